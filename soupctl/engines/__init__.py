@@ -1,0 +1,1 @@
+"""Ways to compute a soup's numbers: one contract, several engines."""

@@ -1,0 +1,65 @@
+"""What every engine promises, whatever it runs on.
+
+Rule 1: each output element is the exact real number sum(w_j * x_j) / sum(w_j), rounded once, to
+nearest even, to the output dtype; an exact zero is +0.0, a result that rounds to zero keeps its sign.
+Rule 2: what an engine cannot prove exact on its fast path it computes on a slower, exact one.
+Rule 3: an engine reads views and fills views; it knows no file, no tensor name and no ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..format.dtypes import DType
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """One weighted mean: everything an engine must know beside the bytes."""
+
+    dtypes: tuple[DType, ...]
+    """Float dtype of each source, at least one."""
+    weights: tuple[int, ...]
+    """Integer weight of each source: none zero, |w| <= 2**24, 0 < total <= 2**24."""
+    out: DType
+    """Float dtype of the result."""
+    allow_nonfinite: bool = False
+    """Whether NaN and infinity follow IEEE rules instead of being refused."""
+
+
+class Combine(Protocol):
+    """A prepared blend, for one thread at a time."""
+
+    def __call__(self, start: int, stop: int, out: memoryview) -> None:
+        """Write elements `start` to `stop` of the mean into `out`, which has exactly their size.
+
+        Raises NonFinite or OutOfRange; `out` is then undefined.
+        """
+
+
+class Engine(Protocol):
+    """A way to compute blends."""
+
+    name: str
+
+    def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> Combine:
+        """Make ready to combine `sources`, flat byte views of equal element count, of any alignment."""
+
+
+class NonFinite(Exception):
+    """A source element is NaN or infinite, and the blend does not allow it."""
+
+    def __init__(self, source: int, element: int) -> None:
+        super().__init__(f"source {source}, element {element}")
+        self.source = source
+        self.element = element
+
+
+class OutOfRange(Exception):
+    """The mean of finite values does not fit the output dtype."""
+
+    def __init__(self, element: int) -> None:
+        super().__init__(f"element {element}")
+        self.element = element

@@ -1,0 +1,100 @@
+"""Every way in which soupctl refuses, with the facts and the exit code of each.
+
+Rule 1: an error carries issues, never prose alone: what, which file, which tensor, what to do.
+Rule 2: one exception collects all issues of its kind, so that a user mends them in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One thing that is wrong, where, and the way out."""
+
+    what: str
+    path: str | Path | None = None
+    tensor: str | None = None
+    advice: str | None = None
+
+    def __str__(self) -> str:
+        place = [str(part) for part in (self.path, self.tensor) if part is not None]
+        advice = f" ({self.advice})" if self.advice else ""
+        return ": ".join([*place, self.what]) + advice
+
+
+class SoupError(Exception):
+    """A refusal that a user can act on; `exit_code` is what the command ends with."""
+
+    exit_code: ClassVar[int]
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        path: str | Path | None = None,
+        tensor: str | None = None,
+        advice: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.issues: tuple[Issue, ...] = (Issue(what, path, tensor, advice),)
+
+    @classmethod
+    def collected(cls, issues: Iterable[Issue]) -> Self:
+        """One error for all `issues`, of which there is at least one."""
+        issues = tuple(issues)
+        error = cls(issues[0].what)
+        error.issues = issues
+        return error
+
+    def message(self, shown: int | None = SHOWN) -> str:
+        """The issues on one line; at most `shown` of them, all for None."""
+        kept = self.issues[:shown]
+        rest = len(self.issues) - len(kept)
+        more = [f"and {rest} more (all with -v)"] if rest else []
+        return "; ".join([*map(str, kept), *more])
+
+    def __str__(self) -> str:
+        return self.message()
+
+
+class UsageError(SoupError):
+    """A request that no files could satisfy."""
+
+    exit_code = 2
+
+
+class InputError(SoupError):
+    """An input that is unreadable, malformed or non-finite."""
+
+    exit_code = 3
+
+
+class MismatchError(SoupError):
+    """Inputs that do not fit each other: names, shapes, dtypes, configs."""
+
+    exit_code = 4
+
+
+class LedgerError(SoupError):
+    """A ledger that conflicts with the request or with its tensors."""
+
+    exit_code = 5
+
+
+class OutputError(SoupError):
+    """An output that exists, has no room, or may not be written; a source that changed meanwhile."""
+
+    exit_code = 6
+
+
+class LimitError(SoupError):
+    """A limit or a missing device: memory, no GPU, an extra that is not installed."""
+
+    exit_code = 7

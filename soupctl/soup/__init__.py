@@ -1,0 +1,1 @@
+"""What a soup is: recipe, weights, plan and ledger, as pure values."""

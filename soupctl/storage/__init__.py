@@ -1,0 +1,1 @@
+"""The disk: reading checkpoints, publishing outputs, digests; knows no soup."""
