@@ -1,8 +1,10 @@
 """Read-only views of files that hold no descriptor.
 
-Rule 1: once a mapping exists, the descriptor it was made from may be closed; thousands can be open.
+Rule 1: once a mapping exists, the descriptor it was made from may be closed, so that thousands can
+be open.
 Rule 2: memory is unmapped when the last view of it is gone, never under a view that is still used.
-Rule 3: a file that another process shortens kills the reader (SIGBUS); nobody can prevent that here.
+Rule 3: a file that another process shortens kills the reader (SIGBUS), which cannot be prevented
+here.
 """
 
 from __future__ import annotations

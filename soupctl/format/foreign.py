@@ -1,0 +1,36 @@
+"""What a file is that should be safetensors and is not, by its first bytes.
+
+Rule 1: this only words a refusal that is already decided; a name or an extension says nothing.
+"""
+
+from __future__ import annotations
+
+SIGNATURES = (
+    (
+        b"PK\x03\x04",
+        "is a zip archive, as PyTorch writes, not safetensors",
+        "pickles can run code and are never opened; convert it first",
+    ),
+    (
+        b"version ",
+        "is a git-lfs pointer, not the file it stands for",
+        "run git lfs pull",
+    ),
+    (b"GGUF", "is a GGUF file, not safetensors", "convert it first"),
+    (b"\x1f\x8b", "is gzip-compressed, not safetensors", "decompress it first"),
+    (b"<", "begins like a web page, not like safetensors", "download the file itself"),
+)
+PICKLE = (
+    "is a pickle, not safetensors",
+    "pickles can run code and are never opened; convert it first",
+)
+# PROTO with its version, the first instruction of every pickle since 2003
+PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+
+
+def recognise(first: bytes) -> tuple[str, str] | None:
+    """What is wrong and what to do about it, for a file that begins so; None if unknown."""
+    for signature, what, advice in SIGNATURES:
+        if first.lstrip().startswith(signature):
+            return what, advice
+    return PICKLE if first.startswith(PICKLE_STARTS) else None

@@ -1,0 +1,55 @@
+"""The index of a sharded checkpoint (`*.safetensors.index.json`) as a value.
+
+Rule 1: bytes in, values out; nothing in this file opens anything.
+Rule 2: an index cannot name a file outside its folder. The check is lexical, so that it has no
+race, and the hub cache, whose files are links to elsewhere, is read like any other folder.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from .jsontext import decode, parse_object
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Which shard holds each tensor, by names relative to the index, and what else it says."""
+
+    weight_map: Mapping[str, str]
+    metadata: Mapping[str, object]
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative name, joined to a folder, is a path inside it by its text alone."""
+    return "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
+
+
+def parse_index(text: bytes, path: str | Path) -> Index:
+    """The index in `text`; InputError if it is malformed or names a file outside its folder."""
+    try:
+        content = parse_object(decode(text))
+    except ValueError as error:
+        raise InputError(f"is not a valid index: {error}", path=path) from None
+    weight_map = content.get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise InputError("is not a valid index: it has no weight_map of names", path=path)
+    metadata = content.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise InputError("is not a valid index: its metadata is not an object", path=path)
+    for tensor, file in weight_map.items():
+        if not isinstance(file, str) or not is_inside(file):
+            problem = f"{reprlib.repr(file)} is not the name of a file in this folder"
+            raise InputError(problem, path=path, tensor=tensor)
+    return Index(weight_map, metadata)
+
+
+def encode_index(weight_map: Mapping[str, str], metadata: Mapping[str, object]) -> bytes:
+    """The index as Hugging Face's libraries write it: keys sorted, two spaces, a final newline."""
+    content = {"metadata": metadata, "weight_map": weight_map}
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode("utf-8")

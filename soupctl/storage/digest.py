@@ -1,0 +1,58 @@
+"""Content digests: BLAKE3 of each tensor's bytes, and one root over all tensors.
+
+Rule 1: the root is BLAKE3 over the canonical JSON `[[name,dtype,shape,digest],...]`, without
+spaces, in UTF-8, rows in the order of their UTF-8 names. So it depends neither on the order of the
+data nor on shards, padding or metadata.
+Rule 2: ledgers hold such digests; a change to either form is a new ledger format.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from blake3 import blake3
+
+PREFIX = "blake3:"
+
+# name, dtype name, shape, hexadecimal digest of the data
+Row = tuple[str, str, Sequence[int], str]
+
+
+def tensor_hasher() -> blake3:
+    """A hasher to `update` with a tensor's bytes in order; its `hexdigest()` goes into the root."""
+    return blake3()
+
+
+def root_of(rows: Iterable[Row]) -> str:
+    """The root of the tensors that `rows` describe, given in any order."""
+    hasher = RootHasher()
+    for row in sorted(rows, key=lambda row: row[0]):
+        hasher.add(row)
+    return hasher.digest()
+
+
+class RootHasher:
+    """The root of tensors that come one at a time, in the order of their names."""
+
+    def __init__(self) -> None:
+        self._hasher = blake3(b"[")
+        self._last: str | None = None
+
+    def add(self, row: Row) -> None:
+        """Take in the next tensor; ValueError if its name does not come after the last one's."""
+        name = row[0]
+        # code points order as their UTF-8 bytes do
+        if self._last is not None:
+            if name <= self._last:
+                raise ValueError(f"{name!r} does not come after {self._last!r}")
+            self._hasher.update(b",")
+        self._last = name
+        text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+        self._hasher.update(text.encode("utf-8"))
+
+    def digest(self) -> str:
+        """The root of what was added so far, as `blake3:` and 64 hexadecimal digits."""
+        whole = self._hasher.copy()
+        whole.update(b"]")
+        return PREFIX + str(whole.hexdigest())

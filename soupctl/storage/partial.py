@@ -1,0 +1,200 @@
+"""Outputs on their way: files and folders that have no name yet, or a random one.
+
+Rule 1: space is reserved before anything is written.
+Rule 2: at every moment `discard` removes all that there is of an unfinished output.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import OutputError
+from ..format.index import is_inside
+from .place import FOLDER, Place, permissions, sync_folder
+from .rename import exchange, random_name, rename_new
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# file systems that cannot do it answer with one of these
+UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EISDIR, errno.ENOENT)
+NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Partial:
+    """A file on its way to its name; at every moment `discard` removes what there is of it."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._fd: int | None = None
+        self._name: str | None = None
+
+    def create(self, size: int, mode: int | None) -> int:
+        """A descriptor of `size` preallocated bytes, without a name where that can be.
+
+        The file gets the permission bits `mode`, or those that the umask leaves.
+        """
+        self._fd = self._open_unnamed()
+        if self._fd is None:
+            self._name = random_name()
+            self._fd = os.open(self._name, NEW_FILE, 0o666, dir_fd=self._place.fd)
+        if mode is not None:
+            os.fchmod(self._fd, mode)
+        preallocate(self._fd, size, self._place.path)
+        return self._fd
+
+    def _open_unnamed(self) -> int | None:
+        flag = getattr(os, "O_TMPFILE", None)
+        if flag is None:
+            return None
+        try:
+            fd = os.open(".", flag | os.O_RDWR | os.O_CLOEXEC, 0o666, dir_fd=self._place.fd)
+        except OSError as error:
+            if error.errno in UNSUPPORTED:
+                return None
+            raise
+        # the way to give it a name later; looked for now, not when the work is done
+        if os.path.exists(f"/proc/self/fd/{fd}"):
+            return fd
+        os.close(fd)
+        return None
+
+    def sync(self) -> None:
+        """Put the data on disk; an OSError is final."""
+        if self._fd is not None:
+            os.fsync(self._fd)
+
+    def publish(self, replace: bool) -> None:
+        """Give the file its name in one step; FileExistsError if it is taken, without `replace`."""
+        folder, target = self._place.fd, self._place.name
+        if not replace:
+            if self._name is None:
+                self._link(target)
+            else:
+                rename_new(folder, self._name, target)
+        else:
+            if self._name is None:
+                # kept first, so that a signal in between cannot leave the link behind
+                self._name = random_name()
+                self._link(self._name)
+            os.replace(self._name, target, src_dir_fd=folder, dst_dir_fd=folder)
+        self._name = None
+
+    def _link(self, name: str) -> None:
+        # any src_dir_fd makes CPython call linkat(AT_SYMLINK_FOLLOW), which alone follows this link
+        folder = self._place.fd
+        source = f"/proc/self/fd/{self._fd}"
+        os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+
+    def discard(self) -> None:
+        """Close the file, and remove it if it has not been given its own name."""
+        if self._name is not None:
+            with suppress(OSError):
+                os.unlink(self._name, dir_fd=self._place.fd)
+        if self._fd is not None:
+            os.close(self._fd)
+
+
+class Staging:
+    """A folder that is being filled under a random name beside its target."""
+
+    def __init__(self, place: Place) -> None:
+        self.path = place.path.with_name(random_name())
+        self._place = place
+        self._folders: list[Path] = []
+        self._open: set[int] = set()
+
+    def begin(self) -> None:
+        """Make the empty folder."""
+        self._make_folders(self.path)
+
+    def create(self, name: str, size: int) -> int:
+        """A descriptor of `size` preallocated bytes for the new file at the relative path `name`.
+
+        It is closed by `finish`, or with all others at the end.
+        """
+        if not is_inside(name):
+            raise OutputError(f"{name!r} is not a path inside the folder", path=self._place.path)
+        file = self.path / name
+        self._make_folders(file.parent)
+        fd = os.open(file, NEW_FILE, 0o666)
+        self._open.add(fd)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.fchmod(fd, permissions(os.stat(self._place.path / name)))
+        preallocate(fd, size, self._place.path / name)
+        return fd
+
+    def _make_folders(self, folder: Path) -> None:
+        if folder not in self._folders:
+            if folder != self.path:
+                self._make_folders(folder.parent)
+            folder.mkdir()
+            self._folders.append(folder)
+
+    def finish(self, fd: int) -> None:
+        """Put a file on disk and close it; of many small files, not all need be open at once."""
+        os.fsync(fd)
+        self._open.discard(fd)
+        os.close(fd)
+
+    def finish_all(self, mode: int | None) -> None:
+        """Put all files and folders on disk; the folder itself gets the permission bits `mode`."""
+        for fd in sorted(self._open):
+            self.finish(fd)
+        if mode is not None:
+            self.path.chmod(mode)
+        for folder in reversed(self._folders):
+            fd = os.open(folder, FOLDER)
+            try:
+                sync_folder(fd)
+            finally:
+                os.close(fd)
+
+    def publish(self) -> None:
+        """Give the folder its name in one step; FileExistsError if the name is taken."""
+        rename_new(self._place.fd, self.path.name, self._place.name)
+
+    def exchange(self) -> None:
+        """Give the folder its name in one step, the folder there now being kept until `discard`."""
+        exchange(self._place.fd, self.path.name, self._place.name)
+
+    def discard(self) -> None:
+        """Close the files, and remove what is under the random name: unfinished or replaced."""
+        for fd in self._open:
+            os.close(fd)
+        self._open.clear()
+        if os.path.lexists(self.path):
+            shutil.rmtree(self.path)
+
+
+def preallocate(fd: int, size: int, target: Path) -> None:
+    """Give the file its `size` bytes now, so that a full disk refuses now and not an hour from now.
+
+    Raises OutputError, which tells what is needed and what there is.
+    """
+    try:
+        _allocate(fd, size)
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            state = os.fstatvfs(fd)
+            free = state.f_bavail * state.f_frsize
+            problem = f"needs {size} bytes of disk, of which {free} are free"
+            raise OutputError(problem, path=target) from error
+        if error.errno == errno.EFBIG:
+            problem = f"needs {size} bytes, more than a file may have here"
+            raise OutputError(problem, path=target, advice="see ulimit -f") from error
+        raise
+
+
+def _allocate(fd: int, size: int) -> None:
+    if size and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+        else:
+            return
+    os.ftruncate(fd, size)

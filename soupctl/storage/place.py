@@ -1,0 +1,129 @@
+"""Where an output goes: a name in an open folder, and how the system's refusals there are told.
+
+Rule 1: a target that is a link stands for the file that it leads to.
+Rule 2: whatever the system refuses is an OutputError that names the target.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import OutputError
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+FORCE = "-f replaces it"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an output goes: an open folder and a name in it."""
+
+    path: Path
+    fd: int
+    """Of the open folder."""
+
+    @property
+    def name(self) -> str:
+        """Name in that folder."""
+        return self.path.name
+
+    def state(self) -> os.stat_result | None:
+        """What is there under the name, itself and not what it links to; None if nothing."""
+        try:
+            return os.stat(self.name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def require_free(self, target: Path, replace: bool) -> int | None:
+        """Permission bits of the regular file that is to be replaced; None if there is nothing.
+
+        Raises OutputError for any other thing, and for a file that is not to be replaced.
+        """
+        state = self.state()
+        if state is None:
+            return None
+        if stat.S_ISDIR(state.st_mode):
+            raise OutputError("is a folder", path=target)
+        if not stat.S_ISREG(state.st_mode):
+            raise OutputError("is not a regular file", path=target)
+        if not replace:
+            raise OutputError("exists", path=target, advice=FORCE)
+        return permissions(state)
+
+    def require_free_folder(
+        self, target: Path, replace: bool, may_replace: Callable[[Path], bool]
+    ) -> int | None:
+        """The same for a folder, which is replaced only if `may_replace` says so of its path."""
+        state = self.state()
+        if state is None:
+            return None
+        if not stat.S_ISDIR(state.st_mode):
+            raise OutputError("exists and is not a folder", path=target)
+        if not replace:
+            raise OutputError("exists", path=target, advice=FORCE)
+        if not may_replace(self.path):
+            problem = "is a folder that soupctl did not write, and is not replaced"
+            raise OutputError(problem, path=target)
+        return permissions(state)
+
+
+def permissions(state: os.stat_result) -> int:
+    """The nine permission bits."""
+    return stat.S_IMODE(state.st_mode) & 0o777
+
+
+@contextmanager
+def place_of(target: Path) -> Iterator[Place]:
+    """The place of `target`, while the block lasts; OutputError if its folder is missing."""
+    if "\0" in str(target):
+        raise OutputError("its name holds a null character", path=target)
+    final = Path(os.path.realpath(target)) if target.is_symlink() else target
+    if final.name in ("", ".."):
+        raise OutputError("is a folder", path=target)
+    try:
+        fd = os.open(final.parent, FOLDER)
+    except FileNotFoundError:
+        problem = f"the folder {final.parent} does not exist, and is not created"
+        raise OutputError(problem, path=target) from None
+    try:
+        yield Place(final, fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def refusing(target: Path) -> Iterator[None]:
+    """Turn failures of the system inside the block into OutputErrors about `target`."""
+    try:
+        yield
+    except BrokenPipeError:
+        # not from a file: whoever reads our messages is gone
+        raise
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror or error}"
+        raise OutputError(problem, path=target) from error
+
+
+@contextmanager
+def refusing_existing(target: Path) -> Iterator[None]:
+    """Word it better if the name was free at first and is taken now."""
+    try:
+        yield
+    except FileExistsError as error:
+        problem = "has come into being meanwhile"
+        raise OutputError(problem, path=target, advice=FORCE) from error
+
+
+def sync_folder(fd: int) -> None:
+    """Put the names in an open folder on disk, where the file system has such a thing."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise

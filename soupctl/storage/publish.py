@@ -1,0 +1,123 @@
+"""The one way in which soupctl writes: an output appears whole, or not at all.
+
+Rule 1: data gets its space first, has no name or a random one in the target's folder while it is
+written, and is given its own name in one atomic step.
+Rule 2: the order is data synced, inputs checked, named, folder synced. A failed sync is final: the
+kernel may have dropped the pages, so trying again proves nothing.
+Rule 3: without `replace` that step fails if the name has come into being meanwhile; with it, the
+old output stays until then, and its permission bits are kept.
+Rule 4: whatever goes wrong is an OutputError naming the target, and nothing else is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import OutputError
+from .partial import Partial, Staging
+from .place import Place, place_of, refusing, refusing_existing, sync_folder
+
+
+def nothing() -> None:
+    """Check nothing."""
+
+
+@contextmanager
+def publish_file(
+    target: Path, size: int, *, replace: bool, check: Callable[[], None] = nothing
+) -> Iterator[int]:
+    """Yield a descriptor of `size` preallocated bytes that becomes `target` on a clean exit.
+
+    `check` is called when all data is on disk, just before the name is given; what it raises stops
+    that. Raises OutputError, also in place of an OSError that leaves the block.
+    """
+    with refusing(target), place_of(target) as place:
+        mode = place.require_free(target, replace)
+        partial = Partial(place)
+        try:
+            yield partial.create(size, mode)
+            partial.sync()
+            check()
+            with refusing_existing(target):
+                partial.publish(replace)
+            _sync_published(place, target)
+        finally:
+            partial.discard()
+
+
+@contextmanager
+def publish_folder(
+    target: Path,
+    *,
+    replace: bool,
+    may_replace: Callable[[Path], bool],
+    check: Callable[[], None] = nothing,
+) -> Iterator[Staging]:
+    """Yield a new folder to fill, which becomes `target` with all its files on a clean exit.
+
+    An existing folder is replaced only if `replace` is true and `may_replace` says so of its path.
+    `check` and the errors are those of `publish_file`.
+    """
+    with refusing(target), place_of(target) as place:
+        mode = place.require_free_folder(target, replace, may_replace)
+        staging = Staging(place)
+        try:
+            staging.begin()
+            yield staging
+            staging.finish_all(mode)
+            check()
+            with refusing_existing(target):
+                _name_folder(staging, place, target, replace, may_replace)
+            _sync_published(place, target)
+        except BaseException:
+            # the first failure is the one to tell of
+            with suppress(OSError):
+                staging.discard()
+            raise
+        staging.discard()
+
+
+def _name_folder(
+    staging: Staging,
+    place: Place,
+    target: Path,
+    replace: bool,
+    may_replace: Callable[[Path], bool],
+) -> None:
+    """Give the folder its name, whatever has come and gone there since the last look."""
+    while True:
+        if place.require_free_folder(target, replace, may_replace) is None:
+            try:
+                staging.publish()
+            except FileExistsError:
+                if not replace:
+                    raise
+            else:
+                return
+        else:
+            with suppress(FileNotFoundError):
+                staging.exchange()
+                return
+
+
+def _sync_published(place: Place, target: Path) -> None:
+    try:
+        sync_folder(place.fd)
+    except OSError as error:
+        problem = f"is written, but might not survive a loss of power: {error.strerror or error}"
+        raise OutputError(problem, path=target) from error
+
+
+def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`, however little the system takes at a time; OSError."""
+    view = memoryview(data)
+    if not view.nbytes:
+        return
+    view = view.cast("B")
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written

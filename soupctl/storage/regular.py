@@ -1,0 +1,77 @@
+"""Regular files, opened so that nothing else can be.
+
+Rule 1: opening never waits: a FIFO, a device, a socket or a folder is refused, whatever its name.
+Rule 2: every failure is an InputError that names the file and gives the system's reason.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import InputError
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+@contextmanager
+def reading(shown: str) -> Iterator[None]:
+    """Turn failures of the system inside the block into InputErrors about the file `shown`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", path=shown) from None
+
+
+@contextmanager
+def open_regular(path: Path, shown: str) -> Iterator[tuple[int, os.stat_result]]:
+    """A descriptor for reading and its state, while the block lasts; InputError if not regular."""
+    if "\0" in str(path):
+        raise InputError("cannot be read: its name holds a null character", path=shown)
+    with reading(shown):
+        # looked at before it is opened, because opening a device can act on it
+        _require_regular(os.stat(path), shown)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            state = os.fstat(fd)
+            _require_regular(state, shown)
+            yield fd, state
+        finally:
+            os.close(fd)
+
+
+def _require_regular(state: os.stat_result, shown: str) -> None:
+    kind = stat.S_IFMT(state.st_mode)
+    if kind != stat.S_IFREG:
+        raise InputError(f"is {KINDS.get(kind, 'special')}, not a regular file", path=shown)
+
+
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """The `size` bytes at `offset`, or what there is of them."""
+    parts = []
+    while size:
+        part = os.pread(fd, size, offset)
+        if not part:
+            break
+        parts.append(part)
+        offset += len(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def read_small(path: Path, shown: str, limit: int = 100_000_000) -> bytes:
+    """All bytes of a regular file of at most `limit` bytes: an index, a config."""
+    with open_regular(path, shown) as (fd, state):
+        if state.st_size > limit:
+            problem = f"has {state.st_size} bytes, too many to be what it should be"
+            raise InputError(problem, path=shown)
+        return read_at(fd, state.st_size, 0)
