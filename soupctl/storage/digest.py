@@ -28,8 +28,13 @@ def root_of(rows: Iterable[Row]) -> str:
     """The root of the tensors that `rows` describe, given in any order."""
     hasher = RootHasher()
     for row in sorted(rows, key=lambda row: row[0]):
-        hasher.add(row)
+        hasher.add(*row)
     return hasher.digest()
+
+
+def text_digest(text: str) -> str:
+    """The digest of a text's UTF-8 bytes, as `blake3:` and 64 hexadecimal digits."""
+    return PREFIX + str(blake3(text.encode("utf-8")).hexdigest())
 
 
 class RootHasher:
@@ -39,16 +44,15 @@ class RootHasher:
         self._hasher = blake3(b"[")
         self._last: str | None = None
 
-    def add(self, row: Row) -> None:
+    def add(self, name: str, dtype: str, shape: Sequence[int], digest: str) -> None:
         """Take in the next tensor; ValueError if its name does not come after the last one's."""
-        name = row[0]
         # code points order as their UTF-8 bytes do
         if self._last is not None:
             if name <= self._last:
                 raise ValueError(f"{name!r} does not come after {self._last!r}")
             self._hasher.update(b",")
         self._last = name
-        text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps((name, dtype, shape, digest), ensure_ascii=False, separators=(",", ":"))
         self._hasher.update(text.encode("utf-8"))
 
     def digest(self) -> str:

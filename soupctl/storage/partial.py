@@ -169,7 +169,7 @@ class Staging:
             shutil.rmtree(self.path)
 
 
-def preallocate(fd: int, size: int, target: Path) -> None:
+def preallocate(fd: int, size: int, target: str | Path) -> None:
     """Give the file its `size` bytes now, so that a full disk refuses now and not an hour from now.
 
     Raises OutputError, which tells what is needed and what there is.

@@ -17,8 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import OutputError
-from .partial import Partial, Staging
+from .partial import Partial, Staging, preallocate
 from .place import Place, place_of, refusing, refusing_existing, sync_folder
+
+__all__ = ["nothing", "preallocate", "publish_file", "publish_folder", "write_at"]
 
 
 def nothing() -> None:

@@ -124,12 +124,16 @@ def _refuse_foreign(first: bytes, shown: str) -> None:
         raise InputError(what, path=shown, advice=advice) from None
 
 
-def spool_stream(fd: int, folder: Path, shown: str = "standard input") -> SafetensorsFile:
-    """The safetensors file that `fd` streams, copied to an unnamed file in `folder` and validated.
+def spool_stream(
+    fd: int, shown: str = "standard input", folder: Path | None = None
+) -> SafetensorsFile:
+    """The safetensors file that `fd` streams, copied to an unnamed file and validated.
 
+    The file is in `folder`, or else where temporary files go ($TMPDIR).
     No more is read than the header describes, so an endless stream does not fill the disk. Raises
     InputError if the stream is not sound, OutputError if the folder has no room for it.
     """
+    folder = folder or Path(tempfile.gettempdir())
     with reading(shown):
         first = _read_exactly(fd, 8)
     try:
