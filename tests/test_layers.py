@@ -1,0 +1,193 @@
+"""The rooms import one way, and what is heavy is loaded by those who need it.
+
+Rule 1: the sources are read, not run, so an import inside a function counts like any other.
+Rule 2: a room that the table does not name is an error, so a new one has to take its place here.
+"""
+
+import ast
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LOWEST = frozenset({"errors"})
+VALUES = LOWEST | {"format"}
+BELOW_EXECUTE = VALUES | {"soup", "storage", "engines"}
+BELOW_VERBS = BELOW_EXECUTE | {"execute"}
+BELOW_TRAINING = BELOW_VERBS | {"verbs"}
+
+MAY_IMPORT = {
+    "errors": frozenset(),
+    "format": LOWEST,
+    "soup": VALUES,
+    "storage": VALUES,
+    "kernels": frozenset(),
+    "engines": VALUES | {"kernels"},
+    "execute": BELOW_EXECUTE,
+    "verbs": BELOW_VERBS,
+    "training": BELOW_TRAINING | {"kernels"},
+    "cli": VALUES | {"soup", "verbs", "training"},
+    "__main__": frozenset({"cli"}),
+    "__init__": frozenset(),
+}
+
+DISK = frozenset(
+    {"fcntl", "fileinput", "glob", "io", "mmap", "os", "shutil", "socket", "subprocess", "tempfile"}
+)
+KNOW_NO_DISK = ("errors", "format", "soup", "engines", "kernels")
+
+# where the libraries that are slow to load, or not always there, have their home
+HOMES = {
+    "accelerate": {"training"},
+    "diffusers": {"training"},
+    "numba": {"engines"},
+    "rich": {"cli"},
+    "torch": {"engines", "kernels", "training"},
+    "transformers": {"training"},
+    "triton": {"engines", "kernels"},
+    "typer": {"cli"},
+}
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """The dotted name and the file of every module, that of a package ending in `__init__`."""
+    # a glob does not follow the link, and the link is what is installed
+    for folder, inside in ((ROOT / "soupctl", "soupctl"), (ROOT / "kernels", "soupctl.kernels")):
+        for path in sorted(folder.rglob("*.py")):
+            if path.is_relative_to(ROOT / "soupctl" / "kernels"):
+                continue
+            yield ".".join([inside, *path.relative_to(folder).with_suffix("").parts]), path
+
+
+def imported(text: str, module: str) -> Iterator[str]:
+    """The absolute dotted name of everything that `module`, with source `text`, imports."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            around = module.split(".")[: -node.level] if node.level else []
+            start = ".".join([*around, *([node.module] if node.module else [])])
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def room_of(module: str) -> str:
+    """The room of a module of soupctl; of the package itself, `__init__`."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def own_rooms(names: Iterator[str]) -> set[str]:
+    """The rooms among `names`; a plain value of the package, its version, is in none."""
+    rooms = {room_of(name) for name in names if name.split(".")[0] == "soupctl"}
+    return rooms - {"__init__", "__version__"}
+
+
+MODULES = list(sources())
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
+def test_a_module_imports_only_what_lies_below_its_room(module: str, path: Path) -> None:
+    room = room_of(module)
+
+    above = own_rooms(imported(path.read_text(), module)) - MAY_IMPORT[room] - {room}
+
+    assert not above, f"{room} may not import {above}"
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [each for each in MODULES if room_of(each[0]) in KNOW_NO_DISK],
+    ids=[name for name, _ in MODULES if room_of(name) in KNOW_NO_DISK],
+)
+def test_a_room_without_a_disk_cannot_reach_one(module: str, path: Path) -> None:
+    text = path.read_text()
+    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+
+    reached = {name.split(".")[0] for name in imported(text, module)} & DISK
+    opened = [call.lineno for call in calls if isinstance(call, ast.Name) and call.id == "open"]
+
+    assert (set(), []) == (reached, opened)
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [each for each in MODULES if room_of(each[0]) in {"format", "soup"}],
+    ids=[name for name, _ in MODULES if room_of(name) in {"format", "soup"}],
+)
+def test_a_path_is_only_a_name_to_the_pure_rooms(module: str, path: Path) -> None:
+    names = set(imported(path.read_text(), module))
+
+    assert {"pathlib", "pathlib.Path", "pathlib.PosixPath"}.isdisjoint(names)
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
+def test_a_heavy_library_is_used_in_its_home_alone(module: str, path: Path) -> None:
+    used = {name.split(".")[0] for name in imported(path.read_text(), module)} & set(HOMES)
+
+    strangers = {name for name in used if room_of(module) not in HOMES[name]}
+
+    assert not strangers
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import os.path", {"os.path"}),
+        ("from . import plan", {"soupctl.soup.plan"}),
+        ("from .. import verbs", {"soupctl.verbs"}),
+        ("from ..storage.publish import write", {"soupctl.storage.publish.write"}),
+        ("def late():\n    from soupctl import cli", {"soupctl.cli"}),
+    ],
+)
+def test_an_import_is_seen_however_it_is_written(text: str, expected: set[str]) -> None:
+    assert expected == set(imported(text, "soupctl.soup.recipe"))
+
+
+def test_every_room_is_in_the_table_and_kernels_has_modules() -> None:
+    rooms = {room_of(module) for module, _ in MODULES}
+
+    assert set() == rooms - set(MAY_IMPORT)
+    assert "kernels" in rooms
+
+
+def test_kernels_is_no_package_of_its_own() -> None:
+    link = ROOT / "soupctl" / "kernels"
+
+    assert not (ROOT / "kernels" / "__init__.py").exists()
+    assert (True, Path("../kernels")) == (link.is_symlink(), link.readlink())
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Top-level names of the modules that a run of Python with `arguments` imports."""
+    command = [sys.executable, "-X", "importtime", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.returncode == 0, run.stderr
+    lines = [line for line in run.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-c", "import soupctl.cli.main"), ("-m", "soupctl", "--help")], ids=str
+)
+def test_help_loads_no_array_library(arguments: tuple[str, ...]) -> None:
+    loaded = loaded_by(*arguments)
+
+    assert {"soupctl", "typer"} <= loaded
+    assert {"numpy", "numba", "torch", "rich"}.isdisjoint(loaded)
+
+
+def test_inspect_loads_no_engine(tmp_path: Path) -> None:
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    file = tmp_path / "one.safetensors"
+    file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+
+    loaded = loaded_by("-m", "soupctl", "inspect", str(file))
+
+    assert "soupctl" in loaded
+    assert {"numba", "torch"}.isdisjoint(loaded)
