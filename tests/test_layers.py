@@ -46,7 +46,7 @@ KNOW_NO_DISK = ("errors", "format", "soup", "engines", "kernels")
 HOMES = {
     "accelerate": {"training"},
     "diffusers": {"training"},
-    "numba": {"engines"},
+    "numba": {"engines", "kernels"},
     "rich": {"cli"},
     "torch": {"engines", "kernels", "training"},
     "transformers": {"training"},
