@@ -32,7 +32,7 @@ def rename_new(folder: int, old: str, new: str) -> None:
 
 
 def exchange(folder: int, one: str, other: str) -> None:
-    """Let two entries of the folder open at `folder` trade names; FileNotFoundError if one is not."""
+    """Let two entries of the open folder `folder` trade names; FileNotFoundError if one lacks."""
     if not _rename2(folder, one, other, EXCHANGE):
         _exchange_by_steps(folder, one, other)
 

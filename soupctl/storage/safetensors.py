@@ -133,7 +133,8 @@ def spool_stream(
     No more is read than the header describes, so an endless stream does not fill the disk. Raises
     InputError if the stream is not sound, OutputError if the folder has no room for it.
     """
-    folder = folder or Path(tempfile.gettempdir())
+    with refusing(Path("the temporary folder")):
+        folder = folder or Path(tempfile.gettempdir())
     with reading(shown):
         first = _read_exactly(fd, 8)
     try:
