@@ -178,7 +178,7 @@ def loaded_by(*arguments: str) -> set[str]:
 def test_help_loads_no_array_library(arguments: tuple[str, ...]) -> None:
     loaded = loaded_by(*arguments)
 
-    assert {"soupctl", "typer"} <= loaded
+    assert "soupctl" in loaded
     assert {"numpy", "numba", "torch", "rich"}.isdisjoint(loaded)
 
 
