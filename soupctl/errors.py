@@ -89,7 +89,7 @@ class LedgerError(SoupError):
 
 
 class OutputError(SoupError):
-    """An output that exists, has no room, or may not be written; a source that changed meanwhile."""
+    """An output that exists, has no room or may not be written; a source that changed."""
 
     exit_code = 6
 

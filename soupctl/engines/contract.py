@@ -1,7 +1,7 @@
 """What every engine promises, whatever it runs on.
 
 Rule 1: each output element is the exact real number sum(w_j * x_j) / sum(w_j), rounded once, to
-nearest even, to the output dtype; an exact zero is +0.0, a result that rounds to zero keeps its sign.
+nearest even, to the output dtype; an exact zero is +0.0, what rounds to zero keeps its sign.
 Rule 2: what an engine cannot prove exact on its fast path it computes on a slower, exact one.
 Rule 3: an engine reads views and fills views; it knows no file, no tensor name and no ledger.
 """
@@ -45,7 +45,7 @@ class Engine(Protocol):
     name: str
 
     def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> Combine:
-        """Make ready to combine `sources`, flat byte views of equal element count, of any alignment."""
+        """Make ready to combine `sources`: flat byte views of equal count and any alignment."""
 
 
 class NonFinite(Exception):

@@ -120,7 +120,17 @@ FLOATS = {
 }
 
 INTEGERS = frozenset(
-    (DType.BOOL, DType.U8, DType.I8, DType.I16, DType.U16, DType.I32, DType.U32, DType.I64, DType.U64)
+    (
+        DType.BOOL,
+        DType.U8,
+        DType.I8,
+        DType.I16,
+        DType.U16,
+        DType.I32,
+        DType.U32,
+        DType.I64,
+        DType.U64,
+    )
 )
 
 SPELLINGS = {

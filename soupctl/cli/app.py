@@ -1,0 +1,40 @@
+"""The commands, by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import UsageError
+from .average import average
+from .demo import demo
+from .look import hash_files, inspect
+from .render import put
+
+app = typer.Typer(
+    help="Exact, reversible, verifiable soups of diffusion checkpoints.",
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        put(f"soupctl {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise UsageError("no command given", advice="soupctl --help lists them")
+
+
+app.command("avg")(average)
+app.command("inspect")(inspect)
+app.command("hash")(hash_files)
+app.command("demo")(demo)

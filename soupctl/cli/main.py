@@ -1,0 +1,89 @@
+"""The way in and the only way out: words to a command, errors to one line and an exit code.
+
+Rule 1: signal handlers stand before anything heavy is imported, so an early Ctrl-C is quiet too.
+Rule 2: whatever happens there is one line on stderr, no traceback, and the documented exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+from ..errors import SHOWN, LimitError, OutputError, SoupError, UsageError
+from .render import printable
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CLOSED_PIPE = 128 + signal.SIGPIPE
+
+
+class Interrupted(BaseException):
+    """A signal that ends the command."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line `arguments`, by default the process's own, and exit."""
+    for number in SIGNALS:
+        # a caller such as nohup that ignores a signal keeps it ignored
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        # a full disk behind stdout shows only now, and must not pass for success
+        sys.stdout.flush()
+    except Interrupted as interrupt:
+        code = 128 + interrupt.number
+    except BrokenPipeError:
+        code = CLOSED_PIPE
+    except OSError as error:
+        place = error.filename or "standard output"
+        code = _tell(f"{place}: {error.strerror or error}", OutputError.exit_code)
+    _leave(code)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    # a second signal must not break into the cleaning up after the first
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code of a command; what it refuses is told on stderr."""
+    # imported here, so that the handlers above stand before it
+    import typer
+
+    from .app import app
+
+    everything = not {"-v", "--verbose", "--json"}.isdisjoint(arguments)
+    try:
+        return int(app(args=arguments, prog_name="soupctl", standalone_mode=False) or 0)
+    except SoupError as error:
+        return _tell(error.message(None if everything else SHOWN), error.exit_code)
+    except typer.TyperException as error:
+        return _tell(f"{error.format_message()} (see soupctl --help)", UsageError.exit_code)
+    except MemoryError:
+        return _tell("out of memory; --max-memory or --threads 1 needs less", LimitError.exit_code)
+
+
+def _tell(message: str, code: int) -> int:
+    """Write one line for a person to stderr; hands the exit code on."""
+    with suppress(OSError):
+        print(f"soupctl: {printable(message)}", file=sys.stderr, flush=True)
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    if code in (CLOSED_PIPE, OutputError.exit_code):
+        # what is still buffered cannot be written; the interpreter must not complain of it again
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

@@ -1,0 +1,126 @@
+"""A checkpoint open for reading: one file, or the shards of an index, as one set of tensors.
+
+Rule 1: tensors are found by name; which file holds them is nobody else's business.
+Rule 2: an index is believed only where the files agree with it.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Self
+
+from ..errors import InputError
+from ..format.header import Tensor
+from .layout import Component
+from .safetensors import SafetensorsFile, open_safetensors
+
+
+class Checkpoint:
+    """The tensors of a component, readable as flat byte views until it is closed."""
+
+    def __init__(self, component: Component, files: tuple[SafetensorsFile, ...]) -> None:
+        self.component = component
+        self.files = files
+        self.tensors: dict[str, Tensor] = {}
+        self._holders: dict[str, SafetensorsFile] = {}
+        for file in files:
+            for tensor in file.header.tensors:
+                if tensor.name in self.tensors:
+                    other = self.file_of(tensor.name).shown
+                    raise InputError(f"is in {other} as well", path=file.shown, tensor=tensor.name)
+                self.tensors[tensor.name] = tensor
+                if len(files) > 1:
+                    self._holders[tensor.name] = file
+        self._require_indexed()
+
+    def _require_indexed(self) -> None:
+        """Raise InputError if a tensor is not in the file that the index names for it."""
+        index = self.component.index
+        if index is None:
+            return
+        for name, file in index.weight_map.items():
+            if name not in self.tensors or self.file_of(name).path.name != file.rpartition("/")[2]:
+                place = self.component.folder and str(self.component.folder / file)
+                raise InputError(
+                    "is not in this file, though the index says so", path=place, tensor=name
+                )
+
+    @property
+    def shown(self) -> str:
+        """What messages call it."""
+        return self.component.shown
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Metadata that all files agree on, and an index's own where it is text."""
+        first, *rest = [file.header.metadata for file in self.files]
+        index = self.component.index
+        own = index.metadata if index else {}
+        return {
+            **{
+                key: text
+                for key, text in first.items()
+                if all(other.get(key) == text for other in rest)
+            },
+            **{key: text for key, text in own.items() if isinstance(text, str)},
+        }
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.size for tensor in self.tensors.values())
+
+    def share_layout(self, other: Checkpoint) -> bool:
+        """Whether both lay out equal tensors; if so, one table serves both from now on."""
+        if len(self.files) != len(other.files) or self.tensors != other.tensors:
+            return False
+        self.tensors = other.tensors
+        for mine, theirs in zip(self.files, other.files, strict=True):
+            if mine.header.tensors == theirs.header.tensors:
+                mine.header = replace(mine.header, tensors=theirs.header.tensors)
+        return True
+
+    def file_of(self, name: str) -> SafetensorsFile:
+        """The file that holds a tensor."""
+        return self._holders[name] if self._holders else self.files[0]
+
+    def view(self, name: str) -> memoryview:
+        """The bytes of a tensor."""
+        return self.file_of(name).view(self.tensors[name])
+
+    def require_unchanged(self) -> None:
+        """Raise OutputError if a file is not the one that was opened, or was written to since."""
+        for file in self.files:
+            file.require_unchanged()
+
+    def close(self) -> None:
+        """Give the mappings back; views of the tensors must be gone."""
+        for file in self.files:
+            file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_checkpoint(component: Component, *, mapped: bool = True) -> Checkpoint:
+    """The component, opened and validated; with `mapped` false only its headers are read.
+
+    Raises InputError if a file is not a sound safetensors file or does not fit its index.
+    """
+    with ExitStack() as stack:
+        files = tuple(
+            stack.enter_context(open_safetensors(path, _shown(component, index), map=mapped))
+            for index, path in enumerate(component.files)
+        )
+        checkpoint = Checkpoint(component, files)
+        stack.pop_all()
+        return checkpoint
+
+
+def _shown(component: Component, index: int) -> str:
+    single = len(component.files) == 1 and component.folder is None
+    return component.shown if single else str(component.files[index])

@@ -1,0 +1,41 @@
+"""Binary output to a stream: spooled whole, so that what is refused writes nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..errors import OutputError
+from .publish import nothing, preallocate
+
+CHUNK = 1 << 20
+
+
+@contextmanager
+def publish_stream(fd: int, size: int, check: Callable[[], None] = nothing) -> Iterator[int]:
+    """Yield a descriptor of `size` bytes whose contents go to `fd` on a clean exit.
+
+    Raises OutputError if `fd` is a terminal or the temporary folder has no room; BrokenPipeError if
+    the reader goes away.
+    """
+    if os.isatty(fd):
+        raise OutputError(
+            "is a terminal", path="standard output", advice="redirect it, or name a file"
+        )
+    folder = tempfile.gettempdir()
+    with tempfile.TemporaryFile(dir=folder) as spool:
+        preallocate(spool.fileno(), size, folder)
+        yield spool.fileno()
+        check()
+        _copy(spool.fileno(), fd, size)
+
+
+def _copy(source: int, target: int, size: int) -> None:
+    offset = 0
+    while offset < size:
+        piece = memoryview(os.pread(source, CHUNK, offset))
+        offset += len(piece)
+        while piece:
+            piece = piece[os.write(target, piece) :]

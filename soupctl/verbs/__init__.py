@@ -1,0 +1,45 @@
+"""What soupctl does, for Python: one function a verb, paths and values in, values out.
+
+    from fractions import Fraction
+    from soupctl import verbs
+
+    request = verbs.Request(
+        ingredients=[verbs.Ingredient("a.st"), verbs.Ingredient("b.st", Fraction(2))],
+        output="soup.st",
+    )
+    (made,) = verbs.average(request)
+    made.ledger.root  # "blake3:..."
+
+Every refusal is a child of `soupctl.errors.SoupError`; nothing is printed, nothing half-written.
+"""
+
+from __future__ import annotations
+
+from ..execute import Pace
+from .average import Job, Made, Request, average, carry_out, open_job
+from .demo import make_checkpoints
+from .digests import FileDigest, Verdict, check_digests, content_digests, file_sha256
+from .inputs import Ingredient
+from .inspect import Inspection, inspect
+from .preview import Preview, preview
+
+__all__ = [
+    "FileDigest",
+    "Ingredient",
+    "Inspection",
+    "Job",
+    "Made",
+    "Pace",
+    "Preview",
+    "Request",
+    "Verdict",
+    "average",
+    "carry_out",
+    "check_digests",
+    "content_digests",
+    "file_sha256",
+    "inspect",
+    "make_checkpoints",
+    "open_job",
+    "preview",
+]

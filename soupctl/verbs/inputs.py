@@ -1,0 +1,138 @@
+"""Open the ingredients of a soup: models found, components paired, headers checked, ledgers read.
+
+Rule 1: what can be refused from headers alone is refused here, before a byte of data is read.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from ..errors import Issue, MismatchError, UsageError
+from ..soup.ledger import KEY, Ledger, parse_ledger
+from ..storage.checkpoint import Checkpoint, open_checkpoint
+from ..storage.digest import text_digest
+from ..storage.layout import Component, Model, find_model
+from ..storage.safetensors import spool_stream
+
+STREAM = "-"
+"""The path that stands for standard input, or standard output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredient:
+    """A checkpoint that goes in, with its weight."""
+
+    path: str | Path
+    weight: Fraction = Fraction(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One component of every ingredient, open for reading."""
+
+    name: str
+    """Folder name within a pipeline; empty for the only checkpoint."""
+    checkpoints: tuple[Checkpoint, ...]
+    ledgers: tuple[Ledger | None, ...]
+    """Ledger of each ingredient that is itself a soup."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All ingredients, open: the same components in each."""
+
+    models: tuple[Model, ...]
+    parts: tuple[Part, ...]
+
+    def require_unchanged(self) -> None:
+        """Raise OutputError if a file was changed or replaced since it was opened."""
+        for part in self.parts:
+            for checkpoint in part.checkpoints:
+                checkpoint.require_unchanged()
+
+
+@contextmanager
+def open_inputs(
+    ingredients: Sequence[Ingredient],
+    *,
+    component: str | None = None,
+    variant: str | None = None,
+    ignore_ledger: bool = False,
+) -> Iterator[Inputs]:
+    """The ingredients, open until the context ends.
+
+    Raises UsageError for no ingredient or several streams, InputError for what cannot be read,
+    MismatchError for different components, LedgerError for a ledger that is not sound.
+    """
+    if not ingredients:
+        raise UsageError("there is no ingredient", advice="name at least one checkpoint")
+    paths = [str(ingredient.path) for ingredient in ingredients]
+    if paths.count(STREAM) > 1:
+        raise UsageError("standard input can be only one of the ingredients")
+    models = tuple(find_input(path, component, variant) for path in paths)
+    _require_same_components(models)
+    with ExitStack() as stack:
+        parts = tuple(
+            _open_part(stack, models, position, ignore_ledger)
+            for position in range(len(models[0].components))
+        )
+        yield Inputs(models, parts)
+
+
+def find_input(path: str | Path, component: str | None = None, variant: str | None = None) -> Model:
+    """The model at `path`, or the stream on standard input for `-`, found but not opened."""
+    if str(path) == STREAM:
+        return Model("standard input", (Component("", "standard input", ()),))
+    return find_model(Path(path), component=component, variant=variant)
+
+
+def open_input(component: Component, *, mapped: bool = True) -> Checkpoint:
+    """The component of a model or stream, opened and validated."""
+    if component.files:
+        return open_checkpoint(component, mapped=mapped)
+    return Checkpoint(component, (spool_stream(sys.stdin.fileno(), component.shown),))
+
+
+def _require_same_components(models: Sequence[Model]) -> None:
+    first = models[0]
+    expected = [component.name for component in first.components]
+    issues = [
+        Issue(
+            f"has {_listed(model)} where {first.shown} has {_listed(first)}",
+            model.shown,
+            advice="--component picks one of a pipeline's",
+        )
+        for model in models[1:]
+        if [component.name for component in model.components] != expected
+    ]
+    if issues:
+        raise MismatchError.collected(issues)
+
+
+def _listed(model: Model) -> str:
+    names = [component.name for component in model.components]
+    return "one checkpoint" if names == [""] else f"components {', '.join(names)}"
+
+
+def _open_part(stack: ExitStack, models: Sequence[Model], position: int, ignore: bool) -> Part:
+    checkpoints: list[Checkpoint] = []
+    layouts: list[Checkpoint] = []
+    for model in models:
+        checkpoint = stack.enter_context(open_input(model.components[position]))
+        # ingredients of one layout share its table, so their number hardly costs memory
+        if not any(checkpoint.share_layout(other) for other in layouts):
+            layouts.append(checkpoint)
+        checkpoints.append(checkpoint)
+    ledgers = tuple(None if ignore else read_ledger(checkpoint) for checkpoint in checkpoints)
+    return Part(models[0].components[position].name, tuple(checkpoints), ledgers)
+
+
+def read_ledger(checkpoint: Checkpoint) -> Ledger | None:
+    """The ledger in a checkpoint's metadata, checked but not yet compared with the tensors."""
+    text = checkpoint.metadata.get(KEY)
+    return None if text is None else parse_ledger(text, checkpoint.shown, text_digest)

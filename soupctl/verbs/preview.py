@@ -1,0 +1,119 @@
+"""What a job will do, before it does it: sizes, memory, and which tensors are odd."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from ..errors import LimitError
+from ..execute import Pace, memory_needed
+from ..soup.plan import Rule, Step
+from .average import Job, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """A tensor that is not simply averaged in its own dtype, and the rule that applies to it."""
+
+    tensor: str
+    dtypes: tuple[str, ...]
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """One component of a preview."""
+
+    name: str
+    files: tuple[str, ...]
+    kept: int
+    left_out: int
+    dtypes: tuple[tuple[str, int], ...]
+    """How many tensors of the soup have which dtype."""
+    odd: tuple[Odd, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a job will do; sizes in bytes."""
+
+    output: str
+    shares: tuple[tuple[str, Fraction, Fraction], ...]
+    """Path, asked weight and share of the soup of each ingredient."""
+    components: tuple[Outline, ...]
+    copies: tuple[str, ...]
+    read: int
+    written: int
+    memory: int
+    """An upper estimate of anonymous memory; mapped input files are not in it."""
+    threads: int
+    free_disk: int | None
+    """None where it cannot be known."""
+
+
+def preview(job: Job, threads: int | None = None, max_memory: int | None = None) -> Preview:
+    """The preview of an open job, with as many of `threads` as `max_memory` bytes allow.
+
+    Raises LimitError if not even one thread fits.
+    """
+    weights = [ingredient.weight for ingredient in job.request.ingredients]
+    plans = [work.plan for work in job.works]
+    threads = threads or Pace().threads
+    while max_memory is not None and memory_needed(plans, threads) > max_memory:
+        threads -= 1
+        if not threads:
+            needed = memory_needed(plans, 1)
+            raise LimitError(
+                f"--max-memory {max_memory} is not enough",
+                advice=f"one thread needs {needed} bytes",
+            )
+    return Preview(
+        output=str(job.request.output),
+        shares=tuple(
+            (model.shown, weight, weight / sum(weights))
+            for model, weight in zip(job.inputs.models, weights, strict=True)
+        ),
+        components=tuple(map(_outline, job.works)),
+        copies=tuple(name for name, _ in job.destination.copies),
+        read=sum(work.read for work in job.works),
+        written=sum(work.written for work in job.works),
+        memory=memory_needed(plans, threads),
+        threads=threads,
+        free_disk=_free_disk(job.destination.path),
+    )
+
+
+def _outline(work: Work) -> Outline:
+    plan = work.plan
+    dtypes = Counter(step.out.value for step in plan.kept if step.out is not None)
+    return Outline(
+        name=work.part.name,
+        files=tuple(file.name for file in work.share.files),
+        kept=len(plan.kept),
+        left_out=len(plan.steps) - len(plan.kept),
+        dtypes=tuple(sorted(dtypes.items())),
+        odd=tuple(_odd(step) for step in plan.steps if _is_odd(step)),
+    )
+
+
+def _is_odd(step: Step) -> bool:
+    return step.rule is not Rule.AVERAGE or len(set(step.dtypes)) > 1
+
+
+def _odd(step: Step) -> Odd:
+    mixed = step.rule is Rule.AVERAGE and step.out is not None
+    rule = f"averaged into {step.out.value}" if mixed and step.out else step.rule.value
+    return Odd(step.name, tuple(sorted({dtype.value for dtype in step.dtypes})), rule)
+
+
+def _free_disk(output: Path | None) -> int | None:
+    if output is None:
+        return None
+    try:
+        state = os.statvfs(output.parent)
+    except OSError:
+        return None
+    return state.f_bavail * state.f_frsize

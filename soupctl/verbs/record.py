@@ -1,0 +1,104 @@
+"""The ledger of a soup: drafted from the plan, completed by what the pass found.
+
+Rule 1: a draft takes at least as many bytes as the ledger it becomes, so it sizes the headers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import Issue, LedgerError
+from ..execute import Outcome
+from ..soup.ledger import IGNORE, KEY, UNKNOWN, Entry, Ledger, Taken, gather_ancestors, merged, runs
+from ..soup.naming import hint, unique_names
+from ..soup.plan import Plan, Rule
+from ..soup.recipe import Recipe
+from ..storage.checkpoint import Checkpoint
+from .inputs import Inputs, Part
+
+
+def ingredient_names(inputs: Inputs) -> tuple[str, ...]:
+    """How the ledger calls the ingredients."""
+    return unique_names(
+        [
+            os.path.abspath(model.shown) if model.components[0].files else model.shown
+            for model in inputs.models
+        ]
+    )
+
+
+def draft(
+    recipe: Recipe, names: Sequence[str], part: Part, plan: Plan, soup_folder: Path | None
+) -> Ledger:
+    """The ledger of one component, with digests still unknown and every doubtful tensor listed.
+
+    `soup_folder` holds the soup, a file or a component's folder; None if its place is not known.
+    """
+    entries = tuple(
+        Entry(
+            digest=UNKNOWN,
+            name=name,
+            hint=_hint(checkpoint, soup_folder),
+            weight=weight,
+            dtypes=runs(tensor.dtype for _, tensor in sorted(checkpoint.tensors.items())),
+        )
+        for name, checkpoint, weight in zip(names, part.checkpoints, recipe.weights, strict=True)
+    )
+    firsts = tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
+    return Ledger(
+        operation="avg",
+        root=UNKNOWN,
+        ingredients=entries,
+        dtypes=runs(step.out for step in plan.kept if step.out is not None),
+        asked_dtype=recipe.dtype,
+        keys=recipe.keys,
+        excludes=recipe.excludes,
+        allow_nonfinite=recipe.allow_nonfinite,
+        taken=Taken(UNKNOWN, firsts) if firsts else None,
+        ancestors=gather_ancestors(ledger for ledger in part.ledgers if ledger is not None),
+    )
+
+
+def _hint(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
+    if not checkpoint.component.files:
+        return None
+    path = checkpoint.component.path
+    if soup_folder is None:
+        return path.name
+    return hint(os.path.abspath(path), os.path.abspath(soup_folder))
+
+
+def completed(ledger: Ledger, outcome: Outcome) -> Ledger:
+    """The draft with the digests of the pass; UsageError if the weights of one content cancel."""
+    entries = [
+        replace(entry, digest=digest)
+        for entry, digest in zip(ledger.ingredients, outcome.ingredients, strict=True)
+    ]
+    taken = Taken(outcome.ingredients[0], outcome.taken) if outcome.taken else None
+    return replace(ledger, root=outcome.soup, ingredients=merged(entries), taken=taken)
+
+
+def require_ledgers_fit(part: Part, outcome: Outcome) -> None:
+    """Raise LedgerError for every ingredient whose ledger describes other tensors than it has."""
+    issues = [
+        Issue("its ledger describes other tensors than it holds", checkpoint.shown, advice=IGNORE)
+        for checkpoint, ledger, digest in zip(
+            part.checkpoints, part.ledgers, outcome.ingredients, strict=True
+        )
+        if ledger is not None and ledger.root != digest
+    ]
+    if issues:
+        raise LedgerError.collected(issues)
+
+
+def agreed_metadata(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+    """Metadata that all ingredients agree on, without ledgers and hashes, which no longer hold."""
+    first, *rest = [checkpoint.metadata for checkpoint in checkpoints]
+    return {
+        key: text
+        for key, text in first.items()
+        if key != KEY and "hash" not in key and all(other.get(key) == text for other in rest)
+    }

@@ -1,0 +1,83 @@
+"""An output that is being written: every tensor has its place before the first byte of one comes.
+
+Rule 1: all files get their space at once, so a disk that is too small refuses before any work.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import OutputError
+from ..format.header import Tensor
+from ..storage.publish import publish_file, publish_folder, write_at
+from ..storage.regular import open_regular
+from ..storage.stream import publish_stream
+from .target import Destination, holds_soup
+
+COPY_BYTES = 1 << 20
+
+
+class Sink:
+    """Files of an output, and where in them each tensor of each component goes."""
+
+    def __init__(self, create: Callable[[str, int], int]) -> None:
+        self._create = create
+        self._places: dict[tuple[int, str], tuple[int, int]] = {}
+
+    def add(self, component: int, name: str, tensors: Sequence[Tensor], header: int) -> int:
+        """Make one file with room for a header of `header` bytes; its descriptor."""
+        fd = self._create(name, header + (tensors[-1].stop if tensors else 0))
+        for tensor in tensors:
+            self._places[component, tensor.name] = (fd, header + tensor.start)
+        return fd
+
+    def write(self, component: int, tensor: str, offset: int, data: memoryview) -> None:
+        """Put bytes at an offset within a tensor."""
+        fd, start = self._places[component, tensor]
+        write_at(fd, data, start + offset)
+
+    def write_header(self, fd: int, header: bytes) -> None:
+        """Put a header before the data of a file."""
+        write_at(fd, header, 0)
+
+    def add_text(self, name: str, text: bytes) -> None:
+        """Make a small file."""
+        write_at(self._create(name, len(text)), text, 0)
+
+    def add_copy(self, name: str, path: Path) -> None:
+        """Make a file with the bytes of another."""
+        with open_regular(path, str(path)) as (source, state):
+            fd = self._create(name, state.st_size)
+            for offset in range(0, state.st_size, COPY_BYTES):
+                write_at(fd, os.pread(source, COPY_BYTES, offset), offset)
+
+
+@contextmanager
+def open_sink(
+    destination: Destination, size: int, *, replace: bool, check: Callable[[], None]
+) -> Iterator[Sink]:
+    """The output, published whole on a clean exit after `check`; a single file has `size` bytes."""
+    if destination.path is None:
+        with publish_stream(sys.stdout.fileno(), size, check) as fd:
+            yield Sink(lambda name, size: fd)
+    elif destination.is_folder:
+        with publish_folder(
+            destination.path, replace=replace, may_replace=holds_soup, check=check
+        ) as staging:
+            _require_room(destination.path, size)
+            yield Sink(staging.create)
+    else:
+        with publish_file(destination.path, size, replace=replace, check=check) as fd:
+            yield Sink(lambda name, size: fd)
+
+
+def _require_room(target: Path, size: int) -> None:
+    """Raise OutputError if the disk cannot hold all files of a folder together."""
+    state = os.statvfs(target.parent)
+    free = state.f_bavail * state.f_frsize
+    if size > free:
+        raise OutputError(f"needs {size} bytes of disk, of which {free} are free", path=target)

@@ -1,0 +1,186 @@
+"""Where a soup goes: one file, a folder like the inputs', or standard output.
+
+Rule 1: the output's shape is decided from request and inputs before anything is made.
+Rule 2: nothing is at its final name before all of it is on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import Issue, MismatchError, OutputError, SoupError, UsageError
+from ..format.shards import Entry, OutputFile, index_name, same_files, split
+from ..soup.configs import is_copied, same_config
+from ..soup.ledger import KEY
+from ..soup.plan import Plan
+from ..storage.checkpoint import open_checkpoint
+from ..storage.folder import equal_bytes, other_files
+from ..storage.layout import Component, Model, find_model
+from ..storage.regular import read_small
+from .inputs import STREAM, Inputs, Part
+
+FILE_SUFFIXES = (".st", ".safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The files of one component: their names lie within `folder`, relative to the output."""
+
+    folder: str
+    files: tuple[OutputFile, ...]
+    index: str | None
+    """Name of the index, if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What will be written where."""
+
+    path: Path | None
+    """None for standard output."""
+    is_folder: bool
+    shares: tuple[Share, ...]
+    """One a component, in the order of the inputs' components."""
+    copies: tuple[tuple[str, Path], ...]
+    """Other files that go along: name within the output, and the file to copy."""
+
+    def folder_of(self, share: Share) -> Path | None:
+        """The folder that holds a component's file, or its folder; None for standard output."""
+        if self.path is None:
+            return None
+        return (self.path / share.folder).parent
+
+
+def decide(
+    output: str | Path,
+    inputs: Inputs,
+    plans: Sequence[Plan],
+    shard_size: int | None,
+    variant: str | None,
+) -> Destination:
+    """The destination for `output`; one file if it is named like one or no input is a folder.
+
+    Raises UsageError for several components or shards in one file, MismatchError for files beside
+    the weights that say different things.
+    """
+    stream = str(output) == STREAM
+    named_like_file = stream or str(output).endswith(FILE_SUFFIXES)
+    folders = [model for model in inputs.models if model.folder is not None]
+    if named_like_file or not (folders or shard_size):
+        if shard_size:
+            raise UsageError("--shard-size makes a folder", path=output, advice="name one with -o")
+        if len(inputs.parts) > 1:
+            raise UsageError(
+                f"one file cannot hold {len(inputs.parts)} components",
+                path=output,
+                advice="name a folder with -o, or pick one with --component",
+            )
+        files = split(_entries(plans[0]), 2**63, "soup")
+        return Destination(None if stream else Path(output), False, (Share("", files, None),), ())
+    shares = tuple(
+        _share(part, plan, shard_size, variant)
+        for part, plan in zip(inputs.parts, plans, strict=True)
+    )
+    return Destination(Path(output), True, shares, _copies(folders))
+
+
+def _entries(plan: Plan) -> list[Entry]:
+    return [(step.name, step.out, step.shape) for step in plan.kept if step.out is not None]
+
+
+def _share(part: Part, plan: Plan, shard_size: int | None, variant: str | None) -> Share:
+    """Files of one component, laid out like the first ingredient's that lies in a folder."""
+    like = next((c for c in part.checkpoints if c.component.folder is not None), None)
+    if like is None or shard_size:
+        stem = "model" if like is None else _stem(like.component, variant)
+        files = split(_entries(plan), shard_size or 2**63, stem)
+    else:
+        names = {
+            step.name: _plain(like.file_of(step.name).path.name, variant) for step in plan.kept
+        }
+        files = same_files(_entries(plan), names)
+        stem = _stem(like.component, variant)
+    indexed = len(files) > 1 or (like is not None and not shard_size and like.component.index)
+    return Share(part.name, files, index_name(stem) if indexed else None)
+
+
+def _plain(name: str, variant: str | None) -> str:
+    """A file's name without its variant: the output is what a library loads by default."""
+    return name.replace(f".{variant}", "", 1) if variant else name
+
+
+def _stem(component: Component, variant: str | None) -> str:
+    name = _plain(component.index_name or component.files[0].name, variant)
+    return re.split(r"\.safetensors|\.[^.]*$", name)[0]
+
+
+def _copies(folders: Sequence[Model]) -> tuple[tuple[str, Path], ...]:
+    """What lies beside the weights, of all folders together; it must say the same in each."""
+    copies: dict[str, Path] = {}
+    issues = []
+    for model in folders:
+        assert model.folder is not None
+        for name, path in other_files(model.folder, is_copied).items():
+            kept = copies.setdefault(name, path)
+            if kept != path and not _same(name, kept, path):
+                issues.append(Issue(f"says something else than {kept}", path, advice=DIFFERENT))
+    if issues:
+        raise MismatchError.collected(issues)
+    return tuple(sorted(copies.items()))
+
+
+DIFFERENT = "models of different configuration cannot be averaged"
+
+
+def _same(name: str, first: Path, other: Path) -> bool:
+    """Whether two files say the same; only those that differ in a byte are loaded."""
+    if equal_bytes(first, other):
+        return True
+    return same_config(name, read_small(first, str(first)), read_small(other, str(other)))
+
+
+def refuse_inputs(destination: Destination, inputs: Inputs) -> None:
+    """Raise OutputError if the output is an input, whatever links lead to it."""
+    if destination.path is None:
+        return
+    used = {
+        (stat.st_dev, stat.st_ino) for stat in map(_stat, _input_paths(inputs)) if stat is not None
+    }
+    found = _stat(destination.path)
+    if found is not None and (found.st_dev, found.st_ino) in used:
+        raise OutputError("is also an input", path=destination.path, advice="choose another output")
+
+
+def _input_paths(inputs: Inputs) -> Iterator[Path]:
+    for model in inputs.models:
+        if model.folder is not None:
+            yield model.folder
+    for part in inputs.parts:
+        for checkpoint in part.checkpoints:
+            if checkpoint.component.folder is not None:
+                yield checkpoint.component.folder
+            yield from checkpoint.component.files
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def holds_soup(folder: Path) -> bool:
+    """Whether soupctl wrote a folder: every checkpoint in it carries a ledger."""
+    try:
+        model = find_model(folder)
+        for component in model.components:
+            with open_checkpoint(component, mapped=False) as checkpoint:
+                if KEY not in checkpoint.metadata:
+                    return False
+    except SoupError:
+        return False
+    return True
