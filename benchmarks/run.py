@@ -1,0 +1,133 @@
+"""Measure cases: `python benchmarks/run.py [CASE...] [--runs N] [--folder DIR] [-o RESULT.json]`.
+
+Rule 1: nothing is measured before the gate is green, and nothing is kept of a case whose output
+depends on the number of threads.
+Rule 2: what runs in turn is compared in pairs; what could not be run is named, with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cases import CASES, Case
+from compare import result_table
+from gate import RedGate, require_right_numbers
+from machine import described_machine, described_versions
+from measure import CommandFailed
+from result import CaseResult
+from subjects import Subjects
+from trial import measured
+
+RED = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 after measuring, 1 when the gate is red, whatever the targets say."""
+    options = _parsed(arguments)
+    cases = [case for case in CASES if not options.cases or case.name in options.cases]
+    with ExitStack() as stack:
+        if options.folder is None:
+            made = tempfile.TemporaryDirectory(prefix="soupctl-benchmark-")
+            options.folder = Path(stack.enter_context(made))
+        subjects = Subjects(tuple(shlex.split(options.soupctl)), options.rival_python)
+        try:
+            result = _result(cases, subjects, options.folder, options.runs, options.keep)
+        except (RedGate, CommandFailed) as refusal:
+            print(f"refused, nothing is reported: {refusal}", file=sys.stderr)
+            return RED
+    print(result_table(result))
+    if options.output is not None:
+        options.output.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def _result(
+    cases: Sequence[Case], subjects: Subjects, folder: Path, runs: int | None, keep: bool
+) -> dict[str, object]:
+    _say("gate")
+    checked = require_right_numbers(subjects.soupctl, folder)
+    results: list[CaseResult] = []
+    skipped: list[dict[str, str]] = []
+    for position, case in enumerate(cases):
+        reason = _obstacle(case, subjects, folder)
+        if reason is None:
+            _say(f"{case.name}: {case.shows}")
+            results.append(measured(case, subjects, folder, runs or case.runs))
+        else:
+            _say(f"{case.name}: skipped, {reason}")
+            skipped.append({"case": case.name, "why": reason})
+        if not keep:
+            _remove_unneeded(case, cases[position + 1 :], folder)
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": described_machine(folder),
+        "versions": described_versions(subjects.soupctl, subjects.rival_python),
+        "gate": {"elements_right": checked},
+        "cases": [result.as_json() for result in results],
+        "skipped": skipped,
+    }
+
+
+def _obstacle(case: Case, subjects: Subjects, folder: Path) -> str | None:
+    """Why `case` cannot be run here, or None."""
+    if reason := subjects.missing(case.versus):
+        return reason
+    if case.ingredients is None or case.ingredients.sparse:
+        return None
+    size = case.ingredients.file_bytes()
+    absent = sum(not path.exists() for path in case.ingredients.paths(folder))
+    # the inputs that are not there yet, and one output at a time
+    needed = (absent + 1) * size
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        return f"needs {needed / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB are free"
+    return None
+
+
+def _remove_unneeded(done: Case, later: Sequence[Case], folder: Path) -> None:
+    needed = {path for case in later if case.ingredients for path in case.ingredients.paths(folder)}
+    for path in done.ingredients.paths(folder) if done.ingredients else []:
+        if path not in needed:
+            path.unlink(missing_ok=True)
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    names = [case.name for case in CASES]
+    beside = str(Path(sys.executable).with_name("soupctl"))
+    parser = argparse.ArgumentParser(description="Measure soupctl; without CASE, all cases.")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"any of: {', '.join(names)}")
+    parser.add_argument("--runs", type=int, help="timed runs a case (default: the case's own)")
+    parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
+    parser.add_argument("--keep", action="store_true", help="leave the inputs in the folder")
+    parser.add_argument("-o", dest="output", type=Path, help="result file to write")
+    parser.add_argument("--soupctl", default=shlex.quote(beside), help="the command to measure")
+    parser.add_argument("--rival-python", default=sys.executable, help="a Python that has torch")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.cases if name not in names]:
+        parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(names)}")
+    for command in (shlex.split(options.soupctl)[0], options.rival_python):
+        if shutil.which(command) is None:
+            parser.error(f"no such command: {command}")
+    if options.runs is not None and options.runs < 1:
+        parser.error("--runs must be at least 1")
+    for folder in (options.folder, options.output and options.output.parent):
+        if folder is not None and not folder.is_dir():
+            parser.error(f"no such folder: {folder}")
+    return options
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""What takes turns: soupctl, and the commands that it is measured against."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cases import INPUTS, OUT, Case, Versus
+
+RIVAL = Path(__file__).with_name("rivals.py")
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """The commands of one run of the benchmark."""
+
+    soupctl: tuple[str, ...]
+    rival_python: str
+
+    def ours(self, case: Case, inputs: Sequence[Path], out: Path) -> list[str]:
+        """The command of soupctl for `case`."""
+        arguments: list[str] = []
+        for word in case.command:
+            arguments += map(str, inputs) if word == INPUTS else [str(out) if word == OUT else word]
+        return [*self.soupctl, *arguments]
+
+    def theirs(self, versus: Versus, inputs: Sequence[Path], out: Path) -> list[str]:
+        """The command that takes turns with it on the same files."""
+        match versus:
+            case Versus.LIMIT:
+                return ["sh", "-c", limit_script(inputs, out)]
+            case Versus.SCRIPT:
+                return [self.rival_python, str(RIVAL), str(out), *map(str, inputs)]
+            case Versus.PYTHON:
+                return [sys.executable, "-c", "pass"]
+
+    def missing(self, versus: Versus | None) -> str | None:
+        """What `versus` lacks to be run here, or None."""
+        if versus is not Versus.SCRIPT:
+            return None
+        find = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
+        found = subprocess.run([self.rival_python, "-c", find], capture_output=True, check=False)
+        return None if found.returncode == 0 else "the usual script needs torch (--rival-python)"
+
+
+def limit_script(inputs: Sequence[Path], out: Path) -> str:
+    """The least that any tool must do: read the inputs once, write one output, make it durable."""
+    count = -(-inputs[0].stat().st_size // MEGABYTE)
+    files = " ".join(shlex.quote(str(path)) for path in inputs)
+    target = shlex.quote(str(out))
+    write = f"dd if=/dev/zero of={target} bs=1M count={count} conv=fsync status=none"
+    return f"cat {files} >/dev/null && {write} && rm {target}"
