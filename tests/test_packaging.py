@@ -33,7 +33,7 @@ for name in sys.argv[1:]:
 def run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
     """What `command` prints, run in `cwd` with `path` on Python's path; it must succeed."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment = kept | ({"PYTHONPATH": str(path)} if path else {})
+    environment = kept | {"NUMBA_CACHE_DIR": str(cwd / "cache"), "PYTHONPATH": str(path or "")}
     done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )
@@ -79,11 +79,11 @@ def install(python: Path, *what: str | Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """One way to have soupctl: the Python that has it, and where to stand."""
+    """One way to have soupctl: the Python that has it, where to stand, and how to call it."""
 
     python: Path
     cwd: Path
-    in_tree: bool
+    soupctl: tuple[str | Path, ...]
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +112,12 @@ def installed(
     folder = tmp_path_factory.mktemp(request.param)
     python = bare_environment(folder / "environment")
     if request.param == "in_tree":
-        return Installed(python, tree, in_tree=True)
+        return Installed(python, tree, (python, "-m", "soupctl"))
     if request.param == "editable":
         install(python, "--editable", tree)
     else:
         install(python, request.getfixturevalue(request.param))
-    return Installed(python, folder, in_tree=False)
+    return Installed(python, folder, (python.parent / "soupctl",))
 
 
 @pytest.fixture
@@ -147,13 +147,12 @@ def test_a_wheel_holds_every_module_as_a_file_and_no_kernels_of_its_own(
     assert not any(name.startswith("kernels") for name in entries)
 
 
-def test_the_command_says_its_version(installed: Installed) -> None:
-    command = installed.python.parent / "soupctl"
-    words = (installed.python, "-m", "soupctl") if installed.in_tree else (command,)
-
-    printed = run(*words, "--version", cwd=installed.cwd)
+def test_the_command_says_its_version_and_averages(installed: Installed) -> None:
+    printed = run(*installed.soupctl, "--version", cwd=installed.cwd)
+    run(*installed.soupctl, "demo", cwd=installed.cwd)
 
     assert __version__ == printed.split()[-1]
+    assert (installed.cwd / "soupctl-demo" / "soup.safetensors").is_file()
 
 
 def test_it_is_this_installation_that_runs(installed: Installed, tree: Path) -> None:
