@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Issue, MismatchError, OutputError, SoupError, UsageError
+from ..format.header import lay_out
 from ..format.shards import Entry, OutputFile, index_name, same_files, split
 from ..soup.configs import is_copied, same_config
 from ..soup.ledger import KEY
@@ -79,7 +80,8 @@ def decide(
                 path=output,
                 advice="name a folder with -o, or pick one with --component",
             )
-        files = split(_entries(plans[0]), 2**63, "soup")
+        name = "standard output" if stream else Path(output).name
+        files = (OutputFile(name, lay_out(_entries(plans[0]))),)
         return Destination(None if stream else Path(output), False, (Share("", files, None),), ())
     shares = tuple(
         _share(part, plan, shard_size, variant)

@@ -1,0 +1,88 @@
+"""The README's commands run, and print what it says they print."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The README's fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def steps(block: str) -> list[tuple[str, str]]:
+    """The commands of a console block, each with the output that follows it."""
+    found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    return [(command, output) for command, output in found]
+
+
+def as_pattern(output: str) -> str:
+    """The output as a pattern in which `...` stands for anything."""
+    return ".*".join(map(re.escape, output.split("...")))
+
+
+def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell script as a user would who has installed soupctl."""
+    scripts = Path(sys.executable).parent
+    path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "80"}
+    return subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_tour_prints_what_the_readme_says(tmp_path):
+    tour = [step for block in blocks("console") for step in steps(block)]
+    place = tmp_path
+
+    assert len(tour) > 10
+    for command, output in tour:
+        if command.startswith("cd "):
+            place = place / command.removeprefix("cd ")
+            continue
+        result = run(command, place)
+        said = result.stdout + result.stderr
+        assert re.fullmatch(as_pattern(output), said, re.DOTALL), (command, said)
+
+
+def test_the_python_example_prints_a_digest(tmp_path):
+    (example,) = blocks("python")
+
+    assert run("soupctl demo", tmp_path).returncode == 0
+    result = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"blake3:[0-9a-f]{64}\n", result.stdout)
+
+
+def test_every_command_and_option_that_the_readme_names_exists():
+    rows = re.findall(r"^\| `soupctl (\w+)", README, re.MULTILINE)
+
+    assert rows == ["avg", "inspect", "hash", "demo"]
+    options = set(re.findall(r"`[^`]*?(--[a-z][a-z-]+)", README)) - {"--help"}
+    said = "".join(run(f"soupctl {row} --help", ROOT).stdout for row in rows)
+    assert [option for option in sorted(options) if option not in said] == []
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_ci_runs_the_readmes_own_commands():
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+
+    assert "readme_command install" in script
+    assert "readme_command test" in script
+    assert README.count("<!-- ci: install -->") == README.count("<!-- ci: test -->") == 1
