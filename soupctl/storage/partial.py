@@ -189,6 +189,11 @@ def preallocate(fd: int, size: int, target: str | Path) -> None:
 
 
 def _allocate(fd: int, size: int) -> None:
+    state = os.fstatvfs(fd)
+    # asking for more than there is fills the disk for a moment, for everybody; a file system that
+    # does not tell its size is asked all the same
+    if state.f_blocks and size > state.f_bfree * state.f_frsize:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if size and hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(fd, 0, size)

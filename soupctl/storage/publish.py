@@ -74,12 +74,12 @@ def publish_folder(
             with refusing_existing(target):
                 _name_folder(staging, place, target, replace, may_replace)
             _sync_published(place, target)
+            staging.discard()
         except BaseException:
             # the first failure is the one to tell of
             with suppress(OSError):
                 staging.discard()
             raise
-        staging.discard()
 
 
 def _name_folder(

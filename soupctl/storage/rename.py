@@ -65,10 +65,12 @@ def _rename_new_by_steps(folder: int, old: str, new: str) -> None:
 
 def _exchange_by_steps(folder: int, one: str, other: str) -> None:
     aside = random_name()
-    os.rename(other, aside, src_dir_fd=folder, dst_dir_fd=folder)
+    done: list[tuple[str, str]] = []
     try:
-        os.rename(one, other, src_dir_fd=folder, dst_dir_fd=folder)
+        for old, new in ((other, aside), (one, other), (aside, one)):
+            os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+            done.append((old, new))
     except BaseException:
-        os.rename(aside, other, src_dir_fd=folder, dst_dir_fd=folder)
+        for old, new in reversed(done):
+            os.rename(new, old, src_dir_fd=folder, dst_dir_fd=folder)
         raise
-    os.rename(aside, one, src_dir_fd=folder, dst_dir_fd=folder)
