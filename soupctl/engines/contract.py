@@ -30,7 +30,7 @@ class Blend:
 
 
 class Combine(Protocol):
-    """A prepared blend, for one thread at a time."""
+    """A prepared blend; any number of threads may call it at once."""
 
     def __call__(self, start: int, stop: int, out: memoryview) -> None:
         """Write elements `start` to `stop` of the mean into `out`, which has exactly their size.

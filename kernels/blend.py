@@ -1,0 +1,31 @@
+"""The two tables of int64 that a compiled blend reads, by the index of each entry."""
+
+from __future__ import annotations
+
+# a blend: addresses, but for the group count, the total weight and the permission
+GROUPS = 0
+GROUP_COUNT = 1
+ROWS = 2
+WEIGHTS = 3
+SOURCES = 4
+UNIT = 5
+WEIGHT = 6
+ALLOWED = 7
+FORMAT = 8
+FINISH = 9
+RESOLVE = 10
+BLEND_LENGTH = 11
+
+# an output format: its precision, the float64 bits of its smallest normal value and of the largest
+# float64 that rounds into range, its quantum; then four patterns of its own, of which a missing
+# infinity is zero; and the bytes of an element
+PRECISION = 0
+NORMAL = 1
+LIMIT = 2
+QUANTUM = 3
+LARGEST = 4
+INFINITY = 5
+QUIET_NAN = 6
+SIGN = 7
+WIDTH = 8
+FORMAT_LENGTH = 9

@@ -1,0 +1,78 @@
+"""out = round(sum_j w_j * x_j / W) over a range of elements, tile by tile.
+
+Rule 1: a tile is summed, then divided and rounded; what stays in doubt is resolved by integers.
+Rule 2: tiles and elements go in order, so a failure is that of the lowest failing element.
+Rule 3: every row type and output format is compiled apart and called by its address: a mixture of
+types needs no kernel of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+from numba.core.typing import Signature
+from numba.extending import register_jitable
+
+from . import blend as entry
+from .exact import DONE, RESULT, ROW
+from .floats import floats_at, integers_at, invoke
+from .sums import DOUBT, FLOATS, INTEGERS, LOW, SIZE, TILE
+
+# the status beside those of `resolve`: an element needs it, and the blend has no address for it
+UNRESOLVED = 3
+
+BYTES = types.CPointer(types.uint8)
+
+
+def signature() -> Signature:
+    """The signature of `combine`."""
+    whole = types.int64
+    return types.int64(INTEGERS, whole, whole, BYTES, FLOATS, INTEGERS)
+
+
+def combine(blend, start, stop, out, tile, scratch):  # type: ignore[no-untyped-def]
+    """Put elements `start` to `stop` at `out`; DONE, or the status of a failure.
+
+    On a failure the element is left in `scratch[ROW]`, its result in `scratch[RESULT]`.
+    """
+    place = start
+    while place < stop:
+        length = min(TILE, stop - place)
+        if sum_and_finish(blend, place, length, out, place - start, tile):
+            status = resolve_doubts(blend, place, length, out, place - start, tile, scratch)
+            if status != DONE:
+                return status
+        place += length
+    return DONE
+
+
+@register_jitable
+def sum_and_finish(blend, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
+    """Combine one tile the fast way; the number of its elements left in doubt."""
+    for i in range(length):
+        tile[i], tile[LOW + i], tile[SIZE + i] = 0.0, 0.0, 0.0
+    groups = integers_at(blend[entry.GROUPS])
+    rows, weights = integers_at(blend[entry.ROWS]), floats_at(blend[entry.WEIGHTS])
+    for group in range(blend[entry.GROUP_COUNT]):
+        add, first, count = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
+        invoke(add, (rows, weights, first, count, place, length, tile))
+    table, weight = integers_at(blend[entry.FORMAT]), float(blend[entry.WEIGHT])
+    return invoke(blend[entry.FINISH], (out, offset, length, tile, weight, table))
+
+
+@register_jitable
+def resolve_doubts(blend, place, length, out, offset, tile, scratch):  # type: ignore[no-untyped-def]
+    """Resolve what a tile leaves in doubt, in order; DONE, or the status of the first failure."""
+    width = integers_at(blend[entry.FORMAT])[entry.WIDTH]
+    for i in range(length):
+        if tile[DOUBT + i] == 0.0:
+            continue
+        status = UNRESOLVED
+        if blend[entry.RESOLVE]:
+            status = invoke(blend[entry.RESOLVE], (blend, place + i, tile, scratch))
+        if status != DONE:
+            scratch[ROW] = place + i
+            return status
+        for byte in range(width):
+            out[(offset + i) * width + byte] = np.uint8(scratch[RESULT] >> (8 * byte) & 0xFF)
+    return DONE

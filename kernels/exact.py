@@ -1,0 +1,191 @@
+"""One element by integers alone: the way that is always right, for what the fast ways leave open.
+
+Rule 1: the sum is an integer in limbs of 32 bits; only those that the terms touch cost time.
+Rule 2: every term is read by the sums' own widening, so that each format is decoded in one place.
+"""
+
+from __future__ import annotations
+
+from numba import types
+from numba.core.typing import Signature
+from numba.extending import register_jitable
+
+from . import blend as entry
+from .floats import EXPONENT, MAGNITUDE, bits_of, floats_at, integers_at, invoke
+from .sums import FLOATS, INTEGERS, LOW, SIZE
+
+DONE, NOT_FINITE, OUT_OF_RANGE = 0, 1, 2
+
+# where in its int64 scratch `resolve` keeps the row that is being read (first, so that the scratch
+# is a table of that one row), leaves its result, keeps the range of limbs in use, and the limbs
+ROW, RESULT, BOTTOM, TOP, LIMBS = range(5)
+
+# three limbs below 2**-1074 for the fraction of a quotient: their 96 bits hold the 24 that a weight
+# shifts out, the 53 of a float64 and its rounding bit; above, room for 2**1024 * 2**24 * 2**29
+SPARE = 3
+LIMB_COUNT = SPARE + 72
+SCRATCH = LIMBS + LIMB_COUNT
+LIMB_BITS = 32
+LIMB = 2**LIMB_BITS - 1
+# exponent of the lowest bit of the lowest limb
+LOWEST = -1074 - SPARE * LIMB_BITS
+
+HIDDEN = 2**52
+
+
+def signature() -> Signature:
+    """The signature of `resolve`."""
+    return types.int64(INTEGERS, types.int64, FLOATS, INTEGERS)
+
+
+def resolve(blend, element, tile, scratch):  # type: ignore[no-untyped-def]
+    """Compute one element into `scratch[RESULT]`: its bits, or the first source not finite."""
+    table = integers_at(blend[entry.FORMAT])
+    scratch[BOTTOM], scratch[TOP] = LIMB_COUNT, 0
+    for limb in range(LIMBS, SCRATCH):
+        scratch[limb] = 0
+    nan, positive, negative, offender = add_terms(blend, element, tile, scratch)
+    if offender < 0:
+        return round_mean(scratch, blend[entry.WEIGHT], table)
+    if not blend[entry.ALLOWED]:
+        scratch[RESULT] = offender
+        return NOT_FINITE
+    if nan or (positive and negative):
+        scratch[RESULT] = table[entry.QUIET_NAN]
+        return DONE
+    scratch[RESULT] = table[entry.INFINITY] | (table[entry.SIGN] if negative else 0)
+    # a format without infinity has zero there
+    return DONE if table[entry.INFINITY] else OUT_OF_RANGE
+
+
+@register_jitable
+def add_terms(blend, element, tile, scratch):  # type: ignore[no-untyped-def]
+    """Add the finite terms; which kinds of others there are, and their first source or -1."""
+    groups, rows = integers_at(blend[entry.GROUPS]), integers_at(blend[entry.ROWS])
+    weights, sources = floats_at(blend[entry.WEIGHTS]), integers_at(blend[entry.SOURCES])
+    nan, positive, negative, offender = False, False, False, -1
+    for group in range(blend[entry.GROUP_COUNT]):
+        add, first, count = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
+        for row in range(first, first + count):
+            bits = bits_of(read(blend, add, rows[row], element, tile, scratch))
+            factor = int(weights[row])
+            if bits & EXPONENT != EXPONENT:
+                add_product(bits, factor, scratch)
+                continue
+            nan |= bits & MAGNITUDE != EXPONENT
+            positive |= (bits < 0) == (factor < 0)
+            negative |= (bits < 0) != (factor < 0)
+            if offender < 0 or sources[row] < offender:
+                offender = sources[row]
+    return nan, positive, negative, offender
+
+
+@register_jitable
+def read(blend, add, row, element, tile, scratch):  # type: ignore[no-untyped-def]
+    """The float64 of one element of one row, by the compiled sum of its type."""
+    scratch[ROW] = row
+    tile[0], tile[LOW], tile[SIZE] = 0.0, 0.0, 0.0
+    invoke(add, (scratch, floats_at(blend[entry.UNIT]), 0, 1, element, 1, tile))
+    return tile[0]
+
+
+@register_jitable
+def add_product(bits, factor, scratch):  # type: ignore[no-untyped-def]
+    """Add `factor` times the finite float64 of `bits` to the limbs, whose carries wait."""
+    field = (bits & EXPONENT) >> 52
+    significand = bits & (HIDDEN - 1) | (HIDDEN if field else 0)
+    if significand == 0:
+        return
+    place = max(field, 1) - 1
+    limb, shift = SPARE + (place >> 5), place & 31
+    lowest = (significand & LIMB) * abs(factor)
+    middle = (lowest >> LIMB_BITS) + (significand >> LIMB_BITS) * abs(factor)
+    first = (lowest & LIMB) << shift
+    second = (middle & LIMB) << shift
+    third = (middle >> LIMB_BITS) << shift
+    sign = -1 if (bits < 0) != (factor < 0) else 1
+    at = LIMBS + limb
+    scratch[at] += sign * (first & LIMB)
+    scratch[at + 1] += sign * ((first >> LIMB_BITS) + (second & LIMB))
+    scratch[at + 2] += sign * ((second >> LIMB_BITS) + (third & LIMB))
+    scratch[at + 3] += sign * (third >> LIMB_BITS)
+    scratch[BOTTOM] = min(scratch[BOTTOM], limb)
+    # one limb more for what a number of terms carries
+    scratch[TOP] = max(scratch[TOP], limb + 4)
+
+
+@register_jitable
+def round_mean(scratch, weight, table):  # type: ignore[no-untyped-def]
+    """Round the limbs' sum over `weight` into `scratch[RESULT]`; DONE or OUT_OF_RANGE."""
+    scratch[RESULT] = 0
+    if scratch[TOP] == 0:
+        return DONE
+    negative = settle_signs(scratch)
+    remainder = divide_limbs(scratch, weight)
+    highest = scratch[TOP]
+    while scratch[LIMBS + highest] == 0:
+        highest -= 1
+        if highest < 0:
+            return DONE
+    bit = LIMB_BITS * highest - 1
+    while scratch[LIMBS + highest] >> (bit + 1 - LIMB_BITS * highest):
+        bit += 1
+    precision, quantum = table[entry.PRECISION], table[entry.QUANTUM]
+    unit = max(bit + LOWEST - (precision - 1), quantum)
+    kept = round_limbs(scratch, unit - LOWEST, remainder)
+    steps = unit - quantum
+    # compared before it is shifted, which could overflow
+    if steps > table[entry.LARGEST] >> (precision - 1):
+        return OUT_OF_RANGE
+    encoded = kept + (steps << (precision - 1))
+    scratch[RESULT] = encoded | (table[entry.SIGN] if negative else 0)
+    return DONE if encoded <= table[entry.LARGEST] else OUT_OF_RANGE
+
+
+@register_jitable
+def settle_signs(scratch):  # type: ignore[no-untyped-def]
+    """Carry, so that each limb has 32 bits of the sum's magnitude; whether it is negative."""
+    carry = 0
+    for limb in range(LIMBS + scratch[BOTTOM], LIMBS + scratch[TOP] + 1):
+        value = scratch[limb] + carry
+        scratch[limb] = value & LIMB
+        carry = value >> LIMB_BITS
+    if carry == 0:
+        return False
+    carry = 1
+    for limb in range(LIMBS + scratch[BOTTOM], LIMBS + scratch[TOP] + 1):
+        value = (scratch[limb] ^ LIMB) + carry
+        scratch[limb] = value & LIMB
+        carry = value >> LIMB_BITS
+    return True
+
+
+@register_jitable
+def divide_limbs(scratch, weight):  # type: ignore[no-untyped-def]
+    """Divide the limbs by `weight`, down to the spare limbs below them; the last remainder."""
+    remainder = 0
+    limb = LIMBS + scratch[TOP]
+    while limb >= LIMBS + scratch[BOTTOM] - SPARE:
+        value = remainder << LIMB_BITS | scratch[limb]
+        scratch[limb] = value // weight
+        remainder = value - scratch[limb] * weight
+        limb -= 1
+    return remainder
+
+
+@register_jitable
+def round_limbs(scratch, cut, remainder):  # type: ignore[no-untyped-def]
+    """The limbs from bit `cut` on, at most 53 bits, rounded to nearest even by what is below."""
+    at, shift = LIMBS + (cut >> 5), cut & 31
+    kept = scratch[at] >> shift | scratch[at + 1] << (LIMB_BITS - shift)
+    if shift:
+        kept |= scratch[at + 2] << (2 * LIMB_BITS - shift)
+    below = cut - 1
+    at, shift = LIMBS + (below >> 5), below & 31
+    half = scratch[at] >> shift & 1
+    rest = remainder | scratch[at] & ((1 << shift) - 1)
+    for limb in range(LIMBS, at):
+        rest |= scratch[limb]
+    if half and (rest or kept & 1):
+        return kept + 1
+    return kept

@@ -1,0 +1,184 @@
+"""The engine for processors: compiled kernels over memory as it lies.
+
+Rule 1: a prepared blend holds tables of addresses and no element; scratch lives for one call.
+Rule 2: a prepared blend may be called from any number of threads at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from itertools import groupby
+
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from ..format.dtypes import DType
+from ..kernels import blend as entry
+from ..kernels import combine as driver
+from ..kernels import exact, rounding, sums
+from ..kernels.floats import ROW_TYPES
+from .contract import Blend, NonFinite, OutOfRange
+from .native import native_address
+
+OUT_TYPES = {8: types.int8, 16: types.int16, 32: types.int32, 64: types.int64}
+
+# rows of one dtype lie together, in this order
+ORDER = [DType(name) for name in ROW_TYPES]
+
+SCRATCH = sums.SCRATCH + exact.SCRATCH
+
+# names, so that the processor computes with them at each call, and not the compiler once
+SMALLEST_NORMAL, HALF, ONE = sys.float_info.min, 0.5, 1.0
+ULP, MOST_OF_AN_ULP = sys.float_info.epsilon, 0.75 * sys.float_info.epsilon
+
+
+@dataclass(frozen=True, slots=True)
+class CpuEngine:
+    """Means computed by the processor: in float64 where that is proved, else in integers."""
+
+    name: str = "cpu"
+
+    def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> CpuCombine:
+        """Compile what the blend's dtypes need, if that is still to do, and note where rows lie."""
+        return CpuCombine(blend, sources)
+
+
+class CpuCombine:
+    """A prepared blend: tables of addresses, and the views that keep them valid."""
+
+    def __init__(self, blend: Blend, sources: Sequence[memoryview]) -> None:
+        rows = sorted(range(len(sources)), key=lambda row: ORDER.index(blend.dtypes[row]))
+        views = [np.frombuffer(sources[row], np.uint8) for row in rows if sources[row].nbytes]
+        sources_of_rows = np.array(rows, np.int64)
+        addresses = np.array([address(view) for view in views], np.int64)
+        weights = np.array([blend.weights[row] for row in rows], np.float64)
+        add = sums.add_bounded if is_bounded(blend) else sums.add_proved
+        groups = group_table([blend.dtypes[row] for row in rows], add)
+        unit = np.ones(1, np.float64)
+        layout = format_table(blend.out)
+        table = np.zeros(entry.BLEND_LENGTH, np.int64)
+        table[entry.GROUPS], table[entry.GROUP_COUNT] = address(groups), len(groups)
+        table[entry.ROWS], table[entry.WEIGHTS] = address(addresses), address(weights)
+        table[entry.SOURCES], table[entry.UNIT] = address(sources_of_rows), address(unit)
+        table[entry.WEIGHT], table[entry.ALLOWED] = sum(blend.weights), blend.allow_nonfinite
+        table[entry.FORMAT], table[entry.FINISH] = address(layout), finish_address(blend.out)
+        self._table = table
+        self._combine = combine_function()
+        self._width = blend.out.bits // 8
+        self._kept = (views, sources_of_rows, addresses, weights, groups, unit, layout)
+
+    def __call__(self, start: int, stop: int, out: memoryview) -> None:
+        """Write elements `start` to `stop` of the mean into `out`.
+
+        Raises NonFinite or OutOfRange for the lowest failing element, ArithmeticError in a thread
+        whose processor was told to flush subnormals or to round other than to nearest.
+        """
+        if start == stop:
+            return
+        require_exact_arithmetic()
+        target = address(np.frombuffer(out, np.uint8))
+        scratch = np.empty(SCRATCH, np.int64)
+        tile, limbs = address(scratch), address(scratch) + 8 * sums.SCRATCH
+        table = address(self._table)
+        status = self._combine(table, start, stop, target, tile, limbs)
+        while status == driver.UNRESOLVED:
+            # compiled when first needed: most checkpoints never do
+            self._table[entry.RESOLVE] = native_address(exact.resolve, exact.signature())
+            first = int(scratch[sums.SCRATCH + exact.ROW])
+            place = target + (first - start) * self._width
+            status = self._combine(table, first, stop, place, tile, limbs)
+        if status == exact.NOT_FINITE:
+            state = scratch[sums.SCRATCH :]
+            raise NonFinite(int(state[exact.RESULT]), int(state[exact.ROW]))
+        if status == exact.OUT_OF_RANGE:
+            raise OutOfRange(int(scratch[sums.SCRATCH + exact.ROW]))
+
+
+def address(array: NDArray[np.generic]) -> int:
+    """Where the array's first byte lies."""
+    place: int = array.__array_interface__["data"][0]
+    return place
+
+
+def require_exact_arithmetic() -> None:
+    """ArithmeticError unless this thread keeps subnormals and rounds to nearest."""
+    keeps = SMALLEST_NORMAL * HALF / HALF == SMALLEST_NORMAL
+    up = ONE + MOST_OF_AN_ULP == ONE + ULP
+    down = -ONE - MOST_OF_AN_ULP == -ONE - ULP
+    if not (keeps and up and down):
+        raise ArithmeticError("this thread's floating-point mode is not the default one")
+
+
+def is_bounded(blend: Blend) -> bool:
+    """Whether every partial sum of products fits a float64, whatever the elements are."""
+    formats = [dtype.float_format for dtype in blend.dtypes]
+    terms = zip(blend.weights, formats, strict=True)
+    largest = sum(abs(weight) * format.largest for weight, format in terms)
+    quantum = min(format.quantum for format in formats)
+    return largest <= Fraction(2) ** (53 + quantum)
+
+
+def group_table(dtypes: Sequence[DType], add: Callable[..., object]) -> NDArray[np.int64]:
+    """For each run of equal dtypes: its compiled sum's address, its first row, how many rows."""
+    groups = []
+    for dtype, run in groupby(enumerate(dtypes), key=lambda row: row[1]):
+        rows = [index for index, _ in run]
+        compiled = native_address(add, sums.signature(ROW_TYPES[dtype.value]))
+        groups.append((compiled, rows[0], len(rows)))
+    return np.array(groups, np.int64)
+
+
+@cache
+def format_table(dtype: DType) -> NDArray[np.int64]:
+    """What the kernels must know of an output dtype, as the blend room lays it out."""
+    format = dtype.float_format
+    fraction = format.precision - 1
+    exponent = math.frexp(format.largest)[1]
+    smallest = math.ldexp(1.0, format.quantum + fraction)
+    # IEEE formats use all exponents but the last; E4M3 uses the last too, but for its last pattern
+    largest = int(format.largest / Fraction(2) ** (exponent - format.precision))
+    encoded = largest + ((exponent - format.precision - format.quantum) << fraction)
+    table = np.zeros(entry.FORMAT_LENGTH, np.int64)
+    table[entry.PRECISION], table[entry.QUANTUM] = format.precision, format.quantum
+    table[entry.NORMAL] = float_bits(smallest)
+    table[entry.LIMIT] = last_in_range(dtype, largest, exponent)
+    table[entry.LARGEST] = encoded
+    table[entry.INFINITY] = encoded + 1 if format.has_infinity else 0
+    table[entry.QUIET_NAN] = format.quiet_nan
+    table[entry.SIGN] = -1 << (dtype.bits - 1)
+    table[entry.WIDTH] = dtype.bits // 8
+    return table
+
+
+def last_in_range(dtype: DType, significand: int, exponent: int) -> int:
+    """The bits of the largest float64 that rounds to the largest value or below."""
+    if dtype is DType.F64:
+        return float_bits(sys.float_info.max)
+    beyond = math.ldexp(2 * significand + 1, exponent - dtype.float_format.precision - 1)
+    # half-way goes to the even neighbour
+    return float_bits(beyond) - significand % 2
+
+
+def float_bits(value: float) -> int:
+    """The 64 bits of a float64."""
+    return int(np.float64(value).view(np.int64))
+
+
+@cache
+def finish_address(dtype: DType) -> int:
+    """The address of the compiled rounding to `dtype`."""
+    return native_address(rounding.finish, rounding.signature(OUT_TYPES[dtype.bits]))
+
+
+@cache
+def combine_function() -> Callable[..., int]:
+    """The compiled driver; calling it lets other threads run."""
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
+    return prototype(native_address(driver.combine, driver.signature()))

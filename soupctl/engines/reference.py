@@ -1,0 +1,112 @@
+"""The readable truth: the contract in fractions, one element at a time, for tests and doubts.
+
+Rule 1: nothing here is fast, and nothing here is rounded but once, in `encode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import inf, isnan, nan
+
+from ..format.dtypes import DType, FloatFormat
+from .contract import Blend, NonFinite, OutOfRange
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceEngine:
+    """Means computed as fractions."""
+
+    name: str = "reference"
+
+    def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> ReferenceCombine:
+        """Nothing is prepared."""
+        return ReferenceCombine(blend, tuple(sources))
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceCombine:
+    """A blend and its sources."""
+
+    blend: Blend
+    sources: tuple[memoryview, ...]
+
+    def __call__(self, start: int, stop: int, out: memoryview) -> None:
+        """Write elements `start` to `stop` of the mean into `out`."""
+        width = self.blend.out.bits // 8
+        for element in range(start, stop):
+            place = (element - start) * width
+            out[place : place + width] = self.mean(element).to_bytes(width, "little")
+
+    def mean(self, element: int) -> int:
+        """The bits of one element of the mean; raises NonFinite or OutOfRange."""
+        values = [self.value(source, element) for source in range(len(self.sources))]
+        infinite = [source for source, value in enumerate(values) if isinstance(value, float)]
+        if infinite and not self.blend.allow_nonfinite:
+            raise NonFinite(infinite[0], element)
+        # beside an infinity or a NaN no finite term matters
+        counted = infinite or range(len(values))
+        total = sum(self.blend.weights[source] * values[source] for source in counted)
+        code = encode(total / sum(self.blend.weights), self.blend.out)
+        if code is None:
+            raise OutOfRange(element)
+        return code
+
+    def value(self, source: int, element: int) -> Fraction | float:
+        """One element of one source."""
+        dtype = self.blend.dtypes[source]
+        width = dtype.bits // 8
+        code = self.sources[source][element * width : (element + 1) * width]
+        return decode(int.from_bytes(code, "little"), dtype)
+
+
+def decode(code: int, dtype: DType) -> Fraction | float:
+    """The value of a bit pattern: a fraction if it is finite, else inf, -inf or nan."""
+    format = dtype.float_format
+    fraction_bits = format.precision - 1
+    negative, magnitude = divmod(code, 1 << (dtype.bits - 1))
+    sign = -1 if negative else 1
+    largest = largest_code(format)
+    if magnitude > largest:
+        infinite = format.has_infinity and magnitude == largest + 1
+        return sign * inf if infinite else nan
+    exponent, fraction = divmod(magnitude, 1 << fraction_bits)
+    significand = fraction + (1 << fraction_bits if exponent else 0)
+    return sign * significand * power_of_two(format.quantum + max(exponent - 1, 0))
+
+
+def encode(value: Fraction | float, dtype: DType) -> int | None:
+    """The bit pattern of the nearest value, ties to even; None where that is out of range."""
+    format = dtype.float_format
+    sign = 1 << (dtype.bits - 1) if value < 0 else 0
+    if isinstance(value, float):
+        if isnan(value):
+            return format.quiet_nan
+        return sign + largest_code(format) + 1 if format.has_infinity else None
+    magnitude = round_magnitude(abs(value), format)
+    return sign + magnitude if magnitude <= largest_code(format) else None
+
+
+def round_magnitude(value: Fraction, format: FloatFormat) -> int:
+    """The pattern of the nearest value, as though the exponents went on for ever."""
+    if value == 0:
+        return 0
+    # of the highest bit of the value, or one more
+    highest = value.numerator.bit_length() - value.denominator.bit_length()
+    if value < power_of_two(highest):
+        highest -= 1
+    exponent = max(highest - (format.precision - 1), format.quantum)
+    # Python rounds a fraction half-way to the even integer
+    significand = round(value / power_of_two(exponent))
+    return significand + ((exponent - format.quantum) << (format.precision - 1))
+
+
+def power_of_two(exponent: int) -> Fraction:
+    """2**exponent, exactly."""
+    return Fraction(1 << exponent) if exponent >= 0 else Fraction(1, 1 << -exponent)
+
+
+def largest_code(format: FloatFormat) -> int:
+    """The pattern of the largest finite value."""
+    return round_magnitude(format.largest, format)
