@@ -29,5 +29,7 @@ bare:
     trap 'rm -rf "$bare"' EXIT
     python3 -m venv "$bare"
     "$bare/bin/pip" install -q -c constraints.txt .
+    # what is left there would end up in the next wheel
+    rm -rf build
     cd "$bare"
     bin/soupctl --help
