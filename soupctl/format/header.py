@@ -14,7 +14,6 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, LimitError
@@ -65,7 +64,7 @@ class Header:
         return self.data_start + (self.tensors[-1].stop if self.tensors else 0)
 
 
-def header_size(first: bytes, file_size: int | None, path: str | Path) -> int:
+def header_size(first: bytes, file_size: int | None, path: str) -> int:
     """Bytes before the data, from the first 8 bytes of a file; InputError if they cannot be.
 
     A `file_size` of None stands for a stream, whose end is not known yet.
@@ -84,7 +83,7 @@ def header_size(first: bytes, file_size: int | None, path: str | Path) -> int:
     return 8 + length
 
 
-def parse_header(raw: bytes, file_size: int | None, path: str | Path) -> Header:
+def parse_header(raw: bytes, file_size: int | None, path: str) -> Header:
     """The header in `raw`, the first `header_size` bytes of a file; InputError if it is not valid.
 
     The rules are those of `Metadata::validate` and `SafeTensors::read_metadata` in the safetensors
@@ -113,7 +112,7 @@ def parse_header(raw: bytes, file_size: int | None, path: str | Path) -> Header:
     return header
 
 
-def _metadata(entry: object, path: str | Path) -> Mapping[str, str]:
+def _metadata(entry: object, path: str) -> Mapping[str, str]:
     if entry is None:
         return {}
     if not isinstance(entry, dict) or not all(isinstance(text, str) for text in entry.values()):
@@ -121,7 +120,7 @@ def _metadata(entry: object, path: str | Path) -> Mapping[str, str]:
     return entry
 
 
-def _tensor(name: str, entry: object, path: str | Path) -> Tensor:
+def _tensor(name: str, entry: object, path: str) -> Tensor:
     dtype, shape, offsets = _fields(name, entry, path)
     # serde, which the library reads with, takes {"F32": null} for "F32"
     if isinstance(dtype, dict) and list(dtype.values()) == [None]:
@@ -138,7 +137,7 @@ def _tensor(name: str, entry: object, path: str | Path) -> Tensor:
     return Tensor(name, known, tuple(shape), offsets[0], offsets[1])
 
 
-def _fields(name: str, entry: object, path: str | Path) -> tuple[Any, Any, Any]:
+def _fields(name: str, entry: object, path: str) -> tuple[Any, Any, Any]:
     if isinstance(entry, dict):
         return entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     # the library takes the three values as a list, too
@@ -155,7 +154,7 @@ def _unsigned(values: object) -> bool:
     )
 
 
-def _require_contiguous(tensors: Iterable[Tensor], path: str | Path) -> None:
+def _require_contiguous(tensors: Iterable[Tensor], path: str) -> None:
     """Refuse holes, overlaps, reversed offsets, and sizes that the shapes do not have."""
     end = 0
     for tensor in tensors:

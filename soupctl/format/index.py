@@ -11,7 +11,6 @@ import json
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import InputError
 from .jsontext import decode, parse_object
@@ -30,7 +29,7 @@ def is_inside(name: str) -> bool:
     return "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
-def parse_index(text: bytes, path: str | Path) -> Index:
+def parse_index(text: bytes, path: str) -> Index:
     """The index in `text`; InputError if it is malformed or names a file outside its folder."""
     try:
         content = parse_object(decode(text))
