@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import ClassVar, Self
 
 SHOWN = 5
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +20,20 @@ class Issue:
     """One thing that is wrong, where, and the way out."""
 
     what: str
-    path: str | Path | None = None
+    path: str | PurePath | None = None
     tensor: str | None = None
     advice: str | None = None
 
     def __str__(self) -> str:
-        place = [str(part) for part in (self.path, self.tensor) if part is not None]
+        place = [_shortened(str(part)) for part in (self.path, self.tensor) if part is not None]
         advice = f" ({self.advice})" if self.advice else ""
         return ": ".join([*place, self.what]) + advice
+
+
+def _shortened(name: str) -> str:
+    """The name, without its middle if nobody would read it: a tensor's may be 60 kB."""
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[:half]}...{name[-half:]}"
 
 
 class SoupError(Exception):
@@ -38,7 +45,7 @@ class SoupError(Exception):
         self,
         what: str,
         *,
-        path: str | Path | None = None,
+        path: str | PurePath | None = None,
         tensor: str | None = None,
         advice: str | None = None,
     ) -> None:

@@ -42,7 +42,9 @@ class Combine(Protocol):
 class Engine(Protocol):
     """A way to compute blends."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What a user calls it."""
 
     def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> Combine:
         """Make ready to combine `sources`: flat byte views of equal count and any alignment."""

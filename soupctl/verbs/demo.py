@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import OutputError
 from ..format.dtypes import DType
 from ..format.header import encode_header, lay_out
 from ..storage.publish import publish_folder, write_at
@@ -31,6 +32,8 @@ def make_checkpoints(folder: str | Path, seed: int = 0) -> tuple[Path, ...]:
     import numpy as np
 
     folder = Path(folder)
+    if folder.exists():
+        raise OutputError("exists", path=folder, advice="remove it, or name another folder")
     tensors = lay_out((name, DType.F16, shape) for name, shape in SHAPES.items())
     header = encode_header(tensors, {"format": "pt"})
     base = np.random.default_rng(seed)
