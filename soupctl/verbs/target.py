@@ -20,7 +20,7 @@ from ..soup.ledger import KEY
 from ..soup.plan import Plan
 from ..storage.checkpoint import open_checkpoint
 from ..storage.folder import equal_bytes, other_files
-from ..storage.layout import Component, Model, find_model
+from ..storage.layout import STEMS, Component, Model, find_model
 from ..storage.regular import read_small
 from .inputs import STREAM, Inputs, Part
 
@@ -116,8 +116,10 @@ def _plain(name: str, variant: str | None) -> str:
 
 
 def _stem(component: Component, variant: str | None) -> str:
+    """What the names of a component's files begin with; without a variant, where that is plain."""
     name = _plain(component.index_name or component.files[0].name, variant)
-    return re.split(r"\.safetensors|\.[^.]*$", name)[0]
+    stem = re.split(r"\.safetensors|\.[^.]*$", name)[0]
+    return next((known for known in STEMS if stem.startswith(f"{known}.")), stem)
 
 
 def _copies(folders: Sequence[Model]) -> tuple[tuple[str, Path], ...]:

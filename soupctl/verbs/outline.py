@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import LimitError
 from ..execute import Pace, memory_needed
 from ..soup.plan import Rule, Step
-from .average import Job, Work
+from .averaging import Job, Work
 
 
 @dataclass(frozen=True, slots=True)
