@@ -35,6 +35,9 @@ def combine(blend, start, stop, out, tile, scratch):  # type: ignore[no-untyped-
 
     On a failure the element is left in `scratch[ROW]`, its result in `scratch[RESULT]`.
     """
+    # the bounded sums have nothing to say of these
+    for i in range(TILE):
+        tile[LOW + i], tile[SIZE + i] = 0.0, 0.0
     place = start
     while place < stop:
         length = min(TILE, stop - place)
@@ -49,13 +52,11 @@ def combine(blend, start, stop, out, tile, scratch):  # type: ignore[no-untyped-
 @register_jitable
 def sum_and_finish(blend, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
     """Combine one tile the fast way; the number of its elements left in doubt."""
-    for i in range(length):
-        tile[i], tile[LOW + i], tile[SIZE + i] = 0.0, 0.0, 0.0
     groups = integers_at(blend[entry.GROUPS])
     rows, weights = integers_at(blend[entry.ROWS]), floats_at(blend[entry.WEIGHTS])
     for group in range(blend[entry.GROUP_COUNT]):
-        add, first, count = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
-        invoke(add, (rows, weights, first, count, place, length, tile))
+        add, first, last = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
+        invoke(add, (rows, weights, first, last, place, length, tile))
     table, weight = integers_at(blend[entry.FORMAT]), float(blend[entry.WEIGHT])
     return invoke(blend[entry.FINISH], (out, offset, length, tile, weight, table))
 

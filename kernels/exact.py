@@ -12,7 +12,7 @@ from numba.extending import register_jitable
 
 from . import blend as entry
 from .floats import EXPONENT, MAGNITUDE, bits_of, floats_at, integers_at, invoke
-from .sums import FLOATS, INTEGERS, LOW, SIZE
+from .sums import FLOATS, INTEGERS
 
 DONE, NOT_FINITE, OUT_OF_RANGE = 0, 1, 2
 
@@ -65,8 +65,8 @@ def add_terms(blend, element, tile, scratch):  # type: ignore[no-untyped-def]
     weights, sources = floats_at(blend[entry.WEIGHTS]), integers_at(blend[entry.SOURCES])
     nan, positive, negative, offender = False, False, False, -1
     for group in range(blend[entry.GROUP_COUNT]):
-        add, first, count = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
-        for row in range(first, first + count):
+        add, first, last = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
+        for row in range(first, last):
             bits = bits_of(read(blend, add, rows[row], element, tile, scratch))
             factor = int(weights[row])
             if bits & EXPONENT != EXPONENT:
@@ -84,7 +84,6 @@ def add_terms(blend, element, tile, scratch):  # type: ignore[no-untyped-def]
 def read(blend, add, row, element, tile, scratch):  # type: ignore[no-untyped-def]
     """The float64 of one element of one row, by the compiled sum of its type."""
     scratch[ROW] = row
-    tile[0], tile[LOW], tile[SIZE] = 0.0, 0.0, 0.0
     invoke(add, (scratch, floats_at(blend[entry.UNIT]), 0, 1, element, 1, tile))
     return tile[0]
 

@@ -30,30 +30,46 @@ def signature(row_type: types.Type) -> Signature:
     return types.int64(rows, FLOATS, whole, whole, whole, whole, FLOATS)
 
 
-def add_bounded(rows, weights, first, count, start, length, tile):  # type: ignore[no-untyped-def]
-    """Add `count` rows from row `first`, elements from `start`, to the total, where that is exact.
+def add_bounded(rows, weights, first, last, start, length, tile):  # type: ignore[no-untyped-def]
+    """Add rows `first` to `last`, elements from `start`, to the totals, where that is exact.
 
     It is exact if every partial sum is a multiple of some 2**k and below 2**(k + 53) in magnitude.
+    Row 0 begins the sum; the other sums are left as they are.
     """
+    if first == 0:
+        for i in range(length):
+            tile[i] = 0.0
     row = first
-    while row + 2 <= first + count:
+    while row + 2 <= last:
         one, one_weight = rows[row], weights[row]
         two, two_weight = rows[row + 1], weights[row + 1]
         for i in range(length):
             pair = one_weight * widen(one, start + i) + two_weight * widen(two, start + i)
             tile[i] = tile[i] + pair
         row += 2
-    if row < first + count:
+    if row < last:
         one, one_weight = rows[row], weights[row]
         for i in range(length):
             tile[i] = tile[i] + one_weight * widen(one, start + i)
     return 0
 
 
-def add_proved(rows, weights, first, count, start, length, tile):  # type: ignore[no-untyped-def]
-    """Add `count` rows from row `first`, elements from `start`, to all three sums."""
+def add_proved(rows, weights, first, last, start, length, tile):  # type: ignore[no-untyped-def]
+    """Add rows `first` to `last`, elements from `start`, to all three sums; row 0 begins them."""
     row = first
-    while row + 2 <= first + count:
+    if first == 0 and last >= 2:
+        # apart from the loop below it, because most soups are of two
+        one, one_weight = rows[0], weights[0]
+        two, two_weight = rows[1], weights[1]
+        for i in range(length):
+            sums = first_term(one, one_weight, start + i)
+            sums = add_term(two, two_weight, start + i, sums)
+            tile[i], tile[LOW + i], tile[SIZE + i] = sums
+        row = 2
+    elif first == 0:
+        for i in range(length):
+            tile[i], tile[LOW + i], tile[SIZE + i] = 0.0, 0.0, 0.0
+    while row + 2 <= last:
         one, one_weight = rows[row], weights[row]
         two, two_weight = rows[row + 1], weights[row + 1]
         for i in range(length):
@@ -62,7 +78,7 @@ def add_proved(rows, weights, first, count, start, length, tile):  # type: ignor
             sums = add_term(two, two_weight, start + i, sums)
             tile[i], tile[LOW + i], tile[SIZE + i] = sums
         row += 2
-    if row < first + count:
+    if row < last:
         one, one_weight = rows[row], weights[row]
         for i in range(length):
             sums = (tile[i], tile[LOW + i], tile[SIZE + i])
@@ -72,11 +88,18 @@ def add_proved(rows, weights, first, count, start, length, tile):  # type: ignor
 
 
 @register_jitable
-def add_value(value: float, sums: tuple[float, float, float]) -> tuple[float, float, float]:
-    """The sums with one float64 more: two exact levels, and a bound on the third."""
-    total, rest = two_sum(sums[0], value)
-    low, lost = two_sum(sums[1], rest)
-    return total, low, sums[2] + abs(lost)
+def product(row, weight, index):  # type: ignore[no-untyped-def]
+    """One weighted element, rounded, and exactly what the rounding left out."""
+    value = widen(row, index)
+    rounded = weight * value
+    # 26 and 27 bits times at most 24: both exact, as all are multiples of 2**-1074
+    upper = float_of(bits_of(value) & ~LOW_HALF)
+    return rounded, weight * (value - upper) - (rounded - weight * upper)
+
+
+def first_term(row, weight, index):  # type: ignore[no-untyped-def]
+    """The sums of one weighted element; compiled code only."""
+    raise NotImplementedError
 
 
 def add_term(row, weight, index, sums):  # type: ignore[no-untyped-def]
@@ -84,21 +107,38 @@ def add_term(row, weight, index, sums):  # type: ignore[no-untyped-def]
     raise NotImplementedError
 
 
+@overload(first_term)
+def _first_term(row, weight, index):  # type: ignore[no-untyped-def]
+    if row.dtype == types.float64:
+
+        def first_double(row, weight, index):  # type: ignore[no-untyped-def]
+            rounded, rest = product(row, weight, index)
+            # a total is never -0.0
+            return rounded + 0.0, rest, 0.0
+
+        return first_double
+    return lambda row, weight, index: (weight * widen(row, index) + 0.0, 0.0, 0.0)
+
+
 @overload(add_term)
 def _add_term(row, weight, index, sums):  # type: ignore[no-untyped-def]
-    if row.dtype != types.float64:
-        # at most 24 bits of significand times at most 24 bits of weight: exact
-        return lambda row, weight, index, sums: add_value(weight * widen(row, index), sums)
+    if row.dtype == types.float64:
 
-    def add_double(row, weight, index, sums):  # type: ignore[no-untyped-def]
-        value = widen(row, index)
-        product = weight * value
-        # 26 and 27 bits times at most 24: both exact, as the product is a multiple of 2**-1074
-        upper = float_of(bits_of(value) & ~LOW_HALF)
-        high = weight * upper
-        rest = weight * (value - upper) - (product - high)
-        total, low, size = add_value(product, sums)
-        low, lost = two_sum(low, rest)
-        return total, low, size + abs(lost)
+        def add_double(row, weight, index, sums):  # type: ignore[no-untyped-def]
+            rounded, left = product(row, weight, index)
+            total, rest = two_sum(sums[0], rounded)
+            # sums of doubles are seldom exact: a second exact level decides their many ties
+            low, lost = two_sum(sums[1], rest)
+            low, lost_too = two_sum(low, left)
+            return total, low, sums[2] + (abs(lost) + abs(lost_too))
 
-    return add_double
+        return add_double
+
+    def add_narrow(row, weight, index, sums):  # type: ignore[no-untyped-def]
+        # at most 24 bits of significand times at most 24 of weight: exact
+        total, rest = two_sum(sums[0], weight * widen(row, index))
+        low = sums[1] + rest
+        # a rounded sum is off by 2**-53 of itself at most, and below 2**-1021 it is exact
+        return total, low, sums[2] + abs(low) * 2.0**-53
+
+    return add_narrow

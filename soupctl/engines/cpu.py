@@ -126,12 +126,12 @@ def is_bounded(blend: Blend) -> bool:
 
 
 def group_table(dtypes: Sequence[DType], add: Callable[..., object]) -> NDArray[np.int64]:
-    """For each run of equal dtypes: its compiled sum's address, its first row, how many rows."""
+    """For each run of equal dtypes: the address of its sum, its first row, the row after it."""
     groups = []
     for dtype, run in groupby(enumerate(dtypes), key=lambda row: row[1]):
         rows = [index for index, _ in run]
         compiled = native_address(add, sums.signature(ROW_TYPES[dtype.value]))
-        groups.append((compiled, rows[0], len(rows)))
+        groups.append((compiled, rows[0], rows[-1] + 1))
     return np.array(groups, np.int64)
 
 

@@ -16,7 +16,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,26 +40,32 @@ SUMS = "sums.json"
 def native_address(kernel: Kernel, signature: Signature) -> int:
     """The address of `kernel` compiled for `signature`, a C function."""
     with LOCK:
-        folder = cache_folder() / entry_name(kernel, signature)
-        if is_whole(folder):
-            with numba_cache(folder):
-                return compiled(kernel, signature, kept=True)
+        root = cache_folder()
+        if root is not None:
+            # a folder that cannot be written, a full disk, an entry that another process replaces
+            with suppress(OSError):
+                return kept_address(root / entry_name(kernel, signature), kernel, signature)
+        return compiled(kernel, signature, kept=False)
+
+
+def kept_address(folder: Path, kernel: Kernel, signature: Signature) -> int:
+    """The address of the kernel that is kept in `folder`, or will be; raises OSError."""
+    if is_whole(folder):
+        with numba_cache(folder):
+            return compiled(kernel, signature, kept=True)
+    fresh = folder.with_name(f".{secrets.token_hex(8)}.partial")
+    fresh.mkdir(parents=True)
+    try:
+        with numba_cache(fresh):
+            address = compiled(kernel, signature, kept=True)
+        (fresh / SUMS).write_text(json.dumps(file_sums(fresh)))
         shutil.rmtree(folder, ignore_errors=True)
-        fresh = folder.with_name(f".{secrets.token_hex(8)}.partial")
-        try:
-            fresh.mkdir(parents=True)
-        except OSError:
-            return compiled(kernel, signature, kept=False)
-        try:
-            with numba_cache(fresh):
-                address = compiled(kernel, signature, kept=True)
-            publish(fresh, folder)
-        except OSError:
-            # a full disk, or the same entry from another process
-            address = compiled(kernel, signature, kept=False)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        return address
+        with suppress(OSError):
+            # refused where another process was quicker
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return address
 
 
 def compiled(kernel: Kernel, signature: Signature, *, kept: bool) -> int:
@@ -85,14 +91,18 @@ def numba_cache(folder: Path) -> Iterator[None]:
         config.CACHE_DIR = before
 
 
-def cache_folder() -> Path:
-    """Where kernels are kept."""
+def cache_folder() -> Path | None:
+    """Where kernels are kept; None for a user without a home."""
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(named).absolute() / "soupctl"
     user = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # the XDG specification: a relative path is to be ignored
-    root = user if user.is_absolute() else Path.home() / ".cache"
-    return root / "soupctl" / "numba"
+    if user.is_absolute():
+        return user / "soupctl" / "numba"
+    try:
+        return Path.home() / ".cache" / "soupctl" / "numba"
+    except RuntimeError:
+        return None
 
 
 def entry_name(kernel: Kernel, signature: Signature) -> str:
@@ -110,12 +120,6 @@ def toolchain() -> str:
     processor = [binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()]
     facts = [str(room), sources, tools, processor]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def publish(fresh: Path, folder: Path) -> None:
-    """Make `fresh` the entry `folder`, with the sums of its files."""
-    (fresh / SUMS).write_text(json.dumps(file_sums(fresh)))
-    fresh.rename(folder)
 
 
 def is_whole(folder: Path) -> bool:

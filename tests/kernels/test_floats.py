@@ -1,0 +1,59 @@
+"""The machine's arithmetic is what the proofs take it to be."""
+
+import ctypes
+import re
+
+import numba
+import numpy as np
+import pytest
+from numba import types
+
+from soupctl.engines import cpu
+from soupctl.engines.native import native_address
+from soupctl.engines.reference import decode
+from soupctl.format.dtypes import DType
+from soupctl.kernels import floats, rounding, sums
+
+SMALL = [DType.F16, DType.BF16, DType.F8_E4M3, DType.F8_E5M2]
+WAYS = [(dtype, floats.ROW_TYPES[dtype.value]) for dtype in SMALL]
+
+
+def widened(row_type, raw, count):
+    """The float64 totals of a sum of one row, tile by tile."""
+    add = native_address(sums.add_bounded, sums.signature(row_type))
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 7)(add)
+    data, weights = np.frombuffer(raw, np.uint8), np.ones(1)
+    rows, tile = np.array([cpu.address(data)]), np.empty(sums.SCRATCH)
+    values = []
+    for start in range(0, count, sums.TILE):
+        length = min(sums.TILE, count - start)
+        pointers = (cpu.address(rows), cpu.address(weights))
+        function(*pointers, 0, 1, start, length, cpu.address(tile))
+        values.extend(tile[:length].tolist())
+    return values
+
+
+@pytest.mark.parametrize(("dtype", "row_type"), [*WAYS, (DType.F16, floats.HALF_AS_BITS)])
+def test_every_pattern_widens_to_its_value(dtype, row_type):
+    """With and without the processor's own fp16."""
+    count = 2**dtype.bits
+    raw = b"".join(code.to_bytes(dtype.bits // 8, "little") for code in range(count))
+    expected = [float(decode(code, dtype)) for code in range(count)]
+
+    # repr, so that NaN equals NaN
+    assert list(map(repr, (value + 0.0 for value in expected))) == list(
+        map(repr, widened(row_type, raw, count))
+    )
+
+
+KERNELS = [
+    *((sums.add_proved, sums.signature(row)) for row in floats.ROW_TYPES.values()),
+    *((rounding.finish, rounding.signature(out)) for out in (types.int16, types.int64)),
+]
+
+
+@pytest.mark.parametrize(("kernel", "signature"), KERNELS, ids=str)
+def test_no_product_is_fused_into_a_sum(kernel, signature):
+    assembly = numba.njit(signature, error_model="numpy")(kernel).inspect_asm()
+
+    assert [] == re.findall(r"\bv?fn?m(?:add|sub)\w*|\bfml[as]\b", "".join(assembly.values()))
