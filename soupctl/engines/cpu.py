@@ -30,7 +30,7 @@ from .native import native_address
 OUT_TYPES = {8: types.int8, 16: types.int16, 32: types.int32, 64: types.int64}
 
 # rows of one dtype lie together, in this order
-ORDER = [DType(name) for name in ROW_TYPES]
+RANKS = {DType(name): rank for rank, name in enumerate(ROW_TYPES)}
 
 SCRATCH = sums.SCRATCH + exact.SCRATCH
 
@@ -54,7 +54,8 @@ class CpuCombine:
     """A prepared blend: tables of addresses, and the views that keep them valid."""
 
     def __init__(self, blend: Blend, sources: Sequence[memoryview]) -> None:
-        rows = sorted(range(len(sources)), key=lambda row: ORDER.index(blend.dtypes[row]))
+        ranks = [RANKS[dtype] for dtype in blend.dtypes]
+        rows = sorted(range(len(ranks)), key=ranks.__getitem__)
         views = [np.frombuffer(sources[row], np.uint8) for row in rows if sources[row].nbytes]
         sources_of_rows = np.array(rows, np.int64)
         addresses = np.array([address(view) for view in views], np.int64)
@@ -118,10 +119,11 @@ def require_exact_arithmetic() -> None:
 
 def is_bounded(blend: Blend) -> bool:
     """Whether every partial sum of products fits a float64, whatever the elements are."""
-    formats = [dtype.float_format for dtype in blend.dtypes]
-    terms = zip(blend.weights, formats, strict=True)
-    largest = sum(abs(weight) * format.largest for weight, format in terms)
-    quantum = min(format.quantum for format in formats)
+    shares = dict.fromkeys(blend.dtypes, 0)
+    for dtype, weight in zip(blend.dtypes, blend.weights, strict=True):
+        shares[dtype] += abs(weight)
+    largest = sum(share * dtype.float_format.largest for dtype, share in shares.items())
+    quantum = min(dtype.float_format.quantum for dtype in shares)
     return largest <= Fraction(2) ** (53 + quantum)
 
 
