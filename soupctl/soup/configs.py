@@ -1,13 +1,14 @@
 """Whether two files that lie beside weights say the same thing.
 
-Rule 1: version, path and dtype fields of a JSON config may differ (a soup decides its own dtype);
-everything else is part of the model.
+Rule 1: fields of a JSON config may differ that say its version, its dtype (a soup decides its own)
+or where it was loaded from; everything else is part of the model.
 Rule 2: prose (model cards, licences) may differ; the first ingredient's is kept.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import PurePath
 
 HARMLESS_FIELDS = frozenset(
@@ -18,6 +19,12 @@ HARMLESS_FIELDS = frozenset(
         "_commit_hash",
         "torch_dtype",
         "dtype",
+        # in a tokenizer_config.json: that, and how, the tokenizer was loaded before it was saved
+        "name_or_path",
+        "is_local",
+        "local_files_only",
+        "special_tokens_map_file",
+        "tokenizer_file",
     )
 )
 
@@ -28,18 +35,21 @@ PROSE = frozenset(
 CODE = frozenset((".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".sh", ".exe", ".ipynb"))
 
 WEIGHTS = frozenset(
-    (".safetensors", ".st", ".sft", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-) | frozenset(
-    (".npz", ".npy", ".msgpack", ".h5", ".onnx", ".onnx_data", ".gguf", ".pb", ".tflite", ".sum")
+    (
+        *(".safetensors", ".st", ".sft", ".sum"),
+        *(".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npz", ".npy", ".msgpack"),
+        *(".h5", ".onnx", ".onnx_data", ".pb", ".tflite", ".gguf", ".flashpack"),
+    )
 )
+
+# an index names the files of other weights than the output's
+INDEX = re.compile(r"\.(safetensors|bin)\.(.+\.)?index\.(.+\.)?json$")
 
 
 def is_copied(name: str) -> bool:
     """Whether a file beside the weights goes along into the output: neither weights nor code."""
     path = PurePath(name.lower())
-    if name.lower().endswith(".safetensors.index.json") or ".safetensors.index." in name.lower():
-        return False
-    return path.suffix not in CODE | WEIGHTS and ".bin.index." not in name.lower()
+    return path.suffix not in CODE | WEIGHTS and INDEX.search(path.name) is None
 
 
 def same_config(name: str, first: bytes, other: bytes) -> bool:
