@@ -1,17 +1,19 @@
 """Where the weights are: a file, a sharded checkpoint, a component folder or a whole pipeline.
 
-Rule 1: a folder is read by the names that the libraries write; where two sets of weights could be
-meant, none is guessed.
+Rule 1: a folder is read by the names that the libraries write, older ones included; where two sets
+of weights could be meant, none is guessed.
 Rule 2: nothing but safetensors is ever taken for weights.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, MismatchError
 from ..format.index import Index, parse_index
+from ..format.jsontext import decode, parse_object
 from .regular import read_small, reading
 
 PIPELINE = "model_index.json"
@@ -19,7 +21,8 @@ PIPELINE = "model_index.json"
 STEMS = ("diffusion_pytorch_model", "model", "adapter_model", "pytorch_lora_weights")
 """Names of weights files as diffusers, transformers and PEFT write them, without extension."""
 
-INDEX_MARK = ".safetensors.index."
+# the variant stands behind `index`, or before it as diffusers wrote it until 2024
+INDEX = re.compile(r"\.safetensors\.(.+\.)?index\.(.+\.)?json$")
 
 PICKLES = frozenset((".bin", ".pt", ".pth", ".ckpt", ".pkl"))
 
@@ -64,7 +67,7 @@ def find_model(path: Path, *, component: str | None = None, variant: str | None 
     with reading(shown):
         if path.is_dir():
             return _find_in_folder(path, component, variant)
-    if INDEX_MARK in path.name:
+    if INDEX.search(path.name):
         return Model(shown, (_indexed("", path.parent, path.name, shown),), path.parent)
     return Model(shown, (Component("", shown, (path,)),))
 
@@ -73,7 +76,12 @@ def _find_in_folder(folder: Path, component: str | None, variant: str | None) ->
     shown = str(folder)
     if not (folder / PIPELINE).is_file():
         return Model(shown, (_component("", folder, variant, shown),), folder)
-    names = [each.name for each in folder.iterdir() if each.is_dir() and _has_weights(each)]
+    named = _named_components(folder / PIPELINE)
+    names = [
+        each.name
+        for each in folder.iterdir()
+        if each.is_dir() and _has_weights(each, each.name in named)
+    ]
     if component is not None:
         if component not in names:
             have = f"it has {', '.join(sorted(names))}" if names else "it has none with weights"
@@ -88,9 +96,23 @@ def _find_in_folder(folder: Path, component: str | None, variant: str | None) ->
     return Model(shown, found, folder)
 
 
-def _has_weights(folder: Path) -> bool:
-    suffixes = PICKLES | {".safetensors"}
-    return any(each.suffix in suffixes or INDEX_MARK in each.name for each in folder.iterdir())
+def _named_components(path: Path) -> frozenset[str]:
+    """The folders that a pipeline is loaded from; InputError for what is no `model_index.json`."""
+    try:
+        content = parse_object(decode(read_small(path, str(path))))
+    except ValueError as error:
+        raise InputError(f"is not a valid pipeline: {error}", path=path) from None
+    return frozenset(name for name, value in content.items() if isinstance(value, list))
+
+
+def _has_weights(folder: Path, is_named: bool) -> bool:
+    """Whether a folder of a pipeline is a component with weights.
+
+    Pickles count only where the pipeline names the folder: training leaves others beside it, such
+    as `checkpoint-500` with the state of its optimizer.
+    """
+    suffixes = {".safetensors"} | (PICKLES if is_named else set())
+    return any(each.suffix in suffixes or INDEX.search(each.name) for each in folder.iterdir())
 
 
 def _component(name: str, folder: Path, variant: str | None, shown: str) -> Component:
@@ -105,26 +127,30 @@ def _component(name: str, folder: Path, variant: str | None, shown: str) -> Comp
                 advice="name the one that is meant",
             )
         if found:
-            if INDEX_MARK in found[0]:
+            if INDEX.search(found[0]):
                 return _indexed(name, folder, found[0], shown)
             return Component(name, shown, (folder / found[0],), folder)
     others = sorted(each for each in present if each.endswith((".safetensors", ".st", ".sft")))
-    if len(others) == 1:
+    indexes = [each for each in present if INDEX.search(each)]
+    if len(indexes) == 1:
+        indexed = _indexed(name, folder, indexes[0], shown)
+        if {folder / other for other in others} <= set(indexed.files):
+            return indexed
+    elif len(others) == 1:
         return Component(name, shown, (folder / others[0],), folder)
     raise _no_weights(present, others, shown)
 
 
 def _candidates(present: set[str], variant: str | None) -> list[str]:
     """The weights, single or indexed, that the libraries would look for under this variant."""
-    mark = f".{variant}" if variant else ""
-    names = [
-        name
-        for stem in STEMS
-        for name in (
-            f"{stem}{mark}.safetensors",
-            f"{stem}{INDEX_MARK}{mark[1:]}{'.' if mark else ''}json",
+    endings: tuple[str, ...] = (".safetensors", ".safetensors.index.json")
+    if variant is not None:
+        endings = (
+            f".{variant}.safetensors",
+            f".safetensors.index.{variant}.json",
+            f".safetensors.{variant}.index.json",
         )
-    ]
+    names = [stem + ending for stem in STEMS for ending in endings]
     return [name for name in names if name in present]
 
 
@@ -132,7 +158,7 @@ def _no_weights(present: set[str], others: list[str], shown: str) -> InputError:
     if others:
         listed = ", ".join(others[:3])
         return InputError(
-            f"holds {len(others)} safetensors files and no index ({listed} ...)",
+            f"holds {len(others)} safetensors files and no one index of them ({listed} ...)",
             path=shown,
             advice="name the one that is meant, or a variant with --variant",
         )
@@ -149,5 +175,7 @@ def _no_weights(present: set[str], others: list[str], shown: str) -> InputError:
 def _indexed(name: str, folder: Path, index_name: str, shown: str) -> Component:
     path = folder / index_name
     index = parse_index(read_small(path, str(path)), str(path))
+    if not index.weight_map:
+        raise InputError("is an index of no tensors", path=path)
     files = tuple(folder / file for file in sorted(set(index.weight_map.values())))
     return Component(name, shown, files, folder, index, index_name)
