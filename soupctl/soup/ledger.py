@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import LedgerError, UsageError
 from ..format.dtypes import DType
-from .weights import parse_weight, weight_text
+from .weights import read_weight, require_positive_total, weight_text
 
 FORMAT = 1
 """Version of the ledger's own layout."""
@@ -100,10 +100,17 @@ def merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def gather_ancestors(soups: Iterable[Ledger]) -> dict[str, Ledger]:
-    """The ledgers of ingredients that are soups and of all their ancestors, once each."""
+    """The ledgers of ingredients that are soups and of all their ancestors, once each.
+
+    Where several tell of one content, as for a soup of nothing but that soup, an ancestor's stays.
+    """
+    soups = tuple(soups)
+    heads = [replace(soup, ancestors={}) for soup in soups]
+    ancestors = [ancestor for soup in soups for ancestor in soup.ancestors.values()]
     found: dict[str, Ledger] = {}
-    for soup in soups:
-        for ledger in (replace(soup, ancestors={}), *soup.ancestors.values()):
+    for generation in (heads, ancestors):
+        # sorted, so that the order of the ingredients does not show
+        for ledger in sorted(generation, key=lambda ledger: canonical(_body(ledger))):
             found[ledger.root] = ledger
     return dict(sorted(found.items()))
 
@@ -165,9 +172,11 @@ def parse_ledger(text: str, path: str, digest: Callable[[str], str]) -> Ledger:
     try:
         document = json.loads(text)
         version = document["format"]
+        if type(version) is not int:
+            raise TypeError("a version is a whole number")
     except (ValueError, RecursionError, TypeError, KeyError):
         raise LedgerError("its ledger is not readable", path=path, advice=IGNORE) from None
-    if version != FORMAT or type(version) is not int:
+    if version != FORMAT:
         raise LedgerError(
             f"its ledger has format {str(version)[:20]}, this soupctl reads format {FORMAT}",
             path=path,
@@ -177,11 +186,12 @@ def parse_ledger(text: str, path: str, digest: Callable[[str], str]) -> Ledger:
         ancestors = {root: _parse_body(body) for root, body in document.get("ledgers", {}).items()}
         ledger = replace(_parse_body(document), ancestors=ancestors)
         sound = all(root == ancestor.root for root, ancestor in ancestors.items())
+        # whatever was changed, added, repeated or reordered does not come out as it went in
+        sound = sound and encode_ledger(ledger, digest) == text
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError) as error:
         what = f"its ledger is malformed: {error!s:.60}"
         raise LedgerError(what, path=path, advice=IGNORE) from None
-    # whatever was changed, added, repeated or reordered does not come out again as it went in
-    if not sound or encode_ledger(ledger, digest) != text:
+    if not sound:
         raise LedgerError(
             "its ledger was altered: it does not match its own digest", path=path, advice=IGNORE
         )
@@ -197,13 +207,14 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
             digest=_digest(entry["digest"]),
             name=_text(entry["name"]),
             hint=None if entry["hint"] is None else _text(entry["hint"]),
-            weight=parse_weight(_text(entry["weight"])),
+            weight=read_weight(_text(entry["weight"])),
             dtypes=_parse_runs(entry["dtypes"]),
         )
         for entry in body["ingredients"]
     )
-    if merged(ingredients) != ingredients or sum(entry.weight for entry in ingredients) <= 0:
-        raise ValueError("its ingredients are not sorted, not unique or weigh nothing")
+    require_positive_total([entry.weight for entry in ingredients])
+    if merged(ingredients) != ingredients:
+        raise ValueError("its ingredients are not sorted or not unique")
     asked, taken = body["dtype"]["asked"], body["taken"]
     return Ledger(
         operation=_text(body["operation"]),
@@ -214,7 +225,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         keys=_texts(body["selection"]["key"]),
         excludes=_texts(body["selection"]["exclude"]),
         allow_nonfinite=_flag(body["nonfinite"]),
-        taken=taken and Taken(_digest(taken["digest"]), _texts(taken["tensors"])),
+        taken=None if taken is None else Taken(_digest(taken["digest"]), _texts(taken["tensors"])),
         exact=_flag(body["exact"]),
     )
 

@@ -17,6 +17,11 @@ LARGEST = 2**24
 """Largest scaled weight and largest total, so that products stay exact in float64."""
 
 PATTERN = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30}|\d{1,30}/\d{1,30})")
+# room for the sum of many weights
+WRITTEN = re.compile(r"-?[1-9]\d{0,99}(/[1-9]\d{0,99})?")
+
+MOST_DIGITS = 60
+"""Digits of a numerator or denominator; any text that `parse_weight` takes has fewer or as many."""
 
 
 def parse_weight(text: str) -> Fraction:
@@ -37,22 +42,43 @@ def weight_text(weight: Fraction) -> str:
     return str(weight)
 
 
+def read_weight(text: str) -> Fraction:
+    """The weight that `weight_text` wrote; ValueError for any other text."""
+    if not text.isascii() or not WRITTEN.fullmatch(text):
+        raise ValueError(f"{text[:20]!r} is not a weight")
+    return Fraction(text)
+
+
 def scaled(weights: Sequence[Fraction]) -> tuple[int, ...]:
     """The same proportions in whole numbers with no common factor.
 
     Raises UsageError if the total is not positive, or if a number or the total exceeds 2**24.
     """
-    if sum(weights) <= 0:
-        raise UsageError(
-            f"the weights add up to {sum(weights)}", advice="their total must be positive"
-        )
-    denominator = lcm(*(weight.denominator for weight in weights))
+    parts = [part for weight in weights for part in (weight.numerator, weight.denominator)]
+    if max(map(abs, parts)) > 10**MOST_DIGITS:
+        raise UsageError(f"a weight has more than {MOST_DIGITS} digits", advice=ROUND)
+    denominator = require_positive_total(weights)
     whole = [int(weight * denominator) for weight in weights]
     divisor = gcd(*whole)
     whole = [number // divisor for number in whole]
     if max(sum(whole), *map(abs, whole)) > LARGEST:
-        raise UsageError(
-            "the weights are too fine: as whole numbers they exceed 2**24",
-            advice="round them to fewer digits, say four decimals",
-        )
+        raise UsageError(TOO_FINE, advice=ROUND)
     return tuple(whole)
+
+
+TOO_FINE = "the weights are too fine: as whole numbers they exceed 2**24"
+ROUND = "round them to fewer digits, say four decimals"
+
+
+def require_positive_total(weights: Sequence[Fraction]) -> int:
+    """The common denominator of weights whose total is positive; UsageError for any others."""
+    denominator = 1
+    for weight in weights:
+        denominator = lcm(denominator, weight.denominator)
+        # with whole numbers up to 2**24 it is never so large, nor with sums of a few million such;
+        # thousands of weights without a common denominator would take minutes to add
+        if denominator > weight.denominator * LARGEST**2:
+            raise UsageError(TOO_FINE, advice=ROUND)
+    if (total := sum(weights)) <= 0:
+        raise UsageError(f"the weights add up to {total}", advice="their total must be positive")
+    return denominator
