@@ -17,7 +17,7 @@ def unique_names(paths: Sequence[str]) -> tuple[str, ...]:
 
     A path that is in `paths` more than once keeps one name for all its places.
     """
-    parts = {path: [part for part in path.split("/") if part] for path in paths}
+    parts = {path: [part for part in printable(path).split("/") if part] for path in paths}
     names = {path: _tail(pieces, 1) for path, pieces in parts.items()}
     length = 1
     while clashes := _clashes(names):
@@ -26,7 +26,7 @@ def unique_names(paths: Sequence[str]) -> tuple[str, ...]:
             names[path] = _tail(parts[path], length)
         if length > max(len(parts[path]) for path in clashes):
             break
-    return tuple(printable(names[path]) for path in paths)
+    return tuple(names[path] for path in paths)
 
 
 def _tail(parts: Sequence[str], length: int) -> str:
@@ -50,5 +50,5 @@ def hint(ingredient: str, soup_folder: str) -> str:
 
 
 def printable(name: str) -> str:
-    """The name as UTF-8 can carry it: bytes of a file name that are none become U+FFFD."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    r"""The name as UTF-8 can carry it: bytes of a file name that are none become `\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
