@@ -1,0 +1,108 @@
+"""Files beside the weights: which go along, and which say the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from soupctl.soup.configs import is_copied, same_config
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "model_index.json",
+        "merges.txt",
+        "vocab.json",
+        "tokenizer.model",
+        "README.md",
+        "LICENSE",
+        "preview.PNG",
+        "generation_config.json",
+    ],
+)
+def test_what_is_neither_weights_nor_code_goes_along(name):
+    assert is_copied(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "MODEL.SAFETENSORS",
+        "soup.st",
+        "pytorch_model.bin",
+        "v1.ckpt",
+        "optimizer.pt",
+        "soup.0123456789ab.sum",
+        "model.safetensors.index.json",
+        "model.safetensors.index.fp16.json",
+        "pytorch_model.bin.index.json",
+        "pipeline.py",
+        "kernel.so",
+        "run.sh",
+    ],
+)
+def test_weights_code_and_indexes_do_not_go_along(name):
+    assert not is_copied(name)
+
+
+CONFIG = {"_diffusers_version": "0.30.0", "in_channels": 4, "blocks": [{"dtype": "x", "n": 1}]}
+
+
+def changed(**fields: object) -> bytes:
+    return json.dumps({**CONFIG, **fields}, indent=2).encode()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed(),
+        changed(_diffusers_version="0.31.0"),
+        changed(_name_or_path="somewhere/else"),
+        changed(transformers_version="5", torch_dtype="float16", _commit_hash="abc"),
+        changed(blocks=[{"dtype": "y", "n": 1}]),
+        json.dumps(dict(reversed(CONFIG.items()))).encode(),
+    ],
+)
+def test_configs_that_differ_in_harmless_fields_or_in_layout_say_the_same(other):
+    first = json.dumps(CONFIG).encode()
+
+    assert same_config("config.json", first, other)
+    assert same_config("config.json", other, first)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed(in_channels=9),
+        changed(more=None),
+        changed(blocks=[{"dtype": "x", "n": 2}]),
+        changed(blocks=[]),
+        b"{}",
+        b"",
+        b"{",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"in_channels":' + b"4" * 5000 + b"}",
+    ],
+    ids=lambda other: f"{other[:20]!r}-{len(other)}",
+)
+def test_configs_that_differ_otherwise_do_not_say_the_same(other):
+    first = json.dumps(CONFIG).encode()
+
+    assert not same_config("config.json", first, other)
+    assert not same_config("config.json", other, first)
+
+
+@pytest.mark.parametrize("name", ["README.md", "LICENSE", "license.txt", "NOTICE", "a.png"])
+def test_prose_may_differ(name):
+    assert same_config(name, b"one", b"two")
+
+
+@pytest.mark.parametrize("name", ["merges.txt", "spiece.model", "vocab", "scheduler.yaml"])
+def test_any_other_file_says_the_same_only_byte_for_byte(name):
+    assert same_config(name, b"one", b"one")
+    assert not same_config(name, b"one", b"two")
