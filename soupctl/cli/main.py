@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from types import FrameType
 from typing import NoReturn
 
@@ -19,6 +20,8 @@ from .render import printable
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CLOSED_PIPE = 128 + signal.SIGPIPE
+CLOSED = (("stdin", os.O_WRONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
+"""Streams, how they are opened so as to fail, or to take all, and how they are used."""
 
 
 class Interrupted(BaseException):
@@ -35,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # a caller such as nohup that ignores a signal keeps it ignored
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    _open_streams()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         # a full disk behind stdout shows only now, and must not pass for success
@@ -47,6 +51,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         place = error.filename or "standard output"
         code = _tell(f"{place}: {error.strerror or error}", OutputError.exit_code)
     _leave(code)
+
+
+def _open_streams() -> None:
+    """Give the process all three streams, and letters that stdout's encoding lacks an escape.
+
+    Where the caller closed one, no file of ours may take its place: reading or writing data there
+    fails as it would otherwise, and words to a person are dropped.
+    """
+    for name, access, mode in CLOSED:
+        if getattr(sys, name) is None:
+            # the lowest free descriptor, which is the one that is missing
+            setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode))
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
@@ -70,6 +88,11 @@ def _run(arguments: list[str]) -> int:
         return _tell(error.message(None if everything else SHOWN), error.exit_code)
     except typer.TyperException as error:
         return _tell(f"{error.format_message()} (see soupctl --help)", UsageError.exit_code)
+    except SystemExit as leaving:
+        # typer leaves by itself, with another code, when the reader of a pipe is gone
+        if isinstance(leaving.__context__, BrokenPipeError):
+            return CLOSED_PIPE
+        raise
     except MemoryError:
         return _tell("out of memory; --max-memory or --threads 1 needs less", LimitError.exit_code)
 

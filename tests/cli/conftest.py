@@ -1,0 +1,293 @@
+"""Commands as processes, small checkpoints to give them, and the words that they are to say.
+
+Rule 1: a command runs in a temporary folder and is given relative paths, so no golden holds a path
+of the machine.
+Rule 2: `GOLDEN=rewrite` makes `golden` write what it is otherwise compared with; `just golden` runs
+the tests so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+HERE = Path(__file__).parent
+GOLDEN = HERE.parent / "golden" / "cli"
+ENVIRONMENT = {"COLUMNS": "80", "LINES": "24", "TERM": "xterm", "NO_COLOR": "1"}
+PATIENCE = 60
+"""Seconds after which a command counts as hanging; they take a few hundredths."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended; a negative code is the signal that killed it."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output."""
+        return self.out.decode()
+
+    @property
+    def json(self):
+        """Standard output as one JSON value."""
+        return json.loads(self.out)
+
+    @property
+    def message(self) -> str:
+        """Standard error."""
+        return self.err.decode()
+
+
+@dataclass
+class Server:
+    """The process that forks commands; server.py says how it is spoken to."""
+
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def launch(cls, **environment: str) -> Server:
+        """A server with more in its environment."""
+        process = subprocess.Popen(
+            [sys.executable, HERE / "server.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **ENVIRONMENT, **environment},
+        )
+        return cls(process)
+
+    def ask(self, request: Mapping[str, object]):
+        """The answer to one request."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        if "wait" in request:
+            ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+            if not ready:
+                os.kill(int(str(request["wait"])), signal.SIGKILL)
+        return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        """End it."""
+        self.process.communicate()
+
+
+@dataclass
+class Running:
+    """A command that was started."""
+
+    server: Server
+    id: int
+    out: Path
+    err: Path
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.id, number)
+
+    def wait(self) -> Done:
+        """Its end."""
+        code = self.server.ask({"wait": self.id})
+        return Done(code, read_regular(self.out), read_regular(self.err))
+
+
+def read_regular(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+@dataclass
+class Commands:
+    """Starts commands in one folder."""
+
+    server: Server
+    folder: Path
+    streams: Path
+    count: int = 0
+
+    def start(
+        self,
+        *arguments: str,
+        stdin: bytes | Path = b"",
+        out: Path | None = None,
+        err: Path | None = None,
+        environment: Mapping[str, str | None] | None = None,
+        limits: Mapping[str, int] | None = None,
+        umask: int = 0o022,
+    ) -> Running:
+        """The command as it begins to run; `out` and `err` are devices instead of files."""
+        self.count += 1
+        paths = [self.streams / f"{name}{self.count}" for name in ("in", "out", "err")]
+        for path in paths:
+            path.touch()
+        if isinstance(stdin, bytes):
+            paths[0].write_bytes(stdin)
+        else:
+            paths[0] = stdin
+        paths[1:] = [out or paths[1], err or paths[2]]
+        request = {
+            "arguments": arguments,
+            "folder": str(self.folder),
+            "umask": umask,
+            "environment": dict(environment or {}),
+            "limits": dict(limits or {}),
+            "streams": [str(path) for path in paths],
+        }
+        return Running(self.server, self.server.ask(request), paths[1], paths[2])
+
+    def __call__(self, *arguments: str, **more) -> Done:
+        """The command, run to its end."""
+        return self.start(*arguments, **more).wait()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    serving = Server.launch()
+    yield serving
+    serving.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The empty folder that commands of this test run in, which is the current one."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def soupctl(server: Server, folder: Path, tmp_path: Path) -> Commands:
+    """Runs `soupctl` with the given arguments in `folder`."""
+    streams = tmp_path / "streams"
+    streams.mkdir()
+    return Commands(server, folder, streams)
+
+
+@pytest.fixture(scope="session")
+def shim_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose file operations can be made to fail; tests/fault/shim.c says how."""
+    if sys.platform != "linux":
+        pytest.skip("the shim preloads into glibc")
+    shim = tmp_path_factory.mktemp("shim") / "shim.so"
+    source = HERE.parent / "fault" / "shim.c"
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+    serving = Server.launch(LD_PRELOAD=str(shim))
+    yield serving
+    serving.close()
+
+
+@pytest.fixture
+def process(folder: Path) -> Callable[..., subprocess.Popen[bytes]]:
+    """Starts `soupctl` in an interpreter of its own, for what is decided when one starts."""
+
+    def run(*arguments: str, environment: Mapping[str, str] | None = None, **more):
+        return subprocess.Popen(
+            [sys.executable, "-m", "soupctl", *arguments],
+            cwd=folder,
+            env={**os.environ, **ENVIRONMENT, **(environment or {})},
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **more,
+            },
+        )
+
+    return run
+
+
+@pytest.fixture
+def ingredients(folder: Path) -> tuple[str, str]:
+    """Two small checkpoints of one layout: a.st and b.st."""
+    for name, start in (("a.st", 0), ("b.st", 1)):
+        save(
+            name,
+            {
+                "conv.bias": np.arange(start, start + 4, dtype=np.float16),
+                "conv.weight": np.full((4, 4), start + 0.5, np.float32),
+                "steps": np.array([7], np.int64),
+            },
+            {"format": "pt"},
+        )
+    return "a.st", "b.st"
+
+
+def save(path: str, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    save_file(tensors, path, metadata)
+    Path(path).chmod(0o644)
+
+
+@pytest.fixture(name="save")
+def _save(folder: Path) -> Callable[..., None]:
+    """Writes a checkpoint of the given arrays."""
+    return save
+
+
+@pytest.fixture
+def hollow(folder: Path) -> Callable[..., None]:
+    """Writes a checkpoint of zeros that takes no disk: {name: (dtype, shape)}."""
+
+    def write(path: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> None:
+        sizes = {"F8_E4M3": 1, "F16": 2, "F32": 4}
+        header, end = {}, 0
+        for name, (dtype, shape) in tensors.items():
+            size = int(np.prod(shape, dtype=object)) * sizes[dtype]
+            header[name] = {
+                "dtype": dtype,
+                "shape": list(shape),
+                "data_offsets": [end, end + size],
+            }
+            end += size
+        raw = json.dumps(header).encode()
+        with Path(path).open("wb") as file:
+            file.write(struct.pack("<Q", len(raw)) + raw)
+            file.truncate(8 + len(raw) + end)
+
+    return write
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a text with the file of that name below tests/golden/cli."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / f"{name}.txt"
+        if os.environ.get("GOLDEN") == "rewrite":
+            path.write_text(text)
+
+        assert path.read_text() == text
+
+    return compare
+
+
+@pytest.fixture
+def holds(folder: Path) -> Callable[[], dict[str, bytes | None]]:
+    """Everything in the folder with its bytes; None for what is no regular file."""
+
+    def look() -> dict[str, bytes | None]:
+        return {
+            os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace"): (
+                path.read_bytes() if path.is_file() and not path.is_symlink() else None
+            )
+            for path in sorted(folder.rglob("*"))
+        }
+
+    return look

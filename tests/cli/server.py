@@ -1,0 +1,104 @@
+"""Runs commands in forks of one process that has loaded everything, so that each takes no time.
+
+Rule 1: a fork is a process like any other: it has its own descriptors, limits, signals and end.
+Rule 2: what an interpreter decides when it starts (encodings, buffering) is not tested here.
+
+Requests and answers are lines of JSON on standard input and output: `{"arguments": ...}` starts a
+command and gives its process id; `{"wait": id}` gives its exit code.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from soupctl.cli.app import app
+from soupctl.cli.main import main
+
+HEADER = (
+    b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},'
+    b'"b":{"dtype":"F16","shape":[2],"data_offsets":[8,12]},'
+    b'"c":{"dtype":"F64","shape":[1],"data_offsets":[12,20]}}'
+)
+CHECKPOINT = len(HEADER).to_bytes(8, "little") + HEADER + bytes(20)
+
+
+def start(request: dict) -> int:
+    """The id of a new process that runs the requested command."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        become(request)
+        main(request["arguments"])
+    except SystemExit as leaving:
+        code = leaving.code or 0
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # what an interpreter that cannot flush says as it ends
+            code = 120
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def become(request: dict) -> None:
+    """Take on the folder, environment, limits and streams of the request."""
+    os.setpgid(0, 0)
+    os.chdir(request["folder"])
+    os.umask(request["umask"])
+    for name, value in request["environment"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    for name, most in request["limits"].items():
+        resource.setrlimit(getattr(resource, name), (most, most))
+    # as an interpreter leaves it
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    modes = (os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND)
+    for number, (path, mode) in enumerate(zip(request["streams"], modes, strict=True)):
+        fd = os.open(path, mode | os.O_NOCTTY)
+        os.dup2(fd, number)
+        os.close(fd)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+
+
+def load() -> None:
+    """Run a command, so that all it loads and compiles is there; one thread leaves no other."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder, "a.st")
+        checkpoint.write_bytes(CHECKPOINT)
+        arguments = ["avg", str(checkpoint), "-o", f"{folder}/b.st", "-j1"]
+        app(args=arguments, prog_name="soupctl", standalone_mode=False)
+    gc.freeze()
+
+
+def serve() -> None:
+    """Answer one request a line until there are no more."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            answer = os.waitstatus_to_exitcode(status)
+        else:
+            answer = start(request)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    load()
+    serve()
