@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import Issue, LedgerError
 from ..execute import Outcome
 from ..soup.ledger import IGNORE, KEY, UNKNOWN, Entry, Ledger, Taken, gather_ancestors, merged, runs
-from ..soup.naming import hint, unique_names
+from ..soup.naming import hint, printable, unique_names
 from ..soup.plan import Plan, Rule
 from ..soup.recipe import Recipe
 from ..storage.checkpoint import Checkpoint
@@ -67,7 +67,7 @@ def _hint(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
         return None
     path = checkpoint.component.path
     if soup_folder is None:
-        return path.name
+        return printable(path.name)
     return hint(os.path.abspath(path), os.path.abspath(soup_folder))
 
 
