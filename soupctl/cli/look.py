@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,15 +155,12 @@ def _check(source: str, json: bool, quiet: bool) -> int:
     from .. import verbs
 
     try:
-        text = (
-            sys.stdin.read()
-            if source == "-"
-            else Path(source).read_text("utf-8", "surrogateescape")
-        )
+        raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
         raise InputError(error.strerror or str(error), path=source) from None
+    lines = [os.fsdecode(line) for line in raw.split(b"\n") if line]
     verdicts = []
-    for verdict in verbs.check_digests(text.splitlines(), source):
+    for verdict in verbs.check_digests(lines, source):
         verdicts.append(verdict)
         if not json and not quiet:
             put(f"{verdict.path}: {'OK' if verdict.holds else verdict.problem or 'DIFFERS'}")

@@ -79,6 +79,9 @@ def read_inputs(
 
 def _split(text: str) -> tuple[str, Fraction | None]:
     """Path and weight of `a.st@0.7`; a file of that literal name is meant where there is one."""
+    if not text:
+        # what an unset variable of a shell becomes, and not the current folder
+        raise UsageError("the name of an input is empty")
     path, mark, weight = text.rpartition("@")
     if not mark or os.path.lexists(text):
         return text, None
@@ -96,5 +99,5 @@ def _listed(files_from: str, null: bool) -> list[str]:
         raw = sys.stdin.buffer.read() if files_from == "-" else Path(files_from).read_bytes()
     except OSError as error:
         raise InputError(error.strerror or str(error), path=files_from) from None
-    lines = raw.split(b"\0") if null else raw.splitlines()
+    lines = raw.split(b"\0" if null else b"\n")
     return [os.fsdecode(line) for line in lines if line]
