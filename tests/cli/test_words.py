@@ -1,0 +1,124 @@
+"""What the commands say when all is well, to the letter."""
+
+from __future__ import annotations
+
+import shlex
+
+import numpy as np
+import pytest
+
+from soupctl import __version__
+
+
+@pytest.fixture
+def transcript(soupctl, golden):
+    """Runs commands that succeed in silence, and compares what they print with a golden file."""
+
+    def run(name: str, *commands: str) -> None:
+        lines = []
+        for command in commands:
+            done = soupctl(*shlex.split(command))
+
+            assert (0, "") == (done.code, done.message), command
+            lines += [f"$ soupctl {command}", done.text]
+        golden(name, "\n".join(lines))
+
+    return run
+
+
+HELPS = {
+    "help": "--help",
+    "help-avg": "avg --help",
+    "help-inspect": "inspect --help",
+    "help-hash": "hash --help",
+    "help-demo": "demo --help",
+}
+
+
+@pytest.mark.parametrize("name", HELPS)
+def test_help_reads_as_expected(transcript, name):
+    transcript(name, HELPS[name])
+
+
+def test_short_and_long_help_are_the_same(soupctl):
+    for command in ([], ["avg"], ["inspect"], ["hash"], ["demo"]):
+        assert soupctl(*command, "--help").out == soupctl(*command, "-h").out
+
+
+def test_version_is_one_line(soupctl):
+    assert f"soupctl {__version__}\n" == soupctl("--version").text
+
+
+def test_inspect_reads_as_expected(transcript, ingredients, soupctl):
+    soupctl("avg", "a.st", "b.st@2", "-o", "soup.st")
+
+    transcript("inspect", "inspect a.st", "inspect soup.st", "inspect soup.st --summary")
+    transcript("inspect-json", "inspect soup.st --json")
+    transcript("inspect-json-summary", "inspect soup.st --json --summary")
+
+
+def test_the_plan_reads_as_expected(transcript, ingredients):
+    # free disk is the machine's, and unknown for standard output
+    transcript("plan", "avg a.st b.st@1/3 -o - -n -j 2", "avg a.st b.st --dtype BF16 -o - -n -j 2")
+    transcript("plan-selected", "avg a.st b.st --key 'conv.*' --exclude '*bias' -o - -n -j 2")
+    transcript("plan-json", "avg a.st b.st@1/3 -o - -n --json -j 2")
+
+
+def test_the_plan_writes_nothing(soupctl, ingredients, holds):
+    before = holds()
+
+    assert 0 == soupctl("avg", *ingredients, "-o", "soup.st", "-n").code
+    assert before == holds()
+
+
+def test_hash_reads_as_expected(transcript, ingredients, soupctl):
+    transcript("hash", "hash a.st b.st", "hash --sha256 a.st", "hash --json a.st")
+
+
+def test_hash_check_says_line_by_line_what_holds(soupctl, ingredients, golden, folder):
+    listed = soupctl("hash", *ingredients).out + soupctl("hash", "--sha256", "a.st").out
+    (folder / "list").write_bytes(listed)
+    good = soupctl("hash", "--check", "list")
+    (folder / "list").write_bytes(listed.replace(b"b.st", b"a.st") + b"sha256:00  none.st\n")
+    bad = soupctl("hash", "--check", "list")
+    quiet = soupctl("hash", "--check", "-", "-q", stdin=listed)
+
+    assert (0, b"a.st: OK\nb.st: OK\na.st: OK\n", b"") == (good.code, good.out, good.err)
+    assert 1 == bad.code
+    assert (0, b"", b"") == (quiet.code, quiet.out, quiet.err)
+    golden("hash-check", bad.text + bad.message)
+
+
+def test_the_result_as_json_reads_as_expected(transcript, ingredients):
+    transcript("avg-json", "avg a.st b.st@1/3 -o soup.st --json -j 2")
+
+
+def test_verbose_tells_on_stderr_what_was_made(soupctl, ingredients):
+    done = soupctl("avg", *ingredients, "-o", "soup.st", "-v")
+
+    assert (0, b"") == (done.code, done.out)
+    assert done.message.startswith("soup.st: 2 ingredients, 3 tensors, blake3:")
+    assert 2 == len(done.message.splitlines())
+
+
+def test_integers_taken_from_the_first_are_told_even_in_a_pipe(soupctl, save, golden):
+    for name, steps in (("a.st", 1), ("b.st", 2)):
+        save(name, {"steps": np.array([steps]), "w": np.zeros(4, np.float32)})
+
+    done = soupctl("avg", "a.st", "b.st", "-o", "soup.st", "--on-int", "first")
+
+    assert (0, b"") == (done.code, done.out)
+    golden("on-int-first", done.message)
+
+
+def test_the_demo_shows_every_command_that_it_runs(soupctl, golden):
+    done = soupctl("demo")
+
+    assert (0, b"") == (done.code, done.err)
+    # free disk and cores are the machine's
+    lines = [
+        line
+        for line in done.text.splitlines(keepends=True)
+        if not line.startswith(("write ", "memory "))
+    ]
+    golden("demo", "".join(lines))
