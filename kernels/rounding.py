@@ -27,7 +27,13 @@ def signature(out_type: types.Type) -> Signature:
 
 
 def finish(out, offset, length, tile, weight, table):  # type: ignore[no-untyped-def]
-    """Store the rounded quotients from `offset` of `out` on; the number left in doubt."""
+    """Store the rounded quotients from `offset` of `out` on; the number left in doubt.
+
+    Where the total is the exact sum, rounding q is right on a boundary b too. There b > 1 in units
+    of its binade, and b * weight fits a float64 (25 bits times 24). If the total is another float64
+    than that, it is off by 2**-53 of it at least, so t is off b by more than 2**-53 units, half
+    the distance of float64s: q would not be b.
+    """
     divide(length, tile, weight)
     # read here, because a store in the loop might be to the table, for all the compiler knows
     layout = (table[PRECISION], table[NORMAL], table[SIGN])
@@ -35,10 +41,8 @@ def finish(out, offset, length, tile, weight, table):  # type: ignore[no-untyped
     doubtful = 0
     for i in range(length):
         q = tile[QUOTIENT + i]
-        encoded, boundary = encode(out, q, layout)
-        # on a boundary q has at most 25 bits, so its product with the weight is exact
-        wrong = boundary & (q * weight != tile[i])
-        wrong |= (bits_of(q) & MAGNITUDE) > limit
+        encoded, _ = encode(out, q, layout)
+        wrong = (bits_of(q) & MAGNITUDE) > limit
         wrong |= (tile[LOW + i] != 0.0) | (tile[SIZE + i] != 0.0)
         store(out, offset + i, encoded)
         tile[DOUBT + i] = 1.0 if wrong else 0.0

@@ -153,6 +153,26 @@ def test_what_cancels_leaves_the_rest_exact(out):
     assert rounded(out, [1, Fraction(3, 2048)]) == outcome(FAST, blend, sources, 2)
 
 
+@pytest.mark.parametrize("dtype", [DType.F64, DType.F32, DType.BF16])
+def test_what_two_levels_of_residuals_lose_is_found_again(dtype):
+    columns = [[2**120], [2**60], [Fraction(1, 2)], [-(2**120)], [-(2**60)]]
+    sources = [rounded(dtype, column) for column in columns]
+
+    mean = outcome(FAST, Blend((dtype,) * 5, (1,) * 5, DType.F64), sources, 1)
+    assert rounded(DType.F64, [Fraction(1, 10)]) == mean
+
+
+def test_a_last_remainder_decides_a_tie():
+    # 2**76 is 1 modulo the total, so the quotient is a tie but for its 99th bit
+    total, unit = 7879695, Fraction(1, 2**978)
+    sources = [rounded(DType.F64, [value]) for value in (unit, 1, -1, 0)]
+    blend = Blend((DType.F64,) * 4, (1, 1, 1, total - 3), DType.F64)
+    below = 2**75 // total
+
+    assert (1, 1) == (2**76 % total, 2**76 // total % 4)
+    assert rounded(DType.F64, [(below + 1) * unit / 2**75]) == outcome(FAST, blend, sources, 1)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("count", [100, 700])
 def test_hundreds_of_sources_are_summed_exactly(dtype, count):
