@@ -35,7 +35,9 @@ class Combine(Protocol):
     def __call__(self, start: int, stop: int, out: memoryview) -> None:
         """Write elements `start` to `stop` of the mean into `out`, which has exactly their size.
 
-        Raises NonFinite or OutOfRange; `out` is then undefined.
+        Raises NonFinite or OutOfRange for the lowest failing element, and of that for the first
+        source; `out` is then undefined. Raises ArithmeticError where the machine's arithmetic was
+        set to another rounding.
         """
 
 
