@@ -68,10 +68,15 @@ def _open_streams() -> None:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    # a second signal must not break into the cleaning up after the first
+    # a second signal must not break into the cleaning up after the first; python complains of one
+    # that is on its way already if it is to be ignored by SIG_IGN
     for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(each, _ignore)
     raise Interrupted(number)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 def _run(arguments: list[str]) -> int:
