@@ -1,0 +1,253 @@
+"""Whatever is refused says why, ends in the documented code, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import contents, files, save, save_raw, save_shards
+
+from soupctl import verbs
+from soupctl.errors import (
+    InputError,
+    LedgerError,
+    MismatchError,
+    OutputError,
+    SoupError,
+    UsageError,
+)
+from soupctl.format.dtypes import DType
+from soupctl.verbs import Ingredient, Pace, Request
+
+F16 = np.float16
+
+
+def attempt(folder: Path, *names: str, output: str = "out/soup.st", **options: object) -> SoupError:
+    """The refusal of an average of files in `folder`, which changes no file there."""
+    pace = options.pop("pace", None)
+    force = bool(options.pop("force", False))
+    weights = options.pop("weights", [1] * len(names))
+    (folder / "out").mkdir(exist_ok=True)
+    before = files(folder)
+    ingredients = [
+        Ingredient(folder / name, Fraction(weight))
+        for name, weight in zip(names, weights, strict=True)
+    ]
+    with pytest.raises(SoupError) as caught:
+        verbs.average(Request(ingredients, folder / output, **options), force=force, pace=pace)
+
+    assert before == files(folder)
+    assert "\n" not in caught.value.message(None)
+    return caught.value
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A folder with `a.st` and `b.st`, which fit each other."""
+    for value, name in enumerate("ab"):
+        save(tmp_path / f"{name}.st", w=np.full(100, value, F16), ids=np.arange(3))
+    return tmp_path
+
+
+@pytest.mark.parametrize("pace", [Pace(1), Pace(5), Pace(2, 1)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_are_refused_with_file_tensor_and_element(two, bad, pace):
+    save(two / "c.st", w=np.where(np.arange(100) == 42, F16(bad), F16(1)), ids=np.arange(3))
+    error = attempt(two, "a.st", "c.st", "b.st", pace=pace)
+
+    assert isinstance(error, InputError)
+    where = f"{two}/c.st: w: holds NaN or infinity (element 42)"
+    assert f"{where} (--allow-nonfinite lets IEEE rules apply)" == error.message()
+
+
+def test_the_first_tensor_by_name_is_told_whatever_the_threads(two):
+    bad = {f"t{number}": np.full(50_000, np.nan, np.float32) for number in range(20)}
+    save(two / "c.st", **bad)
+    found = {attempt(two, "c.st", pace=Pace(threads)).issues[0].tensor for threads in (1, 2, 5)}
+
+    assert {"t0"} == found
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 7])
+def test_a_mean_beyond_the_range_of_its_dtype_is_refused_with_its_tensor(two, chunk):
+    save(two / "c.st", w=np.full(9, 60000, F16))
+    save(two / "d.st", w=np.where(np.arange(9) == 5, F16(-60000), F16(60000)))
+    error = attempt(two, "c.st", "d.st", weights=[2, -1], pace=Pace(2, chunk))
+
+    assert isinstance(error, MismatchError)
+    what = "w: the mean of element 5 is beyond the range of F16 (ask for a wider dtype, such as"
+    assert what in error.message()
+
+
+def test_a_narrow_dtype_that_cannot_hold_the_values_is_refused(two):
+    save(two / "c.st", w=np.float32([1, 1e5]))
+
+    error = attempt(two, "c.st", dtype=DType.F16)
+    assert "the mean of element 1 is beyond the range of F16" in error.message()
+
+
+@pytest.mark.parametrize("pace", [Pace(1), Pace(5)])
+def test_integers_that_differ_are_refused_naming_every_file(two, pace):
+    save(two / "c.st", w=np.zeros(100, F16), ids=np.arange(1, 4))
+    save(two / "d.st", w=np.zeros(100, F16), ids=np.arange(2, 5))
+    error = attempt(two, "a.st", "c.st", "b.st", "d.st", pace=pace)
+
+    assert isinstance(error, MismatchError)
+    assert [(f"{two}/{name}.st", "ids") for name in "cd"] == [
+        (issue.path, issue.tensor) for issue in error.issues
+    ]
+    assert "--on-int first" in error.message()
+
+
+def test_opaque_tensors_that_differ_are_refused_without_that_advice(two):
+    for value, name in enumerate("cd"):
+        save_raw(two / f"{name}.st", {"z": ("C64", (1,), bytes([value] * 8))})
+    error = attempt(two, "c.st", "d.st")
+
+    assert "C64 is not averaged (--exclude leaves the tensor out)" in error.message()
+
+
+CASES: dict[str, tuple[type[SoupError], Callable[[Path], SoupError]]] = {
+    "no ingredient": (UsageError, attempt),
+    "weights that add up to zero": (
+        UsageError,
+        lambda folder: attempt(folder, "a.st", "b.st", weights=[1, -1]),
+    ),
+    "weights that are too fine": (
+        UsageError,
+        lambda folder: attempt(folder, "a.st", "b.st", weights=[1, Fraction(1, 2**25)]),
+    ),
+    "weights of one content that cancel": (
+        UsageError,
+        lambda folder: attempt(folder, "a.st", "b.st", "a.st", weights=[1, 1, -1]),
+    ),
+    "nothing selected": (UsageError, lambda folder: attempt(folder, "a.st", keys=("none",))),
+    "shards in one file": (UsageError, lambda folder: attempt(folder, "a.st", shard_size=100)),
+    "a missing file": (InputError, lambda folder: attempt(folder, "a.st", "none.st")),
+    "a folder without weights": (InputError, lambda folder: attempt(folder, "out")),
+    "an output that exists": (
+        OutputError,
+        lambda folder: attempt(folder, "a.st", output="b.st"),
+    ),
+    "an output in no folder": (
+        OutputError,
+        lambda folder: attempt(folder, "a.st", output="none/soup.st"),
+    ),
+    "an output that is a folder": (
+        OutputError,
+        lambda folder: attempt(folder, "a.st", output="out", force=True),
+    ),
+    "an output that is an input": (
+        OutputError,
+        lambda folder: attempt(folder, "a.st", "b.st", output="b.st", force=True),
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "case"), CASES.values(), ids=CASES)
+def test_a_refusal_has_the_exit_code_of_its_kind(two, kind, case):
+    assert kind is type(case(two))
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_an_output_that_links_to_an_input_is_refused(two, link):
+    link(two / "link.st", two / "a.st")
+
+    error = attempt(two, "a.st", "b.st", output="link.st", force=True)
+    assert f"{two}/link.st: is also an input (choose another output)" == error.message()
+    link(two / "out" / "x.st", two / "b.st")
+    attempt(two, "link.st", output="out/../a.st", force=True)
+
+
+def test_an_input_that_is_a_link_is_protected_like_the_file(two):
+    (two / "link.st").symlink_to("a.st")
+
+    assert "is also an input" in attempt(two, "link.st", output="a.st", force=True).message()
+
+
+def test_a_folder_that_is_an_input_is_not_replaced(two):
+    save_shards(two / "m", "model", {"w": np.zeros(3, F16)}, {"x": np.zeros(3, F16)})
+    (two / "link").symlink_to("m")
+
+    assert "is also an input" in attempt(two, "m", output="m", force=True).message()
+    assert "is also an input" in attempt(two, "m", output="link", force=True).message()
+    index = "m/model.safetensors.index.json"
+    assert "is also an input" in attempt(two, index, output="m", force=True).message()
+
+
+def test_a_folder_that_soupctl_did_not_write_is_not_replaced(two):
+    save_shards(two / "m", "model", {"w": np.zeros(3, F16)}, {"x": np.zeros(3, F16)})
+    save(two / "n" / "model.safetensors", w=np.zeros(3, F16))
+
+    assert "soupctl did not write" in attempt(two, "m", output="n", force=True).message()
+
+
+def test_an_index_of_no_tensors_does_not_stand_for_standard_input(two):
+    (two / "m").mkdir()
+    (two / "m" / "model.safetensors.index.json").write_text('{"weight_map":{}}')
+    error = attempt(two, "m")
+
+    assert f"{two}/m/model.safetensors.index.json: is an index of no tensors" == error.message()
+
+
+def altered(path: Path) -> None:
+    """Flip one bit of the last tensor."""
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.fixture
+def made(two):
+    """The same folder with `soup.st`, a soup of both."""
+    ingredients = [Ingredient(two / "a.st"), Ingredient(two / "b.st")]
+    verbs.average(Request(ingredients, two / "soup.st"))
+    return two
+
+
+def test_a_soup_whose_tensors_were_altered_is_refused(made):
+    altered(made / "soup.st")
+    error = attempt(made, "soup.st", "a.st")
+
+    assert isinstance(error, LedgerError)
+    what = f"{made}/soup.st: its ledger describes other tensors than it holds"
+    assert f"{what} (--ignore-ledger treats the file as a plain checkpoint)" == error.message()
+
+
+def test_a_soup_whose_ledger_was_altered_is_refused(made):
+    raw = (made / "soup.st").read_bytes()
+    (made / "soup.st").write_bytes(raw.replace(b'\\"weight\\":\\"1\\"', b'\\"weight\\":\\"2\\"', 1))
+
+    assert raw != (made / "soup.st").read_bytes()
+    assert isinstance(attempt(made, "soup.st", "a.st"), LedgerError)
+
+
+def test_every_altered_soup_is_told_at_once(made):
+    (made / "other.st").write_bytes((made / "soup.st").read_bytes())
+    altered(made / "soup.st")
+    altered(made / "other.st")
+
+    assert 2 == len(attempt(made, "soup.st", "a.st", "other.st").issues)
+
+
+def test_an_altered_soup_is_a_plain_checkpoint_on_request(made):
+    altered(made / "soup.st")
+    request = Request([Ingredient(made / "soup.st")], made / "out.st", ignore_ledger=True)
+    (again,) = verbs.average(request)
+
+    assert contents(made / "soup.st") == contents(made / "out.st")
+    assert {} == again.ledger.ancestors
+
+
+def test_an_input_that_changes_meanwhile_is_refused(two):
+    def touch(_size: int) -> None:
+        os.utime(two / "b.st")
+
+    error = attempt(two, "a.st", "b.st", pace=Pace(1, None, touch))
+
+    assert isinstance(error, OutputError)
+    assert f"{two}/b.st: changed while it was read" == error.message()
