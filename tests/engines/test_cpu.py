@@ -165,8 +165,10 @@ def test_what_two_levels_of_residuals_lose_is_found_again(dtype):
 def test_a_last_remainder_decides_a_tie():
     # 2**76 is 1 modulo the total, so the quotient is a tie but for its 99th bit
     total, unit = 7879695, Fraction(1, 2**978)
-    sources = [rounded(DType.F64, [value]) for value in (unit, 1, -1, 0)]
-    blend = Blend((DType.F64,) * 4, (1, 1, 1, total - 3), DType.F64)
+    # their sum is the lowest bit that they have
+    values = ((2**52 + 1) * unit, -(2**52) * unit, 1, -1, 0)
+    sources = [rounded(DType.F64, [value]) for value in values]
+    blend = Blend((DType.F64,) * 5, (1, 1, 1, 1, total - 4), DType.F64)
     below = 2**75 // total
 
     assert (1, 1) == (2**76 % total, 2**76 // total % 4)
