@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 
 from ..errors import Issue, MismatchError, OutputError, SoupError, UsageError
 from ..format.header import lay_out
@@ -148,7 +149,7 @@ def _same(name: str, first: Path, other: Path) -> bool:
 
 
 def refuse_inputs(destination: Destination, inputs: Inputs) -> None:
-    """Raise OutputError if the output is an input, whatever links lead to it."""
+    """Raise OutputError if the output is an input or holds one, whatever links lead to it."""
     if destination.path is None:
         return
     used = {
@@ -156,18 +157,20 @@ def refuse_inputs(destination: Destination, inputs: Inputs) -> None:
     }
     found = _stat(destination.path)
     if found is not None and (found.st_dev, found.st_ino) in used:
-        raise OutputError("is also an input", path=destination.path, advice="choose another output")
+        what = "holds an input" if S_ISDIR(found.st_mode) else "is also an input"
+        raise OutputError(what, path=destination.path, advice="choose another output")
 
 
-def _input_paths(inputs: Inputs) -> Iterator[Path]:
-    for model in inputs.models:
-        if model.folder is not None:
-            yield model.folder
-    for part in inputs.parts:
-        for checkpoint in part.checkpoints:
-            if checkpoint.component.folder is not None:
-                yield checkpoint.component.folder
-            yield from checkpoint.component.files
+def _input_paths(inputs: Inputs) -> set[Path]:
+    """Every file that is read, and every folder around one, which would take it away with it."""
+    places = {
+        place
+        for part in inputs.parts
+        for checkpoint in part.checkpoints
+        for file in checkpoint.component.files
+        for place in (file.absolute(), file.resolve())
+    }
+    return places | {parent for place in places for parent in place.parents}
 
 
 def _stat(path: Path) -> os.stat_result | None:

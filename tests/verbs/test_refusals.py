@@ -173,10 +173,10 @@ def test_a_folder_that_is_an_input_is_not_replaced(two):
     save_shards(two / "m", "model", {"w": np.zeros(3, F16)}, {"x": np.zeros(3, F16)})
     (two / "link").symlink_to("m")
 
-    assert "is also an input" in attempt(two, "m", output="m", force=True).message()
-    assert "is also an input" in attempt(two, "m", output="link", force=True).message()
+    assert "holds an input" in attempt(two, "m", output="m", force=True).message()
+    assert "holds an input" in attempt(two, "m", output="link", force=True).message()
     index = "m/model.safetensors.index.json"
-    assert "is also an input" in attempt(two, index, output="m", force=True).message()
+    assert "holds an input" in attempt(two, index, output="m", force=True).message()
 
 
 def test_a_folder_that_soupctl_did_not_write_is_not_replaced(two):
