@@ -126,11 +126,12 @@ def test_an_index_can_be_named_itself_whatever_its_variant(sharded_variant, aver
     require_mean(found, newer_states(sharded_variant))
 
 
+@pytest.mark.parametrize("spell", [shutil.copytree, legacy])
 def test_a_variant_is_preferred_to_the_plain_files_beside_it(
-    sharded_variant, stable_diffusion, average, tmp_path
+    sharded_variant, stable_diffusion, average, tmp_path, spell
 ):
     for name in ("a", "b"):
-        shutil.copytree(sharded_variant / name / "unet", tmp_path / name)
+        spell(sharded_variant / name / "unet", tmp_path / name)
         plain = stable_diffusion / name / "unet" / f"{WEIGHTS}.safetensors"
         shutil.copy(plain, tmp_path / name)
     inputs = [tmp_path / "a", tmp_path / "b"]
@@ -142,6 +143,18 @@ def test_a_variant_is_preferred_to_the_plain_files_beside_it(
     require_mean(half_state(tmp_path / "half"), newer_states(sharded_variant))
     require_mean(unet_state(tmp_path / "single"), singles)
     require_mean(unet_state(tmp_path / "fallen-back"), singles)
+
+
+def test_a_variant_averages_with_a_model_that_has_none(
+    sharded_variant, stable_diffusion, average, tmp_path
+):
+    plain, half = stable_diffusion / "a" / "unet", sharded_variant / "b" / "unet"
+    average(plain, half, "--variant", "fp16", "-o", tmp_path / "soup")
+    average(half, plain, "--variant", "fp16", "-o", tmp_path / "turned")
+
+    states = [unet_state(plain), unet(half, "fp16").state_dict()]
+    require_mean(unet_state(tmp_path / "soup"), states)
+    require_mean(unet_state(tmp_path / "turned"), states)
 
 
 def test_shards_of_a_pipeline_load_with_the_right_index(stable_diffusion, average, tmp_path):
