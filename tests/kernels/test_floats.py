@@ -52,7 +52,7 @@ KERNELS = [
 ]
 
 
-@pytest.mark.parametrize(("kernel", "signature"), KERNELS, ids=str)
+@pytest.mark.parametrize(("kernel", "signature"), KERNELS)
 def test_no_product_is_fused_into_a_sum(kernel, signature):
     assembly = numba.njit(signature, error_model="numpy")(kernel).inspect_asm()
 
