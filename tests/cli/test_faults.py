@@ -1,0 +1,125 @@
+"""A whole command while each of its file operations fails, or is its last: old or new, no trace.
+
+Rule 1: the faults are real: a preloaded shim (tests/fault/shim.c) makes the system's calls fail.
+Rule 2: each operation is tried in turn, 1, 2, ... until one more than there are.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+FILE = ("-o", "c.st", "-f", "-j1")
+FOLDER = ("-o", "c", "--shard-size", "100", "-f", "-j1")
+OUTPUTS = {"a file": FILE, "a folder": FOLDER}
+
+
+@dataclass
+class Scenario:
+    """One command, before which there is an old output or none."""
+
+    soupctl: object
+    folder: Path
+    log: Path
+    arguments: tuple[str, ...]
+    replace: bool
+
+    def run(self, **fault: object):
+        """What becomes of the command under a fault."""
+        for path in self.folder.iterdir():
+            if path.name not in ("a.st", "b.st", "old"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if self.replace:
+            old = Path("old")
+            copy = shutil.copytree if old.is_dir() else shutil.copy
+            copy(old, self.arguments[1])
+        self.log.write_bytes(b"")
+        places = {"SHIM_ROOT": str(self.folder), "SHIM_LOG": str(self.log)}
+        faults = {name: str(value) for name, value in fault.items()}
+        return self.soupctl(
+            "avg", "a.st", "b.st", *self.arguments, environment={**places, **faults}
+        )
+
+    @property
+    def operations(self) -> list[str]:
+        """What the command did with files below its folder."""
+        return self.log.read_text().splitlines()
+
+
+@pytest.fixture(params=OUTPUTS)
+def arguments(request) -> tuple[str, ...]:
+    return OUTPUTS[request.param]
+
+
+@pytest.fixture(params=[False, True], ids=["new", "replaced"])
+def scenario(request, shim_server, soupctl, ingredients, folder, tmp_path, arguments) -> Scenario:
+    soupctl.server = shim_server
+    if request.param:
+        soupctl("avg", "a.st@2", "b.st", "-o", "old", *arguments[2:])
+    return Scenario(soupctl, folder, tmp_path / "log", arguments, request.param)
+
+
+def contents(holds) -> dict[str, bytes | None]:
+    """What there is, but for inputs and the copy of the old output, which must be untouched."""
+    return {name: data for name, data in holds().items() if name.split("/")[0] != "old"}
+
+
+@pytest.fixture
+def before_and_after(scenario, holds, ingredients):
+    """What there is before the command and after it, and how many operations it takes."""
+    assert 0 == scenario.run().code
+    after = contents(holds)
+    count = len(scenario.operations)
+    first = scenario.run(SHIM_AT=1, SHIM_ERRNO=errno.EIO)
+    assert 3 == first.code
+    return contents(holds), after, count
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
+def test_an_operation_that_fails_leaves_old_or_new(scenario, before_and_after, holds, error):
+    before, after, count = before_and_after
+
+    for number in range(1, count + 2):
+        done = scenario.run(SHIM_AT=number, SHIM_ERRNO=error)
+        context = (number, done, scenario.operations[number - 1 : number])
+
+        assert done.code in (0, 3, 6), context
+        assert done.out == b"", context
+        assert len(done.message.splitlines()) == bool(done.code), context
+        assert done.message.startswith("soupctl: " if done.code else ""), context
+        found = contents(holds)
+        assert found in (before, after), context
+        if done.code == 0:
+            assert found == after, context
+        if done.code == 3:
+            assert found == before, context
+    # one past the last operation, nothing fails
+    assert 0 == done.code
+
+
+def test_a_kill_before_any_operation_leaves_old_or_new(scenario, before_and_after, holds):
+    before, after, count = before_and_after
+
+    for number in range(1, count + 1):
+        done = scenario.run(SHIM_AT=number)
+        operation = scenario.operations[number - 1]
+        found = {
+            name: data
+            for name, data in contents(holds).items()
+            # a name that says what it is; a file has none before its last two steps
+            if not name.split("/")[0].endswith(".partial")
+        }
+
+        assert -signal.SIGKILL == done.code, operation
+        assert found in (before, after), operation
+
+
+def test_writes_that_stop_short_are_continued(scenario, before_and_after, holds):
+    done = scenario.run(SHIM_SHORT=5)
+
+    assert (0, before_and_after[1]) == (done.code, contents(holds))

@@ -1,0 +1,249 @@
+"""Limits of the system, several writers at once, permissions, and sizes that strain the command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+MEGABYTE = 1 << 20
+
+
+def test_a_limit_on_file_sizes_is_an_error_of_one_line(soupctl, ingredients, holds):
+    before = holds()
+
+    done = soupctl("avg", *ingredients, "-o", "c.st", limits={"RLIMIT_FSIZE": 500})
+
+    assert (6, b"") == (done.code, done.out)
+    assert done.message.startswith("soupctl: c.st: needs ")
+    assert done.message.endswith(" bytes, more than a file may have here (see ulimit -f)\n")
+    assert before == holds()
+
+
+def in_small_disk(command: str, size: str = "1m", options: str = "") -> subprocess.CompletedProcess:
+    """The shell's `command` in a namespace of its own where ./small is a disk of that size."""
+    script = (
+        f"mount -t tmpfs -o size={size} none small && {command}; code=$?; ls -A small; exit $code"
+    )
+    return subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+
+
+@pytest.fixture
+def small_disk(folder) -> None:
+    """Whether this user may mount one; the test is skipped if not."""
+    Path("small").mkdir()
+    if not shutil.which("unshare") or in_small_disk("true").returncode:
+        pytest.skip("no disk can be mounted here")
+
+
+SOUPCTL = f"{sys.executable} -m soupctl"
+
+
+@pytest.mark.parametrize("more", ["-o small/c.st", "-o small/c --shard-size 400k"])
+def test_a_full_disk_is_an_error_and_leaves_nothing_on_it(small_disk, save, more):
+    save("a.st", {f"w{number}": np.ones(MEGABYTE // 4, np.float16) for number in range(3)})
+
+    done = in_small_disk(f"{SOUPCTL} avg a.st a.st {more}")
+
+    assert (6, "") == (done.returncode, done.stdout)
+    target = more.split()[1]
+    assert done.stderr.startswith(f"soupctl: {target}: needs ")
+    assert 1 == len(done.stderr.splitlines())
+
+
+def test_a_full_disk_keeps_the_old_output(small_disk, save):
+    save("a.st", {"w": np.ones(MEGABYTE // 4, np.float16)})
+    again = f"{SOUPCTL} avg a.st a.st -o small/c.st"
+
+    done = in_small_disk(f"{again} && {SOUPCTL} hash small/c.st && {again} -f; test $? = 6")
+
+    digest, listed = done.stdout.splitlines()
+    assert (0, "c.st") == (done.returncode, listed)
+    assert digest.endswith("  small/c.st")
+    assert done.stderr.startswith("soupctl: small/c.st: needs ")
+
+
+def test_a_stream_without_room_for_a_spool_is_an_error(small_disk, save):
+    save("a.st", {"w": np.ones(MEGABYTE, np.float16)})
+
+    spooled = in_small_disk(f"TMPDIR=small {SOUPCTL} avg a.st a.st -o - | wc -c")
+    read = in_small_disk(f"TMPDIR=small {SOUPCTL} avg - a.st -o small/c.st <a.st; test $? = 6")
+
+    assert "0\n" == spooled.stdout
+    assert 1 == len(spooled.stderr.splitlines())
+    assert "bytes of disk, of which" in spooled.stderr
+    assert (0, "") == (read.returncode, read.stdout)
+    assert "bytes of disk, of which" in read.stderr
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error(small_disk, ingredients):
+    again = f"mount -o remount,ro small && {SOUPCTL} avg a.st b.st -o small/c.st"
+
+    done = in_small_disk(again)
+
+    assert (6, "") == (done.returncode, done.stdout)
+    assert "soupctl: small/c.st: cannot be written: Read-only file system\n" == done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_an_error(soupctl, ingredients, holds):
+    Path("closed").mkdir(0o500)
+    before = holds()
+
+    done = soupctl("avg", *ingredients, "-o", "closed/c.st")
+
+    assert (6, b"") == (done.code, done.out)
+    assert "soupctl: closed/c.st: cannot be written: Permission denied\n" == done.message
+    assert before == holds()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_an_input_without_permission_is_an_error(soupctl, ingredients):
+    Path("b.st").chmod(0)
+
+    done = soupctl("avg", *ingredients, "-o", "c.st")
+
+    assert (3, "soupctl: b.st: cannot be read: Permission denied\n") == (done.code, done.message)
+
+
+def mode(path: str) -> int:
+    return stat.S_IMODE(Path(path).stat().st_mode)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077, 0o027])
+def test_permission_bits_follow_the_umask(soupctl, ingredients, umask):
+    soupctl("avg", *ingredients, "-o", "c.st", umask=umask)
+    soupctl("avg", *ingredients, "-o", "c", "--shard-size", "1k", umask=umask)
+
+    assert 0o666 & ~umask == mode("c.st")
+    assert 0o777 & ~umask == mode("c")
+    assert {0o666 & ~umask} == {mode(path) for path in Path("c").iterdir()}
+
+
+@pytest.mark.parametrize("bits", [0o600, 0o640, 0o664, 0o444])
+def test_the_mode_of_an_output_that_is_replaced_is_kept(soupctl, ingredients, bits):
+    Path("c.st").write_bytes(b"old")
+    Path("c.st").chmod(bits)
+
+    assert 0 == soupctl("avg", *ingredients, "-o", "c.st", "-f").code
+    assert bits == mode("c.st")
+
+
+@pytest.mark.parametrize("more", [(), ("--shard-size", "1k")], ids=["file", "folder"])
+def test_of_writers_at_once_one_wins_and_the_others_say_so(soupctl, ingredients, holds, more):
+    before = holds()
+
+    running = [
+        soupctl.start("avg", "a.st", f"b.st@{number}", "-o", "c", *more, "-j1")
+        for number in range(1, 5)
+    ]
+    ended = [each.wait() for each in running]
+
+    assert [0, 6, 6, 6] == sorted(done.code for done in ended)
+    for done in ended:
+        assert done.message in (
+            "",
+            "soupctl: c: exists (-f replaces it)\n",
+            "soupctl: c: has come into being meanwhile (-f replaces it)\n",
+        )
+    assert before == {name: data for name, data in holds().items() if name.split("/")[0] != "c"}
+    assert 0 == soupctl("hash", "c").code
+
+
+@pytest.mark.parametrize("more", [(), ("--shard-size", "1k")], ids=["file", "folder"])
+def test_of_writers_at_once_with_force_the_last_wins_whole(soupctl, ingredients, holds, more):
+    expected = []
+    for number in range(1, 5):
+        soupctl("avg", "a.st", f"b.st@{number}", "-o", "c", "-f", *more)
+        expected.append(holds())
+
+    running = [
+        soupctl.start("avg", "a.st", f"b.st@{number}", "-o", "c", "-f", *more, "-j1")
+        for number in range(1, 5)
+    ]
+    ended = [each.wait() for each in running]
+
+    assert [(0, b"")] * 4 == [(done.code, done.err) for done in ended]
+    assert holds() in expected
+
+
+def test_600_ingredients_are_few_descriptors(soupctl, save):
+    names = [f"{number}.st" for number in range(600)]
+    for number, name in enumerate(names):
+        save(name, {"w": np.full(8, number, np.float32), "v": np.zeros(2, np.float16)})
+
+    done = soupctl("avg", *names, "-o", "c.st", limits={"RLIMIT_NOFILE": 64})
+
+    assert (0, b"") == (done.code, done.err)
+    assert struct.pack("<8f", *[299.5] * 8) == Path("c.st").read_bytes()[-36:-4]
+
+
+def test_20_000_tensors_take_seconds(soupctl, hollow):
+    hollow("a.st", {f"blocks.{number}.weight": ("F16", [4]) for number in range(20_000)})
+
+    done = soupctl("avg", "a.st", "a.st", "-o", "c.st")
+
+    assert (0, b"") == (done.code, done.err)
+    assert 20_000 == len(soupctl("inspect", "c.st", "--json").json["checkpoints"][0]["tensors"])
+
+
+SD15 = {f"down_blocks.{number}.weight": ("F32", [1280, 1280, 3, 3]) for number in range(58)}
+SDXL = {f"blocks.{number}.weight": ("F32", [1280, 1280, 3, 3]) for number in range(174)}
+CROSS = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+
+
+def test_unlike_models_are_refused_at_once_and_nothing_is_allocated(hollow, process):
+    hollow("sd15.st", {**SD15, CROSS: ("F32", [640, 768])})
+    hollow(
+        "sdxl.st",
+        {**SDXL, CROSS: ("F32", [640, 2048]), "add_embedding.linear_1.weight": ("F32", [1])},
+    )
+    assert Path("sd15.st").stat().st_size > 3.4e9
+    assert Path("sdxl.st").stat().st_size > 10e9
+
+    running = process("avg", "sd15.st", "sdxl.st", "-o", "c.st")
+    _, status, usage = os.wait4(running.pid, 0)
+    running.returncode = os.waitstatus_to_exitcode(status)
+    out, err = running.communicate()
+
+    assert (4, b"") == (running.returncode, out)
+    assert err.startswith(b"soupctl: sdxl.st: ")
+    assert b"SD 1.x" in err
+    assert b"SDXL" in err
+    # processor time, because other work may keep the machine busy
+    assert usage.ru_utime + usage.ru_stime < 1
+    # KiB: an interpreter and headers, not even numpy
+    assert usage.ru_maxrss < 64 << 10
+    assert not Path("c.st").exists()
+
+
+@pytest.mark.slow
+def test_more_than_2_to_the_31_elements_are_all_averaged(soupctl, hollow):
+    size = 2**31 + 5
+    if shutil.disk_usage(".").free < 2 * size:
+        pytest.skip(f"it takes {2 * size} bytes of disk")
+    for name, last in (("a.st", 0x30), ("b.st", 0x38)):
+        hollow(name, {"w": ("F8_E4M3", [size])})
+        with Path(name).open("r+b") as file:
+            file.seek(-5, os.SEEK_END)
+            file.write(bytes([last] * 5))
+
+    done = soupctl("avg", "a.st", "b.st", "-o", "c.st")
+
+    assert (0, b"") == (done.code, done.err)
+    with Path("c.st").open("rb") as file:
+        file.seek(-6, os.SEEK_END)
+        # the mean of 0.5 and 1.0 after a zero
+        assert bytes([0, *[0x34] * 5]) == file.read()
