@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -50,30 +50,46 @@ class CpuEngine:
         return CpuCombine(blend, sources)
 
 
+class BlendTables:
+    """What compiled code must know of a blend, wherever its sources lie."""
+
+    def __init__(self, blend: Blend) -> None:
+        ranks = [RANKS[dtype] for dtype in blend.dtypes]
+        self.rows = sorted(range(len(ranks)), key=ranks.__getitem__)
+        self.width = blend.out.bits // 8
+        sources = np.array(self.rows, np.int64)
+        weights = np.array([blend.weights[row] for row in self.rows], np.float64)
+        add = sums.add_bounded if is_bounded(blend) else sums.add_proved
+        groups = group_table([blend.dtypes[row] for row in self.rows], add)
+        unit = np.ones(1, np.float64)
+        layout = format_table(blend.out)
+        self.table = table = np.zeros(entry.BLEND_LENGTH, np.int64)
+        table[entry.GROUPS], table[entry.GROUP_COUNT] = address(groups), len(groups)
+        table[entry.WEIGHTS], table[entry.SOURCES] = address(weights), address(sources)
+        table[entry.WEIGHT], table[entry.ALLOWED] = sum(blend.weights), blend.allow_nonfinite
+        table[entry.FORMAT], table[entry.FINISH] = address(layout), finish_address(blend.out)
+        table[entry.UNIT] = address(unit)
+        self._kept = (sources, weights, groups, unit, layout)
+
+
+# most tensors of a checkpoint are blended alike
+blend_tables = lru_cache(maxsize=64)(BlendTables)
+
+
 class CpuCombine:
     """A prepared blend: tables of addresses, and the views that keep them valid."""
 
     def __init__(self, blend: Blend, sources: Sequence[memoryview]) -> None:
-        ranks = [RANKS[dtype] for dtype in blend.dtypes]
-        rows = sorted(range(len(ranks)), key=ranks.__getitem__)
-        views = [np.frombuffer(sources[row], np.uint8) for row in rows if sources[row].nbytes]
-        sources_of_rows = np.array(rows, np.int64)
+        tables = blend_tables(blend)
+        views = [
+            np.frombuffer(sources[row], np.uint8) for row in tables.rows if sources[row].nbytes
+        ]
         addresses = np.array([address(view) for view in views], np.int64)
-        weights = np.array([blend.weights[row] for row in rows], np.float64)
-        add = sums.add_bounded if is_bounded(blend) else sums.add_proved
-        groups = group_table([blend.dtypes[row] for row in rows], add)
-        unit = np.ones(1, np.float64)
-        layout = format_table(blend.out)
-        table = np.zeros(entry.BLEND_LENGTH, np.int64)
-        table[entry.GROUPS], table[entry.GROUP_COUNT] = address(groups), len(groups)
-        table[entry.ROWS], table[entry.WEIGHTS] = address(addresses), address(weights)
-        table[entry.SOURCES], table[entry.UNIT] = address(sources_of_rows), address(unit)
-        table[entry.WEIGHT], table[entry.ALLOWED] = sum(blend.weights), blend.allow_nonfinite
-        table[entry.FORMAT], table[entry.FINISH] = address(layout), finish_address(blend.out)
-        self._table = table
+        self._table = tables.table.copy()
+        self._table[entry.ROWS] = address(addresses)
         self._combine = combine_function()
-        self._width = blend.out.bits // 8
-        self._kept = (views, sources_of_rows, addresses, weights, groups, unit, layout)
+        self._width = tables.width
+        self._kept = (views, addresses, tables)
 
     def __call__(self, start: int, stop: int, out: memoryview) -> None:
         """Write elements `start` to `stop` of the mean into `out`.
