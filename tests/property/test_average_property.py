@@ -1,0 +1,128 @@
+"""Averages of any bit patterns, dtypes and weights are the mean in fractions, bit for bit."""
+
+from __future__ import annotations
+
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from making import contents, save_raw
+
+from soupctl import verbs
+from soupctl.engines.contract import Blend, NonFinite, OutOfRange
+from soupctl.engines.reference import ReferenceEngine, largest_code
+from soupctl.errors import InputError, MismatchError
+from soupctl.format.dtypes import FLOATS, DType, narrowest
+from soupctl.soup.weights import scaled
+from soupctl.verbs import Ingredient, Pace, Request
+
+Source = tuple[DType, list[int]]
+
+
+def patterns(dtype: DType, size: int) -> st.SearchStrategy[list[int]]:
+    """Bit patterns, most of them where rounding, underflow and overflow are near."""
+    format = dtype.float_format
+    top = 2 ** (dtype.bits - 1)
+    largest, fraction = largest_code(format), 2 ** (format.precision - 1)
+    one = largest_code(format) // fraction // 2 * fraction
+    near = [0, 1, fraction - 1, fraction, fraction + 1, one - 1, one, one + 1, largest - 1, largest]
+    magnitudes = st.sampled_from(near) | st.integers(0, largest) | st.integers(0, 3)
+    signed = st.builds(lambda code, negative: code + top * negative, magnitudes, st.booleans())
+    # any pattern at all now and then, infinities and NaN among them
+    rare = st.integers(0, 2 * top - 1)
+    code = st.integers(0, 19).flatmap(lambda turn: rare if turn == 0 else signed)
+    return st.lists(code, min_size=size, max_size=size)
+
+
+def sources(size: int) -> st.SearchStrategy[list[Source]]:
+    one = st.sampled_from(sorted(FLOATS, key=lambda dtype: dtype.value)).flatmap(
+        lambda dtype: st.tuples(st.just(dtype), patterns(dtype, size))
+    )
+    return st.lists(one, min_size=1, max_size=5)
+
+
+wholes = st.integers(-3, 7).filter(bool) | st.just(2**16 + 1)
+weights = st.builds(Fraction, wholes, st.sampled_from((1, 1, 2, 3, 10)))
+
+
+def raw(dtype: DType, codes: list[int]) -> bytes:
+    return b"".join(code.to_bytes(dtype.bits // 8, "little") for code in codes)
+
+
+def expected(blend: Blend, found: list[Source]) -> bytes | type[Exception]:
+    """What the contract says: bytes, or the kind of refusal."""
+    views = [memoryview(raw(dtype, codes)) for dtype, codes in found]
+    size = len(found[0][1])
+    out = memoryview(bytearray(size * blend.out.bits // 8))
+    try:
+        ReferenceEngine().prepare(blend, views)(0, size, out)
+    except NonFinite:
+        return InputError
+    except OutOfRange:
+        return MismatchError
+    return bytes(out)
+
+
+def average(found: list[Source], asked: list[Fraction], pace: Pace, **options: object) -> object:
+    """What soupctl makes of it: bytes, or the kind of refusal."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ingredients = []
+        for number, ((dtype, codes), weight) in enumerate(zip(found, asked, strict=True)):
+            tensor = (dtype.value, (len(codes),), raw(dtype, codes))
+            # another length of the header for each, so that alignments differ
+            path = save_raw(folder / f"{number}.st", {"w": tensor}, number)
+            ingredients.append(Ingredient(path, weight))
+        request = Request(ingredients, folder / "soup.st", **options)
+        try:
+            verbs.average(request, pace=pace)
+        except (InputError, MismatchError) as error:
+            assert len(found) == len(list(folder.iterdir()))
+            return type(error)
+        return contents(folder / "soup.st")["w"][2]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[Source], list[Fraction]]:
+    found = draw(sources(draw(st.integers(1, 40))))
+    asked = [draw(weights) for _ in found]
+    if sum(asked) <= 0:
+        asked = list(map(abs, asked))
+    # what is in twice with weights that cancel is refused
+    assume(all(_total(source, found, asked) for source in found))
+    return found, asked
+
+
+def _total(source: Source, found: list[Source], asked: list[Fraction]) -> Fraction | int:
+    return sum(weight for each, weight in zip(found, asked, strict=True) if each == source)
+
+
+@settings(max_examples=250)
+@given(cases(), st.none() | st.sampled_from(list(FLOATS)), st.booleans(), st.integers(1, 9))
+@example(
+    ([(DType.F64, [1]), (DType.F64, [2**63 + 1])], [Fraction(2), Fraction(-1)]), None, False, 1
+)
+@example(([(DType.F64, [0x7FEFFFFFFFFFFFFF])] * 3, [Fraction(1)] * 3), None, False, 1)
+@example(([(DType.F16, [0x8000])] * 2, [Fraction(1)] * 2), None, False, 1)
+def test_the_average_of_any_bits_is_the_mean_in_fractions(case, asked_dtype, nonfinite, chunk):
+    found, asked = case
+    out = asked_dtype or narrowest(dtype for dtype, _ in found)
+    blend = Blend(tuple(dtype for dtype, _ in found), scaled(asked), out, nonfinite)
+    made = average(found, asked, Pace(1, chunk), dtype=asked_dtype, allow_nonfinite=nonfinite)
+
+    assert expected(blend, found) == made
+
+
+@settings(max_examples=60)
+@given(cases(), st.randoms(), st.sampled_from((1, 7, None)))
+def test_order_threads_and_chunks_do_not_show(case, random, chunk):
+    found, asked = case
+    before = average(found, asked, Pace(1))
+    pairs = list(zip(found, asked, strict=True))
+    random.shuffle(pairs)
+    after = average([pair[0] for pair in pairs], [pair[1] for pair in pairs], Pace(5, chunk))
+
+    # which of two refusals comes first may depend on the order of sources
+    assert before == after or {type(before), type(after)} == {type}
