@@ -112,6 +112,12 @@ def average(
     )
     for each in made:
         _tell_taken(each, quiet)
+    if preview.left_behind:
+        some = ", ".join(preview.left_behind[:SHOWN_NAMES])
+        say(
+            f"soupctl: left behind {len(preview.left_behind)} files of weights or code: {some}",
+            quiet,
+        )
     if json:
         put_json({"output": output, "components": [_made_json(each) for each in made]})
 
@@ -185,6 +191,7 @@ def _preview_json(preview: Preview) -> dict[str, Any]:
             for each in preview.components
         ],
         "copied_files": list(preview.copies),
+        "left_behind": list(preview.left_behind),
     }
 
 
@@ -207,6 +214,9 @@ def _preview_lines(preview: Preview, most: int | None) -> Iterator[str]:
             yield f"         ... and {len(each.odd) - most} more (all with -v)"
     for name in preview.copies:
         yield f"copy     {name}"
+    for name in preview.left_behind:
+        yield f"leave    {name}"
 
 
 SHOWN_TENSORS = 20
+SHOWN_NAMES = 3

@@ -100,7 +100,7 @@ PATTERNS = (
 )
 
 FACTOR = re.compile(
-    r"(^|[._])(lora_(A|B|up|down|embedding_A|embedding_B)|lora\.(up|down)|hada_w[12]_[ab]|lokr_w[12]|oft_blocks|oft_diag"
+    r"(^|[._])(lora_(A|B|up|down|embedding_A|embedding_B)|lora\.(up|down)|lora_linear_layer\.(up|down)|hada_w[12]_[ab]|lokr_w[12]|oft_blocks|oft_diag"
     r"|lora_magnitude_vector|dora_scale)([._]|$)"
 )
 

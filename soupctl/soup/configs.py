@@ -49,25 +49,39 @@ INDEX = re.compile(r"\.(safetensors|bin)\.(.+\.)?index\.(.+\.)?json$")
 def is_copied(name: str) -> bool:
     """Whether a file beside the weights goes along into the output: neither weights nor code."""
     path = PurePath(name.lower())
-    return path.suffix not in CODE | WEIGHTS and INDEX.search(path.name) is None
+    return path.suffix not in CODE | WEIGHTS and not is_index(name)
+
+
+def is_index(name: str) -> bool:
+    """Whether a file says which weights are in which other file."""
+    return INDEX.search(PurePath(name.lower()).name) is not None
 
 
 def same_config(name: str, first: bytes, other: bytes) -> bool:
     """Whether two files called `name` say the same, but for harmless fields and prose."""
+    return not different_fields(name, first, other)
+
+
+def different_fields(name: str, first: bytes, other: bytes) -> tuple[str, ...]:
+    """In what two files called `name` differ: fields of a JSON object, or else its contents."""
     path = PurePath(name.lower())
-    if (
-        first == other
-        or path.suffix in PROSE
-        or path.name in PROSE
-        or path.stem in ("license", "notice")
-    ):
-        return True
+    prose = path.suffix in PROSE or path.name in PROSE or path.stem in ("license", "notice")
+    if first == other or prose:
+        return ()
     if path.suffix != ".json":
-        return False
+        return CONTENTS
     try:
-        return bool(_essence(json.loads(first)) == _essence(json.loads(other)))
+        one, two = _essence(json.loads(first)), _essence(json.loads(other))
     except (ValueError, RecursionError):
-        return False
+        return CONTENTS
+    if not (isinstance(one, dict) and isinstance(two, dict)):
+        return () if one == two else CONTENTS
+    fields = sorted(one.keys() | two.keys())
+    return tuple(field for field in fields if one.get(field, MISSING) != two.get(field, MISSING))
+
+
+CONTENTS = ("contents",)
+MISSING = object()
 
 
 def _essence(value: object) -> object:

@@ -45,6 +45,8 @@ class Preview:
     """Path, asked weight and share of the soup of each ingredient."""
     components: tuple[Outline, ...]
     copies: tuple[str, ...]
+    left_behind: tuple[str, ...]
+    """Weights and code beside the inputs' weights that do not go along."""
     read: int
     written: int
     memory: int
@@ -78,6 +80,7 @@ def preview(job: Job, threads: int | None = None, max_memory: int | None = None)
         ),
         components=tuple(map(_outline, job.works)),
         copies=tuple(name for name, _ in job.destination.copies),
+        left_behind=job.destination.left_behind,
         read=sum(work.read for work in job.works),
         written=sum(work.written for work in job.works),
         memory=memory_needed(plans, threads),

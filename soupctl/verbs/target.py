@@ -16,7 +16,7 @@ from stat import S_ISDIR
 from ..errors import Issue, MismatchError, OutputError, SoupError, UsageError
 from ..format.header import lay_out
 from ..format.shards import Entry, OutputFile, index_name, same_files, split
-from ..soup.configs import is_copied, same_config
+from ..soup.configs import different_fields, is_copied, is_index
 from ..soup.ledger import KEY
 from ..soup.plan import Plan
 from ..storage.checkpoint import open_checkpoint
@@ -49,6 +49,8 @@ class Destination:
     """One a component, in the order of the inputs' components."""
     copies: tuple[tuple[str, Path], ...]
     """Other files that go along: name within the output, and the file to copy."""
+    left_behind: tuple[str, ...] = ()
+    """Weights and code in the input folders that the soup has nothing of, by relative name."""
 
     def folder_of(self, share: Share) -> Path | None:
         """The folder that holds a component's file, or its folder; None for standard output."""
@@ -88,7 +90,8 @@ def decide(
         _share(part, plan, shard_size, variant)
         for part, plan in zip(inputs.parts, plans, strict=True)
     )
-    return Destination(Path(output), True, shares, _copies(folders))
+    left_behind = _left_behind(folders, inputs)
+    return Destination(Path(output), True, shares, _copies(folders), left_behind)
 
 
 def _entries(plan: Plan) -> list[Entry]:
@@ -131,21 +134,40 @@ def _copies(folders: Sequence[Model]) -> tuple[tuple[str, Path], ...]:
         assert model.folder is not None
         for name, path in other_files(model.folder, is_copied).items():
             kept = copies.setdefault(name, path)
-            if kept != path and not _same(name, kept, path):
-                issues.append(Issue(f"says something else than {kept}", path, advice=DIFFERENT))
+            if fields := () if kept == path else _different_fields(name, kept, path):
+                what = f"says something else than {kept} ({', '.join(fields[:5])})"
+                issues.append(Issue(what, path, advice=DIFFERENT))
     if issues:
         raise MismatchError.collected(issues)
     return tuple(sorted(copies.items()))
 
 
-DIFFERENT = "models of different configuration cannot be averaged"
+def _left_behind(folders: Sequence[Model], inputs: Inputs) -> tuple[str, ...]:
+    """Weights and code that lie in the folders and are neither averaged nor copied."""
+    used = {
+        file
+        for part in inputs.parts
+        for checkpoint in part.checkpoints
+        for file in checkpoint.component.files
+    }
+    found: set[str] = set()
+    for model in folders:
+        assert model.folder is not None
+        others = other_files(model.folder, lambda name: not (is_copied(name) or is_index(name)))
+        found |= {name for name, path in others.items() if path not in used}
+    return tuple(sorted(found))
 
 
-def _same(name: str, first: Path, other: Path) -> bool:
-    """Whether two files say the same; only those that differ in a byte are loaded."""
+DIFFERENT = (
+    "models of different configuration are not averaged; make the files agree if they mean the same"
+)
+
+
+def _different_fields(name: str, first: Path, other: Path) -> tuple[str, ...]:
+    """In what two files differ; only those that differ in a byte are loaded."""
     if equal_bytes(first, other):
-        return True
-    return same_config(name, read_small(first, str(first)), read_small(other, str(other)))
+        return ()
+    return different_fields(name, read_small(first, str(first)), read_small(other, str(other)))
 
 
 def refuse_inputs(destination: Destination, inputs: Inputs) -> None:

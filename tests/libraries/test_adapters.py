@@ -32,6 +32,10 @@ NAMES = {
         f"unet.{BLOCK}.to_q.lora.down.weight",
         f"unet.{BLOCK}.to_q.lora.up.weight",
     ),
+    "diffusers before PEFT, text encoder": (
+        "text_encoder.text_model.encoder.layers.0.self_attn.k_proj.lora_linear_layer.down.weight",
+        "text_encoder.text_model.encoder.layers.0.self_attn.k_proj.lora_linear_layer.up.weight",
+    ),
     "kohya": (f"lora_unet_{FLAT}_to_q.lora_down.weight", f"lora_unet_{FLAT}_to_q.lora_up.weight"),
 }
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from soupctl.soup.configs import is_copied, same_config
+from soupctl.soup.configs import different_fields, is_copied, same_config
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,11 @@ def test_prose_may_differ(name):
 def test_any_other_file_says_the_same_only_byte_for_byte(name):
     assert same_config(name, b"one", b"one")
     assert not same_config(name, b"one", b"two")
+
+
+def test_the_fields_that_differ_are_named():
+    first, other = changed(in_channels=9, extra=None), changed(_diffusers_version="1")
+
+    assert different_fields("config.json", first, other) == ("extra", "in_channels")
+    assert different_fields("merges.txt", b"a b", b"b a") == ("contents",)
+    assert different_fields("list.json", b"[1]", b"[2]") == ("contents",)

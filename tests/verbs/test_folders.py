@@ -67,6 +67,13 @@ def test_every_component_of_a_pipeline_is_averaged_and_other_files_go_along(pipe
     half("conv_in.weight", path=tmp_path / "soup" / UNET, like=[p / UNET for p in pipelines])
 
 
+def test_weights_and_code_that_do_not_go_along_are_named_beforehand(pipelines, tmp_path):
+    with verbs.open_job(Request(list(map(Ingredient, pipelines)), tmp_path / "soup")) as job:
+        preview = verbs.preview(job)
+
+    assert preview.left_behind == ("pipeline.py", "unet/diffusion_pytorch_model.bin")
+
+
 def test_each_component_has_a_ledger_of_its_own(pipelines, tmp_path):
     text_encoder, unet, _ = soup(*pipelines, output=tmp_path / "soup")
     index = json.loads((tmp_path / "soup" / "text_encoder" / INDEX).read_text())
