@@ -52,7 +52,7 @@ def _inspection_lines(found: Inspection, summary: bool) -> Iterator[str]:
     yield f"  looks like  {found.architecture or 'nothing known'}"
     files = f" in {len(found.files)} files" if len(found.files) > 1 else ""
     yield f"  parameters  {found.parameters:,} ({size_text(found.size)}){files}"
-    yield f"  tensors     {len(found.tensors)} ({dtypes})"
+    yield f"  tensors     {len(found.tensors)}{f' ({dtypes})' if dtypes else ''}"
     for key, text in found.metadata.items():
         shown = text if len(text) <= 60 else f"{text[:57]}..."
         yield f"  metadata    {key}: {shown}"

@@ -98,6 +98,10 @@ def _run(arguments: list[str]) -> int:
         if isinstance(leaving.__context__, BrokenPipeError):
             return CLOSED_PIPE
         raise
+    except ImportError as error:
+        # a library that is not there, or has no room to be loaded
+        reason = str(error).strip().rpartition("\n")[2]
+        return _tell(f"a library cannot be loaded: {reason}", LimitError.exit_code)
     except MemoryError:
         return _tell("out of memory; --max-memory or --threads 1 needs less", LimitError.exit_code)
 

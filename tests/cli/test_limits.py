@@ -118,6 +118,19 @@ def test_an_input_without_permission_is_an_error(soupctl, ingredients):
     assert (3, "soupctl: b.st: cannot be read: Permission denied\n") == (done.code, done.message)
 
 
+@pytest.mark.parametrize("library", ["numba", "numpy", "blake3"])
+def test_a_library_that_cannot_be_loaded_is_an_error_of_one_line(process, ingredients, library):
+    Path("broken").mkdir()
+    Path(f"broken/{library}.py").write_text("raise ImportError('much advice\\n\\nand a reason')")
+
+    running = process("avg", *ingredients, "-o", "c.st", environment={"PYTHONPATH": "broken"})
+    out, err = running.communicate()
+
+    expected = b"soupctl: a library cannot be loaded: and a reason\n"
+    assert (7, b"", expected) == (running.returncode, out, err)
+    assert ["a.st", "b.st", "broken"] == sorted(path.name for path in Path().iterdir())
+
+
 def mode(path: str) -> int:
     return stat.S_IMODE(Path(path).stat().st_mode)
 

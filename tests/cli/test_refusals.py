@@ -352,6 +352,20 @@ def test_an_output_that_may_not_be_is_refused(refused, ingredients):
     )
 
 
+def test_a_folder_that_holds_an_input_is_not_replaced(refused, ingredients, soupctl):
+    soupctl("avg", *ingredients, "-o", "soup", "--shard-size", "1k")
+    Path("link").symlink_to("soup")
+
+    refused(
+        "output-of-inputs",
+        OUTPUT,
+        "avg soup a.st -o soup -f",
+        "avg link a.st -o soup -f",
+        "avg soup/model.safetensors a.st -o soup -f --shard-size 1k",
+        "avg soup/model.safetensors a.st -o link -f --shard-size 1k",
+    )
+
+
 def test_limits_are_refused(refused, ingredients):
     refused("limits", LIMIT, "avg a.st b.st -o c.st --max-memory 1M")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,35 @@ def test_inspect_reads_as_expected(transcript, ingredients, soupctl):
     transcript("inspect", "inspect a.st", "inspect soup.st", "inspect soup.st --summary")
     transcript("inspect-json", "inspect soup.st --json")
     transcript("inspect-json-summary", "inspect soup.st --json --summary")
+
+
+def test_a_checkpoint_of_nothing_is_inspected_and_averaged(transcript, save, soupctl):
+    save("none.st", {})
+    save("empty.st", {"": np.zeros((0, 3), np.float16)})
+    for name in ("none", "empty"):
+        assert 0 == soupctl("avg", f"{name}.st", f"{name}.st", "-o", f"{name}-soup.st").code
+
+    transcript("inspect-nothing", "inspect none-soup.st", "inspect empty-soup.st")
+
+
+def test_equal_inputs_at_equal_places_give_an_equal_file(soupctl, ingredients, folder):
+    soupctl("avg", "a.st", "b.st@2", "-o", "first.st")
+    first = Path("first.st").read_bytes()
+    other = folder / "other"
+    other.mkdir()
+    for name in ingredients:
+        (other / name).write_bytes((folder / name).read_bytes())
+
+    ways = [
+        ["b.st@2", "a.st", "-o", "second.st", "-j", "1"],
+        ["b.st", "a.st", "-w", "2,1", "-o", "third.st", "--max-memory", "1G"],
+    ]
+    for arguments in ways:
+        assert 0 == soupctl("avg", *arguments).code
+        assert first == Path(arguments[arguments.index("-o") + 1]).read_bytes()
+    absolute = [str(other / "a.st"), f"{other / 'b.st'}@2", "-o", str(other / "c.st")]
+    assert 0 == soupctl("avg", *absolute, environment={"TZ": "Asia/Kolkata"}, umask=0o077).code
+    assert first == (other / "c.st").read_bytes()
 
 
 def test_the_plan_reads_as_expected(transcript, ingredients):
