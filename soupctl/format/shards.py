@@ -62,8 +62,17 @@ def split(entries: Sequence[Entry], size: int, stem: str) -> tuple[OutputFile, .
 
 
 def same_files(entries: Iterable[Entry], file_of: Mapping[str, str]) -> tuple[OutputFile, ...]:
-    """The entries in the files that `file_of` names for them; files that get none are left out."""
+    """The entries in the files that `file_of` names for them; files that get none are left out.
+
+    Raises LimitError if that makes more than 512 files.
+    """
     files: dict[str, list[Entry]] = {}
     for entry in entries:
         files.setdefault(file_of[entry[0]], []).append(entry)
+    if len(files) > MOST_SHARDS:
+        raise LimitError(
+            f"as many files as the first ingredient's are {len(files)}; at most {MOST_SHARDS} are"
+            " written",
+            advice="--shard-size makes fewer",
+        )
     return tuple(OutputFile(name, lay_out(files[name])) for name in sorted(files))
