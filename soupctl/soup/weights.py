@@ -52,8 +52,11 @@ def read_weight(text: str) -> Fraction:
 def scaled(weights: Sequence[Fraction]) -> tuple[int, ...]:
     """The same proportions in whole numbers with no common factor.
 
-    Raises UsageError if the total is not positive, or if a number or the total exceeds 2**24.
+    Raises UsageError if a weight is zero, if the total is not positive, or if a number or the total
+    exceeds 2**24.
     """
+    if not all(weights):
+        raise UsageError("a weight is zero", advice="leave the ingredient out")
     parts = [part for weight in weights for part in (weight.numerator, weight.denominator)]
     if max(map(abs, parts)) > 10**MOST_DIGITS:
         raise UsageError(f"a weight has more than {MOST_DIGITS} digits", advice=ROUND)

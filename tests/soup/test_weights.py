@@ -116,6 +116,11 @@ def test_a_total_that_is_not_positive_is_refused(weights):
         scaled([Fraction(weight) for weight in weights])
 
 
+def test_no_weight_may_be_zero():
+    with pytest.raises(UsageError, match=r"a weight is zero \(leave the ingredient out\)"):
+        scaled([Fraction(1), Fraction(0)])
+
+
 @pytest.mark.parametrize(
     "weights",
     [
