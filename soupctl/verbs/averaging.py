@@ -15,7 +15,8 @@ from ..execute import Pace, execute
 from ..format.dtypes import DType
 from ..format.header import encode_header
 from ..format.index import encode_index
-from ..soup.ledger import KEY, Ledger, encode_ledger
+from ..soup.ledger import KEY, Ledger
+from ..soup.ledgertext import encode_ledger
 from ..soup.plan import Plan, make_plan
 from ..soup.recipe import OnInt, Recipe
 from ..storage.digest import text_digest

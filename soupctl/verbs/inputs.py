@@ -13,7 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import Issue, MismatchError, UsageError
-from ..soup.ledger import KEY, Ledger, parse_ledger
+from ..soup.ledger import KEY, Ledger
+from ..soup.ledgertext import parse_ledger
 from ..storage.checkpoint import Checkpoint, open_checkpoint
 from ..storage.digest import text_digest
 from ..storage.layout import Component, Model, find_model

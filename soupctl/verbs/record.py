@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..errors import Issue, LedgerError
 from ..execute import Outcome
-from ..soup.ledger import IGNORE, KEY, UNKNOWN, Entry, Ledger, Taken, gather_ancestors, merged, runs
+from ..soup.ledger import KEY, UNKNOWN, Entry, Ledger, Taken, gather_ancestors, merged, runs
+from ..soup.ledgertext import IGNORE
 from ..soup.naming import hint, printable, unique_names
 from ..soup.plan import Plan, Rule
 from ..soup.recipe import Recipe

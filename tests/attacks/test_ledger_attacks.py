@@ -13,7 +13,8 @@ import pytest
 from blake3 import blake3
 
 from soupctl.errors import LedgerError
-from soupctl.soup.ledger import Entry, Ledger, canonical, encode_ledger, parse_ledger
+from soupctl.soup.ledger import Entry, Ledger
+from soupctl.soup.ledgertext import canonical, encode_ledger, parse_ledger
 
 TEXT = (Path(__file__).parents[1] / "golden" / "ledger-1.json").read_text(encoding="utf-8")[:-1]
 
@@ -114,13 +115,16 @@ def take(document: Any, place: tuple[Any, ...]) -> None:
 PLACES = [place for place in places(json.loads(TEXT)) if place != ("digest",)]
 RUNS = {"dtypes", "result"}
 TEXTS = {"name", "hint", "operation"}
-LISTS = {"key", "exclude", "tensors"}
+LISTS = {"key", "exclude", "tensors", "chain", "changed"}
 
 
 def is_free(place: tuple[Any, ...], value: object) -> bool:
     """Whether a forger may write `value` there: a ledger cannot know better."""
     if "ledgers" in place:
         # they have digests of their own
+        return False
+    if place[:2] == ("chain", 0):
+        # the record after it is bound to it by digest
         return False
     key = next(part for part in reversed(place) if isinstance(part, str))
     if key in RUNS:

@@ -18,15 +18,16 @@ from soupctl.errors import UsageError
 from soupctl.format.dtypes import DType
 from soupctl.soup.ledger import (
     UNKNOWN,
+    Change,
     Entry,
     Ledger,
+    Record,
     Taken,
-    encode_ledger,
     gather_ancestors,
     merged,
-    parse_ledger,
     runs,
 )
+from soupctl.soup.ledgertext import encode_ledger, parse_ledger
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ledger-1.json"
 
@@ -66,7 +67,12 @@ def golden() -> Ledger:
         excludes=("time*",),
         allow_nonfinite=True,
         taken=Taken(root("d"), ("ids", "position_ids")),
-        exact=True,
+        exact=False,
+        changed=(Change(root("e"), "e.st", Fraction(-1, 2)),),
+        chain=(
+            Record("avg", (Change(root("d"), "d.st", Fraction(1)),), root("6"), True),
+            Record("add", (Change(root("e"), "e.st", Fraction(5, 2)),), root("7"), False),
+        ),
         ancestors=gather_ancestors([replace(parent, ancestors={grandparent.root: grandparent})]),
     )
 
@@ -101,6 +107,7 @@ weights = st.builds(Fraction, st.integers(1, 99), st.sampled_from((1, 2, 3, 7)))
 entries = st.lists(
     st.builds(Entry, letters.map(root), texts, st.none() | texts, weights, dtypes), min_size=1
 ).map(merged)
+changes = st.lists(st.builds(Change, letters.map(root), texts, weights), max_size=2).map(tuple)
 flat = st.builds(
     Ledger,
     texts,
@@ -113,6 +120,10 @@ flat = st.builds(
     st.booleans(),
     st.none() | st.builds(Taken, letters.map(root), st.lists(texts, max_size=2).map(tuple)),
     st.booleans(),
+    changes,
+    st.lists(st.builds(Record, texts, changes, letters.map(root), st.booleans()), max_size=3).map(
+        tuple
+    ),
 )
 ledgers = st.builds(
     lambda ledger, soups: replace(ledger, ancestors=gather_ancestors(soups)),

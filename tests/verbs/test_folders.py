@@ -12,7 +12,7 @@ from making import contents, files, mean, metadata, save, save_pipeline, save_sh
 
 from soupctl import verbs
 from soupctl.errors import InputError, LimitError, MismatchError, OutputError, UsageError
-from soupctl.soup.ledger import parse_ledger
+from soupctl.soup.ledgertext import parse_ledger
 from soupctl.storage.digest import text_digest
 from soupctl.verbs import Ingredient, Made, Request
 

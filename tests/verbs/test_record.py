@@ -18,7 +18,8 @@ from soupctl.errors import UsageError
 from soupctl.execute import Outcome
 from soupctl.format.dtypes import DType
 from soupctl.format.header import encode_header
-from soupctl.soup.ledger import KEY, UNKNOWN, Entry, Ledger, Taken, encode_ledger, parse_ledger
+from soupctl.soup.ledger import KEY, UNKNOWN, Entry, Ledger, Taken
+from soupctl.soup.ledgertext import encode_ledger, parse_ledger
 from soupctl.storage.digest import text_digest
 from soupctl.verbs import Ingredient, Made, Request
 from soupctl.verbs.record import completed

@@ -1,0 +1,218 @@
+"""The ledger's text: canonical JSON, written one way and believed only if it reads back the same.
+
+Rule 1: sorted keys, no spaces, no floats; weights are texts such as `1/3`.
+Rule 2: a ledger is attacker text: `parse_ledger` checks all of it, and its own digest, first.
+Rule 3: records of the chain are bound each to the one before it, by digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..errors import LedgerError, UsageError
+from ..format.dtypes import DType
+from .ledger import UNKNOWN, Change, Entry, Ledger, Record, Runs, Taken, merged
+from .weights import read_weight, require_positive_total, weight_text
+
+FORMAT = 1
+"""Version of the ledger's own layout."""
+
+ARITHMETIC = 1
+"""Version of the arithmetic contract: the exact mean, rounded once, to nearest even."""
+
+Digest = Callable[[str], str]
+"""The digest of a text."""
+
+
+def encode_ledger(ledger: Ledger, digest: Digest) -> str:
+    """The ledger as canonical JSON; `digest` is the digest of a text."""
+    document = {"format": FORMAT, **_sealed(_body(ledger, digest), digest)}
+    if ledger.ancestors:
+        document["ledgers"] = {
+            root: _sealed(_body(ancestor, digest), digest)
+            for root, ancestor in ledger.ancestors.items()
+        }
+    return canonical(document)
+
+
+def canonical(value: object) -> str:
+    """The one JSON text of a value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _sealed(body: dict[str, Any], digest: Digest) -> dict[str, Any]:
+    return {**body, "digest": digest(canonical(body))}
+
+
+def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
+    return {
+        "arithmetic": ARITHMETIC,
+        "base": None,
+        "chain": _encode_chain(ledger.chain, digest),
+        "changed": _encode_changes(ledger.changed),
+        "dtype": {
+            "asked": ledger.asked_dtype and ledger.asked_dtype.value,
+            "result": _encode_runs(ledger.dtypes),
+        },
+        "exact": ledger.exact,
+        "ingredients": [
+            {
+                "digest": entry.digest,
+                "dtypes": _encode_runs(entry.dtypes),
+                "hint": entry.hint,
+                "name": entry.name,
+                "weight": weight_text(entry.weight),
+            }
+            for entry in ledger.ingredients
+        ],
+        "nonfinite": ledger.allow_nonfinite,
+        "operation": ledger.operation,
+        "root": ledger.root,
+        "selection": {"exclude": list(ledger.excludes), "key": list(ledger.keys)},
+        "taken": ledger.taken
+        and {"digest": ledger.taken.digest, "tensors": list(ledger.taken.tensors)},
+    }
+
+
+def _encode_changes(changes: Iterable[Change]) -> list[dict[str, str]]:
+    return [
+        {"digest": each.digest, "name": each.name, "weight": weight_text(each.weight)}
+        for each in changes
+    ]
+
+
+def _encode_chain(chain: Iterable[Record], digest: Digest) -> list[dict[str, Any]]:
+    encoded: list[dict[str, Any]] = []
+    for record in chain:
+        encoded.append(
+            {
+                "changed": _encode_changes(record.changed),
+                "exact": record.exact,
+                "operation": record.operation,
+                "previous": digest(canonical(encoded[-1])) if encoded else None,
+                "root": record.root,
+            }
+        )
+    return encoded
+
+
+def _encode_runs(dtypes: Runs) -> list[list[str | int]]:
+    return [[dtype.value, count] for dtype, count in dtypes]
+
+
+def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
+    """The ledger that `text` holds, checked in full; LedgerError for `path` if it is not sound."""
+    try:
+        document = json.loads(text)
+        version = document["format"]
+        if type(version) is not int:
+            raise TypeError("a version is a whole number")
+    except (ValueError, RecursionError, TypeError, KeyError):
+        raise LedgerError("its ledger is not readable", path=path, advice=IGNORE) from None
+    if version != FORMAT:
+        raise LedgerError(
+            f"its ledger has format {str(version)[:20]}, this soupctl reads format {FORMAT}",
+            path=path,
+            advice="use a newer soupctl, or --ignore-ledger to take the file as it is",
+        )
+    try:
+        ancestors = {root: _parse_body(body) for root, body in document.get("ledgers", {}).items()}
+        ledger = replace(_parse_body(document), ancestors=ancestors)
+        sound = all(root == ancestor.root for root, ancestor in ancestors.items())
+        # whatever was changed, added, repeated or reordered does not come out as it went in
+        sound = sound and encode_ledger(ledger, digest) == text
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError) as error:
+        what = f"its ledger is malformed: {error!s:.60}"
+        raise LedgerError(what, path=path, advice=IGNORE) from None
+    if not sound:
+        raise LedgerError(
+            "its ledger was altered: it does not match its own digest", path=path, advice=IGNORE
+        )
+    return ledger
+
+
+IGNORE = "--ignore-ledger treats the file as a plain checkpoint"
+
+
+def _parse_body(body: dict[str, Any]) -> Ledger:
+    ingredients = tuple(
+        Entry(
+            digest=_digest(entry["digest"]),
+            name=_text(entry["name"]),
+            hint=None if entry["hint"] is None else _text(entry["hint"]),
+            weight=read_weight(_text(entry["weight"])),
+            dtypes=_parse_runs(entry["dtypes"]),
+        )
+        for entry in body["ingredients"]
+    )
+    require_positive_total([entry.weight for entry in ingredients])
+    if merged(ingredients) != ingredients:
+        raise ValueError("its ingredients are not sorted or not unique")
+    asked, taken = body["dtype"]["asked"], body["taken"]
+    return Ledger(
+        operation=_text(body["operation"]),
+        root=_digest(body["root"]),
+        ingredients=ingredients,
+        dtypes=_parse_runs(body["dtype"]["result"]),
+        asked_dtype=None if asked is None else DType(asked),
+        keys=_texts(body["selection"]["key"]),
+        excludes=_texts(body["selection"]["exclude"]),
+        allow_nonfinite=_flag(body["nonfinite"]),
+        taken=None if taken is None else Taken(_digest(taken["digest"]), _texts(taken["tensors"])),
+        exact=_flag(body["exact"]),
+        changed=_parse_changes(body["changed"]),
+        chain=tuple(
+            Record(
+                operation=_text(record["operation"]),
+                changed=_parse_changes(record["changed"]),
+                root=_digest(record["root"]),
+                exact=_flag(record["exact"]),
+            )
+            for record in body["chain"]
+        ),
+    )
+
+
+def _parse_changes(changes: Any) -> tuple[Change, ...]:
+    return tuple(
+        Change(_digest(each["digest"]), _text(each["name"]), read_weight(_text(each["weight"])))
+        for each in changes
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:20]!r} is not a text")
+    return value
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError("a list is missing")
+    return tuple(map(_text, values))
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{str(value)[:20]!r} is not true or false")
+    return value
+
+
+def _digest(value: object) -> str:
+    text = _text(value)
+    if len(text) != len(UNKNOWN) or not text.startswith("blake3:") or set(text[7:]) - set(HEX):
+        raise ValueError(f"{text[:80]!r} is not a digest")
+    return text
+
+
+def _parse_runs(value: Sequence[Any]) -> Runs:
+    found = tuple((DType(dtype), count) for dtype, count in value)
+    if any(type(count) is not int or count < 1 for _, count in found):
+        raise ValueError("a run of dtypes is empty")
+    return found
+
+
+HEX = "0123456789abcdef"
