@@ -115,7 +115,8 @@ def take(document: Any, place: tuple[Any, ...]) -> None:
 PLACES = [place for place in places(json.loads(TEXT)) if place != ("digest",)]
 RUNS = {"dtypes", "result"}
 TEXTS = {"name", "hint", "operation"}
-LISTS = {"key", "exclude", "tensors", "chain", "changed"}
+LISTS = {"key", "exclude", "tensors"}
+HISTORY = {"chain", "changed"}
 
 
 def is_free(place: tuple[Any, ...], value: object) -> bool:
@@ -132,6 +133,8 @@ def is_free(place: tuple[Any, ...], value: object) -> bool:
         return value == [] if place[-1] == key else is_count and type(value) is int and value > 0
     if key in LISTS:
         return value == [] if place[-1] == key else isinstance(value, str)
+    if key in HISTORY:
+        return value == [] and place[-1] == key
     if key in TEXTS:
         return isinstance(value, str) or (key == "hint" and value is None)
     if key in ("nonfinite", "exact"):
