@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from .engines.contract import Blend, Engine, NonFinite, OutOfRange
-from .errors import InputError, Issue, MismatchError
+from .errors import InputError, Issue, LimitError, MismatchError, UsageError
 from .format.dtypes import DType, Kind
 from .soup.plan import Plan, Rule, Step
 from .storage.checkpoint import Checkpoint
@@ -43,6 +43,11 @@ class Pace:
     """Elements in a chunk; None to fit the cache."""
     progress: Callable[[int], None] = lambda size: None
     """Told how many more bytes were read or written."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would do no work, with UsageError."""
+        if self.threads < 1 or (self.chunk is not None and self.chunk < 1):
+            raise UsageError("a pace has at least one thread, and chunks of at least one element")
 
 
 def available_cores() -> int:
@@ -96,7 +101,7 @@ def _in_order(worker: _Worker, threads: int) -> Iterator[tuple[Step, list[str]]]
     with ThreadPoolExecutor(threads, thread_name_prefix="soupctl") as pool:
         try:
             for task in tasks:
-                waiting.append(pool.submit(worker.run, task))
+                waiting.append(_submit(pool, worker, task))
                 # a bounded queue: neither tasks nor digests pile up behind one large tensor
                 if len(waiting) > 4 * threads:
                     yield from waiting.popleft().result()
@@ -105,6 +110,16 @@ def _in_order(worker: _Worker, threads: int) -> Iterator[tuple[Step, list[str]]]
         finally:
             worker.stopped.set()
             pool.shutdown(cancel_futures=True)
+
+
+def _submit(
+    pool: ThreadPoolExecutor, worker: _Worker, task: list[Step]
+) -> Future[list[tuple[Step, list[str]]]]:
+    try:
+        return pool.submit(worker.run, task)
+    except RuntimeError as error:
+        # the system has no room for one more
+        raise LimitError(str(error), advice="--threads 1 needs none") from None
 
 
 class _Worker:

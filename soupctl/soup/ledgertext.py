@@ -29,13 +29,13 @@ Digest = Callable[[str], str]
 
 def encode_ledger(ledger: Ledger, digest: Digest) -> str:
     """The ledger as canonical JSON; `digest` is the digest of a text."""
-    document = {"format": FORMAT, **_sealed(_body(ledger, digest), digest)}
+    document = {"format": FORMAT, **_body(ledger, digest)}
     if ledger.ancestors:
         document["ledgers"] = {
             root: _sealed(_body(ancestor, digest), digest)
             for root, ancestor in ledger.ancestors.items()
         }
-    return canonical(document)
+    return canonical(_sealed(document, digest))
 
 
 def canonical(value: object) -> str:

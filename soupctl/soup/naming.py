@@ -41,10 +41,12 @@ def _clashes(names: dict[str, str]) -> list[str]:
 def hint(ingredient: str, soup_folder: str) -> str:
     """Where to look for an ingredient, relative to the folder that holds the soup.
 
-    At most two levels up; beyond that, its file name alone.
+    At most two levels up, and not by way of the root folder: that would tell the absolute path.
+    Beyond that, its file name alone.
     """
     relative = posixpath.relpath(ingredient, soup_folder)
-    if relative.split("/").count("..") > MOST_LEVELS_UP:
+    by_the_root = posixpath.commonpath([ingredient, soup_folder]) == "/"
+    if by_the_root or relative.split("/").count("..") > MOST_LEVELS_UP:
         relative = posixpath.basename(ingredient)
     return printable(relative)
 

@@ -16,11 +16,12 @@ Every refusal is a child of `soupctl.errors.SoupError`; nothing is printed, noth
 from __future__ import annotations
 
 from ..execute import Pace
-from .averaging import Job, Made, Request, average, carry_out, open_job
+from .averaging import Request, average, open_job
 from .demo import make_checkpoints
 from .digests import FileDigest, Verdict, check_digests, content_digests, file_sha256
 from .inputs import Ingredient
 from .inspection import Inspection, inspect
+from .job import Job, Made, carry_out
 from .outline import Preview, preview
 
 __all__ = [

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError, SoupError
+from ..errors import InputError, OutputError, SoupError
 from ..execute import available_cores
 from ..storage.checkpoint import Checkpoint
 from ..storage.digest import PREFIX, RootHasher, tensor_hasher
-from ..storage.regular import open_regular, reading
+from ..storage.regular import open_regular, read_at, reading
+from ..storage.safetensors import Identity
 from .inputs import find_input, open_input
 
 PIECE = 1 << 20
@@ -55,12 +56,13 @@ def content_digests(
     found = []
     for component in model.components:
         with open_input(component) as checkpoint:
-            found.append(FileDigest(_root(checkpoint, threads), component.shown))
+            found.append(FileDigest(checkpoint_digest(checkpoint, threads), component.shown))
             checkpoint.require_unchanged()
     return tuple(found)
 
 
-def _root(checkpoint: Checkpoint, threads: int | None) -> str:
+def checkpoint_digest(checkpoint: Checkpoint, threads: int | None = None) -> str:
+    """The content digest of an open checkpoint."""
     names = sorted(checkpoint.tensors)
     root = RootHasher()
     with ThreadPoolExecutor(threads or available_cores()) as pool:
@@ -79,12 +81,14 @@ def _tensor_digest(view: memoryview) -> str:
 
 
 def file_sha256(path: str | Path) -> FileDigest:
-    """SHA-256 of a whole file, header and all; InputError if it is unreadable."""
+    """SHA-256 of a whole file, header and all; InputError if unreadable, OutputError if changed."""
     hasher = hashlib.sha256()
     shown = str(path)
     with open_regular(Path(path), shown) as (fd, state), reading(shown):
         for offset in range(0, state.st_size, PIECE):
-            hasher.update(os.pread(fd, PIECE, offset))
+            hasher.update(read_at(fd, PIECE, offset))
+        if Identity.of(os.fstat(fd)) != Identity.of(state):
+            raise OutputError("changed while it was read", path=shown)
     return FileDigest(SHA256 + hasher.hexdigest(), str(path))
 
 

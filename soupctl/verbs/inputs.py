@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from ..errors import Issue, MismatchError, UsageError
+from ..errors import Issue, LedgerError, MismatchError, UsageError
 from ..soup.ledger import KEY, Ledger
-from ..soup.ledgertext import parse_ledger
+from ..soup.ledgertext import IGNORE, parse_ledger
 from ..storage.checkpoint import Checkpoint, open_checkpoint
 from ..storage.digest import text_digest
 from ..storage.layout import Component, Model, find_model
@@ -31,6 +31,11 @@ class Ingredient:
     path: str | Path
     weight: Fraction = Fraction(1)
 
+    def __post_init__(self) -> None:
+        """Refuse a weight that is only nearly what was meant, with UsageError."""
+        if not isinstance(self.weight, int | Fraction):
+            raise UsageError(f"{self.weight!r} is not exact", advice="give a Fraction or an int")
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -41,6 +46,8 @@ class Part:
     checkpoints: tuple[Checkpoint, ...]
     ledgers: tuple[Ledger | None, ...]
     """Ledger of each ingredient that is itself a soup."""
+    like: Checkpoint | None
+    """The checkpoint in a folder whose files a soup in a folder has the names of, if any is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ class Inputs:
         for part in self.parts:
             for checkpoint in part.checkpoints:
                 checkpoint.require_unchanged()
+            if part.like is not None:
+                part.like.require_unchanged()
 
 
 @contextmanager
@@ -89,6 +98,8 @@ def find_input(path: str | Path, component: str | None = None, variant: str | No
     """The model at `path`, or the stream on standard input for `-`, found but not opened."""
     if str(path) == STREAM:
         return Model("standard input", (Component("", "standard input", ()),))
+    if component is not None and not Path(path).is_dir():
+        raise UsageError("--component picks a folder of a pipeline; this is none", path=path)
     return find_model(Path(path), component=component, variant=variant)
 
 
@@ -130,10 +141,16 @@ def _open_part(stack: ExitStack, models: Sequence[Model], position: int, ignore:
             layouts.append(checkpoint)
         checkpoints.append(checkpoint)
     ledgers = tuple(None if ignore else read_ledger(checkpoint) for checkpoint in checkpoints)
-    return Part(models[0].components[position].name, tuple(checkpoints), ledgers)
+    like = next((each for each in checkpoints if each.component.folder is not None), None)
+    return Part(models[0].components[position].name, tuple(checkpoints), ledgers, like)
 
 
 def read_ledger(checkpoint: Checkpoint) -> Ledger | None:
     """The ledger in a checkpoint's metadata, checked but not yet compared with the tensors."""
-    text = checkpoint.metadata.get(KEY)
-    return None if text is None else parse_ledger(text, checkpoint.shown, text_digest)
+    index = checkpoint.component.index
+    text = index.metadata.get(KEY) if index is not None else checkpoint.metadata.get(KEY)
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise LedgerError("its ledger is not a text", path=checkpoint.shown, advice=IGNORE)
+    return parse_ledger(text, checkpoint.shown, text_digest)

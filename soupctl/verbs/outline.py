@@ -11,7 +11,8 @@ from pathlib import Path
 from ..errors import LimitError
 from ..execute import Pace, memory_needed
 from ..soup.plan import Rule, Step
-from .averaging import Job, Work
+from .inputs import STREAM
+from .job import Job, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def preview(job: Job, threads: int | None = None, max_memory: int | None = None)
 
     Raises LimitError if not even one thread fits.
     """
-    weights = [ingredient.weight for ingredient in job.request.ingredients]
+    total = sum(weight for _, weight in job.weights)
     plans = [work.plan for work in job.works]
     threads = threads or Pace().threads
     while max_memory is not None and memory_needed(plans, threads) > max_memory:
@@ -73,11 +74,8 @@ def preview(job: Job, threads: int | None = None, max_memory: int | None = None)
                 advice=f"one thread needs {needed} bytes",
             )
     return Preview(
-        output=str(job.request.output),
-        shares=tuple(
-            (model.shown, weight, weight / sum(weights))
-            for model, weight in zip(job.inputs.models, weights, strict=True)
-        ),
+        output=str(job.destination.path or STREAM),
+        shares=tuple((shown, weight, weight / total) for shown, weight in job.weights),
         components=tuple(map(_outline, job.works)),
         copies=tuple(name for name, _ in job.destination.copies),
         left_behind=job.destination.left_behind,

@@ -31,7 +31,7 @@ def ingredient_names(inputs: Inputs) -> tuple[str, ...]:
     )
 
 
-def draft(
+def draft_average(
     recipe: Recipe, names: Sequence[str], part: Part, plan: Plan, soup_folder: Path | None
 ) -> Ledger:
     """The ledger of one component, with digests still unknown and every doubtful tensor listed.
@@ -42,7 +42,7 @@ def draft(
         Entry(
             digest=UNKNOWN,
             name=name,
-            hint=_hint(checkpoint, soup_folder),
+            hint=hint_to(checkpoint, soup_folder),
             weight=weight,
             dtypes=runs(tensor.dtype for _, tensor in sorted(checkpoint.tensors.items())),
         )
@@ -63,7 +63,8 @@ def draft(
     )
 
 
-def _hint(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
+def hint_to(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
+    """What a ledger says of where a checkpoint is; None for a stream."""
     if not checkpoint.component.files:
         return None
     path = checkpoint.component.path
@@ -72,18 +73,22 @@ def _hint(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
     return hint(os.path.abspath(path), os.path.abspath(soup_folder))
 
 
-def completed(ledger: Ledger, outcome: Outcome) -> Ledger:
-    """The draft with the digests of the pass; UsageError if the weights of one content cancel."""
+def complete_average(draft: Ledger, part: Part, outcome: Outcome) -> Ledger:
+    """The draft with the digests of the pass.
+
+    Raises LedgerError for an ingredient whose ledger describes other tensors than it has, and
+    UsageError if the weights of one content cancel.
+    """
+    _require_ledgers_fit(part, outcome)
     entries = [
         replace(entry, digest=digest)
-        for entry, digest in zip(ledger.ingredients, outcome.ingredients, strict=True)
+        for entry, digest in zip(draft.ingredients, outcome.ingredients, strict=True)
     ]
     taken = Taken(outcome.ingredients[0], outcome.taken) if outcome.taken else None
-    return replace(ledger, root=outcome.soup, ingredients=merged(entries), taken=taken)
+    return replace(draft, root=outcome.soup, ingredients=merged(entries), taken=taken)
 
 
-def require_ledgers_fit(part: Part, outcome: Outcome) -> None:
-    """Raise LedgerError for every ingredient whose ledger describes other tensors than it has."""
+def _require_ledgers_fit(part: Part, outcome: Outcome) -> None:
     issues = [
         Issue("its ledger describes other tensors than it holds", checkpoint.shown, advice=IGNORE)
         for checkpoint, ledger, digest in zip(

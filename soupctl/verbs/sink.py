@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import OutputError
 from ..format.header import Tensor
 from ..storage.publish import publish_file, publish_folder, write_at
-from ..storage.regular import open_regular
+from ..storage.regular import open_regular, read_at
 from ..storage.stream import publish_stream
 from .target import Destination, holds_soup
 
@@ -53,7 +53,11 @@ class Sink:
         with open_regular(path, str(path)) as (source, state):
             fd = self._create(name, state.st_size)
             for offset in range(0, state.st_size, COPY_BYTES):
-                write_at(fd, os.pread(source, COPY_BYTES, offset), offset)
+                size = min(COPY_BYTES, state.st_size - offset)
+                piece = read_at(source, size, offset)
+                if len(piece) < size:
+                    raise OutputError("changed while it was read", path=path)
+                write_at(fd, piece, offset)
 
 
 @contextmanager

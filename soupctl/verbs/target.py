@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR
@@ -71,6 +71,8 @@ def decide(
     Raises UsageError for several components or shards in one file, MismatchError for files beside
     the weights that say different things.
     """
+    if not str(output):
+        raise UsageError("the output has no name")
     stream = str(output) == STREAM
     named_like_file = stream or str(output).endswith(FILE_SUFFIXES)
     folders = [model for model in inputs.models if model.folder is not None]
@@ -83,6 +85,8 @@ def decide(
                 path=output,
                 advice="name a folder with -o, or pick one with --component",
             )
+        # also what is not copied tells whether the ingredients are of one kind
+        _copies(folders)
         name = "standard output" if stream else Path(output).name
         files = (OutputFile(name, lay_out(_entries(plans[0]))),)
         return Destination(None if stream else Path(output), False, (Share("", files, None),), ())
@@ -99,9 +103,9 @@ def _entries(plan: Plan) -> list[Entry]:
 
 
 def _share(part: Part, plan: Plan, shard_size: int | None, variant: str | None) -> Share:
-    """Files of one component, laid out like the first ingredient's that lies in a folder."""
-    like = next((c for c in part.checkpoints if c.component.folder is not None), None)
-    if like is None or shard_size:
+    """Files of one component, laid out like the checkpoint that the part names, if it does."""
+    like = part.like
+    if like is None or shard_size or not plan.kept:
         stem = "model" if like is None else _stem(like.component, variant)
         files = split(_entries(plan), shard_size or 2**63, stem)
     else:
@@ -170,12 +174,17 @@ def _different_fields(name: str, first: Path, other: Path) -> tuple[str, ...]:
     return different_fields(name, read_small(first, str(first)), read_small(other, str(other)))
 
 
-def refuse_inputs(destination: Destination, inputs: Inputs) -> None:
-    """Raise OutputError if the output is an input or holds one, whatever links lead to it."""
+def refuse_inputs(destination: Destination, inputs: Inputs, spared: Collection[Path] = ()) -> None:
+    """Raise OutputError if the output is an input or holds one, whatever links lead to it.
+
+    Files among `spared` may be replaced.
+    """
     if destination.path is None:
         return
     used = {
-        (stat.st_dev, stat.st_ino) for stat in map(_stat, _input_paths(inputs)) if stat is not None
+        (stat.st_dev, stat.st_ino)
+        for stat in map(_stat, _input_paths(inputs, spared))
+        if stat is not None
     }
     found = _stat(destination.path)
     if found is not None and (found.st_dev, found.st_ino) in used:
@@ -183,13 +192,14 @@ def refuse_inputs(destination: Destination, inputs: Inputs) -> None:
         raise OutputError(what, path=destination.path, advice="choose another output")
 
 
-def _input_paths(inputs: Inputs) -> set[Path]:
+def _input_paths(inputs: Inputs, spared: Collection[Path]) -> set[Path]:
     """Every file that is read, and every folder around one, which would take it away with it."""
     places = {
         place
         for part in inputs.parts
         for checkpoint in part.checkpoints
         for file in checkpoint.component.files
+        if file not in spared
         for place in (file.absolute(), file.resolve())
     }
     return places | {parent for place in places for parent in place.parents}
@@ -204,9 +214,18 @@ def _stat(path: Path) -> os.stat_result | None:
 
 def holds_soup(folder: Path) -> bool:
     """Whether soupctl wrote a folder: every checkpoint in it carries a ledger."""
+    while True:
+        before = _stat(folder)
+        answer = _holds_soup(folder)
+        after = _stat(folder)
+        # another writer may exchange the folder while it is looked at
+        if answer or before is None or after is None or before.st_ino == after.st_ino:
+            return answer
+
+
+def _holds_soup(folder: Path) -> bool:
     try:
-        model = find_model(folder)
-        for component in model.components:
+        for component in find_model(folder).components:
             with open_checkpoint(component, mapped=False) as checkpoint:
                 if KEY not in checkpoint.metadata:
                     return False

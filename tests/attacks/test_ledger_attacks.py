@@ -42,7 +42,7 @@ def resealed(change: Change) -> str:
     """A changed ledger with the digest that belongs to the change, as a forger would write it."""
     document = json.loads(TEXT)
     change(document)
-    body = {k: v for k, v in document.items() if k not in ("format", "digest", "ledgers")}
+    body = {key: value for key, value in document.items() if key != "digest"}
     document["digest"] = digest(canonical(body))
     return canonical(document)
 

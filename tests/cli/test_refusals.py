@@ -52,6 +52,9 @@ def test_usage_errors_are_one_line(refused, ingredients):
     refused(
         "usage",
         USAGE,
+        "avg a.st b.st -o ''",
+        "avg a.st b.st -o c.st --component unet",
+        "inspect a.st --component unet",
         "",
         "-v",
         "mix a.st b.st -o c.st",
@@ -341,7 +344,6 @@ def test_an_output_that_may_not_be_is_refused(refused, ingredients):
         "avg a.st b.st -o .",
         "avg a.st b.st -o ..",
         "avg a.st b.st -o /",
-        "avg a.st b.st -o ''",
         "avg a.st b.st -o fifo -f",
         "avg a.st b.st -o /dev/null -f",
         "avg a.st b.st -o /dev/full -f",

@@ -103,3 +103,8 @@ def test_names_and_hints_take_what_the_system_takes():
         *unique_names([f"/m/{name}"]),
         hint(f"/m/{name}", "/m"),
     )
+
+
+def test_a_hint_does_not_lead_through_the_root_folder():
+    assert hint("/home/user/a.st", "/tmp") == "a.st"
+    assert hint("/data/a.st", "/data/soups") == "../a.st"

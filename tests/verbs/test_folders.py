@@ -250,3 +250,11 @@ def test_a_folder_that_holds_an_input_is_not_replaced(pipelines, tmp_path):
     with pytest.raises(OutputError, match="holds an input"):
         soup(tmp_path / "soup" / UNET, output=tmp_path / "soup", shard_size=99, force=True)
     assert before == files(tmp_path)
+
+
+def test_a_folder_of_no_tensors_keeps_its_file(tmp_path):
+    save(tmp_path / "a" / "model.safetensors")
+    soup(tmp_path / "a", output=tmp_path / "soup")
+
+    assert {"model.safetensors"} == set(files(tmp_path / "soup"))
+    assert contents(tmp_path / "soup" / "model.safetensors") == {}

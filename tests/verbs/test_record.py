@@ -22,7 +22,8 @@ from soupctl.soup.ledger import KEY, UNKNOWN, Entry, Ledger, Taken
 from soupctl.soup.ledgertext import encode_ledger, parse_ledger
 from soupctl.storage.digest import text_digest
 from soupctl.verbs import Ingredient, Made, Request
-from soupctl.verbs.record import completed
+from soupctl.verbs.inputs import Part
+from soupctl.verbs.record import complete_average
 
 F16 = np.float16
 
@@ -161,7 +162,8 @@ def test_a_ledger_never_takes_more_room_than_its_draft(found, firsts, data):
     ingredients = tuple(data.draw(digests) for _ in found)
     differ = tuple(name for name in firsts if data.draw(st.booleans()))
     try:
-        ledger = completed(draft, Outcome(ingredients, f"blake3:{'f' * 64}", differ))
+        part = Part("", (None,) * len(found), (None,) * len(found), None)
+        ledger = complete_average(draft, part, Outcome(ingredients, f"blake3:{'f' * 64}", differ))
     except UsageError:
         return
     sizes = [

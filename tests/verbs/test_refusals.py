@@ -15,6 +15,7 @@ from soupctl import verbs
 from soupctl.errors import (
     InputError,
     LedgerError,
+    LimitError,
     MismatchError,
     OutputError,
     SoupError,
@@ -251,3 +252,42 @@ def test_an_input_that_changes_meanwhile_is_refused(two):
 
     assert isinstance(error, OutputError)
     assert f"{two}/b.st: changed while it was read" == error.message()
+
+
+def test_values_that_only_python_can_give_are_refused_as_well():
+    for wrong in (
+        lambda: Ingredient("a.st", 0.7),
+        lambda: Request([], "soup.st", dtype=DType.I8),
+        lambda: Pace(threads=0),
+        lambda: Pace(chunk=0),
+    ):
+        with pytest.raises(UsageError):
+            wrong()
+
+
+def test_configs_that_differ_are_refused_also_if_they_are_not_copied(tmp_path):
+    for name, size in (("a", 32), ("b", 64)):
+        save(tmp_path / name / "model.safetensors", w=np.ones(3, F16))
+        (tmp_path / name / "config.json").write_text(f'{{"sample_size": {size}}}')
+    error = attempt(tmp_path, "a", "b")
+
+    assert isinstance(error, MismatchError)
+    assert "says something else than" in error.message()
+    assert "(sample_size)" in error.message()
+
+
+def test_a_ledger_in_an_index_that_is_no_text_is_refused(tmp_path):
+    folder = save_shards(tmp_path / "x", "model", {"a": np.ones(2, F16)}, {"b": np.ones(2, F16)})
+    index = next(folder.glob("*.index.json"))
+    index.write_text(index.read_text().replace('"metadata": {', '"metadata": {"soupctl": 1, '))
+
+    assert isinstance(attempt(tmp_path, "x"), LedgerError)
+
+
+def test_too_many_threads_for_the_system_are_a_limit(two, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", start)
+
+    assert isinstance(attempt(two, "a.st", "b.st", pace=Pace(2)), LimitError)
