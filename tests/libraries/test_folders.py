@@ -70,8 +70,9 @@ def test_pickles_other_weights_and_code_stay_behind(pipelines, average, tmp_path
         ):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(folder.name)
-    average(*pipelines, "-o", tmp_path / "soup")
+    said = average(*pipelines, "-o", tmp_path / "soup")
 
+    assert said.startswith("soupctl: left behind 9 files of weights or code: ")
     assert before == files(tmp_path / "soup")
 
 
