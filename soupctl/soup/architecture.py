@@ -145,7 +145,7 @@ def refuse_factors(path: str, tensors: Iterable[str]) -> None:
             "is a LoRA factor; averaging A and B apart is not averaging the update they make",
             path=path,
             tensor=factor,
-            advice="fuse each LoRA into its base first and average the fused checkpoints",
+            advice="fuse each LoRA into its base first, or leave its tensors out with --exclude",
         )
 
 

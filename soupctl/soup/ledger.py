@@ -119,17 +119,14 @@ def as_record(ledger: Ledger) -> Record:
     return Record(ledger.operation, changed, ledger.root, ledger.exact)
 
 
-def gather_ancestors(soups: Iterable[Ledger]) -> dict[str, Ledger]:
-    """The ledgers of ingredients that are soups and of all their ancestors, once each.
-
-    Where several tell of one content, as for a soup of nothing but that soup, an ancestor's stays.
-    """
-    soups = tuple(soups)
-    heads = [replace(soup, ancestors={}) for soup in soups]
-    ancestors = [ancestor for soup in soups for ancestor in soup.ancestors.values()]
+def kin(entries: Iterable[Entry], ancestors: Mapping[str, Ledger]) -> dict[str, Ledger]:
+    """Those of `ancestors` that the entries come from, directly or by way of each other."""
     found: dict[str, Ledger] = {}
-    for generation in (heads, ancestors):
-        # sorted, so that the order of the ingredients does not show
-        for ledger in sorted(generation, key=repr):
-            found[ledger.root] = ledger
+    wanted = [entry.digest for entry in entries]
+    while wanted:
+        digest = wanted.pop()
+        # a soup can come from itself, by way of another dtype
+        if digest in ancestors and digest not in found:
+            found[digest] = ancestors[digest]
+            wanted += [entry.digest for entry in ancestors[digest].ingredients]
     return dict(sorted(found.items()))

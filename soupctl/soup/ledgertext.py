@@ -23,6 +23,9 @@ FORMAT = 1
 ARITHMETIC = 1
 """Version of the arithmetic contract: the exact mean, rounded once, to nearest even."""
 
+LONGEST = 1 << 24
+"""Characters of the longest ledger that is read: some 40,000 ingredients."""
+
 Digest = Callable[[str], str]
 """The digest of a text."""
 
@@ -36,6 +39,27 @@ def encode_ledger(ledger: Ledger, digest: Digest) -> str:
             for root, ancestor in ledger.ancestors.items()
         }
     return canonical(_sealed(document, digest))
+
+
+def gather_ancestors(soups: Iterable[Ledger]) -> dict[str, Ledger]:
+    """The ledgers of ingredients that are soups and of all their ancestors, once each.
+
+    Where several tell of one content, as for a soup of nothing but that soup, an ancestor's stays.
+    """
+    soups = tuple(soups)
+    heads = [replace(soup, ancestors={}) for soup in soups]
+    ancestors = [ancestor for soup in soups for ancestor in soup.ancestors.values()]
+    found: dict[str, Ledger] = {}
+    for generation in (heads, ancestors):
+        # sorted, so that the order of the ingredients does not show
+        for ledger in sorted(generation, key=text_order):
+            found[ledger.root] = ledger
+    return dict(sorted(found.items()))
+
+
+def text_order(ledger: Ledger) -> str:
+    """A text that is the ledger's own, for sorting."""
+    return canonical(_body(ledger, str))
 
 
 def canonical(value: object) -> str:
@@ -105,6 +129,9 @@ def _encode_runs(dtypes: Runs) -> list[list[str | int]]:
 
 def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
     """The ledger that `text` holds, checked in full; LedgerError for `path` if it is not sound."""
+    if len(text) > LONGEST:
+        what = f"its ledger has {len(text)} characters, more than any soup needs"
+        raise LedgerError(what, path=path, advice=IGNORE)
     try:
         document = json.loads(text)
         version = document["format"]
@@ -124,9 +151,8 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
         sound = all(root == ancestor.root for root, ancestor in ancestors.items())
         # whatever was changed, added, repeated or reordered does not come out as it went in
         sound = sound and encode_ledger(ledger, digest) == text
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError) as error:
-        what = f"its ledger is malformed: {error!s:.60}"
-        raise LedgerError(what, path=path, advice=IGNORE) from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError):
+        raise LedgerError("its ledger is malformed", path=path, advice=IGNORE) from None
     if not sound:
         raise LedgerError(
             "its ledger was altered: it does not match its own digest", path=path, advice=IGNORE

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 MOST_LEVELS_UP = 2
 
 
-def unique_names(paths: Sequence[str]) -> tuple[str, ...]:
+def unique_names(paths: Sequence[str], taken: Collection[str] = ()) -> tuple[str, ...]:
     """The shortest trailing path of each absolute path that no other of them ends in.
 
-    A path that is in `paths` more than once keeps one name for all its places.
+    Names that are `taken` are given to none, where a path is long enough to tell it apart. A path
+    that is in `paths` more than once keeps one name for all its places.
     """
     parts = {path: [part for part in printable(path).split("/") if part] for path in paths}
     names = {path: _tail(pieces, 1) for path, pieces in parts.items()}
     length = 1
-    while clashes := _clashes(names):
+    while clashes := _clashes(names, taken):
         length += 1
         for path in clashes:
             names[path] = _tail(parts[path], length)
@@ -33,8 +34,8 @@ def _tail(parts: Sequence[str], length: int) -> str:
     return "/".join(parts[-length:])
 
 
-def _clashes(names: dict[str, str]) -> list[str]:
-    counts = Counter(names.values())
+def _clashes(names: dict[str, str], taken: Collection[str]) -> list[str]:
+    counts = Counter([*names.values(), *taken])
     return [path for path, name in names.items() if counts[name] > 1]
 
 

@@ -62,8 +62,15 @@ class Plan:
         return tuple(step for step in self.steps if step.out is not None)
 
 
-def make_plan(recipe: Recipe, names: Sequence[str], contents: Sequence[Contents]) -> Plan:
+def make_plan(
+    recipe: Recipe,
+    names: Sequence[str],
+    contents: Sequence[Contents],
+    deciding: Collection[int] | None = None,
+) -> Plan:
     """The plan for ingredients called `names` (as errors should call them) with these `contents`.
+
+    `deciding` are the ingredients whose dtypes the soup's follow; None for all of them.
 
     Raises UsageError for weights or a selection that cannot be, and MismatchError for LoRA factors
     and for names, shapes or dtypes that do not fit each other, all issues at once. Ingredients of
@@ -73,15 +80,19 @@ def make_plan(recipe: Recipe, names: Sequence[str], contents: Sequence[Contents]
     selected = selector(recipe)
     layouts = _Layouts(names, contents)
     for name, content in layouts.distinct:
-        refuse_factors(name, content)
+        refuse_factors(name, filter(selected, content))
     _require_same_names(layouts, selected)
     first = layouts.distinct[0][1]
     kept = [tensor for tensor in first if selected(tensor)]
     if first and not kept:
-        raise UsageError("no tensor is left to average", advice="see --key and --exclude")
+        raise UsageError(
+            "no tensor is left to average",
+            path=names[0],
+            advice="see --key, --exclude, --component",
+        )
     if issues := [issue for tensor in kept if (issue := _mismatch(layouts, tensor))]:
         raise MismatchError.collected(issues)
-    steps = [_kept_step(recipe, layouts, tensor) for tensor in kept]
+    steps = [_kept_step(recipe, layouts, tensor, deciding) for tensor in kept]
     every = {tensor for _, content in layouts.distinct for tensor in content}
     steps += [_left_out_step(layouts, tensor) for tensor in every if not selected(tensor)]
     return Plan(weights, tuple(sorted(steps, key=lambda step: step.name)), recipe.allow_nonfinite)
@@ -151,12 +162,15 @@ def _mismatch(layouts: _Layouts, tensor: str) -> Issue | None:
     return None
 
 
-def _kept_step(recipe: Recipe, layouts: _Layouts, tensor: str) -> Step:
+def _kept_step(
+    recipe: Recipe, layouts: _Layouts, tensor: str, deciding: Collection[int] | None
+) -> Step:
     found = layouts.of(tensor)
     dtypes = tuple(each.dtype for each in found)
     kind = dtypes[0].kind
     if kind is Kind.FLOAT:
-        rule, out = Rule.AVERAGE, recipe.dtype or narrowest(dtypes)
+        voices = set(dtypes if deciding is None else (dtypes[layouts.which[i]] for i in deciding))
+        rule, out = Rule.AVERAGE, recipe.dtype or narrowest(voices)
     else:
         first = kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
         rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]

@@ -74,7 +74,11 @@ def open_job(request: Request) -> Iterator[Job]:
         shown = [model.shown for model in inputs.models]
         names = ingredient_names(inputs)
         plans = [
-            make_plan(recipe, shown, [checkpoint.tensors for checkpoint in part.checkpoints])
+            make_plan(
+                recipe,
+                [checkpoint.shown for checkpoint in part.checkpoints],
+                [checkpoint.tensors for checkpoint in part.checkpoints],
+            )
             for part in inputs.parts
         ]
         destination = decide(request.output, inputs, plans, request.shard_size, request.variant)

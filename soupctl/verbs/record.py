@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import Issue, LedgerError
+from ..errors import Issue, LedgerError, UsageError
 from ..execute import Outcome
-from ..soup.ledger import KEY, UNKNOWN, Entry, Ledger, Taken, gather_ancestors, merged, runs
-from ..soup.ledgertext import IGNORE
+from ..soup.ledger import KEY, UNKNOWN, Entry, Ledger, Taken, merged, runs
+from ..soup.ledgertext import IGNORE, gather_ancestors
 from ..soup.naming import hint, printable, unique_names
 from ..soup.plan import Plan, Rule
 from ..soup.recipe import Recipe
@@ -84,8 +84,19 @@ def complete_average(draft: Ledger, part: Part, outcome: Outcome) -> Ledger:
         replace(entry, digest=digest)
         for entry, digest in zip(draft.ingredients, outcome.ingredients, strict=True)
     ]
+    if draft.allow_nonfinite:
+        _require_one_sign(entries)
     taken = Taken(outcome.ingredients[0], outcome.taken) if outcome.taken else None
     return replace(draft, root=outcome.soup, ingredients=merged(entries), taken=taken)
+
+
+def _require_one_sign(entries: Sequence[Entry]) -> None:
+    """Raise UsageError for a content that is added and subtracted: infinity would not cancel."""
+    signs: dict[str, bool] = {}
+    for entry in entries:
+        if signs.setdefault(entry.digest, entry.weight > 0) != (entry.weight > 0):
+            what = "is in more than once, with weights of both signs, and may hold infinity"
+            raise UsageError(what, path=entry.name, advice="give it once, with the summed weight")
 
 
 def _require_ledgers_fit(part: Part, outcome: Outcome) -> None:

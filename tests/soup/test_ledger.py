@@ -16,18 +16,8 @@ from hypothesis import strategies as st
 
 from soupctl.errors import UsageError
 from soupctl.format.dtypes import DType
-from soupctl.soup.ledger import (
-    UNKNOWN,
-    Change,
-    Entry,
-    Ledger,
-    Record,
-    Taken,
-    gather_ancestors,
-    merged,
-    runs,
-)
-from soupctl.soup.ledgertext import encode_ledger, parse_ledger
+from soupctl.soup.ledger import UNKNOWN, Change, Entry, Ledger, Record, Taken, merged, runs
+from soupctl.soup.ledgertext import encode_ledger, gather_ancestors, parse_ledger
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ledger-1.json"
 

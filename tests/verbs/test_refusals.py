@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -291,3 +292,20 @@ def test_too_many_threads_for_the_system_are_a_limit(two, monkeypatch):
     monkeypatch.setattr("threading.Thread.start", start)
 
     assert isinstance(attempt(two, "a.st", "b.st", pace=Pace(2)), LimitError)
+
+
+def test_one_content_with_weights_of_both_signs_is_refused_where_infinity_may_be(two):
+    save(two / "n.st", w=np.full(100, np.inf, F16), ids=np.arange(3))
+    error = attempt(two, "n.st", "n.st", "a.st", weights=[2, -1, 1], allow_nonfinite=True)
+
+    assert isinstance(error, UsageError)
+    assert "give it once, with the summed weight" in error.message()
+
+
+def test_factors_that_are_left_out_are_no_reason_to_refuse(two):
+    for name in ("c.st", "d.st"):
+        save(two / name, w=np.ones(3, F16), **{"x.lora_A.weight": np.ones(3, F16)})
+    request = Request([Ingredient(two / name) for name in ("c.st", "d.st")], two / "soup.st")
+    verbs.average(replace(request, excludes=("*lora*",)))
+
+    assert contents(two / "soup.st").keys() == {"w"}
