@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..engines.contract import Engine
 from ..execute import Outcome, Pace, execute
@@ -118,13 +118,9 @@ def carry_out(job: Job, *, force: bool = False, pace: Pace | None = None) -> tup
 
 def _place(sink: Sink, work: Work, position: int) -> list[int]:
     return [
-        sink.add(position, _path(work.share, file.name), file.tensors, header)
+        sink.add(position, work.share.path_of(file.name), file.tensors, header)
         for file, header in zip(work.share.files, work.headers, strict=True)
     ]
-
-
-def _path(share: Share, name: str) -> str:
-    return str(PurePosixPath(share.folder, name))
 
 
 def _make(
@@ -140,5 +136,5 @@ def _make(
     if share.index is not None:
         weight_map = {tensor.name: file.name for file in share.files for tensor in file.tensors}
         facts = {"total_size": work.written, KEY: encode_ledger(ledger, text_digest)}
-        sink.add_text(_path(share, share.index), encode_index(weight_map, facts))
+        sink.add_text(share.path_of(share.index), encode_index(weight_map, facts))
     return Made(part.name, ledger, len(plan.kept), work.read, work.written)

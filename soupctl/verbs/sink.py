@@ -16,7 +16,8 @@ from ..format.header import Tensor
 from ..storage.publish import publish_file, publish_folder, write_at
 from ..storage.regular import open_regular, read_at
 from ..storage.stream import publish_stream
-from .target import Destination, holds_soup
+from .replacing import soups_only
+from .target import Destination
 
 COPY_BYTES = 1 << 20
 
@@ -69,8 +70,9 @@ def open_sink(
         with publish_stream(sys.stdout.fileno(), size, check) as fd:
             yield Sink(lambda name, size: fd)
     elif destination.is_folder:
+        may_replace = soups_only(destination.path, destination.names)
         with publish_folder(
-            destination.path, replace=replace, may_replace=holds_soup, check=check
+            destination.path, replace=replace, may_replace=may_replace, check=check
         ) as staging:
             _require_room(destination.path, size)
             yield Sink(staging.create)

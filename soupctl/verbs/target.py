@@ -10,18 +10,16 @@ import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from stat import S_ISDIR
 
-from ..errors import Issue, MismatchError, OutputError, SoupError, UsageError
+from ..errors import Issue, MismatchError, OutputError, UsageError
 from ..format.header import lay_out
 from ..format.shards import Entry, OutputFile, index_name, same_files, split
 from ..soup.configs import different_fields, is_copied, is_index
-from ..soup.ledger import KEY
 from ..soup.plan import Plan
-from ..storage.checkpoint import open_checkpoint
 from ..storage.folder import equal_bytes, other_files
-from ..storage.layout import STEMS, Component, Model, find_model
+from ..storage.layout import STEMS, Component, Model
 from ..storage.regular import read_small
 from .inputs import STREAM, Inputs, Part
 
@@ -37,6 +35,10 @@ class Share:
     index: str | None
     """Name of the index, if there is one."""
 
+    def path_of(self, name: str) -> str:
+        """The name of one of these files within the output."""
+        return str(PurePosixPath(self.folder, name))
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
@@ -51,6 +53,17 @@ class Destination:
     """Other files that go along: name within the output, and the file to copy."""
     left_behind: tuple[str, ...] = ()
     """Weights and code in the input folders that the soup has nothing of, by relative name."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All files of an output that is a folder, by their names within it."""
+        made = (
+            share.path_of(name)
+            for share in self.shares
+            for name in (*(file.name for file in share.files), share.index)
+            if name is not None
+        )
+        return frozenset((*made, *(name for name, _ in self.copies)))
 
     def folder_of(self, share: Share) -> Path | None:
         """The folder that holds a component's file, or its folder; None for standard output."""
@@ -210,25 +223,3 @@ def _stat(path: Path) -> os.stat_result | None:
         return path.stat()
     except OSError:
         return None
-
-
-def holds_soup(folder: Path) -> bool:
-    """Whether soupctl wrote a folder: every checkpoint in it carries a ledger."""
-    while True:
-        before = _stat(folder)
-        answer = _holds_soup(folder)
-        after = _stat(folder)
-        # another writer may exchange the folder while it is looked at
-        if answer or before is None or after is None or before.st_ino == after.st_ino:
-            return answer
-
-
-def _holds_soup(folder: Path) -> bool:
-    try:
-        for component in find_model(folder).components:
-            with open_checkpoint(component, mapped=False) as checkpoint:
-                if KEY not in checkpoint.metadata:
-                    return False
-    except SoupError:
-        return False
-    return True
