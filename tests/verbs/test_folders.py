@@ -67,6 +67,21 @@ def test_every_component_of_a_pipeline_is_averaged_and_other_files_go_along(pipe
     half("conv_in.weight", path=tmp_path / "soup" / UNET, like=[p / UNET for p in pipelines])
 
 
+def test_components_and_tokenizers_that_are_links_go_along(pipelines, tmp_path):
+    soup(*pipelines, output=tmp_path / "expected")
+    for pipeline in pipelines:
+        for name in ("vae", "tokenizer"):
+            shared = tmp_path / f"shared-{pipeline.name}-{name}"
+            (pipeline / name).rename(shared)
+            (pipeline / name).symlink_to(Path("..", shared.name))
+    soup(*pipelines, output=tmp_path / "soup")
+
+    found, expected = files(tmp_path / "soup"), files(tmp_path / "expected")
+    assert set(expected) == set(found)
+    for name in ("vae/config.json", "tokenizer/vocab.json"):
+        assert expected[name] == found[name]
+
+
 def test_weights_and_code_that_do_not_go_along_are_named_beforehand(pipelines, tmp_path):
     with verbs.open_job(Request(list(map(Ingredient, pipelines)), tmp_path / "soup")) as job:
         preview = verbs.preview(job)

@@ -195,13 +195,34 @@ def test_other_files_are_those_wanted_but_hidden_ones(tmp_path):
     for name in ("a.json", "sub/b.json", "sub/no.py", ".hidden", ".git/c.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    (tmp_path / "link").symlink_to("sub")
     (tmp_path / "also.json").symlink_to("a.json")
     found = other_files(tmp_path, lambda name: name.endswith(".json"))
 
     assert {"a.json", "also.json", "sub/b.json"} == set(found)
     assert equal_bytes(tmp_path / "a.json", tmp_path / "also.json")
     assert not equal_bytes(tmp_path / "a.json", tmp_path / "sub/b.json")
+
+
+def test_links_to_folders_are_followed_where_weights_are_found_through_them(tmp_path):
+    (tmp_path / "shared" / "more").mkdir(parents=True)
+    (tmp_path / "shared" / "more" / "a.json").write_text("{}")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "vae").symlink_to("../shared")
+    (tmp_path / "m" / ".cache").symlink_to("..")
+
+    assert {"vae/more/a.json"} == set(other_files(tmp_path / "m", lambda name: True))
+    (tmp_path / "shared" / "deep").symlink_to("more")
+    with pytest.raises(InputError, match="vae/deep: is a link to a folder, and not followed"):
+        other_files(tmp_path / "m", lambda name: True)
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "../m"])
+def test_a_link_that_leads_in_a_circle_is_refused(tmp_path, target):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "again").symlink_to(target)
+
+    with pytest.raises(InputError, match="again: is a link to a folder that it lies in"):
+        other_files(tmp_path / "m", lambda name: True)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere")])
