@@ -22,25 +22,37 @@ from .digests import FileDigest, Verdict, check_digests, content_digests, file_s
 from .inputs import Ingredient
 from .inspection import Inspection, inspect
 from .job import Job, Made, carry_out
+from .lifecycle import Addition, Removal, Revision, open_revision, revise
 from .outline import Preview, preview
+from .questions import Level, Verified, history, holds, verify
 
 __all__ = [
+    "Addition",
     "FileDigest",
     "Ingredient",
     "Inspection",
     "Job",
+    "Level",
     "Made",
     "Pace",
     "Preview",
+    "Removal",
     "Request",
+    "Revision",
     "Verdict",
+    "Verified",
     "average",
     "carry_out",
     "check_digests",
     "content_digests",
     "file_sha256",
+    "history",
+    "holds",
     "inspect",
     "make_checkpoints",
     "open_job",
+    "open_revision",
     "preview",
+    "revise",
+    "verify",
 ]

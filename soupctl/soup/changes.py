@@ -1,0 +1,103 @@
+"""What ingredients a soup has after something was added or taken out: pure, in exact weights.
+
+Rule 1: taking out what is not in, more than is in, or all that is in, is refused.
+Rule 2: the order of operations does not show: only the multiset of what remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from ..errors import Issue, LedgerError
+from .ledger import Change, Entry, Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """An ingredient to take out, by its content, wholly or in part."""
+
+    digest: str
+    shown: str
+    """What messages call it."""
+    weight: Fraction | None = None
+    """How much of its weight; None for all of it."""
+
+
+def taken_out(ledger: Ledger, removals: Iterable[Removal], soup: str) -> tuple[Entry, ...]:
+    """The entries that remain of the soup called `soup`, in the order of the ledger.
+
+    Raises LedgerError for what is not in it, for more than is in it, and if nothing would be left.
+    """
+    entries = {entry.digest: entry for entry in ledger.ingredients}
+    issues = []
+    for removal in removals:
+        entry = entries.get(removal.digest)
+        if entry is None:
+            issues.append(Issue(f"is not in {soup}", removal.shown, advice=_advice(ledger)))
+            continue
+        left = entry.weight - (entry.weight if removal.weight is None else removal.weight)
+        if _sign(left) == -_sign(entry.weight):
+            what = f"has weight {entry.weight} in {soup}, less than {removal.weight}"
+            issues.append(Issue(what, removal.shown))
+        elif left:
+            entries[removal.digest] = replace(entry, weight=left)
+        else:
+            del entries[removal.digest]
+    if issues:
+        raise LedgerError.collected(issues)
+    if not entries or sum(entry.weight for entry in entries.values()) <= 0:
+        raise LedgerError("nothing would be left of the soup", path=soup)
+    return tuple(entries.values())
+
+
+def _sign(weight: Fraction) -> int:
+    return (weight > 0) - (weight < 0)
+
+
+def _advice(ledger: Ledger) -> str:
+    names = [entry.name for entry in ledger.ingredients]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"it holds {', '.join(names[:5])}{more}"
+
+
+def require_new(held: Iterable[Entry], added: Sequence[Entry], soup: str) -> None:
+    """Raise LedgerError for every added entry whose content is in the soup already."""
+    names = {entry.digest: entry.name for entry in held}
+    issues = [
+        Issue(
+            f"is in {soup} already, as {names[entry.digest]}",
+            entry.name,
+            advice="--again adds its weight once more",
+        )
+        for entry in added
+        if entry.digest in names
+    ]
+    if issues:
+        raise LedgerError.collected(issues)
+
+
+def expanded(soup: Ledger, weight: Fraction | None) -> tuple[Entry, ...]:
+    """A soup's own ingredients, with `weight` shared among them; None for the weight they have."""
+    if weight is None:
+        return soup.ingredients
+    total = sum(entry.weight for entry in soup.ingredients)
+    return tuple(replace(entry, weight=entry.weight * weight / total) for entry in soup.ingredients)
+
+
+def changes(before: Iterable[Entry], after: Iterable[Entry]) -> tuple[Change, ...]:
+    """What differs between two states, sorted by digest; a weight that falls is negative."""
+    old = {entry.digest: entry for entry in before}
+    new = {entry.digest: entry for entry in after}
+    found = []
+    for digest in sorted(old.keys() | new.keys()):
+        entry = new.get(digest) or old[digest]
+        weight = _weight(new, digest) - _weight(old, digest)
+        if weight:
+            found.append(Change(digest, entry.name, weight))
+    return tuple(found)
+
+
+def _weight(entries: dict[str, Entry], digest: str) -> Fraction:
+    return entries[digest].weight if digest in entries else Fraction(0)

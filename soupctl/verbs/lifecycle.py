@@ -1,0 +1,135 @@
+"""Change a soup: put ingredients in, take them out, exchange them.
+
+Rule 1: by default the result is recomputed from the ingredients that remain, found by content, so
+its tensors are those of a soup that never held the others.
+Rule 2: the rounded soup is computed with only on request, and its ledger and all after it say so.
+Rule 3: a soup whose tensors are not those of its ledger is changed by no one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from ..execute import Pace
+from .inputs import Inputs, find_input, require_same_components
+from .job import Job, Made, Work, carry_out
+from .revision import Newcomer, Terms, revise_component
+from .sources import Leaver
+from .target import decide
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A checkpoint that is put in."""
+
+    path: str | Path
+    weight: Fraction | None = None
+    """None for 1, or for a soup's own total weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """An ingredient that is taken out."""
+
+    what: str
+    """Its path, its content digest, or its name in the ledger."""
+    weight: Fraction | None = None
+    """None for all of its weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A soup that is to be changed, and how."""
+
+    operation: str
+    """What the ledger calls it: `add`, `subtract` or `swap`."""
+    soup: str | Path
+    output: str | Path
+    added: Sequence[Addition] = ()
+    removed: Sequence[Removal] = ()
+    search: tuple[Path, ...] = ()
+    """Folders in which ingredients are looked for that are not where the ledger hints."""
+    approximate: bool = False
+    """Compute with the rounded soup instead of its ingredients."""
+    total: Fraction | None = None
+    """Weight of a soup that has no ledger, which is computed with as it is."""
+    again: bool = False
+    """Whether content that is in already may be put in once more."""
+    component: str | None = None
+    variant: str | None = None
+
+
+def revise(
+    revision: Revision, *, force: bool = False, pace: Pace | None = None
+) -> tuple[Made, ...]:
+    """Make the changed soup and return what each component became.
+
+    `force` replaces an existing output, the soup itself among others. Raises any child of
+    SoupError; then there is no output, or the old one, and no trace.
+    """
+    with open_revision(revision) as job:
+        return carry_out(job, force=force, pace=pace)
+
+
+@contextmanager
+def open_revision(revision: Revision) -> Iterator[Job]:
+    """The revision with its soup checked, its ingredients found and everything planned.
+
+    Raises LedgerError for a soup without a sound ledger, for what is not in it or in it already,
+    and where an exact result would need ingredients that are not found.
+    """
+    place = (revision.component, revision.variant)
+    soup = find_input(revision.soup, *place)
+    newcomers = [find_input(each.path, *place) for each in revision.added]
+    leavers = [
+        find_input(each.what, *place) if Path(each.what).exists() else None
+        for each in revision.removed
+    ]
+    require_same_components([soup, *newcomers, *filter(None, leavers)])
+    with ExitStack() as stack:
+        revised = []
+        for position, component in enumerate(soup.components):
+            terms = Terms(
+                operation=revision.operation,
+                search=revision.search,
+                approximate=revision.approximate,
+                total=revision.total,
+                again=revision.again,
+                newcomers=tuple(
+                    Newcomer(model.components[position], addition.weight)
+                    for model, addition in zip(newcomers, revision.added, strict=True)
+                ),
+                leavers=tuple(
+                    Leaver(
+                        None if model is None else model.components[position],
+                        removal.what,
+                        removal.weight,
+                    )
+                    for model, removal in zip(leavers, revision.removed, strict=True)
+                ),
+            )
+            revised.append(revise_component(stack, component, terms))
+        inputs = Inputs((soup, *newcomers), tuple(each.part for each in revised))
+        plans = [each.plan for each in revised]
+        destination = decide(revision.output, inputs, plans, None, revision.variant)
+        works = []
+        for each, share in zip(revised, destination.shares, strict=True):
+            draft = each.draft(destination.folder_of(share))
+            works.append(Work(each.part, each.plan, share, draft, each.completing(draft)).sized())
+        spared = _files(inputs) if _is_same(revision.soup, revision.output) else frozenset()
+        weights = tuple((entry.name, entry.weight) for entry in revised[0].after)
+        yield Job(weights, inputs, destination, tuple(works), spared)
+
+
+def _files(inputs: Inputs) -> frozenset[Path]:
+    """The soup's own files."""
+    components = inputs.models[0].components
+    return frozenset(file for component in components for file in component.files)
+
+
+def _is_same(soup: str | Path, output: str | Path) -> bool:
+    return Path(output).exists() and Path(soup).exists() and Path(output).samefile(soup)

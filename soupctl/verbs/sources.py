@@ -1,0 +1,141 @@
+"""What a changed soup is computed with: its ingredients, or itself as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from ..errors import Issue, LedgerError
+from ..execute import Outcome
+from ..soup.ledger import Change, Entry, Ledger
+from ..storage.checkpoint import Checkpoint
+from ..storage.layout import Component
+from .digests import checkpoint_digest
+from .inputs import open_input
+from .locate import Places, locate
+
+SEARCH = "--search DIR looks for it elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaver:
+    """What is taken out: a checkpoint, or only what a user calls it."""
+
+    component: Component | None
+    what: str
+    weight: Fraction | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checkpoint that is computed with, and the content that it must have."""
+
+    digest: str
+    checkpoint: Checkpoint
+    weight: Fraction
+
+
+class Finder:
+    """Checkpoints by content: those that are open already, and those that can be found."""
+
+    def __init__(self, stack: ExitStack, opened: dict[str, Checkpoint], places: Places) -> None:
+        self.opened = opened
+        self._stack = stack
+        self._places = places
+
+    def offer(self, component: Component, ledger: Ledger, soup: str) -> None:
+        """Use a checkpoint for the ingredient of its content; LedgerError if there is none."""
+        checkpoint = self._stack.enter_context(open_input(component))
+        digest = checkpoint_digest(checkpoint)
+        if digest not in (entry.digest for entry in ledger.ingredients):
+            raise LedgerError(f"is not in {soup}", path=checkpoint.shown)
+        self.opened[digest] = checkpoint
+
+    def find(self, entry: Entry) -> Checkpoint | None:
+        """The ingredient, open until the stack is closed; None if it is not found."""
+        if entry.digest not in self.opened:
+            component = locate(entry, self._places)
+            if component is None:
+                return None
+            self.opened[entry.digest] = self._stack.enter_context(open_input(component))
+        return self.opened[entry.digest]
+
+
+def folder_of(checkpoint: Checkpoint) -> Path | None:
+    """The folder that holds a checkpoint's file or folder; None for a stream."""
+    component = checkpoint.component
+    return Path(os.path.abspath(component.path)).parent if component.files else None
+
+
+def resolve(stack: ExitStack, ledger: Ledger, leaver: Leaver) -> tuple[str, Checkpoint | None]:
+    """The content digest that is meant, and the checkpoint that has it, if a path was given.
+
+    Raises LedgerError for what is neither a file nor in the ledger by digest or name.
+    """
+    if leaver.component is not None:
+        checkpoint = stack.enter_context(open_input(leaver.component))
+        return checkpoint_digest(checkpoint), checkpoint
+    found = [
+        entry.digest for entry in ledger.ingredients if leaver.what in (entry.digest, entry.name)
+    ]
+    if len(found) != 1:
+        how = "is the name of several ingredients" if found else "is no file and not in the soup"
+        names = ", ".join(entry.name for entry in ledger.ingredients[:5])
+        raise LedgerError(how, path=leaver.what, advice=f"it holds {names}")
+    return found[0], None
+
+
+def exact_sources(finder: Finder, after: Sequence[Entry], first: str | None) -> tuple[Source, ...]:
+    """The ingredients themselves, that with digest `first` before all others.
+
+    Raises LedgerError naming those that are not found.
+    """
+    sources, missing = [], []
+    for entry in after:
+        checkpoint = finder.find(entry)
+        if checkpoint is None:
+            missing.append(Issue("is not found, and an exact soup needs it", entry.name))
+        else:
+            sources.append(Source(entry.digest, checkpoint, entry.weight))
+    if missing:
+        missing[0] = replace(missing[0], advice=WAYS_OUT)
+        raise LedgerError.collected(missing)
+    return tuple(sorted(sources, key=lambda source: source.digest != first))
+
+
+WAYS_OUT = "--search DIR looks for it, --approximate computes with the rounded soup"
+
+
+def rounded_sources(
+    finder: Finder, before: Ledger, soup: Checkpoint, changed: Sequence[Change]
+) -> tuple[Source, ...]:
+    """The soup as it is, with all its weight, and what is put in or taken out of it.
+
+    Raises LedgerError for what is not found.
+    """
+    entries = {entry.digest: entry for entry in before.ingredients}
+    total = sum((entry.weight for entry in before.ingredients), Fraction(0))
+    sources = [Source(before.root, soup, total)]
+    for change in changed:
+        checkpoint = finder.opened.get(change.digest)
+        if checkpoint is None and change.digest in entries:
+            checkpoint = finder.find(entries[change.digest])
+        if checkpoint is None:
+            raise LedgerError("is not found", path=change.name, advice=SEARCH)
+        sources.append(Source(change.digest, checkpoint, change.weight))
+    return tuple(sources)
+
+
+def require_contents(sources: Sequence[Source], outcome: Outcome) -> None:
+    """Raise LedgerError for every source that turned out to have another content than expected."""
+    issues = [
+        Issue("is not the content that the ledger records", source.checkpoint.shown, advice=SEARCH)
+        for source, digest in zip(sources, outcome.ingredients, strict=True)
+        if source.digest != digest
+    ]
+    if issues:
+        raise LedgerError.collected(issues)
