@@ -1,14 +1,17 @@
-"""Whether two files that lie beside weights say the same thing.
+"""What a file that lies beside weights is, and whether two of them say the same thing.
 
 Rule 1: fields of a JSON config may differ that say its version, its dtype (a soup decides its own)
 or where it was loaded from; everything else is part of the model.
 Rule 2: prose (model cards, licences) may differ; the first ingredient's is kept.
+Rule 3: what configures a model is known by its name; any other file is a record of how the model
+came about, which says nothing of what it is.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from fnmatch import fnmatchcase
 from pathlib import PurePath
 
 HARMLESS_FIELDS = frozenset(
@@ -42,6 +45,16 @@ WEIGHTS = frozenset(
     )
 )
 
+CONFIGS = (
+    # the model, its scheduler, generation, adapter, processor and tokenizer
+    *("config.json", "*_config.json", "config_*.json", "model_index.json", "modules.json"),
+    *("tokenizer.json", "added_tokens.json", "special_tokens_map.json", "normalizer.json"),
+    *("vocab.*", "vocab-*.json", "merges.txt", "bpe.codes"),
+    *("*.model", "*.spm", "*.tiktoken", "tekken.json"),
+    *("chat_template.*", "*.jinja"),
+)
+"""Names, in small letters, under which the libraries look for what configures a model."""
+
 # an index names the files of other weights than the output's
 INDEX = re.compile(r"\.(safetensors|bin)\.(.+\.)?index\.(.+\.)?json$")
 
@@ -50,6 +63,18 @@ def is_copied(name: str) -> bool:
     """Whether a file beside the weights goes along into the output: neither weights nor code."""
     path = PurePath(name.lower())
     return path.suffix not in CODE | WEIGHTS and not is_index(name)
+
+
+def is_config(name: str) -> bool:
+    """Whether a file beside the weights is part of what the model is."""
+    own = PurePath(name.lower()).name
+    return is_copied(name) and any(fnmatchcase(own, pattern) for pattern in CONFIGS)
+
+
+def is_prose(name: str) -> bool:
+    """Whether a file is for people to read, so that it may differ."""
+    path = PurePath(name.lower())
+    return path.suffix in PROSE or path.name in PROSE or path.stem in ("license", "notice")
 
 
 def is_index(name: str) -> bool:
@@ -64,11 +89,9 @@ def same_config(name: str, first: bytes, other: bytes) -> bool:
 
 def different_fields(name: str, first: bytes, other: bytes) -> tuple[str, ...]:
     """In what two files called `name` differ: fields of a JSON object, or else its contents."""
-    path = PurePath(name.lower())
-    prose = path.suffix in PROSE or path.name in PROSE or path.stem in ("license", "notice")
-    if first == other or prose:
+    if first == other or is_prose(name):
         return ()
-    if path.suffix != ".json":
+    if not name.lower().endswith(".json"):
         return CONTENTS
     try:
         one, two = _essence(json.loads(first)), _essence(json.loads(other))

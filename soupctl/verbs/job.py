@@ -108,7 +108,7 @@ def carry_out(job: Job, *, force: bool = False, pace: Pace | None = None) -> tup
     check = job.inputs.require_unchanged
     with open_sink(job.destination, job.size, replace=force, check=check) as sink:
         files = [_place(sink, work, position) for position, work in enumerate(job.works)]
-        for name, path in job.destination.copies:
+        for name, path in job.destination.beside.copies:
             sink.add_copy(name, path)
         return tuple(
             _make(CpuEngine(), sink, work, position, files[position], pace or Pace())

@@ -47,7 +47,7 @@ class Preview:
     components: tuple[Outline, ...]
     copies: tuple[str, ...]
     left_behind: tuple[str, ...]
-    """Weights and code beside the inputs' weights that do not go along."""
+    """What lies beside the inputs' weights and does not go along, by relative name."""
     read: int
     written: int
     memory: int
@@ -77,8 +77,8 @@ def preview(job: Job, threads: int | None = None, max_memory: int | None = None)
         output=str(job.destination.path or STREAM),
         shares=tuple((shown, weight, weight / total) for shown, weight in job.weights),
         components=tuple(map(_outline, job.works)),
-        copies=tuple(name for name, _ in job.destination.copies),
-        left_behind=job.destination.left_behind,
+        copies=tuple(name for name, _ in job.destination.beside.copies),
+        left_behind=job.destination.beside.left_behind,
         read=sum(work.read for work in job.works),
         written=sum(work.written for work in job.works),
         memory=memory_needed(plans, threads),

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from stat import S_ISDIR
 
-from ..errors import Issue, MismatchError, OutputError, UsageError
+from ..errors import OutputError, UsageError
 from ..format.header import lay_out
 from ..format.shards import Entry, OutputFile, index_name, same_files, split
-from ..soup.configs import different_fields, is_copied, is_index
 from ..soup.plan import Plan
-from ..storage.folder import equal_bytes, other_files
 from ..storage.layout import STEMS, Component, Model
-from ..storage.regular import read_small
+from .beside import NOTHING, Beside, beside, require_same_configs
 from .inputs import STREAM, Inputs, Part
 
 FILE_SUFFIXES = (".st", ".safetensors")
@@ -49,10 +47,8 @@ class Destination:
     is_folder: bool
     shares: tuple[Share, ...]
     """One a component, in the order of the inputs' components."""
-    copies: tuple[tuple[str, Path], ...]
-    """Other files that go along: name within the output, and the file to copy."""
-    left_behind: tuple[str, ...] = ()
-    """Weights and code in the input folders that the soup has nothing of, by relative name."""
+    beside: Beside
+    """Other files that go along, and those that do not."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -63,7 +59,7 @@ class Destination:
             for name in (*(file.name for file in share.files), share.index)
             if name is not None
         )
-        return frozenset((*made, *(name for name, _ in self.copies)))
+        return frozenset((*made, *(name for name, _ in self.beside.copies)))
 
     def folder_of(self, share: Share) -> Path | None:
         """The folder that holds a component's file, or its folder; None for standard output."""
@@ -99,16 +95,29 @@ def decide(
                 advice="name a folder with -o, or pick one with --component",
             )
         # also what is not copied tells whether the ingredients are of one kind
-        _copies(folders)
+        require_same_configs([each for model in folders for each in _weights_folders(model)])
         name = "standard output" if stream else Path(output).name
         files = (OutputFile(name, lay_out(_entries(plans[0]))),)
-        return Destination(None if stream else Path(output), False, (Share("", files, None),), ())
+        return Destination(
+            None if stream else Path(output), False, (Share("", files, None),), NOTHING
+        )
     shares = tuple(
         _share(part, plan, shard_size, variant)
         for part, plan in zip(inputs.parts, plans, strict=True)
     )
-    left_behind = _left_behind(folders, inputs)
-    return Destination(Path(output), True, shares, _copies(folders), left_behind)
+    weights = {
+        file
+        for model in inputs.models
+        for component in model.components
+        for file in component.files
+    }
+    others = beside([model.folder for model in folders if model.folder is not None], weights)
+    return Destination(Path(output), True, shares, others)
+
+
+def _weights_folders(model: Model) -> list[Path]:
+    """The folders in which the weights themselves lie."""
+    return [each.folder for each in model.components if each.folder is not None]
 
 
 def _entries(plan: Plan) -> list[Entry]:
@@ -141,50 +150,6 @@ def _stem(component: Component, variant: str | None) -> str:
     name = _plain(component.index_name or component.files[0].name, variant)
     stem = re.split(r"\.safetensors|\.[^.]*$", name)[0]
     return next((known for known in STEMS if stem.startswith(f"{known}.")), stem)
-
-
-def _copies(folders: Sequence[Model]) -> tuple[tuple[str, Path], ...]:
-    """What lies beside the weights, of all folders together; it must say the same in each."""
-    copies: dict[str, Path] = {}
-    issues = []
-    for model in folders:
-        assert model.folder is not None
-        for name, path in other_files(model.folder, is_copied).items():
-            kept = copies.setdefault(name, path)
-            if fields := () if kept == path else _different_fields(name, kept, path):
-                what = f"says something else than {kept} ({', '.join(fields[:5])})"
-                issues.append(Issue(what, path, advice=DIFFERENT))
-    if issues:
-        raise MismatchError.collected(issues)
-    return tuple(sorted(copies.items()))
-
-
-def _left_behind(folders: Sequence[Model], inputs: Inputs) -> tuple[str, ...]:
-    """Weights and code that lie in the folders and are neither averaged nor copied."""
-    used = {
-        file
-        for part in inputs.parts
-        for checkpoint in part.checkpoints
-        for file in checkpoint.component.files
-    }
-    found: set[str] = set()
-    for model in folders:
-        assert model.folder is not None
-        others = other_files(model.folder, lambda name: not (is_copied(name) or is_index(name)))
-        found |= {name for name, path in others.items() if path not in used}
-    return tuple(sorted(found))
-
-
-DIFFERENT = (
-    "models of different configuration are not averaged; make the files agree if they mean the same"
-)
-
-
-def _different_fields(name: str, first: Path, other: Path) -> tuple[str, ...]:
-    """In what two files differ; only those that differ in a byte are loaded."""
-    if equal_bytes(first, other):
-        return ()
-    return different_fields(name, read_small(first, str(first)), read_small(other, str(other)))
 
 
 def refuse_inputs(destination: Destination, inputs: Inputs, spared: Collection[Path] = ()) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from soupctl.soup.configs import different_fields, is_copied, same_config
+from soupctl.soup.configs import different_fields, is_config, is_copied, same_config
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,49 @@ def test_what_is_neither_weights_nor_code_goes_along(name):
 )
 def test_weights_code_and_indexes_do_not_go_along(name):
     assert not is_copied(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "generation_config.json",
+        "preprocessor_config.json",
+        "adapter_config.json",
+        "config_sentence_transformers.json",
+        "modules.json",
+        "tokenizer/tokenizer.json",
+        "Tokenizer_Config.json",
+        "vocab.json",
+        "vocab.txt",
+        "merges.txt",
+        "spiece.model",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.jinja",
+    ],
+)
+def test_what_configures_a_model_is_known_by_its_name(name):
+    assert is_config(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "trainer_state.json",
+        "all_results.json",
+        "logs/train.log",
+        "config.json.bak",
+        "config.yaml",
+        "config.py",
+        "model.safetensors.index.json",
+        "README.md",
+    ],
+)
+def test_a_record_of_how_a_model_came_about_does_not_configure_it(name):
+    assert not is_config(name)
 
 
 CONFIG = {"_diffusers_version": "0.30.0", "in_channels": 4, "blocks": [{"dtype": "x", "n": 1}]}

@@ -13,7 +13,7 @@ from making import save, save_pipeline, save_shards
 
 from soupctl.errors import InputError, MismatchError, SoupError
 from soupctl.storage.checkpoint import open_checkpoint
-from soupctl.storage.folder import equal_bytes, other_files
+from soupctl.storage.folder import equal_bytes, files_in, other_files
 from soupctl.storage.layout import Model, find_model
 
 INDEX = "model.safetensors.index.json"
@@ -231,6 +231,9 @@ def test_another_file_that_is_none_is_refused(tmp_path, make):
 
     with pytest.raises(InputError, match="is neither a regular file nor a folder"):
         other_files(tmp_path, lambda name: True)
+    with pytest.raises(InputError, match="is neither a regular file nor a folder"):
+        files_in(tmp_path, lambda name: True)
+    assert {} == files_in(tmp_path, lambda name: name != "config.json")
 
 
 def test_a_folder_that_vanished_is_refused(tmp_path):

@@ -1,0 +1,77 @@
+"""What lies beside the weights: what must agree, what goes along, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import files, save
+
+from soupctl import verbs
+from soupctl.errors import MismatchError
+from soupctl.verbs import Ingredient, Request
+
+CONFIG = {"hidden_size": 4, "use_cache": True}
+RECORDS = {
+    "trainer_state.json": "step",
+    "all_results.json": "loss",
+    "logs/train.log": "line",
+    "training_args.bin": "pickle",
+}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two folders as two runs of a trainer leave them."""
+    folders = []
+    for seed in (1, 2):
+        folder = tmp_path / f"run{seed}"
+        save(folder / "model.safetensors", {"format": "pt"}, w=np.full(4, seed, np.float16))
+        (folder / "logs").mkdir()
+        (folder / "config.json").write_text(json.dumps(CONFIG))
+        (folder / "README.md").write_text(f"run {seed}")
+        (folder / "notes.txt").write_text("the same in both")
+        (folder / f"only{seed}.txt").write_text("in one alone")
+        for name, text in RECORDS.items():
+            (folder / name).write_text(f"{text} {seed}")
+        folders.append(folder)
+    return folders
+
+
+def soup(*paths: Path, output: Path) -> tuple[str, ...]:
+    """What an average of folders left behind."""
+    with verbs.open_job(Request(list(map(Ingredient, paths)), output)) as job:
+        verbs.carry_out(job)
+        return verbs.preview(job).left_behind
+
+
+def test_records_of_runs_are_left_behind_where_they_differ(runs, tmp_path):
+    left_behind = soup(*runs, output=tmp_path / "soup")
+    found = files(tmp_path / "soup")
+
+    assert tuple(sorted(RECORDS)) == left_behind
+    both = {"config.json", "model.safetensors", "README.md", "notes.txt"}
+    assert both | {"only1.txt", "only2.txt"} == set(found)
+    assert b"run 1" == found["README.md"]
+
+
+def test_for_one_file_nothing_but_configs_is_looked_at(runs, tmp_path):
+    os.mkfifo(runs[0] / "pipe")
+    (runs[1] / "logs" / "again").symlink_to("..")
+    soup(*runs, output=tmp_path / "soup.st")
+
+    assert (tmp_path / "soup.st").is_file()
+
+
+@pytest.mark.parametrize("output", ["soup", "soup.st"])
+def test_configs_that_differ_are_refused_with_a_way_out_that_works(runs, tmp_path, output):
+    (runs[1] / "config.json").write_text(json.dumps({**CONFIG, "hidden_size": 8}))
+
+    with pytest.raises(MismatchError, match=r"\(hidden_size\) .* copy one over the other"):
+        soup(*runs, output=tmp_path / output)
+    shutil.copy(runs[0] / "config.json", runs[1] / "config.json")
+    soup(*runs, output=tmp_path / output)
