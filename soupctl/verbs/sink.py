@@ -1,6 +1,7 @@
 """An output that is being written: every tensor has its place before the first byte of one comes.
 
 Rule 1: all files get their space at once, so a disk that is too small refuses before any work.
+Rule 2: only weights files stay open; of small files and copies there may be any number.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ COPY_BYTES = 1 << 20
 class Sink:
     """Files of an output, and where in them each tensor of each component goes."""
 
-    def __init__(self, create: Callable[[str, int], int]) -> None:
+    def __init__(self, create: Callable[[str, int], int], finish: Callable[[int], None]) -> None:
         self._create = create
+        self._finish = finish
         self._places: dict[tuple[int, str], tuple[int, int]] = {}
 
     def add(self, component: int, name: str, tensors: Sequence[Tensor], header: int) -> int:
@@ -47,7 +49,9 @@ class Sink:
 
     def add_text(self, name: str, text: bytes) -> None:
         """Make a small file."""
-        write_at(self._create(name, len(text)), text, 0)
+        fd = self._create(name, len(text))
+        write_at(fd, text, 0)
+        self._finish(fd)
 
     def add_copy(self, name: str, path: Path) -> None:
         """Make a file with the bytes of another."""
@@ -59,6 +63,7 @@ class Sink:
                 if len(piece) < size:
                     raise OutputError("changed while it was read", path=path)
                 write_at(fd, piece, offset)
+            self._finish(fd)
 
 
 @contextmanager
@@ -68,17 +73,17 @@ def open_sink(
     """The output, published whole on a clean exit after `check`; a single file has `size` bytes."""
     if destination.path is None:
         with publish_stream(sys.stdout.fileno(), size, check) as fd:
-            yield Sink(lambda name, size: fd)
+            yield Sink(lambda name, size: fd, os.fsync)
     elif destination.is_folder:
         may_replace = soups_only(destination.path, destination.names)
         with publish_folder(
             destination.path, replace=replace, may_replace=may_replace, check=check
         ) as staging:
             _require_room(destination.path, size)
-            yield Sink(staging.create)
+            yield Sink(staging.create, staging.finish)
     else:
         with publish_file(destination.path, size, replace=replace, check=check) as fd:
-            yield Sink(lambda name, size: fd)
+            yield Sink(lambda name, size: fd, os.fsync)
 
 
 def _require_room(target: Path, size: int) -> None:

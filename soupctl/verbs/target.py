@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from stat import S_ISDIR
 
-from ..errors import OutputError, UsageError
+from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
-from ..format.shards import Entry, OutputFile, index_name, same_files, split
+from ..format.shards import MOST_SHARDS, Entry, OutputFile, index_name, same_files, split
 from ..soup.plan import Plan
 from ..storage.layout import STEMS, Component, Model
 from .beside import NOTHING, Beside, beside, require_same_configs
@@ -105,6 +105,7 @@ def decide(
         _share(part, plan, shard_size, variant)
         for part, plan in zip(inputs.parts, plans, strict=True)
     )
+    _require_few(shares)
     weights = {
         file
         for model in inputs.models
@@ -113,6 +114,16 @@ def decide(
     }
     others = beside([model.folder for model in folders if model.folder is not None], weights)
     return Destination(Path(output), True, shares, others)
+
+
+def _require_few(shares: Sequence[Share]) -> None:
+    """Raise LimitError if all components together have more files than may be open at once."""
+    count = sum(len(share.files) for share in shares)
+    if count > MOST_SHARDS:
+        raise LimitError(
+            f"all components together make {count} files; at most {MOST_SHARDS} are written",
+            advice="choose a larger --shard-size, or --component picks one of them",
+        )
 
 
 def _weights_folders(model: Model) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,19 @@ def test_for_one_file_nothing_but_configs_is_looked_at(runs, tmp_path):
     soup(*runs, output=tmp_path / "soup.st")
 
     assert (tmp_path / "soup.st").is_file()
+
+
+def test_any_number_of_files_goes_along(runs, tmp_path):
+    for number in range(120):
+        (runs[0] / f"{number}.txt").write_text("x")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
+        soup(*runs, output=tmp_path / "soup")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert 120 == len(list((tmp_path / "soup").glob("[0-9]*.txt")))
 
 
 @pytest.mark.parametrize("output", ["soup", "soup.st"])

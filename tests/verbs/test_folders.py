@@ -246,6 +246,17 @@ def test_more_shards_than_can_be_open_are_refused(tmp_path):
     assert not (tmp_path / "soup").exists()
 
 
+def test_the_files_of_all_components_together_are_bounded(tmp_path):
+    pipeline = save_pipeline(tmp_path / "p", 0)
+    for name in ("unet", "vae"):
+        path = pipeline / name / UNET.rpartition("/")[2]
+        save(path, **{f"t{number}": F16(0) for number in range(300)})
+
+    with pytest.raises(LimitError, match="all components together make 602 files; at most 512"):
+        soup(pipeline, output=tmp_path / "soup", shard_size=2)
+    assert not (tmp_path / "soup").exists()
+
+
 def test_a_soup_folder_is_replaced_only_by_force(sharded, tmp_path):
     soup(*sharded, output=tmp_path / "soup")
 
