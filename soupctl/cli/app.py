@@ -10,6 +10,8 @@ from .. import __version__
 from ..errors import UsageError
 from .average import average
 from .demo import demo
+from .history import has, log, verify
+from .lifecycle import add, subtract, swap
 from .look import hash_files, inspect
 from .render import put
 
@@ -35,6 +37,12 @@ def _top(
 
 
 app.command("avg")(average)
+app.command("add")(add)
+app.command("subtract")(subtract)
+app.command("swap")(swap)
+app.command("has")(has)
+app.command("log")(log)
+app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("hash")(hash_files)
 app.command("demo")(demo)

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError, UsageError
+from ..errors import UsageError
 from . import options
 from .render import put, put_json, say, shares_json, size_text
 
 if TYPE_CHECKING:
-    from ..verbs import Inspection
+    from ..verbs import FileDigest, Inspection
 
 
 def inspect(
     path: Annotated[str, typer.Argument(help="A checkpoint: a file or a folder.", metavar="FILE")],
-    component: Annotated[
-        str | None, typer.Option(help="Only this folder of a pipeline.", metavar="NAME")
-    ] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="Prefer files of this variant.", metavar="NAME")
-    ] = None,
+    component: options.Component = None,
+    variant: options.Variant = None,
     summary: Annotated[
         bool, typer.Option("--summary", help="Leave out the list of tensors.")
     ] = False,
     json: options.Json = False,
+    verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Show what a checkpoint is, from its headers alone.
 
@@ -37,7 +32,7 @@ def inspect(
     """
     from .. import verbs
 
-    found = verbs.inspect(path, component=component, variant=variant)
+    found = verbs.inspect(options.named(path), component=component, variant=variant)
     if json:
         put_json({"path": path, "checkpoints": [_inspection_json(each, summary) for each in found]})
         return
@@ -119,51 +114,72 @@ def hash_files(
         str | None,
         typer.Option("--check", "-c", help="Check a list of digests; - is stdin.", metavar="LIST"),
     ] = None,
+    component: options.Component = None,
+    variant: options.Variant = None,
     threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Print content digests: equal tensors, equal digests.
 
     Shards, order, padding and metadata do not count.
+    A line whose name is escaped begins with a backslash.
 
     Example: soupctl hash soup.safetensors > soup.b3 && soupctl hash --check soup.b3
     """
     if check is not None:
-        if paths or sha256:
+        if paths or sha256 or component is not None:
             raise UsageError("--check takes the files and the kind of digest from its list")
-        raise typer.Exit(_check(check, json, quiet))
-    if not paths:
-        raise UsageError("there is no file to hash", advice="name at least one checkpoint")
+        raise typer.Exit(_check(options.named(check), variant, json, quiet))
+    if sha256 and not (component is None and variant is None):
+        raise UsageError("--sha256 is of whole files, and not of a component or variant")
     from .. import verbs
 
     digests = []
-    for path in paths:
-        found = (
-            (verbs.file_sha256(path),) if sha256 else verbs.content_digests(path, threads=threads)
-        )
+    for path in _hashed(paths or []):
+        if sha256:
+            found: tuple[FileDigest, ...] = (verbs.file_sha256(path),)
+        else:
+            found = verbs.content_digests(
+                path, threads=threads, component=component, variant=variant
+            )
         for each in found:
             digests.append({"digest": each.digest, "path": each.path})
             if not json:
-                put(f"{each.digest}  {each.path}")
+                mark, name = _listed(each.path)
+                put(f"{mark}{each.digest}  {name}")
     if json:
         put_json({"digests": digests})
 
 
-def _check(source: str, json: bool, quiet: bool) -> int:
+def _hashed(paths: list[str]) -> list[str]:
+    """The paths, of which there is at least one, and no two are the same stream."""
+    if not paths:
+        raise UsageError("there is no file to hash", advice="name at least one checkpoint")
+    if paths.count("-") > 1:
+        raise UsageError("standard input can be hashed only once")
+    return [options.named(path) for path in paths]
+
+
+def _listed(name: str) -> tuple[str, str]:
+    """What a line with a name begins with, and the name as it is there."""
+    from ..verbs.lists import escape
+
+    return escape(name, sys.stdout.encoding)
+
+
+def _check(source: str, variant: str | None, json: bool, quiet: bool) -> int:
     """Print a verdict a line; 0 if all hold."""
     from .. import verbs
+    from ..verbs.lists import read_list
 
-    try:
-        raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except OSError as error:
-        raise InputError(error.strerror or str(error), path=source) from None
-    lines = [os.fsdecode(line) for line in raw.split(b"\n") if line]
     verdicts = []
-    for verdict in verbs.check_digests(lines, source):
+    for verdict in verbs.check_digests(read_list(source), source, variant):
         verdicts.append(verdict)
         if not json and not quiet:
-            put(f"{verdict.path}: {'OK' if verdict.holds else verdict.problem or 'DIFFERS'}")
+            said = "OK" if verdict.holds else verdict.problem or "DIFFERS"
+            put(f"{''.join(_listed(verdict.path))}: {said}")
     failed = sum(not verdict.holds for verdict in verdicts)
     if json:
         checked = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
@@ -16,10 +17,14 @@ from types import FrameType
 from typing import NoReturn
 
 from ..errors import SHOWN, LimitError, OutputError, SoupError, UsageError
-from .render import printable
+from .render import Telling, printable
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CLOSED_PIPE = 128 + signal.SIGPIPE
+INTERNAL = 70
+"""The exit code for what no refusal foresees, as sysexits.h has it."""
+TRACEBACK = "SOUPCTL_TRACEBACK"
+"""The variable of the environment that asks where such a failure came from."""
 CLOSED = (("stdin", os.O_WRONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
 """Streams, how they are opened so as to fail, or to take all, and how they are used."""
 
@@ -86,11 +91,13 @@ def _run(arguments: list[str]) -> int:
 
     from .app import app
 
-    everything = not {"-v", "--verbose", "--json"}.isdisjoint(arguments)
+    telling = Telling()
     try:
-        return int(app(args=arguments, prog_name="soupctl", standalone_mode=False) or 0)
+        # of all ways to write options, only the parser knows which are there
+        code = app(args=arguments, prog_name="soupctl", standalone_mode=False, obj=telling)
+        return int(code or 0)
     except SoupError as error:
-        return _tell(error.message(None if everything else SHOWN), error.exit_code)
+        return _tell(error.message(None if telling.everything else SHOWN), error.exit_code)
     except typer.TyperException as error:
         return _tell(f"{error.format_message()} (see soupctl --help)", UsageError.exit_code)
     except SystemExit as leaving:
@@ -104,6 +111,13 @@ def _run(arguments: list[str]) -> int:
         return _tell(f"a library cannot be loaded: {reason}", LimitError.exit_code)
     except MemoryError:
         return _tell("out of memory; --max-memory or --threads 1 needs less", LimitError.exit_code)
+    except OSError:
+        # of a stream of ours, as it is when there is none left to flush
+        raise
+    except Exception as error:  # noqa: BLE001
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
+        return _tell(f"internal error: {type(error).__name__}: {error}", INTERNAL)
 
 
 def _tell(message: str, code: int) -> int:

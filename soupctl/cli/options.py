@@ -4,31 +4,49 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputError, UsageError
+from ..errors import UsageError
 from ..soup.weights import parse_weight
+from .render import Telling
 
 if TYPE_CHECKING:
     from ..verbs import Ingredient
 
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
+# as many digits as any size has, because Python refuses to read thousands
+SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+LONGEST_SHOWN = 40
+
+
+def _tell_everything(context: typer.Context, asked: bool) -> bool:
+    context.ensure_object(Telling).everything |= asked
+    return asked
+
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", callback=_tell_everything, help="Print one JSON object on stdout."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show every issue.")]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", callback=_tell_everything, help="Say more; show every issue."),
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")]
 Output = Annotated[
     str | None,
     typer.Option("--output", "-o", help="Where the result goes; - is stdout.", metavar="OUTPUT"),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and stop.")]
+Component = Annotated[
+    str | None, typer.Option(help="Only this folder of a pipeline.", metavar="NAME")
+]
+Variant = Annotated[str | None, typer.Option(help="Prefer files of this variant.", metavar="NAME")]
 Threads = Annotated[
     int | None, typer.Option("--threads", "-j", min=1, max=256, help="Worker threads.", metavar="N")
 ]
@@ -43,7 +61,8 @@ def parse_size(text: str | None, option: str) -> int | None:
         return None
     found = SIZE.fullmatch(text.strip())
     if not found:
-        raise UsageError(f"{option} {text!r} is not a size", advice="such as 512M or 5GB")
+        shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+        raise UsageError(f"{option} {shown!r} is not a size", advice="such as 512M or 5GB")
     number, prefix, suffix = found.groups()
     base = 1000 if (suffix or "").lower() == "b" else 1024
     size = int(Fraction(number) * base ** " kmgt".index(prefix.lower() or " "))
@@ -60,44 +79,41 @@ def read_inputs(
     Raises UsageError if weights are malformed, of another number than the inputs, or given twice.
     """
     from ..verbs import Ingredient
+    from ..verbs.lists import read_list
 
     if null and files_from is None:
         raise UsageError("-0 goes with --files-from")
-    texts = [*inputs, *(_listed(files_from, null) if files_from is not None else [])]
     if files_from == "-" and "-" in inputs:
         raise UsageError("standard input cannot be both a list of files and an ingredient")
-    split = [_split(text) for text in texts]
+    listed = [] if files_from is None else read_list(named(files_from), b"\0" if null else b"\n")
+    split = [split_weight(text) for text in [*inputs, *listed]]
     if weights is None:
         return [Ingredient(path, Fraction(1) if w is None else w) for path, w in split]
     if any(weight is not None for _, weight in split):
         raise UsageError("weights are given twice, with -w and with @", advice="choose one way")
-    listed = [parse_weight(text.strip()) for text in weights.split(",")]
-    if len(listed) != len(split):
-        raise UsageError(f"-w has {len(listed)} weights for {len(split)} inputs")
-    return [Ingredient(path, weight) for (path, _), weight in zip(split, listed, strict=True)]
+    asked = [parse_weight(text.strip()) for text in weights.split(",")]
+    if len(asked) != len(split):
+        raise UsageError(f"-w has {len(asked)} weights for {len(split)} inputs")
+    return [Ingredient(path, weight) for (path, _), weight in zip(split, asked, strict=True)]
 
 
-def _split(text: str) -> tuple[str, Fraction | None]:
-    """Path and weight of `a.st@0.7`; a file of that literal name is meant where there is one."""
+def named(text: str) -> str:
+    """The text, which names an input; UsageError for what an unset variable of a shell becomes."""
     if not text:
-        # what an unset variable of a shell becomes, and not the current folder
+        # to the system, it is the current folder
         raise UsageError("the name of an input is empty")
-    path, mark, weight = text.rpartition("@")
+    return text
+
+
+def split_weight(text: str) -> tuple[str, Fraction | None]:
+    """Path and weight of `a.st@0.7`; a file of that literal name is meant where there is one."""
+    path, mark, weight = named(text).rpartition("@")
     if not mark or os.path.lexists(text):
         return text, None
+    named(path)
     try:
         return path, parse_weight(weight)
     except UsageError:
         if path == "-" or os.path.lexists(path):
             raise
         return text, None
-
-
-def _listed(files_from: str, null: bool) -> list[str]:
-    """The paths in a file, one a line, or NUL-terminated; bytes that are no UTF-8 are kept."""
-    try:
-        raw = sys.stdin.buffer.read() if files_from == "-" else Path(files_from).read_bytes()
-    except OSError as error:
-        raise InputError(error.strerror or str(error), path=files_from) from None
-    lines = raw.split(b"\0" if null else b"\n")
-    return [os.fsdecode(line) for line in lines if line]

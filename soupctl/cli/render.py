@@ -10,8 +10,17 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from ..soup.ledger import Entry
+
+
+@dataclass
+class Telling:
+    """How much a person wants to be told; options set it as they are read."""
+
+    everything: bool = False
+    """Every issue of a refusal, and not only the first few."""
 
 
 def printable(text: str) -> str:
@@ -33,6 +42,11 @@ def size_text(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many things of a kind: `1 file`, `2 files`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def is_terminal() -> bool:

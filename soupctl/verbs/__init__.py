@@ -16,6 +16,7 @@ Every refusal is a child of `soupctl.errors.SoupError`; nothing is printed, noth
 from __future__ import annotations
 
 from ..execute import Pace
+from ..soup.proof import Level
 from .averaging import Request, average, open_job
 from .demo import make_checkpoints
 from .digests import FileDigest, Verdict, check_digests, content_digests, file_sha256
@@ -24,7 +25,7 @@ from .inspection import Inspection, inspect
 from .job import Job, Made, carry_out
 from .lifecycle import Addition, Removal, Revision, open_revision, revise
 from .outline import Preview, preview
-from .questions import Level, Verified, history, holds, verify
+from .questions import Verified, history, holds, verify
 
 __all__ = [
     "Addition",

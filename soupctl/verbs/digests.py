@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from ..storage.checkpoint import Checkpoint
 from ..storage.digest import PREFIX, RootHasher, tensor_hasher
 from ..storage.regular import open_regular, read_at, reading
 from ..storage.safetensors import Identity
-from .inputs import find_input, open_input
+from .inputs import STREAM, find_input, open_input
+from .lists import ESCAPED, unescape
 
 PIECE = 1 << 20
 SHA256 = "sha256:"
@@ -46,17 +48,22 @@ class Verdict:
 
 
 def content_digests(
-    path: str | Path, *, threads: int | None = None, variant: str | None = None
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    component: str | None = None,
+    variant: str | None = None,
 ) -> tuple[FileDigest, ...]:
     """The content digest of each checkpoint at `path`: one, or one a component of a pipeline.
 
-    Raises InputError for what is unreadable or not sound, OutputError if it changes meanwhile.
+    Raises InputError for what is unreadable or not sound, MismatchError for a missing component,
+    OutputError for what changes meanwhile.
     """
-    model = find_input(path, variant=variant)
+    model = find_input(path, component, variant)
     found = []
-    for component in model.components:
-        with open_input(component) as checkpoint:
-            found.append(FileDigest(checkpoint_digest(checkpoint, threads), component.shown))
+    for each in model.components:
+        with open_input(each) as checkpoint:
+            found.append(FileDigest(checkpoint_digest(checkpoint, threads), each.shown))
             checkpoint.require_unchanged()
     return tuple(found)
 
@@ -81,7 +88,12 @@ def _tensor_digest(view: memoryview) -> str:
 
 
 def file_sha256(path: str | Path) -> FileDigest:
-    """SHA-256 of a whole file, header and all; InputError if unreadable, OutputError if changed."""
+    """SHA-256 of a whole file or, for `-`, of standard input, header and all.
+
+    Raises InputError for what is unreadable, OutputError for what changes meanwhile.
+    """
+    if path == STREAM:
+        return _stream_sha256("standard input")
     hasher = hashlib.sha256()
     shown = str(path)
     with open_regular(Path(path), shown) as (fd, state), reading(shown):
@@ -92,21 +104,32 @@ def file_sha256(path: str | Path) -> FileDigest:
     return FileDigest(SHA256 + hasher.hexdigest(), str(path))
 
 
-def check_digests(lines: Iterable[str], source: str) -> Iterator[Verdict]:
+def _stream_sha256(shown: str) -> FileDigest:
+    hasher = hashlib.sha256()
+    with reading(shown):
+        while piece := os.read(sys.stdin.fileno(), PIECE):
+            hasher.update(piece)
+    return FileDigest(SHA256 + hasher.hexdigest(), shown)
+
+
+def check_digests(
+    lines: Iterable[str], source: str, variant: str | None = None
+) -> Iterator[Verdict]:
     """A verdict for each line `DIGEST  PATH` of a list such as `soupctl hash` prints.
 
+    In a line that begins with a backslash, the path is escaped as `lists.escape` does.
     Raises InputError naming `source` for a line that is none; what cannot be read is a verdict.
     """
     number = 0
     for number, line in enumerate(lines, 1):
-        expected, gap, path = line.rstrip("\n").partition("  ")
-        if not gap or not expected.startswith((PREFIX, SHA256)):
-            raise InputError(f"line {number} is no digest and path", path=source)
+        expected, path = _digest_and_path(line, number, source)
+        # a list names files, and this one is not a stream
+        place = f"./{path}" if path == STREAM else path
         try:
             if expected.startswith(SHA256):
-                digests: tuple[FileDigest, ...] = (file_sha256(path),)
+                digests: tuple[FileDigest, ...] = (file_sha256(place),)
             else:
-                digests = content_digests(path)
+                digests = content_digests(place, variant=variant)
             if len(digests) > 1:
                 raise InputError("holds several checkpoints", path=path)
         except SoupError as error:
@@ -115,3 +138,14 @@ def check_digests(lines: Iterable[str], source: str) -> Iterator[Verdict]:
             yield Verdict(path, expected, digests[0].digest)
     if not number:
         raise InputError("holds no digests", path=source)
+
+
+def _digest_and_path(line: str, number: int, source: str) -> tuple[str, str]:
+    expected, gap, path = line.rstrip("\n").removeprefix(ESCAPED).partition("  ")
+    try:
+        path = unescape(path) if line.startswith(ESCAPED) else path
+    except ValueError:
+        gap = ""
+    if not gap or not path or not expected.startswith((PREFIX, SHA256)):
+        raise InputError(f"line {number} is no digest and path", path=source)
+    return expected, path

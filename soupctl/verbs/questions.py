@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from ..errors import LedgerError, SoupError
 from ..execute import Pace, execute
 from ..soup.ledger import Entry, Ledger
 from ..soup.plan import make_plan
+from ..soup.proof import Level
 from ..soup.recipe import OnInt, Recipe
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
@@ -22,21 +22,6 @@ from .inputs import find_input, open_input, read_ledger, require_same_components
 from .locate import Places, dtype_runs
 from .revision import ledger_of
 from .sources import Finder, Leaver, exact_sources, folder_of, require_contents, resolve
-
-
-class Level(Enum):
-    """How far a soup is proven; each level holds those before it."""
-
-    NOTHING = "nothing"
-    HEADER = "header"
-    """Its ledger is sound and describes tensors of these dtypes."""
-    DIGEST = "digest"
-    """Its tensors are those that the ledger describes."""
-    REBUILD = "rebuild"
-    """Its tensors are, bit for bit, what its ingredients make."""
-
-
-LEVELS = tuple(Level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +36,12 @@ class Verified:
     """Why no higher one holds, or was tried."""
     exact: bool | None
     """What the ledger says; None if there is none."""
+    refuted: bool = False
+    """Whether it calls itself exact, and its ingredients make something else."""
+
+    def reaches(self, level: Level | None) -> bool:
+        """Whether it is proven to that level; None for its digest, and nothing against it."""
+        return not self.refuted and self.level.holds(level or Level.DIGEST)
 
 
 def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple[Entry, ...] | None:
@@ -135,7 +126,7 @@ def _verify(
     pace: Pace,
 ) -> Verified:
     """How far one component is proven, level by level until one does not hold."""
-    level, problem, ledger = Level.NOTHING, None, None
+    level, problem, ledger, refuted = Level.NOTHING, None, None, False
     try:
         ledger = read_ledger(soup)
         if ledger is None:
@@ -146,11 +137,15 @@ def _verify(
             ledger_of(soup)
             level = Level.DIGEST
         if wanted is Level.REBUILD:
-            _require_rebuilt(soup, ledger, given, finder, pace)
-            level = Level.REBUILD
+            if _rebuilt(ledger, given, finder, pace, soup.shown) == ledger.root:
+                level = Level.REBUILD
+            else:
+                refuted = ledger.exact
+                problem = f"{soup.shown}: is not what its ingredients make"
     except SoupError as error:
         problem = error.message()
-    return Verified(name, soup.shown, level, problem, None if ledger is None else ledger.exact)
+    exact = None if ledger is None else ledger.exact
+    return Verified(name, soup.shown, level, problem, exact, refuted)
 
 
 def _require_dtypes(soup: Checkpoint, ledger: Ledger) -> None:
@@ -158,15 +153,15 @@ def _require_dtypes(soup: Checkpoint, ledger: Ledger) -> None:
         raise LedgerError("its ledger describes tensors of other dtypes", path=soup.shown)
 
 
-def _require_rebuilt(
-    soup: Checkpoint, ledger: Ledger, given: Sequence[Component], finder: Finder, pace: Pace
-) -> None:
-    """Raise SoupError unless the ingredients make these very tensors."""
+def _rebuilt(
+    ledger: Ledger, given: Sequence[Component], finder: Finder, pace: Pace, shown: str
+) -> str:
+    """The content digest of what the ingredients make; SoupError if they cannot be had."""
     # numba comes with it, and only this level computes
     from ..engines.cpu import CpuEngine
 
     for component in given:
-        finder.offer(component, ledger, soup.shown)
+        finder.offer(component, ledger, shown)
     sources = exact_sources(
         finder, ledger.ingredients, ledger.taken.digest if ledger.taken else None
     )
@@ -179,12 +174,11 @@ def _require_rebuilt(
         allow_nonfinite=ledger.allow_nonfinite,
     )
     checkpoints = [source.checkpoint for source in sources]
-    shown = [checkpoint.shown for checkpoint in checkpoints]
-    plan = make_plan(recipe, shown, [checkpoint.tensors for checkpoint in checkpoints])
+    names = [checkpoint.shown for checkpoint in checkpoints]
+    plan = make_plan(recipe, names, [checkpoint.tensors for checkpoint in checkpoints])
     outcome = execute(plan, checkpoints, CpuEngine(), _discard, pace)
     require_contents(sources, outcome)
-    if outcome.soup != ledger.root:
-        raise LedgerError("is not what its ingredients make", path=soup.shown)
+    return outcome.soup
 
 
 def _discard(tensor: str, offset: int, data: memoryview) -> None:

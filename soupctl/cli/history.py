@@ -1,0 +1,199 @@
+"""`soupctl has`, `log` and `verify`: what is in a soup, how it came about, whether that is true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..soup.ledger import Ledger, Record
+from ..soup.proof import Level
+from . import options
+from .render import put, put_json, shares_json
+
+if TYPE_CHECKING:
+    from ..verbs import Verified
+
+Soup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
+Component = Annotated[
+    str | None, typer.Option(help="Only this folder of a pipeline.", metavar="NAME")
+]
+Search = Annotated[
+    list[str] | None,
+    typer.Option("--search", help="Look for ingredients in this folder too.", metavar="DIR"),
+]
+
+
+def has(
+    soup: Soup,
+    what: Annotated[
+        str, typer.Argument(help="A checkpoint, a digest or a name in the ledger.", metavar="X")
+    ],
+    component: Component = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Tell whether a soup holds an ingredient: exit 0 if it does, 1 if not.
+
+    Example: soupctl has soup.safetensors dogs.safetensors
+    """
+    from .. import verbs
+
+    found = verbs.holds(soup, what, component=component)
+    if json:
+        put_json(
+            {"soup": soup, "holds": found is not None, "ingredients": shares_json(found or ())}
+        )
+    elif not quiet:
+        for entry in found or ():
+            put(f"{entry.digest}  {entry.name}  (weight {entry.weight})")
+        if found is None:
+            put(f"{what}: not in {soup}")
+    raise typer.Exit(0 if found is not None else 1)
+
+
+def log(
+    soup: Soup,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Show soups among the ingredients as well.")
+    ] = False,
+    component: Component = None,
+    json: options.Json = False,
+) -> None:
+    """Show how a soup came about: every operation, and what it is made of now.
+
+    Example: soupctl log soup.safetensors --tree
+    """
+    from .. import verbs
+
+    found = verbs.history(soup, component=component)
+    if json:
+        put_json({"soup": soup, "components": [_log_json(*each) for each in found]})
+        return
+    for path, ledger in found:
+        put(f"{path}  {ledger.root}  {'exact' if ledger.exact else 'approximate'}")
+        for line in _chain_lines(ledger):
+            put(f"  {line}")
+        for line in _ingredient_lines(ledger, ledger.ancestors if tree else {}, ()):
+            put(f"  {line}")
+
+
+def states(ledger: Ledger) -> tuple[Record, ...]:
+    """All states of a soup, oldest first, the present one last."""
+    now = Record(ledger.operation, ledger.changed, ledger.root, ledger.exact)
+    return (*ledger.chain, now)
+
+
+def _chain_lines(ledger: Ledger) -> Iterator[str]:
+    """An operation a line, oldest first: what each changed."""
+    for record in states(ledger):
+        changed = record.changed
+        parts = [f"{'+' if each.weight > 0 else ''}{each.weight} {each.name}" for each in changed]
+        if not changed:
+            parts = [f"{len(ledger.ingredients)} ingredients"]
+        exactness = "" if record.exact else "  (approximate)"
+        yield f"{record.operation:9} {', '.join(parts)}{exactness}"
+
+
+def _ingredient_lines(ledger: Ledger, ancestors: Any, above: tuple[str, ...]) -> Iterator[str]:
+    """An ingredient a line with its share; those of ingredients that are soups below them."""
+    total = sum(entry.weight for entry in ledger.ingredients)
+    for entry in ledger.ingredients:
+        share = f"{float(entry.weight / total):8.3%}  {entry.name}"
+        yield f"{share}  (weight {entry.weight}, {entry.digest})"
+        # a soup can come from itself, by way of another dtype
+        if entry.digest in ancestors and entry.digest not in above:
+            deeper = _ingredient_lines(ancestors[entry.digest], ancestors, (*above, entry.digest))
+            yield from (f"    {line}" for line in deeper)
+
+
+def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
+    return {
+        "path": path,
+        "digest": ledger.root,
+        "exact": ledger.exact,
+        "chain": [
+            {
+                "operation": record.operation,
+                "digest": record.root,
+                "exact": record.exact,
+                "changed": [
+                    {"digest": each.digest, "name": each.name, "weight": str(each.weight)}
+                    for each in record.changed
+                ],
+            }
+            for record in states(ledger)
+        ],
+        "ingredients": shares_json(ledger.ingredients),
+        "ancestors": {
+            root: shares_json(ancestor.ingredients) for root, ancestor in ledger.ancestors.items()
+        },
+    }
+
+
+def verify(
+    soup: Soup,
+    ingredients: Annotated[
+        list[str] | None,
+        typer.Argument(help="Ingredients, where they are not where hints lead.", metavar="X"),
+    ] = None,
+    search: Search = None,
+    level: Annotated[
+        Level | None, typer.Option(help="How far to go; by default as far as it can.")
+    ] = None,
+    component: Component = None,
+    json: options.Json = False,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Prove a soup: its header, its tensors, or that its ingredients make it bit for bit.
+
+    Exit 0 if it is proven to the level that was asked for, by default to its digest and with
+    nothing against it; 1 if not.
+
+    Example: soupctl verify soup.safetensors --level rebuild
+    """
+    from .. import verbs
+
+    pace = verbs.Pace() if threads is None else verbs.Pace(threads)
+    found = verbs.verify(
+        soup,
+        ingredients or (),
+        search=[Path(folder) for folder in search or ()],
+        level=level,
+        component=component,
+        pace=pace,
+    )
+    if json:
+        put_json({"soup": soup, "components": [_verified_json(each, level) for each in found]})
+    elif not quiet:
+        for each in found:
+            put(_verdict(each))
+    raise typer.Exit(0 if all(each.reaches(level) for each in found) else 1)
+
+
+VERDICTS = {
+    "nothing": "nothing is proven",
+    "header": "its header is sound",
+    "digest": "its tensors are those that its ledger describes",
+    "rebuild": "its ingredients make it, bit for bit",
+}
+
+
+def _verdict(found: Verified) -> str:
+    exactness = "" if found.exact in (None, True) else ", approximate"
+    problem = f"; {found.problem}" if found.problem else ""
+    return f"{found.path}: {found.level.value}{exactness}: {VERDICTS[found.level.value]}{problem}"
+
+
+def _verified_json(found: Verified, wanted: Level | None) -> dict[str, Any]:
+    return {
+        "path": found.path,
+        "level": found.level.value,
+        "proven": found.reaches(wanted),
+        "refuted": found.refuted,
+        "exact": found.exact,
+        "problem": found.problem,
+    }
