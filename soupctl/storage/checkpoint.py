@@ -93,6 +93,8 @@ class Checkpoint:
         """Raise OutputError if a file is not the one that was opened, or was written to since."""
         for file in self.files:
             file.require_unchanged()
+        if self.component.index_file is not None:
+            self.component.index_file.require_unchanged()
 
     def close(self) -> None:
         """Give the mappings back; views of the tensors must be gone."""

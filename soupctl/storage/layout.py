@@ -15,6 +15,7 @@ from ..errors import InputError, MismatchError
 from ..format.index import Index, parse_index
 from ..format.jsontext import decode, parse_object
 from .regular import read_small, reading
+from .seen import Seen
 
 PIPELINE = "model_index.json"
 
@@ -39,6 +40,7 @@ class Component:
     folder: Path | None = None
     index: Index | None = None
     index_name: str | None = None
+    index_file: Seen | None = None
 
     @property
     def path(self) -> Path:
@@ -54,6 +56,8 @@ class Model:
     components: tuple[Component, ...]
     folder: Path | None = None
     """The input's folder; None if it is a file."""
+    listing: Seen | None = None
+    """The `model_index.json` of a pipeline."""
 
 
 def find_model(path: Path, *, component: str | None = None, variant: str | None = None) -> Model:
@@ -76,7 +80,8 @@ def _find_in_folder(folder: Path, component: str | None, variant: str | None) ->
     shown = str(folder)
     if not (folder / PIPELINE).is_file():
         return Model(shown, (_component("", folder, variant, shown),), folder)
-    named = _named_components(folder / PIPELINE)
+    listing = Seen.now(folder / PIPELINE)
+    named = _named_components(listing.path)
     names = [
         each.name
         for each in folder.iterdir()
@@ -87,13 +92,13 @@ def _find_in_folder(folder: Path, component: str | None, variant: str | None) ->
             have = f"it has {', '.join(sorted(names))}" if names else "it has none with weights"
             raise MismatchError(f"has no component {component!r}", path=shown, advice=have)
         inside = folder / component
-        return Model(shown, (_component("", inside, variant, str(inside)),), inside)
+        return Model(shown, (_component("", inside, variant, str(inside)),), inside, listing)
     if not names:
         raise InputError("no component of this pipeline has weights", path=shown)
     found = tuple(
         _component(name, folder / name, variant, str(folder / name)) for name in sorted(names)
     )
-    return Model(shown, found, folder)
+    return Model(shown, found, folder, listing)
 
 
 def _named_components(path: Path) -> frozenset[str]:
@@ -174,8 +179,9 @@ def _no_weights(present: set[str], others: list[str], shown: str) -> InputError:
 
 def _indexed(name: str, folder: Path, index_name: str, shown: str) -> Component:
     path = folder / index_name
+    seen = Seen.now(path)
     index = parse_index(read_small(path, str(path)), str(path))
     if not index.weight_map:
         raise InputError("is an index of no tensors", path=path)
     files = tuple(folder / file for file in sorted(set(index.weight_map.values())))
-    return Component(name, shown, files, folder, index, index_name)
+    return Component(name, shown, files, folder, index, index_name, seen)

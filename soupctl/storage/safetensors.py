@@ -40,6 +40,13 @@ class Identity(NamedTuple):
         """The identity of the file in that state."""
         return cls(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
+    def is_at(self, path: Path) -> bool:
+        """Whether a path leads to the file, and nobody has written to it since."""
+        try:
+            return Identity.of(path.stat()) == self
+        except OSError:
+            return False
+
 
 class SafetensorsFile:
     """A validated file, whose tensors are readable as flat byte views until it is closed."""
@@ -69,13 +76,7 @@ class SafetensorsFile:
 
     def require_unchanged(self) -> None:
         """Raise OutputError if the path leads to another file, or to one written to since."""
-        if self.identity is None:
-            return
-        try:
-            unchanged = Identity.of(os.stat(self.path)) == self.identity
-        except OSError:
-            unchanged = False
-        if not unchanged:
+        if self.identity is not None and not self.identity.is_at(self.path):
             raise OutputError("changed while it was read", path=self.shown)
 
     def close(self) -> None:

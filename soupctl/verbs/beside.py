@@ -15,6 +15,7 @@ from ..errors import Issue, MismatchError
 from ..soup.configs import different_fields, is_config, is_copied, is_index, is_prose
 from ..storage.folder import equal_bytes, files_in, other_files
 from ..storage.regular import read_small
+from ..storage.seen import Seen
 
 DIFFERENT = (
     "models of different configuration are not averaged; if they mean the same, copy one over the"
@@ -30,9 +31,13 @@ class Beside:
     """What goes along: its name, and the file to copy."""
     left_behind: tuple[str, ...]
     """What does not, by name."""
+    seen: tuple[Seen, ...]
+    """What was copied or compared, as it was before."""
 
-
-NOTHING = Beside((), ())
+    def require_unchanged(self) -> None:
+        """Raise OutputError if a file was changed or replaced since it was compared."""
+        for file in self.seen:
+            file.require_unchanged()
 
 
 def beside(folders: Sequence[Path], weights: Collection[Path]) -> Beside:
@@ -41,6 +46,7 @@ def beside(folders: Sequence[Path], weights: Collection[Path]) -> Beside:
     Raises MismatchError for configs that differ, InputError for what is no regular file.
     """
     by_name = _by_name(other_files(folder, lambda name: not is_index(name)) for folder in folders)
+    seen = _see(by_name)
     _require_same_configs(by_name)
     copies, left_behind = [], []
     for name, paths in sorted(by_name.items()):
@@ -48,12 +54,25 @@ def beside(folders: Sequence[Path], weights: Collection[Path]) -> Beside:
             copies.append((name, paths[0]))
         elif not all(path in weights for path in paths):
             left_behind.append(name)
-    return Beside(tuple(copies), tuple(left_behind))
+    return Beside(tuple(copies), tuple(left_behind), seen)
 
 
-def require_same_configs(folders: Sequence[Path]) -> None:
-    """Raise MismatchError if configs that lie in these folders themselves differ."""
-    _require_same_configs(_by_name(files_in(folder, is_config) for folder in folders))
+def configs_beside(folders: Sequence[Path]) -> Beside:
+    """The configs in these folders themselves, of which none goes along into a single file.
+
+    Raises MismatchError for configs that differ, InputError for what is no regular file.
+    """
+    by_name = _by_name(files_in(folder, is_config) for folder in folders)
+    seen = _see(by_name)
+    _require_same_configs(by_name)
+    return Beside((), (), seen)
+
+
+def _see(by_name: Mapping[str, Sequence[Path]]) -> tuple[Seen, ...]:
+    """The files that may be compared or copied, as they are."""
+    return tuple(
+        Seen.now(path) for name, paths in by_name.items() if is_copied(name) for path in paths
+    )
 
 
 def _by_name(found: Iterable[Mapping[str, Path]]) -> dict[str, list[Path]]:

@@ -59,6 +59,9 @@ class Inputs:
 
     def require_unchanged(self) -> None:
         """Raise OutputError if a file was changed or replaced since it was opened."""
+        for model in self.models:
+            if model.listing is not None:
+                model.listing.require_unchanged()
         for part in self.parts:
             for checkpoint in part.checkpoints:
                 checkpoint.require_unchanged()
@@ -85,7 +88,7 @@ def open_inputs(
     if paths.count(STREAM) > 1:
         raise UsageError("standard input can be only one of the ingredients")
     models = tuple(find_input(path, component, variant) for path in paths)
-    _require_same_components(models)
+    require_same_components(models)
     with ExitStack() as stack:
         parts = tuple(
             _open_part(stack, models, position, ignore_ledger)
@@ -110,7 +113,8 @@ def open_input(component: Component, *, mapped: bool = True) -> Checkpoint:
     return Checkpoint(component, (spool_stream(sys.stdin.fileno(), component.shown),))
 
 
-def _require_same_components(models: Sequence[Model]) -> None:
+def require_same_components(models: Sequence[Model]) -> None:
+    """Raise MismatchError unless all models have the components of the first."""
     first = models[0]
     expected = [component.name for component in first.components]
     issues = [

@@ -94,6 +94,11 @@ class Job:
         """Bytes of all weights files of the output."""
         return sum(work.written + sum(work.headers) for work in self.works)
 
+    def require_unchanged(self) -> None:
+        """Raise OutputError if a file that was read is another now, or was written to since."""
+        self.inputs.require_unchanged()
+        self.destination.beside.require_unchanged()
+
 
 def carry_out(job: Job, *, force: bool = False, pace: Pace | None = None) -> tuple[Made, ...]:
     """Make the soup and return what each component became; `force` replaces an existing output.
@@ -105,7 +110,7 @@ def carry_out(job: Job, *, force: bool = False, pace: Pace | None = None) -> tup
     from ..engines.cpu import CpuEngine
 
     refuse_inputs(job.destination, job.inputs, job.spared)
-    check = job.inputs.require_unchanged
+    check = job.require_unchanged
     with open_sink(job.destination, job.size, replace=force, check=check) as sink:
         files = [_place(sink, work, position) for position, work in enumerate(job.works)]
         for name, path in job.destination.beside.copies:

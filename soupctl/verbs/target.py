@@ -18,7 +18,7 @@ from ..format.header import lay_out
 from ..format.shards import MOST_SHARDS, Entry, OutputFile, index_name, same_files, split
 from ..soup.plan import Plan
 from ..storage.layout import STEMS, Component, Model
-from .beside import NOTHING, Beside, beside, require_same_configs
+from .beside import Beside, beside, configs_beside
 from .inputs import STREAM, Inputs, Part
 
 FILE_SUFFIXES = (".st", ".safetensors")
@@ -95,11 +95,11 @@ def decide(
                 advice="name a folder with -o, or pick one with --component",
             )
         # also what is not copied tells whether the ingredients are of one kind
-        require_same_configs([each for model in folders for each in _weights_folders(model)])
+        configs = configs_beside([each for model in folders for each in _weights_folders(model)])
         name = "standard output" if stream else Path(output).name
         files = (OutputFile(name, lay_out(_entries(plans[0]))),)
         return Destination(
-            None if stream else Path(output), False, (Share("", files, None),), NOTHING
+            None if stream else Path(output), False, (Share("", files, None),), configs
         )
     shares = tuple(
         _share(part, plan, shard_size, variant)

@@ -6,15 +6,16 @@ import json
 import os
 import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from making import files, save
+from making import files, save, save_pipeline
 
 from soupctl import verbs
-from soupctl.errors import MismatchError
-from soupctl.verbs import Ingredient, Request
+from soupctl.errors import MismatchError, OutputError
+from soupctl.verbs import Ingredient, Pace, Request
 
 CONFIG = {"hidden_size": 4, "use_cache": True}
 RECORDS = {
@@ -89,3 +90,48 @@ def test_configs_that_differ_are_refused_with_a_way_out_that_works(runs, tmp_pat
         soup(*runs, output=tmp_path / output)
     shutil.copy(runs[0] / "config.json", runs[1] / "config.json")
     soup(*runs, output=tmp_path / output)
+
+
+def rewritten(path: Path) -> None:
+    path.write_bytes(path.read_bytes())
+
+
+def replaced(path: Path) -> None:
+    path.with_name("new").write_bytes(path.read_bytes())
+    path.with_name("new").replace(path)
+
+
+@pytest.mark.parametrize("change", [rewritten, replaced, Path.unlink])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "b/unet/config.json",
+        "a/tokenizer/vocab.json",
+        "b/model_index.json",
+        "b/text_encoder/model.safetensors.index.json",
+    ],
+)
+def test_a_file_that_changes_after_it_was_compared_is_refused(
+    tmp_path: Path, name: str, change: Callable[[Path], None]
+) -> None:
+    pipelines = [save_pipeline(tmp_path / letter, seed) for seed, letter in enumerate("ab")]
+
+    def at_work(_size: int) -> None:
+        if not changed:
+            changed.append(change(tmp_path / name))
+
+    changed: list[None] = []
+    request = Request(list(map(Ingredient, pipelines)), tmp_path / "soup")
+    with pytest.raises(OutputError, match=f"{name}: changed while it was read"):
+        verbs.average(request, pace=Pace(1, None, at_work))
+    assert ["a", "b"] == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_a_config_that_changes_is_refused_also_for_one_file(runs, tmp_path):
+    request = Request(list(map(Ingredient, runs)), tmp_path / "soup.st")
+
+    with verbs.open_job(request) as job:
+        (runs[1] / "config.json").write_text("{}")
+        with pytest.raises(OutputError, match=r"config\.json: changed while it was read"):
+            verbs.carry_out(job)
+    assert not (tmp_path / "soup.st").exists()
