@@ -18,7 +18,7 @@ def demo(
     ] = FOLDER,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the checkpoints.")] = 0,
 ) -> None:
-    """Average three small checkpoints, step by step.
+    """Make a soup of three small checkpoints, step by step.
 
     Every command is shown as it runs.
 
@@ -28,30 +28,18 @@ def demo(
 
     cats, dogs, owls = (str(path) for path in verbs.make_checkpoints(folder, seed))
     soup, shuffled = f"{folder}/soup.safetensors", f"{folder}/shuffled.safetensors"
-    weighted = f"{folder}/weighted.safetensors"
+    without, direct = f"{folder}/without-owls.safetensors", f"{folder}/cats-dogs.safetensors"
     put(f"Three checkpoints, fine-tuned from one base, are in {folder}.")
     _show("Their uniform soup:", "avg", cats, dogs, owls, "-o", soup)
-    _show("What it is made of, from its own header:", "inspect", soup, "--summary")
-    _show(
-        "The order does not matter, to the last bit:",
-        "avg",
-        owls,
-        cats,
-        dogs,
-        "-o",
-        shuffled,
-        "-j1",
-    )
+    _show("What it is, from its own header:", "inspect", soup, "--summary")
+    reordered = ("avg", owls, cats, dogs, "-o", shuffled, "--threads", "1")
+    _show("The order does not matter, to the last bit:", *reordered)
     _show("", "hash", soup, shuffled)
-    _show(
-        "Weights are exact; the plan shows what would happen:",
-        "avg",
-        f"{cats}@1/3",
-        f"{dogs}@0.5",
-        "-o",
-        weighted,
-        "-n",
-    )
+    _show("Taking one out again leaves nothing of it behind:", "subtract", soup, owls, "-o", without)
+    _show("", "avg", cats, dogs, "-o", direct)
+    _show("", "hash", without, direct)
+    _show("The soup knows how it came about:", "log", without)
+    _show("And it can be proven, bit for bit:", "verify", without, "--level", "rebuild")
 
 
 def _show(title: str, *arguments: str) -> None:
