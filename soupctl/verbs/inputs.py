@@ -21,7 +21,7 @@ from ..storage.layout import Component, Model, find_model
 from ..storage.safetensors import spool_stream
 
 STREAM = "-"
-"""The path that stands for standard input, or standard output."""
+"""The text that stands for standard input, or standard output; as a `Path` it is a file's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def open_inputs(
     """
     if not ingredients:
         raise UsageError("there is no ingredient", advice="name at least one checkpoint")
-    paths = [str(ingredient.path) for ingredient in ingredients]
+    paths = [ingredient.path for ingredient in ingredients]
     if paths.count(STREAM) > 1:
         raise UsageError("standard input can be only one of the ingredients")
     models = tuple(find_input(path, component, variant) for path in paths)
@@ -99,7 +99,7 @@ def open_inputs(
 
 def find_input(path: str | Path, component: str | None = None, variant: str | None = None) -> Model:
     """The model at `path`, or the stream on standard input for `-`, found but not opened."""
-    if str(path) == STREAM:
+    if path == STREAM:
         return Model("standard input", (Component("", "standard input", ()),))
     if component is not None and not Path(path).is_dir():
         raise UsageError("--component picks a folder of a pipeline; this is none", path=path)

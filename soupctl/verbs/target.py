@@ -78,29 +78,20 @@ def decide(
     """The destination for `output`; one file if it is named like one or no input is a folder.
 
     Raises UsageError for several components or shards in one file, MismatchError for files beside
-    the weights that say different things.
+    the weights that say different things, LimitError for too many files.
     """
     if not str(output):
         raise UsageError("the output has no name")
-    stream = str(output) == STREAM
-    named_like_file = stream or str(output).endswith(FILE_SUFFIXES)
+    if shard_size is not None and shard_size < 1:
+        raise UsageError(f"{shard_size} bytes is no size of a shard")
     folders = [model for model in inputs.models if model.folder is not None]
-    if named_like_file or not (folders or shard_size):
-        if shard_size:
-            raise UsageError("--shard-size makes a folder", path=output, advice="name one with -o")
-        if len(inputs.parts) > 1:
-            raise UsageError(
-                f"one file cannot hold {len(inputs.parts)} components",
-                path=output,
-                advice="name a folder with -o, or pick one with --component",
-            )
+    if output == STREAM or str(output).endswith(FILE_SUFFIXES) or not (folders or shard_size):
+        _require_one_file(output, inputs, shard_size)
         # also what is not copied tells whether the ingredients are of one kind
         configs = configs_beside([each for model in folders for each in _weights_folders(model)])
-        name = "standard output" if stream else Path(output).name
-        files = (OutputFile(name, lay_out(_entries(plans[0]))),)
-        return Destination(
-            None if stream else Path(output), False, (Share("", files, None),), configs
-        )
+        name = "standard output" if output == STREAM else Path(output).name
+        share = Share("", (OutputFile(name, lay_out(_entries(plans[0]))),), None)
+        return Destination(None if output == STREAM else Path(output), False, (share,), configs)
     shares = tuple(
         _share(part, plan, shard_size, variant)
         for part, plan in zip(inputs.parts, plans, strict=True)
@@ -114,6 +105,24 @@ def decide(
     }
     others = beside([model.folder for model in folders if model.folder is not None], weights)
     return Destination(Path(output), True, shares, others)
+
+
+def _require_one_file(output: str | Path, inputs: Inputs, shard_size: int | None) -> None:
+    """Raise UsageError if what is asked for is no single file."""
+    if shard_size:
+        raise UsageError("--shard-size makes a folder", path=output, advice="name one with -o")
+    if len(inputs.parts) > 1:
+        raise UsageError(
+            f"one file cannot hold {len(inputs.parts)} components",
+            path=output,
+            advice="name a folder with -o, or pick one with --component",
+        )
+    if str(output).endswith("/"):
+        raise UsageError(
+            "names a folder, and files make a file",
+            path=output,
+            advice="name a file, or --shard-size makes a folder",
+        )
 
 
 def _require_few(shares: Sequence[Share]) -> None:
