@@ -36,14 +36,13 @@ class Checkpoint:
 
     def _require_indexed(self) -> None:
         """Raise InputError if a tensor is not in the file that the index names for it."""
-        index = self.component.index
-        if index is None:
+        index, folder = self.component.index, self.component.folder
+        if index is None or folder is None:
             return
         for name, file in index.weight_map.items():
-            if name not in self.tensors or self.file_of(name).path.name != file.rpartition("/")[2]:
-                place = self.component.folder and str(self.component.folder / file)
+            if name not in self.tensors or self.file_of(name).path != folder / file:
                 raise InputError(
-                    "is not in this file, though the index says so", path=place, tensor=name
+                    "is not in this file, though the index says so", path=folder / file, tensor=name
                 )
 
     @property

@@ -5,6 +5,7 @@ Rule 1: what can be refused from headers alone is refused here, before a byte of
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,9 @@ from ..storage.checkpoint import Checkpoint, open_checkpoint
 from ..storage.digest import text_digest
 from ..storage.layout import Component, Model, find_model
 from ..storage.safetensors import spool_stream
+
+# what stands in a file's name anyway
+NO_VARIANTS = ("", "safetensors", "index", "json")
 
 STREAM = "-"
 """The text that stands for standard input, or standard output; as a `Path` it is a file's name."""
@@ -98,7 +102,12 @@ def open_inputs(
 
 
 def find_input(path: str | Path, component: str | None = None, variant: str | None = None) -> Model:
-    """The model at `path`, or the stream on standard input for `-`, found but not opened."""
+    """The model at `path`, or the stream on standard input for `-`, found but not opened.
+
+    Raises UsageError for a variant or component that no file has, and what `find_model` raises.
+    """
+    if variant is not None and (variant in NO_VARIANTS or re.search(r"[./\0]", variant)):
+        raise UsageError(f"{variant!r} is no name of a variant", advice="such as fp16")
     if path == STREAM:
         return Model("standard input", (Component("", "standard input", ()),))
     if component is not None and not Path(path).is_dir():

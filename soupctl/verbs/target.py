@@ -17,6 +17,7 @@ from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
 from ..format.shards import MOST_SHARDS, Entry, OutputFile, index_name, same_files, split
 from ..soup.plan import Plan
+from ..storage.checkpoint import Checkpoint
 from ..storage.layout import STEMS, Component, Model
 from .beside import Beside, beside, configs_beside
 from .inputs import STREAM, Inputs, Part
@@ -151,18 +152,27 @@ def _share(part: Part, plan: Plan, shard_size: int | None, variant: str | None) 
         stem = "model" if like is None else _stem(like.component, variant)
         files = split(_entries(plan), shard_size or 2**63, stem)
     else:
-        names = {
-            step.name: _plain(like.file_of(step.name).path.name, variant) for step in plan.kept
-        }
+        names = {step.name: _name_in_folder(like, step.name, variant) for step in plan.kept}
         files = same_files(_entries(plan), names)
         stem = _stem(like.component, variant)
     indexed = len(files) > 1 or (like is not None and not shard_size and like.component.index)
     return Share(part.name, files, index_name(stem) if indexed else None)
 
 
+def _name_in_folder(like: Checkpoint, tensor: str, variant: str | None) -> str:
+    """The name of the file that holds a tensor, relative to the checkpoint's folder, but plain."""
+    path = like.file_of(tensor).path
+    folder = like.component.folder or path.parent
+    return path.relative_to(folder).with_name(_plain(path.name, variant)).as_posix()
+
+
 def _plain(name: str, variant: str | None) -> str:
     """A file's name without its variant: the output is what a library loads by default."""
-    return name.replace(f".{variant}", "", 1) if variant else name
+    if variant is None:
+        return name
+    # the places where the libraries write it, older ones included
+    after = r"((-\d+-of-\d+)?\.safetensors|(\.index)?\.json)$"
+    return re.sub(rf"\.{re.escape(variant)}(?={after})", "", name)
 
 
 def _stem(component: Component, variant: str | None) -> str:
