@@ -6,7 +6,8 @@ Rule 2: the order is data synced, inputs checked, named, folder synced. A failed
 kernel may have dropped the pages, so trying again proves nothing.
 Rule 3: without `replace` that step fails if the name has come into being meanwhile; with it, the
 old output stays until then, and its permission bits are kept.
-Rule 4: whatever goes wrong is an OutputError naming the target, and nothing else is left behind.
+Rule 4: whatever goes wrong is an OutputError naming the target, and nothing else is left behind;
+but if an old folder cannot be removed after that step, the error says what is written and remains.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def publish_folder(
             with refusing_existing(target):
                 _name_folder(staging, place, target, replace, may_replace)
             _sync_published(place, target)
-            staging.discard()
+            _remove_replaced(staging, target)
         except BaseException:
             # the first failure is the one to tell of
             with suppress(OSError):
@@ -110,6 +111,14 @@ def _sync_published(place: Place, target: Path) -> None:
         sync_folder(place.fd)
     except OSError as error:
         problem = f"is written, but might not survive a loss of power: {error.strerror or error}"
+        raise OutputError(problem, path=target) from error
+
+
+def _remove_replaced(staging: Staging, target: Path) -> None:
+    try:
+        staging.discard()
+    except OSError as error:
+        problem = f"is written; the old folder remains as {staging.path}: {error.strerror or error}"
         raise OutputError(problem, path=target) from error
 
 

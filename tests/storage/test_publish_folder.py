@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -72,6 +73,23 @@ def test_an_exception_leaves_the_old_folder_and_nothing_else(tmp_path):
 
     assert (tmp_path / "out/sub/a.st").read_bytes() == b"old"
     assert names(tmp_path) == ["out"]
+
+
+def test_an_old_folder_that_cannot_be_removed_is_named_as_what_remains(tmp_path, monkeypatch):
+    put_folder(tmp_path / "out", b"old")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    with pytest.raises(OutputError) as caught:
+        put_folder(tmp_path / "out", b"new", replace=True)
+    (remains,) = [name for name in names(tmp_path) if name != "out"]
+
+    what = f"is written; the old folder remains as {tmp_path / remains}: Permission denied"
+    assert f"{tmp_path / 'out'}: {what}" == caught.value.message()
+    assert b"new" == (tmp_path / "out/sub/a.st").read_bytes()
+    assert b"old" == (tmp_path / remains / "sub/a.st").read_bytes()
 
 
 def test_of_two_folder_writers_with_force_the_last_wins_whole(tmp_path):
