@@ -35,7 +35,7 @@ def demo(
     reordered = ("avg", owls, cats, dogs, "-o", shuffled, "--threads", "1")
     _show("The order does not matter, to the last bit:", *reordered)
     _show("", "hash", soup, shuffled)
-    _show("Taking one out again leaves nothing of it behind:", "subtract", soup, owls, "-o", without)
+    _show("Taking one out leaves nothing of it behind:", "subtract", soup, owls, "-o", without)
     _show("", "avg", cats, dogs, "-o", direct)
     _show("", "hash", without, direct)
     _show("The soup knows how it came about:", "log", without)
