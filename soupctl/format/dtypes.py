@@ -6,10 +6,10 @@ Rule 2: a float dtype is described by three integers, so that containment is dec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from functools import cache
 
 from ..errors import UsageError
 
@@ -159,7 +159,8 @@ def parse_dtype(text: str) -> DType:
     return dtype
 
 
-def narrowest(dtypes: Iterable[DType]) -> DType:
+@cache
+def narrowest(dtypes: frozenset[DType]) -> DType:
     """The narrowest float dtype that holds every value of all `dtypes` (floats, at least one)."""
     formats = [dtype.float_format for dtype in dtypes]
     return next(

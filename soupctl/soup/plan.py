@@ -169,8 +169,8 @@ def _kept_step(
     dtypes = tuple(each.dtype for each in found)
     kind = dtypes[0].kind
     if kind is Kind.FLOAT:
-        voices = set(dtypes if deciding is None else (dtypes[layouts.which[i]] for i in deciding))
-        rule, out = Rule.AVERAGE, recipe.dtype or narrowest(voices)
+        chosen = dtypes if deciding is None else (dtypes[layouts.which[i]] for i in deciding)
+        rule, out = Rule.AVERAGE, recipe.dtype or narrowest(frozenset(chosen))
     else:
         first = kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
         rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]

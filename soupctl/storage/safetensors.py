@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -112,10 +113,21 @@ def read_header(path: Path, shown: str | None = None) -> Header:
 def _read_header(fd: int, file_size: int, shown: str) -> Header:
     try:
         size = header_size(read_at(fd, 8, 0), file_size, shown)
-        return parse_header(read_at(fd, size, 0), file_size, shown)
+        raw = read_at(fd, size, 0)
+        try:
+            return _parse_like_the_last(raw, file_size)
+        except InputError:
+            # once more, for a refusal that names this file
+            return parse_header(raw, file_size, shown)
     except InputError:
         _refuse_foreign(read_at(fd, FOREIGN, 0), shown)
         raise
+
+
+@lru_cache(maxsize=1)
+def _parse_like_the_last(raw: bytes, file_size: int) -> Header:
+    """The header in `raw`: fine-tunes of one base mostly have the same, which is parsed once."""
+    return parse_header(raw, file_size, "")
 
 
 def _refuse_foreign(first: bytes, shown: str) -> None:

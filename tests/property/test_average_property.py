@@ -108,7 +108,7 @@ def _total(source: Source, found: list[Source], asked: list[Fraction]) -> Fracti
 @example(([(DType.F16, [0x8000])] * 2, [Fraction(1)] * 2), None, False, 1)
 def test_the_average_of_any_bits_is_the_mean_in_fractions(case, asked_dtype, nonfinite, chunk):
     found, asked = case
-    out = asked_dtype or narrowest(dtype for dtype, _ in found)
+    out = asked_dtype or narrowest(frozenset(dtype for dtype, _ in found))
     blend = Blend(tuple(dtype for dtype, _ in found), scaled(asked), out, nonfinite)
     made = average(found, asked, Pace(1, chunk), dtype=asked_dtype, allow_nonfinite=nonfinite)
 
