@@ -67,9 +67,9 @@ def _read(fd: int, source: str) -> bytes:
 def escape(name: str, encoding: str) -> tuple[str, str]:
     r"""What the line of a name begins with, and the name as it is in the line.
 
-    They are nothing and the name itself if all of it is printable, can be encoded, and is no
-    backslash. Else the line begins with a backslash, a backslash in the name is doubled, and each
-    byte of what is not printable is `\n`, `\r` or `\x` with two hexadecimal digits.
+    They are nothing and the name itself if all of it is printable, is the same bytes in `encoding`,
+    and is no backslash. Else the line begins with a backslash, a backslash in the name is doubled,
+    and each byte of what is not so is `\n`, `\r` or `\x` with two hexadecimal digits.
     """
     escaped = "".join(
         letter if _is_plain(letter, encoding) else _escape(os.fsencode(letter)) for letter in name
@@ -78,7 +78,8 @@ def escape(name: str, encoding: str) -> tuple[str, str]:
 
 
 def _is_plain(letter: str, encoding: str) -> bool:
-    return letter != ESCAPED and letter.isprintable() and bool(letter.encode(encoding, "ignore"))
+    same = letter.encode(encoding, "ignore") == os.fsencode(letter)
+    return same and letter != ESCAPED and letter.isprintable()
 
 
 def _escape(raw: bytes) -> str:

@@ -234,7 +234,7 @@ def test_names_beyond_ascii_are_shown_wherever_they_go(process, ingredients, env
     _, message = bad.communicate()
 
     assert (0, b"") == (good.returncode, err)
-    assert out.startswith(b"blake3:")
+    assert out.removeprefix(b"\\").startswith(b"blake3:")
     assert 3 == bad.returncode
     assert 1 == len(message.splitlines())
     assert message.startswith(b"soupctl: no-caf")
@@ -287,7 +287,8 @@ def test_a_name_that_no_unicode_can_carry_is_shown_escaped(soupctl, ingredients)
 
     done = soupctl("hash", name)
 
-    assert done.text.endswith("  \\udcff\\x1b.st\n")
+    assert done.text.startswith("\\blake3:")
+    assert done.text.endswith("  \\xff\\x1b.st\n")
     for output in ("c.st", "-"):
         made = soupctl("avg", name, "b.st", "-o", output)
         raw = made.out or Path("c.st").read_bytes()
