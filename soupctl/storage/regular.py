@@ -52,7 +52,10 @@ def open_regular(path: Path, shown: str) -> Iterator[tuple[int, os.stat_result]]
 def _require_regular(state: os.stat_result, shown: str) -> None:
     kind = stat.S_IFMT(state.st_mode)
     if kind != stat.S_IFREG:
-        raise InputError(f"is {KINDS.get(kind, 'special')}, not a regular file", path=shown)
+        problem = f"is {KINDS.get(kind, 'special')}, not a regular file"
+        # what a shell makes of <(...)
+        advice = "- reads standard input" if kind == stat.S_IFIFO else None
+        raise InputError(problem, path=shown, advice=advice)
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:
