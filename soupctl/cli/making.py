@@ -42,12 +42,14 @@ def require_output(output: str | None, json: bool) -> str:
 def make(opening: AbstractContextManager[Job], making: Making) -> tuple[Made, ...]:
     """Carry out the job that `opening` yields and tell what came of it; nothing in a dry run."""
     from .. import verbs
+    from ..verbs.foresight import require_free
 
     most = options.parse_size(making.max_memory, "--max-memory")
     started = time.monotonic()
     with opening as job:
         preview = verbs.preview(job, making.threads, most)
         if making.dry_run:
+            require_free(job, force=making.force)
             _show_preview(preview, making.json, making.verbose)
             return ()
         hidden = making.quiet or making.output == "-"
@@ -70,7 +72,7 @@ def _tell_left_behind(preview: Preview, quiet: bool) -> None:
         some = ", ".join(preview.left_behind[:SHOWN_NAMES])
         rest = len(preview.left_behind) - SHOWN_NAMES
         more = f" and {rest} more (all with -n)" if rest > 0 else ""
-        say(f"soupctl: left behind {files} that a soup does not hold: {some}{more}", quiet)
+        say(f"soupctl: left behind {files}: {some}{more}", quiet)
 
 
 def _tell_made(output: str, made: Sequence[Made], seconds: float, quiet: bool) -> None:

@@ -64,6 +64,9 @@ def test_usage_errors_are_one_line(refused, ingredients):
         "avg a.st b.st --outpt c.st",
         "avg a.st b.st -o",
         "avg '' a.st -o c.st",
+        "avg @0.7 a.st -o c.st",
+        "avg @0.7 a.st -w 1,2 -o c.st",
+        "avg a.st --files-from '' -o c.st",
         "avg - - -o c.st",
         "avg --files-from - - -o c.st",
         "avg -0 a.st b.st -o c.st",
@@ -79,12 +82,29 @@ def test_usage_errors_are_one_line(refused, ingredients):
         "avg a.st b.st -o c.st --exclude '*'",
         "avg a.st b.st -o c.st --shard-size 1G",
         "inspect",
+        "inspect ''",
         "inspect a.st b.st",
         "hash",
         "hash --check list a.st",
         "hash --check list --sha256",
+        "hash --check list --component unet",
+        "hash --check ''",
+        "hash ''",
+        "hash - -",
+        "hash --sha256 a.st --component unet",
+        "hash --sha256 a.st --variant fp16",
         "demo --seed -1",
     )
+
+
+@pytest.mark.parametrize("option", ["--max-memory", "--shard-size"])
+@pytest.mark.parametrize("start", ["9", "1.", "\u0663"])
+def test_a_size_of_more_digits_than_any_has_is_none(soupctl, ingredients, option, start):
+    done = soupctl("avg", "a.st", "b.st", "-o", "c", option, start + "9" * 5000)
+
+    shown = (start + "9" * 40)[:40]
+    expected = f"soupctl: {option} '{shown}...' is not a size (such as 512M or 5GB)\n"
+    assert (USAGE, b"", expected) == (done.code, done.out, done.message)
 
 
 def test_weights_are_refused_that_are_none_or_cannot_be(refused, ingredients):
@@ -259,6 +279,7 @@ def test_checkpoints_that_do_not_fit_each_other_are_refused(refused, save):
         *(f"avg plain.st {name}.st -o c.st" for name in others),
         "avg many.st more.st -o c.st",
         "avg many.st more.st -o c.st -v",
+        "avg many.st more.st -fvo c.st",
         "avg many.st more.st -o c.st --json",
     )
 
@@ -404,6 +425,65 @@ def test_lists_that_are_none_are_refused(refused, ingredients):
     refused("list-of-files", INPUT, "avg --files-from - -o c.st", stdin=b"a.st\nnone.st\n")
     refused("list-of-digests", INPUT, "hash --check -", "hash --check none", stdin=b"hello\n")
     refused("list-of-nothing", INPUT, "hash --check -")
+
+
+def test_a_list_is_never_waited_for_and_never_endless(soupctl, refused, ingredients):
+    os.mkfifo("fifo")
+    commands = [
+        command.format(source)
+        for source in ("fifo", "/dev/zero", ".")
+        for command in ("hash --check {}", "avg none.st --files-from {} -o c.st")
+    ]
+    endless = soupctl("avg", "--files-from", "-", "-o", "c.st", stdin=Path("/dev/zero"))
+
+    refused("list-of-irregulars", INPUT, *commands)
+    expected = "soupctl: -: has more than 100000000 bytes, too many for a list\n"
+    assert (INPUT, expected) == (endless.code, endless.message)
+
+
+REFUSED_OUTPUTS = [
+    "old.st",
+    "none/c.st",
+    "a.st/c.st",
+    "a.st -f",
+    "link.st -f",
+    "taken",
+    "fifo -f",
+    "n" * 300,
+    "none/c --shard-size 1k",
+    "old --shard-size 1k -f",
+    "taken --shard-size 1k -f",
+    "soup --shard-size 1k",
+    "foreign --shard-size 1k -f",
+]
+
+
+@pytest.fixture
+def outputs(soupctl, ingredients) -> None:
+    """What lies in the way of outputs."""
+    for name in ("soup", "foreign"):
+        soupctl("avg", *ingredients, "-o", name, "--shard-size", "1k")
+    Path("foreign/precious").write_bytes(b"precious")
+    for name in ("old", "old.st"):
+        Path(name).write_bytes(b"old")
+    Path("taken").mkdir()
+    Path("link.st").symlink_to("a.st")
+    os.mkfifo("fifo")
+
+
+def test_a_plan_is_refused_as_the_making_would_be(soupctl, outputs, holds):
+    before = holds()
+    for output in REFUSED_OUTPUTS:
+        arguments = ["avg", "a.st", "b.st", "-o", *output.split()]
+        plan, making = soupctl(*arguments, "-n"), soupctl(*arguments)
+
+        assert (OUTPUT, b"") == (making.code, making.out), output
+        assert (making.code, making.out, making.err) == (plan.code, plan.out, plan.err), output
+    for output in ("old.st -f", "soup --shard-size 1k -f"):
+        plan = soupctl("avg", "a.st", "b.st", "-o", *output.split(), "-n")
+
+        assert (0, b"") == (plan.code, plan.err), output
+    assert before == holds()
 
 
 def test_an_output_to_a_terminal_is_refused(soupctl, ingredients, holds):

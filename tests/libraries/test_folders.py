@@ -72,7 +72,7 @@ def test_pickles_other_weights_and_code_stay_behind(pipelines, average, tmp_path
             (folder / name).write_text(folder.name)
     said = average(*pipelines, "-o", tmp_path / "soup")
 
-    assert said.startswith("soupctl: left behind 9 files of weights or code: ")
+    assert said.startswith("soupctl: left behind 9 files: ")
     assert before == files(tmp_path / "soup")
 
 
