@@ -132,6 +132,24 @@ def test_a_library_that_cannot_be_loaded_is_an_error_of_one_line(process, ingred
     assert ["a.st", "b.st", "broken"] == sorted(path.name for path in Path().iterdir())
 
 
+@pytest.mark.parametrize("traced", [False, True])
+def test_what_nobody_foresaw_is_one_line_and_told_with_its_place_on_request(
+    process, ingredients, traced
+):
+    Path("broken").mkdir()
+    Path("broken/blake3.py").write_text("raise ValueError('no such\\nthing')")
+    environment = {"PYTHONPATH": "broken", **({"SOUPCTL_TRACEBACK": "1"} if traced else {})}
+
+    running = process("avg", *ingredients, "-o", "c.st", environment=environment)
+    out, err = running.communicate()
+
+    assert (70, b"") == (running.returncode, out)
+    assert b"soupctl: internal error: ValueError: no such\\nthing" == err.splitlines()[-1]
+    assert err.startswith(b"Traceback") == traced
+    assert traced == (len(err.splitlines()) > 1)
+    assert ["a.st", "b.st", "broken"] == sorted(path.name for path in Path().iterdir())
+
+
 def mode(path: str) -> int:
     return stat.S_IMODE(Path(path).stat().st_mode)
 
