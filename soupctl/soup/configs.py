@@ -98,13 +98,20 @@ def different_fields(name: str, first: bytes, other: bytes) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         return CONTENTS
     if not (isinstance(one, dict) and isinstance(two, dict)):
-        return () if one == two else CONTENTS
-    fields = sorted(one.keys() | two.keys())
-    return tuple(field for field in fields if one.get(field, MISSING) != two.get(field, MISSING))
+        return () if _canonical(one) == _canonical(two) else CONTENTS
+    return tuple(
+        field
+        for field in sorted(one.keys() | two.keys())
+        if field not in one or field not in two or _canonical(one[field]) != _canonical(two[field])
+    )
 
 
 CONTENTS = ("contents",)
-MISSING = object()
+
+
+def _canonical(value: object) -> str:
+    """A text that two JSON values share if they are the same; in Python, 1 and true are equal."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _essence(value: object) -> object:

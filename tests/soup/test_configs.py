@@ -151,6 +151,19 @@ def test_any_other_file_says_the_same_only_byte_for_byte(name):
     assert not same_config(name, b"one", b"two")
 
 
+@pytest.mark.parametrize(("first", "other"), [("1", "true"), ("0", "false"), ("1", "1.0")])
+def test_numbers_are_the_same_only_if_they_are_written_alike(first, other):
+    for form in ('{{"a": {}}}', '{{"a": [{{"b": {}}}]}}', "[{}]"):
+        one, two = form.format(first).encode(), form.format(other).encode()
+
+        assert not same_config("config.json", one, two)
+        assert same_config("config.json", one, one + b" ")
+
+
+def test_no_number_is_the_same_as_no_number():
+    assert same_config("config.json", b'{"a": NaN}', b'{"a":NaN}')
+
+
 def test_the_fields_that_differ_are_named():
     first, other = changed(in_channels=9, extra=None), changed(_diffusers_version="1")
 
