@@ -28,7 +28,7 @@ class Removal:
 def taken_out(ledger: Ledger, removals: Iterable[Removal], soup: str) -> tuple[Entry, ...]:
     """The entries that remain of the soup called `soup`, in the order of the ledger.
 
-    Raises LedgerError for what is not in it, for more than is in it, and if nothing would be left.
+    Raises LedgerError for what is not in it and for more than is in it.
     """
     entries = {entry.digest: entry for entry in ledger.ingredients}
     issues = []
@@ -38,8 +38,9 @@ def taken_out(ledger: Ledger, removals: Iterable[Removal], soup: str) -> tuple[E
             issues.append(Issue(f"is not in {soup}", removal.shown, advice=_advice(ledger)))
             continue
         left = entry.weight - (entry.weight if removal.weight is None else removal.weight)
-        if _sign(left) == -_sign(entry.weight):
-            what = f"has weight {entry.weight} in {soup}, less than {removal.weight}"
+        # neither past zero nor away from it: taking out less than nothing would put in
+        if (left and (left > 0) != (entry.weight > 0)) or abs(left) > abs(entry.weight):
+            what = f"has weight {entry.weight} in {soup}, of which {removal.weight} is no part"
             issues.append(Issue(what, removal.shown))
         elif left:
             entries[removal.digest] = replace(entry, weight=left)
@@ -47,13 +48,17 @@ def taken_out(ledger: Ledger, removals: Iterable[Removal], soup: str) -> tuple[E
             del entries[removal.digest]
     if issues:
         raise LedgerError.collected(issues)
-    if not entries or sum(entry.weight for entry in entries.values()) <= 0:
-        raise LedgerError("nothing would be left of the soup", path=soup)
     return tuple(entries.values())
 
 
-def _sign(weight: Fraction) -> int:
-    return (weight > 0) - (weight < 0)
+def require_left(entries: Iterable[Entry], removals: Sequence[Removal], soup: str) -> None:
+    """Raise LedgerError if entries make no soup: if there are none, or with a weight of nothing."""
+    if sum(entry.weight for entry in entries) > 0:
+        return
+    if not removals:
+        raise LedgerError("nothing would be left of the soup", path=soup)
+    what = f"is all there is in {soup}: nothing would be left"
+    raise LedgerError.collected(Issue(what, removal.shown) for removal in removals)
 
 
 def _advice(ledger: Ledger) -> str:
@@ -63,17 +68,14 @@ def _advice(ledger: Ledger) -> str:
 
 
 def require_new(held: Iterable[Entry], added: Sequence[Entry], soup: str) -> None:
-    """Raise LedgerError for every added entry whose content is in the soup already."""
-    names = {entry.digest: entry.name for entry in held}
-    issues = [
-        Issue(
-            f"is in {soup} already, as {names[entry.digest]}",
-            entry.name,
-            advice="--again adds its weight once more",
-        )
-        for entry in added
-        if entry.digest in names
-    ]
+    """Raise LedgerError for every added entry whose content is in already, or is added twice."""
+    places = {entry.digest: f"in {soup} already, as {entry.name}" for entry in held}
+    issues = []
+    for entry in added:
+        if entry.digest in places:
+            advice = "--again adds its weight once more"
+            issues.append(Issue(f"is {places[entry.digest]}", entry.name, advice=advice))
+        places.setdefault(entry.digest, f"added already, as {entry.name}")
     if issues:
         raise LedgerError.collected(issues)
 

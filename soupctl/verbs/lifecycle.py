@@ -8,16 +8,20 @@ Rule 3: a soup whose tensors are not those of its ledger is changed by no one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from ..errors import UsageError
 from ..execute import Pace
-from .inputs import Inputs, find_input, require_same_components
+from ..storage.layout import Model
+from .inputs import STREAM, Inputs, find_input, require_same_components
 from .job import Job, Made, Work, carry_out
-from .revision import Newcomer, Terms, revise_component
+from .membership import Newcomer, Terms
+from .revision import revise_component
 from .sources import Leaver
 from .target import decide
 
@@ -28,7 +32,11 @@ class Addition:
 
     path: str | Path
     weight: Fraction | None = None
-    """None for 1, or for a soup's own total weight."""
+    """None for 1, for a soup's own total weight, or in a swap for what is taken out."""
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that is zero or only nearly what was meant, with UsageError."""
+        _require_exact(self.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,17 @@ class Removal:
     """Its path, its content digest, or its name in the ledger."""
     weight: Fraction | None = None
     """None for all of its weight."""
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that is zero or only nearly what was meant, with UsageError."""
+        _require_exact(self.weight)
+
+
+def _require_exact(weight: Fraction | None) -> None:
+    if weight is not None and not isinstance(weight, int | Fraction):
+        raise UsageError(f"{weight!r} is not exact", advice="give a Fraction or an int")
+    if weight == 0:
+        raise UsageError("a weight of zero changes nothing", advice="leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +80,15 @@ class Revision:
     """Whether content that is in already may be put in once more."""
     component: str | None = None
     variant: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a total that is not exact or negative, and several streams, with UsageError."""
+        _require_exact(self.total)
+        if self.total is not None and self.total < 0:
+            raise UsageError(f"a soup has no weight of {self.total}")
+        inputs = [self.soup, *(each.path for each in self.added), *(x.what for x in self.removed)]
+        if inputs.count(STREAM) > 1:
+            raise UsageError("standard input can be only one of the inputs")
 
 
 def revise(
@@ -86,8 +114,7 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     soup = find_input(revision.soup, *place)
     newcomers = [find_input(each.path, *place) for each in revision.added]
     leavers = [
-        find_input(each.what, *place) if Path(each.what).exists() else None
-        for each in revision.removed
+        find_input(each.what, *place) if _is_input(each.what) else None for each in revision.removed
     ]
     require_same_components([soup, *newcomers, *filter(None, leavers)])
     with ExitStack() as stack:
@@ -95,12 +122,13 @@ def open_revision(revision: Revision) -> Iterator[Job]:
         for position, component in enumerate(soup.components):
             terms = Terms(
                 operation=revision.operation,
+                place=_place(soup),
                 search=revision.search,
                 approximate=revision.approximate,
                 total=revision.total,
                 again=revision.again,
                 newcomers=tuple(
-                    Newcomer(model.components[position], addition.weight)
+                    Newcomer(model.components[position], _place(model), addition.weight)
                     for model, addition in zip(newcomers, revision.added, strict=True)
                 ),
                 leavers=tuple(
@@ -122,7 +150,18 @@ def open_revision(revision: Revision) -> Iterator[Job]:
             works.append(Work(each.part, each.plan, share, draft, each.completing(draft)).sized())
         spared = _files(inputs) if _is_same(revision.soup, revision.output) else frozenset()
         weights = tuple((entry.name, entry.weight) for entry in revised[0].after)
-        yield Job(weights, inputs, destination, tuple(works), spared)
+        # what is only looked at is no less an input: no output may take its place
+        used = Inputs(inputs.models, (*inputs.parts, *(each.looked_at for each in revised)))
+        yield Job(weights, used, destination, tuple(works), spared)
+
+
+def _is_input(what: str) -> bool:
+    return what == STREAM or Path(what).exists()
+
+
+def _place(model: Model) -> str:
+    """The path that a model's name in a ledger is taken from."""
+    return os.path.abspath(model.shown) if model.components[0].files else model.shown
 
 
 def _files(inputs: Inputs) -> frozenset[Path]:

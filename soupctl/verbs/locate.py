@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..errors import SoupError
 from ..soup.ledger import Entry, Runs, runs
+from ..soup.naming import hint, printable
 from ..storage.checkpoint import Checkpoint, open_checkpoint
 from ..storage.layout import INDEX, PIPELINE, Component, find_model
 from .digests import checkpoint_digest
@@ -44,6 +45,15 @@ def locate(entry: Entry, places: Places) -> Component | None:
     return None
 
 
+def hint_from(text: str | None, old: Path | None, new: Path | None) -> str | None:
+    """The hint that leads from the folder `new` to where `text` leads from `old`."""
+    if text is None:
+        return None
+    if old is None or new is None:
+        return printable(Path(text).name)
+    return hint(os.path.abspath(old / text), os.path.abspath(new))
+
+
 def _candidates(entry: Entry, folders: Sequence[Path]) -> Iterator[Path]:
     """Checkpoints in the folders, those of the ingredient's name first."""
     later = []
@@ -62,7 +72,6 @@ def checkpoints_in(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if PIPELINE not in files and any(INDEX.search(name) for name in files):
             yield Path(place)
-            continue
         yield from (Path(place, name) for name in sorted(files) if name.endswith(SUFFIXES))
 
 

@@ -20,7 +20,7 @@ from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
 from .inputs import find_input, open_input, read_ledger, require_same_components
 from .locate import Places, dtype_runs
-from .revision import ledger_of
+from .membership import ledger_of
 from .sources import Finder, Leaver, exact_sources, folder_of, require_contents, resolve
 
 
@@ -48,7 +48,7 @@ def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple
     """The entry of an ingredient in each component of a soup; None if one does not hold it.
 
     `what` is a path, a content digest or a name in the ledger. Raises LedgerError for a soup
-    without a ledger, or with one that does not fit its tensors.
+    without a ledger or with one that does not fit its tensors, and for a name of several.
     """
     model = find_input(soup, component)
     other = find_input(what, component) if Path(what).exists() else None
@@ -59,10 +59,10 @@ def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple
         for position, each in enumerate(model.components):
             ledger = ledger_of(stack.enter_context(open_input(each)))
             leaver = Leaver(None if other is None else other.components[position], what, None)
-            try:
-                digest, _ = resolve(stack, ledger, leaver)
-            except LedgerError:
+            known = {text for entry in ledger.ingredients for text in (entry.digest, entry.name)}
+            if other is None and what not in known:
                 return None
+            digest, _ = resolve(stack, ledger, leaver)
             entries = [entry for entry in ledger.ingredients if entry.digest == digest]
             if not entries:
                 return None

@@ -132,9 +132,18 @@ def rounded_sources(
 
 def require_contents(sources: Sequence[Source], outcome: Outcome) -> None:
     """Raise LedgerError for every source that turned out to have another content than expected."""
+    _require_equal(sources, outcome.ingredients)
+
+
+def require_digests(sources: Sequence[Source]) -> None:
+    """Read every source and raise LedgerError for those of another content than expected."""
+    _require_equal(sources, [checkpoint_digest(source.checkpoint) for source in sources])
+
+
+def _require_equal(sources: Sequence[Source], digests: Sequence[str]) -> None:
     issues = [
         Issue("is not the content that the ledger records", source.checkpoint.shown, advice=SEARCH)
-        for source, digest in zip(sources, outcome.ingredients, strict=True)
+        for source, digest in zip(sources, digests, strict=True)
         if source.digest != digest
     ]
     if issues:

@@ -1,0 +1,185 @@
+"""What a component of a soup holds before and after a change, by content and weight.
+
+Rule 1: a soup's ledger counts only if its tensors are those that the ledger describes.
+Rule 2: a soup that is put in counts as its own ingredients.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+from ..errors import LedgerError
+from ..soup.changes import Removal, expanded, require_left, require_new, taken_out
+from ..soup.ledger import Entry, Ledger, merged
+from ..soup.naming import unique_names
+from ..storage.checkpoint import Checkpoint
+from ..storage.layout import Component
+from .digests import checkpoint_digest
+from .inputs import open_input, read_ledger
+from .locate import Places, dtype_runs, hint_from, locate
+from .sources import Leaver, folder_of, resolve
+
+NO_LEDGER = "--count N or --total W says how much it holds; the result is approximate then"
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """What is put in, found but not opened."""
+
+    component: Component
+    place: str
+    """Path of the whole model, of which its name in the ledger is the end."""
+    weight: Fraction | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a component is changed."""
+
+    operation: str
+    place: str
+    """Path of the whole soup."""
+    search: tuple[Path, ...]
+    approximate: bool
+    total: Fraction | None
+    again: bool
+    newcomers: tuple[Newcomer, ...]
+    leavers: tuple[Leaver, ...]
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the soup is computed with as it is."""
+        return self.approximate or self.total is not None
+
+
+@dataclass(slots=True)
+class Gathering:
+    """What is read to find out who comes and who goes."""
+
+    stack: ExitStack
+    looked_at: list[Checkpoint] = field(default_factory=list)
+    """Everything that was named and opened: the soup first."""
+    opened: dict[str, Checkpoint] = field(default_factory=dict)
+    """Checkpoints that may be computed with, by content digest."""
+    ancestors: dict[str, Ledger] = field(default_factory=dict)
+    exact: bool = True
+    """Whether no rounded soup is behind any soup that was read."""
+
+    def open(self, component: Component) -> Checkpoint:
+        """The component, open until the stack is closed."""
+        self.looked_at.append(self.stack.enter_context(open_input(component)))
+        return self.looked_at[-1]
+
+
+def ledger_of(soup: Checkpoint) -> Ledger:
+    """The soup's ledger, found to fit its tensors; LedgerError if it does not, or there is none."""
+    ledger = read_ledger(soup)
+    if ledger is None:
+        raise LedgerError("has no ledger", path=soup.shown, advice=NO_LEDGER)
+    if ledger.root != checkpoint_digest(soup):
+        raise LedgerError("its ledger describes other tensors than it holds", path=soup.shown)
+    return ledger
+
+
+def ledger_before(gathering: Gathering, soup: Checkpoint, terms: Terms) -> Ledger:
+    """The soup's ledger, or for a declared total one that holds it as it is.
+
+    Raises LedgerError for a soup without a sound ledger, and for one whose total is declared.
+    """
+    if terms.total is None:
+        ledger = ledger_of(soup)
+    elif read_ledger(soup) is not None:
+        raise LedgerError("has a ledger, which says how much it holds", path=soup.shown)
+    else:
+        root, dtypes = checkpoint_digest(soup), dtype_runs(soup)
+        # with a ledger the soup stands for none of its ingredients, not even for an only one, which
+        # it equals: it may be about to be replaced
+        gathering.opened[root] = soup
+        entry = Entry(root, unique_names([terms.place])[0], None, terms.total, dtypes)
+        ledger = Ledger("given", root, (entry,), dtypes, exact=False)
+    gathering.ancestors |= ledger.ancestors
+    gathering.exact = ledger.exact
+    return ledger
+
+
+def entries_after(gathering: Gathering, before: Ledger, terms: Terms) -> tuple[Entry, ...]:
+    """What the soup holds after the change.
+
+    Raises LedgerError for what is not in it or in it already, and if nothing would be left.
+    """
+    shown = gathering.looked_at[0].shown
+    removals = []
+    for leaver in terms.leavers:
+        digest, checkpoint = resolve(gathering.stack, before, leaver)
+        if checkpoint is not None:
+            gathering.looked_at.append(checkpoint)
+            gathering.opened[digest] = checkpoint
+        removals.append(Removal(digest, leaver.what, leaver.weight))
+    if terms.total is None:
+        remaining = taken_out(before, removals, shown)
+    else:
+        negatives = (_negative(removal, gathering.opened) for removal in removals)
+        remaining = merged((*before.ingredients, *negatives))
+    freed = _total(before.ingredients) - _total(remaining)
+    added = _added(gathering, before, terms, freed if terms.operation == "swap" else None)
+    if not terms.again:
+        require_new(remaining, added, shown)
+    after = merged((*remaining, *added))
+    require_left(after, removals, shown)
+    return after
+
+
+def _total(entries: tuple[Entry, ...]) -> Fraction:
+    return sum((entry.weight for entry in entries), Fraction(0))
+
+
+def _added(
+    gathering: Gathering, before: Ledger, terms: Terms, freed: Fraction | None
+) -> list[Entry]:
+    """Entries for what is put in, each of weight `freed` if it has none of its own."""
+    places = [newcomer.place for newcomer in terms.newcomers]
+    names = unique_names(places, [entry.name for entry in before.ingredients])
+    entries: list[Entry] = []
+    for newcomer, name in zip(terms.newcomers, names, strict=True):
+        checkpoint = gathering.open(newcomer.component)
+        weight = freed if newcomer.weight is None else newcomer.weight
+        if read_ledger(checkpoint) is None:
+            digest = checkpoint_digest(checkpoint)
+            gathering.opened[digest] = checkpoint
+            weight = Fraction(1) if weight is None else weight
+            entries.append(Entry(digest, name, None, weight, dtype_runs(checkpoint)))
+        else:
+            entries += _expanded(gathering, checkpoint, weight, terms)
+    return entries
+
+
+def _expanded(
+    gathering: Gathering, soup: Checkpoint, weight: Fraction | None, terms: Terms
+) -> list[Entry]:
+    """The ingredients of a soup that is put in, found where its own ledger leads to."""
+    ledger = ledger_of(soup)
+    gathering.ancestors |= ledger.ancestors
+    gathering.exact &= ledger.exact
+    old, new = folder_of(soup), folder_of(gathering.looked_at[0])
+    entries = []
+    for entry in expanded(ledger, weight):
+        found = locate(entry, Places(old, terms.search))
+        if found is not None and entry.digest not in gathering.opened:
+            gathering.opened[entry.digest] = gathering.stack.enter_context(open_input(found))
+        entries.append(replace(entry, hint=hint_from(entry.hint, old, new)))
+    return entries
+
+
+def _negative(removal: Removal, opened: dict[str, Checkpoint]) -> Entry:
+    """What is taken out of a soup that has no ledger: its share, with the sign turned round."""
+    checkpoint = opened.get(removal.digest)
+    if checkpoint is None:
+        advice = "a soup without a ledger needs it"
+        raise LedgerError("is no file", path=removal.shown, advice=advice)
+    name = unique_names([os.path.abspath(removal.shown)])[0]
+    weight = Fraction(1) if removal.weight is None else removal.weight
+    return Entry(removal.digest, name, None, -weight, dtype_runs(checkpoint))

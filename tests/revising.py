@@ -1,0 +1,49 @@
+"""Soups made and changed in one line each, for tests of what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from soupctl import verbs
+from soupctl.verbs import Addition, Ingredient, Made, Pace, Removal, Request, Revision
+
+Weighted = str | Path | tuple[str | Path, Fraction | int]
+"""A path or name, or such with its weight."""
+
+
+def average(output: Path, *ingredients: Weighted, **options: Any) -> Made:
+    """The last component of a soup of these, each of weight 1 unless it is given."""
+    pairs = [each if isinstance(each, tuple) else (each, 1) for each in ingredients]
+    request = Request([Ingredient(path, Fraction(w)) for path, w in pairs], output, **options)
+    return verbs.average(request)[-1]
+
+
+def revise(
+    operation: str,
+    soup: str | Path,
+    output: Path,
+    added: Sequence[Weighted] = (),
+    removed: Sequence[Weighted] = (),
+    *,
+    force: bool = False,
+    pace: Pace | None = None,
+    **options: Any,
+) -> Made:
+    """The last component of the changed soup."""
+    additions = [Addition(*_pair(each)) for each in added]
+    removals = [Removal(str(what), weight) for what, weight in map(_pair, removed)]
+    revision = Revision(operation, soup, output, additions, removals, **options)
+    return verbs.revise(revision, force=force, pace=pace)[-1]
+
+
+def _pair(each: Weighted) -> tuple[str | Path, Fraction | None]:
+    return (each[0], Fraction(each[1])) if isinstance(each, tuple) else (each, None)
+
+
+def root(path: str | Path) -> str:
+    """The content digest of the one checkpoint at a path."""
+    (found,) = verbs.content_digests(path)
+    return found.digest
