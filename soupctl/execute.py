@@ -262,14 +262,18 @@ def chunk_elements(bytes_an_element: int) -> int:
     return max(SMALLEST_CHUNK, min(LARGEST_CHUNK, CACHED_BYTES // bytes_an_element // 4096 * 4096))
 
 
-BASELINE = 110 << 20
+BASELINE = 80 << 20
 """Anonymous memory of the process before it combines anything: interpreter, numpy, numba."""
-A_THREAD = 8 << 20
+A_THREAD = 4 << 20
 """Buffers, the engine's scratch and the allocator's arena of one worker."""
-A_STEP = 2 << 10
+A_STEP = 1280
 """Tables, places and digests of one tensor, whatever the number of ingredients of equal layout."""
+A_LETTER = 6
+"""Copies of a letter of a tensor's name: in headers read and written, and in tables."""
 
 
 def memory_needed(plans: Iterable[Plan], threads: int) -> int:
     """An upper estimate of the anonymous memory, in bytes, that these plans take with `threads`."""
-    return BASELINE + threads * A_THREAD + sum(len(plan.steps) for plan in plans) * A_STEP
+    names = [step.name for plan in plans for step in plan.steps]
+    letters = sum(map(len, names))
+    return BASELINE + threads * A_THREAD + len(names) * A_STEP + letters * A_LETTER

@@ -231,6 +231,27 @@ def test_20_000_tensors_take_seconds(soupctl, hollow):
     assert 20_000 == len(soupctl("inspect", "c.st", "--json").json["checkpoints"][0]["tensors"])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells no anonymous memory")
+@pytest.mark.parametrize(("count", "elements"), [(1, 100_000), (20_000, 4), (100_000, 4)])
+def test_the_estimate_of_memory_is_upper_and_close(process, soupctl, hollow, count, elements):
+    hollow("a.st", {f"blocks.{number}.weight": ("F16", [elements]) for number in range(count)})
+    arguments = ["avg", "a.st", "a.st", "-o", "-", "-j", "2"]
+    # compiled code is there before the measurement
+    plan = soupctl(*arguments, "-n", "--json").json
+    process(*arguments, stdout=subprocess.DEVNULL).communicate()
+
+    running = process(*arguments)
+    # all is computed when the first byte comes, and the pipe is too small for the rest
+    os.read(running.stdout.fileno(), 1)
+    status = Path(f"/proc/{running.pid}/status").read_text()
+    running.communicate()
+
+    (line,) = [line for line in status.splitlines() if line.startswith("RssAnon:")]
+    used = int(line.split()[1]) * 1024
+    assert 0 == running.returncode
+    assert used <= plan["memory"] <= 1.75 * used
+
+
 SD15 = {f"down_blocks.{number}.weight": ("F32", [1280, 1280, 3, 3]) for number in range(58)}
 SDXL = {f"blocks.{number}.weight": ("F32", [1280, 1280, 3, 3]) for number in range(174)}
 CROSS = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
