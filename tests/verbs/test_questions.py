@@ -1,0 +1,142 @@
+"""What is asked of a soup is answered from what was checked, and what was altered is found."""
+
+from __future__ import annotations
+
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from making import save, save_pipeline
+from revising import average, revise, root
+
+from soupctl import verbs
+from soupctl.errors import InputError, LedgerError, MismatchError
+from soupctl.soup.recipe import OnInt
+from soupctl.verbs import Level, Verified
+
+F16 = np.float16
+
+
+@pytest.fixture
+def soup(tmp_path, monkeypatch):
+    """A soup of a and c after b was taken out again, of a soup of soups, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(11)
+    for name in "abcx":
+        save(Path(f"{name}.st"), w=generator.normal(0, 1, 20).astype(F16), ids=np.arange(3))
+    average(Path("inner.st"), "x.st", "c.st")
+    average(Path("1.st"), "a.st", ("b.st", 2), "inner.st")
+    revise("subtract", "1.st", Path("soup.st"), (), ["b.st"])
+    return Path("soup.st")
+
+
+def verified(path: Path, *ingredients: str, **options: Any) -> Verified:
+    (found,) = verbs.verify(path, ingredients, **options)
+    return found
+
+
+def test_a_sound_soup_is_proven_as_far_as_is_asked(soup):
+    for level in (Level.HEADER, Level.DIGEST, Level.REBUILD):
+        found = verified(soup, level=level)
+        assert (level, None, True) == (found.level, found.problem, found.exact)
+    assert Level.REBUILD is verified(soup).level
+
+
+def test_what_is_missing_leaves_the_digests_proven(soup):
+    Path("a.st").rename("moved.st")
+    found = verified(soup)
+
+    assert (Level.DIGEST, True) == (found.level, found.exact)
+    assert found.problem.startswith("a.st: is not found, and an exact soup needs it")
+    assert Level.REBUILD is verified(soup, "moved.st").level
+    assert Level.REBUILD is verified(soup, search=[Path()]).level
+
+
+def test_what_is_given_and_not_in_it_proves_nothing(soup):
+    found = verified(soup, "b.st")
+
+    assert (Level.DIGEST, "b.st: is not in soup.st") == (found.level, found.problem)
+
+
+def test_other_content_where_the_ledger_leads_is_told(soup):
+    save(Path("a.st"), w=np.zeros(20, F16), ids=np.arange(3))
+    found = verified(soup)
+
+    assert Level.DIGEST is found.level
+    assert "a.st: is not the content that the ledger records" in found.problem
+
+
+def test_a_rounded_soup_is_not_what_its_ingredients_make(soup):
+    revise("subtract", "1.st", Path("rounded.st"), (), ["b.st"], approximate=True)
+    found = verified(Path("rounded.st"))
+
+    assert (Level.DIGEST, False) == (found.level, found.exact)
+    assert "rounded.st: is not what its ingredients make" == found.problem
+
+
+def test_a_checkpoint_is_no_soup(soup):
+    found = verified(Path("a.st"))
+
+    assert (Level.NOTHING, None) == (found.level, found.exact)
+    assert "a.st: has no ledger: it is no soup" == found.problem
+    with pytest.raises(LedgerError, match="it is no soup"):
+        verbs.history("a.st")
+    with pytest.raises(InputError):
+        verbs.verify("none.st")
+
+
+def test_integers_that_were_taken_are_rebuilt(tmp_path):
+    for number, name in enumerate("abc"):
+        save(tmp_path / f"{name}.st", w=F16([number]), ids=np.array([number]))
+    for first, second in ("ab", "ba", "ca"):
+        output = tmp_path / f"{first}{second}.st"
+        average(output, tmp_path / f"{first}.st", tmp_path / f"{second}.st", on_int=OnInt.FIRST)
+
+        assert Level.REBUILD is verified(output).level
+
+
+# what is in it
+
+
+def test_an_ingredient_is_found_by_path_digest_and_name(soup):
+    (entry,) = verbs.holds(soup, "a.st")
+    shutil.copy("a.st", "renamed.st")
+
+    assert ("a.st", Fraction(1)) == (entry.name, entry.weight)
+    assert (entry,) == verbs.holds(soup, root("a.st")) == verbs.holds(soup, "renamed.st")
+    Path("a.st").unlink()
+    assert (entry,) == verbs.holds(soup, "a.st")
+    for what in ("b.st", root("b.st"), "c.st", "nothing"):
+        assert verbs.holds(soup, what) is None
+
+
+def test_a_name_of_several_is_no_answer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, folder in enumerate("xy"):
+        save(Path(folder, "a.st"), w=F16([number]))
+        average(Path(folder, "soup.st"), f"{folder}/a.st")
+    revise("add", "x/soup.st", Path("soup.st"), ["y/soup.st"])
+
+    with pytest.raises(LedgerError, match=r"a\.st: is the name of several ingredients"):
+        verbs.holds("soup.st", "a.st")
+    with pytest.raises(LedgerError, match=r"a\.st: is the name of several ingredients"):
+        revise("subtract", "soup.st", Path("out.st"), (), ["a.st"])
+
+
+def test_a_pipeline_is_answered_for_component_by_component(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate("abc"):
+        save_pipeline(Path(name), seed)
+    average(Path("soup"), "a", "b")
+
+    assert 3 == len(verbs.holds("soup", "a"))
+    assert verbs.holds("soup", "c") is None
+    assert [Level.REBUILD] * 3 == [each.level for each in verbs.verify("soup", ["b"])]
+    assert ["soup/text_encoder", "soup/unet", "soup/vae"] == [
+        shown for shown, _ in verbs.history("soup")
+    ]
+    with pytest.raises(MismatchError):
+        verbs.holds("soup", "a/unet")

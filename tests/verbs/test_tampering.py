@@ -1,0 +1,232 @@
+"""What was altered in a soup is found, and nothing is made of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from blake3 import blake3
+from making import contents, files, metadata, save
+from revising import average, revise, root
+
+from soupctl import verbs
+from soupctl.errors import LedgerError
+from soupctl.verbs import Level, Verified
+
+F16 = np.float16
+
+
+@pytest.fixture
+def soup(tmp_path, monkeypatch):
+    """A soup of a and c after b was taken out again, of a soup of soups, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(11)
+    for name in "abcx":
+        save(Path(f"{name}.st"), w=generator.normal(0, 1, 20).astype(F16), ids=np.arange(3))
+    average(Path("inner.st"), "x.st", "c.st")
+    average(Path("1.st"), "a.st", ("b.st", 2), "inner.st")
+    revise("subtract", "1.st", Path("soup.st"), (), ["b.st"])
+    return Path("soup.st")
+
+
+def verified(path: Path, *ingredients: str, **options: Any) -> Verified:
+    (found,) = verbs.verify(path, ingredients, **options)
+    return found
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Put another ledger into a checkpoint."""
+    loaded = safetensors.numpy.load_file(path)
+    safetensors.numpy.save_file(loaded, path, {"soupctl": text})
+
+
+def digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "blake3:" + blake3(text.encode()).hexdigest()
+
+
+def sealed(document: dict[str, Any]) -> str:
+    """The ledger as a forger would write it who computes every digest anew."""
+    previous = None
+    for record in document["chain"]:
+        record["previous"] = previous
+        previous = digest(record)
+    for ancestor in document.get("ledgers", {}).values():
+        ancestor["digest"] = digest({k: v for k, v in ancestor.items() if k != "digest"})
+    document["digest"] = digest({k: v for k, v in document.items() if k != "digest"})
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def assert_refused(soup: Path, highest: Level) -> None:
+    """No level above `highest` is proven, and nothing is made of the soup."""
+    found = verified(soup)
+    before = files(Path())
+
+    levels = list(Level)
+    assert levels.index(found.level) <= levels.index(highest)
+    assert found.problem
+    assert "\n" not in found.problem
+    for options in ({}, {"approximate": True}):
+        with pytest.raises(LedgerError) as caught:
+            revise("subtract", soup, Path("out.st"), (), ["a.st"], **options)
+        assert "\n" not in caught.value.message()
+    with pytest.raises(LedgerError):
+        verbs.holds(soup, "a.st")
+    assert before == files(Path())
+
+
+def test_every_change_of_a_tensors_bytes_is_found(soup):
+    raw = soup.read_bytes()
+    start = len(raw) - sum(len(data) for _, _, data in contents(soup).values())
+    for position in (start, start + 1, (start + len(raw)) // 2, len(raw) - 1):
+        altered = bytearray(raw)
+        altered[position] ^= 1
+        soup.write_bytes(altered)
+
+        assert_refused(soup, Level.HEADER)
+
+
+def leaves(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if not isinstance(value, dict | list) or not value:
+        return [place]
+    parts = value.items() if isinstance(value, dict) else enumerate(value)
+    return [leaf for key, part in parts for leaf in leaves(part, (*place, key))]
+
+
+def put(document: Any, place: tuple[Any, ...], change: Any) -> None:
+    for key in place[:-1]:
+        document = document[key]
+    document[place[-1]] = change(document[place[-1]])
+
+
+def other(value: object) -> object:
+    """A value of the same kind that is not the same."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str) and value.startswith("blake3:"):
+        return value[:-1] + ("0" if value[-1] != "0" else "1")
+    return {int: 7, str: "7", type(None): "x", list: ["7"], dict: {"x": 7}}[type(value)]
+
+
+def test_every_change_of_a_value_in_the_ledger_is_found(soup):
+    text = metadata(soup)["soupctl"]
+    places = leaves(json.loads(text))
+    for place in places:
+        document = json.loads(text)
+        put(document, place, other)
+        rewrite(soup, json.dumps(document, sort_keys=True, separators=(",", ":")))
+
+        assert_refused(soup, Level.NOTHING)
+    parts = {place[0] for place in places}
+    assert {"ingredients", "chain", "changed", "ledgers", "digest", "root", "exact"} <= parts
+
+
+def test_a_record_of_the_chain_cannot_be_left_out_or_moved(soup):
+    revise("add", "soup.st", Path("2.st"), ["b.st"])
+    text = metadata(Path("2.st"))["soupctl"]
+    for change in (lambda chain: chain[1:], lambda chain: chain[::-1], lambda chain: chain * 2):
+        document = json.loads(text)
+        document["chain"] = change(document["chain"])
+        document["digest"] = digest({k: v for k, v in document.items() if k != "digest"})
+        rewrite(Path("2.st"), json.dumps(document, sort_keys=True, separators=(",", ":")))
+
+        assert_refused(Path("2.st"), Level.NOTHING)
+
+
+def test_a_consistent_forgery_is_found_by_rebuilding(soup):
+    text = metadata(soup)["soupctl"]
+
+    def heavier(document: dict[str, Any]) -> None:
+        document["ingredients"][0]["weight"] = "5"
+
+    def without(document: dict[str, Any]) -> None:
+        document["ingredients"].pop()
+
+    for forge in (heavier, without):
+        document = json.loads(text)
+        forge(document)
+        rewrite(soup, sealed(document))
+        found = verified(soup)
+
+        assert (Level.DIGEST, "soup.st: is not what its ingredients make") == (
+            found.level,
+            found.problem,
+        )
+    rewrite(soup, sealed(json.loads(text)))
+    assert Level.REBUILD is verified(soup).level
+
+
+def test_other_tensors_with_a_resealed_ledger_are_found_by_rebuilding(soup):
+    document = json.loads(metadata(soup)["soupctl"])
+    loaded = safetensors.numpy.load_file(soup)
+    save(soup, w=loaded["w"] + F16(1), ids=loaded["ids"])
+    document["root"] = root(soup)
+    rewrite(soup, sealed(document))
+    found = verified(soup)
+
+    assert (Level.DIGEST, "soup.st: is not what its ingredients make") == (
+        found.level,
+        found.problem,
+    )
+
+
+def set_at(*way: Any) -> Any:
+    *place, value = way
+    return lambda document: put(document, tuple(place), lambda _: value)
+
+
+HOSTILE = {
+    "count": set_at("ingredients", 0, "dtypes", 0, 1, -1),
+    "huge": set_at("ingredients", 0, "weight", "9" * 400),
+    "zero": set_at("ingredients", 0, "weight", "0"),
+    "real": set_at("ingredients", 0, "weight", 1.5),
+    "none": set_at("ingredients", []),
+    "type": set_at("chain", 7),
+    "depth": set_at("base", json.loads("[" * 500 + "]" * 500)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_ledger_is_refused_in_one_line(soup, name):
+    document = json.loads(metadata(soup)["soupctl"])
+    HOSTILE[name](document)
+    rewrite(soup, json.dumps(document, sort_keys=True, separators=(",", ":")))
+
+    assert_refused(soup, Level.NOTHING)
+    with pytest.raises(LedgerError):
+        verbs.history(soup)
+
+
+def test_ancestors_that_come_from_each_other_end_somewhere(soup):
+    document = json.loads(metadata(soup)["soupctl"])
+    (inner,) = document["ledgers"]
+    itself = {k: v for k, v in document.items() if k not in ("ledgers", "format")}
+    document["ledgers"][document["root"]] = itself
+    document["ledgers"][inner]["ingredients"][0]["digest"] = "blake3:" + "0" * 64
+    document["ledgers"][inner]["ingredients"][1]["digest"] = inner
+    document["ledgers"][inner]["ingredients"].sort(key=lambda entry: entry["digest"])
+    rewrite(soup, sealed(document))
+    made = revise("add", soup, Path("out.st"), ["b.st"])
+
+    assert Level.REBUILD is verified(soup).level
+    assert [inner] == list(made.ledger.ancestors)
+
+
+@pytest.mark.parametrize(
+    "hint", ["/dev/zero", "/etc/passwd", "..", "", "a\0b", "x" * 5000, "/", "-", "a.st/a.st"]
+)
+def test_a_hint_to_anywhere_leads_to_no_more_than_nothing(soup, hint):
+    document = json.loads(metadata(soup)["soupctl"])
+    for entry in document["ingredients"]:
+        entry["hint"] = hint
+    rewrite(soup, sealed(document))
+
+    with pytest.raises(LedgerError, match="is not found"):
+        revise("add", soup, Path("out.st"), ["b.st"])
+    assert Level.DIGEST is verified(soup).level
+    made = revise("add", soup, Path("out.st"), ["b.st"], approximate=True)
+    assert not any((entry.hint or "").startswith("/") for entry in made.ledger.ingredients)
