@@ -152,8 +152,18 @@ def test_a_folder_that_is_a_soup_is_replaced_on_request(pipelines, average, refu
 
     assert "exists (-f replaces it)" in refused(6, *pipelines, "-o", tmp_path / "soup")
     assert before == (tmp_path / "soup").stat().st_ino
-    average(*pipelines, "-f", "--component", "unet", "-o", tmp_path / "soup")
-    assert {"config.json", "diffusion_pytorch_model.safetensors"} == files(tmp_path / "soup")
+    average(*pipelines, "-f", "--dtype", "fp16", "-o", tmp_path / "soup")
+    assert before != (tmp_path / "soup").stat().st_ino
+    assert files(pipelines[0]) == files(tmp_path / "soup")
+
+
+def test_a_component_does_not_replace_a_whole_pipeline(pipelines, average, refused, tmp_path):
+    average(*pipelines, "-o", tmp_path / "soup")
+    before = files(tmp_path / "soup")
+
+    said = refused(6, *pipelines, "-f", "--component", "unet", "-o", tmp_path / "soup")
+    assert "which the new output does not have" in said
+    assert before == files(tmp_path / "soup")
 
 
 @pytest.mark.parametrize("words", [["--shard-size", "10KB"], ["--dtype", "fp16"], []])
