@@ -124,6 +124,7 @@ def open_revision(revision: Revision) -> Iterator[Job]:
                 operation=revision.operation,
                 place=_place(soup),
                 search=revision.search,
+                variant=revision.variant,
                 approximate=revision.approximate,
                 total=revision.total,
                 again=revision.again,

@@ -29,17 +29,19 @@ class Places:
     soup_folder: Path | None
     """The folder that holds the soup, from which hints lead; None for a stream."""
     search: tuple[Path, ...] = ()
+    variant: str | None = None
 
 
 def locate(entry: Entry, places: Places) -> Component | None:
     """The checkpoint that has the content of `entry`, if it is found; see the rules above."""
     if places.soup_folder is not None and entry.hint is not None:
-        hinted = places.soup_folder / entry.hint
-        component = _fitting(hinted, entry.dtypes)
+        # as it was made: without it a way through the soup's own folder seems to lie within it
+        hinted = Path(os.path.normpath(places.soup_folder / entry.hint))
+        component = _fitting(hinted, entry.dtypes, places.variant)
         if component and not (places.search and _digest(component) != entry.digest):
             return component
     for candidate in _candidates(entry, places.search):
-        component = _fitting(candidate, entry.dtypes)
+        component = _fitting(candidate, entry.dtypes, places.variant)
         if component and _digest(component) == entry.digest:
             return component
     return None
@@ -75,10 +77,10 @@ def checkpoints_in(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in sorted(files) if name.endswith(SUFFIXES))
 
 
-def _fitting(path: Path, dtypes: Runs) -> Component | None:
+def _fitting(path: Path, dtypes: Runs, variant: str | None) -> Component | None:
     """The one checkpoint at `path` if it has tensors of these dtypes in this order, by header."""
     try:
-        (component,) = find_model(path).components
+        (component,) = find_model(path, variant=variant).components
         with open_checkpoint(component, mapped=False) as checkpoint:
             return component if dtype_runs(checkpoint) == dtypes else None
     except (SoupError, ValueError):

@@ -44,6 +44,7 @@ class Terms:
     place: str
     """Path of the whole soup."""
     search: tuple[Path, ...]
+    variant: str | None
     approximate: bool
     total: Fraction | None
     again: bool
@@ -167,7 +168,7 @@ def _expanded(
     old, new = folder_of(soup), folder_of(gathering.looked_at[0])
     entries = []
     for entry in expanded(ledger, weight):
-        found = locate(entry, Places(old, terms.search))
+        found = locate(entry, Places(old, terms.search, terms.variant))
         if found is not None and entry.digest not in gathering.opened:
             gathering.opened[entry.digest] = gathering.stack.enter_context(open_input(found))
         entries.append(replace(entry, hint=hint_from(entry.hint, old, new)))

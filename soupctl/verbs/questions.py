@@ -110,7 +110,7 @@ def verify(
         with ExitStack() as stack:
             checkpoint = stack.enter_context(open_input(each))
             given = [other.components[position] for other in others]
-            finder = Finder(stack, {}, Places(folder_of(checkpoint), tuple(search)))
+            finder = Finder(stack, {}, Places(folder_of(checkpoint), tuple(search), variant))
             wanted = level or Level.REBUILD
             found.append(_verify(each.name, checkpoint, given, finder, wanted, pace or Pace()))
             checkpoint.require_unchanged()

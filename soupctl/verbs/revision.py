@@ -96,7 +96,7 @@ def revise_component(stack: ExitStack, component: Component, terms: Terms) -> Re
     soup = gathering.open(component)
     before = ledger_before(gathering, soup, terms)
     after = entries_after(gathering, before, terms)
-    finder = Finder(stack, gathering.opened, Places(folder_of(soup), terms.search))
+    finder = Finder(stack, gathering.opened, Places(folder_of(soup), terms.search, terms.variant))
     if terms.approximate and terms.total is None:
         sources = rounded_sources(finder, before, soup, changes(before.ingredients, after))
     else:
