@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -54,8 +53,6 @@ paces = st.builds(Pace, st.integers(1, 3), st.sampled_from((None, 1, 5)))
 
 class Life(RuleBasedStateMachine):
     """A soup, and beside it what it should hold."""
-
-    scratch: ClassVar[tempfile.TemporaryDirectory[str]]
 
     @initialize(found=pool, first=names)
     def begin(self, found: list[tuple[DType, bytes]], first: str) -> None:
