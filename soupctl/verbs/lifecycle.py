@@ -22,7 +22,7 @@ from .inputs import STREAM, Inputs, find_input, require_same_components
 from .job import Job, Made, Work, carry_out
 from .membership import Newcomer, Terms
 from .revision import revise_component
-from .sources import Leaver
+from .sources import Leaver, is_input
 from .target import decide
 
 
@@ -114,7 +114,7 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     soup = find_input(revision.soup, *place)
     newcomers = [find_input(each.path, *place) for each in revision.added]
     leavers = [
-        find_input(each.what, *place) if _is_input(each.what) else None for each in revision.removed
+        find_input(each.what, *place) if is_input(each.what) else None for each in revision.removed
     ]
     require_same_components([soup, *newcomers, *filter(None, leavers)])
     with ExitStack() as stack:
@@ -154,10 +154,6 @@ def open_revision(revision: Revision) -> Iterator[Job]:
         # what is only looked at is no less an input: no output may take its place
         used = Inputs(inputs.models, (*inputs.parts, *(each.looked_at for each in revised)))
         yield Job(weights, used, destination, tuple(works), spared)
-
-
-def _is_input(what: str) -> bool:
-    return what == STREAM or Path(what).exists()
 
 
 def _place(model: Model) -> str:

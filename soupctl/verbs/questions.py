@@ -21,7 +21,15 @@ from ..storage.layout import Component
 from .inputs import find_input, open_input, read_ledger, require_same_components
 from .locate import Places, dtype_runs
 from .membership import ledger_of
-from .sources import Finder, Leaver, exact_sources, folder_of, require_contents, resolve
+from .sources import (
+    Finder,
+    Leaver,
+    exact_sources,
+    folder_of,
+    is_input,
+    require_contents,
+    resolve,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple
     without a ledger or with one that does not fit its tensors, and for a name of several.
     """
     model = find_input(soup, component)
-    other = find_input(what, component) if Path(what).exists() else None
+    other = find_input(what, component) if is_input(what) else None
     if other is not None:
         require_same_components([model, other])
     found = []

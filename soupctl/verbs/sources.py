@@ -15,7 +15,7 @@ from ..soup.ledger import Change, Entry, Ledger
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
 from .digests import checkpoint_digest
-from .inputs import open_input
+from .inputs import STREAM, open_input
 from .locate import Places, locate
 
 SEARCH = "--search DIR looks for it elsewhere"
@@ -69,6 +69,12 @@ def folder_of(checkpoint: Checkpoint) -> Path | None:
     """The folder that holds a checkpoint's file or folder; None for a stream."""
     component = checkpoint.component
     return Path(os.path.abspath(component.path)).parent if component.files else None
+
+
+def is_input(what: str) -> bool:
+    """Whether a user who says `what` means an input, and not a digest or name in a ledger."""
+    # of a text too long for a path, `Path.exists` raises an error
+    return what == STREAM or os.path.exists(what)  # noqa: PTH110
 
 
 def resolve(stack: ExitStack, ledger: Ledger, leaver: Leaver) -> tuple[str, Checkpoint | None]:

@@ -109,7 +109,7 @@ def test_an_ingredient_is_found_by_path_digest_and_name(soup):
     assert (entry,) == verbs.holds(soup, root("a.st")) == verbs.holds(soup, "renamed.st")
     Path("a.st").unlink()
     assert (entry,) == verbs.holds(soup, "a.st")
-    for what in ("b.st", root("b.st"), "c.st", "nothing"):
+    for what in ("b.st", root("b.st"), "c.st", "nothing", "x" * 5000, "a\0b"):
         assert verbs.holds(soup, what) is None
 
 
