@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import SoupError
+from ..errors import InputError, SoupError
 from ..soup.ledger import Entry, Runs, runs
 from ..soup.naming import hint, printable
 from ..storage.checkpoint import Checkpoint, open_checkpoint
@@ -29,6 +29,13 @@ class Places:
     soup_folder: Path | None
     """The folder that holds the soup, from which hints lead; None for a stream."""
     search: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be searched, with InputError."""
+        for folder in self.search:
+            if not folder.is_dir():
+                raise InputError("is no folder to search", path=folder)
+
     variant: str | None = None
 
 

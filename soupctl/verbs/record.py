@@ -59,6 +59,7 @@ def draft_average(
         excludes=recipe.excludes,
         allow_nonfinite=recipe.allow_nonfinite,
         taken=Taken(UNKNOWN, firsts) if firsts else None,
+        exact=all(ledger.exact for ledger in part.ledgers if ledger is not None),
         ancestors=gather_ancestors(ledger for ledger in part.ledgers if ledger is not None),
     )
 

@@ -14,7 +14,7 @@ from revising import average, revise, root
 from safetensors import numpy as safetensors_numpy
 
 from soupctl import verbs
-from soupctl.errors import LedgerError, MismatchError, OutputError
+from soupctl.errors import InputError, LedgerError, MismatchError, OutputError
 from soupctl.soup.recipe import OnInt
 
 F16 = np.float16
@@ -224,3 +224,15 @@ def test_no_ledger_names_an_absolute_path(four):
         assert str(four) not in text
         assert four.name not in text
         assert '"/' not in json.dumps(json.loads(text))
+
+
+def test_an_average_of_an_approximate_soup_is_approximate(four):
+    revise("subtract", "soup.st", OUT, (), ["b.st"], approximate=True)
+
+    assert average(Path("all.st"), OUT, "d.st").ledger.exact is False
+    assert average(Path("other.st"), "soup.st", "d.st").ledger.exact is True
+
+
+def test_a_folder_to_search_that_is_none_is_refused(four):
+    with pytest.raises(InputError, match=r"nowhere: is no folder to search"):
+        revise("subtract", "soup.st", OUT, (), ["b.st"], search=(Path("nowhere"),))
