@@ -16,7 +16,7 @@ def average(
         list[str] | None,
         typer.Argument(
             help="Checkpoints: files, folders or -, each with an optional @WEIGHT.",
-            metavar="INPUT",
+            metavar="INPUT...",
         ),
     ] = None,
     output: options.Output = None,

@@ -137,7 +137,7 @@ def verify(
     soup: Soup,
     ingredients: Annotated[
         list[str] | None,
-        typer.Argument(help="Ingredients, where they are not where hints lead.", metavar="X"),
+        typer.Argument(help="Ingredients, where they are not where hints lead.", metavar="X..."),
     ] = None,
     search: Search = None,
     level: Annotated[

@@ -36,7 +36,8 @@ Variant = Annotated[str | None, typer.Option(help="Prefer files of this variant.
 def add(
     soup: Soup,
     inputs: Annotated[
-        list[str], typer.Argument(help="Checkpoints, each with an optional @WEIGHT.", metavar="NEW")
+        list[str],
+        typer.Argument(help="Checkpoints, each with an optional @WEIGHT.", metavar="NEW..."),
     ],
     output: options.Output = None,
     again: Annotated[bool, typer.Option("--again", help="Also what is in already.")] = False,
@@ -80,7 +81,9 @@ def subtract(
     soup: Soup,
     removed: Annotated[
         list[str],
-        typer.Argument(help="Files, digests or names, each with an optional @WEIGHT.", metavar="X"),
+        typer.Argument(
+            help="Files, digests or names, each with an optional @WEIGHT.", metavar="X..."
+        ),
     ],
     output: options.Output = None,
     search: Search = None,

@@ -105,7 +105,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
 
 def hash_files(
     paths: Annotated[
-        list[str] | None, typer.Argument(help="Checkpoints: files or folders.", metavar="FILE")
+        list[str] | None, typer.Argument(help="Checkpoints: files or folders.", metavar="FILE...")
     ] = None,
     sha256: Annotated[
         bool, typer.Option("--sha256", help="Digest whole files with SHA-256 instead.")
