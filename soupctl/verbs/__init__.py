@@ -15,17 +15,60 @@ Every refusal is a child of `soupctl.errors.SoupError`; nothing is printed, noth
 
 from __future__ import annotations
 
-from ..execute import Pace
-from ..soup.proof import Level
-from .averaging import Request, average, open_job
-from .demo import make_checkpoints
-from .digests import FileDigest, Verdict, check_digests, content_digests, file_sha256
-from .inputs import Ingredient
-from .inspection import Inspection, inspect
-from .job import Job, Made, carry_out
-from .lifecycle import Addition, Removal, Revision, open_revision, revise
-from .outline import Preview, preview
-from .questions import Verified, history, holds, verify
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..execute import Pace
+    from ..soup.proof import Level
+    from .averaging import Request, average, open_job
+    from .demo import make_checkpoints
+    from .digests import FileDigest, Verdict, check_digests, content_digests, file_sha256
+    from .inputs import Ingredient
+    from .inspection import Inspection, inspect
+    from .job import Job, Made, carry_out
+    from .lifecycle import Addition, Removal, Revision, open_revision, revise
+    from .outline import Preview, preview
+    from .questions import Verified, history, holds, verify
+
+# what only looks need not wait for what computes: a name is imported when it is first used
+HOMES = {
+    "Addition": ".lifecycle",
+    "FileDigest": ".digests",
+    "Ingredient": ".inputs",
+    "Inspection": ".inspection",
+    "Job": ".job",
+    "Level": "..soup.proof",
+    "Made": ".job",
+    "Pace": "..execute",
+    "Preview": ".outline",
+    "Removal": ".lifecycle",
+    "Request": ".averaging",
+    "Revision": ".lifecycle",
+    "Verdict": ".digests",
+    "Verified": ".questions",
+    "average": ".averaging",
+    "carry_out": ".job",
+    "check_digests": ".digests",
+    "content_digests": ".digests",
+    "file_sha256": ".digests",
+    "history": ".questions",
+    "holds": ".questions",
+    "inspect": ".inspection",
+    "make_checkpoints": ".demo",
+    "open_job": ".averaging",
+    "open_revision": ".lifecycle",
+    "preview": ".outline",
+    "revise": ".lifecycle",
+    "verify": ".questions",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(HOMES[name], __name__), name)
+
 
 __all__ = [
     "Addition",
