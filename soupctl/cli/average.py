@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..soup.recipe import OnInt
+from ..soup.choices import OnInt
 from . import options
 from .making import Making, make, require_output
 

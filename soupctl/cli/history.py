@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..soup.ledger import Ledger, Record
-from ..soup.proof import Level
+from ..soup.choices import Level
 from . import options
 from .render import put, put_json, shares_json
 
 if TYPE_CHECKING:
+    from ..soup.ledger import Ledger
     from ..verbs import Verified
 
 Soup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
@@ -80,15 +80,9 @@ def log(
             put(f"  {line}")
 
 
-def states(ledger: Ledger) -> tuple[Record, ...]:
-    """All states of a soup, oldest first, the present one last."""
-    now = Record(ledger.operation, ledger.changed, ledger.root, ledger.exact)
-    return (*ledger.chain, now)
-
-
 def _chain_lines(ledger: Ledger) -> Iterator[str]:
     """An operation a line, oldest first: what each changed."""
-    for record in states(ledger):
+    for record in ledger.states:
         changed = record.changed
         parts = [f"{'+' if each.weight > 0 else ''}{each.weight} {each.name}" for each in changed]
         if not changed:
@@ -124,7 +118,7 @@ def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
                     for each in record.changed
                 ],
             }
-            for record in states(ledger)
+            for record in ledger.states
         ],
         "ingredients": shares_json(ledger.ingredients),
         "ancestors": {

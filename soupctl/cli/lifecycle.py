@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
-from ..soup.weights import parse_weight
 from . import options
 from .history import Component, Search, Soup
 from .making import Making, make, require_output
@@ -168,6 +167,8 @@ def _total(count: int | None, total: str | None) -> Fraction | None:
     if count is not None and total is not None:
         raise UsageError("--count and --total say the same", advice="give one of them")
     if total is not None:
+        from ..soup.weights import parse_weight
+
         return parse_weight(total)
     return None if count is None else Fraction(count)
 

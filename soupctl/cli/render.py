@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..soup.ledger import Entry
+if TYPE_CHECKING:
+    from ..soup.ledger import Entry
 
 
 @dataclass

@@ -86,6 +86,11 @@ class Ledger:
     ancestors: Mapping[str, Ledger] = field(default_factory=dict)
     """Ledgers of ingredients that are soups, and of theirs, by content digest; these have none."""
 
+    @property
+    def states(self) -> tuple[Record, ...]:
+        """All states of the soup, oldest first, the present one last."""
+        return (*self.chain, Record(self.operation, self.changed, self.root, self.exact))
+
 
 def runs(dtypes: Iterable[DType]) -> Runs:
     """The dtypes as runs of equal neighbours."""

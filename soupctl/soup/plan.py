@@ -16,7 +16,8 @@ from ..errors import Issue, MismatchError, UsageError
 from ..format.dtypes import DType, Kind, narrowest
 from ..format.header import Tensor
 from .architecture import difference_hint, refuse_factors, shape_hint
-from .recipe import OnInt, Recipe, selector
+from .choices import OnInt
+from .recipe import Recipe, selector
 from .weights import scaled
 
 Contents = Mapping[str, Tensor]

@@ -5,18 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from fnmatch import translate
 from fractions import Fraction
 
 from ..format.dtypes import DType
-
-
-class OnInt(Enum):
-    """What happens to integer tensors that differ between ingredients."""
-
-    REFUSE = "refuse"
-    FIRST = "first"
+from .choices import OnInt
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..execute import Pace
-    from ..soup.proof import Level
+    from ..soup.choices import Level
     from .averaging import Request, average, open_job
     from .demo import make_checkpoints
     from .digests import FileDigest, Verdict, check_digests, content_digests, file_sha256
@@ -38,7 +38,7 @@ HOMES = {
     "Ingredient": ".inputs",
     "Inspection": ".inspection",
     "Job": ".job",
-    "Level": "..soup.proof",
+    "Level": "..soup.choices",
     "Made": ".job",
     "Pace": "..execute",
     "Preview": ".outline",

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ..execute import Pace
 from ..format.dtypes import DType, parse_dtype
+from ..soup.choices import OnInt
 from ..soup.plan import make_plan
-from ..soup.recipe import OnInt, Recipe
+from ..soup.recipe import Recipe
 from .inputs import Ingredient, open_inputs
 from .job import Job, Made, Work, carry_out
 from .record import complete_average, draft_average, ingredient_names

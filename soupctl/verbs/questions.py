@@ -12,10 +12,10 @@ from pathlib import Path
 
 from ..errors import LedgerError, SoupError
 from ..execute import Pace, execute
+from ..soup.choices import Level, OnInt
 from ..soup.ledger import Entry, Ledger
 from ..soup.plan import make_plan
-from ..soup.proof import Level
-from ..soup.recipe import OnInt, Recipe
+from ..soup.recipe import Recipe
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
 from .inputs import find_input, open_input, read_ledger, require_same_components

@@ -16,9 +16,10 @@ from pathlib import Path
 from ..errors import MismatchError
 from ..execute import Outcome
 from ..soup.changes import changes
+from ..soup.choices import OnInt
 from ..soup.ledger import UNKNOWN, Entry, Ledger, Taken, as_record, kin, runs
 from ..soup.plan import Plan, Rule, make_plan
-from ..soup.recipe import OnInt, Recipe
+from ..soup.recipe import Recipe
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
 from .inputs import Part

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from soupctl.errors import MismatchError, UsageError
 from soupctl.format.dtypes import FLOATS, DType, Kind
 from soupctl.format.header import Tensor, lay_out
+from soupctl.soup.choices import OnInt
 from soupctl.soup.plan import Plan, Rule, make_plan
-from soupctl.soup.recipe import OnInt, Recipe
+from soupctl.soup.recipe import Recipe
 
 Shapes = dict[str, tuple[DType, tuple[int, ...]]]
 

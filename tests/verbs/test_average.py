@@ -15,7 +15,7 @@ from making import contents, files, header, mean, metadata, save, save_raw, save
 
 from soupctl import verbs
 from soupctl.format.dtypes import DType
-from soupctl.soup.recipe import OnInt
+from soupctl.soup.choices import OnInt
 from soupctl.verbs import Ingredient, Made, Pace, Request
 
 F16 = np.float16

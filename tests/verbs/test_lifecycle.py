@@ -14,7 +14,7 @@ from revising import average, revise, root
 from soupctl import verbs
 from soupctl.errors import LedgerError, UsageError
 from soupctl.format.dtypes import DType
-from soupctl.soup.recipe import OnInt
+from soupctl.soup.choices import OnInt
 from soupctl.verbs import Addition, Made, Pace, Removal, Revision
 
 F16 = np.float16

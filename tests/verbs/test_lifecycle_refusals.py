@@ -15,7 +15,7 @@ from safetensors import numpy as safetensors_numpy
 
 from soupctl import verbs
 from soupctl.errors import InputError, LedgerError, MismatchError, OutputError
-from soupctl.soup.recipe import OnInt
+from soupctl.soup.choices import OnInt
 
 F16 = np.float16
 OUT = "out.st"

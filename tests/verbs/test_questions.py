@@ -14,7 +14,7 @@ from revising import average, revise, root
 
 from soupctl import verbs
 from soupctl.errors import InputError, LedgerError, MismatchError
-from soupctl.soup.recipe import OnInt
+from soupctl.soup.choices import OnInt
 from soupctl.verbs import Level, Verified
 
 F16 = np.float16

@@ -1,8 +1,15 @@
-"""How far a soup can be proven."""
+"""What a user chooses from by name; light enough for a command line to load first."""
 
 from __future__ import annotations
 
 from enum import Enum
+
+
+class OnInt(Enum):
+    """What happens to integer tensors that differ between ingredients."""
+
+    REFUSE = "refuse"
+    FIRST = "first"
 
 
 class Level(Enum):
