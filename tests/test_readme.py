@@ -7,8 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +60,33 @@ def test_the_tour_prints_what_the_readme_says(tmp_path):
         result = run(command, place)
         said = result.stdout + result.stderr
         assert re.fullmatch(as_pattern(output), said, re.DOTALL), (command, said)
+
+
+def test_the_commands_on_folders_work(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests")
+    making = import_module("making")
+    for seed, name in enumerate(("cats", "dogs")):
+        making.save_pipeline(tmp_path / "runs" / name / "model", seed)
+    for seed, name in enumerate(("llama-a", "llama-b")):
+        arrays = ({key: np.full(4, seed, np.float16)} for key in "xy")
+        making.save_shards(tmp_path / name, "model", *arrays)
+    commands = [
+        line.partition("#")[0]
+        for block in blocks("sh")
+        for line in block.splitlines()
+        if line.startswith("soupctl ")
+    ]
+
+    assert len(commands) == 3
+    assert [run(command, tmp_path).returncode for command in commands] == [0, 0, 0]
+    assert (tmp_path / "soup" / "model_index.json").is_file()
+    assert (tmp_path / "unet" / "config.json").is_file()
+
+
+def test_every_block_of_the_readme_is_of_a_kind_that_is_run():
+    kinds = re.findall(r"^```(\w+)$", README, re.MULTILINE)
+
+    assert set(kinds) == {"sh", "console", "python"}
 
 
 def test_the_python_example_prints_a_digest(tmp_path):
