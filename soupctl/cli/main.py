@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import SHOWN, LimitError, OutputError, SoupError, UsageError
 from .render import Telling, printable
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CLOSED_PIPE = 128 + signal.SIGPIPE
@@ -27,6 +30,8 @@ TRACEBACK = "SOUPCTL_TRACEBACK"
 """The variable of the environment that asks where such a failure came from."""
 CLOSED = (("stdin", os.O_WRONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
 """Streams, how they are opened so as to fail, or to take all, and how they are used."""
+AGAIN = 0.01
+"""Seconds until an interruption that was lost is tried again."""
 
 
 class Interrupted(BaseException):
@@ -43,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # a caller such as nohup that ignores a signal keeps it ignored
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    sys.unraisablehook = _unraisable
     _open_streams()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -82,6 +88,24 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     pass
+
+
+def _unraisable(lost: UnraisableHookArgs) -> None:
+    """Interrupt again, a little later, where an interruption could not be raised.
+
+    A handler runs wherever the interpreter is, and what is raised within a finalizer or the
+    callback of a weak reference goes no further.
+    """
+    if not isinstance(lost.exc_value, Interrupted):
+        sys.__unraisablehook__(lost)
+        return
+    number = lost.exc_value.number
+
+    def interrupt(_alarm: int, _frame: FrameType | None) -> NoReturn:
+        raise Interrupted(number)
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN)
 
 
 def _run(arguments: list[str]) -> int:

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -180,6 +181,39 @@ def test_a_signal_while_libraries_load_is_as_quiet(
 
     assert (code, b"", b"") == (running.returncode, out, err)
     assert before == holds()
+
+
+FINALIZED = """
+import os, signal, sys, time, weakref
+from soupctl.cli import main
+
+class Thing:
+    pass
+
+def interrupted(_reference):
+    os.kill(os.getpid(), int(sys.argv[1]))
+    for _ in range(1000):
+        pass
+
+def run(_arguments):
+    thing = Thing()
+    reference = weakref.ref(thing, interrupted)
+    del thing
+    time.sleep(60)
+    return 0
+
+main._run = run
+main.main([])
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_within_a_finalizer_is_not_lost(number, code):
+    done = subprocess.run(
+        [sys.executable, "-c", FINALIZED, str(int(number))], capture_output=True, check=False
+    )
+
+    assert (code, b"", b"") == (done.returncode, done.stdout, done.stderr)
 
 
 def test_a_signal_that_the_caller_ignores_stays_ignored(process, large):
