@@ -2,22 +2,19 @@
 
 Rule 1: nothing here may change a number; speed and safety are its only concerns.
 Rule 2: every byte of every ingredient is digested in the pass that uses it, while it is in cache.
-Rule 3: a tensor is one worker's from its first chunk to its last; results are taken in the order of
-names, so the first refusal in that order is the one that is told, whatever the number of threads.
+Rule 3: a tensor is one worker's from its first chunk to its last.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from threading import Event
+from dataclasses import dataclass
+from itertools import chain
 
 from .engines.contract import Blend, Engine, NonFinite, OutOfRange
-from .errors import InputError, Issue, LimitError, MismatchError, UsageError
+from .errors import InputError, Issue, MismatchError
 from .format.dtypes import DType, Kind
+from .pace import Line, Pace
 from .soup.plan import Plan, Rule, Step
 from .storage.checkpoint import Checkpoint
 from .storage.digest import RootHasher, tensor_hasher
@@ -25,36 +22,12 @@ from .storage.digest import RootHasher, tensor_hasher
 Write = Callable[[str, int, memoryview], None]
 """Puts bytes at an offset within the soup's tensor of that name."""
 
-MOST_THREADS = 16
 CACHED_BYTES = 3 << 19
 """Bytes of all sources and the result in one chunk, so that a chunk stays in a core's cache."""
 SMALLEST_CHUNK = 1 << 14
 LARGEST_CHUNK = 1 << 18
 TASK_BYTES = 1 << 20
 """Small tensors are handed out together, about this many bytes at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast, never what: no field here can change a byte of the result."""
-
-    threads: int = field(default_factory=lambda: min(MOST_THREADS, available_cores()))
-    chunk: int | None = None
-    """Elements in a chunk; None to fit the cache."""
-    progress: Callable[[int], None] = lambda size: None
-    """Told how many more bytes were read or written."""
-
-    def __post_init__(self) -> None:
-        """Refuse what would do no work, with UsageError."""
-        if self.threads < 1 or (self.chunk is not None and self.chunk < 1):
-            raise UsageError("a pace has at least one thread, and chunks of at least one element")
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +52,7 @@ def execute(
     soup = RootHasher()
     taken = []
     worker = _Worker(plan, checkpoints, engine, write, pace)
-    for step, digests in _in_order(worker, pace.threads):
+    for step, digests in chain.from_iterable(worker.line.results(worker.tasks())):
         for source, digest, dtype in zip(step.sources, digests, step.dtypes, strict=False):
             tensor = checkpoints[source].tensors[step.name]
             roots[source].add(step.name, dtype.value, tensor.shape, digest)
@@ -90,40 +63,8 @@ def execute(
     return Outcome(tuple(root.digest() for root in roots), soup.digest(), tuple(taken))
 
 
-def _in_order(worker: _Worker, threads: int) -> Iterator[tuple[Step, list[str]]]:
-    """Every step with its digests, in the order of the plan, computed by `threads` at once."""
-    tasks = worker.tasks()
-    if threads == 1:
-        for task in tasks:
-            yield from worker.run(task)
-        return
-    waiting: deque[Future[list[tuple[Step, list[str]]]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="soupctl") as pool:
-        try:
-            for task in tasks:
-                waiting.append(_submit(pool, worker, task))
-                # a bounded queue: neither tasks nor digests pile up behind one large tensor
-                if len(waiting) > 4 * threads:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            worker.stopped.set()
-            pool.shutdown(cancel_futures=True)
-
-
-def _submit(
-    pool: ThreadPoolExecutor, worker: _Worker, task: list[Step]
-) -> Future[list[tuple[Step, list[str]]]]:
-    try:
-        return pool.submit(worker.run, task)
-    except RuntimeError as error:
-        # the system has no room for one more
-        raise LimitError(str(error), advice="--threads 1 needs none") from None
-
-
 class _Worker:
-    """What all threads share; nothing of it changes but `stopped`."""
+    """What all threads share."""
 
     def __init__(
         self,
@@ -138,7 +79,7 @@ class _Worker:
         self.engine = engine
         self.write = write
         self.pace = pace
-        self.stopped = Event()
+        self.line = Line(self.run, pace)
 
     def tasks(self) -> Iterator[list[Step]]:
         """The steps in order, neighbours of small size together."""
@@ -192,7 +133,7 @@ class _Worker:
                 hashers[-1].update(out)
                 for hasher, view, size in zip(hashers, views, sizes, strict=False):
                     hasher.update(view[start * size : stop * size])
-                self._advance((stop - start) * (sum(sizes) + out_size))
+                self.line.advance((stop - start) * (sum(sizes) + out_size))
         except NonFinite as found:
             raise self._nonfinite(step, found) from None
         except OutOfRange as found:
@@ -208,14 +149,8 @@ class _Worker:
     def _pieces(self, view: memoryview) -> Iterator[memoryview]:
         for start in range(0, len(view), TASK_BYTES):
             piece = view[start : start + TASK_BYTES]
-            self._advance(len(piece))
+            self.line.advance(len(piece))
             yield piece
-
-    def _advance(self, size: int) -> None:
-        """Tell the progress; leave at once if the run is over."""
-        if self.stopped.is_set():
-            raise CancelledError
-        self.pace.progress(size)
 
     def _require_identical(self, step: Step, digests: Sequence[str]) -> None:
         first = self.checkpoints[step.sources[0]].shown

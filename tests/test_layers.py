@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOWEST = frozenset({"errors"})
 VALUES = LOWEST | {"format"}
 BELOW_EXECUTE = VALUES | {"soup", "storage", "engines"}
-BELOW_VERBS = BELOW_EXECUTE | {"execute"}
+BELOW_VERBS = BELOW_EXECUTE | {"pace", "execute"}
 BELOW_TRAINING = BELOW_VERBS | {"verbs"}
 
 MAY_IMPORT = {
@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "storage": VALUES,
     "kernels": frozenset(),
     "engines": VALUES | {"kernels"},
-    "execute": BELOW_EXECUTE,
+    "pace": LOWEST,
+    "execute": BELOW_EXECUTE | {"pace"},
     "verbs": BELOW_VERBS,
     "training": BELOW_TRAINING | {"kernels"},
     "cli": VALUES | {"soup", "verbs", "training"},

@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..execute import Pace
+    from ..pace import Pace
     from ..soup.choices import Level
     from .averaging import Request, average, open_job
     from .demo import make_checkpoints
@@ -40,7 +40,7 @@ HOMES = {
     "Job": ".job",
     "Level": "..soup.choices",
     "Made": ".job",
-    "Pace": "..execute",
+    "Pace": "..pace",
     "Preview": ".outline",
     "Removal": ".lifecycle",
     "Request": ".averaging",

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..execute import Pace
 from ..format.dtypes import DType, parse_dtype
+from ..pace import Pace
 from ..soup.choices import OnInt
 from ..soup.plan import make_plan
 from ..soup.recipe import Recipe

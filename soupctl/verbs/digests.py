@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, OutputError, SoupError
-from ..execute import available_cores
+from ..pace import available_cores
 from ..storage.checkpoint import Checkpoint
 from ..storage.digest import PREFIX, RootHasher, tensor_hasher
 from ..storage.regular import open_regular, read_at, reading

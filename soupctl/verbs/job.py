@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from ..engines.contract import Engine
-from ..execute import Outcome, Pace, execute
+from ..execute import Outcome, execute
 from ..format.header import encode_header
 from ..format.index import encode_index
+from ..pace import Pace
 from ..soup.ledger import KEY, Ledger
 from ..soup.ledgertext import encode_ledger
 from ..soup.plan import Plan

@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import UsageError
-from ..execute import Pace
+from ..pace import Pace
 from ..storage.layout import Model
 from .inputs import STREAM, Inputs, find_input, require_same_components
 from .job import Job, Made, Work, carry_out

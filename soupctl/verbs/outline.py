@@ -9,7 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import LimitError
-from ..execute import Pace, memory_needed
+from ..execute import memory_needed
+from ..pace import Pace
 from ..soup.plan import Rule, Step
 from .inputs import STREAM
 from .job import Job, Work

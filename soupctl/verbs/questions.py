@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import LedgerError, SoupError
-from ..execute import Pace, execute
+from ..execute import execute
+from ..pace import Pace
 from ..soup.choices import Level, OnInt
 from ..soup.ledger import Entry, Ledger
 from ..soup.plan import make_plan
