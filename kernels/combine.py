@@ -1,4 +1,4 @@
-"""out = round(sum_j w_j * x_j / W) over a range of elements, tile by tile.
+"""out = round(sum_j w_j * x_j / W), or the sum itself, over a range of elements, tile by tile.
 
 Rule 1: a tile is summed, then divided and rounded; what stays in doubt is resolved by integers.
 Rule 2: tiles and elements go in order, so a failure is that of the lowest failing element.
@@ -30,6 +30,12 @@ def signature() -> Signature:
     return types.int64(INTEGERS, whole, whole, BYTES, FLOATS, INTEGERS)
 
 
+def sum_signature() -> Signature:
+    """The signature of `accumulate`."""
+    whole = types.int64
+    return types.int64(INTEGERS, whole, whole, FLOATS, FLOATS)
+
+
 def combine(blend, start, stop, out, tile, scratch):  # type: ignore[no-untyped-def]
     """Put elements `start` to `stop` at `out`; DONE, or the status of a failure.
 
@@ -49,14 +55,41 @@ def combine(blend, start, stop, out, tile, scratch):  # type: ignore[no-untyped-
     return DONE
 
 
+def accumulate(blend, start, stop, out, tile):  # type: ignore[no-untyped-def]
+    """Put the float64 sums of elements `start` to `stop` at `out`; 0 if these are proved exact."""
+    for i in range(TILE):
+        tile[LOW + i], tile[SIZE + i] = 0.0, 0.0
+    place = start
+    while place < stop:
+        length = min(TILE, stop - place)
+        add_rows(blend, place, length, tile)
+        inexact = 0
+        for i in range(length):
+            total = tile[i]
+            out[place - start + i] = total
+            # what is not finite differs from itself less itself
+            exact = (tile[LOW + i] == 0.0) & (tile[SIZE + i] == 0.0) & (total - total == 0.0)
+            inexact += not exact
+        if inexact:
+            return inexact
+        place += length
+    return 0
+
+
 @register_jitable
-def sum_and_finish(blend, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
-    """Combine one tile the fast way; the number of its elements left in doubt."""
+def add_rows(blend, place, length, tile):  # type: ignore[no-untyped-def]
+    """Sum one tile."""
     groups = integers_at(blend[entry.GROUPS])
     rows, weights = integers_at(blend[entry.ROWS]), floats_at(blend[entry.WEIGHTS])
     for group in range(blend[entry.GROUP_COUNT]):
         add, first, last = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
         invoke(add, (rows, weights, first, last, place, length, tile))
+
+
+@register_jitable
+def sum_and_finish(blend, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
+    """Combine one tile the fast way; the number of its elements left in doubt."""
+    add_rows(blend, place, length, tile)
     table, weight = integers_at(blend[entry.FORMAT]), float(blend[entry.WEIGHT])
     return invoke(blend[entry.FINISH], (out, offset, length, tile, weight, table))
 

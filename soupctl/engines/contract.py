@@ -1,7 +1,8 @@
 """What every engine promises, whatever it runs on.
 
-Rule 1: each output element is the exact real number sum(w_j * x_j) / sum(w_j), rounded once, to
-nearest even, to the output dtype; an exact zero is +0.0, what rounds to zero keeps its sign.
+Rule 1: each output element is the exact real number sum(w_j * x_j) / W, rounded once, to nearest
+even, to the output dtype; an exact zero is +0.0, what rounds to zero keeps its sign. W is the total
+weight sum(w_j), or what the blend says.
 Rule 2: what an engine cannot prove exact on its fast path it computes on a slower, exact one.
 Rule 3: an engine reads views and fills views; it knows no file, no tensor name and no ledger.
 """
@@ -22,11 +23,18 @@ class Blend:
     dtypes: tuple[DType, ...]
     """Float dtype of each source, at least one."""
     weights: tuple[int, ...]
-    """Integer weight of each source: none zero, |w| <= 2**24, 0 < total <= 2**24."""
+    """Integer weight of each source: none zero, |w| <= 2**24."""
     out: DType
     """Float dtype of the result."""
     allow_nonfinite: bool = False
     """Whether NaN and infinity follow IEEE rules instead of being refused."""
+    divisor: int | None = None
+    """What the weighted sum is divided by; None for the total weight."""
+
+    @property
+    def total(self) -> int:
+        """What the weighted sum is divided by: 0 < W <= 2**24."""
+        return sum(self.weights) if self.divisor is None else self.divisor
 
 
 class Combine(Protocol):
@@ -41,6 +49,18 @@ class Combine(Protocol):
         """
 
 
+class Expand(Protocol):
+    """A prepared sum; any number of threads may call it at once."""
+
+    def __call__(self, start: int, stop: int) -> list[memoryview]:
+        """The exact weighted sums of elements `start` to `stop` as planes of float64, added up.
+
+        Each plane holds the float64 nearest to what those before it leave of the sum. There is at
+        least one, and none but the first is all zero. Raises NonFinite or OutOfRange as `Combine`
+        does.
+        """
+
+
 class Engine(Protocol):
     """A way to compute blends."""
 
@@ -50,6 +70,9 @@ class Engine(Protocol):
 
     def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> Combine:
         """Make ready to combine `sources`: flat byte views of equal count and any alignment."""
+
+    def prepare_sum(self, blend: Blend, sources: Sequence[memoryview]) -> Expand:
+        """Make ready to add up `sources` exactly; the blend's dtype and divisor play no part."""
 
 
 class NonFinite(Exception):

@@ -25,6 +25,7 @@ from ..kernels import combine as driver
 from ..kernels import exact, rounding, sums
 from ..kernels.floats import ROW_TYPES
 from .contract import Blend, NonFinite, OutOfRange
+from .expansion import Expansion
 from .native import native_address
 
 OUT_TYPES = {8: types.int8, 16: types.int16, 32: types.int32, 64: types.int64}
@@ -49,6 +50,10 @@ class CpuEngine:
         """Compile what the blend's dtypes need, if that is still to do, and note where rows lie."""
         return CpuCombine(blend, sources)
 
+    def prepare_sum(self, blend: Blend, sources: Sequence[memoryview]) -> CpuExpand:
+        """The same for sums."""
+        return CpuExpand(self, blend, sources)
+
 
 class BlendTables:
     """What compiled code must know of a blend, wherever its sources lie."""
@@ -66,7 +71,7 @@ class BlendTables:
         self.table = table = np.zeros(entry.BLEND_LENGTH, np.int64)
         table[entry.GROUPS], table[entry.GROUP_COUNT] = address(groups), len(groups)
         table[entry.WEIGHTS], table[entry.SOURCES] = address(weights), address(sources)
-        table[entry.WEIGHT], table[entry.ALLOWED] = sum(blend.weights), blend.allow_nonfinite
+        table[entry.WEIGHT], table[entry.ALLOWED] = blend.total, blend.allow_nonfinite
         table[entry.FORMAT], table[entry.FINISH] = address(layout), finish_address(blend.out)
         table[entry.UNIT] = address(unit)
         self._kept = (sources, weights, groups, unit, layout)
@@ -85,8 +90,8 @@ class CpuCombine:
             np.frombuffer(sources[row], np.uint8) for row in tables.rows if sources[row].nbytes
         ]
         addresses = np.array([address(view) for view in views], np.int64)
-        self._table = tables.table.copy()
-        self._table[entry.ROWS] = address(addresses)
+        self.table = tables.table.copy()
+        self.table[entry.ROWS] = address(addresses)
         self._combine = combine_function()
         self._width = tables.width
         self._kept = (views, addresses, tables)
@@ -103,11 +108,11 @@ class CpuCombine:
         target = address(np.frombuffer(out, np.uint8))
         scratch = np.empty(SCRATCH, np.int64)
         tile, limbs = address(scratch), address(scratch) + 8 * sums.SCRATCH
-        table = address(self._table)
+        table = address(self.table)
         status = self._combine(table, start, stop, target, tile, limbs)
         while status == driver.UNRESOLVED:
             # compiled when first needed: most checkpoints never do
-            self._table[entry.RESOLVE] = native_address(exact.resolve, exact.signature())
+            self.table[entry.RESOLVE] = native_address(exact.resolve, exact.signature())
             first = int(scratch[sums.SCRATCH + exact.ROW])
             place = target + (first - start) * self._width
             status = self._combine(table, first, stop, place, tile, limbs)
@@ -116,6 +121,26 @@ class CpuCombine:
             raise NonFinite(int(state[exact.RESULT]), int(state[exact.ROW]))
         if status == exact.OUT_OF_RANGE:
             raise OutOfRange(int(scratch[sums.SCRATCH + exact.ROW]))
+
+
+class CpuExpand:
+    """A prepared sum: one pass where a float64 holds it, else the expansion."""
+
+    def __init__(self, engine: CpuEngine, blend: Blend, sources: Sequence[memoryview]) -> None:
+        whole = Blend(blend.dtypes, blend.weights, DType.F64, divisor=1)
+        self._tables = CpuCombine(whole, sources)
+        self._expand = Expansion(engine, whole, sources)
+        self._accumulate = accumulate_function()
+
+    def __call__(self, start: int, stop: int) -> list[memoryview]:
+        """The planes of elements `start` to `stop`; see `Expand`."""
+        require_exact_arithmetic()
+        plane = np.empty(stop - start, np.float64)
+        tile = np.empty(sums.SCRATCH, np.float64)
+        table = address(self._tables.table)
+        if self._accumulate(table, start, stop, address(plane), address(tile)):
+            return self._expand(start, stop)
+        return [plane.data.cast("B")]
 
 
 def address(array: NDArray[np.generic]) -> int:
@@ -200,3 +225,10 @@ def combine_function() -> Callable[..., int]:
     """The compiled driver; calling it lets other threads run."""
     prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
     return prototype(native_address(driver.combine, driver.signature()))
+
+
+@cache
+def accumulate_function() -> Callable[..., int]:
+    """The compiled pass of a sum; calling it lets other threads run."""
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)
+    return prototype(native_address(driver.accumulate, driver.sum_signature()))

@@ -12,6 +12,7 @@ from math import inf, isnan, nan
 
 from ..format.dtypes import DType, FloatFormat
 from .contract import Blend, NonFinite, OutOfRange
+from .expansion import Expansion
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,10 @@ class ReferenceEngine:
     def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> ReferenceCombine:
         """Nothing is prepared."""
         return ReferenceCombine(blend, tuple(sources))
+
+    def prepare_sum(self, blend: Blend, sources: Sequence[memoryview]) -> Expansion:
+        """Nothing is prepared."""
+        return Expansion(self, blend, sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class ReferenceCombine:
         # beside an infinity or a NaN no finite term matters
         counted = infinite or range(len(values))
         total = sum(self.blend.weights[source] * values[source] for source in counted)
-        code = encode(total / sum(self.blend.weights), self.blend.out)
+        code = encode(total / self.blend.total, self.blend.out)
         if code is None:
             raise OutOfRange(element)
         return code

@@ -3,6 +3,7 @@
 import struct
 from fractions import Fraction
 from itertools import permutations
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from soupctl.engines.contract import Blend, NonFinite, OutOfRange
 from soupctl.engines.cpu import CpuEngine
-from soupctl.engines.reference import ReferenceEngine, encode
+from soupctl.engines.reference import ReferenceEngine, decode, encode
 from soupctl.format.dtypes import FLOATS, DType
 
 LARGEST_DOUBLE = float.fromhex("0x1.fffffffffffffp1023")
@@ -164,3 +165,124 @@ def test_order_does_not_show(engine, raw):
         seen.add(outcome(engine, blend, sources, 0, 1))
 
     assert 1 == len(seen)
+
+
+def exact_sums(blend, sources):
+    """The weighted sum of each element, as a fraction."""
+    widths = [dtype.bits // 8 for dtype in blend.dtypes]
+    rows = [
+        [
+            decode(int.from_bytes(source[place : place + width], "little"), dtype)
+            for place in range(0, len(source), width)
+        ]
+        for source, width, dtype in zip(sources, widths, blend.dtypes, strict=True)
+    ]
+    return [
+        sum((weight * value for weight, value in zip(blend.weights, column, strict=True)), 0)
+        for column in zip(*rows, strict=True)
+    ]
+
+
+def expand(engine, blend, sources, start=0, stop=None):
+    """The planes of the sums, as floats."""
+    count = len(sources[0]) * 8 // blend.dtypes[0].bits
+    views = [memoryview(source) for source in sources]
+    planes = engine.prepare_sum(blend, views)(start, count if stop is None else stop)
+    return [list(plane.cast("d")) for plane in planes]
+
+
+def nearest_planes(totals):
+    """The planes that the contract asks for."""
+    planes = []
+    while not planes or any(totals):
+        codes = [encode(Fraction(total), DType.F64) for total in totals]
+        planes.append([struct.unpack("<d", code.to_bytes(8, "little"))[0] for code in codes])
+        totals = [total - Fraction(value) for total, value in zip(totals, planes[-1], strict=True)]
+    return planes
+
+
+def test_a_sum_that_a_float64_holds_is_one_plane(engine):
+    blend = Blend((DType.F16, DType.BF16), (3, -1), DType.F16)
+    sources = [patterns(DType.F16, [1, 0, -2]), patterns(DType.BF16, [1, 0, 4])]
+
+    assert [[2.0, 0.0, -10.0]] == expand(engine, blend, sources)
+
+
+def test_the_sign_of_a_sum_of_nothing_is_plus(engine):
+    blend = Blend((DType.F32, DType.F32), (1, 1), DType.F32)
+    minus_zero = struct.pack("<f", -0.0)
+
+    assert struct.pack("<d", 0.0) == struct.pack(
+        "<d", expand(engine, blend, [minus_zero, minus_zero])[0][0]
+    )
+
+
+def test_what_a_float64_leaves_out_is_in_the_next_plane(engine):
+    blend = Blend((DType.F64, DType.F32, DType.F64), (1, 1, 1), DType.F32)
+    sources = [
+        patterns(DType.F64, [1.5, 2.0**100]),
+        patterns(DType.F32, [0, 1.0]),
+        patterns(DType.F64, [0, 2.0**-100]),
+    ]
+
+    assert [[1.5, 2.0**100], [0.0, 1.0], [0.0, 2.0**-100]] == expand(engine, blend, sources)
+
+
+def test_the_weights_of_a_sum_may_add_up_to_nothing(engine):
+    blend = Blend((DType.F16, DType.F16), (1, -1), DType.F16)
+
+    assert [[-1.0]] == expand(engine, blend, [patterns(DType.F16, [1]), patterns(DType.F16, [2])])
+
+
+@pytest.mark.parametrize("bad", [0x7C00, 0xFC00, 0x7E00])
+def test_a_sum_of_what_is_not_finite_is_refused(engine, bad):
+    good = patterns(DType.F16, [1, 1, 1])
+    spoilt = good[:4] + bad.to_bytes(2, "little")
+    blend = Blend((DType.F16, DType.F16), (1, 1), DType.F16)
+
+    with pytest.raises(NonFinite) as refused:
+        expand(engine, blend, [good, spoilt], start=1)
+    assert (1, 2) == (refused.value.source, refused.value.element)
+
+
+def test_a_sum_beyond_float64_is_refused(engine):
+    huge = patterns(DType.F64, [0, LARGEST_DOUBLE])
+    blend = Blend((DType.F64, DType.F64), (1, 1), DType.F64)
+
+    with pytest.raises(OutOfRange) as refused:
+        expand(engine, blend, [huge, huge])
+    assert 1 == refused.value.element
+
+
+@pytest.mark.parametrize("dtypes", [("F16",) * 3, ("BF16", "F32"), ("F32",) * 9, ("F64", "F16")])
+@pytest.mark.parametrize("spread", ["all", "near"])
+def test_sums_are_exact_whatever_the_bits(engine, dtypes, spread):
+    """Random bit patterns, and such whose exponents are near each other."""
+    numbers = Random(f"{dtypes}{spread}")
+    dtypes = tuple(map(DType, dtypes))
+    weights = tuple(numbers.choice([1, 2, -3, 700001]) for _ in dtypes)
+    count = 12 if engine.name == "reference" else 3000
+    sources = [
+        b"".join(
+            _random_code(numbers, dtype, spread).to_bytes(dtype.bits // 8, "little")
+            for _ in range(count)
+        )
+        for dtype in dtypes
+    ]
+    blend = Blend(dtypes, weights, DType.F32)
+
+    assert nearest_planes(exact_sums(blend, sources)) == expand(engine, blend, sources)
+
+
+def _random_code(numbers, dtype, spread):
+    if spread == "near":
+        return encode(Fraction(numbers.gauss(0, 0.02)), dtype)
+    largest = encode(dtype.float_format.largest, dtype) // 2
+    return numbers.randrange(largest) + numbers.choice([0, 1 << (dtype.bits - 1)])
+
+
+def test_a_mean_may_have_a_divisor_of_its_own(engine):
+    blend = Blend((DType.F64, DType.F16), (1, -2), DType.F16, divisor=6)
+    sources = [patterns(DType.F64, [14, 5]), patterns(DType.F16, [1, 1])]
+
+    assert patterns(DType.F16, [2, 0.5]) == combine(engine, blend, sources)

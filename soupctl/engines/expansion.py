@@ -1,0 +1,57 @@
+"""Exact sums as expansions: the nearest float64, the float64 nearest to the rest, and so on.
+
+Rule 1: it takes no arithmetic of its own: each plane is a mean with the divisor one, of the sources
+and, taken away again, of the planes before it. See Shewchuk, "Adaptive Precision Floating-Point
+Arithmetic and Fast Robust Geometric Predicates" (1997), section 2, for expansions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..format.dtypes import DType
+from .contract import Blend, Engine, NonFinite, OutOfRange
+
+WIDTH = DType.F64.bits // 8
+
+
+class Expansion:
+    """A sum that an engine expands plane by plane."""
+
+    def __init__(self, engine: Engine, blend: Blend, sources: Sequence[memoryview]) -> None:
+        self._engine = engine
+        self._blend = blend
+        self._sources = tuple(sources)
+
+    def __call__(self, start: int, stop: int) -> list[memoryview]:
+        """The planes of elements `start` to `stop`; see `Expand`."""
+        widths = [dtype.bits // 8 for dtype in self._blend.dtypes]
+        rows = [
+            view[start * width : stop * width]
+            for view, width in zip(self._sources, widths, strict=True)
+        ]
+        nothing = bytes((stop - start) * WIDTH)
+        planes: list[memoryview] = []
+        while True:
+            plane = bytearray(nothing)
+            self._next(rows, planes, start, memoryview(plane))
+            if planes and plane == nothing:
+                return planes
+            planes.append(memoryview(plane))
+
+    def _next(
+        self, rows: list[memoryview], planes: list[memoryview], start: int, out: memoryview
+    ) -> None:
+        """Put into `out` what is nearest to the sum of `rows` without `planes`."""
+        blend = Blend(
+            (*self._blend.dtypes, *(DType.F64 for _ in planes)),
+            (*self._blend.weights, *(-1 for _ in planes)),
+            DType.F64,
+            divisor=1,
+        )
+        try:
+            self._engine.prepare(blend, [*rows, *planes])(0, len(out) // WIDTH, out)
+        except NonFinite as found:
+            raise NonFinite(found.source, start + found.element) from None
+        except OutOfRange as found:
+            raise OutOfRange(start + found.element) from None
