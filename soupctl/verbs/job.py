@@ -113,29 +113,38 @@ def carry_out(job: Job, *, force: bool = False, pace: Pace | None = None) -> tup
     refuse_inputs(job.destination, job.inputs, job.spared)
     check = job.require_unchanged
     with open_sink(job.destination, job.size, replace=force, check=check) as sink:
-        files = [_place(sink, work, position) for position, work in enumerate(job.works)]
-        for name, path in job.destination.beside.copies:
-            sink.add_copy(name, path)
+        files = place(sink, job)
         return tuple(
             _make(CpuEngine(), sink, work, position, files[position], pace or Pace())
             for position, work in enumerate(job.works)
         )
 
 
-def _place(sink: Sink, work: Work, position: int) -> list[int]:
-    return [
-        sink.add(position, work.share.path_of(file.name), file.tensors, header)
-        for file, header in zip(work.share.files, work.headers, strict=True)
+def place(sink: Sink, job: Job) -> list[list[int]]:
+    """Make every file of the output; the descriptors of the weights files of each component."""
+    files = [
+        [
+            sink.add(position, work.share.path_of(file.name), file.tensors, header)
+            for file, header in zip(work.share.files, work.headers, strict=True)
+        ]
+        for position, work in enumerate(job.works)
     ]
+    for name, path in job.destination.beside.copies:
+        sink.add_copy(name, path)
+    return files
 
 
 def _make(
     engine: Engine, sink: Sink, work: Work, position: int, files: Sequence[int], pace: Pace
 ) -> Made:
-    """Compute one component, then write the headers, which hold what was computed."""
-    part, plan, share = work.part, work.plan, work.share
-    outcome = execute(plan, part.checkpoints, engine, partial(sink.write, position), pace)
-    ledger = work.complete(outcome)
+    """Compute one component and write it."""
+    write = partial(sink.write, position)
+    return finish(sink, work, files, execute(work.plan, work.part.checkpoints, engine, write, pace))
+
+
+def finish(sink: Sink, work: Work, files: Sequence[int], outcome: Outcome) -> Made:
+    """Write the headers of a component into its `files`: they hold what was computed."""
+    share, ledger = work.share, work.complete(outcome)
     metadata = work.metadata(ledger)
     for fd, file, size in zip(files, share.files, work.headers, strict=True):
         sink.write_header(fd, encode_header(file.tensors, metadata, size))
@@ -143,4 +152,4 @@ def _make(
         weight_map = {tensor.name: file.name for file in share.files for tensor in file.tensors}
         facts = {"total_size": work.written, KEY: encode_ledger(ledger, text_digest)}
         sink.add_text(share.path_of(share.index), encode_index(weight_map, facts))
-    return Made(part.name, ledger, len(plan.kept), work.read, work.written)
+    return Made(work.part.name, ledger, len(work.plan.kept), work.read, work.written)

@@ -21,7 +21,7 @@ from ..storage.layout import Model
 from .inputs import STREAM, Inputs, find_input, require_same_components
 from .job import Job, Made, Work, carry_out
 from .membership import Newcomer, Terms
-from .revision import revise_component
+from .revision import Revised, revise_component
 from .sources import Leaver, is_input
 from .target import decide
 
@@ -142,18 +142,23 @@ def open_revision(revision: Revision) -> Iterator[Job]:
                 ),
             )
             revised.append(revise_component(stack, component, terms))
-        inputs = Inputs((soup, *newcomers), tuple(each.part for each in revised))
-        plans = [each.plan for each in revised]
-        destination = decide(revision.output, inputs, plans, None, revision.variant)
-        works = []
-        for each, share in zip(revised, destination.shares, strict=True):
-            draft = each.draft(destination.folder_of(share))
-            works.append(Work(each.part, each.plan, share, draft, each.completing(draft)).sized())
-        spared = _files(inputs) if _is_same(revision.soup, revision.output) else frozenset()
-        weights = tuple((entry.name, entry.weight) for entry in revised[0].after)
-        # what is only looked at is no less an input: no output may take its place
-        used = Inputs(inputs.models, (*inputs.parts, *(each.looked_at for each in revised)))
-        yield Job(weights, used, destination, tuple(works), spared)
+        yield planned(revision, (soup, *newcomers), revised)
+
+
+def planned(revision: Revision, models: tuple[Model, ...], revised: Sequence[Revised]) -> Job:
+    """The job that makes these components, of `models` of which the first is the soup."""
+    inputs = Inputs(models, tuple(each.part for each in revised))
+    plans = [each.plan for each in revised]
+    destination = decide(revision.output, inputs, plans, None, revision.variant)
+    works = []
+    for each, share in zip(revised, destination.shares, strict=True):
+        draft = each.draft(destination.folder_of(share))
+        works.append(Work(each.part, each.plan, share, draft, each.completing(draft)).sized())
+    spared = _files(inputs) if _is_same(revision.soup, revision.output) else frozenset()
+    weights = tuple((entry.name, entry.weight) for entry in revised[0].after)
+    # what is only looked at is no less an input: no output may take its place
+    used = Inputs(inputs.models, (*inputs.parts, *(each.looked_at for each in revised)))
+    return Job(weights, used, destination, tuple(works), spared)
 
 
 def _place(model: Model) -> str:

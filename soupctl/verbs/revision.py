@@ -95,9 +95,18 @@ def revise_component(stack: ExitStack, component: Component, terms: Terms) -> Re
     """
     gathering = Gathering(stack)
     soup = gathering.open(component)
-    before = ledger_before(gathering, soup, terms)
+    return revised(gathering, ledger_before(gathering, soup, terms), terms)
+
+
+def revised(gathering: Gathering, before: Ledger, terms: Terms) -> Revised:
+    """What becomes of the soup that was gathered first; several changes may share what is open.
+
+    Raises LedgerError as `open_revision` says.
+    """
+    soup = gathering.looked_at[0]
     after = entries_after(gathering, before, terms)
-    finder = Finder(stack, gathering.opened, Places(folder_of(soup), terms.search, terms.variant))
+    places = Places(folder_of(soup), terms.search, terms.variant)
+    finder = Finder(gathering.stack, gathering.opened, places)
     if terms.approximate and terms.total is None:
         sources = rounded_sources(finder, before, soup, changes(before.ingredients, after))
     else:
@@ -112,8 +121,8 @@ def revise_component(stack: ExitStack, component: Component, terms: Terms) -> Re
         after,
         gathering.ancestors,
         sources,
-        _part(component, tuple(gathering.looked_at), None),
-        _part(component, checkpoints, like),
+        _part(soup.component, tuple(gathering.looked_at), None),
+        _part(soup.component, checkpoints, like),
         _plan(terms, before, sources),
         gathering.exact and not terms.rounded,
     )
