@@ -1,17 +1,19 @@
-"""Carry out a plan: read, combine, write, digest.
+"""Carry out plans: read, combine, write, digest.
 
 Rule 1: nothing here may change a number; speed and safety are its only concerns.
-Rule 2: every byte of every ingredient is digested in the pass that uses it, while it is in cache.
+Rule 2: every byte of every ingredient is digested in the pass that uses it, while it is in cache;
+once, however many plans use it.
 Rule 3: a tensor is one worker's from its first chunk to its last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from heapq import merge
+from itertools import chain, groupby
 
-from .engines.contract import Blend, Engine, NonFinite, OutOfRange
+from .engines.contract import Blend, Combine, Engine, NonFinite, OutOfRange
 from .errors import InputError, Issue, MismatchError
 from .format.dtypes import DType, Kind
 from .pace import Line, Pace
@@ -28,6 +30,15 @@ SMALLEST_CHUNK = 1 << 14
 LARGEST_CHUNK = 1 << 18
 TASK_BYTES = 1 << 20
 """Small tensors are handed out together, about this many bytes at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A plan, what it is carried out with, and where its tensors go."""
+
+    plan: Plan
+    checkpoints: Sequence[Checkpoint]
+    write: Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,97 +59,160 @@ def execute(
     Raises InputError for NaN or infinity, MismatchError for integers that differ and for results
     beyond the range of their dtype. `write` is called from several threads, never twice for a byte.
     """
-    roots = [RootHasher() for _ in checkpoints]
-    soup = RootHasher()
-    taken = []
-    worker = _Worker(plan, checkpoints, engine, write, pace)
-    for step, digests in chain.from_iterable(worker.line.results(worker.tasks())):
-        for source, digest, dtype in zip(step.sources, digests, step.dtypes, strict=False):
-            tensor = checkpoints[source].tensors[step.name]
-            roots[source].add(step.name, dtype.value, tensor.shape, digest)
-        if step.out is not None:
-            soup.add(step.name, step.out.value, step.shape, digests[-1])
-        if step.rule is Rule.FIRST and len(set(digests)) > 1:
-            taken.append(step.name)
-    return Outcome(tuple(root.digest() for root in roots), soup.digest(), tuple(taken))
+    (outcome,) = execute_together([Order(plan, checkpoints, write)], engine, pace)
+    return outcome
+
+
+def execute_together(orders: Sequence[Order], engine: Engine, pace: Pace) -> tuple[Outcome, ...]:
+    """Make the tensors of several plans in step, reading what they share from disk only once.
+
+    Plans that share a checkpoint, which is then one object, have the same rule for its tensors.
+    Raises what `execute` does, for the first of the orders that fails at the first such tensor.
+    """
+    worker = _Worker(orders, engine, pace)
+    roots = [RootHasher() for _ in worker.checkpoints]
+    soups = [RootHasher() for _ in orders]
+    taken: list[list[str]] = [[] for _ in orders]
+    for found in chain.from_iterable(worker.line.results(worker.tasks())):
+        for source, digest in found.ingredients.items():
+            tensor = worker.checkpoints[source].tensors[found.tensor]
+            roots[source].add(found.tensor, tensor.dtype.value, tensor.shape, digest)
+        for use, digest in found.soups:
+            assert use.step.out is not None
+            soups[use.order].add(found.tensor, use.step.out.value, use.step.shape, digest)
+            differ = len({found.ingredients[source] for source in use.sources}) > 1
+            if use.step.rule is Rule.FIRST and differ:
+                taken[use.order].append(found.tensor)
+    digests = [root.digest() for root in roots]
+    return tuple(
+        Outcome(tuple(digests[source] for source in sources), soup.digest(), tuple(names))
+        for sources, soup, names in zip(worker.sources, soups, taken, strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """A step of one order, and its sources among the checkpoints of all orders."""
+
+    order: int
+    step: Step
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Digests of one tensor: in each source, and of what became of it."""
+
+    tensor: str
+    ingredients: dict[int, str]
+    soups: list[tuple[_Use, str]]
 
 
 class _Worker:
     """What all threads share."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        checkpoints: Sequence[Checkpoint],
-        engine: Engine,
-        write: Write,
-        pace: Pace,
-    ) -> None:
-        self.plan = plan
-        self.checkpoints = checkpoints
+    def __init__(self, orders: Sequence[Order], engine: Engine, pace: Pace) -> None:
+        self.orders = orders
         self.engine = engine
-        self.write = write
         self.pace = pace
         self.line = Line(self.run, pace)
+        distinct = {id(each): each for order in orders for each in order.checkpoints}
+        self.checkpoints = list(distinct.values())
+        places = {identity: position for position, identity in enumerate(distinct)}
+        self.sources = [[places[id(each)] for each in order.checkpoints] for order in orders]
+        """Where in `checkpoints` each order's are."""
 
-    def tasks(self) -> Iterator[list[Step]]:
-        """The steps in order, neighbours of small size together."""
-        task: list[Step] = []
+    def tasks(self) -> Iterator[list[list[_Use]]]:
+        """The tensors in order, neighbours of small size together."""
+        task: list[list[_Use]] = []
         size = 0
-        for step in self.plan.steps:
-            task.append(step)
-            size += self.checkpoints[step.sources[0]].tensors[step.name].size * len(step.sources)
+        for uses in self._tensors():
+            task.append(uses)
+            step = uses[0].step
+            first = self.checkpoints[uses[0].sources[0]].tensors[step.name]
+            size += first.size * len({source for use in uses for source in use.sources})
             if size >= TASK_BYTES or len(task) >= 256:
                 yield task
                 task, size = [], 0
         if task:
             yield task
 
-    def run(self, task: Iterable[Step]) -> list[tuple[Step, list[str]]]:
-        """Digests of every step's sources and, last, of its result."""
-        return [(step, self._step(step)) for step in task]
+    def _tensors(self) -> Iterator[list[_Use]]:
+        """The steps of all orders, those together that concern one tensor."""
+        for _, uses in groupby(merge(*map(self._uses, range(len(self.orders))), key=_key), _key):
+            yield list(uses)
 
-    def _step(self, step: Step) -> list[str]:
-        views = [self.checkpoints[source].view(step.name) for source in step.sources]
+    def _uses(self, order: int) -> Iterator[_Use]:
+        places = self.sources[order]
+        last: tuple[int, ...] | None = None
+        for step in self.orders[order].plan.steps:
+            # one tuple for all tensors that all hold, or n ingredients would cost n words a tensor
+            if step.sources is not last:
+                last, sources = step.sources, tuple(places[source] for source in step.sources)
+            yield _Use(order, step, sources)
+
+    def run(self, task: Iterable[list[_Use]]) -> list[_Found]:
+        """The digests of every tensor."""
+        return [self._tensor(uses) for uses in task]
+
+    def _tensor(self, uses: list[_Use]) -> _Found:
+        step = uses[0].step
+        sources = dict.fromkeys(source for use in uses for source in use.sources)
+        views = {source: self.checkpoints[source].view(step.name) for source in sources}
         if step.rule is Rule.AVERAGE:
-            return self._average(step, views)
-        digests = [self._digest(view) for view in views]
+            return self._average(uses, views)
+        digests = {source: self._digest(view) for source, view in views.items()}
         if step.rule is Rule.LEFT_OUT:
-            return digests
-        if step.rule is Rule.IDENTICAL:
-            self._require_identical(step, digests)
-        offset = 0
-        for piece in self._pieces(views[0]):
-            self.write(step.name, offset, piece)
-            offset += len(piece)
-        return [*digests, digests[0]]
+            return _Found(step.name, digests, [])
+        for use in uses:
+            if step.rule is Rule.IDENTICAL:
+                self._require_identical(use, digests)
+            offset = 0
+            for piece in self._pieces(views[use.sources[0]]):
+                self.orders[use.order].write(step.name, offset, piece)
+                offset += len(piece)
+        return _Found(step.name, digests, [(use, digests[use.sources[0]]) for use in uses])
 
-    def _average(self, step: Step, views: list[memoryview]) -> list[str]:
+    def _average(self, uses: list[_Use], views: Mapping[int, memoryview]) -> _Found:
         """Combine one tensor chunk by chunk, digesting each chunk while it is in cache."""
+        name = uses[0].step.name
+        sizes = {s: self.checkpoints[s].tensors[name].dtype.bits // 8 for s in views}
+        widths = [use.step.out.bits // 8 for use in uses if use.step.out is not None]
+        first = uses[0].sources[0]
+        count = len(views[first]) // sizes[first]
+        an_element = sum(sizes.values())
+        chunk = min(count, self.pace.chunk or chunk_elements(an_element + max(widths)))
+        buffer = memoryview(bytearray(chunk * max(widths)))
+        combines = [self._prepare(use, views) for use in uses]
+        hashers = {source: tensor_hasher() for source in views}
+        results = [tensor_hasher() for _ in uses]
+        for start in range(0, count, chunk or 1):
+            stop = min(start + chunk, count)
+            for use, width, combine, result in zip(uses, widths, combines, results, strict=True):
+                out = buffer[: (stop - start) * width]
+                self._combine(use, combine, start, stop, out)
+                self.orders[use.order].write(name, start * width, out)
+                result.update(out)
+            for source, view in views.items():
+                hashers[source].update(view[start * sizes[source] : stop * sizes[source]])
+            self.line.advance((stop - start) * (an_element + sum(widths)))
+        digests = {source: hasher.hexdigest() for source, hasher in hashers.items()}
+        made = [(use, result.hexdigest()) for use, result in zip(uses, results, strict=True)]
+        return _Found(name, digests, made)
+
+    def _prepare(self, use: _Use, views: Mapping[int, memoryview]) -> Combine:
+        step, plan = use.step, self.orders[use.order].plan
         assert step.out is not None
-        blend = Blend(step.dtypes, self.plan.weights, step.out, self.plan.allow_nonfinite)
-        sizes = [dtype.bits // 8 for dtype in step.dtypes]
-        out_size = step.out.bits // 8
-        count = len(views[0]) // sizes[0]
-        chunk = min(count, self.pace.chunk or chunk_elements(sum(sizes) + out_size))
-        buffer = memoryview(bytearray(chunk * out_size))
-        hashers = [tensor_hasher() for _ in range(len(views) + 1)]
+        blend = Blend(step.dtypes, plan.weights, step.out, plan.allow_nonfinite)
+        return self.engine.prepare(blend, [views[source] for source in use.sources])
+
+    def _combine(self, use: _Use, combine: Combine, start: int, stop: int, out: memoryview) -> None:
         try:
-            combine = self.engine.prepare(blend, views)
-            for start in range(0, count, chunk or 1):
-                stop = min(start + chunk, count)
-                out = buffer[: (stop - start) * out_size]
-                combine(start, stop, out)
-                self.write(step.name, start * out_size, out)
-                hashers[-1].update(out)
-                for hasher, view, size in zip(hashers, views, sizes, strict=False):
-                    hasher.update(view[start * size : stop * size])
-                self.line.advance((stop - start) * (sum(sizes) + out_size))
+            combine(start, stop, out)
         except NonFinite as found:
-            raise self._nonfinite(step, found) from None
+            raise self._nonfinite(use, found) from None
         except OutOfRange as found:
-            raise _out_of_range(step, found) from None
-        return [hasher.hexdigest() for hasher in hashers]
+            raise _out_of_range(use.step, found) from None
 
     def _digest(self, view: memoryview) -> str:
         hasher = tensor_hasher()
@@ -152,28 +226,34 @@ class _Worker:
             self.line.advance(len(piece))
             yield piece
 
-    def _require_identical(self, step: Step, digests: Sequence[str]) -> None:
-        first = self.checkpoints[step.sources[0]].shown
+    def _require_identical(self, use: _Use, digests: Mapping[int, str]) -> None:
+        step, first = use.step, use.sources[0]
         issues = [
             Issue(
-                f"holds other values than in {first}, and {step.dtypes[0].value} is not averaged",
+                f"holds other values than in {self.checkpoints[first].shown},"
+                f" and {step.dtypes[0].value} is not averaged",
                 self.checkpoints[source].shown,
                 step.name,
                 _way_out(step.dtypes[0]),
             )
-            for source, digest in zip(step.sources, digests, strict=True)
-            if digest != digests[0]
+            for source in use.sources
+            if digests[source] != digests[first]
         ]
         if issues:
             raise MismatchError.collected(issues)
 
-    def _nonfinite(self, step: Step, found: NonFinite) -> InputError:
+    def _nonfinite(self, use: _Use, found: NonFinite) -> InputError:
         return InputError(
             f"holds NaN or infinity (element {found.element})",
-            path=self.checkpoints[found.source].shown,
-            tensor=step.name,
+            path=self.checkpoints[use.sources[found.source]].shown,
+            tensor=use.step.name,
             advice="--allow-nonfinite lets IEEE rules apply",
         )
+
+
+def _key(use: _Use) -> tuple[str, tuple[int, ...], str]:
+    # the same name may stand for different tensors where orders share no checkpoint
+    return use.step.name, use.step.shape, use.step.rule.value
 
 
 def _way_out(dtype: DType) -> str:
