@@ -19,14 +19,17 @@ import pytest
 from soupctl import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
-KERNELS = sorted(path.name for path in (ROOT / "kernels").glob("*.py"))
+KERNELS = sorted(
+    path.relative_to(ROOT / "kernels").as_posix() for path in (ROOT / "kernels").rglob("*.py")
+)
 BACKEND = "import sys, setuptools.build_meta as backend; getattr(backend, sys.argv[1])(sys.argv[2])"
 THEIRS = "import kernels; print(kernels.OWNER)"
 OURS = """
 from importlib.util import find_spec
 import sys, soupctl.kernels
 for name in sys.argv[1:]:
-    print(find_spec(f"soupctl.kernels.{name.removesuffix('.py')}").origin)
+    module = name.removesuffix(".py").replace("/", ".")
+    print(find_spec(f"soupctl.kernels.{module}").origin)
 """
 
 
@@ -172,7 +175,7 @@ def test_soupctl_kernels_is_ours_alone_and_beside_another_package(
     alone = run(*command, cwd=installed.cwd)
     together = run(*command, cwd=installed.cwd, path=beside)
 
-    assert KERNELS == [Path(line).name for line in alone.splitlines()]
+    assert KERNELS == [line.rpartition("/kernels/")[2] for line in alone.splitlines()]
     assert alone == together
 
 

@@ -1,0 +1,1 @@
+"""Kernels for graphics processors, each beside a reference in plain PyTorch."""

@@ -1,0 +1,49 @@
+"""Blends as the kernels for graphics processors know them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+
+from ..format.dtypes import DType
+from ..kernels import blend as entry
+from ..kernels.gpu.layout import Form, Group, Layout, weight_table
+from .contract import Blend
+from .cpu import RANKS, format_table, is_bounded
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A blend for kernels: rows of one dtype lie together."""
+
+    form: Form
+    order: tuple[int, ...]
+    """The source of each row."""
+    widths: tuple[int, ...]
+    """Bytes of an element of each row."""
+    table: tuple[float, ...]
+    """The rows' `weight_table`."""
+
+
+@lru_cache(maxsize=64)
+def shape_of(blend: Blend) -> Shape:
+    """The blend with its rows in groups."""
+    # doubles last: what a sum of narrower rows leaves out is seldom anything, and counts as unknown
+    order = sorted(range(len(blend.dtypes)), key=lambda row: -RANKS[blend.dtypes[row]])
+    dtypes = [blend.dtypes[row] for row in order]
+    groups = tuple(Group(dtype.value, len(list(run))) for dtype, run in groupby(dtypes))
+    total = blend.total
+    power = total & (total - 1) == 0
+    # mixtures are proved, because their sums are three in memory
+    bounded = len(groups) == 1 and is_bounded(blend)
+    form = Form(groups, layout_of(blend.out), power, bounded)
+    table = weight_table([blend.weights[row] for row in order], total)
+    return Shape(form, tuple(order), tuple(dtype.bits // 8 for dtype in dtypes), tuple(table))
+
+
+def layout_of(dtype: DType) -> Layout:
+    """An output format, as rounding needs it."""
+    table = format_table(dtype)
+    columns = (entry.PRECISION, entry.NORMAL, entry.LIMIT, entry.SIGN)
+    return Layout(dtype.bits, *(int(table[column]) for column in columns))

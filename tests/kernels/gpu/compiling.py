@@ -1,0 +1,153 @@
+"""Compile what the launchers launch, for devices that need not be there, and say what came of it.
+
+Rule 1: it runs in a process of its own, in which kernels are not interpreted.
+Rule 2: a kernel is compiled as it is launched, from the arguments themselves; it is only not run.
+
+`python compiling.py TARGET` prints a JSON list with one object a kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from soupctl.engines.contract import Blend
+from soupctl.engines.forms import shape_of
+from soupctl.format.dtypes import FLOATS, DType
+from soupctl.kernels.gpu import layout, mean
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+class AbsentDevice:
+    """A driver of a device that only has a name."""
+
+    def __init__(self, target: GPUTarget) -> None:
+        self.target = target
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+class Compiled:
+    """Everything that was launched, compiled and not run."""
+
+    def __init__(self) -> None:
+        self.kernels: list[tuple[str, str, object]] = []
+        self.case = ""
+        run = JITFunction.run
+
+        def compile_only(function, *arguments, grid, warmup, **options):
+            kernel = run(function, *arguments, grid=grid, warmup=True, **options)
+            if all(kernel is not each for _, _, each in self.kernels):
+                self.kernels.append((self.case, function.__name__, kernel))
+            return kernel
+
+        JITFunction.run = compile_only
+
+
+def launch_mean(blend: Blend, size: int, aligned: bool = True) -> None:
+    """Launch what the mean of a blend of `size` elements takes."""
+    shape = shape_of(blend)
+    out = torch.empty(size, dtype=layout.INTEGERS[blend.out.bits])
+    doubts = torch.empty(layout.blocks_in(size, shape.form.block), dtype=torch.int8)
+    table = torch.tensor(shape.table, dtype=torch.float64)
+    addresses = torch.empty(shape.form.count, dtype=torch.int64)
+    sums = torch.empty(3, size, dtype=torch.float64)
+    mean.launch_mean(shape.form, addresses, table, out, doubts, sums, aligned)
+
+
+def cases() -> Iterator[tuple[str, Blend, int]]:
+    """Blends that take every dtype, in and out, and every way through the kernels."""
+    for dtype in FLOATS:
+        yield "whole", Blend((dtype,) * 3, (1, 1, 1), dtype), 4096
+        yield "mixture", Blend((DType.F16, DType.BF16), (1, 2), dtype), 4096
+    # by their weights, these are not bounded
+    yield "whole", Blend((DType.F8_E5M2,) * 3, (2**24, -(2**24), 3), DType.F8_E5M2), 4096
+    for dtype in (DType.F16, DType.BF16, DType.F32):
+        yield "power", Blend((dtype,) * 2, (1, 1), dtype), 4096
+    yield "tail", Blend((DType.BF16,) * 3, (1, 1, 1), DType.BF16), 100
+    yield "mixture", Blend(tuple(FLOATS), (1,) * 6, DType.F16), 4096
+
+
+def described(case: str, name: str, kernel, target: str) -> dict[str, object]:
+    """What the tests ask of a compiled kernel."""
+    constants = {
+        function: value
+        for function, value in kernel.src.constants.items()
+        if isinstance(value, bool | int | str)
+    }
+    names = kernel.src.fn.arg_names
+    facts = {
+        "case": case,
+        "kernel": name,
+        "target": target,
+        "constants": {names[place[0]]: value for place, value in constants.items()},
+        "fusion": kernel.metadata.enable_fp_fusion,
+        "threads": kernel.metadata.num_warps * TARGETS[target].warp_size,
+    }
+    return facts | (of_amd(kernel) if target.startswith("gfx") else of_nvidia(kernel))
+
+
+def of_nvidia(kernel) -> dict[str, object]:
+    text = kernel.asm["ptx"]
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        machine = subprocess.run(
+            [TOOLS / "nvdisasm", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    return {
+        "moves": sorted(set(re.findall(r"\b(?:ld|st)\.global[\w.]*", text))),
+        "divisions": sorted(set(re.findall(r"\b(?:div|rcp|sqrt)\.[\w.]+", text))),
+        "fused": len(re.findall(r"\b(?:fma|mad)\.(?!lo|wide|hi)[\w.]*f\d", text)),
+        "flushed": ".ftz" in text,
+        "spilled": len(re.findall(r"\b(?:LDL|STL)\b", machine)) + text.count(".local"),
+        "machine_fused": len(re.findall(r"\b[DFH]FMA", machine)),
+    }
+
+
+def of_amd(kernel) -> dict[str, object]:
+    text = kernel.asm["amdgcn"]
+    numbers = re.findall(r"(?:_spill_count|private_segment_fixed_size): *(\d+)", text)
+    return {
+        "moves": sorted(set(re.findall(r"\b(?:global|buffer|flat)_(?:load|store)_\w+", text))),
+        "spilled": sum(map(int, numbers)),
+        "machine_fused": len(re.findall(r"\bv_(?:pk_)?(?:fma|mad|mac|fmac)_f\d+", text)),
+    }
+
+
+def main(target: str) -> None:
+    driver.set_active(AbsentDevice(TARGETS[target]))
+    compiled = Compiled()
+    for compiled.case, blend, size in cases():
+        launch_mean(blend, size)
+    compiled.case = "unaligned"
+    launch_mean(Blend((DType.F16,), (1,), DType.F16), 4096, aligned=False)
+    json.dump([described(*each, target) for each in compiled.kernels], sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

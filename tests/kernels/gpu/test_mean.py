@@ -1,0 +1,126 @@
+"""Interpreted, the kernels give the bits of the processor's engine, or say that they do not."""
+
+from fractions import Fraction
+
+import pytest
+from runs import blend_of, by_kernel, by_reference, finite, pack, require_agreement, usual
+
+from soupctl.engines.reference import encode
+from soupctl.format.dtypes import FLOATS, DType
+
+EVERY = pack(DType.F16, range(2**16))
+SIXTEEN = [DType.F16, DType.BF16]
+EIGHT = [DType.F8_E4M3, DType.F8_E5M2]
+
+
+@pytest.mark.parametrize("dtype", SIXTEEN)
+@pytest.mark.parametrize("weights", [(1,), (3, -1)], ids=str)
+def test_every_16_bit_pattern_is_averaged_as_the_processor_does_it(dtype, weights):
+    turned = EVERY[2 * 12345 :] + EVERY[: 2 * 12345]
+
+    doubts = require_agreement(blend_of([dtype] * len(weights), weights, dtype),
+                               [EVERY, turned][: len(weights)], 2**16)  # fmt: skip
+
+    if weights == (1,):
+        # the blocks with infinity, NaN or both; in fp16 as many codes have that exponent as a block
+        assert {DType.F16: 2, DType.BF16: 2}[dtype] == sum(doubts)
+
+
+@pytest.mark.parametrize("dtype", EIGHT)
+@pytest.mark.parametrize("out", [*EIGHT, DType.F16])
+def test_every_pair_of_8_bit_patterns_is_averaged_as_the_processor_does_it(dtype, out):
+    codes = range(2**8)
+    first, second = bytes(codes) * 2**8, bytes(code for code in codes for _ in codes)
+
+    require_agreement(blend_of([dtype] * 2, (1, 2), out), [first, second], 2**16)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("out", FLOATS)
+def test_any_finite_bits_are_averaged_as_the_processor_does_it(dtype, out):
+    sources = [finite(dtype, 1100, seed) for seed in range(5)]
+
+    require_agreement(blend_of([dtype] * 2, (1, 1), out), sources[:2], 1100)
+    require_agreement(blend_of([dtype] * 5, (700001, -3, 1, 7, 9), out), sources, 1100)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("weights", [(1,), (1, 1), (1, 1, 1), (7, 3), (1234, -33, 8799)], ids=str)
+def test_usual_weights_leave_no_doubt(dtype, weights):
+    sources = [usual(dtype, 3000, seed) for seed in range(len(weights))]
+    blend = blend_of([dtype] * len(weights), weights, dtype)
+
+    assert [0] * (2 if dtype in EIGHT else 3) == require_agreement(blend, sources, 3000)
+
+
+@pytest.mark.parametrize("out", FLOATS)
+def test_mixtures_are_averaged_as_the_processor_does_it(out):
+    dtypes = [DType.F16, DType.F8_E4M3, DType.F32, DType.BF16, DType.F64, DType.F8_E5M2, DType.F16]
+    weights = (1, 2, 5, 3, -1, 4, 2)
+    blend = blend_of(dtypes, weights, out)
+    require_agreement(blend, [finite(dtype, 1100, 0) for dtype in dtypes], 1100)
+    sources = [usual(dtype, 1100, seed) for seed, dtype in enumerate(dtypes)]
+
+    assert [0, 0] == require_agreement(blend, sources, 1100)
+
+
+@pytest.mark.parametrize("out", FLOATS)
+@pytest.mark.parametrize("weight", [1, 3, 2**22 + 1])
+def test_the_smallest_far_away_term_decides_a_tie(out, weight):
+    last = Fraction(1, 2 ** (out.float_format.precision - 1))
+    columns = [[], [], [], []]
+    for far in (-1074, -1000, -300, -110, -54):
+        for sign in (-1, 0, 1):
+            tiny = sign * Fraction(2) ** far
+            for column, value in zip(columns, (1 + last, 1, tiny, 0), strict=True):
+                column.append(encode(Fraction(value), DType.F64))
+    sources = [pack(DType.F64, column) for column in columns]
+
+    require_agreement(blend_of([DType.F64] * 4, (weight, weight, 1, -1), out), sources, 15)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("divisor", [1, 6, 2**24])
+def test_a_mean_may_have_a_divisor_of_its_own(dtype, divisor):
+    sources = [usual(dtype, 300, seed) for seed in range(2)]
+
+    require_agreement(blend_of([dtype] * 2, (5, -4), dtype, divisor), sources, 300)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("bad", ["nan", "infinity", "range"])
+def test_a_block_with_what_has_no_mean_is_left_as_it_was(dtype, bad):
+    format = dtype.float_format
+    codes = {
+        "nan": format.quiet_nan,
+        "infinity": encode(float("inf"), dtype),
+        "range": encode(format.largest, dtype),
+    }
+    if codes[bad] is None:
+        pytest.skip("the format has no infinity")
+    block = 2048 if dtype in EIGHT else 1024
+    one = encode(Fraction(1), dtype)
+    column = [one] * (3 * block)
+    column[2 * block - 1] = codes[bad]
+    ones = pack(dtype, [one] * (3 * block))
+    blend = blend_of([dtype, dtype], (9, -1), dtype)
+    assert [0, 1, 0] == require_agreement(blend, [pack(dtype, column), ones], 3 * block)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("count", [1, 7, 1024, 2059])
+def test_any_start_and_any_tail_give_the_same(dtype, count):
+    sources = [finite(dtype, count, seed) for seed in range(2)]
+    blend = blend_of([dtype] * 2, (2, 1), dtype)
+    expected = by_reference(blend, sources, count)
+
+    assert [expected] * 3 == [by_kernel(blend, sources, count, offset) for offset in (0, 1, 3)]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_hundred_rows_are_averaged_as_the_processor_does_it(dtype):
+    sources = [usual(dtype, 40, seed) for seed in range(100)]
+    weights = [(-1) ** row * (row + 1) for row in range(99)]
+
+    require_agreement(blend_of([dtype] * 100, (*weights, 100), dtype), sources, 40)
+    require_agreement(blend_of([dtype] * 100, (1,) * 100, dtype), sources, 40)
