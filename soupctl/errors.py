@@ -105,3 +105,9 @@ class LimitError(SoupError):
     """A limit or a missing device: memory, no GPU, an extra that is not installed."""
 
     exit_code = 7
+
+
+class TrainingError(SoupError):
+    """A training run that went wrong: a loss or weights that are not finite."""
+
+    exit_code = 8

@@ -1,0 +1,82 @@
+"""Tiny bases built once a session, data shards, and runs of training in this process.
+
+Rule 1: nothing comes from a network: the hub is offline, and a socket that connects is a failure.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+# before a library is imported, which reads them once
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["ACCELERATE_USE_CPU"] = "true"
+# lets these tests import the modules beside them
+sys.path.insert(0, str(Path(__file__).parent))
+
+# what these tests need is the `train` extra
+collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_*.py"]
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError(f"a test connects to {arguments[1:]}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """The builders of bases and data; their libraries imported, quiet, and on one thread."""
+    models = pytest.importorskip("tiny_bases")
+    models.quieten()
+    models.torch.set_num_threads(1)
+    return models
+
+
+@pytest.fixture(scope="session")
+def bases(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A base of each family."""
+    folder = tmp_path_factory.mktemp("bases")
+    return {
+        "text": tiny.text_base(folder / "text"),
+        "class": tiny.class_base(folder / "class"),
+        "dit": tiny.dit_base(folder / "dit"),
+        "plain": tiny.plain_base(folder / "plain"),
+    }
+
+
+@pytest.fixture(scope="session")
+def shards(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A data shard for each family."""
+    folder = tmp_path_factory.mktemp("shards")
+    captioned = tiny.captioned_shard(folder / "captioned")
+    classes = tiny.class_shard(folder / "classes")
+    return {"text": captioned, "class": classes, "dit": classes, "plain": captioned}
+
+
+@pytest.fixture
+def trained(
+    tiny: ModuleType, bases: dict[str, Path], shards: dict[str, Path]
+) -> Callable[..., Any]:
+    """Trains the base of a family into a folder, and hands on what was told."""
+    running = pytest.importorskip("running")
+
+    def run(family: str, output: Path, **more: object) -> Any:
+        ear = running.Ear()
+        data = more.pop("data", shards[family])
+        running.run(bases[family], data, output, ear, **more)
+        return ear
+
+    return run

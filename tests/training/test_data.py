@@ -1,0 +1,158 @@
+"""A data shard is what its folder holds: nothing is dropped silently, all problems come at once."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from soupctl.errors import InputError, MismatchError
+from soupctl.training.data import Conditioning, scan
+from soupctl.training.labels import number_classes
+
+
+def image(path, size=(8, 8), mode="RGB", colour=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour or 0).save(path)
+    return path
+
+
+def messages(folder, conditioning, **options):
+    with pytest.raises(InputError) as refusal:
+        scan(folder, conditioning, **options)
+    return [issue.what for issue in refusal.value.issues]
+
+
+def test_captions_come_from_files_beside_the_images(tmp_path):
+    image(tmp_path / "b" / "one.png")
+    (tmp_path / "b" / "one.txt").write_text("a cat\n\n  another cat \n")
+    image(tmp_path / "a.JPG")
+    (tmp_path / "a.txt").write_text("a dog")
+
+    shard = scan(tmp_path, Conditioning.TEXT)
+
+    found = [(sample.name, sample.captions) for sample in shard.samples]
+    assert found == [("a.JPG", ("a dog",)), ("b/one.png", ("a cat", "another cat"))]
+    assert shard.notices == ()
+
+
+def test_captions_and_classes_come_from_metadata(tmp_path, tiny):
+    rows = [
+        {"file_name": "a.png", "text": "a cat", "label": 3},
+        {"file_name": "b.png", "text": ["a dog", "a pup"], "label": "dog"},
+    ]
+    shard = scan(tiny.rows_shard(tmp_path / "rows", rows), Conditioning.TEXT)
+
+    assert [("a cat",), ("a dog", "a pup")] == [sample.captions for sample in shard.samples]
+    assert ["3", "dog"] == [sample.label for sample in shard.samples]
+
+
+def test_another_column_can_hold_the_captions(tmp_path, tiny):
+    rows = [{"file_name": "a.png", "text": "no", "caption": "yes"}]
+    shard = scan(tiny.rows_shard(tmp_path / "rows", rows), Conditioning.TEXT, column="caption")
+
+    assert shard.samples[0].captions == ("yes",)
+
+
+def test_all_problems_are_told_at_once(tmp_path, tiny):
+    rows = [
+        {"file_name": "a.png", "text": "a cat"},
+        {"file_name": "silent.png"},
+        {"file_name": "torn.png", "text": "a dog"},
+    ]
+    folder = tiny.rows_shard(tmp_path / "rows", rows)
+    (folder / "torn.png").write_bytes((folder / "torn.png").read_bytes()[:60])
+    image(folder / "unknown.png")
+    with (folder / "metadata.jsonl").open("a") as file:
+        file.write('{"file_name": "gone.png", "text": "x"}\n{"file_name": "../x"}\n')
+        file.write('{"file_name": "a.png", "text": "twice"}\nnonsense\n')
+
+    assert messages(folder, Conditioning.TEXT) == [
+        "2 images described by a malformed line of metadata.jsonl: line 5, line 7",
+        "1 image described twice in metadata.jsonl: a.png (line 6)",
+        "1 image in metadata.jsonl, but not there: gone.png",
+        "1 image without a caption (no 'text' in metadata.jsonl): silent.png",
+        "1 image unreadable: torn.png",
+        "1 image not in metadata.jsonl: unknown.png",
+    ]
+
+
+def test_bad_images_are_left_out_only_when_asked_and_told_of(tmp_path):
+    image(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("<html>")
+
+    shard = scan(tmp_path, Conditioning.NONE, skip_bad=True)
+
+    assert ["good.png"] == [sample.name for sample in shard.samples]
+    assert shard.notices == ("1 image unreadable: bad.png",)
+
+
+def test_what_is_no_image_is_told_of(tmp_path):
+    image(tmp_path / "a.png")
+    (tmp_path / "notes.csv").write_text("x")
+    (tmp_path / "lonely.txt").write_text("x")
+
+    shard = scan(tmp_path, Conditioning.NONE)
+
+    assert shard.notices == ("2 files ignored: lonely.txt, notes.csv",)
+
+
+def test_an_unconditional_base_ignores_captions_with_one_notice(tmp_path, tiny):
+    shard = scan(tiny.captioned_shard(tmp_path / "x"), Conditioning.NONE)
+
+    assert shard.notices == ("captions and classes are ignored: the base is unconditional",)
+
+
+def test_transparency_is_told_of(tmp_path):
+    image(tmp_path / "a.png", mode="RGBA")
+
+    assert scan(tmp_path, Conditioning.NONE).notices == ("1 image with transparency, put on white",)
+
+
+@pytest.mark.parametrize("conditioning", list(Conditioning))
+def test_a_folder_without_images_is_refused(tmp_path, conditioning):
+    (problem,) = messages(tmp_path, conditioning)
+
+    assert problem == "holds no images to train on"
+
+
+def test_the_digest_is_of_names_bytes_captions_and_labels_alone(tmp_path, tiny):
+    def digest(name):
+        return scan(tmp_path / name, Conditioning.NONE).digest
+
+    for name in ("one", "same", "renamed", "retold", "redrawn"):
+        tiny.captioned_shard(tmp_path / name)
+    (tmp_path / "same" / "notes.csv").write_text("x")
+    (tmp_path / "renamed" / "0.png").rename(tmp_path / "renamed" / "00.png")
+    (tmp_path / "retold" / "0.txt").write_text("another caption")
+    image(tmp_path / "redrawn" / "0.png")
+
+    assert digest("one") == digest("same")
+    assert len({digest(name) for name in ("one", "renamed", "retold", "redrawn")}) == 4
+
+
+def test_classes_by_name_are_numbered_in_order_if_all_are_there(tmp_path):
+    classes = number_classes(["dog", "cat", "dog"], (), 3, with_null=True, path=tmp_path)
+
+    assert ({"cat": 0, "dog": 1}, 2) == (classes.numbers, classes.null)
+
+
+def test_classes_by_number_are_taken_at_their_word(tmp_path):
+    classes = number_classes(["7", "5"], (), 11, with_null=True, path=tmp_path)
+
+    assert ({"5": 5, "7": 7}, 10) == (classes.numbers, classes.null)
+
+
+def test_a_few_classes_by_name_need_the_names_of_all(tmp_path):
+    named = number_classes(["owl"], ("cat", "dog", "owl"), 4, with_null=True, path=tmp_path)
+
+    assert named.numbers == {"owl": 2}
+    with pytest.raises(MismatchError, match="has 1 classes, and the base 3"):
+        number_classes(["owl"], (), 4, with_null=True, path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("label", "names"), [("10", ()), ("fox", ("cat", "dog"))], ids=["number", "name"]
+)
+def test_a_class_that_the_base_has_not_is_refused(tmp_path, label, names):
+    with pytest.raises(MismatchError, match=f"has the class '{label}'"):
+        number_classes([label], names, 11, with_null=True, path=tmp_path)
