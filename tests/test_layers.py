@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOWEST = frozenset({"errors"})
 VALUES = LOWEST | {"format"}
 BELOW_EXECUTE = VALUES | {"soup", "storage", "engines"}
-BELOW_VERBS = BELOW_EXECUTE | {"pace", "execute"}
+BELOW_VERBS = BELOW_EXECUTE | {"pace", "execute", "summands", "summing"}
 BELOW_TRAINING = BELOW_VERBS | {"verbs"}
 
 MAY_IMPORT = {
@@ -30,7 +30,10 @@ MAY_IMPORT = {
     "kernels": frozenset(),
     "engines": VALUES | {"kernels"},
     "pace": LOWEST,
-    "execute": BELOW_EXECUTE | {"pace"},
+    "findings": VALUES | {"soup"},
+    "execute": BELOW_EXECUTE | {"pace", "findings"},
+    "summands": BELOW_EXECUTE | {"findings", "execute"},
+    "summing": BELOW_EXECUTE | {"pace", "findings", "execute", "summands"},
     "verbs": BELOW_VERBS,
     "training": BELOW_TRAINING | {"kernels"},
     "cli": VALUES | {"soup", "verbs", "training"},

@@ -79,13 +79,13 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
         "changed": _encode_changes(ledger.changed),
         "dtype": {
             "asked": ledger.asked_dtype and ledger.asked_dtype.value,
-            "result": _encode_runs(ledger.dtypes),
+            "result": encode_runs(ledger.dtypes),
         },
         "exact": ledger.exact,
         "ingredients": [
             {
                 "digest": entry.digest,
-                "dtypes": _encode_runs(entry.dtypes),
+                "dtypes": encode_runs(entry.dtypes),
                 "hint": entry.hint,
                 "name": entry.name,
                 "weight": weight_text(entry.weight),
@@ -123,7 +123,8 @@ def _encode_chain(chain: Iterable[Record], digest: Digest) -> list[dict[str, Any
     return encoded
 
 
-def _encode_runs(dtypes: Runs) -> list[list[str | int]]:
+def encode_runs(dtypes: Runs) -> list[list[str | int]]:
+    """Runs as JSON has them."""
     return [[dtype.value, count] for dtype, count in dtypes]
 
 
@@ -166,11 +167,11 @@ IGNORE = "--ignore-ledger treats the file as a plain checkpoint"
 def _parse_body(body: dict[str, Any]) -> Ledger:
     ingredients = tuple(
         Entry(
-            digest=_digest(entry["digest"]),
+            digest=parse_digest(entry["digest"]),
             name=_text(entry["name"]),
             hint=None if entry["hint"] is None else _text(entry["hint"]),
             weight=read_weight(_text(entry["weight"])),
-            dtypes=_parse_runs(entry["dtypes"]),
+            dtypes=parse_runs(entry["dtypes"]),
         )
         for entry in body["ingredients"]
     )
@@ -180,21 +181,23 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
     asked, taken = body["dtype"]["asked"], body["taken"]
     return Ledger(
         operation=_text(body["operation"]),
-        root=_digest(body["root"]),
+        root=parse_digest(body["root"]),
         ingredients=ingredients,
-        dtypes=_parse_runs(body["dtype"]["result"]),
+        dtypes=parse_runs(body["dtype"]["result"]),
         asked_dtype=None if asked is None else DType(asked),
         keys=_texts(body["selection"]["key"]),
         excludes=_texts(body["selection"]["exclude"]),
         allow_nonfinite=_flag(body["nonfinite"]),
-        taken=None if taken is None else Taken(_digest(taken["digest"]), _texts(taken["tensors"])),
+        taken=None
+        if taken is None
+        else Taken(parse_digest(taken["digest"]), _texts(taken["tensors"])),
         exact=_flag(body["exact"]),
         changed=_parse_changes(body["changed"]),
         chain=tuple(
             Record(
                 operation=_text(record["operation"]),
                 changed=_parse_changes(record["changed"]),
-                root=_digest(record["root"]),
+                root=parse_digest(record["root"]),
                 exact=_flag(record["exact"]),
             )
             for record in body["chain"]
@@ -204,7 +207,9 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
 
 def _parse_changes(changes: Any) -> tuple[Change, ...]:
     return tuple(
-        Change(_digest(each["digest"]), _text(each["name"]), read_weight(_text(each["weight"])))
+        Change(
+            parse_digest(each["digest"]), _text(each["name"]), read_weight(_text(each["weight"]))
+        )
         for each in changes
     )
 
@@ -227,14 +232,16 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _digest(value: object) -> str:
+def parse_digest(value: object) -> str:
+    """The content digest that `value` is; TypeError or ValueError if it is none."""
     text = _text(value)
     if len(text) != len(UNKNOWN) or not text.startswith("blake3:") or set(text[7:]) - set(HEX):
         raise ValueError(f"{text[:80]!r} is not a digest")
     return text
 
 
-def _parse_runs(value: Sequence[Any]) -> Runs:
+def parse_runs(value: Sequence[Any]) -> Runs:
+    """The runs that `encode_runs` made `value` of; TypeError or ValueError for any other value."""
     found = tuple((DType(dtype), count) for dtype, count in value)
     if any(type(count) is not int or count < 1 for _, count in found):
         raise ValueError("a run of dtypes is empty")

@@ -56,6 +56,13 @@ class Plan:
     """Whole-number proportion of each ingredient."""
     steps: tuple[Step, ...]
     allow_nonfinite: bool
+    divisor: int | None = None
+    """What the weighted sum is divided by; None for the total weight."""
+
+    @property
+    def total(self) -> int:
+        """What the weighted sum is divided by."""
+        return sum(self.weights) if self.divisor is None else self.divisor
 
     @property
     def kept(self) -> tuple[Step, ...]:

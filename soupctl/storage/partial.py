@@ -66,9 +66,9 @@ class Partial:
         if self._fd is not None:
             os.fsync(self._fd)
 
-    def publish(self, replace: bool) -> None:
+    def publish(self, target: str, replace: bool) -> None:
         """Give the file its name in one step; FileExistsError if it is taken, without `replace`."""
-        folder, target = self._place.fd, self._place.name
+        folder = self._place.fd
         if not replace:
             if self._name is None:
                 self._link(target)
@@ -152,13 +152,13 @@ class Staging:
             finally:
                 os.close(fd)
 
-    def publish(self) -> None:
+    def publish(self, target: str) -> None:
         """Give the folder its name in one step; FileExistsError if the name is taken."""
-        rename_new(self._place.fd, self.path.name, self._place.name)
+        rename_new(self._place.fd, self.path.name, target)
 
-    def exchange(self) -> None:
+    def exchange(self, target: str) -> None:
         """Give the folder its name in one step, the folder there now being kept until `discard`."""
-        exchange(self._place.fd, self.path.name, self._place.name)
+        exchange(self._place.fd, self.path.name, target)
 
     def discard(self) -> None:
         """Close the files, and remove what is under the random name: unfinished or replaced."""

@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import OutputError
@@ -32,6 +32,10 @@ class Place:
     def name(self) -> str:
         """Name in that folder."""
         return self.path.name
+
+    def named(self, name: str) -> Place:
+        """Another name in the same folder."""
+        return replace(self, path=self.path.with_name(name))
 
     def state(self) -> os.stat_result | None:
         """What is there under the name, itself and not what it links to; None if nothing."""

@@ -24,29 +24,42 @@ from .place import Place, place_of, refusing, refusing_existing, sync_folder
 __all__ = ["nothing", "preallocate", "publish_file", "publish_folder", "write_at"]
 
 
+Naming = Callable[[], str]
+"""The name that an output gets, where that follows from what is in it."""
+
+
 def nothing() -> None:
     """Check nothing."""
 
 
 @contextmanager
 def publish_file(
-    target: Path, size: int, *, replace: bool, check: Callable[[], None] = nothing
+    target: Path,
+    size: int,
+    *,
+    replace: bool,
+    check: Callable[[], None] = nothing,
+    naming: Naming | None = None,
 ) -> Iterator[int]:
     """Yield a descriptor of `size` preallocated bytes that becomes `target` on a clean exit.
 
     `check` is called when all data is on disk, just before the name is given; what it raises stops
-    that. Raises OutputError, also in place of an OSError that leaves the block.
+    that. With `naming` the file gets the name that it then returns, in the folder of `target`.
+    Raises OutputError, also in place of an OSError that leaves the block.
     """
     with refusing(target), place_of(target) as place:
-        mode = place.require_free(target, replace)
+        mode = place.require_free(target, replace) if naming is None else None
         partial = Partial(place)
         try:
             yield partial.create(size, mode)
             partial.sync()
             check()
-            with refusing_existing(target):
-                partial.publish(replace)
-            _sync_published(place, target)
+            final = place if naming is None else place.named(naming())
+            if naming is not None:
+                final.require_free(final.path, replace)
+            with refusing_existing(final.path):
+                partial.publish(final.name, replace)
+            _sync_published(place, final.path)
         finally:
             partial.discard()
 
@@ -58,24 +71,28 @@ def publish_folder(
     replace: bool,
     may_replace: Callable[[Path], bool],
     check: Callable[[], None] = nothing,
+    naming: Naming | None = None,
 ) -> Iterator[Staging]:
     """Yield a new folder to fill, which becomes `target` with all its files on a clean exit.
 
     An existing folder is replaced only if `replace` is true and `may_replace` says so of its path.
-    `check` and the errors are those of `publish_file`.
+    `check`, `naming` and the errors are those of `publish_file`.
     """
     with refusing(target), place_of(target) as place:
-        mode = place.require_free_folder(target, replace, may_replace)
+        mode = None
+        if naming is None:
+            mode = place.require_free_folder(target, replace, may_replace)
         staging = Staging(place)
         try:
             staging.begin()
             yield staging
             staging.finish_all(mode)
             check()
-            with refusing_existing(target):
-                _name_folder(staging, place, target, replace, may_replace)
-            _sync_published(place, target)
-            _remove_replaced(staging, target)
+            final = place if naming is None else place.named(naming())
+            with refusing_existing(final.path):
+                _name_folder(staging, final, final.path, replace, may_replace)
+            _sync_published(place, final.path)
+            _remove_replaced(staging, final.path)
         except BaseException:
             # the first failure is the one to tell of
             with suppress(OSError):
@@ -94,7 +111,7 @@ def _name_folder(
     while True:
         if place.require_free_folder(target, replace, may_replace) is None:
             try:
-                staging.publish()
+                staging.publish(place.name)
             except FileExistsError:
                 if not replace:
                     raise
@@ -102,7 +119,7 @@ def _name_folder(
                 return
         else:
             with suppress(FileNotFoundError):
-                staging.exchange()
+                staging.exchange(place.name)
                 return
 
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from .job import Job, Made, carry_out
     from .lifecycle import Addition, Removal, Revision, open_revision, revise
     from .outline import Preview, preview
-    from .questions import Verified, history, holds, verify
+    from .questions import history, holds
+    from .verifying import Verified, verify
 
 # what only looks need not wait for what computes: a name is imported when it is first used
 HOMES = {
@@ -46,7 +47,7 @@ HOMES = {
     "Request": ".averaging",
     "Revision": ".lifecycle",
     "Verdict": ".digests",
-    "Verified": ".questions",
+    "Verified": ".verifying",
     "average": ".averaging",
     "carry_out": ".job",
     "check_digests": ".digests",
@@ -60,7 +61,7 @@ HOMES = {
     "open_revision": ".lifecycle",
     "preview": ".outline",
     "revise": ".lifecycle",
-    "verify": ".questions",
+    "verify": ".verifying",
 }
 
 

@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..execute import Outcome
 from ..format.dtypes import DType, parse_dtype
 from ..pace import Pace
 from ..soup.choices import OnInt
-from ..soup.plan import make_plan
+from ..soup.ledger import UNKNOWN, Ledger, Runs
+from ..soup.plan import Plan, make_plan
 from ..soup.recipe import Recipe
-from .inputs import Ingredient, open_inputs
+from ..soup.sums import Facts, scale_of
+from .inputs import Ingredient, Part, open_inputs
 from .job import Job, Made, Work, carry_out
+from .keeping import require_keepable
 from .record import complete_average, draft_average, ingredient_names
+from .summed import Record, Summing, kept_runs, ordered_runs
 from .target import decide
 
 
@@ -39,11 +44,15 @@ class Request:
     shard_size: int | None = None
     """Most bytes of data in one file of the output, which is then a folder."""
     ignore_ledger: bool = False
+    keep_sum: bool = False
+    """Whether the exact sum is kept beside the soup, for `add`, `subtract` and `swap`."""
 
     def __post_init__(self) -> None:
-        """Refuse a dtype that is no float, with UsageError."""
+        """Refuse a dtype that is no float, and a sum that cannot be kept, with UsageError."""
         if self.dtype is not None:
             parse_dtype(self.dtype.value)
+        if self.keep_sum:
+            require_keepable(self.output, self.allow_nonfinite)
 
 
 def average(request: Request, *, force: bool = False, pace: Pace | None = None) -> tuple[Made, ...]:
@@ -87,6 +96,18 @@ def open_job(request: Request) -> Iterator[Job]:
         for part, plan, share in zip(inputs.parts, plans, destination.shares, strict=True):
             draft = draft_average(recipe, names, part, plan, destination.folder_of(share))
             complete = partial(complete_average, draft, part)
-            works.append(Work(part, plan, share, draft, complete).sized())
+            summing = _summing(recipe, part, plan) if request.keep_sum else None
+            works.append(Work(part, plan, share, draft, complete, summing=summing).sized())
         weights = tuple(zip(shown, recipe.weights, strict=True))
         yield Job(weights, inputs, destination, tuple(works))
+
+
+def _summing(recipe: Recipe, part: Part, plan: Plan) -> Summing:
+    """How the component is computed so that its sum is kept."""
+    dtypes = tuple(kept_runs(plan, source) for source in range(len(part.checkpoints)))
+
+    def ordered(ledger: Ledger, outcome: Outcome) -> tuple[Runs, ...]:
+        return ordered_runs(dict(zip(outcome.ingredients, dtypes, strict=True)), ledger)
+
+    facts = Facts(scale_of(recipe.weights, plan.weights), UNKNOWN, dtypes)
+    return Summing(part.checkpoints, Record(facts, ordered))

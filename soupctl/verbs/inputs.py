@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from ..errors import Issue, LedgerError, MismatchError, UsageError
+from ..errors import InputError, Issue, LedgerError, MismatchError, UsageError
 from ..soup.ledger import KEY, Ledger
 from ..soup.ledgertext import IGNORE, parse_ledger
+from ..soup.sums import KEY as SUM
 from ..storage.checkpoint import Checkpoint, open_checkpoint
 from ..storage.digest import text_digest
 from ..storage.layout import Component, Model, find_model
@@ -149,6 +150,7 @@ def _open_part(stack: ExitStack, models: Sequence[Model], position: int, ignore:
     layouts: list[Checkpoint] = []
     for model in models:
         checkpoint = stack.enter_context(open_input(model.components[position]))
+        require_model(checkpoint)
         # ingredients of one layout share its table, so their number hardly costs memory
         if not any(checkpoint.share_layout(other) for other in layouts):
             layouts.append(checkpoint)
@@ -156,6 +158,18 @@ def _open_part(stack: ExitStack, models: Sequence[Model], position: int, ignore:
     ledgers = tuple(None if ignore else read_ledger(checkpoint) for checkpoint in checkpoints)
     like = next((each for each in checkpoints if each.component.folder is not None), None)
     return Part(models[0].components[position].name, tuple(checkpoints), ledgers, like)
+
+
+def is_sum(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint says of itself that it is the sum kept beside a soup."""
+    return SUM in checkpoint.metadata
+
+
+def require_model(checkpoint: Checkpoint) -> None:
+    """Raise InputError for a sum, which is no model."""
+    if is_sum(checkpoint):
+        what = "is the sum kept beside a soup, and no model"
+        raise InputError(what, path=checkpoint.shown, advice="name the soup itself")
 
 
 def read_ledger(checkpoint: Checkpoint) -> Ledger | None:

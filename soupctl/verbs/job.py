@@ -6,24 +6,30 @@ Rule 2: no byte is published before every digest is known and the ledger that ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from ..engines.contract import Engine
-from ..execute import Outcome, execute
+from ..errors import InputError, MismatchError
+from ..execute import Outcome, Write, execute
 from ..format.header import encode_header
 from ..format.index import encode_index
 from ..pace import Pace
 from ..soup.ledger import KEY, Ledger
 from ..soup.ledgertext import encode_ledger
 from ..soup.plan import Plan
+from ..storage.checkpoint import Checkpoint
 from ..storage.digest import text_digest
+from ..summing import Summed, execute_sums
 from .inputs import Inputs, Part
+from .keeping import SumSink, remove, replaced_sum
 from .record import agreed_metadata
 from .sink import Sink, open_sink
+from .summed import Summing, Surveyed, survey_sum
 from .target import Destination, Share, refuse_inputs
 
 
@@ -38,6 +44,8 @@ class Made:
     """Bytes of tensor data read."""
     written: int
     """Bytes of tensor data written."""
+    sum: Path | None = None
+    """Where its sum is kept, or the folder that its sum is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +61,29 @@ class Work:
     """The ledger once the digests are known; LedgerError if they are not what was promised."""
     headers: tuple[int, ...] = ()
     """Bytes that the header of each file takes."""
+    summing: Summing | None = None
+    """How it is computed in exact sums, if it is."""
+    require_sources: Callable[[], None] = lambda: None
+    """Raises LedgerError if what is computed with is not what was promised, as the cause of any
+    other trouble with it."""
+
+    kept: Checkpoint | None = None
+    """The sum that it is computed from, if it is."""
 
     @property
     def read(self) -> int:
-        """Bytes of tensor data that will be read."""
-        return sum(checkpoint.data_size for checkpoint in self.part.checkpoints)
+        """Bytes of tensor data that will be read; for a sum to keep, twice."""
+        size = sum(each.data_size for each in (*self.part.checkpoints, *self._sums))
+        return size * (2 if self.keeps else 1)
+
+    @property
+    def _sums(self) -> tuple[Checkpoint, ...]:
+        return () if self.kept is None else (self.kept,)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether its sum is kept."""
+        return self.summing is not None and self.summing.record is not None
 
     @property
     def written(self) -> int:
@@ -72,10 +98,19 @@ class Work:
 
     def metadata(self, ledger: Ledger) -> dict[str, str]:
         """Metadata of the weights files; the ledger among it, unless an index carries that."""
-        agreed = agreed_metadata(self.part.checkpoints)
+        agreed = self._agreed()
         if self.share.index is not None:
             return agreed
         return {**agreed, KEY: encode_ledger(ledger, text_digest)}
+
+    def sum_metadata(self, ledger: Ledger, found: Summed | None) -> dict[str, str]:
+        """Metadata of its sum's file; before the pass, a draft of it."""
+        assert self.summing is not None
+        assert self.summing.record is not None
+        return self.summing.record.metadata(self._agreed(), ledger, found)
+
+    def _agreed(self) -> dict[str, str]:
+        return agreed_metadata((*self._sums, *self.part.checkpoints))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +130,30 @@ class Job:
         """Bytes of all weights files of the output."""
         return sum(work.written + sum(work.headers) for work in self.works)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether a sum is kept of the soup."""
+        return any(work.keeps for work in self.works)
+
+    @property
+    def kept(self) -> tuple[Checkpoint, ...]:
+        """The sums that it is computed from."""
+        return tuple(work.kept for work in self.works if work.kept is not None)
+
+    @property
+    def used(self) -> Inputs:
+        """All inputs, sums among them."""
+        sums = Part("", self.kept, (None,) * len(self.kept), None)
+        return replace(self.inputs, parts=(*self.inputs.parts, sums))
+
     def require_unchanged(self) -> None:
         """Raise OutputError if a file that was read is another now, or was written to since."""
+        self.require_models_unchanged()
+        for checkpoint in self.kept:
+            checkpoint.require_unchanged()
+
+    def require_models_unchanged(self) -> None:
+        """The same but for sums, which a new one of the same name may have replaced by then."""
         self.inputs.require_unchanged()
         self.destination.beside.require_unchanged()
 
@@ -110,14 +167,78 @@ def carry_out(job: Job, *, force: bool = False, pace: Pace | None = None) -> tup
     # before anything is made
     from ..engines.cpu import CpuEngine
 
-    refuse_inputs(job.destination, job.inputs, job.spared)
-    check = job.require_unchanged
-    with open_sink(job.destination, job.size, replace=force, check=check) as sink:
+    refuse_inputs(job.destination, job.used, job.spared)
+    old = replaced_sum(job.destination.path) if force else None
+    make = _make_both if job.keeps else _make_soup
+    made = make(job, CpuEngine(), pace or Pace(), force)
+    if old is not None and old != made[0].sum:
+        remove(old)
+    return made
+
+
+def _make_soup(job: Job, engine: Engine, pace: Pace, force: bool) -> tuple[Made, ...]:
+    """Make a soup of which no sum is kept."""
+    with open_sink(job.destination, job.size, replace=force, check=job.require_unchanged) as sink:
         files = place(sink, job)
-        return tuple(
-            _make(CpuEngine(), sink, work, position, files[position], pace or Pace())
-            for position, work in enumerate(job.works)
-        )
+        made = []
+        for position, work in enumerate(job.works):
+            with _blaming(work):
+                write = partial(sink.write, position)
+                outcome = _outcome(work, engine, write, pace)
+            made.append(finish(sink, work, files[position], outcome))
+        return tuple(made)
+
+
+def _outcome(work: Work, engine: Engine, write: Write, pace: Pace) -> Outcome:
+    if work.summing is None:
+        return execute(work.plan, work.part.checkpoints, engine, write, pace)
+    return execute_sums(work.plan, work.summing.sources, engine, write, pace).outcome
+
+
+def _make_both(job: Job, engine: Engine, pace: Pace, force: bool) -> tuple[Made, ...]:
+    """Make a soup and its sum, which is there first; if the soup fails, that goes again."""
+    assert job.destination.path is not None
+    layouts = [_survey(work, engine, pace) for work in job.works]
+    sums = SumSink(job.destination.path, job.destination.is_folder)
+    check = job.require_models_unchanged
+    try:
+        with open_sink(job.destination, job.size, replace=force, check=check) as sink:
+            files = place(sink, job)
+            with sums.opened([layout.file for layout in layouts], job.require_unchanged) as fds:
+                made = []
+                for position, work in enumerate(job.works):
+                    assert work.summing is not None
+                    write, layout, fd = (
+                        partial(sink.write, position),
+                        layouts[position],
+                        fds[position],
+                    )
+                    with _blaming(work):
+                        found = layout.make(work.plan, work.summing, engine, write, fd, pace)
+                    made.append(finish(sink, work, files[position], found.outcome))
+                    sums.add_root(work.part.name, made[-1].ledger.root)
+                    layout.describe(fd, work.sum_metadata(made[-1].ledger, found))
+    except BaseException:
+        sums.withdraw()
+        raise
+    return tuple(replace(each, sum=sums.path) for each in made)
+
+
+def _survey(work: Work, engine: Engine, pace: Pace) -> Surveyed:
+    assert work.summing is not None
+    draft = work.sum_metadata(work.draft, None)
+    with _blaming(work):
+        return survey_sum(work.part.name, work.plan, work.summing, draft, engine, pace)
+
+
+@contextmanager
+def _blaming(work: Work) -> Iterator[None]:
+    """Where something is wrong with an input that is not the one that was promised, say that."""
+    try:
+        yield
+    except (InputError, MismatchError):
+        work.require_sources()
+        raise
 
 
 def place(sink: Sink, job: Job) -> list[list[int]]:
@@ -132,14 +253,6 @@ def place(sink: Sink, job: Job) -> list[list[int]]:
     for name, path in job.destination.beside.copies:
         sink.add_copy(name, path)
     return files
-
-
-def _make(
-    engine: Engine, sink: Sink, work: Work, position: int, files: Sequence[int], pace: Pace
-) -> Made:
-    """Compute one component and write it."""
-    write = partial(sink.write, position)
-    return finish(sink, work, files, execute(work.plan, work.part.checkpoints, engine, write, pace))
 
 
 def finish(sink: Sink, work: Work, files: Sequence[int], outcome: Outcome) -> Made:

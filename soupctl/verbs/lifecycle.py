@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from ..errors import UsageError
@@ -20,9 +21,10 @@ from ..pace import Pace
 from ..storage.layout import Model
 from .inputs import STREAM, Inputs, find_input, require_same_components
 from .job import Job, Made, Work, carry_out
+from .keeping import find_sum, require_keepable
 from .membership import Newcomer, Terms
 from .revision import Revised, revise_component
-from .sources import Leaver, is_input
+from .sources import Leaver, is_input, require_digests
 from .target import decide
 
 
@@ -78,17 +80,33 @@ class Revision:
     """Weight of a soup that has no ledger, which is computed with as it is."""
     again: bool = False
     """Whether content that is in already may be put in once more."""
+    keep_sum: bool | None = None
+    """Whether the exact sum is kept beside the result; None if the soup has one."""
     component: str | None = None
     variant: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a total that is not exact or negative, and several streams, with UsageError."""
+        """Refuse, with UsageError, what cannot be whatever the files hold.
+
+        That is a total that is not exact or negative, several streams, and the sum of a soup that
+        is computed with as it is, or goes to standard output.
+        """
         _require_exact(self.total)
         if self.total is not None and self.total < 0:
             raise UsageError(f"a soup has no weight of {self.total}")
+        if self.keep_sum:
+            require_keepable(self.output, allow_nonfinite=False)
+            if self.approximate or self.total is not None:
+                what = "of a soup that is computed with as it is, no sum can be kept"
+                raise UsageError(what, advice="leave out --keep-sum")
         inputs = [self.soup, *(each.path for each in self.added), *(x.what for x in self.removed)]
         if inputs.count(STREAM) > 1:
             raise UsageError("standard input can be only one of the inputs")
+
+    @property
+    def looks_for_a_sum(self) -> bool:
+        """Whether the soup's own sum is used if there is one."""
+        return not self.approximate and self.total is None and self.component is None
 
 
 def revise(
@@ -117,6 +135,7 @@ def open_revision(revision: Revision) -> Iterator[Job]:
         find_input(each.what, *place) if is_input(each.what) else None for each in revision.removed
     ]
     require_same_components([soup, *newcomers, *filter(None, leavers)])
+    sums = find_sum(soup) if revision.looks_for_a_sum else None
     with ExitStack() as stack:
         revised = []
         for position, component in enumerate(soup.components):
@@ -140,6 +159,7 @@ def open_revision(revision: Revision) -> Iterator[Job]:
                     )
                     for model, removal in zip(leavers, revision.removed, strict=True)
                 ),
+                kept=None if sums is None else sums[position],
             )
             revised.append(revise_component(stack, component, terms))
         yield planned(revision, (soup, *newcomers), revised)
@@ -149,11 +169,24 @@ def planned(revision: Revision, models: tuple[Model, ...], revised: Sequence[Rev
     """The job that makes these components, of `models` of which the first is the soup."""
     inputs = Inputs(models, tuple(each.part for each in revised))
     plans = [each.plan for each in revised]
+    keep = revision.keep_sum
+    if keep is None:
+        keep = revision.output != STREAM and any(each.kept is not None for each in revised)
     destination = decide(revision.output, inputs, plans, None, revision.variant)
     works = []
     for each, share in zip(revised, destination.shares, strict=True):
         draft = each.draft(destination.folder_of(share))
-        works.append(Work(each.part, each.plan, share, draft, each.completing(draft)).sized())
+        work = Work(
+            part=each.part,
+            plan=each.plan,
+            share=share,
+            draft=draft,
+            complete=each.completing(draft),
+            summing=each.summing(keep),
+            kept=each.kept,
+            require_sources=partial(require_digests, each.sources),
+        )
+        works.append(work.sized())
     spared = _files(inputs) if _is_same(revision.soup, revision.output) else frozenset()
     weights = tuple((entry.name, entry.weight) for entry in revised[0].after)
     # what is only looked at is no less an input: no output may take its place

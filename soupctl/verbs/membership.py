@@ -19,7 +19,8 @@ from ..soup.naming import unique_names
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
 from .digests import checkpoint_digest
-from .inputs import open_input, read_ledger
+from .inputs import is_sum, open_input, read_ledger, require_model
+from .keeping import Kept, facts_of, kept_sum
 from .locate import Places, dtype_runs, hint_from, locate
 from .sources import Leaver, folder_of, resolve
 
@@ -50,6 +51,8 @@ class Terms:
     again: bool
     newcomers: tuple[Newcomer, ...]
     leavers: tuple[Leaver, ...]
+    kept: Component | None = None
+    """The sum that lies beside the soup."""
 
     @property
     def rounded(self) -> bool:
@@ -69,6 +72,8 @@ class Gathering:
     ancestors: dict[str, Ledger] = field(default_factory=dict)
     exact: bool = True
     """Whether no rounded soup is behind any soup that was read."""
+    kept: Kept | None = None
+    """The soup's sum."""
 
     def open(self, component: Component) -> Checkpoint:
         """The component, open until the stack is closed."""
@@ -81,9 +86,23 @@ def ledger_of(soup: Checkpoint) -> Ledger:
     ledger = read_ledger(soup)
     if ledger is None:
         raise LedgerError("has no ledger", path=soup.shown, advice=NO_LEDGER)
-    if ledger.root != checkpoint_digest(soup):
+    if is_sum(soup):
+        # it stands for its soup, whose tensors follow from its own
+        if facts_of(soup, ledger).root != checkpoint_digest(soup):
+            raise LedgerError("holds other tensors than it records", path=soup.shown)
+    elif ledger.root != checkpoint_digest(soup):
         raise LedgerError("its ledger describes other tensors than it holds", path=soup.shown)
     return ledger
+
+
+def gather_sum(gathering: Gathering, before: Ledger, terms: Terms) -> None:
+    """Open the soup's sum, if it has one or is one; LedgerError for one that does not fit it."""
+    soup = gathering.looked_at[0]
+    if is_sum(soup):
+        gathering.kept = kept_sum(soup, None)
+    elif terms.kept is not None:
+        sums = gathering.stack.enter_context(open_input(terms.kept))
+        gathering.kept = kept_sum(sums, before)
 
 
 def ledger_before(gathering: Gathering, soup: Checkpoint, terms: Terms) -> Ledger:
@@ -147,6 +166,7 @@ def _added(
     entries: list[Entry] = []
     for newcomer, name in zip(terms.newcomers, names, strict=True):
         checkpoint = gathering.open(newcomer.component)
+        require_model(checkpoint)
         weight = freed if newcomer.weight is None else newcomer.weight
         if read_ledger(checkpoint) is None:
             digest = checkpoint_digest(checkpoint)

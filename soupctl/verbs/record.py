@@ -17,6 +17,7 @@ from ..soup.ledgertext import IGNORE, gather_ancestors
 from ..soup.naming import hint, printable, unique_names
 from ..soup.plan import Plan, Rule
 from ..soup.recipe import Recipe
+from ..soup.sums import KEY as SUM
 from ..storage.checkpoint import Checkpoint
 from .inputs import Inputs, Part
 
@@ -118,5 +119,7 @@ def agreed_metadata(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
     return {
         key: text
         for key, text in first.items()
-        if key != KEY and "hash" not in key and all(other.get(key) == text for other in rest)
+        if key not in (KEY, SUM)
+        and "hash" not in key
+        and all(other.get(key) == text for other in rest)
     }

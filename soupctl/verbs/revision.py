@@ -13,18 +13,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ..errors import MismatchError
+from ..errors import MismatchError, UsageError
 from ..execute import Outcome
 from ..soup.changes import changes
-from ..soup.choices import OnInt
 from ..soup.ledger import UNKNOWN, Entry, Ledger, Taken, as_record, kin, runs
 from ..soup.plan import Plan, Rule, make_plan
-from ..soup.recipe import Recipe
+from ..soup.sums import Facts, scale_of
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
+from ..summands import KeptSum
+from ..summing import NO_SUM
+from .carrying import Carried, carry_over, checkpoints_of, recipe_of
 from .inputs import Part
 from .locate import Places, hint_from
-from .membership import Gathering, Terms, entries_after, ledger_before
+from .membership import Gathering, Terms, entries_after, gather_sum, ledger_before
 from .record import hint_to
 from .sources import (
     Finder,
@@ -35,6 +37,7 @@ from .sources import (
     require_digests,
     rounded_sources,
 )
+from .summed import Record, Summing, kept_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,41 @@ class Revised:
     part: Part
     plan: Plan
     exact: bool
+    carried: Carried | None = None
+    """How the soup's sum carries over, if the change is computed from it."""
+
+    @property
+    def kept(self) -> Checkpoint | None:
+        """The sum that the change is computed from."""
+        return None if self.carried is None else self.carried.kept.sums.checkpoint
+
+    def summing(self, keep: bool) -> Summing | None:
+        """How the change is computed in exact sums, if it is; `keep` asks for the result's sum.
+
+        Raises UsageError for a soup of which no sum is kept.
+        """
+        sources = tuple(source.checkpoint for source in self.sources)
+        if not keep or self.terms.rounded:
+            return None if self.carried is None else Summing(sources, None)
+        if self.before.allow_nonfinite:
+            raise UsageError("of NaN and infinity no sum is kept", advice=NO_SUM)
+        found = {source.digest: kept_runs(self.plan, i) for i, source in enumerate(self.sources)}
+        scale = scale_of([source.weight for source in self.sources], self.plan.weights)
+        if self.carried is not None:
+            found |= self.carried.runs
+            scale = self.carried.step.scale
+        dtypes = tuple(found[entry.digest] for entry in self.after)
+        return Summing(sources, Record(Facts(scale, UNKNOWN, dtypes), lambda *_: dtypes))
 
     def draft(self, folder: Path | None) -> Ledger:
         """The ledger, but for the soup's own digest; hints lead from `folder`."""
         old = folder_of(self.looked_at.checkpoints[0])
         hints = {entry.digest: hint_from(entry.hint, old, folder) for entry in self.after}
-        hints |= {source.digest: hint_to(source.checkpoint, folder) for source in self.sources}
+        hints |= {
+            source.digest: hint_to(source.checkpoint, folder)
+            for source in self.sources
+            if not isinstance(source.checkpoint, KeptSum)
+        }
         firsts = tuple(step.name for step in self.plan.kept if step.rule is Rule.FIRST)
         return replace(
             self.before,
@@ -82,7 +114,7 @@ class Revised:
 
     def _taken(self, tensors: tuple[str, ...]) -> Taken | None:
         """Whose integers the soup has; those of a rounded soup remain whose they were."""
-        earlier = self.before.taken if self.terms.approximate else None
+        earlier = self.before.taken if self.terms.approximate or self.carried else None
         if earlier is not None:
             return Taken(earlier.digest, tuple(sorted({*earlier.tensors, *tensors})))
         return Taken(self.sources[0].digest, tensors) if tensors else None
@@ -95,7 +127,9 @@ def revise_component(stack: ExitStack, component: Component, terms: Terms) -> Re
     """
     gathering = Gathering(stack)
     soup = gathering.open(component)
-    return revised(gathering, ledger_before(gathering, soup, terms), terms)
+    before = ledger_before(gathering, soup, terms)
+    gather_sum(gathering, before, terms)
+    return revised(gathering, before, terms)
 
 
 def revised(gathering: Gathering, before: Ledger, terms: Terms) -> Revised:
@@ -107,13 +141,18 @@ def revised(gathering: Gathering, before: Ledger, terms: Terms) -> Revised:
     after = entries_after(gathering, before, terms)
     places = Places(folder_of(soup), terms.search, terms.variant)
     finder = Finder(gathering.stack, gathering.opened, places)
-    if terms.approximate and terms.total is None:
+    carried = None if terms.rounded else carry_over(finder, gathering.kept, before, after)
+    if carried is not None:
+        sources = carried.sources
+        plan = carried.plan(after)
+    elif terms.approximate and terms.total is None:
         sources = rounded_sources(finder, before, soup, changes(before.ingredients, after))
+        plan = _plan(terms, before, sources)
     else:
         # integers that differ are the first one's: the same one's as before, if it is still there
-        kept = before.taken.digest if before.taken else None
-        sources = exact_sources(finder, after, kept if terms.total is None else before.root)
-    checkpoints = tuple(source.checkpoint for source in sources)
+        first = before.taken.digest if before.taken else None
+        sources = exact_sources(finder, after, first if terms.total is None else before.root)
+        plan = _plan(terms, before, sources)
     like = soup if soup.component.folder is not None else None
     return Revised(
         terms,
@@ -122,9 +161,10 @@ def revised(gathering: Gathering, before: Ledger, terms: Terms) -> Revised:
         gathering.ancestors,
         sources,
         _part(soup.component, tuple(gathering.looked_at), None),
-        _part(soup.component, checkpoints, like),
-        _plan(terms, before, sources),
+        _part(soup.component, checkpoints_of(sources), like),
+        plan,
         gathering.exact and not terms.rounded,
+        carried,
     )
 
 
@@ -138,14 +178,7 @@ def _plan(terms: Terms, before: Ledger, sources: tuple[Source, ...]) -> Plan:
     """The plan of the change; what is only taken out has no say in the soup's dtype."""
     # whose integers a soup without a ledger has is not known
     first = before.taken is not None or terms.total is not None
-    recipe = Recipe(
-        weights=tuple(source.weight for source in sources),
-        dtype=before.asked_dtype,
-        keys=before.keys,
-        excludes=before.excludes,
-        on_int=OnInt.FIRST if first else OnInt.REFUSE,
-        allow_nonfinite=before.allow_nonfinite,
-    )
+    recipe = recipe_of(before, [source.weight for source in sources], first=first)
     deciding = [index for index, source in enumerate(sources) if source.weight > 0]
     shown = [source.checkpoint.shown for source in sources]
     contents = [source.checkpoint.tensors for source in sources]

@@ -14,8 +14,9 @@ from ..execute import Outcome
 from ..soup.ledger import Change, Entry, Ledger
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
+from ..summands import KeptSum
 from .digests import checkpoint_digest
-from .inputs import STREAM, open_input
+from .inputs import STREAM, open_input, require_model
 from .locate import Places, locate
 
 SEARCH = "--search DIR looks for it elsewhere"
@@ -35,7 +36,7 @@ class Source:
     """A checkpoint that is computed with, and the content that it must have."""
 
     digest: str
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | KeptSum
     weight: Fraction
 
 
@@ -84,6 +85,7 @@ def resolve(stack: ExitStack, ledger: Ledger, leaver: Leaver) -> tuple[str, Chec
     """
     if leaver.component is not None:
         checkpoint = stack.enter_context(open_input(leaver.component))
+        require_model(checkpoint)
         return checkpoint_digest(checkpoint), checkpoint
     found = [
         entry.digest for entry in ledger.ingredients if leaver.what in (entry.digest, entry.name)
@@ -113,7 +115,10 @@ def exact_sources(finder: Finder, after: Sequence[Entry], first: str | None) -> 
     return tuple(sorted(sources, key=lambda source: source.digest != first))
 
 
-WAYS_OUT = "--search DIR looks for it, --approximate computes with the rounded soup"
+WAYS_OUT = (
+    "--search DIR looks for it, --approximate computes with the rounded soup; a soup made with"
+    " --keep-sum needs none of the others"
+)
 
 
 def rounded_sources(
@@ -143,7 +148,11 @@ def require_contents(sources: Sequence[Source], outcome: Outcome) -> None:
 
 def require_digests(sources: Sequence[Source]) -> None:
     """Read every source and raise LedgerError for those of another content than expected."""
-    _require_equal(sources, [checkpoint_digest(source.checkpoint) for source in sources])
+    _require_equal(sources, [_digest(source.checkpoint) for source in sources])
+
+
+def _digest(source: Checkpoint | KeptSum) -> str:
+    return checkpoint_digest(source.checkpoint if isinstance(source, KeptSum) else source)
 
 
 def _require_equal(sources: Sequence[Source], digests: Sequence[str]) -> None:

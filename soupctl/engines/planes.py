@@ -1,0 +1,59 @@
+"""Planes of a sum as they are kept: narrowed where that is exact, or only what is not zero.
+
+Rule 1: nothing is rounded here: what would not come back the same is not done.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..format.dtypes import DType
+
+INDEX_TYPES = {DType.U32: np.uint32, DType.U64: np.uint64}
+
+
+def is_single(plane: memoryview) -> bool:
+    """Whether float32 holds every float64 of a plane."""
+    values = np.frombuffer(plane, np.float64)
+    with np.errstate(over="ignore"):
+        return bool((values.astype(np.float32) == values).all())
+
+
+def as_single(plane: memoryview) -> memoryview:
+    """The bytes of a plane that float32 holds, in float32."""
+    return np.frombuffer(plane, np.float64).astype(np.float32).data.cast("B")
+
+
+def count_present(plane: memoryview) -> int:
+    """How many elements of a plane are not zero."""
+    return int(np.count_nonzero(np.frombuffer(plane, np.float64)))
+
+
+def present(plane: memoryview, start: int, index: DType) -> tuple[memoryview, memoryview]:
+    """The places, counted from `start`, and the values of the elements that are not zero."""
+    values = np.frombuffer(plane, np.float64)
+    (places,) = np.nonzero(values)
+    shifted = (places + start).astype(INDEX_TYPES[index])
+    return shifted.data.cast("B"), values[places].data.cast("B")
+
+
+class Sparse:
+    """A plane of `count` elements of which only those that are not zero are kept."""
+
+    def __init__(self, places: memoryview, values: memoryview, index: DType, count: int) -> None:
+        """Raise ValueError for places that are not in order or not within the plane."""
+        self._places: NDArray[np.unsignedinteger] = np.frombuffer(places, INDEX_TYPES[index])
+        self._values = np.frombuffer(values, np.float64)
+        rising = (self._places[:-1] < self._places[1:]).all()
+        if self._places.size and not (rising and self._places[-1] < count):
+            raise ValueError("places are out of order")
+
+    def dense(self, start: int, stop: int) -> memoryview:
+        """The bytes of elements `start` to `stop`, zeros included."""
+        plane = np.zeros(stop - start, np.float64)
+        # of the last place and not of `stop`, which the dtype may not hold
+        first = np.searchsorted(self._places, self._places.dtype.type(start))
+        last = np.searchsorted(self._places, self._places.dtype.type(stop - 1), side="right")
+        plane[self._places[first:last] - self._places.dtype.type(start)] = self._values[first:last]
+        return plane.data.cast("B")

@@ -1,0 +1,255 @@
+"""Carry out a plan in exact sums: from checkpoints and kept sums, to a soup and a sum to keep.
+
+Rule 1: the form of each sum is found in a pass of its own, so that every place in its file is fixed
+before the first byte of it is written.
+Rule 2: the soup is rounded from the exact sum, so it is the soup that a plan without sums makes.
+Rule 3: every byte of every source is digested in the pass that writes, while it is in cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from math import prod
+
+from .engines.contract import Blend, Engine, OutOfRange
+from .engines.planes import as_single, count_present, is_single, present
+from .errors import LimitError
+from .execute import TASK_BYTES, Outcome, Write
+from .findings import different, out_of_range
+from .format.dtypes import DType
+from .pace import Line, Pace
+from .soup.plan import Plan, Rule, Step
+from .soup.sums import MOST_PLANES, Form, copied_entry, plane_entries
+from .storage.digest import Row, root_of, tensor_hasher
+from .summands import PLANE_BYTES, Source, Summands, copied_part
+
+Advance = Callable[[int], None]
+"""Tells how many more bytes were read or written."""
+
+NO_SUM = "without --keep-sum, the soup is recomputed when it changes"
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """A sum that is to be written."""
+
+    forms: Mapping[str, Form]
+    """Of each averaged tensor, as `survey` found them."""
+    write: Write
+    """Puts bytes at an offset within the sum's own tensor of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """What a pass came to."""
+
+    outcome: Outcome
+    """For a kept sum among the sources, the digest of its own tensors."""
+    kept: str | None
+    """Content digest of the sum that was written."""
+
+
+def survey(plan: Plan, sources: Sequence[Source], engine: Engine, pace: Pace) -> dict[str, Form]:
+    """The form that the sum of each averaged tensor takes.
+
+    Raises InputError for NaN or infinity, and LimitError for a sum that is not kept.
+    """
+    work = _Work(plan, sources, engine, pace)
+    steps = [step for step in plan.steps if step.rule is Rule.AVERAGE]
+    line: Line[list[Step], list[tuple[str, Form]]] = Line(
+        lambda task: [(step.name, work.form(step, line.advance)) for step in task], pace
+    )
+    return dict(chain.from_iterable(line.results(_tasks(steps))))
+
+
+def execute_sums(
+    plan: Plan,
+    sources: Sequence[Source],
+    engine: Engine,
+    write: Write,
+    pace: Pace,
+    keeping: Keeping | None = None,
+) -> Summed:
+    """Make the plan's tensors and hand them to `write`, and with `keeping` their sums.
+
+    Raises what `execute` does, and LedgerError for a kept sum that is not sound.
+    """
+    work = _Work(plan, sources, engine, pace)
+    line: Line[list[Step], list[_Found]] = Line(
+        lambda task: [work.make(step, write, keeping, line.advance) for step in task], pace
+    )
+    read: list[list[Row]] = [[] for _ in sources]
+    soup: list[Row] = []
+    kept: list[Row] = []
+    taken = []
+    for found in chain.from_iterable(line.results(_tasks(plan.steps))):
+        for source, rows in found.sources:
+            read[source] += rows
+        soup += found.soup
+        kept += found.kept
+        taken += found.taken
+    outcome = Outcome(tuple(map(root_of, read)), root_of(soup), tuple(taken))
+    return Summed(outcome, root_of(kept) if keeping else None)
+
+
+def _tasks(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """The steps in order, neighbours of small size together."""
+    task: list[Step] = []
+    count = 0
+    for step in steps:
+        task.append(step)
+        count += prod(step.shape) * len(step.sources)
+        if count >= TASK_BYTES // PLANE_BYTES:
+            yield task
+            task, count = [], 0
+    yield task
+
+
+@dataclass(slots=True)
+class _Found:
+    """What became of one step: rows for the roots of everything that was read and written."""
+
+    sources: list[tuple[int, list[Row]]] = field(default_factory=list)
+    soup: list[Row] = field(default_factory=list)
+    kept: list[Row] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What all threads share."""
+
+    plan: Plan
+    sources: Sequence[Source]
+    engine: Engine
+    pace: Pace
+
+    def form(self, step: Step, advance: Advance) -> Form:
+        """The form that the sum of one tensor takes."""
+        summands = Summands(step, self.plan, self.sources, self.engine)
+        single = True
+        rest: list[int] = []
+        for start, stop in summands.chunks(self.pace.chunk, 0):
+            first, *others = summands.expand(start, stop)
+            single = single and not others and is_single(first)
+            rest += [0] * (len(others) - len(rest))
+            for index, plane in enumerate(others):
+                rest[index] += count_present(plane)
+            advance((stop - start) * summands.width)
+        if len(rest) >= MOST_PLANES:
+            problem = f"its sum takes more than {MOST_PLANES} planes of F64, and is not kept"
+            raise LimitError(problem, tensor=step.name, advice=NO_SUM)
+        return Form(DType.F32 if single else DType.F64, tuple(rest))
+
+    def make(self, step: Step, write: Write, keeping: Keeping | None, advance: Advance) -> _Found:
+        """Write one tensor and its sum."""
+        if step.rule is Rule.AVERAGE:
+            return self._average(step, write, keeping, advance)
+        return self._copy(step, write, keeping, advance)
+
+    def _average(
+        self, step: Step, write: Write, keeping: Keeping | None, advance: Advance
+    ) -> _Found:
+        assert step.out is not None
+        summands = Summands(step, self.plan, self.sources, self.engine)
+        width = step.out.bits // 8
+        soup = tensor_hasher()
+        planes = None if keeping is None else _Planes(step, keeping)
+        for start, stop in summands.chunks(self.pace.chunk, width):
+            expanded = summands.expand(start, stop)
+            out = memoryview(bytearray((stop - start) * width))
+            self._round(step, expanded, start, out)
+            write(step.name, start * width, out)
+            soup.update(out)
+            if planes is not None:
+                planes.write(start, expanded)
+            summands.digest(start, stop)
+            advance((stop - start) * (summands.width + width))
+        found = _Found(summands.rows(), [(step.name, step.out.value, step.shape, soup.hexdigest())])
+        found.kept = [] if planes is None else planes.rows()
+        return found
+
+    def _round(self, step: Step, planes: list[memoryview], start: int, out: memoryview) -> None:
+        """Divide exact sums by the total weight and round them."""
+        assert step.out is not None
+        dtypes, weights = (DType.F64,) * len(planes), (1,) * len(planes)
+        blend = Blend(dtypes, weights, step.out, divisor=self.plan.total)
+        try:
+            self.engine.prepare(blend, planes)(0, len(planes[0]) // PLANE_BYTES, out)
+        except OutOfRange as found:
+            raise out_of_range(step, start + found.element) from None
+
+    def _copy(self, step: Step, write: Write, keeping: Keeping | None, advance: Advance) -> _Found:
+        """Digest a tensor that is not averaged, and copy it if it is in the soup."""
+        found = _Found()
+        digests = {}
+        for source in step.sources:
+            part, view = copied_part(self.sources[source], step.name)
+            hasher = tensor_hasher()
+            for offset in range(0, len(view), TASK_BYTES):
+                piece = view[offset : offset + TASK_BYTES]
+                hasher.update(piece)
+                if step.out is not None and source == step.sources[0]:
+                    write(step.name, offset, piece)
+                    if keeping is not None:
+                        name, _, _ = copied_entry(step.name, step.out, step.shape)
+                        keeping.write(name, offset, piece)
+                advance(len(piece))
+            digests[source] = hasher.hexdigest()
+            row = (part.name, part.dtype.value, part.shape, digests[source])
+            found.sources.append((source, [row]))
+        if step.out is None:
+            return found
+        digest = digests[step.sources[0]]
+        others = [source for source in step.sources if digests[source] != digest]
+        if others and step.rule is Rule.IDENTICAL:
+            shown = [self.sources[source].shown for source in others]
+            raise different(step, self.sources[step.sources[0]].shown, shown)
+        found.taken = [step.name] if others else []
+        found.soup = [(step.name, step.out.value, step.shape, digest)]
+        if keeping is not None:
+            name, dtype, shape = copied_entry(step.name, step.out, step.shape)
+            found.kept = [(name, dtype.value, shape, digest)]
+        return found
+
+
+class _Planes:
+    """The tensors that the sum of one tensor is written to, chunk by chunk and in order."""
+
+    def __init__(self, step: Step, keeping: Keeping) -> None:
+        self._form = keeping.forms[step.name]
+        self._write = keeping.write
+        self._entries = {
+            entry[0].partition(":")[0]: entry
+            for entry in plane_entries(step.name, step.shape, self._form)
+        }
+        self._hashers = {mark: tensor_hasher() for mark in self._entries}
+        self._offsets = dict.fromkeys(self._entries, 0)
+
+    def write(self, start: int, planes: Sequence[memoryview]) -> None:
+        """Append the planes of elements from `start` on."""
+        first, *rest = planes
+        self._append("0", as_single(first) if self._form.first is DType.F32 else first)
+        # a chunk may need fewer planes than the tensor
+        rest += [memoryview(bytes(len(first)))] * (len(self._form.rest) - len(rest))
+        for number, plane in enumerate(rest, 1):
+            if f"{number}" in self._entries:
+                self._append(f"{number}", plane)
+            else:
+                places, values = present(plane, start, self._entries[f"{number}i"][1])
+                self._append(f"{number}i", places)
+                self._append(f"{number}v", values)
+
+    def _append(self, mark: str, data: memoryview) -> None:
+        self._write(self._entries[mark][0], self._offsets[mark], data)
+        self._hashers[mark].update(data)
+        self._offsets[mark] += len(data)
+
+    def rows(self) -> list[Row]:
+        """What was written, for the root of the sum."""
+        return [
+            (name, dtype.value, shape, self._hashers[mark].hexdigest())
+            for mark, (name, dtype, shape) in self._entries.items()
+        ]

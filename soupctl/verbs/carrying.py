@@ -1,0 +1,136 @@
+"""A change that is computed from the sum kept beside a soup, and from what changes alone.
+
+Rule 1: the result is that of a recomputation from all ingredients, to the bit, without reading
+those that stay.
+Rule 2: where that cannot be, there is no way by the sum, and nothing is lost but time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import islice
+
+from ..errors import LedgerError, MismatchError
+from ..format.dtypes import FLOATS, DType, narrowest
+from ..soup.changes import changes
+from ..soup.choices import OnInt
+from ..soup.ledger import Entry, Ledger, Runs
+from ..soup.plan import Plan, Rule, make_plan
+from ..soup.recipe import Recipe
+from ..soup.sums import REMOVE, Step, carried_over, spread
+from ..storage.checkpoint import Checkpoint
+from ..summands import KeptSum
+from .keeping import Kept
+from .sources import Finder, Source, require_digests
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """How a soup's sum becomes that of the changed soup."""
+
+    before: Ledger
+    kept: Kept
+    step: Step
+    sources: tuple[Source, ...]
+    """The sum, and all that changes."""
+    runs: Mapping[str, Runs]
+    """By content digest, the dtypes that ingredients had before of the soup's tensors."""
+
+    def plan(self, after: Sequence[Entry]) -> Plan:
+        """The plan of the change, with the dtypes that a soup of `after` has.
+
+        Raises LedgerError for a sum that records other tensors than it holds, MismatchError for
+        what does not fit it.
+        """
+        recipe = recipe_of(
+            self.before, [Fraction(1)] * len(self.sources), first=self.before.taken is not None
+        )
+        shown = [source.checkpoint.shown for source in self.sources]
+        contents = [source.checkpoint.tensors for source in self.sources]
+        try:
+            plan = make_plan(recipe, shown, contents)
+        except MismatchError:
+            require_digests(self.sources)
+            raise
+        outs = self._outs(plan, after)
+        steps = tuple(
+            replace(step, out=outs[step.name]) if step.rule is Rule.AVERAGE else step
+            for step in plan.steps
+        )
+        weights = (self.step.factor, *self.step.weights)
+        return replace(plan, weights=weights, steps=steps, divisor=self.step.divisor)
+
+    def _outs(self, plan: Plan, after: Sequence[Entry]) -> dict[str, DType]:
+        """The dtype of each averaged tensor: the asked one, or what holds all that remains."""
+        names = [step.name for step in plan.kept]
+        if self.before.asked_dtype is not None:
+            return dict.fromkeys(names, self.before.asked_dtype)
+        columns = [self._dtypes(plan, entry.digest) for entry in after]
+        rows = zip(plan.kept, zip(*columns, strict=True), strict=True)
+        return {
+            step.name: narrowest(frozenset(dtypes))
+            for step, dtypes in rows
+            if step.rule is Rule.AVERAGE
+        }
+
+    def _dtypes(self, plan: Plan, digest: str) -> list[DType]:
+        """The dtypes that an ingredient has of the plan's tensors."""
+        if digest not in self.runs:
+            digests = [source.digest for source in self.sources]
+            source = digests.index(digest)
+            return [step.dtypes[step.sources.index(source)] for step in plan.kept]
+        # what a sum records may be long without end
+        found = list(islice(spread(self.runs[digest]), len(plan.kept) + 1))
+        averaged = [
+            dtype
+            for dtype, step in zip(found, plan.kept, strict=False)
+            if step.rule is Rule.AVERAGE
+        ]
+        if len(found) != len(plan.kept) or any(dtype not in FLOATS for dtype in averaged):
+            what = "records other tensors of an ingredient than it is the sum of"
+            raise LedgerError(what, path=self.kept.shown, advice=REMOVE)
+        return found
+
+
+def carry_over(
+    finder: Finder, kept: Kept | None, before: Ledger, after: Sequence[Entry]
+) -> Carried | None:
+    """The way by a soup's sum; None if there is none, or what changes is not found."""
+    if kept is None or (before.taken and before.taken.digest not in {e.digest for e in after}):
+        return None
+    changed = changes(before.ingredients, after)
+    total = sum((entry.weight for entry in after), Fraction(0))
+    step = carried_over(kept.scale, [change.weight for change in changed], total)
+    if step is None:
+        return None
+    entries = {entry.digest: entry for entry in (*before.ingredients, *after)}
+    sources = [Source(kept.facts.root, kept.sums, Fraction(step.factor))]
+    for change in changed:
+        checkpoint = finder.find(entries[change.digest])
+        if checkpoint is None:
+            return None
+        sources.append(Source(change.digest, checkpoint, change.weight))
+    digests = [entry.digest for entry in before.ingredients]
+    runs = dict(zip(digests, kept.facts.dtypes, strict=True))
+    return Carried(before, kept, step, tuple(sources), runs)
+
+
+def recipe_of(ledger: Ledger, weights: Sequence[Fraction], *, first: bool) -> Recipe:
+    """The recipe of a soup with other weights; with `first`, whose integers it has is settled."""
+    return Recipe(
+        weights=tuple(weights),
+        dtype=ledger.asked_dtype,
+        keys=ledger.keys,
+        excludes=ledger.excludes,
+        on_int=OnInt.FIRST if first else OnInt.REFUSE,
+        allow_nonfinite=ledger.allow_nonfinite,
+    )
+
+
+def checkpoints_of(sources: Sequence[Source]) -> tuple[Checkpoint, ...]:
+    """What is computed with, but for a sum."""
+    return tuple(
+        source.checkpoint for source in sources if not isinstance(source.checkpoint, KeptSum)
+    )

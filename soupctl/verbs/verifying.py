@@ -1,0 +1,173 @@
+"""How far a soup is proven: by its header, by its digests, or rebuilt bit for bit.
+
+Rule 1: an answer says what was looked at to give it; nothing is called proven that was not checked.
+Rule 2: a sum that lies beside a soup is part of it: a level holds if it holds for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import LedgerError, SoupError
+from ..execute import execute
+from ..pace import Pace
+from ..soup.choices import Level
+from ..soup.ledger import Ledger
+from ..soup.plan import make_plan
+from ..storage.checkpoint import Checkpoint
+from ..storage.layout import Component, Model
+from ..summing import Keeping, execute_sums, survey
+from .carrying import checkpoints_of, recipe_of
+from .inputs import find_input, is_sum, open_input, read_ledger, require_same_components
+from .keeping import Kept, find_sum, kept_sum
+from .locate import Places, dtype_runs
+from .membership import ledger_of
+from .sources import Finder, exact_sources, folder_of, require_contents
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was proven of one component of a soup."""
+
+    name: str
+    path: str
+    level: Level
+    """The highest level that holds."""
+    problem: str | None
+    """Why no higher one holds, or was tried."""
+    exact: bool | None
+    """What the ledger says; None if there is none."""
+    refuted: bool = False
+    """Whether it calls itself exact, and its ingredients make something else."""
+
+    def reaches(self, level: Level | None) -> bool:
+        """Whether it is proven to that level; None for its digest, and nothing against it."""
+        return not self.refuted and self.level.holds(level or Level.DIGEST)
+
+
+def verify(
+    soup: str | Path,
+    ingredients: Sequence[str | Path] = (),
+    *,
+    search: Sequence[Path] = (),
+    level: Level | None = None,
+    component: str | None = None,
+    variant: str | None = None,
+    pace: Pace | None = None,
+) -> tuple[Verified, ...]:
+    """How far each component of a soup is proven, at most to `level`; None for as far as it goes.
+
+    `ingredients` are used before any that hints or `search` lead to. What is unreadable or not
+    sound raises InputError; what does not hold is an answer.
+    """
+    model = find_input(soup, component, variant)
+    others = [find_input(path, component, variant) for path in ingredients]
+    require_same_components([model, *others])
+    sums = _sum_beside(model) if component is None else None
+    found = []
+    for position, each in enumerate(model.components):
+        with ExitStack() as stack:
+            checkpoint = stack.enter_context(open_input(each))
+            given = [other.components[position] for other in others]
+            finder = Finder(stack, {}, Places(folder_of(checkpoint), tuple(search), variant))
+            kept = None if sums is None else stack.enter_context(open_input(sums[position]))
+            case = _Case(checkpoint, kept, given, finder, pace or Pace())
+            found.append(_verify(each.name, case, level or Level.REBUILD))
+            checkpoint.require_unchanged()
+    return tuple(found)
+
+
+def _sum_beside(model: Model) -> tuple[Component, ...] | None:
+    try:
+        return find_sum(model)
+    except LedgerError:
+        # of a soup whose ledger is not sound: that is told of the soup itself
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A component of a soup that is to be proven, and what there is to prove it with."""
+
+    soup: Checkpoint
+    beside: Checkpoint | None
+    """The sum that lies beside it."""
+    given: Sequence[Component]
+    finder: Finder
+    pace: Pace
+
+    def kept(self, ledger: Ledger) -> Kept | None:
+        """The soup's sum, if it has one or is one; LedgerError if it does not fit."""
+        if is_sum(self.soup):
+            return kept_sum(self.soup, None)
+        return None if self.beside is None else kept_sum(self.beside, ledger)
+
+
+def _verify(name: str, case: _Case, wanted: Level) -> Verified:
+    """How far one component is proven, level by level until one does not hold."""
+    level, problem, ledger, refuted = Level.NOTHING, None, None, False
+    soup = case.soup
+    try:
+        ledger = read_ledger(soup)
+        if ledger is None:
+            raise LedgerError("has no ledger: it is no soup", path=soup.shown)
+        kept = case.kept(ledger)
+        _require_dtypes(soup, ledger)
+        level = Level.HEADER
+        if wanted is not Level.HEADER:
+            ledger_of(soup)
+            if case.beside is not None:
+                ledger_of(case.beside)
+            level = Level.DIGEST
+        if wanted is Level.REBUILD:
+            problem = _difference(case, ledger, kept)
+            refuted = ledger.exact and problem is not None
+            level = Level.DIGEST if problem else Level.REBUILD
+    except SoupError as error:
+        problem = error.message()
+    exact = None if ledger is None else ledger.exact
+    return Verified(name, soup.shown, level, problem, exact, refuted)
+
+
+def _require_dtypes(soup: Checkpoint, ledger: Ledger) -> None:
+    if not is_sum(soup) and dtype_runs(soup) != ledger.dtypes:
+        raise LedgerError("its ledger describes tensors of other dtypes", path=soup.shown)
+
+
+def _difference(case: _Case, ledger: Ledger, kept: Kept | None) -> str | None:
+    """What is not what the ingredients make, soup or sum; SoupError if they cannot be had."""
+    # numba comes with it, and only this level computes
+    from ..engines.cpu import CpuEngine
+
+    for component in case.given:
+        case.finder.offer(component, ledger, case.soup.shown)
+    first = ledger.taken.digest if ledger.taken else None
+    sources = exact_sources(case.finder, ledger.ingredients, first)
+    checkpoints = checkpoints_of(sources)
+    recipe = recipe_of(
+        ledger, [source.weight for source in sources], first=ledger.taken is not None
+    )
+    names = [checkpoint.shown for checkpoint in checkpoints]
+    plan = make_plan(recipe, names, [checkpoint.tensors for checkpoint in checkpoints])
+    if kept is None:
+        outcome = execute(plan, checkpoints, CpuEngine(), _discard, case.pace)
+        root = None
+    else:
+        plan = kept.rescaled(plan, [source.weight for source in sources])
+        forms = survey(plan, checkpoints, CpuEngine(), case.pace)
+        keeping = Keeping(forms, _discard)
+        summed = execute_sums(plan, checkpoints, CpuEngine(), _discard, case.pace, keeping)
+        outcome, root = summed.outcome, summed.kept
+    require_contents(sources, outcome)
+    if outcome.soup != ledger.root:
+        return f"{case.soup.shown}: is not what its ingredients make"
+    if kept is not None and root != kept.facts.root:
+        return f"{kept.shown}: is not the sum of the soup's ingredients"
+    return None
+
+
+def _discard(tensor: str, offset: int, data: memoryview) -> None:
+    """Take bytes that only their digest is wanted of."""
