@@ -14,8 +14,7 @@ from heapq import merge
 from itertools import chain, groupby
 
 from .engines.contract import Blend, Combine, Engine, NonFinite, OutOfRange
-from .errors import InputError, Issue, MismatchError
-from .format.dtypes import DType, Kind
+from .findings import different, nonfinite, out_of_range
 from .pace import Line, Pace
 from .soup.plan import Plan, Rule, Step
 from .storage.checkpoint import Checkpoint
@@ -210,9 +209,10 @@ class _Worker:
         try:
             combine(start, stop, out)
         except NonFinite as found:
-            raise self._nonfinite(use, found) from None
+            shown = self.checkpoints[use.sources[found.source]].shown
+            raise nonfinite(shown, use.step.name, found.element) from None
         except OutOfRange as found:
-            raise _out_of_range(use.step, found) from None
+            raise out_of_range(use.step, found.element) from None
 
     def _digest(self, view: memoryview) -> str:
         hasher = tensor_hasher()
@@ -227,49 +227,15 @@ class _Worker:
             yield piece
 
     def _require_identical(self, use: _Use, digests: Mapping[int, str]) -> None:
-        step, first = use.step, use.sources[0]
-        issues = [
-            Issue(
-                f"holds other values than in {self.checkpoints[first].shown},"
-                f" and {step.dtypes[0].value} is not averaged",
-                self.checkpoints[source].shown,
-                step.name,
-                _way_out(step.dtypes[0]),
-            )
-            for source in use.sources
-            if digests[source] != digests[first]
-        ]
-        if issues:
-            raise MismatchError.collected(issues)
-
-    def _nonfinite(self, use: _Use, found: NonFinite) -> InputError:
-        return InputError(
-            f"holds NaN or infinity (element {found.element})",
-            path=self.checkpoints[use.sources[found.source]].shown,
-            tensor=use.step.name,
-            advice="--allow-nonfinite lets IEEE rules apply",
-        )
+        first, *rest = use.sources
+        others = [self.checkpoints[s].shown for s in rest if digests[s] != digests[first]]
+        if others:
+            raise different(use.step, self.checkpoints[first].shown, others)
 
 
 def _key(use: _Use) -> tuple[str, tuple[int, ...], str]:
     # the same name may stand for different tensors where orders share no checkpoint
     return use.step.name, use.step.shape, use.step.rule.value
-
-
-def _way_out(dtype: DType) -> str:
-    leave_out = "--exclude leaves the tensor out"
-    if dtype.kind is Kind.INTEGER:
-        return f"--on-int first takes the first ingredient's, {leave_out}"
-    return leave_out
-
-
-def _out_of_range(step: Step, found: OutOfRange) -> MismatchError:
-    assert step.out is not None
-    return MismatchError(
-        f"the mean of element {found.element} is beyond the range of {step.out.value}",
-        tensor=step.name,
-        advice="ask for a wider dtype, such as --dtype F32",
-    )
 
 
 def chunk_elements(bytes_an_element: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ from .making import Making, make, require_output
 from .render import say
 
 if TYPE_CHECKING:
-    from ..verbs import Revision
+    from ..verbs import Family, Made, Revision
 
 Approximate = Annotated[
     bool,
@@ -30,6 +31,10 @@ Total = Annotated[
     typer.Option("--total", help="A soup without a ledger has this weight.", metavar="W"),
 ]
 Variant = Annotated[str | None, typer.Option(help="Prefer files of this variant.", metavar="NAME")]
+Each = Annotated[
+    bool,
+    typer.Option("--each", help="Each in turn, into an output with {name} in it."),
+]
 
 
 def add(
@@ -79,12 +84,13 @@ def add(
 def subtract(
     soup: Soup,
     removed: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Files, digests or names, each with an optional @WEIGHT.", metavar="X..."
         ),
-    ],
+    ] = None,
     output: options.Output = None,
+    each: Each = False,
     search: Search = None,
     approximate: Approximate = False,
     count: Count = None,
@@ -102,22 +108,46 @@ def subtract(
     """Take ingredients out of a soup, exactly.
 
     Example: soupctl subtract soup.safetensors dogs.safetensors -o without.safetensors
+
+    Example: soupctl subtract soup.safetensors --each -o 'without-{name}'
     """
     from .. import verbs
 
+    declared = _total(count, total)
+    target = require_output(output, json and not dry_run)
+    making = Making(target, force, dry_run, json, threads, max_memory, quiet, verbose)
+    places = tuple(map(Path, search or ()))
+    if each:
+        _require_alone(removed, declared)
+        _leave_out_each(verbs.Family(soup, target, places, approximate, component, variant), making)
+        return
+    if not removed:
+        raise UsageError(
+            "nothing to take out is given",
+            advice="name an ingredient; --each leaves each out in turn",
+        )
     revision = verbs.Revision(
         operation="subtract",
         soup=soup,
-        output=require_output(output, json and not dry_run),
+        output=target,
         removed=[verbs.Removal(*options.split_weight(text)) for text in removed],
-        search=tuple(map(Path, search or ())),
+        search=places,
         approximate=approximate,
-        total=_total(count, total),
+        total=declared,
         component=component,
         variant=variant,
     )
-    making = Making(str(revision.output), force, dry_run, json, threads, max_memory, quiet, verbose)
     _revise(revision, making)
+
+
+def _require_alone(removed: list[str] | None, declared: Fraction | None) -> None:
+    """Raise UsageError for what makes no sense where every ingredient is taken out in turn."""
+    if removed:
+        raise UsageError("--each takes out every ingredient in turn", advice="name none")
+    if declared is not None:
+        raise UsageError(
+            "--each needs the ledger of a soup; --count and --total are for one without"
+        )
 
 
 def swap(
@@ -177,9 +207,19 @@ def _revise(revision: Revision, making: Making) -> None:
     """Make the changed soup, and say so where it is not exact."""
     from .. import verbs
 
-    made = make(verbs.open_revision(revision), making)
+    _tell_approximate(make(verbs.open_revision(revision), making), making)
+
+
+def _leave_out_each(family: Family, making: Making) -> None:
+    """The same for every soup without one ingredient."""
+    from .each import leave_out_each
+
+    _tell_approximate(leave_out_each(family, making), making)
+
+
+def _tell_approximate(made: Sequence[Made], making: Making) -> None:
     if any(not each.ledger.exact for each in made):
-        say(f"soupctl: {revision.output}: approximate: {APPROXIMATE}", making.quiet)
+        say(f"soupctl: {making.output}: approximate: {APPROXIMATE}", making.quiet)
 
 
 APPROXIMATE = "a rounded soup was computed with, which may leave a trace of what was taken out"

@@ -57,16 +57,18 @@ def make(opening: AbstractContextManager[Job], making: Making) -> tuple[Made, ..
             pace = verbs.Pace(preview.threads, progress=advance)
             made = verbs.carry_out(job, force=making.force, pace=pace)
     silent = making.quiet or not (making.verbose or is_terminal())
-    _tell_made(making.output, made, time.monotonic() - started, silent)
+    tell_made(making.output, made, silent)
+    tell_bytes(preview.read + preview.written, time.monotonic() - started, silent)
     for each in made:
-        _tell_taken(each, making.quiet)
-    _tell_left_behind(preview, making.quiet)
+        tell_taken(each, making.quiet)
+    tell_left_behind(preview, making.quiet)
     if making.json:
-        put_json({"output": making.output, "components": [_made_json(each) for each in made]})
+        put_json(made_json(making.output, made))
     return made
 
 
-def _tell_left_behind(preview: Preview, quiet: bool) -> None:
+def tell_left_behind(preview: Preview, quiet: bool) -> None:
+    """Tell a person which files beside the inputs' weights did not go along."""
     if preview.left_behind:
         files = counted(len(preview.left_behind), "file")
         some = ", ".join(preview.left_behind[:SHOWN_NAMES])
@@ -75,19 +77,23 @@ def _tell_left_behind(preview: Preview, quiet: bool) -> None:
         say(f"soupctl: left behind {files}: {some}{more}", quiet)
 
 
-def _tell_made(output: str, made: Sequence[Made], seconds: float, quiet: bool) -> None:
-    """Tell a person what was made and how long it took."""
+def tell_made(output: str, made: Sequence[Made], quiet: bool) -> None:
+    """Tell a person what was made."""
     for each in made:
         ledger = each.ledger
         title = f"{output}: {each.name}" if each.name else output
         ingredients = counted(len(ledger.ingredients), "ingredient")
         tensors = counted(each.tensors, "tensor")
         say(f"{title}: {ingredients}, {tensors}, {ledger.root}", quiet)
-    total = sum(each.read + each.written for each in made)
-    say(f"{size_text(total)} read and written in {seconds:.1f} s", quiet)
 
 
-def _tell_taken(made: Made, quiet: bool) -> None:
+def tell_bytes(size: int, seconds: float, quiet: bool) -> None:
+    """Tell a person how much was done in which time."""
+    say(f"{size_text(size)} read and written in {seconds:.1f} s", quiet)
+
+
+def tell_taken(made: Made, quiet: bool) -> None:
+    """Tell a person whose integers a soup has."""
     taken = made.ledger.taken
     if taken is not None:
         count = (
@@ -98,7 +104,12 @@ def _tell_taken(made: Made, quiet: bool) -> None:
         say(f"soupctl: {count}; the first ingredient's values were taken (--on-int first)", quiet)
 
 
-def _made_json(made: Made) -> dict[str, Any]:
+def made_json(output: str, made: Sequence[Made]) -> dict[str, Any]:
+    """What was made, as JSON."""
+    return {"output": output, "components": [_component_json(each) for each in made]}
+
+
+def _component_json(made: Made) -> dict[str, Any]:
     ledger = made.ledger
     return {
         "name": made.name,
@@ -127,6 +138,13 @@ def _preview_json(preview: Preview) -> dict[str, Any]:
         "memory": preview.memory,
         "threads": preview.threads,
         "free_disk": preview.free_disk,
+        **contents_json(preview),
+    }
+
+
+def contents_json(preview: Preview) -> dict[str, Any]:
+    """What an output will consist of, as JSON."""
+    return {
         "ingredients": [
             {"path": path, "weight": str(weight), "share": float(share)}
             for path, weight, share in preview.shares
@@ -151,13 +169,33 @@ def _preview_json(preview: Preview) -> dict[str, Any]:
 
 
 def _preview_lines(preview: Preview, most: int | None) -> Iterator[str]:
+    yield from share_lines(preview)
+    yield from size_lines(preview.read, preview.written, preview.free_disk)
+    yield memory_line(preview.memory, preview.threads)
+    yield from contents_lines(preview, most)
+
+
+def share_lines(preview: Preview) -> Iterator[str]:
+    """An output, and what goes in."""
     yield f"output   {preview.output}"
     for path, weight, share in preview.shares:
         yield f"         {float(share):8.3%}  {path}  (weight {weight})"
-    free = "unknown" if preview.free_disk is None else size_text(preview.free_disk)
-    yield f"read     {size_text(preview.read)}"
-    yield f"write    {size_text(preview.written)} (free disk {free})"
-    yield f"memory   {size_text(preview.memory)}, {counted(preview.threads, 'thread')}"
+
+
+def size_lines(read: int, written: int, free_disk: int | None) -> Iterator[str]:
+    """How many bytes will be read and written."""
+    free = "unknown" if free_disk is None else size_text(free_disk)
+    yield f"read     {size_text(read)}"
+    yield f"write    {size_text(written)} (free disk {free})"
+
+
+def memory_line(memory: int, threads: int) -> str:
+    """What the work will take of the machine."""
+    return f"memory   {size_text(memory)}, {counted(threads, 'thread')}"
+
+
+def contents_lines(preview: Preview, most: int | None) -> Iterator[str]:
+    """What an output will consist of; at most so many odd tensors of each component."""
     for each in preview.components:
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in each.dtypes)
         left_out = f", {each.left_out} left out" if each.left_out else ""

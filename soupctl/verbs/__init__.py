@@ -24,39 +24,48 @@ if TYPE_CHECKING:
     from .averaging import Request, average, open_job
     from .demo import make_checkpoints
     from .digests import FileDigest, Verdict, check_digests, content_digests, file_sha256
+    from .family import Family, Member, leave_one_out, open_family
     from .inputs import Ingredient
     from .inspection import Inspection, inspect
     from .job import Job, Made, carry_out
     from .lifecycle import Addition, Removal, Revision, open_revision, revise
     from .outline import Preview, preview
     from .questions import history, holds
+    from .rounds import Rounds, arrange, carry_out_together
     from .verifying import Verified, verify
 
 # what only looks need not wait for what computes: a name is imported when it is first used
 HOMES = {
     "Addition": ".lifecycle",
+    "Family": ".family",
     "FileDigest": ".digests",
     "Ingredient": ".inputs",
     "Inspection": ".inspection",
     "Job": ".job",
     "Level": "..soup.choices",
     "Made": ".job",
+    "Member": ".family",
     "Pace": "..pace",
     "Preview": ".outline",
     "Removal": ".lifecycle",
     "Request": ".averaging",
     "Revision": ".lifecycle",
+    "Rounds": ".rounds",
     "Verdict": ".digests",
     "Verified": ".verifying",
+    "arrange": ".rounds",
     "average": ".averaging",
     "carry_out": ".job",
+    "carry_out_together": ".rounds",
     "check_digests": ".digests",
     "content_digests": ".digests",
     "file_sha256": ".digests",
     "history": ".questions",
     "holds": ".questions",
     "inspect": ".inspection",
+    "leave_one_out": ".family",
     "make_checkpoints": ".demo",
+    "open_family": ".family",
     "open_job": ".averaging",
     "open_revision": ".lifecycle",
     "preview": ".outline",
@@ -73,28 +82,35 @@ def __getattr__(name: str) -> object:
 
 __all__ = [
     "Addition",
+    "Family",
     "FileDigest",
     "Ingredient",
     "Inspection",
     "Job",
     "Level",
     "Made",
+    "Member",
     "Pace",
     "Preview",
     "Removal",
     "Request",
     "Revision",
+    "Rounds",
     "Verdict",
     "Verified",
+    "arrange",
     "average",
     "carry_out",
+    "carry_out_together",
     "check_digests",
     "content_digests",
     "file_sha256",
     "history",
     "holds",
     "inspect",
+    "leave_one_out",
     "make_checkpoints",
+    "open_family",
     "open_job",
     "open_revision",
     "preview",
