@@ -1,0 +1,115 @@
+"""Graphics processors as PyTorch knows them: their memory, and queues of work on it.
+
+Rule 1: what a device refuses or breaks off is a LimitError that says what to do instead.
+Rule 2: the processor is a device too, so that all of this runs, interpreted, where no other is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from threading import Lock
+
+import torch
+
+from ..errors import LimitError
+from ..kernels.gpu.layout import INTEGERS, blocks_in
+from ..kernels.gpu.mean import launch_mean
+from .staging import Stowage
+
+# kernels are compiled when they are first launched, and one compilation is enough
+LAUNCHING = Lock()
+
+NO_GPU = "--device cpu computes the same bytes"
+
+
+class TorchDevice:
+    """A device, by the name that PyTorch has for it."""
+
+    def __init__(self, name: str) -> None:
+        self.device = torch.device(name)
+
+    def slot(self, size: int) -> TorchSlot | None:
+        """A slot of `size` bytes; None if there is no memory for it."""
+        try:
+            return TorchSlot(self.device, size)
+        except torch.OutOfMemoryError:
+            return None
+        except RuntimeError as error:
+            # memory that is pinned is refused in words alone
+            if "out of memory" in str(error):
+                return None
+            raise fault(error) from error
+
+
+class TorchSlot:
+    """A stretch of pinned memory, one of the device's, and a stream; see `Slot`."""
+
+    def __init__(self, device: torch.device, size: int) -> None:
+        graphics = device.type == "cuda"
+        self._staging = torch.empty(size, dtype=torch.uint8, pin_memory=graphics)
+        self._memory = torch.empty(size, dtype=torch.uint8, device=device)
+        self._stream = torch.cuda.Stream(device) if graphics else None
+        self.host = memoryview(self._staging.numpy())
+        self.address = self._memory.data_ptr()
+
+    def upload(self, stop: int) -> None:
+        """Queue the copy of the first `stop` bytes to the device."""
+        with self._queued():
+            self._memory[:stop].copy_(self._staging[:stop], non_blocking=True)
+
+    def launch(self, stowage: Stowage) -> None:
+        """Queue the kernels."""
+        form, count, memory = stowage.form, stowage.count, self._memory
+        addresses = memory[: 8 * form.count].view(torch.int64)
+        table = memory[stowage.table :][: 8 * (form.count + 2)].view(torch.float64)
+        width = form.out.bits // 8
+        out = memory[stowage.out :][: count * width].view(INTEGERS[form.out.bits])
+        doubts = memory[stowage.doubts :][: blocks_in(count, form.block)].view(torch.int8)
+        sums = memory[stowage.sums : stowage.end].view(torch.float64).view(3, -1)
+        with self._queued(), LAUNCHING:
+            launch_mean(form, addresses, table, out, doubts, sums, aligned=True)
+
+    def download(self, start: int, stop: int) -> None:
+        """Queue the copy of these bytes from the device."""
+        with self._queued():
+            self._staging[start:stop].copy_(self._memory[start:stop], non_blocking=True)
+
+    def wait(self) -> None:
+        """Return when all that was queued is done; LimitError if it cannot be."""
+        with self._queued():
+            if self._stream is not None:
+                self._stream.synchronize()
+
+    @contextmanager
+    def _queued(self) -> Iterator[None]:
+        """Work of this slot's queue, whose failure is the device's."""
+        try:
+            with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+                yield
+        except torch.OutOfMemoryError as error:
+            raise LimitError("the device is out of memory", advice=NO_GPU) from error
+        except RuntimeError as error:
+            raise fault(error) from error
+
+
+def fault(error: RuntimeError) -> LimitError:
+    """What a user is told of a device that broke off."""
+    reason = str(error).strip().partition("\n")[0]
+    return LimitError(f"the device failed: {reason}", advice=NO_GPU)
+
+
+def open_device(name: str) -> TorchDevice:
+    """The device that `cuda` or `cuda:1` names; LimitError if it is not there."""
+    if not torch.cuda.is_available():
+        raise LimitError("no GPU was found", advice=NO_GPU)
+    index = torch.device(name).index or 0
+    count = torch.cuda.device_count()
+    if index >= count:
+        raise LimitError(f"there is no GPU {index}, only {count}", advice=NO_GPU)
+    try:
+        # fails here, not in the middle, where another process has it to itself
+        torch.cuda.init()
+    except RuntimeError as error:
+        raise fault(error) from error
+    return TorchDevice(f"cuda:{index}")

@@ -1,0 +1,264 @@
+"""The way over a device is right in its order, its memory and its failures: a fake one shows it.
+
+Rule 1: the fake does nothing before it is waited for, as a device may, so whatever is touched too
+early comes out wrong.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from soupctl.engines.contract import Blend, NonFinite
+from soupctl.engines.cpu import CpuEngine
+from soupctl.errors import LimitError
+from soupctl.format.dtypes import DType
+
+torch = pytest.importorskip("torch")
+
+from soupctl.engines.forms import shape_of  # noqa: E402
+from soupctl.engines.staging import SMALLEST_SLOT, Stowage  # noqa: E402
+from soupctl.engines.triton import TritonEngine  # noqa: E402
+from soupctl.kernels.gpu import layout, reference  # noqa: E402
+
+MIB = 1 << 20
+ADDRESS = 1 << 40
+"""Where the memory of every fake slot begins, to the device."""
+
+
+@dataclass
+class FakeDevice:
+    """A device that does as it is told, late; `log` is what was queued and waited for."""
+
+    memory: int = 1 << 40
+    """Bytes that it has for slots."""
+    doubts: int = 0
+    """Blocks that were left in doubt."""
+    fails: int | None = None
+    """The number of the wait that breaks off."""
+    log: list[tuple[str, int]] = field(default_factory=list)
+    slots: list["FakeSlot"] = field(default_factory=list)
+
+    def slot(self, size):
+        if sum(len(slot.host) for slot in self.slots) + size > self.memory:
+            return None
+        self.slots.append(FakeSlot(self, len(self.slots), size))
+        return self.slots[-1]
+
+
+class FakeSlot:
+    address = ADDRESS
+
+    def __init__(self, device, number, size):
+        self.device, self.number = device, number
+        self.host = memoryview(bytearray(b"\xee") * size)
+        self.memory = memoryview(bytearray(b"\xdd") * size)
+        self.queue = []
+
+    def note(self, what, work=None):
+        self.device.log.append((what, self.number))
+        if work is not None:
+            self.queue.append(work)
+
+    def upload(self, stop):
+        self.note("upload", lambda: copy(self.memory, self.host, 0, stop))
+
+    def launch(self, stowage):
+        self.note("launch", lambda: self.compute(stowage))
+
+    def compute(self, stowage):
+        self.device.doubts += compute(self.memory, stowage)
+
+    def download(self, start, stop):
+        self.note("download", lambda: copy(self.host, self.memory, start, stop))
+
+    def wait(self):
+        if self.queue:
+            self.note("wait")
+        waits = sum(what == "wait" for what, _ in self.device.log)
+        queue, self.queue = self.queue, []
+        if self.device.fails is not None and waits >= self.device.fails:
+            raise LimitError("the device failed: it was pulled out")
+        for work in queue:
+            work()
+
+
+def copy(target, source, start, stop):
+    target[start:stop] = source[start:stop]
+
+
+def compute(memory, stowage):
+    """What the kernels would do by the tables in the device's memory; the blocks in doubt."""
+    form, count = stowage.form, stowage.count
+    addresses = memory[: 8 * form.count].cast("q")
+    assert [ADDRESS + row for row in stowage.rows] == list(addresses)
+    table = memory[stowage.table :][: 8 * (form.count + 2)].cast("d")
+    formats = [group.format for group in form.groups for _ in range(group.count)]
+    rows = [
+        integers(memory, row, count, layout.BITS[format])
+        for row, format in zip(stowage.rows, formats, strict=True)
+    ]
+    out = integers(memory, stowage.out, count, form.out.bits)
+    doubts = integers(memory, stowage.doubts, layout.blocks_in(count, form.block), 8)
+    reference.mean(form, rows, list(table), out, doubts)
+    return int(doubts.sum())
+
+
+def integers(memory, start, count, bits):
+    return torch.frombuffer(memory, dtype=layout.INTEGERS[bits], count=count, offset=start)
+
+
+def sources_of(blend, count, seed=0):
+    """Bytes with finite values of many sizes for every source."""
+    numbers = np.random.default_rng(seed)
+    return [
+        memoryview(
+            numbers.integers(0x30 << (dtype.bits - 8), 0x3C << (dtype.bits - 8), count)
+            .astype(f"<i{dtype.bits // 8}")
+            .tobytes()
+        )
+        for dtype in blend.dtypes
+    ]
+
+
+def combined(engine, blend, sources, start, stop):
+    out = bytearray((stop - start) * blend.out.bits // 8)
+    engine.prepare(blend, sources)(start, stop, memoryview(out))
+    return bytes(out)
+
+
+TWO = Blend((DType.F16, DType.F16), (2, 1), DType.F16)
+MIXED = Blend((DType.F32, DType.F16, DType.BF16, DType.F64), (1, 1, 1, 3), DType.BF16)
+MANY = Blend((DType.BF16,) * 40, (1,) * 40, DType.F32)
+
+
+@pytest.mark.parametrize("blend", [TWO, MIXED, MANY], ids=["two", "mixed", "many"])
+@pytest.mark.parametrize("cut", [(0, 60_000), (17, 59_999), (3, 4)])
+def test_the_bytes_are_those_of_the_processor(blend, cut):
+    sources = sources_of(blend, 60_000)
+    engine = TritonEngine(FakeDevice(), budget=4 * MIB)
+
+    assert combined(CpuEngine(), blend, sources, *cut) == combined(engine, blend, sources, *cut)
+
+
+def test_one_piece_is_loaded_while_another_is_at_work():
+    device = FakeDevice()
+    count = 700_000
+    sources = [memoryview(bytes(2 * count))] * 2
+    combined(TritonEngine(device, budget=8 * MIB), TWO, sources, 0, count)
+
+    send = ["upload", "launch", "download"]
+    work = [(what, slot) for slot in (0, 1) for what in send]
+    for slot in (0, 1, 0):
+        work += [("wait", slot), *((what, slot) for what in send)]
+    assert [*work, ("wait", 1), ("wait", 0)] == device.log
+
+
+@pytest.mark.parametrize("budget", [MIB, 3 * MIB, 64 * MIB])
+def test_no_more_memory_is_taken_than_was_given(budget):
+    device = FakeDevice()
+    count = 400_000
+    sources = [memoryview(bytes(2 * count))] * 2
+    engine = TritonEngine(device, budget)
+    with ThreadPoolExecutor(12) as pool:
+        results = list(pool.map(lambda _: combined(engine, TWO, sources, 0, count), range(24)))
+
+    assert [bytes(2 * count)] * 24 == results
+    assert sum(len(slot.host) for slot in device.slots) <= budget
+    assert all(not slot.queue for slot in device.slots)
+
+
+def test_threads_do_not_disturb_each_other():
+    sources = sources_of(TWO, 30_000)
+    expected = combined(CpuEngine(), TWO, sources, 0, 30_000)
+    engine = TritonEngine(FakeDevice(), 3 * MIB)
+    combine = engine.prepare(TWO, sources)
+    out = bytearray(60_000)
+
+    def work(start):
+        stop = min(start + 1_237, 30_000)
+        combine(start, stop, memoryview(out)[2 * start : 2 * stop])
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(0, 30_000, 1_237)))
+    assert expected == bytes(out)
+
+
+def test_a_block_in_doubt_is_computed_by_the_processor():
+    # two levels of residuals lose what the third would hold
+    values = (2.0**120, 2.0**60, 0.5, -(2.0**120), -(2.0**60))
+    blend = Blend((DType.F64,) * 5, (1,) * 5, DType.F64)
+    sources = [memoryview(np.full(4000, value).tobytes()) for value in values]
+    device = FakeDevice()
+    staged = combined(TritonEngine(device, MIB), blend, sources, 0, 4000)
+
+    assert np.full(4000, 0.1).tobytes() == staged
+    assert 4 == device.doubts
+
+
+def test_the_lowest_failure_is_told_and_nothing_is_left_at_work():
+    count = 2_000_000
+    spoilt = bytearray(2 * count)
+    for element in (1_900_000, 700_001):
+        spoilt[2 * element : 2 * element + 2] = b"\x00\x7e"
+    device = FakeDevice()
+    engine = TritonEngine(device, 8 * MIB)
+    sources = [memoryview(bytes(2 * count)), memoryview(spoilt)]
+
+    with pytest.raises(NonFinite, match="source 1, element 700001"):
+        combined(engine, TWO, sources, 0, count)
+    assert all(not slot.queue for slot in device.slots)
+    assert bytes(2000) == combined(engine, TWO, sources, 0, 1000)
+
+
+def test_a_device_with_less_memory_is_given_less_at_a_time():
+    device = FakeDevice(memory=3 * MIB)
+    sources = sources_of(TWO, 60_000)
+    engine = TritonEngine(device, budget=128 * MIB)
+
+    assert combined(CpuEngine(), TWO, sources, 0, 60_000) == combined(
+        engine, TWO, sources, 0, 60_000
+    )
+    assert [2 * MIB] == [len(slot.host) for slot in device.slots[:1]]
+
+
+def test_a_device_without_memory_is_refused():
+    with pytest.raises(LimitError, match="out of memory"):
+        combined(TritonEngine(FakeDevice(memory=MIB // 2)), TWO, sources_of(TWO, 9), 0, 9)
+
+
+def test_more_ingredients_than_fit_are_refused():
+    blend = Blend((DType.F64,) * 200, (1,) * 200, DType.F64)
+    sources = [memoryview(bytes(8))] * 200
+
+    with pytest.raises(LimitError, match="200 ingredients do not fit"):
+        combined(TritonEngine(FakeDevice(), SMALLEST_SLOT), blend, sources, 0, 1)
+
+
+@pytest.mark.parametrize("fails", [1, 2, 4])
+def test_a_device_that_breaks_off_ends_every_call(fails):
+    device = FakeDevice(fails=fails)
+    engine = TritonEngine(device, 2 * MIB)
+    count = 900_000
+    sources = [memoryview(bytes(2 * count))] * 2
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(combined, engine, TWO, sources, 0, count) for _ in range(4)]
+
+    failures = [call.exception() for call in calls]
+    assert all(isinstance(failure, LimitError) for failure in failures)
+    assert all(not slot.queue for slot in device.slots)
+
+
+@pytest.mark.parametrize("blend", [TWO, MIXED, MANY], ids=["two", "mixed", "many"])
+def test_nothing_lies_where_something_else_does(blend):
+    shape = shape_of(blend)
+    stowage = Stowage.of(shape, 5000)
+    sizes = [5000 * width for width in shape.widths]
+    starts = [0, stowage.table, *stowage.rows, stowage.out, stowage.doubts, stowage.sums]
+    lengths = [8 * len(sizes), 8 * len(sizes) + 16, *sizes, 5000 * blend.out.bits // 8, 5]
+
+    ends = [start + length for start, length in zip(starts, lengths, strict=False)]
+    assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
+    assert all(start % 256 == 0 for start in starts)
+    assert stowage.end == stowage.sums + (0 if shape.form.fused else 3 * 8 * 5000)
