@@ -88,7 +88,7 @@ def number_classes(
     null = known if with_null else None
     if names:
         numbers = {name: number for number, name in enumerate(names)}
-        advice = "--classes names all of the base's in order"
+        advice = "classes in --config names all of the base's in order"
     elif all(label.isdecimal() for label in found):
         numbers = {label: int(label) for label in found}
         advice = _advice(with_null)

@@ -7,7 +7,6 @@ changes only time and what is shown; `TIME_ONLY` lists the latter.
 from __future__ import annotations
 
 import math
-import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -185,9 +184,33 @@ def _text(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
+COMMON = frozenset(
+    {
+        "batch_size",
+        "cond_drop",
+        "ema",
+        "epochs",
+        "grad_accum",
+        "lr",
+        "lr_schedule",
+        "precision",
+        "prompt",
+        "resolution",
+        "sample_every",
+        "save_dtype",
+        "save_every",
+        "seed",
+        "skip_bad",
+        "steps",
+    }
+)
+"""Names of the options that the command line has; the others are in a config alone."""
+
+
 def option_name(field: str) -> str:
-    """How a field is called on the command line."""
-    return "--" + field.replace("_", "-")
+    """How a person sets an option: `--lr`, or `warmup in --config`."""
+    dashed = field.replace("_", "-")
+    return f"--{dashed}" if field in COMMON else f"{dashed} in --config"
 
 
 def _problems(options: Options) -> Iterator[str]:
@@ -196,20 +219,20 @@ def _problems(options: Options) -> Iterator[str]:
     for name, least in AT_LEAST.items():
         value = getattr(options, name)
         if value is not None and not (math.isfinite(value) and value >= least):
-            yield f"{option_name(name)} {value} is less than {least}"
+            yield f"{option_name(name)} is {value}, which is less than {least}"
     if not (options.lr > 0 and math.isfinite(options.lr)):
-        yield f"--lr {options.lr} is not positive"
+        yield f"--lr is {options.lr}, which is not positive"
     for name in ("cond_drop", "ema_decay"):
         value = getattr(options, name)
         if not 0 <= value <= 1:
-            yield f"{option_name(name)} {value} is not between 0 and 1"
+            yield f"{option_name(name)} is {value}, which is not between 0 and 1"
     gamma = options.snr_gamma
     if gamma is not None and not (gamma > 0 and math.isfinite(gamma)):
-        yield f"--snr-gamma {gamma} is not positive (5 is usual)"
+        yield f"{option_name('snr_gamma')} is {gamma}, which is not positive (5 is usual)"
     if options.cache_latents and options.random_crop:
-        yield "--cache-latents and --random-crop exclude each other: a cached crop is never drawn"
+        yield "cache-latents and random-crop exclude each other: a cached crop is never drawn"
     if len(set(options.classes)) != len(options.classes):
-        yield "a name occurs twice in --classes"
+        yield "a name occurs twice in classes"
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -217,6 +240,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises InputError for what is no TOML, UsageError for options that are unknown or malformed.
     """
+    # only runs with a config need it, and every command comes by this file
+    import tomllib
+
     try:
         table = tomllib.loads(read_small(path, str(path)).decode("utf-8"))
     except ValueError as error:

@@ -9,7 +9,7 @@ import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,3 +80,20 @@ def trained(
         return ear
 
     return run
+
+
+@pytest.fixture(scope="session")
+def serving(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Starts commands, in processes that have the libraries loaded."""
+    commands = pytest.importorskip("commands").Commands.launch(tmp_path_factory.mktemp("streams"))
+    yield commands
+    commands.close()
+
+
+@pytest.fixture
+def soupctl(serving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs `soupctl` with the given words in an empty folder, which is the current one."""
+    serving.folder = tmp_path / "here"
+    serving.folder.mkdir()
+    monkeypatch.chdir(serving.folder)
+    return serving

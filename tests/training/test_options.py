@@ -56,21 +56,21 @@ def test_a_run_at_a_constant_rate_can_be_made_longer():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"steps": 0}, "--steps 0 is less than 1"),
+        ({"steps": 0}, "--steps is 0, which is less than 1"),
         ({"steps": 1, "epochs": 1}, "--steps and --epochs are both given: choose one"),
-        ({"lr": 0.0}, "--lr 0.0 is not positive"),
-        ({"lr": float("nan")}, "--lr nan is not positive"),
-        ({"snr_gamma": 0.0}, "--snr-gamma 0.0 is not positive (5 is usual)"),
-        ({"cond_drop": 1.5}, "--cond-drop 1.5 is not between 0 and 1"),
+        ({"lr": 0.0}, "--lr is 0.0, which is not positive"),
+        ({"lr": float("nan")}, "--lr is nan, which is not positive"),
+        ({"snr_gamma": 0.0}, "snr-gamma in --config is 0.0, which is not positive (5 is usual)"),
+        ({"cond_drop": 1.5}, "--cond-drop is 1.5, which is not between 0 and 1"),
         (
             {"cache_latents": True, "random_crop": True},
-            "--cache-latents and --random-crop exclude each other: a cached crop is never drawn",
+            "cache-latents and random-crop exclude each other: a cached crop is never drawn",
         ),
         (
             {"batch_size": 0, "keep": 0},
-            "--batch-size 0 is less than 1; --keep 0 is less than 1",
+            "--batch-size is 0, which is less than 1; keep in --config is 0, which is less than 1",
         ),
-        ({"classes": ("a", "a")}, "a name occurs twice in --classes"),
+        ({"classes": ("a", "a")}, "a name occurs twice in classes"),
     ],
 )
 def test_what_no_run_could_have_is_refused_at_once(values, message):

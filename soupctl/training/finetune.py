@@ -1,0 +1,171 @@
+"""Train one ingredient: the whole denoiser of a base, on one data shard.
+
+Rule 1: a run is the same whether or not it was interrupted, and however often.
+Rule 2: what a run ends with is published before the record says that it is finished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+from .beginning import batches_from, begin, loss_of
+from .grids import Painter
+from .interruptions import postponed
+from .loop import Training, train
+from .metrics import rewind
+from .models import Models, load_models
+from .options import Tracker
+from .preparation import Prepared
+from .publication import facts_of, publish
+from .record import RunRecord, read_record, require_same_run, write_record
+from .state import Checkpoint, newest, read, restore, sweep
+from .watch import Teller, Watch
+
+AUTO, NEVER = "auto", "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came of a run."""
+
+    output: Path
+    steps: int
+    was_complete: bool
+    """Whether it had been finished before, and nothing was done."""
+    digest: str
+    """Content digest of the denoiser's weights."""
+
+
+def finetune(run: Prepared, teller: Teller) -> Trained:
+    """Train, or go on training, and publish what came of it.
+
+    Raises SoupError for whatever stands in the way; see Watch.after for what stops training.
+    """
+    out = run.request.output
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out, run.accelerator):
+        record = _own_record(run)
+        if record is not None and _is_complete(record, run):
+            return Trained(out, run.plan.steps, True, record.facts["weights"])
+        checkpoint = _checkpoint(run, teller)
+        run.accelerator.wait_for_everyone()
+        if run.accelerator.is_main_process:
+            sweep(out)
+            require_space(run)
+            rewind(out, checkpoint.step if checkpoint else 0)
+            write_record(out, RunRecord(run.identity, False, facts_of(run)))
+        models = load_models(run.base)
+        training = begin(run, models)
+        if checkpoint is not None:
+            restore(training, checkpoint)
+        _make_steps(run, models, training, checkpoint, teller)
+        digest = publish(run, training, teller)
+        run.accelerator.wait_for_everyone()
+        run.accelerator.end_training()
+        # the next data shard, if there is one, begins with an empty device
+        run.accelerator.free_memory()
+        return Trained(out, run.plan.steps, False, digest)
+
+
+@contextmanager
+def _locked(out: Path, accelerator: Any) -> Iterator[None]:
+    """Keep other runs out of the folder, which the main process does for all of its own."""
+    if not accelerator.is_main_process:
+        yield
+        return
+    fd = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise OutputError("another run is writing here", path=out) from None
+    finally:
+        os.close(fd)
+
+
+def _own_record(run: Prepared) -> RunRecord | None:
+    """The record of this very run, if it was begun before.
+
+    Raises OutputError for a folder that holds another run, or something else.
+    """
+    out = run.request.output
+    record = read_record(out)
+    if record is None:
+        if any(not path.name.startswith(".") for path in out.iterdir()):
+            raise OutputError("is not empty, and holds no run", path=out, advice="choose another")
+        return None
+    if run.request.resume == NEVER:
+        advice = "choose another output, or --resume auto to go on"
+        raise OutputError("holds a run already", path=out, advice=advice)
+    require_same_run(out, record.identity, run.identity)
+    return record
+
+
+def _is_complete(record: RunRecord, run: Prepared) -> bool:
+    return record.finished and int(record.facts["steps"]) >= run.plan.steps
+
+
+def _checkpoint(run: Prepared, teller: Teller) -> Checkpoint | None:
+    """The checkpoint to go on from; None to begin at the beginning."""
+    out, resume = run.request.output, run.request.resume
+    if resume in {AUTO, NEVER}:
+        found, passed = newest(out)
+        for each in passed:
+            teller.say(f"passed over: {each}")
+    else:
+        found = read(Path(resume))
+    if found is None:
+        return None
+    require_same_run(found.path, found.identity, run.identity)
+    if found.step > run.plan.steps:
+        what = f"is at step {found.step} already, and {run.plan.steps} are asked for"
+        raise OutputError(what, path=found.path, advice="--steps")
+    teller.say(f"going on from {found.path}")
+    return found
+
+
+def require_space(run: Prepared) -> None:
+    """Raise OutputError if the disk has no room for checkpoints and result."""
+    out, plan = run.request.output, run.plan
+    state = os.statvfs(out)
+    free = state.f_bavail * state.f_frsize
+    # what an earlier start left is there already
+    used = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    if free + used < plan.disk_bytes:
+        what = f"needs {plan.disk_bytes} bytes of disk, of which {free} are free"
+        raise OutputError(what, path=out, advice="a smaller keep in --config needs less")
+
+
+def _make_steps(
+    run: Prepared,
+    models: Models,
+    training: Training,
+    checkpoint: Checkpoint | None,
+    teller: Teller,
+) -> None:
+    """Train to the last step, or until a signal."""
+    options, plan = run.options, run.plan
+    painter = Painter(run, models)
+    if options.log_with is not Tracker.NONE:
+        run.accelerator.project_configuration.set_directories(str(run.request.output))
+        run.accelerator.init_trackers("soupctl", run.identity)
+    batches = batches_from(run, models, training.step)
+    with postponed() as signals:
+        watch = Watch(run, training, teller, painter, signals, run.identity)
+        if checkpoint is not None:
+            watch.resumed(checkpoint.step)
+        elif options.sample_every:
+            watch.sample()
+        teller.begin(training.step, plan.steps)
+        try:
+            for made in train(training, options, plan.steps, batches, loss_of(run, models)):
+                watch.after(made)
+        finally:
+            teller.end()

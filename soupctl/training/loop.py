@@ -1,0 +1,91 @@
+"""The one loop: steps of an optimizer over batches, the same for whatever is trained.
+
+Rule 1: the loop draws nothing; batches bring their randomness with them.
+Rule 2: the learning rate is a function of the step, and the state is weights, moments of the
+optimizer, EMA and the number of steps: nothing else has to be kept to go on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .examples import Batch
+from .options import Options, Schedule
+
+Loss = Callable[[Any, Batch], torch.Tensor]
+"""The loss of a batch by the model, as accelerate wrapped it: the objective and any extra terms."""
+
+
+@dataclass
+class Training:
+    """What changes as training goes on."""
+
+    accelerator: Any
+    model: Any
+    """What is called, as accelerate wrapped it."""
+    trained: Mapping[str, torch.nn.Parameter]
+    """The parameters that change, by the names under which they are kept."""
+    optimizer: Any
+    ema: Any | None
+    """diffusers' EMAModel over `trained`, in that order."""
+    step: int = 0
+    """Optimizer steps that were made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A step that was just made; tensors, so that nobody waits for a device who need not."""
+
+    step: int
+    """From 1."""
+    loss: torch.Tensor
+    """Mean over the step's batches of this process."""
+    gradient_norm: torch.Tensor | None
+    """Before clipping; None if it is not clipped."""
+    lr: float
+
+
+def rate(step: int, options: Options, total: int) -> float:
+    """The learning rate of a step, from 0, among `total`: a ramp over the warm-up, then the rest.
+
+    Linear and cosine schedules would reach 0 at step `total`.
+    """
+    if step < options.warmup:
+        return options.lr * (step + 1) / options.warmup
+    done = (step - options.warmup) / max(total - options.warmup, 1)
+    if options.lr_schedule is Schedule.LINEAR:
+        return options.lr * (1 - done)
+    if options.lr_schedule is Schedule.COSINE:
+        return options.lr * 0.5 * (1 + math.cos(math.pi * done))
+    return options.lr
+
+
+def train(
+    training: Training, options: Options, total: int, batches: Iterator[Batch], loss_of: Loss
+) -> Iterator[Made]:
+    """Make the steps from `training.step` to `total`, yielding after each."""
+    accelerator, optimizer = training.accelerator, training.optimizer
+    parameters = list(training.trained.values())
+    while training.step < total:
+        lr = rate(training.step, options, total)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        losses, norm = [], None
+        for _ in range(options.grad_accum):
+            with accelerator.accumulate(training.model):
+                loss = loss_of(training.model, next(batches))
+                accelerator.backward(loss)
+                if accelerator.sync_gradients and options.max_grad_norm:
+                    norm = accelerator.clip_grad_norm_(parameters, options.max_grad_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+            losses.append(loss.detach())
+        if training.ema is not None and not accelerator.optimizer_step_was_skipped:
+            training.ema.step(parameters)
+        training.step += 1
+        yield Made(training.step, torch.stack(losses).mean(), norm, lr)

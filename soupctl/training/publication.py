@@ -1,0 +1,111 @@
+"""The end of a run: weights, what they are, and the record that says so.
+
+Rule 1: what is published is finite, and its rounding is told of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from ..errors import TrainingError
+from ..storage.layout import find_model
+from ..storage.safetensors import read_header
+from .grids import mean_in_place
+from .loop import Training
+from .options import SaveDtype
+from .output import MODEL, RAW, publish_model
+from .preparation import Prepared
+from .record import RunRecord, versions, write_record
+from .watch import Teller
+from .weights import DTYPES, rounding_loss
+
+CASTS = {
+    SaveDtype.FLOAT32: torch.float32,
+    SaveDtype.BFLOAT16: torch.bfloat16,
+    SaveDtype.FLOAT16: torch.float16,
+}
+
+
+def facts_of(run: Prepared) -> dict[str, Any]:
+    """What the record tells of a run besides its identity."""
+    request, plan = run.request, run.plan
+    return {
+        "command": request.command,
+        "base": {"path": str(request.base), "digests": run.digests},
+        "data": {
+            "path": str(request.data),
+            "digest": run.shard.digest,
+            "images": plan.images,
+            "classes": run.classes.numbers if run.classes else {},
+        },
+        "prediction": plan.prediction,
+        "resolution": plan.resolution,
+        "steps": plan.steps,
+        "samples_seen": plan.steps * plan.global_batch,
+        "options": {
+            each.name: getattr(request.options, each.name) for each in fields(request.options)
+        },
+        "versions": versions(),
+    }
+
+
+def publish(run: Prepared, training: Training, teller: Teller) -> str:
+    """The digest of the weights that a run ends with, which are published, its record last.
+
+    With a mean of the weights, that is what is to be used, and the raw ones are kept as well.
+    Raises TrainingError for weights that are not finite, OutputError if they cannot be written.
+    """
+    if not run.accelerator.is_main_process:
+        return ""
+    out, base = run.request.output, run.base
+    denoiser = run.accelerator.unwrap_model(training.model)
+    cast = _cast(run)
+    facts = facts_of(run)
+    if training.ema is not None:
+        raw = denoiser.state_dict()
+        facts["raw_weights"] = publish_model(out / RAW, base, raw, _describe, cast, whole=False)
+    with mean_in_place(training):
+        tensors = denoiser.state_dict()
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise TrainingError("the weights are not finite", path=out, advice="a lower --lr")
+        if cast is not torch.float32:
+            teller.say(_rounding_text(run, tensors, cast))
+        facts["weights"] = publish_model(out / MODEL, base, tensors, _describe, cast, whole=True)
+    write_record(out, RunRecord(run.identity, True, facts))
+    return str(facts["weights"])
+
+
+def _cast(run: Prepared) -> torch.dtype:
+    """The dtype of floats in the result; that of most of the base's tensors, if asked for."""
+    asked = run.options.save_dtype
+    if asked is not SaveDtype.BASE:
+        return CASTS[asked]
+    (component,) = find_model(run.base.denoiser_folder).components
+    counts: dict[torch.dtype, int] = {}
+    kinds = {dtype: kind for kind, dtype in DTYPES.items()}
+    for file in component.files:
+        for tensor in read_header(file).tensors:
+            kind = kinds.get(tensor.dtype, torch.float32)
+            counts[kind] = counts.get(kind, 0) + tensor.count
+    return max(counts, key=lambda kind: (counts[kind], str(kind)))
+
+
+def _rounding_text(run: Prepared, tensors: Mapping[str, torch.Tensor], cast: torch.dtype) -> str:
+    """How much of what was learned the rounding to `cast` alters."""
+    (component,) = find_model(run.base.denoiser_folder).components
+    base: dict[str, torch.Tensor] = {}
+    for file in component.files:
+        base |= safetensors.torch.load_file(file)
+    lost = rounding_loss(tensors, base, cast)
+    name = str(cast).removeprefix("torch.")
+    return f"rounding to {name} alters {lost:.1%} of what was learned (--save-dtype float32: none)"
+
+
+def _describe(_digest: str) -> dict[str, str]:
+    """The metadata of weights."""
+    return {"format": "pt"}

@@ -1,0 +1,200 @@
+"""Checkpoints of a run: all that going on needs, as safetensors and JSON.
+
+Rule 1: a checkpoint appears whole or not at all; its manifest, written last, lists its files.
+Rule 2: the newest whole checkpoint is used, and those that are passed over are told of.
+Rule 3: an old checkpoint goes only when a newer one is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from ..errors import InputError, SoupError
+from ..format.jsontext import decode, parse_object
+from ..storage.partial import Staging
+from ..storage.publish import publish_file, publish_folder, write_at
+from ..storage.regular import read_small
+from ..storage.rename import random_name
+from .loop import Training
+from .weights import write_tensors
+
+FOLDER = "checkpoints"
+LATEST = "latest"
+MANIFEST = "soupctl_state.json"
+MODEL, OPTIMIZER, EMA = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on disk, found whole."""
+
+    path: Path
+    step: int
+    identity: Mapping[str, str]
+    """What tells its run from another."""
+    manifest: Mapping[str, Any]
+
+
+def save(out: Path, training: Training, identity: Mapping[str, str], keep: int) -> Path:
+    """The new checkpoint of a run in the folder `out`, of which the newest `keep` remain.
+
+    Raises OutputError if it cannot be written; what was there before stays then.
+    """
+    folder = out / FOLDER
+    folder.mkdir(exist_ok=True)
+    target = folder / f"step-{training.step:06}"
+    with publish_folder(target, replace=True, may_replace=lambda path: True) as staging:
+        _write(staging, training, identity)
+    text = f"{target.name}\n".encode()
+    with publish_file(folder / LATEST, len(text), replace=True) as fd:
+        write_at(fd, text, 0)
+    for old in _folders(folder)[keep:]:
+        discard(old)
+    return target
+
+
+def _write(staging: Staging, training: Training, identity: Mapping[str, str]) -> None:
+    write_tensors(staging, MODEL, training.trained)
+    moments, plain = flattened(training.optimizer.state_dict()["state"])
+    write_tensors(staging, OPTIMIZER, moments)
+    files = [MODEL, OPTIMIZER]
+    if training.ema is not None:
+        shadows = zip(training.trained, training.ema.shadow_params, strict=True)
+        write_tensors(staging, EMA, dict(shadows))
+        files.append(EMA)
+    scaler = training.accelerator.scaler
+    manifest = {
+        "format": FORMAT,
+        "step": training.step,
+        "identity": dict(identity),
+        "optimizer": plain,
+        "ema_steps": training.ema.optimization_step if training.ema is not None else None,
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "files": {name: (staging.path / name).stat().st_size for name in files},
+    }
+    data = json.dumps(manifest, indent=2, sort_keys=True).encode()
+    write_at(staging.create(MANIFEST, len(data)), data, 0)
+
+
+def flattened(state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, torch.Tensor], Any]:
+    """The state of an optimizer as tensors by `number.name`, and what else there is of it."""
+    tensors = {
+        f"{number}.{name}": value
+        for number, values in state.items()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
+    plain = {
+        f"{number}.{name}": value
+        for number, values in state.items()
+        for name, value in values.items()
+        if not isinstance(value, torch.Tensor)
+    }
+    return tensors, plain
+
+
+def unflattened(entries: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The state of an optimizer from its tensors and the rest."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in entries.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = value
+    return state
+
+
+def restore(training: Training, checkpoint: Checkpoint) -> None:
+    """Put training back to where a checkpoint was made; InputError if it does not fit."""
+    try:
+        _restore(training, checkpoint)
+    except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise InputError(f"cannot be resumed from: {error}", path=checkpoint.path) from error
+
+
+def _restore(training: Training, checkpoint: Checkpoint) -> None:
+    path, manifest = checkpoint.path, checkpoint.manifest
+    with torch.no_grad():
+        for name, value in _matching(path / MODEL, training.trained).items():
+            training.trained[name].copy_(value)
+        if training.ema is not None:
+            shadows = dict(zip(training.trained, training.ema.shadow_params, strict=True))
+            for name, value in _matching(path / EMA, shadows).items():
+                shadows[name].copy_(value)
+            training.ema.optimization_step = manifest["ema_steps"]
+    moments = safetensors.torch.load_file(path / OPTIMIZER)
+    state = training.optimizer.state_dict()
+    state["state"] = unflattened({**moments, **manifest["optimizer"]})
+    training.optimizer.load_state_dict(state)
+    if training.accelerator.scaler is not None:
+        training.accelerator.scaler.load_state_dict(manifest["scaler"])
+    training.step = checkpoint.step
+
+
+def _matching(path: Path, wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a file, which are those that are wanted; ValueError if not."""
+    found = safetensors.torch.load_file(path)
+    if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in wanted.items()}:
+        raise ValueError(f"{path.name} holds other tensors than are trained")
+    return found
+
+
+def newest(out: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint of a run, and why newer ones are passed over."""
+    passed: list[str] = []
+    for path in _folders(out / FOLDER):
+        try:
+            return read(path), passed
+        except SoupError as error:
+            passed.append(error.message())
+    return None, passed
+
+
+def read(path: Path) -> Checkpoint:
+    """The checkpoint in a folder; InputError if it is not whole."""
+    source = path / MANIFEST
+    try:
+        manifest = parse_object(decode(read_small(source, str(source))))
+        if manifest["format"] != FORMAT:
+            raise InputError("was made by another version of soupctl", path=path)
+        sizes = {name: (path / name).stat().st_size for name in manifest["files"]}
+        if sizes != manifest["files"]:
+            raise InputError("is not whole: its files are not those of its manifest", path=path)
+        return Checkpoint(path, int(manifest["step"]), manifest["identity"], manifest)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"is not whole: {error}", path=path) from None
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The checkpoints in a folder by their names, newest first."""
+    found = [path for path in _entries(folder) if path.name.startswith("step-")]
+    return sorted(found, key=lambda path: (len(path.name), path.name), reverse=True)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    return folder.iterdir() if folder.is_dir() else iter(())
+
+
+def discard(path: Path) -> None:
+    """Remove a checkpoint so that what a kill leaves of it is not taken for one."""
+    doomed = path.with_name(random_name())
+    path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def sweep(out: Path) -> None:
+    """Remove what a killed run left half-written in its own folders."""
+    for folder in (out, out / FOLDER):
+        for path in _entries(folder):
+            if path.name.startswith(".") and path.name.endswith(".partial"):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()

@@ -1,0 +1,44 @@
+"""Runs of training in this process, and what they tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from soupctl.training.finetune import Trained, finetune
+from soupctl.training.options import Options
+from soupctl.training.preparation import Request, prepare, start_accelerator
+from soupctl.training.watch import Progress
+
+SHORT = {"steps": 4, "batch_size": 2, "lr": 1e-3, "log_every": 1}
+
+
+@dataclass
+class Ear:
+    """Hears what training tells."""
+
+    said: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    shown: list[Progress] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def begin(self, step: int, steps: int) -> None:
+        self.said.append(f"begin {step} {steps}")
+
+    def step(self, step: int) -> None:
+        self.steps.append(step)
+
+    def show(self, progress: Progress) -> None:
+        self.shown.append(progress)
+
+    def end(self) -> None:
+        pass
+
+
+def run(base: Path, data: Path, output: Path, ear: Ear, resume="auto", **options) -> Trained:
+    """Train a base on a data shard, a few steps if no more is said."""
+    chosen = Options(**{**SHORT, **options})
+    accelerator = start_accelerator(chosen)
+    return finetune(prepare(Request(base, data, output, chosen, resume), accelerator), ear)

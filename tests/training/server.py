@@ -1,0 +1,64 @@
+"""Runs training commands in forks of one process that has loaded the libraries and run nothing.
+
+Rule 1: a request may ask that the process be killed at its n-th fsync, as a fake of a power cut.
+
+Requests and answers are those of tests/cli/server.py, with `"killed_at_sync"` besides.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from pathlib import Path
+
+import accelerate  # noqa: F401
+import diffusers
+import torch
+import transformers
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
+
+import server as commands
+
+import soupctl.training.finetune  # noqa: F401
+
+MODELS = ("UNet2DConditionModel", "UNet2DModel", "AutoencoderKL", "DDIMScheduler", "DDPMScheduler")
+
+
+def kill_at_sync(number: int) -> None:
+    """Let the n-th fsync from now on be the last thing that the process does not do."""
+    real, left = os.fsync, [number]
+
+    def sync(fd: int) -> None:
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(fd)
+
+    os.fsync = sync
+
+
+def serve() -> None:
+    """Answer one request a line until there are no more."""
+    become = commands.become
+
+    def prepared(request: dict) -> None:
+        become(request)
+        sys.argv = ["soupctl", *request["arguments"]]
+        if request.get("killed_at_sync"):
+            kill_at_sync(request["killed_at_sync"])
+
+    commands.become = prepared
+    commands.serve()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name in MODELS:
+        getattr(diffusers, name)
+    for name in ("CLIPTextModel", "CLIPTokenizer"):
+        getattr(transformers, name)
+    gc.freeze()
+    serve()
