@@ -1,0 +1,92 @@
+"""A prompt bank: learned prompts for the blocks of a frozen base, weighed by a gate.
+
+Rule 1: a new bank is zero everywhere, so that what it adds is exactly nothing.
+Rule 2: a bank's numbers are float32, whatever the base computes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..soup.bankconfig import BankConfig, GateKind
+from .gates import Gate, Gated
+
+Draws = Mapping[str, Tensor]
+"""Standard normal numbers [B, rows] by block, which make a noisy gate noisy."""
+
+
+class PromptBank(nn.Module):
+    """The prompts and gates that `config` describes, all zero."""
+
+    def __init__(self, config: BankConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sites = {site.name: site for site in config.base.sites}
+        self.prompts = nn.ParameterDict(
+            {
+                _key(site.name): nn.Parameter(
+                    torch.zeros(config.prompt_shape(site), dtype=torch.float32)
+                )
+                for site in config.base.sites
+            }
+        )
+        width = config.base.embedding_width
+        self.gate = nn.ModuleDict(
+            {
+                str(rows): Gate(rows, width, config.kept(rows), config.noisy).float()
+                for rows in config.gates
+            }
+        )
+
+    def gated(self, block: str, embedding: Tensor, draws: Draws | None = None) -> Gated:
+        """What the gate says of a block for embeddings [B, D] of the config's gate input."""
+        site = self.sites[block]
+        gate = self.gate[str(self.config.rows(site))]
+        gated: Gated = gate(embedding, site.depth, None if draws is None else draws[block])
+        return gated
+
+    def delta(
+        self, block: str, embedding: Tensor, scale: float = 1.0, draws: Draws | None = None
+    ) -> Tensor:
+        """`scale` times what is added to a block's input, [B, N, D] or [B, C, H, W].
+
+        Where prompts go before the sequence, these prompts, [B, prompts, D].
+        """
+        weights = self.gated(block, embedding, draws).weights
+        if scale != 1:
+            weights = weights * scale
+        prompts = self.prompts[_key(block)]
+        if self.config.gate is GateKind.MIXTURE:
+            return torch.tensordot(weights, prompts, dims=1)
+        if self.config.gate_grid is None:
+            return weights[:, :, None] * prompts
+        site = self.sites[block]
+        grid = weights.unflatten(1, (1, *self.config.grid(site)))
+        # the nearest cell of the grid weighs a position, so one is never weighed in two cells
+        return functional.interpolate(grid, size=site.shape[1:], mode="nearest") * prompts
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The bank's numbers by the names they have in its file; no copies."""
+        found = {f"prompts.{name}": self.prompts[_key(name)].detach() for name in self.sites}
+        for rows, gate in self.gate.items():
+            found |= {
+                f"gate.{rows}.{name}": value.detach() for name, value in gate.named_parameters()
+            }
+        return found
+
+    def groups(self, learning_rate: float, gate_scale: float) -> list[dict[str, Any]]:
+        """Parameter groups for an optimizer: the gates learn `gate_scale` times as fast."""
+        return [
+            {"params": list(self.prompts.values()), "lr": learning_rate},
+            {"params": list(self.gate.parameters()), "lr": learning_rate * gate_scale},
+        ]
+
+
+def _key(block: str) -> str:
+    """The block's name as PyTorch takes it for a parameter's: without dots."""
+    return block.replace(".", "__")

@@ -1,0 +1,142 @@
+"""The smallest bases that prompt banks can be attached to, and what is put into them.
+
+Rule 1: every parameter is drawn anew from the seed, or the blocks of a new DiT would do nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from diffusers import DiTTransformer2DModel, UNet2DConditionModel, UNet2DModel
+
+from soupctl.soup.bankconfig import BankConfig
+from soupctl.training.bank import PromptBank
+from soupctl.training.bank_sites import describe_base
+
+torch.set_num_threads(1)
+
+CLASSES = 5
+BATCH = 3
+
+
+def drawn(model: Any, seed: int) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    for _, parameter in sorted(model.named_parameters()):
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / 4)
+    return model.eval()
+
+
+def dit(seed: int = 1, layers: int = 3) -> Any:
+    return drawn(
+        DiTTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=4,
+            in_channels=2,
+            out_channels=4,
+            num_layers=layers,
+            sample_size=8,
+            patch_size=2,
+            num_embeds_ada_norm=CLASSES,
+            norm_num_groups=2,
+        ),
+        seed,
+    )
+
+
+def class_unet(seed: int = 1) -> Any:
+    return drawn(
+        UNet2DModel(
+            sample_size=8,
+            in_channels=2,
+            out_channels=2,
+            layers_per_block=1,
+            block_out_channels=(4, 8),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+            norm_num_groups=2,
+            attention_head_dim=4,
+            num_class_embeds=CLASSES + 1,
+        ),
+        seed,
+    )
+
+
+def text_unet(seed: int = 1) -> Any:
+    return drawn(
+        UNet2DConditionModel(
+            sample_size=8,
+            in_channels=2,
+            out_channels=2,
+            layers_per_block=1,
+            block_out_channels=(4, 8),
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=6,
+            norm_num_groups=2,
+            attention_head_dim=2,
+        ),
+        seed,
+    )
+
+
+BUILDERS = {"dit": dit, "class_unet": class_unet, "text_unet": text_unet}
+
+
+def inputs(model: Any, timesteps: tuple[int, ...] = (3, 250, 999), seed: int = 7) -> dict[str, Any]:
+    """Arguments of a forward pass: a batch with a class, or a text, each."""
+    generator = torch.Generator().manual_seed(seed)
+    sample = torch.randn(len(timesteps), 2, 8, 8, generator=generator)
+    times = torch.tensor(timesteps)
+    labels = torch.arange(len(timesteps)) % CLASSES
+    match type(model).__name__:
+        case "DiTTransformer2DModel":
+            return {"hidden_states": sample, "timestep": times, "class_labels": labels}
+        case "UNet2DModel":
+            return {"sample": sample, "timestep": times, "class_labels": labels}
+        case _:
+            text = torch.randn(len(timesteps), 4, 6, generator=generator)
+            return {"sample": sample, "timestep": times, "encoder_hidden_states": text}
+
+
+def output(model: Any, **changes: Any) -> torch.Tensor:
+    """What the model says to the usual inputs."""
+    return output_of(model, model, **changes)
+
+
+def output_of(run: Any, model: Any, **changes: Any) -> torch.Tensor:
+    """What the model says if it is called by way of `run`."""
+    return run(**{**inputs(model), **changes}).sample
+
+
+def zero_bank(model: Any, blocks: int | None = None, **options: Any) -> PromptBank:
+    """A new bank for the first so many blocks, or all of them."""
+    base = describe_base(model)
+    base = replace(base, sites=base.sites[:blocks])
+    if type(model).__name__ != "DiTTransformer2DModel" and "gate" not in options:
+        options = {"gate_grid": 4, **options}
+    return PromptBank(BankConfig(base, **options))
+
+
+def filled_bank(model: Any, seed: int = 11, **options: Any) -> PromptBank:
+    """A bank as if it had been trained: every number drawn from the seed."""
+    bank = zero_bank(model, **options)
+    generator = torch.Generator().manual_seed(seed)
+    for _, parameter in sorted(bank.named_parameters()):
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator))
+    return bank
+
+
+def draws_for(bank: PromptBank, seed: int = 5) -> dict[str, torch.Tensor]:
+    """Standard normal numbers for every block and sample."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        site.name: torch.randn(BATCH, bank.config.rows(site), generator=generator)
+        for site in bank.config.base.sites
+    }
+
+
+def same_bits(one: torch.Tensor, two: torch.Tensor) -> bool:
+    """Whether two tensors are equal to the bit, the sign of zero included."""
+    return one.shape == two.shape and torch.equal(one.view(torch.int32), two.view(torch.int32))
