@@ -1,0 +1,159 @@
+"""Attach prompt banks to a base, and take them off again: the base itself is never changed.
+
+    with attach(pipeline.transformer, bank):
+        images = pipeline(...).images
+
+Rule 1: prompts come in by forward pre-hooks, which hand on other arguments; no tensor is written
+to, because the input of a UNet's first block is its first skip connection as well.
+Rule 2: taking off restores the base bit for bit; its parameters, buffers and names never change.
+Rule 3: what is added is computed in float32, and only then takes the dtype of the block's input.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ..errors import MismatchError
+from ..soup.bankconfig import GateInput, Site
+from ..soup.bankfit import require_fit
+from .attachment_inputs import Arguments, Parameter, watch_embeddings
+from .bank import Draws, PromptBank
+from .bank_sites import blocks_of, describe_base, own_model
+from .bank_stack import BankStack, Member
+from .gates import Gated
+
+
+def attach(
+    model: Any, bank: PromptBank | BankStack, *, allow_base_mismatch: bool = False
+) -> Attachment:
+    """Attach a bank, or a stack of them, to a diffusers denoiser, until the result is removed.
+
+    Raises MismatchError if the model's class, blocks or shapes are not the bank's base's, or,
+    without `allow_base_mismatch`, its config. Timesteps and weights, which a model does not tell,
+    are checked by `soupctl.soup.bankfit.require_fit`.
+    """
+    model = own_model(model)
+    members = bank.members if isinstance(bank, BankStack) else (Member("", 1.0, bank),)
+    configs = {member.name or "the bank": member.bank.config for member in members}
+    sizes = dict.fromkeys(config.base.sample_size for config in configs.values())
+    found = {size: describe_base(model, sample_size=size) for size in sizes}
+    for name, config in configs.items():
+        base = found[config.base.sample_size]
+        require_fit(config, base, name, allow_base_mismatch=allow_base_mismatch)
+    if "torch._dynamo" in sys.modules:
+        # compiled code is not checked for hooks that have come since, and would run without them
+        torch.compiler.reset()
+    return Attachment(model, members)
+
+
+class Attachment:
+    """Banks at work in a model; leaving a `with` block removes them."""
+
+    def __init__(self, model: Any, members: Sequence[Member]) -> None:
+        self._members = members
+        configs = [member.bank.config for member in members]
+        self._embeddings = watch_embeddings(
+            model, tuple(each for each in GateInput if each in {one.gate_input for one in configs})
+        )
+        self._draws: Draws | None = None
+        self._prepended = configs[0].prepended
+        self._handles: list[RemovableHandle] = []
+        blocks = blocks_of(model)
+        sites = {site.name: site for one in configs for site in one.base.sites}
+        for site in sorted(sites.values(), key=lambda site: site.depth):
+            block = blocks[site.name]
+            inputs = Parameter(block, "hidden_states")
+            hook = partial(self._before, site, not self._handles, inputs)
+            self._handles.append(block.register_forward_pre_hook(hook, with_kwargs=True))
+        if self._prepended:
+            *_, last = blocks.values()
+            self._handles.append(last.register_forward_hook(self._without_prompts))
+
+    def remove(self) -> None:
+        """Take the banks off; nothing happens the second time."""
+        for handle in self._handles:
+            handle.remove()
+        self._embeddings.remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+    @contextmanager
+    def noise(self, draws: Draws | None) -> Iterator[None]:
+        """Use `draws` for noisy gates in the block, which holds forward and backward pass.
+
+        Gradient checkpointing computes the gates again in the backward pass. For training one
+        bank; without draws no gate is noisy.
+        """
+        self._draws = draws
+        try:
+            yield
+        finally:
+            self._draws = None
+
+    def gated(self, bank: PromptBank) -> dict[str, Gated]:
+        """What the bank's gates said in the last forward pass, by block, for balancing losses.
+
+        Computed again, from what the pass was conditioned on, so gradients reach the gates however
+        the pass itself was made. Raises ValueError before the first pass.
+        """
+        embedding = self._embeddings.last()[bank.config.gate_input]
+        return {name: bank.gated(name, embedding, self._draws) for name in bank.sites}
+
+    def _before(
+        self,
+        site: Site,
+        is_first: bool,
+        inputs: Parameter,
+        _block: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Arguments:
+        """The arguments of a block, with prompts."""
+        hidden = inputs.of(args, kwargs)
+        prompts = self._prompts(site, args, kwargs).to(hidden)
+        if self._prepended:
+            rest = hidden if is_first else hidden[:, self._prepended :]
+            _require_shape(site, rest)
+            # a batch of one gives one row of weights for all
+            patched = torch.cat([prompts.expand(len(rest), -1, -1), rest], dim=1)
+        else:
+            _require_shape(site, hidden)
+            patched = hidden + prompts
+        return inputs.replaced(args, kwargs, patched)
+
+    def _prompts(self, site: Site, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        """The sum of what all members have for a block, in their order."""
+        embeddings = self._embeddings.at(site.name, args, kwargs)
+        total: Tensor | None = None
+        for member in self._members:
+            if site.name in member.bank.sites:
+                embedding = embeddings[member.bank.config.gate_input]
+                delta = member.bank.delta(site.name, embedding, member.scale, self._draws)
+                total = delta if total is None else total + delta
+        assert total is not None
+        return total
+
+    def _without_prompts(self, _block: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        return output[:, self._prepended :]
+
+
+def _require_shape(site: Site, hidden: Tensor) -> None:
+    if tuple(hidden.shape[1:]) != site.shape:
+        raise MismatchError(
+            f"the bank has prompts for {list(site.shape)}, and the block's input is "
+            f"{list(hidden.shape[1:])}",
+            tensor=site.name,
+            advice="a bank serves one size of image, the one that it was trained for",
+        )
