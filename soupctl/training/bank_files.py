@@ -1,0 +1,140 @@
+"""Prompt banks on disk: a folder with `adapter_config.json` and `adapter_model.safetensors`.
+
+Rule 1: a folder is published whole, or not at all; equal banks give equal bytes.
+Rule 2: a folder is attacker text: config and header are checked against each other before a
+tensor is made, so that no config makes more numbers than the file holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, Issue, SoupError
+from ..format.dtypes import DType
+from ..format.header import encode_header, lay_out
+from ..soup.bankconfig import BankConfig
+from ..soup.banktext import encode_config, parse_config
+from ..storage.digest import root_of, tensor_hasher
+from ..storage.publish import publish_folder, write_at
+from ..storage.regular import read_small
+from ..storage.safetensors import SafetensorsFile, open_safetensors
+from .bank import PromptBank
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+LARGEST_CONFIG = 1 << 22
+
+# an average of banks may have been asked for in another dtype
+DTYPES = {DType.F32: torch.float32, DType.F16: torch.float16, DType.BF16: torch.bfloat16}
+
+
+def save_bank(
+    bank: PromptBank,
+    target: Path,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    beside: Mapping[str, bytes] | None = None,
+    replace: bool = False,
+) -> None:
+    """Write the bank, in float32, as the folder `target`, with other files `beside` it, by name.
+
+    `metadata` goes into the header of the weights. With `replace`, a folder goes that holds a bank
+    and no file that the new one does not have. Raises OutputError.
+    """
+    files = {**(beside or {}), **bank_files(bank, metadata)}
+
+    def may_replace(folder: Path) -> bool:
+        return is_bank(folder) and {each.name for each in folder.iterdir()} <= files.keys()
+
+    with publish_folder(target, replace=replace, may_replace=may_replace) as staging:
+        for name, content in files.items():
+            fd = staging.create(name, len(content))
+            write_at(fd, content, 0)
+            staging.finish(fd)
+
+
+def bank_files(bank: PromptBank, metadata: Mapping[str, str] | None = None) -> dict[str, bytes]:
+    """The two files of a bank, by name."""
+    tensors = {name: _data(tensor) for name, tensor in bank.tensors().items()}
+    layout = lay_out((name, DType.F32, bank.config.tensors[name]) for name in tensors)
+    header = encode_header(layout, {"format": "pt", **(metadata or {})})
+    weights = b"".join([header, *(tensors[each.name] for each in layout)])
+    return {CONFIG: encode_config(bank.config), WEIGHTS: weights}
+
+
+def bank_digest(bank: PromptBank) -> str:
+    """The content digest of the bank's tensors, as `soupctl hash` gives it for the saved bank."""
+    rows = []
+    for name, tensor in bank.tensors().items():
+        hasher = tensor_hasher()
+        hasher.update(_data(tensor))
+        rows.append((name, DType.F32.value, bank.config.tensors[name], hasher.hexdigest()))
+    return root_of(rows)
+
+
+def _data(tensor: Tensor) -> bytes:
+    """The bytes of a tensor in float32, as files have them."""
+    data: bytes = tensor.to("cpu", torch.float32).contiguous().numpy().astype("<f4").tobytes()
+    return data
+
+
+def is_bank(folder: Path) -> bool:
+    """Whether a folder holds the config of a prompt bank."""
+    try:
+        load_bank_config(folder)
+    except SoupError:
+        return False
+    return True
+
+
+def load_bank_config(folder: Path) -> BankConfig:
+    """What the bank in a folder is, without its numbers; InputError if that is not sound."""
+    path = folder / CONFIG
+    return parse_config(read_small(path, str(path), LARGEST_CONFIG), str(path))
+
+
+def load_bank(folder: Path) -> PromptBank:
+    """The bank in a folder, on the CPU, in float32.
+
+    Raises InputError if a file is missing or not sound, if the tensors are not those that the
+    config describes, or if a number is not finite; OutputError if the file changes meanwhile.
+    """
+    config = load_bank_config(folder)
+    with open_safetensors(folder / WEIGHTS) as file:
+        _require_described(config, file)
+        with torch.device("meta"):
+            bank = PromptBank(config)
+        bank.to_empty(device="cpu")
+        tensors = bank.tensors()
+        for each in file.header.tensors:
+            # a copy: a file that is mapped cannot be written to, nor stay once it is closed
+            data = bytearray(file.view(each))
+            read = torch.frombuffer(data, dtype=DTYPES[each.dtype]).reshape(each.shape)
+            tensors[each.name].copy_(read)
+            if not isfinite(read.double().abs().sum().item()):
+                raise InputError("holds NaN or infinity", path=file.shown, tensor=each.name)
+        file.require_unchanged()
+    return bank
+
+
+def _require_described(config: BankConfig, file: SafetensorsFile) -> None:
+    """Raise InputError, with all differences, if the file has other tensors than the config."""
+    expected = dict(config.tensors)
+    issues = []
+    for each in file.header.tensors:
+        shape = expected.pop(each.name, None)
+        if shape is None:
+            issues.append(Issue("is no tensor of this bank", file.shown, each.name))
+        elif shape != each.shape:
+            what = f"has shape {list(each.shape)}, and the bank's config says {list(shape)}"
+            issues.append(Issue(what, file.shown, each.name))
+        elif each.dtype not in DTYPES:
+            issues.append(Issue(f"has dtype {each.dtype.value}", file.shown, each.name))
+    issues += [Issue("is missing", file.shown, name) for name in expected]
+    if issues:
+        raise InputError.collected(issues)
