@@ -15,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+TRAINING = ("soupctl finetune", "soupctl avg runs/*/model")
+"""How the commands begin that need a base and what was trained from it."""
 
 
 def blocks(language: str) -> list[str]:
@@ -74,13 +76,29 @@ def test_the_commands_on_folders_work(tmp_path, monkeypatch):
         line.partition("#")[0]
         for block in blocks("sh")
         for line in block.splitlines()
-        if line.startswith("soupctl ")
+        if line.startswith("soupctl ") and not line.startswith(TRAINING)
     ]
 
     assert len(commands) == 3
     assert [run(command, tmp_path).returncode for command in commands] == [0, 0, 0]
     assert (tmp_path / "soup" / "model_index.json").is_file()
     assert (tmp_path / "unet" / "config.json").is_file()
+
+
+def test_training_ingredients_and_averaging_them_works(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "training")
+    pytest.importorskip("diffusers")
+    tiny = import_module("tiny_bases")
+    tiny.plain_base(tmp_path / "base")
+    for name in ("cats", "dogs"):
+        tiny.captioned_shard(tmp_path / "shards" / name, count=2)
+    commands = [
+        line for block in blocks("sh") for line in block.splitlines() if line.startswith(TRAINING)
+    ]
+
+    assert len(commands) == 2
+    assert [run(command, tmp_path).returncode for command in commands] == [0, 0]
+    assert (tmp_path / "trained-soup" / "model_index.json").is_file()
 
 
 def test_every_block_of_the_readme_is_of_a_kind_that_is_run():
@@ -103,7 +121,7 @@ def test_every_command_and_option_that_the_readme_names_exists():
     rows = re.findall(r"^\| `soupctl (\w+)", README, re.MULTILINE)
 
     life = ["add", "subtract", "swap", "has", "log", "verify"]
-    assert rows == ["avg", *life, "inspect", "hash", "demo"]
+    assert rows == ["avg", *life, "inspect", "hash", "finetune", "demo"]
     options = set(re.findall(r"`[^`]*?(--[a-z][a-z-]+)", README)) - {"--help"}
     said = "".join(run(f"soupctl {row} --help", ROOT).stdout for row in rows)
     assert [option for option in sorted(options) if option not in said] == []

@@ -10,6 +10,7 @@ from .. import __version__
 from ..errors import UsageError
 from .average import average
 from .demo import demo
+from .finetune import finetune
 from .history import has, log, verify
 from .lifecycle import add, subtract, swap
 from .look import hash_files, inspect
@@ -45,4 +46,5 @@ app.command("log")(log)
 app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("hash")(hash_files)
+app.command("finetune")(finetune)
 app.command("demo")(demo)

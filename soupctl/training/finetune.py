@@ -16,12 +16,12 @@ from typing import Any
 
 from ..errors import OutputError
 from .beginning import batches_from, begin, loss_of
+from .choices import Tracker
 from .grids import Painter
 from .interruptions import postponed
 from .loop import Training, train
 from .metrics import rewind
 from .models import Models, load_models
-from .options import Tracker
 from .preparation import Prepared
 from .publication import facts_of, publish
 from .record import RunRecord, read_record, require_same_run, write_record

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from .choices import Schedule
 from .examples import Batch
-from .options import Options, Schedule
+from .options import Options
 
 Loss = Callable[[Any, Batch], torch.Tensor]
 """The loss of a batch by the model, as accelerate wrapped it: the objective and any extra terms."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import MismatchError, UsageError
-from .options import Prediction
+from .choices import Prediction
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ changes only time and what is shown; `TIME_ONLY` lists the latter.
 from __future__ import annotations
 
 import math
+import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -17,55 +18,7 @@ from typing import Any
 
 from ..errors import InputError, Issue, UsageError
 from ..storage.regular import read_small
-
-
-class Schedule(StrEnum):
-    """How the learning rate goes on after the warm-up."""
-
-    CONSTANT = "constant"
-    COSINE = "cosine"
-    LINEAR = "linear"
-
-
-class Prediction(StrEnum):
-    """What the denoiser is taught to predict."""
-
-    AUTO = "auto"
-    EPSILON = "epsilon"
-    VELOCITY = "v_prediction"
-    SAMPLE = "sample"
-
-
-class Precision(StrEnum):
-    """In what the denoiser computes; its weights are always trained in float32."""
-
-    NO = "no"
-    BF16 = "bf16"
-    FP16 = "fp16"
-
-
-class Optimizer(StrEnum):
-    """What updates the weights."""
-
-    ADAMW = "adamw"
-    ADAMW8BIT = "adamw8bit"
-
-
-class Tracker(StrEnum):
-    """Where metrics go besides metrics.jsonl."""
-
-    NONE = "none"
-    TENSORBOARD = "tensorboard"
-    WANDB = "wandb"
-
-
-class SaveDtype(StrEnum):
-    """The dtype of the weights that a run ends with."""
-
-    FLOAT32 = "float32"
-    BASE = "base"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
+from .choices import Optimizer, Precision, Prediction, SaveDtype, Schedule, Tracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +193,6 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises InputError for what is no TOML, UsageError for options that are unknown or malformed.
     """
-    # only runs with a config need it, and every command comes by this file
-    import tomllib
-
     try:
         table = tomllib.loads(read_small(path, str(path)).decode("utf-8"))
     except ValueError as error:

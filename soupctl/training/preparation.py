@@ -23,12 +23,13 @@ from .bases import (
     parameter_counts,
     read_base,
 )
+from .choices import Precision, Tracker
 from .data import Conditioning, DataShard, counted, scan, small
 from .examples import Frame
 from .labels import Classes, number_classes
 from .models import load_scheduler
 from .objective import Objective, objective_of
-from .options import Options, Precision, Tracker
+from .options import Options
 from .output import copied_size
 from .plans import Plan, checkpoint_size, count_steps, result_size
 

@@ -15,9 +15,9 @@ import torch
 from ..errors import TrainingError
 from ..storage.layout import find_model
 from ..storage.safetensors import read_header
+from .choices import SaveDtype
 from .grids import mean_in_place
 from .loop import Training
-from .options import SaveDtype
 from .output import MODEL, RAW, publish_model
 from .preparation import Prepared
 from .record import RunRecord, versions, write_record

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import torch
 
 from ..errors import TrainingError
+from .choices import Tracker
 from .grids import Painter
 from .interruptions import Postponed
 from .loop import Made, Training
 from .metrics import SMOOTHING, append, read_metrics, smoothed
-from .options import Tracker
 from .pictures import plot, save_picture
 from .preparation import Prepared
 from .state import save

@@ -32,6 +32,7 @@ HELPS = {
     "help-avg": "avg --help",
     "help-inspect": "inspect --help",
     "help-hash": "hash --help",
+    "help-finetune": "finetune --help",
     "help-demo": "demo --help",
 }
 

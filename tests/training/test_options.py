@@ -7,7 +7,8 @@ from dataclasses import fields
 import pytest
 
 from soupctl.errors import InputError, UsageError
-from soupctl.training.options import TIME_ONLY, Options, Schedule, read_config
+from soupctl.training.choices import Schedule
+from soupctl.training.options import TIME_ONLY, Options, read_config
 
 RECIPE = {
     "batch_size",

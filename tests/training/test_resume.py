@@ -1,0 +1,176 @@
+"""A run is the same whether or not it was interrupted, and however: bit for bit, on one machine."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from commands import wait_for
+
+from soupctl.errors import OutputError
+from soupctl.training import state
+
+STEPS = 40
+
+
+def words(base, data, output, *more):
+    return (
+        "finetune",
+        base,
+        *("--data", data, "-o", output, "--steps", STEPS, "--lr", 1e-3),
+        *("--batch-size", 2, "--save-every", 10, *more),
+    )
+
+
+def hashes(output: str) -> dict[str, str]:
+    """SHA-256 of the weights that a run ended with, their mean and the raw ones."""
+    found = sorted(Path(output).glob("*/*/diffusion_pytorch_model.safetensors"))
+    own = [path for path in found if path.parent.name in {"unet", "transformer"}]
+    return {
+        path.relative_to(output).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in own
+    }
+
+
+@pytest.mark.parametrize("family", ["text", "class"])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(soupctl, bases, shards, family):
+    straight = soupctl(*words(bases[family], shards[family], "straight"))
+    killed = soupctl.start(*words(bases[family], shards[family], "killed"))
+    wait_for(Path("killed/checkpoints/step-000020"))
+    os.kill(killed, signal.SIGKILL)
+    ended = soupctl.wait(killed)
+
+    resumed = soupctl(*words(bases[family], shards[family], "killed"))
+
+    assert (0, -signal.SIGKILL, 0) == (straight.code, ended.code, resumed.code), resumed.err
+    assert "going on from killed/checkpoints/step-0000" in resumed.err
+    assert {"model/unet", "raw/unet"} == {str(Path(name).parent) for name in hashes("straight")}
+    assert hashes("straight") == hashes("killed")
+
+
+def test_a_kill_at_any_sync_loses_no_more_than_the_steps_since_the_last_checkpoint(
+    soupctl, bases, shards
+):
+    base, data = bases["plain"], shards["plain"]
+    short = ("--steps", 6, "--save-every", 2)
+    assert soupctl(*words(base, data, "straight"), *short).code == 0
+    expected = hashes("straight")
+
+    number, codes = 1, []
+    while not codes or codes[-1] == -signal.SIGKILL:
+        output = f"killed{number}"
+        ended = soupctl(*words(base, data, output), *short, killed_at_sync=number)
+        codes.append(ended.code)
+        resumed = soupctl(*words(base, data, output), *short)
+        assert resumed.code == 0, (number, resumed.err)
+        assert expected == hashes(output), number
+        assert not [path for path in Path(output).rglob(".*") if path.is_dir()]
+        # a step that shares no factor with the syncs of a checkpoint meets each kind of them
+        number += 7
+
+    assert codes[-1] == 0
+    assert len(codes) > 5
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(soupctl, bases, shards, number, code):
+    base, data = bases["plain"], shards["plain"]
+    Path("often.toml").write_text("log-every = 1")
+    seldom = ("--save-every", 1000, "--config", "often.toml")
+    assert soupctl(*words(base, data, "straight", *seldom)).code == 0
+    started = soupctl.start(*words(base, data, "stopped", *seldom))
+    wait_for(Path("stopped/metrics.jsonl"), lines=3)
+    os.kill(started, number)
+    stopped = soupctl.wait(started)
+    metrics = Path("stopped/metrics.jsonl").read_text().splitlines()
+
+    assert code == stopped.code
+    step = len(metrics)
+    last = stopped.err.splitlines()[-1]
+    assert last.startswith(f"stopped: step {step} of {STEPS} is saved; to go on: soupctl finetune")
+    assert "Traceback" not in stopped.err
+    assert soupctl(*words(base, data, "stopped", *seldom)).code == 0
+    assert hashes("straight") == hashes("stopped")
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(trained, tmp_path, monkeypatch):
+    real = os.posix_fallocate
+
+    def allocate(fd: int, offset: int, size: int) -> None:
+        if (tmp_path / "full" / "checkpoints" / "step-000002").exists() and size > 10_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd, offset, size)
+
+    more = {"steps": 6, "save_every": 2}
+    trained("plain", tmp_path / "straight", **more)
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    with pytest.raises(OutputError, match="bytes of disk"):
+        trained("plain", tmp_path / "full", **more)
+    monkeypatch.undo()
+    kept = sorted(path.name for path in (tmp_path / "full" / "checkpoints").iterdir())
+    ear = trained("plain", tmp_path / "full", **more)
+
+    assert kept == ["latest", "step-000002"]
+    assert ear.steps == [3, 4, 5, 6]
+    assert hashes(str(tmp_path / "straight")) == hashes(str(tmp_path / "full"))
+
+
+def test_a_checkpoint_that_is_not_whole_is_passed_over_and_told_of(trained, tmp_path):
+    more = {"steps": 4, "save_every": 2}
+    trained("plain", tmp_path / "run", **more)
+    record = tmp_path / "run" / "soupctl.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
+    torn = tmp_path / "run" / "checkpoints" / "step-000004"
+    (torn / "model.safetensors").write_bytes(b"torn")
+
+    ear = trained("plain", tmp_path / "run", **more)
+
+    assert ear.steps == [3, 4]
+    assert (
+        ear.said[0] == f"passed over: {torn}: is not whole: its files are not those of its manifest"
+    )
+
+
+def test_a_finished_run_is_not_made_again(trained, tmp_path):
+    trained("plain", tmp_path / "run")
+
+    ear = trained("plain", tmp_path / "run")
+
+    assert ear.steps == []
+
+
+def test_a_finished_run_at_a_constant_rate_can_go_on(trained, tmp_path):
+    trained("plain", tmp_path / "straight", steps=6)
+    trained("plain", tmp_path / "longer", steps=4)
+
+    ear = trained("plain", tmp_path / "longer", steps=6)
+
+    assert ear.steps == [5, 6]
+    assert hashes(str(tmp_path / "straight")) == hashes(str(tmp_path / "longer"))
+
+
+def test_a_run_can_go_on_from_a_checkpoint_that_is_named(trained, tmp_path):
+    trained("plain", tmp_path / "run", steps=6, save_every=2)
+    first = tmp_path / "run" / "checkpoints" / "step-000004"
+
+    ear = trained("plain", tmp_path / "other", steps=6, save_every=2, resume=str(first))
+
+    assert ear.steps == [5, 6]
+    assert hashes(str(tmp_path / "run")) == hashes(str(tmp_path / "other"))
+
+
+def test_metrics_hold_each_step_once_however_often_a_run_was_interrupted(trained, tmp_path):
+    trained("plain", tmp_path / "run", steps=4, save_every=2)
+    record = tmp_path / "run" / "soupctl.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
+    state.discard(tmp_path / "run" / "checkpoints" / "step-000004")
+
+    trained("plain", tmp_path / "run", steps=4, save_every=2)
+
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [1, 2, 3, 4] == [json.loads(row)["step"] for row in rows]
