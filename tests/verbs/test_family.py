@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import resource
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from blake3 import blake3
-from making import files, metadata, save, save_pipeline, save_shards
+from making import files, save, save_pipeline, save_shards
 from revising import average, revise
 
 import soupctl.execute
 from soupctl import verbs
-from soupctl.errors import LedgerError, LimitError, MismatchError, OutputError, UsageError
+from soupctl.errors import (
+    InputError,
+    LimitError,
+)
 from soupctl.format.dtypes import DType
 from soupctl.soup.choices import OnInt
-from soupctl.soup.ledger import KEY
-from soupctl.soup.ledgertext import encode_ledger, parse_ledger
-from soupctl.storage.digest import text_digest
 from soupctl.verbs import Family, Pace
 
 F16 = np.float16
@@ -160,158 +157,23 @@ def test_no_more_files_are_open_than_the_system_allows(soup):
     assert [3, 1] == [len(some) for some in rounds.rounds]
 
 
-def test_a_soup_of_one_ingredient_has_no_family(place):
-    average(place / "soup.st", "a.st")
-    before = files(place)
-    with pytest.raises(LedgerError, match=r"a.st: is all there is in soup.st"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
-    with pytest.raises(LedgerError, match=r"a.st: has no ledger"):
-        verbs.leave_one_out(Family("a.st", "loo-{name}"))
-
-    assert before == files(place)
-
-
-@pytest.mark.parametrize("output", ["-", "loo.st", "loo-{Name}.st", ""])
-def test_an_output_without_a_name_in_it_is_refused(soup, output):
-    with pytest.raises(UsageError):
-        Family("soup.st", output)
-
-
-def test_all_outputs_are_free_or_none_is_written(soup):
-    Path("loo-c.st").write_text("mine")
-    before = files(Path())
-    with pytest.raises(OutputError, match=r"loo-c.st: exists"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
-    with pytest.raises(OutputError, match=r"nowhere"):
-        verbs.leave_one_out(Family("soup.st", "nowhere/{name}"))
-
-    assert before == files(Path())
-    verbs.leave_one_out(Family("soup.st", "loo-{name}"), force=True)
-    assert len(outputs()) == 4
-
-
-def test_no_output_replaces_what_the_others_are_made_of(soup):
-    Path("soup.st").rename("loo-b.st")
-    Path("link-a.st").symlink_to("c.st")
-    before = files(Path())
-    for output in ("loo-{name}", "{name}", "link-{name}"):
-        with pytest.raises(OutputError, match="is also an input"):
-            verbs.leave_one_out(Family("loo-b.st", output), force=True)
-
-    assert before == files(Path())
-
-
-def test_outputs_that_links_lead_to_one_place_are_refused(soup):
-    Path("loo-a.st").symlink_to("target.st")
-    Path("loo-b.st").symlink_to("target.st")
-    with pytest.raises(OutputError, match=r"loo-b.st: would be written twice"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
-
-    assert not Path("target.st").exists()
-
-
-def test_names_of_which_two_would_be_one_are_refused(place):
-    Path("x").mkdir()
-    Path("y").mkdir()
-    for old, new in (("a.st", "x/a.st"), ("b.st", "y/a.st"), ("c.st", "x-a.st")):
-        Path(old).rename(new)
-    average(place / "soup.st", "x/a.st", "y/a.st", "x-a.st", excludes=("ids",))
-    with pytest.raises(
-        OutputError, match=r"would be the output without x-a\.st and that without x/a\.st"
-    ):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
-    Path("x-a.st").rename("z.st")
-    average(place / "soup2.st", "x/a.st", "y/a.st", "z.st", excludes=("ids",))
-    verbs.leave_one_out(Family("soup2.st", "loo-{name}"))
-
-    assert ["loo-x-a.st", "loo-y-a.st", "loo-z.st"] == list(outputs())
-
-
-@pytest.mark.parametrize(
-    ("name", "template"),
-    [("..", "{name}"), (".", "sub/.{name}"), ("", "{name}"), ("a\0b", "x{name}")],
-)
-def test_a_name_that_leads_elsewhere_is_refused(soup, name, template):
+def test_no_sum_is_used_or_kept_and_that_of_a_replaced_soup_goes(place):
     Path("sub").mkdir()
-    rename_first("soup.st", name)
-    before = files(Path())
-    with pytest.raises(LedgerError, match="is the name of an ingredient, and none for a file"):
-        verbs.leave_one_out(Family("soup.st", template), force=True)
+    options = {"excludes": ("ids",), "keep_sum": True}
+    average(place / "sub" / "plain.st", "a.st", "b.st", excludes=("ids",))
+    average(place / "sub" / "soup.st", "a.st", "b.st", **options)
+    average(place / "sub" / "loo-a.st", "c.st", "d.st", **options)
+    (sums,) = Path("sub").glob("soup.st.*.sum")
+    verbs.leave_one_out(Family("sub/plain.st", "sub/one-{name}"))
+    verbs.leave_one_out(Family("sub/soup.st", "sub/loo-{name}"), force=True)
+    with pytest.raises(InputError, match="is the sum kept beside a soup, and no model"):
+        verbs.leave_one_out(Family(sums, "sub/x-{name}"))
+    made = {path.name: path.read_bytes() for path in Path("sub").glob("*-*")}
 
-    assert before == files(Path())
-
-
-def rename_first(soup: str, name: str) -> None:
-    """Forge the ledger of a soup so that its first ingredient has another name."""
-    old = metadata(Path(soup))[KEY]
-    ledger = parse_ledger(old, soup, text_digest)
-    first, *rest = ledger.ingredients
-    forged = replace(ledger, ingredients=(replace(first, name=name), *rest))
-    raw = Path(soup).read_bytes()
-    size = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + size])
-    header["__metadata__"][KEY] = encode_ledger(forged, text_digest)
-    text = json.dumps(header).encode()
-    Path(soup).write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
-
-
-def test_disks_have_room_for_all_or_nothing_is_written(soup, monkeypatch):
-    with verbs.open_family(Family("soup.st", "loo-{name}")) as members:
-        rounds = verbs.arrange([member.job for member in members])
-    together = sum(job.size for job in rounds.jobs)
-    real = os.statvfs
-
-    class Nearly:
-        f_blocks, f_frsize, f_bavail = 1 << 40, 1, together - 1
-
-    monkeypatch.setattr(os, "statvfs", lambda path: Nearly)
-    with pytest.raises(OutputError, match=rf"loo-d.st: .* {together} bytes of disk"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
-    monkeypatch.setattr(os, "statvfs", real)
-
-    assert {} == outputs()
-
-
-def test_an_ingredient_of_another_content_leaves_nothing(soup):
-    for shape in ((7, 5), (5,)):
-        save(
-            Path("b.st"),
-            half=np.ones(shape, F16),
-            mixed=np.ones(900, F16),
-            ids=np.arange(4),
-            empty=np.zeros(0, F16),
-            skipped=np.ones(3, F16),
-        )
-        before = files(Path())
-        with pytest.raises(LedgerError, match=r"b.st: is not the content that the ledger records"):
-            verbs.leave_one_out(Family("soup.st", "loo-{name}"))
-
-        assert before == files(Path())
-
-
-def test_two_ingredients_that_do_not_fit_each_other_are_told_from_their_contents(place):
-    average(place / "soup.st", "a.st", "b.st", on_int=OnInt.FIRST)
-    tensors = {"half": np.ones(9, F16), "mixed": np.ones(5, F16), "ids": np.arange(2)}
-    save(Path("b.st"), **tensors, empty=np.zeros(0, F16), skipped=np.ones(1, F16))
-    with pytest.raises(LedgerError, match=r"b.st: is not the content that the ledger records"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
-
-    assert {} == outputs()
-
-
-def test_an_output_that_comes_into_being_meanwhile_stops_those_after_it(soup):
-    def meddle(size: int) -> None:
-        Path("loo-c.st").write_text("mine")
-
-    with pytest.raises(OutputError, match=r"loo-c.st: has come into being meanwhile"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"), pace=Pace(1, progress=meddle))
-    found = outputs()
-    Path("loo-c.st").unlink()
-    verbs.leave_one_out(Family("soup.st", "loo-{name}"), force=True)
-
-    assert ["loo-a.st", "loo-b.st", "loo-c.st"] == list(found)
-    assert [found["loo-a.st"], found["loo-b.st"]] == list(outputs().values())[:2]
-    assert [] == [name for name in os.listdir() if name.startswith(".")]
+    assert {"one-a.st", "one-b.st", "loo-a.st", "loo-b.st"} == set(made)
+    assert made["one-a.st"] == made["loo-a.st"]
+    assert made["one-b.st"] == made["loo-b.st"]
+    assert sums.exists()
 
 
 def test_a_sharded_soup_has_a_family_of_folders_or_files(place):
@@ -343,19 +205,3 @@ def test_every_soup_of_a_pipeline_is_a_pipeline(tmp_path, monkeypatch):
         assert files(Path(f"one-{name}")) == files(Path(f"loo-{name}"))
         assert files(Path(f"only-{name}")) == files(Path(f"unet-{name}"))
         assert ["text_encoder", "unet", "vae"] == [each.name for each in made[name]]
-
-
-def test_components_of_different_ingredients_have_no_common_family(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in "abc":
-        save_pipeline(Path(name), ord(name))
-    for path in Path("b/vae").glob("*.safetensors"):
-        path.write_bytes(Path("a/vae", path.name).read_bytes())
-    average(Path("soup"), "a", "b", "c")
-    before = files(Path())
-    with pytest.raises(MismatchError, match="soup/vae: is made of a, c where soup/text_encoder"):
-        verbs.leave_one_out(Family("soup", "loo-{name}"))
-
-    assert before == files(Path())
-    verbs.leave_one_out(Family("soup", "loo-{name}", component="unet"))
-    assert 3 == len(list(Path().glob("loo-*")))
