@@ -1,7 +1,8 @@
 """What a gate looks at, read off a base's own forward pass.
 
-Rule 1: in a transformer it is computed anew from each block's own arguments, because gradient
-checkpointing calls a block again later, when another pass may have gone by.
+Rule 1: in a transformer it follows from each block's own arguments, because gradient checkpointing
+calls a block again later, when another pass may have gone by; it is computed once a pass, for as
+long as the arguments are the very same tensors.
 Rule 2: no gradient goes through it, neither into the base nor out of the gate.
 Rule 3: nothing is drawn: dropped labels are the business of whoever made the batch.
 """
@@ -80,15 +81,22 @@ class _TransformerEmbeddings:
         }
         self._of_model = (Parameter(model, "timestep"), Parameter(model, "class_labels"))
         self._seen: tuple[Tensor, Tensor] | None = None
+        self._kept: tuple[Tensor, Tensor, Inputs] | None = None
         self._handle = model.register_forward_pre_hook(self._see, with_kwargs=True)
 
     def _see(self, _model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         timestep, labels = self._of_model
         self._seen = (timestep.of(args, kwargs), labels.of(args, kwargs))
+        self._kept = None
 
     def at(self, block: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
-        timestep, labels = self._by_block[block]
-        return self._embedded(timestep.of(args, kwargs), labels.of(args, kwargs))
+        timestep, labels = (each.of(args, kwargs) for each in self._by_block[block])
+        if torch.compiler.is_compiling():
+            # a compiler finds what is computed twice by itself
+            return self._embedded(timestep, labels)
+        if self._kept is None or self._kept[0] is not timestep or self._kept[1] is not labels:
+            self._kept = (timestep, labels, self._embedded(timestep, labels))
+        return self._kept[2]
 
     def last(self) -> Inputs:
         if self._seen is None:
@@ -109,7 +117,7 @@ class _TransformerEmbeddings:
         return found
 
     def remove(self) -> None:
-        self._seen = None
+        self._seen = self._kept = None
         self._handle.remove()
 
 

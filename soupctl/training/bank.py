@@ -1,7 +1,7 @@
 """A prompt bank: learned prompts for the blocks of a frozen base, weighed by a gate.
 
 Rule 1: a new bank is zero everywhere, so that what it adds is exactly nothing.
-Rule 2: a bank's numbers are float32, whatever the base computes in.
+Rule 2: a bank is float32 and computes in it, whatever the base does, under autocast as well.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class PromptBank(nn.Module):
         """What the gate says of a block for embeddings [B, D] of the config's gate input."""
         site = self.sites[block]
         gate = self.gate[str(self.config.rows(site))]
-        gated: Gated = gate(embedding, site.depth, None if draws is None else draws[block])
+        with _float32(embedding):
+            gated: Gated = gate(embedding, site.depth, None if draws is None else draws[block])
         return gated
 
     def delta(
@@ -62,7 +63,8 @@ class PromptBank(nn.Module):
             weights = weights * scale
         prompts = self.prompts[_key(block)]
         if self.config.gate is GateKind.MIXTURE:
-            return torch.tensordot(weights, prompts, dims=1)
+            with _float32(embedding):
+                return torch.tensordot(weights, prompts, dims=1)
         if self.config.gate_grid is None:
             return weights[:, :, None] * prompts
         site = self.sites[block]
@@ -85,6 +87,11 @@ class PromptBank(nn.Module):
             {"params": list(self.prompts.values()), "lr": learning_rate},
             {"params": list(self.gate.parameters()), "lr": learning_rate * gate_scale},
         ]
+
+
+def _float32(tensor: Tensor) -> torch.autocast:
+    """A context in which nothing is computed in fewer bits, though the base may be."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _key(block: str) -> str:

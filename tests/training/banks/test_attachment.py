@@ -301,6 +301,33 @@ def test_a_base_in_bfloat16_takes_a_bank_in_float32(base):
     assert not torch.equal(expected, found)
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_bank_computes_in_float32_under_autocast(base, options):
+    bank = bases.filled_bank(base, **options)
+    site = bank.config.base.sites[-1]
+    embeddings = torch.randn(3, bank.config.base.embedding_width)
+    expected = bank.delta(site.name, embeddings)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = bank.delta(site.name, embeddings)
+
+    assert torch.equal(expected, found)
+
+
+def test_an_embedding_is_computed_once_a_pass_and_anew_for_the_next():
+    base = bases.dit()
+    bank = bases.filled_bank(base)
+    embedder = base.transformer_blocks[0].norm1.emb.timestep_embedder
+    inputs = bases.inputs(base)
+    calls = []
+    embedder.register_forward_pre_hook(lambda *arguments: calls.append(arguments))
+    base(**inputs)
+    without = len(calls)
+    with attach(base, bank):
+        for passes in (1, 2):
+            base(**inputs)
+            assert (passes + 1) * without + passes == len(calls)
+
+
 def test_another_size_of_image_is_refused_naming_the_block():
     base = bases.class_unet()
     sample = torch.randn(3, 2, 16, 16)
