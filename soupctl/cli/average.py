@@ -49,6 +49,10 @@ def average(
     ignore_ledger: Annotated[
         bool, typer.Option("--ignore-ledger", help="Treat soups as plain checkpoints.")
     ] = False,
+    keep_sum: Annotated[
+        bool,
+        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
+    ] = False,
     files_from: Annotated[
         str | None,
         typer.Option(help="Read more inputs from a file, or - for stdin.", metavar="FILE"),
@@ -83,6 +87,7 @@ def average(
         variant=variant,
         shard_size=options.parse_size(shard_size, "--shard-size"),
         ignore_ledger=ignore_ledger,
+        keep_sum=keep_sum,
     )
     making = Making(output, force, dry_run, json, threads, max_memory, quiet, verbose)
     make(verbs.open_job(request), making)

@@ -46,6 +46,7 @@ def add(
     output: options.Output = None,
     again: Annotated[bool, typer.Option("--again", help="Also what is in already.")] = False,
     search: Search = None,
+    keep_sum: options.KeepSum = None,
     approximate: Approximate = False,
     count: Count = None,
     total: Total = None,
@@ -74,6 +75,7 @@ def add(
         approximate=approximate,
         total=_total(count, total),
         again=again,
+        keep_sum=keep_sum,
         component=component,
         variant=variant,
     )
@@ -92,6 +94,7 @@ def subtract(
     output: options.Output = None,
     each: Each = False,
     search: Search = None,
+    keep_sum: options.KeepSum = None,
     approximate: Approximate = False,
     count: Count = None,
     total: Total = None,
@@ -118,7 +121,7 @@ def subtract(
     making = Making(target, force, dry_run, json, threads, max_memory, quiet, verbose)
     places = tuple(map(Path, search or ()))
     if each:
-        _require_alone(removed, declared)
+        _require_alone(removed, declared, keep_sum)
         _leave_out_each(verbs.Family(soup, target, places, approximate, component, variant), making)
         return
     if not removed:
@@ -134,13 +137,16 @@ def subtract(
         search=places,
         approximate=approximate,
         total=declared,
+        keep_sum=keep_sum,
         component=component,
         variant=variant,
     )
     _revise(revision, making)
 
 
-def _require_alone(removed: list[str] | None, declared: Fraction | None) -> None:
+def _require_alone(
+    removed: list[str] | None, declared: Fraction | None, keep_sum: bool | None
+) -> None:
     """Raise UsageError for what makes no sense where every ingredient is taken out in turn."""
     if removed:
         raise UsageError("--each takes out every ingredient in turn", advice="name none")
@@ -148,6 +154,8 @@ def _require_alone(removed: list[str] | None, declared: Fraction | None) -> None
         raise UsageError(
             "--each needs the ledger of a soup; --count and --total are for one without"
         )
+    if keep_sum:
+        raise UsageError("--each keeps no sums", advice="leave out --keep-sum")
 
 
 def swap(
@@ -156,6 +164,7 @@ def swap(
     new: Annotated[str, typer.Argument(help="The checkpoint in its place.", metavar="NEW")],
     output: options.Output = None,
     search: Search = None,
+    keep_sum: options.KeepSum = None,
     approximate: Approximate = False,
     count: Count = None,
     total: Total = None,
@@ -185,6 +194,7 @@ def swap(
         search=tuple(map(Path, search or ())),
         approximate=approximate,
         total=_total(count, total),
+        keep_sum=keep_sum,
         component=component,
         variant=variant,
     )

@@ -64,7 +64,7 @@ def _soup_lines(found: Inspection) -> Iterator[str]:
         yield f"  soup        {found.ledger_problem}"
     if found.ledger is None:
         return
-    yield f"  soup        {found.ledger.root}"
+    yield f"  {'sum of' if found.is_sum else 'soup':10}  {found.ledger.root}"
     total = sum(entry.weight for entry in found.ledger.ingredients)
     for entry in found.ledger.ingredients:
         share = float(entry.weight / total)
@@ -97,6 +97,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
         "bytes": found.size,
         "dtypes": found.dtypes,
         "metadata": dict(found.metadata),
+        "kind": "sum" if found.is_sum else "checkpoint",
         "soup": soup,
         "ledger_problem": found.ledger_problem,
         **({} if summary else {"tensors": tensors}),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..soup.choices import Way
 from . import options
 from .render import counted, is_terminal, progress, put, put_json, say, shares_json, size_text
 
@@ -85,6 +86,10 @@ def tell_made(output: str, made: Sequence[Made], quiet: bool) -> None:
         ingredients = counted(len(ledger.ingredients), "ingredient")
         tensors = counted(each.tensors, "tensor")
         say(f"{title}: {ingredients}, {tensors}, {ledger.root}", quiet)
+        if each.way is not Way.INGREDIENTS:
+            say(f"{title}: computed from the {each.way.value}", quiet)
+    if made and made[0].sum is not None:
+        say(f"{made[0].sum}: the exact sum", quiet)
 
 
 def tell_bytes(size: int, seconds: float, quiet: bool) -> None:
@@ -116,6 +121,8 @@ def _component_json(made: Made) -> dict[str, Any]:
         "digest": ledger.root,
         "ingredients": shares_json(ledger.ingredients),
         "tensors": made.tensors,
+        "from": made.way.value,
+        "sum": None if made.sum is None else str(made.sum),
         "bytes_read": made.read,
         "bytes_written": made.written,
     }
@@ -145,6 +152,8 @@ def _preview_json(preview: Preview) -> dict[str, Any]:
 def contents_json(preview: Preview) -> dict[str, Any]:
     """What an output will consist of, as JSON."""
     return {
+        "from": preview.way.value,
+        "sum_bytes": None if preview.sum is None else list(preview.sum),
         "ingredients": [
             {"path": path, "weight": str(weight), "share": float(share)}
             for path, weight, share in preview.shares
@@ -180,6 +189,11 @@ def share_lines(preview: Preview) -> Iterator[str]:
     yield f"output   {preview.output}"
     for path, weight, share in preview.shares:
         yield f"         {float(share):8.3%}  {path}  (weight {weight})"
+    if preview.way is not Way.INGREDIENTS:
+        yield f"from     the {preview.way.value}, and what changes"
+    if preview.sum is not None:
+        least, most = map(size_text, preview.sum)
+        yield f"keep     the sum beside it, as a rule {least} to {most}"
 
 
 def size_lines(read: int, written: int, free_disk: int | None) -> Iterator[str]:

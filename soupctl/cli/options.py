@@ -42,6 +42,12 @@ Output = Annotated[
     str | None,
     typer.Option("--output", "-o", help="Where the result goes; - is stdout.", metavar="OUTPUT"),
 ]
+KeepSum = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-sum/--no-keep-sum", help="Keep the exact sum; default: if there is one already."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and stop.")]
 Component = Annotated[
     str | None, typer.Option(help="Only this folder of a pipeline.", metavar="NAME")

@@ -12,6 +12,16 @@ class OnInt(Enum):
     FIRST = "first"
 
 
+class Way(Enum):
+    """What a soup is computed from."""
+
+    INGREDIENTS = "ingredients"
+    SUM = "sum"
+    """The exact sum that was kept beside the soup, and what changes."""
+    ROUNDED = "rounded soup"
+    """The soup as it is, and what changes: not exact."""
+
+
 class Level(Enum):
     """A level of proof; each holds those before it."""
 

@@ -12,8 +12,9 @@ from ..errors import LedgerError
 from ..format.header import Tensor
 from ..soup.architecture import guess_architecture
 from ..soup.ledger import KEY, Ledger
+from ..soup.sums import KEY as SUM
 from ..storage.checkpoint import Checkpoint
-from .inputs import find_input, open_input, read_ledger
+from .inputs import find_input, is_sum, open_input, read_ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Inspection:
     """In the order of their names."""
     metadata: Mapping[str, str]
     """All but the ledger."""
+    is_sum: bool
+    """Whether it is the sum kept beside a soup, and the ledger that soup's."""
     architecture: str | None
     """A guess from names and shapes."""
     ledger: Ledger | None
@@ -78,7 +81,8 @@ def _inspect(name: str, checkpoint: Checkpoint) -> Inspection:
         name=name,
         files=tuple(str(file) for file in checkpoint.component.files),
         tensors=tuple(tensor for _, tensor in sorted(checkpoint.tensors.items())),
-        metadata={key: text for key, text in sorted(metadata.items()) if key != KEY},
+        metadata={key: text for key, text in sorted(metadata.items()) if key not in (KEY, SUM)},
+        is_sum=is_sum(checkpoint),
         architecture=guess_architecture(checkpoint.tensors),
         ledger=ledger,
         ledger_problem=problem,

@@ -19,6 +19,7 @@ from ..execute import Outcome, Write, execute
 from ..format.header import encode_header
 from ..format.index import encode_index
 from ..pace import Pace
+from ..soup.choices import Way
 from ..soup.ledger import KEY, Ledger
 from ..soup.ledgertext import encode_ledger
 from ..soup.plan import Plan
@@ -44,6 +45,7 @@ class Made:
     """Bytes of tensor data read."""
     written: int
     """Bytes of tensor data written."""
+    way: Way
     sum: Path | None = None
     """Where its sum is kept, or the folder that its sum is in."""
 
@@ -69,6 +71,7 @@ class Work:
 
     kept: Checkpoint | None = None
     """The sum that it is computed from, if it is."""
+    way: Way = Way.INGREDIENTS
 
     @property
     def read(self) -> int:
@@ -265,4 +268,5 @@ def finish(sink: Sink, work: Work, files: Sequence[int], outcome: Outcome) -> Ma
         weight_map = {tensor.name: file.name for file in share.files for tensor in file.tensors}
         facts = {"total_size": work.written, KEY: encode_ledger(ledger, text_digest)}
         sink.add_text(share.path_of(share.index), encode_index(weight_map, facts))
-    return Made(work.part.name, ledger, len(work.plan.kept), work.read, work.written)
+    kept = len(work.plan.kept)
+    return Made(work.part.name, ledger, kept, work.read, work.written, work.way)

@@ -184,6 +184,7 @@ def planned(revision: Revision, models: tuple[Model, ...], revised: Sequence[Rev
             complete=each.completing(draft),
             summing=each.summing(keep),
             kept=each.kept,
+            way=each.way,
             require_sources=partial(require_digests, each.sources),
         )
         works.append(work.sized())

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 
 from ..errors import LimitError
 from ..execute import memory_needed
+from ..format.dtypes import DType
 from ..pace import Pace
-from ..soup.plan import Rule, Step
+from ..soup.choices import Way
+from ..soup.plan import Plan, Rule, Step
 from .inputs import STREAM
 from .job import Job, Work
 
@@ -46,6 +50,9 @@ class Preview:
     shares: tuple[tuple[str, Fraction, Fraction], ...]
     """Path, asked weight and share of the soup of each ingredient."""
     components: tuple[Outline, ...]
+    way: Way
+    sum: tuple[int, int] | None
+    """Bytes of the sum that is kept, if one is: as a rule between these."""
     copies: tuple[str, ...]
     left_behind: tuple[str, ...]
     """What lies beside the inputs' weights and does not go along, by relative name."""
@@ -78,6 +85,8 @@ def preview(job: Job, threads: int | None = None, max_memory: int | None = None)
         output=str(job.destination.path or STREAM),
         shares=tuple((shown, weight, weight / total) for shown, weight in job.weights),
         components=tuple(map(_outline, job.works)),
+        way=job.works[0].way,
+        sum=_sum_size(plans) if job.keeps else None,
         copies=tuple(name for name, _ in job.destination.beside.copies),
         left_behind=job.destination.beside.left_behind,
         read=sum(work.read for work in job.works),
@@ -86,6 +95,14 @@ def preview(job: Job, threads: int | None = None, max_memory: int | None = None)
         threads=threads,
         free_disk=_free_disk(job.destination.path),
     )
+
+
+def _sum_size(plans: Sequence[Plan]) -> tuple[int, int]:
+    """Bytes of sums that fit F32, and of such that fit F64; those of far exponents take more."""
+    averaged = [
+        prod(step.shape) for plan in plans for step in plan.kept if step.rule is Rule.AVERAGE
+    ]
+    return sum(averaged) * DType.F32.bits // 8, sum(averaged) * DType.F64.bits // 8
 
 
 def _outline(work: Work) -> Outline:
@@ -97,7 +114,7 @@ def _outline(work: Work) -> Outline:
         kept=len(plan.kept),
         left_out=len(plan.steps) - len(plan.kept),
         dtypes=tuple(sorted(dtypes.items())),
-        odd=tuple(_odd(step) for step in plan.steps if _is_odd(step)),
+        odd=() if work.kept else tuple(_odd(step) for step in plan.steps if _is_odd(step)),
     )
 
 

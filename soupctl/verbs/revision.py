@@ -7,7 +7,7 @@ Rule 2: whatever is computed with has the digest that was expected of it, or not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,12 +16,12 @@ from pathlib import Path
 from ..errors import MismatchError, UsageError
 from ..execute import Outcome
 from ..soup.changes import changes
+from ..soup.choices import Way
 from ..soup.ledger import UNKNOWN, Entry, Ledger, Taken, as_record, kin, runs
 from ..soup.plan import Plan, Rule, make_plan
 from ..soup.sums import Facts, scale_of
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
-from ..summands import KeptSum
 from ..summing import NO_SUM
 from .carrying import Carried, carry_over, checkpoints_of, recipe_of
 from .inputs import Part
@@ -49,6 +49,8 @@ class Revised:
     after: tuple[Entry, ...]
     ancestors: dict[str, Ledger]
     sources: tuple[Source, ...]
+    opened: Mapping[str, Checkpoint]
+    """Ingredients, past and future, that were found, by content digest."""
     looked_at: Part
     """The soup as it was, and what else was named."""
     part: Part
@@ -61,6 +63,13 @@ class Revised:
     def kept(self) -> Checkpoint | None:
         """The sum that the change is computed from."""
         return None if self.carried is None else self.carried.kept.sums.checkpoint
+
+    @property
+    def way(self) -> Way:
+        """What the change is computed from."""
+        if self.terms.rounded:
+            return Way.ROUNDED
+        return Way.INGREDIENTS if self.carried is None else Way.SUM
 
     def summing(self, keep: bool) -> Summing | None:
         """How the change is computed in exact sums, if it is; `keep` asks for the result's sum.
@@ -84,11 +93,7 @@ class Revised:
         """The ledger, but for the soup's own digest; hints lead from `folder`."""
         old = folder_of(self.looked_at.checkpoints[0])
         hints = {entry.digest: hint_from(entry.hint, old, folder) for entry in self.after}
-        hints |= {
-            source.digest: hint_to(source.checkpoint, folder)
-            for source in self.sources
-            if not isinstance(source.checkpoint, KeptSum)
-        }
+        hints |= {digest: hint_to(found, folder) for digest, found in self.opened.items()}
         firsts = tuple(step.name for step in self.plan.kept if step.rule is Rule.FIRST)
         return replace(
             self.before,
@@ -160,6 +165,7 @@ def revised(gathering: Gathering, before: Ledger, terms: Terms) -> Revised:
         after,
         gathering.ancestors,
         sources,
+        dict(gathering.opened),
         _part(soup.component, tuple(gathering.looked_at), None),
         _part(soup.component, checkpoints_of(sources), like),
         plan,
