@@ -78,6 +78,7 @@ def test_a_request_that_is_no_family_is_refused(soups, soupctl, holds, golden):
         ("subtract soup.st --each -o -", USAGE),
         ("subtract soup.st a.st --each -o {name}", USAGE),
         ("subtract soup.st --each -o x-{name} --count 3", USAGE),
+        ("subtract soup.st --each -o x-{name} --keep-sum", USAGE),
         ("subtract soup.st -o x.st", USAGE),
         ("subtract a.st --each -o x-{name}", LEDGER),
         ("subtract soup.st --each -o loo-{name}", OUTPUT),
