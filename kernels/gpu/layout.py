@@ -73,6 +73,27 @@ class Form:
         return sum(group.count for group in self.groups)
 
 
+LOST, UNROUNDED = 1, 2
+"""What is marked of a block: its sums could not hold the term; its means are not proved."""
+
+SUM_BLOCK = 8 * THREADS
+"""Elements of a block of kept sums, whatever is added to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SumForm:
+    """What an update of kept sums looks like."""
+
+    format: str
+    """Of the row that is added."""
+    planes: int
+    """How many float64 hold one sum: one, or two."""
+    out: Layout | None
+    """The means' format; None where none are wanted."""
+    power: bool
+    """Whether what the sums are divided by is a power of two."""
+
+
 def block_of(format: str) -> int:
     """Elements of one block of rows of `format`: 16 bytes or more for each thread."""
     return THREADS * max(8, 8 * ALIGNMENT // BITS[format])

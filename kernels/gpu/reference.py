@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .layout import Form, Layout, blocks_in
+from .layout import LOST, SUM_BLOCK, UNROUNDED, Form, Layout, SumForm, blocks_in
 
 MAGNITUDE = 2**63 - 1
 EXPONENT = 0x7FF << 52
@@ -165,3 +165,66 @@ def blockwise(wrong: Tensor, block: int) -> Tensor:
     padded = wrong.new_zeros(blocks * block)
     padded[: wrong.numel()] = wrong
     return padded.view(blocks, block).any(1)
+
+
+def add_exactly(
+    planes: Tensor, bits: Tensor, weight: float, format: str
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Two planes with a weighted row more, and which elements they could not take up."""
+    value = widen(bits, format)
+    rounded, left = product(value, weight)
+    total, rest = two_sum(planes[0], rounded)
+    if len(planes) == 1:
+        return (total, torch.zeros_like(total)), rest.abs() + left.abs() != 0.0
+    low, lost = two_sum(planes[1], rest)
+    low, lost_too = two_sum(low, left)
+    return two_sum(total, low), lost.abs() + lost_too.abs() != 0.0
+
+
+def update(
+    form: SumForm,
+    planes: Tensor,
+    row: Tensor,
+    table: Sequence[float],
+    out: Tensor | None,
+    marks: Tensor,
+) -> None:
+    """Add `row` to `planes` and round them into `out`; see `launch_update`."""
+    weight, divisor, _ = table
+    size = row.numel()
+    (total, low), lost = add_exactly(planes, row, weight, form.format)
+    skipped = marks & LOST != 0
+    lost_blocks = blockwise(lost, SUM_BLOCK) | skipped
+    kept = ~lost_blocks.repeat_interleave(SUM_BLOCK)[:size]
+    for plane, new in zip(planes, (total, low), strict=False):
+        plane.copy_(torch.where(kept, new, plane))
+    doubtful = torch.zeros_like(lost_blocks)
+    if out is not None and form.out is not None:
+        encoded, wrong = finish((total, low, torch.zeros_like(total)), divisor, form.out)
+        doubtful = blockwise(wrong, SUM_BLOCK) & ~lost_blocks
+        kept &= ~doubtful.repeat_interleave(SUM_BLOCK)[:size]
+        out.copy_(torch.where(kept, encoded.to(out.dtype), out))
+    new_marks = LOST * lost_blocks.to(torch.int8) + UNROUNDED * doubtful.to(torch.int8)
+    marks.copy_(torch.where(skipped, marks, new_marks))
+
+
+FIGURES = 6
+"""Sum of (a - b)**2, of a * b, of a**2, of b**2; the largest |a - b|; how many are not finite."""
+LARGEST = 4
+
+
+def statistics(formats: tuple[str, str], one: Tensor, other: Tensor) -> Tensor:
+    """The FIGURES of two tensors (integers [size] each), float64 [6]; see `launch_statistics`."""
+    left, right = widen(one, formats[0]), widen(other, formats[1])
+    odd = ~(left.isfinite() & right.isfinite())
+    left, right = left.masked_fill(odd, 0.0), right.masked_fill(odd, 0.0)
+    difference = left - right
+    terms = (difference**2, left * right, left**2, right**2, difference.abs(), odd.double())
+    return joined(torch.stack(terms))
+
+
+def joined(figures: Tensor) -> Tensor:
+    """The figures of all elements or blocks together, float64 [6]."""
+    total = figures.sum(1)
+    total[LARGEST] = figures[LARGEST].amax() if figures.numel() else 0.0
+    return total

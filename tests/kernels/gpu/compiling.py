@@ -23,9 +23,9 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from soupctl.engines.contract import Blend
-from soupctl.engines.forms import shape_of
+from soupctl.engines.forms import layout_of, shape_of
 from soupctl.format.dtypes import FLOATS, DType
-from soupctl.kernels.gpu import layout, mean
+from soupctl.kernels.gpu import layout, mean, statistics, update
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -79,6 +79,27 @@ def launch_mean(blend: Blend, size: int, aligned: bool = True) -> None:
     mean.launch_mean(shape.form, addresses, table, out, doubts, sums, aligned)
 
 
+def launch_updates() -> None:
+    """Launch what updates of kept sums take, with every dtype in and out."""
+    row, marks = torch.empty(4096, dtype=torch.float64), torch.empty(4, dtype=torch.int8)
+    planes, table = torch.empty(2, 4096, dtype=torch.float64), torch.empty(3, dtype=torch.float64)
+    for number, dtype in enumerate(FLOATS):
+        form = layout.SumForm(dtype.value, 1 + number % 2, layout_of(dtype), number % 3 == 0)
+        part = row.view(layout.INTEGERS[dtype.bits])[:4096]
+        update.launch_update(form, planes[: form.planes], part, table, part, marks)
+    form = layout.SumForm("F64", 1, None, True)
+    update.launch_update(form, planes[:1], row[:100], table, None, marks)
+
+
+def launch_figures() -> None:
+    """Launch what figures of two tensors take."""
+    row = torch.empty(4096, dtype=torch.float64)
+    for dtype in FLOATS:
+        part = row.view(layout.INTEGERS[dtype.bits])[:4096]
+        statistics.launch_statistics((dtype.value, dtype.value), part, part)
+    statistics.launch_statistics(("F64", "F64"), row[:100], row[:100])
+
+
 def cases() -> Iterator[tuple[str, Blend, int]]:
     """Blends that take every dtype, in and out, and every way through the kernels."""
     for dtype in FLOATS:
@@ -113,20 +134,27 @@ def described(case: str, name: str, kernel, target: str) -> dict[str, object]:
 
 def of_nvidia(kernel) -> dict[str, object]:
     text = kernel.asm["ptx"]
+    divisions = sorted(set(re.findall(r"\b(?:div|rcp|sqrt)\.[\w.]+", text)))
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        machine = subprocess.run(
-            [TOOLS / "nvdisasm", file.name], capture_output=True, text=True, check=True
-        ).stdout
+        usage = told_by("cuobjdump", "-res-usage", file.name)
+        # a division has fused steps of its own, and disassembling takes longest
+        machine = "" if divisions else told_by("nvdisasm", file.name)
     return {
         "moves": sorted(set(re.findall(r"\b(?:ld|st)\.global[\w.]*", text))),
-        "divisions": sorted(set(re.findall(r"\b(?:div|rcp|sqrt)\.[\w.]+", text))),
+        "divisions": divisions,
         "fused": len(re.findall(r"\b(?:fma|mad)\.(?!lo|wide|hi)[\w.]*f\d", text)),
         "flushed": ".ftz" in text,
-        "spilled": len(re.findall(r"\b(?:LDL|STL)\b", machine)) + text.count(".local"),
+        "spilled": sum(map(int, re.findall(r"\b(?:STACK|LOCAL):(\d+)", usage))),
         "machine_fused": len(re.findall(r"\b[DFH]FMA", machine)),
     }
+
+
+def told_by(tool: str, *arguments: str) -> str:
+    """What a tool that comes with triton prints."""
+    command = [TOOLS / tool, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def of_amd(kernel) -> dict[str, object]:
@@ -144,6 +172,10 @@ def main(target: str) -> None:
     compiled = Compiled()
     for compiled.case, blend, size in cases():
         launch_mean(blend, size)
+    compiled.case = "update"
+    launch_updates()
+    compiled.case = "figures"
+    launch_figures()
     compiled.case = "unaligned"
     launch_mean(Blend((DType.F16,), (1,), DType.F16), 4096, aligned=False)
     json.dump([described(*each, target) for each in compiled.kernels], sys.stdout)

@@ -3,10 +3,22 @@
 from fractions import Fraction
 
 import pytest
-from runs import blend_of, by_kernel, by_reference, finite, pack, require_agreement, usual
+import torch
+from runs import (
+    blend_of,
+    by_kernel,
+    by_reference,
+    finite,
+    integers,
+    pack,
+    require_agreement,
+    usual,
+)
 
+from soupctl.engines.forms import shape_of
 from soupctl.engines.reference import encode
 from soupctl.format.dtypes import FLOATS, DType
+from soupctl.kernels.gpu import mean
 
 EVERY = pack(DType.F16, range(2**16))
 SIXTEEN = [DType.F16, DType.BF16]
@@ -124,3 +136,19 @@ def test_a_hundred_rows_are_averaged_as_the_processor_does_it(dtype):
 
     require_agreement(blend_of([dtype] * 100, (*weights, 100), dtype), sources, 40)
     require_agreement(blend_of([dtype] * 100, (1,) * 100, dtype), sources, 40)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_mean_may_take_the_place_of_one_of_its_rows(dtype):
+    """As an update of a soup that is no more than its rounded means."""
+    soup, part = usual(dtype, 3000, 0), usual(dtype, 3000, 1)
+    blend = blend_of([dtype] * 2, (3, 1), dtype)
+    shape = shape_of(blend)
+    rows = [integers(source, dtype.bits // 8) for source in (soup, part)]
+    doubts = torch.empty(3, dtype=torch.int8)
+    addresses = torch.tensor([row.data_ptr() for row in rows])
+    mean.launch_mean(
+        shape.form, addresses, torch.tensor(shape.table, dtype=torch.float64), rows[0], doubts
+    )
+
+    assert by_reference(blend, [soup, part], 3000)[0] == rows[0].numpy().tobytes()
