@@ -29,11 +29,17 @@ collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_*.py"]
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> None:
-        raise AssertionError(f"a test connects to {arguments[1:]}")
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, _refusing(getattr(socket.socket, name)))
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+def _refusing(connect: Callable[..., object]) -> Callable[..., object]:
+    def refuse(self: socket.socket, address: object) -> object:
+        # what workers talk by leads nowhere else
+        assert self.family == socket.AF_UNIX, f"a test connects to {address}"
+        return connect(self, address)
+
+    return refuse
 
 
 @pytest.fixture(scope="session")
@@ -66,12 +72,17 @@ def shards(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return {"text": captioned, "class": classes, "dit": classes, "plain": captioned}
 
 
+@pytest.fixture(scope="session")
+def running(tiny: ModuleType) -> ModuleType:
+    """Runs of training in this process."""
+    return pytest.importorskip("running")
+
+
 @pytest.fixture
 def trained(
-    tiny: ModuleType, bases: dict[str, Path], shards: dict[str, Path]
+    running: ModuleType, bases: dict[str, Path], shards: dict[str, Path]
 ) -> Callable[..., Any]:
     """Trains the base of a family into a folder, and hands on what was told."""
-    running = pytest.importorskip("running")
 
     def run(family: str, output: Path, **more: object) -> Any:
         ear = running.Ear()

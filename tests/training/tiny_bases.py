@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 70, 220)}
-SHAPES = ("circle", "square")
+SHAPES = ("circle", "bar")
 WORDS = ("a", "on", "white", *COLOURS, *SHAPES)
 
 
@@ -171,7 +171,10 @@ def drawn(colour: str, shape: str, size: int, shift: int = 0) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     edge = max(size // 5, 1)
     box = [edge + shift, edge, size - 1 - edge + shift, size - 1 - edge]
-    (draw.ellipse if shape == "circle" else draw.rectangle)(box, fill=COLOURS[colour])
+    if shape == "circle":
+        draw.ellipse(box, fill=COLOURS[colour])
+    else:
+        draw.rectangle([box[0], size // 2, *box[2:]], fill=COLOURS[colour])
     return picture
 
 
@@ -181,7 +184,7 @@ def captioned_shard(folder: Path, count: int = 6, size: int = 8) -> Path:
     kinds = [(colour, shape) for shape in SHAPES for colour in COLOURS]
     for index in range(count):
         colour, shape = kinds[index % len(kinds)]
-        drawn(colour, shape, size, index // len(kinds)).save(folder / f"{index}.png")
+        drawn(colour, shape, size, 1 + index % 2).save(folder / f"{index}.png")
         (folder / f"{index}.txt").write_text(f"a {colour} {shape} on white\n")
     return folder
 

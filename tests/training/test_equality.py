@@ -1,0 +1,128 @@
+"""What may not change a trained weight does not; what may, does so no more than sums do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from soupctl.training.options import typed
+
+HALF_OF_THE_DIGITS = 2.0**-12
+"""Of float32: what is left of agreement when sums are taken in another order, layer upon layer."""
+
+
+def digests(output: Path) -> tuple[str, str]:
+    """The content digests of the mean of the weights and of the raw ones."""
+    record = json.loads((output / "soupctl.json").read_text())
+    return record["weights"], record["raw_weights"]
+
+
+def rows(output: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("family", ["text", "class", "dit"])
+def test_gradient_checkpointing_changes_nothing(trained, tmp_path, family):
+    for name, on in (("without", False), ("with", True)):
+        trained(family, tmp_path / name, grad_checkpointing=on)
+
+    assert digests(tmp_path / "without") == digests(tmp_path / "with")
+
+
+def test_what_changes_time_alone_changes_nothing(trained, tmp_path):
+    trained("text", tmp_path / "plain", flip=True, random_crop=True)
+    more = {"workers": 2, "sample_every": 1, "sample_steps": 2, "save_every": 1, "log_every": 3}
+
+    trained("text", tmp_path / "other", flip=True, random_crop=True, **more)
+
+    assert digests(tmp_path / "plain") == digests(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"flip": True},
+        {"noise_offset": 0.1},
+        {"snr_gamma": 5.0},
+        {"cond_drop": 1.0},
+        {"lr": 1e-4},
+        {"lr_schedule": "cosine"},
+        {"warmup": 2},
+        {"prediction": "sample"},
+        {"weight_decay": 0.5},
+        {"max_grad_norm": 1e-3},
+        {"grad_accum": 2},
+        {"ema_decay": 0.0},
+        {"precision": "bf16"},
+        {"save_dtype": "float16"},
+    ],
+    ids=str,
+)
+def test_what_changes_numbers_changes_the_weights(trained, change, reference, tmp_path):
+    trained("text", tmp_path / "run", **_as_choices(change))
+
+    assert reference != digests(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def reference(running, bases, shards, tmp_path_factory) -> tuple[str, str]:
+    """The digests of a run with nothing changed."""
+    output = tmp_path_factory.mktemp("reference") / "run"
+    running.run(bases["text"], shards["text"], output, running.Ear())
+    return digests(output)
+
+
+def _as_choices(change: dict[str, object]) -> dict[str, object]:
+    return typed(change, Path("change"))
+
+
+def test_smaller_batches_that_are_accumulated_agree_with_one(trained, tmp_path):
+    trained("class", tmp_path / "one", batch_size=4)
+    trained("class", tmp_path / "many", batch_size=1, grad_accum=4)
+
+    assert_rows_agree(rows(tmp_path / "one"), rows(tmp_path / "many"))
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(bases, shards, tmp_path):
+    words = ["--data", shards["class"], "--steps", 4, "--lr", 1e-3, "--config", "often.toml"]
+    (tmp_path / "often.toml").write_text("log-every = 1")
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    for name, launch, size in (("one", [sys.executable], 4), ("two", two, 2)):
+        command = [*launch, "-m", "soupctl", "finetune", bases["class"], *words]
+        more = ["-o", name, "--batch-size", size, "--save-every", 2]
+        done = subprocess.run(
+            [str(word) for word in (*command, *more)],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    assert_rows_agree(rows(tmp_path / "one"), rows(tmp_path / "two"))
+    assert "batch      4 images (micro x accumulated x processes: 2 x 1 x 2)" in done.stderr
+    assert (tmp_path / "two" / "model" / "model_index.json").is_file()
+
+
+def assert_rows_agree(one: list[dict[str, float]], other: list[dict[str, float]]) -> None:
+    """Loss and gradient norm of each step agree to half of their digits."""
+    assert [row["step"] for row in one] == [row["step"] for row in other]
+    for name in ("loss", "grad_norm"):
+        expected = [row[name] for row in one]
+        assert expected == pytest.approx([row[name] for row in other], rel=HALF_OF_THE_DIGITS)
+
+
+def test_another_order_of_samples_does_not_agree(trained, tmp_path):
+    trained("class", tmp_path / "one", batch_size=4)
+    trained("class", tmp_path / "other", batch_size=4, seed=1)
+
+    with pytest.raises(AssertionError):
+        assert_rows_agree(rows(tmp_path / "one"), rows(tmp_path / "other"))
