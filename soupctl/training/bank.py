@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import MismatchError
 from ..soup.bankconfig import BankConfig, GateKind
 from .gates import Gate, Gated
 
@@ -81,12 +82,41 @@ class PromptBank(nn.Module):
             }
         return found
 
+    def take_gate(self, other: PromptBank) -> None:
+        """Have the gate of `other`, frozen: banks that share one average exactly.
+
+        Raises MismatchError, with all fields that differ, if it is a gate of another kind.
+        """
+        mine, theirs = (_gate_fields(bank.config) for bank in (self, other))
+        if different := [name for name in mine if mine[name] != theirs[name]]:
+            fields = ", ".join(different)
+            raise MismatchError(f"the gate that was to be taken differs in {fields}")
+        self.gate.load_state_dict(other.gate.state_dict())
+        self.gate.requires_grad_(False)
+
     def groups(self, learning_rate: float, gate_scale: float) -> list[dict[str, Any]]:
-        """Parameter groups for an optimizer: the gates learn `gate_scale` times as fast."""
-        return [
-            {"params": list(self.prompts.values()), "lr": learning_rate},
-            {"params": list(self.gate.parameters()), "lr": learning_rate * gate_scale},
-        ]
+        """Parameter groups for an optimizer: the gates learn `gate_scale` times as fast.
+
+        A frozen gate has none.
+        """
+        gates = [parameter for parameter in self.gate.parameters() if parameter.requires_grad]
+        groups = [{"params": list(self.prompts.values()), "lr": learning_rate}]
+        if gates:
+            groups.append({"params": gates, "lr": learning_rate * gate_scale})
+        return groups
+
+
+def _gate_fields(config: BankConfig) -> dict[str, object]:
+    """What decides what a gate's numbers mean."""
+    return {
+        "gate": config.gate,
+        "gate_input": config.gate_input,
+        "gate_grid": config.gate_grid,
+        "topk": config.topk,
+        "noisy": config.noisy,
+        "weights": config.gates,
+        "temb_dim": config.base.embedding_width,
+    }
 
 
 def _float32(tensor: Tensor) -> torch.autocast:

@@ -8,8 +8,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
-from diffusers import DiTTransformer2DModel, UNet2DConditionModel, UNet2DModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
 
 from soupctl.soup.bankconfig import BankConfig
 from soupctl.training.bank import PromptBank
@@ -28,7 +38,7 @@ def drawn(model: Any, seed: int) -> Any:
     return model.eval()
 
 
-def dit(seed: int = 1, layers: int = 3) -> Any:
+def dit(seed: int = 1, layers: int = 3, classes: int = CLASSES) -> Any:
     return drawn(
         DiTTransformer2DModel(
             num_attention_heads=2,
@@ -38,14 +48,14 @@ def dit(seed: int = 1, layers: int = 3) -> Any:
             num_layers=layers,
             sample_size=8,
             patch_size=2,
-            num_embeds_ada_norm=CLASSES,
+            num_embeds_ada_norm=classes,
             norm_num_groups=2,
         ),
         seed,
     )
 
 
-def class_unet(seed: int = 1) -> Any:
+def class_unet(seed: int = 1, classes: int | None = CLASSES + 1) -> Any:
     return drawn(
         UNet2DModel(
             sample_size=8,
@@ -57,7 +67,7 @@ def class_unet(seed: int = 1) -> Any:
             up_block_types=("AttnUpBlock2D", "UpBlock2D"),
             norm_num_groups=2,
             attention_head_dim=4,
-            num_class_embeds=CLASSES + 1,
+            num_class_embeds=classes,
         ),
         seed,
     )
@@ -140,3 +150,27 @@ def draws_for(bank: PromptBank, seed: int = 5) -> dict[str, torch.Tensor]:
 def same_bits(one: torch.Tensor, two: torch.Tensor) -> bool:
     """Whether two tensors are equal to the bit, the sign of zero included."""
     return one.shape == two.shape and torch.equal(one.view(torch.int32), two.view(torch.int32))
+
+
+def dit_pipeline() -> Any:
+    """A pipeline, which has 1000 classes whatever its model has."""
+    vae = AutoencoderKL(
+        latent_channels=2,
+        block_out_channels=(4,),
+        norm_num_groups=2,
+        sample_size=8,
+    )
+    return DiTPipeline(dit(classes=1000), drawn(vae, 2), DDIMScheduler())
+
+
+def unet_pipeline() -> Any:
+    return DDPMPipeline(class_unet(classes=None), DDPMScheduler())
+
+
+def pictures(pipeline: Any) -> np.ndarray:
+    """What a pipeline draws in two steps from a seed."""
+    pipeline.set_progress_bar_config(disable=True)
+    words = {"class_labels": [1, 2]} if isinstance(pipeline, DiTPipeline) else {"batch_size": 2}
+    generator = torch.Generator().manual_seed(3)
+    drawing = pipeline(num_inference_steps=2, generator=generator, output_type="np", **words)
+    return drawing.images

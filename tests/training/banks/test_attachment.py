@@ -328,6 +328,22 @@ def test_an_embedding_is_computed_once_a_pass_and_anew_for_the_next():
             assert (passes + 1) * without + passes == len(calls)
 
 
+@pytest.mark.parametrize("build", [bases.dit_pipeline, bases.unet_pipeline])
+def test_a_model_inside_a_pipeline_is_patched_and_restored(build):
+    pipeline = build()
+    model = pipeline.transformer if build is bases.dit_pipeline else pipeline.unet
+
+    expected = bases.pictures(pipeline)
+    with attach(model, bases.zero_bank(model)):
+        zero = bases.pictures(pipeline)
+    with attach(model, bases.filled_bank(model)):
+        patched = bases.pictures(pipeline)
+
+    assert expected.tobytes() == zero.tobytes()
+    assert expected.tobytes() != patched.tobytes()
+    assert expected.tobytes() == bases.pictures(pipeline).tobytes()
+
+
 def test_another_size_of_image_is_refused_naming_the_block():
     base = bases.class_unet()
     sample = torch.randn(3, 2, 16, 16)

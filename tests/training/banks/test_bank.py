@@ -201,3 +201,26 @@ def test_the_gate_learns_as_many_times_as_fast_as_asked():
     assert (1e-4, 1e-4 * 10) == (prompts["lr"], gates["lr"])
     assert set(bank.parameters()) == {*prompts["params"], *gates["params"]}
     assert (3, 3) == (len(prompts["params"]), len(gates["params"]))
+
+
+def test_a_gate_that_was_taken_is_the_same_and_does_not_learn(base):
+    bank, other = bases.zero_bank(base, noisy=True), bases.filled_bank(base, noisy=True)
+    bank.take_gate(other)
+    (prompts,) = bank.groups(1e-4, 10)
+
+    for name, tensor in bank.tensors().items():
+        expected = torch.zeros_like(tensor) if "prompts" in name else other.tensors()[name]
+        assert bases.same_bits(expected, tensor)
+    assert not any(each.requires_grad for each in bank.gate.parameters())
+    assert len(bank.sites) == len(prompts["params"])
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [({"topk": 0.5}, "topk"), ({"noisy": True}, "noisy"), ({"prepended": 2}, "weights")],
+)
+def test_a_gate_of_another_kind_is_not_taken(options, field):
+    bank = bases.zero_bank(bases.dit())
+
+    with pytest.raises(MismatchError, match=f"differs in {field}$"):
+        bank.take_gate(bases.zero_bank(bases.dit(), **options))
