@@ -1,0 +1,250 @@
+"""Operators of PyTorch over lists of tensors that stay where they are: means, sums, figures.
+
+Rule 1: tensors on a device run the kernels, tensors on the processor the reference; what those
+leave in doubt is computed by the processor's engine, so the bits are the contract's anywhere.
+Rule 2: a list is launched whole before anything is waited for, and waited for once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, LimitError, MismatchError, SoupError
+from ..format.dtypes import DType
+from ..kernels.gpu import reference
+from ..kernels.gpu.layout import (
+    ALIGNMENT,
+    INTEGERS,
+    LOST,
+    SUM_BLOCK,
+    UNROUNDED,
+    SumForm,
+    blocks_in,
+    weight_table,
+)
+from .contract import Blend, NonFinite, OutOfRange
+from .cpu import CpuEngine
+from .forms import layout_of, shape_of
+
+DTYPES = {
+    torch.float64: DType.F64,
+    torch.float32: DType.F32,
+    torch.float16: DType.F16,
+    torch.bfloat16: DType.BF16,
+    torch.float8_e5m2: DType.F8_E5M2,
+    torch.float8_e4m3fn: DType.F8_E4M3,
+}
+
+
+@torch.library.custom_op("soupctl::average_", mutates_args=("outs",))
+def average_(
+    outs: Sequence[Tensor], rows: Sequence[Tensor], weights: Sequence[int], divisor: int
+) -> None:
+    """Put means over rows[k], rows[k + len(outs)], ... into outs[k], rounded to its dtype.
+
+    Raises InputError and MismatchError, the tensor in them being its position.
+    """
+    pending = []
+    for position, out in enumerate(outs):
+        sources = [row.contiguous() for row in rows[position :: len(outs)]]
+        blend = blend_of(sources, weights, out, divisor)
+        pending.append((blend, sources, out, launched_mean(blend, sources, out)))
+    doubtful = any_of([doubts for _, _, _, doubts in pending])
+    for position, (blend, sources, out, doubts) in enumerate(pending):
+        if doubtful[position]:
+            block = shape_of(blend).form.block
+            compute_exactly(position, blend, sources, out, doubts != 0, block)
+
+
+@torch.library.custom_op("soupctl::add_to_sums_", mutates_args=("sums", "soups"))
+def add_to_sums_(
+    sums: Sequence[Tensor],
+    rows: Sequence[Tensor],
+    weight: int,
+    divisor: int,
+    soups: Sequence[Tensor],
+) -> None:
+    """Add weighted rows to sums (float64 [planes, size]) and round those into `soups`, if any.
+
+    Raises InputError, MismatchError and LimitError, the tensor in them being its position. The sums
+    are then what they were, and so are the soups if they were the means of `divisor - weight`.
+    """
+    targets = list(soups) or [None] * len(sums)
+    marks = [
+        torch.zeros(blocks_in(row.numel(), SUM_BLOCK), dtype=torch.int8, device=row.device)
+        for row in rows
+    ]
+    everything = list(zip(sums, [row.contiguous() for row in rows], targets, marks, strict=True))
+    for each in everything:
+        launch_update(*each, weight, divisor)
+    try:
+        finish_updates(everything, divisor)
+    except SoupError:
+        before = divisor - weight
+        undone = [(*each, soup if before > 0 else None, mark) for *each, soup, mark in everything]
+        for each in undone:
+            launch_update(*each, -weight, before)
+            each[-1].bitwise_and_(UNROUNDED)
+        finish_updates(undone, before)
+        raise
+
+
+Update = tuple[Tensor, Tensor, Tensor | None, Tensor]
+"""Planes, the row that is added, what they are rounded to, and marks."""
+
+
+def finish_updates(everything: Sequence[Update], divisor: int) -> None:
+    """Raise what stands in the way of an addition, and compute the means that are not proved."""
+    marked = any_of([marks for *_, marks in everything])
+    for position, (planes, row, soup, marks) in enumerate(everything):
+        if not marked[position]:
+            continue
+        lost = (marks & LOST != 0).nonzero()
+        if len(lost):
+            raise lost_term(position, row, int(lost[0]) * SUM_BLOCK, len(planes))
+        assert soup is not None
+        blend = blend_of(list(planes), (1,) * len(planes), soup, divisor)
+        compute_exactly(position, blend, list(planes), soup, marks != 0, SUM_BLOCK)
+
+
+def lost_term(position: int, row: Tensor, start: int, planes: int) -> SoupError:
+    """Why the block from `start` on could not be added."""
+    odd = (~row.reshape(-1)[start : start + SUM_BLOCK].double().isfinite()).nonzero()
+    if len(odd):
+        what = f"holds NaN or infinity (element {start + int(odd[0])})"
+        return InputError(what, tensor=str(position))
+    what = f"no float64 holds a new sum exactly (from element {start} on)"
+    advice = "keep two planes" if planes == 1 else "average the ingredients"
+    return LimitError(what, tensor=str(position), advice=advice)
+
+
+@torch.library.custom_op("soupctl::figures", mutates_args=())
+def figures(one: Tensor, other: Tensor) -> Tensor:
+    """The FIGURES of two tensors of one size, float64 [6]."""
+    pair = one.contiguous(), other.contiguous()
+    formats = DTYPES[one.dtype].value, DTYPES[other.dtype].value
+    if not uses_kernels(one.device):
+        return reference.statistics(formats, *map(integers, pair))
+    from ..kernels.gpu.statistics import launch_statistics  # noqa: PLC0415
+
+    with on(one.device):
+        return launch_statistics(formats, *map(integers, pair))
+
+
+@figures.register_fake
+def _(one: Tensor, _other: Tensor) -> Tensor:
+    return one.new_empty(reference.FIGURES, dtype=torch.float64)
+
+
+def uses_kernels(device: torch.device) -> bool:
+    """Whether tensors there are the kernels' business."""
+    return device.type != "cpu"
+
+
+def on(device: torch.device) -> torch.cuda.device:
+    """The context in which kernels are launched on a device."""
+    return torch.cuda.device(device if device.type == "cuda" else -1)
+
+
+def integers(tensor: Tensor) -> Tensor:
+    """The elements as the integers of their bits, [size], in the same memory."""
+    flat = tensor.detach().reshape(-1)
+    return flat.view(INTEGERS[8 * flat.element_size()])
+
+
+def blend_of(sources: Sequence[Tensor], weights: Sequence[int], out: Tensor, divisor: int) -> Blend:
+    """The blend that the engines know for this."""
+    dtypes = tuple(DTYPES[source.dtype] for source in sources)
+    return Blend(dtypes, tuple(weights), DTYPES[out.dtype], divisor=divisor)
+
+
+def launched_mean(blend: Blend, sources: Sequence[Tensor], out: Tensor) -> Tensor:
+    """The doubts of the mean that was queued into `out`."""
+    shape = shape_of(blend)
+    rows, target = [integers(sources[source]) for source in shape.order], integers(out)
+    blocks = blocks_in(target.numel(), shape.form.block)
+    doubts = torch.zeros(blocks, dtype=torch.int8, device=out.device)
+    if not uses_kernels(out.device):
+        reference.mean(shape.form, rows, shape.table, target, doubts)
+        return doubts
+    from ..kernels.gpu.mean import launch_mean  # noqa: PLC0415
+
+    places = [row.data_ptr() for row in rows]
+    addresses = torch.tensor(places, device=out.device)
+    table = torch.tensor(shape.table, dtype=torch.float64, device=out.device)
+    sums = None
+    if not shape.form.fused:
+        sums = torch.empty(3, target.numel(), dtype=torch.float64, device=out.device)
+    aligned = all(place % ALIGNMENT == 0 for place in places)
+    with on(out.device):
+        launch_mean(shape.form, addresses, table, target, doubts, sums, aligned)
+    return doubts
+
+
+def launch_update(
+    planes: Tensor, row: Tensor, soup: Tensor | None, marks: Tensor, weight: int, divisor: int
+) -> None:
+    """Queue an addition to kept sums, and what they are rounded to; see `kernels.gpu.update`."""
+    out = None if soup is None else layout_of(DTYPES[soup.dtype])
+    power = divisor & (divisor - 1) == 0
+    form = SumForm(DTYPES[row.dtype].value, len(planes), out, power)
+    # nothing is divided where nothing is rounded
+    table = weight_table([weight], divisor if soup is not None else 1)
+    target = None if soup is None else integers(soup)
+    if not uses_kernels(row.device):
+        reference.update(form, planes, integers(row), table, target, marks)
+        return
+    from ..kernels.gpu.update import launch_update as launch  # noqa: PLC0415
+
+    on_device = torch.tensor(table, dtype=torch.float64, device=row.device)
+    with on(row.device):
+        launch(form, planes, integers(row), on_device, target, marks)
+
+
+def compute_exactly(
+    position: int,
+    blend: Blend,
+    sources: Sequence[Tensor],
+    out: Tensor,
+    blocks: Tensor,
+    block: int,
+) -> None:
+    """Put the mean of the marked blocks into `out`, by the processor."""
+    target = integers(out)
+    for start, stop in runs_of(blocks.tolist(), block, target.numel()):
+        parts = [bytes_of(integers(source)[start:stop]) for source in sources]
+        made = torch.empty(stop - start, dtype=target.dtype)
+        try:
+            CpuEngine().prepare(blend, parts)(0, stop - start, bytes_of(made))
+        except NonFinite as found:
+            where = f"ingredient {found.source}, element {start + found.element}"
+            raise InputError(f"holds NaN or infinity ({where})", tensor=str(position)) from None
+        except OutOfRange as found:
+            what = f"the mean of element {start + found.element} is beyond the range of"
+            raise MismatchError(f"{what} {blend.out.value}", tensor=str(position)) from None
+        target[start:stop] = made.to(target.device)
+
+
+def bytes_of(integers: Tensor) -> memoryview:
+    """The bytes of a tensor, in the processor's memory."""
+    return memoryview(integers.cpu().numpy()).cast("B")
+
+
+def runs_of(marked: Sequence[bool], block: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where each run of marked blocks begins and ends, in elements."""
+    for is_marked, run in groupby(range(len(marked)), key=marked.__getitem__):
+        places = list(run)
+        if is_marked:
+            yield places[0] * block, min((places[-1] + 1) * block, size)
+
+
+def any_of(marks: Sequence[Tensor]) -> list[bool]:
+    """Which of the tensors hold anything but zero."""
+    if not marks:
+        return []
+    found: list[bool] = torch.stack([mark.any() for mark in marks]).tolist()
+    return found

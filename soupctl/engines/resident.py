@@ -1,0 +1,204 @@
+"""Soups of tensors that are in memory already: for greedy loops, averages over time, training.
+
+Rule 1: every function takes lists of tensors, or mappings of names to them such as state dicts; of
+float dtypes, which may differ; equal in number and shapes, and place by place on one device.
+Rule 2: a mean is the exact one, rounded once, on every device alike.
+Rule 3: what is changed in place is contiguous, and changed without a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import Issue, MismatchError, SoupError, UsageError
+from . import operators
+from .operators import DTYPES
+
+__all__ = ["Figures", "KeptSum", "add_", "average_", "compare", "subtract_"]
+
+Tensors = Sequence[Tensor] | Mapping[str, Tensor]
+LARGEST_WEIGHT = 2**24
+
+
+def average_(out: Tensors, ingredients: Sequence[Tensors], weights: Sequence[int]) -> None:
+    """Make `out` the weighted mean of `ingredients`, of which it may be one.
+
+    `weights` are integers, none zero, with a positive total; neither may exceed 2**24. Raises
+    UsageError, and MismatchError for tensors that do not fit, before anything is changed;
+    InputError for NaN or infinity, and MismatchError for a mean that its dtype cannot hold, after
+    which `out` is undefined.
+    """
+    total = require_weights(weights)
+    if len(ingredients) != len(weights):
+        raise UsageError(f"{len(weights)} weights for {len(ingredients)} ingredients")
+    rows: list[Tensor] = []
+    for ingredient in ingredients:
+        rows.extend(matched(out, ingredient))
+    try:
+        operators.average_(changeable(out), rows, list(weights), total)
+    except SoupError as error:
+        raise labelled(error, named(out)) from None
+
+
+def add_(soup: Tensors, part: Tensors, *, total: int, weight: int = 1) -> None:
+    """Make `soup`, the rounded mean of `total`, that of `total` and `part` with `weight`.
+
+    It is exact in what is left of the soup only: rounded means have lost what made them. `KeptSum`
+    loses nothing. An average over time that keeps 0.999 is `total=999, weight=1` at each step.
+    Raises what `average_` raises, `soup` then being undefined.
+    """
+    average_(soup, [soup, part], [total, weight])
+
+
+def subtract_(soup: Tensors, part: Tensors, *, total: int, weight: int = 1) -> None:
+    """Make `soup`, the rounded mean of `total`, that without `part`, which has `weight` in it.
+
+    About a third of 16-bit elements end up off by a rounding, a trace of what was taken out.
+    `KeptSum` leaves none. Raises what `average_` raises, `soup` then being undefined.
+    """
+    average_(soup, [soup, part], [total, -weight])
+
+
+class KeptSum:
+    """Exact weighted sums, kept in memory, to which tensors are added and from which they go.
+
+    Each sum takes `planes` times 8 bytes: one float64 holds any sum of fp16 with weights up to
+    2**13 together, and most of bfloat16 and float32; two hold nearly all there are.
+    """
+
+    def __init__(self, like: Tensors, planes: int = 1) -> None:
+        if planes not in (1, 2):
+            raise UsageError(f"a sum has one plane or two, not {planes}")
+        self._like = like
+        self.total = 0
+        """The weights of all that is in it."""
+        self.planes = [
+            torch.zeros(planes, tensor.numel(), dtype=torch.float64, device=tensor.device)
+            for tensor in listed(like)
+        ]
+
+    def add_(self, part: Tensors, weight: int = 1, *, soup: Tensors | None = None) -> None:
+        """Add `part`; `soup` becomes the mean of all that is in the sum then.
+
+        Raises InputError for NaN or infinity, LimitError where the planes do not hold the new sum,
+        and MismatchError where its dtype does not hold a mean; the sum is then what it was, and so
+        is `soup` if it was the sum's mean.
+        """
+        total = self.total + weight
+        if not 0 < abs(weight) <= LARGEST_WEIGHT or abs(total) > LARGEST_WEIGHT:
+            raise UsageError(f"weight {weight} or total {total} is zero or beyond 2**24")
+        if soup is not None and total <= 0:
+            raise UsageError(f"a total weight of {total} has no mean")
+        rows = matched(self._like, part)
+        soups: list[Tensor] = []
+        if soup is not None:
+            matched(self._like, soup)
+            soups = changeable(soup)
+        try:
+            operators.add_to_sums_(self.planes, rows, weight, total, soups)
+        except SoupError as error:
+            raise labelled(error, named(self._like)) from None
+        self.total = total
+
+    def subtract_(self, part: Tensors, weight: int = 1, *, soup: Tensors | None = None) -> None:
+        """Take `part` out, leaving no trace of it; see `add_`."""
+        self.add_(part, -weight, soup=soup)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What two tensors have to do with each other; elements not finite in both are left out."""
+
+    distance_squared: float
+    dot: float
+    one_squared: float
+    other_squared: float
+    largest_difference: float
+    nonfinite: int
+    """How many elements are left out."""
+
+
+def compare(one: Tensor, other: Tensor) -> Figures:
+    """The figures of two tensors of one shape, in float64, from one pass over both.
+
+    A sum of n terms is off by at most n * 2**-53 of the sum of their magnitudes.
+    """
+    matched([one], [other])
+    found = operators.figures(one, other).tolist()
+    return Figures(found[0], found[1], found[2], found[3], found[4], int(found[5]))
+
+
+def require_weights(weights: Sequence[int]) -> int:
+    """The total of `weights`; UsageError for such as have no mean."""
+    total = sum(weights)
+    if any(not 0 < abs(weight) <= LARGEST_WEIGHT for weight in weights):
+        raise UsageError("weights are integers other than zero, at most 2**24")
+    if not 0 < total <= LARGEST_WEIGHT:
+        raise UsageError(f"the total of weights is {total}, not between 1 and 2**24")
+    return total
+
+
+def listed(tensors: Tensors) -> list[Tensor]:
+    """The tensors in order, those of a mapping by name."""
+    if isinstance(tensors, Mapping):
+        return [tensors[name] for name in sorted(tensors)]
+    return list(tensors)
+
+
+def named(tensors: Tensors) -> list[str]:
+    """What an error calls each tensor of the list."""
+    if isinstance(tensors, Mapping):
+        return sorted(tensors)
+    return [str(position) for position in range(len(tensors))]
+
+
+def matched(out: Tensors, other: Tensors) -> list[Tensor]:
+    """The tensors of `other`, in the order of `out`'s; MismatchError unless they fit them."""
+    names = named(out)
+    if names != named(other):
+        raise MismatchError("the tensors are not of the same names, or not as many")
+    rows = listed(other)
+    # a loop, because the compiler of PyTorch does not follow names bound within an expression
+    issues = []
+    for name, target, row in zip(names, listed(out), rows, strict=True):
+        problem = misfit(target, row)
+        if problem:
+            issues.append(Issue(problem, tensor=name))
+    if issues:
+        raise MismatchError.collected(issues)
+    return rows
+
+
+def misfit(target: Tensor, row: Tensor) -> str:
+    """Why the two cannot be combined; nothing if they can."""
+    if row.shape != target.shape:
+        return f"has shape {tuple(row.shape)}, not {tuple(target.shape)}"
+    if row.device != target.device:
+        return f"is on {row.device}, not on {target.device}"
+    if row.dtype not in DTYPES or target.dtype not in DTYPES:
+        return f"is {row.dtype} for {target.dtype}, and floats alone are averaged"
+    return ""
+
+
+def labelled(error: SoupError, names: Sequence[str]) -> SoupError:
+    """The error with names for positions."""
+    issues = [
+        replace(issue, tensor=names[int(issue.tensor)]) for issue in error.issues if issue.tensor
+    ]
+    return type(error).collected(issues)
+
+
+def changeable(tensors: Tensors) -> list[Tensor]:
+    """The tensors in order, without their gradients; MismatchError for any that has gaps."""
+    issues = [
+        Issue("is not contiguous, so it cannot be changed in place", tensor=name)
+        for name, tensor in zip(named(tensors), listed(tensors), strict=True)
+        if not tensor.is_contiguous()
+    ]
+    if issues:
+        raise MismatchError.collected(issues)
+    return [tensor.detach() for tensor in listed(tensors)]
