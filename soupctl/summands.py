@@ -78,6 +78,31 @@ class _Scattered:
     tensors: tuple[tuple[Tensor, memoryview], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Ranges of elements, in order."""
+
+    count: int
+    """All elements."""
+    size: int
+    """The most elements in one of them."""
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return pairwise((*range(0, self.count, self.size or 1), self.count))
+
+
+class Buffer:
+    """Room for one chunk after the other."""
+
+    def __init__(self, count: int, width: int) -> None:
+        self._width = width
+        self._bytes = memoryview(bytearray(count * width))
+
+    def of(self, count: int) -> memoryview:
+        """Room for `count` elements."""
+        return self._bytes[: count * self._width]
+
+
 class Summands:
     """What the sum of one tensor is added up from, in chunks."""
 
@@ -134,26 +159,29 @@ class Summands:
         """Bytes of one element in all dense summands."""
         return sum(each.tensor.dtype.bits // 8 for each in self._dense)
 
-    def chunks(self, asked: int | None, out_width: int) -> Iterator[tuple[int, int]]:
+    def chunks(self, asked: int | None, out_width: int) -> Chunks:
         """Ranges of elements, in order, that fit the cache with a result of `out_width` bytes."""
         size = asked or chunk_elements(self.width + PLANE_BYTES + out_width)
-        return pairwise((*range(0, self._count, size), self._count))
+        return Chunks(self._count, min(size, self._count))
 
-    def expand(self, start: int, stop: int) -> list[memoryview]:
-        """The exact sums of elements `start` to `stop` as planes of float64.
+    def expand(self, start: int, stop: int, first: memoryview) -> list[memoryview]:
+        """The exact sums of elements `start` to `stop` as planes of float64, into `first` and more.
 
         Raises InputError for NaN or infinity, LimitError for a sum that float64 does not reach.
         """
         try:
             if self._whole is not None:
-                return self._whole(start, stop)
+                return self._whole(start, stop, first)
             rows = [self._bytes(each, start, stop) for each in self._dense]
             rows += [each.plane.dense(start, stop) for each in self._scattered]
-            return self._engine.prepare_sum(self._blend(), rows)(0, stop - start)
+            return self._engine.prepare_sum(self._blend(), rows)(0, stop - start, first)
         except NonFinite as found:
-            owner = self._all[found.source].source
+            owner = self._sources[self._all[found.source].source]
+            if isinstance(owner, KeptSum):
+                problem = "is no sound sum: it holds NaN or infinity"
+                raise LedgerError(problem, path=owner.shown, tensor=self._step.name) from None
             element = found.element + (0 if self._whole is not None else start)
-            raise nonfinite(self._sources[owner].shown, self._step.name, element) from None
+            raise nonfinite(owner.shown, self._step.name, element) from None
         except OutOfRange:
             raise LimitError(
                 "its sum is beyond the range of F64",

@@ -14,8 +14,8 @@ from itertools import chain
 from math import prod
 
 from .engines.contract import Blend, Engine, OutOfRange
-from .engines.planes import as_single, count_present, is_single, present
-from .errors import LimitError
+from .engines.planes import count_present, present
+from .errors import LimitError, OutputError
 from .execute import TASK_BYTES, Outcome, Write
 from .findings import different, out_of_range
 from .format.dtypes import DType
@@ -23,7 +23,9 @@ from .pace import Line, Pace
 from .soup.plan import Plan, Rule, Step
 from .soup.sums import MOST_PLANES, Form, copied_entry, plane_entries
 from .storage.digest import Row, root_of, tensor_hasher
-from .summands import PLANE_BYTES, Source, Summands, copied_part
+from .summands import PLANE_BYTES, Buffer, Source, Summands, copied_part
+
+SINGLE_BYTES = DType.F32.bits // 8
 
 Advance = Callable[[int], None]
 """Tells how many more bytes were read or written."""
@@ -129,14 +131,19 @@ class _Work:
     def form(self, step: Step, advance: Advance) -> Form:
         """The form that the sum of one tensor takes."""
         summands = Summands(step, self.plan, self.sources, self.engine)
+        chunks = summands.chunks(self.pace.chunk, SINGLE_BYTES)
+        plane, narrow = Buffer(chunks.size, PLANE_BYTES), Buffer(chunks.size, SINGLE_BYTES)
         single = True
         rest: list[int] = []
-        for start, stop in summands.chunks(self.pace.chunk, 0):
-            first, *others = summands.expand(start, stop)
-            single = single and not others and is_single(first)
+        for start, stop in chunks:
+            first = plane.of(stop - start)
+            others = summands.expand(start, stop, first)
+            # once it is known not to be single, nothing is narrowed any more
+            single = single and not others
+            single = single and self.engine.narrow(first, narrow.of(stop - start))
             rest += [0] * (len(others) - len(rest))
-            for index, plane in enumerate(others):
-                rest[index] += count_present(plane)
+            for index, other in enumerate(others):
+                rest[index] += count_present(other)
             advance((stop - start) * summands.width)
         if len(rest) >= MOST_PLANES:
             problem = f"its sum takes more than {MOST_PLANES} planes of F64, and is not kept"
@@ -155,16 +162,18 @@ class _Work:
         assert step.out is not None
         summands = Summands(step, self.plan, self.sources, self.engine)
         width = step.out.bits // 8
+        chunks = summands.chunks(self.pace.chunk, width)
+        plane, result = Buffer(chunks.size, PLANE_BYTES), Buffer(chunks.size, width)
         soup = tensor_hasher()
-        planes = None if keeping is None else _Planes(step, keeping)
-        for start, stop in summands.chunks(self.pace.chunk, width):
-            expanded = summands.expand(start, stop)
-            out = memoryview(bytearray((stop - start) * width))
-            self._round(step, expanded, start, out)
+        planes = None if keeping is None else _Planes(step, keeping, self.engine, chunks.size)
+        for start, stop in chunks:
+            first, out = plane.of(stop - start), result.of(stop - start)
+            others = summands.expand(start, stop, first)
+            self._round(step, [first, *others], start, out)
             write(step.name, start * width, out)
             soup.update(out)
             if planes is not None:
-                planes.write(start, expanded)
+                planes.write(start, first, others)
             summands.digest(start, stop)
             advance((stop - start) * (summands.width + width))
         found = _Found(summands.rows(), [(step.name, step.out.value, step.shape, soup.hexdigest())])
@@ -218,22 +227,34 @@ class _Work:
 class _Planes:
     """The tensors that the sum of one tensor is written to, chunk by chunk and in order."""
 
-    def __init__(self, step: Step, keeping: Keeping) -> None:
+    def __init__(self, step: Step, keeping: Keeping, engine: Engine, most: int) -> None:
+        self._name = step.name
         self._form = keeping.forms[step.name]
         self._write = keeping.write
+        self._engine = engine
+        self._single = Buffer(most if self._form.first is DType.F32 else 0, SINGLE_BYTES)
         self._entries = {
             entry[0].partition(":")[0]: entry
             for entry in plane_entries(step.name, step.shape, self._form)
         }
+        self._sizes = {
+            mark: prod(shape) * dtype.bits // 8 for mark, (_, dtype, shape) in self._entries.items()
+        }
         self._hashers = {mark: tensor_hasher() for mark in self._entries}
         self._offsets = dict.fromkeys(self._entries, 0)
 
-    def write(self, start: int, planes: Sequence[memoryview]) -> None:
+    def write(self, start: int, first: memoryview, others: Sequence[memoryview]) -> None:
         """Append the planes of elements from `start` on."""
-        first, *rest = planes
-        self._append("0", as_single(first) if self._form.first is DType.F32 else first)
+        if self._form.first is DType.F32:
+            narrow = self._single.of(len(first) // PLANE_BYTES)
+            self._require(self._engine.narrow(first, narrow))
+            self._append("0", narrow)
+        else:
+            self._append("0", first)
+        self._require(len(others) <= len(self._form.rest))
         # a chunk may need fewer planes than the tensor
-        rest += [memoryview(bytes(len(first)))] * (len(self._form.rest) - len(rest))
+        zeros = [memoryview(bytes(len(first)))] * (len(self._form.rest) - len(others))
+        rest = [*others, *zeros]
         for number, plane in enumerate(rest, 1):
             if f"{number}" in self._entries:
                 self._append(f"{number}", plane)
@@ -243,12 +264,19 @@ class _Planes:
                 self._append(f"{number}v", values)
 
     def _append(self, mark: str, data: memoryview) -> None:
+        self._require(self._offsets[mark] + len(data) <= self._sizes[mark])
         self._write(self._entries[mark][0], self._offsets[mark], data)
         self._hashers[mark].update(data)
         self._offsets[mark] += len(data)
 
+    def _require(self, fits: bool) -> None:
+        """Raise OutputError for a sum that does not fit the form which it was found to take."""
+        if not fits:
+            raise OutputError("an input was changed while it was read", tensor=self._name)
+
     def rows(self) -> list[Row]:
-        """What was written, for the root of the sum."""
+        """What was written, for the root of the sum; OutputError if that is not all of it."""
+        self._require(self._offsets == self._sizes)
         return [
             (name, dtype.value, shape, self._hashers[mark].hexdigest())
             for mark, (name, dtype, shape) in self._entries.items()

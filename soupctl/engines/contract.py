@@ -52,12 +52,12 @@ class Combine(Protocol):
 class Expand(Protocol):
     """A prepared sum; any number of threads may call it at once."""
 
-    def __call__(self, start: int, stop: int) -> list[memoryview]:
+    def __call__(self, start: int, stop: int, first: memoryview) -> list[memoryview]:
         """The exact weighted sums of elements `start` to `stop` as planes of float64, added up.
 
-        Each plane holds the float64 nearest to what those before it leave of the sum. There is at
-        least one, and none but the first is all zero. Raises NonFinite or OutOfRange as `Combine`
-        does.
+        Each plane holds the float64 nearest to what those before it leave of the sum. `first` has
+        room for one, and is filled with the first; the others, none of which is all zero, are
+        returned. Raises NonFinite or OutOfRange as `Combine` does; `first` is then undefined.
         """
 
 
@@ -73,6 +73,9 @@ class Engine(Protocol):
 
     def prepare_sum(self, blend: Blend, sources: Sequence[memoryview]) -> Expand:
         """Make ready to add up `sources` exactly; the blend's dtype and divisor play no part."""
+
+    def narrow(self, plane: memoryview, out: memoryview) -> bool:
+        """Put the float64 elements of `plane` into `out` as float32; whether they are the same."""
 
 
 class NonFinite(Exception):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..format.dtypes import DType
 from ..kernels import blend as entry
 from ..kernels import combine as driver
-from ..kernels import exact, rounding, sums
+from ..kernels import exact, narrow, rounding, sums
 from ..kernels.floats import ROW_TYPES
 from .contract import Blend, NonFinite, OutOfRange
 from .expansion import Expansion
@@ -53,6 +53,11 @@ class CpuEngine:
     def prepare_sum(self, blend: Blend, sources: Sequence[memoryview]) -> CpuExpand:
         """The same for sums."""
         return CpuExpand(self, blend, sources)
+
+    def narrow(self, plane: memoryview, out: memoryview) -> bool:
+        """One compiled pass; both start where elements of their size may."""
+        source, target = np.frombuffer(plane, np.float64), np.frombuffer(out, np.float32)
+        return not narrow_function()(address(source), source.size, address(target))
 
 
 class BlendTables:
@@ -132,15 +137,14 @@ class CpuExpand:
         self._expand = Expansion(engine, whole, sources)
         self._accumulate = accumulate_function()
 
-    def __call__(self, start: int, stop: int) -> list[memoryview]:
-        """The planes of elements `start` to `stop`; see `Expand`."""
+    def __call__(self, start: int, stop: int, first: memoryview) -> list[memoryview]:
+        """Fill the first plane of elements `start` to `stop`, return the others; see `Expand`."""
         require_exact_arithmetic()
-        plane = np.empty(stop - start, np.float64)
         tile = np.empty(sums.SCRATCH, np.float64)
-        table = address(self._tables.table)
-        if self._accumulate(table, start, stop, address(plane), address(tile)):
-            return self._expand(start, stop)
-        return [plane.data.cast("B")]
+        target = address(np.frombuffer(first, np.uint8))
+        if self._accumulate(address(self._tables.table), start, stop, target, address(tile)):
+            return self._expand(start, stop, first)
+        return []
 
 
 def address(array: NDArray[np.generic]) -> int:
@@ -232,3 +236,10 @@ def accumulate_function() -> Callable[..., int]:
     """The compiled pass of a sum; calling it lets other threads run."""
     prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)
     return prototype(native_address(driver.accumulate, driver.sum_signature()))
+
+
+@cache
+def narrow_function() -> Callable[..., int]:
+    """The compiled narrowing; calling it lets other threads run."""
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)
+    return prototype(native_address(narrow.narrow, narrow.signature()))

@@ -23,20 +23,21 @@ class Expansion:
         self._blend = blend
         self._sources = tuple(sources)
 
-    def __call__(self, start: int, stop: int) -> list[memoryview]:
-        """The planes of elements `start` to `stop`; see `Expand`."""
+    def __call__(self, start: int, stop: int, first: memoryview) -> list[memoryview]:
+        """Fill the first plane of elements `start` to `stop`, return the others; see `Expand`."""
         widths = [dtype.bits // 8 for dtype in self._blend.dtypes]
         rows = [
             view[start * width : stop * width]
             for view, width in zip(self._sources, widths, strict=True)
         ]
-        nothing = bytes((stop - start) * WIDTH)
-        planes: list[memoryview] = []
+        self._next(rows, [], start, first)
+        nothing = bytes(len(first))
+        planes = [first]
         while True:
             plane = bytearray(nothing)
             self._next(rows, planes, start, memoryview(plane))
-            if planes and plane == nothing:
-                return planes
+            if plane == nothing:
+                return planes[1:]
             planes.append(memoryview(plane))
 
     def _next(

@@ -1,7 +1,4 @@
-"""Planes of a sum as they are kept: narrowed where that is exact, or only what is not zero.
-
-Rule 1: nothing is rounded here: what would not come back the same is not done.
-"""
+"""Planes of a sum of which only what is not zero is kept."""
 
 from __future__ import annotations
 
@@ -11,18 +8,7 @@ from numpy.typing import NDArray
 from ..format.dtypes import DType
 
 INDEX_TYPES = {DType.U32: np.uint32, DType.U64: np.uint64}
-
-
-def is_single(plane: memoryview) -> bool:
-    """Whether float32 holds every float64 of a plane."""
-    values = np.frombuffer(plane, np.float64)
-    with np.errstate(over="ignore"):
-        return bool((values.astype(np.float32) == values).all())
-
-
-def as_single(plane: memoryview) -> memoryview:
-    """The bytes of a plane that float32 holds, in float32."""
-    return np.frombuffer(plane, np.float64).astype(np.float32).data.cast("B")
+PIECE = 1 << 16
 
 
 def count_present(plane: memoryview) -> int:
@@ -38,6 +24,12 @@ def present(plane: memoryview, start: int, index: DType) -> tuple[memoryview, me
     return shifted.data.cast("B"), values[places].data.cast("B")
 
 
+def _rising(places: NDArray[np.unsignedinteger]) -> bool:
+    """Whether each is above the one before; looked at in pieces, as there may be many."""
+    pieces = (places[start : start + PIECE + 1] for start in range(0, places.size, PIECE))
+    return all(bool((piece[:-1] < piece[1:]).all()) for piece in pieces)
+
+
 class Sparse:
     """A plane of `count` elements of which only those that are not zero are kept."""
 
@@ -45,8 +37,7 @@ class Sparse:
         """Raise ValueError for places that are not in order or not within the plane."""
         self._places: NDArray[np.unsignedinteger] = np.frombuffer(places, INDEX_TYPES[index])
         self._values = np.frombuffer(values, np.float64)
-        rising = (self._places[:-1] < self._places[1:]).all()
-        if self._places.size and not (rising and self._places[-1] < count):
+        if self._places.size and not (_rising(self._places) and self._places[-1] < count):
             raise ValueError("places are out of order")
 
     def dense(self, start: int, stop: int) -> memoryview:

@@ -29,6 +29,18 @@ class ReferenceEngine:
         """Nothing is prepared."""
         return Expansion(self, blend, sources)
 
+    def narrow(self, plane: memoryview, out: memoryview) -> bool:
+        """Element by element."""
+        same = True
+        for element in range(len(plane) // 8):
+            value = decode(
+                int.from_bytes(plane[8 * element : 8 * element + 8], "little"), DType.F64
+            )
+            code = encode(value, DType.F32)
+            same = same and code is not None and decode(code, DType.F32) == value
+            out[4 * element : 4 * element + 4] = (code or 0).to_bytes(4, "little")
+        return same
+
 
 @dataclass(frozen=True, slots=True)
 class ReferenceCombine:

@@ -32,6 +32,10 @@ class TritonEngine:
         """The processor's: sums are wider than what they are made of, so carrying costs most."""
         return CpuEngine().prepare_sum(blend, sources)
 
+    def narrow(self, plane: memoryview, out: memoryview) -> bool:
+        """The processor's: a sum is added up there."""
+        return CpuEngine().narrow(plane, out)
+
 
 def open_engine(device: str, budget: int = BUDGET) -> TritonEngine:
     """The engine on the device `cuda` or `cuda:1`; LimitError if that cannot be."""

@@ -188,9 +188,10 @@ def exact_sums(blend, sources):
 
 def expand(engine, blend, sources, start=0, stop=None):
     """The planes of the sums, as floats."""
-    count = len(sources[0]) * 8 // blend.dtypes[0].bits
+    count = len(sources[0]) * 8 // blend.dtypes[0].bits if stop is None else stop
     views = [memoryview(source) for source in sources]
-    planes = engine.prepare_sum(blend, views)(start, count if stop is None else stop)
+    first = memoryview(bytearray((count - start) * 8))
+    planes = [first, *engine.prepare_sum(blend, views)(start, count, first)]
     return [list(plane.cast("d")) for plane in planes]
 
 
@@ -289,3 +290,16 @@ def test_a_mean_may_have_a_divisor_of_its_own(engine):
     sources = [patterns(DType.F64, [14, 5]), patterns(DType.F16, [1, 1])]
 
     assert patterns(DType.F16, [2, 0.5]) == combine(engine, blend, sources)
+
+
+def test_float32_holds_some_sums_and_not_others(engine):
+    held = patterns(DType.F64, [0, 1.5, -(2.0**-149), 2.0**127])
+    too_fine = patterns(DType.F64, [0, 1 + 2.0**-24, 0, 0])
+    too_small = patterns(DType.F64, [2.0**-150, 0, 0, 0])
+    too_large = patterns(DType.F64, [0, 0, 0, 2.0**128])
+    out = memoryview(bytearray(16))
+
+    assert engine.narrow(memoryview(held), out)
+    assert patterns(DType.F32, [0, 1.5, -(2.0**-149), 2.0**127]) == out
+    for each in (too_fine, too_small, too_large):
+        assert not engine.narrow(memoryview(each), out)
