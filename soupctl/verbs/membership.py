@@ -112,6 +112,9 @@ def ledger_before(gathering: Gathering, soup: Checkpoint, terms: Terms) -> Ledge
     """
     if terms.total is None:
         ledger = ledger_of(soup)
+        if ledger.training is not None:
+            advice = "avg makes soups of such"
+            raise LedgerError("is no soup: it was trained", path=soup.shown, advice=advice)
     elif read_ledger(soup) is not None:
         raise LedgerError("has a ledger, which says how much it holds", path=soup.shown)
     else:
@@ -168,9 +171,12 @@ def _added(
         checkpoint = gathering.open(newcomer.component)
         require_model(checkpoint)
         weight = freed if newcomer.weight is None else newcomer.weight
-        if read_ledger(checkpoint) is None:
+        ledger = read_ledger(checkpoint)
+        if ledger is None or ledger.training is not None:
             digest = checkpoint_digest(checkpoint)
             gathering.opened[digest] = checkpoint
+            if ledger is not None:
+                gathering.ancestors[digest] = ledger_of(checkpoint)
             weight = Fraction(1) if weight is None else weight
             entries.append(Entry(digest, name, None, weight, dtype_runs(checkpoint)))
         else:
