@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..soup.choices import OnInt
+from ..errors import UsageError
+from ..soup.choices import OnInt, WeightBy
 from . import options
 from .making import Making, make, require_output
 
@@ -23,6 +24,10 @@ def average(
     weights: Annotated[
         str | None,
         typer.Option("--weights", "-w", help="Weights in order, such as 2,1,1/3.", metavar="W,..."),
+    ] = None,
+    weight_by: Annotated[
+        WeightBy | None,
+        typer.Option(help="Weights from what training recorded of each input."),
     ] = None,
     dtype: Annotated[
         str | None,
@@ -75,6 +80,12 @@ def average(
     from .. import verbs
     from ..format.dtypes import parse_dtype
 
+    if weight_by is not None:
+        if weights is not None:
+            raise UsageError("weights are given twice, with -w and with --weight-by")
+        ingredients = verbs.weighted_by(
+            ingredients, weight_by, component=component, variant=variant
+        )
     request = verbs.Request(
         ingredients=ingredients,
         output=output,

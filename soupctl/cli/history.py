@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +11,11 @@ import typer
 
 from ..soup.choices import Level
 from . import options
-from .render import put, put_json, shares_json
+from .render import counted, put, put_json, shares_json
 
 if TYPE_CHECKING:
     from ..soup.ledger import Ledger
+    from ..soup.training import Training
     from ..verbs import Verified
 
 Soup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
@@ -82,6 +84,9 @@ def log(
 
 def _chain_lines(ledger: Ledger) -> Iterator[str]:
     """An operation a line, oldest first: what each changed."""
+    if ledger.training is not None:
+        yield training_line(ledger.training)
+        return
     for record in ledger.states:
         changed = record.changed
         parts = [f"{'+' if each.weight > 0 else ''}{each.weight} {each.name}" for each in changed]
@@ -92,18 +97,32 @@ def _chain_lines(ledger: Ledger) -> Iterator[str]:
 
 
 def _ingredient_lines(ledger: Ledger, ancestors: Any, above: tuple[str, ...]) -> Iterator[str]:
-    """An ingredient a line with its share; those of ingredients that are soups below them."""
+    """An ingredient a line with its share; below it, its own, or what it was trained on."""
     total = sum(entry.weight for entry in ledger.ingredients)
     for entry in ledger.ingredients:
         share = f"{float(entry.weight / total):8.3%}  {entry.name}"
         yield f"{share}  (weight {entry.weight}, {entry.digest})"
         # a soup can come from itself, by way of another dtype
         if entry.digest in ancestors and entry.digest not in above:
-            deeper = _ingredient_lines(ancestors[entry.digest], ancestors, (*above, entry.digest))
+            ancestor = ancestors[entry.digest]
+            if ancestor.training is not None:
+                yield f"    {training_line(ancestor.training)}"
+            deeper = _ingredient_lines(ancestor, ancestors, (*above, entry.digest))
             yield from (f"    {line}" for line in deeper)
 
 
+def training_line(training: Training) -> str:
+    """What a checkpoint was trained on, and from what."""
+    images, steps = counted(training.samples, "image"), counted(training.steps, "step")
+    return (
+        f"trained   {steps} on {training.data_name} ({images}, {training.data})"
+        f" from {training.base}"
+    )
+
+
 def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
+    known = {ledger.root: ledger, **ledger.ancestors}
+    trained = {root: asdict(each.training) for root, each in known.items() if each.training}
     return {
         "path": path,
         "digest": ledger.root,
@@ -124,6 +143,7 @@ def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
         "ancestors": {
             root: shares_json(ancestor.ingredients) for root, ancestor in ledger.ancestors.items()
         },
+        **({"trained": trained} if trained else {}),
     }
 
 

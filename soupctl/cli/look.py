@@ -10,6 +10,7 @@ import typer
 
 from ..errors import UsageError
 from . import options
+from .history import training_line
 from .render import put, put_json, say, shares_json, size_text
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ def _soup_lines(found: Inspection) -> Iterator[str]:
     if found.ledger_problem:
         yield f"  soup        {found.ledger_problem}"
     if found.ledger is None:
+        return
+    if found.ledger.training is not None:
+        yield f"  {training_line(found.ledger.training)}"
         return
     yield f"  {'sum of' if found.is_sum else 'soup':10}  {found.ledger.root}"
     total = sum(entry.weight for entry in found.ledger.ingredients)

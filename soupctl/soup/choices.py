@@ -22,6 +22,13 @@ class Way(Enum):
     """The soup as it is, and what changes: not exact."""
 
 
+class WeightBy(Enum):
+    """What gives ingredients their weights."""
+
+    SAMPLES = "samples"
+    """How many images each was trained on."""
+
+
 class Level(Enum):
     """A level of proof; each holds those before it."""
 

@@ -13,6 +13,7 @@ from itertools import groupby
 
 from ..errors import UsageError
 from ..format.dtypes import DType
+from .training import Training
 
 KEY = "soupctl"
 """Key of the ledger among a checkpoint's metadata."""
@@ -84,7 +85,12 @@ class Ledger:
     chain: tuple[Record, ...] = ()
     """Earlier states, oldest first."""
     ancestors: Mapping[str, Ledger] = field(default_factory=dict)
-    """Ledgers of ingredients that are soups, and of theirs, by content digest; these have none."""
+    """Ledgers of ingredients that are soups or were trained, and of theirs, by content digest.
+
+    These have none.
+    """
+    training: Training | None = None
+    """How it was trained, if it is no soup; then it has no ingredients."""
 
     @property
     def states(self) -> tuple[Record, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import LedgerError, UsageError
 from ..format.dtypes import DType
 from .ledger import UNKNOWN, Change, Entry, Ledger, Record, Runs, Taken, merged
+from .training import encode_training, parse_training
 from .weights import read_weight, require_positive_total, weight_text
 
 FORMAT = 1
@@ -72,7 +73,9 @@ def _sealed(body: dict[str, Any], digest: Digest) -> dict[str, Any]:
 
 
 def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
+    training = ledger.training
     return {
+        **({} if training is None else {"training": encode_training(training)}),
         "arithmetic": ARITHMETIC,
         "base": None,
         "chain": _encode_chain(ledger.chain, digest),
@@ -175,7 +178,13 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         )
         for entry in body["ingredients"]
     )
-    require_positive_total([entry.weight for entry in ingredients])
+    training = None
+    if "training" in body:
+        training = parse_training(body["training"], parse_digest)
+        if ingredients or body["chain"]:
+            raise ValueError("it is a soup as well")
+    else:
+        require_positive_total([entry.weight for entry in ingredients])
     if merged(ingredients) != ingredients:
         raise ValueError("its ingredients are not sorted or not unique")
     asked, taken = body["dtype"]["asked"], body["taken"]
@@ -202,6 +211,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
             )
             for record in body["chain"]
         ),
+        training=training,
     )
 
 

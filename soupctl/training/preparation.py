@@ -70,16 +70,23 @@ class Prepared:
         return self.request.options
 
     @property
-    def identity(self) -> dict[str, str]:
-        """What tells the run from another: all that changes a trained weight."""
+    def recipe(self) -> dict[str, str]:
+        """The options that change numbers, as they turned out."""
         return {
             **self.options.numbers,
-            **{f"base {name}".strip(): digest for name, digest in self.digests.items()},
-            "base config": config_digest(self.base),
-            "data": self.shard.digest,
             "prediction": self.objective.prediction.value,
             "processes": str(self.plan.processes),
             "resolution": str(self.frame.resolution),
+        }
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells the run from another: all that changes a trained weight."""
+        return {
+            **self.recipe,
+            **{f"base {name}".strip(): digest for name, digest in self.digests.items()},
+            "base config": config_digest(self.base),
+            "data": self.shard.digest,
         }
 
 

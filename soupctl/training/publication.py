@@ -5,24 +5,31 @@ Rule 1: what is published is finite, and its rounding is told of.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 
 from ..errors import TrainingError
+from ..soup.ledger import KEY, Ledger, runs
+from ..soup.ledgertext import encode_ledger
+from ..soup.naming import printable
+from ..soup.training import Training
+from ..storage.digest import text_digest
 from ..storage.layout import find_model
 from ..storage.safetensors import read_header
 from .choices import SaveDtype
 from .grids import mean_in_place
-from .loop import Training
+from .loop import Training as State
 from .output import MODEL, RAW, publish_model
 from .preparation import Prepared
 from .record import RunRecord, versions, write_record
 from .watch import Teller
-from .weights import DTYPES, rounding_loss
+from .weights import DTYPES, Describe, rounding_loss, target
 
 CASTS = {
     SaveDtype.FLOAT32: torch.float32,
@@ -54,7 +61,7 @@ def facts_of(run: Prepared) -> dict[str, Any]:
     }
 
 
-def publish(run: Prepared, training: Training, teller: Teller) -> str:
+def publish(run: Prepared, training: State, teller: Teller) -> str:
     """The digest of the weights that a run ends with, which are published, its record last.
 
     With a mean of the weights, that is what is to be used, and the raw ones are kept as well.
@@ -68,14 +75,19 @@ def publish(run: Prepared, training: Training, teller: Teller) -> str:
     facts = facts_of(run)
     if training.ema is not None:
         raw = denoiser.state_dict()
-        facts["raw_weights"] = publish_model(out / RAW, base, raw, _describe, cast, whole=False)
+        facts["raw_weights"] = publish_model(
+            out / RAW, base, raw, _description(run, "raw", raw), cast, whole=False
+        )
+    kind = "raw" if training.ema is None else "ema"
     with mean_in_place(training):
         tensors = denoiser.state_dict()
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise TrainingError("the weights are not finite", path=out, advice="a lower --lr")
         if cast is not torch.float32:
             teller.say(_rounding_text(run, tensors, cast))
-        facts["weights"] = publish_model(out / MODEL, base, tensors, _describe, cast, whole=True)
+        facts["weights"] = publish_model(
+            out / MODEL, base, tensors, _description(run, kind, tensors), cast, whole=True
+        )
     write_record(out, RunRecord(run.identity, True, facts))
     return str(facts["weights"])
 
@@ -106,6 +118,23 @@ def _rounding_text(run: Prepared, tensors: Mapping[str, torch.Tensor], cast: tor
     return f"rounding to {name} alters {lost:.1%} of what was learned (--save-dtype float32: none)"
 
 
-def _describe(_digest: str) -> dict[str, str]:
-    """The metadata of weights."""
-    return {"format": "pt"}
+def _description(run: Prepared, kind: str, tensors: Mapping[str, torch.Tensor]) -> Describe:
+    """The metadata of weights: a ledger that says how they came about."""
+    plan, cast = run.plan, _cast(run)
+    dtypes = runs(DTYPES[target(tensor, cast)] for _, tensor in sorted(tensors.items()))
+    training = Training(
+        base=run.digests[run.base.denoiser],
+        data=run.shard.digest,
+        data_name=printable(Path(os.path.abspath(run.shard.folder)).name),
+        samples=plan.images,
+        steps=plan.steps,
+        weights=kind,
+        options=run.recipe,
+        versions=versions(),
+    )
+
+    def describe(digest: str) -> dict[str, str]:
+        ledger = Ledger("trained", digest, (), dtypes, training=training)
+        return {"format": "pt", KEY: encode_ledger(ledger, text_digest)}
+
+    return describe

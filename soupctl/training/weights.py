@@ -48,7 +48,7 @@ def write_tensors(
     With `cast`, floats are rounded to that dtype on the way. Raises OutputError if there is no
     room.
     """
-    kinds = {key: _target(tensor, cast) for key, tensor in tensors.items()}
+    kinds = {key: target(tensor, cast) for key, tensor in tensors.items()}
     layout = lay_out((key, DTYPES[kinds[key]], tuple(tensors[key].shape)) for key in tensors)
     header = encode_header(layout, describe(UNKNOWN))
     fd = staging.create(name, len(header) + (layout[-1].stop if layout else 0))
@@ -65,7 +65,8 @@ def write_tensors(
     return digest
 
 
-def _target(tensor: torch.Tensor, cast: torch.dtype | None) -> torch.dtype:
+def target(tensor: torch.Tensor, cast: torch.dtype | None) -> torch.dtype:
+    """The dtype that a tensor is written in if floats become `cast`."""
     return cast if cast is not None and tensor.is_floating_point() else tensor.dtype
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .job import Job, Made, carry_out
     from .lifecycle import Addition, Removal, Revision, open_revision, revise
     from .outline import Preview, preview
+    from .provenance import weighted_by
     from .questions import history, holds
     from .rounds import Rounds, arrange, carry_out_together
     from .verifying import Verified, verify
@@ -71,6 +72,7 @@ HOMES = {
     "preview": ".outline",
     "revise": ".lifecycle",
     "verify": ".verifying",
+    "weighted_by": ".provenance",
 }
 
 
@@ -116,4 +118,5 @@ __all__ = [
     "preview",
     "revise",
     "verify",
+    "weighted_by",
 ]

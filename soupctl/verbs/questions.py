@@ -9,7 +9,7 @@ from ..errors import LedgerError
 from ..soup.ledger import Entry, Ledger
 from .inputs import find_input, open_input, read_ledger, require_same_components
 from .membership import ledger_of
-from .sources import Leaver, is_input, resolve
+from .sources import Leaver, is_input, names_of, resolve
 
 
 def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple[Entry, ...] | None:
@@ -27,7 +27,7 @@ def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple
         for position, each in enumerate(model.components):
             ledger = ledger_of(stack.enter_context(open_input(each)))
             leaver = Leaver(None if other is None else other.components[position], what, None)
-            known = {text for entry in ledger.ingredients for text in (entry.digest, entry.name)}
+            known = {text for entry in ledger.ingredients for text in names_of(entry, ledger)}
             if other is None and what not in known:
                 return None
             digest, _ = resolve(stack, ledger, leaver)

@@ -81,15 +81,13 @@ def is_input(what: str) -> bool:
 def resolve(stack: ExitStack, ledger: Ledger, leaver: Leaver) -> tuple[str, Checkpoint | None]:
     """The content digest that is meant, and the checkpoint that has it, if a path was given.
 
-    Raises LedgerError for what is neither a file nor in the ledger by digest or name.
+    Raises LedgerError for what is neither a file nor in the ledger by digest, name or data digest.
     """
     if leaver.component is not None:
         checkpoint = stack.enter_context(open_input(leaver.component))
         require_model(checkpoint)
         return checkpoint_digest(checkpoint), checkpoint
-    found = [
-        entry.digest for entry in ledger.ingredients if leaver.what in (entry.digest, entry.name)
-    ]
+    found = [entry.digest for entry in ledger.ingredients if leaver.what in names_of(entry, ledger)]
     if len(found) != 1:
         how = "is the name of several ingredients" if found else "is no file and not in the soup"
         names = ", ".join(entry.name for entry in ledger.ingredients[:5])
@@ -97,11 +95,20 @@ def resolve(stack: ExitStack, ledger: Ledger, leaver: Leaver) -> tuple[str, Chec
     return found[0], None
 
 
+def names_of(entry: Entry, ledger: Ledger) -> tuple[str, ...]:
+    """What an ingredient can be called: digest, name, and the digest of what it was trained on."""
+    known = ledger.ancestors.get(entry.digest)
+    trained_on = () if known is None or known.training is None else (known.training.data,)
+    return (entry.digest, entry.name, *trained_on)
+
+
 def exact_sources(finder: Finder, after: Sequence[Entry], first: str | None) -> tuple[Source, ...]:
     """The ingredients themselves, that with digest `first` before all others.
 
-    Raises LedgerError naming those that are not found.
+    Raises LedgerError naming those that are not found, and if there are none to find.
     """
+    if not after:
+        raise LedgerError("was trained, and is made of no ingredients")
     sources, missing = [], []
     for entry in after:
         checkpoint = finder.find(entry)

@@ -1,0 +1,118 @@
+"""What was trained goes into soups with its record, and is found there by the data it learned."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from soupctl import verbs
+from soupctl.errors import LedgerError, UsageError
+from soupctl.format.dtypes import DType
+from soupctl.soup.choices import Level, WeightBy
+from soupctl.soup.ledger import Ledger
+from soupctl.soup.ledgertext import encode_ledger
+from soupctl.soup.training import Training
+from soupctl.storage.digest import text_digest
+
+
+def trained(path: Path, value: float, data: str, samples: int) -> Path:
+    """A checkpoint with a record of training on the data of that name."""
+    tensors = {"x": np.full(4, value, np.float32)}
+    save_file(tensors, path)
+    (found,) = verbs.content_digests(path)
+    training = Training(
+        text_digest("base"), text_digest(data), data, samples, 10, "raw", {"seed": "0"}, {}
+    )
+    ledger = Ledger("trained", found.digest, (), ((DType.F32, 1),), training=training)
+    save_file(tensors, path, {"soupctl": encode_ledger(ledger, text_digest)})
+    return path
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[Path]:
+    """Checkpoints trained on cats, dogs and owls."""
+    names = ("cats", "dogs", "owls")
+    return [
+        trained(tmp_path / f"{name}.st", number, name, 10 * number)
+        for number, name in enumerate(names, 1)
+    ]
+
+
+def average(paths: list[Path], output: Path, by: WeightBy | None = None) -> Ledger:
+    ingredients = [verbs.Ingredient(path) for path in paths]
+    if by is not None:
+        ingredients = verbs.weighted_by(ingredients, by)
+    (made,) = verbs.average(verbs.Request(ingredients=ingredients, output=output))
+    return made.ledger
+
+
+def test_a_soups_ledger_reaches_down_to_the_data_shards(three, tmp_path):
+    ledger = average(three, tmp_path / "soup.st")
+
+    names = {each.training.data_name for each in ledger.ancestors.values() if each.training}
+    assert names == {"cats", "dogs", "owls"}
+
+
+def test_an_ingredient_is_taken_out_by_the_digest_of_its_data(three, tmp_path):
+    average(three, tmp_path / "soup.st")
+    expected = average(three[1:], tmp_path / "direct.st")
+    cats = text_digest("cats")
+
+    assert verbs.holds(tmp_path / "soup.st", cats) is not None
+    removal = verbs.Revision(
+        "subtract",
+        tmp_path / "soup.st",
+        tmp_path / "without.st",
+        removed=[verbs.Removal(cats)],
+    )
+    (made,) = verbs.revise(removal)
+
+    assert expected.root == made.ledger.root
+    assert verbs.holds(tmp_path / "without.st", cats) is None
+    assert cats not in (tmp_path / "without.st").read_bytes().decode("latin-1")
+
+
+def test_what_was_trained_is_added_with_its_record(three, tmp_path):
+    average(three[:2], tmp_path / "soup.st")
+    addition = verbs.Revision(
+        "add", tmp_path / "soup.st", tmp_path / "more.st", added=[verbs.Addition(three[2])]
+    )
+
+    (made,) = verbs.revise(addition)
+
+    assert verbs.holds(tmp_path / "more.st", text_digest("owls")) is not None
+    assert len(made.ledger.ingredients) == 3
+
+
+def test_what_was_trained_is_no_soup_to_be_changed(three, tmp_path):
+    addition = verbs.Revision("add", three[0], tmp_path / "x", added=[verbs.Addition(three[1])])
+
+    with pytest.raises(LedgerError, match="is no soup: it was trained"):
+        verbs.revise(addition)
+
+
+def test_what_was_trained_is_proven_to_its_digest(three):
+    (found,) = verbs.verify(three[0])
+
+    assert (Level.DIGEST, False) == (found.level, found.refuted)
+    assert found.problem == "was trained, and is made of no ingredients"
+
+
+def test_weights_by_samples_are_the_images_that_each_was_trained_on(three, tmp_path):
+    ledger = average(three, tmp_path / "soup.st", WeightBy.SAMPLES)
+
+    assert {Fraction(10), Fraction(20), Fraction(30)} == {x.weight for x in ledger.ingredients}
+
+
+def test_weights_by_samples_need_records_and_no_other_weights(three, tmp_path):
+    plain = tmp_path / "plain.st"
+    save_file({"x": np.zeros(4, np.float32)}, plain)
+
+    with pytest.raises(LedgerError, match=r"plain\.st: has no one record of training"):
+        verbs.weighted_by([verbs.Ingredient(three[0]), verbs.Ingredient(plain)], WeightBy.SAMPLES)
+    with pytest.raises(UsageError, match="weights are given twice"):
+        verbs.weighted_by([verbs.Ingredient(three[0], Fraction(2))], WeightBy.SAMPLES)
