@@ -1,5 +1,7 @@
 """Measure cases: `python benchmarks/run.py [CASE...] [--runs N] [--folder DIR] [-o RESULT.json]`.
 
+`python benchmarks/run.py gpu` measures what a GPU must show instead; see gpu.py.
+
 Rule 1: nothing is measured before the gate is green, and nothing is kept of a case whose output
 depends on the number of threads.
 Rule 2: what runs in turn is compared in pairs; what could not be run is named, with the reason.
@@ -32,6 +34,12 @@ RED = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 after measuring, 1 when the gate is red, whatever the targets say."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["gpu"]:
+        # torch comes with it
+        from gpu import main as measure_gpu  # noqa: PLC0415
+
+        return measure_gpu(arguments[1:])
     options = _parsed(arguments)
     cases = [case for case in CASES if not options.cases or case.name in options.cases]
     with ExitStack() as stack:
