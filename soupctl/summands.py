@@ -7,15 +7,15 @@ Rule 2: sparse planes are spread out chunk by chunk, never whole.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
-from .engines.contract import Blend, Engine, Expand, NonFinite, OutOfRange
+from .engines.contract import Blend, Combine, Engine, Expand, NonFinite, OutOfRange
 from .engines.planes import Sparse
-from .errors import LedgerError, LimitError
+from .errors import LedgerError, LimitError, SoupError
 from .execute import TASK_BYTES, chunk_elements
-from .findings import nonfinite
+from .findings import nonfinite, out_of_range
 from .format.dtypes import DType, Kind
 from .format.header import Tensor
 from .soup.plan import Plan, Step
@@ -109,6 +109,7 @@ class Summands:
     def __init__(self, step: Step, plan: Plan, sources: Sequence[Source], engine: Engine) -> None:
         """Raise LedgerError for a kept sum that is not sound."""
         self._step = step
+        self._plan = plan
         self._sources = sources
         self._engine = engine
         self._count = prod(step.shape)
@@ -176,18 +177,43 @@ class Summands:
             rows += [each.plane.dense(start, stop) for each in self._scattered]
             return self._engine.prepare_sum(self._blend(), rows)(0, stop - start, first)
         except NonFinite as found:
-            owner = self._sources[self._all[found.source].source]
-            if isinstance(owner, KeptSum):
-                problem = "is no sound sum: it holds NaN or infinity"
-                raise LedgerError(problem, path=owner.shown, tensor=self._step.name) from None
             element = found.element + (0 if self._whole is not None else start)
-            raise nonfinite(owner.shown, self._step.name, element) from None
+            raise self._nonfinite(found.source, element) from None
         except OutOfRange:
             raise LimitError(
                 "its sum is beyond the range of F64",
                 tensor=self._step.name,
                 advice="without a kept sum, the soup is computed from its ingredients",
             ) from None
+
+    def rounding(self) -> Combine | None:
+        """What makes the soup's elements in one pass; None where planes are scattered.
+
+        It raises InputError for NaN or infinity, and MismatchError for a mean that is out of range.
+        """
+        if self._scattered:
+            return None
+        assert self._step.out is not None
+        blend = replace(self._blend(), out=self._step.out, divisor=self._plan.total)
+        combine = self._engine.prepare(blend, [each.view for each in self._dense])
+
+        def refusing(start: int, stop: int, out: memoryview) -> None:
+            try:
+                combine(start, stop, out)
+            except NonFinite as found:
+                raise self._nonfinite(found.source, found.element) from None
+            except OutOfRange as found:
+                raise out_of_range(self._step, found.element) from None
+
+        return refusing
+
+    def _nonfinite(self, row: int, element: int) -> SoupError:
+        """The refusal of NaN or infinity: in an ingredient, or in a sum, which never has any."""
+        owner = self._sources[self._all[row].source]
+        if isinstance(owner, KeptSum):
+            problem = "is no sound sum: it holds NaN or infinity"
+            return LedgerError(problem, path=owner.shown, tensor=self._step.name)
+        return nonfinite(owner.shown, self._step.name, element)
 
     def _bytes(self, dense: _Dense, start: int, stop: int) -> memoryview:
         width = dense.tensor.dtype.bits // 8

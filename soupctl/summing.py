@@ -162,14 +162,18 @@ class _Work:
         assert step.out is not None
         summands = Summands(step, self.plan, self.sources, self.engine)
         width = step.out.bits // 8
+        combine = summands.rounding() if keeping is None else None
         chunks = summands.chunks(self.pace.chunk, width)
         plane, result = Buffer(chunks.size, PLANE_BYTES), Buffer(chunks.size, width)
         soup = tensor_hasher()
         planes = None if keeping is None else _Planes(step, keeping, self.engine, chunks.size)
         for start, stop in chunks:
             first, out = plane.of(stop - start), result.of(stop - start)
-            others = summands.expand(start, stop, first)
-            self._round(step, [first, *others], start, out)
+            if combine is not None:
+                combine(start, stop, out)
+            else:
+                others = summands.expand(start, stop, first)
+                self._round(step, [first, *others], start, out)
             write(step.name, start * width, out)
             soup.update(out)
             if planes is not None:
