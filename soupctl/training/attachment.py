@@ -3,8 +3,8 @@
     with attach(pipeline.transformer, bank):
         images = pipeline(...).images
 
-Rule 1: prompts come in by forward pre-hooks, which hand on other arguments; no tensor is written
-to, because the input of a UNet's first block is its first skip connection as well.
+Rule 1: prompts come in by forward pre-hooks, which hand on other arguments; no tensor of the base
+is written to, because the input of a UNet's first block is its first skip connection as well.
 Rule 2: taking off restores the base bit for bit; its parameters, buffers and names never change.
 Rule 3: what is added is computed in float32, and only then takes the dtype of the block's input.
 """
@@ -126,11 +126,10 @@ class Attachment:
         if self._prepended:
             rest = hidden if is_first else hidden[:, self._prepended :]
             _require_shape(site, rest)
-            # a batch of one gives one row of weights for all
             patched = torch.cat([prompts.expand(len(rest), -1, -1), rest], dim=1)
         else:
             _require_shape(site, hidden)
-            patched = hidden + prompts
+            patched = _sum(hidden, prompts)
         return inputs.replaced(args, kwargs, patched)
 
     def _prompts(self, site: Site, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
@@ -147,6 +146,15 @@ class Attachment:
 
     def _without_prompts(self, _block: nn.Module, _args: Any, output: Tensor) -> Tensor:
         return output[:, self._prepended :]
+
+
+def _sum(hidden: Tensor, prompts: Tensor) -> Tensor:
+    """Their sum, laid out as `hidden` is: other strides can mean other roundings further on."""
+    if prompts.shape == hidden.shape and prompts.stride() == hidden.stride():
+        # prompts were just made and are nobody else's: a third less memory is touched
+        return prompts.add_(hidden)
+    # a batch of one gives one row of weights for all
+    return hidden + prompts
 
 
 def _require_shape(site: Site, hidden: Tensor) -> None:

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import bases
 import pytest
 import torch
+from diffusers import DiTTransformer2DModel
 
 from soupctl.errors import MismatchError
 from soupctl.soup.bankconfig import GateInput, GateKind
@@ -106,18 +107,22 @@ def recorder(into, name):
     return record
 
 
-@pytest.mark.parametrize("name", ["class_unet", "text_unet"])
-def test_what_goes_into_the_first_block_of_a_unet_is_not_written_to(name):
-    """The same tensor is the first skip connection."""
-    base = bases.BUILDERS[name]()
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_what_goes_into_the_first_block_is_not_written_to(base, options):
+    """In a UNet, the same tensor is the first skip connection."""
     kept = {}
-    base.conv_in.register_forward_hook(
+    first = base.pos_embed if isinstance(base, DiTTransformer2DModel) else base.conv_in
+    first.register_forward_hook(
         lambda module, args, output: kept.update(tensor=output, copy=output.clone())
     )
-    with attach(base, bases.filled_bank(base)):
+    bank = bases.filled_bank(base, **options)
+    with attach(base, bank):
+        bases.output(base)
+        before = copy.deepcopy(bank.tensors())
         bases.output(base)
 
     assert torch.equal(kept["copy"], kept["tensor"])
+    assert all(torch.equal(before[name], tensor) for name, tensor in bank.tensors().items())
 
 
 def test_no_gradient_reaches_a_frozen_base_and_its_numbers_do_not_change(base):
@@ -311,6 +316,15 @@ def test_a_bank_computes_in_float32_under_autocast(base, options):
         found = bank.delta(site.name, embeddings)
 
     assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("options", [*OPTIONS, {"prepended": 2}], ids=str)
+def test_one_timestep_for_a_whole_batch_is_as_good_as_one_for_each(options):
+    base = bases.dit()
+    one = {"timestep": torch.tensor([250]), "class_labels": torch.tensor([1])}
+    each = {name: argument.expand(bases.BATCH) for name, argument in one.items()}
+    with attach(base, bases.filled_bank(base, **options)):
+        torch.testing.assert_close(bases.output(base, **each), bases.output(base, **one))
 
 
 def test_an_embedding_is_computed_once_a_pass_and_anew_for_the_next():
