@@ -1,0 +1,114 @@
+"""Stacks of banks on disk: a folder with `stack_config.json` and every bank as a folder of its own.
+
+Rule 1: members are copied byte for byte, so whatever their files say of themselves stays with them,
+and a stack that one was taken out of has the very files of one that never held it.
+Rule 2: a member is bound to the stack by its content digest, and looked at again when it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+from ..errors import InputError, LedgerError, OutputError, SoupError, UsageError
+from ..soup.stacktext import StackEntry, encode_stack, is_member_name, parse_stack
+from ..storage.partial import Staging
+from ..storage.publish import publish_folder, write_at
+from ..storage.regular import open_regular, read_at, read_small
+from .bank import PromptBank
+from .bank_files import CONFIG, LARGEST_CONFIG, WEIGHTS, bank_digest, load_bank
+from .bank_stack import BankStack
+
+STACK = "stack_config.json"
+PIECE = 1 << 20
+
+
+def save_stack(
+    members: Mapping[str, Path],
+    weights: Mapping[str, Fraction],
+    target: Path,
+    *,
+    replace: bool = False,
+) -> BankStack:
+    """Write the banks in these folders, by the name each is to have, as the stack `target`.
+
+    Raises UsageError for a name that no folder can have, InputError for a bank that is not sound,
+    MismatchError for banks of different bases, OutputError; then there is no output. With
+    `replace`, a folder goes that holds a stack.
+    """
+    if wrong := [name for name in sorted(members) if not is_member_name(name)]:
+        raise UsageError("cannot be the name of a bank in a stack", path=wrong[0])
+    banks = {name: load_bank(folder) for name, folder in sorted(members.items())}
+    stack = BankStack(banks, weights)
+    entries = [
+        StackEntry(name, stack.weights[name], bank_digest(bank)) for name, bank in banks.items()
+    ]
+    with publish_folder(target, replace=replace, may_replace=is_stack) as staging:
+        _write(staging, STACK, encode_stack(entries))
+        for name, folder in sorted(members.items()):
+            for file in (CONFIG, WEIGHTS):
+                _copy(staging, f"{name}/{file}", folder / file)
+            _require_same(staging.path / name, banks[name], folder)
+    return stack
+
+
+def load_stack(folder: Path) -> BankStack:
+    """The stack in a folder.
+
+    Raises InputError for what is not sound, LedgerError for a bank that is not the one that was
+    stacked, MismatchError for banks of different bases.
+    """
+    banks, weights = {}, {}
+    for entry in read_entries(folder):
+        bank = load_bank(folder / entry.name)
+        if bank_digest(bank) != entry.digest:
+            raise LedgerError("is not the bank that was stacked", path=folder / entry.name)
+        banks[entry.name] = bank
+        weights[entry.name] = entry.weight
+    return BankStack(banks, weights)
+
+
+def read_entries(folder: Path) -> tuple[StackEntry, ...]:
+    """What the stack in a folder holds, by what it says; InputError if that is not sound."""
+    path = folder / STACK
+    return parse_stack(read_small(path, str(path), LARGEST_CONFIG), str(path))
+
+
+def is_stack(folder: Path) -> bool:
+    """Whether a folder holds a stack of banks, and no file that is not part of it."""
+    try:
+        entries = read_entries(folder)
+    except SoupError:
+        return False
+    own = {STACK, *(f"{entry.name}/{file}" for entry in entries for file in (CONFIG, WEIGHTS))}
+    found = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+    return found <= own
+
+
+def _write(staging: Staging, name: str, content: bytes) -> None:
+    fd = staging.create(name, len(content))
+    write_at(fd, content, 0)
+    staging.finish(fd)
+
+
+def _copy(staging: Staging, name: str, path: Path) -> None:
+    with open_regular(path, str(path)) as (source, state):
+        fd = staging.create(name, state.st_size)
+        for offset in range(0, state.st_size, PIECE):
+            write_at(fd, read_at(source, min(PIECE, state.st_size - offset), offset), offset)
+        staging.finish(fd)
+
+
+def _require_same(copy: Path, bank: PromptBank, original: Path) -> None:
+    """Raise OutputError unless what was copied is the bank that was checked."""
+    try:
+        found = load_bank(copy)
+    except InputError:
+        found = None
+    if found is None or found.config != bank.config or bank_digest(found) != bank_digest(bank):
+        raise OutputError("changed while it was read", path=original)
