@@ -125,7 +125,7 @@ def update_case(dtype: torch.dtype, rows: list[torch.Tensor]) -> dict[str, Any]:
 
 def foreach_mean(rows: list[torch.Tensor]) -> list[torch.Tensor]:
     """The mean in float32, as optimizers and averages over time compute it."""
-    total = torch._foreach_add([rows[0].float()], [rows[1].float()])
+    total = torch._foreach_add([rows[0].float()], [rows[1].float()])  # noqa: SLF001
     for row in rows[2:]:
         torch._foreach_add_(total, [row.float()])
     torch._foreach_div_(total, len(rows))

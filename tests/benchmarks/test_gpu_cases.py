@@ -1,7 +1,5 @@
 """What a GPU must show is not made up where there is none."""
 
-import json
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -37,5 +35,5 @@ def test_a_missed_target_is_called_so():
 def test_the_plain_ways_compute_the_mean():
     rows = [torch.arange(6.0) + row for row in range(3)]
 
-    assert json.dumps([1.0, 2, 3, 4, 5, 6]) == json.dumps(gpu.plain_mean(rows).tolist())
+    assert [1, 2, 3, 4, 5, 6] == gpu.plain_mean(rows).tolist()
     assert gpu.plain_mean(rows).equal(gpu.foreach_mean(rows)[0])
