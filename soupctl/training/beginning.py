@@ -48,7 +48,7 @@ def make_optimizer(parameters: list[torch.nn.Parameter], options: Options) -> An
     try:
         import bitsandbytes
     except ImportError:
-        what = "--optimizer adamw8bit needs bitsandbytes, which is not installed"
+        what = "optimizer = adamw8bit needs bitsandbytes, which is not installed"
         raise LimitError(what, advice="pip install bitsandbytes") from None
     return bitsandbytes.optim.AdamW8bit(
         parameters, lr=options.lr, weight_decay=options.weight_decay

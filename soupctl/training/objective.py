@@ -37,7 +37,7 @@ class Objective:
             raise UsageError(
                 "the last timestep of the base's scheduler holds no signal, so that predicting its "
                 "noise teaches nothing",
-                advice="--prediction v_prediction, if the base was trained so",
+                advice="prediction = v_prediction in --config, if the base was trained so",
             )
 
     @property

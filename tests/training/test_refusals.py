@@ -1,0 +1,253 @@
+"""What cannot be trained is refused with one line, the way out in it, and the documented code."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from soupctl.errors import LimitError, OutputError
+from soupctl.training import extra
+
+WORDS = ("--data", "data", "-o", "out", "--steps", "2", "--batch-size", "2")
+
+
+@pytest.fixture
+def refused(soupctl, bases, shards):
+    """What is said of a base and a data shard, after the test has spoilt copies of them."""
+
+    def run(family: str, code: int, *words: str, spoil=lambda: None) -> str:
+        shutil.copytree(bases[family], "base")
+        shutil.copytree(shards[family], "data")
+        spoil()
+        done = soupctl("finetune", "base", *WORDS, *words)
+        assert code == done.code, done.err
+        *before, last = done.err.splitlines()
+        assert last.startswith("soupctl: ")
+        assert not [line for line in before if line.startswith(("soupctl", "Traceback"))]
+        return last.removeprefix("soupctl: ")
+
+    return run
+
+
+def edit(path: str, **changes: object) -> None:
+    """Change values of a JSON file."""
+    content = json.loads(Path(path).read_text())
+    Path(path).write_text(json.dumps({**content, **changes}))
+
+
+def empty(folder: str) -> None:
+    for path in sorted(Path(folder).rglob("*.*")):
+        path.unlink()
+
+
+def tear(path: str) -> None:
+    data = Path(path).read_bytes()
+    Path(path).write_bytes(data[: len(data) // 2])
+
+
+UNET = "base/unet/config.json"
+SCHEDULER = "base/scheduler/scheduler_config.json"
+ENDINGS = ".bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+WAY_OUT = "(--skip-bad leaves such images out)"
+
+BAD_INPUTS = {
+    "no images": (
+        *("text", 3, (), lambda: empty("data")),
+        f"data: holds no images to train on (images end in {ENDINGS})",
+    ),
+    "an unreadable image": (
+        *("text", 3, (), lambda: tear("data/0.png")),
+        f"data: 1 image unreadable: 0.png {WAY_OUT}",
+    ),
+    "missing captions": (
+        *("text", 3, (), lambda: [Path(f"data/{n}.txt").unlink() for n in range(4)]),
+        "data: 4 images without a caption (no .txt beside it): 0.png, 1.png, 2.png and 1 more "
+        + WAY_OUT,
+    ),
+    "missing classes": (
+        *("class", 3, (), lambda: shutil.copy("data/red/0.png", "data/x.png")),
+        f"data: 1 image without a class (no folder of its own, no label): x.png {WAY_OUT}",
+    ),
+    "too few classes": (
+        *("class", 4, (), lambda: shutil.rmtree("data/red")),
+        (
+            "data: has 2 classes, and the base 3 (name all 3 in order, with classes = [...] in "
+            "--config; the last class embedding is for samples without a class; --cond-drop 0 makes "
+            "it one)"
+        ),
+    ),
+    "a resolution that the vae does not divide": (
+        *("text", 4, ("--resolution", "9"), lambda: None),
+        "base: --resolution 9 is not divided by 4, as the base needs (such as 8 or 12)",
+    ),
+    "another resolution for a dit": (
+        *("dit", 4, ("--resolution", "16"), lambda: None),
+        "base: takes images of 8 pixels alone, and --resolution is 16",
+    ),
+    "no diffusers folder": (
+        *("text", 3, (), lambda: empty("base")),
+        (
+            "base: is no diffusers folder (one has model_index.json, or config.json of a bare "
+            "denoiser)"
+        ),
+    ),
+    "a folder that is not there": (
+        *("text", 3, (), lambda: shutil.rmtree("base")),
+        "base: is no folder (a base is a local diffusers folder; nothing is downloaded)",
+    ),
+    "weights that are torn": (
+        *("text", 3, (), lambda: tear("base/unet/diffusion_pytorch_model.safetensors")),
+        "base/unet/diffusion_pytorch_model.safetensors: has ",
+    ),
+    "another denoiser": (
+        *("text", 4, (), lambda: edit(UNET, _class_name="SD3Transformer2DModel")),
+        (
+            "base/unet: is a SD3Transformer2DModel; what can be trained is UNet2DConditionModel, "
+            "UNet2DModel, DiTTransformer2DModel"
+        ),
+    ),
+    "sdxl": (
+        *("text", 4, (), lambda: edit(UNET, addition_embed_type="text_time")),
+        "base/unet: is conditioned on more than text, as SDXL is, which cannot be trained yet",
+    ),
+    "no text encoder": (
+        *("text", 4, (), lambda: shutil.rmtree("base/text_encoder")),
+        "base/unet: is told captions, and the base has no text_encoder",
+    ),
+    "flow matching": (
+        "text",
+        4,
+        (),
+        lambda: Path(SCHEDULER).write_text('{"_class_name": "FlowMatchEulerDiscreteScheduler"}'),
+        (
+            "a base with the scheduler FlowMatchEulerDiscreteScheduler and prediction None is not "
+            "known"
+        ),
+    ),
+    "noise that teaches nothing": (
+        *("text", 2, (), lambda: edit(SCHEDULER, rescale_betas_zero_snr=True)),
+        (
+            "the last timestep of the base's scheduler holds no signal, so that predicting its noise "
+            "teaches nothing (prediction = v_prediction in --config, if the base was trained so)"
+        ),
+    ),
+    "prompts without captions": (
+        *("class", 2, ("--prompt", "a cat"), lambda: None),
+        "base: --prompt is for bases that are told captions",
+    ),
+    "an optimizer that is not installed": (
+        "text",
+        7,
+        ("--config", "data/x.toml"),
+        lambda: Path("data/x.toml").write_text('optimizer = "adamw8bit"'),
+        (
+            "optimizer = adamw8bit needs bitsandbytes, which is not installed (pip install "
+            "bitsandbytes)"
+        ),
+    ),
+    "something else in the output": (
+        *("text", 6, (), lambda: shutil.copytree("data", "out")),
+        "out: is not empty, and holds no run (choose another)",
+    ),
+    "a checkpoint that is not there": (
+        *("text", 3, ("--resume", "nowhere"), lambda: None),
+        "nowhere/soupctl_state.json: cannot be read: No such file or directory",
+    ),
+    "a loss that is not finite": (
+        *("plain", 8, ("--lr", "1e30", "--steps", "5"), lambda: None),
+        (
+            "out: the loss is not finite at step 2; no checkpoint was made (a lower --lr, or "
+            "--precision no, may help)"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_input_is_refused_with_the_way_out(refused, name):
+    family, code, words, spoil, message = BAD_INPUTS[name]
+
+    said = refused(family, code, *words, spoil=spoil)
+
+    assert said.startswith(message) if message.endswith(" ") else message == said
+
+
+def test_the_folder_of_another_run_is_refused_naming_what_differs(soupctl, bases, shards):
+    words = ("finetune", bases["plain"], "-o", "out", "--steps", 2, "--batch-size", 2)
+    assert soupctl(*words, "--data", shards["plain"]).code == 0
+
+    done = soupctl(*words, "--data", shards["class"], "--seed", 1)
+    never = soupctl(*words, "--data", shards["plain"], "--resume", "never")
+
+    assert (6, 6) == (done.code, never.code)
+    assert "soupctl: out: holds another run: data is blake3:" in done.err
+    assert "; out: holds another run: seed is 0 there and 1 here" in done.err
+    assert "out: holds a run already" in never.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ((), 2, "what to train on and where to are both needed (--data, -o)"),
+        (("--data", "x/*", "-o", "y"), 3, "x/*: matches no folder"),
+        (
+            ("--data", "a", "--data", "b", "-o", "y"),
+            2,
+            "y: 2 data shards cannot go to one output (such as -o 'runs/{name}')",
+        ),
+        (("--data", "a", "-o", "y", "--lr", "0"), 2, "--lr is 0.0, which is not positive"),
+    ],
+)
+def test_a_request_that_no_files_satisfy_is_refused(soupctl, bases, words, code, message):
+    done = soupctl("finetune", bases["text"], *words)
+
+    assert (code, f"soupctl: {message}\n") == (done.code, done.err)
+
+
+def test_how_long_to_train_has_to_be_said(soupctl, bases, shards):
+    done = soupctl("finetune", bases["text"], "--data", shards["text"], "-o", "out")
+
+    assert (2, "soupctl: how long to train is not said (--steps or --epochs)\n") == (
+        done.code,
+        done.err,
+    )
+
+
+def test_a_missing_extra_is_named_with_the_command_that_brings_it(monkeypatch):
+    monkeypatch.setattr(extra, "LIBRARIES", ("json", "no_such_library"))
+
+    with pytest.raises(LimitError) as refusal:
+        extra.require_extra()
+
+    assert str(refusal.value) == (
+        "training needs no_such_library, not installed here (pip install 'soupctl[train]')"
+    )
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(trained, tmp_path):
+    (tmp_path / "run").mkdir()
+    fd = os.open(tmp_path / "run", os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+
+    with pytest.raises(OutputError, match="another run is writing here"):
+        trained("plain", tmp_path / "run")
+    os.close(fd)
+
+
+def test_a_disk_without_room_is_refused_before_the_first_step(trained, tmp_path, monkeypatch):
+    real = os.statvfs
+
+    def almost_full(path):
+        state = list(real(path))
+        return os.statvfs_result((state[0], state[1], state[2], 0, 0, *state[5:]))
+
+    monkeypatch.setattr(os, "statvfs", almost_full)
+    with pytest.raises(OutputError, match="bytes of disk, of which 0 are free"):
+        trained("plain", tmp_path / "run")
+
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
