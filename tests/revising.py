@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from soupctl import verbs
-from soupctl.verbs import Addition, Ingredient, Made, Pace, Removal, Request, Revision
+from soupctl.verbs import Addition, Ingredient, Level, Made, Pace, Removal, Request, Revision
 
 Weighted = str | Path | tuple[str | Path, Fraction | int]
 """A path or name, or such with its weight."""
 
 
-def average(output: Path, *ingredients: Weighted, **options: Any) -> Made:
+def average(
+    output: str | Path,
+    *ingredients: Weighted,
+    force: bool = False,
+    pace: Pace | None = None,
+    **options: Any,
+) -> Made:
     """The last component of a soup of these, each of weight 1 unless it is given."""
     pairs = [each if isinstance(each, tuple) else (each, 1) for each in ingredients]
     request = Request([Ingredient(path, Fraction(w)) for path, w in pairs], output, **options)
-    return verbs.average(request)[-1]
+    return verbs.average(request, force=force, pace=pace)[-1]
 
 
 def revise(
@@ -41,6 +47,13 @@ def revise(
 
 def _pair(each: Weighted) -> tuple[str | Path, Fraction | None]:
     return (each[0], Fraction(each[1])) if isinstance(each, tuple) else (each, None)
+
+
+def assert_proven(*soups: str | Path) -> None:
+    """Everything there is to prove of these soups and sums is."""
+    for soup in soups:
+        found = [(each.problem, each.level) for each in verbs.verify(soup)]
+        assert [(None, Level.REBUILD)] * len(found) == found
 
 
 def root(path: str | Path) -> str:

@@ -13,14 +13,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, repeat
 from math import lcm, prod
 
 from ..errors import LedgerError
 from ..format.dtypes import DType
 from ..format.header import Tensor
 from .ledger import Runs
-from .ledgertext import Digest, canonical, encode_runs, parse_digest, parse_runs
+from .ledgertext import LONGEST, Digest, canonical, encode_runs, parse_digest, parse_runs
 from .weights import LARGEST, read_weight, weight_text
 
 KEY = "soupctl.sum"
@@ -168,7 +167,8 @@ def carried_over(scale: Fraction, changes: Sequence[Fraction], total: Fraction) 
 
 def spread(runs: Runs) -> Iterable[DType]:
     """The dtypes that runs stand for, one by one."""
-    return chain.from_iterable(repeat(dtype, count) for dtype, count in runs)
+    # a range may be longer than anything that has a length
+    return (dtype for dtype, count in runs for _ in range(count))
 
 
 def encode_facts(facts: Facts, ledger: str, digest: Digest) -> str:
@@ -189,6 +189,8 @@ def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> Facts:
     They are not if they were written beside another ledger than the text `ledger`.
     """
     try:
+        if len(text) > LONGEST:
+            raise ValueError("more than the longest ledger would need")
         body = json.loads(text)
         facts = Facts(
             scale=read_weight(body["scale"]),

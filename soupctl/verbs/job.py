@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ..engines.contract import Engine
-from ..errors import InputError, MismatchError
+from ..errors import InputError, LimitError, MismatchError
 from ..execute import Outcome, Write, execute
 from ..format.header import encode_header
 from ..format.index import encode_index
@@ -239,7 +239,7 @@ def _blaming(work: Work) -> Iterator[None]:
     """Where something is wrong with an input that is not the one that was promised, say that."""
     try:
         yield
-    except (InputError, MismatchError):
+    except (InputError, MismatchError, LimitError):
         work.require_sources()
         raise
 

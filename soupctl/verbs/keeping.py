@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from ..errors import LedgerError, OutputError, SoupError, UsageError
+from ..errors import InputError, LedgerError, OutputError, SoupError, UsageError
 from ..format.header import Tensor
 from ..soup.ledger import KEY, Ledger
 from ..soup.plan import Plan
@@ -27,9 +27,10 @@ from ..storage.checkpoint import Checkpoint, open_checkpoint
 from ..storage.digest import text_digest
 from ..storage.layout import Component, Model, find_model
 from ..storage.publish import publish_file, publish_folder
+from ..storage.rename import random_name
 from ..summands import KeptSum
 from ..summing import NO_SUM
-from .inputs import STREAM, is_sum, read_ledger
+from .inputs import STREAM, is_sum, open_input, read_ledger
 
 ONLY = "sum"
 """Name, before its suffix, of the only file in a folder of a sum."""
@@ -50,6 +51,13 @@ class Kept:
         """What messages call it."""
         return self.sums.shown
 
+    def require_tensors_of(self, soup: Checkpoint) -> None:
+        """Raise LedgerError for a sum of other tensors than the soup has."""
+        shapes = {name: tensor.shape for name, tensor in self.sums.tensors.items()}
+        if shapes != {name: tensor.shape for name, tensor in soup.tensors.items()}:
+            what = "is a sum of other tensors than the soup beside it has"
+            raise LedgerError(what, path=self.shown, advice=REMOVE)
+
     def rescaled(self, plan: Plan, weights: Sequence[Fraction]) -> Plan:
         """A plan of the ingredients with these weights, whose sum is this one.
 
@@ -68,6 +76,15 @@ def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:
         raise UsageError("beside standard output no sum can be kept", advice="-o FILE")
     if allow_nonfinite:
         raise UsageError("of NaN and infinity no sum is kept", advice=NO_SUM)
+
+
+def open_sum(component: Component) -> Checkpoint:
+    """A sum that lies beside a soup, opened; LedgerError for what is no sound file."""
+    try:
+        return open_input(component)
+    except InputError as error:
+        issues = [replace(issue, advice=REMOVE) for issue in error.issues]
+        raise LedgerError.collected(issues) from None
 
 
 def facts_of(checkpoint: Checkpoint, ledger: Ledger) -> Facts:
@@ -183,9 +200,8 @@ class SumSink:
         self.soup = soup
         self.is_folder = is_folder
         self.path: Path | None = None
-        """Where it is, once it is published."""
+        """Where it is, once its name is known to be its own."""
         self._roots: dict[str, str] = {}
-        self._new = False
 
     @contextmanager
     def opened(self, files: Sequence[SumFile], check: Callable[[], None]) -> Iterator[list[int]]:
@@ -219,21 +235,17 @@ class SumSink:
                         )
                     )
                 ]
-        self.path = self._place()
 
     def add_root(self, component: str, root: str) -> None:
         """Tell the content digest of one component of the soup."""
         self._roots[component] = root
 
-    def _place(self) -> Path:
-        return sum_place(self.soup, self._roots)
-
     def _name(self) -> str:
         """The name of the sum; OutputError if something else than a sum has it."""
-        place = self._place()
-        self._new = not os.path.lexists(place)
-        if not (self._new or self._may_replace(place)):
+        place = sum_place(self.soup, self._roots)
+        if os.path.lexists(place) and not self._may_replace(place):
             raise OutputError("is there and is no sum of a soup", path=place)
+        self.path = place
         return place.name
 
     def _may_replace(self, place: Path) -> bool:
@@ -241,8 +253,8 @@ class SumSink:
         return recognised(place)
 
     def withdraw(self) -> None:
-        """Take a published sum away again, unless it replaced an equally good one."""
-        if self.path is not None and self._new:
+        """Take the sum away again, unless it is that of the soup that is there."""
+        if self.path is not None and self.path != replaced_sum(self.soup):
             remove(self.path)
 
 
@@ -251,9 +263,11 @@ def _size(tensors: Sequence[Tensor]) -> int:
 
 
 def recognised(place: Path) -> bool:
-    """Whether a file is a sum, or a folder holds sums and nothing else."""
-    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    """Whether a file is a sum, or a folder holds sums and nothing else; no link is either."""
+    if place.is_symlink():
+        return False
     try:
+        files = sorted(place.iterdir()) if place.is_dir() else [place]
         for file in files:
             with open_checkpoint(Component("", str(file), (file,)), mapped=False) as checkpoint:
                 if not is_sum(checkpoint):
@@ -268,6 +282,8 @@ def remove(place: Path) -> None:
     if recognised(place):
         with suppress(OSError):
             if place.is_dir():
-                shutil.rmtree(place)
+                # at once: half a sum must never lie beside a soup
+                partial = place.rename(place.with_name(random_name()))
+                shutil.rmtree(partial)
             else:
                 place.unlink()

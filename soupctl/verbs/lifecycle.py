@@ -19,7 +19,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..pace import Pace
 from ..storage.layout import Model
-from .inputs import STREAM, Inputs, find_input, require_same_components
+from .inputs import STREAM, Inputs, find_input, is_sum, require_same_components
 from .job import Job, Made, Work, carry_out
 from .keeping import find_sum, require_keepable
 from .membership import Newcomer, Terms
@@ -171,7 +171,7 @@ def planned(revision: Revision, models: tuple[Model, ...], revised: Sequence[Rev
     plans = [each.plan for each in revised]
     keep = revision.keep_sum
     if keep is None:
-        keep = revision.output != STREAM and any(each.kept is not None for each in revised)
+        keep = revision.output != STREAM and any(each.had_sum for each in revised)
     destination = decide(revision.output, inputs, plans, None, revision.variant)
     works = []
     for each, share in zip(revised, destination.shares, strict=True):
@@ -188,7 +188,9 @@ def planned(revision: Revision, models: tuple[Model, ...], revised: Sequence[Rev
             require_sources=partial(require_digests, each.sources),
         )
         works.append(work.sized())
-    spared = _files(inputs) if _is_same(revision.soup, revision.output) else frozenset()
+    spared = frozenset[Path]()
+    if _is_same(revision.soup, revision.output) and not any(map(_is_sum, revised)):
+        spared = _files(inputs)
     weights = tuple((entry.name, entry.weight) for entry in revised[0].after)
     # what is only looked at is no less an input: no output may take its place
     used = Inputs(inputs.models, (*inputs.parts, *(each.looked_at for each in revised)))
@@ -204,6 +206,11 @@ def _files(inputs: Inputs) -> frozenset[Path]:
     """The soup's own files."""
     components = inputs.models[0].components
     return frozenset(file for component in components for file in component.files)
+
+
+def _is_sum(revised: Revised) -> bool:
+    """Whether what is changed is no soup that could be replaced, but the sum of one."""
+    return is_sum(revised.looked_at.checkpoints[0])
 
 
 def _is_same(soup: str | Path, output: str | Path) -> bool:

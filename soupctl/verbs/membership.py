@@ -20,7 +20,7 @@ from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
 from .digests import checkpoint_digest
 from .inputs import is_sum, open_input, read_ledger, require_model
-from .keeping import Kept, facts_of, kept_sum
+from .keeping import Kept, facts_of, kept_sum, open_sum
 from .locate import Places, dtype_runs, hint_from, locate
 from .sources import Leaver, folder_of, resolve
 
@@ -99,10 +99,14 @@ def gather_sum(gathering: Gathering, before: Ledger, terms: Terms) -> None:
     """Open the soup's sum, if it has one or is one; LedgerError for one that does not fit it."""
     soup = gathering.looked_at[0]
     if is_sum(soup):
+        if terms.rounded:
+            what = "is the sum kept beside a soup, and is not rounded"
+            raise LedgerError(what, path=soup.shown, advice="--exact computes with it")
         gathering.kept = kept_sum(soup, None)
     elif terms.kept is not None:
-        sums = gathering.stack.enter_context(open_input(terms.kept))
+        sums = gathering.stack.enter_context(open_sum(terms.kept))
         gathering.kept = kept_sum(sums, before)
+        gathering.kept.require_tensors_of(soup)
 
 
 def ledger_before(gathering: Gathering, soup: Checkpoint, terms: Terms) -> Ledger:

@@ -56,6 +56,8 @@ class Revised:
     part: Part
     plan: Plan
     exact: bool
+    had_sum: bool
+    """Whether a sum was kept of the soup before."""
     carried: Carried | None = None
     """How the soup's sum carries over, if the change is computed from it."""
 
@@ -170,6 +172,7 @@ def revised(gathering: Gathering, before: Ledger, terms: Terms) -> Revised:
         _part(soup.component, checkpoints_of(sources), like),
         plan,
         gathering.exact and not terms.rounded,
+        gathering.kept is not None,
         carried,
     )
 

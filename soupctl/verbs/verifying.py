@@ -22,10 +22,11 @@ from ..storage.layout import Component, Model
 from ..summing import Keeping, execute_sums, survey
 from .carrying import checkpoints_of, recipe_of
 from .inputs import find_input, is_sum, open_input, read_ledger, require_same_components
-from .keeping import Kept, find_sum, kept_sum
+from .keeping import Kept, find_sum, kept_sum, open_sum
 from .locate import Places, dtype_runs
 from .membership import ledger_of
 from .sources import Finder, exact_sources, folder_of, require_contents
+from .summed import kept_runs, ordered_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ def verify(
             checkpoint = stack.enter_context(open_input(each))
             given = [other.components[position] for other in others]
             finder = Finder(stack, {}, Places(folder_of(checkpoint), tuple(search), variant))
-            kept = None if sums is None else stack.enter_context(open_input(sums[position]))
-            case = _Case(checkpoint, kept, given, finder, pace or Pace())
+            kept = None if sums is None else sums[position]
+            case = _Case(stack, checkpoint, kept, given, finder, pace or Pace())
             found.append(_verify(each.name, case, level or Level.REBUILD))
             checkpoint.require_unchanged()
     return tuple(found)
@@ -92,8 +93,9 @@ def _sum_beside(model: Model) -> tuple[Component, ...] | None:
 class _Case:
     """A component of a soup that is to be proven, and what there is to prove it with."""
 
+    stack: ExitStack
     soup: Checkpoint
-    beside: Checkpoint | None
+    beside: Component | None
     """The sum that lies beside it."""
     given: Sequence[Component]
     finder: Finder
@@ -103,7 +105,11 @@ class _Case:
         """The soup's sum, if it has one or is one; LedgerError if it does not fit."""
         if is_sum(self.soup):
             return kept_sum(self.soup, None)
-        return None if self.beside is None else kept_sum(self.beside, ledger)
+        if self.beside is None:
+            return None
+        kept = kept_sum(self.stack.enter_context(open_sum(self.beside)), ledger)
+        kept.require_tensors_of(self.soup)
+        return kept
 
 
 def _verify(name: str, case: _Case, wanted: Level) -> Verified:
@@ -119,8 +125,8 @@ def _verify(name: str, case: _Case, wanted: Level) -> Verified:
         level = Level.HEADER
         if wanted is not Level.HEADER:
             ledger_of(soup)
-            if case.beside is not None:
-                ledger_of(case.beside)
+            if kept is not None and case.beside is not None:
+                ledger_of(kept.sums.checkpoint)
             level = Level.DIGEST
         if wanted is Level.REBUILD:
             problem = _difference(case, ledger, kept)
@@ -164,8 +170,10 @@ def _difference(case: _Case, ledger: Ledger, kept: Kept | None) -> str | None:
     require_contents(sources, outcome)
     if outcome.soup != ledger.root:
         return f"{case.soup.shown}: is not what its ingredients make"
-    if kept is not None and root != kept.facts.root:
-        return f"{kept.shown}: is not the sum of the soup's ingredients"
+    if kept is not None:
+        dtypes = {source.digest: kept_runs(plan, index) for index, source in enumerate(sources)}
+        if (root, ordered_runs(dtypes, ledger)) != (kept.facts.root, kept.facts.dtypes):
+            return f"{kept.shown}: is not the sum of the soup's ingredients"
     return None
 
 
