@@ -22,6 +22,7 @@ from .membership import Gathering, Terms, ledger_before
 from .revision import revised
 from .rounds import arrange, carry_out_together
 from .sources import Leaver
+from .target import FILE_SUFFIXES
 
 NAME = "{name}"
 
@@ -49,6 +50,7 @@ class Family:
 
 
 TEMPLATE = f"such as -o 'without-{NAME}'"
+SUFFIXES = frozenset(FILE_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ def _outputs(template: str, names: Sequence[str]) -> dict[str, str]:
     outputs: dict[str, str] = {}
     owners: dict[str, str] = {}
     for name in sorted(names):
-        output = template.replace(NAME, name.replace("/", "-"))
+        output = template.replace(NAME, _stem(name, template).replace("/", "-"))
         _require_inside(template, name, output)
         if output in owners:
             what = f"would be the output without {owners[output]} and that without {name}"
@@ -155,6 +157,12 @@ def _outputs(template: str, names: Sequence[str]) -> dict[str, str]:
         owners[output] = name
         outputs[name] = output
     return outputs
+
+
+def _stem(name: str, template: str) -> str:
+    """An ingredient's name, without a suffix of its own where the template has one."""
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if {suffix, Path(template).suffix} <= SUFFIXES else name
 
 
 def _require_inside(template: str, name: str, output: str) -> None:
