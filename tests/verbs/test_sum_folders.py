@@ -62,13 +62,13 @@ def test_shards_and_single_files_have_the_same_sum(tmp_path, monkeypatch):
 
     assert contents(sum_of(SOUP)) == contents(inner)
     hide("b")
-    for soup in ("soup", "soup.st", "soup/"):
-        shutil.rmtree("out", ignore_errors=True)
-        made = revise("swap", soup, Path("out"), ["c"], ["a"])
+    for soup, out in (("soup", "out"), ("soup/", "again"), ("soup.st", "out.st")):
+        made = revise("swap", soup, Path(out), ["c"], ["a"])
         assert Way.SUM is made.way
-        assert tensors(Path("expected")) == tensors(Path("out"))
+    assert tensors(Path("expected")) == tensors(Path("out")) == tensors(Path("again"))
+    assert contents(sum_of(Path("out.st"))) == contents(sum_of(Path("out")) / inner.name)
     shutil.copytree("hidden", ".", dirs_exist_ok=True)
-    assert_proven("soup", "soup.st", "out")
+    assert_proven("soup", "soup.st", "out", "out.st")
     shutil.rmtree("b")
     revise("swap", "soup", Path("soup"), ["c"], ["a"], force=True)
     assert tensors(Path("expected")) == tensors(Path("soup"))
