@@ -82,11 +82,6 @@ def is_index(name: str) -> bool:
     return INDEX.search(PurePath(name.lower()).name) is not None
 
 
-def same_config(name: str, first: bytes, other: bytes) -> bool:
-    """Whether two files called `name` say the same, but for harmless fields and prose."""
-    return not different_fields(name, first, other)
-
-
 def different_fields(name: str, first: bytes, other: bytes) -> tuple[str, ...]:
     """In what two files called `name` differ: fields of a JSON object, or else its contents."""
     if first == other or is_prose(name):

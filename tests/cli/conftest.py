@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -291,3 +292,25 @@ def holds(folder: Path) -> Callable[[], dict[str, bytes | None]]:
         }
 
     return look
+
+
+@pytest.fixture
+def refused(soupctl, holds, golden):
+    """Runs commands that are refused with `code`, and compares what they say with a golden file."""
+
+    def run(name: str, code: int, *commands: str, stdin: bytes = b"") -> None:
+        before = holds()
+        lines = []
+        for command in commands:
+            done = soupctl(*shlex.split(command), stdin=stdin)
+
+            assert (code, b"") == (done.code, done.out), (command, done)
+            assert done.message.startswith("soupctl: "), command
+            assert done.message.endswith("\n"), command
+            assert 1 == len(done.message.splitlines()), command
+            assert done.message[:-1].isprintable(), command
+            assert before == holds(), command
+            lines += [f"$ soupctl {command}", done.message]
+        golden(f"refused-{name}", "\n".join(lines))
+
+    return run
