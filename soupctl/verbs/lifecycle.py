@@ -24,6 +24,7 @@ from .job import Job, Made, Work, carry_out
 from .keeping import find_sum, require_keepable
 from .membership import Newcomer, Terms
 from .revision import Revised, revise_component
+from .shared import by_component, is_new, is_shared, ledgers_of
 from .sources import Leaver, is_input, require_digests
 from .target import decide
 
@@ -136,6 +137,12 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     ]
     require_same_components([soup, *newcomers, *filter(None, leavers)])
     sums = find_sum(soup) if revision.looks_for_a_sum else None
+    ledgers = ledgers_of(soup) if len(soup.components) > 1 else (None,)
+    goers = [
+        by_component(Leaver(None, removal.what, removal.weight), model, ledgers)
+        for model, removal in zip(leavers, revision.removed, strict=True)
+    ]
+    new = bool(newcomers) and all(is_new(model, ledgers) for model in newcomers)
     with ExitStack() as stack:
         revised = []
         for position, component in enumerate(soup.components):
@@ -146,19 +153,13 @@ def open_revision(revision: Revision) -> Iterator[Job]:
                 variant=revision.variant,
                 approximate=revision.approximate,
                 total=revision.total,
-                again=revision.again,
+                # what is new in one component may be in already in another, which all share
+                again=revision.again or (new and is_shared(ledgers[position])),
                 newcomers=tuple(
                     Newcomer(model.components[position], _place(model), addition.weight)
                     for model, addition in zip(newcomers, revision.added, strict=True)
                 ),
-                leavers=tuple(
-                    Leaver(
-                        None if model is None else model.components[position],
-                        removal.what,
-                        removal.weight,
-                    )
-                    for model, removal in zip(leavers, revision.removed, strict=True)
-                ),
+                leavers=tuple(each[position] for each in goers),
                 kept=None if sums is None else sums[position],
             )
             revised.append(revise_component(stack, component, terms))
@@ -183,7 +184,7 @@ def planned(revision: Revision, models: tuple[Model, ...], revised: Sequence[Rev
             draft=draft,
             complete=each.completing(draft),
             summing=each.summing(keep),
-            kept=each.kept,
+            sums=each.sums,
             way=each.way,
             require_sources=partial(require_digests, each.sources),
         )

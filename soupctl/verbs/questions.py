@@ -29,13 +29,16 @@ def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple
             leaver = Leaver(None if other is None else other.components[position], what, None)
             known = {text for entry in ledger.ingredients for text in names_of(entry, ledger)}
             if other is None and what not in known:
+                if len(ledger.ingredients) == 1 and len(model.components) > 1:
+                    # all ingredients share it, whatever the one is called that gave it its name
+                    continue
                 return None
             digest, _ = resolve(stack, ledger, leaver)
             entries = [entry for entry in ledger.ingredients if entry.digest == digest]
             if not entries:
                 return None
             found.append(entries[0])
-    return tuple(found)
+    return tuple(found) or None
 
 
 def history(
