@@ -1,0 +1,277 @@
+"""What `soupctl finetune` costs a step, beside a loop written by hand for one model.
+
+    python benchmarks/finetuned.py [CASE...] [--pairs 21] [--steps 5] [-o RESULT.json]
+
+Rule 1: both sides train the same model in one process, on the same images, in turn: a block of
+steps each. The figure is the median of the ratios of neighbours, with its 95 % interval.
+Rule 2: seconds are those of the processor, of one thread: a busy machine stretches a clock's.
+Rule 3: both do what a user wants of training: images decoded, latents and captions encoded, AdamW,
+clipping, a mean of the weights; ours reports and looks after signals besides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.training_utils import EMAModel
+from machine import described_machine
+from patched import FEWEST_PAIRS, interval
+from PIL import Image
+from torch.nn import functional
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from soupctl.training.beginning import batches_from, begin, loss_of
+from soupctl.training.grids import Painter
+from soupctl.training.interruptions import postponed
+from soupctl.training.loop import train
+from soupctl.training.models import load_models
+from soupctl.training.options import Options
+from soupctl.training.preparation import Request, prepare, start_accelerator
+from soupctl.training.watch import Progress, Watch
+
+BOUND = 1.05
+"""At most 5 % more than the loop by hand."""
+LR = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A text-to-image base, and the images of a step."""
+
+    channels: tuple[int, int]
+    pixels: int
+    batch: int
+
+
+CASES = {
+    "tiny": Case((8, 16), 16, 4),
+    "small": Case((32, 64), 32, 4),
+    "medium": Case((64, 128), 64, 4),
+}
+
+
+class Silent:
+    """Tells nobody."""
+
+    def say(self, text: str) -> None:
+        """Tell one thing."""
+
+    def begin(self, step: int, steps: int) -> None:
+        """Tell that training begins."""
+
+    def step(self, step: int) -> None:
+        """Tell that a step was made."""
+
+    def show(self, progress: Progress) -> None:
+        """Tell how far it is."""
+
+    def end(self) -> None:
+        """Tell that training has ended."""
+
+
+def save_base(case: Case, folder: Path) -> None:
+    """A Stable Diffusion pipeline of the case's size with weights drawn at random."""
+    torch.manual_seed(0)
+    letters = [chr(97 + number) + end for number in range(26) for end in ("", "</w>")]
+    tokens = [*letters, "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(
+        vocab={token: number for number, token in enumerate(tokens)},
+        merges=[],
+        model_max_length=77,
+    )
+    text = CLIPTextConfig(
+        vocab_size=len(tokens),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    StableDiffusionPipeline(
+        unet=UNet2DConditionModel(
+            sample_size=case.pixels // 2,
+            layers_per_block=1,
+            block_out_channels=case.channels,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=64,
+            norm_num_groups=8,
+            attention_head_dim=8,
+        ),
+        vae=AutoencoderKL(
+            block_out_channels=(8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=4,
+            sample_size=case.pixels,
+        ),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=tokenizer,
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+
+
+def save_data(case: Case, folder: Path, count: int = 16) -> None:
+    """Images of noise with captions beside them."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(count):
+        pixels = random.integers(0, 256, (case.pixels, case.pixels, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text("a b c")
+
+
+def ours(base: Path, data: Path, out: Path, batch: int) -> Iterator[float]:
+    """The loss of each step of `soupctl finetune`, all that it does between steps included."""
+    options = Options(steps=1_000_000, batch_size=batch, lr=LR, save_every=1_000_000)
+    request = Request(base, data, out, options)
+    out.mkdir()
+    run = prepare(request, start_accelerator(options))
+    models = load_models(run.base)
+    training = begin(run, models)
+    with postponed() as signals:
+        watch = Watch(run, training, Silent(), Painter(run, models), signals, run.identity)
+        batches = batches_from(run, models, 0)
+        for made in train(training, options, run.plan.steps, batches, loss_of(run, models)):
+            watch.after(made)
+            yield made.loss
+
+
+def by_hand(base: Path, data: Path, batch: int) -> Iterator[float]:
+    """The loss of each step of the shortest loop that trains the same."""
+    pipeline = StableDiffusionPipeline.from_pretrained(base, local_files_only=True)
+    unet, vae, encoder = pipeline.unet, pipeline.vae, pipeline.text_encoder
+    vae.requires_grad_(False)
+    encoder.requires_grad_(False)
+    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=LR)
+    ema = EMAModel(unet.parameters(), decay=0.9999, foreach=True)
+    paths = sorted(data.glob("*.png"))
+    while True:
+        order = torch.randperm(len(paths)).tolist()
+        for start in range(0, len(paths), batch):
+            chosen = [paths[index] for index in order[start : start + batch]]
+            arrays = [np.asarray(Image.open(path).convert("RGB"), np.float32) for path in chosen]
+            pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) / 127.5 - 1
+            captions = [path.with_suffix(".txt").read_text() for path in chosen]
+            with torch.no_grad():
+                latents = vae.encode(pixels).latent_dist.sample() * vae.config.scaling_factor
+                ids = pipeline.tokenizer(
+                    captions, padding="max_length", truncation=True, return_tensors="pt"
+                ).input_ids
+                text = encoder(ids)[0]
+            noise = torch.randn_like(latents)
+            times = torch.randint(0, 1000, (len(chosen),))
+            noisy = scheduler.add_noise(latents, noise, times)
+            loss = functional.mse_loss(unet(noisy, times, text).sample, noise)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.step(unet.parameters())
+            yield loss.detach()
+
+
+def seconds_of(steps: Iterator[float], count: int) -> float:
+    """Processor seconds of the next steps."""
+    start = time.process_time()
+    for _ in range(count):
+        next(steps)
+    return time.process_time() - start
+
+
+def measured(name: str, case: Case, pairs: int, count: int) -> dict[str, Any]:
+    """The figures of one case."""
+    with tempfile.TemporaryDirectory(prefix="soupctl-benchmark-") as place:
+        folder = Path(place)
+        save_base(case, folder / "base")
+        save_data(case, folder / "data")
+        sides: dict[str, Iterator[float]] = {
+            "ours": ours(folder / "base", folder / "data", folder / "out", case.batch),
+            "by hand": by_hand(folder / "base", folder / "data", case.batch),
+        }
+        seconds: dict[str, list[float]] = {side: [] for side in sides}
+        # the first pair warms both up; each side goes first in every other pair
+        for number in range(pairs + 1):
+            for side in sorted(sides, reverse=bool(number % 2)):
+                seconds[side].append(seconds_of(sides[side], count) / count)
+    own, hand = seconds["ours"][1:], seconds["by hand"][1:]
+    ratios = [one / other for one, other in zip(own, hand, strict=True)]
+    low, high = interval(ratios)
+    return {
+        "name": name,
+        "of": "soupctl's step / step by hand",
+        "pairs": pairs,
+        "steps_a_block": count,
+        "ratio": median(ratios),
+        "interval_95": [low, high],
+        "by_hand_s": median(hand),
+        "soupctl_s": median(own),
+        "bound": BOUND,
+        # a miss only if the interval leaves no doubt
+        "met": low <= BOUND,
+    }
+
+
+def line(figures: dict[str, Any]) -> str:
+    """One case for people to read."""
+    low, high = figures["interval_95"]
+    return (
+        f"{figures['name']}: {figures['of']} {figures['ratio']:.3f} ({low:.3f}-{high:.3f}) of "
+        f"{figures['by_hand_s'] * 1000:.1f} ms, bound {figures['bound']:.2f}: "
+        + ("met" if figures["met"] else "MISSED")
+    )
+
+
+def main() -> int:
+    """Run the cases that were named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--pairs", type=int, default=21)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("-o", "--output", type=Path)
+    chosen = parser.parse_args()
+    if unknown := sorted(set(chosen.cases) - CASES.keys()):
+        parser.error(f"no case {unknown[0]}; there are {', '.join(CASES)}")
+    if chosen.pairs < FEWEST_PAIRS:
+        parser.error(f"an interval takes {FEWEST_PAIRS} pairs or more")
+    torch.set_num_threads(1)
+    found = []
+    for name in chosen.cases or CASES:
+        found.append(measured(name, CASES[name], chosen.pairs, chosen.steps))
+        print(line(found[-1]), flush=True)
+    if chosen.output is not None:
+        result = {
+            "machine": described_machine(Path.cwd()),
+            "torch": torch.__version__,
+            "cases": found,
+        }
+        chosen.output.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
