@@ -184,7 +184,7 @@ def planned(revision: Revision, models: tuple[Model, ...], revised: Sequence[Rev
             draft=draft,
             complete=each.completing(draft),
             summing=each.summing(keep),
-            sums=each.sums,
+            kept=each.kept,
             way=each.way,
             require_sources=partial(require_digests, each.sources),
         )
