@@ -7,6 +7,7 @@ that is told, whatever the number of threads.
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -21,6 +22,13 @@ Result = TypeVar("Result")
 
 MOST_THREADS = 16
 
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
+STAGING = 256 << 20
+SHARE = 4
+"""The part of a limit on memory that staging may take: one in so many."""
+LIBRARIES = 160 << 20
+"""Anonymous memory of what drives a device, its driver's own memory not counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -31,11 +39,34 @@ class Pace:
     """Elements in a chunk; None to fit the cache."""
     progress: Callable[[int], None] = lambda size: None
     """Told how many more bytes were read or written."""
+    device: str = "auto"
+    """What computes: `cpu`, `cuda`, `cuda:1`; `auto` is the processor. From file to file every byte
+    passes it anyway, to be digested, and to copy a byte for a device takes it about as long as to
+    average it."""
+    staging: int = STAGING
+    """Bytes of a device's memory, and as many of pinned memory, where a device computes."""
 
     def __post_init__(self) -> None:
         """Refuse what would do no work, with UsageError."""
         if self.threads < 1 or (self.chunk is not None and self.chunk < 1):
             raise UsageError("a pace has at least one thread, and chunks of at least one element")
+        if not DEVICE.fullmatch(self.device):
+            raise UsageError(f"{self.device!r} is no device", advice="auto, cpu, cuda or cuda:N")
+
+    @classmethod
+    def on(cls, device: str, max_memory: int | None = None) -> Pace:
+        """A pace on a device, with a share of `max_memory` bytes for staging."""
+        return cls(device=device, staging=min(STAGING, (max_memory or STAGING * SHARE) // SHARE))
+
+    @property
+    def is_on_processor(self) -> bool:
+        """Whether no other device is needed."""
+        return self.device in ("auto", "cpu")
+
+    @property
+    def beside(self) -> int:
+        """Bytes of anonymous memory that a device takes beside what threads need."""
+        return 0 if self.is_on_processor else self.staging + LIBRARIES
 
 
 def available_cores() -> int:

@@ -108,13 +108,23 @@ def test_every_block_of_the_readme_is_of_a_kind_that_is_run():
 
 
 def test_the_python_example_prints_a_digest(tmp_path):
-    (example,) = blocks("python")
+    example, _ = blocks("python")
 
     assert run("soupctl demo", tmp_path).returncode == 0
     result = subprocess.run(
         [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert re.fullmatch(r"blake3:[0-9a-f]{64}\n", result.stdout)
+
+
+def test_the_python_example_with_tensors_takes_out_what_it_added():
+    pytest.importorskip("torch")
+    _, example = blocks("python")
+
+    result = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "True\n"
 
 
 def test_every_command_and_option_that_the_readme_names_exists():

@@ -67,6 +67,7 @@ def average(
     dry_run: options.DryRun = False,
     json: options.Json = False,
     threads: options.Threads = None,
+    device: options.Device = "auto",
     max_memory: options.MaxMemory = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -100,5 +101,5 @@ def average(
         ignore_ledger=ignore_ledger,
         keep_sum=keep_sum,
     )
-    making = Making(output, force, dry_run, json, threads, max_memory, quiet, verbose)
+    making = Making(output, force, dry_run, json, threads, device, max_memory, quiet, verbose)
     make(verbs.open_job(request), making)

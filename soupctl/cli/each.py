@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import options
@@ -34,15 +35,17 @@ def leave_out_each(family: Family, making: Making) -> tuple[Made, ...]:
 
     most = options.parse_size(making.max_memory, "--max-memory")
     started = time.monotonic()
+    pace = verbs.Pace.on(making.device, most)
     with verbs.open_family(family) as members:
-        rounds = verbs.arrange([member.job for member in members], making.threads, most)
+        jobs = [member.job for member in members]
+        rounds = verbs.arrange(jobs, making.threads, most, pace.beside)
         if making.dry_run:
             require_places(rounds.jobs, force=making.force)
             _show_plan(members, rounds, making)
             return ()
         size = rounds.read + rounds.written
         with progress(size, making.quiet) as advance:
-            pace = verbs.Pace(rounds.threads, progress=advance)
+            pace = replace(pace, threads=rounds.threads, progress=advance)
             made = verbs.carry_out_together(rounds, force=making.force, pace=pace)
     _tell(rounds, made, making)
     silent = making.quiet or not (making.verbose or is_terminal())

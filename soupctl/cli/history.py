@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,6 +160,7 @@ def verify(
     component: Component = None,
     json: options.Json = False,
     threads: options.Threads = None,
+    device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
     """Prove a soup: its header, its tensors, or that its ingredients make it bit for bit.
@@ -171,7 +172,9 @@ def verify(
     """
     from .. import verbs
 
-    pace = verbs.Pace() if threads is None else verbs.Pace(threads)
+    pace = verbs.Pace.on(device)
+    if threads is not None:
+        pace = replace(pace, threads=threads)
     found = verbs.verify(
         soup,
         ingredients or (),

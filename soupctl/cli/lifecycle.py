@@ -56,6 +56,7 @@ def add(
     dry_run: options.DryRun = False,
     json: options.Json = False,
     threads: options.Threads = None,
+    device: options.Device = "auto",
     max_memory: options.MaxMemory = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -79,7 +80,9 @@ def add(
         component=component,
         variant=variant,
     )
-    making = Making(str(revision.output), force, dry_run, json, threads, max_memory, quiet, verbose)
+    making = Making(
+        str(revision.output), force, dry_run, json, threads, device, max_memory, quiet, verbose
+    )
     _revise(revision, making)
 
 
@@ -104,6 +107,7 @@ def subtract(
     dry_run: options.DryRun = False,
     json: options.Json = False,
     threads: options.Threads = None,
+    device: options.Device = "auto",
     max_memory: options.MaxMemory = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -118,7 +122,7 @@ def subtract(
 
     declared = _total(count, total)
     target = require_output(output, json and not dry_run)
-    making = Making(target, force, dry_run, json, threads, max_memory, quiet, verbose)
+    making = Making(target, force, dry_run, json, threads, device, max_memory, quiet, verbose)
     places = tuple(map(Path, search or ()))
     if each:
         _require_alone(removed, declared, keep_sum)
@@ -174,6 +178,7 @@ def swap(
     dry_run: options.DryRun = False,
     json: options.Json = False,
     threads: options.Threads = None,
+    device: options.Device = "auto",
     max_memory: options.MaxMemory = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -198,7 +203,9 @@ def swap(
         component=component,
         variant=variant,
     )
-    making = Making(str(revision.output), force, dry_run, json, threads, max_memory, quiet, verbose)
+    making = Making(
+        str(revision.output), force, dry_run, json, threads, device, max_memory, quiet, verbose
+    )
     _revise(revision, making)
 
 

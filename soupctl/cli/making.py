@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -26,6 +26,7 @@ class Making:
     dry_run: bool
     json: bool
     threads: int | None
+    device: str
     max_memory: str | None
     quiet: bool
     verbose: bool
@@ -47,15 +48,16 @@ def make(opening: AbstractContextManager[Job], making: Making) -> tuple[Made, ..
 
     most = options.parse_size(making.max_memory, "--max-memory")
     started = time.monotonic()
+    pace = verbs.Pace.on(making.device, most)
     with opening as job:
-        preview = verbs.preview(job, making.threads, most)
+        preview = verbs.preview(job, making.threads, most, pace.beside)
         if making.dry_run:
             require_free(job, force=making.force)
             _show_preview(preview, making.json, making.verbose)
             return ()
         hidden = making.quiet or making.output == "-"
         with progress(preview.read + preview.written, hidden) as advance:
-            pace = verbs.Pace(preview.threads, progress=advance)
+            pace = replace(pace, threads=preview.threads, progress=advance)
             made = verbs.carry_out(job, force=making.force, pace=pace)
     silent = making.quiet or not (making.verbose or is_terminal())
     tell_made(making.output, made, silent)

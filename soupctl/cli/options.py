@@ -56,6 +56,9 @@ Variant = Annotated[str | None, typer.Option(help="Prefer files of this variant.
 Threads = Annotated[
     int | None, typer.Option("--threads", "-j", min=1, max=256, help="Worker threads.", metavar="N")
 ]
+Device = Annotated[
+    str, typer.Option(help="What computes: auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+]
 MaxMemory = Annotated[
     str | None, typer.Option(help="Most memory to use, such as 512M.", metavar="SIZE")
 ]

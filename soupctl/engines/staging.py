@@ -107,10 +107,10 @@ class Slots:
         self._lock = Lock()
 
     @contextmanager
-    def taken(self) -> Iterator[list[Slot]]:
-        """One slot, waited for, and up to AHEAD where more are free; LimitError without memory."""
+    def taken(self, most: int) -> Iterator[list[Slot]]:
+        """One slot, waited for, and up to `most` where more are free; LimitError without memory."""
         slots = [self._spare() or self._free.get()]
-        while len(slots) < AHEAD and (slot := self._spare()) is not None:
+        while len(slots) < most and (slot := self._spare()) is not None:
             slots.append(slot)
         try:
             yield slots
@@ -175,7 +175,9 @@ class StagedCombine:
         """
         if start == stop:
             return
-        with self._slots.taken() as slots:
+        pieces_at_best = -(-(stop - start) // self._capacity(self._slots.size))
+        with self._slots.taken(min(AHEAD, pieces_at_best)) as slots:
+            # memory may have been less than was hoped for
             capacity = self._capacity(self._slots.size)
             pieces: deque[_Piece] = deque()
             for turn, place in enumerate(range(start, stop, capacity)):

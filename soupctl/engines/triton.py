@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import LimitError
 from .contract import Blend, Combine, Expand
 from .cpu import CpuEngine
 from .staging import Device, Slots, StagedCombine
-
-BUDGET = 256 << 20
-"""Bytes of the device's memory, and as many of pinned memory, unless a limit says less."""
 
 
 class TritonEngine:
@@ -21,7 +17,8 @@ class TritonEngine:
 
     name = "triton"
 
-    def __init__(self, device: Device, budget: int = BUDGET) -> None:
+    def __init__(self, device: Device, budget: int) -> None:
+        """Stage with `budget` bytes of the device's memory, and as many of pinned memory."""
         self._slots = Slots(device, budget)
 
     def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> Combine:
@@ -35,15 +32,3 @@ class TritonEngine:
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """The processor's: a sum is added up there."""
         return CpuEngine().narrow(plane, out)
-
-
-def open_engine(device: str, budget: int = BUDGET) -> TritonEngine:
-    """The engine on the device `cuda` or `cuda:1`; LimitError if that cannot be."""
-    try:
-        from .devices import open_device  # noqa: PLC0415
-    except ImportError as error:
-        missing = error.name or str(error)
-        raise LimitError(
-            f"--device {device} needs {missing}", advice="pip install 'soupctl[gpu]'"
-        ) from error
-    return TritonEngine(open_device(device), budget)

@@ -26,6 +26,7 @@ from ..soup.plan import Plan
 from ..storage.checkpoint import Checkpoint
 from ..storage.digest import text_digest
 from ..summing import Summed, execute_sums
+from .engine import engine_of
 from .inputs import Inputs, Part
 from .keeping import SumSink, remove, replaced_sum
 from .record import agreed_metadata
@@ -166,14 +167,11 @@ def carry_out(job: Job, *, force: bool = False, pace: Pace | None = None) -> tup
 
     Raises any child of SoupError; then there is no output, or the old one, and no trace.
     """
-    # numba comes with it: reading headers must not wait for that, and if it cannot be loaded then
-    # before anything is made
-    from ..engines.cpu import CpuEngine
-
+    engine, pace = engine_of(pace or Pace())
     refuse_inputs(job.destination, job.used, job.spared)
     old = replaced_sum(job.destination.path) if force else None
     make = _make_both if job.keeps else _make_soup
-    made = make(job, CpuEngine(), pace or Pace(), force)
+    made = make(job, engine, pace, force)
     if old is not None and old != made[0].sum:
         remove(old)
     return made

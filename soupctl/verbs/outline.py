@@ -65,18 +65,20 @@ class Preview:
     """None where it cannot be known."""
 
 
-def preview(job: Job, threads: int | None = None, max_memory: int | None = None) -> Preview:
+def preview(
+    job: Job, threads: int | None = None, max_memory: int | None = None, beside: int = 0
+) -> Preview:
     """The preview of an open job, with as many of `threads` as `max_memory` bytes allow.
 
-    Raises LimitError if not even one thread fits.
+    `beside` bytes are taken by something else. Raises LimitError if not even one thread fits.
     """
     total = sum(weight for _, weight in job.weights)
     plans = [work.plan for work in job.works]
     threads = threads or Pace().threads
-    while max_memory is not None and memory_needed(plans, threads) > max_memory:
+    while max_memory is not None and beside + memory_needed(plans, threads) > max_memory:
         threads -= 1
         if not threads:
-            needed = memory_needed(plans, 1)
+            needed = beside + memory_needed(plans, 1)
             raise LimitError(
                 f"--max-memory {max_memory} is not enough",
                 advice=f"one thread needs {needed} bytes",
@@ -91,7 +93,7 @@ def preview(job: Job, threads: int | None = None, max_memory: int | None = None)
         left_behind=job.destination.beside.left_behind,
         read=sum(work.read for work in job.works),
         written=sum(work.written for work in job.works),
-        memory=memory_needed(plans, threads),
+        memory=beside + memory_needed(plans, threads),
         threads=threads,
         free_disk=_free_disk(job.destination.path),
     )

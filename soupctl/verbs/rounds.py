@@ -20,6 +20,7 @@ from ..format.shards import MOST_SHARDS
 from ..pace import Pace
 from ..storage.checkpoint import Checkpoint
 from ..storage.place import refusing
+from .engine import engine_of
 from .foresight import require_free
 from .inputs import Inputs, Part
 from .job import Job, Made, Work, finish, place
@@ -57,23 +58,27 @@ class Rounds:
 
 
 def arrange(
-    jobs: Sequence[Job], threads: int | None = None, max_memory: int | None = None
+    jobs: Sequence[Job],
+    threads: int | None = None,
+    max_memory: int | None = None,
+    beside: int = 0,
 ) -> Rounds:
     """The jobs in as few rounds as open files and `max_memory` bytes allow, at least one in each.
 
     There are as many of `threads` as any job alone may have; LimitError if not even one fits.
+    `beside` bytes are taken by something else.
     """
-    previews = tuple(preview(job, threads, max_memory) for job in jobs)
+    previews = tuple(preview(job, threads, max_memory, beside) for job in jobs)
     threads = min(each.threads for each in previews)
     rounds: list[list[Job]] = [[]]
     for job in jobs:
         more = [*rounds[-1], job]
-        small = max_memory is None or _memory(more, threads) <= max_memory
+        small = max_memory is None or beside + _memory(more, threads) <= max_memory
         if rounds[-1] and not (small and sum(map(_files, more)) <= _most_files()):
             rounds.append([job])
         else:
             rounds[-1] = more
-    memory = max(_memory(some, threads) for some in rounds)
+    memory = beside + max(_memory(some, threads) for some in rounds)
     return Rounds(tuple(map(tuple, rounds)), previews, threads, memory)
 
 
@@ -154,10 +159,7 @@ def carry_out_together(
 
 def _carry_out(jobs: Sequence[Job], force: bool, pace: Pace) -> list[tuple[Made, ...]]:
     """One round."""
-    # numba comes with it: if it cannot be loaded then before anything is made
-    from ..engines.cpu import CpuEngine
-
-    engine = CpuEngine()
+    engine, pace = engine_of(pace)
     with ExitStack() as stack:
         # the last to be opened is the first to be published
         opened = [(_opened(stack, job, force), job) for job in reversed(jobs)][::-1]

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import LedgerError, SoupError
+from ..errors import LedgerError, LimitError, SoupError
 from ..execute import execute
 from ..pace import Pace
 from ..soup.choices import Level
@@ -21,6 +21,7 @@ from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component, Model
 from ..summing import Keeping, execute_sums, survey
 from .carrying import checkpoints_of, recipe_of
+from .engine import engine_of
 from .inputs import find_input, is_sum, open_input, read_ledger, require_same_components
 from .keeping import Kept, find_sum, kept_sum, open_sum
 from .locate import Places, dtype_runs
@@ -132,6 +133,9 @@ def _verify(name: str, case: _Case, wanted: Level) -> Verified:
             problem = _difference(case, ledger, kept)
             refuted = ledger.exact and problem is not None
             level = Level.DIGEST if problem else Level.REBUILD
+    except LimitError:
+        # that says nothing of the soup
+        raise
     except SoupError as error:
         problem = error.message()
     exact = None if ledger is None else ledger.exact
@@ -145,9 +149,7 @@ def _require_dtypes(soup: Checkpoint, ledger: Ledger) -> None:
 
 def _difference(case: _Case, ledger: Ledger, kept: Kept | None) -> str | None:
     """What is not what the ingredients make, soup or sum; SoupError if they cannot be had."""
-    # numba comes with it, and only this level computes
-    from ..engines.cpu import CpuEngine
-
+    engine, pace = engine_of(case.pace)
     for component in case.given:
         case.finder.offer(component, ledger, case.soup.shown)
     first = ledger.taken.digest if ledger.taken else None
@@ -159,13 +161,13 @@ def _difference(case: _Case, ledger: Ledger, kept: Kept | None) -> str | None:
     names = [checkpoint.shown for checkpoint in checkpoints]
     plan = make_plan(recipe, names, [checkpoint.tensors for checkpoint in checkpoints])
     if kept is None:
-        outcome = execute(plan, checkpoints, CpuEngine(), _discard, case.pace)
+        outcome = execute(plan, checkpoints, engine, _discard, pace)
         root = None
     else:
         plan = kept.rescaled(plan, [source.weight for source in sources])
-        forms = survey(plan, checkpoints, CpuEngine(), case.pace)
+        forms = survey(plan, checkpoints, engine, pace)
         keeping = Keeping(forms, _discard)
-        summed = execute_sums(plan, checkpoints, CpuEngine(), _discard, case.pace, keeping)
+        summed = execute_sums(plan, checkpoints, engine, _discard, pace, keeping)
         outcome, root = summed.outcome, summed.kept
     require_contents(sources, outcome)
     if outcome.soup != ledger.root:

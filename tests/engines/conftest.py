@@ -1,9 +1,14 @@
 """What the tests of engines share."""
 
 import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+# lets these tests import the modules that are beside their folder
+sys.path.append(str(Path(__file__).parents[1]))
 
 
 @pytest.fixture(scope="module")

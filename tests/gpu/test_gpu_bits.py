@@ -15,8 +15,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 from soupctl.engines import operators, resident  # noqa: E402
+from soupctl.engines.choice import open_engine  # noqa: E402
 from soupctl.engines.devices import TorchDevice, open_device  # noqa: E402
-from soupctl.engines.triton import TritonEngine, open_engine  # noqa: E402
+from soupctl.engines.triton import TritonEngine  # noqa: E402
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
 
@@ -32,7 +33,7 @@ FINITE = {
 
 @pytest.fixture(scope="module")
 def engine():
-    return open_engine("cuda")
+    return open_engine("cuda", 256 << 20)
 
 
 def random_bits(dtype, count, seed):

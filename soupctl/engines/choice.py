@@ -1,0 +1,18 @@
+"""The engine on a device that may not be there, nor what drives it."""
+
+from __future__ import annotations
+
+from ..errors import LimitError
+from .contract import Engine
+
+
+def open_engine(device: str, budget: int) -> Engine:
+    """The engine on `cuda` or `cuda:1`, staging with `budget` bytes; LimitError if it cannot be."""
+    try:
+        # torch comes with them, which is not installed everywhere
+        from .devices import open_device  # noqa: PLC0415
+        from .triton import TritonEngine  # noqa: PLC0415
+    except ImportError as error:
+        what = f"{device} needs {error.name or error}, which is not installed"
+        raise LimitError(what, advice="pip install 'soupctl[gpu]'") from error
+    return TritonEngine(open_device(device), budget)
