@@ -16,13 +16,14 @@ from ..errors import LedgerError, MismatchError
 from ..format.dtypes import FLOATS, DType, narrowest
 from ..soup.changes import changes
 from ..soup.choices import OnInt
-from ..soup.ledger import Entry, Ledger, Runs
+from ..soup.ledger import Change, Entry, Ledger, Runs
 from ..soup.plan import Plan, Rule, make_plan
 from ..soup.recipe import Recipe
 from ..soup.sums import REMOVE, Step, carried_over, spread
 from ..storage.checkpoint import Checkpoint
 from ..summands import KeptSum
-from .keeping import Kept
+from .keeping import Kept, Share
+from .membership import Gathering
 from .sources import Finder, Source, require_digests
 
 
@@ -34,9 +35,15 @@ class Carried:
     kept: Kept
     step: Step
     sources: tuple[Source, ...]
-    """The sum, and all that changes."""
+    """The sum, all that changes, and the sums of soups that are put in."""
     runs: Mapping[str, Runs]
     """By content digest, the dtypes that ingredients had before of the soup's tensors."""
+
+    @property
+    def sums(self) -> tuple[Checkpoint, ...]:
+        """The sums that are read."""
+        sources = (source.checkpoint for source in self.sources)
+        return tuple(each.checkpoint for each in sources if isinstance(each, KeptSum))
 
     def plan(self, after: Sequence[Entry]) -> Plan:
         """The plan of the change, with the dtypes that a soup of `after` has.
@@ -95,26 +102,55 @@ class Carried:
 
 
 def carry_over(
-    finder: Finder, kept: Kept | None, before: Ledger, after: Sequence[Entry]
+    finder: Finder, gathering: Gathering, before: Ledger, after: Sequence[Entry]
 ) -> Carried | None:
     """The way by a soup's sum; None if there is none, or what changes is not found."""
+    kept = gathering.kept
     if kept is None or (before.taken and before.taken.digest not in {e.digest for e in after}):
         return None
-    changed = changes(before.ingredients, after)
+    shares = [share for share in gathering.shares if _adds_up(kept, share)]
+    changed = _without(changes(before.ingredients, after), shares)
     total = sum((entry.weight for entry in after), Fraction(0))
-    step = carried_over(kept.scale, [change.weight for change in changed], total)
+    factors = [share.factor / share.kept.scale for share in shares]
+    step = carried_over(kept.scale, [*changed.values(), *factors], total)
     if step is None:
         return None
     entries = {entry.digest: entry for entry in (*before.ingredients, *after)}
+    runs = _runs(before, kept)
     sources = [Source(kept.facts.root, kept.sums, Fraction(step.factor))]
-    for change in changed:
-        checkpoint = finder.find(entries[change.digest])
+    for digest, weight in changed.items():
+        checkpoint = finder.find(entries[digest])
         if checkpoint is None:
             return None
-        sources.append(Source(change.digest, checkpoint, change.weight))
-    digests = [entry.digest for entry in before.ingredients]
-    runs = dict(zip(digests, kept.facts.dtypes, strict=True))
+        sources.append(Source(digest, checkpoint, weight))
+    for share, factor in zip(shares, factors, strict=True):
+        sources.append(Source(share.kept.facts.root, share.kept.sums, factor))
+        runs |= _runs(share.ledger, share.kept)
     return Carried(before, kept, step, tuple(sources), runs)
+
+
+def _adds_up(kept: Kept, share: Share) -> bool:
+    """Whether one sum can be added to the other: of the same tensors, and of no doubtful integers.
+
+    Otherwise the other soup's ingredients are put in one by one.
+    """
+    return share.ledger.taken is None and share.kept.sums.tensors.keys() == kept.sums.tensors.keys()
+
+
+def _without(changed: Sequence[Change], shares: Sequence[Share]) -> dict[str, Fraction]:
+    """By content digest, the weights that change beside what the shares bring."""
+    weights = {change.digest: change.weight for change in changed}
+    for share in shares:
+        for entry in share.ledger.ingredients:
+            weight = weights.get(entry.digest, Fraction(0)) - entry.weight * share.factor
+            weights[entry.digest] = weight
+    return {digest: weight for digest, weight in sorted(weights.items()) if weight}
+
+
+def _runs(ledger: Ledger, kept: Kept) -> dict[str, Runs]:
+    """By content digest, the dtypes that a sum records of its ingredients."""
+    digests = [entry.digest for entry in ledger.ingredients]
+    return dict(zip(digests, kept.facts.dtypes, strict=True))
 
 
 def recipe_of(ledger: Ledger, weights: Sequence[Fraction], *, first: bool) -> Recipe:

@@ -70,19 +70,15 @@ class Work:
     """Raises LedgerError if what is computed with is not what was promised, as the cause of any
     other trouble with it."""
 
-    kept: Checkpoint | None = None
-    """The sum that it is computed from, if it is."""
+    sums: tuple[Checkpoint, ...] = ()
+    """The sums that it is computed from, if it is."""
     way: Way = Way.INGREDIENTS
 
     @property
     def read(self) -> int:
         """Bytes of tensor data that will be read; for a sum to keep, twice."""
-        size = sum(each.data_size for each in (*self.part.checkpoints, *self._sums))
+        size = sum(each.data_size for each in (*self.part.checkpoints, *self.sums))
         return size * (2 if self.keeps else 1)
-
-    @property
-    def _sums(self) -> tuple[Checkpoint, ...]:
-        return () if self.kept is None else (self.kept,)
 
     @property
     def keeps(self) -> bool:
@@ -114,7 +110,7 @@ class Work:
         return self.summing.record.metadata(self._agreed(), ledger, found)
 
     def _agreed(self) -> dict[str, str]:
-        return agreed_metadata((*self._sums, *self.part.checkpoints))
+        return agreed_metadata((*self.sums, *self.part.checkpoints))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,20 +136,20 @@ class Job:
         return any(work.keeps for work in self.works)
 
     @property
-    def kept(self) -> tuple[Checkpoint, ...]:
+    def sums(self) -> tuple[Checkpoint, ...]:
         """The sums that it is computed from."""
-        return tuple(work.kept for work in self.works if work.kept is not None)
+        return tuple(each for work in self.works for each in work.sums)
 
     @property
     def used(self) -> Inputs:
         """All inputs, sums among them."""
-        sums = Part("", self.kept, (None,) * len(self.kept), None)
+        sums = Part("", self.sums, (None,) * len(self.sums), None)
         return replace(self.inputs, parts=(*self.inputs.parts, sums))
 
     def require_unchanged(self) -> None:
         """Raise OutputError if a file that was read is another now, or was written to since."""
         self.require_models_unchanged()
-        for checkpoint in self.kept:
+        for checkpoint in self.sums:
             checkpoint.require_unchanged()
 
     def require_models_unchanged(self) -> None:

@@ -70,6 +70,17 @@ class Kept:
         return replace(plan, weights=tuple(map(int, whole)), divisor=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The sum of a soup that is put into another."""
+
+    kept: Kept
+    ledger: Ledger
+    """That soup's own."""
+    factor: Fraction
+    """How often its ingredients go in with the weights that they have in it."""
+
+
 def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:
     """Raise UsageError for a soup of which no sum can be kept."""
     if output == STREAM:
@@ -255,7 +266,9 @@ class SumSink:
     def withdraw(self) -> None:
         """Take the sum away again, unless it is that of the soup that is there."""
         if self.path is not None and self.path != replaced_sum(self.soup):
-            remove(self.path)
+            # the failure that led here is the one to tell of
+            with suppress(OutputError):
+                remove(self.path)
 
 
 def _size(tensors: Sequence[Tensor]) -> int:
@@ -278,12 +291,15 @@ def recognised(place: Path) -> bool:
 
 
 def remove(place: Path) -> None:
-    """Remove the sum at a path, if that is what is there."""
-    if recognised(place):
-        with suppress(OSError):
-            if place.is_dir():
-                # at once: half a sum must never lie beside a soup
-                partial = place.rename(place.with_name(random_name()))
-                shutil.rmtree(partial)
-            else:
-                place.unlink()
+    """Remove the sum at a path, if that is what is there; OutputError if it cannot be."""
+    if not recognised(place):
+        return
+    try:
+        if place.is_dir():
+            # at once: half a sum must never lie beside a soup
+            shutil.rmtree(place.rename(place.with_name(random_name())))
+        else:
+            place.unlink()
+    except OSError as error:
+        problem = f"is no longer the sum of a soup, and remains: {error.strerror or error}"
+        raise OutputError(problem, path=place) from error

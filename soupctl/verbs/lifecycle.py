@@ -136,7 +136,10 @@ def open_revision(revision: Revision) -> Iterator[Job]:
         find_input(each.what, *place) if is_input(each.what) else None for each in revision.removed
     ]
     require_same_components([soup, *newcomers, *filter(None, leavers)])
-    sums = find_sum(soup) if revision.looks_for_a_sum else None
+    # the soup's own, and those of soups that are put in
+    sums, *shares = [
+        find_sum(model) if revision.looks_for_a_sum else None for model in (soup, *newcomers)
+    ]
     ledgers = ledgers_of(soup) if len(soup.components) > 1 else (None,)
     goers = [
         by_component(Leaver(None, removal.what, removal.weight), model, ledgers)
@@ -156,8 +159,15 @@ def open_revision(revision: Revision) -> Iterator[Job]:
                 # what is new in one component may be in already in another, which all share
                 again=revision.again or (new and is_shared(ledgers[position])),
                 newcomers=tuple(
-                    Newcomer(model.components[position], _place(model), addition.weight)
-                    for model, addition in zip(newcomers, revision.added, strict=True)
+                    Newcomer(
+                        model.components[position],
+                        _place(model),
+                        addition.weight,
+                        None if share is None else share[position],
+                    )
+                    for model, addition, share in zip(
+                        newcomers, revision.added, shares, strict=True
+                    )
                 ),
                 leavers=tuple(each[position] for each in goers),
                 kept=None if sums is None else sums[position],
@@ -184,7 +194,7 @@ def planned(revision: Revision, models: tuple[Model, ...], revised: Sequence[Rev
             draft=draft,
             complete=each.completing(draft),
             summing=each.summing(keep),
-            kept=each.kept,
+            sums=each.sums,
             way=each.way,
             require_sources=partial(require_digests, each.sources),
         )

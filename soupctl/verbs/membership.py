@@ -7,6 +7,7 @@ Rule 2: a soup that is put in counts as its own ingredients.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -20,7 +21,7 @@ from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
 from .digests import checkpoint_digest
 from .inputs import is_sum, open_input, read_ledger, require_model
-from .keeping import Kept, facts_of, kept_sum, open_sum
+from .keeping import Kept, Share, facts_of, kept_sum, open_sum
 from .locate import Places, dtype_runs, hint_from, locate
 from .sources import Leaver, folder_of, resolve
 
@@ -35,6 +36,8 @@ class Newcomer:
     place: str
     """Path of the whole model, of which its name in the ledger is the end."""
     weight: Fraction | None
+    kept: Component | None = None
+    """The sum that lies beside it, if it is a soup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Gathering:
     """Whether no rounded soup is behind any soup that was read."""
     kept: Kept | None = None
     """The soup's sum."""
+    shares: list[Share] = field(default_factory=list)
+    """Sums of soups that are put in."""
 
     def open(self, component: Component) -> Checkpoint:
         """The component, open until the stack is closed."""
@@ -184,7 +189,9 @@ def _added(
             weight = Fraction(1) if weight is None else weight
             entries.append(Entry(digest, name, None, weight, dtype_runs(checkpoint)))
         else:
-            entries += _expanded(gathering, checkpoint, weight, terms)
+            found = _expanded(gathering, checkpoint, weight, terms)
+            _gather_share(gathering, newcomer, checkpoint, ledger, found)
+            entries += found
     return entries
 
 
@@ -203,6 +210,22 @@ def _expanded(
             gathering.opened[entry.digest] = gathering.stack.enter_context(open_input(found))
         entries.append(replace(entry, hint=hint_from(entry.hint, old, new)))
     return entries
+
+
+def _gather_share(
+    gathering: Gathering,
+    newcomer: Newcomer,
+    soup: Checkpoint,
+    ledger: Ledger,
+    entries: Sequence[Entry],
+) -> None:
+    """Open the sum of a soup whose `entries` are put in, if it has one; LedgerError as for any."""
+    if newcomer.kept is None:
+        return
+    kept = kept_sum(gathering.stack.enter_context(open_sum(newcomer.kept)), ledger)
+    kept.require_tensors_of(soup)
+    factor = _total(tuple(entries)) / _total(ledger.ingredients)
+    gathering.shares.append(Share(kept, ledger, factor))
 
 
 def _negative(removal: Removal, opened: dict[str, Checkpoint]) -> Entry:

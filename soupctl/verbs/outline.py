@@ -116,7 +116,7 @@ def _outline(work: Work) -> Outline:
         kept=len(plan.kept),
         left_out=len(plan.steps) - len(plan.kept),
         dtypes=tuple(sorted(dtypes.items())),
-        odd=() if work.kept else tuple(_odd(step) for step in plan.steps if _is_odd(step)),
+        odd=() if work.sums else tuple(_odd(step) for step in plan.steps if _is_odd(step)),
     )
 
 

@@ -62,9 +62,9 @@ class Revised:
     """How the soup's sum carries over, if the change is computed from it."""
 
     @property
-    def kept(self) -> Checkpoint | None:
-        """The sum that the change is computed from."""
-        return None if self.carried is None else self.carried.kept.sums.checkpoint
+    def sums(self) -> tuple[Checkpoint, ...]:
+        """The sums that the change is computed from."""
+        return () if self.carried is None else self.carried.sums
 
     @property
     def way(self) -> Way:
@@ -148,7 +148,7 @@ def revised(gathering: Gathering, before: Ledger, terms: Terms) -> Revised:
     after = entries_after(gathering, before, terms)
     places = Places(folder_of(soup), terms.search, terms.variant)
     finder = Finder(gathering.stack, gathering.opened, places)
-    carried = None if terms.rounded else carry_over(finder, gathering.kept, before, after)
+    carried = None if terms.rounded else carry_over(finder, gathering, before, after)
     if carried is not None:
         sources = carried.sources
         plan = carried.plan(after)

@@ -114,7 +114,10 @@ class Life(RuleBasedStateMachine):
     def add_a_soup(self, chosen: dict[str, Fraction]) -> None:
         other = self.folder / "other.st"
         other.unlink(missing_ok=True)
-        average(other, *((self.path(name), weight) for name, weight in chosen.items()))
+        pairs = ((self.path(name), weight) for name, weight in chosen.items())
+        for old in self.folder.glob("other.st.*.sum"):
+            old.unlink()
+        average(other, *pairs, keep_sum=self.keep_sum)
         wanted = dict(self.held)
         for name, weight in chosen.items():
             wanted[name] = wanted.get(name, Fraction(0)) + weight
@@ -193,7 +196,10 @@ def with_refusal(kind: type[Exception], soup: Path, *arguments: object) -> None:
 
 
 class KeptLife(Life):
-    """A soup whose sum is kept, and of whose ingredients only those that change can be read."""
+    """A soup whose sum is kept, and of whose ingredients only those that change can be read.
+
+    Of a soup that is put in, its own sum is enough.
+    """
 
     keep_sum = True
 
@@ -204,7 +210,8 @@ class KeptLife(Life):
         unchanged = [
             name
             for name in NAMES
-            if self.held.get(name) == wanted.get(name) and str(self.path(name)) not in named
+            if str(self.path(name)) not in named
+            and ("other.st" in named or self.held.get(name) == wanted.get(name))
         ]
         for name in unchanged:
             self.path(name).rename(self.hidden(name))
