@@ -50,6 +50,7 @@ KNOWS_A_CACHE = "soupctl.engines.native"
 
 # where the libraries that are slow to load, or not always there, have their home
 HOMES = {
+    "PIL": {"training"},
     "accelerate": {"training"},
     "diffusers": {"training"},
     "numba": {"engines", "kernels"},
@@ -175,13 +176,19 @@ def loaded_by(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("-c", "import soupctl.cli.main"), ("-m", "soupctl", "--help")], ids=str
+    "arguments",
+    [
+        ("-c", "import soupctl.cli.main"),
+        ("-m", "soupctl", "--help"),
+        ("-m", "soupctl", "finetune", "--help"),
+    ],
+    ids=str,
 )
 def test_help_loads_no_array_library(arguments: tuple[str, ...]) -> None:
     loaded = loaded_by(*arguments)
 
     assert "soupctl" in loaded
-    assert {"numpy", "numba", "torch", "rich"}.isdisjoint(loaded)
+    assert {"numpy", "numba", "torch", "rich", "PIL", "diffusers"}.isdisjoint(loaded)
 
 
 def test_inspect_loads_no_engine(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ..soup.training import Training
 from ..storage.digest import text_digest
 from ..storage.layout import find_model
 from ..storage.safetensors import read_header
+from .card import write_card
 from .choices import SaveDtype
 from .grids import mean_in_place
 from .loop import Training as State
@@ -88,6 +89,7 @@ def publish(run: Prepared, training: State, teller: Teller) -> str:
         facts["weights"] = publish_model(
             out / MODEL, base, tensors, _description(run, kind, tensors), cast, whole=True
         )
+    write_card(run, facts["weights"])
     write_record(out, RunRecord(run.identity, True, facts))
     return str(facts["weights"])
 

@@ -77,8 +77,8 @@ BAD_INPUTS = {
         *("class", 4, (), lambda: shutil.rmtree("data/red")),
         (
             "data: has 2 classes, and the base 3 (name all 3 in order, with classes = [...] in "
-            "--config; the last class embedding is for samples without a class; --cond-drop 0 makes "
-            "it one)"
+            "--config; the last class embedding is for samples without a class; --cond-drop 0 "
+            "makes it one)"
         ),
     ),
     "a resolution that the vae does not divide": (
@@ -132,8 +132,8 @@ BAD_INPUTS = {
     "noise that teaches nothing": (
         *("text", 2, (), lambda: edit(SCHEDULER, rescale_betas_zero_snr=True)),
         (
-            "the last timestep of the base's scheduler holds no signal, so that predicting its noise "
-            "teaches nothing (prediction = v_prediction in --config, if the base was trained so)"
+            "the last timestep of the base's scheduler holds no signal, so that predicting its "
+            "noise teaches nothing (prediction = v_prediction in --config, if the base was trained so)"
         ),
     ),
     "prompts without captions": (

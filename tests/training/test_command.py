@@ -1,0 +1,132 @@
+"""The command: plan, runs of several data shards, and what a run's folder holds in the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from soupctl.training.choices import SaveDtype
+from soupctl.training.metrics import read_metrics
+from soupctl.training.options import COMMON, Options
+
+LAYOUT = {
+    "README.md",
+    "checkpoints",
+    "loss.png",
+    "metrics.jsonl",
+    "model",
+    "raw",
+    "samples",
+    "soupctl.json",
+}
+
+
+@pytest.fixture
+def shards_of_two(tiny, soupctl) -> None:
+    """Data shards of unlike size: shards/cats and shards/dogs."""
+    tiny.captioned_shard(Path("shards/cats"), count=2)
+    tiny.captioned_shard(Path("shards/dogs"), count=6)
+
+
+def test_the_plan_is_printed_and_nothing_is_made(soupctl, bases, shards_of_two):
+    words = ("--data", "shards/*", "-o", "runs/{name}", "--epochs", 2, "--batch-size", 3)
+
+    plan = soupctl("finetune", bases["text"], *words, "-n")
+    read = soupctl("finetune", bases["text"], *words, "-n", "--json")
+
+    assert (0, "") == (plan.code, plan.err)
+    assert "data       shards/dogs: 6 images, 6 captions" in plan.out
+    assert "steps      4 (2 epochs)" in plan.out
+    assert "parameters 52,004 trained, 17,927 frozen" in plan.out
+    assert "device     cpu, fp32" in plan.out
+    assert [2, 4] == [each["steps"] for each in json.loads(read.out)]
+    assert not Path("runs").exists()
+
+
+def test_each_data_shard_makes_one_ingredient_and_finished_ones_are_skipped(
+    soupctl, bases, shards_of_two
+):
+    words = ("finetune", bases["text"], "--data", "shards/*", "-o", "runs/{name}", "--epochs", 1)
+
+    first = soupctl(*words, "--json")
+    again = soupctl(*words, "--json", "-q")
+    soup = soupctl(
+        "avg", "runs/cats/model", "runs/dogs/model", "-o", "soup", "--weight-by", "samples"
+    )
+    log = soupctl("log", "soup", "--component", "unet", "--tree")
+
+    assert (0, 0, 0) == (first.code, again.code, soup.code), soup.err
+    assert "" == again.err
+    runs = json.loads(first.out)
+    assert ["runs/cats", "runs/dogs"] == [each["output"] for each in runs]
+    assert runs == [{**each, "was_complete": False} for each in json.loads(again.out)]
+    assert " 25.000%  cats/model  (weight 2" in log.out
+    assert "trained   2 steps on dogs (6 images, blake3:" in log.out
+
+
+def test_a_runs_folder_holds_what_the_readme_says(soupctl, bases, shards):
+    Path("run.toml").write_text('log-every = 1\nsample-steps = 2\nprompt = ["a red circle"]\n')
+    words = ("--config", "run.toml", "--steps", 3, "--sample-every", 2)
+
+    done = soupctl("finetune", bases["text"], "--data", shards["text"], "-o", "run", *words)
+
+    assert done.code == 0, done.err
+    assert LAYOUT == {path.name for path in Path("run").iterdir()}
+    grids = sorted(path.name for path in Path("run/samples").iterdir())
+    assert [f"step-{step:06}.png" for step in (0, 2, 3)] == grids
+    rows = read_metrics(Path("run"))
+    assert [1, 2, 3] == [row["step"] for row in rows]
+    keys = ["step", "epoch", "loss", "lr", "grad_norm", "it/s", "samples_seen", "time"]
+    assert keys == list(rows[0])
+    assert "step-000003\n" == Path("run/checkpoints/latest").read_text()
+    record = json.loads(Path("run/soupctl.json").read_text())
+    assert (True, 3, 12) == (record["finished"], record["steps"], record["samples_seen"])
+
+
+def test_the_same_seed_draws_the_same_grid(trained, tmp_path):
+    more = {"steps": 1, "sample_every": 1, "sample_steps": 2}
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        trained("class", tmp_path / name, seed=seed, **more)
+
+    one, same, other = (
+        np.asarray(Image.open(tmp_path / name / "samples" / "step-000000.png"))
+        for name in ("one", "same", "other")
+    )
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_cached_latents_are_encoded_once_and_train_as_well(trained, tmp_path):
+    ear = trained("text", tmp_path / "run", cache_latents=True, flip=True)
+    files = sorted((tmp_path / "run" / "latents").iterdir())
+    times = [path.stat().st_mtime_ns for path in files]
+
+    trained("text", tmp_path / "run", steps=6, cache_latents=True, flip=True)
+
+    assert ear.steps == [1, 2, 3, 4]
+    assert len(files) == 6
+    assert times == [path.stat().st_mtime_ns for path in files]
+    assert {"plain", "flipped"} == set(load_file(files[0]))
+
+
+def test_rounding_is_told_of_and_does_what_it_says(trained, tmp_path):
+    trained("plain", tmp_path / "wide")
+    ear = trained("plain", tmp_path / "narrow", save_dtype=SaveDtype.BFLOAT16)
+
+    name = "model/unet/diffusion_pytorch_model.safetensors"
+    wide, narrow = (load_file(tmp_path / run / name) for run in ("wide", "narrow"))
+    assert all(wide[key].bfloat16().equal(narrow[key]) for key in wide)
+    assert "rounding to bfloat16 alters " in ear.said[-1]
+    assert ear.said[-1].endswith("of what was learned (--save-dtype float32: none)")
+
+
+def test_the_options_of_the_command_line_are_those_that_are_called_common(soupctl):
+    said = soupctl("finetune", "--help").out
+
+    assert COMMON <= set(Options.__dataclass_fields__)
+    assert [] == [name for name in sorted(COMMON) if f"--{name.replace('_', '-')}" not in said]
