@@ -133,7 +133,8 @@ BAD_INPUTS = {
         *("text", 2, (), lambda: edit(SCHEDULER, rescale_betas_zero_snr=True)),
         (
             "the last timestep of the base's scheduler holds no signal, so that predicting its "
-            "noise teaches nothing (prediction = v_prediction in --config, if the base was trained so)"
+            "noise teaches nothing (prediction = v_prediction in --config, if the base was "
+            "trained so)"
         ),
     ),
     "prompts without captions": (
