@@ -141,8 +141,9 @@ def test_no_gradient_reaches_a_frozen_base_and_its_numbers_do_not_change(base):
     assert all(torch.equal(before[name], tensor) for name, tensor in base.state_dict().items())
 
 
-def test_no_gradient_goes_through_a_gate_into_a_base_that_is_not_frozen(base):
-    bank = bases.filled_bank(base, gate_input=GateInput.TIME_AND_CLASS)
+@pytest.mark.parametrize("gate_input", GateInput)
+def test_no_gradient_goes_through_a_gate_into_a_base_that_is_not_frozen(base, gate_input):
+    bank = bases.filled_bank(base, gate_input=gate_input)
     with attach(base, bank) as attachment:
         bases.output(base)
         balance_loss(attachment.gated(bank).values(), Balance.OVER_BATCH).backward()
