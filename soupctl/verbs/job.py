@@ -28,9 +28,10 @@ from ..storage.digest import text_digest
 from ..summing import Summed, execute_sums
 from .engine import engine_of
 from .inputs import Inputs, Part
-from .keeping import SumSink, remove, replaced_sum
+from .keeping import replaced_sum
 from .record import agreed_metadata
 from .sink import Sink, open_sink
+from .sum_files import SumSink, remove
 from .summed import Summing, Surveyed, survey_sum
 from .target import Destination, Share, refuse_inputs
 

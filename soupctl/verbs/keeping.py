@@ -1,23 +1,18 @@
-"""The sum that is kept beside a soup: where it is, whether it fits, and how it is written.
+"""The sum that is kept beside a soup: where it is, and whether it fits.
 
-Rule 1: a sum is published before its soup, and the sum of a soup that is replaced goes after it: a
-kill at any moment leaves a soup with its own sum.
-Rule 2: a sum fits a soup if it describes the same tensors, made of the same ingredients in the same
+Rule 1: a sum fits a soup if it describes the same tensors, made of the same ingredients in the same
 proportions; one that lies beside a soup and does not fit is refused, not passed over.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from ..errors import InputError, LedgerError, OutputError, SoupError, UsageError
-from ..format.header import Tensor
+from ..errors import InputError, LedgerError, SoupError, UsageError
 from ..soup.ledger import KEY, Ledger
 from ..soup.plan import Plan
 from ..soup.sums import KEY as SUM
@@ -26,8 +21,6 @@ from ..soup.weights import LARGEST
 from ..storage.checkpoint import Checkpoint, open_checkpoint
 from ..storage.digest import text_digest
 from ..storage.layout import Component, Model, find_model
-from ..storage.publish import publish_file, publish_folder
-from ..storage.rename import random_name
 from ..summands import KeptSum
 from ..summing import NO_SUM
 from .inputs import STREAM, is_sum, open_input, read_ledger
@@ -165,7 +158,7 @@ def find_sum(soup: Model) -> tuple[Component, ...] | None:
         return None
     if soup.folder is None:
         return (Component("", str(place), (place,)),)
-    files = [(name, place / _file_name(name)) for name in roots]
+    files = [(name, place / file_name(name)) for name in roots]
     return tuple(Component(name, str(file), (file,)) for name, file in files)
 
 
@@ -191,115 +184,6 @@ def _path_of(soup: Model) -> Path | None:
     return path if path.name not in ("", "..") else None
 
 
-def _file_name(component: str) -> str:
+def file_name(component: str) -> str:
+    """The name of a component's file in the folder of a sum."""
     return f"{component or ONLY}.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class SumFile:
-    """One file of a sum that is to be written: its tensors, and a header that is long enough."""
-
-    component: str
-    tensors: tuple[Tensor, ...]
-    header: int
-
-
-class SumSink:
-    """A sum that is being written beside the soup at `soup`; its name is given by what is in it."""
-
-    def __init__(self, soup: Path, is_folder: bool) -> None:
-        self.soup = soup
-        self.is_folder = is_folder
-        self.path: Path | None = None
-        """Where it is, once its name is known to be its own."""
-        self._roots: dict[str, str] = {}
-
-    @contextmanager
-    def opened(self, files: Sequence[SumFile], check: Callable[[], None]) -> Iterator[list[int]]:
-        """Descriptors of its files, published on a clean exit after `check`."""
-        provisional = self.soup.with_name(f"{self.soup.name}.sum")
-        with ExitStack() as stack:
-            if self.is_folder:
-                staging = stack.enter_context(
-                    publish_folder(
-                        provisional,
-                        replace=True,
-                        may_replace=self._may_replace,
-                        check=check,
-                        naming=self._name,
-                    )
-                )
-                yield [
-                    staging.create(_file_name(file.component), file.header + _size(file.tensors))
-                    for file in files
-                ]
-            else:
-                (file,) = files
-                yield [
-                    stack.enter_context(
-                        publish_file(
-                            provisional,
-                            file.header + _size(file.tensors),
-                            replace=True,
-                            check=check,
-                            naming=self._name,
-                        )
-                    )
-                ]
-
-    def add_root(self, component: str, root: str) -> None:
-        """Tell the content digest of one component of the soup."""
-        self._roots[component] = root
-
-    def _name(self) -> str:
-        """The name of the sum; OutputError if something else than a sum has it."""
-        place = sum_place(self.soup, self._roots)
-        if os.path.lexists(place) and not self._may_replace(place):
-            raise OutputError("is there and is no sum of a soup", path=place)
-        self.path = place
-        return place.name
-
-    def _may_replace(self, place: Path) -> bool:
-        """Whether what is there is a sum, all of it."""
-        return recognised(place)
-
-    def withdraw(self) -> None:
-        """Take the sum away again, unless it is that of the soup that is there."""
-        if self.path is not None and self.path != replaced_sum(self.soup):
-            # the failure that led here is the one to tell of
-            with suppress(OutputError):
-                remove(self.path)
-
-
-def _size(tensors: Sequence[Tensor]) -> int:
-    return tensors[-1].stop if tensors else 0
-
-
-def recognised(place: Path) -> bool:
-    """Whether a file is a sum, or a folder holds sums and nothing else; no link is either."""
-    if place.is_symlink():
-        return False
-    try:
-        files = sorted(place.iterdir()) if place.is_dir() else [place]
-        for file in files:
-            with open_checkpoint(Component("", str(file), (file,)), mapped=False) as checkpoint:
-                if not is_sum(checkpoint):
-                    return False
-    except (SoupError, OSError):
-        return False
-    return bool(files)
-
-
-def remove(place: Path) -> None:
-    """Remove the sum at a path, if that is what is there; OutputError if it cannot be."""
-    if not recognised(place):
-        return
-    try:
-        if place.is_dir():
-            # at once: half a sum must never lie beside a soup
-            shutil.rmtree(place.rename(place.with_name(random_name())))
-        else:
-            place.unlink()
-    except OSError as error:
-        problem = f"is no longer the sum of a soup, and remains: {error.strerror or error}"
-        raise OutputError(problem, path=place) from error

@@ -24,9 +24,10 @@ from .engine import engine_of
 from .foresight import require_free
 from .inputs import Inputs, Part
 from .job import Job, Made, Work, finish, place
-from .keeping import remove, replaced_sum
+from .keeping import replaced_sum
 from .outline import Preview, preview
 from .sink import Sink, open_sink
+from .sum_files import remove
 from .target import refuse_inputs
 
 

@@ -18,7 +18,7 @@ from ..storage.digest import text_digest
 from ..storage.publish import write_at
 from ..summands import Source
 from ..summing import Keeping, Summed, execute_sums, survey
-from .keeping import SumFile
+from .sum_files import SumFile
 
 
 @dataclass(frozen=True, slots=True)
