@@ -30,7 +30,7 @@ SINGLE_BYTES = DType.F32.bits // 8
 Advance = Callable[[int], None]
 """Tells how many more bytes were read or written."""
 
-NO_SUM = "without --keep-sum, the soup is recomputed when it changes"
+NO_SUM = "with --no-keep-sum, the soup is recomputed when it changes"
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class SumSink:
                     publish_folder(
                         provisional,
                         replace=True,
-                        may_replace=self._may_replace,
+                        may_replace=recognised,
                         check=check,
                         naming=self._name,
                     )
@@ -83,14 +83,10 @@ class SumSink:
     def _name(self) -> str:
         """The name of the sum; OutputError if something else than a sum has it."""
         place = sum_place(self.soup, self._roots)
-        if os.path.lexists(place) and not self._may_replace(place):
+        if os.path.lexists(place) and not recognised(place):
             raise OutputError("is there and is no sum of a soup", path=place)
         self.path = place
         return place.name
-
-    def _may_replace(self, place: Path) -> bool:
-        """Whether what is there is a sum, all of it."""
-        return recognised(place)
 
     def withdraw(self) -> None:
         """Take the sum away again, unless it is that of the soup that is there."""
