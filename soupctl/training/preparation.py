@@ -72,8 +72,11 @@ class Prepared:
     @property
     def recipe(self) -> dict[str, str]:
         """The options that change numbers, as they turned out."""
+        numbers = self.options.numbers
         return {
-            **self.options.numbers,
+            **numbers,
+            # a schedule that ends depends on when it does, also where epochs were asked for
+            **({"steps": str(self.plan.steps)} if "steps" in numbers else {}),
             "prediction": self.objective.prediction.value,
             "processes": str(self.plan.processes),
             "resolution": str(self.frame.resolution),

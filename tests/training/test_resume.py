@@ -14,6 +14,7 @@ from commands import wait_for
 
 from soupctl.errors import OutputError
 from soupctl.training import state
+from soupctl.training.choices import Schedule
 
 STEPS = 40
 
@@ -37,15 +38,15 @@ def hashes(output: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("family", ["text", "class"])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(soupctl, bases, shards, family):
-    straight = soupctl(*words(bases[family], shards[family], "straight"))
-    killed = soupctl.start(*words(bases[family], shards[family], "killed"))
+def test_a_killed_run_goes_on_as_if_it_had_not_been(soupctl, bases, shards):
+    base, data = bases["text"], shards["text"]
+    straight = soupctl(*words(base, data, "straight"))
+    killed = soupctl.start(*words(base, data, "killed"))
     wait_for(Path("killed/checkpoints/step-000020"))
     os.kill(killed, signal.SIGKILL)
     ended = soupctl.wait(killed)
 
-    resumed = soupctl(*words(bases[family], shards[family], "killed"))
+    resumed = soupctl(*words(base, data, "killed"))
 
     assert (0, -signal.SIGKILL, 0) == (straight.code, ended.code, resumed.code), resumed.err
     assert "going on from killed/checkpoints/step-0000" in resumed.err
@@ -144,14 +145,23 @@ def test_a_finished_run_is_not_made_again(trained, tmp_path):
     assert ear.steps == []
 
 
-def test_a_finished_run_at_a_constant_rate_can_go_on(trained, tmp_path):
-    trained("plain", tmp_path / "straight", steps=6)
-    trained("plain", tmp_path / "longer", steps=4)
+@pytest.mark.parametrize("family", ["text", "class", "dit", "plain"])
+def test_a_finished_run_at_a_constant_rate_can_go_on(trained, tmp_path, family):
+    trained(family, tmp_path / "straight", steps=6)
+    trained(family, tmp_path / "longer", steps=4)
 
-    ear = trained("plain", tmp_path / "longer", steps=6)
+    ear = trained(family, tmp_path / "longer", steps=6)
 
     assert ear.steps == [5, 6]
     assert hashes(str(tmp_path / "straight")) == hashes(str(tmp_path / "longer"))
+
+
+def test_a_run_whose_schedule_ends_cannot_be_made_longer(trained, tmp_path):
+    more = {"lr_schedule": Schedule.COSINE, "steps": None}
+    trained("plain", tmp_path / "run", epochs=1, **more)
+
+    with pytest.raises(OutputError, match="steps is 3 there and 6 here"):
+        trained("plain", tmp_path / "run", epochs=2, **more)
 
 
 def test_a_run_can_go_on_from_a_checkpoint_that_is_named(trained, tmp_path):
