@@ -2,8 +2,8 @@
 
 Rule 1: nothing is measured before the bits are right: each case's result is compared, element by
 element, with that of the engine for processors.
-Rule 2: bandwidth is bytes read plus written over the median time, beside that of a copy on the
-device measured in the same run; rivals are measured in turn with ours.
+Rule 2: bandwidth is that of a launch alone: bytes read plus written over the median time, beside
+that of a copy on the device measured in the same run; rivals are measured in turn with ours.
 Rule 3: without a GPU nothing is measured, and nothing is written.
 """
 
@@ -28,6 +28,10 @@ from machine import described_machine, described_versions
 from soupctl.engines import operators, resident
 from soupctl.engines.contract import Blend
 from soupctl.engines.cpu import CpuEngine
+from soupctl.engines.forms import layout_of, shape_of
+from soupctl.kernels.gpu.layout import SUM_BLOCK, SumForm, blocks_in, weight_table
+from soupctl.kernels.gpu.mean import launch_mean
+from soupctl.kernels.gpu.update import launch_update
 
 ELEMENTS = 1 << 28
 """Far more than any cache holds, and a multiple of every block."""
@@ -95,13 +99,25 @@ def average_case(dtype: torch.dtype, rows: list[torch.Tensor]) -> dict[str, Any]
     require_bits(rows, ones, out)
     compiled = torch.compile(plain_mean)
     works = {
-        "soupctl": lambda: resident.average_([out], [[row] for row in rows], ones),
+        "kernel": mean_kernel(rows, out),
+        "with doubts looked at": lambda: resident.average_([out], [[row] for row in rows], ones),
         "foreach": lambda: foreach_mean(rows),
         "compiled": lambda: compiled(rows),
         "plain": lambda: plain_mean(rows),
     }
     size = (count + 1) * ELEMENTS * dtype.itemsize
     return measured(f"average {count} {dtype}".replace("torch.", ""), size, works, rows[0], out)
+
+
+def mean_kernel(rows: list[torch.Tensor], out: torch.Tensor) -> Work:
+    """The launch of the mean alone, with everything that it reads on the device before."""
+    dtype = operators.DTYPES[out.dtype]
+    shape = shape_of(Blend((dtype,) * len(rows), (1,) * len(rows), dtype))
+    addresses = torch.tensor([row.data_ptr() for row in rows], device="cuda")
+    table = torch.tensor(shape.table, dtype=torch.float64, device="cuda")
+    doubts = torch.empty(blocks_in(ELEMENTS, shape.form.block), dtype=torch.int8, device="cuda")
+    target = operators.integers(out)
+    return lambda: launch_mean(shape.form, addresses, table, target, doubts, aligned=True)
 
 
 def update_case(dtype: torch.dtype, rows: list[torch.Tensor]) -> dict[str, Any]:
@@ -117,10 +133,24 @@ def update_case(dtype: torch.dtype, rows: list[torch.Tensor]) -> dict[str, Any]:
         total.add_(rows[1])
         return (total / 2).to(dtype)
 
-    works = {"soupctl": lambda: kept.add_([rows[1]], soup=[soup]), "plain": plain}
+    works = {
+        "kernel": update_kernel(kept.planes[0], rows[1], soup),
+        "with marks looked at": lambda: kept.add_([rows[1]], soup=[soup]),
+        "plain": plain,
+    }
     # the sum is read and written, the row read, the soup written
     size = ELEMENTS * (16 + 2 * dtype.itemsize)
     return measured(f"update {dtype}".replace("torch.", ""), size, works, rows[0], soup)
+
+
+def update_kernel(planes: torch.Tensor, row: torch.Tensor, soup: torch.Tensor) -> Work:
+    """The launch of an update alone, with everything that it reads on the device before."""
+    dtype = operators.DTYPES[soup.dtype]
+    form = SumForm(dtype.value, len(planes), layout_of(dtype), power=True)
+    table = torch.tensor(weight_table([1], 2), dtype=torch.float64, device="cuda")
+    marks = torch.zeros(blocks_in(ELEMENTS, SUM_BLOCK), dtype=torch.int8, device="cuda")
+    bits, target = operators.integers(row), operators.integers(soup)
+    return lambda: launch_update(form, planes, bits, table, target, marks)
 
 
 def foreach_mean(rows: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -164,7 +194,7 @@ def measured(
         for each, work in every.items():
             seconds[each].append(seconds_of(work))
     middle = {each: median(times) for each, times in seconds.items()}
-    rate = size / middle["soupctl"]
+    rate = size / middle["kernel"]
     copied = 2 * row.numel() * row.element_size() / middle["copy"]
     return {
         "name": name,
@@ -173,7 +203,7 @@ def measured(
         "bytes_a_second": rate,
         "of_a_copy": rate / copied,
         "met": rate / copied >= BANDWIDTH,
-        "rivals": {each: middle[each] / middle["soupctl"] for each in works if each != "soupctl"},
+        "rivals": {each: middle[each] / middle["kernel"] for each in works if each != "kernel"},
     }
 
 

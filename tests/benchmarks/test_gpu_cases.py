@@ -3,6 +3,7 @@
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
 
 import gpu  # noqa: E402
 import run  # noqa: E402
