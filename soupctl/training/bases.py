@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MismatchError
+from ..format.dtypes import DType
 from ..format.jsontext import decode, parse_object
 from ..soup.ledgertext import canonical
 from ..storage.digest import text_digest
@@ -198,6 +199,16 @@ def parameter_counts(base: Base) -> dict[str, int]:
         for component in model.components
         if not base.components or component.name in base.components
     }
+
+
+def weight_dtypes(base: Base) -> dict[DType, int]:
+    """How many numbers of the denoiser's weights are of each dtype; from headers alone."""
+    (component,) = find_model(base.denoiser_folder).components
+    counts: dict[DType, int] = {}
+    for file in component.files:
+        for tensor in read_header(file).tensors:
+            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.count
+    return counts
 
 
 def config_digest(base: Base) -> str:

@@ -6,6 +6,7 @@ Rule 1: nothing is written, and no model is loaded, before all that can be refus
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import accelerate
 
 from .. import verbs
 from ..errors import Issue, LimitError, UsageError
+from ..format.dtypes import DType
 from .bases import (
+    SCHEDULER,
     TEXT_ENCODER,
     VAE,
     Base,
@@ -22,6 +25,7 @@ from .bases import (
     config_digest,
     parameter_counts,
     read_base,
+    weight_dtypes,
 )
 from .choices import Precision, Tracker
 from .data import Conditioning, DataShard, counted, scan, small
@@ -213,11 +217,6 @@ def _plan(
     global_batch = options.batch_size * options.grad_accum * processes
     checkpoint = checkpoint_size(trained, options)
     result = result_size(trained, copied_size(base), options)
-    notices = [*shard.notices]
-    if enlarged := small(shard.samples, frame.resolution):
-        notices.append(f"{counted(enlarged, 'image')} smaller than {frame.resolution}, enlarged")
-    if base.learns_variance:
-        notices.append("the base predicts variances as well, which are not trained")
     return Plan(
         base=str(base.folder),
         class_name=base.class_name,
@@ -241,5 +240,18 @@ def _plan(
         checkpoint_bytes=checkpoint,
         model_bytes=result,
         disk_bytes=(options.keep + 1) * checkpoint + result,
-        notices=tuple(notices),
+        notices=tuple(_notices(base, shard, frame.resolution)),
     )
+
+
+def _notices(base: Base, shard: DataShard, resolution: int) -> Iterator[str]:
+    """What a person should know of before it begins."""
+    yield from shard.notices
+    if enlarged := small(shard.samples, resolution):
+        yield f"{counted(enlarged, 'image')} smaller than {resolution}, enlarged"
+    if base.learns_variance:
+        yield "the base predicts variances as well, which are not trained"
+    if not (base.folder / SCHEDULER).is_dir():
+        yield "the base has no scheduler: noise levels are those of DDPM's paper"
+    if any(kind is not DType.F32 for kind in weight_dtypes(base)):
+        yield "the base's weights are made float32 for training"

@@ -21,7 +21,7 @@ from ..soup.naming import printable
 from ..soup.training import Training
 from ..storage.digest import text_digest
 from ..storage.layout import find_model
-from ..storage.safetensors import read_header
+from .bases import weight_dtypes
 from .card import write_card
 from .choices import SaveDtype
 from .grids import mean_in_place
@@ -99,14 +99,10 @@ def _cast(run: Prepared) -> torch.dtype:
     asked = run.options.save_dtype
     if asked is not SaveDtype.BASE:
         return CASTS[asked]
-    (component,) = find_model(run.base.denoiser_folder).components
-    counts: dict[torch.dtype, int] = {}
+    counts = weight_dtypes(run.base)
+    most = max(counts, key=lambda dtype: (counts[dtype], dtype.value))
     kinds = {dtype: kind for kind, dtype in DTYPES.items()}
-    for file in component.files:
-        for tensor in read_header(file).tensors:
-            kind = kinds.get(tensor.dtype, torch.float32)
-            counts[kind] = counts.get(kind, 0) + tensor.count
-    return max(counts, key=lambda kind: (counts[kind], str(kind)))
+    return kinds.get(most, torch.float32)
 
 
 def _rounding_text(run: Prepared, tensors: Mapping[str, torch.Tensor], cast: torch.dtype) -> str:

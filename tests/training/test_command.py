@@ -125,6 +125,37 @@ def test_rounding_is_told_of_and_does_what_it_says(trained, tmp_path):
     assert ear.said[-1].endswith("of what was learned (--save-dtype float32: none)")
 
 
+def test_a_half_precision_base_is_trained_in_float32_and_can_be_saved_as_it_was(
+    tiny, bases, shards, running, tmp_path
+):
+    pipeline = tiny.diffusers.DiffusionPipeline.from_pretrained(bases["plain"])
+    pipeline.to(tiny.torch.float16).save_pretrained(tmp_path / "half")
+    name = "model/unet/diffusion_pytorch_model.safetensors"
+
+    for output, dtype in (("wide", SaveDtype.FLOAT32), ("narrow", SaveDtype.BASE)):
+        place = tmp_path / output
+        running.run(tmp_path / "half", shards["plain"], place, running.Ear(), save_dtype=dtype)
+
+    kinds = [
+        {tensor.dtype for tensor in load_file(tmp_path / output / name).values()}
+        for output in ("wide", "narrow")
+    ]
+    assert [{tiny.torch.float32}, {tiny.torch.float16}] == kinds
+
+
+def test_a_bare_denoiser_is_a_base(tiny, shards, running, tmp_path):
+    tiny.plain_base(tmp_path / "pipeline")
+    (tmp_path / "pipeline" / "unet").rename(tmp_path / "bare")
+
+    running.run(tmp_path / "bare", shards["plain"], tmp_path / "run", running.Ear())
+
+    model = tiny.UNet2DModel.from_pretrained(tmp_path / "run" / "model")
+    assert model.config.sample_size == 8
+    assert {"config.json", "diffusion_pytorch_model.safetensors"} == {
+        path.name for path in (tmp_path / "run" / "model").iterdir()
+    }
+
+
 def test_the_options_of_the_command_line_are_those_that_are_called_common(soupctl):
     said = soupctl("finetune", "--help").out
 
