@@ -16,7 +16,7 @@ import numpy as np
 import safetensors.numpy
 from blake3 import blake3
 from making import Raw, contents, metadata, save
-from revising import root
+from revising import average, root
 
 FLOATS = {"F32": np.float32, "F64": np.float64}
 PLACES = {"U32": np.uint32, "U64": np.uint64}
@@ -50,6 +50,23 @@ def save_pots() -> None:
             wide=(2.0 ** generator.integers(-140, 120, 60)).astype(np.float32),
             ids=np.arange(4),
         )
+
+
+def save_every_kind() -> Path:
+    """The sum of a.st to c.st, with planes of every kind, beside soup.st in the working folder."""
+    generator = np.random.default_rng(5)
+    for number, name in enumerate("abcd"):
+        few = np.ones(40, np.float32)
+        few[3 * number : 3 * number + 3] = 2**-60
+        save(
+            Path(f"{name}.st"),
+            narrow=generator.normal(0, 1, 20).astype(np.float16),
+            sparse=few,
+            dense=3.0 ** (generator.integers(0, 60, 8) * (-1.0) ** number),
+            ids=np.arange(3),
+        )
+    average(Path("soup.st"), "a.st", "b.st", "c.st", keep_sum=True)
+    return sum_of(Path("soup.st"))
 
 
 def arrays_of(path: str) -> dict[str, Any]:

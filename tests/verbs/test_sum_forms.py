@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from revising import average, revise
 
 from soupctl.errors import LimitError, MismatchError
 from soupctl.soup.choices import Way
+from soupctl.verbs import Pace
 
 F16 = np.float16
 SOUP, OUT, EXPECTED = Path("soup.st"), Path("out.st"), Path("expected.st")
@@ -109,3 +111,24 @@ def test_a_soup_beyond_its_dtype_takes_its_sum_back(tmp_path, monkeypatch):
         average(SOUP, ("a.st", 3), ("b.st", -1), keep_sum=True)
 
     assert {"a.st", "b.st"} == set(os.listdir())
+
+
+def test_memory_does_not_grow_with_tensors_or_with_what_is_kept_of_their_planes(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    peaks = []
+    for count in (1 << 20, 1 << 22):
+        for name in "ab":
+            values = np.ones(count, np.float32)
+            values[:: 2 if name == "b" else count] = 2.0**-80
+            save(Path(f"{name}.st"), w=values)
+        average(SOUP, "a.st", "b.st", keep_sum=True, force=True, pace=Pace(1))
+        tracemalloc.start()
+        revise("swap", SOUP, OUT, ["a.st"], ["b.st"], again=True, force=True, pace=Pace(1))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    assert "0:F64 1i:U32 1v:F64" == form_of(sum_of(SOUP), "w")
+    # of the larger, the dense plane alone has 32 MiB and the sparse one 24
+    assert peaks[1] - peaks[0] < 1 << 20
