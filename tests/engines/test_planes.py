@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -83,3 +85,15 @@ def test_places_at_any_alignment_are_read():
     plane = Sparse(memoryview(raw[0])[1:], memoryview(raw[1])[3:], DType.U32, 4)
 
     assert bytes(view([0.0, 0.5, 0.0, 0.25])) == bytes(plane.dense(0, 4))
+
+
+def test_the_order_of_places_takes_no_room_that_grows_with_them():
+    places = np.arange(1 << 21, dtype=np.uint32)
+    numbers = np.ones(len(places))
+    tracemalloc.start()
+    plane = Sparse(places.data.cast("B"), numbers.data.cast("B"), DType.U32, len(places))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert bytes(view([1.0])) == bytes(plane.dense(5, 6))
+    assert peak < 1 << 20
