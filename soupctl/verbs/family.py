@@ -21,6 +21,7 @@ from .lifecycle import Revision, planned
 from .membership import Gathering, Terms, ledger_before
 from .revision import revised
 from .rounds import arrange, carry_out_together
+from .shared import by_component, is_shared
 from .sources import Leaver
 from .target import FILE_SUFFIXES
 
@@ -100,11 +101,15 @@ def open_family(family: Family) -> Iterator[tuple[Member, ...]]:
         gathered = [_gathered(stack, component, terms) for component in soup.components]
         ledgers = [before for _, before in gathered]
         _require_same_ingredients(soup, ledgers)
-        outputs = _outputs(family.output, [entry.name for entry in ledgers[0].ingredients])
+        telling = _telling(ledgers)[0]
+        outputs = _outputs(family.output, [entry.name for entry in telling.ingredients])
         members = []
         for name, output in outputs.items():
-            mine = replace(terms, leavers=(Leaver(None, name, None),))
-            changed = [revised(gathering, before, mine) for gathering, before in gathered]
+            goers = by_component(Leaver(None, name, None), None, ledgers)
+            changed = [
+                revised(gathering, before, replace(terms, leavers=(goer,)))
+                for (gathering, before), goer in zip(gathered, goers, strict=True)
+            ]
             revision = Revision(
                 "subtract", family.soup, output, search=family.search, variant=family.variant
             )
@@ -122,10 +127,16 @@ def _gathered(stack: ExitStack, component: Component, terms: Terms) -> tuple[Gat
     return gathering, ledger_before(gathering, checkpoint, terms)
 
 
+def _telling(ledgers: Sequence[Ledger]) -> Sequence[Ledger]:
+    """The ledgers that tell ingredients apart: not those of components that all of them share."""
+    return [ledger for ledger in ledgers if not is_shared(ledger)] or ledgers
+
+
 def _require_same_ingredients(soup: Model, ledgers: Sequence[Ledger]) -> None:
-    """Raise MismatchError unless all components have ingredients of the same names."""
-    expected = _names(ledgers[0])
-    first = soup.components[0]
+    """Raise MismatchError unless all components that differ have ingredients of the same names."""
+    telling = _telling(ledgers)
+    expected = _names(telling[0])
+    first = soup.components[ledgers.index(telling[0])]
     issues = [
         Issue(
             f"is made of {', '.join(_names(ledger))} where {first.shown} is of"
@@ -134,7 +145,7 @@ def _require_same_ingredients(soup: Model, ledgers: Sequence[Ledger]) -> None:
             advice="--component picks one of a pipeline's",
         )
         for component, ledger in zip(soup.components, ledgers, strict=True)
-        if _names(ledger) != expected
+        if ledger in telling and _names(ledger) != expected
     ]
     if issues:
         raise MismatchError.collected(issues)
