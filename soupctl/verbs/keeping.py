@@ -181,7 +181,9 @@ def _path_of(soup: Model) -> Path | None:
     if soup.folder is None and not soup.components[0].files:
         return None
     path = soup.folder or soup.components[0].files[0]
-    return path if path.name not in ("", "..") else None
+    if path.name in ("", ".."):
+        path = Path(os.path.abspath(path))
+    return path if path.name else None
 
 
 def file_name(component: str) -> str:

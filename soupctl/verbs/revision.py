@@ -24,7 +24,7 @@ from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
 from ..summing import NO_SUM
 from .carrying import Carried, carry_over, checkpoints_of, recipe_of
-from .inputs import Part
+from .inputs import Part, is_sum
 from .locate import Places, hint_from
 from .membership import Gathering, Terms, entries_after, gather_sum, ledger_before
 from .record import hint_to
@@ -160,7 +160,8 @@ def revised(gathering: Gathering, before: Ledger, terms: Terms) -> Revised:
         first = before.taken.digest if before.taken else None
         sources = exact_sources(finder, after, first if terms.total is None else before.root)
         plan = _plan(terms, before, sources)
-    like = soup if soup.component.folder is not None else None
+    # a sum's files are not named as those of its soup
+    like = soup if soup.component.folder is not None and not is_sum(soup) else None
     return Revised(
         terms,
         before,

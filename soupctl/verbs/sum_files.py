@@ -102,9 +102,9 @@ def _size(tensors: Sequence[Tensor]) -> int:
 
 def recognised(place: Path) -> bool:
     """Whether a file is a sum, or a folder holds sums and nothing else; no link is either."""
-    if place.is_symlink():
-        return False
     try:
+        if place.is_symlink():
+            return False
         files = sorted(place.iterdir()) if place.is_dir() else [place]
         for file in files:
             with open_checkpoint(Component("", str(file), (file,)), mapped=False) as checkpoint:

@@ -75,6 +75,33 @@ def test_shards_and_single_files_have_the_same_sum(tmp_path, monkeypatch):
     assert {"a", "c", "hidden", "soup", sum_of(Path("soup")).name} <= set(os.listdir())
 
 
+def test_from_the_sum_of_a_folder_comes_a_folder_that_a_library_loads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate("abc"):
+        save_shards(Path(name), "model", {"u": F16([number, 1])}, {"v": F16([number / 3])})
+    average(Path("soup"), "a", "b", "c", keep_sum=True)
+    average(SOUP, "b", "c")
+    revise("subtract", sum_of(Path("soup")), Path("out"), (), ["a"])
+
+    assert ["model.safetensors"] == os.listdir("out")
+    assert contents(SOUP) == contents(Path("out/model.safetensors"))
+    assert_proven("out", sum_of(Path("soup")))
+
+
+def test_a_soup_that_is_the_working_folder_has_its_sum_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_pots()
+    average(Path("soup"), "a.st", "b.st", keep_sum=True, shard_size=500)
+    hide("b.st")
+    (tmp_path / "soup" / "deeper").mkdir()
+    for place, up in (("soup", ".."), ("soup/deeper", "../..")):
+        monkeypatch.chdir(tmp_path / place)
+        soup = "." if place == "soup" else ".."
+        made = revise("subtract", soup, Path(up, "out.st"), (), [f"{up}/a.st"], force=True)
+
+        assert Way.SUM is made.way
+
+
 @pytest.fixture
 def pipelines(tmp_path, monkeypatch):
     """Pipelines a to d, and a soup of the first three with its sum, in the working folder."""

@@ -196,3 +196,14 @@ def test_an_ingredient_that_is_not_the_one_is_refused_before_anything_else(pots)
     assert {name: raw for name, raw in before.items() if name != "a.st"} == {
         name: raw for name, raw in files(Path()).items() if name != "a.st"
     }
+
+
+def test_a_sum_whose_name_would_be_too_long_is_refused_and_the_old_soup_stays(pots):
+    soup = Path(f"{'n' * 240}.st")
+    average(soup, "a.st")
+    before = files(Path())
+    with pytest.raises(OutputError, match="File name too long"):
+        average(soup, "a.st", "b.st", keep_sum=True, force=True)
+
+    assert before == files(Path())
+    average(soup, "a.st", "b.st", force=True)
