@@ -136,6 +136,20 @@ def open_revision(revision: Revision) -> Iterator[Job]:
         find_input(each.what, *place) if is_input(each.what) else None for each in revision.removed
     ]
     require_same_components([soup, *newcomers, *filter(None, leavers)])
+    with ExitStack() as stack:
+        revised = [
+            revise_component(stack, component, terms)
+            for component, terms in zip(
+                soup.components, _terms(revision, soup, newcomers, leavers), strict=True
+            )
+        ]
+        yield planned(revision, (soup, *newcomers), revised)
+
+
+def _terms(
+    revision: Revision, soup: Model, newcomers: Sequence[Model], leavers: Sequence[Model | None]
+) -> Iterator[Terms]:
+    """How each component is changed."""
     # the soup's own, and those of soups that are put in
     sums, *shares = [
         find_sum(model) if revision.looks_for_a_sum else None for model in (soup, *newcomers)
@@ -146,34 +160,29 @@ def open_revision(revision: Revision) -> Iterator[Job]:
         for model, removal in zip(leavers, revision.removed, strict=True)
     ]
     new = bool(newcomers) and all(is_new(model, ledgers) for model in newcomers)
-    with ExitStack() as stack:
-        revised = []
-        for position, component in enumerate(soup.components):
-            terms = Terms(
-                operation=revision.operation,
-                place=_place(soup),
-                search=revision.search,
-                variant=revision.variant,
-                approximate=revision.approximate,
-                total=revision.total,
-                # what is new in one component may be in already in another, which all share
-                again=revision.again or (new and is_shared(ledgers[position])),
-                newcomers=tuple(
-                    Newcomer(
-                        model.components[position],
-                        _place(model),
-                        addition.weight,
-                        None if share is None else share[position],
-                    )
-                    for model, addition, share in zip(
-                        newcomers, revision.added, shares, strict=True
-                    )
-                ),
-                leavers=tuple(each[position] for each in goers),
-                kept=None if sums is None else sums[position],
-            )
-            revised.append(revise_component(stack, component, terms))
-        yield planned(revision, (soup, *newcomers), revised)
+    for position, ledger in enumerate(ledgers):
+        comers = zip(newcomers, revision.added, shares, strict=True)
+        yield Terms(
+            operation=revision.operation,
+            place=_place(soup),
+            search=revision.search,
+            variant=revision.variant,
+            approximate=revision.approximate,
+            total=revision.total,
+            # what is new in one component may be in already in another, which all share
+            again=revision.again or (new and is_shared(ledger)),
+            newcomers=tuple(
+                Newcomer(
+                    model.components[position],
+                    _place(model),
+                    addition.weight,
+                    None if share is None else share[position],
+                )
+                for model, addition, share in comers
+            ),
+            leavers=tuple(each[position] for each in goers),
+            kept=None if sums is None else sums[position],
+        )
 
 
 def planned(revision: Revision, models: tuple[Model, ...], revised: Sequence[Revised]) -> Job:
