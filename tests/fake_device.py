@@ -21,6 +21,8 @@ class FakeDevice:
 
     memory: int = 1 << 40
     """Bytes that it has for slots."""
+    most: int = 1000
+    """Slots that it gives before it breaks."""
     doubts: int = 0
     """Blocks that were left in doubt."""
     fails: int | None = None
@@ -29,6 +31,8 @@ class FakeDevice:
     slots: list["FakeSlot"] = field(default_factory=list)
 
     def slot(self, size):
+        if len(self.slots) == self.most:
+            raise LimitError("the device failed: it has had enough")
         if sum(len(slot.host) for slot in self.slots) + size > self.memory:
             return None
         self.slots.append(FakeSlot(self, len(self.slots), size))

@@ -110,9 +110,9 @@ class Slots:
     def taken(self, most: int) -> Iterator[list[Slot]]:
         """One slot, waited for, and up to `most` where more are free; LimitError without memory."""
         slots = [self._spare() or self._free.get()]
-        while len(slots) < most and (slot := self._spare()) is not None:
-            slots.append(slot)
         try:
+            while len(slots) < most and (slot := self._spare()) is not None:
+                slots.append(slot)
             yield slots
         finally:
             for slot in slots:

@@ -162,6 +162,16 @@ def test_a_device_that_breaks_off_ends_every_call(fails):
     assert all(not slot.queue for slot in device.slots)
 
 
+def test_a_device_that_gives_no_second_slot_hands_the_first_one_on():
+    device = FakeDevice(most=1)
+    engine = TritonEngine(device, 2 * MIB)
+    sources = [memoryview(bytes(1_800_000))] * 2
+
+    with pytest.raises(LimitError, match="enough"):
+        combined(engine, TWO, sources, 0, 900_000)
+    assert bytes(2000) == combined(engine, TWO, sources, 0, 1000)
+
+
 @pytest.mark.parametrize("blend", [TWO, MIXED, MANY], ids=["two", "mixed", "many"])
 def test_nothing_lies_where_something_else_does(blend):
     shape = shape_of(blend)
