@@ -103,6 +103,26 @@ def test_every_narrow_float_is_summed_and_comes_back(tmp_path, monkeypatch, weig
         assert contents(EXPECTED) == contents(OUT)
 
 
+def test_what_is_only_copied_goes_through_the_sum_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copied = {
+        "scales": ("F8_E8M0", (3,), b"\x01\x7f\xff"),
+        "packed": ("F4", (2, 2), b"\x1f\xf0"),
+        "flags": ("BOOL", (2,), b"\x00\x01"),
+        "waves": ("C64", (1,), bytes(range(8))),
+        "nothing": ("I8", (0,), b""),
+    }
+    for name in "abc":
+        save_raw(Path(f"{name}.st"), {**copied, "w": ("F16", (1,), b"\x01" + name.encode())})
+    average(SOUP, "a.st", "b.st", keep_sum=True)
+    average(EXPECTED, "a.st", "c.st")
+    Path("a.st").unlink()
+    made = revise("swap", SOUP, OUT, ["c.st"], ["b.st"])
+
+    assert (Way.SUM, contents(EXPECTED)) == (made.way, contents(OUT))
+    assert copied == {name: contents(OUT)[name] for name in copied}
+
+
 def test_a_soup_beyond_its_dtype_takes_its_sum_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, value in (("a", 60000), ("b", 1)):

@@ -179,10 +179,33 @@ def test_an_input_that_changes_between_the_passes_is_refused(pots):
     request = Request([Ingredient("a.st"), Ingredient("b.st")], SOUP, keep_sum=True)
     before = sorted(os.listdir())
     with pytest.raises(OutputError, match="changed"):
-        verbs.average(request, pace=Pace(1, None, disturb))
+        verbs.average(request, pace=pace(disturb))
 
     assert len(told) > 4
     assert before == sorted(os.listdir())
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_sum_that_changes_while_it_is_read_is_refused(pots, keep):
+    average(SOUP, "a.st", "b.st", "c.st", keep_sum=True)
+    raw = sum_of(SOUP).read_bytes()
+    before = files(Path())
+    told = []
+
+    def disturb(size: int) -> None:
+        told.append(size)
+        if len(told) == 2:
+            sum_of(SOUP).write_bytes(raw)
+            os.utime(sum_of(SOUP), (1, 1))
+
+    with pytest.raises(OutputError, match=r"\.sum: changed"):
+        revise("subtract", SOUP, SOUP, (), ["a.st"], keep_sum=keep, force=True, pace=pace(disturb))
+
+    assert before == files(Path())
+
+
+def pace(progress: Any) -> Pace:
+    return Pace(1, None, progress)
 
 
 def test_an_ingredient_that_is_not_the_one_is_refused_before_anything_else(pots):
