@@ -12,7 +12,15 @@ from enum import Enum
 from checkpoints import Ingredients
 
 INPUTS = "{inputs}"
+OTHERS = "{others}"
+LAST = "{last}"
+SOUP = "{soup}"
 OUT = "{out}"
+
+AVERAGE = ("avg", INPUTS, "-o", OUT)
+KEEP_SUM = "--keep-sum"
+PREPARED = ("avg", INPUTS, "-o", SOUP, KEEP_SUM)
+"""How SOUP comes about, before a case that names it."""
 
 
 class Versus(Enum):
@@ -24,11 +32,31 @@ class Versus(Enum):
     """The usual averaging script (rivals.py)."""
     PYTHON = "python"
     """`python -c pass`."""
+    REAVERAGING = "re-averaging"
+    """soupctl's own average of all ingredients but the last."""
+    PLAIN = "plain average"
+    """soupctl's own average, which keeps no sum."""
+
+    @property
+    def command(self) -> tuple[str, ...] | None:
+        """soupctl's arguments, where soupctl is measured against itself."""
+        match self:
+            case Versus.REAVERAGING:
+                return ("avg", OTHERS, "-o", OUT)
+            case Versus.PLAIN:
+                return AVERAGE
+            case _:
+                return None
+
+    @property
+    def is_slower_way(self) -> bool:
+        """Whether it is what people do without soupctl's command, and the ratio is a gain."""
+        return self in {Versus.SCRIPT, Versus.REAVERAGING}
 
     @property
     def ratio_name(self) -> str:
-        """What the ratio means: how often the script's time holds ours, else the reverse."""
-        return "script / soupctl" if self is Versus.SCRIPT else f"soupctl / {self.value}"
+        """What the ratio means: how often a slower way's time holds ours, else the reverse."""
+        return f"{self.value} / soupctl" if self.is_slower_way else f"soupctl / {self.value}"
 
 
 class Measure(Enum):
@@ -66,7 +94,7 @@ class Case:
     name: str
     shows: str
     command: tuple[str, ...]
-    """soupctl's arguments; INPUTS and OUT stand for paths."""
+    """soupctl's arguments; INPUTS, OTHERS (all but LAST), LAST, SOUP and OUT stand for paths."""
     ingredients: Ingredients | None = None
     versus: Versus | None = None
     targets: tuple[Target, ...] = ()
@@ -76,11 +104,17 @@ class Case:
     first_run: bool = False
     """Whether every run begins with an empty user cache, as the first after installation."""
 
+    @property
+    def needs_soup(self) -> bool:
+        """Whether a soup of the ingredients, with its sum, is made before it."""
+        return SOUP in self.command
 
-AVERAGE = ("avg", INPUTS, "-o", OUT)
+
+REMOVAL = ("subtract", SOUP, LAST, "-o", OUT)
 MEMORY = Target(Measure.ANONYMOUS, 200)
 TWICE_THE_LIMIT = Target(Measure.RATIO, 2.0)
 THREE_TIMES_FASTER = Target(Measure.RATIO, 3.0, at_least=True)
+CLEARLY_FASTER = Target(Measure.RATIO, 1.5, at_least=True)
 NEVER_SLOWER = Target(Measure.RATIO, 1.0, at_least=True)
 
 CASES = (
@@ -96,6 +130,18 @@ CASES = (
          targets=(Target(Measure.ANONYMOUS, 244),), watched_runs=3),
     Case("fp16-8", "many ingredients", AVERAGE, Ingredients("unet", "F16", 8),
          Versus.LIMIT, (TWICE_THE_LIMIT, MEMORY)),
+    Case("keep-sum-2", "what keeping the sum costs", (*AVERAGE, KEEP_SUM),
+         Ingredients("unet", "F16", 2), Versus.PLAIN, (MEMORY,)),
+    Case("keep-sum-8", "what keeping the sum costs, many ingredients", (*AVERAGE, KEEP_SUM),
+         Ingredients("unet", "F16", 8), Versus.PLAIN, (MEMORY,)),
+    Case("subtract-8", "one of eight taken out by the kept sum, which is then dropped",
+         (*REMOVAL, "--no-keep-sum"), Ingredients("unet", "F16", 8), Versus.REAVERAGING,
+         (CLEARLY_FASTER, MEMORY)),
+    Case("subtract-8-keep", "one of eight taken out, and the new sum kept",
+         (*REMOVAL, KEEP_SUM), Ingredients("unet", "F16", 8), Versus.REAVERAGING, (MEMORY,)),
+    Case("subtract-4", "one of four taken out, for a machine with little disk",
+         (*REMOVAL, "--no-keep-sum"), Ingredients("unet", "F16", 4), Versus.REAVERAGING,
+         (MEMORY,)),
     Case("bf16-2", "bfloat16", AVERAGE, Ingredients("unet", "BF16", 2), Versus.LIMIT, (MEMORY,)),
     Case("bf16-8", "bfloat16, many ingredients", AVERAGE, Ingredients("unet", "BF16", 8),
          Versus.LIMIT, (MEMORY,)),

@@ -62,8 +62,19 @@ class Ingredients:
 
     def paths(self, folder: Path) -> list[Path]:
         """Where they lie in `folder`, in order."""
-        stem = f"{self.layout}-{self.dtype.lower()}{'-sparse' if self.sparse else ''}"
-        return [folder / f"{stem}-{index:03}.safetensors" for index in range(self.count)]
+        return [folder / f"{self._stem}-{index:03}.safetensors" for index in range(self.count)]
+
+    def soup_path(self, folder: Path) -> Path:
+        """Where a soup of all of them lies in `folder`, once it has been made."""
+        return folder / f"{self._stem}-soup-of-{self.count}.safetensors"
+
+    @property
+    def _stem(self) -> str:
+        return f"{self.layout}-{self.dtype.lower()}{'-sparse' if self.sparse else ''}"
+
+    def sum_bytes(self) -> int:
+        """The most that the kept sum of such values takes: one float64 an element."""
+        return 8 * sum(tensor.size for tensor in LAYOUTS[self.layout]())
 
     def file_bytes(self) -> int:
         """Size of each of them."""

@@ -75,6 +75,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content_digest(soupctl: Sequence[str], path: Path) -> str:
+    """What soupctl says of the content of a file: equal for equal tensors, whatever the ledger."""
+    answer = json.loads(_soupctl(soupctl, "hash", str(path), "--json"))
+    (entry,) = answer["digests"]
+    return str(entry["digest"])
+
+
 def tensors_of(path: Path) -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
     """Name, dtype, shape and bytes of every tensor of a small file, as the format says."""
     content = path.read_bytes()
@@ -180,8 +187,9 @@ def _require_equal(
             raise RedGate(f"{where}: {wrong.sum()} of {prod(shape)} elements of {name} are wrong")
 
 
-def _soupctl(soupctl: Sequence[str], *arguments: str) -> None:
+def _soupctl(soupctl: Sequence[str], *arguments: str) -> str:
     done = subprocess.run([*soupctl, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         message = done.stderr.strip()[-2000:]
         raise RedGate(f"soupctl {arguments[0]} ended with {done.returncode}: {message}")
+    return done.stdout

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from cases import Case, Measure, Target, Versus
+from cases import Case, Measure, Target
 from figures import Ratio, paired_ratio
 from measure import Duration, Footprint
 
@@ -43,7 +43,7 @@ class CaseResult:
         if self.case.versus is None:
             return None
         ours, theirs = [run.wall for run in self.ours], [run.wall for run in self.theirs]
-        if self.case.versus is Versus.SCRIPT:
+        if self.case.versus.is_slower_way:
             return paired_ratio(theirs, ours)
         return paired_ratio(ours, theirs)
 

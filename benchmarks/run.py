@@ -20,8 +20,9 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cases import CASES, Case
+from cases import CASES, KEEP_SUM, Case
 from compare import result_table
+from files import remove_soup
 from gate import RedGate, require_right_numbers
 from machine import described_machine, described_versions
 from measure import CommandFailed
@@ -64,6 +65,9 @@ def _result(
     _say("gate")
     checked = require_right_numbers(subjects.soupctl, folder)
     results: list[CaseResult] = []
+    # a soup that a killed run left may be that of another soupctl
+    for soup in _soups(cases, folder):
+        remove_soup(soup)
     skipped: list[dict[str, str]] = []
     for position, case in enumerate(cases):
         reason = _obstacle(case, subjects, folder)
@@ -73,8 +77,7 @@ def _result(
         else:
             _say(f"{case.name}: skipped, {reason}")
             skipped.append({"case": case.name, "why": reason})
-        if not keep:
-            _remove_unneeded(case, cases[position + 1 :], folder)
+        _remove_unneeded(case, cases[position + 1 :], folder, keep)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": described_machine(folder),
@@ -91,21 +94,38 @@ def _obstacle(case: Case, subjects: Subjects, folder: Path) -> str | None:
         return reason
     if case.ingredients is None or case.ingredients.sparse:
         return None
-    size = case.ingredients.file_bytes()
     absent = sum(not path.exists() for path in case.ingredients.paths(folder))
-    # the inputs that are not there yet, and one output at a time
-    needed = (absent + 1) * size
+    soups = sum(not path.exists() for path in _soups([case], folder))
+    sums = soups + (KEEP_SUM in case.command)
+    # the inputs that are not there yet, a soup to begin with, and one output at a time
+    files = absent + soups + 1
+    needed = files * case.ingredients.file_bytes() + sums * case.ingredients.sum_bytes()
     free = shutil.disk_usage(folder).free
     if needed > free:
         return f"needs {needed / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB are free"
     return None
 
 
-def _remove_unneeded(done: Case, later: Sequence[Case], folder: Path) -> None:
+def _remove_unneeded(done: Case, later: Sequence[Case], folder: Path, keep: bool) -> None:
+    """Remove what no later case needs; `keep` holds for ingredients, not for soups."""
+    soups = _soups(later, folder)
+    for soup in _soups([done], folder):
+        if soup not in soups:
+            remove_soup(soup)
+    if keep:
+        return
     needed = {path for case in later if case.ingredients for path in case.ingredients.paths(folder)}
     for path in done.ingredients.paths(folder) if done.ingredients else []:
         if path not in needed:
             path.unlink(missing_ok=True)
+
+
+def _soups(cases: Sequence[Case], folder: Path) -> list[Path]:
+    return [
+        case.ingredients.soup_path(folder)
+        for case in cases
+        if case.ingredients is not None and case.needs_soup
+    ]
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cases import INPUTS, OUT, Case, Versus
+from cases import Versus
+from files import Files
 
 RIVAL = Path(__file__).with_name("rivals.py")
 MEGABYTE = 1 << 20
@@ -22,22 +23,23 @@ class Subjects:
     soupctl: tuple[str, ...]
     rival_python: str
 
-    def ours(self, case: Case, inputs: Sequence[Path], out: Path) -> list[str]:
-        """The command of soupctl for `case`."""
-        arguments: list[str] = []
-        for word in case.command:
-            arguments += map(str, inputs) if word == INPUTS else [str(out) if word == OUT else word]
-        return [*self.soupctl, *arguments]
+    def ours(self, words: Sequence[str], files: Files) -> list[str]:
+        """The command of soupctl whose arguments are `words`."""
+        return [*self.soupctl, *files.arguments(words)]
 
-    def theirs(self, versus: Versus, inputs: Sequence[Path], out: Path) -> list[str]:
-        """The command that takes turns with it on the same files."""
+    def theirs(self, versus: Versus, files: Files) -> list[str]:
+        """The command that takes turns with it in the same folder."""
         match versus:
             case Versus.LIMIT:
-                return ["sh", "-c", limit_script(inputs, out)]
+                return ["sh", "-c", limit_script(files.inputs, files.out)]
             case Versus.SCRIPT:
-                return [self.rival_python, str(RIVAL), str(out), *map(str, inputs)]
+                inputs = map(str, files.inputs)
+                return [self.rival_python, str(RIVAL), str(files.out), *inputs]
             case Versus.PYTHON:
                 return [sys.executable, "-c", "pass"]
+            case Versus.REAVERAGING | Versus.PLAIN:
+                assert versus.command is not None
+                return self.ours(versus.command, files)
 
     def missing(self, versus: Versus | None) -> str | None:
         """What `versus` lacks to be run here, or None."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pagecache
 import pytest
-from cases import CASES, INPUTS, OUT, Measure, Target, Versus
+from cases import CASES, INPUTS, OUT, SOUP, Measure, Target, Versus
 from compare import comparison_table
 from figures import Ratio, paired_ratio, seconds, table
 from machine import filesystem
@@ -117,7 +117,9 @@ def test_cases_are_consistent() -> None:
     """Names are unique, placeholders have their files, a ratio target has an opponent."""
     assert len(CASES) == len({case.name for case in CASES})
     for case in CASES:
-        assert (INPUTS in case.command) is (case.ingredients is not None), case.name
+        reads = bool({INPUTS, SOUP} & {*case.command})
+        assert reads is (case.ingredients is not None), case.name
+        assert case.needs_soup is (case.versus is Versus.REAVERAGING), case.name
         assert OUT in case.command or case.versus in {None, Versus.PYTHON}, case.name
         if any(target.measure is Measure.RATIO for target in case.targets):
             assert case.versus is not None, case.name
