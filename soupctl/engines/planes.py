@@ -1,26 +1,36 @@
-"""Planes of a sum of which only what is not zero is kept."""
+"""Planes of a sum of which only what is not zero is kept.
+
+Rule 1: who plans imports this, and does not wait for numpy: that is loaded by those who compute.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ..format.dtypes import DType
 
-INDEX_TYPES = {DType.U32: np.uint32, DType.U64: np.uint64}
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+INDEX_NAMES = {DType.U32: "u4", DType.U64: "u8"}
 PIECE = 1 << 16
 
 
 def count_present(plane: memoryview) -> int:
     """How many elements of a plane are not zero."""
+    import numpy as np
+
     return int(np.count_nonzero(np.frombuffer(plane, np.float64)))
 
 
 def present(plane: memoryview, start: int, index: DType) -> tuple[memoryview, memoryview]:
     """The places, counted from `start`, and the values of the elements that are not zero."""
+    import numpy as np
+
     values = np.frombuffer(plane, np.float64)
     (places,) = np.nonzero(values)
-    shifted = (places + start).astype(INDEX_TYPES[index])
+    shifted = (places + start).astype(INDEX_NAMES[index])
     return shifted.data.cast("B"), values[places].data.cast("B")
 
 
@@ -35,13 +45,17 @@ class Sparse:
 
     def __init__(self, places: memoryview, values: memoryview, index: DType, count: int) -> None:
         """Raise ValueError for places that are not in order or not within the plane."""
-        self._places: NDArray[np.unsignedinteger] = np.frombuffer(places, INDEX_TYPES[index])
+        import numpy as np
+
+        self._places: NDArray[np.unsignedinteger] = np.frombuffer(places, INDEX_NAMES[index])
         self._values = np.frombuffer(values, np.float64)
         if self._places.size and not (_rising(self._places) and self._places[-1] < count):
             raise ValueError("places are out of order")
 
     def dense(self, start: int, stop: int) -> memoryview:
         """The bytes of elements `start` to `stop`, zeros included."""
+        import numpy as np
+
         plane = np.zeros(stop - start, np.float64)
         # of the last place and not of `stop`, which the dtype may not hold
         first = np.searchsorted(self._places, self._places.dtype.type(start))

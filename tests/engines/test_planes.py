@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soupctl.engines import planes
-from soupctl.engines.planes import INDEX_TYPES, Sparse, count_present, present
+from soupctl.engines.planes import INDEX_NAMES, Sparse, count_present, present
 from soupctl.format.dtypes import DType
 
 INDEXES = (DType.U32, DType.U64)
@@ -39,7 +39,7 @@ def test_what_is_taken_chunk_by_chunk_comes_back_in_any_other_chunks(index, numb
 
 
 def sparse(places, count, index=DType.U32) -> Sparse:
-    return Sparse(view(places, INDEX_TYPES[index]), view([1.0] * len(places)), index, count)
+    return Sparse(view(places, INDEX_NAMES[index]), view([1.0] * len(places)), index, count)
 
 
 @pytest.mark.parametrize("index", INDEXES)
@@ -77,7 +77,7 @@ def test_the_end_of_a_plane_that_is_as_long_as_its_places_reach_is_read(index, c
     assert bytes(view([0.0, 1.0, 1.0])) == bytes(plane.dense(count - 3, count))
     assert bytes(view([1.0, 0.0])) == bytes(plane.dense(0, 2))
     places, _ = present(view([0.0, 2.5]), count - 2, index)
-    assert [count - 1] == np.frombuffer(places, INDEX_TYPES[index]).tolist()
+    assert [count - 1] == np.frombuffer(places, INDEX_NAMES[index]).tolist()
 
 
 def test_places_at_any_alignment_are_read():
