@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import accelerate
+import torch
 
 from .. import verbs
 from ..errors import Issue, LimitError, UsageError
@@ -179,6 +180,8 @@ def start_accelerator(options: Options) -> Any:
         raise LimitError(what, advice=f"pip install {log_with}")
     try:
         accelerator = accelerate.Accelerator(
+            # of torchrun's processes, accelerate would otherwise take each for the only one
+            cpu=not torch.accelerator.is_available(),
             gradient_accumulation_steps=options.grad_accum,
             mixed_precision=options.precision.value,
             log_with=log_with,

@@ -93,6 +93,8 @@ def test_smaller_batches_that_are_accumulated_agree_with_one(trained, tmp_path):
 def test_two_processes_agree_with_one(bases, shards, tmp_path):
     words = ["--data", shards["class"], "--steps", 4, "--lr", 1e-3, "--config", "often.toml"]
     (tmp_path / "often.toml").write_text("log-every = 1")
+    # a user of torchrun does not tell accelerate to use the processor
+    plain = {name: text for name, text in os.environ.items() if name != "ACCELERATE_USE_CPU"}
     two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     for name, launch, size in (("one", [sys.executable], 4), ("two", two, 2)):
         command = [*launch, "-m", "soupctl", "finetune", bases["class"], *words]
@@ -100,7 +102,7 @@ def test_two_processes_agree_with_one(bases, shards, tmp_path):
         done = subprocess.run(
             [str(word) for word in (*command, *more)],
             cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**plain, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             capture_output=True,
             text=True,
             check=False,
