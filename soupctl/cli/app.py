@@ -15,6 +15,7 @@ from .history import has, log, verify
 from .lifecycle import add, subtract, swap
 from .look import hash_files, inspect
 from .render import put
+from .sample import sample
 
 app = typer.Typer(
     help="Exact, reversible, verifiable soups of diffusion checkpoints.",
@@ -47,4 +48,5 @@ app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("hash")(hash_files)
 app.command("finetune")(finetune)
+app.command("sample")(sample)
 app.command("demo")(demo)

@@ -75,6 +75,12 @@ def _text_models(base: Base) -> tuple[Any, Any]:
     return encoder.eval().requires_grad_(False), tokenizer
 
 
+def empty_model(base: Base) -> Any:
+    """A base's denoiser without numbers, on the meta device; InputError for a config of none."""
+    with _loading(base), torch.device("meta"):
+        return getattr(diffusers, base.class_name).from_config(dict(base.config))
+
+
 def load_scheduler(base: Base) -> Any:
     """The base's noise levels, as diffusers loads them; for a bare denoiser, the paper's of DDPM.
 

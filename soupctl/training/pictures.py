@@ -14,22 +14,60 @@ from ..storage.publish import publish_file, write_at
 WIDTH, HEIGHT, MARGIN = 960, 480, 64
 SMALLEST = 64
 """Pixels that a side of a sample is shown with at least."""
+TITLE = 20
+"""Pixels that a title is high, and that pictures side by side are apart."""
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
     """Write a picture, in place of an earlier one of that name; OutputError if that fails."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    data = buffer.getvalue()
+    data = png(picture)
     path.parent.mkdir(exist_ok=True)
     with publish_file(path, len(data), replace=True) as fd:
         write_at(fd, data, 0)
 
 
+def png(picture: Image.Image) -> bytes:
+    """The bytes of a picture's file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def single(image: torch.Tensor) -> Image.Image:
+    """One image [C, H, W] in [-1, 1], pixel by pixel."""
+    return Image.fromarray(_colours(image[None]).permute(0, 2, 3, 1).numpy()[0])
+
+
+def side_by_side(titled: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Pictures in a row, each below its title."""
+    width = sum(picture.width for _, picture in titled) + TITLE * (len(titled) - 1)
+    height = TITLE + max(picture.height for _, picture in titled)
+    whole, left = Image.new("RGB", (width, height), "white"), 0
+    draw = ImageDraw.Draw(whole)
+    for title, picture in titled:
+        draw.text((left, 4), _fitting(draw, title, picture.width), fill="black")
+        whole.paste(picture, (left, TITLE))
+        left += picture.width + TITLE
+    return whole
+
+
+def _fitting(draw: ImageDraw.ImageDraw, title: str, width: int) -> str:
+    """As much of a title's end as there is room for, in letters that the font has."""
+    plain = title.encode("ascii", "backslashreplace").decode()
+    while plain and draw.textlength(plain) > width:
+        plain = plain[1:]
+    return plain
+
+
+def _colours(images: torch.Tensor) -> torch.Tensor:
+    """Images [N, C, H, W] in [-1, 1] as bytes, grey ones in three channels."""
+    values = ((images.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return values.expand(-1, 3, -1, -1) if values.shape[1] == 1 else values
+
+
 def grid(images: torch.Tensor, columns: int) -> Image.Image:
     """Images [N, C, H, W] in [-1, 1], row by row; small ones are enlarged so that one sees them."""
-    values = ((images.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    values = values.expand(-1, 3, -1, -1) if values.shape[1] == 1 else values
+    values = _colours(images)
     count, _, height, width = values.shape
     enlarged = max(1, -(-SMALLEST // min(height, width)))
     cell = (width * enlarged, height * enlarged)

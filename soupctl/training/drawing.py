@@ -1,0 +1,236 @@
+"""Images of models on disk, side by side: of several checkpoints, with and without prompt banks.
+
+Rule 1: image i of every model starts from the same noise and is told the same, so that what differs
+comes from the models alone.
+Rule 2: what can be refused from configs is refused before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import verbs
+from ..errors import Issue, LimitError, MismatchError, UsageError
+from ..soup.bankfit import require_fit
+from ..soup.naming import unique_names
+from .attachment import attach
+from .bank import PromptBank
+from .bank_choice import load_bank_or_stack, members_of
+from .bank_sites import describe_base
+from .bank_stack import BankStack
+from .bases import Base, choose_resolution, read_base
+from .choices import Prediction
+from .data import Conditioning
+from .models import (
+    Models,
+    decode_latents,
+    empty_model,
+    encode_captions,
+    load_models,
+    load_scheduler,
+)
+from .objective import Objective, objective_of
+from .sampling import initial_noise, sample, sampler_of
+
+AT_ONCE = 8
+"""Images that are made together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be drawn; UsageError for what cannot be."""
+
+    prompts: tuple[str, ...] = ()
+    """Texts, one after the other, for models that are told captions."""
+    classes: tuple[int, ...] = ()
+    """Classes, one after the other, for models that are told classes; all of them if empty."""
+    images: int = 16
+    steps: int = 25
+    guidance: float = 3.0
+    """1 for none; else the last class embedding of a model stands for no class."""
+    seed: int = 0
+    resolution: int | None = None
+    """Height and width in pixels; None for those of the model."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn, with all issues at once."""
+        least = {"images": 1, "steps": 1, "seed": 0, "guidance": 0, "resolution": 1}
+        issues = [
+            Issue(f"--{name} is {value}, which is less than {bound}")
+            for name, bound in least.items()
+            if (value := getattr(self, name)) is not None and not value >= bound
+        ]
+        if issues:
+            raise UsageError.collected(issues)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The images of one model."""
+
+    name: str
+    """Of the checkpoint, and of the bank that was attached to it."""
+    images: torch.Tensor
+    """[N, C, H, W] in [-1, 1], on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sitter:
+    """A checkpoint that is going to be drawn, read but not loaded."""
+
+    name: str
+    base: Base
+    scheduler: Any
+    objective: Objective
+    side: int
+    """Height and width of what is denoised."""
+    labels: tuple[int, ...]
+    """Classes in the order in which images show them; none for models that are told none."""
+    null: int | None
+
+
+def draw(
+    folders: Sequence[Path],
+    banks: Sequence[Path],
+    wish: Wish,
+    device: torch.device,
+    *,
+    allow_base_mismatch: bool = False,
+) -> Iterator[Drawn]:
+    """The images of each checkpoint, alone and then with each bank or stack of banks.
+
+    Raises SoupError for what cannot be loaded, MismatchError for what does not fit.
+    """
+    names = unique_names([os.path.abspath(each) for each in folders])
+    sitters = [_sitter(*each, wish) for each in zip(names, folders, strict=True)]
+    titles = unique_names([os.path.abspath(each) for each in banks])
+    loaded = {
+        title: load_bank_or_stack(each).to(device)
+        for title, each in zip(titles, banks, strict=True)
+    }
+    for sitter in sitters:
+        for bank in loaded.values():
+            _require_fit(sitter, bank, allow_base_mismatch)
+    for sitter in sitters:
+        yield from _drawn(sitter, loaded, wish, device, allow_base_mismatch)
+
+
+def device_of(text: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda` or `cuda:1` means: with `auto`, a GPU if there is one.
+
+    Raises UsageError for what is no device, LimitError for one that is not there.
+    """
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {text!r} is not known", advice="auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
+        raise LimitError(f"--device {text}: there is no such GPU", advice="--device cpu")
+    return device
+
+
+def _sitter(name: str, folder: Path, wish: Wish) -> Sitter:
+    base = read_base(folder)
+    scheduler = load_scheduler(base)
+    objective = objective_of(scheduler, Prediction.AUTO, None)
+    side = choose_resolution(base, wish.resolution) // base.scale
+    labels, null = _labels(base, wish)
+    return Sitter(name, base, scheduler, objective, side, labels, null)
+
+
+def _labels(base: Base, wish: Wish) -> tuple[tuple[int, ...], int | None]:
+    """The classes that images show, and the number that stands for none.
+
+    Raises UsageError for words that the model has no use for, MismatchError for strange classes.
+    """
+    if wish.prompts and base.conditioning is not Conditioning.TEXT:
+        raise UsageError("is not told captions, and there is a --prompt", path=base.folder)
+    if base.conditioning is Conditioning.TEXT and not wish.prompts:
+        raise UsageError("is told captions: what to draw?", path=base.folder, advice="--prompt")
+    if base.conditioning is not Conditioning.LABEL:
+        if wish.classes:
+            raise UsageError("is not told classes, and there is a --class", path=base.folder)
+        return (), None
+    # a DiT always has an embedding for no class; of others it is said to be the last one
+    has_null = base.class_name == "DiTTransformer2DModel" or wish.guidance != 1
+    known = base.embeddings - has_null
+    if strangers := [each for each in wish.classes if not 0 <= each < known]:
+        what = f"has classes from 0 to {known - 1}, and --class is {strangers[0]}"
+        raise MismatchError(what, path=base.folder)
+    return wish.classes or tuple(range(known)), known if has_null else None
+
+
+def _require_fit(sitter: Sitter, bank: PromptBank | BankStack, allow: bool) -> None:
+    """Raise MismatchError for a bank of another base, in whatever way."""
+    found = describe_base(
+        empty_model(sitter.base),
+        sample_size=(sitter.side, sitter.side),
+        num_train_timesteps=sitter.objective.timesteps,
+        prediction_type=sitter.objective.prediction.value,
+        digest=None if allow else verbs.content_digests(sitter.base.denoiser_folder)[0].digest,
+    )
+    for name, config in members_of(bank):
+        require_fit(config, found, name, allow_base_mismatch=allow)
+
+
+def _drawn(
+    sitter: Sitter,
+    banks: dict[str, PromptBank | BankStack],
+    wish: Wish,
+    device: torch.device,
+    allow: bool,
+) -> Iterator[Drawn]:
+    models = load_models(sitter.base)
+    for model in (models.denoiser, models.vae, models.text_encoder):
+        if model is not None:
+            model.to(device)
+    yield Drawn(sitter.name, _images(sitter, models, wish, device))
+    for title, bank in banks.items():
+        with attach(models.denoiser, bank, allow_base_mismatch=allow):
+            yield Drawn(f"{sitter.name} + {title}", _images(sitter, models, wish, device))
+
+
+def _images(sitter: Sitter, models: Models, wish: Wish, device: torch.device) -> torch.Tensor:
+    shape = (sitter.base.channels, sitter.side, sitter.side)
+    scheduler = sampler_of(sitter.scheduler, sitter.objective, has_vae=sitter.base.vae is not None)
+    images = []
+    for start in range(0, wish.images, AT_ONCE):
+        numbers = range(start, min(start + AT_ONCE, wish.images))
+        noise = [initial_noise(shape, wish.seed, f"image {number}") for number in numbers]
+        condition, without = _conditions(sitter, models, wish, numbers)
+        latents = sample(
+            models.denoiser,
+            scheduler,
+            torch.stack(noise).to(device),
+            condition,
+            without,
+            steps=wish.steps,
+            guidance=wish.guidance,
+        )
+        images.append(decode_latents(models, latents).cpu())
+    return torch.cat(images)
+
+
+def _conditions(
+    sitter: Sitter, models: Models, wish: Wish, numbers: range
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """What the images of those numbers are told, and what stands for nothing."""
+    if wish.prompts:
+        texts = [wish.prompts[number % len(wish.prompts)] for number in numbers]
+        return encode_captions(models, texts), encode_captions(models, [""] * len(texts))
+    if not sitter.labels:
+        return None, None
+    device = models.denoiser.device
+    labels = [sitter.labels[number % len(sitter.labels)] for number in numbers]
+    told = torch.tensor(labels, device=device)
+    return told, None if sitter.null is None else torch.full_like(told, sitter.null)

@@ -1,0 +1,131 @@
+"""`sample`: images of checkpoints on disk, side by side, with and without banks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+FEW = ("--steps", 2, "--images", 3)
+
+
+def pixels(path: str) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+@pytest.fixture
+def bank(tiny, bases):
+    """Writes a bank for the base of a family: zero, unless it is to be of a size."""
+    write = pytest.importorskip("tiny_banks").write_bank
+    return lambda family, *words, **more: write(bases[family], *words, **more)
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [("text", ("--prompt", "a red circle", "--prompt", "")), ("class", ()), ("plain", ())],
+)
+def test_a_model_of_each_family_draws_the_same_grid_from_a_seed(soupctl, bases, family, words):
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        done = soupctl("sample", bases[family], *FEW, *words, "--seed", seed, "-o", f"{name}.png")
+        assert (0, "") == (done.code, done.out), done.err
+
+    assert np.array_equal(pixels("one.png"), pixels("same.png"))
+    assert not np.array_equal(pixels("one.png"), pixels("other.png"))
+
+
+def test_classes_of_any_number_are_shown_in_turn(soupctl, bases):
+    assert soupctl("sample", bases["dit"], *FEW, "-o", "all").code == 0
+    assert soupctl("sample", bases["dit"], *FEW, "--class", 1, "-o", "one").code == 0
+
+    same = [
+        np.array_equal(pixels(f"all/{number:04}.png"), pixels(f"one/{number:04}.png"))
+        for number in range(3)
+    ]
+    assert [False, True, False] == same
+
+
+def test_a_zero_bank_draws_what_its_base_draws_and_a_trained_one_does_not(soupctl, bases, bank):
+    bank("dit", "zero")
+    bank("dit", "full", size=20.0)
+
+    done = soupctl(
+        *("sample", bases["dit"], "--bank", "zero", "--bank", "full", *FEW, "-o", "out"),
+        *("--grid", "--json", "-q"),
+    )
+
+    assert (0, "") == (done.code, done.err)
+    assert ["dit", "dit + zero", "dit + full"] == json.loads(done.out)["models"]
+    own, zero, full = (
+        np.stack([pixels(f"out/{name}/{number:04}.png") for number in range(3)])
+        for name in ("dit", "dit + zero", "dit + full")
+    )
+    assert np.array_equal(own, zero)
+    assert not np.array_equal(own, full)
+    # three grids of two by two cells of 64 pixels with 2 between, below titles
+    assert (20 + 130, 3 * 130 + 2 * 20, 3) == pixels("out/grid.png").shape
+
+
+def test_several_checkpoints_are_shown_side_by_side(soupctl, bases, tiny):
+    tiny.plain_base(Path("other"))
+
+    done = soupctl("sample", bases["plain"], "other", *FEW, "-o", "grid.png")
+
+    assert done.code == 0, done.err
+    assert "plain: 3 images\nother: 3 images\n" == done.err
+    picture = pixels("grid.png")[20:]
+    assert np.array_equal(picture[:, :130], picture[:, 150:])
+
+
+def test_an_output_is_replaced_only_if_that_is_asked_and_it_is_ones_own(soupctl, bases):
+    words = ("sample", bases["plain"], "--steps", 1, "--images", 1)
+    assert soupctl(*words, "-o", "out").code == 0
+    refused = soupctl(*words, "-o", "out")
+    replaced = soupctl(*words, "-o", "out", "-f")
+    Path("out/mine.png").write_bytes(b"")
+    foreign = soupctl(*words, "-o", "out", "-f")
+
+    assert [6, 0, 6] == [refused.code, replaced.code, foreign.code]
+    assert "mine.png" in {path.name for path in Path("out").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("family", "words", "code", "said"),
+    [
+        ("text", (), 2, "is told captions: what to draw? (--prompt)"),
+        ("plain", ("--prompt", "x"), 2, "is not told captions, and there is a --prompt"),
+        ("plain", ("--class", 1), 2, "is not told classes, and there is a --class"),
+        ("dit", ("--class", 3), 4, "has classes from 0 to 2, and --class is 3"),
+        ("plain", ("--images", 0), 2, "--images is 0, which is less than 1"),
+        ("plain", ("--device", "abacus"), 2, "--device 'abacus' is not known"),
+        ("plain", ("--device", "cuda:99"), 7, "there is no such GPU"),
+        ("plain", ("--bank", "nowhere"), 3, "nowhere"),
+        ("dit", ("--bank", "strange"), 4, "number of timesteps 500, and the base's is 1000"),
+        ("plain", ("--bank", "strange"), 4, "class DiTTransformer2DModel"),
+        ("dit", ("--bank", "older"), 4, "on a base with other weights than this one"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(
+    soupctl, bases, bank, family, words, code, said
+):
+    bank("dit", "strange", num_train_timesteps=500)
+    bank("dit", "older", digest="blake3:" + 64 * "0")
+
+    done = soupctl("sample", bases[family], *FEW, *words, "-o", "out.png")
+
+    assert code == done.code, done.err
+    assert said in done.err
+    assert 1 == done.err.count("\n")
+    assert not Path("out.png").exists()
+
+
+def test_a_bank_of_other_weights_is_used_if_that_is_asked(soupctl, bases, bank):
+    bank("dit", "older", digest="blake3:" + 64 * "0")
+
+    done = soupctl(
+        "sample", bases["dit"], *FEW, "--bank", "older", "--allow-base-mismatch", "-o", "out.png"
+    )
+
+    assert done.code == 0, done.err
