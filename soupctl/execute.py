@@ -2,7 +2,7 @@
 
 Rule 1: nothing here may change a number; speed and safety are its only concerns.
 Rule 2: every byte of every ingredient is digested in the pass that uses it, while it is in cache;
-once, however many plans use it.
+once, however many plans use it, and not again if it was since the ingredient was opened.
 Rule 3: a tensor is one worker's from its first chunk to its last.
 """
 
@@ -79,10 +79,12 @@ def execute_together(orders: Sequence[Order], engine: Engine, pace: Pace) -> tup
         for use, digest in found.soups:
             assert use.step.out is not None
             soups[use.order].add(found.tensor, use.step.out.value, use.step.shape, digest)
-            differ = len({found.ingredients[source] for source in use.sources}) > 1
-            if use.step.rule is Rule.FIRST and differ:
+            if use.step.rule is Rule.FIRST and found.differs(use):
                 taken[use.order].append(found.tensor)
-    digests = [root.digest() for root in roots]
+    digests = [
+        checkpoint.digest or root.digest()
+        for checkpoint, root in zip(worker.checkpoints, roots, strict=True)
+    ]
     return tuple(
         Outcome(tuple(digests[source] for source in sources), soup.digest(), tuple(names))
         for sources, soup, names in zip(worker.sources, soups, taken, strict=True)
@@ -100,11 +102,15 @@ class _Use:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Digests of one tensor: in each source, and of what became of it."""
+    """Digests of one tensor: in each source that was digested, and of what became of it."""
 
     tensor: str
     ingredients: dict[int, str]
     soups: list[tuple[_Use, str]]
+
+    def differs(self, use: _Use) -> bool:
+        """Whether the sources of a use, all of which were digested, hold different values."""
+        return len({self.ingredients[source] for source in use.sources}) > 1
 
 
 class _Worker:
@@ -183,7 +189,9 @@ class _Worker:
         chunk = min(count, self.pace.chunk or chunk_elements(an_element + max(widths)))
         buffer = memoryview(bytearray(chunk * max(widths)))
         combines = [self._prepare(use, views) for use in uses]
-        hashers = {source: tensor_hasher() for source in views}
+        hashers = {
+            source: tensor_hasher() for source in views if self.checkpoints[source].digest is None
+        }
         results = [tensor_hasher() for _ in uses]
         for start in range(0, count, chunk or 1):
             stop = min(start + chunk, count)
@@ -192,8 +200,8 @@ class _Worker:
                 self._combine(use, combine, start, stop, out)
                 self.orders[use.order].write(name, start * width, out)
                 result.update(out)
-            for source, view in views.items():
-                hashers[source].update(view[start * sizes[source] : stop * sizes[source]])
+            for source, hasher in hashers.items():
+                hasher.update(views[source][start * sizes[source] : stop * sizes[source]])
             self.line.advance((stop - start) * (an_element + sum(widths)))
         digests = {source: hasher.hexdigest() for source, hasher in hashers.items()}
         made = [(use, result.hexdigest()) for use, result in zip(uses, results, strict=True)]

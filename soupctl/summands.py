@@ -50,6 +50,11 @@ class KeptSum:
 Source = Checkpoint | KeptSum
 
 
+def digest_of(source: Source) -> str | None:
+    """The content digest of a source that was digested since it was opened."""
+    return source.checkpoint.digest if isinstance(source, KeptSum) else source.digest
+
+
 def copied_part(source: Source, name: str) -> tuple[Tensor, memoryview]:
     """The tensor that holds one that is not averaged, and its bytes."""
     if isinstance(source, KeptSum):
@@ -117,7 +122,11 @@ class Summands:
         self._scattered: list[_Scattered] = []
         for source in step.sources:
             self._take(source, plan.weights[source])
-        self._hashers = [tensor_hasher() for _ in self._dense]
+        self._hashers = {
+            place: tensor_hasher()
+            for place, each in enumerate(self._dense)
+            if digest_of(sources[each.source]) is None
+        }
         self._whole: Expand | None = None
         if not self._scattered:
             self._whole = engine.prepare_sum(self._blend(), [each.view for each in self._dense])
@@ -221,14 +230,14 @@ class Summands:
 
     def digest(self, start: int, stop: int) -> None:
         """Take the bytes of these elements into the digests; chunks come in order, and all."""
-        for each, hasher in zip(self._dense, self._hashers, strict=True):
-            hasher.update(self._bytes(each, start, stop))
+        for place, hasher in self._hashers.items():
+            hasher.update(self._bytes(self._dense[place], start, stop))
 
     def rows(self) -> list[tuple[int, list[Row]]]:
-        """By source, what was read, for its root."""
+        """By source, what was read for its root; nothing of one that is known by digest."""
         found = [
-            (each.source, [_row(each.tensor, hasher.hexdigest())])
-            for each, hasher in zip(self._dense, self._hashers, strict=True)
+            (self._dense[place].source, [_row(self._dense[place].tensor, hasher.hexdigest())])
+            for place, hasher in self._hashers.items()
         ]
         found += [
             (each.source, [_row(tensor, _digest(view)) for tensor, view in each.tensors])

@@ -23,7 +23,7 @@ from .pace import Line, Pace
 from .soup.plan import Plan, Rule, Step
 from .soup.sums import MOST_PLANES, Form, copied_entry, plane_entries
 from .storage.digest import Row, root_of, tensor_hasher
-from .summands import PLANE_BYTES, Buffer, Source, Summands, copied_part
+from .summands import PLANE_BYTES, Buffer, Source, Summands, copied_part, digest_of
 
 SINGLE_BYTES = DType.F32.bits // 8
 
@@ -92,7 +92,8 @@ def execute_sums(
         soup += found.soup
         kept += found.kept
         taken += found.taken
-    outcome = Outcome(tuple(map(root_of, read)), root_of(soup), tuple(taken))
+    roots = (digest_of(source) or root_of(rows) for source, rows in zip(sources, read, strict=True))
+    outcome = Outcome(tuple(roots), root_of(soup), tuple(taken))
     return Summed(outcome, root_of(kept) if keeping else None)
 
 

@@ -22,6 +22,8 @@ class Checkpoint:
     def __init__(self, component: Component, files: tuple[SafetensorsFile, ...]) -> None:
         self.component = component
         self.files = files
+        self.digest: str | None = None
+        """Content digest, once all of it has been read for that since it was opened."""
         self.tensors: dict[str, Tensor] = {}
         self._holders: dict[str, SafetensorsFile] = {}
         for file in files:

@@ -69,7 +69,9 @@ def content_digests(
 
 
 def checkpoint_digest(checkpoint: Checkpoint, threads: int | None = None) -> str:
-    """The content digest of an open checkpoint."""
+    """The content digest of an open checkpoint, which remembers it."""
+    if checkpoint.digest is not None:
+        return checkpoint.digest
     names = sorted(checkpoint.tensors)
     root = RootHasher()
     with ThreadPoolExecutor(threads or available_cores()) as pool:
@@ -77,7 +79,8 @@ def checkpoint_digest(checkpoint: Checkpoint, threads: int | None = None) -> str
         for name, digest in zip(names, digests, strict=True):
             tensor = checkpoint.tensors[name]
             root.add(name, tensor.dtype.value, tensor.shape, digest)
-    return root.digest()
+    checkpoint.digest = root.digest()
+    return checkpoint.digest
 
 
 def _tensor_digest(view: memoryview) -> str:
