@@ -118,6 +118,8 @@ def test_a_second_signal_does_not_break_the_cleaning_up(hold, holds):
 
 
 SEED = 20260
+ENOUGH = 8
+"""Signals that must arrive before the command is over."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -125,22 +127,21 @@ SEED = 20260
 def test_a_signal_at_any_moment_leaves_old_or_new(soupctl, large, holds, number, replace):
     begun = time.monotonic()
     soupctl("avg", *large, "-o", "new.st")
-    whole = time.monotonic() - begun
+    longest = time.monotonic() - begun
     new = Path("new.st").read_bytes()
     Path("new.st").unlink()
     old = b"old" if replace else None
     inputs = holds()
     moments = random.Random(SEED)
-    codes = []
-    for _ in range(12):
+    in_time = 0
+    while in_time < ENOUGH:
         Path("c.st").unlink(missing_ok=True)
         if replace:
             Path("c.st").write_bytes(b"old")
         running = soupctl.start("avg", *large, "-o", "c.st", "-f")
-        time.sleep(moments.uniform(0, whole))
+        time.sleep(moments.uniform(0, longest))
         running.send(number)
         done = running.wait()
-        codes.append(done.code)
         left = holds()
         found = left.pop("c.st", None)
         if number == signal.SIGKILL and replace:
@@ -152,10 +153,13 @@ def test_a_signal_at_any_moment_leaves_old_or_new(soupctl, large, holds, number,
         assert done.code in (0, -number if number == signal.SIGKILL else 128 + number)
         if done.code == 0:
             assert found == new
+            # the machine is less busy than it was: earlier, then
+            longest *= 0.8
+        else:
+            in_time += 1
         if done.code >= 0:
             # before the handlers stand, a signal may kill; afterwards it is quiet
             assert b"" == done.err
-    assert set(codes) != {0}, "every signal came too late to prove anything"
 
 
 def wait_for_handlers(process_id: int) -> None:
