@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from ..verbs import Family, Made, Revision
 
 Approximate = Annotated[
-    bool,
-    typer.Option("--approximate/--exact", help="Compute with the rounded soup, or never do."),
+    bool | None,
+    typer.Option(
+        "--approximate/--exact",
+        help="Compute with the rounded soup, or never do; default: never.",
+    ),
 ]
+Again = Annotated[bool, typer.Option("--again", help="Also what is in already.")]
 Count = Annotated[
     int | None,
     typer.Option("--count", help="A soup without a ledger holds N models.", metavar="N", min=1),
@@ -44,10 +48,10 @@ def add(
         typer.Argument(help="Checkpoints, each with an optional @WEIGHT.", metavar="NEW..."),
     ],
     output: options.Output = None,
-    again: Annotated[bool, typer.Option("--again", help="Also what is in already.")] = False,
+    again: Again = False,
     search: Search = None,
     keep_sum: options.KeepSum = None,
-    approximate: Approximate = False,
+    approximate: Approximate = None,
     count: Count = None,
     total: Total = None,
     component: Component = None,
@@ -73,8 +77,8 @@ def add(
         output=require_output(output, json and not dry_run),
         added=[verbs.Addition(*options.split_weight(text)) for text in inputs],
         search=tuple(map(Path, search or ())),
-        approximate=approximate,
-        total=_total(count, total),
+        approximate=bool(approximate),
+        total=_total(count, total, approximate),
         again=again,
         keep_sum=keep_sum,
         component=component,
@@ -98,7 +102,7 @@ def subtract(
     each: Each = False,
     search: Search = None,
     keep_sum: options.KeepSum = None,
-    approximate: Approximate = False,
+    approximate: Approximate = None,
     count: Count = None,
     total: Total = None,
     component: Component = None,
@@ -120,13 +124,14 @@ def subtract(
     """
     from .. import verbs
 
-    declared = _total(count, total)
+    declared = _total(count, total, approximate)
     target = require_output(output, json and not dry_run)
     making = Making(target, force, dry_run, json, threads, device, max_memory, quiet, verbose)
     places = tuple(map(Path, search or ()))
     if each:
         _require_alone(removed, declared, keep_sum)
-        _leave_out_each(verbs.Family(soup, target, places, approximate, component, variant), making)
+        family = verbs.Family(soup, target, places, bool(approximate), component, variant)
+        _leave_out_each(family, making)
         return
     if not removed:
         raise UsageError(
@@ -139,7 +144,7 @@ def subtract(
         output=target,
         removed=[verbs.Removal(*options.split_weight(text)) for text in removed],
         search=places,
-        approximate=approximate,
+        approximate=bool(approximate),
         total=declared,
         keep_sum=keep_sum,
         component=component,
@@ -167,9 +172,10 @@ def swap(
     old: Annotated[str, typer.Argument(help="A file, digest or name.", metavar="OLD")],
     new: Annotated[str, typer.Argument(help="The checkpoint in its place.", metavar="NEW")],
     output: options.Output = None,
+    again: Again = False,
     search: Search = None,
     keep_sum: options.KeepSum = None,
-    approximate: Approximate = False,
+    approximate: Approximate = None,
     count: Count = None,
     total: Total = None,
     component: Component = None,
@@ -197,8 +203,9 @@ def swap(
         added=[verbs.Addition(*options.split_weight(new))],
         removed=[verbs.Removal(what, weight)],
         search=tuple(map(Path, search or ())),
-        approximate=approximate,
-        total=_total(count, total),
+        approximate=bool(approximate),
+        total=_total(count, total, approximate),
+        again=again,
         keep_sum=keep_sum,
         component=component,
         variant=variant,
@@ -209,10 +216,13 @@ def swap(
     _revise(revision, making)
 
 
-def _total(count: int | None, total: str | None) -> Fraction | None:
+def _total(count: int | None, total: str | None, approximate: bool | None) -> Fraction | None:
     """The weight that a soup without a ledger is said to have."""
     if count is not None and total is not None:
         raise UsageError("--count and --total say the same", advice="give one of them")
+    if approximate is False and (count is not None or total is not None):
+        what = "a soup without a ledger is computed with as it is, which is never exact"
+        raise UsageError(what, advice="leave out --exact")
     if total is not None:
         from ..soup.weights import parse_weight
 

@@ -133,10 +133,22 @@ def test_usage_of_the_life_cycle_is_checked(soups, soupctl):
         "subtract soup.st -o x.st",
         "add soup.st a.st -o x.st --count 3 --total 3",
         "add soup.st a.st -o x.st --count 0",
+        "subtract a.st b.st -o x.st --count 3 --exact",
+        "subtract a.st b.st -o x.st --total 3 --exact",
         "add soup.st a.st -o - --json",
         "verify soup.st --level proven",
     ):
         assert soupctl(*command.split()).code == USAGE, command
+    assert not Path("x.st").exists()
+
+
+def test_what_is_in_already_takes_the_place_of_another_when_asked(soups, soupctl):
+    refused = soupctl("swap", "soup.st", "a.st", "b.st", "-o", "x.st")
+
+    assert (LEDGER, True) == (refused.code, "--again" in refused.message)
+    assert soupctl("swap", "soup.st", "a.st", "b.st", "-o", "x.st", "--again").code == 0
+    soupctl("avg", "b.st@2", "c.st", "-o", "direct.st")
+    assert len(digests(soupctl, "x.st", "direct.st")) == 1
 
 
 def test_ingredients_are_looked_for_where_search_says(soups, soupctl):
