@@ -11,7 +11,7 @@ import typer
 
 from ..soup.choices import Level
 from . import options
-from .render import counted, put, put_json, shares_json
+from .render import counted, entry_json, put, put_json, shares_json
 
 if TYPE_CHECKING:
     from ..soup.ledger import Ledger
@@ -45,9 +45,8 @@ def has(
 
     found = verbs.holds(soup, what, component=component)
     if json:
-        put_json(
-            {"soup": soup, "holds": found is not None, "ingredients": shares_json(found or ())}
-        )
+        entries = list(map(entry_json, found or ()))
+        put_json({"soup": soup, "holds": found is not None, "ingredients": entries})
     elif not quiet:
         for entry in found or ():
             put(f"{entry.digest}  {entry.name}  (weight {entry.weight})")

@@ -96,13 +96,14 @@ def progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
 def shares_json(entries: Sequence[Entry]) -> list[dict[str, str | float | None]]:
     """The ingredients of a ledger as JSON, each with its exact weight and its share of the soup."""
     total = sum(entry.weight for entry in entries)
-    return [
-        {
-            "name": entry.name,
-            "digest": entry.digest,
-            "weight": str(entry.weight),
-            "share": float(entry.weight / total),
-            "hint": entry.hint,
-        }
-        for entry in entries
-    ]
+    return [{**entry_json(entry), "share": float(entry.weight / total)} for entry in entries]
+
+
+def entry_json(entry: Entry) -> dict[str, str | None]:
+    """One ingredient of a ledger as JSON, with its exact weight."""
+    return {
+        "name": entry.name,
+        "digest": entry.digest,
+        "weight": str(entry.weight),
+        "hint": entry.hint,
+    }
