@@ -19,7 +19,7 @@ from .findings import nonfinite, out_of_range
 from .format.dtypes import DType, Kind
 from .format.header import Tensor
 from .soup.plan import Plan, Step
-from .soup.sums import summed_tensors
+from .soup.sums import REMOVE, summed_tensors
 from .storage.checkpoint import Checkpoint
 from .storage.digest import Row, tensor_hasher
 
@@ -35,7 +35,8 @@ class KeptSum:
         try:
             self.parts = summed_tensors(checkpoint.tensors.values())
         except ValueError as error:
-            raise LedgerError(f"is no sound sum: {error}", path=checkpoint.shown) from None
+            problem = f"is no sound sum: {error}"
+            raise LedgerError(problem, path=checkpoint.shown, advice=REMOVE) from None
         self.tensors: Mapping[str, Tensor] = {
             name: Tensor(name, parts[0].dtype, parts[0].shape, 0, parts[0].size)
             for name, parts in self.parts.items()
@@ -147,7 +148,7 @@ class Summands:
                 plane = Sparse(view, values[1], part.dtype, self._count)
             except ValueError as error:
                 problem = f"is no sound sum: {error}"
-                raise LedgerError(problem, path=source.shown, tensor=name) from None
+                raise LedgerError(problem, path=source.shown, tensor=name, advice=REMOVE) from None
             self._scattered.append(_Scattered(index, weight, plane, ((part, view), values)))
 
     @property
@@ -221,7 +222,8 @@ class Summands:
         owner = self._sources[self._all[row].source]
         if isinstance(owner, KeptSum):
             problem = "is no sound sum: it holds NaN or infinity"
-            return LedgerError(problem, path=owner.shown, tensor=self._step.name)
+            tensor = self._step.name
+            return LedgerError(problem, path=owner.shown, tensor=tensor, advice=REMOVE)
         return nonfinite(owner.shown, self._step.name, element)
 
     def _bytes(self, dense: _Dense, start: int, stop: int) -> memoryview:

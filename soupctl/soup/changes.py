@@ -31,9 +31,13 @@ def taken_out(ledger: Ledger, removals: Iterable[Removal], soup: str) -> tuple[E
     Raises LedgerError for what is not in it and for more than is in it.
     """
     entries = {entry.digest: entry for entry in ledger.ingredients}
+    held = frozenset(entries)
     issues = []
     for removal in removals:
         entry = entries.get(removal.digest)
+        if entry is None and removal.digest in held:
+            issues.append(Issue(f"is taken out of {soup} already", removal.shown))
+            continue
         if entry is None:
             issues.append(Issue(f"is not in {soup}", removal.shown, advice=_advice(ledger)))
             continue
@@ -67,14 +71,17 @@ def _advice(ledger: Ledger) -> str:
     return f"it holds {', '.join(names[:5])}{more}"
 
 
-def require_new(held: Iterable[Entry], added: Sequence[Entry], soup: str) -> None:
-    """Raise LedgerError for every added entry whose content is in already, or is added twice."""
+def require_new(held: Iterable[Entry], added: Iterable[tuple[str, Entry]], soup: str) -> None:
+    """Raise LedgerError for every added entry whose content is in already, or is added twice.
+
+    Messages call each by what it is paired with.
+    """
     places = {entry.digest: f"in {soup} already, as {entry.name}" for entry in held}
     issues = []
-    for entry in added:
+    for shown, entry in added:
         if entry.digest in places:
             advice = "--again adds its weight once more"
-            issues.append(Issue(f"is {places[entry.digest]}", entry.name, advice=advice))
+            issues.append(Issue(f"is {places[entry.digest]}", shown, advice=advice))
         places.setdefault(entry.digest, f"added already, as {entry.name}")
     if issues:
         raise LedgerError.collected(issues)

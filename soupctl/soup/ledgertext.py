@@ -147,7 +147,7 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
         raise LedgerError(
             f"its ledger has format {str(version)[:20]}, this soupctl reads format {FORMAT}",
             path=path,
-            advice="use a newer soupctl, or --ignore-ledger to take the file as it is",
+            advice="use a newer soupctl, or avg --ignore-ledger to take the file as it is",
         )
     try:
         ancestors = {root: _parse_body(body) for root, body in document.get("ledgers", {}).items()}
@@ -164,7 +164,7 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
     return ledger
 
 
-IGNORE = "--ignore-ledger treats the file as a plain checkpoint"
+IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 
 
 def _parse_body(body: dict[str, Any]) -> Ledger:

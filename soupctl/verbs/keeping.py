@@ -7,7 +7,8 @@ proportions; one that lies beside a soup and does not fit is refused, not passed
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -84,9 +85,16 @@ def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:
 
 def open_sum(component: Component) -> Checkpoint:
     """A sum that lies beside a soup, opened; LedgerError for what is no sound file."""
-    try:
+    with _removable():
         return open_input(component)
-    except InputError as error:
+
+
+@contextmanager
+def _removable() -> Iterator[None]:
+    """Where a sum is not sound, tell the way out."""
+    try:
+        yield
+    except (InputError, LedgerError) as error:
         issues = [replace(issue, advice=REMOVE) for issue in error.issues]
         raise LedgerError.collected(issues) from None
 
@@ -106,7 +114,8 @@ def kept_sum(checkpoint: Checkpoint, soup: Ledger | None) -> Kept:
 
     Whether its tensors are those that it records is for the pass to find out. Raises LedgerError.
     """
-    ledger = read_ledger(checkpoint)
+    with _removable():
+        ledger = read_ledger(checkpoint)
     if ledger is None or not is_sum(checkpoint):
         raise LedgerError("is no sum of a soup", path=checkpoint.shown, advice=REMOVE)
     facts = facts_of(checkpoint, ledger)

@@ -17,6 +17,7 @@ from ..errors import LedgerError
 from ..soup.changes import Removal, expanded, require_left, require_new, taken_out
 from ..soup.ledger import Entry, Ledger, merged
 from ..soup.naming import unique_names
+from ..soup.sums import REMOVE
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
 from .digests import checkpoint_digest
@@ -86,15 +87,19 @@ class Gathering:
         return self.looked_at[-1]
 
 
-def ledger_of(soup: Checkpoint) -> Ledger:
-    """The soup's ledger, found to fit its tensors; LedgerError if it does not, or there is none."""
+def ledger_of(soup: Checkpoint, advice: str | None = None) -> Ledger:
+    """The soup's ledger, found to fit its tensors.
+
+    Raises LedgerError if it does not fit, and with `advice` if there is none.
+    """
     ledger = read_ledger(soup)
     if ledger is None:
-        raise LedgerError("has no ledger", path=soup.shown, advice=NO_LEDGER)
+        raise LedgerError("has no ledger", path=soup.shown, advice=advice)
     if is_sum(soup):
         # it stands for its soup, whose tensors follow from its own
         if facts_of(soup, ledger).root != checkpoint_digest(soup):
-            raise LedgerError("holds other tensors than it records", path=soup.shown)
+            what = "holds other tensors than it records"
+            raise LedgerError(what, path=soup.shown, advice=REMOVE)
     elif ledger.root != checkpoint_digest(soup):
         raise LedgerError("its ledger describes other tensors than it holds", path=soup.shown)
     return ledger
@@ -120,7 +125,7 @@ def ledger_before(gathering: Gathering, soup: Checkpoint, terms: Terms) -> Ledge
     Raises LedgerError for a soup without a sound ledger, and for one whose total is declared.
     """
     if terms.total is None:
-        ledger = ledger_of(soup)
+        ledger = ledger_of(soup, NO_LEDGER)
         if ledger.training is not None:
             advice = "avg makes soups of such"
             raise LedgerError("is no soup: it was trained", path=soup.shown, advice=advice)
@@ -160,7 +165,7 @@ def entries_after(gathering: Gathering, before: Ledger, terms: Terms) -> tuple[E
     added = _added(gathering, before, terms, freed if terms.operation == "swap" else None)
     if not terms.again:
         require_new(remaining, added, shown)
-    after = merged((*remaining, *added))
+    after = merged((*remaining, *(entry for _, entry in added)))
     require_left(after, removals, shown)
     return after
 
@@ -171,11 +176,14 @@ def _total(entries: tuple[Entry, ...]) -> Fraction:
 
 def _added(
     gathering: Gathering, before: Ledger, terms: Terms, freed: Fraction | None
-) -> list[Entry]:
-    """Entries for what is put in, each of weight `freed` if it has none of its own."""
+) -> list[tuple[str, Entry]]:
+    """Entries for what is put in, each of weight `freed` if it has none of its own.
+
+    With each is what messages call it.
+    """
     places = [newcomer.place for newcomer in terms.newcomers]
     names = unique_names(places, [entry.name for entry in before.ingredients])
-    entries: list[Entry] = []
+    added: list[tuple[str, Entry]] = []
     for newcomer, name in zip(terms.newcomers, names, strict=True):
         checkpoint = gathering.open(newcomer.component)
         require_model(checkpoint)
@@ -187,12 +195,13 @@ def _added(
             if ledger is not None:
                 gathering.ancestors[digest] = ledger_of(checkpoint)
             weight = Fraction(1) if weight is None else weight
-            entries.append(Entry(digest, name, None, weight, dtype_runs(checkpoint)))
+            entry = Entry(digest, name, None, weight, dtype_runs(checkpoint))
+            added.append((checkpoint.shown, entry))
         else:
             found = _expanded(gathering, checkpoint, weight, terms)
             _gather_share(gathering, newcomer, checkpoint, ledger, found)
-            entries += found
-    return entries
+            added += [(f"{entry.name} of {checkpoint.shown}", entry) for entry in found]
+    return added
 
 
 def _expanded(

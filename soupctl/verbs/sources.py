@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import Issue, LedgerError
 from ..execute import Outcome
 from ..soup.ledger import Change, Entry, Ledger
+from ..soup.sums import REMOVE
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
 from ..summands import KeptSum
@@ -102,10 +103,19 @@ def names_of(entry: Entry, ledger: Ledger) -> tuple[str, ...]:
     return (entry.digest, entry.name, *trained_on)
 
 
-def exact_sources(finder: Finder, after: Sequence[Entry], first: str | None) -> tuple[Source, ...]:
+WAYS_OUT = (
+    "--search DIR looks for it, --approximate computes with the rounded soup; a soup made with"
+    " --keep-sum needs none of the others"
+)
+
+
+def exact_sources(
+    finder: Finder, after: Sequence[Entry], first: str | None, advice: str = WAYS_OUT
+) -> tuple[Source, ...]:
     """The ingredients themselves, that with digest `first` before all others.
 
-    Raises LedgerError naming those that are not found, and if there are none to find.
+    Raises LedgerError naming those that are not found, with `advice`, and if there are none to
+    find.
     """
     if not after:
         raise LedgerError("was trained, and is made of no ingredients")
@@ -117,15 +127,9 @@ def exact_sources(finder: Finder, after: Sequence[Entry], first: str | None) -> 
         else:
             sources.append(Source(entry.digest, checkpoint, entry.weight))
     if missing:
-        missing[0] = replace(missing[0], advice=WAYS_OUT)
+        missing[0] = replace(missing[0], advice=advice)
         raise LedgerError.collected(missing)
     return tuple(sorted(sources, key=lambda source: source.digest != first))
-
-
-WAYS_OUT = (
-    "--search DIR looks for it, --approximate computes with the rounded soup; a soup made with"
-    " --keep-sum needs none of the others"
-)
 
 
 def rounded_sources(
@@ -164,9 +168,15 @@ def _digest(source: Checkpoint | KeptSum) -> str:
 
 def _require_equal(sources: Sequence[Source], digests: Sequence[str]) -> None:
     issues = [
-        Issue("is not the content that the ledger records", source.checkpoint.shown, advice=SEARCH)
+        _other_content(source.checkpoint)
         for source, digest in zip(sources, digests, strict=True)
         if source.digest != digest
     ]
     if issues:
         raise LedgerError.collected(issues)
+
+
+def _other_content(source: Checkpoint | KeptSum) -> Issue:
+    if isinstance(source, KeptSum):
+        return Issue("holds other tensors than it records", source.shown, advice=REMOVE)
+    return Issue("is not the content that the ledger records", source.shown, advice=SEARCH)

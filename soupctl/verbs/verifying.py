@@ -26,7 +26,7 @@ from .inputs import find_input, is_sum, open_input, read_ledger, require_same_co
 from .keeping import Kept, find_sum, kept_sum, open_sum
 from .locate import Places, dtype_runs
 from .membership import ledger_of
-from .sources import Finder, exact_sources, folder_of, require_contents
+from .sources import SEARCH, Finder, exact_sources, folder_of, require_contents
 from .summed import kept_runs, ordered_runs
 
 
@@ -153,7 +153,7 @@ def _difference(case: _Case, ledger: Ledger, kept: Kept | None) -> str | None:
     for component in case.given:
         case.finder.offer(component, ledger, case.soup.shown)
     first = ledger.taken.digest if ledger.taken else None
-    sources = exact_sources(case.finder, ledger.ingredients, first)
+    sources = exact_sources(case.finder, ledger.ingredients, first, SEARCH)
     checkpoints = checkpoints_of(sources)
     recipe = recipe_of(
         ledger, [source.weight for source in sources], first=ledger.taken is not None

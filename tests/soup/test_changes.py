@@ -84,8 +84,8 @@ def test_what_was_taken_out_is_not_in_for_the_next_removal():
 
     assert (entry("b"),) == taken_out(held, [half, half], "soup.st")
     assert (entry("b"),) == taken_out(held, [half, whole], "soup.st")
-    assert "a: is not in soup.st (it holds a.st, b.st)" == refusal(held, whole, half)
-    assert "a: is not in soup.st (it holds a.st, b.st)" == refusal(held, whole, whole)
+    assert "a: is taken out of soup.st already" == refusal(held, whole, half)
+    assert "a: is taken out of soup.st already" == refusal(held, whole, whole)
 
 
 @pytest.mark.parametrize("left", [(), (entry("a", -1),), (entry("a", 1), entry("b", -1))])
@@ -99,14 +99,15 @@ def test_a_soup_without_weight_is_none(left):
 
 def test_what_is_in_already_is_refused_and_what_comes_twice():
     held, b, c = [entry("a")], entry("b"), entry("c")
-    require_new(held, [b, c], "soup.st")
+    require_new(held, [("b.st", b), ("c.st", c)], "soup.st")
 
+    added = [("x/a.st", entry("a", 2)), ("b.st", b), ("copy.st", b)]
     with pytest.raises(LedgerError) as caught:
-        require_new(held, [entry("a", 2), b, b], "soup.st")
+        require_new(held, added, "soup.st")
     advice = "(--again adds its weight once more)"
     expected = [
-        f"a.st: is in soup.st already, as a.st {advice}",
-        f"b.st: is added already, as b.st {advice}",
+        f"x/a.st: is in soup.st already, as a.st {advice}",
+        f"copy.st: is added already, as b.st {advice}",
     ]
     assert expected == list(map(str, caught.value.issues))
 

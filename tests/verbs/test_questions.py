@@ -69,6 +69,13 @@ def test_other_content_where_the_ledger_leads_is_told(soup):
     assert "a.st: is not the content that the ledger records" in found.problem
 
 
+def test_a_missing_ingredient_is_told_with_what_verify_can_do_about_it(soup):
+    Path("a.st").unlink()
+    expected = "is not found, and an exact soup needs it (--search DIR looks for it elsewhere)"
+
+    assert f"a.st: {expected}" == verified(soup).problem
+
+
 def test_a_rounded_soup_is_not_what_its_ingredients_make(soup):
     revise("subtract", "1.st", Path("rounded.st"), (), ["b.st"], approximate=True)
     found = verified(Path("rounded.st"))

@@ -217,7 +217,7 @@ def test_a_soup_whose_tensors_were_altered_is_refused(made):
 
     assert isinstance(error, LedgerError)
     what = f"{made}/soup.st: its ledger describes other tensors than it holds"
-    assert f"{what} (--ignore-ledger treats the file as a plain checkpoint)" == error.message()
+    assert f"{what} (avg --ignore-ledger treats the file as a plain checkpoint)" == error.message()
 
 
 def test_a_soup_whose_ledger_was_altered_is_refused(made):

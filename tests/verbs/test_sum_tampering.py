@@ -171,3 +171,13 @@ def test_what_is_no_whole_file_at_the_place_of_a_sum_is_refused(kept):
     assert_unproven(kept, Level.NOTHING)
     with pytest.raises(LedgerError, match="is a folder"):
         revise("subtract", "soup.st", Path("out.st"), (), ["a.st"])
+
+
+def test_a_sum_that_was_altered_is_refused_with_the_way_out(kept):
+    raw = kept.read_bytes()
+    for changed in (raw[:-1] + bytes([raw[-1] ^ 1]), raw.replace(b'"weight', b'"Weight', 1)):
+        kept.write_bytes(changed)
+
+        with pytest.raises(LedgerError, match=r"\.sum: .* \(without the sum, the soup is recomp"):
+            revise("subtract", "soup.st", Path("out.st"), (), ["a.st"])
+        assert "--" not in verbs.verify("soup.st")[0].problem
