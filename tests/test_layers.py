@@ -181,6 +181,7 @@ def loaded_by(*arguments: str) -> set[str]:
         ("-c", "import soupctl.cli.main"),
         ("-m", "soupctl", "--help"),
         ("-m", "soupctl", "finetune", "--help"),
+        ("-m", "soupctl", "patch-dmp", "--help"),
     ],
     ids=str,
 )

@@ -15,7 +15,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-TRAINING = ("soupctl finetune", "soupctl avg runs/*/model")
+TRAINING = (
+    "soupctl finetune",
+    "soupctl avg runs/*/model",
+    "soupctl patch-dmp",
+    "soupctl sample",
+)
 """How the commands begin that need a base and what was trained from it."""
 
 
@@ -96,9 +101,10 @@ def test_training_ingredients_and_averaging_them_works(tmp_path, monkeypatch):
         line for block in blocks("sh") for line in block.splitlines() if line.startswith(TRAINING)
     ]
 
-    assert len(commands) == 2
-    assert [run(command, tmp_path).returncode for command in commands] == [0, 0]
+    assert len(commands) == 4
+    assert [run(command, tmp_path).returncode for command in commands] == [0, 0, 0, 0]
     assert (tmp_path / "trained-soup" / "model_index.json").is_file()
+    assert (tmp_path / "grid.png").is_file()
 
 
 def test_every_block_of_the_readme_is_of_a_kind_that_is_run():
@@ -128,10 +134,10 @@ def test_the_python_example_with_tensors_takes_out_what_it_added():
 
 
 def test_every_command_and_option_that_the_readme_names_exists():
-    rows = re.findall(r"^\| `soupctl (\w+)", README, re.MULTILINE)
+    rows = re.findall(r"^\| `soupctl ([\w-]+)", README, re.MULTILINE)
 
     life = ["add", "subtract", "swap", "has", "log", "verify"]
-    assert rows == ["avg", *life, "inspect", "hash", "finetune", "sample", "demo"]
+    assert rows == ["avg", *life, "inspect", "hash", "finetune", "patch-dmp", "sample", "demo"]
     options = set(re.findall(r"`[^`]*?(--[a-z][a-z-]+)", README)) - {"--help"}
     said = "".join(run(f"soupctl {row} --help", ROOT).stdout for row in rows)
     assert [option for option in sorted(options) if option not in said] == []

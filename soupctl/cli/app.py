@@ -14,6 +14,7 @@ from .finetune import finetune
 from .history import has, log, verify
 from .lifecycle import add, subtract, swap
 from .look import hash_files, inspect
+from .patch_dmp import patch_dmp
 from .render import put
 from .sample import sample
 
@@ -48,5 +49,6 @@ app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("hash")(hash_files)
 app.command("finetune")(finetune)
+app.command("patch-dmp")(patch_dmp)
 app.command("sample")(sample)
 app.command("demo")(demo)

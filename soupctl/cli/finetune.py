@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import shlex
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..errors import UsageError
 from ..training.choices import Precision, SaveDtype, Schedule
 from . import options as shared
-from .render import counted, put, put_json, say, size_text
-from .telling import teller
-
-if TYPE_CHECKING:
-    from ..training.finetune import Trained
-    from ..training.options import Options
-    from ..training.plans import Plan
+from .training import merged, run_training, words_of
 
 
 def finetune(
@@ -113,105 +102,6 @@ def finetune(
 
     if not data or output is None:
         raise UsageError("what to train on and where to are both needed", advice="--data, -o")
-    chosen = {} if config is None else read_config(config)
-    chosen |= {name: value for name, value in given.items() if value is not None}
-    if steps is not None or epochs is not None:
-        # one on the command line takes the place of either in the config
-        chosen |= {"steps": steps, "epochs": epochs}
-    options = Options(**chosen)
-    # of several processes, the first one speaks
-    first = os.environ.get("RANK", "0") == "0"
-    words = _Words(dry_run, json and first, quiet or not first, verbose)
-    _run(Path(base), data, output, options, resume, words)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Words:
-    """What is told, and how."""
-
-    dry_run: bool
-    json: bool
-    quiet: bool
-    verbose: bool
-
-
-def _run(
-    base: Path, data: list[str], output: str, options: Options, resume: str, words: _Words
-) -> None:
-    """Plan all runs, and then train them one after the other."""
-    from ..training.extra import require_extra
-    from ..training.several import expanded, outputs_of
-
-    require_extra()
-    from ..training.finetune import finetune as train
-    from ..training.preparation import Request, prepare, start_accelerator
-
-    shards = expanded(data)
-    command = shlex.join(["soupctl", *sys.argv[1:]])
-    accelerator = start_accelerator(options)
-    runs = [
-        prepare(Request(base, shard, place, options, resume, command), accelerator)
-        for shard, place in zip(shards, outputs_of(shards, output), strict=True)
-    ]
-    if words.dry_run:
-        _show_plans([run.plan for run in runs], words.json)
-        return
-    done = []
-    for run in runs:
-        for line in _plan_lines(run.plan):
-            say(line, words.quiet)
-        trained = train(run, teller(words.quiet, words.verbose))
-        _tell_trained(trained, words.quiet)
-        done.append(trained)
-    if words.json:
-        put_json([_trained_json(each) for each in done])
-
-
-def _show_plans(plans: list[Plan], json: bool) -> None:
-    """The plans, as data on stdout: they are what was asked for."""
-    if json:
-        put_json(
-            [{**dataclasses.asdict(plan), "global_batch": plan.global_batch} for plan in plans]
-        )
-        return
-    for plan in plans:
-        for line in _plan_lines(plan):
-            put(line)
-
-
-def _plan_lines(plan: Plan) -> Iterator[str]:
-    told = [counted(plan.captions, "caption")] if plan.captions else []
-    told += [f"{plan.classes} classes"] if plan.classes else []
-    batch = f"{plan.batch_size} x {plan.grad_accum} x {plan.processes}"
-    yield f"base       {plan.base} ({plan.class_name}, {plan.prediction})"
-    yield f"data       {plan.data}: {', '.join([counted(plan.images, 'image'), *told])}"
-    yield f"           {plan.data_digest}"
-    for notice in plan.notices:
-        yield f"           {notice}"
-    yield f"output     {plan.output}"
-    yield f"steps      {plan.steps} ({plan.epochs:.3g} epochs)"
-    yield f"batch      {plan.global_batch} images (micro x accumulated x processes: {batch})"
-    yield f"resolution {plan.resolution}"
-    yield f"parameters {plan.trained:,} trained, {plan.frozen:,} frozen"
-    yield f"device     {plan.device}, {plan.precision}"
-    disk = (
-        f"checkpoints of {size_text(plan.checkpoint_bytes)}, result {size_text(plan.model_bytes)}"
-    )
-    yield f"disk       {size_text(plan.disk_bytes)} ({disk})"
-
-
-def _tell_trained(trained: Trained, quiet: bool) -> None:
-    if trained.was_complete:
-        say(f"{trained.output}: already complete", quiet)
-    else:
-        say(f"{trained.output}/model: {counted(trained.steps, 'step')}, {trained.digest}", quiet)
-
-
-def _trained_json(trained: Trained) -> dict[str, Any]:
-    return {
-        "output": str(trained.output),
-        "model": str(trained.output / "model"),
-        "steps": trained.steps,
-        "digest": trained.digest,
-        "was_complete": trained.was_complete,
-    }
+    options = Options(**merged({} if config is None else read_config(config), given))
+    words = words_of(dry_run, json, quiet, verbose)
+    run_training(Path(base), data, output, options, resume, words)

@@ -97,12 +97,15 @@ class PromptBank(nn.Module):
     def groups(self, learning_rate: float, gate_scale: float) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer: the gates learn `gate_scale` times as fast.
 
-        A frozen gate has none.
+        A frozen gate has none. Each says by which `factor` its rate is another than asked.
         """
         gates = [parameter for parameter in self.gate.parameters() if parameter.requires_grad]
-        groups = [{"params": list(self.prompts.values()), "lr": learning_rate}]
+        groups: list[dict[str, Any]] = [
+            {"params": list(self.prompts.values()), "lr": learning_rate, "factor": 1.0}
+        ]
         if gates:
-            groups.append({"params": gates, "lr": learning_rate * gate_scale})
+            rate = learning_rate * gate_scale
+            groups.append({"params": gates, "lr": rate, "factor": gate_scale})
         return groups
 
 

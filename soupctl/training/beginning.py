@@ -41,8 +41,8 @@ def begin(run: Prepared, models: Models) -> Training:
     return Training(accelerator, model, trained, optimizer, ema)
 
 
-def make_optimizer(parameters: list[torch.nn.Parameter], options: Options) -> Any:
-    """The optimizer of those parameters; LimitError if the library for it is not installed."""
+def make_optimizer(parameters: list[Any], options: Options) -> Any:
+    """The optimizer of parameters, or of groups; LimitError if its library is not installed."""
     if options.optimizer is Optimizer.ADAMW:
         return torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay)
     try:

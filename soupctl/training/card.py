@@ -10,21 +10,32 @@ from .preparation import Prepared
 FILE = "README.md"
 
 
+MODEL = """`model/` loads with `diffusers.DiffusionPipeline.from_pretrained`, and goes into soups:
+
+    soupctl avg {name}/model OTHER/model -o soup"""
+TUNED, PATCHED = "fine-tuned by `soupctl finetune`", "patched by `soupctl patch-dmp`"
+BANK = """`bank/` is a prompt bank, which goes with the base:
+
+    soupctl sample BASE --bank {name}/bank -o grid.png"""
+
+
 def write_card(run: Prepared, digest: str) -> None:
     """Write the run's README, in place of an earlier one; OutputError if that fails."""
     plan, name = run.plan, Path(run.request.output).name
     recipe = "\n".join(f"| {key} | {value} |" for key, value in sorted(run.recipe.items()))
+    verb = (
+        "fine-tuned by `soupctl finetune`" if run.bank is None else "patched by `soupctl patch-dmp`"
+    )
+    use = (MODEL if run.bank is None else BANK).format(name=name)
     text = f"""# {name}
 
-{plan.class_name}, fine-tuned by `soupctl finetune` for {plan.steps} steps on {plan.images} images.
+{plan.class_name}, {verb} for {plan.steps} steps on {plan.images} images.
 
 - weights: `{digest}`
 - base: `{run.digests[run.base.denoiser]}`
 - data: `{run.shard.digest}`
 
-`model/` loads with `diffusers.DiffusionPipeline.from_pretrained`, and goes into soups:
-
-    soupctl avg {name}/model OTHER/model -o soup
+{use.format(name=name)}
 
 | option | value |
 |---|---|

@@ -52,3 +52,19 @@ class SaveDtype(StrEnum):
     BASE = "base"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
+
+
+class Balance(StrEnum):
+    """Over what the gates of a prompt bank are to be flat."""
+
+    AS_CODED = "as-coded"
+    """Over the prompts, for every sample, once the blocks are summed."""
+    OVER_BATCH = "over-batch"
+    """Over the prompts, in every block, once the samples are summed."""
+
+
+class Preset(StrEnum):
+    """Several options at once."""
+
+    OFFICIAL = "official"
+    """What the released code of Diffusion Model Patching does."""

@@ -49,6 +49,8 @@ class Batch:
     timesteps: torch.Tensor
     captions: tuple[str, ...]
     labels: torch.Tensor | None
+    visits: tuple[int, ...]
+    """Their numbers, for whatever else is drawn."""
 
 
 class Examples(torch.utils.data.Dataset[Any]):
@@ -89,6 +91,7 @@ class Examples(torch.utils.data.Dataset[Any]):
             timesteps=torch.tensor([draws.whole(frame.timesteps, seed, "timestep", visit)]),
             captions=("" if dropped else self._caption(sample, visit),),
             labels=self._label(index, dropped),
+            visits=(visit,),
         )
 
     def _image(self, sample: Sample, visit: int) -> torch.Tensor:
@@ -130,6 +133,7 @@ def collate(examples: Sequence[Batch]) -> Batch:
         timesteps=torch.cat([each.timesteps for each in examples]),
         captions=tuple(caption for each in examples for caption in each.captions),
         labels=torch.cat(labels) if labels else None,
+        visits=tuple(visit for each in examples for visit in each.visits),
     )
 
 

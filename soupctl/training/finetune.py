@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from .beginning import batches_from, begin, loss_of
 from .choices import Tracker
 from .grids import Painter
 from .interruptions import postponed
-from .loop import Training, train
+from .loop import Loss, Training, train
 from .metrics import rewind
 from .models import Models, load_models
 from .preparation import Prepared
@@ -43,7 +43,20 @@ class Trained:
     """Content digest of the denoiser's weights."""
 
 
-def finetune(run: Prepared, teller: Teller) -> Trained:
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is trained in a run: how that begins, what is lost, and how it is published."""
+
+    begin: Callable[[Prepared, Models], Training]
+    loss_of: Callable[[Prepared, Models, Training], Loss]
+    publish: Callable[[Prepared, Training, Teller], str]
+
+
+WHOLE = Subject(begin, lambda run, models, _training: loss_of(run, models), publish)
+"""The whole denoiser."""
+
+
+def finetune(run: Prepared, teller: Teller, subject: Subject = WHOLE) -> Trained:
     """Train, or go on training, and publish what came of it.
 
     Raises SoupError for whatever stands in the way; see Watch.after for what stops training.
@@ -62,11 +75,12 @@ def finetune(run: Prepared, teller: Teller) -> Trained:
             rewind(out, checkpoint.step if checkpoint else 0)
             write_record(out, RunRecord(run.identity, False, facts_of(run)))
         models = load_models(run.base)
-        training = begin(run, models)
+        training = subject.begin(run, models)
         if checkpoint is not None:
             restore(training, checkpoint)
-        _make_steps(run, models, training, checkpoint, teller)
-        digest = publish(run, training, teller)
+        loss = subject.loss_of(run, models, training)
+        _make_steps(run, models, training, checkpoint, teller, loss)
+        digest = subject.publish(run, training, teller)
         run.accelerator.wait_for_everyone()
         run.accelerator.end_training()
         # the next data shard, if there is one, begins with an empty device
@@ -149,6 +163,7 @@ def _make_steps(
     training: Training,
     checkpoint: Checkpoint | None,
     teller: Teller,
+    loss: Loss,
 ) -> None:
     """Train to the last step, or until a signal."""
     options, plan = run.options, run.plan
@@ -165,7 +180,7 @@ def _make_steps(
             watch.sample()
         teller.begin(training.step, plan.steps)
         try:
-            for made in train(training, options, plan.steps, batches, loss_of(run, models)):
+            for made in train(training, options, plan.steps, batches, loss):
                 watch.after(made)
         finally:
             teller.end()

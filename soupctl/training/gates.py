@@ -10,12 +10,13 @@ Rule 3: what is called `as_coded` follows the released code of Diffusion Model P
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .choices import Balance
 
 LEAST_SPREAD = 0.01
 """Added to the standard deviation of the noise on the logits, as the released code does."""
@@ -70,15 +71,6 @@ def top_softmax(logits: Tensor, kept: int) -> Tensor:
         return logits.softmax(dim=1)
     largest, places = logits.topk(kept, dim=1)
     return torch.zeros_like(logits).scatter(1, places, largest.softmax(dim=1))
-
-
-class Balance(StrEnum):
-    """Over what gates are to be flat."""
-
-    AS_CODED = "as-coded"
-    """Over the prompts, for every sample, once the blocks are summed."""
-    OVER_BATCH = "over-batch"
-    """Over the prompts, in every block, once the samples are summed."""
 
 
 def balance_loss(gated: Iterable[Gated], form: Balance) -> Tensor:

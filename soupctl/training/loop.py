@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,11 @@ from .options import Options
 
 Loss = Callable[[Any, Batch], torch.Tensor]
 """The loss of a batch by the model, as accelerate wrapped it: the objective and any extra terms."""
+
+
+def undisturbed(_batch: Batch) -> AbstractContextManager[object]:
+    """A context in which nothing is otherwise than outside."""
+    return nullcontext()
 
 
 @dataclass
@@ -36,6 +42,8 @@ class Training:
     """diffusers' EMAModel over `trained`, in that order."""
     step: int = 0
     """Optimizer steps that were made."""
+    during: Callable[[Batch], AbstractContextManager[object]] = undisturbed
+    """What holds while the loss of a batch and its gradients are found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +83,13 @@ def train(
     while training.step < total:
         lr = rate(training.step, options, total)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            # some parameters may learn faster than others
+            group["lr"] = lr * group.get("factor", 1)
         losses, norm = [], None
         for _ in range(options.grad_accum):
-            with accelerator.accumulate(training.model):
-                loss = loss_of(training.model, next(batches))
+            batch = next(batches)
+            with accelerator.accumulate(training.model), training.during(batch):
+                loss = loss_of(training.model, batch)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients and options.max_grad_norm:
                     norm = accelerator.clip_grad_norm_(parameters, options.max_grad_norm)

@@ -188,8 +188,8 @@ def _problems(options: Options) -> Iterator[str]:
         yield "a name occurs twice in classes"
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The options in a TOML file, by field.
+def read_config(path: Path, *others: type) -> dict[str, Any]:
+    """The options in a TOML file, by field, of Options and of `others` beside it.
 
     Raises InputError for what is no TOML, UsageError for options that are unknown or malformed.
     """
@@ -197,12 +197,19 @@ def read_config(path: Path) -> dict[str, Any]:
         table = tomllib.loads(read_small(path, str(path)).decode("utf-8"))
     except ValueError as error:
         raise InputError(f"is not valid TOML: {error}", path=path) from None
-    return typed(table, path)
+    return typed(table, path, *others)
 
 
-def typed(table: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """The values of a TOML table as fields of Options; UsageError naming `source` if they fail."""
-    kinds = typing.get_type_hints(Options)
+def typed(table: Mapping[str, Any], source: Path, *others: type) -> dict[str, Any]:
+    """The values of a TOML table as fields of Options, or of `others` beside it.
+
+    Raises UsageError naming `source` if they are none.
+    """
+    kinds = {
+        name: kind
+        for owner in (Options, *others)
+        for name, kind in typing.get_type_hints(owner).items()
+    }
     found, issues = {}, []
     for key, value in table.items():
         name = key.replace("-", "_")

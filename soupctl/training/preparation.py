@@ -28,7 +28,7 @@ from .bases import (
     read_base,
     weight_dtypes,
 )
-from .choices import Precision, Tracker
+from .choices import Precision, SaveDtype, Tracker
 from .data import Conditioning, DataShard, counted, scan, small
 from .examples import Frame
 from .labels import Classes, number_classes
@@ -36,6 +36,8 @@ from .models import load_scheduler
 from .objective import Objective, objective_of
 from .options import Options
 from .output import copied_size
+from .patching_options import PatchOptions
+from .patching_plan import BankPlan, plan_bank
 from .plans import Plan, checkpoint_size, count_steps, result_size
 
 
@@ -51,6 +53,8 @@ class Request:
     """`auto`, `never`, or the path of a checkpoint."""
     command: str = "soupctl finetune"
     """What a person typed, to be told how to go on."""
+    patch: PatchOptions | None = None
+    """The prompt bank that is to be trained; None to train the denoiser itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Prepared:
     objective: Objective
     accelerator: Any
     plan: Plan
+    bank: BankPlan | None = None
 
     @property
     def options(self) -> Options:
@@ -80,6 +85,7 @@ class Prepared:
         numbers = self.options.numbers
         return {
             **numbers,
+            **({} if self.request.patch is None else self.request.patch.numbers),
             # a schedule that ends depends on when it does, also where epochs were asked for
             **({"steps": str(self.plan.steps)} if "steps" in numbers else {}),
             "prediction": self.objective.prediction.value,
@@ -95,6 +101,7 @@ class Prepared:
             **{f"base {name}".strip(): digest for name, digest in self.digests.items()},
             "base config": config_digest(self.base),
             "data": self.shard.digest,
+            **({} if self.bank is None else self.bank.identity),
         }
 
 
@@ -105,7 +112,7 @@ def prepare(request: Request, accelerator: Any) -> Prepared:
     """
     options = request.options
     base = read_base(request.base)
-    _require_sensible(base, options)
+    _require_sensible(base, request)
     resolution = choose_resolution(base, options.resolution)
     scheduler = load_scheduler(base)
     objective = objective_of(scheduler, options.prediction, options.snr_gamma)
@@ -124,7 +131,8 @@ def prepare(request: Request, accelerator: Any) -> Prepared:
         base.vae is not None,
         objective.timesteps,
     )
-    plan = _plan(request, base, shard, classes, frame, objective, accelerator)
+    bank = None if request.patch is None else plan_bank(request.patch, base, side, objective)
+    plan = _plan(request, base, shard, classes, frame, objective, accelerator, bank)
     found = verbs.content_digests(base.folder)
     names = [Path(each.path).name if base.components else "" for each in found]
     digests = {name: each.digest for name, each in zip(names, found, strict=True)}
@@ -139,12 +147,15 @@ def prepare(request: Request, accelerator: Any) -> Prepared:
         objective,
         accelerator,
         plan,
+        None if bank is None else bank.on(digests[base.denoiser]),
     )
 
 
-def _require_sensible(base: Base, options: Options) -> None:
-    """Raise UsageError for options that this base has no use for."""
-    issues = []
+def _require_sensible(base: Base, request: Request) -> None:
+    """Raise UsageError for options that this base, or a bank, has no use for."""
+    options, issues = request.options, []
+    if request.patch is not None and options.save_dtype is not SaveDtype.FLOAT32:
+        issues.append(Issue("save-dtype is for finetune: a bank is float32"))
     if options.cache_latents and base.vae is None:
         issues.append(Issue("cache-latents is for bases with a vae", base.folder))
     if options.prompt and base.conditioning is not Conditioning.TEXT:
@@ -211,15 +222,17 @@ def _plan(
     frame: Frame,
     objective: Objective,
     accelerator: Any,
+    bank: BankPlan | None,
 ) -> Plan:
     options, images = request.options, len(shard.samples)
     counts = parameter_counts(base)
-    trained = counts[base.denoiser]
+    whole = counts[base.denoiser]
+    trained = whole if bank is None else bank.trained
     processes = accelerator.num_processes
     steps = count_steps(options, images, processes)
     global_batch = options.batch_size * options.grad_accum * processes
     checkpoint = checkpoint_size(trained, options)
-    result = result_size(trained, copied_size(base), options)
+    result = result_size(trained, copied_size(base) if bank is None else 0, options)
     return Plan(
         base=str(base.folder),
         class_name=base.class_name,
@@ -237,13 +250,16 @@ def _plan(
         grad_accum=options.grad_accum,
         processes=processes,
         trained=trained,
-        frozen=counts.get(VAE, 0) + counts.get(TEXT_ENCODER, 0),
+        frozen=counts.get(VAE, 0) + counts.get(TEXT_ENCODER, 0) + (0 if bank is None else whole),
         device=str(accelerator.device),
         precision=options.precision.value if options.precision is not Precision.NO else "fp32",
         checkpoint_bytes=checkpoint,
         model_bytes=result,
         disk_bytes=(options.keep + 1) * checkpoint + result,
-        notices=tuple(_notices(base, shard, frame.resolution)),
+        notices=(
+            *_notices(base, shard, frame.resolution),
+            *(() if bank is None else bank.notices),
+        ),
     )
 
 

@@ -118,9 +118,21 @@ def _rounding_text(run: Prepared, tensors: Mapping[str, torch.Tensor], cast: tor
 
 def _description(run: Prepared, kind: str, tensors: Mapping[str, torch.Tensor]) -> Describe:
     """The metadata of weights: a ledger that says how they came about."""
-    plan, cast = run.plan, _cast(run)
+    cast = _cast(run)
     dtypes = runs(DTYPES[target(tensor, cast)] for _, tensor in sorted(tensors.items()))
-    training = Training(
+    training = training_of(run, kind)
+
+    def describe(digest: str) -> dict[str, str]:
+        ledger = Ledger("trained", digest, (), dtypes, training=training)
+        return {"format": "pt", KEY: encode_ledger(ledger, text_digest)}
+
+    return describe
+
+
+def training_of(run: Prepared, kind: str) -> Training:
+    """What a ledger says of a run whose `kind` of weights it describes."""
+    plan = run.plan
+    return Training(
         base=run.digests[run.base.denoiser],
         data=run.shard.digest,
         data_name=printable(Path(os.path.abspath(run.shard.folder)).name),
@@ -130,9 +142,3 @@ def _description(run: Prepared, kind: str, tensors: Mapping[str, torch.Tensor]) 
         options=run.recipe,
         versions=versions(),
     )
-
-    def describe(digest: str) -> dict[str, str]:
-        ledger = Ledger("trained", digest, (), dtypes, training=training)
-        return {"format": "pt", KEY: encode_ledger(ledger, text_digest)}
-
-    return describe

@@ -33,6 +33,8 @@ HELPS = {
     "help-inspect": "inspect --help",
     "help-hash": "hash --help",
     "help-finetune": "finetune --help",
+    "help-patch-dmp": "patch-dmp --help",
+    "help-sample": "sample --help",
     "help-demo": "demo --help",
 }
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from soupctl.training.finetune import Trained, finetune
 from soupctl.training.options import Options
+from soupctl.training.patching import patch_dmp
+from soupctl.training.patching_options import DEFAULTS, PatchOptions
 from soupctl.training.preparation import Request, prepare, start_accelerator
 from soupctl.training.watch import Progress
 
@@ -42,3 +44,13 @@ def run(base: Path, data: Path, output: Path, ear: Ear, resume="auto", **options
     chosen = Options(**{**SHORT, **options})
     accelerator = start_accelerator(chosen)
     return finetune(prepare(Request(base, data, output, chosen, resume), accelerator), ear)
+
+
+def patch(
+    base: Path, data: Path, output: Path, ear: Ear, bank: dict[str, object], **options
+) -> Trained:
+    """Train a bank for a base on a data shard, a few steps if no more is said."""
+    chosen = Options(**{**DEFAULTS, **SHORT, **options})
+    accelerator = start_accelerator(chosen)
+    request = Request(base, data, output, chosen, patch=PatchOptions(**bank))
+    return patch_dmp(prepare(request, accelerator), ear)

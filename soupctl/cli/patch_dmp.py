@@ -1,0 +1,148 @@
+"""`soupctl patch-dmp`: words in, a prompt bank trained for each data shard, words out."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from ..soup.bankconfig import GateInput, GateKind
+from ..training.choices import Precision, Preset, Schedule
+from . import options as shared
+from .training import merged, run_training, words_of
+
+
+def patch_dmp(
+    base: Annotated[str, typer.Argument(help="A local diffusers folder.", metavar="BASE")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="A folder of images; a quoted pattern is several.", metavar="DIR"),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", help="Where the run goes; {name} is the data's.", metavar="DIR"
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="More options, in TOML.", metavar="FILE")
+    ] = None,
+    preset: Annotated[
+        Preset | None, typer.Option(help="What is not asked otherwise, as somebody has it.")
+    ] = None,
+    blocks: Annotated[
+        str | None, typer.Option(help="Which take prompts, such as 0-3,7.  [all]")
+    ] = None,
+    gate: Annotated[
+        GateKind | None, typer.Option(help="What the gate weighs.  [token: positions]")
+    ] = None,
+    prompts: Annotated[
+        int | None, typer.Option(help="Whole prompts a block of a mixture.  [8]")
+    ] = None,
+    gate_input: Annotated[GateInput | None, typer.Option(help="What it sees.  [time]")] = None,
+    gate_topk: Annotated[
+        float | None, typer.Option(help="Share of its weights that is kept.  [1]")
+    ] = None,
+    gate_noise: Annotated[
+        bool | None, typer.Option("--gate-noise/--no-gate-noise", help="Train it noisy.  [no]")
+    ] = None,
+    gate_lr_scale: Annotated[
+        float | None, typer.Option(help="How many times as fast it learns.  [10]")
+    ] = None,
+    gate_from: Annotated[
+        str | None, typer.Option(help="Take this bank's gate, frozen.", metavar="BANK")
+    ] = None,
+    balance: Annotated[
+        float | None, typer.Option(help="What the gate's balance counts in the loss.  [0]")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data instead.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images of a forward pass of a process.  [4]")
+    ] = None,
+    grad_accum: Annotated[
+        int | None, typer.Option(help="Forward passes of an optimizer step.  [1]")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of the prompts.  [1e-4]")] = None,
+    lr_schedule: Annotated[
+        Schedule | None, typer.Option(help="How it goes on.  [constant]")
+    ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side of the images in pixels.  [the base's]")
+    ] = None,
+    cond_drop: Annotated[
+        float | None, typer.Option(help="Share of captions or classes left out.  [0.1]")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="What the denoiser computes in.  [no: fp32]")
+    ] = None,
+    ema: Annotated[
+        bool | None, typer.Option("--ema/--no-ema", help="Use the mean of the weights.  [no-ema]")
+    ] = None,
+    save_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints.  [500]")
+    ] = None,
+    sample_every: Annotated[int | None, typer.Option(help="Steps between sample grids.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="What the grids show.", metavar="TEXT")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything drawn.  [0]")] = None,
+    skip_bad: Annotated[
+        bool | None, typer.Option("--skip-bad", help="Leave bad images out.")
+    ] = None,
+    resume: Annotated[
+        str, typer.Option(help="auto, never, or a checkpoint's folder.", metavar="WHAT")
+    ] = "auto",
+    dry_run: shared.DryRun = False,
+    json: shared.Json = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
+) -> None:
+    """Train a prompt bank for a base, which stays as it is: Diffusion Model Patching.
+
+    The same command goes on with a run that was interrupted.
+
+    Example: soupctl patch-dmp base --data images -o run --steps 1000
+    """
+    given = {
+        "blocks": blocks,
+        "gate": gate,
+        "prompts": prompts,
+        "gate_input": gate_input,
+        "gate_topk": gate_topk,
+        "gate_noise": gate_noise,
+        "gate_lr_scale": gate_lr_scale,
+        "gate_from": gate_from,
+        "balance": balance,
+        "steps": steps,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "grad_accum": grad_accum,
+        "lr": lr,
+        "lr_schedule": lr_schedule,
+        "resolution": resolution,
+        "cond_drop": cond_drop,
+        "precision": precision,
+        "ema": ema,
+        "save_every": save_every,
+        "sample_every": sample_every,
+        "prompt": tuple(prompt) if prompt else None,
+        "seed": seed,
+        "skip_bad": skip_bad,
+    }
+    from ..training.options import Options, read_config
+    from ..training.patching_options import DEFAULTS, PRESETS, PatchOptions
+
+    if not data or output is None:
+        raise UsageError("what to train on and where to are both needed", advice="--data, -o")
+    start = {**DEFAULTS, **({} if preset is None else PRESETS[preset])}
+    read = {} if config is None else read_config(config, PatchOptions)
+    chosen = merged({**start, **read}, given)
+    own = {each.name for each in fields(PatchOptions)}
+    patch = PatchOptions(**{name: value for name, value in chosen.items() if name in own})
+    options = Options(**{name: value for name, value in chosen.items() if name not in own})
+    words = words_of(dry_run, json, quiet, verbose)
+    run_training(Path(base), data, output, options, resume, words, patch)

@@ -1,0 +1,135 @@
+"""Runs of training from the command line: planned, told of and made, whatever is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .render import counted, put, put_json, say, size_text
+from .telling import teller
+
+if TYPE_CHECKING:
+    from ..training.finetune import Trained
+    from ..training.options import Options
+    from ..training.patching_options import PatchOptions
+    from ..training.plans import Plan
+
+
+def words_of(dry_run: bool, json: bool, quiet: bool, verbose: bool) -> Words:
+    """What this process tells: of several, the first one speaks."""
+    first = os.environ.get("RANK", "0") == "0"
+    return Words(dry_run, json and first, quiet or not first, verbose)
+
+
+def merged(read: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a config, and over them those of the command line that are not None."""
+    chosen = {**read, **{name: value for name, value in given.items() if value is not None}}
+    if given["steps"] is not None or given["epochs"] is not None:
+        # one on the command line takes the place of either in the config
+        chosen |= {"steps": given["steps"], "epochs": given["epochs"]}
+    return chosen
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Words:
+    """What is told, and how."""
+
+    dry_run: bool
+    json: bool
+    quiet: bool
+    verbose: bool
+
+
+def run_training(
+    base: Path,
+    data: list[str],
+    output: str,
+    options: Options,
+    resume: str,
+    words: Words,
+    patch: PatchOptions | None = None,
+) -> None:
+    """Plan all runs, and then train them one after the other: denoisers, or banks for `patch`."""
+    from ..training.extra import require_extra
+    from ..training.several import expanded, outputs_of
+
+    require_extra()
+    from ..training.finetune import finetune
+    from ..training.patching import patch_dmp
+    from ..training.preparation import Request, prepare, start_accelerator
+
+    shards = expanded(data)
+    command = shlex.join(["soupctl", *sys.argv[1:]])
+    accelerator = start_accelerator(options)
+    runs = [
+        prepare(Request(base, shard, place, options, resume, command, patch), accelerator)
+        for shard, place in zip(shards, outputs_of(shards, output), strict=True)
+    ]
+    if words.dry_run:
+        _show_plans([run.plan for run in runs], words.json)
+        return
+    train, kind = (finetune, "model") if patch is None else (patch_dmp, "bank")
+    done = []
+    for run in runs:
+        for line in _plan_lines(run.plan):
+            say(line, words.quiet)
+        trained = train(run, teller(words.quiet, words.verbose))
+        _tell_trained(trained, kind, words.quiet)
+        done.append(trained)
+    if words.json:
+        put_json([_trained_json(each, kind) for each in done])
+
+
+def _show_plans(plans: list[Plan], json: bool) -> None:
+    """The plans, as data on stdout: they are what was asked for."""
+    if json:
+        put_json(
+            [{**dataclasses.asdict(plan), "global_batch": plan.global_batch} for plan in plans]
+        )
+        return
+    for plan in plans:
+        for line in _plan_lines(plan):
+            put(line)
+
+
+def _plan_lines(plan: Plan) -> Iterator[str]:
+    told = [counted(plan.captions, "caption")] if plan.captions else []
+    told += [f"{plan.classes} classes"] if plan.classes else []
+    batch = f"{plan.batch_size} x {plan.grad_accum} x {plan.processes}"
+    yield f"base       {plan.base} ({plan.class_name}, {plan.prediction})"
+    yield f"data       {plan.data}: {', '.join([counted(plan.images, 'image'), *told])}"
+    yield f"           {plan.data_digest}"
+    for notice in plan.notices:
+        yield f"           {notice}"
+    yield f"output     {plan.output}"
+    yield f"steps      {plan.steps} ({plan.epochs:.3g} epochs)"
+    yield f"batch      {plan.global_batch} images (micro x accumulated x processes: {batch})"
+    yield f"resolution {plan.resolution}"
+    yield f"parameters {plan.trained:,} trained, {plan.frozen:,} frozen"
+    yield f"device     {plan.device}, {plan.precision}"
+    disk = (
+        f"checkpoints of {size_text(plan.checkpoint_bytes)}, result {size_text(plan.model_bytes)}"
+    )
+    yield f"disk       {size_text(plan.disk_bytes)} ({disk})"
+
+
+def _tell_trained(trained: Trained, kind: str, quiet: bool) -> None:
+    if trained.was_complete:
+        say(f"{trained.output}: already complete", quiet)
+    else:
+        say(f"{trained.output}/{kind}: {counted(trained.steps, 'step')}, {trained.digest}", quiet)
+
+
+def _trained_json(trained: Trained, kind: str) -> dict[str, Any]:
+    return {
+        "output": str(trained.output),
+        kind: str(trained.output / kind),
+        "steps": trained.steps,
+        "digest": trained.digest,
+        "was_complete": trained.was_complete,
+    }

@@ -1,0 +1,275 @@
+"""`patch-dmp`: a bank is trained as a denoiser is, and the base stays as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from commands import wait_for
+from safetensors.torch import load_file
+
+from soupctl.errors import MismatchError, OutputError, UsageError
+from soupctl.soup.bankconfig import GateInput, GateKind
+from soupctl.training.choices import Balance, Preset, SaveDtype
+from soupctl.training.patching_options import PRESETS, PatchOptions
+
+WEIGHTS = "bank/adapter_model.safetensors"
+FAMILIES = ["text", "class", "dit", "plain"]
+
+
+@pytest.fixture
+def patched(running, bases, shards):
+    """Trains a bank for the base of a family into a folder, and hands on what was told."""
+
+    def run(family: str, output: Path, bank: dict | None = None, **more: object):
+        ear = running.Ear()
+        running.patch(bases[family], shards[family], output, ear, bank or {}, **more)
+        return ear
+
+    return run
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def all_of(folder: Path) -> dict[str, str]:
+    return {str(path): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def words(base, data, output, *more):
+    return (
+        "patch-dmp",
+        base,
+        *("--data", data, "-o", output, "--steps", 40, "--batch-size", 2),
+        *("--save-every", 10, "--gate-noise", "--balance", 1, *more),
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_bank_learns_and_its_base_does_not(patched, bases, family, tmp_path):
+    before = all_of(bases[family])
+
+    patched(family, tmp_path / "run")
+
+    assert before == all_of(bases[family])
+    tensors = load_file(tmp_path / "run" / WEIGHTS)
+    prompts = {name: each for name, each in tensors.items() if name.startswith("prompts.")}
+    assert all(each.any() for each in prompts.values())
+    assert {"prompts", "gate"} == {name.split(".")[0] for name in tensors}
+
+
+@pytest.mark.parametrize("family", ["dit", "text"])
+def test_no_gradient_reaches_the_base_and_a_new_bank_changes_nothing(
+    family, bases, shards, tmp_path
+):
+    torch = pytest.importorskip("torch")
+    from soupctl.training import patching, preparation  # noqa: PLC0415
+    from soupctl.training.beginning import batches_from  # noqa: PLC0415
+    from soupctl.training.models import load_models  # noqa: PLC0415
+    from soupctl.training.options import Options  # noqa: PLC0415
+
+    options = Options(steps=2, batch_size=2, seed=3)
+    patch = PatchOptions(gate_noise=True, balance=1.0, gate_topk=0.5)
+    request = preparation.Request(
+        bases[family], shards[family], tmp_path / "run", options, patch=patch
+    )
+    run = preparation.prepare(request, preparation.start_accelerator(options))
+    models = load_models(run.base)
+    batch = next(batches_from(run, models, 0))
+    training = patching.begin(run, models)
+    with training.during(batch):
+        loss = patching.loss_of(run, models, training)(training.model, batch)
+        loss.backward()
+
+    bank = training.model.bank
+    assert all(each.grad is None for each in models.denoiser.parameters())
+    assert all(each.grad.any() for each in bank.prompts.values())
+    training.model.attachment.remove()
+    plain = patching.beginning.loss_of(run, models)(models.denoiser, batch)
+    again = patching.Patched(models.denoiser, run.bank.bank())
+    assert torch.equal(plain, patching.beginning.loss_of(run, models)(again, batch))
+    assert loss > plain
+
+
+def test_the_gate_learns_as_many_times_as_fast_as_was_asked(patched, tmp_path):
+    bank = {"gate_noise": True, "balance": 1.0, "gate_lr_scale": 5.0}
+    # Adam's first step is as long as the rate, whatever the gradient
+    patched("dit", tmp_path / "run", bank, steps=1, lr=1e-3)
+
+    tensors = load_file(tmp_path / "run" / WEIGHTS)
+    prompts = max(each.abs().max() for name, each in tensors.items() if "prompts" in name)
+    assert pytest.approx(1e-3, rel=1e-2) == float(prompts)
+    assert pytest.approx(5e-3, rel=1e-2) == float(tensors["gate.4.bias"].abs().max())
+
+
+def test_gates_vary_with_time_after_training(patched, bases, tiny, tmp_path):
+    from soupctl.training.bank_files import load_bank  # noqa: PLC0415
+
+    patched("dit", tmp_path / "run", steps=30, lr=1e-2)
+
+    bank = load_bank(tmp_path / "run" / "bank").requires_grad_(False)
+    model = tiny.DiTTransformer2DModel.from_pretrained(bases["dit"] / "transformer")
+    embedder = model.requires_grad_(False).transformer_blocks[0].norm1.emb
+    times = embedder.timestep_embedder(embedder.time_proj(tiny.torch.tensor([0, 999])))
+    early, late = bank.gated("transformer_blocks.0", times).weights
+    assert pytest.approx(1) == float(early.sum())
+    assert float((early - late).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("family", ["text", "dit"])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(soupctl, bases, shards, family):
+    base, data = bases[family], shards[family]
+    straight = soupctl(*words(base, data, "straight"))
+    killed = soupctl.start(*words(base, data, "killed"))
+    wait_for(Path("killed/checkpoints/step-000020"))
+    os.kill(killed, signal.SIGKILL)
+    ended = soupctl.wait(killed)
+
+    resumed = soupctl(*words(base, data, "killed"))
+
+    assert (0, -signal.SIGKILL, 0) == (straight.code, ended.code, resumed.code), resumed.err
+    assert "going on from killed/checkpoints/step-0000" in resumed.err
+    assert sha256(Path("straight") / WEIGHTS) == sha256(Path("killed") / WEIGHTS)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(soupctl, bases, shards):
+    base, data = bases["dit"], shards["dit"]
+    Path("often.toml").write_text("log-every = 1\ngate-grid = 4")
+    more = ("--config", "often.toml")
+    assert soupctl(*words(base, data, "straight", *more)).code == 0
+    started = soupctl.start(*words(base, data, "stopped", *more))
+    wait_for(Path("stopped/metrics.jsonl"), lines=3)
+    os.kill(started, signal.SIGINT)
+    stopped = soupctl.wait(started)
+
+    assert 130 == stopped.code
+    assert "is saved; to go on: soupctl patch-dmp" in stopped.err.splitlines()[-1]
+    assert soupctl(*words(base, data, "stopped", *more)).code == 0
+    assert sha256(Path("straight") / WEIGHTS) == sha256(Path("stopped") / WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "bank",
+    [
+        {"gate": GateKind.MIXTURE, "prompts": 3},
+        {"blocks": "1"},
+        {"gate_topk": 0.5, "gate_noise": True, "balance": 0.1, "balance_form": Balance.OVER_BATCH},
+        {"prepend": 2},
+        {"gate_input": GateInput.TIME_AND_CLASS},
+    ],
+    ids=str,
+)
+def test_a_run_of_every_kind_can_be_made_longer(patched, tmp_path, bank):
+    more = {"ema": True, "grad_checkpointing": True}
+    patched("dit", tmp_path / "straight", bank, steps=4, **more)
+    patched("dit", tmp_path / "longer", bank, steps=2, **more)
+
+    ear = patched("dit", tmp_path / "longer", bank, steps=4, **more)
+
+    assert [3, 4] == ear.steps
+    assert sha256(tmp_path / "straight" / WEIGHTS) == sha256(tmp_path / "longer" / WEIGHTS)
+    raw = "raw/adapter_model.safetensors"
+    assert sha256(tmp_path / "straight" / raw) == sha256(tmp_path / "longer" / raw)
+
+
+def test_a_gate_that_was_taken_stays_as_it_is(patched, tmp_path):
+    patched("dit", tmp_path / "first", {"gate_noise": True}, steps=6, lr=1e-2)
+    own = load_file(tmp_path / "first" / WEIGHTS)
+    bank = {"gate_noise": True, "gate_from": str(tmp_path / "first")}
+    patched("dit", tmp_path / "second", bank, steps=3, seed=1)
+
+    taken = load_file(tmp_path / "second" / WEIGHTS)
+    assert own["gate.4.weight"].any()
+    assert all(own[name].equal(taken[name]) for name in own if name.startswith("gate."))
+    with pytest.raises(OutputError, match="gate from is not set there") as refusal:
+        patched("dit", tmp_path / "first", bank, steps=6, lr=1e-2)
+    assert "gate from" in str(refusal.value)
+
+
+def test_the_official_preset_is_what_the_authors_code_runs_and_can_be_overruled(
+    soupctl, bases, shards
+):
+    short = ("--steps", 1, "--batch-size", 2, "--preset", "official")
+    done = soupctl(
+        *("patch-dmp", bases["dit"], "--data", shards["dit"], "-o", "run", *short),
+        *("--gate-input", "time", "--json", "-q"),
+    )
+
+    assert (0, "") == (done.code, done.err)
+    assert "run/bank" == json.loads(done.out)[0]["bank"]
+    asked = json.loads(Path("run/soupctl.json").read_text())["identity"]
+    expected = {
+        **{name: str(value) for name, value in PRESETS[Preset.OFFICIAL].items()},
+        "gate_input": "time",
+        "prompts": "1",
+    }
+    assert expected == {name: asked[name] for name in expected}
+    log = soupctl("log", "run/bank")
+    assert "trained   1 step on classes" in log.out
+
+
+def test_the_plan_tells_how_large_the_bank_is_and_nothing_is_made(soupctl, bases, shards):
+    done = soupctl(*words(bases["dit"], shards["dit"], "run", "-n"))
+
+    assert (0, "") == (done.code, done.err)
+    # 3 blocks of 4 x 16 prompts, one gate of 4 x 17 + 4; and 4 x 16 of noise, which only trains
+    assert "the bank has 264 parameters" in done.out
+    assert "parameters 328 trained" in done.out
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "bank", "more", "error", "said"),
+    [
+        ("dit", {"blocks": "0-3"}, {}, MismatchError, "has 3 blocks, and --blocks is 0-3"),
+        ("dit", {"prompts": 2}, {}, UsageError, "a token gate weighs the positions of one"),
+        ("dit", {"gate_topk": 0.1}, {}, UsageError, "keeps none of 4 weights"),
+        ("text", {"prepend": 2}, {}, UsageError, "before the sequence of a transformer"),
+        ("dit", {}, {"save_dtype": SaveDtype.FLOAT16}, UsageError, "a bank is float32"),
+        ("dit", {"gate_from": "GATE"}, {}, MismatchError, "DiTTransformer2DModel"),
+        ("plain", {"gate_from": "GATE", "gate_grid": 2}, {}, MismatchError, "gate_grid"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_made(
+    patched, tmp_path, family, bank, more, error, said
+):
+    if "gate_from" in bank:
+        patched("plain", tmp_path / "gate", steps=1)
+        bank = {**bank, "gate_from": str(tmp_path / "gate")}
+
+    with pytest.raises(error, match=said):
+        patched(family, tmp_path / "run", bank, **more)
+
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("bank", "said"),
+    [
+        ({"blocks": "3-1"}, "--blocks '3-1' is neither all nor numbers such as 0-3,7"),
+        ({"blocks": ""}, "--blocks '' is neither all nor numbers such as 0-3,7"),
+        ({"prompts": 0}, "--prompts is 0, which is less than 1"),
+        ({"gate_topk": 0.0}, "--gate-topk is 0.0, which is not above 0 and at most 1"),
+        ({"balance": float("nan")}, "--balance is nan, which is less than 0"),
+        ({"gate_lr_scale": -1.0}, "--gate-lr-scale is -1.0, which is not positive"),
+        ({"gate_grid": 0}, "gate-grid in --config is 0, which is less than 1"),
+        ({"prepend": -1}, "prepend in --config is -1, which is less than 0"),
+    ],
+)
+def test_options_that_no_bank_could_have_are_refused(bank, said):
+    with pytest.raises(UsageError) as refusal:
+        PatchOptions(**bank)
+
+    assert said in str(refusal.value)
+
+
+def test_a_run_of_another_bank_is_not_gone_on_with(patched, tmp_path):
+    patched("dit", tmp_path / "run", steps=1)
+
+    with pytest.raises(OutputError, match=r"balance is 0\.0 there and 1\.0 here"):
+        patched("dit", tmp_path / "run", {"balance": 1.0}, steps=2)
