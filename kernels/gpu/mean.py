@@ -14,7 +14,10 @@ import triton.language as tl
 
 from .arithmetic import add_term, finish, widen
 from .launch import ELEMENTS, options, parts
-from .layout import BITS, THREADS, Form
+from .layout import BITS, THREADS, Form, blocks_in
+
+SCANNED = 128
+"""Blocks whose marks one program of the second pass looks at."""
 
 
 @triton.jit
@@ -38,21 +41,15 @@ def sum_rows(  # type: ignore[no-untyped-def]
     return total, low, size
 
 
-@triton.jit(do_not_specialize=["count", "first", "length"])
-def mean_kernel(  # type: ignore[no-untyped-def]
-    rows_ptr, weights_ptr, out_ptr, doubts_ptr, count, first, length,
+@triton.jit
+def mean_block(  # type: ignore[no-untyped-def]
+    block, rows_ptr, weights_ptr, out_ptr, doubts_ptr, count, length,
     FORMAT: tl.constexpr, ELEMENT: tl.constexpr, OUT_ELEMENT: tl.constexpr,
     PRECISION: tl.constexpr, NORMAL: tl.constexpr, LIMIT: tl.constexpr, SIGN: tl.constexpr,
     POWER: tl.constexpr, BOUNDED: tl.constexpr, ALIGNED: tl.constexpr, SETTLE: tl.constexpr,
     WHOLE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Blocks of the mean from `first` on, of `length` elements each; with SETTLE, marked ones."""
-    # int64, so that more than 2**31 elements are addressed without wrapping
-    block = first + tl.program_id(0).to(tl.int64)
-    if SETTLE:  # noqa: SIM102
-        # a condition apart, because only the outer one is decided when this is compiled
-        if tl.load(doubts_ptr + block) == 0:
-            return
+    """One block of the mean, and whether it is in doubt."""
     place = tl.arange(0, BLOCK)
     offset = block * BLOCK + place
     inside = place < length
@@ -70,6 +67,40 @@ def mean_kernel(  # type: ignore[no-untyped-def]
     else:
         tl.store(out_ptr + offset, encoded.to(OUT_ELEMENT), mask=inside & keep)
     tl.store(doubts_ptr + block, doubt.to(tl.int8))
+
+
+@triton.jit(do_not_specialize=["count", "first", "last", "length"])
+def mean_kernel(  # type: ignore[no-untyped-def]
+    rows_ptr, weights_ptr, out_ptr, doubts_ptr, count, first, last, length,
+    FORMAT: tl.constexpr, ELEMENT: tl.constexpr, OUT_ELEMENT: tl.constexpr,
+    PRECISION: tl.constexpr, NORMAL: tl.constexpr, LIMIT: tl.constexpr, SIGN: tl.constexpr,
+    POWER: tl.constexpr, BOUNDED: tl.constexpr, ALIGNED: tl.constexpr, SETTLE: tl.constexpr,
+    WHOLE: tl.constexpr, BLOCK: tl.constexpr, SCANNED: tl.constexpr,
+):  # fmt: skip
+    """Blocks of the mean from `first` on, of `length` elements each.
+
+    With SCANNED above 1, each program sees to the marked ones of so many blocks before `last`.
+    """
+    # int64, so that more than 2**31 elements are addressed without wrapping
+    begin = first + tl.program_id(0).to(tl.int64) * SCANNED
+    if SCANNED == 1:
+        mean_block(
+            begin, rows_ptr, weights_ptr, out_ptr, doubts_ptr, count, length,
+            FORMAT, ELEMENT, OUT_ELEMENT, PRECISION, NORMAL, LIMIT, SIGN,
+            POWER, BOUNDED, ALIGNED, SETTLE, WHOLE, BLOCK,
+        )  # fmt: skip
+    else:
+        # a program for each block would cost a good part of the first pass, to do nothing
+        places = begin + tl.arange(0, SCANNED)
+        marks = tl.load(doubts_ptr + places, mask=places < last, other=0)
+        if tl.max(marks.to(tl.int32), 0) != 0:
+            for block in range(begin, tl.minimum(begin + SCANNED, last)):
+                if tl.load(doubts_ptr + block) != 0:
+                    mean_block(
+                        block, rows_ptr, weights_ptr, out_ptr, doubts_ptr, count, length,
+                        FORMAT, ELEMENT, OUT_ELEMENT, PRECISION, NORMAL, LIMIT, SIGN,
+                        POWER, BOUNDED, ALIGNED, SETTLE, WHOLE, BLOCK,
+                    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["count", "first", "length"])
@@ -172,15 +203,14 @@ def _launch_fused(
     group = form.groups[0]
     # sums of doubles are seldom exact, so no block of them is tried the short way first
     always = group.format == "F64" and not form.bounded
-    if always:
-        doubts.fill_(1)
     for settle in (False, True):
         if (settle and form.bounded) or (always and not settle):
             continue
-        for blocks, *part in parts(out.numel(), form.block):
-            mean_kernel[(blocks,)](
-                addresses, weights, out, doubts, form.count, *part[:2],
+        scanned = SCANNED if settle and not always else 1
+        for blocks, first, length, whole in parts(out.numel(), form.block):
+            mean_kernel[(blocks_in(blocks, scanned),)](
+                addresses, weights, out, doubts, form.count, first, first + blocks, length,
                 group.format, ELEMENTS[BITS[group.format]], ELEMENTS[form.out.bits],
-                *form.out[1:], form.power, form.bounded, aligned, settle, part[2], form.block,
-                **options((1 + settle) * THREADS),
+                *form.out[1:], form.power, form.bounded, aligned, settle, whole, form.block,
+                scanned, **options((1 + settle) * THREADS),
             )  # fmt: skip

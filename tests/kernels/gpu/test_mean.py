@@ -152,3 +152,18 @@ def test_a_mean_may_take_the_place_of_one_of_its_rows(dtype):
     )
 
     assert by_reference(blend, [soup, part], 3000)[0] == rows[0].numpy().tobytes()
+
+
+def test_what_is_marked_far_apart_is_settled_all_the_same():
+    """One program of the second pass sees to many blocks, any of which may be marked."""
+    block, far = 1024, (0, 1, mean.SCANNED - 1, mean.SCANNED, mean.SCANNED + 1)
+    count = (mean.SCANNED + 2) * block - 5
+    rows = [torch.ones(count), torch.ones(count)]
+    for place in far:
+        # the sum is no float64, but its rounding is plain
+        rows[1][place * block + 7] = 2.0**-60
+    rows[1][-1] = float("inf")
+    blend = blend_of([DType.F32] * 2, (1, 2), DType.F32)
+    sources = [row.numpy().tobytes() for row in rows]
+
+    assert [0] * (mean.SCANNED + 1) + [1] == require_agreement(blend, sources, count)
