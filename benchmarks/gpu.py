@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -135,7 +136,7 @@ def update_case(dtype: torch.dtype, rows: list[torch.Tensor]) -> dict[str, Any]:
 
     works = {
         "kernel": update_kernel(kept.planes[0], rows[1], soup),
-        "with marks looked at": lambda: kept.add_([rows[1]], soup=[soup]),
+        "with marks looked at": kept_update(kept, rows[1], soup),
         "plain": plain,
     }
     # the sum is read and written, the row read, the soup written
@@ -144,13 +145,25 @@ def update_case(dtype: torch.dtype, rows: list[torch.Tensor]) -> dict[str, Any]:
 
 
 def update_kernel(planes: torch.Tensor, row: torch.Tensor, soup: torch.Tensor) -> Work:
-    """The launch of an update alone, with everything that it reads on the device before."""
+    """The launch of an update alone, with everything that it reads on the device before.
+
+    It adds and takes out in turn: what is only added is soon more than the sums hold.
+    """
     dtype = operators.DTYPES[soup.dtype]
     form = SumForm(dtype.value, len(planes), layout_of(dtype), power=True)
-    table = torch.tensor(weight_table([1], 2), dtype=torch.float64, device="cuda")
-    marks = torch.zeros(blocks_in(ELEMENTS, SUM_BLOCK), dtype=torch.int8, device="cuda")
+    tables = cycle(
+        torch.tensor(weight_table([weight], 2), dtype=torch.float64, device=row.device)
+        for weight in (1, -1)
+    )
+    marks = torch.zeros(blocks_in(row.numel(), SUM_BLOCK), dtype=torch.int8, device=row.device)
     bits, target = operators.integers(row), operators.integers(soup)
-    return lambda: launch_update(form, planes, bits, table, target, marks)
+    return lambda: launch_update(form, planes, bits, next(tables), target, marks)
+
+
+def kept_update(kept: resident.KeptSum, row: torch.Tensor, soup: torch.Tensor) -> Work:
+    """An update with all that belongs to it, in turn as above."""
+    changes = cycle((kept.add_, kept.subtract_))
+    return lambda: next(changes)([row], soup=[soup])
 
 
 def foreach_mean(rows: list[torch.Tensor]) -> list[torch.Tensor]:

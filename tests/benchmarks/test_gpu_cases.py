@@ -38,3 +38,17 @@ def test_the_plain_ways_compute_the_mean():
 
     assert [1, 2, 3, 4, 5, 6] == gpu.plain_mean(rows).tolist()
     assert gpu.plain_mean(rows).equal(gpu.foreach_mean(rows)[0])
+
+
+def test_updates_may_be_measured_as_often_as_one_likes():
+    """Four ones and the small number are more than a float64 holds; two are not."""
+    row, soup = torch.ones(1), torch.ones(1)
+    kept = gpu.resident.KeptSum([soup])
+    kept.add_([torch.tensor([2.0**-51])])
+    kept.add_([row], soup=[soup])
+    work = gpu.kept_update(kept, row, soup)
+    for _ in range(10):
+        work()
+
+    assert 2 == kept.total
+    assert [[1 + 2.0**-51]] == kept.planes[0].tolist()
