@@ -7,10 +7,12 @@ Rule 2: the processor is a device too, so that all of this runs, interpreted, wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from subprocess import SubprocessError
 from threading import Lock
 
 import torch
+from triton.errors import TritonError
 
 from ..errors import LimitError
 from ..kernels.gpu.layout import INTEGERS, blocks_in
@@ -19,6 +21,9 @@ from .staging import Stowage
 
 # kernels are compiled when they are first launched, and one compilation is enough
 LAUNCHING = Lock()
+
+# compiling asks for a C compiler with Python's headers, for room in a cache, and for registers
+FAULTS = (RuntimeError, TritonError, SubprocessError, OSError)
 
 NO_GPU = "--device cpu computes the same bytes"
 
@@ -47,9 +52,12 @@ class TorchSlot:
 
     def __init__(self, device: torch.device, size: int) -> None:
         graphics = device.type == "cuda"
-        self._staging = torch.empty(size, dtype=torch.uint8, pin_memory=graphics)
-        self._memory = torch.empty(size, dtype=torch.uint8, device=device)
         self._stream = torch.cuda.Stream(device) if graphics else None
+        # memory belongs to the queue in which it was allocated: that of another may still be in use
+        with torch.cuda.stream(self._stream):
+            # first, because pinned memory that was of no use would be kept nevertheless
+            self._memory = torch.empty(size, dtype=torch.uint8, device=device)
+        self._staging = torch.empty(size, dtype=torch.uint8, pin_memory=graphics)
         self.host = memoryview(self._staging.numpy())
         self.address = self._memory.data_ptr()
 
@@ -85,15 +93,15 @@ class TorchSlot:
     def _queued(self) -> Iterator[None]:
         """Work of this slot's queue, whose failure is the device's."""
         try:
-            with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+            with torch.cuda.stream(self._stream):
                 yield
         except torch.OutOfMemoryError as error:
             raise LimitError("the device is out of memory", advice=NO_GPU) from error
-        except RuntimeError as error:
+        except FAULTS as error:
             raise fault(error) from error
 
 
-def fault(error: RuntimeError) -> LimitError:
+def fault(error: Exception) -> LimitError:
     """What a user is told of a device that broke off."""
     reason = str(error).strip().partition("\n")[0]
     return LimitError(f"the device failed: {reason}", advice=NO_GPU)
@@ -109,7 +117,7 @@ def open_device(name: str) -> TorchDevice:
         raise LimitError(f"there is no GPU {index}, only {count}", advice=NO_GPU)
     try:
         # fails here, not in the middle, where another process has it to itself
-        torch.cuda.init()
+        torch.cuda.synchronize(index)
     except RuntimeError as error:
         raise fault(error) from error
     return TorchDevice(f"cuda:{index}")

@@ -99,7 +99,8 @@ class Slots:
     """A bounded number of slots, made when first needed, shared by all threads."""
 
     def __init__(self, device: Device, budget: int) -> None:
-        self.size = max(budget // SLOTS, SMALLEST_SLOT)
+        # pinned memory is given out in powers of two, so that anything else would take more
+        self.size = max(1 << (budget // SLOTS).bit_length() >> 1, SMALLEST_SLOT)
         self._device = device
         self._most = max(1, budget // self.size)
         self._made = 0

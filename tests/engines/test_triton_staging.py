@@ -1,6 +1,8 @@
 """The way over a device is right in its order, its memory and its failures: a fake one shows it."""
 
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from subprocess import CalledProcessError
 
 import numpy as np
 import pytest
@@ -79,6 +81,39 @@ def test_no_more_memory_is_taken_than_was_given(budget):
     assert [bytes(2 * count)] * 24 == results
     assert sum(len(slot.host) for slot in device.slots) <= budget
     assert all(not slot.queue for slot in device.slots)
+
+
+@pytest.mark.parametrize("mib", [1, 10, 150, 256])
+def test_slots_are_of_sizes_in_which_pinned_memory_is_given_out(mib):
+    device = FakeDevice()
+    combined(TritonEngine(device, mib * MIB), TWO, sources_of(TWO, 9), 0, 9)
+
+    expected = {1: 1, 10: 1, 150: 16, 256: 32}[mib]
+    assert [expected * MIB] == [len(slot.host) for slot in device.slots]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: unspecified launch failure\nand much more"),
+        CalledProcessError(1, ["gcc", "main.c"]),
+        PermissionError(13, "Permission denied", "/home/.triton"),
+        "registers",
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_launch_fails_for_is_a_refusal(interpreted_engine, monkeypatch, error):
+    # the fixture skips where these are not installed
+    devices = import_module("soupctl.engines.devices")
+    if error == "registers":
+        error = import_module("triton.runtime.errors").OutOfResources(300_000, 200_000, "shared memory")
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(devices, "launch_mean", refuse)
+    with pytest.raises(LimitError, match=r"the device failed: .*--device cpu computes"):
+        combined(interpreted_engine, TWO, sources_of(TWO, 9), 0, 9)
 
 
 def test_threads_do_not_disturb_each_other():
