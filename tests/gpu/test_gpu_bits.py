@@ -129,9 +129,9 @@ def test_more_than_2_to_the_31_elements_are_addressed():
     tensors = [row.view(torch.float8_e4m3fn) for row in rows]
     resident.average_([tensors[1]], [[tensor] for tensor in tensors], [1, 1])
 
-    changed = (rows[1] != 0x38).nonzero().flatten().tolist()
-    assert [0, 1, 2**31 - 1, 2**31, count - 1] == changed
-    assert {0x3C} == set(rows[1][changed].tolist())
+    changed = [int(rows[1][place]) for place in (0, 1, 2**31 - 1, 2**31, count - 1)]
+    assert [0x3C] * 5 == changed
+    assert 5 == int((rows[1] != 0x38).sum())
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -199,6 +199,8 @@ def test_figures_are_within_the_bound_of_their_sums(dtype):
     assert abs(here.dot - there.dot) <= bound * magnitude
 
 
+# what compilers warn of is no concern of ours
+@pytest.mark.filterwarnings("ignore")
 def test_a_compiled_function_gives_the_same_bits():
     def step(soup, *others):
         resident.average_(soup, others, [2, 1])
@@ -212,10 +214,11 @@ def test_a_compiled_function_gives_the_same_bits():
 
 
 def test_a_full_device_is_given_less_and_then_refused():
-    free, _ = torch.cuda.mem_get_info()
     sources = [view(usual_bits(DType.F16, 100_000, seed)) for seed in range(2)]
     blend = Blend((DType.F16,) * 2, (1, 1), DType.F16)
+    # what is cached would be given out before anything is refused
     torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
     hog = torch.empty(free - 200 * 2**20, dtype=torch.uint8, device="cuda")
     small = TritonEngine(TorchDevice("cuda"), budget=4 << 30)
 
