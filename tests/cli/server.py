@@ -100,5 +100,7 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
+    # before a command has handlers of its own, a signal kills it as it would kill an interpreter
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     load()
     serve()
