@@ -86,6 +86,18 @@ def test_bad_images_are_left_out_only_when_asked_and_told_of(tmp_path):
     assert shard.notices == ("1 image unreadable: bad.png",)
 
 
+def test_an_image_that_is_cut_off_is_found_before_training(tmp_path):
+    for name in ("good.jpg", "torn.jpg"):
+        Image.effect_noise((64, 64), 64).save(tmp_path / name)
+    data = (tmp_path / "torn.jpg").read_bytes()
+    (tmp_path / "torn.jpg").write_bytes(data[: len(data) // 2])
+
+    shard = scan(tmp_path, Conditioning.NONE, skip_bad=True)
+
+    assert ["1 image unreadable: torn.jpg"] == messages(tmp_path, Conditioning.NONE)
+    assert [("good.jpg", (64, 64))] == [(each.name, each.size) for each in shard.samples]
+
+
 def test_what_is_no_image_is_told_of(tmp_path):
     image(tmp_path / "a.png")
     (tmp_path / "notes.csv").write_text("x")
