@@ -1,6 +1,6 @@
 """What happens between steps: figures, checkpoints, grids, and stopping when asked to.
 
-Rule 1: a checkpoint is written only of weights that came from finite losses.
+Rule 1: a checkpoint is written only of finite weights that came from finite losses.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Watch:
     def after(self, made: Made) -> None:
         """Do what is due after a step.
 
-        Raises TrainingError for a loss that is not finite, OutputError if a checkpoint cannot be
-        written, and whatever the signal raises that came meanwhile.
+        Raises TrainingError for a loss, or weights to be saved, that are not finite, OutputError
+        if a checkpoint cannot be written, and whatever the signal raises that came meanwhile.
         """
         options, last = self.run.options, made.step == self.run.plan.steps
         self._window.append(made)
@@ -138,7 +138,8 @@ class Watch:
             "epoch": seen / plan.images,
             "loss": loss,
             "lr": last.lr,
-            "grad_norm": None if norm is None else float(norm),
+            # JSON knows no infinity, which fp16 meets while it looks for its scale
+            "grad_norm": None if norm is None or not norm.isfinite() else float(norm),
             "it/s": pace,
             "samples_seen": seen,
             "time": time.time(),
@@ -147,18 +148,30 @@ class Watch:
     def _require_finite(self, losses: list[float]) -> None:
         for made, loss in zip(self._window, losses, strict=True):
             if not math.isfinite(loss):
-                lower = "a lower --lr, or --precision no, may help"
-                what = f"the loss is not finite at step {made.step}; {self._last_good()}"
-                raise TrainingError(what, path=self.run.request.output, advice=lower)
+                raise self._not_finite(f"the loss is not finite at step {made.step}")
+
+    def _require_finite_weights(self) -> None:
+        # a finite loss can still have gradients, or a rate, that make infinite weights
+        if not all(bool(weight.isfinite().all()) for weight in self.training.trained.values()):
+            raise self._not_finite(f"the weights are not finite after step {self.training.step}")
+
+    def _not_finite(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what}; {self._last_good()}",
+            path=self.run.request.output,
+            advice="a lower --lr, or --precision no, may help",
+        )
 
     def _last_good(self) -> str:
         return "no checkpoint was made" if self._saved is None else f"step {self._saved} is saved"
 
     def keep(self) -> None:
         """Write a checkpoint, unless there is one of this step."""
-        if self._saved != self.training.step and self.run.accelerator.is_main_process:
-            save(self.run.request.output, self.training, self.identity, self.run.options.keep)
-            self._draw_plot()
+        if self._saved != self.training.step:
+            self._require_finite_weights()
+            if self.run.accelerator.is_main_process:
+                save(self.run.request.output, self.training, self.identity, self.run.options.keep)
+                self._draw_plot()
         self._saved = self.training.step
         self.run.accelerator.wait_for_everyone()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from commands import wait_for
 
-from soupctl.errors import OutputError
+from soupctl.errors import OutputError, TrainingError
 from soupctl.training import state
 from soupctl.training.choices import Schedule
 
@@ -121,6 +121,16 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(trained, tmp_path, monkeypat
     assert hashes(str(tmp_path / "straight")) == hashes(str(tmp_path / "full"))
 
 
+def test_weights_that_are_not_finite_are_never_saved(trained, tmp_path):
+    # the loss of the first step is finite, and its decay takes the weights out of float32
+    more = {"lr": 3.3e37, "weight_decay": 10.0, "save_every": 1}
+
+    with pytest.raises(TrainingError, match="not finite after step 1; no checkpoint was made"):
+        trained("plain", tmp_path / "run", **more)
+
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 def test_a_checkpoint_that_is_not_whole_is_passed_over_and_told_of(trained, tmp_path):
     more = {"steps": 4, "save_every": 2}
     trained("plain", tmp_path / "run", **more)
@@ -184,3 +194,19 @@ def test_metrics_hold_each_step_once_however_often_a_run_was_interrupted(trained
 
     rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [1, 2, 3, 4] == [json.loads(row)["step"] for row in rows]
+
+
+def test_metrics_are_json_where_a_gradient_is_beyond_numbers(
+    tiny, running, bases, shards, tmp_path
+):
+    # the loss is finite in float32, and the sum of the gradients' squares is not
+    steep = tiny.UNet2DModel.from_pretrained(bases["plain"] / "unet")
+    steep.conv_norm_out.weight.data *= 1000
+    steep.save_pretrained(tmp_path / "base")
+    running.run(
+        tmp_path / "base", shards["plain"], tmp_path / "run", running.Ear(), noise_offset=1e17
+    )
+
+    line = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0]
+
+    assert json.loads(line, parse_constant=pytest.fail)["grad_norm"] is None
