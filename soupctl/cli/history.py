@@ -39,6 +39,8 @@ def has(
 ) -> None:
     """Tell whether a soup holds an ingredient: exit 0 if it does, 1 if not.
 
+    Soups among the ingredients hold theirs, and are shown as what holds it.
+
     Example: soupctl has soup.safetensors dogs.safetensors
     """
     from .. import verbs

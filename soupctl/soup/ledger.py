@@ -141,3 +141,19 @@ def kin(entries: Iterable[Entry], ancestors: Mapping[str, Ledger]) -> dict[str, 
             found[digest] = ancestors[digest]
             wanted += [entry.digest for entry in ancestors[digest].ingredients]
     return dict(sorted(found.items()))
+
+
+def heirs(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> set[str]:
+    """These contents, and those of all `ancestors` that come from any, directly or not."""
+    holders: dict[str, list[str]] = {}
+    for root, ancestor in ancestors.items():
+        for entry in ancestor.ingredients:
+            holders.setdefault(entry.digest, []).append(root)
+    found: set[str] = set()
+    wanted = list(digests)
+    while wanted:
+        digest = wanted.pop()
+        if digest not in found:
+            found.add(digest)
+            wanted += holders.get(digest, ())
+    return found

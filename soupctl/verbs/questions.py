@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 from ..errors import LedgerError
-from ..soup.ledger import Entry, Ledger
+from ..soup.ledger import Entry, Ledger, heirs
 from .inputs import find_input, open_input, read_ledger, require_same_components
 from .membership import ledger_of
+from .shared import is_shared
 from .sources import Leaver, is_input, names_of, resolve
 
 
 def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple[Entry, ...] | None:
-    """The entry of an ingredient in each component of a soup; None if one does not hold it.
+    """The entries of an ingredient in each component of a soup; None if one does not hold it.
 
+    A soup among the ingredients holds its own: then the entry is that of the soup which was put in.
     `what` is a path, a content digest or a name in the ledger. Raises LedgerError for a soup
     without a ledger or with one that does not fit its tensors, and for a name of several.
     """
@@ -22,23 +25,30 @@ def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple
     other = find_input(what, component) if is_input(what) else None
     if other is not None:
         require_same_components([model, other])
-    found = []
+    found: list[Entry] = []
     with ExitStack() as stack:
         for position, each in enumerate(model.components):
             ledger = ledger_of(stack.enter_context(open_input(each)))
             leaver = Leaver(None if other is None else other.components[position], what, None)
             known = {text for entry in ledger.ingredients for text in names_of(entry, ledger)}
-            if other is None and what not in known:
-                if len(ledger.ingredients) == 1 and len(model.components) > 1:
-                    # all ingredients share it, whatever the one is called that gave it its name
-                    continue
+            name = what
+            if other is not None or what in known:
+                name, _ = resolve(stack, ledger, leaver)
+            entries = _ways_to(name, ledger)
+            if entries:
+                found += entries
+            elif other is not None or not is_shared(ledger) or len(model.components) == 1:
                 return None
-            digest, _ = resolve(stack, ledger, leaver)
-            entries = [entry for entry in ledger.ingredients if entry.digest == digest]
-            if not entries:
-                return None
-            found.append(entries[0])
+            # else all ingredients share it, whatever the one is called that gave it its name
     return tuple(found) or None
+
+
+def _ways_to(name: str, ledger: Ledger) -> list[Entry]:
+    """The ingredients of a soup that are called so, or come from one that is."""
+    every = chain(ledger.ingredients, *(each.ingredients for each in ledger.ancestors.values()))
+    called = [entry.digest for entry in every if name in names_of(entry, ledger)]
+    bearers = heirs(called, ledger.ancestors)
+    return [entry for entry in ledger.ingredients if entry.digest in bearers]
 
 
 def history(

@@ -116,8 +116,25 @@ def test_an_ingredient_is_found_by_path_digest_and_name(soup):
     assert (entry,) == verbs.holds(soup, root("a.st")) == verbs.holds(soup, "renamed.st")
     Path("a.st").unlink()
     assert (entry,) == verbs.holds(soup, "a.st")
-    for what in ("b.st", root("b.st"), "c.st", "nothing", "x" * 5000, "a\0b"):
+    for what in ("b.st", root("b.st"), "nothing", "x" * 5000, "a\0b"):
         assert verbs.holds(soup, what) is None
+
+
+def test_what_is_in_a_soup_among_the_ingredients_is_held_by_way_of_it(soup):
+    average(Path("deeper.st"), "soup.st", "b.st")
+    for path, way in ((soup, "inner.st"), (Path("deeper.st"), "soup.st")):
+        for what in ("c.st", root("c.st")):
+            (entry,) = verbs.holds(path, what)
+            assert way == entry.name
+    Path("c.st").unlink()
+    (entry,) = verbs.holds(soup, "c.st")
+    assert "inner.st" == entry.name
+
+
+def test_all_ways_by_which_a_soup_holds_an_ingredient_are_told(soup):
+    average(Path("twice.st"), "c.st", "inner.st", "b.st")
+
+    assert {"c.st", "inner.st"} == {entry.name for entry in verbs.holds("twice.st", "c.st")}
 
 
 def test_a_name_of_several_is_no_answer(tmp_path, monkeypatch):
