@@ -137,7 +137,17 @@ def test_every_command_and_option_that_the_readme_names_exists():
     rows = re.findall(r"^\| `soupctl ([\w-]+)", README, re.MULTILINE)
 
     life = ["add", "subtract", "swap", "has", "log", "verify"]
-    assert rows == ["avg", *life, "inspect", "hash", "finetune", "patch-dmp", "sample", "demo"]
+    assert rows == [
+        "avg",
+        *life,
+        "inspect",
+        "hash",
+        "finetune",
+        "patch-dmp",
+        "stack",
+        "sample",
+        "demo",
+    ]
     options = set(re.findall(r"`[^`]*?(--[a-z][a-z-]+)", README)) - {"--help"}
     said = "".join(run(f"soupctl {row} --help", ROOT).stdout for row in rows)
     assert [option for option in sorted(options) if option not in said] == []

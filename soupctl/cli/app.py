@@ -17,6 +17,7 @@ from .look import hash_files, inspect
 from .patch_dmp import patch_dmp
 from .render import put
 from .sample import sample
+from .stack import stack
 
 app = typer.Typer(
     help="Exact, reversible, verifiable soups of diffusion checkpoints.",
@@ -50,5 +51,6 @@ app.command("inspect")(inspect)
 app.command("hash")(hash_files)
 app.command("finetune")(finetune)
 app.command("patch-dmp")(patch_dmp)
+app.command("stack")(stack)
 app.command("sample")(sample)
 app.command("demo")(demo)

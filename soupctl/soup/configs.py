@@ -28,6 +28,9 @@ HARMLESS_FIELDS = frozenset(
         "local_files_only",
         "special_tokens_map_file",
         "tokenizer_file",
+        # in an adapter_config.json: where its base was, and what made a prompt bank
+        "base_model_name_or_path",
+        "soupctl_version",
     )
 )
 

@@ -34,6 +34,7 @@ HELPS = {
     "help-hash": "hash --help",
     "help-finetune": "finetune --help",
     "help-patch-dmp": "patch-dmp --help",
+    "help-stack": "stack --help",
     "help-sample": "sample --help",
     "help-demo": "demo --help",
 }

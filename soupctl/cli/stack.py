@@ -1,0 +1,68 @@
+"""`soupctl stack`: words in, a stack of prompt banks out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UsageError
+from . import options as shared
+from .render import put_json, say
+
+if TYPE_CHECKING:
+    from ..training.bank_stack import BankStack
+
+
+def stack(
+    banks: Annotated[
+        list[str] | None,
+        typer.Argument(help="Prompt banks, each with its weight; or one stack.", metavar="BANK..."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="The stack's folder.", metavar="OUTPUT")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", "-w", help="Weights in order, such as 0.7,0.3.")
+    ] = None,
+    without: Annotated[
+        str | None, typer.Option(help="Leave this bank of the stack out.", metavar="NAME")
+    ] = None,
+    force: shared.Force = False,
+    json: shared.Json = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,  # noqa: ARG001
+) -> None:
+    """Keep several prompt banks of one base together, each with a weight.
+
+    What they add is summed, where avg would average their parameters; each can be taken out again.
+
+    Example: soupctl stack cats/bank@0.7 dogs/bank@0.3 -o both
+    """
+    if not banks or output is None:
+        raise UsageError("what to stack and where to are both needed", advice="BANK, -o")
+    if without is not None and (len(banks) > 1 or weights is not None):
+        raise UsageError("--without is of one stack, whose weights stay")
+    inputs = shared.read_inputs(banks, weights, None, False)
+    from ..training.extra import require_extra
+
+    require_extra()
+    from ..training.stacking import leave_out, stack_banks
+
+    target = Path(output)
+    if without is not None:
+        made = leave_out(Path(banks[0]), without, target, replace=force)
+    else:
+        pairs = [(Path(each.path), each.weight) for each in inputs]
+        made = stack_banks(pairs, target, replace=force)
+    _tell(made, output, json, quiet)
+
+
+def _tell(made: BankStack, output: str, json: bool, quiet: bool) -> None:
+    named = {name: str(weight) for name, weight in made.weights.items()}
+    if json:
+        put_json({"output": output, "banks": named})
+        return
+    for name, weight in named.items():
+        say(f"{output}: {name} with weight {weight}", quiet)
