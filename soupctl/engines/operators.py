@@ -28,7 +28,7 @@ from ..kernels.gpu.layout import (
 )
 from .contract import Blend, NonFinite, OutOfRange
 from .cpu import CpuEngine
-from .forms import layout_of, shape_of
+from .forms import Shape, layout_of, shape_of
 
 DTYPES = {
     torch.float64: DType.F64,
@@ -48,13 +48,13 @@ def average_(
 
     Raises InputError and MismatchError, the tensor in them being its position.
     """
-    pending = []
+    means = []
     for position, out in enumerate(outs):
         sources = [row.contiguous() for row in rows[position :: len(outs)]]
-        blend = blend_of(sources, weights, out, divisor)
-        pending.append((blend, sources, out, launched_mean(blend, sources, out)))
-    doubtful = any_of([doubts for _, _, _, doubts in pending])
-    for position, (blend, sources, out, doubts) in enumerate(pending):
+        means.append((blend_of(sources, weights, out, divisor), sources, out))
+    doubted = launched_means(means)
+    doubtful = any_of(doubted)
+    for position, ((blend, sources, out), doubts) in enumerate(zip(means, doubted, strict=True)):
         if doubtful[position]:
             block = shape_of(blend).form.block
             compute_exactly(position, blend, sources, out, doubts != 0, block)
@@ -79,16 +79,15 @@ def add_to_sums_(
         for row in rows
     ]
     everything = list(zip(sums, [row.contiguous() for row in rows], targets, marks, strict=True))
-    for each in everything:
-        launch_update(*each, weight, divisor)
+    launch_updates(everything, weight, divisor)
     try:
         finish_updates(everything, divisor)
     except SoupError:
         before = divisor - weight
         undone = [(*each, soup if before > 0 else None, mark) for *each, soup, mark in everything]
-        for each in undone:
-            launch_update(*each, -weight, before)
-            each[-1].bitwise_and_(UNROUNDED)
+        launch_updates(undone, -weight, before)
+        for *_, mark in undone:
+            mark.bitwise_and_(UNROUNDED)
         finish_updates(undone, before)
         raise
 
@@ -162,10 +161,46 @@ def blend_of(sources: Sequence[Tensor], weights: Sequence[int], out: Tensor, div
     return Blend(dtypes, tuple(weights), DTYPES[out.dtype], divisor=divisor)
 
 
-def launched_mean(blend: Blend, sources: Sequence[Tensor], out: Tensor) -> Tensor:
+def carried(
+    lists: Sequence[Sequence[float]], devices: Sequence[torch.device], dtype: torch.dtype
+) -> list[Tensor]:
+    """Lists of one length, each on its device; one copy takes all, and waits for nothing queued."""
+    if not lists:
+        return []
+    width, pins = len(lists[0]), any(device.type == "cuda" for device in devices)
+    # each begins at an even place, because kernels are compiled anew for addresses that do not
+    table = torch.zeros(len(lists), width + width % 2, dtype=dtype, pin_memory=pins)
+    table[:, :width] = torch.tensor(lists, dtype=dtype)
+    copies = {device: table.to(device, non_blocking=True) for device in set(devices)}
+    return [copies[device][row, :width] for row, device in enumerate(devices)]
+
+
+Mean = tuple[Blend, Sequence[Tensor], Tensor]
+"""A blend, the sources that it is of, and what they are averaged into."""
+
+
+def launched_means(means: Sequence[Mean]) -> list[Tensor]:
+    """The doubts of each of the means, which are queued."""
+    shapes = [shape_of(blend) for blend, _, _ in means]
+    rows = [
+        [integers(sources[source]) for source in shape.order]
+        for shape, (_, sources, _) in zip(shapes, means, strict=True)
+    ]
+    devices = [out.device for _, _, out in means]
+    places = [[row.data_ptr() for row in each] for each in rows]
+    addresses = carried(places, devices, torch.int64)
+    tables = carried([shape.table for shape in shapes], devices, torch.float64)
+    return [
+        launched_mean(*each)
+        for each in zip(shapes, rows, addresses, tables, [out for *_, out in means], strict=True)
+    ]
+
+
+def launched_mean(
+    shape: Shape, rows: Sequence[Tensor], addresses: Tensor, table: Tensor, out: Tensor
+) -> Tensor:
     """The doubts of the mean that was queued into `out`."""
-    shape = shape_of(blend)
-    rows, target = [integers(sources[source]) for source in shape.order], integers(out)
+    target = integers(out)
     blocks = blocks_in(target.numel(), shape.form.block)
     doubts = torch.zeros(blocks, dtype=torch.int8, device=out.device)
     if not uses_kernels(out.device):
@@ -173,36 +208,34 @@ def launched_mean(blend: Blend, sources: Sequence[Tensor], out: Tensor) -> Tenso
         return doubts
     from ..kernels.gpu.mean import launch_mean  # noqa: PLC0415
 
-    places = [row.data_ptr() for row in rows]
-    addresses = torch.tensor(places, device=out.device)
-    table = torch.tensor(shape.table, dtype=torch.float64, device=out.device)
     sums = None
     if not shape.form.fused:
         sums = torch.empty(3, target.numel(), dtype=torch.float64, device=out.device)
-    aligned = all(place % ALIGNMENT == 0 for place in places)
+    aligned = all(row.data_ptr() % ALIGNMENT == 0 for row in rows)
     with on(out.device):
         launch_mean(shape.form, addresses, table, target, doubts, sums, aligned)
     return doubts
 
 
-def launch_update(
-    planes: Tensor, row: Tensor, soup: Tensor | None, marks: Tensor, weight: int, divisor: int
-) -> None:
-    """Queue an addition to kept sums, and what they are rounded to; see `kernels.gpu.update`."""
-    out = None if soup is None else layout_of(DTYPES[soup.dtype])
-    power = divisor & (divisor - 1) == 0
-    form = SumForm(DTYPES[row.dtype].value, len(planes), out, power)
+def launch_updates(everything: Sequence[Update], weight: int, divisor: int) -> None:
+    """Queue additions to kept sums, and what they are rounded to; see `kernels.gpu.update`."""
     # nothing is divided where nothing is rounded
-    table = weight_table([weight], divisor if soup is not None else 1)
-    target = None if soup is None else integers(soup)
-    if not uses_kernels(row.device):
-        reference.update(form, planes, integers(row), table, target, marks)
-        return
-    from ..kernels.gpu.update import launch_update as launch  # noqa: PLC0415
+    numbers = [
+        weight_table([weight], 1 if soup is None else divisor) for _, _, soup, _ in everything
+    ]
+    tables = carried(numbers, [row.device for _, row, _, _ in everything], torch.float64)
+    for (planes, row, soup, marks), mine, table in zip(everything, numbers, tables, strict=True):
+        out = None if soup is None else layout_of(DTYPES[soup.dtype])
+        power = divisor & (divisor - 1) == 0
+        form = SumForm(DTYPES[row.dtype].value, len(planes), out, power)
+        target = None if soup is None else integers(soup)
+        if not uses_kernels(row.device):
+            reference.update(form, planes, integers(row), mine, target, marks)
+            continue
+        from ..kernels.gpu.update import launch_update  # noqa: PLC0415
 
-    on_device = torch.tensor(table, dtype=torch.float64, device=row.device)
-    with on(row.device):
-        launch(form, planes, integers(row), on_device, target, marks)
+        with on(row.device):
+            launch_update(form, planes, integers(row), table, target, marks)
 
 
 def compute_exactly(

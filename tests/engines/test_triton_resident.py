@@ -223,6 +223,17 @@ def test_the_operators_keep_the_rules_of_the_library():
     torch.library.opcheck(operators.add_to_sums_, (sums, tensors[:1], 1, 1, tensors[1:2]))
 
 
+def test_tables_for_a_whole_list_go_in_one_copy():
+    """What is copied for each tensor apart would be waited for, and all that is queued with it."""
+    places = [[2**62 + 1, 2, 3], [4, 5, 2**62 + 5]]
+    tables = operators.carried(places, [torch.device("cpu")] * 2, torch.int64)
+
+    assert places == [table.tolist() for table in tables]
+    assert 1 == len({table.untyped_storage().data_ptr() for table in tables})
+    assert [0, 0] == [table.data_ptr() % 16 for table in tables]
+    assert [] == operators.carried([], [], torch.int64)
+
+
 def test_runs_of_blocks_are_computed_together():
     numbers = random.Random(0)
     marked = [numbers.random() < 0.5 for _ in range(50)]

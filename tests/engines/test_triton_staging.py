@@ -106,7 +106,9 @@ def test_whatever_a_launch_fails_for_is_a_refusal(interpreted_engine, monkeypatc
     # the fixture skips where these are not installed
     devices = import_module("soupctl.engines.devices")
     if error == "registers":
-        error = import_module("triton.runtime.errors").OutOfResources(300_000, 200_000, "shared memory")
+        error = import_module("triton.runtime.errors").OutOfResources(
+            300_000, 200_000, "shared memory"
+        )
 
     def refuse(*_, **__):
         raise error
