@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ..errors import Issue, LedgerError
-from .ledger import Change, Entry, Ledger
+from .ledger import Change, Entry, Ledger, heirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ def taken_out(ledger: Ledger, removals: Iterable[Removal], soup: str) -> tuple[E
             issues.append(Issue(f"is taken out of {soup} already", removal.shown))
             continue
         if entry is None:
-            issues.append(Issue(f"is not in {soup}", removal.shown, advice=_advice(ledger)))
+            advice = _advice(ledger, removal.digest)
+            issues.append(Issue(f"is not in {soup}", removal.shown, advice=advice))
             continue
         left = entry.weight - (entry.weight if removal.weight is None else removal.weight)
         # neither past zero nor away from it: taking out less than nothing would put in
@@ -65,7 +66,12 @@ def require_left(entries: Iterable[Entry], removals: Sequence[Removal], soup: st
     raise LedgerError.collected(Issue(what, removal.shown) for removal in removals)
 
 
-def _advice(ledger: Ledger) -> str:
+def _advice(ledger: Ledger, digest: str) -> str:
+    """What to take out instead: a soup that holds that content, or anything that is there."""
+    bearers = heirs([digest], ledger.ancestors)
+    ways = [entry.name for entry in ledger.ingredients if entry.digest in bearers]
+    if ways:
+        return f"it came in with {ways[0]}, for which swap can put in a soup without it"
     names = [entry.name for entry in ledger.ingredients]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"it holds {', '.join(names[:5])}{more}"

@@ -58,6 +58,16 @@ def test_what_cannot_be_taken_out_is_refused_and_both_files_are_named(four, appr
     refused(r"no ledger \(--count N or", "subtract", "a.st", OUT, (), ["a.st"])
 
 
+def test_what_is_in_by_way_of_a_soup_is_refused_with_the_way(four):
+    average(Path("nested.st"), "soup.st", "d.st")
+    pattern = r"^b\.st: is not in nested\.st \(it came in with soup\.st, for which swap"
+
+    refused(pattern, "subtract", "nested.st", OUT, (), ["b.st"])
+    revise("subtract", "soup.st", "without.st", (), ["b.st"])
+    revise("swap", "nested.st", OUT, ["without.st"], ["soup.st"])
+    assert verbs.holds(OUT, "b.st") is None
+
+
 def test_no_input_is_replaced_but_the_soup_itself(four):
     average(Path("other.st"), Path("d.st"))
     for output in ("a.st", "b.st", "d.st", "other.st"):
