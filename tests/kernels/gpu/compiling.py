@@ -159,7 +159,8 @@ def told_by(tool: str, *arguments: str) -> str:
 
 def of_amd(kernel) -> dict[str, object]:
     text = kernel.asm["amdgcn"]
-    numbers = re.findall(r"(?:_spill_count|private_segment_fixed_size): *(\d+)", text)
+    # a scalar register that is spilled goes to a lane of a vector register, not to memory
+    numbers = re.findall(r"(?:vgpr_spill_count|private_segment_fixed_size): *(\d+)", text)
     return {
         "moves": sorted(set(re.findall(r"\b(?:global|buffer|flat)_(?:load|store)_\w+", text))),
         "spilled": sum(map(int, numbers)),
