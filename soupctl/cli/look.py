@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from .history import training_line
 from .render import put, put_json, say, shares_json, size_text
 
 if TYPE_CHECKING:
+    from ..training.bank_look import BankLook
     from ..verbs import FileDigest, Inspection
 
 
@@ -24,6 +26,9 @@ def inspect(
     summary: Annotated[
         bool, typer.Option("--summary", help="Leave out the list of tensors.")
     ] = False,
+    base: Annotated[
+        str | None, typer.Option(help="Compare a prompt bank with its base.", metavar="FOLDER")
+    ] = None,
     json: options.Json = False,
     verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
@@ -34,12 +39,52 @@ def inspect(
     from .. import verbs
 
     found = verbs.inspect(options.named(path), component=component, variant=variant)
+    bank = _bank(path, base)
     if json:
-        put_json({"path": path, "checkpoints": [_inspection_json(each, summary) for each in found]})
+        read = {"path": path, "checkpoints": [_inspection_json(each, summary) for each in found]}
+        put_json({**read, **({} if bank is None else {"bank": _bank_json(bank)})})
         return
+    for line in () if bank is None else _bank_lines(bank):
+        put(line)
     for each in found:
         for line in _inspection_lines(each, summary):
             put(line)
+
+
+def _bank(path: str, base: str | None) -> BankLook | None:
+    """The prompt bank in a folder, if that is what it holds."""
+    from ..training.bank_look import is_bank_folder, look_at_bank
+
+    if is_bank_folder(Path(path)):
+        return look_at_bank(Path(path), None if base is None else Path(options.named(base)))
+    if base is not None:
+        raise UsageError("is no prompt bank, and --base is for one", path=path)
+    return None
+
+
+def _bank_lines(bank: BankLook) -> Iterator[str]:
+    config, share = bank.config, bank.share
+    beside = "" if share is None else f", {share:.2%} of the base's {bank.base_parameters:,}"
+    kept = "" if config.topk == 1 else f", top {config.topk:.3g} kept"
+    yield f"prompt bank for {config.base.kind} of {config.base.num_train_timesteps} timesteps"
+    yield f"  parameters  {config.parameters:,}{beside}"
+    yield f"  gate        {config.gate.value} on {config.gate_input.value}{kept}"
+    for site in config.base.sites:
+        yield f"  block       {site.name}  {list(config.prompt_shape(site))}"
+
+
+def _bank_json(bank: BankLook) -> dict[str, Any]:
+    config = bank.config
+    return {
+        "base_class": config.base.kind,
+        "base_parameters": bank.base_parameters,
+        "parameters": config.parameters,
+        "share": bank.share,
+        "gate": config.gate.value,
+        "gate_input": config.gate_input.value,
+        "topk": config.topk,
+        "blocks": {site.name: list(config.prompt_shape(site)) for site in config.base.sites},
+    }
 
 
 def _inspection_lines(found: Inspection, summary: bool) -> Iterator[str]:

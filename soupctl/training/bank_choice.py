@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..soup.bankconfig import BankConfig
 from .bank import PromptBank
-from .bank_files import CONFIG, load_bank
+from .bank_files import load_bank
+from .bank_look import CONFIG
 from .bank_stack import BankStack
 from .bank_stack_files import STACK, load_stack
 

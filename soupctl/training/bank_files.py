@@ -24,10 +24,9 @@ from ..storage.publish import publish_folder, write_at
 from ..storage.regular import read_small
 from ..storage.safetensors import SafetensorsFile, open_safetensors
 from .bank import PromptBank
+from .bank_look import CONFIG, LARGEST_CONFIG
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-LARGEST_CONFIG = 1 << 22
 
 # an average of banks may have been asked for in another dtype
 DTYPES = {DType.F32: torch.float32, DType.F16: torch.float16, DType.BF16: torch.bfloat16}

@@ -112,3 +112,23 @@ def test_banks_of_other_bases_do_not_average(soupctl, banks):
 
     assert 4 == done.code
     assert "base_digest" in done.err
+
+
+def test_inspect_tells_how_large_a_bank_is_beside_its_base(soupctl, banks, bases):
+    alone = soupctl("inspect", "a", "--summary")
+    beside = soupctl("inspect", "a", "--base", bases["dit"], "--json", "--summary")
+    wrong = soupctl("inspect", bases["dit"], "--base", bases["dit"])
+
+    assert (0, 0, 2) == (alone.code, beside.code, wrong.code), beside.err
+    assert "prompt bank for DiTTransformer2DModel of 1000 timesteps" in alone.out
+    assert "  parameters  264\n  gate        token on time\n" in alone.out
+    assert "  block       transformer_blocks.2  [4, 16]" in alone.out
+    found = json.loads(beside.out)["bank"]
+    model = pytest.importorskip("diffusers").DiTTransformer2DModel
+    base = model.from_pretrained(bases["dit"] / "transformer")
+    count = pytest.importorskip("soupctl.training.bank_sites").base_parameters(base)
+    assert (count, 264, 264 / count) == (
+        found["base_parameters"],
+        found["parameters"],
+        found["share"],
+    )
