@@ -77,7 +77,7 @@ def publish(run: Prepared, training: State, teller: Teller) -> str:
     if training.ema is not None:
         raw = denoiser.state_dict()
         facts["raw_weights"] = publish_model(
-            out / RAW, base, raw, _description(run, "raw", raw), cast, whole=False
+            out / RAW, base, raw, _description(run, "raw", raw), cast, whole=None
         )
     kind = "raw" if training.ema is None else "ema"
     with mean_in_place(training):
@@ -87,7 +87,12 @@ def publish(run: Prepared, training: State, teller: Teller) -> str:
         if cast is not torch.float32:
             teller.say(_rounding_text(run, tensors, cast))
         facts["weights"] = publish_model(
-            out / MODEL, base, tensors, _description(run, kind, tensors), cast, whole=True
+            out / MODEL,
+            base,
+            tensors,
+            _description(run, kind, tensors),
+            cast,
+            whole=run.objective.prediction,
         )
     write_card(run, facts["weights"])
     write_record(out, RunRecord(run.identity, True, facts))

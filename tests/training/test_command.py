@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from soupctl.training.choices import SaveDtype
+from soupctl.training.choices import Prediction, SaveDtype
 from soupctl.training.metrics import read_metrics
 from soupctl.training.options import COMMON, Options
 
@@ -141,6 +141,18 @@ def test_a_half_precision_base_is_trained_in_float32_and_can_be_saved_as_it_was(
         for output in ("wide", "narrow")
     ]
     assert [{tiny.torch.float32}, {tiny.torch.float16}] == kinds
+
+
+@pytest.mark.parametrize("prediction", [Prediction.EPSILON, Prediction.VELOCITY])
+def test_what_was_learned_to_be_predicted_is_what_diffusers_is_told(
+    tiny, trained, tmp_path, prediction
+):
+    trained("text", tmp_path / "run", steps=1, prediction=prediction)
+
+    loaded = tiny.DDIMScheduler.from_pretrained(tmp_path / "run/model/scheduler")
+
+    assert prediction == loaded.config.prediction_type
+    assert loaded.config.steps_offset == 1
 
 
 def test_a_bare_denoiser_is_a_base(tiny, shards, running, tmp_path):
