@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from subprocess import SubprocessError
 from threading import Lock
 
 import torch
 from triton.errors import TritonError
+from triton.runtime import build
 
 from ..errors import LimitError
 from ..kernels.gpu.layout import INTEGERS, blocks_in
@@ -22,8 +22,9 @@ from .staging import Stowage
 # kernels are compiled when they are first launched, and one compilation is enough
 LAUNCHING = Lock()
 
-# compiling asks for a C compiler with Python's headers, for room in a cache, and for registers
-FAULTS = (RuntimeError, TritonError, SubprocessError, OSError)
+# compiling asks for a C compiler with Python's headers, for room in a cache, and for registers; the
+# process that the compiler runs in is triton's own business, and so is the error that it ends with
+FAULTS = (RuntimeError, TritonError, build.subprocess.SubprocessError, OSError)
 
 NO_GPU = "--device cpu computes the same bytes"
 
