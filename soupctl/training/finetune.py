@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
+from .bank_choice import BANK
 from .beginning import batches_from, begin, loss_of
 from .choices import Tracker
 from .grids import Painter
@@ -22,6 +23,7 @@ from .interruptions import postponed
 from .loop import Loss, Training, train
 from .metrics import rewind
 from .models import Models, load_models
+from .output import MODEL
 from .preparation import Prepared
 from .publication import facts_of, publish
 from .record import RunRecord, read_record, require_same_run, write_record
@@ -123,7 +125,9 @@ def _own_record(run: Prepared) -> RunRecord | None:
 
 
 def _is_complete(record: RunRecord, run: Prepared) -> bool:
-    return record.finished and int(record.facts["steps"]) >= run.plan.steps
+    # what a person took away since then is made again
+    is_there = (run.request.output / (MODEL if run.bank is None else BANK)).is_dir()
+    return record.finished and is_there and int(record.facts["steps"]) >= run.plan.steps
 
 
 def _checkpoint(run: Prepared, teller: Teller) -> Checkpoint | None:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -153,6 +154,17 @@ def test_a_finished_run_is_not_made_again(trained, tmp_path):
     ear = trained("plain", tmp_path / "run")
 
     assert ear.steps == []
+
+
+def test_a_result_that_was_taken_away_is_made_again(trained, tmp_path):
+    trained("plain", tmp_path / "run")
+    made = hashes(str(tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run" / "model")
+
+    ear = trained("plain", tmp_path / "run")
+
+    assert ear.steps == []
+    assert made == hashes(str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize("family", ["text", "class", "dit", "plain"])
