@@ -166,6 +166,10 @@ def option_name(field: str) -> str:
     return f"--{dashed}" if field in COMMON else f"{dashed} in --config"
 
 
+LARGEST_RATE = 1e3
+"""A learning rate above it is a slip, and beyond some it overflows where weights are updated."""
+
+
 def _problems(options: Options) -> Iterator[str]:
     if options.steps is not None and options.epochs is not None:
         yield "--steps and --epochs are both given: choose one"
@@ -173,8 +177,8 @@ def _problems(options: Options) -> Iterator[str]:
         value = getattr(options, name)
         if value is not None and not (math.isfinite(value) and value >= least):
             yield f"{option_name(name)} is {value}, which is less than {least}"
-    if not (options.lr > 0 and math.isfinite(options.lr)):
-        yield f"--lr is {options.lr}, which is not positive"
+    if not 0 < options.lr <= LARGEST_RATE:
+        yield f"--lr is {options.lr}, which is not positive and at most {LARGEST_RATE:g}"
     for name in ("cond_drop", "ema_decay"):
         value = getattr(options, name)
         if not 0 <= value <= 1:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch.utils.checkpoint
 
 from soupctl.training.options import typed
 
@@ -27,10 +28,19 @@ def rows(output: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("family", ["text", "class", "dit"])
-def test_gradient_checkpointing_changes_nothing(trained, tmp_path, family):
+def test_gradient_checkpointing_changes_nothing(trained, tmp_path, monkeypatch, family):
+    checkpoint = torch.utils.checkpoint.checkpoint
+    recomputed = {"without": 0, "with": 0}
     for name, on in (("without", False), ("with", True)):
+
+        def counted(*arguments, name=name, **options):
+            recomputed[name] += 1
+            return checkpoint(*arguments, **options)
+
+        monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", counted)
         trained(family, tmp_path / name, grad_checkpointing=on)
 
+    assert 0 == recomputed["without"] < recomputed["with"]
     assert digests(tmp_path / "without") == digests(tmp_path / "with")
 
 

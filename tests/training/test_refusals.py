@@ -201,7 +201,11 @@ def test_the_folder_of_another_run_is_refused_naming_what_differs(soupctl, bases
             2,
             "y: 2 data shards cannot go to one output (such as -o 'runs/{name}')",
         ),
-        (("--data", "a", "-o", "y", "--lr", "0"), 2, "--lr is 0.0, which is not positive"),
+        (
+            ("--data", "a", "-o", "y", "--lr", "0"),
+            2,
+            "--lr is 0.0, which is not positive and at most 1000",
+        ),
     ],
 )
 def test_a_request_that_no_files_satisfy_is_refused(soupctl, bases, words, code, message):
