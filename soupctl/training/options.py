@@ -166,8 +166,8 @@ def option_name(field: str) -> str:
     return f"--{dashed}" if field in COMMON else f"{dashed} in --config"
 
 
-LARGEST_RATE = 1e3
-"""A learning rate above it is a slip, and beyond some it overflows where weights are updated."""
+LARGEST_RATE = 1e30
+"""Of learning rates; a larger one overflows where weights are updated."""
 
 
 def _problems(options: Options) -> Iterator[str]:
