@@ -166,7 +166,7 @@ def option_name(field: str) -> str:
     return f"--{dashed}" if field in COMMON else f"{dashed} in --config"
 
 
-LARGEST_RATE = 1e30
+LARGEST_RATE = 1e38
 """Of learning rates; a larger one overflows where weights are updated."""
 
 

@@ -59,9 +59,9 @@ def test_a_run_at_a_constant_rate_can_be_made_longer():
     [
         ({"steps": 0}, "--steps is 0, which is less than 1"),
         ({"steps": 1, "epochs": 1}, "--steps and --epochs are both given: choose one"),
-        ({"lr": 0.0}, "--lr is 0.0, which is not positive and at most 1e+30"),
-        ({"lr": float("nan")}, "--lr is nan, which is not positive and at most 1e+30"),
-        ({"lr": 1e300}, "--lr is 1e+300, which is not positive and at most 1e+30"),
+        ({"lr": 0.0}, "--lr is 0.0, which is not positive and at most 1e+38"),
+        ({"lr": float("nan")}, "--lr is nan, which is not positive and at most 1e+38"),
+        ({"lr": 1e300}, "--lr is 1e+300, which is not positive and at most 1e+38"),
         ({"snr_gamma": 0.0}, "snr-gamma in --config is 0.0, which is not positive (5 is usual)"),
         ({"cond_drop": 1.5}, "--cond-drop is 1.5, which is not between 0 and 1"),
         (

@@ -204,7 +204,7 @@ def test_the_folder_of_another_run_is_refused_naming_what_differs(soupctl, bases
         (
             ("--data", "a", "-o", "y", "--lr", "0"),
             2,
-            "--lr is 0.0, which is not positive and at most 1e+30",
+            "--lr is 0.0, which is not positive and at most 1e+38",
         ),
     ],
 )
