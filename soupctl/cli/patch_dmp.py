@@ -10,26 +10,17 @@ import typer
 
 from ..errors import UsageError
 from ..soup.bankconfig import GateInput, GateKind
-from ..training.choices import Precision, Preset, Schedule
+from ..training.choices import Preset
 from . import options as shared
+from . import training_options as training
 from .training import merged, run_training, words_of
 
 
 def patch_dmp(
-    base: Annotated[str, typer.Argument(help="A local diffusers folder.", metavar="BASE")],
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="A folder of images; a quoted pattern is several.", metavar="DIR"),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", "-o", help="Where the run goes; {name} is the data's.", metavar="DIR"
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="More options, in TOML.", metavar="FILE")
-    ] = None,
+    base: training.Base,
+    data: training.Data = None,
+    output: training.Output = None,
+    config: training.Config = None,
     preset: Annotated[
         Preset | None, typer.Option(help="What is not asked otherwise, as somebody has it.")
     ] = None,
@@ -58,44 +49,24 @@ def patch_dmp(
     balance: Annotated[
         float | None, typer.Option(help="What the gate's balance counts in the loss.  [0]")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data instead.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images of a forward pass of a process.  [4]")
-    ] = None,
-    grad_accum: Annotated[
-        int | None, typer.Option(help="Forward passes of an optimizer step.  [1]")
-    ] = None,
+    steps: training.Steps = None,
+    epochs: training.Epochs = None,
+    batch_size: training.BatchSize = None,
+    grad_accum: training.GradAccum = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of the prompts.  [1e-4]")] = None,
-    lr_schedule: Annotated[
-        Schedule | None, typer.Option(help="How it goes on.  [constant]")
-    ] = None,
-    resolution: Annotated[
-        int | None, typer.Option(help="Side of the images in pixels.  [the base's]")
-    ] = None,
-    cond_drop: Annotated[
-        float | None, typer.Option(help="Share of captions or classes left out.  [0.1]")
-    ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="What the denoiser computes in.  [no: fp32]")
-    ] = None,
+    lr_schedule: training.LrSchedule = None,
+    resolution: training.Resolution = None,
+    cond_drop: training.CondDrop = None,
+    precision: training.ComputesIn = None,
     ema: Annotated[
         bool | None, typer.Option("--ema/--no-ema", help="Use the mean of the weights.  [no-ema]")
     ] = None,
-    save_every: Annotated[
-        int | None, typer.Option(help="Steps between checkpoints.  [500]")
-    ] = None,
-    sample_every: Annotated[int | None, typer.Option(help="Steps between sample grids.")] = None,
-    prompt: Annotated[
-        list[str] | None, typer.Option(help="What the grids show.", metavar="TEXT")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything drawn.  [0]")] = None,
-    skip_bad: Annotated[
-        bool | None, typer.Option("--skip-bad", help="Leave bad images out.")
-    ] = None,
-    resume: Annotated[
-        str, typer.Option(help="auto, never, or a checkpoint's folder.", metavar="WHAT")
-    ] = "auto",
+    save_every: training.SaveEvery = None,
+    sample_every: training.SampleEvery = None,
+    prompt: training.Prompt = None,
+    seed: training.Seed = None,
+    skip_bad: training.SkipBad = None,
+    resume: training.Resume = "auto",
     dry_run: shared.DryRun = False,
     json: shared.Json = False,
     quiet: shared.Quiet = False,
