@@ -165,7 +165,9 @@ class _Work:
         width = step.out.bits // 8
         combine = summands.rounding() if keeping is None else None
         chunks = summands.chunks(self.pace.chunk, width)
-        plane, result = Buffer(chunks.size, PLANE_BYTES), Buffer(chunks.size, width)
+        # in one pass, no sum is put anywhere
+        plane = Buffer(chunks.size if combine is None else 0, PLANE_BYTES)
+        result = Buffer(chunks.size, width)
         soup = tensor_hasher()
         planes = None if keeping is None else _Planes(step, keeping, self.engine, chunks.size)
         for start, stop in chunks:

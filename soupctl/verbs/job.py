@@ -70,7 +70,6 @@ class Work:
     require_sources: Callable[[], None] = lambda: None
     """Raises LedgerError if what is computed with is not what was promised, as the cause of any
     other trouble with it."""
-
     sums: tuple[Checkpoint, ...] = ()
     """The sums that it is computed from, if it is."""
     way: Way = Way.INGREDIENTS
