@@ -38,11 +38,11 @@ from PIL import Image
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from soupctl.models.loading import load_models
 from soupctl.training.beginning import batches_from, begin, loss_of
 from soupctl.training.grids import Painter
 from soupctl.training.interruptions import postponed
 from soupctl.training.loop import train
-from soupctl.training.models import load_models
 from soupctl.training.options import Options
 from soupctl.training.preparation import Request, prepare, start_accelerator
 from soupctl.training.watch import Progress, Watch

@@ -30,10 +30,10 @@ import torch
 from diffusers import DiTTransformer2DModel, UNet2DConditionModel
 from machine import described_machine
 
+from soupctl.banks.attachment import attach
+from soupctl.banks.bank import PromptBank
+from soupctl.banks.sites import base_parameters, describe_base
 from soupctl.soup.bankconfig import GATE_GRID, TRANSFORMERS, BankConfig, GateKind
-from soupctl.training.attachment import attach
-from soupctl.training.bank import PromptBank
-from soupctl.training.bank_sites import base_parameters, describe_base
 
 FORWARD_BOUND = 1.03
 """At most 3 % more than the base's forward pass."""

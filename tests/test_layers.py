@@ -20,7 +20,8 @@ LOWEST = frozenset({"errors"})
 VALUES = LOWEST | {"format"}
 BELOW_EXECUTE = VALUES | {"soup", "storage", "engines"}
 BELOW_VERBS = BELOW_EXECUTE | {"pace", "execute", "summands", "summing"}
-BELOW_TRAINING = BELOW_VERBS | {"verbs"}
+BELOW_BANKS = VALUES | {"soup", "storage", "models"}
+BELOW_TRAINING = BELOW_VERBS | {"verbs", "models", "banks", "pictures"}
 
 MAY_IMPORT = {
     "errors": frozenset(),
@@ -35,8 +36,11 @@ MAY_IMPORT = {
     "summands": BELOW_EXECUTE | {"findings", "execute"},
     "summing": BELOW_EXECUTE | {"pace", "findings", "execute", "summands"},
     "verbs": BELOW_VERBS,
-    "training": BELOW_TRAINING | {"kernels"},
-    "cli": VALUES | {"soup", "verbs", "training"},
+    "models": BELOW_BANKS - {"models"},
+    "banks": BELOW_BANKS,
+    "pictures": BELOW_BANKS | {"verbs", "banks"},
+    "training": BELOW_TRAINING,
+    "cli": VALUES | {"soup", "verbs", "models", "banks", "pictures", "training"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }
@@ -50,13 +54,13 @@ KNOWS_A_CACHE = "soupctl.engines.native"
 
 # where the libraries that are slow to load, or not always there, have their home
 HOMES = {
-    "PIL": {"training"},
+    "PIL": {"pictures", "training"},
     "accelerate": {"training"},
-    "diffusers": {"training"},
+    "diffusers": {"models", "pictures", "training"},
     "numba": {"engines", "kernels"},
     "rich": {"cli"},
-    "torch": {"engines", "kernels", "training"},
-    "transformers": {"training"},
+    "torch": {"banks", "engines", "kernels", "models", "pictures", "training"},
+    "transformers": {"models", "training"},
     "triton": {"engines", "kernels"},
     "typer": {"cli"},
 }

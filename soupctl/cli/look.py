@@ -15,7 +15,7 @@ from .history import training_line
 from .render import put, put_json, say, shares_json, size_text
 
 if TYPE_CHECKING:
-    from ..training.bank_look import BankLook
+    from ..banks.look import BankLook
     from ..verbs import FileDigest, Inspection
 
 
@@ -53,7 +53,7 @@ def inspect(
 
 def _bank(path: str, base: str | None) -> BankLook | None:
     """The prompt bank in a folder, if that is what it holds."""
-    from ..training.bank_look import is_bank_folder, look_at_bank
+    from ..banks.look import is_bank_folder, look_at_bank
 
     if is_bank_folder(Path(path)):
         return look_at_bank(Path(path), None if base is None else Path(options.named(base)))

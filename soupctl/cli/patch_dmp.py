@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from ..banks.choices import Preset
 from ..errors import UsageError
 from ..soup.bankconfig import GateInput, GateKind
-from ..training.choices import Preset
 from . import options as shared
 from . import training_options as training
 from .training import merged, run_training, words_of

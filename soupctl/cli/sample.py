@@ -59,11 +59,11 @@ def sample(
     """
     if not bases or output is None:
         raise UsageError("what to draw with and where to are both needed", advice="BASE, -o")
-    from ..training.extra import require_extra
+    from ..models.extra import require_extra
 
     require_extra()
-    from ..training.drawing import Wish, device_of, draw
-    from ..training.gallery import hang, require_place
+    from ..pictures.drawing import Wish, device_of, draw
+    from ..pictures.gallery import hang, require_place
 
     wish = Wish(
         tuple(prompt or ()), tuple(classes or ()), images, steps, guidance, seed, resolution

@@ -12,7 +12,7 @@ from . import options as shared
 from .render import put_json, say
 
 if TYPE_CHECKING:
-    from ..training.bank_stack import BankStack
+    from ..banks.stack import BankStack
 
 
 def stack(
@@ -45,10 +45,10 @@ def stack(
     if without is not None and (len(banks) > 1 or weights is not None):
         raise UsageError("--without is of one stack, whose weights stay")
     inputs = shared.read_inputs(banks, weights, None, False)
-    from ..training.extra import require_extra
+    from ..models.extra import require_extra
 
     require_extra()
-    from ..training.stacking import leave_out, stack_banks
+    from ..banks.stacking import leave_out, stack_banks
 
     target = Path(output)
     if without is not None:

@@ -55,7 +55,7 @@ def run_training(
     patch: PatchOptions | None = None,
 ) -> None:
     """Plan all runs, and then train them one after the other: denoisers, or banks for `patch`."""
-    from ..training.extra import require_extra
+    from ..models.extra import require_extra
     from ..training.several import expanded, outputs_of
 
     require_extra()

@@ -1,4 +1,1 @@
-"""Training: what makes ingredients of soups.
-
-torch, diffusers, transformers and accelerate are loaded by the commands that train, and only then.
-"""
+"""Training: one loop, with accelerate, that makes ingredients of soups and prompt banks."""

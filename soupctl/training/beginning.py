@@ -12,12 +12,12 @@ import torch
 from diffusers.training_utils import EMAModel
 
 from ..errors import LimitError
+from ..models.bases import Conditioning
+from ..models.loading import Models, draw_latents, encode_captions, encode_images, predict
 from .choices import Optimizer
-from .data import Conditioning
 from .examples import Batch, Examples, Visits, batches, read_pixels
 from .latents import LatentCache
 from .loop import Loss, Training
-from .models import Models, draw_latents, encode_captions, encode_images, predict
 from .options import Options
 from .output import LATENTS
 from .preparation import Prepared

@@ -13,15 +13,6 @@ class Schedule(StrEnum):
     LINEAR = "linear"
 
 
-class Prediction(StrEnum):
-    """What the denoiser is taught to predict."""
-
-    AUTO = "auto"
-    EPSILON = "epsilon"
-    VELOCITY = "v_prediction"
-    SAMPLE = "sample"
-
-
 class Precision(StrEnum):
     """In what the denoiser computes; its weights are always trained in float32."""
 
@@ -52,19 +43,3 @@ class SaveDtype(StrEnum):
     BASE = "base"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
-
-
-class Balance(StrEnum):
-    """Over what the gates of a prompt bank are to be flat."""
-
-    AS_CODED = "as-coded"
-    """Over the prompts, for every sample, once the blocks are summed."""
-    OVER_BATCH = "over-batch"
-    """Over the prompts, in every block, once the samples are summed."""
-
-
-class Preset(StrEnum):
-    """Several options at once."""
-
-    OFFICIAL = "official"
-    """What the released code of Diffusion Model Patching does."""

@@ -13,12 +13,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 
 from blake3 import blake3
 
 from ..errors import InputError, Issue, SoupError
+from ..models.bases import Conditioning
 from ..soup.ledgertext import canonical
 from ..storage.digest import PREFIX, text_digest
 from ..storage.folder import other_files
@@ -28,14 +28,6 @@ from .labels import METADATA, Row, read_rows
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 SIDECAR = ".txt"
 SHOWN = 3
-
-
-class Conditioning(Enum):
-    """What a denoiser is told besides the noisy image and its timestep."""
-
-    NONE = "nothing"
-    LABEL = "classes"
-    TEXT = "captions"
 
 
 @dataclass(frozen=True, slots=True)

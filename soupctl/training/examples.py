@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageOps
 
 from ..errors import InputError
-from . import draws
+from ..models import draws
 from .data import Sample
 from .latents import LatentCache
 from .options import Options

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..banks.named import BANK
 from ..errors import OutputError
-from .bank_choice import BANK
+from ..models.loading import Models, load_models
 from .beginning import batches_from, begin, loss_of
 from .choices import Tracker
 from .grids import Painter
 from .interruptions import postponed
 from .loop import Loss, Training, train
 from .metrics import rewind
-from .models import Models, load_models
 from .output import MODEL
 from .preparation import Prepared
 from .publication import facts_of, publish

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from PIL import Image
 
-from . import draws
-from .data import Conditioning
+from ..models import draws
+from ..models.bases import Conditioning
+from ..models.loading import Models, decode_latents, encode_captions
+from ..models.sampling import initial_noise, sample, sampler_of
+from ..pictures.png import grid
 from .loop import Training
-from .models import Models, decode_latents, encode_captions
-from .pictures import grid
 from .preparation import Prepared
-from .sampling import initial_noise, sample, sampler_of
 
 MOST_ROWS = 8
 """Classes, or captions where no prompts were given, that a grid shows at most."""

@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from ..format.jsontext import decode, parse_object
+from ..models.bases import SCHEDULER, SCHEDULER_CONFIG, Base
+from ..models.choices import Prediction
 from ..storage.folder import files_in, other_files
 from ..storage.layout import PICKLES, PIPELINE
 from ..storage.partial import Staging
 from ..storage.publish import publish_folder, write_at
 from ..storage.regular import open_regular, read_at, read_small
-from .bases import SCHEDULER, SCHEDULER_CONFIG, Base
-from .choices import Prediction
 from .weights import Describe, write_tensors
 
 MODEL, RAW, LATENTS = "model", "raw", "latents"

@@ -14,24 +14,24 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
+from ..banks.attachment import attach
+from ..banks.bank import PromptBank
+from ..banks.files import bank_digest, save_bank
+from ..banks.gates import balance_loss
+from ..banks.named import BANK
+from ..banks.noise import gate_draws
 from ..errors import TrainingError
 from ..format.dtypes import DType
+from ..models.loading import Models
 from ..soup.ledger import KEY, Ledger, runs
 from ..soup.ledgertext import encode_ledger
 from ..storage.digest import text_digest
 from . import beginning
-from .attachment import attach
-from .bank import PromptBank
-from .bank_choice import BANK
-from .bank_files import bank_digest, save_bank
-from .bank_noise import gate_draws
 from .card import write_card
 from .examples import Batch
 from .finetune import Subject, Trained, finetune
-from .gates import balance_loss
 from .grids import mean_in_place
 from .loop import Loss, Training
-from .models import Models
 from .output import RAW
 from .preparation import Prepared
 from .publication import facts_of, training_of

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
+from ..banks.choices import Balance, Preset
 from ..errors import Issue, UsageError
 from ..soup.bankconfig import GATE_GRID, GateInput, GateKind
-from .choices import Balance, Preset
 
 MIXTURE_PROMPTS = 8
 """Whole prompts a block of a mixture has, unless asked otherwise."""

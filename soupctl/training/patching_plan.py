@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
+from ..banks.bank import PromptBank
+from ..banks.files import bank_digest, load_bank
+from ..banks.named import bank_folder
+from ..banks.sites import base_parameters, describe_base
 from ..errors import MismatchError
+from ..models.bases import Base
+from ..models.loading import empty_model
+from ..models.objective import Objective
 from ..soup.bankconfig import TRANSFORMERS, BankConfig, GateKind
 from ..soup.bankfit import require_same_base
 from ..soup.naming import printable
-from .bank import PromptBank
-from .bank_choice import bank_folder
-from .bank_files import bank_digest, load_bank
-from .bank_sites import base_parameters, describe_base
-from .bases import Base
-from .models import empty_model
-from .objective import Objective
 from .patching_options import PatchOptions
 
 

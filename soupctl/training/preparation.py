@@ -17,23 +17,24 @@ import torch
 from .. import verbs
 from ..errors import Issue, LimitError, UsageError
 from ..format.dtypes import DType
-from .bases import (
+from ..models.bases import (
     SCHEDULER,
     TEXT_ENCODER,
     VAE,
     Base,
+    Conditioning,
     choose_resolution,
     config_digest,
     parameter_counts,
     read_base,
     weight_dtypes,
 )
+from ..models.loading import load_scheduler
+from ..models.objective import Objective, objective_of
 from .choices import Precision, SaveDtype, Tracker
-from .data import Conditioning, DataShard, counted, scan, small
+from .data import DataShard, counted, scan, small
 from .examples import Frame
 from .labels import Classes, number_classes
-from .models import load_scheduler
-from .objective import Objective, objective_of
 from .options import Options
 from .output import copied_size
 from .patching_options import PatchOptions

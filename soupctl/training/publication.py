@@ -15,13 +15,13 @@ import safetensors.torch
 import torch
 
 from ..errors import TrainingError
+from ..models.bases import weight_dtypes
 from ..soup.ledger import KEY, Ledger, runs
 from ..soup.ledgertext import encode_ledger
 from ..soup.naming import printable
 from ..soup.training import Training
 from ..storage.digest import text_digest
 from ..storage.layout import find_model
-from .bases import weight_dtypes
 from .card import write_card
 from .choices import SaveDtype
 from .grids import mean_in_place

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import torch
 
 from ..errors import TrainingError
+from ..pictures.png import plot, save_picture
 from .choices import Tracker
 from .grids import Painter
 from .interruptions import Postponed
 from .loop import Made, Training
 from .metrics import SMOOTHING, append, read_metrics, smoothed
-from .pictures import plot, save_picture
 from .preparation import Prepared
 from .state import save
 

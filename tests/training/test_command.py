@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from soupctl.training.choices import Prediction, SaveDtype
+from soupctl.models.choices import Prediction
+from soupctl.training.choices import SaveDtype
 from soupctl.training.metrics import read_metrics
 from soupctl.training.options import COMMON, Options
 

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from soupctl.errors import InputError, MismatchError
-from soupctl.training.data import Conditioning, scan
+from soupctl.models.bases import Conditioning
+from soupctl.training.data import scan
 from soupctl.training.labels import number_classes
 
 

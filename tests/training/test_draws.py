@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from soupctl.training import draws
+from soupctl.models import draws
 
 
 def test_a_draw_does_not_depend_on_those_before_it():

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from soupctl.training import beginning, grids, models
+from soupctl.models import loading
+from soupctl.training import beginning, grids
 from soupctl.training.choices import Schedule
 from soupctl.training.examples import Examples, collate
 from soupctl.training.metrics import read_metrics
@@ -30,7 +31,7 @@ def prepared(base: Path, data: Path, output: Path, **options):
 
 def test_labels_of_a_dit_are_dropped_by_sample_and_not_by_block(bases, shards, tmp_path):
     run = prepared(bases["dit"], shards["dit"], tmp_path, batch_size=64, cond_drop=0.5)
-    loaded = models.load_models(run.base)
+    loaded = loading.load_models(run.base)
     training = beginning.begin(run, loaded)
     batch = next(beginning.batches_from(run, loaded, 0))
     seen = []
@@ -66,7 +67,7 @@ def test_only_the_denoiser_changes(trained, bases, tmp_path):
 
 def test_the_mean_of_the_weights_is_taken_out_again_after_a_grid(bases, shards, tmp_path):
     run = prepared(bases["plain"], shards["plain"], tmp_path, ema_decay=0.5)
-    training = beginning.begin(run, models.load_models(run.base))
+    training = beginning.begin(run, loading.load_models(run.base))
     first = next(iter(training.trained.values()))
     with torch.no_grad():
         first.fill_(3)

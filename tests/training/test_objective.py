@@ -8,8 +8,8 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.training_utils import compute_snr
 
 from soupctl.errors import MismatchError, UsageError
-from soupctl.training.choices import Prediction
-from soupctl.training.objective import objective_of
+from soupctl.models.choices import Prediction
+from soupctl.models.objective import objective_of
 
 KINDS = [Prediction.EPSILON, Prediction.VELOCITY, Prediction.SAMPLE]
 

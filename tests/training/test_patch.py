@@ -12,9 +12,10 @@ import pytest
 from commands import wait_for
 from safetensors.torch import load_file
 
+from soupctl.banks.choices import Balance, Preset
 from soupctl.errors import MismatchError, OutputError, UsageError
 from soupctl.soup.bankconfig import GateInput, GateKind
-from soupctl.training.choices import Balance, Preset, SaveDtype
+from soupctl.training.choices import SaveDtype
 from soupctl.training.patching_options import PRESETS, PatchOptions
 
 WEIGHTS = "bank/adapter_model.safetensors"
@@ -68,9 +69,9 @@ def test_no_gradient_reaches_the_base_and_a_new_bank_changes_nothing(
     family, bases, shards, tmp_path
 ):
     torch = pytest.importorskip("torch")
+    from soupctl.models.loading import load_models  # noqa: PLC0415
     from soupctl.training import patching, preparation  # noqa: PLC0415
     from soupctl.training.beginning import batches_from  # noqa: PLC0415
-    from soupctl.training.models import load_models  # noqa: PLC0415
     from soupctl.training.options import Options  # noqa: PLC0415
 
     options = Options(steps=2, batch_size=2, seed=3)
@@ -108,7 +109,7 @@ def test_the_gate_learns_as_many_times_as_fast_as_was_asked(patched, tmp_path):
 
 
 def test_gates_vary_with_time_after_training(patched, bases, tiny, tmp_path):
-    from soupctl.training.bank_files import load_bank  # noqa: PLC0415
+    from soupctl.banks.files import load_bank  # noqa: PLC0415
 
     patched("dit", tmp_path / "run", steps=30, lr=1e-2)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from soupctl.errors import LimitError, OutputError
-from soupctl.training import extra
+from soupctl.models import extra
 
 WORDS = ("--data", "data", "-o", "out", "--steps", "2", "--batch-size", "2")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from soupctl import verbs
+from soupctl.banks.bank import PromptBank
+from soupctl.banks.files import save_bank
+from soupctl.banks.sites import describe_base
+from soupctl.models.bases import read_base
+from soupctl.models.loading import empty_model
 from soupctl.soup.bankconfig import BankConfig
-from soupctl.training.bank import PromptBank
-from soupctl.training.bank_files import save_bank
-from soupctl.training.bank_sites import describe_base
-from soupctl.training.bases import read_base
-from soupctl.training.models import empty_model
 
 
 def write_bank(folder: Path, target: str, size: float = 0, seed: int = 1, **changes: object):

@@ -16,18 +16,15 @@ from typing import Any
 import torch
 
 from .. import verbs
+from ..banks.attachment import attach
+from ..banks.bank import PromptBank
+from ..banks.named import load_bank_or_stack, members_of
+from ..banks.sites import describe_base
+from ..banks.stack import BankStack
 from ..errors import Issue, LimitError, MismatchError, UsageError
-from ..soup.bankfit import require_fit
-from ..soup.naming import unique_names
-from .attachment import attach
-from .bank import PromptBank
-from .bank_choice import load_bank_or_stack, members_of
-from .bank_sites import describe_base
-from .bank_stack import BankStack
-from .bases import Base, choose_resolution, read_base
-from .choices import Prediction
-from .data import Conditioning
-from .models import (
+from ..models.bases import Base, Conditioning, choose_resolution, read_base
+from ..models.choices import Prediction
+from ..models.loading import (
     Models,
     decode_latents,
     empty_model,
@@ -35,8 +32,10 @@ from .models import (
     load_models,
     load_scheduler,
 )
-from .objective import Objective, objective_of
-from .sampling import initial_noise, sample, sampler_of
+from ..models.objective import Objective, objective_of
+from ..models.sampling import initial_noise, sample, sampler_of
+from ..soup.bankfit import require_fit
+from ..soup.naming import unique_names
 
 AT_ONCE = 8
 """Images that are made together."""

@@ -21,9 +21,9 @@ from diffusers import (
     UNet2DModel,
 )
 
+from soupctl.banks.bank import PromptBank
+from soupctl.banks.sites import describe_base
 from soupctl.soup.bankconfig import BankConfig
-from soupctl.training.bank import PromptBank
-from soupctl.training.bank_sites import describe_base
 
 torch.set_num_threads(1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,19 @@ from ..storage.digest import text_digest
 from ..storage.layout import PIPELINE, find_model
 from ..storage.regular import read_small
 from ..storage.safetensors import read_header
-from .data import Conditioning
 
 CONFIG = "config.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
 DENOISERS = ("UNet2DConditionModel", "UNet2DModel", "DiTTransformer2DModel")
 VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER = "vae", "text_encoder", "tokenizer", "scheduler"
+
+
+class Conditioning(Enum):
+    """What a denoiser is told besides the noisy image and its timestep."""
+
+    NONE = "nothing"
+    LABEL = "classes"
+    TEXT = "captions"
 
 
 @dataclass(frozen=True, slots=True)

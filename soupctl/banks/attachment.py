@@ -24,11 +24,11 @@ from torch.utils.hooks import RemovableHandle
 from ..errors import MismatchError
 from ..soup.bankconfig import GateInput, Site
 from ..soup.bankfit import require_fit
-from .attachment_inputs import Arguments, Parameter, watch_embeddings
 from .bank import Draws, PromptBank
-from .bank_sites import blocks_of, describe_base, own_model
-from .bank_stack import BankStack, Member
 from .gates import Gated
+from .inputs import Arguments, Parameter, watch_embeddings
+from .sites import blocks_of, describe_base, own_model
+from .stack import BankStack, Member
 
 
 def attach(

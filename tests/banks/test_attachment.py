@@ -10,10 +10,10 @@ import pytest
 import torch
 from diffusers import DiTTransformer2DModel
 
+from soupctl.banks.attachment import attach
+from soupctl.banks.gates import Balance, balance_loss
 from soupctl.errors import MismatchError
 from soupctl.soup.bankconfig import GateInput, GateKind
-from soupctl.training.attachment import attach
-from soupctl.training.gates import Balance, balance_loss
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..soup.bankconfig import TRANSFORMERS, GateInput
-from .bank_sites import blocks_of
+from .sites import blocks_of
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Those by position and those by name, as a hook gets them."""

@@ -10,9 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from soupctl import verbs
-from soupctl.errors import InputError, OutputError, SoupError
-from soupctl.soup.bankconfig import GateInput, GateKind
-from soupctl.training.bank_files import (
+from soupctl.banks.files import (
     CONFIG,
     WEIGHTS,
     bank_digest,
@@ -21,6 +19,8 @@ from soupctl.training.bank_files import (
     load_bank_config,
     save_bank,
 )
+from soupctl.errors import InputError, OutputError, SoupError
+from soupctl.soup.bankconfig import GateInput, GateKind
 
 
 @pytest.fixture

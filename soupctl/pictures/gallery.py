@@ -18,7 +18,7 @@ from ..storage.place import place_of
 from ..storage.publish import publish_file, publish_folder, write_at
 from ..storage.regular import read_small
 from .drawing import Drawn
-from .pictures import grid, png, side_by_side, single
+from .png import grid, png, side_by_side, single
 
 GRID = "grid.png"
 LIST = "soupctl-sample.json"

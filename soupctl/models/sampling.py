@@ -8,7 +8,7 @@ import diffusers
 import torch
 
 from . import draws
-from .models import predict
+from .loading import predict
 from .objective import Objective
 
 

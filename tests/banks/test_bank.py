@@ -5,10 +5,10 @@ import pytest
 import torch
 from diffusers import DiTTransformer2DModel, UNet2DConditionModel
 
+from soupctl.banks.bank import PromptBank
+from soupctl.banks.sites import base_parameters, describe_base
 from soupctl.errors import MismatchError
 from soupctl.soup.bankconfig import BankConfig, GateKind
-from soupctl.training.bank import PromptBank
-from soupctl.training.bank_sites import base_parameters, describe_base
 
 PUBLISHED = [
     # DiT-B/2, DiT-L/2, DiT-XL/2: heads, width of a head, blocks; parameters added, per cent

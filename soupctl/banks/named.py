@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ..soup.bankconfig import BankConfig
 from .bank import PromptBank
-from .bank_files import load_bank
-from .bank_look import CONFIG
-from .bank_stack import BankStack
-from .bank_stack_files import STACK, load_stack
+from .files import load_bank
+from .look import CONFIG
+from .stack import BankStack
+from .stack_files import STACK, load_stack
 
 BANK = "bank"
 """Where a run that trains a bank puts it."""

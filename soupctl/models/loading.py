@@ -12,8 +12,7 @@ import torch
 import transformers
 
 from ..errors import InputError
-from .bases import SCHEDULER, TEXT_ENCODER, TOKENIZER, VAE, Base
-from .data import Conditioning
+from .bases import SCHEDULER, TEXT_ENCODER, TOKENIZER, VAE, Base, Conditioning
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ..models import draws
 from ..soup.bankconfig import BankConfig
-from . import draws
 from .bank import Draws
 
 

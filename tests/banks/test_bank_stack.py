@@ -7,11 +7,11 @@ import bases
 import pytest
 import torch
 
+from soupctl.banks.attachment import attach
+from soupctl.banks.bank import PromptBank
+from soupctl.banks.stack import BankStack
 from soupctl.errors import LedgerError, MismatchError, UsageError
 from soupctl.soup.bankconfig import BankConfig, GateInput, GateKind
-from soupctl.training.attachment import attach
-from soupctl.training.bank import PromptBank
-from soupctl.training.bank_stack import BankStack
 
 
 def banks_of(base):

@@ -8,9 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..soup.naming import unique_names
-from .bank_choice import BANK, bank_folder
-from .bank_stack import BankStack
-from .bank_stack_files import load_stack, save_stack
+from .named import BANK, bank_folder
+from .stack import BankStack
+from .stack_files import load_stack, save_stack
 
 
 def stack_banks(

@@ -6,9 +6,9 @@ from fractions import Fraction
 import bases
 import pytest
 
+from soupctl.banks.files import WEIGHTS, save_bank
+from soupctl.banks.stack_files import STACK, is_stack, load_stack, save_stack
 from soupctl.errors import InputError, LedgerError, MismatchError, OutputError, UsageError
-from soupctl.training.bank_files import WEIGHTS, save_bank
-from soupctl.training.bank_stack_files import STACK, is_stack, load_stack, save_stack
 
 ASKED = {"a": Fraction(1, 3), "b.x": Fraction(2), "c": Fraction(-1)}
 

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..models.bases import read_base
 from ..soup.bankconfig import BankConfig
 from ..soup.banktext import parse_config
 from ..storage.layout import find_model
 from ..storage.regular import read_small
 from ..storage.safetensors import read_header
-from .bases import read_base
 
 CONFIG = "adapter_config.json"
 LARGEST_CONFIG = 1 << 22

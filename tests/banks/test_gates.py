@@ -3,7 +3,7 @@ from math import erf, exp, log, sqrt
 import pytest
 import torch
 
-from soupctl.training.gates import (
+from soupctl.banks.gates import (
     Balance,
     Gate,
     Gated,

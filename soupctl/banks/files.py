@@ -24,7 +24,7 @@ from ..storage.publish import publish_folder, write_at
 from ..storage.regular import read_small
 from ..storage.safetensors import SafetensorsFile, open_safetensors
 from .bank import PromptBank
-from .bank_look import CONFIG, LARGEST_CONFIG
+from .look import CONFIG, LARGEST_CONFIG
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -17,9 +17,9 @@ from ..storage.partial import Staging
 from ..storage.publish import publish_folder, write_at
 from ..storage.regular import open_regular, read_at, read_small
 from .bank import PromptBank
-from .bank_files import WEIGHTS, bank_digest, load_bank
-from .bank_look import CONFIG, LARGEST_CONFIG
-from .bank_stack import BankStack
+from .files import WEIGHTS, bank_digest, load_bank
+from .look import CONFIG, LARGEST_CONFIG
+from .stack import BankStack
 
 STACK = "stack_config.json"
 PIECE = 1 << 20

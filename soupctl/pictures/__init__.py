@@ -1,0 +1,1 @@
+"""Pictures: images of models, grids and curves, as PNG."""
