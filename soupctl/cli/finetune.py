@@ -51,28 +51,11 @@ def finetune(
 
     Example: soupctl finetune base --data 'shards/*' -o 'runs/{name}' --steps 1000
     """
-    given = {
-        "steps": steps,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "grad_accum": grad_accum,
-        "lr": lr,
-        "lr_schedule": lr_schedule,
-        "resolution": resolution,
-        "cond_drop": cond_drop,
-        "precision": precision,
-        "ema": ema,
-        "save_every": save_every,
-        "sample_every": sample_every,
-        "prompt": tuple(prompt) if prompt else None,
-        "save_dtype": save_dtype,
-        "seed": seed,
-        "skip_bad": skip_bad,
-    }
+    given = locals()
     from ..training.options import Options, read_config
 
     if not data or output is None:
         raise UsageError("what to train on and where to are both needed", advice="--data, -o")
-    options = Options(**merged({} if config is None else read_config(config), given))
+    options = Options(**merged({} if config is None else read_config(config), given, Options))
     words = words_of(dry_run, json, quiet, verbose)
     run_training(Path(base), data, output, options, resume, words)

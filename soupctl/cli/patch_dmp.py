@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -78,32 +77,7 @@ def patch_dmp(
 
     Example: soupctl patch-dmp base --data images -o run --steps 1000
     """
-    given = {
-        "blocks": blocks,
-        "gate": gate,
-        "prompts": prompts,
-        "gate_input": gate_input,
-        "gate_topk": gate_topk,
-        "gate_noise": gate_noise,
-        "gate_lr_scale": gate_lr_scale,
-        "gate_from": gate_from,
-        "balance": balance,
-        "steps": steps,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "grad_accum": grad_accum,
-        "lr": lr,
-        "lr_schedule": lr_schedule,
-        "resolution": resolution,
-        "cond_drop": cond_drop,
-        "precision": precision,
-        "ema": ema,
-        "save_every": save_every,
-        "sample_every": sample_every,
-        "prompt": tuple(prompt) if prompt else None,
-        "seed": seed,
-        "skip_bad": skip_bad,
-    }
+    given = locals()
     from ..training.options import Options, read_config
     from ..training.patching_options import DEFAULTS, PRESETS, PatchOptions
 
@@ -111,9 +85,7 @@ def patch_dmp(
         raise UsageError("what to train on and where to are both needed", advice="--data, -o")
     start = {**DEFAULTS, **({} if preset is None else PRESETS[preset])}
     read = {} if config is None else read_config(config, PatchOptions)
-    chosen = merged({**start, **read}, given)
-    own = {each.name for each in fields(PatchOptions)}
-    patch = PatchOptions(**{name: value for name, value in chosen.items() if name in own})
-    options = Options(**{name: value for name, value in chosen.items() if name not in own})
+    patch = PatchOptions(**merged({**start, **read}, given, PatchOptions))
+    options = Options(**merged({**start, **read}, given, Options))
     words = words_of(dry_run, json, quiet, verbose)
     run_training(Path(base), data, output, options, resume, words, patch)

@@ -26,12 +26,20 @@ def words_of(dry_run: bool, json: bool, quiet: bool, verbose: bool) -> Words:
     return Words(dry_run, json and first, quiet or not first, verbose)
 
 
-def merged(read: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a config, and over them those of the command line that are not None."""
-    chosen = {**read, **{name: value for name, value in given.items() if value is not None}}
-    if given["steps"] is not None or given["epochs"] is not None:
+def merged(read: Mapping[str, Any], given: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Fields of `kind` as a config has them, and over them what the command line was given.
+
+    There, None stands for an option that was not given, and what is no field is of no concern.
+    """
+    names = [each.name for each in dataclasses.fields(kind)]
+    chosen = {name: read[name] for name in names if name in read}
+    if any(given.get(name) is not None for name in ("steps", "epochs")):
         # one on the command line takes the place of either in the config
-        chosen |= {"steps": given["steps"], "epochs": given["epochs"]}
+        chosen = {name: chosen[name] for name in chosen if name not in {"steps", "epochs"}}
+    for name in names:
+        value = given.get(name)
+        if value is not None:
+            chosen[name] = tuple(value) if isinstance(value, list) else value
     return chosen
 
 
