@@ -151,11 +151,11 @@ def entries_after(gathering: Gathering, before: Ledger, terms: Terms) -> tuple[E
     shown = gathering.looked_at[0].shown
     removals = []
     for leaver in terms.leavers:
-        digest, checkpoint = resolve(gathering.stack, before, leaver)
+        digests, checkpoint = resolve(gathering.stack, before, leaver)
         if checkpoint is not None:
             gathering.looked_at.append(checkpoint)
-            gathering.opened[digest] = checkpoint
-        removals.append(Removal(digest, leaver.what, leaver.weight))
+            gathering.opened |= dict.fromkeys(digests, checkpoint)
+        removals += [Removal(digest, leaver.what, leaver.weight) for digest in digests]
     if terms.total is None:
         remaining = taken_out(before, removals, shown)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,7 @@ from ..soup.ledger import Entry, Ledger, heirs
 from .inputs import find_input, open_input, read_ledger, require_same_components
 from .membership import ledger_of
 from .shared import is_shared
-from .sources import Leaver, is_input, names_of, resolve
+from .sources import Leaver, called, is_input, resolve
 
 
 def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple[Entry, ...] | None:
@@ -30,11 +31,10 @@ def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple
         for position, each in enumerate(model.components):
             ledger = ledger_of(stack.enter_context(open_input(each)))
             leaver = Leaver(None if other is None else other.components[position], what, None)
-            known = {text for entry in ledger.ingredients for text in names_of(entry, ledger)}
-            name = what
-            if other is not None or what in known:
-                name, _ = resolve(stack, ledger, leaver)
-            entries = _ways_to(name, ledger)
+            names: tuple[str, ...] = (what,)
+            if other is not None or called(what, ledger.ingredients, ledger.ancestors):
+                names, _ = resolve(stack, ledger, leaver)
+            entries = _ways_to(names, ledger)
             if entries:
                 found += entries
             elif other is not None or not is_shared(ledger) or len(model.components) == 1:
@@ -43,11 +43,12 @@ def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple
     return tuple(found) or None
 
 
-def _ways_to(name: str, ledger: Ledger) -> list[Entry]:
+def _ways_to(names: Sequence[str], ledger: Ledger) -> list[Entry]:
     """The ingredients of a soup that are called so, or come from one that is."""
-    every = chain(ledger.ingredients, *(each.ingredients for each in ledger.ancestors.values()))
-    called = [entry.digest for entry in every if name in names_of(entry, ledger)]
-    bearers = heirs(called, ledger.ancestors)
+    soups = (ledger, *ledger.ancestors.values())
+    every = list(chain.from_iterable(soup.ingredients for soup in soups))
+    meant = (entry.digest for name in names for entry in called(name, every, ledger.ancestors))
+    bearers = heirs(meant, ledger.ancestors)
     return [entry for entry in ledger.ingredients if entry.digest in bearers]
 
 

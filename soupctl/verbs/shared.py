@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from ..soup.ledger import Entry, Ledger
+from ..soup.ledger import Ledger
 from ..storage.layout import Component, Model
 from .digests import checkpoint_digest
 from .inputs import open_input, read_ledger
-from .sources import Leaver, names_of
+from .sources import Leaver, called
 
 Ledgers = Sequence[Ledger | None]
 """A soup's ledger by the position of its component."""
@@ -64,11 +64,9 @@ def by_component(leaver: Leaver, model: Model | None, ledgers: Ledgers) -> tuple
     Where all ingredients share a component, that is the weight that is taken out of those in which
     they differ.
     """
-    weights = [
-        each.weight for each in _found(leaver, model, ledgers) if leaver.weight is None and each
-    ]
+    weights = [] if leaver.weight is not None else _weights(leaver, model, ledgers)
     shared = [is_shared(ledger) for ledger in ledgers]
-    if not weights or not any(shared) or all(shared):
+    if not any(shared) or all(shared):
         weights = []
     return tuple(
         _leaver(leaver, model, position, ledger, min(weights) if weights and is_shared else None)
@@ -76,14 +74,20 @@ def by_component(leaver: Leaver, model: Model | None, ledgers: Ledgers) -> tuple
     )
 
 
-def _found(leaver: Leaver, model: Model | None, ledgers: Ledgers) -> list[Entry]:
-    """The leaver's entries in the components in which ingredients differ."""
+def _weights(leaver: Leaver, model: Model | None, ledgers: Ledgers) -> list[Fraction]:
+    """What the leaver weighs in the components in which ingredients differ, where it is."""
     found = []
     for position, ledger in enumerate(ledgers):
         if ledger is None or len(ledger.ingredients) < 2:
             continue
         known = {leaver.what} if model is None else _contents(model.components[position])
-        found += [entry for entry in ledger.ingredients if known & set(names_of(entry, ledger))]
+        meant = {
+            entry.digest: entry
+            for what in known
+            for entry in called(what, ledger.ingredients, ledger.ancestors)
+        }
+        if meant:
+            found.append(sum((entry.weight for entry in meant.values()), Fraction(0)))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -79,28 +79,49 @@ def is_input(what: str) -> bool:
     return what == STREAM or os.path.exists(what)  # noqa: PTH110
 
 
-def resolve(stack: ExitStack, ledger: Ledger, leaver: Leaver) -> tuple[str, Checkpoint | None]:
-    """The content digest that is meant, and the checkpoint that has it, if a path was given.
+def resolve(
+    stack: ExitStack, ledger: Ledger, leaver: Leaver
+) -> tuple[tuple[str, ...], Checkpoint | None]:
+    """The content digests that are meant, and the checkpoint that has them, if a path was given.
 
-    Raises LedgerError for what is neither a file nor in the ledger by digest, name or data digest.
+    The digest of a data shard means every ingredient that was trained on it. Raises LedgerError for
+    what is neither a file nor in the ledger by digest, name or data digest, for a name of several,
+    and for a weight that several would share.
     """
     if leaver.component is not None:
         checkpoint = stack.enter_context(open_input(leaver.component))
         require_model(checkpoint)
-        return checkpoint_digest(checkpoint), checkpoint
-    found = [entry.digest for entry in ledger.ingredients if leaver.what in names_of(entry, ledger)]
-    if len(found) != 1:
-        how = "is the name of several ingredients" if found else "is no file and not in the soup"
-        names = ", ".join(entry.name for entry in ledger.ingredients[:5])
-        raise LedgerError(how, path=leaver.what, advice=f"it holds {names}")
-    return found[0], None
+        return (checkpoint_digest(checkpoint),), checkpoint
+    found = called(leaver.what, ledger.ingredients, ledger.ancestors)
+    if not found:
+        what, advice = "is no file and not in the soup", f"it holds {_some(ledger.ingredients)}"
+        raise LedgerError(what, path=leaver.what, advice=advice)
+    if len(found) > 1 and leaver.what not in {data_of(each, ledger.ancestors) for each in found}:
+        what, advice = "is the name of several ingredients", "their digests tell them apart"
+        raise LedgerError(what, path=leaver.what, advice=advice)
+    if len(found) > 1 and leaver.weight is not None:
+        what = f"is what {len(found)} ingredients were trained on, and a weight is that of one"
+        raise LedgerError(what, path=leaver.what, advice=f"they are {_some(found)}")
+    return tuple(entry.digest for entry in found), None
 
 
-def names_of(entry: Entry, ledger: Ledger) -> tuple[str, ...]:
-    """What an ingredient can be called: digest, name, and the digest of what it was trained on."""
-    known = ledger.ancestors.get(entry.digest)
-    trained_on = () if known is None or known.training is None else (known.training.data,)
-    return (entry.digest, entry.name, *trained_on)
+def _some(entries: Sequence[Entry]) -> str:
+    return ", ".join(entry.name for entry in entries[:5])
+
+
+def called(
+    what: str, entries: Iterable[Entry], ancestors: Mapping[str, Ledger]
+) -> tuple[Entry, ...]:
+    """Those entries that a text may mean: a digest, a name, or the digest of a data shard."""
+    return tuple(
+        entry for entry in entries if what in {entry.digest, entry.name, data_of(entry, ancestors)}
+    )
+
+
+def data_of(entry: Entry, ancestors: Mapping[str, Ledger]) -> str | None:
+    """The digest of the data shard that an ingredient was trained on, if that is known."""
+    known = ancestors.get(entry.digest)
+    return None if known is None or known.training is None else known.training.data
 
 
 WAYS_OUT = (

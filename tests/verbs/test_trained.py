@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from soupctl.soup.ledger import Ledger
 from soupctl.soup.ledgertext import encode_ledger
 from soupctl.soup.training import Training
 from soupctl.storage.digest import text_digest
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def trained(path: Path, value: float, data: str, samples: int) -> Path:
@@ -74,6 +77,66 @@ def test_an_ingredient_is_taken_out_by_the_digest_of_its_data(three, tmp_path):
     assert expected.root == made.ledger.root
     assert verbs.holds(tmp_path / "without.st", cats) is None
     assert cats not in (tmp_path / "without.st").read_bytes().decode("latin-1")
+
+
+def test_a_data_digest_takes_out_all_that_was_trained_on_it(three, tmp_path):
+    again = trained(tmp_path / "again.st", 7, "cats", 10)
+    average([*three, again], tmp_path / "soup.st")
+    expected = average(three[1:], tmp_path / "direct.st")
+    cats = text_digest("cats")
+
+    held = verbs.holds(tmp_path / "soup.st", cats)
+    assert held is not None
+    assert {"cats.st", "again.st"} == {entry.name for entry in held}
+    removal = verbs.Revision(
+        "subtract",
+        tmp_path / "soup.st",
+        tmp_path / "without.st",
+        removed=[verbs.Removal(cats)],
+    )
+    (made,) = verbs.revise(removal)
+    assert expected.root == made.ledger.root
+    assert verbs.holds(tmp_path / "without.st", cats) is None
+
+
+def test_data_is_taken_out_of_a_pipeline_whose_vae_was_not_trained(tmp_path):
+    models = []
+    for value, (name, data) in enumerate({"a": "cats", "b": "cats", "c": "dogs"}.items(), 1):
+        folder = tmp_path / name
+        (folder / "unet").mkdir(parents=True)
+        (folder / "vae").mkdir()
+        trained(folder / "unet" / WEIGHTS, value, data, 10)
+        save_file({"x": np.full(4, 7, np.float32)}, folder / "vae" / WEIGHTS)
+        index = {"unet": ["diffusers", "UNet2DModel"], "vae": ["diffusers", "AutoencoderKL"]}
+        (folder / "model_index.json").write_text(json.dumps(index))
+        models.append(verbs.Ingredient(folder))
+    verbs.average(verbs.Request(ingredients=models, output=tmp_path / "soup"))
+    cats = verbs.Removal(text_digest("cats"))
+
+    verbs.revise(
+        verbs.Revision("subtract", tmp_path / "soup", tmp_path / "without", removed=[cats])
+    )
+
+    held = [ledger.ingredients for _, ledger in verbs.history(tmp_path / "without")]
+    assert [[("c", Fraction(1))], [("a", Fraction(1))]] == [
+        [(entry.name, entry.weight) for entry in entries] for entries in held
+    ]
+
+
+def test_a_weight_is_not_shared_among_all_that_was_trained_on_some_data(three, tmp_path):
+    again = trained(tmp_path / "again.st", 7, "cats", 10)
+    average([*three, again], tmp_path / "soup.st")
+    removal = verbs.Revision(
+        "subtract",
+        tmp_path / "soup.st",
+        tmp_path / "without.st",
+        removed=[verbs.Removal(text_digest("cats"), Fraction(1, 2))],
+    )
+
+    with pytest.raises(
+        LedgerError, match=r"2 ingredients were trained on.*they are again\.st, cats\.st"
+    ):
+        verbs.revise(removal)
 
 
 def test_what_was_trained_is_added_with_its_record(three, tmp_path):
