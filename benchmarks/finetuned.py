@@ -44,7 +44,8 @@ from soupctl.training.grids import Painter
 from soupctl.training.interruptions import postponed
 from soupctl.training.loop import train
 from soupctl.training.options import Options
-from soupctl.training.preparation import Request, prepare, start_accelerator
+from soupctl.training.preparation import Request, prepare
+from soupctl.training.processes import start_accelerator
 from soupctl.training.watch import Progress, Watch
 
 BOUND = 1.05
@@ -149,7 +150,7 @@ def ours(base: Path, data: Path, out: Path, batch: int) -> Iterator[float]:
     options = Options(steps=1_000_000, batch_size=batch, lr=LR, save_every=1_000_000)
     request = Request(base, data, out, options)
     out.mkdir()
-    run = prepare(request, start_accelerator(options))
+    (run,) = prepare([request], start_accelerator(options))
     models = load_models(run.base)
     training = begin(run, models)
     with postponed() as signals:

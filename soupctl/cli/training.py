@@ -69,15 +69,17 @@ def run_training(
     require_extra()
     from ..training.finetune import finetune
     from ..training.patching import patch_dmp
-    from ..training.preparation import Request, prepare, start_accelerator
+    from ..training.preparation import Request, prepare
+    from ..training.processes import start_accelerator
 
     shards = expanded(data)
     command = shlex.join(["soupctl", *sys.argv[1:]])
     accelerator = start_accelerator(options)
-    runs = [
-        prepare(Request(base, shard, place, options, resume, command, patch), accelerator)
+    requests = [
+        Request(base, shard, place, options, resume, command, patch)
         for shard, place in zip(shards, outputs_of(shards, output), strict=True)
     ]
+    runs = prepare(requests, accelerator)
     if words.dry_run:
         _show_plans([run.plan for run in runs], words.json)
         return

@@ -98,10 +98,11 @@ def _locked(out: Path, accelerator: Any) -> Iterator[None]:
         return
     fd = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError("another run is writing here", path=out) from None
         yield
-    except BlockingIOError:
-        raise OutputError("another run is writing here", path=out) from None
     finally:
         os.close(fd)
 

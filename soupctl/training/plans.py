@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
+from ..models.bases import TEXT_ENCODER, VAE, parameter_counts
+from .choices import Precision
+from .data import DataShard, counted, small
+from .ground import Ground
+from .labels import Classes
 from .options import Options
+from .output import copied_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,55 @@ class Plan:
     def global_batch(self) -> int:
         """Images of an optimizer step."""
         return self.batch_size * self.grad_accum * self.processes
+
+
+def make_plan(
+    ground: Ground, shard: DataShard, classes: Classes | None, output: Path, accelerator: Any
+) -> Plan:
+    """The plan of a run on a data shard; UsageError if how long it goes on is not said."""
+    base, options, images = ground.base, ground.options, len(shard.samples)
+    trained, frozen = _parameters(ground)
+    processes = accelerator.num_processes
+    steps = count_steps(options, images, processes)
+    checkpoint = checkpoint_size(trained, options)
+    result = result_size(trained, copied_size(base) if ground.bank is None else 0, options)
+    enlarged = small(shard.samples, ground.frame.resolution)
+    size = f"{counted(enlarged, 'image')} smaller than {ground.frame.resolution}, enlarged"
+    return Plan(
+        base=str(base.folder),
+        class_name=base.class_name,
+        data=str(shard.folder),
+        output=str(output),
+        images=images,
+        captions=sum(len(sample.captions) for sample in shard.samples),
+        classes=len(classes.numbers) if classes else 0,
+        data_digest=shard.digest,
+        resolution=ground.frame.resolution,
+        prediction=ground.objective.prediction.value,
+        steps=steps,
+        epochs=steps * options.batch_size * options.grad_accum * processes / images,
+        batch_size=options.batch_size,
+        grad_accum=options.grad_accum,
+        processes=processes,
+        trained=trained,
+        frozen=frozen,
+        device=str(accelerator.device),
+        precision=options.precision.value if options.precision is not Precision.NO else "fp32",
+        checkpoint_bytes=checkpoint,
+        model_bytes=result,
+        disk_bytes=(options.keep + 1) * checkpoint + result,
+        notices=(*shard.notices, *((size,) if enlarged else ()), *ground.notices),
+    )
+
+
+def _parameters(ground: Ground) -> tuple[int, int]:
+    """How many numbers change, and how many do not."""
+    counts = parameter_counts(ground.base)
+    whole = counts[ground.base.denoiser]
+    frozen = counts.get(VAE, 0) + counts.get(TEXT_ENCODER, 0)
+    if ground.bank is None:
+        return whole, frozen
+    return ground.bank.trained, frozen + whole
 
 
 def count_steps(options: Options, images: int, processes: int) -> int:

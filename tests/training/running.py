@@ -9,7 +9,8 @@ from soupctl.training.finetune import Trained, finetune
 from soupctl.training.options import Options
 from soupctl.training.patching import patch_dmp
 from soupctl.training.patching_options import DEFAULTS, PatchOptions
-from soupctl.training.preparation import Request, prepare, start_accelerator
+from soupctl.training.preparation import Request, prepare
+from soupctl.training.processes import start_accelerator
 from soupctl.training.watch import Progress
 
 SHORT = {"steps": 4, "batch_size": 2, "lr": 1e-3, "log_every": 1}
@@ -42,8 +43,8 @@ class Ear:
 def run(base: Path, data: Path, output: Path, ear: Ear, resume="auto", **options) -> Trained:
     """Train a base on a data shard, a few steps if no more is said."""
     chosen = Options(**{**SHORT, **options})
-    accelerator = start_accelerator(chosen)
-    return finetune(prepare(Request(base, data, output, chosen, resume), accelerator), ear)
+    (prepared,) = prepare([Request(base, data, output, chosen, resume)], start_accelerator(chosen))
+    return finetune(prepared, ear)
 
 
 def patch(
@@ -51,6 +52,6 @@ def patch(
 ) -> Trained:
     """Train a bank for a base on a data shard, a few steps if no more is said."""
     chosen = Options(**{**DEFAULTS, **SHORT, **options})
-    accelerator = start_accelerator(chosen)
     request = Request(base, data, output, chosen, patch=PatchOptions(**bank))
-    return patch_dmp(prepare(request, accelerator), ear)
+    (prepared,) = prepare([request], start_accelerator(chosen))
+    return patch_dmp(prepared, ear)

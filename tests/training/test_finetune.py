@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from soupctl import verbs
 
 FAMILIES = ("text", "class", "dit", "plain")
+UNET_CONFIG = "unet/config.json"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -30,3 +33,35 @@ def test_what_was_trained_loads_in_diffusers_and_averages_with_its_sibling(
     base, one, soup = (getattr(each, name).state_dict() for each in pipelines)
     assert base.keys() == one.keys() == soup.keys()
     assert not all(base[key].equal(one[key]) for key in base)
+
+
+def test_runs_of_one_command_read_their_base_once(running, bases, shards, tmp_path):
+    chosen = running.Options(**running.SHORT)
+    requests = [
+        running.Request(bases["plain"], data, tmp_path / data.name, chosen)
+        for data in (shards["plain"], shards["class"])
+    ]
+
+    one, other = running.prepare(requests, running.start_accelerator(chosen))
+
+    assert one.shard != other.shard
+    assert one.digests is other.digests
+
+
+def test_dropout_of_the_base_is_left_out_and_told_of(running, bases, shards, tmp_path):
+    plans, results = [], []
+    for name, dropout in (("without", "0.0"), ("with", "0.9")):
+        base, output = tmp_path / name, tmp_path / f"from {name}"
+        shutil.copytree(bases["plain"], base)
+        config = (base / UNET_CONFIG).read_text()
+        assert '"dropout": 0.0' in config
+        (base / UNET_CONFIG).write_text(config.replace('"dropout": 0.0', f'"dropout": {dropout}'))
+        chosen = running.Options(**running.SHORT)
+        request = running.Request(base, shards["plain"], output, chosen)
+        (run,) = running.prepare([request], running.start_accelerator(chosen))
+        plans.append(run.plan)
+        results.append(running.finetune(run, running.Ear()).digest)
+
+    told = "the base's dropout (0.9) is left out of training"
+    assert [False, True] == [told in plan.notices for plan in plans]
+    assert results[0] == results[1]

@@ -17,7 +17,8 @@ from soupctl.training.choices import Schedule
 from soupctl.training.examples import Examples, collate
 from soupctl.training.metrics import read_metrics
 from soupctl.training.options import Options
-from soupctl.training.preparation import Request, prepare, start_accelerator
+from soupctl.training.preparation import Request, prepare
+from soupctl.training.processes import start_accelerator
 
 STEPS = 600
 FALL = 5
@@ -26,7 +27,8 @@ FALL = 5
 
 def prepared(base: Path, data: Path, output: Path, **options):
     chosen = Options(**{"steps": 1, "batch_size": 2, **options})
-    return prepare(Request(base, data, output, chosen), start_accelerator(chosen))
+    (run,) = prepare([Request(base, data, output, chosen)], start_accelerator(chosen))
+    return run
 
 
 def test_labels_of_a_dit_are_dropped_by_sample_and_not_by_block(bases, shards, tmp_path):

@@ -70,7 +70,7 @@ def test_no_gradient_reaches_the_base_and_a_new_bank_changes_nothing(
 ):
     torch = pytest.importorskip("torch")
     from soupctl.models.loading import load_models  # noqa: PLC0415
-    from soupctl.training import patching, preparation  # noqa: PLC0415
+    from soupctl.training import patching, preparation, processes  # noqa: PLC0415
     from soupctl.training.beginning import batches_from  # noqa: PLC0415
     from soupctl.training.options import Options  # noqa: PLC0415
 
@@ -79,7 +79,7 @@ def test_no_gradient_reaches_the_base_and_a_new_bank_changes_nothing(
     request = preparation.Request(
         bases[family], shards[family], tmp_path / "run", options, patch=patch
     )
-    run = preparation.prepare(request, preparation.start_accelerator(options))
+    (run,) = preparation.prepare([request], processes.start_accelerator(options))
     models = load_models(run.base)
     batch = next(batches_from(run, models, 0))
     training = patching.begin(run, models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -242,6 +243,15 @@ def test_a_folder_that_another_run_writes_to_is_refused(trained, tmp_path):
     with pytest.raises(OutputError, match="another run is writing here"):
         trained("plain", tmp_path / "run")
     os.close(fd)
+
+
+def test_words_that_nobody_takes_are_not_called_another_run(running, bases, shards, tmp_path):
+    class Full(running.Ear):
+        def begin(self, step: int, steps: int) -> None:
+            raise BlockingIOError(errno.EAGAIN, "write could not complete without blocking")
+
+    with pytest.raises(BlockingIOError):
+        running.run(bases["plain"], shards["plain"], tmp_path / "run", Full())
 
 
 def test_a_disk_without_room_is_refused_before_the_first_step(trained, tmp_path, monkeypatch):
