@@ -86,28 +86,32 @@ def _write(staging: Staging, training: Training, identity: Mapping[str, str]) ->
 
 
 def flattened(state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, torch.Tensor], Any]:
-    """The state of an optimizer as tensors by `number.name`, and what else there is of it."""
-    tensors = {
-        f"{number}.{name}": value
-        for number, values in state.items()
-        for name, value in values.items()
-        if isinstance(value, torch.Tensor)
-    }
-    plain = {
-        f"{number}.{name}": value
-        for number, values in state.items()
-        for name, value in values.items()
-        if not isinstance(value, torch.Tensor)
-    }
-    return tensors, plain
+    """The state of an optimizer as tensors by `number.name`, and what else there is of it.
+
+    What has a dictionary of its own there, as in bitsandbytes, is `number.dictionary.name`.
+    """
+    found = dict(_leaves(state, ""))
+    tensors = {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    return tensors, {key: value for key, value in found.items() if key not in tensors}
+
+
+def _leaves(entries: Mapping[Any, Any], before: str) -> Iterator[tuple[str, Any]]:
+    for name, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
 
 
 def unflattened(entries: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     """The state of an optimizer from its tensors and the rest."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in entries.items():
-        number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = value
+        number, *dictionaries, name = key.split(".")
+        place = state.setdefault(int(number), {})
+        for each in dictionaries:
+            place = place.setdefault(each, {})
+        place[name] = value
     return state
 
 

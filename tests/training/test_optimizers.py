@@ -1,0 +1,82 @@
+"""8-bit AdamW trains and goes on as AdamW does, though it keeps its state in another way."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import json
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from soupctl.training import state
+from soupctl.training.choices import Optimizer
+
+NESTED = "__bnb_optimizer_quant_state__"
+"""Where bitsandbytes keeps tensors that have not the parameter's shape."""
+
+
+@pytest.fixture(params=["what stands for it", "itself"])
+def bitsandbytes(request, tiny, monkeypatch):
+    """The library, where it is installed; and AdamW whose state is laid out as the library's is."""
+    if request.param == "itself":
+        return pytest.importorskip("bitsandbytes")
+    torch = tiny.torch
+
+    class AdamW8bit(torch.optim.AdamW):
+        def state_dict(self):
+            found = super().state_dict()
+            kept = {"exp_avg", "exp_avg_sq"}
+            states = {
+                number: {
+                    **{name: value for name, value in each.items() if name not in kept},
+                    "step": int(each["step"]),
+                    NESTED: {name: value for name, value in each.items() if name in kept},
+                }
+                for number, each in found["state"].items()
+            }
+            return {**found, "state": states}
+
+        def load_state_dict(self, content):
+            states = {
+                number: {**each, **each[NESTED], "step": torch.tensor(float(each["step"]))}
+                for number, each in content["state"].items()
+            }
+            for each in states.values():
+                del each[NESTED]
+            super().load_state_dict({**content, "state": states})
+
+    library = ModuleType("bitsandbytes")
+    library.__spec__ = importlib.machinery.ModuleSpec("bitsandbytes", None)
+    library.optim = SimpleNamespace(AdamW8bit=AdamW8bit)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", library)
+    return library
+
+
+def result(output):
+    """SHA-256 of the raw weights that a run ended with."""
+    (path,) = output.glob("raw/unet/*.safetensors")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_run_by_8_bit_adamw_goes_on_as_if_it_had_not_ended(bitsandbytes, trained, tmp_path):
+    more = {"optimizer": Optimizer.ADAMW8BIT}
+    trained("class", tmp_path / "straight", steps=6, **more)
+    trained("class", tmp_path / "longer", steps=3, **more)
+
+    ear = trained("class", tmp_path / "longer", steps=6, **more)
+
+    assert [4, 5, 6] == ear.steps
+    assert result(tmp_path / "straight") == result(tmp_path / "longer")
+
+
+def test_the_state_of_an_optimizer_is_laid_flat_and_comes_back(tiny):
+    tensor = tiny.torch.arange(3)
+    found = {0: {"step": 3, NESTED: {"state1": tensor}}, 11: {"step": 3, "exp_avg": tensor}}
+
+    tensors, plain = state.flattened(found)
+
+    assert {f"0.{NESTED}.state1", "11.exp_avg"} == set(tensors)
+    assert {"0.step": 3, "11.step": 3} == json.loads(json.dumps(plain))
+    assert found == state.unflattened({**tensors, **plain})
