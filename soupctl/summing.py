@@ -21,7 +21,7 @@ from .findings import different, out_of_range
 from .format.dtypes import DType
 from .pace import Line, Pace
 from .soup.plan import Plan, Rule, Step
-from .soup.sums import MOST_PLANES, Form, copied_entry, plane_entries
+from .soup.sums import MOST_PLANES, NO_SUM, Form, copied_entry, plane_entries
 from .storage.digest import Row, root_of, tensor_hasher
 from .summands import PLANE_BYTES, Buffer, Source, Summands, copied_part, digest_of
 
@@ -29,8 +29,6 @@ SINGLE_BYTES = DType.F32.bits // 8
 
 Advance = Callable[[int], None]
 """Tells how many more bytes were read or written."""
-
-NO_SUM = "with --no-keep-sum, the soup is recomputed when it changes"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOWEST = frozenset({"errors"})
 VALUES = LOWEST | {"format"}
 BELOW_EXECUTE = VALUES | {"soup", "storage", "engines"}
-BELOW_VERBS = BELOW_EXECUTE | {"pace", "execute", "summands", "summing"}
+BELOW_VERBS = BELOW_EXECUTE | {"pace", "execute", "summands", "summing", "inputs", "outputs"}
 BELOW_BANKS = VALUES | {"soup", "storage", "models"}
 BELOW_TRAINING = BELOW_VERBS | {"verbs", "models", "banks", "pictures"}
 
@@ -35,12 +35,15 @@ MAY_IMPORT = {
     "execute": BELOW_EXECUTE | {"pace", "findings"},
     "summands": BELOW_EXECUTE | {"findings", "execute"},
     "summing": BELOW_EXECUTE | {"pace", "findings", "execute", "summands"},
+    "inputs": BELOW_EXECUTE | {"pace", "execute", "summands"},
+    "outputs": BELOW_VERBS,
     "verbs": BELOW_VERBS,
     "models": BELOW_BANKS - {"models"},
     "banks": BELOW_BANKS,
     "pictures": BELOW_BANKS | {"verbs", "banks"},
     "training": BELOW_TRAINING,
-    "cli": VALUES | {"soup", "verbs", "models", "banks", "pictures", "training"},
+    "cli": VALUES
+    | {"soup", "inputs", "outputs", "verbs", "models", "banks", "pictures", "training"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

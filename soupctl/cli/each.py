@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def leave_out_each(family: Family, making: Making) -> tuple[Made, ...]:
     """Make every soup and tell what came of it; nothing in a dry run."""
     from .. import verbs
-    from ..verbs.rounds import require_places
+    from ..outputs.rounds import require_places
 
     most = options.parse_size(making.max_memory, "--max-memory")
     started = time.monotonic()

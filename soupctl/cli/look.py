@@ -214,7 +214,7 @@ def _hashed(paths: list[str]) -> list[str]:
 
 def _listed(name: str) -> tuple[str, str]:
     """What a line with a name begins with, and the name as it is there."""
-    from ..verbs.lists import escape
+    from ..inputs.lists import escape
 
     return escape(name, sys.stdout.encoding)
 
@@ -222,7 +222,7 @@ def _listed(name: str) -> tuple[str, str]:
 def _check(source: str, variant: str | None, json: bool, quiet: bool) -> int:
     """Print a verdict a line; 0 if all hold."""
     from .. import verbs
-    from ..verbs.lists import read_list
+    from ..inputs.lists import read_list
 
     verdicts = []
     for verdict in verbs.check_digests(read_list(source), source, variant):

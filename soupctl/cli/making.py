@@ -44,7 +44,7 @@ def require_output(output: str | None, json: bool) -> str:
 def make(opening: AbstractContextManager[Job], making: Making) -> tuple[Made, ...]:
     """Carry out the job that `opening` yields and tell what came of it; nothing in a dry run."""
     from .. import verbs
-    from ..verbs.foresight import require_free
+    from ..outputs.foresight import require_free
 
     most = options.parse_size(making.max_memory, "--max-memory")
     started = time.monotonic()

@@ -87,8 +87,8 @@ def read_inputs(
 
     Raises UsageError if weights are malformed, of another number than the inputs, or given twice.
     """
+    from ..inputs.lists import read_list
     from ..verbs import Ingredient
-    from ..verbs.lists import read_list
 
     if null and files_from is None:
         raise UsageError("-0 goes with --files-from")

@@ -207,3 +207,4 @@ def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> Facts:
 
 
 REMOVE = "without the sum, the soup is recomputed from its ingredients"
+NO_SUM = "with --no-keep-sum, the soup is recomputed when it changes"

@@ -19,48 +19,48 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..inputs.digests import FileDigest, Verdict, check_digests, content_digests, file_sha256
+    from ..inputs.ingredients import Ingredient
+    from ..outputs.job import Job, Made, carry_out
+    from ..outputs.outline import Preview, preview
+    from ..outputs.rounds import Rounds, arrange, carry_out_together
     from ..pace import Pace
     from ..soup.choices import Level
     from .averaging import Request, average, open_job
     from .demo import make_checkpoints
-    from .digests import FileDigest, Verdict, check_digests, content_digests, file_sha256
     from .family import Family, Member, leave_one_out, open_family
-    from .inputs import Ingredient
     from .inspection import Inspection, inspect
-    from .job import Job, Made, carry_out
     from .lifecycle import Addition, Removal, Revision, open_revision, revise
-    from .outline import Preview, preview
     from .provenance import weighted_by
     from .questions import history, holds
-    from .rounds import Rounds, arrange, carry_out_together
     from .verifying import Verified, verify
 
 # what only looks need not wait for what computes: a name is imported when it is first used
 HOMES = {
     "Addition": ".lifecycle",
     "Family": ".family",
-    "FileDigest": ".digests",
-    "Ingredient": ".inputs",
+    "FileDigest": "..inputs.digests",
+    "Ingredient": "..inputs.ingredients",
     "Inspection": ".inspection",
-    "Job": ".job",
+    "Job": "..outputs.job",
     "Level": "..soup.choices",
-    "Made": ".job",
+    "Made": "..outputs.job",
     "Member": ".family",
     "Pace": "..pace",
-    "Preview": ".outline",
+    "Preview": "..outputs.outline",
     "Removal": ".lifecycle",
     "Request": ".averaging",
     "Revision": ".lifecycle",
-    "Rounds": ".rounds",
-    "Verdict": ".digests",
+    "Rounds": "..outputs.rounds",
+    "Verdict": "..inputs.digests",
     "Verified": ".verifying",
-    "arrange": ".rounds",
+    "arrange": "..outputs.rounds",
     "average": ".averaging",
-    "carry_out": ".job",
-    "carry_out_together": ".rounds",
-    "check_digests": ".digests",
-    "content_digests": ".digests",
-    "file_sha256": ".digests",
+    "carry_out": "..outputs.job",
+    "carry_out_together": "..outputs.rounds",
+    "check_digests": "..inputs.digests",
+    "content_digests": "..inputs.digests",
+    "file_sha256": "..inputs.digests",
     "history": ".questions",
     "holds": ".questions",
     "inspect": ".inspection",
@@ -69,7 +69,7 @@ HOMES = {
     "open_family": ".family",
     "open_job": ".averaging",
     "open_revision": ".lifecycle",
-    "preview": ".outline",
+    "preview": "..outputs.outline",
     "revise": ".lifecycle",
     "verify": ".verifying",
     "weighted_by": ".provenance",

@@ -13,18 +13,18 @@ from pathlib import Path
 
 from ..execute import Outcome
 from ..format.dtypes import DType, parse_dtype
+from ..inputs.ingredients import Ingredient, Part, open_inputs
+from ..inputs.keeping import require_keepable
+from ..outputs.job import Job, Made, Work, carry_out
+from ..outputs.record import complete_average, draft_average, ingredient_names
+from ..outputs.summed import Record, Summing, kept_runs, ordered_runs
+from ..outputs.target import decide
 from ..pace import Pace
 from ..soup.choices import OnInt
 from ..soup.ledger import UNKNOWN, Ledger, Runs
 from ..soup.plan import Plan, make_plan
 from ..soup.recipe import Recipe
 from ..soup.sums import Facts, scale_of
-from .inputs import Ingredient, Part, open_inputs
-from .job import Job, Made, Work, carry_out
-from .keeping import require_keepable
-from .record import complete_average, draft_average, ingredient_names
-from .summed import Record, Summing, kept_runs, ordered_runs
-from .target import decide
 
 
 @dataclass(frozen=True, slots=True)

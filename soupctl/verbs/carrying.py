@@ -14,6 +14,8 @@ from itertools import islice
 
 from ..errors import LedgerError, MismatchError
 from ..format.dtypes import FLOATS, DType, narrowest
+from ..inputs.keeping import Kept, Share
+from ..inputs.sources import Finder, Source, require_digests
 from ..soup.changes import changes
 from ..soup.choices import OnInt
 from ..soup.ledger import Change, Entry, Ledger, Runs
@@ -22,9 +24,7 @@ from ..soup.recipe import Recipe
 from ..soup.sums import REMOVE, Step, carried_over, spread
 from ..storage.checkpoint import Checkpoint
 from ..summands import KeptSum
-from .keeping import Kept, Share
 from .membership import Gathering
-from .sources import Finder, Source, require_digests
 
 
 @dataclass(frozen=True, slots=True)

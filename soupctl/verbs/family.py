@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import Issue, LedgerError, MismatchError, OutputError, UsageError
+from ..inputs.ingredients import STREAM, find_input, require_model
+from ..inputs.sources import Leaver
+from ..outputs.job import Job, Made
+from ..outputs.rounds import arrange, carry_out_together
+from ..outputs.target import FILE_SUFFIXES
 from ..pace import Pace
 from ..soup.ledger import Ledger
 from ..storage.layout import Component, Model
-from .inputs import STREAM, find_input, require_model
-from .job import Job, Made
 from .lifecycle import Revision, planned
 from .membership import Gathering, Terms, ledger_before
 from .revision import revised
-from .rounds import arrange, carry_out_together
 from .shared import by_component, is_shared
-from .sources import Leaver
-from .target import FILE_SUFFIXES
 
 NAME = "{name}"
 

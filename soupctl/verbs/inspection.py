@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ..errors import LedgerError
 from ..format.header import Tensor
+from ..inputs.ingredients import find_input, is_sum, open_input, read_ledger
 from ..soup.architecture import guess_architecture
 from ..soup.ledger import KEY, Ledger
 from ..soup.sums import KEY as SUM
 from ..storage.checkpoint import Checkpoint
-from .inputs import find_input, is_sum, open_input, read_ledger
 
 
 @dataclass(frozen=True, slots=True)

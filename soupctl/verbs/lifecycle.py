@@ -17,16 +17,16 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import UsageError
+from ..inputs.ingredients import STREAM, Inputs, find_input, is_sum, require_same_components
+from ..inputs.keeping import find_sum, require_keepable
+from ..inputs.sources import Leaver, is_input, require_digests
+from ..outputs.job import Job, Made, Work, carry_out
+from ..outputs.target import decide
 from ..pace import Pace
 from ..storage.layout import Model
-from .inputs import STREAM, Inputs, find_input, is_sum, require_same_components
-from .job import Job, Made, Work, carry_out
-from .keeping import find_sum, require_keepable
 from .membership import Newcomer, Terms
 from .revision import Revised, revise_component
 from .shared import by_component, is_new, is_shared, ledgers_of
-from .sources import Leaver, is_input, require_digests
-from .target import decide
 
 
 @dataclass(frozen=True, slots=True)

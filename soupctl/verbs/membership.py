@@ -14,17 +14,17 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import LedgerError
+from ..inputs.digests import checkpoint_digest
+from ..inputs.ingredients import is_sum, open_input, read_ledger, require_model
+from ..inputs.keeping import Kept, Share, facts_of, kept_sum, open_sum
+from ..inputs.locate import Places, dtype_runs, hint_from, locate
+from ..inputs.sources import Leaver, folder_of, resolve
 from ..soup.changes import Removal, expanded, require_left, require_new, taken_out
 from ..soup.ledger import Entry, Ledger, merged
 from ..soup.naming import unique_names
 from ..soup.sums import REMOVE
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
-from .digests import checkpoint_digest
-from .inputs import is_sum, open_input, read_ledger, require_model
-from .keeping import Kept, Share, facts_of, kept_sum, open_sum
-from .locate import Places, dtype_runs, hint_from, locate
-from .sources import Leaver, folder_of, resolve
 
 NO_LEDGER = "--count N or --total W says how much it holds; the result is approximate then"
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from ..errors import Issue, LedgerError, UsageError
+from ..inputs.ingredients import STREAM, Ingredient, find_input, open_input, read_ledger
 from ..soup.choices import WeightBy
-from .inputs import STREAM, Ingredient, find_input, open_input, read_ledger
 
 
 def weighted_by(

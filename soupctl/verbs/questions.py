@@ -8,11 +8,11 @@ from itertools import chain
 from pathlib import Path
 
 from ..errors import LedgerError
+from ..inputs.ingredients import find_input, open_input, read_ledger, require_same_components
+from ..inputs.sources import Leaver, called, is_input, resolve
 from ..soup.ledger import Entry, Ledger, heirs
-from .inputs import find_input, open_input, read_ledger, require_same_components
 from .membership import ledger_of
 from .shared import is_shared
-from .sources import Leaver, called, is_input, resolve
 
 
 def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple[Entry, ...] | None:

@@ -15,20 +15,9 @@ from pathlib import Path
 
 from ..errors import MismatchError, UsageError
 from ..execute import Outcome
-from ..soup.changes import changes
-from ..soup.choices import Way
-from ..soup.ledger import UNKNOWN, Entry, Ledger, Taken, as_record, kin, runs
-from ..soup.plan import Plan, Rule, make_plan
-from ..soup.sums import Facts, scale_of
-from ..storage.checkpoint import Checkpoint
-from ..storage.layout import Component
-from ..summing import NO_SUM
-from .carrying import Carried, carry_over, checkpoints_of, recipe_of
-from .inputs import Part, is_sum
-from .locate import Places, hint_from
-from .membership import Gathering, Terms, entries_after, gather_sum, ledger_before
-from .record import hint_to
-from .sources import (
+from ..inputs.ingredients import Part, is_sum
+from ..inputs.locate import Places, hint_from
+from ..inputs.sources import (
     Finder,
     Source,
     exact_sources,
@@ -37,7 +26,17 @@ from .sources import (
     require_digests,
     rounded_sources,
 )
-from .summed import Record, Summing, kept_runs
+from ..outputs.record import hint_to
+from ..outputs.summed import Record, Summing, kept_runs
+from ..soup.changes import changes
+from ..soup.choices import Way
+from ..soup.ledger import UNKNOWN, Entry, Ledger, Taken, as_record, kin, runs
+from ..soup.plan import Plan, Rule, make_plan
+from ..soup.sums import NO_SUM, Facts, scale_of
+from ..storage.checkpoint import Checkpoint
+from ..storage.layout import Component
+from .carrying import Carried, carry_over, checkpoints_of, recipe_of
+from .membership import Gathering, Terms, entries_after, gather_sum, ledger_before
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from ..inputs.digests import checkpoint_digest
+from ..inputs.ingredients import open_input, read_ledger
+from ..inputs.sources import Leaver, called
 from ..soup.ledger import Ledger
 from ..storage.layout import Component, Model
-from .digests import checkpoint_digest
-from .inputs import open_input, read_ledger
-from .sources import Leaver, called
 
 Ledgers = Sequence[Ledger | None]
 """A soup's ledger by the position of its component."""

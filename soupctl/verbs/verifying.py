@@ -13,6 +13,18 @@ from pathlib import Path
 
 from ..errors import LedgerError, LimitError, SoupError
 from ..execute import execute
+from ..inputs.ingredients import (
+    find_input,
+    is_sum,
+    open_input,
+    read_ledger,
+    require_same_components,
+)
+from ..inputs.keeping import Kept, find_sum, kept_sum, open_sum
+from ..inputs.locate import Places, dtype_runs
+from ..inputs.sources import SEARCH, Finder, exact_sources, folder_of, require_contents
+from ..outputs.engine import engine_of
+from ..outputs.summed import kept_runs, ordered_runs
 from ..pace import Pace
 from ..soup.choices import Level
 from ..soup.ledger import Ledger
@@ -21,13 +33,7 @@ from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component, Model
 from ..summing import Keeping, execute_sums, survey
 from .carrying import checkpoints_of, recipe_of
-from .engine import engine_of
-from .inputs import find_input, is_sum, open_input, read_ledger, require_same_components
-from .keeping import Kept, find_sum, kept_sum, open_sum
-from .locate import Places, dtype_runs
 from .membership import ledger_of
-from .sources import SEARCH, Finder, exact_sources, folder_of, require_contents
-from .summed import kept_runs, ordered_runs
 
 
 @dataclass(frozen=True, slots=True)

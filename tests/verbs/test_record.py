@@ -18,12 +18,12 @@ from soupctl.errors import UsageError
 from soupctl.execute import Outcome
 from soupctl.format.dtypes import DType
 from soupctl.format.header import encode_header
+from soupctl.inputs.ingredients import Part
+from soupctl.outputs.record import complete_average
 from soupctl.soup.ledger import KEY, UNKNOWN, Entry, Ledger, Taken
 from soupctl.soup.ledgertext import encode_ledger, parse_ledger
 from soupctl.storage.digest import text_digest
 from soupctl.verbs import Ingredient, Made, Request
-from soupctl.verbs.inputs import Part
-from soupctl.verbs.record import complete_average
 
 F16 = np.float16
 

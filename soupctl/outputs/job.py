@@ -18,6 +18,8 @@ from ..errors import InputError, LimitError, MismatchError
 from ..execute import Outcome, Write, execute
 from ..format.header import encode_header
 from ..format.index import encode_index
+from ..inputs.ingredients import Inputs, Part
+from ..inputs.keeping import replaced_sum
 from ..pace import Pace
 from ..soup.choices import Way
 from ..soup.ledger import KEY, Ledger
@@ -27,8 +29,6 @@ from ..storage.checkpoint import Checkpoint
 from ..storage.digest import text_digest
 from ..summing import Summed, execute_sums
 from .engine import engine_of
-from .inputs import Inputs, Part
-from .keeping import replaced_sum
 from .record import agreed_metadata
 from .sink import Sink, open_sink
 from .sum_files import SumSink, remove

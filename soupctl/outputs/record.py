@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import Issue, LedgerError, UsageError
 from ..execute import Outcome
+from ..inputs.ingredients import Inputs, Part
 from ..soup.ledger import KEY, UNKNOWN, Entry, Ledger, Taken, merged, runs
 from ..soup.ledgertext import IGNORE, gather_ancestors
 from ..soup.naming import hint, printable, unique_names
@@ -19,7 +20,6 @@ from ..soup.plan import Plan, Rule
 from ..soup.recipe import Recipe
 from ..soup.sums import KEY as SUM
 from ..storage.checkpoint import Checkpoint
-from .inputs import Inputs, Part
 
 
 def ingredient_names(inputs: Inputs) -> tuple[str, ...]:

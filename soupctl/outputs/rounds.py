@@ -17,14 +17,14 @@ from pathlib import Path
 from ..errors import InputError, MismatchError, OutputError, UsageError
 from ..execute import Order, execute_together, memory_needed
 from ..format.shards import MOST_SHARDS
+from ..inputs.ingredients import Inputs, Part
+from ..inputs.keeping import replaced_sum
 from ..pace import Pace
 from ..storage.checkpoint import Checkpoint
 from ..storage.place import refusing
 from .engine import engine_of
 from .foresight import require_free
-from .inputs import Inputs, Part
 from .job import Job, Made, Work, finish, place
-from .keeping import replaced_sum
 from .outline import Preview, preview
 from .sink import Sink, open_sink
 from .sum_files import remove

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..storage.regular import KINDS, reading
-from .inputs import STREAM
+from .ingredients import STREAM
 
 LONGEST = 100_000_000
 PIECE = 1 << 20

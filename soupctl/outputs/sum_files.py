@@ -16,12 +16,12 @@ from pathlib import Path
 
 from ..errors import OutputError, SoupError
 from ..format.header import Tensor
+from ..inputs.ingredients import is_sum
+from ..inputs.keeping import file_name, replaced_sum, sum_place
 from ..storage.checkpoint import open_checkpoint
 from ..storage.layout import Component
 from ..storage.publish import publish_file, publish_folder
 from ..storage.rename import random_name
-from .inputs import is_sum
-from .keeping import file_name, replaced_sum, sum_place
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from ..storage.checkpoint import Checkpoint
 from ..storage.digest import PREFIX, RootHasher, tensor_hasher
 from ..storage.regular import open_regular, read_at, reading
 from ..storage.safetensors import Identity
-from .inputs import STREAM, find_input, open_input
+from .ingredients import STREAM, find_input, open_input
 from .lists import ESCAPED, unescape
 
 PIECE = 1 << 20

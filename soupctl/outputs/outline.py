@@ -13,10 +13,10 @@ from pathlib import Path
 from ..errors import LimitError
 from ..execute import memory_needed
 from ..format.dtypes import DType
+from ..inputs.ingredients import STREAM
 from ..pace import Pace
 from ..soup.choices import Way
 from ..soup.plan import Plan, Rule, Step
-from .inputs import STREAM
 from .job import Job, Work
 
 

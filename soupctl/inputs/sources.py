@@ -17,7 +17,7 @@ from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
 from ..summands import KeptSum
 from .digests import checkpoint_digest
-from .inputs import STREAM, open_input, require_model
+from .ingredients import STREAM, open_input, require_model
 from .locate import Places, locate
 
 SEARCH = "--search DIR looks for it elsewhere"

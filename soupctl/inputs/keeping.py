@@ -17,14 +17,13 @@ from ..errors import InputError, LedgerError, SoupError, UsageError
 from ..soup.ledger import KEY, Ledger
 from ..soup.plan import Plan
 from ..soup.sums import KEY as SUM
-from ..soup.sums import REMOVE, Facts, parse_facts, sum_name
+from ..soup.sums import NO_SUM, REMOVE, Facts, parse_facts, sum_name
 from ..soup.weights import LARGEST
 from ..storage.checkpoint import Checkpoint, open_checkpoint
 from ..storage.digest import text_digest
 from ..storage.layout import Component, Model, find_model
 from ..summands import KeptSum
-from ..summing import NO_SUM
-from .inputs import STREAM, is_sum, open_input, read_ledger
+from .ingredients import STREAM, is_sum, open_input, read_ledger
 
 ONLY = "sum"
 """Name, before its suffix, of the only file in a folder of a sum."""

@@ -16,11 +16,11 @@ from stat import S_ISDIR
 from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
 from ..format.shards import MOST_SHARDS, Entry, OutputFile, index_name, same_files, split
+from ..inputs.ingredients import STREAM, Inputs, Part
 from ..soup.plan import Plan
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import STEMS, Component, Model
 from .beside import Beside, beside, configs_beside
-from .inputs import STREAM, Inputs, Part
 
 FILE_SUFFIXES = (".st", ".safetensors")
 

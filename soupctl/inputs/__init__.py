@@ -1,0 +1,1 @@
+"""What goes into a soup: models found, opened, known by their content and by their ledgers."""
