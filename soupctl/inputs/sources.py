@@ -94,8 +94,7 @@ def resolve(
         return (checkpoint_digest(checkpoint),), checkpoint
     found = called(leaver.what, ledger.ingredients, ledger.ancestors)
     if not found:
-        what, advice = "is no file and not in the soup", f"it holds {_some(ledger.ingredients)}"
-        raise LedgerError(what, path=leaver.what, advice=advice)
+        raise unknown(leaver.what, ledger)
     if len(found) > 1 and leaver.what not in {data_of(each, ledger.ancestors) for each in found}:
         what, advice = "is the name of several ingredients", "their digests tell them apart"
         raise LedgerError(what, path=leaver.what, advice=advice)
@@ -103,6 +102,12 @@ def resolve(
         what = f"is what {len(found)} ingredients were trained on, and a weight is that of one"
         raise LedgerError(what, path=leaver.what, advice=f"they are {_some(found)}")
     return tuple(entry.digest for entry in found), None
+
+
+def unknown(what: str, ledger: Ledger) -> LedgerError:
+    """What is raised for a text that means no file and nothing in the ledger."""
+    advice = f"it holds {_some(ledger.ingredients)}"
+    return LedgerError("is no file and not in the soup", path=what, advice=advice)
 
 
 def _some(entries: Sequence[Entry]) -> str:

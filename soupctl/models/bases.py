@@ -23,6 +23,8 @@ from ..storage.regular import read_small
 from ..storage.safetensors import read_header
 
 CONFIG = "config.json"
+MODEL = "model"
+"""The folder of a run of training that holds what it ended with."""
 SCHEDULER_CONFIG = "scheduler_config.json"
 DENOISERS = ("UNet2DConditionModel", "UNet2DModel", "DiTTransformer2DModel")
 VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER = "vae", "text_encoder", "tokenizer", "scheduler"
@@ -111,6 +113,8 @@ def read_base(folder: Path) -> Base:
         raise MismatchError(f"has neither unet nor transformer; {_supported()}", path=folder)
     if not (folder / denoiser / CONFIG).is_file():
         advice = f"one has {PIPELINE}, or {CONFIG} of a bare denoiser"
+        if any((folder / MODEL / name).is_file() for name in (PIPELINE, CONFIG)):
+            advice = f"{folder / MODEL} is one"
         raise InputError("is no diffusers folder", path=folder, advice=advice)
     config = _object(folder / denoiser / CONFIG)
     vae = _object(folder / VAE / CONFIG) if VAE in components else None

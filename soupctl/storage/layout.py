@@ -143,7 +143,7 @@ def _component(name: str, folder: Path, variant: str | None, shown: str) -> Comp
             return indexed
     elif len(others) == 1:
         return Component(name, shown, (folder / others[0],), folder)
-    raise _no_weights(present, others, shown)
+    raise _no_weights(folder, present, others, shown)
 
 
 def _candidates(present: set[str], variant: str | None) -> list[str]:
@@ -159,7 +159,7 @@ def _candidates(present: set[str], variant: str | None) -> list[str]:
     return [name for name in names if name in present]
 
 
-def _no_weights(present: set[str], others: list[str], shown: str) -> InputError:
+def _no_weights(folder: Path, present: set[str], others: list[str], shown: str) -> InputError:
     if others:
         listed = ", ".join(others[:3])
         return InputError(
@@ -174,7 +174,14 @@ def _no_weights(present: set[str], others: list[str], shown: str) -> InputError:
             path=shown,
             advice="convert them to safetensors first",
         )
-    return InputError("holds no safetensors weights", path=shown)
+    # a run of training, say, has its model in a folder of its own
+    inside = [each for each in sorted(folder.iterdir()) if each.is_dir() and _is_model(each)]
+    advice = f"{inside[0]} does" if inside else None
+    return InputError("holds no safetensors weights", path=shown, advice=advice)
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / PIPELINE).is_file() or _has_weights(folder, is_named=False)
 
 
 def _indexed(name: str, folder: Path, index_name: str, shown: str) -> Component:

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from ..inputs.digests import checkpoint_digest
 from ..inputs.ingredients import open_input, read_ledger
-from ..inputs.sources import Leaver, called
+from ..inputs.sources import Leaver, called, unknown
 from ..soup.ledger import Ledger
 from ..storage.layout import Component, Model
 
@@ -62,11 +62,13 @@ def by_component(leaver: Leaver, model: Model | None, ledgers: Ledgers) -> tuple
     """What is taken out of each component.
 
     Where all ingredients share a component, that is the weight that is taken out of those in which
-    they differ.
+    they differ. Raises LedgerError for what is neither a pipeline nor known to any of these.
     """
-    weights = [] if leaver.weight is not None else _weights(leaver, model, ledgers)
     shared = [is_shared(ledger) for ledger in ledgers]
-    if not any(shared) or all(shared):
+    weights = _weights(leaver, model, ledgers)
+    if any(shared) and not all(shared) and model is None and not weights:
+        raise unknown(leaver.what, next(each for each in ledgers if each and not is_shared(each)))
+    if leaver.weight is not None or not any(shared) or all(shared):
         weights = []
     return tuple(
         _leaver(leaver, model, position, ledger, min(weights) if weights and is_shared else None)

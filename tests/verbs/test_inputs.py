@@ -80,6 +80,14 @@ def test_an_empty_folder_is_refused(tmp_path):
     assert "holds no safetensors weights" in refusal(tmp_path).message()
 
 
+def test_the_folder_of_a_run_of_training_is_refused_with_what_is_meant(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    save_pipeline(tmp_path / "model", 0)
+
+    message = refusal(tmp_path).message()
+    assert message.endswith(f"holds no safetensors weights ({tmp_path / 'model'} does)")
+
+
 def test_a_variant_is_preferred_where_it_is(tmp_path):
     save(tmp_path / "model.safetensors", plain=W)
     save(tmp_path / "model.fp16.safetensors", half=W)

@@ -105,3 +105,10 @@ def test_each_pipeline_is_left_out_in_turn_though_all_share_their_vae(runs, tmp_
     made = verbs.leave_one_out(family)
 
     assert expected == {name: tuple(each.ledger.root for each in x) for name, x in made.items()}
+
+
+def test_what_is_in_no_component_is_refused_with_what_the_pipeline_holds(runs, tmp_path):
+    average(tmp_path / "soup", *runs)
+
+    with pytest.raises(LedgerError, match=r"bats: .*it holds (cats|dogs|owls), .*, "):
+        change("subtract", tmp_path / "soup", tmp_path / "none", removed=[verbs.Removal("bats")])
