@@ -96,6 +96,7 @@ PATTERNS = (
     _pattern("VAE, diffusers naming", ("encoder.down_blocks.", {}), ("decoder.up_blocks.", {})),
     _pattern("VAE, LDM naming", ("encoder.down.", {}), ("decoder.up.", {})),
     _pattern("CLIP text encoder", ("text_model.embeddings.token_embedding.weight", {})),
+    _pattern("prompt bank", ("prompts.", {}), ("gate.", {})),
     _pattern("T5 encoder", ("encoder.block.0.layer.0.SelfAttention.q.weight", {})),
 )
 

@@ -47,6 +47,7 @@ def tensors(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
             {"single_transformer_blocks.0.w": (2,), "x_embedder.weight": (2, 2)},
         ),
         ("CLIP text encoder", {"text_model.embeddings.token_embedding.weight": (49408, 768)}),
+        ("prompt bank", {"prompts.down_blocks.0": (8, 4, 4), "gate.16.weight": (16, 33)}),
         ("LoRA factors", {"unet.to_q.lora_A.weight": (4, 2), CROSS: (640, 768)}),
         (None, {"w": (2,), "down_blocks": (1,)}),
         (None, {CROSS: ()}),
