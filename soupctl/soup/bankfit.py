@@ -9,14 +9,8 @@ from dataclasses import replace
 
 from ..errors import Issue, MismatchError
 from .bankconfig import BankConfig, Base
-from .banktext import document
 
 RETRAINED = "--allow-base-mismatch uses it all the same, as with a soup of the base's fine-tunes"
-
-# how a bank is called and made, not what it is
-HARMLESS = frozenset(("base_model_name_or_path", "soupctl_version"))
-# a soup of the base's fine-tunes, or another library's version, has other ones
-OF_THE_BASE = frozenset(("base_config", "base_digest"))
 
 
 def require_fit(
@@ -86,17 +80,3 @@ def _digest_issues(own: Base, base: Base, path: str) -> list[Issue]:
         for what, mine, theirs in pairs
         if mine != theirs and mine is not None and theirs is not None
     ]
-
-
-def different_bank_fields(
-    first: BankConfig, other: BankConfig, *, allow_base_mismatch: bool = False
-) -> tuple[str, ...]:
-    """Fields of `adapter_config.json`, sorted, in which two banks differ so that none can merge.
-
-    Their names and versions may differ, and their bases' digests with `allow_base_mismatch`. What
-    merges is parameters: the outputs of the mean of two banks are not the mean of their outputs,
-    unless they have equal gates.
-    """
-    one, two = document(first), document(other)
-    ignored = HARMLESS | (OF_THE_BASE if allow_base_mismatch else frozenset())
-    return tuple(sorted(name for name in one if name not in ignored and one[name] != two[name]))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from soupctl.errors import InputError, MismatchError, UsageError
 from soupctl.soup.bankconfig import BankConfig, Base, GateInput, GateKind, Site
-from soupctl.soup.bankfit import different_bank_fields, require_fit, require_same_base
+from soupctl.soup.bankfit import require_fit, require_same_base
 from soupctl.soup.banktext import document, encode_config, parse_config
 
 DIT = Base(
@@ -244,28 +244,3 @@ def test_banks_for_different_blocks_of_one_base_have_the_same_base():
     require_same_base(first, other, "other")
     with pytest.raises(MismatchError, match="other weights"):
         require_same_base(first, BankConfig(replace(DIT, digest="blake3:e")), "other")
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, ()),
-        ({"base": replace(DIT, name="elsewhere")}, ()),
-        ({"base": replace(DIT, digest="blake3:e")}, ("base_digest",)),
-        ({"base": replace(DIT, sites=DIT.sites[:1])}, ("blocks", "depths", "shapes")),
-        ({"gate_input": GateInput.TIME_AND_CLASS}, ("gate_input",)),
-        ({"gate": GateKind.MIXTURE, "num_prompts": 6}, ("gate", "num_prompts")),
-        ({"base": replace(DIT, num_train_timesteps=500)}, ("num_train_timesteps",)),
-        ({"topk": 0.5, "noisy": True}, ("noisy", "topk")),
-    ],
-)
-def test_banks_that_cannot_merge_are_told_by_the_fields_that_differ(changes, expected):
-    first = BankConfig(DIT)
-
-    assert expected == different_bank_fields(first, replace(first, **changes))
-
-
-def test_banks_of_fine_tunes_of_one_base_may_be_allowed_to_merge():
-    first, other = BankConfig(DIT), BankConfig(replace(DIT, digest="blake3:e"))
-
-    assert () == different_bank_fields(first, other, allow_base_mismatch=True)
