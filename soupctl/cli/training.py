@@ -91,6 +91,8 @@ def run_training(
         trained = train(run, teller(words.quiet, words.verbose))
         _tell_trained(trained, kind, words.quiet)
         done.append(trained)
+    # several processes talk to each other until the last run has ended
+    accelerator.end_training()
     if words.json:
         put_json([_trained_json(each, kind) for each in done])
 

@@ -11,14 +11,12 @@ from typing import Any
 import torch
 from diffusers.training_utils import EMAModel
 
-from ..errors import LimitError
 from ..models.bases import Conditioning
 from ..models.loading import Models, draw_latents, encode_captions, encode_images, predict
-from .choices import Optimizer
 from .examples import Batch, Examples, Visits, batches, read_pixels
 from .latents import LatentCache
 from .loop import Loss, Training
-from .options import Options
+from .optimizers import make_optimizer
 from .output import LATENTS
 from .preparation import Prepared
 
@@ -39,20 +37,6 @@ def begin(run: Prepared, models: Models) -> Training:
     if options.ema:
         ema = EMAModel(list(trained.values()), decay=options.ema_decay, foreach=True)
     return Training(accelerator, model, trained, optimizer, ema)
-
-
-def make_optimizer(parameters: list[Any], options: Options) -> Any:
-    """The optimizer of parameters, or of groups; LimitError if its library is not installed."""
-    if options.optimizer is Optimizer.ADAMW:
-        return torch.optim.AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay)
-    try:
-        import bitsandbytes
-    except ImportError:
-        what = "optimizer = adamw8bit needs bitsandbytes, which is not installed"
-        raise LimitError(what, advice="pip install bitsandbytes") from None
-    return bitsandbytes.optim.AdamW8bit(
-        parameters, lr=options.lr, weight_decay=options.weight_decay
-    )
 
 
 def loss_of(run: Prepared, models: Models) -> Loss:

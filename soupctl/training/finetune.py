@@ -18,7 +18,6 @@ from ..banks.named import BANK
 from ..errors import OutputError
 from ..models.loading import Models, load_models
 from .beginning import batches_from, begin, loss_of
-from .choices import Tracker
 from .grids import Painter
 from .interruptions import postponed
 from .loop import Loss, Training, train
@@ -28,6 +27,7 @@ from .preparation import Prepared
 from .publication import facts_of, publish
 from .record import RunRecord, read_record, require_same_run, write_record
 from .state import Checkpoint, newest, read, restore, sweep
+from .trackers import tracked
 from .watch import Teller, Watch
 
 AUTO, NEVER = "auto", "never"
@@ -84,7 +84,6 @@ def finetune(run: Prepared, teller: Teller, subject: Subject = WHOLE) -> Trained
         _make_steps(run, models, training, checkpoint, teller, loss)
         digest = subject.publish(run, training, teller)
         run.accelerator.wait_for_everyone()
-        run.accelerator.end_training()
         # the next data shard, if there is one, begins with an empty device
         run.accelerator.free_memory()
         return Trained(out, run.plan.steps, False, digest)
@@ -173,11 +172,8 @@ def _make_steps(
     """Train to the last step, or until a signal."""
     options, plan = run.options, run.plan
     painter = Painter(run, models)
-    if options.log_with is not Tracker.NONE:
-        run.accelerator.project_configuration.set_directories(str(run.request.output))
-        run.accelerator.init_trackers("soupctl", run.identity)
     batches = batches_from(run, models, training.step)
-    with postponed() as signals:
+    with tracked(run, training.step, teller), postponed() as signals:
         watch = Watch(run, training, teller, painter, signals, run.identity)
         if checkpoint is not None:
             watch.resumed(checkpoint.step)

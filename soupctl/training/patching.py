@@ -32,6 +32,7 @@ from .examples import Batch
 from .finetune import Subject, Trained, finetune
 from .grids import mean_in_place
 from .loop import Loss, Training
+from .optimizers import make_optimizer
 from .output import RAW
 from .preparation import Prepared
 from .publication import facts_of, training_of
@@ -70,7 +71,7 @@ def begin(run: Prepared, models: Models) -> Training:
             frozen.to(accelerator.device)
     patched = Patched(models.denoiser.requires_grad_(False), run.bank.bank())
     groups = patched.bank.groups(options.lr, run.request.patch.gate_lr_scale)
-    optimizer = beginning.make_optimizer(groups, options)
+    optimizer = make_optimizer(groups, options)
     model, optimizer = accelerator.prepare(patched, optimizer)
     patched = accelerator.unwrap_model(model)
     trained = {

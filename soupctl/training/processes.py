@@ -10,6 +10,7 @@ import torch
 
 from ..errors import LimitError
 from .choices import Precision, Tracker
+from .libraries import require_libraries
 from .options import Options
 
 
@@ -21,17 +22,16 @@ def start_accelerator(options: Options) -> Any:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         # what an earlier caller in this process asked for is no longer wanted
         accelerate.state.AcceleratorState._reset_state()  # noqa: SLF001
-    log_with = None if options.log_with is Tracker.NONE else options.log_with.value
-    if log_with is not None and not _is_there(log_with):
-        what = f"log-with in --config needs {log_with}, which is not installed"
-        raise LimitError(what, advice=f"pip install {log_with}")
+    require_libraries(options)
     try:
         accelerator = accelerate.Accelerator(
             # of torchrun's processes, accelerate would otherwise take each for the only one
             cpu=not torch.accelerator.is_available(),
             gradient_accumulation_steps=options.grad_accum,
             mixed_precision=options.precision.value,
-            log_with=log_with,
+            log_with=None if options.log_with is Tracker.NONE else options.log_with.value,
+            # some trackers want a folder here, and each run gives them its own
+            project_dir=os.curdir,
         )
     except (ValueError, ImportError) as error:
         advice = "--precision bf16 or no" if options.precision is Precision.FP16 else None
@@ -44,7 +44,3 @@ def start_accelerator(options: Options) -> Any:
             advice="choose plain data-parallel training in accelerate's configuration",
         )
     return accelerator
-
-
-def _is_there(tracker: str) -> bool:
-    return any(tracker == each.value for each in accelerate.tracking.get_available_trackers())

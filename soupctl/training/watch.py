@@ -25,6 +25,8 @@ from .state import save
 
 SAMPLES = "samples"
 PLOT = "loss.png"
+TRACKED = ("loss", "lr", "grad_norm", "epoch")
+"""Figures that a tracker is told, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,8 @@ class Watch:
         row = self._row(last, loss, pace)
         append(self.run.request.output, row)
         if self.run.options.log_with is not Tracker.NONE:
-            accelerator.log({"loss": loss, "lr": last.lr}, step=last.step)
+            shown = {name: row[name] for name in TRACKED if row[name] is not None}
+            accelerator.log(shown, step=last.step)
         steps = self.run.plan.steps
         self.teller.show(Progress(last.step, steps, self._smoothed, last.lr, pace))
 
