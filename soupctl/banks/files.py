@@ -16,15 +16,15 @@ from torch import Tensor
 
 from ..errors import InputError, Issue, SoupError
 from ..format.dtypes import DType
+from ..format.header import Tensor as HeaderTensor
 from ..format.header import encode_header, lay_out
 from ..soup.bankconfig import BankConfig
-from ..soup.banktext import encode_config, parse_config
+from ..soup.banktext import encode_config
 from ..storage.digest import root_of, tensor_hasher
 from ..storage.publish import publish_folder, write_at
-from ..storage.regular import read_small
 from ..storage.safetensors import SafetensorsFile, open_safetensors
 from .bank import PromptBank
-from .look import CONFIG, LARGEST_CONFIG
+from .look import CONFIG, read_config
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -85,16 +85,10 @@ def _data(tensor: Tensor) -> bytes:
 def is_bank(folder: Path) -> bool:
     """Whether a folder holds the config of a prompt bank."""
     try:
-        load_bank_config(folder)
+        read_config(folder)
     except SoupError:
         return False
     return True
-
-
-def load_bank_config(folder: Path) -> BankConfig:
-    """What the bank in a folder is, without its numbers; InputError if that is not sound."""
-    path = folder / CONFIG
-    return parse_config(read_small(path, str(path), LARGEST_CONFIG), str(path))
 
 
 def load_bank(folder: Path) -> PromptBank:
@@ -103,7 +97,7 @@ def load_bank(folder: Path) -> PromptBank:
     Raises InputError if a file is missing or not sound, if the tensors are not those that the
     config describes, or if a number is not finite; OutputError if the file changes meanwhile.
     """
-    config = load_bank_config(folder)
+    config = read_config(folder)
     with open_safetensors(folder / WEIGHTS) as file:
         _require_described(config, file)
         with torch.device("meta"):
@@ -111,14 +105,19 @@ def load_bank(folder: Path) -> PromptBank:
         bank.to_empty(device="cpu")
         tensors = bank.tensors()
         for each in file.header.tensors:
-            # a copy: a file that is mapped cannot be written to, nor stay once it is closed
-            data = bytearray(file.view(each))
-            read = torch.frombuffer(data, dtype=DTYPES[each.dtype]).reshape(each.shape)
+            read = read_tensor(file, each, DTYPES[each.dtype])
             tensors[each.name].copy_(read)
             if not isfinite(read.double().abs().sum().item()):
                 raise InputError("holds NaN or infinity", path=file.shown, tensor=each.name)
         file.require_unchanged()
     return bank
+
+
+def read_tensor(file: SafetensorsFile, tensor: HeaderTensor, dtype: torch.dtype) -> Tensor:
+    """A tensor of a file, which is open, as PyTorch has it; it stays once the file is closed."""
+    # a copy: a file that is mapped cannot be written to
+    data = bytearray(file.view(tensor))
+    return torch.frombuffer(data, dtype=dtype).reshape(tensor.shape)
 
 
 def _require_described(config: BankConfig, file: SafetensorsFile) -> None:

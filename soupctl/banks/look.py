@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from ..models.bases import read_base
 from ..soup.bankconfig import BankConfig
 from ..soup.banktext import parse_config
+from ..soup.stacktext import StackEntry, parse_stack
 from ..storage.layout import find_model
 from ..storage.regular import read_small
 from ..storage.safetensors import read_header
 
 CONFIG = "adapter_config.json"
+STACK = "stack_config.json"
+BANK = "bank"
+"""Where a run that trains a bank puts it."""
 LARGEST_CONFIG = 1 << 22
 
 # in diffusers every block of a DiT owns a copy of the embedders, of which the original has one
@@ -24,6 +29,10 @@ COPY = re.compile(r"transformer_blocks\.[1-9][0-9]*\.norm1\.emb\.")
 class BankLook:
     """A bank, and how large it is beside a base."""
 
+    folder: Path
+    name: str
+    """In its stack; empty for a bank alone."""
+    weight: Fraction
     config: BankConfig
     base_parameters: int | None
     """Numbers of the base in its original layout; None if none was named."""
@@ -36,11 +45,40 @@ class BankLook:
         return self.config.parameters / self.base_parameters
 
 
-def look_at_bank(folder: Path, base: Path | None) -> BankLook:
-    """The bank in a folder, beside a base if one is named; InputError for what is not sound."""
+def look_at_banks(path: Path, base: Path | None) -> tuple[BankLook, ...]:
+    """The bank, or those of the stack, that a person names, beside a base if one is named.
+
+    None for what is neither by what it says. Raises InputError for what is not sound.
+    """
+    if (path / STACK).is_file():
+        members = [(path / each.name, each.name, each.weight) for each in read_entries(path)]
+    elif is_bank_folder(folder := bank_folder(path)):
+        members = [(folder, "", Fraction(1))]
+    else:
+        return ()
+    count = None if base is None else _parameters(base)
+    return tuple(
+        BankLook(folder, name, weight, read_config(folder), count)
+        for folder, name, weight in members
+    )
+
+
+def bank_folder(path: Path) -> Path:
+    """The folder of the bank itself, if that of its run was named."""
+    inner = path / BANK
+    return inner if not (path / CONFIG).exists() and (inner / CONFIG).exists() else path
+
+
+def read_entries(folder: Path) -> tuple[StackEntry, ...]:
+    """What the stack in a folder holds, by what it says; InputError if that is not sound."""
+    path = folder / STACK
+    return parse_stack(read_small(path, str(path), LARGEST_CONFIG), str(path))
+
+
+def read_config(folder: Path) -> BankConfig:
+    """What the bank in a folder is, without its numbers; InputError if that is not sound."""
     path = folder / CONFIG
-    config = parse_config(read_small(path, str(path), LARGEST_CONFIG), str(path))
-    return BankLook(config, None if base is None else _parameters(base))
+    return parse_config(read_small(path, str(path), LARGEST_CONFIG), str(path))
 
 
 def _parameters(folder: Path) -> int:

@@ -7,18 +7,11 @@ from pathlib import Path
 from ..soup.bankconfig import BankConfig
 from .bank import PromptBank
 from .files import load_bank
-from .look import CONFIG
-from .stack import BankStack
-from .stack_files import STACK, load_stack
+from .look import BANK, STACK, bank_folder
+from .stack import BankStack, Member
+from .stack_files import load_stack
 
-BANK = "bank"
-"""Where a run that trains a bank puts it."""
-
-
-def bank_folder(path: Path) -> Path:
-    """The folder of the bank itself, if that of its run was named."""
-    inner = path / BANK
-    return inner if not (path / CONFIG).exists() and (inner / CONFIG).exists() else path
+__all__ = ["BANK", "bank_folder", "configs_of", "load_bank_or_stack", "members_of"]
 
 
 def load_bank_or_stack(path: Path) -> PromptBank | BankStack:
@@ -26,8 +19,11 @@ def load_bank_or_stack(path: Path) -> PromptBank | BankStack:
     return load_stack(path) if (path / STACK).is_file() else load_bank(bank_folder(path))
 
 
-def members_of(bank: PromptBank | BankStack) -> tuple[tuple[str, BankConfig], ...]:
+def members_of(bank: PromptBank | BankStack) -> tuple[Member, ...]:
+    """The banks of a stack with their weights, or the one bank, which has no name."""
+    return bank.members if isinstance(bank, BankStack) else (Member("", 1.0, bank),)
+
+
+def configs_of(bank: PromptBank | BankStack) -> tuple[tuple[str, BankConfig], ...]:
     """What each bank of a stack, or the one bank, is, by the name to complain of it with."""
-    if isinstance(bank, BankStack):
-        return tuple((member.name, member.bank.config) for member in bank.members)
-    return (("the bank", bank.config),)
+    return tuple((each.name or "the bank", each.bank.config) for each in members_of(bank))

@@ -91,7 +91,7 @@ def _sites(model: Any, size: tuple[int, int]) -> tuple[Site, ...]:
     for name, block in blocks_of(twin).items():
         block.register_forward_pre_hook(_recorder(shapes, name), with_kwargs=True)
     with torch.no_grad():
-        twin(**_inputs(twin, size))
+        twin(**inputs_of(twin, size))
     return tuple(Site(name, depth, shapes[name]) for depth, name in enumerate(blocks_of(twin)))
 
 
@@ -116,11 +116,11 @@ def _embedding_width(model: Any) -> int:
     return int(model.time_embedding.linear_2.out_features)
 
 
-def _inputs(model: Any, size: tuple[int, int]) -> dict[str, Any]:
-    """Arguments of one forward pass of one sample, on the meta device."""
+def inputs_of(model: Any, size: tuple[int, int], batch: int = 1) -> dict[str, Any]:
+    """Arguments of a forward pass, on the meta device; all but the sample are of a batch of one."""
     config = model.config
     whole = torch.zeros(1, dtype=torch.long, device="meta")
-    sample = _numbers(1, config.in_channels, *size)
+    sample = _numbers(batch, config.in_channels, *size)
     if type(model).__name__ in TRANSFORMERS:
         return {"hidden_states": sample, "timestep": whole, "class_labels": whole}
     inputs = {"sample": sample, "timestep": whole}

@@ -12,16 +12,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import InputError, LedgerError, OutputError, SoupError, UsageError
-from ..soup.stacktext import StackEntry, encode_stack, is_member_name, parse_stack
+from ..soup.stacktext import StackEntry, encode_stack, is_member_name
 from ..storage.partial import Staging
 from ..storage.publish import publish_folder, write_at
-from ..storage.regular import open_regular, read_at, read_small
+from ..storage.regular import open_regular, read_at
 from .bank import PromptBank
 from .files import WEIGHTS, bank_digest, load_bank
-from .look import CONFIG, LARGEST_CONFIG
+from .look import CONFIG, STACK, read_entries
 from .stack import BankStack
 
-STACK = "stack_config.json"
 PIECE = 1 << 20
 
 
@@ -68,12 +67,6 @@ def load_stack(folder: Path) -> BankStack:
         banks[entry.name] = bank
         weights[entry.name] = entry.weight
     return BankStack(banks, weights)
-
-
-def read_entries(folder: Path) -> tuple[StackEntry, ...]:
-    """What the stack in a folder holds, by what it says; InputError if that is not sound."""
-    path = folder / STACK
-    return parse_stack(read_small(path, str(path), LARGEST_CONFIG), str(path))
 
 
 def is_stack(folder: Path) -> bool:

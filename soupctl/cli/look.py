@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,6 @@ from .history import training_line
 from .render import put, put_json, say, shares_json, size_text
 
 if TYPE_CHECKING:
-    from ..banks.look import BankLook
     from ..verbs import FileDigest, Inspection
 
 
@@ -29,62 +27,39 @@ def inspect(
     base: Annotated[
         str | None, typer.Option(help="Compare a prompt bank with its base.", metavar="FOLDER")
     ] = None,
+    plot: Annotated[
+        str | None, typer.Option(help="Draw the gates of a prompt bank.", metavar="PNG")
+    ] = None,
+    force: options.Force = False,
     json: options.Json = False,
     verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Show what a checkpoint is, from its headers alone.
 
+    Only --plot reads numbers: how gates weigh prompts at each timestep.
+
     Example: soupctl inspect soup.safetensors
     """
     from .. import verbs
+    from . import banks
 
-    found = verbs.inspect(options.named(path), component=component, variant=variant)
-    bank = _bank(path, base)
+    looks = banks.looks_at(options.named(path), base, is_plotted=plot is not None)
+    folders = [str(each.folder) for each in looks] or [path]
+    found = [
+        each
+        for folder in folders
+        for each in verbs.inspect(folder, component=component, variant=variant)
+    ]
+    gates = () if plot is None else banks.plot(path, base, plot, force=force)
     if json:
         read = {"path": path, "checkpoints": [_inspection_json(each, summary) for each in found]}
-        put_json({**read, **({} if bank is None else {"bank": _bank_json(bank)})})
+        put_json({**read, **(banks.banks_json(looks, gates) if looks else {})})
         return
-    for line in () if bank is None else _bank_lines(bank):
+    for line in banks.bank_lines(looks, gates):
         put(line)
     for each in found:
         for line in _inspection_lines(each, summary):
             put(line)
-
-
-def _bank(path: str, base: str | None) -> BankLook | None:
-    """The prompt bank in a folder, if that is what it holds."""
-    from ..banks.look import is_bank_folder, look_at_bank
-
-    if is_bank_folder(Path(path)):
-        return look_at_bank(Path(path), None if base is None else Path(options.named(base)))
-    if base is not None:
-        raise UsageError("is no prompt bank, and --base is for one", path=path)
-    return None
-
-
-def _bank_lines(bank: BankLook) -> Iterator[str]:
-    config, share = bank.config, bank.share
-    beside = "" if share is None else f", {share:.2%} of the base's {bank.base_parameters:,}"
-    kept = "" if config.topk == 1 else f", top {config.topk:.3g} kept"
-    yield f"prompt bank for {config.base.kind} of {config.base.num_train_timesteps} timesteps"
-    yield f"  parameters  {config.parameters:,}{beside}"
-    yield f"  gate        {config.gate.value} on {config.gate_input.value}{kept}"
-    for site in config.base.sites:
-        yield f"  block       {site.name}  {list(config.prompt_shape(site))}"
-
-
-def _bank_json(bank: BankLook) -> dict[str, Any]:
-    config = bank.config
-    return {
-        "base_class": config.base.kind,
-        "base_parameters": bank.base_parameters,
-        "parameters": config.parameters,
-        "share": bank.share,
-        "gate": config.gate.value,
-        "gate_input": config.gate_input.value,
-        "topk": config.topk,
-        "blocks": {site.name: list(config.prompt_shape(site)) for site in config.base.sites},
-    }
 
 
 def _inspection_lines(found: Inspection, summary: bool) -> Iterator[str]:

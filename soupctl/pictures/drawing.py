@@ -18,7 +18,7 @@ import torch
 from .. import verbs
 from ..banks.attachment import attach
 from ..banks.bank import PromptBank
-from ..banks.named import load_bank_or_stack, members_of
+from ..banks.named import configs_of, load_bank_or_stack
 from ..banks.sites import describe_base
 from ..banks.stack import BankStack
 from ..errors import Issue, LimitError, MismatchError, UsageError
@@ -178,7 +178,7 @@ def _require_fit(sitter: Sitter, bank: PromptBank | BankStack, allow: bool) -> N
         prediction_type=sitter.objective.prediction.value,
         digest=None if allow else verbs.content_digests(sitter.base.denoiser_folder)[0].digest,
     )
-    for name, config in members_of(bank):
+    for name, config in configs_of(bank):
         require_fit(config, found, name, allow_base_mismatch=allow)
 
 

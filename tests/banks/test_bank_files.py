@@ -16,7 +16,7 @@ from soupctl.banks.files import (
     bank_digest,
     is_bank,
     load_bank,
-    load_bank_config,
+    read_config,
     save_bank,
 )
 from soupctl.errors import InputError, OutputError, SoupError
@@ -207,4 +207,4 @@ def test_banks_of_different_gates_are_not_averaged(saved, tmp_path):
 def test_the_config_is_read_without_the_weights(bank, saved):
     (saved / WEIGHTS).unlink()
 
-    assert bank.config == load_bank_config(saved)
+    assert bank.config == read_config(saved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +17,22 @@ from soupctl.models.loading import empty_model
 from soupctl.soup.bankconfig import BankConfig
 
 
-def write_bank(folder: Path, target: str, size: float = 0, seed: int = 1, **changes: object):
+def write_bank(
+    folder: Path,
+    target: str,
+    size: float = 0,
+    seed: int = 1,
+    gate: Mapping[str, object] | None = None,
+    **changes: object,
+):
     """A bank for the base in a folder, whose prompts and gates are drawn `size` large."""
+    Path(target).parent.mkdir(exist_ok=True)
     base = read_base(folder)
     digest = verbs.content_digests(base.denoiser_folder)[0].digest
     facts = {"num_train_timesteps": 1000, "prediction_type": "epsilon", "digest": digest}
     found = describe_base(empty_model(base), **facts)
     grid = None if base.class_name == "DiTTransformer2DModel" else 4
-    bank = PromptBank(BankConfig(replace(found, **changes), gate_grid=grid))
+    bank = PromptBank(BankConfig(replace(found, **changes), gate_grid=grid, **(gate or {})))
     generator = torch.Generator().manual_seed(seed)
     for _, parameter in sorted(bank.named_parameters()):
         parameter.data.copy_(size * torch.randn(parameter.shape, generator=generator))

@@ -1,0 +1,100 @@
+"""What a base makes of timesteps and classes, without the rest of it: a gate looks at no more.
+
+Rule 1: the base's own forward pass computes it, as far as its first block and on the meta device
+but for the embedders, so that no memory is taken and no formula of a base is written down here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..format.dtypes import DType
+from ..models.bases import Base
+from ..models.loading import empty_model
+from ..soup.bankconfig import TRANSFORMERS, GateInput
+from ..storage.layout import find_model
+from ..storage.safetensors import open_safetensors
+from .files import DTYPES, read_tensor
+from .inputs import Inputs, watch_embeddings
+from .sites import blocks_of, inputs_of
+
+OF_TRANSFORMERS = ("transformer_blocks.0.norm1.emb.",)
+OF_UNETS = ("time_proj.", "time_embedding.", "class_embedding.")
+"""How the names of an embedder's tensors begin."""
+
+
+class _Reached(Exception):
+    """The first block was reached, with these embeddings."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()
+        self.inputs = inputs
+
+
+class Embedders:
+    """The embedders of a base on disk; InputError if their tensors are not there, or not sound."""
+
+    def __init__(self, base: Base, size: tuple[int, int]) -> None:
+        self._model = empty_model(base).eval()
+        self._size = size
+        is_transformer = base.class_name in TRANSFORMERS
+        starts = OF_TRANSFORMERS if is_transformer else OF_UNETS
+        shapes = {
+            name: tuple(tensor.shape)
+            for name, tensor in self._model.state_dict().items()
+            if name.startswith(starts)
+        }
+        self._model.load_state_dict(_read(base, shapes), strict=False, assign=True)
+
+    def __call__(self, wanted: GateInput, timesteps: Tensor, labels: Tensor) -> Tensor:
+        """What a gate with that input looks at, [B, D], for timesteps [B] and classes [B].
+
+        Models that are told no classes have no use for `labels`.
+        """
+        name, block = next(iter(blocks_of(self._model).items()))
+        embeddings = watch_embeddings(self._model, (wanted,))
+
+        def reach(_block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+            raise _Reached(embeddings.at(name, args, kwargs))
+
+        handle = block.register_forward_pre_hook(reach, with_kwargs=True)
+        inputs = inputs_of(self._model, self._size, batch=len(timesteps))
+        inputs["timestep"] = timesteps
+        if "class_labels" in inputs:
+            inputs["class_labels"] = labels
+        try:
+            with torch.no_grad():
+                self._model(**inputs)
+        except _Reached as reached:
+            return reached.inputs[wanted]
+        finally:
+            handle.remove()
+            embeddings.remove()
+        raise AssertionError("a base has a block")
+
+
+def _read(base: Base, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The tensors of those names and shapes, in float32."""
+    found = {}
+    kinds = {**DTYPES, DType.F64: torch.float64}
+    (component,) = find_model(base.denoiser_folder).components
+    for path in component.files:
+        with open_safetensors(path) as file:
+            for each in file.header.tensors:
+                if each.name not in shapes:
+                    continue
+                if each.shape != shapes[each.name] or each.dtype not in kinds:
+                    what = (
+                        f"is {each.dtype.value} {list(each.shape)}, which the config does not say"
+                    )
+                    raise InputError(what, path=path, tensor=each.name)
+                found[each.name] = read_tensor(file, each, kinds[each.dtype]).float()
+            file.require_unchanged()
+    if missing := sorted(shapes.keys() - found.keys()):
+        raise InputError("is missing", path=base.denoiser_folder, tensor=missing[0])
+    return found

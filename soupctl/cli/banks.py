@@ -1,0 +1,112 @@
+"""What `soupctl inspect` tells of prompt banks: words, JSON, and a picture of their gates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import log
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .options import named
+from .render import say
+
+if TYPE_CHECKING:
+    from ..banks.look import BankLook
+    from ..banks.survey import BlockSummary
+
+FEW = 5
+"""Timesteps that JSON has numbers for."""
+
+
+def looks_at(path: str, base: str | None, *, is_plotted: bool) -> tuple[BankLook, ...]:
+    """The prompt bank in a folder, or those of the stack there; none if it is another checkpoint.
+
+    Raises UsageError for options that are for banks alone.
+    """
+    from ..banks.look import look_at_banks
+
+    found = look_at_banks(Path(path), None if base is None else Path(named(base)))
+    if not found and (base is not None or is_plotted):
+        option = "--plot" if base is None else "--base"
+        raise UsageError(f"is no prompt bank, and {option} is for one", path=path)
+    return found
+
+
+def plot(
+    path: str, base: str | None, target: str, *, force: bool
+) -> tuple[tuple[BlockSummary, ...], ...]:
+    """What the gates of each bank say of each block; the picture of it is written."""
+    from ..models.extra import require_extra
+
+    require_extra()
+    from ..banks.survey import summarise
+    from ..pictures.gate_plot import plot_gates, require_free, save_plot
+
+    require_free(Path(target), replace=force)
+    made = plot_gates(Path(path), None if base is None else Path(base))
+    save_plot(made, Path(target), replace=force)
+    say(f"{target}: the gates of {path} on {made.base}")
+    return tuple(summarise(each, FEW) for each in made.surveys)
+
+
+def bank_lines(banks: Sequence[BankLook], gates: Sequence[Sequence[BlockSummary]]) -> Iterator[str]:
+    """Lines on each bank, with what its gates say if they were surveyed."""
+    for index, bank in enumerate(banks):
+        if bank.name:
+            yield f"{bank.name}, with weight {bank.weight}"
+        yield from _lines(bank)
+        for block in gates[index] if gates else ():
+            yield (
+                f"  gate        {block.block}  {block.in_use:.1%} of its weights in use,"
+                f" {block.moved:.1%} vary with time, adds {block.strength:.2g} RMS"
+            )
+
+
+def _lines(bank: BankLook) -> Iterator[str]:
+    config, share = bank.config, bank.share
+    beside = "" if share is None else f", {share:.2%} of the base's {bank.base_parameters:,}"
+    kept = "" if config.topk == 1 else f", top {config.topk:.3g} kept"
+    yield f"prompt bank for {config.base.kind} of {config.base.num_train_timesteps} timesteps"
+    yield f"  parameters  {config.parameters:,}{beside}"
+    yield f"  gate        {config.gate.value} on {config.gate_input.value}{kept}"
+    for site in config.base.sites:
+        yield f"  block       {site.name}  {list(config.prompt_shape(site))}"
+
+
+def banks_json(
+    banks: Sequence[BankLook], gates: Sequence[Sequence[BlockSummary]]
+) -> dict[str, Any]:
+    """The same as JSON: a `bank`, or the banks of a `stack` by name."""
+    read = {each.name: _json(each) for each in banks}
+    for name, blocks in zip(read, gates or [()] * len(read), strict=True):
+        read[name]["gates"] = {each.block: _gate_json(each) for each in blocks}
+    if "" in read:
+        return {"bank": read[""]}
+    weights = {each.name: str(each.weight) for each in banks}
+    return {"stack": {name: {"weight": weights[name], **read[name]} for name in weights}}
+
+
+def _json(bank: BankLook) -> dict[str, Any]:
+    config = bank.config
+    return {
+        "base_class": config.base.kind,
+        "base_parameters": bank.base_parameters,
+        "parameters": config.parameters,
+        "share": bank.share,
+        "gate": config.gate.value,
+        "gate_input": config.gate_input.value,
+        "topk": config.topk,
+        "blocks": {site.name: list(config.prompt_shape(site)) for site in config.base.sites},
+    }
+
+
+def _gate_json(block: BlockSummary) -> dict[str, Any]:
+    return {
+        "weights": block.rows,
+        "uniform_entropy": log(block.rows),
+        "entropy": {str(timestep): each for timestep, each in block.entropy_at.items()},
+        "strength": {str(timestep): each for timestep, each in block.strength_at.items()},
+        "in_use": block.in_use,
+        "varies_with_time": block.moved,
+    }
