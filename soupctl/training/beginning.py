@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from diffusers.training_utils import EMAModel
 
+from ..errors import LimitError
 from ..models.bases import Conditioning
 from ..models.loading import Models, draw_latents, encode_captions, encode_images, predict
 from .examples import Batch, Examples, Visits, batches, read_pixels
@@ -19,6 +20,7 @@ from .loop import Loss, Training
 from .optimizers import make_optimizer
 from .output import LATENTS
 from .preparation import Prepared
+from .sharding import in_parts
 
 
 def begin(run: Prepared, models: Models) -> Training:
@@ -29,14 +31,25 @@ def begin(run: Prepared, models: Models) -> Training:
     for frozen in (models.vae, models.text_encoder):
         if frozen is not None:
             frozen.to(accelerator.device)
-    trained = dict(models.denoiser.named_parameters())
-    optimizer = make_optimizer(list(trained.values()), options)
-    model, optimizer = accelerator.prepare(models.denoiser, optimizer)
-    trained = dict(accelerator.unwrap_model(model).named_parameters())
+    names = [name for name, _ in models.denoiser.named_parameters()]
+    optimizer = make_optimizer(list(models.denoiser.parameters()), options)
+    model, optimizer = _wrapped(accelerator, models.denoiser, optimizer)
+    # in their order, for whoever wraps modules one by one renames their parameters
+    trained = dict(zip(names, accelerator.unwrap_model(model).parameters(), strict=True))
     ema = None
     if options.ema:
         ema = EMAModel(list(trained.values()), decay=options.ema_decay, foreach=True)
     return Training(accelerator, model, trained, optimizer, ema)
+
+
+def _wrapped(accelerator: Any, denoiser: Any, optimizer: Any) -> Any:
+    """Model and optimizer as accelerate has them; LimitError if its configuration does not fit."""
+    try:
+        return accelerator.prepare(denoiser, optimizer)
+    except ValueError as error:
+        reason = str(error).strip().partition("\n")[0]
+        advice = "see fsdp_auto_wrap_policy in accelerate's configuration"
+        raise LimitError(reason, advice=advice if in_parts(accelerator) else None) from error
 
 
 def loss_of(run: Prepared, models: Models) -> Loss:

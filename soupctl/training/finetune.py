@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .loop import Loss, Training, train
 from .metrics import rewind
 from .output import MODEL
 from .preparation import Prepared
+from .processes import together
 from .publication import facts_of, publish
 from .record import RunRecord, read_record, require_same_run, write_record
 from .state import Checkpoint, newest, read, restore, sweep
@@ -63,30 +64,38 @@ def finetune(run: Prepared, teller: Teller, subject: Subject = WHOLE) -> Trained
 
     Raises SoupError for whatever stands in the way; see Watch.after for what stops training.
     """
-    out = run.request.output
-    out.mkdir(parents=True, exist_ok=True)
-    with _locked(out, run.accelerator):
-        record = _own_record(run)
-        if record is not None and _is_complete(record, run):
-            return Trained(out, run.plan.steps, True, record.facts["weights"])
-        checkpoint = _checkpoint(run, teller)
-        run.accelerator.wait_for_everyone()
-        if run.accelerator.is_main_process:
-            sweep(out)
-            require_space(run)
-            rewind(out, checkpoint.step if checkpoint else 0)
-            write_record(out, RunRecord(run.identity, False, facts_of(run)))
-        models = load_models(run.base)
+    out, accelerator = run.request.output, run.accelerator
+    with ExitStack() as held:
+        with together(accelerator):
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_locked(out, accelerator))
+            record = _own_record(run)
+            if record is not None and _is_complete(record, run):
+                return Trained(out, run.plan.steps, True, record.facts["weights"])
+            checkpoint = _checkpoint(run, teller)
+        with together(accelerator):
+            if accelerator.is_main_process:
+                _make_ready(run, checkpoint)
+            models = load_models(run.base)
         training = subject.begin(run, models)
         if checkpoint is not None:
             restore(training, checkpoint)
         loss = subject.loss_of(run, models, training)
         _make_steps(run, models, training, checkpoint, teller, loss)
-        digest = subject.publish(run, training, teller)
-        run.accelerator.wait_for_everyone()
+        with together(accelerator):
+            digest = subject.publish(run, training, teller)
         # the next data shard, if there is one, begins with an empty device
-        run.accelerator.free_memory()
+        accelerator.free_memory()
         return Trained(out, run.plan.steps, False, digest)
+
+
+def _make_ready(run: Prepared, checkpoint: Checkpoint | None) -> None:
+    """Make the run's folder such that steps after the checkpoint can be written there."""
+    out = run.request.output
+    sweep(out)
+    require_space(run)
+    rewind(out, checkpoint.step if checkpoint else 0)
+    write_record(out, RunRecord(run.identity, False, facts_of(run)))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import torch
 from .choices import Schedule
 from .examples import Batch
 from .options import Options
+from .sharding import whole
 
 Loss = Callable[[Any, Batch], torch.Tensor]
 """The loss of a batch by the model, as accelerate wrapped it: the objective and any extra terms."""
@@ -93,6 +94,7 @@ def train(
                 accelerator.backward(loss)
                 if accelerator.sync_gradients and options.max_grad_norm:
                     norm = accelerator.clip_grad_norm_(parameters, options.max_grad_norm)
+                    norm = whole(norm, accelerator)
                 optimizer.step()
                 optimizer.zero_grad()
             losses.append(loss.detach())

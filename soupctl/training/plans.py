@@ -14,6 +14,7 @@ from .ground import Ground
 from .labels import Classes
 from .options import Options
 from .output import copied_size
+from .sharding import in_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def make_plan(
     steps = count_steps(options, images, processes)
     checkpoint = checkpoint_size(trained, options)
     result = result_size(trained, copied_size(base) if ground.bank is None else 0, options)
+    parted = in_parts(accelerator)
     enlarged = small(shard.samples, ground.frame.resolution)
     size = f"{counted(enlarged, 'image')} smaller than {ground.frame.resolution}, enlarged"
     return Plan(
@@ -88,7 +90,12 @@ def make_plan(
         checkpoint_bytes=checkpoint,
         model_bytes=result,
         disk_bytes=(options.keep + 1) * checkpoint + result,
-        notices=(*shard.notices, *((size,) if enlarged else ()), *ground.notices),
+        notices=(
+            *shard.notices,
+            *((size,) if enlarged else ()),
+            *ground.notices,
+            *((f"each of {processes} processes holds a part of the weights",) if parted else ()),
+        ),
     )
 
 

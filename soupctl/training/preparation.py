@@ -20,6 +20,7 @@ from .options import Options
 from .patching_options import PatchOptions
 from .patching_plan import BankPlan
 from .plans import Plan, make_plan
+from .processes import require_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ def prepare(requests: Sequence[Request], accelerator: Any) -> list[Prepared]:
     of every kind, with the way out: see the functions that it calls.
     """
     first = requests[0]
+    require_whole(accelerator, first.options, patch=first.patch is not None)
     ground = read_ground(first.base, first.options, first.patch)
     shards = [_scan(ground.base, request) for request in requests]
     classes = [_classes(ground, shard) for shard in shards]

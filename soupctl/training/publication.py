@@ -29,6 +29,7 @@ from .loop import Training as State
 from .output import MODEL, RAW, publish_model
 from .preparation import Prepared
 from .record import RunRecord, versions, write_record
+from .sharding import gathered
 from .watch import Teller
 from .weights import DTYPES, Describe, rounding_loss, target
 
@@ -68,20 +69,20 @@ def publish(run: Prepared, training: State, teller: Teller) -> str:
     With a mean of the weights, that is what is to be used, and the raw ones are kept as well.
     Raises TrainingError for weights that are not finite, OutputError if they cannot be written.
     """
+    denoiser = run.accelerator.unwrap_model(training.model)
+    # with a mean in place of the weights, these are the mean
+    tensors = gathered(denoiser.state_dict(), run.accelerator)
     if not run.accelerator.is_main_process:
         return ""
     out, base = run.request.output, run.base
-    denoiser = run.accelerator.unwrap_model(training.model)
     cast = _cast(run)
     facts = facts_of(run)
     if training.ema is not None:
-        raw = denoiser.state_dict()
         facts["raw_weights"] = publish_model(
-            out / RAW, base, raw, _description(run, "raw", raw), cast, whole=None
+            out / RAW, base, tensors, _description(run, "raw", tensors), cast, whole=None
         )
     kind = "raw" if training.ema is None else "ema"
     with mean_in_place(training):
-        tensors = denoiser.state_dict()
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise TrainingError("the weights are not finite", path=out, advice="a lower --lr")
         if cast is not torch.float32:

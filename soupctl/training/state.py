@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ..storage.publish import publish_file, publish_folder, write_at
 from ..storage.regular import read_small
 from ..storage.rename import random_name
 from .loop import Training
+from .sharding import gathered, shared_out
 from .weights import write_tensors
 
 FOLDER = "checkpoints"
@@ -44,33 +45,43 @@ class Checkpoint:
     manifest: Mapping[str, Any]
 
 
-def save(out: Path, training: Training, identity: Mapping[str, str], keep: int) -> Path:
-    """The new checkpoint of a run in the folder `out`, of which the newest `keep` remain.
+def save(out: Path, training: Training, identity: Mapping[str, str], keep: int) -> None:
+    """Write a checkpoint of a run in the folder `out`, of which the newest `keep` remain.
 
-    Raises OutputError if it cannot be written; what was there before stays then.
+    Every process calls, and the main one writes. Raises OutputError if it cannot be written; what
+    was there before stays then.
     """
+    accelerator = training.accelerator
+    moments, plain = flattened(training.optimizer.state_dict()["state"])
+    held = {
+        MODEL: gathered(training.trained, accelerator),
+        OPTIMIZER: gathered(moments, accelerator),
+    }
+    if training.ema is not None:
+        held[EMA] = dict(zip(training.trained, training.ema.shadow_params, strict=True))
+    if not accelerator.is_main_process:
+        return
     folder = out / FOLDER
     folder.mkdir(exist_ok=True)
     target = folder / f"step-{training.step:06}"
     with publish_folder(target, replace=True, may_replace=lambda path: True) as staging:
-        _write(staging, training, identity)
+        for name, tensors in held.items():
+            write_tensors(staging, name, tensors)
+        _write_manifest(staging, training, identity, plain, tuple(held))
     text = f"{target.name}\n".encode()
     with publish_file(folder / LATEST, len(text), replace=True) as fd:
         write_at(fd, text, 0)
     for old in _folders(folder)[keep:]:
         discard(old)
-    return target
 
 
-def _write(staging: Staging, training: Training, identity: Mapping[str, str]) -> None:
-    write_tensors(staging, MODEL, training.trained)
-    moments, plain = flattened(training.optimizer.state_dict()["state"])
-    write_tensors(staging, OPTIMIZER, moments)
-    files = [MODEL, OPTIMIZER]
-    if training.ema is not None:
-        shadows = zip(training.trained, training.ema.shadow_params, strict=True)
-        write_tensors(staging, EMA, dict(shadows))
-        files.append(EMA)
+def _write_manifest(
+    staging: Staging,
+    training: Training,
+    identity: Mapping[str, str],
+    plain: Mapping[str, Any],
+    files: Sequence[str],
+) -> None:
     scaler = training.accelerator.scaler
     manifest = {
         "format": FORMAT,
@@ -127,13 +138,18 @@ def _restore(training: Training, checkpoint: Checkpoint) -> None:
     path, manifest = checkpoint.path, checkpoint.manifest
     with torch.no_grad():
         for name, value in _matching(path / MODEL, training.trained).items():
-            training.trained[name].copy_(value)
+            training.trained[name].copy_(shared_out(value, training.trained[name]))
         if training.ema is not None:
             shadows = dict(zip(training.trained, training.ema.shadow_params, strict=True))
             for name, value in _matching(path / EMA, shadows).items():
                 shadows[name].copy_(value)
             training.ema.optimization_step = manifest["ema_steps"]
     moments = safetensors.torch.load_file(path / OPTIMIZER)
+    parameters = list(training.trained.values())
+    for key, value in moments.items():
+        parameter = parameters[int(key.partition(".")[0])]
+        if value.shape == parameter.shape:
+            moments[key] = shared_out(value, parameter)
     state = training.optimizer.state_dict()
     state["state"] = unflattened({**moments, **manifest["optimizer"]})
     training.optimizer.load_state_dict(state)

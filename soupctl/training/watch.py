@@ -21,6 +21,8 @@ from .interruptions import Postponed
 from .loop import Made, Training
 from .metrics import SMOOTHING, append, read_metrics, smoothed
 from .preparation import Prepared
+from .processes import largest, together
+from .sharding import in_parts, own_part
 from .state import save
 
 SAMPLES = "samples"
@@ -101,12 +103,7 @@ class Watch:
 
     def _agreed_signal(self) -> int:
         """The signal that any process was sent; 0 for none."""
-        number = int(self.signals.number or 0)
-        if self.run.plan.processes == 1:
-            return number
-        accelerator = self.run.accelerator
-        everyone = accelerator.gather(torch.tensor([number], device=accelerator.device))
-        return int(everyone.max())
+        return largest(self.run.accelerator, int(self.signals.number or 0))
 
     def _report(self) -> None:
         """Tell and write down the figures since the last report."""
@@ -155,7 +152,8 @@ class Watch:
 
     def _require_finite_weights(self) -> None:
         # a finite loss can still have gradients, or a rate, that make infinite weights
-        if not all(bool(weight.isfinite().all()) for weight in self.training.trained.values()):
+        parts = map(own_part, self.training.trained.values())
+        if largest(self.run.accelerator, any(not part.isfinite().all() for part in parts)):
             raise self._not_finite(f"the weights are not finite after step {self.training.step}")
 
     def _not_finite(self, what: str) -> TrainingError:
@@ -172,11 +170,11 @@ class Watch:
         """Write a checkpoint, unless there is one of this step."""
         if self._saved != self.training.step:
             self._require_finite_weights()
-            if self.run.accelerator.is_main_process:
+            with together(self.run.accelerator):
                 save(self.run.request.output, self.training, self.identity, self.run.options.keep)
-                self._draw_plot()
+                if self.run.accelerator.is_main_process:
+                    self._draw_plot()
         self._saved = self.training.step
-        self.run.accelerator.wait_for_everyone()
 
     def resumed(self, step: int) -> None:
         """Take note that there is a checkpoint of a step."""
@@ -192,11 +190,14 @@ class Watch:
 
     def sample(self) -> None:
         """Draw a grid of samples."""
-        if self.run.accelerator.is_main_process:
-            name = f"step-{self.training.step:06}.png"
-            picture = self.painter.paint(self.training)
-            save_picture(self.run.request.output / SAMPLES / name, picture)
-        self.run.accelerator.wait_for_everyone()
+        accelerator = self.run.accelerator
+        with together(accelerator):
+            # no process can sample from a part of the weights
+            if accelerator.is_main_process or in_parts(accelerator):
+                picture = self.painter.paint(self.training)
+            if accelerator.is_main_process:
+                name = f"step-{self.training.step:06}.png"
+                save_picture(self.run.request.output / SAMPLES / name, picture)
 
     def _stop(self, number: int) -> None:
         self.teller.end()

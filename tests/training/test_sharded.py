@@ -1,0 +1,97 @@
+"""Weights in parts, as FSDP has them, come to what whole ones do, and can be gone on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from soupctl.errors import LimitError, UsageError
+from soupctl.training.options import Options
+from soupctl.training.processes import require_supported, require_whole
+
+HERE = Path(__file__).parent
+HALF_OF_THE_DIGITS = 2.0**-12
+"""Of float32: what is left of agreement when sums are taken in another order, layer upon layer."""
+
+
+@pytest.fixture(scope="module")
+def sharded(bases, shards, tmp_path_factory) -> Path:
+    """The runs of sharded.py, by two processes."""
+    out = tmp_path_factory.mktemp("sharded")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, HERE / "sharded.py", bases["class"], shards["class"], out],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def contents(run: Path, name: str) -> dict[str, list[int]]:
+    """The shapes of the tensors of a file of a run's last checkpoint, by name."""
+    with safe_open(run / "checkpoints" / "step-000004" / name, "pt") as file:
+        return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+
+
+def figures(run: Path) -> list[tuple[int, float, float]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"], row["grad_norm"]) for row in rows]
+
+
+def weights(run: Path) -> str:
+    return json.loads((run / "soupctl.json").read_text())["weights"]
+
+
+@pytest.mark.slow
+def test_a_run_in_parts_that_was_interrupted_is_the_run_that_was_not(sharded):
+    assert weights(sharded / "straight") == weights(sharded / "resumed")
+    assert figures(sharded / "straight") == figures(sharded / "resumed")
+
+
+@pytest.mark.slow
+def test_a_run_in_parts_agrees_with_one_in_which_each_process_has_all(sharded):
+    parts, whole = (figures(sharded / name) for name in ("straight", "whole"))
+
+    for expected, found in zip(whole, parts, strict=True):
+        assert expected == pytest.approx(found, rel=HALF_OF_THE_DIGITS)
+
+
+@pytest.mark.slow
+def test_what_is_kept_of_a_run_in_parts_is_whole(sharded, tiny):
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert contents(sharded / "whole", name) == contents(sharded / "straight", name)
+    for run in ("straight", "whole"):
+        assert (sharded / run / "samples" / "step-000004.png").is_file()
+    model = tiny.UNet2DModel.from_pretrained(sharded / "straight" / "model" / "unet")
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.slow
+def test_a_run_in_parts_can_go_on_whole(sharded):
+    expected = figures(sharded / "straight")[2:]
+
+    for row, found in zip(expected, figures(sharded / "made whole"), strict=True):
+        assert row == pytest.approx(found, rel=HALF_OF_THE_DIGITS)
+
+
+def test_what_weights_in_parts_cannot_do_is_refused():
+    class Parted:
+        distributed_type = "FSDP"
+        is_fsdp2 = False
+
+    options = Options(steps=1)
+    with pytest.raises(UsageError, match=r"not kept \(--no-ema\)"):
+        require_whole(Parted, options, patch=False)
+    with pytest.raises(UsageError, match="FSDP is for finetune"):
+        require_whole(Parted, options, patch=True)
+    with pytest.raises(LimitError, match="fsdp_version: 2 in accelerate's configuration"):
+        require_supported(Parted)
