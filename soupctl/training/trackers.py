@@ -6,8 +6,10 @@ Rule 2: a tracker ends with the run, in whatever way that ends, and knows nothin
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ..errors import LimitError
@@ -41,18 +43,15 @@ def tracked(run: Prepared, step: int, teller: Teller) -> Iterator[None]:
 def _begun(run: Prepared, step: int) -> str:
     """Where a person finds the figures of a tracker that has just begun."""
     accelerator, kind = run.accelerator, run.options.log_with
-    out = run.request.output.absolute()
-    accelerator.project_configuration.logging_dir = str(out)
+    out, whole = run.request.output, str(run.request.output.absolute())
+    accelerator.project_configuration.logging_dir = whole
+    # what it has to say is told below, unless nothing is to be told
+    os.environ.setdefault("WANDB_SILENT", "true")
     more: dict[str, dict[str, Any]] = {
         # what an earlier start reported of steps that are made again is no longer shown
         "tensorboard": {"purge_step": step + 1},
-        # a run that was not ended goes on there, too; what it says goes through the teller
-        "wandb": {
-            "dir": str(out),
-            "name": out.name,
-            "resume": "auto",
-            "settings": {"silent": True},
-        },
+        # a run that was not ended goes on there, too
+        "wandb": {"dir": whole, "name": Path(whole).name, "resume": "auto"},
     }
     # TensorBoard keeps options in a folder of their own for each start: the record has them
     options = dict(run.identity) if kind is Tracker.WANDB else None
