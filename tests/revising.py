@@ -7,8 +7,21 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from making import save
+
 from soupctl import verbs
-from soupctl.verbs import Addition, Ingredient, Level, Made, Pace, Removal, Request, Revision
+from soupctl.verbs import (
+    Addition,
+    Ingredient,
+    Level,
+    Made,
+    Pace,
+    Removal,
+    Request,
+    Revision,
+    Verified,
+)
 
 Weighted = str | Path | tuple[str | Path, Fraction | int]
 """A path or name, or such with its weight."""
@@ -60,3 +73,20 @@ def root(path: str | Path) -> str:
     """The content digest of the one checkpoint at a path."""
     (found,) = verbs.content_digests(path)
     return found.digest
+
+
+def save_changed_soup() -> Path:
+    """A soup of a and c after b was taken out again, of a soup of soups, in the working folder."""
+    generator = np.random.default_rng(11)
+    for name in "abcx":
+        save(Path(f"{name}.st"), w=generator.normal(0, 1, 20).astype(np.float16), ids=np.arange(3))
+    average(Path("inner.st"), "x.st", "c.st")
+    average(Path("1.st"), "a.st", ("b.st", 2), "inner.st")
+    revise("subtract", "1.st", Path("soup.st"), (), ["b.st"])
+    return Path("soup.st")
+
+
+def verified(path: Path, *ingredients: str, **options: Any) -> Verified:
+    """How far a soup of one file is proven."""
+    (found,) = verbs.verify(path, ingredients, **options)
+    return found

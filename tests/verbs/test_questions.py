@@ -5,37 +5,24 @@ from __future__ import annotations
 import shutil
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from making import save, save_pipeline
-from revising import average, revise, root
+from revising import average, revise, root, save_changed_soup, verified
 
 from soupctl import verbs
 from soupctl.errors import InputError, LedgerError, MismatchError
 from soupctl.soup.choices import OnInt
-from soupctl.verbs import Level, Verified
+from soupctl.verbs import Level
 
 F16 = np.float16
 
 
 @pytest.fixture
 def soup(tmp_path, monkeypatch):
-    """A soup of a and c after b was taken out again, of a soup of soups, in the working folder."""
     monkeypatch.chdir(tmp_path)
-    generator = np.random.default_rng(11)
-    for name in "abcx":
-        save(Path(f"{name}.st"), w=generator.normal(0, 1, 20).astype(F16), ids=np.arange(3))
-    average(Path("inner.st"), "x.st", "c.st")
-    average(Path("1.st"), "a.st", ("b.st", 2), "inner.st")
-    revise("subtract", "1.st", Path("soup.st"), (), ["b.st"])
-    return Path("soup.st")
-
-
-def verified(path: Path, *ingredients: str, **options: Any) -> Verified:
-    (found,) = verbs.verify(path, ingredients, **options)
-    return found
+    return save_changed_soup()
 
 
 def test_a_sound_soup_is_proven_as_far_as_is_asked(soup):
