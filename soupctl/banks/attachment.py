@@ -27,15 +27,22 @@ from ..soup.bankfit import require_fit
 from .bank import Draws, PromptBank
 from .gates import Gated
 from .inputs import Arguments, Parameter, watch_embeddings
+from .resizing import resized
 from .sites import blocks_of, describe_base, own_model
 from .stack import BankStack, Member
 
 
 def attach(
-    model: Any, bank: PromptBank | BankStack, *, allow_base_mismatch: bool = False
+    model: Any,
+    bank: PromptBank | BankStack,
+    *,
+    allow_base_mismatch: bool = False,
+    resize_prompts_to: tuple[int, int] | None = None,
 ) -> Attachment:
     """Attach a bank, or a stack of them, to a diffusers denoiser, until the result is removed.
 
+    With `resize_prompts_to`, what it adds is interpolated for latents, or pixels, of that height
+    and width; else the model can be given those that the bank was trained for alone.
     Raises MismatchError if the model's class, blocks or shapes are not the bank's base's, or,
     without `allow_base_mismatch`, its config. Timesteps and weights, which a model does not tell,
     are checked by `soupctl.soup.bankfit.require_fit`.
@@ -51,13 +58,17 @@ def attach(
     if "torch._dynamo" in sys.modules:
         # compiled code is not checked for hooks that have come since, and would run without them
         torch.compiler.reset()
-    return Attachment(model, members)
+    if resize_prompts_to is None:
+        return Attachment(model, members)
+    return Attachment(model, members, describe_base(model, sample_size=resize_prompts_to).sites)
 
 
 class Attachment:
     """Banks at work in a model; leaving a `with` block removes them."""
 
-    def __init__(self, model: Any, members: Sequence[Member]) -> None:
+    def __init__(
+        self, model: Any, members: Sequence[Member], resized_to: Sequence[Site] = ()
+    ) -> None:
         self._members = members
         configs = [member.bank.config for member in members]
         self._embeddings = watch_embeddings(
@@ -68,6 +79,7 @@ class Attachment:
         self._handles: list[RemovableHandle] = []
         blocks = blocks_of(model)
         sites = {site.name: site for one in configs for site in one.base.sites}
+        sites |= {site.name: site for site in resized_to if site.name in sites}
         for site in sorted(sites.values(), key=lambda site: site.depth):
             block = blocks[site.name]
             inputs = Parameter(block, "hidden_states")
@@ -142,7 +154,7 @@ class Attachment:
                 delta = member.bank.delta(site.name, embedding, member.scale, self._draws)
                 total = delta if total is None else total + delta
         assert total is not None
-        return total
+        return total if self._prepended else resized(total, site.shape)
 
     def _without_prompts(self, _block: nn.Module, _args: Any, output: Tensor) -> Tensor:
         return output[:, self._prepended :]
@@ -163,5 +175,5 @@ def _require_shape(site: Site, hidden: Tensor) -> None:
             f"the bank has prompts for {list(site.shape)}, and the block's input is "
             f"{list(hidden.shape[1:])}",
             tensor=site.name,
-            advice="a bank serves one size of image, the one that it was trained for",
+            advice="resize_prompts_to fits a bank to images of another size",
         )

@@ -41,6 +41,8 @@ def describe_base(
         known = ", ".join(TRANSFORMERS + UNETS)
         raise MismatchError(f"{kind} is no base that prompts can be added to; these are: {known}")
     size = _configured_size(model) if sample_size is None else sample_size
+    if kind in TRANSFORMERS and size[0] != size[1]:
+        raise MismatchError(f"a {kind} makes square images alone, and not {size[0]} by {size[1]}")
     return Base(
         kind=kind,
         sites=_sites(model, size),
@@ -90,8 +92,12 @@ def _sites(model: Any, size: tuple[int, int]) -> tuple[Site, ...]:
     shapes: dict[str, tuple[int, ...]] = {}
     for name, block in blocks_of(twin).items():
         block.register_forward_pre_hook(_recorder(shapes, name), with_kwargs=True)
-    with torch.no_grad():
-        twin(**inputs_of(twin, size))
+    try:
+        with torch.no_grad():
+            twin(**inputs_of(twin, size))
+    except RuntimeError:
+        what = f"a {type(model).__name__} of this config takes no images of {size[0]} by {size[1]}"
+        raise MismatchError(what) from None
     return tuple(Site(name, depth, shapes[name]) for depth, name in enumerate(blocks_of(twin)))
 
 

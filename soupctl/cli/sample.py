@@ -46,6 +46,9 @@ def sample(
         bool,
         typer.Option("--allow-base-mismatch", help="Use a bank on other weights of its base."),
     ] = False,
+    resize_prompts: Annotated[
+        bool, typer.Option("--resize-prompts", help="Use a bank on images of another size.")
+    ] = False,
     force: shared.Force = False,
     json: shared.Json = False,
     quiet: shared.Quiet = False,
@@ -62,7 +65,7 @@ def sample(
     from ..models.extra import require_extra
 
     require_extra()
-    from ..pictures.drawing import Wish, device_of, draw
+    from ..pictures.drawing import Allowed, Wish, device_of, draw
     from ..pictures.gallery import hang, require_place
 
     wish = Wish(
@@ -76,7 +79,7 @@ def sample(
         [Path(shared.named(name)) for name in bank or ()],
         wish,
         chosen,
-        allow_base_mismatch=allow_base_mismatch,
+        Allowed(allow_base_mismatch, resize_prompts),
     ):
         say(f"{each.name}: {counted(len(each.images), 'image')}", quiet)
         drawn.append(each)

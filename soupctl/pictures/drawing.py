@@ -80,6 +80,16 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """What is allowed for a bank to be used where it does not fit as it is."""
+
+    base_mismatch: bool = False
+    """Other weights than those of its base."""
+    resize: bool = False
+    """Images of another size than it was trained for: what it adds is interpolated."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sitter:
     """A checkpoint that is going to be drawn, read but not loaded."""
 
@@ -99,13 +109,13 @@ def draw(
     banks: Sequence[Path],
     wish: Wish,
     device: torch.device,
-    *,
-    allow_base_mismatch: bool = False,
+    allowed: Allowed | None = None,
 ) -> Iterator[Drawn]:
     """The images of each checkpoint, alone and then with each bank or stack of banks.
 
     Raises SoupError for what cannot be loaded, MismatchError for what does not fit.
     """
+    allowed = allowed or Allowed()
     names = unique_names([os.path.abspath(each) for each in folders])
     sitters = [_sitter(*each, wish) for each in zip(names, folders, strict=True)]
     titles = unique_names([os.path.abspath(each) for each in banks])
@@ -115,9 +125,9 @@ def draw(
     }
     for sitter in sitters:
         for bank in loaded.values():
-            _require_fit(sitter, bank, allow_base_mismatch)
+            _require_fit(sitter, bank, allowed)
     for sitter in sitters:
-        yield from _drawn(sitter, loaded, wish, device, allow_base_mismatch)
+        yield from _drawn(sitter, loaded, wish, device, allowed)
 
 
 def device_of(text: str) -> torch.device:
@@ -169,17 +179,28 @@ def _labels(base: Base, wish: Wish) -> tuple[tuple[int, ...], int | None]:
     return wish.classes or tuple(range(known)), known if has_null else None
 
 
-def _require_fit(sitter: Sitter, bank: PromptBank | BankStack, allow: bool) -> None:
-    """Raise MismatchError for a bank of another base, in whatever way."""
+def _require_fit(sitter: Sitter, bank: PromptBank | BankStack, allowed: Allowed) -> None:
+    """Raise MismatchError for a bank of another base, or size, in whatever way."""
+    configs = configs_of(bank)
+    own, side = configs[0][1].base.sample_size, (sitter.side, sitter.side)
+    digest = None
+    if not allowed.base_mismatch:
+        digest = verbs.content_digests(sitter.base.denoiser_folder)[0].digest
     found = describe_base(
         empty_model(sitter.base),
-        sample_size=(sitter.side, sitter.side),
+        sample_size=own,
         num_train_timesteps=sitter.objective.timesteps,
         prediction_type=sitter.objective.prediction.value,
-        digest=None if allow else verbs.content_digests(sitter.base.denoiser_folder)[0].digest,
+        digest=digest,
     )
-    for name, config in configs_of(bank):
-        require_fit(config, found, name, allow_base_mismatch=allow)
+    for name, config in configs:
+        require_fit(config, found, name, allow_base_mismatch=allowed.base_mismatch)
+    if own != side and not allowed.resize:
+        was, now = (
+            " by ".join(str(each * sitter.base.scale) for each in size) for size in (own, side)
+        )
+        what = f"was trained for images of {was} pixels, and these are {now}"
+        raise MismatchError(what, path=configs[0][0], advice="--resize-prompts")
 
 
 def _drawn(
@@ -187,15 +208,21 @@ def _drawn(
     banks: dict[str, PromptBank | BankStack],
     wish: Wish,
     device: torch.device,
-    allow: bool,
+    allowed: Allowed,
 ) -> Iterator[Drawn]:
     models = load_models(sitter.base)
     for model in (models.denoiser, models.vae, models.text_encoder):
         if model is not None:
             model.to(device)
     yield Drawn(sitter.name, _images(sitter, models, wish, device))
+    side = (sitter.side, sitter.side) if allowed.resize else None
     for title, bank in banks.items():
-        with attach(models.denoiser, bank, allow_base_mismatch=allow):
+        with attach(
+            models.denoiser,
+            bank,
+            allow_base_mismatch=allowed.base_mismatch,
+            resize_prompts_to=side,
+        ):
             yield Drawn(f"{sitter.name} + {title}", _images(sitter, models, wish, device))
 
 

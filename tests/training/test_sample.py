@@ -105,6 +105,8 @@ def test_an_output_is_replaced_only_if_that_is_asked_and_it_is_ones_own(soupctl,
         ("dit", ("--bank", "strange"), 4, "number of timesteps 500, and the base's is 1000"),
         ("plain", ("--bank", "strange"), 4, "class DiTTransformer2DModel"),
         ("dit", ("--bank", "older"), 4, "on a base with other weights than this one"),
+        ("class", ("--bank", "small", "--resolution", 16), 4, "8 by 8 pixels, and these are 16 by"),
+        ("class", ("--bank", "small", "--resolution", 16), 4, "(--resize-prompts)"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(
@@ -112,6 +114,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(
 ):
     bank("dit", "strange", num_train_timesteps=500)
     bank("dit", "older", digest="blake3:" + 64 * "0")
+    bank("class", "small")
 
     done = soupctl("sample", bases[family], *FEW, *words, "-o", "out.png")
 
@@ -129,3 +132,21 @@ def test_a_bank_of_other_weights_is_used_if_that_is_asked(soupctl, bases, bank):
     )
 
     assert done.code == 0, done.err
+
+
+def test_a_bank_is_used_at_another_size_if_that_is_asked(soupctl, bases, bank):
+    bank("class", "zero")
+    bank("class", "full", size=20.0)
+
+    done = soupctl(
+        *("sample", bases["class"], *FEW, "--resolution", 16, "--resize-prompts"),
+        *("--bank", "zero", "--bank", "full", "-o", "out"),
+    )
+
+    assert done.code == 0, done.err
+    own, zero, full = (
+        pixels(f"out/{name}/0000.png") for name in ("class", "class + zero", "class + full")
+    )
+    assert (16, 16, 3) == own.shape
+    assert np.array_equal(own, zero)
+    assert not np.array_equal(own, full)
