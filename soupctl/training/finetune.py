@@ -24,7 +24,7 @@ from .loop import Loss, Training, train
 from .metrics import rewind
 from .output import MODEL
 from .preparation import Prepared
-from .processes import together
+from .processes import connected, together
 from .publication import facts_of, publish
 from .record import RunRecord, read_record, require_same_run, write_record
 from .state import Checkpoint, newest, read, restore, sweep
@@ -65,7 +65,7 @@ def finetune(run: Prepared, teller: Teller, subject: Subject = WHOLE) -> Trained
     Raises SoupError for whatever stands in the way; see Watch.after for what stops training.
     """
     out, accelerator = run.request.output, run.accelerator
-    with ExitStack() as held:
+    with connected(), ExitStack() as held:
         with together(accelerator):
             out.mkdir(parents=True, exist_ok=True)
             held.enter_context(_locked(out, accelerator))

@@ -86,6 +86,19 @@ def largest(accelerator: Any, number: int) -> int:
 
 
 @contextmanager
+def connected() -> Iterator[None]:
+    """Say what is wrong when another process is gone; what is raised then is TrainingError."""
+    try:
+        yield
+    except RuntimeError as error:
+        # NCCL has an error of its own for this, and gloo none
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+            raise
+        advice = "the same command goes on from the last checkpoint"
+        raise TrainingError("another process is gone", advice=advice) from error
+
+
+@contextmanager
 def together(accelerator: Any) -> Iterator[None]:
     """Wait at the end for all processes, of which each may have failed in the block.
 

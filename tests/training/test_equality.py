@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch.utils.checkpoint
+from launched import SOUPCTL, TWO, ended, started
 
 from soupctl.training.options import typed
 
@@ -101,27 +101,21 @@ def test_smaller_batches_that_are_accumulated_agree_with_one(trained, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_agree_with_one(bases, shards, tmp_path):
-    words = ["--data", shards["class"], "--steps", 4, "--lr", 1e-3, "--config", "often.toml"]
+    for name in ("cats", "dogs"):
+        shutil.copytree(shards["class"], tmp_path / "shards" / name)
     (tmp_path / "often.toml").write_text("log-every = 1")
-    # a user of torchrun does not tell accelerate to use the processor
-    plain = {name: text for name, text in os.environ.items() if name != "ACCELERATE_USE_CPU"}
-    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    for name, launch, size in (("one", [sys.executable], 4), ("two", two, 2)):
-        command = [*launch, "-m", "soupctl", "finetune", bases["class"], *words]
-        more = ["-o", name, "--batch-size", size, "--save-every", 2]
-        done = subprocess.run(
-            [str(word) for word in (*command, *more)],
-            cwd=tmp_path,
-            env={**plain, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    words = ["--data", "shards/*", "--steps", 4, "--lr", 1e-3, "--config", "often.toml"]
+    for runs, launch, size in (("one", [sys.executable], 4), ("two", TWO, 2)):
+        command = [*launch, *SOUPCTL, "finetune", bases["class"], *words]
+        more = ["-o", f"{runs}/{{name}}", "--batch-size", size, "--save-every", 2]
+        code, said = ended(started(*command, *more, folder=tmp_path))
+        assert code == 0, said
 
-    assert_rows_agree(rows(tmp_path / "one"), rows(tmp_path / "two"))
-    assert "batch      4 images (micro x accumulated x processes: 2 x 1 x 2)" in done.stderr
-    assert (tmp_path / "two" / "model" / "model_index.json").is_file()
+    assert "batch      4 images (micro x accumulated x processes: 2 x 1 x 2)" in said
+    for name in ("cats", "dogs"):
+        one, two = (tmp_path / runs / name for runs in ("one", "two"))
+        assert_rows_agree(rows(one), rows(two))
+        assert (two / "model" / "model_index.json").is_file()
 
 
 def assert_rows_agree(one: list[dict[str, float]], other: list[dict[str, float]]) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from launched import TWO, ended, started
 from safetensors import safe_open
 
 from soupctl.errors import LimitError, UsageError
@@ -24,15 +22,9 @@ HALF_OF_THE_DIGITS = 2.0**-12
 def sharded(bases, shards, tmp_path_factory) -> Path:
     """The runs of sharded.py, by two processes."""
     out = tmp_path_factory.mktemp("sharded")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, HERE / "sharded.py", bases["class"], shards["class"], out],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    words = (HERE / "sharded.py", bases["class"], shards["class"], out)
+    code, said = ended(started(*TWO, *words, folder=out))
+    assert code == 0, said
     return out
 
 

@@ -1,0 +1,33 @@
+"""Programs run by two processes of torchrun, on a CPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TWO = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+SOUPCTL = ("-m", "soupctl")
+# a user of torchrun does not tell accelerate to use the processor
+PLAIN = {name: text for name, text in os.environ.items() if name != "ACCELERATE_USE_CPU"}
+ENVIRONMENT = {**PLAIN, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def started(*words: object, folder: Path, **more) -> subprocess.Popen[str]:
+    """A program that begins to run in a folder."""
+    return subprocess.Popen(
+        [str(word) for word in words],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **more,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """How a program ended, and what it said."""
+    said, _ = process.communicate()
+    return process.returncode, said

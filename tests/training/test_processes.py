@@ -1,0 +1,72 @@
+"""Of several processes, none waits for one that is gone, and one says why."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import commands
+import pytest
+from launched import SOUPCTL, TWO, ended, started
+
+LARGEST = 100_000
+"""Bytes that a file may have: room for the weights, and none for the optimizer's state."""
+PROMPTLY = 20
+"""Seconds; a launcher takes 30 to kill what does not end by itself."""
+
+
+def codes(said: str) -> dict[int, int]:
+    """The exit code of each process by its rank, as the launcher tells them."""
+    ranks = [line.split()[2] for line in said.splitlines() if line.strip().startswith("rank ")]
+    found = [line.split()[2] for line in said.splitlines() if line.strip().startswith("exitcode ")]
+    return {int(rank): int(code) for rank, code in zip(ranks, found, strict=True)}
+
+
+def reasons(said: str) -> set[str]:
+    return {line for line in said.splitlines() if line.startswith("soupctl: ")}
+
+
+@pytest.mark.slow
+def test_where_one_process_cannot_save_all_end_and_it_says_why(bases, shards, tmp_path):
+    words = ("finetune", bases["plain"], "--data", shards["plain"], "-o", "run", "--steps", 2)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
+
+    code, said = ended(started(*TWO, *SOUPCTL, *words, folder=tmp_path, preexec_fn=limit))
+
+    assert code == 1
+    # the launcher ends whichever is not the first to end by itself
+    assert codes(said)[0] in {6, -signal.SIGTERM}
+    assert codes(said)[1] in {8, -signal.SIGTERM}
+    place = "run/checkpoints/step-000002/optimizer.safetensors"
+    assert min(reasons(said)).startswith(f"soupctl: {place}: needs ")
+
+
+@pytest.mark.slow
+def test_a_process_whose_sibling_was_killed_ends_promptly_and_says_so(bases, shards, tmp_path):
+    words = ("finetune", bases["plain"], "--data", shards["plain"], "-o", "run")
+    often = ("--steps", 100_000, "--save-every", 20)
+    launcher = started(*TWO, *SOUPCTL, *words, *often, folder=tmp_path)
+    commands.wait_for(tmp_path / "run" / "checkpoints" / "latest")
+    first, second = children(launcher)
+    os.kill(second, signal.SIGKILL)
+    killed = time.monotonic()
+
+    code, said = ended(launcher)
+
+    assert code == 1
+    assert time.monotonic() - killed < PROMPTLY
+    assert reasons(said) == {
+        "soupctl: another process is gone (the same command goes on from the last checkpoint)"
+    }
+    assert not Path(f"/proc/{first}").exists()
+
+
+def children(launcher: subprocess.Popen[str]) -> list[int]:
+    text = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text()
+    return sorted(map(int, text.split()))
