@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import InputError, LedgerError, OutputError, SoupError, UsageError
 from ..soup.stacktext import StackEntry, encode_stack, is_member_name
+from ..soup.weights import is_written
 from ..storage.partial import Staging
 from ..storage.publish import publish_folder, write_at
 from ..storage.regular import open_regular, read_at
@@ -41,6 +42,8 @@ def save_stack(
         raise UsageError("cannot be the name of a bank in a stack", path=wrong[0])
     banks = {name: load_bank(folder) for name, folder in sorted(members.items())}
     stack = BankStack(banks, weights)
+    if long := [name for name, weight in stack.weights.items() if not is_written(weight)]:
+        raise UsageError("has a weight of too many digits", path=long[0])
     entries = [
         StackEntry(name, stack.weights[name], bank_digest(bank)) for name, bank in banks.items()
     ]

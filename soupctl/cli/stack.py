@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def stack(
     banks: Annotated[
         list[str] | None,
-        typer.Argument(help="Prompt banks, each with its weight; or one stack.", metavar="BANK..."),
+        typer.Argument(help="Prompt banks and stacks, each with its weight.", metavar="BANK..."),
     ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="The stack's folder.", metavar="OUTPUT")
@@ -37,6 +37,7 @@ def stack(
     """Keep several prompt banks of one base together, each with a weight.
 
     What they add is summed, where avg would average their parameters; each can be taken out again.
+    A stack among them is taken apart: its banks keep their names and their share.
 
     Example: soupctl stack cats/bank@0.7 dogs/bank@0.3 -o both
     """

@@ -42,6 +42,11 @@ def weight_text(weight: Fraction) -> str:
     return str(weight)
 
 
+def is_written(weight: Fraction) -> bool:
+    """Whether `read_weight` reads what `weight_text` writes of it: few enough digits."""
+    return WRITTEN.fullmatch(weight_text(weight)) is not None
+
+
 def read_weight(text: str) -> Fraction:
     """The weight that `weight_text` wrote; ValueError for any other text."""
     if not text.isascii() or not WRITTEN.fullmatch(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,70 @@ def test_a_bank_that_was_left_out_leaves_no_trace(soupctl, banks):
     assert Path("a", WEIGHTS).read_bytes() == Path("two", "a", WEIGHTS).read_bytes()
 
 
+def test_a_stack_grows_and_what_was_put_in_comes_out_again(soupctl, banks):
+    assert soupctl("stack", "a@1/3", "b@2", "-o", "two").code == 0
+    before = files("two")
+    more = soupctl("stack", "two", "c/bank@-0.5", "-o", "three", "--json")
+    at_once = soupctl("stack", "a@1/3", "b@2", "c@-0.5", "-o", "once")
+    less = soupctl("stack", "three", "--without", "c", "-o", "again")
+
+    assert (0, 0, 0) == (more.code, at_once.code, less.code), more.err + less.err
+    assert {"a": "1/3", "b": "2", "c": "-1/2"} == json.loads(more.out)["banks"]
+    assert before == files("two") == files("again")
+    assert files("once") == files("three")
+    for name in before:
+        assert (name == "stack_config.json") != (before[name] == files("three")[name])
+
+
+def test_a_stack_is_changed_in_its_place_if_that_is_asked(soupctl, banks):
+    assert soupctl("stack", "a", "b", "-o", "stack").code == 0
+    before = files("stack")
+
+    kept = soupctl("stack", "stack", "c/bank", "-o", "stack")
+    assert (6, before) == (kept.code, files("stack"))
+    grown = soupctl("stack", "stack", "c/bank", "-o", "stack", "-f")
+    assert (0, {"a", "b", "c"}) == (grown.code, {path.name for path in Path("stack").glob("*/")})
+    shrunk = soupctl("stack", "stack", "--without", "c", "-o", "stack", "-f")
+    assert (0, before) == (shrunk.code, files("stack"))
+
+
+def test_a_stack_in_a_stack_is_taken_apart_and_its_weight_multiplies(soupctl, banks):
+    assert soupctl("stack", "a@1/3", "b@2", "-o", "two").code == 0
+    done = soupctl("stack", "two", "c/bank", "-w", "1/2,3", "-o", "all", "--json")
+    assert soupctl("stack", "a@1/6", "b", "c/bank@3", "-o", "plain").code == 0
+
+    assert (0, {"a": "1/6", "b": "1", "c": "3"}) == (done.code, json.loads(done.out)["banks"])
+    assert files("plain") == files("all")
+
+
+def test_a_bank_that_is_called_like_one_of_the_stack_gets_a_longer_name(soupctl, banks):
+    shutil.copytree("b", "new/a")
+    assert soupctl("stack", "a", "-o", "one").code == 0
+
+    done = soupctl("stack", "one", "new/a", "-o", "two", "--json")
+
+    assert (0, {"a": "1", "new-a": "1"}) == (done.code, json.loads(done.out)["banks"]), done.err
+    assert Path("a", WEIGHTS).read_bytes() == Path("two/a", WEIGHTS).read_bytes()
+    assert Path("b", WEIGHTS).read_bytes() == Path("two/new-a", WEIGHTS).read_bytes()
+
+
+def test_a_stack_that_was_tampered_with_does_not_grow(soupctl, banks):
+    assert soupctl("stack", "a", "-o", "one").code == 0
+    shutil.copy(Path("b", WEIGHTS), Path("one/a", WEIGHTS))
+
+    done = soupctl("stack", "one", "c/bank", "-o", "two")
+
+    assert (5, "soupctl: one/a: is not the bank that was stacked\n") == (done.code, done.err)
+
+
+def test_weights_are_as_long_as_a_stack_can_say(soupctl, banks):
+    assert soupctl("stack", f"a@1/{7**33}", "-o", "0").code == 0
+    ends = [soupctl("stack", f"{number}@1/{7**33}", "-o", str(number + 1)) for number in range(3)]
+
+    assert [0, 0, 2] == [each.code for each in ends]
+    assert "soupctl: a: has a weight of too many digits\n" == ends[2].err
+
+
 def test_a_stack_is_drawn_like_a_bank(soupctl, banks, bases):
     assert soupctl("stack", "a@1/2", "-o", "half").code == 0
     assert soupctl("stack", "a@1/4", "b", "-o", "both").code == 0
@@ -65,11 +130,19 @@ def test_a_stack_is_drawn_like_a_bank(soupctl, banks, bases):
         (("a@0",), 2, "weight"),
         (("nowhere",), 3, "nowhere"),
         (("three", "--without", "x"), 5, "is not in the stack (it holds a, b)"),
-        (("a", "three"), 3, "three"),
+        (("a", "three"), 5, "a: is in three already, as a (--without a takes it out)"),
+        (("three", "other"), 2, "other/b: would be called b in the stack, as three/b is"),
+        (("x/y", "x-y", "z/y"), 2, "x-y: would be called x-y in the stack, as x/y is"),
+        (("three", "three@-1"), 2, "weight of zero"),
+        (("three@1e99",), 2, "is not a weight"),
+        (("three", "d"), 4, "on a base with other weights than this one"),
     ],
 )
 def test_what_cannot_be_stacked_is_refused_in_one_line(soupctl, banks, words, code, said):
     assert soupctl("stack", "a", "b", "-o", "three").code == 0
+    assert soupctl("stack", "b", "c/bank", "-o", "other").code == 0
+    for folder in ("x/y", "x-y", "z/y"):
+        shutil.copytree("a", folder)
 
     done = soupctl("stack", *words, "-o", "out")
 
