@@ -7,6 +7,7 @@ Rule 2: the denoiser is what is trained; all else of a pipeline stays as it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -26,6 +27,9 @@ CONFIG = "config.json"
 MODEL = "model"
 """The folder of a run of training that holds what it ended with."""
 SCHEDULER_CONFIG = "scheduler_config.json"
+ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors")
+REMOTE = re.compile(r"[\w.-]+/[\w.-]+")
+"""What a model is called that lies elsewhere."""
 DENOISERS = ("UNet2DConditionModel", "UNet2DModel", "DiTTransformer2DModel")
 VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER = "vae", "text_encoder", "tokenizer", "scheduler"
 
@@ -97,11 +101,7 @@ def read_base(folder: Path) -> Base:
     trained here.
     """
     if not folder.is_dir():
-        raise InputError(
-            "is no folder",
-            path=folder,
-            advice="a base is a local diffusers folder; nothing is downloaded",
-        )
+        raise _no_folder(folder)
     listing = _object(folder / PIPELINE) if (folder / PIPELINE).is_file() else {}
     components = {
         name: (value[0], value[1])
@@ -112,10 +112,7 @@ def read_base(folder: Path) -> Base:
     if listing and not denoiser:
         raise MismatchError(f"has neither unet nor transformer; {_supported()}", path=folder)
     if not (folder / denoiser / CONFIG).is_file():
-        advice = f"one has {PIPELINE}, or {CONFIG} of a bare denoiser"
-        if any((folder / MODEL / name).is_file() for name in (PIPELINE, CONFIG)):
-            advice = f"{folder / MODEL} is one"
-        raise InputError("is no diffusers folder", path=folder, advice=advice)
+        raise _no_diffusers_folder(folder)
     config = _object(folder / denoiser / CONFIG)
     vae = _object(folder / VAE / CONFIG) if VAE in components else None
     base = Base(
@@ -130,6 +127,27 @@ def read_base(folder: Path) -> Base:
     )
     _require_trainable(base)
     return base
+
+
+def _no_folder(path: Path) -> InputError:
+    if path.is_file():
+        advice = "diffusers' from_single_file and save_pretrained make a folder of it"
+        return InputError(
+            "is a single file, and a base is a diffusers folder", path=path, advice=advice
+        )
+    advice = "a base is a local diffusers folder; nothing is downloaded"
+    if REMOTE.fullmatch(str(path)) and not path.parent.exists():
+        advice = f"nothing is downloaded; 'hf download {path} --local-dir DIR' does"
+    return InputError("is no folder", path=path, advice=advice)
+
+
+def _no_diffusers_folder(folder: Path) -> InputError:
+    what, advice = "is no diffusers folder", f"one has {PIPELINE}, or {CONFIG} of a bare denoiser"
+    if any((folder / MODEL / name).is_file() for name in (PIPELINE, CONFIG)):
+        advice = f"{folder / MODEL} is one"
+    if any((folder / name).is_file() for name in ADAPTERS):
+        what, advice = "is an adapter to a model", "diffusers' fuse_lora merges it into its base"
+    return InputError(what, path=folder, advice=advice)
 
 
 def _is_component(value: object) -> bool:
@@ -158,11 +176,13 @@ def _conditioning(config: Mapping[str, Any]) -> Conditioning:
 def _require_trainable(base: Base) -> None:
     """Raise MismatchError for what the loop has no words for."""
     place = base.denoiser_folder
+    if "_class_name" not in base.config:
+        raise MismatchError(f"is no model of diffusers; {_supported()}", path=place)
     if base.class_name not in DENOISERS:
-        raise MismatchError(f"is a {base.class_name}; {_supported()}", path=place)
+        raise MismatchError(f"is of class {base.class_name}; {_supported()}", path=place)
     if base.config.get("addition_embed_type"):
         what = "is conditioned on more than text, as SDXL is, which cannot be trained yet"
-        raise MismatchError(what, path=place)
+        raise MismatchError(what, path=place, advice="SD 1.x and 2.x can")
     if base.conditioning is Conditioning.TEXT:
         lacking = [each for each in (TEXT_ENCODER, TOKENIZER) if each not in base.components]
         if lacking or base.config.get("class_embed_type") or base.config.get("num_class_embeds"):

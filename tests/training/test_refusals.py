@@ -101,6 +101,24 @@ BAD_INPUTS = {
         *("text", 3, (), lambda: shutil.rmtree("base")),
         "base: is no folder (a base is a local diffusers folder; nothing is downloaded)",
     ),
+    "a single file": (
+        *("text", 3, (), lambda: (shutil.rmtree("base"), Path("base").touch())),
+        (
+            "base: is a single file, and a base is a diffusers folder (diffusers' from_single_file "
+            "and save_pretrained make a folder of it)"
+        ),
+    ),
+    "an adapter": (
+        *("text", 3, (), lambda: (empty("base"), Path("base/adapter_config.json").touch())),
+        "base: is an adapter to a model (diffusers' fuse_lora merges it into its base)",
+    ),
+    "a model of another library": (
+        *("text", 4, (), lambda: Path(UNET).write_text('{"model_type": "llama"}')),
+        (
+            "base/unet: is no model of diffusers; what can be trained is UNet2DConditionModel, "
+            "UNet2DModel, DiTTransformer2DModel"
+        ),
+    ),
     "weights that are torn": (
         *("text", 3, (), lambda: tear("base/unet/diffusion_pytorch_model.safetensors")),
         "base/unet/diffusion_pytorch_model.safetensors: has ",
@@ -108,13 +126,16 @@ BAD_INPUTS = {
     "another denoiser": (
         *("text", 4, (), lambda: edit(UNET, _class_name="SD3Transformer2DModel")),
         (
-            "base/unet: is a SD3Transformer2DModel; what can be trained is UNet2DConditionModel, "
-            "UNet2DModel, DiTTransformer2DModel"
+            "base/unet: is of class SD3Transformer2DModel; what can be trained is "
+            "UNet2DConditionModel, UNet2DModel, DiTTransformer2DModel"
         ),
     ),
     "sdxl": (
         *("text", 4, (), lambda: edit(UNET, addition_embed_type="text_time")),
-        "base/unet: is conditioned on more than text, as SDXL is, which cannot be trained yet",
+        (
+            "base/unet: is conditioned on more than text, as SDXL is, which cannot be trained yet "
+            "(SD 1.x and 2.x can)"
+        ),
     ),
     "no text encoder": (
         *("text", 4, (), lambda: shutil.rmtree("base/text_encoder")),
@@ -213,6 +234,15 @@ def test_a_request_that_no_files_satisfy_is_refused(soupctl, bases, words, code,
     done = soupctl("finetune", bases["text"], *words)
 
     assert (code, f"soupctl: {message}\n") == (done.code, done.err)
+
+
+def test_a_name_on_the_hub_is_refused_with_the_command_that_fetches_it(soupctl, shards):
+    words = ("--data", shards["text"], "-o", "out", "--steps", 1)
+
+    done = soupctl("finetune", "runwayml/stable-diffusion-v1-5", *words)
+
+    assert (3, "runwayml/stable-diffusion-v1-5: is no folder") == (done.code, done.err[9:53])
+    assert "'hf download runwayml/stable-diffusion-v1-5 --local-dir DIR' does" in done.err
 
 
 def test_how_long_to_train_has_to_be_said(soupctl, bases, shards):
