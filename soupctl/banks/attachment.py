@@ -75,6 +75,7 @@ class Attachment:
             model, tuple(each for each in GateInput if each in {one.gate_input for one in configs})
         )
         self._draws: Draws | None = None
+        self._ahead: dict[PromptBank, tuple[Tensor, dict[str, Tensor]]] = {}
         self._prepended = configs[0].prepended
         self._handles: list[RemovableHandle] = []
         blocks = blocks_of(model)
@@ -94,6 +95,7 @@ class Attachment:
         for handle in self._handles:
             handle.remove()
         self._embeddings.remove()
+        self._ahead.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -151,10 +153,25 @@ class Attachment:
         for member in self._members:
             if site.name in member.bank.sites:
                 embedding = embeddings[member.bank.config.gate_input]
-                delta = member.bank.delta(site.name, embedding, member.scale, self._draws)
+                weights = self._weights(member.bank, site.name, embedding)
+                delta = member.bank.weighed(site.name, weights, member.scale)
                 total = delta if total is None else total + delta
         assert total is not None
         return total if self._prepended else resized(total, site.shape)
+
+    def _weights(self, bank: PromptBank, block: str, embedding: Tensor) -> Tensor:
+        """The weights of a block's prompts.
+
+        Where nobody wants gradients, those of all blocks are found at the first one: a block
+        leaves nothing in a processor's caches, and each would wait for the gate again.
+        """
+        is_plain = not torch.is_grad_enabled() and self._draws is None
+        if not is_plain or torch.compiler.is_compiling():
+            return bank.gated(block, embedding, self._draws).weights
+        if bank not in self._ahead or self._ahead[bank][0] is not embedding:
+            found = {name: bank.gated(name, embedding).weights for name in bank.sites}
+            self._ahead[bank] = embedding, found
+        return self._ahead[bank][1][block]
 
     def _without_prompts(self, _block: nn.Module, _args: Any, output: Tensor) -> Tensor:
         return output[:, self._prepended :]

@@ -59,12 +59,15 @@ class PromptBank(nn.Module):
 
         Where prompts go before the sequence, these prompts, [B, prompts, D].
         """
-        weights = self.gated(block, embedding, draws).weights
+        return self.weighed(block, self.gated(block, embedding, draws).weights, scale)
+
+    def weighed(self, block: str, weights: Tensor, scale: float = 1.0) -> Tensor:
+        """`scale` times what is added to a block's input for its gate's weights; see `delta`."""
         if scale != 1:
             weights = weights * scale
         prompts = self.prompts[_key(block)]
         if self.config.gate is GateKind.MIXTURE:
-            with _float32(embedding):
+            with _float32(weights):
                 return torch.tensordot(weights, prompts, dims=1)
         if self.config.gate_grid is None:
             return weights[:, :, None] * prompts

@@ -137,7 +137,9 @@ class _UNetEmbeddings:
         self._seen[GateInput.TIME] = output.detach()
 
     def at(self, block: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
-        self._seen[GateInput.TIME_AND_CLASS] = self._by_block[block].of(args, kwargs).detach()
+        seen = self._by_block[block].of(args, kwargs)
+        # the very tensor, where it can be: what was found for it is found again by that
+        self._seen[GateInput.TIME_AND_CLASS] = seen.detach() if seen.requires_grad else seen
         return self._seen
 
     def last(self) -> Inputs:
