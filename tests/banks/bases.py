@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import tiny_models
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -16,14 +17,11 @@ from diffusers import (
     DDPMPipeline,
     DDPMScheduler,
     DiTPipeline,
-    DiTTransformer2DModel,
-    UNet2DConditionModel,
-    UNet2DModel,
 )
 
 from soupctl.banks.bank import PromptBank
 from soupctl.banks.sites import describe_base
-from soupctl.soup.bankconfig import BankConfig
+from soupctl.soup.bankconfig import BankConfig, GateInput, GateKind
 
 torch.set_num_threads(1)
 
@@ -32,66 +30,50 @@ BATCH = 3
 
 
 def drawn(model: Any, seed: int) -> Any:
-    generator = torch.Generator().manual_seed(seed)
-    for _, parameter in sorted(model.named_parameters()):
-        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / 4)
-    return model.eval()
+    return tiny_models.drawn(model, seed, size=1 / 4)
 
 
 def dit(seed: int = 1, layers: int = 3, classes: int = CLASSES) -> Any:
-    return drawn(
-        DiTTransformer2DModel(
-            num_attention_heads=2,
-            attention_head_dim=4,
-            in_channels=2,
-            out_channels=4,
-            num_layers=layers,
-            sample_size=8,
-            patch_size=2,
-            num_embeds_ada_norm=classes,
-            norm_num_groups=2,
-        ),
-        seed,
+    model = tiny_models.dit(
+        in_channels=2,
+        out_channels=4,
+        num_layers=layers,
+        sample_size=8,
+        num_embeds_ada_norm=classes,
+        norm_num_groups=2,
     )
+    return drawn(model, seed)
+
+
+UNET = {
+    "sample_size": 8,
+    "in_channels": 2,
+    "out_channels": 2,
+    "block_out_channels": (4, 8),
+    "norm_num_groups": 2,
+}
 
 
 def class_unet(seed: int = 1, classes: int | None = CLASSES + 1) -> Any:
-    return drawn(
-        UNet2DModel(
-            sample_size=8,
-            in_channels=2,
-            out_channels=2,
-            layers_per_block=1,
-            block_out_channels=(4, 8),
-            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-            norm_num_groups=2,
-            attention_head_dim=4,
-            num_class_embeds=classes,
-        ),
-        seed,
-    )
+    return drawn(tiny_models.unet(**UNET, num_class_embeds=classes), seed)
 
 
 def text_unet(seed: int = 1) -> Any:
-    return drawn(
-        UNet2DConditionModel(
-            sample_size=8,
-            in_channels=2,
-            out_channels=2,
-            layers_per_block=1,
-            block_out_channels=(4, 8),
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=6,
-            norm_num_groups=2,
-            attention_head_dim=2,
-        ),
-        seed,
-    )
+    return drawn(tiny_models.text_unet(**UNET, cross_attention_dim=6, attention_head_dim=2), seed)
 
 
 BUILDERS = {"dit": dit, "class_unet": class_unet, "text_unet": text_unet}
+
+OPTIONS = [
+    {},
+    {"gate_input": GateInput.TIME_AND_CLASS, "noisy": True},
+    {"topk": 0.5},
+    {"gate": GateKind.MIXTURE, "num_prompts": 3},
+]
+"""Banks of every kind that is added to a block's input."""
+EVERY_WAY = [(name, options) for name in BUILDERS for options in OPTIONS]
+# prompts go before the sequence of a transformer alone
+EVERY_WAY.append(("dit", {"prepended": 2}))
 
 
 def inputs(model: Any, timesteps: tuple[int, ...] = (3, 250, 999), seed: int = 7) -> dict[str, Any]:

@@ -20,7 +20,8 @@ import pytest
 # before a library is imported, which reads them once
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-# lets these tests import the modules beside them
+# lets these tests import the modules beside them, and those above
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from soupctl.cli.main import SIGNALS, main
@@ -80,7 +81,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
     """The builders of tiny models; their libraries imported and quiet."""
-    models = pytest.importorskip("tiny_models")
+    models = pytest.importorskip("tiny_pipelines")
     models.quieten()
     return models
 

@@ -16,7 +16,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from exact_mean import require_mean
 from safetensors import safe_open
-from tiny_models import llama
+from tiny_pipelines import llama
 from transformers import LlamaForCausalLM
 
 WEIGHTS = "diffusion_pytorch_model"

@@ -15,7 +15,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from exact_mean import mean, require_mean
 from safetensors import safe_open
-from tiny_models import bert, llama, text_encoder, tied_gpt2
+from tiny_pipelines import bert, llama, text_encoder, tied_gpt2
 
 BUILDERS = {"llama": llama, "tied GPT-2": tied_gpt2, "BERT": bert, "CLIP": text_encoder}
 

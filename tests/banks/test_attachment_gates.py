@@ -1,0 +1,81 @@
+"""What the gates of attached banks look at, and what they tell of a pass."""
+
+from __future__ import annotations
+
+import bases
+import pytest
+import torch
+
+from soupctl.banks.attachment import attach
+from soupctl.soup.bankconfig import GateInput
+
+
+@pytest.mark.parametrize("gate_input", GateInput)
+def test_a_gate_looks_at_the_class_only_if_it_is_to(gate_input):
+    for base in (bases.dit(), bases.class_unet()):
+        bank = bases.filled_bank(base, gate_input=gate_input)
+        with attach(base, bank) as attachment:
+            weights = []
+            for labels in ([0, 1, 2], [2, 1, 0]):
+                bases.output(base, class_labels=torch.tensor(labels))
+                weights.append(next(iter(attachment.gated(bank).values())).weights)
+
+        is_same = torch.equal(weights[0], weights[1])
+        assert (gate_input is GateInput.TIME) == is_same
+
+
+def test_the_gates_of_the_loss_are_those_of_the_pass(base):
+    for gate_input in GateInput:
+        bank = bases.filled_bank(base, gate_input=gate_input, noisy=True)
+        used = {}
+        own = bank.gated
+        bank.gated = lambda block, *rest, own=own, used=used: used.setdefault(
+            block, own(block, *rest)
+        )
+        with attach(base, bank) as attachment, attachment.noise(bases.draws_for(bank)):
+            bases.output(base)
+            bank.gated = own
+            for name, gated in attachment.gated(bank).items():
+                assert torch.equal(used[name].weights, gated.weights)
+
+
+def test_gates_cannot_be_told_before_a_pass(base):
+    bank = bases.zero_bank(base)
+    with attach(base, bank) as attachment, pytest.raises(ValueError, match="no forward pass"):
+        attachment.gated(bank)
+
+
+@pytest.mark.parametrize("options", [*bases.OPTIONS, {"prepended": 2}], ids=str)
+def test_one_timestep_for_a_whole_batch_is_as_good_as_one_for_each(options):
+    base = bases.dit()
+    one = {"timestep": torch.tensor([250]), "class_labels": torch.tensor([1])}
+    each = {name: argument.expand(bases.BATCH) for name, argument in one.items()}
+    with attach(base, bases.filled_bank(base, **options)):
+        torch.testing.assert_close(bases.output(base, **each), bases.output(base, **one))
+
+
+def test_an_embedding_is_computed_once_a_pass_and_anew_for_the_next():
+    base = bases.dit()
+    bank = bases.filled_bank(base)
+    embedder = base.transformer_blocks[0].norm1.emb.timestep_embedder
+    inputs = bases.inputs(base)
+    calls = []
+    embedder.register_forward_pre_hook(lambda *arguments: calls.append(arguments))
+    base(**inputs)
+    without = len(calls)
+    with attach(base, bank):
+        for passes in (1, 2):
+            base(**inputs)
+            assert (passes + 1) * without + passes == len(calls)
+
+
+@pytest.mark.parametrize("options", bases.OPTIONS, ids=str)
+def test_a_bank_computes_in_float32_under_autocast(base, options):
+    bank = bases.filled_bank(base, **options)
+    site = bank.config.base.sites[-1]
+    embeddings = torch.randn(3, bank.config.base.embedding_width)
+    expected = bank.delta(site.name, embeddings)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = bank.delta(site.name, embeddings)
+
+    assert torch.equal(expected, found)
