@@ -20,6 +20,7 @@ TRAINING = (
     "soupctl avg runs/*/model",
     "soupctl patch-dmp",
     "soupctl sample",
+    "soupctl inspect patch",
 )
 """How the commands begin that need a base and what was trained from it."""
 
@@ -101,10 +102,11 @@ def test_training_ingredients_and_averaging_them_works(tmp_path, monkeypatch):
         line for block in blocks("sh") for line in block.splitlines() if line.startswith(TRAINING)
     ]
 
-    assert len(commands) == 4
-    assert [run(command, tmp_path).returncode for command in commands] == [0, 0, 0, 0]
+    assert len(commands) == 5
+    assert [run(command, tmp_path).returncode for command in commands] == [0, 0, 0, 0, 0]
     assert (tmp_path / "trained-soup" / "model_index.json").is_file()
     assert (tmp_path / "grid.png").is_file()
+    assert (tmp_path / "gate.png").is_file()
 
 
 def test_every_block_of_the_readme_is_of_a_kind_that_is_run():
