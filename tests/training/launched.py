@@ -31,3 +31,9 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     """How a program ended, and what it said."""
     said, _ = process.communicate()
     return process.returncode, said
+
+
+def children(launcher: subprocess.Popen[str]) -> list[int]:
+    """The processes that a launcher started, by their rank."""
+    text = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text()
+    return sorted(map(int, text.split()))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import commands
 import pytest
-from launched import SOUPCTL, TWO, ended, started
+from launched import SOUPCTL, TWO, children, ended, started
 
 LARGEST = 100_000
 """Bytes that a file may have: room for the weights, and none for the optimizer's state."""
@@ -65,8 +64,3 @@ def test_a_process_whose_sibling_was_killed_ends_promptly_and_says_so(bases, sha
         "soupctl: another process is gone (the same command goes on from the last checkpoint)"
     }
     assert not Path(f"/proc/{first}").exists()
-
-
-def children(launcher: subprocess.Popen[str]) -> list[int]:
-    text = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text()
-    return sorted(map(int, text.split()))
