@@ -46,8 +46,8 @@ class BlockSurvey:
 
     @property
     def in_use(self) -> Tensor:
-        """The effective number of weights, exp(entropy), as a share of the rows; [T]."""
-        return self.entropy.exp() / self.weights.shape[1]
+        """The effective number of weights, exp(entropy), from 1 to the number of rows; [T]."""
+        return self.entropy.exp()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +62,8 @@ class Survey:
     """From the first to the last of the base's, evenly."""
     classes: tuple[int, ...]
     """Those that the mean is over; none where the gate does not see them."""
+    of_classes: int
+    """How many the base has, without the empty one."""
     blocks: tuple[BlockSurvey, ...]
 
 
@@ -91,7 +93,7 @@ def survey(member: Member, embedders: Embedders, timesteps: int, classes: int) -
         for label in chosen or (0,)
     ]
     blocks = tuple(_block(member, site, embeddings) for site in member.bank.sites.values())
-    return Survey(member.name, member.bank.config, member.scale, times, chosen, blocks)
+    return Survey(member.name, member.bank.config, member.scale, times, chosen, classes, blocks)
 
 
 def summarise(found: Survey, few: int) -> tuple[BlockSummary, ...]:

@@ -40,6 +40,8 @@ def plot(
     from ..models.extra import require_extra
 
     require_extra()
+    if not target.lower().endswith(".png"):
+        raise UsageError("is no name of a picture", path=target, advice="it ends in .png")
     from ..banks.survey import summarise
     from ..pictures.gate_plot import plot_gates, require_free, save_plot
 
@@ -58,7 +60,7 @@ def bank_lines(banks: Sequence[BankLook], gates: Sequence[Sequence[BlockSummary]
         yield from _lines(bank)
         for block in gates[index] if gates else ():
             yield (
-                f"  gate        {block.block}  {block.in_use:.1%} of its weights in use,"
+                f"  gate        {block.block}  {block.in_use:.3g} of {block.rows} weights in use,"
                 f" {block.moved:.1%} vary with time, adds {block.strength:.2g} RMS"
             )
 

@@ -43,6 +43,8 @@ def inspect(
     from .. import verbs
     from . import banks
 
+    if force and plot is None:
+        raise UsageError("-f is for --plot")
     looks = banks.looks_at(options.named(path), base, is_plotted=plot is not None)
     folders = [str(each.folder) for each in looks] or [path]
     found = [

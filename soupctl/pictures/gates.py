@@ -6,8 +6,8 @@ Rule 2: one scale serves all blocks and all banks of a stack, so that they can b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import isqrt, log2
+from collections.abc import Iterator, Sequence
+from math import isqrt, log, log2
 
 import torch
 from PIL import Image, ImageDraw
@@ -46,8 +46,10 @@ AXIS = 2 * LINE
 """Pixels for the axis of time below a heat map."""
 LEAST_FACTOR, LEAST_MOVED = 1.01, 0.001
 """Where the scales end at least, so that roundings do not look like something."""
+BITS = 1e6
+"""More powers of two than any weight is away from a uniform one."""
 GAP, MARGIN = 24, 20
-NUMBER = 56
+NUMBER = 72
 """Pixels for the number at the end of a row."""
 
 
@@ -58,7 +60,7 @@ def draw_gates(surveys: Sequence[Survey], title: str) -> Image.Image:
     most_moved = max(LEAST_MOVED, *(float(each.moved.max()) for each in blocks))
     scale = _weight_scale(blocks)
     overview = (
-        Scale(0, 1, SEQUENTIAL, ("0 %", "50 %", "100 %")),
+        Scale(0, 1, SEQUENTIAL, ("one", "all")),
         Scale(0, most_moved, SEQUENTIAL, ("0 %", _percent(most_moved))),
         Scale(0, strongest, SEQUENTIAL, ("0", _short(strongest))),
     )
@@ -90,12 +92,20 @@ def _relative(block: BlockSurvey, most_rows: int | None = None) -> Tensor:
     return values.log2()
 
 
+def _shown(block: BlockSurvey, config: BankConfig, most_rows: int | None = None) -> Tensor:
+    """The same as it is shown: only what a gate does not keep is zero."""
+    values = _relative(block, most_rows)
+    # a weight can be too small for a float, which is no more than that
+    return values if config.topk < 1 else values.clamp(min=-BITS)
+
+
 def _facts(survey: Survey) -> Image.Image:
     """What bank it is, in words."""
     config = survey.config
     rows = " or ".join(str(rows) for rows in config.gates)
     name = f"{survey.name}, with weight {survey.scale:.4g}: " if survey.name else ""
-    mean = f", in the mean over {len(survey.classes)} classes" if survey.classes else ""
+    mean = f", in the mean over {len(survey.classes)} of {survey.of_classes} classes"
+    mean = mean if survey.classes else ""
     kept = "" if config.topk == 1 else f"; the largest {config.topk:.3g} of them kept, others grey"
     return _line(
         f"{name}a {config.gate.value} gate on {config.gate_input.value}{mean}, with {rows} weights"
@@ -118,22 +128,31 @@ def _overview(survey: Survey, scales: tuple[Scale, Scale, Scale], label: int) ->
     for index, each in enumerate(blocks):
         middle = 2 * LINE + (index + 0.5) * height
         write(names, (label - 8, middle), _name(each.site), "rm")
-    shown: list[tuple[tuple[str, str], Callable[[BlockSurvey], Tensor], Callable[[float], str]]] = [
-        (("weights in use", "exp(entropy), as a share of all"), lambda it: it.in_use, _percent),
-        (
-            ("varies with time", "share that lies off its mean over time"),
-            lambda it: it.moved,
-            _percent,
-        ),
-        (("strength", "RMS of what is added to the input"), lambda it: it.strength, _short),
-    ]
     panels = []
-    for (titles, values_of, text_of), scale in zip(shown, scales, strict=True):
-        values = torch.stack([values_of(each) for each in blocks])
-        rows = [text_of(float(each.mean())) for each in values]
+    for (titles, values, means), scale in zip(_views(blocks), scales, strict=True):
         picture = _over_time(values, scale, height * len(blocks), survey.timesteps)
-        panels.append(_titled(titles, picture, rows, scale))
+        panels.append(_titled(titles, picture, means, scale))
     return beside([names, beside(panels, GAP)], 0)
+
+
+def _views(
+    blocks: Sequence[BlockSurvey],
+) -> Iterator[tuple[tuple[str, str], Tensor, list[str]]]:
+    """Titles, values [blocks, T] and their means in words: of each way of looking at all blocks."""
+    rows = [each.weights.shape[1] for each in blocks]
+    # of a gate with one weight, that is all there are
+    shares = [
+        each.entropy / log(n) if n > 1 else torch.ones_like(each.entropy)
+        for each, n in zip(blocks, rows, strict=True)
+    ]
+    in_use = [f"{each.in_use.mean():.3g} of {n}" for each, n in zip(blocks, rows, strict=True)]
+    yield ("weights in use", "exp(entropy), on a logarithmic scale"), torch.stack(shares), in_use
+    moved = torch.stack([each.moved for each in blocks])
+    means = [_percent(float(each.mean())) for each in moved]
+    yield ("varies with time", "share that lies off its mean over time"), moved, means
+    strength = torch.stack([each.strength for each in blocks])
+    means = [_short(float(each.mean())) for each in strength]
+    yield ("strength", "RMS of what is added to the input"), strength, means
 
 
 def _titled(
@@ -190,7 +209,7 @@ def _strip(
     """The weights of one block; the last one of a column has the axis of time."""
     names = blank(label, STRIP)
     write(names, (label - 8, STRIP / 2), _name(block.site), "rm")
-    values = _relative(block, STRIP).T
+    values = _shown(block, survey.config, STRIP).T
     if is_last:
         strip = _over_time(values, scale, STRIP, survey.timesteps)
     else:
@@ -208,7 +227,7 @@ def _maps(block: BlockSurvey, survey: Survey, scale: Scale, *, is_last: bool) ->
     maps = []
     for index in reversed(evenly(len(survey.timesteps), MAPS)):
         picture = blank(STRIP, STRIP + (LINE if is_last else 0))
-        values = _relative(block)[index].reshape(grid)
+        values = _shown(block, survey.config)[index].reshape(grid)
         picture.paste(heat_map(values, scale, max(width, 1), max(height, 1)), (0, 0))
         if is_last:
             write(picture, (STRIP / 2, STRIP + 4), f"t = {survey.timesteps[index]}", "ma")

@@ -58,7 +58,7 @@ def test_entropy_and_share_in_use_are_those_of_the_weights():
     entropy = 0.75 * log(4 / 3) + 0.25 * log(4)
 
     torch.testing.assert_close(torch.full((6,), log(2), dtype=torch.float64), uniform.entropy)
-    torch.testing.assert_close(torch.ones(6, dtype=torch.float64), uniform.in_use)
+    torch.testing.assert_close(torch.full((6,), 2.0, dtype=torch.float64), uniform.in_use)
     torch.testing.assert_close(
         torch.full((6,), entropy, dtype=torch.float64), uneven.entropy, rtol=1e-6, atol=0
     )

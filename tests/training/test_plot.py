@@ -89,7 +89,7 @@ def test_a_bank_is_drawn_and_its_numbers_are_told(soupctl, bases, bank):
         assert pytest.approx([log(4)] * 5) == list(gate["entropy"].values())
         assert [0] * 5 == list(gate["strength"].values())
     assert f"full.png: the gates of full on {bases['dit']}\n" == full.err
-    assert 3 == full.out.count("of its weights in use")
+    assert 3 == full.out.count("of 4 weights in use")
     assert not np.array_equal(pixels("zero.png"), pixels("full.png"))
 
 
@@ -155,6 +155,7 @@ def test_a_picture_is_replaced_only_if_that_is_asked(soupctl, bases, bank):
         (("older", "--base", "dit"), 4, "was trained on a base with other weights than this one\n"),
         (("bank", "--base", "nowhere"), 3, "nowhere: is no folder"),
         (("dit",), 2, "is no prompt bank, and --plot is for one"),
+        (("bank", "--base", "dit", "--plot", "out.pdf"), 2, "out.pdf: is no name of a picture"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(soupctl, bases, bank, words, code, said):
@@ -163,12 +164,20 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(soupctl, bases, bank, words
     for family in ("class", "dit"):
         Path(family).symlink_to(bases[family])
 
-    done = soupctl("inspect", *words, "--plot", "out.png")
+    done = soupctl("inspect", "--plot", "out.png", *words)
 
     assert code == done.code, done.err
     assert said in done.err
     assert ("", 1) == (done.out, done.err.count("\n"))
-    assert not Path("out.png").exists()
+    assert not [*Path().glob("out.*")]
+
+
+def test_nothing_is_replaced_without_a_picture(soupctl, bases, bank):
+    bank("dit", "bank")
+
+    done = soupctl("inspect", "bank", "-f")
+
+    assert (2, "soupctl: -f is for --plot\n") == (done.code, done.err)
 
 
 def test_time_goes_as_denoising_goes_from_left_to_right(tiny):
@@ -182,7 +191,7 @@ def test_time_goes_as_denoising_goes_from_left_to_right(tiny):
 
     def drawn(strength):
         block = survey.BlockSurvey(site, uniform, torch.full((10,), log(4)), strength)
-        one = survey.Survey("", config.BankConfig(base), 1.0, tuple(range(10)), (), (block,))
+        one = survey.Survey("", config.BankConfig(base), 1.0, tuple(range(10)), (), 0, (block,))
         return np.asarray(gates.draw_gates([one], "title")).astype(int).sum(axis=2)
 
     rising = torch.linspace(0, 1, 10)
