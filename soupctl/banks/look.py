@@ -50,7 +50,7 @@ def look_at_banks(path: Path, base: Path | None) -> tuple[BankLook, ...]:
 
     None for what is neither by what it says. Raises InputError for what is not sound.
     """
-    if (path / STACK).is_file():
+    if is_stack_folder(path):
         members = [(path / each.name, each.name, each.weight) for each in read_entries(path)]
     elif is_bank_folder(folder := bank_folder(path)):
         members = [(folder, "", Fraction(1))]
@@ -66,7 +66,7 @@ def look_at_banks(path: Path, base: Path | None) -> tuple[BankLook, ...]:
 def bank_folder(path: Path) -> Path:
     """The folder of the bank itself, if that of its run was named."""
     inner = path / BANK
-    return inner if not (path / CONFIG).exists() and (inner / CONFIG).exists() else path
+    return inner if not _is_file(path / CONFIG) and _is_file(inner / CONFIG) else path
 
 
 def read_entries(folder: Path) -> tuple[StackEntry, ...]:
@@ -94,4 +94,17 @@ def _parameters(folder: Path) -> int:
 def is_bank_folder(folder: Path) -> bool:
     """Whether a folder has the config of an adapter that is a bank by what it says."""
     path = folder / CONFIG
-    return path.is_file() and b'"SOUPCTL_DMP"' in read_small(path, str(path), LARGEST_CONFIG)
+    return _is_file(path) and b'"SOUPCTL_DMP"' in read_small(path, str(path), LARGEST_CONFIG)
+
+
+def is_stack_folder(folder: Path) -> bool:
+    """Whether a folder has the config of a stack, by its name."""
+    return _is_file(folder / STACK)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; of what cannot be looked at, whoever opens it tells."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..soup.bankconfig import BankConfig
 from .bank import PromptBank
 from .files import load_bank
-from .look import BANK, STACK, bank_folder
+from .look import BANK, bank_folder, is_stack_folder
 from .stack import BankStack, Member
 from .stack_files import load_stack
 
@@ -16,7 +16,7 @@ __all__ = ["BANK", "bank_folder", "configs_of", "load_bank_or_stack", "members_o
 
 def load_bank_or_stack(path: Path) -> PromptBank | BankStack:
     """What is in a folder; SoupError for what is not sound, or neither bank nor stack."""
-    return load_stack(path) if (path / STACK).is_file() else load_bank(bank_folder(path))
+    return load_stack(path) if is_stack_folder(path) else load_bank(bank_folder(path))
 
 
 def members_of(bank: PromptBank | BankStack) -> tuple[Member, ...]:

@@ -16,7 +16,7 @@ from ..errors import LedgerError, UsageError
 from ..soup.naming import unique_names
 from .bank import PromptBank
 from .files import bank_digest, load_bank
-from .look import BANK, STACK, bank_folder
+from .look import BANK, bank_folder, is_stack_folder
 from .stack import BankStack
 from .stack_files import load_stack, save_stack
 
@@ -40,7 +40,7 @@ def stack_banks(
     LedgerError for a bank that is in one of the stacks already.
     """
     asked = _asked(inputs)
-    stacks = {path: load_stack(path) for path in asked if (path / STACK).is_file()}
+    stacks = {path: load_stack(path) for path in asked if is_stack_folder(path)}
     members = [
         _Member(name, asked[path] * own, path / name)
         for path, stack in stacks.items()

@@ -121,6 +121,23 @@ def test_a_stack_adds_as_much_as_its_banks_at_any_size(base):
     torch.testing.assert_close(expected, added_at(base, stack, name, 16), rtol=1e-4, atol=1e-5)
 
 
+def test_gradient_checkpointing_changes_no_gradient_at_another_size(base):
+    bank = bases.filled_bank(base)
+    base.requires_grad_(False)
+
+    def gradients():
+        bank.zero_grad()
+        with attach(base, bank, resize_prompts_to=(16, 16)):
+            bases.output(base, **of_size(base, 16)).square().mean().backward()
+        return [each.grad.clone() for each in bank.parameters()]
+
+    expected = gradients()
+    base.enable_gradient_checkpointing()
+
+    assert all(each.abs().max() > 0 for each in expected)
+    assert all(torch.equal(*pair) for pair in zip(expected, gradients(), strict=True))
+
+
 def test_prompts_before_a_sequence_have_no_size():
     base = bases.dit()
     bank = bases.filled_bank(base, prepended=2)

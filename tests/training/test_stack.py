@@ -187,6 +187,28 @@ def test_banks_of_other_bases_do_not_average(soupctl, banks):
     assert "base_digest" in done.err
 
 
+def test_inspect_tells_what_is_in_a_stack(soupctl, banks):
+    assert soupctl("stack", "a@1/3", "c/bank", "-o", "two").code == 0
+
+    lines = soupctl("inspect", "two", "--summary").out.splitlines()
+    found = json.loads(soupctl("inspect", "two", "--json").out)
+
+    names = [line for line in lines if "with weight" in line]
+    assert ["a, with weight 1/3", "c, with weight 1"] == names
+    assert ["two/a", "two/c"] == [each["path"] for each in found["checkpoints"]]
+    assert {"a": "1/3", "c": "1"} == {name: each["weight"] for name, each in found["stack"].items()}
+
+
+@pytest.mark.parametrize("words", [("inspect",), ("stack", "-o", "out"), ("sample", "--bank")])
+def test_a_name_that_no_folder_can_have_is_refused(soupctl, bases, words):
+    more = (bases["dit"], "-o", "out.png") if words[0] == "sample" else ()
+
+    done = soupctl(*words, "x" * 300, *more)
+
+    assert (3, 1) == (done.code, done.err.count("\n")), done.err
+    assert "File name too long" in done.err
+
+
 def test_inspect_tells_how_large_a_bank_is_beside_its_base(soupctl, banks, bases):
     alone = soupctl("inspect", "a", "--summary")
     beside = soupctl("inspect", "a", "--base", bases["dit"], "--json", "--summary")
