@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import LimitError
 from .choices import Tracker
 from .preparation import Prepared
+from .processes import together
 from .watch import Teller
 
 NAMES = {Tracker.TENSORBOARD: "tensorboard", Tracker.WANDB: "soupctl"}
@@ -28,10 +29,12 @@ def tracked(run: Prepared, step: int, teller: Teller) -> Iterator[None]:
     Raises LimitError if it cannot begin, such as for want of a key.
     """
     accelerator, kind = run.accelerator, run.options.log_with
-    if kind is Tracker.NONE or not accelerator.is_main_process:
+    if kind is Tracker.NONE:
         yield
         return
-    teller.say(f"{kind.value}: {_begun(run, step)}")
+    with together(accelerator):
+        if accelerator.is_main_process:
+            teller.say(f"{kind.value}: {_begun(run, step)}")
     try:
         yield
     except BaseException:
