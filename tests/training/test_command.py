@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 from PIL import Image
@@ -129,7 +130,7 @@ def test_rounding_is_told_of_and_does_what_it_says(trained, tmp_path):
 def test_a_half_precision_base_is_trained_in_float32_and_can_be_saved_as_it_was(
     tiny, bases, shards, running, tmp_path
 ):
-    pipeline = tiny.diffusers.DiffusionPipeline.from_pretrained(bases["plain"])
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(bases["plain"])
     pipeline.to(tiny.torch.float16).save_pretrained(tmp_path / "half")
     name = "model/unet/diffusion_pytorch_model.safetensors"
 
@@ -150,7 +151,7 @@ def test_what_was_learned_to_be_predicted_is_what_diffusers_is_told(
 ):
     trained("text", tmp_path / "run", steps=1, prediction=prediction)
 
-    loaded = tiny.DDIMScheduler.from_pretrained(tmp_path / "run/model/scheduler")
+    loaded = diffusers.DDIMScheduler.from_pretrained(tmp_path / "run/model/scheduler")
 
     assert prediction == loaded.config.prediction_type
     assert loaded.config.steps_offset == 1
@@ -162,7 +163,7 @@ def test_a_bare_denoiser_is_a_base(tiny, shards, running, tmp_path):
 
     running.run(tmp_path / "bare", shards["plain"], tmp_path / "run", running.Ear())
 
-    model = tiny.UNet2DModel.from_pretrained(tmp_path / "run" / "model")
+    model = diffusers.UNet2DModel.from_pretrained(tmp_path / "run" / "model")
     assert model.config.sample_size == 8
     assert {"config.json", "diffusion_pytorch_model.safetensors"} == {
         path.name for path in (tmp_path / "run" / "model").iterdir()

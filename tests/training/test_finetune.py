@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import diffusers
 import pytest
 
 from soupctl import verbs
@@ -26,7 +27,7 @@ def test_what_was_trained_loads_in_diffusers_and_averages_with_its_sibling(
     verbs.average(request)
 
     pipelines = [
-        tiny.diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+        diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
         for folder in (bases[family], tmp_path / "a" / "model", tmp_path / "soup")
     ]
     name = "transformer" if family == "dit" else "unet"
