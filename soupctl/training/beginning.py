@@ -20,7 +20,7 @@ from .loop import Loss, Training
 from .optimizers import make_optimizer
 from .output import LATENTS
 from .preparation import Prepared
-from .sharding import in_parts
+from .sharding import is_fsdp
 
 
 def begin(run: Prepared, models: Models) -> Training:
@@ -34,6 +34,8 @@ def begin(run: Prepared, models: Models) -> Training:
     names = [name for name, _ in models.denoiser.named_parameters()]
     optimizer = make_optimizer(list(models.denoiser.parameters()), options)
     model, optimizer = _wrapped(accelerator, models.denoiser, optimizer)
+    # its engine is made in train(), in which every block of a DiT would drop labels for itself
+    accelerator.unwrap_model(model).eval()
     # in their order, for whoever wraps modules one by one renames their parameters
     trained = dict(zip(names, accelerator.unwrap_model(model).parameters(), strict=True))
     ema = None
@@ -49,7 +51,7 @@ def _wrapped(accelerator: Any, denoiser: Any, optimizer: Any) -> Any:
     except ValueError as error:
         reason = str(error).strip().partition("\n")[0]
         advice = "see fsdp_auto_wrap_policy in accelerate's configuration"
-        raise LimitError(reason, advice=advice if in_parts(accelerator) else None) from error
+        raise LimitError(reason, advice=advice if is_fsdp(accelerator) else None) from error
 
 
 def loss_of(run: Prepared, models: Models) -> Loss:

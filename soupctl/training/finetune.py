@@ -30,6 +30,7 @@ from .record import RunRecord, read_record, require_same_run, write_record
 from .state import Checkpoint, newest, read, restore, sweep
 from .trackers import tracked
 from .watch import Teller, Watch
+from .zero import leave_loading_alone
 
 AUTO, NEVER = "auto", "never"
 
@@ -76,6 +77,7 @@ def finetune(run: Prepared, teller: Teller, subject: Subject = WHOLE) -> Trained
         with together(accelerator):
             if accelerator.is_main_process:
                 _make_ready(run, checkpoint)
+            leave_loading_alone(accelerator)
             models = load_models(run.base)
         training = subject.begin(run, models)
         if checkpoint is not None:

@@ -94,7 +94,8 @@ def train(
                 accelerator.backward(loss)
                 if accelerator.sync_gradients and options.max_grad_norm:
                     norm = accelerator.clip_grad_norm_(parameters, options.max_grad_norm)
-                    norm = whole(norm, accelerator)
+                    # DeepSpeed clips for itself, and says a plain number, if any
+                    norm = None if norm is None else whole(torch.as_tensor(norm), accelerator)
                 optimizer.step()
                 optimizer.zero_grad()
             losses.append(loss.detach())

@@ -21,6 +21,7 @@ from .patching_options import PatchOptions
 from .patching_plan import BankPlan
 from .plans import Plan, make_plan
 from .processes import require_whole
+from .zero import is_deepspeed, stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class Prepared:
             "base config": config_digest(self.base),
             "data": self.shard.digest,
             **({} if self.bank is None else self.bank.identity),
+            # whose checkpoints nobody else can read
+            **({"ZeRO": str(stage(self.accelerator))} if is_deepspeed(self.accelerator) else {}),
         }
 
 

@@ -17,7 +17,8 @@ from ..errors import Issue, LimitError, TrainingError, UsageError
 from .choices import Optimizer, Precision, Tracker
 from .libraries import require_libraries
 from .options import Options
-from .sharding import in_parts
+from .sharding import in_parts, is_fsdp
+from .zero import is_deepspeed, set_up
 
 
 def start_accelerator(options: Options) -> Any:
@@ -48,30 +49,29 @@ def start_accelerator(options: Options) -> Any:
         advice = "--precision bf16 or no" if options.precision is Precision.FP16 else None
         raise LimitError(str(error).strip().splitlines()[0], advice=advice) from error
     require_supported(accelerator)
+    if is_deepspeed(accelerator):
+        set_up(accelerator, options)
     return accelerator
 
 
 def require_supported(accelerator: Any) -> None:
     """Raise LimitError for ways to share the work that training has no words for."""
-    kind, advice = accelerator.distributed_type, "choose another in accelerate's configuration"
-    if kind == accelerate.DistributedType.DEEPSPEED:
-        raise LimitError("DeepSpeed is not supported yet", advice=advice)
-    if in_parts(accelerator) and not accelerator.is_fsdp2:
+    if is_fsdp(accelerator) and not accelerator.is_fsdp2:
         what = "FSDP of version 1 is not supported"
         raise LimitError(what, advice="fsdp_version: 2 in accelerate's configuration")
 
 
 def require_whole(accelerator: Any, options: Options, *, patch: bool) -> None:
-    """Raise UsageError for what cannot be had of weights in parts."""
-    if not in_parts(accelerator):
+    """Raise UsageError for what cannot be had of weights, or an optimizer, in parts."""
+    if not (is_fsdp(accelerator) or is_deepspeed(accelerator)):
         return
-    issues = []
+    kind, issues = "FSDP" if is_fsdp(accelerator) else "DeepSpeed", []
     if patch:
-        issues.append(Issue("FSDP is for finetune: a bank is small, and its base is frozen"))
-    if options.ema:
+        issues.append(Issue(f"{kind} is for finetune: a bank is small, and its base is frozen"))
+    if options.ema and in_parts(accelerator):
         issues.append(Issue("the mean of weights in parts is not kept", advice="--no-ema"))
     if options.optimizer is not Optimizer.ADAMW:
-        what = f"optimizer = {options.optimizer.value} knows no weights in parts"
+        what = f"optimizer = {options.optimizer.value} is not for {kind}"
         issues.append(Issue(what, advice="optimizer = adamw in --config"))
     if issues:
         raise UsageError.collected(issues)

@@ -29,7 +29,7 @@ from .loop import Training as State
 from .output import MODEL, RAW, publish_model
 from .preparation import Prepared
 from .record import RunRecord, versions, write_record
-from .sharding import gathered
+from .sharding import whole_weights
 from .watch import Teller
 from .weights import DTYPES, Describe, rounding_loss, target
 
@@ -69,9 +69,8 @@ def publish(run: Prepared, training: State, teller: Teller) -> str:
     With a mean of the weights, that is what is to be used, and the raw ones are kept as well.
     Raises TrainingError for weights that are not finite, OutputError if they cannot be written.
     """
-    denoiser = run.accelerator.unwrap_model(training.model)
     # with a mean in place of the weights, these are the mean
-    tensors = gathered(denoiser.state_dict(), run.accelerator)
+    tensors = whole_weights(training.model, run.accelerator)
     if not run.accelerator.is_main_process:
         return ""
     out, base = run.request.output, run.base

@@ -12,10 +12,24 @@ import accelerate
 import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from .zero import is_deepspeed, stage
+
+
+def is_fsdp(accelerator: Any) -> bool:
+    """Whether FSDP shares out weights and optimizer."""
+    return bool(accelerator.distributed_type == accelerate.DistributedType.FSDP)
+
 
 def in_parts(accelerator: Any) -> bool:
     """Whether each process holds a part of every weight."""
-    return bool(accelerator.distributed_type == accelerate.DistributedType.FSDP)
+    return is_fsdp(accelerator) or (is_deepspeed(accelerator) and stage(accelerator) == 3)
+
+
+def whole_weights(model: Any, accelerator: Any) -> Mapping[str, torch.Tensor]:
+    """The weights of a wrapped model: its own ones, or for the main process what they make up."""
+    if in_parts(accelerator) and is_deepspeed(accelerator):
+        return accelerator.get_state_dict(model) or {}
+    return gathered(accelerator.unwrap_model(model).state_dict(), accelerator)
 
 
 def whole(tensor: torch.Tensor, accelerator: Any) -> torch.Tensor:
@@ -40,7 +54,10 @@ def gathered(tensors: Mapping[str, torch.Tensor], accelerator: Any) -> dict[str,
 
 def own_part(tensor: torch.Tensor) -> torch.Tensor:
     """What this process holds of a tensor."""
-    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor
+    if isinstance(tensor, DTensor):
+        return tensor.detach().to_local()
+    # where DeepSpeed has parts, the tensor itself is empty
+    return getattr(tensor, "ds_tensor", tensor)
 
 
 def shared_out(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from ..storage.rename import random_name
 from .loop import Training
 from .sharding import gathered, shared_out
 from .weights import write_tensors
+from .zero import is_deepspeed, restore_engine, save_engine
 
 FOLDER = "checkpoints"
 LATEST = "latest"
@@ -52,14 +53,13 @@ def save(out: Path, training: Training, identity: Mapping[str, str], keep: int) 
     was there before stays then.
     """
     accelerator = training.accelerator
-    moments, plain = flattened(training.optimizer.state_dict()["state"])
-    held = {
-        MODEL: gathered(training.trained, accelerator),
-        OPTIMIZER: gathered(moments, accelerator),
-    }
+    engine = training.model if is_deepspeed(accelerator) else None
+    held, plain = ({}, {}) if engine else _held(training)
     if training.ema is not None:
         held[EMA] = dict(zip(training.trained, training.ema.shadow_params, strict=True))
     if not accelerator.is_main_process:
+        if engine:
+            save_engine(engine, accelerator, None)
         return
     folder = out / FOLDER
     folder.mkdir(exist_ok=True)
@@ -67,7 +67,10 @@ def save(out: Path, training: Training, identity: Mapping[str, str], keep: int) 
     with publish_folder(target, replace=True, may_replace=lambda path: True) as staging:
         for name, tensors in held.items():
             write_tensors(staging, name, tensors)
-        _write_manifest(staging, training, identity, plain, tuple(held))
+        files = {name: (staging.path / name).stat().st_size for name in held}
+        if engine:
+            files |= save_engine(engine, accelerator, staging.path)
+        _write_manifest(staging, training, identity, plain, files)
     text = f"{target.name}\n".encode()
     with publish_file(folder / LATEST, len(text), replace=True) as fd:
         write_at(fd, text, 0)
@@ -75,12 +78,21 @@ def save(out: Path, training: Training, identity: Mapping[str, str], keep: int) 
         discard(old)
 
 
+def _held(training: Training) -> tuple[dict[str, dict[str, torch.Tensor]], Any]:
+    """What a checkpoint holds by file, whole, and what else there is of the optimizer's state."""
+    moments, plain = flattened(training.optimizer.state_dict()["state"])
+    return {
+        MODEL: gathered(training.trained, training.accelerator),
+        OPTIMIZER: gathered(moments, training.accelerator),
+    }, plain
+
+
 def _write_manifest(
     staging: Staging,
     training: Training,
     identity: Mapping[str, str],
     plain: Mapping[str, Any],
-    files: Sequence[str],
+    files: Mapping[str, int],
 ) -> None:
     scaler = training.accelerator.scaler
     manifest = {
@@ -90,7 +102,7 @@ def _write_manifest(
         "optimizer": plain,
         "ema_steps": training.ema.optimization_step if training.ema is not None else None,
         "scaler": scaler.state_dict() if scaler is not None else None,
-        "files": {name: (staging.path / name).stat().st_size for name in files},
+        "files": dict(files),
     }
     data = json.dumps(manifest, indent=2, sort_keys=True).encode()
     write_at(staging.create(MANIFEST, len(data)), data, 0)
@@ -136,14 +148,25 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
 
 def _restore(training: Training, checkpoint: Checkpoint) -> None:
     path, manifest = checkpoint.path, checkpoint.manifest
+    if training.ema is not None:
+        shadows = dict(zip(training.trained, training.ema.shadow_params, strict=True))
+        for name, value in _matching(path / EMA, shadows).items():
+            shadows[name].copy_(value)
+        training.ema.optimization_step = manifest["ema_steps"]
+    if is_deepspeed(training.accelerator):
+        restore_engine(training.model, path)
+    else:
+        _restore_trained(training, path, manifest)
+    if training.accelerator.scaler is not None:
+        training.accelerator.scaler.load_state_dict(manifest["scaler"])
+    training.step = checkpoint.step
+
+
+def _restore_trained(training: Training, path: Path, manifest: Mapping[str, Any]) -> None:
+    """Put weights and optimizer back, each process its part."""
     with torch.no_grad():
         for name, value in _matching(path / MODEL, training.trained).items():
             training.trained[name].copy_(shared_out(value, training.trained[name]))
-        if training.ema is not None:
-            shadows = dict(zip(training.trained, training.ema.shadow_params, strict=True))
-            for name, value in _matching(path / EMA, shadows).items():
-                shadows[name].copy_(value)
-            training.ema.optimization_step = manifest["ema_steps"]
     moments = safetensors.torch.load_file(path / OPTIMIZER)
     parameters = list(training.trained.values())
     for key, value in moments.items():
@@ -153,9 +176,6 @@ def _restore(training: Training, checkpoint: Checkpoint) -> None:
     state = training.optimizer.state_dict()
     state["state"] = unflattened({**moments, **manifest["optimizer"]})
     training.optimizer.load_state_dict(state)
-    if training.accelerator.scaler is not None:
-        training.accelerator.scaler.load_state_dict(manifest["scaler"])
-    training.step = checkpoint.step
 
 
 def _matching(path: Path, wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

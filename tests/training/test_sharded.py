@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import diffusers
 import pytest
@@ -13,6 +14,7 @@ from safetensors import safe_open
 from soupctl.errors import LimitError, UsageError
 from soupctl.training.options import Options
 from soupctl.training.processes import require_supported, require_whole
+from soupctl.training.zero import set_up
 
 HERE = Path(__file__).parent
 HALF_OF_THE_DIGITS = 2.0**-12
@@ -76,10 +78,22 @@ def test_a_run_in_parts_can_go_on_whole(sharded):
         assert row == pytest.approx(found, rel=HALF_OF_THE_DIGITS)
 
 
+class Parted:
+    """What accelerate is with FSDP of version 1."""
+
+    distributed_type = "FSDP"
+    is_fsdp2 = False
+
+
+def deepspeed(stage: int, **config: object) -> SimpleNamespace:
+    """What accelerate is with DeepSpeed."""
+    config = {"zero_optimization": {"stage": stage}, **config}
+    plugin = SimpleNamespace(zero_stage=stage, deepspeed_config=config)
+    state = SimpleNamespace(deepspeed_plugin=plugin)
+    return SimpleNamespace(distributed_type="DEEPSPEED", state=state)
+
+
 def test_what_weights_in_parts_cannot_do_is_refused():
-    class Parted:
-        distributed_type = "FSDP"
-        is_fsdp2 = False
 
     options = Options(steps=1)
     with pytest.raises(UsageError, match=r"not kept \(--no-ema\)"):
@@ -88,3 +102,29 @@ def test_what_weights_in_parts_cannot_do_is_refused():
         require_whole(Parted, options, patch=True)
     with pytest.raises(LimitError, match="fsdp_version: 2 in accelerate's configuration"):
         require_supported(Parted)
+
+
+def test_deepspeed_keeps_the_mean_of_weights_that_are_whole_alone():
+    require_whole(deepspeed(2), Options(steps=1), patch=False)
+    with pytest.raises(UsageError, match=r"not kept \(--no-ema\)"):
+        require_whole(deepspeed(3), Options(steps=1), patch=False)
+    with pytest.raises(UsageError, match="DeepSpeed is for finetune"):
+        require_whole(deepspeed(2), Options(steps=1), patch=True)
+
+
+def test_deepspeed_is_told_the_options_and_never_rounds_weights():
+    options = Options(steps=1, batch_size=3, grad_accum=2, max_grad_norm=0.5)
+    auto = deepspeed(3, bf16={"enabled": "auto"}, gradient_clipping="auto")
+    narrow = deepspeed(2, bf16={"enabled": True})
+
+    set_up(auto, options)
+
+    assert auto.state.deepspeed_plugin.deepspeed_config == {
+        "bf16": {"enabled": "auto"},
+        "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True},
+        "train_micro_batch_size_per_gpu": 3,
+        "gradient_accumulation_steps": 2,
+        "gradient_clipping": 0.5,
+    }
+    with pytest.raises(UsageError, match="DeepSpeed's bf16 would round the weights"):
+        set_up(narrow, options)
