@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,6 @@ def make_plan(
     steps = count_steps(options, images, processes)
     checkpoint = checkpoint_size(trained, options)
     result = result_size(trained, copied_size(base) if ground.bank is None else 0, options)
-    parted = in_parts(accelerator)
-    enlarged = small(shard.samples, ground.frame.resolution)
-    size = f"{counted(enlarged, 'image')} smaller than {ground.frame.resolution}, enlarged"
     return Plan(
         base=str(base.folder),
         class_name=base.class_name,
@@ -90,13 +88,18 @@ def make_plan(
         checkpoint_bytes=checkpoint,
         model_bytes=result,
         disk_bytes=(options.keep + 1) * checkpoint + result,
-        notices=(
-            *shard.notices,
-            *((size,) if enlarged else ()),
-            *ground.notices,
-            *((f"each of {processes} processes holds a part of the weights",) if parted else ()),
-        ),
+        notices=tuple(_notices(ground, shard, accelerator)),
     )
+
+
+def _notices(ground: Ground, shard: DataShard, accelerator: Any) -> Iterator[str]:
+    """What a person should know of before it begins."""
+    yield from shard.notices
+    if enlarged := small(shard.samples, ground.frame.resolution):
+        yield f"{counted(enlarged, 'image')} smaller than {ground.frame.resolution}, enlarged"
+    yield from ground.notices
+    if in_parts(accelerator):
+        yield f"each of {accelerator.num_processes} processes holds a part of the weights"
 
 
 def _parameters(ground: Ground) -> tuple[int, int]:
