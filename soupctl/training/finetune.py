@@ -16,13 +16,13 @@ from typing import Any
 
 from ..banks.named import BANK
 from ..errors import OutputError
+from ..models.bases import MODEL
 from ..models.loading import Models, load_models
 from .beginning import batches_from, begin, loss_of
 from .grids import Painter
 from .interruptions import postponed
 from .loop import Loss, Training, train
 from .metrics import rewind
-from .output import MODEL
 from .preparation import Prepared
 from .processes import connected, together
 from .publication import facts_of, publish

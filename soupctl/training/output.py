@@ -23,7 +23,7 @@ from ..storage.publish import publish_folder, write_at
 from ..storage.regular import open_regular, read_at, read_small
 from .weights import Describe, write_tensors
 
-MODEL, RAW, LATENTS = "model", "raw", "latents"
+RAW, LATENTS = "raw", "latents"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PIECE = 1 << 20
 

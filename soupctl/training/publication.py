@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from ..errors import TrainingError
-from ..models.bases import weight_dtypes
+from ..models.bases import MODEL, weight_dtypes
 from ..soup.ledger import KEY, Ledger, runs
 from ..soup.ledgertext import encode_ledger
 from ..soup.naming import printable
@@ -26,7 +26,7 @@ from .card import write_card
 from .choices import SaveDtype
 from .grids import mean_in_place
 from .loop import Training as State
-from .output import MODEL, RAW, publish_model
+from .output import RAW, publish_model
 from .preparation import Prepared
 from .record import RunRecord, versions, write_record
 from .sharding import whole_weights
