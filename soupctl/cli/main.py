@@ -7,6 +7,7 @@ Rule 2: whatever happens there is one line on stderr, no traceback, and the docu
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -28,6 +29,10 @@ INTERNAL = 70
 """The exit code for what no refusal foresees, as sysexits.h has it."""
 TRACEBACK = "SOUPCTL_TRACEBACK"
 """The variable of the environment that asks where such a failure came from."""
+NO_MEMORY = re.compile(
+    r"(?:OutOfMemoryError: |DefaultCPUAllocator: can't allocate memory: )([^.]+)"
+)
+"""What PyTorch says where a device, or the system, has no more memory."""
 CLOSED = (("stdin", os.O_WRONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
 """Streams, how they are opened so as to fail, or to take all, and how they are used."""
 AGAIN = 0.01
@@ -133,15 +138,22 @@ def _run(arguments: list[str]) -> int:
         # a library that is not there, or has no room to be loaded
         reason = str(error).strip().rpartition("\n")[2]
         return _tell(f"a library cannot be loaded: {reason}", LimitError.exit_code)
-    except MemoryError:
-        return _tell("out of memory; --max-memory or --threads 1 needs less", LimitError.exit_code)
     except OSError:
         # of a stream of ours, as it is when there is none left to flush
         raise
     except Exception as error:  # noqa: BLE001
-        if os.environ.get(TRACEBACK):
-            traceback.print_exc()
-        return _tell(f"internal error: {type(error).__name__}: {error}", INTERNAL)
+        return _tell_failure(error)
+
+
+def _tell_failure(error: Exception) -> int:
+    """Write one line about what no refusal foresees; hands the exit code on."""
+    if isinstance(error, MemoryError):
+        return _tell("out of memory; --max-memory or --threads 1 needs less", LimitError.exit_code)
+    if missing := NO_MEMORY.search(f"{type(error).__name__}: {error}"):
+        return _tell(f"out of memory: {missing[1]}", LimitError.exit_code)
+    if os.environ.get(TRACEBACK):
+        traceback.print_exc()
+    return _tell(f"internal error: {type(error).__name__}: {error}", INTERNAL)
 
 
 def _tell(message: str, code: int) -> int:

@@ -132,6 +132,30 @@ def test_a_library_that_cannot_be_loaded_is_an_error_of_one_line(process, ingred
     assert ["a.st", "b.st", "broken"] == sorted(path.name for path in Path().iterdir())
 
 
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("MemoryError", "out of memory; --max-memory or --threads 1 needs less"),
+        (
+            "type('OutOfMemoryError', (RuntimeError,), {})('CUDA out of memory. Much advice')",
+            "out of memory: CUDA out of memory",
+        ),
+        (
+            "RuntimeError('[at x.cpp:1] DefaultCPUAllocator: can\\'t allocate memory: all. 12')",
+            "out of memory: all",
+        ),
+    ],
+)
+def test_memory_that_is_not_there_is_a_limit(process, ingredients, raised, said):
+    Path("broken").mkdir()
+    Path("broken/blake3.py").write_text(f"raise {raised}")
+
+    running = process("avg", *ingredients, "-o", "c.st", environment={"PYTHONPATH": "broken"})
+    out, err = running.communicate()
+
+    assert (7, b"", f"soupctl: {said}\n".encode()) == (running.returncode, out, err)
+
+
 @pytest.mark.parametrize("traced", [False, True])
 def test_what_nobody_foresaw_is_one_line_and_told_with_its_place_on_request(
     process, ingredients, traced
