@@ -96,9 +96,11 @@ def balance_loss(gated: Iterable[Gated], form: Balance) -> Tensor:
 def importance_as_coded(weights: Tensor) -> Tensor:
     """Squared coefficient of variation of weights [blocks, B, rows] summed over the blocks.
 
-    The variance is the unbiased one, over all samples and rows at once.
+    The variance is the unbiased one, over all samples and rows at once; zero for a single number.
     """
     importance = weights.sum(dim=0)
+    if importance.numel() == 1:
+        return importance.new_zeros(())
     return importance.var() / (importance.mean().square() + EPSILON)
 
 

@@ -106,6 +106,10 @@ def test_importance_as_coded_is_that_of_one_prompt_for_all():
     torch.testing.assert_close(torch.tensor(15 * 64 / 63), importance_as_coded(weights))
 
 
+def test_importance_of_the_one_weight_of_one_sample_is_zero():
+    assert 0 == importance_as_coded(torch.ones(3, 1, 1)).item()
+
+
 def test_importance_over_the_batch_is_that_of_the_hand():
     """Block sums [2, 0] and [1, 1]: squared coefficients of variation 1 and 0."""
     weights = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
