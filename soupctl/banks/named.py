@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..soup.bankconfig import BankConfig
 from .bank import PromptBank
 from .files import load_bank
 from .look import BANK, bank_folder, is_stack_folder
 from .stack import BankStack, Member
 from .stack_files import load_stack
 
-__all__ = ["BANK", "bank_folder", "configs_of", "load_bank_or_stack", "members_of"]
+__all__ = ["BANK", "bank_folder", "load_bank_or_stack", "members_of"]
 
 
 def load_bank_or_stack(path: Path) -> PromptBank | BankStack:
@@ -22,8 +21,3 @@ def load_bank_or_stack(path: Path) -> PromptBank | BankStack:
 def members_of(bank: PromptBank | BankStack) -> tuple[Member, ...]:
     """The banks of a stack with their weights, or the one bank, which has no name."""
     return bank.members if isinstance(bank, BankStack) else (Member("", 1.0, bank),)
-
-
-def configs_of(bank: PromptBank | BankStack) -> tuple[tuple[str, BankConfig], ...]:
-    """What each bank of a stack, or the one bank, is, by the name to complain of it with."""
-    return tuple((each.name or "the bank", each.bank.config) for each in members_of(bank))

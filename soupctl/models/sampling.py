@@ -7,6 +7,7 @@ from typing import Any
 import diffusers
 import torch
 
+from ..errors import MismatchError
 from . import draws
 from .loading import predict
 from .objective import Objective
@@ -22,6 +23,19 @@ def sampler_of(scheduler: Any, objective: Objective, *, has_vae: bool) -> Any:
         # the first step has to start where there is no signal at all
         config["timestep_spacing"] = "trailing"
     return diffusers.DDIMScheduler.from_config(config)
+
+
+def require_steps(scheduler: Any, objective: Objective, steps: int, path: str) -> None:
+    """Raise MismatchError, about the base at `path`, if it cannot be sampled in so many steps."""
+    count = objective.timesteps
+    sampler = sampler_of(scheduler, objective, has_vae=True)
+    if steps <= count:
+        sampler.set_timesteps(steps)
+    # a scheduler may take each timestep a little later than evenly
+    if steps > count or int(sampler.timesteps.max()) >= count:
+        raise MismatchError(
+            f"there are no {steps} steps among the {count} timesteps of the base", path=path
+        )
 
 
 def initial_noise(shape: tuple[int, ...], seed: int, purpose: str) -> torch.Tensor:

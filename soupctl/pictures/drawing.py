@@ -7,6 +7,7 @@ Rule 2: what can be refused from configs is refused before a model is loaded.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import torch
 from .. import verbs
 from ..banks.attachment import attach
 from ..banks.bank import PromptBank
-from ..banks.named import configs_of, load_bank_or_stack
+from ..banks.named import load_bank_or_stack, members_of
 from ..banks.sites import describe_base
 from ..banks.stack import BankStack
 from ..errors import Issue, LimitError, MismatchError, UsageError
@@ -33,7 +34,7 @@ from ..models.loading import (
     load_scheduler,
 )
 from ..models.objective import Objective, objective_of
-from ..models.sampling import initial_noise, sample, sampler_of
+from ..models.sampling import initial_noise, require_steps, sample, sampler_of
 from ..soup.bankfit import require_fit
 from ..soup.naming import unique_names
 
@@ -59,12 +60,14 @@ class Wish:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn, with all issues at once."""
-        least = {"images": 1, "steps": 1, "seed": 0, "guidance": 0, "resolution": 1}
+        least = {"images": 1, "steps": 1, "seed": 0, "resolution": 1}
         issues = [
             Issue(f"--{name} is {value}, which is less than {bound}")
             for name, bound in least.items()
-            if (value := getattr(self, name)) is not None and not value >= bound
+            if (value := getattr(self, name)) is not None and value < bound
         ]
+        if not 0 <= self.guidance < math.inf:
+            issues.append(Issue(f"--guidance is {self.guidance}, which is no number from 0 up"))
         if issues:
             raise UsageError.collected(issues)
 
@@ -124,8 +127,8 @@ def draw(
         for title, each in zip(titles, banks, strict=True)
     }
     for sitter in sitters:
-        for bank in loaded.values():
-            _require_fit(sitter, bank, allowed)
+        for title, bank in loaded.items():
+            _require_fit(sitter, title, bank, allowed)
     for sitter in sitters:
         yield from _drawn(sitter, loaded, wish, device, allowed)
 
@@ -152,6 +155,7 @@ def _sitter(name: str, folder: Path, wish: Wish) -> Sitter:
     base = read_base(folder)
     scheduler = load_scheduler(base)
     objective = objective_of(scheduler, Prediction.AUTO, None)
+    require_steps(scheduler, objective, wish.steps, str(folder))
     side = choose_resolution(base, wish.resolution) // base.scale
     labels, null = _labels(base, wish)
     return Sitter(name, base, scheduler, objective, side, labels, null)
@@ -179,9 +183,14 @@ def _labels(base: Base, wish: Wish) -> tuple[tuple[int, ...], int | None]:
     return wish.classes or tuple(range(known)), known if has_null else None
 
 
-def _require_fit(sitter: Sitter, bank: PromptBank | BankStack, allowed: Allowed) -> None:
+def _require_fit(
+    sitter: Sitter, title: str, bank: PromptBank | BankStack, allowed: Allowed
+) -> None:
     """Raise MismatchError for a bank of another base, or size, in whatever way."""
-    configs = configs_of(bank)
+    configs = [
+        (f"{title}/{member.name}" if member.name else title, member.bank.config)
+        for member in members_of(bank)
+    ]
     own, side = configs[0][1].base.sample_size, (sitter.side, sitter.side)
     digest = None
     if not allowed.base_mismatch:
