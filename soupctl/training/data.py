@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blake3 import blake3
+from PIL import Image
 
 from ..errors import InputError, Issue, SoupError
 from ..models.bases import Conditioning
@@ -23,11 +24,14 @@ from ..soup.ledgertext import canonical
 from ..storage.digest import PREFIX, text_digest
 from ..storage.folder import other_files
 from ..storage.regular import open_regular, read_at
+from .decoding import decoding, plain
 from .labels import METADATA, Row, read_rows
 
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 SIDECAR = ".txt"
 SHOWN = 3
+REPLACED = "\ufffd"
+"""What stands for bytes that are no UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +128,13 @@ def _rows(
 
 def _look(item: tuple[str, Path]) -> Sample | _Problem:
     """What an image's own bytes tell."""
-    from PIL import Image, UnidentifiedImageError
-
     name, path = item
+    if not _is_text(name):
+        return _Problem("with a name that is not UTF-8", name)
     try:
         with open_regular(path, str(path)) as (fd, state):
             data = read_at(fd, state.st_size, 0)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), decoding(path):
             # a huge image is an error to Pillow as well, and a merely large one is none
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as image:
@@ -139,11 +143,20 @@ def _look(item: tuple[str, Path]) -> Sample | _Problem:
                 # JPEG an eighth in each direction is enough for that
                 image.draft(None, (1, 1))
                 image.load()
-    except (SoupError, UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        return _Problem("unreadable", name)
-    except Image.DecompressionBombError:
-        return _Problem("too large to be decoded safely", name)
+                # how it is turned upright, and its kind of colours, can be bad as well
+                plain(image, channels=3)
+    except SoupError as error:
+        is_bomb = isinstance(error.__cause__, Image.DecompressionBombError)
+        return _Problem("too large to be decoded safely" if is_bomb else "unreadable", name)
     return Sample(path, name, PREFIX + blake3(data).hexdigest(), size, has_alpha)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _described(sample: Sample, rows: Mapping[str, Row] | None, files: Mapping[str, Path]) -> Sample:
@@ -156,7 +169,7 @@ def _described(sample: Sample, rows: Mapping[str, Row] | None, files: Mapping[st
     sidecar = files.get(str(Path(sample.name).with_suffix(SIDECAR)))
     captions: tuple[str, ...] = ()
     if sidecar is not None:
-        text = sidecar.read_text("utf-8", "replace")
+        text = sidecar.read_text("utf-8-sig", "replace")
         captions = tuple(line.strip() for line in text.splitlines() if line.strip())
     return replace(sample, captions=captions, label=label)
 
@@ -164,12 +177,14 @@ def _described(sample: Sample, rows: Mapping[str, Row] | None, files: Mapping[st
 def _missing(
     sample: Sample, rows: Mapping[str, Row] | None, conditioning: Conditioning, column: str
 ) -> _Problem | None:
-    """What the base needs to be told of an image and is not there."""
+    """What the base needs to be told of an image, and is not there or not legible."""
     if rows is not None and sample.name not in rows:
         return _Problem(f"not in {METADATA}", sample.name)
     if conditioning is Conditioning.TEXT and not sample.captions:
         where = f"no {column!r} in {METADATA}" if rows is not None else f"no {SIDECAR} beside it"
         return _Problem(f"without a caption ({where})", sample.name)
+    if conditioning is Conditioning.TEXT and any(REPLACED in text for text in sample.captions):
+        return _Problem("with a caption that is not UTF-8", sample.name)
     if conditioning is Conditioning.LABEL and sample.label is None:
         return _Problem("without a class (no folder of its own, no label)", sample.name)
     return None

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..errors import InputError
 from ..models import draws
 from .data import Sample
+from .decoding import decoding, plain
 from .latents import LatentCache
 from .options import Options
 
@@ -145,32 +145,16 @@ def read_pixels(
     It is scaled so that its shorter side fits, and `crop` says which part of the longer is taken,
     from 0 to 1. Raises InputError if it cannot be decoded.
     """
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            plain = _opaque(upright).convert("L" if channels == 1 else "RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"cannot be decoded: {error}", path=path) from None
-    scale = resolution / min(plain.size)
-    width, height = (max(resolution, round(side * scale)) for side in plain.size)
-    if plain.size != (width, height):
-        plain = plain.resize((width, height), Image.Resampling.LANCZOS)
+    with decoding(path), Image.open(path) as image:
+        whole = plain(image, channels)
+    scale = resolution / min(whole.size)
+    width, height = (max(resolution, round(side * scale)) for side in whole.size)
+    if whole.size != (width, height):
+        whole = whole.resize((width, height), Image.Resampling.LANCZOS)
     left, top = round((width - resolution) * crop[0]), round((height - resolution) * crop[1])
-    part = plain.crop((left, top, left + resolution, top + resolution))
+    part = whole.crop((left, top, left + resolution, top + resolution))
     values = np.asarray(part, np.float32).reshape(resolution, resolution, channels)
     return np.ascontiguousarray(values.transpose(2, 0, 1)) / np.float32(127.5) - np.float32(1)
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """The image on white, if it is transparent anywhere; 16-bit grey as 8-bit."""
-    if image.mode in ("I", "I;16", "I;16B", "I;16L"):
-        values = np.asarray(image, np.float64) / 257
-        return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image
-    coloured = image.convert("RGBA")
-    white = Image.new("RGBA", coloured.size, "white")
-    return Image.alpha_composite(white, coloured)
 
 
 @dataclass(frozen=True, slots=True)

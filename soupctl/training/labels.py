@@ -31,8 +31,9 @@ def read_rows(path: Path, column: str) -> tuple[dict[str, Row], list[tuple[str, 
     """
     rows: dict[str, Row] = {}
     bad: list[tuple[str, str]] = []
-    text = read_small(path, str(path)).decode("utf-8", "replace")
-    for number, line in enumerate(text.splitlines(), 1):
+    text = read_small(path, str(path)).decode("utf-8-sig", "replace")
+    # a caption may hold what else Python takes for the end of a line
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         place = f"line {number}"

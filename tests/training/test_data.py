@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from PIL import Image
 
@@ -34,6 +36,27 @@ def test_captions_come_from_files_beside_the_images(tmp_path):
     found = [(sample.name, sample.captions) for sample in shard.samples]
     assert found == [("a.JPG", ("a dog",)), ("b/one.png", ("a cat", "another cat"))]
     assert shard.notices == ()
+
+
+def test_captions_are_utf_8_with_a_byte_order_mark_or_without(tmp_path):
+    for name, text in (("marked", b"\xef\xbb\xbfa cat\r\n"), ("wide", "a dog".encode("utf-16"))):
+        image(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_bytes(text)
+
+    shard = scan(tmp_path, Conditioning.TEXT, skip_bad=True)
+
+    assert [("a cat",)] == [sample.captions for sample in shard.samples]
+    assert shard.notices[0] == "1 image with a caption that is not UTF-8: wide.png"
+
+
+def test_metadata_is_a_line_for_each_image_whatever_its_captions_hold(tmp_path):
+    image(tmp_path / "a.png")
+    line = '{"file_name": "a.png", "text": "one\u2028still\x85one"}\r\n'
+    (tmp_path / "metadata.jsonl").write_bytes(line.encode("utf-8-sig"))
+
+    shard = scan(tmp_path, Conditioning.TEXT)
+
+    assert [("one\u2028still\x85one",)] == [sample.captions for sample in shard.samples]
 
 
 def test_captions_and_classes_come_from_metadata(tmp_path, tiny):
@@ -97,6 +120,25 @@ def test_an_image_that_is_cut_off_is_found_before_training(tmp_path):
 
     assert ["1 image unreadable: torn.jpg"] == messages(tmp_path, Conditioning.NONE)
     assert [("good.jpg", (64, 64))] == [(each.name, each.size) for each in shard.samples]
+
+
+def test_what_turns_an_image_upright_is_looked_at_before_training(tmp_path):
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "a description", 6
+    # of no type: it can be read over, and cannot be written again
+    broken = bytearray(exif.tobytes())
+    broken[17] = 0
+    Image.new("RGB", (8, 8)).save(tmp_path / "broken.jpg", exif=bytes(broken))
+
+    assert ["1 image unreadable: broken.jpg"] == messages(tmp_path, Conditioning.NONE)
+
+
+def test_a_name_that_is_no_text_is_told_of(tmp_path):
+    image(tmp_path / "good.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+
+    (problem,) = messages(tmp_path, Conditioning.NONE)
+
+    assert problem == "1 image with a name that is not UTF-8: \udcff.png"
 
 
 def test_what_is_no_image_is_told_of(tmp_path):

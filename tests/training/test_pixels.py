@@ -1,0 +1,64 @@
+"""An image becomes the square that the denoiser takes, as a person sees it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from soupctl.errors import InputError
+from soupctl.training.examples import read_pixels
+
+CENTRE = (0.5, 0.5)
+
+
+def saved(path, values, dtype=np.uint8, **more):
+    Image.fromarray(np.array(values, dtype)).save(path, **more)
+    return path
+
+
+def test_pixels_are_channels_then_rows_from_minus_one_to_one(tmp_path):
+    path = saved(tmp_path / "a.png", [[[0, 255, 51], [255, 0, 0]], [[0, 0, 0], [255, 255, 255]]])
+
+    found = read_pixels(path, 2, 3, CENTRE)
+
+    assert found.dtype == np.float32
+    assert np.allclose(found[:, 0, 0], [-1, 1, -0.6])
+    assert np.allclose(found[0], [[-1, 1], [-1, 1]])
+
+
+def test_an_orientation_in_exif_is_followed(tmp_path):
+    turned = Image.Exif()
+    # a quarter of a turn clockwise makes it upright
+    turned[0x0112] = 6
+    path = saved(tmp_path / "a.png", [[0, 255], [0, 255]], exif=turned)
+
+    assert np.array_equal(read_pixels(path, 2, 1, CENTRE)[0], [[-1, -1], [1, 1]])
+
+
+def test_the_crop_says_which_part_of_the_longer_side_is_taken(tmp_path):
+    path = saved(tmp_path / "a.png", [[0, 51, 102, 153, 204, 255]])
+    starts = [read_pixels(path, 1, 1, (left, 0.5))[0, 0, 0] for left in (0, 0.4, 1)]
+
+    assert np.allclose(starts, [-1, -0.2, 1])
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    path = saved(tmp_path / "a.png", [[[0, 0, 0, 0], [0, 0, 0, 255]]] * 2)
+
+    assert np.array_equal(read_pixels(path, 2, 3, CENTRE)[0], [[1, -1], [1, -1]])
+
+
+def test_grey_of_16_bits_keeps_its_range(tmp_path):
+    path = saved(tmp_path / "a.png", [[0, 65535], [257 * 51, 0]], np.uint16)
+
+    found = read_pixels(path, 2, 1, CENTRE)
+
+    assert np.allclose(found[0], [[-1, 1], [-0.6, -1]])
+
+
+def test_an_image_that_went_bad_since_it_was_looked_at_is_named(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"gone")
+
+    with pytest.raises(InputError, match=r"a\.png: cannot be decoded: cannot identify image file"):
+        read_pixels(tmp_path / "a.png", 8, 3, CENTRE)
