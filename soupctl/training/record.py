@@ -51,6 +51,8 @@ def read_record(out: Path) -> RunRecord | None:
         content = parse_object(decode(read_small(path, str(path))))
         if content["format"] != FORMAT:
             raise InputError("was written by another version of soupctl", path=path)
+        if content["finished"] is True and not _tells_its_end(content):
+            raise ValueError("it does not say what the run ended with")
         return RunRecord(
             identity={str(key): str(value) for key, value in content["identity"].items()},
             finished=content["finished"] is True,
@@ -58,6 +60,10 @@ def read_record(out: Path) -> RunRecord | None:
         )
     except (ValueError, KeyError, AttributeError) as error:
         raise InputError(f"is no record of a run: {error}", path=path) from None
+
+
+def _tells_its_end(content: Mapping[str, Any]) -> bool:
+    return type(content.get("steps")) is int and isinstance(content.get("weights"), str)
 
 
 def write_record(out: Path, record: RunRecord) -> None:

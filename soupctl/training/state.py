@@ -33,6 +33,8 @@ LATEST = "latest"
 MANIFEST = "soupctl_state.json"
 MODEL, OPTIMIZER, EMA = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
 FORMAT = 1
+KINDS = {"step": int, "identity": dict, "optimizer": dict, "files": dict}
+"""What a manifest holds by name, and its kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,10 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     """Put training back to where a checkpoint was made; InputError if it does not fit."""
     try:
         _restore(training, checkpoint)
-    except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+    except (
+        *(OSError, LookupError, TypeError, ValueError, RuntimeError),
+        safetensors.SafetensorError,
+    ) as error:
         raise InputError(f"cannot be resumed from: {error}", path=checkpoint.path) from error
 
 
@@ -152,7 +157,7 @@ def _restore(training: Training, checkpoint: Checkpoint) -> None:
         shadows = dict(zip(training.trained, training.ema.shadow_params, strict=True))
         for name, value in _matching(path / EMA, shadows).items():
             shadows[name].copy_(value)
-        training.ema.optimization_step = manifest["ema_steps"]
+        training.ema.optimization_step = int(manifest["ema_steps"])
     if is_deepspeed(training.accelerator):
         restore_engine(training.model, path)
     else:
@@ -204,10 +209,14 @@ def read(path: Path) -> Checkpoint:
         manifest = parse_object(decode(read_small(source, str(source))))
         if manifest["format"] != FORMAT:
             raise InputError("was made by another version of soupctl", path=path)
+        wrong = [name for name, kind in KINDS.items() if type(manifest[name]) is not kind]
+        if wrong or manifest["step"] < 0:
+            what = f"is not whole: its manifest has no {(wrong or ['step'])[0]} that could be meant"
+            raise InputError(what, path=path)
         sizes = {name: (path / name).stat().st_size for name in manifest["files"]}
         if sizes != manifest["files"]:
             raise InputError("is not whole: its files are not those of its manifest", path=path)
-        return Checkpoint(path, int(manifest["step"]), manifest["identity"], manifest)
+        return Checkpoint(path, manifest["step"], manifest["identity"], manifest)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"is not whole: {error}", path=path) from None
 

@@ -95,6 +95,9 @@ class Watch:
             self.keep()
         if options.sample_every and (made.step % options.sample_every == 0 or last):
             self.sample()
+        if last:
+            # one that came meanwhile would not be asked for again, and what follows takes long
+            number = number or self._agreed_signal()
         if number:
             self._stop(number)
         if not self._window:

@@ -14,7 +14,7 @@ import diffusers
 import pytest
 from commands import wait_for
 
-from soupctl.errors import OutputError, TrainingError
+from soupctl.errors import InputError, OutputError, TrainingError
 from soupctl.training import state
 from soupctl.training.choices import Schedule
 
@@ -147,6 +147,63 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over_and_told_of(trained, tmp_
     assert (
         ear.said[0] == f"passed over: {torn}: is not whole: its files are not those of its manifest"
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"step": -1}, {"step": True}, {"identity": []}, {"optimizer": []}, {"files": None}],
+    ids=str,
+)
+def test_a_manifest_that_makes_no_sense_is_passed_over(trained, tmp_path, change):
+    trained("plain", tmp_path / "run", save_every=2)
+    last = tmp_path / "run" / "checkpoints" / "step-000004"
+    manifest = json.loads((last / state.MANIFEST).read_text())
+    (last / state.MANIFEST).write_text(json.dumps(manifest | change))
+
+    ear = trained("plain", tmp_path / "run", steps=5, save_every=2)
+
+    assert ear.said[0].startswith(f"passed over: {last}: is not whole: ")
+    assert ear.steps == [3, 4, 5]
+
+
+@pytest.mark.parametrize("change", [{"ema_steps": None}, {"optimizer": {"x.y": 1}}], ids=str)
+def test_a_state_that_does_not_fit_is_one_line(trained, tmp_path, change):
+    trained("plain", tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "step-000004"
+    manifest = json.loads((last / state.MANIFEST).read_text())
+    (last / state.MANIFEST).write_text(json.dumps(manifest | change))
+
+    with pytest.raises(InputError, match="cannot be resumed from: "):
+        trained("plain", tmp_path / "run", steps=5)
+
+
+@pytest.mark.parametrize("change", [{"steps": "many"}, {"weights": None}], ids=str)
+def test_a_record_that_does_not_say_how_a_run_ended_is_one_line(trained, tmp_path, change):
+    trained("plain", tmp_path / "run")
+    record = tmp_path / "run" / "soupctl.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | change))
+
+    with pytest.raises(InputError, match="is no record of a run: it does not say what"):
+        trained("plain", tmp_path / "run")
+
+
+def test_a_signal_while_the_last_step_is_told_of_stops_before_the_result(
+    running, bases, shards, tmp_path
+):
+    class Leaving(running.Ear):
+        def show(self, progress) -> None:
+            if progress.step == progress.steps:
+                signal.raise_signal(signal.SIGINT)
+
+    words = bases["plain"], shards["plain"], tmp_path / "run"
+    ear = Leaving()
+    with pytest.raises(KeyboardInterrupt):
+        running.run(*words, ear)
+    found = (tmp_path / "run" / "model").exists()
+    running.run(*words, running.Ear())
+
+    assert ear.said[-1].startswith("stopped: step 4 of 4 is saved; to go on: ")
+    assert (False, True) == (found, (tmp_path / "run" / "model").exists())
 
 
 def test_a_finished_run_is_not_made_again(trained, tmp_path):
