@@ -127,6 +127,8 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     disk = (
         f"checkpoints of {size_text(plan.checkpoint_bytes)}, result {size_text(plan.model_bytes)}"
     )
+    if plan.latents_bytes:
+        disk += f", latents {size_text(plan.latents_bytes)}"
     yield f"disk       {size_text(plan.disk_bytes)} ({disk})"
 
 

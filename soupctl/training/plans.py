@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ class Plan:
     checkpoint_bytes: int
     model_bytes: int
     """Of what the run ends with."""
+    latents_bytes: int
+    """Of the cache of latents, if that was asked for."""
     disk_bytes: int
     """In all, with as many checkpoints as are kept, and one on its way."""
     notices: tuple[str, ...]
@@ -65,6 +68,7 @@ def make_plan(
     steps = count_steps(options, images, processes)
     checkpoint = checkpoint_size(trained, options)
     result = result_size(trained, copied_size(base) if ground.bank is None else 0, options)
+    latents = latents_size(images, ground.frame.shape) if options.cache_latents else 0
     return Plan(
         base=str(base.folder),
         class_name=base.class_name,
@@ -87,7 +91,8 @@ def make_plan(
         precision=options.precision.value if options.precision is not Precision.NO else "fp32",
         checkpoint_bytes=checkpoint,
         model_bytes=result,
-        disk_bytes=(options.keep + 1) * checkpoint + result,
+        latents_bytes=latents,
+        disk_bytes=(options.keep + 1) * checkpoint + result + latents,
         notices=tuple(_notices(ground, shard, accelerator)),
     )
 
@@ -135,3 +140,8 @@ def checkpoint_size(trained: int, options: Options) -> int:
 def result_size(trained: int, copied: int, options: Options) -> int:
     """Bytes of what a run ends with: weights, the raw ones beside their mean, and copied files."""
     return 4 * trained * (2 if options.ema else 1) + copied
+
+
+def latents_size(images: int, shape: tuple[int, int, int]) -> int:
+    """Bytes of so many images' cached latents [C, H, W]: moments, and those of mirror images."""
+    return images * 2 * 2 * 4 * math.prod(shape)

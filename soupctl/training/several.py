@@ -29,7 +29,8 @@ def expanded(patterns: Sequence[str]) -> tuple[Path, ...]:
         if not matches:
             raise InputError("matches no folder", path=pattern)
         found += map(Path, matches)
-    return tuple(dict.fromkeys(found))
+    once = {os.path.abspath(folder): folder for folder in reversed(found)}
+    return tuple(once[place] for place in dict.fromkeys(map(os.path.abspath, found)))
 
 
 def outputs_of(shards: Sequence[Path], output: str) -> tuple[Path, ...]:
@@ -41,4 +42,8 @@ def outputs_of(shards: Sequence[Path], output: str) -> tuple[Path, ...]:
         what = f"{len(shards)} data shards cannot go to one output"
         raise UsageError(what, path=output, advice=f"such as -o 'runs/{NAME}'")
     names = unique_names([os.path.abspath(shard) for shard in shards])
-    return tuple(Path(output.replace(NAME, name.replace("/", "-"))) for name in names)
+    places = tuple(Path(output.replace(NAME, name.replace("/", "-"))) for name in names)
+    if twice := [place for place in dict.fromkeys(places) if places.count(place) > 1]:
+        what = "is where several data shards would go"
+        raise UsageError(what, path=twice[0], advice="train those of like names apart")
+    return places

@@ -116,6 +116,51 @@ def test_cached_latents_are_encoded_once_and_train_as_well(trained, tmp_path):
     assert {"plain", "flipped"} == set(load_file(files[0]))
 
 
+def test_cached_latents_are_those_that_would_be_encoded_anew(trained, tmp_path):
+    for run, cached in (("cached", True), ("anew", False)):
+        trained("text", tmp_path / run, cache_latents=cached, flip=True)
+    cached, anew = (
+        [row["loss"] for row in read_metrics(tmp_path / run)] for run in ("cached", "anew")
+    )
+
+    assert np.allclose(cached, anew, rtol=1e-4)
+    assert len(set(anew)) == 4
+
+
+def test_the_plan_counts_what_cached_latents_take(soupctl, bases, shards):
+    Path("run.toml").write_text("cache-latents = true\n")
+    words = ("--data", shards["text"], "-o", "run", "--steps", 1, "--config", "run.toml")
+
+    plan = soupctl("finetune", bases["text"], *words, "-n")
+    (read,) = json.loads(soupctl("finetune", bases["text"], *words, "-n", "--json").out)
+
+    # 6 images and their mirror images, mean and log variance, 4 x 4 x 4 numbers of 4 bytes
+    assert 6 * 2 * 2 * 64 * 4 == read["latents_bytes"]
+    assert 3 * read["checkpoint_bytes"] + read["model_bytes"] + 6144 == read["disk_bytes"]
+    assert ", latents 6.14 kB)" in plan.out
+
+
+def test_data_shards_that_would_go_to_one_place_are_refused_at_once(soupctl, bases, tiny):
+    for place in ("x/cats", "y/cats", "x-cats"):
+        tiny.captioned_shard(Path(place), count=2)
+    words = ("--data", "[xy]/cats", "--data", "x-cats", "-o", "runs/{name}", "--steps", 1)
+
+    done = soupctl("finetune", bases["plain"], *words)
+
+    assert 2 == done.code
+    assert done.err.startswith("soupctl: runs/x-cats: is where several data shards would go")
+    assert not Path("runs").exists()
+
+
+def test_a_data_shard_that_is_named_twice_is_trained_on_once(soupctl, bases, tiny):
+    tiny.captioned_shard(Path("cats"), count=2)
+    words = ("--data", "cats", "--data", Path("cats").absolute(), "-o", "run", "--steps", 1)
+
+    plan = soupctl("finetune", bases["plain"], *words, "-n", "--json")
+
+    assert ["cats"] == [each["data"] for each in json.loads(plan.out)]
+
+
 def test_rounding_is_told_of_and_does_what_it_says(trained, tmp_path):
     trained("plain", tmp_path / "wide")
     ear = trained("plain", tmp_path / "narrow", save_dtype=SaveDtype.BFLOAT16)
