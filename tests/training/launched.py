@@ -1,4 +1,4 @@
-"""Programs run by two processes of torchrun, on a CPU."""
+"""Programs run by two processes, of torchrun or accelerate, on a CPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+# on a CPU alone, it would otherwise start a single one
+TWO_OF_ACCELERATE = (
+    *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"),
+    *("--num_processes", "2"),
+)
 SOUPCTL = ("-m", "soupctl")
 # a user of torchrun does not tell accelerate to use the processor
 PLAIN = {name: text for name, text in os.environ.items() if name != "ACCELERATE_USE_CPU"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import commands
 import pytest
-from launched import SOUPCTL, TWO, children, ended, started
+from launched import SOUPCTL, TWO, TWO_OF_ACCELERATE, children, ended, started
 
 LARGEST = 100_000
 """Bytes that a file may have: room for the weights, and none for the optimizer's state."""
@@ -64,3 +64,21 @@ def test_a_process_whose_sibling_was_killed_ends_promptly_and_says_so(bases, sha
         "soupctl: another process is gone (the same command goes on from the last checkpoint)"
     }
     assert not Path(f"/proc/{first}").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_has_all_save_and_stop_at_one_step(bases, shards, tmp_path):
+    words = ("finetune", bases["plain"], "--data", shards["plain"], "-o", "run")
+    often = ("--steps", 100_000, "--save-every", 20)
+    launcher = started(*TWO_OF_ACCELERATE, *SOUPCTL, *words, *often, folder=tmp_path)
+    commands.wait_for(tmp_path / "run" / "checkpoints" / "latest")
+    os.kill(children(launcher)[1], signal.SIGTERM)
+
+    _, said = ended(launcher)
+
+    last = (tmp_path / "run" / "checkpoints" / "latest").read_text().strip()
+    # the first one to end has the launcher end the other, which is about to
+    assert set(codes(said).values()) <= {143, -signal.SIGTERM}
+    assert 143 in codes(said).values()
+    assert f"stopped: step {int(last.removeprefix('step-'))} of 100000 is saved" in said
+    assert (tmp_path / "run" / "checkpoints" / last / "soupctl_state.json").is_file()
