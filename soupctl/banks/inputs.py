@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..soup.bankconfig import TRANSFORMERS, GateInput
-from .sites import blocks_of
+from .sites import blocks_of, own_model
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Those by position and those by name, as a hook gets them."""
@@ -28,7 +28,9 @@ class Parameter:
 
     def __init__(self, module: nn.Module, name: str) -> None:
         self._name = name
-        self._position = list(inspect.signature(module.forward).parameters).index(name)
+        # a block that was compiled by itself takes any arguments
+        parameters = inspect.signature(own_model(module).forward).parameters
+        self._position = list(parameters).index(name)
 
     def of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Its argument; None if there is none."""

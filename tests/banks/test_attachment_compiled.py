@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from soupctl.banks.attachment import attach
+from soupctl.banks.sites import blocks_of
 
 
 @pytest.fixture
@@ -31,6 +32,25 @@ def test_a_compiled_base_is_patched_and_restored_even_if_it_has_run_before(name,
         with attach(compiled, bank):
             torch.testing.assert_close(patched, bases.output_of(compiled, base))
         torch.testing.assert_close(expected, bases.output_of(compiled, base))
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("name", ["dit", "class_unet"])
+def test_a_base_whose_blocks_are_compiled_one_by_one_is_patched_and_restored(name):
+    base = bases.BUILDERS[name]()
+    bank = bases.filled_bank(base)
+    with torch.no_grad():
+        expected = bases.output(base)
+        with attach(base, bank):
+            patched = bases.output(base)
+
+        for block in list(blocks_of(base)):
+            parent, _, own = block.rpartition(".")
+            compiled = torch.compile(base.get_submodule(block), backend="eager")
+            setattr(base.get_submodule(parent), own, compiled)
+        with attach(base, bank):
+            torch.testing.assert_close(patched, bases.output(base))
+        torch.testing.assert_close(expected, bases.output(base))
 
 
 @pytest.mark.usefixtures("fresh_compiler")
