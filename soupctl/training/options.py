@@ -180,6 +180,9 @@ def _problems(options: Options) -> Iterator[str]:
             yield f"{option_name(name)} is {value}, which is less than {least}"
     if not 0 < options.lr <= LARGEST_RATE:
         yield f"--lr is {options.lr}, which is not positive and at most {LARGEST_RATE:g}"
+    if not 0 <= options.guidance < math.inf:
+        what = f"is {options.guidance}, which is no number from 0 up"
+        yield f"{option_name('guidance')} {what}"
     for name in ("cond_drop", "ema_decay"):
         value = getattr(options, name)
         if not 0 <= value <= 1:

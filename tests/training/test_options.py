@@ -63,6 +63,7 @@ def test_a_run_at_a_constant_rate_can_be_made_longer():
         ({"lr": float("nan")}, "--lr is nan, which is not positive and at most 1e+38"),
         ({"lr": 1e300}, "--lr is 1e+300, which is not positive and at most 1e+38"),
         ({"snr_gamma": 0.0}, "snr-gamma in --config is 0.0, which is not positive (5 is usual)"),
+        ({"guidance": float("inf")}, "guidance in --config is inf, which is no number from 0 up"),
         ({"cond_drop": 1.5}, "--cond-drop is 1.5, which is not between 0 and 1"),
         (
             {"cache_latents": True, "random_crop": True},
