@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 from ..errors import Issue, LedgerError
 from ..execute import Outcome
-from ..soup.ledger import Change, Entry, Ledger
+from ..soup.ledger import Change, Entry, Ledger, heirs
 from ..soup.sums import REMOVE
 from ..storage.checkpoint import Checkpoint
 from ..storage.layout import Component
@@ -105,7 +106,10 @@ def resolve(
 
 
 def unknown(what: str, ledger: Ledger) -> LedgerError:
-    """What is raised for a text that means no file and nothing in the ledger."""
+    """What is raised for a text that means no file and no ingredient in the ledger."""
+    if bearers := ways_to((what,), ledger):
+        text, advice = f"is in the soup as part of {_some(bearers)}", "swap exchanges that as one"
+        return LedgerError(text, path=what, advice=advice)
     advice = f"it holds {_some(ledger.ingredients)}"
     return LedgerError("is no file and not in the soup", path=what, advice=advice)
 
@@ -121,6 +125,15 @@ def called(
     return tuple(
         entry for entry in entries if what in {entry.digest, entry.name, data_of(entry, ancestors)}
     )
+
+
+def ways_to(names: Sequence[str], ledger: Ledger) -> list[Entry]:
+    """The ingredients of a soup that are called so, or come from one that is."""
+    soups = (ledger, *ledger.ancestors.values())
+    every = list(chain.from_iterable(soup.ingredients for soup in soups))
+    meant = (entry.digest for name in names for entry in called(name, every, ledger.ancestors))
+    bearers = heirs(meant, ledger.ancestors)
+    return [entry for entry in ledger.ingredients if entry.digest in bearers]
 
 
 def data_of(entry: Entry, ancestors: Mapping[str, Ledger]) -> str | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 
 from ..errors import LedgerError
 from ..inputs.ingredients import find_input, open_input, read_ledger, require_same_components
-from ..inputs.sources import Leaver, called, is_input, resolve
-from ..soup.ledger import Entry, Ledger, heirs
+from ..inputs.sources import Leaver, called, is_input, resolve, ways_to
+from ..soup.ledger import Entry, Ledger
 from .membership import ledger_of
 from .shared import is_shared
 
@@ -34,22 +32,13 @@ def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple
             names: tuple[str, ...] = (what,)
             if other is not None or called(what, ledger.ingredients, ledger.ancestors):
                 names, _ = resolve(stack, ledger, leaver)
-            entries = _ways_to(names, ledger)
+            entries = ways_to(names, ledger)
             if entries:
                 found += entries
             elif other is not None or not is_shared(ledger) or len(model.components) == 1:
                 return None
             # else all ingredients share it, whatever the one is called that gave it its name
     return tuple(found) or None
-
-
-def _ways_to(names: Sequence[str], ledger: Ledger) -> list[Entry]:
-    """The ingredients of a soup that are called so, or come from one that is."""
-    soups = (ledger, *ledger.ancestors.values())
-    every = list(chain.from_iterable(soup.ingredients for soup in soups))
-    meant = (entry.digest for name in names for entry in called(name, every, ledger.ancestors))
-    bearers = heirs(meant, ledger.ancestors)
-    return [entry for entry in ledger.ingredients if entry.digest in bearers]
 
 
 def history(

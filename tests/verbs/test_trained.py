@@ -99,6 +99,41 @@ def test_a_data_digest_takes_out_all_that_was_trained_on_it(three, tmp_path):
     assert verbs.holds(tmp_path / "without.st", cats) is None
 
 
+def test_a_data_digest_exchanges_all_that_was_trained_on_it_for_one(three, tmp_path):
+    again = trained(tmp_path / "again.st", 7, "cats", 10)
+    average([*three, again], tmp_path / "soup.st")
+    new = trained(tmp_path / "new.st", 9, "cats without one", 9)
+    exchange = verbs.Revision(
+        "swap",
+        tmp_path / "soup.st",
+        tmp_path / "swapped.st",
+        removed=[verbs.Removal(text_digest("cats"))],
+        added=[verbs.Addition(new)],
+    )
+
+    (made,) = verbs.revise(exchange)
+
+    weights = {entry.name: entry.weight for entry in made.ledger.ingredients}
+    assert {"new.st": 2, "dogs.st": 1, "owls.st": 1} == weights
+    assert verbs.holds(tmp_path / "swapped.st", text_digest("cats")) is None
+
+
+def test_data_within_a_soup_that_is_an_ingredient_is_said_to_be_there(three, tmp_path):
+    average(three[:2], tmp_path / "pets.st")
+    average([tmp_path / "pets.st", three[2]], tmp_path / "soup.st")
+    cats = text_digest("cats")
+    removal = verbs.Revision(
+        "subtract", tmp_path / "soup.st", tmp_path / "x.st", removed=[verbs.Removal(cats)]
+    )
+
+    held = verbs.holds(tmp_path / "soup.st", cats)
+    with pytest.raises(LedgerError, match=r"is in the soup as part of pets\.st \(swap exchanges"):
+        verbs.revise(removal)
+
+    assert held is not None
+    assert ["pets.st"] == [entry.name for entry in held]
+
+
 def test_data_is_taken_out_of_a_pipeline_whose_vae_was_not_trained(tmp_path):
     models = []
     for value, (name, data) in enumerate({"a": "cats", "b": "cats", "c": "dogs"}.items(), 1):
