@@ -174,6 +174,14 @@ LARGEST_RATE = 1e38
 def _problems(options: Options) -> Iterator[str]:
     if options.steps is not None and options.epochs is not None:
         yield "--steps and --epochs are both given: choose one"
+    yield from _strange_numbers(options)
+    if options.cache_latents and options.random_crop:
+        yield "cache-latents and random-crop exclude each other: a cached crop is never drawn"
+    if len(set(options.classes)) != len(options.classes):
+        yield "a name occurs twice in classes"
+
+
+def _strange_numbers(options: Options) -> Iterator[str]:
     for name, least in AT_LEAST.items():
         value = getattr(options, name)
         if value is not None and not (math.isfinite(value) and value >= least):
@@ -190,10 +198,6 @@ def _problems(options: Options) -> Iterator[str]:
     gamma = options.snr_gamma
     if gamma is not None and not (gamma > 0 and math.isfinite(gamma)):
         yield f"{option_name('snr_gamma')} is {gamma}, which is not positive (5 is usual)"
-    if options.cache_latents and options.random_crop:
-        yield "cache-latents and random-crop exclude each other: a cached crop is never drawn"
-    if len(set(options.classes)) != len(options.classes):
-        yield "a name occurs twice in classes"
 
 
 def read_config(path: Path, *others: type) -> dict[str, Any]:
