@@ -187,6 +187,8 @@ def test_load_as_coded_is_that_of_the_hand_and_no_balance():
     chances = chance_of_being_kept(two_rows(1.0))[None]
 
     torch.testing.assert_close(torch.tensor(1.0), load_as_coded(chances, 1))
+    # and of two blocks it is the mean
+    torch.testing.assert_close(torch.tensor(1.0), load_as_coded(chances.repeat(2, 1, 1), 1))
 
 
 def test_load_as_coded_is_nothing_where_all_are_kept():
