@@ -24,6 +24,7 @@ from ..models.bases import (
 )
 from ..models.loading import load_scheduler
 from ..models.objective import Objective, objective_of
+from ..models.sampling import require_steps
 from .choices import SaveDtype
 from .examples import Frame
 from .options import Options
@@ -68,6 +69,8 @@ def read_ground(folder: Path, options: Options, patch: PatchOptions | None) -> G
     resolution = choose_resolution(base, options.resolution)
     scheduler = load_scheduler(base)
     objective = objective_of(scheduler, options.prediction, options.snr_gamma)
+    if options.sample_every:
+        require_steps(scheduler, objective, options.sample_steps, str(folder))
     side = resolution // base.scale
     frame = Frame(
         resolution,

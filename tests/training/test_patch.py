@@ -234,6 +234,7 @@ def test_the_plan_tells_how_large_the_bank_is_and_nothing_is_made(soupctl, bases
         ("dit", {"gate_topk": 0.1}, {}, UsageError, "keeps none of 4 weights"),
         ("text", {"prepend": 2}, {}, UsageError, "before the sequence of a transformer"),
         ("dit", {}, {"save_dtype": SaveDtype.FLOAT16}, UsageError, "a bank is float32"),
+        ("dit", {}, {"sample_every": 1, "sample_steps": 1001}, MismatchError, "no 1001 steps"),
         ("dit", {"gate_from": "GATE"}, {}, MismatchError, "DiTTransformer2DModel"),
         ("plain", {"gate_from": "GATE", "gate_grid": 2}, {}, MismatchError, "gate_grid"),
     ],
