@@ -110,9 +110,7 @@ def fill_cache(run: Prepared, models: Models) -> LatentCache:
     accelerator = run.accelerator
     share = run.shard.samples[accelerator.process_index :: accelerator.num_processes]
     for sample in cache.missing(share):
-        pixels = read_pixels(
-            sample.path, run.frame.resolution, run.frame.pixel_channels, (0.5, 0.5)
-        )
+        pixels = read_pixels(sample, run.frame.resolution, run.frame.pixel_channels, (0.5, 0.5))
         plain = torch.from_numpy(pixels)[None].to(accelerator.device)
         cache.keep(
             sample,

@@ -18,7 +18,7 @@ from pathlib import Path
 from blake3 import blake3
 from PIL import Image
 
-from ..errors import InputError, Issue, SoupError
+from ..errors import InputError, Issue, OutputError, SoupError
 from ..models.bases import Conditioning
 from ..soup.ledgertext import canonical
 from ..storage.digest import PREFIX, text_digest
@@ -132,8 +132,7 @@ def _look(item: tuple[str, Path]) -> Sample | _Problem:
     if not _is_text(name):
         return _Problem("with a name that is not UTF-8", name)
     try:
-        with open_regular(path, str(path)) as (fd, state):
-            data = read_at(fd, state.st_size, 0)
+        data = _read(path)
         with warnings.catch_warnings(), decoding(path):
             # a huge image is an error to Pillow as well, and a merely large one is none
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -148,7 +147,26 @@ def _look(item: tuple[str, Path]) -> Sample | _Problem:
     except SoupError as error:
         is_bomb = isinstance(error.__cause__, Image.DecompressionBombError)
         return _Problem("too large to be decoded safely" if is_bomb else "unreadable", name)
-    return Sample(path, name, PREFIX + blake3(data).hexdigest(), size, has_alpha)
+    return Sample(path, name, _digest(data), size, has_alpha)
+
+
+def _read(path: Path) -> bytes:
+    with open_regular(path, str(path)) as (fd, state):
+        return read_at(fd, state.st_size, 0)
+
+
+def _digest(data: bytes) -> str:
+    return PREFIX + blake3(data).hexdigest()
+
+
+def bytes_of(sample: Sample) -> bytes:
+    """The bytes of an image; InputError if unreadable, OutputError if they are other ones now."""
+    data = _read(sample.path)
+    if _digest(data) != sample.digest:
+        # what is trained on is what the record says
+        advice = "with the old one back, the same command goes on"
+        raise OutputError("changed while it was trained on", path=sample.path, advice=advice)
+    return data
 
 
 def _is_text(name: str) -> bool:

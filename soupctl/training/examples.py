@@ -6,10 +6,10 @@ which process, worker or run makes it.
 
 from __future__ import annotations
 
+import io
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from ..models import draws
-from .data import Sample
+from .data import Sample, bytes_of
 from .decoding import decoding, plain
 from .latents import LatentCache
 from .options import Options
@@ -102,7 +102,7 @@ class Examples(torch.utils.data.Dataset[Any]):
         crop = (0.5, 0.5)
         if options.random_crop:
             crop = (draws.uniform(seed, "left", visit), draws.uniform(seed, "top", visit))
-        pixels = read_pixels(sample.path, self._frame.resolution, self._frame.pixel_channels, crop)
+        pixels = read_pixels(sample, self._frame.resolution, self._frame.pixel_channels, crop)
         return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1]) if flipped else pixels)[
             None
         ]
@@ -138,14 +138,15 @@ def collate(examples: Sequence[Batch]) -> Batch:
 
 
 def read_pixels(
-    path: Path, resolution: int, channels: int, crop: tuple[float, float]
+    sample: Sample, resolution: int, channels: int, crop: tuple[float, float]
 ) -> npt.NDArray[np.float32]:
     """An image as [channels, resolution, resolution] in [-1, 1].
 
     It is scaled so that its shorter side fits, and `crop` says which part of the longer is taken,
-    from 0 to 1. Raises InputError if it cannot be decoded.
+    from 0 to 1. Raises InputError if it cannot be decoded, OutputError if it changed meanwhile.
     """
-    with decoding(path), Image.open(path) as image:
+    data = bytes_of(sample)
+    with decoding(sample.path), Image.open(io.BytesIO(data)) as image:
         whole = plain(image, channels)
     scale = resolution / min(whole.size)
     width, height = (max(resolution, round(side * scale)) for side in whole.size)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soupctl.errors import InputError
+from soupctl.errors import InputError, OutputError
+from soupctl.models.bases import Conditioning
+from soupctl.training.data import scan
 from soupctl.training.examples import read_pixels
 
 CENTRE = (0.5, 0.5)
@@ -14,13 +16,14 @@ CENTRE = (0.5, 0.5)
 
 def saved(path, values, dtype=np.uint8, **more):
     Image.fromarray(np.array(values, dtype)).save(path, **more)
-    return path
+    (sample,) = scan(path.parent, Conditioning.NONE).samples
+    return sample
 
 
 def test_pixels_are_channels_then_rows_from_minus_one_to_one(tmp_path):
-    path = saved(tmp_path / "a.png", [[[0, 255, 51], [255, 0, 0]], [[0, 0, 0], [255, 255, 255]]])
+    sample = saved(tmp_path / "a.png", [[[0, 255, 51], [255, 0, 0]], [[0, 0, 0], [255, 255, 255]]])
 
-    found = read_pixels(path, 2, 3, CENTRE)
+    found = read_pixels(sample, 2, 3, CENTRE)
 
     assert found.dtype == np.float32
     assert np.allclose(found[:, 0, 0], [-1, 1, -0.6])
@@ -31,34 +34,43 @@ def test_an_orientation_in_exif_is_followed(tmp_path):
     turned = Image.Exif()
     # a quarter of a turn clockwise makes it upright
     turned[0x0112] = 6
-    path = saved(tmp_path / "a.png", [[0, 255], [0, 255]], exif=turned)
+    sample = saved(tmp_path / "a.png", [[0, 255], [0, 255]], exif=turned)
 
-    assert np.array_equal(read_pixels(path, 2, 1, CENTRE)[0], [[-1, -1], [1, 1]])
+    assert np.array_equal(read_pixels(sample, 2, 1, CENTRE)[0], [[-1, -1], [1, 1]])
 
 
 def test_the_crop_says_which_part_of_the_longer_side_is_taken(tmp_path):
-    path = saved(tmp_path / "a.png", [[0, 51, 102, 153, 204, 255]])
-    starts = [read_pixels(path, 1, 1, (left, 0.5))[0, 0, 0] for left in (0, 0.4, 1)]
+    sample = saved(tmp_path / "a.png", [[0, 51, 102, 153, 204, 255]])
+    starts = [read_pixels(sample, 1, 1, (left, 0.5))[0, 0, 0] for left in (0, 0.4, 1)]
 
     assert np.allclose(starts, [-1, -0.2, 1])
 
 
 def test_what_is_transparent_is_white(tmp_path):
-    path = saved(tmp_path / "a.png", [[[0, 0, 0, 0], [0, 0, 0, 255]]] * 2)
+    sample = saved(tmp_path / "a.png", [[[0, 0, 0, 0], [0, 0, 0, 255]]] * 2)
 
-    assert np.array_equal(read_pixels(path, 2, 3, CENTRE)[0], [[1, -1], [1, -1]])
+    assert np.array_equal(read_pixels(sample, 2, 3, CENTRE)[0], [[1, -1], [1, -1]])
 
 
 def test_grey_of_16_bits_keeps_its_range(tmp_path):
-    path = saved(tmp_path / "a.png", [[0, 65535], [257 * 51, 0]], np.uint16)
+    sample = saved(tmp_path / "a.png", [[0, 65535], [257 * 51, 0]], np.uint16)
 
-    found = read_pixels(path, 2, 1, CENTRE)
+    found = read_pixels(sample, 2, 1, CENTRE)
 
     assert np.allclose(found[0], [[-1, 1], [-0.6, -1]])
 
 
-def test_an_image_that_went_bad_since_it_was_looked_at_is_named(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"gone")
+def test_an_image_that_changed_since_it_was_looked_at_is_named(tmp_path):
+    sample = saved(tmp_path / "a.png", [[0, 255]])
+    saved(tmp_path / "a.png", [[255, 0]])
 
-    with pytest.raises(InputError, match=r"a\.png: cannot be decoded: cannot identify image file"):
-        read_pixels(tmp_path / "a.png", 8, 3, CENTRE)
+    with pytest.raises(OutputError, match=r"a\.png: changed while it was trained on"):
+        read_pixels(sample, 1, 3, CENTRE)
+
+
+def test_an_image_that_is_gone_since_it_was_looked_at_is_named(tmp_path):
+    sample = saved(tmp_path / "a.png", [[0, 255]])
+    (tmp_path / "a.png").unlink()
+
+    with pytest.raises(InputError, match=r"a\.png: cannot be read"):
+        read_pixels(sample, 1, 3, CENTRE)
