@@ -41,6 +41,7 @@ class Trained:
 
     output: Path
     steps: int
+    """Those that what is there was trained for."""
     was_complete: bool
     """Whether it had been finished before, and nothing was done."""
     digest: str
@@ -72,7 +73,7 @@ def finetune(run: Prepared, teller: Teller, subject: Subject = WHOLE) -> Trained
             held.enter_context(_locked(out, accelerator))
             record = _own_record(run)
             if record is not None and _is_complete(record, run):
-                return Trained(out, run.plan.steps, True, record.facts["weights"])
+                return Trained(out, record.facts["steps"], True, record.facts["weights"])
             checkpoint = _checkpoint(run, teller)
         with together(accelerator):
             if accelerator.is_main_process:
@@ -138,7 +139,7 @@ def _own_record(run: Prepared) -> RunRecord | None:
 def _is_complete(record: RunRecord, run: Prepared) -> bool:
     # what a person took away since then is made again
     is_there = (run.request.output / (MODEL if run.bank is None else BANK)).is_dir()
-    return record.finished and is_there and int(record.facts["steps"]) >= run.plan.steps
+    return record.finished and is_there and record.facts["steps"] >= run.plan.steps
 
 
 def _checkpoint(run: Prepared, teller: Teller) -> Checkpoint | None:

@@ -40,7 +40,8 @@ class LatentCache:
         try:
             return safetensors.torch.load_file(path)["flipped" if flipped else "plain"]
         except (OSError, KeyError, safetensors.SafetensorError) as error:
-            raise InputError(f"cannot be read: {error}", path=path) from None
+            advice = "without this file, it is encoded anew"
+            raise InputError(f"cannot be read: {error}", path=path, advice=advice) from None
 
     def missing(self, samples: Sequence[Sample]) -> list[Sample]:
         """The samples that have no file yet."""

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from soupctl.errors import InputError
 from soupctl.models.choices import Prediction
 from soupctl.training.choices import SaveDtype
 from soupctl.training.metrics import read_metrics
@@ -125,6 +126,17 @@ def test_cached_latents_are_those_that_would_be_encoded_anew(trained, tmp_path):
 
     assert np.allclose(cached, anew, rtol=1e-4)
     assert len(set(anew)) == 4
+
+
+def test_cached_latents_that_went_bad_are_one_line_with_the_way_out(trained, tmp_path):
+    trained("text", tmp_path / "run", cache_latents=True)
+    for path in (tmp_path / "run" / "latents").iterdir():
+        path.write_bytes(b"bad")
+
+    with pytest.raises(
+        InputError, match=r"cannot be read: .*without this file, it is encoded anew"
+    ):
+        trained("text", tmp_path / "run", cache_latents=True, steps=5)
 
 
 def test_the_plan_counts_what_cached_latents_take(soupctl, bases, shards):

@@ -214,6 +214,18 @@ def test_a_finished_run_is_not_made_again(trained, tmp_path):
     assert ear.steps == []
 
 
+def test_a_finished_run_says_how_many_steps_it_has(running, bases, shards, tmp_path):
+    words = bases["plain"], shards["plain"], tmp_path / "run"
+    first = running.run(*words, running.Ear(), steps=4)
+
+    again = running.run(*words, running.Ear(), steps=3)
+
+    assert (4, False, 4, True) == (
+        *(first.steps, first.was_complete),
+        *(again.steps, again.was_complete),
+    )
+
+
 def test_a_result_that_was_taken_away_is_made_again(trained, tmp_path):
     trained("plain", tmp_path / "run")
     made = hashes(str(tmp_path / "run"))
