@@ -36,7 +36,8 @@ def expanded(patterns: Sequence[str]) -> tuple[Path, ...]:
 def outputs_of(shards: Sequence[Path], output: str) -> tuple[Path, ...]:
     """The output of each data shard, whose name stands where `{name}` does.
 
-    Raises UsageError if several would go to one place.
+    Raises UsageError if several would go to one place, or one into a shard, whose next run would
+    take the pictures there for data.
     """
     if len(shards) > 1 and NAME not in output:
         what = f"{len(shards)} data shards cannot go to one output"
@@ -46,4 +47,9 @@ def outputs_of(shards: Sequence[Path], output: str) -> tuple[Path, ...]:
     if twice := [place for place in dict.fromkeys(places) if places.count(place) > 1]:
         what = "is where several data shards would go"
         raise UsageError(what, path=twice[0], advice="train those of like names apart")
+    for place in places:
+        for shard in shards:
+            if Path(os.path.realpath(place)).is_relative_to(os.path.realpath(shard)):
+                what = f"lies in data to train on, {shard}, and would become data itself"
+                raise UsageError(what, path=place, advice="choose another")
     return places

@@ -224,6 +224,11 @@ def test_the_folder_of_another_run_is_refused_naming_what_differs(soupctl, bases
             "y: 2 data shards cannot go to one output (such as -o 'runs/{name}')",
         ),
         (
+            ("--data", "a", "--data", "b", "-o", "b/../a/{name}"),
+            2,
+            "b/../a/a: lies in data to train on, a, and would become data itself (choose another)",
+        ),
+        (
             ("--data", "a", "-o", "y", "--lr", "0"),
             2,
             "--lr is 0.0, which is not positive and at most 1e+38",
