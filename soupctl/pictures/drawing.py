@@ -22,7 +22,7 @@ from ..banks.bank import PromptBank
 from ..banks.named import load_bank_or_stack, members_of
 from ..banks.sites import describe_base
 from ..banks.stack import BankStack
-from ..errors import Issue, LimitError, MismatchError, UsageError
+from ..errors import InputError, Issue, LimitError, MismatchError, UsageError
 from ..models.bases import Base, Conditioning, choose_resolution, read_base
 from ..models.choices import Prediction
 from ..models.loading import (
@@ -236,6 +236,7 @@ def _drawn(
 
 
 def _images(sitter: Sitter, models: Models, wish: Wish, device: torch.device) -> torch.Tensor:
+    """The images, each from noise of its own; InputError for numbers that are none."""
     shape = (sitter.base.channels, sitter.side, sitter.side)
     scheduler = sampler_of(sitter.scheduler, sitter.objective, has_vae=sitter.base.vae is not None)
     images = []
@@ -252,6 +253,9 @@ def _images(sitter: Sitter, models: Models, wish: Wish, device: torch.device) ->
             steps=wish.steps,
             guidance=wish.guidance,
         )
+        if not bool(latents.isfinite().all()):
+            what, advice = "draws images that are not finite", "a --guidance nearer to 1 may help"
+            raise InputError(what, path=sitter.name, advice=advice)
         images.append(decode_latents(models, latents).cpu())
     return torch.cat(images)
 

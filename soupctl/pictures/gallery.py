@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain, count
 from math import ceil, sqrt
 from pathlib import Path
 
@@ -46,8 +47,8 @@ def hang(drawn: Sequence[Drawn], target: Path, *, with_grid: bool, replace: bool
             write_at(fd, data, 0)
         return
     files = {GRID: png(_together(drawn))} if with_grid else {}
-    for each in drawn:
-        folder = f"{each.name.replace('/', '-')}/" if len(drawn) > 1 else ""
+    folders = _folders([each.name for each in drawn])
+    for each, folder in zip(drawn, folders, strict=True):
         files |= {f"{folder}{i:04}.png": png(single(image)) for i, image in enumerate(each.images)}
     files[LIST] = (json.dumps({"files": sorted(files)}, indent=2) + "\n").encode()
     with publish_folder(target, replace=replace, may_replace=_is_own) as staging:
@@ -55,6 +56,18 @@ def hang(drawn: Sequence[Drawn], target: Path, *, with_grid: bool, replace: bool
             fd = staging.create(name, len(data))
             write_at(fd, data, 0)
             staging.finish(fd)
+
+
+def _folders(names: Sequence[str]) -> list[str]:
+    """A folder for each name, with a slash at its end; none for an only one."""
+    if len(names) == 1:
+        return [""]
+    found: list[str] = []
+    for name in names:
+        plain = name.replace("/", "-")
+        ways = chain([f"{plain}/"], (f"{plain}-{number}/" for number in count(2)))
+        found.append(next(way for way in ways if way not in found))
+    return found
 
 
 def _together(drawn: Sequence[Drawn]) -> Image.Image:

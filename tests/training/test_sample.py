@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 FEW = ("--steps", 2, "--images", 3)
 
@@ -34,6 +36,49 @@ def test_a_model_of_each_family_draws_the_same_grid_from_a_seed(soupctl, bases, 
 
     assert np.array_equal(pixels("one.png"), pixels("same.png"))
     assert not np.array_equal(pixels("one.png"), pixels("other.png"))
+
+
+def test_each_image_starts_from_noise_of_its_own(soupctl, bases):
+    assert soupctl("sample", bases["plain"], *FEW, "-o", "out").code == 0
+
+    drawn = [pixels(f"out/{number:04}.png").tobytes() for number in range(3)]
+    assert len(set(drawn)) == 3
+
+
+def test_without_guidance_no_class_shows_and_no_class_is_none(soupctl, bases):
+    def drawn(number: int, guidance: int) -> bytes:
+        name = f"{number}-{guidance}.png"
+        words = ("--class", number, "--guidance", guidance, "--images", 1, "--steps", 2)
+        assert soupctl("sample", bases["dit"], *words, "-o", name).code == 0
+        return pixels(name).tobytes()
+
+    (plain,) = {drawn(number, 0) for number in range(3)}
+    assert plain not in {drawn(number, 1) for number in range(3)}
+
+
+def test_images_that_are_not_finite_are_refused(soupctl, bases, tmp_path):
+    shutil.copytree(bases["plain"], "broken")
+    (weights,) = Path("broken").rglob("*.safetensors")
+    tensors = load_file(weights)
+    tensors["conv_in.weight"] = np.full_like(tensors["conv_in.weight"], np.nan)
+    save_file(tensors, weights, {"format": "pt"})
+
+    done = soupctl("sample", "broken", *FEW, "-o", "out.png")
+
+    assert (3, "") == (done.code, done.out)
+    assert "soupctl: broken: draws images that are not finite" in done.err
+    assert not Path("out.png").exists()
+
+
+def test_models_whose_names_fall_together_have_a_folder_each(tmp_path):
+    gallery = pytest.importorskip("soupctl.pictures.gallery")
+    drawing, torch = pytest.importorskip("soupctl.pictures.drawing"), pytest.importorskip("torch")
+    images = [drawing.Drawn(name, torch.zeros(1, 1, 2, 2)) for name in ("p/b", "p-b", "p-b-2")]
+
+    gallery.hang(images, tmp_path / "out", with_grid=False, replace=False)
+
+    folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert {"p-b", "p-b-2", "p-b-2-2"} == folders
 
 
 def test_classes_of_any_number_are_shown_in_turn(soupctl, bases):
