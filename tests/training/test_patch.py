@@ -144,15 +144,18 @@ def test_ctrl_c_saves_and_says_how_to_go_on(soupctl, bases, shards):
     base, data = bases["dit"], shards["dit"]
     Path("often.toml").write_text("log-every = 1\ngate-grid = 4")
     more = ("--config", "often.toml")
-    assert soupctl(*words(base, data, "straight", *more)).code == 0
-    started = soupctl.start(*words(base, data, "stopped", *more))
+    # so many steps that it cannot end before the signal comes
+    started = soupctl.start(*words(base, data, "stopped", *more, "--steps", 100_000))
     wait_for(Path("stopped/metrics.jsonl"), lines=3)
     os.kill(started, signal.SIGINT)
     stopped = soupctl.wait(started)
+    step = len(Path("stopped/metrics.jsonl").read_text().splitlines())
 
     assert 130 == stopped.code
-    assert "is saved; to go on: soupctl patch-dmp" in stopped.err.splitlines()[-1]
-    assert soupctl(*words(base, data, "stopped", *more)).code == 0
+    last = stopped.err.splitlines()[-1]
+    assert f"step {step} of 100000 is saved; to go on: soupctl patch-dmp" in last
+    for output in ("straight", "stopped"):
+        assert soupctl(*words(base, data, output, *more, "--steps", step + 3)).code == 0
     assert sha256(Path("straight") / WEIGHTS) == sha256(Path("stopped") / WEIGHTS)
 
 
