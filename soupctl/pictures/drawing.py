@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from ..models.loading import (
 )
 from ..models.objective import Objective, objective_of
 from ..models.sampling import initial_noise, require_steps, sample, sampler_of
+from ..soup.bankconfig import BankConfig
 from ..soup.bankfit import require_fit
 from ..soup.naming import unique_names
 
@@ -127,8 +128,7 @@ def draw(
         for title, each in zip(titles, banks, strict=True)
     }
     for sitter in sitters:
-        for title, bank in loaded.items():
-            _require_fit(sitter, title, bank, allowed)
+        _require_fit(sitter, loaded, allowed)
     for sitter in sitters:
         yield from _drawn(sitter, loaded, wish, device, allowed)
 
@@ -184,17 +184,27 @@ def _labels(base: Base, wish: Wish) -> tuple[tuple[int, ...], int | None]:
 
 
 def _require_fit(
-    sitter: Sitter, title: str, bank: PromptBank | BankStack, allowed: Allowed
+    sitter: Sitter, banks: Mapping[str, PromptBank | BankStack], allowed: Allowed
 ) -> None:
     """Raise MismatchError for a bank of another base, or size, in whatever way."""
-    configs = [
-        (f"{title}/{member.name}" if member.name else title, member.bank.config)
-        for member in members_of(bank)
-    ]
-    own, side = configs[0][1].base.sample_size, (sitter.side, sitter.side)
     digest = None
-    if not allowed.base_mismatch:
+    if banks and not allowed.base_mismatch:
         digest = verbs.content_digests(sitter.base.denoiser_folder)[0].digest
+    for title, bank in banks.items():
+        configs = [
+            (f"{title}/{member.name}" if member.name else title, member.bank.config)
+            for member in members_of(bank)
+        ]
+        _require_one_fits(sitter, configs, digest, allowed)
+
+
+def _require_one_fits(
+    sitter: Sitter,
+    configs: Sequence[tuple[str, BankConfig]],
+    digest: str | None,
+    allowed: Allowed,
+) -> None:
+    own, side = configs[0][1].base.sample_size, (sitter.side, sitter.side)
     found = describe_base(
         empty_model(sitter.base),
         sample_size=own,
