@@ -32,7 +32,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.training_utils import EMAModel
-from machine import described_machine
+from machine import described_run
 from patched import FEWEST_PAIRS, interval
 from PIL import Image
 from torch.nn import functional
@@ -266,8 +266,7 @@ def main() -> int:
         print(line(found[-1]), flush=True)
     if chosen.output is not None:
         result = {
-            "machine": described_machine(Path.cwd()),
-            "torch": torch.__version__,
+            **described_run(Path.cwd()),
             "cases": found,
         }
         chosen.output.write_text(json.dumps(result, indent=2) + "\n")

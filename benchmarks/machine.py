@@ -9,7 +9,9 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -59,6 +61,15 @@ def described_versions(soupctl: Sequence[str], rival_python: str) -> dict[str, s
         "torch": _said_by(
             [rival_python, "-c", "import importlib.metadata as m; print(m.version('torch'))"]
         ),
+    }
+
+
+def described_run(folder: Path) -> dict[str, object]:
+    """Date, machine and versions of a benchmark that soupctl ran in this very Python."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": described_machine(folder),
+        "versions": described_versions([sys.executable, "-m", "soupctl"], sys.executable),
     }
 
 

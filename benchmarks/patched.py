@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 from diffusers import DiTTransformer2DModel, UNet2DConditionModel
-from machine import described_machine
+from machine import described_run
 
 from soupctl.banks.attachment import attach
 from soupctl.banks.bank import PromptBank
@@ -269,9 +269,8 @@ def main() -> int:
         print(line(found[-1]), flush=True)
     if chosen.output is not None:
         result = {
-            "machine": described_machine(Path.cwd()),
+            **described_run(Path.cwd()),
             "threads": chosen.threads,
-            "torch": torch.__version__,
             "cases": found,
         }
         chosen.output.write_text(json.dumps(result, indent=2) + "\n")

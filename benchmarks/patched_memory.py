@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from machine import described_machine
+from machine import described_run
 from patched import CASES, FEWEST_PAIRS, Case, arguments, filled_bank, interval, step
 
 BOUND = 1.0
@@ -114,8 +114,7 @@ def main() -> int:
         print(line(found[-1]), flush=True)
     if chosen.output is not None:
         result = {
-            "machine": described_machine(Path.cwd()),
-            "torch": torch.__version__,
+            **described_run(Path.cwd()),
             "cases": found,
         }
         chosen.output.write_text(json.dumps(result, indent=2) + "\n")
