@@ -159,7 +159,9 @@ def _tell_failure(error: Exception) -> int:
 def _tell(message: str, code: int) -> int:
     """Write one line for a person to stderr; hands the exit code on."""
     with suppress(OSError):
-        print(f"soupctl: {printable(message)}", file=sys.stderr, flush=True)
+        # in one piece, as other processes of a run write there, too
+        sys.stderr.write(f"soupctl: {printable(message)}\n")
+        sys.stderr.flush()
     return code
 
 

@@ -59,7 +59,8 @@ def is_terminal() -> bool:
 def say(text: str, quiet: bool = False) -> None:
     """Tell a person something, on stderr."""
     if not quiet:
-        print(printable(text), file=sys.stderr)
+        # in one piece, as other processes of a run write there, too
+        sys.stderr.write(f"{printable(text)}\n")
 
 
 def put(text: str) -> None:

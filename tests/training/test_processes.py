@@ -43,8 +43,7 @@ def test_where_one_process_cannot_save_all_end_and_it_says_why(bases, shards, tm
     assert codes(said)[0] in {6, -signal.SIGTERM}
     assert codes(said)[1] in {8, -signal.SIGTERM}
     place = "run/checkpoints/step-000002/optimizer.safetensors"
-    # two processes may write to one line
-    assert f"soupctl: {place}: needs " in said
+    assert min(reasons(said)).startswith(f"soupctl: {place}: needs ")
 
 
 @pytest.mark.slow
