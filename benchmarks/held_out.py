@@ -38,7 +38,7 @@ from denoising import (
     losses,
 )
 from digits import PARTS, Part, digits, load_base, write_images, write_new_base
-from machine import described_machine, described_versions
+from machine import described_run
 
 from soupctl.banks.attachment import attach
 from soupctl.banks.bank import PromptBank
@@ -268,8 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found[name] = study_of(study, range(chosen.seeds))
             print("\n".join([f"{name}:", *lines_of(found[name])]), flush=True)
         result = {
-            "machine": described_machine(folder),
-            "versions": described_versions([sys.executable, "-m", "soupctl"], sys.executable),
+            **described_run(folder),
             "flat": FLAT,
             "arms": {name: asdict(arm) for name, arm in ARMS.items()},
             "studies": found,
