@@ -25,6 +25,8 @@ import pytest
 from safetensors.numpy import save_file
 
 HERE = Path(__file__).parent
+# lets these tests import what is built for other tests, too
+sys.path.append(str(HERE.parent))
 GOLDEN = HERE.parent / "golden" / "cli"
 ENVIRONMENT = {"COLUMNS": "80", "LINES": "24", "TERM": "xterm", "NO_COLOR": "1"}
 PATIENCE = 60
