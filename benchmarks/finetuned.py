@@ -38,15 +38,15 @@ from PIL import Image
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from soupctl.models.loading import load_models
-from soupctl.training.beginning import batches_from, begin, loss_of
-from soupctl.training.grids import Painter
-from soupctl.training.interruptions import postponed
+from soupctl.diffusion.loading import load_models
+from soupctl.training.callbacks import Progress, Watch
+from soupctl.training.distributed import start_accelerator
 from soupctl.training.loop import train
 from soupctl.training.options import Options
-from soupctl.training.preparation import Request, prepare
-from soupctl.training.processes import start_accelerator
-from soupctl.training.watch import Progress, Watch
+from soupctl.training.sample_grids import Painter
+from soupctl.training.setup import Request, prepare
+from soupctl.training.signals import postponed
+from soupctl.training.train_denoiser import batches_from, begin, loss_of
 
 BOUND = 1.05
 """At most 5 % more than the loop by hand."""

@@ -42,11 +42,11 @@ from machine import described_run
 
 from soupctl.banks.attachment import attach
 from soupctl.banks.bank import PromptBank
+from soupctl.banks.blocks import describe_base
+from soupctl.banks.config import BankConfig
 from soupctl.banks.files import load_bank, save_bank
-from soupctl.banks.sites import describe_base
 from soupctl.cli.app import app
-from soupctl.cli.render import Telling
-from soupctl.soup.bankconfig import BankConfig
+from soupctl.cli.console import Telling
 
 FLAT = 0.005
 """A loss is flat if it got less by a smaller share than this in the last chunks."""

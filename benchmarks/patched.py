@@ -32,8 +32,8 @@ from machine import described_run
 
 from soupctl.banks.attachment import attach
 from soupctl.banks.bank import PromptBank
-from soupctl.banks.sites import base_parameters, describe_base
-from soupctl.soup.bankconfig import GATE_GRID, TRANSFORMERS, BankConfig, GateKind
+from soupctl.banks.blocks import base_parameters, describe_base
+from soupctl.banks.config import GATE_GRID, TRANSFORMERS, BankConfig, GateKind
 
 FORWARD_BOUND = 1.03
 """At most 3 % more than the base's forward pass."""

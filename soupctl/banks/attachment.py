@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import MismatchError
-from ..soup.bankconfig import GateInput, Site
-from ..soup.bankfit import require_fit
 from .bank import Draws, PromptBank
+from .blocks import blocks_of, describe_base, own_model
+from .compatibility import require_fit
+from .config import GateInput, Site
+from .gate_inputs import Arguments, Parameter, watch_embeddings
 from .gates import Gated
-from .inputs import Arguments, Parameter, watch_embeddings
 from .resizing import resized
-from .sites import blocks_of, describe_base, own_model
 from .stack import BankStack, Member
 
 
@@ -45,7 +45,7 @@ def attach(
     and width; else the model can be given those that the bank was trained for alone.
     Raises MismatchError if the model's class, blocks or shapes are not the bank's base's, or,
     without `allow_base_mismatch`, its config. Timesteps and weights, which a model does not tell,
-    are checked by `soupctl.soup.bankfit.require_fit`.
+    are checked by `soupctl.banks.compatibility.require_fit`.
     """
     model = own_model(model)
     members = bank.members if isinstance(bank, BankStack) else (Member("", 1.0, bank),)

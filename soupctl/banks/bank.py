@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import MismatchError
-from ..soup.bankconfig import BankConfig, GateKind
+from .config import BankConfig, GateKind
 from .gates import Gate, Gated
 
 Draws = Mapping[str, Tensor]

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.layout import find_model
+from ..checkpoints.safetensors import open_safetensors
+from ..diffusion.base import Base
+from ..diffusion.loading import empty_model
 from ..errors import InputError
 from ..format.dtypes import DType
-from ..models.bases import Base
-from ..models.loading import empty_model
-from ..soup.bankconfig import TRANSFORMERS, GateInput
-from ..storage.layout import find_model
-from ..storage.safetensors import open_safetensors
+from .blocks import blocks_of, inputs_of
+from .config import TRANSFORMERS, GateInput
 from .files import DTYPES, read_tensor
-from .inputs import Inputs, watch_embeddings
-from .sites import blocks_of, inputs_of
+from .gate_inputs import Inputs, watch_embeddings
 
 OF_TRANSFORMERS = ("transformer_blocks.0.norm1.emb.",)
 OF_UNETS = ("time_proj.", "time_embedding.", "class_embedding.")

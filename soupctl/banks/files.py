@@ -14,17 +14,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..checkpoints.digest import root_of, tensor_hasher
+from ..checkpoints.safetensors import SafetensorsFile, open_safetensors
 from ..errors import InputError, Issue, SoupError
 from ..format.dtypes import DType
 from ..format.header import Tensor as HeaderTensor
 from ..format.header import encode_header, lay_out
-from ..soup.bankconfig import BankConfig
-from ..soup.banktext import encode_config
-from ..storage.digest import root_of, tensor_hasher
-from ..storage.publish import publish_folder, write_at
-from ..storage.safetensors import SafetensorsFile, open_safetensors
+from ..storage.atomic import publish_folder, write_at
 from .bank import PromptBank
-from .look import CONFIG, read_config
+from .config import BankConfig
+from .config_json import encode_config
+from .inspect import CONFIG, read_config
 
 WEIGHTS = "adapter_model.safetensors"
 

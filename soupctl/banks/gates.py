@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .choices import Balance
+from ..choices import Balance
 
 LEAST_SPREAD = 0.01
 """Added to the standard deviation of the noise on the logits, as the released code does."""

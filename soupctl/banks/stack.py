@@ -15,8 +15,8 @@ from fractions import Fraction
 from torch import nn
 
 from ..errors import LedgerError, UsageError
-from ..soup.bankfit import require_same_base
 from .bank import PromptBank
+from .compatibility import require_same_base
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,15 +12,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import InputError, LedgerError, OutputError, SoupError, UsageError
-from ..soup.stacktext import StackEntry, encode_stack, is_member_name
-from ..soup.weights import is_written
+from ..ledger.weights import is_written
+from ..storage.atomic import publish_folder, write_at
 from ..storage.partial import Staging
-from ..storage.publish import publish_folder, write_at
 from ..storage.regular import open_regular, read_at
 from .bank import PromptBank
 from .files import WEIGHTS, bank_digest, load_bank
-from .look import CONFIG, STACK, read_entries
+from .inspect import CONFIG, STACK, read_entries
 from .stack import BankStack
+from .stack_json import StackEntry, encode_stack, is_member_name
 
 PIECE = 1 << 20
 

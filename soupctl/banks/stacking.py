@@ -13,10 +13,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import LedgerError, UsageError
-from ..soup.naming import unique_names
+from ..ledger.names import unique_names
 from .bank import PromptBank
 from .files import bank_digest, load_bank
-from .look import BANK, bank_folder, is_stack_folder
+from .inspect import BANK, bank_folder, is_stack_folder
 from .stack import BankStack
 from .stack_files import load_stack, save_stack
 

@@ -9,13 +9,13 @@ import typer
 from .. import __version__
 from ..errors import UsageError
 from .average import average
+from .console import put
 from .demo import demo
 from .finetune import finetune
 from .history import has, log, verify
-from .lifecycle import add, subtract, swap
-from .look import hash_files, inspect
+from .inspect import hash_files, inspect
 from .patch_dmp import patch_dmp
-from .render import put
+from .revise import add, subtract, swap
 from .sample import sample
 from .stack import stack
 

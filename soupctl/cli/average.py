@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from ..choices import OnInt, WeightBy
 from ..errors import UsageError
-from ..soup.choices import OnInt, WeightBy
 from . import options
-from .making import Making, make, require_output
+from .merge_output import Making, make, require_output
 
 
 def average(

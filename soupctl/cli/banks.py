@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .console import say
 from .options import named
-from .render import say
 
 if TYPE_CHECKING:
-    from ..banks.look import BankLook
-    from ..banks.survey import BlockSummary
+    from ..banks.gate_survey import BlockSummary
+    from ..banks.inspect import BankLook
 
 FEW = 5
 """Timesteps that JSON has numbers for."""
@@ -24,7 +24,7 @@ def looks_at(path: str, base: str | None, *, is_plotted: bool) -> tuple[BankLook
 
     Raises UsageError for options that are for banks alone.
     """
-    from ..banks.look import look_at_banks
+    from ..banks.inspect import look_at_banks
 
     found = look_at_banks(Path(path), None if base is None else Path(named(base)))
     if not found and (base is not None or is_plotted):
@@ -37,13 +37,13 @@ def plot(
     path: str, base: str | None, target: str, *, force: bool
 ) -> tuple[tuple[BlockSummary, ...], ...]:
     """What the gates of each bank say of each block; the picture of it is written."""
-    from ..models.extra import require_extra
+    from ..diffusion.libraries import require_extra
 
     require_extra()
     if not target.lower().endswith(".png"):
         raise UsageError("is no name of a picture", path=target, advice="it ends in .png")
-    from ..banks.survey import summarise
-    from ..pictures.gate_plot import plot_gates, require_free, save_plot
+    from ..banks.gate_survey import summarise
+    from ..images.gate_figure import plot_gates, require_free, save_plot
 
     require_free(Path(target), replace=force)
     made = plot_gates(Path(path), None if base is None else Path(base))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .render import put
+from .console import put
 
 FOLDER = "soupctl-demo"
 

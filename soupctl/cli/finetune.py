@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from ..choices import SaveDtype
 from ..errors import UsageError
-from ..training.choices import SaveDtype
 from . import options as shared
 from . import training_options as training
-from .training import merged, run_training, words_of
+from .training_run import merged, run_training, words_of
 
 
 def finetune(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..soup.choices import Level
+from ..choices import Level
 from . import options
-from .render import counted, entry_json, put, put_json, shares_json
+from .console import counted, entry_json, put, put_json, shares_json
 
 if TYPE_CHECKING:
-    from ..soup.ledger import Ledger
-    from ..soup.training import Training
+    from ..ledger.ledger import Ledger
+    from ..ledger.training_record import Training
     from ..verbs import Verified
 
 Soup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import SHOWN, LimitError, OutputError, SoupError, UsageError
-from .render import Telling, printable
+from .console import Telling, printable
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
-from ..soup.weights import parse_weight
-from .render import Telling
+from ..ledger.weights import parse_weight
+from .console import Telling
 
 if TYPE_CHECKING:
     from ..verbs import Ingredient
@@ -87,7 +87,7 @@ def read_inputs(
 
     Raises UsageError if weights are malformed, of another number than the inputs, or given twice.
     """
-    from ..inputs.lists import read_list
+    from ..checkpoints.lists import read_list
     from ..verbs import Ingredient
 
     if null and files_from is None:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from ..banks.choices import Preset
+from ..banks.config import GateInput, GateKind
+from ..choices import Preset
 from ..errors import UsageError
-from ..soup.bankconfig import GateInput, GateKind
 from . import options as shared
 from . import training_options as training
-from .training import merged, run_training, words_of
+from .training_run import merged, run_training, words_of
 
 
 def patch_dmp(
@@ -78,8 +78,8 @@ def patch_dmp(
     Example: soupctl patch-dmp base --data images -o run --steps 1000
     """
     given = locals()
+    from ..training.bank_options import DEFAULTS, PRESETS, PatchOptions
     from ..training.options import Options, read_config
-    from ..training.patching_options import DEFAULTS, PRESETS, PatchOptions
 
     if not data or output is None:
         raise UsageError("what to train on and where to are both needed", advice="--data, -o")

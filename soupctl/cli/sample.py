@@ -9,7 +9,7 @@ import typer
 
 from ..errors import UsageError
 from . import options as shared
-from .render import counted, put_json, say
+from .console import counted, put_json, say
 
 
 def sample(
@@ -62,11 +62,11 @@ def sample(
     """
     if not bases or output is None:
         raise UsageError("what to draw with and where to are both needed", advice="BASE, -o")
-    from ..models.extra import require_extra
+    from ..diffusion.libraries import require_extra
 
     require_extra()
-    from ..pictures.drawing import Allowed, Wish, device_of, draw
-    from ..pictures.gallery import hang, require_place
+    from ..images.compare import Allowed, Wish, device_of, draw
+    from ..images.save import hang, require_place
 
     wish = Wish(
         tuple(prompt or ()), tuple(classes or ()), images, steps, guidance, seed, resolution

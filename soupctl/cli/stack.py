@@ -9,7 +9,7 @@ import typer
 
 from ..errors import UsageError
 from . import options as shared
-from .render import put_json, say
+from .console import put_json, say
 
 if TYPE_CHECKING:
     from ..banks.stack import BankStack
@@ -46,7 +46,7 @@ def stack(
     if without is not None and (len(banks) > 1 or weights is not None):
         raise UsageError("--without is of one stack, whose weights stay")
     inputs = shared.read_inputs(banks, weights, None, False)
-    from ..models.extra import require_extra
+    from ..diffusion.libraries import require_extra
 
     require_extra()
     from ..banks.stacking import leave_out, stack_banks

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..training.choices import Precision, Schedule
+from ..choices import Precision, Schedule
 
 Base = Annotated[str, typer.Argument(help="A local diffusers folder.", metavar="BASE")]
 Data = Annotated[

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import InputError, LimitError
 from .dtypes import DType
-from .jsontext import decode, members
+from .strict_json import decode, members
 
 MAX_HEADER = 100_000_000
 METADATA = "__metadata__"

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import InputError
-from .jsontext import decode, parse_object
+from .strict_json import decode, parse_object
 
 
 @dataclass(frozen=True, slots=True)

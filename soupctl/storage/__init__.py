@@ -1,1 +1,1 @@
-"""The disk: reading checkpoints, publishing outputs, digests; knows no soup."""
+"""The disk: atomic writes, regular files, folders and streams; knows no soup and no format."""

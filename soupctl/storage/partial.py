@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import OutputError
 from ..format.index import is_inside
 from .place import FOLDER, Place, permissions, sync_folder
-from .rename import exchange, random_name, rename_new
+from .renameat import exchange, random_name, rename_new
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # file systems that cannot do it answer with one of these

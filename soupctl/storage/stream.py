@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import OutputError
-from .publish import nothing, preallocate
+from .atomic import nothing, preallocate
 
 CHUNK = 1 << 20
 

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 
 import accelerate
 
+from ..choices import Optimizer, Tracker
 from ..errors import LimitError
-from .choices import Optimizer, Tracker
 from .options import Options
 
 

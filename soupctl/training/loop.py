@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from .choices import Schedule
-from .examples import Batch
+from ..choices import Schedule
+from .fsdp import whole
+from .loader import Batch
 from .options import Options
-from .sharding import whole
 
 Loss = Callable[[Any, Batch], torch.Tensor]
 """The loss of a batch by the model, as accelerate wrapped it: the objective and any extra terms."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..storage.publish import publish_file, write_at
+from ..storage.atomic import publish_file, write_at
 
 FILE = "metrics.jsonl"
 SMOOTHING = 0.9

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .choices import Optimizer
+from ..choices import Optimizer
 from .options import Options
 
 

@@ -16,10 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ..choices import Optimizer, Precision, Prediction, SaveDtype, Schedule, Tracker
 from ..errors import InputError, Issue, UsageError
-from ..models.choices import Prediction
 from ..storage.regular import read_small
-from .choices import Optimizer, Precision, SaveDtype, Schedule, Tracker
 
 
 @dataclass(frozen=True, slots=True)

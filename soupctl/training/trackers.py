@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..choices import Tracker
 from ..errors import LimitError
-from .choices import Tracker
-from .preparation import Prepared
-from .processes import together
-from .watch import Teller
+from .callbacks import Teller
+from .distributed import together
+from .setup import Prepared
 
 NAMES = {Tracker.TENSORBOARD: "tensorboard", Tracker.WANDB: "soupctl"}
 """What a tracker begins with: TensorBoard's folder in the run's, the project at W&B."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from soupctl.checkpoints.safetensors import open_safetensors, read_header, spool_stream
 from soupctl.errors import InputError
-from soupctl.storage.safetensors import open_safetensors, read_header, spool_stream
 
 
 class Bomb:

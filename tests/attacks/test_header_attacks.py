@@ -12,9 +12,9 @@ import struct
 import pytest
 import safetensors
 
+from soupctl.checkpoints.safetensors import open_safetensors, read_header
 from soupctl.errors import InputError
 from soupctl.format.header import MAX_HEADER
-from soupctl.storage.safetensors import open_safetensors, read_header
 
 GOOD = '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
 EIGHT = bytes(8)

@@ -13,8 +13,8 @@ import pytest
 from blake3 import blake3
 
 from soupctl.errors import LedgerError
-from soupctl.soup.ledger import Entry, Ledger
-from soupctl.soup.ledgertext import canonical, encode_ledger, parse_ledger
+from soupctl.ledger.ledger import Entry, Ledger
+from soupctl.ledger.ledger_json import canonical, encode_ledger, parse_ledger
 
 TEXT = (Path(__file__).parents[1] / "golden" / "ledger-1.json").read_text(encoding="utf-8")[:-1]
 

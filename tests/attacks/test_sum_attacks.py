@@ -13,8 +13,8 @@ from blake3 import blake3
 
 from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType
-from soupctl.soup.ledgertext import canonical
-from soupctl.soup.sums import Facts, encode_facts, parse_facts
+from soupctl.ledger.ledger_json import canonical
+from soupctl.merge.kept_sum.format import Facts, encode_facts, parse_facts
 
 
 def strict_digest(text: str) -> str:

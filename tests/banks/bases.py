@@ -20,8 +20,8 @@ from diffusers import (
 )
 
 from soupctl.banks.bank import PromptBank
-from soupctl.banks.sites import describe_base
-from soupctl.soup.bankconfig import BankConfig, GateInput, GateKind
+from soupctl.banks.blocks import describe_base
+from soupctl.banks.config import BankConfig, GateInput, GateKind
 
 torch.set_num_threads(1)
 

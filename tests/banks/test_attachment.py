@@ -10,7 +10,7 @@ import torch
 from diffusers import DiTTransformer2DModel
 
 from soupctl.banks.attachment import attach
-from soupctl.soup.bankconfig import GateInput
+from soupctl.banks.config import GateInput
 
 
 @pytest.mark.parametrize("options", bases.OPTIONS, ids=str)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from soupctl.banks.attachment import attach
-from soupctl.banks.sites import blocks_of
+from soupctl.banks.blocks import blocks_of
 
 
 @pytest.fixture

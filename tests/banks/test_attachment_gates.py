@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from soupctl.banks.attachment import attach
-from soupctl.soup.bankconfig import GateInput
+from soupctl.banks.config import GateInput
 
 
 @pytest.mark.parametrize("gate_input", GateInput)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from soupctl.banks.attachment import attach
+from soupctl.banks.config import GateInput
 from soupctl.banks.gates import Balance, balance_loss
-from soupctl.soup.bankconfig import GateInput
 
 
 def test_no_gradient_reaches_a_frozen_base_and_its_numbers_do_not_change(base):

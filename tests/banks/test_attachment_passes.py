@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from soupctl.banks.attachment import attach
+from soupctl.banks.config import GateInput
 from soupctl.banks.gates import Gate
-from soupctl.soup.bankconfig import GateInput
 
 INPUTS = pytest.mark.parametrize("gate_input", GateInput)
 

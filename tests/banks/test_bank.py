@@ -6,9 +6,9 @@ import torch
 from diffusers import DiTTransformer2DModel, UNet2DConditionModel
 
 from soupctl.banks.bank import PromptBank
-from soupctl.banks.sites import base_parameters, describe_base
+from soupctl.banks.blocks import base_parameters, describe_base
+from soupctl.banks.config import BankConfig, GateKind
 from soupctl.errors import MismatchError
-from soupctl.soup.bankconfig import BankConfig, GateKind
 
 PUBLISHED = [
     # DiT-B/2, DiT-L/2, DiT-XL/2: heads, width of a head, blocks; parameters added, per cent

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from soupctl import verbs
+from soupctl.banks.config import GateInput, GateKind
 from soupctl.banks.files import (
     CONFIG,
     WEIGHTS,
@@ -20,7 +21,6 @@ from soupctl.banks.files import (
     save_bank,
 )
 from soupctl.errors import InputError, OutputError, SoupError
-from soupctl.soup.bankconfig import GateInput, GateKind
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import bases
 import torch
 
-from soupctl.banks.noise import gate_draws
+from soupctl.banks.gate_noise import gate_draws
 
 
 def test_a_visit_gets_the_same_draws_in_whatever_batch(base):

@@ -9,9 +9,9 @@ import torch
 
 from soupctl.banks.attachment import attach
 from soupctl.banks.bank import PromptBank
+from soupctl.banks.config import BankConfig, GateInput, GateKind
 from soupctl.banks.stack import BankStack
 from soupctl.errors import LedgerError, MismatchError, UsageError
-from soupctl.soup.bankconfig import BankConfig, GateInput, GateKind
 
 
 def banks_of(base):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from soupctl.banks.attachment import attach
+from soupctl.banks.config import GateKind
 from soupctl.banks.resizing import resized
 from soupctl.banks.stack import BankStack
 from soupctl.errors import MismatchError
-from soupctl.soup.bankconfig import GateKind
 
 SQUARE = [[0.0, 4.0], [8.0, 12.0]]
 # a quarter and three quarters of the way between two positions, and the outer ones as they are

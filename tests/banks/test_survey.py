@@ -8,9 +8,9 @@ import bases
 import pytest
 import torch
 
+from soupctl.banks.config import GateInput, GateKind
+from soupctl.banks.gate_survey import BlockSurvey, evenly, survey
 from soupctl.banks.stack import Member
-from soupctl.banks.survey import BlockSurvey, evenly, survey
-from soupctl.soup.bankconfig import GateInput, GateKind
 
 
 def embedded(width, timesteps, label=0):

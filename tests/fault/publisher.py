@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from soupctl.errors import OutputError
-from soupctl.storage import rename
-from soupctl.storage.publish import publish_file, publish_folder, write_at
+from soupctl.storage import renameat
+from soupctl.storage.atomic import publish_file, publish_folder, write_at
 
 OLD, NEW = b"the old one", b"new, and longer than the old one"
 
@@ -63,7 +63,7 @@ def without(*lacking: str) -> None:
     if "tmpfile" in lacking:
         del os.O_TMPFILE
     if "renameat2" in lacking:
-        rename._renameat2 = None
+        renameat._renameat2 = None
 
 
 def attempt(scenario: str, root: Path, log: Path, fault: dict[str, str]) -> dict[str, object]:

@@ -15,7 +15,7 @@ from soupctl.engines.contract import Blend, NonFinite, OutOfRange
 from soupctl.engines.reference import ReferenceEngine, largest_code
 from soupctl.errors import InputError, MismatchError, UsageError
 from soupctl.format.dtypes import FLOATS, DType, narrowest
-from soupctl.soup.weights import scaled
+from soupctl.ledger.weights import scaled
 from soupctl.verbs import Ingredient, Pace, Request
 
 Source = tuple[DType, list[int]]

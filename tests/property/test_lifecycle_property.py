@@ -26,7 +26,7 @@ from soupctl.engines.contract import Blend
 from soupctl.engines.reference import ReferenceEngine, largest_code
 from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType, narrowest
-from soupctl.soup.weights import scaled
+from soupctl.ledger.weights import scaled
 from soupctl.verbs import Level, Pace
 
 SIZE = 12

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soupctl.training.finetune import Trained, finetune
+from soupctl.training.bank_options import DEFAULTS, PatchOptions
+from soupctl.training.callbacks import Progress
+from soupctl.training.distributed import start_accelerator
 from soupctl.training.options import Options
-from soupctl.training.patching import patch_dmp
-from soupctl.training.patching_options import DEFAULTS, PatchOptions
-from soupctl.training.preparation import Request, prepare
-from soupctl.training.processes import start_accelerator
-from soupctl.training.watch import Progress
+from soupctl.training.setup import Request, prepare
+from soupctl.training.train_bank import patch_dmp
+from soupctl.training.trainer import Trained, finetune
 
 SHORT = {"steps": 4, "batch_size": 2, "lr": 1e-3, "log_every": 1}
 

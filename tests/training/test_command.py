@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from soupctl.choices import Prediction, SaveDtype
 from soupctl.errors import InputError
-from soupctl.models.choices import Prediction
-from soupctl.training.choices import SaveDtype
 from soupctl.training.metrics import read_metrics
 from soupctl.training.options import COMMON, Options
 

@@ -7,9 +7,9 @@ import os
 import pytest
 from PIL import Image
 
+from soupctl.diffusion.base import Conditioning
 from soupctl.errors import InputError, MismatchError
-from soupctl.models.bases import Conditioning
-from soupctl.training.data import scan
+from soupctl.training.dataset import scan
 from soupctl.training.labels import number_classes
 
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from soupctl.training.interruptions import postponed
+from soupctl.training.signals import postponed
 
 
 class Came(BaseException):

@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from soupctl.models import loading
-from soupctl.training import beginning, grids
-from soupctl.training.choices import Schedule
-from soupctl.training.examples import Examples, collate
+from soupctl.choices import Schedule
+from soupctl.diffusion import loading
+from soupctl.training import sample_grids, train_denoiser
+from soupctl.training.distributed import start_accelerator
+from soupctl.training.loader import Examples, collate
 from soupctl.training.metrics import read_metrics
 from soupctl.training.options import Options
-from soupctl.training.preparation import Request, prepare
-from soupctl.training.processes import start_accelerator
+from soupctl.training.setup import Request, prepare
 
 STEPS = 600
 FALL = 5
@@ -34,14 +34,14 @@ def prepared(base: Path, data: Path, output: Path, **options):
 def test_labels_of_a_dit_are_dropped_by_sample_and_not_by_block(bases, shards, tmp_path):
     run = prepared(bases["dit"], shards["dit"], tmp_path, batch_size=64, cond_drop=0.5)
     loaded = loading.load_models(run.base)
-    training = beginning.begin(run, loaded)
-    batch = next(beginning.batches_from(run, loaded, 0))
+    training = train_denoiser.begin(run, loaded)
+    batch = next(train_denoiser.batches_from(run, loaded, 0))
     seen = []
     for block in loaded.denoiser.transformer_blocks:
         table = block.norm1.emb.class_embedder.embedding_table
         table.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
 
-    beginning.loss_of(run, loaded)(training.model, batch)
+    train_denoiser.loss_of(run, loaded)(training.model, batch)
 
     null = run.classes.null
     # each of three blocks, and the head by way of the first
@@ -69,14 +69,14 @@ def test_only_the_denoiser_changes(trained, bases, tmp_path):
 
 def test_the_mean_of_the_weights_is_taken_out_again_after_a_grid(bases, shards, tmp_path):
     run = prepared(bases["plain"], shards["plain"], tmp_path, ema_decay=0.5)
-    training = beginning.begin(run, loading.load_models(run.base))
+    training = train_denoiser.begin(run, loading.load_models(run.base))
     first = next(iter(training.trained.values()))
     with torch.no_grad():
         first.fill_(3)
 
-    with grids.mean_in_place(training):
+    with sample_grids.mean_in_place(training):
         assert not bool((first == 3).any())
-    with suppress(RuntimeError), grids.mean_in_place(training):
+    with suppress(RuntimeError), sample_grids.mean_in_place(training):
         raise RuntimeError("a sampler that fails")
 
     assert bool((first == 3).all())

@@ -7,9 +7,9 @@ import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.training_utils import compute_snr
 
+from soupctl.choices import Prediction
+from soupctl.diffusion.objective import objective_of
 from soupctl.errors import MismatchError, UsageError
-from soupctl.models.choices import Prediction
-from soupctl.models.objective import objective_of
 
 KINDS = [Prediction.EPSILON, Prediction.VELOCITY, Prediction.SAMPLE]
 

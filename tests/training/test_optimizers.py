@@ -10,8 +10,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from soupctl.training import state
-from soupctl.training.choices import Optimizer
+from soupctl.choices import Optimizer
+from soupctl.training import checkpoint
 
 NESTED = "__bnb_optimizer_quant_state__"
 """Where bitsandbytes keeps tensors that have not the parameter's shape."""
@@ -75,8 +75,8 @@ def test_the_state_of_an_optimizer_is_laid_flat_and_comes_back(tiny):
     tensor = tiny.torch.arange(3)
     found = {0: {"step": 3, NESTED: {"state1": tensor}}, 11: {"step": 3, "exp_avg": tensor}}
 
-    tensors, plain = state.flattened(found)
+    tensors, plain = checkpoint.flattened(found)
 
     assert {f"0.{NESTED}.state1", "11.exp_avg"} == set(tensors)
     assert {"0.step": 3, "11.step": 3} == json.loads(json.dumps(plain))
-    assert found == state.unflattened({**tensors, **plain})
+    assert found == checkpoint.unflattened({**tensors, **plain})

@@ -6,8 +6,8 @@ from dataclasses import fields
 
 import pytest
 
+from soupctl.choices import Schedule
 from soupctl.errors import InputError, UsageError
-from soupctl.training.choices import Schedule
 from soupctl.training.options import TIME_ONLY, Options, read_config
 
 RECIPE = {

@@ -12,11 +12,10 @@ import pytest
 from commands import wait_for
 from safetensors.torch import load_file
 
-from soupctl.banks.choices import Balance, Preset
+from soupctl.banks.config import GateInput, GateKind
+from soupctl.choices import Balance, Preset, SaveDtype
 from soupctl.errors import MismatchError, OutputError, UsageError
-from soupctl.soup.bankconfig import GateInput, GateKind
-from soupctl.training.choices import SaveDtype
-from soupctl.training.patching_options import PRESETS, PatchOptions
+from soupctl.training.bank_options import PRESETS, PatchOptions
 
 WEIGHTS = "bank/adapter_model.safetensors"
 FAMILIES = ["text", "class", "dit", "plain"]
@@ -69,31 +68,29 @@ def test_no_gradient_reaches_the_base_and_a_new_bank_changes_nothing(
     family, bases, shards, tmp_path
 ):
     torch = pytest.importorskip("torch")
-    from soupctl.models.loading import load_models  # noqa: PLC0415
-    from soupctl.training import patching, preparation, processes  # noqa: PLC0415
-    from soupctl.training.beginning import batches_from  # noqa: PLC0415
+    from soupctl.diffusion.loading import load_models  # noqa: PLC0415
+    from soupctl.training import distributed, setup, train_bank  # noqa: PLC0415
     from soupctl.training.options import Options  # noqa: PLC0415
+    from soupctl.training.train_denoiser import batches_from  # noqa: PLC0415
 
     options = Options(steps=2, batch_size=2, seed=3)
     patch = PatchOptions(gate_noise=True, balance=1.0, gate_topk=0.5)
-    request = preparation.Request(
-        bases[family], shards[family], tmp_path / "run", options, patch=patch
-    )
-    (run,) = preparation.prepare([request], processes.start_accelerator(options))
+    request = setup.Request(bases[family], shards[family], tmp_path / "run", options, patch=patch)
+    (run,) = setup.prepare([request], distributed.start_accelerator(options))
     models = load_models(run.base)
     batch = next(batches_from(run, models, 0))
-    training = patching.begin(run, models)
+    training = train_bank.begin(run, models)
     with training.during(batch):
-        loss = patching.loss_of(run, models, training)(training.model, batch)
+        loss = train_bank.loss_of(run, models, training)(training.model, batch)
         loss.backward()
 
     bank = training.model.bank
     assert all(each.grad is None for each in models.denoiser.parameters())
     assert all(each.grad.any() for each in bank.prompts.values())
     training.model.attachment.remove()
-    plain = patching.beginning.loss_of(run, models)(models.denoiser, batch)
-    again = patching.Patched(models.denoiser, run.bank.bank())
-    assert torch.equal(plain, patching.beginning.loss_of(run, models)(again, batch))
+    plain = train_bank.beginning.loss_of(run, models)(models.denoiser, batch)
+    again = train_bank.Patched(models.denoiser, run.bank.bank())
+    assert torch.equal(plain, train_bank.beginning.loss_of(run, models)(again, batch))
     assert loss > plain
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from soupctl.diffusion.base import Conditioning
 from soupctl.errors import InputError, OutputError
-from soupctl.models.bases import Conditioning
-from soupctl.training.data import scan
-from soupctl.training.examples import read_pixels
+from soupctl.training.dataset import scan
+from soupctl.training.loader import read_pixels
 
 CENTRE = (0.5, 0.5)
 

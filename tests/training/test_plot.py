@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from soupctl.cli import banks
+from soupctl.diffusion import libraries
 from soupctl.errors import LimitError
-from soupctl.models import extra
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def test_what_is_surveyed_is_what_the_gates_say_in_a_pass_of_the_base(
     bases, bank, tmp_path, family, gate_input
 ):
     torch = pytest.importorskip("torch")
-    plots = pytest.importorskip("soupctl.pictures.gate_plot")
-    loading = pytest.importorskip("soupctl.models.loading")
+    plots = pytest.importorskip("soupctl.images.gate_figure")
+    loading = pytest.importorskip("soupctl.diffusion.loading")
     attach = pytest.importorskip("soupctl.banks.attachment").attach
-    config = pytest.importorskip("soupctl.soup.bankconfig")
+    config = pytest.importorskip("soupctl.banks.config")
     written = bank(
         family, tmp_path / "bank", size=0.5, gate={"gate_input": config.GateInput(gate_input)}
     )
@@ -182,9 +182,9 @@ def test_nothing_is_replaced_without_a_picture(soupctl, bases, bank):
 
 def test_time_goes_as_denoising_goes_from_left_to_right(tiny):
     torch = pytest.importorskip("torch")
-    survey = pytest.importorskip("soupctl.banks.survey")
-    config = pytest.importorskip("soupctl.soup.bankconfig")
-    gates = pytest.importorskip("soupctl.pictures.gates")
+    survey = pytest.importorskip("soupctl.banks.gate_survey")
+    config = pytest.importorskip("soupctl.banks.config")
+    gates = pytest.importorskip("soupctl.images.gates")
     site = config.Site("transformer_blocks.0", 0, (4, 8))
     base = config.Base("DiTTransformer2DModel", (site,), (4, 4), 8)
     uniform = torch.full((10, 4), 0.25)
@@ -206,7 +206,7 @@ def test_time_goes_as_denoising_goes_from_left_to_right(tiny):
 
 def test_a_scale_gives_its_ends_the_colours_that_it_says(tiny):
     torch = pytest.importorskip("torch")
-    heat = pytest.importorskip("soupctl.pictures.heat")
+    heat = pytest.importorskip("soupctl.images.heat")
     scale = heat.Scale(-2, 2, ("#000000", "#808080", "#ffffff"), ())
     values = torch.tensor([-3.0, -2, -1, 0, 1, 2, 9, -torch.inf])
 
@@ -220,10 +220,10 @@ def test_only_the_picture_needs_the_libraries(bases, bank, tmp_path, monkeypatch
     command = [sys.executable, "-X", "importtime", "-m", "soupctl", "inspect", tmp_path / "bank"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     loaded = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
-    assert (0, True) == (run.returncode, "soupctl.banks.look" in loaded)
+    assert (0, True) == (run.returncode, "soupctl.banks.inspect" in loaded)
     assert loaded.isdisjoint({"torch", "diffusers", "PIL"})
 
-    monkeypatch.setattr(extra, "LIBRARIES", ("no_such_library",))
+    monkeypatch.setattr(libraries, "LIBRARIES", ("no_such_library",))
     with pytest.raises(LimitError, match="no_such_library, not installed here"):
         banks.plot(str(tmp_path / "bank"), None, str(tmp_path / "gate.png"), force=False)
     assert not (tmp_path / "gate.png").exists()

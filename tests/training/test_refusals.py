@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from soupctl.diffusion import libraries
 from soupctl.errors import LimitError, OutputError
-from soupctl.models import extra
 
 WORDS = ("--data", "data", "-o", "out", "--steps", "2", "--batch-size", "2")
 
@@ -260,10 +260,10 @@ def test_how_long_to_train_has_to_be_said(soupctl, bases, shards):
 
 
 def test_a_missing_extra_is_named_with_the_command_that_brings_it(monkeypatch):
-    monkeypatch.setattr(extra, "LIBRARIES", ("json", "no_such_library"))
+    monkeypatch.setattr(libraries, "LIBRARIES", ("json", "no_such_library"))
 
     with pytest.raises(LimitError) as refusal:
-        extra.require_extra()
+        libraries.require_extra()
 
     assert str(refusal.value) == (
         "training needs no_such_library, not installed here (pip install 'soupctl[train]')"

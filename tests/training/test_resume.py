@@ -14,9 +14,9 @@ import diffusers
 import pytest
 from commands import wait_for
 
+from soupctl.choices import Schedule
 from soupctl.errors import InputError, OutputError, TrainingError
-from soupctl.training import state
-from soupctl.training.choices import Schedule
+from soupctl.training import checkpoint
 
 STEPS = 40
 
@@ -157,8 +157,8 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over_and_told_of(trained, tmp_
 def test_a_manifest_that_makes_no_sense_is_passed_over(trained, tmp_path, change):
     trained("plain", tmp_path / "run", save_every=2)
     last = tmp_path / "run" / "checkpoints" / "step-000004"
-    manifest = json.loads((last / state.MANIFEST).read_text())
-    (last / state.MANIFEST).write_text(json.dumps(manifest | change))
+    manifest = json.loads((last / checkpoint.MANIFEST).read_text())
+    (last / checkpoint.MANIFEST).write_text(json.dumps(manifest | change))
 
     ear = trained("plain", tmp_path / "run", steps=5, save_every=2)
 
@@ -170,8 +170,8 @@ def test_a_manifest_that_makes_no_sense_is_passed_over(trained, tmp_path, change
 def test_a_state_that_does_not_fit_is_one_line(trained, tmp_path, change):
     trained("plain", tmp_path / "run")
     last = tmp_path / "run" / "checkpoints" / "step-000004"
-    manifest = json.loads((last / state.MANIFEST).read_text())
-    (last / state.MANIFEST).write_text(json.dumps(manifest | change))
+    manifest = json.loads((last / checkpoint.MANIFEST).read_text())
+    (last / checkpoint.MANIFEST).write_text(json.dumps(manifest | change))
 
     with pytest.raises(InputError, match="cannot be resumed from: "):
         trained("plain", tmp_path / "run", steps=5)
@@ -270,7 +270,7 @@ def test_metrics_hold_each_step_once_however_often_a_run_was_interrupted(trained
     trained("plain", tmp_path / "run", steps=4, save_every=2)
     record = tmp_path / "run" / "soupctl.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
-    state.discard(tmp_path / "run" / "checkpoints" / "step-000004")
+    checkpoint.discard(tmp_path / "run" / "checkpoints" / "step-000004")
 
     trained("plain", tmp_path / "run", steps=4, save_every=2)
 

@@ -71,8 +71,8 @@ def test_images_that_are_not_finite_are_refused(soupctl, bases, tmp_path):
 
 
 def test_models_whose_names_fall_together_have_a_folder_each(tmp_path):
-    gallery = pytest.importorskip("soupctl.pictures.gallery")
-    drawing, torch = pytest.importorskip("soupctl.pictures.drawing"), pytest.importorskip("torch")
+    gallery = pytest.importorskip("soupctl.images.save")
+    drawing, torch = pytest.importorskip("soupctl.images.compare"), pytest.importorskip("torch")
     images = [drawing.Drawn(name, torch.zeros(1, 1, 2, 2)) for name in ("p/b", "p-b", "p-b-2")]
 
     gallery.hang(images, tmp_path / "out", with_grid=False, replace=False)

@@ -12,9 +12,9 @@ from launched import TWO, ended, started
 from safetensors import safe_open
 
 from soupctl.errors import LimitError, UsageError
+from soupctl.training.deepspeed import set_up
+from soupctl.training.distributed import require_supported, require_whole
 from soupctl.training.options import Options
-from soupctl.training.processes import require_supported, require_whole
-from soupctl.training.zero import set_up
 
 HERE = Path(__file__).parent
 HALF_OF_THE_DIGITS = 2.0**-12

@@ -221,7 +221,7 @@ def test_inspect_tells_how_large_a_bank_is_beside_its_base(soupctl, banks, bases
     found = json.loads(beside.out)["bank"]
     model = pytest.importorskip("diffusers").DiTTransformer2DModel
     base = model.from_pretrained(bases["dit"] / "transformer")
-    count = pytest.importorskip("soupctl.banks.sites").base_parameters(base)
+    count = pytest.importorskip("soupctl.banks.blocks").base_parameters(base)
     assert (count, 264, 264 / count) == (
         found["base_parameters"],
         found["parameters"],

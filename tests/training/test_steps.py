@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from soupctl.training.choices import Schedule
+from soupctl.choices import Schedule
 from soupctl.training.loop import rate
 from soupctl.training.options import Options
 

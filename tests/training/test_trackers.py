@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from soupctl.choices import Tracker
 from soupctl.errors import LimitError
-from soupctl.training.choices import Tracker
 
 BOTH = [Tracker.TENSORBOARD, Tracker.WANDB]
 

@@ -10,11 +10,11 @@ import torch
 
 from soupctl import verbs
 from soupctl.banks.bank import PromptBank
+from soupctl.banks.blocks import describe_base
+from soupctl.banks.config import BankConfig
 from soupctl.banks.files import save_bank
-from soupctl.banks.sites import describe_base
-from soupctl.models.bases import read_base
-from soupctl.models.loading import empty_model
-from soupctl.soup.bankconfig import BankConfig
+from soupctl.diffusion.base import read_base
+from soupctl.diffusion.loading import empty_model
 
 
 def write_bank(

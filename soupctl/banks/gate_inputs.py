@@ -1,0 +1,155 @@
+"""What a gate looks at, read off a base's own forward pass.
+
+Rule 1: in a transformer it follows from each block's own arguments, because gradient checkpointing
+calls a block again later, when another pass may have gone by; it is computed once a pass, for as
+long as the arguments are the very same tensors.
+Rule 2: no gradient goes through it, neither into the base nor out of the gate.
+Rule 3: nothing is drawn: dropped labels are the business of whoever made the batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import blocks_of, own_model
+from .config import TRANSFORMERS, GateInput
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""Those by position and those by name, as a hook gets them."""
+
+
+class Parameter:
+    """One parameter of a module's forward pass, whichever way it is handed over."""
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        self._name = name
+        # a block that was compiled by itself takes any arguments
+        parameters = inspect.signature(own_model(module).forward).parameters
+        self._position = list(parameters).index(name)
+
+    def of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Its argument; None if there is none."""
+        if self._name in kwargs:
+            return kwargs[self._name]
+        return args[self._position] if self._position < len(args) else None
+
+    def replaced(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], argument: Tensor
+    ) -> Arguments:
+        """All arguments, with another one for this parameter; the given ones stay as they are."""
+        if self._name in kwargs:
+            return args, {**kwargs, self._name: argument}
+        position = self._position
+        return (*args[:position], argument, *args[position + 1 :]), dict(kwargs)
+
+
+class Embeddings(Protocol):
+    """Where the embeddings of a base's forward pass come from."""
+
+    def at(self, block: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
+        """The embeddings [B, D] for a block that is called with these arguments."""
+
+    def last(self) -> Inputs:
+        """Those of the last forward pass; ValueError if there was none."""
+
+    def remove(self) -> None:
+        """Look no longer."""
+
+
+Inputs = Mapping[GateInput, Tensor]
+
+
+def watch_embeddings(model: Any, wanted: tuple[GateInput, ...]) -> Embeddings:
+    """The embeddings `wanted` of each forward pass of a base from now on."""
+    if type(model).__name__ in TRANSFORMERS:
+        return _TransformerEmbeddings(model, wanted)
+    return _UNetEmbeddings(model, wanted)
+
+
+class _TransformerEmbeddings:
+    """Embeddings by the first block's embedder, which the others have copies of."""
+
+    def __init__(self, model: Any, wanted: tuple[GateInput, ...]) -> None:
+        self._wanted = wanted
+        self._embedder = model.transformer_blocks[0].norm1.emb
+        self._by_block = {
+            name: (Parameter(block, "timestep"), Parameter(block, "class_labels"))
+            for name, block in blocks_of(model).items()
+        }
+        self._of_model = (Parameter(model, "timestep"), Parameter(model, "class_labels"))
+        self._seen: tuple[Tensor, Tensor] | None = None
+        self._kept: tuple[Tensor, Tensor, Inputs] | None = None
+        self._handle = model.register_forward_pre_hook(self._see, with_kwargs=True)
+
+    def _see(self, _model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        timestep, labels = self._of_model
+        self._seen = (timestep.of(args, kwargs), labels.of(args, kwargs))
+        self._kept = None
+
+    def at(self, block: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
+        timestep, labels = (each.of(args, kwargs) for each in self._by_block[block])
+        if torch.compiler.is_compiling():
+            # a compiler finds what is computed twice by itself
+            return self._embedded(timestep, labels)
+        if self._kept is None or self._kept[0] is not timestep or self._kept[1] is not labels:
+            self._kept = (timestep, labels, self._embedded(timestep, labels))
+        return self._kept[2]
+
+    def last(self) -> Inputs:
+        if self._seen is None:
+            raise ValueError("no forward pass has been seen")
+        return self._embedded(*self._seen)
+
+    def _embedded(self, timestep: Tensor, labels: Tensor) -> Inputs:
+        embedder = self._embedder
+        dtype = embedder.timestep_embedder.linear_1.weight.dtype
+        with torch.no_grad():
+            time = embedder.timestep_embedder(embedder.time_proj(timestep).to(dtype))
+            found = {GateInput.TIME: time}
+            if GateInput.TIME_AND_CLASS in self._wanted:
+                # the table itself: its module drops labels at random while it trains
+                found[GateInput.TIME_AND_CLASS] = time + embedder.class_embedder.embedding_table(
+                    labels
+                )
+        return found
+
+    def remove(self) -> None:
+        self._seen = self._kept = None
+        self._handle.remove()
+
+
+class _UNetEmbeddings:
+    """Embeddings as the model computes them once a pass; no block of a UNet is called twice."""
+
+    def __init__(self, model: Any, wanted: tuple[GateInput, ...]) -> None:
+        self._by_block = {
+            name: Parameter(block, "temb") for name, block in blocks_of(model).items()
+        }
+        self._seen: dict[GateInput, Tensor] = {}
+        self._handles = []
+        if GateInput.TIME in wanted:
+            self._handles.append(model.time_embedding.register_forward_hook(self._see_time))
+
+    def _see_time(self, _module: nn.Module, _args: Any, output: Tensor) -> None:
+        self._seen[GateInput.TIME] = output.detach()
+
+    def at(self, block: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
+        seen = self._by_block[block].of(args, kwargs)
+        # the very tensor, where it can be: what was found for it is found again by that
+        self._seen[GateInput.TIME_AND_CLASS] = seen.detach() if seen.requires_grad else seen
+        return self._seen
+
+    def last(self) -> Inputs:
+        if not self._seen:
+            raise ValueError("no forward pass has been seen")
+        return self._seen
+
+    def remove(self) -> None:
+        self._seen.clear()
+        for handle in self._handles:
+            handle.remove()

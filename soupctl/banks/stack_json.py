@@ -1,0 +1,88 @@
+"""What a stack of banks holds, and the text of its `stack_config.json`.
+
+Rule 1: attacker text, checked like a bank's; whatever is wrong is an InputError of one line.
+Rule 2: a member's name is the name of its folder in the stack, so it is one plain part of a path.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from ..errors import InputError
+from ..format.strict_json import decode, parse_object
+from ..ledger.weights import read_weight, weight_text
+
+FORMAT = 1
+"""Version of the file's own layout."""
+STACK_TYPE = "SOUPCTL_DMP_STACK"
+MOST_MEMBERS = 1000
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+=-]{0,99}")
+DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class StackEntry:
+    """One bank of a stack on disk."""
+
+    name: str
+    weight: Fraction
+    digest: str
+    """Content digest of the bank's tensors."""
+
+
+def is_member_name(name: str) -> bool:
+    """Whether a bank in a stack may be called so."""
+    return NAME.fullmatch(name) is not None
+
+
+def encode_stack(entries: Sequence[StackEntry]) -> bytes:
+    """The file, members sorted by name: equal stacks have equal files."""
+    members = [
+        {"digest": each.digest, "name": each.name, "weight": weight_text(each.weight)}
+        for each in sorted(entries, key=lambda entry: entry.name)
+    ]
+    fields = {"format": FORMAT, "members": members, "stack_type": STACK_TYPE}
+    return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode("utf-8")
+
+
+def parse_stack(text: bytes, path: str) -> tuple[StackEntry, ...]:
+    """The members in `text`, sorted by name; InputError naming `path` if it is no sound stack."""
+    try:
+        fields = parse_object(decode(text))
+        if fields.get("stack_type") != STACK_TYPE:
+            what = reprlib.repr(fields.get("stack_type"))
+            raise ValueError(f"its stack_type is {what}")
+        if type(fields.get("format")) is not int or fields["format"] != FORMAT:
+            raise ValueError(f"its format is {reprlib.repr(fields.get('format'))}, not {FORMAT}")
+        if fields.keys() != {"format", "members", "stack_type"}:
+            raise ValueError("its fields are not format, members and stack_type")
+        members = fields["members"]
+        if not isinstance(members, list) or not 0 < len(members) <= MOST_MEMBERS:
+            raise ValueError(f"it has no list of 1 to {MOST_MEMBERS} members")
+        entries = tuple(_entry(member) for member in members)
+        names = [entry.name for entry in entries]
+        if names != sorted(set(names)):
+            raise ValueError("its members are not sorted by name, each once")
+    except ValueError as error:
+        raise InputError(f"is not a sound stack of banks: {error}", path=path) from None
+    return entries
+
+
+def _entry(member: Any) -> StackEntry:
+    """One member; ValueError for what is none."""
+    if not isinstance(member, dict) or member.keys() != {"digest", "name", "weight"}:
+        raise ValueError("a member has not exactly digest, name and weight")
+    name, digest, weight = member["name"], member["digest"], member["weight"]
+    if not isinstance(name, str) or not is_member_name(name):
+        raise ValueError(f"{reprlib.repr(name)} is no name of a member")
+    if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
+        raise ValueError(f"{reprlib.repr(digest)} is no digest")
+    # what is no text reads as none that `weight_text` writes
+    return StackEntry(name, read_weight(weight if isinstance(weight, str) else ""), digest)

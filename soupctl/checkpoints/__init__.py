@@ -1,0 +1,1 @@
+"""Checkpoints: opened, memory-mapped, validated, digested and compared; knows no soup."""

@@ -1,0 +1,154 @@
+"""Content digests: of a checkpoint's tensors, whatever file, shards or metadata hold them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, OutputError, SoupError
+from ..storage.regular import open_regular, read_at, reading
+from ..workers import available_cores
+from .checkpoint import Checkpoint
+from .digest import PREFIX, RootHasher, tensor_hasher
+from .lists import ESCAPED, unescape
+from .open import STREAM, find_input, open_input
+from .safetensors import Identity
+
+PIECE = 1 << 20
+SHA256 = "sha256:"
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """A digest and what it is the digest of."""
+
+    digest: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a path has the digest that a list says it has."""
+
+    path: str
+    expected: str
+    found: str | None
+    """None if it cannot be read."""
+    problem: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the digest is the expected one."""
+        return self.found == self.expected
+
+
+def content_digests(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    component: str | None = None,
+    variant: str | None = None,
+) -> tuple[FileDigest, ...]:
+    """The content digest of each checkpoint at `path`: one, or one a component of a pipeline.
+
+    Raises InputError for what is unreadable or not sound, MismatchError for a missing component,
+    OutputError for what changes meanwhile.
+    """
+    model = find_input(path, component, variant)
+    found = []
+    for each in model.components:
+        with open_input(each) as checkpoint:
+            found.append(FileDigest(checkpoint_digest(checkpoint, threads), each.shown))
+            checkpoint.require_unchanged()
+    return tuple(found)
+
+
+def checkpoint_digest(checkpoint: Checkpoint, threads: int | None = None) -> str:
+    """The content digest of an open checkpoint, which remembers it."""
+    if checkpoint.digest is not None:
+        return checkpoint.digest
+    names = sorted(checkpoint.tensors)
+    root = RootHasher()
+    with ThreadPoolExecutor(threads or available_cores()) as pool:
+        digests = pool.map(lambda name: _tensor_digest(checkpoint.view(name)), names)
+        for name, digest in zip(names, digests, strict=True):
+            tensor = checkpoint.tensors[name]
+            root.add(name, tensor.dtype.value, tensor.shape, digest)
+    checkpoint.digest = root.digest()
+    return checkpoint.digest
+
+
+def _tensor_digest(view: memoryview) -> str:
+    hasher = tensor_hasher()
+    for start in range(0, len(view), PIECE):
+        hasher.update(view[start : start + PIECE])
+    return hasher.hexdigest()
+
+
+def file_sha256(path: str | Path) -> FileDigest:
+    """SHA-256 of a whole file or, for `-`, of standard input, header and all.
+
+    Raises InputError for what is unreadable, OutputError for what changes meanwhile.
+    """
+    if path == STREAM:
+        return _stream_sha256("standard input")
+    hasher = hashlib.sha256()
+    shown = str(path)
+    with open_regular(Path(path), shown) as (fd, state), reading(shown):
+        for offset in range(0, state.st_size, PIECE):
+            hasher.update(read_at(fd, PIECE, offset))
+        if Identity.of(os.fstat(fd)) != Identity.of(state):
+            raise OutputError("changed while it was read", path=shown)
+    return FileDigest(SHA256 + hasher.hexdigest(), str(path))
+
+
+def _stream_sha256(shown: str) -> FileDigest:
+    hasher = hashlib.sha256()
+    with reading(shown):
+        while piece := os.read(sys.stdin.fileno(), PIECE):
+            hasher.update(piece)
+    return FileDigest(SHA256 + hasher.hexdigest(), shown)
+
+
+def check_digests(
+    lines: Iterable[str], source: str, variant: str | None = None
+) -> Iterator[Verdict]:
+    """A verdict for each line `DIGEST  PATH` of a list such as `soupctl hash` prints.
+
+    In a line that begins with a backslash, the path is escaped as `lists.escape` does.
+    Raises InputError naming `source` for a line that is none; what cannot be read is a verdict.
+    """
+    number = 0
+    for number, line in enumerate(lines, 1):
+        expected, path = _digest_and_path(line, number, source)
+        # a list names files, and this one is not a stream
+        place = f"./{path}" if path == STREAM else path
+        try:
+            if expected.startswith(SHA256):
+                digests: tuple[FileDigest, ...] = (file_sha256(place),)
+            else:
+                digests = content_digests(place, variant=variant)
+            if len(digests) > 1:
+                raise InputError("holds several checkpoints", path=path)
+        except SoupError as error:
+            yield Verdict(path, expected, None, error.issues[0].what)
+        else:
+            yield Verdict(path, expected, digests[0].digest)
+    if not number:
+        raise InputError("holds no digests", path=source)
+
+
+def _digest_and_path(line: str, number: int, source: str) -> tuple[str, str]:
+    expected, gap, path = line.rstrip("\n").removeprefix(ESCAPED).partition("  ")
+    try:
+        path = unescape(path) if line.startswith(ESCAPED) else path
+    except ValueError:
+        gap = ""
+    if not gap or not path or not expected.startswith((PREFIX, SHA256)):
+        raise InputError(f"line {number} is no digest and path", path=source)
+    return expected, path

@@ -1,0 +1,194 @@
+"""Where the weights are: a file, a sharded checkpoint, a component folder or a whole pipeline.
+
+Rule 1: a folder is read by the names that the libraries write, older ones included; where two sets
+of weights could be meant, none is guessed.
+Rule 2: nothing but safetensors is ever taken for weights.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, MismatchError
+from ..format.index import Index, parse_index
+from ..format.strict_json import decode, parse_object
+from ..storage.regular import read_small, reading
+from .unchanged import Seen
+
+PIPELINE = "model_index.json"
+
+STEMS = ("diffusion_pytorch_model", "model", "adapter_model", "pytorch_lora_weights")
+"""Names of weights files as diffusers, transformers and PEFT write them, without extension."""
+
+# the variant stands behind `index`, or before it as diffusers wrote it until 2024
+INDEX = re.compile(r"\.safetensors\.(.+\.)?index\.(.+\.)?json$")
+
+PICKLES = frozenset((".bin", ".pt", ".pth", ".ckpt", ".pkl"))
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One checkpoint on disk: its weights files, and the folder that they make up, if any."""
+
+    name: str
+    """Folder name within a pipeline; empty for the only checkpoint."""
+    shown: str
+    """What messages call it."""
+    files: tuple[Path, ...]
+    folder: Path | None = None
+    index: Index | None = None
+    index_name: str | None = None
+    index_file: Seen | None = None
+
+    @property
+    def path(self) -> Path:
+        """What a hint points at: the folder, or the one file."""
+        return self.folder or self.files[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One input: a checkpoint, or a pipeline of several."""
+
+    shown: str
+    components: tuple[Component, ...]
+    folder: Path | None = None
+    """The input's folder; None if it is a file."""
+    listing: Seen | None = None
+    """The `model_index.json` of a pipeline."""
+
+
+def find_model(path: Path, *, component: str | None = None, variant: str | None = None) -> Model:
+    """The weights that `path` names, found but not opened.
+
+    `component` picks one folder of a pipeline, which is then the only checkpoint; `variant` prefers
+    files such as `model.fp16.safetensors`, and falls back to the plain ones.
+    Raises InputError if there are no weights, only pickles, or several sets that could be meant.
+    """
+    shown = str(path)
+    with reading(shown):
+        if path.is_dir():
+            return _find_in_folder(path, component, variant)
+    if INDEX.search(path.name):
+        return Model(shown, (_indexed("", path.parent, path.name, shown),), path.parent)
+    return Model(shown, (Component("", shown, (path,)),))
+
+
+def _find_in_folder(folder: Path, component: str | None, variant: str | None) -> Model:
+    shown = str(folder)
+    if not (folder / PIPELINE).is_file():
+        return Model(shown, (_component("", folder, variant, shown),), folder)
+    listing = Seen.now(folder / PIPELINE)
+    named = _named_components(listing.path)
+    names = [
+        each.name
+        for each in folder.iterdir()
+        if each.is_dir() and _has_weights(each, each.name in named)
+    ]
+    if component is not None:
+        if component not in names:
+            have = f"it has {', '.join(sorted(names))}" if names else "it has none with weights"
+            raise MismatchError(f"has no component {component!r}", path=shown, advice=have)
+        inside = folder / component
+        return Model(shown, (_component("", inside, variant, str(inside)),), inside, listing)
+    if not names:
+        raise InputError("no component of this pipeline has weights", path=shown)
+    found = tuple(
+        _component(name, folder / name, variant, str(folder / name)) for name in sorted(names)
+    )
+    return Model(shown, found, folder, listing)
+
+
+def _named_components(path: Path) -> frozenset[str]:
+    """The folders that a pipeline is loaded from; InputError for what is no `model_index.json`."""
+    try:
+        content = parse_object(decode(read_small(path, str(path))))
+    except ValueError as error:
+        raise InputError(f"is not a valid pipeline: {error}", path=path) from None
+    return frozenset(name for name, value in content.items() if isinstance(value, list))
+
+
+def _has_weights(folder: Path, is_named: bool) -> bool:
+    """Whether a folder of a pipeline is a component with weights.
+
+    Pickles count only where the pipeline names the folder: training leaves others beside it, such
+    as `checkpoint-500` with the state of its optimizer.
+    """
+    suffixes = {".safetensors"} | (PICKLES if is_named else set())
+    return any(each.suffix in suffixes or INDEX.search(each.name) for each in folder.iterdir())
+
+
+def _component(name: str, folder: Path, variant: str | None, shown: str) -> Component:
+    """The checkpoint in a folder that is no pipeline."""
+    present = {each.name for each in folder.iterdir()}
+    for marked in [variant, None] if variant else [None]:
+        found = _candidates(present, marked)
+        if len(found) > 1:
+            raise InputError(
+                f"holds more than one set of weights: {', '.join(found)}",
+                path=shown,
+                advice="name the one that is meant",
+            )
+        if found:
+            if INDEX.search(found[0]):
+                return _indexed(name, folder, found[0], shown)
+            return Component(name, shown, (folder / found[0],), folder)
+    others = sorted(each for each in present if each.endswith((".safetensors", ".st", ".sft")))
+    indexes = [each for each in present if INDEX.search(each)]
+    if len(indexes) == 1:
+        indexed = _indexed(name, folder, indexes[0], shown)
+        if {folder / other for other in others} <= set(indexed.files):
+            return indexed
+    elif len(others) == 1:
+        return Component(name, shown, (folder / others[0],), folder)
+    raise _no_weights(folder, present, others, shown)
+
+
+def _candidates(present: set[str], variant: str | None) -> list[str]:
+    """The weights, single or indexed, that the libraries would look for under this variant."""
+    endings: tuple[str, ...] = (".safetensors", ".safetensors.index.json")
+    if variant is not None:
+        endings = (
+            f".{variant}.safetensors",
+            f".safetensors.index.{variant}.json",
+            f".safetensors.{variant}.index.json",
+        )
+    names = [stem + ending for stem in STEMS for ending in endings]
+    return [name for name in names if name in present]
+
+
+def _no_weights(folder: Path, present: set[str], others: list[str], shown: str) -> InputError:
+    if others:
+        listed = ", ".join(others[:3])
+        return InputError(
+            f"holds {len(others)} safetensors files and no one index of them ({listed} ...)",
+            path=shown,
+            advice="name the one that is meant, or a variant with --variant",
+        )
+    pickles = sorted(name for name in present if Path(name).suffix in PICKLES)
+    if pickles:
+        return InputError(
+            f"holds only pickled weights ({pickles[0]}), which can run code when they are opened",
+            path=shown,
+            advice="convert them to safetensors first",
+        )
+    # a run of training, say, has its model in a folder of its own
+    inside = [each for each in sorted(folder.iterdir()) if each.is_dir() and _is_model(each)]
+    advice = f"{inside[0]} does" if inside else None
+    return InputError("holds no safetensors weights", path=shown, advice=advice)
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / PIPELINE).is_file() or _has_weights(folder, is_named=False)
+
+
+def _indexed(name: str, folder: Path, index_name: str, shown: str) -> Component:
+    path = folder / index_name
+    seen = Seen.now(path)
+    index = parse_index(read_small(path, str(path)), str(path))
+    if not index.weight_map:
+        raise InputError("is an index of no tensors", path=path)
+    files = tuple(folder / file for file in sorted(set(index.weight_map.values())))
+    return Component(name, shown, files, folder, index, index_name, seen)

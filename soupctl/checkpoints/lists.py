@@ -1,0 +1,100 @@
+"""Lists that commands read and write: files, one a line, and digests with the files they are of.
+
+Rule 1: opening never waits, and no list is longer than memory can bear.
+Rule 2: any name that a file can have is in a line of a list, and is found there again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+
+from ..errors import InputError
+from ..storage.regular import KINDS, reading
+from .open import STREAM
+
+LONGEST = 100_000_000
+PIECE = 1 << 20
+ESCAPED = "\\"
+"""What a line begins with whose name is escaped, as in the lists of GNU's sha256sum."""
+LETTERS = {b"\\": "\\\\", b"\n": "\\n", b"\r": "\\r"}
+BYTES = {text: raw for raw, text in LETTERS.items()}
+ESCAPE = re.compile(r"\\(?:[\\nr]|x[0-9a-f]{2})")
+
+
+def read_list(source: str, end: bytes = b"\n") -> list[str]:
+    """The entries of the list `source`, a file, a pipe or `-`, but for empty ones.
+
+    Bytes that are no text are kept as `os.fsdecode` does. Raises InputError for what is no file or
+    pipe, is unreadable, or has more than a hundred million bytes.
+    """
+    with reading(source):
+        raw = _read(sys.stdin.fileno(), source) if source == STREAM else _read_file(source)
+    return [os.fsdecode(entry) for entry in raw.split(end) if entry]
+
+
+def _read_file(source: str) -> bytes:
+    # looked at before it is opened, because opening a device can act on it
+    _require_file_or_pipe(Path(source).stat(), source)
+    # else opening waits for somebody to write to a FIFO
+    fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        _require_file_or_pipe(os.fstat(fd), source)
+        os.set_blocking(fd, True)
+        return _read(fd, source)
+    finally:
+        os.close(fd)
+
+
+def _require_file_or_pipe(state: os.stat_result, source: str) -> None:
+    kind = stat.S_IFMT(state.st_mode)
+    if kind not in (stat.S_IFREG, stat.S_IFIFO):
+        raise InputError(f"is {KINDS.get(kind, 'special')}, not a file or a pipe", path=source)
+
+
+def _read(fd: int, source: str) -> bytes:
+    read = bytearray()
+    while piece := os.read(fd, PIECE):
+        read += piece
+        if len(read) > LONGEST:
+            raise InputError(f"has more than {LONGEST} bytes, too many for a list", path=source)
+    return bytes(read)
+
+
+def escape(name: str, encoding: str) -> tuple[str, str]:
+    r"""What the line of a name begins with, and the name as it is in the line.
+
+    They are nothing and the name itself if all of it is printable, is the same bytes in `encoding`,
+    and is no backslash. Else the line begins with a backslash, a backslash in the name is doubled,
+    and each byte of what is not so is `\n`, `\r` or `\x` with two hexadecimal digits.
+    """
+    escaped = "".join(
+        letter if _is_plain(letter, encoding) else _escape(os.fsencode(letter)) for letter in name
+    )
+    return ("", name) if escaped == name else (ESCAPED, escaped)
+
+
+def _is_plain(letter: str, encoding: str) -> bool:
+    same = letter.encode(encoding, "ignore") == os.fsencode(letter)
+    return same and letter != ESCAPED and letter.isprintable()
+
+
+def _escape(raw: bytes) -> str:
+    return LETTERS.get(raw) or "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+def unescape(name: str) -> str:
+    """The name that a line beginning with a backslash holds; ValueError if it holds none."""
+    if ESCAPED in ESCAPE.sub("", name):
+        raise ValueError(name)
+    raw = b""
+    plain = 0
+    for found in ESCAPE.finditer(name):
+        text = found.group()
+        raw += os.fsencode(name[plain : found.start()])
+        raw += BYTES.get(text) or bytes.fromhex(text.removeprefix("\\x"))
+        plain = found.end()
+    return os.fsdecode(raw + os.fsencode(name[plain:]))

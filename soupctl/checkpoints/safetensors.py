@@ -1,0 +1,193 @@
+"""Safetensors files on disk: opened, believed only after every check, and mapped.
+
+Rule 1: only regular files are opened, and opening never waits; the one stream is spooled first.
+Rule 2: the header is validated in full before a byte of the data is looked at.
+Rule 3: a file that changes while it is used is an error, never a wrong result.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from ..errors import InputError, OutputError
+from ..format.header import Header, Tensor, header_size, parse_header
+from ..format.magic import recognise
+from ..storage.atomic import write_at
+from ..storage.partial import preallocate
+from ..storage.place import refusing
+from ..storage.regular import open_regular, read_at, reading
+from .mmap import Mapping
+
+# enough to tell a foreign file by; less than the shortest header of any tensor
+FOREIGN = 64
+SPOOL_CHUNK = 1 << 20
+
+
+class Identity(NamedTuple):
+    """What tells that a path still leads to the same file, not written to since."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, state: os.stat_result) -> Self:
+        """The identity of the file in that state."""
+        return cls(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether a path leads to the file, and nobody has written to it since."""
+        try:
+            return Identity.of(path.stat()) == self
+        except OSError:
+            return False
+
+
+class SafetensorsFile:
+    """A validated file, whose tensors are readable as flat byte views until it is closed."""
+
+    def __init__(
+        self,
+        path: Path,
+        shown: str,
+        header: Header,
+        identity: Identity | None,
+        mapping: Mapping | None,
+    ) -> None:
+        self.path = path
+        self.shown = shown
+        """What messages call it."""
+        self.header = header
+        self.identity = identity
+        """None for a spooled stream, which no other process can reach by name."""
+        self._mapping = mapping
+
+    def view(self, tensor: Tensor) -> memoryview:
+        """The bytes of a tensor; ValueError if the file is closed or was opened without mapping."""
+        if self._mapping is None:
+            raise ValueError("the file is not mapped")
+        start = self.header.data_start
+        return self._mapping.view[start + tensor.start : start + tensor.stop]
+
+    def require_unchanged(self) -> None:
+        """Raise OutputError if the path leads to another file, or to one written to since."""
+        if self.identity is not None and not self.identity.is_at(self.path):
+            raise OutputError("changed while it was read", path=self.shown)
+
+    def close(self) -> None:
+        """Let go of the data; views already handed out stay valid."""
+        if self._mapping is not None:
+            self._mapping.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_safetensors(path: Path, shown: str | None = None, *, map: bool = True) -> SafetensorsFile:
+    """The file at `path`, validated; with `map` false only its header is read.
+
+    Raises InputError, which calls the file `shown`, if it is unreadable or not sound.
+    """
+    shown = str(path) if shown is None else shown
+    with open_regular(path, shown) as (fd, state):
+        header = _read_header(fd, state.st_size, shown)
+        mapping = Mapping(fd, state.st_size) if map else None
+        return SafetensorsFile(path, shown, header, Identity.of(state), mapping)
+
+
+def read_header(path: Path, shown: str | None = None) -> Header:
+    """The validated header of the file at `path`; InputError if it is unreadable or not sound."""
+    with open_safetensors(path, shown, map=False) as file:
+        return file.header
+
+
+def _read_header(fd: int, file_size: int, shown: str) -> Header:
+    try:
+        size = header_size(read_at(fd, 8, 0), file_size, shown)
+        raw = read_at(fd, size, 0)
+        try:
+            return _parse_like_the_last(raw, file_size)
+        except InputError:
+            # once more, for a refusal that names this file
+            return parse_header(raw, file_size, shown)
+    except InputError:
+        _refuse_foreign(read_at(fd, FOREIGN, 0), shown)
+        raise
+
+
+@lru_cache(maxsize=1)
+def _parse_like_the_last(raw: bytes, file_size: int) -> Header:
+    """The header in `raw`: fine-tunes of one base mostly have the same, which is parsed once."""
+    return parse_header(raw, file_size, "")
+
+
+def _refuse_foreign(first: bytes, shown: str) -> None:
+    """Word the refusal better where the first bytes tell what the file is instead."""
+    if known := recognise(first):
+        what, advice = known
+        raise InputError(what, path=shown, advice=advice) from None
+
+
+def spool_stream(
+    fd: int, shown: str = "standard input", folder: Path | None = None
+) -> SafetensorsFile:
+    """The safetensors file that `fd` streams, copied to an unnamed file and validated.
+
+    The file is in `folder`, or else where temporary files go ($TMPDIR).
+    No more is read than the header describes, so an endless stream does not fill the disk. Raises
+    InputError if the stream is not sound, OutputError if the folder has no room for it.
+    """
+    with refusing(Path("the temporary folder")):
+        folder = folder or Path(tempfile.gettempdir())
+    with reading(shown):
+        first = _read_exactly(fd, 8)
+    try:
+        size = header_size(first, None, shown)
+        with reading(shown):
+            raw = first + _read_exactly(fd, size - 8)
+        if len(raw) < size:
+            raise InputError(f"ends within its header of {size} bytes", path=shown)
+        header = parse_header(raw, None, shown)
+    except InputError:
+        _refuse_foreign(first, shown)
+        raise
+    with refusing(folder), tempfile.TemporaryFile(dir=folder) as spool:
+        preallocate(spool.fileno(), header.file_size, folder)
+        write_at(spool.fileno(), raw, 0)
+        _copy(fd, spool.fileno(), len(raw), header.file_size, shown)
+        mapping = Mapping(spool.fileno(), header.file_size)
+    return SafetensorsFile(Path("-"), shown, header, None, mapping)
+
+
+def _copy(source: int, spool: int, offset: int, size: int, shown: str) -> None:
+    """Copy what is left of a stream, which must end exactly at `size` bytes."""
+    while offset < size:
+        with reading(shown):
+            part = os.read(source, min(SPOOL_CHUNK, size - offset))
+        if not part:
+            raise InputError(f"ends after {offset} of {size} bytes", path=shown)
+        write_at(spool, part, offset)
+        offset += len(part)
+    with reading(shown):
+        rest = os.read(source, 1)
+    if rest:
+        problem = f"goes on after the {size} bytes that its header describes"
+        raise InputError(problem, path=shown)
+
+
+def _read_exactly(fd: int, size: int) -> bytes:
+    """The next `size` bytes of a stream, or what there is of them."""
+    parts = []
+    while size and (part := os.read(fd, min(SPOOL_CHUNK, size))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,100 @@
+"""`soupctl subtract --each`: every soup without one ingredient, in one pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from . import options
+from .console import counted, is_terminal, progress, put, put_json
+from .merge_output import (
+    SHOWN_TENSORS,
+    Making,
+    contents_json,
+    contents_lines,
+    made_json,
+    memory_line,
+    share_lines,
+    size_lines,
+    tell_bytes,
+    tell_left_behind,
+    tell_made,
+    tell_taken,
+)
+
+if TYPE_CHECKING:
+    from ..verbs import Family, Made, Member, Rounds
+
+
+def leave_out_each(family: Family, making: Making) -> tuple[Made, ...]:
+    """Make every soup and tell what came of it; nothing in a dry run."""
+    from .. import verbs
+    from ..merge.rounds import require_places
+
+    most = options.parse_size(making.max_memory, "--max-memory")
+    started = time.monotonic()
+    pace = verbs.Pace.on(making.device, most)
+    with verbs.open_family(family) as members:
+        jobs = [member.job for member in members]
+        rounds = verbs.arrange(jobs, making.threads, most, pace.beside)
+        if making.dry_run:
+            require_places(rounds.jobs, force=making.force)
+            _show_plan(members, rounds, making)
+            return ()
+        size = rounds.read + rounds.written
+        with progress(size, making.quiet) as advance:
+            pace = replace(pace, threads=rounds.threads, progress=advance)
+            made = verbs.carry_out_together(rounds, force=making.force, pace=pace)
+    _tell(rounds, made, making)
+    silent = making.quiet or not (making.verbose or is_terminal())
+    tell_bytes(size, time.monotonic() - started, silent)
+    if making.json:
+        outputs = [
+            {"without": member.name, **made_json(preview.output, each)}
+            for member, preview, each in zip(members, rounds.previews, made, strict=True)
+        ]
+        put_json({"outputs": outputs})
+    return tuple(each for some in made for each in some)
+
+
+def _tell(rounds: Rounds, made: Sequence[Sequence[Made]], making: Making) -> None:
+    """Tell a person of every soup; files that lie beside the inputs are the same for all."""
+    silent = making.quiet or not (making.verbose or is_terminal())
+    for preview, some in zip(rounds.previews, made, strict=True):
+        tell_made(preview.output, some, silent)
+        for each in some:
+            tell_taken(each, making.quiet)
+    tell_left_behind(rounds.previews[0], making.quiet)
+
+
+def _show_plan(members: Sequence[Member], rounds: Rounds, making: Making) -> None:
+    """The plan, as data on stdout: it is what was asked for."""
+    if not making.json:
+        for line in _lines(rounds, None if making.verbose else SHOWN_TENSORS):
+            put(line)
+        return
+    put_json(
+        {
+            "bytes_to_read": rounds.read,
+            "bytes_to_write": rounds.written,
+            "memory": rounds.memory,
+            "threads": rounds.threads,
+            "free_disk": rounds.previews[0].free_disk,
+            "rounds": len(rounds.rounds),
+            "outputs": [
+                {"without": member.name, "output": preview.output, **contents_json(preview)}
+                for member, preview in zip(members, rounds.previews, strict=True)
+            ],
+        }
+    )
+
+
+def _lines(rounds: Rounds, most: int | None) -> Iterator[str]:
+    for preview in rounds.previews:
+        yield from share_lines(preview)
+        yield from contents_lines(preview, most)
+    yield from size_lines(rounds.read, rounds.written, rounds.previews[0].free_disk)
+    times = counted(len(rounds.rounds), "round")
+    yield f"{memory_line(rounds.memory, rounds.threads)}, {times}"

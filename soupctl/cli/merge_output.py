@@ -1,0 +1,231 @@
+"""What all commands that make a soup have in common: plan or work, progress, and what is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ..choices import Way
+from ..errors import UsageError
+from . import options
+from .console import counted, is_terminal, progress, put, put_json, say, shares_json, size_text
+
+if TYPE_CHECKING:
+    from ..verbs import Job, Made, Preview
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How a soup is made, as a command line says it; nothing here changes a byte of it."""
+
+    output: str
+    force: bool
+    dry_run: bool
+    json: bool
+    threads: int | None
+    device: str
+    max_memory: str | None
+    quiet: bool
+    verbose: bool
+
+
+def require_output(output: str | None, json: bool) -> str:
+    """The output that was given; UsageError if none was, or if `json` wants the same stdout."""
+    if output is None:
+        raise UsageError("no output given", advice="-o FILE, or -o - for stdout")
+    if json and output == "-":
+        raise UsageError("--json and -o - both want stdout")
+    return output
+
+
+def make(opening: AbstractContextManager[Job], making: Making) -> tuple[Made, ...]:
+    """Carry out the job that `opening` yields and tell what came of it; nothing in a dry run."""
+    from .. import verbs
+    from ..merge.preflight import require_free
+
+    most = options.parse_size(making.max_memory, "--max-memory")
+    started = time.monotonic()
+    pace = verbs.Pace.on(making.device, most)
+    with opening as job:
+        preview = verbs.preview(job, making.threads, most, pace.beside)
+        if making.dry_run:
+            require_free(job, force=making.force)
+            _show_preview(preview, making.json, making.verbose)
+            return ()
+        hidden = making.quiet or making.output == "-"
+        with progress(preview.read + preview.written, hidden) as advance:
+            pace = replace(pace, threads=preview.threads, progress=advance)
+            made = verbs.carry_out(job, force=making.force, pace=pace)
+    silent = making.quiet or not (making.verbose or is_terminal())
+    tell_made(making.output, made, silent)
+    tell_bytes(preview.read + preview.written, time.monotonic() - started, silent)
+    for each in made:
+        tell_taken(each, making.quiet)
+    tell_left_behind(preview, making.quiet)
+    if making.json:
+        put_json(made_json(making.output, made))
+    return made
+
+
+def tell_left_behind(preview: Preview, quiet: bool) -> None:
+    """Tell a person which files beside the inputs' weights did not go along."""
+    if preview.left_behind:
+        files = counted(len(preview.left_behind), "file")
+        some = ", ".join(preview.left_behind[:SHOWN_NAMES])
+        rest = len(preview.left_behind) - SHOWN_NAMES
+        more = f" and {rest} more (all with -n)" if rest > 0 else ""
+        say(f"soupctl: left behind {files}: {some}{more}", quiet)
+
+
+def tell_made(output: str, made: Sequence[Made], quiet: bool) -> None:
+    """Tell a person what was made."""
+    for each in made:
+        ledger = each.ledger
+        title = f"{output}: {each.name}" if each.name else output
+        ingredients = counted(len(ledger.ingredients), "ingredient")
+        tensors = counted(each.tensors, "tensor")
+        say(f"{title}: {ingredients}, {tensors}, {ledger.root}", quiet)
+        if each.way is not Way.INGREDIENTS:
+            say(f"{title}: computed from the {each.way.value}", quiet)
+    if made and made[0].sum is not None:
+        say(f"{made[0].sum}: the exact sum", quiet)
+
+
+def tell_bytes(size: int, seconds: float, quiet: bool) -> None:
+    """Tell a person how much was done in which time."""
+    say(f"{size_text(size)} read and written in {seconds:.1f} s", quiet)
+
+
+def tell_taken(made: Made, quiet: bool) -> None:
+    """Tell a person whose integers a soup has."""
+    taken = made.ledger.taken
+    if taken is not None:
+        count = (
+            f"{len(taken.tensors)} integer tensors differ"
+            if len(taken.tensors) > 1
+            else f"{taken.tensors[0]} differs"
+        )
+        say(f"soupctl: {count}; the first ingredient's values were taken (--on-int first)", quiet)
+
+
+def made_json(output: str, made: Sequence[Made]) -> dict[str, Any]:
+    """What was made, as JSON."""
+    return {"output": output, "components": [_component_json(each) for each in made]}
+
+
+def _component_json(made: Made) -> dict[str, Any]:
+    ledger = made.ledger
+    return {
+        "name": made.name,
+        "digest": ledger.root,
+        "ingredients": shares_json(ledger.ingredients),
+        "tensors": made.tensors,
+        "from": made.way.value,
+        "sum": None if made.sum is None else str(made.sum),
+        "bytes_read": made.read,
+        "bytes_written": made.written,
+    }
+
+
+def _show_preview(preview: Preview, json: bool, verbose: bool) -> None:
+    """The plan, as data on stdout: it is what was asked for."""
+    if json:
+        put_json(_preview_json(preview))
+        return
+    for line in _preview_lines(preview, None if verbose else SHOWN_TENSORS):
+        put(line)
+
+
+def _preview_json(preview: Preview) -> dict[str, Any]:
+    return {
+        "output": preview.output,
+        "bytes_to_read": preview.read,
+        "bytes_to_write": preview.written,
+        "memory": preview.memory,
+        "threads": preview.threads,
+        "free_disk": preview.free_disk,
+        **contents_json(preview),
+    }
+
+
+def contents_json(preview: Preview) -> dict[str, Any]:
+    """What an output will consist of, as JSON."""
+    return {
+        "from": preview.way.value,
+        "sum_bytes": None if preview.sum is None else list(preview.sum),
+        "ingredients": [
+            {"path": path, "weight": str(weight), "share": float(share)}
+            for path, weight, share in preview.shares
+        ],
+        "components": [
+            {
+                "name": each.name,
+                "files": list(each.files),
+                "tensors": each.kept,
+                "left_out": each.left_out,
+                "dtypes": dict(each.dtypes),
+                "odd": [
+                    {"tensor": odd.tensor, "rule": odd.rule, "dtypes": list(odd.dtypes)}
+                    for odd in each.odd
+                ],
+            }
+            for each in preview.components
+        ],
+        "copied_files": list(preview.copies),
+        "left_behind": list(preview.left_behind),
+    }
+
+
+def _preview_lines(preview: Preview, most: int | None) -> Iterator[str]:
+    yield from share_lines(preview)
+    yield from size_lines(preview.read, preview.written, preview.free_disk)
+    yield memory_line(preview.memory, preview.threads)
+    yield from contents_lines(preview, most)
+
+
+def share_lines(preview: Preview) -> Iterator[str]:
+    """An output, and what goes in."""
+    yield f"output   {preview.output}"
+    for path, weight, share in preview.shares:
+        yield f"         {float(share):8.3%}  {path}  (weight {weight})"
+    if preview.way is not Way.INGREDIENTS:
+        yield f"from     the {preview.way.value}, and what changes"
+    if preview.sum is not None:
+        least, most = map(size_text, preview.sum)
+        yield f"keep     the sum beside it, as a rule {least} to {most}"
+
+
+def size_lines(read: int, written: int, free_disk: int | None) -> Iterator[str]:
+    """How many bytes will be read and written."""
+    free = "unknown" if free_disk is None else size_text(free_disk)
+    yield f"read     {size_text(read)}"
+    yield f"write    {size_text(written)} (free disk {free})"
+
+
+def memory_line(memory: int, threads: int) -> str:
+    """What the work will take of the machine."""
+    return f"memory   {size_text(memory)}, {counted(threads, 'thread')}"
+
+
+def contents_lines(preview: Preview, most: int | None) -> Iterator[str]:
+    """What an output will consist of; at most so many odd tensors of each component."""
+    for each in preview.components:
+        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in each.dtypes)
+        left_out = f", {each.left_out} left out" if each.left_out else ""
+        files = ", ".join(each.files)
+        yield f"{each.name or 'tensors':8} {each.kept} ({dtypes}){left_out} in {files}"
+        for odd in each.odd[:most]:
+            yield f"         {odd.tensor}: {'+'.join(odd.dtypes)} {odd.rule}"
+        if most is not None and len(each.odd) > most:
+            yield f"         ... and {len(each.odd) - most} more (all with -v)"
+    for name in preview.copies:
+        yield f"copy     {name}"
+    for name in preview.left_behind:
+        yield f"leave    {name}"
+
+
+SHOWN_TENSORS = 20
+SHOWN_NAMES = 3

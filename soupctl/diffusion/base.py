@@ -1,0 +1,254 @@
+"""What a run starts from: a local diffusers folder, read without loading a model.
+
+Rule 1: everything that can be refused from configs and headers is refused here, before the data is
+looked at.
+Rule 2: the denoiser is what is trained; all else of a pipeline stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.digest import text_digest
+from ..checkpoints.layout import PIPELINE, find_model
+from ..checkpoints.safetensors import read_header
+from ..errors import InputError, MismatchError
+from ..format.dtypes import DType
+from ..format.strict_json import decode, parse_object
+from ..ledger.ledger_json import canonical
+from ..storage.regular import read_small
+
+CONFIG = "config.json"
+MODEL = "model"
+"""The folder of a run of training that holds what it ended with."""
+SCHEDULER_CONFIG = "scheduler_config.json"
+ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors")
+REMOTE = re.compile(r"[\w.-]+/[\w.-]+")
+"""What a model is called that lies elsewhere."""
+DENOISERS = ("UNet2DConditionModel", "UNet2DModel", "DiTTransformer2DModel")
+VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER = "vae", "text_encoder", "tokenizer", "scheduler"
+
+
+class Conditioning(Enum):
+    """What a denoiser is told besides the noisy image and its timestep."""
+
+    NONE = "nothing"
+    LABEL = "classes"
+    TEXT = "captions"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base on disk."""
+
+    folder: Path
+    denoiser: str
+    """Folder of the denoiser within the base; empty if it is the base itself."""
+    class_name: str
+    config: Mapping[str, Any]
+    """Of the denoiser."""
+    conditioning: Conditioning
+    components: tuple[str, ...]
+    """Folders of the pipeline's components that are there, sorted; none for a bare denoiser."""
+    classes: tuple[tuple[str, str, str], ...]
+    """Folder, library and class of each component."""
+    vae: Mapping[str, Any] | None
+    """Config of the autoencoder; None for a model of pixels."""
+
+    @property
+    def denoiser_folder(self) -> Path:
+        """Where the weights that are trained lie."""
+        return self.folder / self.denoiser
+
+    @property
+    def channels(self) -> int:
+        """Channels of what is denoised."""
+        return int(self.config["in_channels"])
+
+    @property
+    def pixel_channels(self) -> int:
+        """Channels of images: 1 for grey, 3 for colour."""
+        return self.channels if self.vae is None else int(self.vae["in_channels"])
+
+    @property
+    def scale(self) -> int:
+        """Pixels of an image for one of what is denoised, in each direction."""
+        return 1 if self.vae is None else int(2 ** (len(self.vae["block_out_channels"]) - 1))
+
+    @property
+    def embeddings(self) -> int:
+        """How many class embeddings there are; 0 for none."""
+        if self.class_name == "DiTTransformer2DModel":
+            # one more than it counts, for samples without a class
+            return int(self.config["num_embeds_ada_norm"]) + 1
+        return int(self.config.get("num_class_embeds") or 0)
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether it predicts variances in further channels, which are not trained."""
+        return int(self.config.get("out_channels") or self.channels) == 2 * self.channels
+
+
+def read_base(folder: Path) -> Base:
+    """The base in a folder.
+
+    Raises InputError for what is no diffusers folder, MismatchError for a model that cannot be
+    trained here.
+    """
+    if not folder.is_dir():
+        raise _no_folder(folder)
+    listing = _object(folder / PIPELINE) if (folder / PIPELINE).is_file() else {}
+    components = {
+        name: (value[0], value[1])
+        for name, value in listing.items()
+        if _is_component(value) and (folder / name).is_dir()
+    }
+    denoiser = next((name for name in ("unet", "transformer") if name in components), "")
+    if listing and not denoiser:
+        raise MismatchError(f"has neither unet nor transformer; {_supported()}", path=folder)
+    if not (folder / denoiser / CONFIG).is_file():
+        raise _no_diffusers_folder(folder)
+    config = _object(folder / denoiser / CONFIG)
+    vae = _object(folder / VAE / CONFIG) if VAE in components else None
+    base = Base(
+        folder=folder,
+        denoiser=denoiser,
+        class_name=str(config.get("_class_name")),
+        config=config,
+        conditioning=_conditioning(config),
+        components=tuple(sorted(components)),
+        classes=tuple((name, *components[name]) for name in sorted(components)),
+        vae=vae,
+    )
+    _require_trainable(base)
+    return base
+
+
+def _no_folder(path: Path) -> InputError:
+    if path.is_file():
+        advice = "diffusers' from_single_file and save_pretrained make a folder of it"
+        return InputError(
+            "is a single file, and a base is a diffusers folder", path=path, advice=advice
+        )
+    advice = "a base is a local diffusers folder; nothing is downloaded"
+    if REMOTE.fullmatch(str(path)) and not path.parent.exists():
+        advice = f"nothing is downloaded; 'hf download {path} --local-dir DIR' does"
+    return InputError("is no folder", path=path, advice=advice)
+
+
+def _no_diffusers_folder(folder: Path) -> InputError:
+    what, advice = "is no diffusers folder", f"one has {PIPELINE}, or {CONFIG} of a bare denoiser"
+    if any((folder / MODEL / name).is_file() for name in (PIPELINE, CONFIG)):
+        advice = f"{folder / MODEL} is one"
+    if any((folder / name).is_file() for name in ADAPTERS):
+        what, advice = "is an adapter to a model", "diffusers' fuse_lora merges it into its base"
+    return InputError(what, path=folder, advice=advice)
+
+
+def _is_component(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(x, str) for x in value)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        return parse_object(decode(read_small(path, str(path))))
+    except ValueError as error:
+        raise InputError(f"is not valid: {error}", path=path) from None
+
+
+def _supported() -> str:
+    return f"what can be trained is {', '.join(DENOISERS)}"
+
+
+def _conditioning(config: Mapping[str, Any]) -> Conditioning:
+    if config.get("_class_name") == "UNet2DConditionModel":
+        return Conditioning.TEXT
+    if config.get("_class_name") == "DiTTransformer2DModel" or config.get("num_class_embeds"):
+        return Conditioning.LABEL
+    return Conditioning.NONE
+
+
+def _require_trainable(base: Base) -> None:
+    """Raise MismatchError for what the loop has no words for."""
+    place = base.denoiser_folder
+    if "_class_name" not in base.config:
+        raise MismatchError(f"is no model of diffusers; {_supported()}", path=place)
+    if base.class_name not in DENOISERS:
+        raise MismatchError(f"is of class {base.class_name}; {_supported()}", path=place)
+    if base.config.get("addition_embed_type"):
+        what = "is conditioned on more than text, as SDXL is, which cannot be trained yet"
+        raise MismatchError(what, path=place, advice="SD 1.x and 2.x can")
+    if base.conditioning is Conditioning.TEXT:
+        lacking = [each for each in (TEXT_ENCODER, TOKENIZER) if each not in base.components]
+        if lacking or base.config.get("class_embed_type") or base.config.get("num_class_embeds"):
+            what = f"is told captions, and the base has no {' and no '.join(lacking)}"
+            what = what if lacking else "is told captions and classes, which cannot be trained yet"
+            raise MismatchError(what, path=place)
+    if base.vae is not None and base.vae.get("_class_name") != "AutoencoderKL":
+        raise MismatchError(f"is a {base.vae.get('_class_name')}", path=base.folder / VAE)
+    if base.vae is not None and base.vae.get("latent_channels") != base.channels:
+        what = f"takes {base.channels} channels, and the vae gives {base.vae['latent_channels']}"
+        raise MismatchError(what, path=place, advice="inpainting models cannot be trained yet")
+    if base.vae is None and base.channels not in (1, 3):
+        what = f"takes {base.channels} channels, and the base has no vae to make them of images"
+        raise MismatchError(what, path=place)
+
+
+def choose_resolution(base: Base, asked: int | None) -> int:
+    """Height and width of the images in pixels: as asked, or those of the base.
+
+    Raises MismatchError for what the base cannot take.
+    """
+    size = base.config.get("sample_size")
+    own = size * base.scale if isinstance(size, int) else None
+    if asked is None:
+        if own is None:
+            raise MismatchError("says no size of images", path=base.folder, advice="--resolution")
+        return own
+    if base.class_name == "DiTTransformer2DModel" and asked != own:
+        what = f"takes images of {own} pixels alone, and --resolution is {asked}"
+        raise MismatchError(what, path=base.folder)
+    unit = base.scale * 2 ** (len(base.config.get("down_block_types", [None])) - 1)
+    if asked % unit:
+        near = max(asked // unit, 1) * unit
+        what = f"--resolution {asked} is not divided by {unit}, as the base needs"
+        raise MismatchError(what, path=base.folder, advice=f"such as {near} or {near + unit}")
+    return asked
+
+
+def parameter_counts(base: Base) -> dict[str, int]:
+    """How many numbers the weights of each component hold, by folder; from headers alone."""
+    model = find_model(base.folder)
+    return {
+        component.name: sum(
+            tensor.count for file in component.files for tensor in read_header(file).tensors
+        )
+        for component in model.components
+        if not base.components or component.name in base.components
+    }
+
+
+def weight_dtypes(base: Base) -> dict[DType, int]:
+    """How many numbers of the denoiser's weights are of each dtype; from headers alone."""
+    (component,) = find_model(base.denoiser_folder).components
+    counts: dict[DType, int] = {}
+    for file in component.files:
+        for tensor in read_header(file).tensors:
+            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.count
+    return counts
+
+
+def config_digest(base: Base) -> str:
+    """The digest of what configures denoiser and noise, whatever the layout of its files."""
+    folder = base.folder / SCHEDULER
+    scheduler = _object(folder / SCHEDULER_CONFIG) if (folder / SCHEDULER_CONFIG).is_file() else {}
+    kept = [
+        {name: value for name, value in config.items() if not name.startswith("_")}
+        for config in (base.config, scheduler)
+    ]
+    return text_digest(canonical(kept))

@@ -1,0 +1,110 @@
+"""What a denoiser is taught: noisy inputs, targets, weights of the loss.
+
+Rule 1: with a = sqrt(alpha_bar) and s = sqrt(1 - alpha_bar) of a timestep, the noisy sample is
+a x + s n; the target is n (epsilon), x (sample) or a n - s x (v-prediction; Salimans and Ho 2022,
+arXiv 2202.00512).
+Rule 2: min-SNR weights (Hang et al. 2023, arXiv 2303.09556) with snr = alpha_bar / (1 - alpha_bar):
+min(snr, g) / snr for epsilon, min(snr, g) for sample, min(snr, g) / (snr + 1) for v-prediction.
+Rule 3: where the last timestep holds no signal (Lin et al. 2023, arXiv 2305.08891), noise can be
+predicted without learning anything: epsilon is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..choices import Prediction
+from ..errors import MismatchError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """How noise is added and what is predicted.
+
+    Raises UsageError for a zero signal-to-noise ratio with epsilon.
+    """
+
+    alpha_bars: torch.Tensor
+    """Share of signal in the variance by timestep, [timesteps], float32."""
+    prediction: Prediction
+    snr_gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be learned."""
+        if self.prediction is Prediction.EPSILON and not bool((self.alpha_bars > 0).all()):
+            raise UsageError(
+                "the last timestep of the base's scheduler holds no signal, so that predicting its "
+                "noise teaches nothing",
+                advice="prediction = v_prediction in --config, if the base was trained so",
+            )
+
+    @property
+    def timesteps(self) -> int:
+        """How many timesteps there are."""
+        return len(self.alpha_bars)
+
+    def noisy(
+        self, samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """The samples [B, C, H, W] with noise of timesteps [B]."""
+        signal, spread = self._factors(timesteps)
+        return signal * samples + spread * noise
+
+    def target(
+        self, samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """What is to be predicted, [B, C, H, W]."""
+        if self.prediction is Prediction.EPSILON:
+            return noise
+        if self.prediction is Prediction.SAMPLE:
+            return samples
+        signal, spread = self._factors(timesteps)
+        return signal * noise - spread * samples
+
+    def _factors(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        alpha_bars = self.alpha_bars.to(timesteps.device)[timesteps][:, None, None, None]
+        return alpha_bars.sqrt(), (1 - alpha_bars).sqrt()
+
+    def weights(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """What a sample's loss counts by its timestep, [B]."""
+        if self.snr_gamma is None:
+            return torch.ones(timesteps.shape, device=timesteps.device)
+        alpha_bars = self.alpha_bars.to(timesteps.device)[timesteps]
+        snr = alpha_bars / (1 - alpha_bars)
+        least = snr.clamp(max=self.snr_gamma)
+        if self.prediction is Prediction.EPSILON:
+            return least / snr
+        return least if self.prediction is Prediction.SAMPLE else least / (snr + 1)
+
+    def loss(
+        self,
+        predicted: torch.Tensor,
+        samples: torch.Tensor,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+    ) -> torch.Tensor:
+        """The weighted mean squared error, a scalar in float32.
+
+        A denoiser that predicts variances as well, in as many further channels, is taught its
+        first half alone.
+        """
+        mean = predicted[:, : samples.shape[1]].float()
+        errors = (mean - self.target(samples, noise, timesteps)).square().mean(dim=(1, 2, 3))
+        return (errors * self.weights(timesteps)).mean()
+
+
+def objective_of(scheduler: object, prediction: Prediction, snr_gamma: float | None) -> Objective:
+    """The objective that a base's noise scheduler, as diffusers loads it, was made for.
+
+    Raises MismatchError for a scheduler without discrete noise levels, such as flow matching's.
+    """
+    alpha_bars = getattr(scheduler, "alphas_cumprod", None)
+    config = getattr(scheduler, "config", {})
+    own = config.get("prediction_type")
+    if alpha_bars is None or own not in tuple(Prediction):
+        name = type(scheduler).__name__
+        raise MismatchError(f"a base with the scheduler {name} and prediction {own!r} is not known")
+    asked = Prediction(own) if prediction is Prediction.AUTO else prediction
+    return Objective(alpha_bars.float(), asked, snr_gamma)

@@ -1,0 +1,109 @@
+"""The picture of a bank's gates, made from files: of a bank or a stack, and of the base it patches.
+
+Rule 1: a bank is surveyed on the very base that it was trained on, or not at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .. import verbs
+from ..banks.blocks import describe_base
+from ..banks.compatibility import require_fit
+from ..banks.config import BankConfig
+from ..banks.embedders import Embedders
+from ..banks.gate_survey import Survey, survey
+from ..banks.load import load_bank_or_stack, members_of
+from ..choices import Prediction
+from ..diffusion.base import Base, Conditioning, read_base
+from ..diffusion.loading import empty_model, load_scheduler
+from ..diffusion.objective import objective_of
+from ..errors import MismatchError, SoupError, UsageError
+from ..storage.atomic import publish_file, write_at
+from ..storage.place import place_of
+from .gates import draw_gates
+from .grid import png
+
+
+@dataclass(frozen=True, slots=True)
+class GatePlot:
+    """What a bank's gates say on its base, and the picture of it."""
+
+    base: Path
+    surveys: tuple[Survey, ...]
+    """Of each bank of a stack, or of the one bank."""
+    picture: bytes
+    """A PNG file."""
+
+
+def plot_gates(path: Path, base: Path | None) -> GatePlot:
+    """The gates of the bank or stack that `path` names, on its base.
+
+    Without `base`, that is looked for under its recorded name, in the current folder and beside the
+    bank. Raises UsageError if it is not there, MismatchError for another base, InputError for what
+    is not sound.
+    """
+    members = members_of(load_bank_or_stack(path))
+    configs = [each.bank.config for each in members]
+    folder = _recorded_base(path, configs[0]) if base is None else base
+    found = read_base(folder)
+    timesteps = _require_own(found, configs, path)
+    embedders = Embedders(found, configs[0].base.sample_size)
+    # the last embedding stands for no class
+    classes = found.embeddings - 1 if found.conditioning is Conditioning.LABEL else 0
+    surveys = tuple(survey(each, embedders, timesteps, classes) for each in members)
+    return GatePlot(folder, surveys, png(draw_gates(surveys, f"gates of {path} on {folder}")))
+
+
+def require_free(target: Path, *, replace: bool) -> None:
+    """Raise OutputError if a picture could not go there, before it is drawn."""
+    with place_of(target) as place:
+        place.require_free(target, replace)
+
+
+def save_plot(plot: GatePlot, target: Path, *, replace: bool) -> None:
+    """Write the picture; OutputError if that fails, or if there is a file already."""
+    with publish_file(target, len(plot.picture), replace=replace) as fd:
+        write_at(fd, plot.picture, 0)
+
+
+def _recorded_base(path: Path, config: BankConfig) -> Path:
+    """The folder of a bank's base, if it is where one would look for it."""
+    name, digest = config.base.name, config.base.digest
+    beside = path.absolute().parent
+    places = [Path(name), beside / name, beside.parent / name]
+    for place in places:
+        # the name is a folder's, and not a path that somebody wrote
+        if digest and name and name == place.name and _digest(place) == digest:
+            return place
+    what = f"its base, {name!r}, is neither here nor beside it" if name else "its base has no name"
+    raise UsageError(what, path=path, advice="--base says where that is")
+
+
+def _digest(folder: Path) -> str | None:
+    """The content digest of a base's denoiser; None for what is no base."""
+    try:
+        return verbs.content_digests(read_base(folder).denoiser_folder)[0].digest
+    except SoupError:
+        return None
+
+
+def _require_own(base: Base, configs: list[BankConfig], path: Path) -> int:
+    """The number of the base's timesteps; MismatchError if it is not the one of these banks."""
+    objective = objective_of(load_scheduler(base), Prediction.AUTO, None)
+    found = describe_base(
+        empty_model(base),
+        sample_size=configs[0].base.sample_size,
+        num_train_timesteps=objective.timesteps,
+        prediction_type=objective.prediction.value,
+        digest=verbs.content_digests(base.denoiser_folder)[0].digest,
+    )
+    try:
+        for config in configs:
+            require_fit(config, found, str(path))
+    except MismatchError as error:
+        # what is advised elsewhere is no way out here
+        issues = [replace(issue, advice=None) for issue in error.issues]
+        raise MismatchError.collected(issues) from None
+    return objective.timesteps

@@ -1,0 +1,261 @@
+"""The ledger's text: canonical JSON, written one way and believed only if it reads back the same.
+
+Rule 1: sorted keys, no spaces, no floats; weights are texts such as `1/3`.
+Rule 2: a ledger is attacker text: `parse_ledger` checks all of it, and its own digest, first.
+Rule 3: records of the chain are bound each to the one before it, by digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..errors import LedgerError, UsageError
+from ..format.dtypes import DType
+from .ledger import UNKNOWN, Change, Entry, Ledger, Record, Runs, Taken, merged
+from .training_record import encode_training, parse_training
+from .weights import read_weight, require_positive_total, weight_text
+
+FORMAT = 1
+"""Version of the ledger's own layout."""
+
+ARITHMETIC = 1
+"""Version of the arithmetic contract: the exact mean, rounded once, to nearest even."""
+
+LONGEST = 1 << 24
+"""Characters of the longest ledger that is read: some 40,000 ingredients."""
+
+Digest = Callable[[str], str]
+"""The digest of a text."""
+
+
+def encode_ledger(ledger: Ledger, digest: Digest) -> str:
+    """The ledger as canonical JSON; `digest` is the digest of a text."""
+    document = {"format": FORMAT, **_body(ledger, digest)}
+    if ledger.ancestors:
+        document["ledgers"] = {
+            root: _sealed(_body(ancestor, digest), digest)
+            for root, ancestor in ledger.ancestors.items()
+        }
+    return canonical(_sealed(document, digest))
+
+
+def gather_ancestors(soups: Iterable[Ledger]) -> dict[str, Ledger]:
+    """The ledgers of ingredients that are soups and of all their ancestors, once each.
+
+    Where several tell of one content, as for a soup of nothing but that soup, an ancestor's stays.
+    """
+    soups = tuple(soups)
+    heads = [replace(soup, ancestors={}) for soup in soups]
+    ancestors = [ancestor for soup in soups for ancestor in soup.ancestors.values()]
+    found: dict[str, Ledger] = {}
+    for generation in (heads, ancestors):
+        # sorted, so that the order of the ingredients does not show
+        for ledger in sorted(generation, key=text_order):
+            found[ledger.root] = ledger
+    return dict(sorted(found.items()))
+
+
+def text_order(ledger: Ledger) -> str:
+    """A text that is the ledger's own, for sorting."""
+    return canonical(_body(ledger, str))
+
+
+def canonical(value: object) -> str:
+    """The one JSON text of a value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _sealed(body: dict[str, Any], digest: Digest) -> dict[str, Any]:
+    return {**body, "digest": digest(canonical(body))}
+
+
+def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
+    training = ledger.training
+    return {
+        **({} if training is None else {"training": encode_training(training)}),
+        "arithmetic": ARITHMETIC,
+        "base": None,
+        "chain": _encode_chain(ledger.chain, digest),
+        "changed": _encode_changes(ledger.changed),
+        "dtype": {
+            "asked": ledger.asked_dtype and ledger.asked_dtype.value,
+            "result": encode_runs(ledger.dtypes),
+        },
+        "exact": ledger.exact,
+        "ingredients": [
+            {
+                "digest": entry.digest,
+                "dtypes": encode_runs(entry.dtypes),
+                "hint": entry.hint,
+                "name": entry.name,
+                "weight": weight_text(entry.weight),
+            }
+            for entry in ledger.ingredients
+        ],
+        "nonfinite": ledger.allow_nonfinite,
+        "operation": ledger.operation,
+        "root": ledger.root,
+        "selection": {"exclude": list(ledger.excludes), "key": list(ledger.keys)},
+        "taken": ledger.taken
+        and {"digest": ledger.taken.digest, "tensors": list(ledger.taken.tensors)},
+    }
+
+
+def _encode_changes(changes: Iterable[Change]) -> list[dict[str, str]]:
+    return [
+        {"digest": each.digest, "name": each.name, "weight": weight_text(each.weight)}
+        for each in changes
+    ]
+
+
+def _encode_chain(chain: Iterable[Record], digest: Digest) -> list[dict[str, Any]]:
+    encoded: list[dict[str, Any]] = []
+    for record in chain:
+        encoded.append(
+            {
+                "changed": _encode_changes(record.changed),
+                "exact": record.exact,
+                "operation": record.operation,
+                "previous": digest(canonical(encoded[-1])) if encoded else None,
+                "root": record.root,
+            }
+        )
+    return encoded
+
+
+def encode_runs(dtypes: Runs) -> list[list[str | int]]:
+    """Runs as JSON has them."""
+    return [[dtype.value, count] for dtype, count in dtypes]
+
+
+def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
+    """The ledger that `text` holds, checked in full; LedgerError for `path` if it is not sound."""
+    if len(text) > LONGEST:
+        what = f"its ledger has {len(text)} characters, more than any soup needs"
+        raise LedgerError(what, path=path, advice=IGNORE)
+    try:
+        document = json.loads(text)
+        version = document["format"]
+        if type(version) is not int:
+            raise TypeError("a version is a whole number")
+    except (ValueError, RecursionError, TypeError, KeyError):
+        raise LedgerError("its ledger is not readable", path=path, advice=IGNORE) from None
+    if version != FORMAT:
+        raise LedgerError(
+            f"its ledger has format {str(version)[:20]}, this soupctl reads format {FORMAT}",
+            path=path,
+            advice="use a newer soupctl, or avg --ignore-ledger to take the file as it is",
+        )
+    try:
+        ancestors = {root: _parse_body(body) for root, body in document.get("ledgers", {}).items()}
+        ledger = replace(_parse_body(document), ancestors=ancestors)
+        sound = all(root == ancestor.root for root, ancestor in ancestors.items())
+        # whatever was changed, added, repeated or reordered does not come out as it went in
+        sound = sound and encode_ledger(ledger, digest) == text
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError):
+        raise LedgerError("its ledger is malformed", path=path, advice=IGNORE) from None
+    if not sound:
+        raise LedgerError(
+            "its ledger was altered: it does not match its own digest", path=path, advice=IGNORE
+        )
+    return ledger
+
+
+IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
+
+
+def _parse_body(body: dict[str, Any]) -> Ledger:
+    ingredients = tuple(
+        Entry(
+            digest=parse_digest(entry["digest"]),
+            name=_text(entry["name"]),
+            hint=None if entry["hint"] is None else _text(entry["hint"]),
+            weight=read_weight(_text(entry["weight"])),
+            dtypes=parse_runs(entry["dtypes"]),
+        )
+        for entry in body["ingredients"]
+    )
+    training = None
+    if "training" in body:
+        training = parse_training(body["training"], parse_digest)
+        if ingredients or body["chain"]:
+            raise ValueError("it is a soup as well")
+    else:
+        require_positive_total([entry.weight for entry in ingredients])
+    if merged(ingredients) != ingredients:
+        raise ValueError("its ingredients are not sorted or not unique")
+    asked, taken = body["dtype"]["asked"], body["taken"]
+    return Ledger(
+        operation=_text(body["operation"]),
+        root=parse_digest(body["root"]),
+        ingredients=ingredients,
+        dtypes=parse_runs(body["dtype"]["result"]),
+        asked_dtype=None if asked is None else DType(asked),
+        keys=_texts(body["selection"]["key"]),
+        excludes=_texts(body["selection"]["exclude"]),
+        allow_nonfinite=_flag(body["nonfinite"]),
+        taken=None
+        if taken is None
+        else Taken(parse_digest(taken["digest"]), _texts(taken["tensors"])),
+        exact=_flag(body["exact"]),
+        changed=_parse_changes(body["changed"]),
+        chain=tuple(
+            Record(
+                operation=_text(record["operation"]),
+                changed=_parse_changes(record["changed"]),
+                root=parse_digest(record["root"]),
+                exact=_flag(record["exact"]),
+            )
+            for record in body["chain"]
+        ),
+        training=training,
+    )
+
+
+def _parse_changes(changes: Any) -> tuple[Change, ...]:
+    return tuple(
+        Change(
+            parse_digest(each["digest"]), _text(each["name"]), read_weight(_text(each["weight"]))
+        )
+        for each in changes
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:20]!r} is not a text")
+    return value
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError("a list is missing")
+    return tuple(map(_text, values))
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{str(value)[:20]!r} is not true or false")
+    return value
+
+
+def parse_digest(value: object) -> str:
+    """The content digest that `value` is; TypeError or ValueError if it is none."""
+    text = _text(value)
+    if len(text) != len(UNKNOWN) or not text.startswith("blake3:") or set(text[7:]) - set(HEX):
+        raise ValueError(f"{text[:80]!r} is not a digest")
+    return text
+
+
+def parse_runs(value: Sequence[Any]) -> Runs:
+    """The runs that `encode_runs` made `value` of; TypeError or ValueError for any other value."""
+    found = tuple((DType(dtype), count) for dtype, count in value)
+    if any(type(count) is not int or count < 1 for _, count in found):
+        raise ValueError("a run of dtypes is empty")
+    return found
+
+
+HEX = "0123456789abcdef"

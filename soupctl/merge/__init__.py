@@ -1,0 +1,1 @@
+"""Merging: from a request to a plan, to the executor, to a published soup."""

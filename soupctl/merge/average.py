@@ -1,0 +1,113 @@
+"""Average checkpoints into a soup: open, plan, carry out.
+
+Rule 1: a `Request` holds all that decides the output's bytes; how fast it comes about is a `Pace`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..choices import OnInt
+from ..format.dtypes import DType, parse_dtype
+from ..ledger.ledger import UNKNOWN, Ledger, Runs
+from ..workers import Pace
+from .destination import decide
+from .executor import Outcome
+from .ingredients import Ingredient, Part, open_inputs
+from .job import Job, Made, Work, carry_out
+from .kept_sum.find import require_keepable
+from .kept_sum.format import Facts, scale_of
+from .kept_sum.writer import Record, Summing, kept_runs, ordered_runs
+from .new_ledger import complete_average, draft_average, ingredient_names
+from .plan import Plan, make_plan
+from .recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A soup to be made: everything that decides its bytes, and where it goes."""
+
+    ingredients: Sequence[Ingredient]
+    output: str | Path
+    """A file, a folder, or `-` for standard output."""
+    dtype: DType | None = None
+    keys: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    on_int: OnInt = OnInt.REFUSE
+    allow_nonfinite: bool = False
+    component: str | None = None
+    variant: str | None = None
+    shard_size: int | None = None
+    """Most bytes of data in one file of the output, which is then a folder."""
+    ignore_ledger: bool = False
+    keep_sum: bool = False
+    """Whether the exact sum is kept beside the soup, for `add`, `subtract` and `swap`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a dtype that is no float, and a sum that cannot be kept, with UsageError."""
+        if self.dtype is not None:
+            parse_dtype(self.dtype.value)
+        if self.keep_sum:
+            require_keepable(self.output, self.allow_nonfinite)
+
+
+def average(request: Request, *, force: bool = False, pace: Pace | None = None) -> tuple[Made, ...]:
+    """Make the soup and return what each component became; `force` replaces an existing output.
+
+    Raises any child of SoupError; then there is no output, or the old one, and no trace.
+    """
+    with open_job(request) as job:
+        return carry_out(job, force=force, pace=pace)
+
+
+@contextmanager
+def open_job(request: Request) -> Iterator[Job]:
+    """The request with its inputs opened, checked and planned; no data has been read yet."""
+    recipe = Recipe(
+        weights=tuple(ingredient.weight for ingredient in request.ingredients),
+        dtype=request.dtype,
+        keys=request.keys,
+        excludes=request.excludes,
+        on_int=request.on_int,
+        allow_nonfinite=request.allow_nonfinite,
+    )
+    with open_inputs(
+        request.ingredients,
+        component=request.component,
+        variant=request.variant,
+        ignore_ledger=request.ignore_ledger,
+    ) as inputs:
+        shown = [model.shown for model in inputs.models]
+        names = ingredient_names(inputs)
+        plans = [
+            make_plan(
+                recipe,
+                [checkpoint.shown for checkpoint in part.checkpoints],
+                [checkpoint.tensors for checkpoint in part.checkpoints],
+            )
+            for part in inputs.parts
+        ]
+        destination = decide(request.output, inputs, plans, request.shard_size, request.variant)
+        works = []
+        for part, plan, share in zip(inputs.parts, plans, destination.shares, strict=True):
+            draft = draft_average(recipe, names, part, plan, destination.folder_of(share))
+            complete = partial(complete_average, draft, part)
+            summing = _summing(recipe, part, plan) if request.keep_sum else None
+            works.append(Work(part, plan, share, draft, complete, summing=summing).sized())
+        weights = tuple(zip(shown, recipe.weights, strict=True))
+        yield Job(weights, inputs, destination, tuple(works))
+
+
+def _summing(recipe: Recipe, part: Part, plan: Plan) -> Summing:
+    """How the component is computed so that its sum is kept."""
+    dtypes = tuple(kept_runs(plan, source) for source in range(len(part.checkpoints)))
+
+    def ordered(ledger: Ledger, outcome: Outcome) -> tuple[Runs, ...]:
+        return ordered_runs(dict(zip(outcome.ingredients, dtypes, strict=True)), ledger)
+
+    facts = Facts(scale_of(recipe.weights, plan.weights), UNKNOWN, dtypes)
+    return Summing(part.checkpoints, Record(facts, ordered))

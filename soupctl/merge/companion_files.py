@@ -1,0 +1,109 @@
+"""What lies beside the weights in the inputs' folders, and what of it goes along.
+
+Rule 1: files that configure the model say the same in every folder, or nothing is averaged.
+Rule 2: any other file goes along where all folders that have it agree, and prose as the first has
+it; a record of one training run, which differs, is left behind, and so are weights and code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoints.config_files import different_fields, is_config, is_copied, is_index, is_prose
+from ..checkpoints.unchanged import Seen
+from ..errors import Issue, MismatchError
+from ..storage.folder import equal_bytes, files_in, other_files
+from ..storage.regular import read_small
+
+DIFFERENT = (
+    "models of different configuration are not averaged; if they mean the same, copy one over the"
+    " other"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Files in the input folders other than the weights that go in, by relative name."""
+
+    copies: tuple[tuple[str, Path], ...]
+    """What goes along: its name, and the file to copy."""
+    left_behind: tuple[str, ...]
+    """What does not, by name."""
+    seen: tuple[Seen, ...]
+    """What was copied or compared, as it was before."""
+
+    def require_unchanged(self) -> None:
+        """Raise OutputError if a file was changed or replaced since it was compared."""
+        for file in self.seen:
+            file.require_unchanged()
+
+
+def beside(folders: Sequence[Path], weights: Collection[Path]) -> Beside:
+    """What a soup in a folder has, and has not, of these folders besides the files `weights`.
+
+    Raises MismatchError for configs that differ, InputError for what is no regular file.
+    """
+    by_name = _by_name(other_files(folder, lambda name: not is_index(name)) for folder in folders)
+    seen = _see(by_name)
+    _require_same_configs(by_name)
+    copies, left_behind = [], []
+    for name, paths in sorted(by_name.items()):
+        if is_copied(name) and (is_config(name) or is_prose(name) or _all_equal(paths)):
+            copies.append((name, paths[0]))
+        elif not all(path in weights for path in paths):
+            left_behind.append(name)
+    return Beside(tuple(copies), tuple(left_behind), seen)
+
+
+def configs_beside(folders: Sequence[Path]) -> Beside:
+    """The configs in these folders themselves, of which none goes along into a single file.
+
+    Raises MismatchError for configs that differ, InputError for what is no regular file.
+    """
+    by_name = _by_name(files_in(folder, is_config) for folder in folders)
+    seen = _see(by_name)
+    _require_same_configs(by_name)
+    return Beside((), (), seen)
+
+
+def _see(by_name: Mapping[str, Sequence[Path]]) -> tuple[Seen, ...]:
+    """The files that may be compared or copied, as they are."""
+    return tuple(
+        Seen.now(path) for name, paths in by_name.items() if is_copied(name) for path in paths
+    )
+
+
+def _by_name(found: Iterable[Mapping[str, Path]]) -> dict[str, list[Path]]:
+    """The files of all folders that have the same name, each once, in the order of the folders."""
+    by_name: dict[str, list[Path]] = {}
+    for files in found:
+        for name, path in files.items():
+            paths = by_name.setdefault(name, [])
+            if path not in paths:
+                paths.append(path)
+    return by_name
+
+
+def _all_equal(paths: Sequence[Path]) -> bool:
+    first, *rest = paths
+    return all(equal_bytes(first, path) for path in rest)
+
+
+def _require_same_configs(by_name: Mapping[str, Sequence[Path]]) -> None:
+    issues = []
+    for name, (first, *rest) in sorted(by_name.items()):
+        for path in rest if is_config(name) else ():
+            if fields := _different_fields(name, first, path):
+                what = f"says something else than {first} ({', '.join(fields[:5])})"
+                issues.append(Issue(what, path, advice=DIFFERENT))
+    if issues:
+        raise MismatchError.collected(issues)
+
+
+def _different_fields(name: str, first: Path, other: Path) -> tuple[str, ...]:
+    """In what two files differ; only those that differ in a byte are loaded."""
+    if equal_bytes(first, other):
+        return ()
+    return different_fields(name, read_small(first, str(first)), read_small(other, str(other)))

@@ -1,0 +1,221 @@
+"""Where a soup goes: one file, a folder like the inputs', or standard output.
+
+Rule 1: the output's shape is decided from request and inputs before anything is made.
+Rule 2: nothing is at its final name before all of it is on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from stat import S_ISDIR
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.layout import STEMS, Component, Model
+from ..checkpoints.open import STREAM
+from ..errors import LimitError, OutputError, UsageError
+from ..format.header import lay_out
+from ..format.shards import MOST_SHARDS, Entry, OutputFile, index_name, same_files, split
+from .companion_files import Beside, beside, configs_beside
+from .ingredients import Inputs, Part
+from .plan import Plan
+
+FILE_SUFFIXES = (".st", ".safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The files of one component: their names lie within `folder`, relative to the output."""
+
+    folder: str
+    files: tuple[OutputFile, ...]
+    index: str | None
+    """Name of the index, if there is one."""
+
+    def path_of(self, name: str) -> str:
+        """The name of one of these files within the output."""
+        return str(PurePosixPath(self.folder, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What will be written where."""
+
+    path: Path | None
+    """None for standard output."""
+    is_folder: bool
+    shares: tuple[Share, ...]
+    """One a component, in the order of the inputs' components."""
+    beside: Beside
+    """Other files that go along, and those that do not."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All files of an output that is a folder, by their names within it."""
+        made = (
+            share.path_of(name)
+            for share in self.shares
+            for name in (*(file.name for file in share.files), share.index)
+            if name is not None
+        )
+        return frozenset((*made, *(name for name, _ in self.beside.copies)))
+
+    def folder_of(self, share: Share) -> Path | None:
+        """The folder that holds a component's file, or its folder; None for standard output."""
+        if self.path is None:
+            return None
+        return (self.path / share.folder).parent
+
+
+def decide(
+    output: str | Path,
+    inputs: Inputs,
+    plans: Sequence[Plan],
+    shard_size: int | None,
+    variant: str | None,
+) -> Destination:
+    """The destination for `output`; one file if it is named like one or no input is a folder.
+
+    Raises UsageError for several components or shards in one file, MismatchError for files beside
+    the weights that say different things, LimitError for too many files.
+    """
+    if not str(output):
+        raise UsageError("the output has no name")
+    if shard_size is not None and shard_size < 1:
+        raise UsageError(f"{shard_size} bytes is no size of a shard")
+    folders = [model for model in inputs.models if model.folder is not None]
+    if output == STREAM or str(output).endswith(FILE_SUFFIXES) or not (folders or shard_size):
+        _require_one_file(output, inputs, shard_size)
+        # also what is not copied tells whether the ingredients are of one kind
+        configs = configs_beside([each for model in folders for each in _weights_folders(model)])
+        name = "standard output" if output == STREAM else Path(output).name
+        share = Share("", (OutputFile(name, lay_out(_entries(plans[0]))),), None)
+        return Destination(None if output == STREAM else Path(output), False, (share,), configs)
+    shares = tuple(
+        _share(part, plan, shard_size, variant)
+        for part, plan in zip(inputs.parts, plans, strict=True)
+    )
+    _require_few(shares)
+    weights = {
+        file
+        for model in inputs.models
+        for component in model.components
+        for file in component.files
+    }
+    others = beside([model.folder for model in folders if model.folder is not None], weights)
+    return Destination(Path(output), True, shares, others)
+
+
+def _require_one_file(output: str | Path, inputs: Inputs, shard_size: int | None) -> None:
+    """Raise UsageError if what is asked for is no single file."""
+    if shard_size:
+        raise UsageError("--shard-size makes a folder", path=output, advice="name one with -o")
+    if len(inputs.parts) > 1:
+        raise UsageError(
+            f"one file cannot hold {len(inputs.parts)} components",
+            path=output,
+            advice="name a folder with -o, or pick one with --component",
+        )
+    if str(output).endswith("/"):
+        raise UsageError(
+            "names a folder, and files make a file",
+            path=output,
+            advice="name a file, or --shard-size makes a folder",
+        )
+
+
+def _require_few(shares: Sequence[Share]) -> None:
+    """Raise LimitError if all components together have more files than may be open at once."""
+    count = sum(len(share.files) for share in shares)
+    if count > MOST_SHARDS:
+        raise LimitError(
+            f"all components together make {count} files; at most {MOST_SHARDS} are written",
+            advice="choose a larger --shard-size, or --component picks one of them",
+        )
+
+
+def _weights_folders(model: Model) -> list[Path]:
+    """The folders in which the weights themselves lie."""
+    return [each.folder for each in model.components if each.folder is not None]
+
+
+def _entries(plan: Plan) -> list[Entry]:
+    return [(step.name, step.out, step.shape) for step in plan.kept if step.out is not None]
+
+
+def _share(part: Part, plan: Plan, shard_size: int | None, variant: str | None) -> Share:
+    """Files of one component, laid out like the checkpoint that the part names, if it does."""
+    like = part.like
+    if like is None or shard_size or not plan.kept:
+        stem = "model" if like is None else _stem(like.component, variant)
+        files = split(_entries(plan), shard_size or 2**63, stem)
+    else:
+        names = {step.name: _name_in_folder(like, step.name, variant) for step in plan.kept}
+        files = same_files(_entries(plan), names)
+        stem = _stem(like.component, variant)
+    indexed = len(files) > 1 or (like is not None and not shard_size and like.component.index)
+    return Share(part.name, files, index_name(stem) if indexed else None)
+
+
+def _name_in_folder(like: Checkpoint, tensor: str, variant: str | None) -> str:
+    """The name of the file that holds a tensor, relative to the checkpoint's folder, but plain."""
+    path = like.file_of(tensor).path
+    folder = like.component.folder or path.parent
+    return path.relative_to(folder).with_name(_plain(path.name, variant)).as_posix()
+
+
+def _plain(name: str, variant: str | None) -> str:
+    """A file's name without its variant: the output is what a library loads by default."""
+    if variant is None:
+        return name
+    # the places where the libraries write it, older ones included
+    after = r"((-\d+-of-\d+)?\.safetensors|(\.index)?\.json)$"
+    return re.sub(rf"\.{re.escape(variant)}(?={after})", "", name)
+
+
+def _stem(component: Component, variant: str | None) -> str:
+    """What the names of a component's files begin with; without a variant, where that is plain."""
+    name = _plain(component.index_name or component.files[0].name, variant)
+    stem = re.split(r"\.safetensors|\.[^.]*$", name)[0]
+    return next((known for known in STEMS if stem.startswith(f"{known}.")), stem)
+
+
+def refuse_inputs(destination: Destination, inputs: Inputs, spared: Collection[Path] = ()) -> None:
+    """Raise OutputError if the output is an input or holds one, whatever links lead to it.
+
+    Files among `spared` may be replaced.
+    """
+    if destination.path is None:
+        return
+    used = {
+        (stat.st_dev, stat.st_ino)
+        for stat in map(_stat, _input_paths(inputs, spared))
+        if stat is not None
+    }
+    found = _stat(destination.path)
+    if found is not None and (found.st_dev, found.st_ino) in used:
+        what = "holds an input" if S_ISDIR(found.st_mode) else "is also an input"
+        raise OutputError(what, path=destination.path, advice="choose another output")
+
+
+def _input_paths(inputs: Inputs, spared: Collection[Path]) -> set[Path]:
+    """Every file that is read, and every folder around one, which would take it away with it."""
+    places = {
+        place
+        for part in inputs.parts
+        for checkpoint in part.checkpoints
+        for file in checkpoint.component.files
+        if file not in spared
+        for place in (file.absolute(), file.resolve())
+    }
+    return places | {parent for place in places for parent in place.parents}
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None

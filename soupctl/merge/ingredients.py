@@ -1,0 +1,107 @@
+"""Open the ingredients of a soup: models found, components paired, headers checked, ledgers read.
+
+Rule 1: what can be refused from headers alone is refused here, before a byte of data is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.layout import Model
+from ..checkpoints.open import STREAM, find_input, open_input, require_same_components
+from ..errors import UsageError
+from ..ledger.ledger import Ledger
+from ..ledger.read import read_ledger, require_model
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredient:
+    """A checkpoint that goes in, with its weight."""
+
+    path: str | Path
+    weight: Fraction = Fraction(1)
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that is only nearly what was meant, with UsageError."""
+        if not isinstance(self.weight, int | Fraction):
+            raise UsageError(f"{self.weight!r} is not exact", advice="give a Fraction or an int")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One component of every ingredient, open for reading."""
+
+    name: str
+    """Folder name within a pipeline; empty for the only checkpoint."""
+    checkpoints: tuple[Checkpoint, ...]
+    ledgers: tuple[Ledger | None, ...]
+    """Ledger of each ingredient that is itself a soup."""
+    like: Checkpoint | None
+    """The checkpoint in a folder whose files a soup in a folder has the names of, if any is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All ingredients, open: the same components in each."""
+
+    models: tuple[Model, ...]
+    parts: tuple[Part, ...]
+
+    def require_unchanged(self) -> None:
+        """Raise OutputError if a file was changed or replaced since it was opened."""
+        for model in self.models:
+            if model.listing is not None:
+                model.listing.require_unchanged()
+        for part in self.parts:
+            for checkpoint in part.checkpoints:
+                checkpoint.require_unchanged()
+            if part.like is not None:
+                part.like.require_unchanged()
+
+
+@contextmanager
+def open_inputs(
+    ingredients: Sequence[Ingredient],
+    *,
+    component: str | None = None,
+    variant: str | None = None,
+    ignore_ledger: bool = False,
+) -> Iterator[Inputs]:
+    """The ingredients, open until the context ends.
+
+    Raises UsageError for no ingredient or several streams, InputError for what cannot be read,
+    MismatchError for different components, LedgerError for a ledger that is not sound.
+    """
+    if not ingredients:
+        raise UsageError("there is no ingredient", advice="name at least one checkpoint")
+    paths = [ingredient.path for ingredient in ingredients]
+    if paths.count(STREAM) > 1:
+        raise UsageError("standard input can be only one of the ingredients")
+    models = tuple(find_input(path, component, variant) for path in paths)
+    require_same_components(models)
+    with ExitStack() as stack:
+        parts = tuple(
+            _open_part(stack, models, position, ignore_ledger)
+            for position in range(len(models[0].components))
+        )
+        yield Inputs(models, parts)
+
+
+def _open_part(stack: ExitStack, models: Sequence[Model], position: int, ignore: bool) -> Part:
+    checkpoints: list[Checkpoint] = []
+    layouts: list[Checkpoint] = []
+    for model in models:
+        checkpoint = stack.enter_context(open_input(model.components[position]))
+        require_model(checkpoint)
+        # ingredients of one layout share its table, so their number hardly costs memory
+        if not any(checkpoint.share_layout(other) for other in layouts):
+            layouts.append(checkpoint)
+        checkpoints.append(checkpoint)
+    ledgers = tuple(None if ignore else read_ledger(checkpoint) for checkpoint in checkpoints)
+    like = next((each for each in checkpoints if each.component.folder is not None), None)
+    return Part(models[0].components[position].name, tuple(checkpoints), ledgers, like)

@@ -1,0 +1,91 @@
+"""What a checkpoint is, read from its headers alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from ..checkpoints.architecture import guess_architecture
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.open import find_input, open_input
+from ..errors import LedgerError
+from ..format.header import Tensor
+from ..ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger
+from ..ledger.read import is_sum, read_ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """One checkpoint: a file, or a component of a folder."""
+
+    path: str
+    name: str
+    """Folder name within a pipeline; empty for the only checkpoint."""
+    files: tuple[str, ...]
+    tensors: tuple[Tensor, ...]
+    """In the order of their names."""
+    metadata: Mapping[str, str]
+    """All but the ledger."""
+    is_sum: bool
+    """Whether it is the sum kept beside a soup, and the ledger that soup's."""
+    architecture: str | None
+    """A guess from names and shapes."""
+    ledger: Ledger | None
+    """What it is made of, if it is a soup; whether that is true takes the data to tell."""
+    ledger_problem: str | None
+    """Why its ledger cannot be read, if it has one that cannot."""
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all tensors."""
+        return sum(prod(tensor.shape) for tensor in self.tensors)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        """How many tensors have which dtype."""
+        return dict(sorted(Counter(tensor.dtype.value for tensor in self.tensors).items()))
+
+
+def inspect(
+    path: str | Path, *, component: str | None = None, variant: str | None = None
+) -> tuple[Inspection, ...]:
+    """What `path` holds: one inspection a component.
+
+    Raises InputError for what is unreadable or not sound, MismatchError for a missing component.
+    """
+    model = find_input(path, component, variant)
+    found = []
+    for each in model.components:
+        with open_input(each, mapped=False) as checkpoint:
+            found.append(_inspect(each.name, checkpoint))
+    return tuple(found)
+
+
+def _inspect(name: str, checkpoint: Checkpoint) -> Inspection:
+    ledger, problem = None, None
+    try:
+        ledger = read_ledger(checkpoint)
+    except LedgerError as error:
+        problem = error.issues[0].what
+    metadata = checkpoint.metadata
+    return Inspection(
+        path=checkpoint.shown,
+        name=name,
+        files=tuple(str(file) for file in checkpoint.component.files),
+        tensors=tuple(tensor for _, tensor in sorted(checkpoint.tensors.items())),
+        metadata={
+            key: text for key, text in sorted(metadata.items()) if key not in (LEDGER_KEY, SUM_KEY)
+        },
+        is_sum=is_sum(checkpoint),
+        architecture=guess_architecture(checkpoint.tensors),
+        ledger=ledger,
+        ledger_problem=problem,
+    )

@@ -1,0 +1,207 @@
+"""The exact sum that may be kept beside a soup: the form it takes, and what is written of it.
+
+Rule 1: per tensor a sum is scale * sum(w_j * x_j), w_j as asked, exactly, in the narrowest form
+that holds it: one plane of F32, or as many of F64 as it takes (`Form`).
+Rule 2: the form follows from the values alone, so equal sums have equal files.
+Rule 3: what is written of a sum is attacker text like a ledger, and is sealed and checked like one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm, prod
+
+from ...errors import LedgerError
+from ...format.dtypes import DType
+from ...format.header import Tensor
+from ...ledger.ledger import Runs
+from ...ledger.ledger_json import LONGEST, Digest, canonical, encode_runs, parse_digest, parse_runs
+from ...ledger.weights import LARGEST, read_weight, weight_text
+
+FORMAT = 1
+MOST_PLANES = 8
+COPIED = "c:"
+PLANE = re.compile(r"([0-7])([iv]?):")
+
+Entry = tuple[str, DType, tuple[int, ...]]
+"""Name, dtype and shape of a tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the sum of one tensor is kept."""
+
+    first: DType
+    """Of the plane that is nearest to the sum: F32 if that is all of it and fits, else F64."""
+    rest: tuple[int, ...] = ()
+    """How many elements of each further plane are not zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a sum's ledger does not say of it."""
+
+    scale: Fraction
+    """The sum is that of the ingredients times their weights as asked, times this."""
+    root: str
+    """Content digest of the sum's own tensors."""
+    dtypes: tuple[Runs, ...]
+    """Of each ingredient in the ledger's order: its dtypes of the soup's tensors, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How a sum carries over to other ingredients."""
+
+    factor: int
+    """What the sum so far is multiplied by."""
+    weights: tuple[int, ...]
+    """What each ingredient that changes is multiplied by."""
+    divisor: int
+    """What the new sum is divided by to give the soup."""
+    scale: Fraction
+    """Of the new sum."""
+
+
+def sum_name(soup: str, roots: Mapping[str, str], digest: Digest) -> str:
+    """The name of the sum of a soup called `soup`, by the content digests of its components."""
+    (root,) = roots.values() if len(roots) == 1 else [digest(canonical(sorted(roots.items())))]
+    return f"{soup}.{root.partition(':')[2][:12]}.sum"
+
+
+def index_dtype(count: int) -> DType:
+    """The dtype of places in a tensor of `count` elements."""
+    return DType.U32 if count <= 2**32 else DType.U64
+
+
+def is_sparse(count: int, present: int) -> bool:
+    """Whether a plane with `present` of `count` elements is shorter as places and values."""
+    each = index_dtype(count).bits + DType.F64.bits
+    return present * each < count * DType.F64.bits
+
+
+def plane_entries(name: str, shape: tuple[int, ...], form: Form) -> list[Entry]:
+    """The tensors that hold the sum of one tensor, in the order of its planes."""
+    count = prod(shape)
+    entries: list[Entry] = [(f"0:{name}", form.first, shape)]
+    for plane, present in enumerate(form.rest, 1):
+        if is_sparse(count, present):
+            entries.append((f"{plane}i:{name}", index_dtype(count), (present,)))
+            entries.append((f"{plane}v:{name}", DType.F64, (present,)))
+        else:
+            entries.append((f"{plane}:{name}", DType.F64, shape))
+    return entries
+
+
+def copied_entry(name: str, dtype: DType, shape: tuple[int, ...]) -> Entry:
+    """The tensor that holds one that is not averaged."""
+    return COPIED + name, dtype, shape
+
+
+def summed_tensors(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
+    """By the name of the tensor they are the sum of, the planes of a sum in their order.
+
+    Raises ValueError for tensors that no sum has.
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    for tensor in tensors:
+        match = PLANE.match(tensor.name)
+        if match is None and not tensor.name.startswith(COPIED):
+            raise ValueError(f"{tensor.name!r} is no part of a sum")
+        mark, _, name = tensor.name.partition(":")
+        found.setdefault(name, {})[mark] = tensor
+    return {name: _in_order(name, planes) for name, planes in found.items()}
+
+
+def _in_order(name: str, planes: Mapping[str, Tensor]) -> list[Tensor]:
+    """The planes of one tensor, found to be a form that is written."""
+    if "c" in planes and len(planes) == 1:
+        return [planes["c"]]
+    first = planes.get("0")
+    if first is None or first.dtype not in (DType.F32, DType.F64):
+        raise ValueError(f"{name!r} has no first plane")
+    found, plane = [first], 1
+    while len(found) < len(planes):
+        dense = planes.get(str(plane))
+        places, values = planes.get(f"{plane}i"), planes.get(f"{plane}v")
+        if dense is not None and dense.dtype is DType.F64 and dense.shape == first.shape:
+            found.append(dense)
+        elif places is not None and values is not None and places.shape == values.shape:
+            right = (index_dtype(first.count), DType.F64)
+            if (places.dtype, values.dtype) != right or len(places.shape) != 1:
+                raise ValueError(f"{name!r} has a plane of another form")
+            found += [places, values]
+        else:
+            raise ValueError(f"{name!r} lacks a plane")
+        plane += 1
+    return found
+
+
+def scale_of(asked: Sequence[Fraction], whole: Sequence[int]) -> Fraction:
+    """What asked weights were multiplied by to become whole numbers."""
+    return whole[0] / asked[0]
+
+
+def carried_over(scale: Fraction, changes: Sequence[Fraction], total: Fraction) -> Step | None:
+    """How a sum of that scale takes on weights that change so; None where no such step is exact.
+
+    `total` is the weight of all ingredients afterwards, as asked.
+    """
+    factor = lcm(*((scale * change).denominator for change in changes))
+    scale *= factor
+    weights = tuple(int(scale * change) for change in changes)
+    divisor = scale * total
+    # a total of whole weights is whole: what remains was whole before, times the factor
+    largest = max([abs(weight) for weight in weights], default=0)
+    if divisor.denominator != 1 or max(factor, int(divisor), largest) > LARGEST:
+        return None
+    return Step(factor, weights, int(divisor), scale)
+
+
+def spread(runs: Runs) -> Iterable[DType]:
+    """The dtypes that runs stand for, one by one."""
+    # a range may be longer than anything that has a length
+    return (dtype for dtype, count in runs for _ in range(count))
+
+
+def encode_facts(facts: Facts, ledger: str, digest: Digest) -> str:
+    """The facts as canonical JSON, sealed with their own digest and bound to the ledger's text."""
+    body = {
+        "dtypes": [encode_runs(runs) for runs in facts.dtypes],
+        "format": FORMAT,
+        "ledger": digest(ledger),
+        "root": facts.root,
+        "scale": weight_text(facts.scale),
+    }
+    return canonical({**body, "digest": digest(canonical(body))})
+
+
+def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> Facts:
+    """The facts that `text` holds, checked in full; LedgerError for `path` if they are not sound.
+
+    They are not if they were written beside another ledger than the text `ledger`.
+    """
+    try:
+        if len(text) > LONGEST:
+            raise ValueError("more than the longest ledger would need")
+        body = json.loads(text)
+        facts = Facts(
+            scale=read_weight(body["scale"]),
+            root=parse_digest(body["root"]),
+            dtypes=tuple(parse_runs(runs) for runs in body["dtypes"]),
+        )
+        sound = facts.scale > 0 and encode_facts(facts, ledger, digest) == text
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise LedgerError("its record of a sum is malformed", path=path, advice=REMOVE) from None
+    if not sound:
+        what = "its record of a sum was altered: it does not match its digest or its ledger"
+        raise LedgerError(what, path=path, advice=REMOVE)
+    return facts
+
+
+REMOVE = "without the sum, the soup is recomputed from its ingredients"
+NO_SUM = "with --no-keep-sum, the soup is recomputed when it changes"

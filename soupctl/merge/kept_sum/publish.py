@@ -1,0 +1,132 @@
+"""The files of a sum that is kept: written beside a soup, known for what they are, taken away.
+
+Rule 1: a sum is published before its soup, and the sum of a soup that is replaced goes after it: a
+kill at any moment leaves a soup with its own sum.
+Rule 2: only a sum gives way to a sum; whatever else has the name stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...checkpoints.checkpoint import open_checkpoint
+from ...checkpoints.layout import Component
+from ...errors import OutputError, SoupError
+from ...format.header import Tensor
+from ...ledger.read import is_sum
+from ...storage.atomic import publish_file, publish_folder
+from ...storage.renameat import random_name
+from .find import file_name, replaced_sum, sum_place
+
+
+@dataclass(frozen=True, slots=True)
+class SumFile:
+    """One file of a sum that is to be written: its tensors, and a header that is long enough."""
+
+    component: str
+    tensors: tuple[Tensor, ...]
+    header: int
+
+
+class SumSink:
+    """A sum that is being written beside the soup at `soup`; its name is given by what is in it."""
+
+    def __init__(self, soup: Path, is_folder: bool) -> None:
+        self.soup = soup
+        self.is_folder = is_folder
+        self.path: Path | None = None
+        """Where it is, once its name is known to be its own."""
+        self._roots: dict[str, str] = {}
+
+    @contextmanager
+    def opened(self, files: Sequence[SumFile], check: Callable[[], None]) -> Iterator[list[int]]:
+        """Descriptors of its files, published on a clean exit after `check`."""
+        provisional = self.soup.with_name(f"{self.soup.name}.sum")
+        with ExitStack() as stack:
+            if self.is_folder:
+                staging = stack.enter_context(
+                    publish_folder(
+                        provisional,
+                        replace=True,
+                        may_replace=recognised,
+                        check=check,
+                        naming=self._name,
+                    )
+                )
+                yield [
+                    staging.create(file_name(file.component), file.header + _size(file.tensors))
+                    for file in files
+                ]
+            else:
+                (file,) = files
+                yield [
+                    stack.enter_context(
+                        publish_file(
+                            provisional,
+                            file.header + _size(file.tensors),
+                            replace=True,
+                            check=check,
+                            naming=self._name,
+                        )
+                    )
+                ]
+
+    def add_root(self, component: str, root: str) -> None:
+        """Tell the content digest of one component of the soup."""
+        self._roots[component] = root
+
+    def _name(self) -> str:
+        """The name of the sum; OutputError if something else than a sum has it."""
+        place = sum_place(self.soup, self._roots)
+        if os.path.lexists(place) and not recognised(place):
+            raise OutputError("is there and is no sum of a soup", path=place)
+        self.path = place
+        return place.name
+
+    def withdraw(self) -> None:
+        """Take the sum away again, unless it is that of the soup that is there."""
+        if self.path is not None and self.path != replaced_sum(self.soup):
+            # the failure that led here is the one to tell of
+            with suppress(OutputError):
+                remove(self.path)
+
+
+def _size(tensors: Sequence[Tensor]) -> int:
+    return tensors[-1].stop if tensors else 0
+
+
+def recognised(place: Path) -> bool:
+    """Whether a file is a sum, or a folder holds sums and nothing else; no link is either."""
+    try:
+        if place.is_symlink():
+            return False
+        files = sorted(place.iterdir()) if place.is_dir() else [place]
+        for file in files:
+            with open_checkpoint(Component("", str(file), (file,)), mapped=False) as checkpoint:
+                if not is_sum(checkpoint):
+                    return False
+    except (SoupError, OSError):
+        return False
+    return bool(files)
+
+
+def remove(place: Path) -> None:
+    """Remove the sum at a path, if that is what is there; OutputError if it cannot be."""
+    if not recognised(place):
+        return
+    left = place
+    try:
+        if place.is_dir():
+            # at once: half a sum must never lie beside a soup
+            left = place.rename(place.with_name(random_name()))
+            shutil.rmtree(left)
+        else:
+            place.unlink()
+    except OSError as error:
+        problem = f"is the sum of no soup any more, and remains: {error.strerror or error}"
+        raise OutputError(problem, path=left) from error

@@ -1,0 +1,185 @@
+"""Leave each ingredient of a soup out in turn: as many soups as it has ingredients, in one pass.
+
+Rule 1: each output is, byte for byte, what `subtract` of its ingredient alone makes in that place
+of a soup without a kept sum: all are computed from the ingredients, and no sum is used or kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..checkpoints.layout import Component, Model
+from ..checkpoints.open import STREAM, find_input
+from ..errors import Issue, LedgerError, MismatchError, OutputError, UsageError
+from ..ledger.ledger import Ledger
+from ..ledger.read import require_model
+from ..workers import Pace
+from .destination import FILE_SUFFIXES
+from .job import Job, Made
+from .membership import Gathering, Terms, ledger_before
+from .revise import Revision, planned
+from .revision import revised
+from .rounds import arrange, carry_out_together
+from .shared_components import by_component, is_shared
+from .sources import Leaver
+
+NAME = "{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A soup of which every ingredient is to be left out in turn."""
+
+    soup: str | Path
+    output: str
+    """Where the soups go; `{name}` stands for the ingredient that is left out."""
+    search: tuple[Path, ...] = ()
+    """Folders in which ingredients are looked for that are not where the ledger hints."""
+    approximate: bool = False
+    """Compute with the rounded soup instead of its ingredients."""
+    component: str | None = None
+    variant: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an output that would be the same for all, with UsageError."""
+        if self.output == STREAM:
+            raise UsageError("standard output holds one soup, not several", advice=TEMPLATE)
+        if NAME not in self.output:
+            raise UsageError(f"the output has no {NAME}", path=self.output, advice=TEMPLATE)
+
+
+TEMPLATE = f"such as -o 'without-{NAME}'"
+SUFFIXES = frozenset(FILE_SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One soup of a family."""
+
+    name: str
+    """The ingredient that it lacks, as the ledger calls it."""
+    job: Job
+
+
+def leave_one_out(
+    family: Family, *, force: bool = False, pace: Pace | None = None
+) -> dict[str, tuple[Made, ...]]:
+    """Make every soup; what its components became, by the name of the ingredient it lacks.
+
+    `force` replaces existing outputs, but no input. Raises any child of SoupError; what there is
+    then, `carry_out_together` says.
+    """
+    with open_family(family) as members:
+        rounds = arrange([member.job for member in members], pace.threads if pace else None)
+        made = carry_out_together(rounds, force=force, pace=pace)
+        return {member.name: each for member, each in zip(members, made, strict=True)}
+
+
+@contextmanager
+def open_family(family: Family) -> Iterator[tuple[Member, ...]]:
+    """All soups, planned and not yet made, by the name of the ingredient that each lacks.
+
+    Raises LedgerError as `open_revision` does, also for a soup of one ingredient and for a name
+    that is none for a file; MismatchError for components of different ingredients, OutputError for
+    ingredients whose names would make one output.
+    """
+    soup = find_input(family.soup, family.component, family.variant)
+    terms = Terms(
+        operation="subtract",
+        place=soup.shown,
+        search=family.search,
+        variant=family.variant,
+        approximate=family.approximate,
+        total=None,
+        again=False,
+        newcomers=(),
+        leavers=(),
+    )
+    with ExitStack() as stack:
+        gathered = [_gathered(stack, component, terms) for component in soup.components]
+        ledgers = [before for _, before in gathered]
+        _require_same_ingredients(soup, ledgers)
+        telling = _telling(ledgers)[0]
+        outputs = _outputs(family.output, [entry.name for entry in telling.ingredients])
+        members = []
+        for name, output in outputs.items():
+            goers = by_component(Leaver(None, name, None), None, ledgers)
+            changed = [
+                revised(gathering, before, replace(terms, leavers=(goer,)))
+                for (gathering, before), goer in zip(gathered, goers, strict=True)
+            ]
+            revision = Revision(
+                "subtract", family.soup, output, search=family.search, variant=family.variant
+            )
+            # no output may replace the soup, which the other soups are made of as well
+            job = replace(planned(revision, (soup,), changed), spared=frozenset())
+            members.append(Member(name, job))
+        yield tuple(members)
+
+
+def _gathered(stack: ExitStack, component: Component, terms: Terms) -> tuple[Gathering, Ledger]:
+    """The component, open, and its ledger, found to fit: once for all soups."""
+    gathering = Gathering(stack)
+    checkpoint = gathering.open(component)
+    require_model(checkpoint)
+    return gathering, ledger_before(gathering, checkpoint, terms)
+
+
+def _telling(ledgers: Sequence[Ledger]) -> Sequence[Ledger]:
+    """The ledgers that tell ingredients apart: not those of components that all of them share."""
+    return [ledger for ledger in ledgers if not is_shared(ledger)] or ledgers
+
+
+def _require_same_ingredients(soup: Model, ledgers: Sequence[Ledger]) -> None:
+    """Raise MismatchError unless all components that differ have ingredients of the same names."""
+    telling = _telling(ledgers)
+    expected = _names(telling[0])
+    first = soup.components[ledgers.index(telling[0])]
+    issues = [
+        Issue(
+            f"is made of {', '.join(_names(ledger))} where {first.shown} is of"
+            f" {', '.join(expected)}",
+            component.shown,
+            advice="--component picks one of a pipeline's",
+        )
+        for component, ledger in zip(soup.components, ledgers, strict=True)
+        if ledger in telling and _names(ledger) != expected
+    ]
+    if issues:
+        raise MismatchError.collected(issues)
+
+
+def _names(ledger: Ledger) -> list[str]:
+    return sorted(entry.name for entry in ledger.ingredients)
+
+
+def _outputs(template: str, names: Sequence[str]) -> dict[str, str]:
+    """The output of each ingredient, by name in their order; no two are the same."""
+    outputs: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for name in sorted(names):
+        output = template.replace(NAME, _stem(name, template).replace("/", "-"))
+        _require_inside(template, name, output)
+        if output in owners:
+            what = f"would be the output without {owners[output]} and that without {name}"
+            raise OutputError(what, path=output, advice="subtract takes them out one at a time")
+        owners[output] = name
+        outputs[name] = output
+    return outputs
+
+
+def _stem(name: str, template: str) -> str:
+    """An ingredient's name, without a suffix of its own where the template has one."""
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if {suffix, Path(template).suffix} <= SUFFIXES else name
+
+
+def _require_inside(template: str, name: str, output: str) -> None:
+    """Raise LedgerError if a name makes something else of the template than a name of a file."""
+    asked, made = template.split("/"), output.split("/")
+    changed = [new for old, new in zip(asked, made, strict=True) if old != new]
+    if any(new in ("", ".", "..") or "\0" in new for new in changed):
+        raise LedgerError("is the name of an ingredient, and none for a file", path=repr(name))

@@ -1,0 +1,124 @@
+"""The ledger of a soup: drafted from the plan, completed by what the pass found.
+
+Rule 1: a draft takes at least as many bytes as the ledger it becomes, so it sizes the headers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..errors import Issue, LedgerError, UsageError
+from ..ledger.ledger import LEDGER_KEY, SUM_KEY, UNKNOWN, Entry, Ledger, Taken, merged, runs
+from ..ledger.ledger_json import IGNORE, gather_ancestors
+from ..ledger.names import hint, printable, unique_names
+from .executor import Outcome
+from .ingredients import Inputs, Part
+from .plan import Plan, Rule
+from .recipe import Recipe
+
+
+def ingredient_names(inputs: Inputs) -> tuple[str, ...]:
+    """How the ledger calls the ingredients."""
+    return unique_names(
+        [
+            os.path.abspath(model.shown) if model.components[0].files else model.shown
+            for model in inputs.models
+        ]
+    )
+
+
+def draft_average(
+    recipe: Recipe, names: Sequence[str], part: Part, plan: Plan, soup_folder: Path | None
+) -> Ledger:
+    """The ledger of one component, with digests still unknown and every doubtful tensor listed.
+
+    `soup_folder` holds the soup, a file or a component's folder; None if its place is not known.
+    """
+    entries = tuple(
+        Entry(
+            digest=UNKNOWN,
+            name=name,
+            hint=hint_to(checkpoint, soup_folder),
+            weight=weight,
+            dtypes=runs(tensor.dtype for _, tensor in sorted(checkpoint.tensors.items())),
+        )
+        for name, checkpoint, weight in zip(names, part.checkpoints, recipe.weights, strict=True)
+    )
+    firsts = tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
+    return Ledger(
+        operation="avg",
+        root=UNKNOWN,
+        ingredients=entries,
+        dtypes=runs(step.out for step in plan.kept if step.out is not None),
+        asked_dtype=recipe.dtype,
+        keys=recipe.keys,
+        excludes=recipe.excludes,
+        allow_nonfinite=recipe.allow_nonfinite,
+        taken=Taken(UNKNOWN, firsts) if firsts else None,
+        exact=all(ledger.exact for ledger in part.ledgers if ledger is not None),
+        ancestors=gather_ancestors(ledger for ledger in part.ledgers if ledger is not None),
+    )
+
+
+def hint_to(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
+    """What a ledger says of where a checkpoint is; None for a stream."""
+    if not checkpoint.component.files:
+        return None
+    path = checkpoint.component.path
+    if soup_folder is None:
+        return printable(path.name)
+    return hint(os.path.abspath(path), os.path.abspath(soup_folder))
+
+
+def complete_average(draft: Ledger, part: Part, outcome: Outcome) -> Ledger:
+    """The draft with the digests of the pass.
+
+    Raises LedgerError for an ingredient whose ledger describes other tensors than it has, and
+    UsageError if the weights of one content cancel.
+    """
+    _require_ledgers_fit(part, outcome)
+    entries = [
+        replace(entry, digest=digest)
+        for entry, digest in zip(draft.ingredients, outcome.ingredients, strict=True)
+    ]
+    if draft.allow_nonfinite:
+        _require_one_sign(entries)
+    taken = Taken(outcome.ingredients[0], outcome.taken) if outcome.taken else None
+    return replace(draft, root=outcome.soup, ingredients=merged(entries), taken=taken)
+
+
+def _require_one_sign(entries: Sequence[Entry]) -> None:
+    """Raise UsageError for a content that is added and subtracted: infinity would not cancel."""
+    signs: dict[str, bool] = {}
+    for entry in entries:
+        if signs.setdefault(entry.digest, entry.weight > 0) != (entry.weight > 0):
+            what = "is in more than once, with weights of both signs, and may hold infinity"
+            raise UsageError(what, path=entry.name, advice="give it once, with the summed weight")
+
+
+def _require_ledgers_fit(part: Part, outcome: Outcome) -> None:
+    issues = [
+        Issue("its ledger describes other tensors than it holds", checkpoint.shown, advice=IGNORE)
+        for checkpoint, ledger, digest in zip(
+            part.checkpoints, part.ledgers, outcome.ingredients, strict=True
+        )
+        if ledger is not None and ledger.root != digest
+    ]
+    if issues:
+        raise LedgerError.collected(issues)
+
+
+def agreed_metadata(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+    """Metadata that all ingredients agree on, without ledgers and hashes, which no longer hold."""
+    first, *rest = [checkpoint.metadata for checkpoint in checkpoints]
+    return {
+        key: text
+        for key, text in first.items()
+        if key not in (LEDGER_KEY, SUM_KEY)
+        and "hash" not in key
+        and all(other.get(key) == text for other in rest)
+    }

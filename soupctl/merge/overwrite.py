@@ -1,0 +1,94 @@
+"""Whether an output may take the place of a folder that is there.
+
+Rule 1: only a soup is replaced: every checkpoint in the folder carries a ledger.
+Rule 2: nothing goes that the new output has no file of the same name for, but the old soup's own
+weights where an index says which these are: another number of shards has other names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path, PurePosixPath
+from stat import S_ISDIR, S_ISREG
+
+from ..checkpoints.checkpoint import open_checkpoint
+from ..checkpoints.layout import Component, find_model
+from ..errors import OutputError, SoupError
+from ..ledger.ledger import LEDGER_KEY
+
+
+def soups_only(target: Path, names: Collection[str]) -> Callable[[Path], bool]:
+    """Whether an output of files called `names` may replace the folder at a path.
+
+    The answer is False for a folder that is no soup; OutputError names what else would be lost.
+    """
+
+    def may_replace(folder: Path) -> bool:
+        while True:
+            before = _inode(folder)
+            components = _soup_in(folder)
+            foreign = None if components is None else _foreign(folder, components, names)
+            # another writer may exchange the folder while it is looked at
+            if before is None or _inode(folder) in (before, None):
+                break
+        if foreign is not None:
+            raise OutputError(
+                f"holds {foreign}, which the new output does not have, and is not replaced",
+                path=target,
+                advice="choose another output, or move that away",
+            )
+        return components is not None
+
+    return may_replace
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def _soup_in(folder: Path) -> tuple[Component, ...] | None:
+    """The checkpoints in a folder if each carries a ledger."""
+    try:
+        components = find_model(folder).components
+        for component in components:
+            with open_checkpoint(component, mapped=False) as checkpoint:
+                if LEDGER_KEY not in checkpoint.metadata:
+                    return None
+    except SoupError:
+        return None
+    return components
+
+
+def _foreign(folder: Path, components: Collection[Component], names: Collection[str]) -> str | None:
+    """What in a soup's folder, by relative name, neither belongs to it nor comes back; the first.
+
+    Links and other special files never come back, and a folder does as part of a file's name.
+    """
+    kept = {*names, *_indexed_files(folder, components)}
+    around = {str(parent) for name in kept for parent in PurePosixPath(name).parents}
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted((*folders, *files)):
+            path = Path(place, name)
+            relative = path.relative_to(folder).as_posix()
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:
+                continue
+            if not ((S_ISREG(mode) and relative in kept) or (S_ISDIR(mode) and relative in around)):
+                return relative
+    return None
+
+
+def _indexed_files(folder: Path, components: Collection[Component]) -> set[str]:
+    """Weights that an index lists, and the index, by their names relative to the folder."""
+    return {
+        path.relative_to(folder).as_posix()
+        for component in components
+        if component.folder is not None and component.index_name is not None
+        for path in (*component.files, component.folder / component.index_name)
+    }

@@ -1,0 +1,196 @@
+"""From a recipe and the headers of its ingredients to steps that leave nothing to decide.
+
+Rule 1: pure; a plan depends on names, shapes, dtypes and weights alone.
+Rule 2: every tensor of every ingredient is in exactly one step, so that digests cover all of them.
+Rule 3: steps go by name in UTF-8 order, the order in which roots are digested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+
+from ..checkpoints.architecture import difference_hint, refuse_factors, shape_hint
+from ..choices import OnInt
+from ..errors import Issue, MismatchError, UsageError
+from ..format.dtypes import DType, Kind, narrowest
+from ..format.header import Tensor
+from ..ledger.weights import scaled
+from .recipe import Recipe, selector
+
+Contents = Mapping[str, Tensor]
+"""The tensors of one ingredient by name."""
+
+
+class Rule(Enum):
+    """What becomes of a tensor."""
+
+    AVERAGE = "averaged"
+    IDENTICAL = "copied, must be identical in all"
+    FIRST = "taken from the first ingredient"
+    LEFT_OUT = "left out by --key or --exclude"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One tensor of the soup, or one that is only digested."""
+
+    name: str
+    shape: tuple[int, ...]
+    rule: Rule
+    sources: tuple[int, ...]
+    """Which ingredients hold the tensor; all of them unless it is left out."""
+    dtypes: tuple[DType, ...]
+    """Its dtype in each of `sources`."""
+    out: DType | None
+    """Its dtype in the soup; None if it is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything the executor needs to know of one component."""
+
+    weights: tuple[int, ...]
+    """Whole-number proportion of each ingredient."""
+    steps: tuple[Step, ...]
+    allow_nonfinite: bool
+    divisor: int | None = None
+    """What the weighted sum is divided by; None for the total weight."""
+
+    @property
+    def total(self) -> int:
+        """What the weighted sum is divided by."""
+        return sum(self.weights) if self.divisor is None else self.divisor
+
+    @property
+    def kept(self) -> tuple[Step, ...]:
+        """The steps whose tensors are in the soup."""
+        return tuple(step for step in self.steps if step.out is not None)
+
+
+def make_plan(
+    recipe: Recipe,
+    names: Sequence[str],
+    contents: Sequence[Contents],
+    deciding: Collection[int] | None = None,
+) -> Plan:
+    """The plan for ingredients called `names` (as errors should call them) with these `contents`.
+
+    `deciding` are the ingredients whose dtypes the soup's follow; None for all of them.
+
+    Raises UsageError for weights or a selection that cannot be, and MismatchError for LoRA factors
+    and for names, shapes or dtypes that do not fit each other, all issues at once. Ingredients of
+    equal layout should share one mapping: thousands of them then cost no more than one.
+    """
+    weights = scaled(recipe.weights)
+    selected = selector(recipe)
+    layouts = _Layouts(names, contents)
+    for name, content in layouts.distinct:
+        refuse_factors(name, filter(selected, content))
+    _require_same_names(layouts, selected)
+    first = layouts.distinct[0][1]
+    kept = [tensor for tensor in first if selected(tensor)]
+    if first and not kept:
+        raise UsageError(
+            "no tensor is left to average",
+            path=names[0],
+            advice="see --key, --exclude, --component",
+        )
+    if issues := [issue for tensor in kept if (issue := _mismatch(layouts, tensor))]:
+        raise MismatchError.collected(issues)
+    steps = [_kept_step(recipe, layouts, tensor, deciding) for tensor in kept]
+    every = {tensor for _, content in layouts.distinct for tensor in content}
+    steps += [_left_out_step(layouts, tensor) for tensor in every if not selected(tensor)]
+    return Plan(weights, tuple(sorted(steps, key=lambda step: step.name)), recipe.allow_nonfinite)
+
+
+class _Layouts:
+    """The distinct contents among many ingredients, each with the first name that has it."""
+
+    def __init__(self, names: Sequence[str], contents: Sequence[Contents]) -> None:
+        positions: dict[int, int] = {}
+        self.distinct: list[tuple[str, Contents]] = []
+        for name, content in zip(names, contents, strict=True):
+            if positions.setdefault(id(content), len(self.distinct)) == len(self.distinct):
+                self.distinct.append((name, content))
+        self.which = tuple(positions[id(content)] for content in contents)
+        self.everyone = tuple(range(len(contents)))
+        # one tuple for all tensors that look alike, or n ingredients would cost n words a tensor
+        self.spread = cache(self._spread)
+
+    def _spread(self, values: tuple[DType, ...]) -> tuple[DType, ...]:
+        return tuple(values[position] for position in self.which)
+
+    def of(self, tensor: str) -> list[Tensor]:
+        return [content[tensor] for _, content in self.distinct]
+
+
+def _require_same_names(layouts: _Layouts, selected: Callable[[str], bool]) -> None:
+    name, content = layouts.distinct[0]
+    expected = {tensor for tensor in content if selected(tensor)}
+    issues = []
+    for other_name, other in layouts.distinct[1:]:
+        found = {tensor for tensor in other if selected(tensor)}
+        parts = [
+            f"{verb} {_some(tensors)}"
+            for verb, tensors in (
+                (f"lacks, unlike {name},", expected - found),
+                (f"has, unlike {name},", found - expected),
+            )
+            if tensors
+        ]
+        if parts:
+            hint = difference_hint(name, content, other_name, other)
+            issues.append(Issue(" and ".join(parts), other_name, advice=hint))
+    if issues:
+        raise MismatchError.collected(issues)
+
+
+def _some(tensors: Collection[str], shown: int = 2) -> str:
+    listed = ", ".join(sorted(tensors)[:shown])
+    rest = len(tensors) - shown
+    return f"{listed} and {rest} more" if rest > 0 else listed
+
+
+def _mismatch(layouts: _Layouts, tensor: str) -> Issue | None:
+    """What keeps the ingredients' tensors of this name from being combined, if anything does."""
+    found = layouts.of(tensor)
+    first = found[0]
+    for (name, _), other in zip(layouts.distinct, found, strict=True):
+        against = layouts.distinct[0][0]
+        if other.shape != first.shape:
+            shapes = f"has shape {list(other.shape)} where {against} has {list(first.shape)}"
+            return Issue(shapes, name, tensor, shape_hint(first.shape, other.shape))
+        floats = (first.dtype.kind is Kind.FLOAT, other.dtype.kind is Kind.FLOAT)
+        if floats != (True, True) and other.dtype != first.dtype:
+            dtypes = f"is {other.dtype.value} where {against} has {first.dtype.value}"
+            return Issue(dtypes, name, tensor, "only float dtypes may be mixed")
+    return None
+
+
+def _kept_step(
+    recipe: Recipe, layouts: _Layouts, tensor: str, deciding: Collection[int] | None
+) -> Step:
+    found = layouts.of(tensor)
+    dtypes = tuple(each.dtype for each in found)
+    kind = dtypes[0].kind
+    if kind is Kind.FLOAT:
+        chosen = dtypes if deciding is None else (dtypes[layouts.which[i]] for i in deciding)
+        rule, out = Rule.AVERAGE, recipe.dtype or narrowest(frozenset(chosen))
+    else:
+        first = kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
+        rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]
+    return Step(tensor, found[0].shape, rule, layouts.everyone, layouts.spread(dtypes), out)
+
+
+def _left_out_step(layouts: _Layouts, tensor: str) -> Step:
+    holders = [
+        (index, layouts.distinct[position][1][tensor])
+        for index, position in enumerate(layouts.which)
+        if tensor in layouts.distinct[position][1]
+    ]
+    sources = tuple(index for index, _ in holders)
+    dtypes = tuple(found.dtype for _, found in holders)
+    return Step(tensor, holders[0][1].shape, Rule.LEFT_OUT, sources, dtypes, None)

@@ -1,0 +1,57 @@
+"""Weights that follow from how the ingredients came about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from ..checkpoints.open import STREAM, find_input, open_input
+from ..choices import WeightBy
+from ..errors import Issue, LedgerError, UsageError
+from ..ledger.read import read_ledger
+from .ingredients import Ingredient
+
+
+def weighted_by(
+    ingredients: Sequence[Ingredient],
+    by: WeightBy,
+    *,
+    component: str | None = None,
+    variant: str | None = None,
+) -> list[Ingredient]:
+    """The ingredients, each with the weight that its record of training gives it.
+
+    Raises UsageError for a stream or a weight that was given, LedgerError for ingredients without
+    such a record.
+    """
+    assert by is WeightBy.SAMPLES
+    for each in ingredients:
+        if each.path == STREAM:
+            raise UsageError("--weight-by needs files; standard input is read once")
+        if each.weight != 1:
+            raise UsageError("weights are given twice, with --weight-by and one by one")
+    found = [_samples(each, component, variant) for each in ingredients]
+    issues = [
+        Issue("has no one record of training", each.path, advice="-w gives weights")
+        for each, samples in zip(ingredients, found, strict=True)
+        if samples is None
+    ]
+    if issues:
+        raise LedgerError.collected(issues)
+    return [
+        replace(each, weight=Fraction(samples))
+        for each, samples in zip(ingredients, found, strict=True)
+        if samples is not None
+    ]
+
+
+def _samples(ingredient: Ingredient, component: str | None, variant: str | None) -> int | None:
+    """Images that an ingredient was trained on; None if its components do not tell one number."""
+    counts = set()
+    for each in find_input(ingredient.path, component, variant).components:
+        with open_input(each, mapped=False) as checkpoint:
+            ledger = read_ledger(checkpoint)
+            if ledger is not None and ledger.training is not None:
+                counts.add(ledger.training.samples)
+    return counts.pop() if len(counts) == 1 else None

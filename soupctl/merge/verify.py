@@ -1,0 +1,184 @@
+"""How far a soup is proven: by its header, by its digests, or rebuilt bit for bit.
+
+Rule 1: an answer says what was looked at to give it; nothing is called proven that was not checked.
+Rule 2: a sum that lies beside a soup is part of it: a level holds if it holds for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.layout import Component, Model
+from ..checkpoints.open import find_input, open_input, require_same_components
+from ..choices import Level
+from ..errors import LedgerError, LimitError, SoupError
+from ..ledger.ledger import Ledger
+from ..ledger.locate import Places, dtype_runs
+from ..ledger.read import is_sum, read_ledger
+from ..workers import Pace
+from .engine import engine_of
+from .executor import execute
+from .kept_sum.find import Kept, find_sum, kept_sum, open_sum
+from .kept_sum.update import checkpoints_of, recipe_of
+from .kept_sum.writer import kept_runs, ordered_runs
+from .membership import ledger_of
+from .plan import make_plan
+from .sources import SEARCH, Finder, exact_sources, folder_of, require_contents
+from .summing import Keeping, execute_sums, survey
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was proven of one component of a soup."""
+
+    name: str
+    path: str
+    level: Level
+    """The highest level that holds."""
+    problem: str | None
+    """Why no higher one holds, or was tried."""
+    exact: bool | None
+    """What the ledger says; None if there is none."""
+    refuted: bool = False
+    """Whether it calls itself exact, and its ingredients make something else."""
+
+    def reaches(self, level: Level | None) -> bool:
+        """Whether it is proven to that level; None for its digest, and nothing against it."""
+        return not self.refuted and self.level.holds(level or Level.DIGEST)
+
+
+def verify(
+    soup: str | Path,
+    ingredients: Sequence[str | Path] = (),
+    *,
+    search: Sequence[Path] = (),
+    level: Level | None = None,
+    component: str | None = None,
+    variant: str | None = None,
+    pace: Pace | None = None,
+) -> tuple[Verified, ...]:
+    """How far each component of a soup is proven, at most to `level`; None for as far as it goes.
+
+    `ingredients` are used before any that hints or `search` lead to. What is unreadable or not
+    sound raises InputError; what does not hold is an answer.
+    """
+    model = find_input(soup, component, variant)
+    others = [find_input(path, component, variant) for path in ingredients]
+    require_same_components([model, *others])
+    sums = _sum_beside(model) if component is None else None
+    found = []
+    for position, each in enumerate(model.components):
+        with ExitStack() as stack:
+            checkpoint = stack.enter_context(open_input(each))
+            given = [other.components[position] for other in others]
+            finder = Finder(stack, {}, Places(folder_of(checkpoint), tuple(search), variant))
+            kept = None if sums is None else sums[position]
+            case = _Case(stack, checkpoint, kept, given, finder, pace or Pace())
+            found.append(_verify(each.name, case, level or Level.REBUILD))
+            checkpoint.require_unchanged()
+    return tuple(found)
+
+
+def _sum_beside(model: Model) -> tuple[Component, ...] | None:
+    try:
+        return find_sum(model)
+    except LedgerError:
+        # of a soup whose ledger is not sound: that is told of the soup itself
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A component of a soup that is to be proven, and what there is to prove it with."""
+
+    stack: ExitStack
+    soup: Checkpoint
+    beside: Component | None
+    """The sum that lies beside it."""
+    given: Sequence[Component]
+    finder: Finder
+    pace: Pace
+
+    def kept(self, ledger: Ledger) -> Kept | None:
+        """The soup's sum, if it has one or is one; LedgerError if it does not fit."""
+        if is_sum(self.soup):
+            return kept_sum(self.soup, None)
+        if self.beside is None:
+            return None
+        kept = kept_sum(self.stack.enter_context(open_sum(self.beside)), ledger)
+        kept.require_tensors_of(self.soup)
+        return kept
+
+
+def _verify(name: str, case: _Case, wanted: Level) -> Verified:
+    """How far one component is proven, level by level until one does not hold."""
+    level, problem, ledger, refuted = Level.NOTHING, None, None, False
+    soup = case.soup
+    try:
+        ledger = read_ledger(soup)
+        if ledger is None:
+            raise LedgerError("has no ledger: it is no soup", path=soup.shown)
+        kept = case.kept(ledger)
+        _require_dtypes(soup, ledger)
+        level = Level.HEADER
+        if wanted is not Level.HEADER:
+            ledger_of(soup)
+            if kept is not None and case.beside is not None:
+                ledger_of(kept.sums.checkpoint)
+            level = Level.DIGEST
+        if wanted is Level.REBUILD:
+            problem = _difference(case, ledger, kept)
+            refuted = ledger.exact and problem is not None
+            level = Level.DIGEST if problem else Level.REBUILD
+    except LimitError:
+        # that says nothing of the soup
+        raise
+    except SoupError as error:
+        problem = error.message()
+    exact = None if ledger is None else ledger.exact
+    return Verified(name, soup.shown, level, problem, exact, refuted)
+
+
+def _require_dtypes(soup: Checkpoint, ledger: Ledger) -> None:
+    if not is_sum(soup) and dtype_runs(soup) != ledger.dtypes:
+        raise LedgerError("its ledger describes tensors of other dtypes", path=soup.shown)
+
+
+def _difference(case: _Case, ledger: Ledger, kept: Kept | None) -> str | None:
+    """What is not what the ingredients make, soup or sum; SoupError if they cannot be had."""
+    engine, pace = engine_of(case.pace)
+    for component in case.given:
+        case.finder.offer(component, ledger, case.soup.shown)
+    first = ledger.taken.digest if ledger.taken else None
+    sources = exact_sources(case.finder, ledger.ingredients, first, SEARCH)
+    checkpoints = checkpoints_of(sources)
+    recipe = recipe_of(
+        ledger, [source.weight for source in sources], first=ledger.taken is not None
+    )
+    names = [checkpoint.shown for checkpoint in checkpoints]
+    plan = make_plan(recipe, names, [checkpoint.tensors for checkpoint in checkpoints])
+    if kept is None:
+        outcome = execute(plan, checkpoints, engine, _discard, pace)
+        root = None
+    else:
+        plan = kept.rescaled(plan, [source.weight for source in sources])
+        forms = survey(plan, checkpoints, engine, pace)
+        keeping = Keeping(forms, _discard)
+        summed = execute_sums(plan, checkpoints, engine, _discard, pace, keeping)
+        outcome, root = summed.outcome, summed.kept
+    require_contents(sources, outcome)
+    if outcome.soup != ledger.root:
+        return f"{case.soup.shown}: is not what its ingredients make"
+    if kept is not None:
+        dtypes = {source.digest: kept_runs(plan, index) for index, source in enumerate(sources)}
+        if (root, ordered_runs(dtypes, ledger)) != (kept.facts.root, kept.facts.dtypes):
+            return f"{kept.shown}: is not the sum of the soup's ingredients"
+    return None
+
+
+def _discard(tensor: str, offset: int, data: memoryview) -> None:
+    """Take bytes that only their digest is wanted of."""

@@ -1,1 +1,0 @@
-"""What a soup is: recipe, weights, plan and ledger, as pure values."""

@@ -1,0 +1,104 @@
+"""Sample grids of a run: what the denoiser makes of the same noise, again and again.
+
+Rule 1: noise and conditions are those of the seed, so that grids differ by training alone.
+Rule 2: the mean of the weights is put in place for a grid, and always taken out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ..diffusion import rng
+from ..diffusion.base import Conditioning
+from ..diffusion.loading import Models, decode_latents, encode_captions
+from ..diffusion.sampling import initial_noise, sample, sampler_of
+from ..images.grid import grid
+from .loop import Training
+from .setup import Prepared
+
+MOST_ROWS = 8
+"""Classes, or captions where no prompts were given, that a grid shows at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Painter:
+    """Makes the grids of one run: a row for each prompt or class."""
+
+    run: Prepared
+    models: Models
+
+    def paint(self, training: Training) -> Image.Image:
+        """The grid of the weights as they are, or of their mean where it is kept."""
+        options = self.run.options
+        with mean_in_place(training):
+            images = self._images(training.accelerator.unwrap_model(training.model))
+        return grid(images, options.sample_grid)
+
+    def _images(self, denoiser: Any) -> torch.Tensor:
+        options, frame = self.run.options, self.run.frame
+        device = next(denoiser.parameters()).device
+        scheduler = sampler_of(self.run.scheduler, self.run.objective, has_vae=frame.has_vae)
+        images = []
+        for row, (condition, without) in enumerate(self._conditions(device)):
+            shape = (options.sample_grid, *frame.shape)
+            noise = initial_noise(shape, options.seed, f"grid {row}").to(device)
+            latents = sample(
+                denoiser,
+                scheduler,
+                noise,
+                condition,
+                without,
+                steps=options.sample_steps,
+                guidance=options.guidance,
+            )
+            images.append(decode_latents(self.models, latents))
+        return torch.cat(images)
+
+    def _conditions(
+        self, device: torch.device
+    ) -> Iterator[tuple[torch.Tensor | None, torch.Tensor | None]]:
+        """A row's condition, and what stands for none; None where there is no such thing."""
+        run, count = self.run, self.run.options.sample_grid
+        if run.base.conditioning is Conditioning.TEXT:
+            for prompt in self._prompts():
+                yield (
+                    encode_captions(self.models, [prompt] * count),
+                    encode_captions(self.models, [""] * count),
+                )
+        elif run.classes is not None:
+            null = run.classes.null
+            for label in sorted(run.classes.numbers.values())[:MOST_ROWS]:
+                yield (
+                    torch.full((count,), label, device=device),
+                    None if null is None else torch.full((count,), null, device=device),
+                )
+        else:
+            yield None, None
+
+    def _prompts(self) -> tuple[str, ...]:
+        options, samples = self.run.options, self.run.shard.samples
+        if options.prompt:
+            return options.prompt
+        chosen = rng.order(options.seed, -1, len(samples))[: min(MOST_ROWS, options.sample_grid)]
+        return tuple(samples[int(index)].captions[0] for index in chosen)
+
+
+@contextmanager
+def mean_in_place(training: Training) -> Iterator[None]:
+    """The mean of the weights where the weights are, while the block lasts."""
+    if training.ema is None:
+        yield
+        return
+    parameters = list(training.trained.values())
+    training.ema.store(parameters)
+    training.ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        training.ema.restore(parameters)

@@ -1,0 +1,25 @@
+"""Bases on disk, known by their configs before a model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from soupctl.diffusion.base import read_base
+from soupctl.errors import InputError
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "config.json"])
+def test_a_run_is_no_base_but_what_it_ended_with_is(tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    (run / "model" / name).write_text("{}")
+
+    with pytest.raises(InputError, match=r"run: is no diffusers folder \(.*run/model is one\)"):
+        read_base(run)
+
+
+def test_a_folder_without_a_config_is_no_base(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"one has model_index\.json, or config\.json of a bare"):
+        read_base(tmp_path)

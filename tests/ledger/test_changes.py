@@ -1,0 +1,153 @@
+"""What is put in and taken out adds up exactly, and what cannot be is refused by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from soupctl.errors import LedgerError
+from soupctl.format.dtypes import DType
+from soupctl.ledger.changes import Removal, changes, expanded, require_left, require_new, taken_out
+from soupctl.ledger.ledger import Change, Entry, Ledger, merged
+
+RUN = ((DType.F16, 1),)
+
+
+def digest(letter: str) -> str:
+    return "blake3:" + letter * 64
+
+
+def entry(letter: str, weight: Fraction | int = 1) -> Entry:
+    return Entry(digest(letter), f"{letter}.st", f"../{letter}.st", Fraction(weight), RUN)
+
+
+def ledger(**weights: Fraction | int) -> Ledger:
+    entries = tuple(entry(letter, weight) for letter, weight in sorted(weights.items()))
+    return Ledger("avg", digest("9"), entries, RUN)
+
+
+def without(held: Ledger, letter: str, weight: Fraction | int | None = None) -> tuple[Entry, ...]:
+    part = None if weight is None else Fraction(weight)
+    return taken_out(held, [Removal(digest(letter), f"./{letter}.st", part)], "soup.st")
+
+
+def refusal(held: Ledger, *removals: Removal) -> str:
+    with pytest.raises(LedgerError) as caught:
+        taken_out(held, removals, "soup.st")
+    return caught.value.message()
+
+
+def test_what_is_taken_out_wholly_is_gone_and_the_rest_stays():
+    held = ledger(a=1, b=Fraction(1, 3), c=2)
+
+    assert (entry("a"), entry("c", 2)) == without(held, "b")
+
+
+@pytest.mark.parametrize(("weight", "part"), [(1, Fraction(1, 3)), (-2, Fraction(-1, 2))])
+def test_what_is_taken_out_in_part_stays_with_the_rest_of_its_weight(weight, part):
+    held = ledger(a=weight, b=9)
+
+    assert (entry("a", weight - part), entry("b", 9)) == without(held, "a", part)
+    assert (entry("b", 9),) == without(held, "a", weight)
+
+
+@pytest.mark.parametrize(
+    ("weight", "part"), [(1, Fraction(4, 3)), (1, -1), (-2, 1), (-2, -3), (1, Fraction(-1, 9))]
+)
+def test_no_more_than_is_in_and_nothing_of_the_other_sign_is_taken_out(weight, part):
+    removal = Removal(digest("a"), "./a.st", Fraction(part))
+
+    expected = f"./a.st: has weight {weight} in soup.st, of which {part} is no part"
+    assert expected == refusal(ledger(a=weight, b=9), removal)
+
+
+def test_what_is_not_in_is_refused_with_what_is():
+    expected = "./d.st: is not in soup.st (it holds a.st, b.st)"
+    assert expected == refusal(ledger(a=1, b=1), Removal(digest("d"), "./d.st"))
+
+
+def test_all_refusals_come_at_once_and_a_long_list_is_cut():
+    held = ledger(**dict.fromkeys("0123456", 1))
+    found = refusal(held, Removal(digest("a"), "x"), Removal(digest("b"), "y"))
+
+    advice = "(it holds 0.st, 1.st, 2.st, 3.st, 4.st and 2 more)"
+    assert f"x: is not in soup.st {advice}; y: is not in soup.st {advice}" == found
+
+
+def test_what_was_taken_out_is_not_in_for_the_next_removal():
+    held = ledger(a=2, b=1)
+    half, whole = Removal(digest("a"), "a", Fraction(1)), Removal(digest("a"), "a")
+
+    assert (entry("b"),) == taken_out(held, [half, half], "soup.st")
+    assert (entry("b"),) == taken_out(held, [half, whole], "soup.st")
+    assert "a: is taken out of soup.st already" == refusal(held, whole, half)
+    assert "a: is taken out of soup.st already" == refusal(held, whole, whole)
+
+
+@pytest.mark.parametrize("left", [(), (entry("a", -1),), (entry("a", 1), entry("b", -1))])
+def test_a_soup_without_weight_is_none(left):
+    removals = [Removal(digest("c"), "c.st")]
+    with pytest.raises(LedgerError, match=r"^c\.st: is all there is in soup\.st: nothing would"):
+        require_left(left, removals, "soup.st")
+    with pytest.raises(LedgerError, match=r"^soup\.st: nothing would be left of the soup$"):
+        require_left(left, [], "soup.st")
+
+
+def test_what_is_in_already_is_refused_and_what_comes_twice():
+    held, b, c = [entry("a")], entry("b"), entry("c")
+    require_new(held, [("b.st", b), ("c.st", c)], "soup.st")
+
+    added = [("x/a.st", entry("a", 2)), ("b.st", b), ("copy.st", b)]
+    with pytest.raises(LedgerError) as caught:
+        require_new(held, added, "soup.st")
+    advice = "(--again adds its weight once more)"
+    expected = [
+        f"x/a.st: is in soup.st already, as a.st {advice}",
+        f"copy.st: is added already, as b.st {advice}",
+    ]
+    assert expected == list(map(str, caught.value.issues))
+
+
+@given(
+    st.lists(st.fractions(Fraction(1, 9), 9, max_denominator=9), min_size=1, max_size=6),
+    st.fractions(Fraction(1, 9), 9, max_denominator=9),
+)
+def test_a_soup_counts_with_the_weight_asked_shared_among_its_ingredients(weights, asked):
+    soup = ledger(**dict(zip("abcdef", map(Fraction, weights), strict=False)))
+    found = expanded(soup, asked)
+
+    assert soup.ingredients == expanded(soup, None)
+    assert asked == sum(each.weight for each in found)
+    scale = asked / sum(weights)
+    assert [weight * scale for weight in weights] == [each.weight for each in found]
+
+
+weights_of = st.dictionaries(
+    st.sampled_from("abcd"), st.fractions(-2, 2, max_denominator=3).filter(bool)
+)
+
+
+@given(weights_of, weights_of)
+def test_changes_are_the_difference_and_applied_they_give_the_new_state(old, new):
+    before, after = ledger(**old).ingredients, ledger(**new).ingredients
+    found = changes(before, after)
+    applied = Counter({each.digest: each.weight for each in before})
+    for change in found:
+        applied[change.digest] += change.weight
+
+    assert sorted(each.digest for each in found) == [each.digest for each in found]
+    assert all(isinstance(each, Change) and each.weight for each in found)
+    assert {each.digest: each.weight for each in after} == {k: v for k, v in applied.items() if v}
+
+
+@given(weights_of, st.permutations("abcd"))
+def test_the_order_in_which_ingredients_go_does_not_show(weights, order):
+    held = ledger(**weights)
+    going = [Removal(digest(letter), letter) for letter in order if letter in weights][1:]
+
+    found = taken_out(held, going, "soup.st")
+    assert taken_out(held, going[::-1], "soup.st") == found == merged(found)

@@ -1,0 +1,189 @@
+"""The ledger is canonical, bound by its own digest, and refused whenever it is not sound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from soupctl.errors import UsageError
+from soupctl.format.dtypes import DType
+from soupctl.ledger.ledger import UNKNOWN, Change, Entry, Ledger, Record, Taken, merged, runs
+from soupctl.ledger.ledger_json import encode_ledger, gather_ancestors, parse_ledger
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "ledger-1.json"
+
+
+def digest(text: str) -> str:
+    return "blake3:" + blake3(text.encode("utf-8")).hexdigest()
+
+
+def root(letter: str) -> str:
+    return "blake3:" + letter * 64
+
+
+def entry(letter: str, weight: str = "1", name: str | None = None) -> Entry:
+    called = name or f"{letter}.safetensors"
+    return Entry(root(letter), called, f"../{called}", Fraction(weight), ((DType.F16, 2),))
+
+
+def plain(letter: str, *entries: Entry) -> Ledger:
+    return Ledger("avg", root(letter), entries or (entry("a"),), ((DType.F16, 2),))
+
+
+def golden() -> Ledger:
+    """A ledger in which no field has its default."""
+    grandparent = plain("1", entry("a"), entry("b", "1/3"))
+    parent = Ledger("avg", root("2"), (entry("1"), entry("c", "-1/2")), ((DType.F16, 2),))
+    return Ledger(
+        operation="avg",
+        root=root("3"),
+        ingredients=(
+            Entry(root("2"), "x/soup.st", "../x/soup.st", Fraction(7, 10), ((DType.F16, 2),)),
+            Entry(root("d"), "standard input", None, Fraction(3, 10), ((DType.BF16, 1),) * 2),
+            Entry(root("e"), 'caf\u00e9 "\\\t\U0001f35c', "e.st", Fraction(2), ((DType.I64, 3),)),
+        ),
+        dtypes=((DType.F32, 2), (DType.I64, 1)),
+        asked_dtype=DType.F32,
+        keys=("*.weight", "conv_[io]*"),
+        excludes=("time*",),
+        allow_nonfinite=True,
+        taken=Taken(root("d"), ("ids", "position_ids")),
+        exact=False,
+        changed=(Change(root("e"), "e.st", Fraction(-1, 2)),),
+        chain=(
+            Record("avg", (Change(root("d"), "d.st", Fraction(1)),), root("6"), True),
+            Record("add", (Change(root("e"), "e.st", Fraction(5, 2)),), root("7"), False),
+        ),
+        ancestors=gather_ancestors([replace(parent, ancestors={grandparent.root: grandparent})]),
+    )
+
+
+def text_of(ledger: Ledger) -> str:
+    return encode_ledger(ledger, digest)
+
+
+def test_the_first_format_stays_as_it_was_released():
+    assert GOLDEN.read_text(encoding="utf-8") == text_of(golden()) + "\n"
+    assert golden() == parse_ledger(GOLDEN.read_text(encoding="utf-8")[:-1], "x", digest)
+
+
+def test_a_ledger_holds_no_float_no_spaces_and_sorted_keys():
+    def walk(value: Any) -> Iterator[Any]:
+        yield value
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from walk(part) if isinstance(part, dict | list) else [part]
+
+    document = json.loads(text_of(golden()))
+
+    assert not [value for value in walk(document) if isinstance(value, float)]
+    assert text_of(golden()) == json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+
+
+letters = st.sampled_from("0123456789abcdef")
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+dtypes = st.lists(st.tuples(st.sampled_from(DType), st.integers(1, 9)), max_size=3).map(tuple)
+weights = st.builds(Fraction, st.integers(1, 99), st.sampled_from((1, 2, 3, 7)))
+entries = st.lists(
+    st.builds(Entry, letters.map(root), texts, st.none() | texts, weights, dtypes), min_size=1
+).map(merged)
+changes = st.lists(st.builds(Change, letters.map(root), texts, weights), max_size=2).map(tuple)
+flat = st.builds(
+    Ledger,
+    texts,
+    letters.map(root),
+    entries,
+    dtypes,
+    st.none() | st.sampled_from(DType),
+    st.lists(texts, max_size=2).map(tuple),
+    st.lists(texts, max_size=2).map(tuple),
+    st.booleans(),
+    st.none() | st.builds(Taken, letters.map(root), st.lists(texts, max_size=2).map(tuple)),
+    st.booleans(),
+    changes,
+    st.lists(st.builds(Record, texts, changes, letters.map(root), st.booleans()), max_size=3).map(
+        tuple
+    ),
+)
+ledgers = st.builds(
+    lambda ledger, soups: replace(ledger, ancestors=gather_ancestors(soups)),
+    flat,
+    st.lists(flat, max_size=3),
+)
+
+
+@given(ledgers)
+def test_every_ledger_comes_back_as_it_went_in(ledger):
+    assert ledger == parse_ledger(text_of(ledger), "x", digest)
+
+
+@given(st.lists(flat, max_size=4), st.randoms())
+def test_ancestors_do_not_depend_on_the_order_of_the_ingredients(soups, random):
+    expected = gather_ancestors(soups)
+    random.shuffle(soups)
+
+    assert list(expected.items()) == list(gather_ancestors(soups).items())
+
+
+def test_ancestors_of_soups_of_soups_are_stored_once_each():
+    first = plain("1", entry("a"), entry("b"))
+    second = replace(plain("2", entry("1"), entry("c")), ancestors=gather_ancestors([first]))
+    third = replace(plain("3", entry("1"), entry("2")), ancestors=gather_ancestors([first, second]))
+    found = gather_ancestors([first, second, third])
+
+    assert [root("1"), root("2"), root("3")] == list(found)
+    assert not any(ledger.ancestors for ledger in found.values())
+    assert 1 == text_of(replace(plain("4", entry("3")), ancestors=found)).count(f'"{root("1")}":{{')
+
+
+def test_a_soup_of_nothing_but_a_soup_does_not_hide_what_that_is_made_of():
+    first = plain("1", entry("a"), entry("b"))
+    # the same tensors again, so the same root
+    second = replace(plain("1", entry("1")), ancestors=gather_ancestors([first]))
+
+    assert {root("1"): first} == gather_ancestors([second])
+
+
+@given(st.lists(st.tuples(letters, weights), min_size=1))
+def test_entries_of_one_content_become_one_with_the_summed_weight(pairs):
+    found = merged(entry(letter, str(weight)) for letter, weight in pairs)
+
+    assert sorted({root(letter) for letter, _ in pairs}) == [each.digest for each in found]
+    for each in found:
+        parts = [weight for letter, weight in pairs if root(letter) == each.digest]
+        assert sum(parts) == each.weight
+
+
+@given(st.lists(st.tuples(letters, texts), min_size=1), st.randoms())
+def test_which_name_a_content_keeps_does_not_depend_on_the_order(pairs, random):
+    found = [entry(letter, name=name) for letter, name in pairs]
+    expected = merged(found)
+    random.shuffle(found)
+
+    assert expected == merged(found)
+
+
+def test_weights_of_one_content_that_cancel_are_refused():
+    with pytest.raises(UsageError, match=r"a\.safetensors: is in more than once, with weights"):
+        merged([entry("a", "1/2"), entry("b"), entry("a", "-1/2")])
+
+
+def test_runs_say_how_many_neighbours_share_a_dtype():
+    assert ((DType.F16, 2), (DType.F32, 1), (DType.F16, 1)) == runs(
+        [DType.F16, DType.F16, DType.F32, DType.F16]
+    )
+    assert () == runs([])
+
+
+def test_an_unknown_digest_is_as_wide_as_a_known_one():
+    assert len(UNKNOWN) == len(digest("x"))

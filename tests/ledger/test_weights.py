@@ -1,0 +1,192 @@
+"""Weights are read as exact rationals and scaled to whole numbers, or refused with advice."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from math import gcd
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from soupctl.errors import UsageError
+from soupctl.ledger.weights import (
+    LARGEST,
+    parse_weight,
+    read_weight,
+    require_positive_total,
+    scaled,
+    weight_text,
+)
+
+wholes = st.integers(-50, 50).filter(bool)
+rationals = st.builds(Fraction, wholes, st.integers(1, 50))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.7", Fraction(7, 10)),
+        ("1/3", Fraction(1, 3)),
+        (".5", Fraction(1, 2)),
+        ("2.", Fraction(2)),
+        ("+2", Fraction(2)),
+        ("-1", Fraction(-1)),
+        ("-2/4", Fraction(-1, 2)),
+        ("007", Fraction(7)),
+        ("0.1", Fraction(1, 10)),
+        ("9" * 30, Fraction(10**30 - 1)),
+    ],
+)
+def test_a_weight_is_the_rational_that_its_text_says(text, value):
+    assert value == parse_weight(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "+",
+        ".",
+        "-.",
+        "1e9",
+        "1E-3",
+        "0x10",
+        "1_000",
+        "1,5",
+        "1.5/2",
+        "1/2/3",
+        "1/-2",
+        "/2",
+        "2/",
+        "--1",
+        " 1",
+        "1 ",
+        "1\n",
+        "nan",
+        "inf",
+        "Infinity",
+        "\u0663",
+        "\u00bd",
+        "\uff11",
+        "1\u2044 2",
+        "9" * 31,
+        "0." + "1" * 31,
+        "1/" + "9" * 31,
+        "9" * 1_000_000,
+    ],
+)
+def test_what_is_no_weight_is_refused_with_an_example(text):
+    with pytest.raises(UsageError, match=r"is not a weight \(such as 2, 0.25 or 1/3\)"):
+        parse_weight(text)
+
+
+@pytest.mark.parametrize("text", ["0", "0.0", "-0", "0/5", ".0"])
+def test_a_weight_of_zero_is_refused(text):
+    with pytest.raises(UsageError, match="weight of zero"):
+        parse_weight(text)
+
+
+@pytest.mark.parametrize("text", ["1/0", "0/0", "-3/00"])
+def test_a_division_by_zero_is_refused(text):
+    with pytest.raises(UsageError, match="divides by zero"):
+        parse_weight(text)
+
+
+@given(st.lists(rationals, min_size=1, max_size=6).filter(lambda weights: sum(weights) > 0))
+def test_scaled_weights_keep_proportions_and_have_no_common_factor(weights):
+    whole = scaled(weights)
+
+    assert all(isinstance(number, int) for number in whole)
+    assert 1 == gcd(*whole)
+    shares = [weight / sum(weights) for weight in weights]
+    assert shares == [Fraction(number, sum(whole)) for number in whole]
+
+
+@given(st.lists(rationals, min_size=1, max_size=6).filter(lambda weights: sum(weights) > 0))
+def test_equal_proportions_scale_to_equal_numbers(weights):
+    assert scaled(weights) == scaled([weight * Fraction(22, 7) for weight in weights])
+
+
+@pytest.mark.parametrize("weights", [[1, -1], [1, -2], [-1], [Fraction(1, 3), Fraction(-1, 2)]])
+def test_a_total_that_is_not_positive_is_refused(weights):
+    with pytest.raises(UsageError, match="total must be positive"):
+        scaled([Fraction(weight) for weight in weights])
+
+
+def test_no_weight_may_be_zero():
+    with pytest.raises(UsageError, match=r"a weight is zero \(leave the ingredient out\)"):
+        scaled([Fraction(1), Fraction(0)])
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [LARGEST],
+        [LARGEST - 1, 1],
+        [LARGEST, -1],
+        [LARGEST, LARGEST],
+        [Fraction(1, LARGEST - 1), Fraction(1, 1)],
+    ],
+)
+def test_weights_up_to_the_limit_pass(weights):
+    assert scaled([Fraction(weight) for weight in weights])
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [LARGEST, 1],
+        [LARGEST + 1, -LARGEST],
+        [-LARGEST - 1, LARGEST, LARGEST],
+        [Fraction(1, LARGEST), 1],
+        [Fraction("0.123456789"), 1],
+    ],
+)
+def test_weights_beyond_the_limit_are_refused_with_advice(weights):
+    with pytest.raises(UsageError, match=r"exceed 2\*\*24 \(round them to fewer digits"):
+        scaled([Fraction(weight) for weight in weights])
+
+
+@pytest.mark.parametrize(
+    "weights", [[Fraction(10) ** 61], [Fraction(1, 10**61), Fraction(1, 10**61)]]
+)
+def test_weights_of_more_digits_than_any_text_has_are_refused(weights):
+    with pytest.raises(UsageError, match="digits"):
+        scaled(weights)
+
+
+def test_thousands_of_weights_without_a_common_denominator_are_refused_at_once():
+    weights = [Fraction(1, 10**29 + 2 * step + 1) for step in range(20_000)]
+
+    started = time.monotonic()
+    with pytest.raises(UsageError, match="too fine"):
+        scaled(weights)
+    with pytest.raises(UsageError, match="too fine"):
+        require_positive_total(weights)
+
+    assert time.monotonic() - started < 1
+
+
+@given(st.lists(rationals, min_size=1, max_size=6))
+def test_what_a_ledger_says_of_weights_reads_back(weights):
+    assert weights == [read_weight(weight_text(weight)) for weight in weights]
+
+
+@pytest.mark.parametrize(
+    "text", ["0." + "0" * 29 + "1", "9" * 30 + "." + "9" * 30, "1/" + "9" * 30]
+)
+def test_every_weight_that_can_be_asked_for_fits_a_ledger_also_summed(text):
+    weight = parse_weight(text)
+
+    assert weight * 5000 == read_weight(weight_text(weight * 5000))
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0/1", "1/0", "01", "+1", "0.5", "1.0", "1e2", "", "1/", "-", "1/01", "9" * 101]
+)
+def test_what_a_ledger_would_not_say_is_refused(text):
+    with pytest.raises(ValueError, match="is not a weight"):
+        read_weight(text)

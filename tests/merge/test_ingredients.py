@@ -1,0 +1,252 @@
+"""Where weights are found, and what of a folder, an index or a shard is not believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import save, save_pipeline, save_shards
+
+from soupctl.checkpoints.checkpoint import open_checkpoint
+from soupctl.checkpoints.layout import Model, find_model
+from soupctl.errors import InputError, MismatchError, SoupError
+from soupctl.storage.folder import equal_bytes, files_in, other_files
+
+INDEX = "model.safetensors.index.json"
+W = np.zeros(3, np.float16)
+
+
+def tensors(path: Path, **options: str) -> dict[str, list[str]]:
+    """Names of the tensors in each component."""
+    found = {}
+    for component in find_model(path, **options).components:
+        with open_checkpoint(component) as checkpoint:
+            found[component.name] = sorted(checkpoint.tensors)
+    return found
+
+
+def refusal(path: Path, **options: str) -> SoupError:
+    with pytest.raises(SoupError) as caught:
+        tensors(path, **options)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "diffusion_pytorch_model.safetensors",
+        "adapter_model.safetensors",
+        "soup.st",
+        "anything.safetensors",
+    ],
+)
+def test_the_one_checkpoint_of_a_folder_is_found(tmp_path, name):
+    save(tmp_path / name, w=W)
+    (tmp_path / "config.json").write_text("{}")
+
+    assert {"": ["w"]} == tensors(tmp_path)
+    assert {"": ["w"]} == tensors(tmp_path / name)
+
+
+def test_two_sets_of_weights_are_refused(tmp_path):
+    save(tmp_path / "model.safetensors", w=W)
+    save(tmp_path / "diffusion_pytorch_model.safetensors", w=W)
+
+    error = refusal(tmp_path)
+    assert isinstance(error, InputError)
+    assert "holds more than one set of weights" in error.message()
+
+
+def test_files_that_no_library_looks_for_are_not_guessed_among(tmp_path):
+    save(tmp_path / "a.safetensors", w=W)
+    save(tmp_path / "b.safetensors", w=W)
+
+    assert "holds 2 safetensors files" in refusal(tmp_path).message()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "v1-5.ckpt", "x.pt", "x.pkl"])
+def test_pickles_are_refused_unopened(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+
+    assert "holds only pickled weights" in refusal(tmp_path).message()
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    assert "holds no safetensors weights" in refusal(tmp_path).message()
+
+
+def test_the_folder_of_a_run_of_training_is_refused_with_what_is_meant(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    save_pipeline(tmp_path / "model", 0)
+
+    message = refusal(tmp_path).message()
+    assert message.endswith(f"holds no safetensors weights ({tmp_path / 'model'} does)")
+
+
+def test_a_variant_is_preferred_where_it_is(tmp_path):
+    save(tmp_path / "model.safetensors", plain=W)
+    save(tmp_path / "model.fp16.safetensors", half=W)
+
+    assert {"": ["half"]} == tensors(tmp_path, variant="fp16")
+    assert {"": ["plain"]} == tensors(tmp_path, variant="bf16")
+    assert {"": ["plain"]} == tensors(tmp_path)
+
+
+def test_components_are_those_folders_that_have_weights(tmp_path):
+    save_pipeline(tmp_path / "p", 0)
+
+    assert ["text_encoder", "unet", "vae"] == list(tensors(tmp_path / "p"))
+    assert {"": ["conv_in.weight"]} == tensors(tmp_path / "p", component="unet")
+    error = refusal(tmp_path / "p", component="tokenizer")
+    assert isinstance(error, MismatchError)
+    assert "it has text_encoder, unet, vae" in error.message()
+
+
+def test_shards_are_one_set_of_tensors(tmp_path):
+    save_shards(tmp_path / "m", "model", {"b": W, "c": W}, {"a": W})
+
+    assert {"": ["a", "b", "c"]} == tensors(tmp_path / "m")
+    assert {"": ["a", "b", "c"]} == tensors(tmp_path / "m" / INDEX)
+
+
+def test_the_shards_of_a_hub_cache_are_links(tmp_path):
+    save_shards(tmp_path / "blobs", "model", {"b": W}, {"a": W})
+    (tmp_path / "snapshot").mkdir()
+    for number, blob in enumerate(sorted((tmp_path / "blobs").iterdir())):
+        name, hidden = blob.name, blob.with_name(str(number))
+        blob.rename(hidden)
+        (tmp_path / "snapshot" / name).symlink_to(Path("..", "blobs", hidden.name))
+
+    assert {"": ["a", "b"]} == tensors(tmp_path / "snapshot")
+
+
+def spoil(folder: Path, **weight_map: str) -> None:
+    path = folder / INDEX
+    content = json.loads(path.read_text())
+    content["weight_map"] |= weight_map
+    path.write_text(json.dumps(content))
+
+
+SHARD = "model-00001-of-00002.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda folder: (folder / SHARD).unlink(), "cannot be read: No such file"),
+        (lambda folder: spoil(folder, d=SHARD), "d: is not in this file, though the index says"),
+        (lambda folder: spoil(folder, a=SHARD), "a: is not in this file, though the index says"),
+        (lambda folder: spoil(folder, a="../x.safetensors"), "is not the name of a file in this"),
+        (lambda folder: spoil(folder, a="/etc/passwd"), "is not the name of a file in this"),
+        (lambda folder: save(folder / SHARD, a=W, b=W), "a: is in "),
+        (lambda folder: (folder / SHARD).write_bytes(b"{}"), "too few for a safetensors file"),
+        (lambda folder: (folder / INDEX).write_text("{}"), "it has no weight_map"),
+        (lambda folder: (folder / INDEX).write_text('{"weight_map":{}}'), "index of no tensors"),
+    ],
+)
+def test_an_index_is_believed_only_where_its_files_agree(tmp_path, change, what):
+    folder = save_shards(tmp_path / "m", "model", {"b": W}, {"a": W})
+    change(folder)
+
+    error = refusal(folder)
+    assert isinstance(error, InputError)
+    assert what in error.message()
+
+
+def test_metadata_is_what_all_shards_agree_on_and_what_the_index_says(tmp_path):
+    folder = save_shards(tmp_path / "m", "model", {"b": W}, {"a": W})
+    save(folder / SHARD, {"format": "pt", "one": "1"}, b=W)
+    content = json.loads((folder / INDEX).read_text())
+    content["metadata"] = {"total_size": 12, "note": "x"}
+    (folder / INDEX).write_text(json.dumps(content))
+    (component,) = find_model(folder).components
+
+    with open_checkpoint(component) as checkpoint:
+        assert {"format": "pt", "note": "x"} == checkpoint.metadata
+
+
+def open_two(first: Model, other: Model) -> bool:
+    with (
+        open_checkpoint(first.components[0]) as one,
+        open_checkpoint(other.components[0]) as two,
+    ):
+        shared = two.share_layout(one)
+        assert shared == (two.tensors is one.tensors)
+        assert bytes(two.view("w"))
+        return shared
+
+
+def test_checkpoints_of_equal_layout_share_one_table(tmp_path):
+    for number, name in enumerate("ab"):
+        save(tmp_path / f"{name}.st", w=W + number, x=W)
+    save(tmp_path / "c.st", w=W, y=W)
+    found = {name: find_model(tmp_path / f"{name}.st") for name in "abc"}
+
+    assert open_two(found["a"], found["b"])
+    assert not open_two(found["a"], found["c"])
+
+
+def test_views_outlive_the_checkpoint_they_are_of(tmp_path):
+    (component,) = find_model(save(tmp_path / "a.st", w=W + 1)).components
+    with open_checkpoint(component) as checkpoint:
+        view = checkpoint.view("w")
+
+    assert bytes(view) == (W + 1).tobytes()
+
+
+def test_other_files_are_those_wanted_but_hidden_ones(tmp_path):
+    for name in ("a.json", "sub/b.json", "sub/no.py", ".hidden", ".git/c.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "also.json").symlink_to("a.json")
+    found = other_files(tmp_path, lambda name: name.endswith(".json"))
+
+    assert {"a.json", "also.json", "sub/b.json"} == set(found)
+    assert equal_bytes(tmp_path / "a.json", tmp_path / "also.json")
+    assert not equal_bytes(tmp_path / "a.json", tmp_path / "sub/b.json")
+
+
+def test_links_to_folders_are_followed_where_weights_are_found_through_them(tmp_path):
+    (tmp_path / "shared" / "more").mkdir(parents=True)
+    (tmp_path / "shared" / "more" / "a.json").write_text("{}")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "vae").symlink_to("../shared")
+    (tmp_path / "m" / ".cache").symlink_to("..")
+
+    assert {"vae/more/a.json"} == set(other_files(tmp_path / "m", lambda name: True))
+    (tmp_path / "shared" / "deep").symlink_to("more")
+    with pytest.raises(InputError, match="vae/deep: is a link to a folder, and not followed"):
+        other_files(tmp_path / "m", lambda name: True)
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "../m"])
+def test_a_link_that_leads_in_a_circle_is_refused(tmp_path, target):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "again").symlink_to(target)
+
+    with pytest.raises(InputError, match="again: is a link to a folder that it lies in"):
+        other_files(tmp_path / "m", lambda name: True)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_another_file_that_is_none_is_refused(tmp_path, make):
+    make(tmp_path / "config.json")
+
+    with pytest.raises(InputError, match="is neither a regular file nor a folder"):
+        other_files(tmp_path, lambda name: True)
+    with pytest.raises(InputError, match="is neither a regular file nor a folder"):
+        files_in(tmp_path, lambda name: True)
+    assert {} == files_in(tmp_path, lambda name: name != "config.json")
+
+
+def test_a_folder_that_vanished_is_refused(tmp_path):
+    model = find_model(save(tmp_path / "m" / "model.safetensors", w=W).parent)
+    shutil.rmtree(tmp_path / "m")
+
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        open_checkpoint(model.components[0])
