@@ -15,7 +15,7 @@ test *arguments:
 
 # rewrite the expected outputs; read the diff before committing it
 golden:
-    GOLDEN=rewrite python -m pytest -n 2 tests/cli
+    GOLDEN=rewrite python -m pytest -n 2 tests/cli tests/test_docs.py
 
 # measure one case, after its correctness gate
 bench case:
