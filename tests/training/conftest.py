@@ -20,8 +20,8 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["ACCELERATE_USE_CPU"] = "true"
-# lets these tests import the modules beside them
-sys.path.insert(0, str(Path(__file__).parent))
+# lets these tests import the modules beside them and beside their folder
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 # what these tests need is the `train` extra
 collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_*.py"]
