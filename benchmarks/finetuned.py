@@ -39,13 +39,13 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from soupctl.diffusion.loading import load_models
-from soupctl.training.callbacks import Progress, Watch
+from soupctl.training.callbacks import Callbacks, Progress
 from soupctl.training.distributed import start_accelerator
 from soupctl.training.loop import train
 from soupctl.training.options import Options
-from soupctl.training.sample_grids import Painter
-from soupctl.training.setup import Request, prepare
-from soupctl.training.signals import postponed
+from soupctl.training.sample_grids import GridSampler
+from soupctl.training.setup import RunRequest, prepare
+from soupctl.training.signals import deferred_signals
 from soupctl.training.train_denoiser import batches_from, begin, loss_of
 
 BOUND = 1.05
@@ -148,13 +148,13 @@ def save_data(case: Case, folder: Path, count: int = 16) -> None:
 def ours(base: Path, data: Path, out: Path, batch: int) -> Iterator[float]:
     """The loss of each step of `soupctl finetune`, all that it does between steps included."""
     options = Options(steps=1_000_000, batch_size=batch, lr=LR, save_every=1_000_000)
-    request = Request(base, data, out, options)
+    request = RunRequest(base, data, out, options)
     out.mkdir()
     (run,) = prepare([request], start_accelerator(options))
     models = load_models(run.base)
     training = begin(run, models)
-    with postponed() as signals:
-        watch = Watch(run, training, Silent(), Painter(run, models), signals, run.identity)
+    with deferred_signals() as signals:
+        watch = Callbacks(run, training, Silent(), GridSampler(run, models), signals, run.identity)
         batches = batches_from(run, models, 0)
         for made in train(training, options, run.plan.steps, batches, loss_of(run, models)):
             watch.after(made)

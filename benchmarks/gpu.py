@@ -30,7 +30,7 @@ from soupctl.engines import operators, resident
 from soupctl.engines.contract import Blend
 from soupctl.engines.cpu import CpuEngine
 from soupctl.engines.forms import layout_of, shape_of
-from soupctl.kernels.gpu.layout import SUM_BLOCK, SumForm, blocks_in, weight_table
+from soupctl.kernels.gpu.layout import SUM_BLOCK, UpdateForm, blocks_in, weight_table
 from soupctl.kernels.gpu.mean import launch_mean
 from soupctl.kernels.gpu.update import launch_update
 
@@ -152,7 +152,7 @@ def update_kernel(planes: torch.Tensor, row: torch.Tensor, soup: torch.Tensor) -
     It adds and takes out in turn: what is only added is soon more than the sums hold.
     """
     dtype = operators.DTYPES[soup.dtype]
-    form = SumForm(dtype.value, len(planes), layout_of(dtype), power=True)
+    form = UpdateForm(dtype.value, len(planes), layout_of(dtype), power=True)
     tables = cycle(
         torch.tensor(weight_table([weight], 2), dtype=torch.float64, device=row.device)
         for weight in (1, -1)

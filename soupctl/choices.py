@@ -12,7 +12,7 @@ class OnInt(Enum):
     FIRST = "first"
 
 
-class Way(Enum):
+class Method(Enum):
     """What a soup is computed from."""
 
     INGREDIENTS = "ingredients"

@@ -31,28 +31,28 @@ if TYPE_CHECKING:
     from .merge.average import Request, average, open_job
     from .merge.ingredients import Ingredient
     from .merge.inspect import Inspection, inspect
-    from .merge.job import Job, Made, carry_out
-    from .merge.leave_one_out import Family, Member, leave_one_out, open_family
+    from .merge.job import ComponentResult, Job, carry_out
+    from .merge.leave_one_out import LeaveOneOut, Variant, leave_one_out, open_family
     from .merge.preview import Preview, preview
     from .merge.query import history, holds
     from .merge.revise import Addition, Removal, Revision, open_revision, revise
     from .merge.rounds import Rounds, arrange, carry_out_together
     from .merge.sample_weights import weighted_by
     from .merge.verify import Verified, verify
-    from .workers import Pace
+    from .workers import ExecutionOptions
 
 # what only looks need not wait for what computes: a name is imported when it is first used
 HOMES = {
     "Addition": ".merge.revise",
-    "Family": ".merge.leave_one_out",
+    "LeaveOneOut": ".merge.leave_one_out",
     "FileDigest": ".checkpoints.hashing",
     "Ingredient": ".merge.ingredients",
     "Inspection": ".merge.inspect",
     "Job": ".merge.job",
     "Level": ".choices",
-    "Made": ".merge.job",
-    "Member": ".merge.leave_one_out",
-    "Pace": ".workers",
+    "ComponentResult": ".merge.job",
+    "Variant": ".merge.leave_one_out",
+    "ExecutionOptions": ".workers",
     "Preview": ".merge.preview",
     "Removal": ".merge.revise",
     "Request": ".merge.average",
@@ -90,20 +90,20 @@ def __getattr__(name: str) -> object:
 
 __all__ = [
     "Addition",
-    "Family",
+    "ComponentResult",
+    "ExecutionOptions",
     "FileDigest",
     "Ingredient",
     "Inspection",
     "Job",
+    "LeaveOneOut",
     "Level",
-    "Made",
-    "Member",
-    "Pace",
     "Preview",
     "Removal",
     "Request",
     "Revision",
     "Rounds",
+    "Variant",
     "Verdict",
     "Verified",
     "arrange",

@@ -31,7 +31,7 @@ LIBRARIES = 160 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ExecutionOptions:
     """How fast, never what: no field here can change a byte of the result."""
 
     threads: int = field(default_factory=lambda: min(MOST_THREADS, available_cores()))
@@ -49,13 +49,13 @@ class Pace:
     def __post_init__(self) -> None:
         """Refuse what would do no work, with UsageError."""
         if self.threads < 1 or (self.chunk is not None and self.chunk < 1):
-            raise UsageError("a pace has at least one thread, and chunks of at least one element")
+            raise UsageError("threads and chunk must be at least 1")
         if not DEVICE.fullmatch(self.device):
             raise UsageError(f"{self.device!r} is no device", advice="auto, cpu, cuda or cuda:N")
 
     @classmethod
-    def on(cls, device: str, max_memory: int | None = None) -> Pace:
-        """A pace on a device, with a share of `max_memory` bytes for staging."""
+    def on(cls, device: str, max_memory: int | None = None) -> ExecutionOptions:
+        """Options for a device, with a share of `max_memory` bytes for staging."""
         return cls(device=device, staging=min(STAGING, (max_memory or STAGING * SHARE) // SHARE))
 
     @property
@@ -76,33 +76,33 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-class Line(Generic[Task, Result]):
-    """Tasks that wait in line for one of the threads of a pace."""
+class OrderedPool(Generic[Task, Result]):
+    """Runs tasks on several threads and yields their results in the order of the tasks."""
 
-    def __init__(self, run: Callable[[Task], Result], pace: Pace) -> None:
+    def __init__(self, run: Callable[[Task], Result], execution: ExecutionOptions) -> None:
         self.run = run
         """What becomes of a task; it may call `advance` at any time."""
-        self.pace = pace
+        self.execution = execution
         self._stopped = Event()
 
     def advance(self, size: int) -> None:
         """Tell the progress; CancelledError if all is over, so that a thread leaves at once."""
         if self._stopped.is_set():
             raise CancelledError
-        self.pace.progress(size)
+        self.execution.progress(size)
 
     def results(self, tasks: Iterable[Task]) -> Iterator[Result]:
         """The result of every task, in their order, worked on by several threads at once."""
-        if self.pace.threads == 1:
+        if self.execution.threads == 1:
             yield from map(self.run, tasks)
             return
         waiting: deque[Future[Result]] = deque()
-        with ThreadPoolExecutor(self.pace.threads, thread_name_prefix="soupctl") as pool:
+        with ThreadPoolExecutor(self.execution.threads, thread_name_prefix="soupctl") as pool:
             try:
                 for task in tasks:
                     waiting.append(self._submit(pool, task))
                     # a bounded queue: neither tasks nor results pile up behind one large task
-                    if len(waiting) > 4 * self.pace.threads:
+                    if len(waiting) > 4 * self.execution.threads:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()

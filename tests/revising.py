@@ -13,10 +13,10 @@ from making import save
 from soupctl import verbs
 from soupctl.verbs import (
     Addition,
+    ComponentResult,
+    ExecutionOptions,
     Ingredient,
     Level,
-    Made,
-    Pace,
     Removal,
     Request,
     Revision,
@@ -31,13 +31,13 @@ def average(
     output: str | Path,
     *ingredients: Weighted,
     force: bool = False,
-    pace: Pace | None = None,
+    execution: ExecutionOptions | None = None,
     **options: Any,
-) -> Made:
+) -> ComponentResult:
     """The last component of a soup of these, each of weight 1 unless it is given."""
     pairs = [each if isinstance(each, tuple) else (each, 1) for each in ingredients]
     request = Request([Ingredient(path, Fraction(w)) for path, w in pairs], output, **options)
-    return verbs.average(request, force=force, pace=pace)[-1]
+    return verbs.average(request, force=force, execution=execution)[-1]
 
 
 def revise(
@@ -48,14 +48,14 @@ def revise(
     removed: Sequence[Weighted] = (),
     *,
     force: bool = False,
-    pace: Pace | None = None,
+    execution: ExecutionOptions | None = None,
     **options: Any,
-) -> Made:
+) -> ComponentResult:
     """The last component of the changed soup."""
     additions = [Addition(*_pair(each)) for each in added]
     removals = [Removal(str(what), weight) for what, weight in map(_pair, removed)]
     revision = Revision(operation, soup, output, additions, removals, **options)
-    return verbs.revise(revision, force=force, pace=pace)[-1]
+    return verbs.revise(revision, force=force, execution=execution)[-1]
 
 
 def _pair(each: Weighted) -> tuple[str | Path, Fraction | None]:

@@ -47,7 +47,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class MeanForm:
     """What a mean looks like, but for its rows and its weights."""
 
     groups: tuple[Group, ...]
@@ -81,7 +81,7 @@ SUM_BLOCK = 8 * THREADS
 
 
 @dataclass(frozen=True, slots=True)
-class SumForm:
+class UpdateForm:
     """What an update of kept sums looks like."""
 
     format: str

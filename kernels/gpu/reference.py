@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .layout import LOST, SUM_BLOCK, UNROUNDED, Form, Layout, SumForm, blocks_in
+from .layout import LOST, SUM_BLOCK, UNROUNDED, Layout, MeanForm, UpdateForm, blocks_in
 
 MAGNITUDE = 2**63 - 1
 EXPONENT = 0x7FF << 52
@@ -135,7 +135,7 @@ def finish(sums: Sums, weight: float, out: Layout) -> tuple[Tensor, Tensor]:
 
 
 def mean(
-    form: Form, rows: Sequence[Tensor], table: Sequence[float], out: Tensor, doubts: Tensor
+    form: MeanForm, rows: Sequence[Tensor], table: Sequence[float], out: Tensor, doubts: Tensor
 ) -> None:
     """Put the mean of `rows` (integers [size] each, by group) into `out`; mark blocks in doubt.
 
@@ -182,7 +182,7 @@ def add_exactly(
 
 
 def update(
-    form: SumForm,
+    form: UpdateForm,
     planes: Tensor,
     row: Tensor,
     table: Sequence[float],

@@ -15,7 +15,7 @@ import triton.language as tl
 
 from .arithmetic import finish, product, two_sum, widen
 from .launch import ELEMENTS, options, parts
-from .layout import SUM_BLOCK, THREADS, Layout, SumForm
+from .layout import SUM_BLOCK, THREADS, Layout, UpdateForm
 
 
 @triton.jit
@@ -104,7 +104,7 @@ NO_LAYOUT = Layout(8, 4, 0, 0, 0)
 
 
 def launch_update(
-    form: SumForm,
+    form: UpdateForm,
     planes: torch.Tensor,
     row: torch.Tensor,
     table: torch.Tensor,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.digest import text_digest
 from ..errors import MismatchError
-from .config import TRANSFORMERS, UNETS, Base, Site
+from .config import TRANSFORMERS, UNETS, BaseDescription, Site
 
 # the length of a prompt shows in no block's input
 TEXT_TOKENS = 8
@@ -30,7 +30,7 @@ def describe_base(
     prediction_type: str | None = None,
     digest: str | None = None,
     name: str = "",
-) -> Base:
+) -> BaseDescription:
     """What a bank must know of a diffusers denoiser; `sample_size` is else the one of its config.
 
     Raises MismatchError for a class, or a way of conditioning, that banks do not know.
@@ -43,7 +43,7 @@ def describe_base(
     size = _configured_size(model) if sample_size is None else sample_size
     if kind in TRANSFORMERS and size[0] != size[1]:
         raise MismatchError(f"a {kind} makes square images alone, and not {size[0]} by {size[1]}")
-    return Base(
+    return BaseDescription(
         kind=kind,
         sites=_sites(model, size),
         sample_size=size,

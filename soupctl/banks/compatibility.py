@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import Issue, MismatchError
-from .config import BankConfig, Base
+from .config import BankConfig, BaseDescription
 
 RETRAINED = "--allow-base-mismatch uses it all the same, as with a soup of the base's fine-tunes"
 
 
 def require_fit(
-    config: BankConfig, base: Base, path: str, *, allow_base_mismatch: bool = False
+    config: BankConfig, base: BaseDescription, path: str, *, allow_base_mismatch: bool = False
 ) -> None:
     """Raise MismatchError, about the bank at `path`, with all in which `base` is another than its.
 
@@ -54,7 +54,7 @@ def require_same_base(
     require_fit(other, base, path, allow_base_mismatch=allow_base_mismatch)
 
 
-def _site_issues(config: BankConfig, base: Base, path: str) -> list[Issue]:
+def _site_issues(config: BankConfig, base: BaseDescription, path: str) -> list[Issue]:
     there = {site.name: site for site in base.sites}
     issues = []
     for site in config.base.sites:
@@ -70,7 +70,7 @@ def _site_issues(config: BankConfig, base: Base, path: str) -> list[Issue]:
     return issues
 
 
-def _digest_issues(own: Base, base: Base, path: str) -> list[Issue]:
+def _digest_issues(own: BaseDescription, base: BaseDescription, path: str) -> list[Issue]:
     pairs = (
         ("weights", own.digest, base.digest),
         ("config", own.config_digest, base.config_digest),

@@ -60,7 +60,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BaseDescription:
     """What a bank knows of its base; what is None is not known, and not compared."""
 
     kind: str
@@ -84,7 +84,7 @@ class Base:
 class BankConfig:
     """A prompt bank without its numbers; UsageError for one that cannot be."""
 
-    base: Base
+    base: BaseDescription
     gate: GateKind = GateKind.TOKEN
     gate_input: GateInput = GateInput.TIME
     topk: float = 1.0
@@ -160,7 +160,7 @@ def is_noise(name: str) -> bool:
     return name.startswith("gate.") and name.endswith(".noise")
 
 
-def _base_issues(base: Base) -> list[str]:
+def _base_issues(base: BaseDescription) -> list[str]:
     if base.kind not in TRANSFORMERS + UNETS:
         known = ", ".join(TRANSFORMERS + UNETS)
         return [

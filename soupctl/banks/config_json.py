@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..errors import InputError, UsageError
 from ..format.strict_json import decode, parse_object
-from .config import BankConfig, Base, GateInput, GateKind, Site
+from .config import BankConfig, BaseDescription, GateInput, GateKind, Site
 
 FORMAT = 1
 """Version of the file's own layout."""
@@ -90,7 +90,7 @@ class _Fields:
     def config(self) -> BankConfig:
         """All of them, as a config; InputError for a wrong one, UsageError for what cannot be."""
         sites = self._sites()
-        base = Base(
+        base = BaseDescription(
             kind=self._text("base_class"),
             sites=sites,
             sample_size=self._pair("sample_size"),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..ledger.ledger import Entry
+    from ..ledger.ledger import IngredientEntry
 
 
 @dataclass
@@ -94,13 +94,13 @@ def progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
         yield lambda size: bar.advance(task, size)
 
 
-def shares_json(entries: Sequence[Entry]) -> list[dict[str, str | float | None]]:
+def shares_json(entries: Sequence[IngredientEntry]) -> list[dict[str, str | float | None]]:
     """The ingredients of a ledger as JSON, each with its exact weight and its share of the soup."""
     total = sum(entry.weight for entry in entries)
     return [{**entry_json(entry), "share": float(entry.weight / total)} for entry in entries]
 
 
-def entry_json(entry: Entry) -> dict[str, str | None]:
+def entry_json(entry: IngredientEntry) -> dict[str, str | None]:
     """One ingredient of a ledger as JSON, with its exact weight."""
     return {
         "name": entry.name,

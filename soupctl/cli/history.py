@@ -15,7 +15,7 @@ from .console import counted, entry_json, put, put_json, shares_json
 
 if TYPE_CHECKING:
     from ..ledger.ledger import Ledger
-    from ..ledger.training_record import Training
+    from ..ledger.training_record import TrainingRecord
     from ..verbs import Verified
 
 Soup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
@@ -112,7 +112,7 @@ def _ingredient_lines(ledger: Ledger, ancestors: Any, above: tuple[str, ...]) ->
             yield from (f"    {line}" for line in deeper)
 
 
-def training_line(training: Training) -> str:
+def training_line(training: TrainingRecord) -> str:
     """What a checkpoint was trained on, and from what."""
     images, steps = counted(training.samples, "image"), counted(training.steps, "step")
     return (
@@ -173,16 +173,16 @@ def verify(
     """
     from .. import verbs
 
-    pace = verbs.Pace.on(device)
+    execution = verbs.ExecutionOptions.on(device)
     if threads is not None:
-        pace = replace(pace, threads=threads)
+        execution = replace(execution, threads=threads)
     found = verbs.verify(
         soup,
         ingredients or (),
         search=[Path(folder) for folder in search or ()],
         level=level,
         component=component,
-        pace=pace,
+        execution=execution,
     )
     if json:
         put_json({"soup": soup, "components": [_verified_json(each, level) for each in found]})

@@ -25,28 +25,28 @@ from .merge_output import (
 )
 
 if TYPE_CHECKING:
-    from ..verbs import Family, Made, Member, Rounds
+    from ..verbs import ComponentResult, LeaveOneOut, Rounds, Variant
 
 
-def leave_out_each(family: Family, making: Making) -> tuple[Made, ...]:
+def leave_out_each(family: LeaveOneOut, making: Making) -> tuple[ComponentResult, ...]:
     """Make every soup and tell what came of it; nothing in a dry run."""
     from .. import verbs
     from ..merge.rounds import require_places
 
     most = options.parse_size(making.max_memory, "--max-memory")
     started = time.monotonic()
-    pace = verbs.Pace.on(making.device, most)
+    execution = verbs.ExecutionOptions.on(making.device, most)
     with verbs.open_family(family) as members:
         jobs = [member.job for member in members]
-        rounds = verbs.arrange(jobs, making.threads, most, pace.beside)
+        rounds = verbs.arrange(jobs, making.threads, most, execution.beside)
         if making.dry_run:
             require_places(rounds.jobs, force=making.force)
             _show_plan(members, rounds, making)
             return ()
         size = rounds.read + rounds.written
         with progress(size, making.quiet) as advance:
-            pace = replace(pace, threads=rounds.threads, progress=advance)
-            made = verbs.carry_out_together(rounds, force=making.force, pace=pace)
+            execution = replace(execution, threads=rounds.threads, progress=advance)
+            made = verbs.carry_out_together(rounds, force=making.force, execution=execution)
     _tell(rounds, made, making)
     silent = making.quiet or not (making.verbose or is_terminal())
     tell_bytes(size, time.monotonic() - started, silent)
@@ -59,7 +59,7 @@ def leave_out_each(family: Family, making: Making) -> tuple[Made, ...]:
     return tuple(each for some in made for each in some)
 
 
-def _tell(rounds: Rounds, made: Sequence[Sequence[Made]], making: Making) -> None:
+def _tell(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], making: Making) -> None:
     """Tell a person of every soup; files that lie beside the inputs are the same for all."""
     silent = making.quiet or not (making.verbose or is_terminal())
     for preview, some in zip(rounds.previews, made, strict=True):
@@ -69,7 +69,7 @@ def _tell(rounds: Rounds, made: Sequence[Sequence[Made]], making: Making) -> Non
     tell_left_behind(rounds.previews[0], making.quiet)
 
 
-def _show_plan(members: Sequence[Member], rounds: Rounds, making: Making) -> None:
+def _show_plan(members: Sequence[Variant], rounds: Rounds, making: Making) -> None:
     """The plan, as data on stdout: it is what was asked for."""
     if not making.json:
         for line in _lines(rounds, None if making.verbose else SHOWN_TENSORS):

@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..choices import Way
+from ..choices import Method
 from ..errors import UsageError
 from . import options
 from .console import counted, is_terminal, progress, put, put_json, say, shares_json, size_text
 
 if TYPE_CHECKING:
-    from ..verbs import Job, Made, Preview
+    from ..verbs import ComponentResult, Job, Preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +41,24 @@ def require_output(output: str | None, json: bool) -> str:
     return output
 
 
-def make(opening: AbstractContextManager[Job], making: Making) -> tuple[Made, ...]:
+def make(opening: AbstractContextManager[Job], making: Making) -> tuple[ComponentResult, ...]:
     """Carry out the job that `opening` yields and tell what came of it; nothing in a dry run."""
     from .. import verbs
     from ..merge.preflight import require_free
 
     most = options.parse_size(making.max_memory, "--max-memory")
     started = time.monotonic()
-    pace = verbs.Pace.on(making.device, most)
+    execution = verbs.ExecutionOptions.on(making.device, most)
     with opening as job:
-        preview = verbs.preview(job, making.threads, most, pace.beside)
+        preview = verbs.preview(job, making.threads, most, execution.beside)
         if making.dry_run:
             require_free(job, force=making.force)
             _show_preview(preview, making.json, making.verbose)
             return ()
         hidden = making.quiet or making.output == "-"
         with progress(preview.read + preview.written, hidden) as advance:
-            pace = replace(pace, threads=preview.threads, progress=advance)
-            made = verbs.carry_out(job, force=making.force, pace=pace)
+            execution = replace(execution, threads=preview.threads, progress=advance)
+            made = verbs.carry_out(job, force=making.force, execution=execution)
     silent = making.quiet or not (making.verbose or is_terminal())
     tell_made(making.output, made, silent)
     tell_bytes(preview.read + preview.written, time.monotonic() - started, silent)
@@ -80,7 +80,7 @@ def tell_left_behind(preview: Preview, quiet: bool) -> None:
         say(f"soupctl: left behind {files}: {some}{more}", quiet)
 
 
-def tell_made(output: str, made: Sequence[Made], quiet: bool) -> None:
+def tell_made(output: str, made: Sequence[ComponentResult], quiet: bool) -> None:
     """Tell a person what was made."""
     for each in made:
         ledger = each.ledger
@@ -88,7 +88,7 @@ def tell_made(output: str, made: Sequence[Made], quiet: bool) -> None:
         ingredients = counted(len(ledger.ingredients), "ingredient")
         tensors = counted(each.tensors, "tensor")
         say(f"{title}: {ingredients}, {tensors}, {ledger.root}", quiet)
-        if each.way is not Way.INGREDIENTS:
+        if each.way is not Method.INGREDIENTS:
             say(f"{title}: computed from the {each.way.value}", quiet)
     if made and made[0].sum is not None:
         say(f"{made[0].sum}: the exact sum", quiet)
@@ -99,7 +99,7 @@ def tell_bytes(size: int, seconds: float, quiet: bool) -> None:
     say(f"{size_text(size)} read and written in {seconds:.1f} s", quiet)
 
 
-def tell_taken(made: Made, quiet: bool) -> None:
+def tell_taken(made: ComponentResult, quiet: bool) -> None:
     """Tell a person whose integers a soup has."""
     taken = made.ledger.taken
     if taken is not None:
@@ -111,12 +111,12 @@ def tell_taken(made: Made, quiet: bool) -> None:
         say(f"soupctl: {count}; the first ingredient's values were taken (--on-int first)", quiet)
 
 
-def made_json(output: str, made: Sequence[Made]) -> dict[str, Any]:
+def made_json(output: str, made: Sequence[ComponentResult]) -> dict[str, Any]:
     """What was made, as JSON."""
     return {"output": output, "components": [_component_json(each) for each in made]}
 
 
-def _component_json(made: Made) -> dict[str, Any]:
+def _component_json(made: ComponentResult) -> dict[str, Any]:
     ledger = made.ledger
     return {
         "name": made.name,
@@ -191,7 +191,7 @@ def share_lines(preview: Preview) -> Iterator[str]:
     yield f"output   {preview.output}"
     for path, weight, share in preview.shares:
         yield f"         {float(share):8.3%}  {path}  (weight {weight})"
-    if preview.way is not Way.INGREDIENTS:
+    if preview.way is not Method.INGREDIENTS:
         yield f"from     the {preview.way.value}, and what changes"
     if preview.sum is not None:
         least, most = map(size_text, preview.sum)

@@ -16,7 +16,7 @@ from .history import Component, Search, Soup
 from .merge_output import Making, make, require_output
 
 if TYPE_CHECKING:
-    from ..verbs import Family, Made, Revision
+    from ..verbs import ComponentResult, LeaveOneOut, Revision
 
 Approximate = Annotated[
     bool | None,
@@ -130,7 +130,7 @@ def subtract(
     places = tuple(map(Path, search or ()))
     if each:
         _require_alone(removed, declared, keep_sum)
-        family = verbs.Family(soup, target, places, bool(approximate), component, variant)
+        family = verbs.LeaveOneOut(soup, target, places, bool(approximate), component, variant)
         _leave_out_each(family, making)
         return
     if not removed:
@@ -237,14 +237,14 @@ def _revise(revision: Revision, making: Making) -> None:
     _tell_approximate(make(verbs.open_revision(revision), making), making)
 
 
-def _leave_out_each(family: Family, making: Making) -> None:
+def _leave_out_each(family: LeaveOneOut, making: Making) -> None:
     """The same for every soup without one ingredient."""
     from .leave_one_out import leave_out_each
 
     _tell_approximate(leave_out_each(family, making), making)
 
 
-def _tell_approximate(made: Sequence[Made], making: Making) -> None:
+def _tell_approximate(made: Sequence[ComponentResult], making: Making) -> None:
     if any(not each.ledger.exact for each in made):
         say(f"soupctl: {making.output}: approximate: {APPROXIMATE}", making.quiet)
 

@@ -65,10 +65,10 @@ def sample(
     from ..diffusion.libraries import require_extra
 
     require_extra()
-    from ..images.compare import Allowed, Wish, device_of, draw
-    from ..images.save import hang, require_place
+    from ..images.compare import Allowed, SampleRequest, device_of, draw
+    from ..images.save import require_place, save_images
 
-    wish = Wish(
+    wish = SampleRequest(
         tuple(prompt or ()), tuple(classes or ()), images, steps, guidance, seed, resolution
     )
     target, chosen = Path(output), device_of(device)
@@ -83,6 +83,6 @@ def sample(
     ):
         say(f"{each.name}: {counted(len(each.images), 'image')}", quiet)
         drawn.append(each)
-    hang(drawn, target, with_grid=grid, replace=force)
+    save_images(drawn, target, with_grid=grid, replace=force)
     if json:
         put_json({"output": output, "models": [each.name for each in drawn], "images": images})

@@ -16,7 +16,7 @@ from .training_console import teller
 if TYPE_CHECKING:
     from ..training.bank_options import PatchOptions
     from ..training.options import Options
-    from ..training.plan import Plan
+    from ..training.plan import RunPlan
     from ..training.trainer import Trained
 
 
@@ -68,7 +68,7 @@ def run_training(
 
     require_extra()
     from ..training.distributed import start_accelerator
-    from ..training.setup import Request, prepare
+    from ..training.setup import RunRequest, prepare
     from ..training.train_bank import patch_dmp
     from ..training.trainer import finetune
 
@@ -76,7 +76,7 @@ def run_training(
     command = shlex.join(["soupctl", *sys.argv[1:]])
     accelerator = start_accelerator(options)
     requests = [
-        Request(base, shard, place, options, resume, command, patch)
+        RunRequest(base, shard, place, options, resume, command, patch)
         for shard, place in zip(shards, outputs_of(shards, output), strict=True)
     ]
     runs = prepare(requests, accelerator)
@@ -97,7 +97,7 @@ def run_training(
         put_json([_trained_json(each, kind) for each in done])
 
 
-def _show_plans(plans: list[Plan], json: bool) -> None:
+def _show_plans(plans: list[RunPlan], json: bool) -> None:
     """The plans, as data on stdout: they are what was asked for."""
     if json:
         put_json(
@@ -109,7 +109,7 @@ def _show_plans(plans: list[Plan], json: bool) -> None:
             put(line)
 
 
-def _plan_lines(plan: Plan) -> Iterator[str]:
+def _plan_lines(plan: RunPlan) -> Iterator[str]:
     told = [counted(plan.captions, "caption")] if plan.captions else []
     told += [f"{plan.classes} classes"] if plan.classes else []
     batch = f"{plan.batch_size} x {plan.grad_accum} x {plan.processes}"

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from ..format.dtypes import DType
 from ..kernels import blend as entry
-from ..kernels.gpu.layout import Form, Group, Layout, weight_table
+from ..kernels.gpu.layout import Group, Layout, MeanForm, weight_table
 from .contract import Blend
 from .cpu import RANKS, format_table, is_bounded
 
@@ -17,7 +17,7 @@ from .cpu import RANKS, format_table, is_bounded
 class Shape:
     """A blend for kernels: rows of one dtype lie together."""
 
-    form: Form
+    form: MeanForm
     order: tuple[int, ...]
     """The source of each row."""
     widths: tuple[int, ...]
@@ -37,7 +37,7 @@ def shape_of(blend: Blend) -> Shape:
     power = total & (total - 1) == 0
     # mixtures are proved, because their sums are three in memory
     bounded = len(groups) == 1 and is_bounded(blend)
-    form = Form(groups, layout_of(blend.out), power, bounded)
+    form = MeanForm(groups, layout_of(blend.out), power, bounded)
     table = weight_table([blend.weights[row] for row in order], total)
     return Shape(form, tuple(order), tuple(dtype.bits // 8 for dtype in dtypes), tuple(table))
 

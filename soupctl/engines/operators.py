@@ -22,7 +22,7 @@ from ..kernels.gpu.layout import (
     LOST,
     SUM_BLOCK,
     UNROUNDED,
-    SumForm,
+    UpdateForm,
     blocks_in,
     weight_table,
 )
@@ -227,7 +227,7 @@ def launch_updates(everything: Sequence[Update], weight: int, divisor: int) -> N
     for (planes, row, soup, marks), mine, table in zip(everything, numbers, tables, strict=True):
         out = None if soup is None else layout_of(DTYPES[soup.dtype])
         power = divisor & (divisor - 1) == 0
-        form = SumForm(DTYPES[row.dtype].value, len(planes), out, power)
+        form = UpdateForm(DTYPES[row.dtype].value, len(planes), out, power)
         target = None if soup is None else integers(soup)
         if not uses_kernels(row.device):
             reference.update(form, planes, integers(row), mine, target, marks)

@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import LimitError
-from ..kernels.gpu.layout import Form, blocks_in
+from ..kernels.gpu.layout import MeanForm, blocks_in
 from .contract import Blend, Combine
 from .cpu import CpuEngine
 from .forms import Shape, shape_of
@@ -37,7 +37,7 @@ SMALLEST_SLOT = 1 << 20
 class Stowage:
     """Where everything lies in a slot, as byte offsets; the same on both sides."""
 
-    form: Form
+    form: MeanForm
     count: int
     """Elements of each row."""
     table: int

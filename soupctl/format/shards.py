@@ -13,7 +13,7 @@ from ..errors import LimitError
 from .dtypes import DType
 from .header import Tensor, lay_out
 
-Entry = tuple[str, DType, tuple[int, ...]]
+TensorSpec = tuple[str, DType, tuple[int, ...]]
 """Name, dtype and shape of a tensor."""
 
 MOST_SHARDS = 512
@@ -33,13 +33,13 @@ def index_name(stem: str) -> str:
     return f"{stem}.safetensors.index.json"
 
 
-def split(entries: Sequence[Entry], size: int, stem: str) -> tuple[OutputFile, ...]:
+def split(entries: Sequence[TensorSpec], size: int, stem: str) -> tuple[OutputFile, ...]:
     """Files of at most `size` bytes of data, filled by name; a larger tensor is alone.
 
     One file `stem.safetensors` if all fit, else `stem-00001-of-00002.safetensors` and so on.
     Raises LimitError if that makes more than 512 files.
     """
-    shards: list[list[Entry]] = [[]]
+    shards: list[list[TensorSpec]] = [[]]
     room = size
     for entry in sorted(entries, key=lambda entry: entry[0]):
         need = prod(entry[2]) * entry[1].bits // 8
@@ -61,12 +61,12 @@ def split(entries: Sequence[Entry], size: int, stem: str) -> tuple[OutputFile, .
     )
 
 
-def same_files(entries: Iterable[Entry], file_of: Mapping[str, str]) -> tuple[OutputFile, ...]:
+def same_files(entries: Iterable[TensorSpec], file_of: Mapping[str, str]) -> tuple[OutputFile, ...]:
     """The entries in the files that `file_of` names for them; files that get none are left out.
 
     Raises LimitError if that makes more than 512 files.
     """
-    files: dict[str, list[Entry]] = {}
+    files: dict[str, list[TensorSpec]] = {}
     for entry in entries:
         files.setdefault(file_of[entry[0]], []).append(entry)
     if len(files) > MOST_SHARDS:

@@ -44,7 +44,7 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SampleRequest:
     """What is to be drawn; UsageError for what cannot be."""
 
     prompts: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True)
-class Sitter:
+class LoadedModel:
     """A checkpoint that is going to be drawn, read but not loaded."""
 
     name: str
@@ -111,7 +111,7 @@ class Sitter:
 def draw(
     folders: Sequence[Path],
     banks: Sequence[Path],
-    wish: Wish,
+    wish: SampleRequest,
     device: torch.device,
     allowed: Allowed | None = None,
 ) -> Iterator[Drawn]:
@@ -151,17 +151,17 @@ def device_of(text: str) -> torch.device:
     return device
 
 
-def _sitter(name: str, folder: Path, wish: Wish) -> Sitter:
+def _sitter(name: str, folder: Path, wish: SampleRequest) -> LoadedModel:
     base = read_base(folder)
     scheduler = load_scheduler(base)
     objective = objective_of(scheduler, Prediction.AUTO, None)
     require_steps(scheduler, objective, wish.steps, str(folder))
     side = choose_resolution(base, wish.resolution) // base.scale
     labels, null = _labels(base, wish)
-    return Sitter(name, base, scheduler, objective, side, labels, null)
+    return LoadedModel(name, base, scheduler, objective, side, labels, null)
 
 
-def _labels(base: Base, wish: Wish) -> tuple[tuple[int, ...], int | None]:
+def _labels(base: Base, wish: SampleRequest) -> tuple[tuple[int, ...], int | None]:
     """The classes that images show, and the number that stands for none.
 
     Raises UsageError for words that the model has no use for, MismatchError for strange classes.
@@ -184,7 +184,7 @@ def _labels(base: Base, wish: Wish) -> tuple[tuple[int, ...], int | None]:
 
 
 def _require_fit(
-    sitter: Sitter, banks: Mapping[str, PromptBank | BankStack], allowed: Allowed
+    sitter: LoadedModel, banks: Mapping[str, PromptBank | BankStack], allowed: Allowed
 ) -> None:
     """Raise MismatchError for a bank of another base, or size, in whatever way."""
     digest = None
@@ -199,7 +199,7 @@ def _require_fit(
 
 
 def _require_one_fits(
-    sitter: Sitter,
+    sitter: LoadedModel,
     configs: Sequence[tuple[str, BankConfig]],
     digest: str | None,
     allowed: Allowed,
@@ -223,9 +223,9 @@ def _require_one_fits(
 
 
 def _drawn(
-    sitter: Sitter,
+    sitter: LoadedModel,
     banks: dict[str, PromptBank | BankStack],
-    wish: Wish,
+    wish: SampleRequest,
     device: torch.device,
     allowed: Allowed,
 ) -> Iterator[Drawn]:
@@ -245,7 +245,9 @@ def _drawn(
             yield Drawn(f"{sitter.name} + {title}", _images(sitter, models, wish, device))
 
 
-def _images(sitter: Sitter, models: Models, wish: Wish, device: torch.device) -> torch.Tensor:
+def _images(
+    sitter: LoadedModel, models: Models, wish: SampleRequest, device: torch.device
+) -> torch.Tensor:
     """The images, each from noise of its own; InputError for numbers that are none."""
     shape = (sitter.base.channels, sitter.side, sitter.side)
     scheduler = sampler_of(sitter.scheduler, sitter.objective, has_vae=sitter.base.vae is not None)
@@ -271,7 +273,7 @@ def _images(sitter: Sitter, models: Models, wish: Wish, device: torch.device) ->
 
 
 def _conditions(
-    sitter: Sitter, models: Models, wish: Wish, numbers: range
+    sitter: LoadedModel, models: Models, wish: SampleRequest, numbers: range
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """What the images of those numbers are told, and what stands for nothing."""
     if wish.prompts:

@@ -35,7 +35,7 @@ def require_place(target: Path, *, replace: bool) -> None:
             place.require_free_folder(target, replace, _is_own)
 
 
-def hang(drawn: Sequence[Drawn], target: Path, *, with_grid: bool, replace: bool) -> None:
+def save_images(drawn: Sequence[Drawn], target: Path, *, with_grid: bool, replace: bool) -> None:
     """Write a picture of all models if `target` ends in `.png`; else a folder of images.
 
     In the folder, with several models, each has its own; `with_grid` puts the picture of all there.

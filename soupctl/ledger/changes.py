@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ..errors import Issue, LedgerError
-from .ledger import Change, Entry, Ledger, heirs
+from .ledger import Change, IngredientEntry, Ledger, descendants_of
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
+class WeightRemoval:
     """An ingredient to take out, by its content, wholly or in part."""
 
     digest: str
@@ -25,7 +25,9 @@ class Removal:
     """How much of its weight; None for all of it."""
 
 
-def taken_out(ledger: Ledger, removals: Iterable[Removal], soup: str) -> tuple[Entry, ...]:
+def taken_out(
+    ledger: Ledger, removals: Iterable[WeightRemoval], soup: str
+) -> tuple[IngredientEntry, ...]:
     """The entries that remain of the soup called `soup`, in the order of the ledger.
 
     Raises LedgerError for what is not in it and for more than is in it.
@@ -56,7 +58,9 @@ def taken_out(ledger: Ledger, removals: Iterable[Removal], soup: str) -> tuple[E
     return tuple(entries.values())
 
 
-def require_left(entries: Iterable[Entry], removals: Sequence[Removal], soup: str) -> None:
+def require_left(
+    entries: Iterable[IngredientEntry], removals: Sequence[WeightRemoval], soup: str
+) -> None:
     """Raise LedgerError if entries make no soup: if there are none, or with a weight of nothing."""
     if sum(entry.weight for entry in entries) > 0:
         return
@@ -68,7 +72,7 @@ def require_left(entries: Iterable[Entry], removals: Sequence[Removal], soup: st
 
 def _advice(ledger: Ledger, digest: str) -> str:
     """What to take out instead: a soup that holds that content, or anything that is there."""
-    bearers = heirs([digest], ledger.ancestors)
+    bearers = descendants_of([digest], ledger.ancestors)
     ways = [entry.name for entry in ledger.ingredients if entry.digest in bearers]
     if ways:
         return f"it came in with {ways[0]}, for which swap can put in a soup without it"
@@ -77,7 +81,9 @@ def _advice(ledger: Ledger, digest: str) -> str:
     return f"it holds {', '.join(names[:5])}{more}"
 
 
-def require_new(held: Iterable[Entry], added: Iterable[tuple[str, Entry]], soup: str) -> None:
+def require_new(
+    held: Iterable[IngredientEntry], added: Iterable[tuple[str, IngredientEntry]], soup: str
+) -> None:
     """Raise LedgerError for every added entry whose content is in already, or is added twice.
 
     Messages call each by what it is paired with.
@@ -93,7 +99,7 @@ def require_new(held: Iterable[Entry], added: Iterable[tuple[str, Entry]], soup:
         raise LedgerError.collected(issues)
 
 
-def expanded(soup: Ledger, weight: Fraction | None) -> tuple[Entry, ...]:
+def expanded(soup: Ledger, weight: Fraction | None) -> tuple[IngredientEntry, ...]:
     """A soup's own ingredients, with `weight` shared among them; None for the weight they have."""
     if weight is None:
         return soup.ingredients
@@ -101,7 +107,9 @@ def expanded(soup: Ledger, weight: Fraction | None) -> tuple[Entry, ...]:
     return tuple(replace(entry, weight=entry.weight * weight / total) for entry in soup.ingredients)
 
 
-def changes(before: Iterable[Entry], after: Iterable[Entry]) -> tuple[Change, ...]:
+def changes(
+    before: Iterable[IngredientEntry], after: Iterable[IngredientEntry]
+) -> tuple[Change, ...]:
     """What differs between two states, sorted by digest; a weight that falls is negative."""
     old = {entry.digest: entry for entry in before}
     new = {entry.digest: entry for entry in after}
@@ -114,5 +122,5 @@ def changes(before: Iterable[Entry], after: Iterable[Entry]) -> tuple[Change, ..
     return tuple(found)
 
 
-def _weight(entries: dict[str, Entry], digest: str) -> Fraction:
+def _weight(entries: dict[str, IngredientEntry], digest: str) -> Fraction:
     return entries[digest].weight if digest in entries else Fraction(0)

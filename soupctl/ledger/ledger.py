@@ -13,7 +13,7 @@ from itertools import groupby
 
 from ..errors import UsageError
 from ..format.dtypes import DType
-from .training_record import Training
+from .training_record import TrainingRecord
 
 LEDGER_KEY = "soupctl"
 """The metadata key of a ledger."""
@@ -28,7 +28,7 @@ Runs = tuple[tuple[DType, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IngredientEntry:
     """One ingredient."""
 
     digest: str
@@ -39,7 +39,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class IntegerSource:
     """Integer tensors that differed, and the ingredient whose values the soup has."""
 
     digest: str
@@ -72,14 +72,14 @@ class Ledger:
     operation: str
     root: str
     """Content digest of the soup's tensors."""
-    ingredients: tuple[Entry, ...]
+    ingredients: tuple[IngredientEntry, ...]
     """Sorted by digest, one entry a content."""
     dtypes: Runs
     asked_dtype: DType | None = None
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     allow_nonfinite: bool = False
-    taken: Taken | None = None
+    taken: IntegerSource | None = None
     exact: bool = True
     """Whether no rounded soup was ever computed with, here or in the chain."""
     changed: tuple[Change, ...] = ()
@@ -91,7 +91,7 @@ class Ledger:
 
     These have none.
     """
-    training: Training | None = None
+    training: TrainingRecord | None = None
     """How it was trained, if it is no soup; then it has no ingredients."""
 
     @property
@@ -105,12 +105,12 @@ def runs(dtypes: Iterable[DType]) -> Runs:
     return tuple((dtype, sum(1 for _ in group)) for dtype, group in groupby(dtypes))
 
 
-def merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
     """The entries sorted by digest, those of one content made one with the summed weight.
 
     Raises UsageError if the weights of one content cancel.
     """
-    by_digest: dict[str, Entry] = {}
+    by_digest: dict[str, IngredientEntry] = {}
     for entry in sorted(entries, key=lambda entry: (entry.digest, entry.name, entry.hint or "")):
         earlier = by_digest.get(entry.digest)
         total = entry.weight + (earlier.weight if earlier else 0)
@@ -132,7 +132,9 @@ def as_record(ledger: Ledger) -> Record:
     return Record(ledger.operation, changed, ledger.root, ledger.exact)
 
 
-def kin(entries: Iterable[Entry], ancestors: Mapping[str, Ledger]) -> dict[str, Ledger]:
+def ancestors_of(
+    entries: Iterable[IngredientEntry], ancestors: Mapping[str, Ledger]
+) -> dict[str, Ledger]:
     """Those of `ancestors` that the entries come from, directly or by way of each other."""
     found: dict[str, Ledger] = {}
     wanted = [entry.digest for entry in entries]
@@ -145,7 +147,7 @@ def kin(entries: Iterable[Entry], ancestors: Mapping[str, Ledger]) -> dict[str, 
     return dict(sorted(found.items()))
 
 
-def heirs(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> set[str]:
+def descendants_of(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> set[str]:
     """These contents, and those of all `ancestors` that come from any, directly or not."""
     holders: dict[str, list[str]] = {}
     for root, ancestor in ancestors.items():

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import LedgerError, UsageError
 from ..format.dtypes import DType
-from .ledger import UNKNOWN, Change, Entry, Ledger, Record, Runs, Taken, merged
+from .ledger import UNKNOWN, Change, IngredientEntry, IntegerSource, Ledger, Record, Runs, merged
 from .training_record import encode_training, parse_training
 from .weights import read_weight, require_positive_total, weight_text
 
@@ -169,7 +169,7 @@ IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 
 def _parse_body(body: dict[str, Any]) -> Ledger:
     ingredients = tuple(
-        Entry(
+        IngredientEntry(
             digest=parse_digest(entry["digest"]),
             name=_text(entry["name"]),
             hint=None if entry["hint"] is None else _text(entry["hint"]),
@@ -199,7 +199,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         allow_nonfinite=_flag(body["nonfinite"]),
         taken=None
         if taken is None
-        else Taken(parse_digest(taken["digest"]), _texts(taken["tensors"])),
+        else IntegerSource(parse_digest(taken["digest"]), _texts(taken["tensors"])),
         exact=_flag(body["exact"]),
         changed=_parse_changes(body["changed"]),
         chain=tuple(

@@ -16,7 +16,7 @@ from ..checkpoints.checkpoint import Checkpoint, open_checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import INDEX, PIPELINE, Component, find_model
 from ..errors import InputError, SoupError
-from .ledger import Entry, Runs, runs
+from .ledger import IngredientEntry, Runs, runs
 from .names import hint, printable
 
 SUFFIXES = (".safetensors", ".st", ".sft")
@@ -39,7 +39,7 @@ class Places:
     variant: str | None = None
 
 
-def locate(entry: Entry, places: Places) -> Component | None:
+def locate(entry: IngredientEntry, places: Places) -> Component | None:
     """The checkpoint that has the content of `entry`, if it is found; see the rules above."""
     if places.soup_folder is not None and entry.hint is not None:
         # as it was made: without it a way through the soup's own folder seems to lie within it
@@ -63,7 +63,7 @@ def hint_from(text: str | None, old: Path | None, new: Path | None) -> str | Non
     return hint(os.path.abspath(old / text), os.path.abspath(new))
 
 
-def _candidates(entry: Entry, folders: Sequence[Path]) -> Iterator[Path]:
+def _candidates(entry: IngredientEntry, folders: Sequence[Path]) -> Iterator[Path]:
     """Checkpoints in the folders, those of the ingredient's name first."""
     later = []
     for folder in folders:

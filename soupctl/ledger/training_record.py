@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class TrainingRecord:
     """One run of training."""
 
     base: str
@@ -33,7 +33,7 @@ class Training:
     """Of soupctl and of the libraries that trained."""
 
 
-def encode_training(training: Training) -> dict[str, Any]:
+def encode_training(training: TrainingRecord) -> dict[str, Any]:
     """The record as JSON has it."""
     return {
         "base": training.base,
@@ -49,13 +49,13 @@ def encode_training(training: Training) -> dict[str, Any]:
     }
 
 
-def parse_training(value: Any, digest: Callable[[object], str]) -> Training:
+def parse_training(value: Any, digest: Callable[[object], str]) -> TrainingRecord:
     """The record that JSON holds, its digests checked by `digest`.
 
     Raises TypeError, ValueError or KeyError for what is none.
     """
     data = value["data"]
-    return Training(
+    return TrainingRecord(
         base=digest(value["base"]),
         data=digest(data["digest"]),
         data_name=_text(data["name"]),

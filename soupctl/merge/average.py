@@ -1,6 +1,7 @@
 """Average checkpoints into a soup: open, plan, carry out.
 
-Rule 1: a `Request` holds all that decides the output's bytes; how fast it comes about is a `Pace`.
+Rule 1: a `Request` holds all that decides the output's bytes; threads, chunks and
+device are `ExecutionOptions`.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from pathlib import Path
 from ..choices import OnInt
 from ..format.dtypes import DType, parse_dtype
 from ..ledger.ledger import UNKNOWN, Ledger, Runs
-from ..workers import Pace
+from ..workers import ExecutionOptions
 from .destination import decide
 from .executor import Outcome
 from .ingredients import Ingredient, Part, open_inputs
-from .job import Job, Made, Work, carry_out
+from .job import ComponentResult, Job, Work, carry_out
 from .kept_sum.find import require_keepable
 from .kept_sum.format import Facts, scale_of
-from .kept_sum.writer import Record, Summing, kept_runs, ordered_runs
+from .kept_sum.writer import Summing, SumRecord, kept_runs, ordered_runs
 from .new_ledger import complete_average, draft_average, ingredient_names
 from .plan import Plan, make_plan
 from .recipe import Recipe
@@ -55,13 +56,15 @@ class Request:
             require_keepable(self.output, self.allow_nonfinite)
 
 
-def average(request: Request, *, force: bool = False, pace: Pace | None = None) -> tuple[Made, ...]:
+def average(
+    request: Request, *, force: bool = False, execution: ExecutionOptions | None = None
+) -> tuple[ComponentResult, ...]:
     """Make the soup and return what each component became; `force` replaces an existing output.
 
     Raises any child of SoupError; then there is no output, or the old one, and no trace.
     """
     with open_job(request) as job:
-        return carry_out(job, force=force, pace=pace)
+        return carry_out(job, force=force, execution=execution)
 
 
 @contextmanager
@@ -110,4 +113,4 @@ def _summing(recipe: Recipe, part: Part, plan: Plan) -> Summing:
         return ordered_runs(dict(zip(outcome.ingredients, dtypes, strict=True)), ledger)
 
     facts = Facts(scale_of(recipe.weights, plan.weights), UNKNOWN, dtypes)
-    return Summing(part.checkpoints, Record(facts, ordered))
+    return Summing(part.checkpoints, SumRecord(facts, ordered))

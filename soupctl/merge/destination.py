@@ -18,7 +18,7 @@ from ..checkpoints.layout import STEMS, Component, Model
 from ..checkpoints.open import STREAM
 from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
-from ..format.shards import MOST_SHARDS, Entry, OutputFile, index_name, same_files, split
+from ..format.shards import MOST_SHARDS, OutputFile, TensorSpec, index_name, same_files, split
 from .companion_files import Beside, beside, configs_beside
 from .ingredients import Inputs, Part
 from .plan import Plan
@@ -27,7 +27,7 @@ FILE_SUFFIXES = (".st", ".safetensors")
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ComponentFiles:
     """The files of one component: their names lie within `folder`, relative to the output."""
 
     folder: str
@@ -47,7 +47,7 @@ class Destination:
     path: Path | None
     """None for standard output."""
     is_folder: bool
-    shares: tuple[Share, ...]
+    shares: tuple[ComponentFiles, ...]
     """One a component, in the order of the inputs' components."""
     beside: Beside
     """Other files that go along, and those that do not."""
@@ -63,7 +63,7 @@ class Destination:
         )
         return frozenset((*made, *(name for name, _ in self.beside.copies)))
 
-    def folder_of(self, share: Share) -> Path | None:
+    def folder_of(self, share: ComponentFiles) -> Path | None:
         """The folder that holds a component's file, or its folder; None for standard output."""
         if self.path is None:
             return None
@@ -92,7 +92,7 @@ def decide(
         # also what is not copied tells whether the ingredients are of one kind
         configs = configs_beside([each for model in folders for each in _weights_folders(model)])
         name = "standard output" if output == STREAM else Path(output).name
-        share = Share("", (OutputFile(name, lay_out(_entries(plans[0]))),), None)
+        share = ComponentFiles("", (OutputFile(name, lay_out(_entries(plans[0]))),), None)
         return Destination(None if output == STREAM else Path(output), False, (share,), configs)
     shares = tuple(
         _share(part, plan, shard_size, variant)
@@ -127,7 +127,7 @@ def _require_one_file(output: str | Path, inputs: Inputs, shard_size: int | None
         )
 
 
-def _require_few(shares: Sequence[Share]) -> None:
+def _require_few(shares: Sequence[ComponentFiles]) -> None:
     """Raise LimitError if all components together have more files than may be open at once."""
     count = sum(len(share.files) for share in shares)
     if count > MOST_SHARDS:
@@ -142,11 +142,11 @@ def _weights_folders(model: Model) -> list[Path]:
     return [each.folder for each in model.components if each.folder is not None]
 
 
-def _entries(plan: Plan) -> list[Entry]:
+def _entries(plan: Plan) -> list[TensorSpec]:
     return [(step.name, step.out, step.shape) for step in plan.kept if step.out is not None]
 
 
-def _share(part: Part, plan: Plan, shard_size: int | None, variant: str | None) -> Share:
+def _share(part: Part, plan: Plan, shard_size: int | None, variant: str | None) -> ComponentFiles:
     """Files of one component, laid out like the checkpoint that the part names, if it does."""
     like = part.like
     if like is None or shard_size or not plan.kept:
@@ -157,7 +157,7 @@ def _share(part: Part, plan: Plan, shard_size: int | None, variant: str | None) 
         files = same_files(_entries(plan), names)
         stem = _stem(like.component, variant)
     indexed = len(files) > 1 or (like is not None and not shard_size and like.component.index)
-    return Share(part.name, files, index_name(stem) if indexed else None)
+    return ComponentFiles(part.name, files, index_name(stem) if indexed else None)
 
 
 def _name_in_folder(like: Checkpoint, tensor: str, variant: str | None) -> str:

@@ -16,7 +16,7 @@ from itertools import chain, groupby
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.digest import RootHasher, tensor_hasher
 from ..engines.contract import Blend, Combine, Engine, NonFinite, OutOfRange
-from ..workers import Line, Pace
+from ..workers import ExecutionOptions, OrderedPool
 from .findings import different, nonfinite, out_of_range
 from .plan import Plan, Rule, Step
 
@@ -51,24 +51,30 @@ class Outcome:
 
 
 def execute(
-    plan: Plan, checkpoints: Sequence[Checkpoint], engine: Engine, write: Write, pace: Pace
+    plan: Plan,
+    checkpoints: Sequence[Checkpoint],
+    engine: Engine,
+    write: Write,
+    execution: ExecutionOptions,
 ) -> Outcome:
     """Make the plan's tensors from the open checkpoints and hand them to `write`.
 
     Raises InputError for NaN or infinity, MismatchError for integers that differ and for results
     beyond the range of their dtype. `write` is called from several threads, never twice for a byte.
     """
-    (outcome,) = execute_together([Order(plan, checkpoints, write)], engine, pace)
+    (outcome,) = execute_together([Order(plan, checkpoints, write)], engine, execution)
     return outcome
 
 
-def execute_together(orders: Sequence[Order], engine: Engine, pace: Pace) -> tuple[Outcome, ...]:
+def execute_together(
+    orders: Sequence[Order], engine: Engine, execution: ExecutionOptions
+) -> tuple[Outcome, ...]:
     """Make the tensors of several plans in step, reading what they share from disk only once.
 
     Plans that share a checkpoint, which is then one object, have the same rule for its tensors.
     Raises what `execute` does, for the first of the orders that fails at the first such tensor.
     """
-    worker = _Worker(orders, engine, pace)
+    worker = _Worker(orders, engine, execution)
     roots = [RootHasher() for _ in worker.checkpoints]
     soups = [RootHasher() for _ in orders]
     taken: list[list[str]] = [[] for _ in orders]
@@ -116,11 +122,13 @@ class _Found:
 class _Worker:
     """What all threads share."""
 
-    def __init__(self, orders: Sequence[Order], engine: Engine, pace: Pace) -> None:
+    def __init__(
+        self, orders: Sequence[Order], engine: Engine, execution: ExecutionOptions
+    ) -> None:
         self.orders = orders
         self.engine = engine
-        self.pace = pace
-        self.line = Line(self.run, pace)
+        self.execution = execution
+        self.line = OrderedPool(self.run, execution)
         distinct = {id(each): each for order in orders for each in order.checkpoints}
         self.checkpoints = list(distinct.values())
         places = {identity: position for position, identity in enumerate(distinct)}
@@ -186,7 +194,7 @@ class _Worker:
         first = uses[0].sources[0]
         count = len(views[first]) // sizes[first]
         an_element = sum(sizes.values())
-        chunk = min(count, self.pace.chunk or chunk_elements(an_element + max(widths)))
+        chunk = min(count, self.execution.chunk or chunk_elements(an_element + max(widths)))
         buffer = memoryview(bytearray(chunk * max(widths)))
         combines = [self._prepare(use, views) for use in uses]
         hashers = {

@@ -15,15 +15,15 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.digest import text_digest
-from ..choices import Way
+from ..choices import Method
 from ..engines.contract import Engine
 from ..errors import InputError, LimitError, MismatchError
 from ..format.header import encode_header
 from ..format.index import encode_index
 from ..ledger.ledger import LEDGER_KEY, Ledger
 from ..ledger.ledger_json import encode_ledger
-from ..workers import Pace
-from .destination import Destination, Share, refuse_inputs
+from ..workers import ExecutionOptions
+from .destination import ComponentFiles, Destination, refuse_inputs
 from .engine import engine_of
 from .executor import Outcome, Write, execute
 from .ingredients import Inputs, Part
@@ -37,7 +37,7 @@ from .summing import Summed, execute_sums
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ComponentResult:
     """One component of a finished soup."""
 
     name: str
@@ -47,7 +47,7 @@ class Made:
     """Bytes of tensor data read."""
     written: int
     """Bytes of tensor data written."""
-    way: Way
+    way: Method
     sum: Path | None = None
     """Where its sum is kept, or the folder that its sum is in."""
 
@@ -58,7 +58,7 @@ class Work:
 
     part: Part
     plan: Plan
-    share: Share
+    share: ComponentFiles
     draft: Ledger
     """The ledger as far as it is known; it takes no fewer bytes than the complete one."""
     complete: Callable[[Outcome], Ledger]
@@ -72,7 +72,7 @@ class Work:
     other trouble with it."""
     sums: tuple[Checkpoint, ...] = ()
     """The sums that it is computed from, if it is."""
-    way: Way = Way.INGREDIENTS
+    way: Method = Method.INGREDIENTS
 
     @property
     def read(self) -> int:
@@ -158,22 +158,26 @@ class Job:
         self.destination.beside.require_unchanged()
 
 
-def carry_out(job: Job, *, force: bool = False, pace: Pace | None = None) -> tuple[Made, ...]:
+def carry_out(
+    job: Job, *, force: bool = False, execution: ExecutionOptions | None = None
+) -> tuple[ComponentResult, ...]:
     """Make the soup and return what each component became; `force` replaces an existing output.
 
     Raises any child of SoupError; then there is no output, or the old one, and no trace.
     """
-    engine, pace = engine_of(pace or Pace())
+    engine, execution = engine_of(execution or ExecutionOptions())
     refuse_inputs(job.destination, job.used, job.spared)
     old = replaced_sum(job.destination.path) if force else None
     make = _make_both if job.keeps else _make_soup
-    made = make(job, engine, pace, force)
+    made = make(job, engine, execution, force)
     if old is not None and old != made[0].sum:
         remove(old)
     return made
 
 
-def _make_soup(job: Job, engine: Engine, pace: Pace, force: bool) -> tuple[Made, ...]:
+def _make_soup(
+    job: Job, engine: Engine, execution: ExecutionOptions, force: bool
+) -> tuple[ComponentResult, ...]:
     """Make a soup of which no sum is kept."""
     with open_sink(job.destination, job.size, replace=force, check=job.require_unchanged) as sink:
         files = place(sink, job)
@@ -181,21 +185,23 @@ def _make_soup(job: Job, engine: Engine, pace: Pace, force: bool) -> tuple[Made,
         for position, work in enumerate(job.works):
             with _blaming(work):
                 write = partial(sink.write, position)
-                outcome = _outcome(work, engine, write, pace)
+                outcome = _outcome(work, engine, write, execution)
             made.append(finish(sink, work, files[position], outcome))
         return tuple(made)
 
 
-def _outcome(work: Work, engine: Engine, write: Write, pace: Pace) -> Outcome:
+def _outcome(work: Work, engine: Engine, write: Write, execution: ExecutionOptions) -> Outcome:
     if work.summing is None:
-        return execute(work.plan, work.part.checkpoints, engine, write, pace)
-    return execute_sums(work.plan, work.summing.sources, engine, write, pace).outcome
+        return execute(work.plan, work.part.checkpoints, engine, write, execution)
+    return execute_sums(work.plan, work.summing.sources, engine, write, execution).outcome
 
 
-def _make_both(job: Job, engine: Engine, pace: Pace, force: bool) -> tuple[Made, ...]:
+def _make_both(
+    job: Job, engine: Engine, execution: ExecutionOptions, force: bool
+) -> tuple[ComponentResult, ...]:
     """Make a soup and its sum, which is there first; if the soup fails, that goes again."""
     assert job.destination.path is not None
-    layouts = [_survey(work, engine, pace) for work in job.works]
+    layouts = [_survey(work, engine, execution) for work in job.works]
     sums = SumSink(job.destination.path, job.destination.is_folder)
     check = job.require_models_unchanged
     try:
@@ -211,7 +217,7 @@ def _make_both(job: Job, engine: Engine, pace: Pace, force: bool) -> tuple[Made,
                         fds[position],
                     )
                     with _blaming(work):
-                        found = layout.make(work.plan, work.summing, engine, write, fd, pace)
+                        found = layout.make(work.plan, work.summing, engine, write, fd, execution)
                     made.append(finish(sink, work, files[position], found.outcome))
                     sums.add_root(work.part.name, made[-1].ledger.root)
                     layout.describe(fd, work.sum_metadata(made[-1].ledger, found))
@@ -221,11 +227,11 @@ def _make_both(job: Job, engine: Engine, pace: Pace, force: bool) -> tuple[Made,
     return tuple(replace(each, sum=sums.path) for each in made)
 
 
-def _survey(work: Work, engine: Engine, pace: Pace) -> Surveyed:
+def _survey(work: Work, engine: Engine, execution: ExecutionOptions) -> Surveyed:
     assert work.summing is not None
     draft = work.sum_metadata(work.draft, None)
     with _blaming(work):
-        return survey_sum(work.part.name, work.plan, work.summing, draft, engine, pace)
+        return survey_sum(work.part.name, work.plan, work.summing, draft, engine, execution)
 
 
 @contextmanager
@@ -252,7 +258,7 @@ def place(sink: Sink, job: Job) -> list[list[int]]:
     return files
 
 
-def finish(sink: Sink, work: Work, files: Sequence[int], outcome: Outcome) -> Made:
+def finish(sink: Sink, work: Work, files: Sequence[int], outcome: Outcome) -> ComponentResult:
     """Write the headers of a component into its `files`: they hold what was computed."""
     share, ledger = work.share, work.complete(outcome)
     metadata = work.metadata(ledger)
@@ -263,4 +269,4 @@ def finish(sink: Sink, work: Work, files: Sequence[int], outcome: Outcome) -> Ma
         facts = {"total_size": work.written, LEDGER_KEY: encode_ledger(ledger, text_digest)}
         sink.add_text(share.path_of(share.index), encode_index(weight_map, facts))
     kept = len(work.plan.kept)
-    return Made(work.part.name, ledger, kept, work.read, work.written, work.way)
+    return ComponentResult(work.part.name, ledger, kept, work.read, work.written, work.way)

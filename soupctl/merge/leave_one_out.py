@@ -16,21 +16,21 @@ from ..checkpoints.open import STREAM, find_input
 from ..errors import Issue, LedgerError, MismatchError, OutputError, UsageError
 from ..ledger.ledger import Ledger
 from ..ledger.read import require_model
-from ..workers import Pace
+from ..workers import ExecutionOptions
 from .destination import FILE_SUFFIXES
-from .job import Job, Made
-from .membership import Gathering, Terms, ledger_before
+from .job import ComponentResult, Job
+from .membership import ChangeSpec, OpenedInputs, ledger_before
 from .revise import Revision, planned
 from .revision import revised
 from .rounds import arrange, carry_out_together
 from .shared_components import by_component, is_shared
-from .sources import Leaver
+from .sources import RemovalTarget
 
 NAME = "{name}"
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class LeaveOneOut:
     """A soup of which every ingredient is to be left out in turn."""
 
     soup: str | Path
@@ -56,7 +56,7 @@ SUFFIXES = frozenset(FILE_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class Variant:
     """One soup of a family."""
 
     name: str
@@ -65,21 +65,23 @@ class Member:
 
 
 def leave_one_out(
-    family: Family, *, force: bool = False, pace: Pace | None = None
-) -> dict[str, tuple[Made, ...]]:
+    family: LeaveOneOut, *, force: bool = False, execution: ExecutionOptions | None = None
+) -> dict[str, tuple[ComponentResult, ...]]:
     """Make every soup; what its components became, by the name of the ingredient it lacks.
 
     `force` replaces existing outputs, but no input. Raises any child of SoupError; what there is
     then, `carry_out_together` says.
     """
     with open_family(family) as members:
-        rounds = arrange([member.job for member in members], pace.threads if pace else None)
-        made = carry_out_together(rounds, force=force, pace=pace)
+        rounds = arrange(
+            [member.job for member in members], execution.threads if execution else None
+        )
+        made = carry_out_together(rounds, force=force, execution=execution)
         return {member.name: each for member, each in zip(members, made, strict=True)}
 
 
 @contextmanager
-def open_family(family: Family) -> Iterator[tuple[Member, ...]]:
+def open_family(family: LeaveOneOut) -> Iterator[tuple[Variant, ...]]:
     """All soups, planned and not yet made, by the name of the ingredient that each lacks.
 
     Raises LedgerError as `open_revision` does, also for a soup of one ingredient and for a name
@@ -87,7 +89,7 @@ def open_family(family: Family) -> Iterator[tuple[Member, ...]]:
     ingredients whose names would make one output.
     """
     soup = find_input(family.soup, family.component, family.variant)
-    terms = Terms(
+    terms = ChangeSpec(
         operation="subtract",
         place=soup.shown,
         search=family.search,
@@ -106,7 +108,7 @@ def open_family(family: Family) -> Iterator[tuple[Member, ...]]:
         outputs = _outputs(family.output, [entry.name for entry in telling.ingredients])
         members = []
         for name, output in outputs.items():
-            goers = by_component(Leaver(None, name, None), None, ledgers)
+            goers = by_component(RemovalTarget(None, name, None), None, ledgers)
             changed = [
                 revised(gathering, before, replace(terms, leavers=(goer,)))
                 for (gathering, before), goer in zip(gathered, goers, strict=True)
@@ -116,13 +118,15 @@ def open_family(family: Family) -> Iterator[tuple[Member, ...]]:
             )
             # no output may replace the soup, which the other soups are made of as well
             job = replace(planned(revision, (soup,), changed), spared=frozenset())
-            members.append(Member(name, job))
+            members.append(Variant(name, job))
         yield tuple(members)
 
 
-def _gathered(stack: ExitStack, component: Component, terms: Terms) -> tuple[Gathering, Ledger]:
+def _gathered(
+    stack: ExitStack, component: Component, terms: ChangeSpec
+) -> tuple[OpenedInputs, Ledger]:
     """The component, open, and its ledger, found to fit: once for all soups."""
-    gathering = Gathering(stack)
+    gathering = OpenedInputs(stack)
     checkpoint = gathering.open(component)
     require_model(checkpoint)
     return gathering, ledger_before(gathering, checkpoint, terms)

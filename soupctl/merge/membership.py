@@ -18,20 +18,20 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component
 from ..checkpoints.open import open_input
 from ..errors import LedgerError
-from ..ledger.changes import Removal, expanded, require_left, require_new, taken_out
-from ..ledger.ledger import Entry, Ledger, merged
+from ..ledger.changes import WeightRemoval, expanded, require_left, require_new, taken_out
+from ..ledger.ledger import IngredientEntry, Ledger, merged
 from ..ledger.locate import Places, dtype_runs, hint_from, locate
 from ..ledger.names import unique_names
 from ..ledger.read import is_sum, read_ledger, require_model
-from .kept_sum.find import Kept, Share, facts_of, kept_sum, open_sum
+from .kept_sum.find import AddedSum, Kept, facts_of, kept_sum, open_sum
 from .kept_sum.format import REMOVE
-from .sources import Leaver, folder_of, resolve
+from .sources import RemovalTarget, folder_of, resolve
 
 NO_LEDGER = "--count N or --total W says how much it holds; the result is approximate then"
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomer:
+class AdditionTarget:
     """What is put in, found but not opened."""
 
     component: Component
@@ -43,7 +43,7 @@ class Newcomer:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ChangeSpec:
     """How a component is changed."""
 
     operation: str
@@ -54,8 +54,8 @@ class Terms:
     approximate: bool
     total: Fraction | None
     again: bool
-    newcomers: tuple[Newcomer, ...]
-    leavers: tuple[Leaver, ...]
+    newcomers: tuple[AdditionTarget, ...]
+    leavers: tuple[RemovalTarget, ...]
     kept: Component | None = None
     """The sum that lies beside the soup."""
 
@@ -66,7 +66,7 @@ class Terms:
 
 
 @dataclass(slots=True)
-class Gathering:
+class OpenedInputs:
     """What is read to find out who comes and who goes."""
 
     stack: ExitStack
@@ -79,7 +79,7 @@ class Gathering:
     """Whether no rounded soup is behind any soup that was read."""
     kept: Kept | None = None
     """The soup's sum."""
-    shares: list[Share] = field(default_factory=list)
+    shares: list[AddedSum] = field(default_factory=list)
     """Sums of soups that are put in."""
 
     def open(self, component: Component) -> Checkpoint:
@@ -106,7 +106,7 @@ def ledger_of(soup: Checkpoint, advice: str | None = None) -> Ledger:
     return ledger
 
 
-def gather_sum(gathering: Gathering, before: Ledger, terms: Terms) -> None:
+def gather_sum(gathering: OpenedInputs, before: Ledger, terms: ChangeSpec) -> None:
     """Open the soup's sum, if it has one or is one; LedgerError for one that does not fit it."""
     soup = gathering.looked_at[0]
     if is_sum(soup):
@@ -120,7 +120,7 @@ def gather_sum(gathering: Gathering, before: Ledger, terms: Terms) -> None:
         gathering.kept.require_tensors_of(soup)
 
 
-def ledger_before(gathering: Gathering, soup: Checkpoint, terms: Terms) -> Ledger:
+def ledger_before(gathering: OpenedInputs, soup: Checkpoint, terms: ChangeSpec) -> Ledger:
     """The soup's ledger, or for a declared total one that holds it as it is.
 
     Raises LedgerError for a soup without a sound ledger, and for one whose total is declared.
@@ -137,14 +137,16 @@ def ledger_before(gathering: Gathering, soup: Checkpoint, terms: Terms) -> Ledge
         # with a ledger the soup stands for none of its ingredients, not even for an only one, which
         # it equals: it may be about to be replaced
         gathering.opened[root] = soup
-        entry = Entry(root, unique_names([terms.place])[0], None, terms.total, dtypes)
+        entry = IngredientEntry(root, unique_names([terms.place])[0], None, terms.total, dtypes)
         ledger = Ledger("given", root, (entry,), dtypes, exact=False)
     gathering.ancestors |= ledger.ancestors
     gathering.exact = ledger.exact
     return ledger
 
 
-def entries_after(gathering: Gathering, before: Ledger, terms: Terms) -> tuple[Entry, ...]:
+def entries_after(
+    gathering: OpenedInputs, before: Ledger, terms: ChangeSpec
+) -> tuple[IngredientEntry, ...]:
     """What the soup holds after the change.
 
     Raises LedgerError for what is not in it or in it already, and if nothing would be left.
@@ -156,7 +158,7 @@ def entries_after(gathering: Gathering, before: Ledger, terms: Terms) -> tuple[E
         if checkpoint is not None:
             gathering.looked_at.append(checkpoint)
             gathering.opened |= dict.fromkeys(digests, checkpoint)
-        removals += [Removal(digest, leaver.what, leaver.weight) for digest in digests]
+        removals += [WeightRemoval(digest, leaver.what, leaver.weight) for digest in digests]
     if terms.total is None:
         remaining = taken_out(before, removals, shown)
     else:
@@ -171,20 +173,20 @@ def entries_after(gathering: Gathering, before: Ledger, terms: Terms) -> tuple[E
     return after
 
 
-def _total(entries: tuple[Entry, ...]) -> Fraction:
+def _total(entries: tuple[IngredientEntry, ...]) -> Fraction:
     return sum((entry.weight for entry in entries), Fraction(0))
 
 
 def _added(
-    gathering: Gathering, before: Ledger, terms: Terms, freed: Fraction | None
-) -> list[tuple[str, Entry]]:
+    gathering: OpenedInputs, before: Ledger, terms: ChangeSpec, freed: Fraction | None
+) -> list[tuple[str, IngredientEntry]]:
     """Entries for what is put in, each of weight `freed` if it has none of its own.
 
     With each is what messages call it.
     """
     places = [newcomer.place for newcomer in terms.newcomers]
     names = unique_names(places, [entry.name for entry in before.ingredients])
-    added: list[tuple[str, Entry]] = []
+    added: list[tuple[str, IngredientEntry]] = []
     for newcomer, name in zip(terms.newcomers, names, strict=True):
         checkpoint = gathering.open(newcomer.component)
         require_model(checkpoint)
@@ -196,7 +198,7 @@ def _added(
             if ledger is not None:
                 gathering.ancestors[digest] = ledger_of(checkpoint)
             weight = Fraction(1) if weight is None else weight
-            entry = Entry(digest, name, None, weight, dtype_runs(checkpoint))
+            entry = IngredientEntry(digest, name, None, weight, dtype_runs(checkpoint))
             added.append((checkpoint.shown, entry))
         else:
             found = _expanded(gathering, checkpoint, weight, terms)
@@ -206,8 +208,8 @@ def _added(
 
 
 def _expanded(
-    gathering: Gathering, soup: Checkpoint, weight: Fraction | None, terms: Terms
-) -> list[Entry]:
+    gathering: OpenedInputs, soup: Checkpoint, weight: Fraction | None, terms: ChangeSpec
+) -> list[IngredientEntry]:
     """The ingredients of a soup that is put in, found where its own ledger leads to."""
     ledger = ledger_of(soup)
     gathering.ancestors |= ledger.ancestors
@@ -223,11 +225,11 @@ def _expanded(
 
 
 def _gather_share(
-    gathering: Gathering,
-    newcomer: Newcomer,
+    gathering: OpenedInputs,
+    newcomer: AdditionTarget,
     soup: Checkpoint,
     ledger: Ledger,
-    entries: Sequence[Entry],
+    entries: Sequence[IngredientEntry],
 ) -> None:
     """Open the sum of a soup whose `entries` are put in, if it has one; LedgerError as for any."""
     if newcomer.kept is None:
@@ -235,10 +237,10 @@ def _gather_share(
     kept = kept_sum(gathering.stack.enter_context(open_sum(newcomer.kept)), ledger)
     kept.require_tensors_of(soup)
     factor = _total(tuple(entries)) / _total(ledger.ingredients)
-    gathering.shares.append(Share(kept, ledger, factor))
+    gathering.shares.append(AddedSum(kept, ledger, factor))
 
 
-def _negative(removal: Removal, opened: dict[str, Checkpoint]) -> Entry:
+def _negative(removal: WeightRemoval, opened: dict[str, Checkpoint]) -> IngredientEntry:
     """What is taken out of a soup that has no ledger: its share, with the sign turned round."""
     checkpoint = opened.get(removal.digest)
     if checkpoint is None:
@@ -246,4 +248,4 @@ def _negative(removal: Removal, opened: dict[str, Checkpoint]) -> Entry:
         raise LedgerError("is no file", path=removal.shown, advice=advice)
     name = unique_names([os.path.abspath(removal.shown)])[0]
     weight = Fraction(1) if removal.weight is None else removal.weight
-    return Entry(removal.digest, name, None, -weight, dtype_runs(checkpoint))
+    return IngredientEntry(removal.digest, name, None, -weight, dtype_runs(checkpoint))

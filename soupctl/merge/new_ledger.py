@@ -12,7 +12,16 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import Issue, LedgerError, UsageError
-from ..ledger.ledger import LEDGER_KEY, SUM_KEY, UNKNOWN, Entry, Ledger, Taken, merged, runs
+from ..ledger.ledger import (
+    LEDGER_KEY,
+    SUM_KEY,
+    UNKNOWN,
+    IngredientEntry,
+    IntegerSource,
+    Ledger,
+    merged,
+    runs,
+)
 from ..ledger.ledger_json import IGNORE, gather_ancestors
 from ..ledger.names import hint, printable, unique_names
 from .executor import Outcome
@@ -39,7 +48,7 @@ def draft_average(
     `soup_folder` holds the soup, a file or a component's folder; None if its place is not known.
     """
     entries = tuple(
-        Entry(
+        IngredientEntry(
             digest=UNKNOWN,
             name=name,
             hint=hint_to(checkpoint, soup_folder),
@@ -58,7 +67,7 @@ def draft_average(
         keys=recipe.keys,
         excludes=recipe.excludes,
         allow_nonfinite=recipe.allow_nonfinite,
-        taken=Taken(UNKNOWN, firsts) if firsts else None,
+        taken=IntegerSource(UNKNOWN, firsts) if firsts else None,
         exact=all(ledger.exact for ledger in part.ledgers if ledger is not None),
         ancestors=gather_ancestors(ledger for ledger in part.ledgers if ledger is not None),
     )
@@ -87,11 +96,11 @@ def complete_average(draft: Ledger, part: Part, outcome: Outcome) -> Ledger:
     ]
     if draft.allow_nonfinite:
         _require_one_sign(entries)
-    taken = Taken(outcome.ingredients[0], outcome.taken) if outcome.taken else None
+    taken = IntegerSource(outcome.ingredients[0], outcome.taken) if outcome.taken else None
     return replace(draft, root=outcome.soup, ingredients=merged(entries), taken=taken)
 
 
-def _require_one_sign(entries: Sequence[Entry]) -> None:
+def _require_one_sign(entries: Sequence[IngredientEntry]) -> None:
     """Raise UsageError for a content that is added and subtracted: infinity would not cancel."""
     signs: dict[str, bool] = {}
     for entry in entries:

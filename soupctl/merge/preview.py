@@ -11,17 +11,17 @@ from math import prod
 from pathlib import Path
 
 from ..checkpoints.open import STREAM
-from ..choices import Way
+from ..choices import Method
 from ..errors import LimitError
 from ..format.dtypes import DType
-from ..workers import Pace
+from ..workers import ExecutionOptions
 from .executor import memory_needed
 from .job import Job, Work
 from .plan import Plan, Rule, Step
 
 
 @dataclass(frozen=True, slots=True)
-class Odd:
+class SpecialTensor:
     """A tensor that is not simply averaged in its own dtype, and the rule that applies to it."""
 
     tensor: str
@@ -39,7 +39,7 @@ class Outline:
     left_out: int
     dtypes: tuple[tuple[str, int], ...]
     """How many tensors of the soup have which dtype."""
-    odd: tuple[Odd, ...]
+    odd: tuple[SpecialTensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Preview:
     shares: tuple[tuple[str, Fraction, Fraction], ...]
     """Path, asked weight and share of the soup of each ingredient."""
     components: tuple[Outline, ...]
-    way: Way
+    way: Method
     sum: tuple[int, int] | None
     """Bytes of the sum that is kept, if one is: as a rule between these."""
     copies: tuple[str, ...]
@@ -74,7 +74,7 @@ def preview(
     """
     total = sum(weight for _, weight in job.weights)
     plans = [work.plan for work in job.works]
-    threads = threads or Pace().threads
+    threads = threads or ExecutionOptions().threads
     while max_memory is not None and beside + memory_needed(plans, threads) > max_memory:
         threads -= 1
         if not threads:
@@ -124,10 +124,10 @@ def _is_odd(step: Step) -> bool:
     return step.rule is not Rule.AVERAGE or len(set(step.dtypes)) > 1
 
 
-def _odd(step: Step) -> Odd:
+def _odd(step: Step) -> SpecialTensor:
     mixed = step.rule is Rule.AVERAGE and step.out is not None
     rule = f"averaged into {step.out.value}" if mixed and step.out else step.rule.value
-    return Odd(step.name, tuple(sorted({dtype.value for dtype in step.dtypes})), rule)
+    return SpecialTensor(step.name, tuple(sorted({dtype.value for dtype in step.dtypes})), rule)
 
 
 def _free_disk(output: Path | None) -> int | None:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from ..checkpoints.open import find_input, open_input, require_same_components
 from ..errors import LedgerError
-from ..ledger.ledger import Entry, Ledger
+from ..ledger.ledger import IngredientEntry, Ledger
 from ..ledger.read import read_ledger
 from .membership import ledger_of
 from .shared_components import is_shared
-from .sources import Leaver, called, is_input, resolve, ways_to
+from .sources import RemovalTarget, called, is_input, resolve, ways_to
 
 
-def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple[Entry, ...] | None:
+def holds(
+    soup: str | Path, what: str, *, component: str | None = None
+) -> tuple[IngredientEntry, ...] | None:
     """The entries of an ingredient in each component of a soup; None if one does not hold it.
 
     A soup among the ingredients holds its own: then the entry is that of the soup which was put in.
@@ -25,11 +27,13 @@ def holds(soup: str | Path, what: str, *, component: str | None = None) -> tuple
     other = find_input(what, component) if is_input(what) else None
     if other is not None:
         require_same_components([model, other])
-    found: list[Entry] = []
+    found: list[IngredientEntry] = []
     with ExitStack() as stack:
         for position, each in enumerate(model.components):
             ledger = ledger_of(stack.enter_context(open_input(each)))
-            leaver = Leaver(None if other is None else other.components[position], what, None)
+            leaver = RemovalTarget(
+                None if other is None else other.components[position], what, None
+            )
             names: tuple[str, ...] = (what,)
             if other is not None or called(what, ledger.ingredients, ledger.ancestors):
                 names, _ = resolve(stack, ledger, leaver)

@@ -20,15 +20,15 @@ from ..checkpoints.layout import Model
 from ..checkpoints.open import STREAM, find_input, require_same_components
 from ..errors import UsageError
 from ..ledger.read import is_sum
-from ..workers import Pace
+from ..workers import ExecutionOptions
 from .destination import decide
 from .ingredients import Inputs
-from .job import Job, Made, Work, carry_out
+from .job import ComponentResult, Job, Work, carry_out
 from .kept_sum.find import find_sum, require_keepable
-from .membership import Newcomer, Terms
+from .membership import AdditionTarget, ChangeSpec
 from .revision import Revised, revise_component
 from .shared_components import by_component, is_new, is_shared, ledgers_of
-from .sources import Leaver, is_input, require_digests
+from .sources import RemovalTarget, is_input, require_digests
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +113,15 @@ class Revision:
 
 
 def revise(
-    revision: Revision, *, force: bool = False, pace: Pace | None = None
-) -> tuple[Made, ...]:
+    revision: Revision, *, force: bool = False, execution: ExecutionOptions | None = None
+) -> tuple[ComponentResult, ...]:
     """Make the changed soup and return what each component became.
 
     `force` replaces an existing output, the soup itself among others. Raises any child of
     SoupError; then there is no output, or the old one, and no trace.
     """
     with open_revision(revision) as job:
-        return carry_out(job, force=force, pace=pace)
+        return carry_out(job, force=force, execution=execution)
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def open_revision(revision: Revision) -> Iterator[Job]:
 
 def _terms(
     revision: Revision, soup: Model, newcomers: Sequence[Model], leavers: Sequence[Model | None]
-) -> Iterator[Terms]:
+) -> Iterator[ChangeSpec]:
     """How each component is changed."""
     # the soup's own, and those of soups that are put in
     sums, *shares = [
@@ -158,13 +158,13 @@ def _terms(
     ]
     ledgers = ledgers_of(soup) if len(soup.components) > 1 else (None,)
     goers = [
-        by_component(Leaver(None, removal.what, removal.weight), model, ledgers)
+        by_component(RemovalTarget(None, removal.what, removal.weight), model, ledgers)
         for model, removal in zip(leavers, revision.removed, strict=True)
     ]
     new = bool(newcomers) and all(is_new(model, ledgers) for model in newcomers)
     for position, ledger in enumerate(ledgers):
         comers = zip(newcomers, revision.added, shares, strict=True)
-        yield Terms(
+        yield ChangeSpec(
             operation=revision.operation,
             place=_place(soup),
             search=revision.search,
@@ -174,7 +174,7 @@ def _terms(
             # what is new in one component may be in already in another, which all share
             again=revision.again or (new and is_shared(ledger)),
             newcomers=tuple(
-                Newcomer(
+                AdditionTarget(
                     model.components[position],
                     _place(model),
                     addition.weight,

@@ -15,18 +15,26 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component
-from ..choices import Way
+from ..choices import Method
 from ..errors import MismatchError, UsageError
 from ..ledger.changes import changes
-from ..ledger.ledger import UNKNOWN, Entry, Ledger, Taken, as_record, kin, runs
+from ..ledger.ledger import (
+    UNKNOWN,
+    IngredientEntry,
+    IntegerSource,
+    Ledger,
+    ancestors_of,
+    as_record,
+    runs,
+)
 from ..ledger.locate import Places, hint_from
 from ..ledger.read import is_sum
 from .executor import Outcome
 from .ingredients import Part
 from .kept_sum.format import NO_SUM, Facts, scale_of
 from .kept_sum.update import Carried, carry_over, checkpoints_of, recipe_of
-from .kept_sum.writer import Record, Summing, kept_runs
-from .membership import Gathering, Terms, entries_after, gather_sum, ledger_before
+from .kept_sum.writer import Summing, SumRecord, kept_runs
+from .membership import ChangeSpec, OpenedInputs, entries_after, gather_sum, ledger_before
 from .new_ledger import hint_to
 from .plan import Plan, Rule, make_plan
 from .sources import (
@@ -44,9 +52,9 @@ from .sources import (
 class Revised:
     """One component after the change, planned and not yet computed."""
 
-    terms: Terms
+    terms: ChangeSpec
     before: Ledger
-    after: tuple[Entry, ...]
+    after: tuple[IngredientEntry, ...]
     ancestors: dict[str, Ledger]
     sources: tuple[Source, ...]
     opened: Mapping[str, Checkpoint]
@@ -67,11 +75,11 @@ class Revised:
         return () if self.carried is None else self.carried.sums
 
     @property
-    def way(self) -> Way:
+    def way(self) -> Method:
         """What the change is computed from."""
         if self.terms.rounded:
-            return Way.ROUNDED
-        return Way.INGREDIENTS if self.carried is None else Way.SUM
+            return Method.ROUNDED
+        return Method.INGREDIENTS if self.carried is None else Method.SUM
 
     def summing(self, keep: bool) -> Summing | None:
         """How the change is computed in exact sums, if it is; `keep` asks for the result's sum.
@@ -89,7 +97,7 @@ class Revised:
             found |= self.carried.runs
             scale = self.carried.step.scale
         dtypes = tuple(found[entry.digest] for entry in self.after)
-        return Summing(sources, Record(Facts(scale, UNKNOWN, dtypes), lambda *_: dtypes))
+        return Summing(sources, SumRecord(Facts(scale, UNKNOWN, dtypes), lambda *_: dtypes))
 
     def draft(self, folder: Path | None) -> Ledger:
         """The ledger, but for the soup's own digest; hints lead from `folder`."""
@@ -107,7 +115,7 @@ class Revised:
             exact=self.exact,
             changed=changes(self.before.ingredients, self.after),
             chain=(*self.before.chain, as_record(self.before)),
-            ancestors=kin(self.after, self.ancestors),
+            ancestors=ancestors_of(self.after, self.ancestors),
         )
 
     def complete(self, draft: Ledger, outcome: Outcome) -> Ledger:
@@ -119,27 +127,27 @@ class Revised:
         """What turns the outcome of the pass into the ledger."""
         return partial(self.complete, draft)
 
-    def _taken(self, tensors: tuple[str, ...]) -> Taken | None:
+    def _taken(self, tensors: tuple[str, ...]) -> IntegerSource | None:
         """Whose integers the soup has; those of a rounded soup remain whose they were."""
         earlier = self.before.taken if self.terms.approximate or self.carried else None
         if earlier is not None:
-            return Taken(earlier.digest, tuple(sorted({*earlier.tensors, *tensors})))
-        return Taken(self.sources[0].digest, tensors) if tensors else None
+            return IntegerSource(earlier.digest, tuple(sorted({*earlier.tensors, *tensors})))
+        return IntegerSource(self.sources[0].digest, tensors) if tensors else None
 
 
-def revise_component(stack: ExitStack, component: Component, terms: Terms) -> Revised:
+def revise_component(stack: ExitStack, component: Component, terms: ChangeSpec) -> Revised:
     """The component after the change; checkpoints stay open until the stack is closed.
 
     Raises LedgerError as `open_revision` says.
     """
-    gathering = Gathering(stack)
+    gathering = OpenedInputs(stack)
     soup = gathering.open(component)
     before = ledger_before(gathering, soup, terms)
     gather_sum(gathering, before, terms)
     return revised(gathering, before, terms)
 
 
-def revised(gathering: Gathering, before: Ledger, terms: Terms) -> Revised:
+def revised(gathering: OpenedInputs, before: Ledger, terms: ChangeSpec) -> Revised:
     """What becomes of the soup that was gathered first; several changes may share what is open.
 
     Raises LedgerError as `open_revision` says.
@@ -184,7 +192,7 @@ def _part(
     return Part(component.name, checkpoints, (None,) * len(checkpoints), like)
 
 
-def _plan(terms: Terms, before: Ledger, sources: tuple[Source, ...]) -> Plan:
+def _plan(terms: ChangeSpec, before: Ledger, sources: tuple[Source, ...]) -> Plan:
     """The plan of the change; what is only taken out has no say in the soup's dtype."""
     # whose integers a soup without a ledger has is not known
     first = before.taken is not None or terms.total is not None

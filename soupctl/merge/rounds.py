@@ -18,12 +18,12 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..errors import InputError, MismatchError, OutputError, UsageError
 from ..format.shards import MOST_SHARDS
 from ..storage.place import refusing
-from ..workers import Pace
+from ..workers import ExecutionOptions
 from .destination import refuse_inputs
 from .engine import engine_of
 from .executor import Order, execute_together, memory_needed
 from .ingredients import Inputs, Part
-from .job import Job, Made, Work, finish, place
+from .job import ComponentResult, Job, Work, finish, place
 from .kept_sum.find import replaced_sum
 from .kept_sum.publish import remove
 from .output import Sink, open_sink
@@ -139,8 +139,8 @@ def _require_room(target: Path, size: int) -> None:
 
 
 def carry_out_together(
-    rounds: Rounds, *, force: bool = False, pace: Pace | None = None
-) -> tuple[tuple[Made, ...], ...]:
+    rounds: Rounds, *, force: bool = False, execution: ExecutionOptions | None = None
+) -> tuple[tuple[ComponentResult, ...], ...]:
     """Make all outputs and return what each component of each became; they have equal components.
 
     Raises any child of SoupError. Each output appears whole or not at all, one after the other,
@@ -150,29 +150,31 @@ def carry_out_together(
     """
     require_places(rounds.jobs, force=force)
     old = [replaced_sum(job.destination.path) if force else None for job in rounds.jobs]
-    made: list[tuple[Made, ...]] = []
+    made: list[tuple[ComponentResult, ...]] = []
     for jobs in rounds.rounds:
-        made += _carry_out(jobs, force, pace or Pace(rounds.threads))
+        made += _carry_out(jobs, force, execution or ExecutionOptions(rounds.threads))
         for sums in filter(None, old[len(made) - len(jobs) : len(made)]):
             remove(sums)
     return tuple(made)
 
 
-def _carry_out(jobs: Sequence[Job], force: bool, pace: Pace) -> list[tuple[Made, ...]]:
+def _carry_out(
+    jobs: Sequence[Job], force: bool, execution: ExecutionOptions
+) -> list[tuple[ComponentResult, ...]]:
     """One round."""
-    engine, pace = engine_of(pace)
+    engine, execution = engine_of(execution)
     with ExitStack() as stack:
         # the last to be opened is the first to be published
         opened = [(_opened(stack, job, force), job) for job in reversed(jobs)][::-1]
         files = [_placed(sink, job) for sink, job in opened]
-        made: list[list[Made]] = [[] for _ in jobs]
+        made: list[list[ComponentResult]] = [[] for _ in jobs]
         for position, works in enumerate(zip(*(job.works for job in jobs), strict=True)):
             orders = [
                 Order(work.plan, work.part.checkpoints, _writer(sink, job, position))
                 for work, (sink, job) in zip(works, opened, strict=True)
             ]
             with _blaming(works):
-                outcomes = execute_together(orders, engine, pace)
+                outcomes = execute_together(orders, engine, execution)
             for index, (work, (sink, job)) in enumerate(zip(works, opened, strict=True)):
                 with refusing(_target(job)):
                     made[index].append(finish(sink, work, files[index][position], outcomes[index]))

@@ -14,7 +14,7 @@ from ..checkpoints.layout import Component, Model
 from ..checkpoints.open import open_input
 from ..ledger.ledger import Ledger
 from ..ledger.read import read_ledger
-from .sources import Leaver, called, unknown
+from .sources import RemovalTarget, called, unknown
 
 Ledgers = Sequence[Ledger | None]
 """A soup's ledger by the position of its component."""
@@ -59,7 +59,9 @@ def _contents(component: Component) -> set[str]:
         return {entry.digest for entry in ledger.ingredients}
 
 
-def by_component(leaver: Leaver, model: Model | None, ledgers: Ledgers) -> tuple[Leaver, ...]:
+def by_component(
+    leaver: RemovalTarget, model: Model | None, ledgers: Ledgers
+) -> tuple[RemovalTarget, ...]:
     """What is taken out of each component.
 
     Where all ingredients share a component, that is the weight that is taken out of those in which
@@ -77,7 +79,7 @@ def by_component(leaver: Leaver, model: Model | None, ledgers: Ledgers) -> tuple
     )
 
 
-def _weights(leaver: Leaver, model: Model | None, ledgers: Ledgers) -> list[Fraction]:
+def _weights(leaver: RemovalTarget, model: Model | None, ledgers: Ledgers) -> list[Fraction]:
     """What the leaver weighs in the components in which ingredients differ, where it is."""
     found = []
     for position, ledger in enumerate(ledgers):
@@ -95,15 +97,15 @@ def _weights(leaver: Leaver, model: Model | None, ledgers: Ledgers) -> list[Frac
 
 
 def _leaver(
-    leaver: Leaver,
+    leaver: RemovalTarget,
     model: Model | None,
     position: int,
     ledger: Ledger | None,
     weight: Fraction | None,
-) -> Leaver:
+) -> RemovalTarget:
     if model is not None:
-        return Leaver(model.components[position], leaver.what, weight or leaver.weight)
+        return RemovalTarget(model.components[position], leaver.what, weight or leaver.weight)
     if weight is None or ledger is None:
-        return Leaver(None, leaver.what, leaver.weight)
+        return RemovalTarget(None, leaver.what, leaver.weight)
     # it may be called by another ingredient's name
-    return Leaver(None, ledger.ingredients[0].digest, weight)
+    return RemovalTarget(None, ledger.ingredients[0].digest, weight)

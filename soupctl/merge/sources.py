@@ -15,18 +15,18 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component
 from ..checkpoints.open import STREAM, open_input
 from ..errors import Issue, LedgerError
-from ..ledger.ledger import Change, Entry, Ledger, heirs
+from ..ledger.ledger import Change, IngredientEntry, Ledger, descendants_of
 from ..ledger.locate import Places, locate
 from ..ledger.read import require_model
 from .executor import Outcome
 from .kept_sum.format import REMOVE
-from .kept_sum.reader import KeptSum
+from .kept_sum.reader import SumReader
 
 SEARCH = "--search DIR looks for it elsewhere"
 
 
 @dataclass(frozen=True, slots=True)
-class Leaver:
+class RemovalTarget:
     """What is taken out: a checkpoint, or only what a user calls it."""
 
     component: Component | None
@@ -39,7 +39,7 @@ class Source:
     """A checkpoint that is computed with, and the content that it must have."""
 
     digest: str
-    checkpoint: Checkpoint | KeptSum
+    checkpoint: Checkpoint | SumReader
     weight: Fraction
 
 
@@ -59,7 +59,7 @@ class Finder:
             raise LedgerError(f"is not in {soup}", path=checkpoint.shown)
         self.opened[digest] = checkpoint
 
-    def find(self, entry: Entry) -> Checkpoint | None:
+    def find(self, entry: IngredientEntry) -> Checkpoint | None:
         """The ingredient, open until the stack is closed; None if it is not found."""
         if entry.digest not in self.opened:
             component = locate(entry, self._places)
@@ -82,7 +82,7 @@ def is_input(what: str) -> bool:
 
 
 def resolve(
-    stack: ExitStack, ledger: Ledger, leaver: Leaver
+    stack: ExitStack, ledger: Ledger, leaver: RemovalTarget
 ) -> tuple[tuple[str, ...], Checkpoint | None]:
     """The content digests that are meant, and the checkpoint that has them, if a path was given.
 
@@ -115,29 +115,29 @@ def unknown(what: str, ledger: Ledger) -> LedgerError:
     return LedgerError("is no file and not in the soup", path=what, advice=advice)
 
 
-def _some(entries: Sequence[Entry]) -> str:
+def _some(entries: Sequence[IngredientEntry]) -> str:
     return ", ".join(entry.name for entry in entries[:5])
 
 
 def called(
-    what: str, entries: Iterable[Entry], ancestors: Mapping[str, Ledger]
-) -> tuple[Entry, ...]:
+    what: str, entries: Iterable[IngredientEntry], ancestors: Mapping[str, Ledger]
+) -> tuple[IngredientEntry, ...]:
     """Those entries that a text may mean: a digest, a name, or the digest of a data shard."""
     return tuple(
         entry for entry in entries if what in {entry.digest, entry.name, data_of(entry, ancestors)}
     )
 
 
-def ways_to(names: Sequence[str], ledger: Ledger) -> list[Entry]:
+def ways_to(names: Sequence[str], ledger: Ledger) -> list[IngredientEntry]:
     """The ingredients of a soup that are called so, or come from one that is."""
     soups = (ledger, *ledger.ancestors.values())
     every = list(chain.from_iterable(soup.ingredients for soup in soups))
     meant = (entry.digest for name in names for entry in called(name, every, ledger.ancestors))
-    bearers = heirs(meant, ledger.ancestors)
+    bearers = descendants_of(meant, ledger.ancestors)
     return [entry for entry in ledger.ingredients if entry.digest in bearers]
 
 
-def data_of(entry: Entry, ancestors: Mapping[str, Ledger]) -> str | None:
+def data_of(entry: IngredientEntry, ancestors: Mapping[str, Ledger]) -> str | None:
     """The digest of the data shard that an ingredient was trained on, if that is known."""
     known = ancestors.get(entry.digest)
     return None if known is None or known.training is None else known.training.data
@@ -150,7 +150,7 @@ WAYS_OUT = (
 
 
 def exact_sources(
-    finder: Finder, after: Sequence[Entry], first: str | None, advice: str = WAYS_OUT
+    finder: Finder, after: Sequence[IngredientEntry], first: str | None, advice: str = WAYS_OUT
 ) -> tuple[Source, ...]:
     """The ingredients themselves, that with digest `first` before all others.
 
@@ -202,8 +202,8 @@ def require_digests(sources: Sequence[Source]) -> None:
     _require_equal(sources, [_digest(source.checkpoint) for source in sources])
 
 
-def _digest(source: Checkpoint | KeptSum) -> str:
-    return checkpoint_digest(source.checkpoint if isinstance(source, KeptSum) else source)
+def _digest(source: Checkpoint | SumReader) -> str:
+    return checkpoint_digest(source.checkpoint if isinstance(source, SumReader) else source)
 
 
 def _require_equal(sources: Sequence[Source], digests: Sequence[str]) -> None:
@@ -216,7 +216,7 @@ def _require_equal(sources: Sequence[Source], digests: Sequence[str]) -> None:
         raise LedgerError.collected(issues)
 
 
-def _other_content(source: Checkpoint | KeptSum) -> Issue:
-    if isinstance(source, KeptSum):
+def _other_content(source: Checkpoint | SumReader) -> Issue:
+    if isinstance(source, SumReader):
         return Issue("holds other tensors than it records", source.shown, advice=REMOVE)
     return Issue("is not the content that the ledger records", source.shown, advice=SEARCH)

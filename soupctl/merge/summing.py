@@ -18,10 +18,10 @@ from ..engines.contract import Blend, Engine, OutOfRange
 from ..engines.planes import count_present, present
 from ..errors import LimitError, OutputError
 from ..format.dtypes import DType
-from ..workers import Line, Pace
+from ..workers import ExecutionOptions, OrderedPool
 from .executor import TASK_BYTES, Outcome, Write
 from .findings import different, out_of_range
-from .kept_sum.format import MOST_PLANES, NO_SUM, Form, copied_entry, plane_entries
+from .kept_sum.format import MOST_PLANES, NO_SUM, SumForm, copied_entry, plane_entries
 from .kept_sum.reader import PLANE_BYTES, Buffer, Source, Summands, copied_part, digest_of
 from .plan import Plan, Rule, Step
 
@@ -35,7 +35,7 @@ Advance = Callable[[int], None]
 class Keeping:
     """A sum that is to be written."""
 
-    forms: Mapping[str, Form]
+    forms: Mapping[str, SumForm]
     """Of each averaged tensor, as `survey` found them."""
     write: Write
     """Puts bytes at an offset within the sum's own tensor of that name."""
@@ -51,15 +51,17 @@ class Summed:
     """Content digest of the sum that was written."""
 
 
-def survey(plan: Plan, sources: Sequence[Source], engine: Engine, pace: Pace) -> dict[str, Form]:
+def survey(
+    plan: Plan, sources: Sequence[Source], engine: Engine, execution: ExecutionOptions
+) -> dict[str, SumForm]:
     """The form that the sum of each averaged tensor takes.
 
     Raises InputError for NaN or infinity, and LimitError for a sum that is not kept.
     """
-    work = _Work(plan, sources, engine, pace)
+    work = _Work(plan, sources, engine, execution)
     steps = [step for step in plan.steps if step.rule is Rule.AVERAGE]
-    line: Line[list[Step], list[tuple[str, Form]]] = Line(
-        lambda task: [(step.name, work.form(step, line.advance)) for step in task], pace
+    line: OrderedPool[list[Step], list[tuple[str, SumForm]]] = OrderedPool(
+        lambda task: [(step.name, work.form(step, line.advance)) for step in task], execution
     )
     return dict(chain.from_iterable(line.results(_tasks(steps))))
 
@@ -69,16 +71,16 @@ def execute_sums(
     sources: Sequence[Source],
     engine: Engine,
     write: Write,
-    pace: Pace,
+    execution: ExecutionOptions,
     keeping: Keeping | None = None,
 ) -> Summed:
     """Make the plan's tensors and hand them to `write`, and with `keeping` their sums.
 
     Raises what `execute` does, and LedgerError for a kept sum that is not sound.
     """
-    work = _Work(plan, sources, engine, pace)
-    line: Line[list[Step], list[_Found]] = Line(
-        lambda task: [work.make(step, write, keeping, line.advance) for step in task], pace
+    work = _Work(plan, sources, engine, execution)
+    line: OrderedPool[list[Step], list[_Found]] = OrderedPool(
+        lambda task: [work.make(step, write, keeping, line.advance) for step in task], execution
     )
     read: list[list[Row]] = [[] for _ in sources]
     soup: list[Row] = []
@@ -125,12 +127,12 @@ class _Work:
     plan: Plan
     sources: Sequence[Source]
     engine: Engine
-    pace: Pace
+    execution: ExecutionOptions
 
-    def form(self, step: Step, advance: Advance) -> Form:
+    def form(self, step: Step, advance: Advance) -> SumForm:
         """The form that the sum of one tensor takes."""
         summands = Summands(step, self.plan, self.sources, self.engine)
-        chunks = summands.chunks(self.pace.chunk, SINGLE_BYTES)
+        chunks = summands.chunks(self.execution.chunk, SINGLE_BYTES)
         plane, narrow = Buffer(chunks.size, PLANE_BYTES), Buffer(chunks.size, SINGLE_BYTES)
         single = True
         rest: list[int] = []
@@ -147,7 +149,7 @@ class _Work:
         if len(rest) >= MOST_PLANES:
             problem = f"its sum takes more than {MOST_PLANES} planes of F64, and is not kept"
             raise LimitError(problem, tensor=step.name, advice=NO_SUM)
-        return Form(DType.F32 if single else DType.F64, tuple(rest))
+        return SumForm(DType.F32 if single else DType.F64, tuple(rest))
 
     def make(self, step: Step, write: Write, keeping: Keeping | None, advance: Advance) -> _Found:
         """Write one tensor and its sum."""
@@ -162,7 +164,7 @@ class _Work:
         summands = Summands(step, self.plan, self.sources, self.engine)
         width = step.out.bits // 8
         combine = summands.rounding() if keeping is None else None
-        chunks = summands.chunks(self.pace.chunk, width)
+        chunks = summands.chunks(self.execution.chunk, width)
         # in one pass, no sum is put anywhere
         plane = Buffer(chunks.size if combine is None else 0, PLANE_BYTES)
         result = Buffer(chunks.size, width)

@@ -19,7 +19,7 @@ from ..errors import LedgerError, LimitError, SoupError
 from ..ledger.ledger import Ledger
 from ..ledger.locate import Places, dtype_runs
 from ..ledger.read import is_sum, read_ledger
-from ..workers import Pace
+from ..workers import ExecutionOptions
 from .engine import engine_of
 from .executor import execute
 from .kept_sum.find import Kept, find_sum, kept_sum, open_sum
@@ -59,7 +59,7 @@ def verify(
     level: Level | None = None,
     component: str | None = None,
     variant: str | None = None,
-    pace: Pace | None = None,
+    execution: ExecutionOptions | None = None,
 ) -> tuple[Verified, ...]:
     """How far each component of a soup is proven, at most to `level`; None for as far as it goes.
 
@@ -77,7 +77,7 @@ def verify(
             given = [other.components[position] for other in others]
             finder = Finder(stack, {}, Places(folder_of(checkpoint), tuple(search), variant))
             kept = None if sums is None else sums[position]
-            case = _Case(stack, checkpoint, kept, given, finder, pace or Pace())
+            case = _Case(stack, checkpoint, kept, given, finder, execution or ExecutionOptions())
             found.append(_verify(each.name, case, level or Level.REBUILD))
             checkpoint.require_unchanged()
     return tuple(found)
@@ -101,7 +101,7 @@ class _Case:
     """The sum that lies beside it."""
     given: Sequence[Component]
     finder: Finder
-    pace: Pace
+    execution: ExecutionOptions
 
     def kept(self, ledger: Ledger) -> Kept | None:
         """The soup's sum, if it has one or is one; LedgerError if it does not fit."""
@@ -150,7 +150,7 @@ def _require_dtypes(soup: Checkpoint, ledger: Ledger) -> None:
 
 def _difference(case: _Case, ledger: Ledger, kept: Kept | None) -> str | None:
     """What is not what the ingredients make, soup or sum; SoupError if they cannot be had."""
-    engine, pace = engine_of(case.pace)
+    engine, execution = engine_of(case.execution)
     for component in case.given:
         case.finder.offer(component, ledger, case.soup.shown)
     first = ledger.taken.digest if ledger.taken else None
@@ -162,13 +162,13 @@ def _difference(case: _Case, ledger: Ledger, kept: Kept | None) -> str | None:
     names = [checkpoint.shown for checkpoint in checkpoints]
     plan = make_plan(recipe, names, [checkpoint.tensors for checkpoint in checkpoints])
     if kept is None:
-        outcome = execute(plan, checkpoints, engine, _discard, pace)
+        outcome = execute(plan, checkpoints, engine, _discard, execution)
         root = None
     else:
         plan = kept.rescaled(plan, [source.weight for source in sources])
-        forms = survey(plan, checkpoints, engine, pace)
+        forms = survey(plan, checkpoints, engine, execution)
         keeping = Keeping(forms, _discard)
-        summed = execute_sums(plan, checkpoints, engine, _discard, pace, keeping)
+        summed = execute_sums(plan, checkpoints, engine, _discard, execution, keeping)
         outcome, root = summed.outcome, summed.kept
     require_contents(sources, outcome)
     if outcome.soup != ledger.root:

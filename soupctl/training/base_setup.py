@@ -33,7 +33,7 @@ from .options import Options
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class BaseSetup:
     """A base, and what the options make of it."""
 
     base: Base
@@ -59,7 +59,7 @@ class Ground:
             yield from self.bank.notices
 
 
-def read_ground(folder: Path, options: Options, patch: PatchOptions | None) -> Ground:
+def read_ground(folder: Path, options: Options, patch: PatchOptions | None) -> BaseSetup:
     """The ground of runs from the base in a folder.
 
     Raises SoupError of every kind, with the way out: see the functions that it calls.
@@ -80,7 +80,7 @@ def read_ground(folder: Path, options: Options, patch: PatchOptions | None) -> G
         objective.timesteps,
     )
     bank = None if patch is None else plan_bank(patch, base, side, objective)
-    return Ground(base, options, frame, scheduler, objective, bank)
+    return BaseSetup(base, options, frame, scheduler, objective, bank)
 
 
 def _require_sensible(base: Base, options: Options, patch: PatchOptions | None) -> None:

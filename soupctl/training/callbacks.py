@@ -19,11 +19,11 @@ from ..images.grid import plot, save_picture
 from .checkpoint import save
 from .distributed import largest, together
 from .fsdp import in_parts, own_part
-from .loop import Made, Training
+from .loop import LoopState, StepResult
 from .metrics import SMOOTHING, append, read_metrics, smoothed
-from .sample_grids import Painter
+from .sample_grids import GridSampler
 from .setup import Prepared
-from .signals import Postponed
+from .signals import DeferredSignal
 
 SAMPLES = "samples"
 PLOT = "loss.png"
@@ -44,7 +44,7 @@ class Progress:
     """Steps a second, of late."""
 
 
-class Teller(Protocol):
+class Reporter(Protocol):
     """Whoever tells a person how a run goes."""
 
     def say(self, text: str) -> None:
@@ -64,21 +64,21 @@ class Teller(Protocol):
 
 
 @dataclass
-class Watch:
+class Callbacks:
     """Looks after a run; `after` is called when a step was made."""
 
     run: Prepared
-    training: Training
-    teller: Teller
-    painter: Painter
-    signals: Postponed
+    training: LoopState
+    teller: Reporter
+    painter: GridSampler
+    signals: DeferredSignal
     identity: Mapping[str, str]
     started: float = field(default_factory=time.monotonic)
-    _window: list[Made] = field(default_factory=list)
+    _window: list[StepResult] = field(default_factory=list)
     _smoothed: float | None = None
     _saved: int | None = None
 
-    def after(self, made: Made) -> None:
+    def after(self, made: StepResult) -> None:
         """Do what is due after a step.
 
         Raises TrainingError for a loss, or weights to be saved, that are not finite, OutputError
@@ -120,19 +120,19 @@ class Watch:
         loss = math.fsum(values) / len(values)
         past = self._smoothed
         self._smoothed = loss if past is None else SMOOTHING * past + (1 - SMOOTHING) * loss
-        pace = len(values) / max(seconds, 1e-9)
+        execution = len(values) / max(seconds, 1e-9)
         self._window.clear()
         if not accelerator.is_main_process:
             return
-        row = self._row(last, loss, pace)
+        row = self._row(last, loss, execution)
         append(self.run.request.output, row)
         if self.run.options.log_with is not Tracker.NONE:
             shown = {name: row[name] for name in TRACKED if row[name] is not None}
             accelerator.log(shown, step=last.step)
         steps = self.run.plan.steps
-        self.teller.show(Progress(last.step, steps, self._smoothed, last.lr, pace))
+        self.teller.show(Progress(last.step, steps, self._smoothed, last.lr, execution))
 
-    def _row(self, last: Made, loss: float, pace: float) -> dict[str, Any]:
+    def _row(self, last: StepResult, loss: float, execution: float) -> dict[str, Any]:
         plan = self.run.plan
         seen = last.step * plan.global_batch
         norm = last.gradient_norm
@@ -143,7 +143,7 @@ class Watch:
             "lr": last.lr,
             # JSON knows no infinity, which fp16 meets while it looks for its scale
             "grad_norm": None if norm is None or not norm.isfinite() else float(norm),
-            "it/s": pace,
+            "it/s": execution,
             "samples_seen": seen,
             "time": time.time(),
         }

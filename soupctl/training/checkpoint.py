@@ -25,7 +25,7 @@ from ..storage.regular import read_small
 from ..storage.renameat import random_name
 from .deepspeed import is_deepspeed, restore_engine, save_engine
 from .fsdp import gathered, shared_out
-from .loop import Training
+from .loop import LoopState
 from .tensors import write_tensors
 
 FOLDER = "checkpoints"
@@ -38,7 +38,7 @@ KINDS = {"step": int, "identity": dict, "optimizer": dict, "files": dict}
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """A checkpoint on disk, found whole."""
 
     path: Path
@@ -48,7 +48,7 @@ class Checkpoint:
     manifest: Mapping[str, Any]
 
 
-def save(out: Path, training: Training, identity: Mapping[str, str], keep: int) -> None:
+def save(out: Path, training: LoopState, identity: Mapping[str, str], keep: int) -> None:
     """Write a checkpoint of a run in the folder `out`, of which the newest `keep` remain.
 
     Every process calls, and the main one writes. Raises OutputError if it cannot be written; what
@@ -80,7 +80,7 @@ def save(out: Path, training: Training, identity: Mapping[str, str], keep: int) 
         discard(old)
 
 
-def _held(training: Training) -> tuple[dict[str, dict[str, torch.Tensor]], Any]:
+def _held(training: LoopState) -> tuple[dict[str, dict[str, torch.Tensor]], Any]:
     """What a checkpoint holds by file, whole, and what else there is of the optimizer's state."""
     moments, plain = flattened(training.optimizer.state_dict()["state"])
     return {
@@ -91,7 +91,7 @@ def _held(training: Training) -> tuple[dict[str, dict[str, torch.Tensor]], Any]:
 
 def _write_manifest(
     staging: Staging,
-    training: Training,
+    training: LoopState,
     identity: Mapping[str, str],
     plain: Mapping[str, Any],
     files: Mapping[str, int],
@@ -140,7 +140,7 @@ def unflattened(entries: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     return state
 
 
-def restore(training: Training, checkpoint: Checkpoint) -> None:
+def restore(training: LoopState, checkpoint: TrainingCheckpoint) -> None:
     """Put training back to where a checkpoint was made; InputError if it does not fit."""
     try:
         _restore(training, checkpoint)
@@ -151,7 +151,7 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
         raise InputError(f"cannot be resumed from: {error}", path=checkpoint.path) from error
 
 
-def _restore(training: Training, checkpoint: Checkpoint) -> None:
+def _restore(training: LoopState, checkpoint: TrainingCheckpoint) -> None:
     path, manifest = checkpoint.path, checkpoint.manifest
     if training.ema is not None:
         shadows = dict(zip(training.trained, training.ema.shadow_params, strict=True))
@@ -167,7 +167,7 @@ def _restore(training: Training, checkpoint: Checkpoint) -> None:
     training.step = checkpoint.step
 
 
-def _restore_trained(training: Training, path: Path, manifest: Mapping[str, Any]) -> None:
+def _restore_trained(training: LoopState, path: Path, manifest: Mapping[str, Any]) -> None:
     """Put weights and optimizer back, each process its part."""
     with torch.no_grad():
         for name, value in _matching(path / MODEL, training.trained).items():
@@ -191,7 +191,7 @@ def _matching(path: Path, wanted: Mapping[str, torch.Tensor]) -> dict[str, torch
     return found
 
 
-def newest(out: Path) -> tuple[Checkpoint | None, list[str]]:
+def newest(out: Path) -> tuple[TrainingCheckpoint | None, list[str]]:
     """The newest whole checkpoint of a run, and why newer ones are passed over."""
     passed: list[str] = []
     for path in _folders(out / FOLDER):
@@ -202,7 +202,7 @@ def newest(out: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, passed
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path) -> TrainingCheckpoint:
     """The checkpoint in a folder; InputError if it is not whole."""
     source = path / MANIFEST
     try:
@@ -216,7 +216,7 @@ def read(path: Path) -> Checkpoint:
         sizes = {name: (path / name).stat().st_size for name in manifest["files"]}
         if sizes != manifest["files"]:
             raise InputError("is not whole: its files are not those of its manifest", path=path)
-        return Checkpoint(path, manifest["step"], manifest["identity"], manifest)
+        return TrainingCheckpoint(path, manifest["step"], manifest["identity"], manifest)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"is not whole: {error}", path=path) from None
 

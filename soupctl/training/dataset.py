@@ -53,7 +53,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class DataShard:
+class Dataset:
     """The images to train on, in the order of their names."""
 
     folder: Path
@@ -73,7 +73,7 @@ class _Problem:
 
 def scan(
     folder: Path, conditioning: Conditioning, *, column: str = "text", skip_bad: bool = False
-) -> DataShard:
+) -> Dataset:
     """The data shard in a folder, every image decoded once and every byte of it digested.
 
     Captions come from the `column` of `metadata.jsonl` or from `x.txt` beside `x.png`, classes from
@@ -106,7 +106,7 @@ def scan(
         raise InputError("holds no images to train on", path=folder, advice=_kinds())
     samples.sort(key=lambda sample: sample.name)
     notices = (*told, *_notices(samples, files, rows, conditioning))
-    return DataShard(folder, tuple(samples), data_digest(samples), notices)
+    return Dataset(folder, tuple(samples), data_digest(samples), notices)
 
 
 def _kinds() -> str:

@@ -159,7 +159,7 @@ def read_pixels(
 
 
 @dataclass(frozen=True, slots=True)
-class Visits:
+class BatchSampler:
     """Which visits a process makes, micro-batch by micro-batch, from a step on."""
 
     first_step: int
@@ -180,7 +180,7 @@ class Visits:
         return (self.last_step - self.first_step) * self.grad_accum
 
 
-def batches(examples: Examples, visits: Visits, workers: int) -> Iterator[Batch]:
+def batches(examples: Examples, visits: BatchSampler, workers: int) -> Iterator[Batch]:
     """The batches of those visits, made by so many worker processes ahead of their use."""
     loader = torch.utils.data.DataLoader(
         examples,

@@ -30,7 +30,7 @@ def undisturbed(_batch: Batch) -> AbstractContextManager[object]:
 
 
 @dataclass
-class Training:
+class LoopState:
     """What changes as training goes on."""
 
     accelerator: Any
@@ -48,7 +48,7 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class StepResult:
     """A step that was just made; tensors, so that nobody waits for a device who need not."""
 
     step: int
@@ -76,8 +76,8 @@ def rate(step: int, options: Options, total: int) -> float:
 
 
 def train(
-    training: Training, options: Options, total: int, batches: Iterator[Batch], loss_of: Loss
-) -> Iterator[Made]:
+    training: LoopState, options: Options, total: int, batches: Iterator[Batch], loss_of: Loss
+) -> Iterator[StepResult]:
     """Make the steps from `training.step` to `total`, yielding after each."""
     accelerator, optimizer = training.accelerator, training.optimizer
     parameters = list(training.trained.values())
@@ -102,4 +102,4 @@ def train(
         if training.ema is not None and not accelerator.optimizer_step_was_skipped:
             training.ema.step(parameters)
         training.step += 1
-        yield Made(training.step, torch.stack(losses).mean(), norm, lr)
+        yield StepResult(training.step, torch.stack(losses).mean(), norm, lr)

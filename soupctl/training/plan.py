@@ -11,8 +11,8 @@ from typing import Any
 from ..choices import Precision
 from ..diffusion.base import TEXT_ENCODER, VAE, parameter_counts
 from ..errors import UsageError
-from .base_setup import Ground
-from .dataset import DataShard, counted, small
+from .base_setup import BaseSetup
+from .dataset import Dataset, counted, small
 from .export import copied_size
 from .fsdp import in_parts
 from .labels import Classes
@@ -20,7 +20,7 @@ from .options import Options
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """Everything that a person may want to know before the first step."""
 
     base: str
@@ -59,8 +59,8 @@ class Plan:
 
 
 def make_plan(
-    ground: Ground, shard: DataShard, classes: Classes | None, output: Path, accelerator: Any
-) -> Plan:
+    ground: BaseSetup, shard: Dataset, classes: Classes | None, output: Path, accelerator: Any
+) -> RunPlan:
     """The plan of a run on a data shard; UsageError if how long it goes on is not said."""
     base, options, images = ground.base, ground.options, len(shard.samples)
     trained, frozen = _parameters(ground)
@@ -69,7 +69,7 @@ def make_plan(
     checkpoint = checkpoint_size(trained, options)
     result = result_size(trained, copied_size(base) if ground.bank is None else 0, options)
     latents = latents_size(images, ground.frame.shape) if options.cache_latents else 0
-    return Plan(
+    return RunPlan(
         base=str(base.folder),
         class_name=base.class_name,
         data=str(shard.folder),
@@ -97,7 +97,7 @@ def make_plan(
     )
 
 
-def _notices(ground: Ground, shard: DataShard, accelerator: Any) -> Iterator[str]:
+def _notices(ground: BaseSetup, shard: Dataset, accelerator: Any) -> Iterator[str]:
     """What a person should know of before it begins."""
     yield from shard.notices
     if enlarged := small(shard.samples, ground.frame.resolution):
@@ -107,7 +107,7 @@ def _notices(ground: Ground, shard: DataShard, accelerator: Any) -> Iterator[str
         yield f"each of {accelerator.num_processes} processes holds a part of the weights"
 
 
-def _parameters(ground: Ground) -> tuple[int, int]:
+def _parameters(ground: BaseSetup) -> tuple[int, int]:
     """How many numbers change, and how many do not."""
     counts = parameter_counts(ground.base)
     whole = counts[ground.base.denoiser]

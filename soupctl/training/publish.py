@@ -22,11 +22,11 @@ from ..errors import TrainingError
 from ..ledger.ledger import LEDGER_KEY, Ledger, runs
 from ..ledger.ledger_json import encode_ledger
 from ..ledger.names import printable
-from ..ledger.training_record import Training
-from .callbacks import Teller
+from ..ledger.training_record import TrainingRecord
+from .callbacks import Reporter
 from .export import RAW, publish_model
 from .fsdp import whole_weights
-from .loop import Training as State
+from .loop import LoopState
 from .model_card import write_card
 from .run_record import RunRecord, versions, write_record
 from .sample_grids import mean_in_place
@@ -63,7 +63,7 @@ def facts_of(run: Prepared) -> dict[str, Any]:
     }
 
 
-def publish(run: Prepared, training: State, teller: Teller) -> str:
+def publish(run: Prepared, training: LoopState, teller: Reporter) -> str:
     """The digest of the weights that a run ends with, which are published, its record last.
 
     With a mean of the weights, that is what is to be used, and the raw ones are kept as well.
@@ -134,10 +134,10 @@ def _description(run: Prepared, kind: str, tensors: Mapping[str, torch.Tensor]) 
     return describe
 
 
-def training_of(run: Prepared, kind: str) -> Training:
+def training_of(run: Prepared, kind: str) -> TrainingRecord:
     """What a ledger says of a run whose `kind` of weights it describes."""
     plan = run.plan
-    return Training(
+    return TrainingRecord(
         base=run.digests[run.base.denoiser],
         data=run.shard.digest,
         data_name=printable(Path(os.path.abspath(run.shard.folder)).name),

@@ -19,7 +19,7 @@ from ..diffusion.base import Conditioning
 from ..diffusion.loading import Models, decode_latents, encode_captions
 from ..diffusion.sampling import initial_noise, sample, sampler_of
 from ..images.grid import grid
-from .loop import Training
+from .loop import LoopState
 from .setup import Prepared
 
 MOST_ROWS = 8
@@ -27,13 +27,13 @@ MOST_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Painter:
+class GridSampler:
     """Makes the grids of one run: a row for each prompt or class."""
 
     run: Prepared
     models: Models
 
-    def paint(self, training: Training) -> Image.Image:
+    def paint(self, training: LoopState) -> Image.Image:
         """The grid of the weights as they are, or of their mean where it is kept."""
         options = self.run.options
         with mean_in_place(training):
@@ -90,7 +90,7 @@ class Painter:
 
 
 @contextmanager
-def mean_in_place(training: Training) -> Iterator[None]:
+def mean_in_place(training: LoopState) -> Iterator[None]:
     """The mean of the weights where the weights are, while the block lasts."""
     if training.ema is None:
         yield

@@ -14,18 +14,18 @@ from ..diffusion.base import Base, Conditioning, config_digest
 from ..diffusion.objective import Objective
 from .bank_options import PatchOptions
 from .bank_plan import BankPlan
-from .base_setup import Ground, base_digests, read_ground
-from .dataset import DataShard, scan
+from .base_setup import BaseSetup, base_digests, read_ground
+from .dataset import Dataset, scan
 from .deepspeed import is_deepspeed, stage
 from .distributed import require_whole
 from .labels import Classes, number_classes
 from .loader import Frame
 from .options import Options
-from .plan import Plan, make_plan
+from .plan import RunPlan, make_plan
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RunRequest:
     """What is asked for."""
 
     base: Path
@@ -44,17 +44,17 @@ class Request:
 class Prepared:
     """A run that can begin."""
 
-    request: Request
+    request: RunRequest
     base: Base
     digests: dict[str, str]
     """Content digests of the base by component."""
-    shard: DataShard
+    shard: Dataset
     classes: Classes | None
     frame: Frame
     scheduler: Any
     objective: Objective
     accelerator: Any
-    plan: Plan
+    plan: RunPlan
     bank: BankPlan | None = None
 
     @property
@@ -90,7 +90,7 @@ class Prepared:
         }
 
 
-def prepare(requests: Sequence[Request], accelerator: Any) -> list[Prepared]:
+def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[Prepared]:
     """The runs that are asked for, on what `start_accelerator` gave.
 
     The requests are those of one command: they differ by data and output alone. Raises SoupError
@@ -126,7 +126,7 @@ def prepare(requests: Sequence[Request], accelerator: Any) -> list[Prepared]:
     ]
 
 
-def _scan(base: Base, request: Request) -> DataShard:
+def _scan(base: Base, request: RunRequest) -> Dataset:
     options = request.options
     return scan(
         request.data,
@@ -136,7 +136,7 @@ def _scan(base: Base, request: Request) -> DataShard:
     )
 
 
-def _classes(ground: Ground, shard: DataShard) -> Classes | None:
+def _classes(ground: BaseSetup, shard: Dataset) -> Classes | None:
     base, options = ground.base, ground.options
     if base.conditioning is not Conditioning.LABEL:
         return None

@@ -15,7 +15,7 @@ from types import FrameType
 POSTPONED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Postponed:
+class DeferredSignal:
     """The signal that came, if any."""
 
     def __init__(self) -> None:
@@ -49,9 +49,9 @@ class Postponed:
 
 
 @contextmanager
-def postponed() -> Iterator[Postponed]:
+def deferred_signals() -> Iterator[DeferredSignal]:
     """Keep the first signal that comes while the block lasts."""
-    kept = Postponed()
+    kept = DeferredSignal()
     kept.begin()
     try:
         yield kept

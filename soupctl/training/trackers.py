@@ -14,7 +14,7 @@ from typing import Any
 
 from ..choices import Tracker
 from ..errors import LimitError
-from .callbacks import Teller
+from .callbacks import Reporter
 from .distributed import together
 from .setup import Prepared
 
@@ -23,7 +23,7 @@ NAMES = {Tracker.TENSORBOARD: "tensorboard", Tracker.WANDB: "soupctl"}
 
 
 @contextmanager
-def tracked(run: Prepared, step: int, teller: Teller) -> Iterator[None]:
+def tracked(run: Prepared, step: int, teller: Reporter) -> Iterator[None]:
     """Report to the tracker that was asked for, if any, what comes after `step` in the block.
 
     Raises LimitError if it cannot begin, such as for want of a key.

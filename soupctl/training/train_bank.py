@@ -27,10 +27,10 @@ from ..format.dtypes import DType
 from ..ledger.ledger import LEDGER_KEY, Ledger, runs
 from ..ledger.ledger_json import encode_ledger
 from . import train_denoiser
-from .callbacks import Teller
+from .callbacks import Reporter
 from .export import RAW
 from .loader import Batch
-from .loop import Loss, Training
+from .loop import LoopState, Loss
 from .model_card import write_card
 from .optimizers import make_optimizer
 from .publish import facts_of, training_of
@@ -54,12 +54,12 @@ class Patched(nn.Module):
         return self.denoiser(*args, **kwargs)
 
 
-def patch_dmp(run: Prepared, teller: Teller) -> Trained:
+def patch_dmp(run: Prepared, teller: Reporter) -> Trained:
     """Train the bank of `run.bank`, or go on training it, and publish it; see `finetune`."""
     return finetune(run, teller, Subject(begin, loss_of, publish))
 
 
-def begin(run: Prepared, models: Models) -> Training:
+def begin(run: Prepared, models: Models) -> LoopState:
     """Training at its first step: a zero bank, on whatever devices accelerate chose."""
     assert run.bank is not None
     assert run.request.patch is not None
@@ -82,7 +82,7 @@ def begin(run: Prepared, models: Models) -> Training:
     ema = None
     if options.ema:
         ema = EMAModel(list(trained.values()), decay=options.ema_decay, foreach=True)
-    training = Training(accelerator, model, trained, optimizer, ema)
+    training = LoopState(accelerator, model, trained, optimizer, ema)
     if run.bank.config.noisy:
         training.during = _noise(run, patched)
     return training
@@ -99,7 +99,7 @@ def _noise(run: Prepared, patched: Patched) -> Any:
     return noise
 
 
-def loss_of(run: Prepared, models: Models, training: Training) -> Loss:
+def loss_of(run: Prepared, models: Models, training: LoopState) -> Loss:
     """The loss of a batch: the denoiser's, and what the balance of the gates counts."""
     assert run.request.patch is not None
     patch, plain = run.request.patch, train_denoiser.loss_of(run, models)
@@ -115,7 +115,7 @@ def loss_of(run: Prepared, models: Models, training: Training) -> Loss:
     return loss
 
 
-def publish(run: Prepared, training: Training, _teller: Teller) -> str:
+def publish(run: Prepared, training: LoopState, _teller: Reporter) -> str:
     """The digest of the bank that a run ends with, which is published, the run's record last.
 
     With a mean of the weights, that is what is to be used, and the raw ones are kept as well.

@@ -17,13 +17,13 @@ from ..errors import LimitError
 from .export import LATENTS
 from .fsdp import is_fsdp
 from .latent_cache import LatentCache
-from .loader import Batch, Examples, Visits, batches, read_pixels
-from .loop import Loss, Training
+from .loader import Batch, BatchSampler, Examples, batches, read_pixels
+from .loop import LoopState, Loss
 from .optimizers import make_optimizer
 from .setup import Prepared
 
 
-def begin(run: Prepared, models: Models) -> Training:
+def begin(run: Prepared, models: Models) -> LoopState:
     """Training at its first step, on whatever devices accelerate chose."""
     options, accelerator = run.options, run.accelerator
     if options.grad_checkpointing:
@@ -41,7 +41,7 @@ def begin(run: Prepared, models: Models) -> Training:
     ema = None
     if options.ema:
         ema = EMAModel(list(trained.values()), decay=options.ema_decay, foreach=True)
-    return Training(accelerator, model, trained, optimizer, ema)
+    return LoopState(accelerator, model, trained, optimizer, ema)
 
 
 def _wrapped(accelerator: Any, denoiser: Any, optimizer: Any) -> Any:
@@ -91,7 +91,7 @@ def batches_from(run: Prepared, models: Models, step: int) -> Iterator[Batch]:
         None if run.classes is None else run.classes.null,
         fill_cache(run, models) if options.cache_latents else None,
     )
-    visits = Visits(
+    visits = BatchSampler(
         first_step=step,
         last_step=plan.steps,
         grad_accum=options.grad_accum,

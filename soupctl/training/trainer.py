@@ -18,17 +18,17 @@ from ..banks.load import BANK
 from ..diffusion.base import MODEL
 from ..diffusion.loading import Models, load_models
 from ..errors import OutputError
-from .callbacks import Teller, Watch
-from .checkpoint import Checkpoint, newest, read, restore, sweep
+from .callbacks import Callbacks, Reporter
+from .checkpoint import TrainingCheckpoint, newest, read, restore, sweep
 from .deepspeed import leave_loading_alone
 from .distributed import connected, together
-from .loop import Loss, Training, train
+from .loop import LoopState, Loss, train
 from .metrics import rewind
 from .publish import facts_of, publish
 from .run_record import RunRecord, read_record, require_same_run, write_record
-from .sample_grids import Painter
+from .sample_grids import GridSampler
 from .setup import Prepared
-from .signals import postponed
+from .signals import deferred_signals
 from .trackers import tracked
 from .train_denoiser import batches_from, begin, loss_of
 
@@ -52,19 +52,19 @@ class Trained:
 class Subject:
     """What is trained in a run: how that begins, what is lost, and how it is published."""
 
-    begin: Callable[[Prepared, Models], Training]
-    loss_of: Callable[[Prepared, Models, Training], Loss]
-    publish: Callable[[Prepared, Training, Teller], str]
+    begin: Callable[[Prepared, Models], LoopState]
+    loss_of: Callable[[Prepared, Models, LoopState], Loss]
+    publish: Callable[[Prepared, LoopState, Reporter], str]
 
 
 WHOLE = Subject(begin, lambda run, models, _training: loss_of(run, models), publish)
 """The whole denoiser."""
 
 
-def finetune(run: Prepared, teller: Teller, subject: Subject = WHOLE) -> Trained:
+def finetune(run: Prepared, teller: Reporter, subject: Subject = WHOLE) -> Trained:
     """Train, or go on training, and publish what came of it.
 
-    Raises SoupError for whatever stands in the way; see Watch.after for what stops training.
+    Raises SoupError for whatever stands in the way; see Callbacks.after for what stops training.
     """
     out, accelerator = run.request.output, run.accelerator
     with connected(), ExitStack() as held:
@@ -92,7 +92,7 @@ def finetune(run: Prepared, teller: Teller, subject: Subject = WHOLE) -> Trained
         return Trained(out, run.plan.steps, False, digest)
 
 
-def _make_ready(run: Prepared, checkpoint: Checkpoint | None) -> None:
+def _make_ready(run: Prepared, checkpoint: TrainingCheckpoint | None) -> None:
     """Make the run's folder such that steps after the checkpoint can be written there."""
     out = run.request.output
     sweep(out)
@@ -142,7 +142,7 @@ def _is_complete(record: RunRecord, run: Prepared) -> bool:
     return record.finished and is_there and record.facts["steps"] >= run.plan.steps
 
 
-def _checkpoint(run: Prepared, teller: Teller) -> Checkpoint | None:
+def _checkpoint(run: Prepared, teller: Reporter) -> TrainingCheckpoint | None:
     """The checkpoint to go on from; None to begin at the beginning."""
     out, resume = run.request.output, run.request.resume
     if resume in {AUTO, NEVER}:
@@ -176,17 +176,17 @@ def require_space(run: Prepared) -> None:
 def _make_steps(
     run: Prepared,
     models: Models,
-    training: Training,
-    checkpoint: Checkpoint | None,
-    teller: Teller,
+    training: LoopState,
+    checkpoint: TrainingCheckpoint | None,
+    teller: Reporter,
     loss: Loss,
 ) -> None:
     """Train to the last step, or until a signal."""
     options, plan = run.options, run.plan
-    painter = Painter(run, models)
+    painter = GridSampler(run, models)
     batches = batches_from(run, models, training.step)
-    with tracked(run, training.step, teller), postponed() as signals:
-        watch = Watch(run, training, teller, painter, signals, run.identity)
+    with tracked(run, training.step, teller), deferred_signals() as signals:
+        watch = Callbacks(run, training, teller, painter, signals, run.identity)
         if checkpoint is not None:
             watch.resumed(checkpoint.step)
         elif options.sample_every:

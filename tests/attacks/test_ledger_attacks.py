@@ -13,7 +13,7 @@ import pytest
 from blake3 import blake3
 
 from soupctl.errors import LedgerError
-from soupctl.ledger.ledger import Entry, Ledger
+from soupctl.ledger.ledger import IngredientEntry, Ledger
 from soupctl.ledger.ledger_json import canonical, encode_ledger, parse_ledger
 
 TEXT = (Path(__file__).parents[1] / "golden" / "ledger-1.json").read_text(encoding="utf-8")[:-1]
@@ -243,7 +243,7 @@ def test_another_format_is_refused_and_named(version):
 
 def test_thousands_of_weights_that_are_slow_to_add_are_refused_at_once():
     entries = tuple(
-        Entry(f"blake3:{number:064x}", "x", None, Fraction(1, 10**29 + number), ())
+        IngredientEntry(f"blake3:{number:064x}", "x", None, Fraction(1, 10**29 + number), ())
         for number in range(1, 20_000)
     )
 
@@ -252,7 +252,8 @@ def test_thousands_of_weights_that_are_slow_to_add_are_refused_at_once():
 
 def test_five_thousand_ingredients_are_read_quickly():
     entries = tuple(
-        Entry(f"blake3:{number:064x}", "x", None, Fraction(1, 3), ()) for number in range(5_000)
+        IngredientEntry(f"blake3:{number:064x}", "x", None, Fraction(1, 3), ())
+        for number in range(5_000)
     )
     ledger = Ledger("avg", root("1"), entries, ())
 

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soupctl.banks.compatibility import require_fit, require_same_base
-from soupctl.banks.config import BankConfig, Base, GateInput, GateKind, Site
+from soupctl.banks.config import BankConfig, BaseDescription, GateInput, GateKind, Site
 from soupctl.banks.config_json import document, encode_config, parse_config
 from soupctl.errors import InputError, MismatchError, UsageError
 
-DIT = Base(
+DIT = BaseDescription(
     kind="DiTTransformer2DModel",
     sites=tuple(Site(f"transformer_blocks.{depth}", depth, (6, 4)) for depth in range(2)),
     sample_size=(4, 6),
@@ -21,7 +21,7 @@ DIT = Base(
     digest="blake3:d",
     name="base",
 )
-UNET = Base(
+UNET = BaseDescription(
     kind="UNet2DModel",
     sites=(
         Site("down_blocks.0", 0, (8, 32, 24)),

@@ -13,7 +13,7 @@ from making import save
 from revising import assert_proven, average, revise
 
 from soupctl import verbs
-from soupctl.verbs import Level, Pace
+from soupctl.verbs import ExecutionOptions, Level
 
 pytestmark = pytest.mark.gpu
 
@@ -45,15 +45,17 @@ def test_soups_and_their_changes_are_the_same_bytes(tmp_path, parts, keep_sum):
     for device in ("cpu", "cuda"):
         folder = tmp_path / device
         folder.mkdir()
-        more = {"search": (parts[0].parent,), "pace": Pace.on(device)}
-        average(folder / "two.st", *parts[:2], keep_sum=keep_sum, pace=more["pace"])
+        more = {"search": (parts[0].parent,), "execution": ExecutionOptions.on(device)}
+        average(folder / "two.st", *parts[:2], keep_sum=keep_sum, execution=more["execution"])
         revise("add", folder / "two.st", folder / "three.st", [parts[2]], **more)
         revise("subtract", folder / "three.st", folder / "less.st", [], [parts[0]], **more)
         made.append({each.name: each.read_bytes() for each in folder.iterdir()})
 
     assert made[0] == made[1]
     (found,) = verbs.verify(
-        tmp_path / "cuda" / "less.st", search=[parts[0].parent], pace=Pace.on("cuda")
+        tmp_path / "cuda" / "less.st",
+        search=[parts[0].parent],
+        execution=ExecutionOptions.on("cuda"),
     )
     assert (None, Level.REBUILD) == (found.problem, found.level)
 

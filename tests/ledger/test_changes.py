@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 
 from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType
-from soupctl.ledger.changes import Removal, changes, expanded, require_left, require_new, taken_out
-from soupctl.ledger.ledger import Change, Entry, Ledger, merged
+from soupctl.ledger.changes import (
+    WeightRemoval,
+    changes,
+    expanded,
+    require_left,
+    require_new,
+    taken_out,
+)
+from soupctl.ledger.ledger import Change, IngredientEntry, Ledger, merged
 
 RUN = ((DType.F16, 1),)
 
@@ -21,8 +28,8 @@ def digest(letter: str) -> str:
     return "blake3:" + letter * 64
 
 
-def entry(letter: str, weight: Fraction | int = 1) -> Entry:
-    return Entry(digest(letter), f"{letter}.st", f"../{letter}.st", Fraction(weight), RUN)
+def entry(letter: str, weight: Fraction | int = 1) -> IngredientEntry:
+    return IngredientEntry(digest(letter), f"{letter}.st", f"../{letter}.st", Fraction(weight), RUN)
 
 
 def ledger(**weights: Fraction | int) -> Ledger:
@@ -30,12 +37,14 @@ def ledger(**weights: Fraction | int) -> Ledger:
     return Ledger("avg", digest("9"), entries, RUN)
 
 
-def without(held: Ledger, letter: str, weight: Fraction | int | None = None) -> tuple[Entry, ...]:
+def without(
+    held: Ledger, letter: str, weight: Fraction | int | None = None
+) -> tuple[IngredientEntry, ...]:
     part = None if weight is None else Fraction(weight)
-    return taken_out(held, [Removal(digest(letter), f"./{letter}.st", part)], "soup.st")
+    return taken_out(held, [WeightRemoval(digest(letter), f"./{letter}.st", part)], "soup.st")
 
 
-def refusal(held: Ledger, *removals: Removal) -> str:
+def refusal(held: Ledger, *removals: WeightRemoval) -> str:
     with pytest.raises(LedgerError) as caught:
         taken_out(held, removals, "soup.st")
     return caught.value.message()
@@ -59,7 +68,7 @@ def test_what_is_taken_out_in_part_stays_with_the_rest_of_its_weight(weight, par
     ("weight", "part"), [(1, Fraction(4, 3)), (1, -1), (-2, 1), (-2, -3), (1, Fraction(-1, 9))]
 )
 def test_no_more_than_is_in_and_nothing_of_the_other_sign_is_taken_out(weight, part):
-    removal = Removal(digest("a"), "./a.st", Fraction(part))
+    removal = WeightRemoval(digest("a"), "./a.st", Fraction(part))
 
     expected = f"./a.st: has weight {weight} in soup.st, of which {part} is no part"
     assert expected == refusal(ledger(a=weight, b=9), removal)
@@ -67,12 +76,12 @@ def test_no_more_than_is_in_and_nothing_of_the_other_sign_is_taken_out(weight, p
 
 def test_what_is_not_in_is_refused_with_what_is():
     expected = "./d.st: is not in soup.st (it holds a.st, b.st)"
-    assert expected == refusal(ledger(a=1, b=1), Removal(digest("d"), "./d.st"))
+    assert expected == refusal(ledger(a=1, b=1), WeightRemoval(digest("d"), "./d.st"))
 
 
 def test_all_refusals_come_at_once_and_a_long_list_is_cut():
     held = ledger(**dict.fromkeys("0123456", 1))
-    found = refusal(held, Removal(digest("a"), "x"), Removal(digest("b"), "y"))
+    found = refusal(held, WeightRemoval(digest("a"), "x"), WeightRemoval(digest("b"), "y"))
 
     advice = "(it holds 0.st, 1.st, 2.st, 3.st, 4.st and 2 more)"
     assert f"x: is not in soup.st {advice}; y: is not in soup.st {advice}" == found
@@ -80,7 +89,7 @@ def test_all_refusals_come_at_once_and_a_long_list_is_cut():
 
 def test_what_was_taken_out_is_not_in_for_the_next_removal():
     held = ledger(a=2, b=1)
-    half, whole = Removal(digest("a"), "a", Fraction(1)), Removal(digest("a"), "a")
+    half, whole = WeightRemoval(digest("a"), "a", Fraction(1)), WeightRemoval(digest("a"), "a")
 
     assert (entry("b"),) == taken_out(held, [half, half], "soup.st")
     assert (entry("b"),) == taken_out(held, [half, whole], "soup.st")
@@ -90,7 +99,7 @@ def test_what_was_taken_out_is_not_in_for_the_next_removal():
 
 @pytest.mark.parametrize("left", [(), (entry("a", -1),), (entry("a", 1), entry("b", -1))])
 def test_a_soup_without_weight_is_none(left):
-    removals = [Removal(digest("c"), "c.st")]
+    removals = [WeightRemoval(digest("c"), "c.st")]
     with pytest.raises(LedgerError, match=r"^c\.st: is all there is in soup\.st: nothing would"):
         require_left(left, removals, "soup.st")
     with pytest.raises(LedgerError, match=r"^soup\.st: nothing would be left of the soup$"):
@@ -147,7 +156,7 @@ def test_changes_are_the_difference_and_applied_they_give_the_new_state(old, new
 @given(weights_of, st.permutations("abcd"))
 def test_the_order_in_which_ingredients_go_does_not_show(weights, order):
     held = ledger(**weights)
-    going = [Removal(digest(letter), letter) for letter in order if letter in weights][1:]
+    going = [WeightRemoval(digest(letter), letter) for letter in order if letter in weights][1:]
 
     found = taken_out(held, going, "soup.st")
     assert taken_out(held, going[::-1], "soup.st") == found == merged(found)

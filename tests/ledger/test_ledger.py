@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 
 from soupctl.errors import UsageError
 from soupctl.format.dtypes import DType
-from soupctl.ledger.ledger import UNKNOWN, Change, Entry, Ledger, Record, Taken, merged, runs
+from soupctl.ledger.ledger import (
+    UNKNOWN,
+    Change,
+    IngredientEntry,
+    IntegerSource,
+    Ledger,
+    Record,
+    merged,
+    runs,
+)
 from soupctl.ledger.ledger_json import encode_ledger, gather_ancestors, parse_ledger
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ledger-1.json"
@@ -30,12 +39,14 @@ def root(letter: str) -> str:
     return "blake3:" + letter * 64
 
 
-def entry(letter: str, weight: str = "1", name: str | None = None) -> Entry:
+def entry(letter: str, weight: str = "1", name: str | None = None) -> IngredientEntry:
     called = name or f"{letter}.safetensors"
-    return Entry(root(letter), called, f"../{called}", Fraction(weight), ((DType.F16, 2),))
+    return IngredientEntry(
+        root(letter), called, f"../{called}", Fraction(weight), ((DType.F16, 2),)
+    )
 
 
-def plain(letter: str, *entries: Entry) -> Ledger:
+def plain(letter: str, *entries: IngredientEntry) -> Ledger:
     return Ledger("avg", root(letter), entries or (entry("a"),), ((DType.F16, 2),))
 
 
@@ -47,16 +58,22 @@ def golden() -> Ledger:
         operation="avg",
         root=root("3"),
         ingredients=(
-            Entry(root("2"), "x/soup.st", "../x/soup.st", Fraction(7, 10), ((DType.F16, 2),)),
-            Entry(root("d"), "standard input", None, Fraction(3, 10), ((DType.BF16, 1),) * 2),
-            Entry(root("e"), 'caf\u00e9 "\\\t\U0001f35c', "e.st", Fraction(2), ((DType.I64, 3),)),
+            IngredientEntry(
+                root("2"), "x/soup.st", "../x/soup.st", Fraction(7, 10), ((DType.F16, 2),)
+            ),
+            IngredientEntry(
+                root("d"), "standard input", None, Fraction(3, 10), ((DType.BF16, 1),) * 2
+            ),
+            IngredientEntry(
+                root("e"), 'caf\u00e9 "\\\t\U0001f35c', "e.st", Fraction(2), ((DType.I64, 3),)
+            ),
         ),
         dtypes=((DType.F32, 2), (DType.I64, 1)),
         asked_dtype=DType.F32,
         keys=("*.weight", "conv_[io]*"),
         excludes=("time*",),
         allow_nonfinite=True,
-        taken=Taken(root("d"), ("ids", "position_ids")),
+        taken=IntegerSource(root("d"), ("ids", "position_ids")),
         exact=False,
         changed=(Change(root("e"), "e.st", Fraction(-1, 2)),),
         chain=(
@@ -95,7 +112,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 dtypes = st.lists(st.tuples(st.sampled_from(DType), st.integers(1, 9)), max_size=3).map(tuple)
 weights = st.builds(Fraction, st.integers(1, 99), st.sampled_from((1, 2, 3, 7)))
 entries = st.lists(
-    st.builds(Entry, letters.map(root), texts, st.none() | texts, weights, dtypes), min_size=1
+    st.builds(IngredientEntry, letters.map(root), texts, st.none() | texts, weights, dtypes),
+    min_size=1,
 ).map(merged)
 changes = st.lists(st.builds(Change, letters.map(root), texts, weights), max_size=2).map(tuple)
 flat = st.builds(
@@ -108,7 +126,7 @@ flat = st.builds(
     st.lists(texts, max_size=2).map(tuple),
     st.lists(texts, max_size=2).map(tuple),
     st.booleans(),
-    st.none() | st.builds(Taken, letters.map(root), st.lists(texts, max_size=2).map(tuple)),
+    st.none() | st.builds(IntegerSource, letters.map(root), st.lists(texts, max_size=2).map(tuple)),
     st.booleans(),
     changes,
     st.lists(st.builds(Record, texts, changes, letters.map(root), st.booleans()), max_size=3).map(

@@ -12,9 +12,9 @@ from blake3 import blake3
 
 from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType
-from soupctl.ledger.ledger import Entry, Ledger
+from soupctl.ledger.ledger import IngredientEntry, Ledger
 from soupctl.ledger.ledger_json import canonical, encode_ledger, gather_ancestors, parse_ledger
-from soupctl.ledger.training_record import Training
+from soupctl.ledger.training_record import TrainingRecord
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ledger-1-trained.json"
 
@@ -28,7 +28,7 @@ def root(letter: str) -> str:
 
 
 def trained() -> Ledger:
-    training = Training(
+    training = TrainingRecord(
         base=root("b"),
         data=root("d"),
         data_name="caf\u00e9",
@@ -51,7 +51,7 @@ def test_the_first_format_stays_as_it_was_released():
 
 
 def test_a_soup_keeps_the_records_of_what_it_is_made_of():
-    entry = Entry(root("1"), "one", None, Fraction(12), ((DType.F32, 2),))
+    entry = IngredientEntry(root("1"), "one", None, Fraction(12), ((DType.F32, 2),))
     ancestors = gather_ancestors([trained()])
     soup = Ledger("avg", root("2"), (entry,), ((DType.F32, 2),), ancestors=ancestors)
 
@@ -96,7 +96,7 @@ def test_a_forgery_with_its_own_digest_is_refused_for_what_it_says(place, value)
 
 
 def test_nothing_is_both_trained_and_a_soup():
-    entry = Entry(root("a"), "a", None, Fraction(1), ((DType.F32, 2),))
+    entry = IngredientEntry(root("a"), "a", None, Fraction(1), ((DType.F32, 2),))
 
     with pytest.raises(LedgerError, match="malformed"):
         parse_ledger(text_of(replace(trained(), ingredients=(entry,))), "x", digest)

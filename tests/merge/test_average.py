@@ -16,19 +16,21 @@ from making import contents, files, header, mean, metadata, save, save_raw, save
 from soupctl import verbs
 from soupctl.choices import OnInt
 from soupctl.format.dtypes import DType
-from soupctl.verbs import Ingredient, Made, Pace, Request
+from soupctl.verbs import ComponentResult, ExecutionOptions, Ingredient, Request
 
 F16 = np.float16
 
 
 def soup(
     *paths: Path, weights: list[Fraction | int] | None = None, output: Path, **options
-) -> Made:
+) -> ComponentResult:
     """The one component that averaging files gives."""
-    pace, force = options.pop("pace", None), options.pop("force", False)
+    execution, force = options.pop("execution", None), options.pop("force", False)
     asked = weights or [1] * len(paths)
     ingredients = [Ingredient(p, Fraction(w)) for p, w in zip(paths, asked, strict=True)]
-    (made,) = verbs.average(Request(ingredients, output, **options), force=force, pace=pace)
+    (made,) = verbs.average(
+        Request(ingredients, output, **options), force=force, execution=execution
+    )
     return made
 
 
@@ -69,7 +71,7 @@ def test_a_soup_is_the_exact_mean_rounded_once(three, tmp_path, weights):
     assert (7, weights) == (made.tensors, [entry_weight(made, path) for path in three])
 
 
-def entry_weight(made: Made, path: Path) -> Fraction:
+def entry_weight(made: ComponentResult, path: Path) -> Fraction:
     (weight,) = [each.weight for each in made.ledger.ingredients if each.name == path.name]
     return weight
 
@@ -77,8 +79,8 @@ def entry_weight(made: Made, path: Path) -> Fraction:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("chunk", [None, 1, 7, 4096])
 def test_threads_and_chunks_do_not_change_a_byte(three, tmp_path, threads, chunk):
-    soup(*three, output=tmp_path / "expected.st", pace=Pace(1))
-    soup(*three, output=tmp_path / "soup.st", pace=Pace(threads, chunk))
+    soup(*three, output=tmp_path / "expected.st", execution=ExecutionOptions(1))
+    soup(*three, output=tmp_path / "soup.st", execution=ExecutionOptions(threads, chunk))
 
     assert (tmp_path / "expected.st").read_bytes() == (tmp_path / "soup.st").read_bytes()
 
@@ -178,7 +180,12 @@ def test_many_tiny_tensors_are_averaged(tmp_path):
         save(
             tmp_path / f"{name}.st", **{f"t{n}": np.full((n % 3,), value, F16) for n in range(999)}
         )
-    soup(tmp_path / "a.st", tmp_path / "b.st", output=tmp_path / "soup.st", pace=Pace(5))
+    soup(
+        tmp_path / "a.st",
+        tmp_path / "b.st",
+        output=tmp_path / "soup.st",
+        execution=ExecutionOptions(5),
+    )
 
     assert {f"t{n}": ("F16", (n % 3,), b"\x00\x38" * (n % 3)) for n in range(999)} == contents(
         tmp_path / "soup.st"

@@ -15,7 +15,7 @@ from making import files, save, save_pipeline
 
 from soupctl import verbs
 from soupctl.errors import MismatchError, OutputError
-from soupctl.verbs import Ingredient, Pace, Request
+from soupctl.verbs import ExecutionOptions, Ingredient, Request
 
 CONFIG = {"hidden_size": 4, "use_cache": True}
 RECORDS = {
@@ -123,7 +123,7 @@ def test_a_file_that_changes_after_it_was_compared_is_refused(
     changed: list[None] = []
     request = Request(list(map(Ingredient, pipelines)), tmp_path / "soup")
     with pytest.raises(OutputError, match=f"{name}: changed while it was read"):
-        verbs.average(request, pace=Pace(1, None, at_work))
+        verbs.average(request, execution=ExecutionOptions(1, None, at_work))
     assert ["a", "b"] == sorted(path.name for path in tmp_path.iterdir())
 
 

@@ -11,12 +11,12 @@ from making import contents, files, save, save_shards
 
 from soupctl import verbs
 from soupctl.errors import InputError, UsageError
-from soupctl.verbs import Ingredient, Made, Request
+from soupctl.verbs import ComponentResult, Ingredient, Request
 
 W = np.ones(4, np.float16)
 
 
-def soup(*paths: str | Path, output: str | Path, **options: object) -> tuple[Made, ...]:
+def soup(*paths: str | Path, output: str | Path, **options: object) -> tuple[ComponentResult, ...]:
     return verbs.average(Request(list(map(Ingredient, paths)), output, **options))
 
 

@@ -7,7 +7,7 @@ from revising import assert_proven, average, revise, root
 
 from soupctl import verbs
 from soupctl.errors import LimitError, UsageError
-from soupctl.verbs import Level, Pace
+from soupctl.verbs import ExecutionOptions, Level
 
 pytest.importorskip("torch")
 
@@ -16,7 +16,7 @@ from fake_device import FakeDevice
 from soupctl.engines import choice
 from soupctl.engines.triton import TritonEngine
 
-ON_DEVICE = Pace(threads=2, device="cuda:0")
+ON_DEVICE = ExecutionOptions(threads=2, device="cuda:0")
 
 
 @pytest.fixture
@@ -51,11 +51,11 @@ def folder_of(path):
 
 @pytest.mark.parametrize("keep_sum", [False, True])
 def test_soups_and_their_changes_are_the_same_bytes_on_a_device(device, tmp_path, parts, keep_sum):
-    for name, pace in (("cpu", Pace(device="cpu")), ("cuda", ON_DEVICE)):
+    for name, execution in (("cpu", ExecutionOptions(device="cpu")), ("cuda", ON_DEVICE)):
         folder = tmp_path / name
         folder.mkdir()
-        search = {"search": (tmp_path,), "pace": pace}
-        average(folder / "two.st", *parts[:2], keep_sum=keep_sum, pace=pace)
+        search = {"search": (tmp_path,), "execution": execution}
+        average(folder / "two.st", *parts[:2], keep_sum=keep_sum, execution=execution)
         revise("add", folder / "two.st", folder / "three.st", [parts[2]], **search)
         revise("subtract", folder / "three.st", folder / "less.st", [], [parts[0]], **search)
         revise("swap", folder / "two.st", folder / "other.st", [parts[2]], [parts[1]], **search)
@@ -67,7 +67,7 @@ def test_soups_and_their_changes_are_the_same_bytes_on_a_device(device, tmp_path
 
 def test_a_soup_is_verified_on_a_device(device, tmp_path, parts):
     average(tmp_path / "soup.st", *parts)
-    (found,) = verbs.verify(tmp_path / "soup.st", pace=ON_DEVICE)
+    (found,) = verbs.verify(tmp_path / "soup.st", execution=ON_DEVICE)
 
     assert (None, Level.REBUILD) == (found.problem, found.level)
     assert "launch" in {what for what, _ in device.log}
@@ -76,9 +76,9 @@ def test_a_soup_is_verified_on_a_device(device, tmp_path, parts):
 def test_every_soup_without_one_is_made_on_a_device(device, tmp_path, parts):
     average(tmp_path / "soup.st", *parts)
     output = str(tmp_path / "without-{name}.st")
-    with verbs.open_family(verbs.Family(tmp_path / "soup.st", output)) as members:
+    with verbs.open_family(verbs.LeaveOneOut(tmp_path / "soup.st", output)) as members:
         rounds = verbs.arrange([member.job for member in members])
-        verbs.carry_out_together(rounds, pace=ON_DEVICE)
+        verbs.carry_out_together(rounds, execution=ON_DEVICE)
 
     assert "launch" in {what for what, _ in device.log}
     average(tmp_path / "plain.st", *parts[1:])
@@ -92,7 +92,7 @@ def test_a_device_that_breaks_off_leaves_nothing(device, tmp_path, parts, fails)
     device.fails = fails
     before = sorted(tmp_path.iterdir())
     with pytest.raises(LimitError, match="pulled out"):
-        average(tmp_path / "soup.st", *parts, pace=ON_DEVICE)
+        average(tmp_path / "soup.st", *parts, execution=ON_DEVICE)
 
     assert before == sorted(tmp_path.iterdir())
 
@@ -102,14 +102,14 @@ def test_a_device_that_breaks_off_proves_nothing_either_way(device, tmp_path, pa
     device.fails = 1
 
     with pytest.raises(LimitError, match="pulled out"):
-        verbs.verify(tmp_path / "soup.st", pace=ON_DEVICE)
+        verbs.verify(tmp_path / "soup.st", execution=ON_DEVICE)
 
 
 def test_a_device_without_memory_leaves_nothing(device, tmp_path, parts):
     device.memory = 1000
     before = sorted(tmp_path.iterdir())
     with pytest.raises(LimitError, match="out of memory"):
-        average(tmp_path / "soup.st", *parts, pace=ON_DEVICE)
+        average(tmp_path / "soup.st", *parts, execution=ON_DEVICE)
 
     assert before == sorted(tmp_path.iterdir())
 
@@ -117,10 +117,13 @@ def test_a_device_without_memory_leaves_nothing(device, tmp_path, parts):
 @pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "cuda:1234", "CPU"])
 def test_what_is_no_device_is_refused(name):
     with pytest.raises(UsageError, match="no device"):
-        Pace(device=name)
+        ExecutionOptions(device=name)
 
 
 def test_staging_takes_a_share_of_the_memory_that_is_allowed():
-    assert (64 << 20, 256 << 20) == (Pace.on("cuda", 256 << 20).staging, Pace.on("cuda").staging)
-    assert 0 == Pace.on("auto", 256 << 20).beside
-    assert Pace.on("cuda", 256 << 20).beside > 64 << 20
+    assert (64 << 20, 256 << 20) == (
+        ExecutionOptions.on("cuda", 256 << 20).staging,
+        ExecutionOptions.on("cuda").staging,
+    )
+    assert 0 == ExecutionOptions.on("auto", 256 << 20).beside
+    assert ExecutionOptions.on("cuda", 256 << 20).beside > 64 << 20

@@ -14,7 +14,7 @@ from soupctl import verbs
 from soupctl.checkpoints.digest import text_digest
 from soupctl.errors import InputError, LimitError, MismatchError, OutputError, UsageError
 from soupctl.ledger.ledger_json import parse_ledger
-from soupctl.verbs import Ingredient, Made, Request
+from soupctl.verbs import ComponentResult, Ingredient, Request
 
 F16 = np.float16
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -22,7 +22,9 @@ SHARDS = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
 INDEX = "model.safetensors.index.json"
 
 
-def soup(*paths: Path, output: Path, force: bool = False, **options: object) -> tuple[Made, ...]:
+def soup(
+    *paths: Path, output: Path, force: bool = False, **options: object
+) -> tuple[ComponentResult, ...]:
     return verbs.average(Request(list(map(Ingredient, paths)), output, **options), force=force)
 
 

@@ -16,7 +16,7 @@ from soupctl import verbs
 from soupctl.choices import OnInt
 from soupctl.errors import InputError, LimitError
 from soupctl.format.dtypes import DType
-from soupctl.verbs import Family, Pace
+from soupctl.verbs import ExecutionOptions, LeaveOneOut
 
 F16 = np.float16
 NAMES = "abcd"
@@ -61,7 +61,7 @@ def test_each_file_is_the_one_that_subtract_makes(soup, approximate):
         revise("subtract", "soup.st", Path(f"loo-{name}.st"), (), [f"{name}.st"], **options)
         expected[f"loo-{name}.st"] = Path(f"loo-{name}.st").read_bytes()
         Path(f"loo-{name}.st").unlink()
-    made = verbs.leave_one_out(Family("soup.st", "loo-{name}.st", **options))
+    made = verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}.st", **options))
 
     assert [f"{name}.st" for name in NAMES] == list(made)
     assert expected == outputs()
@@ -77,14 +77,14 @@ def test_a_soup_of_two_and_a_soup_with_a_past_have_families(place):
             revise("subtract", soup, Path("x.st"), (), [f"{name}.st"])
             expected[f"loo-{name}.st"] = Path("x.st").read_bytes()
             Path("x.st").unlink()
-        verbs.leave_one_out(Family(soup, "loo-{name}"), force=True)
+        verbs.leave_one_out(LeaveOneOut(soup, "loo-{name}"), force=True)
 
         assert expected == outputs()
 
 
 def test_threads_and_chunks_do_not_show(soup):
-    verbs.leave_one_out(Family("soup.st", "one-{name}"), pace=Pace(1))
-    verbs.leave_one_out(Family("soup.st", "two-{name}"), pace=Pace(5, 2))
+    verbs.leave_one_out(LeaveOneOut("soup.st", "one-{name}"), execution=ExecutionOptions(1))
+    verbs.leave_one_out(LeaveOneOut("soup.st", "two-{name}"), execution=ExecutionOptions(5, 2))
 
     assert list(outputs("one-*").values()) == list(outputs("two-*").values())
 
@@ -104,9 +104,9 @@ def test_every_input_is_read_and_digested_once_for_all_outputs(soup, monkeypatch
             return self.hasher.hexdigest()
 
     monkeypatch.setattr(soupctl.merge.executor, "tensor_hasher", Counting)
-    with verbs.open_family(Family("soup.st", "loo-{name}")) as members:
+    with verbs.open_family(LeaveOneOut("soup.st", "loo-{name}")) as members:
         rounds = verbs.arrange([member.job for member in members], 2)
-        verbs.carry_out_together(rounds, pace=Pace(2, progress=told.append))
+        verbs.carry_out_together(rounds, execution=ExecutionOptions(2, progress=told.append))
     data = {name: 2 * 35 + (4 if name == "d" else 2) * 900 + 32 + 6 for name in NAMES}
     made = 3 * (2 * 35 + 4 * 900 + 32) + (2 * 35 + 2 * 900 + 32)
 
@@ -118,7 +118,7 @@ def test_every_input_is_read_and_digested_once_for_all_outputs(soup, monkeypatch
 
 
 def test_what_does_not_fit_at_once_is_made_in_rounds(soup):
-    with verbs.open_family(Family("soup.st", "loo-{name}")) as members:
+    with verbs.open_family(LeaveOneOut("soup.st", "loo-{name}")) as members:
         jobs = [member.job for member in members]
         needed = [verbs.arrange(jobs[:count], 1).memory for count in (1, 2, 4)]
         rounds = verbs.arrange(jobs, 1, needed[1])
@@ -126,7 +126,7 @@ def test_what_does_not_fit_at_once_is_made_in_rounds(soup):
         with pytest.raises(LimitError):
             verbs.arrange(jobs, 1, needed[0] - 1)
     in_rounds = outputs()
-    verbs.leave_one_out(Family("soup.st", "loo-{name}"), force=True)
+    verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"), force=True)
 
     assert sorted(needed) == needed
     assert ([2, 2], needed[1]) == ([len(some) for some in rounds.rounds], rounds.memory)
@@ -134,7 +134,7 @@ def test_what_does_not_fit_at_once_is_made_in_rounds(soup):
 
 
 def test_threads_go_before_more_rounds_do_not_help(soup):
-    with verbs.open_family(Family("soup.st", "loo-{name}")) as members:
+    with verbs.open_family(LeaveOneOut("soup.st", "loo-{name}")) as members:
         jobs = [member.job for member in members]
         alone = verbs.arrange(jobs[:1], 3).memory
         rounds = verbs.arrange(jobs, 8, alone)
@@ -144,7 +144,7 @@ def test_threads_go_before_more_rounds_do_not_help(soup):
 
 def test_no_more_files_are_open_than_the_system_allows(soup):
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with verbs.open_family(Family("soup.st", "loo-{name}")) as members:
+    with verbs.open_family(LeaveOneOut("soup.st", "loo-{name}")) as members:
         resource.setrlimit(resource.RLIMIT_NOFILE, (12, limits[1]))
         try:
             rounds = verbs.arrange([member.job for member in members])
@@ -161,10 +161,10 @@ def test_no_sum_is_used_or_kept_and_that_of_a_replaced_soup_goes(place):
     average(place / "sub" / "soup.st", "a.st", "b.st", **options)
     average(place / "sub" / "loo-a.st", "c.st", "d.st", **options)
     (sums,) = Path("sub").glob("soup.st.*.sum")
-    verbs.leave_one_out(Family("sub/plain.st", "sub/one-{name}"))
-    verbs.leave_one_out(Family("sub/soup.st", "sub/loo-{name}"), force=True)
+    verbs.leave_one_out(LeaveOneOut("sub/plain.st", "sub/one-{name}"))
+    verbs.leave_one_out(LeaveOneOut("sub/soup.st", "sub/loo-{name}"), force=True)
     with pytest.raises(InputError, match="is the sum kept beside a soup, and no model"):
-        verbs.leave_one_out(Family(sums, "sub/x-{name}"))
+        verbs.leave_one_out(LeaveOneOut(sums, "sub/x-{name}"))
     made = {path.name: path.read_bytes() for path in Path("sub").glob("*-*")}
 
     assert {"one-a.st", "one-b.st", "loo-a.st", "loo-b.st"} == set(made)
@@ -178,8 +178,8 @@ def test_a_sharded_soup_has_a_family_of_folders_or_files(place):
         shards = ({"u": F16([number, 1])}, {"v": F16([number / 3])})
         save_shards(Path(name), "model", *shards)
     average(Path("soup"), "x", "y", "z")
-    verbs.leave_one_out(Family("soup", "loo-{name}"))
-    verbs.leave_one_out(Family("soup", "loo-{name}.st"))
+    verbs.leave_one_out(LeaveOneOut("soup", "loo-{name}"))
+    verbs.leave_one_out(LeaveOneOut("soup", "loo-{name}.st"))
     for name in "xyz":
         revise("subtract", "soup", Path("one"), (), [name], force=True)
         revise("subtract", "soup", Path("one.st"), (), [name], force=True)
@@ -193,8 +193,8 @@ def test_every_soup_of_a_pipeline_is_a_pipeline(tmp_path, monkeypatch):
     for name in "abc":
         save_pipeline(Path(name), ord(name))
     average(Path("soup"), "a", "b", ("c", 2))
-    made = verbs.leave_one_out(Family("soup", "loo-{name}"))
-    verbs.leave_one_out(Family("soup", "unet-{name}", component="unet"))
+    made = verbs.leave_one_out(LeaveOneOut("soup", "loo-{name}"))
+    verbs.leave_one_out(LeaveOneOut("soup", "unet-{name}", component="unet"))
     for name in "abc":
         revise("subtract", "soup", Path(f"one-{name}"), (), [name])
         revise("subtract", "soup", Path(f"only-{name}"), (), [name], component="unet")

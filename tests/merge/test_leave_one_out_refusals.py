@@ -17,7 +17,7 @@ from soupctl.checkpoints.digest import text_digest
 from soupctl.errors import LedgerError, MismatchError, OutputError, UsageError
 from soupctl.ledger.ledger import LEDGER_KEY
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
-from soupctl.verbs import Family, Pace
+from soupctl.verbs import ExecutionOptions, LeaveOneOut
 
 F16 = np.float16
 
@@ -47,9 +47,9 @@ def test_a_soup_of_one_ingredient_has_no_family(place):
     average(place / "soup.st", "a.st")
     before = files(place)
     with pytest.raises(LedgerError, match=r"a.st: is all there is in soup.st"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
+        verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"))
     with pytest.raises(LedgerError, match=r"a.st: has no ledger"):
-        verbs.leave_one_out(Family("a.st", "loo-{name}"))
+        verbs.leave_one_out(LeaveOneOut("a.st", "loo-{name}"))
 
     assert before == files(place)
 
@@ -57,19 +57,19 @@ def test_a_soup_of_one_ingredient_has_no_family(place):
 @pytest.mark.parametrize("output", ["-", "loo.st", "loo-{Name}.st", ""])
 def test_an_output_without_a_name_in_it_is_refused(soup, output):
     with pytest.raises(UsageError):
-        Family("soup.st", output)
+        LeaveOneOut("soup.st", output)
 
 
 def test_all_outputs_are_free_or_none_is_written(soup):
     Path("loo-c.st").write_text("mine")
     before = files(Path())
     with pytest.raises(OutputError, match=r"loo-c.st: exists"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
+        verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"))
     with pytest.raises(OutputError, match=r"nowhere"):
-        verbs.leave_one_out(Family("soup.st", "nowhere/{name}"))
+        verbs.leave_one_out(LeaveOneOut("soup.st", "nowhere/{name}"))
 
     assert before == files(Path())
-    verbs.leave_one_out(Family("soup.st", "loo-{name}"), force=True)
+    verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"), force=True)
     assert len(outputs()) == 4
 
 
@@ -79,7 +79,7 @@ def test_no_output_replaces_what_the_others_are_made_of(soup):
     before = files(Path())
     for output in ("loo-{name}", "{name}", "link-{name}"):
         with pytest.raises(OutputError, match="is also an input"):
-            verbs.leave_one_out(Family("loo-b.st", output), force=True)
+            verbs.leave_one_out(LeaveOneOut("loo-b.st", output), force=True)
 
     assert before == files(Path())
 
@@ -88,7 +88,7 @@ def test_outputs_that_links_lead_to_one_place_are_refused(soup):
     Path("loo-a.st").symlink_to("target.st")
     Path("loo-b.st").symlink_to("target.st")
     with pytest.raises(OutputError, match=r"loo-b.st: would be written twice"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
+        verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"))
 
     assert not Path("target.st").exists()
 
@@ -102,10 +102,10 @@ def test_names_of_which_two_would_be_one_are_refused(place):
     with pytest.raises(
         OutputError, match=r"would be the output without x-a\.st and that without x/a\.st"
     ):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
+        verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"))
     Path("x-a.st").rename("z.st")
     average(place / "soup2.st", "x/a.st", "y/a.st", "z.st")
-    verbs.leave_one_out(Family("soup2.st", "loo-{name}"))
+    verbs.leave_one_out(LeaveOneOut("soup2.st", "loo-{name}"))
 
     assert ["loo-x-a.st", "loo-y-a.st", "loo-z.st"] == list(outputs())
 
@@ -119,7 +119,7 @@ def test_a_name_that_leads_elsewhere_is_refused(soup, name, template):
     rename_first("soup.st", name)
     before = files(Path())
     with pytest.raises(LedgerError, match="is the name of an ingredient, and none for a file"):
-        verbs.leave_one_out(Family("soup.st", template), force=True)
+        verbs.leave_one_out(LeaveOneOut("soup.st", template), force=True)
 
     assert before == files(Path())
 
@@ -139,7 +139,7 @@ def rename_first(soup: str, name: str) -> None:
 
 
 def test_disks_have_room_for_all_or_nothing_is_written(soup, monkeypatch):
-    with verbs.open_family(Family("soup.st", "loo-{name}")) as members:
+    with verbs.open_family(LeaveOneOut("soup.st", "loo-{name}")) as members:
         rounds = verbs.arrange([member.job for member in members])
     together = sum(job.size for job in rounds.jobs)
     real = os.statvfs
@@ -149,7 +149,7 @@ def test_disks_have_room_for_all_or_nothing_is_written(soup, monkeypatch):
 
     monkeypatch.setattr(os, "statvfs", lambda path: Nearly)
     with pytest.raises(OutputError, match=rf"loo-d.st: .* {together} bytes of disk"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
+        verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"))
     monkeypatch.setattr(os, "statvfs", real)
 
     assert {} == outputs()
@@ -160,7 +160,7 @@ def test_an_ingredient_of_another_content_leaves_nothing(soup, half):
     save(Path("b.st"), half=half.astype(F16), ids=np.arange(4))
     before = files(Path())
     with pytest.raises(LedgerError, match=r"b.st: is not the content that the ledger records"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
+        verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"))
 
     assert before == files(Path())
 
@@ -176,7 +176,8 @@ def test_an_interruption_leaves_nothing(soup):
     for threads in (1, 3):
         with pytest.raises(Interrupted):
             verbs.leave_one_out(
-                Family("soup.st", "loo-{name}"), pace=Pace(threads, None, interrupt)
+                LeaveOneOut("soup.st", "loo-{name}"),
+                execution=ExecutionOptions(threads, None, interrupt),
             )
 
     assert before == files(Path())
@@ -186,7 +187,7 @@ def test_two_ingredients_that_do_not_fit_each_other_are_told_from_their_contents
     average(place / "soup.st", "a.st", "b.st")
     save(Path("b.st"), half=np.ones(9, F16), ids=np.arange(2))
     with pytest.raises(LedgerError, match=r"b.st: is not the content that the ledger records"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"))
+        verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"))
 
     assert {} == outputs()
 
@@ -196,10 +197,12 @@ def test_an_output_that_comes_into_being_meanwhile_stops_those_after_it(soup):
         Path("loo-c.st").write_text("mine")
 
     with pytest.raises(OutputError, match=r"loo-c.st: has come into being meanwhile"):
-        verbs.leave_one_out(Family("soup.st", "loo-{name}"), pace=Pace(1, progress=meddle))
+        verbs.leave_one_out(
+            LeaveOneOut("soup.st", "loo-{name}"), execution=ExecutionOptions(1, progress=meddle)
+        )
     found = outputs()
     Path("loo-c.st").unlink()
-    verbs.leave_one_out(Family("soup.st", "loo-{name}"), force=True)
+    verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"), force=True)
 
     assert ["loo-a.st", "loo-b.st", "loo-c.st"] == list(found)
     assert [found["loo-a.st"], found["loo-b.st"]] == list(outputs().values())[:2]
@@ -215,8 +218,8 @@ def test_components_of_different_ingredients_have_no_common_family(tmp_path, mon
     average(Path("soup"), "a", "b", "c")
     before = files(Path())
     with pytest.raises(MismatchError, match="soup/vae: is made of a, c where soup/text_encoder"):
-        verbs.leave_one_out(Family("soup", "loo-{name}"))
+        verbs.leave_one_out(LeaveOneOut("soup", "loo-{name}"))
 
     assert before == files(Path())
-    verbs.leave_one_out(Family("soup", "loo-{name}", component="unet"))
+    verbs.leave_one_out(LeaveOneOut("soup", "loo-{name}", component="unet"))
     assert 3 == len(list(Path().glob("loo-*")))

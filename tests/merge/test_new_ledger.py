@@ -18,17 +18,17 @@ from soupctl.checkpoints.digest import text_digest
 from soupctl.errors import UsageError
 from soupctl.format.dtypes import DType
 from soupctl.format.header import encode_header
-from soupctl.ledger.ledger import LEDGER_KEY, UNKNOWN, Entry, Ledger, Taken
+from soupctl.ledger.ledger import LEDGER_KEY, UNKNOWN, IngredientEntry, IntegerSource, Ledger
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
 from soupctl.merge.executor import Outcome
 from soupctl.merge.ingredients import Part
 from soupctl.merge.new_ledger import complete_average
-from soupctl.verbs import Ingredient, Made, Request
+from soupctl.verbs import ComponentResult, Ingredient, Request
 
 F16 = np.float16
 
 
-def soup(output: Path, *paths: Path, **options: object) -> Made:
+def soup(output: Path, *paths: Path, **options: object) -> ComponentResult:
     (made,) = verbs.average(Request(list(map(Ingredient, paths)), output, **options))
     return made
 
@@ -149,7 +149,7 @@ tensors = st.lists(st.text('a\u00e9"\n\U0001f35c', max_size=3), unique=True, max
 names = st.text(max_size=3)
 dtypes = st.just(((DType.F16, 1),))
 entries = st.lists(
-    st.builds(Entry, st.just(UNKNOWN), names, st.none() | names, weights, dtypes),
+    st.builds(IngredientEntry, st.just(UNKNOWN), names, st.none() | names, weights, dtypes),
     min_size=1,
     max_size=5,
 )
@@ -157,7 +157,7 @@ entries = st.lists(
 
 @given(entries, tensors, st.data())
 def test_a_ledger_never_takes_more_room_than_its_draft(found, firsts, data):
-    taken = Taken(UNKNOWN, tuple(firsts)) if firsts else None
+    taken = IntegerSource(UNKNOWN, tuple(firsts)) if firsts else None
     draft = Ledger("avg", UNKNOWN, tuple(found), (), taken=taken)
     ingredients = tuple(data.draw(digests) for _ in found)
     differ = tuple(name for name in firsts if data.draw(st.booleans()))

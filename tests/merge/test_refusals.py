@@ -23,14 +23,14 @@ from soupctl.errors import (
     UsageError,
 )
 from soupctl.format.dtypes import DType
-from soupctl.verbs import Ingredient, Pace, Request
+from soupctl.verbs import ExecutionOptions, Ingredient, Request
 
 F16 = np.float16
 
 
 def attempt(folder: Path, *names: str, output: str = "out/soup.st", **options: object) -> SoupError:
     """The refusal of an average of files in `folder`, which changes no file there."""
-    pace = options.pop("pace", None)
+    execution = options.pop("execution", None)
     force = bool(options.pop("force", False))
     weights = options.pop("weights", [1] * len(names))
     (folder / "out").mkdir(exist_ok=True)
@@ -40,7 +40,9 @@ def attempt(folder: Path, *names: str, output: str = "out/soup.st", **options: o
         for name, weight in zip(names, weights, strict=True)
     ]
     with pytest.raises(SoupError) as caught:
-        verbs.average(Request(ingredients, folder / output, **options), force=force, pace=pace)
+        verbs.average(
+            Request(ingredients, folder / output, **options), force=force, execution=execution
+        )
 
     assert before == files(folder)
     assert "\n" not in caught.value.message(None)
@@ -55,11 +57,13 @@ def two(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("pace", [Pace(1), Pace(5), Pace(2, 1)])
+@pytest.mark.parametrize(
+    "execution", [ExecutionOptions(1), ExecutionOptions(5), ExecutionOptions(2, 1)]
+)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinity_are_refused_with_file_tensor_and_element(two, bad, pace):
+def test_nan_and_infinity_are_refused_with_file_tensor_and_element(two, bad, execution):
     save(two / "c.st", w=np.where(np.arange(100) == 42, F16(bad), F16(1)), ids=np.arange(3))
-    error = attempt(two, "a.st", "c.st", "b.st", pace=pace)
+    error = attempt(two, "a.st", "c.st", "b.st", execution=execution)
 
     assert isinstance(error, InputError)
     where = f"{two}/c.st: w: holds NaN or infinity (element 42)"
@@ -69,7 +73,10 @@ def test_nan_and_infinity_are_refused_with_file_tensor_and_element(two, bad, pac
 def test_the_first_tensor_by_name_is_told_whatever_the_threads(two):
     bad = {f"t{number}": np.full(50_000, np.nan, np.float32) for number in range(20)}
     save(two / "c.st", **bad)
-    found = {attempt(two, "c.st", pace=Pace(threads)).issues[0].tensor for threads in (1, 2, 5)}
+    found = {
+        attempt(two, "c.st", execution=ExecutionOptions(threads)).issues[0].tensor
+        for threads in (1, 2, 5)
+    }
 
     assert {"t0"} == found
 
@@ -78,7 +85,7 @@ def test_the_first_tensor_by_name_is_told_whatever_the_threads(two):
 def test_a_mean_beyond_the_range_of_its_dtype_is_refused_with_its_tensor(two, chunk):
     save(two / "c.st", w=np.full(9, 60000, F16))
     save(two / "d.st", w=np.where(np.arange(9) == 5, F16(-60000), F16(60000)))
-    error = attempt(two, "c.st", "d.st", weights=[2, -1], pace=Pace(2, chunk))
+    error = attempt(two, "c.st", "d.st", weights=[2, -1], execution=ExecutionOptions(2, chunk))
 
     assert isinstance(error, MismatchError)
     what = "w: the mean of element 5 is beyond the range of F16 (ask for a wider dtype, such as"
@@ -92,11 +99,11 @@ def test_a_narrow_dtype_that_cannot_hold_the_values_is_refused(two):
     assert "the mean of element 1 is beyond the range of F16" in error.message()
 
 
-@pytest.mark.parametrize("pace", [Pace(1), Pace(5)])
-def test_integers_that_differ_are_refused_naming_every_file(two, pace):
+@pytest.mark.parametrize("execution", [ExecutionOptions(1), ExecutionOptions(5)])
+def test_integers_that_differ_are_refused_naming_every_file(two, execution):
     save(two / "c.st", w=np.zeros(100, F16), ids=np.arange(1, 4))
     save(two / "d.st", w=np.zeros(100, F16), ids=np.arange(2, 5))
-    error = attempt(two, "a.st", "c.st", "b.st", "d.st", pace=pace)
+    error = attempt(two, "a.st", "c.st", "b.st", "d.st", execution=execution)
 
     assert isinstance(error, MismatchError)
     assert [(f"{two}/{name}.st", "ids") for name in "cd"] == [
@@ -249,7 +256,7 @@ def test_an_input_that_changes_meanwhile_is_refused(two):
     def touch(_size: int) -> None:
         os.utime(two / "b.st")
 
-    error = attempt(two, "a.st", "b.st", pace=Pace(1, None, touch))
+    error = attempt(two, "a.st", "b.st", execution=ExecutionOptions(1, None, touch))
 
     assert isinstance(error, OutputError)
     assert f"{two}/b.st: changed while it was read" == error.message()
@@ -259,8 +266,8 @@ def test_values_that_only_python_can_give_are_refused_as_well():
     for wrong in (
         lambda: Ingredient("a.st", 0.7),
         lambda: Request([], "soup.st", dtype=DType.I8),
-        lambda: Pace(threads=0),
-        lambda: Pace(chunk=0),
+        lambda: ExecutionOptions(threads=0),
+        lambda: ExecutionOptions(chunk=0),
     ):
         with pytest.raises(UsageError):
             wrong()
@@ -291,7 +298,7 @@ def test_too_many_threads_for_the_system_are_a_limit(two, monkeypatch):
 
     monkeypatch.setattr("threading.Thread.start", start)
 
-    assert isinstance(attempt(two, "a.st", "b.st", pace=Pace(2)), LimitError)
+    assert isinstance(attempt(two, "a.st", "b.st", execution=ExecutionOptions(2)), LimitError)
 
 
 def test_one_content_with_weights_of_both_signs_is_refused_where_infinity_may_be(two):

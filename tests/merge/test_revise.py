@@ -15,7 +15,7 @@ from soupctl import verbs
 from soupctl.choices import OnInt
 from soupctl.errors import LedgerError, UsageError
 from soupctl.format.dtypes import DType
-from soupctl.verbs import Addition, Made, Pace, Removal, Revision
+from soupctl.verbs import Addition, ComponentResult, ExecutionOptions, Removal, Revision
 
 F16 = np.float16
 
@@ -43,7 +43,12 @@ def test_what_remains_is_as_if_the_others_had_never_been_there(place):
     revise("subtract", place / "2.st", place / "3.st", (), [c, (b, Fraction(1, 12))])
     revise("swap", place / "1.st", place / "4.st", [(e, Fraction(3))], [c])
     made = revise(
-        "anything", place / "4.st", place / "5.st", [d], [("b.st", Fraction(1, 12))], pace=Pace(5)
+        "anything",
+        place / "4.st",
+        place / "5.st",
+        [d],
+        [("b.st", Fraction(1, 12))],
+        execution=ExecutionOptions(5),
     )
 
     for last in ("3.st", "5.st"):
@@ -54,8 +59,8 @@ def test_what_remains_is_as_if_the_others_had_never_been_there(place):
 def test_threads_and_chunks_do_not_show(place):
     a, b, c = (place / "in" / f"{name}.st" for name in "abc")
     average(place / "1.st", a, b, c)
-    revise("subtract", place / "1.st", place / "2.st", (), [b], pace=Pace(1))
-    revise("subtract", place / "1.st", place / "3.st", (), [b], pace=Pace(5, 2))
+    revise("subtract", place / "1.st", place / "2.st", (), [b], execution=ExecutionOptions(1))
+    revise("subtract", place / "1.st", place / "3.st", (), [b], execution=ExecutionOptions(5, 2))
 
     assert (place / "2.st").read_bytes() == (place / "3.st").read_bytes()
 
@@ -115,7 +120,7 @@ def test_what_is_swapped_in_has_the_weight_of_what_goes(place):
     made = revise("swap", place / "1.st", place / "2.st", [c], [b])
     part = revise("swap", place / "1.st", place / "3.st", [d], [(b, Fraction(1, 5))])
 
-    def weights(found: Made) -> dict[str, Fraction]:
+    def weights(found: ComponentResult) -> dict[str, Fraction]:
         return {entry.name: entry.weight for entry in found.ledger.ingredients}
 
     assert {"a.st": 1, "c.st": Fraction(7, 10)} == weights(made)

@@ -101,7 +101,7 @@ def test_each_pipeline_is_left_out_in_turn_though_all_share_their_vae(runs, tmp_
     pairs = {"cats": runs[1:], "dogs": runs[::2], "owls": runs[:2]}
     expected = {name: average(tmp_path / f"of-{name}", *pair) for name, pair in pairs.items()}
 
-    family = verbs.Family(tmp_path / "soup", str(tmp_path / "without-{name}"))
+    family = verbs.LeaveOneOut(tmp_path / "soup", str(tmp_path / "without-{name}"))
     made = verbs.leave_one_out(family)
 
     assert expected == {name: tuple(each.ledger.root for each in x) for name, x in made.items()}

@@ -17,7 +17,7 @@ from soupctl.errors import LedgerError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.ledger.ledger import Ledger
 from soupctl.ledger.ledger_json import encode_ledger
-from soupctl.ledger.training_record import Training
+from soupctl.ledger.training_record import TrainingRecord
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -27,7 +27,7 @@ def trained(path: Path, value: float, data: str, samples: int) -> Path:
     tensors = {"x": np.full(4, value, np.float32)}
     save_file(tensors, path)
     (found,) = verbs.content_digests(path)
-    training = Training(
+    training = TrainingRecord(
         text_digest("base"), text_digest(data), data, samples, 10, "raw", {"seed": "0"}, {}
     )
     ledger = Ledger("trained", found.digest, (), ((DType.F32, 1),), training=training)

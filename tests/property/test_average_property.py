@@ -16,7 +16,7 @@ from soupctl.engines.reference import ReferenceEngine, largest_code
 from soupctl.errors import InputError, MismatchError, UsageError
 from soupctl.format.dtypes import FLOATS, DType, narrowest
 from soupctl.ledger.weights import scaled
-from soupctl.verbs import Ingredient, Pace, Request
+from soupctl.verbs import ExecutionOptions, Ingredient, Request
 
 Source = tuple[DType, list[int]]
 
@@ -65,7 +65,9 @@ def expected(blend: Blend, found: list[Source]) -> bytes | type[Exception]:
     return bytes(out)
 
 
-def average(found: list[Source], asked: list[Fraction], pace: Pace, **options: object) -> object:
+def average(
+    found: list[Source], asked: list[Fraction], execution: ExecutionOptions, **options: object
+) -> object:
     """What soupctl makes of it: bytes, or the kind of refusal."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -77,7 +79,7 @@ def average(found: list[Source], asked: list[Fraction], pace: Pace, **options: o
             ingredients.append(Ingredient(path, weight))
         request = Request(ingredients, folder / "soup.st", **options)
         try:
-            verbs.average(request, pace=pace)
+            verbs.average(request, execution=execution)
         except (InputError, MismatchError, UsageError) as error:
             assert len(found) == len(list(folder.iterdir()))
             return type(error)
@@ -119,7 +121,9 @@ def test_the_average_of_any_bits_is_the_mean_in_fractions(case, asked_dtype, non
     found, asked = case
     out = asked_dtype or narrowest(frozenset(dtype for dtype, _ in found))
     blend = Blend(tuple(dtype for dtype, _ in found), scaled(asked), out, nonfinite)
-    made = average(found, asked, Pace(1, chunk), dtype=asked_dtype, allow_nonfinite=nonfinite)
+    made = average(
+        found, asked, ExecutionOptions(1, chunk), dtype=asked_dtype, allow_nonfinite=nonfinite
+    )
     mean = expected(blend, found)
 
     # infinity would not cancel as the weights of one content do
@@ -131,10 +135,12 @@ def test_the_average_of_any_bits_is_the_mean_in_fractions(case, asked_dtype, non
 @given(cases(), st.randoms(), st.sampled_from((1, 7, None)))
 def test_order_threads_and_chunks_do_not_show(case, random, chunk):
     found, asked = case
-    before = average(found, asked, Pace(1))
+    before = average(found, asked, ExecutionOptions(1))
     pairs = list(zip(found, asked, strict=True))
     random.shuffle(pairs)
-    after = average([pair[0] for pair in pairs], [pair[1] for pair in pairs], Pace(5, chunk))
+    after = average(
+        [pair[0] for pair in pairs], [pair[1] for pair in pairs], ExecutionOptions(5, chunk)
+    )
 
     # which of two refusals comes first may depend on the order of sources
     assert before == after or {type(before), type(after)} == {type}

@@ -27,7 +27,7 @@ from soupctl.engines.reference import ReferenceEngine, largest_code
 from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType, narrowest
 from soupctl.ledger.weights import scaled
-from soupctl.verbs import Level, Pace
+from soupctl.verbs import ExecutionOptions, Level
 
 SIZE = 12
 DTYPES = (DType.F16, DType.BF16, DType.F32)
@@ -51,7 +51,7 @@ def checkpoints(draw: st.DrawFn) -> tuple[DType, bytes]:
 pool = st.lists(checkpoints(), min_size=len(NAMES), max_size=len(NAMES), unique=True)
 weights = st.sampled_from([Fraction(n, d) for n in (1, 2, 3) for d in (1, 2, 5)])
 names = st.sampled_from(NAMES)
-paces = st.builds(Pace, st.integers(1, 3), st.sampled_from((None, 1, 5)))
+paces = st.builds(ExecutionOptions, st.integers(1, 3), st.sampled_from((None, 1, 5)))
 
 
 class Life(RuleBasedStateMachine):
@@ -102,13 +102,13 @@ class Life(RuleBasedStateMachine):
         ReferenceEngine().prepare(blend, views)(0, SIZE, result)
         return out.value, bytes(result)
 
-    @rule(name=names, weight=st.none() | weights, pace=paces)
-    def add(self, name: str, weight: Fraction | None, pace: Pace) -> None:
+    @rule(name=names, weight=st.none() | weights, execution=paces)
+    def add(self, name: str, weight: Fraction | None, execution: ExecutionOptions) -> None:
         total = self.held.get(name, Fraction(0)) + (1 if weight is None else weight)
         new = self.path(name) if weight is None else (self.path(name), weight)
         if name in self.held:
             with_refusal(LedgerError, self.soup, [new])
-        self.change(self.held | {name: total}, [new], again=name in self.held, pace=pace)
+        self.change(self.held | {name: total}, [new], again=name in self.held, execution=execution)
 
     @rule(chosen=st.dictionaries(names, weights, min_size=1, max_size=3))
     def add_a_soup(self, chosen: dict[str, Fraction]) -> None:
@@ -124,14 +124,14 @@ class Life(RuleBasedStateMachine):
         self.change(wanted, [other], again=True)
 
     @precondition(lambda self: len(self.held) > 1)
-    @rule(data=st.data(), by=st.sampled_from(("path", "name", "digest")), pace=paces)
-    def subtract(self, data: st.DataObject, by: str, pace: Pace) -> None:
+    @rule(data=st.data(), by=st.sampled_from(("path", "name", "digest")), execution=paces)
+    def subtract(self, data: st.DataObject, by: str, execution: ExecutionOptions) -> None:
         name = data.draw(st.sampled_from(sorted(self.held)))
         digest = root(self.path(name))
         (entry,) = verbs.holds(self.soup, digest) or ()
         ways = {"path": self.path(name), "name": entry.name, "digest": digest}
         wanted = {each: weight for each, weight in self.held.items() if each != name}
-        self.change(wanted, (), [ways[by]], pace=pace)
+        self.change(wanted, (), [ways[by]], execution=execution)
 
     @rule(data=st.data(), part=st.sampled_from((Fraction(1, 3), Fraction(1, 2))))
     def subtract_a_part(self, data: st.DataObject, part: Fraction) -> None:

@@ -9,7 +9,7 @@ from soupctl.training.bank_options import DEFAULTS, PatchOptions
 from soupctl.training.callbacks import Progress
 from soupctl.training.distributed import start_accelerator
 from soupctl.training.options import Options
-from soupctl.training.setup import Request, prepare
+from soupctl.training.setup import RunRequest, prepare
 from soupctl.training.train_bank import patch_dmp
 from soupctl.training.trainer import Trained, finetune
 
@@ -43,7 +43,9 @@ class Ear:
 def run(base: Path, data: Path, output: Path, ear: Ear, resume="auto", **options) -> Trained:
     """Train a base on a data shard, a few steps if no more is said."""
     chosen = Options(**{**SHORT, **options})
-    (prepared,) = prepare([Request(base, data, output, chosen, resume)], start_accelerator(chosen))
+    (prepared,) = prepare(
+        [RunRequest(base, data, output, chosen, resume)], start_accelerator(chosen)
+    )
     return finetune(prepared, ear)
 
 
@@ -52,6 +54,6 @@ def patch(
 ) -> Trained:
     """Train a bank for a base on a data shard, a few steps if no more is said."""
     chosen = Options(**{**DEFAULTS, **SHORT, **options})
-    request = Request(base, data, output, chosen, patch=PatchOptions(**bank))
+    request = RunRequest(base, data, output, chosen, patch=PatchOptions(**bank))
     (prepared,) = prepare([request], start_accelerator(chosen))
     return patch_dmp(prepared, ear)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from soupctl.training.signals import postponed
+from soupctl.training.signals import deferred_signals
 
 
 class Came(BaseException):
@@ -29,7 +29,7 @@ def handled():
 
 
 def test_a_signal_is_kept_until_it_is_delivered_to_its_handler(handled):
-    with postponed() as signals:
+    with deferred_signals() as signals:
         signal.raise_signal(signal.SIGTERM)
 
         assert signals.number == signal.SIGTERM
@@ -38,14 +38,14 @@ def test_a_signal_is_kept_until_it_is_delivered_to_its_handler(handled):
 
 
 def test_a_second_signal_is_the_callers_at_once(handled):
-    with postponed():
+    with deferred_signals():
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Came):
             signal.raise_signal(signal.SIGTERM)
 
 
 def test_handlers_are_given_back_and_what_is_ignored_stays_so(handled):
-    with postponed() as signals:
+    with deferred_signals() as signals:
         signal.raise_signal(signal.SIGHUP)
 
     assert signals.number is None

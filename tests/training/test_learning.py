@@ -18,7 +18,7 @@ from soupctl.training.distributed import start_accelerator
 from soupctl.training.loader import Examples, collate
 from soupctl.training.metrics import read_metrics
 from soupctl.training.options import Options
-from soupctl.training.setup import Request, prepare
+from soupctl.training.setup import RunRequest, prepare
 
 STEPS = 600
 FALL = 5
@@ -27,7 +27,7 @@ FALL = 5
 
 def prepared(base: Path, data: Path, output: Path, **options):
     chosen = Options(**{"steps": 1, "batch_size": 2, **options})
-    (run,) = prepare([Request(base, data, output, chosen)], start_accelerator(chosen))
+    (run,) = prepare([RunRequest(base, data, output, chosen)], start_accelerator(chosen))
     return run
 
 

@@ -75,7 +75,9 @@ def test_no_gradient_reaches_the_base_and_a_new_bank_changes_nothing(
 
     options = Options(steps=2, batch_size=2, seed=3)
     patch = PatchOptions(gate_noise=True, balance=1.0, gate_topk=0.5)
-    request = setup.Request(bases[family], shards[family], tmp_path / "run", options, patch=patch)
+    request = setup.RunRequest(
+        bases[family], shards[family], tmp_path / "run", options, patch=patch
+    )
     (run,) = setup.prepare([request], distributed.start_accelerator(options))
     models = load_models(run.base)
     batch = next(batches_from(run, models, 0))

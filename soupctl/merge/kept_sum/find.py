@@ -23,7 +23,7 @@ from ...ledger.read import is_sum, read_ledger
 from ...ledger.weights import LARGEST
 from ..plan import Plan
 from .format import NO_SUM, REMOVE, Facts, parse_facts, sum_name
-from .reader import KeptSum
+from .reader import SumReader
 
 ONLY = "sum"
 """Name, before its suffix, of the only file in a folder of a sum."""
@@ -33,7 +33,7 @@ ONLY = "sum"
 class Kept:
     """The sum of one component of a soup, open, and found to fit it."""
 
-    sums: KeptSum
+    sums: SumReader
     ledger: Ledger
     facts: Facts
     scale: Fraction
@@ -64,7 +64,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class AddedSum:
     """The sum of a soup that is put into another."""
 
     kept: Kept
@@ -125,7 +125,7 @@ def kept_sum(checkpoint: Checkpoint, soup: Ledger | None) -> Kept:
         if not same or _selection(ledger) != _selection(soup):
             what = "is the sum of another soup than the one beside it"
             raise LedgerError(what, path=checkpoint.shown, advice=REMOVE)
-    return Kept(KeptSum(checkpoint), ledger, facts, facts.scale * ratio)
+    return Kept(SumReader(checkpoint), ledger, facts, facts.scale * ratio)
 
 
 def _total(ledger: Ledger) -> Fraction:

@@ -27,12 +27,12 @@ MOST_PLANES = 8
 COPIED = "c:"
 PLANE = re.compile(r"([0-7])([iv]?):")
 
-Entry = tuple[str, DType, tuple[int, ...]]
+TensorSpec = tuple[str, DType, tuple[int, ...]]
 """Name, dtype and shape of a tensor."""
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class SumForm:
     """How the sum of one tensor is kept."""
 
     first: DType
@@ -54,7 +54,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SumUpdate:
     """How a sum carries over to other ingredients."""
 
     factor: int
@@ -84,10 +84,10 @@ def is_sparse(count: int, present: int) -> bool:
     return present * each < count * DType.F64.bits
 
 
-def plane_entries(name: str, shape: tuple[int, ...], form: Form) -> list[Entry]:
+def plane_entries(name: str, shape: tuple[int, ...], form: SumForm) -> list[TensorSpec]:
     """The tensors that hold the sum of one tensor, in the order of its planes."""
     count = prod(shape)
-    entries: list[Entry] = [(f"0:{name}", form.first, shape)]
+    entries: list[TensorSpec] = [(f"0:{name}", form.first, shape)]
     for plane, present in enumerate(form.rest, 1):
         if is_sparse(count, present):
             entries.append((f"{plane}i:{name}", index_dtype(count), (present,)))
@@ -97,7 +97,7 @@ def plane_entries(name: str, shape: tuple[int, ...], form: Form) -> list[Entry]:
     return entries
 
 
-def copied_entry(name: str, dtype: DType, shape: tuple[int, ...]) -> Entry:
+def copied_entry(name: str, dtype: DType, shape: tuple[int, ...]) -> TensorSpec:
     """The tensor that holds one that is not averaged."""
     return COPIED + name, dtype, shape
 
@@ -146,7 +146,7 @@ def scale_of(asked: Sequence[Fraction], whole: Sequence[int]) -> Fraction:
     return whole[0] / asked[0]
 
 
-def carried_over(scale: Fraction, changes: Sequence[Fraction], total: Fraction) -> Step | None:
+def carried_over(scale: Fraction, changes: Sequence[Fraction], total: Fraction) -> SumUpdate | None:
     """How a sum of that scale takes on weights that change so; None where no such step is exact.
 
     `total` is the weight of all ingredients afterwards, as asked.
@@ -159,7 +159,7 @@ def carried_over(scale: Fraction, changes: Sequence[Fraction], total: Fraction) 
     largest = max([abs(weight) for weight in weights], default=0)
     if divisor.denominator != 1 or max(factor, int(divisor), largest) > LARGEST:
         return None
-    return Step(factor, weights, int(divisor), scale)
+    return SumUpdate(factor, weights, int(divisor), scale)
 
 
 def spread(runs: Runs) -> Iterable[DType]:

@@ -26,7 +26,7 @@ from .format import REMOVE, summed_tensors
 PLANE_BYTES = DType.F64.bits // 8
 
 
-class KeptSum:
+class SumReader:
     """A sum open for reading: under each name of the soup's tensors, what holds its sum."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -48,17 +48,17 @@ class KeptSum:
         return self.checkpoint.shown
 
 
-Source = Checkpoint | KeptSum
+Source = Checkpoint | SumReader
 
 
 def digest_of(source: Source) -> str | None:
     """The content digest of a source that was digested since it was opened."""
-    return source.checkpoint.digest if isinstance(source, KeptSum) else source.digest
+    return source.checkpoint.digest if isinstance(source, SumReader) else source.digest
 
 
 def copied_part(source: Source, name: str) -> tuple[Tensor, memoryview]:
     """The tensor that holds one that is not averaged, and its bytes."""
-    if isinstance(source, KeptSum):
+    if isinstance(source, SumReader):
         (part,) = source.parts[name]
         return part, source.checkpoint.view(part.name)
     return source.tensors[name], source.view(name)
@@ -135,7 +135,7 @@ class Summands:
     def _take(self, index: int, weight: int) -> None:
         """Take in one source."""
         source, name = self._sources[index], self._step.name
-        if not isinstance(source, KeptSum):
+        if not isinstance(source, SumReader):
             self._dense.append(_Dense(index, weight, source.tensors[name], source.view(name)))
             return
         parts = iter([(part, source.checkpoint.view(part.name)) for part in source.parts[name]])
@@ -220,7 +220,7 @@ class Summands:
     def _nonfinite(self, row: int, element: int) -> SoupError:
         """The refusal of NaN or infinity: in an ingredient, or in a sum, which never has any."""
         owner = self._sources[self._all[row].source]
-        if isinstance(owner, KeptSum):
+        if isinstance(owner, SumReader):
             problem = "is no sound sum: it holds NaN or infinity"
             tensor = self._step.name
             return LedgerError(problem, path=owner.shown, tensor=tensor, advice=REMOVE)

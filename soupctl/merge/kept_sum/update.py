@@ -17,14 +17,14 @@ from ...choices import OnInt
 from ...errors import LedgerError, MismatchError
 from ...format.dtypes import FLOATS, DType, narrowest
 from ...ledger.changes import changes
-from ...ledger.ledger import Change, Entry, Ledger, Runs
-from ..membership import Gathering
+from ...ledger.ledger import Change, IngredientEntry, Ledger, Runs
+from ..membership import OpenedInputs
 from ..plan import Plan, Rule, make_plan
 from ..recipe import Recipe
 from ..sources import Finder, Source, require_digests
-from .find import Kept, Share
-from .format import REMOVE, Step, carried_over, spread
-from .reader import KeptSum
+from .find import AddedSum, Kept
+from .format import REMOVE, SumUpdate, carried_over, spread
+from .reader import SumReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Carried:
 
     before: Ledger
     kept: Kept
-    step: Step
+    step: SumUpdate
     sources: tuple[Source, ...]
     """The sum, all that changes, and the sums of soups that are put in."""
     runs: Mapping[str, Runs]
@@ -43,9 +43,9 @@ class Carried:
     def sums(self) -> tuple[Checkpoint, ...]:
         """The sums that are read."""
         sources = (source.checkpoint for source in self.sources)
-        return tuple(each.checkpoint for each in sources if isinstance(each, KeptSum))
+        return tuple(each.checkpoint for each in sources if isinstance(each, SumReader))
 
-    def plan(self, after: Sequence[Entry]) -> Plan:
+    def plan(self, after: Sequence[IngredientEntry]) -> Plan:
         """The plan of the change, with the dtypes that a soup of `after` has.
 
         Raises LedgerError for a sum that records other tensors than it holds, MismatchError for
@@ -69,7 +69,7 @@ class Carried:
         weights = (self.step.factor, *self.step.weights)
         return replace(plan, weights=weights, steps=steps, divisor=self.step.divisor)
 
-    def _outs(self, plan: Plan, after: Sequence[Entry]) -> dict[str, DType]:
+    def _outs(self, plan: Plan, after: Sequence[IngredientEntry]) -> dict[str, DType]:
         """The dtype of each averaged tensor: the asked one, or what holds all that remains."""
         names = [step.name for step in plan.kept]
         if self.before.asked_dtype is not None:
@@ -102,7 +102,7 @@ class Carried:
 
 
 def carry_over(
-    finder: Finder, gathering: Gathering, before: Ledger, after: Sequence[Entry]
+    finder: Finder, gathering: OpenedInputs, before: Ledger, after: Sequence[IngredientEntry]
 ) -> Carried | None:
     """The way by a soup's sum; None if there is none, or what changes is not found."""
     kept = gathering.kept
@@ -129,7 +129,7 @@ def carry_over(
     return Carried(before, kept, step, tuple(sources), runs)
 
 
-def _adds_up(kept: Kept, share: Share) -> bool:
+def _adds_up(kept: Kept, share: AddedSum) -> bool:
     """Whether one sum can be added to the other: of the same tensors, and of no doubtful integers.
 
     Otherwise the other soup's ingredients are put in one by one.
@@ -137,7 +137,7 @@ def _adds_up(kept: Kept, share: Share) -> bool:
     return share.ledger.taken is None and share.kept.sums.tensors.keys() == kept.sums.tensors.keys()
 
 
-def _without(changed: Sequence[Change], shares: Sequence[Share]) -> dict[str, Fraction]:
+def _without(changed: Sequence[Change], shares: Sequence[AddedSum]) -> dict[str, Fraction]:
     """By content digest, the weights that change beside what the shares bring."""
     weights = {change.digest: change.weight for change in changed}
     for share in shares:
@@ -168,5 +168,5 @@ def recipe_of(ledger: Ledger, weights: Sequence[Fraction], *, first: bool) -> Re
 def checkpoints_of(sources: Sequence[Source]) -> tuple[Checkpoint, ...]:
     """What is computed with, but for a sum."""
     return tuple(
-        source.checkpoint for source in sources if not isinstance(source.checkpoint, KeptSum)
+        source.checkpoint for source in sources if not isinstance(source.checkpoint, SumReader)
     )

@@ -11,17 +11,17 @@ from ...format.header import encode_header, lay_out
 from ...ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger, Runs, runs
 from ...ledger.ledger_json import encode_ledger
 from ...storage.atomic import write_at
-from ...workers import Pace
+from ...workers import ExecutionOptions
 from ..executor import Outcome, Write
 from ..plan import Plan, Rule
 from ..summing import Keeping, Summed, execute_sums, survey
-from .format import Entry, Facts, Form, copied_entry, encode_facts, plane_entries
+from .format import Facts, SumForm, TensorSpec, copied_entry, encode_facts, plane_entries
 from .publish import SumFile
 from .reader import Source
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SumRecord:
     """What the new sum of a component says of itself beside its ledger."""
 
     draft: Facts
@@ -47,7 +47,7 @@ class Summing:
 
     sources: tuple[Source, ...]
     """What is added up, in the order of the plan."""
-    record: Record | None
+    record: SumRecord | None
     """None if no sum is written."""
 
 
@@ -55,7 +55,7 @@ class Summing:
 class Surveyed:
     """A component of which it is known how its sum will be kept."""
 
-    forms: Mapping[str, Form]
+    forms: Mapping[str, SumForm]
     file: SumFile
 
     def make(
@@ -65,7 +65,7 @@ class Surveyed:
         engine: Engine,
         write: Write,
         fd: int,
-        pace: Pace,
+        execution: ExecutionOptions,
     ) -> Summed:
         """Compute the component with `write`, and its sum into the file `fd`."""
         places = {tensor.name: self.file.header + tensor.start for tensor in self.file.tensors}
@@ -73,7 +73,9 @@ class Surveyed:
         def keep(name: str, offset: int, data: memoryview) -> None:
             write_at(fd, data, places[name] + offset)
 
-        return execute_sums(plan, summing.sources, engine, write, pace, Keeping(self.forms, keep))
+        return execute_sums(
+            plan, summing.sources, engine, write, execution, Keeping(self.forms, keep)
+        )
 
     def describe(self, fd: int, metadata: Mapping[str, str]) -> None:
         """Write the header of the sum's file."""
@@ -81,14 +83,19 @@ class Surveyed:
 
 
 def survey_sum(
-    name: str, plan: Plan, summing: Summing, draft: Mapping[str, str], engine: Engine, pace: Pace
+    name: str,
+    plan: Plan,
+    summing: Summing,
+    draft: Mapping[str, str],
+    engine: Engine,
+    execution: ExecutionOptions,
 ) -> Surveyed:
     """The form of a component's sum; `draft` takes no fewer bytes than the file's metadata will.
 
     Raises what `survey` does.
     """
-    forms = survey(plan, summing.sources, engine, pace)
-    entries: list[Entry] = []
+    forms = survey(plan, summing.sources, engine, execution)
+    entries: list[TensorSpec] = []
     for step in plan.kept:
         if step.rule is Rule.AVERAGE:
             entries += plane_entries(step.name, step.shape, forms[step.name])

@@ -84,10 +84,10 @@ def launch_updates() -> None:
     row, marks = torch.empty(4096, dtype=torch.float64), torch.empty(4, dtype=torch.int8)
     planes, table = torch.empty(2, 4096, dtype=torch.float64), torch.empty(3, dtype=torch.float64)
     for number, dtype in enumerate(FLOATS):
-        form = layout.SumForm(dtype.value, 1 + number % 2, layout_of(dtype), number % 3 == 0)
+        form = layout.UpdateForm(dtype.value, 1 + number % 2, layout_of(dtype), number % 3 == 0)
         part = row.view(layout.INTEGERS[dtype.bits])[:4096]
         update.launch_update(form, planes[: form.planes], part, table, part, marks)
-    form = layout.SumForm("F64", 1, None, True)
+    form = layout.UpdateForm("F64", 1, None, True)
     update.launch_update(form, planes[:1], row[:100], table, None, marks)
 
 

@@ -29,7 +29,7 @@ class Kept:
         """Add a row; the marks of the two blocks."""
         table = layout.weight_table([weight], divisor)
         power = divisor & (divisor - 1) == 0
-        form = layout.SumForm(dtype.value, len(self.planes[0]), layout_of(self.format), power)
+        form = layout.UpdateForm(dtype.value, len(self.planes[0]), layout_of(self.format), power)
         out = self.out if rounds else [None, None]
         form = form if rounds else replace(form, out=None)
         row = integers(source, dtype.bits // 8)

@@ -16,7 +16,7 @@ from soupctl.format.header import Tensor
 from soupctl.ledger.weights import LARGEST, scaled
 from soupctl.merge.kept_sum.format import (
     Facts,
-    Form,
+    SumForm,
     carried_over,
     copied_entry,
     encode_facts,
@@ -71,7 +71,7 @@ def test_wide_places_are_worth_it_below_half_of_the_elements():
 
 def test_the_planes_of_a_form_are_dense_or_sparse_each_for_itself():
     shape = (2, 6)
-    form = Form(F64, (12, 8, 7))
+    form = SumForm(F64, (12, 8, 7))
     entries = [
         ("0:w", F64, shape),
         ("1:w", F64, shape),
@@ -81,9 +81,9 @@ def test_the_planes_of_a_form_are_dense_or_sparse_each_for_itself():
     ]
 
     assert entries == plane_entries("w", shape, form)
-    assert [("0:w", F32, ())] == plane_entries("w", (), Form(F32))
+    assert [("0:w", F32, ())] == plane_entries("w", (), SumForm(F32))
     assert ("c:w", DType.I64, (3,)) == copied_entry("w", DType.I64, (3,))
-    wide = plane_entries("w", (2**33,), Form(F64, (5,)))
+    wide = plane_entries("w", (2**33,), SumForm(F64, (5,)))
     assert [("0:w", F64, (2**33,)), ("1i:w", U64, (5,)), ("1v:w", F64, (5,))] == wide
 
 
@@ -103,7 +103,7 @@ def test_planes_are_found_again_under_any_name(forms):
         if rest is None:
             entries[name] = [copied_entry(name, DType.I64, (3,))]
         else:
-            entries[name] = plane_entries(name, (12,), Form(F64 if rest else F32, rest))
+            entries[name] = plane_entries(name, (12,), SumForm(F64 if rest else F32, rest))
     written = sorted(
         (entry for each in entries.values() for entry in each), key=lambda entry: entry[0]
     )

@@ -13,10 +13,10 @@ from making import contents, save
 from revising import assert_proven, average, revise, root
 
 from soupctl import verbs
-from soupctl.choices import OnInt, Way
+from soupctl.choices import Method, OnInt
 from soupctl.errors import LedgerError, MismatchError
 from soupctl.format.dtypes import DType
-from soupctl.verbs import Level, Pace
+from soupctl.verbs import ExecutionOptions, Level
 
 F16 = np.float16
 SOUP, OUT, EXPECTED = Path("soup.st"), Path("out.st"), Path("expected.st")
@@ -57,7 +57,7 @@ def test_a_change_is_that_of_one_average_though_all_that_stays_is_missing(pots, 
     made = revise("change", SOUP, OUT, added, removed)
 
     assert contents(EXPECTED) == contents(OUT)
-    assert (Way.SUM, sum_of(OUT)) == (made.way, made.sum)
+    assert (Method.SUM, sum_of(OUT)) == (made.way, made.sum)
     for name in ("half", "mixed", "wide"):
         ratio = scale_of(OUT) / scale_of(EXPECTED)
         scaled = [value * ratio for value in values_of(sum_of(EXPECTED), name)]
@@ -104,20 +104,20 @@ def test_whose_integers_were_taken_stays_the_first_without_being_read(integers):
     hide("a.st", "b.st")
     made = revise("swap", SOUP, OUT, ["d.st"], ["c.st"])
 
-    assert (Way.SUM, contents(Path("hidden/b.st"))["ids"]) == (made.way, contents(OUT)["ids"])
+    assert (Method.SUM, contents(Path("hidden/b.st"))["ids"]) == (made.way, contents(OUT)["ids"])
     assert root("hidden/b.st") == made.ledger.taken.digest
 
 
 def test_without_whom_integers_were_taken_from_a_soup_is_recomputed_and_its_sum_kept(integers):
     made = revise("subtract", SOUP, OUT, (), ["b.st"])
 
-    assert (Way.INGREDIENTS, sum_of(OUT)) == (made.way, made.sum)
+    assert (Method.INGREDIENTS, sum_of(OUT)) == (made.way, made.sum)
     assert_proven(OUT)
     hide("a.st", "c.st")
     with pytest.raises(LedgerError, match="is not found, and an exact soup needs it"):
         revise("subtract", SOUP, Path("2.st"), (), ["b.st"])
     again = revise("add", OUT, Path("2.st"), ["d.st"])
-    assert Way.SUM is again.way
+    assert Method.SUM is again.way
 
 
 def test_the_sum_itself_is_taken_for_its_soup(pots):
@@ -128,7 +128,7 @@ def test_the_sum_itself_is_taken_for_its_soup(pots):
     hide("a.st", "b.st")
     made = revise("swap", kept, OUT, ["d.st"], ["c.st"])
 
-    assert (Way.SUM, contents(EXPECTED)) == (made.way, contents(OUT))
+    assert (Method.SUM, contents(EXPECTED)) == (made.way, contents(OUT))
     assert contents(sum_of(EXPECTED)) == contents(sum_of(OUT))
     assert [entry.name for entry in verbs.holds(kept, "c.st")] == ["c.st"]
     assert verbs.holds(kept, "d.st") is None
@@ -151,15 +151,18 @@ def test_a_sum_goes_on_by_itself_until_it_is_dropped(pots):
     assert contents(sum_of(EXPECTED)) == contents(sum_of(Path("2.st")))
 
 
-@pytest.mark.parametrize("pace", [Pace(1), Pace(5, 2), Pace(2, 7), Pace(3, 1)])
-def test_threads_and_chunks_show_neither_in_soups_nor_in_sums(pots, pace):
-    def make(name: str, pace: Pace) -> list[bytes]:
-        average(Path(f"{name}.st"), "a.st", "b.st", "c.st", keep_sum=True, pace=pace)
-        revise("swap", f"{name}.st", Path(f"{name}2.st"), ["d.st"], ["b.st"], pace=pace)
+@pytest.mark.parametrize(
+    "execution",
+    [ExecutionOptions(1), ExecutionOptions(5, 2), ExecutionOptions(2, 7), ExecutionOptions(3, 1)],
+)
+def test_threads_and_chunks_show_neither_in_soups_nor_in_sums(pots, execution):
+    def make(name: str, execution: ExecutionOptions) -> list[bytes]:
+        average(Path(f"{name}.st"), "a.st", "b.st", "c.st", keep_sum=True, execution=execution)
+        revise("swap", f"{name}.st", Path(f"{name}2.st"), ["d.st"], ["b.st"], execution=execution)
         paths = [Path(f"{name}.st"), Path(f"{name}2.st")]
         return [each.read_bytes() for path in paths for each in (path, sum_of(path))]
 
-    assert make("x", Pace(2)) == make("y", pace)
+    assert make("x", ExecutionOptions(2)) == make("y", execution)
 
 
 def test_the_tensors_of_a_sum_depend_on_ingredients_and_scale_alone(pots):

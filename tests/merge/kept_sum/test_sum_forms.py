@@ -14,9 +14,9 @@ from keeping import form_of, hide, sum_of, values_of
 from making import contents, files, save, save_raw
 from revising import average, revise
 
-from soupctl.choices import Way
+from soupctl.choices import Method
 from soupctl.errors import LimitError, MismatchError
-from soupctl.verbs import Pace
+from soupctl.verbs import ExecutionOptions
 
 F16 = np.float16
 SOUP, OUT, EXPECTED = Path("soup.st"), Path("out.st"), Path("expected.st")
@@ -47,7 +47,7 @@ def test_the_form_is_the_narrowest_that_holds_the_sum(tmp_path, monkeypatch, for
     assert expected == values_of(sum_of(SOUP), "w")
     made = revise("subtract", SOUP, OUT, (), ["b.st"])
     average(EXPECTED, *(path for path in paths if path.name != "b.st"))
-    assert (Way.SUM, contents(EXPECTED)) == (made.way, contents(OUT))
+    assert (Method.SUM, contents(EXPECTED)) == (made.way, contents(OUT))
 
 
 def test_a_sum_of_nine_planes_is_refused_and_one_of_eight_is_kept(tmp_path, monkeypatch):
@@ -119,7 +119,7 @@ def test_what_is_only_copied_goes_through_the_sum_as_it_is(tmp_path, monkeypatch
     Path("a.st").unlink()
     made = revise("swap", SOUP, OUT, ["c.st"], ["b.st"])
 
-    assert (Way.SUM, contents(EXPECTED)) == (made.way, contents(OUT))
+    assert (Method.SUM, contents(EXPECTED)) == (made.way, contents(OUT))
     assert copied == {name: contents(OUT)[name] for name in copied}
 
 
@@ -143,9 +143,18 @@ def test_memory_does_not_grow_with_tensors_or_with_what_is_kept_of_their_planes(
             values = np.ones(count, np.float32)
             values[:: 2 if name == "b" else count] = 2.0**-80
             save(Path(f"{name}.st"), w=values)
-        average(SOUP, "a.st", "b.st", keep_sum=True, force=True, pace=Pace(1))
+        average(SOUP, "a.st", "b.st", keep_sum=True, force=True, execution=ExecutionOptions(1))
         tracemalloc.start()
-        revise("swap", SOUP, OUT, ["a.st"], ["b.st"], again=True, force=True, pace=Pace(1))
+        revise(
+            "swap",
+            SOUP,
+            OUT,
+            ["a.st"],
+            ["b.st"],
+            again=True,
+            force=True,
+            execution=ExecutionOptions(1),
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
 

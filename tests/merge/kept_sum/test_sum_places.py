@@ -14,9 +14,9 @@ from making import contents, files, save
 from revising import assert_proven, average, revise, root
 
 from soupctl import verbs
-from soupctl.choices import Way
+from soupctl.choices import Method
 from soupctl.errors import InputError, LedgerError, OutputError, UsageError
-from soupctl.verbs import Ingredient, Pace, Request
+from soupctl.verbs import ExecutionOptions, Ingredient, Request
 
 F16 = np.float16
 SOUP, OUT, EXPECTED = Path("soup.st"), Path("out.st"), Path("expected.st")
@@ -159,7 +159,7 @@ def test_no_sum_is_kept_beside_a_stream_or_of_what_is_no_number(pots):
         revise("subtract", SOUP, OUT, (), ["a.st"], approximate=True, keep_sum=True)
     assert not OUT.exists()
     made = revise("subtract", SOUP, OUT, (), ["a.st"], approximate=True)
-    assert (Way.ROUNDED, None) == (made.way, made.sum)
+    assert (Method.ROUNDED, None) == (made.way, made.sum)
 
 
 def test_an_input_that_changes_between_the_passes_is_refused(pots):
@@ -179,7 +179,7 @@ def test_an_input_that_changes_between_the_passes_is_refused(pots):
     request = Request([Ingredient("a.st"), Ingredient("b.st")], SOUP, keep_sum=True)
     before = sorted(os.listdir())
     with pytest.raises(OutputError, match="changed"):
-        verbs.average(request, pace=pace(disturb))
+        verbs.average(request, execution=execution(disturb))
 
     assert len(told) > 4
     assert before == sorted(os.listdir())
@@ -199,13 +199,22 @@ def test_a_sum_that_changes_while_it_is_read_is_refused(pots, keep):
             os.utime(sum_of(SOUP), (1, 1))
 
     with pytest.raises(OutputError, match=r"\.sum: changed"):
-        revise("subtract", SOUP, SOUP, (), ["a.st"], keep_sum=keep, force=True, pace=pace(disturb))
+        revise(
+            "subtract",
+            SOUP,
+            SOUP,
+            (),
+            ["a.st"],
+            keep_sum=keep,
+            force=True,
+            execution=execution(disturb),
+        )
 
     assert before == files(Path())
 
 
-def pace(progress: Any) -> Pace:
-    return Pace(1, None, progress)
+def execution(progress: Any) -> ExecutionOptions:
+    return ExecutionOptions(1, None, progress)
 
 
 def test_an_ingredient_that_is_not_the_one_is_refused_before_anything_else(pots):

@@ -10,7 +10,7 @@ import pytest
 from making import contents, save
 from revising import average, revise
 
-from soupctl.choices import OnInt, Way
+from soupctl.choices import Method, OnInt
 from soupctl.errors import LedgerError, MismatchError
 
 NAMES = "abcde"
@@ -42,7 +42,7 @@ def test_a_soup_is_put_in_by_its_sum(stages):
     come_back()
     average(Path("once.st"), "a.st", ("b.st", 2), "c.st", ("d.st", THIRD), ("e.st", 2))
 
-    assert Way.SUM is made.way
+    assert Method.SUM is made.way
     assert contents(Path("once.st")) == contents(Path("all.st"))
 
 
@@ -62,7 +62,7 @@ def test_a_soup_that_shares_ingredients_is_put_in_by_its_sum(stages):
     come_back()
     average(Path("once.st"), "a.st", ("b.st", 2), ("c.st", 2), ("d.st", 2 * THIRD), ("e.st", 4))
 
-    assert Way.SUM is made.way
+    assert Method.SUM is made.way
     assert contents(Path("once.st")) == contents(Path("twice.st"))
 
 
@@ -82,7 +82,7 @@ def test_a_sum_of_other_tensors_is_not_added_up(stages):
     made = revise("add", "one.st", Path("all.st"), ["few.st"])
     average(Path("once.st"), "a.st", ("b.st", 2), "c.st", "d.st")
 
-    assert Way.SUM is made.way
+    assert Method.SUM is made.way
     assert contents(Path("once.st")) == contents(Path("all.st"))
 
 
