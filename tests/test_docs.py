@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -99,6 +100,13 @@ def test_the_readme_links_to_every_page() -> None:
     pages = [name_of(page) for page in PAGES[1:]]
 
     assert [page for page in pages if f"]({page})" not in README] == []
+
+
+def test_every_url_of_the_project_is_on_a_page() -> None:
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+
+    assert [url for url in urls.values() if f"]({url})" not in text] == []
 
 
 def test_ci_runs_the_readmes_own_commands() -> None:

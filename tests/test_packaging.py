@@ -22,6 +22,22 @@ ROOT = Path(__file__).resolve().parent.parent
 KERNELS = sorted(
     path.relative_to(ROOT / "kernels").as_posix() for path in (ROOT / "kernels").rglob("*.py")
 )
+FILES = (
+    ".justfile",
+    ".pre-commit-config.yaml",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "MANIFEST.in",
+    "README.md",
+    "constraints.txt",
+    "pyproject.toml",
+)
+FOLDERS = (".ci", "benchmarks", "docs", "kernels", "soupctl", "tests", "tools")
+STRAY = ("notes.txt", "out/soup.safetensors", "tests/__pycache__/x.cpython-311.pyc")
+"""What work leaves in a tree, and no distribution should hold."""
+MADE = {"PKG-INFO", "setup.cfg"}
+"""What a source distribution holds besides the tree."""
 BACKEND = "import sys, setuptools.build_meta as backend; getattr(backend, sys.argv[1])(sys.argv[2])"
 THEIRS = "import kernels; print(kernels.OWNER)"
 OURS = """
@@ -45,13 +61,16 @@ def run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
 
 
 def copied_tree(target: Path) -> Path:
-    """A copy of what a package is made of, the link kept as a link."""
+    """A copy of what a package is made of, the link kept as a link, and the STRAY files of work."""
     target.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in FILES:
         shutil.copy(ROOT / name, target)
-    for name in ("soupctl", "kernels"):
+    for name in FOLDERS:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, target / name, symlinks=True, ignore=ignore)
+    for name in STRAY:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_text("left behind")
     return target
 
 
@@ -100,9 +119,14 @@ def wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel_by_sdist(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sdist")
-    with tarfile.open(built("sdist", tree, folder / "dist")) as archive:
+def sdist(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built("sdist", tree, tmp_path_factory.mktemp("sdist") / "dist")
+
+
+@pytest.fixture(scope="module")
+def wheel_by_sdist(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel_by_sdist")
+    with tarfile.open(sdist) as archive:
         archive.extractall(folder / "unpacked", filter="data")
     (unpacked,) = (folder / "unpacked").iterdir()
     return built("wheel", unpacked, folder / "wheel")
@@ -148,6 +172,25 @@ def test_a_wheel_holds_every_module_as_a_file_and_no_kernels_of_its_own(
     assert [] == links
     assert "soupctl/py.typed" in entries
     assert not any(name.startswith("kernels") for name in entries)
+
+
+def test_a_source_distribution_holds_the_whole_tree_and_nothing_stray(
+    sdist: Path, tree: Path
+) -> None:
+    with tarfile.open(sdist) as archive:
+        files = {each.name.partition("/")[2] for each in archive.getmembers() if each.isfile()}
+
+    made = {name for name in files if name in MADE or name.startswith("soupctl.egg-info/")}
+    kept = [*FILES, *FOLDERS]
+    expected = {
+        # the folder that the link stands for is where its files are packed
+        f"soupctl/{path}" if path.parts[0] == "kernels" else str(path)
+        for name in kept
+        for path in (each.relative_to(tree) for each in [tree / name, *(tree / name).rglob("*")])
+        if (tree / path).is_file() and str(path) not in STRAY
+    }
+    assert expected == files - made
+    assert {"constraints.txt", "CHANGELOG.md", "docs/removal.md", "tests/conftest.py"} <= files
 
 
 def test_the_command_says_its_version_and_averages(installed: Installed) -> None:
