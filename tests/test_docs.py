@@ -102,6 +102,14 @@ def test_the_readme_links_to_every_page() -> None:
     assert [page for page in pages if f"]({page})" not in README] == []
 
 
+def test_the_glossary_defines_each_word_once() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("\n## Words\n")[2]
+    words = re.findall(r"^\| ([a-z ]+) \| .+ \|$", text.partition("\n## ")[0], re.MULTILINE)
+
+    assert len(words) > 20
+    assert sorted(set(words)) == sorted(words)
+
+
 def test_every_url_of_the_project_is_on_a_page() -> None:
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
     text = "".join(page.read_text("utf-8") for page in PAGES)

@@ -6,6 +6,7 @@ Rule 2: a room that the table does not name is an error, so a new one has to tak
 
 import ast
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -180,6 +181,34 @@ def test_every_room_is_in_the_table_and_kernels_has_modules() -> None:
     assert set() == rooms - set(MAY_IMPORT)
     assert "kernels" in rooms
     assert {KNOWS_A_CACHE, *PURE_MODULES} <= dict(MODULES).keys()
+
+
+def rooms_said(cell: str, above: list[str]) -> set[str]:
+    """The rooms that a cell of CONTRIBUTING's table names, after the rows `above` it.
+
+    It is `nothing`, `all above`, `all above but x, y`, or a list of rooms and of ranges `x to y`.
+    """
+    if cell.startswith("all above"):
+        return set(above) - set(cell.removeprefix("all above").removeprefix(" but ").split(", "))
+    said: set[str] = set()
+    for part in [] if cell == "nothing" else cell.split(", "):
+        first, _, last = part.partition(" to ")
+        said |= set(above[above.index(first) : above.index(last or first) + 1])
+    return said
+
+
+def test_the_table_in_contributing_says_what_each_room_may_import() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)(?:/|\.py)` \| .+ \| (.+) \|$",
+        (ROOT / "CONTRIBUTING.md").read_text(),
+        re.MULTILINE,
+    )
+    rooms = [room for room, _ in rows]
+
+    said = {room: rooms_said(cell, rooms[: rooms.index(room)]) for room, cell in rows}
+
+    enforced = {room: set(below) - {room} for room, below in MAY_IMPORT.items()}
+    assert said == {room: enforced[room] for room in enforced if not room.startswith("__")}
 
 
 def test_kernels_is_no_package_of_its_own() -> None:
