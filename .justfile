@@ -17,6 +17,10 @@ test *arguments:
 golden:
     GOLDEN=rewrite python -m pytest -n 2 tests/cli tests/test_docs.py
 
+# record the digests of results anew, where users are meant to get other bytes than before
+digests:
+    GOLDEN=rewrite-digests python -m pytest -n 0 tests/*/test_golden_*.py
+
 # measure one case, after its correctness gate
 bench case:
     python benchmarks/run.py {{case}}
