@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from soupctl import verbs
 from soupctl.errors import SoupError
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +101,13 @@ def test_the_readme_links_to_every_page() -> None:
     pages = [name_of(page) for page in PAGES[1:]]
 
     assert [page for page in pages if f"]({page})" not in README] == []
+
+
+def test_the_page_on_python_names_what_is_there() -> None:
+    named = set(re.findall(r"verbs\.(\w+)", (ROOT / "docs" / "python.md").read_text("utf-8")))
+
+    assert len(named) > 15
+    assert named - set(verbs.__all__) == set()
 
 
 def test_the_glossary_defines_each_word_once() -> None:
