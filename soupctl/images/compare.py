@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from .. import verbs
 from ..banks.attachment import attach
 from ..banks.bank import PromptBank
 from ..banks.blocks import describe_base
@@ -24,6 +23,7 @@ from ..banks.compatibility import require_fit
 from ..banks.config import BankConfig
 from ..banks.load import load_bank_or_stack, members_of
 from ..banks.stack import BankStack
+from ..checkpoints.hashing import content_digests
 from ..choices import Prediction
 from ..diffusion.base import Base, Conditioning, choose_resolution, read_base
 from ..diffusion.loading import (
@@ -189,7 +189,7 @@ def _require_fit(
     """Raise MismatchError for a bank of another base, or size, in whatever way."""
     digest = None
     if banks and not allowed.base_mismatch:
-        digest = verbs.content_digests(sitter.base.denoiser_folder)[0].digest
+        digest = content_digests(sitter.base.denoiser_folder)[0].digest
     for title, bank in banks.items():
         configs = [
             (f"{title}/{member.name}" if member.name else title, member.bank.config)

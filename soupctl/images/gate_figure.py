@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import verbs
 from ..banks.blocks import describe_base
 from ..banks.compatibility import require_fit
 from ..banks.config import BankConfig
 from ..banks.embedders import Embedders
 from ..banks.gate_survey import Survey, survey
 from ..banks.load import load_bank_or_stack, members_of
+from ..checkpoints.hashing import content_digests
 from ..choices import Prediction
 from ..diffusion.base import Base, Conditioning, read_base
 from ..diffusion.loading import empty_model, load_scheduler
@@ -84,7 +84,7 @@ def _recorded_base(path: Path, config: BankConfig) -> Path:
 def _digest(folder: Path) -> str | None:
     """The content digest of a base's denoiser; None for what is no base."""
     try:
-        return verbs.content_digests(read_base(folder).denoiser_folder)[0].digest
+        return content_digests(read_base(folder).denoiser_folder)[0].digest
     except SoupError:
         return None
 
@@ -97,7 +97,7 @@ def _require_own(base: Base, configs: list[BankConfig], path: Path) -> int:
         sample_size=configs[0].base.sample_size,
         num_train_timesteps=objective.timesteps,
         prediction_type=objective.prediction.value,
-        digest=verbs.content_digests(base.denoiser_folder)[0].digest,
+        digest=content_digests(base.denoiser_folder)[0].digest,
     )
     try:
         for config in configs:

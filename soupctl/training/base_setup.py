@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import verbs
+from ..checkpoints.hashing import content_digests
 from ..choices import SaveDtype
 from ..diffusion.base import (
     SCHEDULER,
@@ -100,6 +100,6 @@ def _require_sensible(base: Base, options: Options, patch: PatchOptions | None) 
 
 def base_digests(base: Base) -> dict[str, str]:
     """Content digests of a base by component, that of a bare denoiser under no name."""
-    found = verbs.content_digests(base.folder)
+    found = content_digests(base.folder)
     names = [Path(each.path).name if base.components else "" for each in found]
     return {name: each.digest for name, each in zip(names, found, strict=True)}

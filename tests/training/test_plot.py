@@ -186,7 +186,7 @@ def test_time_goes_as_denoising_goes_from_left_to_right(tiny):
     config = pytest.importorskip("soupctl.banks.config")
     gates = pytest.importorskip("soupctl.images.gates")
     site = config.Site("transformer_blocks.0", 0, (4, 8))
-    base = config.Base("DiTTransformer2DModel", (site,), (4, 4), 8)
+    base = config.BaseDescription("DiTTransformer2DModel", (site,), (4, 4), 8)
     uniform = torch.full((10, 4), 0.25)
 
     def drawn(strength):

@@ -75,7 +75,7 @@ def test_models_whose_names_fall_together_have_a_folder_each(tmp_path):
     drawing, torch = pytest.importorskip("soupctl.images.compare"), pytest.importorskip("torch")
     images = [drawing.Drawn(name, torch.zeros(1, 1, 2, 2)) for name in ("p/b", "p-b", "p-b-2")]
 
-    gallery.hang(images, tmp_path / "out", with_grid=False, replace=False)
+    gallery.save_images(images, tmp_path / "out", with_grid=False, replace=False)
 
     folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
     assert {"p-b", "p-b-2", "p-b-2-2"} == folders
