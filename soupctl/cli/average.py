@@ -9,14 +9,16 @@ import typer
 from ..choices import OnInt, WeightBy
 from ..errors import UsageError
 from . import options
-from .merge_output import Making, make, require_output
+from .merge_output import MergeOptions, make, require_output
+from .option_groups import with_option_groups
 
 
+@with_option_groups
 def average(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Checkpoints: files, folders or -, each with an optional @WEIGHT.",
+            help="Checkpoints: files, folders or - for stdin, each with an optional @WEIGHT.",
             metavar="INPUT...",
         ),
     ] = None,
@@ -27,29 +29,32 @@ def average(
     ] = None,
     weight_by: Annotated[
         WeightBy | None,
-        typer.Option(help="Weights from what training recorded of each input."),
+        typer.Option(help="Take weights from the training records of the inputs."),
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(help="Float dtype of the result; default: the narrowest that holds all."),
+        typer.Option(
+            help="Float dtype of the result.  [default: the narrowest that holds all inputs']"
+        ),
     ] = None,
     key: Annotated[
-        list[str] | None, typer.Option(help="Only tensors that match.", metavar="GLOB")
+        list[str] | None,
+        typer.Option(help="Include only tensors whose names match.", metavar="GLOB"),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="No tensors that match.", metavar="GLOB")
+        list[str] | None, typer.Option(help="Leave out tensors whose names match.", metavar="GLOB")
     ] = None,
     component: options.Component = None,
     variant: options.Variant = None,
     shard_size: Annotated[
         str | None,
-        typer.Option(help="Write a folder of files of at most this size.", metavar="SIZE"),
+        typer.Option(help="Write a folder of shards of at most this size.", metavar="SIZE"),
     ] = None,
     on_int: Annotated[
-        OnInt, typer.Option(help="What to do with integers that differ.")
+        OnInt, typer.Option(help="What to do with integer tensors that differ.")
     ] = OnInt.REFUSE,
     allow_nonfinite: Annotated[
-        bool, typer.Option("--allow-nonfinite", help="Let NaN and infinity pass.")
+        bool, typer.Option("--allow-nonfinite", help="Allow NaN and infinity in inputs and result.")
     ] = False,
     ignore_ledger: Annotated[
         bool, typer.Option("--ignore-ledger", help="Treat soups as plain checkpoints.")
@@ -62,21 +67,15 @@ def average(
         str | None,
         typer.Option(help="Read more inputs from a file, or - for stdin.", metavar="FILE"),
     ] = None,
-    null: Annotated[bool, typer.Option("-0", help="--files-from is NUL-terminated.")] = False,
-    force: options.Force = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    threads: options.Threads = None,
-    device: options.Device = "auto",
-    max_memory: options.MaxMemory = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    null: Annotated[bool, typer.Option("-0", help="Names in --files-from end with NUL.")] = False,
+    *,
+    merge: MergeOptions,
 ) -> None:
     """Average checkpoints into a soup, exactly.
 
     Example: soupctl avg a.safetensors b.safetensors@2 -o soup.safetensors
     """
-    output = require_output(output, json and not dry_run)
+    output = require_output(output, merge)
     ingredients = options.read_inputs(inputs or [], weights, files_from, null)
     from .. import verbs
     from ..format.dtypes import parse_dtype
@@ -101,5 +100,4 @@ def average(
         ignore_ledger=ignore_ledger,
         keep_sum=keep_sum,
     )
-    making = Making(output, force, dry_run, json, threads, device, max_memory, quiet, verbose)
-    make(verbs.open_job(request), making)
+    make(verbs.open_job(request), output, merge)

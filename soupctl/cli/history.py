@@ -19,12 +19,9 @@ if TYPE_CHECKING:
     from ..verbs import Verified
 
 Soup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
-Component = Annotated[
-    str | None, typer.Option(help="Only this folder of a pipeline.", metavar="NAME")
-]
 Search = Annotated[
     list[str] | None,
-    typer.Option("--search", help="Look for ingredients in this folder too.", metavar="DIR"),
+    typer.Option("--search", help="Also look for ingredients in this folder.", metavar="DIR"),
 ]
 
 
@@ -33,7 +30,7 @@ def has(
     what: Annotated[
         str, typer.Argument(help="A checkpoint, a digest or a name in the ledger.", metavar="X")
     ],
-    component: Component = None,
+    component: options.Component = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -62,7 +59,7 @@ def log(
     tree: Annotated[
         bool, typer.Option("--tree", help="Show soups among the ingredients as well.")
     ] = False,
-    component: Component = None,
+    component: options.Component = None,
     json: options.Json = False,
 ) -> None:
     """Show how a soup came about: every operation, and what it is made of now.
@@ -158,7 +155,7 @@ def verify(
     level: Annotated[
         Level | None, typer.Option(help="How far to go; by default as far as it can.")
     ] = None,
-    component: Component = None,
+    component: options.Component = None,
     json: options.Json = False,
     threads: options.Threads = None,
     device: options.Device = "auto",

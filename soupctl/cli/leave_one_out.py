@@ -11,7 +11,7 @@ from . import options
 from .console import counted, is_terminal, progress, put, put_json
 from .merge_output import (
     SHOWN_TENSORS,
-    Making,
+    MergeOptions,
     contents_json,
     contents_lines,
     made_json,
@@ -28,29 +28,29 @@ if TYPE_CHECKING:
     from ..verbs import ComponentResult, LeaveOneOut, Rounds, Variant
 
 
-def leave_out_each(family: LeaveOneOut, making: Making) -> tuple[ComponentResult, ...]:
+def leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> tuple[ComponentResult, ...]:
     """Make every soup and tell what came of it; nothing in a dry run."""
     from .. import verbs
     from ..merge.rounds import require_places
 
-    most = options.parse_size(making.max_memory, "--max-memory")
+    most = options.parse_size(merge.max_memory, "--max-memory")
     started = time.monotonic()
-    execution = verbs.ExecutionOptions.on(making.device, most)
+    execution = verbs.ExecutionOptions.on(merge.device, most)
     with verbs.open_family(family) as members:
         jobs = [member.job for member in members]
-        rounds = verbs.arrange(jobs, making.threads, most, execution.beside)
-        if making.dry_run:
-            require_places(rounds.jobs, force=making.force)
-            _show_plan(members, rounds, making)
+        rounds = verbs.arrange(jobs, merge.threads, most, execution.beside)
+        if merge.dry_run:
+            require_places(rounds.jobs, force=merge.force)
+            _show_plan(members, rounds, merge)
             return ()
         size = rounds.read + rounds.written
-        with progress(size, making.quiet) as advance:
+        with progress(size, merge.quiet) as advance:
             execution = replace(execution, threads=rounds.threads, progress=advance)
-            made = verbs.carry_out_together(rounds, force=making.force, execution=execution)
-    _tell(rounds, made, making)
-    silent = making.quiet or not (making.verbose or is_terminal())
+            made = verbs.carry_out_together(rounds, force=merge.force, execution=execution)
+    _tell(rounds, made, merge)
+    silent = merge.quiet or not (merge.verbose or is_terminal())
     tell_bytes(size, time.monotonic() - started, silent)
-    if making.json:
+    if merge.json:
         outputs = [
             {"without": member.name, **made_json(preview.output, each)}
             for member, preview, each in zip(members, rounds.previews, made, strict=True)
@@ -59,20 +59,20 @@ def leave_out_each(family: LeaveOneOut, making: Making) -> tuple[ComponentResult
     return tuple(each for some in made for each in some)
 
 
-def _tell(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], making: Making) -> None:
+def _tell(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], merge: MergeOptions) -> None:
     """Tell a person of every soup; files that lie beside the inputs are the same for all."""
-    silent = making.quiet or not (making.verbose or is_terminal())
+    silent = merge.quiet or not (merge.verbose or is_terminal())
     for preview, some in zip(rounds.previews, made, strict=True):
         tell_made(preview.output, some, silent)
         for each in some:
-            tell_taken(each, making.quiet)
-    tell_left_behind(rounds.previews[0], making.quiet)
+            tell_taken(each, merge.quiet)
+    tell_left_behind(rounds.previews[0], merge.quiet)
 
 
-def _show_plan(members: Sequence[Variant], rounds: Rounds, making: Making) -> None:
+def _show_plan(members: Sequence[Variant], rounds: Rounds, merge: MergeOptions) -> None:
     """The plan, as data on stdout: it is what was asked for."""
-    if not making.json:
-        for line in _lines(rounds, None if making.verbose else SHOWN_TENSORS):
+    if not merge.json:
+        for line in _lines(rounds, None if merge.verbose else SHOWN_TENSORS):
             put(line)
         return
     put_json(

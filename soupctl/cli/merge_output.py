@@ -18,55 +18,56 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
-    """How a soup is made, as a command line says it; nothing here changes a byte of it."""
+class MergeOptions:
+    """Options of every command that makes a soup; none of them changes a byte of it."""
 
-    output: str
-    force: bool
-    dry_run: bool
-    json: bool
-    threads: int | None
-    device: str
-    max_memory: str | None
-    quiet: bool
-    verbose: bool
+    force: options.Force = False
+    dry_run: options.DryRun = False
+    json: options.Json = False
+    threads: options.Threads = None
+    device: options.Device = "auto"
+    max_memory: options.MaxMemory = None
+    quiet: options.Quiet = False
+    verbose: options.Verbose = False
 
 
-def require_output(output: str | None, json: bool) -> str:
-    """The output that was given; UsageError if none was, or if `json` wants the same stdout."""
+def require_output(output: str | None, merge: MergeOptions) -> str:
+    """The output that was given; UsageError if none was, or if --json needs the same stdout."""
     if output is None:
         raise UsageError("no output given", advice="-o FILE, or -o - for stdout")
-    if json and output == "-":
+    if merge.json and not merge.dry_run and output == "-":
         raise UsageError("--json and -o - both want stdout")
     return output
 
 
-def make(opening: AbstractContextManager[Job], making: Making) -> tuple[ComponentResult, ...]:
-    """Carry out the job that `opening` yields and tell what came of it; nothing in a dry run."""
+def make(
+    opening: AbstractContextManager[Job], output: str, merge: MergeOptions
+) -> tuple[ComponentResult, ...]:
+    """Carry out the job that `opening` yields and report the results; none in a dry run."""
     from .. import verbs
     from ..merge.preflight import require_free
 
-    most = options.parse_size(making.max_memory, "--max-memory")
+    most = options.parse_size(merge.max_memory, "--max-memory")
     started = time.monotonic()
-    execution = verbs.ExecutionOptions.on(making.device, most)
+    execution = verbs.ExecutionOptions.on(merge.device, most)
     with opening as job:
-        preview = verbs.preview(job, making.threads, most, execution.beside)
-        if making.dry_run:
-            require_free(job, force=making.force)
-            _show_preview(preview, making.json, making.verbose)
+        preview = verbs.preview(job, merge.threads, most, execution.beside)
+        if merge.dry_run:
+            require_free(job, force=merge.force)
+            _show_preview(preview, merge.json, merge.verbose)
             return ()
-        hidden = making.quiet or making.output == "-"
+        hidden = merge.quiet or output == "-"
         with progress(preview.read + preview.written, hidden) as advance:
             execution = replace(execution, threads=preview.threads, progress=advance)
-            made = verbs.carry_out(job, force=making.force, execution=execution)
-    silent = making.quiet or not (making.verbose or is_terminal())
-    tell_made(making.output, made, silent)
+            made = verbs.carry_out(job, force=merge.force, execution=execution)
+    silent = merge.quiet or not (merge.verbose or is_terminal())
+    tell_made(output, made, silent)
     tell_bytes(preview.read + preview.written, time.monotonic() - started, silent)
     for each in made:
-        tell_taken(each, making.quiet)
-    tell_left_behind(preview, making.quiet)
-    if making.json:
-        put_json(made_json(making.output, made))
+        tell_taken(each, merge.quiet)
+    tell_left_behind(preview, merge.quiet)
+    if merge.json:
+        put_json(made_json(output, made))
     return made
 
 

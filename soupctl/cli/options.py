@@ -32,36 +32,38 @@ Json = Annotated[
     bool,
     typer.Option("--json", callback=_tell_everything, help="Print one JSON object on stdout."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", "-v", callback=_tell_everything, help="Say more; show every issue."),
+    typer.Option(
+        "--verbose",
+        "-v",
+        callback=_tell_everything,
+        help="Print more, and every issue of an error.",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")]
 Output = Annotated[
     str | None,
-    typer.Option("--output", "-o", help="Where the result goes; - is stdout.", metavar="OUTPUT"),
+    typer.Option("--output", "-o", help="Output file or folder; - for stdout.", metavar="OUTPUT"),
 ]
-KeepSum = Annotated[
-    bool | None,
-    typer.Option(
-        "--keep-sum/--no-keep-sum", help="Keep the exact sum; default: if there is one already."
-    ),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and stop.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and exit.")]
 Component = Annotated[
-    str | None, typer.Option(help="Only this folder of a pipeline.", metavar="NAME")
+    str | None,
+    typer.Option(help="Use only this component (subfolder) of a pipeline.", metavar="NAME"),
 ]
-Variant = Annotated[str | None, typer.Option(help="Prefer files of this variant.", metavar="NAME")]
+Variant = Annotated[
+    str | None,
+    typer.Option(help="Prefer weight files of this variant, such as fp16.", metavar="NAME"),
+]
 Threads = Annotated[
-    int | None, typer.Option("--threads", "-j", min=1, max=256, help="Worker threads.", metavar="N")
+    int | None,
+    typer.Option("--threads", "-j", min=1, max=256, help="Number of worker threads.", metavar="N"),
 ]
 Device = Annotated[
-    str, typer.Option(help="What computes: auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+    str, typer.Option(help="Compute device: auto, cpu, cuda or cuda:N.", metavar="DEVICE")
 ]
-MaxMemory = Annotated[
-    str | None, typer.Option(help="Most memory to use, such as 512M.", metavar="SIZE")
-]
+MaxMemory = Annotated[str | None, typer.Option(help="Memory limit, such as 512M.", metavar="SIZE")]
 
 
 def parse_size(text: str | None, option: str) -> int | None:

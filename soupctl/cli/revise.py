@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,35 +13,77 @@ import typer
 from ..errors import UsageError
 from . import options
 from .console import say
-from .history import Component, Search, Soup
-from .merge_output import Making, make, require_output
+from .history import Search, Soup
+from .merge_output import MergeOptions, make, require_output
+from .option_groups import with_option_groups
 
 if TYPE_CHECKING:
     from ..verbs import ComponentResult, LeaveOneOut, Revision
 
-Approximate = Annotated[
-    bool | None,
-    typer.Option(
-        "--approximate/--exact",
-        help="Compute with the rounded soup, or never do; default: never.",
-    ),
+Again = Annotated[
+    bool, typer.Option("--again", help="Allow an ingredient that the soup already has.")
 ]
-Again = Annotated[bool, typer.Option("--again", help="Also what is in already.")]
-Count = Annotated[
-    int | None,
-    typer.Option("--count", help="A soup without a ledger holds N models.", metavar="N", min=1),
-]
-Total = Annotated[
-    str | None,
-    typer.Option("--total", help="A soup without a ledger has this weight.", metavar="W"),
-]
-Variant = Annotated[str | None, typer.Option(help="Prefer files of this variant.", metavar="NAME")]
 Each = Annotated[
     bool,
-    typer.Option("--each", help="Each in turn, into an output with {name} in it."),
+    typer.Option(
+        "--each", help="Take out each ingredient in turn; the output's name contains {name}."
+    ),
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class ReviseOptions:
+    """Options of every command that changes a soup."""
+
+    search: Search = None
+    keep_sum: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-sum/--no-keep-sum",
+            help="Keep the exact sum beside the result.  [default: if the soup has one]",
+        ),
+    ] = None
+    approximate: Annotated[
+        bool | None,
+        typer.Option(
+            "--approximate/--exact",
+            help="Compute from the rounded soup, or refuse to.  [default: exact]",
+        ),
+    ] = None
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count", help="Number of models in a soup without a ledger.", metavar="N", min=1
+        ),
+    ] = None
+    total: Annotated[
+        str | None,
+        typer.Option("--total", help="Total weight of a soup without a ledger.", metavar="W"),
+    ] = None
+    component: options.Component = None
+    variant: options.Variant = None
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders to look for ingredients in."""
+        return tuple(map(Path, self.search or ()))
+
+    @property
+    def total_weight(self) -> Fraction | None:
+        """Total weight of a soup without a ledger; UsageError if --exact rules it out."""
+        if self.count is not None and self.total is not None:
+            raise UsageError("--count and --total say the same", advice="give one of them")
+        if self.approximate is False and (self.count is not None or self.total is not None):
+            what = "a soup without a ledger is computed with as it is, which is never exact"
+            raise UsageError(what, advice="leave out --exact")
+        if self.total is not None:
+            from ..ledger.weights import parse_weight
+
+            return parse_weight(self.total)
+        return None if self.count is None else Fraction(self.count)
+
+
+@with_option_groups
 def add(
     soup: Soup,
     inputs: Annotated[
@@ -49,21 +92,9 @@ def add(
     ],
     output: options.Output = None,
     again: Again = False,
-    search: Search = None,
-    keep_sum: options.KeepSum = None,
-    approximate: Approximate = None,
-    count: Count = None,
-    total: Total = None,
-    component: Component = None,
-    variant: Variant = None,
-    force: options.Force = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    threads: options.Threads = None,
-    device: options.Device = "auto",
-    max_memory: options.MaxMemory = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    revise: ReviseOptions,
+    merge: MergeOptions,
 ) -> None:
     """Put checkpoints into a soup, exactly.
 
@@ -74,22 +105,20 @@ def add(
     revision = verbs.Revision(
         operation="add",
         soup=soup,
-        output=require_output(output, json and not dry_run),
+        output=require_output(output, merge),
         added=[verbs.Addition(*options.split_weight(text)) for text in inputs],
-        search=tuple(map(Path, search or ())),
-        approximate=bool(approximate),
-        total=_total(count, total, approximate),
+        search=revise.folders,
+        approximate=bool(revise.approximate),
+        total=revise.total_weight,
         again=again,
-        keep_sum=keep_sum,
-        component=component,
-        variant=variant,
+        keep_sum=revise.keep_sum,
+        component=revise.component,
+        variant=revise.variant,
     )
-    making = Making(
-        str(revision.output), force, dry_run, json, threads, device, max_memory, quiet, verbose
-    )
-    _revise(revision, making)
+    _revise(revision, merge)
 
 
+@with_option_groups
 def subtract(
     soup: Soup,
     removed: Annotated[
@@ -100,21 +129,9 @@ def subtract(
     ] = None,
     output: options.Output = None,
     each: Each = False,
-    search: Search = None,
-    keep_sum: options.KeepSum = None,
-    approximate: Approximate = None,
-    count: Count = None,
-    total: Total = None,
-    component: Component = None,
-    variant: Variant = None,
-    force: options.Force = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    threads: options.Threads = None,
-    device: options.Device = "auto",
-    max_memory: options.MaxMemory = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    revise: ReviseOptions,
+    merge: MergeOptions,
 ) -> None:
     """Take ingredients out of a soup, exactly.
 
@@ -124,14 +141,19 @@ def subtract(
     """
     from .. import verbs
 
-    declared = _total(count, total, approximate)
-    target = require_output(output, json and not dry_run)
-    making = Making(target, force, dry_run, json, threads, device, max_memory, quiet, verbose)
-    places = tuple(map(Path, search or ()))
+    declared = revise.total_weight
+    target = require_output(output, merge)
     if each:
-        _require_alone(removed, declared, keep_sum)
-        family = verbs.LeaveOneOut(soup, target, places, bool(approximate), component, variant)
-        _leave_out_each(family, making)
+        _require_alone(removed, revise)
+        family = verbs.LeaveOneOut(
+            soup,
+            target,
+            revise.folders,
+            bool(revise.approximate),
+            revise.component,
+            revise.variant,
+        )
+        _leave_out_each(family, merge)
         return
     if not removed:
         raise UsageError(
@@ -143,51 +165,38 @@ def subtract(
         soup=soup,
         output=target,
         removed=[verbs.Removal(*options.split_weight(text)) for text in removed],
-        search=places,
-        approximate=bool(approximate),
+        search=revise.folders,
+        approximate=bool(revise.approximate),
         total=declared,
-        keep_sum=keep_sum,
-        component=component,
-        variant=variant,
+        keep_sum=revise.keep_sum,
+        component=revise.component,
+        variant=revise.variant,
     )
-    _revise(revision, making)
+    _revise(revision, merge)
 
 
-def _require_alone(
-    removed: list[str] | None, declared: Fraction | None, keep_sum: bool | None
-) -> None:
-    """Raise UsageError for what makes no sense where every ingredient is taken out in turn."""
+def _require_alone(removed: list[str] | None, revise: ReviseOptions) -> None:
+    """Raise UsageError for what --each rules out."""
     if removed:
         raise UsageError("--each takes out every ingredient in turn", advice="name none")
-    if declared is not None:
+    if revise.total_weight is not None:
         raise UsageError(
             "--each needs the ledger of a soup; --count and --total are for one without"
         )
-    if keep_sum:
+    if revise.keep_sum:
         raise UsageError("--each keeps no sums", advice="leave out --keep-sum")
 
 
+@with_option_groups
 def swap(
     soup: Soup,
     old: Annotated[str, typer.Argument(help="A file, digest or name.", metavar="OLD")],
     new: Annotated[str, typer.Argument(help="The checkpoint in its place.", metavar="NEW")],
     output: options.Output = None,
     again: Again = False,
-    search: Search = None,
-    keep_sum: options.KeepSum = None,
-    approximate: Approximate = None,
-    count: Count = None,
-    total: Total = None,
-    component: Component = None,
-    variant: Variant = None,
-    force: options.Force = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    threads: options.Threads = None,
-    device: options.Device = "auto",
-    max_memory: options.MaxMemory = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    revise: ReviseOptions,
+    merge: MergeOptions,
 ) -> None:
     """Exchange one ingredient of a soup for another, in its weight.
 
@@ -199,54 +208,38 @@ def swap(
     revision = verbs.Revision(
         operation="swap",
         soup=soup,
-        output=require_output(output, json and not dry_run),
+        output=require_output(output, merge),
         added=[verbs.Addition(*options.split_weight(new))],
         removed=[verbs.Removal(what, weight)],
-        search=tuple(map(Path, search or ())),
-        approximate=bool(approximate),
-        total=_total(count, total, approximate),
+        search=revise.folders,
+        approximate=bool(revise.approximate),
+        total=revise.total_weight,
         again=again,
-        keep_sum=keep_sum,
-        component=component,
-        variant=variant,
+        keep_sum=revise.keep_sum,
+        component=revise.component,
+        variant=revise.variant,
     )
-    making = Making(
-        str(revision.output), force, dry_run, json, threads, device, max_memory, quiet, verbose
-    )
-    _revise(revision, making)
+    _revise(revision, merge)
 
 
-def _total(count: int | None, total: str | None, approximate: bool | None) -> Fraction | None:
-    """The weight that a soup without a ledger is said to have."""
-    if count is not None and total is not None:
-        raise UsageError("--count and --total say the same", advice="give one of them")
-    if approximate is False and (count is not None or total is not None):
-        what = "a soup without a ledger is computed with as it is, which is never exact"
-        raise UsageError(what, advice="leave out --exact")
-    if total is not None:
-        from ..ledger.weights import parse_weight
-
-        return parse_weight(total)
-    return None if count is None else Fraction(count)
-
-
-def _revise(revision: Revision, making: Making) -> None:
+def _revise(revision: Revision, merge: MergeOptions) -> None:
     """Make the changed soup, and say so where it is not exact."""
     from .. import verbs
 
-    _tell_approximate(make(verbs.open_revision(revision), making), making)
+    output = str(revision.output)
+    _tell_approximate(make(verbs.open_revision(revision), output, merge), output, merge)
 
 
-def _leave_out_each(family: LeaveOneOut, making: Making) -> None:
+def _leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> None:
     """The same for every soup without one ingredient."""
     from .leave_one_out import leave_out_each
 
-    _tell_approximate(leave_out_each(family, making), making)
+    _tell_approximate(leave_out_each(family, merge), str(family.output), merge)
 
 
-def _tell_approximate(made: Sequence[ComponentResult], making: Making) -> None:
+def _tell_approximate(made: Sequence[ComponentResult], output: str, merge: MergeOptions) -> None:
     if any(not each.ledger.exact for each in made):
-        say(f"soupctl: {making.output}: approximate: {APPROXIMATE}", making.quiet)
+        say(f"soupctl: {output}: approximate: {APPROXIMATE}", merge.quiet)
 
 
 APPROXIMATE = "a rounded soup was computed with, which may leave a trace of what was taken out"
