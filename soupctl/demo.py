@@ -7,7 +7,8 @@ from pathlib import Path
 from .errors import OutputError
 from .format.dtypes import DType
 from .format.header import encode_header, lay_out
-from .storage.atomic import publish_folder, write_at
+from .storage.atomic import publish_folder
+from .storage.files import write_at
 
 NAMES = ("cats", "dogs", "owls")
 

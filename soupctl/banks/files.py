@@ -20,7 +20,8 @@ from ..errors import InputError, Issue, SoupError
 from ..format.dtypes import DType
 from ..format.header import Tensor as HeaderTensor
 from ..format.header import encode_header, lay_out
-from ..storage.atomic import publish_folder, write_at
+from ..storage.atomic import publish_folder
+from ..storage.files import write_file
 from .bank import PromptBank
 from .config import BankConfig
 from .config_json import encode_config
@@ -52,9 +53,7 @@ def save_bank(
 
     with publish_folder(target, replace=replace, may_replace=may_replace) as staging:
         for name, content in files.items():
-            fd = staging.create(name, len(content))
-            write_at(fd, content, 0)
-            staging.finish(fd)
+            write_file(staging, name, content)
 
 
 def bank_files(bank: PromptBank, metadata: Mapping[str, str] | None = None) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..checkpoints.layout import find_model
 from ..checkpoints.safetensors import read_header
 from ..diffusion.base import read_base
-from ..storage.regular import read_small
+from ..storage.files import read_file
 from .config import BankConfig
 from .config_json import parse_config
 from .stack_json import StackEntry, parse_stack
@@ -72,13 +72,13 @@ def bank_folder(path: Path) -> Path:
 def read_entries(folder: Path) -> tuple[StackEntry, ...]:
     """What the stack in a folder holds, by what it says; InputError if that is not sound."""
     path = folder / STACK
-    return parse_stack(read_small(path, str(path), LARGEST_CONFIG), str(path))
+    return parse_stack(read_file(path, limit=LARGEST_CONFIG), str(path))
 
 
 def read_config(folder: Path) -> BankConfig:
     """What the bank in a folder is, without its numbers; InputError if that is not sound."""
     path = folder / CONFIG
-    return parse_config(read_small(path, str(path), LARGEST_CONFIG), str(path))
+    return parse_config(read_file(path, limit=LARGEST_CONFIG), str(path))
 
 
 def _parameters(folder: Path) -> int:
@@ -94,7 +94,7 @@ def _parameters(folder: Path) -> int:
 def is_bank_folder(folder: Path) -> bool:
     """Whether a folder has the config of an adapter that is a bank by what it says."""
     path = folder / CONFIG
-    return _is_file(path) and b'"SOUPCTL_DMP"' in read_small(path, str(path), LARGEST_CONFIG)
+    return _is_file(path) and b'"SOUPCTL_DMP"' in read_file(path, limit=LARGEST_CONFIG)
 
 
 def is_stack_folder(folder: Path) -> bool:

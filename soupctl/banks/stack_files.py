@@ -13,16 +13,13 @@ from pathlib import Path
 
 from ..errors import InputError, LedgerError, OutputError, SoupError, UsageError
 from ..ledger.weights import is_written
-from ..storage.atomic import publish_folder, write_at
-from ..storage.partial import Staging
-from ..storage.regular import open_regular, read_at
+from ..storage.atomic import publish_folder
+from ..storage.files import copy_file, write_file
 from .bank import PromptBank
 from .files import WEIGHTS, bank_digest, load_bank
 from .inspect import CONFIG, STACK, read_entries
 from .stack import BankStack
 from .stack_json import StackEntry, encode_stack, is_member_name
-
-PIECE = 1 << 20
 
 
 def save_stack(
@@ -48,10 +45,10 @@ def save_stack(
         StackEntry(name, stack.weights[name], bank_digest(bank)) for name, bank in banks.items()
     ]
     with publish_folder(target, replace=replace, may_replace=is_stack) as staging:
-        _write(staging, STACK, encode_stack(entries))
+        write_file(staging, STACK, encode_stack(entries))
         for name, folder in sorted(members.items()):
             for file in (CONFIG, WEIGHTS):
-                _copy(staging, f"{name}/{file}", folder / file)
+                copy_file(staging, f"{name}/{file}", folder / file)
             _require_same(staging.path / name, banks[name], folder)
     return stack
 
@@ -85,20 +82,6 @@ def is_stack(folder: Path) -> bool:
         if path.is_symlink() or not path.is_dir()
     }
     return found <= own
-
-
-def _write(staging: Staging, name: str, content: bytes) -> None:
-    fd = staging.create(name, len(content))
-    write_at(fd, content, 0)
-    staging.finish(fd)
-
-
-def _copy(staging: Staging, name: str, path: Path) -> None:
-    with open_regular(path, str(path)) as (source, state):
-        fd = staging.create(name, state.st_size)
-        for offset in range(0, state.st_size, PIECE):
-            write_at(fd, read_at(source, min(PIECE, state.st_size - offset), offset), offset)
-        staging.finish(fd)
 
 
 def _require_same(copy: Path, bank: PromptBank, original: Path) -> None:

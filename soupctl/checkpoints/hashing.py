@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, OutputError, SoupError
-from ..storage.regular import open_regular, read_at, reading
+from ..storage.files import pieces
+from ..storage.regular import open_regular, reading
 from ..workers import available_cores
 from .checkpoint import Checkpoint
 from .digest import PREFIX, RootHasher, tensor_hasher
@@ -100,8 +101,8 @@ def file_sha256(path: str | Path) -> FileDigest:
     hasher = hashlib.sha256()
     shown = str(path)
     with open_regular(Path(path), shown) as (fd, state), reading(shown):
-        for offset in range(0, state.st_size, PIECE):
-            hasher.update(read_at(fd, PIECE, offset))
+        for piece in pieces(fd, state.st_size, shown):
+            hasher.update(piece)
         if Identity.of(os.fstat(fd)) != Identity.of(state):
             raise OutputError("changed while it was read", path=shown)
     return FileDigest(SHA256 + hasher.hexdigest(), str(path))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ..errors import InputError, MismatchError
 from ..format.index import Index, parse_index
-from ..format.strict_json import decode, parse_object
-from ..storage.regular import read_small, reading
+from ..storage.files import read_file, read_json
+from ..storage.regular import reading
 from .unchanged import Seen
 
 PIPELINE = "model_index.json"
@@ -103,10 +103,7 @@ def _find_in_folder(folder: Path, component: str | None, variant: str | None) ->
 
 def _named_components(path: Path) -> frozenset[str]:
     """The folders that a pipeline is loaded from; InputError for what is no `model_index.json`."""
-    try:
-        content = parse_object(decode(read_small(path, str(path))))
-    except ValueError as error:
-        raise InputError(f"is not a valid pipeline: {error}", path=path) from None
+    content = read_json(path, "pipeline")
     return frozenset(name for name, value in content.items() if isinstance(value, list))
 
 
@@ -187,7 +184,7 @@ def _is_model(folder: Path) -> bool:
 def _indexed(name: str, folder: Path, index_name: str, shown: str) -> Component:
     path = folder / index_name
     seen = Seen.now(path)
-    index = parse_index(read_small(path, str(path)), str(path))
+    index = parse_index(read_file(path), str(path))
     if not index.weight_map:
         raise InputError("is an index of no tensors", path=path)
     files = tuple(folder / file for file in sorted(set(index.weight_map.values())))

@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 from ..errors import InputError, OutputError
 from ..format.header import Header, Tensor, header_size, parse_header
 from ..format.magic import recognise
-from ..storage.atomic import write_at
+from ..storage.files import write_at
 from ..storage.partial import preallocate
 from ..storage.place import refusing
 from ..storage.regular import open_regular, read_at, reading

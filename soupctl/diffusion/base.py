@@ -19,9 +19,8 @@ from ..checkpoints.layout import PIPELINE, find_model
 from ..checkpoints.safetensors import read_header
 from ..errors import InputError, MismatchError
 from ..format.dtypes import DType
-from ..format.strict_json import decode, parse_object
 from ..ledger.ledger_json import canonical
-from ..storage.regular import read_small
+from ..storage.files import read_json
 
 CONFIG = "config.json"
 MODEL = "model"
@@ -155,10 +154,7 @@ def _is_component(value: object) -> bool:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        return parse_object(decode(read_small(path, str(path))))
-    except ValueError as error:
-        raise InputError(f"is not valid: {error}", path=path) from None
+    return read_json(path)
 
 
 def _supported() -> str:

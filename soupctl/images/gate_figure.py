@@ -20,7 +20,7 @@ from ..diffusion.base import Base, Conditioning, read_base
 from ..diffusion.loading import empty_model, load_scheduler
 from ..diffusion.objective import objective_of
 from ..errors import MismatchError, SoupError, UsageError
-from ..storage.atomic import publish_file, write_at
+from ..storage.atomic import publish_bytes
 from ..storage.place import place_of
 from .gates import draw_gates
 from .grid import png
@@ -64,8 +64,7 @@ def require_free(target: Path, *, replace: bool) -> None:
 
 def save_plot(plot: GatePlot, target: Path, *, replace: bool) -> None:
     """Write the picture; OutputError if that fails, or if there is a file already."""
-    with publish_file(target, len(plot.picture), replace=replace) as fd:
-        write_at(fd, plot.picture, 0)
+    publish_bytes(target, plot.picture, replace=replace)
 
 
 def _recorded_base(path: Path, config: BankConfig) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from ..storage.atomic import publish_file, write_at
+from ..storage.atomic import publish_bytes
 
 WIDTH, HEIGHT, MARGIN = 960, 480, 64
 SMALLEST = 64
@@ -20,10 +20,8 @@ TITLE = 20
 
 def save_picture(path: Path, picture: Image.Image) -> None:
     """Write a picture, in place of an earlier one of that name; OutputError if that fails."""
-    data = png(picture)
     path.parent.mkdir(exist_ok=True)
-    with publish_file(path, len(data), replace=True) as fd:
-        write_at(fd, data, 0)
+    publish_bytes(path, png(picture), replace=True)
 
 
 def png(picture: Image.Image) -> bytes:

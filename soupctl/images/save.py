@@ -14,10 +14,9 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import SoupError
-from ..format.strict_json import decode, parse_object
-from ..storage.atomic import publish_file, publish_folder, write_at
+from ..storage.atomic import publish_bytes, publish_folder
+from ..storage.files import read_json, write_file
 from ..storage.place import place_of
-from ..storage.regular import read_small
 from .compare import Drawn
 from .grid import grid, png, side_by_side, single
 
@@ -42,9 +41,7 @@ def save_images(drawn: Sequence[Drawn], target: Path, *, with_grid: bool, replac
     With `replace`, a folder goes that holds such images alone. Raises OutputError.
     """
     if _is_picture(target):
-        data = png(_together(drawn))
-        with publish_file(target, len(data), replace=replace) as fd:
-            write_at(fd, data, 0)
+        publish_bytes(target, png(_together(drawn)), replace=replace)
         return
     files = {GRID: png(_together(drawn))} if with_grid else {}
     folders = _folders([each.name for each in drawn])
@@ -53,9 +50,7 @@ def save_images(drawn: Sequence[Drawn], target: Path, *, with_grid: bool, replac
     files[LIST] = (json.dumps({"files": sorted(files)}, indent=2) + "\n").encode()
     with publish_folder(target, replace=replace, may_replace=_is_own) as staging:
         for name, data in files.items():
-            fd = staging.create(name, len(data))
-            write_at(fd, data, 0)
-            staging.finish(fd)
+            write_file(staging, name, data)
 
 
 def _folders(names: Sequence[str]) -> list[str]:
@@ -84,8 +79,8 @@ def _is_own(folder: Path) -> bool:
     """Whether a folder holds what `hang` put there, and nothing else."""
     path = folder / LIST
     try:
-        listed = parse_object(decode(read_small(path, str(path)))).get("files")
-    except (SoupError, ValueError):
+        listed = read_json(path).get("files")
+    except SoupError:
         return False
     found = {
         each.relative_to(folder).as_posix()

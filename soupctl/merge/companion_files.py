@@ -14,8 +14,8 @@ from pathlib import Path
 from ..checkpoints.config_files import different_fields, is_config, is_copied, is_index, is_prose
 from ..checkpoints.unchanged import Seen
 from ..errors import Issue, MismatchError
+from ..storage.files import read_file
 from ..storage.folder import equal_bytes, files_in, other_files
-from ..storage.regular import read_small
 
 DIFFERENT = (
     "models of different configuration are not averaged; if they mean the same, copy one over the"
@@ -106,4 +106,4 @@ def _different_fields(name: str, first: Path, other: Path) -> tuple[str, ...]:
     """In what two files differ; only those that differ in a byte are loaded."""
     if equal_bytes(first, other):
         return ()
-    return different_fields(name, read_small(first, str(first)), read_small(other, str(other)))
+    return different_fields(name, read_file(first), read_file(other))

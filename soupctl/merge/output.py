@@ -12,28 +12,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import OutputError
 from ..format.header import Tensor
-from ..storage.atomic import publish_file, publish_folder, write_at
-from ..storage.regular import open_regular, read_at
+from ..storage.atomic import publish_file, publish_folder
+from ..storage.files import NewFiles, copy_file, require_room, write_at, write_file
 from ..storage.stream import publish_stream
 from .destination import Destination
 from .overwrite import soups_only
-
-COPY_BYTES = 1 << 20
 
 
 class Sink:
     """Files of an output, and where in them each tensor of each component goes."""
 
-    def __init__(self, create: Callable[[str, int], int], finish: Callable[[int], None]) -> None:
-        self._create = create
-        self._finish = finish
+    def __init__(self, files: NewFiles) -> None:
+        self._files = files
         self._places: dict[tuple[int, str], tuple[int, int]] = {}
 
     def add(self, component: int, name: str, tensors: Sequence[Tensor], header: int) -> int:
         """Make one file with room for a header of `header` bytes; its descriptor."""
-        fd = self._create(name, header + (tensors[-1].stop if tensors else 0))
+        fd = self._files.create(name, header + (tensors[-1].stop if tensors else 0))
         for tensor in tensors:
             self._places[component, tensor.name] = (fd, header + tensor.start)
         return fd
@@ -49,21 +45,24 @@ class Sink:
 
     def add_text(self, name: str, text: bytes) -> None:
         """Make a small file."""
-        fd = self._create(name, len(text))
-        write_at(fd, text, 0)
-        self._finish(fd)
+        write_file(self._files, name, text)
 
     def add_copy(self, name: str, path: Path) -> None:
         """Make a file with the bytes of another."""
-        with open_regular(path, str(path)) as (source, state):
-            fd = self._create(name, state.st_size)
-            for offset in range(0, state.st_size, COPY_BYTES):
-                size = min(COPY_BYTES, state.st_size - offset)
-                piece = read_at(source, size, offset)
-                if len(piece) < size:
-                    raise OutputError("changed while it was read", path=path)
-                write_at(fd, piece, offset)
-            self._finish(fd)
+        copy_file(self._files, name, path)
+
+
+class _OneFile:
+    """An output of a single file, which is open already."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def create(self, _name: str, _size: int, /) -> int:
+        return self._fd
+
+    def finish(self, fd: int, /) -> None:
+        os.fsync(fd)
 
 
 @contextmanager
@@ -73,22 +72,14 @@ def open_sink(
     """The output, published whole on a clean exit after `check`; a single file has `size` bytes."""
     if destination.path is None:
         with publish_stream(sys.stdout.fileno(), size, check) as fd:
-            yield Sink(lambda name, size: fd, os.fsync)
+            yield Sink(_OneFile(fd))
     elif destination.is_folder:
         may_replace = soups_only(destination.path, destination.names)
         with publish_folder(
             destination.path, replace=replace, may_replace=may_replace, check=check
         ) as staging:
-            _require_room(destination.path, size)
-            yield Sink(staging.create, staging.finish)
+            require_room(destination.path, size)
+            yield Sink(staging)
     else:
         with publish_file(destination.path, size, replace=replace, check=check) as fd:
-            yield Sink(lambda name, size: fd, os.fsync)
-
-
-def _require_room(target: Path, size: int) -> None:
-    """Raise OutputError if the disk cannot hold all files of a folder together."""
-    state = os.statvfs(target.parent)
-    free = state.f_bavail * state.f_frsize
-    if size > free:
-        raise OutputError(f"needs {size} bytes of disk, of which {free} are free", path=target)
+            yield Sink(_OneFile(fd))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from ..checkpoints.open import STREAM
 from ..choices import Method
 from ..errors import LimitError
 from ..format.dtypes import DType
+from ..storage.files import free_space
 from ..workers import ExecutionOptions
 from .executor import memory_needed
 from .job import Job, Work
@@ -134,7 +134,6 @@ def _free_disk(output: Path | None) -> int | None:
     if output is None:
         return None
     try:
-        state = os.statvfs(output.parent)
+        return free_space(output.parent)
     except OSError:
         return None
-    return state.f_bavail * state.f_frsize

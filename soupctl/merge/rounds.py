@@ -17,6 +17,7 @@ from pathlib import Path
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import InputError, MismatchError, OutputError, UsageError
 from ..format.shards import MOST_SHARDS
+from ..storage.files import require_room
 from ..storage.place import refusing
 from ..workers import ExecutionOptions
 from .destination import refuse_inputs
@@ -117,25 +118,14 @@ def require_places(jobs: Sequence[Job], *, force: bool = False) -> None:
             raise OutputError("would be written twice", path=target)
         with refusing(target):
             device = target.parent.stat().st_dev
-        room[device] = room.get(device, 0) + job.size
-        _require_room(target, room[device])
+            room[device] = room.get(device, 0) + job.size
+            require_room(target, room[device], needs="needs, with the outputs before it,")
 
 
 def _target(job: Job) -> Path:
     if job.destination.path is None:
         raise UsageError("standard output holds one soup, not several", advice="name files")
     return job.destination.path
-
-
-def _require_room(target: Path, size: int) -> None:
-    """Raise OutputError if the disk of an output has no `size` bytes for it and those before it."""
-    with refusing(target):
-        state = os.statvfs(target.parent)
-    free = state.f_bavail * state.f_frsize
-    # a file system that does not tell its size is asked later
-    if state.f_blocks and size > free:
-        what = f"needs, with the other outputs, {size} bytes of disk, of which {free} are free"
-        raise OutputError(what, path=target)
 
 
 def carry_out_together(

@@ -3,7 +3,8 @@
 Rule 1: data gets its space first, has no name or a random one in the target's folder while it is
 written, and is given its own name in one atomic step.
 Rule 2: the order is data synced, inputs checked, named, folder synced. A failed sync is final: the
-kernel may have dropped the pages, so trying again proves nothing.
+kernel may have dropped the pages, so trying again proves nothing. Inputs are checked last because
+syncing can take minutes in which they change.
 Rule 3: without `replace` that step fails if the name has come into being meanwhile; with it, the
 old output stays until then, and its permission bits are kept.
 Rule 4: whatever goes wrong is an OutputError naming the target, and nothing else is left behind;
@@ -12,17 +13,14 @@ but if an old folder cannot be removed after that step, the error says what is w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import OutputError
-from .partial import Partial, Staging, preallocate
+from .files import write_at
+from .partial import Partial, Staging
 from .place import Place, place_of, refusing, refusing_existing, sync_folder
-
-__all__ = ["nothing", "preallocate", "publish_file", "publish_folder", "write_at"]
-
 
 Naming = Callable[[], str]
 """The name that an output gets, where that follows from what is in it."""
@@ -62,6 +60,12 @@ def publish_file(
             _sync_published(place, final.path)
         finally:
             partial.discard()
+
+
+def publish_bytes(target: Path, data: bytes, *, replace: bool) -> None:
+    """Write `data` as the file `target`, whole or not at all; OutputError as for `publish_file`."""
+    with publish_file(target, len(data), replace=replace) as fd:
+        write_at(fd, data, 0)
 
 
 @contextmanager
@@ -137,15 +141,3 @@ def _remove_replaced(staging: Staging, target: Path) -> None:
     except OSError as error:
         problem = f"is written; the old folder remains as {staging.path}: {error.strerror or error}"
         raise OutputError(problem, path=target) from error
-
-
-def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`, however little the system takes at a time; OSError."""
-    view = memoryview(data)
-    if not view.nbytes:
-        return
-    view = view.cast("B")
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view = view[written:]
-        offset += written

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..errors import OutputError
 from ..format.index import is_inside
+from .files import free_space, no_room
 from .place import FOLDER, Place, permissions, sync_folder
 from .renameat import exchange, random_name, rename_new
 
@@ -178,10 +179,7 @@ def preallocate(fd: int, size: int, target: str | Path) -> None:
         _allocate(fd, size)
     except OSError as error:
         if error.errno in NO_SPACE:
-            state = os.fstatvfs(fd)
-            free = state.f_bavail * state.f_frsize
-            problem = f"needs {size} bytes of disk, of which {free} are free"
-            raise OutputError(problem, path=target) from error
+            raise no_room(target, size, free_space(fd) or 0) from error
         if error.errno == errno.EFBIG:
             problem = f"needs {size} bytes, more than a file may have here"
             raise OutputError(problem, path=target, advice="see ulimit -f") from error

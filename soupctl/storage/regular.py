@@ -33,8 +33,13 @@ def reading(shown: str) -> Iterator[None]:
 
 
 @contextmanager
-def open_regular(path: Path, shown: str) -> Iterator[tuple[int, os.stat_result]]:
-    """A descriptor for reading and its state, while the block lasts; InputError if not regular."""
+def open_regular(path: Path, shown: str | None = None) -> Iterator[tuple[int, os.stat_result]]:
+    """Open a file for reading, and yield its descriptor and state.
+
+    Messages call the file `shown`, its path by default. Raises InputError if the file is
+    unreadable or not regular.
+    """
+    shown = shown or str(path)
     if "\0" in str(path):
         raise InputError("cannot be read: its name holds a null character", path=shown)
     with reading(shown):
@@ -69,12 +74,3 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
         offset += len(part)
         size -= len(part)
     return b"".join(parts)
-
-
-def read_small(path: Path, shown: str, limit: int = 100_000_000) -> bytes:
-    """All bytes of a regular file of at most `limit` bytes: an index, a config."""
-    with open_regular(path, shown) as (fd, state):
-        if state.st_size > limit:
-            problem = f"has {state.st_size} bytes, too many to be what it should be"
-            raise InputError(problem, path=shown)
-        return read_at(fd, state.st_size, 0)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import OutputError
-from .atomic import nothing, preallocate
-
-CHUNK = 1 << 20
+from .atomic import nothing
+from .files import pieces
+from .partial import preallocate
 
 
 @contextmanager
@@ -29,13 +29,7 @@ def publish_stream(fd: int, size: int, check: Callable[[], None] = nothing) -> I
         preallocate(spool.fileno(), size, folder)
         yield spool.fileno()
         check()
-        _copy(spool.fileno(), fd, size)
-
-
-def _copy(source: int, target: int, size: int) -> None:
-    offset = 0
-    while offset < size:
-        piece = memoryview(os.pread(source, CHUNK, offset))
-        offset += len(piece)
-        while piece:
-            piece = piece[os.write(target, piece) :]
+        for piece in pieces(spool.fileno(), size, folder):
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(fd, rest) :]

@@ -18,10 +18,9 @@ import safetensors.torch
 import torch
 
 from ..errors import InputError, SoupError
-from ..format.strict_json import decode, parse_object
-from ..storage.atomic import publish_file, publish_folder, write_at
+from ..storage.atomic import publish_bytes, publish_folder
+from ..storage.files import read_json, write_file
 from ..storage.partial import Staging
-from ..storage.regular import read_small
 from ..storage.renameat import random_name
 from .deepspeed import is_deepspeed, restore_engine, save_engine
 from .fsdp import gathered, shared_out
@@ -73,9 +72,7 @@ def save(out: Path, training: LoopState, identity: Mapping[str, str], keep: int)
         if engine:
             files |= save_engine(engine, accelerator, staging.path)
         _write_manifest(staging, training, identity, plain, files)
-    text = f"{target.name}\n".encode()
-    with publish_file(folder / LATEST, len(text), replace=True) as fd:
-        write_at(fd, text, 0)
+    publish_bytes(folder / LATEST, f"{target.name}\n".encode(), replace=True)
     for old in _folders(folder)[keep:]:
         discard(old)
 
@@ -107,7 +104,7 @@ def _write_manifest(
         "files": dict(files),
     }
     data = json.dumps(manifest, indent=2, sort_keys=True).encode()
-    write_at(staging.create(MANIFEST, len(data)), data, 0)
+    write_file(staging, MANIFEST, data)
 
 
 def flattened(state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, torch.Tensor], Any]:
@@ -204,9 +201,8 @@ def newest(out: Path) -> tuple[TrainingCheckpoint | None, list[str]]:
 
 def read(path: Path) -> TrainingCheckpoint:
     """The checkpoint in a folder; InputError if it is not whole."""
-    source = path / MANIFEST
+    manifest = read_json(path / MANIFEST, "manifest of a checkpoint")
     try:
-        manifest = parse_object(decode(read_small(source, str(source))))
         if manifest["format"] != FORMAT:
             raise InputError("was made by another version of soupctl", path=path)
         wrong = [name for name, kind in KINDS.items() if type(manifest[name]) is not kind]

@@ -22,8 +22,8 @@ from ..checkpoints.digest import PREFIX, text_digest
 from ..diffusion.base import Conditioning
 from ..errors import InputError, Issue, OutputError, SoupError
 from ..ledger.ledger_json import canonical
+from ..storage.files import read_file
 from ..storage.folder import other_files
-from ..storage.regular import open_regular, read_at
 from .decoding import decoding, plain
 from .labels import METADATA, Row, read_rows
 
@@ -151,8 +151,7 @@ def _look(item: tuple[str, Path]) -> Sample | _Problem:
 
 
 def _read(path: Path) -> bytes:
-    with open_regular(path, str(path)) as (fd, state):
-        return read_at(fd, state.st_size, 0)
+    return read_file(path, limit=None)
 
 
 def _digest(data: bytes) -> str:

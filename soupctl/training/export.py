@@ -16,16 +16,14 @@ import torch
 from ..checkpoints.layout import PICKLES, PIPELINE
 from ..choices import Prediction
 from ..diffusion.base import SCHEDULER, SCHEDULER_CONFIG, Base
-from ..format.strict_json import decode, parse_object
-from ..storage.atomic import publish_folder, write_at
+from ..storage.atomic import publish_folder
+from ..storage.files import copy_file, read_json, write_file
 from ..storage.folder import files_in, other_files
 from ..storage.partial import Staging
-from ..storage.regular import open_regular, read_at, read_small
 from .tensors import Describe, write_tensors
 
 RAW, LATENTS = "raw", "latents"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-PIECE = 1 << 20
 
 
 def publish_model(
@@ -45,12 +43,12 @@ def publish_model(
     with publish_folder(target, replace=True, may_replace=lambda path: True) as staging:
         digest = write_tensors(staging, _inside(base, WEIGHTS), tensors, describe, cast=cast)
         for name, path in files_in(base.denoiser_folder, _is_config).items():
-            _copy(staging, _inside(base, name), path)
+            copy_file(staging, _inside(base, name), path)
         for name, path in _rest(base) if whole else ():
             if whole and name == f"{SCHEDULER}/{SCHEDULER_CONFIG}":
                 _copy_scheduler(staging, name, path, whole)
             else:
-                _copy(staging, name, path)
+                copy_file(staging, name, path)
     return digest
 
 
@@ -74,25 +72,15 @@ def _rest(base: Base) -> Iterator[tuple[str, Path]]:
         yield from ((f"{folder}/{name}", path) for name, path in files.items())
 
 
-def _copy(staging: Staging, name: str, path: Path) -> None:
-    with open_regular(path, str(path)) as (source, state):
-        fd = staging.create(name, state.st_size)
-        for offset in range(0, state.st_size, PIECE):
-            write_at(fd, read_at(source, PIECE, offset), offset)
-        staging.finish(fd)
-
-
 def _copy_scheduler(staging: Staging, name: str, path: Path, prediction: Prediction) -> None:
     """Copy a scheduler's config, changed only if the base was taught to predict something else."""
-    config = parse_object(decode(read_small(path, str(path))))
+    config = read_json(path, "scheduler config")
     # what diffusers takes a config for that does not say
     if config.get("prediction_type", Prediction.EPSILON) == prediction:
-        _copy(staging, name, path)
+        copy_file(staging, name, path)
         return
     data = (json.dumps({**config, "prediction_type": prediction}, indent=2) + "\n").encode()
-    fd = staging.create(name, len(data))
-    write_at(fd, data, 0)
-    staging.finish(fd)
+    write_file(staging, name, data)
 
 
 def copied_size(base: Base) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import MismatchError
 from ..format.index import is_inside
-from ..storage.regular import read_small
+from ..storage.files import read_file
 
 METADATA = "metadata.jsonl"
 
@@ -31,7 +31,7 @@ def read_rows(path: Path, column: str) -> tuple[dict[str, Row], list[tuple[str, 
     """
     rows: dict[str, Row] = {}
     bad: list[tuple[str, str]] = []
-    text = read_small(path, str(path)).decode("utf-8-sig", "replace")
+    text = read_file(path).decode("utf-8-sig", "replace")
     # a caption may hold what else Python takes for the end of a line
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():

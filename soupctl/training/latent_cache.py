@@ -17,7 +17,7 @@ import torch
 
 from ..checkpoints.digest import PREFIX, text_digest
 from ..errors import InputError
-from ..storage.atomic import publish_file, write_at
+from ..storage.atomic import publish_bytes
 from .dataset import Sample
 
 
@@ -50,6 +50,4 @@ class LatentCache:
     def keep(self, sample: Sample, plain: torch.Tensor, flipped: torch.Tensor) -> None:
         """Write the file of a sample."""
         tensors = {"plain": plain.contiguous(), "flipped": flipped.contiguous()}
-        data = safetensors.torch.save(tensors)
-        with publish_file(self.path_of(sample), len(data), replace=True) as fd:
-            write_at(fd, data, 0)
+        publish_bytes(self.path_of(sample), safetensors.torch.save(tensors), replace=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..storage.atomic import publish_file, write_at
+from ..storage.atomic import publish_bytes
 
 FILE = "metrics.jsonl"
 SMOOTHING = 0.9
@@ -35,8 +35,7 @@ def rewind(out: Path, step: int) -> None:
     """Keep only the metrics of steps up to `step`."""
     rows = [row for row in read_metrics(out) if row["step"] <= step]
     data = "".join(map(_line, rows)).encode()
-    with publish_file(out / FILE, len(data), replace=True) as fd:
-        write_at(fd, data, 0)
+    publish_bytes(out / FILE, data, replace=True)
 
 
 def append(out: Path, row: dict[str, Any]) -> None:

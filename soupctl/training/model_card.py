@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..storage.atomic import publish_file, write_at
+from ..storage.atomic import publish_bytes
 from .setup import Prepared
 
 FILE = "README.md"
@@ -41,6 +41,4 @@ def write_card(run: Prepared, digest: str) -> None:
 |---|---|
 {recipe}
 """
-    data = text.encode("utf-8", "backslashreplace")
-    with publish_file(run.request.output / FILE, len(data), replace=True) as fd:
-        write_at(fd, data, 0)
+    publish_bytes(run.request.output / FILE, text.encode("utf-8", "backslashreplace"), replace=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..choices import Optimizer, Precision, Prediction, SaveDtype, Schedule, Tracker
 from ..errors import InputError, Issue, UsageError
-from ..storage.regular import read_small
+from ..storage.files import read_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ def read_config(path: Path, *others: type) -> dict[str, Any]:
     Raises InputError for what is no TOML, UsageError for options that are unknown or malformed.
     """
     try:
-        table = tomllib.loads(read_small(path, str(path)).decode("utf-8"))
+        table = tomllib.loads(read_file(path).decode("utf-8"))
     except ValueError as error:
         raise InputError(f"is not valid TOML: {error}", path=path) from None
     return typed(table, path, *others)

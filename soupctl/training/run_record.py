@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, Issue, OutputError
-from ..format.strict_json import decode, parse_object
-from ..storage.atomic import publish_file, write_at
-from ..storage.regular import read_small
+from ..storage.atomic import publish_bytes
+from ..storage.files import read_json
 
 FILE = "soupctl.json"
 FORMAT = 1
@@ -47,8 +46,8 @@ def read_record(out: Path) -> RunRecord | None:
     path = out / FILE
     if not path.exists():
         return None
+    content = read_json(path, "record of a run")
     try:
-        content = parse_object(decode(read_small(path, str(path))))
         if content["format"] != FORMAT:
             raise InputError("was written by another version of soupctl", path=path)
         if content["finished"] is True and not _tells_its_end(content):
@@ -75,8 +74,7 @@ def write_record(out: Path, record: RunRecord) -> None:
         "finished": record.finished,
     }
     data = (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
-    with publish_file(out / FILE, len(data), replace=True) as fd:
-        write_at(fd, data, 0)
+    publish_bytes(out / FILE, data, replace=True)
 
 
 def require_same_run(out: Path, found: Mapping[str, str], asked: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from ..checkpoints.digest import Row, root_of, tensor_hasher
 from ..format.dtypes import DType
 from ..format.header import encode_header, lay_out
 from ..ledger.ledger import UNKNOWN
-from ..storage.atomic import write_at
+from ..storage.files import write_at
 from ..storage.partial import Staging
 
 DTYPES = {

@@ -18,6 +18,7 @@ from ..banks.load import BANK
 from ..diffusion.base import MODEL
 from ..diffusion.loading import Models, load_models
 from ..errors import OutputError
+from ..storage.files import require_room
 from .callbacks import Callbacks, Reporter
 from .checkpoint import TrainingCheckpoint, newest, read, restore, sweep
 from .deepspeed import leave_loading_alone
@@ -164,13 +165,10 @@ def _checkpoint(run: Prepared, teller: Reporter) -> TrainingCheckpoint | None:
 def require_space(run: Prepared) -> None:
     """Raise OutputError if the disk has no room for checkpoints and result."""
     out, plan = run.request.output, run.plan
-    state = os.statvfs(out)
-    free = state.f_bavail * state.f_frsize
     # what an earlier start left is there already
     used = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    if free + used < plan.disk_bytes:
-        what = f"needs {plan.disk_bytes} bytes of disk, of which {free} are free"
-        raise OutputError(what, path=out, advice="a smaller keep in --config needs less")
+    advice = "a smaller keep in --config needs less"
+    require_room(out, plan.disk_bytes, folder=out, reusable=used, advice=advice)
 
 
 def _make_steps(

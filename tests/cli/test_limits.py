@@ -84,9 +84,9 @@ def test_a_stream_without_room_for_a_spool_is_an_error(small_disk, save):
 
     assert "0\n" == spooled.stdout
     assert 1 == len(spooled.stderr.splitlines())
-    assert "bytes of disk, of which" in spooled.stderr
+    assert "bytes of disk space" in spooled.stderr
     assert (0, "") == (read.returncode, read.stdout)
-    assert "bytes of disk, of which" in read.stderr
+    assert "bytes of disk space" in read.stderr
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_error(small_disk, ingredients):

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from soupctl.errors import OutputError
 from soupctl.storage import renameat
-from soupctl.storage.atomic import publish_file, publish_folder, write_at
+from soupctl.storage.atomic import publish_file, publish_folder
+from soupctl.storage.files import write_at
 
 OLD, NEW = b"the old one", b"new, and longer than the old one"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from soupctl.errors import OutputError
-from soupctl.storage.atomic import publish_file, publish_folder, write_at
+from soupctl.storage.atomic import publish_file, publish_folder
+from soupctl.storage.files import write_at
 
 
 def put(target: Path, data: bytes, *, replace: bool = False) -> None:
@@ -239,6 +240,36 @@ def test_a_check_that_fails_stops_the_publication(either_way, tmp_path):
         pass
 
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("publisher", ["file", "folder"])
+def test_sources_are_checked_after_all_data_is_synced_and_before_the_name_is_given(
+    either_way, tmp_path, monkeypatch, publisher
+):
+    """A sync can take minutes, and a source that changes meanwhile must still be noticed."""
+    events: list[str] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        events.append("named" if (tmp_path / "out").exists() else "synced")
+
+    def check() -> None:
+        events.append("named too early" if (tmp_path / "out").exists() else "checked")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if publisher == "file":
+        with publish_file(tmp_path / "out", 4, replace=False, check=check) as fd:
+            write_at(fd, b"soup", 0)
+    else:
+        with publish_folder(
+            tmp_path / "out", replace=False, may_replace=Path.exists, check=check
+        ) as staging:
+            write_at(staging.create("a.st", 4), b"soup", 0)
+
+    assert events[0] == "synced"
+    assert ["checked", "named"] == events[-2:]
+    assert events.count("checked") == 1
 
 
 def test_an_error_of_the_system_in_the_block_names_the_output(tmp_path):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from soupctl.errors import OutputError
-from soupctl.storage.atomic import publish_folder, write_at
+from soupctl.storage.atomic import publish_folder
+from soupctl.storage.files import write_at
 
 
 def put_folder(target: Path, text: bytes, *, replace: bool = False, ours: bool = True) -> None:

@@ -17,7 +17,8 @@ def names(folder: Path) -> list[str]:
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from soupctl.storage.atomic import publish_file, write_at
+from soupctl.storage.atomic import publish_file
+from soupctl.storage.files import write_at
 target = Path(sys.argv[1])
 for number in itertools.count(1):
     data = bytes([number % 256]) * (200_000 + number)

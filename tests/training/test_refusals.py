@@ -297,7 +297,7 @@ def test_a_disk_without_room_is_refused_before_the_first_step(trained, tmp_path,
         return os.statvfs_result((state[0], state[1], state[2], 0, 0, *state[5:]))
 
     monkeypatch.setattr(os, "statvfs", almost_full)
-    with pytest.raises(OutputError, match="bytes of disk, of which 0 are free"):
+    with pytest.raises(OutputError, match="bytes of disk space, and 0 are free"):
         trained("plain", tmp_path / "run")
 
     assert not (tmp_path / "run" / "metrics.jsonl").exists()

@@ -10,7 +10,7 @@ from ...engines.contract import Engine
 from ...format.header import encode_header, lay_out
 from ...ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger, Runs, runs
 from ...ledger.ledger_json import encode_ledger
-from ...storage.atomic import write_at
+from ...storage.files import write_at
 from ...workers import ExecutionOptions
 from ..executor import Outcome, Write
 from ..plan import Plan, Rule
