@@ -36,7 +36,7 @@ def start(*, in_parts: bool, **options: object) -> tuple[Any, Any]:
 
 def run(base: Path, data: Path, output: Path, resume="auto", *, in_parts=True, **options) -> None:
     chosen, accelerator = start(in_parts=in_parts, **options)
-    request = running.Request(base, data, output, chosen, resume)
+    request = running.RunRequest(base, data, output, chosen, resume)
     (prepared,) = running.prepare([request], accelerator)
     running.finetune(prepared, running.Ear())
 

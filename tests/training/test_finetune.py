@@ -39,7 +39,7 @@ def test_what_was_trained_loads_in_diffusers_and_averages_with_its_sibling(
 def test_runs_of_one_command_read_their_base_once(running, bases, shards, tmp_path):
     chosen = running.Options(**running.SHORT)
     requests = [
-        running.Request(bases["plain"], data, tmp_path / data.name, chosen)
+        running.RunRequest(bases["plain"], data, tmp_path / data.name, chosen)
         for data in (shards["plain"], shards["class"])
     ]
 
@@ -58,7 +58,7 @@ def test_dropout_of_the_base_is_left_out_and_told_of(running, bases, shards, tmp
         assert '"dropout": 0.0' in config
         (base / UNET_CONFIG).write_text(config.replace('"dropout": 0.0', f'"dropout": {dropout}'))
         chosen = running.Options(**running.SHORT)
-        request = running.Request(base, shards["plain"], output, chosen)
+        request = running.RunRequest(base, shards["plain"], output, chosen)
         (run,) = running.prepare([request], running.start_accelerator(chosen))
         plans.append(run.plan)
         results.append(running.finetune(run, running.Ear()).digest)

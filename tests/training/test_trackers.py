@@ -133,7 +133,7 @@ def test_a_tracker_ends_with_a_run_that_is_interrupted_and_another_goes_on(
 def test_each_run_of_a_command_has_a_tracker_of_its_own(recorded, running, bases, shards, tmp_path):
     options = running.Options(**running.SHORT, log_with=Tracker(recorded.name))
     requests = [
-        running.Request(bases["plain"], shards["plain"], tmp_path / name, options)
+        running.RunRequest(bases["plain"], shards["plain"], tmp_path / name, options)
         for name in ("one", "other")
     ]
     for run in running.prepare(requests, running.start_accelerator(options)):
