@@ -17,8 +17,7 @@ from ..choices import Tracker
 from ..errors import TrainingError
 from ..images.grid import plot, save_picture
 from .checkpoint import save
-from .distributed import largest, together
-from .fsdp import in_parts, own_part
+from .distributed import in_parts, largest, own_part, together
 from .loop import LoopState, StepResult
 from .metrics import SMOOTHING, append, read_metrics, smoothed
 from .sample_grids import GridSampler

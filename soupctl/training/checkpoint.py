@@ -22,8 +22,7 @@ from ..storage.atomic import publish_bytes, publish_folder
 from ..storage.files import read_json, write_file
 from ..storage.partial import Staging
 from ..storage.renameat import random_name
-from .deepspeed import is_deepspeed, restore_engine, save_engine
-from .fsdp import gathered, shared_out
+from .distributed import gathered, is_deepspeed, restore_engine, save_engine, shared_out
 from .loop import LoopState
 from .tensors import write_tensors
 

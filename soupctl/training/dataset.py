@@ -12,11 +12,13 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from blake3 import blake3
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..checkpoints.digest import PREFIX, text_digest
 from ..diffusion.base import Conditioning
@@ -24,11 +26,11 @@ from ..errors import InputError, Issue, OutputError, SoupError
 from ..ledger.ledger_json import canonical
 from ..storage.files import read_file
 from ..storage.folder import other_files
-from .decoding import decoding, plain
 from .labels import METADATA, Row, read_rows
 
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 SIDECAR = ".txt"
+WIDE_GREY = ("I", "I;16", "I;16B", "I;16L")
 SHOWN = 3
 REPLACED = "\ufffd"
 """What stands for bytes that are no UTF-8."""
@@ -150,6 +152,37 @@ def _look(item: tuple[str, Path]) -> Sample | _Problem:
     return Sample(path, name, _digest(data), size, has_alpha)
 
 
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Raise InputError for whatever goes wrong with the image `path` in the block."""
+    try:
+        yield
+    except MemoryError:
+        # this one does not lie in the file
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        what = f"cannot be decoded: {reason or type(error).__name__}"
+        raise InputError(what, path=path) from error
+
+
+def plain(image: Image.Image, channels: int) -> Image.Image:
+    """The image as a person sees it, on white if it is transparent, with 1 or 3 channels."""
+    return _opaque(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The image on white, if it is transparent anywhere; 16-bit grey as 8-bit."""
+    if image.mode in WIDE_GREY:
+        values = np.asarray(image, np.float64) / 257
+        return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image
+    coloured = image.convert("RGBA")
+    white = Image.new("RGBA", coloured.size, "white")
+    return Image.alpha_composite(white, coloured)
+
+
 def _read(path: Path) -> bytes:
     return read_file(path, limit=None)
 
@@ -254,8 +287,3 @@ def data_digest(samples: Sequence[Sample]) -> str:
     """What identifies a data shard: BLAKE3 over `[[name,digest,captions,label],...]` as JSON."""
     rows = [[each.name, each.digest, list(each.captions), each.label] for each in samples]
     return text_digest(canonical(rows))
-
-
-def small(samples: Sequence[Sample], resolution: int) -> int:
-    """How many images are smaller than `resolution`, and so are enlarged."""
-    return sum(min(sample.size) < resolution for sample in samples)

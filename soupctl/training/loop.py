@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from ..choices import Schedule
-from .fsdp import whole
+from ..choices import Optimizer, Schedule
+from .distributed import whole
 from .loader import Batch
 from .options import Options
 
@@ -58,6 +58,18 @@ class StepResult:
     gradient_norm: torch.Tensor | None
     """Before clipping; None if it is not clipped."""
     lr: float
+
+
+def make_optimizer(parameters: list[Any], options: Options) -> Any:
+    """The optimizer of parameters, or of groups of them; see `require_libraries`."""
+    if options.optimizer is Optimizer.ADAMW8BIT:
+        # a user without it trains with the other one
+        import bitsandbytes
+
+        kind = bitsandbytes.optim.AdamW8bit
+    else:
+        kind = torch.optim.AdamW
+    return kind(parameters, lr=options.lr, weight_decay=options.weight_decay)
 
 
 def rate(step: int, options: Options, total: int) -> float:

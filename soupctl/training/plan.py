@@ -12,9 +12,9 @@ from ..choices import Precision
 from ..diffusion.base import TEXT_ENCODER, VAE, parameter_counts
 from ..errors import UsageError
 from .base_setup import BaseSetup
-from .dataset import Dataset, counted, small
+from .dataset import Dataset, counted
+from .distributed import in_parts
 from .export import copied_size
-from .fsdp import in_parts
 from .labels import Classes
 from .options import Options
 
@@ -100,8 +100,9 @@ def make_plan(
 def _notices(ground: BaseSetup, shard: Dataset, accelerator: Any) -> Iterator[str]:
     """What a person should know of before it begins."""
     yield from shard.notices
-    if enlarged := small(shard.samples, ground.frame.resolution):
-        yield f"{counted(enlarged, 'image')} smaller than {ground.frame.resolution}, enlarged"
+    resolution = ground.frame.resolution
+    if enlarged := sum(min(sample.size) < resolution for sample in shard.samples):
+        yield f"{counted(enlarged, 'image')} smaller than {resolution}, enlarged"
     yield from ground.notices
     if in_parts(accelerator):
         yield f"each of {accelerator.num_processes} processes holds a part of the weights"

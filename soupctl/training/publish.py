@@ -23,11 +23,11 @@ from ..ledger.ledger import LEDGER_KEY, Ledger, runs
 from ..ledger.ledger_json import encode_ledger
 from ..ledger.names import printable
 from ..ledger.training_record import TrainingRecord
+from ..storage.atomic import publish_bytes
 from .callbacks import Reporter
+from .distributed import whole_weights
 from .export import RAW, publish_model
-from .fsdp import whole_weights
 from .loop import LoopState
-from .model_card import write_card
 from .run_record import RunRecord, versions, write_record
 from .sample_grids import mean_in_place
 from .setup import Prepared
@@ -38,6 +38,15 @@ CASTS = {
     SaveDtype.BFLOAT16: torch.bfloat16,
     SaveDtype.FLOAT16: torch.float16,
 }
+
+
+CARD = "README.md"
+MODEL_USE = """`model/` loads with `diffusers.DiffusionPipeline.from_pretrained`, and goes into soups:
+
+    soupctl avg {name}/model OTHER/model -o soup"""
+BANK_USE = """`bank/` is a prompt bank, which goes with the base:
+
+    soupctl sample BASE --bank {name}/bank -o grid.png"""
 
 
 def facts_of(run: Prepared) -> dict[str, Any]:
@@ -147,3 +156,28 @@ def training_of(run: Prepared, kind: str) -> TrainingRecord:
         options=run.recipe,
         versions=versions(),
     )
+
+
+def write_card(run: Prepared, digest: str) -> None:
+    """Write the run's README, in place of an earlier one; OutputError if that fails."""
+    plan, name = run.plan, Path(run.request.output).name
+    recipe = "\n".join(f"| {key} | {value} |" for key, value in sorted(run.recipe.items()))
+    verb = (
+        "fine-tuned by `soupctl finetune`" if run.bank is None else "patched by `soupctl patch-dmp`"
+    )
+    use = (MODEL_USE if run.bank is None else BANK_USE).format(name=name)
+    text = f"""# {name}
+
+{plan.class_name}, {verb} for {plan.steps} steps on {plan.images} images.
+
+- weights: `{digest}`
+- base: `{run.digests[run.base.denoiser]}`
+- data: `{run.shard.digest}`
+
+{use.format(name=name)}
+
+| option | value |
+|---|---|
+{recipe}
+"""
+    publish_bytes(run.request.output / CARD, text.encode("utf-8", "backslashreplace"), replace=True)

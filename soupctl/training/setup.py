@@ -16,8 +16,7 @@ from .bank_options import PatchOptions
 from .bank_plan import BankPlan
 from .base_setup import BaseSetup, base_digests, read_ground
 from .dataset import Dataset, scan
-from .deepspeed import is_deepspeed, stage
-from .distributed import require_whole
+from .distributed import is_deepspeed, require_whole, stage
 from .labels import Classes, number_classes
 from .loader import Frame
 from .options import Options

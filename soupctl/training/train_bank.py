@@ -30,10 +30,8 @@ from . import train_denoiser
 from .callbacks import Reporter
 from .export import RAW
 from .loader import Batch
-from .loop import LoopState, Loss
-from .model_card import write_card
-from .optimizers import make_optimizer
-from .publish import facts_of, training_of
+from .loop import LoopState, Loss, make_optimizer
+from .publish import facts_of, training_of, write_card
 from .run_record import RunRecord, write_record
 from .sample_grids import mean_in_place
 from .setup import Prepared

@@ -14,12 +14,10 @@ from diffusers.training_utils import EMAModel
 from ..diffusion.base import Conditioning
 from ..diffusion.loading import Models, draw_latents, encode_captions, encode_images, predict
 from ..errors import LimitError
+from .distributed import is_fsdp
 from .export import LATENTS
-from .fsdp import is_fsdp
-from .latent_cache import LatentCache
-from .loader import Batch, BatchSampler, Examples, batches, read_pixels
-from .loop import LoopState, Loss
-from .optimizers import make_optimizer
+from .loader import Batch, BatchSampler, Examples, LatentCache, batches, read_pixels
+from .loop import LoopState, Loss, make_optimizer
 from .setup import Prepared
 
 

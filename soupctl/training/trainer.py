@@ -21,8 +21,7 @@ from ..errors import OutputError
 from ..storage.files import require_room
 from .callbacks import Callbacks, Reporter
 from .checkpoint import TrainingCheckpoint, newest, read, restore, sweep
-from .deepspeed import leave_loading_alone
-from .distributed import connected, together
+from .distributed import connected, leave_loading_alone, together
 from .loop import LoopState, Loss, train
 from .metrics import rewind
 from .publish import facts_of, publish

@@ -12,8 +12,7 @@ from launched import TWO, ended, started
 from safetensors import safe_open
 
 from soupctl.errors import LimitError, UsageError
-from soupctl.training.deepspeed import set_up
-from soupctl.training.distributed import require_supported, require_whole
+from soupctl.training.distributed import require_supported, require_whole, set_up
 from soupctl.training.options import Options
 
 HERE = Path(__file__).parent
