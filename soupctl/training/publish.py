@@ -41,10 +41,12 @@ CASTS = {
 
 
 CARD = "README.md"
-MODEL_USE = """`model/` loads with `diffusers.DiffusionPipeline.from_pretrained`, and goes into soups:
+MODEL_USE = """\
+`model/` loads with `diffusers.DiffusionPipeline.from_pretrained`, and goes into soups:
 
     soupctl avg {name}/model OTHER/model -o soup"""
-BANK_USE = """`bank/` is a prompt bank, which goes with the base:
+BANK_USE = """\
+`bank/` is a prompt bank, which goes with the base:
 
     soupctl sample BASE --bank {name}/bank -o grid.png"""
 

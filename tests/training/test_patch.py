@@ -90,9 +90,9 @@ def test_no_gradient_reaches_the_base_and_a_new_bank_changes_nothing(
     assert all(each.grad is None for each in models.denoiser.parameters())
     assert all(each.grad.any() for each in bank.prompts.values())
     training.model.attachment.remove()
-    plain = train_bank.beginning.loss_of(run, models)(models.denoiser, batch)
+    plain = train_bank.train_denoiser.loss_of(run, models)(models.denoiser, batch)
     again = train_bank.Patched(models.denoiser, run.bank.bank())
-    assert torch.equal(plain, train_bank.beginning.loss_of(run, models)(again, batch))
+    assert torch.equal(plain, train_bank.train_denoiser.loss_of(run, models)(again, batch))
     assert loss > plain
 
 
