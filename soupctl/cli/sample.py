@@ -1,4 +1,4 @@
-"""`soupctl sample`: words in, pictures out."""
+"""`soupctl sample`: draws images with models, with and without prompt banks."""
 
 from __future__ import annotations
 
@@ -18,36 +18,53 @@ def sample(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="A .png, or a folder of them.", metavar="OUTPUT"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .png for a grid of all images, or a folder for one file each.",
+            metavar="OUTPUT",
+        ),
     ] = None,
     bank: Annotated[
         list[str] | None,
-        typer.Option(help="A prompt bank, or a stack: drawn with and without.", metavar="BANK"),
+        typer.Option(
+            help="Prompt bank or stack; each base is drawn with and without it.", metavar="BANK"
+        ),
     ] = None,
     prompt: Annotated[
-        list[str] | None, typer.Option(help="What images show, in turn.", metavar="TEXT")
+        list[str] | None,
+        typer.Option(help="Prompt of the images; several take turns.", metavar="TEXT"),
     ] = None,
     classes: Annotated[
         list[int] | None,
-        typer.Option("--class", help="Which classes they show, in turn.  [all]", metavar="N"),
+        typer.Option(
+            "--class", help="Class of the images; several take turns.  [default: all]", metavar="N"
+        ),
     ] = None,
     images: Annotated[int, typer.Option(help="Images of each model.")] = 16,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance; 1 for none.")] = 3.0,
+    guidance: Annotated[
+        float, typer.Option(help="Classifier-free guidance scale; 1 for none.")
+    ] = 3.0,
     resolution: Annotated[
-        int | None, typer.Option(help="Side of the images in pixels.  [the base's]")
+        int | None,
+        typer.Option(help="Height and width of the images in pixels.  [default: the base's]"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise that they start from.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the initial noise.")] = 0,
     grid: Annotated[
-        bool, typer.Option("--grid", help="Put a grid of all models into the folder, too.")
+        bool, typer.Option("--grid", help="Also save a grid of all models in the folder.")
     ] = False,
     device: shared.Device = "auto",
     allow_base_mismatch: Annotated[
         bool,
-        typer.Option("--allow-base-mismatch", help="Use a bank on other weights of its base."),
+        typer.Option(
+            "--allow-base-mismatch",
+            help="Use a bank although the base's weights differ from those it was trained on.",
+        ),
     ] = False,
     resize_prompts: Annotated[
-        bool, typer.Option("--resize-prompts", help="Use a bank on images of another size.")
+        bool,
+        typer.Option("--resize-prompts", help="Resize a bank's prompts to images of another size."),
     ] = False,
     force: shared.Force = False,
     json: shared.Json = False,
@@ -61,7 +78,7 @@ def sample(
     Example: soupctl sample base soup --prompt 'a red circle' -o grid.png
     """
     if not bases or output is None:
-        raise UsageError("what to draw with and where to are both needed", advice="BASE, -o")
+        raise UsageError("BASE and -o are required")
     from ..diffusion.libraries import require_extra
 
     require_extra()

@@ -1,4 +1,4 @@
-"""`soupctl stack`: words in, a stack of prompt banks out."""
+"""`soupctl stack`: puts prompt banks together, each with a weight."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 def stack(
     banks: Annotated[
         list[str] | None,
-        typer.Argument(help="Prompt banks and stacks, each with its weight.", metavar="BANK..."),
+        typer.Argument(
+            help="Prompt banks and stacks, each with an optional @WEIGHT.", metavar="BANK..."
+        ),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="The stack's folder.", metavar="OUTPUT")
+        str | None,
+        typer.Option("--output", "-o", help="Folder of the new stack.", metavar="OUTPUT"),
     ] = None,
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Weights in order, such as 0.7,0.3.")
     ] = None,
     without: Annotated[
-        str | None, typer.Option(help="Leave this bank of the stack out.", metavar="NAME")
+        str | None, typer.Option(help="Leave this bank out of the stack.", metavar="NAME")
     ] = None,
     force: shared.Force = False,
     json: shared.Json = False,
@@ -36,15 +39,15 @@ def stack(
 ) -> None:
     """Keep several prompt banks of one base together, each with a weight.
 
-    What they add is summed, where avg would average their parameters; each can be taken out again.
-    A stack among them is taken apart: its banks keep their names and their share.
+    Their outputs are summed, whereas avg would average their parameters. Each can be removed again.
+    A stack among the inputs is split up: its banks keep their names and shares.
 
     Example: soupctl stack cats/bank@0.7 dogs/bank@0.3 -o both
     """
     if not banks or output is None:
-        raise UsageError("what to stack and where to are both needed", advice="BANK, -o")
+        raise UsageError("BANK and -o are required")
     if without is not None and (len(banks) > 1 or weights is not None):
-        raise UsageError("--without is of one stack, whose weights stay")
+        raise UsageError("--without takes one stack, and no -w: its weights stay")
     inputs = shared.read_inputs(banks, weights, None, False)
     from ..diffusion.libraries import require_extra
 

@@ -1,39 +1,72 @@
-"""Options that the training commands share."""
+"""Options that the training commands share, besides those of the training itself."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..choices import Precision, Schedule
+from ..errors import UsageError
+from . import options
 
 Base = Annotated[str, typer.Argument(help="A local diffusers folder.", metavar="BASE")]
-Data = Annotated[
-    list[str] | None,
-    typer.Option(help="A folder of images; a quoted pattern is several.", metavar="DIR"),
-]
-Output = Annotated[
-    str | None,
-    typer.Option("--output", "-o", help="Where the run goes; {name} is the data's.", metavar="DIR"),
-]
-Config = Annotated[Path | None, typer.Option(help="More options, in TOML.", metavar="FILE")]
-Steps = Annotated[int | None, typer.Option(help="Optimizer steps.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the data instead.")]
-BatchSize = Annotated[int | None, typer.Option(help="Images of a forward pass of a process.  [4]")]
-GradAccum = Annotated[int | None, typer.Option(help="Forward passes of an optimizer step.  [1]")]
-LrSchedule = Annotated[Schedule | None, typer.Option(help="How it goes on.  [constant]")]
-Resolution = Annotated[int | None, typer.Option(help="Side of the images in pixels.  [the base's]")]
-CondDrop = Annotated[
-    float | None, typer.Option(help="Share of captions or classes left out.  [0.1]")
-]
-ComputesIn = Annotated[
-    Precision | None, typer.Option(help="What the denoiser computes in.  [no: fp32]")
-]
-SaveEvery = Annotated[int | None, typer.Option(help="Steps between checkpoints.  [500]")]
-SampleEvery = Annotated[int | None, typer.Option(help="Steps between sample grids.")]
-Prompt = Annotated[list[str] | None, typer.Option(help="What the grids show.", metavar="TEXT")]
-Seed = Annotated[int | None, typer.Option(help="Of everything drawn.  [0]")]
-SkipBad = Annotated[bool | None, typer.Option("--skip-bad", help="Leave bad images out.")]
-Resume = Annotated[str, typer.Option(help="auto, never, or a checkpoint's folder.", metavar="WHAT")]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Where a run reads and writes."""
+
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder of images; a quoted pattern trains one run for each folder.",
+            metavar="DIR",
+        ),
+    ] = None
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of the run; {name} stands for the name of the data folder.",
+            metavar="DIR",
+        ),
+    ] = None
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with more options; the command line wins over it.", metavar="FILE"
+        ),
+    ] = None
+    resume: Annotated[
+        str,
+        typer.Option(
+            help="Whether to resume: auto, never, or the checkpoint to resume from.",
+            metavar="WHAT",
+        ),
+    ] = "auto"
+
+    def require_data_and_output(self) -> tuple[list[str], str]:
+        """Data and output, which every run needs; UsageError if one of them is missing."""
+        if not self.data or self.output is None:
+            raise UsageError("--data and -o are required")
+        return self.data, self.output
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """What a training command prints."""
+
+    dry_run: options.DryRun = False
+    json: options.Json = False
+    quiet: options.Quiet = False
+    verbose: options.Verbose = False
+
+    def on_this_process(self) -> ReportOptions:
+        """The options for this process: of several, only the first one prints."""
+        if os.environ.get("RANK", "0") == "0":
+            return self
+        return replace(self, json=False, quiet=True)

@@ -1,9 +1,8 @@
-"""Runs of training from the command line: planned, told of and made, whatever is trained."""
+"""Training runs from the command line: config, plan, runs and reports, whatever is trained."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,54 +14,30 @@ from .training_console import teller
 
 if TYPE_CHECKING:
     from ..training.bank_options import PatchOptions
+    from ..training.option_fields import CommandOptions
     from ..training.options import Options
     from ..training.plan import RunPlan
     from ..training.trainer import Trained
+    from .training_options import ReportOptions, RunOptions
 
 
-def words_of(dry_run: bool, json: bool, quiet: bool, verbose: bool) -> Words:
-    """What this process tells: of several, the first one speaks."""
-    first = os.environ.get("RANK", "0") == "0"
-    return Words(dry_run, json and first, quiet or not first, verbose)
+def config_options(run: RunOptions, options: CommandOptions) -> Mapping[str, Any]:
+    """The options that the config of a run has, by name; none without a config."""
+    if run.config is None:
+        return {}
+    from ..training.config_file import read_config
 
-
-def merged(read: Mapping[str, Any], given: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    """Fields of `kind` as a config has them, and over them what the command line was given.
-
-    There, None stands for an option that was not given, and what is no field is of no concern.
-    """
-    names = [each.name for each in dataclasses.fields(kind)]
-    chosen = {name: read[name] for name in names if name in read}
-    if any(given.get(name) is not None for name in ("steps", "epochs")):
-        # one on the command line takes the place of either in the config
-        chosen = {name: chosen[name] for name in chosen if name not in {"steps", "epochs"}}
-    for name in names:
-        value = given.get(name)
-        if value is not None:
-            chosen[name] = tuple(value) if isinstance(value, list) else value
-    return chosen
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Words:
-    """What is told, and how."""
-
-    dry_run: bool
-    json: bool
-    quiet: bool
-    verbose: bool
+    return read_config(run.config, options.kinds)
 
 
 def run_training(
-    base: Path,
-    data: list[str],
-    output: str,
+    base: str,
+    run: RunOptions,
+    report: ReportOptions,
     options: Options,
-    resume: str,
-    words: Words,
     patch: PatchOptions | None = None,
 ) -> None:
-    """Plan all runs, and then train them one after the other: denoisers, or banks for `patch`."""
+    """Plan all runs, then train them one after the other: models, or prompt banks if `patch`."""
     from ..diffusion.libraries import require_extra
     from ..training.data_shards import expanded, outputs_of
 
@@ -72,28 +47,30 @@ def run_training(
     from ..training.train_bank import patch_dmp
     from ..training.trainer import finetune
 
+    report = report.on_this_process()
+    data, output = run.require_data_and_output()
     shards = expanded(data)
     command = shlex.join(["soupctl", *sys.argv[1:]])
     accelerator = start_accelerator(options)
     requests = [
-        RunRequest(base, shard, place, options, resume, command, patch)
+        RunRequest(Path(base), shard, place, options, run.resume, command, patch)
         for shard, place in zip(shards, outputs_of(shards, output), strict=True)
     ]
     runs = prepare(requests, accelerator)
-    if words.dry_run:
-        _show_plans([run.plan for run in runs], words.json)
+    if report.dry_run:
+        _show_plans([each.plan for each in runs], report.json)
         return
     train, kind = (finetune, "model") if patch is None else (patch_dmp, "bank")
     done = []
-    for run in runs:
-        for line in _plan_lines(run.plan):
-            say(line, words.quiet)
-        trained = train(run, teller(words.quiet, words.verbose))
-        _tell_trained(trained, kind, words.quiet)
+    for each in runs:
+        for line in _plan_lines(each.plan):
+            say(line, report.quiet)
+        trained = train(each, teller(report.quiet, report.verbose))
+        _tell_trained(trained, kind, report.quiet)
         done.append(trained)
     # several processes talk to each other until the last run has ended
     accelerator.end_training()
-    if words.json:
+    if report.json:
         put_json([_trained_json(each, kind) for each in done])
 
 

@@ -5,7 +5,6 @@ Rule 1: all of these options change numbers.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -13,13 +12,12 @@ from dataclasses import dataclass, fields
 from ..banks.config import GATE_GRID, GateInput, GateKind
 from ..choices import Balance, Preset
 from ..errors import Issue, UsageError
+from .option_fields import Bounds, CommandOptions, option, out_of_bounds
+from .options import Options
 
 MIXTURE_PROMPTS = 8
 """Whole prompts a block of a mixture has, unless asked otherwise."""
 RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
-
-DEFAULTS: Mapping[str, object] = {"lr": 1e-4, "weight_decay": 0.0, "ema": False}
-"""Options of training that are others for banks than for whole denoisers."""
 
 PRESETS: Mapping[Preset, Mapping[str, object]] = {
     Preset.OFFICIAL: {
@@ -46,27 +44,54 @@ class PatchOptions:
     Raises UsageError, with all issues at once, for values that no bank could have.
     """
 
-    blocks: str = "all"
-    """Which blocks of the base take prompts, such as `0-3,7`, counted from 0."""
-    gate: GateKind = GateKind.TOKEN
-    prompts: int | None = None
-    """Whole prompts of a block; None for 1 with a token gate, and 8 with a mixture."""
-    gate_input: GateInput = GateInput.TIME
-    gate_topk: float = 1.0
-    """Share of a gate's weights that is kept."""
-    gate_grid: int = GATE_GRID
-    """Most rows and columns of weights for a block of a UNet."""
-    gate_noise: bool = False
-    """Whether logits are noisy in training (Shazeer et al. 2017, arXiv 1701.06538)."""
-    balance: float = 0.0
-    """What importance and load count in the loss."""
-    balance_form: Balance = Balance.AS_CODED
-    gate_lr_scale: float = 10.0
-    """How many times as fast as the prompts the gate learns."""
-    prepend: int = 0
-    """Prompts before a transformer's sequence; 0 to add them to the blocks' inputs."""
-    gate_from: str | None = None
-    """A bank whose gate is taken, and stays as it is."""
+    blocks: str = option(
+        "all",
+        "Blocks that receive prompts: all, or numbers from 0 such as 0-3,7.",
+        metavar="BLOCKS",
+    )
+    gate: GateKind = option(
+        GateKind.TOKEN,
+        "Whether the gate weighs each position's prompt (token) or several whole ones (mixture).",
+    )
+    prompts: int | None = option(
+        None,
+        "Whole prompts of a block.",
+        Bounds(1),
+        metavar="N",
+        default_text=f"1 for token, {MIXTURE_PROMPTS} for mixture",
+    )
+    gate_input: GateInput = option(
+        GateInput.TIME, "Whether the gate sees the timestep, or timestep and class."
+    )
+    gate_topk: float = option(
+        1.0, "Fraction of the gate's weights to keep.", Bounds(0, 1, above=True), metavar="P"
+    )
+    gate_grid: int = option(
+        GATE_GRID,
+        "Most rows and columns of gate weights for a block of a UNet.",
+        Bounds(1),
+        is_on_command_line=False,
+    )
+    gate_noise: bool = option(False, "Add noise to the gate's logits in training.")
+    """As in Shazeer et al. 2017 (arXiv 1701.06538)."""
+    gate_lr_scale: float = option(
+        10.0, "Learning rate of the gate, in multiples of --lr.", Bounds(0, above=True), metavar="X"
+    )
+    gate_from: str | None = option(
+        None, "Take the gate of this bank, and keep it frozen.", metavar="BANK"
+    )
+    balance: float = option(
+        0.0, "Weight of the load-balancing loss of the gate.", Bounds(0), metavar="X"
+    )
+    balance_form: Balance = option(
+        Balance.AS_CODED, "Form of the load-balancing loss.", is_on_command_line=False
+    )
+    prepend: int = option(
+        0,
+        "Prompts to put before a transformer's sequence; 0 to add prompts to the blocks' inputs.",
+        Bounds(0),
+        is_on_command_line=False,
+    )
 
     def __post_init__(self) -> None:
         """Refuse what no bank could have, with all issues at once."""
@@ -117,16 +142,9 @@ def _problems(options: PatchOptions) -> Iterator[str]:
     try:
         _ = options.deepest
     except ValueError:
-        yield f"--blocks {options.blocks!r} is neither all nor numbers such as 0-3,7"
-    if options.prompts is not None and options.prompts < 1:
-        yield f"--prompts is {options.prompts}, which is less than 1"
-    if not 0 < options.gate_topk <= 1:
-        yield f"--gate-topk is {options.gate_topk}, which is not above 0 and at most 1"
-    if not 0 <= options.balance < math.inf:
-        yield f"--balance is {options.balance}, which is less than 0"
-    if not 0 < options.gate_lr_scale < math.inf:
-        yield f"--gate-lr-scale is {options.gate_lr_scale}, which is not positive"
-    for name in ("gate_grid", "prepend"):
-        value, least = getattr(options, name), 1 if name == "gate_grid" else 0
-        if value < least:
-            yield f"{name.replace('_', '-')} in --config is {value}, which is less than {least}"
+        yield f"--blocks must be all or numbers such as 0-3,7, not {options.blocks!r}"
+    yield from out_of_bounds(options)
+
+
+PATCH_DMP = CommandOptions((PatchOptions, Options), is_for_banks=True)
+"""The options of `soupctl patch-dmp`."""

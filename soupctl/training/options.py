@@ -1,24 +1,20 @@
 """What a training run is asked to do, checked before anything heavy is loaded.
 
-Rule 1: an option either changes numbers, and is part of what tells one run from another, or it
-changes only time and what is shown; `TIME_ONLY` lists the latter.
+Rule 1: an option either changes the trained weights, and is part of a run's identity, or it changes
+only time and what is shown: its field says which (`changes_weights`).
 """
 
 from __future__ import annotations
 
-import math
-import tomllib
-import types
-import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from enum import StrEnum
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ..choices import Optimizer, Precision, Prediction, SaveDtype, Schedule, Tracker
-from ..errors import InputError, Issue, UsageError
-from ..storage.files import read_file
+from ..errors import Issue, UsageError
+from .option_fields import Bounds, CommandOptions, option, options_of, out_of_bounds
+
+AT_LEAST_0, AT_LEAST_1, FRACTION = Bounds(0), Bounds(1), Bounds(0, 1)
+POSITIVE = Bounds(0, above=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,54 +24,173 @@ class Options:
     Raises UsageError, with all issues at once, for values that no run could have.
     """
 
-    steps: int | None = None
-    """Optimizer steps; either these or `epochs`."""
-    epochs: int | None = None
-    batch_size: int = 4
-    """Images of one forward pass of one process."""
-    grad_accum: int = 1
-    """Forward passes of an optimizer step."""
-    lr: float = 1e-5
-    lr_schedule: Schedule = Schedule.CONSTANT
-    warmup: int = 0
-    """Optimizer steps until the learning rate is reached."""
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    """Gradients are clipped to this norm; 0 for never."""
-    resolution: int | None = None
-    """Height and width in pixels; None for those of the base."""
-    random_crop: bool = False
-    flip: bool = False
-    caption_column: str = "text"
-    cond_drop: float = 0.1
-    """Share of samples that are taught without their caption or class, for guidance."""
-    classes: tuple[str, ...] = ()
-    """Names of all classes of the base in order, where data has a few of them by name."""
-    prediction: Prediction = Prediction.AUTO
-    snr_gamma: float | None = None
-    noise_offset: float = 0.0
-    ema: bool = True
-    ema_decay: float = 0.9999
-    precision: Precision = Precision.NO
-    grad_checkpointing: bool = False
-    optimizer: Optimizer = Optimizer.ADAMW
-    save_every: int = 500
-    """Optimizer steps between checkpoints."""
-    keep: int = 2
-    """Newest checkpoints that are kept."""
-    sample_every: int | None = None
-    prompt: tuple[str, ...] = ()
-    sample_grid: int = 4
-    """Images a prompt or class in a grid."""
-    sample_steps: int = 25
-    guidance: float = 3.0
-    seed: int = 0
-    workers: int = 0
-    log_every: int = 10
-    log_with: Tracker = Tracker.NONE
-    save_dtype: SaveDtype = SaveDtype.FLOAT32
-    cache_latents: bool = False
-    skip_bad: bool = False
+    steps: int | None = option(
+        None, "Number of optimizer steps.", AT_LEAST_1, metavar="N", instead_of="epochs"
+    )
+    epochs: int | None = option(
+        None,
+        "Number of passes over the data, instead of --steps.",
+        AT_LEAST_1,
+        metavar="N",
+        instead_of="steps",
+        # they become steps
+        changes_weights=False,
+    )
+    batch_size: int = option(4, "Images in a forward pass of one process.", AT_LEAST_1, metavar="N")
+    grad_accum: int = option(1, "Gradient accumulation steps.", AT_LEAST_1, metavar="N")
+    lr: float = option(1e-5, "Learning rate.", POSITIVE, metavar="RATE", for_banks=1e-4)
+    lr_schedule: Schedule = option(Schedule.CONSTANT, "Learning-rate schedule after warmup.")
+    warmup: int = option(
+        0,
+        "Optimizer steps of linear learning-rate warmup.",
+        AT_LEAST_0,
+        is_on_command_line=False,
+    )
+    weight_decay: float = option(
+        0.01, "Weight decay of AdamW.", AT_LEAST_0, is_on_command_line=False, for_banks=0.0
+    )
+    max_grad_norm: float = option(
+        1.0,
+        "Clip the gradient to this norm; 0 for no clipping.",
+        AT_LEAST_0,
+        is_on_command_line=False,
+    )
+    resolution: int | None = option(
+        None,
+        "Height and width of the images in pixels.",
+        AT_LEAST_1,
+        metavar="N",
+        default_text="the base's",
+    )
+    random_crop: bool = option(
+        False, "Crop images at random instead of at the center.", is_on_command_line=False
+    )
+    flip: bool = option(
+        False, "Mirror half of the images at random, left to right.", is_on_command_line=False
+    )
+    caption_column: str = option(
+        "text", "Field of metadata.jsonl that holds the captions.", is_on_command_line=False
+    )
+    cond_drop: float = option(
+        0.1,
+        "Probability of dropping a caption or class, for classifier-free guidance.",
+        FRACTION,
+        metavar="P",
+    )
+    classes: tuple[str, ...] = option(
+        (),
+        "Names of all classes of the base, in order, for data with only some of them.",
+        is_on_command_line=False,
+    )
+    prediction: Prediction = option(
+        Prediction.AUTO,
+        "What the denoiser predicts; auto for the setting of the base's scheduler.",
+        is_on_command_line=False,
+    )
+    snr_gamma: float | None = option(
+        None,
+        "Gamma of min-SNR loss weighting, usually 5.",
+        POSITIVE,
+        default_text="no weighting",
+        is_on_command_line=False,
+    )
+    noise_offset: float = option(
+        0.0, "Strength of offset noise.", AT_LEAST_0, is_on_command_line=False
+    )
+    ema: bool = option(
+        True,
+        "Publish the exponential moving average (EMA) of the weights.",
+        for_banks=False,
+    )
+    ema_decay: float = option(0.9999, "Decay of the EMA.", FRACTION, is_on_command_line=False)
+    precision: Precision = option(
+        Precision.NO, "Mixed precision of the denoiser; no computes in float32."
+    )
+    grad_checkpointing: bool = option(
+        False,
+        "Recompute activations in the backward pass, to save memory.",
+        is_on_command_line=False,
+        changes_weights=False,
+    )
+    optimizer: Optimizer = option(Optimizer.ADAMW, "Optimizer.", is_on_command_line=False)
+    save_every: int = option(
+        500, "Steps between checkpoints.", AT_LEAST_1, metavar="N", changes_weights=False
+    )
+    keep: int = option(
+        2,
+        "Number of checkpoints to keep, the newest.",
+        AT_LEAST_1,
+        is_on_command_line=False,
+        changes_weights=False,
+    )
+    sample_every: int | None = option(
+        None,
+        "Steps between sample grids.",
+        AT_LEAST_1,
+        metavar="N",
+        default_text="no grids",
+        changes_weights=False,
+    )
+    prompt: tuple[str, ...] = option(
+        (),
+        "Prompt for the sample grids; can be repeated.",
+        metavar="TEXT",
+        changes_weights=False,
+    )
+    sample_grid: int = option(
+        4,
+        "Images of each prompt or class in a sample grid.",
+        AT_LEAST_1,
+        is_on_command_line=False,
+        changes_weights=False,
+    )
+    sample_steps: int = option(
+        25,
+        "Denoising steps of the sample grids.",
+        AT_LEAST_1,
+        is_on_command_line=False,
+        changes_weights=False,
+    )
+    guidance: float = option(
+        3.0,
+        "Classifier-free guidance scale of the sample grids.",
+        AT_LEAST_0,
+        is_on_command_line=False,
+        changes_weights=False,
+    )
+    seed: int = option(0, "Random seed.", AT_LEAST_0, metavar="N")
+    workers: int = option(
+        0,
+        "Processes that load images; 0 to load them in the training process.",
+        AT_LEAST_0,
+        is_on_command_line=False,
+        changes_weights=False,
+    )
+    log_every: int = option(
+        10,
+        "Steps between lines of metrics.jsonl.",
+        AT_LEAST_1,
+        is_on_command_line=False,
+        changes_weights=False,
+    )
+    log_with: Tracker = option(
+        Tracker.NONE,
+        "Also send metrics to this tracker.",
+        is_on_command_line=False,
+        changes_weights=False,
+    )
+    save_dtype: SaveDtype = option(
+        SaveDtype.FLOAT32, "Dtype of the published weights.", is_for_banks=False
+    )
+    cache_latents: bool = option(
+        False, "Encode each image once and keep its latents on disk.", is_on_command_line=False
+    )
+    skip_bad: bool = option(
+        False,
+        "Skip images that cannot be used, instead of stopping.",
+        # which images were skipped is part of the digest of the data
+        changes_weights=False,
+    )
 
     def __post_init__(self) -> None:
         """Refuse what no run could have, with all issues at once."""
@@ -84,183 +199,31 @@ class Options:
 
     @property
     def numbers(self) -> dict[str, str]:
-        """The options that change numbers, as texts by name; equal ones train alike."""
-        skipped = TIME_ONLY | ({"steps"} if self.lr_schedule is Schedule.CONSTANT else set())
-        return {
-            each.name: _text(getattr(self, each.name))
-            for each in sorted(fields(self), key=lambda each: each.name)
-            if each.name not in skipped
-        }
+        """The options that change the trained weights, as texts by name."""
+        names = {name for name, info in options_of(Options).items() if info.changes_weights}
+        # a run at a constant rate can be made longer
+        names -= {"steps"} if self.lr_schedule is Schedule.CONSTANT else set()
+        return {name: _text(getattr(self, name)) for name in sorted(names)}
 
 
-TIME_ONLY = frozenset(
-    {
-        "epochs",  # these become steps
-        "grad_checkpointing",
-        "guidance",
-        "keep",
-        "log_every",
-        "log_with",
-        "prompt",
-        "sample_every",
-        "sample_grid",
-        "sample_steps",
-        "save_every",
-        "skip_bad",  # what is skipped is not in the digest of the data
-        "workers",
-    }
-)
-"""Names of the options that change no trained weight."""
+FINETUNE = CommandOptions((Options,))
+"""The options of `soupctl finetune`."""
 
-AT_LEAST = {
-    "steps": 1,
-    "epochs": 1,
-    "batch_size": 1,
-    "grad_accum": 1,
-    "warmup": 0,
-    "weight_decay": 0,
-    "max_grad_norm": 0,
-    "resolution": 1,
-    "noise_offset": 0,
-    "save_every": 1,
-    "keep": 1,
-    "sample_every": 1,
-    "sample_grid": 1,
-    "sample_steps": 1,
-    "seed": 0,
-    "workers": 0,
-    "log_every": 1,
-}
+LARGEST_RATE = 1e38
+"""Of learning rates; a larger one overflows where weights are updated."""
 
 
 def _text(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-COMMON = frozenset(
-    {
-        "batch_size",
-        "cond_drop",
-        "ema",
-        "epochs",
-        "grad_accum",
-        "lr",
-        "lr_schedule",
-        "precision",
-        "prompt",
-        "resolution",
-        "sample_every",
-        "save_dtype",
-        "save_every",
-        "seed",
-        "skip_bad",
-        "steps",
-    }
-)
-"""Names of the options that the command line has; the others are in a config alone."""
-
-
-def option_name(field: str) -> str:
-    """How a person sets an option: `--lr`, or `warmup in --config`."""
-    dashed = field.replace("_", "-")
-    return f"--{dashed}" if field in COMMON else f"{dashed} in --config"
-
-
-LARGEST_RATE = 1e38
-"""Of learning rates; a larger one overflows where weights are updated."""
-
-
 def _problems(options: Options) -> Iterator[str]:
     if options.steps is not None and options.epochs is not None:
-        yield "--steps and --epochs are both given: choose one"
-    yield from _strange_numbers(options)
+        yield "--steps and --epochs exclude each other: give one of them"
+    yield from out_of_bounds(options)
+    if LARGEST_RATE < options.lr < float("inf"):
+        yield f"--lr must be at most {LARGEST_RATE:g}, not {options.lr}"
     if options.cache_latents and options.random_crop:
         yield "cache-latents and random-crop exclude each other: a cached crop is never drawn"
     if len(set(options.classes)) != len(options.classes):
-        yield "a name occurs twice in classes"
-
-
-def _strange_numbers(options: Options) -> Iterator[str]:
-    for name, least in AT_LEAST.items():
-        value = getattr(options, name)
-        if value is not None and not (math.isfinite(value) and value >= least):
-            yield f"{option_name(name)} is {value}, which is less than {least}"
-    if not 0 < options.lr <= LARGEST_RATE:
-        yield f"--lr is {options.lr}, which is not positive and at most {LARGEST_RATE:g}"
-    if not 0 <= options.guidance < math.inf:
-        what = f"is {options.guidance}, which is no number from 0 up"
-        yield f"{option_name('guidance')} {what}"
-    for name in ("cond_drop", "ema_decay"):
-        value = getattr(options, name)
-        if not 0 <= value <= 1:
-            yield f"{option_name(name)} is {value}, which is not between 0 and 1"
-    gamma = options.snr_gamma
-    if gamma is not None and not (gamma > 0 and math.isfinite(gamma)):
-        yield f"{option_name('snr_gamma')} is {gamma}, which is not positive (5 is usual)"
-
-
-def read_config(path: Path, *others: type) -> dict[str, Any]:
-    """The options in a TOML file, by field, of Options and of `others` beside it.
-
-    Raises InputError for what is no TOML, UsageError for options that are unknown or malformed.
-    """
-    try:
-        table = tomllib.loads(read_file(path).decode("utf-8"))
-    except ValueError as error:
-        raise InputError(f"is not valid TOML: {error}", path=path) from None
-    return typed(table, path, *others)
-
-
-def typed(table: Mapping[str, Any], source: Path, *others: type) -> dict[str, Any]:
-    """The values of a TOML table as fields of Options, or of `others` beside it.
-
-    Raises UsageError naming `source` if they are none.
-    """
-    kinds = {
-        name: kind
-        for owner in (Options, *others)
-        for name, kind in typing.get_type_hints(owner).items()
-    }
-    found, issues = {}, []
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name not in kinds:
-            issues.append(Issue(f"{key!r} is not an option", source))
-            continue
-        try:
-            found[name] = _converted(kinds[name], value)
-        except (TypeError, ValueError):
-            issues.append(Issue(f"{key} = {value!r} is not {_kind_text(kinds[name])}", source))
-    if issues:
-        raise UsageError.collected(issues)
-    return found
-
-
-def _kinds_of(kind: Any) -> tuple[Any, ...]:
-    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-
-
-def _converted(kind: Any, value: Any) -> Any:
-    """The value as a `kind`; TypeError or ValueError if it is none."""
-    kind = _kinds_of(kind)[0]
-    if typing.get_origin(kind) is tuple:
-        texts = [value] if isinstance(value, str) else value
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise TypeError("a list of texts is meant")
-        return tuple(texts)
-    if issubclass(kind, StrEnum):
-        return kind(value)
-    # True is an int to Python, and 1 is a fine float
-    allowed = (int, float) if kind is float else (kind,)
-    if type(value) not in allowed:
-        raise TypeError("another type is meant")
-    return kind(value)
-
-
-def _kind_text(kind: Any) -> str:
-    kind = _kinds_of(kind)[0]
-    if typing.get_origin(kind) is tuple:
-        return "a list of texts"
-    if issubclass(kind, StrEnum):
-        return f"one of {', '.join(kind)}"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
+        yield "classes in --config contains a name twice"

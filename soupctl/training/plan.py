@@ -61,7 +61,7 @@ class RunPlan:
 def make_plan(
     ground: BaseSetup, shard: Dataset, classes: Classes | None, output: Path, accelerator: Any
 ) -> RunPlan:
-    """The plan of a run on a data shard; UsageError if how long it goes on is not said."""
+    """The plan of a run on a data shard; UsageError without --steps or --epochs."""
     base, options, images = ground.base, ground.options, len(shard.samples)
     trained, frozen = _parameters(ground)
     processes = accelerator.num_processes
@@ -126,7 +126,7 @@ def count_steps(options: Options, images: int, processes: int) -> int:
     if options.steps is not None:
         return options.steps
     if options.epochs is None:
-        raise UsageError("how long to train is not said", advice="--steps or --epochs")
+        raise UsageError("give --steps or --epochs")
     return -(-options.epochs * images // (options.batch_size * options.grad_accum * processes))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soupctl.training.bank_options import DEFAULTS, PatchOptions
+from soupctl.training.bank_options import PATCH_DMP, PatchOptions
 from soupctl.training.callbacks import Progress
 from soupctl.training.distributed import start_accelerator
 from soupctl.training.options import Options
@@ -53,7 +53,7 @@ def patch(
     base: Path, data: Path, output: Path, ear: Ear, bank: dict[str, object], **options
 ) -> Trained:
     """Train a bank for a base on a data shard, a few steps if no more is said."""
-    chosen = Options(**{**DEFAULTS, **SHORT, **options})
+    chosen = Options(**{**PATCH_DMP.defaults, **SHORT, **options})
     request = RunRequest(base, data, output, chosen, patch=PatchOptions(**bank))
     (prepared,) = prepare([request], start_accelerator(chosen))
     return patch_dmp(prepared, ear)

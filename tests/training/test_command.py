@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from soupctl.choices import Prediction, SaveDtype
 from soupctl.errors import InputError
 from soupctl.training.metrics import read_metrics
-from soupctl.training.options import COMMON, Options
 
 LAYOUT = {
     "README.md",
@@ -224,10 +223,3 @@ def test_a_bare_denoiser_is_a_base(tiny, shards, running, tmp_path):
     assert {"config.json", "diffusion_pytorch_model.safetensors"} == {
         path.name for path in (tmp_path / "run" / "model").iterdir()
     }
-
-
-def test_the_options_of_the_command_line_are_those_that_are_called_common(soupctl):
-    said = soupctl("finetune", "--help").out
-
-    assert COMMON <= set(Options.__dataclass_fields__)
-    assert [] == [name for name in sorted(COMMON) if f"--{name.replace('_', '-')}" not in said]

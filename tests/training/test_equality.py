@@ -11,7 +11,8 @@ import pytest
 import torch.utils.checkpoint
 from launched import SOUPCTL, TWO, ended, started
 
-from soupctl.training.options import typed
+from soupctl.training.config_file import converted
+from soupctl.training.options import Options
 
 HALF_OF_THE_DIGITS = 2.0**-12
 """Of float32: what is left of agreement when sums are taken in another order, layer upon layer."""
@@ -89,7 +90,7 @@ def reference(running, bases, shards, tmp_path_factory) -> tuple[str, str]:
 
 
 def _as_choices(change: dict[str, object]) -> dict[str, object]:
-    return typed(change, Path("change"))
+    return converted(change, Path("change"), [Options])
 
 
 def test_smaller_batches_that_are_accumulated_agree_with_one(trained, tmp_path):

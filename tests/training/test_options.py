@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import pytest
 
 from soupctl.choices import Schedule
 from soupctl.errors import InputError, UsageError
-from soupctl.training.options import TIME_ONLY, Options, read_config
+from soupctl.training.config_file import read_config
+from soupctl.training.option_fields import options_of
+from soupctl.training.options import Options
 
-RECIPE = {
+CHANGE_WEIGHTS = {
     "batch_size",
     "cache_latents",
     "caption_column",
@@ -38,13 +38,32 @@ RECIPE = {
 }
 
 
-def test_every_option_changes_either_numbers_or_time():
-    assert {each.name for each in fields(Options)} == RECIPE | TIME_ONLY
-    assert set() == RECIPE & TIME_ONLY
+CHANGE_TIME_ALONE = {
+    "epochs",
+    "grad_checkpointing",
+    "guidance",
+    "keep",
+    "log_every",
+    "log_with",
+    "prompt",
+    "sample_every",
+    "sample_grid",
+    "sample_steps",
+    "save_every",
+    "skip_bad",
+    "workers",
+}
 
 
-def test_what_tells_runs_apart_are_the_options_that_change_numbers():
-    assert set(Options(lr_schedule=Schedule.COSINE).numbers) == RECIPE
+def test_every_option_is_known_to_change_weights_or_to_change_time_alone():
+    infos = options_of(Options)
+
+    assert CHANGE_WEIGHTS == {name for name, info in infos.items() if info.changes_weights}
+    assert CHANGE_TIME_ALONE == set(infos) - CHANGE_WEIGHTS
+
+
+def test_the_identity_of_a_run_holds_the_options_that_change_weights():
+    assert set(Options(lr_schedule=Schedule.COSINE).numbers) == CHANGE_WEIGHTS
 
 
 def test_a_run_at_a_constant_rate_can_be_made_longer():
@@ -57,23 +76,23 @@ def test_a_run_at_a_constant_rate_can_be_made_longer():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"steps": 0}, "--steps is 0, which is less than 1"),
-        ({"steps": 1, "epochs": 1}, "--steps and --epochs are both given: choose one"),
-        ({"lr": 0.0}, "--lr is 0.0, which is not positive and at most 1e+38"),
-        ({"lr": float("nan")}, "--lr is nan, which is not positive and at most 1e+38"),
-        ({"lr": 1e300}, "--lr is 1e+300, which is not positive and at most 1e+38"),
-        ({"snr_gamma": 0.0}, "snr-gamma in --config is 0.0, which is not positive (5 is usual)"),
-        ({"guidance": float("inf")}, "guidance in --config is inf, which is no number from 0 up"),
-        ({"cond_drop": 1.5}, "--cond-drop is 1.5, which is not between 0 and 1"),
+        ({"steps": 0}, "--steps must be at least 1, not 0"),
+        ({"steps": 1, "epochs": 1}, "--steps and --epochs exclude each other: give one of them"),
+        ({"lr": 0.0}, "--lr must be positive, not 0.0"),
+        ({"lr": float("nan")}, "--lr must be a finite number, not nan"),
+        ({"lr": 1e300}, "--lr must be at most 1e+38, not 1e+300"),
+        ({"snr_gamma": 0.0}, "snr-gamma in --config must be positive, not 0.0"),
+        ({"guidance": float("inf")}, "guidance in --config must be a finite number, not inf"),
+        ({"cond_drop": 1.5}, "--cond-drop must be between 0 and 1, not 1.5"),
         (
             {"cache_latents": True, "random_crop": True},
             "cache-latents and random-crop exclude each other: a cached crop is never drawn",
         ),
         (
             {"batch_size": 0, "keep": 0},
-            "--batch-size is 0, which is less than 1; keep in --config is 0, which is less than 1",
+            "--batch-size must be at least 1, not 0; keep in --config must be at least 1, not 0",
         ),
-        ({"classes": ("a", "a")}, "a name occurs twice in classes"),
+        ({"classes": ("a", "a")}, "classes in --config contains a name twice"),
     ],
 )
 def test_what_no_run_could_have_is_refused_at_once(values, message):
@@ -87,7 +106,7 @@ def test_a_config_is_toml_with_the_options_names(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text('lr = 1\nlr-schedule = "cosine"\nprompt = ["a", "b"]\nema = false\n')
 
-    found = read_config(path)
+    found = read_config(path, [Options])
 
     assert found == {
         "lr": 1.0,
@@ -102,11 +121,12 @@ def test_a_config_is_toml_with_the_options_names(tmp_path):
     ("text", "message"),
     [
         ("learning_rate = 1", "'learning_rate' is not an option"),
+        ("sample-step = 1", "'sample-step' is not an option; did you mean sample-steps?"),
         ("steps = 1.5", "steps = 1.5 is not a whole number"),
         ("steps = true", "steps = True is not a whole number"),
         ('lr = "fast"', "lr = 'fast' is not a number"),
         ("ema = 1", "ema = 1 is not true or false"),
-        ("prompt = [1]", "prompt = [1] is not a list of texts"),
+        ("prompt = [1]", "prompt = [1] is not a list of strings"),
         ("precision = 'fp8'", "precision = 'fp8' is not one of no, bf16, fp16"),
     ],
 )
@@ -115,7 +135,7 @@ def test_a_config_with_what_is_no_option_is_refused(tmp_path, text, message):
     path.write_text(text)
 
     with pytest.raises(UsageError) as refusal:
-        read_config(path)
+        read_config(path, [Options])
 
     assert f"{path}: {message}" == str(refusal.value)
 
@@ -125,4 +145,4 @@ def test_a_config_that_is_no_toml_is_refused(tmp_path):
     path.write_text("lr = ")
 
     with pytest.raises(InputError, match="is not valid TOML"):
-        read_config(path)
+        read_config(path, [Options])

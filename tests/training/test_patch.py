@@ -257,14 +257,14 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_made(
 @pytest.mark.parametrize(
     ("bank", "said"),
     [
-        ({"blocks": "3-1"}, "--blocks '3-1' is neither all nor numbers such as 0-3,7"),
-        ({"blocks": ""}, "--blocks '' is neither all nor numbers such as 0-3,7"),
-        ({"prompts": 0}, "--prompts is 0, which is less than 1"),
-        ({"gate_topk": 0.0}, "--gate-topk is 0.0, which is not above 0 and at most 1"),
-        ({"balance": float("nan")}, "--balance is nan, which is less than 0"),
-        ({"gate_lr_scale": -1.0}, "--gate-lr-scale is -1.0, which is not positive"),
-        ({"gate_grid": 0}, "gate-grid in --config is 0, which is less than 1"),
-        ({"prepend": -1}, "prepend in --config is -1, which is less than 0"),
+        ({"blocks": "3-1"}, "--blocks must be all or numbers such as 0-3,7, not '3-1'"),
+        ({"blocks": ""}, "--blocks must be all or numbers such as 0-3,7, not ''"),
+        ({"prompts": 0}, "--prompts must be at least 1, not 0"),
+        ({"gate_topk": 0.0}, "--gate-topk must be above 0 and at most 1, not 0.0"),
+        ({"balance": float("nan")}, "--balance must be a finite number, not nan"),
+        ({"gate_lr_scale": -1.0}, "--gate-lr-scale must be positive, not -1.0"),
+        ({"gate_grid": 0}, "gate-grid in --config must be at least 1, not 0"),
+        ({"prepend": -1}, "prepend in --config must be at least 0, not -1"),
     ],
 )
 def test_options_that_no_bank_could_have_are_refused(bank, said):

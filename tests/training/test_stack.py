@@ -124,8 +124,8 @@ def test_a_stack_is_drawn_like_a_bank(soupctl, banks, bases):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ((), 2, "what to stack and where to are both needed"),
-        (("a", "b", "--without", "a"), 2, "--without is of one stack"),
+        ((), 2, "BANK and -o are required"),
+        (("a", "b", "--without", "a"), 2, "--without takes one stack"),
         (("a", "d"), 4, "on a base with other weights than this one"),
         (("a@0",), 2, "weight"),
         (("nowhere",), 3, "nowhere"),

@@ -1,0 +1,92 @@
+"""Training options from a TOML file.
+
+Values are checked by hand, not by a library such as msgspec: one message names every unknown and
+every malformed option of a file, where msgspec stops at the first, and an unknown name comes with
+the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, Issue, UsageError
+from ..storage.files import read_file
+
+
+def read_config(path: Path, kinds: Collection[type]) -> dict[str, Any]:
+    """The options in a TOML file by name, converted to the types of the fields of `kinds`.
+
+    Raises InputError for a file that is not TOML, UsageError for unknown or malformed options.
+    """
+    try:
+        table = tomllib.loads(read_file(path).decode("utf-8"))
+    except ValueError as error:
+        raise InputError(f"is not valid TOML: {error}", path=path) from None
+    return converted(table, path, kinds)
+
+
+def converted(table: Mapping[str, Any], source: Path, kinds: Collection[type]) -> dict[str, Any]:
+    """The values of a TOML table, converted to the types of the fields of `kinds`.
+
+    Raises UsageError, naming `source` and all issues, for unknown or malformed options.
+    """
+    types_by_name = {
+        name: kind for owner in kinds for name, kind in typing.get_type_hints(owner).items()
+    }
+    found, issues = {}, []
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in types_by_name:
+            issues.append(Issue(f"{key!r} is not an option{_hint(name, types_by_name)}", source))
+            continue
+        try:
+            found[name] = _converted(types_by_name[name], value)
+        except (TypeError, ValueError):
+            text = _type_text(types_by_name[name])
+            issues.append(Issue(f"{key} = {value!r} is not {text}", source))
+    if issues:
+        raise UsageError.collected(issues)
+    return found
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {nearest[0].replace('_', '-')}?" if nearest else ""
+
+
+def _required(kind: Any) -> Any:
+    """The type that a value has to have: that of an optional one without None."""
+    return typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
+
+
+def _converted(kind: Any, value: Any) -> Any:
+    """The value as a `kind`; TypeError or ValueError if it cannot be."""
+    kind = _required(kind)
+    if typing.get_origin(kind) is tuple:
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("not a list of strings")
+        return tuple(texts)
+    if issubclass(kind, StrEnum):
+        return kind(value)
+    # True is an int to Python, and 1 is a fine float
+    allowed = (int, float) if kind is float else (kind,)
+    if type(value) not in allowed:
+        raise TypeError("another type is needed")
+    return kind(value)
+
+
+def _type_text(kind: Any) -> str:
+    kind = _required(kind)
+    if typing.get_origin(kind) is tuple:
+        return "a list of strings"
+    if issubclass(kind, StrEnum):
+        return f"one of {', '.join(kind)}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}[kind]

@@ -1,0 +1,191 @@
+"""An option of a training command, declared once: a dataclass field that carries its help text.
+
+Rule 1: the command line, the config file, `--help`, bounds and the identity of a run follow from
+the field; no other file repeats the name or the default of an option.
+Rule 2: `soupctl --help` imports this module, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+OPTION = "option"
+"""Key of the description of an option in the metadata of its field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The finite numbers from `least` to `most`; without `least` itself if `above` is set."""
+
+    least: float = 0
+    most: float = math.inf
+    above: bool = False
+
+    def hold(self, number: float) -> bool:
+        """Whether a number is within the bounds."""
+        starts = number > self.least if self.above else number >= self.least
+        return math.isfinite(number) and starts and number <= self.most
+
+    def __str__(self) -> str:
+        """In words: `at least 1`, `positive`, `between 0 and 1`."""
+        if self.most == math.inf:
+            return "positive" if self.above and not self.least else f"at least {self.least:g}"
+        if self.above:
+            return f"above {self.least:g} and at most {self.most:g}"
+        return f"between {self.least:g} and {self.most:g}"
+
+    @property
+    def formula(self) -> str:
+        """As `--help` shows it: `x>=1`, `0<x<=1`."""
+        sign = "" if self.above else "="
+        if self.most == math.inf:
+            return f"x>{sign}{self.least:g}"
+        return f"{self.least:g}<{sign}x<={self.most:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class OptionInfo:
+    """What there is to know of an option besides its name, type and default."""
+
+    help: str
+    bounds: Bounds | None
+    metavar: str | None
+    default_text: str | None
+    """What `--help` shows as the default, where the field's own default is None."""
+    is_on_command_line: bool
+    """False for an option that only a config file has."""
+    changes_weights: bool
+    """Whether it changes a trained weight, and so tells one run from another."""
+    for_banks: Any
+    """Default for prompt banks, where it differs; None for the field's own default."""
+    is_for_banks: bool
+    """False for an option that prompt banks have no use for."""
+    instead_of: str | None
+    """Name of the option that this one replaces."""
+
+
+def option(  # noqa: PLR0913
+    default: T,
+    help: str,
+    bounds: Bounds | None = None,
+    *,
+    metavar: str | None = None,
+    default_text: str | None = None,
+    is_on_command_line: bool = True,
+    changes_weights: bool = True,
+    for_banks: Any = None,
+    is_for_banks: bool = True,
+    instead_of: str | None = None,
+) -> T:
+    """A dataclass field that is an option; see OptionInfo."""
+    info = OptionInfo(
+        help,
+        bounds,
+        metavar,
+        default_text,
+        is_on_command_line,
+        changes_weights,
+        for_banks,
+        is_for_banks,
+        instead_of,
+    )
+    made: T = field(default=default, metadata={OPTION: info})
+    return made
+
+
+def options_of(kind: type[Any]) -> Mapping[str, OptionInfo]:
+    """The options among the fields of a dataclass, by name."""
+    return {each.name: each.metadata[OPTION] for each in fields(kind)}
+
+
+def option_name(kind: type[Any], name: str) -> str:
+    """How a user sets an option: `--lr`, or `warmup in --config`."""
+    dashed = name.replace("_", "-")
+    return f"--{dashed}" if options_of(kind)[name].is_on_command_line else f"{dashed} in --config"
+
+
+def out_of_bounds(options: Any) -> Iterator[str]:
+    """A message for each option of a dataclass object whose value is out of its bounds."""
+    kind = type(options)
+    for name, info in options_of(kind).items():
+        value = getattr(options, name)
+        if value is not None and info.bounds is not None and not info.bounds.hold(value):
+            allowed = str(info.bounds) if math.isfinite(value) else "a finite number"
+            yield f"{option_name(kind, name)} must be {allowed}, not {value}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShownOption:
+    """An option as a command line has it."""
+
+    name: str
+    type: Any
+    help: str
+    """With default and bounds."""
+    metavar: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOptions:
+    """The options of a training command: the fields of one or more dataclasses."""
+
+    kinds: tuple[type[Any], ...]
+    is_for_banks: bool = False
+
+    @property
+    def defaults(self) -> Mapping[str, object]:
+        """The options whose default for prompt banks differs, if these are trained."""
+        if not self.is_for_banks:
+            return {}
+        infos = [each for kind in self.kinds for each in options_of(kind).items()]
+        return {name: info.for_banks for name, info in infos if info.for_banks is not None}
+
+    @property
+    def on_command_line(self) -> Iterator[ShownOption]:
+        """The options that the command line has, in order."""
+        for kind in self.kinds:
+            types = typing.get_type_hints(kind)
+            for each in fields(kind):
+                info: OptionInfo = each.metadata[OPTION]
+                if info.is_on_command_line and (info.is_for_banks or not self.is_for_banks):
+                    default = self.defaults.get(each.name, each.default)
+                    text = info.default_text or _default_text(each.name, default)
+                    facts = [f"default: {text}"] if text else []
+                    facts += [info.bounds.formula] if info.bounds else []
+                    shown = f"{info.help}  [{'; '.join(facts)}]" if facts else info.help
+                    yield ShownOption(each.name, types[each.name], shown, info.metavar)
+
+    def built(self, *layers: Mapping[str, object]) -> tuple[Any, ...]:
+        """An object of each dataclass; each option is taken from the last layer that has it.
+
+        Raises TypeError for a name that no dataclass has, UsageError for values that a dataclass
+        refuses.
+        """
+        infos = {name: info for kind in self.kinds for name, info in options_of(kind).items()}
+        chosen = dict(self.defaults)
+        for layer in layers:
+            if unknown := [name for name in layer if name not in infos]:
+                raise TypeError(f"no such option: {', '.join(unknown)}")
+            for name in layer:
+                chosen.pop(infos[name].instead_of or "", None)
+            chosen.update(layer)
+        return tuple(
+            kind(**{name: chosen[name] for name in options_of(kind) if name in chosen})
+            for kind in self.kinds
+        )
+
+
+def _default_text(name: str, default: object) -> str | None:
+    if default is None or default == ():
+        return None
+    if isinstance(default, bool):
+        return f"{'' if default else 'no-'}{name.replace('_', '-')}"
+    if isinstance(default, float):
+        return f"{default:g}".replace("e-0", "e-")
+    return str(default)
