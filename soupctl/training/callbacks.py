@@ -19,7 +19,7 @@ from ..images.grid import plot, save_picture
 from .checkpoint import save
 from .distributed import in_parts, largest, own_part, together
 from .loop import LoopState, StepResult
-from .metrics import SMOOTHING, append, read_metrics, smoothed
+from .metrics import SmoothedLoss, append, read_metrics, smoothed
 from .sample_grids import GridSampler
 from .setup import Prepared
 from .signals import DeferredSignal
@@ -74,7 +74,7 @@ class Callbacks:
     identity: Mapping[str, str]
     started: float = field(default_factory=time.monotonic)
     _window: list[StepResult] = field(default_factory=list)
-    _smoothed: float | None = None
+    _smoothed: SmoothedLoss = field(default_factory=SmoothedLoss)
     _saved: int | None = None
 
     def after(self, made: StepResult) -> None:
@@ -117,8 +117,7 @@ class Callbacks:
         self._require_finite(values)
         last, seconds = self._window[-1], time.monotonic() - self.started
         loss = math.fsum(values) / len(values)
-        past = self._smoothed
-        self._smoothed = loss if past is None else SMOOTHING * past + (1 - SMOOTHING) * loss
+        shown = self._smoothed.add(loss)
         execution = len(values) / max(seconds, 1e-9)
         self._window.clear()
         if not accelerator.is_main_process:
@@ -126,10 +125,10 @@ class Callbacks:
         row = self._row(last, loss, execution)
         append(self.run.request.output, row)
         if self.run.options.log_with is not Tracker.NONE:
-            shown = {name: row[name] for name in TRACKED if row[name] is not None}
-            accelerator.log(shown, step=last.step)
+            figures = {name: row[name] for name in TRACKED if row[name] is not None}
+            accelerator.log(figures, step=last.step)
         steps = self.run.plan.steps
-        self.teller.show(Progress(last.step, steps, self._smoothed, last.lr, execution))
+        self.teller.show(Progress(last.step, steps, shown, last.lr, execution))
 
     def _row(self, last: StepResult, loss: float, execution: float) -> dict[str, Any]:
         plan = self.run.plan
@@ -179,8 +178,10 @@ class Callbacks:
         self._saved = self.training.step
 
     def resumed(self, step: int) -> None:
-        """Take note that there is a checkpoint of a step."""
+        """Continue after the checkpoint of a step, with the smoothed loss as it was there."""
         self._saved = step
+        for row in read_metrics(self.run.request.output):
+            self._smoothed.add(row["loss"])
 
     def _draw_plot(self) -> None:
         rows = read_metrics(self.run.request.output)

@@ -6,7 +6,8 @@ Rule 1: a run that goes on after an interruption drops the lines of steps that i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..storage.atomic import publish_bytes
 
 FILE = "metrics.jsonl"
 SMOOTHING = 0.9
-"""What share of the smoothed loss is the past, from one line to the next."""
+"""Decay of the moving average from one line of metrics to the next."""
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
@@ -48,9 +49,25 @@ def _line(row: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"
 
 
-def smoothed(losses: Sequence[float]) -> list[float]:
-    """The exponential mean of the losses so far, at each of them, starting from the first."""
-    found: list[float] = []
-    for loss in losses:
-        found.append(SMOOTHING * found[-1] + (1 - SMOOTHING) * loss if found else loss)
-    return found
+@dataclass
+class SmoothedLoss:
+    """An exponential moving average of losses with bias correction.
+
+    m_t = b m_{t-1} + (1 - b) x_t from m_0 = 0, divided by 1 - b^t: the weights of all losses so far
+    sum to 1, so that the first ones count no more than others (Kingma and Ba 2015, section 3).
+    """
+
+    _average: float = 0.0
+    _weight: float = 0.0
+
+    def add(self, loss: float) -> float:
+        """The average of the losses so far, this one included."""
+        self._average = SMOOTHING * self._average + (1 - SMOOTHING) * loss
+        self._weight = SMOOTHING * self._weight + (1 - SMOOTHING)
+        return self._average / self._weight
+
+
+def smoothed(losses: Iterable[float]) -> list[float]:
+    """The bias-corrected exponential moving average at each loss; see `SmoothedLoss`."""
+    average = SmoothedLoss()
+    return [average.add(loss) for loss in losses]
