@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.hashing import content_digests
+from ..checkpoints.unchanged import Seen
 from ..choices import SaveDtype
 from ..diffusion.base import (
     SCHEDULER,
@@ -28,6 +29,7 @@ from ..errors import Issue, UsageError
 from ..format.dtypes import DType
 from .bank_options import PatchOptions
 from .bank_plan import BankPlan, plan_bank
+from .export import base_files
 from .loader import Frame
 from .options import Options
 
@@ -43,6 +45,8 @@ class BaseSetup:
     objective: Objective
     bank: BankPlan | None
     """The prompt bank that is to be trained; None to train the denoiser itself."""
+    files: tuple[Seen, ...]
+    """The base's files as they were before their digests were computed."""
 
     @property
     def notices(self) -> Iterator[str]:
@@ -65,6 +69,7 @@ def read_ground(folder: Path, options: Options, patch: PatchOptions | None) -> B
     Raises SoupError of every kind, with the way out: see the functions that it calls.
     """
     base = read_base(folder)
+    files = tuple(map(Seen.now, base_files(base)))
     _require_sensible(base, options, patch)
     resolution = choose_resolution(base, options.resolution)
     scheduler = load_scheduler(base)
@@ -80,7 +85,7 @@ def read_ground(folder: Path, options: Options, patch: PatchOptions | None) -> B
         objective.timesteps,
     )
     bank = None if patch is None else plan_bank(patch, base, side, objective)
-    return BaseSetup(base, options, frame, scheduler, objective, bank)
+    return BaseSetup(base, options, frame, scheduler, objective, bank, files)
 
 
 def _require_sensible(base: Base, options: Options, patch: PatchOptions | None) -> None:

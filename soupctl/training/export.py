@@ -8,12 +8,12 @@ Rule 2: each folder appears whole, the raw weights before those that are to be u
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import torch
 
-from ..checkpoints.layout import PICKLES, PIPELINE
+from ..checkpoints.layout import PICKLES, PIPELINE, find_model
 from ..choices import Prediction
 from ..diffusion.base import SCHEDULER, SCHEDULER_CONFIG, Base
 from ..storage.atomic import publish_folder
@@ -34,13 +34,17 @@ def publish_model(
     cast: torch.dtype | None,
     *,
     whole: Prediction | None,
+    check: Callable[[], None],
 ) -> str:
     """The content digest of the denoiser's tensors, which are written with their config.
 
     With `whole`, the rest of the base's pipeline goes along, and its scheduler says that this is
-    what the denoiser predicts. Raises OutputError.
+    what the denoiser predicts. `check` is called before the folder gets its
+    name. Raises OutputError.
     """
-    with publish_folder(target, replace=True, may_replace=lambda path: True) as staging:
+    with publish_folder(
+        target, replace=True, may_replace=lambda path: True, check=check
+    ) as staging:
         digest = write_tensors(staging, _inside(base, WEIGHTS), tensors, describe, cast=cast)
         for name, path in files_in(base.denoiser_folder, _is_config).items():
             copy_file(staging, _inside(base, name), path)
@@ -81,6 +85,14 @@ def _copy_scheduler(staging: Staging, name: str, path: Path, prediction: Predict
         return
     data = (json.dumps({**config, "prediction_type": prediction}, indent=2) + "\n").encode()
     write_file(staging, name, data)
+
+
+def base_files(base: Base) -> Iterator[Path]:
+    """The files of a base that a run reads or copies: weights, their indexes, and configs."""
+    (component,) = find_model(base.denoiser_folder).components
+    yield from component.files
+    yield from files_in(base.denoiser_folder, lambda name: name.endswith(".json")).values()
+    yield from (path for _, path in _rest(base))
 
 
 def copied_size(base: Base) -> int:

@@ -78,7 +78,8 @@ def publish(run: Prepared, training: LoopState, teller: Reporter) -> str:
     """The digest of the weights that a run ends with, which are published, its record last.
 
     With a mean of the weights, that is what is to be used, and the raw ones are kept as well.
-    Raises TrainingError for weights that are not finite, OutputError if they cannot be written.
+    Raises TrainingError for weights that are not finite, OutputError if they cannot be written or a
+    file of the base has changed.
     """
     # with a mean in place of the weights, these are the mean
     tensors = whole_weights(training.model, run.accelerator)
@@ -89,7 +90,13 @@ def publish(run: Prepared, training: LoopState, teller: Reporter) -> str:
     facts = facts_of(run)
     if training.ema is not None:
         facts["raw_weights"] = publish_model(
-            out / RAW, base, tensors, _description(run, "raw", tensors), cast, whole=None
+            out / RAW,
+            base,
+            tensors,
+            _description(run, "raw", tensors),
+            cast,
+            whole=None,
+            check=run.require_unchanged_base,
         )
     kind = "raw" if training.ema is None else "ema"
     with mean_in_place(training):
@@ -104,6 +111,7 @@ def publish(run: Prepared, training: LoopState, teller: Reporter) -> str:
             _description(run, kind, tensors),
             cast,
             whole=run.objective.prediction,
+            check=run.require_unchanged_base,
         )
     write_card(run, facts["weights"])
     write_record(out, RunRecord(run.identity, True, facts))
@@ -176,7 +184,7 @@ def write_card(run: Prepared, digest: str) -> None:
 - base: `{run.digests[run.base.denoiser]}`
 - data: `{run.shard.digest}`
 
-{use.format(name=name)}
+{use}
 
 | option | value |
 |---|---|

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.unchanged import Seen
 from ..diffusion.base import Base, Conditioning, config_digest
 from ..diffusion.objective import Objective
+from ..errors import OutputError
 from .bank_options import PatchOptions
 from .bank_plan import BankPlan
 from .base_setup import BaseSetup, base_digests, read_ground
@@ -54,7 +56,9 @@ class Prepared:
     objective: Objective
     accelerator: Any
     plan: RunPlan
-    bank: BankPlan | None = None
+    bank: BankPlan | None
+    base_files: tuple[Seen, ...]
+    """The base's files as they were before their digests were computed."""
 
     @property
     def options(self) -> Options:
@@ -88,6 +92,14 @@ class Prepared:
             **({"ZeRO": str(stage(self.accelerator))} if is_deepspeed(self.accelerator) else {}),
         }
 
+    def require_unchanged_base(self) -> None:
+        """Raise OutputError if a file of the base is another one than when the run began."""
+        for file in self.base_files:
+            if not file.identity.is_at(file.path):
+                what = "changed after training began"
+                advice = "put the old file back, and run the same command to resume"
+                raise OutputError(what, path=file.path, advice=advice)
+
 
 def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[Prepared]:
     """The runs that are asked for, on what `start_accelerator` gave.
@@ -120,6 +132,7 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[Prepared]:
             accelerator,
             plan,
             bank,
+            ground.files,
         )
         for request, shard, numbered, plan in zip(requests, shards, classes, plans, strict=True)
     ]

@@ -117,10 +117,12 @@ def publish(run: Prepared, training: LoopState, _teller: Reporter) -> str:
     """The digest of the bank that a run ends with, which is published, the run's record last.
 
     With a mean of the weights, that is what is to be used, and the raw ones are kept as well.
-    Raises TrainingError for numbers that are not finite, OutputError if they cannot be written.
+    Raises TrainingError for numbers that are not finite, OutputError if they cannot be written or a
+    file of the base has changed.
     """
     if not run.accelerator.is_main_process:
         return ""
+    run.require_unchanged_base()
     out = run.request.output
     bank = run.accelerator.unwrap_model(training.model).bank
     facts = facts_of(run)
