@@ -135,12 +135,14 @@ def folders(folder: Path) -> None:
 
 
 def training(folder: Path) -> None:
-    """A base and data shards to train it on."""
+    """A small unconditional base, and data shards of different size to train it on."""
     pytest.importorskip("diffusers")
     tiny = import_module("tiny_bases")
     tiny.plain_base(folder / "base")
-    for name in ("cats", "dogs"):
-        tiny.captioned_shard(folder / "shards" / name, count=2)
+    for name, count in (("cats", 8), ("dogs", 12)):
+        shard = tiny.captioned_shard(folder / "shards" / name, count)
+        for caption in shard.glob("*.txt"):
+            caption.unlink()
 
 
 PLACES: dict[str, tuple[Callable[[Path], None], str, tuple[str, ...]]] = {
