@@ -79,7 +79,9 @@ def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a shell script as a user would who has installed soupctl."""
     scripts = Path(sys.executable).parent
     path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "COLUMNS": "80"}
+    # models this small train faster on one thread, above all where tests run side by side
+    threads = {"OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **threads, "PATH": path, "COLUMNS": "80"}
     return subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
@@ -159,6 +161,8 @@ def test_the_examples_of_a_page_print_what_it_says(page: str, demo: Path, tmp_pa
     require_shown([block for block in console("demo") if block.page == page], folder)
 
 
+# six processes that load torch, among other tests that do
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("place", PLACES)
 def test_the_examples_on_folders_print_what_the_pages_say(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
