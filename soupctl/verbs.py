@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from .merge.leave_one_out import LeaveOneOut, Variant, leave_one_out, open_family
     from .merge.preview import Preview, preview
     from .merge.query import history, holds
-    from .merge.revise import Addition, Removal, Revision, open_revision, revise
+    from .merge.revise import open_revision, revise
+    from .merge.revision import Addition, Removal, Revision
     from .merge.rounds import Rounds, arrange, carry_out_together
     from .merge.sample_weights import weighted_by
     from .merge.verify import Verified, verify
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 # what only looks need not wait for what computes: a name is imported when it is first used
 HOMES = {
-    "Addition": ".merge.revise",
+    "Addition": ".merge.revision",
     "LeaveOneOut": ".merge.leave_one_out",
     "FileDigest": ".checkpoints.hashing",
     "Ingredient": ".merge.ingredients",
@@ -54,9 +55,9 @@ HOMES = {
     "Variant": ".merge.leave_one_out",
     "ExecutionOptions": ".workers",
     "Preview": ".merge.preview",
-    "Removal": ".merge.revise",
+    "Removal": ".merge.revision",
     "Request": ".merge.average",
-    "Revision": ".merge.revise",
+    "Revision": ".merge.revision",
     "Rounds": ".merge.rounds",
     "Verdict": ".checkpoints.hashing",
     "Verified": ".merge.verify",

@@ -60,6 +60,7 @@ PURE_MODULES = {
     "soupctl.ledger.changes",
     "soupctl.ledger.ledger",
     "soupctl.ledger.ledger_json",
+    "soupctl.ledger.lookup",
     "soupctl.ledger.names",
     "soupctl.ledger.training_record",
     "soupctl.ledger.weights",

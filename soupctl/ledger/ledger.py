@@ -95,6 +95,11 @@ class Ledger:
     """How it was trained, if it is no soup; then it has no ingredients."""
 
     @property
+    def total(self) -> Fraction:
+        """The weight of all ingredients together."""
+        return sum((entry.weight for entry in self.ingredients), Fraction(0))
+
+    @property
     def states(self) -> tuple[Record, ...]:
         """All states of the soup, oldest first, the present one last."""
         return (*self.chain, Record(self.operation, self.changed, self.root, self.exact))

@@ -8,50 +8,45 @@ digested before it is used.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
-from ..checkpoints.checkpoint import Checkpoint, open_checkpoint
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
-from ..checkpoints.layout import INDEX, PIPELINE, Component, find_model
-from ..errors import InputError, SoupError
+from ..checkpoints.layout import INDEX, PIPELINE
 from .ledger import IngredientEntry, Runs, runs
 from .names import hint, printable
 
 SUFFIXES = (".safetensors", ".st", ".sft")
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where ingredients may be."""
+def locate(
+    entry: IngredientEntry,
+    soup_folder: Path | None,
+    search: Sequence[Path],
+    open_at: Callable[[Path], Checkpoint | None],
+) -> Checkpoint | None:
+    """The open checkpoint that has the content of `entry`, if it is found; see the rules above.
 
-    soup_folder: Path | None
-    """The folder that holds the soup, from which hints lead; None for a stream."""
-    search: tuple[Path, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be searched, with InputError."""
-        for folder in self.search:
-            if not folder.is_dir():
-                raise InputError("is no folder to search", path=folder)
-
-    variant: str | None = None
-
-
-def locate(entry: IngredientEntry, places: Places) -> Component | None:
-    """The checkpoint that has the content of `entry`, if it is found; see the rules above."""
-    if places.soup_folder is not None and entry.hint is not None:
+    Hints lead from `soup_folder`, which holds the soup; None for a stream. `open_at` opens the one
+    checkpoint at a path, and gives None for a path that is none.
+    """
+    if soup_folder is not None and entry.hint is not None:
         # as it was made: without it a way through the soup's own folder seems to lie within it
-        hinted = Path(os.path.normpath(places.soup_folder / entry.hint))
-        component = _fitting(hinted, entry.dtypes, places.variant)
-        if component and not (places.search and _digest(component) != entry.digest):
-            return component
-    for candidate in _candidates(entry, places.search):
-        component = _fitting(candidate, entry.dtypes, places.variant)
-        if component and _digest(component) == entry.digest:
-            return component
+        found = open_at(Path(os.path.normpath(soup_folder / entry.hint)))
+        if _fits(found, entry) and not (search and checkpoint_digest(found) != entry.digest):
+            return found
+    for path in _candidates(entry, search):
+        found = open_at(path)
+        if _fits(found, entry) and checkpoint_digest(found) == entry.digest:
+            return found
     return None
+
+
+def _fits(checkpoint: Checkpoint | None, entry: IngredientEntry) -> TypeGuard[Checkpoint]:
+    """Whether a checkpoint has tensors of the ingredient's dtypes in their order, by its header."""
+    return checkpoint is not None and dtype_runs(checkpoint) == entry.dtypes
 
 
 def hint_from(text: str | None, old: Path | None, new: Path | None) -> str | None:
@@ -84,21 +79,6 @@ def checkpoints_in(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in sorted(files) if name.endswith(SUFFIXES))
 
 
-def _fitting(path: Path, dtypes: Runs, variant: str | None) -> Component | None:
-    """The one checkpoint at `path` if it has tensors of these dtypes in this order, by header."""
-    try:
-        (component,) = find_model(path, variant=variant).components
-        with open_checkpoint(component, mapped=False) as checkpoint:
-            return component if dtype_runs(checkpoint) == dtypes else None
-    except (SoupError, ValueError):
-        return None
-
-
 def dtype_runs(checkpoint: Checkpoint) -> Runs:
     """The dtypes of a checkpoint's tensors, by name, as a ledger keeps them."""
     return runs(tensor.dtype for _, tensor in sorted(checkpoint.tensors.items()))
-
-
-def _digest(component: Component) -> str:
-    with open_checkpoint(component) as checkpoint:
-        return checkpoint_digest(checkpoint)

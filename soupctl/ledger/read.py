@@ -23,12 +23,20 @@ def require_model(checkpoint: Checkpoint) -> None:
 
 def read_ledger(checkpoint: Checkpoint) -> Ledger | None:
     """The ledger in a checkpoint's metadata, checked but not yet compared with the tensors."""
+    text = ledger_text(checkpoint)
+    return None if text is None else parse_ledger_of(checkpoint, text)
+
+
+def ledger_text(checkpoint: Checkpoint) -> str | None:
+    """The text of a checkpoint's ledger, if it has one; LedgerError for what is not a text."""
     index = checkpoint.component.index
-    text = (
-        index.metadata.get(LEDGER_KEY) if index is not None else checkpoint.metadata.get(LEDGER_KEY)
-    )
-    if text is None:
-        return None
-    if not isinstance(text, str):
+    metadata = checkpoint.metadata if index is None else index.metadata
+    text = metadata.get(LEDGER_KEY)
+    if text is not None and not isinstance(text, str):
         raise LedgerError("its ledger is not a text", path=checkpoint.shown, advice=IGNORE)
+    return text
+
+
+def parse_ledger_of(checkpoint: Checkpoint, text: str) -> Ledger:
+    """The ledger that is the text in a checkpoint's metadata; LedgerError if it is not sound."""
     return parse_ledger(text, checkpoint.shown, text_digest)

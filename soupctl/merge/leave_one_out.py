@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..checkpoints.layout import Component, Model
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.layout import Model
 from ..checkpoints.open import STREAM, find_input
 from ..errors import Issue, LedgerError, MismatchError, OutputError, UsageError
 from ..ledger.ledger import Ledger
@@ -19,12 +20,13 @@ from ..ledger.read import require_model
 from ..workers import ExecutionOptions
 from .destination import FILE_SUFFIXES
 from .job import ComponentResult, Job
-from .membership import ChangeSpec, OpenedInputs, ledger_before
-from .revise import Revision, planned
-from .revision import revised
+from .membership import ledger_before
+from .opened_inputs import OpenedInputs, open_model
+from .revise import planned
+from .revised_component import revise_component
+from .revision import ComponentChange, Removal, Revision
 from .rounds import arrange, carry_out_together
-from .shared_components import by_component, is_shared
-from .sources import RemovalTarget
+from .shared_components import is_shared, removal_by_component
 
 NAME = "{name}"
 
@@ -89,47 +91,61 @@ def open_family(family: LeaveOneOut) -> Iterator[tuple[Variant, ...]]:
     ingredients whose names would make one output.
     """
     soup = find_input(family.soup, family.component, family.variant)
-    terms = ChangeSpec(
-        operation="subtract",
-        place=soup.shown,
-        search=family.search,
-        variant=family.variant,
-        approximate=family.approximate,
-        total=None,
-        again=False,
-        newcomers=(),
-        leavers=(),
-    )
     with ExitStack() as stack:
-        gathered = [_gathered(stack, component, terms) for component in soup.components]
-        ledgers = [before for _, before in gathered]
+        inputs = [OpenedInputs(stack, family.search, family.variant) for _ in soup.components]
+        checkpoints = open_model(inputs, soup)
+        whole = [
+            _component_change(family, soup, *each) for each in zip(inputs, checkpoints, strict=True)
+        ]
+        ledgers = [ledger_before(change) for change in whole]
         _require_same_ingredients(soup, ledgers)
         telling = _telling(ledgers)[0]
         outputs = _outputs(family.output, [entry.name for entry in telling.ingredients])
-        members = []
-        for name, output in outputs.items():
-            goers = by_component(RemovalTarget(None, name, None), None, ledgers)
-            changed = [
-                revised(gathering, before, replace(terms, leavers=(goer,)))
-                for (gathering, before), goer in zip(gathered, goers, strict=True)
-            ]
-            revision = Revision(
-                "subtract", family.soup, output, search=family.search, variant=family.variant
-            )
-            # no output may replace the soup, which the other soups are made of as well
-            job = replace(planned(revision, (soup,), changed), spared=frozenset())
-            members.append(Variant(name, job))
-        yield tuple(members)
+        yield tuple(
+            Variant(name, _job(name, output, soup, whole, ledgers))
+            for name, output in outputs.items()
+        )
 
 
-def _gathered(
-    stack: ExitStack, component: Component, terms: ChangeSpec
-) -> tuple[OpenedInputs, Ledger]:
-    """The component, open, and its ledger, found to fit: once for all soups."""
-    gathering = OpenedInputs(stack)
-    checkpoint = gathering.open(component)
+def _component_change(
+    family: LeaveOneOut, soup: Model, inputs: OpenedInputs, checkpoint: Checkpoint
+) -> ComponentChange:
+    """A component of which nothing is taken out yet; LedgerError for a sum."""
     require_model(checkpoint)
-    return gathering, ledger_before(gathering, checkpoint, terms)
+    revision = Revision(
+        "subtract",
+        family.soup,
+        family.output,
+        search=family.search,
+        approximate=family.approximate,
+        component=family.component,
+        variant=family.variant,
+    )
+    return ComponentChange(revision, inputs, checkpoint, soup.shown)
+
+
+def _job(
+    name: str,
+    output: str,
+    soup: Model,
+    whole: Sequence[ComponentChange],
+    ledgers: Sequence[Ledger],
+) -> Job:
+    """The job that makes the soup without one ingredient."""
+    inputs = [change.inputs for change in whole]
+    removals = removal_by_component(Removal(name), inputs, None, ledgers)
+    changed = [
+        revise_component(
+            replace(
+                change,
+                revision=replace(change.revision, output=output, removed=(removal,)),
+                removed=(None,),
+            )
+        )
+        for change, removal in zip(whole, removals, strict=True)
+    ]
+    # no output may replace the soup, which the other soups are made of as well
+    return replace(planned((soup,), changed), spared=frozenset())
 
 
 def _telling(ledgers: Sequence[Ledger]) -> Sequence[Ledger]:

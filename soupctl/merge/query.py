@@ -5,13 +5,16 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.open import find_input, open_input, require_same_components
 from ..errors import LedgerError
 from ..ledger.ledger import IngredientEntry, Ledger
-from ..ledger.read import read_ledger
-from .membership import ledger_of
+from ..ledger.lookup import containing, digests_of, matching
+from ..ledger.read import read_ledger, require_model
+from .membership import require_ledger
+from .opened_inputs import OpenedInputs, is_input, open_model
 from .shared_components import is_shared
-from .sources import RemovalTarget, called, is_input, resolve, ways_to
 
 
 def holds(
@@ -29,21 +32,28 @@ def holds(
         require_same_components([model, other])
     found: list[IngredientEntry] = []
     with ExitStack() as stack:
-        for position, each in enumerate(model.components):
-            ledger = ledger_of(stack.enter_context(open_input(each)))
-            leaver = RemovalTarget(
-                None if other is None else other.components[position], what, None
-            )
-            names: tuple[str, ...] = (what,)
-            if other is not None or called(what, ledger.ingredients, ledger.ancestors):
-                names, _ = resolve(stack, ledger, leaver)
-            entries = ways_to(names, ledger)
-            if entries:
-                found += entries
-            elif other is not None or not is_shared(ledger) or len(model.components) == 1:
+        inputs = [OpenedInputs(stack) for _ in model.components]
+        opened = open_model(inputs, model)
+        others = None if other is None else open_model(inputs, other)
+        for position, each in enumerate(inputs):
+            ledger = require_ledger(each, opened[position])
+            checkpoint = None if others is None else others[position]
+            entries = containing(_meant(what, ledger, checkpoint), ledger)
+            if not entries and (others or not is_shared(ledger) or len(inputs) == 1):
                 return None
             # else all ingredients share it, whatever the one is called that gave it its name
+            found += entries
     return tuple(found) or None
+
+
+def _meant(what: str, ledger: Ledger, checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    """The digests that are meant, or the text as it is if it matches none of the ingredients."""
+    if checkpoint is not None:
+        require_model(checkpoint)
+        return (checkpoint_digest(checkpoint),)
+    if matching(what, ledger.ingredients, ledger.ancestors):
+        return digests_of(what, ledger, None)
+    return (what,)
 
 
 def history(

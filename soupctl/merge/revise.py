@@ -11,105 +11,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ..checkpoints.layout import Model
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.layout import Component, Model
 from ..checkpoints.open import STREAM, find_input, require_same_components
-from ..errors import UsageError
 from ..ledger.read import is_sum
 from ..workers import ExecutionOptions
 from .destination import decide
 from .ingredients import Inputs
 from .job import ComponentResult, Job, Work, carry_out
-from .kept_sum.find import find_sum, require_keepable
-from .membership import AdditionTarget, ChangeSpec
-from .revision import Revised, revise_component
-from .shared_components import by_component, is_new, is_shared, ledgers_of
-from .sources import RemovalTarget, is_input, require_digests
-
-
-@dataclass(frozen=True, slots=True)
-class Addition:
-    """A checkpoint that is put in."""
-
-    path: str | Path
-    weight: Fraction | None = None
-    """None for 1, for a soup's own total weight, or in a swap for what is taken out."""
-
-    def __post_init__(self) -> None:
-        """Refuse a weight that is zero or only nearly what was meant, with UsageError."""
-        _require_exact(self.weight)
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """An ingredient that is taken out."""
-
-    what: str
-    """Its path, its content digest, or its name in the ledger."""
-    weight: Fraction | None = None
-    """None for all of its weight."""
-
-    def __post_init__(self) -> None:
-        """Refuse a weight that is zero or only nearly what was meant, with UsageError."""
-        _require_exact(self.weight)
-
-
-def _require_exact(weight: Fraction | None) -> None:
-    if weight is not None and not isinstance(weight, int | Fraction):
-        raise UsageError(f"{weight!r} is not exact", advice="give a Fraction or an int")
-    if weight == 0:
-        raise UsageError("a weight of zero changes nothing", advice="leave it out")
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """A soup that is to be changed, and how."""
-
-    operation: str
-    """What the ledger calls it: `add`, `subtract` or `swap`."""
-    soup: str | Path
-    output: str | Path
-    added: Sequence[Addition] = ()
-    removed: Sequence[Removal] = ()
-    search: tuple[Path, ...] = ()
-    """Folders in which ingredients are looked for that are not where the ledger hints."""
-    approximate: bool = False
-    """Compute with the rounded soup instead of its ingredients."""
-    total: Fraction | None = None
-    """Weight of a soup that has no ledger, which is computed with as it is."""
-    again: bool = False
-    """Whether content that is in already may be put in once more."""
-    keep_sum: bool | None = None
-    """Whether the exact sum is kept beside the result; None if the soup has one."""
-    component: str | None = None
-    variant: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse, with UsageError, what cannot be whatever the files hold.
-
-        That is a total that is not exact or negative, several streams, and the sum of a soup that
-        is computed with as it is, or goes to standard output.
-        """
-        _require_exact(self.total)
-        if self.total is not None and self.total < 0:
-            raise UsageError(f"a soup has no weight of {self.total}")
-        if self.keep_sum:
-            require_keepable(self.output, allow_nonfinite=False)
-            if self.approximate or self.total is not None:
-                what = "of a soup that is computed with as it is, no sum can be kept"
-                raise UsageError(what, advice="leave out --keep-sum")
-        inputs = [self.soup, *(each.path for each in self.added), *(x.what for x in self.removed)]
-        if inputs.count(STREAM) > 1:
-            raise UsageError("standard input can be only one of the inputs")
-
-    @property
-    def looks_for_a_sum(self) -> bool:
-        """Whether the soup's own sum is used if there is one."""
-        return not self.approximate and self.total is None and self.component is None
+from .kept_sum.find import find_sum, recorded_root
+from .opened_inputs import OpenedInputs, is_input, open_model
+from .revised_component import RevisedComponent, revise_component
+from .revision import ComponentChange, Revision
+from .shared_components import is_new, is_shared, removal_by_component
+from .sources import require_digests
 
 
 def revise(
@@ -133,106 +52,129 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     """
     place = (revision.component, revision.variant)
     soup = find_input(revision.soup, *place)
-    newcomers = [find_input(each.path, *place) for each in revision.added]
-    leavers = [
+    added = [find_input(each.path, *place) for each in revision.added]
+    removed = [
         find_input(each.what, *place) if is_input(each.what) else None for each in revision.removed
     ]
-    require_same_components([soup, *newcomers, *filter(None, leavers)])
+    require_same_components([soup, *added, *filter(None, removed)])
     with ExitStack() as stack:
-        revised = [
-            revise_component(stack, component, terms)
-            for component, terms in zip(
-                soup.components, _terms(revision, soup, newcomers, leavers), strict=True
-            )
-        ]
-        yield planned(revision, (soup, *newcomers), revised)
+        changes = _component_changes(stack, revision, soup, added, removed)
+        yield planned((soup, *added), [revise_component(change) for change in changes])
 
 
-def _terms(
-    revision: Revision, soup: Model, newcomers: Sequence[Model], leavers: Sequence[Model | None]
-) -> Iterator[ChangeSpec]:
-    """How each component is changed."""
-    # the soup's own, and those of soups that are put in
-    sums, *shares = [
-        find_sum(model) if revision.looks_for_a_sum else None for model in (soup, *newcomers)
+def _component_changes(
+    stack: ExitStack,
+    revision: Revision,
+    soup: Model,
+    added: Sequence[Model],
+    removed: Sequence[Model | None],
+) -> list[ComponentChange]:
+    """Each component of the revision, with all that is named in it opened."""
+    inputs = [OpenedInputs(stack, revision.search, revision.variant) for _ in soup.components]
+    opened_soup, *opened_added = (open_model(inputs, model) for model in (soup, *added))
+    opened_removed = [None if model is None else open_model(inputs, model) for model in removed]
+    sums, *added_sums = (
+        _sum_beside(inputs, revision, model, opened)
+        for model, opened in zip((soup, *added), (opened_soup, *opened_added), strict=True)
+    )
+    revisions = _revisions(revision, inputs, opened_soup, opened_added, opened_removed)
+    return [
+        ComponentChange(
+            revision=revisions[position],
+            inputs=each,
+            soup=opened_soup[position],
+            path=_path_of(soup),
+            removed=tuple(
+                None if opened is None else opened[position] for opened in opened_removed
+            ),
+            added=tuple(opened[position] for opened in opened_added),
+            added_paths=tuple(map(_path_of, added)),
+            sum=sums[position],
+            added_sums=tuple(beside[position] for beside in added_sums),
+        )
+        for position, each in enumerate(inputs)
     ]
-    ledgers = ledgers_of(soup) if len(soup.components) > 1 else (None,)
-    goers = [
-        by_component(RemovalTarget(None, removal.what, removal.weight), model, ledgers)
-        for model, removal in zip(leavers, revision.removed, strict=True)
+
+
+def _sum_beside(
+    inputs: Sequence[OpenedInputs], revision: Revision, model: Model, opened: Sequence[Checkpoint]
+) -> Sequence[Component | None]:
+    """By component, the sum that lies beside the soup or a soup that is put in, if it is used."""
+    found = None
+    if revision.uses_sum:
+        ledgers = (each.ledger(checkpoint) for each, checkpoint in zip(inputs, opened, strict=True))
+        found = find_sum(model, list(map(recorded_root, opened, ledgers)))
+    return found or [None] * len(opened)
+
+
+def _revisions(
+    revision: Revision,
+    inputs: Sequence[OpenedInputs],
+    soup: Sequence[Checkpoint],
+    added: Sequence[Sequence[Checkpoint]],
+    removed: Sequence[Sequence[Checkpoint] | None],
+) -> list[Revision]:
+    """The revision as it is asked of each component: ingredients may share some of these."""
+    if len(inputs) == 1:
+        return [revision]
+    ledgers = [each.ledger(checkpoint) for each, checkpoint in zip(inputs, soup, strict=True)]
+    removals = [
+        removal_by_component(removal, inputs, model, ledgers)
+        for removal, model in zip(revision.removed, removed, strict=True)
     ]
-    new = bool(newcomers) and all(is_new(model, ledgers) for model in newcomers)
-    for position, ledger in enumerate(ledgers):
-        comers = zip(newcomers, revision.added, shares, strict=True)
-        yield ChangeSpec(
-            operation=revision.operation,
-            place=_place(soup),
-            search=revision.search,
-            variant=revision.variant,
-            approximate=revision.approximate,
-            total=revision.total,
+    new = bool(added) and all(is_new(inputs, model, ledgers) for model in added)
+    return [
+        replace(
+            revision,
+            removed=tuple(each[position] for each in removals),
             # what is new in one component may be in already in another, which all share
             again=revision.again or (new and is_shared(ledger)),
-            newcomers=tuple(
-                AdditionTarget(
-                    model.components[position],
-                    _place(model),
-                    addition.weight,
-                    None if share is None else share[position],
-                )
-                for model, addition, share in comers
-            ),
-            leavers=tuple(each[position] for each in goers),
-            kept=None if sums is None else sums[position],
         )
+        for position, ledger in enumerate(ledgers)
+    ]
 
 
-def planned(revision: Revision, models: tuple[Model, ...], revised: Sequence[Revised]) -> Job:
+def planned(models: tuple[Model, ...], components: Sequence[RevisedComponent]) -> Job:
     """The job that makes these components, of `models` of which the first is the soup."""
-    inputs = Inputs(models, tuple(each.part for each in revised))
-    plans = [each.plan for each in revised]
+    revision = components[0].change.revision
+    inputs = Inputs(models, tuple(each.part for each in components))
+    plans = [each.computation.plan for each in components]
     keep = revision.keep_sum
     if keep is None:
-        keep = revision.output != STREAM and any(each.had_sum for each in revised)
+        keep = revision.output != STREAM and any(each.members.sum for each in components)
     destination = decide(revision.output, inputs, plans, None, revision.variant)
     works = []
-    for each, share in zip(revised, destination.shares, strict=True):
+    for each, part, share in zip(components, inputs.parts, destination.shares, strict=True):
         draft = each.draft(destination.folder_of(share))
         work = Work(
-            part=each.part,
-            plan=each.plan,
+            part=part,
+            plan=each.computation.plan,
             share=share,
             draft=draft,
-            complete=each.completing(draft),
+            complete=partial(each.complete, draft),
             summing=each.summing(keep),
-            sums=each.sums,
-            way=each.way,
-            require_sources=partial(require_digests, each.sources),
+            sums=each.computation.sums,
+            way=each.computation.method,
+            require_sources=partial(require_digests, each.computation.sources),
         )
         works.append(work.sized())
-    spared = frozenset[Path]()
-    if _is_same(revision.soup, revision.output) and not any(map(_is_sum, revised)):
-        spared = _files(inputs)
-    weights = tuple((entry.name, entry.weight) for entry in revised[0].after)
+    weights = tuple((entry.name, entry.weight) for entry in components[0].members.after)
     # what is only looked at is no less an input: no output may take its place
-    used = Inputs(inputs.models, (*inputs.parts, *(each.looked_at for each in revised)))
-    return Job(weights, used, destination, tuple(works), spared)
+    used = Inputs(inputs.models, (*inputs.parts, *(each.named for each in components)))
+    return Job(weights, used, destination, tuple(works), _replaceable(revision, components))
 
 
-def _place(model: Model) -> str:
+def _replaceable(revision: Revision, components: Sequence[RevisedComponent]) -> frozenset[Path]:
+    """The soup's own files, if the output takes its place; none of a sum, which is no soup."""
+    soups = [each.change.soup for each in components]
+    if not _is_same(revision.soup, revision.output) or any(map(is_sum, soups)):
+        return frozenset()
+    return frozenset(file for soup in soups for file in soup.component.files)
+
+
+def _path_of(model: Model) -> str:
     """The path that a model's name in a ledger is taken from."""
     return os.path.abspath(model.shown) if model.components[0].files else model.shown
-
-
-def _files(inputs: Inputs) -> frozenset[Path]:
-    """The soup's own files."""
-    components = inputs.models[0].components
-    return frozenset(file for component in components for file in component.files)
-
-
-def _is_sum(revised: Revised) -> bool:
-    """Whether what is changed is no soup that could be replaced, but the sum of one."""
-    return is_sum(revised.looked_at.checkpoints[0])
 
 
 def _is_same(soup: str | Path, output: str | Path) -> bool:

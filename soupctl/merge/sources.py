@@ -1,158 +1,96 @@
-"""What a changed soup is computed with: its ingredients, or itself as it is."""
+"""What a changed soup is computed with: its ingredients, or itself as it is.
+
+Rule 1: whatever is computed with has the content digest that was expected of it, or nothing is
+published.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import chain
-from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
-from ..checkpoints.layout import Component
-from ..checkpoints.open import STREAM, open_input
+from ..choices import Method, OnInt
 from ..errors import Issue, LedgerError
-from ..ledger.ledger import Change, IngredientEntry, Ledger, descendants_of
-from ..ledger.locate import Places, locate
-from ..ledger.read import require_model
+from ..ledger.ledger import Change, IngredientEntry, Ledger, Runs
 from .executor import Outcome
 from .kept_sum.format import REMOVE
 from .kept_sum.reader import SumReader
+from .opened_inputs import OpenedInputs
+from .plan import Plan
+from .recipe import Recipe
 
 SEARCH = "--search DIR looks for it elsewhere"
-
-
-@dataclass(frozen=True, slots=True)
-class RemovalTarget:
-    """What is taken out: a checkpoint, or only what a user calls it."""
-
-    component: Component | None
-    what: str
-    weight: Fraction | None
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A checkpoint that is computed with, and the content that it must have."""
-
-    digest: str
-    checkpoint: Checkpoint | SumReader
-    weight: Fraction
-
-
-class Finder:
-    """Checkpoints by content: those that are open already, and those that can be found."""
-
-    def __init__(self, stack: ExitStack, opened: dict[str, Checkpoint], places: Places) -> None:
-        self.opened = opened
-        self._stack = stack
-        self._places = places
-
-    def offer(self, component: Component, ledger: Ledger, soup: str) -> None:
-        """Use a checkpoint for the ingredient of its content; LedgerError if there is none."""
-        checkpoint = self._stack.enter_context(open_input(component))
-        digest = checkpoint_digest(checkpoint)
-        if digest not in (entry.digest for entry in ledger.ingredients):
-            raise LedgerError(f"is not in {soup}", path=checkpoint.shown)
-        self.opened[digest] = checkpoint
-
-    def find(self, entry: IngredientEntry) -> Checkpoint | None:
-        """The ingredient, open until the stack is closed; None if it is not found."""
-        if entry.digest not in self.opened:
-            component = locate(entry, self._places)
-            if component is None:
-                return None
-            self.opened[entry.digest] = self._stack.enter_context(open_input(component))
-        return self.opened[entry.digest]
-
-
-def folder_of(checkpoint: Checkpoint) -> Path | None:
-    """The folder that holds a checkpoint's file or folder; None for a stream."""
-    component = checkpoint.component
-    return Path(os.path.abspath(component.path)).parent if component.files else None
-
-
-def is_input(what: str) -> bool:
-    """Whether a user who says `what` means an input, and not a digest or name in a ledger."""
-    # of a text too long for a path, `Path.exists` raises an error
-    return what == STREAM or os.path.exists(what)  # noqa: PTH110
-
-
-def resolve(
-    stack: ExitStack, ledger: Ledger, leaver: RemovalTarget
-) -> tuple[tuple[str, ...], Checkpoint | None]:
-    """The content digests that are meant, and the checkpoint that has them, if a path was given.
-
-    The digest of a data shard means every ingredient that was trained on it. Raises LedgerError for
-    what is neither a file nor in the ledger by digest, name or data digest, for a name of several,
-    and for a weight that several would share.
-    """
-    if leaver.component is not None:
-        checkpoint = stack.enter_context(open_input(leaver.component))
-        require_model(checkpoint)
-        return (checkpoint_digest(checkpoint),), checkpoint
-    found = called(leaver.what, ledger.ingredients, ledger.ancestors)
-    if not found:
-        raise unknown(leaver.what, ledger)
-    if len(found) > 1 and leaver.what not in {data_of(each, ledger.ancestors) for each in found}:
-        what, advice = "is the name of several ingredients", "their digests tell them apart"
-        raise LedgerError(what, path=leaver.what, advice=advice)
-    if len(found) > 1 and leaver.weight is not None:
-        what = f"is what {len(found)} ingredients were trained on, and a weight is that of one"
-        raise LedgerError(what, path=leaver.what, advice=f"they are {_some(found)}")
-    return tuple(entry.digest for entry in found), None
-
-
-def unknown(what: str, ledger: Ledger) -> LedgerError:
-    """What is raised for a text that means no file and no ingredient in the ledger."""
-    if bearers := ways_to((what,), ledger):
-        text, advice = f"is in the soup as part of {_some(bearers)}", "swap exchanges that as one"
-        return LedgerError(text, path=what, advice=advice)
-    advice = f"it holds {_some(ledger.ingredients)}"
-    return LedgerError("is no file and not in the soup", path=what, advice=advice)
-
-
-def _some(entries: Sequence[IngredientEntry]) -> str:
-    return ", ".join(entry.name for entry in entries[:5])
-
-
-def called(
-    what: str, entries: Iterable[IngredientEntry], ancestors: Mapping[str, Ledger]
-) -> tuple[IngredientEntry, ...]:
-    """Those entries that a text may mean: a digest, a name, or the digest of a data shard."""
-    return tuple(
-        entry for entry in entries if what in {entry.digest, entry.name, data_of(entry, ancestors)}
-    )
-
-
-def ways_to(names: Sequence[str], ledger: Ledger) -> list[IngredientEntry]:
-    """The ingredients of a soup that are called so, or come from one that is."""
-    soups = (ledger, *ledger.ancestors.values())
-    every = list(chain.from_iterable(soup.ingredients for soup in soups))
-    meant = (entry.digest for name in names for entry in called(name, every, ledger.ancestors))
-    bearers = descendants_of(meant, ledger.ancestors)
-    return [entry for entry in ledger.ingredients if entry.digest in bearers]
-
-
-def data_of(entry: IngredientEntry, ancestors: Mapping[str, Ledger]) -> str | None:
-    """The digest of the data shard that an ingredient was trained on, if that is known."""
-    known = ancestors.get(entry.digest)
-    return None if known is None or known.training is None else known.training.data
-
-
 WAYS_OUT = (
     "--search DIR looks for it, --approximate computes with the rounded soup; a soup made with"
     " --keep-sum needs none of the others"
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checkpoint or a sum that is computed with, and the content that it must have."""
+
+    digest: str
+    checkpoint: Checkpoint | SumReader
+    weight: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Computation:
+    """How a changed component is computed."""
+
+    method: Method
+    sources: tuple[Source, ...]
+    """In the order of the plan."""
+    plan: Plan
+    scale: Fraction
+    """The plan's weighted sum is that of the ingredients, times their weights as asked, times
+    this."""
+    recorded: Mapping[str, Runs] = field(default_factory=dict)
+    """By content digest, the dtypes that sums record of ingredients which are not read."""
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """What is computed with, but for sums."""
+        return checkpoints_of(self.sources)
+
+    @property
+    def sums(self) -> tuple[Checkpoint, ...]:
+        """The sums that are computed with."""
+        found = (source.checkpoint for source in self.sources)
+        return tuple(each.checkpoint for each in found if isinstance(each, SumReader))
+
+
+def checkpoints_of(sources: Sequence[Source]) -> tuple[Checkpoint, ...]:
+    """What is computed with, but for sums."""
+    return tuple(
+        source.checkpoint for source in sources if not isinstance(source.checkpoint, SumReader)
+    )
+
+
+def recipe_of(ledger: Ledger, weights: Sequence[Fraction], *, first: bool) -> Recipe:
+    """The recipe of a soup with other weights; with `first`, whose integers it has is settled."""
+    return Recipe(
+        weights=tuple(weights),
+        dtype=ledger.asked_dtype,
+        keys=ledger.keys,
+        excludes=ledger.excludes,
+        on_int=OnInt.FIRST if first else OnInt.REFUSE,
+        allow_nonfinite=ledger.allow_nonfinite,
+    )
+
+
 def exact_sources(
-    finder: Finder, after: Sequence[IngredientEntry], first: str | None, advice: str = WAYS_OUT
+    inputs: OpenedInputs,
+    soup: Checkpoint,
+    after: Sequence[IngredientEntry],
+    first: str | None,
+    advice: str = WAYS_OUT,
 ) -> tuple[Source, ...]:
-    """The ingredients themselves, that with digest `first` before all others.
+    """The ingredients of a soup themselves, that with digest `first` before all others.
 
     Raises LedgerError naming those that are not found, with `advice`, and if there are none to
     find.
@@ -161,7 +99,7 @@ def exact_sources(
         raise LedgerError("was trained, and is made of no ingredients")
     sources, missing = [], []
     for entry in after:
-        checkpoint = finder.find(entry)
+        checkpoint = inputs.find(entry, soup)
         if checkpoint is None:
             missing.append(Issue("is not found, and an exact soup needs it", entry.name))
         else:
@@ -173,19 +111,18 @@ def exact_sources(
 
 
 def rounded_sources(
-    finder: Finder, before: Ledger, soup: Checkpoint, changed: Sequence[Change]
+    inputs: OpenedInputs, soup: Checkpoint, before: Ledger, changed: Sequence[Change]
 ) -> tuple[Source, ...]:
     """The soup as it is, with all its weight, and what is put in or taken out of it.
 
     Raises LedgerError for what is not found.
     """
     entries = {entry.digest: entry for entry in before.ingredients}
-    total = sum((entry.weight for entry in before.ingredients), Fraction(0))
-    sources = [Source(before.root, soup, total)]
+    sources = [Source(before.root, soup, before.total)]
     for change in changed:
-        checkpoint = finder.opened.get(change.digest)
+        checkpoint = inputs.by_digest.get(change.digest)
         if checkpoint is None and change.digest in entries:
-            checkpoint = finder.find(entries[change.digest])
+            checkpoint = inputs.find(entries[change.digest], soup)
         if checkpoint is None:
             raise LedgerError("is not found", path=change.name, advice=SEARCH)
         sources.append(Source(change.digest, checkpoint, change.weight))

@@ -13,21 +13,21 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component, Model
-from ..checkpoints.open import find_input, open_input, require_same_components
+from ..checkpoints.open import find_input, require_same_components
 from ..choices import Level
 from ..errors import LedgerError, LimitError, SoupError
 from ..ledger.ledger import Ledger
-from ..ledger.locate import Places, dtype_runs
-from ..ledger.read import is_sum, read_ledger
+from ..ledger.locate import dtype_runs
+from ..ledger.read import is_sum
 from ..workers import ExecutionOptions
 from .engine import engine_of
 from .executor import execute
-from .kept_sum.find import Kept, find_sum, kept_sum, open_sum
-from .kept_sum.update import checkpoints_of, recipe_of
+from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root
 from .kept_sum.writer import kept_runs, ordered_runs
-from .membership import ledger_of
+from .membership import require_ledger
+from .opened_inputs import OpenedInputs, open_model
 from .plan import make_plan
-from .sources import SEARCH, Finder, exact_sources, folder_of, require_contents
+from .sources import SEARCH, checkpoints_of, exact_sources, recipe_of, require_contents
 from .summing import Keeping, execute_sums, survey
 
 
@@ -69,49 +69,50 @@ def verify(
     model = find_input(soup, component, variant)
     others = [find_input(path, component, variant) for path in ingredients]
     require_same_components([model, *others])
-    sums = _sum_beside(model) if component is None else None
-    found = []
-    for position, each in enumerate(model.components):
-        with ExitStack() as stack:
-            checkpoint = stack.enter_context(open_input(each))
+    with ExitStack() as stack:
+        inputs = [OpenedInputs(stack, search, variant) for _ in model.components]
+        opened = open_model(inputs, model)
+        sums = None if component is not None else _sum_beside(inputs, model, opened)
+        found = []
+        for position, each in enumerate(model.components):
             given = [other.components[position] for other in others]
-            finder = Finder(stack, {}, Places(folder_of(checkpoint), tuple(search), variant))
-            kept = None if sums is None else sums[position]
-            case = _Case(stack, checkpoint, kept, given, finder, execution or ExecutionOptions())
+            beside = None if sums is None else sums[position]
+            options = execution or ExecutionOptions()
+            case = _Case(inputs[position], opened[position], beside, given, options)
             found.append(_verify(each.name, case, level or Level.REBUILD))
-            checkpoint.require_unchanged()
-    return tuple(found)
+            case.soup.require_unchanged()
+        return tuple(found)
 
 
-def _sum_beside(model: Model) -> tuple[Component, ...] | None:
+def _sum_beside(
+    inputs: Sequence[OpenedInputs], model: Model, opened: Sequence[Checkpoint]
+) -> tuple[Component, ...] | None:
     try:
-        return find_sum(model)
+        ledgers = [each.ledger(checkpoint) for each, checkpoint in zip(inputs, opened, strict=True)]
     except LedgerError:
         # of a soup whose ledger is not sound: that is told of the soup itself
         return None
+    return find_sum(model, list(map(recorded_root, opened, ledgers)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
     """A component of a soup that is to be proven, and what there is to prove it with."""
 
-    stack: ExitStack
+    inputs: OpenedInputs
     soup: Checkpoint
     beside: Component | None
     """The sum that lies beside it."""
     given: Sequence[Component]
-    finder: Finder
     execution: ExecutionOptions
 
-    def kept(self, ledger: Ledger) -> Kept | None:
+    def sum(self, ledger: Ledger) -> OpenedSum | None:
         """The soup's sum, if it has one or is one; LedgerError if it does not fit."""
         if is_sum(self.soup):
-            return kept_sum(self.soup, None)
+            return as_sum(self.soup, ledger)
         if self.beside is None:
             return None
-        kept = kept_sum(self.stack.enter_context(open_sum(self.beside)), ledger)
-        kept.require_tensors_of(self.soup)
-        return kept
+        return open_sum(self.inputs, self.beside, self.soup, ledger)
 
 
 def _verify(name: str, case: _Case, wanted: Level) -> Verified:
@@ -119,16 +120,16 @@ def _verify(name: str, case: _Case, wanted: Level) -> Verified:
     level, problem, ledger, refuted = Level.NOTHING, None, None, False
     soup = case.soup
     try:
-        ledger = read_ledger(soup)
+        ledger = case.inputs.ledger(soup)
         if ledger is None:
             raise LedgerError("has no ledger: it is no soup", path=soup.shown)
-        kept = case.kept(ledger)
+        kept = case.sum(ledger)
         _require_dtypes(soup, ledger)
         level = Level.HEADER
         if wanted is not Level.HEADER:
-            ledger_of(soup)
+            require_ledger(case.inputs, soup)
             if kept is not None and case.beside is not None:
-                ledger_of(kept.sums.checkpoint)
+                require_ledger(case.inputs, kept.reader.checkpoint)
             level = Level.DIGEST
         if wanted is Level.REBUILD:
             problem = _difference(case, ledger, kept)
@@ -148,13 +149,13 @@ def _require_dtypes(soup: Checkpoint, ledger: Ledger) -> None:
         raise LedgerError("its ledger describes tensors of other dtypes", path=soup.shown)
 
 
-def _difference(case: _Case, ledger: Ledger, kept: Kept | None) -> str | None:
+def _difference(case: _Case, ledger: Ledger, kept: OpenedSum | None) -> str | None:
     """What is not what the ingredients make, soup or sum; SoupError if they cannot be had."""
     engine, execution = engine_of(case.execution)
     for component in case.given:
-        case.finder.offer(component, ledger, case.soup.shown)
+        case.inputs.offer(component, ledger, case.soup.shown)
     first = ledger.taken.digest if ledger.taken else None
-    sources = exact_sources(case.finder, ledger.ingredients, first, SEARCH)
+    sources = exact_sources(case.inputs, case.soup, ledger.ingredients, first, SEARCH)
     checkpoints = checkpoints_of(sources)
     recipe = recipe_of(
         ledger, [source.weight for source in sources], first=ledger.taken is not None

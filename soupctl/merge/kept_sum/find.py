@@ -16,11 +16,13 @@ from pathlib import Path
 from ...checkpoints.checkpoint import Checkpoint, open_checkpoint
 from ...checkpoints.digest import text_digest
 from ...checkpoints.layout import Component, Model, find_model
-from ...checkpoints.open import STREAM, open_input
+from ...checkpoints.open import STREAM
 from ...errors import InputError, LedgerError, SoupError, UsageError
-from ...ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger
+from ...format.header import Tensor
+from ...ledger.ledger import LEDGER_KEY, SUM_KEY, IngredientEntry, Ledger, Runs
 from ...ledger.read import is_sum, read_ledger
 from ...ledger.weights import LARGEST
+from ..opened_inputs import OpenedInputs
 from ..plan import Plan
 from .format import NO_SUM, REMOVE, Facts, parse_facts, sum_name
 from .reader import SumReader
@@ -30,26 +32,31 @@ ONLY = "sum"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class OpenedSum:
     """The sum of one component of a soup, open, and found to fit it."""
 
-    sums: SumReader
+    reader: SumReader
     ledger: Ledger
+    """That of the soup."""
     facts: Facts
     scale: Fraction
-    """The sum is that of the ingredients times their weights in the soup's ledger, times this."""
+    """The sum is that of the ingredients times their weights in `ledger`, times this."""
 
     @property
     def shown(self) -> str:
         """What messages call it."""
-        return self.sums.shown
+        return self.reader.shown
 
-    def require_tensors_of(self, soup: Checkpoint) -> None:
-        """Raise LedgerError for a sum of other tensors than the soup has."""
-        shapes = {name: tensor.shape for name, tensor in self.sums.tensors.items()}
-        if shapes != {name: tensor.shape for name, tensor in soup.tensors.items()}:
-            what = "is a sum of other tensors than the soup beside it has"
-            raise LedgerError(what, path=self.shown, advice=REMOVE)
+    @property
+    def dtypes(self) -> dict[str, Runs]:
+        """By content digest, the dtypes that it records of its ingredients."""
+        digests = [entry.digest for entry in self.ledger.ingredients]
+        return dict(zip(digests, self.facts.dtypes, strict=True))
+
+    def reweighted(self, ingredients: tuple[IngredientEntry, ...]) -> OpenedSum:
+        """The same sum for ingredients of other weights in the same proportions."""
+        ledger = replace(self.ledger, ingredients=ingredients)
+        return replace(self, ledger=ledger, scale=self.scale * self.ledger.total / ledger.total)
 
     def rescaled(self, plan: Plan, weights: Sequence[Fraction]) -> Plan:
         """A plan of the ingredients with these weights, whose sum is this one.
@@ -63,17 +70,6 @@ class Kept:
         return replace(plan, weights=tuple(map(int, whole)), divisor=None)
 
 
-@dataclass(frozen=True, slots=True)
-class AddedSum:
-    """The sum of a soup that is put into another."""
-
-    kept: Kept
-    ledger: Ledger
-    """That soup's own."""
-    factor: Fraction
-    """How often its ingredients go in with the weights that they have in it."""
-
-
 def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:
     """Raise UsageError for a soup of which no sum can be kept."""
     if output == STREAM:
@@ -82,10 +78,41 @@ def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:
         raise UsageError("of NaN and infinity no sum is kept", advice=NO_SUM)
 
 
-def open_sum(component: Component) -> Checkpoint:
-    """A sum that lies beside a soup, opened; LedgerError for what is no sound file."""
+def open_sum(
+    inputs: OpenedInputs, component: Component, soup: Checkpoint, ledger: Ledger
+) -> OpenedSum:
+    """The sum that lies beside an open soup with this ledger, opened and found to fit both.
+
+    Whether its tensors are those that it records is for the pass to find out. Raises LedgerError
+    for what is not sound or does not fit.
+    """
     with _removable():
-        return open_input(component)
+        checkpoint = inputs.open(component)
+        own = inputs.ledger(checkpoint)
+    if own is None or not is_sum(checkpoint):
+        raise LedgerError("is no sum of a soup", path=checkpoint.shown, advice=REMOVE)
+    facts = facts_of(checkpoint, own)
+    ratio = own.total / ledger.total
+    # equal tensors of equal ingredients in equal proportions have equal sums, whatever else was
+    # asked of them: a dtype, a selection or whose integers
+    if (own.root, _weights(own, Fraction(1))) != (ledger.root, _weights(ledger, ratio)):
+        what = "is the sum of another soup than the one beside it"
+        raise LedgerError(what, path=checkpoint.shown, advice=REMOVE)
+    found = OpenedSum(SumReader(checkpoint), ledger, facts, facts.scale * ratio)
+    if _shapes(found.reader.tensors) != _shapes(soup.tensors):
+        what = "is a sum of other tensors than the soup beside it has"
+        raise LedgerError(what, path=checkpoint.shown, advice=REMOVE)
+    return found
+
+
+def as_sum(checkpoint: Checkpoint, ledger: Ledger) -> OpenedSum:
+    """An open sum that is given in place of its soup; LedgerError if it is not sound."""
+    facts = facts_of(checkpoint, ledger)
+    return OpenedSum(SumReader(checkpoint), ledger, facts, facts.scale)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 @contextmanager
@@ -108,37 +135,8 @@ def facts_of(checkpoint: Checkpoint, ledger: Ledger) -> Facts:
     return facts
 
 
-def kept_sum(checkpoint: Checkpoint, soup: Ledger | None) -> Kept:
-    """An open sum, found to fit the ledger of its soup; None for a sum that stands for its soup.
-
-    Whether its tensors are those that it records is for the pass to find out. Raises LedgerError.
-    """
-    with _removable():
-        ledger = read_ledger(checkpoint)
-    if ledger is None or not is_sum(checkpoint):
-        raise LedgerError("is no sum of a soup", path=checkpoint.shown, advice=REMOVE)
-    facts = facts_of(checkpoint, ledger)
-    ratio = Fraction(1)
-    if soup is not None:
-        ratio = _total(ledger) / _total(soup)
-        same = (ledger.root, _weights(ledger, Fraction(1))) == (soup.root, _weights(soup, ratio))
-        if not same or _selection(ledger) != _selection(soup):
-            what = "is the sum of another soup than the one beside it"
-            raise LedgerError(what, path=checkpoint.shown, advice=REMOVE)
-    return Kept(SumReader(checkpoint), ledger, facts, facts.scale * ratio)
-
-
-def _total(ledger: Ledger) -> Fraction:
-    return sum((entry.weight for entry in ledger.ingredients), Fraction(0))
-
-
 def _weights(ledger: Ledger, ratio: Fraction) -> list[tuple[str, Fraction]]:
     return [(entry.digest, entry.weight * ratio) for entry in ledger.ingredients]
-
-
-def _selection(ledger: Ledger) -> object:
-    whose = ledger.taken and ledger.taken.digest
-    return ledger.asked_dtype, ledger.keys, ledger.excludes, whose
 
 
 def sum_place(soup: Path, roots: Mapping[str, str]) -> Path:
@@ -146,28 +144,32 @@ def sum_place(soup: Path, roots: Mapping[str, str]) -> Path:
     return soup.with_name(sum_name(soup.name, roots, text_digest))
 
 
-def find_sum(soup: Model) -> tuple[Component, ...] | None:
+def find_sum(soup: Model, roots: Sequence[str | None]) -> tuple[Component, ...] | None:
     """The sum that lies beside a soup, one a component; None if there is none.
 
-    The soup's ledgers are read to know its name. Raises LedgerError for one that is not sound.
+    `roots` are the content digests that the ledgers of its components record; None for a component
+    that is no soup.
     """
     path = _path_of(soup)
     if path is None:
         return None
-    roots = {}
-    for component in soup.components:
-        with open_checkpoint(component, mapped=False) as checkpoint:
-            ledger = None if is_sum(checkpoint) else read_ledger(checkpoint)
-        if ledger is None:
+    known = {}
+    for component, root in zip(soup.components, roots, strict=True):
+        if root is None:
             return None
-        roots[component.name] = ledger.root
-    place = sum_place(path, roots)
+        known[component.name] = root
+    place = sum_place(path, known)
     if not os.path.lexists(place):
         return None
     if soup.folder is None:
         return (Component("", str(place), (place,)),)
-    files = [(name, place / file_name(name)) for name in roots]
+    files = [(name, place / file_name(name)) for name in known]
     return tuple(Component(name, str(file), (file,)) for name, file in files)
+
+
+def recorded_root(checkpoint: Checkpoint, ledger: Ledger | None) -> str | None:
+    """The content digest that a soup's ledger records; None for what is no soup, or a sum."""
+    return None if ledger is None or is_sum(checkpoint) else ledger.root
 
 
 def replaced_sum(output: Path | None) -> Path | None:
@@ -175,13 +177,19 @@ def replaced_sum(output: Path | None) -> Path | None:
     try:
         if output is None or not output.exists():
             return None
-        found = find_sum(find_model(output))
+        model = find_model(output)
+        found = find_sum(model, [_root_at(component) for component in model.components])
     except SoupError:
         return None
     if found is None:
         return None
     place = found[0].path
     return place if output.is_file() else place.parent
+
+
+def _root_at(component: Component) -> str | None:
+    with open_checkpoint(component, mapped=False) as checkpoint:
+        return recorded_root(checkpoint, read_ledger(checkpoint))
 
 
 def _path_of(soup: Model) -> Path | None:

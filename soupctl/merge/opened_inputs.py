@@ -1,0 +1,123 @@
+"""The inputs of a change, open: each file is opened once, and each ledger is parsed once.
+
+Rule 1: whoever needs a checkpoint or its ledger is handed what was opened at the start.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.hashing import checkpoint_digest
+from ..checkpoints.layout import Component, Model, find_model
+from ..checkpoints.open import STREAM, open_input
+from ..errors import InputError, LedgerError, SoupError
+from ..ledger.ledger import IngredientEntry, Ledger
+from ..ledger.locate import locate
+from ..ledger.read import ledger_text, parse_ledger_of
+
+
+class OpenedInputs:
+    """The checkpoints of one component that are read for a change, until the stack is closed."""
+
+    def __init__(
+        self, stack: ExitStack, search: Sequence[Path] = (), variant: str | None = None
+    ) -> None:
+        """Raise InputError for a place to search that is not a folder."""
+        for folder in search:
+            if not folder.is_dir():
+                raise InputError("is no folder to search", path=folder)
+        self.named: list[Checkpoint] = []
+        """What the user named, the soup first."""
+        self.by_digest: dict[str, Checkpoint] = {}
+        """Ingredients, past and future, that were found, by content digest."""
+        self._stack = stack
+        self._search = tuple(search)
+        self._variant = variant
+        self._by_files: dict[tuple[str, ...], Checkpoint] = {}
+        self._by_path: dict[Path, Checkpoint | None] = {}
+        self._layouts: list[Checkpoint] = []
+        self._ledgers: dict[str, Ledger] = {}
+
+    def open(self, component: Component) -> Checkpoint:
+        """The component of a model, opened unless it is open already."""
+        if not component.files:
+            # a stream is read once, and is never the same as another
+            return self._opened(component)
+        key = tuple(map(os.path.abspath, (component.path, *component.files)))
+        if key not in self._by_files:
+            self._by_files[key] = self._opened(component)
+        return self._by_files[key]
+
+    def _opened(self, component: Component) -> Checkpoint:
+        checkpoint = self._stack.enter_context(open_input(component))
+        # ingredients of one layout share its table, so their number hardly costs memory
+        if not any(checkpoint.share_layout(other) for other in self._layouts):
+            self._layouts.append(checkpoint)
+        return checkpoint
+
+    def open_named(self, component: Component) -> Checkpoint:
+        """The same of something that the user named."""
+        self.named.append(self.open(component))
+        return self.named[-1]
+
+    def ledger(self, checkpoint: Checkpoint) -> Ledger | None:
+        """The ledger that a checkpoint carries, not yet compared with its tensors.
+
+        Raises LedgerError for one that is not sound.
+        """
+        text = ledger_text(checkpoint)
+        if text is None:
+            return None
+        if text not in self._ledgers:
+            self._ledgers[text] = parse_ledger_of(checkpoint, text)
+        return self._ledgers[text]
+
+    def offer(self, component: Component, ledger: Ledger, soup: str) -> None:
+        """Use a checkpoint for the ingredient of its content; LedgerError if there is none."""
+        checkpoint = self.open(component)
+        digest = checkpoint_digest(checkpoint)
+        if digest not in (entry.digest for entry in ledger.ingredients):
+            raise LedgerError(f"is not in {soup}", path=checkpoint.shown)
+        self.by_digest[digest] = checkpoint
+
+    def find(self, entry: IngredientEntry, soup: Checkpoint) -> Checkpoint | None:
+        """An ingredient of a soup: open already, or where its hint or a search leads, or None."""
+        if entry.digest not in self.by_digest:
+            found = locate(entry, folder_of(soup), self._search, self._open_at)
+            if found is None:
+                return None
+            self.by_digest[entry.digest] = found
+        return self.by_digest[entry.digest]
+
+    def _open_at(self, path: Path) -> Checkpoint | None:
+        """The one checkpoint at a path; None for what is none."""
+        if path not in self._by_path:
+            try:
+                (component,) = find_model(path, variant=self._variant).components
+                self._by_path[path] = self.open(component)
+            except (SoupError, ValueError):
+                self._by_path[path] = None
+        return self._by_path[path]
+
+
+def open_model(inputs: Sequence[OpenedInputs], model: Model) -> tuple[Checkpoint, ...]:
+    """Every component of a model that the user named, each among the inputs of its position."""
+    return tuple(
+        each.open_named(component) for each, component in zip(inputs, model.components, strict=True)
+    )
+
+
+def folder_of(checkpoint: Checkpoint) -> Path | None:
+    """The folder that holds a checkpoint's file or folder; None for a stream."""
+    component = checkpoint.component
+    return Path(os.path.abspath(component.path)).parent if component.files else None
+
+
+def is_input(text: str) -> bool:
+    """Whether a user's text names a file, a folder or a stream, and not a digest or a name."""
+    # of a text too long for a path, `Path.exists` raises an error
+    return text == STREAM or os.path.exists(text)  # noqa: PTH110

@@ -1,0 +1,159 @@
+"""One component of a soup that is being changed: what it holds then, and how it is computed.
+
+Rule 1: entries say what a soup holds, sources say what is computed with; for an exact result they
+are the same contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..choices import Method
+from ..errors import MismatchError, UsageError
+from ..ledger.changes import changes
+from ..ledger.ledger import UNKNOWN, IntegerSource, Ledger, ancestors_of, as_record, runs
+from ..ledger.locate import hint_from
+from ..ledger.read import is_sum
+from .executor import Outcome
+from .ingredients import Part
+from .kept_sum.format import NO_SUM, Facts, scale_of
+from .kept_sum.update import computed_from_sum
+from .kept_sum.writer import Summing, SumRecord, kept_runs
+from .membership import Membership, membership
+from .new_ledger import hint_to
+from .opened_inputs import folder_of
+from .plan import Plan, Rule, make_plan
+from .revision import ComponentChange
+from .sources import (
+    Computation,
+    Source,
+    exact_sources,
+    recipe_of,
+    require_contents,
+    require_digests,
+    rounded_sources,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RevisedComponent:
+    """One component after the change, planned and not yet computed."""
+
+    change: ComponentChange
+    members: Membership
+    computation: Computation
+
+    @property
+    def part(self) -> Part:
+        """The component as it will be computed."""
+        soup = self.change.soup
+        # a sum's files are not named as those of its soup
+        like = soup if soup.component.folder is not None and not is_sum(soup) else None
+        return _part(soup.component.name, self.computation.checkpoints, like)
+
+    @property
+    def named(self) -> Part:
+        """The soup as it was, and whatever else was named."""
+        named = tuple(self.change.inputs.named)
+        return _part(self.change.soup.component.name, named, None)
+
+    def summing(self, keep: bool) -> Summing | None:
+        """How the change is computed in exact sums, if it is; `keep` asks for the result's sum.
+
+        Raises UsageError for a soup of which no sum is kept.
+        """
+        computation = self.computation
+        sources = tuple(source.checkpoint for source in computation.sources)
+        if not keep or self.change.revision.rounded:
+            return Summing(sources, None) if computation.method is Method.SUM else None
+        if self.members.before.allow_nonfinite:
+            raise UsageError("of NaN and infinity no sum is kept", advice=NO_SUM)
+        read = {
+            source.digest: kept_runs(computation.plan, place)
+            for place, source in enumerate(computation.sources)
+        }
+        found = {**read, **computation.recorded}
+        dtypes = tuple(found[entry.digest] for entry in self.members.after)
+        facts = Facts(computation.scale, UNKNOWN, dtypes)
+        return Summing(sources, SumRecord(facts, lambda *_: dtypes))
+
+    def draft(self, folder: Path | None) -> Ledger:
+        """The ledger, but for the soup's own digest; hints lead from `folder`."""
+        before, after = self.members.before, self.members.after
+        old = folder_of(self.change.soup)
+        hints = {entry.digest: hint_from(entry.hint, old, folder) for entry in after}
+        opened = self.change.inputs.by_digest
+        hints |= {digest: hint_to(found, folder) for digest, found in opened.items()}
+        steps = self.computation.plan.kept
+        return replace(
+            before,
+            operation=self.change.revision.operation,
+            root=UNKNOWN,
+            ingredients=tuple(replace(entry, hint=hints[entry.digest]) for entry in after),
+            dtypes=runs(step.out for step in steps if step.out is not None),
+            taken=self._taken(tuple(step.name for step in steps if step.rule is Rule.FIRST)),
+            exact=self.members.exact and not self.change.revision.rounded,
+            changed=changes(before.ingredients, after),
+            chain=(*before.chain, as_record(before)),
+            ancestors=ancestors_of(after, self.members.ancestors),
+        )
+
+    def complete(self, draft: Ledger, outcome: Outcome) -> Ledger:
+        """The ledger once the pass is over; LedgerError if a source was not what was expected."""
+        require_contents(self.computation.sources, outcome)
+        return replace(draft, root=outcome.soup, taken=self._taken(outcome.taken))
+
+    def _taken(self, tensors: tuple[str, ...]) -> IntegerSource | None:
+        """Whose integers the soup has; those of a rounded soup remain whose they were."""
+        computation = self.computation
+        stays = self.change.revision.approximate or computation.method is Method.SUM
+        earlier = self.members.before.taken
+        if stays and earlier is not None:
+            return IntegerSource(earlier.digest, tuple(sorted({*earlier.tensors, *tensors})))
+        return IntegerSource(computation.sources[0].digest, tensors) if tensors else None
+
+
+def _part(name: str, checkpoints: tuple[Checkpoint, ...], like: Checkpoint | None) -> Part:
+    return Part(name, checkpoints, (None,) * len(checkpoints), like)
+
+
+def revise_component(change: ComponentChange) -> RevisedComponent:
+    """The component after the change; LedgerError as `open_revision` says."""
+    members = membership(change)
+    inputs, soup, before, after = change.inputs, change.soup, members.before, members.after
+    rounded = change.revision.rounded
+    computation = None if rounded else computed_from_sum(inputs, soup, members)
+    if computation is None:
+        if change.revision.approximate and change.revision.total is None:
+            changed = changes(before.ingredients, after)
+            sources = rounded_sources(inputs, soup, before, changed)
+        else:
+            # integers that differ are the first one's: the same one's as before, if it is there
+            first = before.taken.digest if before.taken else None
+            if change.revision.total is not None:
+                first = before.root
+            sources = exact_sources(inputs, soup, after, first)
+        method = Method.ROUNDED if rounded else Method.INGREDIENTS
+        plan = _plan(change, before, sources)
+        scale = scale_of([source.weight for source in sources], plan.weights)
+        computation = Computation(method, sources, plan, scale)
+    return RevisedComponent(change, members, computation)
+
+
+def _plan(change: ComponentChange, before: Ledger, sources: Sequence[Source]) -> Plan:
+    """The plan of the change; what is only taken out has no say in the soup's dtype."""
+    # whose integers a soup without a ledger has is not known
+    first = before.taken is not None or change.revision.total is not None
+    recipe = recipe_of(before, [source.weight for source in sources], first=first)
+    deciding = [index for index, source in enumerate(sources) if source.weight > 0]
+    shown = [source.checkpoint.shown for source in sources]
+    contents = [source.checkpoint.tensors for source in sources]
+    try:
+        return make_plan(recipe, shown, contents, deciding if change.revision.rounded else None)
+    except MismatchError:
+        # what lies at a hint may be something else by now: then that is the news
+        require_digests(sources)
+        raise
