@@ -46,7 +46,7 @@ from soupctl.banks.blocks import describe_base
 from soupctl.banks.config import BankConfig
 from soupctl.banks.files import load_bank, save_bank
 from soupctl.cli.app import app
-from soupctl.cli.console import Telling
+from soupctl.cli.report import ErrorStyle
 
 FLAT = 0.005
 """A loss is flat if it got less by a smaller share than this in the last chunks."""
@@ -89,7 +89,7 @@ def train(study: Study, words: Sequence[str], base: Path, run: Path, **options: 
     # the last step is saved in any case
     given |= {"save-every": study.size.chunk + study.size.steps}
     texts = [text for name, value in given.items() for text in (f"--{name}", str(value))]
-    app([*words, str(base), *texts, "--quiet"], standalone_mode=False, obj=Telling())
+    app([*words, str(base), *texts, "--quiet"], standalone_mode=False, obj=ErrorStyle())
 
 
 def converged(study: Study, seed: int) -> tuple[Path, list[float]]:

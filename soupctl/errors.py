@@ -6,7 +6,7 @@ Rule 2: one exception collects all issues of its kind, so that a user mends them
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import ClassVar, Self
@@ -28,6 +28,14 @@ class Issue:
         place = [_shortened(str(part)) for part in (self.path, self.tensor) if part is not None]
         advice = f" ({self.advice})" if self.advice else ""
         return ": ".join([*place, self.what]) + advice
+
+
+def issues_text(issues: Sequence[Issue], shown: int | None = SHOWN) -> str:
+    """The issues on one line; at most `shown` of them, all for None."""
+    kept = issues[:shown]
+    rest = len(issues) - len(kept)
+    more = [f"and {rest} more (all with -v)"] if rest else []
+    return "; ".join([*map(str, kept), *more])
 
 
 def _shortened(name: str) -> str:
@@ -62,10 +70,7 @@ class SoupError(Exception):
 
     def message(self, shown: int | None = SHOWN) -> str:
         """The issues on one line; at most `shown` of them, all for None."""
-        kept = self.issues[:shown]
-        rest = len(self.issues) - len(kept)
-        more = [f"and {rest} more (all with -v)"] if rest else []
-        return "; ".join([*map(str, kept), *more])
+        return issues_text(self.issues, shown)
 
     def __str__(self) -> str:
         return self.message()

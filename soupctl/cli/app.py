@@ -1,56 +1,108 @@
-"""The commands, by name."""
+"""The commands, by job and name."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from .. import __version__
 from ..errors import UsageError
 from .average import average
-from .console import put
+from .console import put, say
 from .demo import demo
 from .finetune import finetune
 from .history import has, log, verify
 from .inspect import hash_files, inspect
+from .overview import command_help, overview
 from .patch_dmp import patch_dmp
 from .revise import add, subtract, swap
 from .sample import sample
 from .stack import stack
 
 app = typer.Typer(
-    help="Exact, reversible, verifiable soups of diffusion checkpoints.",
+    add_help_option=False,
     no_args_is_help=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    suggest_commands=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_overview(context: typer.Context, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        for line in overview(context, JOBS).splitlines():
+            put(line)
+        raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
 def _top(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    help_: Annotated[  # noqa: ARG001
+        bool,
+        typer.Option(
+            "--help", "-h", is_eager=True, callback=_show_overview, help="Show this and exit."
+        ),
+    ] = False,
 ) -> None:
+    """Exact, reversible, verifiable soups of diffusion checkpoints.
+
+    A soup is the weighted average of checkpoints. Its file records what went in, so every
+    ingredient can be taken out again, to the last bit.
+    """
     if version:
         put(f"soupctl {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise UsageError("no command given", advice="soupctl --help lists them")
+        for line in overview(context, JOBS).splitlines():
+            say(line)
+        raise typer.Exit(UsageError.exit_code)
 
 
-app.command("avg")(average)
-app.command("add")(add)
-app.command("subtract")(subtract)
-app.command("swap")(swap)
-app.command("has")(has)
-app.command("log")(log)
-app.command("verify")(verify)
-app.command("inspect")(inspect)
-app.command("hash")(hash_files)
-app.command("finetune")(finetune)
-app.command("patch-dmp")(patch_dmp)
-app.command("stack")(stack)
-app.command("sample")(sample)
-app.command("demo")(demo)
+def show_help(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="A command.", metavar="[COMMAND]")] = None,
+) -> None:
+    """Show the help of a command, or this overview.
+
+    Example: soupctl help avg
+    """
+    text = overview(context, JOBS) if name is None else command_help(context, name)
+    for line in text.splitlines():
+        put(line)
+
+
+JOBS: dict[str, dict[str, Callable[..., Any]]] = {
+    "Make and change soups": {"avg": average, "add": add, "subtract": subtract, "swap": swap},
+    "Inspect and verify": {
+        "has": has,
+        "log": log,
+        "verify": verify,
+        "inspect": inspect,
+        "hash": hash_files,
+    },
+    "Train and sample": {
+        "finetune": finetune,
+        "patch-dmp": patch_dmp,
+        "stack": stack,
+        "sample": sample,
+    },
+    "Learn": {"demo": demo, "help": show_help},
+}
+
+for job in JOBS.values():
+    for command_name, function in job.items():
+        app.command(command_name)(function)
+
+
+def commands() -> TyperGroup:
+    """All commands, as the parser that reads a command line."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group

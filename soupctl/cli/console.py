@@ -10,19 +10,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..ledger.ledger import IngredientEntry
-
-
-@dataclass
-class Telling:
-    """How much a person wants to be told; options set it as they are read."""
-
-    everything: bool = False
-    """Every issue of a refusal, and not only the first few."""
 
 
 def printable(text: str) -> str:

@@ -17,8 +17,8 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from ..errors import SHOWN, LimitError, OutputError, SoupError, UsageError
-from .console import Telling, printable
+from ..errors import Issue, LimitError, OutputError, SoupError, UsageError
+from .report import ErrorStyle, asks_for_json, report
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -55,17 +55,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             signal.signal(number, _interrupt)
     sys.unraisablehook = _unraisable
     _open_streams()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    style = ErrorStyle(json=asks_for_json(words))
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        code = _run(words, style)
         # a full disk behind stdout shows only now, and must not pass for success
         sys.stdout.flush()
     except Interrupted as interrupt:
         code = 128 + interrupt.number
+        if interrupt.number == signal.SIGINT:
+            report([Issue("interrupted")], code, style)
     except BrokenPipeError:
         code = CLOSED_PIPE
     except OSError as error:
-        place = error.filename or "standard output"
-        code = _tell(f"{place}: {error.strerror or error}", OutputError.exit_code)
+        issue = Issue(error.strerror or str(error), error.filename or "standard output")
+        code = report([issue], OutputError.exit_code, style)
     _leave(code)
 
 
@@ -113,22 +117,22 @@ def _unraisable(lost: UnraisableHookArgs) -> None:
     signal.setitimer(signal.ITIMER_REAL, AGAIN)
 
 
-def _run(arguments: list[str]) -> int:
-    """The exit code of a command; what it refuses is told on stderr."""
+def _run(arguments: list[str], style: ErrorStyle) -> int:
+    """The exit code of a command; a refusal is reported on stderr."""
     # imported here, so that the handlers above stand before it
     import typer
 
-    from .app import app
+    from .app import commands
+    from .usage import issue_of
 
-    telling = Telling()
+    group = commands()
     try:
-        # of all ways to write options, only the parser knows which are there
-        code = app(args=arguments, prog_name="soupctl", standalone_mode=False, obj=telling)
+        code = group.main(args=arguments, prog_name="soupctl", standalone_mode=False, obj=style)
         return int(code or 0)
     except SoupError as error:
-        return _tell(error.message(None if telling.everything else SHOWN), error.exit_code)
+        return report(error.issues, error.exit_code, style)
     except typer.TyperException as error:
-        return _tell(f"{error.format_message()} (see soupctl --help)", UsageError.exit_code)
+        return report([issue_of(error, arguments, group)], UsageError.exit_code, style)
     except SystemExit as leaving:
         # typer leaves by itself, with another code, when the reader of a pipe is gone
         if isinstance(leaving.__context__, BrokenPipeError):
@@ -137,32 +141,26 @@ def _run(arguments: list[str]) -> int:
     except ImportError as error:
         # a library that is not there, or has no room to be loaded
         reason = str(error).strip().rpartition("\n")[2]
-        return _tell(f"a library cannot be loaded: {reason}", LimitError.exit_code)
+        issue = Issue(f"a library cannot be loaded: {reason}")
+        return report([issue], LimitError.exit_code, style)
     except OSError:
         # of a stream of ours, as it is when there is none left to flush
         raise
     except Exception as error:  # noqa: BLE001
-        return _tell_failure(error)
+        return _report_failure(error, style)
 
 
-def _tell_failure(error: Exception) -> int:
-    """Write one line about what no refusal foresees; hands the exit code on."""
+def _report_failure(error: Exception, style: ErrorStyle) -> int:
+    """Report an exception that no refusal foresees; hands the exit code on."""
     if isinstance(error, MemoryError):
-        return _tell("out of memory; --max-memory or --threads 1 needs less", LimitError.exit_code)
+        issue = Issue("out of memory", advice="--max-memory or --threads 1 needs less")
+        return report([issue], LimitError.exit_code, style)
     if missing := NO_MEMORY.search(f"{type(error).__name__}: {error}"):
-        return _tell(f"out of memory: {missing[1]}", LimitError.exit_code)
+        return report([Issue(f"out of memory: {missing[1]}")], LimitError.exit_code, style)
     if os.environ.get(TRACEBACK):
         traceback.print_exc()
-    return _tell(f"internal error: {type(error).__name__}: {error}", INTERNAL)
-
-
-def _tell(message: str, code: int) -> int:
-    """Write one line for a person to stderr; hands the exit code on."""
-    with suppress(OSError):
-        # in one piece, as other processes of a run write there, too
-        sys.stderr.write(f"soupctl: {printable(message)}\n")
-        sys.stderr.flush()
-    return code
+    issue = Issue(f"internal error: {type(error).__name__}: {error}")
+    return report([issue], INTERNAL, style)
 
 
 def _leave(code: int) -> NoReturn:

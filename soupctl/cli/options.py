@@ -12,7 +12,7 @@ import typer
 
 from ..errors import UsageError
 from ..ledger.weights import parse_weight
-from .console import Telling
+from .report import ErrorStyle
 
 if TYPE_CHECKING:
     from ..verbs import Ingredient
@@ -23,22 +23,19 @@ SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?b)?", re.IGNOR
 LONGEST_SHOWN = 40
 
 
-def _tell_everything(context: typer.Context, asked: bool) -> bool:
-    context.ensure_object(Telling).everything |= asked
+def _show_every_issue(context: typer.Context, asked: bool) -> bool:
+    context.ensure_object(ErrorStyle).every_issue |= asked
     return asked
 
 
-Json = Annotated[
-    bool,
-    typer.Option("--json", callback=_tell_everything, help="Print one JSON object on stdout."),
-]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[
     bool,
     typer.Option(
         "--verbose",
         "-v",
-        callback=_tell_everything,
+        callback=_show_every_issue,
         help="Print more, and every issue of an error.",
     ),
 ]

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import InputError
@@ -24,12 +25,33 @@ KINDS = {
 
 
 @contextmanager
-def reading(shown: str) -> Iterator[None]:
-    """Turn failures of the system inside the block into InputErrors about the file `shown`."""
+def reading(shown: str, path: Path | None = None) -> Iterator[None]:
+    """Turn failures of the system inside the block into InputErrors about the file `shown`.
+
+    If there is no file at `path`, the error suggests the nearest name in that folder.
+    """
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", path=shown) from None
+        is_absent = path is not None and isinstance(error, FileNotFoundError)
+        near = nearest_file(path) if path is not None and is_absent else None
+        advice = f"did you mean {near}?" if near is not None else None
+        what = f"cannot be read: {error.strerror or error}"
+        raise InputError(what, path=shown, advice=advice) from None
+
+
+def nearest_file(path: Path) -> Path | None:
+    """The entry of the same folder with the name nearest to that of `path`; None if none is near.
+
+    Endings do not count, because many files share one.
+    """
+    try:
+        names = sorted(os.listdir(path.parent))
+    except OSError:
+        return None
+    names_by_stem = {Path(name).stem: name for name in names if name != path.name}
+    near = get_close_matches(path.stem, names_by_stem, 1)
+    return path.with_name(names_by_stem[near[0]]) if near else None
 
 
 @contextmanager
@@ -42,7 +64,7 @@ def open_regular(path: Path, shown: str | None = None) -> Iterator[tuple[int, os
     shown = shown or str(path)
     if "\0" in str(path):
         raise InputError("cannot be read: its name holds a null character", path=shown)
-    with reading(shown):
+    with reading(shown, path):
         # looked at before it is opened, because opening a device can act on it
         _require_regular(os.stat(path), shown)
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)

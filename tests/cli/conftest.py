@@ -307,7 +307,10 @@ def refused(soupctl, holds, golden):
             done = soupctl(*shlex.split(command), stdin=stdin)
 
             assert (code, b"") == (done.code, done.out), (command, done)
-            assert done.message.startswith("soupctl: "), command
+            if "--json" in shlex.split(command):
+                assert code == json.loads(done.message)["code"], command
+            else:
+                assert done.message.startswith("soupctl: "), command
             assert done.message.endswith("\n"), command
             assert 1 == len(done.message.splitlines()), command
             assert done.message[:-1].isprintable(), command

@@ -135,7 +135,7 @@ def test_a_library_that_cannot_be_loaded_is_an_error_of_one_line(process, ingred
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
-        ("MemoryError", "out of memory; --max-memory or --threads 1 needs less"),
+        ("MemoryError", "out of memory (--max-memory or --threads 1 needs less)"),
         (
             "type('OutOfMemoryError', (RuntimeError,), {})('CUDA out of memory. Much advice')",
             "out of memory: CUDA out of memory",

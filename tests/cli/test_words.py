@@ -37,6 +37,7 @@ HELPS = {
     "help-stack": "stack --help",
     "help-sample": "sample --help",
     "help-demo": "demo --help",
+    "help-help": "help --help",
 }
 
 

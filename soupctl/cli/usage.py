@@ -1,0 +1,106 @@
+"""What is wrong with a command line that the parser refuses, and what was probably meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import Issue, UsageError
+from .suggest import meant_command, meant_option
+
+EXTRA = re.compile(r"Got unexpected extra argument\(s\) \((.*)\)", re.DOTALL)
+NO_NUMBER = re.compile(r"(.*) is not a valid (int|float)( range)?\.", re.DOTALL)
+RANGE = re.compile(r"(.*) is not in the range (.*)\.", re.DOTALL)
+"""Messages of the parser that ours replace; `test_usage.py` notices when they change."""
+KINDS = {"int": "a whole number", "float": "a number"}
+
+
+def issue_of(error: typer.TyperException, arguments: Sequence[str], group: TyperGroup) -> Issue:
+    """The issue of a command line that the parser refused with `error`."""
+    command = next((each for each in arguments if not each.startswith("-")), None)
+    option = getattr(error, "option_name", None)
+    if command is not None and command not in group.commands and option is None:
+        return unknown_command(command, group)
+    before = arguments[: arguments.index(command)] if command is not None else arguments
+    if command not in group.commands or option in before:
+        return _misplaced(str(option), command, group)
+    assert command is not None
+    advice = f"soupctl {command} --help describes its options"
+    if type(error).__name__ == "NoSuchOption":
+        meant = meant_option(str(option), command, _options(group))
+        what = f"{command} has no option {option}"
+        return Issue(what, advice=_joined(meant, advice))
+    return Issue(f"{command}: {_problem(error, option)}", advice=advice)
+
+
+def unknown_command(name: str, group: TyperGroup) -> Issue:
+    """The issue of a name that is no command."""
+    meant = meant_command(name, group.commands)
+    question = f"did you mean {meant}?" if meant else None
+    advice = _joined(question, "soupctl --help lists all commands")
+    return Issue(f"there is no command {name}", advice=advice)
+
+
+def require_command(name: str, group: TyperGroup) -> None:
+    """Raise UsageError unless there is a command of that name."""
+    if name not in group.commands:
+        raise UsageError.collected([unknown_command(name, group)])
+
+
+def _misplaced(option: str, command: str | None, group: TyperGroup) -> Issue:
+    """The issue of an option that stands before any command."""
+    what = f"{option} is not an option of soupctl itself"
+    if any(option in own for own in _options(group).values()):
+        example = f"soupctl {command if command in group.commands else 'COMMAND'} {option}"
+        return Issue(what, advice=f"write it after the command: {example}")
+    near = get_close_matches(option, [each for own in group.params for each in own.opts], 1)
+    question = f"did you mean {near[0]}?" if near else None
+    return Issue(what, advice=_joined(question, "soupctl --help lists all options"))
+
+
+def _joined(first: str | None, second: str) -> str:
+    """Two pieces of advice; the first may be missing, or a question."""
+    if first is None:
+        return second
+    return f"{first} {second}" if first.endswith("?") else f"{first}; {second}"
+
+
+def _options(group: TyperGroup) -> dict[str, list[str]]:
+    """The options of every command."""
+    return {
+        name: [
+            option
+            for each in command.params
+            if each.param_type_name == "option"
+            for option in (*each.opts, *each.secondary_opts)
+        ]
+        for name, command in group.commands.items()
+    }
+
+
+def _problem(error: typer.TyperException, option: str | None) -> str:
+    """What is wrong, without a command's name."""
+    kind = type(error).__name__
+    if kind == "BadOptionUsage":
+        needs = "requires" in error.message
+        return f"{option} needs a value" if needs else f"{option} takes no value"
+    parameter = getattr(error, "param", None)
+    if kind == "MissingParameter" and parameter is not None:
+        return f"{parameter.human_readable_name} is missing"
+    if isinstance(error, typer.BadParameter) and parameter is not None:
+        return f"{max(parameter.opts, key=len)}: {_value_problem(error.message)}"
+    if extra := EXTRA.fullmatch(error.message):
+        return f"unexpected argument {extra[1]}"
+    return error.format_message().rstrip(".")
+
+
+def _value_problem(message: str) -> str:
+    if found := NO_NUMBER.fullmatch(message):
+        return f"{found[1]} is not {KINDS[found[2]]}"
+    if found := RANGE.fullmatch(message):
+        return f"{found[1]} is out of range ({found[2]})"
+    return message.rstrip(".")
