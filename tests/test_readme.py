@@ -20,6 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from soupctl.training.config_file import read_config
+from soupctl.training.options import FINETUNE, Options
+
 ROOT = Path(__file__).parents[1]
 GENERATED = "docs/commands.md"
 PAGES = {
@@ -193,6 +196,17 @@ def test_the_python_examples_of_a_page_print_what_they_should(
     assert re.fullmatch(PRINTED[page], result.stdout)
 
 
+def test_a_config_on_a_page_is_one_that_training_takes(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    examples = [block.text for block in BLOCKS if block.language == "toml"]
+
+    for text in examples:
+        path.write_text(text)
+        (options,) = FINETUNE.built(read_config(path, FINETUNE.kinds))
+        assert options != Options()
+    assert len(examples) == 1
+
+
 def test_every_block_is_of_a_kind_that_is_run() -> None:
     fences = sum(len(re.findall(r"^```", text, re.MULTILINE)) for text in PAGES.values())
     untested = [
@@ -202,6 +216,7 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
             (block.language == "console" and block.place in {"demo", *PLACES} and block.steps())
             or (block.language == "sh" and block.place == "ci")
             or (block.language == "python" and block.page in PRINTED)
+            or block.language == "toml"
         )
     ]
 

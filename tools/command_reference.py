@@ -7,7 +7,7 @@ Rule 2: the page depends on nothing else, neither on the terminal nor on what is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from typing import Any
 import typer
 
 from soupctl.cli.app import app
+from soupctl.training.bank_options import PATCH_DMP
+from soupctl.training.config_file import type_text
+from soupctl.training.options import FINETUNE
 
 PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 HEAD = """\
@@ -28,6 +31,12 @@ and a table of [exit codes](../README.md#exit-codes).
 """
 
 
+IN_CONFIG = {
+    "finetune": list(FINETUNE.in_config_only),
+    "patch-dmp": list(PATCH_DMP.in_config_only),
+}
+
+
 @dataclass(slots=True)
 class Section:
     """What `--help` says of one command; each row is an option or argument and its help text."""
@@ -36,6 +45,8 @@ class Section:
     paragraphs: list[str]
     arguments: list[tuple[str, str]] = field(default_factory=list)
     options: list[tuple[str, str]] = field(default_factory=list)
+    config: list[tuple[str, str, str]] = field(default_factory=list)
+    """Options that only a config file has: name, type and help text."""
 
 
 def section(command: Any, context: typer.Context) -> Section:
@@ -48,6 +59,8 @@ def section(command: Any, context: typer.Context) -> Section:
             continue
         rows = found.arguments if parameter.param_type_name == "argument" else found.options
         rows.append(row)
+    for each in IN_CONFIG.get(context.info_name or "", ()):
+        found.config.append((each.name.replace("_", "-"), type_text(each.type), each.help))
     return found
 
 
@@ -64,17 +77,18 @@ def sections() -> Iterator[tuple[str, Section]]:
 
 def escaped(text: str) -> str:
     """The text as Markdown that shows it unchanged in a cell of a table."""
-    return re.sub(r"([\\|<*\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\|*]|<(?=\w))", r"\\\1", " ".join(text.split()))
 
 
-def table(title: str, rows: list[tuple[str, str]]) -> Iterator[str]:
+def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """The lines of a table of arguments or options; none where there are no rows."""
     if not rows:
         return
-    yield from ["", f"| {title} | meaning |", "|---|---|"]
-    for name, text in rows:
+    yield from ["", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for name, *texts in rows:
         # within a code span, a bar is the one character that a table takes for its own
-        yield f"| `{name.replace('|', chr(92) + '|')}` | {escaped(text)} |"
+        code = name.replace("|", r"\|")
+        yield f"| `{code}` | {' | '.join(map(escaped, texts))} |"
 
 
 def page() -> str:
@@ -85,7 +99,9 @@ def page() -> str:
         for paragraph in found.paragraphs:
             start, mark, example = paragraph.partition("Example: ")
             lines += ["", f"Example: `{example}`" if mark and not start else escaped(paragraph)]
-        lines += [*table("argument", found.arguments), *table("option", found.options)]
+        lines += table(("argument", "meaning"), found.arguments)
+        lines += table(("option", "meaning"), found.options)
+        lines += table(("option in a config", "value", "meaning"), found.config)
     return "\n".join([*lines, ""])
 
 

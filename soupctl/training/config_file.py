@@ -49,7 +49,7 @@ def converted(table: Mapping[str, Any], source: Path, kinds: Collection[type]) -
         try:
             found[name] = _converted(types_by_name[name], value)
         except (TypeError, ValueError):
-            text = _type_text(types_by_name[name])
+            text = type_text(types_by_name[name])
             issues.append(Issue(f"{key} = {value!r} is not {text}", source))
     if issues:
         raise UsageError.collected(issues)
@@ -83,7 +83,8 @@ def _converted(kind: Any, value: Any) -> Any:
     return kind(value)
 
 
-def _type_text(kind: Any) -> str:
+def type_text(kind: Any) -> str:
+    """What a value of a config has to be, in words: `a whole number`, `one of a, b`."""
     kind = _required(kind)
     if typing.get_origin(kind) is tuple:
         return "a list of strings"

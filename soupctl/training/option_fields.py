@@ -122,7 +122,7 @@ def out_of_bounds(options: Any) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class ShownOption:
-    """An option as a command line has it."""
+    """An option as a command line or a config file has it."""
 
     name: str
     type: Any
@@ -149,13 +149,24 @@ class CommandOptions:
     @property
     def on_command_line(self) -> Iterator[ShownOption]:
         """The options that the command line has, in order."""
+        return self._shown(is_on_command_line=True)
+
+    @property
+    def in_config_only(self) -> Iterator[ShownOption]:
+        """The options that only a config file has, in order."""
+        return self._shown(is_on_command_line=False)
+
+    def _shown(self, *, is_on_command_line: bool) -> Iterator[ShownOption]:
         for kind in self.kinds:
             types = typing.get_type_hints(kind)
             for each in fields(kind):
                 info: OptionInfo = each.metadata[OPTION]
-                if info.is_on_command_line and (info.is_for_banks or not self.is_for_banks):
+                is_used = info.is_for_banks or not self.is_for_banks
+                if is_used and info.is_on_command_line is is_on_command_line:
                     default = self.defaults.get(each.name, each.default)
                     text = info.default_text or _default_text(each.name, default)
+                    if isinstance(default, bool) and not is_on_command_line:
+                        text = str(default).lower()
                     facts = [f"default: {text}"] if text else []
                     facts += [info.bounds.formula] if info.bounds else []
                     shown = f"{info.help}  [{'; '.join(facts)}]" if facts else info.help
