@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from .merge.average import Request, average, open_job
     from .merge.ingredients import Ingredient
     from .merge.inspect import Inspection, inspect
-    from .merge.job import ComponentResult, Job, carry_out
+    from .merge.job import ComponentResult, Job
     from .merge.leave_one_out import LeaveOneOut, Variant, leave_one_out, open_family
     from .merge.preview import Preview, preview
     from .merge.query import history, holds
     from .merge.revise import open_revision, revise
     from .merge.revision import Addition, Removal, Revision
-    from .merge.rounds import Rounds, arrange, carry_out_together
+    from .merge.rounds import Rounds, arrange
+    from .merge.run import carry_out, carry_out_together
     from .merge.sample_weights import weighted_by
     from .merge.verify import Verified, verify
     from .workers import ExecutionOptions
@@ -63,8 +64,8 @@ HOMES = {
     "Verified": ".merge.verify",
     "arrange": ".merge.rounds",
     "average": ".merge.average",
-    "carry_out": ".merge.job",
-    "carry_out_together": ".merge.rounds",
+    "carry_out": ".merge.run",
+    "carry_out_together": ".merge.run",
     "check_digests": ".checkpoints.hashing",
     "content_digests": ".checkpoints.hashing",
     "file_sha256": ".checkpoints.hashing",

@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from .errors import LimitError, UsageError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+Advance = Callable[[int], None]
+"""Tells how many more bytes were read or written."""
 
 MOST_THREADS = 16
 
@@ -76,43 +79,48 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-class OrderedPool(Generic[Task, Result]):
-    """Runs tasks on several threads and yields their results in the order of the tasks."""
+def run_in_order(
+    run: Callable[[Task, Advance], Result], tasks: Iterable[Task], execution: ExecutionOptions
+) -> Iterator[Result]:
+    """The result of every task, in the order of the tasks, on as many threads as asked.
 
-    def __init__(self, run: Callable[[Task], Result], execution: ExecutionOptions) -> None:
-        self.run = run
-        """What becomes of a task; it may call `advance` at any time."""
-        self.execution = execution
-        self._stopped = Event()
+    `run` is given a task and what it may call at any time to tell the progress; that raises
+    CancelledError if all is over, so that a thread leaves at once.
+    """
+    stopped = Event()
 
-    def advance(self, size: int) -> None:
-        """Tell the progress; CancelledError if all is over, so that a thread leaves at once."""
-        if self._stopped.is_set():
+    def advance(size: int) -> None:
+        if stopped.is_set():
             raise CancelledError
-        self.execution.progress(size)
+        execution.progress(size)
 
-    def results(self, tasks: Iterable[Task]) -> Iterator[Result]:
-        """The result of every task, in their order, worked on by several threads at once."""
-        if self.execution.threads == 1:
-            yield from map(self.run, tasks)
-            return
-        waiting: deque[Future[Result]] = deque()
-        with ThreadPoolExecutor(self.execution.threads, thread_name_prefix="soupctl") as pool:
-            try:
-                for task in tasks:
-                    waiting.append(self._submit(pool, task))
-                    # a bounded queue: neither tasks nor results pile up behind one large task
-                    if len(waiting) > 4 * self.execution.threads:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                self._stopped.set()
-                pool.shutdown(cancel_futures=True)
-
-    def _submit(self, pool: ThreadPoolExecutor, task: Task) -> Future[Result]:
+    if execution.threads == 1:
+        for task in tasks:
+            yield run(task, advance)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(execution.threads, thread_name_prefix="soupctl") as pool:
         try:
-            return pool.submit(self.run, task)
-        except RuntimeError as error:
-            # the system has no room for one more
-            raise LimitError(str(error), advice="--threads 1 needs none") from None
+            for task in tasks:
+                waiting.append(_submit(pool, run, task, advance))
+                # a bounded queue: neither tasks nor results pile up behind one large task
+                if len(waiting) > 4 * execution.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _submit(
+    pool: ThreadPoolExecutor,
+    run: Callable[[Task, Advance], Result],
+    task: Task,
+    advance: Advance,
+) -> Future[Result]:
+    try:
+        return pool.submit(run, task, advance)
+    except RuntimeError as error:
+        # the system has no room for one more
+        raise LimitError(str(error), advice="--threads 1 needs none") from None

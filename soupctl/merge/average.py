@@ -17,15 +17,16 @@ from ..format.dtypes import DType, parse_dtype
 from ..ledger.ledger import UNKNOWN, Ledger, Runs
 from ..workers import ExecutionOptions
 from .destination import decide
-from .executor import Outcome
 from .ingredients import Ingredient, Part, open_inputs
-from .job import ComponentResult, Job, Work, carry_out
+from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.find import require_keepable
 from .kept_sum.format import Facts, scale_of
-from .kept_sum.writer import Summing, SumRecord, kept_runs, ordered_runs
+from .kept_sum.record import SumRecord, kept_runs, ordered_runs
 from .new_ledger import complete_average, draft_average, ingredient_names
+from .order import Outcome
 from .plan import Plan, make_plan
 from .recipe import Recipe
+from .run import carry_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +96,24 @@ def open_job(request: Request) -> Iterator[Job]:
             for part in inputs.parts
         ]
         destination = decide(request.output, inputs, plans, request.shard_size, request.variant)
-        works = []
+        components = []
         for part, plan, share in zip(inputs.parts, plans, destination.shares, strict=True):
             draft = draft_average(recipe, names, part, plan, destination.folder_of(share))
             complete = partial(complete_average, draft, part)
-            summing = _summing(recipe, part, plan) if request.keep_sum else None
-            works.append(Work(part, plan, share, draft, complete, summing=summing).sized())
+            record = _sum_record(recipe, part, plan) if request.keep_sum else None
+            components.append(
+                ComponentJob(part, plan, share, draft, complete, part.checkpoints, record)
+            )
         weights = tuple(zip(shown, recipe.weights, strict=True))
-        yield Job(weights, inputs, destination, tuple(works))
+        yield Job(weights, inputs, destination, tuple(components))
 
 
-def _summing(recipe: Recipe, part: Part, plan: Plan) -> Summing:
-    """How the component is computed so that its sum is kept."""
+def _sum_record(recipe: Recipe, part: Part, plan: Plan) -> SumRecord:
+    """What the sum of the component records of itself."""
     dtypes = tuple(kept_runs(plan, source) for source in range(len(part.checkpoints)))
 
     def ordered(ledger: Ledger, outcome: Outcome) -> tuple[Runs, ...]:
         return ordered_runs(dict(zip(outcome.ingredients, dtypes, strict=True)), ledger)
 
     facts = Facts(scale_of(recipe.weights, plan.weights), UNKNOWN, dtypes)
-    return Summing(part.checkpoints, SumRecord(facts, ordered))
+    return SumRecord(facts, ordered)

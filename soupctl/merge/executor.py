@@ -1,276 +1,120 @@
 """Carry out plans: read, combine, write, digest.
 
 Rule 1: nothing here may change a number; speed and safety are its only concerns.
-Rule 2: every byte of every ingredient is digested in the pass that uses it, while it is in cache;
-once, however many plans use it, and not again if it was since the ingredient was opened.
+Rule 2: every byte of every source is digested in the pass that uses it, while it is in cache; once,
+however many plans use it, and not again if it was since the source was opened.
 Rule 3: a tensor is one worker's from its first chunk to its last.
+Rule 4: a soup is the case of an order with no sum to write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import chain, groupby
 
-from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.digest import RootHasher, tensor_hasher
-from ..engines.contract import Blend, Combine, Engine, NonFinite, OutOfRange
-from ..workers import ExecutionOptions, OrderedPool
-from .findings import different, nonfinite, out_of_range
-from .plan import Plan, Rule, Step
-
-Write = Callable[[str, int, memoryview], None]
-"""Puts bytes at an offset within the soup's tensor of that name."""
-
-CACHED_BYTES = 3 << 19
-"""Bytes of all sources and the result in one chunk, so that a chunk stays in a core's cache."""
-SMALLEST_CHUNK = 1 << 14
-LARGEST_CHUNK = 1 << 18
-TASK_BYTES = 1 << 20
-"""Small tensors are handed out together, about this many bytes at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A plan, what it is carried out with, and where its tensors go."""
-
-    plan: Plan
-    checkpoints: Sequence[Checkpoint]
-    write: Write
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Content digests of what went in and what came out."""
-
-    ingredients: tuple[str, ...]
-    soup: str
-    taken: tuple[str, ...]
-    """Tensors that differ between ingredients, and are the first ingredient's in the soup."""
+from ..checkpoints.digest import RootHasher, Row, root_of
+from ..engines.contract import Engine
+from ..workers import Advance, ExecutionOptions, run_in_order
+from .chunks import tasks
+from .kept_sum.reader import Source, SumReader, recorded_digest
+from .order import Order, Outcome
+from .tensor_pass import TensorPass, TensorResult, Use, sources_of
 
 
 def execute(
-    plan: Plan,
-    checkpoints: Sequence[Checkpoint],
-    engine: Engine,
-    write: Write,
-    execution: ExecutionOptions,
-) -> Outcome:
-    """Make the plan's tensors from the open checkpoints and hand them to `write`.
-
-    Raises InputError for NaN or infinity, MismatchError for integers that differ and for results
-    beyond the range of their dtype. `write` is called from several threads, never twice for a byte.
-    """
-    (outcome,) = execute_together([Order(plan, checkpoints, write)], engine, execution)
-    return outcome
-
-
-def execute_together(
     orders: Sequence[Order], engine: Engine, execution: ExecutionOptions
 ) -> tuple[Outcome, ...]:
-    """Make the tensors of several plans in step, reading what they share from disk only once.
+    """Make the tensors of all orders in step, reading what they share from disk only once.
 
-    Plans that share a checkpoint, which is then one object, have the same rule for its tensors.
-    Raises what `execute` does, for the first of the orders that fails at the first such tensor.
+    Orders that share a source, which is then one object, have the same rule for its tensors. Their
+    `write` is called from several threads, never twice for a byte.
+
+    Raises for the first failing tensor: InputError for NaN or infinity, MismatchError for integers
+    that differ and results beyond the range of their dtype, LimitError for a sum beyond that of
+    F64, LedgerError for a kept sum that is not sound.
     """
-    worker = _Worker(orders, engine, execution)
-    roots = [RootHasher() for _ in worker.checkpoints]
-    soups = [RootHasher() for _ in orders]
-    taken: list[list[str]] = [[] for _ in orders]
-    for found in chain.from_iterable(worker.line.results(worker.tasks())):
-        for source, digest in found.ingredients.items():
-            tensor = worker.checkpoints[source].tensors[found.tensor]
-            roots[source].add(found.tensor, tensor.dtype.value, tensor.shape, digest)
-        for use, digest in found.soups:
-            assert use.step.out is not None
-            soups[use.order].add(found.tensor, use.step.out.value, use.step.shape, digest)
-            if use.step.rule is Rule.FIRST and found.differs(use):
-                taken[use.order].append(found.tensor)
-    digests = [
-        checkpoint.digest or root.digest()
-        for checkpoint, root in zip(worker.checkpoints, roots, strict=True)
-    ]
-    return tuple(
-        Outcome(tuple(digests[source] for source in sources), soup.digest(), tuple(names))
-        for sources, soup, names in zip(worker.sources, soups, taken, strict=True)
-    )
+    sources = tuple({id(each): each for order in orders for each in order.sources}.values())
+    positions = {id(source): position for position, source in enumerate(sources)}
+    places = [[positions[id(source)] for source in order.sources] for order in orders]
+    work = TensorPass(orders, sources, engine, execution.chunk)
+
+    def make(task: Sequence[Sequence[Use]], advance: Advance) -> list[TensorResult]:
+        return [work.make(uses, advance) for uses in task]
+
+    def size(uses: Sequence[Use]) -> int:
+        first, *_ = used = sources_of(uses)
+        return sources[first].tensors[uses[0].step.name].size * len(used)
+
+    every = [_uses(order, n, places[n]) for n, order in enumerate(orders)]
+    by_tensor = (list(group) for _, group in groupby(merge(*every, key=_tensor_of), _tensor_of))
+    roots = _Roots(orders, sources)
+    for result in chain.from_iterable(run_in_order(make, tasks(by_tensor, size), execution)):
+        roots.add(result)
+    return tuple(roots.outcome(n, places[n]) for n in range(len(orders)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """A step of one order, and its sources among the checkpoints of all orders."""
+class _Roots:
+    """Takes in what became of each tensor, in the order of their names, for the root digests."""
 
-    order: int
-    step: Step
-    sources: tuple[int, ...]
+    def __init__(self, orders: Sequence[Order], sources: Sequence[Source]) -> None:
+        self._sources = [(each, _Root(isinstance(each, SumReader))) for each in sources]
+        self._soups = [_Root(False) for _ in orders]
+        self._sums = [None if order.sum is None else _Root(True) for order in orders]
+        self._taken: list[list[str]] = [[] for _ in orders]
 
+    def add(self, result: TensorResult) -> None:
+        """Take in one tensor."""
+        for source, row in result.sources:
+            self._sources[source][1].add(row)
+        for order, row in result.soups:
+            self._soups[order].add(row)
+        for order, row in result.sums:
+            kept = self._sums[order]
+            assert kept is not None
+            kept.add(row)
+        for order in result.differing:
+            self._taken[order].append(result.tensor)
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """Digests of one tensor: in each source that was digested, and of what became of it."""
-
-    tensor: str
-    ingredients: dict[int, str]
-    soups: list[tuple[_Use, str]]
-
-    def differs(self, use: _Use) -> bool:
-        """Whether the sources of a use, all of which were digested, hold different values."""
-        return len({self.ingredients[source] for source in use.sources}) > 1
-
-
-class _Worker:
-    """What all threads share."""
-
-    def __init__(
-        self, orders: Sequence[Order], engine: Engine, execution: ExecutionOptions
-    ) -> None:
-        self.orders = orders
-        self.engine = engine
-        self.execution = execution
-        self.line = OrderedPool(self.run, execution)
-        distinct = {id(each): each for order in orders for each in order.checkpoints}
-        self.checkpoints = list(distinct.values())
-        places = {identity: position for position, identity in enumerate(distinct)}
-        self.sources = [[places[id(each)] for each in order.checkpoints] for order in orders]
-        """Where in `checkpoints` each order's are."""
-
-    def tasks(self) -> Iterator[list[list[_Use]]]:
-        """The tensors in order, neighbours of small size together."""
-        task: list[list[_Use]] = []
-        size = 0
-        for uses in self._tensors():
-            task.append(uses)
-            step = uses[0].step
-            first = self.checkpoints[uses[0].sources[0]].tensors[step.name]
-            size += first.size * len({source for use in uses for source in use.sources})
-            if size >= TASK_BYTES or len(task) >= 256:
-                yield task
-                task, size = [], 0
-        if task:
-            yield task
-
-    def _tensors(self) -> Iterator[list[_Use]]:
-        """The steps of all orders, those together that concern one tensor."""
-        for _, uses in groupby(merge(*map(self._uses, range(len(self.orders))), key=_key), _key):
-            yield list(uses)
-
-    def _uses(self, order: int) -> Iterator[_Use]:
-        places = self.sources[order]
-        last: tuple[int, ...] | None = None
-        for step in self.orders[order].plan.steps:
-            # one tuple for all tensors that all hold, or n ingredients would cost n words a tensor
-            if step.sources is not last:
-                last, sources = step.sources, tuple(places[source] for source in step.sources)
-            yield _Use(order, step, sources)
-
-    def run(self, task: Iterable[list[_Use]]) -> list[_Found]:
-        """The digests of every tensor."""
-        return [self._tensor(uses) for uses in task]
-
-    def _tensor(self, uses: list[_Use]) -> _Found:
-        step = uses[0].step
-        sources = dict.fromkeys(source for use in uses for source in use.sources)
-        views = {source: self.checkpoints[source].view(step.name) for source in sources}
-        if step.rule is Rule.AVERAGE:
-            return self._average(uses, views)
-        digests = {source: self._digest(view) for source, view in views.items()}
-        if step.rule is Rule.LEFT_OUT:
-            return _Found(step.name, digests, [])
-        for use in uses:
-            if step.rule is Rule.IDENTICAL:
-                self._require_identical(use, digests)
-            offset = 0
-            for piece in self._pieces(views[use.sources[0]]):
-                self.orders[use.order].write(step.name, offset, piece)
-                offset += len(piece)
-        return _Found(step.name, digests, [(use, digests[use.sources[0]]) for use in uses])
-
-    def _average(self, uses: list[_Use], views: Mapping[int, memoryview]) -> _Found:
-        """Combine one tensor chunk by chunk, digesting each chunk while it is in cache."""
-        name = uses[0].step.name
-        sizes = {s: self.checkpoints[s].tensors[name].dtype.bits // 8 for s in views}
-        widths = [use.step.out.bits // 8 for use in uses if use.step.out is not None]
-        first = uses[0].sources[0]
-        count = len(views[first]) // sizes[first]
-        an_element = sum(sizes.values())
-        chunk = min(count, self.execution.chunk or chunk_elements(an_element + max(widths)))
-        buffer = memoryview(bytearray(chunk * max(widths)))
-        combines = [self._prepare(use, views) for use in uses]
-        hashers = {
-            source: tensor_hasher() for source in views if self.checkpoints[source].digest is None
-        }
-        results = [tensor_hasher() for _ in uses]
-        for start in range(0, count, chunk or 1):
-            stop = min(start + chunk, count)
-            for use, width, combine, result in zip(uses, widths, combines, results, strict=True):
-                out = buffer[: (stop - start) * width]
-                self._combine(use, combine, start, stop, out)
-                self.orders[use.order].write(name, start * width, out)
-                result.update(out)
-            for source, hasher in hashers.items():
-                hasher.update(views[source][start * sizes[source] : stop * sizes[source]])
-            self.line.advance((stop - start) * (an_element + sum(widths)))
-        digests = {source: hasher.hexdigest() for source, hasher in hashers.items()}
-        made = [(use, result.hexdigest()) for use, result in zip(uses, results, strict=True)]
-        return _Found(name, digests, made)
-
-    def _prepare(self, use: _Use, views: Mapping[int, memoryview]) -> Combine:
-        step, plan = use.step, self.orders[use.order].plan
-        assert step.out is not None
-        blend = Blend(step.dtypes, plan.weights, step.out, plan.allow_nonfinite)
-        return self.engine.prepare(blend, [views[source] for source in use.sources])
-
-    def _combine(self, use: _Use, combine: Combine, start: int, stop: int, out: memoryview) -> None:
-        try:
-            combine(start, stop, out)
-        except NonFinite as found:
-            shown = self.checkpoints[use.sources[found.source]].shown
-            raise nonfinite(shown, use.step.name, found.element) from None
-        except OutOfRange as found:
-            raise out_of_range(use.step, found.element) from None
-
-    def _digest(self, view: memoryview) -> str:
-        hasher = tensor_hasher()
-        for piece in self._pieces(view):
-            hasher.update(piece)
-        return hasher.hexdigest()
-
-    def _pieces(self, view: memoryview) -> Iterator[memoryview]:
-        for start in range(0, len(view), TASK_BYTES):
-            piece = view[start : start + TASK_BYTES]
-            self.line.advance(len(piece))
-            yield piece
-
-    def _require_identical(self, use: _Use, digests: Mapping[int, str]) -> None:
-        first, *rest = use.sources
-        others = [self.checkpoints[s].shown for s in rest if digests[s] != digests[first]]
-        if others:
-            raise different(use.step, self.checkpoints[first].shown, others)
+    def outcome(self, order: int, places: Sequence[int]) -> Outcome:
+        """What became of an order whose sources are at these places."""
+        sources = [self._sources[place] for place in places]
+        kept = self._sums[order]
+        return Outcome(
+            tuple(recorded_digest(source) or root.digest() for source, root in sources),
+            self._soups[order].digest(),
+            tuple(self._taken[order]),
+            None if kept is None else kept.digest(),
+        )
 
 
-def _key(use: _Use) -> tuple[str, tuple[int, ...], str]:
-    # the same name may stand for different tensors where orders share no checkpoint
+class _Root:
+    """The root of tensors, in the order of their names or, where a file is a sum, in any order."""
+
+    def __init__(self, in_any_order: bool) -> None:
+        self._hasher = None if in_any_order else RootHasher()
+        self._rows: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        if self._hasher is None:
+            self._rows.append(row)
+        else:
+            self._hasher.add(*row)
+
+    def digest(self) -> str:
+        return root_of(self._rows) if self._hasher is None else self._hasher.digest()
+
+
+def _uses(order: Order, number: int, places: Sequence[int]) -> Iterator[Use]:
+    """The steps of one order, whose sources are at `places` among those of all orders."""
+    last: tuple[int, ...] | None = None
+    for step in order.plan.steps:
+        # one tuple for all tensors that all hold, or n ingredients would cost n words a tensor
+        if step.sources is not last:
+            last, sources = step.sources, tuple(places[source] for source in step.sources)
+        yield Use(number, step, sources)
+
+
+def _tensor_of(use: Use) -> tuple[str, tuple[int, ...], str]:
+    # the same name may stand for different tensors where orders share no source
     return use.step.name, use.step.shape, use.step.rule.value
-
-
-def chunk_elements(bytes_an_element: int) -> int:
-    """How many elements make a chunk whose sources and result fit a core's cache together."""
-    return max(SMALLEST_CHUNK, min(LARGEST_CHUNK, CACHED_BYTES // bytes_an_element // 4096 * 4096))
-
-
-BASELINE = 80 << 20
-"""Anonymous memory of the process before it combines anything: interpreter, numpy, numba."""
-A_THREAD = 4 << 20
-"""Buffers, the engine's scratch and the allocator's arena of one worker."""
-A_STEP = 1280
-"""Tables, places and digests of one tensor, whatever the number of ingredients of equal layout."""
-A_LETTER = 6
-"""Copies of a letter of a tensor's name: in headers read and written, and in tables."""
-
-
-def memory_needed(plans: Iterable[Plan], threads: int) -> int:
-    """An upper estimate of the anonymous memory, in bytes, that these plans take with `threads`."""
-    names = [step.name for plan in plans for step in plan.steps]
-    letters = sum(map(len, names))
-    return BASELINE + threads * A_THREAD + len(names) * A_STEP + letters * A_LETTER

@@ -25,7 +25,8 @@ from .opened_inputs import OpenedInputs, open_model
 from .revise import planned
 from .revised_component import revise_component
 from .revision import ComponentChange, Removal, Revision
-from .rounds import arrange, carry_out_together
+from .rounds import arrange
+from .run import carry_out_together
 from .shared_components import is_shared, removal_by_component
 
 NAME = "{name}"
@@ -145,7 +146,7 @@ def _job(
         for change, removal in zip(whole, removals, strict=True)
     ]
     # no output may replace the soup, which the other soups are made of as well
-    return replace(planned((soup,), changed), spared=frozenset())
+    return replace(planned((soup,), changed), replaceable=frozenset())
 
 
 def _telling(ledgers: Sequence[Ledger]) -> Sequence[Ledger]:

@@ -24,8 +24,8 @@ from ..ledger.ledger import (
 )
 from ..ledger.ledger_json import IGNORE, gather_ancestors
 from ..ledger.names import hint, printable, unique_names
-from .executor import Outcome
 from .ingredients import Inputs, Part
+from .order import Outcome
 from .plan import Plan, Rule
 from .recipe import Recipe
 

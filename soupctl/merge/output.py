@@ -20,7 +20,7 @@ from .destination import Destination
 from .overwrite import soups_only
 
 
-class Sink:
+class OutputWriter:
     """Files of an output, and where in them each tensor of each component goes."""
 
     def __init__(self, files: NewFiles) -> None:
@@ -38,10 +38,6 @@ class Sink:
         """Put bytes at an offset within a tensor."""
         fd, start = self._places[component, tensor]
         write_at(fd, data, start + offset)
-
-    def write_header(self, fd: int, header: bytes) -> None:
-        """Put a header before the data of a file."""
-        write_at(fd, header, 0)
 
     def add_text(self, name: str, text: bytes) -> None:
         """Make a small file."""
@@ -66,20 +62,20 @@ class _OneFile:
 
 
 @contextmanager
-def open_sink(
+def open_output(
     destination: Destination, size: int, *, replace: bool, check: Callable[[], None]
-) -> Iterator[Sink]:
+) -> Iterator[OutputWriter]:
     """The output, published whole on a clean exit after `check`; a single file has `size` bytes."""
     if destination.path is None:
         with publish_stream(sys.stdout.fileno(), size, check) as fd:
-            yield Sink(_OneFile(fd))
+            yield OutputWriter(_OneFile(fd))
     elif destination.is_folder:
         may_replace = soups_only(destination.path, destination.names)
         with publish_folder(
             destination.path, replace=replace, may_replace=may_replace, check=check
         ) as staging:
             require_room(destination.path, size)
-            yield Sink(staging)
+            yield OutputWriter(staging)
     else:
         with publish_file(destination.path, size, replace=replace, check=check) as fd:
-            yield Sink(_OneFile(fd))
+            yield OutputWriter(_OneFile(fd))

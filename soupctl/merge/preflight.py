@@ -14,7 +14,7 @@ def require_free(job: Job, *, force: bool = False) -> None:
     That is an input, an output that `force` does not replace, or no folder around it.
     """
     destination = job.destination
-    refuse_inputs(destination, job.used, job.spared)
+    refuse_inputs(destination, job.used, job.replaceable)
     target = destination.path
     if target is None:
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -15,9 +15,24 @@ from ..errors import LimitError
 from ..format.dtypes import DType
 from ..storage.files import free_space
 from ..workers import ExecutionOptions
-from .executor import memory_needed
-from .job import Job, Work
+from .job import ComponentJob, Job
 from .plan import Plan, Rule, Step
+
+BASELINE = 80 << 20
+"""Anonymous memory of the process before it combines anything: interpreter, numpy, numba."""
+A_THREAD = 4 << 20
+"""Buffers, the engine's scratch and the allocator's arena of one worker."""
+A_STEP = 1280
+"""Tables, places and digests of one tensor, whatever the number of ingredients of equal layout."""
+A_LETTER = 6
+"""Copies of a letter of a tensor's name: in headers read and written, and in tables."""
+
+
+def memory_needed(plans: Iterable[Plan], threads: int) -> int:
+    """An upper estimate of the anonymous memory, in bytes, that these plans take with `threads`."""
+    names = [step.name for plan in plans for step in plan.steps]
+    letters = sum(map(len, names))
+    return BASELINE + threads * A_THREAD + len(names) * A_STEP + letters * A_LETTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +88,7 @@ def preview(
     `beside` bytes are taken by something else. Raises LimitError if not even one thread fits.
     """
     total = sum(weight for _, weight in job.weights)
-    plans = [work.plan for work in job.works]
+    plans = [component.plan for component in job.components]
     threads = threads or ExecutionOptions().threads
     while max_memory is not None and beside + memory_needed(plans, threads) > max_memory:
         threads -= 1
@@ -86,13 +101,13 @@ def preview(
     return Preview(
         output=str(job.destination.path or STREAM),
         shares=tuple((shown, weight, weight / total) for shown, weight in job.weights),
-        components=tuple(map(_outline, job.works)),
-        way=job.works[0].way,
-        sum=_sum_size(plans) if job.keeps else None,
+        components=tuple(map(_outline, job.components)),
+        way=job.components[0].method,
+        sum=_sum_size(plans) if job.keeps_sum else None,
         copies=tuple(name for name, _ in job.destination.beside.copies),
         left_behind=job.destination.beside.left_behind,
-        read=sum(work.read for work in job.works),
-        written=sum(work.written for work in job.works),
+        read=sum(component.read for component in job.components),
+        written=sum(component.written for component in job.components),
         memory=beside + memory_needed(plans, threads),
         threads=threads,
         free_disk=_free_disk(job.destination.path),
@@ -107,16 +122,16 @@ def _sum_size(plans: Sequence[Plan]) -> tuple[int, int]:
     return sum(averaged) * DType.F32.bits // 8, sum(averaged) * DType.F64.bits // 8
 
 
-def _outline(work: Work) -> Outline:
-    plan = work.plan
+def _outline(component: ComponentJob) -> Outline:
+    plan = component.plan
     dtypes = Counter(step.out.value for step in plan.kept if step.out is not None)
     return Outline(
-        name=work.part.name,
-        files=tuple(file.name for file in work.share.files),
+        name=component.part.name,
+        files=tuple(file.name for file in component.files.files),
         kept=len(plan.kept),
         left_out=len(plan.steps) - len(plan.kept),
         dtypes=tuple(sorted(dtypes.items())),
-        odd=() if work.sums else tuple(_odd(step) for step in plan.steps if _is_odd(step)),
+        odd=() if component.sums else tuple(_odd(step) for step in plan.steps if _is_odd(step)),
     )
 
 

@@ -22,11 +22,12 @@ from ..ledger.read import is_sum
 from ..workers import ExecutionOptions
 from .destination import decide
 from .ingredients import Inputs
-from .job import ComponentResult, Job, Work, carry_out
+from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.find import find_sum, recorded_root
 from .opened_inputs import OpenedInputs, is_input, open_model
 from .revised_component import RevisedComponent, revise_component
 from .revision import ComponentChange, Revision
+from .run import carry_out
 from .shared_components import is_new, is_shared, removal_by_component
 from .sources import require_digests
 
@@ -143,25 +144,26 @@ def planned(models: tuple[Model, ...], components: Sequence[RevisedComponent]) -
     if keep is None:
         keep = revision.output != STREAM and any(each.members.sum for each in components)
     destination = decide(revision.output, inputs, plans, None, revision.variant)
-    works = []
-    for each, part, share in zip(components, inputs.parts, destination.shares, strict=True):
-        draft = each.draft(destination.folder_of(share))
-        work = Work(
-            part=part,
-            plan=each.computation.plan,
-            share=share,
-            draft=draft,
-            complete=partial(each.complete, draft),
-            summing=each.summing(keep),
-            sums=each.computation.sums,
-            way=each.computation.method,
-            require_sources=partial(require_digests, each.computation.sources),
+    jobs = []
+    for each, part, files in zip(components, inputs.parts, destination.shares, strict=True):
+        draft = each.draft(destination.folder_of(files))
+        sources = each.computation.sources
+        job = ComponentJob(
+            part,
+            each.computation.plan,
+            files,
+            draft,
+            partial(each.complete, draft),
+            [source.checkpoint for source in sources],
+            sum_record=each.sum_record(keep),
+            require_sources=partial(require_digests, sources),
+            method=each.computation.method,
         )
-        works.append(work.sized())
+        jobs.append(job)
     weights = tuple((entry.name, entry.weight) for entry in components[0].members.after)
     # what is only looked at is no less an input: no output may take its place
     used = Inputs(inputs.models, (*inputs.parts, *(each.named for each in components)))
-    return Job(weights, used, destination, tuple(works), _replaceable(revision, components))
+    return Job(weights, used, destination, tuple(jobs), _replaceable(revision, components))
 
 
 def _replaceable(revision: Revision, components: Sequence[RevisedComponent]) -> frozenset[Path]:

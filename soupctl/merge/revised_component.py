@@ -17,14 +17,14 @@ from ..ledger.changes import changes
 from ..ledger.ledger import UNKNOWN, IntegerSource, Ledger, ancestors_of, as_record, runs
 from ..ledger.locate import hint_from
 from ..ledger.read import is_sum
-from .executor import Outcome
 from .ingredients import Part
 from .kept_sum.format import NO_SUM, Facts, scale_of
+from .kept_sum.record import SumRecord, kept_runs
 from .kept_sum.update import computed_from_sum
-from .kept_sum.writer import Summing, SumRecord, kept_runs
 from .membership import Membership, membership
 from .new_ledger import hint_to
 from .opened_inputs import folder_of
+from .order import Outcome
 from .plan import Plan, Rule, make_plan
 from .revision import ComponentChange
 from .sources import (
@@ -60,15 +60,14 @@ class RevisedComponent:
         named = tuple(self.change.inputs.named)
         return _part(self.change.soup.component.name, named, None)
 
-    def summing(self, keep: bool) -> Summing | None:
-        """How the change is computed in exact sums, if it is; `keep` asks for the result's sum.
+    def sum_record(self, keep: bool) -> SumRecord | None:
+        """What the result's sum records of itself, if `keep` asks for one and it can be kept.
 
         Raises UsageError for a soup of which no sum is kept.
         """
         computation = self.computation
-        sources = tuple(source.checkpoint for source in computation.sources)
         if not keep or self.change.revision.rounded:
-            return Summing(sources, None) if computation.method is Method.SUM else None
+            return None
         if self.members.before.allow_nonfinite:
             raise UsageError("of NaN and infinity no sum is kept", advice=NO_SUM)
         read = {
@@ -78,7 +77,7 @@ class RevisedComponent:
         found = {**read, **computation.recorded}
         dtypes = tuple(found[entry.digest] for entry in self.members.after)
         facts = Facts(computation.scale, UNKNOWN, dtypes)
-        return Summing(sources, SumRecord(facts, lambda *_: dtypes))
+        return SumRecord(facts, lambda *_: dtypes)
 
     def draft(self, folder: Path | None) -> Ledger:
         """The ledger, but for the soup's own digest; hints lead from `folder`."""

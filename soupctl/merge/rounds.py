@@ -1,35 +1,26 @@
-"""Several jobs carried out together: what they share is read once.
+"""Several jobs that are carried out together, in rounds that open files and memory allow.
 
 Rule 1: every place is checked, and the disks have room for all outputs, before any is begun.
-Rule 2: all outputs of a round are on disk before the first of them gets its name.
-Rule 3: no exact sum is used or kept; that of a soup that is replaced goes after it.
 """
 
 from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..errors import InputError, MismatchError, OutputError, UsageError
+from ..errors import OutputError, UsageError
 from ..format.shards import MOST_SHARDS
 from ..storage.files import require_room
 from ..storage.place import refusing
-from ..workers import ExecutionOptions
 from .destination import refuse_inputs
-from .engine import engine_of
-from .executor import Order, execute_together, memory_needed
 from .ingredients import Inputs, Part
-from .job import ComponentResult, Job, Work, finish, place
-from .kept_sum.find import replaced_sum
-from .kept_sum.publish import remove
-from .output import Sink, open_sink
+from .job import Job
 from .preflight import require_free
-from .preview import Preview, preview
+from .preview import Preview, memory_needed, preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +47,7 @@ class Rounds:
     @property
     def written(self) -> int:
         """Bytes of tensor data that will be written."""
-        return sum(work.written for job in self.jobs for work in job.works)
+        return sum(each.written for job in self.jobs for each in job.components)
 
 
 def arrange(
@@ -85,12 +76,12 @@ def arrange(
 
 
 def _memory(jobs: Iterable[Job], threads: int) -> int:
-    return memory_needed([work.plan for job in jobs for work in job.works], threads)
+    return memory_needed([each.plan for job in jobs for each in job.components], threads)
 
 
 def _files(job: Job) -> int:
     """Descriptors that an output takes while it is written: of its files and of their folder."""
-    return 1 + sum(len(work.share.files) for work in job.works)
+    return 1 + sum(len(each.files.files) for each in job.components)
 
 
 def _most_files() -> int:
@@ -128,86 +119,12 @@ def _target(job: Job) -> Path:
     return job.destination.path
 
 
-def carry_out_together(
-    rounds: Rounds, *, force: bool = False, execution: ExecutionOptions | None = None
-) -> tuple[tuple[ComponentResult, ...], ...]:
-    """Make all outputs and return what each component of each became; they have equal components.
-
-    Raises any child of SoupError. Each output appears whole or not at all, one after the other,
-    in the order of the jobs; a failure before the first of a round has its name leaves none of that
-    round. If giving a name fails, or the process is killed in between, the outputs before it stay,
-    each complete and in its place, and of those after it there is nothing, or the old ones.
-    """
-    require_places(rounds.jobs, force=force)
-    old = [replaced_sum(job.destination.path) if force else None for job in rounds.jobs]
-    made: list[tuple[ComponentResult, ...]] = []
-    for jobs in rounds.rounds:
-        made += _carry_out(jobs, force, execution or ExecutionOptions(rounds.threads))
-        for sums in filter(None, old[len(made) - len(jobs) : len(made)]):
-            remove(sums)
-    return tuple(made)
-
-
-def _carry_out(
-    jobs: Sequence[Job], force: bool, execution: ExecutionOptions
-) -> list[tuple[ComponentResult, ...]]:
-    """One round."""
-    engine, execution = engine_of(execution)
-    with ExitStack() as stack:
-        # the last to be opened is the first to be published
-        opened = [(_opened(stack, job, force), job) for job in reversed(jobs)][::-1]
-        files = [_placed(sink, job) for sink, job in opened]
-        made: list[list[ComponentResult]] = [[] for _ in jobs]
-        for position, works in enumerate(zip(*(job.works for job in jobs), strict=True)):
-            orders = [
-                Order(work.plan, work.part.checkpoints, _writer(sink, job, position))
-                for work, (sink, job) in zip(works, opened, strict=True)
-            ]
-            with _blaming(works):
-                outcomes = execute_together(orders, engine, execution)
-            for index, (work, (sink, job)) in enumerate(zip(works, opened, strict=True)):
-                with refusing(_target(job)):
-                    made[index].append(finish(sink, work, files[index][position], outcomes[index]))
-        for job, components in zip(jobs, files, strict=True):
-            with refusing(_target(job)):
-                for fd in (fd for component in components for fd in component):
-                    os.fsync(fd)
-    return [tuple(each) for each in made]
-
-
-@contextmanager
-def _blaming(works: Sequence[Work]) -> Iterator[None]:
-    """Where something is wrong with an input that is not the one that was promised, say that."""
-    try:
-        yield
-    except (InputError, MismatchError):
-        for work in works:
-            work.require_sources()
-        raise
-
-
-def _opened(stack: ExitStack, job: Job, force: bool) -> Sink:
-    check = job.require_unchanged
-    return stack.enter_context(open_sink(job.destination, job.size, replace=force, check=check))
-
-
-def _placed(sink: Sink, job: Job) -> list[list[int]]:
-    with refusing(_target(job)):
-        return place(sink, job)
-
-
-def _writer(sink: Sink, job: Job, position: int) -> Callable[[str, int, memoryview], None]:
-    """Puts bytes into one output, of which alone its refusals tell."""
-    target = _target(job)
-
-    def write(tensor: str, offset: int, data: memoryview) -> None:
-        with refusing(target):
-            sink.write(position, tensor, offset, data)
-
-    return write
-
-
 def _checkpoints(jobs: Iterable[Job]) -> tuple[Checkpoint, ...]:
-    """All that the jobs are computed with, each once."""
-    every = (each for job in jobs for work in job.works for each in work.part.checkpoints)
+    """All that the jobs are computed from, each once."""
+    every = (
+        checkpoint
+        for job in jobs
+        for each in job.components
+        for checkpoint in (*each.part.checkpoints, *each.sums)
+    )
     return tuple({id(each): each for each in every}.values())

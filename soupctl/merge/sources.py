@@ -15,10 +15,10 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..choices import Method, OnInt
 from ..errors import Issue, LedgerError
 from ..ledger.ledger import Change, IngredientEntry, Ledger, Runs
-from .executor import Outcome
 from .kept_sum.format import REMOVE
 from .kept_sum.reader import SumReader
 from .opened_inputs import OpenedInputs
+from .order import Outcome
 from .plan import Plan
 from .recipe import Recipe
 
@@ -56,12 +56,6 @@ class Computation:
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """What is computed with, but for sums."""
         return checkpoints_of(self.sources)
-
-    @property
-    def sums(self) -> tuple[Checkpoint, ...]:
-        """The sums that are computed with."""
-        found = (source.checkpoint for source in self.sources)
-        return tuple(each.checkpoint for each in found if isinstance(each, SumReader))
 
 
 def checkpoints_of(sources: Sequence[Source]) -> tuple[Checkpoint, ...]:

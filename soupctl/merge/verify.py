@@ -23,12 +23,14 @@ from ..workers import ExecutionOptions
 from .engine import engine_of
 from .executor import execute
 from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root
-from .kept_sum.writer import kept_runs, ordered_runs
+from .kept_sum.record import kept_runs, ordered_runs
+from .kept_sum.survey import survey
+from .kept_sum.writer import SumOutput
 from .membership import require_ledger
 from .opened_inputs import OpenedInputs, open_model
+from .order import Order
 from .plan import make_plan
 from .sources import SEARCH, checkpoints_of, exact_sources, recipe_of, require_contents
-from .summing import Keeping, execute_sums, survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,21 +164,17 @@ def _difference(case: _Case, ledger: Ledger, kept: OpenedSum | None) -> str | No
     )
     names = [checkpoint.shown for checkpoint in checkpoints]
     plan = make_plan(recipe, names, [checkpoint.tensors for checkpoint in checkpoints])
-    if kept is None:
-        outcome = execute(plan, checkpoints, engine, _discard, execution)
-        root = None
-    else:
+    sums = None
+    if kept is not None:
         plan = kept.rescaled(plan, [source.weight for source in sources])
-        forms = survey(plan, checkpoints, engine, execution)
-        keeping = Keeping(forms, _discard)
-        summed = execute_sums(plan, checkpoints, engine, _discard, execution, keeping)
-        outcome, root = summed.outcome, summed.kept
+        sums = SumOutput(survey(plan, checkpoints, engine, execution), _discard)
+    (outcome,) = execute([Order(plan, checkpoints, _discard, sums)], engine, execution)
     require_contents(sources, outcome)
     if outcome.soup != ledger.root:
         return f"{case.soup.shown}: is not what its ingredients make"
     if kept is not None:
         dtypes = {source.digest: kept_runs(plan, index) for index, source in enumerate(sources)}
-        if (root, ordered_runs(dtypes, ledger)) != (kept.facts.root, kept.facts.dtypes):
+        if (outcome.sum, ordered_runs(dtypes, ledger)) != (kept.facts.root, kept.facts.dtypes):
             return f"{kept.shown}: is not the sum of the soup's ingredients"
     return None
 

@@ -20,9 +20,9 @@ from soupctl.format.dtypes import DType
 from soupctl.format.header import encode_header
 from soupctl.ledger.ledger import LEDGER_KEY, UNKNOWN, IngredientEntry, IntegerSource, Ledger
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
-from soupctl.merge.executor import Outcome
 from soupctl.merge.ingredients import Part
 from soupctl.merge.new_ledger import complete_average
+from soupctl.merge.order import Outcome
 from soupctl.verbs import ComponentResult, Ingredient, Request
 
 F16 = np.float16

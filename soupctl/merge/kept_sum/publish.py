@@ -11,29 +11,19 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...checkpoints.checkpoint import open_checkpoint
 from ...checkpoints.layout import Component
 from ...errors import OutputError, SoupError
-from ...format.header import Tensor
 from ...ledger.read import is_sum
 from ...storage.atomic import publish_file, publish_folder
 from ...storage.renameat import random_name
 from .find import file_name, replaced_sum, sum_place
+from .survey import SumLayout
 
 
-@dataclass(frozen=True, slots=True)
-class SumFile:
-    """One file of a sum that is to be written: its tensors, and a header that is long enough."""
-
-    component: str
-    tensors: tuple[Tensor, ...]
-    header: int
-
-
-class SumSink:
+class SumPublisher:
     """A sum that is being written beside the soup at `soup`; its name is given by what is in it."""
 
     def __init__(self, soup: Path, is_folder: bool) -> None:
@@ -44,7 +34,7 @@ class SumSink:
         self._roots: dict[str, str] = {}
 
     @contextmanager
-    def opened(self, files: Sequence[SumFile], check: Callable[[], None]) -> Iterator[list[int]]:
+    def opened(self, files: Sequence[SumLayout], check: Callable[[], None]) -> Iterator[list[int]]:
         """Descriptors of its files, published on a clean exit after `check`."""
         provisional = self.soup.with_name(f"{self.soup.name}.sum")
         with ExitStack() as stack:
@@ -58,17 +48,14 @@ class SumSink:
                         naming=self._name,
                     )
                 )
-                yield [
-                    staging.create(file_name(file.component), file.header + _size(file.tensors))
-                    for file in files
-                ]
+                yield [staging.create(file_name(file.component), file.size) for file in files]
             else:
                 (file,) = files
                 yield [
                     stack.enter_context(
                         publish_file(
                             provisional,
-                            file.header + _size(file.tensors),
+                            file.size,
                             replace=True,
                             check=check,
                             naming=self._name,
@@ -88,16 +75,17 @@ class SumSink:
         self.path = place
         return place.name
 
-    def withdraw(self) -> None:
-        """Take the sum away again, unless it is that of the soup that is there."""
-        if self.path is not None and self.path != replaced_sum(self.soup):
-            # the failure that led here is the one to tell of
-            with suppress(OutputError):
-                remove(self.path)
-
-
-def _size(tensors: Sequence[Tensor]) -> int:
-    return tensors[-1].stop if tensors else 0
+    @contextmanager
+    def withdrawn_on_failure(self) -> Iterator[None]:
+        """Where the block fails, take the sum away unless it is that of the soup that is there."""
+        try:
+            yield
+        except BaseException:
+            if self.path is not None and self.path != replaced_sum(self.soup):
+                # the failure that led here is the one to tell of
+                with suppress(OutputError):
+                    remove(self.path)
+            raise
 
 
 def recognised(place: Path) -> bool:

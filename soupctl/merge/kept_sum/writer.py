@@ -1,115 +1,91 @@
-"""A component that is computed in exact sums: its sum surveyed, written and recorded."""
+"""Write the exact sum of a tensor: its planes, chunk by chunk, each into a tensor of its own.
+
+Rule 1: the form of each sum is known before, so every plane has its place in the file.
+Rule 2: a sum that does not fit its form means that an input changed since; it is an error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 
-from ...checkpoints.digest import text_digest
+from ...checkpoints.digest import Row, tensor_hasher
 from ...engines.contract import Engine
-from ...format.header import encode_header, lay_out
-from ...ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger, Runs, runs
-from ...ledger.ledger_json import encode_ledger
-from ...storage.files import write_at
-from ...workers import ExecutionOptions
-from ..executor import Outcome, Write
-from ..plan import Plan, Rule
-from ..summing import Keeping, Summed, execute_sums, survey
-from .format import Facts, SumForm, TensorSpec, copied_entry, encode_facts, plane_entries
-from .publish import SumFile
-from .reader import Source
+from ...engines.planes import present
+from ...errors import OutputError
+from ...format.dtypes import DType
+from ..chunks import PLANE_BYTES, SINGLE_BYTES, Write
+from ..plan import Step
+from .format import SumForm, plane_entries
 
 
 @dataclass(frozen=True, slots=True)
-class SumRecord:
-    """What the new sum of a component says of itself beside its ledger."""
-
-    draft: Facts
-    """As far as it is known; it takes no fewer bytes than the complete one."""
-    dtypes: Callable[[Ledger, Outcome], tuple[Runs, ...]]
-    """The dtypes of each ingredient's tensors that are in the soup, in the ledger's order."""
-
-    def metadata(
-        self, agreed: Mapping[str, str], ledger: Ledger, found: Summed | None
-    ) -> dict[str, str]:
-        """Metadata of the sum's file; None for a draft of it."""
-        facts = self.draft
-        if found is not None:
-            assert found.kept is not None
-            facts = replace(facts, root=found.kept, dtypes=self.dtypes(ledger, found.outcome))
-        text = encode_ledger(ledger, text_digest)
-        return {**agreed, LEDGER_KEY: text, SUM_KEY: encode_facts(facts, text, text_digest)}
-
-
-@dataclass(frozen=True, slots=True)
-class Summing:
-    """How a component is computed in exact sums."""
-
-    sources: tuple[Source, ...]
-    """What is added up, in the order of the plan."""
-    record: SumRecord | None
-    """None if no sum is written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surveyed:
-    """A component of which it is known how its sum will be kept."""
+class SumOutput:
+    """A kept sum that is to be written."""
 
     forms: Mapping[str, SumForm]
-    file: SumFile
-
-    def make(
-        self,
-        plan: Plan,
-        summing: Summing,
-        engine: Engine,
-        write: Write,
-        fd: int,
-        execution: ExecutionOptions,
-    ) -> Summed:
-        """Compute the component with `write`, and its sum into the file `fd`."""
-        places = {tensor.name: self.file.header + tensor.start for tensor in self.file.tensors}
-
-        def keep(name: str, offset: int, data: memoryview) -> None:
-            write_at(fd, data, places[name] + offset)
-
-        return execute_sums(
-            plan, summing.sources, engine, write, execution, Keeping(self.forms, keep)
-        )
-
-    def describe(self, fd: int, metadata: Mapping[str, str]) -> None:
-        """Write the header of the sum's file."""
-        write_at(fd, encode_header(self.file.tensors, metadata, self.file.header), 0)
+    """Of each averaged tensor, as `survey` found them."""
+    write: Write
+    """Puts bytes at an offset within the sum's own tensor of that name."""
 
 
-def survey_sum(
-    name: str,
-    plan: Plan,
-    summing: Summing,
-    draft: Mapping[str, str],
-    engine: Engine,
-    execution: ExecutionOptions,
-) -> Surveyed:
-    """The form of a component's sum; `draft` takes no fewer bytes than the file's metadata will.
+class PlaneWriter:
+    """Writes the planes of one tensor's sum."""
 
-    Raises what `survey` does.
-    """
-    forms = survey(plan, summing.sources, engine, execution)
-    entries: list[TensorSpec] = []
-    for step in plan.kept:
-        if step.rule is Rule.AVERAGE:
-            entries += plane_entries(step.name, step.shape, forms[step.name])
-        elif step.out is not None:
-            entries.append(copied_entry(step.name, step.out, step.shape))
-    tensors = lay_out(entries)
-    return Surveyed(forms, SumFile(name, tensors, len(encode_header(tensors, draft))))
+    def __init__(self, step: Step, output: SumOutput, engine: Engine) -> None:
+        self._name = step.name
+        self._form = output.forms[step.name]
+        self._write = output.write
+        self._engine = engine
+        self._single = memoryview(bytearray())
+        self._entries = {
+            entry[0].partition(":")[0]: entry
+            for entry in plane_entries(step.name, step.shape, self._form)
+        }
+        self._sizes = {
+            mark: prod(shape) * dtype.bits // 8 for mark, (_, dtype, shape) in self._entries.items()
+        }
+        self._hashers = {mark: tensor_hasher() for mark in self._entries}
+        self._written = dict.fromkeys(self._entries, 0)
 
+    def write(self, start: int, planes: Sequence[memoryview]) -> None:
+        """Append the elements from `start` on; chunks come in order, and all."""
+        first, *rest = planes
+        if self._form.first is DType.F32:
+            size = len(first) * SINGLE_BYTES // PLANE_BYTES
+            # no later chunk is larger than the first
+            self._single = self._single or memoryview(bytearray(size))
+            self._require(self._engine.narrow(first, self._single[:size]))
+            self._append("0", self._single[:size])
+        else:
+            self._append("0", first)
+        self._require(len(rest) <= len(self._form.rest))
+        # a chunk may need fewer planes than the tensor
+        zeros = memoryview(bytes(len(first) if len(rest) < len(self._form.rest) else 0))
+        rest += [zeros] * (len(self._form.rest) - len(rest))
+        for number, plane in enumerate(rest, 1):
+            if f"{number}" in self._entries:
+                self._append(f"{number}", plane)
+            else:
+                places, values = present(plane, start, self._entries[f"{number}i"][1])
+                self._append(f"{number}i", places)
+                self._append(f"{number}v", values)
 
-def kept_runs(plan: Plan, source: int) -> Runs:
-    """The dtypes that one of a plan's sources has of the soup's tensors, by name."""
-    return runs(step.dtypes[step.sources.index(source)] for step in plan.kept)
+    def _append(self, mark: str, data: memoryview) -> None:
+        self._require(self._written[mark] + len(data) <= self._sizes[mark])
+        self._write(self._entries[mark][0], self._written[mark], data)
+        self._hashers[mark].update(data)
+        self._written[mark] += len(data)
 
+    def rows(self) -> list[Row]:
+        """The tensors that were written, for the root of the sum; OutputError if one is short."""
+        self._require(self._written == self._sizes)
+        return [
+            (name, dtype.value, shape, self._hashers[mark].hexdigest())
+            for mark, (name, dtype, shape) in self._entries.items()
+        ]
 
-def ordered_runs(by_digest: Mapping[str, Runs], ledger: Ledger) -> tuple[Runs, ...]:
-    """The dtypes of each ingredient in the order of the ledger."""
-    return tuple(by_digest[entry.digest] for entry in ledger.ingredients)
+    def _require(self, fits: bool) -> None:
+        if not fits:
+            raise OutputError("an input was changed while it was read", tensor=self._name)

@@ -1,4 +1,4 @@
-"""What a pass over the data can find wrong, in words for a person."""
+"""Errors about the values of a tensor, which only reading the data can find."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .plan import Step
 
 
 def nonfinite(shown: str, tensor: str, element: int) -> InputError:
-    """The refusal of an ingredient that holds NaN or infinity."""
+    """An ingredient holds NaN or infinity."""
     return InputError(
         f"holds NaN or infinity (element {element})",
         path=shown,
@@ -20,7 +20,7 @@ def nonfinite(shown: str, tensor: str, element: int) -> InputError:
 
 
 def out_of_range(step: Step, element: int) -> MismatchError:
-    """The refusal of a mean that its dtype does not hold."""
+    """A mean is beyond the range of its dtype."""
     assert step.out is not None
     return MismatchError(
         f"the mean of element {element} is beyond the range of {step.out.value}",
@@ -30,15 +30,15 @@ def out_of_range(step: Step, element: int) -> MismatchError:
 
 
 def different(step: Step, first: str, others: Iterable[str]) -> MismatchError:
-    """The refusal of ingredients, `others`, whose integers are not those of `first`."""
+    """The ingredients `others` hold values that differ from those in `first`, and no floats."""
     dtype = step.dtypes[0]
     what = f"holds other values than in {first}, and {dtype.value} is not averaged"
     return MismatchError.collected(
-        [Issue(what, other, step.name, _way_out(dtype)) for other in others]
+        [Issue(what, each, step.name, _advice(dtype)) for each in others]
     )
 
 
-def _way_out(dtype: DType) -> str:
+def _advice(dtype: DType) -> str:
     leave_out = "--exclude leaves the tensor out"
     if dtype.kind is Kind.INTEGER:
         return f"--on-int first takes the first ingredient's, {leave_out}"

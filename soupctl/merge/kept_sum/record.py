@@ -1,0 +1,42 @@
+"""What a new sum records of itself beside its ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from ...checkpoints.digest import text_digest
+from ...ledger.ledger import Ledger, Runs, runs
+from ..order import Outcome
+from ..plan import Plan
+from .format import Facts, encode_facts
+
+
+@dataclass(frozen=True, slots=True)
+class SumRecord:
+    """The record of a sum that is to be written."""
+
+    draft: Facts
+    """As far as it is known; it takes no fewer bytes than the complete one."""
+    dtypes: Callable[[Ledger, Outcome], tuple[Runs, ...]]
+    """The dtypes of each ingredient's tensors that are in the soup, in the ledger's order."""
+
+    def draft_text(self, ledger_text: str) -> str:
+        """The draft as JSON, bound to the text of a draft of the ledger."""
+        return encode_facts(self.draft, ledger_text, text_digest)
+
+    def text(self, ledger: Ledger, ledger_text: str, outcome: Outcome) -> str:
+        """The complete record as JSON, bound to the text of the ledger."""
+        assert outcome.sum is not None
+        facts = replace(self.draft, root=outcome.sum, dtypes=self.dtypes(ledger, outcome))
+        return encode_facts(facts, ledger_text, text_digest)
+
+
+def kept_runs(plan: Plan, source: int) -> Runs:
+    """The dtypes that one of a plan's sources has of the soup's tensors, by name."""
+    return runs(step.dtypes[step.sources.index(source)] for step in plan.kept)
+
+
+def ordered_runs(by_digest: Mapping[str, Runs], ledger: Ledger) -> tuple[Runs, ...]:
+    """The dtypes of each ingredient in the order of the ledger."""
+    return tuple(by_digest[entry.digest] for entry in ledger.ingredients)

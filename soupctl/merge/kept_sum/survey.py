@@ -1,0 +1,110 @@
+"""The form that the sum of each tensor takes, found in a pass of its own.
+
+Rule 1: every place in the sum's file is fixed before the first byte of it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import prod
+
+from ...engines.contract import Engine
+from ...engines.planes import count_present
+from ...errors import LimitError
+from ...format.dtypes import DType
+from ...format.header import Tensor, encode_header, lay_out
+from ...workers import Advance, ExecutionOptions, run_in_order
+from ..chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements, ranges, tasks
+from ..plan import Plan, Rule, Step
+from ..weighted_sum import WeightedSum
+from .format import MOST_PLANES, NO_SUM, SumForm, TensorSpec, copied_entry, plane_entries
+from .reader import Source, terms_of
+
+
+def survey(
+    plan: Plan, sources: Sequence[Source], engine: Engine, execution: ExecutionOptions
+) -> dict[str, SumForm]:
+    """The form of the sum of each averaged tensor.
+
+    Raises InputError for NaN or infinity, and LimitError for a sum that is not kept.
+    """
+
+    def forms(task: Sequence[Step], advance: Advance) -> list[tuple[str, SumForm]]:
+        return [
+            (step.name, _form(step, plan, sources, engine, execution.chunk, advance))
+            for step in task
+        ]
+
+    def size(step: Step) -> int:
+        return sum(sources[source].tensors[step.name].size for source in step.sources)
+
+    averaged = (step for step in plan.steps if step.rule is Rule.AVERAGE)
+    return dict(chain.from_iterable(run_in_order(forms, tasks(averaged, size), execution)))
+
+
+def _form(
+    step: Step,
+    plan: Plan,
+    sources: Sequence[Source],
+    engine: Engine,
+    asked: int | None,
+    advance: Advance,
+) -> SumForm:
+    """The form of the sum of one tensor, in chunks of `asked` elements if that is given."""
+    used = [sources[source] for source in step.sources]
+    terms = [terms_of(source, step.name) for source in used]
+    width = sum(tensor.dtype.bits // 8 for each in terms for tensor, _ in each.dense)
+    planes = WeightedSum(plan, step, engine, used, terms).prepare_planes()
+    count = prod(step.shape)
+    chunk = min(count, asked or chunk_elements(width + PLANE_BYTES + SINGLE_BYTES))
+    plane = memoryview(bytearray(chunk * PLANE_BYTES))
+    narrow = memoryview(bytearray(chunk * SINGLE_BYTES))
+    is_single = True
+    rest: list[int] = []
+    for start, stop in ranges(count, chunk):
+        first = plane[: (stop - start) * PLANE_BYTES]
+        others = planes(start, stop, first)
+        # once it is known not to be single, nothing is narrowed any more
+        is_single = is_single and not others
+        is_single = is_single and engine.narrow(first, narrow[: (stop - start) * SINGLE_BYTES])
+        rest += [0] * (len(others) - len(rest))
+        for index, other in enumerate(others):
+            rest[index] += count_present(other)
+        advance((stop - start) * width)
+    if len(rest) >= MOST_PLANES:
+        problem = f"its sum takes more than {MOST_PLANES} planes of F64, and is not kept"
+        raise LimitError(problem, tensor=step.name, advice=NO_SUM)
+    return SumForm(DType.F32 if is_single else DType.F64, tuple(rest))
+
+
+@dataclass(frozen=True, slots=True)
+class SumLayout:
+    """The file that the sum of one component is written to."""
+
+    component: str
+    forms: Mapping[str, SumForm]
+    """Of each averaged tensor."""
+    tensors: tuple[Tensor, ...]
+    header: int
+    """Bytes that its header takes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.header + (self.tensors[-1].stop if self.tensors else 0)
+
+
+def lay_out_sum(
+    component: str, plan: Plan, forms: Mapping[str, SumForm], draft: Mapping[str, str]
+) -> SumLayout:
+    """Where each tensor of a sum goes; `draft` takes no fewer bytes than the file's metadata."""
+    entries: list[TensorSpec] = []
+    for step in plan.kept:
+        if step.rule is Rule.AVERAGE:
+            entries += plane_entries(step.name, step.shape, forms[step.name])
+        elif step.out is not None:
+            entries.append(copied_entry(step.name, step.out, step.shape))
+    tensors = lay_out(entries)
+    return SumLayout(component, forms, tensors, len(encode_header(tensors, draft)))

@@ -1,0 +1,35 @@
+"""What the executor is given and what it returns, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .chunks import Write
+from .kept_sum.reader import Source
+from .kept_sum.writer import SumOutput
+from .plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A plan, the sources that it combines, and where the soup and its sum go."""
+
+    plan: Plan
+    sources: Sequence[Source]
+    write: Write
+    sum: SumOutput | None = None
+    """Where the exact sum goes; None if it is not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Content digests of what went in and what came out."""
+
+    ingredients: tuple[str, ...]
+    """For a kept sum among the sources, the digest of its own tensors."""
+    soup: str
+    taken: tuple[str, ...]
+    """Tensors that differ between ingredients, and are the first ingredient's in the soup."""
+    sum: str | None = None
+    """Content digest of the sum that was written."""

@@ -1,0 +1,267 @@
+"""Carry out jobs: survey, open the outputs, execute, write the ledgers, publish.
+
+Rule 1: every command that makes a soup ends here; one job is a round of one.
+Rule 2: no byte is published before every digest is known and the ledger that holds them is written;
+all outputs of a round are on disk before the first of them gets its name.
+Rule 3: a sum is published before its soup, and the sum of a soup that is replaced goes after it; if
+the soup fails, its new sum goes again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from ..checkpoints.digest import text_digest
+from ..engines.contract import Engine
+from ..errors import InputError, LimitError, MismatchError
+from ..format.header import encode_header
+from ..format.index import encode_index
+from ..ledger.ledger import LEDGER_KEY, SUM_KEY
+from ..ledger.ledger_json import encode_ledger
+from ..storage.files import write_at
+from ..storage.place import refusing
+from ..workers import ExecutionOptions
+from .destination import refuse_inputs
+from .engine import engine_of
+from .executor import execute
+from .job import ComponentJob, ComponentResult, Job
+from .kept_sum.find import replaced_sum
+from .kept_sum.publish import SumPublisher, remove
+from .kept_sum.survey import SumLayout, lay_out_sum, survey
+from .kept_sum.writer import SumOutput
+from .order import Order, Outcome
+from .output import OutputWriter, open_output
+from .rounds import Rounds, require_places
+
+Results = tuple[ComponentResult, ...]
+
+
+def carry_out(
+    job: Job, *, force: bool = False, execution: ExecutionOptions | None = None
+) -> Results:
+    """Make the soup and return what each component became; `force` replaces an existing output.
+
+    Raises any child of SoupError; then there is no output, or the old one, and no trace.
+    """
+    engine, execution = engine_of(execution or ExecutionOptions())
+    refuse_inputs(job.destination, job.used, job.replaceable)
+    (results,) = _carry_out_round([job], engine, execution, force)
+    return results
+
+
+def carry_out_together(
+    rounds: Rounds, *, force: bool = False, execution: ExecutionOptions | None = None
+) -> tuple[Results, ...]:
+    """Make all outputs and return what each component of each became; they have equal components.
+
+    Raises any child of SoupError. Each output appears whole or not at all, one after the other,
+    in the order of the jobs; a failure before the first of a round has its name leaves none of that
+    round. If giving a name fails, or the process is killed in between, the outputs before it stay,
+    each complete and in its place, and of those after it there is nothing, or the old ones.
+    """
+    require_places(rounds.jobs, force=force)
+    engine, execution = engine_of(execution or ExecutionOptions(rounds.threads))
+    results: list[Results] = []
+    for jobs in rounds.rounds:
+        results += _carry_out_round(jobs, engine, execution, force)
+    return tuple(results)
+
+
+def _carry_out_round(
+    jobs: Sequence[Job], engine: Engine, execution: ExecutionOptions, force: bool
+) -> list[Results]:
+    """Make the outputs of jobs in step, reading what they share once."""
+    replaced = [replaced_sum(job.destination.path) if force else None for job in jobs]
+    layouts = [_survey(job, engine, execution) for job in jobs]
+    with ExitStack() as stack:
+        # the last to be opened is the first to be published
+        opened = [
+            stack.enter_context(_open(job, layout, force))
+            for job, layout in reversed([*zip(jobs, layouts, strict=True)])
+        ]
+        outputs = opened[::-1]
+        for output in outputs:
+            output.create_files()
+        for position, _ in enumerate(zip(*(job.components for job in jobs), strict=True)):
+            _make_component(position, outputs, engine, execution)
+        if len(outputs) > 1:
+            for output in outputs:
+                output.sync()
+    for output, old in zip(outputs, replaced, strict=True):
+        if old is not None and old != output.sum_path:
+            remove(old)
+    return [output.results() for output in outputs]
+
+
+def _survey(job: Job, engine: Engine, execution: ExecutionOptions) -> list[SumLayout]:
+    """The layout of the sum of each component; empty if none is kept."""
+    layouts = []
+    for each in job.components:
+        if each.sum_record is not None:
+            with _source_errors_first([each]):
+                forms = survey(each.plan, each.sources, engine, execution)
+            draft = _sum_metadata(
+                each, each.draft_text, each.sum_record.draft_text(each.draft_text)
+            )
+            layouts.append(lay_out_sum(each.part.name, each.plan, forms, draft))
+    return layouts
+
+
+def _sum_metadata(component: ComponentJob, ledger_text: str, record_text: str) -> dict[str, str]:
+    return {**component.metadata, LEDGER_KEY: ledger_text, SUM_KEY: record_text}
+
+
+@contextmanager
+def _open(job: Job, layouts: Sequence[SumLayout], force: bool) -> Iterator[_Output]:
+    """The output of a job: its sum, if it is kept, is published first, then the soup."""
+    destination = job.destination
+    if not layouts:
+        check = job.require_unchanged
+        with open_output(destination, job.size, replace=force, check=check) as writer:
+            yield _Output(job, writer)
+        return
+    assert destination.path is not None
+    publisher = SumPublisher(destination.path, destination.is_folder)
+    check = job.require_models_unchanged
+    with (
+        publisher.withdrawn_on_failure(),
+        open_output(destination, job.size, replace=force, check=check) as writer,
+        publisher.opened(layouts, job.require_unchanged) as fds,
+    ):
+        yield _Output(job, writer, publisher, layouts, fds)
+
+
+def _make_component(
+    position: int, outputs: Sequence[_Output], engine: Engine, execution: ExecutionOptions
+) -> None:
+    """Make one component of every output."""
+    orders = [output.order(position) for output in outputs]
+    with _source_errors_first([output.job.components[position] for output in outputs]):
+        outcomes = execute(orders, engine, execution)
+    for output, outcome in zip(outputs, outcomes, strict=True):
+        output.finish(position, outcome)
+
+
+@contextmanager
+def _source_errors_first(components: Sequence[ComponentJob]) -> Iterator[None]:
+    """Where something is wrong with a source that is not the one that was promised, say that."""
+    try:
+        yield
+    except (InputError, MismatchError, LimitError):
+        for component in components:
+            component.require_sources()
+        raise
+
+
+class _Output:
+    """The files of one job, soup and sum, while they are written."""
+
+    def __init__(
+        self,
+        job: Job,
+        writer: OutputWriter,
+        publisher: SumPublisher | None = None,
+        layouts: Sequence[SumLayout] = (),
+        sum_fds: Sequence[int] = (),
+    ) -> None:
+        self.job = job
+        self._writer = writer
+        self._publisher = publisher
+        self._layouts = layouts
+        self._sum_fds = sum_fds
+        self._fds: list[list[int]] = []
+        """Descriptors of the weights files of each component."""
+        self._results: list[ComponentResult] = []
+
+    @property
+    def sum_path(self) -> Path | None:
+        """Where its sum is, once that is published."""
+        return None if self._publisher is None else self._publisher.path
+
+    def _naming_it(self) -> AbstractContextManager[None]:
+        """Several outputs are open at once: the system's errors name this one."""
+        path = self.job.destination.path
+        return nullcontext() if path is None else refusing(path)
+
+    def create_files(self) -> None:
+        """Make every file of the soup, with room for all that goes into it."""
+        with self._naming_it():
+            for position, component in enumerate(self.job.components):
+                files = zip(component.files.files, component.headers, strict=True)
+                self._fds.append(
+                    [
+                        self._writer.add(
+                            position, component.files.path_of(file.name), file.tensors, header
+                        )
+                        for file, header in files
+                    ]
+                )
+            for name, path in self.job.destination.beside.copies:
+                self._writer.add_copy(name, path)
+
+    def order(self, position: int) -> Order:
+        """What the executor is to make of one component."""
+        component = self.job.components[position]
+
+        def write(tensor: str, offset: int, data: memoryview) -> None:
+            with self._naming_it():
+                self._writer.write(position, tensor, offset, data)
+
+        kept = self._sum_output(position) if self._layouts else None
+        return Order(component.plan, component.sources, write, kept)
+
+    def _sum_output(self, position: int) -> SumOutput:
+        layout, fd = self._layouts[position], self._sum_fds[position]
+        places = {tensor.name: layout.header + tensor.start for tensor in layout.tensors}
+
+        def write(tensor: str, offset: int, data: memoryview) -> None:
+            write_at(fd, data, places[tensor] + offset)
+
+        return SumOutput(layout.forms, write)
+
+    def finish(self, position: int, outcome: Outcome) -> None:
+        """Write the headers of one component, which hold what was found in the pass."""
+        component, fds = self.job.components[position], self._fds[position]
+        ledger = component.complete(outcome)
+        text = encode_ledger(ledger, text_digest)
+        files, metadata = component.files, component.file_metadata(text)
+        with self._naming_it():
+            for fd, file, size in zip(fds, files.files, component.headers, strict=True):
+                write_at(fd, encode_header(file.tensors, metadata, size), 0)
+            if files.index is not None:
+                weight_map = {
+                    tensor.name: file.name for file in files.files for tensor in file.tensors
+                }
+                facts = {"total_size": component.written, LEDGER_KEY: text}
+                self._writer.add_text(files.path_of(files.index), encode_index(weight_map, facts))
+        if self._publisher is not None and component.sum_record is not None:
+            layout = self._layouts[position]
+            self._publisher.add_root(component.part.name, ledger.root)
+            record = component.sum_record.text(ledger, text, outcome)
+            metadata = _sum_metadata(component, text, record)
+            header = encode_header(layout.tensors, metadata, layout.header)
+            write_at(self._sum_fds[position], header, 0)
+        self._results.append(
+            ComponentResult(
+                component.part.name,
+                ledger,
+                len(component.plan.kept),
+                component.read,
+                component.written,
+                component.method,
+            )
+        )
+
+    def sync(self) -> None:
+        """Put everything on disk, before any output of the round gets its name."""
+        with self._naming_it():
+            for fd in (*(fd for fds in self._fds for fd in fds), *self._sum_fds):
+                os.fsync(fd)
+
+    def results(self) -> Results:
+        """What each component became."""
+        return tuple(replace(each, sum=self.sum_path) for each in self._results)
