@@ -76,6 +76,7 @@ HOMES = {
     "PIL": {"images", "training"},
     "accelerate": {"training"},
     "diffusers": {"diffusion", "images", "training"},
+    "matplotlib": {"images"},
     "numba": {"engines", "kernels"},
     "rich": {"cli"},
     "torch": {"banks", "diffusion", "engines", "images", "kernels", "training"},

@@ -37,7 +37,7 @@ class BlockSurvey:
     """Root mean square of what is added to the block's input, [T], over all its numbers."""
 
     @property
-    def moved(self) -> Tensor:
+    def change(self) -> Tensor:
         """What part of the weights, [T], lies elsewhere than in the mean over the timesteps.
 
         The total variation distance: 0 where the gate does not look at the time, less than 1.
@@ -75,7 +75,7 @@ class BlockSummary:
     rows: int
     in_use: float
     """These three are means over the timesteps."""
-    moved: float
+    change: float
     strength: float
     entropy_at: Mapping[int, float]
     """By timestep, at a few of them, as is the next."""
@@ -108,7 +108,7 @@ def summarise(found: Survey, few: int) -> tuple[BlockSummary, ...]:
             each.site.name,
             each.weights.shape[1],
             float(each.in_use.mean()),
-            float(each.moved.mean()),
+            float(each.change.mean()),
             float(each.strength.mean()),
             at(each.entropy),
             at(each.strength),

@@ -61,7 +61,7 @@ def bank_lines(banks: Sequence[BankLook], gates: Sequence[Sequence[BlockSummary]
         for block in gates[index] if gates else ():
             yield (
                 f"  gate        {block.block}  {block.in_use:.3g} of {block.rows} weights in use,"
-                f" {block.moved:.1%} vary with time, adds {block.strength:.2g} RMS"
+                f" {block.change:.1%} vary with time, adds {block.strength:.2g} RMS"
             )
 
 
@@ -110,5 +110,5 @@ def _gate_json(block: BlockSummary) -> dict[str, Any]:
         "entropy": {str(timestep): each for timestep, each in block.entropy_at.items()},
         "strength": {str(timestep): each for timestep, each in block.strength_at.items()},
         "in_use": block.in_use,
-        "varies_with_time": block.moved,
+        "varies_with_time": block.change,
     }

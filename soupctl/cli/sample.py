@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +11,7 @@ import typer
 
 from ..errors import UsageError
 from . import options as shared
-from .console import counted, put_json, say
+from .console import counted, is_terminal, put_json, say
 
 
 def sample(
@@ -82,24 +84,42 @@ def sample(
     from ..diffusion.libraries import require_extra
 
     require_extra()
-    from ..images.compare import Allowed, SampleRequest, device_of, draw
+    from ..images.compare import sample_models
+    from ..images.request import BankUse, SampleRequest, device_of
     from ..images.save import require_place, save_images
 
-    wish = SampleRequest(
+    request = SampleRequest(
         tuple(prompt or ()), tuple(classes or ()), images, steps, guidance, seed, resolution
     )
     target, chosen = Path(output), device_of(device)
     require_place(target, replace=force)
-    drawn = []
-    for each in draw(
-        [Path(shared.named(base)) for base in bases],
-        [Path(shared.named(name)) for name in bank or ()],
-        wish,
-        chosen,
-        Allowed(allow_base_mismatch, resize_prompts),
-    ):
-        say(f"{each.name}: {counted(len(each.images), 'image')}", quiet)
-        drawn.append(each)
-    save_images(drawn, target, with_grid=grid, replace=force)
+    models = []
+    with _progress(quiet) as on_step:
+        for each in sample_models(
+            [Path(shared.named(base)) for base in bases],
+            [Path(shared.named(name)) for name in bank or ()],
+            request,
+            chosen,
+            BankUse(allow_base_mismatch, resize_prompts),
+            on_step,
+        ):
+            say(f"{each.name}: {counted(len(each.images), 'image')}", quiet)
+            models.append(each)
+    save_images(models, target, with_grid=grid, replace=force)
     if json:
-        put_json({"output": output, "models": [each.name for each in drawn], "images": images})
+        put_json({"output": output, "models": [each.name for each in models], "images": images})
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with steps done and steps in all; draws a bar on a terminal only."""
+    if quiet or not is_terminal():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("denoising", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

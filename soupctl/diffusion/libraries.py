@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from importlib.util import find_spec
 
 from ..errors import LimitError
 
-LIBRARIES = ("PIL", "accelerate", "diffusers", "torch", "transformers")
+LIBRARIES = ("PIL", "accelerate", "diffusers", "matplotlib", "torch", "transformers")
 
 
 def require_extra() -> None:
@@ -20,6 +21,8 @@ def require_extra() -> None:
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         # they tell of other libraries that they would like, and soupctl has no use for
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    # it warns of folders in which it cannot keep a list of fonts, and does without them
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         what = f"training needs {', '.join(missing)}, not installed here"

@@ -1,7 +1,8 @@
-"""Images from a denoiser, by any scheduler of diffusers, in twenty lines."""
+"""Images from a denoiser by DDIM (Song et al. 2021, arXiv 2010.02502), as diffusers has it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import diffusers
@@ -14,7 +15,7 @@ from .objective import Objective
 
 
 def sampler_of(scheduler: Any, objective: Objective, *, has_vae: bool) -> Any:
-    """A DDIM scheduler with the noise levels of `scheduler` and the objective's prediction."""
+    """A DDIM scheduler with the noise schedule of `scheduler` and the objective's prediction."""
     config = dict(scheduler.config)
     config["prediction_type"] = objective.prediction.value
     # a model of latents has values beyond [-1, 1], which must not be clipped
@@ -26,20 +27,19 @@ def sampler_of(scheduler: Any, objective: Objective, *, has_vae: bool) -> Any:
 
 
 def require_steps(scheduler: Any, objective: Objective, steps: int, path: str) -> None:
-    """Raise MismatchError, about the base at `path`, if it cannot be sampled in so many steps."""
+    """Raise MismatchError, naming the base at `path`, if it cannot be sampled in so many steps."""
     count = objective.timesteps
     sampler = sampler_of(scheduler, objective, has_vae=True)
     if steps <= count:
         sampler.set_timesteps(steps)
-    # a scheduler may take each timestep a little later than evenly
+    # some schedulers shift all timesteps by one
     if steps > count or int(sampler.timesteps.max()) >= count:
-        raise MismatchError(
-            f"there are no {steps} steps among the {count} timesteps of the base", path=path
-        )
+        what = f"cannot be sampled in {steps} steps: it has {count} timesteps"
+        raise MismatchError(what, path=path, advice="lower --steps")
 
 
 def initial_noise(shape: tuple[int, ...], seed: int, purpose: str) -> torch.Tensor:
-    """Standard normal numbers to begin with, the same for the same arguments."""
+    """Standard normal noise [*shape] to start from: a function of seed and purpose alone."""
     return torch.from_numpy(rng.normal(shape, seed, purpose))
 
 
@@ -53,11 +53,13 @@ def sample(
     *,
     steps: int,
     guidance: float,
+    on_step: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """What the denoiser makes of noise [B, C, H, W] in so many steps.
+    """Samples [B, C, H, W] that the denoiser makes of noise of that shape in so many steps.
 
-    With `unconditional`, what it says without a condition is `guidance` times left behind
-    (classifier-free guidance, Ho and Salimans 2022, arXiv 2207.12598).
+    With `unconditional`, the condition that stands for none, predictions are extrapolated from
+    the unconditional ones by the factor `guidance` (classifier-free guidance, Ho and Salimans
+    2022, arXiv 2207.12598, equation 6, with guidance = 1 + w). `on_step` is called after each step.
     """
     scheduler.set_timesteps(steps, device=noise.device)
     sample = noise * scheduler.init_noise_sigma
@@ -65,9 +67,11 @@ def sample(
         scaled = scheduler.scale_model_input(sample, timestep)
         timesteps = timestep.expand(len(scaled))
         channels = noise.shape[1]
-        said = predict(denoiser, scaled, timesteps, condition)[:, :channels]
+        # further channels are predicted variances, which DDIM does not use
+        predicted = predict(denoiser, scaled, timesteps, condition)[:, :channels]
         if unconditional is not None and guidance != 1:
             plain = predict(denoiser, scaled, timesteps, unconditional)[:, :channels]
-            said = plain + guidance * (said - plain)
-        sample = scheduler.step(said, timestep, sample, return_dict=False)[0]
+            predicted = plain + guidance * (predicted - plain)
+        sample = scheduler.step(predicted, timestep, sample, return_dict=False)[0]
+        on_step()
     return sample

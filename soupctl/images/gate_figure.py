@@ -22,8 +22,7 @@ from ..diffusion.objective import objective_of
 from ..errors import MismatchError, SoupError, UsageError
 from ..storage.atomic import publish_bytes
 from ..storage.place import place_of
-from .gates import draw_gates
-from .grid import png
+from .plots import gate_plot
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def plot_gates(path: Path, base: Path | None) -> GatePlot:
     # the last embedding stands for no class
     classes = found.embeddings - 1 if found.conditioning is Conditioning.LABEL else 0
     surveys = tuple(survey(each, embedders, timesteps, classes) for each in members)
-    return GatePlot(folder, surveys, png(draw_gates(surveys, f"gates of {path} on {folder}")))
+    return GatePlot(folder, surveys, gate_plot(surveys, f"Gates of {path} on {folder}"))
 
 
 def require_free(target: Path, *, replace: bool) -> None:

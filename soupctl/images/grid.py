@@ -1,120 +1,128 @@
-"""Pictures of a run: grids of samples and the course of the loss, as PNG."""
+"""Images from models as PNG files: one by one, and in grids with labels."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from math import ceil, sqrt
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from ..storage.atomic import publish_bytes
 
-WIDTH, HEIGHT, MARGIN = 960, 480, 64
 SMALLEST = 64
-"""Pixels that a side of a sample is shown with at least."""
-TITLE = 20
-"""Pixels that a title is high, and that pictures side by side are apart."""
+"""Pixels that the shorter side of an image in a grid has at least."""
+GAP = 2
+"""Pixels between the images of a grid."""
+LABEL, LABEL_GAP = 20, 20
+"""Height of a label, and space between labelled pictures side by side, in pixels."""
+LETTERS = 12
+"""Height of the letters of a label in pixels."""
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
-    """Write a picture, in place of an earlier one of that name; OutputError if that fails."""
+    """Write a picture as a PNG file; see `save_png`."""
+    save_png(path, png(picture))
+
+
+def save_png(path: Path, data: bytes) -> None:
+    """Write a PNG file in place of an earlier one of that name; OutputError if that fails."""
     path.parent.mkdir(exist_ok=True)
-    publish_bytes(path, png(picture), replace=True)
+    publish_bytes(path, data, replace=True)
 
 
 def png(picture: Image.Image) -> bytes:
-    """The bytes of a picture's file."""
+    """The bytes of a picture's PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def single(image: torch.Tensor) -> Image.Image:
-    """One image [C, H, W] in [-1, 1], pixel by pixel."""
-    return Image.fromarray(_colours(image[None]).permute(0, 2, 3, 1).numpy()[0])
+def as_picture(image: torch.Tensor) -> Image.Image:
+    """An image [C, H, W] in [-1, 1] as a picture, pixel by pixel."""
+    return Image.fromarray(_rgb(image[None])[0])
 
 
-def side_by_side(titled: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Pictures in a row, each below its title."""
-    width = sum(picture.width for _, picture in titled) + TITLE * (len(titled) - 1)
-    height = TITLE + max(picture.height for _, picture in titled)
-    whole, left = Image.new("RGB", (width, height), "white"), 0
-    draw = ImageDraw.Draw(whole)
-    for title, picture in titled:
-        draw.text((left, 4), _fitting(draw, title, picture.width), fill="black")
-        whole.paste(picture, (left, TITLE))
-        left += picture.width + TITLE
+def grid(images: torch.Tensor, labels: Sequence[str] = ()) -> Image.Image:
+    """Images [N, C, H, W] in [-1, 1] in a grid as square as possible, each below its label."""
+    columns = ceil(sqrt(len(images)))
+    tiles = _tiles(images)
+    if labels:
+        tiles = [labelled(label, tile) for label, tile in zip(labels, tiles, strict=True)]
+    rows = [_row(tiles[start : start + columns], GAP) for start in range(0, len(tiles), columns)]
+    return _column(rows)
+
+
+def grid_of_rows(rows: torch.Tensor, labels: Sequence[str]) -> Image.Image:
+    """Images [R, N, C, H, W] in [-1, 1], R rows of N, each row below its label if there is one."""
+    pictures = [_row(_tiles(images), GAP) for images in rows]
+    if labels:
+        pictures = [labelled(label, row) for label, row in zip(labels, pictures, strict=True)]
+    return _column(pictures)
+
+
+def side_by_side(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Pictures in a row, each below its label."""
+    return _row([labelled(label, picture) for label, picture in pictures], LABEL_GAP)
+
+
+def labelled(label: str, picture: Image.Image) -> Image.Image:
+    """The picture with a label above it; see `shortened`."""
+    whole = Image.new("RGB", (picture.width, LABEL + picture.height), "white")
+    text, font = shortened(label, picture.width), ImageFont.load_default(LETTERS)
+    ImageDraw.Draw(whole).text((0, 3), text, fill="black", font=font)
+    whole.paste(picture, (0, LABEL))
     return whole
 
 
-def _fitting(draw: ImageDraw.ImageDraw, title: str, width: int) -> str:
-    """As much of a title's end as there is room for, in letters that the font has."""
-    plain = title.encode("ascii", "backslashreplace").decode()
-    while plain and draw.textlength(plain) > width:
-        plain = plain[1:]
-    return plain
+def shortened(label: str, width: int) -> str:
+    """The label on one line of at most `width` pixels: its middle goes if it is too long.
+
+    Letters that the font does not have are escaped.
+    """
+    font = ImageFont.load_default(LETTERS)
+    text = "".join(each if each.isprintable() else " " for each in label)
+    shown = text = text.encode("ascii", "backslashreplace").decode()
+    kept = len(text)
+    while kept and font.getlength(shown) > width:
+        kept -= 1
+        shown = f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
+    return shown
 
 
-def _colours(images: torch.Tensor) -> torch.Tensor:
-    """Images [N, C, H, W] in [-1, 1] as bytes, grey ones in three channels."""
+def _tiles(images: torch.Tensor) -> list[Image.Image]:
+    """A picture of each image; small ones are enlarged by a whole factor."""
+    height, width = images.shape[2:]
+    factor = max(1, -(-SMALLEST // min(height, width)))
+    size = (width * factor, height * factor)
+    return [Image.fromarray(each).resize(size, Image.Resampling.NEAREST) for each in _rgb(images)]
+
+
+def _rgb(images: torch.Tensor) -> Any:
+    """Images [N, C, H, W] in [-1, 1] as bytes [N, H, W, 3]; grey ones get three channels."""
     values = ((images.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return values.expand(-1, 3, -1, -1) if values.shape[1] == 1 else values
+    values = values.expand(-1, 3, -1, -1) if values.shape[1] == 1 else values
+    return values.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def grid(images: torch.Tensor, columns: int) -> Image.Image:
-    """Images [N, C, H, W] in [-1, 1], row by row; small ones are enlarged so that one sees them."""
-    values = _colours(images)
-    count, _, height, width = values.shape
-    enlarged = max(1, -(-SMALLEST // min(height, width)))
-    cell = (width * enlarged, height * enlarged)
-    gap = 2
-    rows = -(-count // columns)
-    size = (columns * (cell[0] + gap) - gap, rows * (cell[1] + gap) - gap)
-    picture = Image.new("RGB", size, "white")
-    for index, image in enumerate(values.permute(0, 2, 3, 1).contiguous().numpy()):
-        row, column = divmod(index, columns)
-        shown = Image.fromarray(image).resize(cell, Image.Resampling.NEAREST)
-        picture.paste(shown, (column * (cell[0] + gap), row * (cell[1] + gap)))
-    return picture
+def _row(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
+    """Pictures side by side, aligned at the top."""
+    width = sum(each.width for each in pictures) + gap * (len(pictures) - 1)
+    whole, left = Image.new("RGB", (width, max(each.height for each in pictures)), "white"), 0
+    for each in pictures:
+        whole.paste(each, (left, 0))
+        left += each.width + gap
+    return whole
 
 
-def plot(points: Sequence[tuple[int, float]], smoothed: Sequence[tuple[int, float]]) -> Image.Image:
-    """The loss by step: `points` in grey, and a smoothed line over them."""
-    picture = Image.new("RGB", (WIDTH, HEIGHT), "white")
-    draw = ImageDraw.Draw(picture)
-    steps, losses = [step for step, _ in points], [loss for _, loss in points]
-    low, high = min(losses), max(losses)
-    first, last = min(steps), max(steps)
-
-    def place(step: int, loss: float) -> tuple[float, float]:
-        across = (step - first) / max(last - first, 1)
-        up = (loss - low) / ((high - low) or 1)
-        return (
-            MARGIN + across * (WIDTH - 2 * MARGIN),
-            HEIGHT - MARGIN - up * (HEIGHT - 2 * MARGIN),
-        )
-
-    for fraction in (0.0, 0.25, 0.5, 0.75, 1.0):
-        loss = low + fraction * (high - low)
-        left, y = place(first, loss)
-        draw.line([(left, y), (WIDTH - MARGIN, y)], fill="#dddddd")
-        draw.text((8, y - 6), f"{loss:.4g}", fill="black")
-        x, bottom = place(round(first + fraction * (last - first)), low)
-        draw.text((x - 8, bottom + 8), str(round(first + fraction * (last - first))), fill="black")
-    draw.text((WIDTH / 2 - 40, HEIGHT - 24), "step", fill="black")
-    draw.text((8, 16), "loss", fill="black")
-    _line(draw, [place(*point) for point in points], "#b0b0b0", 1)
-    _line(draw, [place(*point) for point in smoothed], "#c03020", 3)
-    return picture
-
-
-def _line(
-    draw: ImageDraw.ImageDraw, places: list[tuple[float, float]], colour: str, width: int
-) -> None:
-    if len(places) == 1:
-        x, y = places[0]
-        draw.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour)
-    else:
-        draw.line(places, fill=colour, width=width, joint="curve")
+def _column(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures below each other, aligned at the left."""
+    height = sum(each.height for each in pictures) + GAP * (len(pictures) - 1)
+    whole, top = Image.new("RGB", (max(each.width for each in pictures), height), "white"), 0
+    for each in pictures:
+        whole.paste(each, (0, top))
+        top += each.height + GAP
+    return whole

@@ -1,6 +1,6 @@
-"""What was drawn, put on disk: one picture of all models, or a folder with every image.
+"""Images of models on disk: one picture with a grid for each model, or a folder of images.
 
-Rule 1: like all output it appears whole or not at all, and replaces nothing unless that was asked.
+Rule 1: like all output it appears whole or not at all, and replaces nothing unless asked to.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import chain, count
-from math import ceil, sqrt
 from pathlib import Path
 
 from PIL import Image
@@ -17,16 +16,16 @@ from ..errors import SoupError
 from ..storage.atomic import publish_bytes, publish_folder
 from ..storage.files import read_json, write_file
 from ..storage.place import place_of
-from .compare import Drawn
-from .grid import grid, png, side_by_side, single
+from .compare import ModelImages
+from .grid import as_picture, grid, png, side_by_side
 
 GRID = "grid.png"
 LIST = "soupctl-sample.json"
-"""Names the pictures of a folder; a folder without one is somebody else's."""
+"""Lists the images of a folder; a folder without this file is never replaced."""
 
 
 def require_place(target: Path, *, replace: bool) -> None:
-    """Raise OutputError if what is drawn could not go there, before it is drawn."""
+    """Raise OutputError if images could not be written there; to be called before making them."""
     with place_of(target) as place:
         if _is_picture(target):
             place.require_free(target, replace)
@@ -34,19 +33,22 @@ def require_place(target: Path, *, replace: bool) -> None:
             place.require_free_folder(target, replace, _is_own)
 
 
-def save_images(drawn: Sequence[Drawn], target: Path, *, with_grid: bool, replace: bool) -> None:
+def save_images(
+    models: Sequence[ModelImages], target: Path, *, with_grid: bool, replace: bool
+) -> None:
     """Write a picture of all models if `target` ends in `.png`; else a folder of images.
 
-    In the folder, with several models, each has its own; `with_grid` puts the picture of all there.
-    With `replace`, a folder goes that holds such images alone. Raises OutputError.
+    In the folder, each of several models has a folder of its own; `with_grid` adds the picture of
+    all. With `replace`, a folder that holds only such images is replaced. Raises OutputError.
     """
     if _is_picture(target):
-        publish_bytes(target, png(_together(drawn)), replace=replace)
+        publish_bytes(target, png(_all_grids(models)), replace=replace)
         return
-    files = {GRID: png(_together(drawn))} if with_grid else {}
-    folders = _folders([each.name for each in drawn])
-    for each, folder in zip(drawn, folders, strict=True):
-        files |= {f"{folder}{i:04}.png": png(single(image)) for i, image in enumerate(each.images)}
+    files = {GRID: png(_all_grids(models))} if with_grid else {}
+    folders = _folders([each.name for each in models])
+    for each, folder in zip(models, folders, strict=True):
+        for number, image in enumerate(each.images):
+            files[f"{folder}{number:04}.png"] = png(as_picture(image))
     files[LIST] = (json.dumps({"files": sorted(files)}, indent=2) + "\n").encode()
     with publish_folder(target, replace=replace, may_replace=_is_own) as staging:
         for name, data in files.items():
@@ -54,20 +56,20 @@ def save_images(drawn: Sequence[Drawn], target: Path, *, with_grid: bool, replac
 
 
 def _folders(names: Sequence[str]) -> list[str]:
-    """A folder for each name, with a slash at its end; none for an only one."""
+    """A folder for each name, with a slash at its end; an empty text if there is one name only."""
     if len(names) == 1:
         return [""]
     found: list[str] = []
     for name in names:
         plain = name.replace("/", "-")
-        ways = chain([f"{plain}/"], (f"{plain}-{number}/" for number in count(2)))
-        found.append(next(way for way in ways if way not in found))
+        folders = chain([f"{plain}/"], (f"{plain}-{number}/" for number in count(2)))
+        found.append(next(folder for folder in folders if folder not in found))
     return found
 
 
-def _together(drawn: Sequence[Drawn]) -> Image.Image:
-    """A grid of each model, as square as may be, with titles if there are several."""
-    grids = [(each.name, grid(each.images, ceil(sqrt(len(each.images))))) for each in drawn]
+def _all_grids(models: Sequence[ModelImages]) -> Image.Image:
+    """A grid of each model, side by side below their names if there are several."""
+    grids = [(each.name, grid(each.images, each.labels)) for each in models]
     return grids[0][1] if len(grids) == 1 else side_by_side(grids)
 
 
@@ -76,7 +78,7 @@ def _is_picture(target: Path) -> bool:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether a folder holds what `hang` put there, and nothing else."""
+    """Whether a folder holds what `save_images` wrote there, and nothing else."""
     path = folder / LIST
     try:
         listed = read_json(path).get("files")

@@ -15,7 +15,7 @@ import torch
 
 from ..choices import Tracker
 from ..errors import TrainingError
-from ..images.grid import plot, save_picture
+from ..images.grid import save_picture, save_png
 from .checkpoint import save
 from .distributed import in_parts, largest, own_part, together
 from .loop import LoopState, StepResult
@@ -188,8 +188,11 @@ class Callbacks:
         points = [(row["step"], row["loss"]) for row in rows]
         if points:
             steps, losses = zip(*points, strict=True)
-            line = list(zip(steps, smoothed(losses), strict=True))
-            save_picture(self.run.request.output / PLOT, plot(points, line))
+            # matplotlib is loaded where a plot is drawn, and not before
+            from ..images.plots import loss_plot
+
+            plot = loss_plot(steps, losses, smoothed(losses))
+            save_png(self.run.request.output / PLOT, plot)
 
     def sample(self) -> None:
         """Draw a grid of samples."""

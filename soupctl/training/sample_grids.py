@@ -18,7 +18,7 @@ from ..diffusion import rng
 from ..diffusion.base import Conditioning
 from ..diffusion.loading import Models, decode_latents, encode_captions
 from ..diffusion.sampling import initial_noise, sample, sampler_of
-from ..images.grid import grid
+from ..images.grid import grid_of_rows
 from .loop import LoopState
 from .setup import Prepared
 
@@ -35,17 +35,17 @@ class GridSampler:
 
     def paint(self, training: LoopState) -> Image.Image:
         """The grid of the weights as they are, or of their mean where it is kept."""
-        options = self.run.options
         with mean_in_place(training):
-            images = self._images(training.accelerator.unwrap_model(training.model))
-        return grid(images, options.sample_grid)
+            images, labels = self._rows(training.accelerator.unwrap_model(training.model))
+        return grid_of_rows(images, labels)
 
-    def _images(self, denoiser: Any) -> torch.Tensor:
+    def _rows(self, denoiser: Any) -> tuple[torch.Tensor, list[str]]:
+        """The images [rows, images a row, C, H, W], and the prompt or class of each row."""
         options, frame = self.run.options, self.run.frame
         device = next(denoiser.parameters()).device
         scheduler = sampler_of(self.run.scheduler, self.run.objective, has_vae=frame.has_vae)
-        images = []
-        for row, (condition, without) in enumerate(self._conditions(device)):
+        images, labels = [], []
+        for row, (label, condition, without) in enumerate(self._conditions(device)):
             shape = (options.sample_grid, *frame.shape)
             noise = initial_noise(shape, options.seed, f"grid {row}").to(device)
             latents = sample(
@@ -58,28 +58,36 @@ class GridSampler:
                 guidance=options.guidance,
             )
             images.append(decode_latents(self.models, latents))
-        return torch.cat(images)
+            labels.append(label)
+        # an unconditional model has one row, and nothing to say of it
+        return torch.stack(images), labels if any(labels) else []
 
     def _conditions(
         self, device: torch.device
-    ) -> Iterator[tuple[torch.Tensor | None, torch.Tensor | None]]:
-        """A row's condition, and what stands for none; None where there is no such thing."""
+    ) -> Iterator[tuple[str, torch.Tensor | None, torch.Tensor | None]]:
+        """For each row a label, a condition and the condition that stands for none.
+
+        Without conditioning there is one row, with an empty label and None for both.
+        """
         run, count = self.run, self.run.options.sample_grid
         if run.base.conditioning is Conditioning.TEXT:
             for prompt in self._prompts():
                 yield (
+                    prompt,
                     encode_captions(self.models, [prompt] * count),
                     encode_captions(self.models, [""] * count),
                 )
         elif run.classes is not None:
             null = run.classes.null
-            for label in sorted(run.classes.numbers.values())[:MOST_ROWS]:
+            names = sorted(run.classes.numbers, key=run.classes.numbers.__getitem__)
+            for name in names[:MOST_ROWS]:
                 yield (
-                    torch.full((count,), label, device=device),
+                    f"class {name}",
+                    torch.full((count,), run.classes.numbers[name], device=device),
                     None if null is None else torch.full((count,), null, device=device),
                 )
         else:
-            yield None, None
+            yield "", None, None
 
     def _prompts(self) -> tuple[str, ...]:
         options, samples = self.run.options, self.run.shard.samples

@@ -63,14 +63,14 @@ def test_entropy_and_share_in_use_are_those_of_the_weights():
         torch.full((6,), entropy, dtype=torch.float64), uneven.entropy, rtol=1e-6, atol=0
     )
     # a gate that does not look at the time
-    assert not uneven.moved.any()
+    assert not uneven.change.any()
 
 
 def test_what_time_moves_is_the_share_that_lies_off_the_mean():
     weights = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
     block = BlockSurvey(None, weights, torch.zeros(3), torch.zeros(3))
 
-    assert [0.5, 0.5, 0.0] == block.moved.tolist()
+    assert [0.5, 0.5, 0.0] == block.change.tolist()
 
 
 @pytest.mark.parametrize("gate_input", GateInput)

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
 
 import server as commands
 
+import soupctl.images.plots
 import soupctl.training.trainer  # noqa: F401
 
 MODELS = ("UNet2DConditionModel", "UNet2DModel", "AutoencoderKL", "DDIMScheduler", "DDPMScheduler")

@@ -100,9 +100,10 @@ def test_eight_images_are_learned_and_come_back(tiny, trained, running, tmp_path
     rows = read_metrics(tmp_path / "run")
     assert rows[0]["loss"] / rows[-1]["loss"] > FALL
     grid = Image.open(tmp_path / "run" / "samples" / f"step-{STEPS:06}.png")
-    # each small image is shown eight times as large, two pixels from the next
+    # each small image is shown eight times as large, two pixels from the next, each row below a
+    # label of 20 pixels
     cells = np.asarray(grid, float)
-    cells = np.stack([cells[66 * row : 66 * row + 64] for row in range(8)])
+    cells = np.stack([cells[86 * row + 20 : 86 * row + 84] for row in range(8)])
     drawn = np.stack([cells[:, 4:64:8, 66 * k + 4 : 66 * k + 64 : 8] for k in range(4)], axis=1)
     wanted = np.stack([np.asarray(each, float) for each in originals])
     distances = np.square(drawn.mean(axis=1)[:, None] - wanted[None]).mean(axis=(2, 3, 4))

@@ -47,10 +47,10 @@ def test_each_image_starts_from_noise_of_its_own(soupctl, bases):
 
 def test_without_guidance_no_class_shows_and_no_class_is_none(soupctl, bases):
     def drawn(number: int, guidance: int) -> bytes:
-        name = f"{number}-{guidance}.png"
+        name = f"{number}-{guidance}"
         words = ("--class", number, "--guidance", guidance, "--images", 1, "--steps", 2)
         assert soupctl("sample", bases["dit"], *words, "-o", name).code == 0
-        return pixels(name).tobytes()
+        return pixels(f"{name}/0000.png").tobytes()
 
     (plain,) = {drawn(number, 0) for number in range(3)}
     assert plain not in {drawn(number, 1) for number in range(3)}
@@ -66,16 +66,18 @@ def test_images_that_are_not_finite_are_refused(soupctl, bases, tmp_path):
     done = soupctl("sample", "broken", *FEW, "-o", "out.png")
 
     assert (3, "") == (done.code, done.out)
-    assert "soupctl: broken: draws images that are not finite" in done.err
+    assert "soupctl: broken: its images contain NaN or infinity" in done.err
     assert not Path("out.png").exists()
 
 
 def test_models_whose_names_fall_together_have_a_folder_each(tmp_path):
-    gallery = pytest.importorskip("soupctl.images.save")
-    drawing, torch = pytest.importorskip("soupctl.images.compare"), pytest.importorskip("torch")
-    images = [drawing.Drawn(name, torch.zeros(1, 1, 2, 2)) for name in ("p/b", "p-b", "p-b-2")]
+    save = pytest.importorskip("soupctl.images.save")
+    compare, torch = pytest.importorskip("soupctl.images.compare"), pytest.importorskip("torch")
+    models = [
+        compare.ModelImages(name, torch.zeros(1, 1, 2, 2), ()) for name in ("p/b", "p-b", "p-b-2")
+    ]
 
-    gallery.save_images(images, tmp_path / "out", with_grid=False, replace=False)
+    save.save_images(models, tmp_path / "out", with_grid=False, replace=False)
 
     folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
     assert {"p-b", "p-b-2", "p-b-2-2"} == folders
@@ -109,8 +111,8 @@ def test_a_zero_bank_draws_what_its_base_draws_and_a_trained_one_does_not(soupct
     )
     assert np.array_equal(own, zero)
     assert not np.array_equal(own, full)
-    # three grids of two by two cells of 64 pixels with 2 between, below titles
-    assert (20 + 130, 3 * 130 + 2 * 20, 3) == pixels("out/grid.png").shape
+    # three grids of two by two images of 64 pixels with 2 between, each image and grid labelled
+    assert (20 + 2 * (20 + 64) + 2, 3 * 130 + 2 * 20, 3) == pixels("out/grid.png").shape
 
 
 def test_several_checkpoints_are_shown_side_by_side(soupctl, bases, tiny):
@@ -139,16 +141,16 @@ def test_an_output_is_replaced_only_if_that_is_asked_and_it_is_ones_own(soupctl,
 @pytest.mark.parametrize(
     ("family", "words", "code", "said"),
     [
-        ("text", (), 2, "is told captions: what to draw? (--prompt)"),
-        ("plain", ("--prompt", "x"), 2, "is not told captions, and there is a --prompt"),
-        ("plain", ("--class", 1), 2, "is not told classes, and there is a --class"),
-        ("dit", ("--class", 3), 4, "has classes from 0 to 2, and --class is 3"),
-        ("plain", ("--images", 0), 2, "--images is 0, which is less than 1"),
-        ("plain", ("--guidance", "nan"), 2, "--guidance is nan, which is no number from 0 up"),
-        ("plain", ("--guidance", "inf"), 2, "--guidance is inf, which is no number from 0 up"),
-        ("plain", ("--steps", 1001), 4, "no 1001 steps among the 1000 timesteps of the base"),
+        ("text", (), 2, "this model takes captions (add --prompt TEXT)"),
+        ("plain", ("--prompt", "x"), 2, "this model takes no captions (remove --prompt)"),
+        ("plain", ("--class", 1), 2, "this model takes no classes (remove --class)"),
+        ("dit", ("--class", 3), 4, "this model has classes 0 to 2, but --class is 3"),
+        ("plain", ("--images", 0), 2, "--images is 0, but must be at least 1"),
+        ("plain", ("--guidance", "nan"), 2, "--guidance is nan, but must be 0 or more"),
+        ("plain", ("--guidance", "inf"), 2, "--guidance is inf, but must be 0 or more"),
+        ("plain", ("--steps", 1001), 4, "cannot be sampled in 1001 steps: it has 1000 timesteps"),
         # its scheduler takes each timestep one later
-        ("text", ("--prompt", "x", "--steps", 1000), 4, "no 1000 steps among the 1000 timesteps"),
+        ("text", ("--prompt", "x", "--steps", 1000), 4, "cannot be sampled in 1000 steps"),
         ("plain", ("--device", "abacus"), 2, "--device 'abacus' is not known"),
         ("plain", ("--device", "cuda:99"), 7, "there is no such GPU"),
         ("plain", ("--bank", "nowhere"), 3, "nowhere"),
@@ -201,3 +203,83 @@ def test_a_bank_is_used_at_another_size_if_that_is_asked(soupctl, bases, bank):
     assert (16, 16, 3) == own.shape
     assert np.array_equal(own, zero)
     assert not np.array_equal(own, full)
+
+
+def test_each_image_of_a_grid_is_below_its_label(tiny):
+    grid, torch = pytest.importorskip("soupctl.images.grid"), pytest.importorskip("torch")
+    images = torch.linspace(-1, 1, 3 * 64 * 64).reshape(3, 1, 64, 64)
+    labels = ("class 0", "class 1", "class 0")
+
+    picture = np.asarray(grid.grid(images, labels))
+
+    singles = [np.asarray(grid.as_picture(image)) for image in images]
+    step, label = 64 + 20 + 2, 20
+    tiles = [(0, 0), (0, 66), (step, 0)]
+    for single, (top, left) in zip(singles, tiles, strict=True):
+        assert np.array_equal(single, picture[top + label : top + step - 2, left : left + 64])
+    first, second, third = (picture[top : top + label, left : left + 64] for top, left in tiles)
+    assert np.array_equal(first, third)
+    assert not np.array_equal(first, second)
+    assert not (first == 255).all()
+
+
+def test_each_row_of_a_grid_is_below_its_label(tiny):
+    grid, torch = pytest.importorskip("soupctl.images.grid"), pytest.importorskip("torch")
+    images = torch.rand(2, 3, 3, 64, 64)
+
+    picture = np.asarray(grid.grid_of_rows(images, ["class cats", "class dogs"]))
+
+    assert (2 * (20 + 64) + 2, 3 * 64 + 2 * 2, 3) == picture.shape
+    assert not (picture[:20] == 255).all()
+    assert not np.array_equal(picture[:20], picture[86:106])
+    assert np.array_equal(np.asarray(grid.as_picture(images[1, 2])), picture[106:, 132:])
+
+
+@pytest.mark.parametrize(
+    ("label", "width", "expected"),
+    [
+        ("class 3", 64, "class 3"),
+        ("a red circle\non a white ground", 300, "a red circle on a white ground"),
+        ("a red circle on a white ground", 80, "a red ...round"),
+        ("caf\u00e9 \u732b", 300, "caf\\xe9 \\u732b"),
+        ("", 64, ""),
+    ],
+)
+def test_a_label_that_is_too_long_loses_its_middle(tiny, label, width, expected):
+    grid = pytest.importorskip("soupctl.images.grid")
+
+    assert expected == grid.shortened(label, width)
+
+
+def test_progress_counts_the_denoising_steps_of_all_models(bases):
+    compare, torch = pytest.importorskip("soupctl.images.compare"), pytest.importorskip("torch")
+    request = compare.SampleRequest(images=9, steps=2, seed=1)
+    counted = []
+
+    models = compare.sample_models(
+        [bases["plain"], bases["plain"]],
+        [],
+        request,
+        torch.device("cpu"),
+        on_step=lambda done, total: counted.append((done, total)),
+    )
+
+    assert [9, 9] == [len(each.images) for each in models]
+    # two models, each with two batches of two steps
+    assert [(done, 8) for done in range(1, 9)] == counted
+
+
+def test_images_are_labelled_with_their_class_or_prompt(bases):
+    compare, torch = pytest.importorskip("soupctl.images.compare"), pytest.importorskip("torch")
+    labels = {}
+    for family, prompts in (("dit", ()), ("text", ("a", "b")), ("plain", ())):
+        request = compare.SampleRequest(prompts, images=4, steps=1)
+        (model,) = compare.sample_models([bases[family]], [], request, torch.device("cpu"))
+        labels[family] = model.labels
+
+    expected = {
+        "dit": ("class 0", "class 1", "class 2", "class 0"),
+        "text": ("a", "b", "a", "b"),
+        "plain": (),
+    }
+    assert expected == labels

@@ -1,0 +1,68 @@
+"""A request for images from models: which images, on which device, and with which banks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import Issue, LimitError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """The images to make of each model; UsageError for values out of range."""
+
+    prompts: tuple[str, ...] = ()
+    """For models that take captions; image i gets prompt i modulo their number."""
+    classes: tuple[int, ...] = ()
+    """For models that take classes, used in the same way; all classes if empty."""
+    images: int = 16
+    steps: int = 25
+    guidance: float = 3.0
+    """Scale of classifier-free guidance; 1 for none. A model's last class stands for no class."""
+    seed: int = 0
+    resolution: int | None = None
+    """Height and width in pixels; None for the model's own."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range, all in one error."""
+        least = {"images": 1, "steps": 1, "seed": 0, "resolution": 1}
+        issues = [
+            Issue(f"--{name} is {value}, but must be at least {bound}")
+            for name, bound in least.items()
+            if (value := getattr(self, name)) is not None and value < bound
+        ]
+        if not 0 <= self.guidance < math.inf:
+            issues.append(Issue(f"--guidance is {self.guidance}, but must be 0 or more"))
+        if issues:
+            raise UsageError.collected(issues)
+
+
+@dataclass(frozen=True, slots=True)
+class BankUse:
+    """Uses of a bank that are refused unless they are asked for."""
+
+    allow_base_mismatch: bool = False
+    """On other weights than those of its base."""
+    resize_prompts: bool = False
+    """For images of another size than its own: what it adds is interpolated."""
+
+
+def device_of(text: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda` or `cuda:1` names: with `auto`, a GPU if there is one.
+
+    Raises UsageError for other texts, LimitError for a GPU that is not there.
+    """
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {text!r} is not known", advice="auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
+        raise LimitError(f"--device {text}: there is no such GPU", advice="--device cpu")
+    return device
