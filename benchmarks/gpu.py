@@ -27,10 +27,10 @@ from checkpoints import Ingredients
 from machine import described_machine, described_versions
 
 from soupctl.engines import operators, resident
-from soupctl.engines.contract import Blend
+from soupctl.engines.contract import WeightedMean
 from soupctl.engines.cpu import CpuEngine
-from soupctl.engines.forms import layout_of, shape_of
-from soupctl.kernels.gpu.layout import SUM_BLOCK, UpdateForm, blocks_in, weight_table
+from soupctl.engines.grouping import grouped_mean, output_format
+from soupctl.kernels.gpu.layout import SUM_BLOCK, UpdateConfig, blocks_in, weight_table
 from soupctl.kernels.gpu.mean import launch_mean
 from soupctl.kernels.gpu.update import launch_update
 
@@ -115,7 +115,7 @@ def average_case(dtype: torch.dtype, rows: list[torch.Tensor]) -> dict[str, Any]
 def mean_kernel(rows: list[torch.Tensor], out: torch.Tensor) -> Work:
     """The launch of the mean alone, with everything that it reads on the device before."""
     dtype = operators.DTYPES[out.dtype]
-    shape = shape_of(Blend((dtype,) * len(rows), (1,) * len(rows), dtype))
+    shape = grouped_mean(WeightedMean((dtype,) * len(rows), (1,) * len(rows), dtype))
     addresses = torch.tensor([row.data_ptr() for row in rows], device="cuda")
     table = torch.tensor(shape.table, dtype=torch.float64, device="cuda")
     doubts = torch.empty(blocks_in(ELEMENTS, shape.form.block), dtype=torch.int8, device="cuda")
@@ -152,7 +152,7 @@ def update_kernel(planes: torch.Tensor, row: torch.Tensor, soup: torch.Tensor) -
     It adds and takes out in turn: what is only added is soon more than the sums hold.
     """
     dtype = operators.DTYPES[soup.dtype]
-    form = UpdateForm(dtype.value, len(planes), layout_of(dtype), power=True)
+    form = UpdateConfig(dtype.value, len(planes), output_format(dtype), power=True)
     tables = cycle(
         torch.tensor(weight_table([weight], 2), dtype=torch.float64, device=row.device)
         for weight in (1, -1)
@@ -190,7 +190,7 @@ def require_bits(rows: list[torch.Tensor], weights: list[int], out: torch.Tensor
     dtype = operators.DTYPES[out.dtype]
     sources = [operators.bytes_of(operators.integers(row[:CHECKED])) for row in rows]
     room = bytearray(CHECKED * out.element_size())
-    blend = Blend((dtype,) * len(rows), tuple(weights), dtype)
+    blend = WeightedMean((dtype,) * len(rows), tuple(weights), dtype)
     CpuEngine().prepare(blend, sources)(0, CHECKED, memoryview(room))
     if room != operators.bytes_of(operators.integers(out[:CHECKED])):
         raise WrongBits(f"{len(rows)} rows of {dtype.value}")

@@ -13,7 +13,7 @@ from numba import types
 from numba.core.typing import Signature
 from numba.extending import register_jitable
 
-from . import blend as entry
+from . import tables
 from .exact import DONE, RESULT, ROW
 from .floats import floats_at, integers_at, invoke
 from .sums import DOUBT, FLOATS, INTEGERS, LOW, SIZE, TILE
@@ -79,9 +79,9 @@ def accumulate(blend, start, stop, out, tile):  # type: ignore[no-untyped-def]
 @register_jitable
 def add_rows(blend, place, length, tile):  # type: ignore[no-untyped-def]
     """Sum one tile."""
-    groups = integers_at(blend[entry.GROUPS])
-    rows, weights = integers_at(blend[entry.ROWS]), floats_at(blend[entry.WEIGHTS])
-    for group in range(blend[entry.GROUP_COUNT]):
+    groups = integers_at(blend[tables.GROUPS])
+    rows, weights = integers_at(blend[tables.ROWS]), floats_at(blend[tables.WEIGHTS])
+    for group in range(blend[tables.GROUP_COUNT]):
         add, first, last = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
         invoke(add, (rows, weights, first, last, place, length, tile))
 
@@ -90,20 +90,20 @@ def add_rows(blend, place, length, tile):  # type: ignore[no-untyped-def]
 def sum_and_finish(blend, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
     """Combine one tile the fast way; the number of its elements left in doubt."""
     add_rows(blend, place, length, tile)
-    table, weight = integers_at(blend[entry.FORMAT]), float(blend[entry.WEIGHT])
-    return invoke(blend[entry.FINISH], (out, offset, length, tile, weight, table))
+    table, weight = integers_at(blend[tables.FORMAT]), float(blend[tables.WEIGHT])
+    return invoke(blend[tables.FINISH], (out, offset, length, tile, weight, table))
 
 
 @register_jitable
 def resolve_doubts(blend, place, length, out, offset, tile, scratch):  # type: ignore[no-untyped-def]
     """Resolve what a tile leaves in doubt, in order; DONE, or the status of the first failure."""
-    width = integers_at(blend[entry.FORMAT])[entry.WIDTH]
+    width = integers_at(blend[tables.FORMAT])[tables.WIDTH]
     for i in range(length):
         if tile[DOUBT + i] == 0.0:
             continue
         status = UNRESOLVED
-        if blend[entry.RESOLVE]:
-            status = invoke(blend[entry.RESOLVE], (blend, place + i, tile, scratch))
+        if blend[tables.RESOLVE]:
+            status = invoke(blend[tables.RESOLVE], (blend, place + i, tile, scratch))
         if status != DONE:
             scratch[ROW] = place + i
             return status

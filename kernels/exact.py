@@ -10,7 +10,7 @@ from numba import types
 from numba.core.typing import Signature
 from numba.extending import register_jitable
 
-from . import blend as entry
+from . import tables
 from .floats import EXPONENT, MAGNITUDE, bits_of, floats_at, integers_at, invoke
 from .sums import FLOATS, INTEGERS
 
@@ -40,31 +40,31 @@ def signature() -> Signature:
 
 def resolve(blend, element, tile, scratch):  # type: ignore[no-untyped-def]
     """Compute one element into `scratch[RESULT]`: its bits, or the first source not finite."""
-    table = integers_at(blend[entry.FORMAT])
+    table = integers_at(blend[tables.FORMAT])
     scratch[BOTTOM], scratch[TOP] = LIMB_COUNT, 0
     for limb in range(LIMBS, SCRATCH):
         scratch[limb] = 0
     nan, positive, negative, offender = add_terms(blend, element, tile, scratch)
     if offender < 0:
-        return round_mean(scratch, blend[entry.WEIGHT], table)
-    if not blend[entry.ALLOWED]:
+        return round_mean(scratch, blend[tables.WEIGHT], table)
+    if not blend[tables.ALLOWED]:
         scratch[RESULT] = offender
         return NOT_FINITE
     if nan or (positive and negative):
-        scratch[RESULT] = table[entry.QUIET_NAN]
+        scratch[RESULT] = table[tables.QUIET_NAN]
         return DONE
-    scratch[RESULT] = table[entry.INFINITY] | (table[entry.SIGN] if negative else 0)
+    scratch[RESULT] = table[tables.INFINITY] | (table[tables.SIGN] if negative else 0)
     # a format without infinity has zero there
-    return DONE if table[entry.INFINITY] else OUT_OF_RANGE
+    return DONE if table[tables.INFINITY] else OUT_OF_RANGE
 
 
 @register_jitable
 def add_terms(blend, element, tile, scratch):  # type: ignore[no-untyped-def]
     """Add the finite terms; which kinds of others there are, and their first source or -1."""
-    groups, rows = integers_at(blend[entry.GROUPS]), integers_at(blend[entry.ROWS])
-    weights, sources = floats_at(blend[entry.WEIGHTS]), integers_at(blend[entry.SOURCES])
+    groups, rows = integers_at(blend[tables.GROUPS]), integers_at(blend[tables.ROWS])
+    weights, sources = floats_at(blend[tables.WEIGHTS]), integers_at(blend[tables.SOURCES])
     nan, positive, negative, offender = False, False, False, -1
-    for group in range(blend[entry.GROUP_COUNT]):
+    for group in range(blend[tables.GROUP_COUNT]):
         add, first, last = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
         for row in range(first, last):
             bits = bits_of(read(blend, add, rows[row], element, tile, scratch))
@@ -84,7 +84,7 @@ def add_terms(blend, element, tile, scratch):  # type: ignore[no-untyped-def]
 def read(blend, add, row, element, tile, scratch):  # type: ignore[no-untyped-def]
     """The float64 of one element of one row, by the compiled sum of its type."""
     scratch[ROW] = row
-    invoke(add, (scratch, floats_at(blend[entry.UNIT]), 0, 1, element, 1, tile))
+    invoke(add, (scratch, floats_at(blend[tables.UNIT]), 0, 1, element, 1, tile))
     return tile[0]
 
 
@@ -129,16 +129,16 @@ def round_mean(scratch, weight, table):  # type: ignore[no-untyped-def]
     bit = LIMB_BITS * highest - 1
     while scratch[LIMBS + highest] >> (bit + 1 - LIMB_BITS * highest):
         bit += 1
-    precision, quantum = table[entry.PRECISION], table[entry.QUANTUM]
+    precision, quantum = table[tables.PRECISION], table[tables.QUANTUM]
     unit = max(bit + LOWEST - (precision - 1), quantum)
     kept = round_limbs(scratch, unit - LOWEST, remainder)
     steps = unit - quantum
     # compared before it is shifted, which could overflow
-    if steps > table[entry.LARGEST] >> (precision - 1):
+    if steps > table[tables.LARGEST] >> (precision - 1):
         return OUT_OF_RANGE
     encoded = kept + (steps << (precision - 1))
-    scratch[RESULT] = encoded | (table[entry.SIGN] if negative else 0)
-    return DONE if encoded <= table[entry.LARGEST] else OUT_OF_RANGE
+    scratch[RESULT] = encoded | (table[tables.SIGN] if negative else 0)
+    return DONE if encoded <= table[tables.LARGEST] else OUT_OF_RANGE
 
 
 @register_jitable

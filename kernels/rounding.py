@@ -11,9 +11,9 @@ from numba import types
 from numba.core.typing import Signature
 from numba.extending import overload, register_jitable
 
-from .blend import LIMIT, NORMAL, PRECISION, SIGN
 from .floats import EXPONENT, LOW_HALF, MAGNITUDE, bits_of, float_of, store, two_sum
 from .sums import DOUBT, FLOATS, INTEGERS, LOW, QUOTIENT, SIZE
+from .tables import LIMIT, NORMAL, PRECISION, SIGN
 
 SMALLEST_SAFE = 2.0**-900
 LARGEST_SAFE = 2.0**1000

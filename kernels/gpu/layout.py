@@ -23,7 +23,7 @@ ALIGNMENT = 16
 """Bytes that a thread moves at once, and that addresses must be multiples of for it."""
 
 
-class Layout(NamedTuple):
+class OutputFormat(NamedTuple):
     """An output format, as rounding needs it."""
 
     bits: int
@@ -47,11 +47,11 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class MeanForm:
+class MeanConfig:
     """What a mean looks like, but for its rows and its weights."""
 
     groups: tuple[Group, ...]
-    out: Layout
+    out: OutputFormat
     power: bool
     """Whether what the sum is divided by is a power of two."""
     bounded: bool
@@ -81,14 +81,14 @@ SUM_BLOCK = 8 * THREADS
 
 
 @dataclass(frozen=True, slots=True)
-class UpdateForm:
+class UpdateConfig:
     """What an update of kept sums looks like."""
 
     format: str
     """Of the row that is added."""
     planes: int
     """How many float64 hold one sum: one, or two."""
-    out: Layout | None
+    out: OutputFormat | None
     """The means' format; None where none are wanted."""
     power: bool
     """Whether what the sums are divided by is a power of two."""

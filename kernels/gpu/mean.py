@@ -14,7 +14,7 @@ import triton.language as tl
 
 from .arithmetic import add_term, finish, widen
 from .launch import ELEMENTS, options, parts
-from .layout import BITS, THREADS, MeanForm, blocks_in
+from .layout import BITS, THREADS, MeanConfig, blocks_in
 
 SCANNED = 128
 """Blocks whose marks one program of the second pass looks at."""
@@ -155,7 +155,7 @@ def round_kernel(  # type: ignore[no-untyped-def]
 
 
 def launch_mean(
-    form: MeanForm,
+    form: MeanConfig,
     addresses: torch.Tensor,
     weights: torch.Tensor,
     out: torch.Tensor,
@@ -193,7 +193,7 @@ def launch_mean(
 
 
 def _launch_fused(
-    form: MeanForm,
+    form: MeanConfig,
     addresses: torch.Tensor,
     weights: torch.Tensor,
     out: torch.Tensor,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .layout import LOST, SUM_BLOCK, UNROUNDED, Layout, MeanForm, UpdateForm, blocks_in
+from .layout import LOST, SUM_BLOCK, UNROUNDED, MeanConfig, OutputFormat, UpdateConfig, blocks_in
 
 MAGNITUDE = 2**63 - 1
 EXPONENT = 0x7FF << 52
@@ -85,7 +85,7 @@ def add_term(sums: Sums, bits: Tensor, weight: float, format: str, bounded: bool
     return total, low, size + low.abs() * 2.0**-53
 
 
-def encode(value: Tensor, out: Layout) -> tuple[Tensor, Tensor]:
+def encode(value: Tensor, out: OutputFormat) -> tuple[Tensor, Tensor]:
     """The bits of each value rounded to a format, in int64, and whether it lies half-way."""
     bits = bits_of(value)
     if out.precision == 53:
@@ -101,7 +101,7 @@ def encode(value: Tensor, out: Layout) -> tuple[Tensor, Tensor]:
     return encoded | ((bits >> 63) & out.sign), boundary
 
 
-def settle(sums: Sums, weight: float, out: Layout) -> tuple[Tensor, Tensor]:
+def settle(sums: Sums, weight: float, out: OutputFormat) -> tuple[Tensor, Tensor]:
     """The rounded quotients by Ziv's test, and whether each is proved (rounding.py, `settle`)."""
     total, low, size = sums
     high, rest = two_sum(total, low)
@@ -121,7 +121,7 @@ def settle(sums: Sums, weight: float, out: Layout) -> tuple[Tensor, Tensor]:
     return encoded, (below == above) & known & inside
 
 
-def finish(sums: Sums, weight: float, out: Layout) -> tuple[Tensor, Tensor]:
+def finish(sums: Sums, weight: float, out: OutputFormat) -> tuple[Tensor, Tensor]:
     """The bits of the rounded quotients, in int64, and which of them are in doubt."""
     total, low, size = sums
     q = total / weight
@@ -135,7 +135,7 @@ def finish(sums: Sums, weight: float, out: Layout) -> tuple[Tensor, Tensor]:
 
 
 def mean(
-    form: MeanForm, rows: Sequence[Tensor], table: Sequence[float], out: Tensor, doubts: Tensor
+    form: MeanConfig, rows: Sequence[Tensor], table: Sequence[float], out: Tensor, doubts: Tensor
 ) -> None:
     """Put the mean of `rows` (integers [size] each, by group) into `out`; mark blocks in doubt.
 
@@ -182,7 +182,7 @@ def add_exactly(
 
 
 def update(
-    form: UpdateForm,
+    form: UpdateConfig,
     planes: Tensor,
     row: Tensor,
     table: Sequence[float],

@@ -15,7 +15,7 @@ import triton.language as tl
 
 from .arithmetic import finish, product, two_sum, widen
 from .launch import ELEMENTS, options, parts
-from .layout import SUM_BLOCK, THREADS, Layout, UpdateForm
+from .layout import SUM_BLOCK, THREADS, OutputFormat, UpdateConfig
 
 
 @triton.jit
@@ -100,11 +100,11 @@ def settle_kernel(  # type: ignore[no-untyped-def]
 
 
 # stands where no means are wanted, and is not read
-NO_LAYOUT = Layout(8, 4, 0, 0, 0)
+NO_LAYOUT = OutputFormat(8, 4, 0, 0, 0)
 
 
 def launch_update(
-    form: UpdateForm,
+    form: UpdateConfig,
     planes: torch.Tensor,
     row: torch.Tensor,
     table: torch.Tensor,

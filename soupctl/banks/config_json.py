@@ -17,7 +17,7 @@ from ..errors import InputError, UsageError
 from ..format.strict_json import decode, parse_object
 from .config import BankConfig, BaseDescription, GateInput, GateKind, Site
 
-FORMAT = 1
+BANK_FORMAT = 1
 """Version of the file's own layout."""
 PEFT_TYPE = "SOUPCTL_DMP"
 MOST_BLOCKS = 10_000
@@ -27,7 +27,7 @@ def document(config: BankConfig) -> dict[str, Any]:
     """The fields of the file, by name."""
     base = config.base
     return {
-        "format": FORMAT,
+        "format": BANK_FORMAT,
         "peft_type": PEFT_TYPE,
         "base_class": base.kind,
         "base_config": base.config_digest,
@@ -67,9 +67,9 @@ def parse_config(text: bytes, path: str) -> BankConfig:
         what = reprlib.repr(fields.get("peft_type"))
         raise InputError(f"is not a prompt bank: its peft_type is {what}", path=path)
     # by exact type, since true equals one
-    if type(fields.get("format")) is not int or fields["format"] != FORMAT:
+    if type(fields.get("format")) is not int or fields["format"] != BANK_FORMAT:
         raise InputError(
-            f"has format {reprlib.repr(fields.get('format'))}, and format {FORMAT} is known",
+            f"has format {reprlib.repr(fields.get('format'))}, and format {BANK_FORMAT} is known",
             path=path,
             advice="a newer soupctl may read it",
         )

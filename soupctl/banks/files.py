@@ -107,7 +107,7 @@ def load_bank(folder: Path) -> PromptBank:
             read = read_tensor(file, each, DTYPES[each.dtype])
             tensors[each.name].copy_(read)
             if not isfinite(read.double().abs().sum().item()):
-                raise InputError("holds NaN or infinity", path=file.shown, tensor=each.name)
+                raise InputError("holds NaN or infinity", path=file.label, tensor=each.name)
         file.require_unchanged()
     return bank
 
@@ -126,12 +126,12 @@ def _require_described(config: BankConfig, file: SafetensorsFile) -> None:
     for each in file.header.tensors:
         shape = expected.pop(each.name, None)
         if shape is None:
-            issues.append(Issue("is no tensor of this bank", file.shown, each.name))
+            issues.append(Issue("is no tensor of this bank", file.label, each.name))
         elif shape != each.shape:
             what = f"has shape {list(each.shape)}, and the bank's config says {list(shape)}"
-            issues.append(Issue(what, file.shown, each.name))
+            issues.append(Issue(what, file.label, each.name))
         elif each.dtype not in DTYPES:
-            issues.append(Issue(f"has dtype {each.dtype.value}", file.shown, each.name))
-    issues += [Issue("is missing", file.shown, name) for name in expected]
+            issues.append(Issue(f"has dtype {each.dtype.value}", file.label, each.name))
+    issues += [Issue("is missing", file.label, name) for name in expected]
     if issues:
         raise InputError.collected(issues)

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..format.strict_json import decode, parse_object
 from ..ledger.weights import read_weight, weight_text
 
-FORMAT = 1
+STACK_FORMAT = 1
 """Version of the file's own layout."""
 STACK_TYPE = "SOUPCTL_DMP_STACK"
 MOST_MEMBERS = 1000
@@ -48,7 +48,7 @@ def encode_stack(entries: Sequence[StackEntry]) -> bytes:
         {"digest": each.digest, "name": each.name, "weight": weight_text(each.weight)}
         for each in sorted(entries, key=lambda entry: entry.name)
     ]
-    fields = {"format": FORMAT, "members": members, "stack_type": STACK_TYPE}
+    fields = {"format": STACK_FORMAT, "members": members, "stack_type": STACK_TYPE}
     return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode("utf-8")
 
 
@@ -59,8 +59,10 @@ def parse_stack(text: bytes, path: str) -> tuple[StackEntry, ...]:
         if fields.get("stack_type") != STACK_TYPE:
             what = reprlib.repr(fields.get("stack_type"))
             raise ValueError(f"its stack_type is {what}")
-        if type(fields.get("format")) is not int or fields["format"] != FORMAT:
-            raise ValueError(f"its format is {reprlib.repr(fields.get('format'))}, not {FORMAT}")
+        if type(fields.get("format")) is not int or fields["format"] != STACK_FORMAT:
+            raise ValueError(
+                f"its format is {reprlib.repr(fields.get('format'))}, not {STACK_FORMAT}"
+            )
         if fields.keys() != {"format", "members", "stack_type"}:
             raise ValueError("its fields are not format, members and stack_type")
         members = fields["members"]

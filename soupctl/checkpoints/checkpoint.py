@@ -29,8 +29,8 @@ class Checkpoint:
         for file in files:
             for tensor in file.header.tensors:
                 if tensor.name in self.tensors:
-                    other = self.file_of(tensor.name).shown
-                    raise InputError(f"is in {other} as well", path=file.shown, tensor=tensor.name)
+                    other = self.file_of(tensor.name).label
+                    raise InputError(f"is in {other} as well", path=file.label, tensor=tensor.name)
                 self.tensors[tensor.name] = tensor
                 if len(files) > 1:
                     self._holders[tensor.name] = file
@@ -48,9 +48,9 @@ class Checkpoint:
                 )
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """What messages call it."""
-        return self.component.shown
+        return self.component.label
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -126,4 +126,4 @@ def open_checkpoint(component: Component, *, mapped: bool = True) -> Checkpoint:
 
 def _shown(component: Component, index: int) -> str:
     single = len(component.files) == 1 and component.folder is None
-    return component.shown if single else str(component.files[index])
+    return component.label if single else str(component.files[index])

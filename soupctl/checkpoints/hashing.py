@@ -18,7 +18,7 @@ from .checkpoint import Checkpoint
 from .digest import PREFIX, RootHasher, tensor_hasher
 from .lists import ESCAPED, unescape
 from .open import STREAM, find_input, open_input
-from .safetensors import Identity
+from .safetensors import FileIdentity
 
 PIECE = 1 << 20
 SHA256 = "sha256:"
@@ -64,7 +64,7 @@ def content_digests(
     found = []
     for each in model.components:
         with open_input(each) as checkpoint:
-            found.append(FileDigest(checkpoint_digest(checkpoint, threads), each.shown))
+            found.append(FileDigest(checkpoint_digest(checkpoint, threads), each.label))
             checkpoint.require_unchanged()
     return tuple(found)
 
@@ -99,21 +99,21 @@ def file_sha256(path: str | Path) -> FileDigest:
     if path == STREAM:
         return _stream_sha256("standard input")
     hasher = hashlib.sha256()
-    shown = str(path)
-    with open_regular(Path(path), shown) as (fd, state), reading(shown):
-        for piece in pieces(fd, state.st_size, shown):
+    label = str(path)
+    with open_regular(Path(path), label) as (fd, state), reading(label):
+        for piece in pieces(fd, state.st_size, label):
             hasher.update(piece)
-        if Identity.of(os.fstat(fd)) != Identity.of(state):
-            raise OutputError("changed while it was read", path=shown)
+        if FileIdentity.of(os.fstat(fd)) != FileIdentity.of(state):
+            raise OutputError("changed while it was read", path=label)
     return FileDigest(SHA256 + hasher.hexdigest(), str(path))
 
 
-def _stream_sha256(shown: str) -> FileDigest:
+def _stream_sha256(label: str) -> FileDigest:
     hasher = hashlib.sha256()
-    with reading(shown):
+    with reading(label):
         while piece := os.read(sys.stdin.fileno(), PIECE):
             hasher.update(piece)
-    return FileDigest(SHA256 + hasher.hexdigest(), shown)
+    return FileDigest(SHA256 + hasher.hexdigest(), label)
 
 
 def check_digests(

@@ -15,7 +15,7 @@ from ..errors import InputError, MismatchError
 from ..format.index import Index, parse_index
 from ..storage.files import read_file, read_json
 from ..storage.regular import reading
-from .unchanged import Seen
+from .unchanged import FileSnapshot
 
 PIPELINE = "model_index.json"
 
@@ -34,13 +34,13 @@ class Component:
 
     name: str
     """Folder name within a pipeline; empty for the only checkpoint."""
-    shown: str
+    label: str
     """What messages call it."""
     files: tuple[Path, ...]
     folder: Path | None = None
     index: Index | None = None
     index_name: str | None = None
-    index_file: Seen | None = None
+    index_file: FileSnapshot | None = None
 
     @property
     def path(self) -> Path:
@@ -49,39 +49,41 @@ class Component:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelFiles:
     """One input: a checkpoint, or a pipeline of several."""
 
-    shown: str
+    label: str
     components: tuple[Component, ...]
     folder: Path | None = None
     """The input's folder; None if it is a file."""
-    listing: Seen | None = None
+    pipeline_index: FileSnapshot | None = None
     """The `model_index.json` of a pipeline."""
 
 
-def find_model(path: Path, *, component: str | None = None, variant: str | None = None) -> Model:
+def find_model(
+    path: Path, *, component: str | None = None, variant: str | None = None
+) -> ModelFiles:
     """The weights that `path` names, found but not opened.
 
     `component` picks one folder of a pipeline, which is then the only checkpoint; `variant` prefers
     files such as `model.fp16.safetensors`, and falls back to the plain ones.
     Raises InputError if there are no weights, only pickles, or several sets that could be meant.
     """
-    shown = str(path)
-    with reading(shown):
+    label = str(path)
+    with reading(label):
         if path.is_dir():
             return _find_in_folder(path, component, variant)
     if INDEX.search(path.name):
-        return Model(shown, (_indexed("", path.parent, path.name, shown),), path.parent)
-    return Model(shown, (Component("", shown, (path,)),))
+        return ModelFiles(label, (_indexed("", path.parent, path.name, label),), path.parent)
+    return ModelFiles(label, (Component("", label, (path,)),))
 
 
-def _find_in_folder(folder: Path, component: str | None, variant: str | None) -> Model:
-    shown = str(folder)
+def _find_in_folder(folder: Path, component: str | None, variant: str | None) -> ModelFiles:
+    label = str(folder)
     if not (folder / PIPELINE).is_file():
-        return Model(shown, (_component("", folder, variant, shown),), folder)
-    listing = Seen.now(folder / PIPELINE)
-    named = _named_components(listing.path)
+        return ModelFiles(label, (_component("", folder, variant, label),), folder)
+    pipeline_index = FileSnapshot.take(folder / PIPELINE)
+    named = _named_components(pipeline_index.path)
     names = [
         each.name
         for each in folder.iterdir()
@@ -90,15 +92,17 @@ def _find_in_folder(folder: Path, component: str | None, variant: str | None) ->
     if component is not None:
         if component not in names:
             have = f"it has {', '.join(sorted(names))}" if names else "it has none with weights"
-            raise MismatchError(f"has no component {component!r}", path=shown, advice=have)
+            raise MismatchError(f"has no component {component!r}", path=label, advice=have)
         inside = folder / component
-        return Model(shown, (_component("", inside, variant, str(inside)),), inside, listing)
+        return ModelFiles(
+            label, (_component("", inside, variant, str(inside)),), inside, pipeline_index
+        )
     if not names:
-        raise InputError("no component of this pipeline has weights", path=shown)
+        raise InputError("no component of this pipeline has weights", path=label)
     found = tuple(
         _component(name, folder / name, variant, str(folder / name)) for name in sorted(names)
     )
-    return Model(shown, found, folder, listing)
+    return ModelFiles(label, found, folder, pipeline_index)
 
 
 def _named_components(path: Path) -> frozenset[str]:
@@ -117,7 +121,7 @@ def _has_weights(folder: Path, is_named: bool) -> bool:
     return any(each.suffix in suffixes or INDEX.search(each.name) for each in folder.iterdir())
 
 
-def _component(name: str, folder: Path, variant: str | None, shown: str) -> Component:
+def _component(name: str, folder: Path, variant: str | None, label: str) -> Component:
     """The checkpoint in a folder that is no pipeline."""
     present = {each.name for each in folder.iterdir()}
     for marked in [variant, None] if variant else [None]:
@@ -125,22 +129,22 @@ def _component(name: str, folder: Path, variant: str | None, shown: str) -> Comp
         if len(found) > 1:
             raise InputError(
                 f"holds more than one set of weights: {', '.join(found)}",
-                path=shown,
+                path=label,
                 advice="name the one that is meant",
             )
         if found:
             if INDEX.search(found[0]):
-                return _indexed(name, folder, found[0], shown)
-            return Component(name, shown, (folder / found[0],), folder)
+                return _indexed(name, folder, found[0], label)
+            return Component(name, label, (folder / found[0],), folder)
     others = sorted(each for each in present if each.endswith((".safetensors", ".st", ".sft")))
     indexes = [each for each in present if INDEX.search(each)]
     if len(indexes) == 1:
-        indexed = _indexed(name, folder, indexes[0], shown)
+        indexed = _indexed(name, folder, indexes[0], label)
         if {folder / other for other in others} <= set(indexed.files):
             return indexed
     elif len(others) == 1:
-        return Component(name, shown, (folder / others[0],), folder)
-    raise _no_weights(folder, present, others, shown)
+        return Component(name, label, (folder / others[0],), folder)
+    raise _no_weights(folder, present, others, label)
 
 
 def _candidates(present: set[str], variant: str | None) -> list[str]:
@@ -156,36 +160,36 @@ def _candidates(present: set[str], variant: str | None) -> list[str]:
     return [name for name in names if name in present]
 
 
-def _no_weights(folder: Path, present: set[str], others: list[str], shown: str) -> InputError:
+def _no_weights(folder: Path, present: set[str], others: list[str], label: str) -> InputError:
     if others:
         listed = ", ".join(others[:3])
         return InputError(
             f"holds {len(others)} safetensors files and no one index of them ({listed} ...)",
-            path=shown,
+            path=label,
             advice="name the one that is meant, or a variant with --variant",
         )
     pickles = sorted(name for name in present if Path(name).suffix in PICKLES)
     if pickles:
         return InputError(
             f"holds only pickled weights ({pickles[0]}), which can run code when they are opened",
-            path=shown,
+            path=label,
             advice="convert them to safetensors first",
         )
     # a run of training, say, has its model in a folder of its own
     inside = [each for each in sorted(folder.iterdir()) if each.is_dir() and _is_model(each)]
     advice = f"{inside[0]} does" if inside else None
-    return InputError("holds no safetensors weights", path=shown, advice=advice)
+    return InputError("holds no safetensors weights", path=label, advice=advice)
 
 
 def _is_model(folder: Path) -> bool:
     return (folder / PIPELINE).is_file() or _has_weights(folder, is_named=False)
 
 
-def _indexed(name: str, folder: Path, index_name: str, shown: str) -> Component:
+def _indexed(name: str, folder: Path, index_name: str, label: str) -> Component:
     path = folder / index_name
-    seen = Seen.now(path)
+    seen = FileSnapshot.take(path)
     index = parse_index(read_file(path), str(path))
     if not index.weight_map:
         raise InputError("is an index of no tensors", path=path)
     files = tuple(folder / file for file in sorted(set(index.weight_map.values())))
-    return Component(name, shown, files, folder, index, index_name, seen)
+    return Component(name, label, files, folder, index, index_name, seen)

@@ -27,7 +27,7 @@ FOREIGN = 64
 SPOOL_CHUNK = 1 << 20
 
 
-class Identity(NamedTuple):
+class FileIdentity(NamedTuple):
     """What tells that a path still leads to the same file, not written to since."""
 
     device: int
@@ -44,7 +44,7 @@ class Identity(NamedTuple):
     def is_at(self, path: Path) -> bool:
         """Whether a path leads to the file, and nobody has written to it since."""
         try:
-            return Identity.of(path.stat()) == self
+            return FileIdentity.of(path.stat()) == self
         except OSError:
             return False
 
@@ -55,13 +55,13 @@ class SafetensorsFile:
     def __init__(
         self,
         path: Path,
-        shown: str,
+        label: str,
         header: Header,
-        identity: Identity | None,
+        identity: FileIdentity | None,
         mapping: Mapping | None,
     ) -> None:
         self.path = path
-        self.shown = shown
+        self.label = label
         """What messages call it."""
         self.header = header
         self.identity = identity
@@ -78,7 +78,7 @@ class SafetensorsFile:
     def require_unchanged(self) -> None:
         """Raise OutputError if the path leads to another file, or to one written to since."""
         if self.identity is not None and not self.identity.is_at(self.path):
-            raise OutputError("changed while it was read", path=self.shown)
+            raise OutputError("changed while it was read", path=self.label)
 
     def close(self) -> None:
         """Let go of the data; views already handed out stay valid."""
@@ -92,35 +92,35 @@ class SafetensorsFile:
         self.close()
 
 
-def open_safetensors(path: Path, shown: str | None = None, *, map: bool = True) -> SafetensorsFile:
+def open_safetensors(path: Path, label: str | None = None, *, map: bool = True) -> SafetensorsFile:
     """The file at `path`, validated; with `map` false only its header is read.
 
-    Raises InputError, which calls the file `shown`, if it is unreadable or not sound.
+    Raises InputError, which calls the file `label`, if it is unreadable or not sound.
     """
-    shown = str(path) if shown is None else shown
-    with open_regular(path, shown) as (fd, state):
-        header = _read_header(fd, state.st_size, shown)
+    label = str(path) if label is None else label
+    with open_regular(path, label) as (fd, state):
+        header = _read_header(fd, state.st_size, label)
         mapping = Mapping(fd, state.st_size) if map else None
-        return SafetensorsFile(path, shown, header, Identity.of(state), mapping)
+        return SafetensorsFile(path, label, header, FileIdentity.of(state), mapping)
 
 
-def read_header(path: Path, shown: str | None = None) -> Header:
+def read_header(path: Path, label: str | None = None) -> Header:
     """The validated header of the file at `path`; InputError if it is unreadable or not sound."""
-    with open_safetensors(path, shown, map=False) as file:
+    with open_safetensors(path, label, map=False) as file:
         return file.header
 
 
-def _read_header(fd: int, file_size: int, shown: str) -> Header:
+def _read_header(fd: int, file_size: int, label: str) -> Header:
     try:
-        size = header_size(read_at(fd, 8, 0), file_size, shown)
+        size = header_size(read_at(fd, 8, 0), file_size, label)
         raw = read_at(fd, size, 0)
         try:
             return _parse_like_the_last(raw, file_size)
         except InputError:
             # once more, for a refusal that names this file
-            return parse_header(raw, file_size, shown)
+            return parse_header(raw, file_size, label)
     except InputError:
-        _refuse_foreign(read_at(fd, FOREIGN, 0), shown)
+        _refuse_foreign(read_at(fd, FOREIGN, 0), label)
         raise
 
 
@@ -130,15 +130,15 @@ def _parse_like_the_last(raw: bytes, file_size: int) -> Header:
     return parse_header(raw, file_size, "")
 
 
-def _refuse_foreign(first: bytes, shown: str) -> None:
+def _refuse_foreign(first: bytes, label: str) -> None:
     """Word the refusal better where the first bytes tell what the file is instead."""
     if known := recognise(first):
         what, advice = known
-        raise InputError(what, path=shown, advice=advice) from None
+        raise InputError(what, path=label, advice=advice) from None
 
 
 def spool_stream(
-    fd: int, shown: str = "standard input", folder: Path | None = None
+    fd: int, label: str = "standard input", folder: Path | None = None
 ) -> SafetensorsFile:
     """The safetensors file that `fd` streams, copied to an unnamed file and validated.
 
@@ -148,40 +148,40 @@ def spool_stream(
     """
     with refusing(Path("the temporary folder")):
         folder = folder or Path(tempfile.gettempdir())
-    with reading(shown):
+    with reading(label):
         first = _read_exactly(fd, 8)
     try:
-        size = header_size(first, None, shown)
-        with reading(shown):
+        size = header_size(first, None, label)
+        with reading(label):
             raw = first + _read_exactly(fd, size - 8)
         if len(raw) < size:
-            raise InputError(f"ends within its header of {size} bytes", path=shown)
-        header = parse_header(raw, None, shown)
+            raise InputError(f"ends within its header of {size} bytes", path=label)
+        header = parse_header(raw, None, label)
     except InputError:
-        _refuse_foreign(first, shown)
+        _refuse_foreign(first, label)
         raise
     with refusing(folder), tempfile.TemporaryFile(dir=folder) as spool:
         preallocate(spool.fileno(), header.file_size, folder)
         write_at(spool.fileno(), raw, 0)
-        _copy(fd, spool.fileno(), len(raw), header.file_size, shown)
+        _copy(fd, spool.fileno(), len(raw), header.file_size, label)
         mapping = Mapping(spool.fileno(), header.file_size)
-    return SafetensorsFile(Path("-"), shown, header, None, mapping)
+    return SafetensorsFile(Path("-"), label, header, None, mapping)
 
 
-def _copy(source: int, spool: int, offset: int, size: int, shown: str) -> None:
+def _copy(source: int, spool: int, offset: int, size: int, label: str) -> None:
     """Copy what is left of a stream, which must end exactly at `size` bytes."""
     while offset < size:
-        with reading(shown):
+        with reading(label):
             part = os.read(source, min(SPOOL_CHUNK, size - offset))
         if not part:
-            raise InputError(f"ends after {offset} of {size} bytes", path=shown)
+            raise InputError(f"ends after {offset} of {size} bytes", path=label)
         write_at(spool, part, offset)
         offset += len(part)
-    with reading(shown):
+    with reading(label):
         rest = os.read(source, 1)
     if rest:
         problem = f"goes on after the {size} bytes that its header describes"
-        raise InputError(problem, path=shown)
+        raise InputError(problem, path=label)
 
 
 def _read_exactly(fd: int, size: int) -> bytes:

@@ -8,21 +8,21 @@ from typing import Self
 
 from ..errors import OutputError
 from ..storage.regular import reading
-from .safetensors import Identity
+from .safetensors import FileIdentity
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FileSnapshot:
     """A file as it was before it was read."""
 
     path: Path
-    identity: Identity
+    identity: FileIdentity
 
     @classmethod
-    def now(cls, path: Path) -> Self:
+    def take(cls, path: Path) -> Self:
         """The file at `path` as it is; InputError if that cannot be told."""
         with reading(str(path)):
-            return cls(path, Identity.of(path.stat()))
+            return cls(path, FileIdentity.of(path.stat()))
 
     def require_unchanged(self) -> None:
         """Raise OutputError if the path leads to another file, or to one written to since."""

@@ -102,7 +102,7 @@ def tell_bytes(size: int, seconds: float, quiet: bool) -> None:
 
 def tell_taken(made: ComponentResult, quiet: bool) -> None:
     """Tell a person whose integers a soup has."""
-    taken = made.ledger.taken
+    taken = made.ledger.integer_source
     if taken is not None:
         count = (
             f"{len(taken.tensors)} integer tensors differ"

@@ -17,7 +17,7 @@ from ..format.dtypes import DType
 
 
 @dataclass(frozen=True, slots=True)
-class Blend:
+class WeightedMean:
     """One weighted mean: everything an engine must know beside the bytes."""
 
     dtypes: tuple[DType, ...]
@@ -68,10 +68,10 @@ class Engine(Protocol):
     def name(self) -> str:
         """What a user calls it."""
 
-    def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> Combine:
+    def prepare(self, blend: WeightedMean, sources: Sequence[memoryview]) -> Combine:
         """Make ready to combine `sources`: flat byte views of equal count and any alignment."""
 
-    def prepare_sum(self, blend: Blend, sources: Sequence[memoryview]) -> Expand:
+    def prepare_sum(self, blend: WeightedMean, sources: Sequence[memoryview]) -> Expand:
         """Make ready to add up `sources` exactly; the blend's dtype and divisor play no part."""
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:

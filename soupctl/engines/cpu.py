@@ -20,11 +20,10 @@ from numba import types
 from numpy.typing import NDArray
 
 from ..format.dtypes import DType
-from ..kernels import blend as entry
 from ..kernels import combine as driver
-from ..kernels import exact, narrow, rounding, sums
+from ..kernels import exact, narrow, rounding, sums, tables
 from ..kernels.floats import ROW_TYPES
-from .contract import Blend, NonFinite, OutOfRange
+from .contract import NonFinite, OutOfRange, WeightedMean
 from .expansion import Expansion
 from .native import native_address
 
@@ -46,11 +45,11 @@ class CpuEngine:
 
     name: str = "cpu"
 
-    def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> CpuCombine:
+    def prepare(self, blend: WeightedMean, sources: Sequence[memoryview]) -> CpuCombine:
         """Compile what the blend's dtypes need, if that is still to do, and note where rows lie."""
         return CpuCombine(blend, sources)
 
-    def prepare_sum(self, blend: Blend, sources: Sequence[memoryview]) -> CpuExpand:
+    def prepare_sum(self, blend: WeightedMean, sources: Sequence[memoryview]) -> CpuExpand:
         """The same for sums."""
         return CpuExpand(self, blend, sources)
 
@@ -60,10 +59,10 @@ class CpuEngine:
         return not narrow_function()(address(source), source.size, address(target))
 
 
-class BlendTables:
+class MeanTables:
     """What compiled code must know of a blend, wherever its sources lie."""
 
-    def __init__(self, blend: Blend) -> None:
+    def __init__(self, blend: WeightedMean) -> None:
         ranks = [RANKS[dtype] for dtype in blend.dtypes]
         self.rows = sorted(range(len(ranks)), key=ranks.__getitem__)
         self.width = blend.out.bits // 8
@@ -73,33 +72,33 @@ class BlendTables:
         groups = group_table([blend.dtypes[row] for row in self.rows], add)
         unit = np.ones(1, np.float64)
         layout = format_table(blend.out)
-        self.table = table = np.zeros(entry.BLEND_LENGTH, np.int64)
-        table[entry.GROUPS], table[entry.GROUP_COUNT] = address(groups), len(groups)
-        table[entry.WEIGHTS], table[entry.SOURCES] = address(weights), address(sources)
-        table[entry.WEIGHT], table[entry.ALLOWED] = blend.total, blend.allow_nonfinite
-        table[entry.FORMAT], table[entry.FINISH] = address(layout), finish_address(blend.out)
-        table[entry.UNIT] = address(unit)
+        self.table = table = np.zeros(tables.BLEND_LENGTH, np.int64)
+        table[tables.GROUPS], table[tables.GROUP_COUNT] = address(groups), len(groups)
+        table[tables.WEIGHTS], table[tables.SOURCES] = address(weights), address(sources)
+        table[tables.WEIGHT], table[tables.ALLOWED] = blend.total, blend.allow_nonfinite
+        table[tables.FORMAT], table[tables.FINISH] = address(layout), finish_address(blend.out)
+        table[tables.UNIT] = address(unit)
         self._kept = (sources, weights, groups, unit, layout)
 
 
 # most tensors of a checkpoint are blended alike
-blend_tables = lru_cache(maxsize=64)(BlendTables)
+mean_tables = lru_cache(maxsize=64)(MeanTables)
 
 
 class CpuCombine:
     """A prepared blend: tables of addresses, and the views that keep them valid."""
 
-    def __init__(self, blend: Blend, sources: Sequence[memoryview]) -> None:
-        tables = blend_tables(blend)
+    def __init__(self, blend: WeightedMean, sources: Sequence[memoryview]) -> None:
+        shared = mean_tables(blend)
         views = [
-            np.frombuffer(sources[row], np.uint8) for row in tables.rows if sources[row].nbytes
+            np.frombuffer(sources[row], np.uint8) for row in shared.rows if sources[row].nbytes
         ]
         addresses = np.array([address(view) for view in views], np.int64)
-        self.table = tables.table.copy()
-        self.table[entry.ROWS] = address(addresses)
+        self.table = shared.table.copy()
+        self.table[tables.ROWS] = address(addresses)
         self._combine = combine_function()
-        self._width = tables.width
-        self._kept = (views, addresses, tables)
+        self._width = shared.width
+        self._kept = (views, addresses, shared)
 
     def __call__(self, start: int, stop: int, out: memoryview) -> None:
         """Write elements `start` to `stop` of the mean into `out`.
@@ -117,7 +116,7 @@ class CpuCombine:
         status = self._combine(table, start, stop, target, tile, limbs)
         while status == driver.UNRESOLVED:
             # compiled when first needed: most checkpoints never do
-            self.table[entry.RESOLVE] = native_address(exact.resolve, exact.signature())
+            self.table[tables.RESOLVE] = native_address(exact.resolve, exact.signature())
             first = int(scratch[sums.SCRATCH + exact.ROW])
             place = target + (first - start) * self._width
             status = self._combine(table, first, stop, place, tile, limbs)
@@ -131,8 +130,10 @@ class CpuCombine:
 class CpuExpand:
     """A prepared sum: one pass where a float64 holds it, else the expansion."""
 
-    def __init__(self, engine: CpuEngine, blend: Blend, sources: Sequence[memoryview]) -> None:
-        whole = Blend(blend.dtypes, blend.weights, DType.F64, divisor=1)
+    def __init__(
+        self, engine: CpuEngine, blend: WeightedMean, sources: Sequence[memoryview]
+    ) -> None:
+        whole = WeightedMean(blend.dtypes, blend.weights, DType.F64, divisor=1)
         self._tables = CpuCombine(whole, sources)
         self._expand = Expansion(engine, whole, sources)
         self._accumulate = accumulate_function()
@@ -162,7 +163,7 @@ def require_exact_arithmetic() -> None:
         raise ArithmeticError("this thread's floating-point mode is not the default one")
 
 
-def is_bounded(blend: Blend) -> bool:
+def is_bounded(blend: WeightedMean) -> bool:
     """Whether every partial sum of products fits a float64, whatever the elements are."""
     shares = dict.fromkeys(blend.dtypes, 0)
     for dtype, weight in zip(blend.dtypes, blend.weights, strict=True):
@@ -192,15 +193,15 @@ def format_table(dtype: DType) -> NDArray[np.int64]:
     # IEEE formats use all exponents but the last; E4M3 uses the last too, but for its last pattern
     largest = int(format.largest / Fraction(2) ** (exponent - format.precision))
     encoded = largest + ((exponent - format.precision - format.quantum) << fraction)
-    table = np.zeros(entry.FORMAT_LENGTH, np.int64)
-    table[entry.PRECISION], table[entry.QUANTUM] = format.precision, format.quantum
-    table[entry.NORMAL] = float_bits(smallest)
-    table[entry.LIMIT] = last_in_range(dtype, largest, exponent)
-    table[entry.LARGEST] = encoded
-    table[entry.INFINITY] = encoded + 1 if format.has_infinity else 0
-    table[entry.QUIET_NAN] = format.quiet_nan
-    table[entry.SIGN] = -1 << (dtype.bits - 1)
-    table[entry.WIDTH] = dtype.bits // 8
+    table = np.zeros(tables.FORMAT_LENGTH, np.int64)
+    table[tables.PRECISION], table[tables.QUANTUM] = format.precision, format.quantum
+    table[tables.NORMAL] = float_bits(smallest)
+    table[tables.LIMIT] = last_in_range(dtype, largest, exponent)
+    table[tables.LARGEST] = encoded
+    table[tables.INFINITY] = encoded + 1 if format.has_infinity else 0
+    table[tables.QUIET_NAN] = format.quiet_nan
+    table[tables.SIGN] = -1 << (dtype.bits - 1)
+    table[tables.WIDTH] = dtype.bits // 8
     return table
 
 

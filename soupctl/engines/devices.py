@@ -17,7 +17,7 @@ from triton.runtime import build
 from ..errors import LimitError
 from ..kernels.gpu.layout import INTEGERS, blocks_in
 from ..kernels.gpu.mean import launch_mean
-from .staging import Stowage
+from .staging import StagingLayout
 
 # kernels are compiled when they are first launched, and one compilation is enough
 LAUNCHING = Lock()
@@ -35,10 +35,10 @@ class TorchDevice:
     def __init__(self, name: str) -> None:
         self.device = torch.device(name)
 
-    def slot(self, size: int) -> TorchSlot | None:
+    def slot(self, size: int) -> TorchBuffer | None:
         """A slot of `size` bytes; None if there is no memory for it."""
         try:
-            return TorchSlot(self.device, size)
+            return TorchBuffer(self.device, size)
         except torch.OutOfMemoryError:
             return None
         except RuntimeError as error:
@@ -48,7 +48,7 @@ class TorchDevice:
             raise fault(error) from error
 
 
-class TorchSlot:
+class TorchBuffer:
     """A stretch of pinned memory, one of the device's, and a stream; see `Slot`."""
 
     def __init__(self, device: torch.device, size: int) -> None:
@@ -67,7 +67,7 @@ class TorchSlot:
         with self._queued():
             self._memory[:stop].copy_(self._staging[:stop], non_blocking=True)
 
-    def launch(self, stowage: Stowage) -> None:
+    def launch(self, stowage: StagingLayout) -> None:
         """Queue the kernels."""
         form, count, memory = stowage.form, stowage.count, self._memory
         addresses = memory[: 8 * form.count].view(torch.int64)

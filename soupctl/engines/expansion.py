@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..format.dtypes import DType
-from .contract import Blend, Engine, NonFinite, OutOfRange
+from .contract import Engine, NonFinite, OutOfRange, WeightedMean
 
 WIDTH = DType.F64.bits // 8
 
@@ -18,7 +18,7 @@ WIDTH = DType.F64.bits // 8
 class Expansion:
     """A sum that an engine expands plane by plane."""
 
-    def __init__(self, engine: Engine, blend: Blend, sources: Sequence[memoryview]) -> None:
+    def __init__(self, engine: Engine, blend: WeightedMean, sources: Sequence[memoryview]) -> None:
         self._engine = engine
         self._blend = blend
         self._sources = tuple(sources)
@@ -44,7 +44,7 @@ class Expansion:
         self, rows: list[memoryview], planes: list[memoryview], start: int, out: memoryview
     ) -> None:
         """Put into `out` what is nearest to the sum of `rows` without `planes`."""
-        blend = Blend(
+        blend = WeightedMean(
             (*self._blend.dtypes, *(DType.F64 for _ in planes)),
             (*self._blend.weights, *(-1 for _ in planes)),
             DType.F64,

@@ -22,13 +22,13 @@ from ..kernels.gpu.layout import (
     LOST,
     SUM_BLOCK,
     UNROUNDED,
-    UpdateForm,
+    UpdateConfig,
     blocks_in,
     weight_table,
 )
-from .contract import Blend, NonFinite, OutOfRange
+from .contract import NonFinite, OutOfRange, WeightedMean
 from .cpu import CpuEngine
-from .forms import Shape, layout_of, shape_of
+from .grouping import GroupedMean, grouped_mean, output_format
 
 DTYPES = {
     torch.float64: DType.F64,
@@ -52,11 +52,11 @@ def average_(
     for position, out in enumerate(outs):
         sources = [row.contiguous() for row in rows[position :: len(outs)]]
         means.append((blend_of(sources, weights, out, divisor), sources, out))
-    doubted = launched_means(means)
+    doubted = queue_means(means)
     doubtful = any_of(doubted)
     for position, ((blend, sources, out), doubts) in enumerate(zip(means, doubted, strict=True)):
         if doubtful[position]:
-            block = shape_of(blend).form.block
+            block = grouped_mean(blend).form.block
             compute_exactly(position, blend, sources, out, doubts != 0, block)
 
 
@@ -79,13 +79,13 @@ def add_to_sums_(
         for row in rows
     ]
     everything = list(zip(sums, [row.contiguous() for row in rows], targets, marks, strict=True))
-    launch_updates(everything, weight, divisor)
+    queue_updates(everything, weight, divisor)
     try:
         finish_updates(everything, divisor)
     except SoupError:
         before = divisor - weight
         undone = [(*each, soup if before > 0 else None, mark) for *each, soup, mark in everything]
-        launch_updates(undone, -weight, before)
+        queue_updates(undone, -weight, before)
         for *_, mark in undone:
             mark.bitwise_and_(UNROUNDED)
         finish_updates(undone, before)
@@ -155,13 +155,15 @@ def integers(tensor: Tensor) -> Tensor:
     return flat.view(INTEGERS[8 * flat.element_size()])
 
 
-def blend_of(sources: Sequence[Tensor], weights: Sequence[int], out: Tensor, divisor: int) -> Blend:
+def blend_of(
+    sources: Sequence[Tensor], weights: Sequence[int], out: Tensor, divisor: int
+) -> WeightedMean:
     """The blend that the engines know for this."""
     dtypes = tuple(DTYPES[source.dtype] for source in sources)
-    return Blend(dtypes, tuple(weights), DTYPES[out.dtype], divisor=divisor)
+    return WeightedMean(dtypes, tuple(weights), DTYPES[out.dtype], divisor=divisor)
 
 
-def carried(
+def upload_lists(
     lists: Sequence[Sequence[float]], devices: Sequence[torch.device], dtype: torch.dtype
 ) -> list[Tensor]:
     """Lists of one length, each on its device; one copy takes all, and waits for nothing queued."""
@@ -175,29 +177,29 @@ def carried(
     return [copies[device][row, :width] for row, device in enumerate(devices)]
 
 
-Mean = tuple[Blend, Sequence[Tensor], Tensor]
+Mean = tuple[WeightedMean, Sequence[Tensor], Tensor]
 """A blend, the sources that it is of, and what they are averaged into."""
 
 
-def launched_means(means: Sequence[Mean]) -> list[Tensor]:
+def queue_means(means: Sequence[Mean]) -> list[Tensor]:
     """The doubts of each of the means, which are queued."""
-    shapes = [shape_of(blend) for blend, _, _ in means]
+    shapes = [grouped_mean(blend) for blend, _, _ in means]
     rows = [
         [integers(sources[source]) for source in shape.order]
         for shape, (_, sources, _) in zip(shapes, means, strict=True)
     ]
     devices = [out.device for _, _, out in means]
     places = [[row.data_ptr() for row in each] for each in rows]
-    addresses = carried(places, devices, torch.int64)
-    tables = carried([shape.table for shape in shapes], devices, torch.float64)
+    addresses = upload_lists(places, devices, torch.int64)
+    tables = upload_lists([shape.table for shape in shapes], devices, torch.float64)
     return [
-        launched_mean(*each)
+        queue_mean(*each)
         for each in zip(shapes, rows, addresses, tables, [out for *_, out in means], strict=True)
     ]
 
 
-def launched_mean(
-    shape: Shape, rows: Sequence[Tensor], addresses: Tensor, table: Tensor, out: Tensor
+def queue_mean(
+    shape: GroupedMean, rows: Sequence[Tensor], addresses: Tensor, table: Tensor, out: Tensor
 ) -> Tensor:
     """The doubts of the mean that was queued into `out`."""
     target = integers(out)
@@ -217,17 +219,17 @@ def launched_mean(
     return doubts
 
 
-def launch_updates(everything: Sequence[Update], weight: int, divisor: int) -> None:
+def queue_updates(everything: Sequence[Update], weight: int, divisor: int) -> None:
     """Queue additions to kept sums, and what they are rounded to; see `kernels.gpu.update`."""
     # nothing is divided where nothing is rounded
     numbers = [
         weight_table([weight], 1 if soup is None else divisor) for _, _, soup, _ in everything
     ]
-    tables = carried(numbers, [row.device for _, row, _, _ in everything], torch.float64)
+    tables = upload_lists(numbers, [row.device for _, row, _, _ in everything], torch.float64)
     for (planes, row, soup, marks), mine, table in zip(everything, numbers, tables, strict=True):
-        out = None if soup is None else layout_of(DTYPES[soup.dtype])
+        out = None if soup is None else output_format(DTYPES[soup.dtype])
         power = divisor & (divisor - 1) == 0
-        form = UpdateForm(DTYPES[row.dtype].value, len(planes), out, power)
+        form = UpdateConfig(DTYPES[row.dtype].value, len(planes), out, power)
         target = None if soup is None else integers(soup)
         if not uses_kernels(row.device):
             reference.update(form, planes, integers(row), mine, target, marks)
@@ -240,7 +242,7 @@ def launch_updates(everything: Sequence[Update], weight: int, divisor: int) -> N
 
 def compute_exactly(
     position: int,
-    blend: Blend,
+    blend: WeightedMean,
     sources: Sequence[Tensor],
     out: Tensor,
     blocks: Tensor,

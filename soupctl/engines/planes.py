@@ -40,7 +40,7 @@ def _rising(places: NDArray[np.unsignedinteger]) -> bool:
     return all(bool((piece[:-1] < piece[1:]).all()) for piece in pieces)
 
 
-class Sparse:
+class SparseArray:
     """A plane of `count` elements of which only those that are not zero are kept."""
 
     def __init__(self, places: memoryview, values: memoryview, index: DType, count: int) -> None:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import inf, isnan, nan
 
 from ..format.dtypes import DType, FloatFormat
-from .contract import Blend, NonFinite, OutOfRange
+from .contract import NonFinite, OutOfRange, WeightedMean
 from .expansion import Expansion
 
 
@@ -21,11 +21,11 @@ class ReferenceEngine:
 
     name: str = "reference"
 
-    def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> ReferenceCombine:
+    def prepare(self, blend: WeightedMean, sources: Sequence[memoryview]) -> ReferenceCombine:
         """Nothing is prepared."""
         return ReferenceCombine(blend, tuple(sources))
 
-    def prepare_sum(self, blend: Blend, sources: Sequence[memoryview]) -> Expansion:
+    def prepare_sum(self, blend: WeightedMean, sources: Sequence[memoryview]) -> Expansion:
         """Nothing is prepared."""
         return Expansion(self, blend, sources)
 
@@ -46,7 +46,7 @@ class ReferenceEngine:
 class ReferenceCombine:
     """A blend and its sources."""
 
-    blend: Blend
+    blend: WeightedMean
     sources: tuple[memoryview, ...]
 
     def __call__(self, start: int, stop: int, out: memoryview) -> None:

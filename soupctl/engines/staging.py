@@ -20,24 +20,24 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import LimitError
-from ..kernels.gpu.layout import MeanForm, blocks_in
-from .contract import Blend, Combine
+from ..kernels.gpu.layout import MeanConfig, blocks_in
+from .contract import Combine, WeightedMean
 from .cpu import CpuEngine
-from .forms import Shape, shape_of
+from .grouping import GroupedMean, grouped_mean
 
 LINE = 256
 """Bytes that the beginnings of rows are multiples of."""
 AHEAD = 2
 """Slots that one call keeps busy: one at work, one being loaded or unloaded."""
-SLOTS = 8
-SMALLEST_SLOT = 1 << 20
+BUFFERS = 8
+SMALLEST_BUFFER = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Stowage:
+class StagingLayout:
     """Where everything lies in a slot, as byte offsets; the same on both sides."""
 
-    form: MeanForm
+    form: MeanConfig
     count: int
     """Elements of each row."""
     table: int
@@ -49,7 +49,7 @@ class Stowage:
     end: int
 
     @classmethod
-    def of(cls, shape: Shape, count: int) -> Stowage:
+    def of(cls, shape: GroupedMean, count: int) -> StagingLayout:
         """The stowage of `count` elements of each row."""
         form = shape.form
         table = aligned(8 * form.count)
@@ -64,7 +64,7 @@ class Stowage:
         return cls(form, count, table, tuple(rows), place, doubts, sums, end)
 
 
-class Slot(Protocol):
+class StagingBuffer(Protocol):
     """A stretch of staging memory, one of a device's memory, and a queue of work on both."""
 
     @property
@@ -78,7 +78,7 @@ class Slot(Protocol):
     def upload(self, stop: int) -> None:
         """Queue the copy of the first `stop` bytes to the device."""
 
-    def launch(self, stowage: Stowage) -> None:
+    def launch(self, stowage: StagingLayout) -> None:
         """Queue the kernels."""
 
     def download(self, start: int, stop: int) -> None:
@@ -91,24 +91,24 @@ class Slot(Protocol):
 class Device(Protocol):
     """Where slots come from."""
 
-    def slot(self, size: int) -> Slot | None:
+    def slot(self, size: int) -> StagingBuffer | None:
         """A slot of `size` bytes; None if there is no memory for it."""
 
 
-class Slots:
+class BufferPool:
     """A bounded number of slots, made when first needed, shared by all threads."""
 
     def __init__(self, device: Device, budget: int) -> None:
         # pinned memory is given out in powers of two, so that anything else would take more
-        self.size = max(1 << (budget // SLOTS).bit_length() >> 1, SMALLEST_SLOT)
+        self.size = max(1 << (budget // BUFFERS).bit_length() >> 1, SMALLEST_BUFFER)
         self._device = device
         self._most = max(1, budget // self.size)
         self._made = 0
-        self._free: SimpleQueue[Slot] = SimpleQueue()
+        self._free: SimpleQueue[StagingBuffer] = SimpleQueue()
         self._lock = Lock()
 
     @contextmanager
-    def taken(self, most: int) -> Iterator[list[Slot]]:
+    def taken(self, most: int) -> Iterator[list[StagingBuffer]]:
         """One slot, waited for, and up to `most` where more are free; LimitError without memory."""
         slots = [self._spare() or self._free.get()]
         try:
@@ -121,7 +121,7 @@ class Slots:
                     slot.wait()
                 self._free.put(slot)
 
-    def _spare(self) -> Slot | None:
+    def _spare(self) -> StagingBuffer | None:
         with suppress(Empty):
             return self._free.get_nowait()
         with self._lock:
@@ -129,7 +129,7 @@ class Slots:
                 return None
             slot = self._device.slot(self.size)
             while slot is None and self._made == 0:
-                if self.size <= SMALLEST_SLOT:
+                if self.size <= SMALLEST_BUFFER:
                     raise LimitError(
                         "the device is out of memory", advice="--device cpu needs none"
                     )
@@ -147,8 +147,8 @@ class Slots:
 class _Piece:
     """Elements that are on their way."""
 
-    slot: Slot
-    stowage: Stowage
+    slot: StagingBuffer
+    stowage: StagingLayout
     start: int
 
     @property
@@ -159,10 +159,12 @@ class _Piece:
 class StagedCombine:
     """A prepared blend; see `Combine`."""
 
-    def __init__(self, slots: Slots, blend: Blend, sources: Sequence[memoryview]) -> None:
+    def __init__(
+        self, slots: BufferPool, blend: WeightedMean, sources: Sequence[memoryview]
+    ) -> None:
         self._slots = slots
         self._blend = blend
-        self._shape = shape_of(blend)
+        self._shape = grouped_mean(blend)
         self._sources = sources
         self._rows = [np.frombuffer(sources[source], np.uint8) for source in self._shape.order]
         self._width = blend.out.bits // 8
@@ -193,18 +195,18 @@ class StagedCombine:
         """Elements that fit a slot of `size` bytes, in whole blocks."""
         block = self._shape.form.block
         blocks = size // (
-            Stowage.of(self._shape, 2 * block).end - Stowage.of(self._shape, block).end
+            StagingLayout.of(self._shape, 2 * block).end - StagingLayout.of(self._shape, block).end
         )
-        while blocks and Stowage.of(self._shape, blocks * block).end > size:
+        while blocks and StagingLayout.of(self._shape, blocks * block).end > size:
             blocks -= 1
         if blocks == 0:
             what = f"{len(self._rows)} ingredients do not fit the device's share of memory"
             raise LimitError(what, advice="--device cpu has no such limit")
         return blocks * block
 
-    def _send(self, slot: Slot, start: int, count: int) -> _Piece:
+    def _send(self, slot: StagingBuffer, start: int, count: int) -> _Piece:
         """Load a slot and queue its work."""
-        stowage = Stowage.of(self._shape, count)
+        stowage = StagingLayout.of(self._shape, count)
         host = np.frombuffer(slot.host, np.uint8)
         addresses = np.array([slot.address + row for row in stowage.rows], np.int64)
         put(host, 0, addresses.view(np.uint8))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .contract import Blend, Combine, Expand
+from .contract import Combine, Expand, WeightedMean
 from .cpu import CpuEngine
-from .staging import Device, Slots, StagedCombine
+from .staging import BufferPool, Device, StagedCombine
 
 
 class TritonEngine:
@@ -19,13 +19,13 @@ class TritonEngine:
 
     def __init__(self, device: Device, budget: int) -> None:
         """Stage with `budget` bytes of the device's memory, and as many of pinned memory."""
-        self._slots = Slots(device, budget)
+        self._slots = BufferPool(device, budget)
 
-    def prepare(self, blend: Blend, sources: Sequence[memoryview]) -> Combine:
+    def prepare(self, blend: WeightedMean, sources: Sequence[memoryview]) -> Combine:
         """Make ready to stage `sources`; kernels are compiled when they are first launched."""
         return StagedCombine(self._slots, blend, sources)
 
-    def prepare_sum(self, blend: Blend, sources: Sequence[memoryview]) -> Expand:
+    def prepare_sum(self, blend: WeightedMean, sources: Sequence[memoryview]) -> Expand:
         """The processor's: sums are wider than what they are made of, so carrying costs most."""
         return CpuEngine().prepare_sum(blend, sources)
 

@@ -19,7 +19,7 @@ class WeightRemoval:
     """An ingredient to take out, by its content, wholly or in part."""
 
     digest: str
-    shown: str
+    label: str
     """What messages call it."""
     weight: Fraction | None = None
     """How much of its weight; None for all of it."""
@@ -38,17 +38,17 @@ def taken_out(
     for removal in removals:
         entry = entries.get(removal.digest)
         if entry is None and removal.digest in held:
-            issues.append(Issue(f"is taken out of {soup} already", removal.shown))
+            issues.append(Issue(f"is taken out of {soup} already", removal.label))
             continue
         if entry is None:
             advice = _advice(ledger, removal.digest)
-            issues.append(Issue(f"is not in {soup}", removal.shown, advice=advice))
+            issues.append(Issue(f"is not in {soup}", removal.label, advice=advice))
             continue
         left = entry.weight - (entry.weight if removal.weight is None else removal.weight)
         # neither past zero nor away from it: taking out less than nothing would put in
         if (left and (left > 0) != (entry.weight > 0)) or abs(left) > abs(entry.weight):
             what = f"has weight {entry.weight} in {soup}, of which {removal.weight} is no part"
-            issues.append(Issue(what, removal.shown))
+            issues.append(Issue(what, removal.label))
         elif left:
             entries[removal.digest] = replace(entry, weight=left)
         else:
@@ -67,7 +67,7 @@ def require_left(
     if not removals:
         raise LedgerError("nothing would be left of the soup", path=soup)
     what = f"is all there is in {soup}: nothing would be left"
-    raise LedgerError.collected(Issue(what, removal.shown) for removal in removals)
+    raise LedgerError.collected(Issue(what, removal.label) for removal in removals)
 
 
 def _advice(ledger: Ledger, digest: str) -> str:
@@ -90,10 +90,10 @@ def require_new(
     """
     places = {entry.digest: f"in {soup} already, as {entry.name}" for entry in held}
     issues = []
-    for shown, entry in added:
+    for label, entry in added:
         if entry.digest in places:
             advice = "--again adds its weight once more"
-            issues.append(Issue(f"is {places[entry.digest]}", shown, advice=advice))
+            issues.append(Issue(f"is {places[entry.digest]}", label, advice=advice))
         places.setdefault(entry.digest, f"added already, as {entry.name}")
     if issues:
         raise LedgerError.collected(issues)

@@ -56,7 +56,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SoupState:
     """An earlier state of a soup, and the operation that made it from the one before."""
 
     operation: str
@@ -79,12 +79,12 @@ class Ledger:
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     allow_nonfinite: bool = False
-    taken: IntegerSource | None = None
+    integer_source: IntegerSource | None = None
     exact: bool = True
     """Whether no rounded soup was ever computed with, here or in the chain."""
     changed: tuple[Change, ...] = ()
     """What the operation changed in the soup before; empty for an average, which made it."""
-    chain: tuple[Record, ...] = ()
+    chain: tuple[SoupState, ...] = ()
     """Earlier states, oldest first."""
     ancestors: Mapping[str, Ledger] = field(default_factory=dict)
     """Ledgers of ingredients that are soups or were trained, and of theirs, by content digest.
@@ -100,9 +100,9 @@ class Ledger:
         return sum((entry.weight for entry in self.ingredients), Fraction(0))
 
     @property
-    def states(self) -> tuple[Record, ...]:
+    def states(self) -> tuple[SoupState, ...]:
         """All states of the soup, oldest first, the present one last."""
-        return (*self.chain, Record(self.operation, self.changed, self.root, self.exact))
+        return (*self.chain, SoupState(self.operation, self.changed, self.root, self.exact))
 
 
 def runs(dtypes: Iterable[DType]) -> Runs:
@@ -130,11 +130,11 @@ def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
     return tuple(by_digest.values())
 
 
-def as_record(ledger: Ledger) -> Record:
+def as_state(ledger: Ledger) -> SoupState:
     """The state that a ledger describes, as its successors remember it."""
     made = tuple(Change(entry.digest, entry.name, entry.weight) for entry in ledger.ingredients)
     changed = ledger.changed if ledger.chain else made
-    return Record(ledger.operation, changed, ledger.root, ledger.exact)
+    return SoupState(ledger.operation, changed, ledger.root, ledger.exact)
 
 
 def ancestors_of(

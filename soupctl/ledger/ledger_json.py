@@ -14,11 +14,11 @@ from typing import Any
 
 from ..errors import LedgerError, UsageError
 from ..format.dtypes import DType
-from .ledger import UNKNOWN, Change, IngredientEntry, IntegerSource, Ledger, Record, Runs, merged
+from .ledger import UNKNOWN, Change, IngredientEntry, IntegerSource, Ledger, Runs, SoupState, merged
 from .training_record import encode_training, parse_training
 from .weights import read_weight, require_positive_total, weight_text
 
-FORMAT = 1
+LEDGER_FORMAT = 1
 """Version of the ledger's own layout."""
 
 ARITHMETIC = 1
@@ -33,7 +33,7 @@ Digest = Callable[[str], str]
 
 def encode_ledger(ledger: Ledger, digest: Digest) -> str:
     """The ledger as canonical JSON; `digest` is the digest of a text."""
-    document = {"format": FORMAT, **_body(ledger, digest)}
+    document = {"format": LEDGER_FORMAT, **_body(ledger, digest)}
     if ledger.ancestors:
         document["ledgers"] = {
             root: _sealed(_body(ancestor, digest), digest)
@@ -99,8 +99,11 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
         "operation": ledger.operation,
         "root": ledger.root,
         "selection": {"exclude": list(ledger.excludes), "key": list(ledger.keys)},
-        "taken": ledger.taken
-        and {"digest": ledger.taken.digest, "tensors": list(ledger.taken.tensors)},
+        "taken": ledger.integer_source
+        and {
+            "digest": ledger.integer_source.digest,
+            "tensors": list(ledger.integer_source.tensors),
+        },
     }
 
 
@@ -111,7 +114,7 @@ def _encode_changes(changes: Iterable[Change]) -> list[dict[str, str]]:
     ]
 
 
-def _encode_chain(chain: Iterable[Record], digest: Digest) -> list[dict[str, Any]]:
+def _encode_chain(chain: Iterable[SoupState], digest: Digest) -> list[dict[str, Any]]:
     encoded: list[dict[str, Any]] = []
     for record in chain:
         encoded.append(
@@ -143,9 +146,9 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
             raise TypeError("a version is a whole number")
     except (ValueError, RecursionError, TypeError, KeyError):
         raise LedgerError("its ledger is not readable", path=path, advice=IGNORE) from None
-    if version != FORMAT:
+    if version != LEDGER_FORMAT:
         raise LedgerError(
-            f"its ledger has format {str(version)[:20]}, this soupctl reads format {FORMAT}",
+            f"its ledger has format {str(version)[:20]}, this soupctl reads format {LEDGER_FORMAT}",
             path=path,
             advice="use a newer soupctl, or avg --ignore-ledger to take the file as it is",
         )
@@ -197,13 +200,13 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         keys=_texts(body["selection"]["key"]),
         excludes=_texts(body["selection"]["exclude"]),
         allow_nonfinite=_flag(body["nonfinite"]),
-        taken=None
+        integer_source=None
         if taken is None
         else IntegerSource(parse_digest(taken["digest"]), _texts(taken["tensors"])),
         exact=_flag(body["exact"]),
         changed=_parse_changes(body["changed"]),
         chain=tuple(
-            Record(
+            SoupState(
                 operation=_text(record["operation"]),
                 changed=_parse_changes(record["changed"]),
                 root=parse_digest(record["root"]),

@@ -18,7 +18,7 @@ def require_model(checkpoint: Checkpoint) -> None:
     """Raise InputError for a sum, which is no model."""
     if is_sum(checkpoint):
         what = "is the sum kept beside a soup, and no model"
-        raise InputError(what, path=checkpoint.shown, advice="name the soup itself")
+        raise InputError(what, path=checkpoint.label, advice="name the soup itself")
 
 
 def read_ledger(checkpoint: Checkpoint) -> Ledger | None:
@@ -33,10 +33,10 @@ def ledger_text(checkpoint: Checkpoint) -> str | None:
     metadata = checkpoint.metadata if index is None else index.metadata
     text = metadata.get(LEDGER_KEY)
     if text is not None and not isinstance(text, str):
-        raise LedgerError("its ledger is not a text", path=checkpoint.shown, advice=IGNORE)
+        raise LedgerError("its ledger is not a text", path=checkpoint.label, advice=IGNORE)
     return text
 
 
 def parse_ledger_of(checkpoint: Checkpoint, text: str) -> Ledger:
     """The ledger that is the text in a checkpoint's metadata; LedgerError if it is not sound."""
-    return parse_ledger(text, checkpoint.shown, text_digest)
+    return parse_ledger(text, checkpoint.label, text_digest)

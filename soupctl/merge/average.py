@@ -85,12 +85,12 @@ def open_job(request: Request) -> Iterator[Job]:
         variant=request.variant,
         ignore_ledger=request.ignore_ledger,
     ) as inputs:
-        shown = [model.shown for model in inputs.models]
+        shown = [model.label for model in inputs.models]
         names = ingredient_names(inputs)
         plans = [
             make_plan(
                 recipe,
-                [checkpoint.shown for checkpoint in part.checkpoints],
+                [checkpoint.label for checkpoint in part.checkpoints],
                 [checkpoint.tensors for checkpoint in part.checkpoints],
             )
             for part in inputs.parts

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.config_files import different_fields, is_config, is_copied, is_index, is_prose
-from ..checkpoints.unchanged import Seen
+from ..checkpoints.unchanged import FileSnapshot
 from ..errors import Issue, MismatchError
 from ..storage.files import read_file
 from ..storage.folder import equal_bytes, files_in, other_files
@@ -31,7 +31,7 @@ class Beside:
     """What goes along: its name, and the file to copy."""
     left_behind: tuple[str, ...]
     """What does not, by name."""
-    seen: tuple[Seen, ...]
+    seen: tuple[FileSnapshot, ...]
     """What was copied or compared, as it was before."""
 
     def require_unchanged(self) -> None:
@@ -68,10 +68,13 @@ def configs_beside(folders: Sequence[Path]) -> Beside:
     return Beside((), (), seen)
 
 
-def _see(by_name: Mapping[str, Sequence[Path]]) -> tuple[Seen, ...]:
+def _see(by_name: Mapping[str, Sequence[Path]]) -> tuple[FileSnapshot, ...]:
     """The files that may be compared or copied, as they are."""
     return tuple(
-        Seen.now(path) for name, paths in by_name.items() if is_copied(name) for path in paths
+        FileSnapshot.take(path)
+        for name, paths in by_name.items()
+        if is_copied(name)
+        for path in paths
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISDIR
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.layout import STEMS, Component, Model
+from ..checkpoints.layout import STEMS, Component, ModelFiles
 from ..checkpoints.open import STREAM
 from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
@@ -137,7 +137,7 @@ def _require_few(shares: Sequence[ComponentFiles]) -> None:
         )
 
 
-def _weights_folders(model: Model) -> list[Path]:
+def _weights_folders(model: ModelFiles) -> list[Path]:
     """The folders in which the weights themselves lie."""
     return [each.folder for each in model.components if each.folder is not None]
 

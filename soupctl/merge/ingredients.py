@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.layout import Model
+from ..checkpoints.layout import ModelFiles
 from ..checkpoints.open import STREAM, find_input, open_input, require_same_components
 from ..errors import UsageError
 from ..ledger.ledger import Ledger
@@ -49,14 +49,14 @@ class Part:
 class Inputs:
     """All ingredients, open: the same components in each."""
 
-    models: tuple[Model, ...]
+    models: tuple[ModelFiles, ...]
     parts: tuple[Part, ...]
 
     def require_unchanged(self) -> None:
         """Raise OutputError if a file was changed or replaced since it was opened."""
         for model in self.models:
-            if model.listing is not None:
-                model.listing.require_unchanged()
+            if model.pipeline_index is not None:
+                model.pipeline_index.require_unchanged()
         for part in self.parts:
             for checkpoint in part.checkpoints:
                 checkpoint.require_unchanged()
@@ -92,7 +92,7 @@ def open_inputs(
         yield Inputs(models, parts)
 
 
-def _open_part(stack: ExitStack, models: Sequence[Model], position: int, ignore: bool) -> Part:
+def _open_part(stack: ExitStack, models: Sequence[ModelFiles], position: int, ignore: bool) -> Part:
     checkpoints: list[Checkpoint] = []
     layouts: list[Checkpoint] = []
     for model in models:

@@ -77,7 +77,7 @@ def _inspect(name: str, checkpoint: Checkpoint) -> Inspection:
         problem = error.issues[0].what
     metadata = checkpoint.metadata
     return Inspection(
-        path=checkpoint.shown,
+        path=checkpoint.label,
         name=name,
         files=tuple(str(file) for file in checkpoint.component.files),
         tensors=tuple(tensor for _, tensor in sorted(checkpoint.tensors.items())),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.layout import Model
+from ..checkpoints.layout import ModelFiles
 from ..checkpoints.open import STREAM, find_input
 from ..errors import Issue, LedgerError, MismatchError, OutputError, UsageError
 from ..ledger.ledger import Ledger
@@ -109,7 +109,7 @@ def open_family(family: LeaveOneOut) -> Iterator[tuple[Variant, ...]]:
 
 
 def _component_change(
-    family: LeaveOneOut, soup: Model, inputs: OpenedInputs, checkpoint: Checkpoint
+    family: LeaveOneOut, soup: ModelFiles, inputs: OpenedInputs, checkpoint: Checkpoint
 ) -> ComponentChange:
     """A component of which nothing is taken out yet; LedgerError for a sum."""
     require_model(checkpoint)
@@ -122,13 +122,13 @@ def _component_change(
         component=family.component,
         variant=family.variant,
     )
-    return ComponentChange(revision, inputs, checkpoint, soup.shown)
+    return ComponentChange(revision, inputs, checkpoint, soup.label)
 
 
 def _job(
     name: str,
     output: str,
-    soup: Model,
+    soup: ModelFiles,
     whole: Sequence[ComponentChange],
     ledgers: Sequence[Ledger],
 ) -> Job:
@@ -154,16 +154,16 @@ def _telling(ledgers: Sequence[Ledger]) -> Sequence[Ledger]:
     return [ledger for ledger in ledgers if not is_shared(ledger)] or ledgers
 
 
-def _require_same_ingredients(soup: Model, ledgers: Sequence[Ledger]) -> None:
+def _require_same_ingredients(soup: ModelFiles, ledgers: Sequence[Ledger]) -> None:
     """Raise MismatchError unless all components that differ have ingredients of the same names."""
     telling = _telling(ledgers)
     expected = _names(telling[0])
     first = soup.components[ledgers.index(telling[0])]
     issues = [
         Issue(
-            f"is made of {', '.join(_names(ledger))} where {first.shown} is of"
+            f"is made of {', '.join(_names(ledger))} where {first.label} is of"
             f" {', '.join(expected)}",
-            component.shown,
+            component.label,
             advice="--component picks one of a pipeline's",
         )
         for component, ledger in zip(soup.components, ledgers, strict=True)

@@ -63,14 +63,14 @@ def require_ledger(inputs: OpenedInputs, soup: Checkpoint, advice: str | None = 
     """
     ledger = inputs.ledger(soup)
     if ledger is None:
-        raise LedgerError("has no ledger", path=soup.shown, advice=advice)
+        raise LedgerError("has no ledger", path=soup.label, advice=advice)
     if is_sum(soup):
         # it stands for its soup, whose tensors follow from its own
         if facts_of(soup, ledger).root != checkpoint_digest(soup):
             what = "holds other tensors than it records"
-            raise LedgerError(what, path=soup.shown, advice=REMOVE)
+            raise LedgerError(what, path=soup.label, advice=REMOVE)
     elif ledger.root != checkpoint_digest(soup):
-        raise LedgerError("its ledger describes other tensors than it holds", path=soup.shown)
+        raise LedgerError("its ledger describes other tensors than it holds", path=soup.label)
     return ledger
 
 
@@ -84,10 +84,10 @@ def ledger_before(change: ComponentChange) -> Ledger:
         ledger = require_ledger(change.inputs, soup, NO_LEDGER)
         if ledger.training is not None:
             advice = "avg makes soups of such"
-            raise LedgerError("is no soup: it was trained", path=soup.shown, advice=advice)
+            raise LedgerError("is no soup: it was trained", path=soup.label, advice=advice)
         return ledger
     if change.inputs.ledger(soup) is not None:
-        raise LedgerError("has a ledger, which says how much it holds", path=soup.shown)
+        raise LedgerError("has a ledger, which says how much it holds", path=soup.label)
     root, dtypes = checkpoint_digest(soup), dtype_runs(soup)
     # with a ledger the soup stands for none of its ingredients, not even for an only one, which
     # it equals: it may be about to be replaced
@@ -110,9 +110,9 @@ def membership(change: ComponentChange) -> Membership:
     added = list(_added(change, before, freed if change.revision.operation == "swap" else None))
     entries = [entry for each in added for entry in each.entries]
     if not change.revision.again:
-        require_new(remaining, entries, change.soup.shown)
+        require_new(remaining, entries, change.soup.label)
     after = merged((*remaining, *(entry for _, entry in entries)))
-    require_left(after, removals, change.soup.shown)
+    require_left(after, removals, change.soup.label)
     ancestors = dict(before.ancestors)
     for each in added:
         ancestors |= each.ancestors
@@ -132,7 +132,7 @@ def _sum_of(change: ComponentChange, before: Ledger) -> OpenedSum | None:
     if is_sum(soup):
         if change.revision.rounded:
             what = "is the sum kept beside a soup, and is not rounded"
-            raise LedgerError(what, path=soup.shown, advice="--exact computes with it")
+            raise LedgerError(what, path=soup.label, advice="--exact computes with it")
         return as_sum(soup, before)
     return None if change.sum is None else open_sum(change.inputs, change.sum, soup, before)
 
@@ -154,7 +154,7 @@ def _remaining(
     change: ComponentChange, before: Ledger, removals: list[WeightRemoval]
 ) -> tuple[IngredientEntry, ...]:
     if change.revision.total is None:
-        return taken_out(before, removals, change.soup.shown)
+        return taken_out(before, removals, change.soup.label)
     negatives = (_negative(removal, change.inputs) for removal in removals)
     return merged((*before.ingredients, *negatives))
 
@@ -164,8 +164,8 @@ def _negative(removal: WeightRemoval, inputs: OpenedInputs) -> IngredientEntry:
     checkpoint = inputs.by_digest.get(removal.digest)
     if checkpoint is None:
         advice = "a soup without a ledger needs it"
-        raise LedgerError("is no file", path=removal.shown, advice=advice)
-    name = unique_names([os.path.abspath(removal.shown)])[0]
+        raise LedgerError("is no file", path=removal.label, advice=advice)
+    name = unique_names([os.path.abspath(removal.label)])[0]
     weight = Fraction(1) if removal.weight is None else removal.weight
     return IngredientEntry(removal.digest, name, None, -weight, dtype_runs(checkpoint))
 
@@ -195,7 +195,7 @@ def _added_checkpoint(
     ancestors = {digest: require_ledger(inputs, checkpoint)} if trained else {}
     weight = Fraction(1) if weight is None else weight
     entry = IngredientEntry(digest, name, None, weight, dtype_runs(checkpoint))
-    return _Added(((checkpoint.shown, entry),), ancestors)
+    return _Added(((checkpoint.label, entry),), ancestors)
 
 
 def _added_soup(
@@ -212,5 +212,5 @@ def _added_soup(
     kept = None
     if beside is not None:
         kept = open_sum(inputs, beside, soup, ledger).reweighted(tuple(entries))
-    called = tuple((f"{entry.name} of {soup.shown}", entry) for entry in entries)
+    called = tuple((f"{entry.name} of {soup.label}", entry) for entry in entries)
     return _Added(called, dict(ledger.ancestors), ledger.exact, kept)

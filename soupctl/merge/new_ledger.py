@@ -34,7 +34,7 @@ def ingredient_names(inputs: Inputs) -> tuple[str, ...]:
     """How the ledger calls the ingredients."""
     return unique_names(
         [
-            os.path.abspath(model.shown) if model.components[0].files else model.shown
+            os.path.abspath(model.label) if model.components[0].files else model.label
             for model in inputs.models
         ]
     )
@@ -67,7 +67,7 @@ def draft_average(
         keys=recipe.keys,
         excludes=recipe.excludes,
         allow_nonfinite=recipe.allow_nonfinite,
-        taken=IntegerSource(UNKNOWN, firsts) if firsts else None,
+        integer_source=IntegerSource(UNKNOWN, firsts) if firsts else None,
         exact=all(ledger.exact for ledger in part.ledgers if ledger is not None),
         ancestors=gather_ancestors(ledger for ledger in part.ledgers if ledger is not None),
     )
@@ -97,7 +97,7 @@ def complete_average(draft: Ledger, part: Part, outcome: Outcome) -> Ledger:
     if draft.allow_nonfinite:
         _require_one_sign(entries)
     taken = IntegerSource(outcome.ingredients[0], outcome.taken) if outcome.taken else None
-    return replace(draft, root=outcome.soup, ingredients=merged(entries), taken=taken)
+    return replace(draft, root=outcome.soup, ingredients=merged(entries), integer_source=taken)
 
 
 def _require_one_sign(entries: Sequence[IngredientEntry]) -> None:
@@ -111,7 +111,7 @@ def _require_one_sign(entries: Sequence[IngredientEntry]) -> None:
 
 def _require_ledgers_fit(part: Part, outcome: Outcome) -> None:
     issues = [
-        Issue("its ledger describes other tensors than it holds", checkpoint.shown, advice=IGNORE)
+        Issue("its ledger describes other tensors than it holds", checkpoint.label, advice=IGNORE)
         for checkpoint, ledger, digest in zip(
             part.checkpoints, part.ledgers, outcome.ingredients, strict=True
         )

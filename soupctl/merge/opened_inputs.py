@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
-from ..checkpoints.layout import Component, Model, find_model
+from ..checkpoints.layout import Component, ModelFiles, find_model
 from ..checkpoints.open import STREAM, open_input
 from ..errors import InputError, LedgerError, SoupError
 from ..ledger.ledger import IngredientEntry, Ledger
@@ -81,7 +81,7 @@ class OpenedInputs:
         checkpoint = self.open(component)
         digest = checkpoint_digest(checkpoint)
         if digest not in (entry.digest for entry in ledger.ingredients):
-            raise LedgerError(f"is not in {soup}", path=checkpoint.shown)
+            raise LedgerError(f"is not in {soup}", path=checkpoint.label)
         self.by_digest[digest] = checkpoint
 
     def find(self, entry: IngredientEntry, soup: Checkpoint) -> Checkpoint | None:
@@ -104,7 +104,7 @@ class OpenedInputs:
         return self._by_path[path]
 
 
-def open_model(inputs: Sequence[OpenedInputs], model: Model) -> tuple[Checkpoint, ...]:
+def open_model(inputs: Sequence[OpenedInputs], model: ModelFiles) -> tuple[Checkpoint, ...]:
     """Every component of a model that the user named, each among the inputs of its position."""
     return tuple(
         each.open_named(component) for each, component in zip(inputs, model.components, strict=True)

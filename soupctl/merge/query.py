@@ -68,6 +68,6 @@ def history(
         with open_input(each, mapped=False) as checkpoint:
             ledger = read_ledger(checkpoint)
             if ledger is None:
-                raise LedgerError("has no ledger: it is no soup", path=checkpoint.shown)
-            found.append((checkpoint.shown, ledger))
+                raise LedgerError("has no ledger: it is no soup", path=checkpoint.label)
+            found.append((checkpoint.label, ledger))
     return tuple(found)

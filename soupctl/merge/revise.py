@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.layout import Component, Model
+from ..checkpoints.layout import Component, ModelFiles
 from ..checkpoints.open import STREAM, find_input, require_same_components
 from ..ledger.read import is_sum
 from ..workers import ExecutionOptions
@@ -66,9 +66,9 @@ def open_revision(revision: Revision) -> Iterator[Job]:
 def _component_changes(
     stack: ExitStack,
     revision: Revision,
-    soup: Model,
-    added: Sequence[Model],
-    removed: Sequence[Model | None],
+    soup: ModelFiles,
+    added: Sequence[ModelFiles],
+    removed: Sequence[ModelFiles | None],
 ) -> list[ComponentChange]:
     """Each component of the revision, with all that is named in it opened."""
     inputs = [OpenedInputs(stack, revision.search, revision.variant) for _ in soup.components]
@@ -98,7 +98,10 @@ def _component_changes(
 
 
 def _sum_beside(
-    inputs: Sequence[OpenedInputs], revision: Revision, model: Model, opened: Sequence[Checkpoint]
+    inputs: Sequence[OpenedInputs],
+    revision: Revision,
+    model: ModelFiles,
+    opened: Sequence[Checkpoint],
 ) -> Sequence[Component | None]:
     """By component, the sum that lies beside the soup or a soup that is put in, if it is used."""
     found = None
@@ -135,7 +138,7 @@ def _revisions(
     ]
 
 
-def planned(models: tuple[Model, ...], components: Sequence[RevisedComponent]) -> Job:
+def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponent]) -> Job:
     """The job that makes these components, of `models` of which the first is the soup."""
     revision = components[0].change.revision
     inputs = Inputs(models, tuple(each.part for each in components))
@@ -174,9 +177,9 @@ def _replaceable(revision: Revision, components: Sequence[RevisedComponent]) -> 
     return frozenset(file for soup in soups for file in soup.component.files)
 
 
-def _path_of(model: Model) -> str:
+def _path_of(model: ModelFiles) -> str:
     """The path that a model's name in a ledger is taken from."""
-    return os.path.abspath(model.shown) if model.components[0].files else model.shown
+    return os.path.abspath(model.label) if model.components[0].files else model.label
 
 
 def _is_same(soup: str | Path, output: str | Path) -> bool:

@@ -14,7 +14,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..choices import Method
 from ..errors import MismatchError, UsageError
 from ..ledger.changes import changes
-from ..ledger.ledger import UNKNOWN, IntegerSource, Ledger, ancestors_of, as_record, runs
+from ..ledger.ledger import UNKNOWN, IntegerSource, Ledger, ancestors_of, as_state, runs
 from ..ledger.locate import hint_from
 from ..ledger.read import is_sum
 from .ingredients import Part
@@ -93,23 +93,25 @@ class RevisedComponent:
             root=UNKNOWN,
             ingredients=tuple(replace(entry, hint=hints[entry.digest]) for entry in after),
             dtypes=runs(step.out for step in steps if step.out is not None),
-            taken=self._taken(tuple(step.name for step in steps if step.rule is Rule.FIRST)),
+            integer_source=self._taken(
+                tuple(step.name for step in steps if step.rule is Rule.FIRST)
+            ),
             exact=self.members.exact and not self.change.revision.rounded,
             changed=changes(before.ingredients, after),
-            chain=(*before.chain, as_record(before)),
+            chain=(*before.chain, as_state(before)),
             ancestors=ancestors_of(after, self.members.ancestors),
         )
 
     def complete(self, draft: Ledger, outcome: Outcome) -> Ledger:
         """The ledger once the pass is over; LedgerError if a source was not what was expected."""
         require_contents(self.computation.sources, outcome)
-        return replace(draft, root=outcome.soup, taken=self._taken(outcome.taken))
+        return replace(draft, root=outcome.soup, integer_source=self._taken(outcome.taken))
 
     def _taken(self, tensors: tuple[str, ...]) -> IntegerSource | None:
         """Whose integers the soup has; those of a rounded soup remain whose they were."""
         computation = self.computation
         stays = self.change.revision.approximate or computation.method is Method.SUM
-        earlier = self.members.before.taken
+        earlier = self.members.before.integer_source
         if stays and earlier is not None:
             return IntegerSource(earlier.digest, tuple(sorted({*earlier.tensors, *tensors})))
         return IntegerSource(computation.sources[0].digest, tensors) if tensors else None
@@ -131,7 +133,7 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
             sources = rounded_sources(inputs, soup, before, changed)
         else:
             # integers that differ are the first one's: the same one's as before, if it is there
-            first = before.taken.digest if before.taken else None
+            first = before.integer_source.digest if before.integer_source else None
             if change.revision.total is not None:
                 first = before.root
             sources = exact_sources(inputs, soup, after, first)
@@ -145,10 +147,10 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
 def _plan(change: ComponentChange, before: Ledger, sources: Sequence[Source]) -> Plan:
     """The plan of the change; what is only taken out has no say in the soup's dtype."""
     # whose integers a soup without a ledger has is not known
-    first = before.taken is not None or change.revision.total is not None
+    first = before.integer_source is not None or change.revision.total is not None
     recipe = recipe_of(before, [source.weight for source in sources], first=first)
     deciding = [index for index, source in enumerate(sources) if source.weight > 0]
-    shown = [source.checkpoint.shown for source in sources]
+    shown = [source.checkpoint.label for source in sources]
     contents = [source.checkpoint.tensors for source in sources]
     try:
         return make_plan(recipe, shown, contents, deciding if change.revision.rounded else None)

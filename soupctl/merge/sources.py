@@ -149,5 +149,5 @@ def _require_equal(sources: Sequence[Source], digests: Sequence[str]) -> None:
 
 def _other_content(source: Checkpoint | SumReader) -> Issue:
     if isinstance(source, SumReader):
-        return Issue("holds other tensors than it records", source.shown, advice=REMOVE)
-    return Issue("is not the content that the ledger records", source.shown, advice=SEARCH)
+        return Issue("holds other tensors than it records", source.label, advice=REMOVE)
+    return Issue("is not the content that the ledger records", source.label, advice=SEARCH)

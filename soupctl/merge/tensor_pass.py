@@ -122,8 +122,8 @@ class TensorPass:
             first, *rest = use.sources
             others = [source for source in rest if digests[source] != digests[first]]
             if others and use.step.rule is Rule.IDENTICAL:
-                shown = [self.sources[source].shown for source in others]
-                raise different(use.step, self.sources[first].shown, shown)
+                shown = [self.sources[source].label for source in others]
+                raise different(use.step, self.sources[first].label, shown)
             result.differing += [use.order] if others else []
             order = self.orders[use.order]
             kept, dtype, shape = copied_entry(name, use.step.out, use.step.shape)

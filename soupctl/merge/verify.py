@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.layout import Component, Model
+from ..checkpoints.layout import Component, ModelFiles
 from ..checkpoints.open import find_input, require_same_components
 from ..choices import Level
 from ..errors import LedgerError, LimitError, SoupError
@@ -87,7 +87,7 @@ def verify(
 
 
 def _sum_beside(
-    inputs: Sequence[OpenedInputs], model: Model, opened: Sequence[Checkpoint]
+    inputs: Sequence[OpenedInputs], model: ModelFiles, opened: Sequence[Checkpoint]
 ) -> tuple[Component, ...] | None:
     try:
         ledgers = [each.ledger(checkpoint) for each, checkpoint in zip(inputs, opened, strict=True)]
@@ -124,7 +124,7 @@ def _verify(name: str, case: _Case, wanted: Level) -> Verified:
     try:
         ledger = case.inputs.ledger(soup)
         if ledger is None:
-            raise LedgerError("has no ledger: it is no soup", path=soup.shown)
+            raise LedgerError("has no ledger: it is no soup", path=soup.label)
         kept = case.sum(ledger)
         _require_dtypes(soup, ledger)
         level = Level.HEADER
@@ -143,26 +143,26 @@ def _verify(name: str, case: _Case, wanted: Level) -> Verified:
     except SoupError as error:
         problem = error.message()
     exact = None if ledger is None else ledger.exact
-    return Verified(name, soup.shown, level, problem, exact, refuted)
+    return Verified(name, soup.label, level, problem, exact, refuted)
 
 
 def _require_dtypes(soup: Checkpoint, ledger: Ledger) -> None:
     if not is_sum(soup) and dtype_runs(soup) != ledger.dtypes:
-        raise LedgerError("its ledger describes tensors of other dtypes", path=soup.shown)
+        raise LedgerError("its ledger describes tensors of other dtypes", path=soup.label)
 
 
 def _difference(case: _Case, ledger: Ledger, kept: OpenedSum | None) -> str | None:
     """What is not what the ingredients make, soup or sum; SoupError if they cannot be had."""
     engine, execution = engine_of(case.execution)
     for component in case.given:
-        case.inputs.offer(component, ledger, case.soup.shown)
-    first = ledger.taken.digest if ledger.taken else None
+        case.inputs.offer(component, ledger, case.soup.label)
+    first = ledger.integer_source.digest if ledger.integer_source else None
     sources = exact_sources(case.inputs, case.soup, ledger.ingredients, first, SEARCH)
     checkpoints = checkpoints_of(sources)
     recipe = recipe_of(
-        ledger, [source.weight for source in sources], first=ledger.taken is not None
+        ledger, [source.weight for source in sources], first=ledger.integer_source is not None
     )
-    names = [checkpoint.shown for checkpoint in checkpoints]
+    names = [checkpoint.label for checkpoint in checkpoints]
     plan = make_plan(recipe, names, [checkpoint.tensors for checkpoint in checkpoints])
     sums = None
     if kept is not None:
@@ -171,11 +171,11 @@ def _difference(case: _Case, ledger: Ledger, kept: OpenedSum | None) -> str | No
     (outcome,) = execute([Order(plan, checkpoints, _discard, sums)], engine, execution)
     require_contents(sources, outcome)
     if outcome.soup != ledger.root:
-        return f"{case.soup.shown}: is not what its ingredients make"
+        return f"{case.soup.label}: is not what its ingredients make"
     if kept is not None:
         dtypes = {source.digest: kept_runs(plan, index) for index, source in enumerate(sources)}
         if (outcome.sum, ordered_runs(dtypes, ledger)) != (kept.facts.root, kept.facts.dtypes):
-            return f"{kept.shown}: is not the sum of the soup's ingredients"
+            return f"{kept.label}: is not the sum of the soup's ingredients"
     return None
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..engines.contract import Blend, Combine, Engine, Expand, NonFinite, OutOfRange
-from ..engines.planes import Sparse
+from ..engines.contract import Combine, Engine, Expand, NonFinite, OutOfRange, WeightedMean
+from ..engines.planes import SparseArray
 from ..errors import LimitError, SoupError
 from ..format.dtypes import DType
 from .chunks import PLANE_BYTES
@@ -33,7 +33,7 @@ class WeightedSum:
         """The source of each row that the engine is given: dense terms first, then sparse ones."""
         self._rows: list[tuple[memoryview, int]] = []
         """Bytes of each dense term, and bytes of its elements."""
-        self._sparse: list[Sparse] = []
+        self._sparse: list[SparseArray] = []
         dtypes: list[DType] = []
         weights: list[int] = []
         for index, source, each in zip(step.sources, sources, terms, strict=True):
@@ -48,7 +48,7 @@ class WeightedSum:
                 self._sparse.append(plane.plane)
                 dtypes.append(DType.F64)
                 weights.append(plan.weights[index])
-        self._blend = Blend(tuple(dtypes), tuple(weights), DType.F64, divisor=1)
+        self._blend = WeightedMean(tuple(dtypes), tuple(weights), DType.F64, divisor=1)
 
     @property
     def is_dense(self) -> bool:
@@ -63,7 +63,7 @@ class WeightedSum:
         assert self._step.out is not None
         # a kept sum never holds NaN, whatever its ledger allows
         kept = any(isinstance(owner, SumReader) for owner in self._owners)
-        blend = Blend(
+        blend = WeightedMean(
             self._blend.dtypes,
             self._blend.weights,
             self._step.out,
@@ -116,7 +116,7 @@ class WeightedSum:
         """
         assert self._step.out is not None
         dtypes, weights = (DType.F64,) * len(planes), (1,) * len(planes)
-        blend = Blend(dtypes, weights, self._step.out, divisor=self._plan.total)
+        blend = WeightedMean(dtypes, weights, self._step.out, divisor=self._plan.total)
         try:
             self._engine.prepare(blend, planes)(0, len(planes[0]) // PLANE_BYTES, out)
         except OutOfRange as found:
@@ -126,5 +126,5 @@ class WeightedSum:
         """The error for NaN or infinity: in an ingredient, or in a kept sum, which has none."""
         owner = self._owners[row]
         if isinstance(owner, SumReader):
-            return unsound(owner.shown, "it holds NaN or infinity", self._step.name)
-        return nonfinite(owner.shown, self._step.name, element)
+            return unsound(owner.label, "it holds NaN or infinity", self._step.name)
+        return nonfinite(owner.label, self._step.name, element)

@@ -25,7 +25,7 @@ KINDS = {
 
 
 @contextmanager
-def reading(shown: str, path: Path | None = None) -> Iterator[None]:
+def reading(label: str, path: Path | None = None) -> Iterator[None]:
     """Turn failures of the system inside the block into InputErrors about the file `shown`.
 
     If there is no file at `path`, the error suggests the nearest name in that folder.
@@ -37,7 +37,7 @@ def reading(shown: str, path: Path | None = None) -> Iterator[None]:
         near = nearest_file(path) if path is not None and is_absent else None
         advice = f"did you mean {near}?" if near is not None else None
         what = f"cannot be read: {error.strerror or error}"
-        raise InputError(what, path=shown, advice=advice) from None
+        raise InputError(what, path=label, advice=advice) from None
 
 
 def nearest_file(path: Path) -> Path | None:
@@ -55,34 +55,34 @@ def nearest_file(path: Path) -> Path | None:
 
 
 @contextmanager
-def open_regular(path: Path, shown: str | None = None) -> Iterator[tuple[int, os.stat_result]]:
+def open_regular(path: Path, label: str | None = None) -> Iterator[tuple[int, os.stat_result]]:
     """Open a file for reading, and yield its descriptor and state.
 
     Messages call the file `shown`, its path by default. Raises InputError if the file is
     unreadable or not regular.
     """
-    shown = shown or str(path)
+    label = label or str(path)
     if "\0" in str(path):
-        raise InputError("cannot be read: its name holds a null character", path=shown)
-    with reading(shown, path):
+        raise InputError("cannot be read: its name holds a null character", path=label)
+    with reading(label, path):
         # looked at before it is opened, because opening a device can act on it
-        _require_regular(os.stat(path), shown)
+        _require_regular(os.stat(path), label)
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         try:
             state = os.fstat(fd)
-            _require_regular(state, shown)
+            _require_regular(state, label)
             yield fd, state
         finally:
             os.close(fd)
 
 
-def _require_regular(state: os.stat_result, shown: str) -> None:
+def _require_regular(state: os.stat_result, label: str) -> None:
     kind = stat.S_IFMT(state.st_mode)
     if kind != stat.S_IFREG:
         problem = f"is {KINDS.get(kind, 'special')}, not a regular file"
         # what a shell makes of <(...)
         advice = "- reads standard input" if kind == stat.S_IFIFO else None
-        raise InputError(problem, path=shown, advice=advice)
+        raise InputError(problem, path=label, advice=advice)
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:

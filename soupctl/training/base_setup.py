@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.hashing import content_digests
-from ..checkpoints.unchanged import Seen
+from ..checkpoints.unchanged import FileSnapshot
 from ..choices import SaveDtype
 from ..diffusion.base import (
     SCHEDULER,
@@ -45,7 +45,7 @@ class BaseSetup:
     objective: Objective
     bank: BankPlan | None
     """The prompt bank that is to be trained; None to train the denoiser itself."""
-    files: tuple[Seen, ...]
+    files: tuple[FileSnapshot, ...]
     """The base's files as they were before their digests were computed."""
 
     @property
@@ -69,7 +69,7 @@ def read_ground(folder: Path, options: Options, patch: PatchOptions | None) -> B
     Raises SoupError of every kind, with the way out: see the functions that it calls.
     """
     base = read_base(folder)
-    files = tuple(map(Seen.now, base_files(base)))
+    files = tuple(map(FileSnapshot.take, base_files(base)))
     _require_sensible(base, options, patch)
     resolution = choose_resolution(base, options.resolution)
     scheduler = load_scheduler(base)

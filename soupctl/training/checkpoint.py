@@ -30,7 +30,7 @@ FOLDER = "checkpoints"
 LATEST = "latest"
 MANIFEST = "soupctl_state.json"
 MODEL, OPTIMIZER, EMA = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
-FORMAT = 1
+CHECKPOINT_FORMAT = 1
 KINDS = {"step": int, "identity": dict, "optimizer": dict, "files": dict}
 """What a manifest holds by name, and its kind."""
 
@@ -94,7 +94,7 @@ def _write_manifest(
 ) -> None:
     scaler = training.accelerator.scaler
     manifest = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "step": training.step,
         "identity": dict(identity),
         "optimizer": plain,
@@ -202,7 +202,7 @@ def read(path: Path) -> TrainingCheckpoint:
     """The checkpoint in a folder; InputError if it is not whole."""
     manifest = read_json(path / MANIFEST, "manifest of a checkpoint")
     try:
-        if manifest["format"] != FORMAT:
+        if manifest["format"] != CHECKPOINT_FORMAT:
             raise InputError("was made by another version of soupctl", path=path)
         wrong = [name for name, kind in KINDS.items() if type(manifest[name]) is not kind]
         if wrong or manifest["step"] < 0:

@@ -18,7 +18,7 @@ from ..storage.atomic import publish_bytes
 from ..storage.files import read_json
 
 FILE = "soupctl.json"
-FORMAT = 1
+RUN_RECORD_FORMAT = 1
 LIBRARIES = ("accelerate", "diffusers", "torch", "transformers")
 
 
@@ -48,7 +48,7 @@ def read_record(out: Path) -> RunRecord | None:
         return None
     content = read_json(path, "record of a run")
     try:
-        if content["format"] != FORMAT:
+        if content["format"] != RUN_RECORD_FORMAT:
             raise InputError("was written by another version of soupctl", path=path)
         if content["finished"] is True and not _tells_its_end(content):
             raise ValueError("it does not say what the run ended with")
@@ -69,7 +69,7 @@ def write_record(out: Path, record: RunRecord) -> None:
     """Write the record of a run to its folder, in place of an earlier one; OutputError."""
     content = {
         **record.facts,
-        "format": FORMAT,
+        "format": RUN_RECORD_FORMAT,
         "identity": dict(record.identity),
         "finished": record.finished,
     }

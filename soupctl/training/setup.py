@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.unchanged import Seen
+from ..checkpoints.unchanged import FileSnapshot
 from ..diffusion.base import Base, Conditioning, config_digest
 from ..diffusion.objective import Objective
 from ..errors import OutputError
@@ -57,7 +57,7 @@ class Prepared:
     accelerator: Any
     plan: RunPlan
     bank: BankPlan | None
-    base_files: tuple[Seen, ...]
+    base_files: tuple[FileSnapshot, ...]
     """The base's files as they were before their digests were computed."""
 
     @property

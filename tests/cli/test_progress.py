@@ -31,7 +31,7 @@ class Terminal:
         except OSError:
             return
 
-    def shown(self) -> bytes:
+    def label(self) -> bytes:
         """All of it, when those who write are gone."""
         os.close(self.slave)
         self._reader.join()
@@ -46,7 +46,7 @@ def on_terminal(soupctl) -> Iterator[Callable[..., bytes]]:
     def run(*arguments: str, **environment: str | None) -> bytes:
         terminal = Terminal()
         done = soupctl(*arguments, err=terminal.path, environment=environment)
-        shown = terminal.shown()
+        shown = terminal.label()
 
         assert (0, b"") == (done.code, done.out)
         return shown
@@ -96,14 +96,14 @@ def test_no_bar_is_drawn_beside_a_soup_on_stdout(soupctl, ingredients):
     done = soupctl("avg", *ingredients, "-o", "-", err=terminal.path)
 
     assert 0 == done.code
-    assert "\u2501".encode() not in terminal.shown()
+    assert "\u2501".encode() not in terminal.label()
 
 
 def test_a_refusal_on_a_terminal_is_one_line_after_the_bar_has_gone(soupctl, ingredients, save):
     save("nan.st", {"w": np.full(4, np.nan, np.float32)})
     terminal = Terminal()
     done = soupctl("avg", "nan.st", "-o", "c.st", err=terminal.path)
-    shown = terminal.shown()
+    shown = terminal.label()
 
     assert 3 == done.code
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soupctl.engines.contract import Blend, NonFinite, OutOfRange
+from soupctl.engines.contract import NonFinite, OutOfRange, WeightedMean
 from soupctl.engines.cpu import CpuEngine
 from soupctl.engines.reference import ReferenceEngine, decode, encode
 from soupctl.format.dtypes import FLOATS, DType
@@ -50,7 +50,7 @@ def patterns(dtype, values):
 def mean(engine, dtype, *columns, weights=None, out=None):
     """The bytes of the mean of one row of values for each weight."""
     weights = weights or (1,) * len(columns)
-    blend = Blend((dtype,) * len(columns), weights, out or dtype)
+    blend = WeightedMean((dtype,) * len(columns), weights, out or dtype)
     return combine(engine, blend, [patterns(dtype, column) for column in columns])
 
 
@@ -69,8 +69,8 @@ def test_a_soup_of_one_is_that_one(engine, dtype):
         codes = codes[:: max(1, len(codes) // 512)]
     raw = b"".join(code.to_bytes(dtype.bits // 8, "little") for code in codes)
 
-    assert raw == combine(engine, Blend((dtype,), (1,), dtype), [raw])
-    assert raw == combine(engine, Blend((dtype,), (3,), dtype), [raw])
+    assert raw == combine(engine, WeightedMean((dtype,), (1,), dtype), [raw])
+    assert raw == combine(engine, WeightedMean((dtype,), (3,), dtype), [raw])
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -78,7 +78,7 @@ def test_zero_has_no_sign_and_what_rounds_to_zero_has(engine, dtype):
     tiny = Fraction(2) ** dtype.float_format.quantum
     minus_zero = (2 ** (dtype.bits - 1)).to_bytes(dtype.bits // 8, "little")
     plus_zero = bytes(dtype.bits // 8)
-    blend = Blend((dtype,), (1,), dtype)
+    blend = WeightedMean((dtype,), (1,), dtype)
 
     assert plus_zero == combine(engine, blend, [minus_zero])
     assert plus_zero == mean(engine, dtype, [1], [-1])
@@ -119,21 +119,21 @@ def last_step(dtype):
 
 def test_double_sums_do_not_overflow_before_the_division(engine):
     raw = struct.pack("<d", LARGEST_DOUBLE)
-    blend = Blend((DType.F64,) * 3, (2**22, 2**22, -(2**22) + 1), DType.F64)
+    blend = WeightedMean((DType.F64,) * 3, (2**22, 2**22, -(2**22) + 1), DType.F64)
 
     assert raw == combine(engine, blend, [raw] * 3)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_no_elements_give_no_bytes(engine, dtype):
-    assert b"" == combine(engine, Blend((dtype, dtype), (1, 1), dtype), [b"", b""])
+    assert b"" == combine(engine, WeightedMean((dtype, dtype), (1, 1), dtype), [b"", b""])
 
 
 @pytest.mark.parametrize("out", FLOATS)
 def test_the_lowest_failing_element_and_source_are_named(engine, out):
     nan = b"\x00\x7e"
     one = b"\x00\x3c"
-    blend = Blend((DType.F32, DType.F16, DType.F16), (1, 1, 1), out)
+    blend = WeightedMean((DType.F32, DType.F16, DType.F16), (1, 1, 1), out)
     sources = [struct.pack("<4f", 1, 1, 1, float("inf")), one + one + nan + nan, one + nan * 3]
 
     with pytest.raises(NonFinite) as refused:
@@ -146,7 +146,7 @@ def test_the_lowest_failing_element_and_source_are_named(engine, out):
 
 @given(raw=st.binary(min_size=96, max_size=96), cut=st.integers(0, 8))
 def test_chunking_does_not_show(engine, raw, cut):
-    blend = Blend((DType.F32,) * 3, (1, 3, -1), DType.F32, allow_nonfinite=True)
+    blend = WeightedMean((DType.F32,) * 3, (1, 3, -1), DType.F32, allow_nonfinite=True)
     sources = [raw[0:32], raw[32:64], raw[64:96]]
     whole = outcome(engine, blend, sources, 0, 8)
     parts = [outcome(engine, blend, sources, *part) for part in ((0, cut), (cut, 8))]
@@ -164,7 +164,7 @@ def test_order_does_not_show(engine, raw):
     # interpreted kernels take their time
     for order in list(permutations(rows))[:: 9 if engine.name == "triton" else 1]:
         order_dtypes, weights, sources = zip(*order, strict=True)
-        blend = Blend(order_dtypes, weights, DType.F64, allow_nonfinite=True)
+        blend = WeightedMean(order_dtypes, weights, DType.F64, allow_nonfinite=True)
         seen.add(outcome(engine, blend, sources, 0, 1))
 
     assert 1 == len(seen)
@@ -206,14 +206,14 @@ def nearest_planes(totals):
 
 
 def test_a_sum_that_a_float64_holds_is_one_plane(engine):
-    blend = Blend((DType.F16, DType.BF16), (3, -1), DType.F16)
+    blend = WeightedMean((DType.F16, DType.BF16), (3, -1), DType.F16)
     sources = [patterns(DType.F16, [1, 0, -2]), patterns(DType.BF16, [1, 0, 4])]
 
     assert [[2.0, 0.0, -10.0]] == expand(engine, blend, sources)
 
 
 def test_the_sign_of_a_sum_of_nothing_is_plus(engine):
-    blend = Blend((DType.F32, DType.F32), (1, 1), DType.F32)
+    blend = WeightedMean((DType.F32, DType.F32), (1, 1), DType.F32)
     minus_zero = struct.pack("<f", -0.0)
 
     assert struct.pack("<d", 0.0) == struct.pack(
@@ -222,7 +222,7 @@ def test_the_sign_of_a_sum_of_nothing_is_plus(engine):
 
 
 def test_what_a_float64_leaves_out_is_in_the_next_plane(engine):
-    blend = Blend((DType.F64, DType.F32, DType.F64), (1, 1, 1), DType.F32)
+    blend = WeightedMean((DType.F64, DType.F32, DType.F64), (1, 1, 1), DType.F32)
     sources = [
         patterns(DType.F64, [1.5, 2.0**100]),
         patterns(DType.F32, [0, 1.0]),
@@ -233,7 +233,7 @@ def test_what_a_float64_leaves_out_is_in_the_next_plane(engine):
 
 
 def test_the_weights_of_a_sum_may_add_up_to_nothing(engine):
-    blend = Blend((DType.F16, DType.F16), (1, -1), DType.F16)
+    blend = WeightedMean((DType.F16, DType.F16), (1, -1), DType.F16)
 
     assert [[-1.0]] == expand(engine, blend, [patterns(DType.F16, [1]), patterns(DType.F16, [2])])
 
@@ -242,7 +242,7 @@ def test_the_weights_of_a_sum_may_add_up_to_nothing(engine):
 def test_a_sum_of_what_is_not_finite_is_refused(engine, bad):
     good = patterns(DType.F16, [1, 1, 1])
     spoilt = good[:4] + bad.to_bytes(2, "little")
-    blend = Blend((DType.F16, DType.F16), (1, 1), DType.F16)
+    blend = WeightedMean((DType.F16, DType.F16), (1, 1), DType.F16)
 
     with pytest.raises(NonFinite) as refused:
         expand(engine, blend, [good, spoilt], start=1)
@@ -251,7 +251,7 @@ def test_a_sum_of_what_is_not_finite_is_refused(engine, bad):
 
 def test_a_sum_beyond_float64_is_refused(engine):
     huge = patterns(DType.F64, [0, LARGEST_DOUBLE])
-    blend = Blend((DType.F64, DType.F64), (1, 1), DType.F64)
+    blend = WeightedMean((DType.F64, DType.F64), (1, 1), DType.F64)
 
     with pytest.raises(OutOfRange) as refused:
         expand(engine, blend, [huge, huge])
@@ -273,7 +273,7 @@ def test_sums_are_exact_whatever_the_bits(engine, dtypes, spread):
         )
         for dtype in dtypes
     ]
-    blend = Blend(dtypes, weights, DType.F32)
+    blend = WeightedMean(dtypes, weights, DType.F32)
 
     assert nearest_planes(exact_sums(blend, sources)) == expand(engine, blend, sources)
 
@@ -286,7 +286,7 @@ def _random_code(numbers, dtype, spread):
 
 
 def test_a_mean_may_have_a_divisor_of_its_own(engine):
-    blend = Blend((DType.F64, DType.F16), (1, -2), DType.F16, divisor=6)
+    blend = WeightedMean((DType.F64, DType.F16), (1, -2), DType.F16, divisor=6)
     sources = [patterns(DType.F64, [14, 5]), patterns(DType.F16, [1, 1])]
 
     assert patterns(DType.F16, [2, 0.5]) == combine(engine, blend, sources)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soupctl.engines.contract import Blend, NonFinite, OutOfRange
+from soupctl.engines.contract import NonFinite, OutOfRange, WeightedMean
 from soupctl.engines.cpu import CpuEngine
 from soupctl.engines.reference import ReferenceEngine, encode, largest_code
 from soupctl.format.dtypes import FLOATS, DType
@@ -92,7 +92,7 @@ def soups(draw, codes=finite_codes):
     sources = [
         pack(each, draw(st.lists(codes(each), min_size=length, max_size=length))) for each in dtypes
     ]
-    return Blend(tuple(dtypes), draw(weights(count)), out), sources, length
+    return WeightedMean(tuple(dtypes), draw(weights(count)), out), sources, length
 
 
 @settings(max_examples=1000)
@@ -122,7 +122,7 @@ def test_values_of_few_bits_tie_often_and_tie_to_even(data, dtype, out):
     columns = [data.draw(st.lists(numbers, min_size=16, max_size=16)) for _ in range(count)]
     scale = Fraction(1, 2 ** (format.precision - 2))
     sources = [rounded(dtype, [value * scale for value in column]) for column in columns]
-    soup = Blend((dtype,) * count, data.draw(weights(count)), out), sources, 16
+    soup = WeightedMean((dtype,) * count, data.draw(weights(count)), out), sources, 16
 
     assert outcome(TRUE, *soup) == outcome(FAST, *soup)
 
@@ -135,7 +135,7 @@ def test_the_smallest_far_away_term_decides_a_tie(out, far, sign, weight):
     last = Fraction(1, 2 ** (out.float_format.precision - 1))
     tiny = sign * Fraction(2) ** far
     columns = [[1 + last, -1 - 2 * last], [1, -1 - last], [tiny, -tiny], [0, 0]]
-    blend = Blend((DType.F64,) * 4, (weight, weight, 1, -1), out)
+    blend = WeightedMean((DType.F64,) * 4, (weight, weight, 1, -1), out)
     expected = [1 + last if sign > 0 else 1, -1 - 2 * last if sign >= 0 else -1 - last]
 
     assert rounded(out, expected) == outcome(
@@ -147,7 +147,7 @@ def test_the_smallest_far_away_term_decides_a_tie(out, far, sign, weight):
 def test_what_cancels_leaves_the_rest_exact(out):
     columns = [[2**1000, 2.0**1023], [-(2**1000), -(2.0**1023)], [1, 2.0**-9], [3, 2.0**-8]]
     sources = [rounded(DType.F64, map(Fraction, column)) for column in columns]
-    blend = Blend((DType.F64,) * 4, (1, 1, 1, 1), out)
+    blend = WeightedMean((DType.F64,) * 4, (1, 1, 1, 1), out)
 
     assert outcome(TRUE, blend, sources, 2) == outcome(FAST, blend, sources, 2)
     assert rounded(out, [1, Fraction(3, 2048)]) == outcome(FAST, blend, sources, 2)
@@ -158,7 +158,7 @@ def test_what_two_levels_of_residuals_lose_is_found_again(dtype):
     columns = [[2**120], [2**60], [Fraction(1, 2)], [-(2**120)], [-(2**60)]]
     sources = [rounded(dtype, column) for column in columns]
 
-    mean = outcome(FAST, Blend((dtype,) * 5, (1,) * 5, DType.F64), sources, 1)
+    mean = outcome(FAST, WeightedMean((dtype,) * 5, (1,) * 5, DType.F64), sources, 1)
     assert rounded(DType.F64, [Fraction(1, 10)]) == mean
 
 
@@ -168,7 +168,7 @@ def test_a_last_remainder_decides_a_tie():
     # their sum is the lowest bit that they have
     values = ((2**52 + 1) * unit, -(2**52) * unit, 1, -1, 0)
     sources = [rounded(DType.F64, [value]) for value in values]
-    blend = Blend((DType.F64,) * 5, (1, 1, 1, 1, total - 4), DType.F64)
+    blend = WeightedMean((DType.F64,) * 5, (1, 1, 1, 1, total - 4), DType.F64)
     below = 2**75 // total
 
     assert (1, 1) == (2**76 % total, 2**76 // total % 4)
@@ -183,7 +183,7 @@ def test_hundreds_of_sources_are_summed_exactly(dtype, count):
     codes = [[random_bits.randint(0, largest) for _ in range(3)] for _ in range(count)]
     sources = [pack(dtype, column) for column in codes]
     scale = [random_bits.randint(1, 2**20) * (-1) ** row for row in range(count - 1)]
-    blend = Blend((dtype,) * count, (*scale, 1 - sum(scale) or 1), dtype)
+    blend = WeightedMean((dtype,) * count, (*scale, 1 - sum(scale) or 1), dtype)
 
     for each in (blend, replace(blend, weights=(1,) * count)):
         assert outcome(TRUE, each, sources, 3) == outcome(FAST, each, sources, 3)
@@ -199,7 +199,7 @@ def test_any_alignment_and_any_tail_give_the_same(dtype, offset, length):
     codes = [[random_bits.randint(0, largest) for _ in range(length)] for _ in range(3)]
     aligned = [pack(dtype, column) for column in codes]
     moved = [memoryview(bytes(offset) + each)[offset:] for each in aligned]
-    blend = Blend((dtype,) * 3, (1, 1, 1), dtype)
+    blend = WeightedMean((dtype,) * 3, (1, 1, 1), dtype)
     room = bytearray(b"\xaa") * (offset + length * width + 8)
     end = offset + length * width
     FAST.prepare(blend, moved)(0, length, memoryview(room)[offset:end])
@@ -221,7 +221,7 @@ def test_threads_do_not_show(dtype):
         memoryview(pack(dtype, random_bits.choices(range(min(largest, 2**62)), k=length)))
         for _ in range(2)
     ]
-    blend = Blend((dtype, dtype), (2, 1), dtype)
+    blend = WeightedMean((dtype, dtype), (2, 1), dtype)
     combine = FAST.prepare(blend, sources)
     width = dtype.bits // 8
     out = bytearray(length * width)
@@ -236,7 +236,7 @@ def test_threads_do_not_show(dtype):
 
 
 def test_the_lowest_element_fails_first_whatever_its_failure():
-    blend = Blend((DType.F32,), (1,), DType.F16)
+    blend = WeightedMean((DType.F32,), (1,), DType.F16)
     source = bytearray(rounded(DType.F32, [1] * 5000))
     source[4 * 3000 : 4 * 3001] = rounded(DType.F32, [70000])
     source[4 * 4000 : 4 * 4001] = pack(DType.F32, [0x7F800000])
@@ -251,6 +251,6 @@ def test_a_thread_that_rounds_otherwise_is_refused():
     assert 0 == library.fesetround(FE_UPWARD[platform.machine()])
     try:
         with pytest.raises(ArithmeticError):
-            outcome(FAST, Blend((DType.F16,), (1,), DType.F16), [b"ab"], 1)
+            outcome(FAST, WeightedMean((DType.F16,), (1,), DType.F16), [b"ab"], 1)
     finally:
         library.fesetround(FE_TONEAREST)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soupctl.engines import planes
-from soupctl.engines.planes import INDEX_NAMES, Sparse, count_present, present
+from soupctl.engines.planes import INDEX_NAMES, SparseArray, count_present, present
 from soupctl.format.dtypes import DType
 
 INDEX_TYPES = {DType.U32: np.uint32, DType.U64: np.uint64}
@@ -28,7 +28,7 @@ def test_what_is_taken_chunk_by_chunk_comes_back_in_any_other_chunks(index, numb
     for start in range(0, len(numbers), size):
         more = present(view(numbers[start : start + size]), start, index)
         places, found = places + bytes(more[0]), found + bytes(more[1])
-    plane = Sparse(memoryview(places), memoryview(found), index, len(numbers))
+    plane = SparseArray(memoryview(places), memoryview(found), index, len(numbers))
 
     assert sum(map(bool, numbers)) == count_present(view(numbers)) == len(found) // 8
     assert len(places) == len(found) // 8 * index.bits // 8
@@ -38,8 +38,8 @@ def test_what_is_taken_chunk_by_chunk_comes_back_in_any_other_chunks(index, numb
         assert bytes(view(numbers[start:stop])) == bytes(plane.dense(start, stop))
 
 
-def sparse(places, count, index=DType.U32) -> Sparse:
-    return Sparse(view(places, INDEX_NAMES[index]), view([1.0] * len(places)), index, count)
+def sparse(places, count, index=DType.U32) -> SparseArray:
+    return SparseArray(view(places, INDEX_NAMES[index]), view([1.0] * len(places)), index, count)
 
 
 @pytest.mark.parametrize("index", INDEX_TYPES)
@@ -82,7 +82,7 @@ def test_the_end_of_a_plane_that_is_as_long_as_its_places_reach_is_read(index, c
 
 def test_places_at_any_alignment_are_read():
     raw = b"x" + bytes(view([1, 3], np.uint32)), b"xyz" + bytes(view([0.5, 0.25]))
-    plane = Sparse(memoryview(raw[0])[1:], memoryview(raw[1])[3:], DType.U32, 4)
+    plane = SparseArray(memoryview(raw[0])[1:], memoryview(raw[1])[3:], DType.U32, 4)
 
     assert bytes(view([0.0, 0.5, 0.0, 0.25])) == bytes(plane.dense(0, 4))
 
@@ -91,7 +91,7 @@ def test_the_order_of_places_takes_no_room_that_grows_with_them():
     places = np.arange(1 << 21, dtype=np.uint32)
     numbers = np.ones(len(places))
     tracemalloc.start()
-    plane = Sparse(places.data.cast("B"), numbers.data.cast("B"), DType.U32, len(places))
+    plane = SparseArray(places.data.cast("B"), numbers.data.cast("B"), DType.U32, len(places))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from soupctl.engines.contract import Blend
+from soupctl.engines.contract import WeightedMean
 from soupctl.engines.cpu import CpuEngine
 from soupctl.engines.reference import encode
 from soupctl.errors import InputError, LimitError, MismatchError, UsageError
@@ -51,7 +51,7 @@ def means(checkpoints, weights, out):
     made = {}
     for name, first in checkpoints[0].items():
         dtypes = tuple(operators.DTYPES[each[name].dtype] for each in checkpoints)
-        blend = Blend(dtypes, tuple(weights), out)
+        blend = WeightedMean(dtypes, tuple(weights), out)
         room = bytearray(first.numel() * out.bits // 8)
         sources = [raw(each[name]) for each in checkpoints]
         CpuEngine().prepare(blend, sources)(0, first.numel(), memoryview(room))
@@ -226,12 +226,12 @@ def test_the_operators_keep_the_rules_of_the_library():
 def test_tables_for_a_whole_list_go_in_one_copy():
     """What is copied for each tensor apart would be waited for, and all that is queued with it."""
     places = [[2**62 + 1, 2, 3], [4, 5, 2**62 + 5]]
-    tables = operators.carried(places, [torch.device("cpu")] * 2, torch.int64)
+    tables = operators.upload_lists(places, [torch.device("cpu")] * 2, torch.int64)
 
     assert places == [table.tolist() for table in tables]
     assert 1 == len({table.untyped_storage().data_ptr() for table in tables})
     assert [0, 0] == [table.data_ptr() % 16 for table in tables]
-    assert [] == operators.carried([], [], torch.int64)
+    assert [] == operators.upload_lists([], [], torch.int64)
 
 
 def test_runs_of_blocks_are_computed_together():

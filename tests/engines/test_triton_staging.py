@@ -7,7 +7,7 @@ from subprocess import CalledProcessError
 import numpy as np
 import pytest
 
-from soupctl.engines.contract import Blend, NonFinite
+from soupctl.engines.contract import NonFinite, WeightedMean
 from soupctl.engines.cpu import CpuEngine
 from soupctl.errors import LimitError
 from soupctl.format.dtypes import DType
@@ -16,8 +16,8 @@ pytest.importorskip("torch")
 
 from fake_device import FakeDevice
 
-from soupctl.engines.forms import shape_of
-from soupctl.engines.staging import SMALLEST_SLOT, Stowage
+from soupctl.engines.grouping import grouped_mean
+from soupctl.engines.staging import SMALLEST_BUFFER, StagingLayout
 from soupctl.engines.triton import TritonEngine
 
 MIB = 1 << 20
@@ -42,9 +42,9 @@ def combined(engine, blend, sources, start, stop):
     return bytes(out)
 
 
-TWO = Blend((DType.F16, DType.F16), (2, 1), DType.F16)
-MIXED = Blend((DType.F32, DType.F16, DType.BF16, DType.F64), (1, 1, 1, 3), DType.BF16)
-MANY = Blend((DType.BF16,) * 40, (1,) * 40, DType.F32)
+TWO = WeightedMean((DType.F16, DType.F16), (2, 1), DType.F16)
+MIXED = WeightedMean((DType.F32, DType.F16, DType.BF16, DType.F64), (1, 1, 1, 3), DType.BF16)
+MANY = WeightedMean((DType.BF16,) * 40, (1,) * 40, DType.F32)
 
 
 @pytest.mark.parametrize("blend", [TWO, MIXED, MANY], ids=["two", "mixed", "many"])
@@ -137,7 +137,7 @@ def test_threads_do_not_disturb_each_other():
 def test_a_block_in_doubt_is_computed_by_the_processor():
     # two levels of residuals lose what the third would hold
     values = (2.0**120, 2.0**60, 0.5, -(2.0**120), -(2.0**60))
-    blend = Blend((DType.F64,) * 5, (1,) * 5, DType.F64)
+    blend = WeightedMean((DType.F64,) * 5, (1,) * 5, DType.F64)
     sources = [memoryview(np.full(4000, value).tobytes()) for value in values]
     device = FakeDevice()
     staged = combined(TritonEngine(device, MIB), blend, sources, 0, 4000)
@@ -178,11 +178,11 @@ def test_a_device_without_memory_is_refused():
 
 
 def test_more_ingredients_than_fit_are_refused():
-    blend = Blend((DType.F64,) * 200, (1,) * 200, DType.F64)
+    blend = WeightedMean((DType.F64,) * 200, (1,) * 200, DType.F64)
     sources = [memoryview(bytes(8))] * 200
 
     with pytest.raises(LimitError, match="200 ingredients do not fit"):
-        combined(TritonEngine(FakeDevice(), SMALLEST_SLOT), blend, sources, 0, 1)
+        combined(TritonEngine(FakeDevice(), SMALLEST_BUFFER), blend, sources, 0, 1)
 
 
 @pytest.mark.parametrize("fails", [1, 2, 4])
@@ -211,8 +211,8 @@ def test_a_device_that_gives_no_second_slot_hands_the_first_one_on():
 
 @pytest.mark.parametrize("blend", [TWO, MIXED, MANY], ids=["two", "mixed", "many"])
 def test_nothing_lies_where_something_else_does(blend):
-    shape = shape_of(blend)
-    stowage = Stowage.of(shape, 5000)
+    shape = grouped_mean(blend)
+    stowage = StagingLayout.of(shape, 5000)
     sizes = [5000 * width for width in shape.widths]
     starts = [0, stowage.table, *stowage.rows, stowage.out, stowage.doubts, stowage.sums]
     lengths = [8 * len(sizes), 8 * len(sizes) + 16, *sizes, 5000 * blend.out.bits // 8, 5]

@@ -6,7 +6,7 @@ Rule 1: what is compared with is computed by the engine for processors, never by
 import numpy as np
 import pytest
 
-from soupctl.engines.contract import Blend, NonFinite
+from soupctl.engines.contract import NonFinite, WeightedMean
 from soupctl.engines.cpu import CpuEngine
 from soupctl.errors import InputError, LimitError
 from soupctl.format.dtypes import FLOATS, DType
@@ -71,10 +71,10 @@ def combined(engine, blend, sources):
 def test_a_gigabyte_is_averaged_bit_for_bit(engine, dtype, make, weights):
     count = GIGABYTE // len(weights) // (dtype.bits // 8) + 13
     sources = [view(make(dtype, count, seed)) for seed in range(len(weights))]
-    blend = Blend((dtype,) * len(weights), weights, dtype)
+    blend = WeightedMean((dtype,) * len(weights), weights, dtype)
     if make is random_bits:
         # sums of patterns near the largest may leave the range: a wider dtype holds them
-        blend = Blend((dtype,) * len(weights), weights, DType.F64)
+        blend = WeightedMean((dtype,) * len(weights), weights, DType.F64)
 
     assert combined(CpuEngine(), blend, sources) == combined(engine, blend, sources)
 
@@ -83,7 +83,7 @@ def test_a_gigabyte_is_averaged_bit_for_bit(engine, dtype, make, weights):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_every_dtype_becomes_every_other(engine, dtype, out):
     sources = [view(usual_bits(dtype, 3_000_001, seed)) for seed in range(3)]
-    blend = Blend((dtype,) * 3, (1, 1, 1), out)
+    blend = WeightedMean((dtype,) * 3, (1, 1, 1), out)
 
     assert combined(CpuEngine(), blend, sources) == combined(engine, blend, sources)
 
@@ -94,7 +94,7 @@ def test_every_16_bit_pattern_meets_many_others(engine, dtype, weights):
     every = np.arange(2**16, dtype=np.uint16)
     first = np.tile(every, 97)
     second = np.concatenate([np.roll(every, 977 * turn) for turn in range(97)])
-    blend = Blend((dtype, dtype), weights, DType.F32, allow_nonfinite=True)
+    blend = WeightedMean((dtype, dtype), weights, DType.F32, allow_nonfinite=True)
 
     assert combined(CpuEngine(), blend, [view(first), view(second)]) == combined(
         engine, blend, [view(first), view(second)]
@@ -104,7 +104,7 @@ def test_every_16_bit_pattern_meets_many_others(engine, dtype, weights):
 def test_mixtures_and_many_ingredients_are_averaged_bit_for_bit(engine):
     for dtypes, weights in ((tuple(FLOATS) * 2, range(1, 13)), ((DType.BF16,) * 64, (1,) * 64)):
         sources = [view(usual_bits(dtype, 1_000_003, i)) for i, dtype in enumerate(dtypes)]
-        blend = Blend(dtypes, tuple(weights), DType.BF16)
+        blend = WeightedMean(dtypes, tuple(weights), DType.BF16)
         assert combined(CpuEngine(), blend, sources) == combined(engine, blend, sources)
 
 
@@ -112,7 +112,7 @@ def test_the_lowest_failure_is_told(engine):
     spoilt = usual_bits(DType.F16, 5_000_000, 0).copy()
     spoilt[[4_000_001, 4_500_000]] = 0x7E00
     good = view(usual_bits(DType.F16, 5_000_000, 1))
-    blend = Blend((DType.F16,) * 2, (1, 1), DType.F16)
+    blend = WeightedMean((DType.F16,) * 2, (1, 1), DType.F16)
 
     with pytest.raises(NonFinite, match="source 1, element 4000001"):
         combined(engine, blend, [good, view(spoilt)])
@@ -141,7 +141,7 @@ def test_tensors_on_the_device_are_averaged_wherever_they_begin(dtype, start):
     tensors = [torch.from_numpy(each).cuda().view(NAMES[dtype])[start:] for each in sources]
     out = torch.empty(1_000_013 + 1, dtype=NAMES[dtype], device="cuda")[1 : 1_000_014 - start]
     resident.average_([out], [[tensor] for tensor in tensors], [1, 1, 1])
-    blend = Blend((dtype,) * 3, (1, 1, 1), dtype)
+    blend = WeightedMean((dtype,) * 3, (1, 1, 1), dtype)
 
     assert combined(CpuEngine(), blend, [view(each[start:]) for each in sources]) == bytes(
         operators.bytes_of(operators.integers(out))
@@ -159,7 +159,7 @@ def test_kept_sums_give_the_soup_of_what_remains(dtype, planes):
         kept.add_(part, soup=soup)
     before = [plane.clone() for plane in kept.planes]
     kept.subtract_(parts[2], soup=soup)
-    blend = Blend((dtype,) * 3, (1, 1, 1), dtype)
+    blend = WeightedMean((dtype,) * 3, (1, 1, 1), dtype)
     remaining = [view(sources[index]) for index in (0, 1, 3)]
 
     assert combined(CpuEngine(), blend, remaining) == bytes(
@@ -215,7 +215,7 @@ def test_a_compiled_function_gives_the_same_bits():
 
 def test_a_full_device_is_given_less_and_then_refused():
     sources = [view(usual_bits(DType.F16, 100_000, seed)) for seed in range(2)]
-    blend = Blend((DType.F16,) * 2, (1, 1), DType.F16)
+    blend = WeightedMean((DType.F16,) * 2, (1, 1), DType.F16)
     # what is cached would be given out before anything is refused
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info()

@@ -22,7 +22,7 @@ from soupctl.ledger.ledger import (
     IngredientEntry,
     IntegerSource,
     Ledger,
-    Record,
+    SoupState,
     merged,
     runs,
 )
@@ -73,12 +73,12 @@ def golden() -> Ledger:
         keys=("*.weight", "conv_[io]*"),
         excludes=("time*",),
         allow_nonfinite=True,
-        taken=IntegerSource(root("d"), ("ids", "position_ids")),
+        integer_source=IntegerSource(root("d"), ("ids", "position_ids")),
         exact=False,
         changed=(Change(root("e"), "e.st", Fraction(-1, 2)),),
         chain=(
-            Record("avg", (Change(root("d"), "d.st", Fraction(1)),), root("6"), True),
-            Record("add", (Change(root("e"), "e.st", Fraction(5, 2)),), root("7"), False),
+            SoupState("avg", (Change(root("d"), "d.st", Fraction(1)),), root("6"), True),
+            SoupState("add", (Change(root("e"), "e.st", Fraction(5, 2)),), root("7"), False),
         ),
         ancestors=gather_ancestors([replace(parent, ancestors={grandparent.root: grandparent})]),
     )
@@ -129,9 +129,9 @@ flat = st.builds(
     st.none() | st.builds(IntegerSource, letters.map(root), st.lists(texts, max_size=2).map(tuple)),
     st.booleans(),
     changes,
-    st.lists(st.builds(Record, texts, changes, letters.map(root), st.booleans()), max_size=3).map(
-        tuple
-    ),
+    st.lists(
+        st.builds(SoupState, texts, changes, letters.map(root), st.booleans()), max_size=3
+    ).map(tuple),
 )
 ledgers = st.builds(
     lambda ledger, soups: replace(ledger, ancestors=gather_ancestors(soups)),

@@ -231,17 +231,17 @@ def test_integers_of_the_first_are_taken_on_request_and_recorded(tmp_path):
     )
 
     assert np.full(3, 1).tobytes() == contents(tmp_path / "soup.st")["ids"][2]
-    assert made.ledger.taken is not None
-    assert ("ids",) == made.ledger.taken.tensors
+    assert made.ledger.integer_source is not None
+    assert ("ids",) == made.ledger.integer_source.tensors
     (b,) = [each for each in made.ledger.ingredients if each.name == "b.st"]
-    assert b.digest == made.ledger.taken.digest
+    assert b.digest == made.ledger.integer_source.digest
 
 
 def test_what_differs_in_nothing_is_not_recorded_as_taken(tmp_path):
     save(tmp_path / "a.st", ids=np.arange(3))
     made = soup(tmp_path / "a.st", tmp_path / "a.st", output=tmp_path / "s.st", on_int=OnInt.FIRST)
 
-    assert made.ledger.taken is None
+    assert made.ledger.integer_source is None
 
 
 def test_nan_and_infinity_pass_when_allowed(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from making import save, save_pipeline, save_shards
 
 from soupctl.checkpoints.checkpoint import open_checkpoint
-from soupctl.checkpoints.layout import Model, find_model
+from soupctl.checkpoints.layout import ModelFiles, find_model
 from soupctl.errors import InputError, MismatchError, SoupError
 from soupctl.storage.folder import equal_bytes, files_in, other_files
 
@@ -170,7 +170,7 @@ def test_metadata_is_what_all_shards_agree_on_and_what_the_index_says(tmp_path):
         assert {"format": "pt", "note": "x"} == checkpoint.metadata
 
 
-def open_two(first: Model, other: Model) -> bool:
+def open_two(first: ModelFiles, other: ModelFiles) -> bool:
     with (
         open_checkpoint(first.components[0]) as one,
         open_checkpoint(other.components[0]) as two,

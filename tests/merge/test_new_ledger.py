@@ -158,7 +158,7 @@ entries = st.lists(
 @given(entries, tensors, st.data())
 def test_a_ledger_never_takes_more_room_than_its_draft(found, firsts, data):
     taken = IntegerSource(UNKNOWN, tuple(firsts)) if firsts else None
-    draft = Ledger("avg", UNKNOWN, tuple(found), (), taken=taken)
+    draft = Ledger("avg", UNKNOWN, tuple(found), (), integer_source=taken)
     ingredients = tuple(data.draw(digests) for _ in found)
     differ = tuple(name for name in firsts if data.draw(st.booleans()))
     try:

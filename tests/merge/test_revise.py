@@ -195,7 +195,10 @@ def test_integers_stay_those_of_whom_they_were_taken_from(integers, tmp_path):
         made = revise("change", one, two, **change)
 
         assert number == ids(two)
-        assert (root(first), ("ids",)) == (made.ledger.taken.digest, made.ledger.taken.tensors)
+        assert (root(first), ("ids",)) == (
+            made.ledger.integer_source.digest,
+            made.ledger.integer_source.tensors,
+        )
 
 
 def test_without_whom_integers_were_taken_from_they_are_another_ones(integers, tmp_path):
@@ -204,8 +207,8 @@ def test_without_whom_integers_were_taken_from_they_are_another_ones(integers, t
     alone = revise("subtract", tmp_path / "2.st", tmp_path / "3.st", (), ["b.st"])
 
     first = min(integers[1:], key=root)
-    assert (root(first), ids(first)) == (made.ledger.taken.digest, ids(tmp_path / "2.st"))
-    assert (None, 2) == (alone.ledger.taken, ids(tmp_path / "3.st"))
+    assert (root(first), ids(first)) == (made.ledger.integer_source.digest, ids(tmp_path / "2.st"))
+    assert (None, 2) == (alone.ledger.integer_source, ids(tmp_path / "3.st"))
 
 
 def test_the_ledger_tells_the_chain(place):

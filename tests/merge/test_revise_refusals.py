@@ -212,7 +212,10 @@ def test_the_rounded_soup_keeps_whose_integers_it_has(tmp_path, monkeypatch):
     average(Path("soup.st"), *(Path(f"{name}.st") for name in "abc"), on_int=OnInt.FIRST)
     made = revise("subtract", "soup.st", OUT, (), ["b.st"], approximate=True)
 
-    assert (root("a.st"), ("ids",)) == (made.ledger.taken.digest, made.ledger.taken.tensors)
+    assert (root("a.st"), ("ids",)) == (
+        made.ledger.integer_source.digest,
+        made.ledger.integer_source.tensors,
+    )
 
 
 def test_a_checkpoint_comes_from_standard_input(four, monkeypatch):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from making import contents, save_raw
 
 from soupctl import verbs
-from soupctl.engines.contract import Blend, NonFinite, OutOfRange
+from soupctl.engines.contract import NonFinite, OutOfRange, WeightedMean
 from soupctl.engines.reference import ReferenceEngine, largest_code
 from soupctl.errors import InputError, MismatchError, UsageError
 from soupctl.format.dtypes import FLOATS, DType, narrowest
@@ -51,7 +51,7 @@ def raw(dtype: DType, codes: list[int]) -> bytes:
     return b"".join(code.to_bytes(dtype.bits // 8, "little") for code in codes)
 
 
-def expected(blend: Blend, found: list[Source]) -> bytes | type[Exception]:
+def expected(blend: WeightedMean, found: list[Source]) -> bytes | type[Exception]:
     """What the contract says: bytes, or the kind of refusal."""
     views = [memoryview(raw(dtype, codes)) for dtype, codes in found]
     size = len(found[0][1])
@@ -120,7 +120,7 @@ def _total(source: Source, found: list[Source], asked: list[Fraction]) -> Fracti
 def test_the_average_of_any_bits_is_the_mean_in_fractions(case, asked_dtype, nonfinite, chunk):
     found, asked = case
     out = asked_dtype or narrowest(frozenset(dtype for dtype, _ in found))
-    blend = Blend(tuple(dtype for dtype, _ in found), scaled(asked), out, nonfinite)
+    blend = WeightedMean(tuple(dtype for dtype, _ in found), scaled(asked), out, nonfinite)
     made = average(
         found, asked, ExecutionOptions(1, chunk), dtype=asked_dtype, allow_nonfinite=nonfinite
     )

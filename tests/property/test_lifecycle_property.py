@@ -22,7 +22,7 @@ from making import contents, metadata, save_raw
 from revising import average, revise, root
 
 from soupctl import verbs
-from soupctl.engines.contract import Blend
+from soupctl.engines.contract import WeightedMean
 from soupctl.engines.reference import ReferenceEngine, largest_code
 from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType, narrowest
@@ -96,7 +96,7 @@ class Life(RuleBasedStateMachine):
         """The dtype and bytes of the exact mean."""
         dtypes = [self.found[name][0] for name in held]
         out = narrowest(frozenset(dtypes))
-        blend = Blend(tuple(dtypes), scaled(tuple(held.values())), out)
+        blend = WeightedMean(tuple(dtypes), scaled(tuple(held.values())), out)
         result = memoryview(bytearray(SIZE * out.bits // 8))
         views = [memoryview(self.found[name][1]) for name in held]
         ReferenceEngine().prepare(blend, views)(0, SIZE, result)

@@ -34,7 +34,7 @@ class Ear:
         self.steps.append(step)
 
     def show(self, progress: Progress) -> None:
-        self.shown.append(progress)
+        self.label.append(progress)
 
     def end(self) -> None:
         pass

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...checkpoints.checkpoint import Checkpoint, open_checkpoint
 from ...checkpoints.digest import text_digest
-from ...checkpoints.layout import Component, Model, find_model
+from ...checkpoints.layout import Component, ModelFiles, find_model
 from ...checkpoints.open import STREAM
 from ...errors import InputError, LedgerError, SoupError, UsageError
 from ...format.header import Tensor
@@ -43,9 +43,9 @@ class OpenedSum:
     """The sum is that of the ingredients times their weights in `ledger`, times this."""
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """What messages call it."""
-        return self.reader.shown
+        return self.reader.label
 
     @property
     def dtypes(self) -> dict[str, Runs]:
@@ -66,7 +66,7 @@ class OpenedSum:
         whole = [weight * self.scale for weight in weights]
         if any(weight.denominator != 1 for weight in whole) or sum(whole) > LARGEST:
             what = "records a scale that its weights do not have"
-            raise LedgerError(what, path=self.shown, advice=REMOVE)
+            raise LedgerError(what, path=self.label, advice=REMOVE)
         return replace(plan, weights=tuple(map(int, whole)), divisor=None)
 
 
@@ -90,18 +90,18 @@ def open_sum(
         checkpoint = inputs.open(component)
         own = inputs.ledger(checkpoint)
     if own is None or not is_sum(checkpoint):
-        raise LedgerError("is no sum of a soup", path=checkpoint.shown, advice=REMOVE)
+        raise LedgerError("is no sum of a soup", path=checkpoint.label, advice=REMOVE)
     facts = facts_of(checkpoint, own)
     ratio = own.total / ledger.total
     # equal tensors of equal ingredients in equal proportions have equal sums, whatever else was
     # asked of them: a dtype, a selection or whose integers
     if (own.root, _weights(own, Fraction(1))) != (ledger.root, _weights(ledger, ratio)):
         what = "is the sum of another soup than the one beside it"
-        raise LedgerError(what, path=checkpoint.shown, advice=REMOVE)
+        raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
     found = OpenedSum(SumReader(checkpoint), ledger, facts, facts.scale * ratio)
     if _shapes(found.reader.tensors) != _shapes(soup.tensors):
         what = "is a sum of other tensors than the soup beside it has"
-        raise LedgerError(what, path=checkpoint.shown, advice=REMOVE)
+        raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
     return found
 
 
@@ -128,10 +128,10 @@ def _removable() -> Iterator[None]:
 def facts_of(checkpoint: Checkpoint, ledger: Ledger) -> Facts:
     """What a sum records of itself beside its ledger; LedgerError if that is not sound."""
     metadata = checkpoint.metadata
-    facts = parse_facts(metadata[SUM_KEY], metadata[LEDGER_KEY], checkpoint.shown, text_digest)
+    facts = parse_facts(metadata[SUM_KEY], metadata[LEDGER_KEY], checkpoint.label, text_digest)
     if len(facts.dtypes) != len(ledger.ingredients):
         what = "its record of a sum is malformed"
-        raise LedgerError(what, path=checkpoint.shown, advice=REMOVE)
+        raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
     return facts
 
 
@@ -144,7 +144,7 @@ def sum_place(soup: Path, roots: Mapping[str, str]) -> Path:
     return soup.with_name(sum_name(soup.name, roots, text_digest))
 
 
-def find_sum(soup: Model, roots: Sequence[str | None]) -> tuple[Component, ...] | None:
+def find_sum(soup: ModelFiles, roots: Sequence[str | None]) -> tuple[Component, ...] | None:
     """The sum that lies beside a soup, one a component; None if there is none.
 
     `roots` are the content digests that the ledgers of its components record; None for a component
@@ -192,7 +192,7 @@ def _root_at(component: Component) -> str | None:
         return recorded_root(checkpoint, read_ledger(checkpoint))
 
 
-def _path_of(soup: Model) -> Path | None:
+def _path_of(soup: ModelFiles) -> Path | None:
     """The path that the name of the soup's sum begins with."""
     if soup.folder is None and not soup.components[0].files:
         return None

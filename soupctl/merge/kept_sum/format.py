@@ -22,7 +22,7 @@ from ...ledger.ledger import Runs
 from ...ledger.ledger_json import LONGEST, Digest, canonical, encode_runs, parse_digest, parse_runs
 from ...ledger.weights import LARGEST, read_weight, weight_text
 
-FORMAT = 1
+SUM_FORMAT = 1
 MOST_PLANES = 8
 COPIED = "c:"
 PLANE = re.compile(r"([0-7])([iv]?):")
@@ -172,7 +172,7 @@ def encode_facts(facts: Facts, ledger: str, digest: Digest) -> str:
     """The facts as canonical JSON, sealed with their own digest and bound to the ledger's text."""
     body = {
         "dtypes": [encode_runs(runs) for runs in facts.dtypes],
-        "format": FORMAT,
+        "format": SUM_FORMAT,
         "ledger": digest(ledger),
         "root": facts.root,
         "scale": weight_text(facts.scale),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...checkpoints.checkpoint import Checkpoint
-from ...engines.planes import Sparse
+from ...engines.planes import SparseArray
 from ...errors import LedgerError
 from ...format.dtypes import Kind
 from ...format.header import Tensor
@@ -26,16 +26,16 @@ class SumReader:
         try:
             self.parts = summed_tensors(checkpoint.tensors.values())
         except ValueError as error:
-            raise unsound(self.shown, str(error)) from None
+            raise unsound(self.label, str(error)) from None
         self.tensors: Mapping[str, Tensor] = {
             name: Tensor(name, parts[0].dtype, parts[0].shape, 0, parts[0].size)
             for name, parts in self.parts.items()
         }
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """What messages call it."""
-        return self.checkpoint.shown
+        return self.checkpoint.label
 
 
 Source = Checkpoint | SumReader
@@ -49,7 +49,7 @@ StoredTensor = tuple[Tensor, memoryview]
 class SparsePlane:
     """A plane of which only the elements that are not zero are stored, in two tensors."""
 
-    plane: Sparse
+    plane: SparseArray
     stored: tuple[StoredTensor, StoredTensor]
 
 
@@ -87,9 +87,9 @@ def terms_of(source: Source, name: str) -> Terms:
             continue
         values = next(stored)
         try:
-            plane = Sparse(view, values[1], part.dtype, source.tensors[name].count)
+            plane = SparseArray(view, values[1], part.dtype, source.tensors[name].count)
         except ValueError as error:
-            raise unsound(source.shown, str(error), name) from None
+            raise unsound(source.label, str(error), name) from None
         sparse.append(SparsePlane(plane, ((part, view), values)))
     return Terms(tuple(dense), tuple(sparse))
 

@@ -35,7 +35,9 @@ def computed_from_sum(
     does not fit it.
     """
     kept, before, after = members.sum, members.before, members.after
-    if kept is None or (before.taken and before.taken.digest not in {e.digest for e in after}):
+    if kept is None or (
+        before.integer_source and before.integer_source.digest not in {e.digest for e in after}
+    ):
         return None
     added = [each for each in members.added_sums if _can_be_added(each, kept)]
     changed = _changed_beside(changes(before.ingredients, after), added)
@@ -57,7 +59,7 @@ def computed_from_sum(
     for each in added:
         recorded |= each.dtypes
     plan = _plan(before, sources, update)
-    outs = _outs(plan, sources, recorded, members, kept.shown)
+    outs = _outs(plan, sources, recorded, members, kept.label)
     plan = replace(plan, steps=tuple(_with_out(step, outs) for step in plan.steps))
     return Computation(Method.SUM, tuple(sources), plan, update.scale, recorded)
 
@@ -68,7 +70,7 @@ def _can_be_added(other: OpenedSum, kept: OpenedSum) -> bool:
     Otherwise the other soup's ingredients are put in one by one.
     """
     same = other.reader.tensors.keys() == kept.reader.tensors.keys()
-    return same and other.ledger.taken is None
+    return same and other.ledger.integer_source is None
 
 
 def _changed_beside(changed: Sequence[Change], added: Sequence[OpenedSum]) -> dict[str, Fraction]:
@@ -83,8 +85,8 @@ def _changed_beside(changed: Sequence[Change], added: Sequence[OpenedSum]) -> di
 def _plan(before: Ledger, sources: Sequence[Source], update: SumUpdate) -> Plan:
     """The plan of the change, its dtypes not yet those of what remains."""
     ones = [Fraction(1)] * len(sources)
-    recipe = recipe_of(before, ones, first=before.taken is not None)
-    shown = [source.checkpoint.shown for source in sources]
+    recipe = recipe_of(before, ones, first=before.integer_source is not None)
+    shown = [source.checkpoint.label for source in sources]
     contents = [source.checkpoint.tensors for source in sources]
     try:
         plan = make_plan(recipe, shown, contents)

@@ -22,8 +22,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from soupctl.engines.contract import Blend
-from soupctl.engines.forms import layout_of, shape_of
+from soupctl.engines.contract import WeightedMean
+from soupctl.engines.grouping import grouped_mean, output_format
 from soupctl.format.dtypes import FLOATS, DType
 from soupctl.kernels.gpu import layout, mean, statistics, update
 
@@ -68,9 +68,9 @@ class Compiled:
         JITFunction.run = compile_only
 
 
-def launch_mean(blend: Blend, size: int, aligned: bool = True) -> None:
+def launch_mean(blend: WeightedMean, size: int, aligned: bool = True) -> None:
     """Launch what the mean of a blend of `size` elements takes."""
-    shape = shape_of(blend)
+    shape = grouped_mean(blend)
     out = torch.empty(size, dtype=layout.INTEGERS[blend.out.bits])
     doubts = torch.empty(layout.blocks_in(size, shape.form.block), dtype=torch.int8)
     table = torch.tensor(shape.table, dtype=torch.float64)
@@ -84,10 +84,12 @@ def launch_updates() -> None:
     row, marks = torch.empty(4096, dtype=torch.float64), torch.empty(4, dtype=torch.int8)
     planes, table = torch.empty(2, 4096, dtype=torch.float64), torch.empty(3, dtype=torch.float64)
     for number, dtype in enumerate(FLOATS):
-        form = layout.UpdateForm(dtype.value, 1 + number % 2, layout_of(dtype), number % 3 == 0)
+        form = layout.UpdateConfig(
+            dtype.value, 1 + number % 2, output_format(dtype), number % 3 == 0
+        )
         part = row.view(layout.INTEGERS[dtype.bits])[:4096]
         update.launch_update(form, planes[: form.planes], part, table, part, marks)
-    form = layout.UpdateForm("F64", 1, None, True)
+    form = layout.UpdateConfig("F64", 1, None, True)
     update.launch_update(form, planes[:1], row[:100], table, None, marks)
 
 
@@ -100,17 +102,17 @@ def launch_figures() -> None:
     statistics.launch_statistics(("F64", "F64"), row[:100], row[:100])
 
 
-def cases() -> Iterator[tuple[str, Blend, int]]:
+def cases() -> Iterator[tuple[str, WeightedMean, int]]:
     """Blends that take every dtype, in and out, and every way through the kernels."""
     for dtype in FLOATS:
-        yield "whole", Blend((dtype,) * 3, (1, 1, 1), dtype), 4096
-        yield "mixture", Blend((DType.F16, DType.BF16), (1, 2), dtype), 4096
+        yield "whole", WeightedMean((dtype,) * 3, (1, 1, 1), dtype), 4096
+        yield "mixture", WeightedMean((DType.F16, DType.BF16), (1, 2), dtype), 4096
     # by their weights, these are not bounded
-    yield "whole", Blend((DType.F8_E5M2,) * 3, (2**24, -(2**24), 3), DType.F8_E5M2), 4096
+    yield "whole", WeightedMean((DType.F8_E5M2,) * 3, (2**24, -(2**24), 3), DType.F8_E5M2), 4096
     for dtype in (DType.F16, DType.BF16, DType.F32):
-        yield "power", Blend((dtype,) * 2, (1, 1), dtype), 4096
-    yield "tail", Blend((DType.BF16,) * 3, (1, 1, 1), DType.BF16), 100
-    yield "mixture", Blend(tuple(FLOATS), (1,) * 6, DType.F16), 4096
+        yield "power", WeightedMean((dtype,) * 2, (1, 1), dtype), 4096
+    yield "tail", WeightedMean((DType.BF16,) * 3, (1, 1, 1), DType.BF16), 100
+    yield "mixture", WeightedMean(tuple(FLOATS), (1,) * 6, DType.F16), 4096
 
 
 def described(case: str, name: str, kernel, target: str) -> dict[str, object]:
@@ -178,7 +180,7 @@ def main(target: str) -> None:
     compiled.case = "figures"
     launch_figures()
     compiled.case = "unaligned"
-    launch_mean(Blend((DType.F16,), (1,), DType.F16), 4096, aligned=False)
+    launch_mean(WeightedMean((DType.F16,), (1,), DType.F16), 4096, aligned=False)
     json.dump([described(*each, target) for each in compiled.kernels], sys.stdout)
 
 

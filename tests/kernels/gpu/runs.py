@@ -5,9 +5,9 @@ from fractions import Fraction
 
 import torch
 
-from soupctl.engines.contract import Blend
+from soupctl.engines.contract import WeightedMean
 from soupctl.engines.cpu import CpuEngine
-from soupctl.engines.forms import shape_of
+from soupctl.engines.grouping import grouped_mean
 from soupctl.engines.reference import encode, largest_code
 from soupctl.kernels.gpu import layout, mean, reference
 
@@ -28,7 +28,7 @@ def blank(count, width):
 
 def by_kernel(blend, sources, count, offset=0):
     """The mean and its doubts as kernels leave them; with rows that begin `offset` elements in."""
-    shape = shape_of(blend)
+    shape = grouped_mean(blend)
     rows = []
     for source, width in zip(shape.order, shape.widths, strict=True):
         rows.append(integers(bytes(offset * width) + sources[source], width)[offset:])
@@ -43,7 +43,7 @@ def by_kernel(blend, sources, count, offset=0):
 
 def by_reference(blend, sources, count):
     """The same by plain PyTorch."""
-    shape = shape_of(blend)
+    shape = grouped_mean(blend)
     rows = [
         integers(sources[source], width)
         for source, width in zip(shape.order, shape.widths, strict=True)
@@ -56,7 +56,7 @@ def by_reference(blend, sources, count):
 
 def by_processor(blend, sources, count, doubts):
     """What the other two ought to leave: the engine's bytes, but where there is doubt."""
-    shape, width = shape_of(blend), blend.out.bits // 8
+    shape, width = grouped_mean(blend), blend.out.bits // 8
     out = bytearray([UNTOUCHED]) * (count * width)
     combine = CPU.prepare(blend, [memoryview(source) for source in sources])
     for block, doubtful in enumerate(doubts):
@@ -108,4 +108,4 @@ def usual(dtype, count, seed):
 
 def blend_of(dtypes, weights, out, divisor=None):
     """A blend of finite values."""
-    return Blend(tuple(dtypes), tuple(weights), out, divisor=divisor)
+    return WeightedMean(tuple(dtypes), tuple(weights), out, divisor=divisor)

@@ -15,7 +15,7 @@ from runs import (
     usual,
 )
 
-from soupctl.engines.forms import shape_of
+from soupctl.engines.grouping import grouped_mean
 from soupctl.engines.reference import encode
 from soupctl.format.dtypes import FLOATS, DType
 from soupctl.kernels.gpu import mean
@@ -143,7 +143,7 @@ def test_a_mean_may_take_the_place_of_one_of_its_rows(dtype):
     """As an update of a soup that is no more than its rounded means."""
     soup, part = usual(dtype, 3000, 0), usual(dtype, 3000, 1)
     blend = blend_of([dtype] * 2, (3, 1), dtype)
-    shape = shape_of(blend)
+    shape = grouped_mean(blend)
     rows = [integers(source, dtype.bits // 8) for source in (soup, part)]
     doubts = torch.empty(3, dtype=torch.int8)
     addresses = torch.tensor([row.data_ptr() for row in rows])

@@ -7,8 +7,8 @@ import pytest
 import torch
 from runs import CPU, UNTOUCHED, blank, finite, integers, pack, usual
 
-from soupctl.engines.contract import Blend
-from soupctl.engines.forms import layout_of
+from soupctl.engines.contract import WeightedMean
+from soupctl.engines.grouping import output_format
 from soupctl.engines.reference import encode
 from soupctl.format.dtypes import FLOATS, DType
 from soupctl.kernels.gpu import layout, reference, update
@@ -29,7 +29,9 @@ class Kept:
         """Add a row; the marks of the two blocks."""
         table = layout.weight_table([weight], divisor)
         power = divisor & (divisor - 1) == 0
-        form = layout.UpdateForm(dtype.value, len(self.planes[0]), layout_of(self.format), power)
+        form = layout.UpdateConfig(
+            dtype.value, len(self.planes[0]), output_format(self.format), power
+        )
         out = self.out if rounds else [None, None]
         form = form if rounds else replace(form, out=None)
         row = integers(source, dtype.bits // 8)
@@ -69,7 +71,7 @@ def test_after_every_step_the_means_are_those_of_a_new_soup(dtype, planes):
     for count in range(1, 5):
         total = sum(weights[:count])
         assert [0, 0] == kept.add(dtype, sources[count - 1], weights[count - 1], total)
-        blend = Blend((dtype,) * count, weights[:count], dtype)
+        blend = WeightedMean((dtype,) * count, weights[:count], dtype)
         assert mean(blend, sources[:count]) == kept.means
 
 
@@ -99,7 +101,7 @@ def test_a_mixture_is_summed_exactly(out):
         expected = [
             old + weight * Fraction(value) for old, value in zip(expected, values, strict=True)
         ]
-    blend = Blend(tuple(dtypes), (1, 2, 3, 4, 5), out)
+    blend = WeightedMean(tuple(dtypes), (1, 2, 3, 4, 5), out)
 
     assert expected == kept.sums
     assert mean(blend, [usual(dtype, COUNT, i) for i, dtype in enumerate(dtypes, 1)]) == kept.means

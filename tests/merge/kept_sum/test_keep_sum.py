@@ -105,7 +105,7 @@ def test_whose_integers_were_taken_stays_the_first_without_being_read(integers):
     made = revise("swap", SOUP, OUT, ["d.st"], ["c.st"])
 
     assert (Method.SUM, contents(Path("hidden/b.st"))["ids"]) == (made.way, contents(OUT)["ids"])
-    assert root("hidden/b.st") == made.ledger.taken.digest
+    assert root("hidden/b.st") == made.ledger.integer_source.digest
 
 
 def test_without_whom_integers_were_taken_from_a_soup_is_recomputed_and_its_sum_kept(integers):

@@ -7,17 +7,17 @@ from functools import lru_cache
 from itertools import groupby
 
 from ..format.dtypes import DType
-from ..kernels import blend as entry
-from ..kernels.gpu.layout import Group, Layout, MeanForm, weight_table
-from .contract import Blend
+from ..kernels import tables
+from ..kernels.gpu.layout import Group, MeanConfig, OutputFormat, weight_table
+from .contract import WeightedMean
 from .cpu import RANKS, format_table, is_bounded
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class GroupedMean:
     """A blend for kernels: rows of one dtype lie together."""
 
-    form: MeanForm
+    form: MeanConfig
     order: tuple[int, ...]
     """The source of each row."""
     widths: tuple[int, ...]
@@ -27,7 +27,7 @@ class Shape:
 
 
 @lru_cache(maxsize=64)
-def shape_of(blend: Blend) -> Shape:
+def grouped_mean(blend: WeightedMean) -> GroupedMean:
     """The blend with its rows in groups."""
     # doubles last: what a sum of narrower rows leaves out is seldom anything, and counts as unknown
     order = sorted(range(len(blend.dtypes)), key=lambda row: -RANKS[blend.dtypes[row]])
@@ -37,13 +37,13 @@ def shape_of(blend: Blend) -> Shape:
     power = total & (total - 1) == 0
     # mixtures are proved, because their sums are three in memory
     bounded = len(groups) == 1 and is_bounded(blend)
-    form = MeanForm(groups, layout_of(blend.out), power, bounded)
+    form = MeanConfig(groups, output_format(blend.out), power, bounded)
     table = weight_table([blend.weights[row] for row in order], total)
-    return Shape(form, tuple(order), tuple(dtype.bits // 8 for dtype in dtypes), tuple(table))
+    return GroupedMean(form, tuple(order), tuple(dtype.bits // 8 for dtype in dtypes), tuple(table))
 
 
-def layout_of(dtype: DType) -> Layout:
+def output_format(dtype: DType) -> OutputFormat:
     """An output format, as rounding needs it."""
     table = format_table(dtype)
-    columns = (entry.PRECISION, entry.NORMAL, entry.LIMIT, entry.SIGN)
-    return Layout(dtype.bits, *(int(table[column]) for column in columns))
+    columns = (tables.PRECISION, tables.NORMAL, tables.LIMIT, tables.SIGN)
+    return OutputFormat(dtype.bits, *(int(table[column]) for column in columns))
