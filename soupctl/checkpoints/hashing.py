@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,13 @@ from .safetensors import FileIdentity
 
 PIECE = 1 << 20
 SHA256 = "sha256:"
+
+Progress = Callable[[int], None]
+"""Is called with the bytes that were just read; by several threads at once."""
+
+
+def _ignore(size: int) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +61,11 @@ def content_digests(
     threads: int | None = None,
     component: str | None = None,
     variant: str | None = None,
+    progress: Progress = _ignore,
 ) -> tuple[FileDigest, ...]:
     """The content digest of each checkpoint at `path`: one, or one a component of a pipeline.
 
+    `progress` is called with the bytes that were just read.
     Raises InputError for what is unreadable or not sound, MismatchError for a missing component,
     OutputError for what changes meanwhile.
     """
@@ -64,19 +73,21 @@ def content_digests(
     found = []
     for each in model.components:
         with open_input(each) as checkpoint:
-            found.append(FileDigest(checkpoint_digest(checkpoint, threads), each.label))
+            found.append(FileDigest(checkpoint_digest(checkpoint, threads, progress), each.label))
             checkpoint.require_unchanged()
     return tuple(found)
 
 
-def checkpoint_digest(checkpoint: Checkpoint, threads: int | None = None) -> str:
+def checkpoint_digest(
+    checkpoint: Checkpoint, threads: int | None = None, progress: Progress = _ignore
+) -> str:
     """The content digest of an open checkpoint, which remembers it."""
     if checkpoint.digest is not None:
         return checkpoint.digest
     names = sorted(checkpoint.tensors)
     root = RootHasher()
     with ThreadPoolExecutor(threads or available_cores()) as pool:
-        digests = pool.map(lambda name: _tensor_digest(checkpoint.view(name)), names)
+        digests = pool.map(lambda name: _tensor_digest(checkpoint.view(name), progress), names)
         for name, digest in zip(names, digests, strict=True):
             tensor = checkpoint.tensors[name]
             root.add(name, tensor.dtype.value, tensor.shape, digest)
@@ -84,16 +95,19 @@ def checkpoint_digest(checkpoint: Checkpoint, threads: int | None = None) -> str
     return checkpoint.digest
 
 
-def _tensor_digest(view: memoryview) -> str:
+def _tensor_digest(view: memoryview, progress: Progress) -> str:
     hasher = tensor_hasher()
     for start in range(0, len(view), PIECE):
-        hasher.update(view[start : start + PIECE])
+        piece = view[start : start + PIECE]
+        hasher.update(piece)
+        progress(len(piece))
     return hasher.hexdigest()
 
 
-def file_sha256(path: str | Path) -> FileDigest:
+def file_sha256(path: str | Path, *, progress: Progress = _ignore) -> FileDigest:
     """SHA-256 of a whole file or, for `-`, of standard input, header and all.
 
+    `progress` is called with the bytes that were just read.
     Raises InputError for what is unreadable, OutputError for what changes meanwhile.
     """
     if path == STREAM:
@@ -103,6 +117,7 @@ def file_sha256(path: str | Path) -> FileDigest:
     with open_regular(Path(path), label) as (fd, state), reading(label):
         for piece in pieces(fd, state.st_size, label):
             hasher.update(piece)
+            progress(len(piece))
         if FileIdentity.of(os.fstat(fd)) != FileIdentity.of(state):
             raise OutputError("changed while it was read", path=label)
     return FileDigest(SHA256 + hasher.hexdigest(), str(path))

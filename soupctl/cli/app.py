@@ -15,8 +15,9 @@ from .average import average
 from .console import put, say
 from .demo import demo
 from .finetune import finetune
+from .hash import hash_files
 from .history import has, log, verify
-from .inspect import hash_files, inspect
+from .inspect import inspect
 from .overview import command_help, overview
 from .patch_dmp import patch_dmp
 from .revise import add, subtract, swap

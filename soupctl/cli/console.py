@@ -1,16 +1,17 @@
-"""How things look to a person: names, sizes, progress.
+"""What commands print: names, sizes, digests, JSON.
 
 Rule 1: no control character from a file reaches a terminal.
-Rule 2: data goes to stdout, words to stderr, progress only to a terminal.
+Rule 2: results go to stdout, messages to stderr.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from ..ledger.names import SHORT_DIGEST
 
 if TYPE_CHECKING:
     from ..ledger.ledger import IngredientEntry
@@ -64,25 +65,15 @@ def put_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=True))
 
 
-@contextmanager
-def progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A function to call with the bytes that were just done; draws a bar on a terminal only."""
-    if quiet or not is_terminal():
-        yield lambda size: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+def shows_whole_digests(verbose: bool) -> bool:
+    """Whether digests on stdout are shown whole: with -v, and wherever no person reads them."""
+    return verbose or not sys.stdout.isatty()
 
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda size: bar.advance(task, size)
+
+def digest_text(digest: str, *, whole: bool) -> str:
+    """A digest as a command shows it: whole, or its kind and its first hexadecimal digits."""
+    kind, _, digits = digest.partition(":")
+    return digest if whole else f"{kind}:{digits[:SHORT_DIGEST]}"
 
 
 def shares_json(entries: Sequence[IngredientEntry]) -> list[dict[str, str | float | None]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,16 @@ import typer
 
 from ..choices import Level
 from . import options
-from .console import counted, entry_json, put, put_json, shares_json
+from .console import (
+    counted,
+    digest_text,
+    entry_json,
+    put,
+    put_json,
+    shares_json,
+    shows_whole_digests,
+)
+from .progress import progress
 
 if TYPE_CHECKING:
     from ..ledger.ledger import Ledger
@@ -33,6 +42,7 @@ def has(
     component: options.Component = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Tell whether a soup holds an ingredient: exit 0 if it does, 1 if not.
 
@@ -42,13 +52,18 @@ def has(
     """
     from .. import verbs
 
-    found = verbs.holds(soup, what, component=component)
+    with progress(None, quiet):
+        found = verbs.holds(soup, what, component=component)
     if json:
         entries = list(map(entry_json, found or ()))
         put_json({"soup": soup, "holds": found is not None, "ingredients": entries})
     elif not quiet:
+        whole = shows_whole_digests(verbose)
         for entry in found or ():
-            put(f"{entry.digest}  {entry.name}  (weight {entry.weight})")
+            digest = digest_text(entry.digest, whole=whole)
+            put(f"{digest}  {entry.name}  (weight {entry.weight})")
+            if verbose and entry.hint is not None:
+                put(f"  expected at {entry.hint}")
         if found is None:
             put(f"{what}: not in {soup}")
     raise typer.Exit(0 if found is not None else 1)
@@ -61,6 +76,7 @@ def log(
     ] = False,
     component: options.Component = None,
     json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Show how a soup came about: every operation, and what it is made of now.
 
@@ -72,18 +88,20 @@ def log(
     if json:
         put_json({"soup": soup, "components": [_log_json(*each) for each in found]})
         return
+    whole = shows_whole_digests(verbose)
     for path, ledger in found:
-        put(f"{path}  {ledger.root}  {'exact' if ledger.exact else 'approximate'}")
-        for line in _chain_lines(ledger):
+        exactness = "exact" if ledger.exact else "approximate"
+        put(f"{path}  {digest_text(ledger.root, whole=whole)}  {exactness}")
+        for line in _chain_lines(ledger, whole=whole, verbose=verbose):
             put(f"  {line}")
-        for line in _ingredient_lines(ledger, ledger.ancestors if tree else {}, ()):
+        for line in _ingredient_lines(ledger, ledger.ancestors if tree else {}, (), whole=whole):
             put(f"  {line}")
 
 
-def _chain_lines(ledger: Ledger) -> Iterator[str]:
-    """An operation a line, oldest first: what each changed."""
+def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]:
+    """An operation a line, oldest first: what each changed and, if `verbose`, its result."""
     if ledger.training is not None:
-        yield training_line(ledger.training)
+        yield training_line(ledger.training, whole=whole)
         return
     for record in ledger.states:
         changed = record.changed
@@ -92,30 +110,33 @@ def _chain_lines(ledger: Ledger) -> Iterator[str]:
             parts = [f"{len(ledger.ingredients)} ingredients"]
         exactness = "" if record.exact else "  (approximate)"
         yield f"{record.operation:9} {', '.join(parts)}{exactness}"
+        if verbose:
+            yield f"          result {record.root}"
 
 
-def _ingredient_lines(ledger: Ledger, ancestors: Any, above: tuple[str, ...]) -> Iterator[str]:
+def _ingredient_lines(
+    ledger: Ledger, ancestors: Mapping[str, Ledger], above: tuple[str, ...], *, whole: bool
+) -> Iterator[str]:
     """An ingredient a line with its share; below it, its own, or what it was trained on."""
     total = sum(entry.weight for entry in ledger.ingredients)
     for entry in ledger.ingredients:
         share = f"{float(entry.weight / total):8.3%}  {entry.name}"
-        yield f"{share}  (weight {entry.weight}, {entry.digest})"
+        yield f"{share}  (weight {entry.weight}, {digest_text(entry.digest, whole=whole)})"
         # a soup can come from itself, by way of another dtype
         if entry.digest in ancestors and entry.digest not in above:
             ancestor = ancestors[entry.digest]
             if ancestor.training is not None:
-                yield f"    {training_line(ancestor.training)}"
-            deeper = _ingredient_lines(ancestor, ancestors, (*above, entry.digest))
+                yield f"    {training_line(ancestor.training, whole=whole)}"
+            deeper = _ingredient_lines(ancestor, ancestors, (*above, entry.digest), whole=whole)
             yield from (f"    {line}" for line in deeper)
 
 
-def training_line(training: TrainingRecord) -> str:
+def training_line(training: TrainingRecord, *, whole: bool) -> str:
     """What a checkpoint was trained on, and from what."""
     images, steps = counted(training.samples, "image"), counted(training.steps, "step")
-    return (
-        f"trained   {steps} on {training.data_name} ({images}, {training.data})"
-        f" from {training.base}"
-    )
+    data = digest_text(training.data, whole=whole)
+    base = digest_text(training.base, whole=whole)
+    return f"trained   {steps} on {training.data_name} ({images}, {data}) from {base}"
 
 
 def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
@@ -160,6 +181,7 @@ def verify(
     threads: options.Threads = None,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Prove a soup: its header, its tensors, or that its ingredients make it bit for bit.
 
@@ -173,19 +195,23 @@ def verify(
     execution = verbs.ExecutionOptions.on(device)
     if threads is not None:
         execution = replace(execution, threads=threads)
-    found = verbs.verify(
-        soup,
-        ingredients or (),
-        search=[Path(folder) for folder in search or ()],
-        level=level,
-        component=component,
-        execution=execution,
-    )
+    with progress(None, quiet):
+        found = verbs.verify(
+            soup,
+            ingredients or (),
+            search=[Path(folder) for folder in search or ()],
+            level=level,
+            component=component,
+            execution=execution,
+        )
     if json:
         put_json({"soup": soup, "components": [_verified_json(each, level) for each in found]})
     elif not quiet:
         for each in found:
             put(_verdict(each))
+            if verbose:
+                for line in _level_lines(each):
+                    put(f"  {line}")
     raise typer.Exit(0 if all(each.reaches(level) for each in found) else 1)
 
 
@@ -201,6 +227,13 @@ def _verdict(found: Verified) -> str:
     exactness = "" if found.exact in (None, True) else ", approximate"
     problem = f"; {found.problem}" if found.problem else ""
     return f"{found.path}: {found.level.value}{exactness}: {VERDICTS[found.level.value]}{problem}"
+
+
+def _level_lines(found: Verified) -> Iterator[str]:
+    """A line on each level above none: proven or not."""
+    for level in (Level.HEADER, Level.DIGEST, Level.REBUILD):
+        answer = "proven" if found.level.holds(level) else "not proven"
+        yield f"{level.value:8} {answer}: {VERDICTS[level.value]}"
 
 
 def _verified_json(found: Verified, wanted: Level | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import options
-from .console import counted, is_terminal, progress, put, put_json
+from .console import counted, is_terminal, put, put_json, say
 from .merge_output import (
     SHOWN_TENSORS,
     MergeOptions,
@@ -16,20 +16,21 @@ from .merge_output import (
     contents_lines,
     made_json,
     memory_line,
+    report_bytes,
+    report_integers,
+    report_left_behind,
+    report_made,
     share_lines,
     size_lines,
-    tell_bytes,
-    tell_left_behind,
-    tell_made,
-    tell_taken,
 )
+from .progress import progress
 
 if TYPE_CHECKING:
     from ..verbs import ComponentResult, LeaveOneOut, Rounds, Variant
 
 
 def leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> tuple[ComponentResult, ...]:
-    """Make every soup and tell what came of it; nothing in a dry run."""
+    """Make every soup and report the results; none in a dry run."""
     from .. import verbs
     from ..merge.rounds import require_places
 
@@ -43,13 +44,16 @@ def leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> tuple[ComponentR
             require_places(rounds.jobs, force=merge.force)
             _show_plan(members, rounds, merge)
             return ()
+        if merge.verbose:
+            for line in _lines(rounds, None):
+                say(line, merge.quiet)
         size = rounds.read + rounds.written
         with progress(size, merge.quiet) as advance:
             execution = replace(execution, threads=rounds.threads, progress=advance)
             made = verbs.carry_out_together(rounds, force=merge.force, execution=execution)
-    _tell(rounds, made, merge)
+    _report(rounds, made, merge)
     silent = merge.quiet or not (merge.verbose or is_terminal())
-    tell_bytes(size, time.monotonic() - started, silent)
+    report_bytes(size, time.monotonic() - started, silent)
     if merge.json:
         outputs = [
             {"without": member.name, **made_json(preview.output, each)}
@@ -59,14 +63,14 @@ def leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> tuple[ComponentR
     return tuple(each for some in made for each in some)
 
 
-def _tell(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], merge: MergeOptions) -> None:
-    """Tell a person of every soup; files that lie beside the inputs are the same for all."""
+def _report(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], merge: MergeOptions) -> None:
+    """Report every soup; files that lie beside the inputs are the same for all."""
     silent = merge.quiet or not (merge.verbose or is_terminal())
     for preview, some in zip(rounds.previews, made, strict=True):
-        tell_made(preview.output, some, silent)
+        report_made(preview.output, some, verbose=merge.verbose, quiet=silent)
         for each in some:
-            tell_taken(each, merge.quiet)
-    tell_left_behind(rounds.previews[0], merge.quiet)
+            report_integers(each, merge.quiet)
+    report_left_behind(rounds.previews[0], merge.quiet)
 
 
 def _show_plan(members: Sequence[Variant], rounds: Rounds, merge: MergeOptions) -> None:

@@ -1,4 +1,4 @@
-"""What all commands that make a soup have in common: plan or work, progress, and what is told."""
+"""What all commands that make a soup share: the plan, the work with its progress, the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 from ..choices import Method
 from ..errors import UsageError
 from . import options
-from .console import counted, is_terminal, progress, put, put_json, say, shares_json, size_text
+from .console import (
+    counted,
+    digest_text,
+    is_terminal,
+    put,
+    put_json,
+    say,
+    shares_json,
+    size_text,
+)
+from .progress import progress
 
 if TYPE_CHECKING:
     from ..verbs import ComponentResult, Job, Preview
@@ -56,23 +66,26 @@ def make(
             require_free(job, force=merge.force)
             _show_preview(preview, merge.json, merge.verbose)
             return ()
+        if merge.verbose:
+            for line in _preview_lines(preview, None):
+                say(line, merge.quiet)
         hidden = merge.quiet or output == "-"
         with progress(preview.read + preview.written, hidden) as advance:
             execution = replace(execution, threads=preview.threads, progress=advance)
             made = verbs.carry_out(job, force=merge.force, execution=execution)
     silent = merge.quiet or not (merge.verbose or is_terminal())
-    tell_made(output, made, silent)
-    tell_bytes(preview.read + preview.written, time.monotonic() - started, silent)
+    report_made(output, made, verbose=merge.verbose, quiet=silent)
+    report_bytes(preview.read + preview.written, time.monotonic() - started, silent)
     for each in made:
-        tell_taken(each, merge.quiet)
-    tell_left_behind(preview, merge.quiet)
+        report_integers(each, merge.quiet)
+    report_left_behind(preview, merge.quiet)
     if merge.json:
         put_json(made_json(output, made))
     return made
 
 
-def tell_left_behind(preview: Preview, quiet: bool) -> None:
-    """Tell a person which files beside the inputs' weights did not go along."""
+def report_left_behind(preview: Preview, quiet: bool) -> None:
+    """Report which files beside the inputs' weights were not copied."""
     if preview.left_behind:
         files = counted(len(preview.left_behind), "file")
         some = ", ".join(preview.left_behind[:SHOWN_NAMES])
@@ -81,27 +94,31 @@ def tell_left_behind(preview: Preview, quiet: bool) -> None:
         say(f"soupctl: left behind {files}: {some}{more}", quiet)
 
 
-def tell_made(output: str, made: Sequence[ComponentResult], quiet: bool) -> None:
-    """Tell a person what was made."""
+def report_made(
+    output: str, made: Sequence[ComponentResult], *, verbose: bool, quiet: bool
+) -> None:
+    """Report what was made, on stderr."""
+    whole = verbose or not is_terminal()
     for each in made:
         ledger = each.ledger
         title = f"{output}: {each.name}" if each.name else output
         ingredients = counted(len(ledger.ingredients), "ingredient")
         tensors = counted(each.tensors, "tensor")
-        say(f"{title}: {ingredients}, {tensors}, {ledger.root}", quiet)
+        digest = digest_text(ledger.root, whole=whole)
+        say(f"{title}: {ingredients}, {tensors}, {digest}", quiet)
         if each.way is not Method.INGREDIENTS:
             say(f"{title}: computed from the {each.way.value}", quiet)
     if made and made[0].sum is not None:
         say(f"{made[0].sum}: the exact sum", quiet)
 
 
-def tell_bytes(size: int, seconds: float, quiet: bool) -> None:
-    """Tell a person how much was done in which time."""
+def report_bytes(size: int, seconds: float, quiet: bool) -> None:
+    """Report how much was read and written, and how long it took."""
     say(f"{size_text(size)} read and written in {seconds:.1f} s", quiet)
 
 
-def tell_taken(made: ComponentResult, quiet: bool) -> None:
-    """Tell a person whose integers a soup has."""
+def report_integers(made: ComponentResult, quiet: bool) -> None:
+    """Report that the integers are those of the first ingredient."""
     taken = made.ledger.integer_source
     if taken is not None:
         count = (

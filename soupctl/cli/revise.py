@@ -227,17 +227,17 @@ def _revise(revision: Revision, merge: MergeOptions) -> None:
     from .. import verbs
 
     output = str(revision.output)
-    _tell_approximate(make(verbs.open_revision(revision), output, merge), output, merge)
+    _report_approximate(make(verbs.open_revision(revision), output, merge), output, merge)
 
 
 def _leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> None:
     """The same for every soup without one ingredient."""
     from .leave_one_out import leave_out_each
 
-    _tell_approximate(leave_out_each(family, merge), str(family.output), merge)
+    _report_approximate(leave_out_each(family, merge), str(family.output), merge)
 
 
-def _tell_approximate(made: Sequence[ComponentResult], output: str, merge: MergeOptions) -> None:
+def _report_approximate(made: Sequence[ComponentResult], output: str, merge: MergeOptions) -> None:
     if any(not each.ledger.exact for each in made):
         say(f"soupctl: {output}: approximate: {APPROXIMATE}", merge.quiet)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -34,6 +35,7 @@ Kernel = Callable[..., object]
 # numba's own configuration is one for the process
 LOCK = threading.Lock()
 SUMS = "sums.json"
+LOG = logging.getLogger(__name__)
 
 
 @cache
@@ -53,6 +55,7 @@ def kept_address(folder: Path, kernel: Kernel, signature: Signature) -> int:
     if is_whole(folder):
         with numba_cache(folder):
             return compiled(kernel, signature, kept=True)
+    LOG.info("compiling kernels for this machine, which is done once")
     fresh = folder.with_name(f".{secrets.token_hex(8)}.partial")
     fresh.mkdir(parents=True)
     try:

@@ -9,19 +9,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
 
+from ..checkpoints.digest import PREFIX
 from ..errors import LedgerError
 from .ledger import IngredientEntry, Ledger, descendants_of
+from .names import SHORT_DIGEST
 
 
 def matching(
     text: str, entries: Iterable[IngredientEntry], ancestors: Mapping[str, Ledger]
 ) -> tuple[IngredientEntry, ...]:
-    """The entries with this digest, this name, or training data of this digest."""
+    """The entries with this digest, this name, or training data of this digest.
+
+    A digest may be shortened to its first 12 hexadecimal digits, as commands show it on a terminal.
+    """
     return tuple(
         entry
         for entry in entries
-        if text in {entry.digest, entry.name, data_digest(entry, ancestors)}
+        if text == entry.name
+        or is_digest(text, entry.digest)
+        or is_digest(text, data_digest(entry, ancestors))
     )
+
+
+def is_digest(text: str, digest: str | None) -> bool:
+    """Whether the text is this digest, whole or shortened."""
+    is_short = len(text) >= len(PREFIX) + SHORT_DIGEST and text.startswith(PREFIX)
+    return digest is not None and (text == digest or (is_short and digest.startswith(text)))
 
 
 def data_digest(entry: IngredientEntry, ancestors: Mapping[str, Ledger]) -> str | None:
@@ -39,7 +52,8 @@ def digests_of(text: str, ledger: Ledger, weight: Fraction | None) -> tuple[str,
     found = matching(text, ledger.ingredients, ledger.ancestors)
     if not found:
         raise not_found(text, ledger)
-    if len(found) > 1 and text not in {data_digest(each, ledger.ancestors) for each in found}:
+    is_data = any(is_digest(text, data_digest(each, ledger.ancestors)) for each in found)
+    if len(found) > 1 and not is_data:
         what, advice = "is the name of several ingredients", "their digests tell them apart"
         raise LedgerError(what, path=text, advice=advice)
     if len(found) > 1 and weight is not None:

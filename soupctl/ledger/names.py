@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 MOST_LEVELS_UP = 2
+SHORT_DIGEST = 12
+"""Hexadecimal digits of a shortened digest, as shown on a terminal and accepted by commands."""
 
 
 def unique_names(paths: Sequence[str], taken: Collection[str] = ()) -> tuple[str, ...]:

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from terminal import Terminal
+
+from soupctl.cli.progress import progress
 
 COLOUR = b"\x1b[38;5;"
-
-
-class Terminal:
-    """A pseudo-terminal and what was written to it."""
-
-    def __init__(self) -> None:
-        self.master, self.slave = os.openpty()
-        self.path = Path(os.ttyname(self.slave))
-        self._shown = bytearray()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        # on Linux, the other end's closing is an error
-        try:
-            while part := os.read(self.master, 4096):
-                self._shown += part
-        except OSError:
-            return
-
-    def label(self) -> bytes:
-        """All of it, when those who write are gone."""
-        os.close(self.slave)
-        self._reader.join()
-        os.close(self.master)
-        return bytes(self._shown)
 
 
 @pytest.fixture
@@ -46,7 +22,7 @@ def on_terminal(soupctl) -> Iterator[Callable[..., bytes]]:
     def run(*arguments: str, **environment: str | None) -> bytes:
         terminal = Terminal()
         done = soupctl(*arguments, err=terminal.path, environment=environment)
-        shown = terminal.label()
+        shown = terminal.shown()
 
         assert (0, b"") == (done.code, done.out)
         return shown
@@ -96,16 +72,49 @@ def test_no_bar_is_drawn_beside_a_soup_on_stdout(soupctl, ingredients):
     done = soupctl("avg", *ingredients, "-o", "-", err=terminal.path)
 
     assert 0 == done.code
-    assert "\u2501".encode() not in terminal.label()
+    assert "\u2501".encode() not in terminal.shown()
 
 
 def test_a_refusal_on_a_terminal_is_one_line_after_the_bar_has_gone(soupctl, ingredients, save):
     save("nan.st", {"w": np.full(4, np.nan, np.float32)})
     terminal = Terminal()
     done = soupctl("avg", "nan.st", "-o", "c.st", err=terminal.path)
-    shown = terminal.label()
+    shown = terminal.shown()
 
     assert 3 == done.code
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
     assert shown.rindex(b"soupctl: nan.st: w: holds NaN") > shown.rindex(b"\x1b[?25h")
     assert shown.endswith(b"rules apply)\r\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["hash a.st", "hash --sha256 a.st", "hash --check list", "verify soup.st", "has soup.st a.st"],
+)
+def test_commands_that_read_whole_files_show_a_bar(soupctl, ingredients, command):
+    soupctl("avg", *ingredients, "-o", "soup.st")
+    Path("list").write_bytes(soupctl("hash", "a.st").out)
+    expected = soupctl(*command.split()).out
+
+    terminal = Terminal()
+    done = soupctl(*command.split(), err=terminal.path)
+    quiet = Terminal()
+    soupctl(*command.split(), "-q", err=quiet.path)
+
+    assert (0, expected) == (done.code, done.out)
+    assert b"\x1b[?25h" in terminal.shown()
+    assert b"" == quiet.shown()
+
+
+def test_notices_of_the_library_are_shown_above_the_bar(monkeypatch, capsys):
+    monkeypatch.setattr("soupctl.cli.progress.is_terminal", lambda: True)
+    log = logging.getLogger("soupctl.engines.native")
+
+    with progress(None, quiet=False) as advance:
+        log.info("compiling [kernels]")
+        advance(1)
+    log.info("not shown")
+
+    shown = capsys.readouterr().err
+    assert "compiling [kernels]\n" in shown
+    assert "not shown" not in shown

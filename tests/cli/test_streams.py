@@ -114,7 +114,9 @@ def test_everything_after_two_dashes_is_an_input(soupctl, ingredients):
 def test_a_reader_that_goes_away_is_quiet_141(process, save, verb):
     # more than a pipe holds
     save("a.st", {f"{number:0200}": np.zeros(1, np.float16) for number in range(2000)})
-    arguments = ["inspect", "a.st"] if verb == "inspect" else ["hash", *["a.st"] * 1500]
+    arguments = (
+        ["inspect", "a.st", "--tensors"] if verb == "inspect" else ["hash", *["a.st"] * 1500]
+    )
     running = process(*arguments)
 
     first = running.stdout.read(4)

@@ -128,14 +128,6 @@ def test_the_result_as_json_reads_as_expected(transcript, ingredients):
     transcript("avg-json", "avg a.st b.st@1/3 -o soup.st --json -j 2")
 
 
-def test_verbose_tells_on_stderr_what_was_made(soupctl, ingredients):
-    done = soupctl("avg", *ingredients, "-o", "soup.st", "-v")
-
-    assert (0, b"") == (done.code, done.out)
-    assert done.message.startswith("soup.st: 2 ingredients, 3 tensors, blake3:")
-    assert 2 == len(done.message.splitlines())
-
-
 def test_integers_taken_from_the_first_are_told_even_in_a_pipe(soupctl, save, golden):
     for name, steps in (("a.st", 1), ("b.st", 2)):
         save(name, {"steps": np.array([steps]), "w": np.zeros(4, np.float32)})

@@ -1,0 +1,129 @@
+"""`soupctl hash`: content digests of checkpoints, printed or checked against a list."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UsageError
+from . import options
+from .console import digest_text, put, put_json, say, shows_whole_digests
+from .progress import progress
+
+if TYPE_CHECKING:
+    from ..verbs import FileDigest, Verdict
+
+
+def hash_files(
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Checkpoints: files or folders.", metavar="FILE...")
+    ] = None,
+    sha256: Annotated[
+        bool, typer.Option("--sha256", help="Digest whole files with SHA-256 instead.")
+    ] = False,
+    check: Annotated[
+        str | None,
+        typer.Option("--check", "-c", help="Check a list of digests; - is stdin.", metavar="LIST"),
+    ] = None,
+    component: options.Component = None,
+    variant: options.Variant = None,
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Print content digests: equal tensors, equal digests.
+
+    Shards, order, padding and metadata do not count. On a terminal digests are shortened; -v shows
+    them whole. A line whose name is escaped begins with a backslash.
+
+    Example: soupctl hash soup.safetensors > soup.b3 && soupctl hash --check soup.b3
+    """
+    if check is not None:
+        if paths or sha256 or component is not None:
+            raise UsageError("--check takes the files and the kind of digest from its list")
+        raise typer.Exit(_check(options.named(check), variant, json, quiet))
+    if sha256 and not (component is None and variant is None):
+        raise UsageError("--sha256 is of whole files, and not of a component or variant")
+    from .. import verbs
+
+    digests = []
+    whole = shows_whole_digests(verbose)
+    for path in _hashed(paths or []):
+        started = time.monotonic()
+        with progress(_size_of(path), quiet) as advance:
+            if sha256:
+                found: tuple[FileDigest, ...] = (verbs.file_sha256(path, progress=advance),)
+            else:
+                found = verbs.content_digests(
+                    path, threads=threads, component=component, variant=variant, progress=advance
+                )
+        if verbose:
+            say(f"{path}: hashed in {time.monotonic() - started:.1f} s", quiet)
+        for each in found:
+            digests.append({"digest": each.digest, "path": each.path})
+            if not json:
+                mark, name = _listed(each.path)
+                put(f"{mark}{digest_text(each.digest, whole=whole)}  {name}")
+    if json:
+        put_json({"digests": digests})
+
+
+def _hashed(paths: list[str]) -> list[str]:
+    """The paths, of which there is at least one, and no two are the same stream."""
+    if not paths:
+        raise UsageError("there is no file to hash", advice="name at least one checkpoint")
+    if paths.count("-") > 1:
+        raise UsageError("standard input can be hashed only once")
+    return [options.named(path) for path in paths]
+
+
+def _size_of(path: str) -> int | None:
+    """Bytes of a file; None for a folder, standard input, and what cannot be looked at."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return state.st_size if stat.S_ISREG(state.st_mode) else None
+
+
+def _listed(name: str) -> tuple[str, str]:
+    """What a line with a name begins with, and the name as it is there."""
+    from ..checkpoints.lists import escape
+
+    return escape(name, sys.stdout.encoding)
+
+
+def _check(source: str, variant: str | None, json: bool, quiet: bool) -> int:
+    """Print a verdict a line; 0 if all hold."""
+    from .. import verbs
+    from ..checkpoints.lists import read_list
+
+    verdicts = []
+    answers = verbs.check_digests(read_list(source), source, variant)
+    while (verdict := _next_verdict(answers, quiet)) is not None:
+        verdicts.append(verdict)
+        if not json and not quiet:
+            said = "OK" if verdict.holds else verdict.problem or "DIFFERS"
+            put(f"{''.join(_listed(verdict.path))}: {said}")
+    failed = sum(not verdict.holds for verdict in verdicts)
+    if json:
+        checked = [
+            {"path": each.path, "ok": each.holds, "problem": each.problem} for each in verdicts
+        ]
+        put_json({"ok": not failed, "checked": checked})
+    if failed:
+        say(f"soupctl: {failed} of {len(verdicts)} do not have the digest that {source} says")
+    return 1 if failed else 0
+
+
+def _next_verdict(verdicts: Iterator[Verdict], quiet: bool) -> Verdict | None:
+    """The next verdict, with progress until it is there; None if there are no more."""
+    with progress(None, quiet):
+        return next(verdicts, None)

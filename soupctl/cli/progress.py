@@ -1,0 +1,66 @@
+"""Progress on a terminal: a bar while a command works, gone when it is done.
+
+Rule 1: nothing is shown in a pipe, or with -q.
+Rule 2: no result is printed while a bar is drawn; both may be on one terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .console import is_terminal
+
+
+@contextmanager
+def progress(total: int | None, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A function to call with the bytes that were just done; a bar shows them on a terminal.
+
+    `total` is None if it is not known. Notices of the library, such as that kernels are compiled,
+    are shown above the bar.
+    """
+    if quiet or not is_terminal():
+        yield lambda size: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        ProgressColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns: list[ProgressColumn] = [BarColumn()]
+    if total is None:
+        columns.append(TimeElapsedColumn())
+    else:
+        columns += [DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, transient=True, redirect_stdout=False)
+    with bar, _notices(lambda text: console.print(text, markup=False, highlight=False)):
+        task = bar.add_task("", total=total)
+        yield lambda size: bar.advance(task, size)
+
+
+@contextmanager
+def _notices(show: Callable[[str], None]) -> Iterator[None]:
+    """Show what the library logs for users."""
+    # not loaded by commands that have nothing to show
+    import logging
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            show(record.getMessage())
+
+    logger, handler = logging.getLogger("soupctl"), Handler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
