@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,7 +87,7 @@ def _hashed(paths: list[str]) -> list[str]:
 def _size_of(path: str) -> int | None:
     """Bytes of a file; None for a folder, standard input, and what cannot be looked at."""
     try:
-        state = os.stat(path)
+        state = Path(path).stat()
     except (OSError, ValueError):
         return None
     return state.st_size if stat.S_ISREG(state.st_mode) else None

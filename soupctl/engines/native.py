@@ -36,6 +36,7 @@ Kernel = Callable[..., object]
 LOCK = threading.Lock()
 SUMS = "sums.json"
 LOG = logging.getLogger(__name__)
+COMPILING = "compiling kernels for this machine (once; later runs load them)"
 
 
 @cache
@@ -55,7 +56,7 @@ def kept_address(folder: Path, kernel: Kernel, signature: Signature) -> int:
     if is_whole(folder):
         with numba_cache(folder):
             return compiled(kernel, signature, kept=True)
-    LOG.info("compiling kernels for this machine, which is done once")
+    LOG.info(COMPILING)
     fresh = folder.with_name(f".{secrets.token_hex(8)}.partial")
     fresh.mkdir(parents=True)
     try:

@@ -50,6 +50,14 @@ def test_what_was_compiled_is_loaded_by_the_next_process(tmp_path, monkeypatch):
     assert before == {path: path.stat().st_mtime_ns for path in kept_files(tmp_path)}
 
 
+def test_only_compiling_is_announced(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="soupctl")
+    compile_twice(tmp_path, monkeypatch)
+    compile_twice(tmp_path, monkeypatch)
+
+    assert [native.COMPILING] == caplog.messages
+
+
 @pytest.mark.parametrize("which", range(3))
 @pytest.mark.parametrize("damage", ["gone", "empty", "garbage", "one bit"])
 def test_a_damaged_file_leads_to_compiling_anew(tmp_path, monkeypatch, which, damage):
