@@ -1,6 +1,7 @@
 """The rooms import one way, and what is heavy is loaded by those who need it.
 
-Rule 1: the sources are read, not run, so an import inside a function counts like any other.
+Rule 1: the sources are read, not run, so an import inside a function counts like any other; only
+a circle may be broken by one, since it runs when both modules are loaded.
 Rule 2: a room that the table does not name is an error, so a new one has to take its place here.
 """
 
@@ -107,6 +108,42 @@ def imported(text: str, module: str) -> Iterator[str]:
             yield from (f"{start}.{alias.name}" for alias in node.names)
 
 
+def loaded_at_import(text: str, module: str) -> set[str]:
+    """The modules of soupctl that are imported while `module`, with source `text`, is loaded."""
+    tree = ast.parse(text)
+    statements: list[ast.AST] = list(tree.body)
+    names: set[str] = set()
+    while statements:
+        node = statements.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= set(imported(ast.unparse(node), module))
+        is_late = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if not is_late and not for_types:
+            statements += ast.iter_child_nodes(node)
+    known = {name.removesuffix(".__init__") for name, _ in MODULES}
+    # the last part of a name is a module, as in `from . import plan`, or lies in one
+    found = {name if name in known else name.rpartition(".")[0] for name in names}
+    return found & known - {module.removesuffix(".__init__"), "soupctl"}
+
+
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, the first one repeated at the end, or none."""
+    finished: set[str] = set()
+
+    def search(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module not in finished:
+            for other in sorted(imports.get(module, ())):
+                if found := search(other, [*path, module]):
+                    return found
+            finished.add(module)
+        return []
+
+    return next((found for module in sorted(imports) if (found := search(module, []))), [])
+
+
 def room_of(module: str) -> str:
     """The room of a module of soupctl; of the package itself, `__init__`."""
     parts = module.split(".")
@@ -175,6 +212,55 @@ def test_a_heavy_library_is_used_in_its_home_alone(module: str, path: Path) -> N
 )
 def test_an_import_is_seen_however_it_is_written(text: str, expected: set[str]) -> None:
     assert expected == set(imported(text, "soupctl.merge.recipe"))
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    imports = {
+        module.removesuffix(".__init__"): loaded_at_import(path.read_text(), module)
+        for module, path in MODULES
+    }
+
+    assert {"soupctl.merge.plan"} <= set(imports)
+    assert "soupctl.format.header" in imports["soupctl.format.shards"]
+    assert [] == circle(imports)
+
+
+@pytest.mark.parametrize(
+    ("imports", "expected"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"c"}, "c": {"b"}}, ["b", "c", "b"]),
+        ({"a": {"b", "c"}, "b": {"c"}, "c": set()}, []),
+    ],
+)
+def test_a_circle_of_imports_is_found(imports: dict[str, set[str]], expected: list[str]) -> None:
+    assert expected == circle(imports)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("from .plan import Plan", {"soupctl.merge.plan"}),
+        ("from . import plan", {"soupctl.merge.plan"}),
+        ("def late():\n    from . import plan", set()),
+        ("if TYPE_CHECKING:\n    from .plan import Plan", set()),
+        ("try:\n    from .plan import Plan\nexcept ImportError:\n    pass", {"soupctl.merge.plan"}),
+    ],
+)
+def test_only_imports_that_run_while_a_module_is_loaded_can_close_a_circle(
+    text: str, expected: set[str]
+) -> None:
+    assert expected == loaded_at_import(text, "soupctl.merge.recipe")
+
+
+def test_a_class_name_means_one_thing_in_the_whole_tree() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+
+    assert {} == {name: modules for name, modules in places.items() if len(modules) > 1}
 
 
 def test_every_room_is_in_the_table_and_kernels_has_modules() -> None:
