@@ -4,13 +4,14 @@
     from soupctl import verbs
 
     request = verbs.Request(
-        ingredients=[verbs.Ingredient("a.st"), verbs.Ingredient("b.st", Fraction(2))],
-        output="soup.st",
+        ingredients=["a.st", verbs.Ingredient("b.st", Fraction(2))], output="soup.st"
     )
     (made,) = verbs.average(request)
     made.ledger.root  # "blake3:..."
 
 Every refusal is a child of `soupctl.errors.SoupError`; nothing is printed, nothing half-written.
+A name is imported when it is first used: what only looks need not wait for what computes, and
+torch is loaded when a function that trains, samples or stacks is called.
 """
 
 from __future__ import annotations
@@ -18,113 +19,89 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .checkpoints.hashing import (
-        FileDigest,
-        Verdict,
-        check_digests,
-        content_digests,
-        file_sha256,
-    )
-    from .choices import Level
-    from .demo import make_checkpoints
-    from .merge.average import Request, average, open_job
-    from .merge.ingredients import Ingredient
-    from .merge.inspect import Inspection, inspect
-    from .merge.job import ComponentResult, Job
-    from .merge.leave_one_out import LeaveOneOut, Variant, leave_one_out, open_family
-    from .merge.preview import Preview, preview
-    from .merge.query import history, holds
-    from .merge.revise import open_revision, revise
-    from .merge.revision import Addition, Removal, Revision
-    from .merge.rounds import Rounds, arrange
-    from .merge.run import carry_out, carry_out_together
-    from .merge.sample_weights import weighted_by
-    from .merge.verify import Verified, verify
-    from .workers import ExecutionOptions
+# ruff: noqa: PLC0414, PLE0604
 
-# what only looks need not wait for what computes: a name is imported when it is first used
-HOMES = {
-    "Addition": ".merge.revision",
-    "LeaveOneOut": ".merge.leave_one_out",
-    "FileDigest": ".checkpoints.hashing",
-    "Ingredient": ".merge.ingredients",
-    "Inspection": ".merge.inspect",
-    "Job": ".merge.job",
-    "Level": ".choices",
-    "ComponentResult": ".merge.job",
-    "Variant": ".merge.leave_one_out",
-    "ExecutionOptions": ".workers",
-    "Preview": ".merge.preview",
-    "Removal": ".merge.revision",
-    "Request": ".merge.average",
-    "Revision": ".merge.revision",
-    "Rounds": ".merge.rounds",
-    "Verdict": ".checkpoints.hashing",
-    "Verified": ".merge.verify",
-    "arrange": ".merge.rounds",
-    "average": ".merge.average",
-    "carry_out": ".merge.run",
-    "carry_out_together": ".merge.run",
-    "check_digests": ".checkpoints.hashing",
-    "content_digests": ".checkpoints.hashing",
-    "file_sha256": ".checkpoints.hashing",
-    "history": ".merge.query",
-    "holds": ".merge.query",
-    "inspect": ".merge.inspect",
-    "leave_one_out": ".merge.leave_one_out",
-    "make_checkpoints": ".demo",
-    "open_family": ".merge.leave_one_out",
-    "open_job": ".merge.average",
-    "open_revision": ".merge.revise",
-    "preview": ".merge.preview",
-    "revise": ".merge.revise",
-    "verify": ".merge.verify",
-    "weighted_by": ".merge.sample_weights",
+# to a type checker, `as` says that a name is exported; a test holds that MODULES has the same names
+if TYPE_CHECKING:
+    from .checkpoints.hashing import FileDigest as FileDigest
+    from .checkpoints.hashing import Verdict as Verdict
+    from .checkpoints.hashing import check_digests as check_digests
+    from .checkpoints.hashing import content_digests as content_digests
+    from .checkpoints.hashing import file_sha256 as file_sha256
+    from .choices import Level as Level
+    from .choices import Method as Method
+    from .choices import OnInt as OnInt
+    from .choices import Preset as Preset
+    from .choices import WeightBy as WeightBy
+    from .demo import make_checkpoints as make_checkpoints
+    from .format.dtypes import DType as DType
+    from .merge.average import Request as Request
+    from .merge.average import average as average
+    from .merge.average import open_job as open_job
+    from .merge.ingredients import Ingredient as Ingredient
+    from .merge.inspect import Inspection as Inspection
+    from .merge.inspect import inspect as inspect
+    from .merge.job import ComponentResult as ComponentResult
+    from .merge.job import Job as Job
+    from .merge.leave_one_out import LeaveOneOut as LeaveOneOut
+    from .merge.leave_one_out import Variant as Variant
+    from .merge.leave_one_out import leave_one_out as leave_one_out
+    from .merge.leave_one_out import open_family as open_family
+    from .merge.preview import Preview as Preview
+    from .merge.preview import preview as preview
+    from .merge.query import history as history
+    from .merge.query import holds as holds
+    from .merge.revise import open_revision as open_revision
+    from .merge.revise import revise as revise
+    from .merge.revision import Addition as Addition
+    from .merge.revision import Removal as Removal
+    from .merge.revision import Revision as Revision
+    from .merge.rounds import Rounds as Rounds
+    from .merge.rounds import arrange as arrange
+    from .merge.run import carry_out as carry_out
+    from .merge.run import carry_out_together as carry_out_together
+    from .merge.sample_weights import weighted_by as weighted_by
+    from .merge.verify import Verified as Verified
+    from .merge.verify import verify as verify
+    from .training.commands import finetune as finetune
+    from .training.commands import leave_out_bank as leave_out_bank
+    from .training.commands import patch_dmp as patch_dmp
+    from .training.commands import sample as sample
+    from .training.commands import stack as stack
+    from .workers import ExecutionOptions as ExecutionOptions
+
+MODULES = {
+    ".checkpoints.hashing": "FileDigest Verdict check_digests content_digests file_sha256",
+    ".choices": "Level Method OnInt Preset WeightBy",
+    ".demo": "make_checkpoints",
+    ".format.dtypes": "DType",
+    ".merge.average": "Request average open_job",
+    ".merge.ingredients": "Ingredient",
+    ".merge.inspect": "Inspection inspect",
+    ".merge.job": "ComponentResult Job",
+    ".merge.leave_one_out": "LeaveOneOut Variant leave_one_out open_family",
+    ".merge.preview": "Preview preview",
+    ".merge.query": "history holds",
+    ".merge.revise": "open_revision revise",
+    ".merge.revision": "Addition Removal Revision",
+    ".merge.rounds": "Rounds arrange",
+    ".merge.run": "carry_out carry_out_together",
+    ".merge.sample_weights": "weighted_by",
+    ".merge.verify": "Verified verify",
+    ".training.commands": "finetune leave_out_bank patch_dmp sample stack",
+    ".workers": "ExecutionOptions",
 }
+"""The names by the module that each is imported from."""
+HOMES = {name: module for module, names in MODULES.items() for name in names.split()}
+
+__all__ = [*sorted(HOMES)]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> object:
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(HOMES[name], __package__), name)
-
-
-__all__ = [
-    "Addition",
-    "ComponentResult",
-    "ExecutionOptions",
-    "FileDigest",
-    "Ingredient",
-    "Inspection",
-    "Job",
-    "LeaveOneOut",
-    "Level",
-    "Preview",
-    "Removal",
-    "Request",
-    "Revision",
-    "Rounds",
-    "Variant",
-    "Verdict",
-    "Verified",
-    "arrange",
-    "average",
-    "carry_out",
-    "carry_out_together",
-    "check_digests",
-    "content_digests",
-    "file_sha256",
-    "history",
-    "holds",
-    "inspect",
-    "leave_one_out",
-    "make_checkpoints",
-    "open_family",
-    "open_job",
-    "open_revision",
-    "preview",
-    "revise",
-    "verify",
-    "weighted_by",
-]

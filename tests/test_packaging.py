@@ -240,3 +240,35 @@ def test_installed_soupctl_takes_no_top_level_name_but_its_own(installed: Instal
     found = run(installed.python, "-c", probe, cwd=standing)
 
     assert "0" == found
+
+
+SCRIPT = """
+from soupctl import verbs
+
+reveal_type(verbs.average(verbs.Request(["a.st", verbs.Ingredient("b.st")], "soup.st")))
+verbs.average("a.st")
+"""
+
+
+@pytest.mark.parametrize("way", ["wheel", "strict"])
+def test_a_type_checker_sees_the_types_of_an_installed_soupctl(
+    way: str, tree: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    pytest.importorskip("mypy.api")
+    python = bare_environment(tmp_path / "environment")
+    if way == "wheel":
+        install(python, request.getfixturevalue("wheel"))
+    else:
+        # a plain editable install is found by code that no type checker runs
+        install(python, "--config-settings", "editable_mode=strict", "--editable", tree)
+    # without torch and the other dependencies, whose types take minutes to read
+    (dependencies,) = python.parent.parent.rglob("dependencies.pth")
+    dependencies.unlink()
+    (tmp_path / "script.py").write_text(SCRIPT)
+
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", python, "script.py"]
+    done = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    revealed, refused, *_ = done.stdout.splitlines()
+    assert 'Revealed type is "tuple[soupctl.merge.job.ComponentResult, ...]"' in revealed
+    assert 'has incompatible type "str"; expected "Request"' in refused

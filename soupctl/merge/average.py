@@ -17,7 +17,7 @@ from ..format.dtypes import DType, parse_dtype
 from ..ledger.ledger import UNKNOWN, Ledger, Runs
 from ..workers import ExecutionOptions
 from .destination import decide
-from .ingredients import Ingredient, Part, open_inputs
+from .ingredients import Ingredient, Part, as_ingredient, open_inputs, require_several
 from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.find import require_keepable
 from .kept_sum.format import Facts, scale_of
@@ -33,7 +33,8 @@ from .run import carry_out
 class Request:
     """A soup to be made: everything that decides its bytes, and where it goes."""
 
-    ingredients: Sequence[Ingredient]
+    ingredients: Sequence[Ingredient | str | Path]
+    """A path is an ingredient of weight 1."""
     output: str | Path
     """A file, a folder, or `-` for standard output."""
     dtype: DType | None = None
@@ -51,6 +52,7 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuse a dtype that is no float, and a sum that cannot be kept, with UsageError."""
+        require_several("ingredients", self.ingredients)
         if self.dtype is not None:
             parse_dtype(self.dtype.value)
         if self.keep_sum:
@@ -71,8 +73,9 @@ def average(
 @contextmanager
 def open_job(request: Request) -> Iterator[Job]:
     """The request with its inputs opened, checked and planned; no data has been read yet."""
+    ingredients = [as_ingredient(each) for each in request.ingredients]
     recipe = Recipe(
-        weights=tuple(ingredient.weight for ingredient in request.ingredients),
+        weights=tuple(ingredient.weight for ingredient in ingredients),
         dtype=request.dtype,
         keys=request.keys,
         excludes=request.excludes,
@@ -80,7 +83,7 @@ def open_job(request: Request) -> Iterator[Job]:
         allow_nonfinite=request.allow_nonfinite,
     )
     with open_inputs(
-        request.ingredients,
+        ingredients,
         component=request.component,
         variant=request.variant,
         ignore_ledger=request.ignore_ledger,

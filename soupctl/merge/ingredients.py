@@ -32,6 +32,17 @@ class Ingredient:
             raise UsageError(f"{self.weight!r} is not exact", advice="give a Fraction or an int")
 
 
+def as_ingredient(value: Ingredient | str | Path) -> Ingredient:
+    """An ingredient as it is; a path as an ingredient of weight 1."""
+    return value if isinstance(value, Ingredient) else Ingredient(value)
+
+
+def require_several(name: str, value: object) -> None:
+    """Raise UsageError for one path where a list of them is wanted: its letters are none."""
+    if isinstance(value, str | Path):
+        raise UsageError(f"{name} is one path, not a list", path=value, advice=f"{name}=[...]")
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One component of every ingredient, open for reading."""

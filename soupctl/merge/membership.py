@@ -139,7 +139,7 @@ def _sum_of(change: ComponentChange, before: Ledger) -> OpenedSum | None:
 
 def _removals(change: ComponentChange, before: Ledger) -> Iterator[WeightRemoval]:
     """What is taken out, by content; LedgerError for what is neither a file nor in the ledger."""
-    for removal, checkpoint in zip(change.revision.removed, change.removed, strict=True):
+    for removal, checkpoint in zip(change.revision.removals, change.removed, strict=True):
         if checkpoint is None:
             digests = digests_of(removal.what, before, removal.weight)
         else:
@@ -174,7 +174,7 @@ def _added(change: ComponentChange, before: Ledger, freed: Fraction | None) -> I
     """What is put in, each of weight `freed` if it has none of its own."""
     names = unique_names(change.added_paths, [entry.name for entry in before.ingredients])
     for addition, checkpoint, name, beside in zip(
-        change.revision.added, change.added, names, change.added_sums, strict=True
+        change.revision.additions, change.added, names, change.added_sums, strict=True
     ):
         require_model(checkpoint)
         weight = freed if addition.weight is None else addition.weight

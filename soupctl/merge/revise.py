@@ -53,9 +53,9 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     """
     place = (revision.component, revision.variant)
     soup = find_input(revision.soup, *place)
-    added = [find_input(each.path, *place) for each in revision.added]
+    added = [find_input(each.path, *place) for each in revision.additions]
     removed = [
-        find_input(each.what, *place) if is_input(each.what) else None for each in revision.removed
+        find_input(each.what, *place) if is_input(each.what) else None for each in revision.removals
     ]
     require_same_components([soup, *added, *filter(None, removed)])
     with ExitStack() as stack:
@@ -124,7 +124,7 @@ def _revisions(
     ledgers = [each.ledger(checkpoint) for each, checkpoint in zip(inputs, soup, strict=True)]
     removals = [
         removal_by_component(removal, inputs, model, ledgers)
-        for removal, model in zip(revision.removed, removed, strict=True)
+        for removal, model in zip(revision.removals, removed, strict=True)
     ]
     new = bool(added) and all(is_new(inputs, model, ledgers) for model in added)
     return [

@@ -11,6 +11,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component
 from ..checkpoints.open import STREAM
 from ..errors import UsageError
+from .ingredients import require_several
 from .kept_sum.find import require_keepable
 from .opened_inputs import OpenedInputs
 
@@ -57,8 +58,10 @@ class Revision:
     """What the ledger calls it: `add`, `subtract` or `swap`."""
     soup: str | Path
     output: str | Path
-    added: Sequence[Addition] = ()
-    removed: Sequence[Removal] = ()
+    added: Sequence[Addition | str | Path] = ()
+    """A path is added with weight 1, or in a swap with that of what is taken out."""
+    removed: Sequence[Removal | str | Path] = ()
+    """A path, digest or name is taken out with all of its weight."""
     search: tuple[Path, ...] = ()
     """Folders in which ingredients are looked for that are not where the ledger hints."""
     approximate: bool = False
@@ -78,6 +81,8 @@ class Revision:
         That is a total that is not exact or negative, several streams, and the sum of a soup that
         is computed with as it is, or goes to standard output.
         """
+        require_several("added", self.added)
+        require_several("removed", self.removed)
         _require_exact(self.total)
         if self.total is not None and self.total < 0:
             raise UsageError(f"a soup has no weight of {self.total}")
@@ -86,9 +91,20 @@ class Revision:
             if self.rounded:
                 what = "of a soup that is computed with as it is, no sum can be kept"
                 raise UsageError(what, advice="leave out --keep-sum")
-        inputs = [self.soup, *(each.path for each in self.added), *(x.what for x in self.removed)]
+        named = (*(each.path for each in self.additions), *(each.what for each in self.removals))
+        inputs = [self.soup, *named]
         if inputs.count(STREAM) > 1:
             raise UsageError("standard input can be only one of the inputs")
+
+    @property
+    def additions(self) -> tuple[Addition, ...]:
+        """What is put in."""
+        return tuple(x if isinstance(x, Addition) else Addition(x) for x in self.added)
+
+    @property
+    def removals(self) -> tuple[Removal, ...]:
+        """What is taken out."""
+        return tuple(x if isinstance(x, Removal) else Removal(str(x)) for x in self.removed)
 
     @property
     def rounded(self) -> bool:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 from ..checkpoints.open import STREAM, find_input, open_input
 from ..choices import WeightBy
 from ..errors import Issue, LedgerError, UsageError
 from ..ledger.read import read_ledger
-from .ingredients import Ingredient
+from .ingredients import Ingredient, as_ingredient
 
 
 def weighted_by(
-    ingredients: Sequence[Ingredient],
+    ingredients: Sequence[Ingredient | str | Path],
     by: WeightBy,
     *,
     component: str | None = None,
@@ -26,22 +27,23 @@ def weighted_by(
     such a record.
     """
     assert by is WeightBy.SAMPLES
-    for each in ingredients:
+    asked = [as_ingredient(each) for each in ingredients]
+    for each in asked:
         if each.path == STREAM:
             raise UsageError("--weight-by needs files; standard input is read once")
         if each.weight != 1:
             raise UsageError("weights are given twice, with --weight-by and one by one")
-    found = [_samples(each, component, variant) for each in ingredients]
+    found = [_samples(each, component, variant) for each in asked]
     issues = [
         Issue("has no one record of training", each.path, advice="-w gives weights")
-        for each, samples in zip(ingredients, found, strict=True)
+        for each, samples in zip(asked, found, strict=True)
         if samples is None
     ]
     if issues:
         raise LedgerError.collected(issues)
     return [
         replace(each, weight=Fraction(samples))
-        for each, samples in zip(ingredients, found, strict=True)
+        for each, samples in zip(asked, found, strict=True)
         if samples is not None
     ]
 
