@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from soupctl.choices import Preset
+from soupctl.cli import training_run
 from soupctl.cli.app import app
-from soupctl.cli.console import Telling
+from soupctl.cli.report import ErrorStyle
 from soupctl.cli.training_options import ReportOptions
 from soupctl.errors import UsageError
 from soupctl.training.bank_options import PATCH_DMP, PRESETS
@@ -59,11 +60,6 @@ class Received:
 @pytest.fixture
 def run(monkeypatch):
     """Runs a command up to where its run is prepared."""
-    from soupctl.cli import training_run  # noqa: PLC0415
-    from soupctl.training import (
-        distributed,
-        setup,
-    )
 
     def command(name: str, *words: object) -> Received:
         received = Received()
@@ -76,13 +72,14 @@ def run(monkeypatch):
             received.report = report
             training_run.run_training(base, run, report, *options)
 
-        monkeypatch.setattr(distributed, "start_accelerator", lambda options: None)
-        monkeypatch.setattr(setup, "prepare", prepare)
+        start = "soupctl.training.distributed.start_accelerator"
+        monkeypatch.setattr(start, lambda options: None)
+        monkeypatch.setattr("soupctl.training.setup.prepare", prepare)
         for module in ("finetune", "patch_dmp"):
             monkeypatch.setattr(f"soupctl.cli.{module}.run_training", run_training)
         arguments = [name, *map(str, words)]
         with pytest.raises(Stopped):
-            app(args=arguments, prog_name="soupctl", standalone_mode=False, obj=Telling())
+            app(args=arguments, prog_name="soupctl", standalone_mode=False, obj=ErrorStyle())
         return received
 
     return command
@@ -201,7 +198,9 @@ def test_a_mistyped_option_in_a_config_names_the_right_one(tmp_path, command, na
     config.write_text(f"{dashed}x = 1\n")
 
     with pytest.raises(UsageError) as refusal:
-        app(args=[command, *WORDS, "--config", str(config)], standalone_mode=False, obj=Telling())
+        app(
+            args=[command, *WORDS, "--config", str(config)], standalone_mode=False, obj=ErrorStyle()
+        )
 
     expected = f"{config}: '{dashed}x' is not an option; did you mean {dashed}?"
     assert expected == str(refusal.value)
