@@ -151,7 +151,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(soupctl, bases, shards):
     step = len(Path("stopped/metrics.jsonl").read_text().splitlines())
 
     assert 130 == stopped.code
-    last = stopped.err.splitlines()[-1]
+    *_, last, end = stopped.err.splitlines()
+    assert "soupctl: interrupted" == end
     assert f"step {step} of 100000 is saved; to go on: soupctl patch-dmp" in last
     for output in ("straight", "stopped"):
         assert soupctl(*words(base, data, output, *more, "--steps", step + 3)).code == 0
