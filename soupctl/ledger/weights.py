@@ -16,7 +16,12 @@ from ..errors import UsageError
 LARGEST = 2**24
 """Largest scaled weight and largest total, so that products stay exact in float64."""
 
-PATTERN = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30}|\d{1,30}/\d{1,30})")
+DECIMAL = r"(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})"
+# a power of ten that makes a weight large is not accepted: no sum holds such weights
+PATTERN = re.compile(
+    rf"(?P<number>[+-]?(?:{DECIMAL}(?:[eE]-\d{{1,2}})?|\d{{1,30}}/\d{{1,30}}))"
+    rf"|(?P<percent>[+-]?{DECIMAL})%"
+)
 # room for the sum of many weights
 WRITTEN = re.compile(r"-?[1-9]\d{0,99}(/[1-9]\d{0,99})?")
 
@@ -25,16 +30,26 @@ MOST_DIGITS = 60
 
 
 def parse_weight(text: str) -> Fraction:
-    """The exact value of a weight such as `2`, `0.25` or `1/3`; UsageError if none or zero."""
-    if not text.isascii() or not PATTERN.fullmatch(text):
-        raise UsageError(f"{text!r} is not a weight", advice="such as 2, 0.25 or 1/3")
+    """The exact value of a weight such as `2`, `0.25`, `70%`, `1e-3` or `1/3`.
+
+    Raises UsageError for any other text, for zero, and for more than `MOST_DIGITS` digits.
+    """
+    found = PATTERN.fullmatch(text) if text.isascii() else None
+    if not found:
+        raise UsageError(f"{text!r} is not a weight", advice="such as 2, 0.25, 70%, 1e-3 or 1/3")
     try:
-        weight = Fraction(text)
+        weight = Fraction(found["number"]) if found["number"] else Fraction(found["percent"]) / 100
     except ZeroDivisionError:
         raise UsageError(f"{text!r} divides by zero") from None
     if not weight:
         raise UsageError(f"{text!r} is a weight of zero", advice="leave the ingredient out")
+    if _has_too_many_digits(weight):
+        raise UsageError(f"{text!r} has more than {MOST_DIGITS} digits", advice=ROUND)
     return weight
+
+
+def _has_too_many_digits(weight: Fraction) -> bool:
+    return max(abs(weight.numerator), weight.denominator) > 10**MOST_DIGITS
 
 
 def weight_text(weight: Fraction) -> str:
@@ -62,8 +77,7 @@ def scaled(weights: Sequence[Fraction]) -> tuple[int, ...]:
     """
     if not all(weights):
         raise UsageError("a weight is zero", advice="leave the ingredient out")
-    parts = [part for weight in weights for part in (weight.numerator, weight.denominator)]
-    if max(map(abs, parts)) > 10**MOST_DIGITS:
+    if any(map(_has_too_many_digits, weights)):
         raise UsageError(f"a weight has more than {MOST_DIGITS} digits", advice=ROUND)
     denominator = require_positive_total(weights)
     whole = [int(weight * denominator) for weight in weights]

@@ -99,6 +99,14 @@ def test_the_plan_reads_as_expected(transcript, ingredients):
     transcript("plan-json", "avg a.st b.st@1/3 -o - -n --json -j 2")
 
 
+def test_a_percentage_or_power_of_ten_is_the_same_exact_weight(soupctl, ingredients):
+    expected = soupctl("avg", "a.st@7", "b.st@3/10", "-o", "-").out
+
+    for first, second in (("700%", "30%"), ("7", "3e-1")):
+        assert soupctl("avg", f"a.st@{first}", f"b.st@{second}", "-o", "-").out == expected
+        assert soupctl("avg", "a.st", "b.st", "-w", f"{first},{second}", "-o", "-").out == expected
+
+
 def test_the_plan_writes_nothing(soupctl, ingredients, holds):
     before = holds()
 

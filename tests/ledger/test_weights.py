@@ -37,6 +37,13 @@ rationals = st.builds(Fraction, wholes, st.integers(1, 50))
         ("007", Fraction(7)),
         ("0.1", Fraction(1, 10)),
         ("9" * 30, Fraction(10**30 - 1)),
+        ("70%", Fraction(7, 10)),
+        ("+12.5%", Fraction(1, 8)),
+        ("-.5%", Fraction(-1, 200)),
+        ("1e-3", Fraction(1, 1000)),
+        ("2.5E-1", Fraction(1, 4)),
+        ("1e-60", Fraction(1, 10**60)),
+        ("10e-61", Fraction(1, 10**60)),
     ],
 )
 def test_a_weight_is_the_rational_that_its_text_says(text, value):
@@ -52,7 +59,16 @@ def test_a_weight_is_the_rational_that_its_text_says(text, value):
         ".",
         "-.",
         "1e9",
-        "1E-3",
+        "1E+3",
+        "1e-",
+        "e-3",
+        "1e-3%",
+        "1/3%",
+        "1/3e-1",
+        "%",
+        "7 %",
+        "70%%",
+        "1e-100",
         "0x10",
         "1_000",
         "1,5",
@@ -79,7 +95,13 @@ def test_a_weight_is_the_rational_that_its_text_says(text, value):
     ],
 )
 def test_what_is_no_weight_is_refused_with_an_example(text):
-    with pytest.raises(UsageError, match=r"is not a weight \(such as 2, 0.25 or 1/3\)"):
+    with pytest.raises(UsageError, match=r"is not a weight \(such as 2, 0.25, 70%, 1e-3 or 1/3\)"):
+        parse_weight(text)
+
+
+@pytest.mark.parametrize("text", ["1e-61", "1e-99", f"0.{'1' * 30}e-31"])
+def test_a_weight_of_too_many_digits_is_refused(text):
+    with pytest.raises(UsageError, match="has more than 60 digits"):
         parse_weight(text)
 
 
