@@ -103,7 +103,7 @@ def test_the_readme_links_to_every_page() -> None:
     assert [page for page in pages if f"]({page})" not in README] == []
 
 
-def test_the_page_on_python_names_what_is_there() -> None:
+def test_the_python_page_names_the_exported_names() -> None:
     named = set(re.findall(r"verbs\.(\w+)", (ROOT / "docs" / "python.md").read_text("utf-8")))
 
     assert len(named) > 15

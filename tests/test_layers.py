@@ -165,7 +165,7 @@ DISKLESS = [
 
 
 @pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
-def test_a_module_imports_only_what_lies_below_its_room(module: str, path: Path) -> None:
+def test_a_module_imports_only_rooms_below_its_own(module: str, path: Path) -> None:
     room = room_of(module)
 
     above = own_rooms(imported(path.read_text(), module)) - MAY_IMPORT[room] - {room}

@@ -158,7 +158,9 @@ PLACES: dict[str, tuple[Callable[[Path], None], str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in console("demo")}))
-def test_the_examples_of_a_page_print_what_it_says(page: str, demo: Path, tmp_path: Path) -> None:
+def test_the_examples_of_a_page_print_their_documented_output(
+    page: str, demo: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(demo, tmp_path / "copy")
 
     require_shown([block for block in console("demo") if block.page == page], folder)
@@ -167,7 +169,7 @@ def test_the_examples_of_a_page_print_what_it_says(page: str, demo: Path, tmp_pa
 # six processes that load torch, among other tests that do
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("place", PLACES)
-def test_the_examples_on_folders_print_what_the_pages_say(
+def test_the_examples_on_folders_print_their_documented_output(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill, where, left = PLACES[place]
@@ -180,7 +182,7 @@ def test_the_examples_on_folders_print_what_the_pages_say(
 
 
 @pytest.mark.parametrize("page", PRINTED)
-def test_the_python_examples_of_a_page_print_what_they_should(
+def test_the_python_examples_of_a_page_print_their_documented_output(
     page: str, demo: Path, tmp_path: Path
 ) -> None:
     blocks = (each.text for each in BLOCKS if (each.page, each.language) == (page, "python"))

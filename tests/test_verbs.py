@@ -76,7 +76,7 @@ def test_a_path_is_an_ingredient_of_weight_1(checkpoints):
     assert made("1.st") == made("2.st")
 
 
-def test_a_path_is_what_is_added_or_removed(checkpoints):
+def test_a_path_stands_for_an_addition_or_a_removal(checkpoints):
     verbs.average(verbs.Request(["a.st", "b.st"], "soup.st"))
     verbs.revise(verbs.Revision("swap", "soup.st", "1.st", ["c.st"], [Path("a.st")]))
     swap = verbs.Revision(

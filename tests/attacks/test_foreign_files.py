@@ -38,7 +38,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_foreign_file_is_called_what_it_is_and_never_run(kind, tmp_path, monkeypatch):
+def test_a_foreign_file_is_named_by_its_format_and_never_run(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.safetensors").write_bytes(FOREIGN[kind]())
 
@@ -49,7 +49,7 @@ def test_a_foreign_file_is_called_what_it_is_and_never_run(kind, tmp_path, monke
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_foreign_stream_is_called_what_it_is_and_never_run(kind, tmp_path, monkeypatch):
+def test_a_foreign_stream_is_named_by_its_format_and_never_run(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("stream").write_bytes(FOREIGN[kind]())
 

@@ -267,7 +267,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("oddity", ODD)
-def test_what_the_library_loads_we_read(oddity, tmp_path):
+def test_every_file_that_the_library_loads_is_read(oddity, tmp_path):
     path = tmp_path / "odd.st"
     path.write_bytes(ODD[oddity])
 

@@ -194,7 +194,7 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_forgery_with_its_own_digest_is_refused_for_what_it_says(change):
+def test_a_forged_ledger_with_a_matching_digest_is_refused_for_its_content(change):
     refuse(resealed(change))
 
 

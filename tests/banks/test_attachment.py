@@ -87,7 +87,7 @@ def recorder(into, name):
 
 
 @pytest.mark.parametrize("options", bases.OPTIONS, ids=str)
-def test_what_goes_into_the_first_block_is_not_written_to(base, options):
+def test_the_input_of_the_first_block_is_not_modified(base, options):
     """In a UNet, the same tensor is the first skip connection."""
     kept = {}
     first = base.pos_embed if isinstance(base, DiTTransformer2DModel) else base.conv_in

@@ -36,7 +36,7 @@ def test_a_compiled_base_is_patched_and_restored_even_if_it_has_run_before(name,
 
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("name", ["dit", "class_unet"])
-def test_a_base_whose_blocks_are_compiled_one_by_one_is_patched_and_restored(name):
+def test_a_base_with_separately_compiled_blocks_is_patched_and_restored(name):
     base = bases.BUILDERS[name]()
     bank = bases.filled_bank(base)
     with torch.no_grad():

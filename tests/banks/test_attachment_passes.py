@@ -44,7 +44,7 @@ def test_a_gate_is_asked_once_for_each_block(base, gate_input, mode, monkeypatch
 
 
 @INPUTS
-def test_another_pass_sees_other_times_and_what_was_learned_meanwhile(base, gate_input):
+def test_each_pass_uses_its_own_timesteps_and_the_current_weights(base, gate_input):
     bank = bases.filled_bank(base, gate_input=gate_input)
     first, second = bases.inputs(base), bases.inputs(base, (4, 4, 500))
     with attach(base, bank), torch.no_grad():

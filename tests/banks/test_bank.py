@@ -66,7 +66,7 @@ def test_stable_diffusion_has_nine_blocks_and_a_gate_that_does_not_outgrow_the_p
         ({"addition_embed_type": "image", "encoder_hid_dim": 10}, "addition_embed_type 'image'"),
     ],
 )
-def test_what_a_base_is_conditioned_on_does_not_hide_its_blocks(extra, expected):
+def test_blocks_are_found_whatever_the_base_is_conditioned_on(extra, expected):
     with torch.device("meta"):
         model = UNet2DConditionModel(
             sample_size=8,
@@ -183,7 +183,7 @@ def test_a_position_of_a_unet_is_weighed_by_the_cell_it_lies_in():
             torch.testing.assert_close(expected, delta[:, :, row, column])
 
 
-def test_the_scale_multiplies_what_is_added(base):
+def test_the_scale_multiplies_the_added_prompts(base):
     bank = bases.filled_bank(base)
     site = bank.config.base.sites[0]
     embeddings = torch.randn(3, bank.config.base.embedding_width)

@@ -25,7 +25,7 @@ def test_visits_blocks_and_seeds_have_draws_of_their_own():
     assert 4 == len({row.numpy().tobytes() for row in rows})
 
 
-def test_the_draws_are_what_a_noisy_gate_takes():
+def test_gate_noise_has_the_shape_that_a_noisy_gate_takes():
     base = bases.dit()
     bank = bases.filled_bank(base, noisy=True)
     gated = bank.gated(

@@ -31,7 +31,7 @@ def stacked(base, stack):
         return bases.output(base)
 
 
-def test_a_stack_adds_what_its_members_add_times_their_weights(base):
+def test_a_stack_adds_the_weighted_sum_of_its_banks(base):
     banks = banks_of(base)
     stack = BankStack(banks, WEIGHTS)
     inputs = {}
@@ -117,7 +117,7 @@ def test_with_equal_gates_and_weights_of_a_mean_a_stack_is_the_average_of_the_pr
     torch.testing.assert_close(stacked(base, mean), stacked(base, stack))
 
 
-def test_what_cannot_be_stacked_is_refused():
+def test_banks_that_cannot_be_stacked_are_refused():
     base = bases.dit()
     bank, other = bases.zero_bank(base), bases.zero_bank(bases.dit(layers=2))
     prepended = bases.zero_bank(base, prepended=2)
@@ -138,7 +138,7 @@ def test_what_cannot_be_stacked_is_refused():
         BankStack({"a": longer, "b": shorter})
 
 
-def test_only_what_is_in_a_stack_is_taken_out_and_not_the_last():
+def test_a_bank_that_a_stack_lacks_and_its_last_bank_cannot_be_removed():
     stack = BankStack({"a": bases.zero_bank(bases.dit())})
 
     with pytest.raises(LedgerError, match="b: is not in the stack"):

@@ -72,7 +72,7 @@ def test_a_member_that_was_exchanged_is_found_out(members, tmp_path):
         load_stack(tmp_path / "stack")
 
 
-def test_a_member_that_is_gone_is_told_of(members, tmp_path):
+def test_a_missing_bank_of_a_stack_is_named(members, tmp_path):
     save_stack(members, ASKED, tmp_path / "stack")
     (tmp_path / "stack" / "c" / WEIGHTS).unlink()
 
@@ -105,7 +105,7 @@ def test_only_a_stack_is_replaced_and_only_one_with_nothing_else_in_it(members, 
         (lambda members: members.update({"c": members["c"] / "none"}), InputError),
     ],
 )
-def test_nothing_is_written_of_what_cannot_be_stacked(members, tmp_path, change, error):
+def test_a_refused_stack_writes_nothing(members, tmp_path, change, error):
     before = sorted(os.listdir(tmp_path))
     change(members)
 

@@ -50,7 +50,7 @@ def test_a_new_gate_keeps_exactly_as_many_as_asked_though_all_are_equal(kept):
     assert [kept] * 5 == (weights != 0).sum(1).tolist()
 
 
-def test_what_is_kept_is_what_is_largest():
+def test_top_k_keeps_the_largest_weights():
     logits = torch.tensor([[0.0, log(3.0), -1.0, log(2.0)]])
 
     torch.testing.assert_close(torch.tensor([[0.0, 0.6, 0.0, 0.4]]), top_softmax(logits, 2))
@@ -125,7 +125,7 @@ def test_the_two_forms_of_importance_mean_different_things():
     torch.testing.assert_close(torch.tensor(3 * 16 / 15), importance_as_coded(weights))
 
 
-def test_importance_at_the_start_is_what_the_spread_of_the_noise_makes_it():
+def test_initial_importance_follows_from_the_spread_of_the_noise():
     """(exp(s^2) - 1) / blocks for logits of spread s, whose exponentials are log-normal."""
     gate = Gate(256, 8, 256, noisy=True)
     generator = torch.Generator().manual_seed(4)
@@ -161,7 +161,7 @@ def test_the_chance_of_being_kept_is_that_of_passing_the_others(spread):
     torch.testing.assert_close(expected, chance_of_being_kept(two_rows(spread)))
 
 
-def test_the_chance_of_being_kept_is_what_drawing_again_shows():
+def test_the_probability_of_a_top_k_place_agrees_with_repeated_sampling():
     """Against one million draws of one row's noise, all other rows' held still."""
     generator = torch.Generator().manual_seed(6)
     clean = torch.randn(1, 5, generator=generator)
@@ -207,7 +207,7 @@ def test_load_over_the_batch_is_that_of_the_hand():
     )
 
 
-def test_without_noise_what_is_kept_is_certain():
+def test_without_noise_top_k_is_certain():
     assert [[1.0, 0.0]] == chance_of_being_kept(two_rows(None)).tolist()
 
 

@@ -49,7 +49,7 @@ def test_tokens_are_taken_in_reading_order():
 
 @pytest.mark.parametrize("side", [4, 16])
 @pytest.mark.parametrize("name", bases.BUILDERS)
-def test_what_is_the_same_everywhere_stays_as_large(name, side):
+def test_a_constant_keeps_its_value_when_resized(name, side):
     """Though a softmax over four times as many positions would be a quarter each."""
     base = bases.BUILDERS[name]()
     bank = bases.zero_bank(base)
@@ -84,7 +84,7 @@ def input_of(base, block, side):
 
 
 @pytest.mark.parametrize("options", [{}, {"gate": GateKind.MIXTURE, "num_prompts": 2}], ids=str)
-def test_what_is_added_is_what_would_be_interpolated(base, options):
+def test_resized_prompts_add_the_interpolated_values(base, options):
     bank = bases.filled_bank(base, **options)
     site = bank.config.base.sites[0]
     own = added_at(base, bank, site.name, 8)

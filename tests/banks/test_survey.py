@@ -40,7 +40,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize(("name", "options"), WAYS, ids=str)
-def test_the_strength_is_the_root_mean_square_of_what_is_added(name, options):
+def test_the_strength_is_the_root_mean_square_of_the_added_prompts(name, options):
     bank = bases.filled_bank(bases.BUILDERS[name](), **options)
     embeddings = embedded(bank.config.base.embedding_width, range(6))
     for block in of_bank(bank, scale=-2.0).blocks:
@@ -66,7 +66,7 @@ def test_entropy_and_share_in_use_are_those_of_the_weights():
     assert not uneven.change.any()
 
 
-def test_what_time_moves_is_the_share_that_lies_off_the_mean():
+def test_change_over_time_is_the_share_of_weight_off_the_mean():
     weights = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
     block = BlockSurvey(None, weights, torch.zeros(3), torch.zeros(3))
 

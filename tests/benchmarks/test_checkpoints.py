@@ -42,7 +42,7 @@ def test_the_unet_has_the_names_and_shapes_of_diffusers() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_checkpoint_is_what_the_safetensors_library_reads(dtype: str, tmp_path: Path) -> None:
+def test_the_safetensors_library_reads_a_benchmark_checkpoint(dtype: str, tmp_path: Path) -> None:
     """Names, shapes and dtypes arrive as they were asked for."""
     (path,) = Ingredients("1mb", dtype, 1).write(tmp_path)
     with safe_open(path, framework="numpy") as file:

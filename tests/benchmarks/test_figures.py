@@ -126,7 +126,7 @@ def test_cases_are_consistent() -> None:
         assert case.runs >= 5, case.name
 
 
-def test_a_comparison_shows_what_became_faster() -> None:
+def test_a_comparison_shows_which_figures_became_faster() -> None:
     """Walls, their ratio, memory, and a warning where the machines differ."""
 
     def result(wall: float, cpu: str) -> dict[str, object]:

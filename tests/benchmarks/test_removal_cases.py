@@ -74,7 +74,9 @@ KEEPINGS = [case.name for case in CASES if case.versus is Versus.PLAIN]
 
 
 @pytest.mark.parametrize("name", REMOVALS)
-def test_a_trace_of_what_was_taken_out_refuses_the_case(name: str, tmp_path: Path) -> None:
+def test_a_case_that_leaves_a_trace_of_the_removed_ingredient_is_refused(
+    name: str, tmp_path: Path
+) -> None:
     with pytest.raises(RedGate, match=f"{name}: re-averaging gives another content"):
         trial.measured(small(name), faulty(tmp_path, "a trace"), tmp_path, runs=1)
 
@@ -105,7 +107,7 @@ def test_every_run_begins_with_no_output_and_no_sum(name: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "read", "written"), [("subtract-8", 2, 1), ("subtract-8-keep", 2, 2)]
 )
-def test_removal_reads_soup_sum_and_what_goes_and_the_rest_counts_for_the_cache(
+def test_removal_reads_the_soup_its_sum_and_the_removed_ingredient_only(
     name: str, read: int, written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cold from the byte on at which both sides' files exceed half of memory."""

@@ -28,7 +28,7 @@ def agree(name: str, first: bytes, other: bytes) -> bool:
         "generation_config.json",
     ],
 )
-def test_what_is_neither_weights_nor_code_goes_along(name):
+def test_files_that_are_neither_weights_nor_code_are_copied(name):
     assert is_copied(name)
 
 
@@ -76,7 +76,7 @@ def test_weights_code_and_indexes_do_not_go_along(name):
         "chat_template.jinja",
     ],
 )
-def test_what_configures_a_model_is_known_by_its_name(name):
+def test_a_config_is_recognised_by_its_file_name(name):
     assert is_config(name)
 
 

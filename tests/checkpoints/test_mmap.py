@@ -97,6 +97,6 @@ def test_a_closed_mapping_hands_out_no_view(source):
         mapping.view  # noqa: B018
 
 
-def test_what_cannot_be_mapped_is_an_error_of_the_system(source):
+def test_a_file_that_cannot_be_mapped_raises_an_os_error(source):
     with pytest.raises(OSError, match="Bad file descriptor"):
         Mapping(-1, 10)

@@ -34,7 +34,7 @@ def contents(file: SafetensorsFile) -> dict[str, bytes]:
 EXPECTED = {"a": np.arange(3, dtype=np.float32).tobytes(), "b": b"\7\10"}
 
 
-def test_what_the_library_writes_is_read(path):
+def test_files_written_by_the_library_are_read(path):
     with open_safetensors(path) as file:
         assert contents(file) == EXPECTED
         assert file.header.metadata == {"format": "pt"}
@@ -72,7 +72,7 @@ def test_only_the_header_can_be_read(path):
             file.view(file.header.tensors[0])
 
 
-def test_messages_call_the_file_what_the_caller_calls_it(path):
+def test_messages_name_the_file_as_the_caller_does(path):
     path.write_bytes(b"")
 
     with pytest.raises(InputError, match=r"^model \(a\): is empty$"):

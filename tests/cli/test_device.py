@@ -54,7 +54,7 @@ def test_without_the_extra_a_device_is_refused_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
-def test_what_needs_no_device_needs_no_extra(process, soup, holds, without_torch, device):
+def test_commands_on_the_cpu_need_no_extra(process, soup, holds, without_torch, device):
     before = Path("soup.st").read_bytes()
     command = ("avg", "a.st", "b.st", "-o", "other.st", "--device", device)
     done = told(process(*command, environment=without_torch))
@@ -80,7 +80,7 @@ def test_without_a_gpu_a_device_is_refused_and_nothing_is_written(process, soup,
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", ""])
-def test_what_is_no_device_is_a_usage_error(soupctl, soup, holds, name):
+def test_an_unknown_device_is_a_usage_error(soupctl, soup, holds, name):
     before = holds()
     done = soupctl("add", "soup.st", "c.st", "-o", "d.st", "--device", name)
 
@@ -90,7 +90,7 @@ def test_what_is_no_device_is_a_usage_error(soupctl, soup, holds, name):
     assert before == holds()
 
 
-def test_a_limit_on_memory_counts_what_a_device_takes(soupctl, ingredients):
+def test_a_memory_limit_counts_the_memory_of_a_device(soupctl, ingredients):
     done = soupctl("avg", *ingredients, "-o", "c.st", "--device", "cuda", "--max-memory", "200M")
 
     assert 7 == done.code

@@ -25,7 +25,7 @@ def of_machine(line: str) -> bool:
     return any(words in line for words in ("read and written", "free disk", "memory "))
 
 
-def test_each_soup_is_what_subtract_of_its_ingredient_writes(soups, soupctl, golden):
+def test_each_soup_equals_that_of_subtracting_its_ingredient(soups, soupctl, golden):
     done = soupctl("subtract", "soup.st", "--each", "-o", "loo-{name}", "-v")
     said = [line for line in done.message.splitlines() if not of_machine(line)]
 
@@ -37,7 +37,7 @@ def test_each_soup_is_what_subtract_of_its_ingredient_writes(soups, soupctl, gol
         assert Path("one.st").read_bytes() == Path(f"loo-{name}.st").read_bytes()
 
 
-def test_nothing_is_said_without_a_terminal_but_what_is_approximate(soups, soupctl):
+def test_without_a_terminal_only_approximate_results_are_reported(soups, soupctl):
     done = soupctl("subtract", "soup.st", "--each", "-o", "loo-{name}")
     again = soupctl("subtract", "soup.st", "--each", "-o", "loo-{name}", "-f", "--approximate")
 

@@ -24,7 +24,7 @@ def test_the_overview_has_the_same_text_however_it_is_asked_for(soupctl):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_of_a_command_is_what_its_option_prints(soupctl, name):
+def test_help_of_a_command_prints_the_text_of_its_help_option(soupctl, name):
     asked = soupctl("help", name)
 
     assert (0, b"") == (asked.code, asked.err)

@@ -63,7 +63,7 @@ def _is_same_anywhere(line: str) -> bool:
     return not any(word in line for word in ("read and written in", "free disk", "memory"))
 
 
-def test_from_a_sum_a_soup_changes_without_what_stays_in_it(soup, soupctl):
+def test_a_kept_sum_changes_a_soup_without_its_remaining_ingredients(soup, soupctl):
     assert soupctl("avg", "a.st", "c.st", "d.st", "-o", "direct.st").code == 0
     shutil.move("a.st", "a.hidden")
     shutil.move("c.st", "c.hidden")
@@ -96,7 +96,7 @@ REFUSED = {
 }
 
 
-def test_what_cannot_be_done_with_a_sum_is_refused_and_nothing_is_written(
+def test_an_impossible_use_of_a_kept_sum_is_refused_and_writes_nothing(
     soup, soupctl, save, holds, golden
 ):
     for number, values in enumerate(([1.7e308], [1.6e308]), 1):

@@ -74,7 +74,7 @@ def test_the_story_of_a_soup_reads_as_expected(soups, transcript, save):
     )
 
 
-def test_what_comes_and_goes_leaves_nothing_behind(soups, soupctl):
+def test_an_ingredient_added_and_removed_leaves_no_trace(soups, soupctl):
     commands = [
         "subtract soup.st b.st -o ac.st",
         "add ac.st b.st -o abc.st",
@@ -100,7 +100,7 @@ def test_a_soup_is_changed_in_place_only_by_force(soups, soupctl):
     assert "approximate" in rounded.message
 
 
-def test_what_cannot_be_done_is_refused_and_nothing_is_written(soups, soupctl, save, holds, golden):
+def test_an_impossible_change_is_refused_and_writes_nothing(soups, soupctl, save, holds, golden):
     save("d.st", tensors("d"))
     before = holds()
     lines = []
@@ -142,7 +142,7 @@ def test_usage_of_the_life_cycle_is_checked(soups, soupctl):
     assert not Path("x.st").exists()
 
 
-def test_what_is_in_already_takes_the_place_of_another_when_asked(soups, soupctl):
+def test_swap_accepts_an_ingredient_of_the_soup_when_asked(soups, soupctl):
     refused = soupctl("swap", "soup.st", "a.st", "b.st", "-o", "x.st")
 
     assert (LEDGER, True) == (refused.code, "--again" in refused.message)

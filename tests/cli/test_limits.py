@@ -157,7 +157,7 @@ def test_memory_that_is_not_there_is_a_limit(process, ingredients, raised, said)
 
 
 @pytest.mark.parametrize("traced", [False, True])
-def test_what_nobody_foresaw_is_one_line_and_told_with_its_place_on_request(
+def test_an_unexpected_error_is_one_line_and_its_traceback_is_shown_on_request(
     process, ingredients, traced
 ):
     Path("broken").mkdir()

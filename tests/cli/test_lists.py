@@ -133,7 +133,7 @@ def test_a_component_and_a_variant_are_hashed_and_checked(soupctl, pipeline):
     assert [1, 0] == [plain.code, same.code]
 
 
-def test_what_is_left_behind_is_counted(soupctl, pipeline):
+def test_files_left_behind_are_counted(soupctl, pipeline):
     one = soupctl("avg", pipeline, "-o", "one")
     for number in range(4):
         Path(f"pipe/{number}.bin").touch()

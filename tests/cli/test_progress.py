@@ -36,7 +36,7 @@ def test_success_in_a_pipe_is_silent(soupctl, ingredients):
     assert (0, b"", b"") == (done.code, done.out, done.err)
 
 
-def test_a_terminal_shows_a_bar_that_goes_away_and_what_was_made(on_terminal, ingredients):
+def test_a_terminal_shows_a_transient_progress_bar_and_the_result(on_terminal, ingredients):
     shown = on_terminal("avg", *ingredients, "-o", "c.st")
 
     bar = "\u2501".encode()

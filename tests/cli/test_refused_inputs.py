@@ -89,7 +89,7 @@ def test_a_folder_of_pickles_is_refused(refused, ingredients):
     refused("pickle-folder", INPUT, "avg model model -o c.st", "avg a.st empty -o c.st")
 
 
-def test_what_is_no_regular_file_is_refused_without_waiting(refused, ingredients, folder):
+def test_an_irregular_file_is_refused_without_waiting(refused, ingredients, folder):
     os.mkfifo("fifo.st")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket.st")

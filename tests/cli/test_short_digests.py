@@ -65,7 +65,7 @@ def test_a_short_digest_names_an_ingredient(soup, shown, soupctl):
     assert soupctl("hash", "a.st").text.split()[0] == soupctl("hash", "rest.st").text.split()[0]
 
 
-def test_what_was_made_has_a_short_digest_on_a_terminal(soup, soupctl):
+def test_a_result_has_a_short_digest_on_a_terminal(soup, soupctl):
     terminal = Terminal()
     soupctl("avg", "a.st", "b.st", "-o", "new.st", err=terminal.path)
     text = terminal.shown().decode()

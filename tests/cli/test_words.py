@@ -118,7 +118,7 @@ def test_hash_reads_as_expected(transcript, ingredients, soupctl):
     transcript("hash", "hash a.st b.st", "hash --sha256 a.st", "hash --json a.st")
 
 
-def test_hash_check_says_line_by_line_what_holds(soupctl, ingredients, golden, folder):
+def test_hash_check_gives_a_verdict_for_each_line(soupctl, ingredients, golden, folder):
     listed = soupctl("hash", *ingredients).out + soupctl("hash", "--sha256", "a.st").out
     (folder / "list").write_bytes(listed)
     good = soupctl("hash", "--check", "list")
@@ -136,7 +136,7 @@ def test_the_result_as_json_reads_as_expected(transcript, ingredients):
     transcript("avg-json", "avg a.st b.st@1/3 -o soup.st --json -j 2")
 
 
-def test_integers_taken_from_the_first_are_told_even_in_a_pipe(soupctl, save, golden):
+def test_integers_taken_from_the_first_are_reported_even_in_a_pipe(soupctl, save, golden):
     for name, steps in (("a.st", 1), ("b.st", 2)):
         save(name, {"steps": np.array([steps]), "w": np.zeros(4, np.float32)})
 

@@ -11,7 +11,7 @@ from soupctl.errors import InputError
 
 
 @pytest.mark.parametrize("name", ["model_index.json", "config.json"])
-def test_a_run_is_no_base_but_what_it_ended_with_is(tmp_path: Path, name: str) -> None:
+def test_the_model_of_a_run_is_a_base_and_its_folder_is_not(tmp_path: Path, name: str) -> None:
     run = tmp_path / "run"
     (run / "model").mkdir(parents=True)
     (run / "model" / name).write_text("{}")

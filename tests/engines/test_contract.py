@@ -74,7 +74,7 @@ def test_a_soup_of_one_is_that_one(engine, dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_zero_has_no_sign_and_what_rounds_to_zero_has(engine, dtype):
+def test_an_exact_zero_has_no_sign_and_a_mean_rounded_to_zero_keeps_its_sign(engine, dtype):
     tiny = Fraction(2) ** dtype.float_format.quantum
     minus_zero = (2 ** (dtype.bits - 1)).to_bytes(dtype.bits // 8, "little")
     plus_zero = bytes(dtype.bits // 8)
@@ -95,7 +95,7 @@ def test_the_largest_values_average_to_themselves(engine, dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_only_what_rounds_above_the_largest_value_is_refused(engine, dtype):
+def test_only_means_that_round_above_the_largest_value_are_refused(engine, dtype):
     largest = dtype.float_format.largest
     below = largest - last_step(dtype)
 
@@ -221,7 +221,7 @@ def test_the_sign_of_a_sum_of_nothing_is_plus(engine):
     )
 
 
-def test_what_a_float64_leaves_out_is_in_the_next_plane(engine):
+def test_the_remainder_of_a_float64_is_in_the_next_plane(engine):
     blend = WeightedMean((DType.F64, DType.F32, DType.F64), (1, 1, 1), DType.F32)
     sources = [
         patterns(DType.F64, [1.5, 2.0**100]),
@@ -239,7 +239,7 @@ def test_the_weights_of_a_sum_may_add_up_to_nothing(engine):
 
 
 @pytest.mark.parametrize("bad", [0x7C00, 0xFC00, 0x7E00])
-def test_a_sum_of_what_is_not_finite_is_refused(engine, bad):
+def test_a_sum_of_nonfinite_values_is_refused(engine, bad):
     good = patterns(DType.F16, [1, 1, 1])
     spoilt = good[:4] + bad.to_bytes(2, "little")
     blend = WeightedMean((DType.F16, DType.F16), (1, 1), DType.F16)

@@ -144,7 +144,7 @@ def test_the_smallest_far_away_term_decides_a_tie(out, far, sign, weight):
 
 
 @pytest.mark.parametrize("out", FLOATS)
-def test_what_cancels_leaves_the_rest_exact(out):
+def test_values_that_cancel_leave_the_rest_exact(out):
     columns = [[2**1000, 2.0**1023], [-(2**1000), -(2.0**1023)], [1, 2.0**-9], [3, 2.0**-8]]
     sources = [rounded(DType.F64, map(Fraction, column)) for column in columns]
     blend = WeightedMean((DType.F64,) * 4, (1, 1, 1, 1), out)
@@ -154,7 +154,7 @@ def test_what_cancels_leaves_the_rest_exact(out):
 
 
 @pytest.mark.parametrize("dtype", [DType.F64, DType.F32, DType.BF16])
-def test_what_two_levels_of_residuals_lose_is_found_again(dtype):
+def test_the_exact_path_recovers_more_than_two_levels_of_residuals(dtype):
     columns = [[2**120], [2**60], [Fraction(1, 2)], [-(2**120)], [-(2**60)]]
     sources = [rounded(dtype, column) for column in columns]
 

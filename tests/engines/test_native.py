@@ -41,7 +41,7 @@ def kept_files(root):
     return sorted(path for path in root.rglob("*") if path.is_file())
 
 
-def test_what_was_compiled_is_loaded_by_the_next_process(tmp_path, monkeypatch):
+def test_the_next_process_loads_the_compiled_kernels(tmp_path, monkeypatch):
     first = compile_twice(tmp_path, monkeypatch)
     before = {path: path.stat().st_mtime_ns for path in kept_files(tmp_path)}
     second = compile_twice(tmp_path, monkeypatch)

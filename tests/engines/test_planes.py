@@ -23,7 +23,7 @@ def view(numbers, kind=np.float64) -> memoryview:
 
 @pytest.mark.parametrize("index", INDEX_TYPES)
 @given(numbers=st.lists(values, max_size=30), size=st.integers(1, 9), data=st.data())
-def test_what_is_taken_chunk_by_chunk_comes_back_in_any_other_chunks(index, numbers, size, data):
+def test_a_sparse_plane_reads_back_in_chunks_of_any_size(index, numbers, size, data):
     places, found = b"", b""
     for start in range(0, len(numbers), size):
         more = present(view(numbers[start : start + size]), start, index)

@@ -41,7 +41,7 @@ def test_known_patterns_have_their_values(dtype, code, value):
     assert (value, code) == (decode(code, dtype), encode(value, dtype))
 
 
-def test_every_fp16_pattern_means_what_numpy_says():
+def test_every_fp16_pattern_decodes_as_in_numpy():
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
 
     assert list(map(repr, map(float, halves))) == [

@@ -76,7 +76,7 @@ def test_a_mean_of_mixed_dtypes_is_that_of_the_engine(way):
     assert means(parts, [3, -1, 2], DType.F32) == bits(out)
 
 
-def test_what_is_in_doubt_is_computed_exactly(way):
+def test_doubtful_elements_are_computed_exactly(way):
     # two levels of residuals lose what the third would hold
     values = (2.0**120, 2.0**60, 0.5, -(2.0**120), -(2.0**60))
     parts = [[torch.full((3000,), value, dtype=torch.float64)] for value in values]
@@ -99,7 +99,7 @@ def test_a_rounded_soup_is_updated_in_place(way):
 
 @pytest.mark.parametrize("dtype", [DType.F16, DType.BF16, DType.F32])
 @pytest.mark.parametrize("planes", [1, 2])
-def test_any_sequence_of_changes_gives_the_soup_of_what_remains(way, dtype, planes):
+def test_any_sequence_of_changes_gives_the_soup_of_the_remaining_ingredients(way, dtype, planes):
     parts = [checkpoint(dtype, seed) for seed in range(4)]
     soup = checkpoint(dtype, 9)
     kept = resident.KeptSum(soup, planes)
@@ -118,7 +118,7 @@ def test_any_sequence_of_changes_gives_the_soup_of_what_remains(way, dtype, plan
 
 
 @pytest.mark.parametrize("bad", ["nan", "range", "planes"])
-def test_what_cannot_be_added_changes_nothing(way, bad):
+def test_a_refused_addition_changes_nothing(way, bad):
     soup = [torch.zeros(2500, dtype=torch.float16)]
     kept = resident.KeptSum(soup)
     kept.add_([torch.linspace(-1, 1, 2500)], soup=soup)
@@ -134,7 +134,7 @@ def test_what_cannot_be_added_changes_nothing(way, bad):
     assert 1 == kept.total
 
 
-def test_two_planes_hold_what_one_does_not(way):
+def test_two_planes_hold_sums_that_one_cannot(way):
     kept = resident.KeptSum([torch.zeros(5)], planes=2)
     soup = [torch.zeros(5)]
     kept.add_([torch.ones(5)], 3, soup=soup)
@@ -144,7 +144,7 @@ def test_two_planes_hold_what_one_does_not(way):
     assert [2.0**-90] * 5 == soup[0].tolist()
 
 
-def test_nan_and_range_are_told_with_the_name_of_the_tensor(way):
+def test_nan_and_overflow_name_the_tensor(way):
     good, bad = checkpoint(DType.F16, 0), checkpoint(DType.F16, 1)
     bad["weight"][30, 5] = float("inf")
     with pytest.raises(InputError, match=r"weight: .*ingredient 1, element 935"):
@@ -188,7 +188,7 @@ def test_parameters_are_changed_without_a_gradient_and_rows_may_have_gaps():
     assert layer.weight.requires_grad
 
 
-def test_figures_of_two_tensors_are_told(way):
+def test_the_figures_of_two_tensors_are_returned(way):
     figures = resident.compare(torch.tensor([3.0, 1, float("nan")]), torch.tensor([1.0, 1, 2]))
 
     assert resident.Figures(4, 4, 10, 2, 2, 1) == figures

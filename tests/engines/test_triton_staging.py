@@ -146,7 +146,7 @@ def test_a_block_in_doubt_is_computed_by_the_processor():
     assert 4 == device.doubts
 
 
-def test_the_lowest_failure_is_told_and_nothing_is_left_at_work():
+def test_the_lowest_failing_element_is_reported_and_no_work_is_left_running():
     count = 2_000_000
     spoilt = bytearray(2 * count)
     for element in (1_900_000, 700_001):

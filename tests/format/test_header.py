@@ -56,7 +56,7 @@ def end_of(tensors: tuple[Tensor, ...]) -> int:
 
 
 @given(entries, metadata)
-def test_what_is_written_reads_back_the_same(entries, metadata):
+def test_encoding_and_parsing_are_inverse(entries, metadata):
     tensors = lay_out(entries)
     raw = encode_header(tensors, metadata)
 

@@ -39,7 +39,7 @@ def test_metadata_may_be_absent():
     assert Index({}, {}) == parse_index(b'{"weight_map":{}}', "i.json")
 
 
-def test_what_is_written_reads_back_the_same():
+def test_encoding_and_parsing_are_inverse():
     index = Index({"b": "y.st", "a": "x.st"}, {"total_size": 2**70 // 2**10, "soupctl": "é"})
 
     assert index == parse_index(encode_index(index.weight_map, index.metadata), "i.json")

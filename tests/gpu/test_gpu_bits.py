@@ -108,7 +108,7 @@ def test_mixtures_and_many_ingredients_are_averaged_bit_for_bit(engine):
         assert combined(CpuEngine(), blend, sources) == combined(engine, blend, sources)
 
 
-def test_the_lowest_failure_is_told(engine):
+def test_the_lowest_failing_element_is_reported(engine):
     spoilt = usual_bits(DType.F16, 5_000_000, 0).copy()
     spoilt[[4_000_001, 4_500_000]] = 0x7E00
     good = view(usual_bits(DType.F16, 5_000_000, 1))
@@ -150,7 +150,7 @@ def test_tensors_on_the_device_are_averaged_wherever_they_begin(dtype, start):
 
 @pytest.mark.parametrize("dtype", [DType.F16, DType.BF16, DType.F32])
 @pytest.mark.parametrize("planes", [1, 2])
-def test_kept_sums_give_the_soup_of_what_remains(dtype, planes):
+def test_kept_sums_give_the_soup_of_the_remaining_ingredients(dtype, planes):
     sources = [usual_bits(dtype, 2_000_011, seed) for seed in range(4)]
     parts = [[torch.from_numpy(each).cuda().view(NAMES[dtype])] for each in sources]
     soup = [torch.empty_like(parts[0][0])]
@@ -169,7 +169,7 @@ def test_kept_sums_give_the_soup_of_what_remains(dtype, planes):
     assert all(torch.equal(*pair) for pair in zip(before, kept.planes, strict=True))
 
 
-def test_what_cannot_be_added_changes_nothing_on_the_device():
+def test_a_refused_addition_changes_nothing_on_the_device():
     soup = [torch.zeros(5000, dtype=torch.float16, device="cuda")]
     kept = resident.KeptSum(soup)
     kept.add_([torch.linspace(-1, 1, 5000, device="cuda")], soup=soup)

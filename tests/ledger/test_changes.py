@@ -50,14 +50,14 @@ def refusal(held: Ledger, *removals: WeightRemoval) -> str:
     return caught.value.message()
 
 
-def test_what_is_taken_out_wholly_is_gone_and_the_rest_stays():
+def test_a_removed_ingredient_is_gone_and_the_others_stay():
     held = ledger(a=1, b=Fraction(1, 3), c=2)
 
     assert (entry("a"), entry("c", 2)) == without(held, "b")
 
 
 @pytest.mark.parametrize(("weight", "part"), [(1, Fraction(1, 3)), (-2, Fraction(-1, 2))])
-def test_what_is_taken_out_in_part_stays_with_the_rest_of_its_weight(weight, part):
+def test_a_partly_removed_ingredient_keeps_the_rest_of_its_weight(weight, part):
     held = ledger(a=weight, b=9)
 
     assert (entry("a", weight - part), entry("b", 9)) == without(held, "a", part)
@@ -74,7 +74,7 @@ def test_no_more_than_is_in_and_nothing_of_the_other_sign_is_taken_out(weight, p
     assert expected == refusal(ledger(a=weight, b=9), removal)
 
 
-def test_what_is_not_in_is_refused_with_what_is():
+def test_removing_an_unknown_ingredient_names_those_of_the_soup():
     expected = "./d.st: is not in soup.st (it holds a.st, b.st)"
     assert expected == refusal(ledger(a=1, b=1), WeightRemoval(digest("d"), "./d.st"))
 
@@ -87,7 +87,7 @@ def test_all_refusals_come_at_once_and_a_long_list_is_cut():
     assert f"x: is not in soup.st {advice}; y: is not in soup.st {advice}" == found
 
 
-def test_what_was_taken_out_is_not_in_for_the_next_removal():
+def test_a_removed_ingredient_cannot_be_removed_again():
     held = ledger(a=2, b=1)
     half, whole = WeightRemoval(digest("a"), "a", Fraction(1)), WeightRemoval(digest("a"), "a")
 
@@ -106,7 +106,7 @@ def test_a_soup_without_weight_is_none(left):
         require_left(left, [], "soup.st")
 
 
-def test_what_is_in_already_is_refused_and_what_comes_twice():
+def test_adding_an_ingredient_of_the_soup_or_one_twice_is_refused():
     held, b, c = [entry("a")], entry("b"), entry("c")
     require_new(held, [("b.st", b), ("c.st", c)], "soup.st")
 

@@ -164,7 +164,7 @@ def test_ancestors_of_soups_of_soups_are_stored_once_each():
     assert 1 == text_of(replace(plain("4", entry("3")), ancestors=found)).count(f'"{root("1")}":{{')
 
 
-def test_a_soup_of_nothing_but_a_soup_does_not_hide_what_that_is_made_of():
+def test_a_soup_of_one_soup_keeps_the_ledger_of_that_soup():
     first = plain("1", entry("a"), entry("b"))
     # the same tensors again, so the same root
     second = replace(plain("1", entry("1")), ancestors=gather_ancestors([first]))

@@ -96,7 +96,7 @@ def test_a_hint_is_relative_to_the_soup(ingredient, folder, expected):
     assert expected == hint(ingredient, folder)
 
 
-def test_names_and_hints_take_what_the_system_takes():
+def test_names_and_hints_accept_any_file_name():
     name = os.fsdecode(b"caf\xe9.st")
 
     assert ("caf\\xe9.st", "caf\\xe9.st") == (

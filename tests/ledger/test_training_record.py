@@ -50,7 +50,7 @@ def test_the_first_format_stays_as_it_was_released():
     assert trained() == parse_ledger(text_of(trained()), "x", digest)
 
 
-def test_a_soup_keeps_the_records_of_what_it_is_made_of():
+def test_a_soup_keeps_the_training_records_of_its_ingredients():
     entry = IngredientEntry(root("1"), "one", None, Fraction(12), ((DType.F32, 2),))
     ancestors = gather_ancestors([trained()])
     soup = Ledger("avg", root("2"), (entry,), ((DType.F32, 2),), ancestors=ancestors)
@@ -82,7 +82,7 @@ def test_a_soup_keeps_the_records_of_what_it_is_made_of():
     ],
     ids=str,
 )
-def test_a_forgery_with_its_own_digest_is_refused_for_what_it_says(place, value):
+def test_a_forged_ledger_with_a_matching_digest_is_refused_for_its_content(place, value):
     document = json.loads(text_of(trained()))
     within, last = document, "training"
     for name in place:

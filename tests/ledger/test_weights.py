@@ -94,7 +94,7 @@ def test_a_weight_is_the_rational_that_its_text_says(text, value):
         "9" * 1_000_000,
     ],
 )
-def test_what_is_no_weight_is_refused_with_an_example(text):
+def test_a_malformed_weight_is_refused_with_an_example(text):
     with pytest.raises(UsageError, match=r"is not a weight \(such as 2, 0.25, 70%, 1e-3 or 1/3\)"):
         parse_weight(text)
 
@@ -193,7 +193,7 @@ def test_thousands_of_weights_without_a_common_denominator_are_refused_at_once()
 
 
 @given(st.lists(rationals, min_size=1, max_size=6))
-def test_what_a_ledger_says_of_weights_reads_back(weights):
+def test_the_weights_of_a_ledger_read_back(weights):
     assert weights == [read_weight(weight_text(weight)) for weight in weights]
 
 
@@ -209,6 +209,6 @@ def test_every_weight_that_can_be_asked_for_fits_a_ledger_also_summed(text):
 @pytest.mark.parametrize(
     "text", ["0", "0/1", "1/0", "01", "+1", "0.5", "1.0", "1e2", "", "1/", "-", "1/01", "9" * 101]
 )
-def test_what_a_ledger_would_not_say_is_refused(text):
+def test_a_weight_in_another_spelling_is_refused_in_a_ledger(text):
     with pytest.raises(ValueError, match="is not a weight"):
         read_weight(text)

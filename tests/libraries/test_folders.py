@@ -33,7 +33,7 @@ def files(folder: Path) -> set[str]:
     return {each.relative_to(folder).as_posix() for each in folder.rglob("*") if not each.is_dir()}
 
 
-def test_every_file_that_is_neither_weights_nor_code_goes_along(pipelines, average, tmp_path):
+def test_every_file_that_is_neither_weights_nor_code_is_copied(pipelines, average, tmp_path):
     for folder in pipelines:
         (folder / "README.md").write_text(f"# {folder.name}")
         (folder / "feature_extractor").mkdir()

@@ -55,9 +55,7 @@ def require_index(path: Path, most: int | None = None) -> dict[str, str]:
     return index["weight_map"]
 
 
-def test_a_sharded_variant_is_averaged_into_what_loads_by_default(
-    sharded_variant, average, tmp_path
-):
+def test_the_soup_of_a_sharded_variant_loads_by_default(sharded_variant, average, tmp_path):
     inputs = [sharded_variant / "a", sharded_variant / "b"]
     average(*inputs, "--variant", "fp16", "-o", tmp_path / "soup")
 

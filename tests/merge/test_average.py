@@ -237,7 +237,7 @@ def test_integers_of_the_first_are_taken_on_request_and_recorded(tmp_path):
     assert b.digest == made.ledger.integer_source.digest
 
 
-def test_what_differs_in_nothing_is_not_recorded_as_taken(tmp_path):
+def test_equal_integers_are_not_recorded_as_taken(tmp_path):
     save(tmp_path / "a.st", ids=np.arange(3))
     made = soup(tmp_path / "a.st", tmp_path / "a.st", output=tmp_path / "s.st", on_int=OnInt.FIRST)
 
@@ -283,7 +283,7 @@ def test_inputs_are_never_modified(three, tmp_path):
         assert state.st_mtime_ns == path.stat().st_mtime_ns
 
 
-def test_the_library_reads_what_is_written_and_so_does_the_rule_of_eight(three, tmp_path):
+def test_the_library_reads_the_output_and_its_data_is_aligned_to_eight_bytes(three, tmp_path):
     soup(*three, output=tmp_path / "soup.st")
     raw = (tmp_path / "soup.st").read_bytes()
 

@@ -69,7 +69,7 @@ def test_for_one_file_nothing_but_configs_is_looked_at(runs, tmp_path):
     assert (tmp_path / "soup.st").is_file()
 
 
-def test_any_number_of_files_goes_along(runs, tmp_path):
+def test_any_number_of_companion_files_is_copied(runs, tmp_path):
     for number in range(120):
         (runs[0] / f"{number}.txt").write_text("x")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)

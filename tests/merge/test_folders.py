@@ -196,7 +196,7 @@ def test_a_sharded_checkpoint_goes_into_one_file(sharded, tmp_path):
     assert one.ledger.root == other.ledger.root
 
 
-def test_a_sharded_soup_is_an_ingredient_whose_ledger_is_kept(sharded, tmp_path):
+def test_the_ledger_of_a_sharded_soup_among_the_ingredients_is_kept(sharded, tmp_path):
     (made,) = soup(*sharded, output=tmp_path / "soup")
     (again,) = soup(tmp_path / "soup", sharded[0], output=tmp_path / "again.st")
 

@@ -80,7 +80,7 @@ def test_an_empty_folder_is_refused(tmp_path):
     assert "holds no safetensors weights" in refusal(tmp_path).message()
 
 
-def test_the_folder_of_a_run_of_training_is_refused_with_what_is_meant(tmp_path):
+def test_the_folder_of_a_training_run_is_refused_naming_its_model(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     save_pipeline(tmp_path / "model", 0)
 
@@ -158,7 +158,7 @@ def test_an_index_is_believed_only_where_its_files_agree(tmp_path, change, what)
     assert what in error.message()
 
 
-def test_metadata_is_what_all_shards_agree_on_and_what_the_index_says(tmp_path):
+def test_metadata_comes_from_the_index_and_from_agreeing_shards(tmp_path):
     folder = save_shards(tmp_path / "m", "model", {"b": W}, {"a": W})
     save(folder / SHARD, {"format": "pt", "one": "1"}, b=W)
     content = json.loads((folder / INDEX).read_text())

@@ -117,7 +117,7 @@ def test_every_input_is_read_and_digested_once_for_all_outputs(soup, monkeypatch
     assert rounds.read + rounds.written - 4 * 32 == sum(digested)
 
 
-def test_what_does_not_fit_at_once_is_made_in_rounds(soup):
+def test_outputs_that_do_not_fit_at_once_are_made_in_rounds(soup):
     with verbs.open_family(LeaveOneOut("soup.st", "loo-{name}")) as members:
         jobs = [member.job for member in members]
         needed = [verbs.arrange(jobs[:count], 1).memory for count in (1, 2, 4)]

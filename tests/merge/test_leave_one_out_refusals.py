@@ -73,7 +73,7 @@ def test_all_outputs_are_free_or_none_is_written(soup):
     assert len(outputs()) == 4
 
 
-def test_no_output_replaces_what_the_others_are_made_of(soup):
+def test_no_output_replaces_an_ingredient_of_the_others(soup):
     Path("soup.st").rename("loo-b.st")
     Path("link-a.st").symlink_to("c.st")
     before = files(Path())
@@ -183,7 +183,7 @@ def test_an_interruption_leaves_nothing(soup):
     assert before == files(Path())
 
 
-def test_two_ingredients_that_do_not_fit_each_other_are_told_from_their_contents(place):
+def test_two_ingredients_that_do_not_fit_are_reported_as_mismatched(place):
     average(place / "soup.st", "a.st", "b.st")
     save(Path("b.st"), half=np.ones(9, F16), ids=np.arange(2))
     with pytest.raises(LedgerError, match=r"b.st: is not the content that the ledger records"):
@@ -192,7 +192,7 @@ def test_two_ingredients_that_do_not_fit_each_other_are_told_from_their_contents
     assert {} == outputs()
 
 
-def test_an_output_that_comes_into_being_meanwhile_stops_those_after_it(soup):
+def test_an_output_created_meanwhile_stops_the_ones_after_it(soup):
     def meddle(size: int) -> None:
         Path("loo-c.st").write_text("mine")
 

@@ -80,7 +80,7 @@ def test_the_order_of_soups_does_not_change_a_byte(four, tmp_path):
     assert (tmp_path / "3.st").read_bytes() == (tmp_path / "4.st").read_bytes()
 
 
-def test_a_soup_of_one_soup_keeps_what_that_is_made_of(four, tmp_path):
+def test_a_soup_of_one_soup_keeps_its_ingredients(four, tmp_path):
     first = soup(tmp_path / "1.st", *four[:2])
     second = soup(tmp_path / "2.st", tmp_path / "1.st")
     third = soup(tmp_path / "3.st", tmp_path / "2.st", four[2])

@@ -125,7 +125,7 @@ def test_other_dtypes_do_not_mix(one, other):
     assert what == error.message()
 
 
-def test_all_mismatches_are_told_at_once():
+def test_all_mismatches_are_reported_at_once():
     error = refusal(
         tensors(a=(F16, (2,)), b=(F16, (2,)), c=(DType.I8, (2,))),
         tensors(a=(F16, (3,)), b=(F16, (2, 1)), c=(DType.U8, (2,))),
@@ -142,7 +142,7 @@ def test_nothing_is_broadcast():
         refusal(tensors(w=(F16, (2,))), tensors(w=(F16, shape)))
 
 
-def test_names_that_differ_are_told_for_every_ingredient():
+def test_differing_names_are_reported_for_every_ingredient():
     error = refusal(
         tensors(w=(F16, ()), x=(F16, ())),
         tensors(w=(F16, ())),
@@ -165,7 +165,7 @@ def test_an_ingredient_without_tensors_does_not_fit_one_with():
 CROSS = "down_blocks__1__attentions__0__transformer_blocks__0__attn2__to_k__weight"
 
 
-def test_the_kinds_of_two_models_are_told_where_their_names_differ():
+def test_the_architectures_are_named_where_tensor_names_differ():
     first = tensors(**{CROSS: (F16, (320, 768))})
     other = tensors(**{CROSS: (F16, (640, 2048)), "add_embedding__linear_1__weight": (F16, (8,))})
 
@@ -212,7 +212,7 @@ def test_names_that_only_sound_like_factors_are_not_refused(name):
     assert plan(content, content)
 
 
-def test_what_is_left_out_is_in_a_step_so_that_it_is_digested():
+def test_an_excluded_tensor_has_a_step_so_that_it_is_digested():
     one = tensors(a__w=(F16, (2,)), b__w=(F16, (2,)))
     other = tensors(a__w=(F16, (2,)), b__w=(DType.I8, (5, 5)), c=(F32, ()))
     made = plan(one, other, keys=("a.*",))

@@ -32,7 +32,7 @@ def test_a_sound_soup_is_proven_as_far_as_is_asked(soup):
     assert Level.REBUILD is verified(soup).level
 
 
-def test_what_is_missing_leaves_the_digests_proven(soup):
+def test_a_missing_ingredient_leaves_the_digests_proven(soup):
     Path("a.st").rename("moved.st")
     found = verified(soup)
 
@@ -42,13 +42,13 @@ def test_what_is_missing_leaves_the_digests_proven(soup):
     assert Level.REBUILD is verified(soup, search=[Path()]).level
 
 
-def test_what_is_given_and_not_in_it_proves_nothing(soup):
+def test_an_ingredient_that_the_soup_lacks_proves_nothing(soup):
     found = verified(soup, "b.st")
 
     assert (Level.DIGEST, "b.st: is not in soup.st") == (found.level, found.problem)
 
 
-def test_other_content_where_the_ledger_leads_is_told(soup):
+def test_other_content_at_a_hint_is_reported(soup):
     save(Path("a.st"), w=np.zeros(20, F16), ids=np.arange(3))
     found = verified(soup)
 
@@ -56,14 +56,14 @@ def test_other_content_where_the_ledger_leads_is_told(soup):
     assert "a.st: is not the content that the ledger records" in found.problem
 
 
-def test_a_missing_ingredient_is_told_with_what_verify_can_do_about_it(soup):
+def test_a_missing_ingredient_is_reported_with_the_option_of_verify(soup):
     Path("a.st").unlink()
     expected = "is not found, and an exact soup needs it (--search DIR looks for it elsewhere)"
 
     assert f"a.st: {expected}" == verified(soup).problem
 
 
-def test_a_rounded_soup_is_not_what_its_ingredients_make(soup):
+def test_verify_refutes_a_rebuild_of_a_rounded_soup(soup):
     revise("subtract", "1.st", Path("rounded.st"), (), ["b.st"], approximate=True)
     found = verified(Path("rounded.st"))
 
@@ -107,7 +107,7 @@ def test_an_ingredient_is_found_by_path_digest_and_name(soup):
         assert verbs.holds(soup, what) is None
 
 
-def test_what_is_in_a_soup_among_the_ingredients_is_held_by_way_of_it(soup):
+def test_ingredients_of_a_soup_among_the_ingredients_are_held(soup):
     average(Path("deeper.st"), "soup.st", "b.st")
     for path, way in ((soup, "inner.st"), (Path("deeper.st"), "soup.st")):
         for what in ("c.st", root("c.st")):
@@ -118,7 +118,7 @@ def test_what_is_in_a_soup_among_the_ingredients_is_held_by_way_of_it(soup):
     assert "inner.st" == entry.name
 
 
-def test_all_ways_by_which_a_soup_holds_an_ingredient_are_told(soup):
+def test_all_paths_to_an_ingredient_are_reported(soup):
     average(Path("twice.st"), "c.st", "inner.st", "b.st")
 
     assert {"c.st", "inner.st"} == {entry.name for entry in verbs.holds("twice.st", "c.st")}

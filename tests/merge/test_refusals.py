@@ -70,7 +70,7 @@ def test_nan_and_infinity_are_refused_with_file_tensor_and_element(two, bad, exe
     assert f"{where} (--allow-nonfinite lets IEEE rules apply)" == error.message()
 
 
-def test_the_first_tensor_by_name_is_told_whatever_the_threads(two):
+def test_the_first_failing_tensor_by_name_is_reported_with_any_threads(two):
     bad = {f"t{number}": np.full(50_000, np.nan, np.float32) for number in range(20)}
     save(two / "c.st", **bad)
     found = {
@@ -218,7 +218,7 @@ def made(two):
     return two
 
 
-def test_a_soup_whose_tensors_were_altered_is_refused(made):
+def test_a_soup_with_altered_tensors_is_refused(made):
     altered(made / "soup.st")
     error = attempt(made, "soup.st", "a.st")
 
@@ -227,7 +227,7 @@ def test_a_soup_whose_tensors_were_altered_is_refused(made):
     assert f"{what} (avg --ignore-ledger treats the file as a plain checkpoint)" == error.message()
 
 
-def test_a_soup_whose_ledger_was_altered_is_refused(made):
+def test_a_soup_with_an_altered_ledger_is_refused(made):
     raw = (made / "soup.st").read_bytes()
     (made / "soup.st").write_bytes(raw.replace(b'\\"weight\\":\\"1\\"', b'\\"weight\\":\\"2\\"', 1))
 
@@ -235,7 +235,7 @@ def test_a_soup_whose_ledger_was_altered_is_refused(made):
     assert isinstance(attempt(made, "soup.st", "a.st"), LedgerError)
 
 
-def test_every_altered_soup_is_told_at_once(made):
+def test_all_altered_soups_are_reported_at_once(made):
     (made / "other.st").write_bytes((made / "soup.st").read_bytes())
     altered(made / "soup.st")
     altered(made / "other.st")

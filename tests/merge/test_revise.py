@@ -35,7 +35,7 @@ def place(tmp_path):
     return tmp_path
 
 
-def test_what_remains_is_as_if_the_others_had_never_been_there(place):
+def test_a_soup_after_removal_equals_one_that_never_held_the_ingredient(place):
     a, b, c, d, e = (place / "in" / f"{name}.st" for name in "abcde")
     average(place / "1.st", a, (b, Fraction(1, 3)), (c, 2))
     average(place / "expected.st", a, (b, Fraction(1, 4)), d, (e, 3))
@@ -102,7 +102,7 @@ def test_the_weight_of_a_soup_that_is_put_in_is_shared_among_its_ingredients(pla
     assert expected == {entry.name: entry.weight for entry in made.ledger.ingredients}
 
 
-def test_what_is_in_counts_once_more_only_if_it_is_said(place):
+def test_an_ingredient_of_the_soup_is_added_again_only_when_asked(place):
     a, b = place / "in" / "a.st", place / "in" / "b.st"
     average(place / "1.st", a, b)
     average(place / "expected.st", (a, 4), b)
@@ -114,7 +114,7 @@ def test_what_is_in_counts_once_more_only_if_it_is_said(place):
     assert contents(place / "expected.st") == contents(place / "2.st")
 
 
-def test_what_is_swapped_in_has_the_weight_of_what_goes(place):
+def test_a_swapped_ingredient_takes_the_weight_of_the_old_one(place):
     a, b, c, d = (place / "in" / f"{name}.st" for name in "abcd")
     average(place / "1.st", a, (b, Fraction(7, 10)))
     made = revise("swap", place / "1.st", place / "2.st", [c], [b])
@@ -135,7 +135,7 @@ def test_the_only_ingredient_can_be_swapped(place):
     assert contents(b) == contents(place / "2.st")
 
 
-def test_the_dtype_follows_what_remains(tmp_path):
+def test_the_dtype_follows_the_remaining_ingredients(tmp_path):
     save(tmp_path / "a.st", w=F16([1, 2, 3]))
     save(tmp_path / "b.st", w=F16([3, 2, 1]))
     save(tmp_path / "x.st", w=np.float32([1, 2.5, 3]))
@@ -186,7 +186,7 @@ def ids(path: Path) -> int:
     return int.from_bytes(contents(path)["ids"][2], "little")
 
 
-def test_integers_stay_those_of_whom_they_were_taken_from(integers, tmp_path):
+def test_integers_stay_those_of_the_integer_source(integers, tmp_path):
     a, b, c = integers
     for number, first in enumerate(integers):
         one, two = tmp_path / f"{number}-1.st", tmp_path / f"{number}-2.st"
@@ -201,7 +201,7 @@ def test_integers_stay_those_of_whom_they_were_taken_from(integers, tmp_path):
         )
 
 
-def test_without_whom_integers_were_taken_from_they_are_another_ones(integers, tmp_path):
+def test_removing_the_integer_source_takes_another_ingredients_integers(integers, tmp_path):
     average(tmp_path / "1.st", *integers, on_int=OnInt.FIRST)
     made = revise("subtract", tmp_path / "1.st", tmp_path / "2.st", (), ["a.st"])
     alone = revise("subtract", tmp_path / "2.st", tmp_path / "3.st", (), ["b.st"])

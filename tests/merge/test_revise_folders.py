@@ -110,7 +110,7 @@ def test_every_component_of_a_pipeline_is_changed(pipelines):
             assert {"a", "c", "d"} == {entry.name for entry in ledger.ingredients}
 
 
-def test_what_was_put_into_a_pipeline_is_taken_out_by_its_name(pipelines):
+def test_an_ingredient_added_to_a_pipeline_is_removed_by_name(pipelines):
     revise("add", "soup", Path("1"), ["d"])
     shutil.rmtree("d")
     revise("subtract", "1", Path("2"), (), ["d"])

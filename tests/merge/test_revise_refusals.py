@@ -43,7 +43,7 @@ def refused(pattern: str, *arguments, kind=LedgerError, **options) -> None:
 
 
 @pytest.mark.parametrize("approximate", [False, True])
-def test_what_cannot_be_taken_out_is_refused_and_both_files_are_named(four, approximate):
+def test_a_refused_removal_names_both_files(four, approximate):
     Path("copy.st").write_bytes(Path("b.st").read_bytes())
     for removed, pattern in {
         ("d.st",): r"^d\.st: is not in soup\.st \(it holds",
@@ -58,7 +58,7 @@ def test_what_cannot_be_taken_out_is_refused_and_both_files_are_named(four, appr
     refused(r"no ledger \(--count N or", "subtract", "a.st", OUT, (), ["a.st"])
 
 
-def test_what_is_in_by_way_of_a_soup_is_refused_with_the_way(four):
+def test_removing_an_ingredient_of_an_inner_soup_is_refused_naming_that_soup(four):
     average(Path("nested.st"), "soup.st", "d.st")
     pattern = r"^b\.st: is not in nested\.st \(it came in with soup\.st, for which swap"
 
@@ -94,7 +94,7 @@ def test_a_soup_of_one_that_is_replaced_still_leads_to_that_one(four):
     assert contents(Path("a.st")) == contents(Path("one.st"))
 
 
-def test_what_is_missing_is_named_with_the_ways_out(four):
+def test_missing_ingredients_are_named_with_the_options_that_help(four):
     Path("a.st").unlink()
     Path("c.st").unlink()
     found = "is not found, and an exact soup needs it"
@@ -105,7 +105,7 @@ def test_what_is_missing_is_named_with_the_ways_out(four):
     refused(pattern, "add", "soup.st", OUT, ["d.st"], search=(Path(),))
 
 
-def test_what_was_renamed_or_moved_is_found_by_content(four):
+def test_a_renamed_or_moved_ingredient_is_found_by_content(four):
     revise("subtract", "soup.st", "expected.st", (), ["b.st"])
     loaded = safetensors_numpy.load_file("c.st")["w"]
     save_shards(Path("else/sharded"), "model", {"u": loaded}, {"v": loaded})
@@ -205,7 +205,7 @@ def test_integers_that_differ_are_not_taken_unasked(tmp_path, monkeypatch):
         refused("holds other values", *arguments, **options)
 
 
-def test_the_rounded_soup_keeps_whose_integers_it_has(tmp_path, monkeypatch):
+def test_an_approximate_change_keeps_the_integer_source(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate("abc"):
         save(Path(f"{name}.st"), w=F16([number]), ids=np.array([number]))

@@ -89,7 +89,7 @@ def test_the_last_pipeline_is_still_not_taken_out(runs, tmp_path):
         change("subtract", tmp_path / "soup", tmp_path / "none", removed=[verbs.Removal(runs[0])])
 
 
-def test_what_is_in_one_component_by_name_is_held_by_the_pipeline(runs, tmp_path):
+def test_a_pipeline_holds_an_ingredient_of_one_component(runs, tmp_path):
     average(tmp_path / "soup", *runs)
 
     assert verbs.holds(tmp_path / "soup", "dogs") is not None
@@ -107,7 +107,7 @@ def test_each_pipeline_is_left_out_in_turn_though_all_share_their_vae(runs, tmp_
     assert expected == {name: tuple(each.ledger.root for each in x) for name, x in made.items()}
 
 
-def test_what_is_in_no_component_is_refused_with_what_the_pipeline_holds(runs, tmp_path):
+def test_an_unknown_ingredient_of_a_pipeline_is_refused_naming_those_it_holds(runs, tmp_path):
     average(tmp_path / "soup", *runs)
 
     with pytest.raises(LedgerError, match=r"bats: .*it holds (cats|dogs|owls), .*, "):

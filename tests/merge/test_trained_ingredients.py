@@ -134,7 +134,7 @@ def test_data_within_a_soup_that_is_an_ingredient_is_said_to_be_there(three, tmp
     assert ["pets.st"] == [entry.name for entry in held]
 
 
-def test_data_is_taken_out_of_a_pipeline_whose_vae_was_not_trained(tmp_path):
+def test_a_dataset_is_removed_from_a_pipeline_with_an_untrained_vae(tmp_path):
     models = []
     for value, (name, data) in enumerate({"a": "cats", "b": "cats", "c": "dogs"}.items(), 1):
         folder = tmp_path / name
@@ -174,7 +174,7 @@ def test_a_weight_is_not_shared_among_all_that_was_trained_on_some_data(three, t
         verbs.revise(removal)
 
 
-def test_what_was_trained_is_added_with_its_record(three, tmp_path):
+def test_a_trained_model_is_added_with_its_training_record(three, tmp_path):
     average(three[:2], tmp_path / "soup.st")
     addition = verbs.Revision(
         "add", tmp_path / "soup.st", tmp_path / "more.st", added=[verbs.Addition(three[2])]
@@ -186,14 +186,14 @@ def test_what_was_trained_is_added_with_its_record(three, tmp_path):
     assert len(made.ledger.ingredients) == 3
 
 
-def test_what_was_trained_is_no_soup_to_be_changed(three, tmp_path):
+def test_a_trained_model_cannot_be_changed_like_a_soup(three, tmp_path):
     addition = verbs.Revision("add", three[0], tmp_path / "x", added=[verbs.Addition(three[1])])
 
     with pytest.raises(LedgerError, match="is no soup: it was trained"):
         verbs.revise(addition)
 
 
-def test_what_was_trained_is_proven_to_its_digest(three):
+def test_a_trained_model_is_verified_to_its_digest(three):
     (found,) = verbs.verify(three[0])
 
     assert (Level.DIGEST, False) == (found.level, found.refuted)

@@ -112,7 +112,7 @@ def test_an_existing_outputs_permission_bits_are_kept(either_way, umask, tmp_pat
     assert bits(tmp_path / "out") == mode
 
 
-def test_a_link_is_followed_and_what_it_leads_to_is_replaced(either_way, tmp_path):
+def test_a_link_is_followed_and_its_target_is_replaced(either_way, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real/soup").write_bytes(b"old")
     (tmp_path / "out").symlink_to("real/soup")
@@ -140,7 +140,7 @@ def test_a_link_to_itself_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["/dev/null", "/dev/full", ".", "/", "fifo", "folder"])
-def test_what_is_no_regular_file_is_never_replaced(target, tmp_path, monkeypatch):
+def test_an_irregular_file_is_never_replaced(target, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("fifo")
     Path("folder").mkdir()
@@ -181,7 +181,7 @@ def test_a_bare_name_goes_to_the_working_folder(either_way, tmp_path, monkeypatc
     assert (tmp_path / "out.st").read_bytes() == b"soup"
 
 
-def test_a_full_disk_refuses_before_any_work_and_says_what_is_needed(either_way, tmp_path):
+def test_a_full_disk_is_refused_before_any_work_naming_the_bytes_needed(either_way, tmp_path):
     # more than any disk has, less than a file may have
     refused = pytest.raises(OutputError, match=f"needs {2**43} bytes")
     with refused, publish_file(tmp_path / "out", 2**43, replace=False):

@@ -76,7 +76,7 @@ def test_an_exception_leaves_the_old_folder_and_nothing_else(tmp_path):
     assert names(tmp_path) == ["out"]
 
 
-def test_an_old_folder_that_cannot_be_removed_is_named_as_what_remains(tmp_path, monkeypatch):
+def test_an_old_folder_that_cannot_be_removed_is_named(tmp_path, monkeypatch):
     put_folder(tmp_path / "out", b"old")
 
     def refuse(path: Path) -> None:

@@ -70,7 +70,7 @@ def test_each_data_shard_makes_one_ingredient_and_finished_ones_are_skipped(
     assert "trained   2 steps on dogs (6 images, blake3:" in log.out
 
 
-def test_a_runs_folder_holds_what_the_readme_says(soupctl, bases, shards):
+def test_a_run_folder_holds_the_documented_files(soupctl, bases, shards):
     Path("run.toml").write_text('log-every = 1\nsample-steps = 2\nprompt = ["a red circle"]\n')
     words = ("--config", "run.toml", "--steps", 3, "--sample-every", 2)
 
@@ -137,7 +137,7 @@ def test_cached_latents_that_went_bad_are_one_line_with_the_way_out(trained, tmp
         trained("text", tmp_path / "run", cache_latents=True, steps=5)
 
 
-def test_the_plan_counts_what_cached_latents_take(soupctl, bases, shards):
+def test_the_plan_counts_the_size_of_cached_latents(soupctl, bases, shards):
     Path("run.toml").write_text("cache-latents = true\n")
     words = ("--data", shards["text"], "-o", "run", "--steps", 1, "--config", "run.toml")
 
@@ -171,7 +171,7 @@ def test_a_data_shard_that_is_named_twice_is_trained_on_once(soupctl, bases, tin
     assert ["cats"] == [each["data"] for each in json.loads(plan.out)]
 
 
-def test_rounding_is_told_of_and_does_what_it_says(trained, tmp_path):
+def test_rounding_on_save_is_reported_and_correct(trained, tmp_path):
     trained("plain", tmp_path / "wide")
     ear = trained("plain", tmp_path / "narrow", save_dtype=SaveDtype.BFLOAT16)
 
@@ -201,9 +201,7 @@ def test_a_half_precision_base_is_trained_in_float32_and_can_be_saved_as_it_was(
 
 
 @pytest.mark.parametrize("prediction", [Prediction.EPSILON, Prediction.VELOCITY])
-def test_what_was_learned_to_be_predicted_is_what_diffusers_is_told(
-    tiny, trained, tmp_path, prediction
-):
+def test_the_saved_scheduler_has_the_trained_prediction_type(tiny, trained, tmp_path, prediction):
     trained("text", tmp_path / "run", steps=1, prediction=prediction)
 
     loaded = diffusers.DDIMScheduler.from_pretrained(tmp_path / "run/model/scheduler")

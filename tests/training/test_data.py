@@ -77,7 +77,7 @@ def test_another_column_can_hold_the_captions(tmp_path, tiny):
     assert shard.samples[0].captions == ("yes",)
 
 
-def test_all_problems_are_told_at_once(tmp_path, tiny):
+def test_all_problems_are_reported_at_once(tmp_path, tiny):
     rows = [
         {"file_name": "a.png", "text": "a cat"},
         {"file_name": "silent.png"},
@@ -122,7 +122,7 @@ def test_an_image_that_is_cut_off_is_found_before_training(tmp_path):
     assert [("good.jpg", (64, 64))] == [(each.name, each.size) for each in shard.samples]
 
 
-def test_what_turns_an_image_upright_is_looked_at_before_training(tmp_path):
+def test_exif_orientation_is_checked_before_training(tmp_path):
     exif = Image.Exif()
     exif[0x010E], exif[0x0112] = "a description", 6
     # of no type: it can be read over, and cannot be written again
@@ -133,7 +133,7 @@ def test_what_turns_an_image_upright_is_looked_at_before_training(tmp_path):
     assert ["1 image unreadable: broken.jpg"] == messages(tmp_path, Conditioning.NONE)
 
 
-def test_a_name_that_is_no_text_is_told_of(tmp_path):
+def test_a_file_name_that_is_not_utf8_is_reported(tmp_path):
     image(tmp_path / "good.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
 
     (problem,) = messages(tmp_path, Conditioning.NONE)
@@ -141,7 +141,7 @@ def test_a_name_that_is_no_text_is_told_of(tmp_path):
     assert problem == "1 image with a name that is not UTF-8: \udcff.png"
 
 
-def test_what_is_no_image_is_told_of(tmp_path):
+def test_files_that_are_not_images_are_reported(tmp_path):
     image(tmp_path / "a.png")
     (tmp_path / "notes.csv").write_text("x")
     (tmp_path / "lonely.txt").write_text("x")
@@ -157,7 +157,7 @@ def test_an_unconditional_base_ignores_captions_with_one_notice(tmp_path, tiny):
     assert shard.notices == ("captions and classes are ignored: the base is unconditional",)
 
 
-def test_transparency_is_told_of(tmp_path):
+def test_transparency_is_reported(tmp_path):
     image(tmp_path / "a.png", mode="RGBA")
 
     assert scan(tmp_path, Conditioning.NONE).notices == ("1 image with transparency, put on white",)

@@ -45,7 +45,7 @@ def test_gradient_checkpointing_changes_nothing(trained, tmp_path, monkeypatch, 
     assert digests(tmp_path / "without") == digests(tmp_path / "with")
 
 
-def test_what_changes_time_alone_changes_nothing(trained, tmp_path):
+def test_options_that_change_only_time_change_no_weight(trained, tmp_path):
     trained("text", tmp_path / "plain", flip=True, random_crop=True)
     more = {"workers": 2, "sample_every": 1, "sample_steps": 2, "save_every": 1, "log_every": 3}
 
@@ -75,7 +75,7 @@ def test_what_changes_time_alone_changes_nothing(trained, tmp_path):
     ],
     ids=str,
 )
-def test_what_changes_numbers_changes_the_weights(trained, change, reference, tmp_path):
+def test_options_that_change_numbers_change_the_weights(trained, change, reference, tmp_path):
     trained("text", tmp_path / "run", **_as_choices(change))
 
     assert reference != digests(tmp_path / "run")

@@ -14,7 +14,7 @@ UNET_CONFIG = "unet/config.json"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_was_trained_loads_in_diffusers_and_averages_with_its_sibling(
+def test_a_trained_model_loads_in_diffusers_and_averages_with_its_sibling(
     family, trained, bases, tiny, tmp_path
 ):
     for seed, name in enumerate("ab"):

@@ -90,7 +90,7 @@ def arithmetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Comma
 
 
 @pytest.mark.slow
-def test_training_computes_what_was_recorded(arithmetic, monkeypatch):
+def test_training_gives_the_recorded_digests(arithmetic, monkeypatch):
     commands, fingerprint = arithmetic
     monkeypatch.chdir(commands.folder)
     rewriting = os.environ.get("GOLDEN") == "rewrite-digests"

@@ -44,7 +44,7 @@ def test_a_second_signal_is_the_callers_at_once(handled):
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_handlers_are_given_back_and_what_is_ignored_stays_so(handled):
+def test_signal_handlers_are_restored_and_ignored_signals_stay_ignored(handled):
     with deferred_signals() as signals:
         signal.raise_signal(signal.SIGHUP)
 

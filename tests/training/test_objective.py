@@ -30,7 +30,7 @@ def test_noise_is_added_as_diffusers_adds_it():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_target_is_what_the_base_predicts(kind):
+def test_the_target_has_the_prediction_type_of_the_base(kind):
     scheduler = DDPMScheduler(prediction_type=kind.value)
     samples, noise, timesteps = drawn()
 

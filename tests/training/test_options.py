@@ -95,7 +95,7 @@ def test_a_run_at_a_constant_rate_can_be_made_longer():
         ({"classes": ("a", "a")}, "classes in --config contains a name twice"),
     ],
 )
-def test_what_no_run_could_have_is_refused_at_once(values, message):
+def test_impossible_values_are_refused_at_once(values, message):
     with pytest.raises(UsageError) as refusal:
         Options(**values)
 
@@ -130,7 +130,7 @@ def test_a_config_is_toml_with_the_options_names(tmp_path):
         ("precision = 'fp8'", "precision = 'fp8' is not one of no, bf16, fp16"),
     ],
 )
-def test_a_config_with_what_is_no_option_is_refused(tmp_path, text, message):
+def test_a_config_with_an_unknown_option_is_refused(tmp_path, text, message):
     path = tmp_path / "run.toml"
     path.write_text(text)
 

@@ -197,7 +197,7 @@ def test_a_gate_that_was_taken_stays_as_it_is(patched, tmp_path):
     assert "gate from" in str(refusal.value)
 
 
-def test_the_official_preset_is_what_the_authors_code_runs_and_can_be_overruled(
+def test_the_official_preset_has_the_published_settings_and_explicit_options_win(
     soupctl, bases, shards
 ):
     short = ("--steps", 1, "--batch-size", 2, "--preset", "official")
@@ -242,7 +242,7 @@ def test_the_plan_tells_how_large_the_bank_is_and_nothing_is_made(soupctl, bases
         ("plain", {"gate_from": "GATE", "gate_grid": 2}, {}, MismatchError, "gate_grid"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_before_anything_is_made(
+def test_an_untrainable_request_is_refused_before_anything_is_written(
     patched, tmp_path, family, bank, more, error, said
 ):
     if "gate_from" in bank:

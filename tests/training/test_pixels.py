@@ -46,7 +46,7 @@ def test_the_crop_says_which_part_of_the_longer_side_is_taken(tmp_path):
     assert np.allclose(starts, [-1, -0.2, 1])
 
 
-def test_what_is_transparent_is_white(tmp_path):
+def test_transparent_pixels_become_white(tmp_path):
     sample = saved(tmp_path / "a.png", [[[0, 0, 0, 0], [0, 0, 0, 255]]] * 2)
 
     assert np.array_equal(read_pixels(sample, 2, 3, CENTRE)[0], [[1, -1], [1, -1]])

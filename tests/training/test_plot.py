@@ -33,7 +33,7 @@ def pixels(path: str) -> np.ndarray:
 
 @pytest.mark.parametrize("family", ["dit", "class", "text"])
 @pytest.mark.parametrize("gate_input", ["time", "time+class"])
-def test_what_is_surveyed_is_what_the_gates_say_in_a_pass_of_the_base(
+def test_the_gate_survey_agrees_with_a_forward_pass_of_the_base(
     bases, bank, tmp_path, family, gate_input
 ):
     torch = pytest.importorskip("torch")
@@ -71,7 +71,7 @@ def test_what_is_surveyed_is_what_the_gates_say_in_a_pass_of_the_base(
 SEES_CLASSES = {("dit", "time+class"), ("class", "time+class")}
 
 
-def test_a_bank_is_drawn_and_its_numbers_are_told(soupctl, bases, bank):
+def test_a_bank_is_plotted_and_its_figures_are_printed(soupctl, bases, bank):
     bank("dit", "run/bank", size=0)
     bank("dit", "full", size=2.0)
 
@@ -160,7 +160,7 @@ def test_a_picture_is_replaced_only_if_that_is_asked(soupctl, bases, bank):
         (("bank", "--base", "dit", "--plot", "out.pdf"), 2, "out.pdf: is no name of a picture"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_in_one_line(soupctl, bases, bank, words, code, said):
+def test_an_impossible_drawing_is_refused_in_one_line(soupctl, bases, bank, words, code, said):
     bank("dit", "bank")
     bank("dit", "older", digest="blake3:" + 64 * "0")
     for family in ("class", "dit"):

@@ -47,7 +47,7 @@ def test_where_one_process_cannot_save_all_end_and_it_says_why(bases, shards, tm
 
 
 @pytest.mark.slow
-def test_a_process_whose_sibling_was_killed_ends_promptly_and_says_so(bases, shards, tmp_path):
+def test_a_process_ends_promptly_with_a_message_when_its_sibling_is_killed(bases, shards, tmp_path):
     words = ("finetune", bases["plain"], "--data", shards["plain"], "-o", "run")
     often = ("--steps", 100_000, "--save-every", 20)
     launcher = started(*TWO, *SOUPCTL, *words, *often, folder=tmp_path)

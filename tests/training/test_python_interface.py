@@ -25,7 +25,7 @@ def weights(folder: str) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
-def test_finetune_makes_what_the_command_makes(soupctl, plain):
+def test_finetune_from_python_equals_the_command(soupctl, plain):
     base, data = plain
     done = soupctl("finetune", base, "--data", data, "-o", "command", *WORDS)
     trained = verbs.finetune(base, data, "python", **OPTIONS)
@@ -35,7 +35,7 @@ def test_finetune_makes_what_the_command_makes(soupctl, plain):
     assert weights("command/model") == weights("python/model")
 
 
-def test_patch_dmp_and_stack_make_what_the_commands_make(soupctl, plain):
+def test_patch_dmp_and_stack_from_python_equal_the_commands(soupctl, plain):
     base, data = plain
     done = soupctl("patch-dmp", base, "--data", data, "-o", "command", *WORDS)
     verbs.patch_dmp(base, data, "python", **OPTIONS)
@@ -49,7 +49,7 @@ def test_patch_dmp_and_stack_make_what_the_commands_make(soupctl, plain):
     assert weights("command/bank") == weights("left/command")
 
 
-def test_sample_draws_what_the_command_draws(soupctl, plain):
+def test_sample_from_python_equals_the_command(soupctl, plain):
     base, _ = plain
     done = soupctl("sample", base, "--steps", 2, "--images", 2, "-o", "command.png")
     names = verbs.sample([base], "python.png", steps=2, images=2)

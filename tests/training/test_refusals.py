@@ -200,7 +200,7 @@ def test_bad_input_is_refused_with_the_way_out(refused, name):
     assert said.startswith(message) if message.endswith(" ") else message == said
 
 
-def test_the_folder_of_another_run_is_refused_naming_what_differs(soupctl, bases, shards):
+def test_the_folder_of_another_run_is_refused_naming_the_differences(soupctl, bases, shards):
     words = ("finetune", bases["plain"], "-o", "out", "--steps", 2, "--batch-size", 2)
     assert soupctl(*words, "--data", shards["plain"]).code == 0
 

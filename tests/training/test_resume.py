@@ -190,7 +190,7 @@ def test_a_record_that_does_not_say_how_a_run_ended_is_one_line(trained, tmp_pat
         trained("plain", tmp_path / "run")
 
 
-def test_a_signal_while_the_last_step_is_told_of_stops_before_the_result(
+def test_a_signal_during_the_report_of_the_last_step_stops_before_publishing(
     running, bases, shards, tmp_path
 ):
     class Leaving(running.Ear):
@@ -251,7 +251,7 @@ def test_a_finished_run_at_a_constant_rate_can_go_on(trained, tmp_path, family):
     assert hashes(str(tmp_path / "straight")) == hashes(str(tmp_path / "longer"))
 
 
-def test_a_run_whose_schedule_ends_cannot_be_made_longer(trained, tmp_path):
+def test_a_run_with_a_finite_schedule_cannot_be_extended(trained, tmp_path):
     more = {"lr_schedule": Schedule.COSINE, "steps": None}
     trained("plain", tmp_path / "run", epochs=1, **more)
 

@@ -70,7 +70,7 @@ def test_images_that_are_not_finite_are_refused(soupctl, bases, tmp_path):
     assert not Path("out.png").exists()
 
 
-def test_models_whose_names_fall_together_have_a_folder_each(tmp_path):
+def test_models_with_equal_names_have_a_folder_each(tmp_path):
     save = pytest.importorskip("soupctl.images.save")
     compare, torch = pytest.importorskip("soupctl.images.compare"), pytest.importorskip("torch")
     models = [
@@ -94,7 +94,7 @@ def test_classes_of_any_number_are_shown_in_turn(soupctl, bases):
     assert [False, True, False] == same
 
 
-def test_a_zero_bank_draws_what_its_base_draws_and_a_trained_one_does_not(soupctl, bases, bank):
+def test_a_zero_bank_draws_the_images_of_its_base_and_a_trained_one_others(soupctl, bases, bank):
     bank("dit", "zero")
     bank("dit", "full", size=20.0)
 
@@ -162,7 +162,7 @@ def test_an_output_is_replaced_only_if_that_is_asked_and_it_is_ones_own(soupctl,
         ("class", ("--bank", "small", "--resolution", 16), 4, "(--resize-prompts)"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_in_one_line(
+def test_an_impossible_drawing_is_refused_in_one_line(
     soupctl, bases, bank, family, words, code, said
 ):
     bank("dit", "strange", num_train_timesteps=500)

@@ -60,7 +60,7 @@ def test_a_run_in_parts_agrees_with_one_in_which_each_process_has_all(sharded):
 
 
 @pytest.mark.slow
-def test_what_is_kept_of_a_run_in_parts_is_whole(sharded, tiny):
+def test_checkpoints_of_a_sharded_run_are_whole(sharded, tiny):
     for name in ("model.safetensors", "optimizer.safetensors"):
         assert contents(sharded / "whole", name) == contents(sharded / "straight", name)
     for run in ("straight", "whole"):
@@ -92,7 +92,7 @@ def deepspeed(stage: int, **config: object) -> SimpleNamespace:
     return SimpleNamespace(distributed_type="DEEPSPEED", state=state)
 
 
-def test_what_weights_in_parts_cannot_do_is_refused():
+def test_options_that_sharded_weights_cannot_support_are_refused():
 
     options = Options(steps=1)
     with pytest.raises(UsageError, match=r"not kept \(--no-ema\)"):
@@ -111,7 +111,7 @@ def test_deepspeed_keeps_the_mean_of_weights_that_are_whole_alone():
         require_whole(deepspeed(2), Options(steps=1), patch=True)
 
 
-def test_deepspeed_is_told_the_options_and_never_rounds_weights():
+def test_deepspeed_receives_the_options_and_never_rounds_weights():
     options = Options(steps=1, batch_size=3, grad_accum=2, max_grad_norm=0.5)
     auto = deepspeed(3, bf16={"enabled": "auto"}, gradient_clipping="auto")
     narrow = deepspeed(2, bf16={"enabled": True})

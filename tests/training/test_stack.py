@@ -43,7 +43,7 @@ def test_a_bank_that_was_left_out_leaves_no_trace(soupctl, banks):
     assert Path("a", WEIGHTS).read_bytes() == Path("two", "a", WEIGHTS).read_bytes()
 
 
-def test_a_stack_grows_and_what_was_put_in_comes_out_again(soupctl, banks):
+def test_a_stack_grows_and_its_banks_can_be_removed_again(soupctl, banks):
     assert soupctl("stack", "a@1/3", "b@2", "-o", "two").code == 0
     before = files("two")
     more = soupctl("stack", "two", "c/bank@-0.5", "-o", "three", "--json")
@@ -187,7 +187,7 @@ def test_banks_of_other_bases_do_not_average(soupctl, banks):
     assert "base_digest" in done.err
 
 
-def test_inspect_tells_what_is_in_a_stack(soupctl, banks):
+def test_inspect_lists_the_banks_of_a_stack(soupctl, banks):
     assert soupctl("stack", "a@1/3", "c/bank", "-o", "two").code == 0
 
     lines = soupctl("inspect", "two", "--summary").out.splitlines()

@@ -76,7 +76,7 @@ def place_of(tracker) -> str:
     return f"{folder}/{name}"
 
 
-def test_a_tracker_is_told_the_figures_in_the_folder_of_its_run(recorded, trained, tmp_path):
+def test_a_tracker_receives_the_metrics_in_the_folder_of_its_run(recorded, trained, tmp_path):
     output = tmp_path / "run"
 
     ear = trained("plain", output, log_with=Tracker(recorded.name))

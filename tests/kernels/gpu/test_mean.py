@@ -101,7 +101,7 @@ def test_a_mean_may_have_a_divisor_of_its_own(dtype, divisor):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("bad", ["nan", "infinity", "range"])
-def test_a_block_with_what_has_no_mean_is_left_as_it_was(dtype, bad):
+def test_a_block_with_an_undefined_mean_is_left_unchanged(dtype, bad):
     format = dtype.float_format
     codes = {
         "nan": format.quiet_nan,
@@ -154,7 +154,7 @@ def test_a_mean_may_take_the_place_of_one_of_its_rows(dtype):
     assert by_reference(blend, [soup, part], 3000)[0] == rows[0].numpy().tobytes()
 
 
-def test_what_is_marked_far_apart_is_settled_all_the_same():
+def test_doubtful_elements_far_apart_are_all_settled():
     """One program of the second pass sees to many blocks, any of which may be marked."""
     block, far = 1024, (0, 1, mean.SCANNED - 1, mean.SCANNED, mean.SCANNED + 1)
     count = (mean.SCANNED + 2) * block - 5

@@ -45,7 +45,7 @@ def test_small_integers_give_exact_figures(dtype, count):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_what_is_not_finite_is_counted_and_left_out(dtype):
+def test_nonfinite_elements_are_counted_and_left_out(dtype):
     one, two = encode(1, dtype), encode(2, dtype)
     nan = dtype.float_format.quiet_nan
     infinity = encode(float("inf"), dtype) or nan

@@ -76,7 +76,7 @@ def test_after_every_step_the_means_are_those_of_a_new_soup(dtype, planes):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_what_is_taken_out_leaves_no_trace(dtype):
+def test_a_removed_tensor_leaves_no_trace(dtype):
     sources = [finite(dtype, COUNT, seed) for seed in range(2)]
     kept = Kept(2, DType.F64)
     kept.add(dtype, sources[0], 5, 1, rounds=False)

@@ -40,7 +40,7 @@ def digest(text: str) -> str:
 ROOT = digest("a root")
 
 
-def test_a_sum_is_named_for_its_soup_and_what_is_in_it():
+def test_a_sum_is_named_after_its_soup_and_the_root_of_its_content():
     assert f"s.st.{ROOT[7:19]}.sum" == sum_name("s.st", {"": ROOT}, digest)
     assert f"s.{ROOT[7:19]}.sum" == sum_name("s", {"unet": ROOT}, digest)
     roots = {"vae": ROOT, "unet": digest("another")}
@@ -193,7 +193,7 @@ fractions = st.fractions(-3, 3, max_denominator=12).filter(bool)
     st.lists(st.tuples(fractions, st.integers(-8, 8)), min_size=1, max_size=5),
     st.lists(st.tuples(fractions, st.integers(-8, 8)), max_size=4),
 )
-def test_what_is_carried_over_is_the_sum_and_the_mean_of_all(before, changes):
+def test_an_updated_sum_gives_the_sum_and_the_mean_of_all(before, changes):
     weights = [weight for weight, _ in before]
     total = sum(weights)
     left = total + sum(change for change, _ in changes)
@@ -210,7 +210,7 @@ def test_what_is_carried_over_is_the_sum_and_the_mean_of_all(before, changes):
     assert (step.scale * exact, exact / left) == (carried, carried / step.divisor)
 
 
-def test_the_scale_is_what_made_weights_whole():
+def test_the_scale_is_the_factor_that_made_weights_whole():
     assert 10 == scale_of([Fraction(7, 10), Fraction(3, 10)], (7, 3))
     assert Fraction(1, 2) == scale_of([Fraction(2), Fraction(4)], (1, 2))
     assert 6 == scale_of([Fraction(-1, 3), Fraction(1, 2)], (-2, 3))

@@ -100,7 +100,7 @@ def integers(tmp_path, monkeypatch):
     average(SOUP, "b.st", "a.st", "c.st", on_int=OnInt.FIRST, keep_sum=True)
 
 
-def test_whose_integers_were_taken_stays_the_first_without_being_read(integers):
+def test_the_integer_source_stays_first_without_being_read(integers):
     hide("a.st", "b.st")
     made = revise("swap", SOUP, OUT, ["d.st"], ["c.st"])
 
@@ -108,7 +108,7 @@ def test_whose_integers_were_taken_stays_the_first_without_being_read(integers):
     assert root("hidden/b.st") == made.ledger.integer_source.digest
 
 
-def test_without_whom_integers_were_taken_from_a_soup_is_recomputed_and_its_sum_kept(integers):
+def test_removing_the_integer_source_recomputes_the_soup_and_keeps_a_sum(integers):
     made = revise("subtract", SOUP, OUT, (), ["b.st"])
 
     assert (Method.INGREDIENTS, sum_of(OUT)) == (made.way, made.sum)

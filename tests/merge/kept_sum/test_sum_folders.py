@@ -33,7 +33,7 @@ def tensors(folder: Path) -> dict[str, object]:
     return {f"{path.name}/{name}": raw for path in paths for name, raw in contents(path).items()}
 
 
-def test_what_has_the_name_of_a_folders_sum_is_refused_and_survives(pots):
+def test_an_unrelated_folder_named_like_the_sum_is_refused_and_survives(pots):
     average(Path("soup"), "a.st", "b.st", keep_sum=True, shard_size=500)
     place = sum_of(Path("soup"))
     shutil.rmtree("soup")

@@ -103,7 +103,7 @@ def test_every_narrow_float_is_summed_and_comes_back(tmp_path, monkeypatch, weig
         assert contents(EXPECTED) == contents(OUT)
 
 
-def test_what_is_only_copied_goes_through_the_sum_as_it_is(tmp_path, monkeypatch):
+def test_copied_tensors_pass_through_the_sum_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     copied = {
         "scales": ("F8_E8M0", (3,), b"\x01\x7f\xff"),
@@ -133,9 +133,7 @@ def test_a_soup_beyond_its_dtype_takes_its_sum_back(tmp_path, monkeypatch):
     assert {"a.st", "b.st"} == set(os.listdir())
 
 
-def test_memory_does_not_grow_with_tensors_or_with_what_is_kept_of_their_planes(
-    tmp_path, monkeypatch
-):
+def test_memory_does_not_grow_with_tensors_or_their_sparse_planes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     peaks = []
     for count in (1 << 20, 1 << 22):

@@ -82,7 +82,7 @@ def test_equal_roots_of_other_ingredients_have_sums_of_their_own(tmp_path, monke
 
 
 @pytest.mark.parametrize("kind", ["file", "soup", "folder", "link", "nowhere", "fifo"])
-def test_what_has_the_name_of_a_sum_and_is_none_is_refused_and_survives(pots, kind):
+def test_an_unrelated_file_named_like_the_sum_is_refused_and_survives(pots, kind):
     average(SOUP, "a.st", "b.st", keep_sum=True)
     place = sum_of(SOUP)
     place.unlink()
@@ -108,7 +108,7 @@ def test_what_has_the_name_of_a_sum_and_is_none_is_refused_and_survives(pots, ki
     assert before == (files(Path()), sorted(os.listdir()), place.lstat().st_ino)
 
 
-def test_a_sum_that_is_there_already_is_replaced_and_what_it_held_does_not_matter(pots):
+def test_an_existing_sum_is_replaced_whatever_it_held(pots):
     average(SOUP, "a.st", "b.st", keep_sum=True)
     raw = sum_of(SOUP).read_bytes()
     SOUP.unlink()
@@ -141,7 +141,7 @@ def test_a_sum_is_neither_an_ingredient_nor_computed_with_as_rounded(pots):
     assert before == files(Path())
 
 
-def test_no_sum_is_kept_beside_a_stream_or_of_what_is_no_number(pots):
+def test_no_sum_is_kept_for_a_stream_or_of_nonfinite_values(pots):
     save(Path("n.st"), **{**arrays_of("a.st"), "half": np.full((7, 5), np.nan, F16)})
     with pytest.raises(UsageError, match="beside standard output no sum can be kept"):
         average("-", "a.st", "b.st", keep_sum=True)
@@ -230,7 +230,7 @@ def test_an_ingredient_that_is_not_the_one_is_refused_before_anything_else(pots)
     }
 
 
-def test_a_sum_whose_name_would_be_too_long_is_refused_and_the_old_soup_stays(pots):
+def test_a_sum_with_too_long_a_name_is_refused_and_the_old_soup_stays(pots):
     soup = Path(f"{'n' * 240}.st")
     average(soup, "a.st")
     before = files(Path())

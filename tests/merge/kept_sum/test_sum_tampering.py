@@ -157,7 +157,7 @@ def test_a_sum_of_the_same_proportions_is_this_ones(kept):
     assert Level.REBUILD is verbs.verify("soup.st")[0].level
 
 
-def test_what_is_no_whole_file_at_the_place_of_a_sum_is_refused(kept):
+def test_a_truncated_file_in_place_of_the_sum_is_refused(kept):
     raw = kept.read_bytes()
     for damaged in (b"", raw[:7], raw[:100], raw[:-1], raw + b"\0", Path("a.st").read_bytes()):
         kept.write_bytes(damaged)
