@@ -115,12 +115,12 @@ def average_case(dtype: torch.dtype, rows: list[torch.Tensor]) -> dict[str, Any]
 def mean_kernel(rows: list[torch.Tensor], out: torch.Tensor) -> Work:
     """The launch of the mean alone, with everything that it reads on the device before."""
     dtype = operators.DTYPES[out.dtype]
-    shape = grouped_mean(WeightedMean((dtype,) * len(rows), (1,) * len(rows), dtype))
+    grouped = grouped_mean(WeightedMean((dtype,) * len(rows), (1,) * len(rows), dtype))
     addresses = torch.tensor([row.data_ptr() for row in rows], device="cuda")
-    table = torch.tensor(shape.table, dtype=torch.float64, device="cuda")
-    doubts = torch.empty(blocks_in(ELEMENTS, shape.form.block), dtype=torch.int8, device="cuda")
+    table = torch.tensor(grouped.table, dtype=torch.float64, device="cuda")
+    doubts = torch.empty(blocks_in(ELEMENTS, grouped.config.block), dtype=torch.int8, device="cuda")
     target = operators.integers(out)
-    return lambda: launch_mean(shape.form, addresses, table, target, doubts, aligned=True)
+    return lambda: launch_mean(grouped.config, addresses, table, target, doubts, aligned=True)
 
 
 def update_case(dtype: torch.dtype, rows: list[torch.Tensor]) -> dict[str, Any]:
@@ -152,14 +152,14 @@ def update_kernel(planes: torch.Tensor, row: torch.Tensor, soup: torch.Tensor) -
     It adds and takes out in turn: what is only added is soon more than the sums hold.
     """
     dtype = operators.DTYPES[soup.dtype]
-    form = UpdateConfig(dtype.value, len(planes), output_format(dtype), power=True)
+    config = UpdateConfig(dtype.value, len(planes), output_format(dtype), power=True)
     tables = cycle(
         torch.tensor(weight_table([weight], 2), dtype=torch.float64, device=row.device)
         for weight in (1, -1)
     )
     marks = torch.zeros(blocks_in(row.numel(), SUM_BLOCK), dtype=torch.int8, device=row.device)
     bits, target = operators.integers(row), operators.integers(soup)
-    return lambda: launch_update(form, planes, bits, next(tables), target, marks)
+    return lambda: launch_update(config, planes, bits, next(tables), target, marks)
 
 
 def kept_update(kept: resident.KeptSum, row: torch.Tensor, soup: torch.Tensor) -> Work:
@@ -190,8 +190,8 @@ def require_bits(rows: list[torch.Tensor], weights: list[int], out: torch.Tensor
     dtype = operators.DTYPES[out.dtype]
     sources = [operators.bytes_of(operators.integers(row[:CHECKED])) for row in rows]
     room = bytearray(CHECKED * out.element_size())
-    blend = WeightedMean((dtype,) * len(rows), tuple(weights), dtype)
-    CpuEngine().prepare(blend, sources)(0, CHECKED, memoryview(room))
+    weighted_mean = WeightedMean((dtype,) * len(rows), tuple(weights), dtype)
+    CpuEngine().prepare(weighted_mean, sources)(0, CHECKED, memoryview(room))
     if room != operators.bytes_of(operators.integers(out[:CHECKED])):
         raise WrongBits(f"{len(rows)} rows of {dtype.value}")
 

@@ -18,7 +18,7 @@ from .exact import DONE, RESULT, ROW
 from .floats import floats_at, integers_at, invoke
 from .sums import DOUBT, FLOATS, INTEGERS, LOW, SIZE, TILE
 
-# the status beside those of `resolve`: an element needs it, and the blend has no address for it
+# the status beside those of `resolve`: an element needs it, and the mean has no address for it
 UNRESOLVED = 3
 
 BYTES = types.CPointer(types.uint8)
@@ -36,7 +36,7 @@ def sum_signature() -> Signature:
     return types.int64(INTEGERS, whole, whole, FLOATS, FLOATS)
 
 
-def combine(blend, start, stop, out, tile, scratch):  # type: ignore[no-untyped-def]
+def combine(mean, start, stop, out, tile, scratch):  # type: ignore[no-untyped-def]
     """Put elements `start` to `stop` at `out`; DONE, or the status of a failure.
 
     On a failure the element is left in `scratch[ROW]`, its result in `scratch[RESULT]`.
@@ -47,22 +47,22 @@ def combine(blend, start, stop, out, tile, scratch):  # type: ignore[no-untyped-
     place = start
     while place < stop:
         length = min(TILE, stop - place)
-        if sum_and_finish(blend, place, length, out, place - start, tile):
-            status = resolve_doubts(blend, place, length, out, place - start, tile, scratch)
+        if sum_and_finish(mean, place, length, out, place - start, tile):
+            status = resolve_doubts(mean, place, length, out, place - start, tile, scratch)
             if status != DONE:
                 return status
         place += length
     return DONE
 
 
-def accumulate(blend, start, stop, out, tile):  # type: ignore[no-untyped-def]
+def accumulate(mean, start, stop, out, tile):  # type: ignore[no-untyped-def]
     """Put the float64 sums of elements `start` to `stop` at `out`; 0 if these are proved exact."""
     for i in range(TILE):
         tile[LOW + i], tile[SIZE + i] = 0.0, 0.0
     place = start
     while place < stop:
         length = min(TILE, stop - place)
-        add_rows(blend, place, length, tile)
+        add_rows(mean, place, length, tile)
         inexact = 0
         for i in range(length):
             total = tile[i]
@@ -77,33 +77,33 @@ def accumulate(blend, start, stop, out, tile):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def add_rows(blend, place, length, tile):  # type: ignore[no-untyped-def]
+def add_rows(mean, place, length, tile):  # type: ignore[no-untyped-def]
     """Sum one tile."""
-    groups = integers_at(blend[tables.GROUPS])
-    rows, weights = integers_at(blend[tables.ROWS]), floats_at(blend[tables.WEIGHTS])
-    for group in range(blend[tables.GROUP_COUNT]):
+    groups = integers_at(mean[tables.GROUPS])
+    rows, weights = integers_at(mean[tables.ROWS]), floats_at(mean[tables.WEIGHTS])
+    for group in range(mean[tables.GROUP_COUNT]):
         add, first, last = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
         invoke(add, (rows, weights, first, last, place, length, tile))
 
 
 @register_jitable
-def sum_and_finish(blend, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
+def sum_and_finish(mean, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
     """Combine one tile the fast way; the number of its elements left in doubt."""
-    add_rows(blend, place, length, tile)
-    table, weight = integers_at(blend[tables.FORMAT]), float(blend[tables.WEIGHT])
-    return invoke(blend[tables.FINISH], (out, offset, length, tile, weight, table))
+    add_rows(mean, place, length, tile)
+    table, weight = integers_at(mean[tables.FORMAT]), float(mean[tables.WEIGHT])
+    return invoke(mean[tables.FINISH], (out, offset, length, tile, weight, table))
 
 
 @register_jitable
-def resolve_doubts(blend, place, length, out, offset, tile, scratch):  # type: ignore[no-untyped-def]
+def resolve_doubts(mean, place, length, out, offset, tile, scratch):  # type: ignore[no-untyped-def]
     """Resolve what a tile leaves in doubt, in order; DONE, or the status of the first failure."""
-    width = integers_at(blend[tables.FORMAT])[tables.WIDTH]
+    width = integers_at(mean[tables.FORMAT])[tables.WIDTH]
     for i in range(length):
         if tile[DOUBT + i] == 0.0:
             continue
         status = UNRESOLVED
-        if blend[tables.RESOLVE]:
-            status = invoke(blend[tables.RESOLVE], (blend, place + i, tile, scratch))
+        if mean[tables.RESOLVE]:
+            status = invoke(mean[tables.RESOLVE], (mean, place + i, tile, scratch))
         if status != DONE:
             scratch[ROW] = place + i
             return status

@@ -38,16 +38,16 @@ def signature() -> Signature:
     return types.int64(INTEGERS, types.int64, FLOATS, INTEGERS)
 
 
-def resolve(blend, element, tile, scratch):  # type: ignore[no-untyped-def]
+def resolve(mean, element, tile, scratch):  # type: ignore[no-untyped-def]
     """Compute one element into `scratch[RESULT]`: its bits, or the first source not finite."""
-    table = integers_at(blend[tables.FORMAT])
+    table = integers_at(mean[tables.FORMAT])
     scratch[BOTTOM], scratch[TOP] = LIMB_COUNT, 0
     for limb in range(LIMBS, SCRATCH):
         scratch[limb] = 0
-    nan, positive, negative, offender = add_terms(blend, element, tile, scratch)
+    nan, positive, negative, offender = add_terms(mean, element, tile, scratch)
     if offender < 0:
-        return round_mean(scratch, blend[tables.WEIGHT], table)
-    if not blend[tables.ALLOWED]:
+        return round_mean(scratch, mean[tables.WEIGHT], table)
+    if not mean[tables.ALLOWED]:
         scratch[RESULT] = offender
         return NOT_FINITE
     if nan or (positive and negative):
@@ -59,15 +59,15 @@ def resolve(blend, element, tile, scratch):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def add_terms(blend, element, tile, scratch):  # type: ignore[no-untyped-def]
+def add_terms(mean, element, tile, scratch):  # type: ignore[no-untyped-def]
     """Add the finite terms; which kinds of others there are, and their first source or -1."""
-    groups, rows = integers_at(blend[tables.GROUPS]), integers_at(blend[tables.ROWS])
-    weights, sources = floats_at(blend[tables.WEIGHTS]), integers_at(blend[tables.SOURCES])
+    groups, rows = integers_at(mean[tables.GROUPS]), integers_at(mean[tables.ROWS])
+    weights, sources = floats_at(mean[tables.WEIGHTS]), integers_at(mean[tables.SOURCES])
     nan, positive, negative, offender = False, False, False, -1
-    for group in range(blend[tables.GROUP_COUNT]):
+    for group in range(mean[tables.GROUP_COUNT]):
         add, first, last = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
         for row in range(first, last):
-            bits = bits_of(read(blend, add, rows[row], element, tile, scratch))
+            bits = bits_of(read(mean, add, rows[row], element, tile, scratch))
             factor = int(weights[row])
             if bits & EXPONENT != EXPONENT:
                 add_product(bits, factor, scratch)
@@ -81,10 +81,10 @@ def add_terms(blend, element, tile, scratch):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def read(blend, add, row, element, tile, scratch):  # type: ignore[no-untyped-def]
+def read(mean, add, row, element, tile, scratch):  # type: ignore[no-untyped-def]
     """The float64 of one element of one row, by the compiled sum of its type."""
     scratch[ROW] = row
-    invoke(add, (scratch, floats_at(blend[tables.UNIT]), 0, 1, element, 1, tile))
+    invoke(add, (scratch, floats_at(mean[tables.UNIT]), 0, 1, element, 1, tile))
     return tile[0]
 
 

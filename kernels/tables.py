@@ -1,8 +1,8 @@
-"""The two tables of int64 that a compiled blend reads, by the index of each entry."""
+"""The two tables of int64 that a compiled mean reads, by the index of each entry."""
 
 from __future__ import annotations
 
-# a blend: addresses, but for the group count, the total weight and the permission
+# a mean: addresses, but for the group count, the total weight and the permission
 GROUPS = 0
 GROUP_COUNT = 1
 ROWS = 2
@@ -14,7 +14,7 @@ ALLOWED = 7
 FORMAT = 8
 FINISH = 9
 RESOLVE = 10
-BLEND_LENGTH = 11
+MEAN_LENGTH = 11
 
 # an output format: its precision, the float64 bits of its smallest normal value and of the largest
 # float64 that rounds into range, its quantum; then four patterns of its own, of which a missing

@@ -12,7 +12,7 @@ from soupctl.errors import LimitError
 from soupctl.kernels.gpu import layout, reference
 
 ADDRESS = 1 << 40
-"""Where the memory of every slot begins, to the device."""
+"""Where the memory of every buffer begins, to the device."""
 
 
 @dataclass
@@ -20,26 +20,26 @@ class FakeDevice:
     """A device that does as it is told, late; `log` is what was queued and waited for."""
 
     memory: int = 1 << 40
-    """Bytes that it has for slots."""
+    """Bytes that it has for buffers."""
     most: int = 1000
-    """Slots that it gives before it breaks."""
+    """Buffers that it gives before it breaks."""
     doubts: int = 0
     """Blocks that were left in doubt."""
     fails: int | None = None
     """The number of the wait that breaks off."""
     log: list[tuple[str, int]] = field(default_factory=list)
-    slots: list["FakeSlot"] = field(default_factory=list)
+    buffers: list["FakeBuffer"] = field(default_factory=list)
 
-    def slot(self, size):
-        if len(self.slots) == self.most:
+    def buffer(self, size):
+        if len(self.buffers) == self.most:
             raise LimitError("the device failed: it has had enough")
-        if sum(len(slot.host) for slot in self.slots) + size > self.memory:
+        if sum(len(buffer.host) for buffer in self.buffers) + size > self.memory:
             return None
-        self.slots.append(FakeSlot(self, len(self.slots), size))
-        return self.slots[-1]
+        self.buffers.append(FakeBuffer(self, len(self.buffers), size))
+        return self.buffers[-1]
 
 
-class FakeSlot:
+class FakeBuffer:
     address = ADDRESS
 
     def __init__(self, device, number, size):
@@ -56,11 +56,11 @@ class FakeSlot:
     def upload(self, stop):
         self.note("upload", lambda: copy(self.memory, self.host, 0, stop))
 
-    def launch(self, stowage):
-        self.note("launch", lambda: self.compute(stowage))
+    def launch(self, staging):
+        self.note("launch", lambda: self.compute(staging))
 
-    def compute(self, stowage):
-        self.device.doubts += compute(self.memory, stowage)
+    def compute(self, staging):
+        self.device.doubts += compute(self.memory, staging)
 
     def download(self, start, stop):
         self.note("download", lambda: copy(self.host, self.memory, start, stop))
@@ -80,20 +80,20 @@ def copy(target, source, start, stop):
     target[start:stop] = source[start:stop]
 
 
-def compute(memory, stowage):
+def compute(memory, staging):
     """What the kernels would do by the tables in the device's memory; the blocks in doubt."""
-    form, count = stowage.form, stowage.count
-    addresses = memory[: 8 * form.count].cast("q")
-    assert [ADDRESS + row for row in stowage.rows] == list(addresses)
-    table = memory[stowage.table :][: 8 * (form.count + 2)].cast("d")
-    formats = [group.format for group in form.groups for _ in range(group.count)]
+    config, count = staging.config, staging.count
+    addresses = memory[: 8 * config.count].cast("q")
+    assert [ADDRESS + row for row in staging.rows] == list(addresses)
+    table = memory[staging.table :][: 8 * (config.count + 2)].cast("d")
+    formats = [group.format for group in config.groups for _ in range(group.count)]
     rows = [
         integers(memory, row, count, layout.BITS[format])
-        for row, format in zip(stowage.rows, formats, strict=True)
+        for row, format in zip(staging.rows, formats, strict=True)
     ]
-    out = integers(memory, stowage.out, count, form.out.bits)
-    doubts = integers(memory, stowage.doubts, layout.blocks_in(count, form.block), 8)
-    reference.mean(form, rows, list(table), out, doubts)
+    out = integers(memory, staging.out, count, config.out.bits)
+    doubts = integers(memory, staging.doubts, layout.blocks_in(count, config.block), 8)
+    reference.mean(config, rows, list(table), out, doubts)
     return int(doubts.sum())
 
 

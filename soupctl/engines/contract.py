@@ -2,7 +2,7 @@
 
 Rule 1: each output element is the exact real number sum(w_j * x_j) / W, rounded once, to nearest
 even, to the output dtype; an exact zero is +0.0, what rounds to zero keeps its sign. W is the total
-weight sum(w_j), or what the blend says.
+weight sum(w_j), or what the mean says.
 Rule 2: what an engine cannot prove exact on its fast path it computes on a slower, exact one.
 Rule 3: an engine reads views and fills views; it knows no file, no tensor name and no ledger.
 """
@@ -38,7 +38,7 @@ class WeightedMean:
 
 
 class Combine(Protocol):
-    """A prepared blend; any number of threads may call it at once."""
+    """A prepared mean; any number of threads may call it at once."""
 
     def __call__(self, start: int, stop: int, out: memoryview) -> None:
         """Write elements `start` to `stop` of the mean into `out`, which has exactly their size.
@@ -62,24 +62,24 @@ class Expand(Protocol):
 
 
 class Engine(Protocol):
-    """A way to compute blends."""
+    """A way to compute means."""
 
     @property
     def name(self) -> str:
         """What a user calls it."""
 
-    def prepare(self, blend: WeightedMean, sources: Sequence[memoryview]) -> Combine:
+    def prepare(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Combine:
         """Make ready to combine `sources`: flat byte views of equal count and any alignment."""
 
-    def prepare_sum(self, blend: WeightedMean, sources: Sequence[memoryview]) -> Expand:
-        """Make ready to add up `sources` exactly; the blend's dtype and divisor play no part."""
+    def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Expand:
+        """Make ready to add up `sources` exactly; the mean's dtype and divisor play no part."""
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """Put the float64 elements of `plane` into `out` as float32; whether they are the same."""
 
 
 class NonFinite(Exception):
-    """A source element is NaN or infinite, and the blend does not allow it."""
+    """A source element is NaN or infinite, and the mean does not allow it."""
 
     def __init__(self, source: int, element: int) -> None:
         super().__init__(f"source {source}, element {element}")

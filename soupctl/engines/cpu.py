@@ -1,7 +1,7 @@
 """The engine for processors: compiled kernels over memory as it lies.
 
-Rule 1: a prepared blend holds tables of addresses and no element; scratch lives for one call.
-Rule 2: a prepared blend may be called from any number of threads at once.
+Rule 1: a prepared mean holds tables of addresses and no element; scratch lives for one call.
+Rule 2: a prepared mean may be called from any number of threads at once.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class CpuEngine:
 
     name: str = "cpu"
 
-    def prepare(self, blend: WeightedMean, sources: Sequence[memoryview]) -> CpuCombine:
-        """Compile what the blend's dtypes need, if that is still to do, and note where rows lie."""
-        return CpuCombine(blend, sources)
+    def prepare(self, mean: WeightedMean, sources: Sequence[memoryview]) -> CpuCombine:
+        """Compile what the mean's dtypes need, if that is still to do, and note where rows lie."""
+        return CpuCombine(mean, sources)
 
-    def prepare_sum(self, blend: WeightedMean, sources: Sequence[memoryview]) -> CpuExpand:
+    def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> CpuExpand:
         """The same for sums."""
-        return CpuExpand(self, blend, sources)
+        return CpuExpand(self, mean, sources)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """One compiled pass; both start where elements of their size may."""
@@ -60,36 +60,36 @@ class CpuEngine:
 
 
 class MeanTables:
-    """What compiled code must know of a blend, wherever its sources lie."""
+    """What compiled code must know of a mean, wherever its sources lie."""
 
-    def __init__(self, blend: WeightedMean) -> None:
-        ranks = [RANKS[dtype] for dtype in blend.dtypes]
+    def __init__(self, mean: WeightedMean) -> None:
+        ranks = [RANKS[dtype] for dtype in mean.dtypes]
         self.rows = sorted(range(len(ranks)), key=ranks.__getitem__)
-        self.width = blend.out.bits // 8
+        self.width = mean.out.bits // 8
         sources = np.array(self.rows, np.int64)
-        weights = np.array([blend.weights[row] for row in self.rows], np.float64)
-        add = sums.add_bounded if is_bounded(blend) else sums.add_proved
-        groups = group_table([blend.dtypes[row] for row in self.rows], add)
+        weights = np.array([mean.weights[row] for row in self.rows], np.float64)
+        add = sums.add_bounded if is_bounded(mean) else sums.add_proved
+        groups = group_table([mean.dtypes[row] for row in self.rows], add)
         unit = np.ones(1, np.float64)
-        layout = format_table(blend.out)
-        self.table = table = np.zeros(tables.BLEND_LENGTH, np.int64)
+        layout = format_table(mean.out)
+        self.table = table = np.zeros(tables.MEAN_LENGTH, np.int64)
         table[tables.GROUPS], table[tables.GROUP_COUNT] = address(groups), len(groups)
         table[tables.WEIGHTS], table[tables.SOURCES] = address(weights), address(sources)
-        table[tables.WEIGHT], table[tables.ALLOWED] = blend.total, blend.allow_nonfinite
-        table[tables.FORMAT], table[tables.FINISH] = address(layout), finish_address(blend.out)
+        table[tables.WEIGHT], table[tables.ALLOWED] = mean.total, mean.allow_nonfinite
+        table[tables.FORMAT], table[tables.FINISH] = address(layout), finish_address(mean.out)
         table[tables.UNIT] = address(unit)
         self._kept = (sources, weights, groups, unit, layout)
 
 
-# most tensors of a checkpoint are blended alike
+# most tensors of a checkpoint are averaged alike
 mean_tables = lru_cache(maxsize=64)(MeanTables)
 
 
 class CpuCombine:
-    """A prepared blend: tables of addresses, and the views that keep them valid."""
+    """A prepared mean: tables of addresses, and the views that keep them valid."""
 
-    def __init__(self, blend: WeightedMean, sources: Sequence[memoryview]) -> None:
-        shared = mean_tables(blend)
+    def __init__(self, mean: WeightedMean, sources: Sequence[memoryview]) -> None:
+        shared = mean_tables(mean)
         views = [
             np.frombuffer(sources[row], np.uint8) for row in shared.rows if sources[row].nbytes
         ]
@@ -131,9 +131,9 @@ class CpuExpand:
     """A prepared sum: one pass where a float64 holds it, else the expansion."""
 
     def __init__(
-        self, engine: CpuEngine, blend: WeightedMean, sources: Sequence[memoryview]
+        self, engine: CpuEngine, mean: WeightedMean, sources: Sequence[memoryview]
     ) -> None:
-        whole = WeightedMean(blend.dtypes, blend.weights, DType.F64, divisor=1)
+        whole = WeightedMean(mean.dtypes, mean.weights, DType.F64, divisor=1)
         self._tables = CpuCombine(whole, sources)
         self._expand = Expansion(engine, whole, sources)
         self._accumulate = accumulate_function()
@@ -163,10 +163,10 @@ def require_exact_arithmetic() -> None:
         raise ArithmeticError("this thread's floating-point mode is not the default one")
 
 
-def is_bounded(blend: WeightedMean) -> bool:
+def is_bounded(mean: WeightedMean) -> bool:
     """Whether every partial sum of products fits a float64, whatever the elements are."""
-    shares = dict.fromkeys(blend.dtypes, 0)
-    for dtype, weight in zip(blend.dtypes, blend.weights, strict=True):
+    shares = dict.fromkeys(mean.dtypes, 0)
+    for dtype, weight in zip(mean.dtypes, mean.weights, strict=True):
         shares[dtype] += abs(weight)
     largest = sum(share * dtype.float_format.largest for dtype, share in shares.items())
     quantum = min(dtype.float_format.quantum for dtype in shares)
@@ -185,7 +185,7 @@ def group_table(dtypes: Sequence[DType], add: Callable[..., object]) -> NDArray[
 
 @cache
 def format_table(dtype: DType) -> NDArray[np.int64]:
-    """What the kernels must know of an output dtype, as the blend room lays it out."""
+    """What the kernels must know of an output dtype, as the mean room lays it out."""
     format = dtype.float_format
     fraction = format.precision - 1
     exponent = math.frexp(format.largest)[1]

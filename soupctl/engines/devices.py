@@ -35,8 +35,8 @@ class TorchDevice:
     def __init__(self, name: str) -> None:
         self.device = torch.device(name)
 
-    def slot(self, size: int) -> TorchBuffer | None:
-        """A slot of `size` bytes; None if there is no memory for it."""
+    def buffer(self, size: int) -> TorchBuffer | None:
+        """A buffer of `size` bytes; None if there is no memory for it."""
         try:
             return TorchBuffer(self.device, size)
         except torch.OutOfMemoryError:
@@ -67,17 +67,17 @@ class TorchBuffer:
         with self._queued():
             self._memory[:stop].copy_(self._staging[:stop], non_blocking=True)
 
-    def launch(self, stowage: StagingLayout) -> None:
+    def launch(self, layout: StagingLayout) -> None:
         """Queue the kernels."""
-        form, count, memory = stowage.form, stowage.count, self._memory
-        addresses = memory[: 8 * form.count].view(torch.int64)
-        table = memory[stowage.table :][: 8 * (form.count + 2)].view(torch.float64)
-        width = form.out.bits // 8
-        out = memory[stowage.out :][: count * width].view(INTEGERS[form.out.bits])
-        doubts = memory[stowage.doubts :][: blocks_in(count, form.block)].view(torch.int8)
-        sums = memory[stowage.sums : stowage.end].view(torch.float64).view(3, -1)
+        config, count, memory = layout.config, layout.count, self._memory
+        addresses = memory[: 8 * config.count].view(torch.int64)
+        table = memory[layout.table :][: 8 * (config.count + 2)].view(torch.float64)
+        width = config.out.bits // 8
+        out = memory[layout.out :][: count * width].view(INTEGERS[config.out.bits])
+        doubts = memory[layout.doubts :][: blocks_in(count, config.block)].view(torch.int8)
+        sums = memory[layout.sums : layout.end].view(torch.float64).view(3, -1)
         with self._queued(), LAUNCHING:
-            launch_mean(form, addresses, table, out, doubts, sums, aligned=True)
+            launch_mean(config, addresses, table, out, doubts, sums, aligned=True)
 
     def download(self, start: int, stop: int) -> None:
         """Queue the copy of these bytes from the device."""
@@ -92,7 +92,7 @@ class TorchBuffer:
 
     @contextmanager
     def _queued(self) -> Iterator[None]:
-        """Work of this slot's queue, whose failure is the device's."""
+        """Work of this buffer's queue, whose failure is the device's."""
         try:
             with torch.cuda.stream(self._stream):
                 yield

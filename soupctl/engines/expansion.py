@@ -18,14 +18,14 @@ WIDTH = DType.F64.bits // 8
 class Expansion:
     """A sum that an engine expands plane by plane."""
 
-    def __init__(self, engine: Engine, blend: WeightedMean, sources: Sequence[memoryview]) -> None:
+    def __init__(self, engine: Engine, mean: WeightedMean, sources: Sequence[memoryview]) -> None:
         self._engine = engine
-        self._blend = blend
+        self._mean = mean
         self._sources = tuple(sources)
 
     def __call__(self, start: int, stop: int, first: memoryview) -> list[memoryview]:
         """Fill the first plane of elements `start` to `stop`, return the others; see `Expand`."""
-        widths = [dtype.bits // 8 for dtype in self._blend.dtypes]
+        widths = [dtype.bits // 8 for dtype in self._mean.dtypes]
         rows = [
             view[start * width : stop * width]
             for view, width in zip(self._sources, widths, strict=True)
@@ -44,14 +44,14 @@ class Expansion:
         self, rows: list[memoryview], planes: list[memoryview], start: int, out: memoryview
     ) -> None:
         """Put into `out` what is nearest to the sum of `rows` without `planes`."""
-        blend = WeightedMean(
-            (*self._blend.dtypes, *(DType.F64 for _ in planes)),
-            (*self._blend.weights, *(-1 for _ in planes)),
+        mean = WeightedMean(
+            (*self._mean.dtypes, *(DType.F64 for _ in planes)),
+            (*self._mean.weights, *(-1 for _ in planes)),
             DType.F64,
             divisor=1,
         )
         try:
-            self._engine.prepare(blend, [*rows, *planes])(0, len(out) // WIDTH, out)
+            self._engine.prepare(mean, [*rows, *planes])(0, len(out) // WIDTH, out)
         except NonFinite as found:
             raise NonFinite(found.source, start + found.element) from None
         except OutOfRange as found:

@@ -15,9 +15,9 @@ from .cpu import RANKS, format_table, is_bounded
 
 @dataclass(frozen=True, slots=True)
 class GroupedMean:
-    """A blend for kernels: rows of one dtype lie together."""
+    """A mean for kernels: rows of one dtype lie together."""
 
-    form: MeanConfig
+    config: MeanConfig
     order: tuple[int, ...]
     """The source of each row."""
     widths: tuple[int, ...]
@@ -27,19 +27,21 @@ class GroupedMean:
 
 
 @lru_cache(maxsize=64)
-def grouped_mean(blend: WeightedMean) -> GroupedMean:
-    """The blend with its rows in groups."""
+def grouped_mean(mean: WeightedMean) -> GroupedMean:
+    """The mean with its rows in groups."""
     # doubles last: what a sum of narrower rows leaves out is seldom anything, and counts as unknown
-    order = sorted(range(len(blend.dtypes)), key=lambda row: -RANKS[blend.dtypes[row]])
-    dtypes = [blend.dtypes[row] for row in order]
+    order = sorted(range(len(mean.dtypes)), key=lambda row: -RANKS[mean.dtypes[row]])
+    dtypes = [mean.dtypes[row] for row in order]
     groups = tuple(Group(dtype.value, len(list(run))) for dtype, run in groupby(dtypes))
-    total = blend.total
+    total = mean.total
     power = total & (total - 1) == 0
     # mixtures are proved, because their sums are three in memory
-    bounded = len(groups) == 1 and is_bounded(blend)
-    form = MeanConfig(groups, output_format(blend.out), power, bounded)
-    table = weight_table([blend.weights[row] for row in order], total)
-    return GroupedMean(form, tuple(order), tuple(dtype.bits // 8 for dtype in dtypes), tuple(table))
+    bounded = len(groups) == 1 and is_bounded(mean)
+    config = MeanConfig(groups, output_format(mean.out), power, bounded)
+    table = weight_table([mean.weights[row] for row in order], total)
+    return GroupedMean(
+        config, tuple(order), tuple(dtype.bits // 8 for dtype in dtypes), tuple(table)
+    )
 
 
 def output_format(dtype: DType) -> OutputFormat:

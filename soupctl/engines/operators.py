@@ -51,13 +51,13 @@ def average_(
     means = []
     for position, out in enumerate(outs):
         sources = [row.contiguous() for row in rows[position :: len(outs)]]
-        means.append((blend_of(sources, weights, out, divisor), sources, out))
+        means.append((mean_of(sources, weights, out, divisor), sources, out))
     doubted = queue_means(means)
     doubtful = any_of(doubted)
-    for position, ((blend, sources, out), doubts) in enumerate(zip(means, doubted, strict=True)):
+    for position, ((mean, sources, out), doubts) in enumerate(zip(means, doubted, strict=True)):
         if doubtful[position]:
-            block = grouped_mean(blend).form.block
-            compute_exactly(position, blend, sources, out, doubts != 0, block)
+            block = grouped_mean(mean).config.block
+            compute_exactly(position, mean, sources, out, doubts != 0, block)
 
 
 @torch.library.custom_op("soupctl::add_to_sums_", mutates_args=("sums", "soups"))
@@ -106,8 +106,8 @@ def finish_updates(everything: Sequence[Update], divisor: int) -> None:
         if len(lost):
             raise lost_term(position, row, int(lost[0]) * SUM_BLOCK, len(planes))
         assert soup is not None
-        blend = blend_of(list(planes), (1,) * len(planes), soup, divisor)
-        compute_exactly(position, blend, list(planes), soup, marks != 0, SUM_BLOCK)
+        mean = mean_of(list(planes), (1,) * len(planes), soup, divisor)
+        compute_exactly(position, mean, list(planes), soup, marks != 0, SUM_BLOCK)
 
 
 def lost_term(position: int, row: Tensor, start: int, planes: int) -> SoupError:
@@ -155,10 +155,10 @@ def integers(tensor: Tensor) -> Tensor:
     return flat.view(INTEGERS[8 * flat.element_size()])
 
 
-def blend_of(
+def mean_of(
     sources: Sequence[Tensor], weights: Sequence[int], out: Tensor, divisor: int
 ) -> WeightedMean:
-    """The blend that the engines know for this."""
+    """The mean that the engines know for this."""
     dtypes = tuple(DTYPES[source.dtype] for source in sources)
     return WeightedMean(dtypes, tuple(weights), DTYPES[out.dtype], divisor=divisor)
 
@@ -178,44 +178,46 @@ def upload_lists(
 
 
 Mean = tuple[WeightedMean, Sequence[Tensor], Tensor]
-"""A blend, the sources that it is of, and what they are averaged into."""
+"""A mean, the sources that it is of, and what they are averaged into."""
 
 
 def queue_means(means: Sequence[Mean]) -> list[Tensor]:
     """The doubts of each of the means, which are queued."""
-    shapes = [grouped_mean(blend) for blend, _, _ in means]
+    all_grouped = [grouped_mean(mean) for mean, _, _ in means]
     rows = [
-        [integers(sources[source]) for source in shape.order]
-        for shape, (_, sources, _) in zip(shapes, means, strict=True)
+        [integers(sources[source]) for source in grouped.order]
+        for grouped, (_, sources, _) in zip(all_grouped, means, strict=True)
     ]
     devices = [out.device for _, _, out in means]
     places = [[row.data_ptr() for row in each] for each in rows]
     addresses = upload_lists(places, devices, torch.int64)
-    tables = upload_lists([shape.table for shape in shapes], devices, torch.float64)
+    tables = upload_lists([grouped.table for grouped in all_grouped], devices, torch.float64)
     return [
         queue_mean(*each)
-        for each in zip(shapes, rows, addresses, tables, [out for *_, out in means], strict=True)
+        for each in zip(
+            all_grouped, rows, addresses, tables, [out for *_, out in means], strict=True
+        )
     ]
 
 
 def queue_mean(
-    shape: GroupedMean, rows: Sequence[Tensor], addresses: Tensor, table: Tensor, out: Tensor
+    grouped: GroupedMean, rows: Sequence[Tensor], addresses: Tensor, table: Tensor, out: Tensor
 ) -> Tensor:
     """The doubts of the mean that was queued into `out`."""
     target = integers(out)
-    blocks = blocks_in(target.numel(), shape.form.block)
+    blocks = blocks_in(target.numel(), grouped.config.block)
     doubts = torch.zeros(blocks, dtype=torch.int8, device=out.device)
     if not uses_kernels(out.device):
-        reference.mean(shape.form, rows, shape.table, target, doubts)
+        reference.mean(grouped.config, rows, grouped.table, target, doubts)
         return doubts
     from ..kernels.gpu.mean import launch_mean  # noqa: PLC0415
 
     sums = None
-    if not shape.form.fused:
+    if not grouped.config.fused:
         sums = torch.empty(3, target.numel(), dtype=torch.float64, device=out.device)
     aligned = all(row.data_ptr() % ALIGNMENT == 0 for row in rows)
     with on(out.device):
-        launch_mean(shape.form, addresses, table, target, doubts, sums, aligned)
+        launch_mean(grouped.config, addresses, table, target, doubts, sums, aligned)
     return doubts
 
 
@@ -229,20 +231,20 @@ def queue_updates(everything: Sequence[Update], weight: int, divisor: int) -> No
     for (planes, row, soup, marks), mine, table in zip(everything, numbers, tables, strict=True):
         out = None if soup is None else output_format(DTYPES[soup.dtype])
         power = divisor & (divisor - 1) == 0
-        form = UpdateConfig(DTYPES[row.dtype].value, len(planes), out, power)
+        config = UpdateConfig(DTYPES[row.dtype].value, len(planes), out, power)
         target = None if soup is None else integers(soup)
         if not uses_kernels(row.device):
-            reference.update(form, planes, integers(row), mine, target, marks)
+            reference.update(config, planes, integers(row), mine, target, marks)
             continue
         from ..kernels.gpu.update import launch_update  # noqa: PLC0415
 
         with on(row.device):
-            launch_update(form, planes, integers(row), table, target, marks)
+            launch_update(config, planes, integers(row), table, target, marks)
 
 
 def compute_exactly(
     position: int,
-    blend: WeightedMean,
+    mean: WeightedMean,
     sources: Sequence[Tensor],
     out: Tensor,
     blocks: Tensor,
@@ -254,13 +256,13 @@ def compute_exactly(
         parts = [bytes_of(integers(source)[start:stop]) for source in sources]
         made = torch.empty(stop - start, dtype=target.dtype)
         try:
-            CpuEngine().prepare(blend, parts)(0, stop - start, bytes_of(made))
+            CpuEngine().prepare(mean, parts)(0, stop - start, bytes_of(made))
         except NonFinite as found:
             where = f"ingredient {found.source}, element {start + found.element}"
             raise InputError(f"holds NaN or infinity ({where})", tensor=str(position)) from None
         except OutOfRange as found:
             what = f"the mean of element {start + found.element} is beyond the range of"
-            raise MismatchError(f"{what} {blend.out.value}", tensor=str(position)) from None
+            raise MismatchError(f"{what} {mean.out.value}", tensor=str(position)) from None
         target[start:stop] = made.to(target.device)
 
 

@@ -21,13 +21,13 @@ class ReferenceEngine:
 
     name: str = "reference"
 
-    def prepare(self, blend: WeightedMean, sources: Sequence[memoryview]) -> ReferenceCombine:
+    def prepare(self, mean: WeightedMean, sources: Sequence[memoryview]) -> ReferenceCombine:
         """Nothing is prepared."""
-        return ReferenceCombine(blend, tuple(sources))
+        return ReferenceCombine(mean, tuple(sources))
 
-    def prepare_sum(self, blend: WeightedMean, sources: Sequence[memoryview]) -> Expansion:
+    def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Expansion:
         """Nothing is prepared."""
-        return Expansion(self, blend, sources)
+        return Expansion(self, mean, sources)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """Element by element."""
@@ -44,35 +44,35 @@ class ReferenceEngine:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceCombine:
-    """A blend and its sources."""
+    """A mean and its sources."""
 
-    blend: WeightedMean
+    mean: WeightedMean
     sources: tuple[memoryview, ...]
 
     def __call__(self, start: int, stop: int, out: memoryview) -> None:
         """Write elements `start` to `stop` of the mean into `out`."""
-        width = self.blend.out.bits // 8
+        width = self.mean.out.bits // 8
         for element in range(start, stop):
             place = (element - start) * width
-            out[place : place + width] = self.mean(element).to_bytes(width, "little")
+            out[place : place + width] = self.bits_at(element).to_bytes(width, "little")
 
-    def mean(self, element: int) -> int:
+    def bits_at(self, element: int) -> int:
         """The bits of one element of the mean; raises NonFinite or OutOfRange."""
         values = [self.value(source, element) for source in range(len(self.sources))]
         infinite = [source for source, value in enumerate(values) if isinstance(value, float)]
-        if infinite and not self.blend.allow_nonfinite:
+        if infinite and not self.mean.allow_nonfinite:
             raise NonFinite(infinite[0], element)
         # beside an infinity or a NaN no finite term matters
         counted = infinite or range(len(values))
-        total = sum(self.blend.weights[source] * values[source] for source in counted)
-        code = encode(total / self.blend.total, self.blend.out)
+        total = sum(self.mean.weights[source] * values[source] for source in counted)
+        code = encode(total / self.mean.total, self.mean.out)
         if code is None:
             raise OutOfRange(element)
         return code
 
     def value(self, source: int, element: int) -> Fraction | float:
         """One element of one source."""
-        dtype = self.blend.dtypes[source]
+        dtype = self.mean.dtypes[source]
         width = dtype.bits // 8
         code = self.sources[source][element * width : (element + 1) * width]
         return decode(int.from_bytes(code, "little"), dtype)

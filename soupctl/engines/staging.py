@@ -1,9 +1,9 @@
 """Means by way of a device: bytes are staged, carried over, combined there and carried back.
 
-Rule 1: a slot's host memory is not touched between the first copy that is queued from it and the
-wait after the last; while one slot's work is under way, another is loaded or unloaded.
+Rule 1: a buffer's host memory is not touched between the first copy that is queued from it and the
+wait after the last; while one buffer's work is under way, another is loaded or unloaded.
 Rule 2: a block that the device leaves in doubt is computed by the processor, from the sources.
-Rule 3: a slot is handed on when nothing is at work in it any more, whatever happened; results are
+Rule 3: a buffer is handed on when nothing is at work in it any more, whatever happened; results are
 taken in order, so the lowest failure is told.
 """
 
@@ -35,9 +35,9 @@ SMALLEST_BUFFER = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class StagingLayout:
-    """Where everything lies in a slot, as byte offsets; the same on both sides."""
+    """Where everything lies in a buffer, as byte offsets; the same on both sides."""
 
-    form: MeanConfig
+    config: MeanConfig
     count: int
     """Elements of each row."""
     table: int
@@ -45,23 +45,23 @@ class StagingLayout:
     out: int
     doubts: int
     sums: int
-    """Only on the device, and empty for a fused form."""
+    """Only on the device, and empty for a fused config."""
     end: int
 
     @classmethod
-    def of(cls, shape: GroupedMean, count: int) -> StagingLayout:
-        """The stowage of `count` elements of each row."""
-        form = shape.form
-        table = aligned(8 * form.count)
-        place = aligned(table + 8 * len(shape.table))
+    def of(cls, grouped: GroupedMean, count: int) -> StagingLayout:
+        """The layout of `count` elements of each row."""
+        config = grouped.config
+        table = aligned(8 * config.count)
+        offset = aligned(table + 8 * len(grouped.table))
         rows = []
-        for width in shape.widths:
-            rows.append(place)
-            place = aligned(place + count * width)
-        doubts = aligned(place + count * form.out.bits // 8)
-        sums = aligned(doubts + blocks_in(count, form.block))
-        end = sums if form.fused else sums + 24 * count
-        return cls(form, count, table, tuple(rows), place, doubts, sums, end)
+        for width in grouped.widths:
+            rows.append(offset)
+            offset = aligned(offset + count * width)
+        doubts = aligned(offset + count * config.out.bits // 8)
+        sums = aligned(doubts + blocks_in(count, config.block))
+        end = sums if config.fused else sums + 24 * count
+        return cls(config, count, table, tuple(rows), offset, doubts, sums, end)
 
 
 class StagingBuffer(Protocol):
@@ -78,7 +78,7 @@ class StagingBuffer(Protocol):
     def upload(self, stop: int) -> None:
         """Queue the copy of the first `stop` bytes to the device."""
 
-    def launch(self, stowage: StagingLayout) -> None:
+    def launch(self, layout: StagingLayout) -> None:
         """Queue the kernels."""
 
     def download(self, start: int, stop: int) -> None:
@@ -89,14 +89,14 @@ class StagingBuffer(Protocol):
 
 
 class Device(Protocol):
-    """Where slots come from."""
+    """Where buffers come from."""
 
-    def slot(self, size: int) -> StagingBuffer | None:
-        """A slot of `size` bytes; None if there is no memory for it."""
+    def buffer(self, size: int) -> StagingBuffer | None:
+        """A buffer of `size` bytes; None if there is no memory for it."""
 
 
 class BufferPool:
-    """A bounded number of slots, made when first needed, shared by all threads."""
+    """A bounded number of buffers, made when first needed, shared by all threads."""
 
     def __init__(self, device: Device, budget: int) -> None:
         # pinned memory is given out in powers of two, so that anything else would take more
@@ -108,66 +108,67 @@ class BufferPool:
         self._lock = Lock()
 
     @contextmanager
-    def taken(self, most: int) -> Iterator[list[StagingBuffer]]:
-        """One slot, waited for, and up to `most` where more are free; LimitError without memory."""
-        slots = [self._spare() or self._free.get()]
-        try:
-            while len(slots) < most and (slot := self._spare()) is not None:
-                slots.append(slot)
-            yield slots
-        finally:
-            for slot in slots:
-                with suppress(LimitError):
-                    slot.wait()
-                self._free.put(slot)
+    def borrow(self, most: int) -> Iterator[list[StagingBuffer]]:
+        """Between one and `most` buffers, as many as are free; waits for the first.
 
-    def _spare(self) -> StagingBuffer | None:
+        Raises LimitError if the device has no memory for one.
+        """
+        buffers = [self._next_free() or self._free.get()]
+        try:
+            while len(buffers) < most and (buffer := self._next_free()) is not None:
+                buffers.append(buffer)
+            yield buffers
+        finally:
+            for buffer in buffers:
+                with suppress(LimitError):
+                    buffer.wait()
+                self._free.put(buffer)
+
+    def _next_free(self) -> StagingBuffer | None:
         with suppress(Empty):
             return self._free.get_nowait()
         with self._lock:
             if self._made == self._most:
                 return None
-            slot = self._device.slot(self.size)
-            while slot is None and self._made == 0:
+            buffer = self._device.buffer(self.size)
+            while buffer is None and self._made == 0:
                 if self.size <= SMALLEST_BUFFER:
                     raise LimitError(
                         "the device is out of memory", advice="--device cpu needs none"
                     )
                 self.size //= 2
-                slot = self._device.slot(self.size)
-            if slot is None:
+                buffer = self._device.buffer(self.size)
+            if buffer is None:
                 # those that there are must do
                 self._most = self._made
             else:
                 self._made += 1
-            return slot
+            return buffer
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """Elements that are on their way."""
 
-    slot: StagingBuffer
-    stowage: StagingLayout
+    buffer: StagingBuffer
+    layout: StagingLayout
     start: int
 
     @property
     def stop(self) -> int:
-        return self.start + self.stowage.count
+        return self.start + self.layout.count
 
 
 class StagedCombine:
-    """A prepared blend; see `Combine`."""
+    """A prepared mean; see `Combine`."""
 
-    def __init__(
-        self, slots: BufferPool, blend: WeightedMean, sources: Sequence[memoryview]
-    ) -> None:
-        self._slots = slots
-        self._blend = blend
-        self._shape = grouped_mean(blend)
+    def __init__(self, pool: BufferPool, mean: WeightedMean, sources: Sequence[memoryview]) -> None:
+        self._pool = pool
+        self._mean = mean
+        self._grouped = grouped_mean(mean)
         self._sources = sources
-        self._rows = [np.frombuffer(sources[source], np.uint8) for source in self._shape.order]
-        self._width = blend.out.bits // 8
+        self._rows = [np.frombuffer(sources[source], np.uint8) for source in self._grouped.order]
+        self._width = mean.out.bits // 8
         self._exact: Combine | None = None
 
     def __call__(self, start: int, stop: int, out: memoryview) -> None:
@@ -178,55 +179,54 @@ class StagedCombine:
         """
         if start == stop:
             return
-        pieces_at_best = -(-(stop - start) // self._capacity(self._slots.size))
-        with self._slots.taken(min(AHEAD, pieces_at_best)) as slots:
+        fewest_pieces = -(-(stop - start) // self._capacity(self._pool.size))
+        with self._pool.borrow(min(AHEAD, fewest_pieces)) as buffers:
             # memory may have been less than was hoped for
-            capacity = self._capacity(self._slots.size)
+            capacity = self._capacity(self._pool.size)
             pieces: deque[_Piece] = deque()
-            for turn, place in enumerate(range(start, stop, capacity)):
-                if len(pieces) == len(slots):
-                    self._land(pieces.popleft(), start, out)
-                count = min(capacity, stop - place)
-                pieces.append(self._send(slots[turn % len(slots)], place, count))
+            for turn, offset in enumerate(range(start, stop, capacity)):
+                if len(pieces) == len(buffers):
+                    self._collect(pieces.popleft(), start, out)
+                count = min(capacity, stop - offset)
+                pieces.append(self._submit(buffers[turn % len(buffers)], offset, count))
             while pieces:
-                self._land(pieces.popleft(), start, out)
+                self._collect(pieces.popleft(), start, out)
 
     def _capacity(self, size: int) -> int:
-        """Elements that fit a slot of `size` bytes, in whole blocks."""
-        block = self._shape.form.block
-        blocks = size // (
-            StagingLayout.of(self._shape, 2 * block).end - StagingLayout.of(self._shape, block).end
-        )
-        while blocks and StagingLayout.of(self._shape, blocks * block).end > size:
+        """Elements that fit a buffer of `size` bytes, in whole blocks."""
+        block = self._grouped.config.block
+        one, two = (StagingLayout.of(self._grouped, count * block).end for count in (1, 2))
+        blocks = size // (two - one)
+        while blocks and StagingLayout.of(self._grouped, blocks * block).end > size:
             blocks -= 1
         if blocks == 0:
             what = f"{len(self._rows)} ingredients do not fit the device's share of memory"
             raise LimitError(what, advice="--device cpu has no such limit")
         return blocks * block
 
-    def _send(self, slot: StagingBuffer, start: int, count: int) -> _Piece:
-        """Load a slot and queue its work."""
-        stowage = StagingLayout.of(self._shape, count)
-        host = np.frombuffer(slot.host, np.uint8)
-        addresses = np.array([slot.address + row for row in stowage.rows], np.int64)
+    def _submit(self, buffer: StagingBuffer, start: int, count: int) -> _Piece:
+        """Load a buffer and queue its work."""
+        layout = StagingLayout.of(self._grouped, count)
+        host = np.frombuffer(buffer.host, np.uint8)
+        addresses = np.array([buffer.address + row for row in layout.rows], np.int64)
         put(host, 0, addresses.view(np.uint8))
-        put(host, stowage.table, np.array(self._shape.table, np.float64).view(np.uint8))
-        for row, place, width in zip(self._rows, stowage.rows, self._shape.widths, strict=True):
-            put(host, place, row[start * width : (start + count) * width])
-        slot.upload(stowage.out)
-        slot.launch(stowage)
-        slot.download(stowage.out, stowage.sums)
-        return _Piece(slot, stowage, start)
+        put(host, layout.table, np.array(self._grouped.table, np.float64).view(np.uint8))
+        for row, offset, width in zip(self._rows, layout.rows, self._grouped.widths, strict=True):
+            put(host, offset, row[start * width : (start + count) * width])
+        buffer.upload(layout.out)
+        buffer.launch(layout)
+        buffer.download(layout.out, layout.sums)
+        return _Piece(buffer, layout, start)
 
-    def _land(self, piece: _Piece, first: int, out: memoryview) -> None:
-        """Wait for a slot and unload it; what is in doubt is computed again."""
-        piece.slot.wait()
-        stowage, width = piece.stowage, self._width
-        host = np.frombuffer(piece.slot.host, np.uint8)
+    def _collect(self, piece: _Piece, first: int, out: memoryview) -> None:
+        """Wait for a buffer and unload it; what is in doubt is computed again."""
+        piece.buffer.wait()
+        layout, width = piece.layout, self._width
+        host = np.frombuffer(piece.buffer.host, np.uint8)
         target = np.frombuffer(out, np.uint8)
-        put(target, (piece.start - first) * width, host[stowage.out :][: stowage.count * width])
-        block = stowage.form.block
-        doubts = host[stowage.doubts :][: blocks_in(stowage.count, block)]
+        put(target, (piece.start - first) * width, host[layout.out :][: layout.count * width])
+        block = layout.config.block
+        doubts = host[layout.doubts :][: blocks_in(layout.count, block)]
         for doubtful in np.flatnonzero(doubts):
             start = piece.start + int(doubtful) * block
             stop = min(start + block, piece.stop)
@@ -236,15 +236,15 @@ class StagedCombine:
     def _combine(self) -> Combine:
         # prepared when first needed: most tensors never do
         if self._exact is None:
-            self._exact = CpuEngine().prepare(self._blend, self._sources)
+            self._exact = CpuEngine().prepare(self._mean, self._sources)
         return self._exact
 
 
-def aligned(place: int) -> int:
+def aligned(offset: int) -> int:
     """The next beginning of a line."""
-    return -(-place // LINE) * LINE
+    return -(-offset // LINE) * LINE
 
 
-def put(target: np.ndarray, place: int, data: np.ndarray) -> None:
-    """Copy `data` to `place`, while other threads run."""
-    np.copyto(target[place : place + len(data)], data)
+def put(target: np.ndarray, offset: int, data: np.ndarray) -> None:
+    """Copy `data` to `offset`, while other threads run."""
+    np.copyto(target[offset : offset + len(data)], data)

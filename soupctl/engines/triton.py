@@ -19,15 +19,15 @@ class TritonEngine:
 
     def __init__(self, device: Device, budget: int) -> None:
         """Stage with `budget` bytes of the device's memory, and as many of pinned memory."""
-        self._slots = BufferPool(device, budget)
+        self._pool = BufferPool(device, budget)
 
-    def prepare(self, blend: WeightedMean, sources: Sequence[memoryview]) -> Combine:
+    def prepare(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Combine:
         """Make ready to stage `sources`; kernels are compiled when they are first launched."""
-        return StagedCombine(self._slots, blend, sources)
+        return StagedCombine(self._pool, mean, sources)
 
-    def prepare_sum(self, blend: WeightedMean, sources: Sequence[memoryview]) -> Expand:
+    def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Expand:
         """The processor's: sums are wider than what they are made of, so carrying costs most."""
-        return CpuEngine().prepare_sum(blend, sources)
+        return CpuEngine().prepare_sum(mean, sources)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """The processor's: a sum is added up there."""

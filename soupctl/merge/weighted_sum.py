@@ -48,7 +48,7 @@ class WeightedSum:
                 self._sparse.append(plane.plane)
                 dtypes.append(DType.F64)
                 weights.append(plan.weights[index])
-        self._blend = WeightedMean(tuple(dtypes), tuple(weights), DType.F64, divisor=1)
+        self._mean = WeightedMean(tuple(dtypes), tuple(weights), DType.F64, divisor=1)
 
     @property
     def is_dense(self) -> bool:
@@ -63,14 +63,14 @@ class WeightedSum:
         assert self._step.out is not None
         # a kept sum never holds NaN, whatever its ledger allows
         kept = any(isinstance(owner, SumReader) for owner in self._owners)
-        blend = WeightedMean(
-            self._blend.dtypes,
-            self._blend.weights,
+        spec = WeightedMean(
+            self._mean.dtypes,
+            self._mean.weights,
             self._step.out,
             self._plan.allow_nonfinite and not kept,
             self._plan.total,
         )
-        combine = self._engine.prepare(blend, [view for view, _ in self._rows])
+        combine = self._engine.prepare(spec, [view for view, _ in self._rows])
 
         def mean(start: int, stop: int, out: memoryview) -> None:
             try:
@@ -88,7 +88,7 @@ class WeightedSum:
         It raises InputError for NaN or infinity, LimitError for a sum that float64 does not reach.
         """
         if self.is_dense:
-            whole = self._engine.prepare_sum(self._blend, [view for view, _ in self._rows])
+            whole = self._engine.prepare_sum(self._mean, [view for view, _ in self._rows])
 
         def planes(start: int, stop: int, first: memoryview) -> list[memoryview]:
             try:
@@ -96,7 +96,7 @@ class WeightedSum:
                     return whole(start, stop, first)
                 rows = [view[start * width : stop * width] for view, width in self._rows]
                 rows += [plane.dense(start, stop) for plane in self._sparse]
-                return self._engine.prepare_sum(self._blend, rows)(0, stop - start, first)
+                return self._engine.prepare_sum(self._mean, rows)(0, stop - start, first)
             except NonFinite as found:
                 element = found.element + (0 if self.is_dense else start)
                 raise self._nonfinite(found.source, element) from None
@@ -116,9 +116,9 @@ class WeightedSum:
         """
         assert self._step.out is not None
         dtypes, weights = (DType.F64,) * len(planes), (1,) * len(planes)
-        blend = WeightedMean(dtypes, weights, self._step.out, divisor=self._plan.total)
+        mean = WeightedMean(dtypes, weights, self._step.out, divisor=self._plan.total)
         try:
-            self._engine.prepare(blend, planes)(0, len(planes[0]) // PLANE_BYTES, out)
+            self._engine.prepare(mean, planes)(0, len(planes[0]) // PLANE_BYTES, out)
         except OutOfRange as found:
             raise out_of_range(self._step, start + found.element) from None
 

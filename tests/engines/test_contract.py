@@ -24,19 +24,19 @@ def engine(request):
     return {"cpu": CpuEngine(), "reference": ReferenceEngine()}[request.param]
 
 
-def combine(engine, blend, sources, start=0, stop=None):
-    """The bytes of elements `start` to `stop` of a blend of `sources`."""
+def combine(engine, mean, sources, start=0, stop=None):
+    """The bytes of elements `start` to `stop` of a mean of `sources`."""
     if stop is None:
-        stop = len(sources[0]) * 8 // blend.dtypes[0].bits
-    out = bytearray((stop - start) * blend.out.bits // 8)
-    engine.prepare(blend, [memoryview(source) for source in sources])(start, stop, memoryview(out))
+        stop = len(sources[0]) * 8 // mean.dtypes[0].bits
+    out = bytearray((stop - start) * mean.out.bits // 8)
+    engine.prepare(mean, [memoryview(source) for source in sources])(start, stop, memoryview(out))
     return bytes(out)
 
 
-def outcome(engine, blend, sources, start, stop):
+def outcome(engine, mean, sources, start, stop):
     """What `combine` returns, or the words of what it raises."""
     try:
-        return combine(engine, blend, sources, start, stop)
+        return combine(engine, mean, sources, start, stop)
     except (NonFinite, OutOfRange) as refused:
         return f"{type(refused).__name__}: {refused}"
 
@@ -47,16 +47,16 @@ def patterns(dtype, values):
     return b"".join(encode(Fraction(value), dtype).to_bytes(width, "little") for value in values)
 
 
-def mean(engine, dtype, *columns, weights=None, out=None):
+def mean_of(engine, dtype, *columns, weights=None, out=None):
     """The bytes of the mean of one row of values for each weight."""
     weights = weights or (1,) * len(columns)
-    blend = WeightedMean((dtype,) * len(columns), weights, out or dtype)
-    return combine(engine, blend, [patterns(dtype, column) for column in columns])
+    mean = WeightedMean((dtype,) * len(columns), weights, out or dtype)
+    return combine(engine, mean, [patterns(dtype, column) for column in columns])
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_the_mean_of_one_and_two_is_one_and_a_half(engine, dtype):
-    assert patterns(dtype, [1.5]) == mean(engine, dtype, [1], [2])
+    assert patterns(dtype, [1.5]) == mean_of(engine, dtype, [1], [2])
 
 
 @pytest.mark.parametrize("dtype", [DType.F16, DType.BF16, DType.F8_E4M3, DType.F8_E5M2])
@@ -78,20 +78,20 @@ def test_an_exact_zero_has_no_sign_and_a_mean_rounded_to_zero_keeps_its_sign(eng
     tiny = Fraction(2) ** dtype.float_format.quantum
     minus_zero = (2 ** (dtype.bits - 1)).to_bytes(dtype.bits // 8, "little")
     plus_zero = bytes(dtype.bits // 8)
-    blend = WeightedMean((dtype,), (1,), dtype)
+    mean = WeightedMean((dtype,), (1,), dtype)
 
-    assert plus_zero == combine(engine, blend, [minus_zero])
-    assert plus_zero == mean(engine, dtype, [1], [-1])
-    assert minus_zero == mean(engine, dtype, [-tiny], [0])
-    assert plus_zero == mean(engine, dtype, [tiny], [0])
+    assert plus_zero == combine(engine, mean, [minus_zero])
+    assert plus_zero == mean_of(engine, dtype, [1], [-1])
+    assert minus_zero == mean_of(engine, dtype, [-tiny], [0])
+    assert plus_zero == mean_of(engine, dtype, [tiny], [0])
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_the_largest_values_average_to_themselves(engine, dtype):
     largest = dtype.float_format.largest
 
-    assert patterns(dtype, [largest]) == mean(engine, dtype, [largest], [largest])
-    assert patterns(dtype, [-largest]) == mean(engine, dtype, *[[-largest]] * 5)
+    assert patterns(dtype, [largest]) == mean_of(engine, dtype, [largest], [largest])
+    assert patterns(dtype, [-largest]) == mean_of(engine, dtype, *[[-largest]] * 5)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -100,15 +100,15 @@ def test_only_means_that_round_above_the_largest_value_are_refused(engine, dtype
     below = largest - last_step(dtype)
 
     # a quarter of a step above the largest, half a step, a whole one
-    assert patterns(dtype, [largest]) == mean(engine, dtype, [largest], [below], weights=(5, -1))
+    assert patterns(dtype, [largest]) == mean_of(engine, dtype, [largest], [below], weights=(5, -1))
     if dtype is DType.F8_E4M3:
         # 448 is even: what lies half-way to the missing 480 comes down
-        assert patterns(dtype, [448]) == mean(engine, dtype, [448], [416], weights=(3, -1))
+        assert patterns(dtype, [448]) == mean_of(engine, dtype, [448], [416], weights=(3, -1))
     else:
         with pytest.raises(OutOfRange, match="element 1"):
-            mean(engine, dtype, [0, largest], [0, below], weights=(3, -1))
+            mean_of(engine, dtype, [0, largest], [0, below], weights=(3, -1))
     with pytest.raises(OutOfRange, match="element 0"):
-        mean(engine, dtype, [-largest], [-below], weights=(2, -1))
+        mean_of(engine, dtype, [-largest], [-below], weights=(2, -1))
 
 
 def last_step(dtype):
@@ -119,9 +119,9 @@ def last_step(dtype):
 
 def test_double_sums_do_not_overflow_before_the_division(engine):
     raw = struct.pack("<d", LARGEST_DOUBLE)
-    blend = WeightedMean((DType.F64,) * 3, (2**22, 2**22, -(2**22) + 1), DType.F64)
+    mean = WeightedMean((DType.F64,) * 3, (2**22, 2**22, -(2**22) + 1), DType.F64)
 
-    assert raw == combine(engine, blend, [raw] * 3)
+    assert raw == combine(engine, mean, [raw] * 3)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -133,23 +133,23 @@ def test_no_elements_give_no_bytes(engine, dtype):
 def test_the_lowest_failing_element_and_source_are_named(engine, out):
     nan = b"\x00\x7e"
     one = b"\x00\x3c"
-    blend = WeightedMean((DType.F32, DType.F16, DType.F16), (1, 1, 1), out)
+    mean = WeightedMean((DType.F32, DType.F16, DType.F16), (1, 1, 1), out)
     sources = [struct.pack("<4f", 1, 1, 1, float("inf")), one + one + nan + nan, one + nan * 3]
 
     with pytest.raises(NonFinite) as refused:
-        combine(engine, blend, sources)
+        combine(engine, mean, sources)
     assert (2, 1) == (refused.value.source, refused.value.element)
     with pytest.raises(NonFinite) as refused:
-        combine(engine, blend, sources, 2, 4)
+        combine(engine, mean, sources, 2, 4)
     assert (1, 2) == (refused.value.source, refused.value.element)
 
 
 @given(raw=st.binary(min_size=96, max_size=96), cut=st.integers(0, 8))
 def test_chunking_does_not_show(engine, raw, cut):
-    blend = WeightedMean((DType.F32,) * 3, (1, 3, -1), DType.F32, allow_nonfinite=True)
+    mean = WeightedMean((DType.F32,) * 3, (1, 3, -1), DType.F32, allow_nonfinite=True)
     sources = [raw[0:32], raw[32:64], raw[64:96]]
-    whole = outcome(engine, blend, sources, 0, 8)
-    parts = [outcome(engine, blend, sources, *part) for part in ((0, cut), (cut, 8))]
+    whole = outcome(engine, mean, sources, 0, 8)
+    parts = [outcome(engine, mean, sources, *part) for part in ((0, cut), (cut, 8))]
 
     failures = [part for part in parts if not isinstance(part, bytes)]
     assert whole == (failures[0] if failures else b"".join(parts))
@@ -164,34 +164,34 @@ def test_order_does_not_show(engine, raw):
     # interpreted kernels take their time
     for order in list(permutations(rows))[:: 9 if engine.name == "triton" else 1]:
         order_dtypes, weights, sources = zip(*order, strict=True)
-        blend = WeightedMean(order_dtypes, weights, DType.F64, allow_nonfinite=True)
-        seen.add(outcome(engine, blend, sources, 0, 1))
+        mean = WeightedMean(order_dtypes, weights, DType.F64, allow_nonfinite=True)
+        seen.add(outcome(engine, mean, sources, 0, 1))
 
     assert 1 == len(seen)
 
 
-def exact_sums(blend, sources):
+def exact_sums(mean, sources):
     """The weighted sum of each element, as a fraction."""
-    widths = [dtype.bits // 8 for dtype in blend.dtypes]
+    widths = [dtype.bits // 8 for dtype in mean.dtypes]
     rows = [
         [
             decode(int.from_bytes(source[place : place + width], "little"), dtype)
             for place in range(0, len(source), width)
         ]
-        for source, width, dtype in zip(sources, widths, blend.dtypes, strict=True)
+        for source, width, dtype in zip(sources, widths, mean.dtypes, strict=True)
     ]
     return [
-        sum((weight * value for weight, value in zip(blend.weights, column, strict=True)), 0)
+        sum((weight * value for weight, value in zip(mean.weights, column, strict=True)), 0)
         for column in zip(*rows, strict=True)
     ]
 
 
-def expand(engine, blend, sources, start=0, stop=None):
+def expand(engine, mean, sources, start=0, stop=None):
     """The planes of the sums, as floats."""
-    count = len(sources[0]) * 8 // blend.dtypes[0].bits if stop is None else stop
+    count = len(sources[0]) * 8 // mean.dtypes[0].bits if stop is None else stop
     views = [memoryview(source) for source in sources]
     first = memoryview(bytearray((count - start) * 8))
-    planes = [first, *engine.prepare_sum(blend, views)(start, count, first)]
+    planes = [first, *engine.prepare_sum(mean, views)(start, count, first)]
     return [list(plane.cast("d")) for plane in planes]
 
 
@@ -206,55 +206,55 @@ def nearest_planes(totals):
 
 
 def test_a_sum_that_a_float64_holds_is_one_plane(engine):
-    blend = WeightedMean((DType.F16, DType.BF16), (3, -1), DType.F16)
+    mean = WeightedMean((DType.F16, DType.BF16), (3, -1), DType.F16)
     sources = [patterns(DType.F16, [1, 0, -2]), patterns(DType.BF16, [1, 0, 4])]
 
-    assert [[2.0, 0.0, -10.0]] == expand(engine, blend, sources)
+    assert [[2.0, 0.0, -10.0]] == expand(engine, mean, sources)
 
 
 def test_the_sign_of_a_sum_of_nothing_is_plus(engine):
-    blend = WeightedMean((DType.F32, DType.F32), (1, 1), DType.F32)
+    mean = WeightedMean((DType.F32, DType.F32), (1, 1), DType.F32)
     minus_zero = struct.pack("<f", -0.0)
 
     assert struct.pack("<d", 0.0) == struct.pack(
-        "<d", expand(engine, blend, [minus_zero, minus_zero])[0][0]
+        "<d", expand(engine, mean, [minus_zero, minus_zero])[0][0]
     )
 
 
 def test_the_remainder_of_a_float64_is_in_the_next_plane(engine):
-    blend = WeightedMean((DType.F64, DType.F32, DType.F64), (1, 1, 1), DType.F32)
+    mean = WeightedMean((DType.F64, DType.F32, DType.F64), (1, 1, 1), DType.F32)
     sources = [
         patterns(DType.F64, [1.5, 2.0**100]),
         patterns(DType.F32, [0, 1.0]),
         patterns(DType.F64, [0, 2.0**-100]),
     ]
 
-    assert [[1.5, 2.0**100], [0.0, 1.0], [0.0, 2.0**-100]] == expand(engine, blend, sources)
+    assert [[1.5, 2.0**100], [0.0, 1.0], [0.0, 2.0**-100]] == expand(engine, mean, sources)
 
 
 def test_the_weights_of_a_sum_may_add_up_to_nothing(engine):
-    blend = WeightedMean((DType.F16, DType.F16), (1, -1), DType.F16)
+    mean = WeightedMean((DType.F16, DType.F16), (1, -1), DType.F16)
 
-    assert [[-1.0]] == expand(engine, blend, [patterns(DType.F16, [1]), patterns(DType.F16, [2])])
+    assert [[-1.0]] == expand(engine, mean, [patterns(DType.F16, [1]), patterns(DType.F16, [2])])
 
 
 @pytest.mark.parametrize("bad", [0x7C00, 0xFC00, 0x7E00])
 def test_a_sum_of_nonfinite_values_is_refused(engine, bad):
     good = patterns(DType.F16, [1, 1, 1])
     spoilt = good[:4] + bad.to_bytes(2, "little")
-    blend = WeightedMean((DType.F16, DType.F16), (1, 1), DType.F16)
+    mean = WeightedMean((DType.F16, DType.F16), (1, 1), DType.F16)
 
     with pytest.raises(NonFinite) as refused:
-        expand(engine, blend, [good, spoilt], start=1)
+        expand(engine, mean, [good, spoilt], start=1)
     assert (1, 2) == (refused.value.source, refused.value.element)
 
 
 def test_a_sum_beyond_float64_is_refused(engine):
     huge = patterns(DType.F64, [0, LARGEST_DOUBLE])
-    blend = WeightedMean((DType.F64, DType.F64), (1, 1), DType.F64)
+    mean = WeightedMean((DType.F64, DType.F64), (1, 1), DType.F64)
 
     with pytest.raises(OutOfRange) as refused:
-        expand(engine, blend, [huge, huge])
+        expand(engine, mean, [huge, huge])
     assert 1 == refused.value.element
 
 
@@ -273,9 +273,9 @@ def test_sums_are_exact_whatever_the_bits(engine, dtypes, spread):
         )
         for dtype in dtypes
     ]
-    blend = WeightedMean(dtypes, weights, DType.F32)
+    mean = WeightedMean(dtypes, weights, DType.F32)
 
-    assert nearest_planes(exact_sums(blend, sources)) == expand(engine, blend, sources)
+    assert nearest_planes(exact_sums(mean, sources)) == expand(engine, mean, sources)
 
 
 def _random_code(numbers, dtype, spread):
@@ -286,10 +286,10 @@ def _random_code(numbers, dtype, spread):
 
 
 def test_a_mean_may_have_a_divisor_of_its_own(engine):
-    blend = WeightedMean((DType.F64, DType.F16), (1, -2), DType.F16, divisor=6)
+    mean = WeightedMean((DType.F64, DType.F16), (1, -2), DType.F16, divisor=6)
     sources = [patterns(DType.F64, [14, 5]), patterns(DType.F16, [1, 1])]
 
-    assert patterns(DType.F16, [2, 0.5]) == combine(engine, blend, sources)
+    assert patterns(DType.F16, [2, 0.5]) == combine(engine, mean, sources)
 
 
 def test_float32_holds_some_sums_and_not_others(engine):

@@ -24,11 +24,11 @@ FE_TONEAREST = 0
 FE_UPWARD = {"x86_64": 0x800, "aarch64": 0x400000, "arm64": 0x400000}
 
 
-def outcome(engine, blend, sources, count):
+def outcome(engine, mean, sources, count):
     """The bytes of the mean of `sources`, or the words of what is raised."""
-    out = bytearray(count * blend.out.bits // 8)
+    out = bytearray(count * mean.out.bits // 8)
     try:
-        engine.prepare(blend, [memoryview(each) for each in sources])(0, count, memoryview(out))
+        engine.prepare(mean, [memoryview(each) for each in sources])(0, count, memoryview(out))
     except (NonFinite, OutOfRange) as refused:
         return f"{type(refused).__name__}: {refused}"
     return bytes(out)
@@ -82,7 +82,7 @@ def weights(draw, count):
 
 @st.composite
 def soups(draw, codes=finite_codes):
-    """A blend of any dtypes and its sources, of few elements."""
+    """A mean of any dtypes and its sources, of few elements."""
     dtype = draw(st.sampled_from([*FLOATS]))
     count = draw(st.integers(1, 7))
     same = draw(st.booleans())
@@ -108,9 +108,9 @@ def any_codes(dtype):
 @settings(max_examples=300)
 @given(soups(any_codes), st.booleans())
 def test_nan_and_infinity_follow_the_rules(soup, allowed):
-    blend = replace(soup[0], allow_nonfinite=allowed)
+    mean = replace(soup[0], allow_nonfinite=allowed)
 
-    assert outcome(TRUE, blend, *soup[1:]) == outcome(FAST, blend, *soup[1:])
+    assert outcome(TRUE, mean, *soup[1:]) == outcome(FAST, mean, *soup[1:])
 
 
 @settings(max_examples=300)
@@ -135,11 +135,11 @@ def test_the_smallest_far_away_term_decides_a_tie(out, far, sign, weight):
     last = Fraction(1, 2 ** (out.float_format.precision - 1))
     tiny = sign * Fraction(2) ** far
     columns = [[1 + last, -1 - 2 * last], [1, -1 - last], [tiny, -tiny], [0, 0]]
-    blend = WeightedMean((DType.F64,) * 4, (weight, weight, 1, -1), out)
+    mean = WeightedMean((DType.F64,) * 4, (weight, weight, 1, -1), out)
     expected = [1 + last if sign > 0 else 1, -1 - 2 * last if sign >= 0 else -1 - last]
 
     assert rounded(out, expected) == outcome(
-        FAST, blend, [rounded(DType.F64, column) for column in columns], 2
+        FAST, mean, [rounded(DType.F64, column) for column in columns], 2
     )
 
 
@@ -147,10 +147,10 @@ def test_the_smallest_far_away_term_decides_a_tie(out, far, sign, weight):
 def test_values_that_cancel_leave_the_rest_exact(out):
     columns = [[2**1000, 2.0**1023], [-(2**1000), -(2.0**1023)], [1, 2.0**-9], [3, 2.0**-8]]
     sources = [rounded(DType.F64, map(Fraction, column)) for column in columns]
-    blend = WeightedMean((DType.F64,) * 4, (1, 1, 1, 1), out)
+    mean = WeightedMean((DType.F64,) * 4, (1, 1, 1, 1), out)
 
-    assert outcome(TRUE, blend, sources, 2) == outcome(FAST, blend, sources, 2)
-    assert rounded(out, [1, Fraction(3, 2048)]) == outcome(FAST, blend, sources, 2)
+    assert outcome(TRUE, mean, sources, 2) == outcome(FAST, mean, sources, 2)
+    assert rounded(out, [1, Fraction(3, 2048)]) == outcome(FAST, mean, sources, 2)
 
 
 @pytest.mark.parametrize("dtype", [DType.F64, DType.F32, DType.BF16])
@@ -168,11 +168,11 @@ def test_a_last_remainder_decides_a_tie():
     # their sum is the lowest bit that they have
     values = ((2**52 + 1) * unit, -(2**52) * unit, 1, -1, 0)
     sources = [rounded(DType.F64, [value]) for value in values]
-    blend = WeightedMean((DType.F64,) * 5, (1, 1, 1, 1, total - 4), DType.F64)
+    mean = WeightedMean((DType.F64,) * 5, (1, 1, 1, 1, total - 4), DType.F64)
     below = 2**75 // total
 
     assert (1, 1) == (2**76 % total, 2**76 // total % 4)
-    assert rounded(DType.F64, [(below + 1) * unit / 2**75]) == outcome(FAST, blend, sources, 1)
+    assert rounded(DType.F64, [(below + 1) * unit / 2**75]) == outcome(FAST, mean, sources, 1)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -183,9 +183,9 @@ def test_hundreds_of_sources_are_summed_exactly(dtype, count):
     codes = [[random_bits.randint(0, largest) for _ in range(3)] for _ in range(count)]
     sources = [pack(dtype, column) for column in codes]
     scale = [random_bits.randint(1, 2**20) * (-1) ** row for row in range(count - 1)]
-    blend = WeightedMean((dtype,) * count, (*scale, 1 - sum(scale) or 1), dtype)
+    mean = WeightedMean((dtype,) * count, (*scale, 1 - sum(scale) or 1), dtype)
 
-    for each in (blend, replace(blend, weights=(1,) * count)):
+    for each in (mean, replace(mean, weights=(1,) * count)):
         assert outcome(TRUE, each, sources, 3) == outcome(FAST, each, sources, 3)
 
 
@@ -199,17 +199,17 @@ def test_any_alignment_and_any_tail_give_the_same(dtype, offset, length):
     codes = [[random_bits.randint(0, largest) for _ in range(length)] for _ in range(3)]
     aligned = [pack(dtype, column) for column in codes]
     moved = [memoryview(bytes(offset) + each)[offset:] for each in aligned]
-    blend = WeightedMean((dtype,) * 3, (1, 1, 1), dtype)
+    mean = WeightedMean((dtype,) * 3, (1, 1, 1), dtype)
     room = bytearray(b"\xaa") * (offset + length * width + 8)
     end = offset + length * width
-    FAST.prepare(blend, moved)(0, length, memoryview(room)[offset:end])
+    FAST.prepare(mean, moved)(0, length, memoryview(room)[offset:end])
 
-    assert outcome(FAST, blend, aligned, length) == room[offset:end]
+    assert outcome(FAST, mean, aligned, length) == room[offset:end]
     assert b"\xaa" * offset + b"\xaa" * 8 == room[:offset] + room[end:]
     for element in (0, length // 2, length - 1):
         one = [each[element * width : (element + 1) * width] for each in aligned]
         place = offset + element * width
-        assert outcome(TRUE, blend, one, 1) == room[place : place + width]
+        assert outcome(TRUE, mean, one, 1) == room[place : place + width]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -221,8 +221,8 @@ def test_threads_do_not_show(dtype):
         memoryview(pack(dtype, random_bits.choices(range(min(largest, 2**62)), k=length)))
         for _ in range(2)
     ]
-    blend = WeightedMean((dtype, dtype), (2, 1), dtype)
-    combine = FAST.prepare(blend, sources)
+    mean = WeightedMean((dtype, dtype), (2, 1), dtype)
+    combine = FAST.prepare(mean, sources)
     width = dtype.bits // 8
     out = bytearray(length * width)
 
@@ -232,18 +232,18 @@ def test_threads_do_not_show(dtype):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(0, length, step)))
-    assert outcome(FAST, blend, sources, length) == out
+    assert outcome(FAST, mean, sources, length) == out
 
 
 def test_the_lowest_element_fails_first_whatever_its_failure():
-    blend = WeightedMean((DType.F32,), (1,), DType.F16)
+    mean = WeightedMean((DType.F32,), (1,), DType.F16)
     source = bytearray(rounded(DType.F32, [1] * 5000))
     source[4 * 3000 : 4 * 3001] = rounded(DType.F32, [70000])
     source[4 * 4000 : 4 * 4001] = pack(DType.F32, [0x7F800000])
-    assert "OutOfRange: element 3000" == outcome(FAST, blend, [source], 5000)
+    assert "OutOfRange: element 3000" == outcome(FAST, mean, [source], 5000)
     source[4 * 2999 : 4 * 3000] = pack(DType.F32, [0x7FC00000])
 
-    assert "NonFinite: source 0, element 2999" == outcome(FAST, blend, [source], 5000)
+    assert "NonFinite: source 0, element 2999" == outcome(FAST, mean, [source], 5000)
 
 
 def test_a_thread_that_rounds_otherwise_is_refused():

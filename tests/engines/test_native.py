@@ -14,12 +14,12 @@ from soupctl.engines import native
 SIGNATURE = types.int64(types.int64)
 
 AVERAGE = """
-from soupctl.engines.contract import Blend
+from soupctl.engines.contract import WeightedMean
 from soupctl.engines.cpu import CpuEngine
 from soupctl.format.dtypes import DType
 out = bytearray(2)
-blend = Blend((DType.F16,), (1,), DType.F16)
-CpuEngine().prepare(blend, [memoryview(b"ab")])(0, 1, memoryview(out))
+mean = WeightedMean((DType.F16,), (1,), DType.F16)
+CpuEngine().prepare(mean, [memoryview(b"ab")])(0, 1, memoryview(out))
 print(out.decode())
 """
 

@@ -51,10 +51,10 @@ def means(checkpoints, weights, out):
     made = {}
     for name, first in checkpoints[0].items():
         dtypes = tuple(operators.DTYPES[each[name].dtype] for each in checkpoints)
-        blend = WeightedMean(dtypes, tuple(weights), out)
+        mean = WeightedMean(dtypes, tuple(weights), out)
         room = bytearray(first.numel() * out.bits // 8)
         sources = [raw(each[name]) for each in checkpoints]
-        CpuEngine().prepare(blend, sources)(0, first.numel(), memoryview(room))
+        CpuEngine().prepare(mean, sources)(0, first.numel(), memoryview(room))
         made[name] = bytes(room)
     return made
 

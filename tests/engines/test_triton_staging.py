@@ -23,7 +23,7 @@ from soupctl.engines.triton import TritonEngine
 MIB = 1 << 20
 
 
-def sources_of(blend, count, seed=0):
+def sources_of(mean, count, seed=0):
     """Bytes with finite values of many sizes for every source."""
     numbers = np.random.default_rng(seed)
     return [
@@ -32,13 +32,13 @@ def sources_of(blend, count, seed=0):
             .astype(f"<i{dtype.bits // 8}")
             .tobytes()
         )
-        for dtype in blend.dtypes
+        for dtype in mean.dtypes
     ]
 
 
-def combined(engine, blend, sources, start, stop):
-    out = bytearray((stop - start) * blend.out.bits // 8)
-    engine.prepare(blend, sources)(start, stop, memoryview(out))
+def combined(engine, mean, sources, start, stop):
+    out = bytearray((stop - start) * mean.out.bits // 8)
+    engine.prepare(mean, sources)(start, stop, memoryview(out))
     return bytes(out)
 
 
@@ -47,13 +47,13 @@ MIXED = WeightedMean((DType.F32, DType.F16, DType.BF16, DType.F64), (1, 1, 1, 3)
 MANY = WeightedMean((DType.BF16,) * 40, (1,) * 40, DType.F32)
 
 
-@pytest.mark.parametrize("blend", [TWO, MIXED, MANY], ids=["two", "mixed", "many"])
+@pytest.mark.parametrize("mean", [TWO, MIXED, MANY], ids=["two", "mixed", "many"])
 @pytest.mark.parametrize("cut", [(0, 60_000), (17, 59_999), (3, 4)])
-def test_the_bytes_are_those_of_the_processor(blend, cut):
-    sources = sources_of(blend, 60_000)
+def test_the_bytes_are_those_of_the_processor(mean, cut):
+    sources = sources_of(mean, 60_000)
     engine = TritonEngine(FakeDevice(), budget=4 * MIB)
 
-    assert combined(CpuEngine(), blend, sources, *cut) == combined(engine, blend, sources, *cut)
+    assert combined(CpuEngine(), mean, sources, *cut) == combined(engine, mean, sources, *cut)
 
 
 def test_one_piece_is_loaded_while_another_is_at_work():
@@ -63,9 +63,9 @@ def test_one_piece_is_loaded_while_another_is_at_work():
     combined(TritonEngine(device, budget=8 * MIB), TWO, sources, 0, count)
 
     send = ["upload", "launch", "download"]
-    work = [(what, slot) for slot in (0, 1) for what in send]
-    for slot in (0, 1, 0):
-        work += [("wait", slot), *((what, slot) for what in send)]
+    work = [(what, buffer) for buffer in (0, 1) for what in send]
+    for buffer in (0, 1, 0):
+        work += [("wait", buffer), *((what, buffer) for what in send)]
     assert [*work, ("wait", 1), ("wait", 0)] == device.log
 
 
@@ -79,17 +79,17 @@ def test_no_more_memory_is_taken_than_was_given(budget):
         results = list(pool.map(lambda _: combined(engine, TWO, sources, 0, count), range(24)))
 
     assert [bytes(2 * count)] * 24 == results
-    assert sum(len(slot.host) for slot in device.slots) <= budget
-    assert all(not slot.queue for slot in device.slots)
+    assert sum(len(buffer.host) for buffer in device.buffers) <= budget
+    assert all(not buffer.queue for buffer in device.buffers)
 
 
 @pytest.mark.parametrize("mib", [1, 10, 150, 256])
-def test_slots_are_of_sizes_in_which_pinned_memory_is_given_out(mib):
+def test_buffers_are_of_sizes_in_which_pinned_memory_is_given_out(mib):
     device = FakeDevice()
     combined(TritonEngine(device, mib * MIB), TWO, sources_of(TWO, 9), 0, 9)
 
     expected = {1: 1, 10: 1, 150: 16, 256: 32}[mib]
-    assert [expected * MIB] == [len(slot.host) for slot in device.slots]
+    assert [expected * MIB] == [len(buffer.host) for buffer in device.buffers]
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,10 @@ def test_threads_do_not_disturb_each_other():
 def test_a_block_in_doubt_is_computed_by_the_processor():
     # two levels of residuals lose what the third would hold
     values = (2.0**120, 2.0**60, 0.5, -(2.0**120), -(2.0**60))
-    blend = WeightedMean((DType.F64,) * 5, (1,) * 5, DType.F64)
+    mean = WeightedMean((DType.F64,) * 5, (1,) * 5, DType.F64)
     sources = [memoryview(np.full(4000, value).tobytes()) for value in values]
     device = FakeDevice()
-    staged = combined(TritonEngine(device, MIB), blend, sources, 0, 4000)
+    staged = combined(TritonEngine(device, MIB), mean, sources, 0, 4000)
 
     assert np.full(4000, 0.1).tobytes() == staged
     assert 4 == device.doubts
@@ -157,7 +157,7 @@ def test_the_lowest_failing_element_is_reported_and_no_work_is_left_running():
 
     with pytest.raises(NonFinite, match="source 1, element 700001"):
         combined(engine, TWO, sources, 0, count)
-    assert all(not slot.queue for slot in device.slots)
+    assert all(not buffer.queue for buffer in device.buffers)
     assert bytes(2000) == combined(engine, TWO, sources, 0, 1000)
 
 
@@ -169,7 +169,7 @@ def test_a_device_with_less_memory_is_given_less_at_a_time():
     assert combined(CpuEngine(), TWO, sources, 0, 60_000) == combined(
         engine, TWO, sources, 0, 60_000
     )
-    assert [2 * MIB] == [len(slot.host) for slot in device.slots[:1]]
+    assert [2 * MIB] == [len(buffer.host) for buffer in device.buffers[:1]]
 
 
 def test_a_device_without_memory_is_refused():
@@ -178,11 +178,11 @@ def test_a_device_without_memory_is_refused():
 
 
 def test_more_ingredients_than_fit_are_refused():
-    blend = WeightedMean((DType.F64,) * 200, (1,) * 200, DType.F64)
+    mean = WeightedMean((DType.F64,) * 200, (1,) * 200, DType.F64)
     sources = [memoryview(bytes(8))] * 200
 
     with pytest.raises(LimitError, match="200 ingredients do not fit"):
-        combined(TritonEngine(FakeDevice(), SMALLEST_BUFFER), blend, sources, 0, 1)
+        combined(TritonEngine(FakeDevice(), SMALLEST_BUFFER), mean, sources, 0, 1)
 
 
 @pytest.mark.parametrize("fails", [1, 2, 4])
@@ -196,10 +196,10 @@ def test_a_device_that_breaks_off_ends_every_call(fails):
 
     failures = [call.exception() for call in calls]
     assert all(isinstance(failure, LimitError) for failure in failures)
-    assert all(not slot.queue for slot in device.slots)
+    assert all(not buffer.queue for buffer in device.buffers)
 
 
-def test_a_device_that_gives_no_second_slot_hands_the_first_one_on():
+def test_a_device_that_gives_no_second_buffer_hands_the_first_one_on():
     device = FakeDevice(most=1)
     engine = TritonEngine(device, 2 * MIB)
     sources = [memoryview(bytes(1_800_000))] * 2
@@ -209,15 +209,15 @@ def test_a_device_that_gives_no_second_slot_hands_the_first_one_on():
     assert bytes(2000) == combined(engine, TWO, sources, 0, 1000)
 
 
-@pytest.mark.parametrize("blend", [TWO, MIXED, MANY], ids=["two", "mixed", "many"])
-def test_nothing_lies_where_something_else_does(blend):
-    shape = grouped_mean(blend)
-    stowage = StagingLayout.of(shape, 5000)
-    sizes = [5000 * width for width in shape.widths]
-    starts = [0, stowage.table, *stowage.rows, stowage.out, stowage.doubts, stowage.sums]
-    lengths = [8 * len(sizes), 8 * len(sizes) + 16, *sizes, 5000 * blend.out.bits // 8, 5]
+@pytest.mark.parametrize("mean", [TWO, MIXED, MANY], ids=["two", "mixed", "many"])
+def test_nothing_lies_where_something_else_does(mean):
+    grouped = grouped_mean(mean)
+    layout = StagingLayout.of(grouped, 5000)
+    sizes = [5000 * width for width in grouped.widths]
+    starts = [0, layout.table, *layout.rows, layout.out, layout.doubts, layout.sums]
+    lengths = [8 * len(sizes), 8 * len(sizes) + 16, *sizes, 5000 * mean.out.bits // 8, 5]
 
     ends = [start + length for start, length in zip(starts, lengths, strict=False)]
     assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
     assert all(start % 256 == 0 for start in starts)
-    assert stowage.end == stowage.sums + (0 if shape.form.fused else 3 * 8 * 5000)
+    assert layout.end == layout.sums + (0 if grouped.config.fused else 3 * 8 * 5000)

@@ -54,11 +54,11 @@ def view(integers):
     return memoryview(np.ascontiguousarray(integers)).cast("B")
 
 
-def combined(engine, blend, sources):
-    count = len(sources[0]) * 8 // blend.dtypes[0].bits
-    out = bytearray(count * blend.out.bits // 8)
-    combine = engine.prepare(blend, sources)
-    width = blend.out.bits // 8
+def combined(engine, mean, sources):
+    count = len(sources[0]) * 8 // mean.dtypes[0].bits
+    out = bytearray(count * mean.out.bits // 8)
+    combine = engine.prepare(mean, sources)
+    width = mean.out.bits // 8
     for start in range(0, count, PIECE):
         stop = min(start + PIECE, count)
         combine(start, stop, memoryview(out)[start * width : stop * width])
@@ -71,21 +71,21 @@ def combined(engine, blend, sources):
 def test_a_gigabyte_is_averaged_bit_for_bit(engine, dtype, make, weights):
     count = GIGABYTE // len(weights) // (dtype.bits // 8) + 13
     sources = [view(make(dtype, count, seed)) for seed in range(len(weights))]
-    blend = WeightedMean((dtype,) * len(weights), weights, dtype)
+    mean = WeightedMean((dtype,) * len(weights), weights, dtype)
     if make is random_bits:
         # sums of patterns near the largest may leave the range: a wider dtype holds them
-        blend = WeightedMean((dtype,) * len(weights), weights, DType.F64)
+        mean = WeightedMean((dtype,) * len(weights), weights, DType.F64)
 
-    assert combined(CpuEngine(), blend, sources) == combined(engine, blend, sources)
+    assert combined(CpuEngine(), mean, sources) == combined(engine, mean, sources)
 
 
 @pytest.mark.parametrize("out", FLOATS)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_every_dtype_becomes_every_other(engine, dtype, out):
     sources = [view(usual_bits(dtype, 3_000_001, seed)) for seed in range(3)]
-    blend = WeightedMean((dtype,) * 3, (1, 1, 1), out)
+    mean = WeightedMean((dtype,) * 3, (1, 1, 1), out)
 
-    assert combined(CpuEngine(), blend, sources) == combined(engine, blend, sources)
+    assert combined(CpuEngine(), mean, sources) == combined(engine, mean, sources)
 
 
 @pytest.mark.parametrize("dtype", [DType.F16, DType.BF16])
@@ -94,28 +94,28 @@ def test_every_16_bit_pattern_meets_many_others(engine, dtype, weights):
     every = np.arange(2**16, dtype=np.uint16)
     first = np.tile(every, 97)
     second = np.concatenate([np.roll(every, 977 * turn) for turn in range(97)])
-    blend = WeightedMean((dtype, dtype), weights, DType.F32, allow_nonfinite=True)
+    mean = WeightedMean((dtype, dtype), weights, DType.F32, allow_nonfinite=True)
 
-    assert combined(CpuEngine(), blend, [view(first), view(second)]) == combined(
-        engine, blend, [view(first), view(second)]
+    assert combined(CpuEngine(), mean, [view(first), view(second)]) == combined(
+        engine, mean, [view(first), view(second)]
     )
 
 
 def test_mixtures_and_many_ingredients_are_averaged_bit_for_bit(engine):
     for dtypes, weights in ((tuple(FLOATS) * 2, range(1, 13)), ((DType.BF16,) * 64, (1,) * 64)):
         sources = [view(usual_bits(dtype, 1_000_003, i)) for i, dtype in enumerate(dtypes)]
-        blend = WeightedMean(dtypes, tuple(weights), DType.BF16)
-        assert combined(CpuEngine(), blend, sources) == combined(engine, blend, sources)
+        mean = WeightedMean(dtypes, tuple(weights), DType.BF16)
+        assert combined(CpuEngine(), mean, sources) == combined(engine, mean, sources)
 
 
 def test_the_lowest_failing_element_is_reported(engine):
     spoilt = usual_bits(DType.F16, 5_000_000, 0).copy()
     spoilt[[4_000_001, 4_500_000]] = 0x7E00
     good = view(usual_bits(DType.F16, 5_000_000, 1))
-    blend = WeightedMean((DType.F16,) * 2, (1, 1), DType.F16)
+    mean = WeightedMean((DType.F16,) * 2, (1, 1), DType.F16)
 
     with pytest.raises(NonFinite, match="source 1, element 4000001"):
-        combined(engine, blend, [good, view(spoilt)])
+        combined(engine, mean, [good, view(spoilt)])
 
 
 def test_more_than_2_to_the_31_elements_are_addressed():
@@ -141,9 +141,9 @@ def test_tensors_on_the_device_are_averaged_wherever_they_begin(dtype, start):
     tensors = [torch.from_numpy(each).cuda().view(NAMES[dtype])[start:] for each in sources]
     out = torch.empty(1_000_013 + 1, dtype=NAMES[dtype], device="cuda")[1 : 1_000_014 - start]
     resident.average_([out], [[tensor] for tensor in tensors], [1, 1, 1])
-    blend = WeightedMean((dtype,) * 3, (1, 1, 1), dtype)
+    mean = WeightedMean((dtype,) * 3, (1, 1, 1), dtype)
 
-    assert combined(CpuEngine(), blend, [view(each[start:]) for each in sources]) == bytes(
+    assert combined(CpuEngine(), mean, [view(each[start:]) for each in sources]) == bytes(
         operators.bytes_of(operators.integers(out))
     )
 
@@ -159,10 +159,10 @@ def test_kept_sums_give_the_soup_of_the_remaining_ingredients(dtype, planes):
         kept.add_(part, soup=soup)
     before = [plane.clone() for plane in kept.planes]
     kept.subtract_(parts[2], soup=soup)
-    blend = WeightedMean((dtype,) * 3, (1, 1, 1), dtype)
+    mean = WeightedMean((dtype,) * 3, (1, 1, 1), dtype)
     remaining = [view(sources[index]) for index in (0, 1, 3)]
 
-    assert combined(CpuEngine(), blend, remaining) == bytes(
+    assert combined(CpuEngine(), mean, remaining) == bytes(
         operators.bytes_of(operators.integers(soup[0]))
     )
     kept.add_(parts[2])
@@ -215,14 +215,14 @@ def test_a_compiled_function_gives_the_same_bits():
 
 def test_a_full_device_is_given_less_and_then_refused():
     sources = [view(usual_bits(DType.F16, 100_000, seed)) for seed in range(2)]
-    blend = WeightedMean((DType.F16,) * 2, (1, 1), DType.F16)
+    mean = WeightedMean((DType.F16,) * 2, (1, 1), DType.F16)
     # what is cached would be given out before anything is refused
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info()
     hog = torch.empty(free - 200 * 2**20, dtype=torch.uint8, device="cuda")
     small = TritonEngine(TorchDevice("cuda"), budget=4 << 30)
 
-    assert combined(CpuEngine(), blend, sources) == combined(small, blend, sources)
+    assert combined(CpuEngine(), mean, sources) == combined(small, mean, sources)
     del hog
 
 

@@ -51,13 +51,13 @@ def raw(dtype: DType, codes: list[int]) -> bytes:
     return b"".join(code.to_bytes(dtype.bits // 8, "little") for code in codes)
 
 
-def expected(blend: WeightedMean, found: list[Source]) -> bytes | type[Exception]:
+def expected(weighted_mean: WeightedMean, found: list[Source]) -> bytes | type[Exception]:
     """What the contract says: bytes, or the kind of refusal."""
     views = [memoryview(raw(dtype, codes)) for dtype, codes in found]
     size = len(found[0][1])
-    out = memoryview(bytearray(size * blend.out.bits // 8))
+    out = memoryview(bytearray(size * weighted_mean.out.bits // 8))
     try:
-        ReferenceEngine().prepare(blend, views)(0, size, out)
+        ReferenceEngine().prepare(weighted_mean, views)(0, size, out)
     except NonFinite:
         return InputError
     except OutOfRange:
@@ -120,11 +120,11 @@ def _total(source: Source, found: list[Source], asked: list[Fraction]) -> Fracti
 def test_the_average_of_any_bits_is_the_mean_in_fractions(case, asked_dtype, nonfinite, chunk):
     found, asked = case
     out = asked_dtype or narrowest(frozenset(dtype for dtype, _ in found))
-    blend = WeightedMean(tuple(dtype for dtype, _ in found), scaled(asked), out, nonfinite)
+    weighted_mean = WeightedMean(tuple(dtype for dtype, _ in found), scaled(asked), out, nonfinite)
     made = average(
         found, asked, ExecutionOptions(1, chunk), dtype=asked_dtype, allow_nonfinite=nonfinite
     )
-    mean = expected(blend, found)
+    mean = expected(weighted_mean, found)
 
     # infinity would not cancel as the weights of one content do
     refused = nonfinite and has_both_signs(found, asked)

@@ -96,10 +96,10 @@ class Life(RuleBasedStateMachine):
         """The dtype and bytes of the exact mean."""
         dtypes = [self.found[name][0] for name in held]
         out = narrowest(frozenset(dtypes))
-        blend = WeightedMean(tuple(dtypes), scaled(tuple(held.values())), out)
+        weighted_mean = WeightedMean(tuple(dtypes), scaled(tuple(held.values())), out)
         result = memoryview(bytearray(SIZE * out.bits // 8))
         views = [memoryview(self.found[name][1]) for name in held]
-        ReferenceEngine().prepare(blend, views)(0, SIZE, result)
+        ReferenceEngine().prepare(weighted_mean, views)(0, SIZE, result)
         return out.value, bytes(result)
 
     @rule(name=names, weight=st.none() | weights, execution=paces)

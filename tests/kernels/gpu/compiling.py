@@ -68,15 +68,15 @@ class Compiled:
         JITFunction.run = compile_only
 
 
-def launch_mean(blend: WeightedMean, size: int, aligned: bool = True) -> None:
-    """Launch what the mean of a blend of `size` elements takes."""
-    shape = grouped_mean(blend)
-    out = torch.empty(size, dtype=layout.INTEGERS[blend.out.bits])
-    doubts = torch.empty(layout.blocks_in(size, shape.form.block), dtype=torch.int8)
-    table = torch.tensor(shape.table, dtype=torch.float64)
-    addresses = torch.empty(shape.form.count, dtype=torch.int64)
+def launch_mean(weighted_mean: WeightedMean, size: int, aligned: bool = True) -> None:
+    """Launch what the mean of a weighted_mean of `size` elements takes."""
+    grouped = grouped_mean(weighted_mean)
+    out = torch.empty(size, dtype=layout.INTEGERS[weighted_mean.out.bits])
+    doubts = torch.empty(layout.blocks_in(size, grouped.config.block), dtype=torch.int8)
+    table = torch.tensor(grouped.table, dtype=torch.float64)
+    addresses = torch.empty(grouped.config.count, dtype=torch.int64)
     sums = torch.empty(3, size, dtype=torch.float64)
-    mean.launch_mean(shape.form, addresses, table, out, doubts, sums, aligned)
+    mean.launch_mean(grouped.config, addresses, table, out, doubts, sums, aligned)
 
 
 def launch_updates() -> None:
@@ -84,13 +84,13 @@ def launch_updates() -> None:
     row, marks = torch.empty(4096, dtype=torch.float64), torch.empty(4, dtype=torch.int8)
     planes, table = torch.empty(2, 4096, dtype=torch.float64), torch.empty(3, dtype=torch.float64)
     for number, dtype in enumerate(FLOATS):
-        form = layout.UpdateConfig(
+        config = layout.UpdateConfig(
             dtype.value, 1 + number % 2, output_format(dtype), number % 3 == 0
         )
         part = row.view(layout.INTEGERS[dtype.bits])[:4096]
-        update.launch_update(form, planes[: form.planes], part, table, part, marks)
-    form = layout.UpdateConfig("F64", 1, None, True)
-    update.launch_update(form, planes[:1], row[:100], table, None, marks)
+        update.launch_update(config, planes[: config.planes], part, table, part, marks)
+    config = layout.UpdateConfig("F64", 1, None, True)
+    update.launch_update(config, planes[:1], row[:100], table, None, marks)
 
 
 def launch_figures() -> None:
@@ -173,8 +173,8 @@ def of_amd(kernel) -> dict[str, object]:
 def main(target: str) -> None:
     driver.set_active(AbsentDevice(TARGETS[target]))
     compiled = Compiled()
-    for compiled.case, blend, size in cases():
-        launch_mean(blend, size)
+    for compiled.case, weighted_mean, size in cases():
+        launch_mean(weighted_mean, size)
     compiled.case = "update"
     launch_updates()
     compiled.case = "figures"

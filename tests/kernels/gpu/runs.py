@@ -26,54 +26,54 @@ def blank(count, width):
     return integers(bytes([UNTOUCHED]) * (count * width), width)
 
 
-def by_kernel(blend, sources, count, offset=0):
+def by_kernel(weighted_mean, sources, count, offset=0):
     """The mean and its doubts as kernels leave them; with rows that begin `offset` elements in."""
-    shape = grouped_mean(blend)
+    grouped = grouped_mean(weighted_mean)
     rows = []
-    for source, width in zip(shape.order, shape.widths, strict=True):
+    for source, width in zip(grouped.order, grouped.widths, strict=True):
         rows.append(integers(bytes(offset * width) + sources[source], width)[offset:])
-    out = blank(count + offset, blend.out.bits // 8)
-    doubts = torch.full((layout.blocks_in(count, shape.form.block),), 7, dtype=torch.int8)
+    out = blank(count + offset, weighted_mean.out.bits // 8)
+    doubts = torch.full((layout.blocks_in(count, grouped.config.block),), 7, dtype=torch.int8)
     addresses = torch.tensor([row.data_ptr() for row in rows])
-    table = torch.tensor(shape.table, dtype=torch.float64)
-    sums = None if shape.form.fused else torch.empty(3, count, dtype=torch.float64)
-    mean.launch_mean(shape.form, addresses, table, out[offset:], doubts, sums)
+    table = torch.tensor(grouped.table, dtype=torch.float64)
+    sums = None if grouped.config.fused else torch.empty(3, count, dtype=torch.float64)
+    mean.launch_mean(grouped.config, addresses, table, out[offset:], doubts, sums)
     return out[offset:].numpy().tobytes(), doubts.tolist()
 
 
-def by_reference(blend, sources, count):
+def by_reference(weighted_mean, sources, count):
     """The same by plain PyTorch."""
-    shape = grouped_mean(blend)
+    grouped = grouped_mean(weighted_mean)
     rows = [
         integers(sources[source], width)
-        for source, width in zip(shape.order, shape.widths, strict=True)
+        for source, width in zip(grouped.order, grouped.widths, strict=True)
     ]
-    out = blank(count, blend.out.bits // 8)
-    doubts = torch.full((layout.blocks_in(count, shape.form.block),), 7, dtype=torch.int8)
-    reference.mean(shape.form, rows, shape.table, out, doubts)
+    out = blank(count, weighted_mean.out.bits // 8)
+    doubts = torch.full((layout.blocks_in(count, grouped.config.block),), 7, dtype=torch.int8)
+    reference.mean(grouped.config, rows, grouped.table, out, doubts)
     return out.numpy().tobytes(), doubts.tolist()
 
 
-def by_processor(blend, sources, count, doubts):
+def by_processor(weighted_mean, sources, count, doubts):
     """What the other two ought to leave: the engine's bytes, but where there is doubt."""
-    shape, width = grouped_mean(blend), blend.out.bits // 8
+    grouped, width = grouped_mean(weighted_mean), weighted_mean.out.bits // 8
     out = bytearray([UNTOUCHED]) * (count * width)
-    combine = CPU.prepare(blend, [memoryview(source) for source in sources])
+    combine = CPU.prepare(weighted_mean, [memoryview(source) for source in sources])
     for block, doubtful in enumerate(doubts):
-        start = block * shape.form.block
-        stop = min(start + shape.form.block, count)
+        start = block * grouped.config.block
+        stop = min(start + grouped.config.block, count)
         if not doubtful:
             combine(start, stop, memoryview(out)[start * width : stop * width])
     return bytes(out)
 
 
-def require_agreement(blend, sources, count):
-    """The doubts of a blend, of which kernel, reference and processor agree."""
-    kernel, doubts = by_kernel(blend, sources, count)
+def require_agreement(weighted_mean, sources, count):
+    """The doubts of a weighted_mean, of which kernel, reference and processor agree."""
+    kernel, doubts = by_kernel(weighted_mean, sources, count)
 
     assert set(doubts) <= {0, 1}
-    assert by_processor(blend, sources, count, doubts) == kernel
-    assert (kernel, doubts) == by_reference(blend, sources, count)
+    assert by_processor(weighted_mean, sources, count, doubts) == kernel
+    assert (kernel, doubts) == by_reference(weighted_mean, sources, count)
     return doubts
 
 
@@ -106,6 +106,6 @@ def usual(dtype, count, seed):
     return pack(dtype, [encode(Fraction(numbers.gauss(0, 0.02)), dtype) for _ in range(count)])
 
 
-def blend_of(dtypes, weights, out, divisor=None):
-    """A blend of finite values."""
+def mean_of(dtypes, weights, out, divisor=None):
+    """A weighted_mean of finite values."""
     return WeightedMean(tuple(dtypes), tuple(weights), out, divisor=divisor)

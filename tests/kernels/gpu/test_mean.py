@@ -5,11 +5,11 @@ from fractions import Fraction
 import pytest
 import torch
 from runs import (
-    blend_of,
     by_kernel,
     by_reference,
     finite,
     integers,
+    mean_of,
     pack,
     require_agreement,
     usual,
@@ -30,7 +30,7 @@ EIGHT = [DType.F8_E4M3, DType.F8_E5M2]
 def test_every_16_bit_pattern_is_averaged_as_the_processor_does_it(dtype, weights):
     turned = EVERY[2 * 12345 :] + EVERY[: 2 * 12345]
 
-    doubts = require_agreement(blend_of([dtype] * len(weights), weights, dtype),
+    doubts = require_agreement(mean_of([dtype] * len(weights), weights, dtype),
                                [EVERY, turned][: len(weights)], 2**16)  # fmt: skip
 
     if weights == (1,):
@@ -44,7 +44,7 @@ def test_every_pair_of_8_bit_patterns_is_averaged_as_the_processor_does_it(dtype
     codes = range(2**8)
     first, second = bytes(codes) * 2**8, bytes(code for code in codes for _ in codes)
 
-    require_agreement(blend_of([dtype] * 2, (1, 2), out), [first, second], 2**16)
+    require_agreement(mean_of([dtype] * 2, (1, 2), out), [first, second], 2**16)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -52,28 +52,28 @@ def test_every_pair_of_8_bit_patterns_is_averaged_as_the_processor_does_it(dtype
 def test_any_finite_bits_are_averaged_as_the_processor_does_it(dtype, out):
     sources = [finite(dtype, 1100, seed) for seed in range(5)]
 
-    require_agreement(blend_of([dtype] * 2, (1, 1), out), sources[:2], 1100)
-    require_agreement(blend_of([dtype] * 5, (700001, -3, 1, 7, 9), out), sources, 1100)
+    require_agreement(mean_of([dtype] * 2, (1, 1), out), sources[:2], 1100)
+    require_agreement(mean_of([dtype] * 5, (700001, -3, 1, 7, 9), out), sources, 1100)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("weights", [(1,), (1, 1), (1, 1, 1), (7, 3), (1234, -33, 8799)], ids=str)
 def test_usual_weights_leave_no_doubt(dtype, weights):
     sources = [usual(dtype, 3000, seed) for seed in range(len(weights))]
-    blend = blend_of([dtype] * len(weights), weights, dtype)
+    weighted_mean = mean_of([dtype] * len(weights), weights, dtype)
 
-    assert [0] * (2 if dtype in EIGHT else 3) == require_agreement(blend, sources, 3000)
+    assert [0] * (2 if dtype in EIGHT else 3) == require_agreement(weighted_mean, sources, 3000)
 
 
 @pytest.mark.parametrize("out", FLOATS)
 def test_mixtures_are_averaged_as_the_processor_does_it(out):
     dtypes = [DType.F16, DType.F8_E4M3, DType.F32, DType.BF16, DType.F64, DType.F8_E5M2, DType.F16]
     weights = (1, 2, 5, 3, -1, 4, 2)
-    blend = blend_of(dtypes, weights, out)
-    require_agreement(blend, [finite(dtype, 1100, 0) for dtype in dtypes], 1100)
+    weighted_mean = mean_of(dtypes, weights, out)
+    require_agreement(weighted_mean, [finite(dtype, 1100, 0) for dtype in dtypes], 1100)
     sources = [usual(dtype, 1100, seed) for seed, dtype in enumerate(dtypes)]
 
-    assert [0, 0] == require_agreement(blend, sources, 1100)
+    assert [0, 0] == require_agreement(weighted_mean, sources, 1100)
 
 
 @pytest.mark.parametrize("out", FLOATS)
@@ -88,7 +88,7 @@ def test_the_smallest_far_away_term_decides_a_tie(out, weight):
                 column.append(encode(Fraction(value), DType.F64))
     sources = [pack(DType.F64, column) for column in columns]
 
-    require_agreement(blend_of([DType.F64] * 4, (weight, weight, 1, -1), out), sources, 15)
+    require_agreement(mean_of([DType.F64] * 4, (weight, weight, 1, -1), out), sources, 15)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -96,7 +96,7 @@ def test_the_smallest_far_away_term_decides_a_tie(out, weight):
 def test_a_mean_may_have_a_divisor_of_its_own(dtype, divisor):
     sources = [usual(dtype, 300, seed) for seed in range(2)]
 
-    require_agreement(blend_of([dtype] * 2, (5, -4), dtype, divisor), sources, 300)
+    require_agreement(mean_of([dtype] * 2, (5, -4), dtype, divisor), sources, 300)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -115,18 +115,20 @@ def test_a_block_with_an_undefined_mean_is_left_unchanged(dtype, bad):
     column = [one] * (3 * block)
     column[2 * block - 1] = codes[bad]
     ones = pack(dtype, [one] * (3 * block))
-    blend = blend_of([dtype, dtype], (9, -1), dtype)
-    assert [0, 1, 0] == require_agreement(blend, [pack(dtype, column), ones], 3 * block)
+    weighted_mean = mean_of([dtype, dtype], (9, -1), dtype)
+    assert [0, 1, 0] == require_agreement(weighted_mean, [pack(dtype, column), ones], 3 * block)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("count", [1, 7, 1024, 2059])
 def test_any_start_and_any_tail_give_the_same(dtype, count):
     sources = [finite(dtype, count, seed) for seed in range(2)]
-    blend = blend_of([dtype] * 2, (2, 1), dtype)
-    expected = by_reference(blend, sources, count)
+    weighted_mean = mean_of([dtype] * 2, (2, 1), dtype)
+    expected = by_reference(weighted_mean, sources, count)
 
-    assert [expected] * 3 == [by_kernel(blend, sources, count, offset) for offset in (0, 1, 3)]
+    assert [expected] * 3 == [
+        by_kernel(weighted_mean, sources, count, offset) for offset in (0, 1, 3)
+    ]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -134,24 +136,24 @@ def test_a_hundred_rows_are_averaged_as_the_processor_does_it(dtype):
     sources = [usual(dtype, 40, seed) for seed in range(100)]
     weights = [(-1) ** row * (row + 1) for row in range(99)]
 
-    require_agreement(blend_of([dtype] * 100, (*weights, 100), dtype), sources, 40)
-    require_agreement(blend_of([dtype] * 100, (1,) * 100, dtype), sources, 40)
+    require_agreement(mean_of([dtype] * 100, (*weights, 100), dtype), sources, 40)
+    require_agreement(mean_of([dtype] * 100, (1,) * 100, dtype), sources, 40)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_a_mean_may_take_the_place_of_one_of_its_rows(dtype):
     """As an update of a soup that is no more than its rounded means."""
     soup, part = usual(dtype, 3000, 0), usual(dtype, 3000, 1)
-    blend = blend_of([dtype] * 2, (3, 1), dtype)
-    shape = grouped_mean(blend)
+    weighted_mean = mean_of([dtype] * 2, (3, 1), dtype)
+    grouped = grouped_mean(weighted_mean)
     rows = [integers(source, dtype.bits // 8) for source in (soup, part)]
     doubts = torch.empty(3, dtype=torch.int8)
     addresses = torch.tensor([row.data_ptr() for row in rows])
     mean.launch_mean(
-        shape.form, addresses, torch.tensor(shape.table, dtype=torch.float64), rows[0], doubts
+        grouped.config, addresses, torch.tensor(grouped.table, dtype=torch.float64), rows[0], doubts
     )
 
-    assert by_reference(blend, [soup, part], 3000)[0] == rows[0].numpy().tobytes()
+    assert by_reference(weighted_mean, [soup, part], 3000)[0] == rows[0].numpy().tobytes()
 
 
 def test_doubtful_elements_far_apart_are_all_settled():
@@ -163,7 +165,7 @@ def test_doubtful_elements_far_apart_are_all_settled():
         # the sum is no float64, but its rounding is plain
         rows[1][place * block + 7] = 2.0**-60
     rows[1][-1] = float("inf")
-    blend = blend_of([DType.F32] * 2, (1, 2), DType.F32)
+    weighted_mean = mean_of([DType.F32] * 2, (1, 2), DType.F32)
     sources = [row.numpy().tobytes() for row in rows]
 
-    assert [0] * (mean.SCANNED + 1) + [1] == require_agreement(blend, sources, count)
+    assert [0] * (mean.SCANNED + 1) + [1] == require_agreement(weighted_mean, sources, count)

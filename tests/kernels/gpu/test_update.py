@@ -29,17 +29,17 @@ class Kept:
         """Add a row; the marks of the two blocks."""
         table = layout.weight_table([weight], divisor)
         power = divisor & (divisor - 1) == 0
-        form = layout.UpdateConfig(
+        config = layout.UpdateConfig(
             dtype.value, len(self.planes[0]), output_format(self.format), power
         )
         out = self.out if rounds else [None, None]
-        form = form if rounds else replace(form, out=None)
+        config = config if rounds else replace(config, out=None)
         row = integers(source, dtype.bits // 8)
         found = [torch.tensor(marks, dtype=torch.int8) for _ in range(2)]
         update.launch_update(
-            form, self.planes[0], row, torch.tensor(table, dtype=torch.float64), out[0], found[0]
+            config, self.planes[0], row, torch.tensor(table, dtype=torch.float64), out[0], found[0]
         )
-        reference.update(form, self.planes[1], row, table, out[1], found[1])
+        reference.update(config, self.planes[1], row, table, out[1], found[1])
 
         assert torch.equal(*(planes.view(torch.int64) for planes in self.planes))
         assert torch.equal(*self.out)
@@ -56,9 +56,9 @@ class Kept:
         return self.out[0].numpy().tobytes()
 
 
-def mean(blend, sources):
-    out = bytearray(COUNT * blend.out.bits // 8)
-    CPU.prepare(blend, [memoryview(source) for source in sources])(0, COUNT, memoryview(out))
+def mean(spec, sources):
+    out = bytearray(COUNT * spec.out.bits // 8)
+    CPU.prepare(spec, [memoryview(source) for source in sources])(0, COUNT, memoryview(out))
     return bytes(out)
 
 
@@ -71,8 +71,8 @@ def test_after_every_step_the_means_are_those_of_a_new_soup(dtype, planes):
     for count in range(1, 5):
         total = sum(weights[:count])
         assert [0, 0] == kept.add(dtype, sources[count - 1], weights[count - 1], total)
-        blend = WeightedMean((dtype,) * count, weights[:count], dtype)
-        assert mean(blend, sources[:count]) == kept.means
+        spec = WeightedMean((dtype,) * count, weights[:count], dtype)
+        assert mean(spec, sources[:count]) == kept.means
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -101,10 +101,10 @@ def test_a_mixture_is_summed_exactly(out):
         expected = [
             old + weight * Fraction(value) for old, value in zip(expected, values, strict=True)
         ]
-    blend = WeightedMean(tuple(dtypes), (1, 2, 3, 4, 5), out)
+    spec = WeightedMean(tuple(dtypes), (1, 2, 3, 4, 5), out)
 
     assert expected == kept.sums
-    assert mean(blend, [usual(dtype, COUNT, i) for i, dtype in enumerate(dtypes, 1)]) == kept.means
+    assert mean(spec, [usual(dtype, COUNT, i) for i, dtype in enumerate(dtypes, 1)]) == kept.means
 
 
 @pytest.mark.parametrize("planes", [1, 2])
