@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from terminal import Terminal
 
 from soupctl.training.config_file import read_config
 from soupctl.training.options import FINETUNE, Options
@@ -79,20 +80,24 @@ def as_pattern(output: str) -> str:
 
 
 def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a shell script as a user would who has installed soupctl."""
+    """Run a shell script as a user would who has installed soupctl and looks at a terminal."""
     scripts = Path(sys.executable).parent
     path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
     # models this small train faster on one thread, above all where tests run side by side
     threads = {"OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **threads, "PATH": path, "COLUMNS": "80"}
-    return subprocess.run(
+    terminal = Terminal()
+    result = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
         env=environment,
-        capture_output=True,
+        stdout=terminal.slave,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
+    result.stdout = terminal.shown().decode().replace("\r\n", "\n")
+    return result
 
 
 def require_shown(blocks: list[Block], folder: Path) -> None:
