@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from terminal import Terminal
 
 from soupctl.training.config_file import read_config
 from soupctl.training.options import FINETUNE, Options
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests"))
 GENERATED = "docs/commands.md"
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text("utf-8")
@@ -86,7 +86,7 @@ def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     # models this small train faster on one thread, above all where tests run side by side
     threads = {"OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **threads, "PATH": path, "COLUMNS": "80"}
-    terminal = Terminal()
+    terminal = import_module("terminal").Terminal()
     result = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
