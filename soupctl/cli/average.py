@@ -1,4 +1,4 @@
-"""`soupctl avg`: words in, one call, words out."""
+"""`soupctl avg`: averages checkpoints into a soup."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def average(
 
     if weight_by is not None:
         if weights is not None:
-            raise UsageError("weights are given twice, with -w and with --weight-by")
+            raise UsageError("-w and --weight-by both give weights", advice="use one of them")
         ingredients = verbs.weighted_by(
             ingredients, weight_by, component=component, variant=variant
         )

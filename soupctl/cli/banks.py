@@ -29,7 +29,7 @@ def looks_at(path: str, base: str | None, *, is_plotted: bool) -> tuple[BankLook
     found = look_at_banks(Path(path), None if base is None else Path(named(base)))
     if not found and (base is not None or is_plotted):
         option = "--plot" if base is None else "--base"
-        raise UsageError(f"is no prompt bank, and {option} is for one", path=path)
+        raise UsageError(f"is not a prompt bank, which {option} needs", path=path)
     return found
 
 
@@ -41,7 +41,7 @@ def plot(
 
     require_extra()
     if not target.lower().endswith(".png"):
-        raise UsageError("is no name of a picture", path=target, advice="it ends in .png")
+        raise UsageError("is not the name of a picture", path=target, advice="end it in .png")
     from ..banks.gate_survey import summarise
     from ..images.gate_figure import plot_gates, require_free, save_plot
 

@@ -39,29 +39,29 @@ def size_text(size: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """So many things of a kind: `1 file`, `2 files`."""
+    """A count with its noun: `1 file`, `2 files`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def is_terminal() -> bool:
-    """Whether a person is likely to read stderr as it is written."""
+    """Whether stderr is a terminal."""
     return sys.stderr.isatty()
 
 
 def say(text: str, quiet: bool = False) -> None:
-    """Tell a person something, on stderr."""
+    """Print a message on stderr."""
     if not quiet:
         # in one piece, as other processes of a run write there, too
         sys.stderr.write(f"{printable(text)}\n")
 
 
 def put(text: str) -> None:
-    """Write a line of data to stdout."""
+    """Print a line of the result on stdout."""
     print(printable(text))
 
 
 def put_json(value: object) -> None:
-    """Write one JSON object to stdout."""
+    """Print one JSON object on stdout."""
     print(json.dumps(value, indent=2, ensure_ascii=True))
 
 

@@ -1,4 +1,4 @@
-"""`soupctl demo`: the tool shows itself, with the commands that a user would type."""
+"""`soupctl demo`: runs the main commands on small checkpoints, as a user would type them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def demo(
 ) -> None:
     """Make a soup of three small checkpoints, step by step.
 
-    Every command is shown as it runs.
+    Each command is printed before it runs.
 
     Example: soupctl demo
     """

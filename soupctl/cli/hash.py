@@ -47,10 +47,15 @@ def hash_files(
     """
     if check is not None:
         if paths or sha256 or component is not None:
-            raise UsageError("--check takes the files and the kind of digest from its list")
+            raise UsageError(
+                "--check reads the files and the kind of digest from its list",
+                advice="leave out FILE, --sha256 and --component",
+            )
         raise typer.Exit(_check(options.named(check), variant, json, quiet))
     if sha256 and not (component is None and variant is None):
-        raise UsageError("--sha256 is of whole files, and not of a component or variant")
+        raise UsageError(
+            "--sha256 digests whole files", advice="leave out --component and --variant"
+        )
     from .. import verbs
 
     digests = []
@@ -76,9 +81,9 @@ def hash_files(
 
 
 def _hashed(paths: list[str]) -> list[str]:
-    """The paths, of which there is at least one, and no two are the same stream."""
+    """The paths; UsageError if there is none, or if standard input is among them twice."""
     if not paths:
-        raise UsageError("there is no file to hash", advice="name at least one checkpoint")
+        raise UsageError("no file is named", advice="name at least one checkpoint")
     if paths.count("-") > 1:
         raise UsageError("standard input can be hashed only once")
     return [options.named(path) for path in paths]
@@ -94,14 +99,14 @@ def _size_of(path: str) -> int | None:
 
 
 def _listed(name: str) -> tuple[str, str]:
-    """What a line with a name begins with, and the name as it is there."""
+    """The start of a line that has this name in it, and the name as that line has it."""
     from ..checkpoints.lists import escape
 
     return escape(name, sys.stdout.encoding)
 
 
 def _check(source: str, variant: str | None, json: bool, quiet: bool) -> int:
-    """Print a verdict a line; 0 if all hold."""
+    """Print a verdict on each line of the list; 0 if all hold, else 1."""
     from .. import verbs
     from ..checkpoints.lists import read_list
 
@@ -119,7 +124,7 @@ def _check(source: str, variant: str | None, json: bool, quiet: bool) -> int:
         ]
         put_json({"ok": not failed, "checked": checked})
     if failed:
-        say(f"soupctl: {failed} of {len(verdicts)} do not have the digest that {source} says")
+        say(f"soupctl: {failed} of {len(verdicts)} do not match their digests in {source}")
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""`soupctl has`, `log` and `verify`: what is in a soup, how it came about, whether that is true."""
+"""`soupctl has`, `log` and `verify`: the ingredients of a soup, its history, and its proof."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def has(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Tell whether a soup holds an ingredient: exit 0 if it does, 1 if not.
+    """Tell whether a soup holds an ingredient (exit code 0) or not (1).
 
-    Soups among the ingredients hold theirs, and are shown as what holds it.
+    For an ingredient of an ingredient, the soup that holds it is shown.
 
     Example: soupctl has soup.safetensors dogs.safetensors
     """
@@ -72,13 +72,14 @@ def has(
 def log(
     soup: Soup,
     tree: Annotated[
-        bool, typer.Option("--tree", help="Show soups among the ingredients as well.")
+        bool,
+        typer.Option("--tree", help="Also show the ingredients of ingredients that are soups."),
     ] = False,
     component: options.Component = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Show how a soup came about: every operation, and what it is made of now.
+    """Show the history of a soup and its ingredients.
 
     Example: soupctl log soup.safetensors --tree
     """
@@ -170,11 +171,11 @@ def verify(
     soup: Soup,
     ingredients: Annotated[
         list[str] | None,
-        typer.Argument(help="Ingredients, where they are not where hints lead.", metavar="X..."),
+        typer.Argument(help="Ingredients that have moved since the soup was made.", metavar="X..."),
     ] = None,
     search: Search = None,
     level: Annotated[
-        Level | None, typer.Option(help="How far to go; by default as far as it can.")
+        Level | None, typer.Option(help="Highest level to prove.  [default: as high as possible]")
     ] = None,
     component: options.Component = None,
     json: options.Json = False,
@@ -183,10 +184,10 @@ def verify(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Prove a soup: its header, its tensors, or that its ingredients make it bit for bit.
+    """Verify a soup: its header, its tensors, or by rebuilding it bit for bit.
 
-    Exit 0 if it is proven to the level that was asked for, by default to its digest and with
-    nothing against it; 1 if not.
+    The exit code is 0 if the level that --level names is proven, else 1. The default is as high a
+    level as possible, and exit code 0 from digest on unless the ingredients refute the soup.
 
     Example: soupctl verify soup.safetensors --level rebuild
     """

@@ -55,7 +55,7 @@ def inspect(
     from . import banks
 
     if force and plot is None:
-        raise UsageError("-f is for --plot")
+        raise UsageError("-f needs --plot", advice="it replaces a picture")
     if summary and tensors:
         raise UsageError("--summary and --tensors exclude each other", advice="leave out one")
     looks = banks.looks_at(options.named(path), base, is_plotted=plot is not None)

@@ -74,7 +74,7 @@ def _report(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], merge: Me
 
 
 def _show_plan(members: Sequence[Variant], rounds: Rounds, merge: MergeOptions) -> None:
-    """The plan, as data on stdout: it is what was asked for."""
+    """Print the plan on stdout: it is the result of a dry run."""
     if not merge.json:
         for line in _lines(rounds, None if merge.verbose else SHOWN_TENSORS):
             put(line)

@@ -1,7 +1,7 @@
-"""The way in and the only way out: words to a command, errors to one line and an exit code.
+"""The entry point: runs a command line, and turns whatever happens into an exit code.
 
-Rule 1: signal handlers stand before anything heavy is imported, so an early Ctrl-C is quiet too.
-Rule 2: whatever happens there is one line on stderr, no traceback, and the documented exit code.
+Rule 1: signal handlers stand before anything heavy is imported, so an early Ctrl-C is handled too.
+Rule 2: an error is one line on stderr, or one JSON object, without a traceback.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CLOSED_PIPE = 128 + signal.SIGPIPE
 INTERNAL = 70
-"""The exit code for what no refusal foresees, as sysexits.h has it."""
+"""The exit code of an unexpected failure, as in sysexits.h."""
 TRACEBACK = "SOUPCTL_TRACEBACK"
-"""The variable of the environment that asks where such a failure came from."""
+"""The environment variable that asks for the traceback of such a failure."""
 NO_MEMORY = re.compile(
     r"(?:OutOfMemoryError: |DefaultCPUAllocator: can't allocate memory: )([^.]+)"
 )
-"""What PyTorch says where a device, or the system, has no more memory."""
+"""The messages of PyTorch where a device or the system has no more memory."""
 CLOSED = (("stdin", os.O_WRONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
-"""Streams, how they are opened so as to fail, or to take all, and how they are used."""
+"""The standard streams, the access to /dev/null that stands in for each, and its mode."""
 AGAIN = 0.01
 """Seconds until an interruption that was lost is tried again."""
 
@@ -74,10 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _open_streams() -> None:
-    """Give the process all three streams, and letters that stdout's encoding lacks an escape.
+    """Open the standard streams that are closed, and let stdout escape what it cannot encode.
 
-    Where the caller closed one, no file of ours may take its place: reading or writing data there
-    fails as it would otherwise, and words to a person are dropped.
+    Else a file of ours would take the place of a closed stream. Reading or writing data there fails
+    as before, and messages are dropped.
     """
     for name, access, mode in CLOSED:
         if getattr(sys, name) is None:

@@ -44,9 +44,9 @@ class MergeOptions:
 def require_output(output: str | None, merge: MergeOptions) -> str:
     """The output that was given; UsageError if none was, or if --json needs the same stdout."""
     if output is None:
-        raise UsageError("no output given", advice="-o FILE, or -o - for stdout")
+        raise UsageError("-o is required", advice="-o FILE, or -o - for stdout")
     if merge.json and not merge.dry_run and output == "-":
-        raise UsageError("--json and -o - both want stdout")
+        raise UsageError("--json and -o - both write to stdout", advice="name an output file")
     return output
 
 
@@ -149,7 +149,7 @@ def _component_json(made: ComponentResult) -> dict[str, Any]:
 
 
 def _show_preview(preview: Preview, json: bool, verbose: bool) -> None:
-    """The plan, as data on stdout: it is what was asked for."""
+    """Print the plan on stdout: it is the result of a dry run."""
     if json:
         put_json(_preview_json(preview))
         return
@@ -170,7 +170,7 @@ def _preview_json(preview: Preview) -> dict[str, Any]:
 
 
 def contents_json(preview: Preview) -> dict[str, Any]:
-    """What an output will consist of, as JSON."""
+    """What an output consists of, as JSON."""
     return {
         "from": preview.way.value,
         "sum_bytes": None if preview.sum is None else list(preview.sum),
@@ -205,15 +205,15 @@ def _preview_lines(preview: Preview, most: int | None) -> Iterator[str]:
 
 
 def share_lines(preview: Preview) -> Iterator[str]:
-    """An output, and what goes in."""
+    """The output, and the share of each ingredient."""
     yield f"output   {preview.output}"
     for path, weight, share in preview.shares:
         yield f"         {float(share):8.3%}  {path}  (weight {weight})"
     if preview.way is not Method.INGREDIENTS:
-        yield f"from     the {preview.way.value}, and what changes"
+        yield f"from     the {preview.way.value} and the changed ingredients"
     if preview.sum is not None:
         least, most = map(size_text, preview.sum)
-        yield f"keep     the sum beside it, as a rule {least} to {most}"
+        yield f"keep     the exact sum, usually {least} to {most}"
 
 
 def size_lines(read: int, written: int, free_disk: int | None) -> Iterator[str]:
@@ -224,12 +224,12 @@ def size_lines(read: int, written: int, free_disk: int | None) -> Iterator[str]:
 
 
 def memory_line(memory: int, threads: int) -> str:
-    """What the work will take of the machine."""
+    """How much memory and how many threads the work takes."""
     return f"memory   {size_text(memory)}, {counted(threads, 'thread')}"
 
 
 def contents_lines(preview: Preview, most: int | None) -> Iterator[str]:
-    """What an output will consist of; at most so many odd tensors of each component."""
+    """What an output consists of; `most` bounds the special tensors of a component."""
     for each in preview.components:
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in each.dtypes)
         left_out = f", {each.left_out} left out" if each.left_out else ""

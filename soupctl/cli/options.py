@@ -75,7 +75,7 @@ def parse_size(text: str | None, option: str) -> int | None:
     base = 1000 if (suffix or "").lower() == "b" else 1024
     size = int(Fraction(number) * base ** " kmgt".index(prefix.lower() or " "))
     if size < 1:
-        raise UsageError(f"{option} {text!r} is nothing")
+        raise UsageError(f"{option} must be positive")
     return size
 
 
@@ -84,13 +84,13 @@ def read_inputs(
 ) -> list[Ingredient]:
     """The ingredients that a command line names, in order, each with its weight.
 
-    Raises UsageError if weights are malformed, of another number than the inputs, or given twice.
+    Raises UsageError if weights are malformed, given twice, or not as many as the inputs.
     """
     from ..checkpoints.lists import read_list
     from ..verbs import Ingredient
 
     if null and files_from is None:
-        raise UsageError("-0 goes with --files-from")
+        raise UsageError("-0 needs --files-from")
     if files_from == "-" and "-" in inputs:
         raise UsageError("standard input cannot be both a list of files and an ingredient")
     listed = [] if files_from is None else read_list(named(files_from), b"\0" if null else b"\n")
@@ -98,10 +98,10 @@ def read_inputs(
     if weights is None:
         return [Ingredient(path, Fraction(1) if w is None else w) for path, w in split]
     if any(weight is not None for _, weight in split):
-        raise UsageError("weights are given twice, with -w and with @", advice="choose one way")
+        raise UsageError("-w and @ both give weights", advice="use one of them")
     asked = [parse_weight(text.strip()) for text in weights.split(",")]
     if len(asked) != len(split):
-        raise UsageError(f"-w has {len(asked)} weights for {len(split)} inputs")
+        raise UsageError(f"-w gives {len(asked)} weights, but there are {len(split)} inputs")
     return [Ingredient(path, weight) for (path, _), weight in zip(split, asked, strict=True)]
 
 

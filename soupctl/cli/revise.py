@@ -1,4 +1,4 @@
-"""`soupctl add`, `subtract` and `swap`: words in, one call, words out."""
+"""`soupctl add`, `subtract` and `swap`: change the ingredients of a soup."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ class ReviseOptions:
     def total_weight(self) -> Fraction | None:
         """Total weight of a soup without a ledger; UsageError if --exact rules it out."""
         if self.count is not None and self.total is not None:
-            raise UsageError("--count and --total say the same", advice="give one of them")
+            raise UsageError("--count and --total exclude each other", advice="use one of them")
         if self.approximate is False and (self.count is not None or self.total is not None):
-            what = "a soup without a ledger is computed with as it is, which is never exact"
+            what = "a soup without a ledger cannot be changed exactly"
             raise UsageError(what, advice="leave out --exact")
         if self.total is not None:
             from ..ledger.weights import parse_weight
@@ -157,8 +157,8 @@ def subtract(
         return
     if not removed:
         raise UsageError(
-            "nothing to take out is given",
-            advice="name an ingredient; --each leaves each out in turn",
+            "no ingredient to take out is named",
+            advice="name one, or --each takes out each in turn",
         )
     revision = verbs.Revision(
         operation="subtract",
@@ -178,20 +178,20 @@ def subtract(
 def _require_alone(removed: list[str] | None, revise: ReviseOptions) -> None:
     """Raise UsageError for what --each rules out."""
     if removed:
-        raise UsageError("--each takes out every ingredient in turn", advice="name none")
+        raise UsageError("--each takes out every ingredient in turn", advice="name no ingredient")
     if revise.total_weight is not None:
         raise UsageError(
-            "--each needs the ledger of a soup; --count and --total are for one without"
+            "--each needs a soup with a ledger", advice="leave out --count and --total"
         )
     if revise.keep_sum:
-        raise UsageError("--each keeps no sums", advice="leave out --keep-sum")
+        raise UsageError("--each cannot keep sums", advice="leave out --keep-sum")
 
 
 @with_option_groups
 def swap(
     soup: Soup,
     old: Annotated[str, typer.Argument(help="A file, digest or name.", metavar="OLD")],
-    new: Annotated[str, typer.Argument(help="The checkpoint in its place.", metavar="NEW")],
+    new: Annotated[str, typer.Argument(help="The checkpoint that replaces it.", metavar="NEW")],
     output: options.Output = None,
     again: Again = False,
     *,
@@ -242,4 +242,4 @@ def _report_approximate(made: Sequence[ComponentResult], output: str, merge: Mer
         say(f"soupctl: {output}: approximate: {APPROXIMATE}", merge.quiet)
 
 
-APPROXIMATE = "a rounded soup was computed with, which may leave a trace of what was taken out"
+APPROXIMATE = "computed from a rounded soup, so a trace of what was taken out may remain"

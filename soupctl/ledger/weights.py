@@ -49,7 +49,8 @@ def parse_weight(text: str) -> Fraction:
 
 
 def _has_too_many_digits(weight: Fraction) -> bool:
-    return max(abs(weight.numerator), weight.denominator) > 10**MOST_DIGITS
+    most: int = 10**MOST_DIGITS
+    return max(abs(weight.numerator), weight.denominator) > most
 
 
 def weight_text(weight: Fraction) -> str:

@@ -156,8 +156,12 @@ def test_a_picture_is_replaced_only_if_that_is_asked(soupctl, bases, bank):
         (("bank", "--base", "class"), 4, "class DiTTransformer2DModel, and the base's is UNet2D"),
         (("older", "--base", "dit"), 4, "was trained on a base with other weights than this one\n"),
         (("bank", "--base", "nowhere"), 3, "nowhere: is no folder"),
-        (("dit",), 2, "is no prompt bank, and --plot is for one"),
-        (("bank", "--base", "dit", "--plot", "out.pdf"), 2, "out.pdf: is no name of a picture"),
+        (("dit",), 2, "is not a prompt bank, which --plot needs"),
+        (
+            ("bank", "--base", "dit", "--plot", "out.pdf"),
+            2,
+            "out.pdf: is not the name of a picture",
+        ),
     ],
 )
 def test_an_impossible_drawing_is_refused_in_one_line(soupctl, bases, bank, words, code, said):
@@ -179,7 +183,7 @@ def test_nothing_is_replaced_without_a_picture(soupctl, bases, bank):
 
     done = soupctl("inspect", "bank", "-f")
 
-    assert (2, "soupctl: -f is for --plot\n") == (done.code, done.err)
+    assert (2, "soupctl: -f needs --plot (it replaces a picture)\n") == (done.code, done.err)
 
 
 def survey_of(weights, strength=None, *, name="", **config):
