@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import counted, put, put_json, say, size_text
-from .training_console import teller
+from .training_console import reporter, status
 
 if TYPE_CHECKING:
     from ..training.bank_options import PatchOptions
@@ -42,32 +42,34 @@ def run_training(
     from ..training.data_shards import expanded, outputs_of
 
     require_extra()
-    from ..training.distributed import start_accelerator
-    from ..training.setup import RunRequest, prepare
-    from ..training.train_bank import patch_dmp
-    from ..training.trainer import finetune
-
     report = report.on_this_process()
     data, output = run.require_data_and_output()
     shards = expanded(data)
+    with status("Loading libraries", report.quiet):
+        from ..training.distributed import start_accelerator
+        from ..training.setup import RunRequest, prepare
+        from ..training.train_bank import patch_dmp
+        from ..training.trainer import finetune
+
+        accelerator = start_accelerator(options)
     command = shlex.join(["soupctl", *sys.argv[1:]])
-    accelerator = start_accelerator(options)
     requests = [
         RunRequest(Path(base), shard, place, options, run.resume, command, patch)
         for shard, place in zip(shards, outputs_of(shards, output), strict=True)
     ]
-    runs = prepare(requests, accelerator)
+    with status("Reading base and data", report.quiet):
+        runs = prepare(requests, accelerator)
     if report.dry_run:
         _show_plans([each.plan for each in runs], report.json)
         return
     train, kind = (finetune, "model") if patch is None else (patch_dmp, "bank")
     done = []
-    for each in runs:
-        for line in _plan_lines(each.plan):
-            say(line, report.quiet)
-        trained = train(each, teller(report.quiet, report.verbose))
-        _tell_trained(trained, kind, report.quiet)
-        done.append(trained)
+    for number, each in enumerate(runs, 1):
+        shard = f"{number} of {len(runs)}" if len(runs) > 1 else ""
+        _tell_plan(each.plan, shard, report.quiet)
+        with status("Loading the model", report.quiet) as loaded:
+            done.append(train(each, reporter(report.quiet, report.verbose, shard, loaded)))
+        _tell_trained(done[-1], kind, report.quiet)
     # several processes talk to each other until the last run has ended
     accelerator.end_training()
     if report.json:
@@ -84,6 +86,14 @@ def _show_plans(plans: list[RunPlan], json: bool) -> None:
     for plan in plans:
         for line in _plan_lines(plan):
             put(line)
+
+
+def _tell_plan(plan: RunPlan, shard: str, quiet: bool) -> None:
+    """Report what a run will do; `shard` is its place among several, such as `2 of 4`."""
+    if shard:
+        say(f"shard      {shard}", quiet)
+    for line in _plan_lines(plan):
+        say(line, quiet)
 
 
 def _plan_lines(plan: RunPlan) -> Iterator[str]:

@@ -63,6 +63,8 @@ def test_each_data_shard_makes_one_ingredient_and_finished_ones_are_skipped(
 
     assert (0, 0, 0) == (first.code, again.code, soup.code), soup.err
     assert "" == again.err
+    shards = [line for line in first.err.splitlines() if line.startswith("shard ")]
+    assert ["shard      1 of 2", "shard      2 of 2"] == shards
     runs = json.loads(first.out)
     assert ["runs/cats", "runs/dogs"] == [each["output"] for each in runs]
     assert runs == [{**each, "was_complete": False} for each in json.loads(again.out)]
