@@ -38,7 +38,7 @@ class OpenedInputs:
         self._search = tuple(search)
         self._variant = variant
         self._by_files: dict[tuple[str, ...], Checkpoint] = {}
-        self._by_path: dict[Path, Checkpoint | None] = {}
+        self._by_path: dict[str, Checkpoint | None] = {}
         self._layouts: list[Checkpoint] = []
         self._ledgers: dict[str, Ledger] = {}
 
@@ -49,7 +49,7 @@ class OpenedInputs:
             return self._opened(component)
         key = tuple(map(os.path.abspath, (component.path, *component.files)))
         if key not in self._by_files:
-            self._by_files[key] = self._opened(component)
+            self._by_files[key] = self._by_path[key[0]] = self._opened(component)
         return self._by_files[key]
 
     def _opened(self, component: Component) -> Checkpoint:
@@ -95,13 +95,14 @@ class OpenedInputs:
 
     def _open_at(self, path: Path) -> Checkpoint | None:
         """The one checkpoint at a path; None for what is none."""
-        if path not in self._by_path:
+        key = os.path.abspath(path)
+        if key not in self._by_path:
             try:
                 (component,) = find_model(path, variant=self._variant).components
-                self._by_path[path] = self.open(component)
+                self._by_path[key] = self.open(component)
             except (SoupError, ValueError):
-                self._by_path[path] = None
-        return self._by_path[path]
+                self._by_path[key] = None
+        return self._by_path[key]
 
 
 def open_model(inputs: Sequence[OpenedInputs], model: ModelFiles) -> tuple[Checkpoint, ...]:

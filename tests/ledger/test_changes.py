@@ -67,7 +67,7 @@ def test_a_partly_removed_ingredient_keeps_the_rest_of_its_weight(weight, part):
 @pytest.mark.parametrize(
     ("weight", "part"), [(1, Fraction(4, 3)), (1, -1), (-2, 1), (-2, -3), (1, Fraction(-1, 9))]
 )
-def test_no_more_than_is_in_and_nothing_of_the_other_sign_is_taken_out(weight, part):
+def test_removing_more_than_is_in_or_the_other_sign_is_refused(weight, part):
     removal = WeightRemoval(digest("a"), "./a.st", Fraction(part))
 
     expected = f"./a.st: has weight {weight} in soup.st, of which {part} is no part"
@@ -98,7 +98,7 @@ def test_a_removed_ingredient_cannot_be_removed_again():
 
 
 @pytest.mark.parametrize("left", [(), (entry("a", -1),), (entry("a", 1), entry("b", -1))])
-def test_a_soup_without_weight_is_none(left):
+def test_a_soup_without_weight_is_refused(left):
     removals = [WeightRemoval(digest("c"), "c.st")]
     with pytest.raises(LedgerError, match=r"^c\.st: is all there is in soup\.st: nothing would"):
         require_left(left, removals, "soup.st")
@@ -125,7 +125,7 @@ def test_adding_an_ingredient_of_the_soup_or_one_twice_is_refused():
     st.lists(st.fractions(Fraction(1, 9), 9, max_denominator=9), min_size=1, max_size=6),
     st.fractions(Fraction(1, 9), 9, max_denominator=9),
 )
-def test_a_soup_counts_with_the_weight_asked_shared_among_its_ingredients(weights, asked):
+def test_the_weight_of_an_added_soup_is_shared_by_its_ingredients(weights, asked):
     soup = ledger(**dict(zip("abcdef", map(Fraction, weights), strict=False)))
     found = expanded(soup, asked)
 
@@ -154,7 +154,7 @@ def test_changes_are_the_difference_and_applied_they_give_the_new_state(old, new
 
 
 @given(weights_of, st.permutations("abcd"))
-def test_the_order_in_which_ingredients_go_does_not_show(weights, order):
+def test_the_order_of_removals_does_not_matter(weights, order):
     held = ledger(**weights)
     going = [WeightRemoval(digest(letter), letter) for letter in order if letter in weights][1:]
 

@@ -68,7 +68,7 @@ def test_each_file_is_the_one_that_subtract_makes(soup, approximate):
     assert {not approximate} == {each.ledger.exact for (each,) in made.values()}
 
 
-def test_a_soup_of_two_and_a_soup_with_a_past_have_families(place):
+def test_a_soup_of_two_and_a_changed_soup_have_variants(place):
     average(place / "1.st", "a.st", "b.st", excludes=("ids",), dtype=DType("F32"))
     revise("add", "1.st", place / "2.st", ["c.st"])
     for soup, names in (("1.st", "ab"), ("2.st", "abc")):
@@ -82,7 +82,7 @@ def test_a_soup_of_two_and_a_soup_with_a_past_have_families(place):
         assert expected == outputs()
 
 
-def test_threads_and_chunks_do_not_show(soup):
+def test_threads_and_chunks_do_not_change_a_byte(soup):
     verbs.leave_one_out(LeaveOneOut("soup.st", "one-{name}"), execution=ExecutionOptions(1))
     verbs.leave_one_out(LeaveOneOut("soup.st", "two-{name}"), execution=ExecutionOptions(5, 2))
 
@@ -133,7 +133,7 @@ def test_outputs_that_do_not_fit_at_once_are_made_in_rounds(soup):
     assert outputs() == in_rounds
 
 
-def test_threads_go_before_more_rounds_do_not_help(soup):
+def test_fewer_threads_are_tried_before_more_rounds(soup):
     with verbs.open_family(LeaveOneOut("soup.st", "loo-{name}")) as members:
         jobs = [member.job for member in members]
         alone = verbs.arrange(jobs[:1], 3).memory
@@ -154,7 +154,7 @@ def test_no_more_files_are_open_than_the_system_allows(soup):
     assert [3, 1] == [len(some) for some in rounds.rounds]
 
 
-def test_no_sum_is_used_or_kept_and_that_of_a_replaced_soup_goes(place):
+def test_no_sum_is_used_or_kept_and_the_sum_of_a_replaced_soup_is_removed(place):
     Path("sub").mkdir()
     options = {"excludes": ("ids",), "keep_sum": True}
     average(place / "sub" / "plain.st", "a.st", "b.st", excludes=("ids",))
@@ -173,7 +173,7 @@ def test_no_sum_is_used_or_kept_and_that_of_a_replaced_soup_goes(place):
     assert sums.exists()
 
 
-def test_a_sharded_soup_has_a_family_of_folders_or_files(place):
+def test_the_variants_of_a_sharded_soup_are_folders_or_files(place):
     for number, name in enumerate("xyz"):
         shards = ({"u": F16([number, 1])}, {"v": F16([number / 3])})
         save_shards(Path(name), "model", *shards)
@@ -188,7 +188,7 @@ def test_a_sharded_soup_has_a_family_of_folders_or_files(place):
         assert Path("one.st").read_bytes() == Path(f"loo-{name}.st").read_bytes()
 
 
-def test_every_soup_of_a_pipeline_is_a_pipeline(tmp_path, monkeypatch):
+def test_every_variant_of_a_pipeline_is_a_pipeline(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in "abc":
         save_pipeline(Path(name), ord(name))

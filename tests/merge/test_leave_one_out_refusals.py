@@ -43,7 +43,7 @@ def outputs() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(Path().glob("loo-*"))}
 
 
-def test_a_soup_of_one_ingredient_has_no_family(place):
+def test_a_soup_of_one_ingredient_has_no_variants(place):
     average(place / "soup.st", "a.st")
     before = files(place)
     with pytest.raises(LedgerError, match=r"a.st: is all there is in soup.st"):
@@ -60,7 +60,7 @@ def test_an_output_without_a_name_in_it_is_refused(soup, output):
         LeaveOneOut("soup.st", output)
 
 
-def test_all_outputs_are_free_or_none_is_written(soup):
+def test_one_output_that_exists_stops_all(soup):
     Path("loo-c.st").write_text("mine")
     before = files(Path())
     with pytest.raises(OutputError, match=r"loo-c.st: exists"):
@@ -93,7 +93,7 @@ def test_outputs_that_links_lead_to_one_place_are_refused(soup):
     assert not Path("target.st").exists()
 
 
-def test_names_of_which_two_would_be_one_are_refused(place):
+def test_two_ingredients_whose_outputs_would_have_one_name_are_refused(place):
     Path("x").mkdir()
     Path("y").mkdir()
     for old, new in (("a.st", "x/a.st"), ("b.st", "y/a.st"), ("c.st", "x-a.st")):
@@ -114,7 +114,7 @@ def test_names_of_which_two_would_be_one_are_refused(place):
     ("name", "template"),
     [("..", "{name}"), (".", "sub/.{name}"), ("", "{name}"), ("a\0b", "x{name}")],
 )
-def test_a_name_that_leads_elsewhere_is_refused(soup, name, template):
+def test_an_ingredient_name_that_leads_to_another_folder_is_refused(soup, name, template):
     Path("sub").mkdir()
     rename_first("soup.st", name)
     before = files(Path())
@@ -138,7 +138,7 @@ def rename_first(soup: str, name: str) -> None:
     Path(soup).write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
 
 
-def test_disks_have_room_for_all_or_nothing_is_written(soup, monkeypatch):
+def test_without_room_for_all_outputs_none_is_written(soup, monkeypatch):
     with verbs.open_family(LeaveOneOut("soup.st", "loo-{name}")) as members:
         rounds = verbs.arrange([member.job for member in members])
     together = sum(job.size for job in rounds.jobs)
@@ -209,7 +209,7 @@ def test_an_output_created_meanwhile_stops_the_ones_after_it(soup):
     assert [] == [name for name in os.listdir() if name.startswith(".")]
 
 
-def test_components_of_different_ingredients_have_no_common_family(tmp_path, monkeypatch):
+def test_components_of_different_ingredients_have_no_common_variants(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in "abc":
         save_pipeline(Path(name), ord(name))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from keeping import hide
-from making import save, save_pipeline
+from making import save, save_pipeline, save_shards
 from revising import average, revise
 
 from soupctl.ledger import read
@@ -64,6 +64,12 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def save_file(name: str, seed: int) -> None:
     random = np.random.default_rng(seed)
     save(Path(name), weight=random.normal(0, 1, 20).astype(np.float16), ids=np.arange(3))
+
+
+def save_sharded(name: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    shards = [{f"w{number}": random.normal(0, 1, 9).astype(np.float16)} for number in range(2)]
+    save_shards(Path(name), "model", *shards)
 
 
 def save_folder(name: str, seed: int) -> None:
@@ -126,23 +132,22 @@ def test_subtract_by_the_kept_sum(named: Any, parsed: Counter[str]) -> None:
     )
 
 
-def test_subtract_by_the_kept_sum_of_an_ingredient_by_its_name(
-    named: Any, parsed: Counter[str]
+def test_subtract_by_the_kept_sum_of_an_ingredient_that_moved(
+    tmp_path: Path, parsed: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a, b, c, soup, out = map(named, ("a", "b", "c", "soup", "out"))
-    average(soup, a, b, c, keep_sum=True)
-    Path("elsewhere").mkdir()
-    Path(b).rename(Path("elsewhere", b))
-    before = sum_beside(soup)
+    monkeypatch.chdir(tmp_path)
+    for seed, letter in enumerate("abc"):
+        save_file(f"{letter}.st", seed)
+    average("soup.st", "a.st", "b.st", "c.st", keep_sum=True)
+    hide("a.st", "b.st", "c.st")
+    Path("hidden", "a.st").unlink()
 
     assert_opened_once(
-        lambda: (
-            revise("subtract", soup, Path(out), removed=[b], search=(Path("elsewhere"),))
-            if not Path("elsewhere", b).is_dir()
-            else revise("subtract", soup, Path(out), removed=[f"elsewhere/{b}"])
+        lambda: revise(
+            "subtract", "soup.st", Path("out.st"), removed=["b.st"], search=(Path("hidden"),)
         ),
         parsed,
-        {soup, "elsewhere", before},
+        {"soup.st", "hidden", sum_beside("soup.st")},
     )
 
 
@@ -155,22 +160,41 @@ def test_subtract_by_recomputation(named: Any, parsed: Counter[str]) -> None:
     )
 
 
+def save_moved(save_one: Callable[[str, int], None], suffix: str) -> None:
+    """A soup of four ingredients, now in the folder `moved` under names that tell nothing."""
+    for seed, letter in enumerate("abcd"):
+        save_one(letter + suffix, seed)
+    average("soup.st", *(letter + suffix for letter in "abcd"))
+    Path("moved").mkdir()
+    for number, letter in enumerate("dcba"):
+        Path(letter + suffix).rename(Path("moved", f"{number}{suffix}"))
+
+
 def test_subtract_by_recomputation_with_ingredients_found_by_search(
     tmp_path: Path, parsed: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for seed, letter in enumerate("abcd"):
-        save_file(f"{letter}.st", seed)
-    average("soup.st", "a.st", "b.st", "c.st", "d.st")
-    hide("a.st", "c.st", "d.st")
+    save_moved(save_file, ".st")
+    removed, places = ["moved/2.st"], (Path("moved"),)
 
     assert_opened_once(
-        lambda: revise(
-            "subtract", "soup.st", Path("out.st"), removed=["b.st"], search=(Path("hidden"),)
-        ),
+        lambda: revise("subtract", "soup.st", Path("out.st"), removed=removed, search=places),
         parsed,
-        {"soup.st", "b.st", "hidden"},
+        {"soup.st", "moved"},
     )
+
+
+def test_a_search_opens_each_index_once_and_each_shard_also_as_a_file_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_moved(save_sharded, "")
+    with OPENINGS.counted() as counts:
+        revise("subtract", "soup.st", Path("out.st"), removed=["moved/2"], search=(Path("moved"),))
+
+    moved = {path: count for path, count in counts.items() if f"{os.sep}moved{os.sep}" in path}
+    assert {count for path, count in moved.items() if path.endswith(".json")} == {1}
+    assert {count for path, count in moved.items() if not path.endswith(".json")} <= {1, 2}
 
 
 def test_add_by_the_kept_sum(named: Any, parsed: Counter[str]) -> None:

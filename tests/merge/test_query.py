@@ -25,7 +25,7 @@ def soup(tmp_path, monkeypatch):
     return save_changed_soup()
 
 
-def test_a_sound_soup_is_proven_as_far_as_is_asked(soup):
+def test_a_sound_soup_is_proven_to_the_asked_level(soup):
     for level in (Level.HEADER, Level.DIGEST, Level.REBUILD):
         found = verified(soup, level=level)
         assert (level, None, True) == (found.level, found.problem, found.exact)
@@ -82,7 +82,7 @@ def test_a_checkpoint_is_no_soup(soup):
         verbs.verify("none.st")
 
 
-def test_integers_that_were_taken_are_rebuilt(tmp_path):
+def test_integers_taken_from_the_first_ingredient_are_rebuilt(tmp_path):
     for number, name in enumerate("abc"):
         save(tmp_path / f"{name}.st", w=F16([number]), ids=np.array([number]))
     for first, second in ("ab", "ba", "ca"):
@@ -124,7 +124,7 @@ def test_all_paths_to_an_ingredient_are_reported(soup):
     assert {"c.st", "inner.st"} == {entry.name for entry in verbs.holds("twice.st", "c.st")}
 
 
-def test_a_name_of_several_is_no_answer(tmp_path, monkeypatch):
+def test_a_name_of_several_ingredients_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number, folder in enumerate("xy"):
         save(Path(folder, "a.st"), w=F16([number]))
@@ -137,7 +137,7 @@ def test_a_name_of_several_is_no_answer(tmp_path, monkeypatch):
         revise("subtract", "soup.st", Path("out.st"), (), ["a.st"])
 
 
-def test_a_pipeline_is_answered_for_component_by_component(tmp_path, monkeypatch):
+def test_a_pipeline_holds_an_ingredient_in_each_component(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate("abc"):
         save_pipeline(Path(name), seed)

@@ -56,7 +56,7 @@ def test_a_soup_after_removal_equals_one_that_never_held_the_ingredient(place):
     assert root(place / "expected.st") == made.ledger.root == root(place / "5.st")
 
 
-def test_threads_and_chunks_do_not_show(place):
+def test_threads_and_chunks_do_not_change_a_byte(place):
     a, b, c = (place / "in" / f"{name}.st" for name in "abc")
     average(place / "1.st", a, b, c)
     revise("subtract", place / "1.st", place / "2.st", (), [b], execution=ExecutionOptions(1))
@@ -79,7 +79,7 @@ def test_equal_changes_at_equal_places_give_an_equal_file(place):
     assert 1 == len(found)
 
 
-def test_a_soup_that_is_put_in_counts_as_its_own_ingredients(place):
+def test_an_added_soup_counts_as_its_own_ingredients(place):
     a, b, c, d, e = (place / "in" / f"{name}.st" for name in "abcde")
     average(place / "1.st", a, (b, 2))
     average(place / "2.st", c, (d, 3))
@@ -92,7 +92,7 @@ def test_a_soup_that_is_put_in_counts_as_its_own_ingredients(place):
     assert expected == {entry.name: entry.weight for entry in made.ledger.ingredients}
 
 
-def test_the_weight_of_a_soup_that_is_put_in_is_shared_among_its_ingredients(place):
+def test_the_weight_of_an_added_soup_is_shared_among_its_ingredients(place):
     a, b, c = (place / "in" / f"{name}.st" for name in "abc")
     average(place / "1.st", a)
     average(place / "2.st", b, (c, 3))
@@ -149,7 +149,7 @@ def test_the_dtype_follows_the_remaining_ingredients(tmp_path):
     assert "F32" == contents(tmp_path / "3.st")["w"][0]
 
 
-def test_an_asked_dtype_and_a_selection_stay(place):
+def test_an_asked_dtype_and_a_selection_are_kept(place):
     a, b, c = (place / "in" / f"{name}.st" for name in "abc")
     options = {"dtype": DType.BF16, "keys": ("*i*", "half"), "excludes": ("id*",)}
     average(place / "1.st", a, b, **options)
@@ -164,7 +164,7 @@ def test_an_asked_dtype_and_a_selection_stay(place):
     assert tuple(options.values()) == kept
 
 
-def test_infinities_stay_allowed(tmp_path):
+def test_allow_nonfinite_is_kept(tmp_path):
     for name, value in (("a", 1), ("b", np.inf), ("c", 3)):
         save(tmp_path / f"{name}.st", w=F16([value, 1]))
     a, b, c = (tmp_path / f"{name}.st" for name in "abc")
@@ -211,7 +211,7 @@ def test_removing_the_integer_source_takes_another_ingredients_integers(integers
     assert (None, 2) == (alone.ledger.integer_source, ids(tmp_path / "3.st"))
 
 
-def test_the_ledger_tells_the_chain(place):
+def test_the_ledger_records_every_state(place):
     a, b, c = (place / "in" / f"{name}.st" for name in "abc")
     first = average(place / "1.st", a, (b, 2))
     second = revise("add", place / "1.st", place / "2.st", [c])
@@ -232,7 +232,7 @@ def test_the_ledger_tells_the_chain(place):
     assert third.ledger == verbs.history(place / "3.st")[0][1]
 
 
-def test_ancestors_go_with_the_soup_that_they_tell_of(place):
+def test_ancestors_are_removed_with_their_soup(place):
     a, b, c, d = (place / "in" / f"{name}.st" for name in "abcd")
     average(place / "1.st", a, b)
     average(place / "2.st", place / "1.st", c, d)
@@ -256,12 +256,12 @@ def test_a_weight_is_exact_and_not_zero(place):
             Revision("add", "soup.st", "new.st", [Addition("a.st")], total=total)
 
 
-def test_standard_input_is_one_of_the_inputs_at_most():
+def test_standard_input_can_be_only_one_of_the_inputs():
     with pytest.raises(UsageError, match="only one of the inputs"):
         Revision("swap", "-", "new.st", [Addition("a.st")], [Removal("-")])
 
 
-def test_an_ingredient_keeps_its_place_when_the_soup_moves(place):
+def test_hints_still_lead_to_ingredients_from_another_output_folder(place):
     a, b, c = (place / "in" / f"{name}.st" for name in "abc")
     average(place / "1.st", a, b)
     (place / "deep" / "er").mkdir(parents=True)
@@ -275,7 +275,7 @@ def test_an_ingredient_keeps_its_place_when_the_soup_moves(place):
     assert contents(place / "1.st") == contents(place / "in" / "3.st")
 
 
-def test_mixed_halves_become_halves_again(tmp_path):
+def test_a_soup_of_mixed_16_bit_dtypes_becomes_16_bit_again(tmp_path):
     save_raw(tmp_path / "a.st", {"w": ("BF16", (1,), b"\x81\x3f")})
     save_raw(tmp_path / "b.st", {"w": ("F16", (1,), b"\x01\x40")})
     average(tmp_path / "1.st", tmp_path / "a.st", tmp_path / "b.st")

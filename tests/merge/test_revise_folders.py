@@ -127,7 +127,7 @@ def test_a_pipeline_is_changed_in_place(pipelines):
     assert [Level.REBUILD] * 3 == [each.level for each in verbs.verify("soup")]
 
 
-def test_one_component_that_does_not_fit_its_ledger_stops_all(pipelines):
+def test_one_component_with_a_wrong_ledger_stops_all(pipelines):
     path = next(Path("soup/vae").glob("*.safetensors"))
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1

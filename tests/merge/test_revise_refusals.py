@@ -68,7 +68,7 @@ def test_removing_an_ingredient_of_an_inner_soup_is_refused_naming_that_soup(fou
     assert verbs.holds(OUT, "b.st") is None
 
 
-def test_no_input_is_replaced_but_the_soup_itself(four):
+def test_only_the_soup_itself_may_be_replaced_among_the_inputs(four):
     average(Path("other.st"), Path("d.st"))
     for output in ("a.st", "b.st", "d.st", "other.st"):
         arguments = ("swap", "soup.st", output, ["other.st"], ["b.st"])
@@ -79,13 +79,13 @@ def test_no_input_is_replaced_but_the_soup_itself(four):
     refused("exists", "subtract", "soup.st", "soup.st", (), ["b.st"], kind=OutputError)
 
 
-def test_the_soup_itself_is_replaced_by_force(four):
+def test_the_soup_itself_is_replaced_with_force(four):
     revise("subtract", "soup.st", OUT, (), ["b.st"])
     revise("subtract", "soup.st", "soup.st", (), ["b.st"], force=True)
     assert Path(OUT).read_bytes() == Path("soup.st").read_bytes()
 
 
-def test_a_soup_of_one_that_is_replaced_still_leads_to_that_one(four):
+def test_a_replaced_soup_of_one_ingredient_keeps_the_hint_to_it(four):
     average(Path("one.st"), Path("a.st"))
     revise("add", "one.st", "one.st", ["b.st"], force=True)
     made = revise("subtract", "one.st", "one.st", (), ["b.st"], force=True)
@@ -130,7 +130,7 @@ def test_a_sharded_checkpoint_is_found_by_content(four):
 
 
 @pytest.mark.parametrize("arrays", [{"w": np.zeros(50, F16)}, {"v": np.zeros(3, F16)}])
-def test_other_content_where_the_ledger_leads_is_refused(four, arrays):
+def test_other_content_at_a_hint_is_refused(four, arrays):
     save(Path("a.st"), **arrays)
 
     pattern = r"^.*a\.st: is not the content that the ledger records \(--search DIR"
@@ -138,7 +138,7 @@ def test_other_content_where_the_ledger_leads_is_refused(four, arrays):
     refused("is not found", "subtract", "soup.st", OUT, (), ["b.st"], search=(Path(),))
 
 
-def test_other_content_is_passed_over_in_a_search(four):
+def test_a_search_skips_other_content(four):
     Path("moved").mkdir()
     Path("a.st").rename("moved/a.st")
     save(Path("a.st"), w=np.zeros(50, F16))
@@ -148,7 +148,7 @@ def test_other_content_is_passed_over_in_a_search(four):
     assert contents(Path("expected.st")) == contents(Path(OUT))
 
 
-def test_the_rounded_soup_is_said_to_be_one_by_all_that_comes_of_it(four):
+def test_every_descendant_of_a_rounded_soup_is_approximate(four):
     made = revise("subtract", "soup.st", "1.st", (), ["b.st"], approximate=True)
     after = revise("add", "1.st", "2.st", ["d.st"])
     average(Path("fresh.st"), Path("d.st"))
@@ -160,14 +160,14 @@ def test_the_rounded_soup_is_said_to_be_one_by_all_that_comes_of_it(four):
     assert {"a.st", "c.st"} == {entry.hint for entry in made.ledger.ingredients}
 
 
-def test_hints_lead_to_ingredients_that_were_not_looked_at(four):
+def test_hints_to_ingredients_that_were_not_opened_are_kept(four):
     Path("sub").mkdir()
     made = revise("subtract", "soup.st", Path("sub/1.st"), (), ["b.st"], approximate=True)
 
     assert {"../a.st", "../c.st"} == {entry.hint for entry in made.ledger.ingredients}
 
 
-def test_the_rounded_soup_is_computed_with_in_its_whole_weight(tmp_path):
+def test_a_rounded_soup_counts_with_its_whole_weight(tmp_path):
     for name, value in (("a", 1), ("b", 3), ("c", 8)):
         save(tmp_path / f"{name}.st", w=np.float32([value]))
     a, b, c = (tmp_path / f"{name}.st" for name in "abc")
@@ -194,7 +194,7 @@ def test_a_soup_without_a_ledger_is_computed_with_as_it_is(four):
     )
 
 
-def test_integers_that_differ_are_not_taken_unasked(tmp_path, monkeypatch):
+def test_integers_that_differ_are_refused_without_on_int_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate("abc"):
         save(Path(f"{name}.st"), w=F16([number]), ids=np.array([number // 2]))
@@ -218,7 +218,7 @@ def test_an_approximate_change_keeps_the_integer_source(tmp_path, monkeypatch):
     )
 
 
-def test_a_checkpoint_comes_from_standard_input(four, monkeypatch):
+def test_a_checkpoint_is_read_from_standard_input(four, monkeypatch):
     revise("add", "soup.st", "expected.st", ["d.st"])
     with Path("d.st").open() as stream:
         monkeypatch.setattr(sys, "stdin", stream)
@@ -246,6 +246,6 @@ def test_an_average_of_an_approximate_soup_is_approximate(four):
     assert average(Path("other.st"), "soup.st", "d.st").ledger.exact is True
 
 
-def test_a_folder_to_search_that_is_none_is_refused(four):
+def test_a_search_path_that_is_not_a_folder_is_refused(four):
     with pytest.raises(InputError, match=r"nowhere: is no folder to search"):
         revise("subtract", "soup.st", OUT, (), ["b.st"], search=(Path("nowhere"),))

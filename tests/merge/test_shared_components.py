@@ -42,7 +42,7 @@ def change(operation: str, soup: Path, output: Path, **more) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("by_path", [True, False])
-def test_a_pipeline_is_taken_out_though_the_others_share_its_vae(runs, tmp_path, by_path):
+def test_a_pipeline_is_removed_though_the_others_share_its_vae(runs, tmp_path, by_path):
     average(tmp_path / "soup", *runs)
     expected = average(tmp_path / "direct", runs[0], runs[2])
     what = runs[1] if by_path else "dogs"
@@ -58,7 +58,7 @@ def test_a_pipeline_is_taken_out_though_the_others_share_its_vae(runs, tmp_path,
     assert weights == [Fraction(1), Fraction(2)]
 
 
-def test_a_pipeline_is_put_in_though_the_others_share_its_vae(runs, tmp_path):
+def test_a_pipeline_is_added_though_the_others_share_its_vae(runs, tmp_path):
     expected = average(tmp_path / "direct", *runs)
     average(tmp_path / "soup", *runs[:2])
 
@@ -67,7 +67,7 @@ def test_a_pipeline_is_put_in_though_the_others_share_its_vae(runs, tmp_path):
     assert expected == made
 
 
-def test_a_pipeline_is_exchanged_though_the_others_share_its_vae(runs, tmp_path):
+def test_a_pipeline_is_swapped_though_the_others_share_its_vae(runs, tmp_path):
     expected = average(tmp_path / "direct", runs[0], runs[2])
     average(tmp_path / "soup", *runs[:2])
     more = {"added": [verbs.Addition(runs[2])], "removed": [verbs.Removal(runs[1])]}
@@ -75,14 +75,14 @@ def test_a_pipeline_is_exchanged_though_the_others_share_its_vae(runs, tmp_path)
     assert expected == change("swap", tmp_path / "soup", tmp_path / "swapped", **more)
 
 
-def test_a_pipeline_that_is_in_already_is_still_refused(runs, tmp_path):
+def test_adding_a_pipeline_twice_is_refused(runs, tmp_path):
     average(tmp_path / "soup", *runs)
 
     with pytest.raises(LedgerError, match="already"):
         change("add", tmp_path / "soup", tmp_path / "more", added=[verbs.Addition(runs[2])])
 
 
-def test_the_last_pipeline_is_still_not_taken_out(runs, tmp_path):
+def test_removing_the_last_pipeline_is_refused(runs, tmp_path):
     average(tmp_path / "soup", runs[0])
 
     with pytest.raises(LedgerError, match="nothing would be left"):

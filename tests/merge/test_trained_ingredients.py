@@ -53,14 +53,14 @@ def average(paths: list[Path], output: Path, by: WeightBy | None = None) -> Ledg
     return made.ledger
 
 
-def test_a_soups_ledger_reaches_down_to_the_data_shards(three, tmp_path):
+def test_a_soups_ledger_records_the_data_shards(three, tmp_path):
     ledger = average(three, tmp_path / "soup.st")
 
     names = {each.training.data_name for each in ledger.ancestors.values() if each.training}
     assert names == {"cats", "dogs", "owls"}
 
 
-def test_an_ingredient_is_taken_out_by_the_digest_of_its_data(three, tmp_path):
+def test_an_ingredient_is_removed_by_the_digest_of_its_data(three, tmp_path):
     average(three, tmp_path / "soup.st")
     expected = average(three[1:], tmp_path / "direct.st")
     cats = text_digest("cats")
@@ -79,7 +79,7 @@ def test_an_ingredient_is_taken_out_by_the_digest_of_its_data(three, tmp_path):
     assert cats not in (tmp_path / "without.st").read_bytes().decode("latin-1")
 
 
-def test_a_data_digest_takes_out_all_that_was_trained_on_it(three, tmp_path):
+def test_a_data_digest_removes_every_ingredient_trained_on_it(three, tmp_path):
     again = trained(tmp_path / "again.st", 7, "cats", 10)
     average([*three, again], tmp_path / "soup.st")
     expected = average(three[1:], tmp_path / "direct.st")
@@ -99,7 +99,7 @@ def test_a_data_digest_takes_out_all_that_was_trained_on_it(three, tmp_path):
     assert verbs.holds(tmp_path / "without.st", cats) is None
 
 
-def test_a_data_digest_exchanges_all_that_was_trained_on_it_for_one(three, tmp_path):
+def test_a_data_digest_swaps_every_ingredient_trained_on_it_for_one(three, tmp_path):
     again = trained(tmp_path / "again.st", 7, "cats", 10)
     average([*three, again], tmp_path / "soup.st")
     new = trained(tmp_path / "new.st", 9, "cats without one", 9)
@@ -118,7 +118,7 @@ def test_a_data_digest_exchanges_all_that_was_trained_on_it_for_one(three, tmp_p
     assert verbs.holds(tmp_path / "swapped.st", text_digest("cats")) is None
 
 
-def test_data_within_a_soup_that_is_an_ingredient_is_said_to_be_there(three, tmp_path):
+def test_data_of_a_soup_that_is_an_ingredient_is_refused_with_its_name(three, tmp_path):
     average(three[:2], tmp_path / "pets.st")
     average([tmp_path / "pets.st", three[2]], tmp_path / "soup.st")
     cats = text_digest("cats")
@@ -158,7 +158,7 @@ def test_a_dataset_is_removed_from_a_pipeline_with_an_untrained_vae(tmp_path):
     ]
 
 
-def test_a_weight_is_not_shared_among_all_that_was_trained_on_some_data(three, tmp_path):
+def test_a_weight_for_several_ingredients_of_one_data_shard_is_refused(three, tmp_path):
     again = trained(tmp_path / "again.st", 7, "cats", 10)
     average([*three, again], tmp_path / "soup.st")
     removal = verbs.Revision(

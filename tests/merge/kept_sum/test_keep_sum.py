@@ -48,7 +48,7 @@ CHANGES = {
 @pytest.mark.parametrize(
     "options", [{}, {"dtype": DType.BF16}, {"keys": ("*i*", "half"), "excludes": ("ids",)}]
 )
-def test_a_change_is_that_of_one_average_though_all_that_stays_is_missing(pots, change, options):
+def test_a_change_by_the_sum_needs_no_remaining_ingredient(pots, change, options):
     added, removed, remaining = change
     average(SOUP, "a.st", "b.st", ("c.st", 2), keep_sum=True, **options)
     average(EXPECTED, *remaining, keep_sum=True, **options)
@@ -120,7 +120,7 @@ def test_removing_the_integer_source_recomputes_the_soup_and_keeps_a_sum(integer
     assert Method.SUM is again.way
 
 
-def test_the_sum_itself_is_taken_for_its_soup(pots):
+def test_a_sum_is_accepted_in_place_of_its_soup(pots):
     average(SOUP, "a.st", "b.st", "c.st", keep_sum=True)
     average(EXPECTED, "a.st", "b.st", "d.st", keep_sum=True)
     kept = sum_of(SOUP).rename("kept.sum")
@@ -138,7 +138,7 @@ def test_the_sum_itself_is_taken_for_its_soup(pots):
     assert (None, Level.REBUILD) == (found.problem, found.level)
 
 
-def test_a_sum_goes_on_by_itself_until_it_is_dropped(pots):
+def test_a_sum_is_kept_through_changes_until_it_is_dropped(pots):
     average(SOUP, "a.st", "b.st", "c.st")
     assert [] == sums_of(SOUP)
     revise("subtract", SOUP, Path("1.st"), (), ["a.st"], keep_sum=True)
@@ -155,7 +155,7 @@ def test_a_sum_goes_on_by_itself_until_it_is_dropped(pots):
     "execution",
     [ExecutionOptions(1), ExecutionOptions(5, 2), ExecutionOptions(2, 7), ExecutionOptions(3, 1)],
 )
-def test_threads_and_chunks_show_neither_in_soups_nor_in_sums(pots, execution):
+def test_threads_and_chunks_change_no_byte_of_soups_and_sums(pots, execution):
     def make(name: str, execution: ExecutionOptions) -> list[bytes]:
         average(Path(f"{name}.st"), "a.st", "b.st", "c.st", keep_sum=True, execution=execution)
         revise("swap", f"{name}.st", Path(f"{name}2.st"), ["d.st"], ["b.st"], execution=execution)

@@ -158,7 +158,7 @@ def test_a_sum_bound_to_a_resealed_ledger_that_says_otherwise_is_refused(kept):
         revise("subtract", "soup.st", Path("out.st"), (), ["a.st"])
 
 
-def test_a_forged_sum_of_a_soup_that_is_put_in_is_refused(kept):
+def test_a_forged_sum_of_an_added_soup_is_refused(kept):
     average(Path("other.st"), "d.st", keep_sum=True)
     forge(kept, tensors=set_values("0:narrow", np.float32, put(3, np.nan)))
     before = files(Path())

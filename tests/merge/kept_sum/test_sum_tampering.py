@@ -130,7 +130,7 @@ def test_a_sum_without_its_records_is_none(kept):
             revise("subtract", "soup.st", Path("out.st"), (), ["a.st"])
 
 
-def test_the_sum_of_another_soup_is_not_taken_for_this_ones(kept):
+def test_the_sum_of_another_soup_is_refused(kept):
     others = {
         "fewer": {"ingredients": ["a.st", "b.st"]},
         "others": {"ingredients": ["a.st", "b.st", "d.st"]},
@@ -147,9 +147,22 @@ def test_the_sum_of_another_soup_is_not_taken_for_this_ones(kept):
             revise("subtract", "soup.st", Path("out.st"), (), ["a.st"])
 
 
-def test_a_sum_of_the_same_proportions_is_this_ones(kept):
+def test_a_sum_of_the_same_proportions_fits(kept):
     average(Path("double.st"), ("a.st", 2), ("b.st", 2), ("c.st", 2), keep_sum=True)
     sum_of(Path("double.st")).replace(kept)
+    revise("subtract", "soup.st", Path("out.st"), (), ["a.st"])
+    average(Path("expected.st"), "b.st", "c.st")
+
+    assert contents(Path("expected.st")) == contents(Path("out.st"))
+    assert Level.REBUILD is verbs.verify("soup.st")[0].level
+
+
+def test_a_sum_of_the_same_ingredients_fits_whatever_selection_was_asked(kept):
+    before = contents(Path("soup.st"))
+    # that selects every tensor, so only the ledgers differ
+    average(Path("asked.st"), "a.st", "b.st", "c.st", keys=("*",), keep_sum=True)
+    assert contents(Path("asked.st")) == before
+    sum_of(Path("asked.st")).replace(kept)
     revise("subtract", "soup.st", Path("out.st"), (), ["a.st"])
     average(Path("expected.st"), "b.st", "c.st")
 

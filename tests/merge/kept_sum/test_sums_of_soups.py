@@ -37,7 +37,7 @@ def come_back() -> None:
         Path(f"{name}.away").rename(f"{name}.st")
 
 
-def test_a_soup_is_put_in_by_its_sum(stages):
+def test_a_soup_is_added_by_its_sum(stages):
     made = revise("add", "one.st", Path("all.st"), ["two.st"])
     come_back()
     average(Path("once.st"), "a.st", ("b.st", 2), "c.st", ("d.st", THIRD), ("e.st", 2))
@@ -46,7 +46,7 @@ def test_a_soup_is_put_in_by_its_sum(stages):
     assert contents(Path("once.st")) == contents(Path("all.st"))
 
 
-def test_a_soup_of_another_weight_is_put_in_by_its_sum(stages):
+def test_a_soup_of_another_weight_is_added_by_its_sum(stages):
     revise("add", "one.st", Path("all.st"), [("two.st", 1)])
     come_back()
     parts = [Fraction(3, 10), Fraction(1, 10), Fraction(6, 10)]
@@ -56,7 +56,7 @@ def test_a_soup_of_another_weight_is_put_in_by_its_sum(stages):
     assert contents(Path("once.st")) == contents(Path("all.st"))
 
 
-def test_a_soup_that_shares_ingredients_is_put_in_by_its_sum(stages):
+def test_a_soup_that_shares_ingredients_is_added_by_its_sum(stages):
     revise("add", "one.st", Path("all.st"), ["two.st"])
     made = revise("add", "all.st", Path("twice.st"), ["two.st"], again=True)
     come_back()
@@ -86,7 +86,7 @@ def test_a_sum_of_other_tensors_is_not_added_up(stages):
     assert contents(Path("once.st")) == contents(Path("all.st"))
 
 
-def test_integers_that_were_settled_in_another_soup_are_not_believed(stages):
+def test_a_soup_with_an_integer_source_is_not_added_by_its_sum(stages):
     come_back()
     for name, start in (("x", 7), ("y", 8)):
         save(Path(f"{name}.st"), w=np.zeros(300, np.float16), ids=np.arange(start, start + 3))
