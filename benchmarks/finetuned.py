@@ -46,7 +46,7 @@ from soupctl.training.options import Options
 from soupctl.training.sample_grids import GridSampler
 from soupctl.training.setup import RunRequest, prepare
 from soupctl.training.signals import deferred_signals
-from soupctl.training.train_denoiser import batches_from, begin, loss_of
+from soupctl.training.train_denoiser import batches_from, initial_state, loss_function
 
 BOUND = 1.05
 """At most 5 % more than the loop by hand."""
@@ -152,12 +152,13 @@ def ours(base: Path, data: Path, out: Path, batch: int) -> Iterator[float]:
     out.mkdir()
     (run,) = prepare([request], start_accelerator(options))
     models = load_models(run.base)
-    training = begin(run, models)
+    training = initial_state(run, models)
     with deferred_signals() as signals:
-        watch = Callbacks(run, training, Silent(), GridSampler(run, models), signals, run.identity)
+        grids = GridSampler(run, models)
+        callbacks = Callbacks(run, training, Silent(), grids, signals, run.identity)
         batches = batches_from(run, models, 0)
-        for made in train(training, options, run.plan.steps, batches, loss_of(run, models)):
-            watch.after(made)
+        for made in train(training, options, run.plan.steps, batches, loss_function(run, models)):
+            callbacks.after_step(made)
             yield made.loss
 
 

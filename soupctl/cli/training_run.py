@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..training.option_fields import CommandOptions
     from ..training.options import Options
     from ..training.plan import RunPlan
-    from ..training.trainer import Trained
+    from ..training.trainer import TrainedRun
     from .training_options import ReportOptions, RunOptions
 
 
@@ -39,12 +39,12 @@ def run_training(
 ) -> None:
     """Plan all runs, then train them one after the other: models, or prompt banks if `patch`."""
     from ..diffusion.libraries import require_extra
-    from ..training.data_shards import expanded, outputs_of
+    from ..training.data_shards import find_data_folders, output_folders
 
     require_extra()
     report = report.on_this_process()
     data, output = run.require_data_and_output()
-    shards = expanded(data)
+    shards = find_data_folders(data)
     with status("Loading libraries", report.quiet):
         from ..training.distributed import start_accelerator
         from ..training.setup import RunRequest, prepare
@@ -55,7 +55,7 @@ def run_training(
     command = shlex.join(["soupctl", *sys.argv[1:]])
     requests = [
         RunRequest(Path(base), shard, place, options, run.resume, command, patch)
-        for shard, place in zip(shards, outputs_of(shards, output), strict=True)
+        for shard, place in zip(shards, output_folders(shards, output), strict=True)
     ]
     with status("Reading base and data", report.quiet):
         runs = prepare(requests, accelerator)
@@ -119,14 +119,14 @@ def _plan_lines(plan: RunPlan) -> Iterator[str]:
     yield f"disk       {size_text(plan.disk_bytes)} ({disk})"
 
 
-def _tell_trained(trained: Trained, kind: str, quiet: bool) -> None:
+def _tell_trained(trained: TrainedRun, kind: str, quiet: bool) -> None:
     if trained.was_complete:
         say(f"{trained.output}: already complete", quiet)
     else:
         say(f"{trained.output}/{kind}: {counted(trained.steps, 'step')}, {trained.digest}", quiet)
 
 
-def _trained_json(trained: Trained, kind: str) -> dict[str, Any]:
+def _trained_json(trained: TrainedRun, kind: str) -> dict[str, Any]:
     return {
         "output": str(trained.output),
         kind: str(trained.output / kind),

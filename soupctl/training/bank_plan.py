@@ -1,4 +1,4 @@
-"""A prompt bank that is to be trained, planned without loading a model."""
+"""The plan of a prompt bank to train, made without loading the base's weights."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from .bank_options import PatchOptions
 
 @dataclass(frozen=True, slots=True)
 class BankPlan:
-    """What bank is going to be trained."""
+    """The prompt bank to train."""
 
     config: BankConfig
     gate: PromptBank | None
-    """The bank whose gate is taken."""
+    """The bank whose gate is taken and kept frozen; None to train a gate."""
     base_parameters: int
-    """Numbers of the base in its original layout."""
+    """Number of parameters of the base in its original layout."""
 
     @property
     def trained(self) -> int:
-        """How many numbers change."""
+        """Number of parameters that are trained."""
         return sum(
             prod(shape)
             for name, shape in self.config.tensors.items()
@@ -43,22 +43,22 @@ class BankPlan:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What tells a run of it from another, beside the options."""
+        """What else changes the trained weights: the digest of a bank whose gate is taken."""
         return {} if self.gate is None else {"gate from": bank_digest(self.gate)}
 
     @property
     def notices(self) -> Iterator[str]:
-        """What a person should know of before it begins."""
+        """Remarks about the bank for the user."""
         share = self.config.parameters / self.base_parameters
         yield f"the bank has {self.config.parameters:,} parameters, {share:.2%} of the base's"
 
-    def on(self, digest: str) -> BankPlan:
-        """The plan, once the content digest of the base's weights is known."""
+    def with_base_digest(self, digest: str) -> BankPlan:
+        """The plan with the content digest of the base's denoiser."""
         base = replace(self.config.base, digest=digest)
         return replace(self, config=replace(self.config, base=base))
 
-    def bank(self) -> PromptBank:
-        """The bank as it begins: zero, but for a gate that is taken."""
+    def initial_bank(self) -> PromptBank:
+        """The bank before training: zero, except for a gate that is taken."""
         bank = PromptBank(self.config)
         if self.gate is not None:
             bank.take_gate(self.gate)
@@ -66,10 +66,10 @@ class BankPlan:
 
 
 def plan_bank(options: PatchOptions, base: Base, side: int, objective: Objective) -> BankPlan:
-    """The bank for a base that denoises [channels, side, side].
+    """The plan of a bank for a base whose input is [channels, side, side].
 
-    Raises MismatchError for blocks that the base has not, or a gate that does not fit, UsageError
-    for what this base's banks cannot be.
+    Raises MismatchError for blocks that the base does not have or a gate that does not fit,
+    UsageError for options that do not work with this base.
     """
     model = empty_model(base)
     found = describe_base(
@@ -81,7 +81,7 @@ def plan_bank(options: PatchOptions, base: Base, side: int, objective: Objective
     )
     if options.deepest >= len(found.sites):
         what = f"has {len(found.sites)} blocks, and --blocks is {options.blocks}"
-        raise MismatchError(what, path=base.folder, advice="they are counted from 0")
+        raise MismatchError(what, path=base.folder, advice="blocks are numbered from 0")
     sites = tuple(site for site in found.sites if options.chooses(site.depth))
     has_grid = base.class_name not in TRANSFORMERS and options.gate is GateKind.TOKEN
     config = BankConfig(
@@ -99,6 +99,6 @@ def plan_bank(options: PatchOptions, base: Base, side: int, objective: Objective
         gate = load_bank(bank_folder(Path(options.gate_from)))
         require_same_base(config, gate.config, options.gate_from)
     plan = BankPlan(config, gate, base_parameters(model))
-    # a gate that does not fit is refused here, before anything is read
-    plan.bank()
+    # refuses a gate that does not fit before weights and images are read
+    plan.initial_bank()
     return plan

@@ -1,7 +1,7 @@
-"""What all runs of a command stand on: a base and the options, found to fit each other.
+"""What all runs of one command share: a base and options that fit each other.
 
-Rule 1: no model is loaded, and nothing is read but configs and headers; the digests alone read all
-of the weights, and come last.
+Rule 1: no model is loaded, and only configs and headers are read; the digests, which read all
+weights, are computed separately and last.
 """
 
 from __future__ import annotations
@@ -30,54 +30,54 @@ from ..format.dtypes import DType
 from .bank_options import PatchOptions
 from .bank_plan import BankPlan, plan_bank
 from .export import base_files
-from .loader import Frame
+from .loader import InputSpec
 from .options import Options
 
 
 @dataclass(frozen=True, slots=True)
 class BaseSetup:
-    """A base, and what the options make of it."""
+    """A base with the options, and what follows from both."""
 
     base: Base
     options: Options
-    frame: Frame
+    input_spec: InputSpec
     scheduler: Any
     objective: Objective
     bank: BankPlan | None
-    """The prompt bank that is to be trained; None to train the denoiser itself."""
+    """The prompt bank to train; None to train the denoiser."""
     files: tuple[FileSnapshot, ...]
     """The base's files as they were before their digests were computed."""
 
     @property
     def notices(self) -> Iterator[str]:
-        """What a person should know of before it begins."""
+        """Remarks about the base for the user."""
         if self.base.learns_variance:
-            yield "the base predicts variances as well, which are not trained"
+            yield "the variances that the base predicts are not trained"
         if self.base.config.get("dropout"):
-            yield f"the base's dropout ({self.base.config['dropout']}) is left out of training"
+            yield f"the base's dropout ({self.base.config['dropout']}) is not used in training"
         if not (self.base.folder / SCHEDULER).is_dir():
-            yield "the base has no scheduler: noise levels are those of DDPM's paper"
+            yield "the base has no scheduler: the noise schedule of the DDPM paper is used"
         if any(kind is not DType.F32 for kind in weight_dtypes(self.base)):
-            yield "the base's weights are made float32 for training"
+            yield "the base's weights are converted to float32 for training"
         if self.bank is not None:
             yield from self.bank.notices
 
 
-def read_ground(folder: Path, options: Options, patch: PatchOptions | None) -> BaseSetup:
-    """The ground of runs from the base in a folder.
+def read_base_setup(folder: Path, options: Options, patch: PatchOptions | None) -> BaseSetup:
+    """The setup for the base in a folder.
 
-    Raises SoupError of every kind, with the way out: see the functions that it calls.
+    Raises InputError, MismatchError or UsageError if the base cannot be trained with the options.
     """
     base = read_base(folder)
     files = tuple(map(FileSnapshot.take, base_files(base)))
-    _require_sensible(base, options, patch)
+    _require_usable_options(base, options, patch)
     resolution = choose_resolution(base, options.resolution)
     scheduler = load_scheduler(base)
     objective = objective_of(scheduler, options.prediction, options.snr_gamma)
     if options.sample_every:
         require_steps(scheduler, objective, options.sample_steps, str(folder))
     side = resolution // base.scale
-    frame = Frame(
+    input_spec = InputSpec(
         resolution,
         base.pixel_channels,
         (base.channels, side, side),
@@ -85,26 +85,28 @@ def read_ground(folder: Path, options: Options, patch: PatchOptions | None) -> B
         objective.timesteps,
     )
     bank = None if patch is None else plan_bank(patch, base, side, objective)
-    return BaseSetup(base, options, frame, scheduler, objective, bank, files)
+    return BaseSetup(base, options, input_spec, scheduler, objective, bank, files)
 
 
-def _require_sensible(base: Base, options: Options, patch: PatchOptions | None) -> None:
-    """Raise UsageError for options that this base, or a bank, has no use for."""
+def _require_usable_options(base: Base, options: Options, patch: PatchOptions | None) -> None:
+    """Raise UsageError for options that this base, or a bank, cannot use."""
     issues = []
     if patch is not None and options.save_dtype is not SaveDtype.FLOAT32:
-        issues.append(Issue("save-dtype is for finetune: a bank is float32"))
+        issues.append(Issue("save-dtype works with finetune only: a bank is float32"))
     if options.cache_latents and base.vae is None:
-        issues.append(Issue("cache-latents is for bases with a vae", base.folder))
+        issues.append(Issue("has no vae, which cache-latents needs", base.folder))
     if options.prompt and base.conditioning is not Conditioning.TEXT:
-        issues.append(Issue("--prompt is for bases that are told captions", base.folder))
+        issues.append(Issue("is not text-conditional", base.folder, advice="remove --prompt"))
     if options.classes and base.conditioning is not Conditioning.LABEL:
-        issues.append(Issue("classes are for bases that are told classes", base.folder))
+        issues.append(
+            Issue("is not class-conditional", base.folder, advice="remove classes from --config")
+        )
     if issues:
         raise UsageError.collected(issues)
 
 
 def base_digests(base: Base) -> dict[str, str]:
-    """Content digests of a base by component, that of a bare denoiser under no name."""
+    """Content digests of a base by component; a bare denoiser has the empty name."""
     found = content_digests(base.folder)
     names = [Path(each.path).name if base.components else "" for each in found]
     return {name: each.digest for name, each in zip(names, found, strict=True)}

@@ -1,6 +1,6 @@
-"""What happens between steps: figures, checkpoints, grids, and stopping when asked to.
+"""What happens between steps: metrics, checkpoints, sample grids, and stopping on a signal.
 
-Rule 1: a checkpoint is written only of finite weights that came from finite losses.
+Rule 1: a checkpoint has only finite weights, from finite losses.
 """
 
 from __future__ import annotations
@@ -16,60 +16,60 @@ import torch
 from ..choices import Tracker
 from ..errors import TrainingError
 from ..images.grid import save_picture, save_png
-from .checkpoint import save
-from .distributed import in_parts, largest, own_part, together
+from .checkpoint import save_checkpoint
+from .distributed import is_sharded, local_part, max_over_processes, wait_for_all
 from .loop import LoopState, StepResult
-from .metrics import SmoothedLoss, append, read_metrics, smoothed
+from .metrics import SmoothedLoss, append_row, read_metrics, smoothed
 from .sample_grids import GridSampler
-from .setup import Prepared
+from .setup import PreparedRun
 from .signals import DeferredSignal
 
 SAMPLES = "samples"
 PLOT = "loss.png"
 TRACKED = ("loss", "lr", "grad_norm", "epoch")
-"""Figures that a tracker is told, too."""
+"""Metrics that are also sent to a tracker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is."""
+    """The progress of a run at a step."""
 
     step: int
     steps: int
     loss: float
-    """Smoothed."""
+    """Smoothed loss; see `SmoothedLoss`."""
     lr: float
     rate: float
-    """Steps a second, of late."""
+    """Steps per second since the last report."""
 
 
 class Reporter(Protocol):
-    """Whoever tells a person how a run goes."""
+    """Reports the progress of a run to the user."""
 
     def say(self, text: str) -> None:
-        """Tell one thing."""
+        """Print a message."""
 
     def begin(self, step: int, steps: int) -> None:
-        """Tell that training begins after `step` of so many steps."""
+        """Report that training starts after `step` of `steps`."""
 
     def step(self, step: int) -> None:
-        """Tell that a step was made."""
+        """Report that a step was made."""
 
     def show(self, progress: Progress) -> None:
-        """Tell how far it is."""
+        """Report progress."""
 
     def end(self) -> None:
-        """Tell that training has ended, in whatever way."""
+        """Report that training has ended, for whatever reason."""
 
 
 @dataclass
 class Callbacks:
-    """Looks after a run; `after` is called when a step was made."""
+    """The callbacks of a run; `after_step` is to be called after each step."""
 
-    run: Prepared
-    training: LoopState
-    teller: Reporter
-    painter: GridSampler
+    run: PreparedRun
+    state: LoopState
+    reporter: Reporter
+    grid_sampler: GridSampler
     signals: DeferredSignal
     identity: Mapping[str, str]
     started: float = field(default_factory=time.monotonic)
@@ -77,40 +77,40 @@ class Callbacks:
     _smoothed: SmoothedLoss = field(default_factory=SmoothedLoss)
     _saved: int | None = None
 
-    def after(self, made: StepResult) -> None:
-        """Do what is due after a step.
+    def after_step(self, result: StepResult) -> None:
+        """Do everything that is due after a step.
 
-        Raises TrainingError for a loss, or weights to be saved, that are not finite, OutputError
-        if a checkpoint cannot be written, and whatever the signal raises that came meanwhile.
+        Raises TrainingError if the loss, or weights to be saved, are not finite, OutputError if a
+        checkpoint cannot be written, and what the handler of a signal raises that arrived.
         """
-        options, last = self.run.options, made.step == self.run.plan.steps
-        self._window.append(made)
-        self.teller.step(made.step)
+        options, last = self.run.options, result.step == self.run.plan.steps
+        self._window.append(result)
+        self.reporter.step(result.step)
         number = self._agreed_signal()
-        save_due = made.step % options.save_every == 0 or last or number
-        if made.step % options.log_every == 0 or save_due:
+        save_due = result.step % options.save_every == 0 or last or number
+        if result.step % options.log_every == 0 or save_due:
             self._report()
         if save_due:
-            self.keep()
-        if options.sample_every and (made.step % options.sample_every == 0 or last):
-            self.sample()
+            self.save_checkpoint()
+        if options.sample_every and (result.step % options.sample_every == 0 or last):
+            self.draw_grid()
         if last:
-            # one that came meanwhile would not be asked for again, and what follows takes long
+            # the last chance to stop before publishing, which can take long
             number = number or self._agreed_signal()
         if number:
             self._stop(number)
         if not self._window:
-            # what was written meanwhile says nothing of how fast steps are
+            # the time for checkpoints and grids does not count in steps per second
             self.started = time.monotonic()
 
     def _agreed_signal(self) -> int:
-        """The signal that any process was sent; 0 for none."""
-        return largest(self.run.accelerator, int(self.signals.number or 0))
+        """The signal that any of the processes received; 0 for none."""
+        return max_over_processes(self.run.accelerator, int(self.signals.number or 0))
 
     def _report(self) -> None:
-        """Tell and write down the figures since the last report."""
+        """Report and record the metrics since the last report."""
         accelerator = self.run.accelerator
-        losses = torch.stack([made.loss for made in self._window])
+        losses = torch.stack([result.loss for result in self._window])
         if self.run.plan.processes > 1:
             losses = accelerator.reduce(losses, "mean")
         values = losses.tolist()
@@ -118,19 +118,19 @@ class Callbacks:
         last, seconds = self._window[-1], time.monotonic() - self.started
         loss = math.fsum(values) / len(values)
         shown = self._smoothed.add(loss)
-        execution = len(values) / max(seconds, 1e-9)
+        steps_per_second = len(values) / max(seconds, 1e-9)
         self._window.clear()
         if not accelerator.is_main_process:
             return
-        row = self._row(last, loss, execution)
-        append(self.run.request.output, row)
+        row = self._row(last, loss, steps_per_second)
+        append_row(self.run.request.output, row)
         if self.run.options.log_with is not Tracker.NONE:
             figures = {name: row[name] for name in TRACKED if row[name] is not None}
             accelerator.log(figures, step=last.step)
         steps = self.run.plan.steps
-        self.teller.show(Progress(last.step, steps, shown, last.lr, execution))
+        self.reporter.show(Progress(last.step, steps, shown, last.lr, steps_per_second))
 
-    def _row(self, last: StepResult, loss: float, execution: float) -> dict[str, Any]:
+    def _row(self, last: StepResult, loss: float, steps_per_second: float) -> dict[str, Any]:
         plan = self.run.plan
         seen = last.step * plan.global_batch
         norm = last.gradient_norm
@@ -139,45 +139,49 @@ class Callbacks:
             "epoch": seen / plan.images,
             "loss": loss,
             "lr": last.lr,
-            # JSON knows no infinity, which fp16 meets while it looks for its scale
+            # JSON has no infinity, which fp16 meets while it searches for its loss scale
             "grad_norm": None if norm is None or not norm.isfinite() else float(norm),
-            "it/s": execution,
+            "it/s": steps_per_second,
             "samples_seen": seen,
             "time": time.time(),
         }
 
     def _require_finite(self, losses: list[float]) -> None:
-        for made, loss in zip(self._window, losses, strict=True):
+        for result, loss in zip(self._window, losses, strict=True):
             if not math.isfinite(loss):
-                raise self._not_finite(f"the loss is not finite at step {made.step}")
+                raise self._not_finite(f"the loss is not finite at step {result.step}")
 
     def _require_finite_weights(self) -> None:
-        # a finite loss can still have gradients, or a rate, that make infinite weights
-        parts = map(own_part, self.training.trained.values())
-        if largest(self.run.accelerator, any(not part.isfinite().all() for part in parts)):
-            raise self._not_finite(f"the weights are not finite after step {self.training.step}")
+        # a finite loss can have gradients, or a learning rate, that give infinite weights
+        parts = map(local_part, self.state.trained.values())
+        if max_over_processes(
+            self.run.accelerator, any(not part.isfinite().all() for part in parts)
+        ):
+            raise self._not_finite(f"the weights are not finite after step {self.state.step}")
 
     def _not_finite(self, what: str) -> TrainingError:
         return TrainingError(
             f"{what}; {self._last_good()}",
             path=self.run.request.output,
-            advice="a lower --lr, or --precision no, may help",
+            advice="try a lower --lr, or --precision no",
         )
 
     def _last_good(self) -> str:
-        return "no checkpoint was made" if self._saved is None else f"step {self._saved} is saved"
+        return "no checkpoint was saved" if self._saved is None else f"step {self._saved} is saved"
 
-    def keep(self) -> None:
-        """Write a checkpoint, unless there is one of this step."""
-        if self._saved != self.training.step:
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint, unless one of this step exists."""
+        if self._saved != self.state.step:
             self._require_finite_weights()
-            with together(self.run.accelerator):
-                save(self.run.request.output, self.training, self.identity, self.run.options.keep)
+            with wait_for_all(self.run.accelerator):
+                save_checkpoint(
+                    self.run.request.output, self.state, self.identity, self.run.options.keep
+                )
                 if self.run.accelerator.is_main_process:
                     self._draw_plot()
-        self._saved = self.training.step
+        self._saved = self.state.step
 
-    def resumed(self, step: int) -> None:
+    def resume_after(self, step: int) -> None:
         """Continue after the checkpoint of a step, with the smoothed loss as it was there."""
         self._saved = step
         for row in read_metrics(self.run.request.output):
@@ -194,22 +198,22 @@ class Callbacks:
             plot = loss_plot(steps, losses, smoothed(losses))
             save_png(self.run.request.output / PLOT, plot)
 
-    def sample(self) -> None:
-        """Draw a grid of samples."""
+    def draw_grid(self) -> None:
+        """Draw and write a sample grid."""
         accelerator = self.run.accelerator
-        with together(accelerator):
-            # no process can sample from a part of the weights
-            if accelerator.is_main_process or in_parts(accelerator):
-                picture = self.painter.paint(self.training)
+        with wait_for_all(accelerator):
+            # a process alone cannot sample with sharded weights
+            if accelerator.is_main_process or is_sharded(accelerator):
+                picture = self.grid_sampler.draw(self.state)
             if accelerator.is_main_process:
-                name = f"step-{self.training.step:06}.png"
+                name = f"step-{self.state.step:06}.png"
                 save_picture(self.run.request.output / SAMPLES / name, picture)
 
     def _stop(self, number: int) -> None:
-        self.teller.end()
-        step, steps = self.training.step, self.run.plan.steps
-        self.teller.say(
-            f"stopped: step {step} of {steps} is saved; to go on: {self.run.request.command}"
+        self.reporter.end()
+        step, steps = self.state.step, self.run.plan.steps
+        self.reporter.say(
+            f"stopped: step {step} of {steps} is saved; to resume: {self.run.request.command}"
         )
         self.signals.number = number
         self.signals.deliver()

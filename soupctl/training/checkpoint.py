@@ -1,8 +1,8 @@
-"""Checkpoints of a run: all that going on needs, as safetensors and JSON.
+"""Training checkpoints: everything that resuming needs, as safetensors and JSON.
 
-Rule 1: a checkpoint appears whole or not at all; its manifest, written last, lists its files.
-Rule 2: the newest whole checkpoint is used, and those that are passed over are told of.
-Rule 3: an old checkpoint goes only when a newer one is on disk.
+Rule 1: a checkpoint is published as a whole; its manifest, written last, lists its files.
+Rule 2: the newest complete checkpoint is used; newer ones that are skipped are reported.
+Rule 3: an old checkpoint is removed only when a newer one is on disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..storage.atomic import publish_bytes, publish_folder
 from ..storage.files import read_json, write_file
 from ..storage.partial import Staging
 from ..storage.renameat import random_name
-from .distributed import gathered, is_deepspeed, restore_engine, save_engine, shared_out
+from .distributed import gather_on_main, is_deepspeed, restore_deepspeed, save_deepspeed, shard_like
 from .loop import LoopState
 from .tensors import write_tensors
 
@@ -32,73 +32,73 @@ MANIFEST = "soupctl_state.json"
 MODEL, OPTIMIZER, EMA = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
 CHECKPOINT_FORMAT = 1
 KINDS = {"step": int, "identity": dict, "optimizer": dict, "files": dict}
-"""What a manifest holds by name, and its kind."""
+"""The required entries of a manifest, and their types."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingCheckpoint:
-    """A checkpoint on disk, found whole."""
+    """A complete checkpoint on disk."""
 
     path: Path
     step: int
     identity: Mapping[str, str]
-    """What tells its run from another."""
+    """Identity of its run; see `PreparedRun.identity`."""
     manifest: Mapping[str, Any]
 
 
-def save(out: Path, training: LoopState, identity: Mapping[str, str], keep: int) -> None:
-    """Write a checkpoint of a run in the folder `out`, of which the newest `keep` remain.
+def save_checkpoint(out: Path, state: LoopState, identity: Mapping[str, str], keep: int) -> None:
+    """Write a checkpoint to the run's folder `out`, and keep only the newest `keep` checkpoints.
 
-    Every process calls, and the main one writes. Raises OutputError if it cannot be written; what
-    was there before stays then.
+    Every process must call it; the main one writes. Raises OutputError if it cannot be written, and
+    then removes nothing.
     """
-    accelerator = training.accelerator
-    engine = training.model if is_deepspeed(accelerator) else None
-    held, plain = ({}, {}) if engine else _held(training)
-    if training.ema is not None:
-        held[EMA] = dict(zip(training.trained, training.ema.shadow_params, strict=True))
+    accelerator = state.accelerator
+    engine = state.model if is_deepspeed(accelerator) else None
+    tensors_of, plain = ({}, {}) if engine else _tensors_and_rest(state)
+    if state.ema is not None:
+        tensors_of[EMA] = dict(zip(state.trained, state.ema.shadow_params, strict=True))
     if not accelerator.is_main_process:
         if engine:
-            save_engine(engine, accelerator, None)
+            save_deepspeed(engine, accelerator, None)
         return
     folder = out / FOLDER
     folder.mkdir(exist_ok=True)
-    target = folder / f"step-{training.step:06}"
+    target = folder / f"step-{state.step:06}"
     with publish_folder(target, replace=True, may_replace=lambda path: True) as staging:
-        for name, tensors in held.items():
+        for name, tensors in tensors_of.items():
             write_tensors(staging, name, tensors)
-        files = {name: (staging.path / name).stat().st_size for name in held}
+        files = {name: (staging.path / name).stat().st_size for name in tensors_of}
         if engine:
-            files |= save_engine(engine, accelerator, staging.path)
-        _write_manifest(staging, training, identity, plain, files)
+            files |= save_deepspeed(engine, accelerator, staging.path)
+        _write_manifest(staging, state, identity, plain, files)
     publish_bytes(folder / LATEST, f"{target.name}\n".encode(), replace=True)
     for old in _folders(folder)[keep:]:
-        discard(old)
+        remove_checkpoint(old)
 
 
-def _held(training: LoopState) -> tuple[dict[str, dict[str, torch.Tensor]], Any]:
-    """What a checkpoint holds by file, whole, and what else there is of the optimizer's state."""
-    moments, plain = flattened(training.optimizer.state_dict()["state"])
+def _tensors_and_rest(state: LoopState) -> tuple[dict[str, dict[str, torch.Tensor]], Any]:
+    """The full tensors of a checkpoint by file, and the optimizer's state other than tensors."""
+    moments, plain = flatten(state.optimizer.state_dict()["state"])
     return {
-        MODEL: gathered(training.trained, training.accelerator),
-        OPTIMIZER: gathered(moments, training.accelerator),
+        MODEL: gather_on_main(state.trained, state.accelerator),
+        OPTIMIZER: gather_on_main(moments, state.accelerator),
     }, plain
 
 
 def _write_manifest(
     staging: Staging,
-    training: LoopState,
+    state: LoopState,
     identity: Mapping[str, str],
     plain: Mapping[str, Any],
     files: Mapping[str, int],
 ) -> None:
-    scaler = training.accelerator.scaler
+    scaler = state.accelerator.scaler
     manifest = {
         "format": CHECKPOINT_FORMAT,
-        "step": training.step,
+        "step": state.step,
         "identity": dict(identity),
         "optimizer": plain,
-        "ema_steps": training.ema.optimization_step if training.ema is not None else None,
+        "ema_steps": state.ema.optimization_step if state.ema is not None else None,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "files": dict(files),
     }
@@ -106,26 +106,26 @@ def _write_manifest(
     write_file(staging, MANIFEST, data)
 
 
-def flattened(state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, torch.Tensor], Any]:
-    """The state of an optimizer as tensors by `number.name`, and what else there is of it.
+def flatten(state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, torch.Tensor], Any]:
+    """The tensors of an optimizer's state by `number.name`, and its other values.
 
-    What has a dictionary of its own there, as in bitsandbytes, is `number.dictionary.name`.
+    Entries of a nested dictionary, as bitsandbytes has, are named `number.dictionary.name`.
     """
     found = dict(_leaves(state, ""))
     tensors = {key: value for key, value in found.items() if isinstance(value, torch.Tensor)}
     return tensors, {key: value for key, value in found.items() if key not in tensors}
 
 
-def _leaves(entries: Mapping[Any, Any], before: str) -> Iterator[tuple[str, Any]]:
+def _leaves(entries: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in entries.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{before}{name}.")
+            yield from _leaves(value, f"{prefix}{name}.")
         else:
-            yield f"{before}{name}", value
+            yield f"{prefix}{name}", value
 
 
-def unflattened(entries: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    """The state of an optimizer from its tensors and the rest."""
+def unflatten(entries: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The state of an optimizer from what `flatten` returned."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in entries.items():
         number, *dictionaries, name = key.split(".")
@@ -136,88 +136,88 @@ def unflattened(entries: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     return state
 
 
-def restore(training: LoopState, checkpoint: TrainingCheckpoint) -> None:
-    """Put training back to where a checkpoint was made; InputError if it does not fit."""
+def restore_checkpoint(state: LoopState, checkpoint: TrainingCheckpoint) -> None:
+    """Restore the state of training from a checkpoint; InputError if it does not fit."""
     try:
-        _restore(training, checkpoint)
+        _restore(state, checkpoint)
     except (
         *(OSError, LookupError, TypeError, ValueError, RuntimeError),
         safetensors.SafetensorError,
     ) as error:
-        raise InputError(f"cannot be resumed from: {error}", path=checkpoint.path) from error
+        raise InputError(f"cannot be restored: {error}", path=checkpoint.path) from error
 
 
-def _restore(training: LoopState, checkpoint: TrainingCheckpoint) -> None:
+def _restore(state: LoopState, checkpoint: TrainingCheckpoint) -> None:
     path, manifest = checkpoint.path, checkpoint.manifest
-    if training.ema is not None:
-        shadows = dict(zip(training.trained, training.ema.shadow_params, strict=True))
+    if state.ema is not None:
+        shadows = dict(zip(state.trained, state.ema.shadow_params, strict=True))
         for name, value in _matching(path / EMA, shadows).items():
             shadows[name].copy_(value)
-        training.ema.optimization_step = int(manifest["ema_steps"])
-    if is_deepspeed(training.accelerator):
-        restore_engine(training.model, path)
+        state.ema.optimization_step = int(manifest["ema_steps"])
+    if is_deepspeed(state.accelerator):
+        restore_deepspeed(state.model, path)
     else:
-        _restore_trained(training, path, manifest)
-    if training.accelerator.scaler is not None:
-        training.accelerator.scaler.load_state_dict(manifest["scaler"])
-    training.step = checkpoint.step
+        _restore_trained(state, path, manifest)
+    if state.accelerator.scaler is not None:
+        state.accelerator.scaler.load_state_dict(manifest["scaler"])
+    state.step = checkpoint.step
 
 
-def _restore_trained(training: LoopState, path: Path, manifest: Mapping[str, Any]) -> None:
-    """Put weights and optimizer back, each process its part."""
+def _restore_trained(state: LoopState, path: Path, manifest: Mapping[str, Any]) -> None:
+    """Restore weights and optimizer; each process restores its part."""
     with torch.no_grad():
-        for name, value in _matching(path / MODEL, training.trained).items():
-            training.trained[name].copy_(shared_out(value, training.trained[name]))
+        for name, value in _matching(path / MODEL, state.trained).items():
+            state.trained[name].copy_(shard_like(value, state.trained[name]))
     moments = safetensors.torch.load_file(path / OPTIMIZER)
-    parameters = list(training.trained.values())
+    parameters = list(state.trained.values())
     for key, value in moments.items():
         parameter = parameters[int(key.partition(".")[0])]
         if value.shape == parameter.shape:
-            moments[key] = shared_out(value, parameter)
-    state = training.optimizer.state_dict()
-    state["state"] = unflattened({**moments, **manifest["optimizer"]})
-    training.optimizer.load_state_dict(state)
+            moments[key] = shard_like(value, parameter)
+    optimizer_state = state.optimizer.state_dict()
+    optimizer_state["state"] = unflatten({**moments, **manifest["optimizer"]})
+    state.optimizer.load_state_dict(optimizer_state)
 
 
 def _matching(path: Path, wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a file, which are those that are wanted; ValueError if not."""
+    """The tensors of a file; ValueError unless names and shapes are those of `wanted`."""
     found = safetensors.torch.load_file(path)
     if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in wanted.items()}:
-        raise ValueError(f"{path.name} holds other tensors than are trained")
+        raise ValueError(f"the tensors in {path.name} are not those of this model")
     return found
 
 
-def newest(out: Path) -> tuple[TrainingCheckpoint | None, list[str]]:
-    """The newest whole checkpoint of a run, and why newer ones are passed over."""
-    passed: list[str] = []
+def find_newest(out: Path) -> tuple[TrainingCheckpoint | None, list[str]]:
+    """The newest complete checkpoint of a run, and the problems of newer ones."""
+    problems: list[str] = []
     for path in _folders(out / FOLDER):
         try:
-            return read(path), passed
+            return read_checkpoint(path), problems
         except SoupError as error:
-            passed.append(error.message())
-    return None, passed
+            problems.append(error.message())
+    return None, problems
 
 
-def read(path: Path) -> TrainingCheckpoint:
-    """The checkpoint in a folder; InputError if it is not whole."""
+def read_checkpoint(path: Path) -> TrainingCheckpoint:
+    """The checkpoint in a folder; InputError if it is incomplete or malformed."""
     manifest = read_json(path / MANIFEST, "manifest of a checkpoint")
     try:
         if manifest["format"] != CHECKPOINT_FORMAT:
             raise InputError("was made by another version of soupctl", path=path)
         wrong = [name for name, kind in KINDS.items() if type(manifest[name]) is not kind]
         if wrong or manifest["step"] < 0:
-            what = f"is not whole: its manifest has no {(wrong or ['step'])[0]} that could be meant"
+            what = f"is damaged: its manifest has no valid {(wrong or ['step'])[0]!r}"
             raise InputError(what, path=path)
         sizes = {name: (path / name).stat().st_size for name in manifest["files"]}
         if sizes != manifest["files"]:
-            raise InputError("is not whole: its files are not those of its manifest", path=path)
+            raise InputError("is damaged: its files are not those of its manifest", path=path)
         return TrainingCheckpoint(path, manifest["step"], manifest["identity"], manifest)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"is not whole: {error}", path=path) from None
+        raise InputError(f"is damaged: {error}", path=path) from None
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The checkpoints in a folder by their names, newest first."""
+    """The folders of checkpoints, newest first."""
     found = [path for path in _entries(folder) if path.name.startswith("step-")]
     return sorted(found, key=lambda path: (len(path.name), path.name), reverse=True)
 
@@ -226,15 +226,15 @@ def _entries(folder: Path) -> Iterator[Path]:
     return folder.iterdir() if folder.is_dir() else iter(())
 
 
-def discard(path: Path) -> None:
-    """Remove a checkpoint so that what a kill leaves of it is not taken for one."""
-    doomed = path.with_name(random_name())
-    path.rename(doomed)
-    shutil.rmtree(doomed)
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint; renamed first, so that a kill leaves nothing that looks like one."""
+    renamed = path.with_name(random_name())
+    path.rename(renamed)
+    shutil.rmtree(renamed)
 
 
-def sweep(out: Path) -> None:
-    """Remove what a killed run left half-written in its own folders."""
+def remove_partial(out: Path) -> None:
+    """Remove partial files and folders that a killed run left."""
     for folder in (out, out / FOLDER):
         for path in _entries(folder):
             if path.name.startswith(".") and path.name.endswith(".partial"):

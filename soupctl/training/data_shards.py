@@ -1,4 +1,4 @@
-"""Several data shards at once: which folders are meant, and where each of them goes."""
+"""The data shards of one command: the folders that --data matches, and the output of each run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..ledger.names import unique_names
 NAME = "{name}"
 
 
-def expanded(patterns: Sequence[str]) -> tuple[Path, ...]:
-    """The folders that patterns such as `shards/*` match, each once, in order.
+def find_data_folders(patterns: Sequence[str]) -> tuple[Path, ...]:
+    """The folders that patterns such as `shards/*` match, in order and without repetitions.
 
-    A folder of a literal name is meant where there is one. Raises InputError for a pattern that
-    matches none.
+    A pattern that is the name of an existing folder means that folder. Raises InputError for a
+    pattern that matches no folder.
     """
     found: list[Path] = []
     for pattern in patterns:
         matches = [pattern]
         if glob.has_magic(pattern) and not os.path.lexists(pattern):
-            # Path.glob takes no absolute pattern
+            # Path.glob does not accept absolute patterns
             found_here = glob.glob(pattern)  # noqa: PTH207
             matches = sorted(match for match in found_here if Path(match).is_dir())
         if not matches:
@@ -33,23 +33,23 @@ def expanded(patterns: Sequence[str]) -> tuple[Path, ...]:
     return tuple(once[place] for place in dict.fromkeys(map(os.path.abspath, found)))
 
 
-def outputs_of(shards: Sequence[Path], output: str) -> tuple[Path, ...]:
-    """The output of each data shard, whose name stands where `{name}` does.
+def output_folders(shards: Sequence[Path], output: str) -> tuple[Path, ...]:
+    """The output folder of each data shard: `output` with `{name}` replaced by the shard's name.
 
-    Raises UsageError if several would go to one place, or one into a shard, whose next run would
-    take the pictures there for data.
+    Raises UsageError if two shards would share an output, or if an output is inside a data shard,
+    because the next run would train on the sample grids there.
     """
     if len(shards) > 1 and NAME not in output:
-        what = f"{len(shards)} data shards cannot go to one output"
-        raise UsageError(what, path=output, advice=f"such as -o 'runs/{NAME}'")
+        what = f"{len(shards)} data shards cannot share one output"
+        raise UsageError(what, path=output, advice=f"put {NAME} in it: -o 'runs/{NAME}'")
     names = unique_names([os.path.abspath(shard) for shard in shards])
     places = tuple(Path(output.replace(NAME, name.replace("/", "-"))) for name in names)
     if twice := [place for place in dict.fromkeys(places) if places.count(place) > 1]:
-        what = "is where several data shards would go"
-        raise UsageError(what, path=twice[0], advice="train those of like names apart")
+        what = "would be the output of two data shards"
+        raise UsageError(what, path=twice[0], advice="train shards of equal names separately")
     for place in places:
         for shard in shards:
             if Path(os.path.realpath(place)).is_relative_to(os.path.realpath(shard)):
-                what = f"lies in data to train on, {shard}, and would become data itself"
-                raise UsageError(what, path=place, advice="choose another")
+                what = f"is inside the data shard {shard}, and would become training data"
+                raise UsageError(what, path=place, advice="choose another output with -o")
     return places

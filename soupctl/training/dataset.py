@@ -1,8 +1,9 @@
-"""A data shard: the images of a folder, with their captions or classes, and what identifies them.
+"""A dataset: the images of a folder with their captions or classes, and the dataset's digest.
 
-Rule 1: every file is looked at before training begins, and all problems are told at once.
-Rule 2: nothing is dropped silently: what is not an image is told of, what is bad is an error.
+Rule 1: every file is checked before training begins, and all problems are reported at once.
+Rule 2: nothing is dropped silently: other files are reported, bad images are an error.
 Rule 3: the digest covers path, bytes, captions and label of every image, and nothing else.
+Rule 4: any failure to decode an image is an InputError, whichever of its many errors Pillow raises.
 """
 
 from __future__ import annotations
@@ -26,126 +27,126 @@ from ..errors import InputError, Issue, OutputError, SoupError
 from ..ledger.ledger_json import canonical
 from ..storage.files import read_file
 from ..storage.folder import other_files
-from .labels import METADATA, Row, read_rows
+from .labels import METADATA, ImageMetadata, read_metadata
 
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 SIDECAR = ".txt"
 WIDE_GREY = ("I", "I;16", "I;16B", "I;16L")
 SHOWN = 3
 REPLACED = "\ufffd"
-"""What stands for bytes that are no UTF-8."""
+"""Stands for bytes that are not valid UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image."""
+    """One image of a dataset."""
 
     path: Path
     name: str
-    """Path relative to the data shard, with `/`."""
+    """Path relative to the dataset's folder, with `/`."""
     digest: str
-    """Of the file's bytes."""
+    """BLAKE3 of the file's bytes."""
     size: tuple[int, int]
     """Width and height in pixels, as stored."""
     has_alpha: bool
     captions: tuple[str, ...] = ()
-    """One of them is drawn for each visit."""
+    """One of them is chosen at random each time the image is used."""
     label: str | None = None
-    """Its class, as its folder or `metadata.jsonl` calls it."""
+    """Name of its class, from its folder or `metadata.jsonl`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The images to train on, in the order of their names."""
+    """The images to train on, sorted by name."""
 
     folder: Path
     samples: tuple[Sample, ...]
     digest: str
     notices: tuple[str, ...]
-    """What a person should know of, and what need not stop anybody."""
+    """Remarks for the user that do not stop training."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """Something wrong with one file; those of one kind are told together."""
+    """Something wrong with one file; problems of one kind are reported together."""
 
     kind: str
     name: str
 
 
-def scan(
+def scan_dataset(
     folder: Path, conditioning: Conditioning, *, column: str = "text", skip_bad: bool = False
 ) -> Dataset:
-    """The data shard in a folder, every image decoded once and every byte of it digested.
+    """The dataset in a folder; every image is decoded once, to check it, and digested.
 
     Captions come from the `column` of `metadata.jsonl` or from `x.txt` beside `x.png`, classes from
-    `label` there or from the folders that the images are in. Raises InputError with all problems;
-    with `skip_bad`, images that have one are left out instead, and told of.
+    `label` in `metadata.jsonl` or from the folders that the images are in. Raises InputError with
+    all problems; with `skip_bad`, images with a problem are left out instead, and reported.
     """
     if not folder.is_dir():
-        raise InputError("is no folder of images", path=folder)
+        raise InputError("is not a folder", path=folder, advice="--data needs a folder of images")
     files = other_files(folder, lambda name: True)
     images = {name: path for name, path in files.items() if path.suffix.lower() in IMAGES}
     rows, problems = _rows(files, images, column)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = list(pool.map(_look, images.items()))
+        checked = list(pool.map(_check_image, images.items()))
     samples = []
-    for look in looks:
-        if isinstance(look, _Problem):
-            problems.append(look)
+    for image in checked:
+        if isinstance(image, _Problem):
+            problems.append(image)
             continue
-        sample = _described(look, rows, files)
-        if problem := _missing(sample, rows, conditioning, column):
+        sample = _with_metadata(image, rows, files)
+        if problem := _metadata_problem(sample, rows, conditioning, column):
             problems.append(problem)
         else:
             samples.append(sample)
-    told = list(_told(problems))
+    reports = list(_reports(problems))
     if problems and not skip_bad:
         raise InputError.collected(
-            Issue(each, folder, advice="--skip-bad leaves such images out") for each in told
+            Issue(each, folder, advice="--skip-bad leaves such images out") for each in reports
         )
     if not samples:
-        raise InputError("holds no images to train on", path=folder, advice=_kinds())
+        raise InputError("contains no images", path=folder, advice=_image_endings())
     samples.sort(key=lambda sample: sample.name)
-    notices = (*told, *_notices(samples, files, rows, conditioning))
+    notices = (*reports, *_notices(samples, files, rows, conditioning))
     return Dataset(folder, tuple(samples), data_digest(samples), notices)
 
 
-def _kinds() -> str:
-    return f"images end in {', '.join(sorted(IMAGES))}"
+def _image_endings() -> str:
+    return f"image files end in {', '.join(sorted(IMAGES))}"
 
 
 def _rows(
     files: Mapping[str, Path], images: Mapping[str, Path], column: str
-) -> tuple[dict[str, Row] | None, list[_Problem]]:
-    """The rows of metadata.jsonl by the image they describe; None if there is no such file."""
+) -> tuple[dict[str, ImageMetadata] | None, list[_Problem]]:
+    """The rows of metadata.jsonl by image name, and its problems; None if there is no such file."""
     if METADATA not in files:
         return None, []
-    rows, bad = read_rows(files[METADATA], column)
+    rows, bad = read_metadata(files[METADATA], column)
     problems = [_Problem(kind, name) for kind, name in bad]
-    lost = [name for name in rows if name not in images]
-    problems += [_Problem(f"in {METADATA}, but not there", name) for name in lost]
+    missing = [name for name in rows if name not in images]
+    problems += [_Problem(f"in {METADATA} but missing", name) for name in missing]
     return rows, problems
 
 
-def _look(item: tuple[str, Path]) -> Sample | _Problem:
-    """What an image's own bytes tell."""
+def _check_image(item: tuple[str, Path]) -> Sample | _Problem:
+    """The sample of an image file, without captions and label, or the problem with the file."""
     name, path = item
     if not _is_text(name):
-        return _Problem("with a name that is not UTF-8", name)
+        return _Problem("with a name that is not valid UTF-8", name)
     try:
         data = _read(path)
-        with warnings.catch_warnings(), decoding(path):
-            # a huge image is an error to Pillow as well, and a merely large one is none
+        with warnings.catch_warnings(), decode_errors(path):
+            # Pillow refuses a huge image by itself; a merely large one is fine
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as image:
                 size, has_alpha = image.size, image.has_transparency_data
-                # all is decoded, since a header does not tell of an end that is cut off; of a
-                # JPEG an eighth in each direction is enough for that
+                # decoding finds a file that is cut off, which its header does not show; for JPEG,
+                # an eighth of the resolution is enough
                 image.draft(None, (1, 1))
                 image.load()
-                # how it is turned upright, and its kind of colours, can be bad as well
-                plain(image, channels=3)
+                # its orientation tag and its color mode can be bad as well
+                upright_opaque(image, channels=3)
     except SoupError as error:
         is_bomb = isinstance(error.__cause__, Image.DecompressionBombError)
         return _Problem("too large to be decoded safely" if is_bomb else "unreadable", name)
@@ -153,12 +154,12 @@ def _look(item: tuple[str, Path]) -> Sample | _Problem:
 
 
 @contextmanager
-def decoding(path: Path) -> Iterator[None]:
-    """Raise InputError for whatever goes wrong with the image `path` in the block."""
+def decode_errors(path: Path) -> Iterator[None]:
+    """Raise InputError for any error in the block, which decodes the image file `path`."""
     try:
         yield
     except MemoryError:
-        # this one does not lie in the file
+        # not the fault of the file
         raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
@@ -166,21 +167,21 @@ def decoding(path: Path) -> Iterator[None]:
         raise InputError(what, path=path) from error
 
 
-def plain(image: Image.Image, channels: int) -> Image.Image:
-    """The image as a person sees it, on white if it is transparent, with 1 or 3 channels."""
+def upright_opaque(image: Image.Image, channels: int) -> Image.Image:
+    """The image turned upright, on white if it is transparent, with 1 or 3 channels."""
     return _opaque(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """The image on white, if it is transparent anywhere; 16-bit grey as 8-bit."""
+    """The image on a white background if it has transparency; 16-bit gray becomes 8-bit."""
     if image.mode in WIDE_GREY:
         values = np.asarray(image, np.float64) / 257
         return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
     if not image.has_transparency_data:
         return image
-    coloured = image.convert("RGBA")
-    white = Image.new("RGBA", coloured.size, "white")
-    return Image.alpha_composite(white, coloured)
+    rgba = image.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    return Image.alpha_composite(white, rgba)
 
 
 def _read(path: Path) -> bytes:
@@ -191,13 +192,13 @@ def _digest(data: bytes) -> str:
     return PREFIX + blake3(data).hexdigest()
 
 
-def bytes_of(sample: Sample) -> bytes:
-    """The bytes of an image; InputError if unreadable, OutputError if they are other ones now."""
+def read_unchanged(sample: Sample) -> bytes:
+    """The bytes of a sample's file; InputError if unreadable, OutputError if its digest changed."""
     data = _read(sample.path)
     if _digest(data) != sample.digest:
-        # what is trained on is what the record says
-        advice = "with the old one back, the same command goes on"
-        raise OutputError("changed while it was trained on", path=sample.path, advice=advice)
+        # the run's record has the digest of the dataset
+        advice = "put the old file back, and run the same command to resume"
+        raise OutputError("changed during training", path=sample.path, advice=advice)
     return data
 
 
@@ -209,12 +210,14 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _described(sample: Sample, rows: Mapping[str, Row] | None, files: Mapping[str, Path]) -> Sample:
-    """The sample with its captions and its class, from wherever they are."""
+def _with_metadata(
+    sample: Sample, rows: Mapping[str, ImageMetadata] | None, files: Mapping[str, Path]
+) -> Sample:
+    """The sample with its captions and label, from metadata.jsonl, sidecar file or folder name."""
     top, inside, _ = sample.name.partition("/")
     label = top if inside else None
     if rows is not None:
-        row = rows.get(sample.name, Row())
+        row = rows.get(sample.name, ImageMetadata())
         return replace(sample, captions=row.captions, label=row.label or label)
     sidecar = files.get(str(Path(sample.name).with_suffix(SIDECAR)))
     captions: tuple[str, ...] = ()
@@ -224,57 +227,60 @@ def _described(sample: Sample, rows: Mapping[str, Row] | None, files: Mapping[st
     return replace(sample, captions=captions, label=label)
 
 
-def _missing(
-    sample: Sample, rows: Mapping[str, Row] | None, conditioning: Conditioning, column: str
+def _metadata_problem(
+    sample: Sample,
+    rows: Mapping[str, ImageMetadata] | None,
+    conditioning: Conditioning,
+    column: str,
 ) -> _Problem | None:
-    """What the base needs to be told of an image, and is not there or not legible."""
+    """The caption or class that the base needs and the sample lacks; None if it has all."""
     if rows is not None and sample.name not in rows:
         return _Problem(f"not in {METADATA}", sample.name)
     if conditioning is Conditioning.TEXT and not sample.captions:
-        where = f"no {column!r} in {METADATA}" if rows is not None else f"no {SIDECAR} beside it"
+        where = f"no {column!r} in {METADATA}" if rows is not None else f"no {SIDECAR} file"
         return _Problem(f"without a caption ({where})", sample.name)
     if conditioning is Conditioning.TEXT and any(REPLACED in text for text in sample.captions):
-        return _Problem("with a caption that is not UTF-8", sample.name)
+        return _Problem("with a caption that is not valid UTF-8", sample.name)
     if conditioning is Conditioning.LABEL and sample.label is None:
-        return _Problem("without a class (no folder of its own, no label)", sample.name)
+        return _Problem("without a class (neither in a subfolder nor with a label)", sample.name)
     return None
 
 
-def _told(problems: Sequence[_Problem]) -> Iterator[str]:
-    """The problems, those of a kind together: `3 images unreadable: a.png, b.png, c.png`."""
+def _reports(problems: Sequence[_Problem]) -> Iterator[str]:
+    """The problems by kind, such as `3 images unreadable: a.png, b.png, c.png`."""
     kinds = list(dict.fromkeys(problem.kind for problem in problems))
     for kind in kinds:
         names = [problem.name for problem in problems if problem.kind == kind]
-        yield f"{counted(len(names), 'image')} {kind}: {listed(names)}"
+        yield f"{count_text(len(names), 'image')} {kind}: {first_names(names)}"
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+def first_names(names: Sequence[str]) -> str:
+    """The first few names, and the number of the others."""
     rest = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def counted(number: int, noun: str) -> str:
-    """So many things of a kind."""
+def count_text(number: int, noun: str) -> str:
+    """A number with its noun: `1 image`, `2 images`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _notices(
     samples: Sequence[Sample],
     files: Mapping[str, Path],
-    rows: Mapping[str, Row] | None,
+    rows: Mapping[str, ImageMetadata] | None,
     conditioning: Conditioning,
 ) -> Iterator[str]:
     stems = {str(Path(sample.name).with_suffix("")) for sample in samples}
-    strangers = [
+    ignored = [
         name for name, path in files.items() if not _belongs(name, path, stems, rows is not None)
     ]
-    if strangers:
-        yield f"{counted(len(strangers), 'file')} ignored: {listed(sorted(strangers))}"
+    if ignored:
+        yield f"{count_text(len(ignored), 'file')} ignored: {first_names(sorted(ignored))}"
     if conditioning is Conditioning.NONE and any(each.captions or each.label for each in samples):
         yield "captions and classes are ignored: the base is unconditional"
     if alpha := sum(sample.has_alpha for sample in samples):
-        yield f"{counted(alpha, 'image')} with transparency, put on white"
+        yield f"{count_text(alpha, 'image')} with transparency, placed on white"
 
 
 def _belongs(name: str, path: Path, stems: set[str], has_rows: bool) -> bool:
@@ -284,6 +290,6 @@ def _belongs(name: str, path: Path, stems: set[str], has_rows: bool) -> bool:
 
 
 def data_digest(samples: Sequence[Sample]) -> str:
-    """What identifies a data shard: BLAKE3 over `[[name,digest,captions,label],...]` as JSON."""
+    """The digest of a dataset: BLAKE3 over `[[name,digest,captions,label],...]` as JSON."""
     rows = [[each.name, each.digest, list(each.captions), each.label] for each in samples]
     return text_digest(canonical(rows))

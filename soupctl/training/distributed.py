@@ -1,6 +1,6 @@
 """The processes of a run, as accelerate starts them, and weights that they hold in parts.
 
-Rule 1: where one process may fail while others wait for it, they learn of it, and all leave.
+Rule 1: where one process may fail while the others wait for it, all of them are told, and stop.
 Rule 2: to gather tensors, every process calls, in the same order; whole tensors pass unchanged.
 Rule 3: the options hold, whatever DeepSpeed's configuration says of the same thing.
 Rule 4: DeepSpeed's checkpoints are pickles, opened only where a manifest of ours lists them.
@@ -25,40 +25,41 @@ from ..errors import Issue, LimitError, TrainingError, UsageError
 from .options import Options
 
 STATE = "deepspeed"
-"""The folder within a checkpoint."""
-NARROW = ("bf16", "fp16")
+"""Folder of DeepSpeed's files in a checkpoint."""
+HALF_PRECISIONS = ("bf16", "fp16")
 
 
 def start_accelerator(options: Options) -> Any:
-    """What accelerate found: devices, processes, precision; LimitError for what is not to be had.
+    """The accelerator of this process: devices, processes and precision.
 
-    One process, or one of those that `accelerate launch` or `torchrun` started.
+    There is one process, or those that `accelerate launch` or `torchrun` started. Raises LimitError
+    for a device, library or precision that is not available.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        # what an earlier caller in this process asked for is no longer wanted
+        # forget the settings of an earlier run in this process
         accelerate.state.AcceleratorState._reset_state()  # noqa: SLF001
     require_libraries(options)
-    # transformers would load a frozen model in the first process alone, and nobody share it out
+    # otherwise transformers loads frozen models in the first process only, and never shares them
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     try:
         accelerator = accelerate.Accelerator(
-            # of torchrun's processes, accelerate would otherwise take each for the only one
+            # without it, accelerate takes each of torchrun's processes on a CPU for the only one
             cpu=not torch.accelerator.is_available(),
-            # a plain number would give way to what accelerate's configuration says
+            # accelerate's configuration would override a plain number
             gradient_accumulation_plugin=accelerate.utils.GradientAccumulationPlugin(
                 num_steps=options.grad_accum
             ),
             mixed_precision=options.precision.value,
             log_with=None if options.log_with is Tracker.NONE else options.log_with.value,
-            # some trackers want a folder here, and each run gives them its own
+            # some trackers require a folder here; each run replaces it by its own
             project_dir=os.curdir,
         )
     except (ValueError, ImportError) as error:
         advice = "--precision bf16 or no" if options.precision is Precision.FP16 else None
         raise LimitError(str(error).strip().splitlines()[0], advice=advice) from error
-    require_supported(accelerator)
+    require_fsdp2(accelerator)
     if is_deepspeed(accelerator):
-        set_up(accelerator, options)
+        configure_deepspeed(accelerator, options)
     return accelerator
 
 
@@ -74,31 +75,31 @@ def require_libraries(options: Options) -> None:
         raise LimitError(what, advice=f"pip install {name}")
 
 
-def require_supported(accelerator: Any) -> None:
-    """Raise LimitError for ways to share the work that training has no words for."""
+def require_fsdp2(accelerator: Any) -> None:
+    """Raise LimitError for FSDP of version 1."""
     if is_fsdp(accelerator) and not accelerator.is_fsdp2:
         what = "FSDP of version 1 is not supported"
         raise LimitError(what, advice="fsdp_version: 2 in accelerate's configuration")
 
 
-def require_whole(accelerator: Any, options: Options, *, patch: bool) -> None:
-    """Raise UsageError for what cannot be had of weights, or an optimizer, in parts."""
+def require_supported_options(accelerator: Any, options: Options, *, patch: bool) -> None:
+    """Raise UsageError for options that FSDP or DeepSpeed do not support."""
     if not (is_fsdp(accelerator) or is_deepspeed(accelerator)):
         return
     kind, issues = "FSDP" if is_fsdp(accelerator) else "DeepSpeed", []
     if patch:
-        issues.append(Issue(f"{kind} is for finetune: a bank is small, and its base is frozen"))
-    if options.ema and in_parts(accelerator):
-        issues.append(Issue("the mean of weights in parts is not kept", advice="--no-ema"))
+        issues.append(Issue(f"{kind} works with finetune only, not with patch-dmp"))
+    if options.ema and is_sharded(accelerator):
+        issues.append(Issue("EMA of sharded weights is not supported", advice="add --no-ema"))
     if options.optimizer is not Optimizer.ADAMW:
-        what = f"optimizer = {options.optimizer.value} is not for {kind}"
-        issues.append(Issue(what, advice="optimizer = adamw in --config"))
+        what = f"optimizer = {options.optimizer.value} does not work with {kind}"
+        issues.append(Issue(what, advice="set optimizer = adamw in --config"))
     if issues:
         raise UsageError.collected(issues)
 
 
-def largest(accelerator: Any, number: int) -> int:
-    """The largest of the numbers that the processes bring."""
+def max_over_processes(accelerator: Any, number: int) -> int:
+    """The largest of the numbers of all processes."""
     if accelerator.num_processes == 1:
         return number
     everyone = accelerator.gather(torch.tensor([number], device=accelerator.device))
@@ -106,65 +107,67 @@ def largest(accelerator: Any, number: int) -> int:
 
 
 @contextmanager
-def connected() -> Iterator[None]:
-    """Say what is wrong when another process is gone; what is raised then is TrainingError."""
+def peer_failures() -> Iterator[None]:
+    """Raise TrainingError in place of the library's error when another process has died."""
     try:
         yield
     except RuntimeError as error:
-        # NCCL has an error of its own for this, and gloo none
+        # NCCL raises an error class of its own for this, gloo a plain RuntimeError
         if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
             raise
-        advice = "the same command goes on from the last checkpoint"
-        raise TrainingError("another process is gone", advice=advice) from error
+        advice = "run the same command to resume from the last checkpoint"
+        raise TrainingError("another process of this run died", advice=advice) from error
 
 
 @contextmanager
-def together(accelerator: Any) -> Iterator[None]:
-    """Wait at the end for all processes, of which each may have failed in the block.
+def wait_for_all(accelerator: Any) -> Iterator[None]:
+    """Wait for all processes at the end of the block, in which any of them may fail.
 
-    Raises TrainingError here if it was another one.
+    Raises TrainingError in this process if another one failed.
     """
     failed = 1
     try:
         yield
         failed = 0
     finally:
-        # also on the way out, or the others would wait in vain
-        anyone = largest(accelerator, failed)
+        # also while an error is raised, or the others would wait forever
+        anyone = max_over_processes(accelerator, failed)
     if anyone:
-        raise TrainingError("stopped, because another process failed, which says why")
+        raise TrainingError("stopped because another process failed; its message says why")
 
 
 def is_fsdp(accelerator: Any) -> bool:
-    """Whether FSDP shares out weights and optimizer."""
+    """Whether FSDP shards weights and optimizer."""
     return bool(accelerator.distributed_type == accelerate.DistributedType.FSDP)
 
 
-def in_parts(accelerator: Any) -> bool:
-    """Whether each process holds a part of every weight."""
-    return is_fsdp(accelerator) or (is_deepspeed(accelerator) and stage(accelerator) == 3)
+def is_sharded(accelerator: Any) -> bool:
+    """Whether each process holds only a part of every weight."""
+    return is_fsdp(accelerator) or (is_deepspeed(accelerator) and zero_stage(accelerator) == 3)
 
 
-def whole_weights(model: Any, accelerator: Any) -> Mapping[str, torch.Tensor]:
-    """The weights of a wrapped model: its own ones, or for the main process what they make up."""
-    if in_parts(accelerator) and is_deepspeed(accelerator):
+def gather_weights(model: Any, accelerator: Any) -> Mapping[str, torch.Tensor]:
+    """The full weights of a wrapped model; sharded ones for the main process only."""
+    if is_sharded(accelerator) and is_deepspeed(accelerator):
         return accelerator.get_state_dict(model) or {}
-    return gathered(accelerator.unwrap_model(model).state_dict(), accelerator)
+    return gather_on_main(accelerator.unwrap_model(model).state_dict(), accelerator)
 
 
-def whole(tensor: torch.Tensor, accelerator: Any) -> torch.Tensor:
-    """A tensor, put together from the parts of all processes."""
+def gather(tensor: torch.Tensor, accelerator: Any) -> torch.Tensor:
+    """The full tensor, gathered from all processes if it is sharded."""
     if not isinstance(tensor, DTensor):
         return tensor
-    # what is offloaded waits on the CPU, where the processes may have no words with each other
+    # an offloaded tensor is on the CPU, where the processes may be unable to communicate
     return tensor.detach().to(accelerator.device).full_tensor()
 
 
-def gathered(tensors: Mapping[str, torch.Tensor], accelerator: Any) -> dict[str, torch.Tensor]:
-    """The tensors, put together on the CPU of the main process; the others keep nothing of it."""
+def gather_on_main(
+    tensors: Mapping[str, torch.Tensor], accelerator: Any
+) -> dict[str, torch.Tensor]:
+    """The full tensors; sharded ones are gathered on the CPU of the main process only."""
     found = {}
     for name, tensor in tensors.items():
-        full = whole(tensor, accelerator)
+        full = gather(tensor, accelerator)
         if not isinstance(tensor, DTensor):
             found[name] = tensor
         elif accelerator.is_main_process:
@@ -172,16 +175,16 @@ def gathered(tensors: Mapping[str, torch.Tensor], accelerator: Any) -> dict[str,
     return found
 
 
-def own_part(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a tensor."""
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of a tensor that this process holds."""
     if isinstance(tensor, DTensor):
         return tensor.detach().to_local()
-    # where DeepSpeed has parts, the tensor itself is empty
+    # with ZeRO stage 3, the tensor itself is empty
     return getattr(tensor, "ds_tensor", tensor)
 
 
-def shared_out(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A whole tensor, in parts if the one `like` which it is going to be is."""
+def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A full tensor, sharded in the same way as `like`."""
     if not isinstance(like, DTensor):
         return tensor
     mesh = like.device_mesh
@@ -189,39 +192,41 @@ def shared_out(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def is_deepspeed(accelerator: Any) -> bool:
-    """Whether DeepSpeed owns model and optimizer."""
+    """Whether DeepSpeed manages model and optimizer."""
     return bool(accelerator.distributed_type == accelerate.DistributedType.DEEPSPEED)
 
 
-def stage(accelerator: Any) -> int:
-    """The stage of ZeRO: from 1 on the optimizer is in parts, in 3 the weights are as well."""
+def zero_stage(accelerator: Any) -> int:
+    """The ZeRO stage: from 1 on the optimizer is sharded, in 3 also the weights."""
     return int(accelerator.state.deepspeed_plugin.zero_stage)
 
 
-def set_up(accelerator: Any, options: Options) -> None:
-    """Give DeepSpeed the run's options; UsageError if it would train weights of 16 bits."""
+def configure_deepspeed(accelerator: Any, options: Options) -> None:
+    """Set DeepSpeed's configuration from the options; UsageError if it trains 16-bit weights."""
     config = accelerator.state.deepspeed_plugin.deepspeed_config
-    for name in NARROW:
+    for name in HALF_PRECISIONS:
         if config.get(name, {}).get("enabled") is True:
-            what = f"DeepSpeed's {name} would round the weights, which are trained in float32"
-            advice = "its torch_autocast computes in 16 bits alone, with --precision no"
+            what = (
+                f"DeepSpeed's {name} setting would train 16-bit weights, and soupctl trains float32"
+            )
+            advice = "use its torch_autocast setting, with --precision no"
             raise UsageError(what, advice=advice)
     config["train_micro_batch_size_per_gpu"] = options.batch_size
     config["gradient_accumulation_steps"] = options.grad_accum
     config["gradient_clipping"] = options.max_grad_norm
-    if stage(accelerator) == 3:
-        # weights are as wide as they are trained, whatever the name says
+    if zero_stage(accelerator) == 3:
+        # despite its name, this gathers float32 weights
         config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
 
 
-def leave_loading_alone(accelerator: Any) -> None:
-    """Have transformers load models whole, also where DeepSpeed is going to share out another."""
+def load_models_unsharded(accelerator: Any) -> None:
+    """Make transformers load full models, although DeepSpeed will shard the denoiser."""
     if is_deepspeed(accelerator):
         transformers.integrations.unset_hf_deepspeed_config()
 
 
-def save_engine(engine: Any, accelerator: Any, folder: Path | None) -> dict[str, int]:
-    """The sizes of the files by name that the processes write to the main one's folder."""
+def save_deepspeed(engine: Any, accelerator: Any, folder: Path | None) -> dict[str, int]:
+    """Write DeepSpeed's files to the main process's `folder`; returns their sizes by name."""
     places = [None if folder is None else str(folder)]
     accelerate.utils.broadcast_object_list(places)
     engine.save_checkpoint(str(places[0]), tag=STATE, save_latest=False)
@@ -244,8 +249,8 @@ def _sync(path: Path, how: int) -> None:
         os.close(fd)
 
 
-def restore_engine(engine: Any, folder: Path) -> None:
-    """Put DeepSpeed back to where a checkpoint was made; ValueError if it finds none."""
+def restore_deepspeed(engine: Any, folder: Path) -> None:
+    """Restore DeepSpeed's state from a checkpoint; ValueError if there is none."""
     found, _ = engine.load_checkpoint(str(folder), tag=STATE)
     if found is None:
-        raise ValueError("DeepSpeed finds nothing of its own there")
+        raise ValueError("it has no files of DeepSpeed")

@@ -1,8 +1,8 @@
-"""What a run ends with: a folder that diffusers loads and soupctl averages.
+"""The trained model as a folder that diffusers loads and soupctl averages.
 
-Rule 1: everything but the denoiser's weights is copied from the base, save that the scheduler says
-what was learned to be predicted; links would tie the output to a folder that somebody may edit.
-Rule 2: each folder appears whole, the raw weights before those that are to be used.
+Rule 1: everything but the denoiser's weights is copied from the base, not linked, so that the
+result does not depend on the base's folder; only the scheduler's prediction type may change.
+Rule 2: a folder is published as a whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..storage.atomic import publish_folder
 from ..storage.files import copy_file, read_json, write_file
 from ..storage.folder import files_in, other_files
 from ..storage.partial import Staging
-from .tensors import Describe, write_tensors
+from .tensors import MakeMetadata, write_tensors
 
 RAW, LATENTS = "raw", "latents"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -30,27 +30,26 @@ def publish_model(
     target: Path,
     base: Base,
     tensors: Mapping[str, torch.Tensor],
-    describe: Describe,
+    make_metadata: MakeMetadata,
     cast: torch.dtype | None,
     *,
-    whole: Prediction | None,
+    prediction: Prediction | None,
     check: Callable[[], None],
 ) -> str:
-    """The content digest of the denoiser's tensors, which are written with their config.
+    """Publish the denoiser's tensors and config as the folder `target`; returns their digest.
 
-    With `whole`, the rest of the base's pipeline goes along, and its scheduler says that this is
-    what the denoiser predicts. `check` is called before the folder gets its
-    name. Raises OutputError.
+    With `prediction`, the rest of the base's pipeline is copied, and that is its scheduler's
+    prediction type. `check` is called before the folder gets its name. Raises OutputError.
     """
     with publish_folder(
         target, replace=True, may_replace=lambda path: True, check=check
     ) as staging:
-        digest = write_tensors(staging, _inside(base, WEIGHTS), tensors, describe, cast=cast)
+        digest = write_tensors(staging, _inside(base, WEIGHTS), tensors, make_metadata, cast=cast)
         for name, path in files_in(base.denoiser_folder, _is_config).items():
             copy_file(staging, _inside(base, name), path)
-        for name, path in _rest(base) if whole else ():
-            if whole and name == f"{SCHEDULER}/{SCHEDULER_CONFIG}":
-                _copy_scheduler(staging, name, path, whole)
+        for name, path in _other_files(base) if prediction else ():
+            if prediction and name == f"{SCHEDULER}/{SCHEDULER_CONFIG}":
+                _copy_scheduler(staging, name, path, prediction)
             else:
                 copy_file(staging, name, path)
     return digest
@@ -64,8 +63,8 @@ def _is_config(name: str) -> bool:
     return name.endswith(".json") and ".index." not in name and name != PIPELINE
 
 
-def _rest(base: Base) -> Iterator[tuple[str, Path]]:
-    """The files of a base but for its denoiser, by their names within it."""
+def _other_files(base: Base) -> Iterator[tuple[str, Path]]:
+    """The files of a base except the denoiser's, with their names relative to its folder."""
     if base.denoiser:
         yield PIPELINE, base.folder / PIPELINE
     folders = [name for name in base.components if name != base.denoiser]
@@ -77,9 +76,9 @@ def _rest(base: Base) -> Iterator[tuple[str, Path]]:
 
 
 def _copy_scheduler(staging: Staging, name: str, path: Path, prediction: Prediction) -> None:
-    """Copy a scheduler's config, changed only if the base was taught to predict something else."""
+    """Copy a scheduler's config, with another prediction type if training used another one."""
     config = read_json(path, "scheduler config")
-    # what diffusers takes a config for that does not say
+    # diffusers' default is epsilon
     if config.get("prediction_type", Prediction.EPSILON) == prediction:
         copy_file(staging, name, path)
         return
@@ -92,9 +91,9 @@ def base_files(base: Base) -> Iterator[Path]:
     (component,) = find_model(base.denoiser_folder).components
     yield from component.files
     yield from files_in(base.denoiser_folder, lambda name: name.endswith(".json")).values()
-    yield from (path for _, path in _rest(base))
+    yield from (path for _, path in _other_files(base))
 
 
 def copied_size(base: Base) -> int:
-    """Bytes that are copied from the base."""
-    return sum(path.stat().st_size for _, path in _rest(base))
+    """Bytes of the files that are copied from the base."""
+    return sum(path.stat().st_size for _, path in _other_files(base))

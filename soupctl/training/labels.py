@@ -1,4 +1,4 @@
-"""Captions and classes: what `metadata.jsonl` says, and how a base numbers classes."""
+"""Captions and labels from `metadata.jsonl`, and the numbers that a base gives to classes."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ METADATA = "metadata.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What is said of one image."""
+class ImageMetadata:
+    """Captions and label of one image."""
 
     captions: tuple[str, ...] = ()
     label: str | None = None
 
 
-def read_rows(path: Path, column: str) -> tuple[dict[str, Row], list[tuple[str, str]]]:
-    """The rows by the image that they describe, and for each bad line what is bad and where.
+def read_metadata(
+    path: Path, column: str
+) -> tuple[dict[str, ImageMetadata], list[tuple[str, str]]]:
+    """The rows by image name, and for each bad line the problem and its place.
 
-    A line is an object with `file_name`, a text or several in `column`, and perhaps a `label`.
+    A line is an object with `file_name`, a string or a list of strings in `column`, and an optional
+    `label`.
     Raises InputError if the file cannot be read.
     """
-    rows: dict[str, Row] = {}
+    rows: dict[str, ImageMetadata] = {}
     bad: list[tuple[str, str]] = []
     text = read_file(path).decode("utf-8-sig", "replace")
-    # a caption may hold what else Python takes for the end of a line
+    # not splitlines: a caption may contain other characters that end a line for Python
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -48,67 +51,65 @@ def read_rows(path: Path, column: str) -> tuple[dict[str, Row], list[tuple[str, 
     return rows, bad
 
 
-def _parse(entry: Any, column: str) -> tuple[str, Row]:
+def _parse(entry: Any, column: str) -> tuple[str, ImageMetadata]:
     """An image's name and row; TypeError, ValueError or KeyError if the entry is malformed."""
     name = entry["file_name"]
     if not is_inside(name):
-        raise ValueError("is not inside the folder")
+        raise ValueError("file_name leads out of the folder")
     texts = entry.get(column, [])
     texts = [texts] if isinstance(texts, str) else texts
     label = entry.get("label")
     if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a caption is a text")
+        raise TypeError("a caption must be a string")
     if not (label is None or isinstance(label, str) or type(label) is int):
-        raise TypeError("a label is a text or a number")
+        raise TypeError("a label must be a string or an integer")
     captions = tuple(text.strip() for text in texts if text.strip())
-    return name, Row(captions, None if label is None else str(label))
+    return name, ImageMetadata(captions, None if label is None else str(label))
 
 
 @dataclass(frozen=True, slots=True)
-class Classes:
-    """The classes of a data shard, as the base numbers them."""
+class ClassNumbers:
+    """The classes of a dataset, as the base numbers them."""
 
     numbers: dict[str, int]
-    """By name."""
+    """Class number by name."""
     null: int | None
-    """The number that stands for no class; None if the base has none."""
+    """The number of the null class, for samples without one; None if the base has none."""
 
 
 def number_classes(
     labels: Sequence[str], names: Sequence[str], embeddings: int, *, with_null: bool, path: Path
-) -> Classes:
-    """The numbers of the classes in `labels` for a base with so many class embeddings.
+) -> ClassNumbers:
+    """The numbers of the classes in `labels` for a base with that many class embeddings.
 
-    Labels that are whole numbers are taken at their word. Others are numbered in the order of
-    `names`, or sorted if there are as many as the base has classes. With `with_null`, the last
-    embedding stands for no class. Raises MismatchError, which names the data shard `path`, for
-    classes that the base has not.
+    Labels that are integers are used as they are. Others are numbered in the order of `names`, or
+    in sorted order if there are as many as the base has classes. With `with_null`, the last
+    embedding is the null class. Raises MismatchError, naming the dataset's folder `path`, for
+    classes that the base does not have.
     """
     known = embeddings - with_null
     found = sorted(set(labels))
     null = known if with_null else None
     if names:
         numbers = {name: number for number, name in enumerate(names)}
-        advice = "classes in --config names all of the base's in order"
+        advice = "classes in --config must name all classes of the base, in order"
     elif all(label.isdecimal() for label in found):
         numbers = {label: int(label) for label in found}
         advice = _advice(with_null)
     else:
         numbers = {name: number for number, name in enumerate(found)}
-        advice = (
-            f"name all {known} in order, with classes = [...] in --config; {_advice(with_null)}"
-        )
+        advice = f"name all {known} in order with classes = [...] in --config; {_advice(with_null)}"
         if len(found) != known:
-            what = f"has {len(found)} classes, and the base {known}"
+            what = f"expected {known} classes, as in the base, and found {len(found)}"
             raise MismatchError(what, path=path, advice=advice)
-    strangers = [label for label in found if not numbers.get(label, known) < known]
-    if strangers:
-        what = f"has the class {strangers[0]!r}, and the base {known} classes"
+    unknown = [label for label in found if not numbers.get(label, known) < known]
+    if unknown:
+        what = f"has the class {unknown[0]!r}, which is not one of the base's {known} classes"
         raise MismatchError(what, path=path, advice=advice)
-    return Classes({label: numbers[label] for label in found}, null)
+    return ClassNumbers({label: numbers[label] for label in found}, null)
 
 
 def _advice(with_null: bool) -> str:
     if with_null:
-        return "the last class embedding is for samples without a class; --cond-drop 0 makes it one"
+        return "the last class embedding is the null class, unless --cond-drop is 0"
     return "classes are numbered from 0"

@@ -1,11 +1,11 @@
-"""What one visit of a sample teaches: its image or latents, its noise, what the denoiser is told.
+"""Training examples and their batches: images or latents, noise, timesteps, captions and labels.
 
-Rule 1: an example is a function of the seed and the number of the visit, so that it does not matter
-which process, worker or run makes it.
+Rule 1: an example is a function of the seed and of its position, its number in the run counted
+through all epochs; so it does not matter which process, worker or start of the run makes it.
 Rule 2: the cache keeps mean and log variance of the latents of an image and of its mirror image, so
-that every visit still draws its own latents.
-Rule 3: a cached file is named by all that it depends on: image, autoencoder, resolution; so a file
-that is there is right, whichever run wrote it.
+that latents are still sampled anew for each position.
+Rule 3: the name of a cached file covers all that it depends on: image, autoencoder and resolution;
+so a file that exists is right, whichever run wrote it.
 """
 
 from __future__ import annotations
@@ -27,49 +27,49 @@ from ..checkpoints.digest import PREFIX, text_digest
 from ..diffusion import rng
 from ..errors import InputError
 from ..storage.atomic import publish_bytes
-from .dataset import Sample, bytes_of, decoding, plain
+from .dataset import Sample, decode_errors, read_unchanged, upright_opaque
 from .options import Options
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """How images become what the denoiser takes."""
+class InputSpec:
+    """The shape of the denoiser's input, and of the images that it is made from."""
 
     resolution: int
     """Height and width in pixels."""
     pixel_channels: int
     shape: tuple[int, int, int]
-    """Of what is denoised: channels, height, width."""
+    """Channels, height and width of the denoiser's input: latents, or pixels without a vae."""
     has_vae: bool
     timesteps: int
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Examples together, on the CPU."""
+    """Examples of one forward pass, on the CPU; B examples."""
 
     images: torch.Tensor
-    """Pixels in [-1, 1], or, from a cache, moments of latents; [B, ...]."""
+    """Pixels in [-1, 1], [B, C, H, W], or from a cache the moments of latents, [B, 2 C, H, W]."""
     noise: torch.Tensor
     latent_noise: torch.Tensor | None
-    """What latents are drawn with; None for a model of pixels."""
+    """Noise that latents are sampled with; None for a model of pixels."""
     timesteps: torch.Tensor
     captions: tuple[str, ...]
     labels: torch.Tensor | None
-    visits: tuple[int, ...]
-    """Their numbers, for whatever else is drawn."""
+    positions: tuple[int, ...]
+    """Positions of the examples, which seed all other randomness."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatentCache:
-    """The latents in a folder."""
+    """The cached latents of a run, one safetensors file for each image."""
 
     folder: Path
     vae_digest: str
     resolution: int
 
     def path_of(self, sample: Sample) -> Path:
-        """The file for a sample."""
+        """The cache file of a sample."""
         key = text_digest(f"{sample.digest} {self.vae_digest} {self.resolution}")
         return self.folder / f"{key.removeprefix(PREFIX)[:32]}.safetensors"
 
@@ -79,78 +79,82 @@ class LatentCache:
         try:
             return safetensors.torch.load_file(path)["flipped" if flipped else "plain"]
         except (OSError, KeyError, safetensors.SafetensorError) as error:
-            advice = "without this file, it is encoded anew"
+            advice = "delete the file to encode the image again"
             raise InputError(f"cannot be read: {error}", path=path, advice=advice) from None
 
     def missing(self, samples: Sequence[Sample]) -> list[Sample]:
-        """The samples that have no file yet."""
+        """The samples without a cache file."""
         return [sample for sample in samples if not self.path_of(sample).is_file()]
 
-    def keep(self, sample: Sample, plain: torch.Tensor, flipped: torch.Tensor) -> None:
-        """Write the file of a sample."""
+    def write(self, sample: Sample, plain: torch.Tensor, flipped: torch.Tensor) -> None:
+        """Write the cache file of a sample: its moments, and those of its mirror image."""
         tensors = {"plain": plain.contiguous(), "flipped": flipped.contiguous()}
         publish_bytes(self.path_of(sample), safetensors.torch.save(tensors), replace=True)
 
 
 class Examples(torch.utils.data.Dataset[Any]):
-    """The examples of a run by the number of the visit."""
+    """The examples of a run by position."""
 
     def __init__(
         self,
         samples: Sequence[Sample],
         options: Options,
-        frame: Frame,
+        input_spec: InputSpec,
         labels: Sequence[int] | None,
         null: int | None,
         cache: LatentCache | None,
     ) -> None:
         self._samples = samples
         self._options = options
-        self._frame = frame
+        self._input_spec = input_spec
         self._labels = labels
         self._null = null
         self._cache = cache
 
-    def __getitem__(self, visit: int) -> Batch:
-        """The example of that visit, as a batch of one."""
-        options, frame = self._options, self._frame
+    def __getitem__(self, position: int) -> Batch:
+        """The example at a position, as a batch of one."""
+        options, input_spec = self._options, self._input_spec
         seed = options.seed
-        index = rng.sample_index(seed, visit, len(self._samples))
+        index = rng.sample_index(seed, position, len(self._samples))
         sample = self._samples[index]
-        noise = rng.normal(frame.shape, seed, "noise", visit)
+        noise = rng.normal(input_spec.shape, seed, "noise", position)
         if options.noise_offset:
-            offset = rng.normal((frame.shape[0], 1, 1), seed, "noise offset", visit)
+            offset = rng.normal((input_spec.shape[0], 1, 1), seed, "noise offset", position)
             noise = noise + np.float32(options.noise_offset) * offset
-        latent_noise = rng.normal(frame.shape, seed, "latent", visit) if frame.has_vae else None
-        dropped = rng.uniform(seed, "drop", visit) < options.cond_drop
+        latent_noise = (
+            rng.normal(input_spec.shape, seed, "latent", position) if input_spec.has_vae else None
+        )
+        dropped = rng.uniform(seed, "drop", position) < options.cond_drop
         return Batch(
-            images=self._image(sample, visit),
+            images=self._image(sample, position),
             noise=torch.from_numpy(noise)[None],
             latent_noise=None if latent_noise is None else torch.from_numpy(latent_noise)[None],
-            timesteps=torch.tensor([rng.whole(frame.timesteps, seed, "timestep", visit)]),
-            captions=("" if dropped else self._caption(sample, visit),),
+            timesteps=torch.tensor([rng.whole(input_spec.timesteps, seed, "timestep", position)]),
+            captions=("" if dropped else self._caption(sample, position),),
             labels=self._label(index, dropped),
-            visits=(visit,),
+            positions=(position,),
         )
 
-    def _image(self, sample: Sample, visit: int) -> torch.Tensor:
+    def _image(self, sample: Sample, position: int) -> torch.Tensor:
         options, seed = self._options, self._options.seed
-        flipped = options.flip and rng.uniform(seed, "flip", visit) < 0.5
+        flipped = options.flip and rng.uniform(seed, "flip", position) < 0.5
         if self._cache is not None:
             return self._cache.moments(sample, flipped=flipped)[None]
         crop = (0.5, 0.5)
         if options.random_crop:
-            crop = (rng.uniform(seed, "left", visit), rng.uniform(seed, "top", visit))
-        pixels = read_pixels(sample, self._frame.resolution, self._frame.pixel_channels, crop)
+            crop = (rng.uniform(seed, "left", position), rng.uniform(seed, "top", position))
+        pixels = read_pixels(
+            sample, self._input_spec.resolution, self._input_spec.pixel_channels, crop
+        )
         return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1]) if flipped else pixels)[
             None
         ]
 
-    def _caption(self, sample: Sample, visit: int) -> str:
+    def _caption(self, sample: Sample, position: int) -> str:
         if len(sample.captions) < 2:
             return sample.captions[0] if sample.captions else ""
         return sample.captions[
-            rng.whole(len(sample.captions), self._options.seed, "caption", visit)
+            rng.whole(len(sample.captions), self._options.seed, "caption", position)
         ]
 
     def _label(self, index: int, dropped: bool) -> torch.Tensor | None:
@@ -162,7 +166,7 @@ class Examples(torch.utils.data.Dataset[Any]):
 
 
 def collate(examples: Sequence[Batch]) -> Batch:
-    """Examples as one batch."""
+    """One batch of several examples."""
     drawn = [each.latent_noise for each in examples if each.latent_noise is not None]
     labels = [each.labels for each in examples if each.labels is not None]
     return Batch(
@@ -172,7 +176,7 @@ def collate(examples: Sequence[Batch]) -> Batch:
         timesteps=torch.cat([each.timesteps for each in examples]),
         captions=tuple(caption for each in examples for caption in each.captions),
         labels=torch.cat(labels) if labels else None,
-        visits=tuple(visit for each in examples for visit in each.visits),
+        positions=tuple(position for each in examples for position in each.positions),
     )
 
 
@@ -181,12 +185,12 @@ def read_pixels(
 ) -> npt.NDArray[np.float32]:
     """An image as [channels, resolution, resolution] in [-1, 1].
 
-    It is scaled so that its shorter side fits, and `crop` says which part of the longer is taken,
-    from 0 to 1. Raises InputError if it cannot be decoded, OutputError if it changed meanwhile.
+    It is scaled so that its shorter side fits; `crop` is the position of the crop, from 0 (left,
+    top) to 1. Raises InputError if it cannot be decoded, OutputError if it changed since the scan.
     """
-    data = bytes_of(sample)
-    with decoding(sample.path), Image.open(io.BytesIO(data)) as image:
-        whole = plain(image, channels)
+    data = read_unchanged(sample)
+    with decode_errors(sample.path), Image.open(io.BytesIO(data)) as image:
+        whole = upright_opaque(image, channels)
     scale = resolution / min(whole.size)
     width, height = (max(resolution, round(side * scale)) for side in whole.size)
     if whole.size != (width, height):
@@ -199,7 +203,7 @@ def read_pixels(
 
 @dataclass(frozen=True, slots=True)
 class BatchSampler:
-    """Which visits a process makes, micro-batch by micro-batch, from a step on."""
+    """The positions of each micro-batch of one process, from the first step to the last."""
 
     first_step: int
     last_step: int
@@ -209,29 +213,29 @@ class BatchSampler:
     process: int
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The visits of each micro-batch."""
+        """The positions of each micro-batch, in order."""
         for micro in range(self.first_step * self.grad_accum, self.last_step * self.grad_accum):
             start = (micro * self.processes + self.process) * self.batch_size
             yield list(range(start, start + self.batch_size))
 
     def __len__(self) -> int:
-        """How many micro-batches there are."""
+        """The number of micro-batches."""
         return (self.last_step - self.first_step) * self.grad_accum
 
 
-def batches(examples: Examples, visits: BatchSampler, workers: int) -> Iterator[Batch]:
-    """The batches of those visits, made by so many worker processes ahead of their use."""
+def batches(examples: Examples, sampler: BatchSampler, workers: int) -> Iterator[Batch]:
+    """The batches that a sampler asks for, loaded ahead by worker processes; 0 for none."""
     loader = torch.utils.data.DataLoader(
         examples,
-        batch_sampler=visits,
+        batch_sampler=sampler,
         collate_fn=collate,
         num_workers=workers,
-        worker_init_fn=_leave_signals_to_the_run if workers else None,
+        worker_init_fn=_ignore_interrupts if workers else None,
     )
     return iter(loader)
 
 
-def _leave_signals_to_the_run(_worker: int) -> None:
-    """Let the process that trains decide what Ctrl-C means: it still needs its batches."""
+def _ignore_interrupts(_worker: int) -> None:
+    """Leave Ctrl-C to the training process, which still needs its batches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

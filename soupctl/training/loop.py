@@ -1,8 +1,8 @@
-"""The one loop: steps of an optimizer over batches, the same for whatever is trained.
+"""The training loop: optimizer steps over batches, the same for denoisers and prompt banks.
 
-Rule 1: the loop draws nothing; batches bring their randomness with them.
-Rule 2: the learning rate is a function of the step, and the state is weights, moments of the
-optimizer, EMA and the number of steps: nothing else has to be kept to go on.
+Rule 1: the loop uses no randomness; batches contain all of it.
+Rule 2: the learning rate is a function of the step; the state is weights, optimizer, EMA and step,
+and nothing else is needed to resume.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.training_utils import EMAModel
 
 from ..choices import Optimizer, Schedule
-from .distributed import whole
+from .distributed import gather
 from .loader import Batch
 from .options import Options
 
@@ -24,46 +25,46 @@ Loss = Callable[[Any, Batch], torch.Tensor]
 """The loss of a batch by the model, as accelerate wrapped it: the objective and any extra terms."""
 
 
-def undisturbed(_batch: Batch) -> AbstractContextManager[object]:
-    """A context in which nothing is otherwise than outside."""
+def no_context(_batch: Batch) -> AbstractContextManager[object]:
+    """A context that does nothing."""
     return nullcontext()
 
 
 @dataclass
 class LoopState:
-    """What changes as training goes on."""
+    """Everything that changes during training."""
 
     accelerator: Any
     model: Any
-    """What is called, as accelerate wrapped it."""
+    """The model as accelerate wrapped it."""
     trained: Mapping[str, torch.nn.Parameter]
-    """The parameters that change, by the names under which they are kept."""
+    """The trained parameters, by their names in checkpoints."""
     optimizer: Any
     ema: Any | None
-    """diffusers' EMAModel over `trained`, in that order."""
+    """diffusers' EMAModel of `trained`, in the same order."""
     step: int = 0
-    """Optimizer steps that were made."""
-    during: Callable[[Batch], AbstractContextManager[object]] = undisturbed
-    """What holds while the loss of a batch and its gradients are found."""
+    """Number of optimizer steps made."""
+    batch_context: Callable[[Batch], AbstractContextManager[object]] = no_context
+    """Makes the context in which the loss of a batch and its gradients are computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """A step that was just made; tensors, so that nobody waits for a device who need not."""
+    """The result of one step; tensors, so that reading them can wait until they are needed."""
 
     step: int
-    """From 1."""
+    """Number of the step, from 1."""
     loss: torch.Tensor
     """Mean over the step's batches of this process."""
     gradient_norm: torch.Tensor | None
-    """Before clipping; None if it is not clipped."""
+    """Norm of the gradient before clipping; None without clipping."""
     lr: float
 
 
 def make_optimizer(parameters: list[Any], options: Options) -> Any:
-    """The optimizer of parameters, or of groups of them; see `require_libraries`."""
+    """The chosen optimizer of parameters, or of parameter groups."""
     if options.optimizer is Optimizer.ADAMW8BIT:
-        # a user without it trains with the other one
+        # an optional library
         import bitsandbytes
 
         kind = bitsandbytes.optim.AdamW8bit
@@ -72,10 +73,17 @@ def make_optimizer(parameters: list[Any], options: Options) -> Any:
     return kind(parameters, lr=options.lr, weight_decay=options.weight_decay)
 
 
-def rate(step: int, options: Options, total: int) -> float:
-    """The learning rate of a step, from 0, among `total`: a ramp over the warm-up, then the rest.
+def make_ema(trained: Mapping[str, torch.nn.Parameter], options: Options) -> EMAModel | None:
+    """The exponential moving average of the trained parameters, if that option is set."""
+    if not options.ema:
+        return None
+    return EMAModel(list(trained.values()), decay=options.ema_decay, foreach=True)
 
-    Linear and cosine schedules would reach 0 at step `total`.
+
+def learning_rate(step: int, options: Options, total: int) -> float:
+    """The learning rate of a step from 0 to `total` - 1: linear warmup, then the schedule.
+
+    Linear and cosine schedules reach 0 at step `total`.
     """
     if step < options.warmup:
         return options.lr * (step + 1) / options.warmup
@@ -88,30 +96,30 @@ def rate(step: int, options: Options, total: int) -> float:
 
 
 def train(
-    training: LoopState, options: Options, total: int, batches: Iterator[Batch], loss_of: Loss
+    state: LoopState, options: Options, total: int, batches: Iterator[Batch], loss_function: Loss
 ) -> Iterator[StepResult]:
-    """Make the steps from `training.step` to `total`, yielding after each."""
-    accelerator, optimizer = training.accelerator, training.optimizer
-    parameters = list(training.trained.values())
-    while training.step < total:
-        lr = rate(training.step, options, total)
+    """Make the steps after `state.step` up to `total`, yielding the result of each."""
+    accelerator, optimizer = state.accelerator, state.optimizer
+    parameters = list(state.trained.values())
+    while state.step < total:
+        lr = learning_rate(state.step, options, total)
         for group in optimizer.param_groups:
-            # some parameters may learn faster than others
+            # a multiple of --lr, for the gate of a bank
             group["lr"] = lr * group.get("factor", 1)
         losses, norm = [], None
         for _ in range(options.grad_accum):
             batch = next(batches)
-            with accelerator.accumulate(training.model), training.during(batch):
-                loss = loss_of(training.model, batch)
+            with accelerator.accumulate(state.model), state.batch_context(batch):
+                loss = loss_function(state.model, batch)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients and options.max_grad_norm:
                     norm = accelerator.clip_grad_norm_(parameters, options.max_grad_norm)
-                    # DeepSpeed clips for itself, and says a plain number, if any
-                    norm = None if norm is None else whole(torch.as_tensor(norm), accelerator)
+                    # DeepSpeed clips by itself, and returns a number or None
+                    norm = None if norm is None else gather(torch.as_tensor(norm), accelerator)
                 optimizer.step()
                 optimizer.zero_grad()
             losses.append(loss.detach())
-        if training.ema is not None and not accelerator.optimizer_step_was_skipped:
-            training.ema.step(parameters)
-        training.step += 1
-        yield StepResult(training.step, torch.stack(losses).mean(), norm, lr)
+        if state.ema is not None and not accelerator.optimizer_step_was_skipped:
+            state.ema.step(parameters)
+        state.step += 1
+        yield StepResult(state.step, torch.stack(losses).mean(), norm, lr)

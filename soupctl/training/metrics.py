@@ -1,6 +1,6 @@
-"""Figures of a run as it goes on: `metrics.jsonl`, one object a line, and their smoothed course.
+"""The metrics of a run: `metrics.jsonl`, one object a line, and the smoothed loss.
 
-Rule 1: a run that goes on after an interruption drops the lines of steps that it makes again.
+Rule 1: a run that is resumed drops the lines of steps that it repeats.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SMOOTHING = 0.9
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics; none if there are none, and what a kill cut off is dropped."""
+    """The lines of a run's metrics, without one that a kill cut off; none without a file."""
     path = out / FILE
     rows: list[dict[str, Any]] = []
     if not path.is_file():
@@ -39,7 +39,7 @@ def rewind(out: Path, step: int) -> None:
     publish_bytes(out / FILE, data, replace=True)
 
 
-def append(out: Path, row: dict[str, Any]) -> None:
+def append_row(out: Path, row: dict[str, Any]) -> None:
     """Add a line to a run's metrics."""
     with (out / FILE).open("a", encoding="utf-8") as file:
         file.write(_line(row))

@@ -1,4 +1,4 @@
-"""What a run is going to do, told before it begins."""
+"""The plan of a run, shown before it starts: sizes, steps, batch and disk space."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..choices import Precision
 from ..diffusion.base import TEXT_ENCODER, VAE, parameter_counts
 from ..errors import UsageError
 from .base_setup import BaseSetup
-from .dataset import Dataset, counted
-from .distributed import in_parts
+from .dataset import Dataset, count_text
+from .distributed import is_sharded
 from .export import copied_size
-from .labels import Classes
+from .labels import ClassNumbers
 from .options import Options
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """Everything that a person may want to know before the first step."""
+    """What the user may want to know before the first step."""
 
     base: str
     class_name: str
@@ -39,47 +39,51 @@ class RunPlan:
     grad_accum: int
     processes: int
     trained: int
-    """Parameters that change."""
+    """Number of parameters that are trained."""
     frozen: int
     device: str
     precision: str
     checkpoint_bytes: int
     model_bytes: int
-    """Of what the run ends with."""
+    """Size of the result."""
     latents_bytes: int
-    """Of the cache of latents, if that was asked for."""
+    """Size of the latent cache; 0 without one."""
     disk_bytes: int
-    """In all, with as many checkpoints as are kept, and one on its way."""
+    """Disk space in total: the checkpoints that are kept and one more, result and latents."""
     notices: tuple[str, ...]
 
     @property
     def global_batch(self) -> int:
-        """Images of an optimizer step."""
+        """Number of images in an optimizer step."""
         return self.batch_size * self.grad_accum * self.processes
 
 
 def make_plan(
-    ground: BaseSetup, shard: Dataset, classes: Classes | None, output: Path, accelerator: Any
+    base_setup: BaseSetup,
+    dataset: Dataset,
+    classes: ClassNumbers | None,
+    output: Path,
+    accelerator: Any,
 ) -> RunPlan:
-    """The plan of a run on a data shard; UsageError without --steps or --epochs."""
-    base, options, images = ground.base, ground.options, len(shard.samples)
-    trained, frozen = _parameters(ground)
+    """The plan of a run on a dataset; UsageError without steps and epochs."""
+    base, options, images = base_setup.base, base_setup.options, len(dataset.samples)
+    trained, frozen = _parameters(base_setup)
     processes = accelerator.num_processes
     steps = count_steps(options, images, processes)
     checkpoint = checkpoint_size(trained, options)
-    result = result_size(trained, copied_size(base) if ground.bank is None else 0, options)
-    latents = latents_size(images, ground.frame.shape) if options.cache_latents else 0
+    result = result_size(trained, copied_size(base) if base_setup.bank is None else 0, options)
+    latents = latents_size(images, base_setup.input_spec.shape) if options.cache_latents else 0
     return RunPlan(
         base=str(base.folder),
         class_name=base.class_name,
-        data=str(shard.folder),
+        data=str(dataset.folder),
         output=str(output),
         images=images,
-        captions=sum(len(sample.captions) for sample in shard.samples),
+        captions=sum(len(sample.captions) for sample in dataset.samples),
         classes=len(classes.numbers) if classes else 0,
-        data_digest=shard.digest,
-        resolution=ground.frame.resolution,
-        prediction=ground.objective.prediction.value,
+        data_digest=dataset.digest,
+        resolution=base_setup.input_spec.resolution,
+        prediction=base_setup.objective.prediction.value,
         steps=steps,
         epochs=steps * options.batch_size * options.grad_accum * processes / images,
         batch_size=options.batch_size,
@@ -93,35 +97,35 @@ def make_plan(
         model_bytes=result,
         latents_bytes=latents,
         disk_bytes=(options.keep + 1) * checkpoint + result + latents,
-        notices=tuple(_notices(ground, shard, accelerator)),
+        notices=tuple(_notices(base_setup, dataset, accelerator)),
     )
 
 
-def _notices(ground: BaseSetup, shard: Dataset, accelerator: Any) -> Iterator[str]:
-    """What a person should know of before it begins."""
-    yield from shard.notices
-    resolution = ground.frame.resolution
-    if enlarged := sum(min(sample.size) < resolution for sample in shard.samples):
-        yield f"{counted(enlarged, 'image')} smaller than {resolution}, enlarged"
-    yield from ground.notices
-    if in_parts(accelerator):
-        yield f"each of {accelerator.num_processes} processes holds a part of the weights"
+def _notices(base_setup: BaseSetup, dataset: Dataset, accelerator: Any) -> Iterator[str]:
+    """Remarks for the user about dataset, base and processes."""
+    yield from dataset.notices
+    resolution = base_setup.input_spec.resolution
+    if enlarged := sum(min(sample.size) < resolution for sample in dataset.samples):
+        yield f"{count_text(enlarged, 'image')} smaller than {resolution} pixels will be enlarged"
+    yield from base_setup.notices
+    if is_sharded(accelerator):
+        yield f"the weights are sharded over {accelerator.num_processes} processes"
 
 
-def _parameters(ground: BaseSetup) -> tuple[int, int]:
-    """How many numbers change, and how many do not."""
-    counts = parameter_counts(ground.base)
-    whole = counts[ground.base.denoiser]
+def _parameters(base_setup: BaseSetup) -> tuple[int, int]:
+    """The numbers of trained and of frozen parameters."""
+    counts = parameter_counts(base_setup.base)
+    whole = counts[base_setup.base.denoiser]
     frozen = counts.get(VAE, 0) + counts.get(TEXT_ENCODER, 0)
-    if ground.bank is None:
+    if base_setup.bank is None:
         return whole, frozen
-    return ground.bank.trained, frozen + whole
+    return base_setup.bank.trained, frozen + whole
 
 
 def count_steps(options: Options, images: int, processes: int) -> int:
-    """The optimizer steps of a run; the last step of the last epoch may reach into another.
+    """The number of optimizer steps; epochs are rounded up to whole steps.
 
-    Raises UsageError if neither steps nor epochs were asked for.
+    Raises UsageError if neither steps nor epochs were given.
     """
     if options.steps is not None:
         return options.steps
@@ -131,18 +135,15 @@ def count_steps(options: Options, images: int, processes: int) -> int:
 
 
 def checkpoint_size(trained: int, options: Options) -> int:
-    """Bytes of a checkpoint of so many trained parameters, in float32.
-
-    It holds weights, two moments of the optimizer, and the mean of the weights.
-    """
+    """Bytes of a training checkpoint: float32 weights, two moments of the optimizer, and EMA."""
     return 4 * trained * (4 if options.ema else 3)
 
 
 def result_size(trained: int, copied: int, options: Options) -> int:
-    """Bytes of what a run ends with: weights, the raw ones beside their mean, and copied files."""
+    """Bytes of the result: weights, with EMA also the raw ones, and files copied from the base."""
     return 4 * trained * (2 if options.ema else 1) + copied
 
 
 def latents_size(images: int, shape: tuple[int, int, int]) -> int:
-    """Bytes of so many images' cached latents [C, H, W]: moments, and those of mirror images."""
+    """Bytes of the latent cache for latents [C, H, W]: moments of images and mirror images."""
     return images * 2 * 2 * 4 * math.prod(shape)

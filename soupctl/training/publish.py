@@ -1,6 +1,6 @@
-"""The end of a run: weights, what they are, and the record that says so.
+"""The end of a run: its weights, their ledger, the model card and the record.
 
-Rule 1: what is published is finite, and its rounding is told of.
+Rule 1: published weights are finite, and the effect of rounding them is reported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from ..checkpoints.digest import text_digest
 from ..checkpoints.layout import find_model
-from ..choices import SaveDtype
+from ..choices import Prediction, SaveDtype
 from ..diffusion.base import MODEL, weight_dtypes
 from ..errors import TrainingError
 from ..ledger.ledger import LEDGER_KEY, Ledger, runs
@@ -25,13 +25,13 @@ from ..ledger.names import printable
 from ..ledger.training_record import TrainingRecord
 from ..storage.atomic import publish_bytes
 from .callbacks import Reporter
-from .distributed import whole_weights
+from .distributed import gather_weights
 from .export import RAW, publish_model
 from .loop import LoopState
 from .run_record import RunRecord, versions, write_record
-from .sample_grids import mean_in_place
-from .setup import Prepared
-from .tensors import DTYPES, Describe, rounding_loss, target
+from .sample_grids import ema_in_place
+from .setup import PreparedRun
+from .tensors import DTYPES, MakeMetadata, rounding_loss, saved_dtype
 
 CASTS = {
     SaveDtype.FLOAT32: torch.float32,
@@ -39,27 +39,26 @@ CASTS = {
     SaveDtype.FLOAT16: torch.float16,
 }
 
-
 CARD = "README.md"
 MODEL_USE = """\
-`model/` loads with `diffusers.DiffusionPipeline.from_pretrained`, and goes into soups:
+Load `model/` with `diffusers.DiffusionPipeline.from_pretrained`, or average it with others:
 
     soupctl avg {name}/model OTHER/model -o soup"""
 BANK_USE = """\
-`bank/` is a prompt bank, which goes with the base:
+`bank/` is a prompt bank. Use it with the base:
 
     soupctl sample BASE --bank {name}/bank -o grid.png"""
 
 
-def facts_of(run: Prepared) -> dict[str, Any]:
-    """What the record tells of a run besides its identity."""
+def run_facts(run: PreparedRun) -> dict[str, Any]:
+    """The facts of a run that its record has besides the identity."""
     request, plan = run.request, run.plan
     return {
         "command": request.command,
         "base": {"path": str(request.base), "digests": run.digests},
         "data": {
             "path": str(request.data),
-            "digest": run.shard.digest,
+            "digest": run.dataset.digest,
             "images": plan.images,
             "classes": run.classes.numbers if run.classes else {},
         },
@@ -74,92 +73,92 @@ def facts_of(run: Prepared) -> dict[str, Any]:
     }
 
 
-def publish(run: Prepared, training: LoopState, teller: Reporter) -> str:
-    """The digest of the weights that a run ends with, which are published, its record last.
+def publish(run: PreparedRun, state: LoopState, reporter: Reporter) -> str:
+    """Publish the trained weights, then the run's record, and return the weights' content digest.
 
-    With a mean of the weights, that is what is to be used, and the raw ones are kept as well.
-    Raises TrainingError for weights that are not finite, OutputError if they cannot be written or a
-    file of the base has changed.
+    With EMA, `model` has the EMA weights and `raw` the others. Raises TrainingError for weights
+    that are not finite, OutputError if they cannot be written or a file of the base has changed.
     """
-    # with a mean in place of the weights, these are the mean
-    tensors = whole_weights(training.model, run.accelerator)
+    # these share memory with the parameters: inside `ema_in_place`, they are the EMA weights
+    tensors = gather_weights(state.model, run.accelerator)
     if not run.accelerator.is_main_process:
         return ""
-    out, base = run.request.output, run.base
-    cast = _cast(run)
-    facts = facts_of(run)
-    if training.ema is not None:
-        facts["raw_weights"] = publish_model(
-            out / RAW,
-            base,
+    out, cast = run.request.output, _cast(run)
+
+    def write(folder: str, kind: str, prediction: Prediction | None) -> str:
+        make_metadata = _make_metadata(run, kind, tensors)
+        return publish_model(
+            out / folder,
+            run.base,
             tensors,
-            _description(run, "raw", tensors),
+            make_metadata,
             cast,
-            whole=None,
+            prediction=prediction,
             check=run.require_unchanged_base,
         )
-    kind = "raw" if training.ema is None else "ema"
-    with mean_in_place(training):
+
+    facts = run_facts(run)
+    if state.ema is not None:
+        facts["raw_weights"] = write(RAW, "raw", None)
+    with ema_in_place(state):
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-            raise TrainingError("the weights are not finite", path=out, advice="a lower --lr")
+            raise TrainingError("the weights are not finite", path=out, advice="try a lower --lr")
         if cast is not torch.float32:
-            teller.say(_rounding_text(run, tensors, cast))
-        facts["weights"] = publish_model(
-            out / MODEL,
-            base,
-            tensors,
-            _description(run, kind, tensors),
-            cast,
-            whole=run.objective.prediction,
-            check=run.require_unchanged_base,
-        )
-    write_card(run, facts["weights"])
+            reporter.say(_rounding_text(run, tensors, cast))
+        kind = "raw" if state.ema is None else "ema"
+        facts["weights"] = write(MODEL, kind, run.objective.prediction)
+    write_model_card(run, facts["weights"])
     write_record(out, RunRecord(run.identity, True, facts))
     return str(facts["weights"])
 
 
-def _cast(run: Prepared) -> torch.dtype:
-    """The dtype of floats in the result; that of most of the base's tensors, if asked for."""
-    asked = run.options.save_dtype
-    if asked is not SaveDtype.BASE:
-        return CASTS[asked]
+def _cast(run: PreparedRun) -> torch.dtype:
+    """The dtype of floating-point tensors in the result; `base` is the base's most common one."""
+    chosen = run.options.save_dtype
+    if chosen is not SaveDtype.BASE:
+        return CASTS[chosen]
     counts = weight_dtypes(run.base)
     most = max(counts, key=lambda dtype: (counts[dtype], dtype.value))
     kinds = {dtype: kind for kind, dtype in DTYPES.items()}
     return kinds.get(most, torch.float32)
 
 
-def _rounding_text(run: Prepared, tensors: Mapping[str, torch.Tensor], cast: torch.dtype) -> str:
-    """How much of what was learned the rounding to `cast` alters."""
+def _rounding_text(run: PreparedRun, tensors: Mapping[str, torch.Tensor], cast: torch.dtype) -> str:
+    """The rounding error of `cast` relative to what was learned, as a message."""
     (component,) = find_model(run.base.denoiser_folder).components
     base: dict[str, torch.Tensor] = {}
     for file in component.files:
         base |= safetensors.torch.load_file(file)
     lost = rounding_loss(tensors, base, cast)
     name = str(cast).removeprefix("torch.")
-    return f"rounding to {name} alters {lost:.1%} of what was learned (--save-dtype float32: none)"
+    return (
+        f"rounding to {name} changes {lost:.1%} of what was learned"
+        " (--save-dtype float32 avoids this)"
+    )
 
 
-def _description(run: Prepared, kind: str, tensors: Mapping[str, torch.Tensor]) -> Describe:
-    """The metadata of weights: a ledger that says how they came about."""
+def _make_metadata(
+    run: PreparedRun, kind: str, tensors: Mapping[str, torch.Tensor]
+) -> MakeMetadata:
+    """Makes the metadata of weights, with a ledger of their training, from their digest."""
     cast = _cast(run)
-    dtypes = runs(DTYPES[target(tensor, cast)] for _, tensor in sorted(tensors.items()))
-    training = training_of(run, kind)
+    dtypes = runs(DTYPES[saved_dtype(tensor, cast)] for _, tensor in sorted(tensors.items()))
+    training = training_record(run, kind)
 
-    def describe(digest: str) -> dict[str, str]:
+    def metadata(digest: str) -> dict[str, str]:
         ledger = Ledger("trained", digest, (), dtypes, training=training)
         return {"format": "pt", LEDGER_KEY: encode_ledger(ledger, text_digest)}
 
-    return describe
+    return metadata
 
 
-def training_of(run: Prepared, kind: str) -> TrainingRecord:
-    """What a ledger says of a run whose `kind` of weights it describes."""
+def training_record(run: PreparedRun, kind: str) -> TrainingRecord:
+    """The training record in the ledger of weights of a `kind`, `raw` or `ema`."""
     plan = run.plan
     return TrainingRecord(
         base=run.digests[run.base.denoiser],
-        data=run.shard.digest,
-        data_name=printable(Path(os.path.abspath(run.shard.folder)).name),
+        data=run.dataset.digest,
+        data_name=printable(Path(os.path.abspath(run.dataset.folder)).name),
         samples=plan.images,
         steps=plan.steps,
         weights=kind,
@@ -168,8 +167,8 @@ def training_of(run: Prepared, kind: str) -> TrainingRecord:
     )
 
 
-def write_card(run: Prepared, digest: str) -> None:
-    """Write the run's README, in place of an earlier one; OutputError if that fails."""
+def write_model_card(run: PreparedRun, digest: str) -> None:
+    """Write the run's README, replacing an earlier one; raises OutputError."""
     plan, name = run.plan, Path(run.request.output).name
     recipe = "\n".join(f"| {key} | {value} |" for key, value in sorted(run.recipe.items()))
     verb = (
@@ -182,7 +181,7 @@ def write_card(run: Prepared, digest: str) -> None:
 
 - weights: `{digest}`
 - base: `{run.digests[run.base.denoiser]}`
-- data: `{run.shard.digest}`
+- data: `{run.dataset.digest}`
 
 {use}
 

@@ -1,7 +1,7 @@
-"""What a run is: what tells it from another, and what it leaves written of itself.
+"""The record of a run in its folder: its identity, whether it is finished, and facts about it.
 
-Rule 1: the identity of a run holds what changes a trained weight, and nothing else; equal ones make
-equal weights on one machine.
+Rule 1: the identity holds everything that changes a trained weight, and nothing else; runs of equal
+identity give equal weights on one machine.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class RunRecord:
     """The record of a run in its folder, as it is written to `soupctl.json`."""
 
     identity: Mapping[str, str]
-    """Base, data and options that change numbers, as texts by name."""
+    """Base, dataset and the options that change the trained weights, as texts by name."""
     finished: bool
     facts: Mapping[str, Any]
-    """What else there is to tell."""
+    """Everything else in the record, for the reader."""
 
 
 def versions() -> dict[str, str]:
@@ -41,7 +41,7 @@ def versions() -> dict[str, str]:
 def read_record(out: Path) -> RunRecord | None:
     """The record of the run in a folder; None if there is none.
 
-    Raises InputError for a record that is not sound, or that a newer version wrote.
+    Raises InputError for a malformed record, or one of another version of soupctl.
     """
     path = out / FILE
     if not path.exists():
@@ -50,23 +50,23 @@ def read_record(out: Path) -> RunRecord | None:
     try:
         if content["format"] != RUN_RECORD_FORMAT:
             raise InputError("was written by another version of soupctl", path=path)
-        if content["finished"] is True and not _tells_its_end(content):
-            raise ValueError("it does not say what the run ended with")
+        if content["finished"] is True and not _has_result(content):
+            raise ValueError("a finished run needs steps and weights")
         return RunRecord(
             identity={str(key): str(value) for key, value in content["identity"].items()},
             finished=content["finished"] is True,
             facts=content,
         )
     except (ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"is no record of a run: {error}", path=path) from None
+        raise InputError(f"is not a valid record of a run: {error}", path=path) from None
 
 
-def _tells_its_end(content: Mapping[str, Any]) -> bool:
+def _has_result(content: Mapping[str, Any]) -> bool:
     return type(content.get("steps")) is int and isinstance(content.get("weights"), str)
 
 
 def write_record(out: Path, record: RunRecord) -> None:
-    """Write the record of a run to its folder, in place of an earlier one; OutputError."""
+    """Write the record of a run to its folder, replacing an earlier one; raises OutputError."""
     content = {
         **record.facts,
         "format": RUN_RECORD_FORMAT,
@@ -78,13 +78,13 @@ def write_record(out: Path, record: RunRecord) -> None:
 
 
 def require_same_run(out: Path, found: Mapping[str, str], asked: Mapping[str, str]) -> None:
-    """Raise OutputError, naming all differences, if a folder holds another run than is asked."""
+    """Raise OutputError with all differences if the run in a folder is not the requested one."""
     issues = [
         Issue(
-            f"holds another run: {name} is {found.get(name, 'not set')} there"
+            f"contains another run: {name} is {found.get(name, 'not set')} there"
             f" and {asked.get(name, 'not set')} here",
             out,
-            advice="-o names another folder",
+            advice="choose another folder with -o",
         )
         for name in sorted({*found, *asked})
         if found.get(name) != asked.get(name)

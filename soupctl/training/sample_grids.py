@@ -1,7 +1,7 @@
-"""Sample grids of a run: what the denoiser makes of the same noise, again and again.
+"""Sample grids of a run: images that the denoiser makes from the same noise at several steps.
 
-Rule 1: noise and conditions are those of the seed, so that grids differ by training alone.
-Rule 2: the mean of the weights is put in place for a grid, and always taken out again.
+Rule 1: noise and conditions depend on the seed alone, so that grids differ by training alone.
+Rule 2: the EMA replaces the weights while a grid is drawn, and the weights are always restored.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from ..diffusion.loading import Models, decode_latents, encode_captions
 from ..diffusion.sampling import initial_noise, sample, sampler_of
 from ..images.grid import grid_of_rows
 from .loop import LoopState
-from .setup import Prepared
+from .setup import PreparedRun
 
 MOST_ROWS = 8
-"""Classes, or captions where no prompts were given, that a grid shows at most."""
+"""Largest number of classes, or of captions where no prompts were given, in a grid."""
 
 
 @dataclass(frozen=True, slots=True)
 class GridSampler:
-    """Makes the grids of one run: a row for each prompt or class."""
+    """Draws the grids of one run, with a row for each prompt or class."""
 
-    run: Prepared
+    run: PreparedRun
     models: Models
 
-    def paint(self, training: LoopState) -> Image.Image:
-        """The grid of the weights as they are, or of their mean where it is kept."""
-        with mean_in_place(training):
-            images, labels = self._rows(training.accelerator.unwrap_model(training.model))
+    def draw(self, state: LoopState) -> Image.Image:
+        """The grid of the current weights, or of their EMA if there is one."""
+        with ema_in_place(state):
+            images, labels = self._rows(state.accelerator.unwrap_model(state.model))
         return grid_of_rows(images, labels)
 
     def _rows(self, denoiser: Any) -> tuple[torch.Tensor, list[str]]:
         """The images [rows, images a row, C, H, W], and the prompt or class of each row."""
-        options, frame = self.run.options, self.run.frame
+        options, input_spec = self.run.options, self.run.input_spec
         device = next(denoiser.parameters()).device
-        scheduler = sampler_of(self.run.scheduler, self.run.objective, has_vae=frame.has_vae)
+        scheduler = sampler_of(self.run.scheduler, self.run.objective, has_vae=input_spec.has_vae)
         images, labels = [], []
         for row, (label, condition, without) in enumerate(self._conditions(device)):
-            shape = (options.sample_grid, *frame.shape)
+            shape = (options.sample_grid, *input_spec.shape)
             noise = initial_noise(shape, options.seed, f"grid {row}").to(device)
             latents = sample(
                 denoiser,
@@ -90,7 +90,7 @@ class GridSampler:
             yield "", None, None
 
     def _prompts(self) -> tuple[str, ...]:
-        options, samples = self.run.options, self.run.shard.samples
+        options, samples = self.run.options, self.run.dataset.samples
         if options.prompt:
             return options.prompt
         chosen = rng.order(options.seed, -1, len(samples))[: min(MOST_ROWS, options.sample_grid)]
@@ -98,15 +98,15 @@ class GridSampler:
 
 
 @contextmanager
-def mean_in_place(training: LoopState) -> Iterator[None]:
-    """The mean of the weights where the weights are, while the block lasts."""
-    if training.ema is None:
+def ema_in_place(state: LoopState) -> Iterator[None]:
+    """Replace the weights by their EMA, if there is one, while the block lasts."""
+    if state.ema is None:
         yield
         return
-    parameters = list(training.trained.values())
-    training.ema.store(parameters)
-    training.ema.copy_to(parameters)
+    parameters = list(state.trained.values())
+    state.ema.store(parameters)
+    state.ema.copy_to(parameters)
     try:
         yield
     finally:
-        training.ema.restore(parameters)
+        state.ema.restore(parameters)

@@ -1,6 +1,6 @@
-"""A run before its first step: base, data and options looked at, and found to fit each other.
+"""A run before its first step: base, dataset and options that were checked to fit each other.
 
-Rule 1: nothing is written, and no model is loaded, before all that can be refused was refused.
+Rule 1: nothing is written, and no model is loaded, before all checks have passed.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ from ..diffusion.objective import Objective
 from ..errors import OutputError
 from .bank_options import PatchOptions
 from .bank_plan import BankPlan
-from .base_setup import BaseSetup, base_digests, read_ground
-from .dataset import Dataset, scan
-from .distributed import is_deepspeed, require_whole, stage
-from .labels import Classes, number_classes
-from .loader import Frame
+from .base_setup import BaseSetup, base_digests, read_base_setup
+from .dataset import Dataset, scan_dataset
+from .distributed import is_deepspeed, require_supported_options, zero_stage
+from .labels import ClassNumbers, number_classes
+from .loader import InputSpec
 from .options import Options
 from .plan import RunPlan, make_plan
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What is asked for."""
+    """What the user asked for."""
 
     base: Path
     data: Path
     output: Path
     options: Options
     resume: str = "auto"
-    """`auto`, `never`, or the path of a checkpoint."""
+    """`auto`, `never`, or the path of a training checkpoint."""
     command: str = "soupctl finetune"
-    """What a person typed, to be told how to go on."""
+    """The command line, shown as the way to resume."""
     patch: PatchOptions | None = None
-    """The prompt bank that is to be trained; None to train the denoiser itself."""
+    """The prompt bank to train; None to train the denoiser."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A run that can begin."""
+class PreparedRun:
+    """A run that is ready to start."""
 
     request: RunRequest
     base: Base
     digests: dict[str, str]
     """Content digests of the base by component."""
-    shard: Dataset
-    classes: Classes | None
-    frame: Frame
+    dataset: Dataset
+    classes: ClassNumbers | None
+    input_spec: InputSpec
     scheduler: Any
     objective: Objective
     accelerator: Any
@@ -67,33 +67,37 @@ class Prepared:
 
     @property
     def recipe(self) -> dict[str, str]:
-        """The options that change numbers, as they turned out."""
+        """The options that change the trained weights, with values that were derived."""
         numbers = self.options.numbers
         return {
             **numbers,
             **({} if self.request.patch is None else self.request.patch.numbers),
-            # a schedule that ends depends on when it does, also where epochs were asked for
+            # a schedule with an end depends on the number of steps, also where --epochs was given
             **({"steps": str(self.plan.steps)} if "steps" in numbers else {}),
             "prediction": self.objective.prediction.value,
             "processes": str(self.plan.processes),
-            "resolution": str(self.frame.resolution),
+            "resolution": str(self.input_spec.resolution),
         }
 
     @property
     def identity(self) -> dict[str, str]:
-        """What tells the run from another: all that changes a trained weight."""
+        """Everything that changes a trained weight; equal runs have equal identities."""
         return {
             **self.recipe,
             **{f"base {name}".strip(): digest for name, digest in self.digests.items()},
             "base config": config_digest(self.base),
-            "data": self.shard.digest,
+            "data": self.dataset.digest,
             **({} if self.bank is None else self.bank.identity),
-            # whose checkpoints nobody else can read
-            **({"ZeRO": str(stage(self.accelerator))} if is_deepspeed(self.accelerator) else {}),
+            # its checkpoints can only be read by a run with the same stage
+            **(
+                {"ZeRO": str(zero_stage(self.accelerator))}
+                if is_deepspeed(self.accelerator)
+                else {}
+            ),
         }
 
     def require_unchanged_base(self) -> None:
-        """Raise OutputError if a file of the base is another one than when the run began."""
+        """Raise OutputError if a file of the base changed since its digest was computed."""
         for file in self.base_files:
             if not file.identity.is_at(file.path):
                 what = "changed after training began"
@@ -101,46 +105,50 @@ class Prepared:
                 raise OutputError(what, path=file.path, advice=advice)
 
 
-def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[Prepared]:
-    """The runs that are asked for, on what `start_accelerator` gave.
+def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRun]:
+    """The runs of one command, whose requests differ only in data and output.
 
-    The requests are those of one command: they differ by data and output alone. Raises SoupError
-    of every kind, with the way out: see the functions that it calls.
+    `accelerator` is from `start_accelerator`. Raises SoupError if base, dataset and options do not
+    fit each other; the functions called here say how.
     """
     first = requests[0]
-    require_whole(accelerator, first.options, patch=first.patch is not None)
-    ground = read_ground(first.base, first.options, first.patch)
-    shards = [_scan(ground.base, request) for request in requests]
-    classes = [_classes(ground, shard) for shard in shards]
+    require_supported_options(accelerator, first.options, patch=first.patch is not None)
+    base_setup = read_base_setup(first.base, first.options, first.patch)
+    datasets = [_scan(base_setup.base, request) for request in requests]
+    classes = [_class_numbers(base_setup, dataset) for dataset in datasets]
     plans = [
-        make_plan(ground, shard, numbered, request.output, accelerator)
-        for request, shard, numbered in zip(requests, shards, classes, strict=True)
+        make_plan(base_setup, dataset, numbers, request.output, accelerator)
+        for request, dataset, numbers in zip(requests, datasets, classes, strict=True)
     ]
-    # this reads all weights, so it comes when nothing else can be refused, and once
-    digests = base_digests(ground.base)
-    bank = None if ground.bank is None else ground.bank.on(digests[ground.base.denoiser])
+    # this reads all weights, so it comes after every other check, and once for all runs
+    digests = base_digests(base_setup.base)
+    bank = (
+        None
+        if base_setup.bank is None
+        else base_setup.bank.with_base_digest(digests[base_setup.base.denoiser])
+    )
     return [
-        Prepared(
+        PreparedRun(
             request,
-            ground.base,
+            base_setup.base,
             digests,
-            shard,
-            numbered,
-            ground.frame,
-            ground.scheduler,
-            ground.objective,
+            dataset,
+            numbers,
+            base_setup.input_spec,
+            base_setup.scheduler,
+            base_setup.objective,
             accelerator,
             plan,
             bank,
-            ground.files,
+            base_setup.files,
         )
-        for request, shard, numbered, plan in zip(requests, shards, classes, plans, strict=True)
+        for request, dataset, numbers, plan in zip(requests, datasets, classes, plans, strict=True)
     ]
 
 
 def _scan(base: Base, request: RunRequest) -> Dataset:
     options = request.options
-    return scan(
+    return scan_dataset(
         request.data,
         base.conditioning,
         column=options.caption_column,
@@ -148,13 +156,13 @@ def _scan(base: Base, request: RunRequest) -> Dataset:
     )
 
 
-def _classes(ground: BaseSetup, shard: Dataset) -> Classes | None:
-    base, options = ground.base, ground.options
+def _class_numbers(base_setup: BaseSetup, dataset: Dataset) -> ClassNumbers | None:
+    base, options = base_setup.base, base_setup.options
     if base.conditioning is not Conditioning.LABEL:
         return None
-    labels = [sample.label for sample in shard.samples if sample.label is not None]
-    # a DiT always has an embedding for samples without a class
+    labels = [sample.label for sample in dataset.samples if sample.label is not None]
+    # a DiT always has an embedding for the null class
     with_null = options.cond_drop > 0 or base.class_name == "DiTTransformer2DModel"
     return number_classes(
-        labels, options.classes, base.embeddings, with_null=with_null, path=shard.folder
+        labels, options.classes, base.embeddings, with_null=with_null, path=dataset.folder
     )

@@ -1,7 +1,8 @@
-"""Signals, put off until it is safe to stop.
+"""Signals that are deferred until it is safe to stop.
 
-Rule 1: the first signal is kept until `deliver`, which hands it to whoever would have had it; a
-second one is theirs at once. So training need not know what an interruption is to its caller.
+Rule 1: the first signal is kept until `deliver`, which passes it to the handler that was installed
+before; a second one reaches that handler at once. So training does not decide what an interruption
+means to its caller.
 """
 
 from __future__ import annotations
@@ -12,48 +13,48 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-POSTPONED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class DeferredSignal:
-    """The signal that came, if any."""
+    """The first signal that arrived, kept until it is delivered."""
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._handlers: dict[int, object] = {}
 
-    def begin(self) -> None:
-        """Take the signals' place; only the main thread of a process can."""
+    def install(self) -> None:
+        """Replace the handlers; does nothing outside of the main thread, where Python cannot."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in POSTPONED:
-            # what a caller such as nohup ignores stays ignored
+        for number in DEFERRED:
+            # a signal that is ignored, as under nohup, stays ignored
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._keep)
 
     def _keep(self, number: int, _frame: FrameType | None) -> None:
         self.number = number
-        self.end()
+        self.restore()
 
-    def end(self) -> None:
-        """Give the signals back."""
+    def restore(self) -> None:
+        """Put the earlier handlers back."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._handlers.clear()
 
     def deliver(self) -> None:
-        """Hand on the signal that came, which seldom returns."""
-        self.end()
+        """Pass the signal to its earlier handler, which usually does not return."""
+        self.restore()
         if self.number is not None:
             signal.raise_signal(self.number)
 
 
 @contextmanager
 def deferred_signals() -> Iterator[DeferredSignal]:
-    """Keep the first signal that comes while the block lasts."""
+    """Defer the first signal that arrives in the block."""
     kept = DeferredSignal()
-    kept.begin()
+    kept.install()
     try:
         yield kept
     finally:
-        kept.end()
+        kept.restore()

@@ -1,4 +1,4 @@
-"""Tensors of PyTorch as safetensors files, written as everything else is: whole or not at all."""
+"""PyTorch tensors written to safetensors files, with their content digest."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ DTYPES = {
     torch.bool: DType.BOOL,
 }
 
-Describe = Callable[[str], Mapping[str, str]]
-"""The metadata of a file whose tensors have a digest; as long for any other digest."""
+MakeMetadata = Callable[[str], Mapping[str, str]]
+"""Makes the metadata of a file from the content digest of its tensors, equally long for any."""
 
 
 def file_size(tensors: Mapping[str, torch.Tensor]) -> int:
@@ -39,18 +39,18 @@ def write_tensors(
     staging: Staging,
     name: str,
     tensors: Mapping[str, torch.Tensor],
-    describe: Describe = lambda digest: {},
+    make_metadata: MakeMetadata = lambda digest: {},
     *,
     cast: torch.dtype | None = None,
 ) -> str:
-    """The content digest of the tensors, which are written to a new file of that name.
+    """Write the tensors to a new file `name`, and return their content digest.
 
-    With `cast`, floats are rounded to that dtype on the way. Raises OutputError if there is no
-    room.
+    With `cast`, floating-point tensors are rounded to that dtype. Raises OutputError if the disk is
+    full.
     """
-    kinds = {key: target(tensor, cast) for key, tensor in tensors.items()}
+    kinds = {key: saved_dtype(tensor, cast) for key, tensor in tensors.items()}
     layout = lay_out((key, DTYPES[kinds[key]], tuple(tensors[key].shape)) for key in tensors)
-    header = encode_header(layout, describe(UNKNOWN))
+    header = encode_header(layout, make_metadata(UNKNOWN))
     fd = staging.create(name, len(header) + (layout[-1].stop if layout else 0))
     rows: list[Row] = []
     for entry in layout:
@@ -60,27 +60,27 @@ def write_tensors(
         rows.append((entry.name, entry.dtype.value, entry.shape, hasher.hexdigest()))
         write_at(fd, data, len(header) + entry.start)
     digest = root_of(rows)
-    write_at(fd, encode_header(layout, describe(digest), len(header)), 0)
+    write_at(fd, encode_header(layout, make_metadata(digest), len(header)), 0)
     staging.finish(fd)
     return digest
 
 
-def target(tensor: torch.Tensor, cast: torch.dtype | None) -> torch.dtype:
-    """The dtype that a tensor is written in if floats become `cast`."""
+def saved_dtype(tensor: torch.Tensor, cast: torch.dtype | None) -> torch.dtype:
+    """The dtype that a tensor is saved in, if floating-point tensors are rounded to `cast`."""
     return cast if cast is not None and tensor.is_floating_point() else tensor.dtype
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
-    """A tensor's bytes as they are stored: row by row, on the CPU."""
+    """The bytes of a tensor as safetensors stores them: row-major, on the CPU."""
     plain = tensor.detach().cpu().contiguous()
-    # NumPy has no bfloat16, and a tensor without a dimension has no bytes to view
+    # NumPy has no bfloat16, and a tensor without dimensions cannot be viewed as bytes
     return memoryview(plain.reshape(-1).view(torch.uint8).numpy())
 
 
 def rounding_loss(
     trained: Mapping[str, torch.Tensor], base: Mapping[str, torch.Tensor], cast: torch.dtype
 ) -> float:
-    """How much of what training changed a dtype's rounding alters: |round(t) - t| / |t - b|."""
+    """The rounding error of a dtype over the change by training: |round(t) - t| / |t - b|."""
     lost = moved = 0.0
     for name, tensor in trained.items():
         if tensor.is_floating_point():

@@ -1,7 +1,7 @@
-"""Figures of a run for TensorBoard or Weights & Biases, by accelerate, besides `metrics.jsonl`.
+"""Metrics for TensorBoard or Weights & Biases, through accelerate, beside `metrics.jsonl`.
 
-Rule 1: whatever a tracker writes lies in the run's folder.
-Rule 2: a tracker ends with the run, in whatever way that ends, and knows nothing of the next one.
+Rule 1: everything that a tracker writes is in the run's folder.
+Rule 2: a tracker ends with its run, however that ends; the next run starts its own.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any
 from ..choices import Tracker
 from ..errors import LimitError
 from .callbacks import Reporter
-from .distributed import together
-from .setup import Prepared
+from .distributed import wait_for_all
+from .setup import PreparedRun
 
 NAMES = {Tracker.TENSORBOARD: "tensorboard", Tracker.WANDB: "soupctl"}
-"""What a tracker begins with: TensorBoard's folder in the run's, the project at W&B."""
+"""The project name: TensorBoard's folder in the run's folder, the project at W&B."""
 
 
 @contextmanager
-def tracked(run: Prepared, step: int, teller: Reporter) -> Iterator[None]:
-    """Report to the tracker that was asked for, if any, what comes after `step` in the block.
+def tracking(run: PreparedRun, step: int, reporter: Reporter) -> Iterator[None]:
+    """Send the metrics of steps after `step` to the chosen tracker, if any, while the block lasts.
 
-    Raises LimitError if it cannot begin, such as for want of a key.
+    Raises LimitError if the tracker cannot start, for example without an API key.
     """
     accelerator, kind = run.accelerator, run.options.log_with
     if kind is Tracker.NONE:
         yield
         return
-    with together(accelerator):
+    with wait_for_all(accelerator):
         if accelerator.is_main_process:
-            teller.say(f"{kind.value}: {_begun(run, step)}")
+            reporter.say(f"{kind.value}: {_start(run, step)}")
     try:
         yield
     except BaseException:
@@ -43,29 +43,29 @@ def tracked(run: Prepared, step: int, teller: Reporter) -> Iterator[None]:
     _end(accelerator, 0)
 
 
-def _begun(run: Prepared, step: int) -> str:
-    """Where a person finds the figures of a tracker that has just begun."""
+def _start(run: PreparedRun, step: int) -> str:
+    """Start the tracker; returns the URL or the folder where its metrics are."""
     accelerator, kind = run.accelerator, run.options.log_with
     out, whole = run.request.output, str(run.request.output.absolute())
     accelerator.project_configuration.logging_dir = whole
-    # what it has to say is told below, unless nothing is to be told
+    # its URL is reported by soupctl, unless --quiet is given
     os.environ.setdefault("WANDB_SILENT", "true")
     more: dict[str, dict[str, Any]] = {
-        # what an earlier start reported of steps that are made again is no longer shown
+        # hides what an earlier start reported for steps that are now repeated
         "tensorboard": {"purge_step": step + 1},
-        # a run that was not ended goes on there, too
+        # continues a run that was interrupted
         "wandb": {"dir": whole, "name": Path(whole).name, "resume": "auto"},
     }
-    # TensorBoard keeps options in a folder of their own for each start: the record has them
+    # TensorBoard would add a folder of options for each start; the record has them anyway
     options = dict(run.identity) if kind is Tracker.WANDB else None
     try:
         accelerator.init_trackers(NAMES[kind], options, more)
     except OSError:
         raise
-    except Exception as error:  # each library has errors of its own
+    except Exception as error:  # each library raises its own errors
         accelerator.trackers.clear()
         reason = str(error).strip().partition("\n")[0]
-        raise LimitError(f"{kind.value} does not begin: {reason}", path=out) from error
+        raise LimitError(f"{kind.value} cannot start: {reason}", path=out) from error
     (tracker,) = accelerator.trackers
     is_online = not getattr(tracker.tracker, "offline", True)
     return str(tracker.tracker.url if is_online else out / kind.value)
@@ -74,7 +74,7 @@ def _begun(run: Prepared, step: int) -> str:
 def _end(accelerator: Any, code: int) -> None:
     for tracker in accelerator.trackers:
         if tracker.name == Tracker.WANDB:
-            # accelerate calls whatever has ended a success
+            # accelerate would report every end as a success
             tracker.tracker.finish(code)
         else:
             tracker.finish()

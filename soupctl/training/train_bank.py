@@ -1,7 +1,7 @@
-"""Train a prompt bank on a frozen base, by the same loop that trains a whole denoiser.
+"""Train a prompt bank on a frozen base, by the loop that also trains a whole denoiser.
 
 Rule 1: no parameter of the base changes, and none gets a gradient.
-Rule 2: noise on the gates is a function of seed, visit and block, like all that is drawn.
+Rule 2: noise on the gates is a function of seed, position and block, like all other randomness.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import nn
 
 from ..banks.attachment import attach
@@ -30,16 +29,17 @@ from . import train_denoiser
 from .callbacks import Reporter
 from .export import RAW
 from .loader import Batch
-from .loop import LoopState, Loss, make_optimizer
-from .publish import facts_of, training_of, write_card
+from .loop import LoopState, Loss, make_ema, make_optimizer
+from .publish import run_facts, training_record, write_model_card
 from .run_record import RunRecord, write_record
-from .sample_grids import mean_in_place
-from .setup import Prepared
-from .trainer import Subject, Trained, finetune
+from .sample_grids import ema_in_place
+from .setup import PreparedRun
+from .train_denoiser import prepare_models
+from .trainer import Task, TrainedRun, finetune
 
 
-class Patched(nn.Module):
-    """A frozen denoiser and the bank attached to it, one model to whoever wraps models."""
+class PatchedDenoiser(nn.Module):
+    """A frozen denoiser with a bank attached, as one module for accelerate to wrap."""
 
     def __init__(self, denoiser: Any, bank: PromptBank) -> None:
         super().__init__()
@@ -48,26 +48,22 @@ class Patched(nn.Module):
         self.attachment = attach(denoiser, bank)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the denoiser says."""
+        """The denoiser's prediction."""
         return self.denoiser(*args, **kwargs)
 
 
-def patch_dmp(run: Prepared, teller: Reporter) -> Trained:
-    """Train the bank of `run.bank`, or go on training it, and publish it; see `finetune`."""
-    return finetune(run, teller, Subject(begin, loss_of, publish))
+def patch_dmp(run: PreparedRun, reporter: Reporter) -> TrainedRun:
+    """Train the bank of `run.bank`, or resume training it, and publish it; see `finetune`."""
+    return finetune(run, reporter, Task(initial_state, loss_function, publish))
 
 
-def begin(run: Prepared, models: Models) -> LoopState:
-    """Training at its first step: a zero bank, on whatever devices accelerate chose."""
+def initial_state(run: PreparedRun, models: Models) -> LoopState:
+    """The state before the first step, with a zero bank, on accelerate's devices."""
     assert run.bank is not None
     assert run.request.patch is not None
     options, accelerator = run.options, run.accelerator
-    if options.grad_checkpointing:
-        models.denoiser.enable_gradient_checkpointing()
-    for frozen in (models.vae, models.text_encoder):
-        if frozen is not None:
-            frozen.to(accelerator.device)
-    patched = Patched(models.denoiser.requires_grad_(False), run.bank.bank())
+    prepare_models(run, models)
+    patched = PatchedDenoiser(models.denoiser.requires_grad_(False), run.bank.initial_bank())
     groups = patched.bank.groups(options.lr, run.request.patch.gate_lr_scale)
     optimizer = make_optimizer(groups, options)
     model, optimizer = accelerator.prepare(patched, optimizer)
@@ -77,72 +73,68 @@ def begin(run: Prepared, models: Models) -> LoopState:
         for name, parameter in patched.bank.named_parameters()
         if parameter.requires_grad
     }
-    ema = None
-    if options.ema:
-        ema = EMAModel(list(trained.values()), decay=options.ema_decay, foreach=True)
-    training = LoopState(accelerator, model, trained, optimizer, ema)
+    state = LoopState(accelerator, model, trained, optimizer, make_ema(trained, options))
     if run.bank.config.noisy:
-        training.during = _noise(run, patched)
-    return training
+        state.batch_context = _gate_noise(run, patched)
+    return state
 
 
-def _noise(run: Prepared, patched: Patched) -> Any:
-    """What makes the gates noisy for a batch."""
+def _gate_noise(run: PreparedRun, patched: PatchedDenoiser) -> Any:
+    """A function that adds noise to the gates' logits while a batch is computed."""
 
     def noise(batch: Batch) -> AbstractContextManager[None]:
-        draws = gate_draws(patched.bank.config, run.options.seed, batch.visits)
+        draws = gate_draws(patched.bank.config, run.options.seed, batch.positions)
         device = run.accelerator.device
         return patched.attachment.noise({name: each.to(device) for name, each in draws.items()})
 
     return noise
 
 
-def loss_of(run: Prepared, models: Models, training: LoopState) -> Loss:
-    """The loss of a batch: the denoiser's, and what the balance of the gates counts."""
+def loss_function(run: PreparedRun, models: Models, state: LoopState) -> Loss:
+    """The loss of a batch: the denoiser's, plus the weighted load-balancing loss of the gates."""
     assert run.request.patch is not None
-    patch, plain = run.request.patch, train_denoiser.loss_of(run, models)
+    patch, denoising_loss = run.request.patch, train_denoiser.loss_function(run, models)
     if not patch.balance:
-        return plain
-    patched = run.accelerator.unwrap_model(training.model)
+        return denoising_loss
+    patched = run.accelerator.unwrap_model(state.model)
 
     def loss(model: Any, batch: Batch) -> torch.Tensor:
-        denoising = plain(model, batch)
+        denoising = denoising_loss(model, batch)
         gated = patched.attachment.gated(patched.bank)
         return denoising + patch.balance * balance_loss(gated.values(), patch.balance_form)
 
     return loss
 
 
-def publish(run: Prepared, training: LoopState, _teller: Reporter) -> str:
-    """The digest of the bank that a run ends with, which is published, the run's record last.
+def publish(run: PreparedRun, state: LoopState, _reporter: Reporter) -> str:
+    """Publish the trained bank, then the run's record, and return the bank's content digest.
 
-    With a mean of the weights, that is what is to be used, and the raw ones are kept as well.
-    Raises TrainingError for numbers that are not finite, OutputError if they cannot be written or a
-    file of the base has changed.
+    With EMA, `bank` has the EMA weights and `raw` the others. Raises TrainingError for weights that
+    are not finite, OutputError if they cannot be written or a file of the base has changed.
     """
     if not run.accelerator.is_main_process:
         return ""
     run.require_unchanged_base()
     out = run.request.output
-    bank = run.accelerator.unwrap_model(training.model).bank
-    facts = facts_of(run)
-    if training.ema is not None:
+    bank = run.accelerator.unwrap_model(state.model).bank
+    facts = run_facts(run)
+    if state.ema is not None:
         facts["raw_weights"] = _save(run, bank, out / RAW, "raw")
-    with mean_in_place(training):
+    with ema_in_place(state):
         if not all(bool(tensor.isfinite().all()) for tensor in bank.tensors().values()):
-            raise TrainingError("the bank is not finite", path=out, advice="a lower --lr")
-        kind = "raw" if training.ema is None else "ema"
+            raise TrainingError("the bank is not finite", path=out, advice="try a lower --lr")
+        kind = "raw" if state.ema is None else "ema"
         facts["weights"] = _save(run, bank, out / BANK, kind)
-    write_card(run, facts["weights"])
+    write_model_card(run, facts["weights"])
     write_record(out, RunRecord(run.identity, True, facts))
     return str(facts["weights"])
 
 
-def _save(run: Prepared, bank: PromptBank, target: Path, kind: str) -> str:
-    """The digest of a bank, which is written with a ledger that says how it came about."""
+def _save(run: PreparedRun, bank: PromptBank, target: Path, kind: str) -> str:
+    """Write a bank with a ledger of its training, and return its content digest."""
     digest = bank_digest(bank)
     dtypes = runs([DType.F32] * len(bank.tensors()))
-    ledger = Ledger("trained", digest, (), dtypes, training=training_of(run, kind))
+    ledger = Ledger("trained", digest, (), dtypes, training=training_record(run, kind))
     text = encode_ledger(ledger, text_digest)
     save_bank(bank, target, metadata={LEDGER_KEY: text}, replace=True)
     return digest

@@ -1,7 +1,7 @@
-"""Train one ingredient: the whole denoiser of a base, on one data shard.
+"""Train one ingredient, a denoiser or a prompt bank, on one dataset.
 
-Rule 1: a run is the same whether or not it was interrupted, and however often.
-Rule 2: what a run ends with is published before the record says that it is finished.
+Rule 1: the result of a run is the same whether or not, and however often, it was interrupted.
+Rule 2: the result is published before the record says that the run is finished.
 """
 
 from __future__ import annotations
@@ -20,90 +20,97 @@ from ..diffusion.loading import Models, load_models
 from ..errors import OutputError
 from ..storage.files import require_room
 from .callbacks import Callbacks, Reporter
-from .checkpoint import TrainingCheckpoint, newest, read, restore, sweep
-from .distributed import connected, leave_loading_alone, together
+from .checkpoint import (
+    TrainingCheckpoint,
+    find_newest,
+    read_checkpoint,
+    remove_partial,
+    restore_checkpoint,
+)
+from .distributed import load_models_unsharded, peer_failures, wait_for_all
 from .loop import LoopState, Loss, train
 from .metrics import rewind
-from .publish import facts_of, publish
+from .publish import publish, run_facts
 from .run_record import RunRecord, read_record, require_same_run, write_record
 from .sample_grids import GridSampler
-from .setup import Prepared
+from .setup import PreparedRun
 from .signals import deferred_signals
-from .trackers import tracked
-from .train_denoiser import batches_from, begin, loss_of
+from .trackers import tracking
+from .train_denoiser import batches_from, initial_state, loss_function
 
 AUTO, NEVER = "auto", "never"
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """What came of a run."""
+class TrainedRun:
+    """The result of a run."""
 
     output: Path
     steps: int
-    """Those that what is there was trained for."""
+    """Number of steps that the result was trained for."""
     was_complete: bool
-    """Whether it had been finished before, and nothing was done."""
+    """Whether an earlier start had finished the run, so that nothing was done."""
     digest: str
-    """Content digest of the denoiser's weights."""
+    """Content digest of the trained weights."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What is trained in a run: how that begins, what is lost, and how it is published."""
+class Task:
+    """A training task: its initial state, its loss, and how it publishes."""
 
-    begin: Callable[[Prepared, Models], LoopState]
-    loss_of: Callable[[Prepared, Models, LoopState], Loss]
-    publish: Callable[[Prepared, LoopState, Reporter], str]
-
-
-WHOLE = Subject(begin, lambda run, models, _training: loss_of(run, models), publish)
-"""The whole denoiser."""
+    initial_state: Callable[[PreparedRun, Models], LoopState]
+    loss_function: Callable[[PreparedRun, Models, LoopState], Loss]
+    publish: Callable[[PreparedRun, LoopState, Reporter], str]
 
 
-def finetune(run: Prepared, teller: Reporter, subject: Subject = WHOLE) -> Trained:
-    """Train, or go on training, and publish what came of it.
+DENOISER = Task(initial_state, lambda run, models, _state: loss_function(run, models), publish)
+"""Trains the whole denoiser."""
 
-    Raises SoupError for whatever stands in the way; see Callbacks.after for what stops training.
+
+def finetune(run: PreparedRun, reporter: Reporter, task: Task = DENOISER) -> TrainedRun:
+    """Train, or resume training, and publish the result.
+
+    Raises the errors of `find_newest`, `load_models`, `Callbacks.after_step` and `publish`, and
+    OutputError if the folder contains another run or anything else.
     """
     out, accelerator = run.request.output, run.accelerator
-    with connected(), ExitStack() as held:
-        with together(accelerator):
+    with peer_failures(), ExitStack() as stack:
+        with wait_for_all(accelerator):
             out.mkdir(parents=True, exist_ok=True)
-            held.enter_context(_locked(out, accelerator))
-            record = _own_record(run)
+            stack.enter_context(_locked(out, accelerator))
+            record = _earlier_record(run)
             if record is not None and _is_complete(record, run):
-                return Trained(out, record.facts["steps"], True, record.facts["weights"])
-            checkpoint = _checkpoint(run, teller)
-        with together(accelerator):
+                return TrainedRun(out, record.facts["steps"], True, record.facts["weights"])
+            checkpoint = _checkpoint_to_resume(run, reporter)
+        with wait_for_all(accelerator):
             if accelerator.is_main_process:
-                _make_ready(run, checkpoint)
-            leave_loading_alone(accelerator)
+                _prepare_folder(run, checkpoint)
+            load_models_unsharded(accelerator)
             models = load_models(run.base)
-        training = subject.begin(run, models)
+        state = task.initial_state(run, models)
         if checkpoint is not None:
-            restore(training, checkpoint)
-        loss = subject.loss_of(run, models, training)
-        _make_steps(run, models, training, checkpoint, teller, loss)
-        with together(accelerator):
-            digest = subject.publish(run, training, teller)
-        # the next data shard, if there is one, begins with an empty device
+            restore_checkpoint(state, checkpoint)
+        loss = task.loss_function(run, models, state)
+        _train(run, models, state, checkpoint, reporter, loss)
+        with wait_for_all(accelerator):
+            digest = task.publish(run, state, reporter)
+        # a further run of the same command starts with an empty device
         accelerator.free_memory()
-        return Trained(out, run.plan.steps, False, digest)
+        return TrainedRun(out, run.plan.steps, False, digest)
 
 
-def _make_ready(run: Prepared, checkpoint: TrainingCheckpoint | None) -> None:
-    """Make the run's folder such that steps after the checkpoint can be written there."""
+def _prepare_folder(run: PreparedRun, checkpoint: TrainingCheckpoint | None) -> None:
+    """Prepare the run's folder for the steps after the checkpoint."""
     out = run.request.output
-    sweep(out)
+    remove_partial(out)
     require_space(run)
     rewind(out, checkpoint.step if checkpoint else 0)
-    write_record(out, RunRecord(run.identity, False, facts_of(run)))
+    write_record(out, RunRecord(run.identity, False, run_facts(run)))
 
 
 @contextmanager
 def _locked(out: Path, accelerator: Any) -> Iterator[None]:
-    """Keep other runs out of the folder, which the main process does for all of its own."""
+    """Lock the folder against other runs; the main process does it for all processes."""
     if not accelerator.is_main_process:
         yield
         return
@@ -112,85 +119,86 @@ def _locked(out: Path, accelerator: Any) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutputError("another run is writing here", path=out) from None
+            raise OutputError("is in use by another run", path=out) from None
         yield
     finally:
         os.close(fd)
 
 
-def _own_record(run: Prepared) -> RunRecord | None:
-    """The record of this very run, if it was begun before.
+def _earlier_record(run: PreparedRun) -> RunRecord | None:
+    """The record of this run from an earlier start; None if this is the first.
 
-    Raises OutputError for a folder that holds another run, or something else.
+    Raises OutputError if the folder contains another run or anything else.
     """
     out = run.request.output
     record = read_record(out)
     if record is None:
         if any(not path.name.startswith(".") for path in out.iterdir()):
-            raise OutputError("is not empty, and holds no run", path=out, advice="choose another")
+            what = "is not empty and contains no run"
+            raise OutputError(what, path=out, advice="choose another output with -o")
         return None
     if run.request.resume == NEVER:
-        advice = "choose another output, or --resume auto to go on"
-        raise OutputError("holds a run already", path=out, advice=advice)
+        advice = "choose another output with -o, or resume it with --resume auto"
+        raise OutputError("already contains this run", path=out, advice=advice)
     require_same_run(out, record.identity, run.identity)
     return record
 
 
-def _is_complete(record: RunRecord, run: Prepared) -> bool:
-    # what a person took away since then is made again
-    is_there = (run.request.output / (MODEL if run.bank is None else BANK)).is_dir()
-    return record.finished and is_there and record.facts["steps"] >= run.plan.steps
+def _is_complete(record: RunRecord, run: PreparedRun) -> bool:
+    # a result that was deleted is published again
+    exists = (run.request.output / (MODEL if run.bank is None else BANK)).is_dir()
+    return record.finished and exists and record.facts["steps"] >= run.plan.steps
 
 
-def _checkpoint(run: Prepared, teller: Reporter) -> TrainingCheckpoint | None:
-    """The checkpoint to go on from; None to begin at the beginning."""
+def _checkpoint_to_resume(run: PreparedRun, reporter: Reporter) -> TrainingCheckpoint | None:
+    """The checkpoint to resume from; None to start at step 0."""
     out, resume = run.request.output, run.request.resume
     if resume in {AUTO, NEVER}:
-        found, passed = newest(out)
-        for each in passed:
-            teller.say(f"passed over: {each}")
+        found, problems = find_newest(out)
+        for problem in problems:
+            reporter.say(f"skipped: {problem}")
     else:
-        found = read(Path(resume))
+        found = read_checkpoint(Path(resume))
     if found is None:
         return None
     require_same_run(found.path, found.identity, run.identity)
     if found.step > run.plan.steps:
-        what = f"is at step {found.step} already, and {run.plan.steps} are asked for"
-        raise OutputError(what, path=found.path, advice="--steps")
-    teller.say(f"going on from {found.path}")
+        what = f"is already at step {found.step}, after the last step, {run.plan.steps}"
+        raise OutputError(what, path=found.path, advice="increase --steps")
+    reporter.say(f"resuming from {found.path}")
     return found
 
 
-def require_space(run: Prepared) -> None:
-    """Raise OutputError if the disk has no room for checkpoints and result."""
+def require_space(run: PreparedRun) -> None:
+    """Raise OutputError if the disk has too little space for checkpoints and result."""
     out, plan = run.request.output, run.plan
-    # what an earlier start left is there already
+    # files of an earlier start need no more space
     used = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    advice = "a smaller keep in --config needs less"
+    advice = "free some, or set a smaller keep in --config"
     require_room(out, plan.disk_bytes, folder=out, reusable=used, advice=advice)
 
 
-def _make_steps(
-    run: Prepared,
+def _train(
+    run: PreparedRun,
     models: Models,
-    training: LoopState,
+    state: LoopState,
     checkpoint: TrainingCheckpoint | None,
-    teller: Reporter,
+    reporter: Reporter,
     loss: Loss,
 ) -> None:
-    """Train to the last step, or until a signal."""
+    """Train to the last step, or until a signal arrives."""
     options, plan = run.options, run.plan
-    painter = GridSampler(run, models)
-    batches = batches_from(run, models, training.step)
-    with tracked(run, training.step, teller), deferred_signals() as signals:
-        watch = Callbacks(run, training, teller, painter, signals, run.identity)
+    grid_sampler = GridSampler(run, models)
+    batches = batches_from(run, models, state.step)
+    with tracking(run, state.step, reporter), deferred_signals() as signals:
+        callbacks = Callbacks(run, state, reporter, grid_sampler, signals, run.identity)
         if checkpoint is not None:
-            watch.resumed(checkpoint.step)
+            callbacks.resume_after(checkpoint.step)
         elif options.sample_every:
-            watch.sample()
-        teller.begin(training.step, plan.steps)
+            callbacks.draw_grid()
+        reporter.begin(state.step, plan.steps)
         try:
-            for made in train(training, options, plan.steps, batches, loss):
-                watch.after(made)
+            for result in train(state, options, plan.steps, batches, loss):
+                callbacks.after_step(result)
         finally:
-            teller.end()
+            reporter.end()

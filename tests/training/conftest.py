@@ -85,10 +85,10 @@ def trained(
     """Trains the base of a family into a folder, and hands on what was told."""
 
     def run(family: str, output: Path, **more: object) -> Any:
-        ear = running.Ear()
+        spy = running.ReporterSpy()
         data = more.pop("data", shards[family])
-        running.run(bases[family], data, output, ear, **more)
-        return ear
+        running.run(bases[family], data, output, spy, **more)
+        return spy
 
     return run
 

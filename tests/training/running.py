@@ -1,4 +1,4 @@
-"""Runs of training in this process, and what they tell."""
+"""Training runs in this process, and a reporter that keeps what they report."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from soupctl.training.distributed import start_accelerator
 from soupctl.training.options import Options
 from soupctl.training.setup import RunRequest, prepare
 from soupctl.training.train_bank import patch_dmp
-from soupctl.training.trainer import Trained, finetune
+from soupctl.training.trainer import TrainedRun, finetune
 
 SHORT = {"steps": 4, "batch_size": 2, "lr": 1e-3, "log_every": 1}
 
 
 @dataclass
-class Ear:
-    """Hears what training tells."""
+class ReporterSpy:
+    """Keeps what a run reports."""
 
     said: list[str] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
@@ -40,20 +40,22 @@ class Ear:
         pass
 
 
-def run(base: Path, data: Path, output: Path, ear: Ear, resume="auto", **options) -> Trained:
+def run(
+    base: Path, data: Path, output: Path, spy: ReporterSpy, resume="auto", **options
+) -> TrainedRun:
     """Train a base on a data shard, a few steps if no more is said."""
     chosen = Options(**{**SHORT, **options})
     (prepared,) = prepare(
         [RunRequest(base, data, output, chosen, resume)], start_accelerator(chosen)
     )
-    return finetune(prepared, ear)
+    return finetune(prepared, spy)
 
 
 def patch(
-    base: Path, data: Path, output: Path, ear: Ear, bank: dict[str, object], **options
-) -> Trained:
+    base: Path, data: Path, output: Path, spy: ReporterSpy, bank: dict[str, object], **options
+) -> TrainedRun:
     """Train a bank for a base on a data shard, a few steps if no more is said."""
     chosen = Options(**{**PATCH_DMP.defaults, **SHORT, **options})
     request = RunRequest(base, data, output, chosen, patch=PatchOptions(**bank))
     (prepared,) = prepare([request], start_accelerator(chosen))
-    return patch_dmp(prepared, ear)
+    return patch_dmp(prepared, spy)

@@ -38,7 +38,7 @@ def run(base: Path, data: Path, output: Path, resume="auto", *, in_parts=True, *
     chosen, accelerator = start(in_parts=in_parts, **options)
     request = running.RunRequest(base, data, output, chosen, resume)
     (prepared,) = running.prepare([request], accelerator)
-    running.finetune(prepared, running.Ear())
+    running.finetune(prepared, running.ReporterSpy())
 
 
 def main(base: Path, data: Path, out: Path) -> None:

@@ -105,13 +105,13 @@ def test_the_same_seed_draws_the_same_grid(trained, tmp_path):
 
 
 def test_cached_latents_are_encoded_once_and_train_as_well(trained, tmp_path):
-    ear = trained("text", tmp_path / "run", cache_latents=True, flip=True)
+    spy = trained("text", tmp_path / "run", cache_latents=True, flip=True)
     files = sorted((tmp_path / "run" / "latents").iterdir())
     times = [path.stat().st_mtime_ns for path in files]
 
     trained("text", tmp_path / "run", steps=6, cache_latents=True, flip=True)
 
-    assert ear.steps == [1, 2, 3, 4]
+    assert spy.steps == [1, 2, 3, 4]
     assert len(files) == 6
     assert times == [path.stat().st_mtime_ns for path in files]
     assert {"plain", "flipped"} == set(load_file(files[0]))
@@ -134,7 +134,7 @@ def test_cached_latents_that_went_bad_are_one_line_with_the_way_out(trained, tmp
         path.write_bytes(b"bad")
 
     with pytest.raises(
-        InputError, match=r"cannot be read: .*without this file, it is encoded anew"
+        InputError, match=r"cannot be read: .*delete the file to encode the image again"
     ):
         trained("text", tmp_path / "run", cache_latents=True, steps=5)
 
@@ -160,7 +160,7 @@ def test_data_shards_that_would_go_to_one_place_are_refused_at_once(soupctl, bas
     done = soupctl("finetune", bases["plain"], *words)
 
     assert 2 == done.code
-    assert done.err.startswith("soupctl: runs/x-cats: is where several data shards would go")
+    assert done.err.startswith("soupctl: runs/x-cats: would be the output of two data shards")
     assert not Path("runs").exists()
 
 
@@ -175,13 +175,13 @@ def test_a_data_shard_that_is_named_twice_is_trained_on_once(soupctl, bases, tin
 
 def test_rounding_on_save_is_reported_and_correct(trained, tmp_path):
     trained("plain", tmp_path / "wide")
-    ear = trained("plain", tmp_path / "narrow", save_dtype=SaveDtype.BFLOAT16)
+    spy = trained("plain", tmp_path / "narrow", save_dtype=SaveDtype.BFLOAT16)
 
     name = "model/unet/diffusion_pytorch_model.safetensors"
     wide, narrow = (load_file(tmp_path / run / name) for run in ("wide", "narrow"))
     assert all(wide[key].bfloat16().equal(narrow[key]) for key in wide)
-    assert "rounding to bfloat16 alters " in ear.said[-1]
-    assert ear.said[-1].endswith("of what was learned (--save-dtype float32: none)")
+    assert "rounding to bfloat16 changes " in spy.said[-1]
+    assert spy.said[-1].endswith("of what was learned (--save-dtype float32 avoids this)")
 
 
 def test_a_half_precision_base_is_trained_in_float32_and_can_be_saved_as_it_was(
@@ -193,7 +193,9 @@ def test_a_half_precision_base_is_trained_in_float32_and_can_be_saved_as_it_was(
 
     for output, dtype in (("wide", SaveDtype.FLOAT32), ("narrow", SaveDtype.BASE)):
         place = tmp_path / output
-        running.run(tmp_path / "half", shards["plain"], place, running.Ear(), save_dtype=dtype)
+        running.run(
+            tmp_path / "half", shards["plain"], place, running.ReporterSpy(), save_dtype=dtype
+        )
 
     kinds = [
         {tensor.dtype for tensor in load_file(tmp_path / output / name).values()}
@@ -216,7 +218,7 @@ def test_a_bare_denoiser_is_a_base(tiny, shards, running, tmp_path):
     tiny.plain_base(tmp_path / "pipeline")
     (tmp_path / "pipeline" / "unet").rename(tmp_path / "bare")
 
-    running.run(tmp_path / "bare", shards["plain"], tmp_path / "run", running.Ear())
+    running.run(tmp_path / "bare", shards["plain"], tmp_path / "run", running.ReporterSpy())
 
     model = diffusers.UNet2DModel.from_pretrained(tmp_path / "run" / "model")
     assert model.config.sample_size == 8

@@ -9,7 +9,7 @@ from PIL import Image
 
 from soupctl.diffusion.base import Conditioning
 from soupctl.errors import InputError, MismatchError
-from soupctl.training.dataset import scan
+from soupctl.training.dataset import scan_dataset
 from soupctl.training.labels import number_classes
 
 
@@ -21,7 +21,7 @@ def image(path, size=(8, 8), mode="RGB", colour=None):
 
 def messages(folder, conditioning, **options):
     with pytest.raises(InputError) as refusal:
-        scan(folder, conditioning, **options)
+        scan_dataset(folder, conditioning, **options)
     return [issue.what for issue in refusal.value.issues]
 
 
@@ -31,11 +31,11 @@ def test_captions_come_from_files_beside_the_images(tmp_path):
     image(tmp_path / "a.JPG")
     (tmp_path / "a.txt").write_text("a dog")
 
-    shard = scan(tmp_path, Conditioning.TEXT)
+    dataset = scan_dataset(tmp_path, Conditioning.TEXT)
 
-    found = [(sample.name, sample.captions) for sample in shard.samples]
+    found = [(sample.name, sample.captions) for sample in dataset.samples]
     assert found == [("a.JPG", ("a dog",)), ("b/one.png", ("a cat", "another cat"))]
-    assert shard.notices == ()
+    assert dataset.notices == ()
 
 
 def test_captions_are_utf_8_with_a_byte_order_mark_or_without(tmp_path):
@@ -43,10 +43,10 @@ def test_captions_are_utf_8_with_a_byte_order_mark_or_without(tmp_path):
         image(tmp_path / f"{name}.png")
         (tmp_path / f"{name}.txt").write_bytes(text)
 
-    shard = scan(tmp_path, Conditioning.TEXT, skip_bad=True)
+    dataset = scan_dataset(tmp_path, Conditioning.TEXT, skip_bad=True)
 
-    assert [("a cat",)] == [sample.captions for sample in shard.samples]
-    assert shard.notices[0] == "1 image with a caption that is not UTF-8: wide.png"
+    assert [("a cat",)] == [sample.captions for sample in dataset.samples]
+    assert dataset.notices[0] == "1 image with a caption that is not valid UTF-8: wide.png"
 
 
 def test_metadata_is_a_line_for_each_image_whatever_its_captions_hold(tmp_path):
@@ -54,9 +54,9 @@ def test_metadata_is_a_line_for_each_image_whatever_its_captions_hold(tmp_path):
     line = '{"file_name": "a.png", "text": "one\u2028still\x85one"}\r\n'
     (tmp_path / "metadata.jsonl").write_bytes(line.encode("utf-8-sig"))
 
-    shard = scan(tmp_path, Conditioning.TEXT)
+    dataset = scan_dataset(tmp_path, Conditioning.TEXT)
 
-    assert [("one\u2028still\x85one",)] == [sample.captions for sample in shard.samples]
+    assert [("one\u2028still\x85one",)] == [sample.captions for sample in dataset.samples]
 
 
 def test_captions_and_classes_come_from_metadata(tmp_path, tiny):
@@ -64,17 +64,19 @@ def test_captions_and_classes_come_from_metadata(tmp_path, tiny):
         {"file_name": "a.png", "text": "a cat", "label": 3},
         {"file_name": "b.png", "text": ["a dog", "a pup"], "label": "dog"},
     ]
-    shard = scan(tiny.rows_shard(tmp_path / "rows", rows), Conditioning.TEXT)
+    dataset = scan_dataset(tiny.rows_shard(tmp_path / "rows", rows), Conditioning.TEXT)
 
-    assert [("a cat",), ("a dog", "a pup")] == [sample.captions for sample in shard.samples]
-    assert ["3", "dog"] == [sample.label for sample in shard.samples]
+    assert [("a cat",), ("a dog", "a pup")] == [sample.captions for sample in dataset.samples]
+    assert ["3", "dog"] == [sample.label for sample in dataset.samples]
 
 
 def test_another_column_can_hold_the_captions(tmp_path, tiny):
     rows = [{"file_name": "a.png", "text": "no", "caption": "yes"}]
-    shard = scan(tiny.rows_shard(tmp_path / "rows", rows), Conditioning.TEXT, column="caption")
+    dataset = scan_dataset(
+        tiny.rows_shard(tmp_path / "rows", rows), Conditioning.TEXT, column="caption"
+    )
 
-    assert shard.samples[0].captions == ("yes",)
+    assert dataset.samples[0].captions == ("yes",)
 
 
 def test_all_problems_are_reported_at_once(tmp_path, tiny):
@@ -93,7 +95,7 @@ def test_all_problems_are_reported_at_once(tmp_path, tiny):
     assert messages(folder, Conditioning.TEXT) == [
         "2 images described by a malformed line of metadata.jsonl: line 5, line 7",
         "1 image described twice in metadata.jsonl: a.png (line 6)",
-        "1 image in metadata.jsonl, but not there: gone.png",
+        "1 image in metadata.jsonl but missing: gone.png",
         "1 image without a caption (no 'text' in metadata.jsonl): silent.png",
         "1 image unreadable: torn.png",
         "1 image not in metadata.jsonl: unknown.png",
@@ -104,10 +106,10 @@ def test_bad_images_are_left_out_only_when_asked_and_told_of(tmp_path):
     image(tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("<html>")
 
-    shard = scan(tmp_path, Conditioning.NONE, skip_bad=True)
+    dataset = scan_dataset(tmp_path, Conditioning.NONE, skip_bad=True)
 
-    assert ["good.png"] == [sample.name for sample in shard.samples]
-    assert shard.notices == ("1 image unreadable: bad.png",)
+    assert ["good.png"] == [sample.name for sample in dataset.samples]
+    assert dataset.notices == ("1 image unreadable: bad.png",)
 
 
 def test_an_image_that_is_cut_off_is_found_before_training(tmp_path):
@@ -116,10 +118,10 @@ def test_an_image_that_is_cut_off_is_found_before_training(tmp_path):
     data = (tmp_path / "torn.jpg").read_bytes()
     (tmp_path / "torn.jpg").write_bytes(data[: len(data) // 2])
 
-    shard = scan(tmp_path, Conditioning.NONE, skip_bad=True)
+    dataset = scan_dataset(tmp_path, Conditioning.NONE, skip_bad=True)
 
     assert ["1 image unreadable: torn.jpg"] == messages(tmp_path, Conditioning.NONE)
-    assert [("good.jpg", (64, 64))] == [(each.name, each.size) for each in shard.samples]
+    assert [("good.jpg", (64, 64))] == [(each.name, each.size) for each in dataset.samples]
 
 
 def test_exif_orientation_is_checked_before_training(tmp_path):
@@ -138,7 +140,7 @@ def test_a_file_name_that_is_not_utf8_is_reported(tmp_path):
 
     (problem,) = messages(tmp_path, Conditioning.NONE)
 
-    assert problem == "1 image with a name that is not UTF-8: \udcff.png"
+    assert problem == "1 image with a name that is not valid UTF-8: \udcff.png"
 
 
 def test_files_that_are_not_images_are_reported(tmp_path):
@@ -146,33 +148,35 @@ def test_files_that_are_not_images_are_reported(tmp_path):
     (tmp_path / "notes.csv").write_text("x")
     (tmp_path / "lonely.txt").write_text("x")
 
-    shard = scan(tmp_path, Conditioning.NONE)
+    dataset = scan_dataset(tmp_path, Conditioning.NONE)
 
-    assert shard.notices == ("2 files ignored: lonely.txt, notes.csv",)
+    assert dataset.notices == ("2 files ignored: lonely.txt, notes.csv",)
 
 
 def test_an_unconditional_base_ignores_captions_with_one_notice(tmp_path, tiny):
-    shard = scan(tiny.captioned_shard(tmp_path / "x"), Conditioning.NONE)
+    dataset = scan_dataset(tiny.captioned_shard(tmp_path / "x"), Conditioning.NONE)
 
-    assert shard.notices == ("captions and classes are ignored: the base is unconditional",)
+    assert dataset.notices == ("captions and classes are ignored: the base is unconditional",)
 
 
 def test_transparency_is_reported(tmp_path):
     image(tmp_path / "a.png", mode="RGBA")
 
-    assert scan(tmp_path, Conditioning.NONE).notices == ("1 image with transparency, put on white",)
+    assert scan_dataset(tmp_path, Conditioning.NONE).notices == (
+        "1 image with transparency, placed on white",
+    )
 
 
 @pytest.mark.parametrize("conditioning", list(Conditioning))
 def test_a_folder_without_images_is_refused(tmp_path, conditioning):
     (problem,) = messages(tmp_path, conditioning)
 
-    assert problem == "holds no images to train on"
+    assert problem == "contains no images"
 
 
 def test_the_digest_is_of_names_bytes_captions_and_labels_alone(tmp_path, tiny):
     def digest(name):
-        return scan(tmp_path / name, Conditioning.NONE).digest
+        return scan_dataset(tmp_path / name, Conditioning.NONE).digest
 
     for name in ("one", "same", "renamed", "retold", "redrawn"):
         tiny.captioned_shard(tmp_path / name)
@@ -201,7 +205,7 @@ def test_a_few_classes_by_name_need_the_names_of_all(tmp_path):
     named = number_classes(["owl"], ("cat", "dog", "owl"), 4, with_null=True, path=tmp_path)
 
     assert named.numbers == {"owl": 2}
-    with pytest.raises(MismatchError, match="has 1 classes, and the base 3"):
+    with pytest.raises(MismatchError, match="expected 3 classes, as in the base, and found 1"):
         number_classes(["owl"], (), 4, with_null=True, path=tmp_path)
 
 

@@ -85,7 +85,7 @@ def test_options_that_change_numbers_change_the_weights(trained, change, referen
 def reference(running, bases, shards, tmp_path_factory) -> tuple[str, str]:
     """The digests of a run with nothing changed."""
     output = tmp_path_factory.mktemp("reference") / "run"
-    running.run(bases["text"], shards["text"], output, running.Ear())
+    running.run(bases["text"], shards["text"], output, running.ReporterSpy())
     return digests(output)
 
 

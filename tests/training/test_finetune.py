@@ -45,7 +45,7 @@ def test_runs_of_one_command_read_their_base_once(running, bases, shards, tmp_pa
 
     one, other = running.prepare(requests, running.start_accelerator(chosen))
 
-    assert one.shard != other.shard
+    assert one.dataset != other.dataset
     assert one.digests is other.digests
 
 
@@ -61,8 +61,8 @@ def test_dropout_of_the_base_is_left_out_and_told_of(running, bases, shards, tmp
         request = running.RunRequest(base, shards["plain"], output, chosen)
         (run,) = running.prepare([request], running.start_accelerator(chosen))
         plans.append(run.plan)
-        results.append(running.finetune(run, running.Ear()).digest)
+        results.append(running.finetune(run, running.ReporterSpy()).digest)
 
-    told = "the base's dropout (0.9) is left out of training"
+    told = "the base's dropout (0.9) is not used in training"
     assert [False, True] == [told in plan.notices for plan in plans]
     assert results[0] == results[1]

@@ -34,14 +34,14 @@ def prepared(base: Path, data: Path, output: Path, **options):
 def test_labels_of_a_dit_are_dropped_by_sample_and_not_by_block(bases, shards, tmp_path):
     run = prepared(bases["dit"], shards["dit"], tmp_path, batch_size=64, cond_drop=0.5)
     loaded = loading.load_models(run.base)
-    training = train_denoiser.begin(run, loaded)
+    training = train_denoiser.initial_state(run, loaded)
     batch = next(train_denoiser.batches_from(run, loaded, 0))
     seen = []
     for block in loaded.denoiser.transformer_blocks:
         table = block.norm1.emb.class_embedder.embedding_table
         table.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
 
-    train_denoiser.loss_of(run, loaded)(training.model, batch)
+    train_denoiser.loss_function(run, loaded)(training.model, batch)
 
     null = run.classes.null
     # each of three blocks, and the head by way of the first
@@ -52,7 +52,7 @@ def test_labels_of_a_dit_are_dropped_by_sample_and_not_by_block(bases, shards, t
 
 def test_captions_are_dropped_by_sample(bases, shards, tmp_path):
     run = prepared(bases["text"], shards["text"], tmp_path, cond_drop=0.5)
-    examples = Examples(run.shard.samples, run.options, run.frame, None, None, None)
+    examples = Examples(run.dataset.samples, run.options, run.input_spec, None, None, None)
 
     captions = collate([examples[visit] for visit in range(64)]).captions
 
@@ -69,14 +69,14 @@ def test_only_the_denoiser_changes(trained, bases, tmp_path):
 
 def test_the_mean_of_the_weights_is_taken_out_again_after_a_grid(bases, shards, tmp_path):
     run = prepared(bases["plain"], shards["plain"], tmp_path, ema_decay=0.5)
-    training = train_denoiser.begin(run, loading.load_models(run.base))
+    training = train_denoiser.initial_state(run, loading.load_models(run.base))
     first = next(iter(training.trained.values()))
     with torch.no_grad():
         first.fill_(3)
 
-    with sample_grids.mean_in_place(training):
+    with sample_grids.ema_in_place(training):
         assert not bool((first == 3).any())
-    with suppress(RuntimeError), sample_grids.mean_in_place(training):
+    with suppress(RuntimeError), sample_grids.ema_in_place(training):
         raise RuntimeError("a sampler that fails")
 
     assert bool((first == 3).all())
@@ -94,7 +94,13 @@ def test_eight_images_are_learned_and_come_back(tiny, trained, running, tmp_path
     shown = {"sample_every": STEPS, "guidance": 1.0, "log_every": 50}
 
     running.run(
-        base, tmp_path / "data", tmp_path / "run", running.Ear(), steps=STEPS, **more, **shown
+        base,
+        tmp_path / "data",
+        tmp_path / "run",
+        running.ReporterSpy(),
+        steps=STEPS,
+        **more,
+        **shown,
     )
 
     rows = read_metrics(tmp_path / "run")

@@ -22,7 +22,7 @@ def test_the_first_losses_weigh_no_more_than_later_ones():
 
 def test_the_reported_loss_is_the_plotted_one_also_after_a_resume(running, bases, shards, tmp_path):
     arguments = bases["plain"], shards["plain"], tmp_path / "run"
-    reporters = running.Ear(), running.Ear()
+    reporters = running.ReporterSpy(), running.ReporterSpy()
     for reporter, steps in zip(reporters, (3, 6), strict=True):
         running.run(*arguments, reporter, steps=steps)
 

@@ -65,9 +65,9 @@ def test_a_run_by_8_bit_adamw_goes_on_as_if_it_had_not_ended(bitsandbytes, train
     trained("class", tmp_path / "straight", steps=6, **more)
     trained("class", tmp_path / "longer", steps=3, **more)
 
-    ear = trained("class", tmp_path / "longer", steps=6, **more)
+    spy = trained("class", tmp_path / "longer", steps=6, **more)
 
-    assert [4, 5, 6] == ear.steps
+    assert [4, 5, 6] == spy.steps
     assert result(tmp_path / "straight") == result(tmp_path / "longer")
 
 
@@ -75,8 +75,8 @@ def test_the_state_of_an_optimizer_is_laid_flat_and_comes_back(tiny):
     tensor = tiny.torch.arange(3)
     found = {0: {"step": 3, NESTED: {"state1": tensor}}, 11: {"step": 3, "exp_avg": tensor}}
 
-    tensors, plain = checkpoint.flattened(found)
+    tensors, plain = checkpoint.flatten(found)
 
     assert {f"0.{NESTED}.state1", "11.exp_avg"} == set(tensors)
     assert {"0.step": 3, "11.step": 3} == json.loads(json.dumps(plain))
-    assert found == checkpoint.unflattened({**tensors, **plain})
+    assert found == checkpoint.unflatten({**tensors, **plain})

@@ -26,9 +26,9 @@ def patched(running, bases, shards):
     """Trains a bank for the base of a family into a folder, and hands on what was told."""
 
     def run(family: str, output: Path, bank: dict | None = None, **more: object):
-        ear = running.Ear()
-        running.patch(bases[family], shards[family], output, ear, bank or {}, **more)
-        return ear
+        spy = running.ReporterSpy()
+        running.patch(bases[family], shards[family], output, spy, bank or {}, **more)
+        return spy
 
     return run
 
@@ -81,18 +81,18 @@ def test_no_gradient_reaches_the_base_and_a_new_bank_changes_nothing(
     (run,) = setup.prepare([request], distributed.start_accelerator(options))
     models = load_models(run.base)
     batch = next(batches_from(run, models, 0))
-    training = train_bank.begin(run, models)
-    with training.during(batch):
-        loss = train_bank.loss_of(run, models, training)(training.model, batch)
+    training = train_bank.initial_state(run, models)
+    with training.batch_context(batch):
+        loss = train_bank.loss_function(run, models, training)(training.model, batch)
         loss.backward()
 
     bank = training.model.bank
     assert all(each.grad is None for each in models.denoiser.parameters())
     assert all(each.grad.any() for each in bank.prompts.values())
     training.model.attachment.remove()
-    plain = train_bank.train_denoiser.loss_of(run, models)(models.denoiser, batch)
-    again = train_bank.Patched(models.denoiser, run.bank.bank())
-    assert torch.equal(plain, train_bank.train_denoiser.loss_of(run, models)(again, batch))
+    plain = train_bank.train_denoiser.loss_function(run, models)(models.denoiser, batch)
+    again = train_bank.PatchedDenoiser(models.denoiser, run.bank.initial_bank())
+    assert torch.equal(plain, train_bank.train_denoiser.loss_function(run, models)(again, batch))
     assert loss > plain
 
 
@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(soupctl, bases, shards, fami
     resumed = soupctl(*words(base, data, "killed"))
 
     assert (0, -signal.SIGKILL, 0) == (straight.code, ended.code, resumed.code), resumed.err
-    assert "going on from killed/checkpoints/step-0000" in resumed.err
+    assert "resuming from killed/checkpoints/step-0000" in resumed.err
     assert sha256(Path("straight") / WEIGHTS) == sha256(Path("killed") / WEIGHTS)
 
 
@@ -153,7 +153,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(soupctl, bases, shards):
     assert 130 == stopped.code
     *_, last, end = stopped.err.splitlines()
     assert "soupctl: interrupted" == end
-    assert f"step {step} of 100000 is saved; to go on: soupctl patch-dmp" in last
+    assert f"step {step} of 100000 is saved; to resume: soupctl patch-dmp" in last
     for output in ("straight", "stopped"):
         assert soupctl(*words(base, data, output, *more, "--steps", step + 3)).code == 0
     assert sha256(Path("straight") / WEIGHTS) == sha256(Path("stopped") / WEIGHTS)
@@ -175,9 +175,9 @@ def test_a_run_of_every_kind_can_be_made_longer(patched, tmp_path, bank):
     patched("dit", tmp_path / "straight", bank, steps=4, **more)
     patched("dit", tmp_path / "longer", bank, steps=2, **more)
 
-    ear = patched("dit", tmp_path / "longer", bank, steps=4, **more)
+    spy = patched("dit", tmp_path / "longer", bank, steps=4, **more)
 
-    assert [3, 4] == ear.steps
+    assert [3, 4] == spy.steps
     assert sha256(tmp_path / "straight" / WEIGHTS) == sha256(tmp_path / "longer" / WEIGHTS)
     raw = "raw/adapter_model.safetensors"
     assert sha256(tmp_path / "straight" / raw) == sha256(tmp_path / "longer" / raw)

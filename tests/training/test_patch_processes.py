@@ -87,7 +87,7 @@ def test_processes_that_were_killed_go_on_as_if_they_had_not_been(folder, words,
     said = run(folder, *TWO, *SOUPCTL, *words("killed"))
 
     assert -signal.SIGKILL == code
-    assert "going on from killed/checkpoints/step-0000" in said
+    assert "resuming from killed/checkpoints/step-0000" in said
     straight, killed = (
         hashlib.sha256(weights(folder / name).read_bytes()).hexdigest()
         for name in ("both", "killed")

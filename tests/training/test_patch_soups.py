@@ -118,8 +118,8 @@ def test_a_trained_bank_is_taken_out_by_its_data_shard_and_a_shared_gate_makes_m
     data = {"cats": shards["dit"], "dogs": tiny.class_shard(Path("dogs"), each=3)}
     gate: dict[str, str] = {}
     for name, shard in data.items():
-        ear, steps = running.Ear(), {"steps": 6, "lr": 1e-2}
-        running.patch(bases["dit"], shard, Path("runs", name), ear, gate, **steps)
+        spy, steps = running.ReporterSpy(), {"steps": 6, "lr": 1e-2}
+        running.patch(bases["dit"], shard, Path("runs", name), spy, gate, **steps)
         gate = {"gate_from": "runs/cats"}
     soup = soupctl("avg", "runs/cats/bank", "runs/dogs/bank", "-o", "soup")
     record = json.loads(Path("runs/dogs/soupctl.json").read_text())

@@ -8,7 +8,7 @@ from PIL import Image
 
 from soupctl.diffusion.base import Conditioning
 from soupctl.errors import InputError, OutputError
-from soupctl.training.dataset import scan
+from soupctl.training.dataset import scan_dataset
 from soupctl.training.loader import read_pixels
 
 CENTRE = (0.5, 0.5)
@@ -16,7 +16,7 @@ CENTRE = (0.5, 0.5)
 
 def saved(path, values, dtype=np.uint8, **more):
     Image.fromarray(np.array(values, dtype)).save(path, **more)
-    (sample,) = scan(path.parent, Conditioning.NONE).samples
+    (sample,) = scan_dataset(path.parent, Conditioning.NONE).samples
     return sample
 
 
@@ -64,7 +64,7 @@ def test_an_image_that_changed_since_it_was_looked_at_is_named(tmp_path):
     sample = saved(tmp_path / "a.png", [[0, 255]])
     saved(tmp_path / "a.png", [[255, 0]])
 
-    with pytest.raises(OutputError, match=r"a\.png: changed while it was trained on"):
+    with pytest.raises(OutputError, match=r"a\.png: changed during training"):
         read_pixels(sample, 1, 3, CENTRE)
 
 

@@ -61,7 +61,10 @@ def test_a_process_ends_promptly_with_a_message_when_its_sibling_is_killed(bases
     assert code == 1
     assert time.monotonic() - killed < PROMPTLY
     assert reasons(said) == {
-        "soupctl: another process is gone (the same command goes on from the last checkpoint)"
+        (
+            "soupctl: another process of this run died "
+            "(run the same command to resume from the last checkpoint)"
+        )
     }
     assert not Path(f"/proc/{first}").exists()
 

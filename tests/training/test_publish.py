@@ -34,7 +34,7 @@ def base(bases, tmp_path):
 def touch_after_last_step(running, path: Path):
     """A reporter that rewrites a file with the same bytes when the last step is reported."""
 
-    class Reporter(running.Ear):
+    class Reporter(running.ReporterSpy):
         def show(self, progress) -> None:
             if progress.step == progress.steps:
                 data = path.read_bytes()
@@ -55,7 +55,7 @@ def test_a_base_that_changes_during_training_is_not_published(
     with pytest.raises(OutputError, match=r"changed after training began \(put the old") as caught:
         running.run(*arguments, touch_after_last_step(running, folder / name), steps=1)
     published = sorted(path.name for path in out.iterdir() if path.name in {"model", "raw"})
-    reporter = running.Ear()
+    reporter = running.ReporterSpy()
     running.run(*arguments, reporter, steps=1)
 
     assert f"{folder / name}: changed" in str(caught.value)
@@ -94,7 +94,7 @@ def test_a_base_file_that_shortens_while_it_is_copied_is_not_published(
     monkeypatch.setattr(os, "posix_fallocate", shorten)
 
     with pytest.raises(OutputError, match="changed while it was read"):
-        running.run(folder, shards["text"], out, running.Ear(), steps=1)
+        running.run(folder, shards["text"], out, running.ReporterSpy(), steps=1)
 
     assert not (out / "model").exists()
 

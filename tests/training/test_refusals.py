@@ -1,4 +1,4 @@
-"""What cannot be trained is refused with one line, the way out in it, and the documented code."""
+"""Bad input is refused in one line with advice, and with the documented exit code."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WORDS = ("--data", "data", "-o", "out", "--steps", "2", "--batch-size", "2")
 
 @pytest.fixture
 def refused(soupctl, bases, shards):
-    """What is said of a base and a data shard, after the test has spoilt copies of them."""
+    """The message about a base and a data shard, after the test has changed copies of them."""
 
-    def run(family: str, code: int, *words: str, spoil=lambda: None) -> str:
+    def run(family: str, code: int, *words: str, change=lambda: None) -> str:
         shutil.copytree(bases[family], "base")
         shutil.copytree(shards[family], "data")
-        spoil()
+        change()
         done = soupctl("finetune", "base", *WORDS, *words)
         assert code == done.code, done.err
         *before, last = done.err.splitlines()
@@ -54,32 +54,31 @@ def tear(path: str) -> None:
 UNET = "base/unet/config.json"
 SCHEDULER = "base/scheduler/scheduler_config.json"
 ENDINGS = ".bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
-WAY_OUT = "(--skip-bad leaves such images out)"
+ADVICE = "(--skip-bad leaves such images out)"
 
 BAD_INPUTS = {
     "no images": (
         *("text", 3, (), lambda: empty("data")),
-        f"data: holds no images to train on (images end in {ENDINGS})",
+        f"data: contains no images (image files end in {ENDINGS})",
     ),
     "an unreadable image": (
         *("text", 3, (), lambda: tear("data/0.png")),
-        f"data: 1 image unreadable: 0.png {WAY_OUT}",
+        f"data: 1 image unreadable: 0.png {ADVICE}",
     ),
     "missing captions": (
         *("text", 3, (), lambda: [Path(f"data/{n}.txt").unlink() for n in range(4)]),
-        "data: 4 images without a caption (no .txt beside it): 0.png, 1.png, 2.png and 1 more "
-        + WAY_OUT,
+        "data: 4 images without a caption (no .txt file): 0.png, 1.png, 2.png and 1 more " + ADVICE,
     ),
     "missing classes": (
         *("class", 3, (), lambda: shutil.copy("data/red/0.png", "data/x.png")),
-        f"data: 1 image without a class (no folder of its own, no label): x.png {WAY_OUT}",
+        f"data: 1 image without a class (neither in a subfolder nor with a label): x.png {ADVICE}",
     ),
     "too few classes": (
         *("class", 4, (), lambda: shutil.rmtree("data/red")),
         (
-            "data: has 2 classes, and the base 3 (name all 3 in order, with classes = [...] in "
-            "--config; the last class embedding is for samples without a class; --cond-drop 0 "
-            "makes it one)"
+            "data: expected 3 classes, as in the base, and found 2 (name all 3 in order with "
+            "classes = [...] in --config; the last class embedding is the null class, "
+            "unless --cond-drop is 0)"
         ),
     ),
     "a resolution that the vae does not divide": (
@@ -161,7 +160,7 @@ BAD_INPUTS = {
     ),
     "prompts without captions": (
         *("class", 2, ("--prompt", "a cat"), lambda: None),
-        "base: --prompt is for bases that are told captions",
+        "base: is not text-conditional (remove --prompt)",
     ),
     "an optimizer that is not installed": (
         "text",
@@ -175,7 +174,7 @@ BAD_INPUTS = {
     ),
     "something else in the output": (
         *("text", 6, (), lambda: shutil.copytree("data", "out")),
-        "out: is not empty, and holds no run (choose another)",
+        "out: is not empty and contains no run (choose another output with -o)",
     ),
     "a checkpoint that is not there": (
         *("text", 3, ("--resume", "nowhere"), lambda: None),
@@ -184,18 +183,18 @@ BAD_INPUTS = {
     "a loss that is not finite": (
         *("plain", 8, ("--lr", "1e30", "--steps", "5"), lambda: None),
         (
-            "out: the loss is not finite at step 2; no checkpoint was made (a lower --lr, or "
-            "--precision no, may help)"
+            "out: the loss is not finite at step 2; no checkpoint was saved (try a lower --lr, "
+            "or --precision no)"
         ),
     ),
 }
 
 
 @pytest.mark.parametrize("name", BAD_INPUTS)
-def test_bad_input_is_refused_with_the_way_out(refused, name):
-    family, code, words, spoil, message = BAD_INPUTS[name]
+def test_bad_input_is_refused_with_advice(refused, name):
+    family, code, words, change, message = BAD_INPUTS[name]
 
-    said = refused(family, code, *words, spoil=spoil)
+    said = refused(family, code, *words, change=change)
 
     assert said.startswith(message) if message.endswith(" ") else message == said
 
@@ -208,9 +207,9 @@ def test_the_folder_of_another_run_is_refused_naming_the_differences(soupctl, ba
     never = soupctl(*words, "--data", shards["plain"], "--resume", "never")
 
     assert (6, 6) == (done.code, never.code)
-    assert "soupctl: out: holds another run: data is blake3:" in done.err
-    assert "; out: holds another run: seed is 0 there and 1 here" in done.err
-    assert "out: holds a run already" in never.err
+    assert "soupctl: out: contains another run: data is blake3:" in done.err
+    assert "; out: contains another run: seed is 0 there and 1 here" in done.err
+    assert "out: already contains this run" in never.err
 
 
 @pytest.mark.parametrize(
@@ -221,12 +220,15 @@ def test_the_folder_of_another_run_is_refused_naming_the_differences(soupctl, ba
         (
             ("--data", "a", "--data", "b", "-o", "y"),
             2,
-            "y: 2 data shards cannot go to one output (such as -o 'runs/{name}')",
+            "y: 2 data shards cannot share one output (put {name} in it: -o 'runs/{name}')",
         ),
         (
             ("--data", "a", "--data", "b", "-o", "b/../a/{name}"),
             2,
-            "b/../a/a: lies in data to train on, a, and would become data itself (choose another)",
+            (
+                "b/../a/a: is inside the data shard a, and would become training data "
+                "(choose another output with -o)"
+            ),
         ),
         (
             ("--data", "a", "-o", "y", "--lr", "0"),
@@ -235,13 +237,13 @@ def test_the_folder_of_another_run_is_refused_naming_the_differences(soupctl, ba
         ),
     ],
 )
-def test_a_request_that_no_files_satisfy_is_refused(soupctl, bases, words, code, message):
+def test_an_invalid_request_is_refused(soupctl, bases, words, code, message):
     done = soupctl("finetune", bases["text"], *words)
 
     assert (code, f"soupctl: {message}\n") == (done.code, done.err)
 
 
-def test_a_name_on_the_hub_is_refused_with_the_command_that_fetches_it(soupctl, shards):
+def test_a_name_on_the_hub_is_refused_with_the_download_command(soupctl, shards):
     words = ("--data", shards["text"], "-o", "out", "--steps", 1)
 
     done = soupctl("finetune", "runwayml/stable-diffusion-v1-5", *words)
@@ -256,7 +258,7 @@ def test_a_run_needs_steps_or_epochs(soupctl, bases, shards):
     assert (2, "soupctl: give --steps or --epochs\n") == (done.code, done.err)
 
 
-def test_a_missing_extra_is_named_with_the_command_that_brings_it(monkeypatch):
+def test_a_missing_extra_is_named_with_the_install_command(monkeypatch):
     monkeypatch.setattr(libraries, "LIBRARIES", ("json", "no_such_library"))
 
     with pytest.raises(LimitError) as refusal:
@@ -267,18 +269,18 @@ def test_a_missing_extra_is_named_with_the_command_that_brings_it(monkeypatch):
     )
 
 
-def test_a_folder_that_another_run_writes_to_is_refused(trained, tmp_path):
+def test_a_folder_in_use_by_another_run_is_refused(trained, tmp_path):
     (tmp_path / "run").mkdir()
     fd = os.open(tmp_path / "run", os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
 
-    with pytest.raises(OutputError, match="another run is writing here"):
+    with pytest.raises(OutputError, match="is in use by another run"):
         trained("plain", tmp_path / "run")
     os.close(fd)
 
 
-def test_words_that_nobody_takes_are_not_called_another_run(running, bases, shards, tmp_path):
-    class Full(running.Ear):
+def test_a_blocked_terminal_is_not_taken_for_another_run(running, bases, shards, tmp_path):
+    class Full(running.ReporterSpy):
         def begin(self, step: int, steps: int) -> None:
             raise BlockingIOError(errno.EAGAIN, "write could not complete without blocking")
 

@@ -51,7 +51,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(soupctl, bases, shards):
     resumed = soupctl(*words(base, data, "killed"))
 
     assert (0, -signal.SIGKILL, 0) == (straight.code, ended.code, resumed.code), resumed.err
-    assert "going on from killed/checkpoints/step-0000" in resumed.err
+    assert "resuming from killed/checkpoints/step-0000" in resumed.err
     assert {"model/unet", "raw/unet"} == {str(Path(name).parent) for name in hashes("straight")}
     assert hashes("straight") == hashes("killed")
 
@@ -97,7 +97,7 @@ def test_a_signal_saves_and_says_how_to_go_on(soupctl, bases, shards, number, co
     if number == signal.SIGINT:
         assert "soupctl: interrupted" == lines.pop()
     last = lines[-1]
-    assert last.startswith(f"stopped: step {step} of 100000 is saved; to go on: soupctl finetune")
+    assert last.startswith(f"stopped: step {step} of 100000 is saved; to resume: soupctl finetune")
     assert "Traceback" not in stopped.err
     for output in ("straight", "stopped"):
         assert soupctl(*words(base, data, output, *seldom, "--steps", step + 3)).code == 0
@@ -119,10 +119,10 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(trained, tmp_path, monkeypat
         trained("plain", tmp_path / "full", **more)
     monkeypatch.undo()
     kept = sorted(path.name for path in (tmp_path / "full" / "checkpoints").iterdir())
-    ear = trained("plain", tmp_path / "full", **more)
+    spy = trained("plain", tmp_path / "full", **more)
 
     assert kept == ["latest", "step-000002"]
-    assert ear.steps == [3, 4, 5, 6]
+    assert spy.steps == [3, 4, 5, 6]
     assert hashes(str(tmp_path / "straight")) == hashes(str(tmp_path / "full"))
 
 
@@ -130,7 +130,7 @@ def test_weights_that_are_not_finite_are_never_saved(trained, tmp_path):
     # the loss of the first step is finite, and its decay takes the weights out of float32
     more = {"lr": 3.3e37, "weight_decay": 10.0, "save_every": 1}
 
-    with pytest.raises(TrainingError, match="not finite after step 1; no checkpoint was made"):
+    with pytest.raises(TrainingError, match="not finite after step 1; no checkpoint was saved"):
         trained("plain", tmp_path / "run", **more)
 
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -144,12 +144,10 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over_and_told_of(trained, tmp_
     torn = tmp_path / "run" / "checkpoints" / "step-000004"
     (torn / "model.safetensors").write_bytes(b"torn")
 
-    ear = trained("plain", tmp_path / "run", **more)
+    spy = trained("plain", tmp_path / "run", **more)
 
-    assert ear.steps == [3, 4]
-    assert (
-        ear.said[0] == f"passed over: {torn}: is not whole: its files are not those of its manifest"
-    )
+    assert spy.steps == [3, 4]
+    assert spy.said[0] == f"skipped: {torn}: is damaged: its files are not those of its manifest"
 
 
 @pytest.mark.parametrize(
@@ -163,10 +161,10 @@ def test_a_manifest_that_makes_no_sense_is_passed_over(trained, tmp_path, change
     manifest = json.loads((last / checkpoint.MANIFEST).read_text())
     (last / checkpoint.MANIFEST).write_text(json.dumps(manifest | change))
 
-    ear = trained("plain", tmp_path / "run", steps=5, save_every=2)
+    spy = trained("plain", tmp_path / "run", steps=5, save_every=2)
 
-    assert ear.said[0].startswith(f"passed over: {last}: is not whole: ")
-    assert ear.steps == [3, 4, 5]
+    assert spy.said[0].startswith(f"skipped: {last}: is damaged: ")
+    assert spy.steps == [3, 4, 5]
 
 
 @pytest.mark.parametrize("change", [{"ema_steps": None}, {"optimizer": {"x.y": 1}}], ids=str)
@@ -176,7 +174,7 @@ def test_a_state_that_does_not_fit_is_one_line(trained, tmp_path, change):
     manifest = json.loads((last / checkpoint.MANIFEST).read_text())
     (last / checkpoint.MANIFEST).write_text(json.dumps(manifest | change))
 
-    with pytest.raises(InputError, match="cannot be resumed from: "):
+    with pytest.raises(InputError, match="cannot be restored: "):
         trained("plain", tmp_path / "run", steps=5)
 
 
@@ -186,42 +184,44 @@ def test_a_record_that_does_not_say_how_a_run_ended_is_one_line(trained, tmp_pat
     record = tmp_path / "run" / "soupctl.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | change))
 
-    with pytest.raises(InputError, match="is no record of a run: it does not say what"):
+    with pytest.raises(
+        InputError, match="is not a valid record of a run: a finished run needs steps and weights"
+    ):
         trained("plain", tmp_path / "run")
 
 
 def test_a_signal_during_the_report_of_the_last_step_stops_before_publishing(
     running, bases, shards, tmp_path
 ):
-    class Leaving(running.Ear):
+    class Leaving(running.ReporterSpy):
         def show(self, progress) -> None:
             if progress.step == progress.steps:
                 signal.raise_signal(signal.SIGINT)
 
     words = bases["plain"], shards["plain"], tmp_path / "run"
-    ear = Leaving()
+    spy = Leaving()
     with pytest.raises(KeyboardInterrupt):
-        running.run(*words, ear)
+        running.run(*words, spy)
     found = (tmp_path / "run" / "model").exists()
-    running.run(*words, running.Ear())
+    running.run(*words, running.ReporterSpy())
 
-    assert ear.said[-1].startswith("stopped: step 4 of 4 is saved; to go on: ")
+    assert spy.said[-1].startswith("stopped: step 4 of 4 is saved; to resume: ")
     assert (False, True) == (found, (tmp_path / "run" / "model").exists())
 
 
 def test_a_finished_run_is_not_made_again(trained, tmp_path):
     trained("plain", tmp_path / "run")
 
-    ear = trained("plain", tmp_path / "run")
+    spy = trained("plain", tmp_path / "run")
 
-    assert ear.steps == []
+    assert spy.steps == []
 
 
 def test_a_finished_run_says_how_many_steps_it_has(running, bases, shards, tmp_path):
     words = bases["plain"], shards["plain"], tmp_path / "run"
-    first = running.run(*words, running.Ear(), steps=4)
+    first = running.run(*words, running.ReporterSpy(), steps=4)
 
-    again = running.run(*words, running.Ear(), steps=3)
+    again = running.run(*words, running.ReporterSpy(), steps=3)
 
     assert (4, False, 4, True) == (
         *(first.steps, first.was_complete),
@@ -234,9 +234,9 @@ def test_a_result_that_was_taken_away_is_made_again(trained, tmp_path):
     made = hashes(str(tmp_path / "run"))
     shutil.rmtree(tmp_path / "run" / "model")
 
-    ear = trained("plain", tmp_path / "run")
+    spy = trained("plain", tmp_path / "run")
 
-    assert ear.steps == []
+    assert spy.steps == []
     assert made == hashes(str(tmp_path / "run"))
 
 
@@ -245,9 +245,9 @@ def test_a_finished_run_at_a_constant_rate_can_go_on(trained, tmp_path, family):
     trained(family, tmp_path / "straight", steps=6)
     trained(family, tmp_path / "longer", steps=4)
 
-    ear = trained(family, tmp_path / "longer", steps=6)
+    spy = trained(family, tmp_path / "longer", steps=6)
 
-    assert ear.steps == [5, 6]
+    assert spy.steps == [5, 6]
     assert hashes(str(tmp_path / "straight")) == hashes(str(tmp_path / "longer"))
 
 
@@ -263,9 +263,9 @@ def test_a_run_can_go_on_from_a_checkpoint_that_is_named(trained, tmp_path):
     trained("plain", tmp_path / "run", steps=6, save_every=2)
     first = tmp_path / "run" / "checkpoints" / "step-000004"
 
-    ear = trained("plain", tmp_path / "other", steps=6, save_every=2, resume=str(first))
+    spy = trained("plain", tmp_path / "other", steps=6, save_every=2, resume=str(first))
 
-    assert ear.steps == [5, 6]
+    assert spy.steps == [5, 6]
     assert hashes(str(tmp_path / "run")) == hashes(str(tmp_path / "other"))
 
 
@@ -273,7 +273,7 @@ def test_metrics_hold_each_step_once_however_often_a_run_was_interrupted(trained
     trained("plain", tmp_path / "run", steps=4, save_every=2)
     record = tmp_path / "run" / "soupctl.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
-    checkpoint.discard(tmp_path / "run" / "checkpoints" / "step-000004")
+    checkpoint.remove_checkpoint(tmp_path / "run" / "checkpoints" / "step-000004")
 
     trained("plain", tmp_path / "run", steps=4, save_every=2)
 
@@ -289,7 +289,11 @@ def test_metrics_are_json_where_a_gradient_is_beyond_numbers(
     steep.conv_norm_out.weight.data *= 1000
     steep.save_pretrained(tmp_path / "base")
     running.run(
-        tmp_path / "base", shards["plain"], tmp_path / "run", running.Ear(), noise_offset=1e17
+        tmp_path / "base",
+        shards["plain"],
+        tmp_path / "run",
+        running.ReporterSpy(),
+        noise_offset=1e17,
     )
 
     line = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0]

@@ -12,7 +12,11 @@ from launched import TWO, ended, started
 from safetensors import safe_open
 
 from soupctl.errors import LimitError, UsageError
-from soupctl.training.distributed import require_supported, require_whole, set_up
+from soupctl.training.distributed import (
+    configure_deepspeed,
+    require_fsdp2,
+    require_supported_options,
+)
 from soupctl.training.options import Options
 
 HERE = Path(__file__).parent
@@ -95,20 +99,24 @@ def deepspeed(stage: int, **config: object) -> SimpleNamespace:
 def test_options_that_sharded_weights_cannot_support_are_refused():
 
     options = Options(steps=1)
-    with pytest.raises(UsageError, match=r"not kept \(--no-ema\)"):
-        require_whole(Parted, options, patch=False)
-    with pytest.raises(UsageError, match="FSDP is for finetune"):
-        require_whole(Parted, options, patch=True)
+    with pytest.raises(
+        UsageError, match=r"EMA of sharded weights is not supported \(add --no-ema\)"
+    ):
+        require_supported_options(Parted, options, patch=False)
+    with pytest.raises(UsageError, match="FSDP works with finetune only"):
+        require_supported_options(Parted, options, patch=True)
     with pytest.raises(LimitError, match="fsdp_version: 2 in accelerate's configuration"):
-        require_supported(Parted)
+        require_fsdp2(Parted)
 
 
 def test_deepspeed_keeps_the_mean_of_weights_that_are_whole_alone():
-    require_whole(deepspeed(2), Options(steps=1), patch=False)
-    with pytest.raises(UsageError, match=r"not kept \(--no-ema\)"):
-        require_whole(deepspeed(3), Options(steps=1), patch=False)
-    with pytest.raises(UsageError, match="DeepSpeed is for finetune"):
-        require_whole(deepspeed(2), Options(steps=1), patch=True)
+    require_supported_options(deepspeed(2), Options(steps=1), patch=False)
+    with pytest.raises(
+        UsageError, match=r"EMA of sharded weights is not supported \(add --no-ema\)"
+    ):
+        require_supported_options(deepspeed(3), Options(steps=1), patch=False)
+    with pytest.raises(UsageError, match="DeepSpeed works with finetune only"):
+        require_supported_options(deepspeed(2), Options(steps=1), patch=True)
 
 
 def test_deepspeed_receives_the_options_and_never_rounds_weights():
@@ -116,7 +124,7 @@ def test_deepspeed_receives_the_options_and_never_rounds_weights():
     auto = deepspeed(3, bf16={"enabled": "auto"}, gradient_clipping="auto")
     narrow = deepspeed(2, bf16={"enabled": True})
 
-    set_up(auto, options)
+    configure_deepspeed(auto, options)
 
     assert auto.state.deepspeed_plugin.deepspeed_config == {
         "bf16": {"enabled": "auto"},
@@ -126,4 +134,4 @@ def test_deepspeed_receives_the_options_and_never_rounds_weights():
         "gradient_clipping": 0.5,
     }
     with pytest.raises(UsageError, match="DeepSpeed's bf16 would round the weights"):
-        set_up(narrow, options)
+        configure_deepspeed(narrow, options)

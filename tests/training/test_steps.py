@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from soupctl.choices import Schedule
-from soupctl.training.loop import rate
+from soupctl.training.loop import learning_rate
 from soupctl.training.options import Options
 
 
@@ -22,12 +22,12 @@ from soupctl.training.options import Options
 def test_the_rate_warms_up_and_then_follows_its_schedule(schedule, expected):
     options = Options(lr=1.0, lr_schedule=schedule, warmup=2)
 
-    assert [rate(step, options, 6) for step in range(6)] == pytest.approx(expected)
+    assert [learning_rate(step, options, 6) for step in range(6)] == pytest.approx(expected)
 
 
 def test_a_schedule_without_a_warm_up_begins_with_the_rate_that_was_asked_for():
     for schedule in Schedule:
-        assert rate(0, Options(lr=0.25, lr_schedule=schedule), 1) == 0.25
+        assert learning_rate(0, Options(lr=0.25, lr_schedule=schedule), 1) == 0.25
 
 
 def test_the_mean_of_the_weights_is_of_each_step_with_a_decay_that_grows(trained, tmp_path):

@@ -79,7 +79,7 @@ def place_of(tracker) -> str:
 def test_a_tracker_receives_the_metrics_in_the_folder_of_its_run(recorded, trained, tmp_path):
     output = tmp_path / "run"
 
-    ear = trained("plain", output, log_with=Tracker(recorded.name))
+    spy = trained("plain", output, log_with=Tracker(recorded.name))
 
     (tracker,) = recorded.made
     names = ("loss", "lr", "grad_norm", "epoch")
@@ -88,7 +88,7 @@ def test_a_tracker_receives_the_metrics_in_the_folder_of_its_run(recorded, train
     assert expected == tracker.told
     assert [0] == tracker.ends
     assert f"{output}/{recorded.name}" == place_of(tracker)
-    assert f"{recorded.name}: {output}/{recorded.name}" in ear.said
+    assert f"{recorded.name}: {output}/{recorded.name}" in spy.said
     if recorded.name == Tracker.WANDB:
         assert "0.001" == tracker.options["lr"]
 
@@ -107,7 +107,7 @@ class Impatient(BaseException):
 def test_a_tracker_ends_with_a_run_that_is_interrupted_and_another_goes_on(
     recorded, running, bases, shards, tmp_path
 ):
-    class Leaving(running.Ear):
+    class Leaving(running.ReporterSpy):
         def step(self, step: int) -> None:
             super().step(step)
             if step == 3:
@@ -117,7 +117,7 @@ def test_a_tracker_ends_with_a_run_that_is_interrupted_and_another_goes_on(
     more = {"log_with": Tracker(recorded.name), "save_every": 2}
     with pytest.raises(Impatient):
         running.run(*words, Leaving(), **more)
-    running.run(*words, running.Ear(), **more)
+    running.run(*words, running.ReporterSpy(), **more)
 
     first, second = recorded.made
     assert [1, 2] == [step for step, _ in first.told]
@@ -137,7 +137,7 @@ def test_each_run_of_a_command_has_a_tracker_of_its_own(recorded, running, bases
         for name in ("one", "other")
     ]
     for run in running.prepare(requests, running.start_accelerator(options)):
-        running.finetune(run, running.Ear())
+        running.finetune(run, running.ReporterSpy())
 
     assert [4, 4] == [len(each.told) for each in recorded.made]
     assert [[0], [0]] == [each.ends for each in recorded.made]
@@ -151,7 +151,7 @@ def test_a_tracker_that_does_not_begin_is_one_line(recorded, trained, tmp_path):
     with pytest.raises(LimitError) as refusal:
         trained("plain", tmp_path / "run", log_with=Tracker(recorded.name))
 
-    expected = f"{tmp_path}/run: {recorded.name} does not begin: No API key configured."
+    expected = f"{tmp_path}/run: {recorded.name} cannot start: No API key configured."
     assert expected == refusal.value.message()
     assert [[]] == [each.ends for each in recorded.made]
 
