@@ -18,8 +18,8 @@ from .options import FINETUNE, Options
 
 if TYPE_CHECKING:
     from .callbacks import Progress, Reporter
-    from .setup import Prepared
-    from .trainer import Trained
+    from .setup import PreparedRun
+    from .trainer import TrainedRun
 
 
 def finetune(
@@ -30,7 +30,7 @@ def finetune(
     resume: str = "auto",
     reporter: Reporter | None = None,
     **options: Any,
-) -> Trained:
+) -> TrainedRun:
     """Train a base on a folder of images, or resume that, and return what came of it.
 
     `options` are those of `soupctl finetune`, with their names: `steps=1000, batch_size=8`.
@@ -53,7 +53,7 @@ def patch_dmp(
     resume: str = "auto",
     reporter: Reporter | None = None,
     **options: Any,
-) -> Trained:
+) -> TrainedRun:
     """Train a prompt bank for a base, or resume that, and return what came of it.
 
     `options` are those of `soupctl patch-dmp`, with their names; they win over a `preset`. Raises
@@ -73,7 +73,7 @@ def _prepared(
     options: Options,
     resume: str,
     patch: PatchOptions | None,
-) -> Prepared:
+) -> PreparedRun:
     require_extra()
     from .distributed import start_accelerator
     from .setup import RunRequest, prepare
