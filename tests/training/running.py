@@ -34,7 +34,7 @@ class ReporterSpy:
         self.steps.append(step)
 
     def show(self, progress: Progress) -> None:
-        self.label.append(progress)
+        self.shown.append(progress)
 
     def end(self) -> None:
         pass

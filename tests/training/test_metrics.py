@@ -28,6 +28,6 @@ def test_the_reported_loss_is_the_plotted_one_also_after_a_resume(running, bases
 
     plotted = smoothed(row["loss"] for row in read_metrics(tmp_path / "run"))
 
-    shown = [progress.loss for reporter in reporters for progress in reporter.label]
+    shown = [progress.loss for reporter in reporters for progress in reporter.shown]
     assert len(plotted) == 6
     assert shown == plotted
