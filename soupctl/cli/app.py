@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from .. import __version__
 from ..errors import UsageError
+from . import completion
 from .average import average
 from .console import put, say
 from .demo import demo
@@ -68,7 +69,10 @@ def _top(
 
 def show_help(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="A command.", metavar="[COMMAND]")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A command.", metavar="[COMMAND]", autocompletion=completion.commands),
+    ] = None,
 ) -> None:
     """Show the help of a command, or this overview.
 

@@ -8,7 +8,7 @@ import typer
 
 from ..choices import OnInt, WeightBy
 from ..errors import UsageError
-from . import options
+from . import completion, options
 from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
 
@@ -34,7 +34,8 @@ def average(
     dtype: Annotated[
         str | None,
         typer.Option(
-            help="Float dtype of the result.  [default: the narrowest that holds all inputs']"
+            help="Float dtype of the result.  [default: the narrowest that holds all inputs']",
+            autocompletion=completion.dtypes,
         ),
     ] = None,
     key: Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..choices import Level
-from . import options
+from . import completion, options
 from .console import (
     counted,
     digest_text,
@@ -37,7 +37,12 @@ Search = Annotated[
 def has(
     soup: Soup,
     what: Annotated[
-        str, typer.Argument(help="A checkpoint, a digest or a name in the ledger.", metavar="X")
+        str,
+        typer.Argument(
+            help="A checkpoint, a digest or a name in the ledger.",
+            metavar="X",
+            autocompletion=completion.ingredients,
+        ),
     ],
     component: options.Component = None,
     json: options.Json = False,

@@ -14,7 +14,11 @@ EXAMPLES = (
     "soupctl subtract soup.safetensors dogs.safetensors -o rest.safetensors",
     "soupctl verify rest.safetensors --level rebuild",
 )
-MORE = "soupctl COMMAND --help describes a command and its options."
+HELP = "soupctl COMMAND --help describes a command and its options."
+COMPLETION = (
+    "soupctl --install-completion lets the shell complete commands, options, dtypes, and the "
+    "ingredients of a soup."
+)
 WHOLE = 1000
 """More letters than a command's summary has, so that it is wrapped and never cut off."""
 
@@ -37,7 +41,8 @@ def overview(context: typer.Context, jobs: Mapping[str, Iterable[str]]) -> str:
         for example in EXAMPLES:
             formatter.write_text(example)
     with formatter.section("More help"):
-        formatter.write_text(MORE)
+        for sentence in (HELP, COMPLETION):
+            formatter.write_text(sentence)
     return formatter.getvalue().rstrip("\n")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
-from . import options
+from . import completion, options
 from .console import say
 from .history import Search, Soup
 from .merge_output import MergeOptions, make, require_output
@@ -124,7 +124,9 @@ def subtract(
     removed: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, digests or names, each with an optional @WEIGHT.", metavar="X..."
+            help="Files, digests or names, each with an optional @WEIGHT.",
+            metavar="X...",
+            autocompletion=completion.ingredients,
         ),
     ] = None,
     output: options.Output = None,
@@ -190,7 +192,12 @@ def _require_alone(removed: list[str] | None, revise: ReviseOptions) -> None:
 @with_option_groups
 def swap(
     soup: Soup,
-    old: Annotated[str, typer.Argument(help="A file, digest or name.", metavar="OLD")],
+    old: Annotated[
+        str,
+        typer.Argument(
+            help="A file, digest or name.", metavar="OLD", autocompletion=completion.ingredients
+        ),
+    ],
     new: Annotated[str, typer.Argument(help="The checkpoint that replaces it.", metavar="NEW")],
     output: options.Output = None,
     again: Again = False,

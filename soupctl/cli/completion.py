@@ -1,0 +1,45 @@
+"""What the shell completes: dtypes, commands, and the ingredients of the soup on the command line.
+
+Rule 1: nothing is offered that a shell could read as more than a word; names are others' text.
+Rule 2: a soup that cannot be read offers nothing, and no error disturbs the line being typed.
+"""
+
+from __future__ import annotations
+
+import re
+
+import typer
+
+from ..errors import SoupError
+from ..ledger.names import SHORT_DIGEST
+
+PLAIN_WORD = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./+@%=,:-]*")
+
+
+def dtypes(incomplete: str) -> list[str]:
+    """The float dtypes that begin so."""
+    from ..format.dtypes import FLOATS
+
+    return [dtype.value for dtype in FLOATS if dtype.value.startswith(incomplete.upper())]
+
+
+def commands(context: typer.Context) -> list[str]:
+    """The names of all commands."""
+    return list(getattr(context.find_root().command, "commands", ()))
+
+
+def ingredients(context: typer.Context, incomplete: str) -> list[str]:
+    """The names of a soup's ingredients; their digests, once a digest is begun."""
+    from .. import verbs
+
+    try:
+        found = verbs.history(str(context.params.get("soup")))
+    except (SoupError, OSError):
+        return []
+    entries = [entry for _, ledger in found for entry in ledger.ingredients]
+    if incomplete.startswith("blake3:"):
+        end = max(len("blake3:") + SHORT_DIGEST, len(incomplete))
+        offered = [entry.digest[:end] for entry in entries]
+    else:
+        offered = [entry.name for entry in entries]
+    return sorted(word for word in set(offered) if PLAIN_WORD.fullmatch(word))
