@@ -1,7 +1,7 @@
-"""How fast work goes, and the threads that do it; nothing here can change a result.
+"""Execution options and worker threads; nothing here can change a result.
 
-Rule 1: results are taken in the order of their tasks, so the first refusal in that order is the one
-that is told, whatever the number of threads.
+Rule 1: results are taken in the order of their tasks, so the error reported is that of the first
+failing task, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 Advance = Callable[[int], None]
-"""Tells how many more bytes were read or written."""
+"""Reports how many bytes were just read or written."""
 
 MOST_THREADS = 16
 
@@ -30,18 +30,18 @@ STAGING = 256 << 20
 SHARE = 4
 """The part of a limit on memory that staging may take: one in so many."""
 LIBRARIES = 160 << 20
-"""Anonymous memory of what drives a device, its driver's own memory not counted."""
+"""Anonymous memory of the libraries that a device needs, without its driver's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionOptions:
-    """How fast, never what: no field here can change a byte of the result."""
+    """Settings for speed and memory; none of them can change a byte of the result."""
 
     threads: int = field(default_factory=lambda: min(MOST_THREADS, available_cores()))
     chunk: int | None = None
     """Elements in a chunk; None to fit the cache."""
     progress: Callable[[int], None] = lambda size: None
-    """Told how many more bytes were read or written."""
+    """Called with the number of bytes just read or written."""
     device: str = "auto"
     """What computes: `cpu`, `cuda`, `cuda:1`; `auto` is the processor. From file to file every byte
     passes it anyway, to be digested, and to copy a byte for a device takes it about as long as to
@@ -50,11 +50,11 @@ class ExecutionOptions:
     """Bytes of a device's memory, and as many of pinned memory, where a device computes."""
 
     def __post_init__(self) -> None:
-        """Refuse what would do no work, with UsageError."""
+        """Raise UsageError for settings that allow no work."""
         if self.threads < 1 or (self.chunk is not None and self.chunk < 1):
             raise UsageError("threads and chunk must be at least 1")
         if not DEVICE.fullmatch(self.device):
-            raise UsageError(f"{self.device!r} is no device", advice="auto, cpu, cuda or cuda:N")
+            raise UsageError(f"unknown device {self.device!r}", advice="auto, cpu, cuda or cuda:N")
 
     @classmethod
     def on(cls, device: str, max_memory: int | None = None) -> ExecutionOptions:
@@ -67,8 +67,8 @@ class ExecutionOptions:
         return self.device in ("auto", "cpu")
 
     @property
-    def beside(self) -> int:
-        """Bytes of anonymous memory that a device takes beside what threads need."""
+    def reserved_memory(self) -> int:
+        """Bytes of anonymous memory that a device needs in addition to the threads."""
         return 0 if self.is_on_processor else self.staging + LIBRARIES
 
 
@@ -84,8 +84,8 @@ def run_in_order(
 ) -> Iterator[Result]:
     """The result of every task, in the order of the tasks, on as many threads as asked.
 
-    `run` is given a task and what it may call at any time to tell the progress; that raises
-    CancelledError if all is over, so that a thread leaves at once.
+    `run` gets a task and a function to report progress with, which raises CancelledError once the
+    pass has failed, so that other threads stop at once.
     """
     stopped = Event()
 

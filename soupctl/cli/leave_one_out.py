@@ -39,7 +39,7 @@ def leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> tuple[ComponentR
     execution = verbs.ExecutionOptions.on(merge.device, most)
     with verbs.open_family(family) as members:
         jobs = [member.job for member in members]
-        rounds = verbs.arrange(jobs, merge.threads, most, execution.beside)
+        rounds = verbs.arrange(jobs, merge.threads, most, execution.reserved_memory)
         if merge.dry_run:
             require_places(rounds.jobs, force=merge.force)
             _show_plan(members, rounds, merge)

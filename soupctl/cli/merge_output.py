@@ -61,7 +61,7 @@ def make(
     started = time.monotonic()
     execution = verbs.ExecutionOptions.on(merge.device, most)
     with opening as job:
-        preview = verbs.preview(job, merge.threads, most, execution.beside)
+        preview = verbs.preview(job, merge.threads, most, execution.reserved_memory)
         if merge.dry_run:
             require_free(job, force=merge.force)
             _show_preview(preview, merge.json, merge.verbose)
@@ -86,10 +86,10 @@ def make(
 
 def report_left_behind(preview: Preview, quiet: bool) -> None:
     """Report which files beside the inputs' weights were not copied."""
-    if preview.left_behind:
-        files = counted(len(preview.left_behind), "file")
-        some = ", ".join(preview.left_behind[:SHOWN_NAMES])
-        rest = len(preview.left_behind) - SHOWN_NAMES
+    if preview.not_copied:
+        files = counted(len(preview.not_copied), "file")
+        some = ", ".join(preview.not_copied[:SHOWN_NAMES])
+        rest = len(preview.not_copied) - SHOWN_NAMES
         more = f" and {rest} more (all with -n)" if rest > 0 else ""
         say(f"soupctl: left behind {files}: {some}{more}", quiet)
 
@@ -106,8 +106,8 @@ def report_made(
         tensors = counted(each.tensors, "tensor")
         digest = digest_text(ledger.root, whole=whole)
         say(f"{title}: {ingredients}, {tensors}, {digest}", quiet)
-        if each.way is not Method.INGREDIENTS:
-            say(f"{title}: computed from the {each.way.value}", quiet)
+        if each.method is not Method.INGREDIENTS:
+            say(f"{title}: computed from the {each.method.value}", quiet)
     if made and made[0].sum is not None:
         say(f"{made[0].sum}: the exact sum", quiet)
 
@@ -141,7 +141,7 @@ def _component_json(made: ComponentResult) -> dict[str, Any]:
         "digest": ledger.root,
         "ingredients": shares_json(ledger.ingredients),
         "tensors": made.tensors,
-        "from": made.way.value,
+        "from": made.method.value,
         "sum": None if made.sum is None else str(made.sum),
         "bytes_read": made.read,
         "bytes_written": made.written,
@@ -172,7 +172,7 @@ def _preview_json(preview: Preview) -> dict[str, Any]:
 def contents_json(preview: Preview) -> dict[str, Any]:
     """What an output consists of, as JSON."""
     return {
-        "from": preview.way.value,
+        "from": preview.method.value,
         "sum_bytes": None if preview.sum is None else list(preview.sum),
         "ingredients": [
             {"path": path, "weight": str(weight), "share": float(share)}
@@ -187,13 +187,13 @@ def contents_json(preview: Preview) -> dict[str, Any]:
                 "dtypes": dict(each.dtypes),
                 "odd": [
                     {"tensor": odd.tensor, "rule": odd.rule, "dtypes": list(odd.dtypes)}
-                    for odd in each.odd
+                    for odd in each.special
                 ],
             }
             for each in preview.components
         ],
         "copied_files": list(preview.copies),
-        "left_behind": list(preview.left_behind),
+        "left_behind": list(preview.not_copied),
     }
 
 
@@ -209,8 +209,8 @@ def share_lines(preview: Preview) -> Iterator[str]:
     yield f"output   {preview.output}"
     for path, weight, share in preview.shares:
         yield f"         {float(share):8.3%}  {path}  (weight {weight})"
-    if preview.way is not Method.INGREDIENTS:
-        yield f"from     the {preview.way.value} and the changed ingredients"
+    if preview.method is not Method.INGREDIENTS:
+        yield f"from     the {preview.method.value} and the changed ingredients"
     if preview.sum is not None:
         least, most = map(size_text, preview.sum)
         yield f"keep     the exact sum, usually {least} to {most}"
@@ -235,13 +235,13 @@ def contents_lines(preview: Preview, most: int | None) -> Iterator[str]:
         left_out = f", {each.left_out} left out" if each.left_out else ""
         files = ", ".join(each.files)
         yield f"{each.name or 'tensors':8} {each.kept} ({dtypes}){left_out} in {files}"
-        for odd in each.odd[:most]:
+        for odd in each.special[:most]:
             yield f"         {odd.tensor}: {'+'.join(odd.dtypes)} {odd.rule}"
-        if most is not None and len(each.odd) > most:
-            yield f"         ... and {len(each.odd) - most} more (all with -v)"
+        if most is not None and len(each.special) > most:
+            yield f"         ... and {len(each.special) - most} more (all with -v)"
     for name in preview.copies:
         yield f"copy     {name}"
-    for name in preview.left_behind:
+    for name in preview.not_copied:
         yield f"leave    {name}"
 
 

@@ -31,7 +31,7 @@ from .run import carry_out
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A soup to be made: everything that decides its bytes, and where it goes."""
+    """A soup to make: everything that decides its bytes, and its output."""
 
     ingredients: Sequence[Ingredient | str | Path]
     """A path is an ingredient of weight 1."""
@@ -62,7 +62,7 @@ class Request:
 def average(
     request: Request, *, force: bool = False, execution: ExecutionOptions | None = None
 ) -> tuple[ComponentResult, ...]:
-    """Make the soup and return what each component became; `force` replaces an existing output.
+    """Make the soup and return the result of each component; `force` replaces an existing output.
 
     Raises any child of SoupError; then there is no output, or the old one, and no trace.
     """
@@ -88,7 +88,7 @@ def open_job(request: Request) -> Iterator[Job]:
         variant=request.variant,
         ignore_ledger=request.ignore_ledger,
     ) as inputs:
-        shown = [model.label for model in inputs.models]
+        labels = [model.label for model in inputs.models]
         names = ingredient_names(inputs)
         plans = [
             make_plan(
@@ -100,14 +100,14 @@ def open_job(request: Request) -> Iterator[Job]:
         ]
         destination = decide(request.output, inputs, plans, request.shard_size, request.variant)
         components = []
-        for part, plan, share in zip(inputs.parts, plans, destination.shares, strict=True):
+        for part, plan, share in zip(inputs.parts, plans, destination.components, strict=True):
             draft = draft_average(recipe, names, part, plan, destination.folder_of(share))
             complete = partial(complete_average, draft, part)
             record = _sum_record(recipe, part, plan) if request.keep_sum else None
             components.append(
                 ComponentJob(part, plan, share, draft, complete, part.checkpoints, record)
             )
-        weights = tuple(zip(shown, recipe.weights, strict=True))
+        weights = tuple(zip(labels, recipe.weights, strict=True))
         yield Job(weights, inputs, destination, tuple(components))
 
 

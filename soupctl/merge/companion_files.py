@@ -1,6 +1,6 @@
-"""What lies beside the weights in the inputs' folders, and what of it goes along.
+"""Files beside the weights in the inputs' folders, and which of them are copied to the output.
 
-Rule 1: files that configure the model say the same in every folder, or nothing is averaged.
+Rule 1: config files must agree in every folder, or nothing is averaged.
 Rule 2: any other file goes along where all folders that have it agree, and prose as the first has
 it; a record of one training run, which differs, is left behind, and so are weights and code.
 """
@@ -24,13 +24,13 @@ DIFFERENT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class CompanionFiles:
     """Files in the input folders other than the weights that go in, by relative name."""
 
     copies: tuple[tuple[str, Path], ...]
-    """What goes along: its name, and the file to copy."""
-    left_behind: tuple[str, ...]
-    """What does not, by name."""
+    """The name in the output, and the file to copy."""
+    not_copied: tuple[str, ...]
+    """Files that are not copied, by name."""
     seen: tuple[FileSnapshot, ...]
     """What was copied or compared, as it was before."""
 
@@ -40,32 +40,32 @@ class Beside:
             file.require_unchanged()
 
 
-def beside(folders: Sequence[Path], weights: Collection[Path]) -> Beside:
-    """What a soup in a folder has, and has not, of these folders besides the files `weights`.
+def companion_files(folders: Sequence[Path], weights: Collection[Path]) -> CompanionFiles:
+    """The files of these folders, other than `weights`, for a soup in a folder.
 
     Raises MismatchError for configs that differ, InputError for what is no regular file.
     """
     by_name = _by_name(other_files(folder, lambda name: not is_index(name)) for folder in folders)
     seen = _see(by_name)
     _require_same_configs(by_name)
-    copies, left_behind = [], []
+    copies, not_copied = [], []
     for name, paths in sorted(by_name.items()):
         if is_copied(name) and (is_config(name) or is_prose(name) or _all_equal(paths)):
             copies.append((name, paths[0]))
         elif not all(path in weights for path in paths):
-            left_behind.append(name)
-    return Beside(tuple(copies), tuple(left_behind), seen)
+            not_copied.append(name)
+    return CompanionFiles(tuple(copies), tuple(not_copied), seen)
 
 
-def configs_beside(folders: Sequence[Path]) -> Beside:
-    """The configs in these folders themselves, of which none goes along into a single file.
+def compared_configs(folders: Sequence[Path]) -> CompanionFiles:
+    """The config files directly in these folders, compared but not copied, for a single file.
 
     Raises MismatchError for configs that differ, InputError for what is no regular file.
     """
     by_name = _by_name(files_in(folder, is_config) for folder in folders)
     seen = _see(by_name)
     _require_same_configs(by_name)
-    return Beside((), (), seen)
+    return CompanionFiles((), (), seen)
 
 
 def _see(by_name: Mapping[str, Sequence[Path]]) -> tuple[FileSnapshot, ...]:
@@ -99,14 +99,14 @@ def _require_same_configs(by_name: Mapping[str, Sequence[Path]]) -> None:
     for name, (first, *rest) in sorted(by_name.items()):
         for path in rest if is_config(name) else ():
             if fields := _different_fields(name, first, path):
-                what = f"says something else than {first} ({', '.join(fields[:5])})"
+                what = f"differs from {first} ({', '.join(fields[:5])})"
                 issues.append(Issue(what, path, advice=DIFFERENT))
     if issues:
         raise MismatchError.collected(issues)
 
 
 def _different_fields(name: str, first: Path, other: Path) -> tuple[str, ...]:
-    """In what two files differ; only those that differ in a byte are loaded."""
+    """The fields in which two files differ; only files that differ in a byte are loaded."""
     if equal_bytes(first, other):
         return ()
     return different_fields(name, read_file(first), read_file(other))

@@ -19,7 +19,7 @@ from ..checkpoints.open import STREAM
 from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
 from ..format.shards import MOST_SHARDS, OutputFile, TensorSpec, index_name, same_files, split
-from .companion_files import Beside, beside, configs_beside
+from .companion_files import CompanionFiles, companion_files, compared_configs
 from .ingredients import Inputs, Part
 from .plan import Plan
 
@@ -42,32 +42,32 @@ class ComponentFiles:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What will be written where."""
+    """The files that will be written, and where."""
 
     path: Path | None
     """None for standard output."""
     is_folder: bool
-    shares: tuple[ComponentFiles, ...]
+    components: tuple[ComponentFiles, ...]
     """One a component, in the order of the inputs' components."""
-    beside: Beside
-    """Other files that go along, and those that do not."""
+    companions: CompanionFiles
+    """Other files in the inputs' folders: those that are copied, and those that are not."""
 
     @property
     def names(self) -> frozenset[str]:
         """All files of an output that is a folder, by their names within it."""
         made = (
-            share.path_of(name)
-            for share in self.shares
-            for name in (*(file.name for file in share.files), share.index)
+            files.path_of(name)
+            for files in self.components
+            for name in (*(file.name for file in files.files), files.index)
             if name is not None
         )
-        return frozenset((*made, *(name for name, _ in self.beside.copies)))
+        return frozenset((*made, *(name for name, _ in self.companions.copies)))
 
-    def folder_of(self, share: ComponentFiles) -> Path | None:
+    def folder_of(self, files: ComponentFiles) -> Path | None:
         """The folder that holds a component's file, or its folder; None for standard output."""
         if self.path is None:
             return None
-        return (self.path / share.folder).parent
+        return (self.path / files.folder).parent
 
 
 def decide(
@@ -83,34 +83,36 @@ def decide(
     the weights that say different things, LimitError for too many files.
     """
     if not str(output):
-        raise UsageError("the output has no name")
+        raise UsageError("the output path is empty")
     if shard_size is not None and shard_size < 1:
-        raise UsageError(f"{shard_size} bytes is no size of a shard")
+        raise UsageError(f"a shard size must be positive, not {shard_size}")
     folders = [model for model in inputs.models if model.folder is not None]
     if output == STREAM or str(output).endswith(FILE_SUFFIXES) or not (folders or shard_size):
         _require_one_file(output, inputs, shard_size)
-        # also what is not copied tells whether the ingredients are of one kind
-        configs = configs_beside([each for model in folders for each in _weights_folders(model)])
+        # configs are compared though none is copied: models of different kinds are not averaged
+        configs = compared_configs([each for model in folders for each in _weights_folders(model)])
         name = "standard output" if output == STREAM else Path(output).name
-        share = ComponentFiles("", (OutputFile(name, lay_out(_entries(plans[0]))),), None)
-        return Destination(None if output == STREAM else Path(output), False, (share,), configs)
-    shares = tuple(
-        _share(part, plan, shard_size, variant)
+        files = ComponentFiles("", (OutputFile(name, lay_out(_entries(plans[0]))),), None)
+        return Destination(None if output == STREAM else Path(output), False, (files,), configs)
+    components = tuple(
+        _component_files(part, plan, shard_size, variant)
         for part, plan in zip(inputs.parts, plans, strict=True)
     )
-    _require_few(shares)
+    _require_few_files(components)
     weights = {
         file
         for model in inputs.models
         for component in model.components
         for file in component.files
     }
-    others = beside([model.folder for model in folders if model.folder is not None], weights)
-    return Destination(Path(output), True, shares, others)
+    others = companion_files(
+        [model.folder for model in folders if model.folder is not None], weights
+    )
+    return Destination(Path(output), True, components, others)
 
 
 def _require_one_file(output: str | Path, inputs: Inputs, shard_size: int | None) -> None:
-    """Raise UsageError if what is asked for is no single file."""
+    """Raise UsageError if the output cannot be a single file."""
     if shard_size:
         raise UsageError("--shard-size makes a folder", path=output, advice="name one with -o")
     if len(inputs.parts) > 1:
@@ -121,18 +123,18 @@ def _require_one_file(output: str | Path, inputs: Inputs, shard_size: int | None
         )
     if str(output).endswith("/"):
         raise UsageError(
-            "names a folder, and files make a file",
+            "names a folder, but single files make a file",
             path=output,
             advice="name a file, or --shard-size makes a folder",
         )
 
 
-def _require_few(shares: Sequence[ComponentFiles]) -> None:
+def _require_few_files(components: Sequence[ComponentFiles]) -> None:
     """Raise LimitError if all components together have more files than may be open at once."""
-    count = sum(len(share.files) for share in shares)
+    count = sum(len(files.files) for files in components)
     if count > MOST_SHARDS:
         raise LimitError(
-            f"all components together make {count} files; at most {MOST_SHARDS} are written",
+            f"the components have {count} files in total; at most {MOST_SHARDS} can be written",
             advice="choose a larger --shard-size, or --component picks one of them",
         )
 
@@ -146,29 +148,31 @@ def _entries(plan: Plan) -> list[TensorSpec]:
     return [(step.name, step.out, step.shape) for step in plan.kept if step.out is not None]
 
 
-def _share(part: Part, plan: Plan, shard_size: int | None, variant: str | None) -> ComponentFiles:
-    """Files of one component, laid out like the checkpoint that the part names, if it does."""
-    like = part.like
-    if like is None or shard_size or not plan.kept:
-        stem = "model" if like is None else _stem(like.component, variant)
+def _component_files(
+    part: Part, plan: Plan, shard_size: int | None, variant: str | None
+) -> ComponentFiles:
+    """Files of one component, named like those of the part's layout, if it has one."""
+    layout = part.layout
+    if layout is None or shard_size or not plan.kept:
+        stem = "model" if layout is None else _stem(layout.component, variant)
         files = split(_entries(plan), shard_size or 2**63, stem)
     else:
-        names = {step.name: _name_in_folder(like, step.name, variant) for step in plan.kept}
+        names = {step.name: _name_in_folder(layout, step.name, variant) for step in plan.kept}
         files = same_files(_entries(plan), names)
-        stem = _stem(like.component, variant)
-    indexed = len(files) > 1 or (like is not None and not shard_size and like.component.index)
+        stem = _stem(layout.component, variant)
+    indexed = len(files) > 1 or (layout is not None and not shard_size and layout.component.index)
     return ComponentFiles(part.name, files, index_name(stem) if indexed else None)
 
 
-def _name_in_folder(like: Checkpoint, tensor: str, variant: str | None) -> str:
+def _name_in_folder(layout: Checkpoint, tensor: str, variant: str | None) -> str:
     """The name of the file that holds a tensor, relative to the checkpoint's folder, but plain."""
-    path = like.file_of(tensor).path
-    folder = like.component.folder or path.parent
+    path = layout.file_of(tensor).path
+    folder = layout.component.folder or path.parent
     return path.relative_to(folder).with_name(_plain(path.name, variant)).as_posix()
 
 
 def _plain(name: str, variant: str | None) -> str:
-    """A file's name without its variant: the output is what a library loads by default."""
+    """A file's name without its variant, so that libraries load the output by default."""
     if variant is None:
         return name
     # the places where the libraries write it, older ones included
@@ -183,16 +187,18 @@ def _stem(component: Component, variant: str | None) -> str:
     return next((known for known in STEMS if stem.startswith(f"{known}.")), stem)
 
 
-def refuse_inputs(destination: Destination, inputs: Inputs, spared: Collection[Path] = ()) -> None:
+def refuse_input_as_output(
+    destination: Destination, inputs: Inputs, replaceable: Collection[Path] = ()
+) -> None:
     """Raise OutputError if the output is an input or holds one, whatever links lead to it.
 
-    Files among `spared` may be replaced.
+    Files among `replaceable` may be replaced.
     """
     if destination.path is None:
         return
     used = {
         (stat.st_dev, stat.st_ino)
-        for stat in map(_stat, _input_paths(inputs, spared))
+        for stat in map(_stat, _input_paths(inputs, replaceable))
         if stat is not None
     }
     found = _stat(destination.path)
@@ -201,14 +207,14 @@ def refuse_inputs(destination: Destination, inputs: Inputs, spared: Collection[P
         raise OutputError(what, path=destination.path, advice="choose another output")
 
 
-def _input_paths(inputs: Inputs, spared: Collection[Path]) -> set[Path]:
+def _input_paths(inputs: Inputs, replaceable: Collection[Path]) -> set[Path]:
     """Every file that is read, and every folder around one, which would take it away with it."""
     places = {
         place
         for part in inputs.parts
         for checkpoint in part.checkpoints
         for file in checkpoint.component.files
-        if file not in spared
+        if file not in replaceable
         for place in (file.absolute(), file.resolve())
     }
     return places | {parent for place in places for parent in place.parents}

@@ -13,8 +13,8 @@ DEVICE_CHUNK = 1 << 19
 
 def engine_of(execution: ExecutionOptions) -> tuple[Engine, ExecutionOptions]:
     """The engine, and the options that suit it; LimitError for a device that cannot be had."""
-    # numba comes with it: what only looks must not wait for that, and if it cannot be loaded then
-    # before anything is made
+    # imported late, as it loads numba: previews must not wait for that, and a failure to load it
+    # must come before anything is written
     if execution.is_on_processor:
         from ..engines.cpu import CpuEngine
 

@@ -55,7 +55,7 @@ def execute(
 
 
 class _Roots:
-    """Takes in what became of each tensor, in the order of their names, for the root digests."""
+    """Collects the results of all tensors, in the order of their names, into root digests."""
 
     def __init__(self, orders: Sequence[Order], sources: Sequence[Source]) -> None:
         self._sources = [(each, _Root(isinstance(each, SumReader))) for each in sources]
@@ -64,7 +64,7 @@ class _Roots:
         self._taken: list[list[str]] = [[] for _ in orders]
 
     def add(self, result: TensorResult) -> None:
-        """Take in one tensor."""
+        """Add the result of one tensor."""
         for source, row in result.sources:
             self._sources[source][1].add(row)
         for order, row in result.soups:
@@ -77,7 +77,7 @@ class _Roots:
             self._taken[order].append(result.tensor)
 
     def outcome(self, order: int, places: Sequence[int]) -> Outcome:
-        """What became of an order whose sources are at these places."""
+        """The outcome of an order whose sources are at these places."""
         sources = [self._sources[place] for place in places]
         kept = self._sums[order]
         return Outcome(
@@ -89,7 +89,7 @@ class _Roots:
 
 
 class _Root:
-    """The root of tensors, in the order of their names or, where a file is a sum, in any order."""
+    """The root of tensors added in the order of their names, or in any order for a sum's file."""
 
     def __init__(self, in_any_order: bool) -> None:
         self._hasher = None if in_any_order else RootHasher()

@@ -1,6 +1,6 @@
 """Open the ingredients of a soup: models found, components paired, headers checked, ledgers read.
 
-Rule 1: what can be refused from headers alone is refused here, before a byte of data is read.
+Rule 1: every error that headers alone can show is raised here, before any data is read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..ledger.read import read_ledger, require_model
 
 @dataclass(frozen=True, slots=True)
 class Ingredient:
-    """A checkpoint that goes in, with its weight."""
+    """A checkpoint to average, with its weight."""
 
     path: str | Path
     weight: Fraction = Fraction(1)
 
     def __post_init__(self) -> None:
-        """Refuse a weight that is only nearly what was meant, with UsageError."""
+        """Raise UsageError for a weight that is not exact."""
         if not isinstance(self.weight, int | Fraction):
             raise UsageError(f"{self.weight!r} is not exact", advice="give a Fraction or an int")
 
@@ -52,8 +52,8 @@ class Part:
     checkpoints: tuple[Checkpoint, ...]
     ledgers: tuple[Ledger | None, ...]
     """Ledger of each ingredient that is itself a soup."""
-    like: Checkpoint | None
-    """The checkpoint in a folder whose files a soup in a folder has the names of, if any is."""
+    layout: Checkpoint | None
+    """The first checkpoint in a folder: a soup in a folder names its files likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class Inputs:
         for part in self.parts:
             for checkpoint in part.checkpoints:
                 checkpoint.require_unchanged()
-            if part.like is not None:
-                part.like.require_unchanged()
+            if part.layout is not None:
+                part.layout.require_unchanged()
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def open_inputs(
     MismatchError for different components, LedgerError for a ledger that is not sound.
     """
     if not ingredients:
-        raise UsageError("there is no ingredient", advice="name at least one checkpoint")
+        raise UsageError("no ingredients are given", advice="name at least one checkpoint")
     paths = [ingredient.path for ingredient in ingredients]
     if paths.count(STREAM) > 1:
         raise UsageError("standard input can be only one of the ingredients")
@@ -114,5 +114,5 @@ def _open_part(stack: ExitStack, models: Sequence[ModelFiles], position: int, ig
             layouts.append(checkpoint)
         checkpoints.append(checkpoint)
     ledgers = tuple(None if ignore else read_ledger(checkpoint) for checkpoint in checkpoints)
-    like = next((each for each in checkpoints if each.component.folder is not None), None)
-    return Part(models[0].components[position].name, tuple(checkpoints), ledgers, like)
+    layout = next((each for each in checkpoints if each.component.folder is not None), None)
+    return Part(models[0].components[position].name, tuple(checkpoints), ledgers, layout)

@@ -36,7 +36,7 @@ class ComponentResult:
     """Bytes of tensor data read."""
     written: int
     """Bytes of tensor data written."""
-    way: Method
+    method: Method
     sum: Path | None = None
     """Where its sum is kept, or the folder that its sum is in."""
 
@@ -51,13 +51,13 @@ class ComponentJob:
     draft: Ledger
     """The ledger as far as it is known; it takes no fewer bytes than the complete one."""
     complete: Callable[[Outcome], Ledger]
-    """The ledger once the digests are known; LedgerError if they are not what was promised."""
+    """The ledger once the digests are known; LedgerError if they are not the promised ones."""
     sources: Sequence[Source]
     """What it is computed from, in the order of the plan: the part's checkpoints, and kept sums."""
     sum_record: SumRecord | None = None
     """None if its sum is not kept."""
     require_sources: Callable[[], None] = lambda: None
-    """Raises LedgerError if a source is not what was promised, the cause of any other trouble."""
+    """Raises LedgerError if a source has not the promised content, which explains other errors."""
     method: Method = Method.INGREDIENTS
     draft_text: str = field(init=False)
     """The draft as JSON."""
@@ -104,7 +104,7 @@ class Job:
     """A soup that is ready to be made, its inputs open."""
 
     weights: tuple[tuple[str, Fraction], ...]
-    """What goes in, as a user knows it, each with its weight."""
+    """The ingredients, as the user named them, with their weights."""
     inputs: Inputs
     destination: Destination
     components: tuple[ComponentJob, ...]
@@ -141,4 +141,4 @@ class Job:
     def require_models_unchanged(self) -> None:
         """The same but for sums, which a new one of the same name may have replaced by then."""
         self.inputs.require_unchanged()
-        self.destination.beside.require_unchanged()
+        self.destination.companions.require_unchanged()

@@ -70,7 +70,7 @@ def require_ledger(inputs: OpenedInputs, soup: Checkpoint, advice: str | None = 
             what = "holds other tensors than it records"
             raise LedgerError(what, path=soup.label, advice=REMOVE)
     elif ledger.root != checkpoint_digest(soup):
-        raise LedgerError("its ledger describes other tensors than it holds", path=soup.label)
+        raise LedgerError("its ledger does not match its tensors", path=soup.label)
     return ledger
 
 

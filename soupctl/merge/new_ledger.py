@@ -1,4 +1,4 @@
-"""The ledger of a soup: drafted from the plan, completed by what the pass found.
+"""The ledger of a soup: drafted from the plan, completed with the digests of the pass.
 
 Rule 1: a draft takes at least as many bytes as the ledger it becomes, so it sizes the headers.
 """
@@ -86,7 +86,7 @@ def hint_to(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
 def complete_average(draft: Ledger, part: Part, outcome: Outcome) -> Ledger:
     """The draft with the digests of the pass.
 
-    Raises LedgerError for an ingredient whose ledger describes other tensors than it has, and
+    Raises LedgerError for an ingredient whose ledger does not match its tensors, and
     UsageError if the weights of one content cancel.
     """
     _require_ledgers_fit(part, outcome)
@@ -105,13 +105,15 @@ def _require_one_sign(entries: Sequence[IngredientEntry]) -> None:
     signs: dict[str, bool] = {}
     for entry in entries:
         if signs.setdefault(entry.digest, entry.weight > 0) != (entry.weight > 0):
-            what = "is in more than once, with weights of both signs, and may hold infinity"
+            what = (
+                "is given more than once with weights of both signs, which do not cancel infinity"
+            )
             raise UsageError(what, path=entry.name, advice="give it once, with the summed weight")
 
 
 def _require_ledgers_fit(part: Part, outcome: Outcome) -> None:
     issues = [
-        Issue("its ledger describes other tensors than it holds", checkpoint.label, advice=IGNORE)
+        Issue("its ledger does not match its tensors", checkpoint.label, advice=IGNORE)
         for checkpoint, ledger, digest in zip(
             part.checkpoints, part.ledgers, outcome.ingredients, strict=True
         )

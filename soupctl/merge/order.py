@@ -1,4 +1,4 @@
-"""What the executor is given and what it returns, as values."""
+"""The executor's input and output as values."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Content digests of what went in and what came out."""
+    """Content digests of the sources and of everything that was written."""
 
     ingredients: tuple[str, ...]
     """For a kept sum among the sources, the digest of its own tensors."""
     soup: str
     taken: tuple[str, ...]
-    """Tensors that differ between ingredients, and are the first ingredient's in the soup."""
+    """Tensors copied from the first ingredient though others have different values."""
     sum: str | None = None
     """Content digest of the sum that was written."""

@@ -1,4 +1,4 @@
-"""An output that is being written: every tensor has its place before the first byte of one comes.
+"""An output that is being written: every tensor has its place before the first is written.
 
 Rule 1: all files get their space at once, so a disk that is too small refuses before any work.
 Rule 2: only weights files stay open; of small files and copies there may be any number.
@@ -17,11 +17,11 @@ from ..storage.atomic import publish_file, publish_folder
 from ..storage.files import NewFiles, copy_file, require_room, write_at, write_file
 from ..storage.stream import publish_stream
 from .destination import Destination
-from .overwrite import soups_only
+from .overwrite import may_replace_with
 
 
 class OutputWriter:
-    """Files of an output, and where in them each tensor of each component goes."""
+    """The files of an output, and the place in them of each tensor of each component."""
 
     def __init__(self, files: NewFiles) -> None:
         self._files = files
@@ -70,7 +70,7 @@ def open_output(
         with publish_stream(sys.stdout.fileno(), size, check) as fd:
             yield OutputWriter(_OneFile(fd))
     elif destination.is_folder:
-        may_replace = soups_only(destination.path, destination.names)
+        may_replace = may_replace_with(destination.path, destination.names)
         with publish_folder(
             destination.path, replace=replace, may_replace=may_replace, check=check
         ) as staging:

@@ -18,10 +18,10 @@ from ..errors import OutputError, SoupError
 from ..ledger.ledger import LEDGER_KEY
 
 
-def soups_only(target: Path, names: Collection[str]) -> Callable[[Path], bool]:
+def may_replace_with(target: Path, names: Collection[str]) -> Callable[[Path], bool]:
     """Whether an output of files called `names` may replace the folder at a path.
 
-    The answer is False for a folder that is no soup; OutputError names what else would be lost.
+    Returns False for a folder that is no soup; raises OutputError for a file that would be lost.
     """
 
     def may_replace(folder: Path) -> bool:
@@ -64,7 +64,7 @@ def _soup_in(folder: Path) -> tuple[Component, ...] | None:
 
 
 def _foreign(folder: Path, components: Collection[Component], names: Collection[str]) -> str | None:
-    """What in a soup's folder, by relative name, neither belongs to it nor comes back; the first.
+    """The first file in a soup's folder that is neither its own nor in the new output.
 
     Links and other special files never come back, and a folder does as part of a file's name.
     """

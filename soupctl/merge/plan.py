@@ -148,9 +148,9 @@ def _require_same_names(layouts: _Layouts, selected: Callable[[str], bool]) -> N
         raise MismatchError.collected(issues)
 
 
-def _some(tensors: Collection[str], shown: int = 2) -> str:
-    listed = ", ".join(sorted(tensors)[:shown])
-    rest = len(tensors) - shown
+def _some(tensors: Collection[str], limit: int = 2) -> str:
+    listed = ", ".join(sorted(tensors)[:limit])
+    rest = len(tensors) - limit
     return f"{listed} and {rest} more" if rest > 0 else listed
 
 

@@ -1,4 +1,4 @@
-"""What a job will do, before it does it: sizes, memory, and which tensors are odd."""
+"""What a job would do: sizes, memory, and the tensors that are not simply averaged."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SpecialTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
+class ComponentPreview:
     """One component of a preview."""
 
     name: str
@@ -54,7 +54,7 @@ class Outline:
     left_out: int
     dtypes: tuple[tuple[str, int], ...]
     """How many tensors of the soup have which dtype."""
-    odd: tuple[SpecialTensor, ...]
+    special: tuple[SpecialTensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,14 @@ class Preview:
 
     output: str
     shares: tuple[tuple[str, Fraction, Fraction], ...]
-    """Path, asked weight and share of the soup of each ingredient."""
-    components: tuple[Outline, ...]
-    way: Method
+    """Path, requested weight and share of each ingredient."""
+    components: tuple[ComponentPreview, ...]
+    method: Method
     sum: tuple[int, int] | None
     """Bytes of the sum that is kept, if one is: as a rule between these."""
     copies: tuple[str, ...]
-    left_behind: tuple[str, ...]
-    """What lies beside the inputs' weights and does not go along, by relative name."""
+    not_copied: tuple[str, ...]
+    """Files in the inputs' folders that are not copied, by relative name."""
     read: int
     written: int
     memory: int
@@ -81,34 +81,34 @@ class Preview:
 
 
 def preview(
-    job: Job, threads: int | None = None, max_memory: int | None = None, beside: int = 0
+    job: Job, threads: int | None = None, max_memory: int | None = None, reserved: int = 0
 ) -> Preview:
     """The preview of an open job, with as many of `threads` as `max_memory` bytes allow.
 
-    `beside` bytes are taken by something else. Raises LimitError if not even one thread fits.
+    `reserved` bytes are used elsewhere. Raises LimitError if not even one thread fits.
     """
     total = sum(weight for _, weight in job.weights)
     plans = [component.plan for component in job.components]
     threads = threads or ExecutionOptions().threads
-    while max_memory is not None and beside + memory_needed(plans, threads) > max_memory:
+    while max_memory is not None and reserved + memory_needed(plans, threads) > max_memory:
         threads -= 1
         if not threads:
-            needed = beside + memory_needed(plans, 1)
+            needed = reserved + memory_needed(plans, 1)
             raise LimitError(
-                f"--max-memory {max_memory} is not enough",
+                f"{max_memory} bytes of memory are not enough",
                 advice=f"one thread needs {needed} bytes",
             )
     return Preview(
         output=str(job.destination.path or STREAM),
-        shares=tuple((shown, weight, weight / total) for shown, weight in job.weights),
-        components=tuple(map(_outline, job.components)),
-        way=job.components[0].method,
+        shares=tuple((label, weight, weight / total) for label, weight in job.weights),
+        components=tuple(map(_component, job.components)),
+        method=job.components[0].method,
         sum=_sum_size(plans) if job.keeps_sum else None,
-        copies=tuple(name for name, _ in job.destination.beside.copies),
-        left_behind=job.destination.beside.left_behind,
+        copies=tuple(name for name, _ in job.destination.companions.copies),
+        not_copied=job.destination.companions.not_copied,
         read=sum(component.read for component in job.components),
         written=sum(component.written for component in job.components),
-        memory=beside + memory_needed(plans, threads),
+        memory=reserved + memory_needed(plans, threads),
         threads=threads,
         free_disk=_free_disk(job.destination.path),
     )
@@ -122,24 +122,25 @@ def _sum_size(plans: Sequence[Plan]) -> tuple[int, int]:
     return sum(averaged) * DType.F32.bits // 8, sum(averaged) * DType.F64.bits // 8
 
 
-def _outline(component: ComponentJob) -> Outline:
+def _component(component: ComponentJob) -> ComponentPreview:
     plan = component.plan
+    special = tuple(_special(step) for step in plan.steps if _is_special(step))
     dtypes = Counter(step.out.value for step in plan.kept if step.out is not None)
-    return Outline(
+    return ComponentPreview(
         name=component.part.name,
         files=tuple(file.name for file in component.files.files),
         kept=len(plan.kept),
         left_out=len(plan.steps) - len(plan.kept),
         dtypes=tuple(sorted(dtypes.items())),
-        odd=() if component.sums else tuple(_odd(step) for step in plan.steps if _is_odd(step)),
+        special=() if component.sums else special,
     )
 
 
-def _is_odd(step: Step) -> bool:
+def _is_special(step: Step) -> bool:
     return step.rule is not Rule.AVERAGE or len(set(step.dtypes)) > 1
 
 
-def _odd(step: Step) -> SpecialTensor:
+def _special(step: Step) -> SpecialTensor:
     mixed = step.rule is Rule.AVERAGE and step.out is not None
     rule = f"averaged into {step.out.value}" if mixed and step.out else step.rule.value
     return SpecialTensor(step.name, tuple(sorted({dtype.value for dtype in step.dtypes})), rule)

@@ -1,4 +1,4 @@
-"""What was asked of a soup: everything that can change a number, and nothing else."""
+"""The request for a soup, reduced to everything that can change a number."""
 
 from __future__ import annotations
 

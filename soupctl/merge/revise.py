@@ -148,7 +148,7 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
         keep = revision.output != STREAM and any(each.members.sum for each in components)
     destination = decide(revision.output, inputs, plans, None, revision.variant)
     jobs = []
-    for each, part, files in zip(components, inputs.parts, destination.shares, strict=True):
+    for each, part, files in zip(components, inputs.parts, destination.components, strict=True):
         draft = each.draft(destination.folder_of(files))
         sources = each.computation.sources
         job = ComponentJob(

@@ -51,8 +51,8 @@ class RevisedComponent:
         """The component as it will be computed."""
         soup = self.change.soup
         # a sum's files are not named as those of its soup
-        like = soup if soup.component.folder is not None and not is_sum(soup) else None
-        return _part(soup.component.name, self.computation.checkpoints, like)
+        layout = soup if soup.component.folder is not None and not is_sum(soup) else None
+        return _part(soup.component.name, self.computation.checkpoints, layout)
 
     @property
     def named(self) -> Part:
@@ -117,8 +117,8 @@ class RevisedComponent:
         return IntegerSource(computation.sources[0].digest, tensors) if tensors else None
 
 
-def _part(name: str, checkpoints: tuple[Checkpoint, ...], like: Checkpoint | None) -> Part:
-    return Part(name, checkpoints, (None,) * len(checkpoints), like)
+def _part(name: str, checkpoints: tuple[Checkpoint, ...], layout: Checkpoint | None) -> Part:
+    return Part(name, checkpoints, (None,) * len(checkpoints), layout)
 
 
 def revise_component(change: ComponentChange) -> RevisedComponent:

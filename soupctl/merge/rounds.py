@@ -16,7 +16,7 @@ from ..errors import OutputError, UsageError
 from ..format.shards import MOST_SHARDS
 from ..storage.files import require_room
 from ..storage.place import refusing
-from .destination import refuse_inputs
+from .destination import refuse_input_as_output
 from .ingredients import Inputs, Part
 from .job import Job
 from .preflight import require_free
@@ -41,7 +41,7 @@ class Rounds:
 
     @property
     def read(self) -> int:
-        """Bytes of tensor data that will be read: what jobs of a round share counts once."""
+        """Bytes of tensor data that will be read, counting once what jobs of a round share."""
         return sum(each.data_size for some in self.rounds for each in _checkpoints(some))
 
     @property
@@ -54,24 +54,24 @@ def arrange(
     jobs: Sequence[Job],
     threads: int | None = None,
     max_memory: int | None = None,
-    beside: int = 0,
+    reserved: int = 0,
 ) -> Rounds:
     """The jobs in as few rounds as open files and `max_memory` bytes allow, at least one in each.
 
     There are as many of `threads` as any job alone may have; LimitError if not even one fits.
-    `beside` bytes are taken by something else.
+    `reserved` bytes of the memory are used elsewhere.
     """
-    previews = tuple(preview(job, threads, max_memory, beside) for job in jobs)
+    previews = tuple(preview(job, threads, max_memory, reserved) for job in jobs)
     threads = min(each.threads for each in previews)
     rounds: list[list[Job]] = [[]]
     for job in jobs:
         more = [*rounds[-1], job]
-        small = max_memory is None or beside + _memory(more, threads) <= max_memory
+        small = max_memory is None or reserved + _memory(more, threads) <= max_memory
         if rounds[-1] and not (small and sum(map(_files, more)) <= _most_files()):
             rounds.append([job])
         else:
             rounds[-1] = more
-    memory = beside + max(_memory(some, threads) for some in rounds)
+    memory = reserved + max(_memory(some, threads) for some in rounds)
     return Rounds(tuple(map(tuple, rounds)), previews, threads, memory)
 
 
@@ -91,7 +91,7 @@ def _most_files() -> int:
 
 
 def require_places(jobs: Sequence[Job], *, force: bool = False) -> None:
-    """Raise OutputError for what any output would be refused for by what is there by now.
+    """Raise OutputError if any output cannot be written, judging by the files that exist now.
 
     That is an input of any job, the place of another output, an output that `force` does not
     replace, no folder around it, or disks without room for all. UsageError for standard output.
@@ -102,7 +102,7 @@ def require_places(jobs: Sequence[Job], *, force: bool = False) -> None:
     for job in jobs:
         target = _target(job)
         # for this job alone the soup may be replaced; but the others are made of it too
-        refuse_inputs(job.destination, inputs)
+        refuse_input_as_output(job.destination, inputs)
         require_free(job, force=force)
         other = places.setdefault(os.path.realpath(target), target)
         if other is not target:

@@ -3,8 +3,8 @@
 Rule 1: every command that makes a soup ends here; one job is a round of one.
 Rule 2: no byte is published before every digest is known and the ledger that holds them is written;
 all outputs of a round are on disk before the first of them gets its name.
-Rule 3: a sum is published before its soup, and the sum of a soup that is replaced goes after it; if
-the soup fails, its new sum goes again.
+Rule 3: a new sum is published before its soup, and the sum of a replaced soup is removed after it.
+If publishing the soup fails, the new sum is removed again.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ..ledger.ledger_json import encode_ledger
 from ..storage.files import write_at
 from ..storage.place import refusing
 from ..workers import ExecutionOptions
-from .destination import refuse_inputs
+from .destination import refuse_input_as_output
 from .engine import engine_of
 from .executor import execute
 from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.find import replaced_sum
-from .kept_sum.publish import SumPublisher, remove
+from .kept_sum.publish import SumPublisher, remove_sum
 from .kept_sum.survey import SumLayout, lay_out_sum, survey
 from .kept_sum.writer import SumOutput
 from .order import Order, Outcome
@@ -43,12 +43,12 @@ Results = tuple[ComponentResult, ...]
 def carry_out(
     job: Job, *, force: bool = False, execution: ExecutionOptions | None = None
 ) -> Results:
-    """Make the soup and return what each component became; `force` replaces an existing output.
+    """Make the soup and return the result of each component; `force` replaces an existing output.
 
     Raises any child of SoupError; then there is no output, or the old one, and no trace.
     """
     engine, execution = engine_of(execution or ExecutionOptions())
-    refuse_inputs(job.destination, job.used, job.replaceable)
+    refuse_input_as_output(job.destination, job.used, job.replaceable)
     (results,) = _carry_out_round([job], engine, execution, force)
     return results
 
@@ -56,7 +56,7 @@ def carry_out(
 def carry_out_together(
     rounds: Rounds, *, force: bool = False, execution: ExecutionOptions | None = None
 ) -> tuple[Results, ...]:
-    """Make all outputs and return what each component of each became; they have equal components.
+    """Make all outputs, which have equal components, and return the results of each.
 
     Raises any child of SoupError. Each output appears whole or not at all, one after the other,
     in the order of the jobs; a failure before the first of a round has its name leaves none of that
@@ -74,7 +74,7 @@ def carry_out_together(
 def _carry_out_round(
     jobs: Sequence[Job], engine: Engine, execution: ExecutionOptions, force: bool
 ) -> list[Results]:
-    """Make the outputs of jobs in step, reading what they share once."""
+    """Make the outputs of all jobs in step, reading shared sources once."""
     replaced = [replaced_sum(job.destination.path) if force else None for job in jobs]
     layouts = [_survey(job, engine, execution) for job in jobs]
     with ExitStack() as stack:
@@ -93,7 +93,7 @@ def _carry_out_round(
                 output.sync()
     for output, old in zip(outputs, replaced, strict=True):
         if old is not None and old != output.sum_path:
-            remove(old)
+            remove_sum(old)
     return [output.results() for output in outputs]
 
 
@@ -148,7 +148,7 @@ def _make_component(
 
 @contextmanager
 def _source_errors_first(components: Sequence[ComponentJob]) -> Iterator[None]:
-    """Where something is wrong with a source that is not the one that was promised, say that."""
+    """If a source that fails has not the promised content, raise that error instead."""
     try:
         yield
     except (InputError, MismatchError, LimitError):
@@ -183,12 +183,12 @@ class _Output:
         return None if self._publisher is None else self._publisher.path
 
     def _naming_it(self) -> AbstractContextManager[None]:
-        """Several outputs are open at once: the system's errors name this one."""
+        """Name this output in errors of the system, since several may be open at once."""
         path = self.job.destination.path
         return nullcontext() if path is None else refusing(path)
 
     def create_files(self) -> None:
-        """Make every file of the soup, with room for all that goes into it."""
+        """Create every file of the soup with its full size."""
         with self._naming_it():
             for position, component in enumerate(self.job.components):
                 files = zip(component.files.files, component.headers, strict=True)
@@ -200,7 +200,7 @@ class _Output:
                         for file, header in files
                     ]
                 )
-            for name, path in self.job.destination.beside.copies:
+            for name, path in self.job.destination.companions.copies:
                 self._writer.add_copy(name, path)
 
     def order(self, position: int) -> Order:
@@ -224,7 +224,7 @@ class _Output:
         return SumOutput(layout.forms, write)
 
     def finish(self, position: int, outcome: Outcome) -> None:
-        """Write the headers of one component, which hold what was found in the pass."""
+        """Write the headers of one component, which hold the digests found in the pass."""
         component, fds = self.job.components[position], self._fds[position]
         ledger = component.complete(outcome)
         text = encode_ledger(ledger, text_digest)
@@ -257,11 +257,11 @@ class _Output:
         )
 
     def sync(self) -> None:
-        """Put everything on disk, before any output of the round gets its name."""
+        """Flush all files to disk, before any output of the round gets its name."""
         with self._naming_it():
             for fd in (*(fd for fds in self._fds for fd in fds), *self._sum_fds):
                 os.fsync(fd)
 
     def results(self) -> Results:
-        """What each component became."""
+        """The result of each component."""
         return tuple(replace(each, sum=self.sum_path) for each in self._results)

@@ -9,11 +9,11 @@ from ..format.dtypes import DType, Kind
 from .plan import Step
 
 
-def nonfinite(shown: str, tensor: str, element: int) -> InputError:
+def nonfinite(label: str, tensor: str, element: int) -> InputError:
     """An ingredient holds NaN or infinity."""
     return InputError(
         f"holds NaN or infinity (element {element})",
-        path=shown,
+        path=label,
         tensor=tensor,
         advice="--allow-nonfinite lets IEEE rules apply",
     )
@@ -32,7 +32,7 @@ def out_of_range(step: Step, element: int) -> MismatchError:
 def different(step: Step, first: str, others: Iterable[str]) -> MismatchError:
     """The ingredients `others` hold values that differ from those in `first`, and no floats."""
     dtype = step.dtypes[0]
-    what = f"holds other values than in {first}, and {dtype.value} is not averaged"
+    what = f"has other values than {first}, and {dtype.value} tensors are not averaged"
     return MismatchError.collected(
         [Issue(what, each, step.name, _advice(dtype)) for each in others]
     )

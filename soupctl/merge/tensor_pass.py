@@ -14,7 +14,7 @@ from ..engines.contract import Engine
 from ..format.header import Tensor
 from ..workers import Advance
 from .chunks import PLANE_BYTES, chunk_elements, pieces, ranges
-from .kept_sum.format import copied_entry
+from .kept_sum.format import COPIED
 from .kept_sum.reader import Source, Terms, copied_tensor, recorded_digest, terms_of
 from .kept_sum.writer import PlaneWriter
 from .order import Order
@@ -41,12 +41,12 @@ class TensorResult:
     soups: list[tuple[int, Row]] = field(default_factory=list)
     sums: list[tuple[int, Row]] = field(default_factory=list)
     differing: list[int] = field(default_factory=list)
-    """Orders whose ingredients hold different values, of which the first's were taken."""
+    """Orders that took the first ingredient's values though the others have different ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorPass:
-    """What all threads share; nothing here changes while they run."""
+    """Makes tensors; all threads share one, and nothing in it changes while they run."""
 
     orders: Sequence[Order]
     sources: Sequence[Source]
@@ -90,7 +90,7 @@ class TensorPass:
         for each in inputs:
             result.sources += each.rows()
         for source, term in terms.items():
-            # what is sparse is short: it is digested whole
+            # sparse planes are short, and are digested whole
             stored = [each for plane in term.sparse for each in plane.stored]
             result.sources += [(source, _row(tensor, _digest(view))) for tensor, view in stored]
         for use, mean in zip(uses, means, strict=True):
@@ -122,19 +122,19 @@ class TensorPass:
             first, *rest = use.sources
             others = [source for source in rest if digests[source] != digests[first]]
             if others and use.step.rule is Rule.IDENTICAL:
-                shown = [self.sources[source].label for source in others]
-                raise different(use.step, self.sources[first].label, shown)
+                labels = [self.sources[source].label for source in others]
+                raise different(use.step, self.sources[first].label, labels)
             result.differing += [use.order] if others else []
             order = self.orders[use.order]
-            kept, dtype, shape = copied_entry(name, use.step.out, use.step.shape)
             for offset, piece in pieces(stored[first][1]):
                 order.write(name, offset, piece)
                 if order.sum is not None:
-                    order.sum.write(kept, offset, piece)
+                    order.sum.write(COPIED + name, offset, piece)
                 advance(len(piece))
-            result.soups.append((use.order, (name, dtype.value, shape, digests[first])))
+            row = (name, use.step.out.value, use.step.shape, digests[first])
+            result.soups.append((use.order, row))
             if order.sum is not None:
-                result.sums.append((use.order, (kept, dtype.value, shape, digests[first])))
+                result.sums.append((use.order, (COPIED + name, *row[1:])))
         return result
 
 

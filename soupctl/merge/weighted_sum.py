@@ -9,13 +9,13 @@ from ..engines.planes import SparseArray
 from ..errors import LimitError, SoupError
 from ..format.dtypes import DType
 from .chunks import PLANE_BYTES
-from .kept_sum.reader import Source, SumReader, Terms, unsound
+from .kept_sum.reader import Source, SumReader, Terms, invalid_sum
 from .plan import Plan, Step
 from .tensor_errors import nonfinite, out_of_range
 
 
 class WeightedSum:
-    """The sum of what the sources of a step add to it, each term times its source's weight."""
+    """The sum of the terms of all sources of a step, each times its source's weight."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class WeightedSum:
         return planes
 
     def round(self, planes: Sequence[memoryview], start: int, out: memoryview) -> None:
-        """Put the mean into `out` whose exact sum `planes` hold, from element `start` on.
+        """Round the exact sum in `planes`, of elements from `start` on, to the mean in `out`.
 
         Raises MismatchError for a mean that is out of range.
         """
@@ -126,5 +126,5 @@ class WeightedSum:
         """The error for NaN or infinity: in an ingredient, or in a kept sum, which has none."""
         owner = self._owners[row]
         if isinstance(owner, SumReader):
-            return unsound(owner.label, "it holds NaN or infinity", self._step.name)
+            return invalid_sum(owner.label, "it holds NaN or infinity", self._step.name)
         return nonfinite(owner.label, self._step.name, element)

@@ -85,7 +85,7 @@ def test_an_unknown_device_is_a_usage_error(soupctl, soup, holds, name):
     done = soupctl("add", "soup.st", "c.st", "-o", "d.st", "--device", name)
 
     assert 2 == done.code
-    words = f"soupctl: {name!r} is no device (auto, cpu, cuda or cuda:N)\n"
+    words = f"soupctl: unknown device {name!r} (auto, cpu, cuda or cuda:N)\n"
     assert words == done.message
     assert before == holds()
 
@@ -94,5 +94,5 @@ def test_a_memory_limit_counts_the_memory_of_a_device(soupctl, ingredients):
     done = soupctl("avg", *ingredients, "-o", "c.st", "--device", "cuda", "--max-memory", "200M")
 
     assert 7 == done.code
-    assert done.message.startswith("soupctl: --max-memory 209715200 is not enough")
+    assert done.message.startswith("soupctl: 209715200 bytes of memory are not enough")
     assert not Path("c.st").exists()

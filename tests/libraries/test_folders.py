@@ -104,7 +104,7 @@ def test_configs_that_differ_are_refused_by_name(pipelines, refused, tmp_path, n
     change(pipelines[1] / name, **fields)
 
     said = refused(4, *pipelines, "-o", tmp_path / "soup")
-    assert f"{pipelines[1] / name}: says something else than {pipelines[0] / name}" in said
+    assert f"{pipelines[1] / name}: differs from {pipelines[0] / name}" in said
     assert not (tmp_path / "soup").exists()
 
 

@@ -30,7 +30,7 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_folder_is_not_made_a_file_because_the_inputs_are_files(here):
-    with pytest.raises(UsageError, match="new/: names a folder, and files make a file"):
+    with pytest.raises(UsageError, match="new/: names a folder, but single files make a file"):
         soup("a.st", output="new/")
     soup("a.st", output="new/", shard_size=100)
     soup("m", output="other/")
@@ -48,7 +48,7 @@ def test_a_path_is_never_a_stream(here, capfd):
 
 @pytest.mark.parametrize("size", [0, -5])
 def test_a_shard_has_a_size(here, size):
-    with pytest.raises(UsageError, match=f"{size} bytes is no size of a shard"):
+    with pytest.raises(UsageError, match=f"a shard size must be positive, not {size}"):
         soup("m", output="soup", shard_size=size)
     assert not Path("soup").exists()
 

@@ -125,5 +125,5 @@ def test_staging_takes_a_share_of_the_memory_that_is_allowed():
         ExecutionOptions.on("cuda", 256 << 20).staging,
         ExecutionOptions.on("cuda").staging,
     )
-    assert 0 == ExecutionOptions.on("auto", 256 << 20).beside
-    assert ExecutionOptions.on("cuda", 256 << 20).beside > 64 << 20
+    assert 0 == ExecutionOptions.on("auto", 256 << 20).reserved_memory
+    assert ExecutionOptions.on("cuda", 256 << 20).reserved_memory > 64 << 20

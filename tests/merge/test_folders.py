@@ -88,7 +88,7 @@ def test_weights_and_code_that_do_not_go_along_are_named_beforehand(pipelines, t
     with verbs.open_job(Request(list(map(Ingredient, pipelines)), tmp_path / "soup")) as job:
         preview = verbs.preview(job)
 
-    assert preview.left_behind == ("pipeline.py", "unet/diffusion_pytorch_model.bin")
+    assert preview.not_copied == ("pipeline.py", "unet/diffusion_pytorch_model.bin")
 
 
 def test_each_component_has_a_ledger_of_its_own(pipelines, tmp_path):
@@ -254,7 +254,7 @@ def test_the_files_of_all_components_together_are_bounded(tmp_path):
         path = pipeline / name / UNET.rpartition("/")[2]
         save(path, **{f"t{number}": F16(0) for number in range(300)})
 
-    with pytest.raises(LimitError, match="all components together make 602 files; at most 512"):
+    with pytest.raises(LimitError, match="the components have 602 files in total; at most 512"):
         soup(pipeline, output=tmp_path / "soup", shard_size=2)
     assert not (tmp_path / "soup").exists()
 

@@ -117,7 +117,7 @@ def test_opaque_tensors_that_differ_are_refused_without_that_advice(two):
         save_raw(two / f"{name}.st", {"z": ("C64", (1,), bytes([value] * 8))})
     error = attempt(two, "c.st", "d.st")
 
-    assert "C64 is not averaged (--exclude leaves the tensor out)" in error.message()
+    assert "C64 tensors are not averaged (--exclude leaves the tensor out)" in error.message()
 
 
 CASES: dict[str, tuple[type[SoupError], Callable[[Path], SoupError]]] = {
@@ -223,7 +223,7 @@ def test_a_soup_with_altered_tensors_is_refused(made):
     error = attempt(made, "soup.st", "a.st")
 
     assert isinstance(error, LedgerError)
-    what = f"{made}/soup.st: its ledger describes other tensors than it holds"
+    what = f"{made}/soup.st: its ledger does not match its tensors"
     assert f"{what} (avg --ignore-ledger treats the file as a plain checkpoint)" == error.message()
 
 
@@ -280,7 +280,7 @@ def test_configs_that_differ_are_refused_also_if_they_are_not_copied(tmp_path):
     error = attempt(tmp_path, "a", "b")
 
     assert isinstance(error, MismatchError)
-    assert "says something else than" in error.message()
+    assert "differs from" in error.message()
     assert "(sample_size)" in error.message()
 
 

@@ -134,7 +134,7 @@ def test_one_component_with_a_wrong_ledger_stops_all(pipelines):
     path.write_bytes(raw)
     before = files(Path())
     for approximate in (False, True):
-        with pytest.raises(LedgerError, match="soup/vae: its ledger describes other tensors"):
+        with pytest.raises(LedgerError, match="soup/vae: its ledger does not match its tensors"):
             revise("subtract", "soup", Path("out"), (), ["b"], approximate=approximate)
 
     assert before == files(Path())

@@ -202,7 +202,7 @@ def test_integers_that_differ_are_refused_without_on_int_first(tmp_path, monkeyp
     arguments = ("add", "soup.st", OUT, ["c.st"])
     for approximate in (False, True):
         options = {"kind": MismatchError, "approximate": approximate}
-        refused("holds other values", *arguments, **options)
+        refused("has other values", *arguments, **options)
 
 
 def test_an_approximate_change_keeps_the_integer_source(tmp_path, monkeypatch):

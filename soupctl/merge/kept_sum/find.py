@@ -73,7 +73,7 @@ class OpenedSum:
 def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:
     """Raise UsageError for a soup of which no sum can be kept."""
     if output == STREAM:
-        raise UsageError("beside standard output no sum can be kept", advice="-o FILE")
+        raise UsageError("a kept sum needs a file as output", advice="-o FILE")
     if allow_nonfinite:
         raise UsageError("of NaN and infinity no sum is kept", advice=NO_SUM)
 

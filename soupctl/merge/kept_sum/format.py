@@ -1,9 +1,9 @@
-"""The exact sum that may be kept beside a soup: the form it takes, and what is written of it.
+"""The format of a kept sum: the tensors that hold it, and its record of itself.
 
-Rule 1: per tensor a sum is scale * sum(w_j * x_j), w_j as asked, exactly, in the narrowest form
+Rule 1: per tensor a sum is scale * sum(w_j * x_j), w_j as requested, exactly, in the narrowest form
 that holds it: one plane of F32, or as many of F64 as it takes (`Form`).
 Rule 2: the form follows from the values alone, so equal sums have equal files.
-Rule 3: what is written of a sum is attacker text like a ledger, and is sealed and checked like one.
+Rule 3: the record of a sum is untrusted text like a ledger, and is sealed and checked like one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Facts:
     """What a sum's ledger does not say of it."""
 
     scale: Fraction
-    """The sum is that of the ingredients times their weights as asked, times this."""
+    """The sum is that of the ingredients times their requested weights, times this."""
     root: str
     """Content digest of the sum's own tensors."""
     dtypes: tuple[Runs, ...]
@@ -102,7 +102,7 @@ def copied_entry(name: str, dtype: DType, shape: tuple[int, ...]) -> TensorSpec:
     return COPIED + name, dtype, shape
 
 
-def summed_tensors(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
+def planes_by_tensor(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
     """By the name of the tensor they are the sum of, the planes of a sum in their order.
 
     Raises ValueError for tensors that no sum has.
@@ -142,14 +142,14 @@ def _in_order(name: str, planes: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def scale_of(asked: Sequence[Fraction], whole: Sequence[int]) -> Fraction:
-    """What asked weights were multiplied by to become whole numbers."""
+    """The factor between requested weights and the whole numbers that stand for them."""
     return whole[0] / asked[0]
 
 
-def carried_over(scale: Fraction, changes: Sequence[Fraction], total: Fraction) -> SumUpdate | None:
+def sum_update(scale: Fraction, changes: Sequence[Fraction], total: Fraction) -> SumUpdate | None:
     """How a sum of that scale takes on weights that change so; None where no such step is exact.
 
-    `total` is the weight of all ingredients afterwards, as asked.
+    `total` is the requested weight of all ingredients afterwards.
     """
     factor = lcm(*((scale * change).denominator for change in changes))
     scale *= factor
@@ -162,7 +162,7 @@ def carried_over(scale: Fraction, changes: Sequence[Fraction], total: Fraction) 
     return SumUpdate(factor, weights, int(divisor), scale)
 
 
-def spread(runs: Runs) -> Iterable[DType]:
+def expand_runs(runs: Runs) -> Iterable[DType]:
     """The dtypes that runs stand for, one by one."""
     # a range may be longer than anything that has a length
     return (dtype for dtype, count in runs for _ in range(count))
@@ -183,7 +183,7 @@ def encode_facts(facts: Facts, ledger: str, digest: Digest) -> str:
 def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> Facts:
     """The facts that `text` holds, checked in full; LedgerError for `path` if they are not sound.
 
-    They are not if they were written beside another ledger than the text `ledger`.
+    Facts that were written with another ledger than the text `ledger` are not sound.
     """
     try:
         if len(text) > LONGEST:

@@ -1,6 +1,6 @@
-"""The files of a sum that is kept: written beside a soup, known for what they are, taken away.
+"""Publish, recognise and remove the files of a kept sum.
 
-Rule 1: a sum is published before its soup, and the sum of a soup that is replaced goes after it: a
+Rule 1: a sum is published before its soup, and the sum of a replaced soup is removed after it: a
 kill at any moment leaves a soup with its own sum.
 Rule 2: only a sum gives way to a sum; whatever else has the name stays as it is.
 """
@@ -24,7 +24,7 @@ from .survey import SumLayout
 
 
 class SumPublisher:
-    """A sum that is being written beside the soup at `soup`; its name is given by what is in it."""
+    """A sum that is being written beside the soup at `soup`, named after the soup's digests."""
 
     def __init__(self, soup: Path, is_folder: bool) -> None:
         self.soup = soup
@@ -43,7 +43,7 @@ class SumPublisher:
                     publish_folder(
                         provisional,
                         replace=True,
-                        may_replace=recognised,
+                        may_replace=is_kept_sum,
                         check=check,
                         naming=self._name,
                     )
@@ -70,25 +70,25 @@ class SumPublisher:
     def _name(self) -> str:
         """The name of the sum; OutputError if something else than a sum has it."""
         place = sum_place(self.soup, self._roots)
-        if os.path.lexists(place) and not recognised(place):
-            raise OutputError("is there and is no sum of a soup", path=place)
+        if os.path.lexists(place) and not is_kept_sum(place):
+            raise OutputError("exists and is not a kept sum", path=place)
         self.path = place
         return place.name
 
     @contextmanager
     def withdrawn_on_failure(self) -> Iterator[None]:
-        """Where the block fails, take the sum away unless it is that of the soup that is there."""
+        """If the block fails, remove the sum unless it belongs to the soup that is there."""
         try:
             yield
         except BaseException:
             if self.path is not None and self.path != replaced_sum(self.soup):
                 # the failure that led here is the one to tell of
                 with suppress(OutputError):
-                    remove(self.path)
+                    remove_sum(self.path)
             raise
 
 
-def recognised(place: Path) -> bool:
+def is_kept_sum(place: Path) -> bool:
     """Whether a file is a sum, or a folder holds sums and nothing else; no link is either."""
     try:
         if place.is_symlink():
@@ -103,18 +103,18 @@ def recognised(place: Path) -> bool:
     return bool(files)
 
 
-def remove(place: Path) -> None:
-    """Remove the sum at a path, if that is what is there; OutputError if it cannot be."""
-    if not recognised(place):
+def remove_sum(place: Path) -> None:
+    """Remove the sum at a path, if there is one; OutputError if that fails."""
+    if not is_kept_sum(place):
         return
     left = place
     try:
         if place.is_dir():
-            # at once: half a sum must never lie beside a soup
+            # renamed first: half a sum must never lie beside a soup
             left = place.rename(place.with_name(random_name()))
             shutil.rmtree(left)
         else:
             place.unlink()
     except OSError as error:
-        problem = f"is the sum of no soup any more, and remains: {error.strerror or error}"
+        problem = f"is the sum of a replaced soup, and is not removed: {error.strerror or error}"
         raise OutputError(problem, path=left) from error

@@ -1,4 +1,4 @@
-"""A kept sum open for reading, and what any source adds to the sum of a tensor.
+"""Read kept sums, and the terms that any source adds to the sum of a tensor.
 
 Rule 1: a kept sum stands for itself times one whole number; its planes share that weight.
 Rule 2: sparse planes are expanded chunk by chunk, never whole.
@@ -14,19 +14,19 @@ from ...engines.planes import SparseArray
 from ...errors import LedgerError
 from ...format.dtypes import Kind
 from ...format.header import Tensor
-from .format import REMOVE, summed_tensors
+from .format import REMOVE, planes_by_tensor
 
 
 class SumReader:
-    """A sum open for reading: under each name of the soup's tensors, what holds its sum."""
+    """A sum open for reading: the tensors that hold the sum of each tensor of the soup, by name."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         """Raise LedgerError for a checkpoint that is no sum."""
         self.checkpoint = checkpoint
         try:
-            self.parts = summed_tensors(checkpoint.tensors.values())
+            self.parts = planes_by_tensor(checkpoint.tensors.values())
         except ValueError as error:
-            raise unsound(self.label, str(error)) from None
+            raise invalid_sum(self.label, str(error)) from None
         self.tensors: Mapping[str, Tensor] = {
             name: Tensor(name, parts[0].dtype, parts[0].shape, 0, parts[0].size)
             for name, parts in self.parts.items()
@@ -55,7 +55,7 @@ class SparsePlane:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What one source adds to the sum of a tensor: views of equal count, and sparse planes."""
+    """The terms of one source in the sum of a tensor: dense tensors and sparse planes."""
 
     dense: tuple[StoredTensor, ...]
     sparse: tuple[SparsePlane, ...] = ()
@@ -67,7 +67,7 @@ def recorded_digest(source: Source) -> str | None:
 
 
 def copied_tensor(source: Source, name: str) -> StoredTensor:
-    """What a source holds of a tensor that is not averaged."""
+    """The tensor of a source that is copied, not averaged."""
     if isinstance(source, SumReader):
         (part,) = source.parts[name]
         return part, source.checkpoint.view(part.name)
@@ -75,7 +75,7 @@ def copied_tensor(source: Source, name: str) -> StoredTensor:
 
 
 def terms_of(source: Source, name: str) -> Terms:
-    """What a source adds to the sum of a tensor; LedgerError for a kept sum that is not sound."""
+    """The terms of a source in the sum of a tensor; LedgerError for an invalid sum."""
     if not isinstance(source, SumReader):
         return Terms(((source.tensors[name], source.view(name)),))
     dense: list[StoredTensor] = []
@@ -89,11 +89,11 @@ def terms_of(source: Source, name: str) -> Terms:
         try:
             plane = SparseArray(view, values[1], part.dtype, source.tensors[name].count)
         except ValueError as error:
-            raise unsound(source.label, str(error), name) from None
+            raise invalid_sum(source.label, str(error), name) from None
         sparse.append(SparsePlane(plane, ((part, view), values)))
     return Terms(tuple(dense), tuple(sparse))
 
 
-def unsound(shown: str, problem: str, tensor: str | None = None) -> LedgerError:
-    """A kept sum holds what no sum holds."""
-    return LedgerError(f"is no sound sum: {problem}", path=shown, tensor=tensor, advice=REMOVE)
+def invalid_sum(label: str, problem: str, tensor: str | None = None) -> LedgerError:
+    """The error for a kept sum that no soup can have."""
+    return LedgerError(f"is not a valid sum: {problem}", path=label, tensor=tensor, advice=REMOVE)

@@ -1,4 +1,4 @@
-"""What a new sum records of itself beside its ledger."""
+"""The record that a new sum carries in addition to its ledger."""
 
 from __future__ import annotations
 

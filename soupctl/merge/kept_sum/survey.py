@@ -49,16 +49,16 @@ def _form(
     plan: Plan,
     sources: Sequence[Source],
     engine: Engine,
-    asked: int | None,
+    chunk_size: int | None,
     advance: Advance,
 ) -> SumForm:
-    """The form of the sum of one tensor, in chunks of `asked` elements if that is given."""
+    """The form of the sum of one tensor, in chunks of `chunk_size` elements if that is given."""
     used = [sources[source] for source in step.sources]
     terms = [terms_of(source, step.name) for source in used]
     width = sum(tensor.dtype.bits // 8 for each in terms for tensor, _ in each.dense)
     planes = WeightedSum(plan, step, engine, used, terms).prepare_planes()
     count = prod(step.shape)
-    chunk = min(count, asked or chunk_elements(width + PLANE_BYTES + SINGLE_BYTES))
+    chunk = min(count, chunk_size or chunk_elements(width + PLANE_BYTES + SINGLE_BYTES))
     plane = memoryview(bytearray(chunk * PLANE_BYTES))
     narrow = memoryview(bytearray(chunk * SINGLE_BYTES))
     is_single = True
@@ -74,7 +74,7 @@ def _form(
             rest[index] += count_present(other)
         advance((stop - start) * width)
     if len(rest) >= MOST_PLANES:
-        problem = f"its sum takes more than {MOST_PLANES} planes of F64, and is not kept"
+        problem = f"its sum takes more than {MOST_PLANES} planes of F64 and cannot be kept"
         raise LimitError(problem, tensor=step.name, advice=NO_SUM)
     return SumForm(DType.F32 if is_single else DType.F64, tuple(rest))
 

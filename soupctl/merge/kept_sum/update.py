@@ -23,7 +23,7 @@ from ..opened_inputs import OpenedInputs
 from ..plan import Plan, Rule, Step, make_plan
 from ..sources import Computation, Source, recipe_of, require_digests
 from .find import OpenedSum
-from .format import REMOVE, SumUpdate, carried_over, spread
+from .format import REMOVE, SumUpdate, expand_runs, sum_update
 
 
 def computed_from_sum(
@@ -43,7 +43,7 @@ def computed_from_sum(
     changed = _changed_beside(changes(before.ingredients, after), added)
     factors = [1 / each.scale for each in added]
     total = sum((entry.weight for entry in after), Fraction(0))
-    update = carried_over(kept.scale, [*changed.values(), *factors], total)
+    update = sum_update(kept.scale, [*changed.values(), *factors], total)
     if update is None:
         return None
     entries = {entry.digest: entry for entry in (*before.ingredients, *after)}
@@ -134,7 +134,7 @@ def _read_dtypes(plan: Plan, source: int) -> list[DType]:
 def _recorded_dtypes(plan: Plan, runs: Runs, shown: str) -> list[DType]:
     """The dtypes that a sum records of an ingredient; LedgerError if they fit no tensors of it."""
     # what a sum records may be long without end
-    found = list(islice(spread(runs), len(plan.kept) + 1))
+    found = list(islice(expand_runs(runs), len(plan.kept) + 1))
     averaged = [
         dtype for dtype, step in zip(found, plan.kept, strict=False) if step.rule is Rule.AVERAGE
     ]

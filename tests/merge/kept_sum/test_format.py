@@ -17,17 +17,17 @@ from soupctl.ledger.weights import LARGEST, scaled
 from soupctl.merge.kept_sum.format import (
     Facts,
     SumForm,
-    carried_over,
     copied_entry,
     encode_facts,
+    expand_runs,
     index_dtype,
     is_sparse,
     parse_facts,
     plane_entries,
+    planes_by_tensor,
     scale_of,
-    spread,
     sum_name,
-    summed_tensors,
+    sum_update,
 )
 
 F32, F64, U32, U64 = DType.F32, DType.F64, DType.U32, DType.U64
@@ -107,7 +107,7 @@ def test_planes_are_found_again_under_any_name(forms):
     written = sorted(
         (entry for each in entries.values() for entry in each), key=lambda entry: entry[0]
     )
-    found = summed_tensors(tensor(*entry) for entry in written)
+    found = planes_by_tensor(tensor(*entry) for entry in written)
 
     assert {name: [(t.name, t.dtype, t.shape) for t in found[name]] for name in found} == entries
 
@@ -149,19 +149,19 @@ MALFORMED = {
 def test_tensors_that_no_sum_has_are_refused(entries):
     for order in (entries, entries[::-1]):
         with pytest.raises(ValueError, match=r"^'\w*:?w' "):
-            summed_tensors(tensor(*entry) for entry in order)
+            planes_by_tensor(tensor(*entry) for entry in order)
 
 
 def test_a_sum_takes_on_a_weight_in_its_own_scale():
     # (a + b) with c twice and a third of b less: three times the sum, plus 6 c, minus b
-    step = carried_over(Fraction(1), [Fraction(2), Fraction(-1, 3)], Fraction(11, 3))
+    step = sum_update(Fraction(1), [Fraction(2), Fraction(-1, 3)], Fraction(11, 3))
 
     assert step is not None
     assert (3, (6, -1), 11, 3) == (step.factor, step.weights, step.divisor, step.scale)
-    same = carried_over(Fraction(6), [Fraction(1, 3), Fraction(-1, 2)], Fraction(5, 6))
+    same = sum_update(Fraction(6), [Fraction(1, 3), Fraction(-1, 2)], Fraction(5, 6))
     assert same is not None
     assert (1, (2, -3), 5, 6) == (same.factor, same.weights, same.divisor, same.scale)
-    none = carried_over(Fraction(1, 2), [], Fraction(4))
+    none = sum_update(Fraction(1, 2), [], Fraction(4))
     assert none is not None
     assert (1, (), 2, Fraction(1, 2)) == (none.factor, none.weights, none.divisor, none.scale)
 
@@ -181,7 +181,7 @@ def test_a_sum_takes_on_a_weight_in_its_own_scale():
     ],
 )
 def test_a_step_is_taken_only_in_numbers_that_stay_exact(scale, change, total, is_exact):
-    found = carried_over(Fraction(scale), [Fraction(change)], Fraction(total))
+    found = sum_update(Fraction(scale), [Fraction(change)], Fraction(total))
 
     assert is_exact == (found is not None)
 
@@ -201,7 +201,7 @@ def test_an_updated_sum_gives_the_sum_and_the_mean_of_all(before, changes):
     assume(left > 0)
     scale = scale_of(weights, scaled(weights))
     kept = scale * sum(weight * value for weight, value in before)
-    step = carried_over(scale, [change for change, _ in changes], left)
+    step = sum_update(scale, [change for change, _ in changes], left)
 
     assert step is not None
     values = [value for _, value in changes]
@@ -217,8 +217,8 @@ def test_the_scale_is_the_factor_that_made_weights_whole():
 
 
 def test_runs_are_spread_one_by_one_though_they_have_no_end():
-    assert [F32, F32, F64] == list(spread(((F32, 2), (F64, 1))))
-    assert F32 is next(iter(spread(((F32, 10**400),))))
+    assert [F32, F32, F64] == list(expand_runs(((F32, 2), (F64, 1))))
+    assert F32 is next(iter(expand_runs(((F32, 10**400),))))
 
 
 FACTS = Facts(Fraction(3, 2), ROOT, (((F32, 2), (DType.I64, 1)), ((F64, 3),)))

@@ -57,7 +57,7 @@ def test_a_change_by_the_sum_needs_no_remaining_ingredient(pots, change, options
     made = revise("change", SOUP, OUT, added, removed)
 
     assert contents(EXPECTED) == contents(OUT)
-    assert (Method.SUM, sum_of(OUT)) == (made.way, made.sum)
+    assert (Method.SUM, sum_of(OUT)) == (made.method, made.sum)
     for name in ("half", "mixed", "wide"):
         ratio = scale_of(OUT) / scale_of(EXPECTED)
         scaled = [value * ratio for value in values_of(sum_of(EXPECTED), name)]
@@ -84,7 +84,7 @@ def test_integers_that_agree_stay_and_those_that_do_not_are_refused(pots):
     average(SOUP, "a.st", "b.st", keep_sum=True)
     save(Path("f.st"), **{**arrays_of("c.st"), "ids": np.arange(1, 5)})
     hide("a.st")
-    with pytest.raises(MismatchError, match="ids: holds other values"):
+    with pytest.raises(MismatchError, match="ids: has other values"):
         revise("add", SOUP, OUT, ["f.st"])
     revise("add", SOUP, OUT, ["c.st"])
 
@@ -104,20 +104,20 @@ def test_the_integer_source_stays_first_without_being_read(integers):
     hide("a.st", "b.st")
     made = revise("swap", SOUP, OUT, ["d.st"], ["c.st"])
 
-    assert (Method.SUM, contents(Path("hidden/b.st"))["ids"]) == (made.way, contents(OUT)["ids"])
+    assert (Method.SUM, contents(Path("hidden/b.st"))["ids"]) == (made.method, contents(OUT)["ids"])
     assert root("hidden/b.st") == made.ledger.integer_source.digest
 
 
 def test_removing_the_integer_source_recomputes_the_soup_and_keeps_a_sum(integers):
     made = revise("subtract", SOUP, OUT, (), ["b.st"])
 
-    assert (Method.INGREDIENTS, sum_of(OUT)) == (made.way, made.sum)
+    assert (Method.INGREDIENTS, sum_of(OUT)) == (made.method, made.sum)
     assert_proven(OUT)
     hide("a.st", "c.st")
     with pytest.raises(LedgerError, match="is not found, and an exact soup needs it"):
         revise("subtract", SOUP, Path("2.st"), (), ["b.st"])
     again = revise("add", OUT, Path("2.st"), ["d.st"])
-    assert Method.SUM is again.way
+    assert Method.SUM is again.method
 
 
 def test_a_sum_is_accepted_in_place_of_its_soup(pots):
@@ -128,7 +128,7 @@ def test_a_sum_is_accepted_in_place_of_its_soup(pots):
     hide("a.st", "b.st")
     made = revise("swap", kept, OUT, ["d.st"], ["c.st"])
 
-    assert (Method.SUM, contents(EXPECTED)) == (made.way, contents(OUT))
+    assert (Method.SUM, contents(EXPECTED)) == (made.method, contents(OUT))
     assert contents(sum_of(EXPECTED)) == contents(sum_of(OUT))
     assert [entry.name for entry in verbs.holds(kept, "c.st")] == ["c.st"]
     assert verbs.holds(kept, "d.st") is None

@@ -39,7 +39,7 @@ def test_an_unrelated_folder_named_like_the_sum_is_refused_and_survives(pots):
     shutil.rmtree("soup")
     (place / "notes").write_text("a user's own")
     before = files(Path())
-    with pytest.raises(OutputError, match=r"\.sum: is there and is no sum"):
+    with pytest.raises(OutputError, match=r"\.sum: exists and is not a kept sum"):
         average(Path("soup"), "a.st", "b.st", keep_sum=True, shard_size=500)
     assert before == files(Path())
     shutil.rmtree(place)
@@ -64,7 +64,7 @@ def test_shards_and_single_files_have_the_same_sum(tmp_path, monkeypatch):
     hide("b")
     for soup, out in (("soup", "out"), ("soup/", "again"), ("soup.st", "out.st")):
         made = revise("swap", soup, Path(out), ["c"], ["a"])
-        assert Method.SUM is made.way
+        assert Method.SUM is made.method
     assert tensors(Path("expected")) == tensors(Path("out")) == tensors(Path("again"))
     assert contents(sum_of(Path("out.st"))) == contents(sum_of(Path("out")) / inner.name)
     shutil.copytree("hidden", ".", dirs_exist_ok=True)
@@ -99,7 +99,7 @@ def test_a_soup_that_is_the_working_folder_has_its_sum_beside_it(tmp_path, monke
         soup = "." if place == "soup" else ".."
         made = revise("subtract", soup, Path(up, "out.st"), (), [f"{up}/a.st"], force=True)
 
-        assert Method.SUM is made.way
+        assert Method.SUM is made.method
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_every_component_of_a_pipeline_has_its_sum_in_one_folder(pipelines):
     assert_proven("soup")
     hide("a", "c")
     made = revise("swap", "soup", Path("out"), ["d"], ["b"])
-    assert Method.SUM is made.way
+    assert Method.SUM is made.method
     assert tensors(Path("expected")) == tensors(Path("out"))
     assert tensors(sum_of(Path("expected"))) == tensors(sum_of(Path("out")))
     revise("swap", "soup", Path("soup"), ["d"], ["b"], force=True)

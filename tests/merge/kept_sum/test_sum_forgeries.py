@@ -162,7 +162,7 @@ def test_a_forged_sum_of_an_added_soup_is_refused(kept):
     average(Path("other.st"), "d.st", keep_sum=True)
     forge(kept, tensors=set_values("0:narrow", np.float32, put(3, np.nan)))
     before = files(Path())
-    with pytest.raises(LedgerError, match="narrow: is no sound sum: it holds NaN"):
+    with pytest.raises(LedgerError, match="narrow: is not a valid sum: it holds NaN"):
         revise("add", "other.st", Path("out.st"), ["soup.st"])
     raw = bytearray(kept.read_bytes())
     raw[-1] ^= 1

@@ -47,7 +47,7 @@ def test_the_form_is_the_narrowest_that_holds_the_sum(tmp_path, monkeypatch, for
     assert expected == values_of(sum_of(SOUP), "w")
     made = revise("subtract", SOUP, OUT, (), ["b.st"])
     average(EXPECTED, *(path for path in paths if path.name != "b.st"))
-    assert (Method.SUM, contents(EXPECTED)) == (made.way, contents(OUT))
+    assert (Method.SUM, contents(EXPECTED)) == (made.method, contents(OUT))
 
 
 def test_a_sum_of_nine_planes_is_refused_and_one_of_eight_is_kept(tmp_path, monkeypatch):
@@ -119,7 +119,7 @@ def test_copied_tensors_pass_through_the_sum_unchanged(tmp_path, monkeypatch):
     Path("a.st").unlink()
     made = revise("swap", SOUP, OUT, ["c.st"], ["b.st"])
 
-    assert (Method.SUM, contents(EXPECTED)) == (made.way, contents(OUT))
+    assert (Method.SUM, contents(EXPECTED)) == (made.method, contents(OUT))
     assert copied == {name: contents(OUT)[name] for name in copied}
 
 

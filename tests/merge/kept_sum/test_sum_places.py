@@ -143,7 +143,7 @@ def test_a_sum_is_neither_an_ingredient_nor_computed_with_as_rounded(pots):
 
 def test_no_sum_is_kept_for_a_stream_or_of_nonfinite_values(pots):
     save(Path("n.st"), **{**arrays_of("a.st"), "half": np.full((7, 5), np.nan, F16)})
-    with pytest.raises(UsageError, match="beside standard output no sum can be kept"):
+    with pytest.raises(UsageError, match="a kept sum needs a file as output"):
         average("-", "a.st", "b.st", keep_sum=True)
     with pytest.raises(UsageError, match="of NaN and infinity no sum is kept"):
         average(SOUP, "a.st", "n.st", keep_sum=True, allow_nonfinite=True)
@@ -159,7 +159,7 @@ def test_no_sum_is_kept_for_a_stream_or_of_nonfinite_values(pots):
         revise("subtract", SOUP, OUT, (), ["a.st"], approximate=True, keep_sum=True)
     assert not OUT.exists()
     made = revise("subtract", SOUP, OUT, (), ["a.st"], approximate=True)
-    assert (Method.ROUNDED, None) == (made.way, made.sum)
+    assert (Method.ROUNDED, None) == (made.method, made.sum)
 
 
 def test_an_input_that_changes_between_the_passes_is_refused(pots):

@@ -42,7 +42,7 @@ def test_a_soup_is_added_by_its_sum(stages):
     come_back()
     average(Path("once.st"), "a.st", ("b.st", 2), "c.st", ("d.st", THIRD), ("e.st", 2))
 
-    assert Method.SUM is made.way
+    assert Method.SUM is made.method
     assert contents(Path("once.st")) == contents(Path("all.st"))
 
 
@@ -62,7 +62,7 @@ def test_a_soup_that_shares_ingredients_is_added_by_its_sum(stages):
     come_back()
     average(Path("once.st"), "a.st", ("b.st", 2), ("c.st", 2), ("d.st", 2 * THIRD), ("e.st", 4))
 
-    assert Method.SUM is made.way
+    assert Method.SUM is made.method
     assert contents(Path("once.st")) == contents(Path("twice.st"))
 
 
@@ -82,7 +82,7 @@ def test_a_sum_of_other_tensors_is_not_added_up(stages):
     made = revise("add", "one.st", Path("all.st"), ["few.st"])
     average(Path("once.st"), "a.st", ("b.st", 2), "c.st", "d.st")
 
-    assert Method.SUM is made.way
+    assert Method.SUM is made.method
     assert contents(Path("once.st")) == contents(Path("all.st"))
 
 
@@ -92,5 +92,5 @@ def test_a_soup_with_an_integer_source_is_not_added_by_its_sum(stages):
         save(Path(f"{name}.st"), w=np.zeros(300, np.float16), ids=np.arange(start, start + 3))
     average(Path("first.st"), "x.st", "y.st", on_int=OnInt.FIRST, keep_sum=True)
 
-    with pytest.raises(MismatchError, match="holds other values"):
+    with pytest.raises(MismatchError, match="has other values"):
         revise("add", "one.st", Path("all.st"), ["first.st"])
