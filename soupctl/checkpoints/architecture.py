@@ -143,7 +143,7 @@ def refuse_factors(path: str, tensors: Iterable[str]) -> None:
     factor = next((name for name in tensors if FACTOR.search(name)), None)
     if factor is not None:
         raise MismatchError(
-            "is a LoRA factor; averaging A and B apart is not averaging the update they make",
+            "is a LoRA factor: the means of A and of B do not make the mean of the updates",
             path=path,
             tensor=factor,
             advice="fuse each LoRA into its base first, or leave its tensors out with --exclude",

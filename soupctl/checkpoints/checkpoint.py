@@ -44,7 +44,9 @@ class Checkpoint:
         for name, file in index.weight_map.items():
             if name not in self.tensors or self.file_of(name).path != folder / file:
                 raise InputError(
-                    "is not in this file, though the index says so", path=folder / file, tensor=name
+                    "is missing from this file, which the index names for it",
+                    path=folder / file,
+                    tensor=name,
                 )
 
     @property

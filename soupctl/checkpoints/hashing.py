@@ -166,5 +166,5 @@ def _digest_and_path(line: str, number: int, source: str) -> tuple[str, str]:
     except ValueError:
         gap = ""
     if not gap or not path or not expected.startswith((PREFIX, SHA256)):
-        raise InputError(f"line {number} is no digest and path", path=source)
+        raise InputError(f"line {number} is not a digest and a path", path=source)
     return expected, path

@@ -98,7 +98,7 @@ def _find_in_folder(folder: Path, component: str | None, variant: str | None) ->
             label, (_component("", inside, variant, str(inside)),), inside, pipeline_index
         )
     if not names:
-        raise InputError("no component of this pipeline has weights", path=label)
+        raise InputError("is a pipeline without weights in any component", path=label)
     found = tuple(
         _component(name, folder / name, variant, str(folder / name)) for name in sorted(names)
     )
@@ -130,7 +130,7 @@ def _component(name: str, folder: Path, variant: str | None, label: str) -> Comp
             raise InputError(
                 f"holds more than one set of weights: {', '.join(found)}",
                 path=label,
-                advice="name the one that is meant",
+                advice="name one of them",
             )
         if found:
             if INDEX.search(found[0]):
@@ -164,9 +164,9 @@ def _no_weights(folder: Path, present: set[str], others: list[str], label: str) 
     if others:
         listed = ", ".join(others[:3])
         return InputError(
-            f"holds {len(others)} safetensors files and no one index of them ({listed} ...)",
+            f"holds {len(others)} safetensors files and no index of all of them ({listed} ...)",
             path=label,
-            advice="name the one that is meant, or a variant with --variant",
+            advice="name one file, or a variant with --variant",
         )
     pickles = sorted(name for name in present if Path(name).suffix in PICKLES)
     if pickles:
@@ -190,6 +190,6 @@ def _indexed(name: str, folder: Path, index_name: str, label: str) -> Component:
     seen = FileSnapshot.take(path)
     index = parse_index(read_file(path), str(path))
     if not index.weight_map:
-        raise InputError("is an index of no tensors", path=path)
+        raise InputError("is an index that lists no tensors", path=path)
     files = tuple(folder / file for file in sorted(set(index.weight_map.values())))
     return Component(name, label, files, folder, index, index_name, seen)

@@ -27,11 +27,11 @@ def find_input(
     Raises UsageError for a variant or component that no file has, and what `find_model` raises.
     """
     if variant is not None and (variant in NO_VARIANTS or re.search(r"[./\0]", variant)):
-        raise UsageError(f"{variant!r} is no name of a variant", advice="such as fp16")
+        raise UsageError(f"{variant!r} is not the name of a variant", advice="such as fp16")
     if path == STREAM:
         return ModelFiles("standard input", (Component("", "standard input", ()),))
     if component is not None and not Path(path).is_dir():
-        raise UsageError("--component picks a folder of a pipeline; this is none", path=path)
+        raise UsageError("is not a pipeline, so --component does not apply", path=path)
     return find_model(Path(path), component=component, variant=variant)
 
 

@@ -180,7 +180,7 @@ def _copy(source: int, spool: int, offset: int, size: int, label: str) -> None:
     with reading(label):
         rest = os.read(source, 1)
     if rest:
-        problem = f"goes on after the {size} bytes that its header describes"
+        problem = f"has more data than the {size} bytes that its header describes"
         raise InputError(problem, path=label)
 
 

@@ -116,7 +116,7 @@ def lost_term(position: int, row: Tensor, start: int, planes: int) -> SoupError:
     if len(odd):
         what = f"holds NaN or infinity (element {start + int(odd[0])})"
         return InputError(what, tensor=str(position))
-    what = f"no float64 holds a new sum exactly (from element {start} on)"
+    what = f"a new sum cannot be held exactly (from element {start} on)"
     advice = "keep two planes" if planes == 1 else "average the ingredients"
     return LimitError(what, tensor=str(position), advice=advice)
 

@@ -72,7 +72,7 @@ class KeptSum:
 
     def __init__(self, like: Tensors, planes: int = 1) -> None:
         if planes not in (1, 2):
-            raise UsageError(f"a sum has one plane or two, not {planes}")
+            raise UsageError(f"planes must be 1 or 2, not {planes}")
         self._like = like
         self.total = 0
         """The weights of all that is in it."""
@@ -92,7 +92,7 @@ class KeptSum:
         if not 0 < abs(weight) <= LARGEST_WEIGHT or abs(total) > LARGEST_WEIGHT:
             raise UsageError(f"weight {weight} or total {total} is zero or beyond 2**24")
         if soup is not None and total <= 0:
-            raise UsageError(f"a total weight of {total} has no mean")
+            raise UsageError(f"the total weight would be {total}: it must be positive")
         rows = matched(self._like, part)
         soups: list[Tensor] = []
         if soup is not None:
@@ -136,9 +136,9 @@ def require_weights(weights: Sequence[int]) -> int:
     """The total of `weights`; UsageError for such as have no mean."""
     total = sum(weights)
     if any(not 0 < abs(weight) <= LARGEST_WEIGHT for weight in weights):
-        raise UsageError("weights are integers other than zero, at most 2**24")
+        raise UsageError("weights must be integers other than zero, of magnitude at most 2**24")
     if not 0 < total <= LARGEST_WEIGHT:
-        raise UsageError(f"the total of weights is {total}, not between 1 and 2**24")
+        raise UsageError(f"the weights add up to {total}: the total must be between 1 and 2**24")
     return total
 
 
@@ -160,7 +160,7 @@ def matched(out: Tensors, other: Tensors) -> list[Tensor]:
     """The tensors of `other`, in the order of `out`'s; MismatchError unless they fit them."""
     names = named(out)
     if names != named(other):
-        raise MismatchError("the tensors are not of the same names, or not as many")
+        raise MismatchError("the tensors differ in names or number")
     rows = listed(other)
     # a loop, because the compiler of PyTorch does not follow names bound within an expression
     issues = []
@@ -180,7 +180,7 @@ def misfit(target: Tensor, row: Tensor) -> str:
     if row.device != target.device:
         return f"is on {row.device}, not on {target.device}"
     if row.dtype not in DTYPES or target.dtype not in DTYPES:
-        return f"is {row.dtype} for {target.dtype}, and floats alone are averaged"
+        return f"is {row.dtype} for {target.dtype}, and only floats are averaged"
     return ""
 
 

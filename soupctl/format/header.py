@@ -79,7 +79,9 @@ def header_size(first: bytes, file_size: int | None, path: str) -> int:
         raise InputError(problem, path=path)
     if file_size is not None and 8 + length > file_size:
         problem = f"claims a header of {length} bytes, but the whole file has {file_size}"
-        raise InputError(problem, path=path, advice="is it truncated?")
+        raise InputError(
+            problem, path=path, advice="the file may be cut off: download or copy it again"
+        )
     return 8 + length
 
 
@@ -106,7 +108,9 @@ def parse_header(raw: bytes, file_size: int | None, path: str) -> Header:
     if file_size is not None and header.file_size != file_size:
         problem = f"has {file_size} bytes, but its header describes {header.file_size}"
         advice = (
-            "is it truncated?" if file_size < header.file_size else "something follows the data"
+            "the file may be cut off: download or copy it again"
+            if file_size < header.file_size
+            else "something follows the data"
         )
         raise InputError(problem, path=path, advice=advice)
     return header
@@ -127,7 +131,7 @@ def _tensor(name: str, entry: object, path: str) -> Tensor:
         (dtype,) = dtype
     known = DTYPE_NAMES.get(dtype) if isinstance(dtype, str) else None
     if known is None:
-        raise InputError(f"unknown dtype {reprlib.repr(dtype)}", path=path, tensor=name)
+        raise InputError(f"has unknown dtype {reprlib.repr(dtype)}", path=path, tensor=name)
     if not _unsigned(shape):
         problem = f"shape {reprlib.repr(shape)} is not a list of sizes"
         raise InputError(problem, path=path, tensor=name)
@@ -160,7 +164,7 @@ def _require_contiguous(tensors: Iterable[Tensor], path: str) -> None:
     for tensor in tensors:
         if tensor.start != end or tensor.stop < tensor.start:
             offsets = f"[{tensor.start}, {tensor.stop}]"
-            problem = f"data_offsets {offsets} do not follow the data before, which ends at {end}"
+            problem = f"data_offsets {offsets} do not begin at {end}, where the data before ends"
             raise InputError(problem, path=path, tensor=tensor.name)
         bits = _bits(tensor)
         if bits is None:

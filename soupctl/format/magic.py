@@ -18,7 +18,7 @@ SIGNATURES = (
     ),
     (b"GGUF", "is a GGUF file, not safetensors", "convert it first"),
     (b"\x1f\x8b", "is gzip-compressed, not safetensors", "decompress it first"),
-    (b"<", "begins like a web page, not like safetensors", "download the file itself"),
+    (b"<", "looks like a web page, not safetensors", "download the file itself"),
 )
 PICKLE = (
     "is a pickle, not safetensors",

@@ -38,7 +38,7 @@ def taken_out(
     for removal in removals:
         entry = entries.get(removal.digest)
         if entry is None and removal.digest in held:
-            issues.append(Issue(f"is taken out of {soup} already", removal.label))
+            issues.append(Issue(f"would be removed from {soup} twice", removal.label))
             continue
         if entry is None:
             advice = _advice(ledger, removal.digest)
@@ -47,7 +47,7 @@ def taken_out(
         left = entry.weight - (entry.weight if removal.weight is None else removal.weight)
         # neither past zero nor away from it: taking out less than nothing would put in
         if (left and (left > 0) != (entry.weight > 0)) or abs(left) > abs(entry.weight):
-            what = f"has weight {entry.weight} in {soup}, of which {removal.weight} is no part"
+            what = f"has weight {entry.weight} in {soup}, so {removal.weight} cannot be removed"
             issues.append(Issue(what, removal.label))
         elif left:
             entries[removal.digest] = replace(entry, weight=left)
@@ -65,8 +65,8 @@ def require_left(
     if sum(entry.weight for entry in entries) > 0:
         return
     if not removals:
-        raise LedgerError("nothing would be left of the soup", path=soup)
-    what = f"is all there is in {soup}: nothing would be left"
+        raise LedgerError("no ingredient would be left", path=soup)
+    what = f"cannot be removed: nothing would be left of {soup}"
     raise LedgerError.collected(Issue(what, removal.label) for removal in removals)
 
 

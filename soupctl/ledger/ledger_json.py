@@ -137,7 +137,7 @@ def encode_runs(dtypes: Runs) -> list[list[str | int]]:
 def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
     """The ledger that `text` holds, checked in full; LedgerError for `path` if it is not sound."""
     if len(text) > LONGEST:
-        what = f"its ledger has {len(text)} characters, more than any soup needs"
+        what = f"its ledger has {len(text)} characters, and at most {LONGEST} are read"
         raise LedgerError(what, path=path, advice=IGNORE)
     try:
         document = json.loads(text)
@@ -145,7 +145,7 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
         if type(version) is not int:
             raise TypeError("a version is a whole number")
     except (ValueError, RecursionError, TypeError, KeyError):
-        raise LedgerError("its ledger is not readable", path=path, advice=IGNORE) from None
+        raise LedgerError("its ledger is not valid JSON", path=path, advice=IGNORE) from None
     if version != LEDGER_FORMAT:
         raise LedgerError(
             f"its ledger has format {str(version)[:20]}, this soupctl reads format {LEDGER_FORMAT}",

@@ -17,7 +17,7 @@ def is_sum(checkpoint: Checkpoint) -> bool:
 def require_model(checkpoint: Checkpoint) -> None:
     """Raise InputError for a sum, which is no model."""
     if is_sum(checkpoint):
-        what = "is the sum kept beside a soup, and no model"
+        what = "is a kept sum, not a model"
         raise InputError(what, path=checkpoint.label, advice="name the soup itself")
 
 

@@ -5,10 +5,11 @@ written, and is given its own name in one atomic step.
 Rule 2: the order is data synced, inputs checked, named, folder synced. A failed sync is final: the
 kernel may have dropped the pages, so trying again proves nothing. Inputs are checked last because
 syncing can take minutes in which they change.
-Rule 3: without `replace` that step fails if the name has come into being meanwhile; with it, the
-old output stays until then, and its permission bits are kept.
-Rule 4: whatever goes wrong is an OutputError naming the target, and nothing else is left behind;
-but if an old folder cannot be removed after that step, the error says what is written and remains.
+Rule 3: without `replace` that step fails if another process has created a file of that name
+meanwhile; with it, the old output stays until then, and its permission bits are kept.
+Rule 4: every failure is an OutputError that names the target, and leaves nothing else behind; if
+an old folder cannot be removed after that step, the error says that the output is written, and
+where the old folder remains.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ def place_of(target: Path) -> Iterator[Place]:
     try:
         fd = os.open(final.parent, FOLDER)
     except FileNotFoundError:
-        problem = f"the folder {final.parent} does not exist, and is not created"
-        raise OutputError(problem, path=target) from None
+        problem = f"the folder {final.parent} does not exist"
+        raise OutputError(problem, path=target, advice="create it first") from None
     try:
         yield Place(final, fd)
     finally:
@@ -120,7 +120,7 @@ def refusing_existing(target: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:
-        problem = "has come into being meanwhile"
+        problem = "was created by another process meanwhile"
         raise OutputError(problem, path=target, advice=FORCE) from error
 
 

@@ -82,7 +82,7 @@ def test_a_stream_that_ends_early_is_refused(cut, what, path, tmp_path):
 
 
 def test_a_stream_that_goes_on_is_refused(path, tmp_path):
-    with pytest.raises(InputError, match=r"^standard input: goes on after the"):
+    with pytest.raises(InputError, match=r"^standard input: has more data than the"):
         spooled(tmp_path, path.read_bytes(), b"x")
 
 

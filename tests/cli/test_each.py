@@ -106,7 +106,9 @@ def test_a_soup_of_one_ingredient_cannot_do_without_it(soups, soupctl, holds):
     done = soupctl("subtract", "one.st", "--each", "-o", "loo-{name}")
 
     assert (LEDGER, before) == (done.code, holds())
-    assert done.message.startswith("soupctl: a.st: is all there is in one.st")
+    assert done.message.startswith(
+        "soupctl: a.st: cannot be removed: nothing would be left of one.st"
+    )
 
 
 def test_a_soup_from_a_stream_has_a_family(soups, soupctl):

@@ -212,7 +212,7 @@ def test_of_writers_at_once_one_wins_and_the_others_say_so(soupctl, ingredients,
         assert done.message in (
             "",
             "soupctl: c: exists (-f replaces it)\n",
-            "soupctl: c: has come into being meanwhile (-f replaces it)\n",
+            "soupctl: c: was created by another process meanwhile (-f replaces it)\n",
         )
     assert before == {name: data for name, data in holds().items() if name.split("/")[0] != "c"}
     assert 0 == soupctl("hash", "c").code

@@ -73,7 +73,7 @@ def test_an_escape_that_is_none_is_refused(soupctl, ingredients, name):
 
     done = soupctl("hash", "--check", "-", stdin=listed)
 
-    expected = "soupctl: -: line 1 is no digest and path\n"
+    expected = "soupctl: -: line 1 is not a digest and a path\n"
     assert (3, b"", expected) == (done.code, done.out, done.message)
 
 

@@ -125,7 +125,7 @@ def test_a_link_to_nowhere_is_refused_as_an_output(soupctl, ingredients):
 
     assert 6 == done.code
     assert done.message.startswith("soupctl: dangling: the folder ")
-    assert done.message.endswith("/none does not exist, and is not created\n")
+    assert done.message.endswith("/none does not exist (create it first)\n")
 
 
 def test_an_output_that_may_not_be_is_refused(refused, ingredients):

@@ -70,7 +70,7 @@ def test_a_partly_removed_ingredient_keeps_the_rest_of_its_weight(weight, part):
 def test_removing_more_than_is_in_or_the_other_sign_is_refused(weight, part):
     removal = WeightRemoval(digest("a"), "./a.st", Fraction(part))
 
-    expected = f"./a.st: has weight {weight} in soup.st, of which {part} is no part"
+    expected = f"./a.st: has weight {weight} in soup.st, so {part} cannot be removed"
     assert expected == refusal(ledger(a=weight, b=9), removal)
 
 
@@ -93,16 +93,18 @@ def test_a_removed_ingredient_cannot_be_removed_again():
 
     assert (entry("b"),) == taken_out(held, [half, half], "soup.st")
     assert (entry("b"),) == taken_out(held, [half, whole], "soup.st")
-    assert "a: is taken out of soup.st already" == refusal(held, whole, half)
-    assert "a: is taken out of soup.st already" == refusal(held, whole, whole)
+    assert "a: would be removed from soup.st twice" == refusal(held, whole, half)
+    assert "a: would be removed from soup.st twice" == refusal(held, whole, whole)
 
 
 @pytest.mark.parametrize("left", [(), (entry("a", -1),), (entry("a", 1), entry("b", -1))])
 def test_a_soup_without_weight_is_refused(left):
     removals = [WeightRemoval(digest("c"), "c.st")]
-    with pytest.raises(LedgerError, match=r"^c\.st: is all there is in soup\.st: nothing would"):
+    with pytest.raises(
+        LedgerError, match=r"^c\.st: cannot be removed: nothing would be left of soup\.st"
+    ):
         require_left(left, removals, "soup.st")
-    with pytest.raises(LedgerError, match=r"^soup\.st: nothing would be left of the soup$"):
+    with pytest.raises(LedgerError, match=r"^soup\.st: no ingredient would be left$"):
         require_left(left, [], "soup.st")
 
 

@@ -89,7 +89,7 @@ def test_shards_of_a_variant_become_plain(here, shards, index):
 )
 def test_a_variant_that_no_file_can_have_is_refused(here, variant):
     for path in ("m", "a.st"):
-        with pytest.raises(UsageError, match="is no name of a variant"):
+        with pytest.raises(UsageError, match="is not the name of a variant"):
             soup(path, output="soup", variant=variant)
 
 
@@ -107,5 +107,7 @@ def test_shards_in_folders_of_their_own_stay_apart(here):
     assert contents(Path("s/b/x.safetensors")) == contents(Path("soup/b/x.safetensors"))
 
     index.write_text(json.dumps({"weight_map": dict(zip("ba", weight_map.values(), strict=True))}))
-    with pytest.raises(InputError, match="b: is not in this file, though the index says so"):
+    with pytest.raises(
+        InputError, match="b: is missing from this file, which the index names for it"
+    ):
         soup("s", output="other")

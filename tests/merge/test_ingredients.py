@@ -139,14 +139,23 @@ SHARD = "model-00001-of-00002.safetensors"
     ("change", "what"),
     [
         (lambda folder: (folder / SHARD).unlink(), "cannot be read: No such file"),
-        (lambda folder: spoil(folder, d=SHARD), "d: is not in this file, though the index says"),
-        (lambda folder: spoil(folder, a=SHARD), "a: is not in this file, though the index says"),
+        (
+            lambda folder: spoil(folder, d=SHARD),
+            "d: is missing from this file, which the index names",
+        ),
+        (
+            lambda folder: spoil(folder, a=SHARD),
+            "a: is missing from this file, which the index names",
+        ),
         (lambda folder: spoil(folder, a="../x.safetensors"), "is not the name of a file in this"),
         (lambda folder: spoil(folder, a="/etc/passwd"), "is not the name of a file in this"),
         (lambda folder: save(folder / SHARD, a=W, b=W), "a: is in "),
         (lambda folder: (folder / SHARD).write_bytes(b"{}"), "too few for a safetensors file"),
         (lambda folder: (folder / INDEX).write_text("{}"), "it has no weight_map"),
-        (lambda folder: (folder / INDEX).write_text('{"weight_map":{}}'), "index of no tensors"),
+        (
+            lambda folder: (folder / INDEX).write_text('{"weight_map":{}}'),
+            "index that lists no tensors",
+        ),
     ],
 )
 def test_an_index_is_believed_only_where_its_files_agree(tmp_path, change, what):

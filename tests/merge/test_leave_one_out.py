@@ -163,7 +163,7 @@ def test_no_sum_is_used_or_kept_and_the_sum_of_a_replaced_soup_is_removed(place)
     (sums,) = Path("sub").glob("soup.st.*.sum")
     verbs.leave_one_out(LeaveOneOut("sub/plain.st", "sub/one-{name}"))
     verbs.leave_one_out(LeaveOneOut("sub/soup.st", "sub/loo-{name}"), force=True)
-    with pytest.raises(InputError, match="is the sum kept beside a soup, and no model"):
+    with pytest.raises(InputError, match="is a kept sum, not a model"):
         verbs.leave_one_out(LeaveOneOut(sums, "sub/x-{name}"))
     made = {path.name: path.read_bytes() for path in Path("sub").glob("*-*")}
 

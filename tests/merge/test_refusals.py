@@ -200,7 +200,10 @@ def test_an_index_of_no_tensors_does_not_stand_for_standard_input(two):
     (two / "m" / "model.safetensors.index.json").write_text('{"weight_map":{}}')
     error = attempt(two, "m")
 
-    assert f"{two}/m/model.safetensors.index.json: is an index of no tensors" == error.message()
+    assert (
+        f"{two}/m/model.safetensors.index.json: is an index that lists no tensors"
+        == error.message()
+    )
 
 
 def altered(path: Path) -> None:

@@ -47,12 +47,16 @@ def test_a_refused_removal_names_both_files(four, approximate):
     Path("copy.st").write_bytes(Path("b.st").read_bytes())
     for removed, pattern in {
         ("d.st",): r"^d\.st: is not in soup\.st \(it holds",
-        ("b.st", "copy.st"): r"^copy\.st: is taken out of soup\.st already$",
+        ("b.st", "copy.st"): r"^copy\.st: would be removed from soup\.st twice$",
         ("nothing",): r"^nothing: is no file and not in the soup \(it holds",
         ("blake3:" + "0" * 64,): r"is no file and not in the soup",
-        (("c.st", 3),): r"^c\.st: has weight 2 in soup\.st, of which 3 is no part",
-        (("c.st", -1),): r"^c\.st: has weight 2 in soup\.st, of which -1 is no part",
-        ("a.st", "b.st", "c.st"): r"^a\.st: is all there is in soup\.st: .*; c\.st: is all",
+        (("c.st", 3),): r"^c\.st: has weight 2 in soup\.st, so 3 cannot be removed",
+        (("c.st", -1),): r"^c\.st: has weight 2 in soup\.st, so -1 cannot be removed",
+        (
+            "a.st",
+            "b.st",
+            "c.st",
+        ): r"^a\.st: cannot be removed: nothing would .*; c\.st: cannot be removed",
     }.items():
         refused(pattern, "subtract", "soup.st", OUT, (), removed, approximate=approximate)
     refused(r"no ledger \(--count N or", "subtract", "a.st", OUT, (), ["a.st"])
@@ -190,7 +194,7 @@ def test_a_soup_without_a_ledger_is_computed_with_as_it_is(four):
     assert [("given", False)] == [(each.operation, each.exact) for each in made.ledger.chain]
     refused("has a ledger", "add", "soup.st", "2.st", ["x.st"], total=Fraction(5))
     refused(
-        "is all there is", "subtract", "foreign.st", "2.st", (), [("x.st", 5)], total=Fraction(5)
+        "nothing would be left", "subtract", "foreign.st", "2.st", (), [("x.st", 5)], total=Fraction(5)
     )
 
 

@@ -128,9 +128,9 @@ def test_a_sum_is_neither_an_ingredient_nor_computed_with_as_rounded(pots):
         ("swap", [kept], ["a.st"]),
         ("subtract", [], [kept]),
     ):
-        with pytest.raises(InputError, match="is the sum kept beside a soup, and no model"):
+        with pytest.raises(InputError, match="is a kept sum, not a model"):
             revise(operation, SOUP, OUT, added, removed)
-    with pytest.raises(InputError, match="is the sum kept beside a soup, and no model"):
+    with pytest.raises(InputError, match="is a kept sum, not a model"):
         average(OUT, "a.st", kept)
     with pytest.raises(LedgerError, match="is the sum kept beside a soup"):
         revise("subtract", kept, OUT, (), ["a.st"], approximate=True)
