@@ -193,8 +193,9 @@ def test_a_soup_without_a_ledger_is_computed_with_as_it_is(four):
     assert F16([0.5, 2.5]).tobytes() == contents(Path(OUT))["w"][2]
     assert [("given", False)] == [(each.operation, each.exact) for each in made.ledger.chain]
     refused("has a ledger", "add", "soup.st", "2.st", ["x.st"], total=Fraction(5))
+    leavers = [("x.st", 5)]
     refused(
-        "nothing would be left", "subtract", "foreign.st", "2.st", (), [("x.st", 5)], total=Fraction(5)
+        "nothing would be left", "subtract", "foreign.st", "2.st", (), leavers, total=Fraction(5)
     )
 
 
