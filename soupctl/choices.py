@@ -1,4 +1,4 @@
-"""The named choices of all commands; light, because every command loads them."""
+"""Named choices that commands share; every command imports them, so nothing heavy is here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum, StrEnum
 
 
 class OnInt(Enum):
-    """What happens to integer tensors that differ between ingredients."""
+    """What to do with integer tensors that differ between ingredients."""
 
     REFUSE = "refuse"
     FIRST = "first"
@@ -17,20 +17,20 @@ class Method(Enum):
 
     INGREDIENTS = "ingredients"
     SUM = "sum"
-    """The exact sum that was kept beside the soup, and what changes."""
+    """The exact sum kept beside the soup, and the ingredients that change."""
     ROUNDED = "rounded soup"
-    """The soup as it is, and what changes: not exact."""
+    """The rounded soup itself, and the ingredients that change: not exact."""
 
 
 class WeightBy(Enum):
-    """What gives ingredients their weights."""
+    """Source of the weights of ingredients."""
 
     SAMPLES = "samples"
-    """How many images each was trained on."""
+    """The number of images that each was trained on."""
 
 
 class Level(Enum):
-    """A level of proof; each holds those before it."""
+    """A level of proof; each includes those before it."""
 
     NOTHING = "nothing"
     HEADER = "header"
@@ -41,13 +41,13 @@ class Level(Enum):
     """Its tensors are, bit for bit, what its ingredients make."""
 
     def holds(self, other: Level) -> bool:
-        """Whether what is proven to this level is proven to the other."""
+        """Whether this level of proof includes the other."""
         levels = list(Level)
         return levels.index(self) >= levels.index(other)
 
 
 class Prediction(StrEnum):
-    """What the denoiser is taught to predict."""
+    """The quantity that the denoiser predicts."""
 
     AUTO = "auto"
     EPSILON = "epsilon"
@@ -56,23 +56,23 @@ class Prediction(StrEnum):
 
 
 class Balance(StrEnum):
-    """Over what the gates of a prompt bank are to be flat."""
+    """Form of the load-balancing loss of a prompt bank's gates: what it evens out."""
 
     AS_CODED = "as-coded"
-    """Over the prompts, for every sample, once the blocks are summed."""
+    """Prompts within each sample, summed over the blocks, as the released code does."""
     OVER_BATCH = "over-batch"
-    """Over the prompts, in every block, once the samples are summed."""
+    """Prompts within each block, summed over the samples of a batch."""
 
 
 class Preset(StrEnum):
-    """Several options at once."""
+    """Published settings: several options at once."""
 
     OFFICIAL = "official"
-    """What the released code of Diffusion Model Patching does."""
+    """The settings of the released code of Diffusion Model Patching."""
 
 
 class Schedule(StrEnum):
-    """How the learning rate goes on after the warm-up."""
+    """Learning-rate schedule after warmup."""
 
     CONSTANT = "constant"
     COSINE = "cosine"
@@ -80,7 +80,7 @@ class Schedule(StrEnum):
 
 
 class Precision(StrEnum):
-    """In what the denoiser computes; its weights are always trained in float32."""
+    """Mixed precision of the denoiser; its weights are always kept in float32."""
 
     NO = "no"
     BF16 = "bf16"
@@ -88,14 +88,14 @@ class Precision(StrEnum):
 
 
 class Optimizer(StrEnum):
-    """What updates the weights."""
+    """Optimizer of the weights."""
 
     ADAMW = "adamw"
     ADAMW8BIT = "adamw8bit"
 
 
 class Tracker(StrEnum):
-    """Where metrics go besides metrics.jsonl."""
+    """Service that metrics are sent to, besides metrics.jsonl."""
 
     NONE = "none"
     TENSORBOARD = "tensorboard"
@@ -103,7 +103,7 @@ class Tracker(StrEnum):
 
 
 class SaveDtype(StrEnum):
-    """The dtype of the weights that a run ends with."""
+    """Dtype of the weights that a run publishes."""
 
     FLOAT32 = "float32"
     BASE = "base"

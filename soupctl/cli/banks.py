@@ -1,4 +1,4 @@
-"""What `soupctl inspect` tells of prompt banks: words, JSON, and a picture of their gates."""
+"""Prompt banks in `soupctl inspect`: lines, JSON, and a plot of their gates."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from ..banks.inspect import BankLook
 
 FEW = 5
-"""Timesteps that JSON has numbers for."""
+"""Timesteps in the summary of a gate in JSON."""
 
 
 def looks_at(path: str, base: str | None, *, is_plotted: bool) -> tuple[BankLook, ...]:
-    """The prompt bank in a folder, or those of the stack there; none if it is another checkpoint.
+    """The prompt bank or banks of the stack in a folder; none for any other checkpoint.
 
-    Raises UsageError for options that are for banks alone.
+    Raises UsageError for --base or --plot with another checkpoint.
     """
     from ..banks.inspect import look_at_banks
 
@@ -36,7 +36,7 @@ def looks_at(path: str, base: str | None, *, is_plotted: bool) -> tuple[BankLook
 def plot(
     path: str, base: str | None, target: str, *, force: bool
 ) -> tuple[tuple[BlockSummary, ...], ...]:
-    """What the gates of each bank say of each block; the picture of it is written."""
+    """A summary of the gates of each bank, block by block; their plot is written to `target`."""
     from ..diffusion.libraries import require_extra
 
     require_extra()
@@ -53,7 +53,7 @@ def plot(
 
 
 def bank_lines(banks: Sequence[BankLook], gates: Sequence[Sequence[BlockSummary]]) -> Iterator[str]:
-    """Lines on each bank, with what its gates say if they were surveyed."""
+    """Lines for each bank, with a summary of its gates if there is one."""
     for index, bank in enumerate(banks):
         if bank.name:
             yield f"{bank.name}, with weight {bank.weight}"

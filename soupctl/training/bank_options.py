@@ -1,6 +1,6 @@
-"""What a prompt bank is asked to be, checked before anything heavy is loaded.
+"""Options of a prompt bank, and published settings for them; nothing heavy is imported.
 
-Rule 1: all of these options change numbers.
+Rule 1: each of these options changes the trained weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .option_fields import Bounds, CommandOptions, option, out_of_bounds
 from .options import Options
 
 MIXTURE_PROMPTS = 8
-"""Whole prompts a block of a mixture has, unless asked otherwise."""
+"""Default number of whole prompts of a block with a mixture gate."""
 RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 PRESETS: Mapping[Preset, Mapping[str, object]] = {
@@ -39,9 +39,9 @@ PRESETS: Mapping[Preset, Mapping[str, object]] = {
 
 @dataclass(frozen=True, slots=True)
 class PatchOptions:
-    """A prompt bank, but for its base.
+    """The options of a prompt bank; its base is given elsewhere.
 
-    Raises UsageError, with all issues at once, for values that no bank could have.
+    Raises UsageError, with all issues at once, for invalid values.
     """
 
     blocks: str = option(
@@ -94,43 +94,43 @@ class PatchOptions:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what no bank could have, with all issues at once."""
+        """Raise UsageError for invalid values."""
         if issues := [Issue(text) for text in _problems(self)]:
             raise UsageError.collected(issues)
 
     @property
     def whole_prompts(self) -> int:
-        """How many whole prompts a block has."""
+        """Number of whole prompts of a block."""
         if self.prompts is not None:
             return self.prompts
         return MIXTURE_PROMPTS if self.gate is GateKind.MIXTURE else 1
 
     @property
     def numbers(self) -> dict[str, str]:
-        """The options as texts by name; that a gate was taken is told by its digest."""
+        """The options as texts by name, without `gate_from`: a gate is identified by its digest."""
         texts = {each.name: str(getattr(self, each.name)) for each in fields(self)}
         del texts["gate_from"]
         return {**texts, "prompts": str(self.whole_prompts)}
 
     def chooses(self, depth: int) -> bool:
-        """Whether the block that has so many before it takes prompts."""
+        """Whether block number `depth`, counted from 0, receives prompts."""
         return self.blocks == "all" or any(
             first <= depth <= last for first, last in _ranges(self.blocks)
         )
 
     @property
     def deepest(self) -> int:
-        """The last block that was asked for by its number; 0 if none was."""
+        """The highest block number in `blocks`; 0 for all."""
         return 0 if self.blocks == "all" else max(last for _, last in _ranges(self.blocks))
 
 
 def _ranges(text: str) -> list[tuple[int, int]]:
-    """First and last of each range in `0-3,7`; ValueError for what is none."""
+    """First and last block of each range in `0-3,7`; ValueError if one is malformed."""
     found = []
     for part in text.split(","):
         match = RANGE.fullmatch(part.strip())
         if match is None:
-            raise ValueError("is no range")
+            raise ValueError("not a range")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise ValueError("ends before it begins")

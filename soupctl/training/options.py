@@ -1,4 +1,4 @@
-"""What a training run is asked to do, checked before anything heavy is loaded.
+"""Options of a training run, checked before anything heavy is imported.
 
 Rule 1: an option either changes the trained weights, and is part of a run's identity, or it changes
 only time and what is shown: its field says which (`changes_weights`).
@@ -19,9 +19,9 @@ POSITIVE = Bounds(0, above=True)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A training run, but for its base, its data and its output.
+    """The options of a training run; base, data and output are given elsewhere.
 
-    Raises UsageError, with all issues at once, for values that no run could have.
+    Raises UsageError, with all issues at once, for invalid values.
     """
 
     steps: int | None = option(
@@ -193,7 +193,7 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what no run could have, with all issues at once."""
+        """Raise UsageError for invalid values."""
         if issues := [Issue(text) for text in _problems(self)]:
             raise UsageError.collected(issues)
 
@@ -210,7 +210,7 @@ FINETUNE = CommandOptions((Options,))
 """The options of `soupctl finetune`."""
 
 LARGEST_RATE = 1e38
-"""Of learning rates; a larger one overflows where weights are updated."""
+"""Largest learning rate; a larger one overflows when weights are updated."""
 
 
 def _text(value: object) -> str:

@@ -7,22 +7,20 @@ decides nothing else.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import fields, is_dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import typer
+from option_spies import Spies, changed, given, options_of_commands
 from safetensors.numpy import save_file
 
 from soupctl import verbs
 from soupctl.cli.app import app
 from soupctl.cli.report import ErrorStyle
-from soupctl.errors import SoupError
 
 WORDS = {
     "avg": "a.st b.st -o out.st",
@@ -85,7 +83,7 @@ NAMES = {
     "weights": "ingredients",
 }
 """Arguments that an option is passed as or becomes part of, or the function that it chooses."""
-PRINTED = {"json", "quiet", "summary", "tree", "verbose"}
+PRINTED = {"json", "quiet", "summary", "tensors", "tree", "verbose"}
 """Options that may decide what is printed, and nothing else."""
 
 STUBS = {
@@ -108,38 +106,8 @@ FORWARDED = (
 HELD_BACK = ("open_job", "open_revision", "open_family", "make_checkpoints", "weighted_by")
 
 
-def options() -> Iterator[tuple[str, Any]]:
-    """Every option of every command that is tested here."""
-    group: Any = typer.main.get_command(app)
-    for name, command in group.commands.items():
-        for parameter in command.params:
-            if name not in ELSEWHERE and parameter.param_type_name == "option":
-                yield name, parameter
-
-
-OPTIONS = list(options())
+OPTIONS = [each for each in options_of_commands() if each[0] not in ELSEWHERE]
 IDS = [f"{command}-{parameter.name}" for command, parameter in OPTIONS]
-
-
-def given(parameter: Any) -> list[str]:
-    """An option, with a value that is not its default."""
-    if parameter.is_flag:
-        names = parameter.secondary_opts if parameter.default is True else parameter.opts
-        return [names[-1]]
-    if choices := getattr(parameter.type, "choices", None):
-        values = [getattr(each, "value", each) for each in choices]
-        default = getattr(parameter.default, "value", parameter.default)
-        return [parameter.opts[-1], next(each for each in values if each != default)]
-    return [parameter.opts[-1], VALUES.get(parameter.name, "7")]
-
-
-def flattened(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """A value as texts by name; the fields of a dataclass each on their own."""
-    if is_dataclass(value) and not isinstance(value, type):
-        for each in fields(value):
-            yield from flattened(each.name, getattr(value, each.name))
-    else:
-        yield name, repr(value)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +115,9 @@ def files(tmp_path_factory) -> Path:
     """A folder with checkpoints, soups and lists."""
     folder = tmp_path_factory.mktemp("files")
     for name in "abc":
-        save_file({"w": np.full(4, ord(name), np.float16)}, folder / f"{name}.st")
+        # as many as inspect counts by block
+        tensors = {f"block.{i}.w": np.full(4, ord(name), np.float16) for i in range(21)}
+        save_file(tensors, folder / f"{name}.st")
     (folder / "list").write_text("c.st\n")
     (digest,) = verbs.content_digests(str(folder / "a.st"))
     (folder / "list.b3").write_text(f"{digest.digest}  a.st\n")
@@ -162,39 +132,15 @@ def files(tmp_path_factory) -> Path:
 def observed(monkeypatch, files, capsys):
     """Runs a command line; what arrives at the functions that work, and what is printed."""
     monkeypatch.chdir(files)
-    arrived: list[tuple[str, str]] = []
-
-    def spy(target: Any, returned: Any = None, *, forward: bool = False) -> Any:
-        def record(*args: Any, **kwargs: Any) -> Any:
-            bound = inspect.signature(target).bind(*args, **kwargs)
-            arrived.append((target.__name__, "called"))
-            for name, value in bound.arguments.items():
-                arrived.extend(flattened(name, value))
-            return target(*args, **kwargs) if forward else returned
-
-        return record
-
+    spies = Spies()
     for path, returned in STUBS.items():
         module, _, name = path.rpartition(".")
-        target = getattr(__import__(module, fromlist=[name]), name)
-        monkeypatch.setattr(path, spy(target, returned))
+        target = getattr(import_module(module), name)
+        monkeypatch.setattr(path, spies.on(target, returned))
     for name in (*FORWARDED, *HELD_BACK):
-        spied = spy(getattr(verbs, name), (), forward=name in FORWARDED)
-        monkeypatch.setattr(verbs, name, spied)
-
-    def observe(words: list[str]) -> Mapping[str, list[str]]:
-        arrived.clear()
-        style = ErrorStyle()
-        # a refusal comes after what is observed, and stands in for it where nothing is called
-        with suppress(SoupError, typer.Exit, ValueError):
-            app(args=words, prog_name="soupctl", standalone_mode=False, obj=style)
-        printed = [*capsys.readouterr(), str(style.every_issue)]
-        found: dict[str, list[str]] = {"printed": printed}
-        for name, value in arrived:
-            found.setdefault(name, []).append(value)
-        return found
-
-    return observe
+        spy = spies.on(getattr(verbs, name), (), forward=name in FORWARDED)
+        monkeypatch.setattr(verbs, name, spy)
+    return partial(spies.observe, read=capsys.readouterr)
 
 
 @pytest.mark.parametrize(("command", "parameter"), OPTIONS, ids=IDS)
@@ -202,11 +148,11 @@ def test_an_option_reaches_the_function_that_does_the_work(observed, command, pa
     words = OTHER_WORDS.get((command, parameter.name), WORDS[command]).split()
 
     plain = observed([command, *words])
-    changed = observed([command, *words, *given(parameter)])
+    other = observed([command, *words, *given(parameter, VALUES)])
 
-    names = {name for name in {*plain, *changed} if plain.get(name) != changed.get(name)}
     allowed = {parameter.name, NAMES.get(parameter.name, parameter.name)}
-    assert names & (allowed | ({"printed"} if parameter.name in PRINTED else set()))
+    allowed |= {"printed"} if parameter.name in PRINTED else set()
+    assert changed(plain, other) & allowed
 
 
 def test_every_command_is_tested():
