@@ -1,8 +1,8 @@
-"""The two tables of int64 that a compiled mean reads, by the index of each entry."""
+"""Layout of the two int64 tables that a compiled mean reads: the index of each entry."""
 
 from __future__ import annotations
 
-# a mean: addresses, but for the group count, the total weight and the permission
+# a weighted mean: addresses, but for the group count, the total weight and the permission
 GROUPS = 0
 GROUP_COUNT = 1
 ROWS = 2

@@ -1,7 +1,7 @@
-"""Every way in which soupctl refuses, with the facts and the exit code of each.
+"""The errors that soupctl raises, each with its facts and exit code.
 
-Rule 1: an error carries issues, never prose alone: what, which file, which tensor, what to do.
-Rule 2: one exception collects all issues of its kind, so that a user mends them in one go.
+Rule 1: an error carries issues, never prose alone: the problem, file, tensor and advice.
+Rule 2: one exception collects all issues of its kind, so that a user can fix them in one go.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing that is wrong, where, and the way out."""
+    """One problem: what is wrong, in which file and tensor, and what to do about it."""
 
     what: str
     path: str | PurePath | None = None
@@ -39,13 +39,13 @@ def issues_text(issues: Sequence[Issue], shown: int | None = SHOWN) -> str:
 
 
 def _shortened(name: str) -> str:
-    """The name, without its middle if nobody would read it: a tensor's may be 60 kB."""
+    """The name, with its middle left out if it is long: a tensor's name may have 60 kB."""
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[:half]}...{name[-half:]}"
 
 
 class SoupError(Exception):
-    """A refusal that a user can act on; `exit_code` is what the command ends with."""
+    """An error that a user can act on; `exit_code` is the exit status of the command."""
 
     exit_code: ClassVar[int]
 
@@ -62,7 +62,7 @@ class SoupError(Exception):
 
     @classmethod
     def collected(cls, issues: Iterable[Issue]) -> Self:
-        """One error for all `issues`, of which there is at least one."""
+        """One error that carries all `issues`, at least one."""
         issues = tuple(issues)
         error = cls(issues[0].what)
         error.issues = issues
@@ -95,7 +95,7 @@ class MismatchError(SoupError):
 
 
 class LedgerError(SoupError):
-    """A ledger that conflicts with the request or with its tensors."""
+    """A ledger that is damaged, or contradicts the request or the tensors."""
 
     exit_code = 5
 

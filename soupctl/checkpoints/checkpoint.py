@@ -1,7 +1,7 @@
 """A checkpoint open for reading: one file, or the shards of an index, as one set of tensors.
 
-Rule 1: tensors are found by name; which file holds them is nobody else's business.
-Rule 2: an index is believed only where the files agree with it.
+Rule 1: callers find tensors by name; only this module knows which file holds them.
+Rule 2: an index must agree with its files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Checkpoint:
         self.component = component
         self.files = files
         self.digest: str | None = None
-        """Content digest, once all of it has been read for that since it was opened."""
+        """Content digest; None until it has been computed."""
         self.tensors: dict[str, Tensor] = {}
         self._holders: dict[str, SafetensorsFile] = {}
         for file in files:
@@ -51,7 +51,7 @@ class Checkpoint:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """The name of the checkpoint in messages."""
         return self.component.label
 
     @property
@@ -100,7 +100,7 @@ class Checkpoint:
             self.component.index_file.require_unchanged()
 
     def close(self) -> None:
-        """Give the mappings back; views of the tensors must be gone."""
+        """Close the files; views that were returned stay valid."""
         for file in self.files:
             file.close()
 
@@ -114,7 +114,7 @@ class Checkpoint:
 def open_checkpoint(component: Component, *, mapped: bool = True) -> Checkpoint:
     """The component, opened and validated; with `mapped` false only its headers are read.
 
-    Raises InputError if a file is not a sound safetensors file or does not fit its index.
+    Raises InputError if a file is malformed or does not match the index.
     """
     with ExitStack() as stack:
         files = tuple(

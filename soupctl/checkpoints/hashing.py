@@ -1,4 +1,4 @@
-"""Content digests: of a checkpoint's tensors, whatever file, shards or metadata hold them."""
+"""Content digests of checkpoints, which depend on the tensors alone, and SHA-256 of files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _ignore(size: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:
-    """A digest and what it is the digest of."""
+    """A digest, and the path that it was computed from."""
 
     digest: str
     path: str
@@ -41,12 +41,12 @@ class FileDigest:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a path has the digest that a list says it has."""
+    """The result of checking one line of a list of digests."""
 
     path: str
     expected: str
     found: str | None
-    """None if it cannot be read."""
+    """None if the path cannot be read."""
     problem: str | None = None
 
     @property
@@ -81,7 +81,7 @@ def content_digests(
 def checkpoint_digest(
     checkpoint: Checkpoint, threads: int | None = None, progress: Progress = _ignore
 ) -> str:
-    """The content digest of an open checkpoint, which remembers it."""
+    """The content digest of an open checkpoint, computed once and cached there."""
     if checkpoint.digest is not None:
         return checkpoint.digest
     names = sorted(checkpoint.tensors)

@@ -1,8 +1,8 @@
-"""Where the weights are: a file, a sharded checkpoint, a component folder or a whole pipeline.
+"""Finding the weights of a model: a file, shards with an index, a component or a pipeline.
 
-Rule 1: a folder is read by the names that the libraries write, older ones included; where two sets
-of weights could be meant, none is guessed.
-Rule 2: nothing but safetensors is ever taken for weights.
+Rule 1: files are found by the names that the libraries write, older ones included; if a folder has
+two sets of weights, the user must choose.
+Rule 2: only safetensors files are weights.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ PICKLES = frozenset((".bin", ".pt", ".pth", ".ckpt", ".pkl"))
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One checkpoint on disk: its weights files, and the folder that they make up, if any."""
+    """One checkpoint on disk: its weights files, and their folder if the input is one."""
 
     name: str
     """Folder name within a pipeline; empty for the only checkpoint."""
     label: str
-    """What messages call it."""
+    """The name in messages."""
     files: tuple[Path, ...]
     folder: Path | None = None
     index: Index | None = None
@@ -44,13 +44,13 @@ class Component:
 
     @property
     def path(self) -> Path:
-        """What a hint points at: the folder, or the one file."""
+        """The folder, or the single file."""
         return self.folder or self.files[0]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """One input: a checkpoint, or a pipeline of several."""
+    """The weights files of one input, not opened: a checkpoint, or the components of a pipeline."""
 
     label: str
     components: tuple[Component, ...]
@@ -63,11 +63,11 @@ class ModelFiles:
 def find_model(
     path: Path, *, component: str | None = None, variant: str | None = None
 ) -> ModelFiles:
-    """The weights that `path` names, found but not opened.
+    """The weights files at `path`, not opened.
 
-    `component` picks one folder of a pipeline, which is then the only checkpoint; `variant` prefers
-    files such as `model.fp16.safetensors`, and falls back to the plain ones.
-    Raises InputError if there are no weights, only pickles, or several sets that could be meant.
+    `component` selects one folder of a pipeline; `variant` prefers files such as
+    `model.fp16.safetensors`, and falls back to the plain ones. Raises InputError if there are no
+    weights, only pickles, or several sets of weights; MismatchError for a missing component.
     """
     label = str(path)
     with reading(label):
@@ -106,7 +106,7 @@ def _find_in_folder(folder: Path, component: str | None, variant: str | None) ->
 
 
 def _named_components(path: Path) -> frozenset[str]:
-    """The folders that a pipeline is loaded from; InputError for what is no `model_index.json`."""
+    """The folders that `model_index.json` names; InputError if it is malformed."""
     content = read_json(path, "pipeline")
     return frozenset(name for name, value in content.items() if isinstance(value, list))
 
@@ -122,7 +122,7 @@ def _has_weights(folder: Path, is_named: bool) -> bool:
 
 
 def _component(name: str, folder: Path, variant: str | None, label: str) -> Component:
-    """The checkpoint in a folder that is no pipeline."""
+    """The checkpoint in a folder that is not a pipeline."""
     present = {each.name for each in folder.iterdir()}
     for marked in [variant, None] if variant else [None]:
         found = _candidates(present, marked)

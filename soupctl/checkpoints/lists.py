@@ -1,7 +1,7 @@
-"""Lists that commands read and write: files, one a line, and digests with the files they are of.
+"""Text lists that commands read and write: paths, and digests with paths, one per line.
 
-Rule 1: opening never waits, and no list is longer than memory can bear.
-Rule 2: any name that a file can have is in a line of a list, and is found there again.
+Rule 1: opening never blocks, and the length of a list is limited.
+Rule 2: every possible file name can be written to a list and read back.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .open import STREAM
 LONGEST = 100_000_000
 PIECE = 1 << 20
 ESCAPED = "\\"
-"""What a line begins with whose name is escaped, as in the lists of GNU's sha256sum."""
+"""The first character of a line with an escaped name, as in the lists of GNU sha256sum."""
 LETTERS = {b"\\": "\\\\", b"\n": "\\n", b"\r": "\\r"}
 BYTES = {text: raw for raw, text in LETTERS.items()}
 ESCAPE = re.compile(r"\\(?:[\\nr]|x[0-9a-f]{2})")
 
 
 def read_list(source: str, end: bytes = b"\n") -> list[str]:
-    """The entries of the list `source`, a file, a pipe or `-`, but for empty ones.
+    """The non-empty entries of the list `source`: a file, a pipe, or `-` for standard input.
 
-    Bytes that are no text are kept as `os.fsdecode` does. Raises InputError for what is no file or
+    Bytes are decoded as by `os.fsdecode`. Raises InputError if the source is neither a file nor a
     pipe, is unreadable, or has more than a hundred million bytes.
     """
     with reading(source):

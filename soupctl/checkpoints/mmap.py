@@ -1,8 +1,8 @@
-"""Read-only views of files that hold no descriptor.
+"""Read-only memory maps that keep no file descriptor open.
 
 Rule 1: once a mapping exists, the descriptor it was made from may be closed, so that thousands can
 be open.
-Rule 2: memory is unmapped when the last view of it is gone, never under a view that is still used.
+Rule 2: memory is unmapped when its last view is gone, never under a view that is in use.
 Rule 3: a file that another process shortens kills the reader (SIGBUS), which cannot be prevented
 here.
 """
@@ -46,7 +46,7 @@ class Mapping:
         return self._view
 
     def close(self) -> None:
-        """Let go of the bytes; views already handed out stay valid."""
+        """Release the bytes; views that were returned stay valid."""
         self._view = None
 
 

@@ -1,4 +1,4 @@
-"""Inputs as a user names them: a file, a folder or `-`, found and opened."""
+"""Finding and opening inputs: a file, a folder, or `-` for standard input."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from .safetensors import spool_stream
 NO_VARIANTS = ("", "safetensors", "index", "json")
 
 STREAM = "-"
-"""The text that stands for standard input, or standard output; as a `Path` it is a file's name."""
+"""Stands for standard input or output as a text; as a `Path` it is the name of a file."""
 
 
 def find_input(
     path: str | Path, component: str | None = None, variant: str | None = None
 ) -> ModelFiles:
-    """The model at `path`, or the stream on standard input for `-`, found but not opened.
+    """The weights files at `path`, not opened; for `-`, standard input.
 
-    Raises UsageError for a variant or component that no file has, and what `find_model` raises.
+    Raises UsageError for an invalid `variant`, or a `component` of something other than a folder,
+    and the errors of `find_model`.
     """
     if variant is not None and (variant in NO_VARIANTS or re.search(r"[./\0]", variant)):
         raise UsageError(f"{variant!r} is not the name of a variant", advice="such as fp16")
@@ -36,7 +37,7 @@ def find_input(
 
 
 def open_input(component: Component, *, mapped: bool = True) -> Checkpoint:
-    """The component of a model or stream, opened and validated."""
+    """Open and validate a component, or the stream on standard input."""
     if component.files:
         return open_checkpoint(component, mapped=mapped)
     return Checkpoint(component, (spool_stream(sys.stdin.fileno(), component.label),))

@@ -1,4 +1,4 @@
-"""Safetensors files on disk: opened, believed only after every check, and mapped.
+"""Safetensors files on disk: opened, validated and memory-mapped.
 
 Rule 1: only regular files are opened, and opening never waits; the one stream is spooled first.
 Rule 2: the header is validated in full before a byte of the data is looked at.
@@ -22,13 +22,13 @@ from ..storage.place import refusing
 from ..storage.regular import open_regular, read_at, reading
 from .mmap import Mapping
 
-# enough to tell a foreign file by; less than the shortest header of any tensor
+# enough to recognise another format; less than the shortest header of any tensor
 FOREIGN = 64
 SPOOL_CHUNK = 1 << 20
 
 
 class FileIdentity(NamedTuple):
-    """What tells that a path still leads to the same file, not written to since."""
+    """Identifies a file and its version: equal if the file was not replaced or written to."""
 
     device: int
     inode: int
@@ -42,7 +42,7 @@ class FileIdentity(NamedTuple):
         return cls(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
     def is_at(self, path: Path) -> bool:
-        """Whether a path leads to the file, and nobody has written to it since."""
+        """Whether the path still leads to this file, unchanged."""
         try:
             return FileIdentity.of(path.stat()) == self
         except OSError:
@@ -50,7 +50,7 @@ class FileIdentity(NamedTuple):
 
 
 class SafetensorsFile:
-    """A validated file, whose tensors are readable as flat byte views until it is closed."""
+    """A validated file; its tensors are readable as flat byte views until it is closed."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class SafetensorsFile:
     ) -> None:
         self.path = path
         self.label = label
-        """What messages call it."""
+        """The name of the file in messages."""
         self.header = header
         self.identity = identity
         """None for a spooled stream, which no other process can reach by name."""
@@ -81,7 +81,7 @@ class SafetensorsFile:
             raise OutputError("changed while it was read", path=self.label)
 
     def close(self) -> None:
-        """Let go of the data; views already handed out stay valid."""
+        """Release the data; views that were returned stay valid."""
         if self._mapping is not None:
             self._mapping.close()
 
@@ -95,7 +95,8 @@ class SafetensorsFile:
 def open_safetensors(path: Path, label: str | None = None, *, map: bool = True) -> SafetensorsFile:
     """The file at `path`, validated; with `map` false only its header is read.
 
-    Raises InputError, which calls the file `label`, if it is unreadable or not sound.
+    Messages call the file `label`, its path by default. Raises InputError if the file is unreadable
+    or malformed.
     """
     label = str(path) if label is None else label
     with open_regular(path, label) as (fd, state):
@@ -105,7 +106,7 @@ def open_safetensors(path: Path, label: str | None = None, *, map: bool = True) 
 
 
 def read_header(path: Path, label: str | None = None) -> Header:
-    """The validated header of the file at `path`; InputError if it is unreadable or not sound."""
+    """The validated header of the file at `path`; InputError if it is unreadable or malformed."""
     with open_safetensors(path, label, map=False) as file:
         return file.header
 
@@ -126,12 +127,12 @@ def _read_header(fd: int, file_size: int, label: str) -> Header:
 
 @lru_cache(maxsize=1)
 def _parse_like_the_last(raw: bytes, file_size: int) -> Header:
-    """The header in `raw`: fine-tunes of one base mostly have the same, which is parsed once."""
+    """The parsed header; cached, because fine-tunes of one base mostly have the same header."""
     return parse_header(raw, file_size, "")
 
 
 def _refuse_foreign(first: bytes, label: str) -> None:
-    """Word the refusal better where the first bytes tell what the file is instead."""
+    """Raise a more specific InputError if the first bytes show another file format."""
     if known := recognise(first):
         what, advice = known
         raise InputError(what, path=label, advice=advice) from None
@@ -142,9 +143,9 @@ def spool_stream(
 ) -> SafetensorsFile:
     """The safetensors file that `fd` streams, copied to an unnamed file and validated.
 
-    The file is in `folder`, or else where temporary files go ($TMPDIR).
-    No more is read than the header describes, so an endless stream does not fill the disk. Raises
-    InputError if the stream is not sound, OutputError if the folder has no room for it.
+    The file is in `folder`, by default the temporary folder ($TMPDIR). No more is read than the
+    header describes, so that an endless stream does not fill the disk. Raises InputError if the
+    stream is malformed, OutputError if the folder has no room for it.
     """
     with refusing(Path("the temporary folder")):
         folder = folder or Path(tempfile.gettempdir())
@@ -169,7 +170,7 @@ def spool_stream(
 
 
 def _copy(source: int, spool: int, offset: int, size: int, label: str) -> None:
-    """Copy what is left of a stream, which must end exactly at `size` bytes."""
+    """Copy the rest of a stream, which must end at exactly `size` bytes."""
     while offset < size:
         with reading(label):
             part = os.read(source, min(SPOOL_CHUNK, size - offset))
@@ -185,7 +186,7 @@ def _copy(source: int, spool: int, offset: int, size: int, label: str) -> None:
 
 
 def _read_exactly(fd: int, size: int) -> bytes:
-    """The next `size` bytes of a stream, or what there is of them."""
+    """The next `size` bytes of a stream; fewer at its end."""
     parts = []
     while size and (part := os.read(fd, min(SPOOL_CHUNK, size))):
         parts.append(part)

@@ -1,4 +1,4 @@
-"""Small files that were read by their names, and must be the same still when an output is named."""
+"""Snapshots of small files, to verify that they are unchanged when an output is published."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .safetensors import FileIdentity
 
 @dataclass(frozen=True, slots=True)
 class FileSnapshot:
-    """A file as it was before it was read."""
+    """The identity of a file, taken before it was read."""
 
     path: Path
     identity: FileIdentity
 
     @classmethod
     def take(cls, path: Path) -> Self:
-        """The file at `path` as it is; InputError if that cannot be told."""
+        """A snapshot of the file at `path`; InputError if it is not accessible."""
         with reading(str(path)):
             return cls(path, FileIdentity.of(path.stat()))
 
     def require_unchanged(self) -> None:
-        """Raise OutputError if the path leads to another file, or to one written to since."""
+        """Raise OutputError if the file was replaced or written to since."""
         if not self.identity.is_at(self.path):
             raise OutputError("changed while it was read", path=self.path)

@@ -1,4 +1,4 @@
-"""The engine on a device that may not be there, nor what drives it."""
+"""Opening the GPU engine, whose device and libraries may be missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from .contract import Engine
 
 
 def open_engine(device: str, budget: int) -> Engine:
-    """The engine on `cuda` or `cuda:1`, staging with `budget` bytes; LimitError if it cannot be."""
+    """The engine on `cuda` or `cuda:1`, with `budget` bytes for staging.
+
+    Raises LimitError if the device or a library is missing.
+    """
     try:
         # torch comes with them, which is not installed everywhere
         from .devices import open_device  # noqa: PLC0415

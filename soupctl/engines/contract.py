@@ -1,10 +1,10 @@
-"""What every engine promises, whatever it runs on.
+"""The contract of every engine, on any device.
 
 Rule 1: each output element is the exact real number sum(w_j * x_j) / W, rounded once, to nearest
 even, to the output dtype; an exact zero is +0.0, what rounds to zero keeps its sign. W is the total
-weight sum(w_j), or what the mean says.
-Rule 2: what an engine cannot prove exact on its fast path it computes on a slower, exact one.
-Rule 3: an engine reads views and fills views; it knows no file, no tensor name and no ledger.
+weight sum(w_j), or the divisor of the mean.
+Rule 2: elements that an engine cannot prove exact on its fast path go through a slower, exact one.
+Rule 3: an engine reads and fills memory views; it knows no files, tensor names or ledgers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..format.dtypes import DType
 
 @dataclass(frozen=True, slots=True)
 class WeightedMean:
-    """One weighted mean: everything an engine must know beside the bytes."""
+    """A weighted mean, or sum, without its data: dtypes, weights and output format."""
 
     dtypes: tuple[DType, ...]
     """Float dtype of each source, at least one."""
@@ -27,55 +27,55 @@ class WeightedMean:
     out: DType
     """Float dtype of the result."""
     allow_nonfinite: bool = False
-    """Whether NaN and infinity follow IEEE rules instead of being refused."""
+    """True to propagate NaN and infinity by IEEE rules, False to refuse them."""
     divisor: int | None = None
-    """What the weighted sum is divided by; None for the total weight."""
+    """Divisor of the weighted sum; None for the total weight."""
 
     @property
     def total(self) -> int:
-        """What the weighted sum is divided by: 0 < W <= 2**24."""
+        """Divisor of the weighted sum: 0 < W <= 2**24."""
         return sum(self.weights) if self.divisor is None else self.divisor
 
 
 class Combine(Protocol):
-    """A prepared mean; any number of threads may call it at once."""
+    """A mean bound to its sources; may be called from several threads at once."""
 
     def __call__(self, start: int, stop: int, out: memoryview) -> None:
-        """Write elements `start` to `stop` of the mean into `out`, which has exactly their size.
+        """Write elements `start` to `stop` of the mean into `out`, a view of exactly their bytes.
 
-        Raises NonFinite or OutOfRange for the lowest failing element, and of that for the first
-        source; `out` is then undefined. Raises ArithmeticError where the machine's arithmetic was
-        set to another rounding.
+        Raises NonFinite or OutOfRange for the lowest failing element and its first failing source;
+        `out` is then undefined. Raises ArithmeticError if this thread's floating-point mode is not
+        the default.
         """
 
 
 class Expand(Protocol):
-    """A prepared sum; any number of threads may call it at once."""
+    """A sum bound to its sources; may be called from several threads at once."""
 
     def __call__(self, start: int, stop: int, first: memoryview) -> list[memoryview]:
-        """The exact weighted sums of elements `start` to `stop` as planes of float64, added up.
+        """The exact weighted sums of elements `start` to `stop`, as planes of float64 that add up.
 
-        Each plane holds the float64 nearest to what those before it leave of the sum. `first` has
-        room for one, and is filled with the first; the others, none of which is all zero, are
-        returned. Raises NonFinite or OutOfRange as `Combine` does; `first` is then undefined.
+        Each plane holds the float64 nearest to the remainder after those before it. The first is
+        written into `first`; the others, none of which is all zero, are returned. Raises NonFinite
+        or OutOfRange as `Combine` does; `first` is then undefined.
         """
 
 
 class Engine(Protocol):
-    """A way to compute means."""
+    """Computes exact means and sums."""
 
     @property
     def name(self) -> str:
-        """What a user calls it."""
+        """The name that users know it by."""
 
     def prepare(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Combine:
-        """Make ready to combine `sources`: flat byte views of equal count and any alignment."""
+        """Bind a mean to `sources`: flat byte views of equally many elements, of any alignment."""
 
     def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Expand:
-        """Make ready to add up `sources` exactly; the mean's dtype and divisor play no part."""
+        """Bind an exact sum to `sources`; the mean's output dtype and divisor are not used."""
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
-        """Put the float64 elements of `plane` into `out` as float32; whether they are the same."""
+        """Convert the float64 elements of `plane` to float32 in `out`; True if that is exact."""
 
 
 class NonFinite(Exception):

@@ -1,7 +1,7 @@
-"""The engine for processors: compiled kernels over memory as it lies.
+"""The CPU engine: compiled kernels over memory of any alignment.
 
-Rule 1: a prepared mean holds tables of addresses and no element; scratch lives for one call.
-Rule 2: a prepared mean may be called from any number of threads at once.
+Rule 1: a prepared mean holds tables of addresses and no data; scratch memory lives for one call.
+Rule 2: a prepared mean may be called from several threads at once.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ ULP, MOST_OF_AN_ULP = sys.float_info.epsilon, 0.75 * sys.float_info.epsilon
 
 @dataclass(frozen=True, slots=True)
 class CpuEngine:
-    """Means computed by the processor: in float64 where that is proved, else in integers."""
+    """Computes means in float64 where that is proved exact, else in integers."""
 
     name: str = "cpu"
 
     def prepare(self, mean: WeightedMean, sources: Sequence[memoryview]) -> CpuCombine:
-        """Compile what the mean's dtypes need, if that is still to do, and note where rows lie."""
+        """Compile the kernels for the mean's dtypes, if necessary, and record row addresses."""
         return CpuCombine(mean, sources)
 
     def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> CpuExpand:
@@ -60,7 +60,7 @@ class CpuEngine:
 
 
 class MeanTables:
-    """What compiled code must know of a mean, wherever its sources lie."""
+    """The tables that compiled code reads about a mean, apart from the addresses of its sources."""
 
     def __init__(self, mean: WeightedMean) -> None:
         ranks = [RANKS[dtype] for dtype in mean.dtypes]
@@ -81,7 +81,7 @@ class MeanTables:
         self._kept = (sources, weights, groups, unit, layout)
 
 
-# most tensors of a checkpoint are averaged alike
+# most tensors of a checkpoint have the same mean
 mean_tables = lru_cache(maxsize=64)(MeanTables)
 
 
@@ -149,7 +149,7 @@ class CpuExpand:
 
 
 def address(array: NDArray[np.generic]) -> int:
-    """Where the array's first byte lies."""
+    """The address of the array's first byte."""
     place: int = array.__array_interface__["data"][0]
     return place
 
@@ -185,7 +185,7 @@ def group_table(dtypes: Sequence[DType], add: Callable[..., object]) -> NDArray[
 
 @cache
 def format_table(dtype: DType) -> NDArray[np.int64]:
-    """What the kernels must know of an output dtype, as the mean room lays it out."""
+    """The parameters of an output dtype, laid out as in `kernels.tables`."""
     format = dtype.float_format
     fraction = format.precision - 1
     exponent = math.frexp(format.largest)[1]

@@ -1,7 +1,7 @@
-"""Graphics processors as PyTorch knows them: their memory, and queues of work on it.
+"""GPUs through PyTorch: device memory, pinned memory and streams.
 
-Rule 1: what a device refuses or breaks off is a LimitError that says what to do instead.
-Rule 2: the processor is a device too, so that all of this runs, interpreted, where no other is.
+Rule 1: every failure of a device is a LimitError that says what to do instead.
+Rule 2: the CPU is a device too, so that all of this runs, interpreted, without a GPU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_GPU = "--device cpu computes the same bytes"
 
 
 class TorchDevice:
-    """A device, by the name that PyTorch has for it."""
+    """A device, by its PyTorch name."""
 
     def __init__(self, name: str) -> None:
         self.device = torch.device(name)
@@ -103,7 +103,7 @@ class TorchBuffer:
 
 
 def fault(error: Exception) -> LimitError:
-    """What a user is told of a device that broke off."""
+    """The LimitError for a failure of the device."""
     reason = str(error).strip().partition("\n")[0]
     return LimitError(f"the device failed: {reason}", advice=NO_GPU)
 

@@ -1,7 +1,7 @@
-"""Exact sums as expansions: the nearest float64, the float64 nearest to the rest, and so on.
+"""Exact sums as floating-point expansions: the nearest float64, then that of the remainder, ...
 
-Rule 1: it takes no arithmetic of its own: each plane is a mean with the divisor one, of the sources
-and, taken away again, of the planes before it. See Shewchuk, "Adaptive Precision Floating-Point
+Rule 1: there is no arithmetic here: each plane is a mean with divisor one, of the sources with
+their weights and of the planes before it with weight -1. See Shewchuk, "Adaptive Precision Floating-Point
 Arithmetic and Fast Robust Geometric Predicates" (1997), section 2, for expansions.
 """
 
@@ -16,7 +16,7 @@ WIDTH = DType.F64.bits // 8
 
 
 class Expansion:
-    """A sum that an engine expands plane by plane."""
+    """A sum that an engine computes plane by plane."""
 
     def __init__(self, engine: Engine, mean: WeightedMean, sources: Sequence[memoryview]) -> None:
         self._engine = engine
@@ -43,7 +43,7 @@ class Expansion:
     def _next(
         self, rows: list[memoryview], planes: list[memoryview], start: int, out: memoryview
     ) -> None:
-        """Put into `out` what is nearest to the sum of `rows` without `planes`."""
+        """Write the float64 nearest to the sum of `rows` minus `planes` into `out`."""
         mean = WeightedMean(
             (*self._mean.dtypes, *(DType.F64 for _ in planes)),
             (*self._mean.weights, *(-1 for _ in planes)),

@@ -15,20 +15,20 @@ from .cpu import RANKS, format_table, is_bounded
 
 @dataclass(frozen=True, slots=True)
 class GroupedMean:
-    """A mean for kernels: rows of one dtype lie together."""
+    """A weighted mean for the GPU kernels, with rows of the same dtype next to each other."""
 
     config: MeanConfig
     order: tuple[int, ...]
-    """The source of each row."""
+    """Index of the source of each row."""
     widths: tuple[int, ...]
-    """Bytes of an element of each row."""
+    """Bytes per element of each row."""
     table: tuple[float, ...]
     """The rows' `weight_table`."""
 
 
 @lru_cache(maxsize=64)
 def grouped_mean(mean: WeightedMean) -> GroupedMean:
-    """The mean with its rows in groups."""
+    """The mean with its rows grouped by dtype."""
     # doubles last: what a sum of narrower rows leaves out is seldom anything, and counts as unknown
     order = sorted(range(len(mean.dtypes)), key=lambda row: -RANKS[mean.dtypes[row]])
     dtypes = [mean.dtypes[row] for row in order]
@@ -45,7 +45,7 @@ def grouped_mean(mean: WeightedMean) -> GroupedMean:
 
 
 def output_format(dtype: DType) -> OutputFormat:
-    """An output format, as rounding needs it."""
+    """The rounding parameters of an output dtype."""
     table = format_table(dtype)
     columns = (tables.PRECISION, tables.NORMAL, tables.LIMIT, tables.SIGN)
     return OutputFormat(dtype.bits, *(int(table[column]) for column in columns))

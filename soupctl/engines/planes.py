@@ -1,6 +1,6 @@
-"""Planes of a sum of which only what is not zero is kept.
+"""Sparse planes of a sum: only nonzero elements are stored.
 
-Rule 1: who plans imports this, and does not wait for numpy: that is loaded by those who compute.
+Rule 1: importing this module does not load numpy, so that planning stays quick.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PIECE = 1 << 16
 
 
 def count_present(plane: memoryview) -> int:
-    """How many elements of a plane are not zero."""
+    """Number of nonzero elements of a plane."""
     import numpy as np
 
     return int(np.count_nonzero(np.frombuffer(plane, np.float64)))

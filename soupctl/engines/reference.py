@@ -1,6 +1,6 @@
-"""The readable truth: the contract in fractions, one element at a time, for tests and doubts.
+"""The reference engine: the contract in exact fractions, one element at a time, for tests.
 
-Rule 1: nothing here is fast, and nothing here is rounded but once, in `encode`.
+Rule 1: nothing here is fast, and values are rounded once, in `encode`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ReferenceEngine:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceCombine:
-    """A mean and its sources."""
+    """A mean bound to its sources."""
 
     mean: WeightedMean
     sources: tuple[memoryview, ...]

@@ -1,9 +1,9 @@
-"""Soups of tensors that are in memory already: for greedy loops, averages over time, training.
+"""Averages of PyTorch tensors in memory, in place: for greedy soups, moving averages, training.
 
-Rule 1: every function takes lists of tensors, or mappings of names to them such as state dicts; of
-float dtypes, which may differ; equal in number and shapes, and place by place on one device.
-Rule 2: a mean is the exact one, rounded once, on every device alike.
-Rule 3: what is changed in place is contiguous, and changed without a gradient.
+Rule 1: every function takes sequences of tensors, or mappings such as state dicts. Corresponding
+tensors have equal shapes and the same device; all dtypes are floats, and may differ.
+Rule 2: a mean is exact and rounded once, with the same bits on every device.
+Rule 3: tensors that are changed in place must be contiguous; no gradient is recorded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LARGEST_WEIGHT = 2**24
 
 
 def average_(out: Tensors, ingredients: Sequence[Tensors], weights: Sequence[int]) -> None:
-    """Make `out` the weighted mean of `ingredients`, of which it may be one.
+    """Write the weighted mean of `ingredients` into `out`, which may be one of them.
 
     `weights` are integers, none zero, with a positive total; neither may exceed 2**24. Raises
     UsageError, and MismatchError for tensors that do not fit, before anything is changed;
@@ -45,26 +45,26 @@ def average_(out: Tensors, ingredients: Sequence[Tensors], weights: Sequence[int
 
 
 def add_(soup: Tensors, part: Tensors, *, total: int, weight: int = 1) -> None:
-    """Make `soup`, the rounded mean of `total`, that of `total` and `part` with `weight`.
+    """Add `part` with `weight` to `soup`, a rounded mean of total weight `total`, in place.
 
-    It is exact in what is left of the soup only: rounded means have lost what made them. `KeptSum`
-    loses nothing. An average over time that keeps 0.999 is `total=999, weight=1` at each step.
+    The result is the exact mean of the rounded `soup` and `part`; use `KeptSum` to avoid that
+    rounding. A moving average with decay 0.999 is `total=999, weight=1` at each step.
     Raises what `average_` raises, `soup` then being undefined.
     """
     average_(soup, [soup, part], [total, weight])
 
 
 def subtract_(soup: Tensors, part: Tensors, *, total: int, weight: int = 1) -> None:
-    """Make `soup`, the rounded mean of `total`, that without `part`, which has `weight` in it.
+    """Remove `part` with `weight` from `soup`, a rounded mean of total weight `total`, in place.
 
-    About a third of 16-bit elements end up off by a rounding, a trace of what was taken out.
+    About a third of 16-bit elements end up off by one rounding, a trace of the removed tensors;
     `KeptSum` leaves none. Raises what `average_` raises, `soup` then being undefined.
     """
     average_(soup, [soup, part], [total, -weight])
 
 
 class KeptSum:
-    """Exact weighted sums, kept in memory, to which tensors are added and from which they go.
+    """Exact weighted sums in memory, to which tensors are added and from which they are removed.
 
     Each sum takes `planes` times 8 bytes: one float64 holds any sum of fp16 with weights up to
     2**13 together, and most of bfloat16 and float32; two hold nearly all there are.
@@ -75,14 +75,14 @@ class KeptSum:
             raise UsageError(f"planes must be 1 or 2, not {planes}")
         self._like = like
         self.total = 0
-        """The weights of all that is in it."""
+        """Sum of the weights that were added."""
         self.planes = [
             torch.zeros(planes, tensor.numel(), dtype=torch.float64, device=tensor.device)
             for tensor in listed(like)
         ]
 
     def add_(self, part: Tensors, weight: int = 1, *, soup: Tensors | None = None) -> None:
-        """Add `part`; `soup` becomes the mean of all that is in the sum then.
+        """Add `part` with `weight`; `soup`, if given, receives the rounded mean of the new sum.
 
         Raises InputError for NaN or infinity, LimitError where the planes do not hold the new sum,
         and MismatchError where its dtype does not hold a mean; the sum is then what it was, and so
@@ -105,13 +105,13 @@ class KeptSum:
         self.total = total
 
     def subtract_(self, part: Tensors, weight: int = 1, *, soup: Tensors | None = None) -> None:
-        """Take `part` out, leaving no trace of it; see `add_`."""
+        """Remove `part` with `weight`, leaving no trace of it; see `add_`."""
         self.add_(part, -weight, soup=soup)
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What two tensors have to do with each other; elements not finite in both are left out."""
+    """Statistics of two tensors, over the elements that are finite in both."""
 
     distance_squared: float
     dot: float
@@ -119,11 +119,11 @@ class Figures:
     other_squared: float
     largest_difference: float
     nonfinite: int
-    """How many elements are left out."""
+    """Number of elements that are not finite in at least one of the two."""
 
 
 def compare(one: Tensor, other: Tensor) -> Figures:
-    """The figures of two tensors of one shape, in float64, from one pass over both.
+    """Statistics of two tensors of equal shape, in float64, from one pass over both.
 
     A sum of n terms is off by at most n * 2**-53 of the sum of their magnitudes.
     """
@@ -133,7 +133,7 @@ def compare(one: Tensor, other: Tensor) -> Figures:
 
 
 def require_weights(weights: Sequence[int]) -> int:
-    """The total of `weights`; UsageError for such as have no mean."""
+    """The sum of `weights`; UsageError unless it and each weight are in range."""
     total = sum(weights)
     if any(not 0 < abs(weight) <= LARGEST_WEIGHT for weight in weights):
         raise UsageError("weights must be integers other than zero, of magnitude at most 2**24")
@@ -150,7 +150,7 @@ def listed(tensors: Tensors) -> list[Tensor]:
 
 
 def named(tensors: Tensors) -> list[str]:
-    """What an error calls each tensor of the list."""
+    """The name of each tensor in errors."""
     if isinstance(tensors, Mapping):
         return sorted(tensors)
     return [str(position) for position in range(len(tensors))]
@@ -174,7 +174,7 @@ def matched(out: Tensors, other: Tensors) -> list[Tensor]:
 
 
 def misfit(target: Tensor, row: Tensor) -> str:
-    """Why the two cannot be combined; nothing if they can."""
+    """Why the two tensors cannot be combined; empty if they can."""
     if row.shape != target.shape:
         return f"has shape {tuple(row.shape)}, not {tuple(target.shape)}"
     if row.device != target.device:
@@ -185,7 +185,7 @@ def misfit(target: Tensor, row: Tensor) -> str:
 
 
 def labelled(error: SoupError, names: Sequence[str]) -> SoupError:
-    """The error with names for positions."""
+    """The error, with positions replaced by names."""
     issues = [
         replace(issue, tensor=names[int(issue.tensor)]) for issue in error.issues if issue.tensor
     ]

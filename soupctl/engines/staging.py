@@ -1,10 +1,10 @@
-"""Means by way of a device: bytes are staged, carried over, combined there and carried back.
+"""Means on a device: bytes are staged in pinned memory, uploaded, combined and downloaded.
 
 Rule 1: a buffer's host memory is not touched between the first copy that is queued from it and the
-wait after the last; while one buffer's work is under way, another is loaded or unloaded.
+wait after the last; while one buffer's work is running, another is filled or read.
 Rule 2: a block that the device leaves in doubt is computed by the processor, from the sources.
-Rule 3: a buffer is handed on when nothing is at work in it any more, whatever happened; results are
-taken in order, so the lowest failure is told.
+Rule 3: a buffer is released only when no work is queued on it, also after an error; results are
+collected in order, so the lowest failing element is reported.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from .cpu import CpuEngine
 from .grouping import GroupedMean, grouped_mean
 
 LINE = 256
-"""Bytes that the beginnings of rows are multiples of."""
+"""Alignment of rows, in bytes."""
 AHEAD = 2
-"""Slots that one call keeps busy: one at work, one being loaded or unloaded."""
+"""Buffers that one call keeps busy: one computing, one being filled or read."""
 BUFFERS = 8
 SMALLEST_BUFFER = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class StagingLayout:
-    """Where everything lies in a buffer, as byte offsets; the same on both sides."""
+    """Byte offsets of all parts of a staging buffer, the same on host and device."""
 
     config: MeanConfig
     count: int
@@ -45,7 +45,7 @@ class StagingLayout:
     out: int
     doubts: int
     sums: int
-    """Only on the device, and empty for a fused config."""
+    """Only on the device; empty for a fused kernel."""
     end: int
 
     @classmethod
@@ -65,7 +65,7 @@ class StagingLayout:
 
 
 class StagingBuffer(Protocol):
-    """A stretch of staging memory, one of a device's memory, and a queue of work on both."""
+    """Pinned host memory, device memory of the same size, and a stream."""
 
     @property
     def host(self) -> memoryview:
@@ -73,7 +73,7 @@ class StagingBuffer(Protocol):
 
     @property
     def address(self) -> int:
-        """Where the device's memory begins, to the device."""
+        """Address of the device memory."""
 
     def upload(self, stop: int) -> None:
         """Queue the copy of the first `stop` bytes to the device."""
@@ -85,11 +85,11 @@ class StagingBuffer(Protocol):
         """Queue the copy of these bytes from the device."""
 
     def wait(self) -> None:
-        """Return when all that was queued is done; LimitError if it cannot be."""
+        """Wait for all queued work; LimitError if it failed."""
 
 
 class Device(Protocol):
-    """Where buffers come from."""
+    """Allocates staging buffers."""
 
     def buffer(self, size: int) -> StagingBuffer | None:
         """A buffer of `size` bytes; None if there is no memory for it."""
@@ -139,7 +139,7 @@ class BufferPool:
                 self.size //= 2
                 buffer = self._device.buffer(self.size)
             if buffer is None:
-                # those that there are must do
+                # continue with the buffers that exist
                 self._most = self._made
             else:
                 self._made += 1
@@ -148,7 +148,7 @@ class BufferPool:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Elements that are on their way."""
+    """A range of elements whose work is queued."""
 
     buffer: StagingBuffer
     layout: StagingLayout
@@ -241,7 +241,7 @@ class StagedCombine:
 
 
 def aligned(offset: int) -> int:
-    """The next beginning of a line."""
+    """The offset rounded up to the alignment."""
     return -(-offset // LINE) * LINE
 
 

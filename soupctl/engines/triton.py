@@ -1,6 +1,6 @@
-"""The engine for graphics processors: kernels there, and the processor where they prove nothing.
+"""The GPU engine: Triton kernels, and the CPU engine for the elements that they cannot prove.
 
-Rule 1: the bytes are those of the engine for processors, whatever the device and its memory.
+Rule 1: the bytes are those of the CPU engine, on any device and with any memory budget.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from .staging import BufferPool, Device, StagedCombine
 
 
 class TritonEngine:
-    """Means computed by a device."""
+    """Computes means on a GPU."""
 
     name = "triton"
 
     def __init__(self, device: Device, budget: int) -> None:
-        """Stage with `budget` bytes of the device's memory, and as many of pinned memory."""
+        """Use `budget` bytes of device memory for staging, and as much pinned memory."""
         self._pool = BufferPool(device, budget)
 
     def prepare(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Combine:
-        """Make ready to stage `sources`; kernels are compiled when they are first launched."""
+        """Bind a mean to `sources`; kernels are compiled when they are first launched."""
         return StagedCombine(self._pool, mean, sources)
 
     def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Expand:

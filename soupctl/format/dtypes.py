@@ -1,4 +1,4 @@
-"""The dtypes of the safetensors format, and what a soup may do with each.
+"""The dtypes of the safetensors format, and how a soup treats each.
 
 Rule 1: the names are safetensors' own; `parse_dtype` also takes the usual spellings.
 Rule 2: a float dtype is described by three integers, so that containment is decided, not assumed.
@@ -15,7 +15,7 @@ from ..errors import UsageError
 
 
 class Kind(Enum):
-    """What may be done with the values of a dtype."""
+    """How a soup treats values of a dtype."""
 
     FLOAT = "averaged"
     INTEGER = "copied if identical, or taken from the first on request"
@@ -85,7 +85,7 @@ class DType(Enum):
 
     @property
     def kind(self) -> Kind:
-        """What a soup may do with values of this dtype."""
+        """How a soup treats values of this dtype."""
         if self in FLOATS:
             return Kind.FLOAT
         return Kind.INTEGER if self in INTEGERS else Kind.OPAQUE

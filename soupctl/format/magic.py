@@ -1,6 +1,6 @@
-"""What a file is that should be safetensors and is not, by its first bytes.
+"""Recognises files of other formats by their first bytes.
 
-Rule 1: this only words a refusal that is already decided; a name or an extension says nothing.
+Rule 1: this only improves the message about a file that is refused anyway; names play no part.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 
 
 def recognise(first: bytes) -> tuple[str, str] | None:
-    """What is wrong and what to do about it, for a file that begins so; None if unknown."""
+    """The problem and the advice for a file that begins with these bytes; None if unknown."""
     for signature, what, advice in SIGNATURES:
         if first.lstrip().startswith(signature):
             return what, advice

@@ -1,7 +1,7 @@
-"""What ingredients a soup has after something was added or taken out: pure, in exact weights.
+"""The ingredients of a soup after additions and removals, in exact weights.
 
-Rule 1: taking out what is not in, more than is in, or all that is in, is refused.
-Rule 2: the order of operations does not show: only the multiset of what remains.
+Rule 1: removing an ingredient that is not there, more than its weight, or everything, is refused.
+Rule 2: the result depends only on what remains, not on the order of operations.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from .ledger import Change, IngredientEntry, Ledger, descendants_of
 
 @dataclass(frozen=True, slots=True)
 class WeightRemoval:
-    """An ingredient to take out, by its content, wholly or in part."""
+    """An ingredient to remove, wholly or in part, by its content digest."""
 
     digest: str
     label: str
-    """What messages call it."""
+    """The name of the ingredient in messages."""
     weight: Fraction | None = None
-    """How much of its weight; None for all of it."""
+    """The weight to remove; None for all of it."""
 
 
 def taken_out(
     ledger: Ledger, removals: Iterable[WeightRemoval], soup: str
 ) -> tuple[IngredientEntry, ...]:
-    """The entries that remain of the soup called `soup`, in the order of the ledger.
+    """The remaining entries, in the order of the ledger; messages call the soup `soup`.
 
-    Raises LedgerError for what is not in it and for more than is in it.
+    Raises LedgerError if an ingredient is not in the soup, or has less weight than is removed.
     """
     entries = {entry.digest: entry for entry in ledger.ingredients}
     held = frozenset(entries)
@@ -45,7 +45,7 @@ def taken_out(
             issues.append(Issue(f"is not in {soup}", removal.label, advice=advice))
             continue
         left = entry.weight - (entry.weight if removal.weight is None else removal.weight)
-        # neither past zero nor away from it: taking out less than nothing would put in
+        # the rest must lie between zero and the weight: a negative removal would add
         if (left and (left > 0) != (entry.weight > 0)) or abs(left) > abs(entry.weight):
             what = f"has weight {entry.weight} in {soup}, so {removal.weight} cannot be removed"
             issues.append(Issue(what, removal.label))
@@ -61,7 +61,7 @@ def taken_out(
 def require_left(
     entries: Iterable[IngredientEntry], removals: Sequence[WeightRemoval], soup: str
 ) -> None:
-    """Raise LedgerError if entries make no soup: if there are none, or with a weight of nothing."""
+    """Raise LedgerError if the entries make no soup: the total of their weights is not positive."""
     if sum(entry.weight for entry in entries) > 0:
         return
     if not removals:
@@ -71,7 +71,7 @@ def require_left(
 
 
 def _advice(ledger: Ledger, digest: str) -> str:
-    """What to take out instead: a soup that holds that content, or anything that is there."""
+    """Advice for a digest that is no ingredient: an ingredient that contains it, or all names."""
     bearers = descendants_of([digest], ledger.ancestors)
     ways = [entry.name for entry in ledger.ingredients if entry.digest in bearers]
     if ways:
@@ -84,9 +84,9 @@ def _advice(ledger: Ledger, digest: str) -> str:
 def require_new(
     held: Iterable[IngredientEntry], added: Iterable[tuple[str, IngredientEntry]], soup: str
 ) -> None:
-    """Raise LedgerError for every added entry whose content is in already, or is added twice.
+    """Raise LedgerError for every added entry that is in the soup already, or is added twice.
 
-    Messages call each by what it is paired with.
+    `added` pairs the name of each in messages with its entry.
     """
     places = {entry.digest: f"in {soup} already, as {entry.name}" for entry in held}
     issues = []
@@ -100,7 +100,7 @@ def require_new(
 
 
 def expanded(soup: Ledger, weight: Fraction | None) -> tuple[IngredientEntry, ...]:
-    """A soup's own ingredients, with `weight` shared among them; None for the weight they have."""
+    """A soup's own ingredients, scaled to the total `weight`; unscaled for None."""
     if weight is None:
         return soup.ingredients
     total = sum(entry.weight for entry in soup.ingredients)
@@ -110,7 +110,7 @@ def expanded(soup: Ledger, weight: Fraction | None) -> tuple[IngredientEntry, ..
 def changes(
     before: Iterable[IngredientEntry], after: Iterable[IngredientEntry]
 ) -> tuple[Change, ...]:
-    """What differs between two states, sorted by digest; a weight that falls is negative."""
+    """The differences between two states, sorted by digest; negative where a weight falls."""
     old = {entry.digest: entry for entry in before}
     new = {entry.digest: entry for entry in after}
     found = []

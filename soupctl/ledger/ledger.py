@@ -1,7 +1,7 @@
-"""What was done: the record of a soup, as values.
+"""The ledger: the record of how a soup was made, as values.
 
 Rule 1: equal soups have equal ledgers: ingredients by digest, no clock, no absolute paths.
-Rule 2: every digest has one width, so a ledger's size is known before the data it describes.
+Rule 2: all digests have the same length, so the size of a ledger is known before its digests are.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .training_record import TrainingRecord
 LEDGER_KEY = "soupctl"
 """The metadata key of a ledger."""
 SUM_KEY = "soupctl.sum"
-"""The metadata key of the facts that a kept sum records beside its ledger."""
+"""The metadata key of the facts that a kept sum stores with its ledger."""
 
 UNKNOWN = "blake3:" + "0" * 64
-"""A digest that is not known yet, as wide as one that is."""
+"""Placeholder for a digest that is not known yet, of the same length."""
 
 Runs = tuple[tuple[DType, int], ...]
-"""Dtypes of tensors in the order of their names, as runs: how many in a row have which."""
+"""Run-length encoded dtypes of tensors, in the order of their names: pairs of dtype and count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class IngredientEntry:
 
 @dataclass(frozen=True, slots=True)
 class IntegerSource:
-    """Integer tensors that differed, and the ingredient whose values the soup has."""
+    """Integer tensors that differed, and the ingredient that their values were copied from."""
 
     digest: str
     tensors: tuple[str, ...]
@@ -48,7 +48,7 @@ class IntegerSource:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an operation did to the weight of one ingredient: positive is more of it."""
+    """The change in the weight of one ingredient by an operation; positive if it grew."""
 
     digest: str
     name: str
@@ -57,7 +57,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class SoupState:
-    """An earlier state of a soup, and the operation that made it from the one before."""
+    """One state in the history of a soup, and the operation that led to it."""
 
     operation: str
     changed: tuple[Change, ...]
@@ -67,13 +67,13 @@ class SoupState:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One soup: its ingredients, how they combine, and the ledgers of those that are soups."""
+    """The record of one soup: ingredients, options, history, and ledgers of its ancestors."""
 
     operation: str
     root: str
     """Content digest of the soup's tensors."""
     ingredients: tuple[IngredientEntry, ...]
-    """Sorted by digest, one entry a content."""
+    """Sorted by digest, one entry per digest."""
     dtypes: Runs
     asked_dtype: DType | None = None
     keys: tuple[str, ...] = ()
@@ -81,18 +81,18 @@ class Ledger:
     allow_nonfinite: bool = False
     integer_source: IntegerSource | None = None
     exact: bool = True
-    """Whether no rounded soup was ever computed with, here or in the chain."""
+    """True if no rounded soup entered the computation of any state."""
     changed: tuple[Change, ...] = ()
-    """What the operation changed in the soup before; empty for an average, which made it."""
+    """Changes against the state before; empty for an average, which has none."""
     chain: tuple[SoupState, ...] = ()
     """Earlier states, oldest first."""
     ancestors: Mapping[str, Ledger] = field(default_factory=dict)
-    """Ledgers of ingredients that are soups or were trained, and of theirs, by content digest.
+    """Ledgers of all ingredients that are soups or were trained, and of theirs, by digest.
 
-    These have none.
+    Their own `ancestors` are empty.
     """
     training: TrainingRecord | None = None
-    """How it was trained, if it is no soup; then it has no ingredients."""
+    """For a trained checkpoint, which has no ingredients: how it was trained."""
 
     @property
     def total(self) -> Fraction:
@@ -106,14 +106,14 @@ class Ledger:
 
 
 def runs(dtypes: Iterable[DType]) -> Runs:
-    """The dtypes as runs of equal neighbours."""
+    """Run-length encoding of dtypes."""
     return tuple((dtype, sum(1 for _ in group)) for dtype, group in groupby(dtypes))
 
 
 def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
-    """The entries sorted by digest, those of one content made one with the summed weight.
+    """The entries sorted by digest; entries with the same digest become one, with summed weight.
 
-    Raises UsageError if the weights of one content cancel.
+    Raises UsageError if the weights of one digest cancel.
     """
     by_digest: dict[str, IngredientEntry] = {}
     for entry in sorted(entries, key=lambda entry: (entry.digest, entry.name, entry.hint or "")):
@@ -131,7 +131,7 @@ def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
 
 
 def as_state(ledger: Ledger) -> SoupState:
-    """The state that a ledger describes, as its successors remember it."""
+    """The state that a ledger describes, for the history of its successor."""
     made = tuple(Change(entry.digest, entry.name, entry.weight) for entry in ledger.ingredients)
     changed = ledger.changed if ledger.chain else made
     return SoupState(ledger.operation, changed, ledger.root, ledger.exact)
@@ -140,7 +140,7 @@ def as_state(ledger: Ledger) -> SoupState:
 def ancestors_of(
     entries: Iterable[IngredientEntry], ancestors: Mapping[str, Ledger]
 ) -> dict[str, Ledger]:
-    """Those of `ancestors` that the entries come from, directly or by way of each other."""
+    """The subset of `ancestors` that the entries descend from, directly or indirectly."""
     found: dict[str, Ledger] = {}
     wanted = [entry.digest for entry in entries]
     while wanted:
@@ -153,7 +153,7 @@ def ancestors_of(
 
 
 def descendants_of(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> set[str]:
-    """These contents, and those of all `ancestors` that come from any, directly or not."""
+    """The digests, and those of all `ancestors` that descend from any of them."""
     holders: dict[str, list[str]] = {}
     for root, ancestor in ancestors.items():
         for entry in ancestor.ingredients:

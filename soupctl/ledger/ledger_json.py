@@ -1,8 +1,8 @@
-"""The ledger's text: canonical JSON, written one way and believed only if it reads back the same.
+"""Encoding and parsing of ledgers as canonical JSON; parsing accepts nothing but that encoding.
 
 Rule 1: sorted keys, no spaces, no floats; weights are texts such as `1/3`.
-Rule 2: a ledger is attacker text: `parse_ledger` checks all of it, and its own digest, first.
-Rule 3: records of the chain are bound each to the one before it, by digest.
+Rule 2: a ledger is untrusted input: `parse_ledger` checks all of it, and its own digest.
+Rule 3: each state of the chain contains the digest of the one before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .training_record import encode_training, parse_training
 from .weights import read_weight, require_positive_total, weight_text
 
 LEDGER_FORMAT = 1
-"""Version of the ledger's own layout."""
+"""Version of the ledger format."""
 
 ARITHMETIC = 1
 """Version of the arithmetic contract: the exact mean, rounded once, to nearest even."""
@@ -43,9 +43,9 @@ def encode_ledger(ledger: Ledger, digest: Digest) -> str:
 
 
 def gather_ancestors(soups: Iterable[Ledger]) -> dict[str, Ledger]:
-    """The ledgers of ingredients that are soups and of all their ancestors, once each.
+    """The ledgers of ingredients that are soups and of all their ancestors, by digest.
 
-    Where several tell of one content, as for a soup of nothing but that soup, an ancestor's stays.
+    If several describe the same digest, as for a soup of one soup, the ancestor's is kept.
     """
     soups = tuple(soups)
     heads = [replace(soup, ancestors={}) for soup in soups]
@@ -59,7 +59,7 @@ def gather_ancestors(soups: Iterable[Ledger]) -> dict[str, Ledger]:
 
 
 def text_order(ledger: Ledger) -> str:
-    """A text that is the ledger's own, for sorting."""
+    """A sort key that is different for different ledgers."""
     return canonical(_body(ledger, str))
 
 
@@ -130,12 +130,12 @@ def _encode_chain(chain: Iterable[SoupState], digest: Digest) -> list[dict[str, 
 
 
 def encode_runs(dtypes: Runs) -> list[list[str | int]]:
-    """Runs as JSON has them."""
+    """Runs as a JSON value."""
     return [[dtype.value, count] for dtype, count in dtypes]
 
 
 def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
-    """The ledger that `text` holds, checked in full; LedgerError for `path` if it is not sound."""
+    """The ledger in `text`, checked in full; LedgerError about `path` if it is malformed."""
     if len(text) > LONGEST:
         what = f"its ledger has {len(text)} characters, and at most {LONGEST} are read"
         raise LedgerError(what, path=path, advice=IGNORE)
@@ -156,7 +156,7 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
         ancestors = {root: _parse_body(body) for root, body in document.get("ledgers", {}).items()}
         ledger = replace(_parse_body(document), ancestors=ancestors)
         sound = all(root == ancestor.root for root, ancestor in ancestors.items())
-        # whatever was changed, added, repeated or reordered does not come out as it went in
+        # anything changed, added, repeated or reordered is encoded differently
         sound = sound and encode_ledger(ledger, digest) == text
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError):
         raise LedgerError("its ledger is malformed", path=path, advice=IGNORE) from None
@@ -246,7 +246,7 @@ def _flag(value: object) -> bool:
 
 
 def parse_digest(value: object) -> str:
-    """The content digest that `value` is; TypeError or ValueError if it is none."""
+    """`value` as a content digest; TypeError or ValueError if it is not one."""
     text = _text(value)
     if len(text) != len(UNKNOWN) or not text.startswith("blake3:") or set(text[7:]) - set(HEX):
         raise ValueError(f"{text[:80]!r} is not a digest")
@@ -254,7 +254,7 @@ def parse_digest(value: object) -> str:
 
 
 def parse_runs(value: Sequence[Any]) -> Runs:
-    """The runs that `encode_runs` made `value` of; TypeError or ValueError for any other value."""
+    """The inverse of `encode_runs`; TypeError or ValueError for any other value."""
     found = tuple((DType(dtype), count) for dtype, count in value)
     if any(type(count) is not int or count < 1 for _, count in found):
         raise ValueError("a run of dtypes is empty")

@@ -1,6 +1,7 @@
-"""How ingredients are called in a ledger, and how a ledger hints at where they are.
+"""The names of ingredients in a ledger, and hints at where their files are.
 
-Rule 1: no absolute path and no more of a path than tells ingredients apart, so no user name leaks.
+Rule 1: no absolute path, and no more of a path than distinguishes ingredients, so that no user name
+leaks.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ SHORT_DIGEST = 12
 
 
 def unique_names(paths: Sequence[str], taken: Collection[str] = ()) -> tuple[str, ...]:
-    """The shortest trailing path of each absolute path that no other of them ends in.
+    """The shortest trailing part of each absolute path that is unique among them.
 
-    Names that are `taken` are given to none, where a path is long enough to tell it apart. A path
-    that is in `paths` more than once keeps one name for all its places.
+    Names in `taken` are avoided where a path is long enough. A path that occurs more than once has
+    the same name each time.
     """
     parts = {path: [part for part in printable(path).split("/") if part] for path in paths}
     names = {path: _tail(pieces, 1) for path, pieces in parts.items()}
@@ -42,10 +43,10 @@ def _clashes(names: dict[str, str], taken: Collection[str]) -> list[str]:
 
 
 def hint(ingredient: str, soup_folder: str) -> str:
-    """Where to look for an ingredient, relative to the folder that holds the soup.
+    """The path of an ingredient relative to the folder of the soup.
 
-    At most two levels up, and not by way of the root folder: that would tell the absolute path.
-    Beyond that, its file name alone.
+    If that leads more than two levels up, or through the root folder, which would reveal the
+    absolute path, the file name alone.
     """
     relative = posixpath.relpath(ingredient, soup_folder)
     by_the_root = posixpath.commonpath([ingredient, soup_folder]) == "/"
@@ -55,5 +56,5 @@ def hint(ingredient: str, soup_folder: str) -> str:
 
 
 def printable(name: str) -> str:
-    r"""The name as UTF-8 can carry it: bytes of a file name that are none become `\xff`."""
+    r"""The name with bytes that are not UTF-8 replaced by escapes such as `\xff`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,7 +1,7 @@
-"""What a ledger says of a checkpoint that is no soup: what it was trained from, and on what.
+"""The record of a training run in the ledger of a trained checkpoint.
 
 Rule 1: it holds no clock and no path, so equal runs have equal records.
-Rule 2: like all of a ledger it is attacker text: what is read is checked in full.
+Rule 2: like all of a ledger it is untrusted input, and checked in full.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ class TrainingRecord:
     """One run of training."""
 
     base: str
-    """Content digest of what it began with."""
+    """Content digest of the base."""
     data: str
     """Digest of the data shard: files, captions and labels."""
     data_name: str
-    """What the data shard's folder is called."""
+    """Name of the data shard's folder."""
     samples: int
     """Images in the data shard."""
     steps: int
     """Optimizer steps."""
     weights: str
-    """Whether these are the `raw` weights or their mean, `ema`."""
+    """`raw`, or `ema` for the exponential moving average of the weights."""
     options: Mapping[str, str]
-    """Those that change numbers, the seed among them."""
+    """Options that affect the result, including the seed."""
     versions: Mapping[str, str]
-    """Of soupctl and of the libraries that trained."""
+    """Versions of soupctl and of the training libraries."""
 
 
 def encode_training(training: TrainingRecord) -> dict[str, Any]:
-    """The record as JSON has it."""
+    """The record as a JSON value."""
     return {
         "base": training.base,
         "data": {
@@ -50,9 +50,9 @@ def encode_training(training: TrainingRecord) -> dict[str, Any]:
 
 
 def parse_training(value: Any, digest: Callable[[object], str]) -> TrainingRecord:
-    """The record that JSON holds, its digests checked by `digest`.
+    """The record in a JSON value; `digest` checks and returns each digest.
 
-    Raises TypeError, ValueError or KeyError for what is none.
+    Raises TypeError, ValueError or KeyError if it is malformed.
     """
     data = value["data"]
     return TrainingRecord(

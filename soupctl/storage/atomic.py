@@ -1,4 +1,4 @@
-"""The one way in which soupctl writes: an output appears whole, or not at all.
+"""Atomic publication of files and folders: an output appears whole, or not at all.
 
 Rule 1: data gets its space first, has no name or a random one in the target's folder while it is
 written, and is given its own name in one atomic step.
@@ -24,7 +24,7 @@ from .partial import Partial, Staging
 from .place import Place, place_of, refusing, refusing_existing, sync_folder
 
 Naming = Callable[[], str]
-"""The name that an output gets, where that follows from what is in it."""
+"""Computes the name of an output from its contents, when they are complete."""
 
 
 def nothing() -> None:
@@ -42,9 +42,9 @@ def publish_file(
 ) -> Iterator[int]:
     """Yield a descriptor of `size` preallocated bytes that becomes `target` on a clean exit.
 
-    `check` is called when all data is on disk, just before the name is given; what it raises stops
-    that. With `naming` the file gets the name that it then returns, in the folder of `target`.
-    Raises OutputError, also in place of an OSError that leaves the block.
+    `check` is called when all data is on disk, just before the file gets its name; if it raises,
+    nothing is published. With `naming`, the file gets the name that it returns at that point, in
+    the folder of `target`. Raises OutputError, also in place of an OSError that leaves the block.
     """
     with refusing(target), place_of(target) as place:
         mode = place.require_free(target, replace) if naming is None else None
@@ -78,7 +78,7 @@ def publish_folder(
     check: Callable[[], None] = nothing,
     naming: Naming | None = None,
 ) -> Iterator[Staging]:
-    """Yield a new folder to fill, which becomes `target` with all its files on a clean exit.
+    """Yield a new folder, which becomes `target` with all its files on a clean exit.
 
     An existing folder is replaced only if `replace` is true and `may_replace` says so of its path.
     `check`, `naming` and the errors are those of `publish_file`.
@@ -99,7 +99,7 @@ def publish_folder(
             _sync_published(place, final.path)
             _remove_replaced(staging, final.path)
         except BaseException:
-            # the first failure is the one to tell of
+            # report the first failure, not one of the clean-up
             with suppress(OSError):
                 staging.discard()
             raise
@@ -112,7 +112,7 @@ def _name_folder(
     replace: bool,
     may_replace: Callable[[Path], bool],
 ) -> None:
-    """Give the folder its name, whatever has come and gone there since the last look."""
+    """Give the folder its name, even if another process creates or removes that name meanwhile."""
     while True:
         if place.require_free_folder(target, replace, may_replace) is None:
             try:

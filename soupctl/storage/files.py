@@ -1,7 +1,7 @@
-"""Small files read and written whole, files copied, and the room that a disk has for them.
+"""Reading and writing small files, copying files, and checking for free disk space.
 
 Rule 1: a file that shortens while it is read is an error, never a shorter copy.
-Rule 2: disk space is checked before any work; what a full disk lacks is said in bytes.
+Rule 2: disk space is checked before any work, and the error gives both sizes in bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The files of a model's folder that are not its weights.
+"""The files in a model's folder that are not weights.
 
-Rule 1: links to files are read, and links to folders followed where weights are found through them
-as well: directly in the model's folder. A link to a folder that lies deeper is refused.
+Rule 1: links to files are followed. Links to folders are followed only directly in the model's
+folder, as for weights; a link to a folder that lies deeper is refused.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from .regular import reading
 
 
 def other_files(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Path]:
-    """The wanted files in a folder and its subfolders, by their name relative to it.
+    """The wanted files in a folder and its subfolders, by their path relative to it.
 
-    Hidden files and folders are left out. Raises InputError for what is no regular file, and for
-    links to folders that lie deeper than in the folder itself or lead back to one that holds it.
+    Hidden files and folders are left out. Raises InputError for special files, for links to folders
+    below the top level, and for links to a folder that contains them.
     """
     found: dict[str, Path] = {}
     with reading(str(folder)):
@@ -33,9 +33,9 @@ def other_files(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Path]:
 
 
 def files_in(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Path]:
-    """The wanted files that lie in a folder itself, by their name; hidden ones are left out.
+    """The wanted files directly in a folder, by name; hidden files are left out.
 
-    Raises InputError for what is no regular file.
+    Raises InputError for special files.
     """
     with reading(str(folder)):
         names = [path.name for path in folder.iterdir() if not path.is_dir()]
@@ -51,7 +51,7 @@ def _wanted(place: Path, names: Iterable[str], wanted: Callable[[str], bool]) ->
 
 
 def _require_followed(folder: Path, path: Path) -> None:
-    """Raise InputError for a link to a folder that is not followed; it may lead in a circle."""
+    """Raise InputError for a link to a folder that is too deep to follow, or leads in a circle."""
     if not path.is_symlink():
         return
     if path.parent != folder:

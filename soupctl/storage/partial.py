@@ -1,7 +1,7 @@
-"""Outputs on their way: files and folders that have no name yet, or a random one.
+"""Unfinished outputs: files and folders that have no name yet, or a random one.
 
 Rule 1: space is reserved before anything is written.
-Rule 2: at every moment `discard` removes all that there is of an unfinished output.
+Rule 2: `discard` removes all traces of an unfinished output at any time.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .place import FOLDER, Place, permissions, sync_folder
 from .renameat import exchange, random_name, rename_new
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-# file systems that cannot do it answer with one of these
+# errors of file systems that do not support the call
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EISDIR, errno.ENOENT)
 NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Partial:
-    """A file on its way to its name; at every moment `discard` removes what there is of it."""
+    """An unfinished file; `discard` removes it at any time."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -33,7 +33,7 @@ class Partial:
         self._name: str | None = None
 
     def create(self, size: int, mode: int | None) -> int:
-        """A descriptor of `size` preallocated bytes, without a name where that can be.
+        """A descriptor of `size` preallocated bytes of a new file, without a name if possible.
 
         The file gets the permission bits `mode`, or those that the umask leaves.
         """
@@ -56,14 +56,14 @@ class Partial:
             if error.errno in UNSUPPORTED:
                 return None
             raise
-        # the way to give it a name later; looked for now, not when the work is done
+        # needed to name the file later: checked now rather than when the work is done
         if os.path.exists(f"/proc/self/fd/{fd}"):
             return fd
         os.close(fd)
         return None
 
     def sync(self) -> None:
-        """Put the data on disk; an OSError is final."""
+        """Sync the data to disk; an OSError is final."""
         if self._fd is not None:
             os.fsync(self._fd)
 
@@ -90,7 +90,7 @@ class Partial:
         os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
 
     def discard(self) -> None:
-        """Close the file, and remove it if it has not been given its own name."""
+        """Close the file, and remove it unless it was published."""
         if self._name is not None:
             with suppress(OSError):
                 os.unlink(self._name, dir_fd=self._place.fd)
@@ -99,7 +99,7 @@ class Partial:
 
 
 class Staging:
-    """A folder that is being filled under a random name beside its target."""
+    """An unfinished folder, under a random name next to its target."""
 
     def __init__(self, place: Place) -> None:
         self.path = place.path.with_name(random_name())
@@ -108,7 +108,7 @@ class Staging:
         self._open: set[int] = set()
 
     def begin(self) -> None:
-        """Make the empty folder."""
+        """Create the empty folder."""
         self._make_folders(self.path)
 
     def create(self, name: str, size: int) -> int:
@@ -135,13 +135,13 @@ class Staging:
             self._folders.append(folder)
 
     def finish(self, fd: int) -> None:
-        """Put a file on disk and close it; of many small files, not all need be open at once."""
+        """Sync a file and close it, so that many small files need not all be open at once."""
         os.fsync(fd)
         self._open.discard(fd)
         os.close(fd)
 
     def finish_all(self, mode: int | None) -> None:
-        """Put all files and folders on disk; the folder itself gets the permission bits `mode`."""
+        """Sync all files and folders; the folder itself gets the permission bits `mode`."""
         for fd in sorted(self._open):
             self.finish(fd)
         if mode is not None:
@@ -158,11 +158,11 @@ class Staging:
         rename_new(self._place.fd, self.path.name, target)
 
     def exchange(self, target: str) -> None:
-        """Give the folder its name in one step, the folder there now being kept until `discard`."""
+        """Swap names with the folder at `target` in one step; `discard` removes the old one."""
         exchange(self._place.fd, self.path.name, target)
 
     def discard(self) -> None:
-        """Close the files, and remove what is under the random name: unfinished or replaced."""
+        """Close the files, and remove the folder with the random name: unfinished or replaced."""
         for fd in self._open:
             os.close(fd)
         self._open.clear()
@@ -171,9 +171,9 @@ class Staging:
 
 
 def preallocate(fd: int, size: int, target: str | Path) -> None:
-    """Give the file its `size` bytes now, so that a full disk refuses now and not an hour from now.
+    """Reserve `size` bytes for the file, so that a full disk is an error now, not an hour later.
 
-    Raises OutputError, which tells what is needed and what there is.
+    Raises OutputError with the bytes that are needed and those that are free.
     """
     try:
         _allocate(fd, size)
@@ -188,8 +188,8 @@ def preallocate(fd: int, size: int, target: str | Path) -> None:
 
 def _allocate(fd: int, size: int) -> None:
     state = os.fstatvfs(fd)
-    # asking for more than there is fills the disk for a moment, for everybody; a file system that
-    # does not tell its size is asked all the same
+    # reserving more than there is would fill the disk for a moment, for all processes; where the
+    # file system does not report its size, the call is made all the same
     if state.f_blocks and size > state.f_bfree * state.f_frsize:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if size and hasattr(os, "posix_fallocate"):

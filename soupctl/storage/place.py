@@ -1,7 +1,7 @@
-"""Where an output goes: a name in an open folder, and how the system's refusals there are told.
+"""The destination of an output: a name in an open folder.
 
 Rule 1: a target that is a link stands for the file that it leads to.
-Rule 2: whatever the system refuses is an OutputError that names the target.
+Rule 2: every failure of the system is an OutputError that names the target.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORCE = "-f replaces it"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an output goes: an open folder and a name in it."""
+    """The destination of an output: an open folder and a name in it."""
 
     path: Path
     fd: int
@@ -38,16 +38,16 @@ class Place:
         return replace(self, path=self.path.with_name(name))
 
     def state(self) -> os.stat_result | None:
-        """What is there under the name, itself and not what it links to; None if nothing."""
+        """The state of the entry itself, links not followed; None if there is none."""
         try:
             return os.stat(self.name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def require_free(self, target: Path, replace: bool) -> int | None:
-        """Permission bits of the regular file that is to be replaced; None if there is nothing.
+        """Permission bits of the regular file to replace; None if the name is free.
 
-        Raises OutputError for any other thing, and for a file that is not to be replaced.
+        Raises OutputError for an entry of another kind, and for any entry without `replace`.
         """
         state = self.state()
         if state is None:
@@ -63,7 +63,7 @@ class Place:
     def require_free_folder(
         self, target: Path, replace: bool, may_replace: Callable[[Path], bool]
     ) -> int | None:
-        """The same for a folder, which is replaced only if `may_replace` says so of its path."""
+        """The same for a folder; it is replaced only if `may_replace` allows its path."""
         state = self.state()
         if state is None:
             return None
@@ -107,7 +107,7 @@ def refusing(target: Path) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # not from a file: whoever reads our messages is gone
+        # not from a file: the reader of standard output has closed it
         raise
     except OSError as error:
         problem = f"cannot be written: {error.strerror or error}"
@@ -116,7 +116,7 @@ def refusing(target: Path) -> Iterator[None]:
 
 @contextmanager
 def refusing_existing(target: Path) -> Iterator[None]:
-    """Word it better if the name was free at first and is taken now."""
+    """Turn FileExistsError into an OutputError: the name was free when the work began."""
     try:
         yield
     except FileExistsError as error:
@@ -125,7 +125,7 @@ def refusing_existing(target: Path) -> Iterator[None]:
 
 
 def sync_folder(fd: int) -> None:
-    """Put the names in an open folder on disk, where the file system has such a thing."""
+    """Sync an open folder, where the file system supports it."""
     try:
         os.fsync(fd)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Regular files, opened so that nothing else can be.
+"""Opening regular files only.
 
-Rule 1: opening never waits: a FIFO, a device, a socket or a folder is refused, whatever its name.
+Rule 1: opening never blocks: a FIFO, a device, a socket or a folder is refused.
 Rule 2: every failure is an InputError that names the file and gives the system's reason.
 """
 
@@ -65,7 +65,7 @@ def open_regular(path: Path, label: str | None = None) -> Iterator[tuple[int, os
     if "\0" in str(path):
         raise InputError("cannot be read: its name holds a null character", path=label)
     with reading(label, path):
-        # looked at before it is opened, because opening a device can act on it
+        # checked before it is opened, because opening a device can have side effects
         _require_regular(os.stat(path), label)
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         try:
@@ -86,7 +86,7 @@ def _require_regular(state: os.stat_result, label: str) -> None:
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:
-    """The `size` bytes at `offset`, or what there is of them."""
+    """The `size` bytes at `offset`; fewer at the end of the file."""
     parts = []
     while size:
         part = os.pread(fd, size, offset)

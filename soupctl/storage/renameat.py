@@ -1,4 +1,4 @@
-"""Two renames that POSIX lacks: onto a name that must be free, and exchanging two names.
+"""Two renames that POSIX lacks: to a name that must be free, and exchanging two names.
 
 Rule 1: on Linux each is one atomic step (renameat2). Where the system or the file system has no
 such call, `rename_new` links and unlinks a file, which is as safe, or looks before it renames a
@@ -21,7 +21,7 @@ _renameat2 = getattr(_libc, "renameat2", None)
 
 
 def random_name() -> str:
-    """A hidden name of fixed length that nobody else uses."""
+    """A hidden random name, of fixed length, for an unfinished output."""
     return f".{secrets.token_hex(8)}.partial"
 
 
@@ -32,13 +32,13 @@ def rename_new(folder: int, old: str, new: str) -> None:
 
 
 def exchange(folder: int, one: str, other: str) -> None:
-    """Let two entries of the open folder `folder` trade names; FileNotFoundError if one lacks."""
+    """Exchange the names of two entries of an open folder; FileNotFoundError if one is missing."""
     if not _rename2(folder, one, other, EXCHANGE):
         _exchange_by_steps(folder, one, other)
 
 
 def _rename2(folder: int, old: str, new: str, flag: int) -> bool:
-    """Whether the system can do it and did; OSError if it can and failed."""
+    """Rename by renameat2; False if the system does not support it, OSError if it fails."""
     if _renameat2 is None:
         return False
     if _renameat2(folder, os.fsencode(old), folder, os.fsencode(new), flag) == 0:
@@ -57,7 +57,7 @@ def _rename_new_by_steps(folder: int, old: str, new: str) -> None:
     try:
         os.stat(new, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        # what comes into being from here on is not lost: only an empty folder can be renamed onto
+        # an entry created after this check is not lost: only an empty folder can be overwritten
         os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
         return
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
