@@ -1,4 +1,4 @@
-"""The processes of a run, as accelerate starts them, and weights that they hold in parts.
+"""The processes of a run, as accelerate starts them, and weights sharded among them.
 
 Rule 1: where one process may fail while the others wait for it, all of them are told, and stop.
 Rule 2: to gather tensors, every process calls, in the same order; whole tensors pass unchanged.

@@ -1,4 +1,4 @@
-"""Training commands as processes in one folder; server.py says how they come about."""
+"""Training commands as processes in one folder, forked by server.py."""
 
 from __future__ import annotations
 

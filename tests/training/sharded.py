@@ -1,4 +1,4 @@
-"""Runs with weights in parts, as FSDP has them, beside runs with whole ones; one of two processes.
+"""Runs with sharded weights, as under FSDP, and unsharded runs; started as two processes.
 
 accelerate offers FSDP where there is an accelerator, and only there. All that it does then works on
 a CPU as well, so that its state alone is a fake here.

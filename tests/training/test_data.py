@@ -1,4 +1,4 @@
-"""A data shard is what its folder holds: nothing is dropped silently, all problems come at once."""
+"""A dataset is what its folder contains; nothing is dropped silently, all problems are reported."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_captions_are_utf_8_with_a_byte_order_mark_or_without(tmp_path):
     assert dataset.notices[0] == "1 image with a caption that is not valid UTF-8: wide.png"
 
 
-def test_metadata_is_a_line_for_each_image_whatever_its_captions_hold(tmp_path):
+def test_captions_may_contain_any_line_separator_but_a_newline(tmp_path):
     image(tmp_path / "a.png")
     line = '{"file_name": "a.png", "text": "one\u2028still\x85one"}\r\n'
     (tmp_path / "metadata.jsonl").write_bytes(line.encode("utf-8-sig"))
@@ -102,7 +102,7 @@ def test_all_problems_are_reported_at_once(tmp_path, tiny):
     ]
 
 
-def test_bad_images_are_left_out_only_when_asked_and_told_of(tmp_path):
+def test_bad_images_are_skipped_only_on_request_and_reported(tmp_path):
     image(tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("<html>")
 
@@ -174,7 +174,7 @@ def test_a_folder_without_images_is_refused(tmp_path, conditioning):
     assert problem == "contains no images"
 
 
-def test_the_digest_is_of_names_bytes_captions_and_labels_alone(tmp_path, tiny):
+def test_the_digest_covers_only_names_bytes_captions_and_labels(tmp_path, tiny):
     def digest(name):
         return scan_dataset(tmp_path / name, Conditioning.NONE).digest
 
@@ -195,13 +195,13 @@ def test_classes_by_name_are_numbered_in_order_if_all_are_there(tmp_path):
     assert ({"cat": 0, "dog": 1}, 2) == (classes.numbers, classes.null)
 
 
-def test_classes_by_number_are_taken_at_their_word(tmp_path):
+def test_integer_labels_are_used_as_class_numbers(tmp_path):
     classes = number_classes(["7", "5"], (), 11, with_null=True, path=tmp_path)
 
     assert ({"5": 5, "7": 7}, 10) == (classes.numbers, classes.null)
 
 
-def test_a_few_classes_by_name_need_the_names_of_all(tmp_path):
+def test_some_of_the_classes_by_name_need_the_names_of_all(tmp_path):
     named = number_classes(["owl"], ("cat", "dog", "owl"), 4, with_null=True, path=tmp_path)
 
     assert named.numbers == {"owl": 2}
@@ -212,6 +212,6 @@ def test_a_few_classes_by_name_need_the_names_of_all(tmp_path):
 @pytest.mark.parametrize(
     ("label", "names"), [("10", ()), ("fox", ("cat", "dog"))], ids=["number", "name"]
 )
-def test_a_class_that_the_base_has_not_is_refused(tmp_path, label, names):
+def test_a_class_unknown_to_the_base_is_refused(tmp_path, label, names):
     with pytest.raises(MismatchError, match=f"has the class '{label}'"):
         number_classes([label], names, 11, with_null=True, path=tmp_path)

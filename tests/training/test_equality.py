@@ -1,4 +1,4 @@
-"""What may not change a trained weight does not; what may, does so no more than sums do."""
+"""Options and process counts that must not change a trained weight do not change it."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_runs_of_one_command_read_their_base_once(running, bases, shards, tmp_pa
     assert one.digests is other.digests
 
 
-def test_dropout_of_the_base_is_left_out_and_told_of(running, bases, shards, tmp_path):
+def test_dropout_of_the_base_is_not_used_and_reported(running, bases, shards, tmp_path):
     plans, results = [], []
     for name, dropout in (("without", "0.0"), ("with", "0.9")):
         base, output = tmp_path / name, tmp_path / f"from {name}"

@@ -1,4 +1,4 @@
-"""A signal waits until it is safe to stop; a second one does not."""
+"""The first signal is deferred until it is safe to stop; a second one is not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_signal_is_kept_until_it_is_delivered_to_its_handler(handled):
             signals.deliver()
 
 
-def test_a_second_signal_is_the_callers_at_once(handled):
+def test_a_second_signal_reaches_the_caller_at_once(handled):
     with deferred_signals():
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Came):

@@ -1,4 +1,4 @@
-"""What is learned: labels dropped by sample, frozen models untouched, images that come back."""
+"""Training works: labels are dropped by sample, frozen models stay, images are memorized."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_only_the_denoiser_changes(trained, bases, tmp_path):
         assert before == (tmp_path / "run" / "model" / f"{name}.safetensors").read_bytes()
 
 
-def test_the_mean_of_the_weights_is_taken_out_again_after_a_grid(bases, shards, tmp_path):
+def test_the_weights_are_restored_from_the_ema_after_a_grid(bases, shards, tmp_path):
     run = prepared(bases["plain"], shards["plain"], tmp_path, ema_decay=0.5)
     training = train_denoiser.initial_state(run, loading.load_models(run.base))
     first = next(iter(training.trained.values()))
@@ -83,7 +83,7 @@ def test_the_mean_of_the_weights_is_taken_out_again_after_a_grid(bases, shards, 
 
 
 @pytest.mark.slow
-def test_eight_images_are_learned_and_come_back(tiny, trained, running, tmp_path):
+def test_eight_images_are_memorized_and_sampled(tiny, trained, running, tmp_path):
     """The picture is samples/step-000600.png in the run: a row an image, four of each."""
     base = tiny.class_base(tmp_path / "base", classes=8, channels=3, width=16)
     originals = eight_images(tiny)

@@ -79,7 +79,7 @@ def test_a_last_timestep_without_signal_is_refused_for_epsilon():
         objective_of(scheduler, Prediction.AUTO, None)
 
 
-def test_a_prediction_that_is_asked_for_comes_before_the_bases():
+def test_a_requested_prediction_type_overrides_the_bases():
     assert objective_of(DDPMScheduler(), Prediction.SAMPLE, None).prediction is Prediction.SAMPLE
 
 
@@ -88,7 +88,7 @@ def test_flow_matching_is_refused():
         objective_of(FlowMatchEulerDiscreteScheduler(), Prediction.AUTO, None)
 
 
-def test_a_denoiser_that_predicts_variances_is_taught_its_means_alone():
+def test_a_denoiser_that_predicts_variances_trains_its_means_only():
     objective = objective_of(DDPMScheduler(), Prediction.AUTO, None)
     samples, noise, timesteps = drawn()
 

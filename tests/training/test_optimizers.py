@@ -1,4 +1,4 @@
-"""8-bit AdamW trains and goes on as AdamW does, though it keeps its state in another way."""
+"""8-bit AdamW trains and resumes as AdamW does, although its state has another layout."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def result(output):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_run_by_8_bit_adamw_goes_on_as_if_it_had_not_ended(bitsandbytes, trained, tmp_path):
+def test_a_resumed_run_with_8_bit_adamw_equals_an_uninterrupted_one(
+    bitsandbytes, trained, tmp_path
+):
     more = {"optimizer": Optimizer.ADAMW8BIT}
     trained("class", tmp_path / "straight", steps=6, **more)
     trained("class", tmp_path / "longer", steps=3, **more)
@@ -71,7 +73,7 @@ def test_a_run_by_8_bit_adamw_goes_on_as_if_it_had_not_ended(bitsandbytes, train
     assert result(tmp_path / "straight") == result(tmp_path / "longer")
 
 
-def test_the_state_of_an_optimizer_is_laid_flat_and_comes_back(tiny):
+def test_the_state_of_an_optimizer_is_flattened_and_restored(tiny):
     tensor = tiny.torch.arange(3)
     found = {0: {"step": 3, NESTED: {"state1": tensor}}, 11: {"step": 3, "exp_avg": tensor}}
 

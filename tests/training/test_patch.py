@@ -1,4 +1,4 @@
-"""`patch-dmp`: a bank is trained as a denoiser is, and the base stays as it was."""
+"""`patch-dmp` trains a bank by the same loop as a denoiser, and leaves the base unchanged."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_no_gradient_reaches_the_base_and_a_new_bank_changes_nothing(
     assert loss > plain
 
 
-def test_the_gate_learns_as_many_times_as_fast_as_was_asked(patched, tmp_path):
+def test_the_learning_rate_of_the_gate_is_scaled(patched, tmp_path):
     bank = {"gate_noise": True, "balance": 1.0, "gate_lr_scale": 5.0}
     # Adam's first step is as long as the rate, whatever the gradient
     patched("dit", tmp_path / "run", bank, steps=1, lr=1e-3)
@@ -124,7 +124,7 @@ def test_gates_vary_with_time_after_training(patched, bases, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["text", "dit"])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(soupctl, bases, shards, family):
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(soupctl, bases, shards, family):
     base, data = bases[family], shards[family]
     straight = soupctl(*words(base, data, "straight"))
     killed = soupctl.start(*words(base, data, "killed"))
@@ -139,7 +139,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(soupctl, bases, shards, fami
     assert sha256(Path("straight") / WEIGHTS) == sha256(Path("killed") / WEIGHTS)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(soupctl, bases, shards):
+def test_ctrl_c_saves_and_says_how_to_resume(soupctl, bases, shards):
     base, data = bases["dit"], shards["dit"]
     Path("often.toml").write_text("log-every = 1\ngate-grid = 4")
     more = ("--config", "often.toml")
@@ -170,7 +170,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(soupctl, bases, shards):
     ],
     ids=str,
 )
-def test_a_run_of_every_kind_can_be_made_longer(patched, tmp_path, bank):
+def test_a_run_of_every_kind_can_be_extended(patched, tmp_path, bank):
     more = {"ema": True, "grad_checkpointing": True}
     patched("dit", tmp_path / "straight", bank, steps=4, **more)
     patched("dit", tmp_path / "longer", bank, steps=2, **more)
@@ -183,7 +183,7 @@ def test_a_run_of_every_kind_can_be_made_longer(patched, tmp_path, bank):
     assert sha256(tmp_path / "straight" / raw) == sha256(tmp_path / "longer" / raw)
 
 
-def test_a_gate_that_was_taken_stays_as_it_is(patched, tmp_path):
+def test_a_gate_taken_from_another_bank_stays_frozen(patched, tmp_path):
     patched("dit", tmp_path / "first", {"gate_noise": True}, steps=6, lr=1e-2)
     own = load_file(tmp_path / "first" / WEIGHTS)
     bank = {"gate_noise": True, "gate_from": str(tmp_path / "first")}
@@ -219,7 +219,7 @@ def test_the_official_preset_has_the_published_settings_and_explicit_options_win
     assert "trained   1 step on classes" in log.out
 
 
-def test_the_plan_tells_how_large_the_bank_is_and_nothing_is_made(soupctl, bases, shards):
+def test_the_plan_shows_the_size_of_the_bank_and_a_dry_run_writes_nothing(soupctl, bases, shards):
     done = soupctl(*words(bases["dit"], shards["dit"], "run", "-n"))
 
     assert (0, "") == (done.code, done.err)
@@ -268,14 +268,14 @@ def test_an_untrainable_request_is_refused_before_anything_is_written(
         ({"prepend": -1}, "prepend in --config must be at least 0, not -1"),
     ],
 )
-def test_options_that_no_bank_could_have_are_refused(bank, said):
+def test_invalid_options_of_a_bank_are_refused(bank, said):
     with pytest.raises(UsageError) as refusal:
         PatchOptions(**bank)
 
     assert said in str(refusal.value)
 
 
-def test_a_run_of_another_bank_is_not_gone_on_with(patched, tmp_path):
+def test_a_run_of_another_bank_is_not_resumed(patched, tmp_path):
     patched("dit", tmp_path / "run", steps=1)
 
     with pytest.raises(OutputError, match=r"balance is 0\.0 there and 1\.0 here"):

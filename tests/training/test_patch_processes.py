@@ -1,4 +1,4 @@
-"""A bank that two processes train is the one that a single process trains, as a denoiser is."""
+"""A bank trained by two processes equals one trained by a single process."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_two_processes_train_the_bank_of_one_that_accumulates(folder, words, bot
 
 
 @pytest.mark.slow
-def test_processes_that_were_killed_go_on_as_if_they_had_not_been(folder, words, both):
+def test_killed_and_resumed_processes_equal_uninterrupted_ones(folder, words, both):
     launcher = started(*TWO, *SOUPCTL, *words("killed"), folder=folder)
     wait_for(folder / "killed" / "checkpoints" / "step-000010")
     for process in (*children(launcher), launcher.pid):

@@ -63,9 +63,7 @@ def same_bank(one: str, other: str) -> bool:
     ],
     ids=str,
 )
-def test_a_bank_that_is_added_is_as_if_it_had_been_averaged_with_the_others(
-    soupctl, banks, words, parts
-):
+def test_adding_a_bank_equals_averaging_it_with_the_others(soupctl, banks, words, parts):
     *first, last = words
     at_once = soupctl("avg", *words, "-o", "once")
     soup = soupctl("avg", *first, "-o", "soup")
@@ -77,7 +75,7 @@ def test_a_bank_that_is_added_is_as_if_it_had_been_averaged_with_the_others(
     assert expected == {name: each.ravel().tolist() for name, each in numbers("more").items()}
 
 
-def test_banks_that_are_added_one_by_one_come_out_in_any_order(soupctl, banks):
+def test_banks_can_be_removed_in_any_order(soupctl, banks):
     assert soupctl("avg", "b", "-o", "alone").code == 0
     for before, bank, after in (("alone", "a", "two"), ("two", "c@2", "three")):
         done = soupctl("add", before, bank, "-o", after)
@@ -90,7 +88,7 @@ def test_banks_that_are_added_one_by_one_come_out_in_any_order(soupctl, banks):
     assert soupctl("verify", "last").code == 0
 
 
-def test_a_bank_that_is_swapped_takes_the_weight_of_the_other(soupctl, banks):
+def test_a_swapped_bank_gets_the_weight_of_the_other(soupctl, banks):
     assert soupctl("avg", "a", "b@3", "c", "-o", "soup").code == 0
     swapped = soupctl("swap", "soup", "b", "e", "-o", "swapped")
     mean = soupctl("avg", "a", "e@3", "c", "-o", "mean")
@@ -101,7 +99,7 @@ def test_a_bank_that_is_swapped_takes_the_weight_of_the_other(soupctl, banks):
 
 
 @pytest.mark.parametrize("words", [("add", "soup", "d"), ("swap", "soup", "a", "d")], ids=str)
-def test_a_bank_of_another_base_does_not_come_in(soupctl, banks, words):
+def test_a_bank_of_another_base_is_refused(soupctl, banks, words):
     assert soupctl("avg", "a", "b", "-o", "soup").code == 0
 
     done = soupctl(*words, "-o", "out")
@@ -111,7 +109,7 @@ def test_a_bank_of_another_base_does_not_come_in(soupctl, banks, words):
     assert not Path("out").exists()
 
 
-def test_a_trained_bank_is_taken_out_by_its_data_shard_and_a_shared_gate_makes_means_exact(
+def test_a_trained_bank_is_removed_by_its_data_shard_and_a_shared_gate_makes_means_exact(
     soupctl, running, bases, shards, tiny
 ):
     load_bank = pytest.importorskip("soupctl.banks.files").load_bank

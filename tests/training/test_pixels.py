@@ -1,4 +1,4 @@
-"""An image becomes the square that the denoiser takes, as a person sees it."""
+"""An image becomes upright square pixels for the denoiser."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_pixels_are_channels_then_rows_from_minus_one_to_one(tmp_path):
     assert np.allclose(found[0], [[-1, 1], [-1, 1]])
 
 
-def test_an_orientation_in_exif_is_followed(tmp_path):
+def test_exif_orientation_is_applied(tmp_path):
     turned = Image.Exif()
     # a quarter of a turn clockwise makes it upright
     turned[0x0112] = 6
@@ -39,7 +39,7 @@ def test_an_orientation_in_exif_is_followed(tmp_path):
     assert np.array_equal(read_pixels(sample, 2, 1, CENTRE)[0], [[-1, -1], [1, 1]])
 
 
-def test_the_crop_says_which_part_of_the_longer_side_is_taken(tmp_path):
+def test_the_crop_chooses_the_part_of_the_longer_side(tmp_path):
     sample = saved(tmp_path / "a.png", [[0, 51, 102, 153, 204, 255]])
     starts = [read_pixels(sample, 1, 1, (left, 0.5))[0, 0, 0] for left in (0, 0.4, 1)]
 
@@ -52,7 +52,7 @@ def test_transparent_pixels_become_white(tmp_path):
     assert np.array_equal(read_pixels(sample, 2, 3, CENTRE)[0], [[1, -1], [1, -1]])
 
 
-def test_grey_of_16_bits_keeps_its_range(tmp_path):
+def test_16_bit_gray_keeps_its_range(tmp_path):
     sample = saved(tmp_path / "a.png", [[0, 65535], [257 * 51, 0]], np.uint16)
 
     found = read_pixels(sample, 2, 1, CENTRE)
@@ -60,7 +60,7 @@ def test_grey_of_16_bits_keeps_its_range(tmp_path):
     assert np.allclose(found[0], [[-1, 1], [-0.6, -1]])
 
 
-def test_an_image_that_changed_since_it_was_looked_at_is_named(tmp_path):
+def test_an_image_that_changed_since_the_scan_is_named(tmp_path):
     sample = saved(tmp_path / "a.png", [[0, 255]])
     saved(tmp_path / "a.png", [[255, 0]])
 
@@ -68,7 +68,7 @@ def test_an_image_that_changed_since_it_was_looked_at_is_named(tmp_path):
         read_pixels(sample, 1, 3, CENTRE)
 
 
-def test_an_image_that_is_gone_since_it_was_looked_at_is_named(tmp_path):
+def test_an_image_that_was_deleted_since_the_scan_is_named(tmp_path):
     sample = saved(tmp_path / "a.png", [[0, 255]])
     (tmp_path / "a.png").unlink()
 

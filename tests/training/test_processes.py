@@ -1,4 +1,4 @@
-"""Of several processes, none waits for one that is gone, and one says why."""
+"""No process waits for one that died, and one of them says why."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def reasons(said: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_where_one_process_cannot_save_all_end_and_it_says_why(bases, shards, tmp_path):
+def test_all_processes_stop_if_one_cannot_save_and_it_says_why(bases, shards, tmp_path):
     words = ("finetune", bases["plain"], "--data", shards["plain"], "-o", "run", "--steps", 2)
 
     def limit() -> None:
@@ -70,7 +70,7 @@ def test_a_process_ends_promptly_with_a_message_when_its_sibling_is_killed(bases
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_process_has_all_save_and_stop_at_one_step(bases, shards, tmp_path):
+def test_a_signal_to_one_process_makes_all_save_and_stop_at_the_same_step(bases, shards, tmp_path):
     words = ("finetune", bases["plain"], "--data", shards["plain"], "-o", "run")
     often = ("--steps", 100_000, "--save-every", 20)
     launcher = started(*TWO_OF_ACCELERATE, *SOUPCTL, *words, *often, folder=tmp_path)

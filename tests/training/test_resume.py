@@ -1,4 +1,4 @@
-"""A run is the same whether or not it was interrupted, and however: bit for bit, on one machine."""
+"""An interrupted and resumed run equals an uninterrupted one, bit for bit, on one machine."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def hashes(output: str) -> dict[str, str]:
     }
 
 
-def test_a_killed_run_goes_on_as_if_it_had_not_been(soupctl, bases, shards):
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(soupctl, bases, shards):
     base, data = bases["text"], shards["text"]
     straight = soupctl(*words(base, data, "straight"))
     killed = soupctl.start(*words(base, data, "killed"))
@@ -81,7 +81,7 @@ def test_a_kill_at_any_sync_loses_no_more_than_the_steps_since_the_last_checkpoi
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(soupctl, bases, shards, number, code):
+def test_a_signal_saves_and_says_how_to_resume(soupctl, bases, shards, number, code):
     base, data = bases["plain"], shards["plain"]
     Path("often.toml").write_text("log-every = 1")
     seldom = ("--save-every", 1000, "--config", "often.toml")
@@ -136,7 +136,7 @@ def test_weights_that_are_not_finite_are_never_saved(trained, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_checkpoint_that_is_not_whole_is_passed_over_and_told_of(trained, tmp_path):
+def test_a_damaged_checkpoint_is_skipped_and_reported(trained, tmp_path):
     more = {"steps": 4, "save_every": 2}
     trained("plain", tmp_path / "run", **more)
     record = tmp_path / "run" / "soupctl.json"
@@ -155,7 +155,7 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over_and_told_of(trained, tmp_
     [{"step": -1}, {"step": True}, {"identity": []}, {"optimizer": []}, {"files": None}],
     ids=str,
 )
-def test_a_manifest_that_makes_no_sense_is_passed_over(trained, tmp_path, change):
+def test_an_invalid_manifest_is_skipped(trained, tmp_path, change):
     trained("plain", tmp_path / "run", save_every=2)
     last = tmp_path / "run" / "checkpoints" / "step-000004"
     manifest = json.loads((last / checkpoint.MANIFEST).read_text())
@@ -168,7 +168,7 @@ def test_a_manifest_that_makes_no_sense_is_passed_over(trained, tmp_path, change
 
 
 @pytest.mark.parametrize("change", [{"ema_steps": None}, {"optimizer": {"x.y": 1}}], ids=str)
-def test_a_state_that_does_not_fit_is_one_line(trained, tmp_path, change):
+def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(trained, tmp_path, change):
     trained("plain", tmp_path / "run")
     last = tmp_path / "run" / "checkpoints" / "step-000004"
     manifest = json.loads((last / checkpoint.MANIFEST).read_text())
@@ -179,7 +179,7 @@ def test_a_state_that_does_not_fit_is_one_line(trained, tmp_path, change):
 
 
 @pytest.mark.parametrize("change", [{"steps": "many"}, {"weights": None}], ids=str)
-def test_a_record_that_does_not_say_how_a_run_ended_is_one_line(trained, tmp_path, change):
+def test_a_finished_record_without_a_result_is_refused_in_one_line(trained, tmp_path, change):
     trained("plain", tmp_path / "run")
     record = tmp_path / "run" / "soupctl.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | change))
@@ -209,7 +209,7 @@ def test_a_signal_during_the_report_of_the_last_step_stops_before_publishing(
     assert (False, True) == (found, (tmp_path / "run" / "model").exists())
 
 
-def test_a_finished_run_is_not_made_again(trained, tmp_path):
+def test_a_finished_run_is_not_repeated(trained, tmp_path):
     trained("plain", tmp_path / "run")
 
     spy = trained("plain", tmp_path / "run")
@@ -217,7 +217,7 @@ def test_a_finished_run_is_not_made_again(trained, tmp_path):
     assert spy.steps == []
 
 
-def test_a_finished_run_says_how_many_steps_it_has(running, bases, shards, tmp_path):
+def test_a_finished_run_reports_its_number_of_steps(running, bases, shards, tmp_path):
     words = bases["plain"], shards["plain"], tmp_path / "run"
     first = running.run(*words, running.ReporterSpy(), steps=4)
 
@@ -229,7 +229,7 @@ def test_a_finished_run_says_how_many_steps_it_has(running, bases, shards, tmp_p
     )
 
 
-def test_a_result_that_was_taken_away_is_made_again(trained, tmp_path):
+def test_a_deleted_result_is_published_again(trained, tmp_path):
     trained("plain", tmp_path / "run")
     made = hashes(str(tmp_path / "run"))
     shutil.rmtree(tmp_path / "run" / "model")
@@ -241,7 +241,7 @@ def test_a_result_that_was_taken_away_is_made_again(trained, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["text", "class", "dit", "plain"])
-def test_a_finished_run_at_a_constant_rate_can_go_on(trained, tmp_path, family):
+def test_a_finished_run_at_a_constant_rate_can_be_extended(trained, tmp_path, family):
     trained(family, tmp_path / "straight", steps=6)
     trained(family, tmp_path / "longer", steps=4)
 
@@ -259,7 +259,7 @@ def test_a_run_with_a_finite_schedule_cannot_be_extended(trained, tmp_path):
         trained("plain", tmp_path / "run", epochs=2, **more)
 
 
-def test_a_run_can_go_on_from_a_checkpoint_that_is_named(trained, tmp_path):
+def test_a_run_can_resume_from_a_named_checkpoint(trained, tmp_path):
     trained("plain", tmp_path / "run", steps=6, save_every=2)
     first = tmp_path / "run" / "checkpoints" / "step-000004"
 
@@ -281,9 +281,7 @@ def test_metrics_hold_each_step_once_however_often_a_run_was_interrupted(trained
     assert [1, 2, 3, 4] == [json.loads(row)["step"] for row in rows]
 
 
-def test_metrics_are_json_where_a_gradient_is_beyond_numbers(
-    tiny, running, bases, shards, tmp_path
-):
+def test_metrics_are_valid_json_when_a_gradient_is_infinite(tiny, running, bases, shards, tmp_path):
     # the loss is finite in float32, and the sum of the gradients' squares is not
     steep = diffusers.UNet2DModel.from_pretrained(bases["plain"] / "unet")
     steep.conv_norm_out.weight.data *= 1000

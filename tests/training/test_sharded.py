@@ -1,4 +1,4 @@
-"""Weights in parts, as FSDP has them, come to what whole ones do, and can be gone on from."""
+"""Sharded weights, as under FSDP, train as unsharded ones do, and can be resumed."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def weights(run: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_run_in_parts_that_was_interrupted_is_the_run_that_was_not(sharded):
+def test_an_interrupted_sharded_run_equals_an_uninterrupted_one(sharded):
     assert weights(sharded / "straight") == weights(sharded / "resumed")
     assert figures(sharded / "straight") == figures(sharded / "resumed")
 
 
 @pytest.mark.slow
-def test_a_run_in_parts_agrees_with_one_in_which_each_process_has_all(sharded):
+def test_a_sharded_run_agrees_with_an_unsharded_one(sharded):
     parts, whole = (figures(sharded / name) for name in ("straight", "whole"))
 
     for expected, found in zip(whole, parts, strict=True):
@@ -74,7 +74,7 @@ def test_checkpoints_of_a_sharded_run_are_whole(sharded, tiny):
 
 
 @pytest.mark.slow
-def test_a_run_in_parts_can_go_on_whole(sharded):
+def test_a_sharded_run_can_be_resumed_unsharded(sharded):
     expected = figures(sharded / "straight")[2:]
 
     for row, found in zip(expected, figures(sharded / "made whole"), strict=True):
@@ -109,7 +109,7 @@ def test_options_that_sharded_weights_cannot_support_are_refused():
         require_fsdp2(Parted)
 
 
-def test_deepspeed_keeps_the_mean_of_weights_that_are_whole_alone():
+def test_deepspeed_supports_ema_only_of_unsharded_weights():
     require_supported_options(deepspeed(2), Options(steps=1), patch=False)
     with pytest.raises(
         UsageError, match=r"EMA of sharded weights is not supported \(add --no-ema\)"

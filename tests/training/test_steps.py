@@ -1,4 +1,4 @@
-"""What a step does beside its gradients: the learning rate, and the mean of the weights."""
+"""The learning-rate schedule, and the EMA."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from soupctl.training.options import Options
         (Schedule.COSINE, [0.5, 1, 1, 0.5 + 0.125**0.5, 0.5, 0.5 - 0.125**0.5]),
     ],
 )
-def test_the_rate_warms_up_and_then_follows_its_schedule(schedule, expected):
+def test_the_learning_rate_warms_up_and_then_follows_its_schedule(schedule, expected):
     options = Options(lr=1.0, lr_schedule=schedule, warmup=2)
 
     assert [learning_rate(step, options, 6) for step in range(6)] == pytest.approx(expected)
 
 
-def test_a_schedule_without_a_warm_up_begins_with_the_rate_that_was_asked_for():
+def test_a_schedule_without_warmup_starts_with_the_given_learning_rate():
     for schedule in Schedule:
         assert learning_rate(0, Options(lr=0.25, lr_schedule=schedule), 1) == 0.25
 
 
-def test_the_mean_of_the_weights_is_of_each_step_with_a_decay_that_grows(trained, tmp_path):
+def test_the_ema_is_updated_at_each_step_with_a_growing_decay(trained, tmp_path):
     trained("plain", tmp_path / "run", steps=5, save_every=1, ema_decay=0.3, keep=5)
     folders = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
     mean = load_file(folders[0] / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Whoever asks for a tracker is told there what metrics.jsonl is told, in the run's own folder."""
+"""A tracker receives the metrics of metrics.jsonl, and writes into the run's folder."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Impatient(BaseException):
     """What a second signal raises, wherever the run is."""
 
 
-def test_a_tracker_ends_with_a_run_that_is_interrupted_and_another_goes_on(
+def test_a_tracker_ends_with_an_interrupted_run_and_a_new_one_continues(
     recorded, running, bases, shards, tmp_path
 ):
     class Leaving(running.ReporterSpy):
@@ -145,7 +145,7 @@ def test_each_run_of_a_command_has_a_tracker_of_its_own(recorded, running, bases
     assert places == [place_of(each) for each in recorded.made]
 
 
-def test_a_tracker_that_does_not_begin_is_one_line(recorded, trained, tmp_path):
+def test_a_tracker_that_cannot_start_is_refused_in_one_line(recorded, trained, tmp_path):
     recorded.refuses = "No API key configured.\nUse another."
 
     with pytest.raises(LimitError) as refusal:
@@ -157,7 +157,7 @@ def test_a_tracker_that_does_not_begin_is_one_line(recorded, trained, tmp_path):
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_made(
+def test_a_missing_tracker_is_refused_before_anything_is_written(
     trained, tmp_path, monkeypatch, kind
 ):
     tracking = pytest.importorskip("accelerate").tracking
