@@ -78,7 +78,7 @@ def accumulate(mean, start, stop, out, tile):  # type: ignore[no-untyped-def]
 
 @register_jitable
 def add_rows(mean, place, length, tile):  # type: ignore[no-untyped-def]
-    """Sum one tile."""
+    """Add up the rows of one tile."""
     groups = integers_at(mean[tables.GROUPS])
     rows, weights = integers_at(mean[tables.ROWS]), floats_at(mean[tables.WEIGHTS])
     for group in range(mean[tables.GROUP_COUNT]):
@@ -88,7 +88,7 @@ def add_rows(mean, place, length, tile):  # type: ignore[no-untyped-def]
 
 @register_jitable
 def sum_and_finish(mean, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
-    """Combine one tile the fast way; the number of its elements left in doubt."""
+    """Combine one tile by the fast path; the number of its elements left in doubt."""
     add_rows(mean, place, length, tile)
     table, weight = integers_at(mean[tables.FORMAT]), float(mean[tables.WEIGHT])
     return invoke(mean[tables.FINISH], (out, offset, length, tile, weight, table))
@@ -96,7 +96,7 @@ def sum_and_finish(mean, place, length, out, offset, tile):  # type: ignore[no-u
 
 @register_jitable
 def resolve_doubts(mean, place, length, out, offset, tile, scratch):  # type: ignore[no-untyped-def]
-    """Resolve what a tile leaves in doubt, in order; DONE, or the status of the first failure."""
+    """Resolve the elements in doubt, in order; DONE, or the status of the first failure."""
     width = integers_at(mean[tables.FORMAT])[tables.WIDTH]
     for i in range(length):
         if tile[DOUBT + i] == 0.0:

@@ -1,4 +1,4 @@
-"""One element by integers alone: the way that is always right, for what the fast ways leave open.
+"""One element in integer arithmetic: always exact, for elements that the fast path cannot prove.
 
 Rule 1: the sum is an integer in limbs of 32 bits; only those that the terms touch cost time.
 Rule 2: every term is read by the sums' own widening, so that each format is decoded in one place.

@@ -1,4 +1,4 @@
-"""Floats as bits, and memory as rows of them: what the kernels say to the machine.
+"""Floats as bits, memory as rows, and calls by address: the intrinsics of the kernels.
 
 Rule 1: memory is read and written with no assumption on its alignment.
 Rule 2: widening to float64 is exact for every row type; ROW_TYPES says which type stands for which.

@@ -1,4 +1,4 @@
-"""float64 into float32, and whether that is exact."""
+"""Conversion of float64 to float32, and whether it is exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small checkpoints to try things on: one base, fine-tuned three ways, all from a seed."""
+"""Demo checkpoints: three small fine-tunes of one base, generated from a seed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Kernels for graphics processors, each beside a reference in plain PyTorch."""
+"""GPU kernels in Triton, each with a reference in plain PyTorch."""

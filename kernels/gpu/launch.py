@@ -1,4 +1,4 @@
-"""How kernels are launched, whichever they are."""
+"""Launch options and grids that all GPU kernels share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ELEMENTS = {8: tl.int8, 16: tl.int16, 32: tl.int32, 64: tl.int64}
 
 
 def options(threads: int) -> dict[str, int | bool]:
-    """What every kernel is compiled with: no product is fused into a sum."""
+    """Compile options of every kernel: no product is fused into a sum."""
     # the interpreter has neither threads nor a device that could say how many make a warp
     interpreted = knobs.runtime.interpret
     warp_size = 32 if interpreted else driver.active.get_current_target().warp_size
@@ -20,7 +20,7 @@ def options(threads: int) -> dict[str, int | bool]:
 
 
 def parts(size: int, block: int) -> Iterator[tuple[int, int, int, bool]]:
-    """The whole blocks and the tail: how many, the first, elements in each, whether it is whole."""
+    """The whole blocks, and the tail: number of blocks, index of the first, elements, is whole."""
     whole, tail = divmod(size, block)
     if whole:
         yield whole, 0, block, True

@@ -1,7 +1,7 @@
-"""How elements lie in memory and in blocks: what kernels are compiled for, as data.
+"""Compile-time configurations of the GPU kernels: formats, groups of rows and blocks.
 
-Rule 1: every float travels as the integer of its bits; which format it is, a name says.
-Rule 2: nothing here changes a number: a block is only how much one program does.
+Rule 1: floats are passed as integers of their bits, with the name of their format.
+Rule 2: nothing here affects a result: a block is only the work of one program.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E5M2": 8, "F8_E4M3": 8}
 INTEGERS = {8: torch.int8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
 
 ALIGNMENT = 16
-"""Bytes that a thread moves at once, and that addresses must be multiples of for it."""
+"""Bytes that a thread moves at once; addresses must be multiples of it."""
 
 
 class OutputFormat(NamedTuple):
-    """An output format, as rounding needs it."""
+    """The rounding parameters of an output format."""
 
     bits: int
-    """Of an element."""
+    """Bits per element."""
     precision: int
     """Bits of the significand, the hidden one included."""
     normal: int
@@ -48,18 +48,18 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class MeanConfig:
-    """What a mean looks like, but for its rows and its weights."""
+    """The configuration of a mean: all but its rows and weights."""
 
     groups: tuple[Group, ...]
     out: OutputFormat
     power: bool
-    """Whether what the sum is divided by is a power of two."""
+    """Whether the divisor of the sum is a power of two."""
     bounded: bool
     """Whether every partial sum of products is a float64, whatever the elements are."""
 
     @property
     def block(self) -> int:
-        """Elements of a block, the least that is proved or in doubt together."""
+        """Elements per block; a block is proved, or in doubt, as a whole."""
         return block_of(self.groups[0].format) if self.fused else block_of("F64")
 
     @property
@@ -69,12 +69,12 @@ class MeanConfig:
 
     @property
     def count(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return sum(group.count for group in self.groups)
 
 
 LOST, UNROUNDED = 1, 2
-"""What is marked of a block: its sums could not hold the term; its means are not proved."""
+"""Marks of a block: its sums cannot hold the new term exactly; its means are not proved."""
 
 SUM_BLOCK = 8 * THREADS
 """Elements of a block of kept sums, whatever is added to them."""
@@ -82,16 +82,16 @@ SUM_BLOCK = 8 * THREADS
 
 @dataclass(frozen=True, slots=True)
 class UpdateConfig:
-    """What an update of kept sums looks like."""
+    """The configuration of an update of kept sums."""
 
     format: str
-    """Of the row that is added."""
+    """Format of the row that is added."""
     planes: int
-    """How many float64 hold one sum: one, or two."""
+    """Number of float64 values per sum: one or two."""
     out: OutputFormat | None
-    """The means' format; None where none are wanted."""
+    """Format of the means; None if none are wanted."""
     power: bool
-    """Whether what the sums are divided by is a power of two."""
+    """Whether the divisor of the sums is a power of two."""
 
 
 def block_of(format: str) -> int:
@@ -100,10 +100,10 @@ def block_of(format: str) -> int:
 
 
 def blocks_in(size: int, block: int) -> int:
-    """How many blocks `size` elements take."""
+    """Number of blocks of `size` elements."""
     return -(-size // block)
 
 
 def weight_table(weights: Sequence[int], total: int) -> list[float]:
-    """What the kernels read: each weight, what their sum is divided by, and the inverse of that."""
+    """The table that kernels read: the weights, their divisor, and its inverse."""
     return [*map(float, weights), float(total), 1.0 / total]

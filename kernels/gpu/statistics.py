@@ -1,8 +1,8 @@
-"""What two tensors have to do with each other, in one pass: distance, products, largest, odd ones.
+"""Statistics of two tensors in one pass: distance, products, largest difference, nonfinite.
 
 Rule 1: everything is computed in float64 from the exact values, so each sum of n terms is off by at
 most n * 2**-53 of the sum of their magnitudes; the order of addition is the device's.
-Rule 2: an element that is not finite in either tensor is counted, and is in none of the figures.
+Rule 2: elements that are not finite in one of the tensors are counted, and otherwise ignored.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What kind of model a set of tensor names and shapes looks like.
+"""Guesses the architecture of a model from tensor names and shapes.
 
 Rule 1: a guess for people, in messages and in `inspect`; no number ever depends on it.
 """
@@ -15,7 +15,7 @@ from ..format.header import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A kind of model: tensors that it has, each with the shape dimensions that tell it apart."""
+    """An architecture: tensors that it has, each with the dimensions that identify it."""
 
     title: str
     tensors: tuple[tuple[str, Mapping[int, int]], ...]
@@ -153,7 +153,7 @@ def refuse_factors(path: str, tensors: Iterable[str]) -> None:
 def difference_hint(
     name: str, tensors: Mapping[str, Tensor], other_name: str, others: Mapping[str, Tensor]
 ) -> str | None:
-    """Why two checkpoints have different names, where their kinds tell."""
+    """A hint that two checkpoints have different architectures; None if that is not clear."""
     first, second = guess_architecture(tensors), guess_architecture(others)
     if first is None or second is None or first == second:
         return None
@@ -161,7 +161,7 @@ def difference_hint(
 
 
 def shape_hint(first: tuple[int, ...], other: tuple[int, ...]) -> str | None:
-    """Why two tensors of one name have different shapes, where a known case explains it."""
+    """A hint why two tensors of one name differ in shape; None if no known case fits."""
     if len(first) == len(other) == 4 and {first[1], other[1]} == {4, 9}:
         return "nine input channels are an inpainting model, four an ordinary one"
     return None

@@ -1,10 +1,10 @@
-"""What a file that lies beside weights is, and whether two of them say the same thing.
+"""Classifies the companion files of weights, and compares configs.
 
 Rule 1: fields of a JSON config may differ that say its version, its dtype (a soup decides its own)
 or where it was loaded from; everything else is part of the model.
 Rule 2: prose (model cards, licences) may differ; the first ingredient's is kept.
-Rule 3: what configures a model is known by its name; any other file is a record of how the model
-came about, which says nothing of what it is.
+Rule 3: files that configure a model are recognised by name; any other file is a record of how the
+model was made, and may differ.
 """
 
 from __future__ import annotations
@@ -63,30 +63,30 @@ INDEX = re.compile(r"\.(safetensors|bin)\.(.+\.)?index\.(.+\.)?json$")
 
 
 def is_copied(name: str) -> bool:
-    """Whether a file beside the weights goes along into the output: neither weights nor code."""
+    """Whether a companion file is copied to the output: it is neither weights nor code."""
     path = PurePath(name.lower())
     return path.suffix not in CODE | WEIGHTS and not is_index(name)
 
 
 def is_config(name: str) -> bool:
-    """Whether a file beside the weights is part of what the model is."""
+    """Whether a companion file configures the model."""
     own = PurePath(name.lower()).name
     return is_copied(name) and any(fnmatchcase(own, pattern) for pattern in CONFIGS)
 
 
 def is_prose(name: str) -> bool:
-    """Whether a file is for people to read, so that it may differ."""
+    """Whether a file is prose for people, which may differ."""
     path = PurePath(name.lower())
     return path.suffix in PROSE or path.name in PROSE or path.stem in ("license", "notice")
 
 
 def is_index(name: str) -> bool:
-    """Whether a file says which weights are in which other file."""
+    """Whether a file is an index of sharded weights."""
     return INDEX.search(PurePath(name.lower()).name) is not None
 
 
 def different_fields(name: str, first: bytes, other: bytes) -> tuple[str, ...]:
-    """In what two files called `name` differ: fields of a JSON object, or else its contents."""
+    """The fields in which two JSON objects differ, or `contents` for other differences."""
     if first == other or is_prose(name):
         return ()
     if not name.lower().endswith(".json"):
@@ -108,7 +108,7 @@ CONTENTS = ("contents",)
 
 
 def _canonical(value: object) -> str:
-    """A text that two JSON values share if they are the same; in Python, 1 and true are equal."""
+    """A text that is equal for equal JSON values only; in Python, 1 and true are equal."""
     return json.dumps(value, sort_keys=True)
 
 

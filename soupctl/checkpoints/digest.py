@@ -38,14 +38,14 @@ def text_digest(text: str) -> str:
 
 
 class RootHasher:
-    """The root of tensors that come one at a time, in the order of their names."""
+    """Computes the root of tensors that are added one at a time, in the order of their names."""
 
     def __init__(self) -> None:
         self._hasher = blake3(b"[")
         self._last: str | None = None
 
     def add(self, name: str, dtype: str, shape: Sequence[int], digest: str) -> None:
-        """Take in the next tensor; ValueError if its name does not come after the last one's."""
+        """Add the next tensor; ValueError if its name does not sort after the last one."""
         # code points order as their UTF-8 bytes do
         if self._last is not None:
             if name <= self._last:
@@ -56,7 +56,7 @@ class RootHasher:
         self._hasher.update(text.encode("utf-8"))
 
     def digest(self) -> str:
-        """The root of what was added so far, as `blake3:` and 64 hexadecimal digits."""
+        """The root of the tensors added so far, as `blake3:` and 64 hexadecimal digits."""
         whole = self._hasher.copy()
         whole.update(b"]")
         return PREFIX + str(whole.hexdigest())

@@ -1,8 +1,8 @@
 """Exact sums as floating-point expansions: the nearest float64, then that of the remainder, ...
 
 Rule 1: there is no arithmetic here: each plane is a mean with divisor one, of the sources with
-their weights and of the planes before it with weight -1. See Shewchuk, "Adaptive Precision Floating-Point
-Arithmetic and Fast Robust Geometric Predicates" (1997), section 2, for expansions.
+their weights and of the planes before it with weight -1. See Shewchuk, "Adaptive Precision
+Floating-Point Arithmetic and Fast Robust Geometric Predicates" (1997), section 2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Blends as the kernels for graphics processors know them."""
+"""Weighted means prepared for the GPU kernels: rows grouped by dtype."""
 
 from __future__ import annotations
 
