@@ -1,6 +1,6 @@
 """Which ingredients of a soup a text means: a name, a content digest or the digest of a data shard.
 
-Rule 1: pure; a text that is the path of a file is resolved before it comes here.
+Rule 1: pure; paths of files are resolved before these functions are called.
 """
 
 from __future__ import annotations
@@ -54,21 +54,24 @@ def digests_of(text: str, ledger: Ledger, weight: Fraction | None) -> tuple[str,
         raise not_found(text, ledger)
     is_data = any(is_digest(text, data_digest(each, ledger.ancestors)) for each in found)
     if len(found) > 1 and not is_data:
-        what, advice = "is the name of several ingredients", "their digests tell them apart"
+        what, advice = "is the name of several ingredients", "give the digest of one"
         raise LedgerError(what, path=text, advice=advice)
     if len(found) > 1 and weight is not None:
-        what = f"is what {len(found)} ingredients were trained on, and a weight is that of one"
-        raise LedgerError(what, path=text, advice=f"they are {_listed(found)}")
+        what = f"is the training data of {len(found)} ingredients, and a weight belongs to one"
+        raise LedgerError(what, path=text, advice=f"name one of {_listed(found)}")
     return tuple(entry.digest for entry in found)
 
 
 def not_found(text: str, ledger: Ledger) -> LedgerError:
     """The refusal of a text that means neither a file nor an ingredient in the ledger."""
     if holders := containing((text,), ledger):
-        what, advice = f"is in the soup as part of {_listed(holders)}", "swap exchanges that as one"
+        what, advice = (
+            f"is in the soup as part of {_listed(holders)}",
+            "swap replaces it as a whole",
+        )
         return LedgerError(what, path=text, advice=advice)
     advice = f"it holds {_listed(ledger.ingredients)}"
-    return LedgerError("is no file and not in the soup", path=text, advice=advice)
+    return LedgerError("is neither a file nor an ingredient of the soup", path=text, advice=advice)
 
 
 def containing(texts: Sequence[str], ledger: Ledger) -> list[IngredientEntry]:

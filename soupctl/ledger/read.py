@@ -28,7 +28,7 @@ def read_ledger(checkpoint: Checkpoint) -> Ledger | None:
 
 
 def ledger_text(checkpoint: Checkpoint) -> str | None:
-    """The text of a checkpoint's ledger, if it has one; LedgerError for what is not a text."""
+    """The text of a checkpoint's ledger, if it has one; LedgerError if it is not a string."""
     index = checkpoint.component.index
     metadata = checkpoint.metadata if index is None else index.metadata
     text = metadata.get(LEDGER_KEY)

@@ -34,13 +34,13 @@ NAME = "{name}"
 
 @dataclass(frozen=True, slots=True)
 class LeaveOneOut:
-    """A soup of which every ingredient is to be left out in turn."""
+    """A soup whose ingredients are to be left out in turn."""
 
     soup: str | Path
     output: str
     """Where the soups go; `{name}` stands for the ingredient that is left out."""
     search: tuple[Path, ...] = ()
-    """Folders in which ingredients are looked for that are not where the ledger hints."""
+    """Folders to search for ingredients that are not where the ledger hints."""
     approximate: bool = False
     """Compute with the rounded soup instead of its ingredients."""
     component: str | None = None
@@ -60,7 +60,7 @@ SUFFIXES = frozenset(FILE_SUFFIXES)
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One soup of a family."""
+    """One soup of those that each lack an ingredient."""
 
     name: str
     """The ingredient that it lacks, as the ledger calls it."""
@@ -111,7 +111,7 @@ def open_family(family: LeaveOneOut) -> Iterator[tuple[Variant, ...]]:
 def _component_change(
     family: LeaveOneOut, soup: ModelFiles, inputs: OpenedInputs, checkpoint: Checkpoint
 ) -> ComponentChange:
-    """A component of which nothing is taken out yet; LedgerError for a sum."""
+    """A component without a removal yet; InputError for a sum."""
     require_model(checkpoint)
     revision = Revision(
         "subtract",
@@ -150,7 +150,7 @@ def _job(
 
 
 def _telling(ledgers: Sequence[Ledger]) -> Sequence[Ledger]:
-    """The ledgers that tell ingredients apart: not those of components that all of them share."""
+    """The ledgers in which ingredients differ: not those of components that all of them share."""
     return [ledger for ledger in ledgers if not is_shared(ledger)] or ledgers
 
 
@@ -186,7 +186,7 @@ def _outputs(template: str, names: Sequence[str]) -> dict[str, str]:
         _require_inside(template, name, output)
         if output in owners:
             what = f"would be the output without {owners[output]} and that without {name}"
-            raise OutputError(what, path=output, advice="subtract takes them out one at a time")
+            raise OutputError(what, path=output, advice="remove them one at a time with subtract")
         owners[output] = name
         outputs[name] = output
     return outputs
@@ -203,4 +203,4 @@ def _require_inside(template: str, name: str, output: str) -> None:
     asked, made = template.split("/"), output.split("/")
     changed = [new for old, new in zip(asked, made, strict=True) if old != new]
     if any(new in ("", ".", "..") or "\0" in new for new in changed):
-        raise LedgerError("is the name of an ingredient, and none for a file", path=repr(name))
+        raise LedgerError("is an ingredient's name that cannot be a file name", path=repr(name))

@@ -1,7 +1,7 @@
 """What a component of a soup holds before and after a change, by content and weight.
 
 Rule 1: a soup's ledger counts only if its tensors are those that the ledger describes.
-Rule 2: a soup that is put in counts as its own ingredients.
+Rule 2: an added soup counts as its own ingredients.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ class Membership:
     before: Ledger
     after: tuple[IngredientEntry, ...]
     ancestors: dict[str, Ledger]
-    """Ledgers of all that is or was in, by content digest."""
+    """Ledgers of past and present ingredients, by content digest."""
     exact: bool
     """Whether no rounded soup is behind any soup that was read."""
     sum: OpenedSum | None
     """The soup's sum."""
     added_sums: tuple[OpenedSum, ...]
-    """Sums of soups that are put in, for the weights that go in."""
+    """Sums of added soups, for the weights that are added."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Added:
-    """One checkpoint that is put in, as the entries that it adds."""
+    """One added checkpoint, as the entries that it adds."""
 
     entries: tuple[tuple[str, IngredientEntry], ...]
-    """Each with what messages call it."""
+    """Each with the name that messages use for it."""
     ancestors: dict[str, Ledger]
     exact: bool = True
     sum: OpenedSum | None = None
@@ -65,7 +65,7 @@ def require_ledger(inputs: OpenedInputs, soup: Checkpoint, advice: str | None = 
     if ledger is None:
         raise LedgerError("has no ledger", path=soup.label, advice=advice)
     if is_sum(soup):
-        # it stands for its soup, whose tensors follow from its own
+        # a sum stands for its soup, whose tensors follow from those of the sum
         if facts_of(soup, ledger).root != checkpoint_digest(soup):
             what = "holds other tensors than it records"
             raise LedgerError(what, path=soup.label, advice=REMOVE)
@@ -83,11 +83,12 @@ def ledger_before(change: ComponentChange) -> Ledger:
     if total is None:
         ledger = require_ledger(change.inputs, soup, NO_LEDGER)
         if ledger.training is not None:
-            advice = "avg makes soups of such"
-            raise LedgerError("is no soup: it was trained", path=soup.label, advice=advice)
+            advice = "avg makes a soup of it"
+            raise LedgerError("is a trained checkpoint, not a soup", path=soup.label, advice=advice)
         return ledger
     if change.inputs.ledger(soup) is not None:
-        raise LedgerError("has a ledger, which says how much it holds", path=soup.label)
+        advice = "leave out --count and --total"
+        raise LedgerError("has a ledger that records its weights", path=soup.label, advice=advice)
     root, dtypes = checkpoint_digest(soup), dtype_runs(soup)
     # with a ledger the soup stands for none of its ingredients, not even for an only one, which
     # it equals: it may be about to be replaced
@@ -99,8 +100,8 @@ def ledger_before(change: ComponentChange) -> Ledger:
 def membership(change: ComponentChange) -> Membership:
     """What the soup holds before and after the change.
 
-    Raises LedgerError for a soup without a sound ledger or sum, for what is not in it or in it
-    already, and if nothing would be left.
+    Raises LedgerError for a soup without a sound ledger or sum, for a removed ingredient
+    that it lacks or an added one that it has, and if nothing would be left.
     """
     before = ledger_before(change)
     kept = _sum_of(change, before)
@@ -131,14 +132,14 @@ def _sum_of(change: ComponentChange, before: Ledger) -> OpenedSum | None:
     soup = change.soup
     if is_sum(soup):
         if change.revision.rounded:
-            what = "is the sum kept beside a soup, and is not rounded"
-            raise LedgerError(what, path=soup.label, advice="--exact computes with it")
+            what = "is a kept sum, which is exact"
+            raise LedgerError(what, path=soup.label, advice="leave out --approximate")
         return as_sum(soup, before)
     return None if change.sum is None else open_sum(change.inputs, change.sum, soup, before)
 
 
 def _removals(change: ComponentChange, before: Ledger) -> Iterator[WeightRemoval]:
-    """What is taken out, by content; LedgerError for what is neither a file nor in the ledger."""
+    """The removals by content digest; LedgerError for what is neither a file nor in the ledger."""
     for removal, checkpoint in zip(change.revision.removals, change.removed, strict=True):
         if checkpoint is None:
             digests = digests_of(removal.what, before, removal.weight)
@@ -160,18 +161,18 @@ def _remaining(
 
 
 def _negative(removal: WeightRemoval, inputs: OpenedInputs) -> IngredientEntry:
-    """What is taken out of a soup that has no ledger: its share, with the sign turned round."""
+    """A removal from a soup without a ledger: an entry of negative weight."""
     checkpoint = inputs.by_digest.get(removal.digest)
     if checkpoint is None:
-        advice = "a soup without a ledger needs it"
-        raise LedgerError("is no file", path=removal.label, advice=advice)
+        advice = "of a soup without a ledger, name the file to remove"
+        raise LedgerError("is not a file", path=removal.label, advice=advice)
     name = unique_names([os.path.abspath(removal.label)])[0]
     weight = Fraction(1) if removal.weight is None else removal.weight
     return IngredientEntry(removal.digest, name, None, -weight, dtype_runs(checkpoint))
 
 
 def _added(change: ComponentChange, before: Ledger, freed: Fraction | None) -> Iterator[_Added]:
-    """What is put in, each of weight `freed` if it has none of its own."""
+    """Each added checkpoint, with the weight `freed` where none is asked."""
     names = unique_names(change.added_paths, [entry.name for entry in before.ingredients])
     for addition, checkpoint, name, beside in zip(
         change.revision.additions, change.added, names, change.added_sums, strict=True
@@ -201,7 +202,7 @@ def _added_checkpoint(
 def _added_soup(
     change: ComponentChange, soup: Checkpoint, weight: Fraction | None, beside: Component | None
 ) -> _Added:
-    """A soup that is put in: its ingredients, found where its own ledger leads to, and its sum."""
+    """An added soup: its ingredients, located by its own ledger, and its sum."""
     inputs = change.inputs
     ledger = require_ledger(inputs, soup)
     old, new = folder_of(soup), folder_of(change.soup)
@@ -212,5 +213,5 @@ def _added_soup(
     kept = None
     if beside is not None:
         kept = open_sum(inputs, beside, soup, ledger).reweighted(tuple(entries))
-    called = tuple((f"{entry.name} of {soup.label}", entry) for entry in entries)
-    return _Added(called, dict(ledger.ancestors), ledger.exact, kept)
+    labelled = tuple((f"{entry.name} of {soup.label}", entry) for entry in entries)
+    return _Added(labelled, dict(ledger.ancestors), ledger.exact, kept)

@@ -1,6 +1,6 @@
 """The inputs of a change, open: each file is opened once, and each ledger is parsed once.
 
-Rule 1: whoever needs a checkpoint or its ledger is handed what was opened at the start.
+Rule 1: a function that needs a checkpoint or its ledger is passed what was opened at the start.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class OpenedInputs:
         """Raise InputError for a place to search that is not a folder."""
         for folder in search:
             if not folder.is_dir():
-                raise InputError("is no folder to search", path=folder)
+                raise InputError("is not a folder to search", path=folder)
         self.named: list[Checkpoint] = []
         """What the user named, the soup first."""
         self.by_digest: dict[str, Checkpoint] = {}
@@ -94,7 +94,7 @@ class OpenedInputs:
         return self.by_digest[entry.digest]
 
     def _open_at(self, path: Path) -> Checkpoint | None:
-        """The one checkpoint at a path; None for what is none."""
+        """The one checkpoint at a path; None if there is no sound one."""
         key = os.path.abspath(path)
         if key not in self._by_path:
             try:

@@ -1,4 +1,4 @@
-"""What can be asked of a soup: what is in it, and how it came about."""
+"""Questions about a soup: which ingredients it holds, and its history."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def holds(
 ) -> tuple[IngredientEntry, ...] | None:
     """The entries of an ingredient in each component of a soup; None if one does not hold it.
 
-    A soup among the ingredients holds its own: then the entry is that of the soup which was put in.
+    An ingredient of a soup that is an ingredient itself is held, too: by the entry of that soup.
     `what` is a path, a content digest or a name in the ledger. Raises LedgerError for a soup
     without a ledger or with one that does not fit its tensors, and for a name of several.
     """
@@ -41,7 +41,7 @@ def holds(
             entries = containing(_meant(what, ledger, checkpoint), ledger)
             if not entries and (others or not is_shared(ledger) or len(inputs) == 1):
                 return None
-            # else all ingredients share it, whatever the one is called that gave it its name
+            # else all ingredients share the component, under the name of one of them
             found += entries
     return tuple(found) or None
 
@@ -68,6 +68,6 @@ def history(
         with open_input(each, mapped=False) as checkpoint:
             ledger = read_ledger(checkpoint)
             if ledger is None:
-                raise LedgerError("has no ledger: it is no soup", path=checkpoint.label)
+                raise LedgerError("has no ledger: it is not a soup", path=checkpoint.label)
             found.append((checkpoint.label, ledger))
     return tuple(found)

@@ -1,9 +1,9 @@
-"""Change a soup: put ingredients in, take them out, exchange them.
+"""Change a soup: add, remove or swap ingredients.
 
 Rule 1: by default the result is recomputed from the ingredients that remain, found by content, so
 its tensors are those of a soup that never held the others.
 Rule 2: the rounded soup is computed with only on request, and its ledger and all after it say so.
-Rule 3: a soup whose tensors are not those of its ledger is changed by no one.
+Rule 3: a soup whose tensors do not fit its ledger is refused.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def revise(
 def open_revision(revision: Revision) -> Iterator[Job]:
     """The revision with its soup checked, its ingredients found and everything planned.
 
-    Raises LedgerError for a soup without a sound ledger, for what is not in it or in it already,
-    and where an exact result would need ingredients that are not found.
+    Raises LedgerError for a soup without a sound ledger, for a removed ingredient that
+    it lacks, for an added one that it has, and for ingredients that an exact result needs and that
+    are not found.
     """
     place = (revision.component, revision.variant)
     soup = find_input(revision.soup, *place)
@@ -103,7 +104,7 @@ def _sum_beside(
     model: ModelFiles,
     opened: Sequence[Checkpoint],
 ) -> Sequence[Component | None]:
-    """By component, the sum that lies beside the soup or a soup that is put in, if it is used."""
+    """By component, the sum kept beside the soup or an added soup, if the change may use it."""
     found = None
     if revision.uses_sum:
         ledgers = (each.ledger(checkpoint) for each, checkpoint in zip(inputs, opened, strict=True))
@@ -131,7 +132,7 @@ def _revisions(
         replace(
             revision,
             removed=tuple(each[position] for each in removals),
-            # what is new in one component may be in already in another, which all share
+            # a pipeline that is new in one component may share another with all ingredients
             again=revision.again or (new and is_shared(ledger)),
         )
         for position, ledger in enumerate(ledgers)
@@ -139,7 +140,7 @@ def _revisions(
 
 
 def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponent]) -> Job:
-    """The job that makes these components, of `models` of which the first is the soup."""
+    """The job that makes these components; the first of `models` is the soup."""
     revision = components[0].change.revision
     inputs = Inputs(models, tuple(each.part for each in components))
     plans = [each.computation.plan for each in components]
@@ -164,7 +165,7 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
         )
         jobs.append(job)
     weights = tuple((entry.name, entry.weight) for entry in components[0].members.after)
-    # what is only looked at is no less an input: no output may take its place
+    # files that are opened but not computed with are inputs too, which no output may replace
     used = Inputs(inputs.models, (*inputs.parts, *(each.named for each in components)))
     return Job(weights, used, destination, tuple(jobs), _replaceable(revision, components))
 

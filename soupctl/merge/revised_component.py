@@ -56,20 +56,20 @@ class RevisedComponent:
 
     @property
     def named(self) -> Part:
-        """The soup as it was, and whatever else was named."""
+        """The soup before the change, and everything else that the user named."""
         named = tuple(self.change.inputs.named)
         return _part(self.change.soup.component.name, named, None)
 
     def sum_record(self, keep: bool) -> SumRecord | None:
         """What the result's sum records of itself, if `keep` asks for one and it can be kept.
 
-        Raises UsageError for a soup of which no sum is kept.
+        Raises UsageError for a soup whose sum cannot be kept.
         """
         computation = self.computation
         if not keep or self.change.revision.rounded:
             return None
         if self.members.before.allow_nonfinite:
-            raise UsageError("of NaN and infinity no sum is kept", advice=NO_SUM)
+            raise UsageError("no sum can be kept of NaN or infinity", advice=NO_SUM)
         read = {
             source.digest: kept_runs(computation.plan, place)
             for place, source in enumerate(computation.sources)
@@ -103,12 +103,12 @@ class RevisedComponent:
         )
 
     def complete(self, draft: Ledger, outcome: Outcome) -> Ledger:
-        """The ledger once the pass is over; LedgerError if a source was not what was expected."""
+        """The ledger after the pass; LedgerError if a source had other content than expected."""
         require_contents(self.computation.sources, outcome)
         return replace(draft, root=outcome.soup, integer_source=self._taken(outcome.taken))
 
     def _taken(self, tensors: tuple[str, ...]) -> IntegerSource | None:
-        """Whose integers the soup has; those of a rounded soup remain whose they were."""
+        """The source of the soup's integers; a rounded soup and a sum keep theirs."""
         computation = self.computation
         stays = self.change.revision.approximate or computation.method is Method.SUM
         earlier = self.members.before.integer_source
@@ -145,8 +145,8 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
 
 
 def _plan(change: ComponentChange, before: Ledger, sources: Sequence[Source]) -> Plan:
-    """The plan of the change; what is only taken out has no say in the soup's dtype."""
-    # whose integers a soup without a ledger has is not known
+    """The plan of the change; removed ingredients do not affect the soup's dtype."""
+    # the integer source of a soup without a ledger is not known
     first = before.integer_source is not None or change.revision.total is not None
     recipe = recipe_of(before, [source.weight for source in sources], first=first)
     deciding = [index for index, source in enumerate(sources) if source.weight > 0]

@@ -1,4 +1,4 @@
-"""A change that is asked of a soup: what is put in, and what is taken out."""
+"""A request to change a soup: what is added, and what is removed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from .opened_inputs import OpenedInputs
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """A checkpoint that is put in."""
+    """A checkpoint to add."""
 
     path: str | Path
     weight: Fraction | None = None
-    """None for 1, for a soup's own total weight, or in a swap for what is taken out."""
+    """None for 1, for a soup's own total weight, or in a swap for the removed weight."""
 
     def __post_init__(self) -> None:
-        """Refuse a weight that is zero or only nearly what was meant, with UsageError."""
+        """Refuse a weight that is zero or a float, with UsageError."""
         _require_exact(self.weight)
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """An ingredient that is taken out."""
+    """An ingredient to remove."""
 
     what: str
     """Its path, its content digest, or its name in the ledger."""
@@ -39,7 +39,7 @@ class Removal:
     """None for all of its weight."""
 
     def __post_init__(self) -> None:
-        """Refuse a weight that is zero or only nearly what was meant, with UsageError."""
+        """Refuse a weight that is zero or a float, with UsageError."""
         _require_exact(self.weight)
 
 
@@ -52,31 +52,31 @@ def _require_exact(weight: Fraction | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A soup that is to be changed, and how."""
+    """A soup to change, and how."""
 
     operation: str
-    """What the ledger calls it: `add`, `subtract` or `swap`."""
+    """`add`, `subtract` or `swap`, as the ledger records it."""
     soup: str | Path
     output: str | Path
     added: Sequence[Addition | str | Path] = ()
-    """A path is added with weight 1, or in a swap with that of what is taken out."""
+    """A path is added with weight 1, or in a swap with the removed weight."""
     removed: Sequence[Removal | str | Path] = ()
-    """A path, digest or name is taken out with all of its weight."""
+    """A path, digest or name is removed with all of its weight."""
     search: tuple[Path, ...] = ()
-    """Folders in which ingredients are looked for that are not where the ledger hints."""
+    """Folders to search for ingredients that are not where the ledger hints."""
     approximate: bool = False
     """Compute with the rounded soup instead of its ingredients."""
     total: Fraction | None = None
-    """Weight of a soup that has no ledger, which is computed with as it is."""
+    """Total weight of a soup without a ledger; the result is approximate."""
     again: bool = False
-    """Whether content that is in already may be put in once more."""
+    """Whether an ingredient that the soup has may be added again."""
     keep_sum: bool | None = None
     """Whether the exact sum is kept beside the result; None if the soup has one."""
     component: str | None = None
     variant: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse, with UsageError, what cannot be whatever the files hold.
+        """Refuse, with UsageError, a request that no files could satisfy.
 
         That is a total that is not exact or negative, several streams, and the sum of a soup that
         is computed with as it is, or goes to standard output.
@@ -85,11 +85,11 @@ class Revision:
         require_several("removed", self.removed)
         _require_exact(self.total)
         if self.total is not None and self.total < 0:
-            raise UsageError(f"a soup has no weight of {self.total}")
+            raise UsageError(f"the total weight of a soup must be positive, not {self.total}")
         if self.keep_sum:
             require_keepable(self.output, allow_nonfinite=False)
             if self.rounded:
-                what = "of a soup that is computed with as it is, no sum can be kept"
+                what = "no sum can be kept of a rounded soup"
                 raise UsageError(what, advice="leave out --keep-sum")
         named = (*(each.path for each in self.additions), *(each.what for each in self.removals))
         inputs = [self.soup, *named]
@@ -98,17 +98,17 @@ class Revision:
 
     @property
     def additions(self) -> tuple[Addition, ...]:
-        """What is put in."""
+        """The additions, also those given as paths."""
         return tuple(x if isinstance(x, Addition) else Addition(x) for x in self.added)
 
     @property
     def removals(self) -> tuple[Removal, ...]:
-        """What is taken out."""
+        """The removals, also those given as paths, digests or names."""
         return tuple(x if isinstance(x, Removal) else Removal(str(x)) for x in self.removed)
 
     @property
     def rounded(self) -> bool:
-        """Whether the soup is computed with as it is."""
+        """Whether the rounded soup is computed with."""
         return self.approximate or self.total is not None
 
     @property
@@ -119,10 +119,10 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class ComponentChange:
-    """One component of a revision: what is asked of it, and what it names, open."""
+    """One component of a revision: the request, and the checkpoints that it names, open."""
 
     revision: Revision
-    """With what is taken out of this very component."""
+    """With the removals for this component."""
     inputs: OpenedInputs
     soup: Checkpoint
     path: str
@@ -131,8 +131,8 @@ class ComponentChange:
     """None for an ingredient that is given by its digest or name."""
     added: tuple[Checkpoint, ...] = ()
     added_paths: tuple[str, ...] = ()
-    """Path of each whole model that is put in, of which its name in the ledger is the end."""
+    """Path of each whole added model; its name in the ledger is the end of that."""
     sum: Component | None = None
-    """The sum that lies beside the soup."""
+    """The sum kept beside the soup."""
     added_sums: tuple[Component | None, ...] = ()
-    """The sum that lies beside each that is put in."""
+    """The sum kept beside each added soup."""

@@ -35,7 +35,11 @@ def weighted_by(
             raise UsageError("weights are given twice, with --weight-by and one by one")
     found = [_samples(each, component, variant) for each in asked]
     issues = [
-        Issue("has no one record of training", each.path, advice="-w gives weights")
+        Issue(
+            "has no single training record",
+            each.path,
+            advice="give weights with -w",
+        )
         for each, samples in zip(asked, found, strict=True)
         if samples is None
     ]

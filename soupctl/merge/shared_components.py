@@ -1,7 +1,7 @@
 """Components that the ingredients of a pipeline share, such as a VAE that was not trained.
 
-Rule 1: the same content is one ingredient of the summed weight, which does not tell whose is whose;
-so a pipeline is told from others by the components in which it differs.
+Rule 1: equal content is one ingredient with the summed weight, in which pipelines cannot be told
+apart; so a pipeline is identified by the components in which it differs from the others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_shared(ledger: Ledger | None) -> bool:
 
 
 def is_new(inputs: Sequence[OpenedInputs], model: Sequence[Checkpoint], ledgers: Ledgers) -> bool:
-    """Whether a pipeline has content, in whatever component, that the soup does not hold."""
+    """Whether any component of a pipeline has content that the soup does not hold."""
     if len(ledgers) < 2 or not all(ledgers):
         return False
     return any(
@@ -54,10 +54,10 @@ def removal_by_component(
     model: Sequence[Checkpoint] | None,
     ledgers: Ledgers,
 ) -> tuple[Removal, ...]:
-    """What is taken out of each component; `model` holds the components of a pipeline, open.
+    """The removal for each component; `model` holds the open components of a pipeline.
 
-    Where all ingredients share a component, that is the weight that is taken out of those in which
-    they differ. Raises LedgerError for what is neither a pipeline nor known to any of these.
+    From a component that all ingredients share, the weight is removed that the pipeline has in
+    those in which they differ. Raises LedgerError for a name that no component knows.
     """
     shared = [is_shared(ledger) for ledger in ledgers]
     if len(ledgers) < 2 or not any(shared) or all(shared):
@@ -96,7 +96,7 @@ def _weight(texts: set[str], ledger: Ledger) -> Fraction | None:
 
 
 def _from_shared(removal: Removal, ledger: Ledger, weight: Fraction, *, named: bool) -> Removal:
-    """What is taken out of a component that all ingredients share."""
-    # there it may have another ingredient's name
+    """The removal for a component that all ingredients share."""
+    # the only entry may carry another ingredient's name
     what = ledger.ingredients[0].digest if named else removal.what
     return replace(removal, what=what, weight=weight or None)

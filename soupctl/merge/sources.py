@@ -1,7 +1,6 @@
-"""What a changed soup is computed with: its ingredients, or itself as it is.
+"""The sources of a changed soup: its ingredients, its kept sum, or the rounded soup.
 
-Rule 1: whatever is computed with has the content digest that was expected of it, or nothing is
-published.
+Rule 1: a result is published only if every source had the expected content digest.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ WAYS_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A checkpoint or a sum that is computed with, and the content that it must have."""
+    """A checkpoint or sum to compute with, and the content digest that it must have."""
 
     digest: str
     checkpoint: Checkpoint | SumReader
@@ -54,19 +53,19 @@ class Computation:
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """What is computed with, but for sums."""
+        """The sources that are checkpoints, not sums."""
         return checkpoints_of(self.sources)
 
 
 def checkpoints_of(sources: Sequence[Source]) -> tuple[Checkpoint, ...]:
-    """What is computed with, but for sums."""
+    """The sources that are checkpoints, not sums."""
     return tuple(
         source.checkpoint for source in sources if not isinstance(source.checkpoint, SumReader)
     )
 
 
 def recipe_of(ledger: Ledger, weights: Sequence[Fraction], *, first: bool) -> Recipe:
-    """The recipe of a soup with other weights; with `first`, whose integers it has is settled."""
+    """The recipe of a soup with other weights; `first` takes integers from the first."""
     return Recipe(
         weights=tuple(weights),
         dtype=ledger.asked_dtype,
@@ -84,13 +83,13 @@ def exact_sources(
     first: str | None,
     advice: str = WAYS_OUT,
 ) -> tuple[Source, ...]:
-    """The ingredients of a soup themselves, that with digest `first` before all others.
+    """The ingredients of a soup, the one with digest `first` before the others.
 
     Raises LedgerError naming those that are not found, with `advice`, and if there are none to
     find.
     """
     if not after:
-        raise LedgerError("was trained, and is made of no ingredients")
+        raise LedgerError("is a trained checkpoint and has no ingredients")
     sources, missing = [], []
     for entry in after:
         checkpoint = inputs.find(entry, soup)
@@ -107,9 +106,9 @@ def exact_sources(
 def rounded_sources(
     inputs: OpenedInputs, soup: Checkpoint, before: Ledger, changed: Sequence[Change]
 ) -> tuple[Source, ...]:
-    """The soup as it is, with all its weight, and what is put in or taken out of it.
+    """The rounded soup with all its weight, and what is added or removed.
 
-    Raises LedgerError for what is not found.
+    Raises LedgerError for a missing ingredient.
     """
     entries = {entry.digest: entry for entry in before.ingredients}
     sources = [Source(before.root, soup, before.total)]
@@ -124,12 +123,12 @@ def rounded_sources(
 
 
 def require_contents(sources: Sequence[Source], outcome: Outcome) -> None:
-    """Raise LedgerError for every source that turned out to have another content than expected."""
+    """Raise LedgerError naming the sources that had other content than expected."""
     _require_equal(sources, outcome.ingredients)
 
 
 def require_digests(sources: Sequence[Source]) -> None:
-    """Read every source and raise LedgerError for those of another content than expected."""
+    """Read every source; raise LedgerError naming those with other content than expected."""
     _require_equal(sources, [_digest(source.checkpoint) for source in sources])
 
 
@@ -150,4 +149,4 @@ def _require_equal(sources: Sequence[Source], digests: Sequence[str]) -> None:
 def _other_content(source: Checkpoint | SumReader) -> Issue:
     if isinstance(source, SumReader):
         return Issue("holds other tensors than it records", source.label, advice=REMOVE)
-    return Issue("is not the content that the ledger records", source.label, advice=SEARCH)
+    return Issue("has other content than the ledger records", source.label, advice=SEARCH)

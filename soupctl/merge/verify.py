@@ -1,6 +1,6 @@
 """How far a soup is proven: by its header, by its digests, or rebuilt bit for bit.
 
-Rule 1: an answer says what was looked at to give it; nothing is called proven that was not checked.
+Rule 1: the level says what was checked; nothing is called proven that was not checked.
 Rule 2: a sum that lies beside a soup is part of it: a level holds if it holds for both.
 """
 
@@ -63,7 +63,7 @@ def verify(
     variant: str | None = None,
     execution: ExecutionOptions | None = None,
 ) -> tuple[Verified, ...]:
-    """How far each component of a soup is proven, at most to `level`; None for as far as it goes.
+    """How far each component of a soup is proven, at most to `level`; None for the highest.
 
     `ingredients` are used before any that hints or `search` lead to. What is unreadable or not
     sound raises InputError; what does not hold is an answer.
@@ -92,7 +92,7 @@ def _sum_beside(
     try:
         ledgers = [each.ledger(checkpoint) for each, checkpoint in zip(inputs, opened, strict=True)]
     except LedgerError:
-        # of a soup whose ledger is not sound: that is told of the soup itself
+        # the unsound ledger is reported for the soup itself
         return None
     return find_sum(model, list(map(recorded_root, opened, ledgers)))
 
@@ -124,7 +124,7 @@ def _verify(name: str, case: _Case, wanted: Level) -> Verified:
     try:
         ledger = case.inputs.ledger(soup)
         if ledger is None:
-            raise LedgerError("has no ledger: it is no soup", path=soup.label)
+            raise LedgerError("has no ledger: it is not a soup", path=soup.label)
         kept = case.sum(ledger)
         _require_dtypes(soup, ledger)
         level = Level.HEADER

@@ -120,7 +120,7 @@ def test_an_ingredient_name_that_leads_to_another_folder_is_refused(soup, name, 
     Path("sub").mkdir()
     rename_first("soup.st", name)
     before = files(Path())
-    with pytest.raises(LedgerError, match="is the name of an ingredient, and none for a file"):
+    with pytest.raises(LedgerError, match="is an ingredient's name that cannot be a file name"):
         verbs.leave_one_out(LeaveOneOut("soup.st", template), force=True)
 
     assert before == files(Path())
@@ -161,7 +161,7 @@ def test_without_room_for_all_outputs_none_is_written(soup, monkeypatch):
 def test_an_ingredient_of_another_content_leaves_nothing(soup, half):
     save(Path("b.st"), half=half.astype(F16), ids=np.arange(4))
     before = files(Path())
-    with pytest.raises(LedgerError, match=r"b.st: is not the content that the ledger records"):
+    with pytest.raises(LedgerError, match=r"b.st: has other content than the ledger records"):
         verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"))
 
     assert before == files(Path())
@@ -188,7 +188,7 @@ def test_an_interruption_leaves_nothing(soup):
 def test_two_ingredients_that_do_not_fit_are_reported_as_mismatched(place):
     average(place / "soup.st", "a.st", "b.st")
     save(Path("b.st"), half=np.ones(9, F16), ids=np.arange(2))
-    with pytest.raises(LedgerError, match=r"b.st: is not the content that the ledger records"):
+    with pytest.raises(LedgerError, match=r"b.st: has other content than the ledger records"):
         verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"))
 
     assert {} == outputs()

@@ -53,7 +53,7 @@ def test_other_content_at_a_hint_is_reported(soup):
     found = verified(soup)
 
     assert Level.DIGEST is found.level
-    assert "a.st: is not the content that the ledger records" in found.problem
+    assert "a.st: has other content than the ledger records" in found.problem
 
 
 def test_a_missing_ingredient_is_reported_with_the_option_of_verify(soup):
@@ -75,8 +75,8 @@ def test_a_checkpoint_is_no_soup(soup):
     found = verified(Path("a.st"))
 
     assert (Level.NOTHING, None) == (found.level, found.exact)
-    assert "a.st: has no ledger: it is no soup" == found.problem
-    with pytest.raises(LedgerError, match="it is no soup"):
+    assert "a.st: has no ledger: it is not a soup" == found.problem
+    with pytest.raises(LedgerError, match="it is not a soup"):
         verbs.history("a.st")
     with pytest.raises(InputError):
         verbs.verify("none.st")

@@ -48,8 +48,8 @@ def test_a_refused_removal_names_both_files(four, approximate):
     for removed, pattern in {
         ("d.st",): r"^d\.st: is not in soup\.st \(it holds",
         ("b.st", "copy.st"): r"^copy\.st: would be removed from soup\.st twice$",
-        ("nothing",): r"^nothing: is no file and not in the soup \(it holds",
-        ("blake3:" + "0" * 64,): r"is no file and not in the soup",
+        ("nothing",): r"^nothing: is neither a file nor an ingredient of the soup \(it holds",
+        ("blake3:" + "0" * 64,): r"is neither a file nor an ingredient of the soup",
         (("c.st", 3),): r"^c\.st: has weight 2 in soup\.st, so 3 cannot be removed",
         (("c.st", -1),): r"^c\.st: has weight 2 in soup\.st, so -1 cannot be removed",
         (
@@ -137,7 +137,7 @@ def test_a_sharded_checkpoint_is_found_by_content(four):
 def test_other_content_at_a_hint_is_refused(four, arrays):
     save(Path("a.st"), **arrays)
 
-    pattern = r"^.*a\.st: is not the content that the ledger records \(--search DIR"
+    pattern = r"^.*a\.st: has other content than the ledger records \(--search DIR"
     refused(pattern, "subtract", "soup.st", OUT, (), ["b.st"])
     refused("is not found", "subtract", "soup.st", OUT, (), ["b.st"], search=(Path(),))
 
@@ -252,5 +252,5 @@ def test_an_average_of_an_approximate_soup_is_approximate(four):
 
 
 def test_a_search_path_that_is_not_a_folder_is_refused(four):
-    with pytest.raises(InputError, match=r"nowhere: is no folder to search"):
+    with pytest.raises(InputError, match=r"nowhere: is not a folder to search"):
         revise("subtract", "soup.st", OUT, (), ["b.st"], search=(Path("nowhere"),))

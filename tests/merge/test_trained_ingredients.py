@@ -127,7 +127,7 @@ def test_data_of_a_soup_that_is_an_ingredient_is_refused_with_its_name(three, tm
     )
 
     held = verbs.holds(tmp_path / "soup.st", cats)
-    with pytest.raises(LedgerError, match=r"is in the soup as part of pets\.st \(swap exchanges"):
+    with pytest.raises(LedgerError, match=r"is in the soup as part of pets\.st \(swap replaces"):
         verbs.revise(removal)
 
     assert held is not None
@@ -169,7 +169,7 @@ def test_a_weight_for_several_ingredients_of_one_data_shard_is_refused(three, tm
     )
 
     with pytest.raises(
-        LedgerError, match=r"2 ingredients were trained on.*they are again\.st, cats\.st"
+        LedgerError, match=r"is the training data of 2 ingredients.*name one of again\.st, cats\.st"
     ):
         verbs.revise(removal)
 
@@ -189,7 +189,7 @@ def test_a_trained_model_is_added_with_its_training_record(three, tmp_path):
 def test_a_trained_model_cannot_be_changed_like_a_soup(three, tmp_path):
     addition = verbs.Revision("add", three[0], tmp_path / "x", added=[verbs.Addition(three[1])])
 
-    with pytest.raises(LedgerError, match="is no soup: it was trained"):
+    with pytest.raises(LedgerError, match="is a trained checkpoint, not a soup"):
         verbs.revise(addition)
 
 
@@ -197,7 +197,7 @@ def test_a_trained_model_is_verified_to_its_digest(three):
     (found,) = verbs.verify(three[0])
 
     assert (Level.DIGEST, False) == (found.level, found.refuted)
-    assert found.problem == "was trained, and is made of no ingredients"
+    assert found.problem == "is a trained checkpoint and has no ingredients"
 
 
 def test_weights_by_samples_are_the_images_that_each_was_trained_on(three, tmp_path):
@@ -210,7 +210,7 @@ def test_weights_by_samples_need_records_and_no_other_weights(three, tmp_path):
     plain = tmp_path / "plain.st"
     save_file({"x": np.zeros(4, np.float32)}, plain)
 
-    with pytest.raises(LedgerError, match=r"plain\.st: has no one record of training"):
+    with pytest.raises(LedgerError, match=r"plain\.st: has no single training record"):
         verbs.weighted_by([verbs.Ingredient(three[0]), verbs.Ingredient(plain)], WeightBy.SAMPLES)
     with pytest.raises(UsageError, match="weights are given twice"):
         verbs.weighted_by([verbs.Ingredient(three[0], Fraction(2))], WeightBy.SAMPLES)

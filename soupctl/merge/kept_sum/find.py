@@ -59,23 +59,23 @@ class OpenedSum:
         return replace(self, ledger=ledger, scale=self.scale * self.ledger.total / ledger.total)
 
     def rescaled(self, plan: Plan, weights: Sequence[Fraction]) -> Plan:
-        """A plan of the ingredients with these weights, whose sum is this one.
+        """The plan with whole weights whose sum is this one.
 
-        Raises LedgerError for a sum that records a scale which makes no whole weights of them.
+        Raises LedgerError if the recorded scale does not make the weights whole.
         """
         whole = [weight * self.scale for weight in weights]
         if any(weight.denominator != 1 for weight in whole) or sum(whole) > LARGEST:
-            what = "records a scale that its weights do not have"
+            what = "records a scale that does not fit its weights"
             raise LedgerError(what, path=self.label, advice=REMOVE)
         return replace(plan, weights=tuple(map(int, whole)), divisor=None)
 
 
 def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:
-    """Raise UsageError for a soup of which no sum can be kept."""
+    """Raise UsageError for a soup whose sum cannot be kept."""
     if output == STREAM:
         raise UsageError("a kept sum needs a file as output", advice="-o FILE")
     if allow_nonfinite:
-        raise UsageError("of NaN and infinity no sum is kept", advice=NO_SUM)
+        raise UsageError("no sum can be kept of NaN or infinity", advice=NO_SUM)
 
 
 def open_sum(
@@ -84,17 +84,17 @@ def open_sum(
     """The sum that lies beside an open soup with this ledger, opened and found to fit both.
 
     Whether its tensors are those that it records is for the pass to find out. Raises LedgerError
-    for what is not sound or does not fit.
+    for a sum that is not sound or does not fit.
     """
     with _removable():
         checkpoint = inputs.open(component)
         own = inputs.ledger(checkpoint)
     if own is None or not is_sum(checkpoint):
-        raise LedgerError("is no sum of a soup", path=checkpoint.label, advice=REMOVE)
+        raise LedgerError("is not a sum of a soup", path=checkpoint.label, advice=REMOVE)
     facts = facts_of(checkpoint, own)
     ratio = own.total / ledger.total
-    # equal tensors of equal ingredients in equal proportions have equal sums, whatever else was
-    # asked of them: a dtype, a selection or whose integers
+    # equal tensors of equal ingredients in equal proportions have equal sums; asked dtype,
+    # selection and integer source need not be compared
     if (own.root, _weights(own, Fraction(1))) != (ledger.root, _weights(ledger, ratio)):
         what = "is the sum of another soup than the one beside it"
         raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
@@ -140,7 +140,7 @@ def _weights(ledger: Ledger, ratio: Fraction) -> list[tuple[str, Fraction]]:
 
 
 def sum_place(soup: Path, roots: Mapping[str, str]) -> Path:
-    """Where the sum of a soup is kept whose components have these content digests."""
+    """The path of the sum of a soup whose components have these content digests."""
     return soup.with_name(sum_name(soup.name, roots, text_digest))
 
 
@@ -168,7 +168,7 @@ def find_sum(soup: ModelFiles, roots: Sequence[str | None]) -> tuple[Component, 
 
 
 def recorded_root(checkpoint: Checkpoint, ledger: Ledger | None) -> str | None:
-    """The content digest that a soup's ledger records; None for what is no soup, or a sum."""
+    """The content digest that a soup's ledger records; None for a plain checkpoint or a sum."""
     return None if ledger is None or is_sum(checkpoint) else ledger.root
 
 

@@ -67,7 +67,7 @@ def computed_from_sum(
 def _can_be_added(other: OpenedSum, kept: OpenedSum) -> bool:
     """Whether one sum can be added to another: of the same tensors, and of no doubtful integers.
 
-    Otherwise the other soup's ingredients are put in one by one.
+    Otherwise the other soup's ingredients are added one by one.
     """
     same = other.reader.tensors.keys() == kept.reader.tensors.keys()
     return same and other.ledger.integer_source is None
@@ -139,6 +139,6 @@ def _recorded_dtypes(plan: Plan, runs: Runs, shown: str) -> list[DType]:
         dtype for dtype, step in zip(found, plan.kept, strict=False) if step.rule is Rule.AVERAGE
     ]
     if len(found) != len(plan.kept) or any(dtype not in FLOATS for dtype in averaged):
-        what = "records other tensors of an ingredient than it is the sum of"
+        what = "records dtypes of an ingredient that do not fit its tensors"
         raise LedgerError(what, path=shown, advice=REMOVE)
     return found

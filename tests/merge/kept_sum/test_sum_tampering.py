@@ -126,7 +126,7 @@ def test_a_sum_without_its_records_is_none(kept):
         write(kept, tensors, {name: text for name, text in texts.items() if name != key})
 
         assert_unproven(kept, Level.NOTHING)
-        with pytest.raises(LedgerError, match="is no sum of a soup"):
+        with pytest.raises(LedgerError, match="is not a sum of a soup"):
             revise("subtract", "soup.st", Path("out.st"), (), ["a.st"])
 
 
