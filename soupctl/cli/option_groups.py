@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from functools import wraps
+from functools import cache, wraps
 from inspect import Parameter, Signature, signature
 from typing import Annotated, Any, get_type_hints
 
@@ -62,14 +62,20 @@ def with_option_groups(command: Command) -> Command:
     return flat_command
 
 
-def _parameters_of(group: Any) -> Iterator[Parameter]:
+@cache
+def _parameters_of(group: Any) -> tuple[Parameter, ...]:
     """A parameter for each field of a dataclass, with its type, help text and default."""
     hints = get_type_hints(group, include_extras=True)
-    for each in fields(group):
-        default = Parameter.empty if each.default is MISSING else each.default
-        yield Parameter(
-            each.name, Parameter.KEYWORD_ONLY, annotation=hints[each.name], default=default
+    kind = Parameter.KEYWORD_ONLY
+    return tuple(
+        Parameter(
+            each.name,
+            kind,
+            annotation=hints[each.name],
+            default=Parameter.empty if each.default is MISSING else each.default,
         )
+        for each in fields(group)
+    )
 
 
 def _training_of(hint: Any) -> CommandOptions | None:

@@ -11,6 +11,7 @@ import math
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -157,13 +158,14 @@ class CommandOptions:
         return self._shown(is_on_command_line=False)
 
     def _shown(self, *, is_on_command_line: bool) -> Iterator[ShownOption]:
+        defaults = self.defaults
         for kind in self.kinds:
-            types = typing.get_type_hints(kind)
+            types = _types_of(kind)
             for each in fields(kind):
                 info: OptionInfo = each.metadata[OPTION]
                 is_used = info.is_for_banks or not self.is_for_banks
                 if is_used and info.is_on_command_line is is_on_command_line:
-                    default = self.defaults.get(each.name, each.default)
+                    default = defaults.get(each.name, each.default)
                     text = info.default_text or _default_text(each.name, default)
                     if isinstance(default, bool) and not is_on_command_line:
                         text = str(default).lower()
@@ -190,6 +192,12 @@ class CommandOptions:
             kind(**{name: chosen[name] for name in options_of(kind) if name in chosen})
             for kind in self.kinds
         )
+
+
+@cache
+def _types_of(kind: type[Any]) -> Mapping[str, Any]:
+    """The types of the fields of a dataclass; reading them takes a millisecond or more."""
+    return typing.get_type_hints(kind)
 
 
 def _default_text(name: str, default: object) -> str | None:
