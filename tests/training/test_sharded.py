@@ -133,5 +133,5 @@ def test_deepspeed_receives_the_options_and_never_rounds_weights():
         "gradient_accumulation_steps": 2,
         "gradient_clipping": 0.5,
     }
-    with pytest.raises(UsageError, match="DeepSpeed's bf16 would round the weights"):
+    with pytest.raises(UsageError, match="DeepSpeed's bf16 setting would train 16-bit weights"):
         configure_deepspeed(narrow, options)
