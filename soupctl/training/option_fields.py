@@ -195,7 +195,7 @@ class CommandOptions:
 
 
 @cache
-def _types_of(kind: type[Any]) -> Mapping[str, Any]:
+def _types_of(kind: Any) -> Mapping[str, Any]:
     """The types of the fields of a dataclass; reading them takes a millisecond or more."""
     return typing.get_type_hints(kind)
 
