@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from keeping import hide
+from keeping import form_of, hide, sum_of
 from making import contents, save
 from revising import average, revise
 
@@ -16,8 +16,12 @@ from soupctl.checkpoints.hashing import checkpoint_digest
 from soupctl.checkpoints.open import find_input, open_input
 from soupctl.choices import Method
 from soupctl.engines.cpu import CpuEngine
+from soupctl.errors import InputError, LedgerError, MismatchError, OutputError
 from soupctl.format.dtypes import DType
 from soupctl.merge.executor import execute
+from soupctl.merge.kept_sum.format import SumForm
+from soupctl.merge.kept_sum.reader import SumReader
+from soupctl.merge.kept_sum.writer import SumOutput
 from soupctl.merge.order import Order
 from soupctl.merge.plan import Plan, Rule, Step
 from soupctl.verbs import ExecutionOptions
@@ -122,3 +126,76 @@ def test_sparse_planes_count_where_no_new_sum_is_kept(place):
 
     assert (Method.SUM, None) == (made.method, made.sum)
     assert contents(place / "expected.st") == contents(place / "out.st")
+
+
+def test_a_sum_that_is_dropped_leaves_the_soup_of_what_remains(place):
+    generator = np.random.default_rng(7)
+    for name in "abc":
+        save(place / f"{name}.st", w=generator.normal(0, 1, 50).astype(F16))
+    average(place / "soup.st", "a.st", ("b.st", 2), "c.st", keep_sum=True)
+    hide("a.st", "b.st")
+    made = revise("subtract", "soup.st", place / "out.st", (), ["c.st"], keep_sum=False)
+    average(place / "expected.st", "hidden/a.st", ("hidden/b.st", 2))
+
+    assert (Method.SUM, None) == (made.method, made.sum)
+    assert contents(place / "expected.st") == contents(place / "out.st")
+
+
+IN_CHUNKS = ExecutionOptions(1, 2)
+
+
+def test_elements_are_counted_from_the_start_of_the_tensor(place):
+    save(place / "a.st", w=np.float64([1.0] * 5 + [1e300]))
+    save(place / "b.st", w=np.float64([2.0**-80] + [0.5] * 5))
+    save(place / "n.st", w=np.float64([0.0, 0.0, 0.0, np.nan, 0.0, 0.0]))
+    options = {"keep_sum": True, "execution": IN_CHUNKS}
+    with pytest.raises(MismatchError, match="the mean of element 5 is beyond"):
+        average(place / "soup.st", "a.st", "b.st", dtype=DType.F16, **options)
+    average(place / "soup.st", "a.st", "b.st", **options)
+    assert "1i:U32" in form_of(sum_of(place / "soup.st"), "w")
+    for keep in (True, False):
+        with pytest.raises(InputError, match=r"n\.st: w: holds NaN or infinity \(element 3\)"):
+            revise(
+                "add",
+                "soup.st",
+                place / "out.st",
+                ["n.st"],
+                keep_sum=keep,
+                execution=IN_CHUNKS,
+            )
+
+
+CHANGED = {
+    "not single": ([1.0, 2.0**-40], SumForm(DType.F32)),
+    "more planes": ([1.0, 2.0**-80], SumForm(DType.F64)),
+    "fewer elements": ([1.0, 1.0], SumForm(DType.F64, (1,))),
+}
+
+
+@pytest.mark.parametrize(("values", "form"), CHANGED.values(), ids=CHANGED)
+def test_a_sum_that_does_not_fit_the_surveyed_form_is_refused(place, values, form):
+    save(place / "a.st", w=np.float64([values[0]] * 3))
+    save(place / "b.st", w=np.float64([values[1]] * 3))
+    step = Step("w", (3,), Rule.AVERAGE, (0, 1), (DType.F64,) * 2, DType.F64)
+    with ExitStack() as stack:
+        models = [find_input(f"{name}.st", None, None) for name in "ab"]
+        sources = [stack.enter_context(open_input(model.components[0])) for model in models]
+        output = SumOutput({"w": form}, lambda *_: None)
+        order = Order(Plan((1, 1), (step,), False), sources, lambda *_: None, output)
+        with pytest.raises(OutputError, match="w: an input was changed while it was read"):
+            execute([order], CpuEngine(), ExecutionOptions(1))
+        del sources
+
+
+def test_a_kept_sum_with_nan_is_refused_whatever_its_plan_allows(place):
+    save(place / "a.st", w=np.float64([1.0, 2.0, 3.0]))
+    average(place / "soup.st", "a.st", keep_sum=True)
+    kept = sum_of(place / "soup.st")
+    raw = kept.read_bytes()
+    kept.write_bytes(raw[:-4] + np.float32([np.nan]).tobytes())
+    step = Step("w", (3,), Rule.AVERAGE, (0,), (DType.F64,), DType.F64)
+    with open_input(find_input(kept, None, None).components[0]) as checkpoint:
+        plan = Plan((1,), (step,), allow_nonfinite=True)
+        order = Order(plan, [SumReader(checkpoint)], lambda *_: None)
+        with pytest.raises(LedgerError, match="w: is not a valid sum: it holds NaN"):
+            execute([order], CpuEngine(), ExecutionOptions(1))
