@@ -159,6 +159,8 @@ class CommandOptions:
 
     def _shown(self, *, is_on_command_line: bool) -> Iterator[ShownOption]:
         defaults = self.defaults
+        # to mypy, a type cannot be hashed, as a cache does
+        kind: Any
         for kind in self.kinds:
             types = _types_of(kind)
             for each in fields(kind):
