@@ -1,1 +1,1 @@
-"""Prompt banks: what Diffusion Model Patching adds to a base that stays as it is."""
+"""Prompt banks: the prompts and gates that Diffusion Model Patching adds to a frozen base."""

@@ -1,12 +1,12 @@
-"""Attach prompt banks to a base, and take them off again: the base itself is never changed.
+"""Attach prompt banks to a base and detach them again: the base itself is never changed.
 
     with attach(pipeline.transformer, bank):
         images = pipeline(...).images
 
-Rule 1: prompts come in by forward pre-hooks, which hand on other arguments; no tensor of the base
-is written to, because the input of a UNet's first block is its first skip connection as well.
-Rule 2: taking off restores the base bit for bit; its parameters, buffers and names never change.
-Rule 3: what is added is computed in float32, and only then takes the dtype of the block's input.
+Rule 1: prompts are added by forward pre-hooks, which pass on changed arguments; no tensor of the
+base is modified, because the input of a UNet's first block is also its first skip connection.
+Rule 2: detaching restores the base bit for bit; its parameters, buffers and names never change.
+Rule 3: prompts are weighted in float32, and then cast to the dtype of the block's input.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import MismatchError
-from .bank import Draws, PromptBank
-from .blocks import blocks_of, describe_base, own_model
+from .bank import GateNoise, PromptBank
+from .blocks import blocks_of, describe_base, uncompiled
 from .compatibility import require_fit
 from .config import GateInput, Site
 from .gate_inputs import Arguments, Parameter, watch_embeddings
-from .gates import Gated
+from .gates import GateOutput
 from .resizing import resized
 from .stack import BankStack, Member
 
@@ -39,15 +39,15 @@ def attach(
     allow_base_mismatch: bool = False,
     resize_prompts_to: tuple[int, int] | None = None,
 ) -> Attachment:
-    """Attach a bank, or a stack of them, to a diffusers denoiser, until the result is removed.
+    """Attach a bank, or a stack of banks, to a diffusers denoiser; see `Attachment.remove`.
 
-    With `resize_prompts_to`, what it adds is interpolated for latents, or pixels, of that height
-    and width; else the model can be given those that the bank was trained for alone.
-    Raises MismatchError if the model's class, blocks or shapes are not the bank's base's, or,
-    without `allow_base_mismatch`, its config. Timesteps and weights, which a model does not tell,
-    are checked by `soupctl.banks.compatibility.require_fit`.
+    With `resize_prompts_to`, the weighted prompts are interpolated for latents (or pixels) of that
+    height and width; without it, the model accepts only the size that the bank was trained for.
+    Raises MismatchError if the model's class, blocks or shapes differ from those of the bank's
+    base, or, without `allow_base_mismatch`, its config. A model does not know its number of
+    timesteps or its digest: `soupctl.banks.compatibility.require_fit` compares those.
     """
-    model = own_model(model)
+    model = uncompiled(model)
     members = bank.members if isinstance(bank, BankStack) else (Member("", 1.0, bank),)
     configs = {member.name or "the bank": member.bank.config for member in members}
     sizes = dict.fromkeys(config.base.sample_size for config in configs.values())
@@ -56,7 +56,7 @@ def attach(
         base = found[config.base.sample_size]
         require_fit(config, base, name, allow_base_mismatch=allow_base_mismatch)
     if "torch._dynamo" in sys.modules:
-        # compiled code is not checked for hooks that have come since, and would run without them
+        # compiled code ignores hooks that were added after its compilation
         torch.compiler.reset()
     if resize_prompts_to is None:
         return Attachment(model, members)
@@ -64,7 +64,7 @@ def attach(
 
 
 class Attachment:
-    """Banks at work in a model; leaving a `with` block removes them."""
+    """Banks attached to a model; leaving a `with` block detaches them."""
 
     def __init__(
         self, model: Any, members: Sequence[Member], resized_to: Sequence[Site] = ()
@@ -74,7 +74,7 @@ class Attachment:
         self._embeddings = watch_embeddings(
             model, tuple(each for each in GateInput if each in {one.gate_input for one in configs})
         )
-        self._draws: Draws | None = None
+        self._noise: GateNoise | None = None
         self._ahead: dict[PromptBank, tuple[Tensor, dict[str, Tensor]]] = {}
         self._prepended = configs[0].prepended
         self._handles: list[RemovableHandle] = []
@@ -91,7 +91,7 @@ class Attachment:
             self._handles.append(last.register_forward_hook(self._without_prompts))
 
     def remove(self) -> None:
-        """Take the banks off; nothing happens the second time."""
+        """Detach the banks; a second call does nothing."""
         for handle in self._handles:
             handle.remove()
         self._embeddings.remove()
@@ -104,26 +104,26 @@ class Attachment:
         self.remove()
 
     @contextmanager
-    def noise(self, draws: Draws | None) -> Iterator[None]:
-        """Use `draws` for noisy gates in the block, which holds forward and backward pass.
+    def noise(self, noise: GateNoise | None) -> Iterator[None]:
+        """Add `noise` to the logits of noisy gates within the block; without it, none is noisy.
 
-        Gradient checkpointing computes the gates again in the backward pass. For training one
-        bank; without draws no gate is noisy.
+        The block must contain the forward and the backward pass, since gradient checkpointing
+        computes the gates again in the backward pass. For training a single bank.
         """
-        self._draws = draws
+        self._noise = noise
         try:
             yield
         finally:
-            self._draws = None
+            self._noise = None
 
-    def gated(self, bank: PromptBank) -> dict[str, Gated]:
-        """What the bank's gates said in the last forward pass, by block, for balancing losses.
+    def gate_outputs(self, bank: PromptBank) -> dict[str, GateOutput]:
+        """The outputs of the bank's gates in the last forward pass, by block, for balance losses.
 
-        Computed again, from what the pass was conditioned on, so gradients reach the gates however
-        the pass itself was made. Raises ValueError before the first pass.
+        They are computed again from the conditioning of that pass, so that gradients reach the
+        gates even with gradient checkpointing. Raises ValueError before the first pass.
         """
         embedding = self._embeddings.last()[bank.config.gate_input]
-        return {name: bank.gated(name, embedding, self._draws) for name in bank.sites}
+        return {name: bank.gate_output(name, embedding, self._noise) for name in bank.sites}
 
     def _before(
         self,
@@ -134,7 +134,7 @@ class Attachment:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Arguments:
-        """The arguments of a block, with prompts."""
+        """The arguments of a block with the prompts added to its input."""
         hidden = inputs.of(args, kwargs)
         prompts = self._prompts(site, args, kwargs).to(hidden)
         if self._prepended:
@@ -147,29 +147,29 @@ class Attachment:
         return inputs.replaced(args, kwargs, patched)
 
     def _prompts(self, site: Site, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-        """The sum of what all members have for a block, in their order."""
+        """The sum of the weighted prompts of all members for a block, in their order."""
         embeddings = self._embeddings.at(site.name, args, kwargs)
         total: Tensor | None = None
         for member in self._members:
             if site.name in member.bank.sites:
                 embedding = embeddings[member.bank.config.gate_input]
                 weights = self._weights(member.bank, site.name, embedding)
-                delta = member.bank.weighed(site.name, weights, member.scale)
+                delta = member.bank.weighted_prompts(site.name, weights, member.scale)
                 total = delta if total is None else total + delta
         assert total is not None
         return total if self._prepended else resized(total, site.shape)
 
     def _weights(self, bank: PromptBank, block: str, embedding: Tensor) -> Tensor:
-        """The weights of a block's prompts.
+        """The weights [B, rows] of a block's prompts.
 
-        Where nobody wants gradients, those of all blocks are found at the first one: a block
-        leaves nothing in a processor's caches, and each would wait for the gate again.
+        Without gradients, those of all blocks are computed before the first one: a block evicts
+        the gate from the processor's caches, and each would have to load it again.
         """
-        is_plain = not torch.is_grad_enabled() and self._draws is None
+        is_plain = not torch.is_grad_enabled() and self._noise is None
         if not is_plain or torch.compiler.is_compiling():
-            return bank.gated(block, embedding, self._draws).weights
+            return bank.gate_output(block, embedding, self._noise).weights
         if bank not in self._ahead or self._ahead[bank][0] is not embedding:
-            found = {name: bank.gated(name, embedding).weights for name in bank.sites}
+            found = {name: bank.gate_output(name, embedding).weights for name in bank.sites}
             self._ahead[bank] = embedding, found
         return self._ahead[bank][1][block]
 
@@ -178,19 +178,19 @@ class Attachment:
 
 
 def _sum(hidden: Tensor, prompts: Tensor) -> Tensor:
-    """Their sum, laid out as `hidden` is: other strides can mean other roundings further on."""
+    """Their sum with the strides of `hidden`: other strides can change how later sums round."""
     if prompts.shape == hidden.shape and prompts.stride() == hidden.stride():
-        # prompts were just made and are nobody else's: a third less memory is touched
+        # the prompts are a fresh tensor, so they may be overwritten, which saves memory traffic
         return prompts.add_(hidden)
-    # a batch of one gives one row of weights for all
+    # a batch of one timestep gives one row of weights for the whole batch
     return hidden + prompts
 
 
 def _require_shape(site: Site, hidden: Tensor) -> None:
     if tuple(hidden.shape[1:]) != site.shape:
         raise MismatchError(
-            f"the bank has prompts for {list(site.shape)}, and the block's input is "
+            f"the bank has prompts of shape {list(site.shape)}, but the block's input has shape "
             f"{list(hidden.shape[1:])}",
             tensor=site.name,
-            advice="resize_prompts_to fits a bank to images of another size",
+            advice="attach with resize_prompts_to for images of another size",
         )

@@ -1,24 +1,29 @@
-"""A prompt bank: learned prompts for the blocks of a frozen base, weighed by a gate.
+"""A prompt bank: learned prompts for the blocks of a frozen base, weighted by a gate.
 
-Rule 1: a new bank is zero everywhere, so that what it adds is exactly nothing.
-Rule 2: a bank is float32 and computes in it, whatever the base does, under autocast as well.
+It implements Diffusion Model Patching (Ham et al. 2025, arXiv 2405.17825): x_i + g_i(t) * P_i is
+the input of block i, where P_i are its prompts and g_i(t) the gate's weights at timestep t.
+
+Rule 1: a new bank is zero everywhere, so it adds exactly nothing.
+Rule 2: a bank is stored and computed in float32, whatever the base's dtype, also under autocast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..diffusion import rng
 from ..errors import MismatchError
 from .config import BankConfig, GateKind
-from .gates import Gate, Gated
+from .gates import Gate, GateOutput
 
-Draws = Mapping[str, Tensor]
-"""Standard normal numbers [B, rows] by block, which make a noisy gate noisy."""
+GateNoise = Mapping[str, Tensor]
+"""Standard normal noise [B, rows] by block, for the logits of a noisy gate."""
 
 
 class PromptBank(nn.Module):
@@ -44,25 +49,31 @@ class PromptBank(nn.Module):
             }
         )
 
-    def gated(self, block: str, embedding: Tensor, draws: Draws | None = None) -> Gated:
-        """What the gate says of a block for embeddings [B, D] of the config's gate input."""
+    def gate_output(
+        self, block: str, embedding: Tensor, noise: GateNoise | None = None
+    ) -> GateOutput:
+        """The gate's output for a block, from embeddings [B, D] of the config's gate input."""
         site = self.sites[block]
         gate = self.gate[str(self.config.rows(site))]
         with _float32(embedding):
-            gated: Gated = gate(embedding, site.depth, None if draws is None else draws[block])
-        return gated
+            output: GateOutput = gate(
+                embedding, site.depth, None if noise is None else noise[block]
+            )
+        return output
 
     def delta(
-        self, block: str, embedding: Tensor, scale: float = 1.0, draws: Draws | None = None
+        self, block: str, embedding: Tensor, scale: float = 1.0, noise: GateNoise | None = None
     ) -> Tensor:
-        """`scale` times what is added to a block's input, [B, N, D] or [B, C, H, W].
+        """`scale` times the weighted prompts for a block, [B, N, D] or [B, C, H, W].
 
-        Where prompts go before the sequence, these prompts, [B, prompts, D].
+        They are added to the block's input, or, if prepended, put before it: [B, prompts, D].
         """
-        return self.weighed(block, self.gated(block, embedding, draws).weights, scale)
+        return self.weighted_prompts(
+            block, self.gate_output(block, embedding, noise).weights, scale
+        )
 
-    def weighed(self, block: str, weights: Tensor, scale: float = 1.0) -> Tensor:
-        """`scale` times what is added to a block's input for its gate's weights; see `delta`."""
+    def weighted_prompts(self, block: str, weights: Tensor, scale: float = 1.0) -> Tensor:
+        """`scale` times a block's prompts, weighted by `weights` [B, rows]; see `delta`."""
         if scale != 1:
             weights = weights * scale
         prompts = self.prompts[_key(block)]
@@ -73,11 +84,11 @@ class PromptBank(nn.Module):
             return weights[:, :, None] * prompts
         site = self.sites[block]
         grid = weights.unflatten(1, (1, *self.config.grid(site)))
-        # the nearest cell of the grid weighs a position, so one is never weighed in two cells
+        # each position takes the weight of its nearest cell
         return functional.interpolate(grid, size=site.shape[1:], mode="nearest") * prompts
 
     def tensors(self) -> dict[str, Tensor]:
-        """The bank's numbers by the names they have in its file; no copies."""
+        """The bank's tensors by their names in its file; they share memory with its parameters."""
         found = {f"prompts.{name}": self.prompts[_key(name)].detach() for name in self.sites}
         for rows, gate in self.gate.items():
             found |= {
@@ -85,22 +96,22 @@ class PromptBank(nn.Module):
             }
         return found
 
-    def take_gate(self, other: PromptBank) -> None:
-        """Have the gate of `other`, frozen: banks that share one average exactly.
+    def copy_gate(self, other: PromptBank) -> None:
+        """Copy the gate of `other`, and freeze it: banks that share a gate average exactly.
 
-        Raises MismatchError, with all fields that differ, if it is a gate of another kind.
+        Raises MismatchError, with all fields that differ, if the gates are of different kinds.
         """
         mine, theirs = (_gate_fields(bank.config) for bank in (self, other))
         if different := [name for name in mine if mine[name] != theirs[name]]:
             fields = ", ".join(different)
-            raise MismatchError(f"the gate that was to be taken differs in {fields}")
+            raise MismatchError(f"the gates differ in {fields}, so one cannot be copied")
         self.gate.load_state_dict(other.gate.state_dict())
         self.gate.requires_grad_(False)
 
-    def groups(self, learning_rate: float, gate_scale: float) -> list[dict[str, Any]]:
-        """Parameter groups for an optimizer: the gates learn `gate_scale` times as fast.
+    def parameter_groups(self, learning_rate: float, gate_scale: float) -> list[dict[str, Any]]:
+        """Parameter groups for an optimizer; gates learn at `gate_scale` times the learning rate.
 
-        A frozen gate has none. Each says by which `factor` its rate is another than asked.
+        A frozen gate has no group. `factor` is a group's rate as a multiple of `learning_rate`.
         """
         gates = [parameter for parameter in self.gate.parameters() if parameter.requires_grad]
         groups: list[dict[str, Any]] = [
@@ -112,8 +123,22 @@ class PromptBank(nn.Module):
         return groups
 
 
+def gate_noise(config: BankConfig, seed: int, visits: Sequence[int]) -> GateNoise:
+    """Standard normal noise [B, rows] by block, with a row for each visit of a sample in training.
+
+    The noise of a visit is a function of the seed, the visit and the block alone, so it is the same
+    in any batch, process or resumed run.
+    """
+    found = {}
+    for site in config.base.sites:
+        shape = (config.rows(site),)
+        rows = [rng.normal(shape, seed, "gate", visit, site.depth) for visit in visits]
+        found[site.name] = torch.from_numpy(np.stack(rows))
+    return found
+
+
 def _gate_fields(config: BankConfig) -> dict[str, object]:
-    """What decides what a gate's numbers mean."""
+    """The fields that two gates must share for one to be copied to the other."""
     return {
         "gate": config.gate,
         "gate_input": config.gate_input,
@@ -126,10 +151,10 @@ def _gate_fields(config: BankConfig) -> dict[str, object]:
 
 
 def _float32(tensor: Tensor) -> torch.autocast:
-    """A context in which nothing is computed in fewer bits, though the base may be."""
+    """A context without autocast, which would compute in fewer bits."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _key(block: str) -> str:
-    """The block's name as PyTorch takes it for a parameter's: without dots."""
+    """The block's name without dots, which PyTorch refuses in the names of parameters."""
     return block.replace(".", "__")

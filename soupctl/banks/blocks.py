@@ -1,7 +1,7 @@
-"""Where prompts can go in a base, and what shapes go in there, found without computing anything.
+"""The blocks of a base that can receive prompts, and the shapes of their inputs.
 
-Rule 1: shapes come from a forward pass of the base's own class on the meta device: no memory is
-taken, and no table of models has to be kept.
+Rule 1: shapes come from a forward pass of the base's own class on the meta device, which takes no
+memory, so no table of models has to be kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..checkpoints.digest import text_digest
 from ..errors import MismatchError
 from .config import TRANSFORMERS, UNETS, BaseDescription, Site
 
-# the length of a prompt shows in no block's input
+# any number will do: no block's input has a dimension for it
 TEXT_TOKENS = 8
 
 
@@ -31,18 +31,18 @@ def describe_base(
     digest: str | None = None,
     name: str = "",
 ) -> BaseDescription:
-    """What a bank must know of a diffusers denoiser; `sample_size` is else the one of its config.
+    """The facts of a diffusers denoiser that a bank needs; `sample_size` defaults to its config.
 
-    Raises MismatchError for a class, or a way of conditioning, that banks do not know.
+    Raises MismatchError for a class, or a kind of conditioning, that is not supported.
     """
-    model = own_model(model)
+    model = uncompiled(model)
     kind = type(model).__name__
     if kind not in TRANSFORMERS + UNETS:
         known = ", ".join(TRANSFORMERS + UNETS)
-        raise MismatchError(f"{kind} is no base that prompts can be added to; these are: {known}")
+        raise MismatchError(f"prompt banks do not support {kind}; supported are {known}")
     size = _configured_size(model) if sample_size is None else sample_size
     if kind in TRANSFORMERS and size[0] != size[1]:
-        raise MismatchError(f"a {kind} makes square images alone, and not {size[0]} by {size[1]}")
+        raise MismatchError(f"a {kind} makes only square images, not {size[0]} by {size[1]}")
     return BaseDescription(
         kind=kind,
         sites=_sites(model, size),
@@ -56,13 +56,13 @@ def describe_base(
     )
 
 
-def own_model(model: Any) -> Any:
-    """The model itself, where it is one that `torch.compile` has wrapped."""
+def uncompiled(model: Any) -> Any:
+    """The model inside, if `torch.compile` has wrapped it; otherwise the model."""
     return getattr(model, "_orig_mod", model)
 
 
 def blocks_of(model: Any) -> dict[str, nn.Module]:
-    """The blocks that take prompts, by name, in the order of the forward pass."""
+    """The blocks that can receive prompts, by name, in the order of the forward pass."""
     if type(model).__name__ in TRANSFORMERS:
         return {f"transformer_blocks.{i}": each for i, each in enumerate(model.transformer_blocks)}
     middle = {} if model.mid_block is None else {"mid_block": model.mid_block}
@@ -74,9 +74,9 @@ def blocks_of(model: Any) -> dict[str, nn.Module]:
 
 
 def base_parameters(model: Any) -> int:
-    """Numbers of a base in its original layout.
+    """The number of parameters of a base in its original layout.
 
-    In diffusers every block of a DiT owns a copy of the embedders, of which the original has one.
+    In diffusers, each block of a DiT has a copy of the embedders; the original has only one.
     """
     count = sum(parameter.numel() for parameter in model.parameters())
     if type(model).__name__ in TRANSFORMERS:
@@ -94,9 +94,10 @@ def _sites(model: Any, size: tuple[int, int]) -> tuple[Site, ...]:
         block.register_forward_pre_hook(_recorder(shapes, name), with_kwargs=True)
     try:
         with torch.no_grad():
-            twin(**inputs_of(twin, size))
+            twin(**dummy_inputs(twin, size))
     except RuntimeError:
-        what = f"a {type(model).__name__} of this config takes no images of {size[0]} by {size[1]}"
+        kind = type(model).__name__
+        what = f"a {kind} with this config cannot process inputs of {size[0]} by {size[1]}"
         raise MismatchError(what) from None
     return tuple(Site(name, depth, shapes[name]) for depth, name in enumerate(blocks_of(twin)))
 
@@ -112,7 +113,7 @@ def _recorder(shapes: dict[str, tuple[int, ...]], name: str) -> Any:
 def _configured_size(model: Any) -> tuple[int, int]:
     size = model.config.sample_size
     if size is None:
-        raise MismatchError("the base does not say its sample size, and none was given")
+        raise MismatchError("the config of the base has no sample_size; give one")
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
@@ -122,8 +123,8 @@ def _embedding_width(model: Any) -> int:
     return int(model.time_embedding.linear_2.out_features)
 
 
-def inputs_of(model: Any, size: tuple[int, int], batch: int = 1) -> dict[str, Any]:
-    """Arguments of a forward pass, on the meta device; all but the sample are of a batch of one."""
+def dummy_inputs(model: Any, size: tuple[int, int], batch: int = 1) -> dict[str, Any]:
+    """Arguments for a forward pass, on the meta device; all but the sample have a batch of one."""
     config = model.config
     whole = torch.zeros(1, dtype=torch.long, device="meta")
     sample = _numbers(batch, config.in_channels, *size)
@@ -146,13 +147,13 @@ def _class_labels(model: Any, whole: Tensor) -> Tensor:
         case "projection" | "simple_projection":
             return _numbers(1, model.config.projection_class_embeddings_input_dim)
         case other:
-            raise MismatchError(f"a base with class_embed_type {other!r} is not known")
+            raise MismatchError(f"prompt banks do not support class_embed_type {other!r}")
 
 
 def _text_inputs(config: Any) -> dict[str, Any]:
     if config.encoder_hid_dim_type not in (None, "text_proj"):
         kind = config.encoder_hid_dim_type
-        raise MismatchError(f"a base with encoder_hid_dim_type {kind!r} is not known")
+        raise MismatchError(f"prompt banks do not support encoder_hid_dim_type {kind!r}")
     width = config.encoder_hid_dim or config.cross_attention_dim
     if not isinstance(width, int):
         (width,) = set(width)
@@ -161,12 +162,12 @@ def _text_inputs(config: Any) -> dict[str, Any]:
         case None | "text":
             pass
         case "text_time":
-            # six numbers: the sizes and the crop of the picture (SDXL)
+            # six numbers: original size, crop and target size of the image (SDXL)
             text = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
             inputs["added_cond_kwargs"] = {"text_embeds": _numbers(1, text)}
             inputs["added_cond_kwargs"]["time_ids"] = _numbers(1, 6)
         case other:
-            raise MismatchError(f"a base with addition_embed_type {other!r} is not known")
+            raise MismatchError(f"prompt banks do not support addition_embed_type {other!r}")
     return inputs
 
 
@@ -175,9 +176,9 @@ def _numbers(*shape: int) -> Tensor:
 
 
 def _config_digest(model: Any) -> str:
-    """The digest of what a model's config says beyond the defaults of its class.
+    """The digest of those settings of a model's config that differ from the defaults of its class.
 
-    So it stays the same when a newer library knows more options.
+    It stays the same when a newer library adds options.
     """
     defaults = {
         name: each.default for name, each in inspect.signature(type(model)).parameters.items()

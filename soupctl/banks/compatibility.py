@@ -1,6 +1,6 @@
-"""Whether a bank fits a base, and banks fit each other; pure, so that commands can ask early.
+"""Whether a bank fits a base, and whether banks have the same base; checked before loading models.
 
-Rule 1: what is not known is not compared; what is known and differs is told, all of it at once.
+Rule 1: unknown values are not compared; all differences are reported in one error.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from dataclasses import replace
 from ..errors import Issue, MismatchError
 from .config import BankConfig, BaseDescription
 
-RETRAINED = "--allow-base-mismatch uses it all the same, as with a soup of the base's fine-tunes"
+OTHER_WEIGHTS = "--allow-base-mismatch permits it, for example on a soup of the base's fine-tunes"
 
 
 def require_fit(
     config: BankConfig, base: BaseDescription, path: str, *, allow_base_mismatch: bool = False
 ) -> None:
-    """Raise MismatchError, about the bank at `path`, with all in which `base` is another than its.
+    """Raise MismatchError, naming the bank at `path`, with all differences of `base` from its own.
 
-    Class, blocks, shapes and timesteps must be the same; digests of the weights and of the config
+    Class, blocks, shapes and timesteps must be equal; the digests of weights and config as well,
     unless `allow_base_mismatch`.
     """
     own = config.base
@@ -30,7 +30,7 @@ def require_fit(
         ("prediction", own.prediction_type, base.prediction_type),
     ]
     issues = [
-        Issue(f"was trained for the {what} {mine}, and the base's is {theirs}", path)
+        Issue(f"was trained for {what} {mine}, but the base has {theirs}", path)
         for what, mine, theirs in pairs
         if mine != theirs and mine is not None and theirs is not None
     ]
@@ -45,9 +45,9 @@ def require_fit(
 def require_same_base(
     first: BankConfig, other: BankConfig, path: str, *, allow_base_mismatch: bool = False
 ) -> None:
-    """Raise MismatchError, about the bank `other` at `path`, if it has another base than `first`.
+    """Raise MismatchError, naming the bank `other` at `path`, if its base is not that of `first`.
 
-    The two may patch different blocks.
+    The two may have prompts for different blocks.
     """
     shared = {site.name: site for site in (*other.base.sites, *first.base.sites)}
     base = replace(first.base, sites=tuple(shared.values()))
@@ -62,10 +62,10 @@ def _site_issues(config: BankConfig, base: BaseDescription, path: str) -> list[I
         if found is None:
             issues.append(Issue("the base has no such block", path, site.name))
         elif found.depth != site.depth:
-            what = f"is block {site.depth} in the bank, and block {found.depth} in the base"
+            what = f"is block {site.depth} in the bank, but block {found.depth} in the base"
             issues.append(Issue(what, path, site.name))
         elif found.shape != site.shape:
-            what = f"takes {list(site.shape)} in the bank, and {list(found.shape)} in the base"
+            what = f"has shape {list(site.shape)} in the bank, but {list(found.shape)} in the base"
             issues.append(Issue(what, path, site.name))
     return issues
 
@@ -76,7 +76,7 @@ def _digest_issues(own: BaseDescription, base: BaseDescription, path: str) -> li
         ("config", own.config_digest, base.config_digest),
     )
     return [
-        Issue(f"was trained on a base with other {what} than this one", path, advice=RETRAINED)
+        Issue(f"was trained on a base with different {what}", path, advice=OTHER_WEIGHTS)
         for what, mine, theirs in pairs
         if mine != theirs and mine is not None and theirs is not None
     ]

@@ -1,8 +1,7 @@
-"""What a prompt bank is, as a value: the base that it patches, its prompts and its gate.
+"""The config of a prompt bank as a value: its base, its prompts and its gate.
 
-Rule 1: everything that decides a bank's tensors and its forward pass is in a `BankConfig`, and
-nothing else is needed to tell the name and shape of each tensor.
-Rule 2: a `BankConfig` that exists is sound; whoever makes one from text says which file it was.
+Rule 1: a `BankConfig` determines a bank's forward pass, and the name and shape of each tensor.
+Rule 2: every `BankConfig` is valid; its constructor raises UsageError otherwise.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from math import prod
 from ..errors import Issue, UsageError
 
 TRANSFORMERS = ("DiTTransformer2DModel",)
-"""Classes of bases whose blocks take tokens [N, D]."""
+"""Classes of bases whose blocks have inputs [N, D]."""
 UNETS = ("UNet2DConditionModel", "UNet2DModel")
-"""Classes of bases whose blocks take maps [C, H, W]."""
+"""Classes of bases whose blocks have inputs [C, H, W]."""
 
 GATE_GRID = 16
-"""Side of the grid on which a gate weighs a UNet's positions, unless asked otherwise."""
+"""Default side of the grid of weights for the positions of a UNet's block."""
 
 TRANSFORMER_BLOCK = re.compile(r"transformer_blocks\.(0|[1-9][0-9]{0,4})")
 UNET_BLOCK = re.compile(r"(down_blocks|up_blocks)\.(0|[1-9][0-9]{0,4})|mid_block")
@@ -31,115 +30,115 @@ LARGEST = 1 << 31
 
 
 class GateKind(StrEnum):
-    """What a gate weighs."""
+    """The prompts that a gate gives weights to."""
 
     TOKEN = "token"  # noqa: S105
-    """Positions: each block has one prompt a position, and a weight for each of them."""
+    """A weight for each position: a block has one prompt of as many rows."""
     MIXTURE = "mixture"
-    """Whole prompts: each block has several for all positions, and a weight for each of them."""
+    """A weight for each of several whole prompts of a block."""
 
 
 class GateInput(StrEnum):
-    """What a gate looks at, beside the depth of the block."""
+    """The embedding that a gate gets as input, besides the depth of the block."""
 
     TIME = "time"
     """The base's embedding of the timestep."""
     TIME_AND_CLASS = "time+class"
-    """The vector that conditions the base's blocks: timestep, and class or whatever it has."""
+    """The vector that conditions the base's blocks: of the timestep and, for example, the class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A block of a base, by name, and the shape of what goes into it."""
+    """A block of a base, by name, and the shape of its input."""
 
     name: str
     depth: int
-    """How many blocks of the base come before it; the gate is told."""
+    """The number of blocks before it in the base; an input of the gate."""
     shape: tuple[int, ...]
     """Without the batch: [N, D] in a transformer, [C, H, W] in a UNet."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseDescription:
-    """What a bank knows of its base; what is None is not known, and not compared."""
+    """The base of a bank; values that are None are unknown, and are not compared."""
 
     kind: str
-    """Class of the denoiser in diffusers."""
+    """The class of the denoiser in diffusers."""
     sites: tuple[Site, ...]
-    """Blocks in the order of the forward pass: all of a base, in a bank those it patches."""
+    """Blocks in the order of the forward pass: all of a base; in a bank, those with prompts."""
     sample_size: tuple[int, int]
-    """Height and width of the latents, or pixels, that make these shapes."""
+    """Height and width of the latents, or pixels, for which the blocks have these shapes."""
     embedding_width: int
-    """Numbers in the embedding of a timestep."""
+    """The number of features D of the timestep embedding."""
     config_digest: str | None = None
     num_train_timesteps: int | None = None
     prediction_type: str | None = None
     digest: str | None = None
     """Content digest of the denoiser's weights."""
     name: str = ""
-    """What a person calls it; never compared."""
+    """A name for people; never compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class BankConfig:
-    """A prompt bank without its numbers; UsageError for one that cannot be."""
+    """A prompt bank without its tensors; UsageError for an invalid combination."""
 
     base: BaseDescription
     gate: GateKind = GateKind.TOKEN
     gate_input: GateInput = GateInput.TIME
     topk: float = 1.0
-    """Share of a gate's weights that is kept for each sample, the largest ones."""
+    """The share of a gate's weights that is kept for each sample: the largest ones."""
     num_prompts: int = 1
-    """Whole prompts a block has: K with a `mixture` gate, 1 with a `token` gate."""
+    """Prompts of each block: K with a `mixture` gate, 1 with a `token` gate."""
     gate_grid: int | None = None
-    """Most rows, and columns, of weights for a UNet's positions; None where there is no grid."""
+    """The most rows and columns of weights for a UNet's positions; None without a grid."""
     noisy: bool = False
     """Whether the gate has the noise table that training can use (Shazeer et al. 2017, eq. 4)."""
     prepended: int = 0
-    """Prompts put before a transformer's sequence; 0 where they are added to the block's input."""
+    """Prompts put before a transformer's sequence; 0 if they are added to the block's input."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be, all of it in one error."""
+        """Refuse an invalid config, with all issues in one error."""
         if issues := [*_base_issues(self.base), *_gate_issues(self)]:
             raise UsageError.collected(Issue(issue) for issue in issues)
         few = [rows for rows in self.gates if self.kept(rows) < 1]
         if few:
-            raise UsageError(f"a top-k share of {self.topk} keeps none of {few[0]} weights")
+            raise UsageError(f"top-k share {self.topk} keeps none of {few[0]} weights")
 
     @property
     def is_transformer(self) -> bool:
-        """Whether the base's blocks take tokens, and not maps."""
+        """Whether the inputs of the base's blocks are [N, D], not [C, H, W]."""
         return self.base.kind in TRANSFORMERS
 
     @property
     def gates(self) -> tuple[int, ...]:
-        """How many weights each gate gives; blocks with equal numbers share one."""
+        """The number of weights of each gate, sorted; blocks with the same number share a gate."""
         return tuple(sorted({self.rows(site) for site in self.base.sites}))
 
     def rows(self, site: Site) -> int:
-        """How many weights the gate gives a block."""
+        """The number of weights that the gate has for a block."""
         if self.gate is GateKind.MIXTURE:
             return self.num_prompts
         return prod(self.grid(site)) if self.gate_grid else self.prepended or site.shape[0]
 
     def grid(self, site: Site) -> tuple[int, int]:
-        """Rows and columns of the weights for a UNet block: never more than its positions have."""
+        """Rows and columns of the weights for a UNet block, at most those of its positions."""
         assert self.gate_grid is not None
         _, height, width = site.shape
         return min(self.gate_grid, height), min(self.gate_grid, width)
 
     def kept(self, rows: int) -> int:
-        """How many of a gate's weights are not zero: the share as written, rounded down."""
+        """The number of a gate's weights that top-k keeps: their share as written, rounded down."""
         return int(Fraction(str(self.topk)) * rows)
 
     def prompt_shape(self, site: Site) -> tuple[int, ...]:
-        """Shape of a block's prompts: that of its input, or K times that for a mixture."""
+        """The shape of a block's prompts: that of its input, or [K, *that] for a mixture."""
         one = (self.prepended, site.shape[1]) if self.prepended else site.shape
         return (self.num_prompts, *one) if self.gate is GateKind.MIXTURE else one
 
     @property
     def tensors(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of each tensor of the bank's file, by name."""
+        """The shape of each tensor of the bank's file, by name."""
         width = self.base.embedding_width
         shapes = {f"prompts.{site.name}": self.prompt_shape(site) for site in self.base.sites}
         for rows in self.gates:
@@ -151,41 +150,39 @@ class BankConfig:
 
     @property
     def parameters(self) -> int:
-        """Numbers that sampling uses: prompts and gates, without noise tables."""
+        """The number of parameters that sampling uses: prompts and gates, without noise tables."""
         return sum(prod(shape) for name, shape in self.tensors.items() if not is_noise(name))
 
 
 def is_noise(name: str) -> bool:
-    """Whether a bank's tensor is a noise table, which only training uses."""
+    """Whether the tensor of that name is a noise table, which only training uses."""
     return name.startswith("gate.") and name.endswith(".noise")
 
 
 def _base_issues(base: BaseDescription) -> list[str]:
     if base.kind not in TRANSFORMERS + UNETS:
         known = ", ".join(TRANSFORMERS + UNETS)
-        return [
-            f"{reprlib.repr(base.kind)} is no base that prompts can be added to; these are: {known}"
-        ]
+        return [f"prompt banks do not support {reprlib.repr(base.kind)}; supported are {known}"]
     is_transformer = base.kind in TRANSFORMERS
     pattern = TRANSFORMER_BLOCK if is_transformer else UNET_BLOCK
-    issues = [] if base.sites else ["there are no blocks"]
+    issues = [] if base.sites else ["it has no blocks"]
     for site in base.sites:
         if not pattern.fullmatch(site.name):
-            issues.append(f"{reprlib.repr(site.name)} is no block of a {base.kind}")
+            issues.append(f"a {base.kind} has no block {reprlib.repr(site.name)}")
         elif is_transformer and site.name != f"transformer_blocks.{site.depth}":
             issues.append(f"{reprlib.repr(site.name)} is not at depth {site.depth}")
         if len(site.shape) != (2 if is_transformer else 3) or not _are_sizes(*site.shape):
-            issues.append(f"{reprlib.repr(site.shape)} is no shape of what goes into a block")
+            issues.append(f"the input of a block cannot have shape {reprlib.repr(site.shape)}")
     depths = [site.depth for site in base.sites]
     if depths != sorted(set(depths)) or not all(0 <= depth < LARGEST for depth in depths):
-        issues.append("the depths of the blocks do not rise")
+        issues.append("the depths of the blocks must increase")
     if len({site.name for site in base.sites}) != len(base.sites):
         issues.append("a block occurs twice")
     if is_transformer and len({site.shape for site in base.sites}) > 1:
-        issues.append("the blocks of a transformer take one shape")
+        issues.append("all blocks of a transformer must have the same shape")
     sizes = (*base.sample_size, base.embedding_width, base.num_train_timesteps or 1)
     if not _are_sizes(*sizes):
-        issues.append("sample size, embedding width and timesteps are whole numbers above zero")
+        issues.append("sample size, embedding width and number of timesteps must be positive")
     return issues
 
 
@@ -193,17 +190,17 @@ def _gate_issues(config: BankConfig) -> list[str]:
     issues = []
     is_unet = config.base.kind in UNETS
     if not 0 < config.topk <= 1:
-        issues.append(f"a top-k share of {config.topk} is not above 0 and at most 1")
+        issues.append(f"top-k share {config.topk} must be above 0 and at most 1")
     if not _are_sizes(config.num_prompts):
-        issues.append(f"{config.num_prompts} prompts a block cannot be")
+        issues.append(f"a block cannot have {config.num_prompts} prompts")
     if config.gate is GateKind.TOKEN and config.num_prompts != 1:
-        issues.append("a token gate weighs the positions of one whole prompt")
+        issues.append("a token gate needs exactly one prompt")
     if (config.gate_grid is not None) != (is_unet and config.gate is GateKind.TOKEN):
-        issues.append("a token gate on a UNet has a grid, and no other gate has one")
+        issues.append("only a token gate on a UNet has a grid, and it must have one")
     if config.gate_grid is not None and not _are_sizes(config.gate_grid):
-        issues.append(f"{config.gate_grid} is no side of a grid")
+        issues.append(f"a grid cannot have side {config.gate_grid}")
     if config.prepended and (is_unet or not _are_sizes(config.prepended)):
-        issues.append("prompts are put before the sequence of a transformer, one or more")
+        issues.append("only the sequence of a transformer can have prompts before it, one or more")
     return issues
 
 

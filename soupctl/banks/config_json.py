@@ -1,19 +1,23 @@
 """The text of a bank's `adapter_config.json`.
 
-Rule 1: attacker text: every field is checked, a missing or unknown one is refused, and whatever is
-wrong is an InputError of one line that names the file.
-Rule 2: the file's name and `peft_type` follow PEFT's custom; PEFT itself does not load a bank.
+Rule 1: the text may come from an attacker: every field is checked, missing and unknown ones are
+refused, and all issues are reported in one InputError that names the file.
+Rule 2: the file's name and `peft_type` follow PEFT's custom; PEFT itself cannot load a bank.
+
+The fields are checked by hand, with one table. msgspec was tried: it stops at the first wrong
+field, and `inspect` needs this file, so its compiled code would become a dependency of every
+install.
 """
 
 from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from .. import __version__
-from ..errors import InputError, UsageError
+from ..errors import InputError, Issue, UsageError
 from ..format.strict_json import decode, parse_object
 from .config import BankConfig, BaseDescription, GateInput, GateKind, Site
 
@@ -23,7 +27,71 @@ PEFT_TYPE = "SOUPCTL_DMP"
 MOST_BLOCKS = 10_000
 
 
-def document(config: BankConfig) -> dict[str, Any]:
+def _is_whole(value: Any) -> bool:
+    # by exact type, since True is an int
+    return type(value) is int
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _optional(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or accepts(value)
+
+
+def _list_of(accepts: Callable[[Any], bool], most: int = MOST_BLOCKS) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and len(value) <= most and all(map(accepts, value))
+
+
+def _one_of(*values: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: _is_text(value) and value in values, "one of " + ", ".join(values)
+
+
+TEXT = (_is_text, "text")
+TEXT_OR_NULL = (_optional(_is_text), "text or null")
+WHOLE = (_is_whole, "a whole number")
+WHOLE_OR_NULL = (_optional(_is_whole), "a whole number or null")
+
+FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "format": (lambda value: _is_whole(value) and value == BANK_FORMAT, str(BANK_FORMAT)),
+    "peft_type": _one_of(PEFT_TYPE),
+    "base_class": TEXT,
+    "base_config": TEXT_OR_NULL,
+    "base_digest": TEXT_OR_NULL,
+    "base_model_name_or_path": TEXT,
+    "blocks": (_list_of(_is_text), f"a list of at most {MOST_BLOCKS} names"),
+    "depths": (_list_of(_is_whole), f"a list of at most {MOST_BLOCKS} whole numbers"),
+    "gate": _one_of(*GateKind),
+    "gate_grid": WHOLE_OR_NULL,
+    "gate_input": _one_of(*GateInput),
+    "inference_mode": (lambda value: value is True, "true"),
+    "noisy": (_is_flag, "true or false"),
+    "num_prompts": WHOLE,
+    "num_train_timesteps": WHOLE_OR_NULL,
+    "prediction_type": TEXT_OR_NULL,
+    "prepended": WHOLE,
+    "sample_size": (
+        lambda value: _list_of(_is_whole, 2)(value) and len(value) == 2,
+        "a height and a width",
+    ),
+    "shapes": (_list_of(_list_of(_is_whole)), f"a list of at most {MOST_BLOCKS} shapes"),
+    "soupctl_version": TEXT,
+    "temb_dim": WHOLE,
+    "topk": (_is_number, "a number"),
+}
+"""A check for the value of each field, and its description."""
+
+
+def config_fields(config: BankConfig) -> dict[str, Any]:
     """The fields of the file, by name."""
     base = config.base
     return {
@@ -53,139 +121,70 @@ def document(config: BankConfig) -> dict[str, Any]:
 
 
 def encode_config(config: BankConfig) -> bytes:
-    """The file as other libraries write theirs: keys sorted, two spaces, a final newline."""
-    return (json.dumps(document(config), indent=2, sort_keys=True) + "\n").encode("utf-8")
+    """The bytes of the file, formatted as other libraries format theirs."""
+    return (json.dumps(config_fields(config), indent=2, sort_keys=True) + "\n").encode("utf-8")
 
 
 def parse_config(text: bytes, path: str) -> BankConfig:
-    """The config in `text`; InputError naming `path` if it is not that of a sound bank."""
+    """The config in `text`; InputError naming `path`, with all issues, if it is not a bank's."""
     try:
         fields = parse_object(decode(text))
     except ValueError as error:
         raise InputError(f"is not valid JSON: {error}", path=path) from None
     if fields.get("peft_type") != PEFT_TYPE:
-        what = reprlib.repr(fields.get("peft_type"))
-        raise InputError(f"is not a prompt bank: its peft_type is {what}", path=path)
-    # by exact type, since true equals one
-    if type(fields.get("format")) is not int or fields["format"] != BANK_FORMAT:
-        raise InputError(
-            f"has format {reprlib.repr(fields.get('format'))}, and format {BANK_FORMAT} is known",
-            path=path,
-            advice="a newer soupctl may read it",
-        )
-    read = _Fields(fields, path)
+        found = reprlib.repr(fields.get("peft_type"))
+        raise InputError(f"is not a prompt bank: its peft_type is {found}", path=path)
+    if not FIELDS["format"][0](fields.get("format")):
+        found = reprlib.repr(fields.get("format"))
+        what = f"has format {found}, but only format {BANK_FORMAT} is known"
+        raise InputError(what, path=path, advice="a newer soupctl may read it")
+    if issues := _field_issues(fields):
+        raise InputError.collected(Issue(issue, path) for issue in issues)
     try:
-        return read.config()
+        return _config(fields)
     except UsageError as error:
-        raise InputError(f"is not a sound prompt bank: {error.message()}", path=path) from None
+        issues = [f"is not a valid prompt bank: {issue.what}" for issue in error.issues]
+        raise InputError.collected(Issue(issue, path) for issue in issues) from None
 
 
-class _Fields:
-    """Fields of one file, each handed out only as what it should be."""
-
-    def __init__(self, fields: Mapping[str, Any], path: str) -> None:
-        self._fields = fields
-        self._path = path
-
-    def config(self) -> BankConfig:
-        """All of them, as a config; InputError for a wrong one, UsageError for what cannot be."""
-        sites = self._sites()
-        base = BaseDescription(
-            kind=self._text("base_class"),
-            sites=sites,
-            sample_size=self._pair("sample_size"),
-            embedding_width=self._whole("temb_dim"),
-            config_digest=self._optional_text("base_config"),
-            num_train_timesteps=self._optional_whole("num_train_timesteps"),
-            prediction_type=self._optional_text("prediction_type"),
-            digest=self._optional_text("base_digest"),
-            name=self._text("base_model_name_or_path"),
-        )
-        config = BankConfig(
-            base=base,
-            gate=GateKind(self._one_of("gate", GateKind)),
-            gate_input=GateInput(self._one_of("gate_input", GateInput)),
-            topk=self._number("topk"),
-            num_prompts=self._whole("num_prompts"),
-            gate_grid=self._optional_whole("gate_grid"),
-            noisy=self._flag("noisy"),
-            prepended=self._whole("prepended"),
-        )
-        if not self._flag("inference_mode"):
-            self._refuse("inference_mode", "true")
-        self._text("soupctl_version")
-        if strangers := sorted(self._fields.keys() - document(config).keys()):
-            what = reprlib.repr(strangers[0])
-            raise InputError(f"has a field {what}, which is not known", path=self._path)
-        return config
-
-    def _sites(self) -> tuple[Site, ...]:
-        names, depths = self._list("blocks"), self._list("depths")
-        shapes = self._list("shapes")
-        if not len(names) == len(depths) == len(shapes):
-            problem = "its blocks, depths and shapes are not equally many"
-            raise InputError(problem, path=self._path)
-        if not all(isinstance(name, str) for name in names):
-            self._refuse("blocks", "a list of names")
-        if not all(type(depth) is int for depth in depths):
-            self._refuse("depths", "a list of whole numbers")
-        if not all(isinstance(shape, list) and _are_whole(shape) for shape in shapes):
-            self._refuse("shapes", "a list of lists of whole numbers")
-        return tuple(
-            Site(name, depth, tuple(shape))
-            for name, depth, shape in zip(names, depths, shapes, strict=True)
-        )
-
-    def _get(self, name: str) -> Any:
-        if name not in self._fields:
-            raise InputError(f"has no field {name}", path=self._path)
-        return self._fields[name]
-
-    def _refuse(self, name: str, expected: str) -> NoReturn:
-        found = reprlib.repr(self._fields[name])
-        raise InputError(f"its {name} is {found}, not {expected}", path=self._path)
-
-    def _text(self, name: str) -> str:
-        value = self._get(name)
-        return value if isinstance(value, str) else self._refuse(name, "text")
-
-    def _optional_text(self, name: str) -> str | None:
-        return None if self._get(name) is None else self._text(name)
-
-    def _whole(self, name: str) -> int:
-        value = self._get(name)
-        # by exact type, since True is an int
-        return value if type(value) is int else self._refuse(name, "a whole number")
-
-    def _optional_whole(self, name: str) -> int | None:
-        return None if self._get(name) is None else self._whole(name)
-
-    def _number(self, name: str) -> float:
-        value = self._get(name)
-        return float(value) if type(value) in (int, float) else self._refuse(name, "a number")
-
-    def _flag(self, name: str) -> bool:
-        value = self._get(name)
-        return value if isinstance(value, bool) else self._refuse(name, "true or false")
-
-    def _list(self, name: str) -> list[Any]:
-        value = self._get(name)
-        if not isinstance(value, list) or len(value) > MOST_BLOCKS:
-            self._refuse(name, f"a list of at most {MOST_BLOCKS}")
-        return value
-
-    def _pair(self, name: str) -> tuple[int, int]:
-        value = self._list(name)
-        if len(value) != 2 or not _are_whole(value):
-            self._refuse(name, "a height and a width")
-        return value[0], value[1]
-
-    def _one_of(self, name: str, known: type[GateKind | GateInput]) -> str:
-        value = self._text(name)
-        if value not in tuple(known):
-            self._refuse(name, "one of " + ", ".join(known))
-        return value
+def _field_issues(fields: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with fields one by one, and with the lengths of their lists."""
+    issues = [f"has no field {name}" for name in FIELDS if name not in fields]
+    unknown = sorted(fields.keys() - FIELDS.keys())
+    issues += [f"has an unknown field {reprlib.repr(name)}" for name in unknown]
+    issues += [
+        f"its {name} is {reprlib.repr(fields[name])}, but must be {expected}"
+        for name, (accepts, expected) in FIELDS.items()
+        if name in fields and not accepts(fields[name])
+    ]
+    lists = ("blocks", "depths", "shapes")
+    if not issues and len({len(fields[name]) for name in lists}) > 1:
+        issues.append("its blocks, depths and shapes have different lengths")
+    return issues
 
 
-def _are_whole(values: list[Any]) -> bool:
-    return all(type(value) is int for value in values)
+def _config(fields: Mapping[str, Any]) -> BankConfig:
+    """The config of fields that are checked; UsageError if together they are not valid."""
+    sites = zip(fields["blocks"], fields["depths"], fields["shapes"], strict=True)
+    height, width = fields["sample_size"]
+    base = BaseDescription(
+        kind=fields["base_class"],
+        sites=tuple(Site(name, depth, tuple(shape)) for name, depth, shape in sites),
+        sample_size=(height, width),
+        embedding_width=fields["temb_dim"],
+        config_digest=fields["base_config"],
+        num_train_timesteps=fields["num_train_timesteps"],
+        prediction_type=fields["prediction_type"],
+        digest=fields["base_digest"],
+        name=fields["base_model_name_or_path"],
+    )
+    return BankConfig(
+        base=base,
+        gate=GateKind(fields["gate"]),
+        gate_input=GateInput(fields["gate_input"]),
+        topk=float(fields["topk"]),
+        num_prompts=fields["num_prompts"],
+        gate_grid=fields["gate_grid"],
+        noisy=fields["noisy"],
+        prepended=fields["prepended"],
+    )

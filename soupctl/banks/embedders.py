@@ -1,7 +1,7 @@
-"""What a base makes of timesteps and classes, without the rest of it: a gate looks at no more.
+"""The embeddings of timesteps and classes that a base computes, without loading the rest of it.
 
-Rule 1: the base's own forward pass computes it, as far as its first block and on the meta device
-but for the embedders, so that no memory is taken and no formula of a base is written down here.
+Rule 1: they are computed by the base's own forward pass up to its first block, in which all but the
+embedders is on the meta device: it takes little memory, and repeats no formula of a base.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ..diffusion.base import Base
 from ..diffusion.loading import empty_model
 from ..errors import InputError
 from ..format.dtypes import DType
-from .blocks import blocks_of, inputs_of
+from .blocks import blocks_of, dummy_inputs
 from .config import TRANSFORMERS, GateInput
 from .files import DTYPES, read_tensor
 from .gate_inputs import Inputs, watch_embeddings
 
 OF_TRANSFORMERS = ("transformer_blocks.0.norm1.emb.",)
 OF_UNETS = ("time_proj.", "time_embedding.", "class_embedding.")
-"""How the names of an embedder's tensors begin."""
+"""Prefixes of the names of an embedder's tensors."""
 
 
 class _Reached(Exception):
-    """The first block was reached, with these embeddings."""
+    """Ends a forward pass at the first block, with the embeddings."""
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class _Reached(Exception):
 
 
 class Embedders:
-    """The embedders of a base on disk; InputError if their tensors are not there, or not sound."""
+    """The embedders of a base on disk; InputError if a tensor is missing or has a wrong shape."""
 
     def __init__(self, base: Base, size: tuple[int, int]) -> None:
         self._model = empty_model(base).eval()
@@ -52,9 +52,9 @@ class Embedders:
         self._model.load_state_dict(_read(base, shapes), strict=False, assign=True)
 
     def __call__(self, wanted: GateInput, timesteps: Tensor, labels: Tensor) -> Tensor:
-        """What a gate with that input looks at, [B, D], for timesteps [B] and classes [B].
+        """The embedding [B, D] that is the gate's input for timesteps [B] and classes [B].
 
-        Models that are told no classes have no use for `labels`.
+        Models without classes ignore `labels`.
         """
         name, block = next(iter(blocks_of(self._model).items()))
         embeddings = watch_embeddings(self._model, (wanted,))
@@ -63,7 +63,7 @@ class Embedders:
             raise _Reached(embeddings.at(name, args, kwargs))
 
         handle = block.register_forward_pre_hook(reach, with_kwargs=True)
-        inputs = inputs_of(self._model, self._size, batch=len(timesteps))
+        inputs = dummy_inputs(self._model, self._size, batch=len(timesteps))
         inputs["timestep"] = timesteps
         if "class_labels" in inputs:
             inputs["class_labels"] = labels
@@ -75,11 +75,11 @@ class Embedders:
         finally:
             handle.remove()
             embeddings.remove()
-        raise AssertionError("a base has a block")
+        raise AssertionError("the forward pass reached no block")
 
 
 def _read(base: Base, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The tensors of those names and shapes, in float32."""
+    """The tensors with those names and shapes, in float32."""
     found = {}
     kinds = {**DTYPES, DType.F64: torch.float64}
     (component,) = find_model(base.denoiser_folder).components
@@ -89,9 +89,8 @@ def _read(base: Base, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor
                 if each.name not in shapes:
                     continue
                 if each.shape != shapes[each.name] or each.dtype not in kinds:
-                    what = (
-                        f"is {each.dtype.value} {list(each.shape)}, which the config does not say"
-                    )
+                    expected = list(shapes[each.name])
+                    what = f"is {each.dtype.value} {list(each.shape)}, not float {expected}"
                     raise InputError(what, path=path, tensor=each.name)
                 found[each.name] = read_tensor(file, each, kinds[each.dtype]).float()
             file.require_unchanged()

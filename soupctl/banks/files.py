@@ -1,8 +1,8 @@
 """Prompt banks on disk: a folder with `adapter_config.json` and `adapter_model.safetensors`.
 
-Rule 1: a folder is published whole, or not at all; equal banks give equal bytes.
-Rule 2: a folder is attacker text: config and header are checked against each other before a
-tensor is made, so that no config makes more numbers than the file holds.
+Rule 1: a folder is published whole or not at all; equal banks give equal bytes.
+Rule 2: a folder may come from an attacker: config and header are compared before a tensor is
+allocated, so no config allocates more memory than the file has bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .inspect import CONFIG, read_config
 
 WEIGHTS = "adapter_model.safetensors"
 
-# an average of banks may have been asked for in another dtype
+# an average of banks can have another dtype than float32
 DTYPES = {DType.F32: torch.float32, DType.F16: torch.float16, DType.BF16: torch.bfloat16}
 
 
@@ -38,15 +38,15 @@ def save_bank(
     target: Path,
     *,
     metadata: Mapping[str, str] | None = None,
-    beside: Mapping[str, bytes] | None = None,
+    companion_files: Mapping[str, bytes] | None = None,
     replace: bool = False,
 ) -> None:
-    """Write the bank, in float32, as the folder `target`, with other files `beside` it, by name.
+    """Write the bank, in float32, as the folder `target`, with `companion_files` by name.
 
-    `metadata` goes into the header of the weights. With `replace`, a folder goes that holds a bank
-    and no file that the new one does not have. Raises OutputError.
+    `metadata` goes into the header of the weights. With `replace`, an existing folder is replaced
+    if it holds a bank and no files but those that are written. Raises OutputError.
     """
-    files = {**(beside or {}), **bank_files(bank, metadata)}
+    files = {**(companion_files or {}), **bank_files(bank, metadata)}
 
     def may_replace(folder: Path) -> bool:
         return is_bank(folder) and {each.name for each in folder.iterdir()} <= files.keys()
@@ -57,7 +57,7 @@ def save_bank(
 
 
 def bank_files(bank: PromptBank, metadata: Mapping[str, str] | None = None) -> dict[str, bytes]:
-    """The two files of a bank, by name."""
+    """The contents of the two files of a bank, by name."""
     tensors = {name: _data(tensor) for name, tensor in bank.tensors().items()}
     layout = lay_out((name, DType.F32, bank.config.tensors[name]) for name in tensors)
     header = encode_header(layout, {"format": "pt", **(metadata or {})})
@@ -66,7 +66,7 @@ def bank_files(bank: PromptBank, metadata: Mapping[str, str] | None = None) -> d
 
 
 def bank_digest(bank: PromptBank) -> str:
-    """The content digest of the bank's tensors, as `soupctl hash` gives it for the saved bank."""
+    """The content digest of the bank's tensors, which `soupctl hash` prints for the saved bank."""
     rows = []
     for name, tensor in bank.tensors().items():
         hasher = tensor_hasher()
@@ -76,7 +76,7 @@ def bank_digest(bank: PromptBank) -> str:
 
 
 def _data(tensor: Tensor) -> bytes:
-    """The bytes of a tensor in float32, as files have them."""
+    """The bytes of a tensor in little-endian float32."""
     data: bytes = tensor.to("cpu", torch.float32).contiguous().numpy().astype("<f4").tobytes()
     return data
 
@@ -93,7 +93,7 @@ def is_bank(folder: Path) -> bool:
 def load_bank(folder: Path) -> PromptBank:
     """The bank in a folder, on the CPU, in float32.
 
-    Raises InputError if a file is missing or not sound, if the tensors are not those that the
+    Raises InputError if a file is missing or not valid, if the tensors are not those that the
     config describes, or if a number is not finite; OutputError if the file changes meanwhile.
     """
     config = read_config(folder)
@@ -107,31 +107,33 @@ def load_bank(folder: Path) -> PromptBank:
             read = read_tensor(file, each, DTYPES[each.dtype])
             tensors[each.name].copy_(read)
             if not isfinite(read.double().abs().sum().item()):
-                raise InputError("holds NaN or infinity", path=file.label, tensor=each.name)
+                raise InputError("contains NaN or infinity", path=file.label, tensor=each.name)
         file.require_unchanged()
     return bank
 
 
 def read_tensor(file: SafetensorsFile, tensor: HeaderTensor, dtype: torch.dtype) -> Tensor:
-    """A tensor of a file, which is open, as PyTorch has it; it stays once the file is closed."""
-    # a copy: a file that is mapped cannot be written to
+    """A tensor of an open file as a PyTorch tensor, which stays valid after the file is closed."""
+    # a copy, because the mapped file is read-only
     data = bytearray(file.view(tensor))
     return torch.frombuffer(data, dtype=dtype).reshape(tensor.shape)
 
 
 def _require_described(config: BankConfig, file: SafetensorsFile) -> None:
-    """Raise InputError, with all differences, if the file has other tensors than the config."""
+    """Raise InputError, with all differences, if the tensors are not those of the config."""
     expected = dict(config.tensors)
     issues = []
     for each in file.header.tensors:
         shape = expected.pop(each.name, None)
         if shape is None:
-            issues.append(Issue("is no tensor of this bank", file.label, each.name))
+            issues.append(Issue("is not in the bank's config", file.label, each.name))
         elif shape != each.shape:
-            what = f"has shape {list(each.shape)}, and the bank's config says {list(shape)}"
+            what = f"has shape {list(each.shape)}, but the bank's config says {list(shape)}"
             issues.append(Issue(what, file.label, each.name))
         elif each.dtype not in DTYPES:
-            issues.append(Issue(f"has dtype {each.dtype.value}", file.label, each.name))
+            issues.append(
+                Issue(f"has dtype {each.dtype.value}, not a float", file.label, each.name)
+            )
     issues += [Issue("is missing", file.label, name) for name in expected]
     if issues:
         raise InputError.collected(issues)

@@ -1,10 +1,10 @@
-"""What a gate looks at, read off a base's own forward pass.
+"""The embeddings that gates get as input, taken from a base's own forward pass.
 
-Rule 1: in a transformer it follows from each block's own arguments, because gradient checkpointing
-calls a block again later, when another pass may have gone by; it is computed once a pass, for as
-long as the arguments are the very same tensors.
-Rule 2: no gradient goes through it, neither into the base nor out of the gate.
-Rule 3: nothing is drawn: dropped labels are the business of whoever made the batch.
+Rule 1: in a transformer they are computed from each block's own arguments, because gradient
+checkpointing calls a block again, possibly after another pass; they are computed once a pass, as
+long as the arguments are the same tensors.
+Rule 2: no gradient passes through them, neither into the base nor out of the gate.
+Rule 3: nothing here is random: labels are dropped where the batch is made.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from .blocks import blocks_of, own_model
+from .blocks import blocks_of, uncompiled
 from .config import TRANSFORMERS, GateInput
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-"""Those by position and those by name, as a hook gets them."""
+"""Positional and keyword arguments, as a hook gets them."""
 
 
 class Parameter:
-    """One parameter of a module's forward pass, whichever way it is handed over."""
+    """A parameter of a module's forward pass, whether it is passed by position or by keyword."""
 
     def __init__(self, module: nn.Module, name: str) -> None:
         self._name = name
-        # a block that was compiled by itself takes any arguments
-        parameters = inspect.signature(own_model(module).forward).parameters
+        # the wrapper of a compiled block accepts any arguments
+        parameters = inspect.signature(uncompiled(module).forward).parameters
         self._position = list(parameters).index(name)
 
     def of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Its argument; None if there is none."""
+        """Its argument; None if it was not passed."""
         if self._name in kwargs:
             return kwargs[self._name]
         return args[self._position] if self._position < len(args) else None
@@ -41,7 +41,7 @@ class Parameter:
     def replaced(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], argument: Tensor
     ) -> Arguments:
-        """All arguments, with another one for this parameter; the given ones stay as they are."""
+        """All arguments, with another one for this parameter; the given ones are not modified."""
         if self._name in kwargs:
             return args, {**kwargs, self._name: argument}
         position = self._position
@@ -65,14 +65,14 @@ Inputs = Mapping[GateInput, Tensor]
 
 
 def watch_embeddings(model: Any, wanted: tuple[GateInput, ...]) -> Embeddings:
-    """The embeddings `wanted` of each forward pass of a base from now on."""
+    """The embeddings `wanted` of each forward pass of a base, from now until they are removed."""
     if type(model).__name__ in TRANSFORMERS:
         return _TransformerEmbeddings(model, wanted)
     return _UNetEmbeddings(model, wanted)
 
 
 class _TransformerEmbeddings:
-    """Embeddings by the first block's embedder, which the others have copies of."""
+    """Embeddings from the embedder of the first block; the others have copies of it."""
 
     def __init__(self, model: Any, wanted: tuple[GateInput, ...]) -> None:
         self._wanted = wanted
@@ -94,7 +94,7 @@ class _TransformerEmbeddings:
     def at(self, block: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
         timestep, labels = (each.of(args, kwargs) for each in self._by_block[block])
         if torch.compiler.is_compiling():
-            # a compiler finds what is computed twice by itself
+            # a compiler removes repeated computations by itself
             return self._embedded(timestep, labels)
         if self._kept is None or self._kept[0] is not timestep or self._kept[1] is not labels:
             self._kept = (timestep, labels, self._embedded(timestep, labels))
@@ -112,7 +112,7 @@ class _TransformerEmbeddings:
             time = embedder.timestep_embedder(embedder.time_proj(timestep).to(dtype))
             found = {GateInput.TIME: time}
             if GateInput.TIME_AND_CLASS in self._wanted:
-                # the table itself: its module drops labels at random while it trains
+                # the table itself, because its module drops labels at random in training mode
                 found[GateInput.TIME_AND_CLASS] = time + embedder.class_embedder.embedding_table(
                     labels
                 )
@@ -124,7 +124,7 @@ class _TransformerEmbeddings:
 
 
 class _UNetEmbeddings:
-    """Embeddings as the model computes them once a pass; no block of a UNet is called twice."""
+    """Embeddings that the model itself computes, once a pass; a UNet calls no block twice."""
 
     def __init__(self, model: Any, wanted: tuple[GateInput, ...]) -> None:
         self._by_block = {
@@ -140,7 +140,7 @@ class _UNetEmbeddings:
 
     def at(self, block: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
         seen = self._by_block[block].of(args, kwargs)
-        # the very tensor, where it can be: what was found for it is found again by that
+        # the same tensor if possible, since weights are cached by its identity
         self._seen[GateInput.TIME_AND_CLASS] = seen.detach() if seen.requires_grad else seen
         return self._seen
 

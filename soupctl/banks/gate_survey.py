@@ -1,7 +1,7 @@
-"""What the gates of a bank say at every timestep: how evenly, how changeably and how strongly.
+"""A survey of a bank's gates: the weights in use, their change with time, and their strength.
 
-Rule 1: a survey is of what sampling does: gates without noise, top-k and a stack's weight included.
-Rule 2: a gate that sees classes is surveyed on several of them, and the mean over these is told.
+Rule 1: gates are evaluated as in sampling: without noise, with top-k and the weight in the stack.
+Rule 2: a gate that sees classes is evaluated for several classes, and the means are reported.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from .stack import Member
 
 MOST_TIMESTEPS = 160
 MOST_CLASSES = 32
-"""More of either tell a person no more."""
+"""The most timesteps and classes that are evaluated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockSurvey:
-    """What a bank does before one block; T is the number of surveyed timesteps."""
+    """The survey of one block; T is the number of evaluated timesteps."""
 
     site: Site
     weights: Tensor
-    """Of the gate, [T, rows], the mean over classes."""
+    """The gate's weights [T, rows], averaged over classes."""
     entropy: Tensor
-    """Of the weights, in nats, [T], the mean over classes; log(rows) where all are equal."""
+    """Entropy of the weights in nats, [T], averaged over classes; log(rows) if all are equal."""
     strength: Tensor
-    """Root mean square of what is added to the block's input, [T], over all its numbers."""
+    """Root mean square of the weighted prompts, [T], over all their elements."""
 
     @property
     def change(self) -> Tensor:
-        """What part of the weights, [T], lies elsewhere than in the mean over the timesteps.
+        """Total variation distance of the weights from their mean over the timesteps, [T].
 
-        The total variation distance: 0 where the gate does not look at the time, less than 1.
+        It is the share of the weights that moves: 0 if the gate ignores the timestep, at most 1.
         """
         return (self.weights - self.weights.mean(dim=0)).abs().sum(dim=1) / 2
 
@@ -52,41 +52,41 @@ class BlockSurvey:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Survey:
-    """What one bank's gates say."""
+    """The survey of one bank."""
 
     name: str
-    """Of the bank in its stack; empty for a bank alone."""
+    """The bank's name in its stack; empty for a single bank."""
     config: BankConfig
     scale: float
     timesteps: tuple[int, ...]
-    """From the first to the last of the base's, evenly."""
+    """Evenly spaced, from the first to the last of the base."""
     classes: tuple[int, ...]
-    """Those that the mean is over; none where the gate does not see them."""
+    """The classes that were averaged over; none if the gate does not see classes."""
     of_classes: int
-    """How many the base has, without the empty one."""
+    """The number of classes of the base, without the one that stands for none."""
     blocks: tuple[BlockSurvey, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class BlockSummary:
-    """A block's survey in a few numbers."""
+    """A summary of a block's survey."""
 
     block: str
     rows: int
     in_use: float
-    """These three are means over the timesteps."""
+    """This and the next two are means over the timesteps."""
     change: float
     strength: float
     entropy_at: Mapping[int, float]
-    """By timestep, at a few of them, as is the next."""
+    """At a few timesteps, like the next."""
     strength_at: Mapping[int, float]
 
 
 def survey(member: Member, embedders: Embedders, timesteps: int, classes: int) -> Survey:
-    """The survey of a bank on a base of so many timesteps and classes; none for 0 classes."""
-    times = evenly(timesteps, MOST_TIMESTEPS)
+    """The survey of a bank on a base with so many timesteps, and classes (0 for none)."""
+    times = evenly_spaced(timesteps, MOST_TIMESTEPS)
     sees_classes = member.bank.config.gate_input is GateInput.TIME_AND_CLASS and classes > 0
-    chosen = evenly(classes, MOST_CLASSES) if sees_classes else ()
+    chosen = evenly_spaced(classes, MOST_CLASSES) if sees_classes else ()
     wanted = member.bank.config.gate_input
     embeddings = [
         embedders(wanted, torch.tensor(times), torch.full((len(times),), label))
@@ -97,8 +97,8 @@ def survey(member: Member, embedders: Embedders, timesteps: int, classes: int) -
 
 
 def summarise(found: Survey, few: int) -> tuple[BlockSummary, ...]:
-    """A survey in numbers, with those of so many timesteps."""
-    chosen = evenly(len(found.timesteps), few)
+    """A summary of each block, with `few` timesteps listed."""
+    chosen = evenly_spaced(len(found.timesteps), few)
 
     def at(values: Tensor) -> dict[int, float]:
         return {found.timesteps[index]: float(values[index]) for index in chosen}
@@ -117,8 +117,8 @@ def summarise(found: Survey, few: int) -> tuple[BlockSummary, ...]:
     )
 
 
-def evenly(count: int, most: int) -> tuple[int, ...]:
-    """At most so many of the numbers below `count`, the first and the last among them."""
+def evenly_spaced(count: int, most: int) -> tuple[int, ...]:
+    """At most `most` evenly spaced indices below `count`, including the first and the last."""
     if count <= most:
         return tuple(range(count))
     return tuple(round(index * (count - 1) / (most - 1)) for index in range(most))
@@ -126,9 +126,9 @@ def evenly(count: int, most: int) -> tuple[int, ...]:
 
 @torch.no_grad()
 def _block(member: Member, site: Site, embeddings: list[Tensor]) -> BlockSurvey:
-    """The survey of one block, the mean over embeddings [T, D], one for each class."""
+    """The survey of one block, averaged over embeddings [T, D], one for each class."""
     weights = torch.stack(
-        [member.bank.gated(site.name, each).weights.double() for each in embeddings]
+        [member.bank.gate_output(site.name, each).weights.double() for each in embeddings]
     )
     energy = _energy(member.bank, site)
     strength = torch.stack([energy(each).sqrt() for each in weights]).mean(dim=0)
@@ -141,16 +141,16 @@ def _block(member: Member, site: Site, embeddings: list[Tensor]) -> BlockSurvey:
 
 
 def _energy(bank: PromptBank, site: Site) -> Callable[[Tensor], Tensor]:
-    """The mean square of what is added to a block's input, [T], as a function of weights [T, rows].
+    """The mean square of the weighted prompts, [T], as a function of the weights [T, rows].
 
-    It is a quadratic form in the weights, so that what is added need not be computed itself.
+    It is a quadratic form in the weights, so the weighted prompts need not be computed.
     """
     config = bank.config
     prompts = bank.tensors()[f"prompts.{site.name}"].double()
     if config.gate is GateKind.MIXTURE:
         flat = prompts.flatten(1)
         form = flat @ flat.T / flat.shape[1]
-        # rounding can make a sum of squares that is zero a little less
+        # rounding can make a zero slightly negative
         return lambda weights: torch.einsum("tk,kl,tl->t", weights, form, weights).clamp(min=0)
     if config.gate_grid is None:
         squares = prompts.square().sum(dim=1)
@@ -160,7 +160,7 @@ def _energy(bank: PromptBank, site: Site) -> Callable[[Tensor], Tensor]:
 
 
 def _by_cell(values: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Values of positions [H, W], summed over the positions that each cell of a grid weighs."""
+    """Values of positions [H, W], summed over the positions of each cell of the grid, [cells]."""
     numbers = torch.arange(prod(grid), dtype=values.dtype).reshape(1, 1, *grid)
     cells = functional.interpolate(numbers, size=tuple(values.shape), mode="nearest").long()
     return values.new_zeros(prod(grid)).index_add(0, cells.flatten(), values.flatten())

@@ -1,4 +1,4 @@
-"""What a prompt bank is, from its config and from headers, without loading a model."""
+"""Facts of prompt banks from configs and headers, without loading a tensor."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from .stack_json import StackEntry, parse_stack
 CONFIG = "adapter_config.json"
 STACK = "stack_config.json"
 BANK = "bank"
-"""Where a run that trains a bank puts it."""
+"""The folder of the bank in the folder of the run that trained it."""
 LARGEST_CONFIG = 1 << 22
 
-# in diffusers every block of a DiT owns a copy of the embedders, of which the original has one
+# in diffusers, each block of a DiT has a copy of the embedders; the original has only one
 COPY = re.compile(r"transformer_blocks\.[1-9][0-9]*\.norm1\.emb\.")
 
 
 @dataclass(frozen=True, slots=True)
-class BankLook:
-    """A bank, and how large it is beside a base."""
+class BankInfo:
+    """A bank on disk, and the size of a base to compare it with."""
 
     folder: Path
     name: str
-    """In its stack; empty for a bank alone."""
+    """The name in its stack; empty for a single bank."""
     weight: Fraction
     config: BankConfig
     base_parameters: int | None
-    """Numbers of the base in its original layout; None if none was named."""
+    """Parameters of the base in its original layout; None if no base was given."""
 
     @property
     def share(self) -> float | None:
-        """What share of the base's parameters the bank's are, noise tables left out."""
+        """The bank's parameters, without noise tables, as a share of the base's."""
         if self.base_parameters is None:
             return None
         return self.config.parameters / self.base_parameters
 
 
-def look_at_banks(path: Path, base: Path | None) -> tuple[BankLook, ...]:
-    """The bank, or those of the stack, that a person names, beside a base if one is named.
+def inspect_banks(path: Path, base: Path | None) -> tuple[BankInfo, ...]:
+    """The bank at `path`, or the banks of the stack there; empty if it is neither.
 
-    None for what is neither by what it says. Raises InputError for what is not sound.
+    Raises InputError for a config that is not valid.
     """
     if is_stack_folder(path):
         members = [(path / each.name, each.name, each.weight) for each in read_entries(path)]
@@ -58,25 +58,25 @@ def look_at_banks(path: Path, base: Path | None) -> tuple[BankLook, ...]:
         return ()
     count = None if base is None else _parameters(base)
     return tuple(
-        BankLook(folder, name, weight, read_config(folder), count)
+        BankInfo(folder, name, weight, read_config(folder), count)
         for folder, name, weight in members
     )
 
 
 def bank_folder(path: Path) -> Path:
-    """The folder of the bank itself, if that of its run was named."""
+    """The folder of the bank, if `path` is the folder of the run that trained it; else `path`."""
     inner = path / BANK
     return inner if not _is_file(path / CONFIG) and _is_file(inner / CONFIG) else path
 
 
 def read_entries(folder: Path) -> tuple[StackEntry, ...]:
-    """What the stack in a folder holds, by what it says; InputError if that is not sound."""
+    """The members of the stack in a folder, from its config; InputError if that is not valid."""
     path = folder / STACK
     return parse_stack(read_file(path, limit=LARGEST_CONFIG), str(path))
 
 
 def read_config(folder: Path) -> BankConfig:
-    """What the bank in a folder is, without its numbers; InputError if that is not sound."""
+    """The config of the bank in a folder; InputError if it is not valid."""
     path = folder / CONFIG
     return parse_config(read_file(path, limit=LARGEST_CONFIG), str(path))
 
@@ -92,18 +92,18 @@ def _parameters(folder: Path) -> int:
 
 
 def is_bank_folder(folder: Path) -> bool:
-    """Whether a folder has the config of an adapter that is a bank by what it says."""
+    """Whether a folder has an adapter's config that claims to be a prompt bank's."""
     path = folder / CONFIG
     return _is_file(path) and b'"SOUPCTL_DMP"' in read_file(path, limit=LARGEST_CONFIG)
 
 
 def is_stack_folder(folder: Path) -> bool:
-    """Whether a folder has the config of a stack, by its name."""
+    """Whether a folder has a file with the name of a stack's config."""
     return _is_file(folder / STACK)
 
 
 def _is_file(path: Path) -> bool:
-    """Whether a file is there; of what cannot be looked at, whoever opens it tells."""
+    """Whether there is a file; False if that cannot be told, and opening it reports why."""
     try:
         return path.is_file()
     except OSError:

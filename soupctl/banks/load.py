@@ -1,4 +1,4 @@
-"""A bank as a person names it: its folder, that of the run which trained it, or a stack."""
+"""Banks by path: the folder of a bank, of the run that trained it, or of a stack."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["BANK", "bank_folder", "load_bank_or_stack", "members_of"]
 
 
 def load_bank_or_stack(path: Path) -> PromptBank | BankStack:
-    """What is in a folder; SoupError for what is not sound, or neither bank nor stack."""
+    """The bank or stack in a folder; SoupError if it is neither, or not valid."""
     return load_stack(path) if is_stack_folder(path) else load_bank(bank_folder(path))
 
 
 def members_of(bank: PromptBank | BankStack) -> tuple[Member, ...]:
-    """The banks of a stack with their weights, or the one bank, which has no name."""
+    """The banks of a stack with their weights; a single bank is one member without a name."""
     return bank.members if isinstance(bank, BankStack) else (Member("", 1.0, bank),)

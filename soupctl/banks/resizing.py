@@ -1,9 +1,8 @@
-"""What a bank adds to a block, fitted to images of another size than it was trained for.
+"""Weighted prompts, interpolated for images of another size than the bank was trained for.
 
-Rule 1: neither prompts nor gates are resized, but what both make together. Weights that sum to one
-over positions become smaller as the positions become more, so that resized gates would need
-resized strengths, right for even weights alone; and blocks that share a gate could not go on doing
-so. What is added keeps its size whatever the gate says.
+Rule 1: the weighted prompts are resized, not prompts and gates. Weights over positions sum to one,
+so more positions make each smaller; resized gates would need a correction that is right only for
+equal weights, and blocks could no longer share a gate. Weighted prompts keep their strength.
 Rule 2: at the size that a bank was trained for, no bit changes.
 """
 
@@ -16,9 +15,9 @@ from torch.nn import functional
 
 
 def resized(added: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """What is added, [B, N, D] or [B, C, H, W], interpolated linearly to [B, *shape].
+    """Weighted prompts [B, N, D] or [B, C, H, W], interpolated linearly to [B, *shape].
 
-    Tokens are those of a square image: transformers that take others are refused before.
+    Tokens are those of a square image, since banks support no transformer for other images.
     """
     if tuple(added.shape[1:]) == shape:
         return added

@@ -1,8 +1,8 @@
-"""Stacks of banks on disk: a folder with `stack_config.json` and every bank as a folder of its own.
+"""Stacks of banks on disk: a folder with `stack_config.json` and a folder for each bank.
 
-Rule 1: members are copied byte for byte, so whatever their files say of themselves stays with them,
-and a stack that one was taken out of has the very files of one that never held it.
-Rule 2: a member is bound to the stack by its content digest, and looked at again when it is read.
+Rule 1: members are copied byte for byte, metadata included; a stack without one of its banks has
+the same files as a stack that never had it.
+Rule 2: the config records the content digest of each member, which is checked when it is read.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def save_stack(
     *,
     replace: bool = False,
 ) -> BankStack:
-    """Write the banks in these folders, by the name each is to have, as the stack `target`.
+    """Write the stack `target` from folders of banks by name, and return it.
 
-    Raises UsageError for a name that no folder can have, InputError for a bank that is not sound,
-    MismatchError for banks of different bases, OutputError; then there is no output. With
-    `replace`, a folder goes that holds a stack.
+    With `replace`, an existing folder is replaced if it holds a stack. Raises UsageError for a name
+    that no folder can have, InputError for a bank that is not valid, MismatchError for banks of
+    different bases, OutputError; then nothing is written.
     """
     if wrong := [name for name in sorted(members) if not is_member_name(name)]:
         raise UsageError("cannot be the name of a bank in a stack", path=wrong[0])
     banks = {name: load_bank(folder) for name, folder in sorted(members.items())}
     stack = BankStack(banks, weights)
     if long := [name for name, weight in stack.weights.items() if not is_written(weight)]:
-        raise UsageError("has a weight of too many digits", path=long[0])
+        raise UsageError("has a weight with too many digits", path=long[0])
     entries = [
         StackEntry(name, stack.weights[name], bank_digest(bank)) for name, bank in banks.items()
     ]
@@ -56,21 +56,21 @@ def save_stack(
 def load_stack(folder: Path) -> BankStack:
     """The stack in a folder.
 
-    Raises InputError for what is not sound, LedgerError for a bank that is not the one that was
-    stacked, MismatchError for banks of different bases.
+    Raises InputError for files that are not valid, LedgerError for a bank that was changed after it
+    was stacked, MismatchError for banks of different bases.
     """
     banks, weights = {}, {}
     for entry in read_entries(folder):
         bank = load_bank(folder / entry.name)
         if bank_digest(bank) != entry.digest:
-            raise LedgerError("is not the bank that was stacked", path=folder / entry.name)
+            raise LedgerError("was changed after it was stacked", path=folder / entry.name)
         banks[entry.name] = bank
         weights[entry.name] = entry.weight
     return BankStack(banks, weights)
 
 
 def is_stack(folder: Path) -> bool:
-    """Whether a folder holds a stack of banks, and no file that is not part of it."""
+    """Whether a folder holds a stack of banks and no other files."""
     try:
         entries = read_entries(folder)
     except SoupError:
@@ -85,7 +85,7 @@ def is_stack(folder: Path) -> bool:
 
 
 def _require_same(copy: Path, bank: PromptBank, original: Path) -> None:
-    """Raise OutputError unless what was copied is the bank that was checked."""
+    """Raise OutputError unless the copy is the bank that was checked."""
     try:
         found = load_bank(copy)
     except InputError:

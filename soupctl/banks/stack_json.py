@@ -1,7 +1,8 @@
-"""What a stack of banks holds, and the text of its `stack_config.json`.
+"""The members of a stack of banks, and the text of its `stack_config.json`.
 
-Rule 1: attacker text, checked like a bank's; whatever is wrong is an InputError of one line.
-Rule 2: a member's name is the name of its folder in the stack, so it is one plain part of a path.
+Rule 1: the text may come from an attacker: like a bank's config it is checked by hand, and anything
+wrong is an InputError of one line.
+Rule 2: a member's name is the name of its folder in the stack, so it is a single part of a path.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ class StackEntry:
 
 
 def is_member_name(name: str) -> bool:
-    """Whether a bank in a stack may be called so."""
+    """Whether a bank in a stack may have this name."""
     return NAME.fullmatch(name) is not None
 
 
 def encode_stack(entries: Sequence[StackEntry]) -> bytes:
-    """The file, members sorted by name: equal stacks have equal files."""
+    """The bytes of the file; members are sorted by name, so equal stacks have equal files."""
     members = [
         {"digest": each.digest, "name": each.name, "weight": weight_text(each.weight)}
         for each in sorted(entries, key=lambda entry: entry.name)
@@ -53,7 +54,7 @@ def encode_stack(entries: Sequence[StackEntry]) -> bytes:
 
 
 def parse_stack(text: bytes, path: str) -> tuple[StackEntry, ...]:
-    """The members in `text`, sorted by name; InputError naming `path` if it is no sound stack."""
+    """The members in `text`, sorted by name; InputError naming `path` if it is not valid."""
     try:
         fields = parse_object(decode(text))
         if fields.get("stack_type") != STACK_TYPE:
@@ -64,27 +65,27 @@ def parse_stack(text: bytes, path: str) -> tuple[StackEntry, ...]:
                 f"its format is {reprlib.repr(fields.get('format'))}, not {STACK_FORMAT}"
             )
         if fields.keys() != {"format", "members", "stack_type"}:
-            raise ValueError("its fields are not format, members and stack_type")
+            raise ValueError("its fields must be format, members and stack_type")
         members = fields["members"]
         if not isinstance(members, list) or not 0 < len(members) <= MOST_MEMBERS:
-            raise ValueError(f"it has no list of 1 to {MOST_MEMBERS} members")
+            raise ValueError(f"its members must be a list of 1 to {MOST_MEMBERS}")
         entries = tuple(_entry(member) for member in members)
         names = [entry.name for entry in entries]
         if names != sorted(set(names)):
-            raise ValueError("its members are not sorted by name, each once")
+            raise ValueError("its members must be sorted by name, without duplicates")
     except ValueError as error:
-        raise InputError(f"is not a sound stack of banks: {error}", path=path) from None
+        raise InputError(f"is not a valid stack of banks: {error}", path=path) from None
     return entries
 
 
 def _entry(member: Any) -> StackEntry:
-    """One member; ValueError for what is none."""
+    """A member from its JSON; ValueError if it is not valid."""
     if not isinstance(member, dict) or member.keys() != {"digest", "name", "weight"}:
-        raise ValueError("a member has not exactly digest, name and weight")
+        raise ValueError("the fields of a member must be digest, name and weight")
     name, digest, weight = member["name"], member["digest"], member["weight"]
     if not isinstance(name, str) or not is_member_name(name):
-        raise ValueError(f"{reprlib.repr(name)} is no name of a member")
+        raise ValueError(f"{reprlib.repr(name)} cannot be the name of a member")
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
-        raise ValueError(f"{reprlib.repr(digest)} is no digest")
-    # what is no text reads as none that `weight_text` writes
+        raise ValueError(f"{reprlib.repr(digest)} is not a digest")
+    # a value that is not text is refused like an empty text
     return StackEntry(name, read_weight(weight if isinstance(weight, str) else ""), digest)

@@ -1,7 +1,7 @@
-"""Stacks made of banks and other stacks, as a person names them.
+"""Stacks made of banks and of other stacks, by path.
 
-Rule 1: a stack that goes into another is taken apart: its banks go in, by the names and with the
-weights that they have there, so that taking out what was put in leaves the very stack before.
+Rule 1: of a stack that is stacked, the banks are added with the names and weights that they have
+there, so adding a bank and removing it gives the same stack as before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .stack_files import load_stack, save_stack
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A bank that goes into a stack."""
+    """A bank to be stacked."""
 
     name: str
     weight: Fraction
@@ -33,28 +33,28 @@ class _Member:
 def stack_banks(
     inputs: Sequence[tuple[Path, Fraction]], target: Path, *, replace: bool
 ) -> BankStack:
-    """The stack of banks with their weights, written as the folder `target`; see `save_stack`.
+    """Write the stack of these paths with their weights as `target`; see `save_stack`.
 
-    A bank is called after its folder, or after that of its run; those of a stack keep their names,
-    and their weights, times that of the stack. Raises UsageError for two banks of one name,
-    LedgerError for a bank that is in one of the stacks already.
+    A bank gets the name of its folder, or of its run; the banks of a stack keep their names, and
+    their weights are multiplied by that of the stack. Raises UsageError for two banks with one
+    name, LedgerError for a bank that one of the stacks already has.
     """
-    asked = _asked(inputs)
-    stacks = {path: load_stack(path) for path in asked if is_stack_folder(path)}
+    weights = _weights_by_path(inputs)
+    stacks = {path: load_stack(path) for path in weights if is_stack_folder(path)}
     members = [
-        _Member(name, asked[path] * own, path / name)
+        _Member(name, weights[path] * own, path / name)
         for path, stack in stacks.items()
         for name, own in stack.weights.items()
     ]
-    banks = {bank_folder(path): weight for path, weight in asked.items() if path not in stacks}
+    banks = {bank_folder(path): weight for path, weight in weights.items() if path not in stacks}
     new = _named(banks, [each.name for each in members])
     for each in new:
         _require_new(each.folder, stacks)
     found: dict[str, _Member] = {}
     for each in [*members, *new]:
         if (other := found.setdefault(each.name, each)) is not each:
-            what = f"would be called {each.name} in the stack, as {other.folder} is"
-            raise UsageError(what, path=each.folder, advice="copy it to a folder of another name")
+            what = f"and {other.folder} would both be named {each.name} in the stack"
+            raise UsageError(what, path=each.folder, advice="copy it to a folder with another name")
     return save_stack(
         {name: each.folder for name, each in found.items()},
         {name: each.weight for name, each in found.items()},
@@ -64,9 +64,9 @@ def stack_banks(
 
 
 def leave_out(stack: Path, name: str, target: Path, *, replace: bool) -> BankStack:
-    """The stack without one bank, written as `target`: the very files of one that never held it.
+    """Write the stack without one bank as `target`: the files of a stack that never had it.
 
-    Raises LedgerError if there is none of that name, and what `save_stack` raises.
+    Raises LedgerError if there is no bank of that name, and the errors of `save_stack`.
     """
     rest = load_stack(stack).without(name)
     return save_stack(
@@ -74,8 +74,8 @@ def leave_out(stack: Path, name: str, target: Path, *, replace: bool) -> BankSta
     )
 
 
-def _asked(inputs: Sequence[tuple[Path, Fraction]]) -> dict[Path, Fraction]:
-    """The weight of each path, in order; one that is named twice counts as often."""
+def _weights_by_path(inputs: Sequence[tuple[Path, Fraction]]) -> dict[Path, Fraction]:
+    """The weight of each path, in order; weights of a path given more than once are added."""
     first: dict[str, Path] = {}
     weights: dict[Path, Fraction] = {}
     for path, weight in inputs:
@@ -85,7 +85,7 @@ def _asked(inputs: Sequence[tuple[Path, Fraction]]) -> dict[Path, Fraction]:
 
 
 def _named(banks: Mapping[Path, Fraction], taken: Sequence[str]) -> list[_Member]:
-    """Banks by the names that they are to have, of which none is taken."""
+    """Banks with unique names, none of them in `taken`."""
     folders = [Path(os.path.abspath(each)) for each in banks]
     shown = [each.parent if each.name == BANK else each for each in folders]
     names = unique_names([str(each) for each in shown], taken)
@@ -96,13 +96,13 @@ def _named(banks: Mapping[Path, Fraction], taken: Sequence[str]) -> list[_Member
 
 
 def _require_new(folder: Path, stacks: Mapping[Path, BankStack]) -> None:
-    """Raise LedgerError if the bank in a folder is in one of the stacks already."""
+    """Raise LedgerError if one of the stacks already has the bank in a folder."""
     bank = load_bank(folder)
     for path, stack in stacks.items():
         for member in stack.members:
             if _is_same(bank, member.bank):
-                what = f"is in {path} already, as {member.name}"
-                raise LedgerError(what, path=folder, advice=f"--without {member.name} takes it out")
+                what = f"is already in {path} as {member.name}"
+                raise LedgerError(what, path=folder, advice=f"--without {member.name} removes it")
 
 
 def _is_same(one: PromptBank, other: PromptBank) -> bool:

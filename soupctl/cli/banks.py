@@ -13,20 +13,20 @@ from .options import named
 
 if TYPE_CHECKING:
     from ..banks.gate_survey import BlockSummary
-    from ..banks.inspect import BankLook
+    from ..banks.inspect import BankInfo
 
 FEW = 5
 """Timesteps in the summary of a gate in JSON."""
 
 
-def looks_at(path: str, base: str | None, *, is_plotted: bool) -> tuple[BankLook, ...]:
+def banks_at(path: str, base: str | None, *, is_plotted: bool) -> tuple[BankInfo, ...]:
     """The prompt bank or banks of the stack in a folder; none for any other checkpoint.
 
     Raises UsageError for --base or --plot with another checkpoint.
     """
-    from ..banks.inspect import look_at_banks
+    from ..banks.inspect import inspect_banks
 
-    found = look_at_banks(Path(path), None if base is None else Path(named(base)))
+    found = inspect_banks(Path(path), None if base is None else Path(named(base)))
     if not found and (base is not None or is_plotted):
         option = "--plot" if base is None else "--base"
         raise UsageError(f"is not a prompt bank, which {option} needs", path=path)
@@ -52,7 +52,7 @@ def plot(
     return tuple(summarise(each, FEW) for each in made.surveys)
 
 
-def bank_lines(banks: Sequence[BankLook], gates: Sequence[Sequence[BlockSummary]]) -> Iterator[str]:
+def bank_lines(banks: Sequence[BankInfo], gates: Sequence[Sequence[BlockSummary]]) -> Iterator[str]:
     """Lines for each bank, with a summary of its gates if there is one."""
     for index, bank in enumerate(banks):
         if bank.name:
@@ -65,7 +65,7 @@ def bank_lines(banks: Sequence[BankLook], gates: Sequence[Sequence[BlockSummary]
             )
 
 
-def _lines(bank: BankLook) -> Iterator[str]:
+def _lines(bank: BankInfo) -> Iterator[str]:
     config, share = bank.config, bank.share
     beside = "" if share is None else f", {share:.2%} of the base's {bank.base_parameters:,}"
     kept = "" if config.topk == 1 else f", top {config.topk:.3g} kept"
@@ -77,7 +77,7 @@ def _lines(bank: BankLook) -> Iterator[str]:
 
 
 def banks_json(
-    banks: Sequence[BankLook], gates: Sequence[Sequence[BlockSummary]]
+    banks: Sequence[BankInfo], gates: Sequence[Sequence[BlockSummary]]
 ) -> dict[str, Any]:
     """The same as JSON: a `bank`, or the banks of a `stack` by name."""
     read = {each.name: _json(each) for each in banks}
@@ -89,7 +89,7 @@ def banks_json(
     return {"stack": {name: {"weight": weights[name], **read[name]} for name in weights}}
 
 
-def _json(bank: BankLook) -> dict[str, Any]:
+def _json(bank: BankInfo) -> dict[str, Any]:
     config = bank.config
     return {
         "base_class": config.base.kind,

@@ -58,7 +58,7 @@ def inspect(
         raise UsageError("-f needs --plot", advice="it replaces a picture")
     if summary and tensors:
         raise UsageError("--summary and --tensors exclude each other", advice="leave out one")
-    looks = banks.looks_at(options.named(path), base, is_plotted=plot is not None)
+    looks = banks.banks_at(options.named(path), base, is_plotted=plot is not None)
     folders = [str(each.folder) for each in looks] or [path]
     found = [
         each

@@ -133,7 +133,7 @@ def encode_images(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
     return torch.cat([posterior.mean, posterior.logvar], dim=1)
 
 
-def draw_latents(vae: Any, moments: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def sample_latents(vae: Any, moments: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Latents as the denoiser knows them, drawn with standard normal `noise` [B, C', H', W']."""
     mean, logvar = moments.chunk(2, dim=1)
     latents = mean + (0.5 * logvar).exp() * noise

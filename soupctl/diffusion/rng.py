@@ -35,13 +35,13 @@ def uniform(seed: int, purpose: str, *place: int) -> float:
     return float(generator(seed, purpose, *place).random())
 
 
-def whole(limit: int, seed: int, purpose: str, *place: int) -> int:
+def integer(limit: int, seed: int, purpose: str, *place: int) -> int:
     """A whole number in [0, limit)."""
     return int(generator(seed, purpose, *place).integers(limit))
 
 
 @lru_cache(maxsize=2)
-def order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
+def permutation(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
     """In which order an epoch visits `count` samples: a permutation of their indices."""
     return generator(seed, "order", epoch).permutation(count)
 
@@ -49,4 +49,4 @@ def order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
 def sample_index(seed: int, visit: int, count: int) -> int:
     """The sample of the visit of that number, counted through all epochs, among `count` samples."""
     epoch, position = divmod(visit, count)
-    return int(order(seed, epoch, count)[position])
+    return int(permutation(seed, epoch, count)[position])

@@ -47,7 +47,7 @@ def plot_gates(path: Path, base: Path | None) -> GatePlot:
     configs = [each.bank.config for each in members]
     folder = _recorded_base(path, configs[0]) if base is None else base
     found = read_base(folder)
-    timesteps = _require_own(found, configs, path)
+    timesteps = _require_own_base(found, configs, path)
     embedders = Embedders(found, configs[0].base.sample_size)
     # the last embedding stands for no class
     classes = found.embeddings - 1 if found.conditioning is Conditioning.LABEL else 0
@@ -87,7 +87,7 @@ def _digest(folder: Path) -> str | None:
         return None
 
 
-def _require_own(base: Base, configs: list[BankConfig], path: Path) -> int:
+def _require_own_base(base: Base, configs: list[BankConfig], path: Path) -> int:
     """The number of the base's timesteps; MismatchError if it is not the one of these banks."""
     objective = objective_of(load_scheduler(base), Prediction.AUTO, None)
     found = describe_base(

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..banks.config import BankConfig, GateKind, Site
-from ..banks.gate_survey import BlockSurvey, Survey, evenly
+from ..banks.gate_survey import BlockSurvey, Survey, evenly_spaced
 
 Array = npt.NDArray[np.float64]
 
@@ -135,7 +135,7 @@ def _draw_maps(axes: Any, survey: Survey) -> Any:
     """One map of the positions for each block (down) and a few timesteps (across)."""
     grids = [position_grid(survey.config, block.site) or (1, 1) for block in survey.blocks]
     height, width = max(rows for rows, _ in grids), max(columns for _, columns in grids)
-    chosen = evenly(len(survey.timesteps), MAPS)[::-1]
+    chosen = evenly_spaced(len(survey.timesteps), MAPS)[::-1]
     lines = []
     for block, grid in zip(survey.blocks, grids, strict=True):
         maps = _relative_weights(block)[list(chosen)].unflatten(1, (1, *grid))

@@ -61,7 +61,7 @@ class BankPlan:
         """The bank before training: zero, except for a gate that is taken."""
         bank = PromptBank(self.config)
         if self.gate is not None:
-            bank.take_gate(self.gate)
+            bank.copy_gate(self.gate)
         return bank
 
 

@@ -129,7 +129,7 @@ class Examples(torch.utils.data.Dataset[Any]):
             images=self._image(sample, position),
             noise=torch.from_numpy(noise)[None],
             latent_noise=None if latent_noise is None else torch.from_numpy(latent_noise)[None],
-            timesteps=torch.tensor([rng.whole(input_spec.timesteps, seed, "timestep", position)]),
+            timesteps=torch.tensor([rng.integer(input_spec.timesteps, seed, "timestep", position)]),
             captions=("" if dropped else self._caption(sample, position),),
             labels=self._label(index, dropped),
             positions=(position,),
@@ -154,7 +154,7 @@ class Examples(torch.utils.data.Dataset[Any]):
         if len(sample.captions) < 2:
             return sample.captions[0] if sample.captions else ""
         return sample.captions[
-            rng.whole(len(sample.captions), self._options.seed, "caption", position)
+            rng.integer(len(sample.captions), self._options.seed, "caption", position)
         ]
 
     def _label(self, index: int, dropped: bool) -> torch.Tensor | None:

@@ -93,7 +93,9 @@ class GridSampler:
         options, samples = self.run.options, self.run.dataset.samples
         if options.prompt:
             return options.prompt
-        chosen = rng.order(options.seed, -1, len(samples))[: min(MOST_ROWS, options.sample_grid)]
+        chosen = rng.permutation(options.seed, -1, len(samples))[
+            : min(MOST_ROWS, options.sample_grid)
+        ]
         return tuple(samples[int(index)].captions[0] for index in chosen)
 
 

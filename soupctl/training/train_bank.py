@@ -14,9 +14,8 @@ import torch
 from torch import nn
 
 from ..banks.attachment import attach
-from ..banks.bank import PromptBank
+from ..banks.bank import PromptBank, gate_noise
 from ..banks.files import bank_digest, save_bank
-from ..banks.gate_noise import gate_draws
 from ..banks.gates import balance_loss
 from ..banks.load import BANK
 from ..checkpoints.digest import text_digest
@@ -64,7 +63,7 @@ def initial_state(run: PreparedRun, models: Models) -> LoopState:
     options, accelerator = run.options, run.accelerator
     prepare_models(run, models)
     patched = PatchedDenoiser(models.denoiser.requires_grad_(False), run.bank.initial_bank())
-    groups = patched.bank.groups(options.lr, run.request.patch.gate_lr_scale)
+    groups = patched.bank.parameter_groups(options.lr, run.request.patch.gate_lr_scale)
     optimizer = make_optimizer(groups, options)
     model, optimizer = accelerator.prepare(patched, optimizer)
     patched = accelerator.unwrap_model(model)
@@ -83,7 +82,7 @@ def _gate_noise(run: PreparedRun, patched: PatchedDenoiser) -> Any:
     """A function that adds noise to the gates' logits while a batch is computed."""
 
     def noise(batch: Batch) -> AbstractContextManager[None]:
-        draws = gate_draws(patched.bank.config, run.options.seed, batch.positions)
+        draws = gate_noise(patched.bank.config, run.options.seed, batch.positions)
         device = run.accelerator.device
         return patched.attachment.noise({name: each.to(device) for name, each in draws.items()})
 

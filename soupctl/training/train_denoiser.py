@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..diffusion.base import Conditioning
-from ..diffusion.loading import Models, draw_latents, encode_captions, encode_images, predict
+from ..diffusion.loading import Models, encode_captions, encode_images, predict, sample_latents
 from ..errors import LimitError
 from .distributed import is_fsdp
 from .export import LATENTS
@@ -64,7 +64,7 @@ def loss_function(run: PreparedRun, models: Models) -> Loss:
             # cached moments have twice the channels of latents
             cached = samples.shape[1:] == (2 * noise.shape[1], *noise.shape[2:])
             moments = samples if cached else encode_images(models.vae, samples)
-            samples = draw_latents(models.vae, moments, batch.latent_noise.to(device))
+            samples = sample_latents(models.vae, moments, batch.latent_noise.to(device))
         condition = None
         if run.base.conditioning is Conditioning.TEXT:
             condition = encode_captions(models, batch.captions)

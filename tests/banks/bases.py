@@ -120,7 +120,7 @@ def filled_bank(model: Any, seed: int = 11, **options: Any) -> PromptBank:
     return bank
 
 
-def draws_for(bank: PromptBank, seed: int = 5) -> dict[str, torch.Tensor]:
+def noise_for(bank: PromptBank, seed: int = 5) -> dict[str, torch.Tensor]:
     """Standard normal numbers for every block and sample."""
     generator = torch.Generator().manual_seed(seed)
     return {

@@ -22,7 +22,7 @@ def test_a_zero_bank_changes_no_bit_of_the_output(base, options, mode):
     torch.manual_seed(1)
     expected = bases.output(base)
     torch.manual_seed(1)
-    with attach(base, bank) as attachment, attachment.noise(bases.draws_for(bank)):
+    with attach(base, bank) as attachment, attachment.noise(bases.noise_for(bank)):
         found = bases.output(base)
 
     assert bases.same_bits(expected, found)

@@ -60,11 +60,11 @@ def test_a_compiled_base_with_gradient_checkpointing_gives_the_same_gradients():
     base.requires_grad_(False)
     base.enable_gradient_checkpointing()
     bank = bases.filled_bank(base, noisy=True)
-    draws = bases.draws_for(bank)
+    noise = bases.noise_for(bank)
 
     def gradients(run):
         bank.zero_grad()
-        with attach(base, bank) as attachment, attachment.noise(draws):
+        with attach(base, bank) as attachment, attachment.noise(noise):
             bases.output_of(run, base).square().mean().backward()
         return [parameter.grad.clone() for parameter in bank.parameters()]
 

@@ -18,7 +18,7 @@ def test_a_gate_looks_at_the_class_only_if_it_is_to(gate_input):
             weights = []
             for labels in ([0, 1, 2], [2, 1, 0]):
                 bases.output(base, class_labels=torch.tensor(labels))
-                weights.append(next(iter(attachment.gated(bank).values())).weights)
+                weights.append(next(iter(attachment.gate_outputs(bank).values())).weights)
 
         is_same = torch.equal(weights[0], weights[1])
         assert (gate_input is GateInput.TIME) == is_same
@@ -28,21 +28,21 @@ def test_the_gates_of_the_loss_are_those_of_the_pass(base):
     for gate_input in GateInput:
         bank = bases.filled_bank(base, gate_input=gate_input, noisy=True)
         used = {}
-        own = bank.gated
-        bank.gated = lambda block, *rest, own=own, used=used: used.setdefault(
+        own = bank.gate_output
+        bank.gate_output = lambda block, *rest, own=own, used=used: used.setdefault(
             block, own(block, *rest)
         )
-        with attach(base, bank) as attachment, attachment.noise(bases.draws_for(bank)):
+        with attach(base, bank) as attachment, attachment.noise(bases.noise_for(bank)):
             bases.output(base)
-            bank.gated = own
-            for name, gated in attachment.gated(bank).items():
+            bank.gate_output = own
+            for name, gated in attachment.gate_outputs(bank).items():
                 assert torch.equal(used[name].weights, gated.weights)
 
 
 def test_gates_cannot_be_told_before_a_pass(base):
     bank = bases.zero_bank(base)
     with attach(base, bank) as attachment, pytest.raises(ValueError, match="no forward pass"):
-        attachment.gated(bank)
+        attachment.gate_outputs(bank)
 
 
 @pytest.mark.parametrize("options", [*bases.OPTIONS, {"prepended": 2}], ids=str)

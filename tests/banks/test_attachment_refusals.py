@@ -23,9 +23,9 @@ def test_another_size_of_image_is_refused_naming_the_block():
 @pytest.mark.parametrize(
     ("other", "allowed", "problem"),
     [
-        (bases.class_unet(), False, "class DiTTransformer2DModel, and the base's is UNet2DModel"),
+        (bases.class_unet(), False, "class DiTTransformer2DModel, but the base has UNet2DModel"),
         (bases.dit(layers=2), False, "transformer_blocks.2: the base has no such block"),
-        (bases.dit(layers=4), False, "other config"),
+        (bases.dit(layers=4), False, "different config"),
         (bases.dit(layers=4), True, None),
     ],
 )

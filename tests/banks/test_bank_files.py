@@ -83,7 +83,7 @@ def test_a_bank_has_the_content_digest_that_soupctl_gives_its_file(bank, saved):
 
 def test_metadata_and_other_files_go_along(bank, tmp_path):
     folder = tmp_path / "bank"
-    save_bank(bank, folder, metadata={"note": "mine"}, beside={"README.md": b"# A bank\n"})
+    save_bank(bank, folder, metadata={"note": "mine"}, companion_files={"README.md": b"# A bank\n"})
 
     with safe_open(folder / WEIGHTS, "pt") as file:
         assert {"format": "pt", "note": "mine"} == file.metadata()
@@ -111,7 +111,7 @@ def test_a_folder_that_is_no_bank_is_never_replaced(bank, tmp_path):
 
 def test_nothing_is_left_of_a_bank_that_could_not_be_written(bank, tmp_path):
     with pytest.raises(OutputError):
-        save_bank(bank, tmp_path / "bank", beside={"../outside": b""})
+        save_bank(bank, tmp_path / "bank", companion_files={"../outside": b""})
 
     assert [] == os.listdir(tmp_path)
 
@@ -136,10 +136,13 @@ def altered(saved, change):
     ("change", "problem"),
     [
         (lambda tensors: tensors.pop("gate.16.bias"), "gate.16.bias: is missing"),
-        (lambda tensors: tensors.update(extra=torch.zeros(1)), "extra: is no tensor of this bank"),
+        (
+            lambda tensors: tensors.update(extra=torch.zeros(1)),
+            "extra: is not in the bank's config",
+        ),
         (
             lambda tensors: tensors.update({"gate.16.bias": torch.zeros(17)}),
-            r"gate.16.bias: has shape \[17\], and the bank's config says \[16\]",
+            r"gate.16.bias: has shape \[17\], but the bank's config says \[16\]",
         ),
         (
             lambda tensors: tensors.update({"gate.16.bias": torch.zeros(16, dtype=torch.int32)}),

@@ -124,17 +124,17 @@ def test_banks_that_cannot_be_stacked_are_refused():
     shorter = PromptBank(BankConfig(replace(bank.config.base, num_train_timesteps=500)))
     longer = PromptBank(BankConfig(replace(bank.config.base, num_train_timesteps=1000)))
 
-    with pytest.raises(UsageError, match="one bank or more"):
+    with pytest.raises(UsageError, match="at least one bank"):
         BankStack({})
     with pytest.raises(UsageError, match="a: has a weight of zero"):
         BankStack({"a": bank}, {"a": Fraction(0)})
     with pytest.raises(UsageError, match="different names"):
         BankStack({"a": bank}, {"b": Fraction(1)})
-    with pytest.raises(UsageError, match="b: puts prompts before"):
+    with pytest.raises(UsageError, match="b: has prepended prompts"):
         BankStack({"a": bank, "b": prepended})
-    with pytest.raises(MismatchError, match="b: was trained on a base with other config"):
+    with pytest.raises(MismatchError, match="b: was trained on a base with different config"):
         BankStack({"a": bank, "b": other})
-    with pytest.raises(MismatchError, match="b: was trained for the number of timesteps 500"):
+    with pytest.raises(MismatchError, match="b: was trained for number of timesteps 500"):
         BankStack({"a": longer, "b": shorter})
 
 

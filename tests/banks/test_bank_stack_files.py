@@ -68,7 +68,7 @@ def test_a_member_that_was_exchanged_is_found_out(members, tmp_path):
     save_stack(members, ASKED, tmp_path / "stack")
     (tmp_path / "stack" / "a" / WEIGHTS).write_bytes((members["c"] / WEIGHTS).read_bytes())
 
-    with pytest.raises(LedgerError, match="a: is not the bank that was stacked"):
+    with pytest.raises(LedgerError, match="a: was changed after it was stacked"):
         load_stack(tmp_path / "stack")
 
 
@@ -118,7 +118,7 @@ def test_banks_of_different_bases_are_not_stacked(members, tmp_path):
     save_bank(bases.zero_bank(bases.dit(layers=3)), tmp_path / "other")
     asked = {"a": Fraction(1), "other": Fraction(1)}
 
-    with pytest.raises(MismatchError, match="other: was trained on a base with other config"):
+    with pytest.raises(MismatchError, match="other: was trained on a base with different config"):
         save_stack({"a": members["a"], "other": tmp_path / "other"}, asked, tmp_path / "stack")
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from soupctl.banks.compatibility import require_fit, require_same_base
 from soupctl.banks.config import BankConfig, BaseDescription, GateInput, GateKind, Site
-from soupctl.banks.config_json import document, encode_config, parse_config
+from soupctl.banks.config_json import config_fields, encode_config, parse_config
 from soupctl.errors import InputError, MismatchError, UsageError
 
 DIT = BaseDescription(
@@ -79,7 +79,7 @@ def test_the_grid_of_a_unet_gate_is_never_finer_than_the_block(grid, expected):
 @pytest.mark.parametrize(
     ("topk", "rows", "expected"), [(1.0, 256, 256), (0.5, 256, 128), (0.29, 100, 29), (0.3, 7, 2)]
 )
-def test_a_share_means_the_number_that_is_written(topk, rows, expected):
+def test_a_top_k_share_is_exactly_the_decimal_that_is_written(topk, rows, expected):
     """0.29 of 100 is 29, though the float64 nearest 0.29 times 100 is less."""
     assert expected == BankConfig(DIT, topk=topk).kept(rows)
 
@@ -91,24 +91,30 @@ def test_a_share_means_the_number_that_is_written(topk, rows, expected):
         ({"topk": 1.5}, "above 0"),
         ({"topk": float("nan")}, "above 0"),
         ({"topk": 0.1}, "keeps none of 6 weights"),
-        ({"num_prompts": 2}, "one whole prompt"),
+        ({"num_prompts": 2}, "exactly one prompt"),
         ({"num_prompts": 0, "gate": GateKind.MIXTURE}, "0 prompts"),
         ({"gate_grid": 4}, "grid"),
-        ({"prepended": -1}, "before the sequence"),
-        ({"base": replace(DIT, kind="FluxTransformer2DModel")}, "no base"),
+        ({"prepended": -1}, "prompts before it"),
+        ({"base": replace(DIT, kind="FluxTransformer2DModel")}, "do not support"),
         ({"base": replace(DIT, sites=())}, "no blocks"),
-        ({"base": replace(DIT, sites=DIT.sites[::-1])}, "do not rise"),
+        ({"base": replace(DIT, sites=DIT.sites[::-1])}, "must increase"),
         ({"base": replace(DIT, sites=(Site("transformer_blocks.1", 0, (6, 4)),))}, "not at depth"),
-        ({"base": replace(DIT, sites=(Site("../x", 0, (6, 4)),))}, "is no block"),
-        ({"base": replace(DIT, sites=(Site("transformer_blocks.0", 0, (6,)),))}, "no shape"),
-        ({"base": replace(DIT, sites=(Site("transformer_blocks.0", 0, (0, 4)),))}, "no shape"),
-        ({"base": replace(DIT, embedding_width=0)}, "above zero"),
+        ({"base": replace(DIT, sites=(Site("../x", 0, (6, 4)),))}, "has no block"),
+        (
+            {"base": replace(DIT, sites=(Site("transformer_blocks.0", 0, (6,)),))},
+            "have shape",
+        ),
+        (
+            {"base": replace(DIT, sites=(Site("transformer_blocks.0", 0, (0, 4)),))},
+            "have shape",
+        ),
+        ({"base": replace(DIT, embedding_width=0)}, "must be positive"),
         ({"base": UNET}, "has a grid"),
-        ({"base": UNET, "gate_grid": 0}, "no side of a grid"),
+        ({"base": UNET, "gate_grid": 0}, "cannot have side 0"),
         ({"base": UNET, "gate_grid": 4, "prepended": 1}, "of a transformer"),
     ],
 )
-def test_a_bank_that_cannot_be_is_refused(changes, problem):
+def test_an_invalid_bank_config_is_refused(changes, problem):
     with pytest.raises(UsageError, match=problem):
         replace(BankConfig(DIT), **changes)
 
@@ -134,12 +140,12 @@ def test_the_names_of_the_fields_are_those_of_the_format():
         *("num_prompts", "num_train_timesteps", "prediction_type", "prepended", "sample_size"),
         *("shapes", "soupctl_version", "temb_dim", "topk"),
     }
-    assert expected == document(CONFIGS[0]).keys()
+    assert expected == config_fields(CONFIGS[0]).keys()
 
 
-@pytest.mark.parametrize("field", sorted(document(CONFIGS[0])))
+@pytest.mark.parametrize("field", sorted(config_fields(CONFIGS[0])))
 def test_a_missing_field_is_refused(field):
-    fields = document(CONFIGS[0])
+    fields = config_fields(CONFIGS[0])
     del fields[field]
 
     with pytest.raises(InputError, match=r"^bank: "):
@@ -153,9 +159,9 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(CONFIGS), st.sampled_from(sorted(document(CONFIGS[0]))), JSON)
-def test_any_value_of_any_field_is_sound_or_refused_in_one_line(config, field, value):
-    text = json.dumps({**document(config), field: value}).encode("utf-8", "surrogatepass")
+@given(st.sampled_from(CONFIGS), st.sampled_from(sorted(config_fields(CONFIGS[0]))), JSON)
+def test_any_value_of_any_field_is_valid_or_refused_in_one_line(config, field, value):
+    text = json.dumps({**config_fields(config), field: value}).encode("utf-8", "surrogatepass")
 
     try:
         read = parse_config(text, "bank")
@@ -181,16 +187,32 @@ def test_any_value_of_any_field_is_sound_or_refused_in_one_line(config, field, v
         (b'{"peft_type": "SOUPCTL_DMP", "format": true}', "format True"),
     ],
 )
-def test_text_that_is_no_bank_is_refused(text, problem):
+def test_text_that_is_not_a_bank_config_is_refused(text, problem):
     with pytest.raises(InputError, match=problem):
         parse_config(text, "bank")
 
 
 def test_an_unknown_field_is_refused():
-    text = json.dumps({**document(CONFIGS[0]), "prompt_proj": True}).encode()
+    text = json.dumps({**config_fields(CONFIGS[0]), "prompt_proj": True}).encode()
 
-    with pytest.raises(InputError, match="'prompt_proj', which is not known"):
+    with pytest.raises(InputError, match="unknown field 'prompt_proj'"):
         parse_config(text, "bank")
+
+
+def test_all_issues_of_a_config_are_reported_together():
+    fields = {**config_fields(CONFIGS[0]), "gate": "open", "temb_dim": "4", "extra": 1}
+    del fields["topk"]
+
+    with pytest.raises(InputError) as refusal:
+        parse_config(json.dumps(fields).encode(), "bank")
+
+    expected = [
+        "has no field topk",
+        "has an unknown field 'extra'",
+        "its gate is 'open', but must be one of token, mixture",
+        "its temb_dim is '4', but must be a whole number",
+    ]
+    assert expected == [issue.what for issue in refusal.value.issues]
 
 
 OTHER_SITES = (
@@ -204,14 +226,14 @@ OTHER_SITES = (
     ("base", "problem"),
     [
         (replace(DIT, kind="UNet2DModel"), "class"),
-        (replace(DIT, num_train_timesteps=500), "number of timesteps 1000, and the base's is 500"),
+        (replace(DIT, num_train_timesteps=500), "number of timesteps 1000, but the base has 500"),
         (replace(DIT, prediction_type="v_prediction"), "prediction epsilon"),
         (replace(DIT, sites=DIT.sites[:1]), "transformer_blocks.1: the base has no such block"),
         (replace(DIT, sites=(DIT.sites[0], replace(DIT.sites[1], shape=(6, 8)))), r"\[6, 8\]"),
         (replace(DIT, sites=(DIT.sites[0], replace(DIT.sites[1], depth=2))), "block 2 in the base"),
         (replace(DIT, embedding_width=8), "embedding width 4"),
-        (replace(DIT, digest="blake3:e"), "other weights.*--allow-base-mismatch"),
-        (replace(DIT, config_digest="blake3:e"), "other config"),
+        (replace(DIT, digest="blake3:e"), "different weights.*--allow-base-mismatch"),
+        (replace(DIT, config_digest="blake3:e"), "different config"),
     ],
 )
 def test_a_bank_refuses_another_base(base, problem):
@@ -219,7 +241,7 @@ def test_a_bank_refuses_another_base(base, problem):
         require_fit(BankConfig(DIT), base, "bank")
 
 
-def test_a_bank_fits_its_base_one_with_more_blocks_and_one_of_which_less_is_known():
+def test_a_bank_fits_its_base_a_base_with_more_blocks_and_one_with_unknown_facts():
     config = BankConfig(DIT)
 
     require_fit(config, DIT, "bank")
@@ -242,5 +264,5 @@ def test_banks_for_different_blocks_of_one_base_have_the_same_base():
     other = BankConfig(replace(DIT, sites=DIT.sites[1:]))
 
     require_same_base(first, other, "other")
-    with pytest.raises(MismatchError, match="other weights"):
+    with pytest.raises(MismatchError, match="different weights"):
         require_same_base(first, BankConfig(replace(DIT, digest="blake3:e")), "other")

@@ -6,13 +6,13 @@ import torch
 from soupctl.banks.gates import (
     Balance,
     Gate,
-    Gated,
+    GateOutput,
     balance_loss,
-    chance_of_being_kept,
+    imbalance_over_batch,
     importance_as_coded,
     load_as_coded,
-    top_softmax,
-    unevenness_over_batch,
+    probability_kept,
+    top_k_softmax,
 )
 
 
@@ -53,7 +53,7 @@ def test_a_new_gate_keeps_exactly_as_many_as_asked_though_all_are_equal(kept):
 def test_top_k_keeps_the_largest_weights():
     logits = torch.tensor([[0.0, log(3.0), -1.0, log(2.0)]])
 
-    torch.testing.assert_close(torch.tensor([[0.0, 0.6, 0.0, 0.4]]), top_softmax(logits, 2))
+    torch.testing.assert_close(torch.tensor([[0.0, 0.6, 0.0, 0.4]]), top_k_softmax(logits, 2))
 
 
 def test_the_gate_is_one_linear_map_of_embedding_and_depth():
@@ -72,9 +72,9 @@ def test_noise_has_the_spread_of_its_table():
     torch.testing.assert_close(DRAWS * (log(2) + 0.01), gated.noisy)
 
 
-def test_a_gate_without_draws_or_without_a_table_is_not_noisy():
-    for gate, draws in ((drawn_gate(noisy=True), None), (drawn_gate(), DRAWS)):
-        gated = gate(EMBEDDINGS, 0, draws)
+def test_a_gate_without_noise_or_without_a_table_is_not_noisy():
+    for gate, noise in ((drawn_gate(noisy=True), None), (drawn_gate(), DRAWS)):
+        gated = gate(EMBEDDINGS, 0, noise)
 
         assert gated.spread is None
         assert torch.equal(gated.clean, gated.noisy)
@@ -114,14 +114,14 @@ def test_importance_over_the_batch_is_that_of_the_hand():
     """Block sums [2, 0] and [1, 1]: squared coefficients of variation 1 and 0."""
     weights = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
 
-    torch.testing.assert_close(torch.tensor(0.5), unevenness_over_batch(weights))
+    torch.testing.assert_close(torch.tensor(0.5), imbalance_over_batch(weights))
 
 
 def test_the_two_forms_of_importance_mean_different_things():
     """One sample, one prompt each: flat over the batch, not flat for any sample."""
     weights = torch.eye(4)[None]
 
-    assert 0 == unevenness_over_batch(weights).item()
+    assert 0 == imbalance_over_batch(weights).item()
     torch.testing.assert_close(torch.tensor(3 * 16 / 15), importance_as_coded(weights))
 
 
@@ -141,11 +141,11 @@ def test_initial_importance_follows_from_the_spread_of_the_noise():
     assert abs(found / expected - 1) < 5 * sqrt(2 / (128 * 256)) + 2 / 256
 
 
-def two_rows(spread: float | None) -> Gated:
+def two_rows(spread: float | None) -> GateOutput:
     """Equal logits, of which noise lifted the first by 1 and lowered the second by 1."""
     noisy = torch.tensor([[1.0, -1.0]])
-    return Gated(
-        weights=top_softmax(noisy, 1),
+    return GateOutput(
+        weights=top_k_softmax(noisy, 1),
         clean=torch.zeros(1, 2),
         noisy=noisy,
         spread=None if spread is None else torch.full((1, 2), spread),
@@ -158,7 +158,7 @@ def test_the_chance_of_being_kept_is_that_of_passing_the_others(spread):
     first = normal_below((0 - -1) / spread)
     expected = torch.tensor([[first, 1 - first]])
 
-    torch.testing.assert_close(expected, chance_of_being_kept(two_rows(spread)))
+    torch.testing.assert_close(expected, probability_kept(two_rows(spread)))
 
 
 def test_the_probability_of_a_top_k_place_agrees_with_repeated_sampling():
@@ -167,7 +167,7 @@ def test_the_probability_of_a_top_k_place_agrees_with_repeated_sampling():
     clean = torch.randn(1, 5, generator=generator)
     spread = torch.rand(1, 5, generator=generator) + 0.5
     noisy = clean + spread * torch.randn(1, 5, generator=generator)
-    gated = Gated(top_softmax(noisy, 2), clean, noisy, spread, 2)
+    gated = GateOutput(top_k_softmax(noisy, 2), clean, noisy, spread, 2)
     again = torch.randn(1_000_000, generator=generator)
 
     found = []
@@ -177,14 +177,12 @@ def test_the_probability_of_a_top_k_place_agrees_with_repeated_sampling():
         found.append(passed.float().mean())
 
     # five standard errors of a share of a million are at most 0.0025
-    torch.testing.assert_close(
-        torch.stack(found), chance_of_being_kept(gated)[0], atol=0.0025, rtol=0
-    )
+    torch.testing.assert_close(torch.stack(found), probability_kept(gated)[0], atol=0.0025, rtol=0)
 
 
 def test_load_as_coded_is_that_of_the_hand_and_no_balance():
     """The chances of two rows sum to one, however uneven they are."""
-    chances = chance_of_being_kept(two_rows(1.0))[None]
+    chances = probability_kept(two_rows(1.0))[None]
 
     torch.testing.assert_close(torch.tensor(1.0), load_as_coded(chances, 1))
     # and of two blocks it is the mean
@@ -195,7 +193,7 @@ def test_load_as_coded_is_nothing_where_all_are_kept():
     chances = torch.ones(3, 4, 16)
 
     assert 0 == load_as_coded(chances, 16).item()
-    assert 0 == unevenness_over_batch(chances).item()
+    assert 0 == imbalance_over_batch(chances).item()
 
 
 def test_load_over_the_batch_is_that_of_the_hand():
@@ -203,17 +201,17 @@ def test_load_over_the_batch_is_that_of_the_hand():
     expected = torch.tensor(((first - 0.5) / 0.5) ** 2)
 
     torch.testing.assert_close(
-        expected, unevenness_over_batch(chance_of_being_kept(two_rows(1.0))[None])
+        expected, imbalance_over_batch(probability_kept(two_rows(1.0))[None])
     )
 
 
 def test_without_noise_top_k_is_certain():
-    assert [[1.0, 0.0]] == chance_of_being_kept(two_rows(None)).tolist()
+    assert [[1.0, 0.0]] == probability_kept(two_rows(None)).tolist()
 
 
 @pytest.mark.parametrize("form", Balance)
 def test_the_balance_of_gates_of_several_sizes_is_the_mean_of_the_groups(form):
-    def blocks(rows: int) -> list[Gated]:
+    def blocks(rows: int) -> list[GateOutput]:
         gate = drawn_gate(rows, rows // 2, noisy=True)
         return [gate(EMBEDDINGS, depth, torch.ones(5, rows)) for depth in range(2)]
 
@@ -227,14 +225,14 @@ def test_the_balance_of_gates_of_several_sizes_is_the_mean_of_the_groups(form):
 
 def test_the_balance_is_the_sum_of_importance_and_load():
     gated = two_rows(1.0)
-    weights, chances = gated.weights[None], chance_of_being_kept(gated)[None]
+    weights, chances = gated.weights[None], probability_kept(gated)[None]
 
     torch.testing.assert_close(
         importance_as_coded(weights) + load_as_coded(chances, 1),
         balance_loss([gated], Balance.AS_CODED),
     )
     torch.testing.assert_close(
-        unevenness_over_batch(weights) + unevenness_over_batch(chances),
+        imbalance_over_batch(weights) + imbalance_over_batch(chances),
         balance_loss([gated], Balance.OVER_BATCH),
     )
 

@@ -151,7 +151,7 @@ def test_prompts_before_a_sequence_have_no_size():
 
 def test_any_other_size_than_asked_is_refused(base):
     bank = bases.filled_bank(base)
-    refused = pytest.raises(MismatchError, match="resize_prompts_to fits a bank to images")
+    refused = pytest.raises(MismatchError, match="attach with resize_prompts_to")
     with attach(base, bank, resize_prompts_to=(16, 16)), refused:
         bases.output(base)
 
@@ -159,8 +159,8 @@ def test_any_other_size_than_asked_is_refused(base):
 @pytest.mark.parametrize(
     ("build", "size", "problem"),
     [
-        (bases.dit, (8, 16), "makes square images alone, and not 8 by 16"),
-        (bases.class_unet, (7, 7), "takes no images of 7 by 7"),
+        (bases.dit, (8, 16), "makes only square images, not 8 by 16"),
+        (bases.class_unet, (7, 7), "cannot process inputs of 7 by 7"),
     ],
 )
 def test_a_size_that_the_base_cannot_take_is_refused(build, size, problem):

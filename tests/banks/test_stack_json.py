@@ -10,12 +10,12 @@ DIGEST = "blake3:" + "a" * 64
 ENTRIES = (StackEntry("a", Fraction(1, 3), DIGEST), StackEntry("b.x", Fraction(-2), DIGEST))
 
 
-def test_a_stack_reads_back_as_it_was_written_in_whatever_order_it_was_given():
+def test_a_stack_reads_back_sorted_as_it_was_written():
     assert ENTRIES == parse_stack(encode_stack(ENTRIES[::-1]), "stack")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\n", "a\0", "-rf", "a" * 101])
-def test_a_name_that_is_no_plain_part_of_a_path_is_none(name):
+def test_a_member_name_is_a_single_part_of_a_path(name):
     assert not is_member_name(name)
 
 
@@ -30,27 +30,27 @@ def member(**changes):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (b"", "not a sound stack"),
+        (b"", "not a valid stack"),
         (b'{"a": 1, "a": 2}', "occurs twice"),
         (altered(stack_type="LORA"), "stack_type is 'LORA'"),
         (altered(format=2), "format is 2"),
         (altered(format=True), "format is True"),
-        (altered(extra=1), "fields are not"),
-        (altered(members=[]), "no list of 1 to 1000"),
-        (altered(members={}), "no list of 1 to 1000"),
-        (altered(members=["a"]), "exactly digest, name and weight"),
-        (member(more=1), "exactly digest, name and weight"),
-        (member(name="../a"), "'../a' is no name"),
-        (member(name=1), "1 is no name"),
-        (member(digest="blake3:x"), "'blake3:x' is no digest"),
+        (altered(extra=1), "fields must be"),
+        (altered(members=[]), "a list of 1 to 1000"),
+        (altered(members={}), "a list of 1 to 1000"),
+        (altered(members=["a"]), "must be digest, name and weight"),
+        (member(more=1), "must be digest, name and weight"),
+        (member(name="../a"), "'../a' cannot be the name"),
+        (member(name=1), "1 cannot be the name"),
+        (member(digest="blake3:x"), "'blake3:x' is not a digest"),
         (member(weight=1), "'' is not a weight"),
         (member(weight="0"), "'0' is not a weight"),
         (member(weight="1e9"), "'1e9' is not a weight"),
-        (altered(members=json.loads(encode_stack(ENTRIES))["members"][::-1]), "not sorted"),
-        (altered(members=json.loads(encode_stack(ENTRIES[:1]))["members"] * 2), "not sorted"),
+        (altered(members=json.loads(encode_stack(ENTRIES))["members"][::-1]), "must be sorted"),
+        (altered(members=json.loads(encode_stack(ENTRIES[:1]))["members"] * 2), "must be sorted"),
     ],
 )
-def test_text_that_is_no_stack_is_refused_in_one_line(text, problem):
+def test_an_invalid_stack_config_is_refused_in_one_line(text, problem):
     with pytest.raises(InputError, match=f"^stack: .*{problem}") as refusal:
         parse_stack(text, "stack")
 

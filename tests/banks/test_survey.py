@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from soupctl.banks.config import GateInput, GateKind
-from soupctl.banks.gate_survey import BlockSurvey, evenly, survey
+from soupctl.banks.gate_survey import BlockSurvey, evenly_spaced, survey
 from soupctl.banks.stack import Member
 
 
@@ -90,7 +90,9 @@ def test_a_gate_that_sees_classes_is_surveyed_on_all_but_the_empty_one(gate_inpu
         return
     assert (list(range(bases.CLASSES)), tuple(seen)) == (seen, found.classes)
     block = found.blocks[1]
-    of_each = [bank.gated(block.site.name, embedded(8, range(6), each)).weights for each in seen]
+    of_each = [
+        bank.gate_output(block.site.name, embedded(8, range(6), each)).weights for each in seen
+    ]
     expected = torch.stack(of_each).double().mean(dim=0).detach()
     torch.testing.assert_close(expected, block.weights)
 
@@ -99,5 +101,5 @@ def test_a_gate_that_sees_classes_is_surveyed_on_all_but_the_empty_one(gate_inpu
     ("count", "most", "expected"),
     [(3, 5, (0, 1, 2)), (5, 5, (0, 1, 2, 3, 4)), (1000, 5, (0, 250, 500, 749, 999)), (1, 5, (0,))],
 )
-def test_numbers_are_chosen_evenly_from_the_first_to_the_last(count, most, expected):
-    assert expected == evenly(count, most)
+def test_numbers_are_chosen_evenly_spaced_from_the_first_to_the_last(count, most, expected):
+    assert expected == evenly_spaced(count, most)

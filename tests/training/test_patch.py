@@ -118,7 +118,7 @@ def test_gates_vary_with_time_after_training(patched, bases, tiny, tmp_path):
     )
     embedder = model.requires_grad_(False).transformer_blocks[0].norm1.emb
     times = embedder.timestep_embedder(embedder.time_proj(tiny.torch.tensor([0, 999])))
-    early, late = bank.gated("transformer_blocks.0", times).weights
+    early, late = bank.gate_output("transformer_blocks.0", times).weights
     assert pytest.approx(1) == float(early.sum())
     assert float((early - late).abs().max()) > 1e-3
 

@@ -59,7 +59,7 @@ def test_the_gate_survey_agrees_with_a_forward_pass_of_the_base(
             if family != "text":
                 inputs["class_labels"] = torch.full((count,), label)
             models.denoiser(**inputs)
-            of_classes.append(attachment.gated(written))
+            of_classes.append(attachment.gate_outputs(written))
 
     assert ((0, 1, 2) if (family, gate_input) in SEES_CLASSES else ()) == found.classes
     for block in found.blocks:
@@ -153,8 +153,8 @@ def test_a_picture_is_replaced_only_if_that_is_asked(soupctl, bases, bank):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("bank", "--base", "class"), 4, "class DiTTransformer2DModel, and the base's is UNet2D"),
-        (("older", "--base", "dit"), 4, "was trained on a base with other weights than this one\n"),
+        (("bank", "--base", "class"), 4, "class DiTTransformer2DModel, but the base has UNet2D"),
+        (("older", "--base", "dit"), 4, "was trained on a base with different weights\n"),
         (("bank", "--base", "nowhere"), 3, "nowhere: is no folder"),
         (("dit",), 2, "is not a prompt bank, which --plot needs"),
         (

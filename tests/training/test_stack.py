@@ -96,7 +96,7 @@ def test_a_stack_that_was_tampered_with_does_not_grow(soupctl, banks):
 
     done = soupctl("stack", "one", "c/bank", "-o", "two")
 
-    assert (5, "soupctl: one/a: is not the bank that was stacked\n") == (done.code, done.err)
+    assert (5, "soupctl: one/a: was changed after it was stacked\n") == (done.code, done.err)
 
 
 def test_weights_are_as_long_as_a_stack_can_say(soupctl, banks):
@@ -104,7 +104,7 @@ def test_weights_are_as_long_as_a_stack_can_say(soupctl, banks):
     ends = [soupctl("stack", f"{number}@1/{7**33}", "-o", str(number + 1)) for number in range(3)]
 
     assert [0, 0, 2] == [each.code for each in ends]
-    assert "soupctl: a: has a weight of too many digits\n" == ends[2].err
+    assert "soupctl: a: has a weight with too many digits\n" == ends[2].err
 
 
 def test_a_stack_is_drawn_like_a_bank(soupctl, banks, bases):
@@ -126,16 +126,16 @@ def test_a_stack_is_drawn_like_a_bank(soupctl, banks, bases):
     [
         ((), 2, "BANK and -o are required"),
         (("a", "b", "--without", "a"), 2, "--without takes one stack"),
-        (("a", "d"), 4, "on a base with other weights than this one"),
+        (("a", "d"), 4, "on a base with different weights"),
         (("a@0",), 2, "weight"),
         (("nowhere",), 3, "nowhere"),
         (("three", "--without", "x"), 5, "is not in the stack (it holds a, b)"),
-        (("a", "three"), 5, "a: is in three already, as a (--without a takes it out)"),
-        (("three", "other"), 2, "other/b: would be called b in the stack, as three/b is"),
-        (("x/y", "x-y", "z/y"), 2, "x-y: would be called x-y in the stack, as x/y is"),
+        (("a", "three"), 5, "a: is already in three as a (--without a removes it)"),
+        (("three", "other"), 2, "other/b: and three/b would both be named b in the stack"),
+        (("x/y", "x-y", "z/y"), 2, "x-y: and x/y would both be named x-y in the stack"),
         (("three", "three@-1"), 2, "weight of zero"),
         (("three@1e99",), 2, "is not a weight"),
-        (("three", "d"), 4, "on a base with other weights than this one"),
+        (("three", "d"), 4, "on a base with different weights"),
     ],
 )
 def test_what_cannot_be_stacked_is_refused_in_one_line(soupctl, banks, words, code, said):
