@@ -1,4 +1,4 @@
-"""Denoisers of diffusers: what a base is, how it is loaded, taught and asked for images.
+"""Denoisers of diffusers: bases on disk and in memory, their training objective, and sampling.
 
 torch, diffusers and transformers are loaded by the commands that need a model, and only then.
 """

@@ -1,8 +1,7 @@
-"""What a run starts from: a local diffusers folder, read without loading a model.
+"""A base: a local diffusers folder, described without loading a model.
 
-Rule 1: everything that can be refused from configs and headers is refused here, before the data is
-looked at.
-Rule 2: the denoiser is what is trained; all else of a pipeline stays as it is.
+Rule 1: all that can be refused from configs and headers is refused here, before data is read.
+Rule 2: only the denoiser is trained; all other components of a pipeline stay as they are.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from ..storage.files import read_json
 
 CONFIG = "config.json"
 MODEL = "model"
-"""The folder of a run of training that holds what it ended with."""
+"""The folder of a training run that holds the trained model."""
 SCHEDULER_CONFIG = "scheduler_config.json"
 ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors")
 REMOTE = re.compile(r"[\w.-]+/[\w.-]+")
-"""What a model is called that lies elsewhere."""
+"""The form of a model's name on the hub."""
 DENOISERS = ("UNet2DConditionModel", "UNet2DModel", "DiTTransformer2DModel")
 VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER = "vae", "text_encoder", "tokenizer", "scheduler"
 
 
 class Conditioning(Enum):
-    """What a denoiser is told besides the noisy image and its timestep."""
+    """The condition that a denoiser takes besides the noisy image and its timestep."""
 
     NONE = "nothing"
     LABEL = "classes"
@@ -47,13 +46,13 @@ class Base:
 
     folder: Path
     denoiser: str
-    """Folder of the denoiser within the base; empty if it is the base itself."""
+    """The denoiser's folder within the base; empty if it is the base itself."""
     class_name: str
     config: Mapping[str, Any]
-    """Of the denoiser."""
+    """The config of the denoiser."""
     conditioning: Conditioning
     components: tuple[str, ...]
-    """Folders of the pipeline's components that are there, sorted; none for a bare denoiser."""
+    """Existing folders of the pipeline's components, sorted; empty for a bare denoiser."""
     classes: tuple[tuple[str, str, str], ...]
     """Folder, library and class of each component."""
     vae: Mapping[str, Any] | None
@@ -61,12 +60,12 @@ class Base:
 
     @property
     def denoiser_folder(self) -> Path:
-        """Where the weights that are trained lie."""
+        """The folder of the weights that are trained."""
         return self.folder / self.denoiser
 
     @property
     def channels(self) -> int:
-        """Channels of what is denoised."""
+        """Channels of the denoiser's input: of latents, or of pixels."""
         return int(self.config["in_channels"])
 
     @property
@@ -76,28 +75,27 @@ class Base:
 
     @property
     def scale(self) -> int:
-        """Pixels of an image for one of what is denoised, in each direction."""
+        """Height of an image divided by the height of the denoiser's input; the same for width."""
         return 1 if self.vae is None else int(2 ** (len(self.vae["block_out_channels"]) - 1))
 
     @property
     def embeddings(self) -> int:
-        """How many class embeddings there are; 0 for none."""
+        """The number of class embeddings; 0 for a model without classes."""
         if self.class_name == "DiTTransformer2DModel":
-            # one more than it counts, for samples without a class
+            # the config does not count the embedding for no class
             return int(self.config["num_embeds_ada_norm"]) + 1
         return int(self.config.get("num_class_embeds") or 0)
 
     @property
     def learns_variance(self) -> bool:
-        """Whether it predicts variances in further channels, which are not trained."""
+        """Whether it also predicts variances, in further channels, which are not trained."""
         return int(self.config.get("out_channels") or self.channels) == 2 * self.channels
 
 
 def read_base(folder: Path) -> Base:
     """The base in a folder.
 
-    Raises InputError for what is no diffusers folder, MismatchError for a model that cannot be
-    trained here.
+    Raises InputError if it is not a diffusers folder, MismatchError for an unsupported model.
     """
     if not folder.is_dir():
         raise _no_folder(folder)
@@ -109,7 +107,7 @@ def read_base(folder: Path) -> Base:
     }
     denoiser = next((name for name in ("unet", "transformer") if name in components), "")
     if listing and not denoiser:
-        raise MismatchError(f"has neither unet nor transformer; {_supported()}", path=folder)
+        raise MismatchError(f"has no unet and no transformer; {_supported()}", path=folder)
     if not (folder / denoiser / CONFIG).is_file():
         raise _no_diffusers_folder(folder)
     config = _object(folder / denoiser / CONFIG)
@@ -130,22 +128,23 @@ def read_base(folder: Path) -> Base:
 
 def _no_folder(path: Path) -> InputError:
     if path.is_file():
-        advice = "diffusers' from_single_file and save_pretrained make a folder of it"
+        advice = "convert it with diffusers' from_single_file and save_pretrained"
         return InputError(
-            "is a single file, and a base is a diffusers folder", path=path, advice=advice
+            "is a single file, but a base must be a diffusers folder", path=path, advice=advice
         )
-    advice = "a base is a local diffusers folder; nothing is downloaded"
+    advice = "a base is a local diffusers folder; soupctl downloads nothing"
     if REMOTE.fullmatch(str(path)) and not path.parent.exists():
-        advice = f"nothing is downloaded; 'hf download {path} --local-dir DIR' does"
-    return InputError("is no folder", path=path, advice=advice)
+        advice = f"soupctl downloads nothing; run 'hf download {path} --local-dir DIR'"
+    return InputError("is not a folder", path=path, advice=advice)
 
 
 def _no_diffusers_folder(folder: Path) -> InputError:
-    what, advice = "is no diffusers folder", f"one has {PIPELINE}, or {CONFIG} of a bare denoiser"
+    what = "is not a diffusers folder"
+    advice = f"it needs {PIPELINE}, or {CONFIG} of a bare denoiser"
     if any((folder / MODEL / name).is_file() for name in (PIPELINE, CONFIG)):
-        advice = f"{folder / MODEL} is one"
+        advice = f"use {folder / MODEL}"
     if any((folder / name).is_file() for name in ADAPTERS):
-        what, advice = "is an adapter to a model", "diffusers' fuse_lora merges it into its base"
+        what, advice = "is an adapter, not a model", "merge it with diffusers' fuse_lora"
     return InputError(what, path=folder, advice=advice)
 
 
@@ -158,7 +157,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _supported() -> str:
-    return f"what can be trained is {', '.join(DENOISERS)}"
+    return f"supported are {', '.join(DENOISERS)}"
 
 
 def _conditioning(config: Mapping[str, Any]) -> Conditioning:
@@ -170,55 +169,58 @@ def _conditioning(config: Mapping[str, Any]) -> Conditioning:
 
 
 def _require_trainable(base: Base) -> None:
-    """Raise MismatchError for what the loop has no words for."""
+    """Raise MismatchError for a model that training and sampling do not support."""
     place = base.denoiser_folder
     if "_class_name" not in base.config:
-        raise MismatchError(f"is no model of diffusers; {_supported()}", path=place)
+        raise MismatchError(f"is not a diffusers model; {_supported()}", path=place)
     if base.class_name not in DENOISERS:
-        raise MismatchError(f"is of class {base.class_name}; {_supported()}", path=place)
+        raise MismatchError(f"has class {base.class_name}; {_supported()}", path=place)
     if base.config.get("addition_embed_type"):
-        what = "is conditioned on more than text, as SDXL is, which cannot be trained yet"
-        raise MismatchError(what, path=place, advice="SD 1.x and 2.x can")
+        what = "has more conditions than text, like SDXL, which is not supported"
+        raise MismatchError(what, path=place, advice="use SD 1.x or 2.x")
     if base.conditioning is Conditioning.TEXT:
         lacking = [each for each in (TEXT_ENCODER, TOKENIZER) if each not in base.components]
         if lacking or base.config.get("class_embed_type") or base.config.get("num_class_embeds"):
-            what = f"is told captions, and the base has no {' and no '.join(lacking)}"
-            what = what if lacking else "is told captions and classes, which cannot be trained yet"
+            what = f"takes captions, but the base has no {' and no '.join(lacking)}"
+            what = what if lacking else "takes captions and classes, which is not supported"
             raise MismatchError(what, path=place)
     if base.vae is not None and base.vae.get("_class_name") != "AutoencoderKL":
-        raise MismatchError(f"is a {base.vae.get('_class_name')}", path=base.folder / VAE)
+        what = f"is a {base.vae.get('_class_name')}; only AutoencoderKL is supported"
+        raise MismatchError(what, path=base.folder / VAE)
     if base.vae is not None and base.vae.get("latent_channels") != base.channels:
-        what = f"takes {base.channels} channels, and the vae gives {base.vae['latent_channels']}"
-        raise MismatchError(what, path=place, advice="inpainting models cannot be trained yet")
+        what = f"takes {base.channels} channels, but the vae has {base.vae['latent_channels']}"
+        raise MismatchError(what, path=place, advice="inpainting models are not supported")
     if base.vae is None and base.channels not in (1, 3):
-        what = f"takes {base.channels} channels, and the base has no vae to make them of images"
+        what = f"takes {base.channels} channels, but the base has no vae to make them"
         raise MismatchError(what, path=place)
 
 
 def choose_resolution(base: Base, asked: int | None) -> int:
-    """Height and width of the images in pixels: as asked, or those of the base.
+    """Height and width of the images in pixels: `asked`, or by default the base's.
 
-    Raises MismatchError for what the base cannot take.
+    Raises MismatchError for a size that the base does not support.
     """
     size = base.config.get("sample_size")
     own = size * base.scale if isinstance(size, int) else None
     if asked is None:
         if own is None:
-            raise MismatchError("says no size of images", path=base.folder, advice="--resolution")
+            raise MismatchError(
+                "has no sample_size in its config", path=base.folder, advice="give --resolution"
+            )
         return own
     if base.class_name == "DiTTransformer2DModel" and asked != own:
-        what = f"takes images of {own} pixels alone, and --resolution is {asked}"
+        what = f"supports only images of {own} pixels, but --resolution is {asked}"
         raise MismatchError(what, path=base.folder)
     unit = base.scale * 2 ** (len(base.config.get("down_block_types", [None])) - 1)
     if asked % unit:
         near = max(asked // unit, 1) * unit
-        what = f"--resolution {asked} is not divided by {unit}, as the base needs"
+        what = f"--resolution is {asked}, but must be a multiple of {unit}"
         raise MismatchError(what, path=base.folder, advice=f"such as {near} or {near + unit}")
     return asked
 
 
 def parameter_counts(base: Base) -> dict[str, int]:
-    """How many numbers the weights of each component hold, by folder; from headers alone."""
+    """The number of parameters of each component, by folder, from headers."""
     model = find_model(base.folder)
     return {
         component.name: sum(
@@ -230,7 +232,7 @@ def parameter_counts(base: Base) -> dict[str, int]:
 
 
 def weight_dtypes(base: Base) -> dict[DType, int]:
-    """How many numbers of the denoiser's weights are of each dtype; from headers alone."""
+    """The number of the denoiser's parameters of each dtype, from headers."""
     (component,) = find_model(base.denoiser_folder).components
     counts: dict[DType, int] = {}
     for file in component.files:
@@ -240,7 +242,7 @@ def weight_dtypes(base: Base) -> dict[DType, int]:
 
 
 def config_digest(base: Base) -> str:
-    """The digest of what configures denoiser and noise, whatever the layout of its files."""
+    """The digest of the configs of denoiser and noise schedule, independent of their formatting."""
     folder = base.folder / SCHEDULER
     scheduler = _object(folder / SCHEDULER_CONFIG) if (folder / SCHEDULER_CONFIG).is_file() else {}
     kept = [

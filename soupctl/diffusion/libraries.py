@@ -1,4 +1,4 @@
-"""The libraries that training needs, which soupctl does without elsewhere."""
+"""The libraries of the extra `train`, which no other command needs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ LIBRARIES = ("PIL", "accelerate", "diffusers", "matplotlib", "torch", "transform
 
 
 def require_extra() -> None:
-    """Raise LimitError if a library of the extra `train` is missing; keep the others off the net.
+    """Raise LimitError if a library of the extra `train` is missing, and keep the others offline.
 
-    To be called before the first of them is imported.
+    It must be called before the first of them is imported.
     """
-    # read once, when the hub's library is imported; nothing of a run is ever downloaded
+    # read once, when the hub's library is imported; soupctl never downloads anything
     os.environ["HF_HUB_OFFLINE"] = "1"
     for library in ("DIFFUSERS", "TRANSFORMERS"):
-        # they tell of other libraries that they would like, and soupctl has no use for
+        # they recommend other libraries, which soupctl does not use
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
-    # it warns of folders in which it cannot keep a list of fonts, and does without them
+    # it warns if it cannot keep a list of fonts in its cache, which it does not need
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""A base in memory: what is trained, what is frozen, and how they are called."""
+"""A base in memory: its models, and their forward passes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Models:
 def load_models(base: Base) -> Models:
     """The models of a base in float32 on the CPU, the denoiser trainable.
 
-    Raises InputError for what diffusers or transformers cannot load.
+    Raises InputError if diffusers or transformers cannot load them.
     """
     with _loading(base):
         denoiser = _from(getattr(diffusers, base.class_name), base.denoiser_folder)
@@ -37,14 +37,14 @@ def load_models(base: Base) -> Models:
         if base.vae is not None:
             vae = _from(diffusers.AutoencoderKL, base.folder / VAE).requires_grad_(False)
         text_encoder, tokenizer = _text_models(base)
-    # it stays in eval(): in train(), every block of a DiT draws for itself which labels to drop
+    # eval() even for training: in train(), each block of a DiT drops other labels at random
     denoiser.requires_grad_(True)
     return Models(base, denoiser, vae, text_encoder, tokenizer)
 
 
 @contextmanager
 def _loading(base: Base) -> Iterator[None]:
-    """Keep the libraries from chatting, and turn what they raise into an InputError."""
+    """Silence the libraries, and turn their exceptions into an InputError."""
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
@@ -75,13 +75,13 @@ def _text_models(base: Base) -> tuple[Any, Any]:
 
 
 def empty_model(base: Base) -> Any:
-    """A base's denoiser without numbers, on the meta device; InputError for a config of none."""
+    """A base's denoiser on the meta device, without weights; InputError for an invalid config."""
     with _loading(base), torch.device("meta"):
         return getattr(diffusers, base.class_name).from_config(dict(base.config))
 
 
 def load_scheduler(base: Base) -> Any:
-    """The base's noise levels, as diffusers loads them; for a bare denoiser, the paper's of DDPM.
+    """The base's noise schedule as diffusers loads it; for a bare denoiser, that of the DDPM paper.
 
     Raises InputError for what diffusers cannot load.
     """
@@ -91,7 +91,7 @@ def load_scheduler(base: Base) -> Any:
     with _loading(base):
         config = diffusers.DDPMScheduler.load_config(folder, local_files_only=True)
         if "beta_schedule" not in config:
-            # flow matching and whatever else has no betas, which the objective refuses
+            # without betas, as in flow matching; the objective refuses it
             return getattr(diffusers, config["_class_name"]).from_config(config)
         return diffusers.DDPMScheduler.from_config(config)
 
@@ -99,7 +99,7 @@ def load_scheduler(base: Base) -> Any:
 def predict(
     denoiser: Any, noisy: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor | None
 ) -> torch.Tensor:
-    """What a denoiser, bare or wrapped, says of [B, C, H, W] at timesteps [B].
+    """The prediction of a denoiser, bare or wrapped, for [B, C, H, W] at timesteps [B]; same shape.
 
     `condition` is [B, tokens, width] for captions and [B] for classes.
     """
@@ -111,7 +111,7 @@ def predict(
 
 
 def encode_captions(models: Models, captions: Sequence[str]) -> torch.Tensor:
-    """What the denoiser is told of captions, [B, tokens, width]."""
+    """The text encoder's embeddings of captions, [B, tokens, width]."""
     tokenizer, encoder = models.tokenizer, models.text_encoder
     assert tokenizer is not None
     assert encoder is not None
@@ -134,14 +134,14 @@ def encode_images(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def sample_latents(vae: Any, moments: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Latents as the denoiser knows them, drawn with standard normal `noise` [B, C', H', W']."""
+    """Scaled latents [B, C', H', W'] from moments [B, 2 C', H', W'] and standard normal `noise`."""
     mean, logvar = moments.chunk(2, dim=1)
     latents = mean + (0.5 * logvar).exp() * noise
     return (latents - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
 
 
 def decode_latents(models: Models, latents: torch.Tensor) -> torch.Tensor:
-    """Images [B, C, H, W] in [-1, 1] of what the denoiser denoised."""
+    """Images [B, C, H, W] in [-1, 1] from denoised latents, or pixels."""
     vae = models.vae
     if vae is None:
         return latents.clamp(-1, 1)

@@ -1,12 +1,12 @@
-"""What a denoiser is taught: noisy inputs, targets, weights of the loss.
+"""The training objective of a denoiser: noisy inputs, targets, and weights of the loss.
 
 Rule 1: with a = sqrt(alpha_bar) and s = sqrt(1 - alpha_bar) of a timestep, the noisy sample is
 a x + s n; the target is n (epsilon), x (sample) or a n - s x (v-prediction; Salimans and Ho 2022,
 arXiv 2202.00512).
 Rule 2: min-SNR weights (Hang et al. 2023, arXiv 2303.09556) with snr = alpha_bar / (1 - alpha_bar):
 min(snr, g) / snr for epsilon, min(snr, g) for sample, min(snr, g) / (snr + 1) for v-prediction.
-Rule 3: where the last timestep holds no signal (Lin et al. 2023, arXiv 2305.08891), noise can be
-predicted without learning anything: epsilon is refused.
+Rule 3: epsilon is refused if the last timestep has no signal (Lin et al. 2023, arXiv 2305.08891),
+since its input is then its target.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from ..errors import MismatchError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """How noise is added and what is predicted.
+    """A noise schedule, a prediction type and a weighting.
 
     Raises UsageError for a zero signal-to-noise ratio with epsilon.
     """
 
     alpha_bars: torch.Tensor
-    """Share of signal in the variance by timestep, [timesteps], float32."""
+    """The share of signal in the variance at each timestep, [timesteps], float32."""
     prediction: Prediction
     snr_gamma: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be learned."""
+        """Refuse epsilon without signal at the last timestep."""
         if self.prediction is Prediction.EPSILON and not bool((self.alpha_bars > 0).all()):
             raise UsageError(
-                "the last timestep of the base's scheduler holds no signal, so that predicting its "
-                "noise teaches nothing",
-                advice="prediction = v_prediction in --config, if the base was trained so",
+                "the base's noise schedule has no signal at the last timestep, so its noise cannot "
+                "be the target",
+                advice="if the base predicts v, set prediction = v_prediction in --config",
             )
 
     @property
     def timesteps(self) -> int:
-        """How many timesteps there are."""
+        """The number of timesteps."""
         return len(self.alpha_bars)
 
     def noisy(
         self, samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """The samples [B, C, H, W] with noise of timesteps [B]."""
+        """Samples [B, C, H, W] with the noise of timesteps [B] added (rule 1)."""
         signal, spread = self._factors(timesteps)
         return signal * samples + spread * noise
 
     def target(
         self, samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """What is to be predicted, [B, C, H, W]."""
+        """The target of the prediction, [B, C, H, W] (rule 1)."""
         if self.prediction is Prediction.EPSILON:
             return noise
         if self.prediction is Prediction.SAMPLE:
@@ -68,7 +68,7 @@ class Objective:
         return alpha_bars.sqrt(), (1 - alpha_bars).sqrt()
 
     def weights(self, timesteps: torch.Tensor) -> torch.Tensor:
-        """What a sample's loss counts by its timestep, [B]."""
+        """The weight of each sample's loss, [B], from its timestep (rule 2)."""
         if self.snr_gamma is None:
             return torch.ones(timesteps.shape, device=timesteps.device)
         alpha_bars = self.alpha_bars.to(timesteps.device)[timesteps]
@@ -87,8 +87,7 @@ class Objective:
     ) -> torch.Tensor:
         """The weighted mean squared error, a scalar in float32.
 
-        A denoiser that predicts variances as well, in as many further channels, is taught its
-        first half alone.
+        If `predicted` has twice the channels, its second half is variances, which are not trained.
         """
         mean = predicted[:, : samples.shape[1]].float()
         errors = (mean - self.target(samples, noise, timesteps)).square().mean(dim=(1, 2, 3))
@@ -96,15 +95,15 @@ class Objective:
 
 
 def objective_of(scheduler: object, prediction: Prediction, snr_gamma: float | None) -> Objective:
-    """The objective that a base's noise scheduler, as diffusers loads it, was made for.
+    """The objective of a base's noise scheduler, as diffusers loads it.
 
-    Raises MismatchError for a scheduler without discrete noise levels, such as flow matching's.
+    Raises MismatchError for a scheduler without a discrete noise schedule, as in flow matching.
     """
     alpha_bars = getattr(scheduler, "alphas_cumprod", None)
     config = getattr(scheduler, "config", {})
     own = config.get("prediction_type")
     if alpha_bars is None or own not in tuple(Prediction):
         name = type(scheduler).__name__
-        raise MismatchError(f"a base with the scheduler {name} and prediction {own!r} is not known")
+        raise MismatchError(f"the base's scheduler {name} with prediction {own!r} is not supported")
     asked = Prediction(own) if prediction is Prediction.AUTO else prediction
     return Objective(alpha_bars.float(), asked, snr_gamma)

@@ -1,1 +1,1 @@
-"""Pictures: images of models, grids and curves, as PNG."""
+"""Images from models, grids of them, and plots, as PNG files."""

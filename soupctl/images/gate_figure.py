@@ -1,6 +1,6 @@
-"""The picture of a bank's gates, made from files: of a bank or a stack, and of the base it patches.
+"""The plot of a bank's gates from files: of a bank or a stack, and of its base.
 
-Rule 1: a bank is surveyed on the very base that it was trained on, or not at all.
+Rule 1: the gates of a bank are evaluated only on the base that it was trained on.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from .plots import gate_plot
 
 @dataclass(frozen=True, slots=True)
 class GatePlot:
-    """What a bank's gates say on its base, and the picture of it."""
+    """A survey of a bank's gates on its base, and its plot."""
 
     base: Path
     surveys: tuple[Survey, ...]
-    """Of each bank of a stack, or of the one bank."""
+    """One for each bank of a stack, or one for a single bank."""
     picture: bytes
     """A PNG file."""
 
 
 def plot_gates(path: Path, base: Path | None) -> GatePlot:
-    """The gates of the bank or stack that `path` names, on its base.
+    """The plot of the gates of the bank or stack at `path`, on its base.
 
-    Without `base`, that is looked for under its recorded name, in the current folder and beside the
-    bank. Raises UsageError if it is not there, MismatchError for another base, InputError for what
-    is not sound.
+    Without `base`, a folder of its recorded name and digest is searched for in the current folder
+    and next to the bank. Raises UsageError if there is none, MismatchError for another base,
+    InputError for files that are not valid.
     """
     members = members_of(load_bank_or_stack(path))
     configs = [each.bank.config for each in members]
@@ -56,31 +56,31 @@ def plot_gates(path: Path, base: Path | None) -> GatePlot:
 
 
 def require_free(target: Path, *, replace: bool) -> None:
-    """Raise OutputError if a picture could not go there, before it is drawn."""
+    """Raise OutputError if a plot could not be written there; to be called before drawing it."""
     with place_of(target) as place:
         place.require_free(target, replace)
 
 
 def save_plot(plot: GatePlot, target: Path, *, replace: bool) -> None:
-    """Write the picture; OutputError if that fails, or if there is a file already."""
+    """Write the plot; OutputError if that fails, or without `replace` if the file exists."""
     publish_bytes(target, plot.picture, replace=replace)
 
 
 def _recorded_base(path: Path, config: BankConfig) -> Path:
-    """The folder of a bank's base, if it is where one would look for it."""
+    """The folder of a bank's base in the current folder or next to the bank; else UsageError."""
     name, digest = config.base.name, config.base.digest
     beside = path.absolute().parent
     places = [Path(name), beside / name, beside.parent / name]
     for place in places:
-        # the name is a folder's, and not a path that somebody wrote
+        # the recorded name must be a plain folder name, not a path
         if digest and name and name == place.name and _digest(place) == digest:
             return place
-    what = f"its base, {name!r}, is neither here nor beside it" if name else "its base has no name"
-    raise UsageError(what, path=path, advice="--base says where that is")
+    what = f"its base {name!r} is neither here nor next to it" if name else "its base has no name"
+    raise UsageError(what, path=path, advice="give its folder with --base")
 
 
 def _digest(folder: Path) -> str | None:
-    """The content digest of a base's denoiser; None for what is no base."""
+    """The content digest of a base's denoiser; None if the folder is not a base."""
     try:
         return content_digests(read_base(folder).denoiser_folder)[0].digest
     except SoupError:
@@ -101,7 +101,7 @@ def _require_own_base(base: Base, configs: list[BankConfig], path: Path) -> int:
         for config in configs:
             require_fit(config, found, str(path))
     except MismatchError as error:
-        # what is advised elsewhere is no way out here
+        # --allow-base-mismatch is not an option of this command
         issues = [replace(issue, advice=None) for issue in error.issues]
         raise MismatchError.collected(issues) from None
     return objective.timesteps

@@ -90,7 +90,7 @@ STUBS = {
     "soupctl.cli.average.make": (),
     "soupctl.cli.revise.make": (),
     "soupctl.cli.leave_one_out.leave_out_each": (),
-    "soupctl.cli.banks.looks_at": (),
+    "soupctl.cli.banks.banks_at": (),
     "soupctl.cli.banks.plot": (),
 }
 """Functions that do the work and are not let do it, and what they return."""

@@ -16,7 +16,7 @@ def test_the_model_of_a_run_is_a_base_and_its_folder_is_not(tmp_path: Path, name
     (run / "model").mkdir(parents=True)
     (run / "model" / name).write_text("{}")
 
-    with pytest.raises(InputError, match=r"run: is no diffusers folder \(.*run/model is one\)"):
+    with pytest.raises(InputError, match=r"run: is not a diffusers folder \(use .*run/model\)"):
         read_base(run)
 
 

@@ -131,7 +131,7 @@ def test_a_base_is_found_by_its_name_and_its_weights(soupctl, bases, bank):
     assert digest is not None
     assert (2, 0, 2, 2) == (other.code, found.code, nameless.code, path.code), found.err
     assert "run.png: the gates of run on base\n" == found.err
-    assert "soupctl: run: its base, 'base', is neither here nor beside it" in other.err
+    assert "soupctl: run: its base 'base' is neither here nor next to it" in other.err
     for refused in (other, nameless, path):
         assert "--base" in refused.err
         assert 1 == refused.err.count("\n")
@@ -155,7 +155,7 @@ def test_a_picture_is_replaced_only_if_that_is_asked(soupctl, bases, bank):
     [
         (("bank", "--base", "class"), 4, "class DiTTransformer2DModel, but the base has UNet2D"),
         (("older", "--base", "dit"), 4, "was trained on a base with different weights\n"),
-        (("bank", "--base", "nowhere"), 3, "nowhere: is no folder"),
+        (("bank", "--base", "nowhere"), 3, "nowhere: is not a folder"),
         (("dit",), 2, "is not a prompt bank, which --plot needs"),
         (
             ("bank", "--base", "dit", "--plot", "out.pdf"),

@@ -83,38 +83,38 @@ BAD_INPUTS = {
     ),
     "a resolution that the vae does not divide": (
         *("text", 4, ("--resolution", "9"), lambda: None),
-        "base: --resolution 9 is not divided by 4, as the base needs (such as 8 or 12)",
+        "base: --resolution is 9, but must be a multiple of 4 (such as 8 or 12)",
     ),
     "another resolution for a dit": (
         *("dit", 4, ("--resolution", "16"), lambda: None),
-        "base: takes images of 8 pixels alone, and --resolution is 16",
+        "base: supports only images of 8 pixels, but --resolution is 16",
     ),
     "no diffusers folder": (
         *("text", 3, (), lambda: empty("base")),
         (
-            "base: is no diffusers folder (one has model_index.json, or config.json of a bare "
+            "base: is not a diffusers folder (it needs model_index.json, or config.json of a bare "
             "denoiser)"
         ),
     ),
     "a folder that is not there": (
         *("text", 3, (), lambda: shutil.rmtree("base")),
-        "base: is no folder (a base is a local diffusers folder; nothing is downloaded)",
+        "base: is not a folder (a base is a local diffusers folder; soupctl downloads nothing)",
     ),
     "a single file": (
         *("text", 3, (), lambda: (shutil.rmtree("base"), Path("base").touch())),
         (
-            "base: is a single file, and a base is a diffusers folder (diffusers' from_single_file "
-            "and save_pretrained make a folder of it)"
+            "base: is a single file, but a base must be a diffusers folder (convert it with "
+            "diffusers' from_single_file and save_pretrained)"
         ),
     ),
     "an adapter": (
         *("text", 3, (), lambda: (empty("base"), Path("base/adapter_config.json").touch())),
-        "base: is an adapter to a model (diffusers' fuse_lora merges it into its base)",
+        "base: is an adapter, not a model (merge it with diffusers' fuse_lora)",
     ),
     "a model of another library": (
         *("text", 4, (), lambda: Path(UNET).write_text('{"model_type": "llama"}')),
         (
-            "base/unet: is no model of diffusers; what can be trained is UNet2DConditionModel, "
+            "base/unet: is not a diffusers model; supported are UNet2DConditionModel, "
             "UNet2DModel, DiTTransformer2DModel"
         ),
     ),
@@ -125,20 +125,20 @@ BAD_INPUTS = {
     "another denoiser": (
         *("text", 4, (), lambda: edit(UNET, _class_name="SD3Transformer2DModel")),
         (
-            "base/unet: is of class SD3Transformer2DModel; what can be trained is "
+            "base/unet: has class SD3Transformer2DModel; supported are "
             "UNet2DConditionModel, UNet2DModel, DiTTransformer2DModel"
         ),
     ),
     "sdxl": (
         *("text", 4, (), lambda: edit(UNET, addition_embed_type="text_time")),
         (
-            "base/unet: is conditioned on more than text, as SDXL is, which cannot be trained yet "
-            "(SD 1.x and 2.x can)"
+            "base/unet: has more conditions than text, like SDXL, which is not supported (use SD "
+            "1.x or 2.x)"
         ),
     ),
     "no text encoder": (
         *("text", 4, (), lambda: shutil.rmtree("base/text_encoder")),
-        "base/unet: is told captions, and the base has no text_encoder",
+        "base/unet: takes captions, but the base has no text_encoder",
     ),
     "flow matching": (
         "text",
@@ -146,16 +146,15 @@ BAD_INPUTS = {
         (),
         lambda: Path(SCHEDULER).write_text('{"_class_name": "FlowMatchEulerDiscreteScheduler"}'),
         (
-            "a base with the scheduler FlowMatchEulerDiscreteScheduler and prediction None is not "
-            "known"
+            "the base's scheduler FlowMatchEulerDiscreteScheduler with prediction None is not "
+            "supported"
         ),
     ),
     "noise that teaches nothing": (
         *("text", 2, (), lambda: edit(SCHEDULER, rescale_betas_zero_snr=True)),
         (
-            "the last timestep of the base's scheduler holds no signal, so that predicting its "
-            "noise teaches nothing (prediction = v_prediction in --config, if the base was "
-            "trained so)"
+            "the base's noise schedule has no signal at the last timestep, so its noise cannot be "
+            "the target (if the base predicts v, set prediction = v_prediction in --config)"
         ),
     ),
     "prompts without captions": (
@@ -248,8 +247,8 @@ def test_a_name_on_the_hub_is_refused_with_the_download_command(soupctl, shards)
 
     done = soupctl("finetune", "runwayml/stable-diffusion-v1-5", *words)
 
-    assert (3, "runwayml/stable-diffusion-v1-5: is no folder") == (done.code, done.err[9:53])
-    assert "'hf download runwayml/stable-diffusion-v1-5 --local-dir DIR' does" in done.err
+    assert (3, "runwayml/stable-diffusion-v1-5: is not a folder") == (done.code, done.err[9:56])
+    assert "run 'hf download runwayml/stable-diffusion-v1-5 --local-dir DIR'" in done.err
 
 
 def test_a_run_needs_steps_or_epochs(soupctl, bases, shards):
