@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from terminal import Terminal
+
+from soupctl.cli import sample
 
 FEW = ("--steps", 2, "--images", 3)
 
@@ -267,6 +271,21 @@ def test_progress_counts_the_denoising_steps_of_all_models(bases):
     assert [9, 9] == [len(each.images) for each in models]
     # two models, each with two batches of two steps
     assert [(done, 8) for done in range(1, 9)] == counted
+
+
+def test_a_terminal_shows_how_many_denoising_steps_are_done(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    with terminal.path.open("w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+
+        with sample._progress(quiet=False) as on_step:
+            on_step(1, 4)
+            on_step(4, 4)
+
+    shown = terminal.shown()
+    assert b"denoising" in shown
+    assert b"4/4" in shown
 
 
 def test_images_are_labelled_with_their_class_or_prompt(bases):
