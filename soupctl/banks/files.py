@@ -107,7 +107,7 @@ def load_bank(folder: Path) -> PromptBank:
             read = read_tensor(file, each, DTYPES[each.dtype])
             tensors[each.name].copy_(read)
             if not isfinite(read.double().abs().sum().item()):
-                raise InputError("contains NaN or infinity", path=file.label, tensor=each.name)
+                raise InputError("holds NaN or infinity", path=file.label, tensor=each.name)
         file.require_unchanged()
     return bank
 

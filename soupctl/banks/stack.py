@@ -77,7 +77,7 @@ class BankStack(nn.Module):
         """
         if name not in self._banks:
             names = ", ".join(self._banks)
-            raise LedgerError("is not in the stack", path=name, advice=f"its banks are {names}")
+            raise LedgerError("is not in the stack", path=name, advice=f"it holds {names}")
         rest = {other: bank for other, bank in self._banks.items() if other != name}
         if not rest:
             raise UsageError("is the only bank of the stack", path=name)

@@ -248,7 +248,7 @@ def _images(
             on_step=count_step,
         )
         if not bool(latents.isfinite().all()):
-            what = "its images contain NaN or infinity"
+            what = "its images hold NaN or infinity"
             raise InputError(what, path=model.name, advice="try a --guidance nearer to 1")
         images.append(decode_latents(models, latents).cpu())
     return torch.cat(images)

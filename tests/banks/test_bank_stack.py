@@ -143,5 +143,5 @@ def test_a_bank_that_a_stack_lacks_and_its_last_bank_cannot_be_removed():
 
     with pytest.raises(LedgerError, match="b: is not in the stack"):
         stack.without("b")
-    with pytest.raises(UsageError, match="a: is the last"):
+    with pytest.raises(UsageError, match="a: is the only"):
         stack.without("a")

@@ -20,6 +20,6 @@ def test_the_model_of_a_run_is_a_base_and_its_folder_is_not(tmp_path: Path, name
         read_base(run)
 
 
-def test_a_folder_without_a_config_is_no_base(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"one has model_index\.json, or config\.json of a bare"):
+def test_a_folder_without_a_config_is_not_a_base(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"it needs model_index\.json, or config\.json of a bare"):
         read_base(tmp_path)

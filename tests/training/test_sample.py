@@ -70,7 +70,7 @@ def test_images_that_are_not_finite_are_refused(soupctl, bases, tmp_path):
     done = soupctl("sample", "broken", *FEW, "-o", "out.png")
 
     assert (3, "") == (done.code, done.out)
-    assert "soupctl: broken: its images contain NaN or infinity" in done.err
+    assert "soupctl: broken: its images hold NaN or infinity" in done.err
     assert not Path("out.png").exists()
 
 
