@@ -99,7 +99,7 @@ def loss_function(run: PreparedRun, models: Models, state: LoopState) -> Loss:
 
     def loss(model: Any, batch: Batch) -> torch.Tensor:
         denoising = denoising_loss(model, batch)
-        gated = patched.attachment.gated(patched.bank)
+        gated = patched.attachment.gate_outputs(patched.bank)
         return denoising + patch.balance * balance_loss(gated.values(), patch.balance_form)
 
     return loss
