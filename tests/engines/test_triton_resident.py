@@ -159,8 +159,8 @@ def test_nan_and_overflow_name_the_tensor(way):
     [
         ([torch.zeros(2)], [torch.zeros(3)], "has shape"),
         ([torch.zeros(2)], [torch.zeros(2, dtype=torch.int32)], "only floats are averaged"),
-        ([torch.zeros(2)], [], "not as many"),
-        ({"a": torch.zeros(2)}, {"b": torch.zeros(2)}, "same names"),
+        ([torch.zeros(2)], [], "differ in names or number"),
+        ({"a": torch.zeros(2)}, {"b": torch.zeros(2)}, "differ in names or number"),
         ([torch.zeros(4, 2).T], [torch.zeros(2, 4)], "not contiguous"),
         ([torch.zeros(2)], [torch.zeros(2, device="meta")], "is on meta"),
     ],
