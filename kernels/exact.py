@@ -174,7 +174,7 @@ def divide_limbs(scratch, weight):  # type: ignore[no-untyped-def]
 
 @register_jitable
 def round_limbs(scratch, cut, remainder):  # type: ignore[no-untyped-def]
-    """The limbs from bit `cut` on, at most 53 bits, rounded to nearest even by what is below."""
+    """The limbs from bit `cut` on, at most 53 bits, rounded to nearest even by the bits below."""
     at, shift = LIMBS + (cut >> 5), cut & 31
     kept = scratch[at] >> shift | scratch[at + 1] << (LIMB_BITS - shift)
     if shift:

@@ -141,7 +141,7 @@ def floats_at(typing_context, address):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def invoke(typing_context, address, arguments):  # type: ignore[no-untyped-def]
-    """What the compiled function at `address` returns, an int64, for a tuple of arguments."""
+    """The int64 result of the compiled function at `address` for a tuple of arguments."""
     kinds = arguments.types
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""Weighted sums of one tile, row by row, with everything that float64 leaves out of them.
+"""Weighted sums of one tile, row by row, with their rounding errors.
 
 Rule 1: the exact sum is total + low + r, where |r| is at most the exact sum behind `size`; `size`
 itself is a float64 sum of non-negative numbers, so twice it bounds |r| for any number of terms.
@@ -89,7 +89,7 @@ def add_proved(rows, weights, first, last, start, length, tile):  # type: ignore
 
 @register_jitable
 def product(row, weight, index):  # type: ignore[no-untyped-def]
-    """One weighted element, rounded, and exactly what the rounding left out."""
+    """One weighted element, rounded, and its exact rounding error."""
     value = widen(row, index)
     rounded = weight * value
     # 26 and 27 bits times at most 24: both exact, as all are multiples of 2**-1074

@@ -13,7 +13,7 @@ class OnInt(Enum):
 
 
 class Method(Enum):
-    """What a soup is computed from."""
+    """How a soup is computed."""
 
     INGREDIENTS = "ingredients"
     SUM = "sum"

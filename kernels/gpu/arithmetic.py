@@ -62,7 +62,7 @@ def two_sum(first, second):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def product(value, weight):  # type: ignore[no-untyped-def]
-    """A weighted float64, rounded, and exactly what the rounding left out."""
+    """A weighted float64, rounded, and its exact rounding error."""
     rounded = weight * value
     upper = float_of(bits_of(value) & ~LOW_HALF)
     return rounded, weight * (value - upper) - (rounded - weight * upper)

@@ -17,7 +17,7 @@ from .launch import ELEMENTS, options, parts
 from .layout import BITS, THREADS, MeanConfig, blocks_in
 
 SCANNED = 128
-"""Blocks whose marks one program of the second pass looks at."""
+"""Number of blocks that one program of the second pass checks."""
 
 
 @triton.jit

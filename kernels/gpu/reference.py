@@ -1,4 +1,4 @@
-"""The kernels' arithmetic in plain PyTorch, on any device: what they are held against.
+"""The kernels' arithmetic in plain PyTorch, on any device: the reference for their tests.
 
 Rule 1: every step is that of arithmetic.py, so the bits and the blocks in doubt are the same.
 Rule 2: nothing here needs triton: this is what tensors on the processor run.
@@ -62,7 +62,7 @@ def upper_half(value: Tensor) -> Tensor:
 
 
 def product(value: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-    """Weighted float64s, rounded, and exactly what the rounding left out."""
+    """Weighted float64s, rounded, and their exact rounding errors."""
     rounded = weight * value
     upper = upper_half(value)
     return rounded, weight * (value - upper) - (rounded - weight * upper)
@@ -152,7 +152,7 @@ def mean(
 
 
 def keep_proved(encoded: Tensor, wrong: Tensor, block: int, out: Tensor, doubts: Tensor) -> None:
-    """Put what is proved into `out`, whole blocks of it, and mark the other blocks in `doubts`."""
+    """Write the proved blocks to `out`, and mark the other blocks in `doubts`."""
     marked = blockwise(wrong, block)
     doubts.copy_(marked)
     kept = ~marked.repeat_interleave(block)[: out.numel()]

@@ -22,7 +22,7 @@ from .layout import SUM_BLOCK, THREADS, OutputFormat, UpdateConfig
 def add_exactly(  # type: ignore[no-untyped-def]
     total, low, value, weight, FORMAT: tl.constexpr, PLANES: tl.constexpr
 ):
-    """The two planes with a weighted term more, and what they could not take up."""
+    """The two planes plus a weighted term, and the remainder that they cannot hold."""
     if FORMAT == "F64":
         rounded, left = product(value, weight)
     else:

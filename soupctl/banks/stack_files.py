@@ -54,7 +54,7 @@ def save_stack(
 
 
 def load_stack(folder: Path) -> BankStack:
-    """The stack in a folder.
+    """Load the stack in a folder.
 
     Raises InputError for files that are not valid, LedgerError for a bank that was changed after it
     was stacked, MismatchError for banks of different bases.

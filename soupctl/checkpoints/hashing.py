@@ -63,7 +63,7 @@ def content_digests(
     variant: str | None = None,
     progress: Progress = _ignore,
 ) -> tuple[FileDigest, ...]:
-    """The content digest of each checkpoint at `path`: one, or one a component of a pipeline.
+    """The content digests at `path`: one for a checkpoint, one for each component of a pipeline.
 
     `progress` is called with the bytes that were just read.
     Raises InputError for what is unreadable or not sound, MismatchError for a missing component,

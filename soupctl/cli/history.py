@@ -123,7 +123,7 @@ def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]
 def _ingredient_lines(
     ledger: Ledger, ancestors: Mapping[str, Ledger], above: tuple[str, ...], *, whole: bool
 ) -> Iterator[str]:
-    """An ingredient a line with its share; below it, its own, or what it was trained on."""
+    """One line for each ingredient with its share; below it, its own ingredients or its dataset."""
     total = sum(entry.weight for entry in ledger.ingredients)
     for entry in ledger.ingredients:
         share = f"{float(entry.weight / total):8.3%}  {entry.name}"
@@ -138,7 +138,7 @@ def _ingredient_lines(
 
 
 def training_line(training: TrainingRecord, *, whole: bool) -> str:
-    """What a checkpoint was trained on, and from what."""
+    """The base and dataset of a trained checkpoint."""
     images, steps = counted(training.samples, "image"), counted(training.steps, "step")
     data = digest_text(training.data, whole=whole)
     base = digest_text(training.base, whole=whole)

@@ -1,4 +1,4 @@
-"""`soupctl inspect`: what a checkpoint is, from its headers."""
+"""`soupctl inspect`: describes a checkpoint from its headers."""
 
 from __future__ import annotations
 

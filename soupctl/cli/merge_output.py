@@ -97,7 +97,7 @@ def report_left_behind(preview: Preview, quiet: bool) -> None:
 def report_made(
     output: str, made: Sequence[ComponentResult], *, verbose: bool, quiet: bool
 ) -> None:
-    """Report what was made, on stderr."""
+    """Report the result on stderr."""
     whole = verbose or not is_terminal()
     for each in made:
         ledger = each.ledger
@@ -130,7 +130,7 @@ def report_integers(made: ComponentResult, quiet: bool) -> None:
 
 
 def made_json(output: str, made: Sequence[ComponentResult]) -> dict[str, Any]:
-    """What was made, as JSON."""
+    """The result as JSON."""
     return {"output": output, "components": [_component_json(each) for each in made]}
 
 
@@ -170,7 +170,7 @@ def _preview_json(preview: Preview) -> dict[str, Any]:
 
 
 def contents_json(preview: Preview) -> dict[str, Any]:
-    """What an output consists of, as JSON."""
+    """The content of an output, as JSON."""
     return {
         "from": preview.method.value,
         "sum_bytes": None if preview.sum is None else list(preview.sum),
@@ -229,7 +229,7 @@ def memory_line(memory: int, threads: int) -> str:
 
 
 def contents_lines(preview: Preview, most: int | None) -> Iterator[str]:
-    """What an output consists of; `most` bounds the special tensors of a component."""
+    """The content of an output; `most` limits the listed special tensors of a component."""
     for each in preview.components:
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in each.dtypes)
         left_out = f", {each.left_out} left out" if each.left_out else ""

@@ -106,7 +106,7 @@ def read_inputs(
 
 
 def named(text: str) -> str:
-    """The text, which names an input; UsageError for what an unset variable of a shell becomes."""
+    """The name of an input; UsageError for an empty one, as from an unset shell variable."""
     if not text:
         # to the system, it is the current folder
         raise UsageError("the name of an input is empty")

@@ -129,7 +129,7 @@ class BarReporter:
         say(text)
 
     def begin(self, step: int, steps: int) -> None:
-        """Show the bar in place of what was shown before."""
+        """Show the bar in place of the previous display."""
         self._on_begin()
         self._steps = steps
         self._left.begin(step)

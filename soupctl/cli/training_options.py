@@ -58,7 +58,7 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """What a training command prints."""
+    """The output options of a training command."""
 
     dry_run: options.DryRun = False
     json: options.Json = False

@@ -77,7 +77,7 @@ def run_training(
 
 
 def _show_plans(plans: list[RunPlan], json: bool) -> None:
-    """The plans, as data on stdout: they are what was asked for."""
+    """Print the plans on stdout."""
     if json:
         put_json(
             [{**dataclasses.asdict(plan), "global_batch": plan.global_batch} for plan in plans]
@@ -89,7 +89,7 @@ def _show_plans(plans: list[RunPlan], json: bool) -> None:
 
 
 def _tell_plan(plan: RunPlan, shard: str, quiet: bool) -> None:
-    """Report what a run will do; `shard` is its place among several, such as `2 of 4`."""
+    """Report the plan of a run; `shard` is its position among several, such as `2 of 4`."""
     if shard:
         say(f"shard      {shard}", quiet)
     for line in _plan_lines(plan):

@@ -1,4 +1,4 @@
-"""What is wrong with a command line that the parser refuses, and what was probably meant."""
+"""Explains a command line that the parser refuses, and suggests a correction."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _options(group: TyperGroup) -> dict[str, list[str]]:
 
 
 def _problem(error: typer.TyperException, option: str | None) -> str:
-    """What is wrong, without a command's name."""
+    """The problem, without the command's name."""
     kind = type(error).__name__
     if kind == "BadOptionUsage":
         needs = "requires" in error.message

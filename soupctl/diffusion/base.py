@@ -93,7 +93,7 @@ class Base:
 
 
 def read_base(folder: Path) -> Base:
-    """The base in a folder.
+    """Read the base in a folder.
 
     Raises InputError if it is not a diffusers folder, MismatchError for an unsupported model.
     """

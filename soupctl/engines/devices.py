@@ -92,7 +92,7 @@ class TorchBuffer:
 
     @contextmanager
     def _queued(self) -> Iterator[None]:
-        """Work of this buffer's queue, whose failure is the device's."""
+        """Work on this buffer's queue; a failure is reported as the device's."""
         try:
             with torch.cuda.stream(self._stream):
                 yield

@@ -86,7 +86,7 @@ ALIVE: list[Any] = []
 
 @contextmanager
 def numba_cache(folder: Path) -> Iterator[None]:
-    """Let numba keep what it compiles in `folder`, and put its setting back."""
+    """Let numba cache compiled code in `folder`, and restore its setting afterwards."""
     before = config.CACHE_DIR
     config.CACHE_DIR = str(folder)
     try:

@@ -68,7 +68,7 @@ def add_to_sums_(
     divisor: int,
     soups: Sequence[Tensor],
 ) -> None:
-    """Add weighted rows to sums (float64 [planes, size]) and round those into `soups`, if any.
+    """Add weighted rows to sums (float64 [planes, size]), and round the sums into `soups`, if any.
 
     Raises InputError, MismatchError and LimitError, the tensor in them being its position. The sums
     are then what they were, and so are the soups if they were the means of `divisor - weight`.
@@ -93,7 +93,7 @@ def add_to_sums_(
 
 
 Update = tuple[Tensor, Tensor, Tensor | None, Tensor]
-"""Planes, the row that is added, what they are rounded to, and marks."""
+"""The planes, the added row, the rounded soup, and the marks of doubtful blocks."""
 
 
 def finish_updates(everything: Sequence[Update], divisor: int) -> None:
@@ -178,7 +178,7 @@ def upload_lists(
 
 
 Mean = tuple[WeightedMean, Sequence[Tensor], Tensor]
-"""A mean, the sources that it is of, and what they are averaged into."""
+"""A mean, its sources, and the tensor that receives it."""
 
 
 def queue_means(means: Sequence[Mean]) -> list[Tensor]:
@@ -222,7 +222,7 @@ def queue_mean(
 
 
 def queue_updates(everything: Sequence[Update], weight: int, divisor: int) -> None:
-    """Queue additions to kept sums, and what they are rounded to; see `kernels.gpu.update`."""
+    """Queue additions to kept sums and their rounding; see `kernels.gpu.update`."""
     # nothing is divided where nothing is rounded
     numbers = [
         weight_table([weight], 1 if soup is None else divisor) for _, _, soup, _ in everything

@@ -41,7 +41,7 @@ def _rising(places: NDArray[np.unsignedinteger]) -> bool:
 
 
 class SparseArray:
-    """A plane of `count` elements of which only those that are not zero are kept."""
+    """A sparse plane of `count` elements: only nonzero ones are stored."""
 
     def __init__(self, places: memoryview, values: memoryview, index: DType, count: int) -> None:
         """Raise ValueError for places that are not in order or not within the plane."""

@@ -219,7 +219,7 @@ class StagedCombine:
         return _Piece(buffer, layout, start)
 
     def _collect(self, piece: _Piece, first: int, out: memoryview) -> None:
-        """Wait for a buffer and unload it; what is in doubt is computed again."""
+        """Wait for a buffer and unload it; doubtful elements are recomputed exactly."""
         piece.buffer.wait()
         layout, width = piece.layout, self._width
         host = np.frombuffer(piece.buffer.host, np.uint8)

@@ -26,7 +26,7 @@ class TritonEngine:
         return StagedCombine(self._pool, mean, sources)
 
     def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Expand:
-        """The processor's: sums are wider than what they are made of, so carrying costs most."""
+        """The CPU engine's: sums are wider than their sources, so copying them costs most."""
         return CpuEngine().prepare_sum(mean, sources)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:

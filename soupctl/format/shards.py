@@ -29,7 +29,7 @@ class OutputFile:
 
 
 def index_name(stem: str) -> str:
-    """Name of the index of a checkpoint whose files are called `stem`-something."""
+    """The name of the index of a checkpoint with files named `stem`-..."""
     return f"{stem}.safetensors.index.json"
 
 

@@ -1,4 +1,4 @@
-"""JSON text as the safetensors library takes it, read strictly.
+"""Reads JSON as strictly as the safetensors library does.
 
 Rule 1: UTF-8 without a byte order mark, no NaN or infinity, no lone surrogate, no number beyond
 float64, at most 127 levels deep: what the library refuses is refused.

@@ -61,7 +61,7 @@ class ModelImages:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A checkpoint whose configs are read and checked; its weights are not loaded yet."""
+    """A checkpoint with its configs read and checked; its weights are not loaded yet."""
 
     name: str
     base: Base

@@ -47,7 +47,7 @@ class BankUse:
     allow_base_mismatch: bool = False
     """On other weights than those of its base."""
     resize_prompts: bool = False
-    """For images of another size than its own: what it adds is interpolated."""
+    """For images of another size than its own: its prompts are interpolated."""
 
 
 def device_of(text: str) -> torch.device:

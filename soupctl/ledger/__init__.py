@@ -1,1 +1,1 @@
-"""The ledger: what a soup is made of, as values and as JSON, and how its ingredients are found."""
+"""The ledger of a soup: its ingredients as values and as JSON, and how their files are found."""

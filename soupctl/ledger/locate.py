@@ -1,4 +1,4 @@
-"""Find the files of a ledger's ingredients again, by content.
+"""Finds the files of a ledger's ingredients by content.
 
 Rule 1: a hint or a name only says where to look; what counts is the content digest.
 Rule 2: what lies at a hint is used as it is and digested in the pass; what a search finds is

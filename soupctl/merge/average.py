@@ -112,7 +112,7 @@ def open_job(request: Request) -> Iterator[Job]:
 
 
 def _sum_record(recipe: Recipe, part: Part, plan: Plan) -> SumRecord:
-    """What the sum of the component records of itself."""
+    """The metadata of the component's sum."""
     dtypes = tuple(kept_runs(plan, source) for source in range(len(part.checkpoints)))
 
     def ordered(ledger: Ledger, outcome: Outcome) -> tuple[Runs, ...]:

@@ -31,7 +31,7 @@ MOST_TENSORS = 256
 
 
 def chunk_elements(bytes_an_element: int) -> int:
-    """How many elements make a chunk whose sources and result fit a core's cache together."""
+    """The chunk size, in elements, at which all sources and the result fit a core's cache."""
     return max(SMALLEST_CHUNK, min(LARGEST_CHUNK, CACHED_BYTES // bytes_an_element // 4096 * 4096))
 
 

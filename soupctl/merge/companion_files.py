@@ -32,7 +32,7 @@ class CompanionFiles:
     not_copied: tuple[str, ...]
     """Files that are not copied, by name."""
     seen: tuple[FileSnapshot, ...]
-    """What was copied or compared, as it was before."""
+    """Snapshots of the files that were copied or compared."""
 
     def require_unchanged(self) -> None:
         """Raise OutputError if a file was changed or replaced since it was compared."""

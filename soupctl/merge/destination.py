@@ -181,7 +181,7 @@ def _plain(name: str, variant: str | None) -> str:
 
 
 def _stem(component: Component, variant: str | None) -> str:
-    """What the names of a component's files begin with; without a variant, where that is plain."""
+    """The stem of a component's file names, without its variant."""
     name = _plain(component.index_name or component.files[0].name, variant)
     stem = re.split(r"\.safetensors|\.[^.]*$", name)[0]
     return next((known for known in STEMS if stem.startswith(f"{known}.")), stem)

@@ -25,7 +25,7 @@ from .tensor_pass import TensorPass, TensorResult, Use, sources_of
 def execute(
     orders: Sequence[Order], engine: Engine, execution: ExecutionOptions
 ) -> tuple[Outcome, ...]:
-    """Make the tensors of all orders in step, reading what they share from disk only once.
+    """Make the tensors of all orders in step, reading shared sources from disk only once.
 
     Orders that share a source, which is then one object, have the same rule for its tensors. Their
     `write` is called from several threads, never twice for a byte.
@@ -106,7 +106,7 @@ class _Root:
 
 
 def _uses(order: Order, number: int, places: Sequence[int]) -> Iterator[Use]:
-    """The steps of one order, whose sources are at `places` among those of all orders."""
+    """The steps of one order; `places` are the indices of its sources among all sources."""
     last: tuple[int, ...] | None = None
     for step in order.plan.steps:
         # one tuple for all tensors that all hold, or n ingredients would cost n words a tensor

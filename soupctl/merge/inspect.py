@@ -1,4 +1,4 @@
-"""What a checkpoint is, read from its headers alone."""
+"""Describes a checkpoint from its headers alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Inspection:
     architecture: str | None
     """A guess from names and shapes."""
     ledger: Ledger | None
-    """What it is made of, if it is a soup; whether that is true takes the data to tell."""
+    """The ledger, if it is a soup; not verified against the data."""
     ledger_problem: str | None
     """Why its ledger cannot be read, if it has one that cannot."""
 
@@ -57,7 +57,7 @@ class Inspection:
 def inspect(
     path: str | Path, *, component: str | None = None, variant: str | None = None
 ) -> tuple[Inspection, ...]:
-    """What `path` holds: one inspection a component.
+    """One inspection for each component at `path`.
 
     Raises InputError for what is unreadable or not sound, MismatchError for a missing component.
     """

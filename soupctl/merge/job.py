@@ -53,7 +53,7 @@ class ComponentJob:
     complete: Callable[[Outcome], Ledger]
     """The ledger once the digests are known; LedgerError if they are not the promised ones."""
     sources: Sequence[Source]
-    """What it is computed from, in the order of the plan: the part's checkpoints, and kept sums."""
+    """The sources in the order of the plan: the part's checkpoints, and kept sums."""
     sum_record: SumRecord | None = None
     """None if its sum is not kept."""
     require_sources: Callable[[], None] = lambda: None

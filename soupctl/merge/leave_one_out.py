@@ -85,7 +85,7 @@ def leave_one_out(
 
 @contextmanager
 def open_family(family: LeaveOneOut) -> Iterator[tuple[Variant, ...]]:
-    """All soups, planned and not yet made, by the name of the ingredient that each lacks.
+    """All soups, planned but not yet computed, by the name of the ingredient that each leaves out.
 
     Raises LedgerError as `open_revision` does, also for a soup of one ingredient and for a name
     that is none for a file; MismatchError for components of different ingredients, OutputError for

@@ -1,4 +1,4 @@
-"""What a component of a soup holds before and after a change, by content and weight.
+"""The ingredients of a soup's component before and after a change, by content and weight.
 
 Rule 1: a soup's ledger counts only if its tensors are those that the ledger describes.
 Rule 2: an added soup counts as its own ingredients.
@@ -31,7 +31,7 @@ NO_LEDGER = "--count N or --total W says how much it holds; the result is approx
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What a component holds before and after a change."""
+    """The ingredients of a component before and after a change."""
 
     before: Ledger
     after: tuple[IngredientEntry, ...]
@@ -75,7 +75,7 @@ def require_ledger(inputs: OpenedInputs, soup: Checkpoint, advice: str | None = 
 
 
 def ledger_before(change: ComponentChange) -> Ledger:
-    """The soup's ledger, or for a declared total one that holds it as it is.
+    """The soup's ledger; with a declared total, a ledger that has the soup itself as an ingredient.
 
     Raises LedgerError for a soup without a sound ledger, and for one whose total is declared.
     """
@@ -98,7 +98,7 @@ def ledger_before(change: ComponentChange) -> Ledger:
 
 
 def membership(change: ComponentChange) -> Membership:
-    """What the soup holds before and after the change.
+    """The ingredients of the soup before and after the change.
 
     Raises LedgerError for a soup without a sound ledger or sum, for a removed ingredient
     that it lacks or an added one that it has, and if nothing would be left.

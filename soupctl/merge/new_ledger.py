@@ -74,7 +74,7 @@ def draft_average(
 
 
 def hint_to(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
-    """What a ledger says of where a checkpoint is; None for a stream."""
+    """The ledger's hint at the path of a checkpoint; None for a stream."""
     if not checkpoint.component.files:
         return None
     path = checkpoint.component.path

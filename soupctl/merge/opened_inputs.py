@@ -1,4 +1,4 @@
-"""The inputs of a change, open: each file is opened once, and each ledger is parsed once.
+"""The open inputs of a change: each file is opened once, and each ledger is parsed once.
 
 Rule 1: a function that needs a checkpoint or its ledger is passed what was opened at the start.
 """
@@ -31,7 +31,7 @@ class OpenedInputs:
             if not folder.is_dir():
                 raise InputError("is not a folder to search", path=folder)
         self.named: list[Checkpoint] = []
-        """What the user named, the soup first."""
+        """The checkpoints that the user named, the soup first."""
         self.by_digest: dict[str, Checkpoint] = {}
         """Ingredients, past and future, that were found, by content digest."""
         self._stack = stack

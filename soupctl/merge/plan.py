@@ -57,16 +57,16 @@ class Plan:
     steps: tuple[Step, ...]
     allow_nonfinite: bool
     divisor: int | None = None
-    """What the weighted sum is divided by; None for the total weight."""
+    """The divisor of the weighted sum; None for the total weight."""
 
     @property
     def total(self) -> int:
-        """What the weighted sum is divided by."""
+        """The divisor of the weighted sum."""
         return sum(self.weights) if self.divisor is None else self.divisor
 
     @property
     def kept(self) -> tuple[Step, ...]:
-        """The steps whose tensors are in the soup."""
+        """The steps that write a tensor of the soup."""
         return tuple(step for step in self.steps if step.out is not None)
 
 

@@ -59,7 +59,7 @@ class ComponentPreview:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a job will do; sizes in bytes."""
+    """A preview of a job; sizes are in bytes."""
 
     output: str
     shares: tuple[tuple[str, Fraction, Fraction], ...]

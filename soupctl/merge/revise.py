@@ -46,7 +46,7 @@ def revise(
 
 @contextmanager
 def open_revision(revision: Revision) -> Iterator[Job]:
-    """The revision with its soup checked, its ingredients found and everything planned.
+    """The planned job of a revision, its soup checked and its ingredients found.
 
     Raises LedgerError for a soup without a sound ledger, for a removed ingredient that
     it lacks, for an added one that it has, and for ingredients that an exact result needs and that

@@ -1,4 +1,4 @@
-"""One component of a soup that is being changed: what it holds then, and how it is computed.
+"""One component of a changed soup: its ingredients, and how it is computed.
 
 Rule 1: entries say what a soup holds, sources say what is computed with; for an exact result they
 are the same contents.
@@ -61,7 +61,7 @@ class RevisedComponent:
         return _part(self.change.soup.component.name, named, None)
 
     def sum_record(self, keep: bool) -> SumRecord | None:
-        """What the result's sum records of itself, if `keep` asks for one and it can be kept.
+        """The metadata of the result's sum, if `keep` asks for one and it can be kept.
 
         Raises UsageError for a soup whose sum cannot be kept.
         """

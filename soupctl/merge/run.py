@@ -204,7 +204,7 @@ class _Output:
                 self._writer.add_copy(name, path)
 
     def order(self, position: int) -> Order:
-        """What the executor is to make of one component."""
+        """The executor's order for one component."""
         component = self.job.components[position]
 
         def write(tensor: str, offset: int, data: memoryview) -> None:

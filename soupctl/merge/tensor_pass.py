@@ -154,7 +154,7 @@ class _Input:
             self._hasher.update(self._view[start * self.width : stop * self.width])
 
     def rows(self) -> list[tuple[int, Row]]:
-        """What was digested, for the root of the source."""
+        """The digested rows, for the root of each source."""
         if self._hasher is None:
             return []
         return [(self._source, _row(self._tensor, self._hasher.hexdigest()))]

@@ -1,4 +1,4 @@
-"""How far a soup is proven: by its header, by its digests, or rebuilt bit for bit.
+"""Verifies a soup: by its header, by its digests, or by rebuilding it bit for bit.
 
 Rule 1: the level says what was checked; nothing is called proven that was not checked.
 Rule 2: a sum that lies beside a soup is part of it: a level holds if it holds for both.
@@ -35,7 +35,7 @@ from .sources import SEARCH, checkpoints_of, exact_sources, recipe_of, require_c
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was proven of one component of a soup."""
+    """The verification result of one component of a soup."""
 
     name: str
     path: str
@@ -44,7 +44,7 @@ class Verified:
     problem: str | None
     """Why no higher one holds, or was tried."""
     exact: bool | None
-    """What the ledger says; None if there is none."""
+    """The exactness that the ledger states; None without a ledger."""
     refuted: bool = False
     """Whether it calls itself exact, and its ingredients make something else."""
 
@@ -152,7 +152,7 @@ def _require_dtypes(soup: Checkpoint, ledger: Ledger) -> None:
 
 
 def _difference(case: _Case, ledger: Ledger, kept: OpenedSum | None) -> str | None:
-    """What is not what the ingredients make, soup or sum; SoupError if they cannot be had."""
+    """How the rebuilt soup or sum differs; SoupError if an ingredient is missing."""
     engine, execution = engine_of(case.execution)
     for component in case.given:
         case.inputs.offer(component, ledger, case.soup.label)

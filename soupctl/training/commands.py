@@ -114,7 +114,7 @@ def sample(
     force: bool = False,
     **request: Any,
 ) -> tuple[str, ...]:
-    """Draw images of models, alone and with each bank, and return the names of what was drawn.
+    """Sample images from models, alone and with each bank, and return the names of the variants.
 
     `request` holds fields of `soupctl.images.request.SampleRequest`: prompts, classes, images,
     steps, guidance, seed, resolution. The output is a folder, or a grid if it ends in `.png`.

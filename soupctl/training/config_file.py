@@ -84,7 +84,7 @@ def _converted(kind: Any, value: Any) -> Any:
 
 
 def type_text(kind: Any) -> str:
-    """What a value of a config has to be, in words: `a whole number`, `one of a, b`."""
+    """The expected type of a config value, in words: `a whole number`, `one of a, b`."""
     kind = _required(kind)
     if typing.get_origin(kind) is tuple:
         return "a list of strings"

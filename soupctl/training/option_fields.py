@@ -112,7 +112,7 @@ def option_name(kind: type[Any], name: str) -> str:
 
 
 def out_of_bounds(options: Any) -> Iterator[str]:
-    """A message for each option of a dataclass object whose value is out of its bounds."""
+    """A message for each option of the object with a value out of its bounds."""
     kind = type(options)
     for name, info in options_of(kind).items():
         value = getattr(options, name)
@@ -141,7 +141,7 @@ class CommandOptions:
 
     @property
     def defaults(self) -> Mapping[str, object]:
-        """The options whose default for prompt banks differs, if these are trained."""
+        """The options with another default for prompt banks."""
         if not self.is_for_banks:
             return {}
         infos = [each for kind in self.kinds for each in options_of(kind).items()]

@@ -81,7 +81,7 @@ def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:
 def open_sum(
     inputs: OpenedInputs, component: Component, soup: Checkpoint, ledger: Ledger
 ) -> OpenedSum:
-    """The sum that lies beside an open soup with this ledger, opened and found to fit both.
+    """The sum beside an open soup, opened and checked against the soup and its ledger.
 
     Whether its tensors are those that it records is for the pass to find out. Raises LedgerError
     for a sum that is not sound or does not fit.
@@ -126,7 +126,7 @@ def _removable() -> Iterator[None]:
 
 
 def facts_of(checkpoint: Checkpoint, ledger: Ledger) -> Facts:
-    """What a sum records of itself beside its ledger; LedgerError if that is not sound."""
+    """The facts that a sum records beside its ledger; LedgerError if they are malformed."""
     metadata = checkpoint.metadata
     facts = parse_facts(metadata[SUM_KEY], metadata[LEDGER_KEY], checkpoint.label, text_digest)
     if len(facts.dtypes) != len(ledger.ingredients):

@@ -43,7 +43,7 @@ class SumForm:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a sum's ledger does not say of it."""
+    """The facts that a sum records beside its ledger."""
 
     scale: Fraction
     """The sum is that of the ingredients times their requested weights, times this."""
@@ -58,11 +58,11 @@ class SumUpdate:
     """How a sum carries over to other ingredients."""
 
     factor: int
-    """What the sum so far is multiplied by."""
+    """The factor of the old sum."""
     weights: tuple[int, ...]
     """What each ingredient that changes is multiplied by."""
     divisor: int
-    """What the new sum is divided by to give the soup."""
+    """The divisor that turns the new sum into the soup."""
     scale: Fraction
     """Of the new sum."""
 

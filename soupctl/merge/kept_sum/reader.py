@@ -39,7 +39,7 @@ class SumReader:
 
 
 Source = Checkpoint | SumReader
-"""What a soup is computed from."""
+"""How a soup is computed."""
 
 StoredTensor = tuple[Tensor, memoryview]
 """A tensor of a file, and its bytes."""
@@ -47,7 +47,7 @@ StoredTensor = tuple[Tensor, memoryview]
 
 @dataclass(frozen=True, slots=True)
 class SparsePlane:
-    """A plane of which only the elements that are not zero are stored, in two tensors."""
+    """A sparse plane: its nonzero elements, stored as an index tensor and a value tensor."""
 
     plane: SparseArray
     stored: tuple[StoredTensor, StoredTensor]
