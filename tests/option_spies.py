@@ -10,14 +10,14 @@ from typing import Any
 
 import typer
 
-from soupctl.cli.app import app
+from soupctl.cli.app import commands
 from soupctl.cli.report import ErrorStyle
 from soupctl.errors import SoupError
 
 
 def options_of_commands() -> Iterator[tuple[str, Any]]:
     """The name of each command with each of its options, as the parser has them."""
-    group: Any = typer.main.get_command(app)
+    group: Any = commands()
     for name, command in group.commands.items():
         for parameter in command.params:
             if parameter.param_type_name == "option":
@@ -68,7 +68,7 @@ class Spies:
         style = ErrorStyle()
         # a refusal comes after what is observed, and stands in for it where nothing is called
         with suppress(SoupError, typer.Exit, ValueError):
-            app(args=words, prog_name="soupctl", standalone_mode=False, obj=style)
+            commands().main(args=words, prog_name="soupctl", standalone_mode=False, obj=style)
         found: dict[str, Any] = {"printed": [*read(), style.every_issue]}
         for name, value in self.arrived:
             found.setdefault(name, []).append(value)

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from soupctl.cli.app import app
+from soupctl.cli.app import commands
 from soupctl.training.bank_options import PATCH_DMP
 from soupctl.training.config_file import type_text
 from soupctl.training.options import FINETUNE
@@ -66,7 +66,7 @@ def section(command: Any, context: typer.Context) -> Section:
 
 def sections() -> Iterator[tuple[str, Section]]:
     """The title and the section of soupctl itself, and then of each command in its order."""
-    group: Any = typer.main.get_command(app)
+    group: Any = commands()
     top = typer.Context(group, info_name="soupctl")
     yield "soupctl", section(group, top)
     for name, command in group.commands.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -25,14 +26,14 @@ from .revise import add, subtract, swap
 from .sample import sample
 from .stack import stack
 
-app = typer.Typer(
-    add_help_option=False,
-    no_args_is_help=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    suggest_commands=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+SETTINGS: dict[str, Any] = {
+    "add_help_option": False,
+    "no_args_is_help": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "suggest_commands": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
 
 
 def _show_overview(context: typer.Context, asked: bool) -> None:
@@ -42,7 +43,6 @@ def _show_overview(context: typer.Context, asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def _top(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -83,6 +83,9 @@ def show_help(
         put(line)
 
 
+COMPLETING = "_SOUPCTL_COMPLETE"
+"""The variable by which a shell asks for completions."""
+
 JOBS: dict[str, dict[str, Callable[..., Any]]] = {
     "Make and change soups": {"avg": average, "add": add, "subtract": subtract, "swap": swap},
     "Inspect and verify": {
@@ -101,13 +104,33 @@ JOBS: dict[str, dict[str, Callable[..., Any]]] = {
     "Learn": {"demo": demo, "help": show_help},
 }
 
-for job in JOBS.values():
-    for command_name, function in job.items():
-        app.command(command_name)(function)
+COMMANDS = {name: function for job in JOBS.values() for name, function in job.items()}
+NEEDS_ALL = "help"
+"""The command that shows the options of others."""
 
 
-def commands() -> TyperGroup:
-    """All commands, as the parser that reads a command line."""
+def commands(words: Sequence[str] | None = None) -> TyperGroup:
+    """All commands, as the parser that reads a command line.
+
+    Making the options of a command takes time. So with the `words` of a command line, only the
+    command that they name has its options; of the others there is the name and the summary.
+    """
+    named = next((word for word in words or () if not word.startswith("-")), None)
+    every = words is None or named == NEEDS_ALL or COMPLETING in os.environ
+    app = typer.Typer(**SETTINGS)
+    app.callback(invoke_without_command=True)(_top)
+    for name, function in COMMANDS.items():
+        app.command(name)(function if every or name == named else _summary_of(function))
     group = get_command(app)
     assert isinstance(group, TyperGroup)
     return group
+
+
+def _summary_of(function: Callable[..., Any]) -> Callable[[], None]:
+    """A stand-in for a command in an overview: its docstring, and no options."""
+
+    def summary() -> None:
+        """See the command itself."""
+
+    summary.__doc__ = function.__doc__
+    return summary

@@ -125,14 +125,14 @@ def _run(arguments: list[str], style: ErrorStyle) -> int:
     from .app import commands
     from .usage import issue_of
 
-    group = commands()
+    group = commands(arguments)
     try:
         code = group.main(args=arguments, prog_name="soupctl", standalone_mode=False, obj=style)
         return int(code or 0)
     except SoupError as error:
         return report(error.issues, error.exit_code, style)
     except typer.TyperException as error:
-        return report([issue_of(error, arguments, group)], UsageError.exit_code, style)
+        return report([issue_of(error, arguments, commands())], UsageError.exit_code, style)
     except SystemExit as leaving:
         # typer leaves by itself, with another code, when the reader of a pipe is gone
         if isinstance(leaving.__context__, BrokenPipeError):

@@ -19,7 +19,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from soupctl.cli.app import app
+from soupctl.cli.app import commands
 from soupctl.cli.main import main
 
 HEADER = (
@@ -82,7 +82,7 @@ def load() -> None:
         checkpoint = Path(folder, "a.st")
         checkpoint.write_bytes(CHECKPOINT)
         arguments = ["avg", str(checkpoint), "-o", f"{folder}/b.st", "-j1"]
-        app(args=arguments, prog_name="soupctl", standalone_mode=False)
+        commands().main(args=arguments, prog_name="soupctl", standalone_mode=False)
     gc.freeze()
 
 

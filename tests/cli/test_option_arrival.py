@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from option_spies import Spies, changed, given, options_of_commands
 from safetensors.numpy import save_file
 
 from soupctl import verbs
-from soupctl.cli.app import app
+from soupctl.cli.app import commands
 from soupctl.cli.report import ErrorStyle
 
 WORDS = {
@@ -124,7 +123,7 @@ def files(tmp_path_factory) -> Path:
     for name, inputs in {"soup": "ab", "nested": ("soup", "c")}.items():
         words = ["avg", *(str(folder / f"{each}.st") for each in inputs)]
         words += ["-o", str(folder / f"{name}.st"), "-q"]
-        app(args=words, standalone_mode=False, obj=ErrorStyle())
+        commands().main(args=words, standalone_mode=False, obj=ErrorStyle())
     return folder
 
 
@@ -156,6 +155,6 @@ def test_an_option_reaches_the_function_that_does_the_work(observed, command, pa
 
 
 def test_every_command_is_tested():
-    group: Any = typer.main.get_command(app)
+    group: Any = commands()
 
     assert set(group.commands) == set(WORDS) | ELSEWHERE

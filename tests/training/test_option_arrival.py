@@ -15,7 +15,7 @@ import pytest
 
 from soupctl.choices import Preset
 from soupctl.cli import training_run
-from soupctl.cli.app import app
+from soupctl.cli.app import commands
 from soupctl.cli.report import ErrorStyle
 from soupctl.cli.training_options import ReportOptions
 from soupctl.errors import UsageError
@@ -79,7 +79,9 @@ def run(monkeypatch):
             monkeypatch.setattr(f"soupctl.cli.{module}.run_training", run_training)
         arguments = [name, *map(str, words)]
         with pytest.raises(Stopped):
-            app(args=arguments, prog_name="soupctl", standalone_mode=False, obj=ErrorStyle())
+            commands().main(
+                args=arguments, prog_name="soupctl", standalone_mode=False, obj=ErrorStyle()
+            )
         return received
 
     return command
@@ -198,7 +200,7 @@ def test_a_mistyped_option_in_a_config_names_the_right_one(tmp_path, command, na
     config.write_text(f"{dashed}x = 1\n")
 
     with pytest.raises(UsageError) as refusal:
-        app(
+        commands().main(
             args=[command, *WORDS, "--config", str(config)], standalone_mode=False, obj=ErrorStyle()
         )
 
@@ -211,7 +213,9 @@ def test_every_problem_of_a_config_is_in_one_message(tmp_path):
     config.write_text('step = 1\nlr = "fast"\nema = 1\n')
 
     with pytest.raises(UsageError) as refusal:
-        app(args=["finetune", *WORDS, "--config", str(config)], standalone_mode=False, obj=None)
+        commands().main(
+            args=["finetune", *WORDS, "--config", str(config)], standalone_mode=False, obj=None
+        )
 
     assert 3 == str(refusal.value).count(str(config))
 
