@@ -31,7 +31,7 @@ FOREIGN = {
     "is a pickle, too": lambda: pickle.dumps(Bomb(), 4) + bytes(1000),
     "is a zip archive": torch_archive,
     "is a git-lfs pointer": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
-    "begins like a web page": lambda: b"\n<!DOCTYPE html><html>Access denied</html>",
+    "looks like a web page": lambda: b"\n<!DOCTYPE html><html>Access denied</html>",
     "is a GGUF file": lambda: b"GGUF\3\0\0\0" + bytes(100),
     "is gzip-compressed": lambda: b"\x1f\x8b\x08\0" + bytes(100),
 }
