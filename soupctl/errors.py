@@ -2,12 +2,15 @@
 
 Rule 1: an error carries issues, never prose alone: the problem, file, tensor and advice.
 Rule 2: one exception collects all issues of its kind, so that a user can fix them in one go.
+Rule 3: an issue names options as the command line does; `str` of an error names the arguments of
+the Python functions instead: `dtype=F32` for `--dtype F32`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import ClassVar, Self
 
@@ -36,6 +39,52 @@ def issues_text(issues: Sequence[Issue], shown: int | None = SHOWN) -> str:
     rest = len(issues) - len(kept)
     more = [f"and {rest} more (all with -v)"] if rest else []
     return "; ".join([*map(str, kept), *more])
+
+
+def in_python(text: str) -> str:
+    """The text of an issue with arguments in place of options: `force=True` for `-f`."""
+    return FLAG.sub(_argument, text)
+
+
+def _argument(found: re.Match[str]) -> str:
+    name = ARGUMENTS.get(found["name"], found["name"].lstrip("-").replace("-", "_"))
+    if found["name"] in SWITCHES:
+        return f"{name}={SWITCHES[found['name']]}"
+    return f"{name}={found['value']}" if found["value"] else name
+
+
+FLAG = re.compile(
+    r"(?<![\w-])(?<!ulimit )(?P<name>--[a-z][a-z0-9-]*|-[fow])(?![\w-])"
+    r"(?: (?P<value>\d+|[A-Z][A-Z0-9_]*|auto|cpu|first|no)(?!\w))?"
+)
+"""An option in the text of an issue, and its value if the text has one."""
+ARGUMENTS = {
+    "--count": "total",
+    "--exact": "approximate",
+    "--exclude": "excludes",
+    "--key": "keys",
+    "--no-ema": "ema",
+    "--no-keep-sum": "keep_sum",
+    "-f": "force",
+    "-o": "output",
+    "-w": "weights",
+}
+"""Arguments with other names than their options."""
+SWITCHES = {
+    "--again": True,
+    "--allow-base-mismatch": True,
+    "--allow-nonfinite": True,
+    "--approximate": True,
+    "--exact": False,
+    "--ignore-ledger": True,
+    "--keep-sum": True,
+    "--no-ema": False,
+    "--no-keep-sum": False,
+    "--resize-prompts": True,
+    "--skip-bad": True,
+    "-f": True,
+}
+"""Options without a value, and the value of the argument."""
 
 
 def _shortened(name: str) -> str:
@@ -73,7 +122,16 @@ class SoupError(Exception):
         return issues_text(self.issues, shown)
 
     def __str__(self) -> str:
-        return self.message()
+        """The message for Python, which names arguments and not options."""
+        issues = [
+            replace(
+                issue,
+                what=in_python(issue.what),
+                advice=None if issue.advice is None else in_python(issue.advice),
+            )
+            for issue in self.issues
+        ]
+        return issues_text(issues, None)
 
 
 class UsageError(SoupError):

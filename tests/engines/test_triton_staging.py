@@ -114,7 +114,7 @@ def test_whatever_a_launch_fails_for_is_a_refusal(interpreted_engine, monkeypatc
         raise error
 
     monkeypatch.setattr(devices, "launch_mean", refuse)
-    with pytest.raises(LimitError, match=r"the device failed: .*--device cpu computes"):
+    with pytest.raises(LimitError, match=r"the device failed: .*device=cpu computes"):
         combined(interpreted_engine, TWO, sources_of(TWO, 9), 0, 9)
 
 

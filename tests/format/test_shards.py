@@ -79,5 +79,5 @@ def test_more_files_than_can_be_open_are_refused_with_advice():
     with pytest.raises(LimitError, match="choose a larger size"):
         split(found, 1, "model")
     assert MOST_SHARDS == len(same_files(found[1:], {name: name for name, _, _ in found}))
-    with pytest.raises(LimitError, match="--shard-size makes fewer"):
+    with pytest.raises(LimitError, match="shard_size makes fewer"):
         same_files(found, {name: name for name, _, _ in found})

@@ -116,7 +116,7 @@ def test_a_device_without_memory_leaves_nothing(device, tmp_path, parts):
 
 @pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "cuda:1234", "CPU"])
 def test_an_unknown_device_is_refused(name):
-    with pytest.raises(UsageError, match="no device"):
+    with pytest.raises(UsageError, match="unknown device"):
         ExecutionOptions(device=name)
 
 

@@ -242,7 +242,7 @@ def test_an_excluded_tensor_has_a_step_so_that_it_is_digested():
 def test_globs_choose_tensors_and_exclude_wins(keys, excludes, kept):
     content = tensors(a__w=(F16, ()), a__b__w=(F16, ()), b__w=(F16, ()))
     if kept is None:
-        with pytest.raises(UsageError, match=r"no tensor is left to average \(see --key"):
+        with pytest.raises(UsageError, match=r"no tensor is left to average \(see keys"):
             plan(content, keys=keys, excludes=excludes)
     else:
         assert kept == [step.name for step in plan(content, keys=keys, excludes=excludes).kept]

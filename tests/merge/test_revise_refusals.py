@@ -59,7 +59,7 @@ def test_a_refused_removal_names_both_files(four, approximate):
         ): r"^a\.st: cannot be removed: nothing would .*; c\.st: cannot be removed",
     }.items():
         refused(pattern, "subtract", "soup.st", OUT, (), removed, approximate=approximate)
-    refused(r"no ledger \(--count N or", "subtract", "a.st", OUT, (), ["a.st"])
+    refused(r"no ledger \(total=N or", "subtract", "a.st", OUT, (), ["a.st"])
 
 
 def test_removing_an_ingredient_of_an_inner_soup_is_refused_naming_that_soup(four):
@@ -102,7 +102,7 @@ def test_missing_ingredients_are_named_with_the_options_that_help(four):
     Path("a.st").unlink()
     Path("c.st").unlink()
     found = "is not found, and an exact soup needs it"
-    pattern = rf"^[ac]\.st: {found} \(--search DIR .*--approximate .*\); [ac]\.st: {found}$"
+    pattern = rf"^[ac]\.st: {found} \(search=DIR .*approximate=True .*\); [ac]\.st: {found}$"
 
     refused(pattern, "subtract", "soup.st", OUT, (), ["b.st"])
     refused(pattern, "add", "soup.st", OUT, ["d.st"])
@@ -137,7 +137,7 @@ def test_a_sharded_checkpoint_is_found_by_content(four):
 def test_other_content_at_a_hint_is_refused(four, arrays):
     save(Path("a.st"), **arrays)
 
-    pattern = r"^.*a\.st: has other content than the ledger records \(--search DIR"
+    pattern = r"^.*a\.st: has other content than the ledger records \(search=DIR"
     refused(pattern, "subtract", "soup.st", OUT, (), ["b.st"])
     refused("is not found", "subtract", "soup.st", OUT, (), ["b.st"], search=(Path(),))
 

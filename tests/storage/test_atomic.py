@@ -78,7 +78,7 @@ def test_the_file_has_its_size_from_the_start_and_no_name_before_the_end(either_
 def test_an_output_is_not_replaced_without_force(either_way, tmp_path):
     (tmp_path / "out").write_bytes(b"old")
 
-    with pytest.raises(OutputError, match=r"out: exists \(-f replaces it\)"):
+    with pytest.raises(OutputError, match=r"out: exists \(force=True replaces it\)"):
         put(tmp_path / "out", b"new")
 
     assert (tmp_path / "out").read_bytes() == b"old"

@@ -104,7 +104,7 @@ def test_of_two_folder_writers_with_force_the_last_wins_whole(tmp_path):
 
 
 def test_of_two_folder_writers_without_force_the_later_is_refused(tmp_path):
-    refused = pytest.raises(OutputError, match=r"out: exists \(-f replaces it\)")
+    refused = pytest.raises(OutputError, match=r"out: exists \(force=True replaces it\)")
     with refused, publish_folder(tmp_path / "out", replace=False, may_replace=Path.exists):
         put_folder(tmp_path / "out", b"second")
 

@@ -75,7 +75,7 @@ def test_a_last_timestep_without_signal_is_fine_for_v_prediction_with_min_snr():
 def test_a_last_timestep_without_signal_is_refused_for_epsilon():
     scheduler = DDPMScheduler(rescale_betas_zero_snr=True)
 
-    with pytest.raises(UsageError, match="v_prediction in --config"):
+    with pytest.raises(UsageError, match="v_prediction in config"):
         objective_of(scheduler, Prediction.AUTO, None)
 
 

@@ -62,7 +62,7 @@ def test_sample_from_python_equals_the_command(soupctl, plain):
 def test_an_unknown_option_and_a_wrong_value_are_refused(plain):
     with pytest.raises(TypeError, match="no such option: step"):
         verbs.finetune(*plain, "run", step=2)
-    with pytest.raises(UsageError, match="--steps must be"):
+    with pytest.raises(UsageError, match="steps must be"):
         verbs.finetune(*plain, "run", steps=0)
 
     assert not Path("run").exists()

@@ -100,7 +100,7 @@ def test_options_that_sharded_weights_cannot_support_are_refused():
 
     options = Options(steps=1)
     with pytest.raises(
-        UsageError, match=r"EMA of sharded weights is not supported \(add --no-ema\)"
+        UsageError, match=r"EMA of sharded weights is not supported \(add ema=False\)"
     ):
         require_supported_options(Parted, options, patch=False)
     with pytest.raises(UsageError, match="FSDP works with finetune only"):
@@ -112,7 +112,7 @@ def test_options_that_sharded_weights_cannot_support_are_refused():
 def test_deepspeed_supports_ema_only_of_unsharded_weights():
     require_supported_options(deepspeed(2), Options(steps=1), patch=False)
     with pytest.raises(
-        UsageError, match=r"EMA of sharded weights is not supported \(add --no-ema\)"
+        UsageError, match=r"EMA of sharded weights is not supported \(add ema=False\)"
     ):
         require_supported_options(deepspeed(3), Options(steps=1), patch=False)
     with pytest.raises(UsageError, match="DeepSpeed works with finetune only"):
