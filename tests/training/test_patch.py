@@ -232,12 +232,12 @@ def test_the_plan_shows_the_size_of_the_bank_and_a_dry_run_writes_nothing(soupct
 @pytest.mark.parametrize(
     ("family", "bank", "more", "error", "said"),
     [
-        ("dit", {"blocks": "0-3"}, {}, MismatchError, "has 3 blocks, and --blocks is 0-3"),
-        ("dit", {"prompts": 2}, {}, UsageError, "a token gate weighs the positions of one"),
+        ("dit", {"blocks": "0-3"}, {}, MismatchError, "has 3 blocks, and blocks is 0-3"),
+        ("dit", {"prompts": 2}, {}, UsageError, "a token gate needs exactly one prompt"),
         ("dit", {"gate_topk": 0.1}, {}, UsageError, "keeps none of 4 weights"),
-        ("text", {"prepend": 2}, {}, UsageError, "before the sequence of a transformer"),
+        ("text", {"prepend": 2}, {}, UsageError, "only the sequence of a transformer"),
         ("dit", {}, {"save_dtype": SaveDtype.FLOAT16}, UsageError, "a bank is float32"),
-        ("dit", {}, {"sample_every": 1, "sample_steps": 1001}, MismatchError, "no 1001 steps"),
+        ("dit", {}, {"sample_every": 1, "sample_steps": 1001}, MismatchError, "cannot be sampled in 1001 steps"),
         ("dit", {"gate_from": "GATE"}, {}, MismatchError, "DiTTransformer2DModel"),
         ("plain", {"gate_from": "GATE", "gate_grid": 2}, {}, MismatchError, "gate_grid"),
     ],
