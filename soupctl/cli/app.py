@@ -105,8 +105,8 @@ JOBS: dict[str, dict[str, Callable[..., Any]]] = {
 }
 
 COMMANDS = {name: function for job in JOBS.values() for name, function in job.items()}
-NEEDS_ALL = "help"
-"""The command that shows the options of others."""
+NEED_ALL = ("demo", "help")
+"""The commands that run others, or show their options."""
 
 
 def commands(words: Sequence[str] | None = None) -> TyperGroup:
@@ -116,7 +116,7 @@ def commands(words: Sequence[str] | None = None) -> TyperGroup:
     command that they name has its options; of the others there is the name and the summary.
     """
     named = next((word for word in words or () if not word.startswith("-")), None)
-    every = words is None or named == NEEDS_ALL or COMPLETING in os.environ
+    every = words is None or named in NEED_ALL or COMPLETING in os.environ
     app = typer.Typer(**SETTINGS)
     app.callback(invoke_without_command=True)(_top)
     for name, function in COMMANDS.items():
