@@ -45,7 +45,7 @@ from soupctl.banks.bank import PromptBank
 from soupctl.banks.blocks import describe_base
 from soupctl.banks.config import BankConfig
 from soupctl.banks.files import load_bank, save_bank
-from soupctl.cli.app import app
+from soupctl.cli.app import commands
 from soupctl.cli.report import ErrorStyle
 
 FLAT = 0.005
@@ -89,7 +89,7 @@ def train(study: Study, words: Sequence[str], base: Path, run: Path, **options: 
     # the last step is saved in any case
     given |= {"save-every": study.size.chunk + study.size.steps}
     texts = [text for name, value in given.items() for text in (f"--{name}", str(value))]
-    app([*words, str(base), *texts, "--quiet"], standalone_mode=False, obj=ErrorStyle())
+    commands().main([*words, str(base), *texts, "--quiet"], standalone_mode=False, obj=ErrorStyle())
 
 
 def converged(study: Study, seed: int) -> tuple[Path, list[float]]:

@@ -232,7 +232,7 @@ OTHER_SITES = (
         (replace(DIT, sites=(DIT.sites[0], replace(DIT.sites[1], shape=(6, 8)))), r"\[6, 8\]"),
         (replace(DIT, sites=(DIT.sites[0], replace(DIT.sites[1], depth=2))), "block 2 in the base"),
         (replace(DIT, embedding_width=8), "embedding width 4"),
-        (replace(DIT, digest="blake3:e"), "different weights.*--allow-base-mismatch"),
+        (replace(DIT, digest="blake3:e"), "different weights.*allow_base_mismatch=True"),
         (replace(DIT, config_digest="blake3:e"), "different config"),
     ],
 )
