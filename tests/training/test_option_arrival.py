@@ -205,7 +205,7 @@ def test_a_mistyped_option_in_a_config_names_the_right_one(tmp_path, command, na
         )
 
     expected = f"{config}: '{dashed}x' is not an option; did you mean {dashed}?"
-    assert expected == str(refusal.value)
+    assert expected == refusal.value.message()
 
 
 def test_every_problem_of_a_config_is_in_one_message(tmp_path):

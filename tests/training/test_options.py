@@ -99,7 +99,7 @@ def test_impossible_values_are_refused_at_once(values, message):
     with pytest.raises(UsageError) as refusal:
         Options(**values)
 
-    assert message == str(refusal.value)
+    assert message == refusal.value.message()
 
 
 def test_a_config_is_toml_with_the_options_names(tmp_path):
@@ -137,7 +137,7 @@ def test_a_config_with_an_unknown_option_is_refused(tmp_path, text, message):
     with pytest.raises(UsageError) as refusal:
         read_config(path, [Options])
 
-    assert f"{path}: {message}" == str(refusal.value)
+    assert f"{path}: {message}" == refusal.value.message()
 
 
 def test_a_config_that_is_no_toml_is_refused(tmp_path):

@@ -278,7 +278,7 @@ def test_invalid_options_of_a_bank_are_refused(bank, said):
     with pytest.raises(UsageError) as refusal:
         PatchOptions(**bank)
 
-    assert said in str(refusal.value)
+    assert said in refusal.value.message()
 
 
 def test_a_run_of_another_bank_is_not_resumed(patched, tmp_path):

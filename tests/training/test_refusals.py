@@ -263,7 +263,7 @@ def test_a_missing_extra_is_named_with_the_install_command(monkeypatch):
     with pytest.raises(LimitError) as refusal:
         libraries.require_extra()
 
-    assert str(refusal.value) == (
+    assert refusal.value.message() == (
         "training needs no_such_library, not installed here (pip install 'soupctl[train]')"
     )
 
