@@ -21,16 +21,14 @@ import numpy as np
 from blake3 import blake3
 from PIL import Image, ImageOps
 
-from ..checkpoints.digest import PREFIX, text_digest
+from ..checkpoints.digest import PREFIX
 from ..diffusion.base import Conditioning
 from ..errors import InputError, Issue, OutputError, SoupError
-from ..ledger.ledger_json import canonical
+from ..ledger.data_shard import IMAGES, data_digest, is_text
+from ..ledger.image_metadata import METADATA, SIDECAR, ImageMetadata, metadata_of, read_metadata
 from ..storage.files import read_file
 from ..storage.folder import other_files
-from .labels import METADATA, ImageMetadata, read_metadata
 
-IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
-SIDECAR = ".txt"
 WIDE_GREY = ("I", "I;16", "I;16B", "I;16L")
 SHOWN = 3
 REPLACED = "\ufffd"
@@ -95,7 +93,8 @@ def scan_dataset(
         if isinstance(image, _Problem):
             problems.append(image)
             continue
-        sample = _with_metadata(image, rows, files)
+        found = metadata_of(image.name, rows, files)
+        sample = replace(image, captions=found.captions, label=found.label)
         if problem := _metadata_problem(sample, rows, conditioning, column):
             problems.append(problem)
         else:
@@ -132,7 +131,7 @@ def _rows(
 def _check_image(item: tuple[str, Path]) -> Sample | _Problem:
     """The sample of an image file, without captions and label, or the problem with the file."""
     name, path = item
-    if not _is_text(name):
+    if not is_text(name):
         return _Problem("with a name that is not valid UTF-8", name)
     try:
         data = _read(path)
@@ -202,31 +201,6 @@ def read_unchanged(sample: Sample) -> bytes:
     return data
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _with_metadata(
-    sample: Sample, rows: Mapping[str, ImageMetadata] | None, files: Mapping[str, Path]
-) -> Sample:
-    """The sample with its captions and label, from metadata.jsonl, sidecar file or folder name."""
-    top, inside, _ = sample.name.partition("/")
-    label = top if inside else None
-    if rows is not None:
-        row = rows.get(sample.name, ImageMetadata())
-        return replace(sample, captions=row.captions, label=row.label or label)
-    sidecar = files.get(str(Path(sample.name).with_suffix(SIDECAR)))
-    captions: tuple[str, ...] = ()
-    if sidecar is not None:
-        text = sidecar.read_text("utf-8-sig", "replace")
-        captions = tuple(line.strip() for line in text.splitlines() if line.strip())
-    return replace(sample, captions=captions, label=label)
-
-
 def _metadata_problem(
     sample: Sample,
     rows: Mapping[str, ImageMetadata] | None,
@@ -287,9 +261,3 @@ def _belongs(name: str, path: Path, stems: set[str], has_rows: bool) -> bool:
     if name == METADATA or path.suffix.lower() in IMAGES:
         return True
     return not has_rows and path.suffix == SIDECAR and str(Path(name).with_suffix("")) in stems
-
-
-def data_digest(samples: Sequence[Sample]) -> str:
-    """The digest of a dataset: BLAKE3 over `[[name,digest,captions,label],...]` as JSON."""
-    rows = [[each.name, each.digest, list(each.captions), each.label] for each in samples]
-    return text_digest(canonical(rows))

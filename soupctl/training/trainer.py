@@ -18,6 +18,8 @@ from ..banks.load import BANK
 from ..diffusion.base import MODEL
 from ..diffusion.loading import Models, load_models
 from ..errors import OutputError
+from ..ledger.data_shard import RECORD, encode_record
+from ..storage.atomic import publish_bytes
 from ..storage.files import require_room
 from .callbacks import Callbacks, Reporter
 from .checkpoint import (
@@ -105,6 +107,8 @@ def _prepare_folder(run: PreparedRun, checkpoint: TrainingCheckpoint | None) -> 
     remove_partial(out)
     require_space(run)
     rewind(out, checkpoint.step if checkpoint else 0)
+    # before the record of the run: what has a record tells which images it was trained on
+    publish_bytes(out / RECORD, encode_record(run.dataset.samples), replace=True)
     write_record(out, RunRecord(run.identity, False, run_facts(run)))
 
 

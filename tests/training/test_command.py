@@ -18,6 +18,7 @@ from soupctl.training.metrics import read_metrics
 LAYOUT = {
     "README.md",
     "checkpoints",
+    "data.jsonl",
     "loss.png",
     "metrics.jsonl",
     "model",

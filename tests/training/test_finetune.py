@@ -8,6 +8,7 @@ import diffusers
 import pytest
 
 from soupctl import verbs
+from soupctl.ledger.data_shard import data_digest, read_data_record, read_data_shard
 
 FAMILIES = ("text", "class", "dit", "plain")
 UNET_CONFIG = "unet/config.json"
@@ -47,6 +48,17 @@ def test_runs_of_one_command_read_their_base_once(running, bases, shards, tmp_pa
 
     assert one.dataset != other.dataset
     assert one.digests is other.digests
+
+
+@pytest.mark.parametrize("family", ["text", "class"])
+def test_a_run_lists_its_images_and_the_ledger_binds_the_list(family, trained, shards, tmp_path):
+    trained(family, tmp_path / "run")
+    ((_, ledger),) = verbs.history(tmp_path / "run" / "model", component="unet")
+
+    listed = read_data_record(tmp_path / "run" / "data.jsonl")
+
+    assert listed == read_data_shard(shards[family])
+    assert ledger.training.data == data_digest(listed)
 
 
 def test_dropout_of_the_base_is_not_used_and_reported(running, bases, shards, tmp_path):

@@ -1,0 +1,166 @@
+"""A data shard: the images that an ingredient is trained on, their digest, and the record of them.
+
+Rule 1: the digest covers path, bytes, captions and label of every image, and nothing else.
+Rule 2: no image is decoded, so a data shard is digested without the libraries that train; whether
+its images can be trained on is not known then.
+Rule 3: the record of a data shard is untrusted text; it counts if it has the digest of a ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from blake3 import blake3
+
+from ..checkpoints.digest import PREFIX, text_digest
+from ..errors import InputError, Issue
+from ..storage.files import pieces, read_file
+from ..storage.folder import other_files
+from ..storage.regular import open_regular
+from .image_metadata import METADATA, metadata_of, read_metadata
+from .ledger_json import canonical, parse_digest
+
+IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
+"""Endings of image files, in lower case."""
+RECORD = "data.jsonl"
+"""The file in a run's folder that lists the images it was trained on."""
+COLUMN = "text"
+"""The field of metadata.jsonl that holds captions unless an option names another."""
+
+
+class DescribedImage(Protocol):
+    """One image of a data shard, as its digest sees it."""
+
+    @property
+    def name(self) -> str:
+        """Path relative to the data shard's folder, with `/`."""
+
+    @property
+    def digest(self) -> str:
+        """BLAKE3 of the file's bytes."""
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Its captions, one of which is drawn for each visit."""
+
+    @property
+    def label(self) -> str | None:
+        """Name of its class."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of a data shard: path within it, digest of its bytes, captions and label."""
+
+    name: str
+    digest: str
+    captions: tuple[str, ...] = ()
+    label: str | None = None
+
+
+def data_digest(images: Iterable[DescribedImage]) -> str:
+    """The digest of a data shard: BLAKE3 over `[[name,digest,captions,label],...]` as JSON.
+
+    The images are given in any order.
+    """
+    rows = [
+        [each.name, each.digest, list(each.captions), each.label]
+        for each in sorted(images, key=lambda image: image.name)
+    ]
+    return text_digest(canonical(rows))
+
+
+def file_digest(path: Path) -> str:
+    """BLAKE3 of a file's bytes; InputError if it is unreadable, OutputError if it shortens."""
+    hasher = blake3()
+    with open_regular(path, str(path)) as (fd, state):
+        for piece in pieces(fd, state.st_size, path):
+            hasher.update(piece)
+    return PREFIX + hasher.hexdigest()
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name ends as that of an image."""
+    return path.suffix.lower() in IMAGES
+
+
+def has_images(folder: Path) -> bool:
+    """Whether a folder or one below it has an image."""
+    return any(map(is_image, other_files(folder, lambda name: True).values()))
+
+
+def read_data_shard(folder: Path, column: str = COLUMN) -> tuple[ImageRecord, ...]:
+    """The images of a folder by name, with their captions from `column` of metadata.jsonl.
+
+    They are those that `finetune` trains on if it can use them all. Raises InputError for a folder
+    without images, for names that are not UTF-8, and for what does not fit in metadata.jsonl.
+    """
+    files = other_files(folder, lambda name: True)
+    images = {name: path for name, path in files.items() if is_image(path)}
+    if not images:
+        raise InputError("contains no images", path=folder)
+    if bad := [name for name in images if not is_text(name)]:
+        raise InputError("has a name that is not valid UTF-8", path=images[bad[0]])
+    rows = None
+    if METADATA in files:
+        rows, problems = read_metadata(files[METADATA], column)
+        problems += [(f"in {METADATA} but missing", name) for name in rows if name not in images]
+        problems += [(f"not in {METADATA}", name) for name in images if name not in rows]
+        if problems:
+            raise InputError.collected(
+                Issue(f"an image is {what}: {name}", folder) for what, name in problems
+            )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = list(pool.map(file_digest, images.values()))
+    found = []
+    for name, digest in sorted(zip(images, digests, strict=True)):
+        described = metadata_of(name, rows, files)
+        found.append(ImageRecord(name, digest, described.captions, described.label))
+    return tuple(found)
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name is valid UTF-8."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def encode_record(images: Sequence[DescribedImage]) -> bytes:
+    """The record of a data shard: a JSON object a line, for each image."""
+    return b"".join(canonical(_as_row(image)).encode() + b"\n" for image in images)
+
+
+def _as_row(image: DescribedImage) -> dict[str, Any]:
+    return {
+        "captions": list(image.captions),
+        "digest": image.digest,
+        "file_name": image.name,
+        "label": image.label,
+    }
+
+
+def read_data_record(path: Path) -> tuple[ImageRecord, ...]:
+    """The images that the record at `path` lists; InputError if it is none."""
+    try:
+        lines = read_file(path, limit=None).decode().split("\n")
+        return tuple(_parsed(json.loads(line)) for line in lines if line)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise InputError("is not a valid record of a data shard", path=path) from None
+
+
+def _parsed(row: Any) -> ImageRecord:
+    image = ImageRecord(
+        row["file_name"], parse_digest(row["digest"]), tuple(row["captions"]), row["label"]
+    )
+    if not all(isinstance(text, str) for text in (image.name, *image.captions, image.label or "")):
+        raise TypeError("a text is missing")
+    return image
