@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ..ledger.training_record import TrainingRecord
     from ..verbs import Verified
 
+DEEPEST_INDENT = 40
+"""Levels of soups in soups that `log --tree` indents; what lies deeper is shown at that level."""
+
 Soup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
 Search = Annotated[
     list[str] | None,
@@ -100,7 +103,8 @@ def log(
         put(f"{path}  {digest_text(ledger.root, whole=whole)}  {exactness}")
         for line in _chain_lines(ledger, whole=whole, verbose=verbose):
             put(f"  {line}")
-        for line in _ingredient_lines(ledger, ledger.ancestors if tree else {}, (), whole=whole):
+        ancestors = ledger.ancestors if tree else {}
+        for line in _ingredient_lines(ledger, ancestors, whole=whole):
             put(f"  {line}")
 
 
@@ -113,7 +117,7 @@ def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]
         changed = record.changed
         parts = [f"{'+' if each.weight > 0 else ''}{each.weight} {each.name}" for each in changed]
         if not changed:
-            parts = [f"{len(ledger.ingredients)} ingredients"]
+            parts = [counted(len(ledger.ingredients), "ingredient")]
         exactness = "" if record.exact else "  (approximate)"
         yield f"{record.operation:9} {', '.join(parts)}{exactness}"
         if verbose:
@@ -121,20 +125,34 @@ def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]
 
 
 def _ingredient_lines(
-    ledger: Ledger, ancestors: Mapping[str, Ledger], above: tuple[str, ...], *, whole: bool
+    ledger: Ledger, ancestors: Mapping[str, Ledger], *, whole: bool
 ) -> Iterator[str]:
-    """One line for each ingredient with its share; below it, its own ingredients or its dataset."""
-    total = sum(entry.weight for entry in ledger.ingredients)
-    for entry in ledger.ingredients:
+    """One line for each ingredient with its share; below it, its own ingredients or its dataset.
+
+    What is below an ingredient is shown once: several soups may share it.
+    """
+    shown: set[str] = set()
+    waiting = [(0, ledger.total, iter(ledger.ingredients))]
+    while waiting:
+        depth, total, entries = waiting[-1]
+        entry = next(entries, None)
+        if entry is None:
+            waiting.pop()
+            continue
+        indent = "    " * min(depth, DEEPEST_INDENT)
         share = f"{float(entry.weight / total):8.3%}  {entry.name}"
-        yield f"{share}  (weight {entry.weight}, {digest_text(entry.digest, whole=whole)})"
-        # a soup can come from itself, by way of another dtype
-        if entry.digest in ancestors and entry.digest not in above:
-            ancestor = ancestors[entry.digest]
-            if ancestor.training is not None:
-                yield f"    {training_line(ancestor.training, whole=whole)}"
-            deeper = _ingredient_lines(ancestor, ancestors, (*above, entry.digest), whole=whole)
-            yield from (f"    {line}" for line in deeper)
+        digest = digest_text(entry.digest, whole=whole)
+        yield f"{indent}{share}  (weight {entry.weight}, {digest})"
+        below = ancestors.get(entry.digest)
+        if below is None:
+            continue
+        if entry.digest in shown:
+            yield f"{indent}    (shown above)"
+            continue
+        shown.add(entry.digest)
+        if below.training is not None:
+            yield f"{indent}    {training_line(below.training, whole=whole)}"
+        waiting.append((depth + 1, below.total, iter(below.ingredients)))
 
 
 def training_line(training: TrainingRecord, *, whole: bool) -> str:

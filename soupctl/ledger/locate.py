@@ -8,8 +8,9 @@ digested before it is used.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeGuard
 
 from ..checkpoints.checkpoint import Checkpoint
@@ -21,27 +22,76 @@ from .names import hint, printable
 SUFFIXES = (".safetensors", ".st", ".sft")
 
 
+Opener = Callable[[Path], Checkpoint | None]
+"""Opens the one checkpoint at a path; None for a path that is none."""
+
+
+class FolderSearch:
+    """The checkpoints in some folders by content; each file is listed, opened and digested once."""
+
+    def __init__(self, folders: Sequence[Path], open_at: Opener) -> None:
+        self._folders = tuple(folders)
+        self._open_at = open_at
+        self._by_name: dict[str, list[Path]] | None = None
+        self._unopened: Iterator[Path] = iter(())
+        self._undigested: dict[Runs, deque[Checkpoint]] = {}
+        self._by_digest: dict[str, Checkpoint] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._folders)
+
+    def find(self, entry: IngredientEntry) -> Checkpoint | None:
+        """The checkpoint with the content of `entry`, one of its name if there is one."""
+        for path in self._named(entry.name):
+            found = self._open_at(path)
+            if _fits(found, entry) and checkpoint_digest(found) == entry.digest:
+                return found
+        for found in self._more(entry):
+            digest = checkpoint_digest(found)
+            self._by_digest.setdefault(digest, found)
+            if digest == entry.digest:
+                break
+        return self._by_digest.get(entry.digest)
+
+    def _named(self, name: str) -> Iterator[Path]:
+        """The paths that end with a name; the first call lists all."""
+        if self._by_name is None:
+            paths = [path for folder in self._folders for path in checkpoints_in(folder)]
+            self._by_name = {}
+            for path in paths:
+                self._by_name.setdefault(path.name, []).append(path)
+            self._unopened = iter(paths)
+        last = PurePosixPath(name).name
+        return (each for each in self._by_name.get(last, ()) if each.as_posix().endswith(name))
+
+    def _more(self, entry: IngredientEntry) -> Iterator[Checkpoint]:
+        """The checkpoints of the entry's dtypes that are not digested yet; none if it is found."""
+        if entry.digest in self._by_digest:
+            return
+        waiting = self._undigested.setdefault(entry.dtypes, deque())
+        while waiting:
+            yield waiting.popleft()
+        for path in self._unopened:
+            found = self._open_at(path)
+            if _fits(found, entry):
+                yield found
+            elif found is not None:
+                self._undigested.setdefault(dtype_runs(found), deque()).append(found)
+
+
 def locate(
-    entry: IngredientEntry,
-    soup_folder: Path | None,
-    search: Sequence[Path],
-    open_at: Callable[[Path], Checkpoint | None],
+    entry: IngredientEntry, soup_folder: Path | None, search: FolderSearch, open_at: Opener
 ) -> Checkpoint | None:
     """The open checkpoint that has the content of `entry`, if it is found; see the rules above.
 
-    Hints lead from `soup_folder`, which holds the soup; None for a stream. `open_at` opens the one
-    checkpoint at a path, and gives None for a path that is none.
+    Hints lead from `soup_folder`, which holds the soup; None for a stream.
     """
     if soup_folder is not None and entry.hint is not None:
         # as it was made: without it a way through the soup's own folder seems to lie within it
         found = open_at(Path(os.path.normpath(soup_folder / entry.hint)))
         if _fits(found, entry) and not (search and checkpoint_digest(found) != entry.digest):
             return found
-    for path in _candidates(entry, search):
-        found = open_at(path)
-        if _fits(found, entry) and checkpoint_digest(found) == entry.digest:
-            return found
-    return None
+    return search.find(entry) if search else None
 
 
 def _fits(checkpoint: Checkpoint | None, entry: IngredientEntry) -> TypeGuard[Checkpoint]:
@@ -56,18 +106,6 @@ def hint_from(text: str | None, old: Path | None, new: Path | None) -> str | Non
     if old is None or new is None:
         return printable(Path(text).name)
     return hint(os.path.abspath(old / text), os.path.abspath(new))
-
-
-def _candidates(entry: IngredientEntry, folders: Sequence[Path]) -> Iterator[Path]:
-    """Checkpoints in the folders, those of the ingredient's name first."""
-    later = []
-    for folder in folders:
-        for path in checkpoints_in(folder):
-            if path.as_posix().endswith(entry.name):
-                yield path
-            else:
-                later.append(path)
-    yield from later
 
 
 def checkpoints_in(folder: Path) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from ..checkpoints.layout import Component, ModelFiles, find_model
 from ..checkpoints.open import STREAM, open_input
 from ..errors import InputError, LedgerError, SoupError
 from ..ledger.ledger import IngredientEntry, Ledger
-from ..ledger.locate import locate
+from ..ledger.locate import FolderSearch, locate
 from ..ledger.read import ledger_text, parse_ledger_of
 
 
@@ -35,7 +35,7 @@ class OpenedInputs:
         self.by_digest: dict[str, Checkpoint] = {}
         """Ingredients, past and future, that were found, by content digest."""
         self._stack = stack
-        self._search = tuple(search)
+        self._search = FolderSearch(search, self._open_at)
         self._variant = variant
         self._by_files: dict[tuple[str, ...], Checkpoint] = {}
         self._by_path: dict[str, Checkpoint | None] = {}

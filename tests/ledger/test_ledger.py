@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -162,6 +164,22 @@ def test_ancestors_of_soups_of_soups_are_stored_once_each():
     assert [root("1"), root("2"), root("3")] == list(found)
     assert not any(ledger.ancestors for ledger in found.values())
     assert 1 == text_of(replace(plain("4", entry("3")), ancestors=found)).count(f'"{root("1")}":{{')
+
+
+def test_gathering_soups_of_long_histories_takes_time_and_memory_of_their_length():
+    state = SoupState("add", (Change(root("c"), "c.st", Fraction(1)),), root("2"), True)
+    soups = [
+        replace(plain(letter, entry("a"), entry("b")), chain=(state,) * 5_000) for letter in "12"
+    ]
+    size = len(text_of(soups[0]))
+
+    tracemalloc.start()
+    started = time.monotonic()
+    found = gather_ancestors(soups)
+    assert time.monotonic() - started < 5
+    assert tracemalloc.get_traced_memory()[1] < 20 * size
+    tracemalloc.stop()
+    assert [root("1"), root("2")] == list(found)
 
 
 def test_a_soup_of_one_soup_keeps_the_ledger_of_that_soup():
