@@ -3,21 +3,28 @@
 Rule 1: files are found by the names that the libraries write, older ones included; if a folder has
 two sets of weights, the user must choose.
 Rule 2: only safetensors files are weights.
+Rule 3: only `model_index.json` and `modules.json` name components; hidden files are not seen, such
+as those that macOS writes beside others.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, MismatchError
 from ..format.index import Index, parse_index
-from ..storage.files import read_file, read_json
+from ..storage.files import read_file
 from ..storage.regular import reading
+from .downloads import require_finished
+from .hub import snapshot_of
+from .listing import PIPELINE, listing_of
 from .unchanged import FileSnapshot
 
-PIPELINE = "model_index.json"
+SUFFIXES = (".safetensors", ".st", ".sft")
+"""Endings of the names of safetensors files."""
 
 STEMS = ("diffusion_pytorch_model", "model", "adapter_model", "pytorch_lora_weights")
 """Names of weights files as diffusers, transformers and PEFT write them, without extension."""
@@ -69,63 +76,86 @@ def find_model(
     `model.fp16.safetensors`, and falls back to the plain ones. Raises InputError if there are no
     weights, only pickles, or several sets of weights; MismatchError for a missing component.
     """
-    label = str(path)
-    with reading(label):
+    with reading(str(path)):
+        path = snapshot_of(path)
         if path.is_dir():
-            return _find_in_folder(path, component, variant)
+            return _finished(_find_in_folder(path, component, variant))
+    label = str(path)
     if INDEX.search(path.name):
-        return ModelFiles(label, (_indexed("", path.parent, path.name, label),), path.parent)
-    return ModelFiles(label, (Component("", label, (path,)),))
+        indexed = _indexed("", path.parent, path.name, label)
+        return _finished(ModelFiles(label, (indexed,), path.parent))
+    return _finished(ModelFiles(label, (Component("", label, (path,)),)))
+
+
+def _finished(model: ModelFiles) -> ModelFiles:
+    """The same model; InputError if a file of it is still being downloaded."""
+    require_finished(file for component in model.components for file in component.files)
+    return model
 
 
 def _find_in_folder(folder: Path, component: str | None, variant: str | None) -> ModelFiles:
     label = str(folder)
-    if not (folder / PIPELINE).is_file():
+    listing = listing_of(folder)
+    if listing is None:
         return ModelFiles(label, (_component("", folder, variant, label),), folder)
-    pipeline_index = FileSnapshot.take(folder / PIPELINE)
-    named = _named_components(pipeline_index.path)
-    names = [
-        each.name
-        for each in folder.iterdir()
-        if each.is_dir() and _has_weights(each, each.name in named)
-    ]
+    names = [name for name in listing.names if _is_component(folder / name)]
     if component is not None:
         if component not in names:
-            have = f"it has {', '.join(sorted(names))}" if names else "it has none with weights"
+            listed = ", ".join(name or "." for name in names)
+            have = f"it has {listed}" if names else "it has none with weights"
             raise MismatchError(f"has no component {component!r}", path=label, advice=have)
         inside = folder / component
         return ModelFiles(
-            label, (_component("", inside, variant, str(inside)),), inside, pipeline_index
+            label, (_component("", inside, variant, str(inside)),), inside, listing.file
         )
     if not names:
         raise InputError("is a pipeline without weights in any component", path=label)
-    found = tuple(
-        _component(name, folder / name, variant, str(folder / name)) for name in sorted(names)
-    )
-    return ModelFiles(label, found, folder, pipeline_index)
+    found = tuple(_one_of(name, folder, names, variant) for name in names)
+    return ModelFiles(label, found, folder, listing.file)
 
 
-def _named_components(path: Path) -> frozenset[str]:
-    """The folders that `model_index.json` names; InputError if it is malformed."""
-    content = read_json(path, "pipeline")
-    return frozenset(name for name, value in content.items() if isinstance(value, list))
+def _is_component(folder: Path) -> bool:
+    """Whether a folder that a listing names is there and has weights, be they pickled."""
+    if not folder.is_dir():
+        return False
+    suffixes = {".safetensors", *PICKLES}
+    return any(Path(name).suffix in suffixes or INDEX.search(name) for name in _entries(folder))
 
 
-def _has_weights(folder: Path, is_named: bool) -> bool:
-    """Whether a folder of a pipeline is a component with weights.
+def _one_of(name: str, folder: Path, names: Sequence[str], variant: str | None) -> Component:
+    """One component of several; if it is only pickled, the error names those that are not."""
+    try:
+        return _component(name, folder / name, variant, str(folder / name))
+    except InputError as error:
+        others = [each for each in names if each and each != name and _has_weights(folder / each)]
+        if not others or _has_weights(folder / name):
+            raise
+        (issue,) = error.issues
+        way = " or ".join(f"--component {each}" for each in others)
+        advice = f"{issue.advice}; or take the other components one by one: {way}"
+        raise InputError(issue.what, path=issue.path, advice=advice) from None
 
-    Pickles count only where the pipeline names the folder: training leaves others beside it, such
-    as `checkpoint-500` with the state of its optimizer.
-    """
-    suffixes = {".safetensors"} | (PICKLES if is_named else set())
-    return any(each.suffix in suffixes or INDEX.search(each.name) for each in folder.iterdir())
+
+def _entries(folder: Path) -> set[str]:
+    """The names in a folder, hidden ones left out."""
+    return {each.name for each in folder.iterdir() if not each.name.startswith(".")}
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether a folder has safetensors weights of its own."""
+    return any(name.endswith(".safetensors") or INDEX.search(name) for name in _entries(folder))
 
 
 def _component(name: str, folder: Path, variant: str | None, label: str) -> Component:
     """The checkpoint in a folder that is not a pipeline."""
-    present = {each.name for each in folder.iterdir()}
+    present = _entries(folder)
     for marked in [variant, None] if variant else [None]:
         found = _candidates(present, marked)
+        if len(found) == 2 and INDEX.search(found[1]):
+            indexed = _indexed(name, folder, found[1], label)
+            # an index of one file is another name for that file
+            if indexed.files == (folder / found[0],):
+                return indexed
         if len(found) > 1:
             raise InputError(
                 f"holds more than one set of weights: {', '.join(found)}",
@@ -136,7 +166,7 @@ def _component(name: str, folder: Path, variant: str | None, label: str) -> Comp
             if INDEX.search(found[0]):
                 return _indexed(name, folder, found[0], label)
             return Component(name, label, (folder / found[0],), folder)
-    others = sorted(each for each in present if each.endswith((".safetensors", ".st", ".sft")))
+    others = sorted(each for each in present if each.endswith(SUFFIXES))
     indexes = [each for each in present if INDEX.search(each)]
     if len(indexes) == 1:
         indexed = _indexed(name, folder, indexes[0], label)
@@ -168,21 +198,28 @@ def _no_weights(folder: Path, present: set[str], others: list[str], label: str) 
             path=label,
             advice="name one file, or a variant with --variant",
         )
+    # a run of training, say, has its model in a folder of its own, and Wan has two of them
+    inside = [folder / name for name in sorted(present) if _is_model(folder / name)]
+    if len(inside) > 1:
+        listed = ", ".join(each.name for each in inside)
+        return InputError(
+            f"holds several models ({listed}) and no model_index.json",
+            path=label,
+            advice=f"give them one by one, such as {inside[0]}",
+        )
     pickles = sorted(name for name in present if Path(name).suffix in PICKLES)
-    if pickles:
+    if pickles and not inside:
         return InputError(
             f"holds only pickled weights ({pickles[0]}), which can run code when they are opened",
             path=label,
             advice="convert them to safetensors first",
         )
-    # a run of training, say, has its model in a folder of its own
-    inside = [each for each in sorted(folder.iterdir()) if each.is_dir() and _is_model(each)]
     advice = f"{inside[0]} does" if inside else None
     return InputError("holds no safetensors weights", path=label, advice=advice)
 
 
 def _is_model(folder: Path) -> bool:
-    return (folder / PIPELINE).is_file() or _has_weights(folder, is_named=False)
+    return folder.is_dir() and ((folder / PIPELINE).is_file() or _has_weights(folder))
 
 
 def _indexed(name: str, folder: Path, index_name: str, label: str) -> Component:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.digest import text_digest
-from ..checkpoints.layout import PIPELINE, find_model
+from ..checkpoints.layout import find_model
+from ..checkpoints.listing import PIPELINE
 from ..checkpoints.safetensors import read_header
 from ..errors import InputError, MismatchError
 from ..format.dtypes import DType

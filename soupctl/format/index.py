@@ -3,6 +3,8 @@
 Rule 1: bytes in, values out; nothing in this file opens anything.
 Rule 2: an index cannot name a file outside its folder. The check is lexical, so that it has no
 race, and the hub cache, whose files are links to elsewhere, is read like any other folder.
+Rule 3: oddities that transformers and diffusers accept are read as they read them: no metadata, a
+wrong total size, further keys, and names such as `./model.safetensors`.
 """
 
 from __future__ import annotations
@@ -38,14 +40,24 @@ def parse_index(text: bytes, path: str) -> Index:
     weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict):
         raise InputError("is not a valid index: it has no weight_map of names", path=path)
-    metadata = content.get("metadata", {})
-    if not isinstance(metadata, dict):
+    metadata = content.get("metadata")
+    if not isinstance(metadata, dict | None):
         raise InputError("is not a valid index: its metadata is not an object", path=path)
+    files: dict[str, str] = {}
     for tensor, file in weight_map.items():
-        if not isinstance(file, str) or not is_inside(file):
+        name = _plain(file) if isinstance(file, str) else ""
+        if not is_inside(name):
             problem = f"{reprlib.repr(file)} is not the name of a file in this folder"
             raise InputError(problem, path=path, tensor=tensor)
-    return Index(weight_map, metadata)
+        files[tensor] = name
+    return Index(files, metadata or {})
+
+
+def _plain(name: str) -> str:
+    """A relative name without parts that lead nowhere: `a/b` for `./a//b`."""
+    if name.startswith("/") or name.endswith(("/", "/.")):
+        return name
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def encode_index(weight_map: Mapping[str, str], metadata: Mapping[str, object]) -> bytes:

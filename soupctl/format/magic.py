@@ -1,36 +1,105 @@
 """Recognises files of other formats by their first bytes.
 
 Rule 1: this only improves the message about a file that is refused anyway; names play no part.
+Rule 2: a header is shorter than 4 GiB, so a safetensors file has zeros among its first eight bytes;
+text has none.
 """
 
 from __future__ import annotations
 
+import re
+
+PICKLE_ADVICE = "pickles can run code and are never opened; convert it first"
+CONVERT = "convert it first"
+UNPACK = "decompress it first"
+DOWNLOAD = "download the file itself"
+
 SIGNATURES = (
-    (
-        b"PK\x03\x04",
-        "is a zip archive, as PyTorch writes, not safetensors",
-        "pickles can run code and are never opened; convert it first",
-    ),
     (
         b"version ",
         "is a git-lfs pointer, not the file it stands for",
         "run git lfs pull",
     ),
-    (b"GGUF", "is a GGUF file, not safetensors", "convert it first"),
-    (b"\x1f\x8b", "is gzip-compressed, not safetensors", "decompress it first"),
-    (b"<", "looks like a web page, not safetensors", "download the file itself"),
+    (b"# xet version", "is a Xet pointer, not the file it stands for", DOWNLOAD),
+    (b"GGUF", "is a GGUF file, not safetensors", CONVERT),
+    (b"tjgg", "is a GGML file, not safetensors", CONVERT),
+    (b"fmgg", "is a GGML file, not safetensors", CONVERT),
+    (b"lmgg", "is a GGML file, not safetensors", CONVERT),
+    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, as Keras writes, not safetensors", CONVERT),
+    (b"\x93NUMPY", "is a NumPy array, not safetensors", CONVERT),
+    (b"\x1f\x8b", "is gzip-compressed, not safetensors", UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive, not safetensors", UNPACK),
+    (b"\xfd7zXZ\0", "is xz-compressed, not safetensors", UNPACK),
+    (b"\x28\xb5\x2f\xfd", "is zstd-compressed, not safetensors", UNPACK),
+    (b"BZh", "is bzip2-compressed, not safetensors", UNPACK),
+    (b"Rar!\x1a\x07", "is a RAR archive, not safetensors", UNPACK),
+    (
+        b"\x00\x05\x16\x07",
+        "is an AppleDouble file, which macOS writes beside another",
+        "name the other",
+    ),
+    (b"\x89PNG\r\n\x1a\n", "is a PNG picture, not safetensors", None),
+    (b"\xff\xd8\xff", "is a JPEG picture, not safetensors", None),
+    (b"%PDF-", "is a PDF document, not safetensors", None),
 )
-PICKLE = (
-    "is a pickle, not safetensors",
-    "pickles can run code and are never opened; convert it first",
-)
+"""How a format begins, what the file is, and what to do about it."""
+
+ZIP = b"PK\x03\x04"
 # PROTO with its version, the first instruction of every pickle since 2003
 PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+# GLOBAL with a module and a name, the first instruction of most older ones
+OLD_PICKLE = re.compile(rb"\(*c[\w.]+\n[\w.]+\n")
+QUOTED = 40
+"""Characters of a text that a message quotes."""
 
 
-def recognise(first: bytes) -> tuple[str, str] | None:
+def recognise(first: bytes) -> tuple[str, str | None] | None:
     """The problem and the advice for a file that begins with these bytes; None if unknown."""
     for signature, what, advice in SIGNATURES:
-        if first.lstrip().startswith(signature):
+        if first.startswith(signature):
             return what, advice
-    return PICKLE if first.startswith(PICKLE_STARTS) else None
+    if first.startswith(ZIP):
+        return _zip(first)
+    if first.startswith(PICKLE_STARTS) or OLD_PICKLE.match(first):
+        return "is a pickle, not safetensors", PICKLE_ADVICE
+    if first[4:8] == b"TFL3":
+        return "is a TensorFlow Lite file, not safetensors", CONVERT
+    if _is_onnx(first):
+        return "is an ONNX file, not safetensors", CONVERT
+    if len(first) >= 64 and not any(first):
+        return "begins with zeros, as an unfinished download does", "download it again"
+    return _text(first)
+
+
+def _zip(first: bytes) -> tuple[str, str]:
+    """What a zip archive is, by the name of its first file."""
+    name = first[30 : 30 + int.from_bytes(first[26:28], "little")]
+    if name.endswith(b".npy"):
+        return "is a zip archive of NumPy arrays (npz), not safetensors", CONVERT
+    if b"data.pkl" in first:
+        return "is a zip archive of a pickle, as PyTorch writes, not safetensors", PICKLE_ADVICE
+    return "is a zip archive, as PyTorch writes its pickles, not safetensors", PICKLE_ADVICE
+
+
+def _is_onnx(first: bytes) -> bool:
+    """Whether a protocol buffer begins as ONNX: the version of its format, then its producer."""
+    return (
+        len(first) >= 8
+        and first[0] == 0x08
+        and 1 <= first[1] <= 32
+        and first[2] == 0x12
+        and 0 < first[3] < 64
+        and first[4:8].isalnum()
+    )
+
+
+def _text(first: bytes) -> tuple[str, str] | None:
+    """What a text is: a page, JSON or plain, such as the answer of a server."""
+    text = first.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
+    if not text or any(byte < 9 or 13 < byte < 32 for byte in first) or not first[:8].isascii():
+        return None
+    if text.startswith("<"):
+        return "looks like a web page, not safetensors", DOWNLOAD
+    quoted = repr(text[:QUOTED].rstrip())
+    kind = "JSON text" if text.startswith(("{", "[")) else "text"
+    return f"is {kind}, not safetensors: it begins with {quoted}", DOWNLOAD

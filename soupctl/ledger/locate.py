@@ -15,12 +15,10 @@ from typing import TypeGuard
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
-from ..checkpoints.layout import INDEX, PIPELINE
+from ..checkpoints.layout import INDEX, SUFFIXES
+from ..checkpoints.listing import PIPELINE
 from .ledger import IngredientEntry, Runs, runs
 from .names import hint, printable
-
-SUFFIXES = (".safetensors", ".st", ".sft")
-
 
 Opener = Callable[[Path], Checkpoint | None]
 """Opens the one checkpoint at a path; None for a path that is none."""
@@ -110,8 +108,9 @@ def hint_from(text: str | None, old: Path | None, new: Path | None) -> str | Non
 
 def checkpoints_in(folder: Path) -> Iterator[Path]:
     """Every checkpoint below a folder: files, and folders that are one of several files."""
-    for place, folders, files in os.walk(folder):
+    for place, folders, found in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files = [name for name in found if not name.startswith(".")]
         if PIPELINE not in files and any(INDEX.search(name) for name in files):
             yield Path(place)
         yield from (Path(place, name) for name in sorted(files) if name.endswith(SUFFIXES))

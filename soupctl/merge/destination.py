@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISDIR
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.layout import STEMS, Component, ModelFiles
+from ..checkpoints.layout import STEMS, SUFFIXES, Component, ModelFiles
 from ..checkpoints.open import STREAM
 from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
@@ -22,8 +22,6 @@ from ..format.shards import MOST_SHARDS, OutputFile, TensorSpec, index_name, sam
 from .companion_files import CompanionFiles, companion_files, compared_configs
 from .ingredients import Inputs, Part
 from .plan import Plan
-
-FILE_SUFFIXES = (".st", ".safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ def decide(
     if shard_size is not None and shard_size < 1:
         raise UsageError(f"a shard size must be positive, not {shard_size}")
     folders = [model for model in inputs.models if model.folder is not None]
-    if output == STREAM or str(output).endswith(FILE_SUFFIXES) or not (folders or shard_size):
+    if output == STREAM or str(output).endswith(SUFFIXES) or not (folders or shard_size):
         _require_one_file(output, inputs, shard_size)
         # configs are compared though none is copied: models of different kinds are not averaged
         configs = compared_configs([each for model in folders for each in _weights_folders(model)])

@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.layout import ModelFiles
+from ..checkpoints.layout import SUFFIXES, ModelFiles
 from ..checkpoints.open import STREAM, find_input
 from ..errors import Issue, LedgerError, MismatchError, OutputError, UsageError
 from ..ledger.ledger import Ledger
 from ..ledger.read import require_model
 from ..workers import ExecutionOptions
-from .destination import FILE_SUFFIXES
 from .job import ComponentResult, Job
 from .membership import ledger_before
 from .opened_inputs import OpenedInputs, open_model
@@ -55,7 +54,6 @@ class LeaveOneOut:
 
 
 TEMPLATE = f"such as -o 'without-{NAME}'"
-SUFFIXES = frozenset(FILE_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +193,7 @@ def _outputs(template: str, names: Sequence[str]) -> dict[str, str]:
 def _stem(name: str, template: str) -> str:
     """An ingredient's name, without a suffix of its own where the template has one."""
     suffix = Path(name).suffix
-    return name.removesuffix(suffix) if {suffix, Path(template).suffix} <= SUFFIXES else name
+    return name.removesuffix(suffix) if {suffix, Path(template).suffix} <= set(SUFFIXES) else name
 
 
 def _require_inside(template: str, name: str, output: str) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from ..checkpoints.layout import PICKLES, PIPELINE, find_model
+from ..checkpoints.layout import PICKLES, find_model
+from ..checkpoints.listing import PIPELINE
 from ..choices import Prediction
 from ..diffusion.base import SCHEDULER, SCHEDULER_CONFIG, Base
 from ..storage.atomic import publish_folder

@@ -1,0 +1,73 @@
+"""Which folders of a model are its components, by the file that lists them.
+
+Rule 1: diffusers lists them in `model_index.json`, sentence-transformers in `modules.json`; any
+other folder beside them is none, such as a `checkpoint-500` of its training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..format.index import is_inside
+from ..format.strict_json import decode, parse_object
+from ..storage.files import read_file, read_json
+from .unchanged import FileSnapshot
+
+PIPELINE = "model_index.json"
+MODULES = "modules.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The components that a folder lists, by their folders in it; sorted, the folder itself first.
+
+    The name of the folder itself is empty.
+    """
+
+    file: FileSnapshot
+    names: tuple[str, ...]
+
+
+def listing_of(folder: Path) -> Listing | None:
+    """What a folder lists as its components; None if it is no pipeline.
+
+    Raises InputError for a listing that is malformed or names folders outside.
+    """
+    for name, read in ((PIPELINE, _pipeline), (MODULES, _modules)):
+        if (folder / name).is_file():
+            seen = FileSnapshot.take(folder / name)
+            return Listing(seen, tuple(sorted(read(seen.path))))
+    return None
+
+
+def _pipeline(path: Path) -> Iterable[str]:
+    content = read_json(path, "pipeline")
+    # a key is the name of a folder directly in it, or none
+    return (name for name, value in content.items() if isinstance(value, list) and "/" not in name)
+
+
+def _modules(path: Path) -> Iterable[str]:
+    try:
+        # the strict reader reads objects, and this is a list
+        modules = parse_object(f'{{"modules":{decode(read_file(path))}}}')["modules"]
+    except ValueError as error:
+        raise InputError(f"is not a valid list of modules: {error}", path=path) from None
+    if not isinstance(modules, list):
+        raise InputError("is not a valid list of modules", path=path)
+    return {_module_path(module, path) for module in modules}
+
+
+def _module_path(module: Mapping[str, Any] | object, path: Path) -> str:
+    name = module.get("path") if isinstance(module, dict) else None
+    if not isinstance(name, str):
+        raise InputError("is not a valid list of modules: one has no path", path=path)
+    name = name.rstrip("/")
+    if name in ("", "."):
+        return ""
+    if not is_inside(name):
+        raise InputError(f"names the module {name!r}, which is not in this folder", path=path)
+    return name

@@ -1,0 +1,180 @@
+"""The weights of a model are found as its folder lists them, and as the libraries name them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import contents, files, save, save_pipeline, save_shards
+
+from soupctl import verbs
+from soupctl.checkpoints.layout import find_model
+from soupctl.errors import InputError, MismatchError
+from soupctl.ledger.locate import checkpoints_in
+from soupctl.verbs import Request
+
+APPLE = b"\x00\x05\x16\x07\x00\x02\x00\x00" + bytes(88)
+
+
+def weights(path: Path, value: float = 1) -> Path:
+    save(path, {"format": "pt"}, w=np.full(4, value, np.float32))
+    return path
+
+
+def names(path: Path, **options: str) -> list[str]:
+    return [component.name for component in find_model(path, **options).components]
+
+
+def beside(path: Path) -> None:
+    """What macOS writes beside every entry of a folder on another file system."""
+    for entry in sorted(path.rglob("*")):
+        entry.with_name(f"._{entry.name}").write_bytes(APPLE)
+
+
+def modules(folder: Path, *paths: str, value: float = 1) -> Path:
+    for path in paths:
+        weights(folder / path / "model.safetensors", value)
+    (folder / "1_Pooling").mkdir()
+    listed = [{"idx": 0, "path": path, "type": "x"} for path in (*paths, "1_Pooling")]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    return folder
+
+
+def test_folders_that_a_pipeline_does_not_list_are_no_components(tmp_path):
+    pipeline = save_pipeline(tmp_path / "a", 1)
+    weights(pipeline / "checkpoint-500" / "model.safetensors")
+    weights(pipeline / "unet_ema" / "diffusion_pytorch_model.safetensors")
+
+    assert ["text_encoder", "unet", "vae"] == names(pipeline)
+    with pytest.raises(MismatchError, match="no component 'unet_ema'"):
+        find_model(pipeline, component="unet_ema")
+
+
+def test_the_modules_of_a_sentence_encoder_are_components(tmp_path):
+    for name, value in (("a", 1), ("b", 3)):
+        modules(tmp_path / name, "", "2_Dense", value=value)
+    verbs.average(Request([tmp_path / "a", tmp_path / "b"], tmp_path / "soup"))
+
+    assert ["", "2_Dense"] == names(tmp_path / "a")
+    for path in ("model.safetensors", "2_Dense/model.safetensors"):
+        (found,) = contents(tmp_path / "soup" / path).values()
+        assert np.full(4, 2, np.float32).tobytes() == found[2]
+    assert "modules.json" in files(tmp_path / "soup")
+    assert ["2_Dense"] == [find_model(tmp_path / "a", component="2_Dense").components[0].path.name]
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '[{"path": 1}]', '[{"path": "../b"}]', '["", ', "1"])
+def test_a_malformed_list_of_modules_is_refused(text, tmp_path):
+    weights(tmp_path / "model.safetensors")
+    (tmp_path / "modules.json").write_text(text)
+
+    with pytest.raises(InputError, match=r"modules\.json: (is not a valid list|names the module)"):
+        find_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "dream.safetensors", "flux.sft"])
+def test_files_that_macos_writes_beside_others_are_not_seen(name, tmp_path):
+    weights(tmp_path / name)
+    (tmp_path / "config.json").write_text("{}")
+    beside(tmp_path)
+
+    assert (tmp_path / name,) == find_model(tmp_path).components[0].files
+    assert [tmp_path / name] == list(checkpoints_in(tmp_path))
+
+
+def test_a_pipeline_is_found_among_what_macos_writes(tmp_path):
+    pipeline = save_pipeline(tmp_path / "a", 1)
+    expected = find_model(pipeline)
+    beside(tmp_path)
+
+    assert expected == find_model(pipeline)
+
+
+def repository(folder: Path, *commits: str, main: str | None = None) -> Path:
+    (folder / "refs").mkdir(parents=True)
+    (folder / "snapshots").mkdir()
+    for commit in commits:
+        weights(folder / "snapshots" / commit / "model.safetensors")
+    if main is not None:
+        (folder / "refs" / "main").write_text(main)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("commits", "main"), [("a", None), ("ab", "a"), ("a", "gone"), ("a", "../../a"), ("ab", "a\n")]
+)
+def test_a_repository_of_the_cache_leads_to_its_snapshot(commits, main, tmp_path):
+    folder = repository(tmp_path / "models--x--y", *commits, main=main)
+
+    assert folder / "snapshots" / "a" == find_model(folder).folder
+
+
+def test_a_repository_with_several_snapshots_is_refused_unless_main_names_one(tmp_path):
+    folder = repository(tmp_path / "models--x--y", "a", "b")
+
+    with pytest.raises(InputError, match=r"2 snapshots, .* \(name one, such as .*/snapshots/a\)$"):
+        find_model(folder)
+
+
+def test_a_repository_without_a_snapshot_is_refused(tmp_path):
+    with pytest.raises(InputError, match="without a snapshot"):
+        find_model(repository(tmp_path / "models--x--y"))
+
+
+def test_a_folder_of_several_models_says_which_it_holds(tmp_path):
+    for name in ("high_noise_model", "low_noise_model"):
+        save_shards(
+            tmp_path / name, "diffusion_pytorch_model", {"a": np.ones(2)}, {"b": np.ones(2)}
+        )
+    (tmp_path / "Wan2.1_VAE.pth").write_bytes(b"PK")
+
+    with pytest.raises(InputError, match=r"\(high_noise_model, low_noise_model\).*one by one"):
+        find_model(tmp_path)
+
+
+def test_a_pickled_component_says_how_to_take_the_others(tmp_path):
+    pipeline = save_pipeline(tmp_path / "a", 1)
+    (pipeline / "vae" / "diffusion_pytorch_model.safetensors").rename(pipeline / "vae" / "old.bin")
+
+    with pytest.raises(InputError) as caught:
+        find_model(pipeline)
+    (issue,) = caught.value.issues
+    assert "holds only pickled weights (old.bin)" in issue.what
+    assert issue.advice is not None
+    assert issue.advice.endswith("--component text_encoder or --component unet")
+    assert [""] == names(pipeline, component="unet")
+
+
+@pytest.mark.parametrize("mark", ["aria2", "part", "incomplete", "crdownload", "download", "!qB"])
+def test_a_file_that_is_still_downloaded_is_refused(mark, tmp_path):
+    file = weights(tmp_path / "model.safetensors")
+    (tmp_path / f"model.safetensors.{mark}").touch()
+
+    for path in (file, tmp_path):
+        with pytest.raises(InputError, match=rf"is not downloaded completely: .*\.{mark} lies"):
+            find_model(path)
+
+
+def test_a_blob_that_is_still_downloaded_is_refused(tmp_path):
+    blob = weights(tmp_path / "blobs" / "0123")
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "model.safetensors").symlink_to(blob)
+    assert find_model(tmp_path / "snapshot").components
+    (tmp_path / "blobs" / "0123.incomplete").touch()
+
+    with pytest.raises(InputError, match="is not downloaded completely"):
+        find_model(tmp_path / "snapshot")
+
+
+def test_an_index_of_one_file_is_no_second_set_of_weights(tmp_path):
+    file = weights(tmp_path / "model.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"w": "./model.safetensors"}}))
+    assert (file,) == find_model(tmp_path).components[0].files
+
+    weights(tmp_path / "other.safetensors")
+    index.write_text(json.dumps({"weight_map": {"w": "other.safetensors"}}))
+    with pytest.raises(InputError, match="more than one set of weights"):
+        find_model(tmp_path)
