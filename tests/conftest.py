@@ -1,16 +1,43 @@
-"""What every test runs under."""
+"""What every test runs under: search for examples, signals, and modules that tests share.
+
+Rule 1: the signals that a caller ignores or blocks, as nohup, a shell's `&` and some CI do, are
+heard again, also by what tests start; a signal that ends the tests ends what they started.
+"""
 
 import os
+import signal
+import sys
+import threading
+from pathlib import Path
 
 from hypothesis import settings
+
+# lets tests import the modules beside this one
+sys.path.append(str(Path(__file__).parent))
 
 # a test that fails once in a while proves nothing; the search for new examples is a run by hand
 # with HYPOTHESIS_PROFILE=default
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci")
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def own_signals() -> None:
+    """Let this process, and those that it starts, hear every signal."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - set(IGNORED_BY_PYTHON):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    for number in ENDING:
+        # raises KeyboardInterrupt, so that fixtures end what runs
+        signal.signal(number, signal.default_int_handler)
+
 
 def pytest_configure(config):
+    if threading.current_thread() is threading.main_thread():
+        own_signals()
     # triton reads it once, when a kernel is defined: a run of `pytest -m gpu` compiles kernels, any
     # other interprets them
     if config.option.markexpr != "gpu":

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from processes import started
 
 from soupctl.checkpoints.safetensors import SafetensorsFile, read_header, spool_stream
 from soupctl.errors import InputError, OutputError
@@ -87,10 +88,11 @@ def test_a_stream_that_goes_on_is_refused(path, tmp_path):
 
 
 def test_an_endless_stream_is_refused_at_once(tmp_path):
-    with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as endless:
-        with pytest.raises(InputError, match="claims a header of"):
-            spool_stream(endless.stdout.fileno(), "standard input", tmp_path)
-        endless.kill()
+    with (
+        started("yes", stdout=subprocess.PIPE) as endless,
+        pytest.raises(InputError, match="claims a header of"),
+    ):
+        spool_stream(endless.stdout.fileno(), "standard input", tmp_path)
 
 
 def test_a_stream_that_the_disk_cannot_hold_is_refused(tmp_path):

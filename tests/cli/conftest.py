@@ -10,27 +10,23 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shlex
-import signal
 import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import Server, started
 from safetensors.numpy import save_file
 
 HERE = Path(__file__).parent
-# lets these tests import what is built for other tests, too
-sys.path.append(str(HERE.parent))
 GOLDEN = HERE.parent / "golden" / "cli"
 ENVIRONMENT = {"COLUMNS": "80", "LINES": "24", "TERM": "xterm", "NO_COLOR": "1"}
-PATIENCE = 60
-"""Seconds after which a command counts as hanging; they take a few hundredths."""
 
 
 @dataclass(frozen=True)
@@ -58,41 +54,6 @@ class Done:
 
 
 @dataclass
-class Server:
-    """The process that forks commands; server.py says how it is spoken to."""
-
-    process: subprocess.Popen[str]
-
-    @classmethod
-    def launch(cls, **environment: str) -> Server:
-        """A server with more in its environment."""
-        process = subprocess.Popen(
-            [sys.executable, HERE / "server.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **ENVIRONMENT, **environment},
-        )
-        return cls(process)
-
-    def ask(self, request: Mapping[str, object]):
-        """The answer to one request."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        if "wait" in request:
-            ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
-            if not ready:
-                os.kill(int(str(request["wait"])), signal.SIGKILL)
-        return json.loads(self.process.stdout.readline())
-
-    def close(self) -> None:
-        """End it."""
-        self.process.communicate()
-
-
-@dataclass
 class Running:
     """A command that was started."""
 
@@ -107,7 +68,7 @@ class Running:
 
     def wait(self) -> Done:
         """Its end."""
-        code = self.server.ask({"wait": self.id})
+        code = self.server.wait(self.id)
         return Done(code, read_regular(self.out), read_regular(self.err))
 
 
@@ -152,7 +113,7 @@ class Commands:
             "limits": dict(limits or {}),
             "streams": [str(path) for path in paths],
         }
-        return Running(self.server, self.server.ask(request), paths[1], paths[2])
+        return Running(self.server, self.server.start(request), paths[1], paths[2])
 
     def __call__(self, *arguments: str, **more) -> Done:
         """The command, run to its end."""
@@ -161,7 +122,7 @@ class Commands:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    serving = Server.launch()
+    serving = Server.launch(HERE / "server.py", **ENVIRONMENT)
     yield serving
     serving.close()
 
@@ -176,11 +137,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def soupctl(server: Server, folder: Path, tmp_path: Path) -> Commands:
+def soupctl(server: Server, folder: Path, tmp_path: Path) -> Iterator[Commands]:
     """Runs `soupctl` with the given arguments in `folder`."""
     streams = tmp_path / "streams"
     streams.mkdir()
-    return Commands(server, folder, streams)
+    yield Commands(server, folder, streams)
+    server.end_commands()
 
 
 @pytest.fixture(scope="session")
@@ -192,29 +154,32 @@ def shim_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     source = HERE.parent / "fault" / "shim.c"
     compiler = os.environ.get("CC", "cc")
     subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
-    serving = Server.launch(LD_PRELOAD=str(shim))
+    serving = Server.launch(HERE / "server.py", **ENVIRONMENT, LD_PRELOAD=str(shim))
     yield serving
     serving.close()
 
 
 @pytest.fixture
-def process(folder: Path) -> Callable[..., subprocess.Popen[bytes]]:
+def process(folder: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts `soupctl` in an interpreter of its own, for what is decided when one starts."""
+    with ExitStack() as processes:
 
-    def run(*arguments: str, environment: Mapping[str, str] | None = None, **more):
-        return subprocess.Popen(
-            [sys.executable, "-m", "soupctl", *arguments],
-            cwd=folder,
-            env={**os.environ, **ENVIRONMENT, **(environment or {})},
-            **{
-                "stdin": subprocess.DEVNULL,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                **more,
-            },
-        )
+        def run(*arguments: str, environment: Mapping[str, str] | None = None, **more):
+            return processes.enter_context(
+                started(
+                    *(sys.executable, "-m", "soupctl", *arguments),
+                    cwd=folder,
+                    env={**os.environ, **ENVIRONMENT, **(environment or {})},
+                    **{
+                        "stdin": subprocess.DEVNULL,
+                        "stdout": subprocess.PIPE,
+                        "stderr": subprocess.PIPE,
+                        **more,
+                    },
+                )
+            )
 
-    return run
+        yield run
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 Rule 1: a fork is a process like any other: it has its own descriptors, limits, signals and end.
 Rule 2: what an interpreter decides when it starts (encodings, buffering) is not tested here.
+Rule 3: commands that still run when there are no more requests are killed.
 
 Requests and answers are lines of JSON on standard input and output: `{"arguments": ...}` starts a
-command and gives its process id; `{"wait": id}` gives its exit code.
+command and gives its process id; `{"wait": id}` gives its exit code. An answer is a pair, with the
+`"number"` of its request first.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import signal
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 from soupctl.cli.app import commands
@@ -88,15 +92,24 @@ def load() -> None:
 
 def serve() -> None:
     """Answer one request a line until there are no more."""
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "wait" in request:
-            _, status = os.waitpid(request["wait"], 0)
-            answer = os.waitstatus_to_exitcode(status)
-        else:
-            answer = start(request)
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+    running = set()
+    try:
+        for line in sys.stdin:
+            request = json.loads(line)
+            if "wait" in request:
+                _, status = os.waitpid(request["wait"], 0)
+                running.discard(request["wait"])
+                answer = os.waitstatus_to_exitcode(status)
+            else:
+                answer = start(request)
+                running.add(answer)
+            sys.stdout.write(json.dumps([request["number"], answer]) + "\n")
+            sys.stdout.flush()
+    finally:
+        # a command may be gone, or not yet lead its group
+        for each, send in product(running, (os.killpg, os.kill)):
+            with suppress(ProcessLookupError):
+                send(each, signal.SIGKILL)
 
 
 if __name__ == "__main__":

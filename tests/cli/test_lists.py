@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -86,7 +85,7 @@ def test_sha256_of_a_stream_is_that_of_its_bytes(soupctl, ingredients):
     assert (0, f"sha256:{digest}  standard input\n", "") == (done.code, done.text, done.message)
 
 
-def test_a_list_comes_through_a_pipe_that_is_written_late(soupctl, ingredients):
+def test_a_list_comes_through_a_pipe_that_is_written_late(soupctl, process, ingredients):
     read, write = os.pipe()
     listed = soupctl("hash", *ingredients).out
 
@@ -95,8 +94,7 @@ def test_a_list_comes_through_a_pipe_that_is_written_late(soupctl, ingredients):
             os.write(write, listed[number : number + 40])
         os.close(write)
 
-    arguments = [sys.executable, "-m", "soupctl", "hash", "--check", f"/dev/fd/{read}"]
-    checking = subprocess.Popen(arguments, pass_fds=[read], stdout=subprocess.PIPE)
+    checking = process("hash", "--check", f"/dev/fd/{read}", pass_fds=[read])
     os.close(read)
     later = threading.Timer(0.2, feed)
     later.start()

@@ -224,12 +224,13 @@ def test_a_signal_within_a_finalizer_is_not_lost(number, code):
     assert (code, b"", said(code)) == (done.returncode, done.stdout, done.stderr)
 
 
-def test_a_signal_that_the_caller_ignores_stays_ignored(process, large):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_the_caller_ignores_stays_ignored(process, large, number):
     running = process(
-        "avg", *large, "-o", "c.st", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        "avg", *large, "-o", "c.st", preexec_fn=lambda: signal.signal(number, signal.SIG_IGN)
     )
     for _ in range(20):
-        running.send_signal(signal.SIGHUP)
+        running.send_signal(number)
         time.sleep(0.01)
     _, err = running.communicate()
 

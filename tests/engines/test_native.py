@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from numba import config, types
+from processes import started
 
 from soupctl import kernels
 from soupctl.engines import native
@@ -116,11 +117,11 @@ def test_processes_that_start_at_once_do_not_disturb_each_other(tmp_path):
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     environment.pop("NUMBA_CACHE_DIR", None)
     (tmp_path / "here").mkdir()
-    command = [sys.executable, "-c", AVERAGE]
+    command = (sys.executable, "-c", AVERAGE)
     settings = {"env": environment, "cwd": tmp_path / "here", "stdout": subprocess.PIPE}
-    running = [subprocess.Popen(command, **settings) for _ in range(2)]
+    with started(*command, **settings) as one, started(*command, **settings) as other:
+        assert [b"ab\n"] * 2 == [process.communicate()[0] for process in (one, other)]
 
-    assert [b"ab\n"] * 2 == [process.communicate()[0] for process in running]
     assert [] == kept_files(tmp_path / "here")
     room = Path(next(iter(kernels.__path__)))
     assert [] == [path for path in room.rglob("*") if path.suffix in (".nbi", ".nbc")]

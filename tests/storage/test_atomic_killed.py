@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from processes import started
 
 
 def names(folder: Path) -> list[str]:
@@ -33,11 +34,11 @@ for number in itertools.count(1):
 def test_a_kill_at_a_random_moment_leaves_a_whole_output(tmp_path):
     pauses = random.Random(0)
     for _ in range(12):
-        command = [sys.executable, "-c", WRITER, tmp_path / "out"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        command = (sys.executable, "-c", WRITER, tmp_path / "out")
+        with started(*command, stdout=subprocess.PIPE) as writer:
             writer.stdout.readline()
+            # it is killed where this block ends
             time.sleep(pauses.uniform(0, 0.03))
-            writer.send_signal(signal.SIGKILL)
 
         data = (tmp_path / "out").read_bytes()
         assert data == data[:1] * len(data)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from processes import Server
+
 HERE = Path(__file__).parent
-PATIENCE = 60
-"""Seconds after which a process counts as hanging."""
+PATIENCE = 200
+"""Seconds after which what a process is to write counts as missing."""
 
 
 @dataclass(frozen=True)
@@ -28,26 +26,14 @@ class Done:
 class Commands:
     """Starts commands."""
 
-    process: subprocess.Popen[str]
+    server: Server
     streams: Path
     folder: Path
     count: int = 0
 
     @classmethod
     def launch(cls, streams: Path) -> Commands:
-        process = subprocess.Popen(
-            [sys.executable, HERE / "server.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        return cls(process, streams, streams)
-
-    def _ask(self, request: dict[str, object]):
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        return cls(Server.launch(HERE / "server.py", OMP_NUM_THREADS="1"), streams, streams)
 
     def start(self, *words: object, killed_at_sync: int = 0) -> int:
         """The process id of a command as it begins to run."""
@@ -64,20 +50,17 @@ class Commands:
             "streams": [str(path) for path in paths],
             "killed_at_sync": killed_at_sync,
         }
-        return self._ask(request)
+        return self.server.start(request)
 
     def wait(self, started: int) -> Done:
         """The end of the command that was started last."""
-        code = self._ask({"wait": started})
+        code = self.server.wait(started)
         said = [(self.streams / f"{self.count}.{name}").read_text() for name in ("out", "err")]
         return Done(code, *said)
 
     def __call__(self, *words: object, **more: int) -> Done:
         """A command, run to its end."""
         return self.wait(self.start(*words, **more))
-
-    def close(self) -> None:
-        self.process.communicate()
 
 
 def wait_for(path: Path, lines: int = 0) -> None:

@@ -98,13 +98,14 @@ def serving(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Starts commands, in processes that have the libraries loaded."""
     commands = pytest.importorskip("commands").Commands.launch(tmp_path_factory.mktemp("streams"))
     yield commands
-    commands.close()
+    commands.server.close()
 
 
 @pytest.fixture
-def soupctl(serving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def soupctl(serving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Runs `soupctl` with the given words in an empty folder, which is the current one."""
     serving.folder = tmp_path / "here"
     serving.folder.mkdir()
     monkeypatch.chdir(serving.folder)
-    return serving
+    yield serving
+    serving.server.end_commands()

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import processes
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 # on a CPU alone, it would otherwise start a single one
@@ -19,17 +23,19 @@ PLAIN = {name: text for name, text in os.environ.items() if name != "ACCELERATE_
 ENVIRONMENT = {**PLAIN, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def started(*words: object, folder: Path, **more) -> subprocess.Popen[str]:
-    """A program that begins to run in a folder."""
-    return subprocess.Popen(
-        [str(word) for word in words],
+@contextmanager
+def started(*words: object, folder: Path, **more) -> Iterator[subprocess.Popen[str]]:
+    """A program that begins to run in a folder, and is killed at the end if it still does."""
+    with processes.started(
+        *words,
         cwd=folder,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         **more,
-    )
+    ) as process:
+        yield process
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -38,7 +44,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, said
 
 
-def children(launcher: subprocess.Popen[str]) -> list[int]:
-    """The processes that a launcher started, by their rank."""
-    text = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text()
-    return sorted(map(int, text.split()))
+def outcome(*words: object, folder: Path, **more) -> tuple[int, str]:
+    """How a program ends, and what it says."""
+    with started(*words, folder=folder, **more) as process:
+        return ended(process)

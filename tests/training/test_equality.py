@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch.utils.checkpoint
-from launched import SOUPCTL, TWO, ended, started
+from launched import SOUPCTL, TWO, outcome
 
 from soupctl.training.config_file import converted
 from soupctl.training.options import Options
@@ -110,7 +110,7 @@ def test_two_processes_agree_with_one(bases, shards, tmp_path):
         command = [*launch, *SOUPCTL, "finetune", bases["class"], *words]
         more = ["-o", f"{runs}/{{name}}", "--batch-size", size, "--save-every", 2]
         more += ["--grad-accum", 2] if launch is TWO else []
-        code, said = ended(started(*command, *more, folder=tmp_path))
+        code, said = outcome(*command, *more, folder=tmp_path)
         assert code == 0, said
 
     assert "batch      4 images (micro x accumulated x processes: 1 x 2 x 2)" in said

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from commands import wait_for
-from launched import SOUPCTL, TWO, children, ended, started
+from launched import SOUPCTL, TWO, ended, outcome, started
+from processes import children
 from safetensors.torch import load_file
 
 HALF_OF_THE_DIGITS = 2.0**-12
@@ -45,7 +46,7 @@ def both(folder, words) -> str:
 
 
 def run(folder: Path, *command: object) -> str:
-    code, said = ended(started(*command, folder=folder))
+    code, said = outcome(*command, folder=folder)
     assert code == 0, said
     return said
 
@@ -78,11 +79,11 @@ def test_two_processes_train_the_bank_of_one_that_accumulates(folder, words, bot
 
 @pytest.mark.slow
 def test_killed_and_resumed_processes_equal_uninterrupted_ones(folder, words, both):
-    launcher = started(*TWO, *SOUPCTL, *words("killed"), folder=folder)
-    wait_for(folder / "killed" / "checkpoints" / "step-000010")
-    for process in (*children(launcher), launcher.pid):
-        os.kill(process, signal.SIGKILL)
-    code, _ = ended(launcher)
+    with started(*TWO, *SOUPCTL, *words("killed"), folder=folder) as launcher:
+        wait_for(folder / "killed" / "checkpoints" / "step-000010")
+        for process in (*children(launcher.pid), launcher.pid):
+            os.kill(process, signal.SIGKILL)
+        code, _ = ended(launcher)
 
     said = run(folder, *TWO, *SOUPCTL, *words("killed"))
 

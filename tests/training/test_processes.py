@@ -10,7 +10,8 @@ from pathlib import Path
 
 import commands
 import pytest
-from launched import SOUPCTL, TWO, TWO_OF_ACCELERATE, children, ended, started
+from launched import SOUPCTL, TWO, TWO_OF_ACCELERATE, ended, outcome, started
+from processes import children
 
 LARGEST = 100_000
 """Bytes that a file may have: room for the weights, and none for the optimizer's state."""
@@ -36,7 +37,7 @@ def test_all_processes_stop_if_one_cannot_save_and_it_says_why(bases, shards, tm
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
 
-    code, said = ended(started(*TWO, *SOUPCTL, *words, folder=tmp_path, preexec_fn=limit))
+    code, said = outcome(*TWO, *SOUPCTL, *words, folder=tmp_path, preexec_fn=limit)
 
     assert code == 1
     # the launcher ends whichever is not the first to end by itself
@@ -50,13 +51,13 @@ def test_all_processes_stop_if_one_cannot_save_and_it_says_why(bases, shards, tm
 def test_a_process_ends_promptly_with_a_message_when_its_sibling_is_killed(bases, shards, tmp_path):
     words = ("finetune", bases["plain"], "--data", shards["plain"], "-o", "run")
     often = ("--steps", 100_000, "--save-every", 20)
-    launcher = started(*TWO, *SOUPCTL, *words, *often, folder=tmp_path)
-    commands.wait_for(tmp_path / "run" / "checkpoints" / "latest")
-    first, second = children(launcher)
-    os.kill(second, signal.SIGKILL)
-    killed = time.monotonic()
+    with started(*TWO, *SOUPCTL, *words, *often, folder=tmp_path) as launcher:
+        commands.wait_for(tmp_path / "run" / "checkpoints" / "latest")
+        first, second = children(launcher.pid)
+        os.kill(second, signal.SIGKILL)
+        killed = time.monotonic()
 
-    code, said = ended(launcher)
+        code, said = ended(launcher)
 
     assert code == 1
     assert time.monotonic() - killed < PROMPTLY
@@ -73,11 +74,11 @@ def test_a_process_ends_promptly_with_a_message_when_its_sibling_is_killed(bases
 def test_a_signal_to_one_process_makes_all_save_and_stop_at_the_same_step(bases, shards, tmp_path):
     words = ("finetune", bases["plain"], "--data", shards["plain"], "-o", "run")
     often = ("--steps", 100_000, "--save-every", 20)
-    launcher = started(*TWO_OF_ACCELERATE, *SOUPCTL, *words, *often, folder=tmp_path)
-    commands.wait_for(tmp_path / "run" / "checkpoints" / "latest")
-    os.kill(children(launcher)[1], signal.SIGTERM)
+    with started(*TWO_OF_ACCELERATE, *SOUPCTL, *words, *often, folder=tmp_path) as launcher:
+        commands.wait_for(tmp_path / "run" / "checkpoints" / "latest")
+        os.kill(children(launcher.pid)[1], signal.SIGTERM)
 
-    _, said = ended(launcher)
+        _, said = ended(launcher)
 
     last = (tmp_path / "run" / "checkpoints" / "latest").read_text().strip()
     # the first one to end has the launcher end the other, which is about to

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import diffusers
 import pytest
-from launched import TWO, ended, started
+from launched import TWO, outcome
 from safetensors import safe_open
 
 from soupctl.errors import LimitError, UsageError
@@ -29,7 +29,7 @@ def sharded(bases, shards, tmp_path_factory) -> Path:
     """The runs of sharded.py, by two processes."""
     out = tmp_path_factory.mktemp("sharded")
     words = (HERE / "sharded.py", bases["class"], shards["class"], out)
-    code, said = ended(started(*TWO, *words, folder=out))
+    code, said = outcome(*TWO, *words, folder=out)
     assert code == 0, said
     return out
 
