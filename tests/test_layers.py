@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # the rooms from the lowest up: each may import those that its set names, and itself
 VALUES = frozenset({"errors", "choices", "format"})
-DISK_ROOMS = VALUES | {"storage", "workers", "checkpoints", "ledger"}
+DISK_ROOMS = VALUES | {"kinds", "storage", "workers", "checkpoints", "ledger"}
 MERGING = DISK_ROOMS | {"engines", "merge"}
 BANKS = DISK_ROOMS | {"diffusion", "banks"}
 
@@ -28,10 +28,11 @@ MAY_IMPORT = {
     "errors": frozenset(),
     "choices": frozenset(),
     "format": frozenset({"errors"}),
+    "kinds": frozenset({"errors", "format"}),
     "storage": frozenset({"errors", "format"}),
     "workers": frozenset({"errors"}),
-    "checkpoints": VALUES | {"storage", "workers"},
-    "ledger": VALUES | {"storage", "checkpoints"},
+    "checkpoints": VALUES | {"kinds", "storage", "workers"},
+    "ledger": VALUES | {"kinds", "storage", "checkpoints"},
     "kernels": frozenset(),
     "engines": VALUES | {"kernels"},
     "merge": MERGING,
@@ -49,7 +50,7 @@ MAY_IMPORT = {
 DISK = frozenset(
     {"fcntl", "fileinput", "glob", "io", "mmap", "os", "shutil", "socket", "subprocess", "tempfile"}
 )
-KNOW_NO_DISK = {"errors", "choices", "format", "engines", "kernels"}
+KNOW_NO_DISK = {"errors", "choices", "format", "kinds", "engines", "kernels"}
 # in rooms that do: modules of pure values
 PURE_MODULES = {
     "soupctl.banks.compatibility",
@@ -66,6 +67,7 @@ PURE_MODULES = {
     "soupctl.ledger.training_record",
     "soupctl.ledger.weights",
     "soupctl.merge.kept_sum.format",
+    "soupctl.merge.kind_errors",
     "soupctl.merge.plan",
     "soupctl.merge.recipe",
 }

@@ -6,11 +6,12 @@ Rule 1: a guess for people, in messages and in `inspect`; no number ever depends
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import MismatchError
 from ..format.header import Tensor
+from ..kinds.factors import find_factors
+from ..kinds.facts import NO_FACTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +101,12 @@ PATTERNS = (
     _pattern("T5 encoder", ("encoder.block.0.layer.0.SelfAttention.q.weight", {})),
 )
 
-FACTOR = re.compile(
-    r"(^|[._])(lora_(A|B|up|down|embedding_A|embedding_B)|lora\.(up|down)|lora_linear_layer\.(up|down)|hada_w[12]_[ab]|lokr_w[12]|oft_blocks|oft_diag"
-    r"|lora_magnitude_vector|dora_scale)([._]|$)"
-)
-
 
 def guess_architecture(tensors: Mapping[str, Tensor]) -> str | None:
     """A short title such as `SDXL UNet, diffusers naming`; None if nothing fits."""
-    if any(FACTOR.search(name) for name in tensors):
-        return "LoRA factors"
+    factors = find_factors(tensors, NO_FACTS).values()
+    if factors:
+        return f"{next(iter(factors)).what} factors"
     # prefixes by dots, so that a pattern costs a look-up whatever the number of tensors
     prefixes = {name[: dot.end()] for name in tensors for dot in re.finditer(r"\.", name)}
     for pattern in PATTERNS:
@@ -136,18 +133,6 @@ def _inpainting(tensors: Mapping[str, Tensor]) -> str:
         if name in tensors and tensors[name].shape[1:2] == (9,):
             return ", inpainting"
     return ""
-
-
-def refuse_factors(path: str, tensors: Iterable[str]) -> None:
-    """Raise MismatchError for low-rank factors, whose mean is not the mean of their updates."""
-    factor = next((name for name in tensors if FACTOR.search(name)), None)
-    if factor is not None:
-        raise MismatchError(
-            "is a LoRA factor: the means of A and of B do not make the mean of the updates",
-            path=path,
-            tensor=factor,
-            advice="fuse each LoRA into its base first, or leave its tensors out with --exclude",
-        )
 
 
 def difference_hint(

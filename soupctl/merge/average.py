@@ -17,6 +17,8 @@ from ..format.dtypes import DType, parse_dtype
 from ..ledger.ledger import UNKNOWN, Ledger, Runs
 from ..workers import ExecutionOptions
 from .destination import decide
+from .facts import facts_of_source
+from .identical import require_identical
 from .ingredients import Ingredient, Part, as_ingredient, open_inputs, require_several
 from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.find import require_keepable
@@ -72,7 +74,7 @@ def average(
 
 @contextmanager
 def open_job(request: Request) -> Iterator[Job]:
-    """The request with its inputs opened, checked and planned; no data has been read yet."""
+    """The request with its inputs opened, checked and planned; only constants are compared."""
     ingredients = [as_ingredient(each) for each in request.ingredients]
     recipe = Recipe(
         weights=tuple(ingredient.weight for ingredient in ingredients),
@@ -95,9 +97,12 @@ def open_job(request: Request) -> Iterator[Job]:
                 recipe,
                 [checkpoint.label for checkpoint in part.checkpoints],
                 [checkpoint.tensors for checkpoint in part.checkpoints],
+                facts=[facts_of_source(checkpoint) for checkpoint in part.checkpoints],
             )
             for part in inputs.parts
         ]
+        for part, plan in zip(inputs.parts, plans, strict=True):
+            require_identical(plan, part.checkpoints)
         destination = decide(request.output, inputs, plans, request.shard_size, request.variant)
         components = []
         for part, plan, share in zip(inputs.parts, plans, destination.components, strict=True):

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 
-from ..checkpoints.architecture import difference_hint, refuse_factors, shape_hint
+from ..checkpoints.architecture import difference_hint, shape_hint
 from ..choices import OnInt
 from ..errors import Issue, MismatchError, UsageError
 from ..format.dtypes import DType, Kind, narrowest
 from ..format.header import Tensor
+from ..kinds.classify import Kinds, classify, kind_of
+from ..kinds.facts import NO_FACTS, TensorFacts
+from ..kinds.kind import AVERAGED, FIXED, QUANTISED, WEIGHT, Role, TensorKind
 from ..ledger.weights import scaled
+from .kind_errors import fixed_advice, not_averaged
 from .recipe import Recipe, selector
 
 Contents = Mapping[str, Tensor]
@@ -46,6 +50,8 @@ class Step:
     """Its dtype in each of `sources`."""
     out: DType | None
     """Its dtype in the soup; None if it is left out."""
+    kind: TensorKind = WEIGHT
+    """What it is to the model; a plain weight if it is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +81,21 @@ def make_plan(
     names: Sequence[str],
     contents: Sequence[Contents],
     deciding: Collection[int] | None = None,
+    facts: Sequence[TensorFacts] | None = None,
 ) -> Plan:
     """The plan for ingredients called `names` (as errors should call them) with these `contents`.
 
-    `deciding` are the ingredients whose dtypes the soup's follow; None for all of them.
+    `deciding` are the ingredients whose dtypes the soup's follow; None for all of them. `facts` are
+    what each ingredient's metadata and configs say of its tensors.
 
-    Raises UsageError for weights or a selection that cannot be, and MismatchError for LoRA factors
-    and for names, shapes or dtypes that do not fit each other, all issues at once. Ingredients of
-    equal layout should share one mapping: thousands of them then cost no more than one.
+    Raises UsageError for weights or a selection that cannot be, and MismatchError for names,
+    shapes, dtypes or kinds that do not fit each other, all issues at once. Ingredients of equal
+    layout should share one mapping: thousands of them then cost no more than one.
     """
     weights = scaled(recipe.weights)
     selected = selector(recipe)
-    layouts = _Layouts(names, contents)
-    for name, content in layouts.distinct:
-        refuse_factors(name, filter(selected, content))
+    layouts = _Layouts(names, contents, facts or (NO_FACTS,) * len(names))
+    _require_same_kinds(layouts, selected)
     _require_same_names(layouts, selected)
     first = layouts.distinct[0][1]
     kept = [tensor for tensor in first if selected(tensor)]
@@ -109,13 +116,21 @@ def make_plan(
 class _Layouts:
     """The distinct contents among many ingredients, each with the first name that has it."""
 
-    def __init__(self, names: Sequence[str], contents: Sequence[Contents]) -> None:
-        positions: dict[int, int] = {}
+    def __init__(
+        self, names: Sequence[str], contents: Sequence[Contents], facts: Sequence[TensorFacts]
+    ) -> None:
+        positions: dict[tuple[int, TensorFacts], int] = {}
         self.distinct: list[tuple[str, Contents]] = []
-        for name, content in zip(names, contents, strict=True):
-            if positions.setdefault(id(content), len(self.distinct)) == len(self.distinct):
+        self.kinds: list[Kinds] = []
+        """The kinds of the tensors of each distinct content."""
+        for name, content, said in zip(names, contents, facts, strict=True):
+            key = (id(content), said)
+            if positions.setdefault(key, len(self.distinct)) == len(self.distinct):
                 self.distinct.append((name, content))
-        self.which = tuple(positions[id(content)] for content in contents)
+                self.kinds.append(classify(content, said))
+        self.which = tuple(
+            positions[id(content), said] for content, said in zip(contents, facts, strict=True)
+        )
         self.everyone = tuple(range(len(contents)))
         # one tuple for all tensors that look alike, or n ingredients would cost n words a tensor
         self.spread = cache(self._spread)
@@ -123,8 +138,28 @@ class _Layouts:
     def _spread(self, values: tuple[DType, ...]) -> tuple[DType, ...]:
         return tuple(values[position] for position in self.which)
 
+    def has_everywhere(self, tensor: str, kind: TensorKind) -> bool:
+        """Whether all ingredients have a tensor of this name, of the same kind and scheme."""
+        return all(kinds.get(tensor) == kind for kinds in self.kinds)
+
     def of(self, tensor: str) -> list[Tensor]:
         return [content[tensor] for _, content in self.distinct]
+
+
+def _require_same_kinds(layouts: _Layouts, selected: Callable[[str], bool]) -> None:
+    """Raise MismatchError for codes and factors that not all ingredients have alike.
+
+    Those that all have may be the same in all, which only reading them shows.
+    """
+    issues = []
+    for (name, _), kinds in zip(layouts.distinct, layouts.kinds, strict=True):
+        for tensor, kind in kinds.items():
+            multiplies = kind.role in QUANTISED or kind.role is Role.FACTOR
+            if multiplies and selected(tensor) and not layouts.has_everywhere(tensor, kind):
+                issues.append(not_averaged(name, tensor, kind))
+                break
+    if issues:
+        raise MismatchError.collected(issues)
 
 
 def _require_same_names(layouts: _Layouts, selected: Callable[[str], bool]) -> None:
@@ -164,9 +199,13 @@ def _mismatch(layouts: _Layouts, tensor: str) -> Issue | None:
             shapes = f"has shape {list(other.shape)} where {against} has {list(first.shape)}"
             return Issue(shapes, name, tensor, shape_hint(first.shape, other.shape))
         floats = (first.dtype.kind is Kind.FLOAT, other.dtype.kind is Kind.FLOAT)
-        if floats != (True, True) and other.dtype != first.dtype:
+        kind = kind_of(layouts.kinds[0], tensor)
+        if (kind.role not in AVERAGED or floats != (True, True)) and other.dtype != first.dtype:
             dtypes = f"is {other.dtype.value} where {against} has {first.dtype.value}"
-            return Issue(dtypes, name, tensor, "only float dtypes may be mixed")
+            advice = "only float dtypes may be mixed"
+            if kind.role in FIXED:
+                advice = fixed_advice(tensor, DType.F32)
+            return Issue(dtypes, name, tensor, advice)
     return None
 
 
@@ -175,14 +214,19 @@ def _kept_step(
 ) -> Step:
     found = layouts.of(tensor)
     dtypes = tuple(each.dtype for each in found)
-    kind = dtypes[0].kind
-    if kind is Kind.FLOAT:
+    kind = kind_of(layouts.kinds[0], tensor)
+    if kind.role not in AVERAGED:
+        # integers without a scale stand for themselves, so the first's may be asked for
+        first = dtypes[0].kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
+        first = first and kind.role in FIXED
+        rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]
+    elif dtypes[0].kind is Kind.FLOAT:
         chosen = dtypes if deciding is None else (dtypes[layouts.which[i]] for i in deciding)
         rule, out = Rule.AVERAGE, recipe.dtype or narrowest(frozenset(chosen))
     else:
-        first = kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
+        first = dtypes[0].kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
         rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]
-    return Step(tensor, found[0].shape, rule, layouts.everyone, layouts.spread(dtypes), out)
+    return Step(tensor, found[0].shape, rule, layouts.everyone, layouts.spread(dtypes), out, kind)
 
 
 def _left_out_step(layouts: _Layouts, tensor: str) -> Step:

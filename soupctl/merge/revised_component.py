@@ -17,6 +17,8 @@ from ..ledger.changes import changes
 from ..ledger.ledger import UNKNOWN, IntegerSource, Ledger, ancestors_of, as_state, runs
 from ..ledger.locate import hint_from
 from ..ledger.read import is_sum
+from .facts import facts_of_source
+from .identical import require_identical
 from .ingredients import Part
 from .kept_sum.format import NO_SUM, Facts, scale_of
 from .kept_sum.record import SumRecord, kept_runs
@@ -152,9 +154,13 @@ def _plan(change: ComponentChange, before: Ledger, sources: Sequence[Source]) ->
     deciding = [index for index, source in enumerate(sources) if source.weight > 0]
     shown = [source.checkpoint.label for source in sources]
     contents = [source.checkpoint.tensors for source in sources]
+    facts = [facts_of_source(source.checkpoint) for source in sources]
+    rounded = deciding if change.revision.rounded else None
     try:
-        return make_plan(recipe, shown, contents, deciding if change.revision.rounded else None)
+        plan = make_plan(recipe, shown, contents, rounded, facts)
+        require_identical(plan, [source.checkpoint for source in sources])
     except MismatchError:
         # what lies at a hint may be something else by now: then that is the news
         require_digests(sources)
         raise
+    return plan

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from ..errors import InputError, Issue, MismatchError
 from ..format.dtypes import DType, Kind
+from ..kinds.kind import AVERAGED, FIXED
+from .kind_errors import not_averaged
 from .plan import Step
 
 
@@ -30,8 +32,10 @@ def out_of_range(step: Step, element: int) -> MismatchError:
 
 
 def different(step: Step, first: str, others: Iterable[str]) -> MismatchError:
-    """The ingredients `others` hold values that differ from those in `first`, and no floats."""
+    """The ingredients `others` hold values that differ from those in `first`, and no weights."""
     dtype = step.dtypes[0]
+    if step.kind.role not in AVERAGED | FIXED:
+        return MismatchError.collected([not_averaged(first, step.name, step.kind)])
     what = f"has other values than {first}, and {dtype.value} tensors are not averaged"
     return MismatchError.collected(
         [Issue(what, each, step.name, _advice(dtype)) for each in others]

@@ -22,6 +22,7 @@ from ..ledger.read import is_sum
 from ..workers import ExecutionOptions
 from .engine import engine_of
 from .executor import execute
+from .facts import facts_of_source
 from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root
 from .kept_sum.record import kept_runs, ordered_runs
 from .kept_sum.survey import survey
@@ -163,7 +164,12 @@ def _difference(case: _Case, ledger: Ledger, kept: OpenedSum | None) -> str | No
         ledger, [source.weight for source in sources], first=ledger.integer_source is not None
     )
     names = [checkpoint.label for checkpoint in checkpoints]
-    plan = make_plan(recipe, names, [checkpoint.tensors for checkpoint in checkpoints])
+    plan = make_plan(
+        recipe,
+        names,
+        [checkpoint.tensors for checkpoint in checkpoints],
+        facts=[facts_of_source(checkpoint) for checkpoint in checkpoints],
+    )
     sums = None
     if kept is not None:
         plan = kept.rescaled(plan, [source.weight for source in sources])

@@ -43,8 +43,12 @@ NAMES = {
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 def test_low_rank_factors_are_refused_by_name(refused, tmp_path, names):
     down, up = names
-    tensors = {down: torch.ones(4, 8), up: torch.ones(8, 4), "alpha": torch.tensor(4.0)}
     for number in (1, 2):
+        tensors = {
+            down: torch.full((4, 8), float(number)),
+            up: torch.full((8, 4), float(number)),
+            "alpha": torch.tensor(4.0),
+        }
         save_file(tensors, tmp_path / f"{number}.safetensors", {"format": "pt"})
 
     paths = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
@@ -54,10 +58,10 @@ def test_low_rank_factors_are_refused_by_name(refused, tmp_path, names):
 
 
 def test_the_folder_of_an_adapter_is_refused(refused, tmp_path):
-    for name in ("a", "b"):
+    for number, name in enumerate(("a", "b")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')
-        tensors = dict.fromkeys(NAMES["PEFT"], torch.ones(4, 4))
+        tensors = dict.fromkeys(NAMES["PEFT"], torch.full((4, 4), float(number)))
         save_file({k: v.clone() for k, v in tensors.items()}, tmp_path / name / ADAPTER)
 
     said = refused(4, tmp_path / "a", tmp_path / "b", "-o", tmp_path / "soup")

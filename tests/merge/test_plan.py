@@ -15,6 +15,7 @@ from soupctl.choices import OnInt
 from soupctl.errors import MismatchError, UsageError
 from soupctl.format.dtypes import FLOATS, DType, Kind
 from soupctl.format.header import Tensor, lay_out
+from soupctl.kinds.kind import Role
 from soupctl.merge.plan import Plan, Rule, make_plan
 from soupctl.merge.recipe import Recipe
 
@@ -195,12 +196,14 @@ def test_nine_input_channels_against_four_are_explained():
         "x.dora_scale",
     ],
 )
-def test_low_rank_factors_are_refused_with_a_hint(factor):
+def test_low_rank_factors_that_not_all_have_are_refused_with_a_hint(factor):
     content = {factor: Tensor(factor, F16, (4, 2), 0, 16)}
-    error = refusal(content, content)
+    error = refusal(content, tensors(w=(F16, (2,))))
 
     assert factor == error.issues[0].tensor
-    assert "fuse each LoRA into its base first" in error.message()
+    assert "into its base first" in error.message()
+    (step,) = plan(content, content).steps
+    assert (Rule.IDENTICAL, Role.FACTOR) == (step.rule, step.kind.role)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +212,7 @@ def test_low_rank_factors_are_refused_with_a_hint(factor):
 def test_names_that_only_sound_like_factors_are_not_refused(name):
     content = {name: Tensor(name, F16, (4, 2), 0, 16)}
 
-    assert plan(content, content)
+    assert Rule.AVERAGE is plan(content, content).steps[0].rule
 
 
 def test_an_excluded_tensor_has_a_step_so_that_it_is_digested():

@@ -18,6 +18,8 @@ from ...errors import LedgerError, MismatchError
 from ...format.dtypes import FLOATS, DType, narrowest
 from ...ledger.changes import changes
 from ...ledger.ledger import Change, Ledger, Runs
+from ..facts import facts_of_source
+from ..identical import require_identical
 from ..membership import Membership
 from ..opened_inputs import OpenedInputs
 from ..plan import Plan, Rule, Step, make_plan
@@ -88,8 +90,10 @@ def _plan(before: Ledger, sources: Sequence[Source], update: SumUpdate) -> Plan:
     recipe = recipe_of(before, ones, first=before.integer_source is not None)
     shown = [source.checkpoint.label for source in sources]
     contents = [source.checkpoint.tensors for source in sources]
+    facts = [facts_of_source(source.checkpoint) for source in sources]
     try:
-        plan = make_plan(recipe, shown, contents)
+        plan = make_plan(recipe, shown, contents, facts=facts)
+        require_identical(plan, [source.checkpoint for source in sources])
     except MismatchError:
         require_digests(sources)
         raise

@@ -1,0 +1,176 @@
+"""Tensors that training does not change, or that say how the weights are used.
+
+Rule 1: a constant is copied, never averaged: two schedules have no mean that is a schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..format.header import Tensor
+from .kind import Role, TensorKind
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantRow:
+    """A row of the table: last parts of names, and what such a tensor is."""
+
+    what: str
+    names: tuple[str, ...]
+    """Last parts of dotted names."""
+    source: str
+    role: Role = Role.CONSTANT
+    is_derived: bool = False
+    """Whether a library makes it anew where it is missing, from its config alone."""
+    fits: Callable[[Tensor], bool] = lambda tensor: True
+
+
+def _is_schedule(tensor: Tensor) -> bool:
+    return len(tensor.shape) <= 1
+
+
+def _is_own_schedule(tensor: Tensor) -> bool:
+    """Whether a word that others use for what they learn is a schedule: by whose it is."""
+    owner = tensor.name.rpartition(".")[0]
+    return len(tensor.shape) == 1 and owner in SCHEDULERS
+
+
+def _is_top(tensor: Tensor) -> bool:
+    return len(tensor.shape) <= 1 and "." not in tensor.name
+
+
+def _is_causal(tensor: Tensor) -> bool:
+    """Whether a `bias` is the mask of an attention, and no parameter."""
+    shape = tensor.shape
+    return len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]
+
+
+def _is_square(tensor: Tensor) -> bool:
+    return len(tensor.shape) > 1 and tensor.shape[-1] == tensor.shape[-2]
+
+
+def _is_scalar(tensor: Tensor) -> bool:
+    return tensor.shape in ((), (1,))
+
+
+SCHEDULERS = frozenset({"", "denoiser", "model", "model_sampling", "scheduler", "diffusion"})
+"""Modules whose `betas` or `sigmas` are a noise schedule; empty for no module."""
+
+TABLE = (
+    ConstantRow(
+        "noise schedule",
+        (
+            *("alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod"),
+            *("sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod"),
+            *("sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance"),
+            *("posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"),
+            *("lvlb_weights", "log_sigmas", "ddim_sigmas", "ddim_alphas", "ddim_alphas_prev"),
+            *("ddim_sqrt_one_minus_alphas", "p2_loss_weight"),
+        ),
+        "CompVis latent-diffusion ddpm.py, register_schedule; lucidrains denoising-diffusion",
+        fits=_is_schedule,
+    ),
+    ConstantRow(
+        "noise schedule",
+        ("betas", "alphas", "sigmas", "snr", "loss_weight"),
+        "CompVis latent-diffusion ddpm.py; Stability AI generative-models denoiser.py",
+        fits=_is_own_schedule,
+    ),
+    ConstantRow(
+        "position ids",
+        ("position_ids", "token_type_ids", "position_index"),
+        "transformers, CLIP and BERT embeddings before 4.31",
+        is_derived=True,
+    ),
+    ConstantRow(
+        "inverse frequencies",
+        (
+            *(
+                "inv_freq",
+                "original_inv_freq",
+                "cos_cached",
+                "sin_cached",
+                "cos_cache",
+                "sin_cache",
+            ),
+            *("freqs_cis", "freqs_cos", "freqs_sin", "rope_freqs"),
+            "cos_sin_cache",
+        ),
+        "transformers, rotary embeddings before 4.32; GPT-NeoX",
+        is_derived=True,
+    ),
+    ConstantRow(
+        "mask",
+        ("bias",),
+        "transformers, attention of GPT-2, GPT-J and GPT-NeoX",
+        is_derived=True,
+        fits=_is_causal,
+    ),
+    ConstantRow(
+        "mask", ("mask", "causal_mask", "attn_mask"), "open_clip", is_derived=True, fits=_is_square
+    ),
+    ConstantRow("mask", ("masked_bias",), "transformers, GPT-2", is_derived=True, fits=_is_scalar),
+    ConstantRow(
+        "index of relative positions",
+        ("relative_position_index", "relative_coords_table", "rel_pos_index"),
+        "Swin Transformer",
+        is_derived=True,
+    ),
+    ConstantRow(
+        "counter",
+        (
+            *("num_batches_tracked", "num_updates", "n_averaged", "global_step", "step"),
+            *("initted", "num_samples_tracked"),
+        ),
+        "torch.nn.BatchNorm; CompVis ema.py; torch.optim.swa_utils",
+        fits=_is_scalar,
+    ),
+    ConstantRow(
+        "EMA setting", ("decay", "ema_decay"), "CompVis ema.py", Role.SETTING, fits=_is_scalar
+    ),
+    ConstantRow(
+        "marker of the prediction type",
+        ("v_pred", "ztsnr", "zsnr", "edm_vpred"),
+        "ComfyUI supported_models.py",
+        Role.SETTING,
+    ),
+    ConstantRow(
+        "setting of the sampler",
+        ("edm_mean", "edm_std", "sigma_max", "sigma_min", "sigma_data"),
+        "ComfyUI supported_models.py",
+        Role.SETTING,
+    ),
+    ConstantRow(
+        "scale of the latents",
+        (
+            *("latents_mean", "latents_std", "latent_mean", "latent_std", "mean-of-means"),
+            *("std-of-means", "mean-of-stds", "mean-of-stds_over_std-of-means"),
+        ),
+        "diffusers autoencoders; LTX-Video causal_video_autoencoder.py",
+        Role.SETTING,
+    ),
+    ConstantRow(
+        "scale of the latents", ("scale_factor",), "CompVis ddpm.py", Role.SETTING, fits=_is_top
+    ),
+)
+
+STATISTICS = frozenset({"running_mean", "running_var"})
+"""Last parts of the names of statistics that a pass over data makes (torch.nn.BatchNorm)."""
+
+_ROWS: dict[str, tuple[ConstantRow, ...]] = {
+    name: tuple(row for row in TABLE if name in row.names) for each in TABLE for name in each.names
+}
+
+
+def find_constants(tensors: Mapping[str, Tensor]) -> dict[str, TensorKind]:
+    """The kind of each constant, setting and statistic among the tensors, by name."""
+    found = {}
+    for name, tensor in tensors.items():
+        last = name[name.rfind(".") + 1 :]
+        if last in STATISTICS:
+            found[name] = TensorKind(Role.STATISTIC, "of batch normalisation")
+        for row in _ROWS.get(last, ()):
+            if row.fits(tensor):
+                found[name] = TensorKind(row.role, row.what, is_derived=row.is_derived)
+    return found

@@ -1,0 +1,96 @@
+"""Tensors that are written twice: tied embeddings, and moving averages beside the weights.
+
+Rule 1: where a copy is missing and equals its original elsewhere, nothing is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..format.header import Tensor
+from .kind import Role, TensorKind
+
+TIED = (
+    # the last parts of two names that stand for one tensor, and the source
+    ("lm_head.weight", "embed_tokens.weight", "transformers, _tied_weights_keys of Llama, Gemma"),
+    ("lm_head.weight", "wte.weight", "transformers, GPT-2"),
+    ("lm_head.weight", "embed_in.weight", "transformers, GPT-NeoX"),
+    ("lm_head.weight", "word_embeddings.weight", "transformers, BLOOM, Falcon"),
+    ("lm_head.weight", "shared.weight", "transformers, T5"),
+    ("embed_out.weight", "embed_in.weight", "transformers, GPT-NeoX"),
+    ("encoder.embed_tokens.weight", "shared.weight", "transformers, T5"),
+    ("decoder.embed_tokens.weight", "shared.weight", "transformers, T5"),
+    ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "transformers, BART"),
+    ("decoder.weight", "word_embeddings.weight", "transformers, BERT, cls.predictions"),
+    ("decoder.bias", "predictions.bias", "transformers, BERT, cls.predictions"),
+    ("output.weight", "tok_embeddings.weight", "Meta Llama, original names"),
+)
+"""A copy, its original, and where it is described."""
+
+EMA = "model_ema."
+"""Prefix of the moving averages of CompVis ema.py, whose names are without dots."""
+EMA_OF = "model."
+"""Prefix of what they are averages of."""
+
+_ENDS: dict[str, tuple[str, ...]] = {}
+for _copy, _original, _ in TIED:
+    _ENDS[_copy] = (*_ENDS.get(_copy, ()), _original)
+_ORIGINALS = tuple({end for ends in _ENDS.values() for end in ends})
+
+
+def is_ema(name: str) -> bool:
+    """Whether a tensor is part of the moving average of a model."""
+    return name.startswith(EMA)
+
+
+def find_copies(tensors: Mapping[str, Tensor]) -> dict[str, TensorKind]:
+    """The kind of each copy among the tensors, by name; its original is there, of its shape."""
+    found: dict[str, TensorKind] = {}
+    averages = _averages(tensors) if any(map(is_ema, tensors)) else ()
+    for copy, original in (*_tied(tensors), *averages):
+        if copy in tensors and tensors[copy].shape == tensors[original].shape:
+            what = "moving average" if is_ema(copy) else "tied weight"
+            found.setdefault(copy, TensorKind(Role.COPY, what, of=original))
+    return found
+
+
+def originals(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """By the name of each copy that there may be of the tensors, its original."""
+    return {**dict(_averages(tensors)), **dict(_tied(tensors))}
+
+
+def _tied(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Copy and original of tied weights, whether the copy is there or not."""
+    by_end: dict[str, list[str]] = {}
+    for name in tensors:
+        if name.endswith(_ORIGINALS):
+            for end in _last_parts(name):
+                by_end.setdefault(end, []).append(name)
+    for copy, ends in _ENDS.items():
+        for end in ends:
+            # of several embeddings, none is known to be the tied one
+            if len(by_end.get(end, ())) == 1:
+                (original,) = by_end[end]
+                for name in _places(copy, original, end):
+                    yield name, original
+
+
+def _last_parts(name: str) -> tuple[str, ...]:
+    """The last two parts of a name, and the last three."""
+    parts = name.rsplit(".", 3)
+    return (".".join(parts[-2:]), *([".".join(parts[-3:])] if len(parts) > 2 else []))
+
+
+def _places(copy: str, original: str, end: str) -> Iterator[str]:
+    """Names that the copy may have: at the top, or beside what holds the original."""
+    prefix = original[: -len(end)]
+    yield copy
+    while prefix:
+        yield prefix + copy
+        prefix = prefix[: prefix.rfind(".", 0, -1) + 1]
+
+
+def _averages(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    for name in tensors:
+        if name.startswith(EMA_OF):
+            yield EMA + name.removeprefix(EMA_OF).replace(".", ""), name

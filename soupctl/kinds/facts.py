@@ -1,0 +1,74 @@
+"""What metadata and configs say of a checkpoint's tensors.
+
+Rule 1: all of it may come from an attacker; what is not as it should be says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """What decides the kind of a tensor beside names, dtypes and shapes."""
+
+    quantisation: str | None = None
+    """The `quant_method` of a config."""
+    block: tuple[int, int] | None = None
+    """The `weight_block_size` of a config."""
+    layers: tuple[tuple[str, str], ...] = ()
+    """Name and format of each quantised layer, as ComfyUI writes it into metadata."""
+    adapter: str | None = None
+    """The `peft_type` of an adapter's config."""
+    is_tied: bool = False
+    """Whether a config ties the output embedding to the input embedding."""
+
+
+NO_FACTS = TensorFacts()
+
+
+def facts_of(
+    metadata: Mapping[str, str], config: bytes | None = None, adapter_config: bytes | None = None
+) -> TensorFacts:
+    """The facts in a file's metadata, its `config.json` and its `adapter_config.json`."""
+    model, adapter = _object(config), _object(adapter_config)
+    quantisation = model.get("quantization_config")
+    if not isinstance(quantisation, dict):
+        quantisation = {}
+    method, kind = quantisation.get("quant_method"), adapter.get("peft_type")
+    return TensorFacts(
+        quantisation=method if isinstance(method, str) else None,
+        block=_block(quantisation.get("weight_block_size")),
+        layers=_layers(metadata.get("_quantization_metadata")),
+        adapter=kind if isinstance(kind, str) else None,
+        is_tied=model.get("tie_word_embeddings") is True,
+    )
+
+
+def _object(text: bytes | str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _block(value: Any) -> tuple[int, int] | None:
+    if isinstance(value, list) and len(value) == 2 and all(type(size) is int for size in value):
+        rows, columns = value
+        return (rows, columns) if rows > 0 and columns > 0 else None
+    return None
+
+
+def _layers(text: str | None) -> tuple[tuple[str, str], ...]:
+    layers = _object(text).get("layers")
+    if not isinstance(layers, dict):
+        return ()
+    return tuple(
+        (name, each["format"] if isinstance(each.get("format"), str) else "unknown format")
+        for name, each in layers.items()
+        if isinstance(each, dict)
+    )

@@ -1,0 +1,282 @@
+"""How quantised tensors are stored: codes, and beside them scales and other companions.
+
+Rule 1: a scheme is found by the companions of a code, never by the dtype of the code alone.
+Rule 2: the first scheme of the table that fits wins, so the special ones stand before the general.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..format.dtypes import DType
+
+FP8 = frozenset({DType.F8_E4M3, DType.F8_E5M2})
+"""Dtypes of codes that, times their scale, are exactly what they stand for."""
+NARROW = frozenset(
+    {
+        *(DType.U8, DType.I8, DType.F4, DType.F6_E2M3, DType.F6_E3M2),
+        *(DType.F8_E4M3, DType.F8_E5M2, DType.F8_E4M3FNUZ, DType.F8_E5M2FNUZ),
+    }
+)
+"""Dtypes of eight bits or fewer: of codes, where a scale lies beside them."""
+BYTES = frozenset({DType.U8, DType.I8})
+POWERS = frozenset({DType.U8, DType.F8_E8M0})
+"""Dtypes of scales that are powers of two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """One way to store a quantised tensor: the ends of the names that belong together."""
+
+    title: str
+    code: str
+    """What the name of the codes ends in; empty if the others are named after the codes."""
+    required: tuple[str, ...]
+    """What the names of the companions end in that make it this scheme."""
+    source: str
+    """Where the layout is described."""
+    more: tuple[str, ...] = ()
+    """Further companions, which need not be there."""
+    dtypes: frozenset[DType] = frozenset()
+    """Dtypes of the codes; empty for any."""
+    scale_dtypes: frozenset[DType] = frozenset()
+    """Dtypes of the first companion; empty for any."""
+    is_scaled: bool = False
+    """Whether code times first companion is what the code stands for, exactly."""
+
+
+INPUT = ("input_scale", "output_scale", "scale_input", "comfy_quant", "weight_format")
+
+SCHEMES = (
+    # packed into few bits
+    Scheme(
+        "nf4",
+        "",
+        (".absmax", ".quant_state.bitsandbytes__nf4"),
+        "bitsandbytes, functional.py, QuantState.as_dict",
+        (".quant_map", ".nested_absmax", ".nested_quant_map", ".nested_offset"),
+    ),
+    Scheme(
+        "fp4",
+        "",
+        (".absmax", ".quant_state.bitsandbytes__fp4"),
+        "bitsandbytes, functional.py, QuantState.as_dict",
+        (".quant_map", ".nested_absmax", ".nested_quant_map", ".nested_offset"),
+    ),
+    Scheme(
+        "bitsandbytes",
+        "",
+        (".absmax",),
+        "bitsandbytes, functional.py, QuantState",
+        (".quant_map", ".code", ".nested_absmax", ".nested_quant_map", ".nested_offset"),
+    ),
+    Scheme("int8", "weight", ("SCB",), "bitsandbytes, Int8Params", ("weight_format",)),
+    Scheme(
+        "SVDQuant",
+        "qweight",
+        ("wscales",),
+        "nunchaku, SVDQW4A4Linear and AWQW4A16Linear",
+        (
+            *("wzeros", "wcscales", "wtscale", "smooth", "smooth_orig"),
+            *("smooth_factor", "smooth_factor_orig"),
+            *("proj_down", "proj_up", "lora_down", "lora_up"),
+        ),
+    ),
+    Scheme("GPTQ", "qweight", ("scales", "g_idx"), "AutoGPTQ and GPTQModel, qlinear", ("qzeros",)),
+    Scheme("AWQ", "qweight", ("scales", "qzeros"), "AutoAWQ, WQLinear_GEMM"),
+    Scheme("GPTQ", "qweight", ("scales",), "GPTQModel, symmetric", ("perm", "workspace")),
+    Scheme("Marlin", "B", ("s",), "Marlin, Layer", dtypes=frozenset({DType.I32})),
+    Scheme(
+        "quanto",
+        "weight._data",
+        ("weight._scale",),
+        "optimum-quanto, WeightQBytesTensor.save_to_state_dict",
+        ("weight._shift", "weight._zeropoint", *INPUT),
+    ),
+    Scheme(
+        "quanto",
+        "weight._data._data",
+        ("weight._scale",),
+        "optimum-quanto, WeightQBitsTensor with PackedTensor",
+        ("weight._shift", "weight._zeropoint", *INPUT),
+    ),
+    Scheme(
+        "torchao",
+        "_weight_qdata",
+        ("_weight_scale",),
+        "torchao, prototype/safetensors, flatten_tensor_state_dict",
+        ("_weight_zero_point", "_weight_act_pre_scale", "_weight_per_tensor_scale"),
+    ),
+    Scheme(
+        "torchao",
+        "weight:qdata",
+        ("weight:scale",),
+        "torchao, prototype/safetensors, first layout",
+        ("weight:zero_point",),
+    ),
+    Scheme(
+        "nvfp4",
+        "weight_packed",
+        ("weight_global_scale",),
+        "compressed-tensors, nvfp4-pack-quantized",
+        ("weight_scale", "input_global_scale"),
+    ),
+    Scheme(
+        "compressed-tensors",
+        "weight_packed",
+        ("weight_scale",),
+        "compressed-tensors, pack-quantized",
+        ("weight_shape", "weight_zero_point", "weight_g_idx"),
+    ),
+    Scheme(
+        "nvfp4",
+        "weight",
+        ("weight_scale", "weight_scale_2"),
+        "ModelOpt, and ComfyUI quant_ops.py",
+        (*INPUT, "pre_quant_scale"),
+    ),
+    Scheme(
+        "int4 with a codebook",
+        "weight",
+        ("weight_s_rel", "weight_s_channel"),
+        "ComfyUI, asym_w4a8_int8",
+        (*INPUT, "weight_codebook"),
+    ),
+    Scheme(
+        "mxfp8",
+        "weight",
+        ("weight_scale",),
+        "ComfyUI quant_ops.py; OCP Microscaling Formats 1.0",
+        INPUT,
+        dtypes=FP8,
+        scale_dtypes=POWERS,
+    ),
+    Scheme(
+        "mxfp4",
+        "weight",
+        ("weight_scale",),
+        "OCP Microscaling Formats 1.0",
+        INPUT,
+        dtypes=frozenset({DType.U8, DType.F4}),
+        scale_dtypes=POWERS,
+    ),
+    Scheme(
+        "mxfp4",
+        "_blocks",
+        ("_scales",),
+        "gpt-oss, and transformers integrations/mxfp4.py",
+        dtypes=frozenset({DType.U8}),
+    ),
+    Scheme("HQQ", "W_q", ("meta",), "HQQ, HQQLinear.state_dict", ("scale", "zero")),
+    Scheme("HQQ", "W_q", ("scale",), "HQQ, HQQLinear.state_dict", ("zero", "shape", "nbits")),
+    Scheme("EETQ", "weight", ("weight_scales",), "EETQ, EetqLinear", dtypes=BYTES),
+    Scheme("AQLM", "codes", ("codebooks", "scales"), "AQLM, QuantizedLinear"),
+    Scheme("VPTQ", "indices", ("centroids",), "VPTQ, VQuantLinear"),
+    Scheme("QuIP#", "Qidxs", ("SU", "SV"), "QuIP#, QuantizedLinear", ("Wscale", "codebook_id")),
+    Scheme(
+        "EXL2",
+        "q_weight",
+        ("q_scale", "q_groups"),
+        "ExLlamaV2, ext_qmatrix",
+        ("q_scale_max", "q_perm", "q_invperm"),
+    ),
+    Scheme(
+        "EXL3",
+        "trellis",
+        ("suh", "svh"),
+        "ExLlamaV3, LinearEXL3",
+        ("su", "sv", "mcg", "mul1"),
+    ),
+    Scheme("HIGGS", "weight", ("tables", "scales"), "FLUTE, HiggsLinear", ("tables2",)),
+    Scheme(
+        "fp8 with a scale and a zero point",
+        "weight",
+        ("weight_scale", "weight_zero_point"),
+        "compressed-tensors, asymmetric",
+        INPUT,
+        dtypes=FP8,
+    ),
+    # code times scale
+    Scheme(
+        "fp8 with scales per block",
+        "weight",
+        ("weight_scale_inv",),
+        "DeepSeek-V3, and transformers integrations/finegrained_fp8.py",
+        (*INPUT, "activation_scale", "activation_scale_inv"),
+        dtypes=FP8,
+        is_scaled=True,
+    ),
+    Scheme(
+        "fp8 with a scale",
+        "weight",
+        ("weight_scale",),
+        "ComfyUI quant_ops.py; compressed-tensors, naive-quantized; ModelOpt; FBGEMM",
+        (*INPUT, "input_scale_ub", "k_scale", "v_scale", "q_scale"),
+        dtypes=FP8,
+        is_scaled=True,
+    ),
+    Scheme(
+        "fp8 with a scale",
+        "weight",
+        ("scale_weight",),
+        "ComfyUI ops.py, scaled_fp8_ops",
+        INPUT,
+        dtypes=FP8,
+        is_scaled=True,
+    ),
+    Scheme(
+        "fp8 with a scale",
+        "weight",
+        ("qscale_weight",),
+        "Mistral, consolidated.safetensors",
+        ("qscale_act",),
+        dtypes=FP8,
+        is_scaled=True,
+    ),
+    Scheme(
+        "fp8 with scales per block",
+        "",
+        ("_scale_inv",),
+        "transformers integrations/finegrained_fp8.py, fused experts",
+        ("_activation_scale",),
+        dtypes=FP8,
+        is_scaled=True,
+    ),
+    Scheme(
+        "fp8 with a scale",
+        "",
+        ("_scale",),
+        "compressed-tensors, fused experts",
+        ("_input_scale",),
+        dtypes=FP8,
+        is_scaled=True,
+    ),
+    Scheme("fp8 with a scale", "weight", ("scale",), "DeepSeek, original names", dtypes=FP8),
+    # what has a scale beside it is a code, whoever wrote it
+    Scheme("int8", "weight", ("weight_scale",), "ComfyUI, int8_tensorwise", INPUT, dtypes=NARROW),
+    Scheme("int8", "weight", ("scale_weight",), "ComfyUI ops.py", INPUT, dtypes=NARROW),
+    Scheme("integers", "weight", ("scales",), "several", ("zeros", "qzeros"), dtypes=NARROW),
+    Scheme("integers", "weight", ("scale",), "several", ("zero_point", "zero"), dtypes=NARROW),
+    Scheme("integers", "", ("_scale",), "several", ("_zero_point",), dtypes=NARROW),
+    Scheme("integers", "", ("_scales",), "several", ("_zeros",), dtypes=NARROW),
+)
+
+MARKERS = {
+    "scaled_fp8": "marker of scaled fp8",
+    "comfy_quant": "marker of a quantised layer",
+}
+"""Last parts of names of tensors that only say that others are quantised (ComfyUI)."""
+
+METHODS = {
+    "bitsandbytes_4bit": "bitsandbytes",
+    "bitsandbytes_8bit": "int8",
+    "gptq": "GPTQ",
+    "awq": "AWQ",
+    "hqq": "HQQ",
+    "aqlm": "AQLM",
+    "vptq": "VPTQ",
+    "quip": "QuIP#",
+    "eetq": "EETQ",
+    "higgs": "HIGGS",
+}
+"""How messages call the `quant_method` of a config where that is not its own name."""

@@ -1,0 +1,36 @@
+"""Why tensors that are no plain weights are not averaged, and what to do about it."""
+
+from __future__ import annotations
+
+from ..errors import Issue
+from ..format.dtypes import DType, Kind
+from ..kinds.kind import Role, TensorKind
+
+
+def not_averaged(path: str, tensor: str, kind: TensorKind) -> Issue:
+    """The issue of a code or factor that is not the same in all ingredients."""
+    if kind.role is not Role.FACTOR:
+        what = f"is quantised ({kind.what})"
+        return Issue(what, path, kind.of or tensor, "average the unquantised weights")
+    if kind.what == "LoRA":
+        what = "is a LoRA factor: the means of A and of B do not make the mean of the updates"
+        return Issue(what, path, tensor, "fuse each LoRA into its base first")
+    what = f"is a factor of an adapter ({kind.what}): means of factors do not make a mean update"
+    return Issue(what, path, tensor, "fuse each adapter into its base first")
+
+
+def other_constant(
+    path: str, tensor: str, kind: TensorKind, dtype: DType, values: tuple[str, str], first: str
+) -> Issue:
+    """The issue of a constant or setting with another value than in the ingredient `first`."""
+    here, there = values
+    what = f"is a {kind.role.value} ({kind.what}), and has {here} where {first} has {there}"
+    return Issue(what, path, tensor, fixed_advice(tensor, dtype))
+
+
+def fixed_advice(tensor: str, dtype: DType) -> str:
+    """How a soup can be made though a constant or setting differs."""
+    leave_out = f"--exclude '{tensor}' leaves it out"
+    if dtype.kind is Kind.INTEGER:
+        return f"--on-int first takes the first ingredient's, {leave_out}"
+    return leave_out
