@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import LedgerError, UsageError
+from ..errors import LedgerError, LimitError, UsageError
 from ..format.dtypes import DType
 from .ledger import UNKNOWN, Change, IngredientEntry, IntegerSource, Ledger, Runs, SoupState, merged
 from .training_record import encode_training, parse_training
@@ -25,7 +25,14 @@ ARITHMETIC = 1
 """Version of the arithmetic contract: the exact mean, rounded once, to nearest even."""
 
 LONGEST = 1 << 24
-"""Characters of the longest ledger that is read: some 40,000 ingredients."""
+"""Characters of the longest ledger: some 40,000 ingredients and their history."""
+
+MOST_GLOBS = 256
+"""Most globs of a selection: each is matched with the name of every tensor."""
+LONGEST_GLOB = 1000
+"""Characters of the longest glob."""
+LONGEST_NAME = 4 * 4096
+"""Characters of the longest name or hint: those of the longest path, each byte of it escaped."""
 
 Digest = Callable[[str], str]
 """The digest of a text."""
@@ -40,6 +47,20 @@ def encode_ledger(ledger: Ledger, digest: Digest) -> str:
             for root, ancestor in ledger.ancestors.items()
         }
     return canonical(_sealed(document, digest))
+
+
+def require_readable(ledger: Ledger, text: str) -> None:
+    """Raise LimitError if a ledger, of that text, is too long to be read or, if new, to be changed.
+
+    The first change about doubles it, since the history then names all ingredients once more.
+    """
+    most = LONGEST if ledger.chain else LONGEST // 2
+    if len(text) > most:
+        what = f"its ledger would have {len(text)} characters, and at most {most} are possible"
+        advice = "average fewer ingredients, or such with shorter paths"
+        if ledger.chain:
+            advice = "avg of the ingredients themselves begins a new history"
+        raise LimitError(what, path="the soup", advice=advice)
 
 
 def gather_ancestors(soups: Iterable[Ledger]) -> dict[str, Ledger]:
@@ -175,8 +196,8 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
     ingredients = tuple(
         IngredientEntry(
             digest=parse_digest(entry["digest"]),
-            name=_text(entry["name"]),
-            hint=None if entry["hint"] is None else _text(entry["hint"]),
+            name=_name(entry["name"]),
+            hint=None if entry["hint"] is None else _name(entry["hint"]),
             weight=read_weight(_text(entry["weight"])),
             dtypes=parse_runs(entry["dtypes"]),
         )
@@ -198,8 +219,8 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         ingredients=ingredients,
         dtypes=parse_runs(body["dtype"]["result"]),
         asked_dtype=None if asked is None else DType(asked),
-        keys=_texts(body["selection"]["key"]),
-        excludes=_texts(body["selection"]["exclude"]),
+        keys=_globs(body["selection"]["key"]),
+        excludes=_globs(body["selection"]["exclude"]),
         allow_nonfinite=_flag(body["nonfinite"]),
         integer_source=None
         if taken is None
@@ -222,7 +243,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
 def _parse_changes(changes: Any) -> tuple[Change, ...]:
     return tuple(
         Change(
-            parse_digest(each["digest"]), _text(each["name"]), read_weight(_text(each["weight"]))
+            parse_digest(each["digest"]), _name(each["name"]), read_weight(_text(each["weight"]))
         )
         for each in changes
     )
@@ -232,6 +253,20 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{str(value)[:20]!r} is not a text")
     return value
+
+
+def _name(value: object) -> str:
+    name = _text(value)
+    if len(name) > LONGEST_NAME:
+        raise ValueError("a name is longer than any path")
+    return name
+
+
+def _globs(values: object) -> tuple[str, ...]:
+    globs = _texts(values)
+    if len(globs) > MOST_GLOBS or any(len(glob) > LONGEST_GLOB for glob in globs):
+        raise ValueError("its selection has too many globs, or too long ones")
+    return globs
 
 
 def _texts(values: object) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from ..checkpoints.digest import text_digest
 from ..choices import Method
 from ..format.header import encode_header
 from ..ledger.ledger import LEDGER_KEY, Ledger
-from ..ledger.ledger_json import encode_ledger
+from ..ledger.ledger_json import encode_ledger, require_readable
 from .destination import ComponentFiles, Destination
 from .ingredients import Inputs, Part
 from .kept_sum.reader import Source, SumReader
@@ -43,7 +43,10 @@ class ComponentResult:
 
 @dataclass(frozen=True, slots=True)
 class ComponentJob:
-    """One component of a job, which has passed every check that headers allow."""
+    """One component of a job, which has passed every check that headers allow.
+
+    Raises LimitError for one whose ledger would be too long to be read.
+    """
 
     part: Part
     plan: Plan
@@ -69,6 +72,7 @@ class ComponentJob:
     def __post_init__(self) -> None:
         """Encode the draft, and measure the headers, once."""
         text = encode_ledger(self.draft, text_digest)
+        require_readable(self.draft, text)
         object.__setattr__(self, "draft_text", text)
         agreed = agreed_metadata((*self.sums, *self.part.checkpoints))
         object.__setattr__(self, "metadata", agreed)

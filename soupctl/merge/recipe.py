@@ -9,7 +9,9 @@ from fnmatch import translate
 from fractions import Fraction
 
 from ..choices import OnInt
+from ..errors import UsageError
 from ..format.dtypes import DType
+from ..ledger.ledger_json import LONGEST_GLOB, MOST_GLOBS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,16 @@ class Recipe:
     """Globs; a tensor that one of them matches is not in the soup."""
     on_int: OnInt = OnInt.REFUSE
     allow_nonfinite: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for more or longer globs than a ledger may hold."""
+        for globs in (self.keys, self.excludes):
+            if len(globs) > MOST_GLOBS:
+                raise UsageError(f"{len(globs)} globs are given, and at most {MOST_GLOBS} are read")
+            for glob in globs:
+                if len(glob) > LONGEST_GLOB:
+                    what = f"a glob of {len(glob)} characters is longer than {LONGEST_GLOB}"
+                    raise UsageError(what, advice=f"shorten {glob[:20]}...")
 
 
 def selector(recipe: Recipe) -> Callable[[str], bool]:
