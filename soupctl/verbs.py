@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .choices import WeightBy as WeightBy
     from .demo import make_checkpoints as make_checkpoints
     from .format.dtypes import DType as DType
+    from .ledger.data_shard import images_digest as images_digest
+    from .merge.answer import Answer as Answer
     from .merge.average import Request as Request
     from .merge.average import average as average
     from .merge.average import open_job as open_job
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from .merge.leave_one_out import open_family as open_family
     from .merge.preview import Preview as Preview
     from .merge.preview import preview as preview
+    from .merge.query import ask as ask
     from .merge.query import history as history
     from .merge.query import holds as holds
     from .merge.revise import open_revision as open_revision
@@ -75,13 +78,15 @@ MODULES = {
     ".choices": "Level Method OnInt Preset WeightBy",
     ".demo": "make_checkpoints",
     ".format.dtypes": "DType",
+    ".ledger.data_shard": "images_digest",
+    ".merge.answer": "Answer",
     ".merge.average": "Request average open_job",
     ".merge.ingredients": "Ingredient",
     ".merge.inspect": "Inspection inspect",
     ".merge.job": "ComponentResult Job",
     ".merge.leave_one_out": "LeaveOneOut Variant leave_one_out open_family",
     ".merge.preview": "Preview preview",
-    ".merge.query": "history holds",
+    ".merge.query": "ask history holds",
     ".merge.revise": "open_revision revise",
     ".merge.revision": "Addition Removal Revision",
     ".merge.rounds": "Rounds arrange",

@@ -27,8 +27,8 @@ Progress = Callable[[int], None]
 """Is called with the bytes that were just read; by several threads at once."""
 
 
-def _ignore(size: int) -> None:
-    pass
+def ignore_progress(size: int) -> None:
+    """Take a number of bytes that nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def content_digests(
     threads: int | None = None,
     component: str | None = None,
     variant: str | None = None,
-    progress: Progress = _ignore,
+    progress: Progress = ignore_progress,
 ) -> tuple[FileDigest, ...]:
     """The content digests at `path`: one for a checkpoint, one for each component of a pipeline.
 
@@ -79,7 +79,7 @@ def content_digests(
 
 
 def checkpoint_digest(
-    checkpoint: Checkpoint, threads: int | None = None, progress: Progress = _ignore
+    checkpoint: Checkpoint, threads: int | None = None, progress: Progress = ignore_progress
 ) -> str:
     """The content digest of an open checkpoint, computed once and cached there."""
     if checkpoint.digest is not None:
@@ -104,7 +104,7 @@ def _tensor_digest(view: memoryview, progress: Progress) -> str:
     return hasher.hexdigest()
 
 
-def file_sha256(path: str | Path, *, progress: Progress = _ignore) -> FileDigest:
+def file_sha256(path: str | Path, *, progress: Progress = ignore_progress) -> FileDigest:
     """SHA-256 of a whole file or, for `-`, of standard input, header and all.
 
     `progress` is called with the bytes that were just read.
@@ -132,9 +132,15 @@ def _stream_sha256(label: str) -> FileDigest:
 
 
 def check_digests(
-    lines: Iterable[str], source: str, variant: str | None = None
+    lines: Iterable[str],
+    source: str,
+    variant: str | None = None,
+    *,
+    digest_other: Callable[[Path], FileDigest | None] = lambda path: None,
 ) -> Iterator[Verdict]:
     """A verdict for each line `DIGEST  PATH` of a list such as `soupctl hash` prints.
+
+    `digest_other` gives the digest of what is no checkpoint, and None for a checkpoint.
 
     In a line that begins with a backslash, the path is escaped as `lists.escape` does.
     Raises InputError naming `source` for a line that is none; what cannot be read is a verdict.
@@ -147,6 +153,8 @@ def check_digests(
         try:
             if expected.startswith(SHA256):
                 digests: tuple[FileDigest, ...] = (file_sha256(place),)
+            elif other := digest_other(Path(place)):
+                digests = (other,)
             else:
                 digests = content_digests(place, variant=variant)
             if len(digests) > 1:

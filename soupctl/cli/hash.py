@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def hash_files(
     paths: Annotated[
-        list[str] | None, typer.Argument(help="Checkpoints: files or folders.", metavar="FILE...")
+        list[str] | None,
+        typer.Argument(help="Checkpoints, data folders, images.", metavar="FILE..."),
     ] = None,
     sha256: Annotated[
         bool, typer.Option("--sha256", help="Digest whole files with SHA-256 instead.")
@@ -40,8 +41,10 @@ def hash_files(
 ) -> None:
     """Print content digests: equal tensors, equal digests.
 
-    Shards, order, padding and metadata do not count. On a terminal digests are shortened; -v shows
-    them whole. A line whose name is escaped begins with a backslash.
+    Shards, order, padding and metadata do not count. The digest of a data folder is the one that
+    training records: it covers names, bytes, captions and labels of its images. On a terminal
+    digests are shortened; -v shows them whole. A line whose name is escaped begins with a
+    backslash.
 
     Example: soupctl hash soup.safetensors > soup.b3 && soupctl hash --check soup.b3
     """
@@ -66,8 +69,17 @@ def hash_files(
             if sha256:
                 found: tuple[FileDigest, ...] = (verbs.file_sha256(path, progress=advance),)
             else:
-                found = verbs.content_digests(
-                    path, threads=threads, component=component, variant=variant, progress=advance
+                images = verbs.images_digest(path, progress=advance)
+                found = (
+                    (images,)
+                    if images
+                    else verbs.content_digests(
+                        path,
+                        threads=threads,
+                        component=component,
+                        variant=variant,
+                        progress=advance,
+                    )
                 )
         if verbose:
             say(f"{path}: hashed in {time.monotonic() - started:.1f} s", quiet)
@@ -111,7 +123,9 @@ def _check(source: str, variant: str | None, json: bool, quiet: bool) -> int:
     from ..checkpoints.lists import read_list
 
     verdicts = []
-    answers = verbs.check_digests(read_list(source), source, variant)
+    answers = verbs.check_digests(
+        read_list(source), source, variant, digest_other=verbs.images_digest
+    )
     while (verdict := _next_verdict(answers, quiet)) is not None:
         verdicts.append(verdict)
         if not json and not quiet:

@@ -25,7 +25,7 @@ from .progress import progress
 if TYPE_CHECKING:
     from ..ledger.ledger import Ledger
     from ..ledger.training_record import TrainingRecord
-    from ..verbs import Verified
+    from ..verbs import Answer, Verified
 
 DEEPEST_INDENT = 40
 """Levels of soups in soups that `log --tree` indents; what lies deeper is shown at that level."""
@@ -42,11 +42,15 @@ def has(
     what: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint, a digest or a name in the ledger.",
+            help="A checkpoint, a data folder, an image, a digest or a name in the ledger.",
             metavar="X",
             autocompletion=completion.ingredients,
         ),
     ],
+    search: Annotated[
+        list[str] | None,
+        typer.Option("--search", help="Also look for training runs in this folder.", metavar="DIR"),
+    ] = None,
     component: options.Component = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -54,27 +58,49 @@ def has(
 ) -> None:
     """Tell whether a soup holds an ingredient (exit code 0) or not (1).
 
-    For an ingredient of an ingredient, the soup that holds it is shown.
+    For an ingredient of an ingredient, the soup that holds it is shown. Of a data folder or an
+    image, it tells whether ingredients were trained on it. Where neither yes nor no is proven, the
+    exit code is 2.
 
     Example: soupctl has soup.safetensors dogs.safetensors
     """
     from .. import verbs
 
     with progress(None, quiet):
-        found = verbs.holds(soup, what, component=component)
+        answer = verbs.ask(
+            soup, what, component=component, search=[Path(folder) for folder in search or ()]
+        )
     if json:
-        entries = list(map(entry_json, found or ()))
-        put_json({"soup": soup, "holds": found is not None, "ingredients": entries})
+        put_json(_answer_json(soup, answer))
     elif not quiet:
-        whole = shows_whole_digests(verbose)
-        for entry in found or ():
-            digest = digest_text(entry.digest, whole=whole)
-            put(f"{digest}  {entry.name}  (weight {entry.weight})")
-            if verbose and entry.hint is not None:
-                put(f"  expected at {entry.hint}")
-        if found is None:
-            put(f"{what}: not in {soup}")
-    raise typer.Exit(0 if found is not None else 1)
+        for line in _answer_lines(soup, what, answer, verbose=verbose):
+            put(line)
+    raise typer.Exit(0 if answer.holds else 1)
+
+
+def _answer_lines(soup: str, what: str, answer: Answer, *, verbose: bool) -> Iterator[str]:
+    """A line on each ingredient and data shard that is it or has it; one line if there is none."""
+    whole = shows_whole_digests(verbose)
+    for entry in answer.entries:
+        yield f"{digest_text(entry.digest, whole=whole)}  {entry.name}  (weight {entry.weight})"
+        if verbose and entry.hint is not None:
+            yield f"  expected at {entry.hint}"
+    for each in answer.data:
+        data = f"{counted(each.samples, 'image')}, {digest_text(each.digest, whole=whole)}"
+        place = f", as {', '.join(each.images)}" if each.images else ""
+        yield f"  trained on {each.name} ({data}){place}"
+    if not answer.holds:
+        yield "; ".join([f"{what}: not in {soup}", *answer.notes])
+
+
+def _answer_json(soup: str, answer: Answer) -> dict[str, Any]:
+    return {
+        "soup": soup,
+        "holds": answer.holds,
+        "ingredients": list(map(entry_json, answer.entries)),
+        "data": [asdict(each) for each in answer.data],
+        "notes": list(answer.notes),
+    }
 
 
 def log(

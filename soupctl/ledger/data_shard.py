@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,14 @@ from typing import Any, Protocol
 from blake3 import blake3
 
 from ..checkpoints.digest import PREFIX, text_digest
+from ..checkpoints.hashing import FileDigest, Progress, ignore_progress
+from ..checkpoints.layout import PICKLES, SUFFIXES
+from ..checkpoints.listing import PIPELINE
 from ..errors import InputError, Issue
 from ..storage.files import pieces, read_file
 from ..storage.folder import other_files
 from ..storage.regular import open_regular
-from .image_metadata import METADATA, metadata_of, read_metadata
+from .image_metadata import METADATA, ImageMetadata, metadata_of, read_metadata
 from .ledger_json import canonical, parse_digest
 
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
@@ -76,12 +79,13 @@ def data_digest(images: Iterable[DescribedImage]) -> str:
     return text_digest(canonical(rows))
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Path, progress: Progress = ignore_progress) -> str:
     """BLAKE3 of a file's bytes; InputError if it is unreadable, OutputError if it shortens."""
     hasher = blake3()
     with open_regular(path, str(path)) as (fd, state):
         for piece in pieces(fd, state.st_size, path):
             hasher.update(piece)
+            progress(len(piece))
     return PREFIX + hasher.hexdigest()
 
 
@@ -90,16 +94,52 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGES
 
 
-def has_images(folder: Path) -> bool:
-    """Whether a folder or one below it has an image."""
-    return any(map(is_image, other_files(folder, lambda name: True).values()))
+def is_data_folder(path: Path) -> bool:
+    """Whether a folder holds images and, here or below, no weights."""
+    if not path.is_dir() or (path / PIPELINE).exists():
+        return False
+    files = other_files(path, lambda name: True).values()
+    weights = (*SUFFIXES, *PICKLES)
+    return any(map(is_image, files)) and not any(each.name.endswith(weights) for each in files)
 
 
-def read_data_shard(folder: Path, column: str = COLUMN) -> tuple[ImageRecord, ...]:
-    """The images of a folder by name, with their captions from `column` of metadata.jsonl.
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """The images of a folder, digested; with captions and labels they are a data shard."""
 
-    They are those that `finetune` trains on if it can use them all. Raises InputError for a folder
-    without images, for names that are not UTF-8, and for what does not fit in metadata.jsonl.
+    folder: Path
+    files: Mapping[str, Path]
+    """Every file, by its path in the folder."""
+    digests: Mapping[str, str]
+    """Of the bytes of each image, by its path in the folder."""
+
+    def images(self, column: str = COLUMN) -> tuple[ImageRecord, ...]:
+        """The images by name, with captions from `column`; those not in metadata.jsonl left out."""
+        rows = self._rows(column)[0]
+        found = []
+        for name, digest in sorted(self.digests.items()):
+            if rows is None or name in rows:
+                described = metadata_of(name, rows, self.files)
+                found.append(ImageRecord(name, digest, described.captions, described.label))
+        return tuple(found)
+
+    def problems(self, column: str = COLUMN) -> list[str]:
+        """What does not fit in metadata.jsonl."""
+        rows, bad = self._rows(column)
+        if rows is None:
+            return []
+        bad = [*bad, *((f"in {METADATA} but missing", each) for each in rows.keys() - self.digests)]
+        bad += [(f"not in {METADATA}", name) for name in self.digests.keys() - rows]
+        return [f"an image is {what}: {name}" for what, name in sorted(bad)]
+
+    def _rows(self, column: str) -> tuple[dict[str, ImageMetadata] | None, list[tuple[str, str]]]:
+        return read_metadata(self.files[METADATA], column) if METADATA in self.files else (None, [])
+
+
+def read_data_folder(folder: Path, progress: Progress = ignore_progress) -> DataFolder:
+    """The images of a folder, digested.
+
+    Raises InputError for a folder without images, and for a name that is not valid UTF-8.
     """
     files = other_files(folder, lambda name: True)
     images = {name: path for name, path in files.items() if is_image(path)}
@@ -107,22 +147,29 @@ def read_data_shard(folder: Path, column: str = COLUMN) -> tuple[ImageRecord, ..
         raise InputError("contains no images", path=folder)
     if bad := [name for name in images if not is_text(name)]:
         raise InputError("has a name that is not valid UTF-8", path=images[bad[0]])
-    rows = None
-    if METADATA in files:
-        rows, problems = read_metadata(files[METADATA], column)
-        problems += [(f"in {METADATA} but missing", name) for name in rows if name not in images]
-        problems += [(f"not in {METADATA}", name) for name in images if name not in rows]
-        if problems:
-            raise InputError.collected(
-                Issue(f"an image is {what}: {name}", folder) for what, name in problems
-            )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = list(pool.map(file_digest, images.values()))
-    found = []
-    for name, digest in sorted(zip(images, digests, strict=True)):
-        described = metadata_of(name, rows, files)
-        found.append(ImageRecord(name, digest, described.captions, described.label))
-    return tuple(found)
+        digests = pool.map(lambda path: file_digest(path, progress), images.values())
+        return DataFolder(folder, files, dict(zip(images, digests, strict=True)))
+
+
+def images_digest(
+    path: str | Path, *, column: str = COLUMN, progress: Progress = ignore_progress
+) -> FileDigest | None:
+    """The digest of an image or of the data shard in a folder; None for a path that is neither.
+
+    It is the one that training records if it can use all images, with captions from `column` of
+    metadata.jsonl. Raises what `read_data_folder` does, and InputError for what does not fit in
+    metadata.jsonl.
+    """
+    place = Path(path)
+    if is_image(place) and place.is_file():
+        return FileDigest(file_digest(place, progress), str(path))
+    if not is_data_folder(place):
+        return None
+    found = read_data_folder(place, progress)
+    if problems := found.problems(column):
+        raise InputError.collected(Issue(problem, path) for problem in problems)
+    return FileDigest(data_digest(found.images(column)), str(path))
 
 
 def is_text(name: str) -> bool:

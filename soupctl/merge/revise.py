@@ -20,6 +20,7 @@ from ..checkpoints.layout import Component, ModelFiles
 from ..checkpoints.open import STREAM, find_input, require_same_components
 from ..ledger.read import is_sum
 from ..workers import ExecutionOptions
+from .data_question import with_data_digests
 from .destination import decide
 from .ingredients import Inputs
 from .job import ComponentJob, ComponentResult, Job
@@ -54,6 +55,7 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     """
     place = (revision.component, revision.variant)
     soup = find_input(revision.soup, *place)
+    revision = with_data_digests(revision, soup)
     added = [find_input(each.path, *place) for each in revision.additions]
     removed = [
         find_input(each.what, *place) if is_input(each.what) else None for each in revision.removals

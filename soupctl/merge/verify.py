@@ -7,7 +7,7 @@ Rule 2: a sum that lies beside a soup is part of it: a level holds if it holds f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ..choices import Level
 from ..errors import LedgerError, LimitError, SoupError
 from ..ledger.ledger import Ledger
 from ..ledger.locate import dtype_runs
+from ..ledger.lookup import matching
 from ..ledger.read import is_sum
 from ..workers import ExecutionOptions
 from .engine import engine_of
@@ -28,7 +29,7 @@ from .kept_sum.record import kept_runs, ordered_runs
 from .kept_sum.survey import survey
 from .kept_sum.writer import SumOutput
 from .membership import require_ledger
-from .opened_inputs import OpenedInputs, open_model
+from .opened_inputs import OpenedInputs, is_input, open_model
 from .order import Order
 from .plan import make_plan
 from .sources import SEARCH, checkpoints_of, exact_sources, recipe_of, require_contents
@@ -70,11 +71,12 @@ def verify(
     sound raises InputError; what does not hold is an answer.
     """
     model = find_input(soup, component, variant)
-    others = [find_input(path, component, variant) for path in ingredients]
-    require_same_components([model, *others])
     with ExitStack() as stack:
         inputs = [OpenedInputs(stack, search, variant) for _ in model.components]
         opened = open_model(inputs, model)
+        paths = _paths(ingredients, inputs, opened)
+        others = [find_input(path, component, variant) for path in paths]
+        require_same_components([model, *others])
         sums = None if component is not None else _sum_beside(inputs, model, opened)
         found = []
         for position, each in enumerate(model.components):
@@ -85,6 +87,27 @@ def verify(
             found.append(_verify(each.name, case, level or Level.REBUILD))
             case.soup.require_unchanged()
         return tuple(found)
+
+
+def _paths(
+    ingredients: Sequence[str | Path], inputs: Sequence[OpenedInputs], opened: Sequence[Checkpoint]
+) -> list[str | Path]:
+    """The ingredients that are given as paths; others are digests or names in the ledger."""
+    ledgers = []
+    for each, checkpoint in zip(inputs, opened, strict=True):
+        # the unsound ledger is reported for the soup itself
+        with suppress(LedgerError):
+            ledgers.append(each.ledger(checkpoint))
+    return [
+        each
+        for each in ingredients
+        if is_input(str(each))
+        or not any(
+            matching(str(each), ledger.ingredients, ledger.ancestors)
+            for ledger in ledgers
+            if ledger is not None
+        )
+    ]
 
 
 def _sum_beside(

@@ -13,7 +13,7 @@ from revising import average, revise, root, save_changed_soup, verified
 
 from soupctl import verbs
 from soupctl.choices import OnInt
-from soupctl.errors import InputError, LedgerError, MismatchError
+from soupctl.errors import InputError, LedgerError, MismatchError, UsageError
 from soupctl.verbs import Level
 
 F16 = np.float16
@@ -103,7 +103,7 @@ def test_an_ingredient_is_found_by_path_digest_and_name(soup):
     assert (entry,) == verbs.holds(soup, root("a.st")) == verbs.holds(soup, "renamed.st")
     Path("a.st").unlink()
     assert (entry,) == verbs.holds(soup, "a.st")
-    for what in ("b.st", root("b.st"), "nothing", "x" * 5000, "a\0b"):
+    for what in ("b.st", root("b.st")):
         assert verbs.holds(soup, what) is None
 
 
@@ -131,7 +131,7 @@ def test_a_name_of_several_ingredients_is_refused(tmp_path, monkeypatch):
         average(Path(folder, "soup.st"), f"{folder}/a.st")
     revise("add", "x/soup.st", Path("soup.st"), ["y/soup.st"])
 
-    with pytest.raises(LedgerError, match=r"a\.st: is the name of several ingredients"):
+    with pytest.raises(UsageError, match=r"a\.st: is the name of several ingredients"):
         verbs.holds("soup.st", "a.st")
     with pytest.raises(LedgerError, match=r"a\.st: is the name of several ingredients"):
         revise("subtract", "soup.st", Path("out.st"), (), ["a.st"])
