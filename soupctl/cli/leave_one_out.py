@@ -20,6 +20,7 @@ from .merge_output import (
     report_integers,
     report_left_behind,
     report_made,
+    report_widened,
     share_lines,
     size_lines,
 )
@@ -42,6 +43,7 @@ def leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> tuple[ComponentR
         rounds = verbs.arrange(jobs, merge.threads, most, execution.reserved_memory)
         if merge.dry_run:
             require_places(rounds.jobs, force=merge.force)
+            report_widened(rounds.previews, merge.quiet)
             _show_plan(members, rounds, merge)
             return ()
         if merge.verbose:
@@ -70,6 +72,7 @@ def _report(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], merge: Me
         report_made(preview.output, some, verbose=merge.verbose, quiet=silent)
         for each in some:
             report_integers(each, merge.quiet)
+    report_widened(rounds.previews, merge.quiet)
     report_left_behind(rounds.previews[0], merge.quiet)
 
 

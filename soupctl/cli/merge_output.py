@@ -64,6 +64,7 @@ def make(
         preview = verbs.preview(job, merge.threads, most, execution.reserved_memory)
         if merge.dry_run:
             require_free(job, force=merge.force)
+            report_widened([preview], merge.quiet)
             _show_preview(preview, merge.json, merge.verbose)
             return ()
         if merge.verbose:
@@ -78,10 +79,19 @@ def make(
     report_bytes(preview.read + preview.written, time.monotonic() - started, silent)
     for each in made:
         report_integers(each, merge.quiet)
+    report_widened([preview], merge.quiet)
     report_left_behind(preview, merge.quiet)
     if merge.json:
         put_json(made_json(output, made))
     return made
+
+
+def report_widened(previews: Sequence[Preview], quiet: bool) -> None:
+    """Report which mixed dtypes take more room in a soup than in its ingredients."""
+    for each in dict.fromkeys(each for preview in previews for each in preview.widened):
+        mixed = " with ".join(each.dtypes)
+        instead = f"avg --dtype {each.instead.lower()} makes {each.instead}"
+        say(f"soupctl: {mixed} becomes {each.out}, which takes more room ({instead})", quiet)
 
 
 def report_left_behind(preview: Preview, quiet: bool) -> None:

@@ -19,7 +19,7 @@ from ..workers import ExecutionOptions
 from .destination import decide
 from .facts import facts_of_source
 from .identical import require_identical
-from .ingredients import Ingredient, Part, as_ingredient, open_inputs, require_several
+from .ingredients import Ingredient, Inputs, Part, as_ingredient, open_inputs, require_several
 from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.find import require_keepable
 from .kept_sum.format import Facts, scale_of
@@ -27,7 +27,7 @@ from .kept_sum.record import SumRecord, kept_runs, ordered_runs
 from .new_ledger import complete_average, draft_average, ingredient_names
 from .order import Outcome
 from .plan import Plan, make_plan
-from .recipe import Recipe
+from .recipe import Recipe, require_matches
 from .run import carry_out
 
 
@@ -92,6 +92,7 @@ def open_job(request: Request) -> Iterator[Job]:
     ) as inputs:
         labels = [model.label for model in inputs.models]
         names = ingredient_names(inputs)
+        require_matches(recipe, _tensor_names(inputs))
         plans = [
             make_plan(
                 recipe,
@@ -114,6 +115,14 @@ def open_job(request: Request) -> Iterator[Job]:
             )
         weights = tuple(zip(labels, recipe.weights, strict=True))
         yield Job(weights, inputs, destination, tuple(components))
+
+
+def _tensor_names(inputs: Inputs) -> set[str]:
+    """The names of all tensors, of every component."""
+    contents = (checkpoint.tensors for part in inputs.parts for checkpoint in part.checkpoints)
+    # ingredients of one layout share their table
+    tables = {id(content): content for content in contents}
+    return {name for content in tables.values() for name in content}
 
 
 def _sum_record(recipe: Recipe, part: Part, plan: Plan) -> SumRecord:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..checkpoints.open import STREAM
 from ..choices import Method
 from ..errors import LimitError
-from ..format.dtypes import DType
+from ..format.dtypes import FLOATS, DType
 from ..storage.files import free_space
 from ..workers import ExecutionOptions
 from .job import ComponentJob, Job
@@ -58,6 +58,15 @@ class ComponentPreview:
 
 
 @dataclass(frozen=True, slots=True)
+class Widened:
+    """Dtypes of ingredients, the wider one of the soup, and one that is no wider than theirs."""
+
+    dtypes: tuple[str, ...]
+    out: str
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """A preview of a job; sizes are in bytes."""
 
@@ -66,6 +75,8 @@ class Preview:
     """Path, requested weight and share of each ingredient."""
     components: tuple[ComponentPreview, ...]
     method: Method
+    widened: tuple[Widened, ...]
+    """Mixed dtypes that become a wider one, which was not asked for."""
     sum: tuple[int, int] | None
     """Bytes of the sum that is kept, if one is: as a rule between these."""
     copies: tuple[str, ...]
@@ -103,6 +114,7 @@ def preview(
         shares=tuple((label, weight, weight / total) for label, weight in job.weights),
         components=tuple(map(_component, job.components)),
         method=job.components[0].method,
+        widened=_widened(job.components),
         sum=_sum_size(plans) if job.keeps_sum else None,
         copies=tuple(name for name, _ in job.destination.companions.copies),
         not_copied=job.destination.companions.not_copied,
@@ -134,6 +146,24 @@ def _component(component: ComponentJob) -> ComponentPreview:
         dtypes=tuple(sorted(dtypes.items())),
         special=() if component.sums else special,
     )
+
+
+def _widened(components: Iterable[ComponentJob]) -> tuple[Widened, ...]:
+    """The dtypes of tensors whose ingredients differ and fit none of their dtypes."""
+    found = {
+        (frozenset(step.dtypes), step.out)
+        for component in components
+        if component.draft.asked_dtype is None and not component.sums
+        for step in component.plan.kept
+        if step.rule is Rule.AVERAGE and step.out is not None and step.out not in step.dtypes
+    }
+    order = list(FLOATS)
+    widened = []
+    for dtypes, out in found:
+        names = sorted(dtypes, key=order.index)
+        # the last has the widest range, so that nothing overflows
+        widened.append(Widened(tuple(each.value for each in names), out.value, names[-1].value))
+    return tuple(sorted(widened, key=lambda each: each.dtypes))
 
 
 def _is_special(step: Step) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import translate
 from fractions import Fraction
 
 from ..choices import OnInt
-from ..errors import UsageError
+from ..errors import Issue, UsageError
 from ..format.dtypes import DType
 from ..ledger.ledger_json import LONGEST_GLOB, MOST_GLOBS
 
@@ -50,3 +51,39 @@ def selector(recipe: Recipe) -> Callable[[str], bool]:
         return wanted and not any(match(name) for match in excludes)
 
     return selected
+
+
+COMPARED = 2000
+"""Most names that a pattern without a match is compared with, which takes time."""
+LONGEST = 200
+"""Longest name that is compared."""
+
+
+def require_matches(recipe: Recipe, names: Collection[str]) -> None:
+    """Raise UsageError for the patterns that match none of the `names`, a typing error as a rule.
+
+    It says which names are similar.
+    """
+    issues = []
+    for option, patterns in (("--key", recipe.keys), ("--exclude", recipe.excludes)):
+        for pattern in patterns:
+            if not any(map(re.compile(translate(pattern)).match, names)):
+                what = f"{option} {pattern!r} matches no tensor"
+                issues.append(Issue(what, advice=_meant(pattern, names)))
+    if issues:
+        raise UsageError.collected(issues)
+
+
+def _meant(pattern: str, names: Collection[str]) -> str:
+    """What to write for a pattern that matches nothing."""
+    stem = re.sub(r"[*?]+", "*", pattern).strip("*")
+    if stem and "[" not in stem and any(stem in name for name in names):
+        return f"'*{stem}*' would match"
+    plain = stem.rstrip(".")
+    parts = plain.count(".") + 1
+    short = sorted(name for name in names if len(name) <= LONGEST)
+    prefixes = dict.fromkeys(".".join(name.split(".", parts)[:parts]) for name in short)
+    for candidates in (list(prefixes), short):
+        if near := get_close_matches(plain, candidates[:COMPARED], 3):
+            return f"similar: {', '.join(near)}"
+    return "soupctl inspect --tensors lists the names"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from making import save_raw
 
 from soupctl import __version__
 
@@ -97,6 +98,21 @@ def test_the_plan_reads_as_expected(transcript, ingredients):
     transcript("plan", "avg a.st b.st@1/3 -o - -n -j 2", "avg a.st b.st --dtype BF16 -o - -n -j 2")
     transcript("plan-selected", "avg a.st b.st --key 'conv.*' --exclude '*bias' -o - -n -j 2")
     transcript("plan-json", "avg a.st b.st@1/3 -o - -n --json -j 2")
+
+
+def test_mixed_dtypes_that_become_a_wider_one_are_said_with_what_avoids_it(soupctl, folder):
+    for name, dtype in (("a.st", "F16"), ("b.st", "BF16")):
+        save_raw(folder / name, {"w": (dtype, (2,), bytes(4))})
+    said = "soupctl: F16 with BF16 becomes F32, which takes more room (avg --dtype bf16 makes BF16)"
+
+    assert said in soupctl("avg", "a.st", "b.st", "-o", "c.st").message.splitlines()
+    assert said in soupctl("avg", "a.st", "b.st", "-o", "d.st", "-n").message.splitlines()
+    for more in (["--dtype", "bf16"], ["--dtype", "f32"], ["-q"]):
+        assert "" == soupctl("avg", "a.st", "b.st", "-o", "f.st", "-f", *more).message
+    assert 0 == soupctl("avg", "a.st", "-o", "g.st").code
+    assert said in soupctl("add", "g.st", "b.st", "-o", "h.st").message.splitlines()
+    assert "" == soupctl("subtract", "h.st", "b.st", "-o", "i.st").message
+    assert Path("i.st").read_bytes()[-4:] == Path("a.st").read_bytes()[-4:]
 
 
 def test_a_percentage_or_power_of_ten_is_the_same_exact_weight(soupctl, ingredients):

@@ -134,7 +134,14 @@ CASES: dict[str, tuple[type[SoupError], Callable[[Path], SoupError]]] = {
         UsageError,
         lambda folder: attempt(folder, "a.st", "b.st", "a.st", weights=[1, 1, -1]),
     ),
-    "nothing selected": (UsageError, lambda folder: attempt(folder, "a.st", keys=("none",))),
+    "nothing selected": (
+        UsageError,
+        lambda folder: attempt(folder, "a.st", keys=("w",), excludes=("*",)),
+    ),
+    "a pattern without a match": (
+        UsageError,
+        lambda folder: attempt(folder, "a.st", keys=("w", "none")),
+    ),
     "shards in one file": (UsageError, lambda folder: attempt(folder, "a.st", shard_size=100)),
     "a missing file": (InputError, lambda folder: attempt(folder, "a.st", "none.st")),
     "a folder without weights": (InputError, lambda folder: attempt(folder, "out")),
