@@ -21,6 +21,7 @@ from .history import training_line
 from .tensor_table import tensor_lines
 
 if TYPE_CHECKING:
+    from ..kinds.kind import TensorKind
     from ..verbs import Inspection
 
 
@@ -76,7 +77,7 @@ def inspect(
         for line in _inspection_lines(each, verbose=verbose):
             put(line)
         if not summary:
-            for line in tensor_lines(each.tensors, every=tensors or verbose):
+            for line in tensor_lines(each.tensors, each.kinds, every=tensors or verbose):
                 put(f"  {line}")
 
 
@@ -88,6 +89,9 @@ def _inspection_lines(found: Inspection, *, verbose: bool) -> Iterator[str]:
     files = f" in {len(found.files)} files" if len(found.files) > 1 else ""
     yield f"  parameters  {found.parameters:,} ({size_text(found.size)}){files}"
     yield f"  tensors     {len(found.tensors)}{f' ({dtypes})' if dtypes else ''}"
+    if found.kinds:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in found.counted_kinds.items())
+        yield f"  not weights {kinds}"
     for key, text in found.metadata.items():
         shown = text if verbose or len(text) <= 60 else f"{text[:57]}..."
         yield f"  metadata    {key}: {shown}"
@@ -113,7 +117,15 @@ def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
         yield f"              {share}  (weight {entry.weight}, {digest})"
 
 
+def _kind_json(kind: TensorKind) -> dict[str, Any]:
+    scale = kind.scale and {"tensor": kind.scale.tensor, "block": list(kind.scale.block)}
+    more = {"what": kind.what, "of": kind.of, "scale": scale}
+    return {"kind": kind.role.value, **{key: value for key, value in more.items() if value}}
+
+
 def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
+    from ..kinds.classify import kind_of
+
     ledger = found.ledger
     tensors = [
         {
@@ -121,6 +133,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
             "dtype": tensor.dtype.value,
             "shape": list(tensor.shape),
             "bytes": tensor.size,
+            **_kind_json(kind_of(found.kinds, tensor.name)),
         }
         for tensor in found.tensors
     ]
@@ -138,6 +151,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
         "parameters": found.parameters,
         "bytes": found.size,
         "dtypes": found.dtypes,
+        "kinds": found.counted_kinds,
         "metadata": dict(found.metadata),
         "kind": "sum" if found.is_sum else "checkpoint",
         "soup": soup,

@@ -81,6 +81,8 @@ def make(
         report_integers(each, merge.quiet)
     report_widened([preview], merge.quiet)
     report_left_behind(preview, merge.quiet)
+    for note in preview.notes:
+        say(f"soupctl: {note}", merge.quiet)
     if merge.json:
         put_json(made_json(output, made))
     return made
@@ -204,6 +206,7 @@ def contents_json(preview: Preview) -> dict[str, Any]:
         ],
         "copied_files": list(preview.copies),
         "left_behind": list(preview.not_copied),
+        "notes": list(preview.notes),
     }
 
 
@@ -253,6 +256,8 @@ def contents_lines(preview: Preview, most: int | None) -> Iterator[str]:
         yield f"copy     {name}"
     for name in preview.not_copied:
         yield f"leave    {name}"
+    for note in preview.notes:
+        yield f"note     {note}"
 
 
 SHOWN_TENSORS = 20

@@ -11,27 +11,32 @@ from .console import counted, size_text
 
 if TYPE_CHECKING:
     from ..format.header import Tensor
+    from ..kinds.classify import Kinds
 
 FEW = 20
 """Tensors that are listed one by one, and the most blocks that are counted."""
 
 
-def tensor_lines(tensors: Sequence[Tensor], *, every: bool) -> Iterator[str]:
-    """A line on each block if there are many tensors, and on each tensor if few or `every`."""
+def tensor_lines(tensors: Sequence[Tensor], kinds: Kinds, *, every: bool) -> Iterator[str]:
+    """A line on each block if there are many tensors, and on each tensor if few or `every`.
+
+    A tensor that is no plain weight is followed by its kind.
+    """
     is_many = len(tensors) > FEW
     if is_many:
         yield from _block_lines(tensors)
     if every or not is_many:
-        yield from _tensor_lines(tensors)
+        yield from _tensor_lines(tensors, kinds)
     else:
         yield "(--tensors lists every tensor)"
 
 
-def _tensor_lines(tensors: Sequence[Tensor]) -> Iterator[str]:
+def _tensor_lines(tensors: Sequence[Tensor], kinds: Kinds) -> Iterator[str]:
     width = max((len(str(list(tensor.shape))) for tensor in tensors), default=0)
     for tensor in tensors:
         shape = str(list(tensor.shape))
-        yield f"{tensor.dtype.value:8} {shape:{width}}  {tensor.name}"
+        kind = f"  {kinds[tensor.name].text}" if tensor.name in kinds else ""
+        yield f"{tensor.dtype.value:8} {shape:{width}}  {tensor.name}{kind}"
 
 
 def _block_lines(tensors: Sequence[Tensor]) -> Iterator[str]:

@@ -29,6 +29,7 @@ from .order import Outcome
 from .plan import Plan, make_plan
 from .recipe import Recipe, require_matches
 from .run import carry_out
+from .settings import require_same_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ def open_job(request: Request) -> Iterator[Job]:
             for part in inputs.parts
         ]
         for part, plan in zip(inputs.parts, plans, strict=True):
+            require_same_settings(part.checkpoints)
             require_identical(plan, part.checkpoints)
         destination = decide(request.output, inputs, plans, request.shard_size, request.variant)
         components = []

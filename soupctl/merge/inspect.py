@@ -13,8 +13,10 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.open import find_input, open_input
 from ..errors import LedgerError
 from ..format.header import Tensor
+from ..kinds.classify import Kinds, classify
 from ..ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger
 from ..ledger.read import is_sum, read_ledger
+from .facts import facts_of_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Inspection:
     files: tuple[str, ...]
     tensors: tuple[Tensor, ...]
     """In the order of their names."""
+    kinds: Kinds
+    """Kinds of those that are no plain weights, by name."""
     metadata: Mapping[str, str]
     """All but the ledger."""
     is_sum: bool
@@ -42,6 +46,11 @@ class Inspection:
     def parameters(self) -> int:
         """Elements of all tensors."""
         return sum(prod(tensor.shape) for tensor in self.tensors)
+
+    @property
+    def counted_kinds(self) -> dict[str, int]:
+        """How many tensors are of which kind, plain weights left out."""
+        return dict(sorted(Counter(kind.text for kind in self.kinds.values()).items()))
 
     @property
     def size(self) -> int:
@@ -81,6 +90,9 @@ def _inspect(name: str, checkpoint: Checkpoint) -> Inspection:
         name=name,
         files=tuple(str(file) for file in checkpoint.component.files),
         tensors=tuple(tensor for _, tensor in sorted(checkpoint.tensors.items())),
+        kinds={}
+        if is_sum(checkpoint)
+        else classify(checkpoint.tensors, facts_of_source(checkpoint)),
         metadata={
             key: text for key, text in sorted(metadata.items()) if key not in (LEDGER_KEY, SUM_KEY)
         },

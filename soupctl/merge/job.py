@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
@@ -21,6 +22,7 @@ from .ingredients import Inputs, Part
 from .kept_sum.reader import Source, SumReader
 from .kept_sum.record import SumRecord
 from .new_ledger import agreed_metadata
+from .notes import notes_on
 from .order import Outcome
 from .plan import Plan
 
@@ -114,6 +116,12 @@ class Job:
     components: tuple[ComponentJob, ...]
     replaceable: frozenset[Path] = frozenset()
     """Input files that the output may replace: those of the soup that is updated in place."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What users should know of the soup, a sentence each."""
+        every = (notes_on(each.plan, each.part.checkpoints) for each in self.components)
+        return tuple(dict.fromkeys(chain.from_iterable(every)))
 
     @property
     def size(self) -> int:

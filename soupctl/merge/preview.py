@@ -13,6 +13,7 @@ from ..checkpoints.open import STREAM
 from ..choices import Method
 from ..errors import LimitError
 from ..format.dtypes import FLOATS, DType
+from ..kinds.kind import WEIGHT
 from ..storage.files import free_space
 from ..workers import ExecutionOptions
 from .job import ComponentJob, Job
@@ -89,6 +90,8 @@ class Preview:
     threads: int
     free_disk: int | None
     """None where it cannot be known."""
+    notes: tuple[str, ...] = ()
+    """What users should know of the soup, a sentence each."""
 
 
 def preview(
@@ -123,6 +126,7 @@ def preview(
         memory=reserved + memory_needed(plans, threads),
         threads=threads,
         free_disk=_free_disk(job.destination.path),
+        notes=job.notes,
     )
 
 
@@ -167,12 +171,13 @@ def _widened(components: Iterable[ComponentJob]) -> tuple[Widened, ...]:
 
 
 def _is_special(step: Step) -> bool:
-    return step.rule is not Rule.AVERAGE or len(set(step.dtypes)) > 1
+    return step.rule is not Rule.AVERAGE or len(set(step.dtypes)) > 1 or step.kind is not WEIGHT
 
 
 def _special(step: Step) -> SpecialTensor:
     mixed = step.rule is Rule.AVERAGE and step.out is not None
     rule = f"averaged into {step.out.value}" if mixed and step.out else step.rule.value
+    rule = rule if step.kind is WEIGHT else f"{step.kind.text}: {rule}"
     return SpecialTensor(step.name, tuple(sorted({dtype.value for dtype in step.dtypes})), rule)
 
 

@@ -1,0 +1,170 @@
+"""Tensors that are no plain weights are copied where all share them, and else refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from making import save, save_raw
+
+from soupctl.choices import OnInt
+from soupctl.errors import MismatchError
+from soupctl.merge.average import Request, average, open_job
+from soupctl.merge.revise import revise
+from soupctl.merge.revision import Revision
+from soupctl.merge.verify import verify
+
+RANDOM = np.random.default_rng(0)
+
+
+def weight(*shape: int) -> np.ndarray:
+    return RANDOM.normal(0, 1, shape or (4, 4)).astype("f4")
+
+
+def soup(tmp_path: Path, *paths: Path, **options: object) -> dict[str, np.ndarray]:
+    request = Request(paths, tmp_path / "soup.safetensors", **options)  # type: ignore[arg-type]
+    average(request, force=True)
+    return dict(safetensors.numpy.load_file(request.output))
+
+
+def refusal(tmp_path: Path, *paths: Path, **options: object) -> str:
+    with pytest.raises(MismatchError) as caught:
+        soup(tmp_path, *paths, **options)
+    return caught.value.message()
+
+
+NF4 = {
+    "q.weight": np.arange(8, dtype="u1").reshape(8, 1),
+    "q.weight.absmax": np.ones(1, "f4"),
+    "q.weight.quant_map": np.linspace(-1, 1, 16, dtype="f4"),
+    "q.weight.quant_state.bitsandbytes__nf4": np.arange(9, dtype="u1"),
+}
+
+
+@pytest.mark.parametrize("changed", [*NF4])
+def test_quantised_tensors_are_copied_only_if_codes_and_companions_are_the_same(tmp_path, changed):
+    other = {**NF4, changed: NF4[changed] + 1}
+    a = save(tmp_path / "a.safetensors", **NF4, w=weight())
+    b = save(tmp_path / "b.safetensors", **NF4, w=weight())
+    c = save(tmp_path / "c.safetensors", **other, w=weight())
+
+    made = soup(tmp_path, a, b)
+    assert all(np.array_equal(made[name], array) for name, array in NF4.items())
+    for on_int in OnInt:
+        said = refusal(tmp_path, a, c, on_int=on_int)
+        assert "q.weight: is quantised (nf4) (average the unquantised weights)" in said
+        assert "--on-int" not in said
+
+
+def test_a_quantised_and_an_unquantised_checkpoint_are_refused_as_such(tmp_path):
+    a = save(tmp_path / "a.safetensors", **NF4)
+    b = save(tmp_path / "b.safetensors", **{"q.weight": weight()})
+
+    for paths in ((a, b), (b, a)):
+        assert f"{a}: q.weight: is quantised (nf4)" in refusal(tmp_path, *paths)
+
+
+def test_factors_that_all_share_are_copied_beside_the_mean_of_the_rest(tmp_path):
+    name = "layers.0.mlp."
+    factors = {
+        name + "lora_A.vision.weight": weight(2, 8),
+        name + "lora_B.vision.weight": weight(8, 2),
+    }
+    bases = [weight(8, 8), weight(8, 8)]
+    a, b = (
+        save(tmp_path / f"{n}.safetensors", **factors, **{name + "base_layer.weight": base})
+        for n, base in zip("ab", bases, strict=True)
+    )
+
+    made = soup(tmp_path, a, b)
+
+    assert all(np.array_equal(made[each], array) for each, array in factors.items())
+    mean = ((bases[0].astype("f8") + bases[1]) / 2).astype("f4")
+    assert np.array_equal(mean, made[name + "base_layer.weight"])
+
+
+SCHEDULE = np.array([0.5, -np.inf, np.nan], "f4")
+
+
+@pytest.mark.parametrize("keep_sum", [False, True])
+def test_a_constant_that_all_share_is_copied_even_if_it_is_not_finite(tmp_path, keep_sum):
+    paths = [save(tmp_path / f"{n}.safetensors", log_sigmas=SCHEDULE, w=weight()) for n in range(3)]
+    made = soup(tmp_path, *paths, keep_sum=keep_sum)
+
+    assert SCHEDULE.tobytes() == made["log_sigmas"].tobytes()
+    path = tmp_path / "soup.safetensors"
+    assert [None] == [each.problem for each in verify(path)]
+    revise(Revision("subtract", path, path, removed=[str(paths[2])]), force=True)
+    changed = path.read_bytes()
+    two = soup(tmp_path / "two", *paths[:2]) if (tmp_path / "two").mkdir() is None else {}
+    assert SCHEDULE.tobytes() == two["log_sigmas"].tobytes()
+    assert two["w"].tobytes() in changed
+
+
+def test_a_constant_that_differs_is_refused_with_both_values(tmp_path):
+    a = save(tmp_path / "a.safetensors", alphas_cumprod=np.array([1, 0.5], "f4"))
+    b = save(tmp_path / "b.safetensors", alphas_cumprod=np.array([1, 0.25], "f4"))
+
+    said = refusal(tmp_path, a, b)
+
+    assert f"{b}: alphas_cumprod: is a constant (noise schedule), and has 0.25 where" in said
+    assert f"{a} has 0.5" in said
+
+
+def test_counters_that_differ_may_be_those_of_the_first(tmp_path):
+    a = save(tmp_path / "a.safetensors", **{"bn.num_batches_tracked": np.int64(3), "w": weight()})
+    b = save(tmp_path / "b.safetensors", **{"bn.num_batches_tracked": np.int64(4), "w": weight()})
+
+    said = refusal(tmp_path, a, b)
+    assert "has 4 where" in said
+    assert "--on-int first" in said
+    assert 3 == soup(tmp_path, a, b, on_int=OnInt.FIRST)["bn.num_batches_tracked"]
+
+
+def test_a_dry_run_refuses_what_differs_as_the_run_does(tmp_path):
+    a = save(tmp_path / "a.safetensors", alphas_cumprod=np.array([1, 0.5], "f4"))
+    b = save(tmp_path / "b.safetensors", alphas_cumprod=np.array([1, 0.25], "f4"))
+
+    with pytest.raises(MismatchError), open_job(Request((a, b), tmp_path / "o.safetensors")):
+        pass
+
+
+def test_statistics_of_batch_norm_are_averaged_and_it_is_said(tmp_path):
+    a = save(tmp_path / "a.safetensors", **{"bn.running_mean": np.array([1.0], "f4")})
+    b = save(tmp_path / "b.safetensors", **{"bn.running_mean": np.array([2.0], "f4")})
+
+    with open_job(Request((a, b), tmp_path / "o.safetensors")) as job:
+        assert "recalibrate" in job.notes[0]
+    assert 1.5 == soup(tmp_path, a, b)["bn.running_mean"][0]
+
+
+def test_settings_in_metadata_that_differ_are_refused_and_others_left_out(tmp_path):
+    def made(name: str, **metadata: str) -> Path:
+        return save(tmp_path / f"{name}.safetensors", metadata, w=weight())
+
+    same = {"modelspec.prediction_type": "v", "config": '{"layers": 28}'}
+    a, b = made("a", **same, **{"modelspec.title": "A"}), made("b", **same)
+    c = made("c", **{**same, "modelspec.prediction_type": "epsilon"})
+    d = made("d", **{**same, "config": '{"layers": 30}'})
+
+    with open_job(Request((a, b), tmp_path / "o.safetensors")) as job:
+        assert [dict(same)] == [dict(each.metadata) for each in job.components]
+        assert "modelspec.title" in job.notes[0]
+    assert "prediction_type 'epsilon' where" in refusal(tmp_path, a, c)
+    assert "'config' differs from" in refusal(tmp_path, a, d)
+    assert "(layers)" in refusal(tmp_path, a, d)
+
+
+def test_fp8_with_a_scale_that_all_share_is_copied(tmp_path):
+    codes = {
+        "q.weight": ("F8_E4M3", (2, 2), bytes([56, 57, 58, 59])),
+        "q.weight_scale": ("F32", (), np.float32(0.5).tobytes()),
+        "w": ("F32", (1,), np.float32(1).tobytes()),
+    }
+    paths = [save_raw(tmp_path / f"{n}.safetensors", codes) for n in "ab"]
+    request = Request(paths, tmp_path / "soup.safetensors")
+    average(request)
+
+    assert bytes([56, 57, 58, 59]) in Path(request.output).read_bytes()
