@@ -3,33 +3,27 @@
 Rule 1: every file is checked before training begins, and all problems are reported at once.
 Rule 2: nothing is dropped silently: other files are reported, bad images are an error.
 Rule 3: the digest covers path, bytes, captions and label of every image, and nothing else.
-Rule 4: any failure to decode an image is an InputError, whichever of its many errors Pillow raises.
+Rule 4: an image beyond the bounds of `images.decode` is a bad image.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from blake3 import blake3
-from PIL import Image, ImageOps
 
 from ..checkpoints.digest import PREFIX
 from ..diffusion.base import Conditioning
 from ..errors import InputError, Issue, OutputError, SoupError
+from ..images.decode import TooLarge, check_image, one_large_file, read_image_file
 from ..ledger.data_shard import IMAGES, data_digest, is_text
 from ..ledger.image_metadata import METADATA, SIDECAR, ImageMetadata, metadata_of, read_metadata
-from ..storage.files import read_file
 from ..storage.folder import other_files
 
-WIDE_GREY = ("I", "I;16", "I;16B", "I;16L")
 SHOWN = 3
 REPLACED = "\ufffd"
 """Stands for bytes that are not valid UTF-8."""
@@ -47,6 +41,8 @@ class Sample:
     size: tuple[int, int]
     """Width and height in pixels, as stored."""
     has_alpha: bool
+    has_frames: bool = False
+    """Whether there are more frames than the first, which is the one that is used."""
     captions: tuple[str, ...] = ()
     """One of them is chosen at random each time the image is used."""
     label: str | None = None
@@ -134,57 +130,15 @@ def _check_image(item: tuple[str, Path]) -> Sample | _Problem:
     if not is_text(name):
         return _Problem("with a name that is not valid UTF-8", name)
     try:
-        data = _read(path)
-        with warnings.catch_warnings(), decode_errors(path):
-            # Pillow refuses a huge image by itself; a merely large one is fine
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                size, has_alpha = image.size, image.has_transparency_data
-                # decoding finds a file that is cut off, which its header does not show; for JPEG,
-                # an eighth of the resolution is enough
-                image.draft(None, (1, 1))
-                image.load()
-                # its orientation tag and its color mode can be bad as well
-                upright_opaque(image, channels=3)
-    except SoupError as error:
-        is_bomb = isinstance(error.__cause__, Image.DecompressionBombError)
-        return _Problem("too large to be decoded safely" if is_bomb else "unreadable", name)
-    return Sample(path, name, _digest(data), size, has_alpha)
-
-
-@contextmanager
-def decode_errors(path: Path) -> Iterator[None]:
-    """Raise InputError for any error in the block, which decodes the image file `path`."""
-    try:
-        yield
-    except MemoryError:
-        # not the fault of the file
-        raise
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        what = f"cannot be decoded: {reason or type(error).__name__}"
-        raise InputError(what, path=path) from error
-
-
-def upright_opaque(image: Image.Image, channels: int) -> Image.Image:
-    """The image turned upright, on white if it is transparent, with 1 or 3 channels."""
-    return _opaque(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """The image on a white background if it has transparency; 16-bit gray becomes 8-bit."""
-    if image.mode in WIDE_GREY:
-        values = np.asarray(image, np.float64) / 257
-        return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, "white")
-    return Image.alpha_composite(white, rgba)
-
-
-def _read(path: Path) -> bytes:
-    return read_file(path, limit=None)
+        with one_large_file(path):
+            data = read_image_file(path)
+            header = check_image(data, path)
+            digest = _digest(data)
+    except TooLarge:
+        return _Problem("too large to be decoded safely", name)
+    except SoupError:
+        return _Problem("unreadable", name)
+    return Sample(path, name, digest, header.size, header.has_alpha, header.has_frames)
 
 
 def _digest(data: bytes) -> str:
@@ -193,7 +147,7 @@ def _digest(data: bytes) -> str:
 
 def read_unchanged(sample: Sample) -> bytes:
     """The bytes of a sample's file; InputError if unreadable, OutputError if its digest changed."""
-    data = _read(sample.path)
+    data = read_image_file(sample.path)
     if _digest(data) != sample.digest:
         # the run's record has the digest of the dataset
         advice = "put the old file back, and run the same command to resume"
@@ -255,6 +209,9 @@ def _notices(
         yield "captions and classes are ignored: the base is unconditional"
     if alpha := sum(sample.has_alpha for sample in samples):
         yield f"{count_text(alpha, 'image')} with transparency, placed on white"
+    if frames := sum(sample.has_frames for sample in samples):
+        images = count_text(frames, "image")
+        yield f"{images} with several frames, of which the first is used"
 
 
 def _belongs(name: str, path: Path, stems: set[str], has_rows: bool) -> bool:

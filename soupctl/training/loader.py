@@ -10,7 +10,6 @@ so a file that exists is right, whichever run wrote it.
 
 from __future__ import annotations
 
-import io
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,9 +25,13 @@ from PIL import Image
 from ..checkpoints.digest import PREFIX, text_digest
 from ..diffusion import rng
 from ..errors import InputError
+from ..images.decode import decode_image, one_large_file
 from ..storage.atomic import publish_bytes
-from .dataset import Sample, decode_errors, read_unchanged, upright_opaque
+from .dataset import Sample, read_unchanged
 from .options import Options
+
+MOST_SCALED = 1 << 26
+"""Pixels of a scaled image beyond which only the part that is used is scaled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,17 +191,31 @@ def read_pixels(
     It is scaled so that its shorter side fits; `crop` is the position of the crop, from 0 (left,
     top) to 1. Raises InputError if it cannot be decoded, OutputError if it changed since the scan.
     """
-    data = read_unchanged(sample)
-    with decode_errors(sample.path), Image.open(io.BytesIO(data)) as image:
-        whole = upright_opaque(image, channels)
+    with one_large_file(sample.path):
+        whole = decode_image(read_unchanged(sample), sample.path, channels)
     scale = resolution / min(whole.size)
     width, height = (max(resolution, round(side * scale)) for side in whole.size)
-    if whole.size != (width, height):
-        whole = whole.resize((width, height), Image.Resampling.LANCZOS)
     left, top = round((width - resolution) * crop[0]), round((height - resolution) * crop[1])
-    part = whole.crop((left, top, left + resolution, top + resolution))
+    box = (left, top, left + resolution, top + resolution)
+    if width * height > MOST_SCALED:
+        part = _scaled_part(whole, (width, height), box)
+    else:
+        if whole.size != (width, height):
+            whole = whole.resize((width, height), Image.Resampling.LANCZOS)
+        part = whole.crop(box)
     values = np.asarray(part, np.float32).reshape(resolution, resolution, channels)
     return np.ascontiguousarray(values.transpose(2, 0, 1)) / np.float32(127.5) - np.float32(1)
+
+
+def _scaled_part(
+    whole: Image.Image, scaled: tuple[int, int], box: tuple[int, int, int, int]
+) -> Image.Image:
+    """The part in `box` of the image scaled to the size `scaled`, without scaling all of it."""
+    factors = (whole.width / scaled[0], whole.height / scaled[1])
+    left, top = box[0] * factors[0], box[1] * factors[1]
+    right, bottom = min(box[2] * factors[0], whole.width), min(box[3] * factors[1], whole.height)
+    size = (box[2] - box[0], box[3] - box[1])
+    return whole.resize(size, Image.Resampling.LANCZOS, (left, top, right, bottom))
 
 
 @dataclass(frozen=True, slots=True)

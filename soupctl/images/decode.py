@@ -1,0 +1,158 @@
+"""Image files of a data shard, decoded within a stated bound of memory.
+
+Rule 1: format, size and planes are read from the header and bounded before a pixel is decoded.
+Rule 2: besides its file, an image takes at most 12 bytes a pixel: it is put on white and converted
+a strip at a time. Of large images, a process decodes one at a time.
+Rule 3: any failure to decode an image is an InputError, whichever of its many errors Pillow raises.
+Rule 4: no other format is tried than those named here: for some, Pillow starts other programs.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import InputError
+from ..storage.files import read_file
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+WIDE_GREY = ("I", "I;16", "I;16B", "I;16L")
+MOST_PIXELS = 1 << 27
+"""Most pixels of an image, such as 11,585 x 11,585."""
+LARGEST_FILE = 1 << 29
+"""Most bytes of an image file."""
+MOST_PLANES = 5
+"""Most samples of a pixel: four colours and transparency."""
+LARGE_IMAGE, LARGE_FILE = 1 << 24, 1 << 26
+"""Pixels and bytes beyond which images are decoded one at a time."""
+STRIP = 1 << 20
+"""Pixels that are converted at a time."""
+TILE_WIDTH, TILE_LENGTH, SAMPLES_PER_PIXEL = 322, 323, 277
+"""Tags of a TIFF file."""
+
+_one_large = threading.RLock()
+
+
+class TooLarge(InputError):
+    """An image file beyond the bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What the header of an image file says."""
+
+    size: tuple[int, int]
+    """Width and height in pixels, as stored."""
+    has_alpha: bool
+    has_frames: bool
+    """Whether there are more frames than the first, which is the one that is used."""
+
+
+def read_image_file(path: Path) -> bytes:
+    """The bytes of an image file; InputError if it is unreadable, TooLarge beyond LARGEST_FILE."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        # reading it says why
+        size = 0
+    if size > LARGEST_FILE:
+        raise TooLarge(f"has {size} bytes, and an image has at most {LARGEST_FILE}", path=path)
+    return read_file(path, limit=LARGEST_FILE)
+
+
+@contextmanager
+def one_large_file(path: Path) -> Iterator[None]:
+    """Wait until no other large file is in memory, if the one at `path` is large."""
+    try:
+        is_large = path.stat().st_size > LARGE_FILE
+    except OSError:
+        is_large = False
+    with _one_large if is_large else nullcontext():
+        yield
+
+
+def check_image(data: bytes, path: Path) -> ImageHeader:
+    """The header of an image file, after decoding it once; TooLarge or InputError for a bad one."""
+    with _opened(data, path) as image:
+        has_frames = bool(getattr(image, "is_animated", False))
+        found = ImageHeader(image.size, image.has_transparency_data, has_frames)
+        # decoding finds a file that is cut off, which its header does not show; for JPEG, an eighth
+        # of the resolution is enough
+        image.draft(None, (1, 1))
+        image.load()
+        # its orientation tag and its color mode can be bad as well
+        ImageOps.exif_transpose(image, in_place=True)
+        _converted(image.crop((0, 0, image.width, 1)), "RGB")
+        return found
+
+
+def decode_image(data: bytes, path: Path, channels: int) -> Image.Image:
+    """The image upright, on white if it is transparent, with 1 or 3 channels.
+
+    Raises TooLarge beyond the bounds, InputError if it cannot be decoded.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    with _opened(data, path) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        made = Image.new(mode, image.size)
+        rows = max(STRIP // image.width, 1)
+        for top in range(0, image.height, rows):
+            bottom = min(top + rows, image.height)
+            made.paste(_converted(image.crop((0, top, image.width, bottom)), mode), (0, top))
+        return made
+
+
+@contextmanager
+def _opened(data: bytes, path: Path) -> Iterator[Image.Image]:
+    """An image whose header is within the bounds; errors in the block are InputErrors."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _require_bounded(image, path)
+            is_large = image.width * image.height > LARGE_IMAGE
+            with _one_large if is_large else nullcontext():
+                yield image
+    except (MemoryError, InputError):
+        # not the fault of the file, or said already
+        raise
+    except UnidentifiedImageError:
+        what = "cannot be decoded: is not a PNG, JPEG, WebP, BMP or TIFF image"
+        raise InputError(what, path=path) from None
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        what = f"cannot be decoded: {reason or type(error).__name__}"
+        raise InputError(what, path=path) from error
+
+
+def _require_bounded(image: Image.Image, path: Path) -> None:
+    """Raise TooLarge for an image that would take too much memory to decode."""
+    tags: Any = getattr(image, "tag_v2", {})
+    sizes = [(image.width, image.height), (tags.get(TILE_WIDTH, 1), tags.get(TILE_LENGTH, 1))]
+    for width, height in sizes:
+        if width * height > MOST_PIXELS:
+            what = f"has {width} x {height} pixels, and an image has at most {MOST_PIXELS}"
+            raise TooLarge(what, path=path)
+    if (planes := tags.get(SAMPLES_PER_PIXEL, 1)) > MOST_PLANES:
+        raise TooLarge(f"has {planes} planes, and an image at most {MOST_PLANES}", path=path)
+
+
+def _converted(strip: Image.Image, mode: str) -> Image.Image:
+    """A strip of an image in a mode, on white if it is transparent; 16-bit gray becomes 8-bit."""
+    if strip.mode in WIDE_GREY:
+        values = np.asarray(strip, np.float64) / 257
+        strip = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    elif strip.has_transparency_data:
+        rgba = strip.convert("RGBA")
+        strip = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return strip.convert(mode)
+
+
+# Pillow's own limit is a warning below twice this number; the bounds above take its place
+Image.MAX_IMAGE_PIXELS = None
