@@ -12,18 +12,27 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Event
+from itertools import accumulate
+from threading import Event, local
 from typing import TypeVar
 
 from .errors import LimitError, UsageError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 Advance = Callable[[int], None]
 """Reports how many bytes were just read or written."""
 
 MOST_THREADS = 16
+
+TASK_BYTES = 1 << 20
+"""Small tensors are handed to a thread together, about this many bytes at a time."""
+MOST_TENSORS = 256
+"""Tensors in one task, however small they are."""
+LINE = 64
+SMALLEST_SCRATCH = 1 << 20
 
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 STAGING = 256 << 20
@@ -70,6 +79,35 @@ class ExecutionOptions:
     def reserved_memory(self) -> int:
         """Bytes of anonymous memory that a device needs in addition to the threads."""
         return 0 if self.is_on_processor else self.staging + LIBRARIES
+
+
+class Scratch(local):
+    """Memory that each thread reads into and computes in, kept from one tensor to the next."""
+
+    def __init__(self) -> None:
+        self._memory = bytearray()
+
+    def parts(self, *sizes: int) -> list[memoryview]:
+        """Parts of these sizes, each as aligned as a float64; they replace those given before."""
+        places = [0, *accumulate(-(-size // LINE) * LINE for size in sizes)]
+        if len(self._memory) < places[-1]:
+            self._memory = bytearray(max(places[-1], SMALLEST_SCRATCH))
+        view = memoryview(self._memory)
+        return [view[place : place + size] for place, size in zip(places, sizes, strict=False)]
+
+
+def tasks(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """The items in order, small ones together; `size` is the bytes that an item reads."""
+    task: list[Item] = []
+    total = 0
+    for item in items:
+        task.append(item)
+        total += size(item)
+        if total >= TASK_BYTES or len(task) >= MOST_TENSORS:
+            yield task
+            task, total = [], 0
+    if task:
+        yield task
 
 
 def available_cores() -> int:

@@ -114,8 +114,7 @@ def load_bank(folder: Path) -> PromptBank:
 
 def read_tensor(file: SafetensorsFile, tensor: HeaderTensor, dtype: torch.dtype) -> Tensor:
     """A tensor of an open file as a PyTorch tensor, which stays valid after the file is closed."""
-    # a copy, because the mapped file is read-only
-    data = bytearray(file.view(tensor))
+    data = file.stored(tensor).read()
     return torch.frombuffer(data, dtype=dtype).reshape(tensor.shape)
 
 

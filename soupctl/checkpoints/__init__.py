@@ -1,1 +1,1 @@
-"""Checkpoints: opened, memory-mapped, validated, digested and compared; knows no soup."""
+"""Checkpoints: opened, validated, read, digested and compared; knows no soup."""

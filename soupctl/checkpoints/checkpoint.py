@@ -13,11 +13,11 @@ from typing import Self
 from ..errors import InputError
 from ..format.header import Tensor
 from .layout import Component
-from .safetensors import SafetensorsFile, open_safetensors
+from .safetensors import SafetensorsFile, StoredTensor, open_safetensors
 
 
 class Checkpoint:
-    """The tensors of a component, readable as flat byte views until it is closed."""
+    """The tensors of a component, which can be read until it is closed."""
 
     def __init__(self, component: Component, files: tuple[SafetensorsFile, ...]) -> None:
         self.component = component
@@ -88,9 +88,9 @@ class Checkpoint:
         """The file that holds a tensor."""
         return self._holders[name] if self._holders else self.files[0]
 
-    def view(self, name: str) -> memoryview:
-        """The bytes of a tensor."""
-        return self.file_of(name).view(self.tensors[name])
+    def stored(self, name: str) -> StoredTensor:
+        """A tensor, to be read."""
+        return self.file_of(name).stored(self.tensors[name])
 
     def require_unchanged(self) -> None:
         """Raise OutputError if a file is not the one that was opened, or was written to since."""
@@ -100,7 +100,7 @@ class Checkpoint:
             self.component.index_file.require_unchanged()
 
     def close(self) -> None:
-        """Close the files; views that were returned stay valid."""
+        """Close the files; nothing can be read any more."""
         for file in self.files:
             file.close()
 
@@ -111,14 +111,14 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(component: Component, *, mapped: bool = True) -> Checkpoint:
-    """The component, opened and validated; with `mapped` false only its headers are read.
+def open_checkpoint(component: Component) -> Checkpoint:
+    """The component, opened and validated; of its data nothing is read yet.
 
     Raises InputError if a file is malformed or does not match the index.
     """
     with ExitStack() as stack:
         files = tuple(
-            stack.enter_context(open_safetensors(path, _shown(component, index), map=mapped))
+            stack.enter_context(open_safetensors(path, _shown(component, index)))
             for index, path in enumerate(component.files)
         )
         checkpoint = Checkpoint(component, files)

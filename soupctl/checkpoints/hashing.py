@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from ..errors import InputError, OutputError, SoupError
 from ..storage.files import pieces
+from ..storage.reader import FileIdentity
 from ..storage.regular import open_regular, reading
-from ..workers import available_cores
+from ..workers import ExecutionOptions, Scratch, available_cores, run_in_order, tasks
 from .checkpoint import Checkpoint
 from .digest import PREFIX, RootHasher, tensor_hasher
 from .lists import ESCAPED, unescape
 from .open import STREAM, find_input, open_input
-from .safetensors import FileIdentity
+from .safetensors import StoredTensor
 
 PIECE = 1 << 20
 SHA256 = "sha256:"
@@ -84,24 +85,26 @@ def checkpoint_digest(
     """The content digest of an open checkpoint, computed once and cached there."""
     if checkpoint.digest is not None:
         return checkpoint.digest
-    names = sorted(checkpoint.tensors)
-    root = RootHasher()
-    with ThreadPoolExecutor(threads or available_cores()) as pool:
-        digests = pool.map(lambda name: _tensor_digest(checkpoint.view(name), progress), names)
-        for name, digest in zip(names, digests, strict=True):
-            tensor = checkpoint.tensors[name]
-            root.add(name, tensor.dtype.value, tensor.shape, digest)
+    root, scratch = RootHasher(), Scratch()
+
+    def digests(names: Sequence[str], advance: Progress) -> list[tuple[str, str]]:
+        return [(name, _tensor_digest(checkpoint.stored(name), scratch, advance)) for name in names]
+
+    execution = ExecutionOptions(threads or available_cores(), progress=progress)
+    names = tasks(sorted(checkpoint.tensors), lambda name: checkpoint.tensors[name].size)
+    for name, digest in chain.from_iterable(run_in_order(digests, names, execution)):
+        tensor = checkpoint.tensors[name]
+        root.add(name, tensor.dtype.value, tensor.shape, digest)
     checkpoint.digest = root.digest()
     return checkpoint.digest
 
 
-def _tensor_digest(view: memoryview, progress: Progress) -> str:
+def _tensor_digest(stored: StoredTensor, scratch: Scratch, advance: Progress) -> str:
     hasher = tensor_hasher()
-    for start in range(0, len(view), PIECE):
-        piece = view[start : start + PIECE]
+    for _, piece in stored.pieces(scratch):
         hasher.update(piece)
-        progress(len(piece))
-    return hasher.hexdigest()
+        advance(len(piece))
+    return str(hasher.hexdigest())
 
 
 def file_sha256(path: str | Path, *, progress: Progress = ignore_progress) -> FileDigest:

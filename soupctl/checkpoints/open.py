@@ -36,10 +36,10 @@ def find_input(
     return find_model(Path(path), component=component, variant=variant)
 
 
-def open_input(component: Component, *, mapped: bool = True) -> Checkpoint:
+def open_input(component: Component) -> Checkpoint:
     """Open and validate a component, or the stream on standard input."""
     if component.files:
-        return open_checkpoint(component, mapped=mapped)
+        return open_checkpoint(component)
     return Checkpoint(component, (spool_stream(sys.stdin.fileno(), component.label),))
 
 

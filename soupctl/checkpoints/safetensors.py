@@ -1,4 +1,4 @@
-"""Safetensors files on disk: opened, validated and memory-mapped.
+"""Safetensors files on disk: opened, validated and read in parts.
 
 Rule 1: only regular files are opened, and opening never waits; the one stream is spooled first.
 Rule 2: the header is validated in full before a byte of the data is looked at.
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from ..errors import InputError, OutputError
 from ..format.header import Header, Tensor, header_size, parse_header
@@ -19,38 +21,48 @@ from ..format.magic import recognise
 from ..storage.files import write_at
 from ..storage.partial import preallocate
 from ..storage.place import refusing
+from ..storage.reader import FileIdentity, FileReader
 from ..storage.regular import open_regular, read_at, reading
-from .mmap import Mapping
+from ..workers import Scratch
 
 # enough to recognise another format; less than the shortest header of any tensor
 FOREIGN = 64
 SPOOL_CHUNK = 1 << 20
+PIECE = 1 << 19
 
 
-class FileIdentity(NamedTuple):
-    """Identifies a file and its version: equal if the file was not replaced or written to."""
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor of an open file, whose bytes are read in parts."""
 
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
+    tensor: Tensor
+    reader: FileReader
+    start: int
+    """Where its bytes begin in the file."""
 
-    @classmethod
-    def of(cls, state: os.stat_result) -> Self:
-        """The identity of the file in that state."""
-        return cls(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill `buffer` with its bytes from `offset` on; raises what `FileReader` raises."""
+        self.reader.read_into(buffer, self.start + offset)
 
-    def is_at(self, path: Path) -> bool:
-        """Whether the path still leads to this file, unchanged."""
-        try:
-            return FileIdentity.of(path.stat()) == self
-        except OSError:
-            return False
+    def pieces(self, scratch: Scratch) -> Iterator[tuple[int, memoryview]]:
+        """Its bytes with their offsets, in pieces that fit the cache; each replaces the last."""
+        size = self.tensor.size
+        (buffer,) = scratch.parts(min(PIECE, size))
+        for start in range(0, size, PIECE):
+            piece = buffer[: min(PIECE, size - start)]
+            self.read_into(piece, start)
+            yield start, piece
+
+    def read(self) -> bytearray:
+        """All its bytes; raises what `FileReader` raises."""
+        data = bytearray(self.tensor.size)
+        if data:
+            self.read_into(memoryview(data), 0)
+        return data
 
 
 class SafetensorsFile:
-    """A validated file; its tensors are readable as flat byte views until it is closed."""
+    """A validated file, whose tensors can be read until it is closed."""
 
     def __init__(
         self,
@@ -58,7 +70,7 @@ class SafetensorsFile:
         label: str,
         header: Header,
         identity: FileIdentity | None,
-        mapping: Mapping | None,
+        reader: FileReader,
     ) -> None:
         self.path = path
         self.label = label
@@ -66,14 +78,11 @@ class SafetensorsFile:
         self.header = header
         self.identity = identity
         """None for a spooled stream, which no other process can reach by name."""
-        self._mapping = mapping
+        self._reader = reader
 
-    def view(self, tensor: Tensor) -> memoryview:
-        """The bytes of a tensor; ValueError if the file is closed or was opened without mapping."""
-        if self._mapping is None:
-            raise ValueError("the file is not mapped")
-        start = self.header.data_start
-        return self._mapping.view[start + tensor.start : start + tensor.stop]
+    def stored(self, tensor: Tensor) -> StoredTensor:
+        """A tensor of this file, to be read."""
+        return StoredTensor(tensor, self._reader, self.header.data_start + tensor.start)
 
     def require_unchanged(self) -> None:
         """Raise OutputError if the path leads to another file, or to one written to since."""
@@ -81,9 +90,8 @@ class SafetensorsFile:
             raise OutputError("changed while it was read", path=self.label)
 
     def close(self) -> None:
-        """Release the data; views that were returned stay valid."""
-        if self._mapping is not None:
-            self._mapping.close()
+        """Close the file; nothing can be read any more."""
+        self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -92,8 +100,8 @@ class SafetensorsFile:
         self.close()
 
 
-def open_safetensors(path: Path, label: str | None = None, *, map: bool = True) -> SafetensorsFile:
-    """The file at `path`, validated; with `map` false only its header is read.
+def open_safetensors(path: Path, label: str | None = None) -> SafetensorsFile:
+    """The file at `path`, validated; of its data nothing is read yet.
 
     Messages call the file `label`, its path by default. Raises InputError if the file is unreadable
     or malformed.
@@ -101,13 +109,13 @@ def open_safetensors(path: Path, label: str | None = None, *, map: bool = True) 
     label = str(path) if label is None else label
     with open_regular(path, label) as (fd, state):
         header = _read_header(fd, state.st_size, label)
-        mapping = Mapping(fd, state.st_size) if map else None
-        return SafetensorsFile(path, label, header, FileIdentity.of(state), mapping)
+        reader = FileReader.of_open(fd, path, label)
+        return SafetensorsFile(path, label, header, reader.identity, reader)
 
 
 def read_header(path: Path, label: str | None = None) -> Header:
     """The validated header of the file at `path`; InputError if it is unreadable or malformed."""
-    with open_safetensors(path, label, map=False) as file:
+    with open_safetensors(path, label) as file:
         return file.header
 
 
@@ -165,8 +173,8 @@ def spool_stream(
         preallocate(spool.fileno(), header.file_size, folder)
         write_at(spool.fileno(), raw, 0)
         _copy(fd, spool.fileno(), len(raw), header.file_size, label)
-        mapping = Mapping(spool.fileno(), header.file_size)
-    return SafetensorsFile(Path("-"), label, header, None, mapping)
+        reader = FileReader.of_unnamed(os.dup(spool.fileno()), label)
+    return SafetensorsFile(Path("-"), label, header, None, reader)
 
 
 def _copy(source: int, spool: int, offset: int, size: int, label: str) -> None:

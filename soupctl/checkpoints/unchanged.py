@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from ..errors import OutputError
+from ..storage.reader import FileIdentity
 from ..storage.regular import reading
-from .safetensors import FileIdentity
 
 
 @dataclass(frozen=True, slots=True)

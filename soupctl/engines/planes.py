@@ -5,16 +5,9 @@ Rule 1: importing this module does not load numpy, so that planning stays quick.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..format.dtypes import DType
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 INDEX_NAMES = {DType.U32: "u4", DType.U64: "u8"}
-PIECE = 1 << 16
 
 
 def count_present(plane: memoryview) -> int:
@@ -34,31 +27,24 @@ def present(plane: memoryview, start: int, index: DType) -> tuple[memoryview, me
     return shifted.data.cast("B"), values[places].data.cast("B")
 
 
-def _rising(places: NDArray[np.unsignedinteger]) -> bool:
-    """Whether each is above the one before; looked at in pieces, as there may be many."""
-    pieces = (places[start : start + PIECE + 1] for start in range(0, places.size, PIECE))
-    return all(bool((piece[:-1] < piece[1:]).all()) for piece in pieces)
+def count_before(places: memoryview, index: DType, start: int, stop: int) -> int:
+    """How many of the places are before `stop`; ValueError unless they rise, from `start` on."""
+    import numpy as np
+
+    numbers = np.frombuffer(places, INDEX_NAMES[index])
+    if numbers.size and not (numbers[0] >= start and (numbers[:-1] < numbers[1:]).all()):
+        raise ValueError("places are out of order")
+    # of the last place and not of `stop`, which the dtype may not hold
+    return int(np.searchsorted(numbers, numbers.dtype.type(stop - 1), side="right"))
 
 
-class SparseArray:
-    """A sparse plane of `count` elements: only nonzero ones are stored."""
+def spread(
+    places: memoryview, values: memoryview, index: DType, start: int, out: memoryview
+) -> None:
+    """Fill `out`, the plane's elements from `start` on, with these values and zeros."""
+    import numpy as np
 
-    def __init__(self, places: memoryview, values: memoryview, index: DType, count: int) -> None:
-        """Raise ValueError for places that are not in order or not within the plane."""
-        import numpy as np
-
-        self._places: NDArray[np.unsignedinteger] = np.frombuffer(places, INDEX_NAMES[index])
-        self._values = np.frombuffer(values, np.float64)
-        if self._places.size and not (_rising(self._places) and self._places[-1] < count):
-            raise ValueError("places are out of order")
-
-    def dense(self, start: int, stop: int) -> memoryview:
-        """The bytes of elements `start` to `stop`, zeros included."""
-        import numpy as np
-
-        plane = np.zeros(stop - start, np.float64)
-        # of the last place and not of `stop`, which the dtype may not hold
-        first = np.searchsorted(self._places, self._places.dtype.type(start))
-        last = np.searchsorted(self._places, self._places.dtype.type(stop - 1), side="right")
-        plane[self._places[first:last] - self._places.dtype.type(start)] = self._values[first:last]
-        return plane.data.cast("B")
+    numbers = np.frombuffer(places, INDEX_NAMES[index])
+    plane = np.frombuffer(out, np.float64)
+    plane.fill(0.0)
+    plane[numbers - numbers.dtype.type(start)] = np.frombuffer(values, np.float64)

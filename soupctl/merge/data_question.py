@@ -110,7 +110,7 @@ def with_data_digests(revision: Revision, soup: ModelFiles) -> Revision:
     trainings: dict[str, TrainingRecord] = {}
     # a stream is read once
     for component in (each for each in soup.components if each.files):
-        with open_input(component, mapped=False) as checkpoint:
+        with open_input(component) as checkpoint:
             ledger = read_ledger(checkpoint)
         if ledger is not None:
             trainings |= {each.data: each for each in trainings_of(ledger)}

@@ -2,7 +2,7 @@
 
 Rule 1: nothing here may change a number; speed and safety are its only concerns.
 Rule 2: every byte of every source is digested in the pass that uses it, while it is in cache; once,
-however many plans use it, and not again if it was since the source was opened.
+however many plans use it, and also if it was digested before.
 Rule 3: a tensor is one worker's from its first chunk to its last.
 Rule 4: a soup is the case of an order with no sum to write.
 """
@@ -15,8 +15,8 @@ from itertools import chain, groupby
 
 from ..checkpoints.digest import RootHasher, Row, root_of
 from ..engines.contract import Engine
-from ..workers import Advance, ExecutionOptions, run_in_order
-from .chunks import tasks
+from ..errors import OutputError
+from ..workers import Advance, ExecutionOptions, run_in_order, tasks
 from .kept_sum.reader import Source, SumReader, recorded_digest
 from .order import Order, Outcome
 from .tensor_pass import TensorPass, TensorResult, Use, sources_of
@@ -81,11 +81,22 @@ class _Roots:
         sources = [self._sources[place] for place in places]
         kept = self._sums[order]
         return Outcome(
-            tuple(recorded_digest(source) or root.digest() for source, root in sources),
+            tuple(_digest(source, root) for source, root in sources),
             self._soups[order].digest(),
             tuple(self._taken[order]),
             None if kept is None else kept.digest(),
         )
+
+
+def _digest(source: Source, root: _Root) -> str:
+    """The digest found in the pass; OutputError if another was found since the source was opened.
+
+    A change through a memory map of another process shows neither in a file's size nor its times.
+    """
+    found = root.digest()
+    if recorded_digest(source) not in (None, found):
+        raise OutputError("changed while it was read", path=source.label)
+    return found
 
 
 class _Root:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..checkpoints.safetensors import StoredTensor
 from ..errors import Issue, MismatchError
 from ..format.values import first_difference, value_text
 from ..kinds.kind import AVERAGED, FIXED
+from ..workers import Scratch
 from .kept_sum.reader import Source, copied_tensor
 from .kind_errors import not_averaged, other_constant
 from .plan import Plan, Rule, Step
@@ -33,18 +35,25 @@ def require_identical(plan: Plan, sources: Sequence[Source]) -> None:
 
 def _issues(step: Step, sources: Sequence[Source]) -> Iterator[Issue]:
     first, *rest = (sources[source] for source in step.sources)
-    mine, view = copied_tensor(first, step.name)
+    mine = copied_tensor(first, step.name)
     for other in rest:
-        _, theirs = copied_tensor(other, step.name)
-        place = None if other is first else first_difference(view, theirs)
-        if place is None:
+        shown = None if other is first else _different(mine, copied_tensor(other, step.name))
+        if shown is None:
             continue
         if step.kind.role not in FIXED:
             yield not_averaged(first.label, step.name, step.kind)
             return
-        element = place * 8 // mine.dtype.bits
-        shown = (
-            value_text(theirs, mine.dtype, element),
-            value_text(view, mine.dtype, element),
-        )
-        yield other_constant(other.label, step.name, step.kind, mine.dtype, shown, first.label)
+        dtype = mine.tensor.dtype
+        yield other_constant(other.label, step.name, step.kind, dtype, shown, first.label)
+
+
+def _different(mine: StoredTensor, theirs: StoredTensor) -> tuple[str, str] | None:
+    """The first value of theirs that differs, and mine; None if all bytes are equal."""
+    dtype = mine.tensor.dtype
+    pieces = zip(mine.pieces(Scratch()), theirs.pieces(Scratch()), strict=True)
+    for (_, one), (_, other) in pieces:
+        place = first_difference(one, other)
+        if place is not None:
+            element = place * 8 // dtype.bits
+            return value_text(other, dtype, element), value_text(one, dtype, element)
+    return None

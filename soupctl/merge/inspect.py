@@ -73,7 +73,7 @@ def inspect(
     model = find_input(path, component, variant)
     found = []
     for each in model.components:
-        with open_input(each, mapped=False) as checkpoint:
+        with open_input(each) as checkpoint:
             found.append(_inspect(each.name, checkpoint))
     return tuple(found)
 

@@ -55,7 +55,7 @@ def _soup_in(folder: Path) -> tuple[Component, ...] | None:
     try:
         components = find_model(folder).components
         for component in components:
-            with open_checkpoint(component, mapped=False) as checkpoint:
+            with open_checkpoint(component) as checkpoint:
                 if LEDGER_KEY not in checkpoint.metadata:
                     return None
     except SoupError:

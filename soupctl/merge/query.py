@@ -182,7 +182,7 @@ def history(
     """
     found = []
     for each in find_input(soup, component, variant).components:
-        with open_input(each, mapped=False) as checkpoint:
+        with open_input(each) as checkpoint:
             ledger = read_ledger(checkpoint)
             if ledger is None:
                 raise LedgerError("has no ledger: it is not a soup", path=checkpoint.label)

@@ -56,7 +56,7 @@ def _samples(ingredient: Ingredient, component: str | None, variant: str | None)
     """Images that an ingredient was trained on; None if its components do not tell one number."""
     counts = set()
     for each in find_input(ingredient.path, component, variant).components:
-        with open_input(each, mapped=False) as checkpoint:
+        with open_input(each) as checkpoint:
             ledger = read_ledger(checkpoint)
             if ledger is not None and ledger.training is not None:
                 counts.add(ledger.training.samples)

@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from math import prod
 
 from ..checkpoints.digest import Row, tensor_hasher
+from ..checkpoints.safetensors import StoredTensor
 from ..engines.contract import Engine
-from ..format.header import Tensor
-from ..workers import Advance
-from .chunks import PLANE_BYTES, chunk_elements, pieces, ranges
+from ..workers import Advance, Scratch
+from .chunks import PLANE_BYTES, chunk_elements, ranges
 from .kept_sum.format import COPIED
-from .kept_sum.reader import Source, Terms, copied_tensor, recorded_digest, terms_of
+from .kept_sum.reader import Source, copied_tensor
 from .kept_sum.writer import PlaneWriter
 from .order import Order
 from .plan import Rule, Step
 from .tensor_errors import different
+from .terms import Term, allot, bytes_an_element, row_of, terms_of
 from .weighted_sum import WeightedSum
 
 
@@ -54,6 +55,7 @@ class TensorPass:
     engine: Engine
     chunk: int | None
     """Elements in a chunk; None to fit the cache."""
+    scratch: Scratch = field(default_factory=Scratch)
 
     def make(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
         """Make the tensor that these uses have in common."""
@@ -64,58 +66,45 @@ class TensorPass:
     def _average(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
         """Combine one tensor chunk by chunk, digesting each chunk while it is in cache."""
         name, count = uses[0].step.name, prod(uses[0].step.shape)
-        terms = {source: terms_of(self.sources[source], name) for source in sources_of(uses)}
-        inputs = [
-            _Input(source, tensor, view, recorded_digest(self.sources[source]) is None)
-            for source, each in terms.items()
-            for tensor, view in each.dense
-        ]
+        terms = {s: terms_of(self.sources[s], name, count) for s in sources_of(uses)}
+        every = [term for each in terms.values() for term in each]
+        width = max(use.step.out.bits // 8 for use in uses if use.step.out is not None)
+        keeps_sum = any(self.orders[use.order].sum is not None for use in uses)
+        planes = PLANE_BYTES if keeps_sum else 0
+        chunk = min(count, self.chunk or chunk_elements(bytes_an_element(every) + planes + width))
+        out, plane = allot(self.scratch, every, chunk, width, planes)
         means = [self._mean(use, terms) for use in uses]
-        plane_width = PLANE_BYTES if any(mean.takes_planes for mean in means) else 0
-        width = max(mean.width for mean in means)
-        read = sum(each.width for each in inputs)
-        chunk = min(count, self.chunk or chunk_elements(read + plane_width + width))
-        out, plane = (
-            memoryview(bytearray(chunk * width)),
-            memoryview(bytearray(chunk * plane_width)),
-        )
-        moved = read + sum(mean.width for mean in means)
         for start, stop in ranges(count, chunk):
+            moved = sum(term.read(start, stop) for term in every)
             for mean in means:
-                mean.write(start, stop, out, plane)
-            for each in inputs:
-                each.digest(start, stop)
-            advance((stop - start) * moved)
+                moved += mean.write(start, stop, out, plane)
+            for term in every:
+                term.digest()
+            advance(moved)
         result = TensorResult(name)
-        for each in inputs:
-            result.sources += each.rows()
-        for source, term in terms.items():
-            # sparse planes are short, and are digested whole
-            stored = [each for plane in term.sparse for each in plane.stored]
-            result.sources += [(source, _row(tensor, _digest(view))) for tensor, view in stored]
+        for source, each in terms.items():
+            result.sources += [(source, row) for term in each for row in term.digests()]
         for use, mean in zip(uses, means, strict=True):
             result.soups.append((use.order, mean.row()))
             result.sums += [(use.order, row) for row in mean.sum_rows()]
         return result
 
-    def _mean(self, use: Use, terms: Mapping[int, Terms]) -> _Mean:
+    def _mean(self, use: Use, terms: Mapping[int, Sequence[Term]]) -> _Mean:
         order = self.orders[use.order]
-        weighted = WeightedSum(
-            order.plan,
-            use.step,
-            self.engine,
-            [self.sources[source] for source in use.sources],
-            [terms[source] for source in use.sources],
-        )
+        used = [terms[source] for source in use.sources]
+        weighted = WeightedSum(order.plan, use.step, self.engine, used)
         return _Mean(order, use.step, self.engine, weighted)
 
     def _copy(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
         """Digest a tensor that is not averaged, and copy it to the soups that have it."""
         name = uses[0].step.name
         result = TensorResult(name)
-        stored = {s: copied_tensor(self.sources[s], name) for s in sources_of(uses)}
-        digests = {s: _digest(view, advance) for s, (_, view) in stored.items()}
-        result.sources += [(s, _row(tensor, digests[s])) for s, (tensor, _) in stored.items()]
+        digests = {}
+        for source in sources_of(uses):
+            stored = copied_tensor(self.sources[source], name)
+            copied = [u for u in uses if u.step.out is not None and u.sources[0] == source]
+            digests[source] = self._copy_one(name, stored, copied, advance)
+            result.sources.append((source, row_of(stored.tensor, digests[source])))
         for use in uses:
             if use.step.out is None:
                 continue
@@ -125,39 +114,25 @@ class TensorPass:
                 labels = [self.sources[source].label for source in others]
                 raise different(use.step, self.sources[first].label, labels)
             result.differing += [use.order] if others else []
-            order = self.orders[use.order]
-            for offset, piece in pieces(stored[first][1]):
-                order.write(name, offset, piece)
-                if order.sum is not None:
-                    order.sum.write(COPIED + name, offset, piece)
-                advance(len(piece))
             row = (name, use.step.out.value, use.step.shape, digests[first])
             result.soups.append((use.order, row))
-            if order.sum is not None:
+            if self.orders[use.order].sum is not None:
                 result.sums.append((use.order, (COPIED + name, *row[1:])))
         return result
 
-
-class _Input:
-    """A tensor of one source that is combined; its bytes are digested if they are not yet known."""
-
-    def __init__(self, source: int, tensor: Tensor, view: memoryview, is_digested: bool) -> None:
-        self.width = tensor.dtype.bits // 8
-        self._source = source
-        self._tensor = tensor
-        self._view = view
-        self._hasher = tensor_hasher() if is_digested else None
-
-    def digest(self, start: int, stop: int) -> None:
-        """Digest these elements; chunks come in order, and all."""
-        if self._hasher is not None:
-            self._hasher.update(self._view[start * self.width : stop * self.width])
-
-    def rows(self) -> list[tuple[int, Row]]:
-        """The digested rows, for the root of each source."""
-        if self._hasher is None:
-            return []
-        return [(self._source, _row(self._tensor, self._hasher.hexdigest()))]
+    def _copy_one(
+        self, name: str, stored: StoredTensor, uses: Sequence[Use], advance: Advance
+    ) -> str:
+        """Copy a tensor of one source to the soups of `uses`; its digest."""
+        hasher = tensor_hasher()
+        for offset, piece in stored.pieces(self.scratch):
+            hasher.update(piece)
+            for order in (self.orders[use.order] for use in uses):
+                order.write(name, offset, piece)
+                if order.sum is not None:
+                    order.sum.write(COPIED + name, offset, piece)
+            advance(len(piece) * (1 + len(uses)))
+        return str(hasher.hexdigest())
 
 
 class _Mean:
@@ -165,33 +140,34 @@ class _Mean:
 
     def __init__(self, order: Order, step: Step, engine: Engine, weighted: WeightedSum) -> None:
         assert step.out is not None
-        self.width = step.out.bits // 8
-        self.takes_planes = order.sum is not None or not weighted.is_dense
-        """Whether the exact sum is computed first, and the mean from that."""
         self._step, self._out = step, step.out
+        self._width = step.out.bits // 8
         self._write = order.write
         self._weighted = weighted
         self._hasher = tensor_hasher()
         self._sum = None if order.sum is None else PlaneWriter(step, order.sum, engine)
-        if self.takes_planes:
-            self._planes = weighted.prepare_planes()
-        else:
+        if self._sum is None:
             self._combine = weighted.prepare_mean()
+        else:
+            self._planes = weighted.prepare_planes()
 
-    def write(self, start: int, stop: int, out: memoryview, plane: memoryview) -> None:
-        """Make elements `start` to `stop`; `out` has room for the mean, `plane` for a plane."""
-        out = out[: (stop - start) * self.width]
-        planes: list[memoryview] = []
-        if self.takes_planes:
+    def write(self, start: int, stop: int, out: memoryview, plane: memoryview) -> int:
+        """Make elements `start` to `stop`, and return their bytes.
+
+        `out` has room for the mean, `plane` for a plane.
+        """
+        out = out[: (stop - start) * self._width]
+        if self._sum is None:
+            self._combine(start, stop, out)
+        else:
+            # the exact sum is computed first, and the mean from that
             first = plane[: (stop - start) * PLANE_BYTES]
             planes = [first, *self._planes(start, stop, first)]
             self._weighted.round(planes, start, out)
-        else:
-            self._combine(start, stop, out)
-        self._write(self._step.name, start * self.width, out)
-        self._hasher.update(out)
-        if self._sum is not None:
             self._sum.write(start, planes)
+        self._write(self._step.name, start * self._width, out)
+        self._hasher.update(out)
+        return len(out)
 
     def row(self) -> Row:
         """The mean, for the root of the soup."""
@@ -206,16 +182,3 @@ class _Mean:
 def sources_of(uses: Sequence[Use]) -> dict[int, None]:
     """The sources of all uses, each once, in order."""
     return dict.fromkeys(source for use in uses for source in use.sources)
-
-
-def _row(tensor: Tensor, digest: str) -> Row:
-    return tensor.name, tensor.dtype.value, tensor.shape, digest
-
-
-def _digest(view: memoryview, advance: Advance | None = None) -> str:
-    hasher = tensor_hasher()
-    for _, piece in pieces(view):
-        hasher.update(piece)
-        if advance is not None:
-            advance(len(piece))
-    return str(hasher.hexdigest())

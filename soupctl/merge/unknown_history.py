@@ -59,7 +59,7 @@ def _ledger_at(path: Path, digest: str) -> Ledger | None:
     """The ledger of the one checkpoint at a path, if it claims to be that of this content."""
     try:
         (component,) = find_model(path).components
-        with open_input(component, mapped=False) as checkpoint:
+        with open_input(component) as checkpoint:
             ledger = read_ledger(checkpoint)
     except (SoupError, ValueError):
         return None

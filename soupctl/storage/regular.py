@@ -96,3 +96,11 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
         offset += len(part)
         size -= len(part)
     return b"".join(parts)
+
+
+def read_into(fd: int, buffer: memoryview, offset: int) -> int:
+    """Fill `buffer` with the bytes at `offset`; fewer at the end of the file. Returns how many."""
+    filled = os.preadv(fd, [buffer], offset)
+    while filled < len(buffer) and (part := os.preadv(fd, [buffer[filled:]], offset + filled)):
+        filled += part
+    return filled

@@ -277,7 +277,7 @@ def test_every_file_that_the_library_loads_is_read(oddity, tmp_path):
     }
     with open_safetensors(path) as file:
         found = {
-            tensor.name: (tensor.dtype.value, tensor.shape, bytes(file.view(tensor)))
+            tensor.name: (tensor.dtype.value, tensor.shape, bytes(file.stored(tensor).read()))
             for tensor in file.header.tensors
         }
 
@@ -292,5 +292,7 @@ def test_a_huge_claim_allocates_nothing(tmp_path):
 
     with open_safetensors(path) as file:
         (tensor,) = file.header.tensors
-        assert bytes(file.view(tensor)[-3:]) == bytes(3)
+        last = memoryview(bytearray(b"end"))
+        file.stored(tensor).read_into(last, tensor.size - 3)
+        assert bytes(last) == bytes(3)
     assert read_header(path).tensors == (tensor,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from itertools import count
 
 import numpy as np
 import pytest
@@ -10,8 +11,7 @@ from keeping import form_of, hide, sum_of
 from making import contents, save
 from revising import average, revise
 
-import soupctl.merge.tensor_pass
-from soupctl.checkpoints.digest import tensor_hasher
+from soupctl.checkpoints.digest import root_of, tensor_hasher
 from soupctl.checkpoints.hashing import checkpoint_digest
 from soupctl.checkpoints.open import find_input, open_input
 from soupctl.choices import Method
@@ -24,6 +24,7 @@ from soupctl.merge.kept_sum.reader import SumReader
 from soupctl.merge.kept_sum.writer import SumOutput
 from soupctl.merge.order import Order
 from soupctl.merge.plan import Plan, Rule, Step
+from soupctl.storage import regular
 from soupctl.verbs import ExecutionOptions
 
 F16 = np.float16
@@ -86,32 +87,54 @@ def test_outputs_of_different_widths_are_those_made_alone(opened, execution, out
         (outcome, written.data) for outcome, (_, written) in zip(outcomes, orders, strict=True)
     ]
     assert all((count == 1).all() for _, each in orders for count in each.counts.values())
-    assert all(each.data["n"] == opened[0].view("n") for _, each in orders)
+    assert all(each.data["n"] == opened[0].stored("n").read() for _, each in orders)
 
 
-def test_a_source_that_was_digested_is_not_digested_again(opened, monkeypatch):
-    digested: list[int] = []
-
-    class Counting:
-        def __init__(self) -> None:
-            self.hasher = tensor_hasher()
-
-        def update(self, data: memoryview) -> None:
-            digested.append(len(data))
-            self.hasher.update(data)
-
-        def hexdigest(self) -> str:
-            return self.hasher.hexdigest()
-
+def test_a_source_that_was_digested_before_is_digested_again_as_it_is_combined(opened):
     known = checkpoint_digest(opened[0])
-    monkeypatch.setattr(soupctl.merge.tensor_pass, "tensor_hasher", Counting)
     written = Written(n=BIG + 17, w=140_000)
     orders = [Order(plan(DType.F16, 1, 1), opened, written.write)]
     (outcome,) = execute(orders, CpuEngine(), ExecutionOptions(1))
 
-    # the second ingredient and the soup, and in both what is compared
-    assert 2 * 140_000 + 2 * (BIG + 17) == sum(digested)
     assert (known, checkpoint_digest(opened[1])) == outcome.ingredients
+
+
+def test_a_source_that_changed_since_it_was_digested_is_refused(opened):
+    """As through a memory map of another process, which changes neither size nor times."""
+    checkpoint_digest(opened[0])
+    opened[0].digest = "blake3:" + "0" * 64
+    written = Written(n=BIG + 17, w=140_000)
+    orders = [Order(plan(DType.F16, 1, 1), opened, written.write)]
+
+    with pytest.raises(OutputError, match=r"a\.st: changed while it was read"):
+        execute(orders, CpuEngine(), ExecutionOptions(1))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_is_digested_is_what_is_combined_and_copied(opened, monkeypatch, threads):
+    """Each read of a file gives other bytes, as of one that another process writes to."""
+    reads = count()
+
+    def preadv(fd: int, buffers: list[memoryview], offset: int) -> int:
+        (buffer,) = buffers
+        number = next(reads)
+        # halves between 1 and 2; the mean of one source is that source
+        buffer[:] = bytes([number % 251, 0x3C]) * (len(buffer) // 2) + b"\x07" * (len(buffer) % 2)
+        return len(buffer)
+
+    monkeypatch.setattr(regular.os, "preadv", preadv)
+    written = Written(n=BIG + 17, w=140_000)
+    copied = Step("n", (BIG + 17,), Rule.IDENTICAL, (0,), (DType.U8,), DType.U8)
+    averaged = Step("w", (70_000,), Rule.AVERAGE, (0,), (DType.F16,), DType.F16)
+    orders = [Order(Plan((1,), (copied, averaged), False), opened[:1], written.write)]
+    (outcome,) = execute(orders, CpuEngine(), ExecutionOptions(threads))
+
+    rows = [("n", "U8", (BIG + 17,)), ("w", "F16", (70_000,))]
+    digests = {name: tensor_hasher() for name in ("n", "w")}
+    for name, hasher in digests.items():
+        hasher.update(written.data[name])
+    expected = root_of([(*row, digests[row[0]].hexdigest()) for row in rows])
+    assert (expected, expected) == (outcome.ingredients[0], outcome.soup)
 
 
 def test_sparse_planes_count_where_no_new_sum_is_kept(place):

@@ -186,7 +186,7 @@ def open_two(first: ModelFiles, other: ModelFiles) -> bool:
     ):
         shared = two.share_layout(one)
         assert shared == (two.tensors is one.tensors)
-        assert bytes(two.view("w"))
+        assert two.stored("w").read()
         return shared
 
 
@@ -200,12 +200,14 @@ def test_checkpoints_of_equal_layout_share_one_table(tmp_path):
     assert not open_two(found["a"], found["c"])
 
 
-def test_views_outlive_the_checkpoint_they_are_of(tmp_path):
+def test_nothing_is_read_of_a_closed_checkpoint(tmp_path):
     (component,) = find_model(save(tmp_path / "a.st", w=W + 1)).components
     with open_checkpoint(component) as checkpoint:
-        view = checkpoint.view("w")
+        stored = checkpoint.stored("w")
+        assert stored.read() == (W + 1).tobytes()
 
-    assert bytes(view) == (W + 1).tobytes()
+    with pytest.raises(ValueError, match="closed"):
+        stored.read()
 
 
 def test_other_files_are_those_wanted_but_hidden_ones(tmp_path):

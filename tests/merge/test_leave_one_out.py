@@ -12,6 +12,7 @@ from making import files, save, save_pipeline, save_shards
 from revising import average, revise
 
 import soupctl.merge.tensor_pass
+import soupctl.merge.terms
 from soupctl import verbs
 from soupctl.choices import OnInt
 from soupctl.errors import InputError, LimitError
@@ -103,7 +104,8 @@ def test_every_input_is_read_and_digested_once_for_all_outputs(soup, monkeypatch
         def hexdigest(self) -> str:
             return self.hasher.hexdigest()
 
-    monkeypatch.setattr(soupctl.merge.tensor_pass, "tensor_hasher", Counting)
+    for module in (soupctl.merge.tensor_pass, soupctl.merge.terms):
+        monkeypatch.setattr(module, "tensor_hasher", Counting)
     with verbs.open_family(LeaveOneOut("soup.st", "loo-{name}")) as members:
         rounds = verbs.arrange([member.job for member in members], 2)
         verbs.carry_out_together(rounds, execution=ExecutionOptions(2, progress=told.append))

@@ -188,7 +188,7 @@ def replaced_sum(output: Path | None) -> Path | None:
 
 
 def _root_at(component: Component) -> str | None:
-    with open_checkpoint(component, mapped=False) as checkpoint:
+    with open_checkpoint(component) as checkpoint:
         return recorded_root(checkpoint, read_ledger(checkpoint))
 
 

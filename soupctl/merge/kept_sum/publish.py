@@ -95,7 +95,7 @@ def is_kept_sum(place: Path) -> bool:
             return False
         files = sorted(place.iterdir()) if place.is_dir() else [place]
         for file in files:
-            with open_checkpoint(Component("", str(file), (file,)), mapped=False) as checkpoint:
+            with open_checkpoint(Component("", str(file), (file,))) as checkpoint:
                 if not is_sum(checkpoint):
                     return False
     except (SoupError, OSError):

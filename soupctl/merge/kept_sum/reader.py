@@ -1,7 +1,6 @@
-"""Read kept sums, and the terms that any source adds to the sum of a tensor.
+"""Kept sums as sources, and the terms that any source adds to the sum of a tensor.
 
 Rule 1: a kept sum stands for itself times one whole number; its planes share that weight.
-Rule 2: sparse planes are expanded chunk by chunk, never whole.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...checkpoints.checkpoint import Checkpoint
-from ...engines.planes import SparseArray
+from ...checkpoints.safetensors import StoredTensor
 from ...errors import LedgerError
 from ...format.dtypes import Kind
 from ...format.header import Tensor
@@ -41,24 +40,14 @@ class SumReader:
 Source = Checkpoint | SumReader
 """How a soup is computed."""
 
-StoredTensor = tuple[Tensor, memoryview]
-"""A tensor of a file, and its bytes."""
-
 
 @dataclass(frozen=True, slots=True)
-class SparsePlane:
-    """A sparse plane: its nonzero elements, stored as an index tensor and a value tensor."""
-
-    plane: SparseArray
-    stored: tuple[StoredTensor, StoredTensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """The terms of one source in the sum of a tensor: dense tensors and sparse planes."""
+class StoredTerms:
+    """The terms of one source in the sum of a tensor."""
 
     dense: tuple[StoredTensor, ...]
-    sparse: tuple[SparsePlane, ...] = ()
+    sparse: tuple[tuple[StoredTensor, StoredTensor], ...] = ()
+    """Sparse planes: the places of the elements that are not zero, and their values."""
 
 
 def recorded_digest(source: Source) -> str | None:
@@ -70,28 +59,23 @@ def copied_tensor(source: Source, name: str) -> StoredTensor:
     """The tensor of a source that is copied, not averaged."""
     if isinstance(source, SumReader):
         (part,) = source.parts[name]
-        return part, source.checkpoint.view(part.name)
-    return source.tensors[name], source.view(name)
+        return source.checkpoint.stored(part.name)
+    return source.stored(name)
 
 
-def terms_of(source: Source, name: str) -> Terms:
-    """The terms of a source in the sum of a tensor; LedgerError for an invalid sum."""
+def stored_terms(source: Source, name: str) -> StoredTerms:
+    """The terms of a source in the sum of a tensor."""
     if not isinstance(source, SumReader):
-        return Terms(((source.tensors[name], source.view(name)),))
+        return StoredTerms((source.stored(name),))
     dense: list[StoredTensor] = []
-    sparse: list[SparsePlane] = []
-    stored = iter([(part, source.checkpoint.view(part.name)) for part in source.parts[name]])
-    for part, view in stored:
-        if part.dtype.kind is Kind.FLOAT:
-            dense.append((part, view))
-            continue
-        values = next(stored)
-        try:
-            plane = SparseArray(view, values[1], part.dtype, source.tensors[name].count)
-        except ValueError as error:
-            raise invalid_sum(source.label, str(error), name) from None
-        sparse.append(SparsePlane(plane, ((part, view), values)))
-    return Terms(tuple(dense), tuple(sparse))
+    sparse: list[tuple[StoredTensor, StoredTensor]] = []
+    stored = (source.checkpoint.stored(part.name) for part in source.parts[name])
+    for part in stored:
+        if part.tensor.dtype.kind is Kind.FLOAT:
+            dense.append(part)
+        else:
+            sparse.append((part, next(stored)))
+    return StoredTerms(tuple(dense), tuple(sparse))
 
 
 def invalid_sum(label: str, problem: str, tensor: str | None = None) -> LedgerError:

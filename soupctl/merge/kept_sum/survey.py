@@ -15,12 +15,13 @@ from ...engines.planes import count_present
 from ...errors import LimitError
 from ...format.dtypes import DType
 from ...format.header import Tensor, encode_header, lay_out
-from ...workers import Advance, ExecutionOptions, run_in_order
-from ..chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements, ranges, tasks
+from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
+from ..chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements, ranges
 from ..plan import Plan, Rule, Step
+from ..terms import allot, bytes_an_element, terms_of
 from ..weighted_sum import WeightedSum
 from .format import MOST_PLANES, NO_SUM, SumForm, TensorSpec, copied_entry, plane_entries
-from .reader import Source, terms_of
+from .reader import Source
 
 
 def survey(
@@ -30,10 +31,11 @@ def survey(
 
     Raises InputError for NaN or infinity, and LimitError for a sum that is not kept.
     """
+    scratch = Scratch()
 
     def forms(task: Sequence[Step], advance: Advance) -> list[tuple[str, SumForm]]:
         return [
-            (step.name, _form(step, plan, sources, engine, execution.chunk, advance))
+            (step.name, _form(step, plan, sources, engine, execution.chunk, scratch, advance))
             for step in task
         ]
 
@@ -50,20 +52,21 @@ def _form(
     sources: Sequence[Source],
     engine: Engine,
     chunk_size: int | None,
+    scratch: Scratch,
     advance: Advance,
 ) -> SumForm:
     """The form of the sum of one tensor, in chunks of `chunk_size` elements if that is given."""
-    used = [sources[source] for source in step.sources]
-    terms = [terms_of(source, step.name) for source in used]
-    width = sum(tensor.dtype.bits // 8 for each in terms for tensor, _ in each.dense)
-    planes = WeightedSum(plan, step, engine, used, terms).prepare_planes()
     count = prod(step.shape)
-    chunk = min(count, chunk_size or chunk_elements(width + PLANE_BYTES + SINGLE_BYTES))
-    plane = memoryview(bytearray(chunk * PLANE_BYTES))
-    narrow = memoryview(bytearray(chunk * SINGLE_BYTES))
+    terms = [terms_of(sources[source], step.name, count) for source in step.sources]
+    every = [term for each in terms for term in each]
+    memory = bytes_an_element(every) + PLANE_BYTES + SINGLE_BYTES
+    chunk = min(count, chunk_size or chunk_elements(memory))
+    plane, narrow = allot(scratch, every, chunk, PLANE_BYTES, SINGLE_BYTES)
+    planes = WeightedSum(plan, step, engine, terms).prepare_planes()
     is_single = True
     rest: list[int] = []
     for start, stop in ranges(count, chunk):
+        moved = sum(term.read(start, stop) for term in every)
         first = plane[: (stop - start) * PLANE_BYTES]
         others = planes(start, stop, first)
         # once it is known not to be single, nothing is narrowed any more
@@ -72,7 +75,7 @@ def _form(
         rest += [0] * (len(others) - len(rest))
         for index, other in enumerate(others):
             rest[index] += count_present(other)
-        advance((stop - start) * width)
+        advance(moved)
     if len(rest) >= MOST_PLANES:
         problem = f"its sum takes more than {MOST_PLANES} planes of F64 and cannot be kept"
         raise LimitError(problem, tensor=step.name, advice=NO_SUM)

@@ -1,0 +1,156 @@
+"""The terms of a weighted sum, read chunk by chunk into memory.
+
+Rule 1: the bytes that are digested are those that are computed with: each is read once, into memory
+that only this thread writes to.
+Rule 2: chunks come in order, and all.
+Rule 3: sparse planes are expanded chunk by chunk, never whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from ..checkpoints.digest import Row, tensor_hasher
+from ..checkpoints.safetensors import StoredTensor
+from ..engines.planes import count_before, spread
+from ..errors import LedgerError
+from ..format.dtypes import DType
+from ..format.header import Tensor
+from ..workers import Scratch
+from .chunks import PLANE_BYTES
+from .kept_sum.reader import Source, invalid_sum, stored_terms
+
+
+class DenseTerm:
+    """A tensor with a value for each element of the soup's tensor."""
+
+    def __init__(self, source: Source, stored: StoredTensor) -> None:
+        self.source = source
+        self.dtype = stored.tensor.dtype
+        self._width = self.dtype.bits // 8
+        self.element_sizes: tuple[int, ...] = (self._width,)
+        """Bytes that an element of a chunk takes in each part of the memory."""
+        self._stored = stored
+        self._hasher = tensor_hasher()
+        self.row = memoryview(b"")
+        """The chunk that was read last; longer than it if a longer one was read before."""
+        self._read = self.row
+
+    def allot(self, parts: Iterator[memoryview]) -> None:
+        """Take the next parts of the memory."""
+        self.row = next(parts)
+
+    def read(self, start: int, stop: int) -> int:
+        """Read elements `start` to `stop`, and return their bytes; raises as `FileReader` does."""
+        self._read = self.row[: (stop - start) * self._width]
+        self._stored.read_into(self._read, start * self._width)
+        return len(self._read)
+
+    def digest(self) -> None:
+        """Digest the chunk that was read last."""
+        self._hasher.update(self._read)
+
+    def digests(self) -> list[Row]:
+        """The rows of its stored tensors, for the root of its source."""
+        return [row_of(self._stored.tensor, self._hasher.hexdigest())]
+
+
+class SparseTerm:
+    """A plane of which only what is not zero is stored: places and values."""
+
+    def __init__(
+        self, source: Source, name: str, count: int, places: StoredTensor, values: StoredTensor
+    ) -> None:
+        """Raise LedgerError for more places than the `count` elements of the plane."""
+        self.source = source
+        self.dtype = DType.F64
+        self._name = name
+        self._count = count
+        self._places, self._values = places, values
+        self._index = places.tensor.dtype
+        self._width = self._index.bits // 8
+        self.element_sizes: tuple[int, ...] = (PLANE_BYTES, self._width, PLANE_BYTES)
+        self._hashers = tensor_hasher(), tensor_hasher()
+        self._done = 0
+        """How many of the stored elements were read."""
+        self.row = memoryview(b"")
+        self._read = self._memory = (self.row, self.row)
+        if places.tensor.count > count:
+            raise self._out_of_order()
+
+    def allot(self, parts: Iterator[memoryview]) -> None:
+        """Take the next parts of the memory."""
+        self.row, *memory = islice(parts, len(self.element_sizes))
+        self._memory = (memory[0], memory[1])
+
+    def read(self, start: int, stop: int) -> int:
+        """Read and expand elements `start` to `stop`, and return the bytes that were stored.
+
+        Raises what `FileReader` raises, and LedgerError for places that are out of order.
+        """
+        stored = self._places.tensor.count
+        # a chunk has no more places than elements
+        places = self._memory[0][: min(stop - start, stored - self._done) * self._width]
+        self._places.read_into(places, self._done * self._width)
+        try:
+            present = count_before(places, self._index, start, stop)
+        except ValueError:
+            raise self._out_of_order() from None
+        places, values = places[: present * self._width], self._memory[1][: present * PLANE_BYTES]
+        self._values.read_into(values, self._done * PLANE_BYTES)
+        self._done += present
+        if stop == self._count and self._done < stored:
+            raise self._out_of_order()
+        spread(places, values, self._index, start, self.row[: (stop - start) * PLANE_BYTES])
+        self._read = (places, values)
+        return len(places) + len(values)
+
+    def _out_of_order(self) -> LedgerError:
+        return invalid_sum(self.source.label, "places are out of order", self._name)
+
+    def digest(self) -> None:
+        """Digest what was read last."""
+        for hasher, data in zip(self._hashers, self._read, strict=True):
+            hasher.update(data)
+
+    def digests(self) -> list[Row]:
+        """The rows of its stored tensors, for the root of its source."""
+        places, values = self._hashers
+        return [
+            row_of(self._places.tensor, places.hexdigest()),
+            row_of(self._values.tensor, values.hexdigest()),
+        ]
+
+
+Term = DenseTerm | SparseTerm
+
+
+def terms_of(source: Source, name: str, count: int) -> list[Term]:
+    """The terms of a source in the sum of a tensor of `count` elements.
+
+    Raises LedgerError for a sum that no soup can have.
+    """
+    stored = stored_terms(source, name)
+    dense = [DenseTerm(source, each) for each in stored.dense]
+    sparse = [SparseTerm(source, name, count, *each) for each in stored.sparse]
+    return [*dense, *sparse]
+
+
+def bytes_an_element(terms: Iterable[Term]) -> int:
+    """The memory that an element of a chunk takes in all terms together."""
+    return sum(sum(term.element_sizes) for term in terms)
+
+
+def allot(scratch: Scratch, terms: Sequence[Term], chunk: int, *widths: int) -> list[memoryview]:
+    """Give each term memory for chunks of `chunk` elements, and return parts of other widths."""
+    sizes = [size for term in terms for size in term.element_sizes]
+    parts = iter(scratch.parts(*(chunk * width for width in (*sizes, *widths))))
+    for term in terms:
+        term.allot(parts)
+    return list(parts)
+
+
+def row_of(tensor: Tensor, digest: str) -> Row:
+    """The row of a tensor for the root of its file."""
+    return tensor.name, tensor.dtype.value, tensor.shape, digest
