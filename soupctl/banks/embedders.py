@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.layout import find_model
 from ..checkpoints.safetensors import open_safetensors
 from ..diffusion.base import Base
 from ..diffusion.loading import empty_model
@@ -82,8 +81,7 @@ def _read(base: Base, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor
     """The tensors with those names and shapes, in float32."""
     found = {}
     kinds = {**DTYPES, DType.F64: torch.float64}
-    (component,) = find_model(base.denoiser_folder).components
-    for path in component.files:
+    for path in base.files.weights[base.denoiser].files:
         with open_safetensors(path) as file:
             for each in file.header.tensors:
                 if each.name not in shapes:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from ..checkpoints.layout import find_model
 from ..checkpoints.safetensors import read_header
 from ..diffusion.base import read_base
 from ..storage.files import read_file
@@ -82,10 +81,10 @@ def read_config(folder: Path) -> BankConfig:
 
 
 def _parameters(folder: Path) -> int:
-    (component,) = find_model(read_base(folder).denoiser_folder).components
+    base = read_base(folder)
     return sum(
         tensor.count
-        for file in component.files
+        for file in base.files.weights[base.denoiser].files
         for tensor in read_header(file).tensors
         if not COPY.match(tensor.name)
     )

@@ -7,30 +7,38 @@ Rule 2: only the denoiser is trained; all other components of a pipeline stay as
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.digest import text_digest
-from ..checkpoints.layout import find_model
 from ..checkpoints.listing import PIPELINE
-from ..checkpoints.safetensors import read_header
 from ..errors import InputError, MismatchError
-from ..format.dtypes import DType
-from ..ledger.ledger_json import canonical
-from ..storage.files import read_json
+from .base_files import BaseFiles
+from .component_classes import (
+    CONFIG,
+    DENOISERS,
+    NOISE_SCHEDULERS,
+    SCHEDULER_CONFIG,
+    VOCABULARIES,
+    ComponentClass,
+    known_components,
+    listed_classes,
+    supported,
+    unsupported_denoiser,
+)
+from .config_fields import FIELDS, SCHEDULER_FIELDS, require_fields
 
-CONFIG = "config.json"
 MODEL = "model"
 """The folder of a training run that holds the trained model."""
-SCHEDULER_CONFIG = "scheduler_config.json"
 ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors")
 REMOTE = re.compile(r"[\w.-]+/[\w.-]+")
 """The form of a model's name on the hub."""
-DENOISERS = ("UNet2DConditionModel", "UNet2DModel", "DiTTransformer2DModel")
 VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER = "vae", "text_encoder", "tokenizer", "scheduler"
+BARE_SCHEDULER = ComponentClass("diffusers", "DDPMScheduler", (SCHEDULER_CONFIG,), False)
+"""The scheduler beside a bare denoiser; its config says its class."""
 
 
 class Conditioning(Enum):
@@ -52,12 +60,29 @@ class Base:
     config: Mapping[str, Any]
     """The config of the denoiser."""
     conditioning: Conditioning
-    components: tuple[str, ...]
-    """Existing folders of the pipeline's components, sorted; empty for a bare denoiser."""
-    classes: tuple[tuple[str, str, str], ...]
-    """Folder, library and class of each component."""
-    vae: Mapping[str, Any] | None
-    """Config of the autoencoder; None for a model of pixels."""
+    components: Mapping[str, ComponentClass]
+    """Classes of the components that exist, by folder; a bare denoiser has the empty name."""
+    configs: Mapping[str, Mapping[str, Any]]
+    """Configs of the components that are loaded, by folder."""
+    files: BaseFiles
+    """The base's files as they were read."""
+
+    @property
+    def vae(self) -> Mapping[str, Any] | None:
+        """Config of the autoencoder; None for a model of pixels."""
+        return self.configs.get(VAE)
+
+    @property
+    def loaded(self) -> dict[str, ComponentClass]:
+        """The classes of the components that training and sampling use, by folder."""
+        return {name: self.components[name] for name in sorted(self.configs)}
+
+    @property
+    def scheduler_class(self) -> str | None:
+        """The class of the scheduler, by its config or else by the pipeline; None without one."""
+        if SCHEDULER not in self.configs:
+            return None
+        return str(self.configs[SCHEDULER].get("_class_name", self.components[SCHEDULER].name))
 
     @property
     def denoiser_folder(self) -> Path:
@@ -94,37 +119,72 @@ class Base:
 
 
 def read_base(folder: Path) -> Base:
-    """Read the base in a folder.
+    """Read the base in a folder: its configs, which are checked, and where its weights are.
 
-    Raises InputError if it is not a diffusers folder, MismatchError for an unsupported model.
+    Raises InputError if it is not a diffusers folder, or if a config is not valid, MismatchError
+    for an unsupported model, or one that names code.
     """
     if not folder.is_dir():
         raise _no_folder(folder)
-    listing = _object(folder / PIPELINE) if (folder / PIPELINE).is_file() else {}
-    components = {
-        name: (value[0], value[1])
-        for name, value in listing.items()
-        if _is_component(value) and (folder / name).is_dir()
-    }
-    denoiser = next((name for name in ("unet", "transformer") if name in components), "")
-    if listing and not denoiser:
-        raise MismatchError(f"has no unet and no transformer; {_supported()}", path=folder)
-    if not (folder / denoiser / CONFIG).is_file():
-        raise _no_diffusers_folder(folder)
-    config = _object(folder / denoiser / CONFIG)
-    vae = _object(folder / VAE / CONFIG) if VAE in components else None
-    base = Base(
-        folder=folder,
-        denoiser=denoiser,
-        class_name=str(config.get("_class_name")),
-        config=config,
-        conditioning=_conditioning(config),
-        components=tuple(sorted(components)),
-        classes=tuple((name, *components[name]) for name in sorted(components)),
-        vae=vae,
+    files = BaseFiles(folder)
+    listing = files.read_config(PIPELINE)
+    listed = listed_classes(listing or {}, folder / PIPELINE)
+    denoiser = next(
+        (name for name in ("unet", "transformer") if name in listed and (folder / name).is_dir()),
+        "",
     )
+    if listed and not denoiser:
+        raise MismatchError(f"has no unet and no transformer; {supported()}", path=folder)
+    config = files.read_config(str(Path(denoiser, CONFIG)))
+    if config is None:
+        raise _no_diffusers_folder(folder)
+    _require_supported(config, folder / denoiser)
+    if denoiser:
+        found = known_components(listed, folder)
+        components = {name: found[name] for name in sorted(found) if (folder / name).is_dir()}
+    else:
+        components = {"": ComponentClass("diffusers", str(config["_class_name"]))}
+        if (folder / SCHEDULER).is_dir():
+            components[SCHEDULER] = BARE_SCHEDULER
+    class_name = str(config["_class_name"])
+    if components[denoiser].name != class_name:
+        what = f"has class {class_name}, but {PIPELINE} says {components[denoiser].name}"
+        raise MismatchError(what, path=folder / denoiser)
+    conditioning = _conditioning(config)
+    configs = {denoiser: config, **_read_components(files, components, denoiser, conditioning)}
+    base = Base(folder, denoiser, class_name, config, conditioning, components, configs, files)
     _require_trainable(base)
     return base
+
+
+def _read_components(
+    files: BaseFiles,
+    components: Mapping[str, ComponentClass],
+    denoiser: str,
+    conditioning: Conditioning,
+) -> dict[str, dict[str, Any]]:
+    """The configs of the components that are loaded besides the denoiser.
+
+    The files of all components are read, and their weights found.
+    """
+    used = {denoiser, VAE, SCHEDULER}
+    if conditioning is Conditioning.TEXT:
+        used |= {TEXT_ENCODER, TOKENIZER}
+    configs = {}
+    for name, kind in components.items():
+        if kind.has_weights and (name in used or files.has_weights(name)):
+            files.find_weights(name)
+        for file in kind.files:
+            within = str(Path(name, file))
+            if file in VOCABULARIES:
+                files.read(within)
+            elif within not in files.contents:
+                config = files.read_config(within)
+                if config is None and name in used:
+                    raise InputError(f"has no {file}", path=files.folder / name)
+                if config is not None and name in used:
+                    configs[name] = config
+    return configs
 
 
 def _no_folder(path: Path) -> InputError:
@@ -149,18 +209,6 @@ def _no_diffusers_folder(folder: Path) -> InputError:
     return InputError(what, path=folder, advice=advice)
 
 
-def _is_component(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(x, str) for x in value)
-
-
-def _object(path: Path) -> dict[str, Any]:
-    return read_json(path)
-
-
-def _supported() -> str:
-    return f"supported are {', '.join(DENOISERS)}"
-
-
 def _conditioning(config: Mapping[str, Any]) -> Conditioning:
     if config.get("_class_name") == "UNet2DConditionModel":
         return Conditioning.TEXT
@@ -169,31 +217,55 @@ def _conditioning(config: Mapping[str, Any]) -> Conditioning:
     return Conditioning.NONE
 
 
-def _require_trainable(base: Base) -> None:
-    """Raise MismatchError for a model that training and sampling do not support."""
-    place = base.denoiser_folder
-    if "_class_name" not in base.config:
-        raise MismatchError(f"is not a diffusers model; {_supported()}", path=place)
-    if base.class_name not in DENOISERS:
-        raise MismatchError(f"has class {base.class_name}; {_supported()}", path=place)
-    if base.config.get("addition_embed_type"):
+def _require_supported(config: Mapping[str, Any], place: Path) -> None:
+    """Raise MismatchError for a denoiser of a kind that is not supported."""
+    if "_class_name" not in config:
+        raise MismatchError(f"is not a diffusers model; {supported()}", path=place)
+    if config["_class_name"] not in DENOISERS:
+        raise unsupported_denoiser(reprlib.repr(config["_class_name"]).strip("'"), place)
+    if config.get("addition_embed_type"):
         what = "has more conditions than text, like SDXL, which is not supported"
         raise MismatchError(what, path=place, advice="use SD 1.x or 2.x")
+
+
+def _require_trainable(base: Base) -> None:
+    """Raise InputError for a malformed config, MismatchError for what is not supported."""
+    place = base.denoiser_folder
+    for name, config in base.configs.items():
+        kind = base.components[name]
+        if name == SCHEDULER and base.scheduler_class not in NOISE_SCHEDULERS:
+            prediction = config.get("prediction_type")
+            own = reprlib.repr(base.scheduler_class).strip("'")
+            what = f"scheduler {own} with prediction {reprlib.repr(prediction)} is not supported"
+            raise MismatchError(f"the base's {what}")
+        fields = FIELDS.get(kind.name, SCHEDULER_FIELDS)
+        require_fields(config, fields, base.folder / name / kind.files[0])
     if base.conditioning is Conditioning.TEXT:
         lacking = [each for each in (TEXT_ENCODER, TOKENIZER) if each not in base.components]
         if lacking or base.config.get("class_embed_type") or base.config.get("num_class_embeds"):
             what = f"takes captions, but the base has no {' and no '.join(lacking)}"
             what = what if lacking else "takes captions and classes, which is not supported"
             raise MismatchError(what, path=place)
-    if base.vae is not None and base.vae.get("_class_name") != "AutoencoderKL":
-        what = f"is a {base.vae.get('_class_name')}; only AutoencoderKL is supported"
-        raise MismatchError(what, path=base.folder / VAE)
-    if base.vae is not None and base.vae.get("latent_channels") != base.channels:
-        what = f"takes {base.channels} channels, but the vae has {base.vae['latent_channels']}"
-        raise MismatchError(what, path=place, advice="inpainting models are not supported")
+    if base.vae is not None:
+        _require_fitting_vae(base, base.vae)
     if base.vae is None and base.channels not in (1, 3):
         what = f"takes {base.channels} channels, but the base has no vae to make them"
         raise MismatchError(what, path=place)
+
+
+def _require_fitting_vae(base: Base, vae: Mapping[str, Any]) -> None:
+    """Raise MismatchError for an autoencoder that does not fit the denoiser, or images."""
+    place = base.folder / VAE
+    if base.components[VAE].name != "AutoencoderKL" or vae.get("_class_name") != "AutoencoderKL":
+        what = f"is a {reprlib.repr(vae.get('_class_name'))[1:-1]}; only AutoencoderKL is supported"
+        raise MismatchError(what, path=place)
+    if vae["latent_channels"] != base.channels:
+        what = f"takes {base.channels} channels, but the vae has {vae['latent_channels']}"
+        raise MismatchError(
+            what, path=base.denoiser_folder, advice="inpainting models are not supported"
+        )
+    if vae["in_channels"] not in (1, 3):
+        raise MismatchError(f"takes images of {vae['in_channels']} channels", path=place)
 
 
 def choose_resolution(base: Base, asked: int | None) -> int:
@@ -218,36 +290,3 @@ def choose_resolution(base: Base, asked: int | None) -> int:
         what = f"--resolution is {asked}, but must be a multiple of {unit}"
         raise MismatchError(what, path=base.folder, advice=f"such as {near} or {near + unit}")
     return asked
-
-
-def parameter_counts(base: Base) -> dict[str, int]:
-    """The number of parameters of each component, by folder, from headers."""
-    model = find_model(base.folder)
-    return {
-        component.name: sum(
-            tensor.count for file in component.files for tensor in read_header(file).tensors
-        )
-        for component in model.components
-        if not base.components or component.name in base.components
-    }
-
-
-def weight_dtypes(base: Base) -> dict[DType, int]:
-    """The number of the denoiser's parameters of each dtype, from headers."""
-    (component,) = find_model(base.denoiser_folder).components
-    counts: dict[DType, int] = {}
-    for file in component.files:
-        for tensor in read_header(file).tensors:
-            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.count
-    return counts
-
-
-def config_digest(base: Base) -> str:
-    """The digest of the configs of denoiser and noise schedule, independent of their formatting."""
-    folder = base.folder / SCHEDULER
-    scheduler = _object(folder / SCHEDULER_CONFIG) if (folder / SCHEDULER_CONFIG).is_file() else {}
-    kept = [
-        {name: value for name, value in config.items() if not name.startswith("_")}
-        for config in (base.config, scheduler)
-    ]
-    return text_digest(canonical(kept))

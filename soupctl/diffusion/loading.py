@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 import transformers
 
-from ..errors import InputError
-from .base import SCHEDULER, TEXT_ENCODER, TOKENIZER, VAE, Base, Conditioning
+from ..errors import InputError, MismatchError, SoupError
+from .base import SCHEDULER, TEXT_ENCODER, TOKENIZER, VAE, Base
+from .base_files import staged
+from .config_fields import FIELDS, SCHEDULER_FIELDS
+
+LONGEST_REASON = 200
+"""Characters of a library's message that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,54 +35,80 @@ class Models:
 def load_models(base: Base) -> Models:
     """The models of a base in float32 on the CPU, the denoiser trainable.
 
-    Raises InputError if diffusers or transformers cannot load them.
+    Raises InputError if diffusers or transformers cannot load them, MismatchError for weights that
+    lack tensors, OutputError if a file of the base changed since the base was read.
     """
-    with _loading(base):
-        denoiser = _from(getattr(diffusers, base.class_name), base.denoiser_folder)
-        vae = None
-        if base.vae is not None:
-            vae = _from(diffusers.AutoencoderKL, base.folder / VAE).requires_grad_(False)
-        text_encoder, tokenizer = _text_models(base)
+    kinds, rewritten = base.loaded, {}
+    for name in (TEXT_ENCODER, TOKENIZER):
+        if name in kinds:
+            rewritten[f"{name}/{kinds[name].files[0]}"] = known_fields(base, name)
+    with loading(base), staged(base.files, kinds, rewritten) as folder:
+        models = {
+            name: _model(base, name, folder) for name, kind in kinds.items() if kind.has_weights
+        }
+        tokenizer = load_tokenizer(folder / TOKENIZER) if TOKENIZER in kinds else None
     # eval() even for training: in train(), each block of a DiT drops other labels at random
-    denoiser.requires_grad_(True)
-    return Models(base, denoiser, vae, text_encoder, tokenizer)
+    denoiser = models.pop(base.denoiser).requires_grad_(True)
+    for frozen in models.values():
+        frozen.requires_grad_(False)
+    return Models(base, denoiser, models.get(VAE), models.get(TEXT_ENCODER), tokenizer)
 
 
 @contextmanager
-def _loading(base: Base) -> Iterator[None]:
+def loading(base: Base) -> Iterator[None]:
     """Silence the libraries, and turn their exceptions into an InputError."""
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except (MemoryError, SoupError):
+        raise
+    # a config can make the libraries raise anything
+    except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"cannot be loaded: {lines[0]}", path=base.folder) from error
+        what = f"cannot be loaded: {lines[0][:LONGEST_REASON]}"
+        raise InputError(what, path=base.folder) from error
 
 
-def _from(kind: Any, folder: Any) -> Any:
-    return kind.from_pretrained(
-        folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-    ).eval()
+def known_fields(base: Base, name: str) -> dict[str, Any]:
+    """The config of a component without the fields that soupctl has not checked."""
+    fields = FIELDS[base.components[name].name]
+    return {key: value for key, value in base.configs[name].items() if key in fields}
 
 
-def _text_models(base: Base) -> tuple[Any, Any]:
-    if base.conditioning is not Conditioning.TEXT:
-        return None, None
-    names = {name: kind for name, _, kind in base.classes}
-    encoder = getattr(transformers, names[TEXT_ENCODER]).from_pretrained(
-        base.folder / TEXT_ENCODER, dtype=torch.float32, use_safetensors=True, local_files_only=True
+def _model(base: Base, name: str, folder: Path) -> Any:
+    """A model of a base from the folder of its staged files; MismatchError if it lacks tensors."""
+    kind = base.components[name]
+    where = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    if kind.library == "diffusers":
+        found = getattr(diffusers, kind.name).from_pretrained(
+            folder / name, torch_dtype=torch.float32, **where
+        )
+    else:
+        found = getattr(transformers, kind.name).from_pretrained(
+            folder / name, dtype=torch.float32, trust_remote_code=False, **where
+        )
+    model, info = found
+    if missing := sorted(info["missing_keys"]):
+        what = f"lacks {len(missing)} tensors of the model that its config describes"
+        raise MismatchError(what, path=base.folder / name, tensor=missing[0])
+    for tensor in (*model.parameters(), *model.buffers()):
+        # no view of a file, which might change while the model is used
+        tensor.data = tensor.data.clone()
+    return model.eval()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a folder of staged files."""
+    return transformers.CLIPTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
     )
-    tokenizer = getattr(transformers, names[TOKENIZER]).from_pretrained(
-        base.folder / TOKENIZER, local_files_only=True
-    )
-    return encoder.eval().requires_grad_(False), tokenizer
 
 
 def empty_model(base: Base) -> Any:
     """A base's denoiser on the meta device, without weights; InputError for an invalid config."""
-    with _loading(base), torch.device("meta"):
+    with loading(base), torch.device("meta"):
         return getattr(diffusers, base.class_name).from_config(dict(base.config))
 
 
@@ -85,15 +117,12 @@ def load_scheduler(base: Base) -> Any:
 
     Raises InputError for what diffusers cannot load.
     """
-    folder = base.folder / SCHEDULER
-    if not folder.is_dir():
+    if SCHEDULER not in base.configs:
         return diffusers.DDPMScheduler()
-    with _loading(base):
-        config = diffusers.DDPMScheduler.load_config(folder, local_files_only=True)
-        if "beta_schedule" not in config:
-            # without betas, as in flow matching; the objective refuses it
-            return getattr(diffusers, config["_class_name"]).from_config(config)
-        return diffusers.DDPMScheduler.from_config(config)
+    config = base.configs[SCHEDULER]
+    known = {name: value for name, value in config.items() if name in SCHEDULER_FIELDS}
+    with loading(base):
+        return diffusers.DDPMScheduler.from_config(known)
 
 
 def predict(

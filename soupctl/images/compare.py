@@ -35,6 +35,7 @@ from ..diffusion.loading import (
     load_scheduler,
 )
 from ..diffusion.objective import Objective, objective_of
+from ..diffusion.rehearsal import rehearse
 from ..diffusion.sampling import initial_noise, require_steps, sample, sampler_of
 from ..errors import InputError, MismatchError, UsageError
 from ..ledger.names import unique_names
@@ -119,8 +120,9 @@ def _read_model(name: str, folder: Path, request: SampleRequest) -> LoadedModel:
     base = read_base(folder)
     scheduler = load_scheduler(base)
     objective = objective_of(scheduler, Prediction.AUTO, None)
-    require_steps(scheduler, objective, request.steps, str(folder))
     side = choose_resolution(base, request.resolution) // base.scale
+    rehearse(base, side, scheduler, objective)
+    require_steps(scheduler, objective, request.steps, str(folder))
     labels, null = _labels(base, request)
     return LoadedModel(name, base, scheduler, objective, side, labels, null)
 

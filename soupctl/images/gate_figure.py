@@ -19,6 +19,7 @@ from ..choices import Prediction
 from ..diffusion.base import Base, Conditioning, read_base
 from ..diffusion.loading import empty_model, load_scheduler
 from ..diffusion.objective import objective_of
+from ..diffusion.rehearsal import rehearse
 from ..errors import MismatchError, SoupError, UsageError
 from ..storage.atomic import publish_bytes
 from ..storage.place import place_of
@@ -89,7 +90,9 @@ def _digest(folder: Path) -> str | None:
 
 def _require_own_base(base: Base, configs: list[BankConfig], path: Path) -> int:
     """The number of the base's timesteps; MismatchError if it is not the one of these banks."""
-    objective = objective_of(load_scheduler(base), Prediction.AUTO, None)
+    scheduler = load_scheduler(base)
+    objective = objective_of(scheduler, Prediction.AUTO, None)
+    rehearse(base, configs[0].base.sample_size[0], scheduler, objective)
     found = describe_base(
         empty_model(base),
         sample_size=configs[0].base.sample_size,

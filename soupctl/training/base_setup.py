@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.hashing import content_digests
-from ..checkpoints.unchanged import FileSnapshot
 from ..choices import SaveDtype
 from ..diffusion.base import (
     SCHEDULER,
@@ -20,16 +18,16 @@ from ..diffusion.base import (
     Conditioning,
     choose_resolution,
     read_base,
-    weight_dtypes,
 )
 from ..diffusion.loading import load_scheduler
 from ..diffusion.objective import Objective, objective_of
+from ..diffusion.rehearsal import rehearse
 from ..diffusion.sampling import require_steps
+from ..diffusion.weights import weight_dtypes
 from ..errors import Issue, UsageError
 from ..format.dtypes import DType
 from .bank_options import PatchOptions
 from .bank_plan import BankPlan, plan_bank
-from .export import base_files
 from .loader import InputSpec
 from .options import Options
 
@@ -45,8 +43,6 @@ class BaseSetup:
     objective: Objective
     bank: BankPlan | None
     """The prompt bank to train; None to train the denoiser."""
-    files: tuple[FileSnapshot, ...]
-    """The base's files as they were before their digests were computed."""
 
     @property
     def notices(self) -> Iterator[str]:
@@ -55,7 +51,7 @@ class BaseSetup:
             yield "the variances that the base predicts are not trained"
         if self.base.config.get("dropout"):
             yield f"the base's dropout ({self.base.config['dropout']}) is not used in training"
-        if not (self.base.folder / SCHEDULER).is_dir():
+        if SCHEDULER not in self.base.configs:
             yield "the base has no scheduler: the noise schedule of the DDPM paper is used"
         if any(kind is not DType.F32 for kind in weight_dtypes(self.base)):
             yield "the base's weights are converted to float32 for training"
@@ -69,14 +65,14 @@ def read_base_setup(folder: Path, options: Options, patch: PatchOptions | None) 
     Raises InputError, MismatchError or UsageError if the base cannot be trained with the options.
     """
     base = read_base(folder)
-    files = tuple(map(FileSnapshot.take, base_files(base)))
     _require_usable_options(base, options, patch)
     resolution = choose_resolution(base, options.resolution)
     scheduler = load_scheduler(base)
     objective = objective_of(scheduler, options.prediction, options.snr_gamma)
+    side = resolution // base.scale
+    rehearse(base, side, scheduler, objective)
     if options.sample_every:
         require_steps(scheduler, objective, options.sample_steps, str(folder))
-    side = resolution // base.scale
     input_spec = InputSpec(
         resolution,
         base.pixel_channels,
@@ -85,7 +81,7 @@ def read_base_setup(folder: Path, options: Options, patch: PatchOptions | None) 
         objective.timesteps,
     )
     bank = None if patch is None else plan_bank(patch, base, side, objective)
-    return BaseSetup(base, options, input_spec, scheduler, objective, bank, files)
+    return BaseSetup(base, options, input_spec, scheduler, objective, bank)
 
 
 def _require_usable_options(base: Base, options: Options, patch: PatchOptions | None) -> None:
@@ -103,10 +99,3 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
         )
     if issues:
         raise UsageError.collected(issues)
-
-
-def base_digests(base: Base) -> dict[str, str]:
-    """Content digests of a base by component; a bare denoiser has the empty name."""
-    found = content_digests(base.folder)
-    names = [Path(each.path).name if base.components else "" for each in found]
-    return {name: each.digest for name, each in zip(names, found, strict=True)}

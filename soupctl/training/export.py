@@ -1,7 +1,8 @@
 """The trained model as a folder that diffusers loads and soupctl averages.
 
-Rule 1: everything but the denoiser's weights is copied from the base, not linked, so that the
-result does not depend on the base's folder; only the scheduler's prediction type may change.
+Rule 1: the files of the base's other components are copied, not linked, so that the result does not
+depend on the base's folder; only the scheduler's prediction type may change. Whatever else lies
+beside them stays behind.
 Rule 2: a folder is published as a whole.
 """
 
@@ -13,13 +14,11 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from ..checkpoints.layout import PICKLES, find_model
-from ..checkpoints.listing import PIPELINE
 from ..choices import Prediction
-from ..diffusion.base import SCHEDULER, SCHEDULER_CONFIG, Base
+from ..diffusion.base import SCHEDULER, Base
+from ..diffusion.component_classes import CONFIG, SCHEDULER_CONFIG
 from ..storage.atomic import publish_folder
-from ..storage.files import copy_file, read_json, write_file
-from ..storage.folder import files_in, other_files
+from ..storage.files import copy_file, write_file
 from ..storage.partial import Staging
 from .tensors import MakeMetadata, write_tensors
 
@@ -46,13 +45,13 @@ def publish_model(
         target, replace=True, may_replace=lambda path: True, check=check
     ) as staging:
         digest = write_tensors(staging, _inside(base, WEIGHTS), tensors, make_metadata, cast=cast)
-        for name, path in files_in(base.denoiser_folder, _is_config).items():
-            copy_file(staging, _inside(base, name), path)
-        for name, path in _other_files(base) if prediction else ():
+        for name, content in base.files.contents.items():
             if prediction and name == f"{SCHEDULER}/{SCHEDULER_CONFIG}":
-                _copy_scheduler(staging, name, path, prediction)
-            else:
-                copy_file(staging, name, path)
+                _write_scheduler(staging, name, base, prediction)
+            elif name == _inside(base, CONFIG) or (prediction and not _is_index(base, name)):
+                write_file(staging, name, content)
+        for name, path in _other_weights(base) if prediction else ():
+            copy_file(staging, name, path)
     return digest
 
 
@@ -60,41 +59,32 @@ def _inside(base: Base, name: str) -> str:
     return str(PurePosixPath(base.denoiser, name))
 
 
-def _is_config(name: str) -> bool:
-    return name.endswith(".json") and ".index." not in name and name != PIPELINE
+def _is_index(base: Base, name: str) -> bool:
+    """Whether a file is the index of the denoiser's weights, which are written as one file."""
+    file = base.files.weights[base.denoiser].index_file
+    return file is not None and base.folder / name == file.path
 
 
-def _other_files(base: Base) -> Iterator[tuple[str, Path]]:
-    """The files of a base except the denoiser's, with their names relative to its folder."""
-    if base.denoiser:
-        yield PIPELINE, base.folder / PIPELINE
-    folders = [name for name in base.components if name != base.denoiser]
-    if not base.denoiser and (base.folder / SCHEDULER).is_dir():
-        folders.append(SCHEDULER)
-    for folder in folders:
-        files = other_files(base.folder / folder, lambda name: Path(name).suffix not in PICKLES)
-        yield from ((f"{folder}/{name}", path) for name, path in files.items())
+def _other_weights(base: Base) -> Iterator[tuple[str, Path]]:
+    """The weights of a base but for the denoiser's, with their names relative to its folder."""
+    for name, component in base.files.weights.items():
+        if name != base.denoiser:
+            for path in component.files:
+                yield path.relative_to(base.folder).as_posix(), path
 
 
-def _copy_scheduler(staging: Staging, name: str, path: Path, prediction: Prediction) -> None:
-    """Copy a scheduler's config, with another prediction type if training used another one."""
-    config = read_json(path, "scheduler config")
+def _write_scheduler(staging: Staging, name: str, base: Base, prediction: Prediction) -> None:
+    """Write a scheduler's config, with another prediction type if training used another one."""
+    config = base.configs[SCHEDULER]
     # diffusers' default is epsilon
     if config.get("prediction_type", Prediction.EPSILON) == prediction:
-        copy_file(staging, name, path)
+        write_file(staging, name, base.files.contents[name])
         return
     data = (json.dumps({**config, "prediction_type": prediction}, indent=2) + "\n").encode()
     write_file(staging, name, data)
 
 
-def base_files(base: Base) -> Iterator[Path]:
-    """The files of a base that a run reads or copies: weights, their indexes, and configs."""
-    (component,) = find_model(base.denoiser_folder).components
-    yield from component.files
-    yield from files_in(base.denoiser_folder, lambda name: name.endswith(".json")).values()
-    yield from (path for _, path in _other_files(base))
-
-
 def copied_size(base: Base) -> int:
     """Bytes of the files that are copied from the base."""
-    return sum(path.stat().st_size for _, path in _other_files(base))
+    weights = sum(path.stat().st_size for _, path in _other_weights(base))
+    return weights + sum(map(len, base.files.contents.values()))

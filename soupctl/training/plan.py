@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..choices import Precision
-from ..diffusion.base import TEXT_ENCODER, VAE, parameter_counts
+from ..diffusion.base import TEXT_ENCODER, VAE
+from ..diffusion.weights import parameter_counts
 from ..errors import UsageError
 from .base_setup import BaseSetup
 from .dataset import Dataset, count_text

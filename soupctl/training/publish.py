@@ -15,9 +15,9 @@ import safetensors.torch
 import torch
 
 from ..checkpoints.digest import text_digest
-from ..checkpoints.layout import find_model
 from ..choices import Prediction, SaveDtype
-from ..diffusion.base import MODEL, weight_dtypes
+from ..diffusion.base import MODEL
+from ..diffusion.weights import weight_dtypes
 from ..errors import TrainingError
 from ..ledger.ledger import LEDGER_KEY, Ledger, runs
 from ..ledger.ledger_json import encode_ledger
@@ -125,9 +125,8 @@ def _cast(run: PreparedRun) -> torch.dtype:
 
 def _rounding_text(run: PreparedRun, tensors: Mapping[str, torch.Tensor], cast: torch.dtype) -> str:
     """The rounding error of `cast` relative to what was learned, as a message."""
-    (component,) = find_model(run.base.denoiser_folder).components
     base: dict[str, torch.Tensor] = {}
-    for file in component.files:
+    for file in run.base.files.weights[run.base.denoiser].files:
         base |= safetensors.torch.load_file(file)
     lost = rounding_loss(tensors, base, cast)
     name = str(cast).removeprefix("torch.")

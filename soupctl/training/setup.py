@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.unchanged import FileSnapshot
-from ..diffusion.base import Base, Conditioning, config_digest
+from ..diffusion.base import Base, Conditioning
 from ..diffusion.objective import Objective
+from ..diffusion.weights import base_digests, file_digests
 from ..errors import OutputError
 from .bank_options import PatchOptions
 from .bank_plan import BankPlan
-from .base_setup import BaseSetup, base_digests, read_base_setup
+from .base_setup import BaseSetup, read_base_setup
 from .dataset import Dataset, scan_dataset
 from .distributed import is_deepspeed, require_supported_options, zero_stage
 from .labels import ClassNumbers, number_classes
@@ -57,8 +57,6 @@ class PreparedRun:
     accelerator: Any
     plan: RunPlan
     bank: BankPlan | None
-    base_files: tuple[FileSnapshot, ...]
-    """The base's files as they were before their digests were computed."""
 
     @property
     def options(self) -> Options:
@@ -85,7 +83,10 @@ class PreparedRun:
         return {
             **self.recipe,
             **{f"base {name}".strip(): digest for name, digest in self.digests.items()},
-            "base config": config_digest(self.base),
+            **{
+                " ".join(("base", *name.split(), "config")): digest
+                for name, digest in file_digests(self.base).items()
+            },
             "data": self.dataset.digest,
             **({} if self.bank is None else self.bank.identity),
             # its checkpoints can only be read by a run with the same stage
@@ -97,8 +98,8 @@ class PreparedRun:
         }
 
     def require_unchanged_base(self) -> None:
-        """Raise OutputError if a file of the base changed since its digest was computed."""
-        for file in self.base_files:
+        """Raise OutputError if a file of the base changed since it was read."""
+        for file in self.base.files.snapshots:
             if not file.identity.is_at(file.path):
                 what = "changed after training began"
                 advice = "put the old file back, and run the same command to resume"
@@ -140,7 +141,6 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRu
             accelerator,
             plan,
             bank,
-            base_setup.files,
         )
         for request, dataset, numbers, plan in zip(requests, datasets, classes, plans, strict=True)
     ]

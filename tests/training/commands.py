@@ -35,12 +35,13 @@ class Commands:
     def launch(cls, streams: Path) -> Commands:
         return cls(Server.launch(HERE / "server.py", OMP_NUM_THREADS="1"), streams, streams)
 
-    def start(self, *words: object, killed_at_sync: int = 0) -> int:
-        """The process id of a command as it begins to run."""
+    def start(self, *words: object, killed_at_sync: int = 0, answers: str = "") -> int:
+        """The process id of a command as it begins to run; `answers` are its standard input."""
         self.count += 1
         paths = [self.streams / f"{self.count}.{name}" for name in ("in", "out", "err")]
         for path in paths:
             path.touch()
+        paths[0].write_text(answers)
         request = {
             "arguments": [str(word) for word in words],
             "folder": str(self.folder),
@@ -58,7 +59,7 @@ class Commands:
         said = [(self.streams / f"{self.count}.{name}").read_text() for name in ("out", "err")]
         return Done(code, *said)
 
-    def __call__(self, *words: object, **more: int) -> Done:
+    def __call__(self, *words: object, **more: int | str) -> Done:
         """A command, run to its end."""
         return self.wait(self.start(*words, **more))
 

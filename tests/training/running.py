@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+
+from soupctl.diffusion.loading import load_models
 from soupctl.training.bank_options import PATCH_DMP, PatchOptions
+from soupctl.training.base_setup import read_base_setup
 from soupctl.training.callbacks import Progress
 from soupctl.training.distributed import start_accelerator
 from soupctl.training.options import Options
-from soupctl.training.setup import RunRequest, prepare
+from soupctl.training.setup import PreparedRun, RunRequest, prepare
 from soupctl.training.train_bank import patch_dmp
 from soupctl.training.trainer import TrainedRun, finetune
+
+__all__ = ["finetune", "load_file", "load_models", "read_base_setup", "save_file"]
 
 SHORT = {"steps": 4, "batch_size": 2, "lr": 1e-3, "log_every": 1}
 
@@ -49,6 +55,16 @@ def run(
         [RunRequest(base, data, output, chosen, resume)], start_accelerator(chosen)
     )
     return finetune(prepared, spy)
+
+
+def prepared_runs(base: Path, data: list[Path], output: Path, **options) -> list[PreparedRun]:
+    """The runs of one command on several data shards, each into a folder of its own."""
+    chosen = Options(**{**SHORT, "steps": 1, **options})
+    requests = [
+        RunRequest(base, shard, output / f"run{number}", chosen)
+        for number, shard in enumerate(data)
+    ]
+    return prepare(requests, start_accelerator(chosen))
 
 
 def patch(

@@ -1,0 +1,176 @@
+"""The files of a base that soupctl uses: each is named beforehand, and nothing else is opened.
+
+Rule 1: small files are read once and kept, so what is checked, digested, loaded and copied is one.
+Rule 2: no link is followed out of the base's folder, but for those of the hub's cache to its blobs.
+Rule 3: libraries load from a private folder that has these files alone, so code, pickles and
+configs that lie beside them are out of their reach.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.digest import text_digest
+from ..checkpoints.layout import INDEX, PICKLES, Component, find_model
+from ..checkpoints.unchanged import FileSnapshot
+from ..errors import InputError, OutputError
+from ..format.strict_json import decode, parse_object
+from ..ledger.ledger_json import canonical
+from ..storage.files import read_file
+from .component_classes import CONFIGS, ComponentClass, require_no_code
+
+STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
+"""The name of the weights, without ending, that each library looks for."""
+UNTOLD = ("transformers_version",)
+"""Fields that change no number, besides those that begin with `_`."""
+
+
+@dataclass(slots=True)
+class BaseFiles:
+    """The files of a base; `read` and `find_weights` add to them."""
+
+    folder: Path
+    contents: dict[str, bytes] = field(default_factory=dict)
+    """Configs, vocabularies and indexes, by path within the base."""
+    weights: dict[str, Component] = field(default_factory=dict)
+    """Weights by component; those of a bare denoiser have the empty name."""
+    snapshots: list[FileSnapshot] = field(default_factory=list)
+    """All files as they were before they were read."""
+
+    def read(self, name: str) -> bytes | None:
+        """Read a small file, and keep it; None if there is none.
+
+        Raises InputError for a file that is unreadable, or a link out of the base.
+        """
+        path = self.folder / name
+        if not os.path.lexists(path):
+            return None
+        self._take(path)
+        self.contents[name] = read_file(path)
+        return self.contents[name]
+
+    def read_config(self, name: str) -> dict[str, Any] | None:
+        """Read a config as `read` does; MismatchError if it names code, InputError if malformed."""
+        if (content := self.read(name)) is None:
+            return None
+        try:
+            config = parse_object(decode(content))
+        except ValueError as error:
+            path = self.folder / name
+            raise InputError(f"is not a valid JSON file: {error}", path=path) from None
+        require_no_code(config, self.folder / name)
+        return config
+
+    def find_weights(self, name: str) -> None:
+        """Find a component's weights; InputError if there are none, or links out of the base."""
+        found = find_model(self.folder / name).components
+        if len(found) != 1:
+            raise InputError("is a pipeline within a pipeline", path=self.folder / name)
+        component = self.weights[name] = found[0]
+        for path in component.files:
+            self._take(path)
+        if component.index_file is not None:
+            self.read(component.index_file.path.relative_to(self.folder).as_posix())
+
+    def has_weights(self, name: str) -> bool:
+        """Whether a component's folder has weights, or pickles, which `find_weights` refuses."""
+        files = list((self.folder / name).iterdir())
+        suffixes = {".safetensors", *PICKLES}
+        return any(each.suffix in suffixes or INDEX.search(each.name) for each in files)
+
+    def _take(self, path: Path) -> None:
+        _require_inside(self.folder, path)
+        self.snapshots.append(FileSnapshot.take(path))
+
+    def require_unchanged(self) -> None:
+        """Raise OutputError if a file was replaced or written to since it was first read."""
+        for file in self.snapshots:
+            if not file.identity.is_at(file.path):
+                what, advice = "changed after the command began", "run the command again"
+                raise OutputError(what, path=file.path, advice=advice)
+
+    def digest(self, component: str) -> str:
+        """The digest of a component's small files; of configs, independent of their formatting."""
+        inside = f"{component}/" if component else ""
+        found = {
+            name: self._meaning(name)
+            for name in self.contents
+            if name.removeprefix(inside) in _small_names(name, inside)
+        }
+        return text_digest(canonical(found))
+
+    def _meaning(self, name: str) -> object:
+        content = self.contents[name]
+        if Path(name).name not in CONFIGS:
+            return text_digest(content.decode("latin-1"))
+        config = parse_object(decode(content))
+        return {
+            key: value
+            for key, value in config.items()
+            if not key.startswith("_") and key not in UNTOLD
+        }
+
+
+def _small_names(name: str, inside: str) -> tuple[str, ...]:
+    """The file's own name if it is directly in the component, and no index of weights."""
+    own = name.removeprefix(inside)
+    is_own = name.startswith(inside) and "/" not in own and not INDEX.search(own)
+    return (own,) if is_own else ()
+
+
+def _require_inside(folder: Path, path: Path) -> None:
+    """Raise InputError for a file that is, through links, outside the base."""
+    root, real = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
+    if real.is_relative_to(root):
+        return
+    # the hub's cache has its files in `blobs`, and links to them in `snapshots/REVISION`
+    caches = [each.parent for each in root.parents if each.name == "snapshots"]
+    if not any(real.parent == cache / "blobs" for cache in caches):
+        what = "is a link out of the base, and not followed"
+        raise InputError(what, path=path, advice="put a copy of the file in its place")
+
+
+@contextmanager
+def staged(
+    files: BaseFiles, classes: Mapping[str, ComponentClass], rewritten: Mapping[str, object]
+) -> Iterator[Path]:
+    """A private folder with these components' files, for libraries to load from.
+
+    `rewritten` are configs to be used instead of those on disk. Raises OutputError at its end if a
+    file changed meanwhile.
+    """
+    with tempfile.TemporaryDirectory(prefix="soupctl-") as folder:
+        for name, kind in classes.items():
+            place = Path(folder, name)
+            place.mkdir(exist_ok=True)
+            for file in kind.files:
+                within = f"{name}/{file}" if name else file
+                if within in rewritten:
+                    (place / file).write_text(json.dumps(rewritten[within]), "utf-8")
+                elif within in files.contents:
+                    (place / file).write_bytes(files.contents[within])
+            if name in files.weights:
+                _link_weights(files.weights[name], place, STEMS[kind.library])
+        yield Path(folder)
+    files.require_unchanged()
+
+
+def _link_weights(component: Component, place: Path, stem: str) -> None:
+    """Links to weights, under the names that a library looks for."""
+    if component.index is None:
+        (place / f"{stem}.safetensors").symlink_to(os.path.realpath(component.files[0]))
+        return
+    index = {"metadata": {}, "weight_map": dict(component.index.weight_map)}
+    (place / f"{stem}.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    assert component.folder is not None
+    for file in component.files:
+        link = place / file.relative_to(component.folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.realpath(file))
