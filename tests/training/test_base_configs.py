@@ -7,6 +7,7 @@ checks of fields has models built for it, for a fixed share of the cases.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,8 @@ def strange_configs(base: Path) -> Iterator[tuple[str, Path]]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_strange_config_is_refused_in_one_line(family, bases, running, tmp_path):
     shutil.copytree(bases[family], tmp_path / "base")
-    refused = read = 0
+    refused: list[SoupError] = []
+    read = 0
 
     for case, base in strange_configs(tmp_path / "base"):
         try:
@@ -48,11 +50,11 @@ def test_a_strange_config_is_refused_in_one_line(family, bases, running, tmp_pat
             if crc32(case.encode()) % BUILT == 0:
                 running.read_base_setup(base, running.Options(steps=1, sample_every=1), None)
         except SoupError as error:
-            assert isinstance(error, InputError | MismatchError), case
-            assert "\n" not in error.message(), case
-            refused += 1
+            refused.append(error)
 
-    assert refused > read
+    assert len(refused) > read
+    assert {InputError, MismatchError} == set(map(type, refused))
+    assert not [error for error in refused if "\n" in error.message()]
 
 
 CASES = {
@@ -93,21 +95,20 @@ def test_a_config_that_does_not_fit_is_refused_before_data_is_read(case, bases, 
 
 
 def test_weights_under_names_that_the_library_used_until_2023_are_read(
-    bases, running, shards, tmp_path, tiny
+    bases, running, shards, tmp_path
 ):
     """diffusers still renames them as it loads them."""
     shutil.copytree(bases["class"], tmp_path / "base")
     path = tmp_path / "base/unet/diffusion_pytorch_model.safetensors"
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    tensors = {}
-    for name, tensor in running.load_file(path).items():
-        for new, former in old.items():
-            name = name.replace(f".{new}.", f".{former}.")
-        tensors[name] = tensor
+    new_name = re.compile(r"\b(to_q|to_k|to_v|to_out\.0)\b")
+    tensors = {
+        new_name.sub(lambda found: old[found[1]], name): tensor
+        for name, tensor in running.load_file(path).items()
+    }
     running.save_file(tensors, path, {"format": "pt"})
+    spy = running.ReporterSpy()
 
-    running.run(
-        tmp_path / "base", shards["class"], tmp_path / "run", running.ReporterSpy(), steps=1
-    )
+    running.run(tmp_path / "base", shards["class"], tmp_path / "run", spy, steps=1)
 
     assert (tmp_path / "run" / "model").is_dir()
