@@ -6,6 +6,7 @@ Rule 2: a float dtype is described by three integers, so that containment is dec
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -155,7 +156,7 @@ def parse_dtype(text: str) -> DType:
     dtype = known.get(text.lower())
     if dtype is None:
         names = ", ".join(dtype.value for dtype in FLOATS)
-        raise UsageError(f"{text!r} is not a float dtype", advice=f"one of {names}")
+        raise UsageError(f"{reprlib.repr(text)} is not a float dtype", advice=f"one of {names}")
     return dtype
 
 

@@ -7,6 +7,7 @@ Rule 2: proportions become whole numbers with no common factor, so equal soups h
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Sequence
 from fractions import Fraction
 from math import gcd, lcm
@@ -34,17 +35,18 @@ def parse_weight(text: str) -> Fraction:
 
     Raises UsageError for any other text, for zero, and for more than `MOST_DIGITS` digits.
     """
+    shown = reprlib.repr(text)
     found = PATTERN.fullmatch(text) if text.isascii() else None
     if not found:
-        raise UsageError(f"{text!r} is not a weight", advice="such as 2, 0.25, 70%, 1e-3 or 1/3")
+        raise UsageError(f"{shown} is not a weight", advice="such as 2, 0.25, 70%, 1e-3 or 1/3")
     try:
         weight = Fraction(found["number"]) if found["number"] else Fraction(found["percent"]) / 100
     except ZeroDivisionError:
-        raise UsageError(f"{text!r} divides by zero") from None
+        raise UsageError(f"{shown} divides by zero") from None
     if not weight:
-        raise UsageError(f"{text!r} is a weight of zero", advice="leave the ingredient out")
+        raise UsageError(f"{shown} is a weight of zero", advice="leave the ingredient out")
     if _has_too_many_digits(weight):
-        raise UsageError(f"{text!r} has more than {MOST_DIGITS} digits", advice=ROUND)
+        raise UsageError(f"{shown} has more than {MOST_DIGITS} digits", advice=ROUND)
     return weight
 
 

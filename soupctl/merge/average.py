@@ -93,7 +93,8 @@ def open_job(request: Request) -> Iterator[Job]:
     ) as inputs:
         labels = [model.label for model in inputs.models]
         names = ingredient_names(inputs)
-        require_matches(recipe, _tensor_names(inputs))
+        if recipe.keys or recipe.excludes:
+            require_matches(recipe, _tensor_names(inputs))
         plans = [
             make_plan(
                 recipe,

@@ -86,4 +86,4 @@ def _meant(pattern: str, names: Collection[str]) -> str:
     for candidates in (list(prefixes), short):
         if near := get_close_matches(plain, candidates[:COMPARED], 3):
             return f"similar: {', '.join(near)}"
-    return "soupctl inspect --tensors lists the names"
+    return "soupctl inspect shows the names"

@@ -8,6 +8,7 @@ the nearest known one.
 from __future__ import annotations
 
 import difflib
+import reprlib
 import tomllib
 import types
 import typing
@@ -29,6 +30,8 @@ def read_config(path: Path, kinds: Collection[type]) -> dict[str, Any]:
         table = tomllib.loads(read_file(path).decode("utf-8"))
     except ValueError as error:
         raise InputError(f"is not valid TOML: {error}", path=path) from None
+    except RecursionError:
+        raise InputError("is not valid TOML: it is nested too deeply", path=path) from None
     return converted(table, path, kinds)
 
 
@@ -44,13 +47,15 @@ def converted(table: Mapping[str, Any], source: Path, kinds: Collection[type]) -
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in types_by_name:
-            issues.append(Issue(f"{key!r} is not an option{_hint(name, types_by_name)}", source))
+            issues.append(
+                Issue(f"{reprlib.repr(key)} is not an option{_hint(name, types_by_name)}", source)
+            )
             continue
         try:
             found[name] = _converted(types_by_name[name], value)
         except (TypeError, ValueError):
             text = type_text(types_by_name[name])
-            issues.append(Issue(f"{key} = {value!r} is not {text}", source))
+            issues.append(Issue(f"{key} = {reprlib.repr(value)} is not {text}", source))
     if issues:
         raise UsageError.collected(issues)
     return found

@@ -19,16 +19,19 @@ SMOOTHING = 0.9
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics, without one that a kill cut off; none without a file."""
+    """The lines of a run's metrics up to one that is damaged, as a kill leaves it; maybe none."""
     path = out / FILE
     rows: list[dict[str, Any]] = []
     if not path.is_file():
         return rows
-    for line in path.read_text("utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(row, dict) or type(row.get("step")) is not int:
+            break
+        rows.append(row)
     return rows
 
 

@@ -30,9 +30,9 @@ def test_patterns_that_match_something_pass():
         ("unet.conv.wght", "similar: unet.conv.weight, unet.conv.bias"),
         ("conv", "'*conv*' would match"),
         ("conv.*", "'*conv.*' would match"),
-        ("zzz*", "soupctl inspect --tensors lists the names"),
-        ("", "soupctl inspect --tensors lists the names"),
-        ("[!a-z]*", "soupctl inspect --tensors lists the names"),
+        ("zzz*", "soupctl inspect shows the names"),
+        ("", "soupctl inspect shows the names"),
+        ("[!a-z]*", "soupctl inspect shows the names"),
     ],
 )
 def test_the_message_names_the_pattern_and_what_would_match(pattern, advice):
@@ -43,7 +43,7 @@ def test_the_message_names_the_pattern_and_what_would_match(pattern, advice):
 def test_every_pattern_without_a_match_is_named():
     expected = (
         "--key 'unet' matches no tensor ('*unet*' would match); "
-        "--exclude 'steps' matches no tensor (soupctl inspect --tensors lists the names)"
+        "--exclude 'steps' matches no tensor (soupctl inspect shows the names)"
     )
     assert expected == refusal(keys=("ids", "unet"), excludes=("steps", "vae*"))
 
