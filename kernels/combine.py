@@ -91,7 +91,8 @@ def sum_and_finish(mean, place, length, out, offset, tile):  # type: ignore[no-u
     """Combine one tile by the fast path; the number of its elements left in doubt."""
     add_rows(mean, place, length, tile)
     table, weight = integers_at(mean[tables.FORMAT]), float(mean[tables.WEIGHT])
-    return invoke(mean[tables.FINISH], (out, offset, length, tile, weight, table))
+    rest = float(mean[tables.WEIGHT] - int(weight))
+    return invoke(mean[tables.FINISH], (out, offset, length, tile, weight, rest, table))
 
 
 @register_jitable

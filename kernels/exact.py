@@ -20,9 +20,9 @@ DONE, NOT_FINITE, OUT_OF_RANGE = 0, 1, 2
 # is a table of that one row), leaves its result, keeps the range of limbs in use, and the limbs
 ROW, RESULT, BOTTOM, TOP, LIMBS = range(5)
 
-# three limbs below 2**-1074 for the fraction of a quotient: their 96 bits hold the 24 that a weight
-# shifts out, the 53 of a float64 and its rounding bit; above, room for 2**1024 * 2**24 * 2**29
-SPARE = 3
+# four limbs below 2**-1074 for the fraction of a quotient: their 128 bits hold the 63 that a
+# divisor shifts out, the 53 of a float64 and its rounding bit; above, room for 2**(1024 + 62 + 29)
+SPARE = 4
 LIMB_COUNT = SPARE + 72
 SCRATCH = LIMBS + LIMB_COUNT
 LIMB_BITS = 32
@@ -31,6 +31,9 @@ LIMB = 2**LIMB_BITS - 1
 LOWEST = -1074 - SPARE * LIMB_BITS
 
 HIDDEN = 2**52
+# bits of a weight that are multiplied at a time, so that with those of a limb they fit an int64
+FACTOR_BITS = 31
+FACTOR = 2**FACTOR_BITS - 1
 
 
 def signature() -> Signature:
@@ -68,11 +71,11 @@ def add_terms(mean, element, tile, scratch):  # type: ignore[no-untyped-def]
         add, first, last = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
         for row in range(first, last):
             bits = bits_of(read(mean, add, rows[row], element, tile, scratch))
-            factor = int(weights[row])
+            factor = weights[row]
             if bits & EXPONENT != EXPONENT:
-                add_product(bits, factor, scratch)
+                add_product(bits, bits_of(factor), scratch)
                 continue
-            nan |= bits & MAGNITUDE != EXPONENT
+            nan |= bits & MAGNITUDE != EXPONENT or factor == 0.0
             positive |= (bits < 0) == (factor < 0)
             negative |= (bits < 0) != (factor < 0)
             if offender < 0 or sources[row] < offender:
@@ -89,20 +92,41 @@ def read(mean, add, row, element, tile, scratch):  # type: ignore[no-untyped-def
 
 
 @register_jitable
-def add_product(bits, factor, scratch):  # type: ignore[no-untyped-def]
-    """Add `factor` times the finite float64 of `bits` to the limbs, whose carries wait."""
+def significand_of(bits):  # type: ignore[no-untyped-def]
+    """The whole number that a finite float64 of these bits is, in units of 2**(place - 1074)."""
     field = (bits & EXPONENT) >> 52
-    significand = bits & (HIDDEN - 1) | (HIDDEN if field else 0)
-    if significand == 0:
+    return bits & (HIDDEN - 1) | (HIDDEN if field else 0), max(field, 1) - 1
+
+
+@register_jitable
+def add_product(bits, weight, scratch):  # type: ignore[no-untyped-def]
+    """Add the product of two finite float64s, given as bits, to the limbs, whose carries wait.
+
+    The weight is a whole number, or its product with any element is a multiple of 2**-1074.
+    """
+    significand, place = significand_of(bits)
+    factor, weight_place = significand_of(weight)
+    if significand == 0 or factor == 0:
         return
-    place = max(field, 1) - 1
+    # without its zeros at the end, so that no place lies below the lowest limb
+    zeros = (bits_of(float(factor & -factor)) >> 52) - 1023
+    factor >>= zeros
+    place += weight_place + zeros - 1074
+    sign = -1 if (bits < 0) != (weight < 0) else 1
+    add_part(significand, factor & FACTOR, place, sign, scratch)
+    if factor > FACTOR:
+        add_part(significand, factor >> FACTOR_BITS, place + FACTOR_BITS, sign, scratch)
+
+
+@register_jitable
+def add_part(significand, factor, place, sign, scratch):  # type: ignore[no-untyped-def]
+    """Add the signed product of 53 bits and FACTOR_BITS to the limbs, from bit `place` on."""
     limb, shift = SPARE + (place >> 5), place & 31
-    lowest = (significand & LIMB) * abs(factor)
-    middle = (lowest >> LIMB_BITS) + (significand >> LIMB_BITS) * abs(factor)
+    lowest = (significand & LIMB) * factor
+    middle = (lowest >> LIMB_BITS) + (significand >> LIMB_BITS) * factor
     first = (lowest & LIMB) << shift
     second = (middle & LIMB) << shift
     third = (middle >> LIMB_BITS) << shift
-    sign = -1 if (bits < 0) != (factor < 0) else 1
     at = LIMBS + limb
     scratch[at] += sign * (first & LIMB)
     scratch[at + 1] += sign * ((first >> LIMB_BITS) + (second & LIMB))
@@ -162,12 +186,22 @@ def settle_signs(scratch):  # type: ignore[no-untyped-def]
 @register_jitable
 def divide_limbs(scratch, weight):  # type: ignore[no-untyped-def]
     """Divide the limbs by `weight`, down to the spare limbs below them; the last remainder."""
+    # as many bits at a time as a remainder below the weight leaves room for in an int64
+    room = LIMB_BITS
+    while weight - 1 > MAGNITUDE >> room:
+        room -= 1
     remainder = 0
     limb = LIMBS + scratch[TOP]
     while limb >= LIMBS + scratch[BOTTOM] - SPARE:
-        value = remainder << LIMB_BITS | scratch[limb]
-        scratch[limb] = value // weight
-        remainder = value - scratch[limb] * weight
+        value, left, quotient = scratch[limb], LIMB_BITS, 0
+        while left:
+            taken = min(room, left)
+            left -= taken
+            remainder = remainder << taken | (value >> left & ((1 << taken) - 1))
+            part = remainder // weight
+            remainder -= part * weight
+            quotient = quotient << taken | part
+        scratch[limb] = quotient
         limb -= 1
     return remainder
 

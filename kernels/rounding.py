@@ -1,6 +1,6 @@
 """From the sums of one tile to the bits of its means: division, and one rounding.
 
-Rule 1: `doubt` is zero only where the stored bits are proved right.
+Rule 1: `doubt` is zero only where the stored bits are proved right, for divisors up to 2**24.
 Rule 2: rounding is monotone, so to round the float64 q nearest to a quotient t is to round t, but
 where q lies on a boundary of the output format (half-way between two of its values) and t does not.
 """
@@ -23,11 +23,14 @@ def signature(out_type: types.Type) -> Signature:
     """The signature of `finish` for a row of integers of the output's width."""
     out = types.CPointer(out_type)
     whole = types.int64
-    return types.int64(out, whole, whole, FLOATS, types.float64, INTEGERS)
+    real = types.float64
+    return types.int64(out, whole, whole, FLOATS, real, real, INTEGERS)
 
 
-def finish(out, offset, length, tile, weight, table):  # type: ignore[no-untyped-def]
+def finish(out, offset, length, tile, weight, rest, table):  # type: ignore[no-untyped-def]
     """Store the rounded quotients from `offset` of `out` on; the number left in doubt.
+
+    The divisor is weight + rest, and the rest of one up to 2**24 is zero.
 
     Where the total is the exact sum, rounding q is right on a boundary b too. There b > 1 in units
     of its binade, and b * weight fits a float64 (25 bits times 24). If the total is another float64

@@ -135,7 +135,7 @@ def _add_term(row, weight, index, sums):  # type: ignore[no-untyped-def]
         return add_double
 
     def add_narrow(row, weight, index, sums):  # type: ignore[no-untyped-def]
-        # at most 24 bits of significand times at most 24 of weight: exact
+        # the bits of the significand and those of the row's weight are 53 at most: exact
         total, rest = two_sum(sums[0], weight * widen(row, index))
         low = sums[1] + rest
         # a rounded sum is off by 2**-53 of itself at most, and below 2**-1021 it is exact

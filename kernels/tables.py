@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# a weighted mean: addresses, but for the group count, the total weight and the permission
+# a weighted mean: addresses, but for the group count, the divisor and the permission
 GROUPS = 0
 GROUP_COUNT = 1
 ROWS = 2

@@ -1,7 +1,7 @@
 """The arithmetic that the kernels share: widening, exact sums, division, one rounding.
 
-Rule 1: this is the arithmetic of the kernels for processors, step by step (sums.py, rounding.py):
-what is proved there is proved here, and neither fuses a product into a sum.
+Rule 1: this is the arithmetic of the kernels for processors, step by step (sums.py, rounding.py,
+wide_rounding.py): what is proved there is proved here, and neither fuses a product into a sum.
 Rule 2: bfloat16 and float8 are widened by integers, the same on every device and interpreted.
 """
 
@@ -15,6 +15,7 @@ EXPONENT = tl.constexpr(0x7FF << 52)
 LOW_HALF = tl.constexpr(2**27 - 1)
 SMALLEST_SAFE = tl.constexpr(2.0**-900)
 LARGEST_SAFE = tl.constexpr(2.0**1000)
+SPLITTER = tl.constexpr(2.0**27 + 1.0)
 
 
 @triton.jit
@@ -80,7 +81,7 @@ def add_term(total, low, size, value, weight, FORMAT: tl.constexpr, BOUNDED: tl.
         low, lost_too = two_sum(low, left)
         size += tl.abs(lost) + tl.abs(lost_too)
     else:
-        # at most 24 bits of significand times at most 24 of weight: exact
+        # the bits of the significand and those of the row's weight are 53 at most: exact
         total, rest = two_sum(total, weight * value)
         low += rest
         size += tl.abs(low) * 2.0**-53
@@ -147,6 +148,52 @@ def settle(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def two_product(first, second):  # type: ignore[no-untyped-def]
+    """The rounded product, and exactly what rounding left out (Dekker, Numer. Math. 18, 1971)."""
+    rounded = first * second
+    far = SPLITTER * first
+    upper = far - (far - first)
+    lower = first - upper
+    far = SPLITTER * second
+    other_upper = far - (far - second)
+    other_lower = second - other_upper
+    left = upper * other_upper - rounded
+    return rounded, ((left + upper * other_lower) + lower * other_upper) + lower * other_lower
+
+
+@triton.jit
+def settle_wide(  # type: ignore[no-untyped-def]
+    total,
+    low,
+    size,
+    weight,
+    rest,
+    PRECISION: tl.constexpr,
+    NORMAL: tl.constexpr,
+    LIMIT: tl.constexpr,
+    SIGN: tl.constexpr,
+):
+    """The rounded quotient, and whether it is proved (wide_rounding.py, `settle_wide`)."""
+    high, low = two_sum(total, low)
+    q = high / weight
+    rounded, left = two_product(q, weight)
+    remainder = (high - rounded) - left
+    beyond = q * rest
+    numerator = (remainder + low) - beyond
+    magnitude = (tl.abs(remainder) + tl.abs(low)) + tl.abs(beyond)
+    delta = numerator / weight
+    margin = (magnitude * 2.0**-48 + 4.0 * size) / weight
+    exact = (magnitude == 0.0) & (size == 0.0)
+    below = q + (delta - margin)
+    above = q + (delta + margin)
+    encoded, boundary = encode(below, PRECISION, NORMAL, SIGN)
+    safe = (tl.abs(high) > SMALLEST_SAFE) & (tl.abs(high) < LARGEST_SAFE)
+    known = safe | ((high == 0.0) & exact)
+    inside = ((bits_of(below) & MAGNITUDE) <= LIMIT) & (exact | (boundary == 0))
+    return encoded, (below == above) & known & inside
+
+
+@triton.jit
 def finish(  # type: ignore[no-untyped-def]
     total,
     low,
@@ -159,19 +206,30 @@ def finish(  # type: ignore[no-untyped-def]
     LIMIT: tl.constexpr,
     SIGN: tl.constexpr,
     POWER: tl.constexpr,
+    WIDE: tl.constexpr,
     SETTLE: tl.constexpr,
 ):
     """The bits of the rounded quotients, in int64, and whether any of the block is in doubt.
 
-    What needs SETTLE is rare and takes many registers, so it is compiled apart.
+    WIDE is for divisors that may exceed 2**24. What needs SETTLE is rare and takes many registers,
+    so it is compiled apart.
     """
     q = divide(total, weights_ptr, count, POWER)
-    encoded, _ = encode(q, PRECISION, NORMAL, SIGN)
+    encoded, boundary = encode(q, PRECISION, NORMAL, SIGN)
     wrong = (bits_of(q) & MAGNITUDE) > LIMIT
     wrong = wrong | (low != 0.0) | (size != 0.0)
+    if WIDE:
+        # a vector like the others, because the interpreter cannot mix it with a scalar
+        rest = tl.load(weights_ptr + count + 2) + tl.zeros_like(q)
+        wrong = wrong | (boundary != 0) | (rest != 0.0)
     if SETTLE:
         weight = tl.load(weights_ptr + count)
-        settled, proved = settle(total, low, size, weight, PRECISION, NORMAL, LIMIT, SIGN)
+        if WIDE:
+            settled, proved = settle_wide(
+                total, low, size, weight, rest, PRECISION, NORMAL, LIMIT, SIGN
+            )
+        else:
+            settled, proved = settle(total, low, size, weight, PRECISION, NORMAL, LIMIT, SIGN)
         # not where the total is the exact sum: a tie is right there, and Ziv's test cannot say so
         encoded = tl.where(wrong, settled, encoded)
         wrong = wrong & (proved == 0)

@@ -54,6 +54,8 @@ class MeanConfig:
     out: OutputFormat
     power: bool
     """Whether the divisor of the sum is a power of two."""
+    wide: bool
+    """Whether the divisor may exceed 2**24."""
     bounded: bool
     """Whether every partial sum of products is a float64, whatever the elements are."""
 
@@ -92,6 +94,10 @@ class UpdateConfig:
     """Format of the means; None if none are wanted."""
     power: bool
     """Whether the divisor of the sums is a power of two."""
+    wide: bool = False
+    """Whether the divisor may exceed 2**24."""
+    terms: int = 1
+    """Number of weights that the row is added with, one after the other."""
 
 
 def block_of(format: str) -> int:
@@ -104,6 +110,10 @@ def blocks_in(size: int, block: int) -> int:
     return -(-size // block)
 
 
+DIVISOR_LENGTH = 3
+"""Numbers that follow the weights in their table."""
+
+
 def weight_table(weights: Sequence[int], total: int) -> list[float]:
-    """The table that kernels read: the weights, their divisor, and its inverse."""
-    return [*map(float, weights), float(total), 1.0 / total]
+    """The table that kernels read: weights, divisor, its inverse, what its float64 leaves out."""
+    return [*map(float, weights), float(total), 1.0 / total, float(total - int(float(total)))]

@@ -46,7 +46,8 @@ def mean_block(  # type: ignore[no-untyped-def]
     block, rows_ptr, weights_ptr, out_ptr, doubts_ptr, count, length,
     FORMAT: tl.constexpr, ELEMENT: tl.constexpr, OUT_ELEMENT: tl.constexpr,
     PRECISION: tl.constexpr, NORMAL: tl.constexpr, LIMIT: tl.constexpr, SIGN: tl.constexpr,
-    POWER: tl.constexpr, BOUNDED: tl.constexpr, ALIGNED: tl.constexpr, SETTLE: tl.constexpr,
+    POWER: tl.constexpr, WIDE: tl.constexpr, BOUNDED: tl.constexpr, ALIGNED: tl.constexpr,
+    SETTLE: tl.constexpr,
     WHOLE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One block of the mean, and whether it is in doubt."""
@@ -59,8 +60,9 @@ def mean_block(  # type: ignore[no-untyped-def]
         FORMAT, ELEMENT, BOUNDED, ALIGNED, WHOLE,
     )  # fmt: skip
     encoded, doubt = finish(
-        total, low, size, weights_ptr, count, inside, PRECISION, NORMAL, LIMIT, SIGN, POWER, SETTLE
-    )
+        total, low, size, weights_ptr, count, inside, PRECISION, NORMAL, LIMIT, SIGN, POWER, WIDE,
+        SETTLE,
+    )  # fmt: skip
     keep = doubt == 0
     if WHOLE:
         tl.store(out_ptr + offset, encoded.to(OUT_ELEMENT), mask=keep)
@@ -74,7 +76,8 @@ def mean_kernel(  # type: ignore[no-untyped-def]
     rows_ptr, weights_ptr, out_ptr, doubts_ptr, count, first, last, length,
     FORMAT: tl.constexpr, ELEMENT: tl.constexpr, OUT_ELEMENT: tl.constexpr,
     PRECISION: tl.constexpr, NORMAL: tl.constexpr, LIMIT: tl.constexpr, SIGN: tl.constexpr,
-    POWER: tl.constexpr, BOUNDED: tl.constexpr, ALIGNED: tl.constexpr, SETTLE: tl.constexpr,
+    POWER: tl.constexpr, WIDE: tl.constexpr, BOUNDED: tl.constexpr, ALIGNED: tl.constexpr,
+    SETTLE: tl.constexpr,
     WHOLE: tl.constexpr, BLOCK: tl.constexpr, SCANNED: tl.constexpr,
 ):  # fmt: skip
     """Blocks of the mean from `first` on, of `length` elements each.
@@ -87,7 +90,7 @@ def mean_kernel(  # type: ignore[no-untyped-def]
         mean_block(
             begin, rows_ptr, weights_ptr, out_ptr, doubts_ptr, count, length,
             FORMAT, ELEMENT, OUT_ELEMENT, PRECISION, NORMAL, LIMIT, SIGN,
-            POWER, BOUNDED, ALIGNED, SETTLE, WHOLE, BLOCK,
+            POWER, WIDE, BOUNDED, ALIGNED, SETTLE, WHOLE, BLOCK,
         )  # fmt: skip
     else:
         # a program for each block would cost a good part of the first pass, to do nothing
@@ -99,7 +102,7 @@ def mean_kernel(  # type: ignore[no-untyped-def]
                     mean_block(
                         block, rows_ptr, weights_ptr, out_ptr, doubts_ptr, count, length,
                         FORMAT, ELEMENT, OUT_ELEMENT, PRECISION, NORMAL, LIMIT, SIGN,
-                        POWER, BOUNDED, ALIGNED, SETTLE, WHOLE, BLOCK,
+                        POWER, WIDE, BOUNDED, ALIGNED, SETTLE, WHOLE, BLOCK,
                     )  # fmt: skip
 
 
@@ -134,8 +137,8 @@ def add_kernel(  # type: ignore[no-untyped-def]
 def round_kernel(  # type: ignore[no-untyped-def]
     total_ptr, low_ptr, size_ptr, weights_ptr, out_ptr, doubts_ptr, count, first, length,
     OUT_ELEMENT: tl.constexpr, PRECISION: tl.constexpr, NORMAL: tl.constexpr,
-    LIMIT: tl.constexpr, SIGN: tl.constexpr, POWER: tl.constexpr, WHOLE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    LIMIT: tl.constexpr, SIGN: tl.constexpr, POWER: tl.constexpr, WIDE: tl.constexpr,
+    WHOLE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Divide and round the three sums in memory."""
     block = first + tl.program_id(0).to(tl.int64)
@@ -146,8 +149,9 @@ def round_kernel(  # type: ignore[no-untyped-def]
     low = tl.load(low_ptr + offset, mask=None if WHOLE else inside)
     size = tl.load(size_ptr + offset, mask=None if WHOLE else inside)
     encoded, doubt = finish(
-        total, low, size, weights_ptr, count, inside, PRECISION, NORMAL, LIMIT, SIGN, POWER, True
-    )
+        total, low, size, weights_ptr, count, inside, PRECISION, NORMAL, LIMIT, SIGN, POWER, WIDE,
+        True,
+    )  # fmt: skip
     keep = doubt == 0
     bits = encoded.to(OUT_ELEMENT)
     tl.store(out_ptr + offset, bits, mask=keep if WHOLE else inside & keep)
@@ -165,7 +169,7 @@ def launch_mean(
 ) -> None:
     """Queue the mean of rows at `addresses` (int64 [n], by group) into `out` (integers [size]).
 
-    `weights` is their `weight_table`, float64 [n + 2]; `doubts`, int8 [blocks], becomes 1 for each
+    `weights` is their `weight_table`, float64 [n + 3]; `doubts`, int8 [blocks], becomes 1 for each
     block that is left as it was; `sums`, float64 [3, size], is written over, and needed unless
     the form is fused; `aligned` says that all addresses are multiples of ALIGNMENT.
     """
@@ -187,7 +191,7 @@ def launch_mean(
     for blocks, *part in parts(out.numel(), form.block):
         round_kernel[(blocks,)](
             sums[0], sums[1], sums[2], weights, out, doubts, form.count, *part[:2],
-            ELEMENTS[form.out.bits], *form.out[1:], form.power, part[2], form.block,
+            ELEMENTS[form.out.bits], *form.out[1:], form.power, form.wide, part[2], form.block,
             **options(2 * THREADS),
         )  # fmt: skip
 
@@ -211,6 +215,6 @@ def _launch_fused(
             mean_kernel[(blocks_in(blocks, scanned),)](
                 addresses, weights, out, doubts, form.count, first, first + blocks, length,
                 group.format, ELEMENTS[BITS[group.format]], ELEMENTS[form.out.bits],
-                *form.out[1:], form.power, form.bounded, aligned, settle, whole, form.block,
-                scanned, **options((1 + settle) * THREADS),
+                *form.out[1:], form.power, form.wide, form.bounded, aligned, settle, whole,
+                form.block, scanned, **options((1 + settle) * THREADS),
             )  # fmt: skip

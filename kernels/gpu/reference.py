@@ -17,6 +17,7 @@ MAGNITUDE = 2**63 - 1
 EXPONENT = 0x7FF << 52
 LOW_HALF = 2**27 - 1
 SMALLEST_SAFE, LARGEST_SAFE = 2.0**-900, 2.0**1000
+SPLITTER = 2.0**27 + 1.0
 
 Sums = tuple[Tensor, Tensor, Tensor]
 
@@ -121,14 +122,58 @@ def settle(sums: Sums, weight: float, out: OutputFormat) -> tuple[Tensor, Tensor
     return encoded, (below == above) & known & inside
 
 
-def finish(sums: Sums, weight: float, out: OutputFormat) -> tuple[Tensor, Tensor]:
-    """The bits of the rounded quotients, in int64, and which of them are in doubt."""
+def two_product(first: Tensor, second: float) -> tuple[Tensor, Tensor]:
+    """The rounded products, and exactly what rounding left out (Dekker, Numer. Math. 18, 1971)."""
+    rounded = first * second
+    far = SPLITTER * first
+    upper = far - (far - first)
+    lower = first - upper
+    reach = SPLITTER * second
+    other_upper = reach - (reach - second)
+    other_lower = second - other_upper
+    left = upper * other_upper - rounded
+    return rounded, ((left + upper * other_lower) + lower * other_upper) + lower * other_lower
+
+
+def settle_wide(sums: Sums, weight: float, rest: float, out: OutputFormat) -> tuple[Tensor, Tensor]:
+    """The rounded quotients, and whether each is proved (wide_rounding.py, `settle_wide`)."""
     total, low, size = sums
+    high, low = two_sum(total, low)
+    q = high / weight
+    rounded, left = two_product(q, weight)
+    remainder = (high - rounded) - left
+    beyond = q * rest
+    numerator = (remainder + low) - beyond
+    magnitude = (remainder.abs() + low.abs()) + beyond.abs()
+    delta = numerator / weight
+    margin = (magnitude * 2.0**-48 + 4.0 * size) / weight
+    exact = (magnitude == 0.0) & (size == 0.0)
+    below, above = q + (delta - margin), q + (delta + margin)
+    encoded, boundary = encode(below, out)
+    safe = (high.abs() > SMALLEST_SAFE) & (high.abs() < LARGEST_SAFE)
+    known = safe | ((high == 0.0) & exact)
+    inside = (bits_of(below) & MAGNITUDE <= out.limit) & (exact | ~boundary)
+    return encoded, (below == above) & known & inside
+
+
+def finish(
+    sums: Sums, divisor: Sequence[float], wide: bool, out: OutputFormat
+) -> tuple[Tensor, Tensor]:
+    """The bits of the rounded quotients, in int64, and which of them are in doubt.
+
+    `divisor` is what follows the weights in their `weight_table`.
+    """
+    total, low, size = sums
+    weight, _, rest = divisor
     q = total / weight
-    encoded, _ = encode(q, out)
+    encoded, boundary = encode(q, out)
     wrong = (bits_of(q) & MAGNITUDE > out.limit) | (low != 0.0) | (size != 0.0)
+    if wide:
+        wrong |= boundary | (rest != 0.0)
     if wrong.any():
-        settled, proved = settle(sums, weight, out)
+        settled, proved = (
+            settle_wide(sums, weight, rest, out) if wide else settle(sums, weight, out)
+        )
         encoded = torch.where(wrong, settled, encoded)
         wrong &= ~proved
     return encoded, wrong
@@ -147,7 +192,7 @@ def mean(
     formats = [group.format for group in form.groups for _ in range(group.count)]
     for row, weight, format in zip(rows, table, formats, strict=False):
         sums = add_term(sums, row, weight, format, form.bounded)
-    encoded, wrong = finish(sums, table[form.count], form.out)
+    encoded, wrong = finish(sums, table[form.count :], form.wide, form.out)
     keep_proved(encoded, wrong, form.block, out, doubts)
 
 
@@ -168,14 +213,14 @@ def blockwise(wrong: Tensor, block: int) -> Tensor:
 
 
 def add_exactly(
-    planes: Tensor, bits: Tensor, weight: float, format: str
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Two planes with a weighted row more, and which elements they could not take up."""
+    planes: Sequence[Tensor], bits: Tensor, weight: float, format: str
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The planes with a weighted row more, and which elements they could not take up."""
     value = widen(bits, format)
     rounded, left = product(value, weight)
     total, rest = two_sum(planes[0], rounded)
     if len(planes) == 1:
-        return (total, torch.zeros_like(total)), rest.abs() + left.abs() != 0.0
+        return (total,), rest.abs() + left.abs() != 0.0
     low, lost = two_sum(planes[1], rest)
     low, lost_too = two_sum(low, left)
     return two_sum(total, low), lost.abs() + lost_too.abs() != 0.0
@@ -190,17 +235,22 @@ def update(
     marks: Tensor,
 ) -> None:
     """Add `row` to `planes` and round them into `out`; see `launch_update`."""
-    weight, divisor, _ = table
     size = row.numel()
-    (total, low), lost = add_exactly(planes, row, weight, form.format)
+    added: tuple[Tensor, ...] = tuple(planes)
+    lost = torch.zeros_like(row, dtype=torch.bool)
+    for weight in table[: form.terms]:
+        added, left = add_exactly(added, row, weight, form.format)
+        lost |= left
     skipped = marks & LOST != 0
     lost_blocks = blockwise(lost, SUM_BLOCK) | skipped
     kept = ~lost_blocks.repeat_interleave(SUM_BLOCK)[:size]
-    for plane, new in zip(planes, (total, low), strict=False):
+    for plane, new in zip(planes, added, strict=True):
         plane.copy_(torch.where(kept, new, plane))
     doubtful = torch.zeros_like(lost_blocks)
     if out is not None and form.out is not None:
-        encoded, wrong = finish((total, low, torch.zeros_like(total)), divisor, form.out)
+        zero = torch.zeros_like(added[0])
+        sums = (added[0], added[1] if form.planes == 2 else zero, zero)
+        encoded, wrong = finish(sums, table[form.terms :], form.wide, form.out)
         doubtful = blockwise(wrong, SUM_BLOCK) & ~lost_blocks
         kept &= ~doubtful.repeat_interleave(SUM_BLOCK)[:size]
         out.copy_(torch.where(kept, encoded.to(out.dtype), out))

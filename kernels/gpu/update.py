@@ -44,9 +44,10 @@ def update_kernel(  # type: ignore[no-untyped-def]
     total_ptr, low_ptr, row_ptr, table_ptr, out_ptr, marks_ptr, first, length,
     FORMAT: tl.constexpr, OUT_ELEMENT: tl.constexpr, PRECISION: tl.constexpr,
     NORMAL: tl.constexpr, LIMIT: tl.constexpr, SIGN: tl.constexpr, POWER: tl.constexpr,
-    PLANES: tl.constexpr, ROUNDS: tl.constexpr, WHOLE: tl.constexpr, BLOCK: tl.constexpr,
+    WIDE: tl.constexpr, PLANES: tl.constexpr, TERMS: tl.constexpr, ROUNDS: tl.constexpr,
+    WHOLE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Add a row to the sums; with ROUNDS, round them over what follows the weight in the table."""
+    """Add a row to the sums; with ROUNDS, round them over what follows the weights in the table."""
     block = first + tl.program_id(0).to(tl.int64)
     if tl.load(marks_ptr + block) & 1:
         return
@@ -61,6 +62,10 @@ def update_kernel(  # type: ignore[no-untyped-def]
     bits = tl.load(row_ptr + offset, mask=mask, other=None if WHOLE else 0)
     value, weight = widen(bits, FORMAT), tl.load(table_ptr)
     total, low, left = add_exactly(total, low, value, weight, FORMAT, PLANES)
+    for term in tl.static_range(1, TERMS):
+        weight = tl.load(table_ptr + term)
+        total, low, more = add_exactly(total, low, value, weight, FORMAT, PLANES)
+        left += more
     lost = tl.max(((left != 0.0) & inside).to(tl.int32), 0)
     kept = lost == 0 if WHOLE else inside & (lost == 0)
     tl.store(total_ptr + offset, total, mask=kept)
@@ -69,8 +74,8 @@ def update_kernel(  # type: ignore[no-untyped-def]
     doubt = tl.zeros_like(lost)
     if ROUNDS:
         encoded, doubt = finish(
-            total, low, tl.zeros_like(total), table_ptr, 1, inside,
-            PRECISION, NORMAL, LIMIT, SIGN, POWER, False,
+            total, low, tl.zeros_like(total), table_ptr, TERMS, inside,
+            PRECISION, NORMAL, LIMIT, SIGN, POWER, WIDE, False,
         )  # fmt: skip
         tl.store(out_ptr + offset, encoded.to(OUT_ELEMENT), mask=kept & (doubt == 0))
     tl.store(marks_ptr + block, tl.where(lost == 1, 1, doubt << 1).to(tl.int8))
@@ -80,7 +85,8 @@ def update_kernel(  # type: ignore[no-untyped-def]
 def settle_kernel(  # type: ignore[no-untyped-def]
     total_ptr, low_ptr, table_ptr, out_ptr, marks_ptr, first, length,
     OUT_ELEMENT: tl.constexpr, PRECISION: tl.constexpr, NORMAL: tl.constexpr,
-    LIMIT: tl.constexpr, SIGN: tl.constexpr, POWER: tl.constexpr, BLOCK: tl.constexpr,
+    LIMIT: tl.constexpr, SIGN: tl.constexpr, POWER: tl.constexpr, WIDE: tl.constexpr,
+    TERMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Round the sums of those blocks again whose sums are exact and whose means are not proved."""
     block = first + tl.program_id(0).to(tl.int64)
@@ -92,8 +98,8 @@ def settle_kernel(  # type: ignore[no-untyped-def]
     total = tl.load(total_ptr + offset, mask=inside, other=0.0)
     low = tl.load(low_ptr + offset, mask=inside, other=0.0)
     encoded, doubt = finish(
-        total, low, tl.zeros_like(total), table_ptr, 1, inside,
-        PRECISION, NORMAL, LIMIT, SIGN, POWER, True,
+        total, low, tl.zeros_like(total), table_ptr, TERMS, inside,
+        PRECISION, NORMAL, LIMIT, SIGN, POWER, WIDE, True,
     )  # fmt: skip
     tl.store(out_ptr + offset, encoded.to(OUT_ELEMENT), mask=inside & (doubt == 0))
     tl.store(marks_ptr + block, (doubt << 1).to(tl.int8))
@@ -113,9 +119,9 @@ def launch_update(
 ) -> None:
     """Queue the addition of `row` (integers [size]) to `planes` (float64 [planes, size]).
 
-    `table` is the `weight_table` of the one weight, float64 [3]; `out`, integers [size], becomes
-    the means; `marks`, int8 [blocks], is LOST where an earlier update was not carried out, and else
-    zero; it becomes LOST or UNROUNDED for blocks of which that is so.
+    `table` is the `weight_table` of its weights, float64 [terms + 3]; `out`, integers [size],
+    becomes the means; `marks`, int8 [blocks], is LOST where an earlier update was not carried out,
+    and else zero; it becomes LOST or UNROUNDED for blocks of which that is so.
     """
     layout = form.out or NO_LAYOUT
     # there is always something to point to
@@ -125,11 +131,12 @@ def launch_update(
     for blocks, *part in parts(row.numel(), SUM_BLOCK):
         update_kernel[(blocks,)](
             planes[0], low, row, table, target, marks, *part[:2],
-            form.format, element, *layout[1:], form.power, form.planes, form.out is not None,
-            part[2], SUM_BLOCK, **options(THREADS),
+            form.format, element, *layout[1:], form.power, form.wide, form.planes, form.terms,
+            form.out is not None, part[2], SUM_BLOCK, **options(THREADS),
         )  # fmt: skip
         if form.planes == 2 and form.out is not None:
             settle_kernel[(blocks,)](
                 planes[0], low, table, target, marks, *part[:2],
-                element, *layout[1:], form.power, SUM_BLOCK, **options(2 * THREADS),
+                element, *layout[1:], form.power, form.wide, form.terms, SUM_BLOCK,
+                **options(2 * THREADS),
             )  # fmt: skip

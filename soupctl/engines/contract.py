@@ -23,7 +23,7 @@ class WeightedMean:
     dtypes: tuple[DType, ...]
     """Float dtype of each source, at least one."""
     weights: tuple[int, ...]
-    """Integer weight of each source: none zero, |w| <= 2**24."""
+    """Integer weight of each source, |w| <= 2**62; of one of zero only NaN and infinity count."""
     out: DType
     """Float dtype of the result."""
     allow_nonfinite: bool = False
@@ -33,7 +33,7 @@ class WeightedMean:
 
     @property
     def total(self) -> int:
-        """Divisor of the weighted sum: 0 < W <= 2**24."""
+        """Divisor of the weighted sum: 0 < W <= 2**62."""
         return sum(self.weights) if self.divisor is None else self.divisor
 
 

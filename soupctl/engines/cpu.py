@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from ..format.dtypes import DType
 from ..kernels import combine as driver
-from ..kernels import exact, narrow, rounding, sums, tables
+from ..kernels import exact, narrow, rounding, sums, tables, wide_rounding
 from ..kernels.floats import ROW_TYPES
 from .contract import NonFinite, OutOfRange, WeightedMean
 from .expansion import Expansion
 from .native import native_address
+from .splitting import NARROW_DIVISOR, split_weight
 
 OUT_TYPES = {8: types.int8, 16: types.int16, 32: types.int32, 64: types.int64}
 
@@ -64,10 +65,16 @@ class MeanTables:
 
     def __init__(self, mean: WeightedMean) -> None:
         ranks = [RANKS[dtype] for dtype in mean.dtypes]
-        self.rows = sorted(range(len(ranks)), key=ranks.__getitem__)
+        order = sorted(range(len(ranks)), key=ranks.__getitem__)
+        parts = [
+            (row, part)
+            for row in order
+            for part in split_weight(mean.weights[row], mean.dtypes[row])
+        ]
+        self.rows = [row for row, _ in parts]
         self.width = mean.out.bits // 8
         sources = np.array(self.rows, np.int64)
-        weights = np.array([mean.weights[row] for row in self.rows], np.float64)
+        weights = np.array([part for _, part in parts], np.float64)
         add = sums.add_bounded if is_bounded(mean) else sums.add_proved
         groups = group_table([mean.dtypes[row] for row in self.rows], add)
         unit = np.ones(1, np.float64)
@@ -76,7 +83,8 @@ class MeanTables:
         table[tables.GROUPS], table[tables.GROUP_COUNT] = address(groups), len(groups)
         table[tables.WEIGHTS], table[tables.SOURCES] = address(weights), address(sources)
         table[tables.WEIGHT], table[tables.ALLOWED] = mean.total, mean.allow_nonfinite
-        table[tables.FORMAT], table[tables.FINISH] = address(layout), finish_address(mean.out)
+        wide = mean.total > NARROW_DIVISOR
+        table[tables.FORMAT], table[tables.FINISH] = address(layout), finish_address(mean.out, wide)
         table[tables.UNIT] = address(unit)
         self._kept = (sources, weights, groups, unit, layout)
 
@@ -220,9 +228,10 @@ def float_bits(value: float) -> int:
 
 
 @cache
-def finish_address(dtype: DType) -> int:
-    """The address of the compiled rounding to `dtype`."""
-    return native_address(rounding.finish, rounding.signature(OUT_TYPES[dtype.bits]))
+def finish_address(dtype: DType, wide: bool) -> int:
+    """The address of the compiled rounding to `dtype`, after division by what may be large."""
+    finish = wide_rounding.finish_wide if wide else rounding.finish
+    return native_address(finish, rounding.signature(OUT_TYPES[dtype.bits]))
 
 
 @cache

@@ -15,7 +15,7 @@ from triton.errors import TritonError
 from triton.runtime import build
 
 from ..errors import LimitError
-from ..kernels.gpu.layout import INTEGERS, blocks_in
+from ..kernels.gpu.layout import DIVISOR_LENGTH, INTEGERS, blocks_in
 from ..kernels.gpu.mean import launch_mean
 from .staging import StagingLayout
 
@@ -71,7 +71,7 @@ class TorchBuffer:
         """Queue the kernels."""
         config, count, memory = layout.config, layout.count, self._memory
         addresses = memory[: 8 * config.count].view(torch.int64)
-        table = memory[layout.table :][: 8 * (config.count + 2)].view(torch.float64)
+        table = memory[layout.table :][: 8 * (config.count + DIVISOR_LENGTH)].view(torch.float64)
         width = config.out.bits // 8
         out = memory[layout.out :][: count * width].view(INTEGERS[config.out.bits])
         doubts = memory[layout.doubts :][: blocks_in(count, config.block)].view(torch.int8)

@@ -11,6 +11,7 @@ from ..kernels import tables
 from ..kernels.gpu.layout import Group, MeanConfig, OutputFormat, weight_table
 from .contract import WeightedMean
 from .cpu import RANKS, format_table, is_bounded
+from .splitting import NARROW_DIVISOR, split_weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,11 @@ class GroupedMean:
 
     config: MeanConfig
     order: tuple[int, ...]
-    """Index of the source of each row."""
+    """Indices of the sources."""
     widths: tuple[int, ...]
-    """Bytes per element of each row."""
+    """Bytes per element of each source."""
+    rows: tuple[int, ...]
+    """Which of these sources each row is: a weight that is too long takes several rows."""
     table: tuple[float, ...]
     """The rows' `weight_table`."""
 
@@ -31,17 +34,19 @@ def grouped_mean(mean: WeightedMean) -> GroupedMean:
     """The mean with its rows grouped by dtype."""
     # doubles last: what a sum of narrower rows leaves out is seldom anything, and counts as unknown
     order = sorted(range(len(mean.dtypes)), key=lambda row: -RANKS[mean.dtypes[row]])
-    dtypes = [mean.dtypes[row] for row in order]
+    parts = [split_weight(mean.weights[source], mean.dtypes[source]) for source in order]
+    rows = tuple(place for place, each in enumerate(parts) for _ in each)
+    dtypes = [mean.dtypes[order[row]] for row in rows]
     groups = tuple(Group(dtype.value, len(list(run))) for dtype, run in groupby(dtypes))
     total = mean.total
     power = total & (total - 1) == 0
-    # mixtures are proved, because their sums are three in memory
-    bounded = len(groups) == 1 and is_bounded(mean)
-    config = MeanConfig(groups, output_format(mean.out), power, bounded)
-    table = weight_table([mean.weights[row] for row in order], total)
-    return GroupedMean(
-        config, tuple(order), tuple(dtype.bits // 8 for dtype in dtypes), tuple(table)
-    )
+    wide = total > NARROW_DIVISOR
+    # mixtures are proved, because their sums are three in memory; what is bounded is not settled
+    bounded = len(groups) == 1 and is_bounded(mean) and not wide
+    config = MeanConfig(groups, output_format(mean.out), power, wide, bounded)
+    table = weight_table([part for each in parts for part in each], total)
+    widths = tuple(mean.dtypes[source].bits // 8 for source in order)
+    return GroupedMean(config, tuple(order), widths, rows, tuple(table))
 
 
 def output_format(dtype: DType) -> OutputFormat:

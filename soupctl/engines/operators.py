@@ -18,6 +18,7 @@ from ..format.dtypes import DType
 from ..kernels.gpu import reference
 from ..kernels.gpu.layout import (
     ALIGNMENT,
+    DIVISOR_LENGTH,
     INTEGERS,
     LOST,
     SUM_BLOCK,
@@ -29,6 +30,7 @@ from ..kernels.gpu.layout import (
 from .contract import NonFinite, OutOfRange, WeightedMean
 from .cpu import CpuEngine
 from .grouping import GroupedMean, grouped_mean, output_format
+from .splitting import NARROW_DIVISOR, split_weight
 
 DTYPES = {
     torch.float64: DType.F64,
@@ -166,15 +168,16 @@ def mean_of(
 def upload_lists(
     lists: Sequence[Sequence[float]], devices: Sequence[torch.device], dtype: torch.dtype
 ) -> list[Tensor]:
-    """Lists of one length, each on its device; one copy takes all, and waits for nothing queued."""
+    """The lists, each on its device; one copy takes all, and waits for nothing queued."""
     if not lists:
         return []
-    width, pins = len(lists[0]), any(device.type == "cuda" for device in devices)
+    width, pins = max(map(len, lists)), any(device.type == "cuda" for device in devices)
     # each begins at an even place, because kernels are compiled anew for addresses that do not
-    table = torch.zeros(len(lists), width + width % 2, dtype=dtype, pin_memory=pins)
-    table[:, :width] = torch.tensor(lists, dtype=dtype)
+    width += width % 2
+    table = torch.zeros(len(lists), width, dtype=dtype, pin_memory=pins)
+    table.copy_(torch.tensor([[*row, *[0] * (width - len(row))] for row in lists], dtype=dtype))
     copies = {device: table.to(device, non_blocking=True) for device in set(devices)}
-    return [copies[device][row, :width] for row, device in enumerate(devices)]
+    return [copies[device][row, : len(lists[row])] for row, device in enumerate(devices)]
 
 
 Mean = tuple[WeightedMean, Sequence[Tensor], Tensor]
@@ -185,7 +188,7 @@ def queue_means(means: Sequence[Mean]) -> list[Tensor]:
     """The doubts of each of the means, which are queued."""
     all_grouped = [grouped_mean(mean) for mean, _, _ in means]
     rows = [
-        [integers(sources[source]) for source in grouped.order]
+        [integers(sources[grouped.order[row]]) for row in grouped.rows]
         for grouped, (_, sources, _) in zip(all_grouped, means, strict=True)
     ]
     devices = [out.device for _, _, out in means]
@@ -225,13 +228,15 @@ def queue_updates(everything: Sequence[Update], weight: int, divisor: int) -> No
     """Queue additions to kept sums and their rounding; see `kernels.gpu.update`."""
     # nothing is divided where nothing is rounded
     numbers = [
-        weight_table([weight], 1 if soup is None else divisor) for _, _, soup, _ in everything
+        weight_table(split_weight(weight, DTYPES[row.dtype]), 1 if soup is None else divisor)
+        for _, row, soup, _ in everything
     ]
     tables = upload_lists(numbers, [row.device for _, row, _, _ in everything], torch.float64)
     for (planes, row, soup, marks), mine, table in zip(everything, numbers, tables, strict=True):
         out = None if soup is None else output_format(DTYPES[soup.dtype])
-        power = divisor & (divisor - 1) == 0
-        config = UpdateConfig(DTYPES[row.dtype].value, len(planes), out, power)
+        power, wide = divisor & (divisor - 1) == 0, divisor > NARROW_DIVISOR
+        dtype, count = DTYPES[row.dtype].value, len(mine) - DIVISOR_LENGTH
+        config = UpdateConfig(dtype, len(planes), out, power, wide, count)
         target = None if soup is None else integers(soup)
         if not uses_kernels(row.device):
             reference.update(config, planes, integers(row), mine, target, marks)

@@ -17,17 +17,17 @@ from torch import Tensor
 from ..errors import Issue, MismatchError, SoupError, UsageError
 from . import operators
 from .operators import DTYPES
+from .splitting import LARGEST_WEIGHT
 
 __all__ = ["Figures", "KeptSum", "add_", "average_", "compare", "subtract_"]
 
 Tensors = Sequence[Tensor] | Mapping[str, Tensor]
-LARGEST_WEIGHT = 2**24
 
 
 def average_(out: Tensors, ingredients: Sequence[Tensors], weights: Sequence[int]) -> None:
     """Write the weighted mean of `ingredients` into `out`, which may be one of them.
 
-    `weights` are integers, none zero, with a positive total; neither may exceed 2**24. Raises
+    `weights` are integers, none zero, with a positive total; neither may exceed 2**62. Raises
     UsageError, and MismatchError for tensors that do not fit, before anything is changed;
     InputError for NaN or infinity, and MismatchError for a mean that its dtype cannot hold, after
     which `out` is undefined.
@@ -90,7 +90,7 @@ class KeptSum:
         """
         total = self.total + weight
         if not 0 < abs(weight) <= LARGEST_WEIGHT or abs(total) > LARGEST_WEIGHT:
-            raise UsageError(f"weight {weight} or total {total} is zero or beyond 2**24")
+            raise UsageError(f"weight {weight} or total {total} is zero or beyond 2**62")
         if soup is not None and total <= 0:
             raise UsageError(f"the total weight would be {total}: it must be positive")
         rows = matched(self._like, part)
@@ -136,9 +136,9 @@ def require_weights(weights: Sequence[int]) -> int:
     """The sum of `weights`; UsageError unless it and each weight are in range."""
     total = sum(weights)
     if any(not 0 < abs(weight) <= LARGEST_WEIGHT for weight in weights):
-        raise UsageError("weights must be integers other than zero, of magnitude at most 2**24")
+        raise UsageError("weights must be integers other than zero, of magnitude at most 2**62")
     if not 0 < total <= LARGEST_WEIGHT:
-        raise UsageError(f"the weights add up to {total}: the total must be between 1 and 2**24")
+        raise UsageError(f"the weights add up to {total}: the total must be between 1 and 2**62")
     return total
 
 

@@ -39,7 +39,7 @@ class StagingLayout:
 
     config: MeanConfig
     count: int
-    """Elements of each row."""
+    """Elements of each source."""
     table: int
     rows: tuple[int, ...]
     out: int
@@ -50,7 +50,7 @@ class StagingLayout:
 
     @classmethod
     def of(cls, grouped: GroupedMean, count: int) -> StagingLayout:
-        """The layout of `count` elements of each row."""
+        """The layout of `count` elements of each source."""
         config = grouped.config
         table = aligned(8 * config.count)
         offset = aligned(table + 8 * len(grouped.table))
@@ -208,7 +208,8 @@ class StagedCombine:
         """Load a buffer and queue its work."""
         layout = StagingLayout.of(self._grouped, count)
         host = np.frombuffer(buffer.host, np.uint8)
-        addresses = np.array([buffer.address + row for row in layout.rows], np.int64)
+        places = [layout.rows[row] for row in self._grouped.rows]
+        addresses = np.array([buffer.address + place for place in places], np.int64)
         put(host, 0, addresses.view(np.uint8))
         put(host, layout.table, np.array(self._grouped.table, np.float64).view(np.uint8))
         for row, offset, width in zip(self._rows, layout.rows, self._grouped.widths, strict=True):

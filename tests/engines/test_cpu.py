@@ -71,11 +71,11 @@ def finite_codes(dtype):
 @st.composite
 def weights(draw, count):
     """Weights of either sign, small or as large as they may be, with a total that is allowed."""
-    most = draw(st.sampled_from([1, 2, 10, 1000, 2**24]))
+    most = draw(st.sampled_from([1, 2, 10, 1000, 2**24, 2**29, 10**9, 2**53, 10**17, 2**62]))
     drawn = [draw(st.integers(1, most)) * draw(st.sampled_from([1, 1, -1])) for _ in range(count)]
     if sum(drawn) < 0:
         drawn = [-weight for weight in drawn]
-    if not 0 < sum(drawn) <= 2**24:
+    if not 0 < sum(drawn) <= 2**62:
         drawn = [1] * count
     return tuple(drawn)
 

@@ -215,7 +215,7 @@ def test_nothing_lies_where_something_else_does(mean):
     layout = StagingLayout.of(grouped, 5000)
     sizes = [5000 * width for width in grouped.widths]
     starts = [0, layout.table, *layout.rows, layout.out, layout.doubts, layout.sums]
-    lengths = [8 * len(sizes), 8 * len(sizes) + 16, *sizes, 5000 * mean.out.bits // 8, 5]
+    lengths = [8 * len(sizes), 8 * len(sizes) + 24, *sizes, 5000 * mean.out.bits // 8, 5]
 
     ends = [start + length for start, length in zip(starts, lengths, strict=False)]
     assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))

@@ -82,13 +82,16 @@ def launch_mean(weighted_mean: WeightedMean, size: int, aligned: bool = True) ->
 def launch_updates() -> None:
     """Launch what updates of kept sums take, with every dtype in and out."""
     row, marks = torch.empty(4096, dtype=torch.float64), torch.empty(4, dtype=torch.int8)
-    planes, table = torch.empty(2, 4096, dtype=torch.float64), torch.empty(3, dtype=torch.float64)
+    planes, table = torch.empty(2, 4096, dtype=torch.float64), torch.empty(6, dtype=torch.float64)
     for number, dtype in enumerate(FLOATS):
         config = layout.UpdateConfig(
-            dtype.value, 1 + number % 2, output_format(dtype), number % 3 == 0
+            dtype.value, 1 + number % 2, output_format(dtype), number % 3 == 0, number % 4 == 1
         )
         part = row.view(layout.INTEGERS[dtype.bits])[:4096]
         update.launch_update(config, planes[: config.planes], part, table, part, marks)
+    part = row.view(torch.int32)[:4096]
+    config = layout.UpdateConfig("F32", 2, output_format(DType.F32), False, wide=True, terms=3)
+    update.launch_update(config, planes, part, table, part, marks)
     config = layout.UpdateConfig("F64", 1, None, True)
     update.launch_update(config, planes[:1], row[:100], table, None, marks)
 
@@ -109,6 +112,9 @@ def cases() -> Iterator[tuple[str, WeightedMean, int]]:
         yield "mixture", WeightedMean((DType.F16, DType.BF16), (1, 2), dtype), 4096
     # by their weights, these are not bounded
     yield "whole", WeightedMean((DType.F8_E5M2,) * 3, (2**24, -(2**24), 3), DType.F8_E5M2), 4096
+    for dtype in FLOATS:
+        yield "wide", WeightedMean((dtype,) * 2, (123456789, 10**9), dtype), 4096
+    yield "mixture", WeightedMean((DType.F16, DType.F32), (2**61 - 1, 3), DType.BF16), 4096
     for dtype in (DType.F16, DType.BF16, DType.F32):
         yield "power", WeightedMean((dtype,) * 2, (1, 1), dtype), 4096
     yield "tail", WeightedMean((DType.BF16,) * 3, (1, 1, 1), DType.BF16), 100

@@ -29,9 +29,11 @@ def blank(count, width):
 def by_kernel(weighted_mean, sources, count, offset=0):
     """The mean and its doubts as kernels leave them; with rows that begin `offset` elements in."""
     grouped = grouped_mean(weighted_mean)
-    rows = []
-    for source, width in zip(grouped.order, grouped.widths, strict=True):
-        rows.append(integers(bytes(offset * width) + sources[source], width)[offset:])
+    found = [
+        integers(bytes(offset * width) + sources[source], width)[offset:]
+        for source, width in zip(grouped.order, grouped.widths, strict=True)
+    ]
+    rows = [found[row] for row in grouped.rows]
     out = blank(count + offset, weighted_mean.out.bits // 8)
     doubts = torch.full((layout.blocks_in(count, grouped.config.block),), 7, dtype=torch.int8)
     addresses = torch.tensor([row.data_ptr() for row in rows])
@@ -44,10 +46,11 @@ def by_kernel(weighted_mean, sources, count, offset=0):
 def by_reference(weighted_mean, sources, count):
     """The same by plain PyTorch."""
     grouped = grouped_mean(weighted_mean)
-    rows = [
+    found = [
         integers(sources[source], width)
         for source, width in zip(grouped.order, grouped.widths, strict=True)
     ]
+    rows = [found[row] for row in grouped.rows]
     out = blank(count, weighted_mean.out.bits // 8)
     doubts = torch.full((layout.blocks_in(count, grouped.config.block),), 7, dtype=torch.int8)
     reference.mean(grouped.config, rows, grouped.table, out, doubts)

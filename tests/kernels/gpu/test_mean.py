@@ -92,11 +92,20 @@ def test_the_smallest_far_away_term_decides_a_tie(out, weight):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("divisor", [1, 6, 2**24])
+@pytest.mark.parametrize("divisor", [1, 6, 2**24, 2**24 + 1, 10**9, 10**17 + 3, 2**62])
 def test_a_mean_may_have_a_divisor_of_its_own(dtype, divisor):
     sources = [usual(dtype, 300, seed) for seed in range(2)]
 
     require_agreement(mean_of([dtype] * 2, (5, -4), dtype, divisor), sources, 300)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("weights", [(123456789, 876543211), (2**61 - 1, 2**61), (2**62, -1, -5)])
+def test_weights_of_any_length_give_the_bytes_of_the_processor(dtype, weights):
+    for make in (usual, finite):
+        sources = [make(dtype, 300, seed) for seed in range(len(weights))]
+
+        require_agreement(mean_of([dtype] * len(weights), weights, dtype), sources, 300)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -9,7 +9,8 @@ from runs import CPU, UNTOUCHED, blank, finite, integers, pack, usual
 
 from soupctl.engines.contract import WeightedMean
 from soupctl.engines.grouping import output_format
-from soupctl.engines.reference import encode
+from soupctl.engines.reference import decode, encode
+from soupctl.engines.splitting import NARROW_DIVISOR, split_weight
 from soupctl.format.dtypes import FLOATS, DType
 from soupctl.kernels.gpu import layout, reference, update
 
@@ -27,10 +28,16 @@ class Kept:
 
     def add(self, dtype, source, weight, divisor, marks=(0, 0), rounds=True):
         """Add a row; the marks of the two blocks."""
-        table = layout.weight_table([weight], divisor)
+        weights = split_weight(weight, dtype)
+        table = layout.weight_table(weights, divisor)
         power = divisor & (divisor - 1) == 0
         config = layout.UpdateConfig(
-            dtype.value, len(self.planes[0]), output_format(self.format), power
+            dtype.value,
+            len(self.planes[0]),
+            output_format(self.format),
+            power,
+            divisor > NARROW_DIVISOR,
+            len(weights),
         )
         out = self.out if rounds else [None, None]
         config = config if rounds else replace(config, out=None)
@@ -56,10 +63,39 @@ class Kept:
         return self.out[0].numpy().tobytes()
 
 
+def values_of(dtype, source):
+    """The elements of a row, as fractions."""
+    width = dtype.bits // 8
+    codes = [source[place : place + width] for place in range(0, len(source), width)]
+    return [decode(int.from_bytes(code, "little"), dtype) for code in codes]
+
+
 def mean(spec, sources):
     out = bytearray(COUNT * spec.out.bits // 8)
     CPU.prepare(spec, [memoryview(source) for source in sources])(0, COUNT, memoryview(out))
     return bytes(out)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sums_with_weights_of_any_length_are_exact_or_lost(dtype):
+    sources = [usual(dtype, COUNT, seed) for seed in range(3)]
+    weights = (123456789, 10**17 + 1, -(10**9))
+    kept = Kept(2, dtype)
+    for count in range(1, 4):
+        total = sum(weights[:count])
+        before = kept.sums
+        marks = kept.add(dtype, sources[count - 1], weights[count - 1], total)
+        spec = WeightedMean((dtype,) * count, weights[:count], dtype)
+        values = values_of(dtype, sources[count - 1])
+        after = [
+            old + weights[count - 1] * value for old, value in zip(before, values, strict=True)
+        ]
+        if layout.LOST in marks:
+            assert dtype in (DType.F32, DType.F64)
+            return
+        assert after == kept.sums
+        if not any(marks):
+            assert mean(spec, sources[:count]) == kept.means
 
 
 @pytest.mark.parametrize("planes", [1, 2])

@@ -1,0 +1,32 @@
+"""Weights as whole numbers whose products with every element of a dtype are exact float64s.
+
+Rule 1: a weight that is too long becomes several rows of one source, whose weights add up to it;
+each is of its sign, so that infinities stay what they are.
+"""
+
+from __future__ import annotations
+
+from ..format.dtypes import DType
+
+LARGEST_WEIGHT = 2**62
+"""Largest weight and divisor: what the integer arithmetic of every engine holds."""
+
+NARROW_DIVISOR = 2**24
+"""Largest divisor that the quicker of the two roundings takes."""
+
+PRODUCT_BITS = 53
+# the product of a double and a weight is never exact: it is computed with its rounding error
+DOUBLE_BITS = 24
+
+
+def split_weight(weight: int, dtype: DType) -> tuple[int, ...]:
+    """The weights of the rows that stand for a source of that weight, the largest first."""
+    bits = DOUBLE_BITS if dtype is DType.F64 else PRODUCT_BITS - dtype.float_format.precision
+    sign, left = (-1 if weight < 0 else 1), abs(weight)
+    parts = []
+    while left.bit_length() > bits:
+        shift = left.bit_length() - bits
+        part = left >> shift << shift
+        parts.append(sign * part)
+        left -= part
+    return (*parts, sign * left) if left or not parts else tuple(parts)
