@@ -14,8 +14,8 @@ from math import gcd, lcm
 
 from ..errors import UsageError
 
-LARGEST = 2**24
-"""Largest scaled weight and largest total, so that products stay exact in float64."""
+LARGEST = 2**62
+"""Largest scaled weight and largest total: what the integer arithmetic of the engines holds."""
 
 DECIMAL = r"(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})"
 # a power of ten that makes a weight large is not accepted: no sum holds such weights
@@ -72,11 +72,23 @@ def read_weight(text: str) -> Fraction:
     return Fraction(text)
 
 
+def rounded_weight(weight: Fraction, decimals: int) -> Fraction:
+    """The decimal number of so many decimals that is nearest to the weight, ties to even.
+
+    Raises UsageError for a weight that would be zero.
+    """
+    nearest: Fraction = round(weight, decimals)
+    if not nearest:
+        what = f"a weight of {float(weight):.3g} is zero when rounded to {decimals} decimals"
+        raise UsageError(what, advice="ask for more decimals, or leave the ingredient out")
+    return nearest
+
+
 def scaled(weights: Sequence[Fraction]) -> tuple[int, ...]:
     """The same proportions in whole numbers with no common factor.
 
     Raises UsageError if a weight is zero, if the total is not positive, or if a number or the total
-    exceeds 2**24.
+    exceeds 2**62.
     """
     if not all(weights):
         raise UsageError("a weight is zero", advice="leave the ingredient out")
@@ -91,8 +103,8 @@ def scaled(weights: Sequence[Fraction]) -> tuple[int, ...]:
     return tuple(whole)
 
 
-TOO_FINE = "the weights are too fine: as whole numbers they exceed 2**24"
-ROUND = "round them to fewer digits, say four decimals"
+TOO_FINE = "the weights are too fine: as whole numbers they or their total exceed 2**62"
+ROUND = "--round-weights 9 rounds them to nine decimals"
 
 
 def require_positive_total(weights: Sequence[Fraction]) -> int:
@@ -100,7 +112,7 @@ def require_positive_total(weights: Sequence[Fraction]) -> int:
     denominator = 1
     for weight in weights:
         denominator = lcm(denominator, weight.denominator)
-        # with whole numbers up to 2**24 it is never so large, nor with sums of a few million such;
+        # with whole numbers up to 2**62 it is never so large, nor with sums of many such;
         # thousands of weights without a common denominator would take minutes to add
         if denominator > weight.denominator * LARGEST**2:
             raise UsageError(TOO_FINE, advice=ROUND)

@@ -135,5 +135,5 @@ def _sum_record(recipe: Recipe, part: Part, plan: Plan) -> SumRecord:
     def ordered(ledger: Ledger, outcome: Outcome) -> tuple[Runs, ...]:
         return ordered_runs(dict(zip(outcome.ingredients, dtypes, strict=True)), ledger)
 
-    facts = Facts(scale_of(recipe.weights, plan.weights), UNKNOWN, dtypes)
+    facts = Facts(scale_of(recipe.weights, plan.weights.whole), UNKNOWN, dtypes)
     return SumRecord(facts, ordered)

@@ -8,7 +8,7 @@ Rule 3: steps go by name in UTF-8 order, the order in which roots are digested.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 
@@ -20,9 +20,9 @@ from ..format.header import Tensor
 from ..kinds.classify import Kinds, classify, kind_of
 from ..kinds.facts import NO_FACTS, TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, QUANTISED, WEIGHT, Role, TensorKind
-from ..ledger.weights import scaled
 from .kind_errors import fixed_advice, not_averaged
 from .recipe import Recipe, selector
+from .step_weights import NO_WEIGHTS, StepWeights, usual_weights, weights_by_tensor
 
 Contents = Mapping[str, Tensor]
 """The tensors of one ingredient by name."""
@@ -50,6 +50,8 @@ class Step:
     """Its dtype in each of `sources`."""
     out: DType | None
     """Its dtype in the soup; None if it is left out."""
+    weights: StepWeights
+    """Those of `sources`. What does not count for a tensor is not combined, but digested."""
     kind: TensorKind = WEIGHT
     """What it is to the model; a plain weight if it is left out."""
 
@@ -58,17 +60,17 @@ class Step:
 class Plan:
     """Everything the executor needs to know of one component."""
 
-    weights: tuple[int, ...]
-    """Whole-number proportion of each ingredient."""
+    weights: StepWeights
+    """Those of the ingredients in tensors that the recipe gives no weights of their own."""
     steps: tuple[Step, ...]
     allow_nonfinite: bool
-    divisor: int | None = None
-    """The divisor of the weighted sum; None for the total weight."""
 
-    @property
-    def total(self) -> int:
-        """The divisor of the weighted sum."""
-        return sum(self.weights) if self.divisor is None else self.divisor
+    def reweighted(self, weights: StepWeights) -> Plan:
+        """The plan with other weights of all ingredients, the same in every tensor."""
+        steps = (
+            replace(step, weights=weights) if step.out is not None else step for step in self.steps
+        )
+        return replace(self, weights=weights, steps=tuple(steps))
 
     @property
     def kept(self) -> tuple[Step, ...]:
@@ -92,7 +94,7 @@ def make_plan(
     shapes, dtypes or kinds that do not fit each other, all issues at once. Ingredients of equal
     layout should share one mapping: thousands of them then cost no more than one.
     """
-    weights = scaled(recipe.weights)
+    weights_of = weights_by_tensor(recipe)
     selected = selector(recipe)
     layouts = _Layouts(names, contents, facts or (NO_FACTS,) * len(names))
     _require_same_kinds(layouts, selected)
@@ -107,10 +109,11 @@ def make_plan(
         )
     if issues := [issue for tensor in kept if (issue := _mismatch(layouts, tensor))]:
         raise MismatchError.collected(issues)
-    steps = [_kept_step(recipe, layouts, tensor, deciding) for tensor in kept]
+    steps = [_kept_step(recipe, layouts, tensor, deciding, weights_of(tensor)) for tensor in kept]
     every = {tensor for _, content in layouts.distinct for tensor in content}
     steps += [_left_out_step(layouts, tensor) for tensor in every if not selected(tensor)]
-    return Plan(weights, tuple(sorted(steps, key=lambda step: step.name)), recipe.allow_nonfinite)
+    in_order = tuple(sorted(steps, key=lambda step: step.name))
+    return Plan(usual_weights(recipe), in_order, recipe.allow_nonfinite)
 
 
 class _Layouts:
@@ -210,7 +213,11 @@ def _mismatch(layouts: _Layouts, tensor: str) -> Issue | None:
 
 
 def _kept_step(
-    recipe: Recipe, layouts: _Layouts, tensor: str, deciding: Collection[int] | None
+    recipe: Recipe,
+    layouts: _Layouts,
+    tensor: str,
+    deciding: Collection[int] | None,
+    weights: StepWeights,
 ) -> Step:
     found = layouts.of(tensor)
     dtypes = tuple(each.dtype for each in found)
@@ -221,12 +228,16 @@ def _kept_step(
         first = first and kind.role in FIXED
         rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]
     elif dtypes[0].kind is Kind.FLOAT:
+        if recipe.blocks:
+            counted = weights.counted
+            deciding = counted if deciding is None else [i for i in deciding if i in counted]
         chosen = dtypes if deciding is None else (dtypes[layouts.which[i]] for i in deciding)
         rule, out = Rule.AVERAGE, recipe.dtype or narrowest(frozenset(chosen))
     else:
         first = dtypes[0].kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
         rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]
-    return Step(tensor, found[0].shape, rule, layouts.everyone, layouts.spread(dtypes), out, kind)
+    spread = layouts.spread(dtypes)
+    return Step(tensor, found[0].shape, rule, layouts.everyone, spread, out, weights, kind)
 
 
 def _left_out_step(layouts: _Layouts, tensor: str) -> Step:
@@ -237,4 +248,5 @@ def _left_out_step(layouts: _Layouts, tensor: str) -> Step:
     ]
     sources = tuple(index for index, _ in holders)
     dtypes = tuple(found.dtype for _, found in holders)
-    return Step(tensor, holders[0][1].shape, Rule.LEFT_OUT, sources, dtypes, None)
+    shape = holders[0][1].shape
+    return Step(tensor, shape, Rule.LEFT_OUT, sources, dtypes, None, NO_WEIGHTS)

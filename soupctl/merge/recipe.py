@@ -29,6 +29,9 @@ class Recipe:
     """Globs; a tensor that one of them matches is not in the soup."""
     on_int: OnInt = OnInt.REFUSE
     allow_nonfinite: bool = False
+    blocks: tuple[tuple[str, tuple[Fraction, ...]], ...] = ()
+    """Globs, each with the weights of the tensors that it is the first to match; an ingredient of
+    weight 0 is left out of them."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for more or longer globs than a ledger may hold."""

@@ -141,7 +141,7 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
             sources = exact_sources(inputs, soup, after, first)
         method = Method.ROUNDED if rounded else Method.INGREDIENTS
         plan = _plan(change, before, sources)
-        scale = scale_of([source.weight for source in sources], plan.weights)
+        scale = scale_of([source.weight for source in sources], plan.weights.whole)
         computation = Computation(method, sources, plan, scale)
     return RevisedComponent(change, members, computation)
 

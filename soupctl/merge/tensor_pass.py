@@ -32,6 +32,11 @@ class Use:
     step: Step
     sources: tuple[int, ...]
 
+    @property
+    def counted(self) -> list[int]:
+        """Those of the sources that count for the tensor, at least one."""
+        return [self.sources[place] for place in self.step.weights.counted]
+
 
 @dataclass(slots=True)
 class TensorResult:
@@ -102,13 +107,13 @@ class TensorPass:
         digests = {}
         for source in sources_of(uses):
             stored = copied_tensor(self.sources[source], name)
-            copied = [u for u in uses if u.step.out is not None and u.sources[0] == source]
+            copied = [u for u in uses if u.step.out is not None and u.counted[0] == source]
             digests[source] = self._copy_one(name, stored, copied, advance)
             result.sources.append((source, row_of(stored.tensor, digests[source])))
         for use in uses:
             if use.step.out is None:
                 continue
-            first, *rest = use.sources
+            first, *rest = use.counted
             others = [source for source in rest if digests[source] != digests[first]]
             if others and use.step.rule is Rule.IDENTICAL:
                 labels = [self.sources[source].label for source in others]

@@ -15,7 +15,7 @@ from .terms import Term
 
 
 class WeightedSum:
-    """The sum of the terms of all sources of a step, each times its source's weight.
+    """The sum of the terms of the sources that count, each times its source's weight.
 
     It is computed from the chunk that each of the terms has read last.
     """
@@ -28,8 +28,9 @@ class WeightedSum:
         self._step = step
         self._engine = engine
         weighted = [
-            (term, plan.weights[index])
-            for index, each in zip(step.sources, terms, strict=True)
+            (term, weight)
+            for weight, each in zip(step.weights.whole, terms, strict=True)
+            if weight
             for term in each
         ]
         self._owners: list[Source] = [term.source for term, _ in weighted]
@@ -52,7 +53,7 @@ class WeightedSum:
             self._mean.weights,
             self._step.out,
             self._plan.allow_nonfinite and not kept,
-            self._plan.total,
+            self._step.weights.divisor,
         )
         combine = self._engine.prepare(spec, self._rows)
 
@@ -94,7 +95,7 @@ class WeightedSum:
         """
         assert self._step.out is not None
         dtypes, weights = (DType.F64,) * len(planes), (1,) * len(planes)
-        mean = WeightedMean(dtypes, weights, self._step.out, divisor=self._plan.total)
+        mean = WeightedMean(dtypes, weights, self._step.out, divisor=self._step.weights.divisor)
         try:
             self._engine.prepare(mean, planes)(0, len(planes[0]) // PLANE_BYTES, out)
         except OutOfRange as found:

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from soupctl.engines.splitting import LARGEST_WEIGHT
 from soupctl.errors import UsageError
 from soupctl.ledger.weights import (
     LARGEST,
     parse_weight,
     read_weight,
     require_positive_total,
+    rounded_weight,
     scaled,
     weight_text,
 )
@@ -151,6 +153,9 @@ def test_no_weight_may_be_zero():
         [LARGEST, -1],
         [LARGEST, LARGEST],
         [Fraction(1, LARGEST - 1), Fraction(1, 1)],
+        [Fraction("0.123456789"), 1],
+        [Fraction(0.1), 1],
+        [Fraction("0.30000000000000004"), Fraction("0.7")],
     ],
 )
 def test_weights_up_to_the_limit_pass(weights):
@@ -164,11 +169,11 @@ def test_weights_up_to_the_limit_pass(weights):
         [LARGEST + 1, -LARGEST],
         [-LARGEST - 1, LARGEST, LARGEST],
         [Fraction(1, LARGEST), 1],
-        [Fraction("0.123456789"), 1],
+        [Fraction("0.12345678901234567891"), 1],
     ],
 )
 def test_weights_beyond_the_limit_are_refused_with_advice(weights):
-    with pytest.raises(UsageError, match=r"exceed 2\*\*24 \(round them to fewer digits"):
+    with pytest.raises(UsageError, match=r"exceed 2\*\*62 \(--round-weights 9 rounds"):
         scaled([Fraction(weight) for weight in weights])
 
 
@@ -190,6 +195,30 @@ def test_thousands_of_weights_without_a_common_denominator_are_refused_at_once()
         require_positive_total(weights)
 
     assert time.monotonic() - started < 1
+
+
+def test_the_limit_is_that_of_the_engines():
+    assert LARGEST == LARGEST_WEIGHT
+
+
+@pytest.mark.parametrize(
+    ("weight", "decimals", "expected"),
+    [
+        ("0.123456789", 4, "0.1235"),
+        ("1/3", 9, "0.333333333"),
+        ("-0.00005", 4, None),
+        ("-0.00015", 4, "-0.0002"),
+        ("0.5", 0, None),
+        ("1.5", 0, "2"),
+        ("7", 3, "7"),
+    ],
+)
+def test_a_weight_is_rounded_as_if_so_asked(weight, decimals, expected):
+    if expected is None:
+        with pytest.raises(UsageError, match=f"is zero when rounded to {decimals} decimals"):
+            rounded_weight(Fraction(weight), decimals)
+    else:
+        assert Fraction(expected) == rounded_weight(Fraction(weight), decimals)
 
 
 @given(st.lists(rationals, min_size=1, max_size=6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from fractions import Fraction
 from itertools import count
 
 import numpy as np
@@ -23,7 +24,9 @@ from soupctl.merge.kept_sum.format import SumForm
 from soupctl.merge.kept_sum.reader import SumReader
 from soupctl.merge.kept_sum.writer import SumOutput
 from soupctl.merge.order import Order
-from soupctl.merge.plan import Plan, Rule, Step
+from soupctl.merge.plan import Plan, Rule, Step, make_plan
+from soupctl.merge.recipe import Recipe
+from soupctl.merge.step_weights import StepWeights
 from soupctl.storage import regular
 from soupctl.verbs import ExecutionOptions
 
@@ -52,9 +55,10 @@ def opened(place):
 
 def plan(out: DType, *weights: int) -> Plan:
     """The plan that averages w into a dtype and copies n."""
-    copied = Step("n", (BIG + 17,), Rule.IDENTICAL, (0, 1), (DType.U8,) * 2, DType.U8)
-    averaged = Step("w", (70_000,), Rule.AVERAGE, (0, 1), (DType.F16,) * 2, out)
-    return Plan(weights, (copied, averaged), False)
+    shares = StepWeights(weights, sum(weights))
+    copied = Step("n", (BIG + 17,), Rule.IDENTICAL, (0, 1), (DType.U8,) * 2, DType.U8, shares)
+    averaged = Step("w", (70_000,), Rule.AVERAGE, (0, 1), (DType.F16,) * 2, out, shares)
+    return Plan(shares, (copied, averaged), False)
 
 
 class Written:
@@ -199,12 +203,14 @@ CHANGED = {
 def test_a_sum_that_does_not_fit_the_surveyed_form_is_refused(place, values, form):
     save(place / "a.st", w=np.float64([values[0]] * 3))
     save(place / "b.st", w=np.float64([values[1]] * 3))
-    step = Step("w", (3,), Rule.AVERAGE, (0, 1), (DType.F64,) * 2, DType.F64)
+    step = Step(
+        "w", (3,), Rule.AVERAGE, (0, 1), (DType.F64,) * 2, DType.F64, StepWeights((1, 1), 2)
+    )
     with ExitStack() as stack:
         models = [find_input(f"{name}.st", None, None) for name in "ab"]
         sources = [stack.enter_context(open_input(model.components[0])) for model in models]
         output = SumOutput({"w": form}, lambda *_: None)
-        order = Order(Plan((1, 1), (step,), False), sources, lambda *_: None, output)
+        order = Order(Plan(step.weights, (step,), False), sources, lambda *_: None, output)
         with pytest.raises(OutputError, match="w: an input was changed while it was read"):
             execute([order], CpuEngine(), ExecutionOptions(1))
         del sources
@@ -216,9 +222,37 @@ def test_a_kept_sum_with_nan_is_refused_whatever_its_plan_allows(place):
     kept = sum_of(place / "soup.st")
     raw = kept.read_bytes()
     kept.write_bytes(raw[:-4] + np.float32([np.nan]).tobytes())
-    step = Step("w", (3,), Rule.AVERAGE, (0,), (DType.F64,), DType.F64)
+    step = Step("w", (3,), Rule.AVERAGE, (0,), (DType.F64,), DType.F64, StepWeights((1,), 1))
     with open_input(find_input(kept, None, None).components[0]) as checkpoint:
-        plan = Plan((1,), (step,), allow_nonfinite=True)
+        plan = Plan(step.weights, (step,), allow_nonfinite=True)
         order = Order(plan, [SumReader(checkpoint)], lambda *_: None)
         with pytest.raises(LedgerError, match="w: is not a valid sum: it holds NaN"):
             execute([order], CpuEngine(), ExecutionOptions(1))
+
+
+def test_what_does_not_count_for_a_tensor_is_digested_and_not_combined(place):
+    bad, good = np.float16([np.nan, np.inf, 7]), np.float16([1, 2, 3])
+    save(place / "a.st", w=good, v=good, n=np.int64([1]))
+    save(place / "b.st", w=bad, v=2 * good, n=np.int64([2]))
+    weights = (Fraction(1), Fraction(1))
+    recipe = Recipe(weights, blocks=(("[wn]", (Fraction(3), Fraction(0))),))
+    with ExitStack() as stack:
+        models = [find_input(f"{name}.st", None, None) for name in "ab"]
+        sources = [stack.enter_context(open_input(model.components[0])) for model in models]
+        tensors = [source.tensors for source in sources]
+        made = make_plan(recipe, ["a.st", "b.st"], tensors)
+        written: dict[str, bytes] = {}
+
+        def write(name: str, _offset: int, data: memoryview) -> None:
+            written[name] = bytes(data)
+
+        (outcome,) = execute([Order(made, sources, write)], CpuEngine(), ExecutionOptions(1))
+        digests = tuple(checkpoint_digest(source) for source in sources)
+        del sources
+
+    assert digests == outcome.ingredients
+    assert {
+        "w": good.tobytes(),
+        "v": np.float16([1.5, 3, 4.5]).tobytes(),
+        "n": np.int64([1]).tobytes(),
+    } == written

@@ -290,3 +290,50 @@ def test_thousands_of_ingredients_of_one_layout_take_seconds_and_little_memory()
     assert 5_000 == len(made.steps)
     assert seconds < 10
     assert peak < 32 << 20
+
+
+HALVES, ALONE = (Fraction(1, 2), Fraction(1, 2)), (Fraction(1), Fraction(0))
+
+
+def test_a_tensor_has_the_weights_of_the_first_glob_that_matches_it():
+    content = tensors(a__w=(F16, (2,)), a__b=(F16, (2,)), c__w=(F16, (2,)))
+    recipe = Recipe((Fraction(7, 10), Fraction(3, 10)), blocks=(("a.*", HALVES), ("*.w", ALONE)))
+    made = make_plan(recipe, ["a.st", "b.st"], [content, content])
+
+    assert {"a.b": ((1, 1), 2), "a.w": ((1, 1), 2), "c.w": ((1, 0), 1)} == {
+        step.name: (step.weights.whole, step.weights.divisor) for step in made.steps
+    }
+    assert ((7, 3), 10) == (made.weights.whole, made.weights.divisor)
+
+
+def test_tensors_of_equal_weights_share_them():
+    content = tensors(**{f"t{number}": (F16, (2,)) for number in range(9)})
+    blocks = (("t1", HALVES), ("t[2-4]", tuple(HALVES)), ("t5", ALONE))
+    made = make_plan(
+        Recipe((Fraction(1), Fraction(2)), blocks=blocks), ["a.st", "b.st"], [content, content]
+    )
+
+    assert 3 == len({id(step.weights) for step in made.steps})
+
+
+def test_an_ingredient_that_does_not_count_for_a_tensor_does_not_widen_it():
+    recipe = Recipe((Fraction(1), Fraction(1)), blocks=(("w", ALONE),))
+    contents = [tensors(v=(F16, ()), w=(F16, ())), tensors(v=(F32, ()), w=(F32, ()))]
+    made = make_plan(recipe, ["a.st", "b.st"], contents)
+
+    assert [F32, F16] == [step.out for step in made.steps]
+
+
+def test_a_tensor_for_which_nothing_counts_is_refused():
+    recipe = Recipe((Fraction(1),), blocks=(("w", (Fraction(0),)),))
+    with pytest.raises(UsageError, match="the weights are all zero"):
+        make_plan(recipe, ["a.st"], [tensors(w=(F16, ()))])
+
+
+def test_floats_of_a_search_are_exact_weights():
+    asked = (Fraction(0.9), Fraction(0.1), Fraction(2) ** -24)
+    made = make_plan(Recipe(asked), ["a.st", "b.st", "c.st"], [tensors(w=(F16, ()))] * 3)
+
+    assert [weight / sum(asked) for weight in asked] == [
+        Fraction(number, made.weights.divisor) for number in made.weights.whole
+    ]

@@ -128,7 +128,7 @@ CASES: dict[str, tuple[type[SoupError], Callable[[Path], SoupError]]] = {
     ),
     "weights that are too fine": (
         UsageError,
-        lambda folder: attempt(folder, "a.st", "b.st", weights=[1, Fraction(1, 2**25)]),
+        lambda folder: attempt(folder, "a.st", "b.st", weights=[1, Fraction(1, 2**63)]),
     ),
     "weights of one content that cancel": (
         UsageError,

@@ -235,7 +235,7 @@ class KeptLife(Life):
         scale = Fraction(json.loads(metadata(self.sum_of(before))["soupctl.sum"])["scale"])
         changes = [wanted.get(name, 0) - self.held.get(name, 0) for name in NAMES]
         scale *= lcm(*((scale * change).denominator for change in changes))
-        return max(scale * sum(wanted.values()), *(scale * abs(each) for each in changes)) > 2**24
+        return max(scale * sum(wanted.values()), *(scale * abs(each) for each in changes)) > 2**62
 
     def sum_of(self, soup: Path) -> Path:
         (found,) = soup.parent.glob(f"{soup.name}.*.sum")

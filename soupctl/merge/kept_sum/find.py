@@ -24,6 +24,7 @@ from ...ledger.read import is_sum, read_ledger
 from ...ledger.weights import LARGEST
 from ..opened_inputs import OpenedInputs
 from ..plan import Plan
+from ..step_weights import StepWeights
 from .format import NO_SUM, REMOVE, Facts, parse_facts, sum_name
 from .reader import SumReader
 
@@ -67,7 +68,7 @@ class OpenedSum:
         if any(weight.denominator != 1 for weight in whole) or sum(whole) > LARGEST:
             what = "records a scale that does not fit its weights"
             raise LedgerError(what, path=self.label, advice=REMOVE)
-        return replace(plan, weights=tuple(map(int, whole)), divisor=None)
+        return plan.reweighted(StepWeights(tuple(map(int, whole)), int(sum(whole))))
 
 
 def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:

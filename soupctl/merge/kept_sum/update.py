@@ -24,6 +24,7 @@ from ..membership import Membership
 from ..opened_inputs import OpenedInputs
 from ..plan import Plan, Rule, Step, make_plan
 from ..sources import Computation, Source, recipe_of, require_digests
+from ..step_weights import StepWeights
 from .find import OpenedSum
 from .format import REMOVE, SumUpdate, expand_runs, sum_update
 
@@ -97,7 +98,7 @@ def _plan(before: Ledger, sources: Sequence[Source], update: SumUpdate) -> Plan:
     except MismatchError:
         require_digests(sources)
         raise
-    return replace(plan, weights=(update.factor, *update.weights), divisor=update.divisor)
+    return plan.reweighted(StepWeights((update.factor, *update.weights), update.divisor))
 
 
 def _with_out(step: Step, outs: Mapping[str, DType]) -> Step:

@@ -109,7 +109,7 @@ def test_sums_move_in_words_of_128_bits(compiled):
     wide = [kernel for kernel in main if not kernel["constants"]["FORMAT"].startswith("F8")]
     narrow = {move for kernel in wide for move in kernel["moves"] if not is_wide(move)}
 
-    assert (6, 4) == (len(main), len(wide))
+    assert (7, 5) == (len(main), len(wide))
     assert [] == told(kernel for kernel in main if not both_ways(kernel))
     # the table, and a mean of 16 or 32 bits beside its sum of 64
     table = {"ld.global.b64", "global_load_dwordx2"}

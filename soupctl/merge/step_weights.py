@@ -1,0 +1,72 @@
+"""The weights of a step in whole numbers, from those that a recipe asks for.
+
+Rule 1: a weight is a function of tensor and ingredient; tensors of equal weights share one value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from fractions import Fraction
+from functools import cache
+
+from ..errors import UsageError
+from ..ledger.weights import scaled
+from .recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class StepWeights:
+    """Whole-number weights, one for each source of a step, and the divisor of their sum."""
+
+    whole: tuple[int, ...]
+    """0 for a source that does not count for the tensor."""
+    divisor: int
+
+    @property
+    def counted(self) -> tuple[int, ...]:
+        """The positions of the sources that count."""
+        return tuple(place for place, weight in enumerate(self.whole) if weight)
+
+
+NO_WEIGHTS = StepWeights((), 1)
+"""Those of a tensor that is not in the soup."""
+
+
+def step_weights(asked: Sequence[Fraction]) -> StepWeights:
+    """The weights as whole numbers without a common factor, and their total.
+
+    Raises UsageError if all are zero, and where `scaled` does.
+    """
+    counted = [weight for weight in asked if weight]
+    if not counted:
+        raise UsageError("the weights are all zero", advice="one ingredient must count")
+    whole = iter(scaled(counted))
+    spread = tuple(next(whole) if weight else 0 for weight in asked)
+    return StepWeights(spread, sum(spread))
+
+
+def usual_weights(recipe: Recipe) -> StepWeights:
+    """The weights of tensors that have none of their own; UsageError where `scaled` raises it."""
+    whole = scaled(recipe.weights)
+    return StepWeights(whole, sum(whole))
+
+
+def weights_by_tensor(recipe: Recipe) -> Callable[[str], StepWeights]:
+    """The weights of the tensor of a name; UsageError for weights that cannot be.
+
+    Only the weights of a block may be zero.
+    """
+    blocks = [(re.compile(translate(glob)).match, asked) for glob, asked in recipe.blocks]
+    usual = usual_weights(recipe)
+    shared = cache(step_weights)
+
+    def weights_of(tensor: str) -> StepWeights:
+        for match, asked in blocks:
+            if match(tensor):
+                return shared(asked)
+        return usual
+
+    return weights_of
