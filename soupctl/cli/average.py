@@ -31,6 +31,7 @@ def average(
         WeightBy | None,
         typer.Option(help="Take weights from the training records of the inputs."),
     ] = None,
+    round_weights: options.RoundWeights = None,
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -100,5 +101,6 @@ def average(
         shard_size=options.parse_size(shard_size, "--shard-size"),
         ignore_ledger=ignore_ledger,
         keep_sum=keep_sum,
+        round_weights=round_weights,
     )
     make(verbs.open_job(request), output, merge)

@@ -44,6 +44,10 @@ Output = Annotated[
     str | None,
     typer.Option("--output", "-o", help="Output file or folder; - for stdout.", metavar="OUTPUT"),
 ]
+RoundWeights = Annotated[
+    int | None,
+    typer.Option(help="Round the weights to this many decimals.", metavar="N", min=0, max=18),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and exit.")]
 Component = Annotated[
     str | None,

@@ -60,6 +60,7 @@ class ReviseOptions:
         str | None,
         typer.Option("--total", help="Total weight of a soup without a ledger.", metavar="W"),
     ] = None
+    round_weights: options.RoundWeights = None
     component: options.Component = None
     variant: options.Variant = None
 
@@ -112,6 +113,7 @@ def add(
         total=revise.total_weight,
         again=again,
         keep_sum=revise.keep_sum,
+        round_weights=revise.round_weights,
         component=revise.component,
         variant=revise.variant,
     )
@@ -171,6 +173,7 @@ def subtract(
         approximate=bool(revise.approximate),
         total=declared,
         keep_sum=revise.keep_sum,
+        round_weights=revise.round_weights,
         component=revise.component,
         variant=revise.variant,
     )
@@ -223,6 +226,7 @@ def swap(
         total=revise.total_weight,
         again=again,
         keep_sum=revise.keep_sum,
+        round_weights=revise.round_weights,
         component=revise.component,
         variant=revise.variant,
     )

@@ -46,7 +46,7 @@ def parse_weight(text: str) -> Fraction:
     if not weight:
         raise UsageError(f"{shown} is a weight of zero", advice="leave the ingredient out")
     if _has_too_many_digits(weight):
-        raise UsageError(f"{shown} has more than {MOST_DIGITS} digits", advice=ROUND)
+        raise UsageError(f"{shown} has more than {MOST_DIGITS} digits", advice=FEWER)
     return weight
 
 
@@ -72,11 +72,13 @@ def read_weight(text: str) -> Fraction:
     return Fraction(text)
 
 
-def rounded_weight(weight: Fraction, decimals: int) -> Fraction:
+def rounded_weight(weight: Fraction, decimals: int | None) -> Fraction:
     """The decimal number of so many decimals that is nearest to the weight, ties to even.
 
-    Raises UsageError for a weight that would be zero.
+    The weight itself for None. Raises UsageError for a weight that would be zero.
     """
+    if decimals is None:
+        return weight
     nearest: Fraction = round(weight, decimals)
     if not nearest:
         what = f"a weight of {float(weight):.3g} is zero when rounded to {decimals} decimals"
@@ -93,18 +95,28 @@ def scaled(weights: Sequence[Fraction]) -> tuple[int, ...]:
     if not all(weights):
         raise UsageError("a weight is zero", advice="leave the ingredient out")
     if any(map(_has_too_many_digits, weights)):
-        raise UsageError(f"a weight has more than {MOST_DIGITS} digits", advice=ROUND)
+        raise UsageError(f"a weight has more than {MOST_DIGITS} digits", advice=FEWER)
     denominator = require_positive_total(weights)
     whole = [int(weight * denominator) for weight in weights]
     divisor = gcd(*whole)
     whole = [number // divisor for number in whole]
     if max(sum(whole), *map(abs, whole)) > LARGEST:
-        raise UsageError(TOO_FINE, advice=ROUND)
+        raise UsageError(TOO_FINE, advice=_way_out(weights))
     return tuple(whole)
 
 
 TOO_FINE = "the weights are too fine: as whole numbers they or their total exceed 2**62"
-ROUND = "--round-weights 9 rounds them to nine decimals"
+FEWER = "give fewer digits"
+DECIMALS = 9
+ROUND = f"--round-weights {DECIMALS} rounds them to nine decimals"
+
+
+def _way_out(weights: Sequence[Fraction]) -> str:
+    """What helps with weights that are too fine: rounding, unless their ratios are too large."""
+    # quicker than rounding thousands of them, and right but at the edges
+    whole = [abs(each.numerator) * 10**DECIMALS // each.denominator for each in weights]
+    fits = all(whole) and sum(whole) <= LARGEST
+    return ROUND if fits else FEWER
 
 
 def require_positive_total(weights: Sequence[Fraction]) -> int:
@@ -115,7 +127,7 @@ def require_positive_total(weights: Sequence[Fraction]) -> int:
         # with whole numbers up to 2**62 it is never so large, nor with sums of many such;
         # thousands of weights without a common denominator would take minutes to add
         if denominator > weight.denominator * LARGEST**2:
-            raise UsageError(TOO_FINE, advice=ROUND)
+            raise UsageError(TOO_FINE, advice=_way_out(weights))
     if (total := sum(weights)) <= 0:
         raise UsageError(f"the weights add up to {total}", advice="their total must be positive")
     return denominator

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from ..choices import OnInt
 from ..format.dtypes import DType, parse_dtype
 from ..ledger.ledger import UNKNOWN, Ledger, Runs
+from ..ledger.weights import rounded_weight
 from ..workers import ExecutionOptions
 from .destination import decide
 from .facts import facts_of_source
@@ -52,6 +54,8 @@ class Request:
     ignore_ledger: bool = False
     keep_sum: bool = False
     """Whether the exact sum is kept beside the soup, for `add`, `subtract` and `swap`."""
+    round_weights: int | None = None
+    """Decimals that the weights are rounded to, as if they had been asked so; None for none."""
 
     def __post_init__(self) -> None:
         """Refuse a dtype that is no float, and a sum that cannot be kept, with UsageError."""
@@ -78,7 +82,9 @@ def open_job(request: Request) -> Iterator[Job]:
     """The request with its inputs opened, checked and planned; only constants are compared."""
     ingredients = [as_ingredient(each) for each in request.ingredients]
     recipe = Recipe(
-        weights=tuple(ingredient.weight for ingredient in ingredients),
+        weights=tuple(
+            rounded_weight(Fraction(each.weight), request.round_weights) for each in ingredients
+        ),
         dtype=request.dtype,
         keys=request.keys,
         excludes=request.excludes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component
 from ..checkpoints.open import STREAM
 from ..errors import UsageError
+from ..ledger.weights import rounded_weight
 from .ingredients import require_several
 from .kept_sum.find import require_keepable
 from .opened_inputs import OpenedInputs
@@ -72,6 +73,8 @@ class Revision:
     """Whether an ingredient that the soup has may be added again."""
     keep_sum: bool | None = None
     """Whether the exact sum is kept beside the result; None if the soup has one."""
+    round_weights: int | None = None
+    """Decimals that the weights are rounded to, as if they had been asked so; None for none."""
     component: str | None = None
     variant: str | None = None
 
@@ -99,12 +102,17 @@ class Revision:
     @property
     def additions(self) -> tuple[Addition, ...]:
         """The additions, also those given as paths."""
-        return tuple(x if isinstance(x, Addition) else Addition(x) for x in self.added)
+        named = (x if isinstance(x, Addition) else Addition(x) for x in self.added)
+        return tuple(replace(x, weight=self._rounded(x.weight)) for x in named)
 
     @property
     def removals(self) -> tuple[Removal, ...]:
         """The removals, also those given as paths, digests or names."""
-        return tuple(x if isinstance(x, Removal) else Removal(str(x)) for x in self.removed)
+        named = (x if isinstance(x, Removal) else Removal(str(x)) for x in self.removed)
+        return tuple(replace(x, weight=self._rounded(x.weight)) for x in named)
+
+    def _rounded(self, weight: Fraction | None) -> Fraction | None:
+        return None if weight is None else rounded_weight(Fraction(weight), self.round_weights)
 
     @property
     def rounded(self) -> bool:

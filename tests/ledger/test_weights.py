@@ -163,17 +163,21 @@ def test_weights_up_to_the_limit_pass(weights):
 
 
 @pytest.mark.parametrize(
-    "weights",
+    ("weights", "advice"),
     [
-        [LARGEST, 1],
-        [LARGEST + 1, -LARGEST],
-        [-LARGEST - 1, LARGEST, LARGEST],
-        [Fraction(1, LARGEST), 1],
-        [Fraction("0.12345678901234567891"), 1],
+        ([LARGEST, 1], "give fewer digits"),
+        ([LARGEST + 1, -LARGEST], "give fewer digits"),
+        ([-LARGEST - 1, LARGEST, LARGEST], "give fewer digits"),
+        ([Fraction(1, LARGEST), 1], "give fewer digits"),
+        ([Fraction("0.12345678901234567891"), 1], "round_weights=9 rounds"),
+        (
+            [Fraction(10**9, 10**10 + 7), Fraction(1, 3), Fraction(10**9, 10**10 + 9)],
+            "round_weights=9",
+        ),
     ],
 )
-def test_weights_beyond_the_limit_are_refused_with_advice(weights):
-    with pytest.raises(UsageError, match=r"exceed 2\*\*62 \(--round-weights 9 rounds"):
+def test_weights_beyond_the_limit_are_refused_with_advice(weights, advice):
+    with pytest.raises(UsageError, match=rf"exceed 2\*\*62 \({advice}"):
         scaled([Fraction(weight) for weight in weights])
 
 

@@ -289,3 +289,36 @@ def test_the_library_reads_the_output_and_its_data_is_aligned_to_eight_bytes(thr
 
     assert 0 == int.from_bytes(raw[:8], "little") % 8
     assert "__metadata__" in header(tmp_path / "soup.st")
+
+
+def test_weights_rounded_to_decimals_make_the_soup_of_the_rounded_weights(three, tmp_path):
+    fine = [Fraction("0.12345678901234567891"), Fraction(1, 3), Fraction(2, 3)]
+    soup(*three, weights=fine, output=tmp_path / "soup.st", round_weights=4)
+    asked = [Fraction("0.1235"), Fraction("0.3333"), Fraction("0.6667")]
+    soup(*three, weights=asked, output=tmp_path / "other.st")
+
+    assert (tmp_path / "soup.st").read_bytes() == (tmp_path / "other.st").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [Fraction("0.123456789"), Fraction("0.876543211"), Fraction("1e-9")],
+        [Fraction(0.1), Fraction(0.7), Fraction(0.2)],
+        [Fraction("1234567.890123456789"), -1, 1],
+    ],
+)
+def test_a_soup_of_weights_of_any_length_is_exact_and_removal_from_its_sum_too(
+    three, tmp_path, weights
+):
+    soup(*three, weights=weights, output=tmp_path / "soup.st", keep_sum=True)
+    rows = [np.frombuffer(contents(path)["block.weight"][2], F16) for path in three]
+    assert mean(rows, weights).tobytes() == contents(tmp_path / "soup.st")["block.weight"][2]
+
+    soup(*three[:2], weights=weights[:2], output=tmp_path / "expected.st")
+    revision = verbs.Revision(
+        "subtract", tmp_path / "soup.st", tmp_path / "less.st", removed=[three[2]]
+    )
+    (made,) = verbs.revise(revision)
+    assert made.method.value == "sum"
+    assert contents(tmp_path / "expected.st") == contents(tmp_path / "less.st")
