@@ -128,9 +128,10 @@ def test_what_is_digested_is_what_is_combined_and_copied(opened, monkeypatch, th
 
     monkeypatch.setattr(regular.os, "preadv", preadv)
     written = Written(n=BIG + 17, w=140_000)
-    copied = Step("n", (BIG + 17,), Rule.IDENTICAL, (0,), (DType.U8,), DType.U8)
-    averaged = Step("w", (70_000,), Rule.AVERAGE, (0,), (DType.F16,), DType.F16)
-    orders = [Order(Plan((1,), (copied, averaged), False), opened[:1], written.write)]
+    one = StepWeights((1,), 1)
+    copied = Step("n", (BIG + 17,), Rule.IDENTICAL, (0,), (DType.U8,), DType.U8, one)
+    averaged = Step("w", (70_000,), Rule.AVERAGE, (0,), (DType.F16,), DType.F16, one)
+    orders = [Order(Plan(one, (copied, averaged), False), opened[:1], written.write)]
     (outcome,) = execute(orders, CpuEngine(), ExecutionOptions(threads))
 
     rows = [("n", "U8", (BIG + 17,)), ("w", "F16", (70_000,))]
