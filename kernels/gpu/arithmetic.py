@@ -149,7 +149,7 @@ def settle(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def two_product(first, second):  # type: ignore[no-untyped-def]
-    """The rounded product, and exactly what rounding left out (Dekker, Numer. Math. 18, 1971)."""
+    """The rounded product, and exactly what rounding left out (Dekker, 1971)."""
     rounded = first * second
     far = SPLITTER * first
     upper = far - (far - first)

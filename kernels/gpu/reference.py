@@ -123,7 +123,7 @@ def settle(sums: Sums, weight: float, out: OutputFormat) -> tuple[Tensor, Tensor
 
 
 def two_product(first: Tensor, second: float) -> tuple[Tensor, Tensor]:
-    """The rounded products, and exactly what rounding left out (Dekker, Numer. Math. 18, 1971)."""
+    """The rounded products, and exactly what rounding left out (Dekker, 1971)."""
     rounded = first * second
     far = SPLITTER * first
     upper = far - (far - first)
