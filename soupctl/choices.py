@@ -12,6 +12,20 @@ class OnInt(Enum):
     FIRST = "first"
 
 
+class OnMissing(Enum):
+    """What to do with tensors that not all ingredients have."""
+
+    REFUSE = "refuse"
+    KEEP = "keep"
+    """The mean of those that have it."""
+    DROP = "drop"
+
+    @property
+    def option(self) -> str:
+        """How the command line asks for it."""
+        return f"--on-missing {self.value}"
+
+
 class Method(Enum):
     """How a soup is computed."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import groupby
 
+from ..choices import OnMissing
 from ..errors import UsageError
 from ..format.dtypes import DType
 from .training_record import TrainingRecord
@@ -36,6 +37,10 @@ class IngredientEntry:
     hint: str | None
     weight: Fraction
     dtypes: Runs
+    renamed: str | None = None
+    """What is undone in the names of its tensors to have the soup's; None where they are those."""
+    lacks: tuple[str, ...] = ()
+    """Tensors of the soup that it has not, or has by another name only, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class Ledger:
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     allow_nonfinite: bool = False
+    on_missing: OnMissing = OnMissing.REFUSE
+    """What was asked for tensors that not all ingredients have."""
     integer_source: IntegerSource | None = None
     exact: bool = True
     """True if no rounded soup entered the computation of any state."""

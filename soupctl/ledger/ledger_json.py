@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..choices import OnMissing
 from ..errors import LedgerError, LimitError, UsageError
 from ..format.dtypes import DType
 from .ledger import UNKNOWN, Change, IngredientEntry, IntegerSource, Ledger, Runs, SoupState, merged
@@ -98,6 +99,7 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
     training = ledger.training
     return {
         **({} if training is None else {"training": encode_training(training)}),
+        **({} if ledger.on_missing is OnMissing.REFUSE else {"missing": ledger.on_missing.value}),
         "arithmetic": ARITHMETIC,
         "base": None,
         "chain": _encode_chain(ledger.chain, digest),
@@ -114,6 +116,8 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
                 "hint": entry.hint,
                 "name": entry.name,
                 "weight": weight_text(entry.weight),
+                **({} if entry.renamed is None else {"renamed": entry.renamed}),
+                **({"lacks": list(entry.lacks)} if entry.lacks else {}),
             }
             for entry in ledger.ingredients
         ],
@@ -200,6 +204,8 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
             hint=None if entry["hint"] is None else _name(entry["hint"]),
             weight=read_weight(_text(entry["weight"])),
             dtypes=parse_runs(entry["dtypes"]),
+            renamed=_name(entry["renamed"]) if "renamed" in entry else None,
+            lacks=_texts(entry.get("lacks", [])),
         )
         for entry in body["ingredients"]
     )
@@ -222,6 +228,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         keys=_globs(body["selection"]["key"]),
         excludes=_globs(body["selection"]["exclude"]),
         allow_nonfinite=_flag(body["nonfinite"]),
+        on_missing=OnMissing(body.get("missing", OnMissing.REFUSE.value)),
         integer_source=None
         if taken is None
         else IntegerSource(parse_digest(taken["digest"]), _texts(taken["tensors"])),

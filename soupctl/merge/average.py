@@ -13,11 +13,12 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from ..choices import OnInt
+from ..choices import OnInt, OnMissing
 from ..format.dtypes import DType, parse_dtype
 from ..ledger.ledger import UNKNOWN, Ledger, Runs
 from ..ledger.weights import rounded_weight
 from ..workers import ExecutionOptions
+from .aligned import Alignment, align
 from .destination import decide
 from .facts import facts_of_source
 from .identical import require_identical
@@ -27,9 +28,10 @@ from .kept_sum.find import require_keepable
 from .kept_sum.format import Facts, scale_of
 from .kept_sum.record import SumRecord, kept_runs, ordered_runs
 from .new_ledger import complete_average, draft_average, ingredient_names
+from .notes import notes_on
 from .order import Outcome
 from .plan import Plan, make_plan
-from .recipe import Recipe, require_matches
+from .recipe import Recipe, is_partial, require_matches, selector
 from .run import carry_out
 from .settings import require_same_settings
 
@@ -46,6 +48,7 @@ class Request:
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     on_int: OnInt = OnInt.REFUSE
+    on_missing: OnMissing = OnMissing.REFUSE
     allow_nonfinite: bool = False
     component: str | None = None
     variant: str | None = None
@@ -89,6 +92,7 @@ def open_job(request: Request) -> Iterator[Job]:
         keys=request.keys,
         excludes=request.excludes,
         on_int=request.on_int,
+        on_missing=request.on_missing,
         allow_nonfinite=request.allow_nonfinite,
     )
     with open_inputs(
@@ -101,29 +105,50 @@ def open_job(request: Request) -> Iterator[Job]:
         names = ingredient_names(inputs)
         if recipe.keys or recipe.excludes:
             require_matches(recipe, _tensor_names(inputs))
-        plans = [
-            make_plan(
-                recipe,
-                [checkpoint.label for checkpoint in part.checkpoints],
-                [checkpoint.tensors for checkpoint in part.checkpoints],
-                facts=[facts_of_source(checkpoint) for checkpoint in part.checkpoints],
-            )
+        alignments = [
+            align(part.checkpoints, selector(recipe), is_partial=is_partial(recipe))
             for part in inputs.parts
         ]
-        for part, plan in zip(inputs.parts, plans, strict=True):
-            require_same_settings(part.checkpoints)
-            require_identical(plan, part.checkpoints)
+        plans = [
+            _plan(recipe, part, alignment)
+            for part, alignment in zip(inputs.parts, alignments, strict=True)
+        ]
         destination = decide(request.output, inputs, plans, request.shard_size, request.variant)
         components = []
-        for part, plan, share in zip(inputs.parts, plans, destination.components, strict=True):
-            draft = draft_average(recipe, names, part, plan, destination.folder_of(share))
+        for part, plan, alignment, share in zip(
+            inputs.parts, plans, alignments, destination.components, strict=True
+        ):
+            folder = destination.folder_of(share)
+            draft = draft_average(recipe, names, part, plan, alignment, folder)
             complete = partial(complete_average, draft, part)
             record = _sum_record(recipe, part, plan) if request.keep_sum else None
             components.append(
-                ComponentJob(part, plan, share, draft, complete, part.checkpoints, record)
+                ComponentJob(
+                    part,
+                    plan,
+                    share,
+                    draft,
+                    complete,
+                    alignment.sources,
+                    record,
+                    notes=tuple(notes_on(plan, alignment, part.checkpoints)),
+                )
             )
         weights = tuple(zip(labels, recipe.weights, strict=True))
         yield Job(weights, inputs, destination, tuple(components))
+
+
+def _plan(recipe: Recipe, part: Part, alignment: Alignment) -> Plan:
+    """The plan of one component, its constants compared; MismatchError if they differ."""
+    plan = make_plan(
+        recipe,
+        [source.label for source in alignment.sources],
+        [source.tensors for source in alignment.sources],
+        facts=[facts_of_source(source) for source in alignment.sources],
+    )
+    require_same_settings(part.checkpoints)
+    require_identical(plan, alignment.sources)
+    return plan
 
 
 def _tensor_names(inputs: Inputs) -> set[str]:

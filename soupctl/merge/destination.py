@@ -164,7 +164,9 @@ def _component_files(
 
 def _name_in_folder(layout: Checkpoint, tensor: str, variant: str | None) -> str:
     """The name of the file that holds a tensor, relative to the checkpoint's folder, but plain."""
-    path = layout.file_of(tensor).path
+    # a tensor that the first ingredient lacks goes where its first one is
+    known = tensor if tensor in layout.tensors else next(iter(layout.tensors))
+    path = layout.file_of(known).path
     folder = layout.component.folder or path.parent
     return path.relative_to(folder).with_name(_plain(path.name, variant)).as_posix()
 

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import chain, groupby
 
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.digest import RootHasher, Row, root_of
 from ..engines.contract import Engine
 from ..errors import OutputError
 from ..workers import Advance, ExecutionOptions, run_in_order, tasks
-from .kept_sum.reader import Source, SumReader, recorded_digest
+from .kept_sum.reader import Source, recorded_digest
 from .order import Order, Outcome
 from .tensor_pass import TensorPass, TensorResult, Use, sources_of
 
@@ -58,7 +59,7 @@ class _Roots:
     """Collects the results of all tensors, in the order of their names, into root digests."""
 
     def __init__(self, orders: Sequence[Order], sources: Sequence[Source]) -> None:
-        self._sources = [(each, _Root(isinstance(each, SumReader))) for each in sources]
+        self._sources = [(each, _Root(not isinstance(each, Checkpoint))) for each in sources]
         self._soups = [_Root(False) for _ in orders]
         self._sums = [None if order.sum is None else _Root(True) for order in orders]
         self._taken: list[list[str]] = [[] for _ in orders]
@@ -100,7 +101,10 @@ def _digest(source: Source, root: _Root) -> str:
 
 
 class _Root:
-    """The root of tensors added in the order of their names, or in any order for a sum's file."""
+    """The root of tensors added in the order of their names, or in any order.
+
+    The order is another where a sum, or an ingredient of other names, has names of its own.
+    """
 
     def __init__(self, in_any_order: bool) -> None:
         self._hasher = None if in_any_order else RootHasher()

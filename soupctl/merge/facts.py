@@ -8,7 +8,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..errors import SoupError
 from ..kinds.facts import NO_FACTS, TensorFacts, facts_of
 from ..storage.files import read_file
-from .kept_sum.reader import Source, SumReader
+from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
@@ -20,6 +20,8 @@ def facts_of_source(source: Source) -> TensorFacts:
     """The facts of a checkpoint; none of a kept sum, whose tensors are no codes."""
     if isinstance(source, SumReader):
         return NO_FACTS
+    if isinstance(source, AlignedCheckpoint):
+        return facts_of_source(source.checkpoint)
     folder = _folder(source)
     configs = [None if folder is None else _text(folder / name) for name in (CONFIG, ADAPTER)]
     return facts_of(source.metadata, *configs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
@@ -22,7 +21,6 @@ from .ingredients import Inputs, Part
 from .kept_sum.reader import Source, SumReader
 from .kept_sum.record import SumRecord
 from .new_ledger import agreed_metadata
-from .notes import notes_on
 from .order import Outcome
 from .plan import Plan
 
@@ -64,6 +62,8 @@ class ComponentJob:
     require_sources: Callable[[], None] = lambda: None
     """Raises LedgerError if a source has not the promised content, which explains other errors."""
     method: Method = Method.INGREDIENTS
+    notes: tuple[str, ...] = ()
+    """What users should know of it, a sentence each."""
     draft_text: str = field(init=False)
     """The draft as JSON."""
     metadata: Mapping[str, str] = field(init=False)
@@ -120,8 +120,7 @@ class Job:
     @property
     def notes(self) -> tuple[str, ...]:
         """What users should know of the soup, a sentence each."""
-        every = (notes_on(each.plan, each.part.checkpoints) for each in self.components)
-        return tuple(dict.fromkeys(chain.from_iterable(every)))
+        return tuple(dict.fromkeys(note for each in self.components for note in each.notes))
 
     @property
     def size(self) -> int:

@@ -24,6 +24,7 @@ from ..ledger.ledger import (
 )
 from ..ledger.ledger_json import IGNORE, gather_ancestors
 from ..ledger.names import hint, printable, unique_names
+from .aligned import Alignment, lacking
 from .ingredients import Inputs, Part
 from .order import Outcome
 from .plan import Plan, Rule
@@ -41,7 +42,12 @@ def ingredient_names(inputs: Inputs) -> tuple[str, ...]:
 
 
 def draft_average(
-    recipe: Recipe, names: Sequence[str], part: Part, plan: Plan, soup_folder: Path | None
+    recipe: Recipe,
+    names: Sequence[str],
+    part: Part,
+    plan: Plan,
+    alignment: Alignment,
+    soup_folder: Path | None,
 ) -> Ledger:
     """The ledger of one component, with digests still unknown and every doubtful tensor listed.
 
@@ -54,8 +60,17 @@ def draft_average(
             hint=hint_to(checkpoint, soup_folder),
             weight=weight,
             dtypes=runs(tensor.dtype for _, tensor in sorted(checkpoint.tensors.items())),
+            renamed=renamed,
+            lacks=lacks,
         )
-        for name, checkpoint, weight in zip(names, part.checkpoints, recipe.weights, strict=True)
+        for name, checkpoint, weight, renamed, lacks in zip(
+            names,
+            part.checkpoints,
+            recipe.weights,
+            alignment.renamed,
+            lacking(plan, alignment.sources),
+            strict=True,
+        )
     )
     firsts = tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
     return Ledger(
@@ -67,6 +82,7 @@ def draft_average(
         keys=recipe.keys,
         excludes=recipe.excludes,
         allow_nonfinite=recipe.allow_nonfinite,
+        on_missing=recipe.on_missing,
         integer_source=IntegerSource(UNKNOWN, firsts) if firsts else None,
         exact=all(ledger.exact for ledger in part.ledgers if ledger is not None),
         ancestors=gather_ancestors(ledger for ledger in part.ledgers if ledger is not None),

@@ -6,14 +6,29 @@ from collections.abc import Iterator, Sequence
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..kinds.kind import Role
+from .aligned import Alignment
 from .plan import Plan, Rule
 from .settings import dropped_settings
 
 SHOWN = 3
 
 
-def notes_on(plan: Plan, checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
+def notes_on(plan: Plan, alignment: Alignment, checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
     """The notes on one component."""
+    for source, renamed in zip(alignment.sources, alignment.renamed, strict=True):
+        if renamed is not None:
+            yield f"{source.label}: {renamed} is undone, so that its tensors have the soup's names"
+    if copies := sorted(alignment.copies):
+        yield (
+            f"{listed(copies)} is a copy where it is, and counts as such where it is missing"
+            " (--exclude leaves it out)"
+        )
+    count = len(alignment.sources)
+    partial = [
+        step.name for step in plan.kept if step.rule is Rule.AVERAGE and len(step.sources) < count
+    ]
+    if partial:
+        yield f"the mean of those that have them: {listed(partial)} (--on-missing keep)"
     statistics = [
         step.name
         for step in plan.kept

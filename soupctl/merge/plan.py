@@ -7,25 +7,24 @@ Rule 3: steps go by name in UTF-8 order, the order in which roots are digested.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cache
 
-from ..checkpoints.architecture import difference_hint, shape_hint
-from ..choices import OnInt
-from ..errors import Issue, MismatchError, UsageError
+from ..choices import OnInt, OnMissing
+from ..errors import MismatchError, UsageError
 from ..format.dtypes import DType, Kind, narrowest
-from ..format.header import Tensor
-from ..kinds.classify import Kinds, classify, kind_of
 from ..kinds.facts import NO_FACTS, TensorFacts
-from ..kinds.kind import AVERAGED, FIXED, QUANTISED, WEIGHT, Role, TensorKind
-from .kind_errors import fixed_advice, not_averaged
+from ..kinds.kind import AVERAGED, FIXED, WEIGHT, TensorKind
+from .layouts import Contents, Layouts
 from .recipe import Recipe, selector
-from .step_weights import NO_WEIGHTS, StepWeights, usual_weights, weights_by_tensor
-
-Contents = Mapping[str, Tensor]
-"""The tensors of one ingredient by name."""
+from .step_weights import (
+    NO_WEIGHTS,
+    StepWeights,
+    usual_weights,
+    weights_among,
+    weights_by_tensor,
+)
 
 
 class Rule(Enum):
@@ -66,9 +65,10 @@ class Plan:
     allow_nonfinite: bool
 
     def reweighted(self, weights: StepWeights) -> Plan:
-        """The plan with other weights of all ingredients, the same in every tensor."""
+        """The plan with other weights of the ingredients, the same in every tensor."""
         steps = (
-            replace(step, weights=weights) if step.out is not None else step for step in self.steps
+            step if step.out is None else replace(step, weights=_among(weights, step.sources))
+            for step in self.steps
         )
         return replace(self, weights=weights, steps=tuple(steps))
 
@@ -96,132 +96,40 @@ def make_plan(
     """
     weights_of = weights_by_tensor(recipe)
     selected = selector(recipe)
-    layouts = _Layouts(names, contents, facts or (NO_FACTS,) * len(names))
-    _require_same_kinds(layouts, selected)
-    _require_same_names(layouts, selected)
-    first = layouts.distinct[0][1]
-    kept = [tensor for tensor in first if selected(tensor)]
-    if first and not kept:
+    layouts = Layouts(names, contents, facts or (NO_FACTS,) * len(names))
+    layouts.require_same_kinds(selected)
+    chosen = layouts.names(selected)
+    missing = layouts.missing(chosen)
+    if recipe.on_missing is OnMissing.REFUSE:
+        layouts.require_same_names(missing)
+    dropped = missing if recipe.on_missing is OnMissing.DROP else set()
+    kept = [tensor for tensor in chosen if tensor not in dropped]
+    every = layouts.names(lambda tensor: True)
+    if every and not kept:
         raise UsageError(
             "no tensor is left to average",
             path=names[0],
             advice="see --key, --exclude, --component",
         )
-    if issues := [issue for tensor in kept if (issue := _mismatch(layouts, tensor))]:
+    if issues := [issue for tensor in kept if (issue := layouts.mismatch(tensor))]:
         raise MismatchError.collected(issues)
     steps = [_kept_step(recipe, layouts, tensor, deciding, weights_of(tensor)) for tensor in kept]
-    every = {tensor for _, content in layouts.distinct for tensor in content}
-    steps += [_left_out_step(layouts, tensor) for tensor in every if not selected(tensor)]
+    steps += [_left_out_step(layouts, tensor) for tensor in {*every} - {*kept}]
     in_order = tuple(sorted(steps, key=lambda step: step.name))
     return Plan(usual_weights(recipe), in_order, recipe.allow_nonfinite)
 
 
-class _Layouts:
-    """The distinct contents among many ingredients, each with the first name that has it."""
-
-    def __init__(
-        self, names: Sequence[str], contents: Sequence[Contents], facts: Sequence[TensorFacts]
-    ) -> None:
-        positions: dict[tuple[int, TensorFacts], int] = {}
-        self.distinct: list[tuple[str, Contents]] = []
-        self.kinds: list[Kinds] = []
-        """The kinds of the tensors of each distinct content."""
-        for name, content, said in zip(names, contents, facts, strict=True):
-            key = (id(content), said)
-            if positions.setdefault(key, len(self.distinct)) == len(self.distinct):
-                self.distinct.append((name, content))
-                self.kinds.append(classify(content, said))
-        self.which = tuple(
-            positions[id(content), said] for content, said in zip(contents, facts, strict=True)
-        )
-        self.everyone = tuple(range(len(contents)))
-        # one tuple for all tensors that look alike, or n ingredients would cost n words a tensor
-        self.spread = cache(self._spread)
-
-    def _spread(self, values: tuple[DType, ...]) -> tuple[DType, ...]:
-        return tuple(values[position] for position in self.which)
-
-    def has_everywhere(self, tensor: str, kind: TensorKind) -> bool:
-        """Whether all ingredients have a tensor of this name, of the same kind and scheme."""
-        return all(kinds.get(tensor) == kind for kinds in self.kinds)
-
-    def of(self, tensor: str) -> list[Tensor]:
-        return [content[tensor] for _, content in self.distinct]
-
-
-def _require_same_kinds(layouts: _Layouts, selected: Callable[[str], bool]) -> None:
-    """Raise MismatchError for codes and factors that not all ingredients have alike.
-
-    Those that all have may be the same in all, which only reading them shows.
-    """
-    issues = []
-    for (name, _), kinds in zip(layouts.distinct, layouts.kinds, strict=True):
-        for tensor, kind in kinds.items():
-            multiplies = kind.role in QUANTISED or kind.role is Role.FACTOR
-            if multiplies and selected(tensor) and not layouts.has_everywhere(tensor, kind):
-                issues.append(not_averaged(name, tensor, kind))
-                break
-    if issues:
-        raise MismatchError.collected(issues)
-
-
-def _require_same_names(layouts: _Layouts, selected: Callable[[str], bool]) -> None:
-    name, content = layouts.distinct[0]
-    expected = {tensor for tensor in content if selected(tensor)}
-    issues = []
-    for other_name, other in layouts.distinct[1:]:
-        found = {tensor for tensor in other if selected(tensor)}
-        parts = [
-            f"{verb} {_some(tensors)}"
-            for verb, tensors in (
-                (f"lacks, unlike {name},", expected - found),
-                (f"has, unlike {name},", found - expected),
-            )
-            if tensors
-        ]
-        if parts:
-            hint = difference_hint(name, content, other_name, other)
-            issues.append(Issue(" and ".join(parts), other_name, advice=hint))
-    if issues:
-        raise MismatchError.collected(issues)
-
-
-def _some(tensors: Collection[str], limit: int = 2) -> str:
-    listed = ", ".join(sorted(tensors)[:limit])
-    rest = len(tensors) - limit
-    return f"{listed} and {rest} more" if rest > 0 else listed
-
-
-def _mismatch(layouts: _Layouts, tensor: str) -> Issue | None:
-    """What keeps the ingredients' tensors of this name from being combined, if anything does."""
-    found = layouts.of(tensor)
-    first = found[0]
-    for (name, _), other in zip(layouts.distinct, found, strict=True):
-        against = layouts.distinct[0][0]
-        if other.shape != first.shape:
-            shapes = f"has shape {list(other.shape)} where {against} has {list(first.shape)}"
-            return Issue(shapes, name, tensor, shape_hint(first.shape, other.shape))
-        floats = (first.dtype.kind is Kind.FLOAT, other.dtype.kind is Kind.FLOAT)
-        kind = kind_of(layouts.kinds[0], tensor)
-        if (kind.role not in AVERAGED or floats != (True, True)) and other.dtype != first.dtype:
-            dtypes = f"is {other.dtype.value} where {against} has {first.dtype.value}"
-            advice = "only float dtypes may be mixed"
-            if kind.role in FIXED:
-                advice = fixed_advice(tensor, DType.F32)
-            return Issue(dtypes, name, tensor, advice)
-    return None
-
-
 def _kept_step(
     recipe: Recipe,
-    layouts: _Layouts,
+    layouts: Layouts,
     tensor: str,
     deciding: Collection[int] | None,
     weights: StepWeights,
 ) -> Step:
-    found = layouts.of(tensor)
-    dtypes = tuple(each.dtype for each in found)
-    kind = kind_of(layouts.kinds[0], tensor)
+    positions = layouts.positions(tensor)
+    sources, dtypes = layouts.sources(positions), layouts.dtypes(tensor, positions)
+    shape = layouts.distinct[positions[0]][1][tensor].shape
+    kind = layouts.kind(tensor)
     if kind.role not in AVERAGED:
         # integers without a scale stand for themselves, so the first's may be asked for
         first = dtypes[0].kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
@@ -231,22 +139,21 @@ def _kept_step(
         if recipe.blocks:
             counted = weights.counted
             deciding = counted if deciding is None else [i for i in deciding if i in counted]
-        chosen = dtypes if deciding is None else (dtypes[layouts.which[i]] for i in deciding)
-        rule, out = Rule.AVERAGE, recipe.dtype or narrowest(frozenset(chosen))
+        decided = layouts.distinct_dtypes(tensor, deciding)
+        rule, out = Rule.AVERAGE, recipe.dtype or narrowest(decided)
     else:
         first = dtypes[0].kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
         rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]
-    spread = layouts.spread(dtypes)
-    return Step(tensor, found[0].shape, rule, layouts.everyone, spread, out, weights, kind)
+    return Step(tensor, shape, rule, sources, dtypes, out, _among(weights, sources), kind)
 
 
-def _left_out_step(layouts: _Layouts, tensor: str) -> Step:
-    holders = [
-        (index, layouts.distinct[position][1][tensor])
-        for index, position in enumerate(layouts.which)
-        if tensor in layouts.distinct[position][1]
-    ]
-    sources = tuple(index for index, _ in holders)
-    dtypes = tuple(found.dtype for _, found in holders)
-    shape = holders[0][1].shape
+def _among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
+    """The weights of those of all ingredients that are the sources of a step."""
+    return weights if len(sources) == len(weights.whole) else weights_among(weights, sources)
+
+
+def _left_out_step(layouts: Layouts, tensor: str) -> Step:
+    positions = layouts.positions(tensor)
+    sources, dtypes = layouts.sources(positions), layouts.dtypes(tensor, positions)
+    shape = layouts.distinct[positions[0]][1][tensor].shape
     return Step(tensor, shape, Rule.LEFT_OUT, sources, dtypes, None, NO_WEIGHTS)

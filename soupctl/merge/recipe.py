@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from fnmatch import translate
 from fractions import Fraction
 
-from ..choices import OnInt
+from ..choices import OnInt, OnMissing
 from ..errors import Issue, UsageError
 from ..format.dtypes import DType
 from ..ledger.ledger_json import LONGEST_GLOB, MOST_GLOBS
@@ -32,6 +32,7 @@ class Recipe:
     blocks: tuple[tuple[str, tuple[Fraction, ...]], ...] = ()
     """Globs, each with the weights of the tensors that it is the first to match; an ingredient of
     weight 0 is left out of them."""
+    on_missing: OnMissing = OnMissing.REFUSE
 
     def __post_init__(self) -> None:
         """Raise UsageError for more or longer globs than a ledger may hold."""
@@ -42,6 +43,11 @@ class Recipe:
                 if len(glob) > LONGEST_GLOB:
                     what = f"a glob of {len(glob)} characters is longer than {LONGEST_GLOB}"
                     raise UsageError(what, advice=f"shorten {glob[:20]}...")
+
+
+def is_partial(recipe: Recipe) -> bool:
+    """Whether ingredients may lack tensors of the soup."""
+    return recipe.on_missing is not OnMissing.REFUSE
 
 
 def selector(recipe: Recipe) -> Callable[[str], bool]:

@@ -25,6 +25,7 @@ from .destination import decide
 from .ingredients import Inputs
 from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.find import find_sum, recorded_root
+from .notes import notes_on
 from .opened_inputs import OpenedInputs, is_input, open_model
 from .revised_component import RevisedComponent, revise_component
 from .revision import ComponentChange, Revision
@@ -153,17 +154,18 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
     jobs = []
     for each, part, files in zip(components, inputs.parts, destination.components, strict=True):
         draft = each.draft(destination.folder_of(files))
-        sources = each.computation.sources
+        sources, alignment = each.computation.sources, each.computation.alignment
         job = ComponentJob(
             part,
             each.computation.plan,
             files,
             draft,
             partial(each.complete, draft),
-            [source.checkpoint for source in sources],
+            alignment.sources,
             sum_record=each.sum_record(keep),
             require_sources=partial(require_digests, sources),
             method=each.computation.method,
+            notes=tuple(notes_on(each.computation.plan, alignment, part.checkpoints)),
         )
         jobs.append(job)
     weights = tuple((entry.name, entry.weight) for entry in components[0].members.after)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..choices import Method
@@ -17,10 +18,12 @@ from ..ledger.changes import changes
 from ..ledger.ledger import UNKNOWN, IntegerSource, Ledger, ancestors_of, as_state, runs
 from ..ledger.locate import hint_from
 from ..ledger.read import is_sum
+from .aligned import Alignment, align, lacking
 from .facts import facts_of_source
 from .identical import require_identical
 from .ingredients import Part
 from .kept_sum.format import NO_SUM, Facts, scale_of
+from .kept_sum.reader import soup_names
 from .kept_sum.record import SumRecord, kept_runs
 from .kept_sum.update import computed_from_sum
 from .membership import Membership, membership
@@ -28,6 +31,7 @@ from .new_ledger import hint_to
 from .opened_inputs import folder_of
 from .order import Outcome
 from .plan import Plan, Rule, make_plan
+from .recipe import is_partial, selector
 from .revision import ComponentChange
 from .sources import (
     Computation,
@@ -89,11 +93,15 @@ class RevisedComponent:
         opened = self.change.inputs.by_digest
         hints |= {digest: hint_to(found, folder) for digest, found in opened.items()}
         steps = self.computation.plan.kept
+        named = self._named_tensors()
         return replace(
             before,
             operation=self.change.revision.operation,
             root=UNKNOWN,
-            ingredients=tuple(replace(entry, hint=hints[entry.digest]) for entry in after),
+            ingredients=tuple(
+                replace(entry, hint=hints[entry.digest], **named.get(entry.digest, {}))
+                for entry in after
+            ),
             dtypes=runs(step.out for step in steps if step.out is not None),
             integer_source=self._taken(
                 tuple(step.name for step in steps if step.rule is Rule.FIRST)
@@ -103,6 +111,16 @@ class RevisedComponent:
             chain=(*before.chain, as_state(before)),
             ancestors=ancestors_of(after, self.members.ancestors),
         )
+
+    def _named_tensors(self) -> dict[str, dict[str, Any]]:
+        """By content digest, how the names of each source that is read become the soup's."""
+        computation = self.computation
+        lacks = lacking(computation.plan, computation.alignment.sources)
+        every = zip(computation.sources, computation.alignment.renamed, lacks, strict=True)
+        return {
+            source.digest: {"renamed": renamed, "lacks": missing}
+            for source, renamed, missing in every
+        }
 
     def complete(self, draft: Ledger, outcome: Outcome) -> Ledger:
         """The ledger after the pass; LedgerError if a source had other content than expected."""
@@ -140,27 +158,35 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
                 first = before.root
             sources = exact_sources(inputs, soup, after, first)
         method = Method.ROUNDED if rounded else Method.INGREDIENTS
-        plan = _plan(change, before, sources)
+        plan, alignment = _plan(change, before, sources)
         scale = scale_of([source.weight for source in sources], plan.weights.whole)
-        computation = Computation(method, sources, plan, scale)
+        computation = Computation(method, sources, plan, scale, alignment)
     return RevisedComponent(change, members, computation)
 
 
-def _plan(change: ComponentChange, before: Ledger, sources: Sequence[Source]) -> Plan:
+def _plan(
+    change: ComponentChange, before: Ledger, sources: Sequence[Source]
+) -> tuple[Plan, Alignment]:
     """The plan of the change; removed ingredients do not affect the soup's dtype."""
     # the integer source of a soup without a ledger is not known
     first = before.integer_source is not None or change.revision.total is not None
     recipe = recipe_of(before, [source.weight for source in sources], first=first)
     deciding = [index for index, source in enumerate(sources) if source.weight > 0]
-    shown = [source.checkpoint.label for source in sources]
-    contents = [source.checkpoint.tensors for source in sources]
-    facts = [facts_of_source(source.checkpoint) for source in sources]
     rounded = deciding if change.revision.rounded else None
+    alignment = align(
+        [source.checkpoint for source in sources],
+        selector(recipe),
+        soup_names(change.soup),
+        is_partial=is_partial(recipe),
+    )
+    shown = [source.label for source in alignment.sources]
+    contents = [source.tensors for source in alignment.sources]
+    facts = [facts_of_source(source) for source in alignment.sources]
     try:
         plan = make_plan(recipe, shown, contents, rounded, facts)
-        require_identical(plan, [source.checkpoint for source in sources])
+        require_identical(plan, alignment.sources)
     except MismatchError:
         # what lies at a hint may be something else by now: then that is the news
         require_digests(sources)
         raise
-    return plan
+    return plan, alignment

@@ -5,7 +5,7 @@ Rule 1: a result is published only if every source had the expected content dige
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -14,12 +14,13 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..choices import Method, OnInt
 from ..errors import Issue, LedgerError
 from ..ledger.ledger import Change, IngredientEntry, Ledger, Runs
+from .aligned import Alignment
 from .kept_sum.format import REMOVE
 from .kept_sum.reader import SumReader
 from .opened_inputs import OpenedInputs
 from .order import Outcome
 from .plan import Plan
-from .recipe import Recipe
+from .recipe import Recipe, selector
 
 SEARCH = "--search DIR looks for it elsewhere"
 WAYS_OUT = (
@@ -48,6 +49,8 @@ class Computation:
     scale: Fraction
     """The plan's weighted sum is that of the ingredients, times their weights as asked, times
     this."""
+    alignment: Alignment
+    """The sources under the names of the soup."""
     recorded: Mapping[str, Runs] = field(default_factory=dict)
     """By content digest, the dtypes that sums record of ingredients which are not read."""
 
@@ -73,7 +76,13 @@ def recipe_of(ledger: Ledger, weights: Sequence[Fraction], *, first: bool) -> Re
         excludes=ledger.excludes,
         on_int=OnInt.FIRST if first else OnInt.REFUSE,
         allow_nonfinite=ledger.allow_nonfinite,
+        on_missing=ledger.on_missing,
     )
+
+
+def selector_of(ledger: Ledger) -> Callable[[str], bool]:
+    """Whether a tensor of that name is in a soup."""
+    return selector(recipe_of(ledger, [], first=False))
 
 
 def exact_sources(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 
 from ..errors import UsageError
 from ..ledger.weights import scaled
@@ -46,6 +46,19 @@ def step_weights(asked: Sequence[Fraction]) -> StepWeights:
     whole = iter(scaled(counted))
     spread = tuple(next(whole) if weight else 0 for weight in asked)
     return StepWeights(spread, sum(spread))
+
+
+@lru_cache(maxsize=64)
+def weights_among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
+    """The same weights where only some of the sources have a tensor: those of the others are gone.
+
+    Raises UsageError if what is left adds up to nothing.
+    """
+    whole = tuple(weights.whole[source] for source in sources)
+    if sum(whole) <= 0:
+        what = f"the weights of the ingredients that have a tensor add up to {sum(whole)}"
+        raise UsageError(what, advice="--on-missing drop leaves out what not all have")
+    return StepWeights(whole, sum(whole))
 
 
 def usual_weights(recipe: Recipe) -> StepWeights:

@@ -15,7 +15,7 @@ from ..engines.contract import Engine
 from ..workers import Advance, Scratch
 from .chunks import PLANE_BYTES, chunk_elements, ranges
 from .kept_sum.format import COPIED
-from .kept_sum.reader import Source, copied_tensor
+from .kept_sum.reader import Source, copied_tensor, is_extra_name
 from .kept_sum.writer import PlaneWriter
 from .order import Order
 from .plan import Rule, Step
@@ -88,7 +88,8 @@ class TensorPass:
             advance(moved)
         result = TensorResult(name)
         for source, each in terms.items():
-            result.sources += [(source, row) for term in each for row in term.digests()]
+            if not is_extra_name(self.sources[source], name):
+                result.sources += [(source, row) for term in each for row in term.digests()]
         for use, mean in zip(uses, means, strict=True):
             result.soups.append((use.order, mean.row()))
             result.sums += [(use.order, row) for row in mean.sum_rows()]
@@ -109,7 +110,8 @@ class TensorPass:
             stored = copied_tensor(self.sources[source], name)
             copied = [u for u in uses if u.step.out is not None and u.counted[0] == source]
             digests[source] = self._copy_one(name, stored, copied, advance)
-            result.sources.append((source, row_of(stored.tensor, digests[source])))
+            if not is_extra_name(self.sources[source], name):
+                result.sources.append((source, row_of(stored.tensor, digests[source])))
         for use in uses:
             if use.step.out is None:
                 continue

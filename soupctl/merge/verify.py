@@ -21,10 +21,12 @@ from ..ledger.locate import dtype_runs
 from ..ledger.lookup import matching
 from ..ledger.read import is_sum
 from ..workers import ExecutionOptions
+from .aligned import align
 from .engine import engine_of
 from .executor import execute
 from .facts import facts_of_source
 from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root
+from .kept_sum.reader import soup_names
 from .kept_sum.record import kept_runs, ordered_runs
 from .kept_sum.survey import survey
 from .kept_sum.writer import SumOutput
@@ -32,6 +34,7 @@ from .membership import require_ledger
 from .opened_inputs import OpenedInputs, is_input, open_model
 from .order import Order
 from .plan import make_plan
+from .recipe import is_partial, selector
 from .sources import SEARCH, checkpoints_of, exact_sources, recipe_of, require_contents
 
 
@@ -186,18 +189,20 @@ def _difference(case: _Case, ledger: Ledger, kept: OpenedSum | None) -> str | No
     recipe = recipe_of(
         ledger, [source.weight for source in sources], first=ledger.integer_source is not None
     )
-    names = [checkpoint.label for checkpoint in checkpoints]
+    alignment = align(
+        checkpoints, selector(recipe), soup_names(case.soup), is_partial=is_partial(recipe)
+    )
     plan = make_plan(
         recipe,
-        names,
-        [checkpoint.tensors for checkpoint in checkpoints],
-        facts=[facts_of_source(checkpoint) for checkpoint in checkpoints],
+        [source.label for source in alignment.sources],
+        [source.tensors for source in alignment.sources],
+        facts=[facts_of_source(source) for source in alignment.sources],
     )
     sums = None
     if kept is not None:
         plan = kept.rescaled(plan, [source.weight for source in sources])
-        sums = SumOutput(survey(plan, checkpoints, engine, execution), _discard)
-    (outcome,) = execute([Order(plan, checkpoints, _discard, sums)], engine, execution)
+        sums = SumOutput(survey(plan, alignment.sources, engine, execution), _discard)
+    (outcome,) = execute([Order(plan, alignment.sources, _discard, sums)], engine, execution)
     require_contents(sources, outcome)
     if outcome.soup != ledger.root:
         return f"{case.soup.label}: is not what its ingredients make"

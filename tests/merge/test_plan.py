@@ -152,10 +152,11 @@ def test_differing_names_are_reported_for_every_ingredient():
     )
 
     assert [
-        "b.st: lacks, unlike a.st, x",
-        "c.st: has, unlike a.st, y, z and 1 more",
-        "d.st: lacks, unlike a.st, w, x and has, unlike a.st, y",
-    ] == list(map(str, error.issues))
+        ("b.st", "lacks, unlike a.st, x"),
+        ("c.st", "has, unlike a.st, y, z and 1 more"),
+        ("d.st", "lacks, unlike a.st, w, x and has, unlike a.st, y"),
+    ] == [(issue.path, issue.what) for issue in error.issues]
+    assert all("--on-missing keep" in str(issue.advice) for issue in error.issues)
 
 
 def test_an_ingredient_without_tensors_does_not_fit_one_with():

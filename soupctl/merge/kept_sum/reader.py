@@ -5,7 +5,7 @@ Rule 1: a kept sum stands for itself times one whole number; its planes share th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ...checkpoints.checkpoint import Checkpoint
@@ -13,6 +13,7 @@ from ...checkpoints.safetensors import StoredTensor
 from ...errors import LedgerError
 from ...format.dtypes import Kind
 from ...format.header import Tensor
+from ...ledger.read import is_sum
 from .format import REMOVE, planes_by_tensor
 
 
@@ -37,7 +38,43 @@ class SumReader:
         return self.checkpoint.label
 
 
-Source = Checkpoint | SumReader
+class AlignedCheckpoint:
+    """A checkpoint under other names than its own: those that a soup gives its tensors."""
+
+    def __init__(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
+        """`tensors` are its own by other names; of the names of one tensor, the last is a copy."""
+        self.checkpoint = checkpoint
+        self.tensors = tensors
+        seen: set[str] = set()
+        copies = []
+        for name, tensor in tensors.items():
+            if tensor.name in seen:
+                copies.append(name)
+            seen.add(tensor.name)
+        self.copies = frozenset(copies)
+        """Names of tensors that have another name in the soup as well."""
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.checkpoint.label
+
+    @property
+    def digest(self) -> str | None:
+        """Its content digest, if that is known."""
+        return self.checkpoint.digest
+
+    def stored(self, name: str) -> StoredTensor:
+        """A tensor, to be read, by its name in the soup."""
+        return self.checkpoint.stored(self.tensors[name].name)
+
+
+def soup_names(soup: Checkpoint) -> Collection[str]:
+    """The names of a soup's tensors, also where the checkpoint is its sum."""
+    return SumReader(soup).parts.keys() if is_sum(soup) else soup.tensors.keys()
+
+
+Source = Checkpoint | SumReader | AlignedCheckpoint
 """How a soup is computed."""
 
 
@@ -53,6 +90,11 @@ class StoredTerms:
 def recorded_digest(source: Source) -> str | None:
     """The content digest of a source that was digested since it was opened."""
     return source.checkpoint.digest if isinstance(source, SumReader) else source.digest
+
+
+def is_extra_name(source: Source, name: str) -> bool:
+    """Whether a name stands for a tensor that is read by another name already."""
+    return isinstance(source, AlignedCheckpoint) and name in source.copies
 
 
 def copied_tensor(source: Source, name: str) -> StoredTensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ...checkpoints.digest import text_digest
+from ...format.dtypes import DType
 from ...ledger.ledger import Ledger, Runs, runs
 from ..order import Outcome
 from ..plan import Plan
@@ -34,7 +35,18 @@ class SumRecord:
 
 def kept_runs(plan: Plan, source: int) -> Runs:
     """The dtypes that one of a plan's sources has of the soup's tensors, by name."""
-    return runs(step.dtypes[step.sources.index(source)] for step in plan.kept)
+    return runs(dtypes_of(plan, source))
+
+
+def dtypes_of(plan: Plan, source: int) -> Iterator[DType]:
+    """The dtype of each of the soup's tensors in a source; the soup's where it has none."""
+    for step in plan.kept:
+        # all ingredients hold a tensor, as a rule, in their own order
+        if source < len(step.sources) and step.sources[source] == source:
+            yield step.dtypes[source]
+        else:
+            held = dict(zip(step.sources, step.dtypes, strict=True))
+            yield held.get(source, step.out or step.dtypes[0])
 
 
 def ordered_runs(by_digest: Mapping[str, Runs], ledger: Ledger) -> tuple[Runs, ...]:

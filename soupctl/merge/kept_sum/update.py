@@ -7,7 +7,7 @@ Rule 2: where that cannot be, the change is not computed from the sum, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -17,16 +17,18 @@ from ...choices import Method
 from ...errors import LedgerError, MismatchError
 from ...format.dtypes import FLOATS, DType, narrowest
 from ...ledger.changes import changes
-from ...ledger.ledger import Change, Ledger, Runs
+from ...ledger.ledger import Change, IngredientEntry, Ledger, Runs
+from ..aligned import Alignment, align
 from ..facts import facts_of_source
 from ..identical import require_identical
 from ..membership import Membership
 from ..opened_inputs import OpenedInputs
 from ..plan import Plan, Rule, Step, make_plan
-from ..sources import Computation, Source, recipe_of, require_digests
+from ..sources import Computation, Source, recipe_of, require_digests, selector_of
 from ..step_weights import StepWeights
 from .find import OpenedSum
-from .format import REMOVE, SumUpdate, expand_runs, sum_update
+from .format import COPIED, REMOVE, SumUpdate, expand_runs, sum_update
+from .reader import SumReader
 
 
 def computed_from_sum(
@@ -61,10 +63,38 @@ def computed_from_sum(
     recorded = kept.dtypes
     for each in added:
         recorded |= each.dtypes
+    alignment = align([source.checkpoint for source in sources], selector_of(before))
+    if not _is_plain(alignment, [*before.ingredients, *after], selector_of(before)):
+        return None
     plan = _plan(before, sources, update)
+    if not _are_stored(kept.reader, plan):
+        return None
     outs = _outs(plan, sources, recorded, members, kept.label)
     plan = replace(plan, steps=tuple(_with_out(step, outs) for step in plan.steps))
-    return Computation(Method.SUM, tuple(sources), plan, update.scale, recorded)
+    return Computation(Method.SUM, tuple(sources), plan, update.scale, alignment, recorded)
+
+
+def _is_plain(
+    alignment: Alignment, entries: Sequence[IngredientEntry], selected: Callable[[str], bool]
+) -> bool:
+    """Whether all ingredients have all tensors of the soup under its names.
+
+    Otherwise what remains may have other names or fewer tensors, which a sum does not tell.
+    """
+    names = [frozenset(filter(selected, source.tensors)) for source in alignment.sources]
+    recorded = any(entry.renamed or entry.lacks for entry in entries)
+    return alignment.is_plain and len(set(names)) == 1 and not recorded
+
+
+def _are_stored(reader: SumReader, plan: Plan) -> bool:
+    """Whether what the plan copies is copied in the sum, and what it averages is a sum there.
+
+    An older soupctl averaged constants.
+    """
+    return all(
+        (reader.parts[step.name][0].name == COPIED + step.name) == (step.rule is not Rule.AVERAGE)
+        for step in plan.kept
+    )
 
 
 def _can_be_added(other: OpenedSum, kept: OpenedSum) -> bool:

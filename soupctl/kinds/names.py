@@ -1,0 +1,153 @@
+"""Names of the same tensors in different files: with a prefix, or of another library version.
+
+Rule 1: names are changed only if the two sets then coincide, so nothing is paired by guess.
+Rule 2: one change is undone, not a chain of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+PREFIXES = {
+    "_orig_mod.": "torch.compile",
+    "module.": "torch DataParallel",
+    "model.": "transformers, and trainers that save a whole module",
+    "model.diffusion_model.": "CompVis and ComfyUI checkpoints",
+    "diffusion_model.": "ComfyUI adapters",
+    "text_model.": "CLIP of transformers 4",
+    "vision_model.": "CLIP of transformers 4",
+    "transformer.": "diffusers adapters; GPT-2",
+    "unet.": "diffusers adapters",
+    "net.": "NVIDIA Cosmos",
+    "first_stage_model.": "CompVis checkpoints",
+    "vae.": "all-in-one files",
+    "cond_stage_model.transformer.": "CompVis checkpoints",
+    "text_encoder.": "diffusers adapters",
+}
+"""Prefixes that all names of a file may have, and who writes them."""
+
+ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def _attention(found: re.Match[str]) -> str:
+    return f"{found[1]}.{ATTENTION[found[3]]}."
+
+
+def _norm(found: re.Match[str]) -> str:
+    return f"{found[1]}.{'weight' if found[2] == 'gamma' else 'bias'}"
+
+
+def _weight_norm(found: re.Match[str]) -> str:
+    return f".parametrizations.weight.original{'gv'.index(found[1])}"
+
+
+RENAMINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str], str, str], ...] = (
+    # what is replaced, by what, in words, and who renamed it
+    (
+        r"(^|\.)(text_model|vision_model)\.",
+        r"\1",
+        "the prefix 'text_model.' of CLIP",
+        "transformers 5, conversion_mapping.py; NovelAI",
+    ),
+    (r"(^|\.)_orig_mod\.", r"\1", "the prefix '_orig_mod.' of modules", "torch.compile"),
+    (
+        r"(attentions?(\.\d+)?|attn\w*)\.(query|key|value|proj_attn)\.",
+        _attention,
+        "the attention names of older diffusers",
+        "diffusers, _convert_deprecated_attention_blocks",
+    ),
+    (
+        r"(LayerNorm|layer_norm|norm\w*)\.(gamma|beta)$",
+        _norm,
+        "the norm names of TensorFlow",
+        "transformers, modeling_utils.py",
+    ),
+    (
+        r"\.weight_(g|v)$",
+        _weight_norm,
+        "the weight norm names of older torch",
+        "torch.nn.utils.parametrizations",
+    ),
+    (
+        r"^(model\.language_model|language_model\.model)\.",
+        "model.",
+        "the language model names of older transformers",
+        "transformers 4.52, vision language models",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """How the names of one file become those of another."""
+
+    what: str
+    """What is undone, in words."""
+    names: Mapping[str, str]
+    """The other's name of each tensor by its own."""
+
+
+_PATTERNS = tuple((re.compile(pattern), new, what) for pattern, new, what, _ in RENAMINGS)
+
+
+def renaming(
+    wanted: Collection[str], own: Collection[str], optional: Callable[[str], bool]
+) -> Renaming | None:
+    """The renaming that gives a file's `own` names the `wanted` ones; None if none fits.
+
+    Names that are `optional`, wanted ones or own ones, may be missing on the other side.
+    """
+    wanted, own = frozenset(wanted), frozenset(own)
+    for what, names in _candidates(wanted, own):
+        own_of = {new: old for old, new in names.items()}
+        if len(own_of) == len(names) and all(
+            optional(own_of.get(name, name)) for name in own_of.keys() ^ wanted
+        ):
+            return Renaming(what, names)
+    return None
+
+
+def closest_renaming(wanted: Collection[str], own: Collection[str]) -> Renaming | None:
+    """The renaming after which most names are wanted ones; None if none makes them more."""
+    wanted, own = frozenset(wanted), frozenset(own)
+    best, most = None, len(wanted & own)
+    for what, names in _candidates(wanted, own):
+        changed = set(names.values())
+        if len(changed) == len(names) and len(changed & wanted) > most:
+            best, most = Renaming(what, names), len(changed & wanted)
+    return best
+
+
+def _candidates(
+    wanted: frozenset[str], own: frozenset[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each way to rename: what is undone, and the new name of each own name."""
+    mine = ["", *(prefix for prefix in PREFIXES if _begin(own, prefix))]
+    theirs = ["", *(prefix for prefix in PREFIXES if _begin(wanted, prefix))]
+    for old in mine:
+        for new in theirs:
+            if old != new:
+                what = " and ".join(f"the prefix {each!r}" for each in (old, new) if each)
+                yield what, _with_prefix(wanted, own, old, new)
+    for pattern, replacement, what in _PATTERNS:
+        plain = {pattern.sub(replacement, name): name for name in wanted}
+        changed = {name: pattern.sub(replacement, name) for name in own}
+        if len(plain) == len(wanted):
+            yield what, {name: plain.get(each, each) for name, each in changed.items()}
+
+
+def _begin(names: frozenset[str], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in names)
+
+
+def _with_prefix(wanted: frozenset[str], own: frozenset[str], old: str, new: str) -> dict[str, str]:
+    """The own names with one prefix in place of another, where the result is wanted."""
+    changed = {}
+    for name in own:
+        bare = name.removeprefix(old) if name.startswith(old) else None
+        renamed = name if bare is None else new + bare
+        # what no prefix was put before keeps its name, such as an output embedding
+        changed[name] = renamed if renamed in wanted or name not in wanted else name
+    return changed

@@ -1,0 +1,170 @@
+"""Checkpoints under the names that a soup gives their tensors.
+
+Rule 1: the soup has the names of its first ingredient, and the names of a soup stay its own as long
+as an ingredient has them; nothing else of a soup depends on the order.
+Rule 2: a missing copy counts as present where it equals its original in all that have both.
+Rule 3: content digests are those of the files as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..format.header import Tensor
+from ..format.values import first_difference
+from ..kinds.classify import classify
+from ..kinds.copies import is_ema, originals
+from ..kinds.facts import NO_FACTS
+from ..kinds.kind import Role
+from ..kinds.names import Renaming, closest_renaming, renaming
+from ..workers import Scratch
+from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
+from .plan import Plan
+
+Contents = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """The sources of a soup under its names."""
+
+    sources: tuple[Source, ...]
+    renamed: tuple[str | None, ...]
+    """What was undone in the names of each source; None where they are the soup's."""
+    copies: frozenset[str]
+    """Copies that count as present where they are missing."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all sources have the same names for the same tensors."""
+        return not self.copies and not any(self.renamed)
+
+
+def align(
+    sources: Sequence[Checkpoint | SumReader],
+    selected: Callable[[str], bool],
+    like: Collection[str] | None = None,
+    *,
+    is_partial: bool = False,
+) -> Alignment:
+    """The sources under the names of the first of them, or of the first named `like` a soup.
+
+    With `is_partial`, names may be missing on either side. Reads copies, to compare them.
+    """
+    contents = {id(source.tensors): source.tensors for source in sources}
+    if len(contents) < 2:
+        return Alignment(tuple(sources), (None,) * len(sources), frozenset())
+    found = _renamings(tuple(contents.values()), selected, like, is_partial)
+    named = {
+        id(content): content if each is None else _renamed(content, each)
+        for content, each in zip(contents.values(), found, strict=True)
+    }
+    copies = _copies([(source, named[id(source.tensors)]) for source in sources], selected)
+    for key, content in named.items():
+        missing = {copy: of for copy, of in copies.items() if copy not in content and of in content}
+        if missing:
+            named[key] = {**content, **{copy: content[of] for copy, of in missing.items()}}
+    by_content = dict(zip(contents, found, strict=True))
+    each_found = [by_content[id(source.tensors)] for source in sources]
+    return Alignment(
+        tuple(_aligned(source, named[id(source.tensors)]) for source in sources),
+        tuple(None if each is None else each.what for each in each_found),
+        frozenset(copies),
+    )
+
+
+def _aligned(source: Checkpoint | SumReader, tensors: Contents) -> Source:
+    if isinstance(source, SumReader) or tensors is source.tensors:
+        return source
+    return AlignedCheckpoint(source, tensors)
+
+
+def _renamed(content: Contents, found: Renaming) -> Contents:
+    return {found.names[name]: tensor for name, tensor in content.items()}
+
+
+def _renamings(
+    contents: Sequence[Contents],
+    selected: Callable[[str], bool],
+    like: Collection[str] | None,
+    is_partial: bool,
+) -> list[Renaming | None]:
+    """The renaming of each of several contents; None for those that need or have none."""
+    optional = {name for content in contents for name in _optional(content)}
+
+    def may_lack(name: str) -> bool:
+        return name in optional or not selected(name)
+
+    base = contents[0]
+    if like is not None:
+        wanted = frozenset(like)
+        fits = (each for each in contents if all(n in each or n in optional for n in wanted))
+        base = next(fits, base)
+    found: list[Renaming | None] = []
+    for content in contents:
+        if content is base or all(map(may_lack, content.keys() ^ base.keys())):
+            found.append(None)
+            continue
+        each = renaming(base, content, may_lack)
+        found.append(closest_renaming(base, content) if each is None and is_partial else each)
+    return found
+
+
+def _optional(content: Contents) -> set[str]:
+    """The names of what may be missing in another file of the same model."""
+    kinds = classify(content, NO_FACTS)
+    return {name for name, kind in kinds.items() if kind.is_derived or kind.role is Role.COPY} | {
+        name for name in content if is_ema(name)
+    }
+
+
+def _copies(
+    sources: Sequence[tuple[Checkpoint | SumReader, Contents]], selected: Callable[[str], bool]
+) -> dict[str, str]:
+    """By name, the original of each copy that is missing somewhere and else equal to it."""
+    contents = {id(content): content for _, content in sources}
+    every = {name for content in contents.values() for name in content if selected(name)}
+    originals_of = {
+        name: of
+        for content in contents.values()
+        if not every <= content.keys()
+        for name, of in originals(content).items()
+        if name in every and name not in content
+    }
+    known = set()
+    differing = set()
+    for source, content in sources:
+        for copy, of in originals_of.items():
+            if copy in content and of in content:
+                known.add(copy)
+                if not _are_equal(source, content[copy], content[of]):
+                    differing.add(copy)
+    return {copy: of for copy, of in originals_of.items() if copy in known - differing}
+
+
+def _are_equal(source: Checkpoint | SumReader, one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of a source are the same; not known of a sum."""
+    if isinstance(source, SumReader) or (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    pieces = zip(
+        source.stored(one.name).pieces(Scratch()),
+        source.stored(other.name).pieces(Scratch()),
+        strict=True,
+    )
+    return all(first_difference(mine, theirs) is None for (_, mine), (_, theirs) in pieces)
+
+
+def lacking(plan: Plan, sources: Sequence[Source]) -> list[tuple[str, ...]]:
+    """The tensors of the soup that each source has not, or has as a copy under another name."""
+    lacks: list[list[str]] = [[] for _ in sources]
+    for step in plan.kept:
+        if len(step.sources) < len(sources):
+            for index in {*range(len(sources))} - {*step.sources}:
+                lacks[index].append(step.name)
+    for index, source in enumerate(sources):
+        if isinstance(source, AlignedCheckpoint):
+            held = (name for name in source.copies if name not in lacks[index])
+            lacks[index] = sorted([*lacks[index], *held])
+    return [tuple(names) for names in lacks]

@@ -1,0 +1,169 @@
+"""The layouts of ingredients side by side: which of them hold a tensor, and why they do not fit.
+
+Rule 1: ingredients of one layout share a table, so thousands of them cost no more than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
+
+from ..checkpoints.architecture import difference_hint, shape_hint
+from ..choices import OnMissing
+from ..errors import Issue, MismatchError
+from ..format.dtypes import DType, Kind
+from ..format.header import Tensor
+from ..kinds.classify import Kinds, classify
+from ..kinds.copies import is_ema
+from ..kinds.facts import TensorFacts
+from ..kinds.kind import AVERAGED, FIXED, QUANTISED, WEIGHT, Role, TensorKind
+from ..kinds.names import closest_renaming
+from .kind_errors import fixed_advice, not_averaged
+
+Contents = Mapping[str, Tensor]
+"""The tensors of one ingredient by name."""
+Selected = Callable[[str], bool]
+
+
+class Layouts:
+    """The distinct contents among many ingredients, each with the first name that has it."""
+
+    def __init__(
+        self, names: Sequence[str], contents: Sequence[Contents], facts: Sequence[TensorFacts]
+    ) -> None:
+        positions: dict[tuple[int, TensorFacts], int] = {}
+        self.distinct: list[tuple[str, Contents]] = []
+        self.kinds: list[Kinds] = []
+        """The kinds of the tensors of each distinct content."""
+        for name, content, said in zip(names, contents, facts, strict=True):
+            key = (id(content), said)
+            if positions.setdefault(key, len(self.distinct)) == len(self.distinct):
+                self.distinct.append((name, content))
+                self.kinds.append(classify(content, said))
+        self.which = tuple(
+            positions[id(content), said] for content, said in zip(contents, facts, strict=True)
+        )
+        # one tuple for all tensors that look alike, or n ingredients would cost n words a tensor
+        self.sources = cache(self._sources)
+        self._spread = cache(self._spread_out)
+
+    def positions(self, tensor: str) -> tuple[int, ...]:
+        """The positions of the distinct contents that hold a tensor."""
+        return tuple(n for n, (_, content) in enumerate(self.distinct) if tensor in content)
+
+    def _sources(self, positions: tuple[int, ...]) -> tuple[int, ...]:
+        """The indices of the ingredients whose contents are at these positions."""
+        held = frozenset(positions)
+        return tuple(index for index, position in enumerate(self.which) if position in held)
+
+    def dtypes(self, tensor: str, positions: tuple[int, ...]) -> tuple[DType, ...]:
+        """The dtype of a tensor in each ingredient that holds it."""
+        found = [self.distinct[position][1][tensor].dtype for position in positions]
+        return self._spread(positions, tuple(found))
+
+    def _spread_out(
+        self, positions: tuple[int, ...], values: tuple[DType, ...]
+    ) -> tuple[DType, ...]:
+        by_position = dict(zip(positions, values, strict=True))
+        return tuple(by_position[each] for each in self.which if each in by_position)
+
+    def distinct_dtypes(self, tensor: str, deciding: Collection[int] | None) -> frozenset[DType]:
+        """The dtypes of a tensor in the `deciding` ingredients that hold it, or in all of them."""
+        held = self.positions(tensor)
+        if deciding is not None:
+            held = tuple({self.which[index] for index in deciding} & {*held}) or held
+        return frozenset(self.distinct[position][1][tensor].dtype for position in held)
+
+    def kind(self, tensor: str) -> TensorKind:
+        """The kind of a tensor, as the first of its holders says it."""
+        return next((kinds[tensor] for kinds in self.kinds if tensor in kinds), WEIGHT)
+
+    def names(self, selected: Selected) -> list[str]:
+        """The selected names of all contents: those of the first one first."""
+        every = dict.fromkeys(name for _, content in self.distinct for name in content)
+        return list(filter(selected, every))
+
+    def require_same_kinds(self, selected: Selected) -> None:
+        """Raise MismatchError for codes and factors that not all ingredients have alike.
+
+        Those that all have may be the same in all, which only reading them shows.
+        """
+        issues = []
+        for (name, _), kinds in zip(self.distinct, self.kinds, strict=True):
+            for tensor, kind in kinds.items():
+                multiplies = kind.role in QUANTISED or kind.role is Role.FACTOR
+                alike = not multiplies or all(each.get(tensor) == kind for each in self.kinds)
+                if not alike and selected(tensor):
+                    issues.append(not_averaged(name, tensor, kind))
+                    break
+        if issues:
+            raise MismatchError.collected(issues)
+
+    def missing(self, tensors: Iterable[str]) -> set[str]:
+        """Those that not all ingredients have, and that no library makes anew."""
+        return {
+            tensor
+            for tensor in tensors
+            if not all(tensor in content for _, content in self.distinct)
+            and not self.kind(tensor).is_derived
+        }
+
+    def require_same_names(self, missing: Collection[str]) -> None:
+        """Raise MismatchError if any tensors are `missing`, with what may be done about it."""
+        name, content = self.distinct[0]
+        issues = []
+        for other_name, other in self.distinct[1:]:
+            lacks = sorted(each for each in missing if each in content and each not in other)
+            more = sorted(each for each in missing if each in other and each not in content)
+            parts = [
+                f"{verb} {_some(tensors)}"
+                for verb, tensors in (
+                    (f"lacks, unlike {name},", lacks),
+                    (f"has, unlike {name},", more),
+                )
+                if tensors
+            ]
+            if parts:
+                hint = difference_hint(name, content, other_name, other)
+                advice = hint or self._advice(content, other, [*lacks, *more])
+                issues.append(Issue(" and ".join(parts), other_name, advice=advice))
+        if issues:
+            raise MismatchError.collected(issues)
+
+    def _advice(self, content: Contents, other: Contents, missing: Sequence[str]) -> str:
+        """What may be done about tensors that only one of two contents has."""
+        ways = f"{OnMissing.KEEP.option} takes the mean of those that have a tensor"
+        left = f"{OnMissing.DROP.option} or --exclude leaves it out"
+        if all(map(is_ema, missing)):
+            what = "they are moving averages of the weights (EMA)"
+            return f"{what}: --exclude 'model_ema.*' leaves them out, {ways}"
+        if len(missing) == 1 and self.kind(missing[0]).role in FIXED:
+            kind = self.kind(missing[0])
+            return f"a {kind.text}: --exclude '{missing[0]}' leaves it out, {ways}"
+        if (found := closest_renaming(content, other)) is not None:
+            return f"after {found.what} is undone fewer differ; {ways} then, {left}"
+        return f"{ways}, {left}"
+
+    def mismatch(self, tensor: str) -> Issue | None:
+        """What keeps the tensors of this name from being combined, if anything does."""
+        positions = self.positions(tensor)
+        against, first_content = self.distinct[positions[0]]
+        first = first_content[tensor]
+        for name, content in (self.distinct[position] for position in positions):
+            other = content[tensor]
+            if other.shape != first.shape:
+                shapes = f"has shape {list(other.shape)} where {against} has {list(first.shape)}"
+                return Issue(shapes, name, tensor, shape_hint(first.shape, other.shape))
+            floats = (first.dtype.kind is Kind.FLOAT, other.dtype.kind is Kind.FLOAT)
+            kind = self.kind(tensor)
+            if (kind.role not in AVERAGED or floats != (True, True)) and other.dtype != first.dtype:
+                dtypes = f"is {other.dtype.value} where {against} has {first.dtype.value}"
+                fixed = fixed_advice(tensor, DType.F32) if kind.role in FIXED else None
+                return Issue(dtypes, name, tensor, fixed or "only float dtypes may be mixed")
+        return None
+
+
+def _some(tensors: Sequence[str], limit: int = 2) -> str:
+    rest = len(tensors) - limit
+    listed = ", ".join(tensors[:limit])
+    return f"{listed} and {rest} more" if rest > 0 else listed
