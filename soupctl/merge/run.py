@@ -3,7 +3,9 @@
 Rule 1: every command that makes a soup ends here; one job is a round of one.
 Rule 2: no byte is published before every digest is known and the ledger that holds them is written;
 all outputs of a round are on disk before the first of them gets its name.
-Rule 3: a new sum is published before its soup, and the sum of a replaced soup is removed after it.
+Rule 3: the folders of the outputs are locked while inputs are checked for the last time and names
+are given: of two commands that change one soup, the later finds it changed.
+Rule 4: a new sum is published before its soup, and the sum of a replaced soup is removed after it.
 If publishing the soup fails, the new sum is removed again.
 """
 
@@ -23,6 +25,7 @@ from ..format.index import encode_index
 from ..ledger.ledger import LEDGER_KEY, SUM_KEY
 from ..ledger.ledger_json import encode_ledger
 from ..storage.files import write_at
+from ..storage.lock import locked
 from ..storage.place import refusing
 from ..workers import ExecutionOptions
 from .destination import refuse_input_as_output
@@ -75,26 +78,33 @@ def _carry_out_round(
     jobs: Sequence[Job], engine: Engine, execution: ExecutionOptions, force: bool
 ) -> list[Results]:
     """Make the outputs of all jobs in step, reading shared sources once."""
-    replaced = [replaced_sum(job.destination.path) if force else None for job in jobs]
     layouts = [_survey(job, engine, execution) for job in jobs]
-    with ExitStack() as stack:
-        # the last to be opened is the first to be published
-        opened = [
-            stack.enter_context(_open(job, layout, force))
-            for job, layout in reversed([*zip(jobs, layouts, strict=True)])
-        ]
-        outputs = opened[::-1]
-        for output in outputs:
-            output.create_files()
-        for position, _ in enumerate(zip(*(job.components for job in jobs), strict=True)):
-            _make_component(position, outputs, engine, execution)
-        if len(outputs) > 1:
+    with ExitStack() as publishing:
+        with ExitStack() as stack:
+            # the last to be opened is the first to be published
+            opened = [
+                stack.enter_context(_open(job, layout, force))
+                for job, layout in reversed([*zip(jobs, layouts, strict=True)])
+            ]
+            outputs = opened[::-1]
+            for output in outputs:
+                output.create_files()
+            for position, _ in enumerate(zip(*(job.components for job in jobs), strict=True)):
+                _make_component(position, outputs, engine, execution)
             for output in outputs:
                 output.sync()
-    for output, old in zip(outputs, replaced, strict=True):
-        if old is not None and old != output.sum_path:
-            remove_sum(old)
+            publishing.enter_context(locked(_folders(jobs)))
+            replaced = [replaced_sum(job.destination.path) if force else None for job in jobs]
+        for output, old in zip(outputs, replaced, strict=True):
+            if old is not None and old != output.sum_path:
+                remove_sum(old)
     return [output.results() for output in outputs]
+
+
+def _folders(jobs: Sequence[Job]) -> list[Path]:
+    """The folders in which outputs get their names."""
+    paths = [job.destination.path for job in jobs]
+    return [Path(os.path.realpath(path)).parent for path in paths if path is not None]
 
 
 def _survey(job: Job, engine: Engine, execution: ExecutionOptions) -> list[SumLayout]:

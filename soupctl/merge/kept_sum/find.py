@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -141,15 +141,20 @@ def _weights(ledger: Ledger, ratio: Fraction) -> list[tuple[str, Fraction]]:
 
 
 def sum_place(soup: Path, roots: Mapping[str, str]) -> Path:
-    """The path of the sum of a soup whose components have these content digests."""
-    return soup.with_name(sum_name(soup.name, roots, text_digest))
+    """The path of the sum of a soup whose components have these content digests.
+
+    A link stands for what it leads to.
+    """
+    final = Path(os.path.realpath(soup)) if soup.is_symlink() else soup
+    return final.with_name(sum_name(final.name, roots, text_digest))
 
 
 def find_sum(soup: ModelFiles, roots: Sequence[str | None]) -> tuple[Component, ...] | None:
-    """The sum that lies beside a soup, one a component; None if there is none.
+    """The sum of a soup, one a component; None if there is none.
 
-    `roots` are the content digests that the ledgers of its components record; None for a component
-    that is no soup.
+    It lies beside the soup, or a link to it, with its name, or with one that the soup had before it
+    was renamed. `roots` are the content digests that the ledgers of the soup's components record;
+    None for a component that is no soup.
     """
     path = _path_of(soup)
     if path is None:
@@ -159,13 +164,42 @@ def find_sum(soup: ModelFiles, roots: Sequence[str | None]) -> tuple[Component, 
         if root is None:
             return None
         known[component.name] = root
-    place = sum_place(path, known)
-    if not os.path.lexists(place):
+    places = (sum_place(path, known), path.with_name(sum_name(path.name, known, text_digest)))
+    found = next((place for place in places if os.path.lexists(place)), None)
+    found = found or _orphan(places[0].parent, sum_name("", known, text_digest))
+    if found is None:
         return None
     if soup.folder is None:
-        return (Component("", str(place), (place,)),)
-    files = [(name, place / file_name(name)) for name in known]
+        return (Component("", str(found), (found,)),)
+    files = [(name, found / file_name(name)) for name in known]
     return tuple(Component(name, str(file), (file,)) for name, file in files)
+
+
+def _orphan(folder: Path, suffix: str) -> Path | None:
+    """A kept sum in a folder whose name ends so, and after whose beginning nothing is called."""
+    with suppress(OSError):
+        for place in sorted(folder.iterdir()):
+            soup = place.name.removesuffix(suffix)
+            if soup in ("", place.name) or os.path.lexists(place.with_name(soup)):
+                continue
+            if is_kept_sum(place):
+                return place
+    return None
+
+
+def is_kept_sum(place: Path) -> bool:
+    """Whether a file is a sum, or a folder holds sums and nothing else; no link is either."""
+    try:
+        if place.is_symlink():
+            return False
+        files = sorted(place.iterdir()) if place.is_dir() else [place]
+        for file in files:
+            with open_checkpoint(Component("", str(file), (file,))) as checkpoint:
+                if not is_sum(checkpoint):
+                    return False
+    except (SoupError, OSError):
+        return False
+    return bool(files)
 
 
 def recorded_root(checkpoint: Checkpoint, ledger: Ledger | None) -> str | None:

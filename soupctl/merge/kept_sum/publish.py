@@ -13,13 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ...checkpoints.checkpoint import open_checkpoint
-from ...checkpoints.layout import Component
-from ...errors import OutputError, SoupError
-from ...ledger.read import is_sum
+from ...errors import OutputError
 from ...storage.atomic import publish_file, publish_folder
 from ...storage.renameat import random_name
-from .find import file_name, replaced_sum, sum_place
+from .find import file_name, is_kept_sum, replaced_sum, sum_place
 from .survey import SumLayout
 
 
@@ -36,7 +33,8 @@ class SumPublisher:
     @contextmanager
     def opened(self, files: Sequence[SumLayout], check: Callable[[], None]) -> Iterator[list[int]]:
         """Descriptors of its files, published on a clean exit after `check`."""
-        provisional = self.soup.with_name(f"{self.soup.name}.sum")
+        final = Path(os.path.realpath(self.soup)) if self.soup.is_symlink() else self.soup
+        provisional = final.with_name(f"{final.name}.sum")
         with ExitStack() as stack:
             if self.is_folder:
                 staging = stack.enter_context(
@@ -86,21 +84,6 @@ class SumPublisher:
                 with suppress(OutputError):
                     remove_sum(self.path)
             raise
-
-
-def is_kept_sum(place: Path) -> bool:
-    """Whether a file is a sum, or a folder holds sums and nothing else; no link is either."""
-    try:
-        if place.is_symlink():
-            return False
-        files = sorted(place.iterdir()) if place.is_dir() else [place]
-        for file in files:
-            with open_checkpoint(Component("", str(file), (file,))) as checkpoint:
-                if not is_sum(checkpoint):
-                    return False
-    except (SoupError, OSError):
-        return False
-    return bool(files)
 
 
 def remove_sum(place: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keeping import arrays_of, save_pots, sum_of, sums_of
+from keeping import arrays_of, hide, save_pots, sum_of, sums_of
 from making import contents, files, save
 from revising import assert_proven, average, revise, root
 
@@ -239,3 +239,40 @@ def test_a_sum_with_too_long_a_name_is_refused_and_the_old_soup_stays(pots):
 
     assert before == files(Path())
     average(soup, "a.st", "b.st", force=True)
+
+
+def test_a_soup_that_is_changed_through_a_link_keeps_its_sum_beside_itself(pots):
+    Path("real").mkdir()
+    average(Path("real/s.st"), "a.st", "b.st", "c.st", keep_sum=True)
+    Path("link.st").symlink_to("real/s.st")
+    made = revise("subtract", "link.st", Path("link.st"), (), ["a.st"], force=True)
+
+    assert Method.SUM is made.method
+    assert [sum_of(Path("real/s.st"))] == sums_of(Path("real/s.st"))
+    assert [] == sums_of(Path("link.st"))
+    average(EXPECTED, "b.st", "c.st", keep_sum=True)
+    assert sum_of(EXPECTED).name.split(".")[2] == sum_of(Path("real/s.st")).name.split(".")[2]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_soup_that_was_renamed_has_its_sum_still_and_leaves_none_behind(pots, is_folder):
+    names = [f"{name}.st" for name in "abc"]
+    shape = {"shard_size": 100} if is_folder else {}
+    soup, renamed = (Path("s"), Path("t")) if is_folder else (Path("s.st"), Path("t.st"))
+    average(soup, *names, keep_sum=True, **shape)
+    soup.rename(renamed)
+    hide("b.st", "c.st")
+    made = revise("subtract", renamed, renamed, (), ["a.st"], force=True)
+
+    assert Method.SUM is made.method
+    assert [] == sums_of(soup)
+    assert [sum_of(renamed)] == sums_of(renamed)
+
+
+def test_the_sum_of_a_soup_that_was_copied_stays_with_the_soup_of_its_name(pots):
+    average(SOUP, "a.st", "b.st", "c.st", keep_sum=True)
+    shutil.copy(SOUP, "t.st")
+    made = revise("subtract", "t.st", Path("t.st"), (), ["a.st"], force=True)
+
+    assert Method.INGREDIENTS is made.method
+    assert [sum_of(SOUP)] == sums_of(SOUP)

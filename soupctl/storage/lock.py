@@ -1,0 +1,108 @@
+"""A lock on a folder, held while an output there is checked and given its name.
+
+Rule 1: a process that is killed holds no lock, and leaves nothing behind, but on file systems that
+do not lock folders, such as NFS: there a hidden file is locked, which the next command removes.
+Rule 2: several folders are locked in one order, so that two commands never wait for each other.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from ..errors import OutputError
+from .place import FOLDER, refusing
+
+LOCK_NAME = ".soupctl.lock"
+LONGEST_WAIT = 300.0
+"""Seconds; naming an output takes as long as the disk takes to sync a folder."""
+STEP = 0.02
+# a folder or file on a file system that does not lock it
+UNSUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+
+
+@contextmanager
+def locked(folders: Iterable[Path]) -> Iterator[None]:
+    """Hold a lock on each of these folders, which other soupctl commands wait for.
+
+    Where the file system locks nothing, nothing is locked. Raises OutputError for a folder that
+    another process locks for minutes.
+    """
+    found: dict[tuple[int, int], Path] = {}
+    for folder in folders:
+        with refusing(folder):
+            state = folder.stat()
+        found.setdefault((state.st_dev, state.st_ino), folder)
+    with ExitStack() as stack:
+        for _, folder in sorted(found.items()):
+            stack.enter_context(_locked(folder))
+        yield
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with refusing(folder):
+        fd = os.open(folder, FOLDER)
+    try:
+        if _wait(fd, folder):
+            yield
+            return
+    finally:
+        os.close(fd)
+    with _locked_file(folder):
+        yield
+
+
+@contextmanager
+def _locked_file(folder: Path) -> Iterator[None]:
+    """A lock on a file in the folder, which is removed before it is unlocked."""
+    path = folder / LOCK_NAME
+    with refusing(folder):
+        fd = _open_lock(path, folder)
+    try:
+        yield
+    finally:
+        # another process that has opened it will see that it is gone
+        with suppress(OSError):
+            path.unlink()
+        os.close(fd)
+
+
+def _open_lock(path: Path, folder: Path) -> int:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            is_locked = _wait(fd, folder)
+            state = os.fstat(fd)
+            with suppress(FileNotFoundError):
+                now = path.stat()
+                if not is_locked or (now.st_dev, now.st_ino) == (state.st_dev, state.st_ino):
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _wait(fd: int, folder: Path) -> bool:
+    """Lock an open file or folder; False if its file system cannot."""
+    end = time.monotonic() + LONGEST_WAIT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                what = f"another process has locked this folder for {LONGEST_WAIT:.0f} seconds"
+                raise OutputError(what, path=folder) from None
+            time.sleep(STEP)
+        except OSError as error:
+            if error.errno in UNSUPPORTED:
+                return False
+            raise
+        else:
+            return True
