@@ -9,6 +9,15 @@ import torch
 
 from ..errors import Issue, LimitError, UsageError
 
+LARGEST = 1_000_000_000
+"""The largest whole number of any option but the seed."""
+BOUNDS = {
+    "images": (1, 1_000_000),
+    "steps": (1, LARGEST),
+    "seed": (0, 2**64 - 1),
+    "resolution": (1, 32_768),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
@@ -28,14 +37,21 @@ class SampleRequest:
 
     def __post_init__(self) -> None:
         """Refuse values out of range, all in one error."""
-        least = {"images": 1, "steps": 1, "seed": 0, "resolution": 1}
-        issues = [
-            Issue(f"--{name} is {value}, but must be at least {bound}")
-            for name, bound in least.items()
-            if (value := getattr(self, name)) is not None and value < bound
-        ]
+        issues = []
+        for name, (least, most) in BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                issues.append(Issue(f"--{name} is {value}, but must be at least {least}"))
+            elif value is not None and value > most:
+                issues.append(Issue(f"--{name} must be at most {most}"))
         if not 0 <= self.guidance < math.inf:
             issues.append(Issue(f"--guidance is {self.guidance}, but must be 0 or more"))
+        issues += [
+            Issue(f"--prompt {text!r} is not valid UTF-8")
+            for text in self.prompts
+            if text != text.encode("utf-8", "replace").decode("utf-8")
+        ]
+        issues += [Issue("--class is too large") for each in self.classes if abs(each) > LARGEST]
         if issues:
             raise UsageError.collected(issues)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..errors import SoupError
+from ..errors import SoupError, UsageError
 from ..storage.atomic import publish_bytes, publish_folder
 from ..storage.files import read_json, write_file
 from ..storage.place import place_of
@@ -20,12 +20,26 @@ from .compare import ModelImages
 from .grid import as_picture, grid, png, side_by_side
 
 GRID = "grid.png"
+OTHER_PICTURES = frozenset(
+    f".{ending}"
+    for ending in (
+        *("avif", "bmp", "eps", "exr", "gif", "heic", "heif", "jp2", "jpe", "jpeg", "jpg", "jxl"),
+        *("pbm", "pdf", "pgm", "pnm", "ppm", "ps", "svg", "tga", "tif", "tiff", "webp"),
+    )
+)
+"""Endings of pictures that are not written."""
 LIST = "soupctl-sample.json"
 """Lists the images of a folder; a folder without this file is never replaced."""
 
 
 def require_place(target: Path, *, replace: bool) -> None:
-    """Raise OutputError if images could not be written there; to be called before making them."""
+    """Raise OutputError if images could not be written there; to be called before making them.
+
+    Raises UsageError for the name of a picture of another format.
+    """
+    if target.suffix.lower() in OTHER_PICTURES:
+        advice = "end it in .png for a picture, or name a folder"
+        raise UsageError("is the name of a picture that is no PNG", path=target, advice=advice)
     with place_of(target) as place:
         if _is_picture(target):
             place.require_free(target, replace)

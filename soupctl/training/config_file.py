@@ -8,6 +8,7 @@ the nearest known one.
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 import tomllib
 import types
@@ -19,6 +20,16 @@ from typing import Any
 
 from ..errors import InputError, Issue, UsageError
 from ..storage.files import read_file
+from .option_fields import shown_value
+
+LARGEST_CONFIG = 1 << 18
+"""Most bytes of a config."""
+DOTTED = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){100}""")
+"""A key of a hundred parts, such as `a.b.c`."""
+LONGEST_REASON = 200
+"""Characters of a parser's message that are shown."""
+LONGEST_NAME = 100
+"""Characters of an unknown name that are compared with those of options."""
 
 
 def read_config(path: Path, kinds: Collection[type]) -> dict[str, Any]:
@@ -26,12 +37,18 @@ def read_config(path: Path, kinds: Collection[type]) -> dict[str, Any]:
 
     Raises InputError for a file that is not TOML, UsageError for unknown or malformed options.
     """
+    content = read_file(path, limit=LARGEST_CONFIG)
     try:
-        table = tomllib.loads(read_file(path).decode("utf-8"))
-    except ValueError as error:
-        raise InputError(f"is not valid TOML: {error}", path=path) from None
+        text = content.decode("utf-8")
+        if DOTTED.search(text):
+            # tomllib takes time that grows with the square of their number
+            raise ValueError("a key has more than 100 parts")
+        table = tomllib.loads(text)
     except RecursionError:
         raise InputError("is not valid TOML: it is nested too deeply", path=path) from None
+    except ValueError as error:
+        reason = shown_value(" ".join(str(error).split()), LONGEST_REASON)
+        raise InputError(f"is not valid TOML: {reason}", path=path) from None
     return converted(table, path, kinds)
 
 
@@ -47,13 +64,12 @@ def converted(table: Mapping[str, Any], source: Path, kinds: Collection[type]) -
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in types_by_name:
-            issues.append(
-                Issue(f"{reprlib.repr(key)} is not an option{_hint(name, types_by_name)}", source)
-            )
+            what = f"{reprlib.repr(key)} is not an option{_hint(name, types_by_name)}"
+            issues.append(Issue(what, source))
             continue
         try:
             found[name] = _converted(types_by_name[name], value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             text = type_text(types_by_name[name])
             issues.append(Issue(f"{key} = {reprlib.repr(value)} is not {text}", source))
     if issues:
@@ -62,7 +78,7 @@ def converted(table: Mapping[str, Any], source: Path, kinds: Collection[type]) -
 
 
 def _hint(name: str, known: Collection[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, 1)
+    nearest = difflib.get_close_matches(name[:LONGEST_NAME], known, 1)
     return f"; did you mean {nearest[0].replace('_', '-')}?" if nearest else ""
 
 

@@ -20,18 +20,32 @@ OPTION = "option"
 """Key of the description of an option in the metadata of its field."""
 
 
+LARGEST_WHOLE = 1_000_000_000
+"""The largest whole number that an option takes, unless its bounds name another."""
+LONGEST_SHOWN = 40
+"""Characters of a refused value that a message shows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The finite numbers from `least` to `most`; without `least` itself if `above` is set."""
+    """The finite numbers from `least` to `most`; without `least` itself if `above` is set.
+
+    Whole numbers beyond `largest` are refused as well; it is not shown, as nobody means them.
+    """
 
     least: float = 0
     most: float = math.inf
     above: bool = False
+    largest: int = LARGEST_WHOLE
 
     def hold(self, number: float) -> bool:
         """Whether a number is within the bounds."""
         starts = number > self.least if self.above else number >= self.least
-        return math.isfinite(number) and starts and number <= self.most
+        return starts and number <= self.most and self.is_sane(number)
+
+    def is_sane(self, number: float) -> bool:
+        """Whether a number is finite, and not too large a whole number."""
+        return abs(number) <= self.largest if isinstance(number, int) else math.isfinite(number)
 
     def __str__(self) -> str:
         """In words: `at least 1`, `positive`, `between 0 and 1`."""
@@ -117,8 +131,18 @@ def out_of_bounds(options: Any) -> Iterator[str]:
     for name, info in options_of(kind).items():
         value = getattr(options, name)
         if value is not None and info.bounds is not None and not info.bounds.hold(value):
-            allowed = str(info.bounds) if math.isfinite(value) else "a finite number"
-            yield f"{option_name(kind, name)} must be {allowed}, not {value}"
+            allowed = str(info.bounds)
+            if not info.bounds.is_sane(value):
+                largest = info.bounds.largest
+                allowed = f"at most {largest}" if isinstance(value, int) else "a finite number"
+            yield f"{option_name(kind, name)} must be {allowed}, not {shown_value(value)}"
+
+
+def shown_value(value: object, longest: int = LONGEST_SHOWN) -> str:
+    """A value in a message, with its middle left out if it is long."""
+    text = str(value)
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 @dataclass(frozen=True, slots=True)

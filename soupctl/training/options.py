@@ -15,6 +15,8 @@ from .option_fields import Bounds, CommandOptions, option, options_of, out_of_bo
 
 AT_LEAST_0, AT_LEAST_1, FRACTION = Bounds(0), Bounds(1), Bounds(0, 1)
 POSITIVE = Bounds(0, above=True)
+BATCH, SIDE, PROCESSES = Bounds(1, largest=65_536), Bounds(1, largest=32_768), Bounds(largest=256)
+SEED = Bounds(0, largest=2**64 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Options:
         # they become steps
         changes_weights=False,
     )
-    batch_size: int = option(4, "Images in a forward pass of one process.", AT_LEAST_1, metavar="N")
+    batch_size: int = option(4, "Images in a forward pass of one process.", BATCH, metavar="N")
     grad_accum: int = option(1, "Gradient accumulation steps.", AT_LEAST_1, metavar="N")
     lr: float = option(1e-5, "Learning rate.", POSITIVE, metavar="RATE", for_banks=1e-4)
     lr_schedule: Schedule = option(Schedule.CONSTANT, "Learning-rate schedule after warmup.")
@@ -58,7 +60,7 @@ class Options:
     resolution: int | None = option(
         None,
         "Height and width of the images in pixels.",
-        AT_LEAST_1,
+        SIDE,
         metavar="N",
         default_text="the base's",
     )
@@ -140,7 +142,7 @@ class Options:
     sample_grid: int = option(
         4,
         "Images of each prompt or class in a sample grid.",
-        AT_LEAST_1,
+        BATCH,
         is_on_command_line=False,
         changes_weights=False,
     )
@@ -158,11 +160,11 @@ class Options:
         is_on_command_line=False,
         changes_weights=False,
     )
-    seed: int = option(0, "Random seed.", AT_LEAST_0, metavar="N")
+    seed: int = option(0, "Random seed.", SEED, metavar="N")
     workers: int = option(
         0,
         "Processes that load images; 0 to load them in the training process.",
-        AT_LEAST_0,
+        PROCESSES,
         is_on_command_line=False,
         changes_weights=False,
     )
@@ -225,5 +227,16 @@ def _problems(options: Options) -> Iterator[str]:
         yield f"--lr must be at most {LARGEST_RATE:g}, not {options.lr}"
     if options.cache_latents and options.random_crop:
         yield "cache-latents and random-crop exclude each other: a cached crop is never drawn"
+    if unreadable := [text for text in (*options.prompt, *options.classes) if not _is_utf8(text)]:
+        yield f"{unreadable[0]!r} is not valid UTF-8"
     if len(set(options.classes)) != len(options.classes):
         yield "classes in --config contains a name twice"
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text of the command line was valid UTF-8, which a tokenizer needs."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
