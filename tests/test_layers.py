@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # the rooms from the lowest up: each may import those that its set names, and itself
 VALUES = frozenset({"errors", "choices", "format"})
 DISK_ROOMS = VALUES | {"kinds", "storage", "workers", "checkpoints", "ledger"}
-MERGING = DISK_ROOMS | {"engines", "merge"}
+MERGING = DISK_ROOMS | {"configs", "engines", "merge"}
 BANKS = DISK_ROOMS | {"diffusion", "banks"}
 
 MAY_IMPORT = {
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "workers": frozenset({"errors"}),
     "checkpoints": VALUES | {"kinds", "storage", "workers"},
     "ledger": VALUES | {"kinds", "storage", "checkpoints"},
+    "configs": frozenset(),
     "kernels": frozenset(),
     "engines": VALUES | {"kernels"},
     "merge": MERGING,

@@ -1,38 +1,15 @@
-"""Classifies the companion files of weights, and compares configs.
+"""Classifies the companion files of weights by their names.
 
-Rule 1: fields of a JSON config may differ that say its version, its dtype (a soup decides its own)
-or where it was loaded from; everything else is part of the model.
-Rule 2: prose (model cards, licences) may differ; the first ingredient's is kept.
-Rule 3: files that configure a model are recognised by name; any other file is a record of how the
+Rule 1: prose (model cards, licences) may differ; the first ingredient's is kept.
+Rule 2: files that configure a model are recognised by name; any other file is a record of how the
 model was made, and may differ.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from fnmatch import fnmatchcase
 from pathlib import PurePath
-
-HARMLESS_FIELDS = frozenset(
-    (
-        "_diffusers_version",
-        "transformers_version",
-        "_name_or_path",
-        "_commit_hash",
-        "torch_dtype",
-        "dtype",
-        # in a tokenizer_config.json: that, and how, the tokenizer was loaded before it was saved
-        "name_or_path",
-        "is_local",
-        "local_files_only",
-        "special_tokens_map_file",
-        "tokenizer_file",
-        # in an adapter_config.json: where its base was, and what made a prompt bank
-        "base_model_name_or_path",
-        "soupctl_version",
-    )
-)
 
 PROSE = frozenset(
     (".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".pdf", ".gitattributes", ".gitignore")
@@ -83,39 +60,3 @@ def is_prose(name: str) -> bool:
 def is_index(name: str) -> bool:
     """Whether a file is an index of sharded weights."""
     return INDEX.search(PurePath(name.lower()).name) is not None
-
-
-def different_fields(name: str, first: bytes, other: bytes) -> tuple[str, ...]:
-    """The fields in which two JSON objects differ, or `contents` for other differences."""
-    if first == other or is_prose(name):
-        return ()
-    if not name.lower().endswith(".json"):
-        return CONTENTS
-    try:
-        one, two = _essence(json.loads(first)), _essence(json.loads(other))
-    except (ValueError, RecursionError):
-        return CONTENTS
-    if not (isinstance(one, dict) and isinstance(two, dict)):
-        return () if _canonical(one) == _canonical(two) else CONTENTS
-    return tuple(
-        field
-        for field in sorted(one.keys() | two.keys())
-        if field not in one or field not in two or _canonical(one[field]) != _canonical(two[field])
-    )
-
-
-CONTENTS = ("contents",)
-
-
-def _canonical(value: object) -> str:
-    """A text that is equal for equal JSON values only; in Python, 1 and true are equal."""
-    return json.dumps(value, sort_keys=True)
-
-
-def _essence(value: object) -> object:
-    """The JSON value without its harmless fields, at every depth."""
-    if isinstance(value, dict):
-        return {key: _essence(item) for key, item in value.items() if key not in HARMLESS_FIELDS}
-    if isinstance(value, list):
-        return [_essence(item) for item in value]
-    return value

@@ -19,6 +19,7 @@ from .unchanged import FileSnapshot
 
 PIPELINE = "model_index.json"
 MODULES = "modules.json"
+LISTINGS = (PIPELINE, MODULES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,13 @@ def average(
     ignore_ledger: Annotated[
         bool, typer.Option("--ignore-ledger", help="Treat soups as plain checkpoints.")
     ] = False,
+    config_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Take the configs of this input where they differ in what decides no weights.",
+            metavar="INPUT",
+        ),
+    ] = None,
     keep_sum: Annotated[
         bool,
         typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
@@ -100,6 +107,7 @@ def average(
         variant=variant,
         shard_size=options.parse_size(shard_size, "--shard-size"),
         ignore_ledger=ignore_ledger,
+        config_from=config_from,
         keep_sum=keep_sum,
         round_weights=round_weights,
     )

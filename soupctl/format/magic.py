@@ -76,9 +76,7 @@ def _zip(first: bytes) -> tuple[str, str]:
     name = first[30 : 30 + int.from_bytes(first[26:28], "little")]
     if name.endswith(b".npy"):
         return "is a zip archive of NumPy arrays (npz), not safetensors", CONVERT
-    if b"data.pkl" in first:
-        return "is a zip archive of a pickle, as PyTorch writes, not safetensors", PICKLE_ADVICE
-    return "is a zip archive, as PyTorch writes its pickles, not safetensors", PICKLE_ADVICE
+    return "is a zip archive, as PyTorch writes, not safetensors", PICKLE_ADVICE
 
 
 def _is_onnx(first: bytes) -> bool:

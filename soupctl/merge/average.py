@@ -19,6 +19,7 @@ from ..ledger.ledger import UNKNOWN, Ledger, Runs
 from ..ledger.weights import rounded_weight
 from ..workers import ExecutionOptions
 from .aligned import Alignment, align
+from .config_source import config_source
 from .destination import decide
 from .facts import facts_of_source
 from .identical import require_identical
@@ -55,6 +56,8 @@ class Request:
     shard_size: int | None = None
     """Most bytes of data in one file of the output, which is then a folder."""
     ignore_ledger: bool = False
+    config_from: str | Path | None = None
+    """The ingredient whose configs count where they differ in what does not decide the weights."""
     keep_sum: bool = False
     """Whether the exact sum is kept beside the soup, for `add`, `subtract` and `swap`."""
     round_weights: int | None = None
@@ -113,7 +116,10 @@ def open_job(request: Request) -> Iterator[Job]:
             _plan(recipe, part, alignment)
             for part, alignment in zip(inputs.parts, alignments, strict=True)
         ]
-        destination = decide(request.output, inputs, plans, request.shard_size, request.variant)
+        source = config_source(request.config_from, inputs.models)
+        destination = decide(
+            request.output, inputs, plans, request.shard_size, request.variant, source
+        )
         components = []
         for part, plan, alignment, share in zip(
             inputs.parts, plans, alignments, destination.components, strict=True

@@ -1,6 +1,7 @@
 """Files beside the weights in the inputs' folders, and which of them are copied to the output.
 
-Rule 1: config files must agree in every folder, or nothing is averaged.
+Rule 1: config files must agree in meaning in every folder, or nothing is averaged; the user settles
+what does not decide what the weights mean.
 Rule 2: any other file goes along where all folders that have it agree, and prose as the first has
 it; a record of one training run, which differs, is left behind, and so are weights and code.
 """
@@ -11,16 +12,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoints.config_files import different_fields, is_config, is_copied, is_index, is_prose
+from ..checkpoints.config_files import is_config, is_copied, is_index, is_prose
+from ..checkpoints.listing import PIPELINE
 from ..checkpoints.unchanged import FileSnapshot
-from ..errors import Issue, MismatchError
-from ..storage.files import read_file
+from ..configs.compare import Difference, differences
+from ..errors import InputError, Issue, MismatchError
+from ..storage.files import read_file, read_json
 from ..storage.folder import equal_bytes, files_in, other_files
 
-DIFFERENT = (
-    "models of different configuration are not averaged; if they mean the same, copy one over the"
-    " other"
-)
+DECIDING = "the weights mean different things, and are not averaged"
+OPEN = "--config-from INPUT says whose configs count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +41,37 @@ class CompanionFiles:
             file.require_unchanged()
 
 
-def companion_files(folders: Sequence[Path], weights: Collection[Path]) -> CompanionFiles:
+def companion_files(
+    folders: Sequence[Path], weights: Collection[Path], source: Path | None = None
+) -> CompanionFiles:
     """The files of these folders, other than `weights`, for a soup in a folder.
 
-    Raises MismatchError for configs that differ, InputError for what is no regular file.
+    Configs are those of the folder `source`, which settles open differences, or of the first that
+    has them. Raises MismatchError for configs that differ, InputError for what is no regular file.
     """
     by_name = _by_name(other_files(folder, lambda name: not is_index(name)) for folder in folders)
     seen = _see(by_name)
-    _require_same_configs(by_name)
+    _require_same_configs(by_name, is_settled=source is not None)
     copies, not_copied = [], []
     for name, paths in sorted(by_name.items()):
-        if is_copied(name) and (is_config(name) or is_prose(name) or _all_equal(paths)):
+        if is_copied(name) and is_config(name):
+            copies.append((name, _config_of(source, paths)))
+        elif is_copied(name) and (is_prose(name) or _all_equal(paths)):
             copies.append((name, paths[0]))
         elif not all(path in weights for path in paths):
             not_copied.append(name)
     return CompanionFiles(tuple(copies), tuple(not_copied), seen)
 
 
-def compared_configs(folders: Sequence[Path]) -> CompanionFiles:
+def compared_configs(folders: Sequence[Path], *, is_settled: bool = False) -> CompanionFiles:
     """The config files directly in these folders, compared but not copied, for a single file.
 
-    Raises MismatchError for configs that differ, InputError for what is no regular file.
+    Open differences are settled if `is_settled`. Raises MismatchError for configs that differ,
+    InputError for what is no regular file.
     """
     by_name = _by_name(files_in(folder, is_config) for folder in folders)
     seen = _see(by_name)
-    _require_same_configs(by_name)
+    _require_same_configs(by_name, is_settled=is_settled)
     return CompanionFiles((), (), seen)
 
 
@@ -94,19 +101,49 @@ def _all_equal(paths: Sequence[Path]) -> bool:
     return all(equal_bytes(first, path) for path in rest)
 
 
-def _require_same_configs(by_name: Mapping[str, Sequence[Path]]) -> None:
-    issues = []
-    for name, (first, *rest) in sorted(by_name.items()):
-        for path in rest if is_config(name) else ():
-            if fields := _different_fields(name, first, path):
-                what = f"differs from {first} ({', '.join(fields[:5])})"
-                issues.append(Issue(what, path, advice=DIFFERENT))
+def _config_of(source: Path | None, paths: Sequence[Path]) -> Path:
+    """The config that counts: that of the folder `source`, else the first."""
+    if source is None:
+        return paths[0]
+    return next((path for path in paths if path.is_relative_to(source)), paths[0])
+
+
+def _require_same_configs(by_name: Mapping[str, Sequence[Path]], *, is_settled: bool) -> None:
+    issues = [
+        _issue(each, first, path)
+        for name, (first, *rest) in sorted(by_name.items())
+        for path in (rest if is_config(name) else ())
+        for each in _differences(name, first, path)
+        if each.is_deciding or not is_settled
+    ]
     if issues:
         raise MismatchError.collected(issues)
 
 
-def _different_fields(name: str, first: Path, other: Path) -> tuple[str, ...]:
+def _issue(found: Difference, first: Path, path: Path) -> Issue:
+    advice = DECIDING if found.is_deciding else OPEN
+    return Issue(
+        f"{found.field} is {found.other}, but {found.first} in {first}", path, advice=advice
+    )
+
+
+def _differences(name: str, first: Path, other: Path) -> tuple[Difference, ...]:
     """The fields in which two files differ; only files that differ in a byte are loaded."""
     if equal_bytes(first, other):
         return ()
-    return different_fields(name, read_file(first), read_file(other))
+    classes = (_class_in_pipeline(first), _class_in_pipeline(other))
+    return differences(name, read_file(first), read_file(other), classes)
+
+
+def _class_in_pipeline(config: Path) -> str | None:
+    """The class that the pipeline around a component names for it."""
+    listing = config.absolute().parent.parent / PIPELINE
+    if not listing.is_file():
+        return None
+    try:
+        entry = read_json(listing).get(config.absolute().parent.name)
+    except InputError:
+        return None
+    if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str):
+        return entry[1]
+    return None

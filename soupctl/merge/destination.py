@@ -74,9 +74,11 @@ def decide(
     plans: Sequence[Plan],
     shard_size: int | None,
     variant: str | None,
+    config_from: Path | None = None,
 ) -> Destination:
     """The destination for `output`; one file if it is named like one or no input is a folder.
 
+    `config_from` is the input's folder whose configs count where they differ.
     Raises UsageError for several components or shards in one file, MismatchError for files beside
     the weights that say different things, LimitError for too many files.
     """
@@ -88,7 +90,10 @@ def decide(
     if output == STREAM or str(output).endswith(SUFFIXES) or not (folders or shard_size):
         _require_one_file(output, inputs, shard_size)
         # configs are compared though none is copied: models of different kinds are not averaged
-        configs = compared_configs([each for model in folders for each in _weights_folders(model)])
+        configs = compared_configs(
+            [each for model in folders for each in _weights_folders(model)],
+            is_settled=config_from is not None,
+        )
         name = "standard output" if output == STREAM else Path(output).name
         files = ComponentFiles("", (OutputFile(name, lay_out(_entries(plans[0]))),), None)
         return Destination(None if output == STREAM else Path(output), False, (files,), configs)
@@ -104,7 +109,7 @@ def decide(
         for file in component.files
     }
     others = companion_files(
-        [model.folder for model in folders if model.folder is not None], weights
+        [model.folder for model in folders if model.folder is not None], weights, config_from
     )
     return Destination(Path(output), True, components, others)
 

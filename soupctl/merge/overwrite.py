@@ -1,8 +1,9 @@
 """Whether an output may take the place of a folder that is there.
 
 Rule 1: only a soup is replaced: every checkpoint in the folder carries a ledger.
-Rule 2: nothing goes that the new output has no file of the same name for, but the old soup's own
-weights where an index says which these are: another number of shards has other names.
+Rule 2: nothing goes that the new output has no file of the same name for, but the old soup's
+configs, and its own weights where an index says which these are: another number of shards has other
+names.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISDIR, S_ISREG
 
 from ..checkpoints.checkpoint import open_checkpoint
+from ..checkpoints.config_files import is_config
 from ..checkpoints.layout import Component, find_model
+from ..checkpoints.listing import LISTINGS
 from ..errors import OutputError, SoupError
 from ..ledger.ledger import LEDGER_KEY
 
@@ -79,7 +82,8 @@ def _foreign(folder: Path, components: Collection[Component], names: Collection[
                 mode = path.lstat().st_mode
             except FileNotFoundError:
                 continue
-            if not ((S_ISREG(mode) and relative in kept) or (S_ISDIR(mode) and relative in around)):
+            is_own = relative in kept or (is_config(name) and name not in LISTINGS)
+            if not ((S_ISREG(mode) and is_own) or (S_ISDIR(mode) and relative in around)):
                 return relative
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.config_files import different_fields
+from ..configs.compare import differences
 from ..errors import Issue, MismatchError
 from ..kinds.settings import CONFIGS, MEANINGS, SAID
 
@@ -30,9 +30,9 @@ def _difference(key: str, first: Checkpoint, other: Checkpoint) -> str | None:
     if here == there:
         return None
     if key in CONFIGS:
-        fields = different_fields("config.json", there.encode(), here.encode())
-        listed = ", ".join(fields[:5])
-        return f"its metadata {key!r} differs from {first.label} ({listed})" if fields else None
+        fields = differences("config.json", there.encode(), here.encode())
+        said = ", ".join(f"{each.field} {each.other}, not {each.first}" for each in fields[:5])
+        return f"its metadata {key!r} differ from {first.label}: {said}" if fields else None
     return f"its metadata say {key} {_short(here)} where {first.label} has {_short(there)}"
 
 

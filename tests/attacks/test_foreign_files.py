@@ -48,7 +48,6 @@ FOREIGN = {
 }
 WHOLE = {
     "is a zip archive of NumPy arrays": b"PK\x03\x04" + bytes(22) + b"\x05\0\0\0w.npy" + bytes(99),
-    "is a zip archive of a pickle": b"PK\x03\x04" + bytes(22) + b"\x0c\0\0\0a/data.pkl" + bytes(99),
     "begins with zeros": bytes(200),
 }
 """Files for which the eight bytes that are read of a stream are too few."""

@@ -96,16 +96,36 @@ def test_a_training_run_beside_a_pipeline_is_no_component(pipelines, average, tm
         ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}),
         ("vae/config.json", {"scaling_factor": 0.13025}),
         ("text_encoder/config.json", {"hidden_act": "gelu"}),
-        ("tokenizer/tokenizer_config.json", {"model_max_length": 77}),
-        ("model_index.json", {"requires_safety_checker": True}),
+        ("model_index.json", {"unet": ["diffusers", "UNet2DModel"]}),
     ],
 )
 def test_configs_that_differ_are_refused_by_name(pipelines, refused, tmp_path, name, fields):
     change(pipelines[1] / name, **fields)
 
     said = refused(4, *pipelines, "-o", tmp_path / "soup")
-    assert f"{pipelines[1] / name}: differs from {pipelines[0] / name}" in said
+    (field,) = fields
+    assert f"{pipelines[1] / name}: {field} is " in said
+    assert f" in {pipelines[0] / name} (" in said
     assert not (tmp_path / "soup").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 77}),
+        ("model_index.json", {"requires_safety_checker": True}),
+        ("unet/config.json", {"sample_size": 96}),
+        ("scheduler/scheduler_config.json", {"steps_offset": 7}),
+    ],
+)
+def test_configs_that_mean_the_same_are_those_of_the_first(
+    average, pipelines, tmp_path, name, fields
+):
+    change(pipelines[1] / name, **fields)
+    average(*pipelines, "-o", tmp_path / "soup")
+
+    assert (pipelines[0] / name).read_bytes() == (tmp_path / "soup" / name).read_bytes()
+    StableDiffusionPipeline.from_pretrained(tmp_path / "soup", local_files_only=True)
 
 
 def test_files_of_the_tokenizer_that_differ_are_refused_by_name(pipelines, refused, tmp_path):

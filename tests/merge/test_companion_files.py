@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from making import files, save, save_pipeline
 
 from soupctl import verbs
-from soupctl.errors import MismatchError, OutputError
+from soupctl.errors import MismatchError, OutputError, UsageError
 from soupctl.verbs import ExecutionOptions, Ingredient, Request
 
 CONFIG = {"hidden_size": 4, "use_cache": True}
@@ -84,12 +83,69 @@ def test_any_number_of_companion_files_is_copied(runs, tmp_path):
 
 @pytest.mark.parametrize("output", ["soup", "soup.st"])
 def test_configs_that_differ_are_refused_with_a_way_out_that_works(runs, tmp_path, output):
-    (runs[1] / "config.json").write_text(json.dumps({**CONFIG, "hidden_size": 8}))
+    text = json.dumps({**CONFIG, "hidden_size": 8})
+    (runs[1] / "config.json").write_text(text)
 
-    with pytest.raises(MismatchError, match=r"\(hidden_size\) .* copy one over the other"):
+    with pytest.raises(MismatchError) as caught:
         soup(*runs, output=tmp_path / output)
-    shutil.copy(runs[0] / "config.json", runs[1] / "config.json")
-    soup(*runs, output=tmp_path / output)
+    (issue,) = caught.value.issues
+    assert (runs[1] / "config.json", f"hidden_size is 8, but 4 in {runs[0]}/config.json") == (
+        issue.path,
+        issue.what,
+    )
+    assert "--config-from INPUT says whose configs count" == issue.advice
+    verbs.average(Request(runs, tmp_path / output, config_from=runs[1]))
+    if output == "soup":
+        assert text.encode() == files(tmp_path / output)["config.json"]
+
+
+def test_configs_by_which_weights_mean_different_things_are_refused_whoever_is_named(
+    runs, tmp_path
+):
+    (runs[0] / "config.json").write_text(json.dumps({**CONFIG, "rope_theta": 10000}))
+    (runs[1] / "config.json").write_text(json.dumps({**CONFIG, "rope_theta": 500000}))
+
+    for source in (None, *runs):
+        with pytest.raises(MismatchError) as caught:
+            verbs.average(Request(runs, tmp_path / "soup", config_from=source))
+        (issue,) = caught.value.issues
+        assert "rope_theta is 500000, but 10000 in" in issue.what
+        assert issue.advice is not None
+        assert "--config-from" not in issue.advice
+
+
+def test_configs_are_those_of_the_first_folder_unless_another_is_named(runs, tmp_path):
+    for run, cache in zip(runs, (True, False), strict=True):
+        (run / "config.json").write_text(json.dumps({**CONFIG, "use_cache": cache}))
+    soup(*runs, output=tmp_path / "soup")
+    verbs.average(Request(runs, tmp_path / "other", config_from=f"{runs[1]}/."))
+
+    for output, expected in (("soup", True), ("other", False)):
+        assert expected == json.loads(files(tmp_path / output)["config.json"])["use_cache"]
+    assert b"run 1" == files(tmp_path / "other")["README.md"]
+
+
+@pytest.mark.parametrize("named", ["elsewhere", "run3", ""])
+def test_the_source_of_configs_is_an_input(runs, tmp_path, named):
+    with pytest.raises(UsageError, match="names no input"):
+        verbs.average(Request(runs, tmp_path / "soup", config_from=named))
+
+
+def test_the_source_of_configs_is_a_folder(runs, tmp_path):
+    file = runs[1] / "model.safetensors"
+    with pytest.raises(UsageError, match="is a file, which has no configs"):
+        verbs.average(Request([runs[0], file], tmp_path / "soup", config_from=file))
+
+
+def test_a_link_to_a_config_is_never_written_through(runs, tmp_path):
+    (tmp_path / "blob").write_text(json.dumps({**CONFIG, "hidden_size": 8}))
+    (runs[1] / "config.json").unlink()
+    (runs[1] / "config.json").symlink_to(tmp_path / "blob")
+    before = files(tmp_path)
+
+    with pytest.raises(MismatchError):
+        soup(*runs, output=tmp_path / "soup")
+    assert before == files(tmp_path)
 
 
 def rewritten(path: Path) -> None:

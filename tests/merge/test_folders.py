@@ -148,9 +148,12 @@ def test_a_variant_is_preferred_and_the_output_is_plain(pipelines, tmp_path):
         (lambda folder: shutil.rmtree(folder / "vae"), "has components text_encoder, unet where"),
         (
             lambda folder: (folder / "unet/config.json").write_text('{"in_channels": 9}'),
-            "differs from",
+            "in_channels is 9, but 4 in",
         ),
-        (lambda folder: (folder / "tokenizer/vocab.json").write_text('{"a": 1}'), "differs from"),
+        (
+            lambda folder: (folder / "tokenizer/vocab.json").write_text('{"a": 1}'),
+            "a is 1, but 0 in",
+        ),
     ],
 )
 def test_pipelines_that_do_not_fit_each_other_are_refused(pipelines, tmp_path, change, what):

@@ -153,8 +153,8 @@ def test_settings_in_metadata_that_differ_are_refused_and_others_left_out(tmp_pa
         assert [dict(same)] == [dict(each.metadata) for each in job.components]
         assert "modelspec.title" in job.notes[0]
     assert "prediction_type 'epsilon' where" in refusal(tmp_path, a, c)
-    assert "'config' differs from" in refusal(tmp_path, a, d)
-    assert "(layers)" in refusal(tmp_path, a, d)
+    assert "metadata 'config' differ from" in refusal(tmp_path, a, d)
+    assert "layers 30, not 28" in refusal(tmp_path, a, d)
 
 
 def test_fp8_with_a_scale_that_all_share_is_copied(tmp_path):

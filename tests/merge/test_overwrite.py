@@ -90,6 +90,15 @@ def test_a_soup_is_replaced_by_one_of_the_same_names(model, tmp_path):
     assert {"config.json", "model.safetensors"} == set(files(tmp_path / "soup"))
 
 
+def test_the_configs_of_an_old_soup_go_with_it(model, tmp_path):
+    (model / "generation_config.json").write_text("{}")
+    soup(model, output=tmp_path / "soup")
+    (model / "generation_config.json").unlink()
+    soup(model, output=tmp_path / "soup")
+
+    assert {"config.json", "model.safetensors"} == set(files(tmp_path / "soup"))
+
+
 def test_a_soup_is_replaced_by_one_of_other_shards(tmp_path):
     model = save_shards(tmp_path / "m", "model", {"a": W}, {"b": W, "c": W})
     for size, expected in ((8, 4), (16, 3), (None, 3), (24, 1)):

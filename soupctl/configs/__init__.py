@@ -1,0 +1,1 @@
+"""What configs mean, as values: fields, defaults, noise schedules; opens no file of a user."""
