@@ -60,6 +60,16 @@ class Level(Enum):
         return levels.index(self) >= levels.index(other)
 
 
+class Proof(Enum):
+    """The verdict of `verify`, the worst first."""
+
+    FAILED = "FAILED"
+    """Something that the soup or its ledger says is shown to be wrong."""
+    UNPROVEN = "UNPROVEN"
+    """It is not proven to the asked level, and nothing speaks against it."""
+    OK = "OK"
+
+
 class Prediction(StrEnum):
     """The quantity that the denoiser predicts."""
 

@@ -18,10 +18,11 @@ from .console import put, say
 from .demo import demo
 from .finetune import finetune
 from .hash import hash_files
-from .history import has, log, verify
+from .history import has, log
 from .inspect import inspect
 from .overview import command_help, overview
 from .patch_dmp import patch_dmp
+from .proof import verify
 from .revise import add, subtract, swap
 from .sample import sample
 from .stack import stack

@@ -1,15 +1,14 @@
-"""`soupctl has`, `log` and `verify`: the ingredients of a soup, its history, and its proof."""
+"""`soupctl has` and `log`: the ingredients of a soup, and its history."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..choices import Level
 from . import completion, options
 from .console import (
     counted,
@@ -25,7 +24,7 @@ from .progress import progress
 if TYPE_CHECKING:
     from ..ledger.ledger import Ledger
     from ..ledger.training_record import TrainingRecord
-    from ..verbs import Answer, Verified
+    from ..verbs import Answer
 
 DEEPEST_INDENT = 40
 """Levels of soups in soups that `log --tree` indents; what lies deeper is shown at that level."""
@@ -213,85 +212,4 @@ def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
             root: shares_json(ancestor.ingredients) for root, ancestor in ledger.ancestors.items()
         },
         **({"trained": trained} if trained else {}),
-    }
-
-
-def verify(
-    soup: Soup,
-    ingredients: Annotated[
-        list[str] | None,
-        typer.Argument(help="Ingredients that have moved since the soup was made.", metavar="X..."),
-    ] = None,
-    search: Search = None,
-    level: Annotated[
-        Level | None, typer.Option(help="Highest level to prove.  [default: as high as possible]")
-    ] = None,
-    component: options.Component = None,
-    json: options.Json = False,
-    threads: options.Threads = None,
-    device: options.Device = "auto",
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
-    """Verify a soup: its header, its tensors, or by rebuilding it bit for bit.
-
-    The exit code is 0 if the level that --level names is proven, else 1. The default is as high a
-    level as possible, and exit code 0 from digest on unless the ingredients refute the soup.
-
-    Example: soupctl verify soup.safetensors --level rebuild
-    """
-    from .. import verbs
-
-    execution = verbs.ExecutionOptions.on(device)
-    if threads is not None:
-        execution = replace(execution, threads=threads)
-    with progress(None, quiet):
-        found = verbs.verify(
-            soup,
-            ingredients or (),
-            search=[Path(folder) for folder in search or ()],
-            level=level,
-            component=component,
-            execution=execution,
-        )
-    if json:
-        put_json({"soup": soup, "components": [_verified_json(each, level) for each in found]})
-    elif not quiet:
-        for each in found:
-            put(_verdict(each))
-            if verbose:
-                for line in _level_lines(each):
-                    put(f"  {line}")
-    raise typer.Exit(0 if all(each.reaches(level) for each in found) else 1)
-
-
-VERDICTS = {
-    "nothing": "nothing is proven",
-    "header": "its header is sound",
-    "digest": "its tensors are those that its ledger describes",
-    "rebuild": "its ingredients make it, bit for bit",
-}
-
-
-def _verdict(found: Verified) -> str:
-    exactness = "" if found.exact in (None, True) else ", approximate"
-    problem = f"; {found.problem}" if found.problem else ""
-    return f"{found.path}: {found.level.value}{exactness}: {VERDICTS[found.level.value]}{problem}"
-
-
-def _level_lines(found: Verified) -> Iterator[str]:
-    """A line on each level above none: proven or not."""
-    for level in (Level.HEADER, Level.DIGEST, Level.REBUILD):
-        answer = "proven" if found.level.holds(level) else "not proven"
-        yield f"{level.value:8} {answer}: {VERDICTS[level.value]}"
-
-
-def _verified_json(found: Verified, wanted: Level | None) -> dict[str, Any]:
-    return {
-        "path": found.path,
-        "level": found.level.value,
-        "proven": found.reaches(wanted),
-        "refuted": found.refuted,
-        "exact": found.exact,
-        "problem": found.problem,
     }

@@ -14,28 +14,18 @@ from pathlib import Path
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component, ModelFiles
 from ..checkpoints.open import find_input, require_same_components
-from ..choices import Level
+from ..choices import Level, Proof
 from ..errors import LedgerError, LimitError, SoupError
 from ..ledger.ledger import Ledger
 from ..ledger.locate import dtype_runs
 from ..ledger.lookup import matching
 from ..ledger.read import is_sum
+from ..ledger.replay import contradictions
 from ..workers import ExecutionOptions
-from .aligned import align
-from .engine import engine_of
-from .executor import execute
-from .facts import facts_of_source
 from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root
-from .kept_sum.reader import soup_names
-from .kept_sum.record import kept_runs, ordered_runs
-from .kept_sum.survey import survey
-from .kept_sum.writer import SumOutput
 from .membership import require_ledger
 from .opened_inputs import OpenedInputs, is_input, open_model
-from .order import Order
-from .plan import make_plan
-from .recipe import is_partial, selector
-from .sources import SEARCH, checkpoints_of, exact_sources, recipe_of, require_contents
+from .rebuild import Case, Rebuilt, rebuild
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +38,27 @@ class Verified:
     """The highest level that holds."""
     problem: str | None
     """Why no higher one holds, or was tried."""
-    exact: bool | None
-    """The exactness that the ledger states; None without a ledger."""
+    ledger: Ledger | None
+    """The soup's ledger; None if it has none that is sound."""
     refuted: bool = False
-    """Whether it calls itself exact, and its ingredients make something else."""
+    """Whether something that the soup or its ledger says is shown to be wrong."""
+    unproven: tuple[str, ...] = ()
+    """What the ledger says that a rebuild did not look at."""
+
+    @property
+    def exact(self) -> bool | None:
+        """The exactness that the ledger states; None without a ledger."""
+        return None if self.ledger is None else self.ledger.exact
 
     def reaches(self, level: Level | None) -> bool:
         """Whether it is proven to that level; None for its digest, and nothing against it."""
         return not self.refuted and self.level.holds(level or Level.DIGEST)
+
+    def verdict(self, level: Level | None) -> Proof:
+        """Whether it is proven to that level as `reaches` says, shown to be wrong, or neither."""
+        if self.reaches(level):
+            return Proof.OK
+        return Proof.FAILED if self.refuted else Proof.UNPROVEN
 
 
 def verify(
@@ -86,8 +89,8 @@ def verify(
             given = [other.components[position] for other in others]
             beside = None if sums is None else sums[position]
             options = execution or ExecutionOptions()
-            case = _Case(inputs[position], opened[position], beside, given, options)
-            found.append(_verify(each.name, case, level or Level.REBUILD))
+            case = Case(inputs[position], opened[position], given, options)
+            found.append(_verify(each.name, case, beside, level or Level.REBUILD))
             case.soup.require_unchanged()
         return tuple(found)
 
@@ -124,94 +127,62 @@ def _sum_beside(
     return find_sum(model, list(map(recorded_root, opened, ledgers)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """A component of a soup that is to be proven, and what there is to prove it with."""
+def _verify(name: str, case: Case, beside: Component | None, wanted: Level) -> Verified:
+    """How far one component is proven, level by level until one does not hold.
 
-    inputs: OpenedInputs
-    soup: Checkpoint
-    beside: Component | None
-    """The sum that lies beside it."""
-    given: Sequence[Component]
-    execution: ExecutionOptions
-
-    def sum(self, ledger: Ledger) -> OpenedSum | None:
-        """The soup's sum, if it has one or is one; LedgerError if it does not fit."""
-        if is_sum(self.soup):
-            return as_sum(self.soup, ledger)
-        if self.beside is None:
-            return None
-        return open_sum(self.inputs, self.beside, self.soup, ledger)
-
-
-def _verify(name: str, case: _Case, wanted: Level) -> Verified:
-    """How far one component is proven, level by level until one does not hold."""
-    level, problem, ledger, refuted = Level.NOTHING, None, None, False
-    soup = case.soup
+    `beside` is the sum that lies beside it.
+    """
+    soup, level = case.soup, Level.NOTHING
+    ledger: Ledger | None = None
+    rebuilt = Rebuilt()
+    refuted = False
     try:
-        ledger = case.inputs.ledger(soup)
-        if ledger is None:
-            raise LedgerError("has no ledger: it is not a soup", path=soup.label)
-        kept = case.sum(ledger)
-        _require_dtypes(soup, ledger)
+        ledger, kept = _header(case, beside)
         level = Level.HEADER
         if wanted is not Level.HEADER:
             require_ledger(case.inputs, soup)
-            if kept is not None and case.beside is not None:
+            if kept is not None and beside is not None:
                 require_ledger(case.inputs, kept.reader.checkpoint)
             level = Level.DIGEST
         if wanted is Level.REBUILD:
-            problem = _difference(case, ledger, kept)
-            refuted = ledger.exact and problem is not None
-            level = Level.DIGEST if problem else Level.REBUILD
+            rebuilt = rebuild(case, ledger, kept)
+            refuted = rebuilt.difference is not None and (ledger.exact or not rebuilt.of_tensors)
+            level = Level.DIGEST if rebuilt.difference else Level.REBUILD
+        problem = rebuilt.difference
     except LimitError:
         # that says nothing of the soup
         raise
     except SoupError as error:
         problem = error.message()
-    exact = None if ledger is None else ledger.exact
-    return Verified(name, soup.label, level, problem, exact, refuted)
+        # what is missing proves nothing, what does not fit does
+        refuted = level is not Level.DIGEST and isinstance(error, LedgerError)
+        refuted = refuted and not isinstance(error, _NoLedger)
+    return Verified(name, soup.label, level, problem, ledger, refuted, rebuilt.unproven)
+
+
+class _NoLedger(LedgerError):
+    """A file without a ledger, which claims nothing."""
+
+
+def _header(case: Case, beside: Component | None) -> tuple[Ledger, OpenedSum | None]:
+    """The ledger of a soup and its sum, if it has one or is one; LedgerError if they do not fit."""
+    soup = case.soup
+    ledger = case.inputs.ledger(soup)
+    if ledger is None:
+        raise _NoLedger("has no ledger: it is not a soup", path=soup.label)
+    kept = None
+    if is_sum(soup):
+        kept = as_sum(soup, ledger)
+    elif beside is not None:
+        kept = open_sum(case.inputs, beside, soup, ledger)
+    _require_dtypes(soup, ledger)
+    for each in (ledger, *ledger.ancestors.values()):
+        for what in contradictions(each):
+            which = "" if each is ledger else f" of {each.root}"
+            raise LedgerError(f"its ledger{which} contradicts itself: it {what}", path=soup.label)
+    return ledger, kept
 
 
 def _require_dtypes(soup: Checkpoint, ledger: Ledger) -> None:
     if not is_sum(soup) and dtype_runs(soup) != ledger.dtypes:
         raise LedgerError("its ledger describes tensors of other dtypes", path=soup.label)
-
-
-def _difference(case: _Case, ledger: Ledger, kept: OpenedSum | None) -> str | None:
-    """How the rebuilt soup or sum differs; SoupError if an ingredient is missing."""
-    engine, execution = engine_of(case.execution)
-    for component in case.given:
-        case.inputs.offer(component, ledger, case.soup.label)
-    first = ledger.integer_source.digest if ledger.integer_source else None
-    sources = exact_sources(case.inputs, case.soup, ledger.ingredients, first, SEARCH)
-    checkpoints = checkpoints_of(sources)
-    recipe = recipe_of(
-        ledger, [source.weight for source in sources], first=ledger.integer_source is not None
-    )
-    alignment = align(
-        checkpoints, selector(recipe), soup_names(case.soup), is_partial=is_partial(recipe)
-    )
-    plan = make_plan(
-        recipe,
-        [source.label for source in alignment.sources],
-        [source.tensors for source in alignment.sources],
-        facts=[facts_of_source(source) for source in alignment.sources],
-    )
-    sums = None
-    if kept is not None:
-        plan = kept.rescaled(plan, [source.weight for source in sources])
-        sums = SumOutput(survey(plan, alignment.sources, engine, execution), _discard)
-    (outcome,) = execute([Order(plan, alignment.sources, _discard, sums)], engine, execution)
-    require_contents(sources, outcome)
-    if outcome.soup != ledger.root:
-        return f"{case.soup.label}: is not what its ingredients make"
-    if kept is not None:
-        dtypes = {source.digest: kept_runs(plan, index) for index, source in enumerate(sources)}
-        if (outcome.sum, ordered_runs(dtypes, ledger)) != (kept.facts.root, kept.facts.dtypes):
-            return f"{kept.label}: is not the sum of the soup's ingredients"
-    return None
-
-
-def _discard(tensor: str, offset: int, data: memoryview) -> None:
-    """Take bytes that only their digest is wanted of."""

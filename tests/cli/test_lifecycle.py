@@ -163,7 +163,7 @@ def test_ingredients_are_looked_for_where_search_says(soups, soupctl):
     assert soupctl("verify", "x.st", "--level", "rebuild").code == 0
     assert soupctl("verify", "soup.st", "--level", "rebuild").code == NO
     found = soupctl("verify", "soup.st", "store/renamed.safetensors")
-    assert found.text.startswith("soup.st: rebuild")
+    assert found.text.startswith("OK: soup.st: rebuild")
 
 
 def test_a_soup_that_was_tampered_with_is_not_proven_and_not_used(soups, soupctl):
@@ -173,7 +173,7 @@ def test_a_soup_that_was_tampered_with_is_not_proven_and_not_used(soups, soupctl
     found = soupctl("verify", "soup.st")
 
     assert found.code == NO
-    assert found.text.startswith("soup.st: header: ")
+    assert found.text.startswith("FAILED: soup.st: its ledger does not match its tensors; header: ")
     assert soupctl("add", "soup.st", "a.st", "-o", "x.st", "--again").code == LEDGER
     assert not Path("x.st").exists()
 

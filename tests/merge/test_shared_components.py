@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from soupctl import verbs
-from soupctl.errors import LedgerError
+from soupctl.errors import LedgerError, UsageError
 
 
 @pytest.fixture
@@ -93,7 +93,8 @@ def test_a_pipeline_holds_an_ingredient_of_one_component(runs, tmp_path):
     average(tmp_path / "soup", *runs)
 
     assert verbs.holds(tmp_path / "soup", "dogs") is not None
-    assert verbs.holds(tmp_path / "soup", "wolves") is None
+    with pytest.raises(UsageError, match="cannot tell"):
+        verbs.holds(tmp_path / "soup", "wolves")
 
 
 def test_each_pipeline_is_left_out_in_turn_though_all_share_their_vae(runs, tmp_path):

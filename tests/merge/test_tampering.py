@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 from blake3 import blake3
 from making import contents, files, metadata, save
-from revising import revise, root, save_changed_soup, verified
+from revising import average, revise, root, save_changed_soup, verified
 
 from soupctl import verbs
 from soupctl.errors import LedgerError
@@ -126,6 +126,8 @@ def test_a_record_of_the_chain_cannot_be_left_out_or_moved(soup):
 
 
 def test_a_consistent_forgery_is_found_by_rebuilding(soup):
+    # without a history, which other weights would contradict
+    average(soup, "a.st", "inner.st", force=True)
     text = metadata(soup)["soupctl"]
 
     def heavier(document: dict[str, Any]) -> None:
@@ -146,6 +148,103 @@ def test_a_consistent_forgery_is_found_by_rebuilding(soup):
         )
     rewrite(soup, sealed(json.loads(text)))
     assert Level.REBUILD is verified(soup).level
+
+
+def set_in(*way: Any) -> Any:
+    """A forgery that puts a value at a place of a ledger."""
+    *place, value = way
+    return lambda document: put(document, tuple(place), lambda _: value)
+
+
+def double(document: dict[str, Any]) -> None:
+    for entry in document["ingredients"]:
+        entry["weight"] = "2"
+
+
+def swap_names(document: dict[str, Any]) -> None:
+    first, second = document["chain"][0]["changed"][:2]
+    first["name"], second["name"] = second["name"], first["name"]
+
+
+FAKE = "blake3:" + "12" * 32
+FORGERIES = {
+    "operation": set_in("operation", "avg"),
+    "another operation": set_in("operation", "add"),
+    "swap": set_in("operation", "swap"),
+    "first operation": set_in("chain", 0, "operation", "subtract"),
+    "name": set_in("ingredients", 0, "name", "innocent.st"),
+    "weights": double,
+    "one weight": set_in("ingredients", 0, "weight", "2"),
+    "name of what was taken out": set_in("changed", 0, "name", "innocent.st"),
+    "content of what was taken out": set_in("changed", 0, "digest", FAKE),
+    "how much was taken out": set_in("changed", 0, "weight", "-1"),
+    "earlier names": swap_names,
+    "earlier weight": set_in("chain", 0, "changed", 0, "weight", "7"),
+    "earlier state": set_in("chain", 0, "root", FAKE),
+    "exactness of an earlier state": set_in("chain", 0, "exact", False),
+    "no history": set_in("chain", []),
+    "integers": set_in("taken", {"digest": FAKE, "tensors": ["ids"]}),
+    "result": set_in("dtype", "result", [["I64", 1], ["BF16", 1]]),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_statement_of_a_ledger_that_is_forged_with_all_digests_is_refuted(soup, name):
+    document = json.loads(metadata(soup)["soupctl"])
+    FORGERIES[name](document)
+    rewrite(soup, sealed(document))
+    found = verified(soup)
+
+    assert found.refuted
+    assert not found.reaches(Level.REBUILD)
+    assert not found.reaches(None)
+
+
+ANCESTORS = {
+    "operation": set_in("operation", "add"),
+    "name": set_in("ingredients", 0, "name", "innocent.st"),
+    "weight": set_in("ingredients", 0, "weight", "2"),
+    "content": set_in("ingredients", 0, "digest", "blake3:" + "0" * 64),
+    "exact": set_in("exact", False),
+    "asked dtype": set_in("dtype", "asked", "F16"),
+    "nonfinite": set_in("nonfinite", True),
+    "selection": set_in("selection", "exclude", ["zzz"]),
+}
+
+
+@pytest.mark.parametrize("name", ANCESTORS)
+def test_a_forged_ledger_of_an_ingredient_is_refuted_by_its_own(soup, name):
+    document = json.loads(metadata(soup)["soupctl"])
+    (inner,) = document["ledgers"].values()
+    ANCESTORS[name](inner)
+    rewrite(soup, sealed(document))
+    found = verified(soup)
+
+    assert found.refuted
+    assert not found.reaches(Level.REBUILD)
+
+
+def test_an_ingredient_whose_ledger_was_dropped_leaves_the_rebuild_unproven(soup):
+    document = json.loads(metadata(soup)["soupctl"])
+    del document["ledgers"]
+    rewrite(soup, sealed(document))
+    found = verified(soup)
+
+    assert (Level.DIGEST, False) == (found.level, found.refuted)
+    assert "inner.st: has a ledger that is no part of the soup's" in found.problem
+
+
+def test_what_a_rebuild_did_not_look_at_is_listed(soup):
+    assert () == verified(soup).unproven
+    Path("b.st").unlink()
+    safetensors.numpy.save_file(safetensors.numpy.load_file("inner.st"), "inner.st")
+    found = verified(soup)
+
+    assert Level.REBUILD is found.level
+    stripped, earlier = found.unproven
+    assert "inner.st, which carries no ledger" in stripped
+    assert earlier.startswith("its state after avg, blake3:")
+    assert "b.st: is not found" in earlier
 
 
 def test_other_tensors_with_a_resealed_ledger_are_found_by_rebuilding(soup):
@@ -199,8 +298,10 @@ def test_ancestors_that_come_from_each_other_end_somewhere(soup):
     document["ledgers"][inner]["ingredients"].sort(key=lambda entry: entry["digest"])
     rewrite(soup, sealed(document))
     made = revise("add", soup, Path("out.st"), ["b.st"])
+    found = verified(soup)
 
-    assert Level.REBUILD is verified(soup).level
+    assert (Level.DIGEST, True) == (found.level, found.refuted)
+    assert "says other things of" in found.problem
     assert [inner] == list(made.ledger.ancestors)
 
 

@@ -60,15 +60,9 @@ class OpenedSum:
         return replace(self, ledger=ledger, scale=self.scale * self.ledger.total / ledger.total)
 
     def rescaled(self, plan: Plan, weights: Sequence[Fraction]) -> Plan:
-        """The plan with whole weights whose sum is this one.
-
-        Raises LedgerError if the recorded scale does not make the weights whole.
-        """
-        whole = [weight * self.scale for weight in weights]
-        if any(weight.denominator != 1 for weight in whole) or sum(whole) > LARGEST:
-            what = "records a scale that does not fit its weights"
-            raise LedgerError(what, path=self.label, advice=REMOVE)
-        return plan.reweighted(StepWeights(tuple(map(int, whole)), int(sum(whole))))
+        """The plan with whole weights whose sum is this one, if they are those of its ledger."""
+        whole = tuple(int(weight * self.scale) for weight in weights)
+        return plan.reweighted(StepWeights(whole, sum(whole)))
 
 
 def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:
@@ -99,7 +93,7 @@ def open_sum(
     if (own.root, _weights(own, Fraction(1))) != (ledger.root, _weights(ledger, ratio)):
         what = "is the sum of another soup than the one beside it"
         raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
-    found = OpenedSum(SumReader(checkpoint), ledger, facts, facts.scale * ratio)
+    found = _opened(checkpoint, ledger, facts, facts.scale * ratio)
     if _shapes(found.reader.tensors) != _shapes(soup.tensors):
         what = "is a sum of other tensors than the soup beside it has"
         raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
@@ -109,7 +103,20 @@ def open_sum(
 def as_sum(checkpoint: Checkpoint, ledger: Ledger) -> OpenedSum:
     """An open sum that is given in place of its soup; LedgerError if it is not sound."""
     facts = facts_of(checkpoint, ledger)
-    return OpenedSum(SumReader(checkpoint), ledger, facts, facts.scale)
+    return _opened(checkpoint, ledger, facts, facts.scale)
+
+
+def _opened(checkpoint: Checkpoint, ledger: Ledger, facts: Facts, scale: Fraction) -> OpenedSum:
+    """The open sum; LedgerError for a scale with which no sum is made.
+
+    With it, the weights are whole numbers that the engines compute with exactly.
+    """
+    whole = [entry.weight * scale for entry in ledger.ingredients]
+    largest = max([sum(whole), *map(abs, whole)], default=0)
+    if any(weight.denominator != 1 for weight in whole) or largest > LARGEST:
+        what = "records a scale that does not fit its weights"
+        raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
+    return OpenedSum(SumReader(checkpoint), ledger, facts, scale)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

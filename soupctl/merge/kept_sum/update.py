@@ -18,6 +18,7 @@ from ...errors import LedgerError, MismatchError
 from ...format.dtypes import FLOATS, DType, narrowest
 from ...ledger.changes import changes
 from ...ledger.ledger import Change, IngredientEntry, Ledger, Runs
+from ...ledger.weights import LARGEST
 from ..aligned import Alignment, align
 from ..facts import facts_of_source
 from ..identical import require_identical
@@ -49,7 +50,7 @@ def computed_from_sum(
     factors = [1 / each.scale for each in added]
     total = sum((entry.weight for entry in after), Fraction(0))
     update = sum_update(kept.scale, [*changed.values(), *factors], total)
-    if update is None:
+    if update is None or any(abs(each.weight * update.scale) > LARGEST for each in after):
         return None
     entries = {entry.digest: entry for entry in (*before.ingredients, *after)}
     sources = [Source(kept.facts.root, kept.reader, Fraction(update.factor))]

@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keeping import digest, forge, save_every_kind, sealed, write
-from making import Raw, contents, files, metadata
+from keeping import digest, forge, save_every_kind, sealed, sums_of, write
+from making import Raw, contents, files, metadata, save
 from revising import average, revise
 
 from soupctl import verbs
 from soupctl.errors import LedgerError
+from soupctl.ledger.weights import LARGEST
+from soupctl.merge import rebuild
+from soupctl.merge.kept_sum.find import OpenedSum
+from soupctl.merge.plan import Plan
 from soupctl.verbs import Level
 
 
@@ -172,3 +176,44 @@ def test_a_forged_sum_of_an_added_soup_is_refused(kept):
 
     assert not Path("out.st").exists()
     assert set(before) == set(files(Path()))
+
+
+def test_a_scale_with_weights_beyond_what_is_exact_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, zero in (("a", 0.0), ("b", -0.0)):
+        save(Path(f"{name}.st"), w=np.array([1, 1, zero], np.float32))
+    average("soup.st", ("a.st", LARGEST), ("b.st", 1 - LARGEST), keep_sum=True)
+    (kept,) = sums_of(Path("soup.st"))
+
+    def larger(facts: dict[str, Any]) -> None:
+        facts["scale"] = "4"
+
+    forge(kept, tensors=set_values("0:w", np.float32, lambda v: v.__imul__(4)), facts=larger)
+    (found,) = verbs.verify("soup.st")
+
+    assert (True, Level.NOTHING) == (found.refuted, found.level)
+    assert "records a scale that does not fit its weights" in found.problem
+    with pytest.raises(LedgerError, match="records a scale that does not fit its weights"):
+        revise("subtract", "soup.st", Path("out.st"), (), ["b.st"])
+
+
+def test_a_soup_is_rebuilt_without_the_scale_of_its_sum(kept, monkeypatch):
+    scaled = []
+
+    def spy(self: OpenedSum, plan: Plan, weights: Any) -> Plan:
+        scaled.append(rescaled(self, plan, weights))
+        return scaled[-1]
+
+    rescaled = OpenedSum.rescaled
+    monkeypatch.setattr(OpenedSum, "rescaled", spy)
+    orders = []
+    execute = rebuild.execute
+    monkeypatch.setattr(
+        rebuild, "execute", lambda made, *more: orders.append(made) or execute(made, *more)
+    )
+    (found,) = verbs.verify("soup.st")
+
+    plain, other = orders[0]
+    assert Level.REBUILD is found.level
+    assert (None, scaled) == (plain.sum, [other.plan])
+    assert plain.plan is not other.plan

@@ -1,0 +1,107 @@
+"""The history of a soup replayed from its ledger: the weights of each state, and contradictions.
+
+Rule 1: pure; whether a state was ever made is for a rebuild to find out.
+Rule 2: only what no command writes is a contradiction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .ledger import Ledger, SoupState
+
+Weights = dict[str, Fraction]
+"""The weight of each ingredient by its content digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedState:
+    """A state in the history of a soup, and what it was made of."""
+
+    state: SoupState
+    before: Weights
+    """Weights in the state before it."""
+    weights: Weights
+
+
+def replay(ledger: Ledger) -> tuple[ReplayedState, ...]:
+    """All states of a soup, oldest first, the present one last."""
+    if not ledger.chain:
+        weights = {entry.digest: entry.weight for entry in ledger.ingredients}
+        return (ReplayedState(ledger.states[0], {}, weights),)
+    found: list[ReplayedState] = []
+    before: Weights = {}
+    for state in ledger.states:
+        weights = dict(before)
+        for change in state.changed:
+            weights[change.digest] = weights.get(change.digest, Fraction(0)) + change.weight
+            if not weights[change.digest]:
+                del weights[change.digest]
+        found.append(ReplayedState(state, before, weights))
+        before = weights
+    return tuple(found)
+
+
+def contradictions(ledger: Ledger) -> Iterator[str]:
+    """What a ledger says that cannot be so, whatever the tensors are; most are none."""
+    if ledger.training is not None:
+        if ledger.operation != "trained":
+            yield f"calls a training {ledger.operation!r}"
+        return
+    states = replay(ledger)
+    first = states[0].state.operation
+    # a soup without a ledger whose weight was declared is no soup that soupctl wrote
+    if first not in ("avg", "given") or (first == "given" and not ledger.chain):
+        yield f"begins its history with {first!r}"
+    if not ledger.chain and ledger.changed:
+        yield "says what changed, and has no earlier state"
+    if states[-1].weights != {entry.digest: entry.weight for entry in ledger.ingredients}:
+        yield "lists other ingredients or weights than its history leads to"
+    for each in states[1:]:
+        if not _is_change(each):
+            yield f"has a {each.state.operation!r} that changes other things"
+    flags = [each.state.exact for each in states]
+    if flags != sorted(flags, reverse=True):
+        yield "has an exact state after an approximate one"
+    held = (ledger.ancestors.get(entry.digest) for entry in ledger.ingredients)
+    if ledger.exact and not all(each.exact for each in held if each is not None):
+        yield "calls itself exact, and an ingredient approximate"
+    yield from _other_names(ledger, states)
+
+
+def _is_change(each: ReplayedState) -> bool:
+    """Whether an operation is one that changes what it did."""
+    gone = each.before.keys() - each.weights.keys()
+    new = each.weights.keys() - each.before.keys()
+    stay = each.before.keys() & each.weights.keys()
+    grown = any(abs(each.weights[digest]) > abs(each.before[digest]) for digest in stay)
+    match each.state.operation:
+        case "add":
+            return bool(each.state.changed) and not gone
+        case "subtract":
+            # one of two pipelines of opposite weights leaves more of what they share
+            return bool(each.state.changed) and not new
+        case "swap":
+            # of one content with another weight, or of what a pipeline shares with others
+            return not gone or bool(new) or grown
+    # a program may have called it anything else
+    return each.state.operation not in ("avg", "given", "trained")
+
+
+def _other_names(ledger: Ledger, states: tuple[ReplayedState, ...]) -> Iterator[str]:
+    """Names that a history gives to content which it called otherwise."""
+    names: dict[str, set[str]] = {}
+    for each in states:
+        if each.state.operation not in ("add", "subtract"):
+            # what was exchanged for the same content may have given it another name
+            names.clear()
+        for change in each.state.changed:
+            known = names.setdefault(change.digest, {change.name})
+            if change.digest not in each.weights and change.name not in known:
+                yield f"calls {min(known)} {change.name} where it was taken out"
+            known.add(change.name)
+    for entry in ledger.ingredients:
+        if entry.name not in names.get(entry.digest, {entry.name}):
+            yield f"calls {min(names[entry.digest])} {entry.name}"

@@ -1,0 +1,252 @@
+"""Rebuilds a soup from its ingredients, and holds all that its ledger says against that.
+
+Rule 1: nothing is computed with what only the soup or its sum vouches for: the soup is rebuilt with
+the weights of its ledger, its sum apart from that.
+Rule 2: what differs refutes; what cannot be looked at is listed as unproven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.layout import Component
+from ..errors import Issue, LedgerError, SoupError
+from ..ledger.ledger import IngredientEntry, Ledger
+from ..ledger.replay import ReplayedState, replay
+from ..workers import ExecutionOptions
+from .aligned import align
+from .engine import engine_of
+from .executor import execute
+from .facts import facts_of_source
+from .kept_sum.find import OpenedSum
+from .kept_sum.reader import soup_names
+from .kept_sum.record import kept_runs, ordered_runs
+from .kept_sum.survey import survey
+from .kept_sum.writer import SumOutput
+from .opened_inputs import OpenedInputs
+from .order import Order, Outcome
+from .plan import Plan, Rule, make_plan
+from .recipe import is_partial, selector
+from .sources import (
+    SEARCH,
+    Source,
+    checkpoints_of,
+    exact_sources,
+    recipe_of,
+    require_contents,
+)
+
+MOST_STATES = 32
+"""Earlier states of a soup that are rebuilt, the newest."""
+IGNORED = "as after --ignore-ledger; what the soup holds of it is not known"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A component of a soup that is to be rebuilt, and what there is to do it with."""
+
+    inputs: OpenedInputs
+    soup: Checkpoint
+    given: Sequence[Component]
+    execution: ExecutionOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild found."""
+
+    difference: str | None = None
+    """How the soup, its sum or its ledger differs from what the ingredients make and say."""
+    of_tensors: bool = False
+    """Whether the tensors differ, which a soup that is not exact may explain."""
+    unproven: tuple[str, ...] = ()
+    """What the ledger says and no rebuild can look at."""
+
+
+def rebuild(case: Case, ledger: Ledger, kept: OpenedSum | None) -> Rebuilt:
+    """What comes of rebuilding a soup and its sum; SoupError if an ingredient is missing."""
+    for component in case.given:
+        case.inputs.offer(component, ledger, case.soup.label)
+    first = ledger.integer_source.digest if ledger.integer_source else None
+    sources = exact_sources(case.inputs, case.soup, ledger.ingredients, first, SEARCH)
+    made = _make(case, sources, ledger, kept)
+    if made.soup.soup != ledger.root:
+        return Rebuilt(f"{case.soup.label}: is not what its ingredients make", of_tensors=True)
+    if kept is not None and made.scaled is not None:
+        places = enumerate(sources)
+        dtypes = {source.digest: kept_runs(made.plan, place) for place, source in places}
+        found = (made.scaled.sum, ordered_runs(dtypes, ledger))
+        if found != (kept.facts.root, kept.facts.dtypes):
+            return Rebuilt(f"{kept.label}: is not the sum of the soup's ingredients", True)
+    what = _other_integers(ledger, made.plan, made.soup) or _other_ledgers(
+        case.inputs, ledger, sources
+    )
+    if what is not None:
+        return Rebuilt(f"{case.soup.label}: {what}")
+    _require_known_ledgers(case.inputs, ledger, sources)
+    unproven = [
+        f"what it says of {source.checkpoint.label}, which carries no ledger"
+        for source, own in _own_ledgers(case.inputs, sources)
+        if own is None and source.digest in ledger.ancestors
+    ]
+    difference, others = _earlier(case, ledger)
+    unproven += others
+    return Rebuilt(difference and f"{case.soup.label}: {difference}", unproven=tuple(unproven))
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What some sources make."""
+
+    plan: Plan
+    soup: Outcome
+    scaled: Outcome | None
+    """The same with the scale of a sum."""
+    is_plain: bool
+    """Whether all sources have the same names for the same tensors."""
+
+
+def _make(
+    case: Case,
+    sources: Sequence[Source],
+    ledger: Ledger,
+    kept: OpenedSum | None = None,
+) -> _Made:
+    """What the sources make, and apart from that their sum with the scale of the one kept."""
+    engine, execution = engine_of(case.execution)
+    weights = [source.weight for source in sources]
+    recipe = recipe_of(ledger, weights, first=ledger.integer_source is not None)
+    alignment = align(
+        checkpoints_of(sources),
+        selector(recipe),
+        soup_names(case.soup),
+        is_partial=is_partial(recipe),
+    )
+    plan = make_plan(
+        recipe,
+        [source.label for source in alignment.sources],
+        [source.tensors for source in alignment.sources],
+        facts=[facts_of_source(source) for source in alignment.sources],
+    )
+    orders = [Order(plan, alignment.sources, _discard)]
+    if kept is not None:
+        scaled = kept.rescaled(plan, weights)
+        forms = survey(scaled, alignment.sources, engine, execution)
+        orders.append(Order(scaled, alignment.sources, _discard, SumOutput(forms, _discard)))
+    outcome, *others = execute(orders, engine, execution)
+    require_contents(sources, outcome)
+    return _Made(plan, outcome, others[0] if others else None, alignment.is_plain)
+
+
+def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:
+    """How the integers that differ are not those that the ledger lists; None if they are."""
+    listed = set(ledger.integer_source.tensors) if ledger.integer_source else set()
+    firsts = {step.name for step in plan.kept if step.rule is Rule.FIRST}
+    # one that differed may have been equal since the others were taken out
+    held = {entry.digest for entry in ledger.ingredients}
+    if ledger.exact and ledger.integer_source and ledger.integer_source.digest not in held:
+        return "took integers from what is no ingredient"
+    are_all = listed == set(outcome.taken) if not ledger.chain else set(outcome.taken) <= listed
+    if are_all and listed <= firsts:
+        return None
+    return "lists other integer tensors than those that differ in its ingredients"
+
+
+def _other_ledgers(inputs: OpenedInputs, ledger: Ledger, sources: Sequence[Source]) -> str | None:
+    """What the ledger says of an ingredient and that one's own ledger does not; None if nothing."""
+    for source, own in _own_ledgers(inputs, sources):
+        known = ledger.ancestors.get(source.digest)
+        if known is not None and own is not None and _without_hints(own) != _without_hints(known):
+            return f"says other things of {source.checkpoint.label} than that one's own ledger"
+        for root, other in () if own is None else own.ancestors.items():
+            known = ledger.ancestors.get(root)
+            if known is not None and _without_hints(other) != _without_hints(known):
+                return f"says other things of {root} than the ledger of {source.checkpoint.label}"
+    return None
+
+
+def _own_ledgers(
+    inputs: OpenedInputs, sources: Sequence[Source]
+) -> Iterator[tuple[Source, Ledger | None]]:
+    """Each ingredient with the ledger that it carries itself, if that is of its content."""
+    for source, checkpoint in zip(sources, checkpoints_of(sources), strict=True):
+        own = None
+        with suppress(LedgerError):
+            own = inputs.ledger(checkpoint)
+        yield source, own if own is not None and own.root == source.digest else None
+
+
+def _without_hints(ledger: Ledger) -> Ledger:
+    """A ledger of an ancestor but for hints, which change when files are moved."""
+    entries = tuple(replace(entry, hint=None) for entry in ledger.ingredients)
+    return replace(ledger, ingredients=entries, ancestors={})
+
+
+def _require_known_ledgers(inputs: OpenedInputs, ledger: Ledger, sources: Sequence[Source]) -> None:
+    """Raise LedgerError for ingredients whose own ledgers the soup's does not have."""
+    issues = [
+        Issue("has a ledger that is no part of the soup's", source.checkpoint.label, advice=IGNORED)
+        for source, own in _own_ledgers(inputs, sources)
+        if own is not None and source.digest not in ledger.ancestors
+    ]
+    if issues:
+        raise LedgerError.collected(issues)
+
+
+def _earlier(case: Case, ledger: Ledger) -> tuple[str | None, list[str]]:
+    """How an earlier state differs from what the ledger says it was made of, and what is unproven.
+
+    A state is rebuilt if all that it held is found.
+    """
+    states = replay(ledger)[:-1]
+    unproven: list[str] = []
+    if len(states) > MOST_STATES:
+        unproven.append(f"its first {len(states) - MOST_STATES} states, of {len(states)}")
+    for each in states[-MOST_STATES:]:
+        after = f"its state after {each.state.operation}, {each.state.root}"
+        if not each.state.exact:
+            unproven.append(f"{after}: it is approximate")
+            continue
+        try:
+            root = _root_of(case, ledger, each)
+        except SoupError as error:
+            unproven.append(f"{after}: {error.message(1)}")
+            continue
+        if root is None:
+            unproven.append(f"{after}: whose integers and names it took is not recorded")
+        elif root != each.state.root:
+            return f"{after}, is not what its history says it was made of", unproven
+    return None, unproven
+
+
+def _root_of(case: Case, ledger: Ledger, each: ReplayedState) -> str | None:
+    """The digest of what makes an earlier state; None if it depends on what is not recorded.
+
+    Raises SoupError if an ingredient is not found, or makes no soup with the others.
+    """
+    entries = [_entry(ledger, digest, weight) for digest, weight in each.weights.items()]
+    sources = exact_sources(case.inputs, case.soup, entries, None, SEARCH)
+    made = _make(case, sources, ledger)
+    return None if made.soup.taken or not made.is_plain else made.soup.soup
+
+
+def _entry(ledger: Ledger, digest: str, weight: Fraction) -> IngredientEntry:
+    """The entry of an ingredient of an earlier state, found by its name if it was taken out."""
+    for entry in ledger.ingredients:
+        if entry.digest == digest:
+            return replace(entry, weight=weight)
+    names = [
+        change.name
+        for state in ledger.states
+        for change in state.changed
+        if change.digest == digest
+    ]
+    return IngredientEntry(digest, names[-1], names[-1], weight, ledger.ingredients[0].dtypes)
+
+
+def _discard(tensor: str, offset: int, data: memoryview) -> None:
+    """Take bytes that only their digest is wanted of."""
