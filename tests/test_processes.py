@@ -158,9 +158,9 @@ def test_the_answer_to_a_question_that_was_broken_off_is_not_taken_for_another(s
     server.asked += 1
     server.process.stdin.write(f'{{"wait": {command}, "number": {server.asked}}}\n')
 
-    os.kill(command, signal.SIGKILL)
-    server.running.clear()
+    server.end_commands()
     (tmp_path / "other").mkdir()
 
+    assert not runs(command)
     assert runs(sleeping(server, tmp_path / "other"))
     server.end_commands()

@@ -92,14 +92,17 @@ def load() -> None:
 
 def serve() -> None:
     """Answer one request a line until there are no more."""
-    running = set()
+    running, codes = set(), {}
     try:
         for line in sys.stdin:
             request = json.loads(line)
             if "wait" in request:
-                _, status = os.waitpid(request["wait"], 0)
-                running.discard(request["wait"])
-                answer = os.waitstatus_to_exitcode(status)
+                started = request["wait"]
+                if started in running:
+                    codes[started] = os.waitstatus_to_exitcode(os.waitpid(started, 0)[1])
+                    running.remove(started)
+                # who broke off a question asks again
+                answer = codes[started]
             else:
                 answer = start(request)
                 running.add(answer)
