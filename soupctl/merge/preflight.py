@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..storage.files import require_room
 from ..storage.place import place_of, refusing
 from .destination import refuse_input_as_output
 from .job import Job
@@ -11,7 +12,7 @@ from .overwrite import may_replace_with
 def require_free(job: Job, *, force: bool = False) -> None:
     """Raise the OutputError that `carry_out` would raise if the files stay as they are now.
 
-    That is an input, an output that `force` does not replace, or no folder around it.
+    That is an input, an output that `force` does not replace, no folder around it, or no room.
     """
     destination = job.destination
     refuse_input_as_output(destination, job.used, job.replaceable)
@@ -24,3 +25,5 @@ def require_free(job: Job, *, force: bool = False) -> None:
             place.require_free_folder(target, force, may_replace)
         else:
             place.require_free(target, force)
+        companions = (path.stat().st_size for _, path in destination.companions.copies)
+        require_room(target, job.size + sum(companions), folder=place.path.parent)

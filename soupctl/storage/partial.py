@@ -14,9 +14,10 @@ from pathlib import Path
 
 from ..errors import OutputError
 from ..format.index import is_inside
-from .files import free_space, no_room
+from .allocate import allocate, set_mode
+from .files import free_space, no_room, pieces, write_at
 from .place import FOLDER, Place, permissions, sync_folder
-from .renameat import exchange, random_name, rename_new
+from .renameat import NO_LINKS, exchange, random_name, rename_new
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # errors of file systems that do not support the call
@@ -42,7 +43,7 @@ class Partial:
             self._name = random_name()
             self._fd = os.open(self._name, NEW_FILE, 0o666, dir_fd=self._place.fd)
         if mode is not None:
-            os.fchmod(self._fd, mode)
+            set_mode(self._fd, mode)
         preallocate(self._fd, size, self._place.path)
         return self._fd
 
@@ -70,18 +71,42 @@ class Partial:
     def publish(self, target: str, replace: bool) -> None:
         """Give the file its name in one step; FileExistsError if it is taken, without `replace`."""
         folder = self._place.fd
-        if not replace:
-            if self._name is None:
-                self._link(target)
-            else:
-                rename_new(folder, self._name, target)
-        else:
-            if self._name is None:
+        named = self._name
+        if named is None:
+            try:
+                if not replace:
+                    self._link(target)
+                    return
                 # kept first, so that a signal in between cannot leave the link behind
-                self._name = random_name()
-                self._link(self._name)
-            os.replace(self._name, target, src_dir_fd=folder, dst_dir_fd=folder)
+                named = self._name = random_name()
+                self._link(named)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                named = self._copy_to_name()
+        if replace:
+            os.replace(named, target, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            rename_new(folder, named, target)
         self._name = None
+
+    def _copy_to_name(self) -> str:
+        """Copy the file to one with a random name, where a file without a name can get none."""
+        assert self._fd is not None
+        unnamed, size = self._fd, os.fstat(self._fd).st_size
+        name = self._name = random_name()
+        self._fd = os.open(self._name, NEW_FILE, 0o666, dir_fd=self._place.fd)
+        try:
+            set_mode(self._fd, permissions(os.fstat(unnamed)))
+            preallocate(self._fd, size, self._place.path)
+            offset = 0
+            for piece in pieces(unnamed, size, self._place.path):
+                write_at(self._fd, piece, offset)
+                offset += len(piece)
+            os.fsync(self._fd)
+        finally:
+            os.close(unnamed)
+        return name
 
     def _link(self, name: str) -> None:
         # any src_dir_fd makes CPython call linkat(AT_SYMLINK_FOLLOW), which alone follows this link
@@ -123,7 +148,7 @@ class Staging:
         fd = os.open(file, NEW_FILE, 0o666)
         self._open.add(fd)
         with suppress(FileNotFoundError, NotADirectoryError):
-            os.fchmod(fd, permissions(os.stat(self._place.path / name)))
+            set_mode(fd, permissions(os.stat(self._place.path / name)))
         preallocate(fd, size, self._place.path / name)
         return fd
 
@@ -145,7 +170,7 @@ class Staging:
         for fd in sorted(self._open):
             self.finish(fd)
         if mode is not None:
-            self.path.chmod(mode)
+            set_mode(self.path, mode)
         for folder in reversed(self._folders):
             fd = os.open(folder, FOLDER)
             try:
@@ -192,12 +217,4 @@ def _allocate(fd: int, size: int) -> None:
     # file system does not report its size, the call is made all the same
     if state.f_blocks and size > state.f_bfree * state.f_frsize:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if size and hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(fd, 0, size)
-        except OSError as error:
-            if error.errno not in UNSUPPORTED:
-                raise
-        else:
-            return
-    os.ftruncate(fd, size)
+    allocate(fd, size)

@@ -3,6 +3,8 @@
 Rule 1: on Linux each is one atomic step (renameat2). Where the system or the file system has no
 such call, `rename_new` links and unlinks a file, which is as safe, or looks before it renames a
 folder; `exchange` renames three times, and a kill in between leaves the old contents hidden.
+Rule 2: where there are no links either, an empty file takes the name, and the file is renamed over
+it: no file of another is lost, and a kill in between leaves the empty one.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import stat
 
 NOREPLACE, EXCHANGE = 1, 2
 UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
+"""Errors of file systems without hard links."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = getattr(_libc, "renameat2", None)
@@ -51,8 +55,14 @@ def _rename2(folder: int, old: str, new: str, flag: int) -> bool:
 
 def _rename_new_by_steps(folder: int, old: str, new: str) -> None:
     if stat.S_ISREG(os.stat(old, dir_fd=folder, follow_symlinks=False).st_mode):
-        os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-        os.unlink(old, dir_fd=folder)
+        try:
+            os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            _rename_over_empty(folder, old, new)
+        else:
+            os.unlink(old, dir_fd=folder)
         return
     try:
         os.stat(new, dir_fd=folder, follow_symlinks=False)
@@ -61,6 +71,15 @@ def _rename_new_by_steps(folder: int, old: str, new: str) -> None:
         os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
         return
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+
+
+def _rename_over_empty(folder: int, old: str, new: str) -> None:
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder))
+    try:
+        os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        os.unlink(new, dir_fd=folder)
+        raise
 
 
 def _exchange_by_steps(folder: int, one: str, other: str) -> None:

@@ -178,6 +178,16 @@ int posix_fallocate64(int fd, off64_t offset, off64_t size)
     return error ? error : REAL(posix_fallocate64)(fd, offset, size);
 }
 
+int fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    UNLESS(fate_of_fd("fallocate", fd), syscall(SYS_fallocate, fd, mode, offset, size));
+}
+
+int fallocate64(int fd, int mode, off64_t offset, off64_t size)
+{
+    UNLESS(fate_of_fd("fallocate", fd), syscall(SYS_fallocate, fd, mode, offset, size));
+}
+
 static size_t shortened(int fd, size_t size)
 {
     char path[PATH_MAX];

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from soupctl.errors import OutputError
+from soupctl.storage import partial
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 CHANGES = {
@@ -83,15 +84,15 @@ def test_a_base_file_that_shortens_while_it_is_copied_is_not_published(
 ):
     folder, out = base("text"), tmp_path / "run"
     source = folder / "vae/diffusion_pytorch_model.safetensors"
-    size, preallocate = source.stat().st_size, os.posix_fallocate
+    size, preallocate = source.stat().st_size, partial.allocate
 
-    def shorten(fd: int, offset: int, length: int) -> None:
+    def shorten(fd: int, length: int) -> None:
         # the copy has just been created with the size that the source had
         if length == size:
             os.truncate(source, size // 2)
-        preallocate(fd, offset, length)
+        preallocate(fd, length)
 
-    monkeypatch.setattr(os, "posix_fallocate", shorten)
+    monkeypatch.setattr(partial, "allocate", shorten)
 
     with pytest.raises(OutputError, match="changed while it was read"):
         running.run(folder, shards["text"], out, running.ReporterSpy(), steps=1)

@@ -16,6 +16,7 @@ from commands import wait_for
 
 from soupctl.choices import Schedule
 from soupctl.errors import InputError, OutputError, TrainingError
+from soupctl.storage import partial
 from soupctl.training import checkpoint
 
 STEPS = 40
@@ -105,16 +106,16 @@ def test_a_signal_saves_and_says_how_to_resume(soupctl, bases, shards, number, c
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(trained, tmp_path, monkeypatch):
-    real = os.posix_fallocate
+    real = partial.allocate
 
-    def allocate(fd: int, offset: int, size: int) -> None:
+    def allocate(fd: int, size: int) -> None:
         if (tmp_path / "full" / "checkpoints" / "step-000002").exists() and size > 10_000:
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(fd, offset, size)
+        real(fd, size)
 
     more = {"steps": 6, "save_every": 2}
     trained("plain", tmp_path / "straight", **more)
-    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    monkeypatch.setattr(partial, "allocate", allocate)
     with pytest.raises(OutputError, match="bytes of disk"):
         trained("plain", tmp_path / "full", **more)
     monkeypatch.undo()
