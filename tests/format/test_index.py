@@ -78,7 +78,7 @@ def test_an_index_is_written_as_hugging_face_writes_it():
     assert expected.encode() == encode_index({"b": "y.st", "a": "x.st"}, {"total_size": 3})
 
 
-@pytest.mark.parametrize("name", set(OUTSIDE) - {"./x", "a//b"})
+@pytest.mark.parametrize("name", sorted(set(OUTSIDE) - {"./x", "a//b"}))
 def test_a_folder_cannot_name_files_outside_itself(name):
     with pytest.raises(InputError) as caught:
         parse_index(index_of({"weight_map": {"w": name}}), "i.json")

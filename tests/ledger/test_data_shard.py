@@ -14,8 +14,9 @@ from soupctl.ledger.data_shard import (
     ImageRecord,
     data_digest,
     encode_record,
+    images_digest,
+    read_data_folder,
     read_data_record,
-    read_data_shard,
 )
 
 
@@ -35,7 +36,7 @@ def test_captions_and_labels_come_from_sidecar_files_and_folders(tmp_path):
     assert (
         ImageRecord("a.JPG", second, ("a cat", "a pet")),
         ImageRecord("dogs/b.png", first, (), "dogs"),
-    ) == read_data_shard(tmp_path)
+    ) == read_data_folder(tmp_path).images()
 
 
 def test_captions_come_from_a_column_of_metadata(tmp_path):
@@ -43,8 +44,9 @@ def test_captions_come_from_a_column_of_metadata(tmp_path):
     row = {"file_name": "a.png", "text": "a cat", "long": ["a black cat"], "label": 3}
     write(tmp_path / "metadata.jsonl", json.dumps(row).encode())
 
-    assert (ImageRecord("a.png", digest, ("a cat",), "3"),) == read_data_shard(tmp_path)
-    assert ("a black cat",) == read_data_shard(tmp_path, "long")[0].captions
+    found = read_data_folder(tmp_path)
+    assert (ImageRecord("a.png", digest, ("a cat",), "3"),) == found.images()
+    assert ("a black cat",) == found.images("long")[0].captions
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def test_a_data_shard_that_is_not_described_right_is_refused(tmp_path, row, what
     write(tmp_path / "metadata.jsonl", row.encode())
 
     with pytest.raises(InputError) as refused:
-        read_data_shard(tmp_path)
+        images_digest(tmp_path)
 
     assert what in [issue.what for issue in refused.value.issues]
 
@@ -69,7 +71,7 @@ def test_a_folder_without_images_is_no_data_shard(tmp_path):
     write(tmp_path / "a.txt", b"a cat")
 
     with pytest.raises(InputError, match="contains no images"):
-        read_data_shard(tmp_path)
+        read_data_folder(tmp_path)
 
 
 def test_the_digest_covers_name_bytes_captions_and_label_in_any_order():

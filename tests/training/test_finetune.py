@@ -8,7 +8,7 @@ import diffusers
 import pytest
 
 from soupctl import verbs
-from soupctl.ledger.data_shard import data_digest, read_data_record, read_data_shard
+from soupctl.ledger.data_shard import data_digest, read_data_folder, read_data_record
 
 FAMILIES = ("text", "class", "dit", "plain")
 UNET_CONFIG = "unet/config.json"
@@ -57,7 +57,7 @@ def test_a_run_lists_its_images_and_the_ledger_binds_the_list(family, trained, s
 
     listed = read_data_record(tmp_path / "run" / "data.jsonl")
 
-    assert listed == read_data_shard(shards[family])
+    assert listed == read_data_folder(shards[family]).images()
     assert ledger.training.data == data_digest(listed)
 
 
