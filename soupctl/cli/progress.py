@@ -46,6 +46,21 @@ def progress(total: int | None, quiet: bool) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
+def steps_progress(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with steps done and steps in all; draws a bar on a terminal only."""
+    if quiet or not is_terminal():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
 def _notices(show: Callable[[str], None]) -> Iterator[None]:
     """Show what the library logs for users."""
     # not loaded by commands that have nothing to show

@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UsageError
 from . import options as shared
-from .console import counted, is_terminal, put_json, say
+from .console import counted, put_json, say
+from .option_groups import with_option_groups
+from .progress import steps_progress
+
+if TYPE_CHECKING:
+    from ..images.request import SampleRequest
 
 
+@dataclass(frozen=True, slots=True)
+class DrawingOptions:
+    """Which images are drawn, of each model."""
+
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="Prompt of the images; several take turns.", metavar="TEXT"),
+    ] = None
+    classes: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--class", help="Class of the images; several take turns.  [default: all]", metavar="N"
+        ),
+    ] = None
+    images: Annotated[int, typer.Option(help="Images of each model.")] = 16
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 for none.")] = (
+        3.0
+    )
+    resolution: Annotated[
+        int | None,
+        typer.Option(help="Height and width of the images in pixels.  [default: the base's]"),
+    ] = None
+    seed: Annotated[int, typer.Option(help="Random seed of the initial noise.")] = 0
+
+    def request(self) -> SampleRequest:
+        """The request for these images; UsageError for values out of range."""
+        from ..images.request import SampleRequest
+
+        return SampleRequest(
+            tuple(self.prompt or ()),
+            tuple(self.classes or ()),
+            self.images,
+            self.steps,
+            self.guidance,
+            self.seed,
+            self.resolution,
+        )
+
+
+@with_option_groups
 def sample(
     bases: Annotated[
         list[str] | None, typer.Argument(help="Local diffusers folders.", metavar="BASE...")
@@ -33,26 +78,8 @@ def sample(
             help="Prompt bank or stack; each base is drawn with and without it.", metavar="BANK"
         ),
     ] = None,
-    prompt: Annotated[
-        list[str] | None,
-        typer.Option(help="Prompt of the images; several take turns.", metavar="TEXT"),
-    ] = None,
-    classes: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--class", help="Class of the images; several take turns.  [default: all]", metavar="N"
-        ),
-    ] = None,
-    images: Annotated[int, typer.Option(help="Images of each model.")] = 16,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
-    guidance: Annotated[
-        float, typer.Option(help="Classifier-free guidance scale; 1 for none.")
-    ] = 3.0,
-    resolution: Annotated[
-        int | None,
-        typer.Option(help="Height and width of the images in pixels.  [default: the base's]"),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the initial noise.")] = 0,
+    *,
+    drawing: DrawingOptions,
     grid: Annotated[
         bool, typer.Option("--grid", help="Also save a grid of all models in the folder.")
     ] = False,
@@ -85,16 +112,13 @@ def sample(
 
     require_extra()
     from ..images.compare import sample_models
-    from ..images.request import BankUse, SampleRequest, device_of
+    from ..images.request import BankUse, device_of
     from ..images.save import require_place, save_images
 
-    request = SampleRequest(
-        tuple(prompt or ()), tuple(classes or ()), images, steps, guidance, seed, resolution
-    )
-    target, chosen = Path(output), device_of(device)
+    request, target, chosen = drawing.request(), Path(output), device_of(device)
     require_place(target, replace=force)
     models = []
-    with _progress(quiet) as on_step:
+    with steps_progress("denoising", quiet) as on_step:
         for each in sample_models(
             [Path(shared.named(base)) for base in bases],
             [Path(shared.named(name)) for name in bank or ()],
@@ -107,19 +131,6 @@ def sample(
             models.append(each)
     save_images(models, target, with_grid=grid, replace=force)
     if json:
-        put_json({"output": output, "models": [each.name for each in models], "images": images})
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A function to call with steps done and steps in all; draws a bar on a terminal only."""
-    if quiet or not is_terminal():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("denoising", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        put_json(
+            {"output": output, "models": [each.name for each in models], "images": request.images}
+        )

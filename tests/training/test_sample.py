@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from terminal import Terminal
 
-from soupctl.cli import sample
+from soupctl.cli.progress import steps_progress
 
 FEW = ("--steps", 2, "--images", 3)
 
@@ -279,7 +279,7 @@ def test_a_terminal_shows_how_many_denoising_steps_are_done(monkeypatch):
     with terminal.path.open("w") as stream:
         monkeypatch.setattr(sys, "stderr", stream)
 
-        with sample._progress(quiet=False) as on_step:
+        with steps_progress("denoising", quiet=False) as on_step:
             on_step(1, 4)
             on_step(4, 4)
 
