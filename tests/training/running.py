@@ -7,6 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
+from soupctl.diffusion.base import read_base
 from soupctl.diffusion.loading import load_models
 from soupctl.training.bank_options import PATCH_DMP, PatchOptions
 from soupctl.training.base_setup import read_base_setup
@@ -17,7 +18,7 @@ from soupctl.training.setup import PreparedRun, RunRequest, prepare
 from soupctl.training.train_bank import patch_dmp
 from soupctl.training.trainer import TrainedRun, finetune
 
-__all__ = ["finetune", "load_file", "load_models", "read_base_setup", "save_file"]
+__all__ = ["finetune", "load_file", "load_models", "read_base", "read_base_setup", "save_file"]
 
 SHORT = {"steps": 4, "batch_size": 2, "lr": 1e-3, "log_every": 1}
 
