@@ -5,11 +5,13 @@ heard again, also by what tests start; a signal that ends the tests ends what th
 """
 
 import os
+import re
 import signal
 import sys
 import threading
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # lets tests import the modules beside this one
@@ -42,3 +44,14 @@ def pytest_configure(config):
     # other interprets them
     if config.option.markexpr != "gpu":
         os.environ["TRITON_INTERPRET"] = "1"
+
+
+EXAMPLES = re.compile(r"(\d+) passing (?:examples|test cases)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    """Record how many examples Hypothesis tried, for `--junitxml` and so for tools/promises.py."""
+    found = EXAMPLES.findall(getattr(item, "hypothesis_statistics", ""))
+    if call.when == "call" and found:
+        item.user_properties.append(("examples", sum(map(int, found))))

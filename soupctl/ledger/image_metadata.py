@@ -57,7 +57,7 @@ def read_metadata(
 def _parse(entry: Any, column: str) -> tuple[str, ImageMetadata]:
     """An image's name and row; TypeError, ValueError or KeyError if the entry is malformed."""
     name = entry["file_name"]
-    if not is_inside(name):
+    if not (isinstance(name, str) and is_inside(name)):
         raise ValueError("file_name leads out of the folder")
     texts = entry.get(column, [])
     texts = [texts] if isinstance(texts, str) else texts

@@ -18,9 +18,9 @@ from blake3 import blake3
 from soupctl.banks.config import BankConfig, BaseDescription, Site
 from soupctl.banks.config_json import encode_config, parse_config
 from soupctl.banks.stack_json import StackEntry, encode_stack, parse_stack
-from soupctl.checkpoints.config_files import different_fields
 from soupctl.checkpoints.lists import read_list
 from soupctl.cli.options import parse_size, split_weight
+from soupctl.configs.compare import differences
 from soupctl.errors import SoupError, UsageError
 from soupctl.format.dtypes import DType, parse_dtype
 from soupctl.format.header import encode_header, header_size, lay_out, parse_header
@@ -148,6 +148,13 @@ CONFIG = {
 }
 
 
+def _compared(raw: bytes) -> object:
+    """The differences of a config and another of each kind."""
+    config = json.dumps(CONFIG).encode()
+    names = ("unet/config.json", "scheduler/scheduler_config.json", "model_index.json", "x.json")
+    return [differences(name, *pair) for name in names for pair in ((config, raw), (raw, config))]
+
+
 def _golden(name: str) -> bytes:
     return (TESTS / "golden" / name).read_bytes().rstrip(b"\n")
 
@@ -220,7 +227,7 @@ READERS = {
     ),
     "TOML options": Reader(in_file("run.toml", lambda path: read_config(path, KINDS)), (TOML,)),
     "configs compared": Reader(
-        lambda raw: different_fields("config.json", json.dumps(CONFIG).encode(), raw),
+        _compared,
         (json.dumps({**CONFIG, "_diffusers_version": "1"}).encode(),),
     ),
     "facts of a config": Reader(

@@ -24,6 +24,7 @@ from soupctl.cli.app import COMMANDS, commands
 TRIED = ("avg", "add", "subtract", "swap", "has", "log", "verify", "inspect", "hash", "help")
 """All commands but those that train or sample, and `demo`, which has no odd words to take."""
 CODES = range(9)
+EXAMPLES = 150
 LINE = "soupctl: "
 
 NUMBERS = (
@@ -231,11 +232,11 @@ def require_clean_end(code: int, error: str, line: list[str]) -> None:
         assert last.isprintable(), (line, error)
 
 
-def test_commands_of_odd_words_end_with_a_documented_code_and_one_line(tried):
+def test_commands_of_odd_words_end_with_a_documented_code_and_one_line(tried, record_property):
     kept = tried.contents()
     safe = {"a.st", "b.st", "odd.st", "noise.st", "text.st", "list"}
 
-    @settings(max_examples=150)
+    @settings(max_examples=EXAMPLES)
     @given(command_lines())
     def fuzzed(line: list[str]) -> None:
         code, _, error = tried.run(line)
@@ -247,6 +248,7 @@ def test_commands_of_odd_words_end_with_a_documented_code_and_one_line(tried):
         assert not [name for name in found if name.endswith(".partial")], line
 
     fuzzed()
+    record_property("examples", EXAMPLES)
 
 
 VALUES = (*NUMBERS, *WORDS)

@@ -54,6 +54,7 @@ PIECES = (
 )
 
 PLACES = 6
+EXAMPLES = 100
 
 
 @st.composite
@@ -80,13 +81,14 @@ def test_sound_texts_are_read(name):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_bent_texts_are_read_or_refused_in_one_line(name):
-    @settings(max_examples=100)
+def test_bent_texts_are_read_or_refused_in_one_line(name, record_property):
+    @settings(max_examples=EXAMPLES)
     @given(bent(READERS[name].sound) | st.binary(max_size=40))
     def fuzzed(raw: bytes) -> None:
         attempt(name, raw)
 
     fuzzed()
+    record_property("examples", EXAMPLES)
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=lambda piece: repr(piece[:12]))

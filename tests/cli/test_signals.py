@@ -129,7 +129,9 @@ ENOUGH = 8
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("replace", [False, True], ids=["new", "replaced"])
-def test_a_signal_at_any_moment_leaves_old_or_new(soupctl, large, holds, number, replace):
+def test_a_signal_at_any_moment_leaves_old_or_new(
+    soupctl, large, holds, number, replace, record_property
+):
     begun = time.monotonic()
     soupctl("avg", *large, "-o", "new.st")
     longest = time.monotonic() - begun
@@ -164,6 +166,7 @@ def test_a_signal_at_any_moment_leaves_old_or_new(soupctl, large, holds, number,
         elif done.code > 0 or number == signal.SIGKILL:
             in_time += 1
         assert said(done.code) == done.err
+    record_property("signals and kills", in_time)
 
 
 def wait_for_handlers(process_id: int) -> None:

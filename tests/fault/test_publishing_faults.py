@@ -60,7 +60,7 @@ Publish = Callable[..., list[Result]]
 
 
 @pytest.fixture
-def publish(shim: Path, tmp_path: Path) -> Publish:
+def publish(shim: Path, tmp_path: Path, record_property: Callable[[str, object], None]) -> Publish:
     """Runs a scenario once under each of the faults."""
 
     def run(scenario: str, faults: list[dict[str, str]], lacking: tuple[str, ...] = ()):
@@ -72,7 +72,9 @@ def publish(shim: Path, tmp_path: Path) -> Publish:
             stdout=subprocess.PIPE,
             check=True,
         )
-        return [Result(**json.loads(line)) for line in done.stdout.splitlines()]
+        results = [Result(**json.loads(line)) for line in done.stdout.splitlines()]
+        record_property("faults and kills", len(results))
+        return results
 
     return run
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from processes import started
 
+KILLS = 12
+
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
@@ -31,9 +33,9 @@ for number in itertools.count(1):
 """
 
 
-def test_a_kill_at_a_random_moment_leaves_a_whole_output(tmp_path):
+def test_a_kill_at_a_random_moment_leaves_a_whole_output(tmp_path, record_property):
     pauses = random.Random(0)
-    for _ in range(12):
+    for _ in range(KILLS):
         command = (sys.executable, "-c", WRITER, tmp_path / "out")
         with started(*command, stdout=subprocess.PIPE) as writer:
             writer.stdout.readline()
@@ -47,3 +49,4 @@ def test_a_kill_at_a_random_moment_leaves_a_whole_output(tmp_path):
         for left in set(names(tmp_path)) - {"out"}:
             assert left.endswith(".partial")
             (tmp_path / left).unlink()
+    record_property("signals and kills", KILLS)
