@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..choices import OnInt, WeightBy
+from ..choices import OnInt, OnMissing, WeightBy
 from ..errors import UsageError
 from . import completion, options
 from .merge_output import MergeOptions, make, require_output
@@ -46,6 +46,23 @@ def average(
     exclude: Annotated[
         list[str] | None, typer.Option(help="Leave out tensors whose names match.", metavar="GLOB")
     ] = None,
+    dtype_for: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Float dtype of the tensors whose names match; the first match wins.",
+            metavar="GLOB=DTYPE",
+        ),
+    ] = None,
+    take: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Take the tensors whose names match from one input, unaveraged.",
+            metavar="GLOB=INPUT",
+        ),
+    ] = None,
+    on_missing: Annotated[
+        OnMissing, typer.Option(help="What to do with tensors that not all inputs have.")
+    ] = OnMissing.REFUSE,
     component: options.Component = None,
     variant: options.Variant = None,
     shard_size: Annotated[
@@ -102,6 +119,11 @@ def average(
         keys=tuple(key or ()),
         excludes=tuple(exclude or ()),
         on_int=on_int,
+        on_missing=on_missing,
+        dtype_for=tuple(
+            (glob, parse_dtype(name)) for glob, name in options.pairs(dtype_for, "--dtype-for")
+        ),
+        take=options.pairs(take, "--take"),
         allow_nonfinite=allow_nonfinite,
         component=component,
         variant=variant,

@@ -129,3 +129,14 @@ def split_weight(text: str) -> tuple[str, Fraction | None]:
         if path == "-" or os.path.lexists(path):
             raise
         return text, None
+
+
+def pairs(texts: list[str] | None, option: str) -> tuple[tuple[str, str], ...]:
+    """What is given as `GLOB=VALUE`, split at the first `=`; UsageError for other texts."""
+    found = []
+    for text in texts or ():
+        glob, equals, value = text.partition("=")
+        if not (glob and equals and value):
+            raise UsageError(f"{option} {text!r} is not GLOB=VALUE")
+        found.append((glob, value))
+    return tuple(found)

@@ -86,6 +86,10 @@ class Ledger:
     allow_nonfinite: bool = False
     on_missing: OnMissing = OnMissing.REFUSE
     """What was asked for tensors that not all ingredients have."""
+    dtype_for: tuple[tuple[str, DType], ...] = ()
+    """Globs, each with the dtype that was asked for the tensors that it is the first to match."""
+    takes: tuple[tuple[str, str], ...] = ()
+    """Globs, each with the content digest of the ingredient whose tensors were taken."""
     integer_source: IntegerSource | None = None
     exact: bool = True
     """True if no rounded soup entered the computation of any state."""

@@ -100,6 +100,7 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
     return {
         **({} if training is None else {"training": encode_training(training)}),
         **({} if ledger.on_missing is OnMissing.REFUSE else {"missing": ledger.on_missing.value}),
+        **({"takes": [list(pair) for pair in ledger.takes]} if ledger.takes else {}),
         "arithmetic": ARITHMETIC,
         "base": None,
         "chain": _encode_chain(ledger.chain, digest),
@@ -107,6 +108,11 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
         "dtype": {
             "asked": ledger.asked_dtype and ledger.asked_dtype.value,
             "result": encode_runs(ledger.dtypes),
+            **(
+                {"for": [[glob, dtype.value] for glob, dtype in ledger.dtype_for]}
+                if ledger.dtype_for
+                else {}
+            ),
         },
         "exact": ledger.exact,
         "ingredients": [
@@ -228,6 +234,10 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         keys=_globs(body["selection"]["key"]),
         excludes=_globs(body["selection"]["exclude"]),
         allow_nonfinite=_flag(body["nonfinite"]),
+        dtype_for=tuple(
+            (glob, DType(dtype)) for glob, dtype in _pairs(body["dtype"].get("for", []))
+        ),
+        takes=tuple((glob, parse_digest(digest)) for glob, digest in _pairs(body.get("takes", []))),
         on_missing=OnMissing(body.get("missing", OnMissing.REFUSE.value)),
         integer_source=None
         if taken is None
@@ -274,6 +284,14 @@ def _globs(values: object) -> tuple[str, ...]:
     if len(globs) > MOST_GLOBS or any(len(glob) > LONGEST_GLOB for glob in globs):
         raise ValueError("its selection has too many globs, or too long ones")
     return globs
+
+
+def _pairs(values: object) -> tuple[tuple[str, str], ...]:
+    """Pairs of a glob and a text."""
+    if not isinstance(values, list) or any(len(_texts(pair)) != 2 for pair in values):
+        raise TypeError("a list of pairs is missing")
+    _globs([glob for glob, _ in values])
+    return tuple((glob, text) for glob, text in values)
 
 
 def _texts(values: object) -> tuple[str, ...]:

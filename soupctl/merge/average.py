@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ..choices import OnInt, OnMissing
+from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
 from ..ledger.ledger import UNKNOWN, Ledger, Runs
 from ..ledger.weights import rounded_weight
@@ -50,6 +51,11 @@ class Request:
     excludes: tuple[str, ...] = ()
     on_int: OnInt = OnInt.REFUSE
     on_missing: OnMissing = OnMissing.REFUSE
+    """What to do with tensors that not all ingredients have."""
+    dtype_for: tuple[tuple[str, DType], ...] = ()
+    """Globs, each with the float dtype of the averaged tensors that it is the first to match."""
+    take: tuple[tuple[str, str | Path], ...] = ()
+    """Globs, each with the ingredient whose tensors are taken and not averaged."""
     allow_nonfinite: bool = False
     component: str | None = None
     variant: str | None = None
@@ -66,8 +72,8 @@ class Request:
     def __post_init__(self) -> None:
         """Refuse a dtype that is no float, and a sum that cannot be kept, with UsageError."""
         require_several("ingredients", self.ingredients)
-        if self.dtype is not None:
-            parse_dtype(self.dtype.value)
+        for dtype in filter(None, (self.dtype, *(dtype for _, dtype in self.dtype_for))):
+            parse_dtype(dtype.value)
         if self.keep_sum:
             require_keepable(self.output, self.allow_nonfinite)
 
@@ -96,6 +102,8 @@ def open_job(request: Request) -> Iterator[Job]:
         excludes=request.excludes,
         on_int=request.on_int,
         on_missing=request.on_missing,
+        dtype_for=request.dtype_for,
+        takes=_takes(request, ingredients),
         allow_nonfinite=request.allow_nonfinite,
     )
     with open_inputs(
@@ -106,7 +114,7 @@ def open_job(request: Request) -> Iterator[Job]:
     ) as inputs:
         labels = [model.label for model in inputs.models]
         names = ingredient_names(inputs)
-        if recipe.keys or recipe.excludes:
+        if recipe.keys or recipe.excludes or recipe.dtype_for or recipe.takes:
             require_matches(recipe, _tensor_names(inputs))
         alignments = [
             align(part.checkpoints, selector(recipe), is_partial=is_partial(recipe))
@@ -126,7 +134,7 @@ def open_job(request: Request) -> Iterator[Job]:
         ):
             folder = destination.folder_of(share)
             draft = draft_average(recipe, names, part, plan, alignment, folder)
-            complete = partial(complete_average, draft, part)
+            complete = partial(complete_average, draft, recipe, part)
             record = _sum_record(recipe, part, plan) if request.keep_sum else None
             components.append(
                 ComponentJob(
@@ -142,6 +150,16 @@ def open_job(request: Request) -> Iterator[Job]:
             )
         weights = tuple(zip(labels, recipe.weights, strict=True))
         yield Job(weights, inputs, destination, tuple(components))
+
+
+def _takes(request: Request, ingredients: Sequence[Ingredient]) -> tuple[tuple[str, int], ...]:
+    """The index of the ingredient of each `take`; UsageError for one that is none of them."""
+    paths = [str(ingredient.path) for ingredient in ingredients]
+    for glob, path in request.take:
+        if str(path) not in paths:
+            what = f"--take {glob}={path} names none of the inputs"
+            raise UsageError(what, advice="give the file as an input too")
+    return tuple((glob, paths.index(str(path))) for glob, path in request.take)
 
 
 def _plan(recipe: Recipe, part: Part, alignment: Alignment) -> Plan:

@@ -19,6 +19,7 @@ from ..kinds.facts import TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, QUANTISED, WEIGHT, Role, TensorKind
 from ..kinds.names import closest_renaming
 from .kind_errors import fixed_advice, not_averaged
+from .recipe import first_match
 
 Contents = Mapping[str, Tensor]
 """The tensors of one ingredient by name."""
@@ -29,8 +30,13 @@ class Layouts:
     """The distinct contents among many ingredients, each with the first name that has it."""
 
     def __init__(
-        self, names: Sequence[str], contents: Sequence[Contents], facts: Sequence[TensorFacts]
+        self,
+        names: Sequence[str],
+        contents: Sequence[Contents],
+        facts: Sequence[TensorFacts],
+        takes: Sequence[tuple[str, int]] = (),
     ) -> None:
+        """`takes` are globs with the index of the ingredient whose tensors are taken."""
         positions: dict[tuple[int, TensorFacts], int] = {}
         self.distinct: list[tuple[str, Contents]] = []
         self.kinds: list[Kinds] = []
@@ -43,21 +49,57 @@ class Layouts:
         self.which = tuple(
             positions[id(content), said] for content, said in zip(contents, facts, strict=True)
         )
+        self._taken_from = first_match(takes) if takes else None
         # one tuple for all tensors that look alike, or n ingredients would cost n words a tensor
         self.sources = cache(self._sources)
         self._spread = cache(self._spread_out)
 
+    def is_taken(self, tensor: str) -> bool:
+        """Whether a tensor is taken from one ingredient."""
+        return self._taken_from is not None and self._taken_from(tensor) is not None
+
+    def counted(self, tensor: str) -> Sequence[int]:
+        """The positions of the distinct contents that count for a tensor, whether they hold it."""
+        source = None if self._taken_from is None else self._taken_from(tensor)
+        return range(len(self.distinct)) if source is None else (self.which[source],)
+
     def positions(self, tensor: str) -> tuple[int, ...]:
-        """The positions of the distinct contents that hold a tensor."""
-        return tuple(n for n, (_, content) in enumerate(self.distinct) if tensor in content)
+        """The positions of the distinct contents that count for a tensor and hold it."""
+        return tuple(n for n in self.counted(tensor) if tensor in self.distinct[n][1])
 
     def _sources(self, positions: tuple[int, ...]) -> tuple[int, ...]:
         """The indices of the ingredients whose contents are at these positions."""
         held = frozenset(positions)
         return tuple(index for index, position in enumerate(self.which) if position in held)
 
-    def dtypes(self, tensor: str, positions: tuple[int, ...]) -> tuple[DType, ...]:
-        """The dtype of a tensor in each ingredient that holds it."""
+    def counting(self, tensor: str) -> tuple[tuple[int, ...], tuple[DType, ...]]:
+        """The ingredients that count for a tensor and hold it, and its dtype in each."""
+        positions = self.positions(tensor)
+        if self._taken_from is not None and (source := self._taken_from(tensor)) is not None:
+            return (source,), (self.distinct[positions[0]][1][tensor].dtype,)
+        return self.sources(positions), self._dtypes(tensor, positions)
+
+    def not_counting(
+        self, tensor: str, counting: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], tuple[DType, ...], tuple[int, ...]]:
+        """The other ingredients that hold a tensor, its dtype in each, and its shape in the first.
+
+        All are empty if there are none.
+        """
+        held = tuple(n for n, (_, content) in enumerate(self.distinct) if tensor in content)
+        sources, dtypes = self.sources(held), self._dtypes(tensor, held)
+        if sources == counting:
+            return (), (), ()
+        if counting:
+            without = frozenset(counting)
+            places = [n for n, source in enumerate(sources) if source not in without]
+            sources = tuple(sources[place] for place in places)
+            dtypes = tuple(dtypes[place] for place in places)
+        if not sources:
+            return (), (), ()
+        return sources, dtypes, self.distinct[self.which[sources[0]]][1][tensor].shape
+
+    def _dtypes(self, tensor: str, positions: tuple[int, ...]) -> tuple[DType, ...]:
         found = [self.distinct[position][1][tensor].dtype for position in positions]
         return self._spread(positions, tuple(found))
 
@@ -92,7 +134,8 @@ class Layouts:
         for (name, _), kinds in zip(self.distinct, self.kinds, strict=True):
             for tensor, kind in kinds.items():
                 multiplies = kind.role in QUANTISED or kind.role is Role.FACTOR
-                alike = not multiplies or all(each.get(tensor) == kind for each in self.kinds)
+                counted = [self.kinds[position] for position in self.counted(tensor)]
+                alike = not multiplies or all(each.get(tensor) == kind for each in counted)
                 if not alike and selected(tensor):
                     issues.append(not_averaged(name, tensor, kind))
                     break
@@ -104,9 +147,24 @@ class Layouts:
         return {
             tensor
             for tensor in tensors
-            if not all(tensor in content for _, content in self.distinct)
+            if len(self.positions(tensor)) < len(self.counted(tensor))
             and not self.kind(tensor).is_derived
         }
+
+    def require_taken(self, tensors: Iterable[str]) -> None:
+        """Raise MismatchError for tensors that are to be taken from an ingredient without them."""
+        issues = [
+            Issue(
+                "is not in the ingredient that --take takes it from",
+                self.distinct[self.counted(tensor)[0]][0],
+                tensor,
+                "a narrower glob leaves it alone, --exclude leaves it out",
+            )
+            for tensor in tensors
+            if self.is_taken(tensor) and not self.positions(tensor)
+        ]
+        if issues:
+            raise MismatchError.collected(issues)
 
     def require_same_names(self, missing: Collection[str]) -> None:
         """Raise MismatchError if any tensors are `missing`, with what may be done about it."""

@@ -83,6 +83,8 @@ def draft_average(
         excludes=recipe.excludes,
         allow_nonfinite=recipe.allow_nonfinite,
         on_missing=recipe.on_missing,
+        dtype_for=recipe.dtype_for,
+        takes=tuple((glob, UNKNOWN) for glob, _ in recipe.takes),
         integer_source=IntegerSource(UNKNOWN, firsts) if firsts else None,
         exact=all(ledger.exact for ledger in part.ledgers if ledger is not None),
         ancestors=gather_ancestors(ledger for ledger in part.ledgers if ledger is not None),
@@ -99,7 +101,7 @@ def hint_to(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
     return hint(os.path.abspath(path), os.path.abspath(soup_folder))
 
 
-def complete_average(draft: Ledger, part: Part, outcome: Outcome) -> Ledger:
+def complete_average(draft: Ledger, recipe: Recipe, part: Part, outcome: Outcome) -> Ledger:
     """The draft with the digests of the pass.
 
     Raises LedgerError for an ingredient whose ledger does not match its tensors, and
@@ -113,7 +115,14 @@ def complete_average(draft: Ledger, part: Part, outcome: Outcome) -> Ledger:
     if draft.allow_nonfinite:
         _require_one_sign(entries)
     taken = IntegerSource(outcome.ingredients[0], outcome.taken) if outcome.taken else None
-    return replace(draft, root=outcome.soup, ingredients=merged(entries), integer_source=taken)
+    takes = tuple((glob, outcome.ingredients[source]) for glob, source in recipe.takes)
+    return replace(
+        draft,
+        root=outcome.soup,
+        ingredients=merged(entries),
+        takes=takes,
+        integer_source=taken,
+    )
 
 
 def _require_one_sign(entries: Sequence[IngredientEntry]) -> None:

@@ -7,7 +7,7 @@ Rule 3: steps go by name in UTF-8 order, the order in which roots are digested.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -17,7 +17,7 @@ from ..format.dtypes import DType, Kind, narrowest
 from ..kinds.facts import NO_FACTS, TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, WEIGHT, TensorKind
 from .layouts import Contents, Layouts
-from .recipe import Recipe, selector
+from .recipe import Recipe, first_match, selector
 from .step_weights import (
     NO_WEIGHTS,
     StepWeights,
@@ -33,6 +33,7 @@ class Rule(Enum):
     AVERAGE = "averaged"
     IDENTICAL = "copied, must be identical in all"
     FIRST = "taken from the first ingredient"
+    TAKEN = "taken from one ingredient by --take"
     LEFT_OUT = "left out by --key or --exclude"
 
 
@@ -96,10 +97,11 @@ def make_plan(
     """
     weights_of = weights_by_tensor(recipe)
     selected = selector(recipe)
-    layouts = Layouts(names, contents, facts or (NO_FACTS,) * len(names))
+    layouts = Layouts(names, contents, facts or (NO_FACTS,) * len(names), recipe.takes)
     layouts.require_same_kinds(selected)
     chosen = layouts.names(selected)
     missing = layouts.missing(chosen)
+    layouts.require_taken(chosen)
     if recipe.on_missing is OnMissing.REFUSE:
         layouts.require_same_names(missing)
     dropped = missing if recipe.on_missing is OnMissing.DROP else set()
@@ -113,9 +115,22 @@ def make_plan(
         )
     if issues := [issue for tensor in kept if (issue := layouts.mismatch(tensor))]:
         raise MismatchError.collected(issues)
-    steps = [_kept_step(recipe, layouts, tensor, deciding, weights_of(tensor)) for tensor in kept]
-    steps += [_left_out_step(layouts, tensor) for tensor in {*every} - {*kept}]
-    in_order = tuple(sorted(steps, key=lambda step: step.name))
+    dtype_of = first_match(recipe.dtype_for)
+    steps = [
+        _kept_step(
+            replace(recipe, dtype=dtype_of(tensor) or recipe.dtype),
+            layouts,
+            tensor,
+            deciding,
+            weights_of(tensor),
+        )
+        for tensor in kept
+    ]
+    counting = {step.name: step.sources for step in steps}
+    for tensor in every:
+        steps += _left_out_steps(layouts, tensor, counting.get(tensor, ()))
+    # what is left out of a tensor that another ingredient gives comes beside that
+    in_order = tuple(sorted(steps, key=lambda step: (step.name, step.shape, step.rule.value)))
     return Plan(usual_weights(recipe), in_order, recipe.allow_nonfinite)
 
 
@@ -127,7 +142,7 @@ def _kept_step(
     weights: StepWeights,
 ) -> Step:
     positions = layouts.positions(tensor)
-    sources, dtypes = layouts.sources(positions), layouts.dtypes(tensor, positions)
+    sources, dtypes = layouts.counting(tensor)
     shape = layouts.distinct[positions[0]][1][tensor].shape
     kind = layouts.kind(tensor)
     if kind.role not in AVERAGED:
@@ -141,6 +156,8 @@ def _kept_step(
             deciding = counted if deciding is None else [i for i in deciding if i in counted]
         decided = layouts.distinct_dtypes(tensor, deciding)
         rule, out = Rule.AVERAGE, recipe.dtype or narrowest(decided)
+        if layouts.is_taken(tensor) and out is dtypes[0]:
+            rule = Rule.TAKEN
     else:
         first = dtypes[0].kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
         rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]
@@ -152,8 +169,8 @@ def _among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
     return weights if len(sources) == len(weights.whole) else weights_among(weights, sources)
 
 
-def _left_out_step(layouts: Layouts, tensor: str) -> Step:
-    positions = layouts.positions(tensor)
-    sources, dtypes = layouts.sources(positions), layouts.dtypes(tensor, positions)
-    shape = layouts.distinct[positions[0]][1][tensor].shape
-    return Step(tensor, shape, Rule.LEFT_OUT, sources, dtypes, None, NO_WEIGHTS)
+def _left_out_steps(layouts: Layouts, tensor: str, counting: tuple[int, ...]) -> Iterator[Step]:
+    """The step of what ingredients hold of a name, other than those that are `counting`, if any."""
+    sources, dtypes, shape = layouts.not_counting(tensor, counting)
+    if sources:
+        yield Step(tensor, shape, Rule.LEFT_OUT, sources, dtypes, None, NO_WEIGHTS)

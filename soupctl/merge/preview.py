@@ -158,6 +158,7 @@ def _widened(components: Iterable[ComponentJob]) -> tuple[Widened, ...]:
         (frozenset(step.dtypes), step.out)
         for component in components
         if component.draft.asked_dtype is None and not component.sums
+        if not component.draft.dtype_for
         for step in component.plan.kept
         if step.rule is Rule.AVERAGE and step.out is not None and step.out not in step.dtypes
     }

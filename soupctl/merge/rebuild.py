@@ -119,7 +119,8 @@ def _make(
     """What the sources make, and apart from that their sum with the scale of the one kept."""
     engine, execution = engine_of(case.execution)
     weights = [source.weight for source in sources]
-    recipe = recipe_of(ledger, weights, first=ledger.integer_source is not None)
+    digests = [source.digest for source in sources]
+    recipe = recipe_of(ledger, weights, digests, first=ledger.integer_source is not None)
     alignment = align(
         checkpoints_of(sources),
         selector(recipe),

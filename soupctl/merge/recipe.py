@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import translate
 from fractions import Fraction
+from typing import TypeVar
 
 from ..choices import OnInt, OnMissing
 from ..errors import Issue, UsageError
 from ..format.dtypes import DType
 from ..ledger.ledger_json import LONGEST_GLOB, MOST_GLOBS
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,16 @@ class Recipe:
     """Globs, each with the weights of the tensors that it is the first to match; an ingredient of
     weight 0 is left out of them."""
     on_missing: OnMissing = OnMissing.REFUSE
+    dtype_for: tuple[tuple[str, DType], ...] = ()
+    """Globs, each with the float dtype of the averaged tensors that it is the first to match."""
+    takes: tuple[tuple[str, int], ...] = ()
+    """Globs, each with the index of the one ingredient whose tensors are taken; the first match
+    counts."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for more or longer globs than a ledger may hold."""
-        for globs in (self.keys, self.excludes):
+        paired = (glob for glob, _ in (*self.dtype_for, *self.takes))
+        for globs in (self.keys, self.excludes, tuple(paired)):
             if len(globs) > MOST_GLOBS:
                 raise UsageError(f"{len(globs)} globs are given, and at most {MOST_GLOBS} are read")
             for glob in globs:
@@ -47,7 +56,13 @@ class Recipe:
 
 def is_partial(recipe: Recipe) -> bool:
     """Whether ingredients may lack tensors of the soup."""
-    return recipe.on_missing is not OnMissing.REFUSE
+    return recipe.on_missing is not OnMissing.REFUSE or bool(recipe.takes)
+
+
+def first_match(pairs: Sequence[tuple[str, Value]]) -> Callable[[str], Value | None]:
+    """What is paired with the first glob that matches a name; None if none does."""
+    matches = [(re.compile(translate(glob)).match, value) for glob, value in pairs]
+    return lambda name: next((value for match, value in matches if match(name)), None)
 
 
 def selector(recipe: Recipe) -> Callable[[str], bool]:
@@ -74,7 +89,11 @@ def require_matches(recipe: Recipe, names: Collection[str]) -> None:
     It says which names are similar.
     """
     issues = []
-    for option, patterns in (("--key", recipe.keys), ("--exclude", recipe.excludes)):
+    paired = (
+        ("--dtype-for", tuple(glob for glob, _ in recipe.dtype_for)),
+        ("--take", tuple(glob for glob, _ in recipe.takes)),
+    )
+    for option, patterns in (("--key", recipe.keys), ("--exclude", recipe.excludes), *paired):
         for pattern in patterns:
             if not any(map(re.compile(translate(pattern)).match, names)):
                 what = f"{option} {pattern!r} matches no tensor"

@@ -170,7 +170,14 @@ def _plan(
     """The plan of the change; removed ingredients do not affect the soup's dtype."""
     # the integer source of a soup without a ledger is not known
     first = before.integer_source is not None or change.revision.total is not None
-    recipe = recipe_of(before, [source.weight for source in sources], first=first)
+    digests = [source.digest for source in sources]
+    weights = [source.weight for source in sources]
+    if change.revision.rounded:
+        # what was taken is in the rounded soup, the first source, as it is
+        recipe = recipe_of(replace(before, takes=()), weights, digests, first=first)
+        recipe = replace(recipe, takes=tuple((glob, 0) for glob, _ in before.takes))
+    else:
+        recipe = recipe_of(before, weights, digests, first=first)
     deciding = [index for index, source in enumerate(sources) if source.weight > 0]
     rounded = deciding if change.revision.rounded else None
     alignment = align(

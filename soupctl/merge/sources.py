@@ -67,8 +67,20 @@ def checkpoints_of(sources: Sequence[Source]) -> tuple[Checkpoint, ...]:
     )
 
 
-def recipe_of(ledger: Ledger, weights: Sequence[Fraction], *, first: bool) -> Recipe:
-    """The recipe of a soup with other weights; `first` takes integers from the first."""
+def recipe_of(
+    ledger: Ledger, weights: Sequence[Fraction], digests: Sequence[str] = (), *, first: bool
+) -> Recipe:
+    """The recipe of a soup with other weights; `first` takes integers from the first.
+
+    `digests` are those of the sources. Raises LedgerError if tensors are to be taken from one that
+    is not among them.
+    """
+    takes = []
+    for glob, digest in ledger.takes:
+        if digest not in digests and weights:
+            what = f"{glob} is taken from an ingredient that would be gone ({digest[:19]})"
+            raise LedgerError(what, advice="make the soup anew, with avg --take")
+        takes.append((glob, digests.index(digest) if weights else 0))
     return Recipe(
         weights=tuple(weights),
         dtype=ledger.asked_dtype,
@@ -77,6 +89,8 @@ def recipe_of(ledger: Ledger, weights: Sequence[Fraction], *, first: bool) -> Re
         on_int=OnInt.FIRST if first else OnInt.REFUSE,
         allow_nonfinite=ledger.allow_nonfinite,
         on_missing=ledger.on_missing,
+        dtype_for=ledger.dtype_for,
+        takes=tuple(takes),
     )
 
 

@@ -31,6 +31,8 @@ class StepWeights:
         return tuple(place for place, weight in enumerate(self.whole) if weight)
 
 
+ALONE = StepWeights((1,), 1)
+"""Those of a tensor that one ingredient has or gives."""
 NO_WEIGHTS = StepWeights((), 1)
 """Those of a tensor that is not in the soup."""
 
@@ -54,6 +56,9 @@ def weights_among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights
 
     Raises UsageError if what is left adds up to nothing.
     """
+    if len(sources) == 1:
+        # the mean of one is itself, whatever its weight
+        return ALONE
     whole = tuple(weights.whole[source] for source in sources)
     if sum(whole) <= 0:
         what = f"the weights of the ingredients that have a tensor add up to {sum(whole)}"

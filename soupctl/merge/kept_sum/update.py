@@ -13,7 +13,7 @@ from fractions import Fraction
 from itertools import islice
 
 from ...checkpoints.checkpoint import Checkpoint
-from ...choices import Method
+from ...choices import Method, OnMissing
 from ...errors import LedgerError, MismatchError
 from ...format.dtypes import FLOATS, DType, narrowest
 from ...ledger.changes import changes
@@ -25,6 +25,7 @@ from ..identical import require_identical
 from ..membership import Membership
 from ..opened_inputs import OpenedInputs
 from ..plan import Plan, Rule, Step, make_plan
+from ..recipe import first_match
 from ..sources import Computation, Source, recipe_of, require_digests, selector_of
 from ..step_weights import StepWeights
 from .find import OpenedSum
@@ -41,9 +42,9 @@ def computed_from_sum(
     does not fit it.
     """
     kept, before, after = members.sum, members.before, members.after
-    if kept is None or (
-        before.integer_source and before.integer_source.digest not in {e.digest for e in after}
-    ):
+    if kept is None or before.takes or before.on_missing is not OnMissing.REFUSE:
+        return None
+    if before.integer_source and before.integer_source.digest not in {e.digest for e in after}:
         return None
     added = [each for each in members.added_sums if _can_be_added(each, kept)]
     changed = _changed_beside(changes(before.ingredients, after), added)
@@ -144,9 +145,10 @@ def _outs(
     shown: str,
 ) -> dict[str, DType]:
     """The dtype of each averaged tensor: the asked one, or what holds all that remains."""
-    asked = members.before.asked_dtype
-    if asked is not None:
-        return dict.fromkeys((step.name for step in plan.kept), asked)
+    asked, asked_for = members.before.asked_dtype, first_match(members.before.dtype_for)
+    given = {step.name: asked_for(step.name) or asked for step in plan.kept}
+    if all(given.values()):
+        return {name: dtype for name, dtype in given.items() if dtype is not None}
     places = {source.digest: place for place, source in enumerate(sources)}
     columns = [
         _recorded_dtypes(plan, recorded[entry.digest], shown)
@@ -156,7 +158,7 @@ def _outs(
     ]
     rows = zip(plan.kept, zip(*columns, strict=True), strict=True)
     return {
-        step.name: narrowest(frozenset(dtypes))
+        step.name: given[step.name] or narrowest(frozenset(dtypes))
         for step, dtypes in rows
         if step.rule is Rule.AVERAGE
     }
