@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import time
+import warnings
 
 import pytest
 
@@ -41,10 +43,68 @@ def tensors(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
             {EARLY: (320, 768), LDM + "input_blocks.0.0.weight": (320, 9, 3, 3)},
         ),
         ("SD 3 transformer, LDM naming", {LDM + "joint_blocks.0.x_block.attn.qkv.weight": (2, 2)}),
-        ("Flux transformer, LDM naming", {"double_blocks.0.w": (2,), "single_blocks.0.w": (2,)}),
+        ("Flux.1 transformer, LDM naming", {"double_blocks.0.w": (2,), "single_blocks.0.w": (2,)}),
         (
-            "Flux transformer, diffusers naming",
+            "Flux.1 transformer, diffusers naming",
             {"single_transformer_blocks.0.w": (2,), "x_embedder.weight": (2, 2)},
+        ),
+        (
+            "SD 3.5 transformer, original naming",
+            {"joint_blocks.0.context_block.attn.ln_q.weight": (64,)},
+        ),
+        (
+            "Flux.2 transformer, original naming",
+            {"double_blocks.0.w": (2,), "double_stream_modulation_img.lin.weight": (2, 2)},
+        ),
+        (
+            "Chroma transformer, original naming",
+            {LDM + "double_blocks.0.w": (2,), LDM + "distilled_guidance_layer.norms.0.scale": (2,)},
+        ),
+        (
+            "HiDream transformer",
+            {"caption_projection.0.linear.weight": (2,), "double_stream_blocks.0.w": (2,)},
+        ),
+        (
+            "Wan 2.2 5B transformer, original naming",
+            {"head.modulation": (1, 2, 8), "patch_embedding.weight": (8, 48, 1, 2, 2)},
+        ),
+        (
+            "Wan 2.2 image-to-video transformer, original naming",
+            {"head.modulation": (1, 2, 8), "patch_embedding.weight": (8, 36, 1, 2, 2)},
+        ),
+        (
+            "Wan 2.1 image-to-video transformer, original naming",
+            {
+                "head.modulation": (1,),
+                "patch_embedding.weight": (8, 36, 1, 2, 2),
+                "img_emb.proj.0.bias": (8,),
+            },
+        ),
+        (
+            "Wan 2.1 or 2.2 transformer, original naming",
+            {"head.modulation": (1, 2, 8), "patch_embedding.weight": (8, 16, 1, 2, 2)},
+        ),
+        (
+            "LTX-Video transformer, original naming",
+            {LDM + "patchify_proj.weight": (8, 128), LDM + "adaln_single.linear.weight": (8, 8)},
+        ),
+        ("PixArt transformer, original naming", {"t_block.1.weight": (8, 8), "blocks.0.w": (2,)}),
+        (
+            "Z-Image transformer, original naming",
+            {"cap_pad_token": (1, 8), "noise_refiner.0.w": (2,), "x_embedder.weight": (2, 2)},
+        ),
+        (
+            "HunyuanVideo transformer, original naming",
+            {"txt_in.individual_token_refiner.blocks.0.norm1.weight": (8,), "vector_in.w": (2,)},
+        ),
+        (
+            "SDXL, LDM naming, v-prediction, zero terminal SNR",
+            {
+                LATE: (640, 2048),
+                LDM + "label_emb.0.0.weight": (8, 8),
+                "v_pred": (0,),
+                "ztsnr": (0,),
+            },
         ),
         ("CLIP text encoder", {"text_model.embeddings.token_embedding.weight": (49408, 768)}),
         ("prompt bank", {"prompts.down_blocks.0": (8, 4, 4), "gate.16.weight": (16, 33)}),
@@ -70,3 +130,44 @@ def test_a_hundred_thousand_tensors_take_a_moment():
 @pytest.mark.parametrize("shapes", [((2,), (3,)), ((320, 4, 3, 3), (320, 8, 3, 3)), ((), (4, 9))])
 def test_other_shapes_are_not_explained(shapes):
     assert shape_hint(*shapes) is None
+
+
+CLASSES = {
+    "AuraFlowTransformer2DModel": "AuraFlow transformer",
+    "ChromaTransformer2DModel": "Chroma transformer",
+    "CogVideoXTransformer3DModel": "CogVideoX transformer",
+    "Flux2Transformer2DModel": "Flux.2 transformer",
+    "FluxTransformer2DModel": "Flux.1 transformer",
+    "HunyuanImageTransformer2DModel": "HunyuanImage transformer",
+    "HunyuanVideo15Transformer3DModel": "HunyuanVideo 1.5 transformer",
+    "HunyuanVideoTransformer3DModel": "HunyuanVideo transformer",
+    "Krea2Transformer2DModel": "Krea 2 transformer",
+    "LTX2VideoTransformer3DModel": "LTX-2 transformer",
+    "LTXVideoTransformer3DModel": "LTX-Video transformer",
+    "Lumina2Transformer2DModel": "Lumina 2 transformer",
+    "PixArtTransformer2DModel": "PixArt transformer",
+    "QwenImageTransformer2DModel": "Qwen-Image transformer",
+    "SD3Transformer2DModel": "SD 3 transformer",
+    "SanaTransformer2DModel": "Sana transformer",
+    "WanTransformer3DModel": "Wan 2.1 or 2.2 transformer",
+    "ZImageTransformer2DModel": "Z-Image transformer",
+}
+SHORT = ("num_layers", "num_single_layers", "num_refiner_layers", "n_layers", "n_refiner_layers")
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_model_of_diffusers_is_known_by_its_tensors(name):
+    torch = pytest.importorskip("torch")
+    kind = getattr(pytest.importorskip("diffusers"), name, None)
+    if kind is None:
+        pytest.skip(f"this diffusers has no {name}")
+    options = {field: 1 for field in inspect.signature(kind.__init__).parameters if field in SHORT}
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = kind(**options)
+
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    assert guess_architecture(tensors(shapes)) in (
+        CLASSES[name],
+        f"{CLASSES[name]}, diffusers naming",
+    )
