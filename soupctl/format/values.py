@@ -5,6 +5,7 @@ Rule 1: nothing here is fast; numbers are computed by engines.
 
 from __future__ import annotations
 
+import math
 import struct
 
 from .dtypes import DType
@@ -50,3 +51,37 @@ def first_difference(one: memoryview, other: memoryview) -> int | None:
             pairs = enumerate(zip(first, second, strict=False))
             return start + next((n for n, (a, b) in pairs if a != b), min(len(first), len(second)))
     return None
+
+
+def rounded(data: memoryview, wide: DType, narrow: DType) -> bytes | None:
+    """The same values in a narrower float dtype, to nearest even; None for other dtypes."""
+    if wide not in (DType.F64, DType.F32, DType.F16) or narrow not in (*CODES, DType.BF16):
+        return None
+    values = struct.unpack(f"<{len(data) * 8 // wide.bits}{CODES[wide]}", data)
+    if narrow is DType.BF16:
+        if wide is DType.F64:
+            return None
+        return b"".join(map(_bf16, struct.iter_unpack("<I", _packed(values, DType.F32))))
+    return _packed(values, narrow)
+
+
+def _packed(values: tuple[float, ...], dtype: DType) -> bytes:
+    try:
+        return struct.pack(f"<{len(values)}{CODES[dtype]}", *values)
+    except OverflowError:
+        return b"".join(_packed_one(value, dtype) for value in values)
+
+
+def _packed_one(value: float, dtype: DType) -> bytes:
+    try:
+        return struct.pack(f"<{CODES[dtype]}", value)
+    except OverflowError:
+        return struct.pack(f"<{CODES[dtype]}", math.copysign(math.inf, value))
+
+
+def _bf16(word: tuple[int]) -> bytes:
+    """The upper half of a number in F32, rounded to nearest even; NaN stays NaN."""
+    (bits,) = word
+    if bits & 0x7FFFFFFF > 0x7F800000:
+        return struct.pack("<H", bits >> 16 | 0x40)
+    return struct.pack("<H", bits + 0x7FFF + (bits >> 16 & 1) >> 16)

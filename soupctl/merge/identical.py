@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 
 from ..checkpoints.safetensors import StoredTensor
 from ..errors import Issue, MismatchError
-from ..format.values import first_difference, value_text
-from ..kinds.kind import AVERAGED, FIXED
+from ..format.values import first_difference, rounded, value_text
+from ..kinds.kind import AVERAGED, FIXED, WEIGHT
 from ..workers import Scratch
 from .kept_sum.reader import Source, copied_tensor
-from .kind_errors import not_averaged, other_constant
+from .kind_errors import fixed_advice, not_averaged, other_constant
 from .plan import Plan, Rule, Step
 
 
@@ -29,8 +29,27 @@ def require_identical(plan: Plan, sources: Sequence[Source]) -> None:
                 if key not in seen:
                     issues.append(issue)
                 seen.add(key)
+    issues += _unlike(plan, sources)
     if issues:
         raise MismatchError.collected(issues)
+
+
+def _unlike(plan: Plan, sources: Sequence[Source]) -> Iterator[Issue]:
+    """The constants in a narrower dtype that are not the kept ones, rounded."""
+    kept = {step.name: step for step in plan.kept}
+    for step in plan.steps:
+        if step.out is not None or step.kind is WEIGHT:
+            continue
+        first = sources[kept[step.name].sources[0]]
+        mine = copied_tensor(first, step.name)
+        for source, dtype in zip(step.sources, step.dtypes, strict=True):
+            other = sources[source]
+            theirs = copied_tensor(other, step.name)
+            if rounded(memoryview(mine.read()), mine.tensor.dtype, dtype) != bytes(theirs.read()):
+                what = (
+                    f"is a {step.kind.text}, and not that of {first.label} rounded to {dtype.value}"
+                )
+                yield Issue(what, other.label, step.name, fixed_advice(step.name, dtype))
 
 
 def _issues(step: Step, sources: Sequence[Source]) -> Iterator[Issue]:

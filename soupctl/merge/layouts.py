@@ -11,7 +11,7 @@ from functools import cache
 from ..checkpoints.architecture import difference_hint, shape_hint
 from ..choices import OnMissing
 from ..errors import Issue, MismatchError
-from ..format.dtypes import DType, Kind
+from ..format.dtypes import FLOATS, DType, Kind, narrowest
 from ..format.header import Tensor
 from ..kinds.classify import Kinds, classify
 from ..kinds.copies import is_ema
@@ -77,7 +77,17 @@ class Layouts:
         positions = self.positions(tensor)
         if self._taken_from is not None and (source := self._taken_from(tensor)) is not None:
             return (source,), (self.distinct[positions[0]][1][tensor].dtype,)
+        positions = self._most_precise(tensor, positions)
         return self.sources(positions), self._dtypes(tensor, positions)
+
+    def _most_precise(self, tensor: str, positions: tuple[int, ...]) -> tuple[int, ...]:
+        """Of a constant in several float dtypes, the positions of the one that holds the others."""
+        dtypes = {self.distinct[position][1][tensor].dtype for position in positions}
+        if len(dtypes) < 2 or self.kind(tensor).role not in FIXED or not dtypes <= {*FLOATS}:
+            return positions
+        widest = narrowest(frozenset(dtypes))
+        precise = [n for n in positions if self.distinct[n][1][tensor].dtype is widest]
+        return tuple(precise) or positions
 
     def not_counting(
         self, tensor: str, counting: tuple[int, ...]
@@ -207,6 +217,8 @@ class Layouts:
         positions = self.positions(tensor)
         against, first_content = self.distinct[positions[0]]
         first = first_content[tensor]
+        precise = self._most_precise(tensor, positions)
+        is_rounded = len(precise) < len(positions)
         for name, content in (self.distinct[position] for position in positions):
             other = content[tensor]
             if other.shape != first.shape:
@@ -214,7 +226,8 @@ class Layouts:
                 return Issue(shapes, name, tensor, shape_hint(first.shape, other.shape))
             floats = (first.dtype.kind is Kind.FLOAT, other.dtype.kind is Kind.FLOAT)
             kind = self.kind(tensor)
-            if (kind.role not in AVERAGED or floats != (True, True)) and other.dtype != first.dtype:
+            mixable = floats == (True, True) and (kind.role in AVERAGED or is_rounded)
+            if other.dtype != first.dtype and not mixable:
                 dtypes = f"is {other.dtype.value} where {against} has {first.dtype.value}"
                 fixed = fixed_advice(tensor, DType.F32) if kind.role in FIXED else None
                 return Issue(dtypes, name, tensor, fixed or "only float dtypes may be mixed")

@@ -53,7 +53,8 @@ class Step:
     weights: StepWeights
     """Those of `sources`. What does not count for a tensor is not combined, but digested."""
     kind: TensorKind = WEIGHT
-    """What it is to the model; a plain weight if it is left out."""
+    """What it is to the model; a plain weight if it is left out, unless it must be what is kept,
+    rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,5 +173,8 @@ def _among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
 def _left_out_steps(layouts: Layouts, tensor: str, counting: tuple[int, ...]) -> Iterator[Step]:
     """The step of what ingredients hold of a name, other than those that are `counting`, if any."""
     sources, dtypes, shape = layouts.not_counting(tensor, counting)
+    kind = layouts.kind(tensor)
+    is_rounded = counting and kind.role in FIXED and not layouts.is_taken(tensor)
     if sources:
-        yield Step(tensor, shape, Rule.LEFT_OUT, sources, dtypes, None, NO_WEIGHTS)
+        kept = kind if is_rounded else WEIGHT
+        yield Step(tensor, shape, Rule.LEFT_OUT, sources, dtypes, None, NO_WEIGHTS, kept)

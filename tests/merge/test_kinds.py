@@ -168,3 +168,22 @@ def test_fp8_with_a_scale_that_all_share_is_copied(tmp_path):
     average(request)
 
     assert bytes([56, 57, 58, 59]) in Path(request.output).read_bytes()
+
+
+@pytest.mark.parametrize("keep_sum", [False, True])
+def test_a_constant_that_is_rounded_in_some_is_copied_from_the_most_precise(tmp_path, keep_sum):
+    schedule = np.linspace(0.00085, 0.012, 7, dtype="f4")
+    a = save(tmp_path / "a.safetensors", alphas_cumprod=schedule, w=weight())
+    b = save(tmp_path / "b.safetensors", alphas_cumprod=schedule.astype("f2"), w=weight())
+    c = save(tmp_path / "c.safetensors", alphas_cumprod=schedule.astype("f2"), w=weight())
+    d = save(tmp_path / "d.safetensors", alphas_cumprod=schedule[::-1].astype("f2"), w=weight())
+    path = tmp_path / "soup.safetensors"
+
+    for paths in ((a, b, c), (c, b, a)):
+        made = soup(tmp_path, *paths, keep_sum=keep_sum)
+        assert made["alphas_cumprod"].tobytes() == schedule.tobytes()
+        assert [None] == [each.problem for each in verify(path)]
+    assert "rounded to F16" in refusal(tmp_path, a, d)
+    revise(Revision("subtract", path, path, removed=[str(a)]), force=True)
+    left = safetensors.numpy.load_file(path)["alphas_cumprod"]
+    assert left.tobytes() == schedule.astype("f2").tobytes()
