@@ -46,7 +46,7 @@ def pytest_configure(config):
         os.environ["TRITON_INTERPRET"] = "1"
 
 
-EXAMPLES = re.compile(r"(\d+) passing (?:examples|test cases)")
+EXAMPLES = re.compile(r"(\d+) passing, \d+ failing")
 
 
 @pytest.hookimpl(tryfirst=True)

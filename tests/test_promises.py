@@ -1,0 +1,58 @@
+"""The page of promises is the one that its tool writes from the counts that are kept."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def promises():
+    """The tool."""
+    spec = importlib.util.spec_from_file_location("promises", ROOT / "tools" / "promises.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setitem(sys.modules, "promises", module)
+    spec.loader.exec_module(module)
+    yield module
+    monkeypatch.undo()
+
+
+@pytest.fixture
+def counts(promises):
+    return json.loads(promises.COUNTS.read_text())
+
+
+def test_the_page_is_written_from_the_counts(promises, counts):
+    assert promises.PAGE.read_text() == promises.page(counts)
+
+
+def test_every_promise_has_tests_and_every_count_a_promise(promises, counts):
+    for promise in promises.PROMISES.values():
+        for place in promise.tests:
+            assert list((ROOT / place).glob("test_*.py")) or (ROOT / place).is_file(), place
+    assert counts.keys() <= promises.PROMISES.keys()
+    assert all(each["cases"] > 0 for each in counts.values())
+
+
+REPORT = """<testsuites><testsuite>
+<testcase classname="tests.cli.test_limits" name="a"/>
+<testcase classname="tests.cli.test_limits" name="b"><skipped/></testcase>
+<testcase classname="tests.attacks.test_option_fuzz" name="c">
+<properties><property name="examples" value="150"/></properties></testcase>
+<testcase classname="tests.cli.test_signals" name="d"><failure/></testcase>
+<testcase classname="tests.ledger.test_names" name="e"/>
+</testsuite></testsuites>"""
+
+
+def test_only_promises_whose_tests_all_ran_and_passed_are_counted(promises, tmp_path):
+    (tmp_path / "report.xml").write_text(REPORT)
+
+    expected = {"P14": {"cases": 1, "examples": 150}, "P15": {"cases": 1}}
+    assert expected == promises.counted([tmp_path / "report.xml"])
