@@ -75,8 +75,6 @@ def _is_change(each: ReplayedState) -> bool:
     """Whether an operation is one that changes what it did."""
     gone = each.before.keys() - each.weights.keys()
     new = each.weights.keys() - each.before.keys()
-    stay = each.before.keys() & each.weights.keys()
-    grown = any(abs(each.weights[digest]) > abs(each.before[digest]) for digest in stay)
     match each.state.operation:
         case "add":
             return bool(each.state.changed) and not gone
@@ -84,8 +82,8 @@ def _is_change(each: ReplayedState) -> bool:
             # one of two pipelines of opposite weights leaves more of what they share
             return bool(each.state.changed) and not new
         case "swap":
-            # of one content with another weight, or of what a pipeline shares with others
-            return not gone or bool(new) or grown
+            # what came may count less than nothing, or be what was there already
+            return not gone or len(each.state.changed) > len(gone)
     # a program may have called it anything else
     return each.state.operation not in ("avg", "given", "trained")
 

@@ -82,10 +82,8 @@ def rebuild(case: Case, ledger: Ledger, kept: OpenedSum | None) -> Rebuilt:
         found = (made.scaled.sum, ordered_runs(dtypes, ledger))
         if found != (kept.facts.root, kept.facts.dtypes):
             return Rebuilt(f"{kept.label}: is not the sum of the soup's ingredients", True)
-    what = _other_integers(ledger, made.plan, made.soup) or _other_ledgers(
-        case.inputs, ledger, sources
-    )
-    if what is not None:
+    what = _other_integers(ledger, made.plan, made.soup)
+    if what := what or _false_ledger(case, ledger, sources):
         return Rebuilt(f"{case.soup.label}: {what}")
     _require_known_ledgers(case.inputs, ledger, sources)
     unproven = [
@@ -157,17 +155,38 @@ def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:
     return "lists other integer tensors than those that differ in its ingredients"
 
 
-def _other_ledgers(inputs: OpenedInputs, ledger: Ledger, sources: Sequence[Source]) -> str | None:
-    """What the ledger says of an ingredient and that one's own ledger does not; None if nothing."""
-    for source, own in _own_ledgers(inputs, sources):
+def _false_ledger(case: Case, ledger: Ledger, sources: Sequence[Source]) -> str | None:
+    """What the ledger says of an ingredient and is not so; None if nothing.
+
+    One content may have been made in several ways, so a ledger may describe another than the
+    ingredient's own does. Raises LedgerError where neither is proven.
+    """
+    for source, own in _own_ledgers(case.inputs, sources):
         known = ledger.ancestors.get(source.digest)
-        if known is not None and own is not None and _without_hints(own) != _without_hints(known):
-            return f"says other things of {source.checkpoint.label} than that one's own ledger"
-        for root, other in () if own is None else own.ancestors.items():
-            known = ledger.ancestors.get(root)
-            if known is not None and _without_hints(other) != _without_hints(known):
-                return f"says other things of {root} than the ledger of {source.checkpoint.label}"
+        if known is None or own is None or _is_same(known, own):
+            continue
+        # a soup of one soup has its content
+        if (earlier := own.ancestors.get(source.digest)) and _is_same(known, earlier):
+            continue
+        label = source.checkpoint.label
+        if not known.exact or _shares(known) == _shares(own):
+            what = "has a ledger of its own, of which the soup's says other things"
+            raise LedgerError(what, path=label)
+        checkpoint = checkpoints_of([source])[0]
+        entries = exact_sources(case.inputs, checkpoint, known.ingredients, None, SEARCH)
+        if _make(replace(case, soup=checkpoint), entries, known).soup.soup != source.digest:
+            return f"says other things of {label} than that one's own ledger, and they are not so"
     return None
+
+
+def _is_same(known: Ledger, own: Ledger) -> bool:
+    """Whether two ledgers say the same but for hints, which change when files are moved."""
+    return _without_hints(known) == _without_hints(own)
+
+
+def _shares(ledger: Ledger) -> dict[str, Fraction]:
+    """The share of each ingredient by its content digest."""
+    return {entry.digest: entry.weight / ledger.total for entry in ledger.ingredients}
 
 
 def _own_ledgers(
