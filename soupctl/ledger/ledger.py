@@ -6,7 +6,7 @@ Rule 2: all digests have the same length, so the size of a ledger is known befor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import groupby
@@ -29,6 +29,18 @@ Runs = tuple[tuple[DType, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class PipelineShare:
+    """The part of an ingredient's weight that belongs to one of the pipelines that have it."""
+
+    digest: str
+    """Of the whole pipeline: see `pipelines.py`."""
+    name: str
+    hint: str | None
+    """Where the pipeline's component was."""
+    weight: Fraction
+
+
+@dataclass(frozen=True, slots=True)
 class IngredientEntry:
     """One ingredient."""
 
@@ -41,6 +53,14 @@ class IngredientEntry:
     """What is undone in the names of its tensors to have the soup's; None where they are those."""
     lacks: tuple[str, ...] = ()
     """Tensors of the soup that it has not, or has by another name only, in order."""
+    pipelines: tuple[PipelineShare, ...] = ()
+    """Of a pipeline's component: which pipelines have it, sorted by digest, one share a digest."""
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Every place where a file of its content was."""
+        found = (self.hint, *(share.hint for share in self.pipelines))
+        return tuple(dict.fromkeys(hint for hint in found if hint is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +149,7 @@ def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
     by_digest: dict[str, IngredientEntry] = {}
     for entry in sorted(entries, key=lambda entry: (entry.digest, entry.name, entry.hint or "")):
         earlier = by_digest.get(entry.digest)
-        total = entry.weight + (earlier.weight if earlier else 0)
-        by_digest[entry.digest] = replace(earlier or entry, weight=total)
+        by_digest[entry.digest] = entry if earlier is None else _together(earlier, entry)
     for entry in by_digest.values():
         if not entry.weight:
             raise UsageError(
@@ -138,7 +157,40 @@ def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
                 path=entry.name,
                 advice="leave it out",
             )
-    return tuple(by_digest.values())
+    return tuple(map(named_by_pipelines, by_digest.values()))
+
+
+def _together(first: IngredientEntry, second: IngredientEntry) -> IngredientEntry:
+    """The first entry with what a second of the same digest adds."""
+    shares = merged_shares((*first.pipelines, *second.pipelines))
+    return replace(first, weight=first.weight + second.weight, pipelines=shares)
+
+
+def merged_shares(shares: Iterable[PipelineShare]) -> tuple[PipelineShare, ...]:
+    """The shares sorted by digest, those of one pipeline as one; what cancels is left out."""
+    by_digest: dict[str, PipelineShare] = {}
+    for share in sorted(shares, key=lambda share: (share.digest, share.name, share.hint or "")):
+        earlier = by_digest.get(share.digest)
+        total = share.weight + (earlier.weight if earlier else 0)
+        by_digest[share.digest] = replace(earlier or share, weight=total)
+    return tuple(share for share in by_digest.values() if share.weight)
+
+
+def named_by_pipelines(entry: IngredientEntry) -> IngredientEntry:
+    """The entry with the name and hint of the first of its pipelines, if all its weight is theirs.
+
+    So they do not depend on which pipelines it had before.
+    """
+    if not entry.pipelines or sum(share.weight for share in entry.pipelines) != entry.weight:
+        return entry
+    first = min(entry.pipelines, key=lambda share: (share.name, share.hint or "", share.digest))
+    return replace(entry, name=first.name, hint=first.hint)
+
+
+def moved(entry: IngredientEntry, hint_of: Callable[[str | None], str | None]) -> IngredientEntry:
+    """The entry with every hint replaced by what `hint_of` makes of it."""
+    shares = tuple(replace(share, hint=hint_of(share.hint)) for share in entry.pipelines)
+    return named_by_pipelines(replace(entry, hint=hint_of(entry.hint), pipelines=shares))
 
 
 def as_state(ledger: Ledger) -> SoupState:

@@ -3,6 +3,8 @@
 Rule 1: sorted keys, no spaces, no floats; weights are texts such as `1/3`.
 Rule 2: a ledger is untrusted input: `parse_ledger` checks all of it, and its own digest.
 Rule 3: each state of the chain contains the digest of the one before.
+Rule 4: a field that a later format added is left out where it has nothing to say, so a ledger of
+an earlier format is one of the present format without the later fields.
 """
 
 from __future__ import annotations
@@ -15,12 +17,23 @@ from typing import Any
 from ..choices import OnMissing
 from ..errors import LedgerError, LimitError, UsageError
 from ..format.dtypes import DType
-from .ledger import UNKNOWN, Change, IngredientEntry, IntegerSource, Ledger, Runs, SoupState, merged
+from .ledger import (
+    UNKNOWN,
+    Change,
+    IngredientEntry,
+    IntegerSource,
+    Ledger,
+    PipelineShare,
+    Runs,
+    SoupState,
+    merged,
+    merged_shares,
+)
 from .training_record import encode_training, parse_training
 from .weights import read_weight, require_positive_total, weight_text
 
-LEDGER_FORMAT = 1
-"""Version of the ledger format."""
+LEDGER_FORMAT = 2
+"""Version of the ledger format. The second says which pipelines have an ingredient."""
 
 ARITHMETIC = 1
 """Version of the arithmetic contract: the exact mean, rounded once, to nearest even."""
@@ -39,9 +52,9 @@ Digest = Callable[[str], str]
 """The digest of a text."""
 
 
-def encode_ledger(ledger: Ledger, digest: Digest) -> str:
-    """The ledger as canonical JSON; `digest` is the digest of a text."""
-    document = {"format": LEDGER_FORMAT, **_body(ledger, digest)}
+def encode_ledger(ledger: Ledger, digest: Digest, version: int | None = None) -> str:
+    """The ledger as canonical JSON, in the first format that can say it; `digest` is of a text."""
+    document = {"format": version or least_format(ledger), **_body(ledger, digest)}
     if ledger.ancestors:
         document["ledgers"] = {
             root: _sealed(_body(ancestor, digest), digest)
@@ -98,9 +111,11 @@ def _sealed(body: dict[str, Any], digest: Digest) -> dict[str, Any]:
 def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
     training = ledger.training
     return {
-        **({} if training is None else {"training": encode_training(training)}),
-        **({} if ledger.on_missing is OnMissing.REFUSE else {"missing": ledger.on_missing.value}),
-        **({"takes": [list(pair) for pair in ledger.takes]} if ledger.takes else {}),
+        **_given(
+            training=None if training is None else encode_training(training),
+            missing=None if ledger.on_missing is OnMissing.REFUSE else ledger.on_missing.value,
+            takes=[list(pair) for pair in ledger.takes],
+        ),
         "arithmetic": ARITHMETIC,
         "base": None,
         "chain": _encode_chain(ledger.chain, digest),
@@ -115,18 +130,7 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
             ),
         },
         "exact": ledger.exact,
-        "ingredients": [
-            {
-                "digest": entry.digest,
-                "dtypes": encode_runs(entry.dtypes),
-                "hint": entry.hint,
-                "name": entry.name,
-                "weight": weight_text(entry.weight),
-                **({} if entry.renamed is None else {"renamed": entry.renamed}),
-                **({"lacks": list(entry.lacks)} if entry.lacks else {}),
-            }
-            for entry in ledger.ingredients
-        ],
+        "ingredients": list(map(_encode_entry, ledger.ingredients)),
         "nonfinite": ledger.allow_nonfinite,
         "operation": ledger.operation,
         "root": ledger.root,
@@ -136,6 +140,34 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
             "digest": ledger.integer_source.digest,
             "tensors": list(ledger.integer_source.tensors),
         },
+    }
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """The optional fields that have something to say."""
+    return {name: value for name, value in fields.items() if value not in (None, [])}
+
+
+def _encode_entry(entry: IngredientEntry) -> dict[str, Any]:
+    return {
+        "digest": entry.digest,
+        "dtypes": encode_runs(entry.dtypes),
+        "hint": entry.hint,
+        "name": entry.name,
+        "weight": weight_text(entry.weight),
+        **_given(
+            renamed=entry.renamed,
+            lacks=list(entry.lacks),
+            pipelines=[
+                {
+                    "digest": share.digest,
+                    "hint": share.hint,
+                    "name": share.name,
+                    "weight": weight_text(share.weight),
+                }
+                for share in entry.pipelines
+            ],
+        ),
     }
 
 
@@ -178,9 +210,10 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
             raise TypeError("a version is a whole number")
     except (ValueError, RecursionError, TypeError, KeyError):
         raise LedgerError("its ledger is not valid JSON", path=path, advice=IGNORE) from None
-    if version != LEDGER_FORMAT:
+    if not 1 <= version <= LEDGER_FORMAT:
+        reads = f"this soupctl reads formats 1 to {LEDGER_FORMAT}"
         raise LedgerError(
-            f"its ledger has format {str(version)[:20]}, this soupctl reads format {LEDGER_FORMAT}",
+            f"its ledger has format {str(version)[:20]}, {reads}",
             path=path,
             advice="use a newer soupctl, or avg --ignore-ledger to take the file as it is",
         )
@@ -189,7 +222,8 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
         ledger = replace(_parse_body(document), ancestors=ancestors)
         sound = all(root == ancestor.root for root, ancestor in ancestors.items())
         # anything changed, added, repeated or reordered is encoded differently
-        sound = sound and encode_ledger(ledger, digest) == text
+        sound = sound and encode_ledger(ledger, digest, version) == text
+        sound = sound and version >= least_format(ledger)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError):
         raise LedgerError("its ledger is malformed", path=path, advice=IGNORE) from None
     if not sound:
@@ -199,22 +233,24 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
     return ledger
 
 
+def least_format(ledger: Ledger) -> int:
+    """The first format that can say all that a ledger says."""
+    every = (ledger, *ledger.ancestors.values())
+    is_second = any(
+        each.on_missing is not OnMissing.REFUSE
+        or each.takes
+        or each.dtype_for
+        or any(x.pipelines or x.lacks or x.renamed is not None for x in each.ingredients)
+        for each in every
+    )
+    return 2 if is_second else 1
+
+
 IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 
 
 def _parse_body(body: dict[str, Any]) -> Ledger:
-    ingredients = tuple(
-        IngredientEntry(
-            digest=parse_digest(entry["digest"]),
-            name=_name(entry["name"]),
-            hint=None if entry["hint"] is None else _name(entry["hint"]),
-            weight=read_weight(_text(entry["weight"])),
-            dtypes=parse_runs(entry["dtypes"]),
-            renamed=_name(entry["renamed"]) if "renamed" in entry else None,
-            lacks=_texts(entry.get("lacks", [])),
-        )
-        for entry in body["ingredients"]
-    )
+    ingredients = tuple(map(_parse_entry, body["ingredients"]))
     training = None
     if "training" in body:
         training = parse_training(body["training"], parse_digest)
@@ -254,6 +290,30 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
             for record in body["chain"]
         ),
         training=training,
+    )
+
+
+def _parse_entry(entry: Any) -> IngredientEntry:
+    shares = tuple(
+        PipelineShare(
+            digest=parse_digest(share["digest"]),
+            name=_name(share["name"]),
+            hint=None if share["hint"] is None else _name(share["hint"]),
+            weight=read_weight(_text(share["weight"])),
+        )
+        for share in entry.get("pipelines", ())
+    )
+    if merged_shares(shares) != shares:
+        raise ValueError("its pipelines are not sorted or not unique")
+    return IngredientEntry(
+        digest=parse_digest(entry["digest"]),
+        name=_name(entry["name"]),
+        hint=None if entry["hint"] is None else _name(entry["hint"]),
+        weight=read_weight(_text(entry["weight"])),
+        dtypes=parse_runs(entry["dtypes"]),
+        renamed=_name(entry["renamed"]) if "renamed" in entry else None,
+        lacks=_texts(entry.get("lacks", [])),
+        pipelines=shares,
     )
 
 

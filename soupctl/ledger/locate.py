@@ -1,8 +1,8 @@
 """Finds the files of a ledger's ingredients by content.
 
 Rule 1: a hint or a name only says where to look; what counts is the content digest.
-Rule 2: what lies at a hint is used as it is and digested in the pass; what a search finds is
-digested before it is used.
+Rule 2: what lies at the only hint is used as it is and digested in the pass; where there are other
+places to look, what is found is digested before it is used.
 """
 
 from __future__ import annotations
@@ -84,10 +84,12 @@ def locate(
 
     Hints lead from `soup_folder`, which holds the soup; None for a stream.
     """
-    if soup_folder is not None and entry.hint is not None:
+    places = [] if soup_folder is None else [soup_folder / hint for hint in entry.hints]
+    for place in places:
         # as it was made: without it a way through the soup's own folder seems to lie within it
-        found = open_at(Path(os.path.normpath(soup_folder / entry.hint)))
-        if _fits(found, entry) and not (search and checkpoint_digest(found) != entry.digest):
+        found = open_at(Path(os.path.normpath(place)))
+        is_only = len(places) == 1 and not search
+        if _fits(found, entry) and (is_only or checkpoint_digest(found) == entry.digest):
             return found
     return search.find(entry) if search else None
 

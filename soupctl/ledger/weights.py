@@ -10,6 +10,7 @@ import re
 import reprlib
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import gcd, lcm
 
 from ..errors import UsageError
@@ -65,6 +66,7 @@ def is_written(weight: Fraction) -> bool:
     return WRITTEN.fullmatch(weight_text(weight)) is not None
 
 
+@lru_cache(maxsize=4096)
 def read_weight(text: str) -> Fraction:
     """The weight that `weight_text` wrote; ValueError for any other text."""
     if not text.isascii() or not WRITTEN.fullmatch(text):

@@ -129,12 +129,12 @@ def open_job(request: Request) -> Iterator[Job]:
             request.output, inputs, plans, request.shard_size, request.variant, source
         )
         components = []
-        for part, plan, alignment, share in zip(
-            inputs.parts, plans, alignments, destination.components, strict=True
+        for position, (part, plan, alignment, share) in enumerate(
+            zip(inputs.parts, plans, alignments, destination.components, strict=True)
         ):
             folder = destination.folder_of(share)
-            draft = draft_average(recipe, names, part, plan, alignment, folder)
-            complete = partial(complete_average, draft, recipe, part)
+            draft = draft_average(recipe, names, inputs, part, plan, alignment, folder)
+            complete = partial(complete_average, draft, recipe, inputs, position)
             record = _sum_record(recipe, part, plan) if request.keep_sum else None
             components.append(
                 ComponentJob(

@@ -53,8 +53,11 @@ class ComponentJob:
     files: ComponentFiles
     draft: Ledger
     """The ledger as far as it is known; it takes no fewer bytes than the complete one."""
-    complete: Callable[[Outcome], Ledger]
-    """The ledger once the digests are known; LedgerError if they are not the promised ones."""
+    complete: Callable[[Sequence[Outcome]], Ledger]
+    """The ledger once the digests of all components are known, which it is given in their order.
+
+    Raises LedgerError if they are not the promised ones.
+    """
     sources: Sequence[Source]
     """The sources in the order of the plan: the part's checkpoints, and kept sums."""
     sum_record: SumRecord | None = None

@@ -15,7 +15,9 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import SUFFIXES, ModelFiles
 from ..checkpoints.open import STREAM, find_input
 from ..errors import Issue, LedgerError, MismatchError, OutputError, UsageError
+from ..ledger.changes import CANNOT_SAY, MAKE_ANEW, unattributed
 from ..ledger.ledger import Ledger
+from ..ledger.pipelines import attributed, pipelines_of
 from ..ledger.read import require_model
 from ..workers import ExecutionOptions
 from .job import ComponentResult, Job
@@ -26,7 +28,7 @@ from .revised_component import revise_component
 from .revision import ComponentChange, Removal, Revision
 from .rounds import arrange
 from .run import carry_out_together
-from .shared_components import is_shared, removal_by_component
+from .shared_components import is_shared, removals_by_component
 
 NAME = "{name}"
 
@@ -93,24 +95,20 @@ def open_family(family: LeaveOneOut) -> Iterator[tuple[Variant, ...]]:
     with ExitStack() as stack:
         inputs = [OpenedInputs(stack, family.search, family.variant) for _ in soup.components]
         checkpoints = open_model(inputs, soup)
-        whole = [
-            _component_change(family, soup, *each) for each in zip(inputs, checkpoints, strict=True)
-        ]
-        ledgers = [ledger_before(change) for change in whole]
-        _require_same_ingredients(soup, ledgers)
-        telling = _telling(ledgers)[0]
-        outputs = _outputs(family.output, [entry.name for entry in telling.ingredients])
+        whole = _component_changes(family, soup, inputs, checkpoints)
+        outputs = _outputs(family.output, _names(soup, [change.before for change in whole]))
         yield tuple(
-            Variant(name, _job(name, output, soup, whole, ledgers))
-            for name, output in outputs.items()
+            Variant(name, _job(name, output, soup, whole)) for name, output in outputs.items()
         )
 
 
-def _component_change(
-    family: LeaveOneOut, soup: ModelFiles, inputs: OpenedInputs, checkpoint: Checkpoint
-) -> ComponentChange:
-    """A component without a removal yet; InputError for a sum."""
-    require_model(checkpoint)
+def _component_changes(
+    family: LeaveOneOut,
+    soup: ModelFiles,
+    inputs: Sequence[OpenedInputs],
+    checkpoints: Sequence[Checkpoint],
+) -> list[ComponentChange]:
+    """The components without a removal yet; InputError for a sum."""
     revision = Revision(
         "subtract",
         family.soup,
@@ -120,58 +118,66 @@ def _component_change(
         component=family.component,
         variant=family.variant,
     )
-    return ComponentChange(revision, inputs, checkpoint, soup.label)
+    for checkpoint in checkpoints:
+        require_model(checkpoint)
+    ledgers = [
+        ledger_before(revision, each, checkpoint, soup.label)
+        for each, checkpoint in zip(inputs, checkpoints, strict=True)
+    ]
+    known = attributed([each.name for each in soup.components], ledgers)
+    return [
+        ComponentChange(revision, *each) for each in zip(inputs, checkpoints, known, strict=True)
+    ]
 
 
-def _job(
-    name: str,
-    output: str,
-    soup: ModelFiles,
-    whole: Sequence[ComponentChange],
-    ledgers: Sequence[Ledger],
-) -> Job:
+def _job(name: str, output: str, soup: ModelFiles, whole: Sequence[ComponentChange]) -> Job:
     """The job that makes the soup without one ingredient."""
-    inputs = [change.inputs for change in whole]
-    removals = removal_by_component(Removal(name), inputs, None, ledgers)
+    revision = replace(whole[0].revision, output=output, removed=(Removal(name),))
+    changes = [replace(change, revision=revision) for change in whole]
+    removals = removals_by_component(changes, (None,), soup.label)
     changed = [
-        revise_component(
-            replace(
-                change,
-                revision=replace(change.revision, output=output, removed=(removal,)),
-                removed=(None,),
-            )
-        )
-        for change, removal in zip(whole, removals, strict=True)
+        revise_component(replace(change, removals=each))
+        for change, each in zip(changes, removals, strict=True)
     ]
     # no output may replace the soup, which the other soups are made of as well
     return replace(planned((soup,), changed), replaceable=frozenset())
 
 
-def _telling(ledgers: Sequence[Ledger]) -> Sequence[Ledger]:
-    """The ledgers in which ingredients differ: not those of components that all of them share."""
-    return [ledger for ledger in ledgers if not is_shared(ledger)] or ledgers
+def _names(soup: ModelFiles, ledgers: Sequence[Ledger]) -> list[str]:
+    """What a soup is made of: the ingredients of a checkpoint, or whole pipelines.
+
+    Raises MismatchError or LedgerError where the ledgers do not say which pipelines these are.
+    """
+    entries = [entry for ledger in ledgers for entry in ledger.ingredients]
+    pipelines = [each.name for each in pipelines_of(ledgers).values()]
+    if any(map(unattributed, entries)) and len(ledgers) > 1:
+        if pipelines:
+            _require_same_ingredients(soup, ledgers)
+        raise LedgerError(CANNOT_SAY, path=soup.label, advice=MAKE_ANEW)
+    alone = [entry.name for entry in entries if unattributed(entry)]
+    return [*pipelines, *alone]
 
 
 def _require_same_ingredients(soup: ModelFiles, ledgers: Sequence[Ledger]) -> None:
     """Raise MismatchError unless all components that differ have ingredients of the same names."""
-    telling = _telling(ledgers)
-    expected = _names(telling[0])
+    telling = [ledger for ledger in ledgers if not is_shared(ledger)] or ledgers
+    expected = _entry_names(telling[0])
     first = soup.components[ledgers.index(telling[0])]
     issues = [
         Issue(
-            f"is made of {', '.join(_names(ledger))} where {first.label} is of"
+            f"is made of {', '.join(_entry_names(ledger))} where {first.label} is of"
             f" {', '.join(expected)}",
             component.label,
             advice="--component picks one of a pipeline's",
         )
         for component, ledger in zip(soup.components, ledgers, strict=True)
-        if ledger in telling and _names(ledger) != expected
+        if ledger in telling and _entry_names(ledger) != expected
     ]
     if issues:
         raise MismatchError.collected(issues)
 
 
-def _names(ledger: Ledger) -> list[str]:
+def _entry_names(ledger: Ledger) -> list[str]:
     return sorted(entry.name for entry in ledger.ingredients)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 from ..checkpoints.checkpoint import Checkpoint
@@ -16,15 +16,14 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component
 from ..errors import LedgerError
 from ..ledger.changes import WeightRemoval, expanded, require_left, require_new, taken_out
-from ..ledger.ledger import IngredientEntry, Ledger, merged
+from ..ledger.ledger import IngredientEntry, Ledger, PipelineShare, merged, moved
 from ..ledger.locate import dtype_runs, hint_from
-from ..ledger.lookup import digests_of
 from ..ledger.names import unique_names
 from ..ledger.read import is_sum, require_model
 from .kept_sum.find import OpenedSum, as_sum, facts_of, open_sum
 from .kept_sum.format import REMOVE
 from .opened_inputs import OpenedInputs, folder_of
-from .revision import ComponentChange
+from .revision import AddedPipeline, ComponentChange, Revision
 
 NO_LEDGER = "--count N or --total W says how much it holds; the result is approximate then"
 
@@ -74,46 +73,46 @@ def require_ledger(inputs: OpenedInputs, soup: Checkpoint, advice: str | None = 
     return ledger
 
 
-def ledger_before(change: ComponentChange) -> Ledger:
+def ledger_before(revision: Revision, inputs: OpenedInputs, soup: Checkpoint, path: str) -> Ledger:
     """The soup's ledger; with a declared total, a ledger that has the soup itself as an ingredient.
 
-    Raises LedgerError for a soup without a sound ledger, and for one whose total is declared.
+    `path` is that of the whole soup. Raises LedgerError for a soup without a sound ledger, and for
+    one whose total is declared.
     """
-    soup, total = change.soup, change.revision.total
+    total = revision.total
     if total is None:
-        ledger = require_ledger(change.inputs, soup, NO_LEDGER)
+        ledger = require_ledger(inputs, soup, NO_LEDGER)
         if ledger.training is not None:
             advice = "avg makes a soup of it"
             raise LedgerError("is a trained checkpoint, not a soup", path=soup.label, advice=advice)
         return ledger
-    if change.inputs.ledger(soup) is not None:
+    if inputs.ledger(soup) is not None:
         advice = "leave out --count and --total"
         raise LedgerError("has a ledger that records its weights", path=soup.label, advice=advice)
     root, dtypes = checkpoint_digest(soup), dtype_runs(soup)
     # with a ledger the soup stands for none of its ingredients, not even for an only one, which
     # it equals: it may be about to be replaced
-    change.inputs.by_digest[root] = soup
-    entry = IngredientEntry(root, unique_names([change.path])[0], None, total, dtypes)
+    inputs.by_digest[root] = soup
+    entry = IngredientEntry(root, unique_names([path])[0], None, total, dtypes)
     return Ledger("given", root, (entry,), dtypes, exact=False)
 
 
 def membership(change: ComponentChange) -> Membership:
     """The ingredients of the soup before and after the change.
 
-    Raises LedgerError for a soup without a sound ledger or sum, for a removed ingredient
-    that it lacks or an added one that it has, and if nothing would be left.
+    Raises LedgerError for a sum that does not fit, for a removed ingredient that the soup lacks or
+    an added one that it has, and if nothing would be left.
     """
-    before = ledger_before(change)
+    before = change.before
     kept = _sum_of(change, before)
-    removals = list(_removals(change, before))
-    remaining = _remaining(change, before, removals)
+    remaining = _remaining(change, before)
     freed = before.total - sum((entry.weight for entry in remaining), Fraction(0))
     added = list(_added(change, before, freed if change.revision.operation == "swap" else None))
     entries = [entry for each in added for entry in each.entries]
     if not change.revision.again:
         require_new(remaining, entries, change.soup.label)
     after = merged((*remaining, *(entry for _, entry in entries)))
-    require_left(after, removals, change.soup.label)
+    require_left(after, change.removals, change.soup.label)
     ancestors = dict(before.ancestors)
     for each in added:
         ancestors |= each.ancestors
@@ -138,25 +137,10 @@ def _sum_of(change: ComponentChange, before: Ledger) -> OpenedSum | None:
     return None if change.sum is None else open_sum(change.inputs, change.sum, soup, before)
 
 
-def _removals(change: ComponentChange, before: Ledger) -> Iterator[WeightRemoval]:
-    """The removals by content digest; LedgerError for what is neither a file nor in the ledger."""
-    for removal, checkpoint in zip(change.revision.removals, change.removed, strict=True):
-        if checkpoint is None:
-            digests = digests_of(removal.what, before, removal.weight)
-        else:
-            require_model(checkpoint)
-            digests = (checkpoint_digest(checkpoint),)
-            change.inputs.by_digest[digests[0]] = checkpoint
-        for digest in digests:
-            yield WeightRemoval(digest, removal.what, removal.weight)
-
-
-def _remaining(
-    change: ComponentChange, before: Ledger, removals: list[WeightRemoval]
-) -> tuple[IngredientEntry, ...]:
+def _remaining(change: ComponentChange, before: Ledger) -> tuple[IngredientEntry, ...]:
     if change.revision.total is None:
-        return taken_out(before, removals, change.soup.label)
-    negatives = (_negative(removal, change.inputs) for removal in removals)
+        return taken_out(before, change.removals, change.soup.label)
+    negatives = (_negative(removal, change.inputs) for removal in change.removals)
     return merged((*before.ingredients, *negatives))
 
 
@@ -168,26 +152,43 @@ def _negative(removal: WeightRemoval, inputs: OpenedInputs) -> IngredientEntry:
         raise LedgerError("is not a file", path=removal.label, advice=advice)
     name = unique_names([os.path.abspath(removal.label)])[0]
     weight = Fraction(1) if removal.weight is None else removal.weight
-    return IngredientEntry(removal.digest, name, None, -weight, dtype_runs(checkpoint))
+    return _entry(removal.digest, name, -weight, checkpoint, removal.pipeline)
+
+
+def _entry(
+    digest: str, name: str, weight: Fraction, checkpoint: Checkpoint, pipeline: str | None
+) -> IngredientEntry:
+    """The entry of a checkpoint that is no soup; of a pipeline's component with its share."""
+    shares = () if pipeline is None else (PipelineShare(pipeline, name, None, weight),)
+    dtypes = dtype_runs(checkpoint)
+    return IngredientEntry(digest, name, None, weight, dtypes, pipelines=shares)
 
 
 def _added(change: ComponentChange, before: Ledger, freed: Fraction | None) -> Iterator[_Added]:
     """Each added checkpoint, with the weight `freed` where none is asked."""
     names = unique_names(change.added_paths, [entry.name for entry in before.ingredients])
-    for addition, checkpoint, name, beside in zip(
-        change.revision.additions, change.added, names, change.added_sums, strict=True
+    for addition, checkpoint, name, beside, whole in zip(
+        change.revision.additions,
+        change.added,
+        names,
+        change.added_sums,
+        change.added_pipelines,
+        strict=True,
     ):
         require_model(checkpoint)
         weight = freed if addition.weight is None else addition.weight
-        ledger = change.inputs.ledger(checkpoint)
-        if ledger is None or ledger.training is not None:
-            yield _added_checkpoint(change.inputs, checkpoint, name, weight)
+        if whole.ledger is None or whole.ledger.training is not None:
+            yield _added_checkpoint(change.inputs, checkpoint, name, weight, whole)
         else:
-            yield _added_soup(change, checkpoint, weight, beside)
+            yield _added_soup(change, checkpoint, weight, beside, whole.ledger)
 
 
 def _added_checkpoint(
-    inputs: OpenedInputs, checkpoint: Checkpoint, name: str, weight: Fraction | None
+    inputs: OpenedInputs,
+    checkpoint: Checkpoint,
+    name: str,
+    weight: Fraction | None,
+    whole: AddedPipeline,
 ) -> _Added:
     """A checkpoint that is no soup."""
     digest = checkpoint_digest(checkpoint)
@@ -195,21 +196,25 @@ def _added_checkpoint(
     trained = inputs.ledger(checkpoint) is not None
     ancestors = {digest: require_ledger(inputs, checkpoint)} if trained else {}
     weight = Fraction(1) if weight is None else weight
-    entry = IngredientEntry(digest, name, None, weight, dtype_runs(checkpoint))
+    entry = _entry(digest, name, weight, checkpoint, whole.digest)
     return _Added(((checkpoint.label, entry),), ancestors)
 
 
 def _added_soup(
-    change: ComponentChange, soup: Checkpoint, weight: Fraction | None, beside: Component | None
+    change: ComponentChange,
+    soup: Checkpoint,
+    weight: Fraction | None,
+    beside: Component | None,
+    ledger: Ledger,
 ) -> _Added:
     """An added soup: its ingredients, located by its own ledger, and its sum."""
     inputs = change.inputs
-    ledger = require_ledger(inputs, soup)
+    require_ledger(inputs, soup)
     old, new = folder_of(soup), folder_of(change.soup)
     entries = []
     for entry in expanded(ledger, weight):
         inputs.find(entry, soup)
-        entries.append(replace(entry, hint=hint_from(entry.hint, old, new)))
+        entries.append(moved(entry, lambda hint: hint_from(hint, old, new)))
     kept = None
     if beside is not None:
         kept = open_sum(inputs, beside, soup, ledger).reweighted(tuple(entries))

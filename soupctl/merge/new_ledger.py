@@ -6,7 +6,7 @@ Rule 1: a draft takes at least as many bytes as the ledger it becomes, so it siz
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +19,13 @@ from ..ledger.ledger import (
     IngredientEntry,
     IntegerSource,
     Ledger,
+    PipelineShare,
     merged,
     runs,
 )
 from ..ledger.ledger_json import IGNORE, gather_ancestors
 from ..ledger.names import hint, printable, unique_names
+from ..ledger.pipelines import pipeline_digest
 from .aligned import Alignment, lacking
 from .ingredients import Inputs, Part
 from .order import Outcome
@@ -44,6 +46,7 @@ def ingredient_names(inputs: Inputs) -> tuple[str, ...]:
 def draft_average(
     recipe: Recipe,
     names: Sequence[str],
+    inputs: Inputs,
     part: Part,
     plan: Plan,
     alignment: Alignment,
@@ -53,18 +56,22 @@ def draft_average(
 
     `soup_folder` holds the soup, a file or a component's folder; None if its place is not known.
     """
+    hints = [hint_to(checkpoint, soup_folder) for checkpoint in part.checkpoints]
+    are_pipelines = len(inputs.parts) > 1
     entries = tuple(
         IngredientEntry(
             digest=UNKNOWN,
             name=name,
-            hint=hint_to(checkpoint, soup_folder),
+            hint=hint,
             weight=weight,
             dtypes=runs(tensor.dtype for _, tensor in sorted(checkpoint.tensors.items())),
             renamed=renamed,
             lacks=lacks,
+            pipelines=(PipelineShare(UNKNOWN, name, hint, weight),) if are_pipelines else (),
         )
-        for name, checkpoint, weight, renamed, lacks in zip(
+        for name, hint, checkpoint, weight, renamed, lacks in zip(
             names,
+            hints,
             part.checkpoints,
             recipe.weights,
             alignment.renamed,
@@ -101,17 +108,29 @@ def hint_to(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
     return hint(os.path.abspath(path), os.path.abspath(soup_folder))
 
 
-def complete_average(draft: Ledger, recipe: Recipe, part: Part, outcome: Outcome) -> Ledger:
-    """The draft with the digests of the pass.
+def complete_average(
+    draft: Ledger,
+    recipe: Recipe,
+    inputs: Inputs,
+    position: int,
+    outcomes: Sequence[Outcome],
+) -> Ledger:
+    """The draft of the component at `position` with the digests of the pass over all components.
 
     Raises LedgerError for an ingredient whose ledger does not match its tensors, and
     UsageError if the weights of one content cancel.
     """
-    _require_ledgers_fit(part, outcome)
+    outcome = outcomes[position]
+    _require_ledgers_fit(inputs.parts[position], outcome)
     entries = [
         replace(entry, digest=digest)
         for entry, digest in zip(draft.ingredients, outcome.ingredients, strict=True)
     ]
+    if len(outcomes) > 1:
+        entries = [
+            replace(entry, pipelines=(replace(entry.pipelines[0], digest=digest),))
+            for entry, digest in zip(entries, _pipelines(inputs, outcomes), strict=True)
+        ]
     if draft.allow_nonfinite:
         _require_one_sign(entries)
     taken = IntegerSource(outcome.ingredients[0], outcome.taken) if outcome.taken else None
@@ -123,6 +142,13 @@ def complete_average(draft: Ledger, recipe: Recipe, part: Part, outcome: Outcome
         takes=takes,
         integer_source=taken,
     )
+
+
+def _pipelines(inputs: Inputs, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """The digest of each ingredient as a whole pipeline."""
+    names = [part.name for part in inputs.parts]
+    for contents in zip(*(outcome.ingredients for outcome in outcomes), strict=True):
+        yield pipeline_digest(dict(zip(names, contents, strict=True)))
 
 
 def _require_one_sign(entries: Sequence[IngredientEntry]) -> None:

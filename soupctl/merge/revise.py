@@ -18,6 +18,8 @@ from pathlib import Path
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component, ModelFiles
 from ..checkpoints.open import STREAM, find_input, require_same_components
+from ..ledger.ledger import Ledger
+from ..ledger.pipelines import attributed
 from ..ledger.read import is_sum
 from ..workers import ExecutionOptions
 from .data_question import with_data_digests
@@ -25,12 +27,13 @@ from .destination import decide
 from .ingredients import Inputs
 from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.find import find_sum, recorded_root
+from .membership import ledger_before
 from .notes import notes_on
 from .opened_inputs import OpenedInputs, is_input, open_model
 from .revised_component import RevisedComponent, revise_component
 from .revision import ComponentChange, Revision
 from .run import carry_out
-from .shared_components import is_new, is_shared, removal_by_component
+from .shared_components import added_pipeline, removals_by_component, require_new_pipelines
 from .sources import require_digests
 
 
@@ -82,23 +85,47 @@ def _component_changes(
         _sum_beside(inputs, revision, model, opened)
         for model, opened in zip((soup, *added), (opened_soup, *opened_added), strict=True)
     )
-    revisions = _revisions(revision, inputs, opened_soup, opened_added, opened_removed)
-    return [
+    changes = [
         ComponentChange(
-            revision=revisions[position],
+            revision=revision,
             inputs=each,
             soup=opened_soup[position],
-            path=_path_of(soup),
-            removed=tuple(
-                None if opened is None else opened[position] for opened in opened_removed
-            ),
+            before=before,
             added=tuple(opened[position] for opened in opened_added),
             added_paths=tuple(map(_path_of, added)),
             sum=sums[position],
             added_sums=tuple(beside[position] for beside in added_sums),
         )
-        for position, each in enumerate(inputs)
+        for position, (each, before) in enumerate(
+            zip(inputs, _ledgers_before(revision, inputs, soup, opened_soup), strict=True)
+        )
     ]
+    if not revision.again:
+        require_new_pipelines(changes, opened_added)
+    pipelines = [added_pipeline(changes, model) for model in opened_added]
+    removals = removals_by_component(changes, opened_removed, soup.label)
+    return [
+        replace(
+            change,
+            removals=removals[position],
+            added_pipelines=tuple(each[position] for each in pipelines),
+        )
+        for position, change in enumerate(changes)
+    ]
+
+
+def _ledgers_before(
+    revision: Revision,
+    inputs: Sequence[OpenedInputs],
+    soup: ModelFiles,
+    opened: Sequence[Checkpoint],
+) -> Sequence[Ledger]:
+    """The ledger of each component of the soup, with whose pipelines it is made of."""
+    ledgers = [
+        ledger_before(revision, each, checkpoint, _path_of(soup))
+        for each, checkpoint in zip(inputs, opened, strict=True)
+    ]
+    return attributed([component.name for component in soup.components], ledgers)
 
 
 def _sum_beside(
@@ -115,33 +142,6 @@ def _sum_beside(
     return found or [None] * len(opened)
 
 
-def _revisions(
-    revision: Revision,
-    inputs: Sequence[OpenedInputs],
-    soup: Sequence[Checkpoint],
-    added: Sequence[Sequence[Checkpoint]],
-    removed: Sequence[Sequence[Checkpoint] | None],
-) -> list[Revision]:
-    """The revision as it is asked of each component: ingredients may share some of these."""
-    if len(inputs) == 1:
-        return [revision]
-    ledgers = [each.ledger(checkpoint) for each, checkpoint in zip(inputs, soup, strict=True)]
-    removals = [
-        removal_by_component(removal, inputs, model, ledgers)
-        for removal, model in zip(revision.removals, removed, strict=True)
-    ]
-    new = bool(added) and all(is_new(inputs, model, ledgers) for model in added)
-    return [
-        replace(
-            revision,
-            removed=tuple(each[position] for each in removals),
-            # a pipeline that is new in one component may share another with all ingredients
-            again=revision.again or (new and is_shared(ledger)),
-        )
-        for position, ledger in enumerate(ledgers)
-    ]
-
-
 def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponent]) -> Job:
     """The job that makes these components; the first of `models` is the soup."""
     revision = components[0].change.revision
@@ -152,7 +152,9 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
         keep = revision.output != STREAM and any(each.members.sum for each in components)
     destination = decide(revision.output, inputs, plans, None, revision.variant)
     jobs = []
-    for each, part, files in zip(components, inputs.parts, destination.components, strict=True):
+    for position, (each, part, files) in enumerate(
+        zip(components, inputs.parts, destination.components, strict=True)
+    ):
         draft = each.draft(destination.folder_of(files))
         sources, alignment = each.computation.sources, each.computation.alignment
         job = ComponentJob(
@@ -160,7 +162,7 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
             each.computation.plan,
             files,
             draft,
-            partial(each.complete, draft),
+            partial(each.complete, draft, position),
             alignment.sources,
             sum_record=each.sum_record(keep),
             require_sources=partial(require_digests, sources),

@@ -12,10 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.hashing import checkpoint_digest
 from ..choices import Method
 from ..errors import MismatchError, UsageError
-from ..ledger.changes import changes
-from ..ledger.ledger import UNKNOWN, IntegerSource, Ledger, ancestors_of, as_state, runs
+from ..ledger.changes import changes, recorded_changes
+from ..ledger.ledger import (
+    UNKNOWN,
+    IngredientEntry,
+    IntegerSource,
+    Ledger,
+    ancestors_of,
+    as_state,
+    moved,
+    named_by_pipelines,
+    runs,
+)
 from ..ledger.locate import hint_from
 from ..ledger.read import is_sum
 from .aligned import Alignment, align, lacking
@@ -88,10 +99,6 @@ class RevisedComponent:
     def draft(self, folder: Path | None) -> Ledger:
         """The ledger, but for the soup's own digest; hints lead from `folder`."""
         before, after = self.members.before, self.members.after
-        old = folder_of(self.change.soup)
-        hints = {entry.digest: hint_from(entry.hint, old, folder) for entry in after}
-        opened = self.change.inputs.by_digest
-        hints |= {digest: hint_to(found, folder) for digest, found in opened.items()}
         steps = self.computation.plan.kept
         named = self._named_tensors()
         return replace(
@@ -99,7 +106,7 @@ class RevisedComponent:
             operation=self.change.revision.operation,
             root=UNKNOWN,
             ingredients=tuple(
-                replace(entry, hint=hints[entry.digest], **named.get(entry.digest, {}))
+                replace(self._placed(entry, folder), **named.get(entry.digest, {}))
                 for entry in after
             ),
             dtypes=runs(step.out for step in steps if step.out is not None),
@@ -107,7 +114,7 @@ class RevisedComponent:
                 tuple(step.name for step in steps if step.rule is Rule.FIRST)
             ),
             exact=self.members.exact and not self.change.revision.rounded,
-            changed=changes(before.ingredients, after),
+            changed=recorded_changes(before.ingredients, after),
             chain=(*before.chain, as_state(before)),
             ancestors=ancestors_of(after, self.members.ancestors),
         )
@@ -122,8 +129,45 @@ class RevisedComponent:
             for source, renamed, missing in every
         }
 
-    def complete(self, draft: Ledger, outcome: Outcome) -> Ledger:
-        """The ledger after the pass; LedgerError if a source had other content than expected."""
+    def _placed(self, entry: IngredientEntry, folder: Path | None) -> IngredientEntry:
+        """An entry whose hints lead from `folder`, to where its files are as far as is known."""
+        old = folder_of(self.change.soup)
+        moved_hints = moved(entry, lambda hint: hint_from(hint, old, folder))
+        found = self.change.inputs.by_digest.get(entry.digest)
+        if found is None:
+            return moved_hints
+        here = hint_to(found, folder)
+        added = self._added_hints(folder)
+        # where a pipeline's own file may be is not known better than from its last place
+        stays = here in moved_hints.hints
+        shares = tuple(
+            replace(
+                share,
+                hint=added.get(
+                    (entry.digest, share.digest),
+                    share.hint if stays and share.hint is not None else here,
+                ),
+            )
+            for share in moved_hints.pipelines
+        )
+        return named_by_pipelines(replace(moved_hints, hint=here, pipelines=shares))
+
+    def _added_hints(self, folder: Path | None) -> dict[tuple[str, str], str | None]:
+        """Where the components of added pipelines are, by their content and pipeline."""
+        return {
+            (checkpoint_digest(checkpoint), whole.digest): hint_to(checkpoint, folder)
+            for checkpoint, whole in zip(
+                self.change.added, self.change.added_pipelines, strict=True
+            )
+            if whole.digest is not None
+        }
+
+    def complete(self, draft: Ledger, position: int, outcomes: Sequence[Outcome]) -> Ledger:
+        """The ledger after the pass, of which the component's outcome is at `position`.
+
+        Raises LedgerError if a source had other content than expected.
+        """
+        outcome = outcomes[position]
         require_contents(self.computation.sources, outcome)
         return replace(draft, root=outcome.soup, integer_source=self._taken(outcome.taken))
 

@@ -11,6 +11,8 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component
 from ..checkpoints.open import STREAM
 from ..errors import UsageError
+from ..ledger.changes import WeightRemoval
+from ..ledger.ledger import Ledger
 from ..ledger.weights import rounded_weight
 from .ingredients import require_several
 from .kept_sum.find import require_keepable
@@ -126,20 +128,30 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class AddedPipeline:
+    """What one component is told of the whole model that it is added with."""
+
+    digest: str | None
+    """None for a single checkpoint."""
+    ledger: Ledger | None
+    """The component's own, with whose pipelines it is made of; not compared with its tensors."""
+
+
+@dataclass(frozen=True, slots=True)
 class ComponentChange:
     """One component of a revision: the request, and the checkpoints that it names, open."""
 
     revision: Revision
-    """With the removals for this component."""
     inputs: OpenedInputs
     soup: Checkpoint
-    path: str
-    """Path of the whole soup."""
-    removed: tuple[Checkpoint | None, ...] = ()
-    """None for an ingredient that is given by its digest or name."""
+    before: Ledger
+    """The soup's ledger, found to fit its tensors, with whose pipelines it is made of."""
+    removals: tuple[WeightRemoval, ...] = ()
+    """What is removed from this component."""
     added: tuple[Checkpoint, ...] = ()
     added_paths: tuple[str, ...] = ()
     """Path of each whole added model; its name in the ledger is the end of that."""
+    added_pipelines: tuple[AddedPipeline, ...] = ()
     sum: Component | None = None
     """The sum kept beside the soup."""
     added_sums: tuple[Component | None, ...] = ()

@@ -22,7 +22,7 @@ from ..engines.contract import Engine
 from ..errors import InputError, LimitError, MismatchError
 from ..format.header import encode_header
 from ..format.index import encode_index
-from ..ledger.ledger import LEDGER_KEY, SUM_KEY
+from ..ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger
 from ..ledger.ledger_json import encode_ledger
 from ..storage.files import write_at
 from ..storage.lock import locked
@@ -89,8 +89,12 @@ def _carry_out_round(
             outputs = opened[::-1]
             for output in outputs:
                 output.create_files()
-            for position, _ in enumerate(zip(*(job.components for job in jobs), strict=True)):
+            made = [
                 _make_component(position, outputs, engine, execution)
+                for position, _ in enumerate(zip(*(job.components for job in jobs), strict=True))
+            ]
+            for output, outcomes in zip(outputs, zip(*made, strict=True), strict=True):
+                output.finish(outcomes)
             for output in outputs:
                 output.sync()
             publishing.enter_context(locked(_folders(jobs)))
@@ -147,13 +151,11 @@ def _open(job: Job, layouts: Sequence[SumLayout], force: bool) -> Iterator[_Outp
 
 def _make_component(
     position: int, outputs: Sequence[_Output], engine: Engine, execution: ExecutionOptions
-) -> None:
-    """Make one component of every output."""
+) -> tuple[Outcome, ...]:
+    """Make one component of every output, but for its headers."""
     orders = [output.order(position) for output in outputs]
     with _source_errors_first([output.job.components[position] for output in outputs]):
-        outcomes = execute(orders, engine, execution)
-    for output, outcome in zip(outputs, outcomes, strict=True):
-        output.finish(position, outcome)
+        return execute(orders, engine, execution)
 
 
 @contextmanager
@@ -233,10 +235,14 @@ class _Output:
 
         return SumOutput(layout.forms, write)
 
-    def finish(self, position: int, outcome: Outcome) -> None:
-        """Write the headers of one component, which hold the digests found in the pass."""
+    def finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the headers of all components, which hold the digests found in the pass."""
+        for position, outcome in enumerate(outcomes):
+            ledger = self.job.components[position].complete(outcomes)
+            self._finish_component(position, ledger, outcome)
+
+    def _finish_component(self, position: int, ledger: Ledger, outcome: Outcome) -> None:
         component, fds = self.job.components[position], self._fds[position]
-        ledger = component.complete(outcome)
         text = encode_ledger(ledger, text_digest)
         files, metadata = component.files, component.file_metadata(text)
         with self._naming_it():

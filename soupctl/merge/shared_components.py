@@ -1,24 +1,32 @@
-"""Components that the ingredients of a pipeline share, such as a VAE that was not trained.
+"""Removals and additions of whole pipelines, which may share components such as a VAE.
 
-Rule 1: equal content is one ingredient with the summed weight, in which pipelines cannot be told
-apart; so a pipeline is identified by the components in which it differs from the others.
+Rule 1: a pipeline has its own weight in every component, whoever else has the same content, and
+that is what is removed.
+Rule 2: where a ledger does not say whose a content is, nothing is guessed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from fractions import Fraction
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
-from ..ledger.ledger import Ledger
-from ..ledger.lookup import matching, not_found
-from .opened_inputs import OpenedInputs
-from .revision import Removal
+from ..errors import LedgerError
+from ..ledger.changes import CANNOT_SAY, MAKE_ANEW, WeightRemoval, unattributed
+from ..ledger.ledger import IngredientEntry, Ledger
+from ..ledger.lookup import containing, digests_of, matching, not_found
+from ..ledger.pipelines import (
+    PipelineEntry,
+    as_ledger,
+    attributed,
+    holders,
+    pipeline_digest,
+    pipelines_of,
+)
+from ..ledger.read import require_model
+from .revision import AddedPipeline, ComponentChange, Removal
 
-Ledgers = Sequence[Ledger | None]
-"""A soup's ledger by the position of its component."""
+Removals = tuple[WeightRemoval, ...]
 
 
 def is_shared(ledger: Ledger | None) -> bool:
@@ -26,77 +34,125 @@ def is_shared(ledger: Ledger | None) -> bool:
     return ledger is not None and len(ledger.ingredients) == 1
 
 
-def is_new(inputs: Sequence[OpenedInputs], model: Sequence[Checkpoint], ledgers: Ledgers) -> bool:
-    """Whether any component of a pipeline has content that the soup does not hold."""
-    if len(ledgers) < 2 or not all(ledgers):
-        return False
-    return any(
-        bool(_contents(each, checkpoint) - {entry.digest for entry in ledger.ingredients})
-        for each, checkpoint, ledger in zip(inputs, model, ledgers, strict=True)
-        if ledger is not None
-    )
-
-
-def _contents(inputs: OpenedInputs, checkpoint: Checkpoint) -> set[str]:
-    """The content that a checkpoint stands for: its own, or that of a soup's ingredients."""
-    ledger = inputs.ledger(checkpoint)
-    if ledger is None:
-        return {checkpoint_digest(checkpoint)}
-    if ledger.training is not None:
-        # whether it fits the tensors is found out before it is computed with
-        return {ledger.root}
-    return {entry.digest for entry in ledger.ingredients}
-
-
-def removal_by_component(
-    removal: Removal,
-    inputs: Sequence[OpenedInputs],
-    model: Sequence[Checkpoint] | None,
-    ledgers: Ledgers,
-) -> tuple[Removal, ...]:
-    """The removal for each component; `model` holds the open components of a pipeline.
-
-    From a component that all ingredients share, the weight is removed that the pipeline has in
-    those in which they differ. Raises LedgerError for a name that no component knows.
-    """
-    shared = [is_shared(ledger) for ledger in ledgers]
-    if len(ledgers) < 2 or not any(shared) or all(shared):
-        return (removal,) * len(ledgers)
-    meant = [{removal.what}] * len(ledgers)
-    if model is not None:
-        meant = [_contents(*each) for each in zip(inputs, model, strict=True)]
-    weights = [
-        weight
-        for texts, ledger in zip(meant, ledgers, strict=True)
-        if ledger is not None and (weight := _weight(texts, ledger)) is not None
-    ]
-    apart = [ledger for ledger in ledgers if ledger is not None and not is_shared(ledger)]
-    if model is None and apart and not weights:
-        raise not_found(removal.what, apart[0])
-    if removal.weight is not None or not weights:
-        return (removal,) * len(ledgers)
-    return tuple(
-        _from_shared(removal, ledger, min(weights), named=model is None)
-        if ledger is not None and is_shared(ledger)
-        else removal
-        for ledger in ledgers
-    )
-
-
-def _weight(texts: set[str], ledger: Ledger) -> Fraction | None:
-    """The weight of the ingredients that are meant, where ingredients differ and they are in."""
-    if is_shared(ledger) or not ledger.ingredients:
+def pipeline_of(changes: Sequence[ComponentChange], model: Sequence[Checkpoint]) -> str | None:
+    """The digest of an opened pipeline; None for a single checkpoint."""
+    if len(changes) < 2:
         return None
-    found = {
-        entry.digest: entry.weight
-        for text in texts
-        for entry in matching(text, ledger.ingredients, ledger.ancestors)
-    }
-    return sum(found.values(), Fraction(0)) if found else None
+    names = [change.soup.component.name for change in changes]
+    return pipeline_digest(dict(zip(names, map(checkpoint_digest, model), strict=True)))
 
 
-def _from_shared(removal: Removal, ledger: Ledger, weight: Fraction, *, named: bool) -> Removal:
-    """The removal for a component that all ingredients share."""
-    # the only entry may carry another ingredient's name
-    what = ledger.ingredients[0].digest if named else removal.what
-    return replace(removal, what=what, weight=weight or None)
+def added_pipeline(
+    changes: Sequence[ComponentChange], model: Sequence[Checkpoint]
+) -> tuple[AddedPipeline, ...]:
+    """What each component is told of the whole model that is added."""
+    digest = pipeline_of(changes, model)
+    names = [change.soup.component.name for change in changes]
+    ledgers = [
+        change.inputs.ledger(checkpoint) for change, checkpoint in zip(changes, model, strict=True)
+    ]
+    soups = [ledger for ledger in ledgers if ledger is not None and ledger.training is None]
+    if len(soups) < len(ledgers):
+        return tuple(AddedPipeline(digest, ledger) for ledger in ledgers)
+    known = attributed(names, soups)
+    for each in pipelines_of(known).values():
+        each.contents(names, model[0].label)
+    return tuple(AddedPipeline(digest, ledger) for ledger in known)
+
+
+def require_new_pipelines(
+    changes: Sequence[ComponentChange], added: Sequence[Sequence[Checkpoint]]
+) -> None:
+    """Raise LedgerError for an added pipeline that a ledger which cannot say may hold already.
+
+    That is one of which the soup has every component, of which it does not say whose they are.
+    """
+    for model in added if len(changes) > 1 else ():
+        held = [
+            {entry.digest: entry for entry in change.before.ingredients}.get(
+                checkpoint_digest(checkpoint)
+            )
+            for change, checkpoint in zip(changes, model, strict=True)
+        ]
+        if all(entry is not None and unattributed(entry) for entry in held):
+            what = f"is perhaps in the soup already, but {CANNOT_SAY}"
+            advice = "--again adds its weight"
+            raise LedgerError(what, path=model[0].label, advice=advice)
+
+
+def removals_by_component(
+    changes: Sequence[ComponentChange], removed: Sequence[Sequence[Checkpoint] | None], soup: str
+) -> list[Removals]:
+    """What is removed from each component; `removed` holds what was opened of each removal.
+
+    Raises LedgerError for what is neither a file nor in the ledgers, and where these do not say
+    which part of a component it has.
+    """
+    found: list[list[WeightRemoval]] = [[] for _ in changes]
+    for removal, model in zip(changes[0].revision.removals, removed, strict=True):
+        for parts in _removals(changes, removal, model, soup):
+            for place, part in zip(found, parts, strict=True):
+                place.append(part)
+    return [tuple(place) for place in found]
+
+
+def _removals(
+    changes: Sequence[ComponentChange],
+    removal: Removal,
+    model: Sequence[Checkpoint] | None,
+    soup: str,
+) -> Iterator[Removals]:
+    """Each ingredient or pipeline that one removal means, as its part of every component."""
+    if model is not None:
+        pipeline = pipeline_of(changes, model)
+        for change, checkpoint in zip(changes, model, strict=True):
+            require_model(checkpoint)
+            change.inputs.by_digest[checkpoint_digest(checkpoint)] = checkpoint
+        yield tuple(
+            WeightRemoval(checkpoint_digest(each), removal.what, removal.weight, pipeline)
+            for each in model
+        )
+        return
+    ledgers = [change.before for change in changes]
+    names = [change.soup.component.name for change in changes]
+    pipelines = pipelines_of(ledgers)
+    whole = as_ledger(pipelines, ledgers)
+    if len(changes) == 1 and not _matching(removal.what, whole):
+        for digest in digests_of(removal.what, ledgers[0], removal.weight):
+            yield (WeightRemoval(digest, removal.what, removal.weight),)
+        return
+    meant = _pipelines_meant(removal, ledgers, pipelines, whole, soup)
+    for digest in meant:
+        contents = pipelines[digest].contents(names, soup)
+        yield tuple(
+            WeightRemoval(content, removal.what, removal.weight, digest) for content in contents
+        )
+
+
+def _pipelines_meant(
+    removal: Removal,
+    ledgers: Sequence[Ledger],
+    pipelines: Mapping[str, PipelineEntry],
+    whole: Ledger,
+    soup: str,
+) -> tuple[str, ...]:
+    """The pipelines that a text means: by name, digest or data shard, or by that of a component."""
+    if _matching(removal.what, whole):
+        return digests_of(removal.what, whole, removal.weight)
+    entries = [entry for ledger in ledgers for entry in _matching(removal.what, ledger)]
+    if not entries:
+        listing = whole if pipelines else max(ledgers, key=lambda each: len(each.ingredients))
+        above = (ledger for ledger in ledgers if containing((removal.what,), ledger))
+        raise not_found(removal.what, next(above, listing))
+    if any(map(unattributed, entries)):
+        raise LedgerError(f"is in {soup}, but {CANNOT_SAY}", path=removal.what, advice=MAKE_ANEW)
+    found = {each.digest: each for entry in entries for each in holders(entry.digest, pipelines)}
+    if len(found) > 1:
+        shown = ", ".join(each.name for each in list(found.values())[:5])
+        what = f"is in {soup} as a part of several pipelines: {shown}"
+        raise LedgerError(what, path=removal.what, advice="give the name of one")
+    return tuple(found)
+
+
+def _matching(text: str, ledger: Ledger) -> tuple[IngredientEntry, ...]:
+    return matching(text, ledger.ingredients, ledger.ancestors)

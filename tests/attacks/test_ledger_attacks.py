@@ -16,7 +16,7 @@ from soupctl.errors import LedgerError
 from soupctl.ledger.ledger import IngredientEntry, Ledger
 from soupctl.ledger.ledger_json import canonical, encode_ledger, parse_ledger
 
-TEXT = (Path(__file__).parents[1] / "golden" / "ledger-1.json").read_text(encoding="utf-8")[:-1]
+TEXT = (Path(__file__).parents[1] / "golden" / "ledger-2.json").read_text(encoding="utf-8")[:-1]
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -117,6 +117,7 @@ RUNS = {"dtypes", "result"}
 TEXTS = {"name", "hint", "operation"}
 LISTS = {"key", "exclude", "tensors"}
 HISTORY = {"chain", "changed"}
+OPTIONAL = {"pipelines"}
 
 
 def is_free(place: tuple[Any, ...], value: object) -> bool:
@@ -154,17 +155,31 @@ def test_a_value_of_the_wrong_kind_is_refused_wherever_it_stands(place):
 
 @pytest.mark.parametrize(
     "place",
-    # an item fewer in a list is another ledger
-    [place for place in PLACES if isinstance(place[-1], str) and place[0] != "ledgers"],
+    # an item fewer in a list is another ledger, and so is one without an optional field
+    [
+        place
+        for place in PLACES
+        if isinstance(place[-1], str) and place[-1] not in OPTIONAL and place[0] != "ledgers"
+    ],
     ids=lambda place: ".".join(map(str, place)),
 )
 def test_a_ledger_that_lacks_something_is_refused(place):
     refuse(resealed(lambda document: take(document, place)))
 
 
+def pipelines(document: dict[str, Any]) -> list[dict[str, Any]]:
+    (found,) = (entry["pipelines"] for entry in document["ingredients"] if "pipelines" in entry)
+    return found
+
+
 CHANGES: dict[str, Change] = {
     "more fields": lambda document: document.update(more=1),
     "more fields in an entry": lambda document: document["ingredients"][0].update(more=1),
+    "more fields in a pipeline": lambda document: pipelines(document)[0].update(more=1),
+    "pipelines not sorted": lambda document: pipelines(document).reverse(),
+    "a pipeline twice": lambda document: pipelines(document).insert(0, pipelines(document)[0]),
+    "a pipeline of no weight": lambda document: pipelines(document)[0].update(weight="0"),
+    "a place for pipelines without any": lambda document: pipelines(document).clear(),
     "a chain": lambda document: document.update(chain=[1]),
     "a base": lambda document: document.update(base="x"),
     "a later arithmetic": lambda document: document.update(arithmetic=2),
@@ -229,15 +244,15 @@ def test_a_text_that_is_no_ledger_is_refused(text):
 
 def test_a_key_that_stands_twice_is_refused():
 
-    refuse(TEXT.replace('"format":1', '"format":1,"format":1'))
+    refuse(TEXT.replace('"format":2', '"format":2,"format":2'))
     refuse(TEXT.replace('"base":null', '"base":1,"base":null'))
 
 
-@pytest.mark.parametrize("version", [2, 10, 0, -1])
+@pytest.mark.parametrize("version", [3, 10, 0, -1])
 def test_another_format_is_refused_and_named(version):
-    error = refuse(TEXT.replace('"format":1', f'"format":{version}'))
+    error = refuse(TEXT.replace('"format":2', f'"format":{version}'))
 
-    assert f"its ledger has format {version}, this soupctl reads format 1" in error.message()
+    assert f"its ledger has format {version}, this soupctl reads formats 1 to 2" in error.message()
     assert "--ignore-ledger" in error.message()
 
 

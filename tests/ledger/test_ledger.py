@@ -16,7 +16,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soupctl.errors import UsageError
+from soupctl.errors import LedgerError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.ledger.ledger import (
     UNKNOWN,
@@ -24,13 +24,15 @@ from soupctl.ledger.ledger import (
     IngredientEntry,
     IntegerSource,
     Ledger,
+    PipelineShare,
     SoupState,
     merged,
+    merged_shares,
     runs,
 )
 from soupctl.ledger.ledger_json import encode_ledger, gather_ancestors, parse_ledger
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "ledger-1.json"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def digest(text: str) -> str:
@@ -54,6 +56,17 @@ def plain(letter: str, *entries: IngredientEntry) -> Ledger:
 
 def golden() -> Ledger:
     """A ledger in which no field has its default."""
+    first = golden_of_the_first_format()
+    *others, last = first.ingredients
+    shares = (
+        PipelineShare(root("8"), "dogs", "../dogs/unet", Fraction(1)),
+        PipelineShare(root("9"), "cats", None, Fraction(-1, 2)),
+    )
+    return replace(first, ingredients=(*others, replace(last, pipelines=shares)))
+
+
+def golden_of_the_first_format() -> Ledger:
+    """A ledger in which no field of the first format has its default."""
     grandparent = plain("1", entry("a"), entry("b", "1/3"))
     parent = Ledger("avg", root("2"), (entry("1"), entry("c", "-1/2")), ((DType.F16, 2),))
     return Ledger(
@@ -90,9 +103,56 @@ def text_of(ledger: Ledger) -> str:
     return encode_ledger(ledger, digest)
 
 
-def test_the_first_format_stays_as_it_was_released():
-    assert GOLDEN.read_text(encoding="utf-8") == text_of(golden()) + "\n"
-    assert golden() == parse_ledger(GOLDEN.read_text(encoding="utf-8")[:-1], "x", digest)
+def test_the_format_stays_as_it_was_released():
+    text = (GOLDEN / "ledger-2.json").read_text(encoding="utf-8")
+
+    assert text == text_of(golden()) + "\n"
+    assert golden() == parse_ledger(text[:-1], "x", digest)
+
+
+def test_the_first_format_is_still_read():
+    text = (GOLDEN / "ledger-1.json").read_text(encoding="utf-8")[:-1]
+    found = parse_ledger(text, "x", digest)
+
+    assert golden_of_the_first_format() == found
+    assert text == encode_ledger(found, digest, 1)
+    assert found == parse_ledger(text_of(found), "x", digest)
+
+
+def test_a_ledger_of_the_first_format_says_nothing_that_the_second_added():
+    for ledger in (
+        golden(),
+        replace(plain("1"), ancestors={root("3"): replace(golden(), ancestors={})}),
+    ):
+        with pytest.raises(LedgerError, match="was altered"):
+            parse_ledger(encode_ledger(ledger, digest, 1), "x", digest)
+
+
+def test_a_name_and_hint_are_those_of_the_first_pipeline_whatever_the_order():
+    shares = [
+        PipelineShare(root(letter), name, f"{name}/vae", Fraction(1))
+        for letter, name in (("1", "owls"), ("2", "cats"), ("3", "dogs"))
+    ]
+    entries = [
+        IngredientEntry(root("a"), each.name, each.hint, each.weight, (), pipelines=(each,))
+        for each in shares
+    ]
+    (found,) = merged(entries)
+
+    assert ("cats", "cats/vae", Fraction(3)) == (found.name, found.hint, found.weight)
+    assert shares == list(found.pipelines)
+    assert merged(reversed(entries)) == (found,)
+
+
+def test_a_pipeline_given_twice_has_one_share_and_one_that_cancels_none():
+    share = PipelineShare(root("1"), "cats", None, Fraction(1))
+    other = PipelineShare(root("2"), "dogs", None, Fraction(1))
+    shared = IngredientEntry(root("a"), "cats", None, Fraction(2), (), pipelines=(share, other))
+    twice = replace(shared, weight=Fraction(1), pipelines=(share,))
+    without = replace(shared, weight=Fraction(-1), pipelines=(replace(share, weight=Fraction(-1)),))
+
+    assert (replace(share, weight=Fraction(2)), other) == merged([shared, twice])[0].pipelines
+    assert (other,) == merged([shared, without])[0].pipelines
 
 
 def test_a_ledger_holds_no_float_no_spaces_and_sorted_keys():
@@ -113,8 +173,19 @@ letters = st.sampled_from("0123456789abcdef")
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 dtypes = st.lists(st.tuples(st.sampled_from(DType), st.integers(1, 9)), max_size=3).map(tuple)
 weights = st.builds(Fraction, st.integers(1, 99), st.sampled_from((1, 2, 3, 7)))
+shares = st.lists(
+    st.builds(PipelineShare, letters.map(root), texts, st.none() | texts, weights), max_size=2
+).map(merged_shares)
 entries = st.lists(
-    st.builds(IngredientEntry, letters.map(root), texts, st.none() | texts, weights, dtypes),
+    st.builds(
+        IngredientEntry,
+        letters.map(root),
+        texts,
+        st.none() | texts,
+        weights,
+        dtypes,
+        pipelines=shares,
+    ),
     min_size=1,
 ).map(merged)
 changes = st.lists(st.builds(Change, letters.map(root), texts, weights), max_size=2).map(tuple)

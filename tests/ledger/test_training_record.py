@@ -46,7 +46,7 @@ def text_of(ledger: Ledger) -> str:
 
 
 def test_the_first_format_stays_as_it_was_released():
-    assert GOLDEN.read_text(encoding="utf-8") == text_of(trained()) + "\n"
+    assert GOLDEN.read_text(encoding="utf-8") == encode_ledger(trained(), digest, 1) + "\n"
     assert trained() == parse_ledger(text_of(trained()), "x", digest)
 
 

@@ -18,11 +18,19 @@ from soupctl.checkpoints.digest import text_digest
 from soupctl.errors import UsageError
 from soupctl.format.dtypes import DType
 from soupctl.format.header import encode_header
-from soupctl.ledger.ledger import LEDGER_KEY, UNKNOWN, IngredientEntry, IntegerSource, Ledger
+from soupctl.ledger.ledger import (
+    LEDGER_KEY,
+    UNKNOWN,
+    IngredientEntry,
+    IntegerSource,
+    Ledger,
+    PipelineShare,
+)
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
-from soupctl.merge.ingredients import Part
+from soupctl.merge.ingredients import Inputs, Part
 from soupctl.merge.new_ledger import complete_average
 from soupctl.merge.order import Outcome
+from soupctl.merge.recipe import Recipe
 from soupctl.verbs import ComponentResult, Ingredient, Request
 
 F16 = np.float16
@@ -143,6 +151,8 @@ def test_file_names_that_are_no_utf8_go_into_a_ledger(tmp_path):
 
 # draft and ledger
 
+RECIPE = Recipe((Fraction(1),))
+
 digests = st.sampled_from([f"blake3:{letter * 64}" for letter in "0123"])
 weights = st.fractions(min_value=Fraction(1, 9), max_value=9, max_denominator=9)
 tensors = st.lists(st.text('a\u00e9"\n\U0001f35c', max_size=3), unique=True, max_size=4)
@@ -161,11 +171,33 @@ def test_a_ledger_never_takes_more_room_than_its_draft(found, firsts, data):
     draft = Ledger("avg", UNKNOWN, tuple(found), (), integer_source=taken)
     ingredients = tuple(data.draw(digests) for _ in found)
     differ = tuple(name for name in firsts if data.draw(st.booleans()))
+    outcome = Outcome(ingredients, f"blake3:{'f' * 64}", differ)
+    part = Part("", (None,) * len(found), (None,) * len(found), None)
     try:
-        part = Part("", (None,) * len(found), (None,) * len(found), None)
-        ledger = complete_average(draft, part, Outcome(ingredients, f"blake3:{'f' * 64}", differ))
+        ledger = complete_average(draft, RECIPE, Inputs((), (part,)), 0, (outcome,))
     except UsageError:
         return
+    assert_smaller(draft, ledger)
+
+
+@given(entries, st.data())
+def test_the_ledger_of_a_pipeline_never_takes_more_room_than_its_draft(found, data):
+    shared = (
+        replace(each, pipelines=(PipelineShare(UNKNOWN, each.name, each.hint, each.weight),))
+        for each in found
+    )
+    draft = Ledger("avg", UNKNOWN, tuple(shared), ())
+    part = Part("", (None,) * len(found), (None,) * len(found), None)
+    outcomes = [
+        Outcome(tuple(data.draw(digests) for _ in found), f"blake3:{'f' * 64}", ())
+        for _ in range(2)
+    ]
+    parts = (replace(part, name="unet"), replace(part, name="vae"))
+    assert_smaller(draft, complete_average(draft, RECIPE, Inputs((), parts), 1, outcomes))
+
+
+def assert_smaller(draft: Ledger, ledger: Ledger) -> None:
+    """A ledger fits in the room that was left for its draft."""
     sizes = [
         len(encode_header((), {LEDGER_KEY: encode_ledger(each, text_digest)}))
         for each in (draft, ledger)

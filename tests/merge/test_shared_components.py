@@ -1,8 +1,10 @@
-"""Pipelines of which one component was trained, and the others are the same in all."""
+"""Pipelines that share components: all of them the VAE, or some of them and others not."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +13,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from soupctl import verbs
+from soupctl.checkpoints.checkpoint import open_checkpoint
+from soupctl.checkpoints.digest import text_digest
+from soupctl.checkpoints.layout import Component
 from soupctl.errors import LedgerError, UsageError
+from soupctl.ledger.ledger import merged
+from soupctl.ledger.ledger_json import encode_ledger
+from soupctl.ledger.read import read_ledger
 
 
 @pytest.fixture
@@ -113,3 +121,135 @@ def test_an_unknown_ingredient_of_a_pipeline_is_refused_naming_those_it_holds(ru
 
     with pytest.raises(LedgerError, match=r"bats: .*it holds (cats|dogs|owls), .*, "):
         change("subtract", tmp_path / "soup", tmp_path / "none", removed=[verbs.Removal("bats")])
+
+
+@pytest.fixture
+def mixed(runs) -> list[str]:
+    """The same pipelines, of which owls has a VAE of its own."""
+    file = Path(runs[2], "vae", "diffusion_pytorch_model.safetensors")
+    save_file({"x": np.full(4, 40, np.float32)}, file)
+    return runs
+
+
+@pytest.mark.parametrize("keep_sum", [False, True])
+@pytest.mark.parametrize("by", ["path", "name", "weight"])
+def test_a_pipeline_leaves_the_others_their_share_of_a_vae_that_some_have(
+    mixed, tmp_path, by, keep_sum
+):
+    ingredients = [verbs.Ingredient(path) for path in mixed]
+    verbs.average(verbs.Request(ingredients, tmp_path / "soup", keep_sum=keep_sum))
+    expected = average(tmp_path / "direct", mixed[0], mixed[2])
+    what = {"path": mixed[1], "name": "dogs", "weight": mixed[1]}[by]
+    removal = verbs.Removal(what, Fraction(1) if by == "weight" else None)
+
+    assert expected == change("subtract", tmp_path / "soup", tmp_path / "less", removed=[removal])
+
+
+def test_a_removed_pipeline_leaves_no_name_and_no_hint_at_its_files(mixed, tmp_path):
+    average(tmp_path / "soup", *mixed)
+    change("subtract", tmp_path / "soup", tmp_path / "less", removed=[verbs.Removal("cats")])
+    shutil.rmtree(mixed[0])
+
+    for _, ledger in verbs.history(tmp_path / "less"):
+        assert {"dogs", "owls"} == {entry.name for entry in ledger.ingredients}
+        assert not any("cats" in (entry.hint or "") for entry in ledger.ingredients)
+        assert [("cats", -1)] == [(each.name, each.weight) for each in ledger.changed]
+    assert all(each.reaches(verbs.Level.REBUILD) for each in verbs.verify(tmp_path / "less"))
+
+
+def test_a_file_that_changed_is_passed_over_for_that_of_another_pipeline(mixed, tmp_path):
+    average(tmp_path / "soup", *mixed)
+    expected = average(tmp_path / "direct", *mixed[:2])
+    file = Path(mixed[0], "vae", "diffusion_pytorch_model.safetensors")
+    save_file({"x": np.full(4, 5, np.float32)}, file)
+
+    made = change("subtract", tmp_path / "soup", tmp_path / "less", removed=[verbs.Removal("owls")])
+    assert expected == made
+
+
+def as_first_format(soup: Path) -> None:
+    """Write the ledgers of a pipeline as the first format has them."""
+    for file in soup.glob("*/*.safetensors"):
+        with open_checkpoint(Component("", str(file), (file,))) as checkpoint:
+            ledger = read_ledger(checkpoint)
+        entries = tuple(replace(entry, pipelines=()) for entry in ledger.ingredients)
+        text = encode_ledger(replace(ledger, ingredients=entries), text_digest, 1)
+        save_file(load_file(file), file, {"soupctl": text})
+
+
+@pytest.mark.parametrize("by", ["path", "name", "each"])
+def test_a_ledger_of_the_first_format_that_cannot_say_is_refused(mixed, tmp_path, by):
+    average(tmp_path / "soup", *mixed)
+    as_first_format(tmp_path / "soup")
+    before = sorted(tmp_path.iterdir())
+
+    what = [verbs.Removal(mixed[0] if by == "path" else "dogs")]
+    family = verbs.LeaveOneOut(tmp_path / "soup", str(tmp_path / "x-{name}"))
+    refused = {
+        "each": lambda: verbs.leave_one_out(family),
+        "path": lambda: change("subtract", tmp_path / "soup", tmp_path / "less", removed=what),
+        "name": lambda: change("subtract", tmp_path / "soup", tmp_path / "less", removed=what),
+    }[by]
+    with pytest.raises(LedgerError, match=r"does not say .*avg makes the soup anew"):
+        refused()
+    assert before == sorted(tmp_path.iterdir())
+
+
+def test_a_pipeline_in_a_ledger_of_the_first_format_is_not_added_again(mixed, tmp_path):
+    average(tmp_path / "soup", *mixed)
+    as_first_format(tmp_path / "soup")
+
+    with pytest.raises(LedgerError, match=r"is perhaps in the soup already, .*--again|again=True"):
+        change("add", tmp_path / "soup", tmp_path / "more", added=[verbs.Addition(mixed[0])])
+
+
+@pytest.mark.parametrize("by", ["path", "name"])
+def test_a_ledger_of_the_first_format_that_can_say_is_changed_as_before(runs, tmp_path, by):
+    average(tmp_path / "soup", *runs)
+    as_first_format(tmp_path / "soup")
+    expected = average(tmp_path / "direct", runs[0], runs[2])
+    what = runs[1] if by == "path" else "dogs"
+
+    made = change("subtract", tmp_path / "soup", tmp_path / "less", removed=[verbs.Removal(what)])
+    assert expected == made
+    again = change("subtract", tmp_path / "less", tmp_path / "one", removed=[verbs.Removal("owls")])
+    assert average(tmp_path / "only", runs[0]) == again
+
+
+def test_one_component_of_a_pipeline_is_changed_by_the_name_of_the_pipeline(mixed, tmp_path):
+    average(tmp_path / "soup", *mixed)
+    made = verbs.average(
+        verbs.Request(
+            [verbs.Ingredient(path) for path in mixed[1:]], tmp_path / "d", component="vae"
+        )
+    )
+    less = {"output": tmp_path / "less", "component": "vae"}
+    removed = [verbs.Removal("cats")]
+    changed = verbs.revise(verbs.Revision("subtract", tmp_path / "soup", removed=removed, **less))
+    assert made[0].ledger.root == changed[0].ledger.root
+
+    less["output"] = tmp_path / "none"
+    with pytest.raises(LedgerError, match=r"part of several pipelines: .*give the name of one"):
+        verbs.revise(
+            verbs.Revision("subtract", tmp_path / "soup", removed=[verbs.Removal(mixed[0])], **less)
+        )
+
+
+def test_components_that_lie_about_a_pipeline_are_refused(mixed, tmp_path):
+    """A ledger that gives a pipeline the content of another is found out by the digest."""
+    average(tmp_path / "soup", *mixed)
+    file = tmp_path / "soup" / "vae" / "diffusion_pytorch_model.safetensors"
+    with open_checkpoint(Component("", str(file), (file,))) as checkpoint:
+        ledger = read_ledger(checkpoint)
+    first, second = ledger.ingredients
+    entries = merged(
+        (
+            replace(first, pipelines=second.pipelines, weight=second.weight),
+            replace(second, pipelines=first.pipelines, weight=first.weight),
+        )
+    )
+    text = encode_ledger(replace(ledger, ingredients=entries), text_digest)
+    save_file(load_file(file), file, {"soupctl": text})
+
+    with pytest.raises(LedgerError, match="do not agree about dogs"):
+        change("subtract", tmp_path / "soup", tmp_path / "x", removed=[verbs.Removal("dogs")])

@@ -1,0 +1,122 @@
+"""Whole pipelines among the ingredients of a soup, each with its own weight in every component.
+
+Rule 1: a pipeline is identified by its content: the digest over those of its components. Pipelines
+that share a component are told apart by it.
+Rule 2: what components' ledgers say of a pipeline counts only if its digest is that of the contents
+which they say it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..checkpoints.digest import text_digest
+from ..errors import LedgerError
+from .ledger import IngredientEntry, Ledger, PipelineShare
+from .ledger_json import canonical
+
+
+def pipeline_digest(contents: Mapping[str, str]) -> str:
+    """The digest of a pipeline, of the content digests of its components by their names."""
+    return text_digest(canonical(sorted(contents.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineEntry:
+    """What the components of a soup say of one pipeline."""
+
+    digest: str
+    name: str
+    places: tuple[tuple[tuple[str, PipelineShare], ...], ...]
+    """In the order of the components: each content that is its own, and its part of the weight."""
+
+    def contents(self, names: Sequence[str], soup: str) -> tuple[str, ...]:
+        """The content of each component; `names` are those of the soup's components.
+
+        Raises LedgerError about `soup` for a pipeline that lacks a component, has several contents
+        of one, or has another digest than its contents have.
+        """
+        if any(len(place) != 1 for place in self.places):
+            what = f"its components are not all made of {self.name}, or of one {self.name}"
+            raise LedgerError(what, path=soup, advice="--component picks one")
+        contents = tuple(content for ((content, _),) in self.places)
+        # one component alone does not show the digest of all
+        if len(names) > 1:
+            found = pipeline_digest(dict(zip(names, contents, strict=True)))
+            if found != self.digest:
+                raise LedgerError(f"its ledgers do not agree about {self.name}", path=soup)
+        return contents
+
+
+def pipelines_of(ledgers: Sequence[Ledger]) -> dict[str, PipelineEntry]:
+    """The pipelines of a soup by digest, from the ledgers of its components."""
+    found: dict[str, list[list[tuple[str, PipelineShare]]]] = {}
+    for position, ledger in enumerate(ledgers):
+        for entry in ledger.ingredients:
+            for share in entry.pipelines:
+                places = found.setdefault(share.digest, [[] for _ in ledgers])
+                places[position].append((entry.digest, share))
+    return {
+        digest: PipelineEntry(
+            digest,
+            min(share.name for place in places for _, share in place),
+            tuple(map(tuple, places)),
+        )
+        for digest, places in sorted(found.items())
+    }
+
+
+def attributed(names: Sequence[str], ledgers: Sequence[Ledger]) -> tuple[Ledger, ...]:
+    """Ledgers of the first format with the pipelines that follow from them, if these do.
+
+    They follow where pipelines differ in one component at most, and share all others.
+    """
+    entries = [entry for ledger in ledgers for entry in ledger.ingredients]
+    differing = [ledger for ledger in ledgers if len(ledger.ingredients) > 1] or ledgers[:1]
+    is_known = any(entry.pipelines for entry in entries)
+    if is_known or len(differing) > 1 or len({ledger.total for ledger in ledgers}) > 1:
+        return tuple(ledgers)
+    shares: list[dict[str, list[PipelineShare]]] = [{} for _ in ledgers]
+    for told in differing[0].ingredients:
+        held = [told if ledger is differing[0] else ledger.ingredients[0] for ledger in ledgers]
+        roots = {name: entry.digest for name, entry in zip(names, held, strict=True)}
+        digest = pipeline_digest(roots)
+        for place, entry in zip(shares, held, strict=True):
+            share = PipelineShare(digest, told.name, entry.hint, told.weight)
+            place.setdefault(entry.digest, []).append(share)
+    return tuple(
+        replace(
+            ledger,
+            ingredients=tuple(
+                replace(entry, pipelines=tuple(sorted(place[entry.digest], key=_digest)))
+                for entry in ledger.ingredients
+            ),
+        )
+        for ledger, place in zip(ledgers, shares, strict=True)
+    )
+
+
+def _digest(share: PipelineShare) -> str:
+    return share.digest
+
+
+def as_ledger(pipelines: Mapping[str, PipelineEntry], ledgers: Sequence[Ledger]) -> Ledger:
+    """A soup's pipelines as a ledger of whole models, in which texts can be looked up."""
+    entries, trained = [], {}
+    for each in pipelines.values():
+        shares = [share for place in each.places for _, share in place]
+        entries.append(IngredientEntry(each.digest, each.name, None, shares[0].weight, ()))
+        for place, ledger in zip(each.places, ledgers, strict=True):
+            for content, _ in place:
+                known = ledger.ancestors.get(content)
+                if known is not None and known.training is not None:
+                    trained[each.digest] = known
+    return Ledger("", "", tuple(entries), (), ancestors=trained)
+
+
+def holders(digest: str, pipelines: Mapping[str, PipelineEntry]) -> Iterator[PipelineEntry]:
+    """The pipelines that have a component of this content."""
+    for each in pipelines.values():
+        if any(content == digest for place in each.places for content, _ in place):
+            yield each
