@@ -13,14 +13,18 @@ from ..kinds.factors import find_factors
 from ..kinds.facts import NO_FACTS
 from .architecture_patterns import INPAINTING, MARKERS, PATTERNS, PREFIXES
 
+LONGEST = max(map(len, PREFIXES)) + max(len(name) for each in PATTERNS for name, _ in each.tensors)
+"""Letters of the longest name that a pattern asks for."""
+
 
 def guess_architecture(tensors: Mapping[str, Tensor]) -> str | None:
     """A short title such as `SDXL UNet, diffusers naming`; None if nothing fits."""
     factors = find_factors(tensors, NO_FACTS).values()
     if factors:
         return f"{next(iter(factors)).what} factors"
-    # prefixes by dots, so that a pattern costs a look-up whatever the number of tensors
-    prefixes = {name[: dot.end()] for name in tensors for dot in re.finditer(r"\.", name)}
+    # prefixes by dots, so that a pattern costs a look-up whatever the number of tensors; none that
+    # is too long for any pattern, or a name would cost the square of its length
+    prefixes = {name[: dot.end()] for name in tensors for dot in re.finditer(r"\.", name[:LONGEST])}
     for pattern in PATTERNS:
         for start in PREFIXES if pattern.is_prefixed else ("",):
             fits = (

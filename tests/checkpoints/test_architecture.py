@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+import tracemalloc
 import warnings
 
 import pytest
@@ -171,3 +172,15 @@ def test_a_model_of_diffusers_is_known_by_its_tensors(name):
         CLASSES[name],
         f"{CLASSES[name]}, diffusers naming",
     )
+
+
+@pytest.mark.parametrize("letter", [".", "_", "1.", "lora_"])
+def test_a_name_of_any_length_takes_memory_that_grows_as_it_does(letter):
+    found = tensors({letter * 200_000: (1,), "w": (1,)})
+    tracemalloc.start()
+    guess_architecture(found)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    # a list of its parts at the most
+    assert peak < 32 * 200_000
