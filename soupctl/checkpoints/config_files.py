@@ -17,6 +17,29 @@ PROSE = frozenset(
 
 CODE = frozenset((".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".sh", ".exe", ".ipynb"))
 
+COPIED = frozenset(
+    (
+        *(
+            ".json",
+            ".jsonl",
+            ".txt",
+            ".yaml",
+            ".yml",
+            ".toml",
+            ".ini",
+            ".cfg",
+            ".csv",
+            ".tsv",
+            ".log",
+        ),
+        *(".model", ".spm", ".tiktoken", ".jinja", ".bpe", ".codes", ".vocab", ".dict"),
+    )
+)
+"""What is kept as text, and the models of tokenizers; any other kind of file is left behind."""
+
+PLAIN_NAMES = frozenset(("readme", "authors", "citation", "changelog", "copying", "use_policy"))
+"""Names without a suffix, in small letters, under which text for people is kept."""
+
 WEIGHTS = frozenset(
     (
         *(".safetensors", ".st", ".sft", ".sum"),
@@ -40,9 +63,11 @@ INDEX = re.compile(r"\.(safetensors|bin)\.(.+\.)?index\.(.+\.)?json$")
 
 
 def is_copied(name: str) -> bool:
-    """Whether a companion file is copied to the output: it is neither weights nor code."""
+    """Whether a companion file is copied to the output: text, pictures, tokenizers; never code."""
     path = PurePath(name.lower())
-    return path.suffix not in CODE | WEIGHTS and not is_index(name)
+    if path.suffix in CODE | WEIGHTS or is_index(name):
+        return False
+    return path.suffix in COPIED or is_prose(name) or path.name in PLAIN_NAMES
 
 
 def is_config(name: str) -> bool:

@@ -3,12 +3,15 @@
 Rule 1: config files must agree in meaning in every folder, or nothing is averaged; the user settles
 what does not decide what the weights mean.
 Rule 2: any other file goes along where all folders that have it agree, and prose as the first has
-it; a record of one training run, which differs, is left behind, and so are weights and code.
+it; a record of one training run, which differs, is left behind, and so is what is no text, picture
+or tokenizer: weights, code, archives.
+Rule 3: no link is followed out of a folder, but for those of the hub's cache to its blobs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from ..checkpoints.unchanged import FileSnapshot
 from ..configs.compare import Difference, differences
 from ..errors import InputError, Issue, MismatchError
 from ..storage.files import read_file, read_json
-from ..storage.folder import equal_bytes, files_in, other_files
+from ..storage.folder import equal_bytes, files_in, leads_out, other_files
 
 DECIDING = "the weights mean different things, and are not averaged"
 OPEN = "--config-from INPUT says whose configs count"
@@ -42,34 +45,66 @@ class CompanionFiles:
 
 
 def companion_files(
-    folders: Sequence[Path], weights: Collection[Path], source: Path | None = None
+    folders: Sequence[Path], weights: AbstractSet[Path], source: Path | None = None
 ) -> CompanionFiles:
     """The files of these folders, other than `weights`, for a soup in a folder.
 
     Configs are those of the folder `source`, which settles open differences, or of the first that
-    has them. Raises MismatchError for configs that differ, InputError for what is no regular file.
+    has them. Raises MismatchError for configs that differ, InputError for a config that is a link
+    out of its folder, and for what is no regular file.
     """
-    by_name = _by_name(other_files(folder, lambda name: not is_index(name)) for folder in folders)
+    links: set[str] = set()
+    every = _by_name(_files_in(folder, weights, links) for folder in folders)
+    # a shard may have any name, also that of a config
+    by_name = {name: paths for name, paths in every.items() if weights.isdisjoint(paths)}
     seen = _see(by_name)
     _require_same_configs(by_name, is_settled=source is not None)
-    copies, not_copied = [], []
+    copies: list[tuple[str, Path]] = []
+    not_copied = links | {name for name in every if not set(every[name]) <= weights}
     for name, paths in sorted(by_name.items()):
         if is_copied(name) and is_config(name):
             copies.append((name, _config_of(source, paths)))
         elif is_copied(name) and (is_prose(name) or _all_equal(paths)):
             copies.append((name, paths[0]))
-        elif not all(path in weights for path in paths):
-            not_copied.append(name)
-    return CompanionFiles(tuple(copies), tuple(not_copied), seen)
+    not_copied -= {name for name, _ in copies}
+    return CompanionFiles(tuple(copies), tuple(sorted(not_copied)), seen)
+
+
+def _files_in(folder: Path, weights: AbstractSet[Path], links: set[str]) -> dict[str, Path]:
+    """The files of a folder by name; links out of it are not followed, but added to `links`."""
+    # the folder of a component may lie elsewhere, and is found through a link
+    inside = [folder, *{path.parent for path in weights if path.is_relative_to(folder)}]
+
+    def is_followed(path: Path) -> bool:
+        if path in weights or not leads_out(path, inside):
+            return True
+        _refuse_config(path)
+        links.add(path.relative_to(folder).as_posix())
+        return False
+
+    return other_files(folder, lambda name: not is_index(name), is_followed)
+
+
+def _refuse_config(path: Path) -> None:
+    """Raise InputError if a link out of its folder has the name of a config, or holds configs."""
+    if is_config(path.name) or (path.is_dir() and files_in(path, is_config)):
+        raise InputError(
+            "is a link out of its folder, and is not followed",
+            path=path,
+            advice="put what it leads to there",
+        )
 
 
 def compared_configs(folders: Sequence[Path], *, is_settled: bool = False) -> CompanionFiles:
     """The config files directly in these folders, compared but not copied, for a single file.
 
     Open differences are settled if `is_settled`. Raises MismatchError for configs that differ,
-    InputError for what is no regular file.
+    InputError for a config that is a link out of its folder, and for what is no regular file.
     """
     by_name = _by_name(files_in(folder, is_config) for folder in folders)
+    for path in (path for paths in by_name.values() for path in paths):
+        if leads_out(path, [path.parent]):
+            _refuse_config(path)
     seen = _see(by_name)
     _require_same_configs(by_name, is_settled=is_settled)
     return CompanionFiles((), (), seen)

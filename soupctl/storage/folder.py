@@ -1,7 +1,7 @@
 """The files in a model's folder that are not weights.
 
-Rule 1: links to files are followed. Links to folders are followed only directly in the model's
-folder, as for weights; a link to a folder that lies deeper is refused.
+Rule 1: links are followed where the caller allows it; those to folders only directly in the model's
+folder, as for weights. A link to a folder that lies deeper is refused.
 """
 
 from __future__ import annotations
@@ -15,21 +15,54 @@ from ..errors import InputError
 from .regular import reading
 
 
-def other_files(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Path]:
+def everything(_path: Path) -> bool:
+    """Follow every link."""
+    return True
+
+
+def other_files(
+    folder: Path,
+    wanted: Callable[[str], bool],
+    is_followed: Callable[[Path], bool] = everything,
+) -> dict[str, Path]:
     """The wanted files in a folder and its subfolders, by their path relative to it.
 
-    Hidden files and folders are left out. Raises InputError for special files, for links to folders
-    below the top level, and for links to a folder that contains them.
+    Hidden files and folders are left out, and links that are not followed. Raises InputError for
+    special files, for links to folders below the top level, and for links to a folder that contains
+    them.
     """
     found: dict[str, Path] = {}
     with reading(str(folder)):
         for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = sorted(
+                name
+                for name in folders
+                if not name.startswith(".") and _is_followed(Path(place, name), is_followed)
+            )
             for name in folders:
                 _require_followed(folder, Path(place, name))
-            for path in _wanted(Path(place), files, wanted):
+            followed = [name for name in files if _is_followed(Path(place, name), is_followed)]
+            for path in _wanted(Path(place), followed, wanted):
                 found[path.relative_to(folder).as_posix()] = path
     return found
+
+
+def _is_followed(path: Path, is_followed: Callable[[Path], bool]) -> bool:
+    return not path.is_symlink() or is_followed(path)
+
+
+def leads_out(path: Path, folders: Iterable[Path]) -> bool:
+    """Whether what a path leads to lies in none of these folders.
+
+    The files of a snapshot in the hub's cache are links to its blobs, which count as in it.
+    """
+    real = Path(os.path.realpath(path))
+    for folder in folders:
+        root = Path(os.path.realpath(folder))
+        caches = [each.parent for each in root.parents if each.name == "snapshots"]
+        if real.is_relative_to(root) or any(real.parent == cache / "blobs" for cache in caches):
+            return False
+    return True
 
 
 def files_in(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Path]:

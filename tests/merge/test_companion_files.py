@@ -13,7 +13,7 @@ import pytest
 from making import files, save, save_pipeline
 
 from soupctl import verbs
-from soupctl.errors import MismatchError, OutputError, UsageError
+from soupctl.errors import InputError, MismatchError, OutputError, UsageError
 from soupctl.verbs import ExecutionOptions, Ingredient, Request
 
 CONFIG = {"hidden_size": 4, "use_cache": True}
@@ -143,9 +143,60 @@ def test_a_link_to_a_config_is_never_written_through(runs, tmp_path):
     (runs[1] / "config.json").symlink_to(tmp_path / "blob")
     before = files(tmp_path)
 
-    with pytest.raises(MismatchError):
+    with pytest.raises(InputError, match=r"config\.json: is a link out of its folder"):
         soup(*runs, output=tmp_path / "soup")
     assert before == files(tmp_path)
+
+
+def test_no_link_is_followed_out_of_a_folder(runs, tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text("PRIVATE")
+    (runs[0] / "README.md").unlink(missing_ok=True)
+    (runs[0] / "README.md").symlink_to("../secret/key")
+    (runs[0] / "docs").symlink_to("../secret")
+    (runs[0] / "NOTICE").symlink_to("LICENSE")
+    (runs[0] / "LICENSE").write_text("free")
+    soup(*runs, output=tmp_path / "soup")
+
+    assert not any(b"PRIVATE" in raw for raw in files(tmp_path / "soup").values())
+    assert "free" == (tmp_path / "soup" / "NOTICE").read_text()
+
+
+def test_the_links_of_a_hub_cache_to_its_blobs_are_followed(runs, tmp_path):
+    for number, run in enumerate(runs):
+        cache = tmp_path / f"models--org--name{number}"
+        (cache / "snapshots").mkdir(parents=True)
+        (cache / "blobs").mkdir()
+        snapshot = cache / "snapshots" / "main"
+        run.rename(snapshot)
+        (snapshot / "config.json").rename(cache / "blobs" / "0123")
+        (snapshot / "config.json").symlink_to("../../blobs/0123")
+    soup(*tmp_path.glob("models--*/snapshots/main"), output=tmp_path / "soup")
+
+    assert (tmp_path / "soup" / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "name", ["x.joblib", "x.pyw", "x.tar.gz", "x.js", "x.jar", "run", "x.params", "vocab.dill"]
+)
+def test_code_archives_and_files_of_unknown_kinds_are_left_behind(runs, tmp_path, name):
+    for run in runs:
+        (run / name).write_bytes(b"#!/bin/sh\n")
+    soup(*runs, output=tmp_path / "soup")
+
+    assert not (tmp_path / "soup" / name).exists()
+
+
+def test_a_shard_may_have_the_name_of_a_config(tmp_path):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        save(folder / "config.json", w=np.float32([number]))
+        index = {"metadata": {}, "weight_map": {"w": "config.json"}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    soup(*folders, output=tmp_path / "soup")
+
+    assert {"config.json", "model.safetensors.index.json"} == set(files(tmp_path / "soup"))
 
 
 def rewritten(path: Path) -> None:

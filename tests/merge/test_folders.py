@@ -69,19 +69,29 @@ def test_every_component_of_a_pipeline_is_averaged_and_other_files_go_along(pipe
     half("conv_in.weight", path=tmp_path / "soup" / UNET, like=[p / UNET for p in pipelines])
 
 
-def test_components_and_tokenizers_that_are_links_go_along(pipelines, tmp_path):
+def link_elsewhere(pipeline: Path, name: str) -> None:
+    """Move a folder of a pipeline out of it, and leave a link."""
+    shared = pipeline.with_name(f"shared-{pipeline.name}-{name}")
+    (pipeline / name).rename(shared)
+    (pipeline / name).symlink_to(Path("..", shared.name))
+
+
+def test_components_that_are_links_go_along(pipelines, tmp_path):
     soup(*pipelines, output=tmp_path / "expected")
     for pipeline in pipelines:
-        for name in ("vae", "tokenizer"):
-            shared = tmp_path / f"shared-{pipeline.name}-{name}"
-            (pipeline / name).rename(shared)
-            (pipeline / name).symlink_to(Path("..", shared.name))
+        link_elsewhere(pipeline, "vae")
     soup(*pipelines, output=tmp_path / "soup")
 
     found, expected = files(tmp_path / "soup"), files(tmp_path / "expected")
     assert set(expected) == set(found)
-    for name in ("vae/config.json", "tokenizer/vocab.json"):
-        assert expected[name] == found[name]
+    assert expected["vae/config.json"] == found["vae/config.json"]
+
+
+def test_a_tokenizer_that_is_a_link_out_of_its_pipeline_is_refused(pipelines, tmp_path):
+    link_elsewhere(pipelines[1], "tokenizer")
+
+    with pytest.raises(InputError, match="tokenizer: is a link out of its folder"):
+        soup(*pipelines, output=tmp_path / "soup")
 
 
 def test_weights_and_code_that_do_not_go_along_are_named_beforehand(pipelines, tmp_path):
