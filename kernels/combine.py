@@ -14,8 +14,8 @@ from numba.core.typing import Signature
 from numba.extending import register_jitable
 
 from . import tables
-from .exact import DONE, RESULT, ROW
-from .floats import floats_at, integers_at, invoke
+from .exact import DONE, RESULT, ROW, WEIGHTS
+from .floats import MAGNITUDE, floats_at, integers_at, invoke
 from .sums import DOUBT, FLOATS, INTEGERS, LOW, SIZE, TILE
 
 # the status beside those of `resolve`: an element needs it, and the mean has no address for it
@@ -27,27 +27,30 @@ BYTES = types.CPointer(types.uint8)
 def signature() -> Signature:
     """The signature of `combine`."""
     whole = types.int64
-    return types.int64(INTEGERS, whole, whole, BYTES, FLOATS, INTEGERS)
+    return types.int64(INTEGERS, whole, whole, whole, BYTES, FLOATS, INTEGERS)
 
 
 def sum_signature() -> Signature:
     """The signature of `accumulate`."""
     whole = types.int64
-    return types.int64(INTEGERS, whole, whole, FLOATS, FLOATS)
+    return types.int64(INTEGERS, whole, whole, whole, FLOATS, FLOATS)
 
 
-def combine(mean, start, stop, out, tile, scratch):  # type: ignore[no-untyped-def]
+def combine(mean, origin, start, stop, out, tile, scratch):  # type: ignore[no-untyped-def]
     """Put elements `start` to `stop` at `out`; DONE, or the status of a failure.
 
-    On a failure the element is left in `scratch[ROW]`, its result in `scratch[RESULT]`.
+    Scales are those of the elements from `origin` on. On a failure the element is left in
+    `scratch[ROW]`, its result in `scratch[RESULT]`.
     """
     # the bounded sums have nothing to say of these
     for i in range(TILE):
         tile[LOW + i], tile[SIZE + i] = 0.0, 0.0
     place = start
     while place < stop:
-        length = min(TILE, stop - place)
-        if sum_and_finish(mean, place, length, out, place - start, tile):
+        weights, left = weights_of(mean, origin + place)
+        length = min(TILE, stop - place, left)
+        if sum_and_finish(mean, weights, place, length, out, place - start, tile):
+            scratch[WEIGHTS] = weights
             status = resolve_doubts(mean, place, length, out, place - start, tile, scratch)
             if status != DONE:
                 return status
@@ -55,14 +58,15 @@ def combine(mean, start, stop, out, tile, scratch):  # type: ignore[no-untyped-d
     return DONE
 
 
-def accumulate(mean, start, stop, out, tile):  # type: ignore[no-untyped-def]
+def accumulate(mean, origin, start, stop, out, tile):  # type: ignore[no-untyped-def]
     """Put the float64 sums of elements `start` to `stop` at `out`; 0 if these are proved exact."""
     for i in range(TILE):
         tile[LOW + i], tile[SIZE + i] = 0.0, 0.0
     place = start
     while place < stop:
-        length = min(TILE, stop - place)
-        add_rows(mean, place, length, tile)
+        weights, left = weights_of(mean, origin + place)
+        length = min(TILE, stop - place, left)
+        add_rows(mean, weights, place, length, tile)
         inexact = 0
         for i in range(length):
             total = tile[i]
@@ -77,19 +81,36 @@ def accumulate(mean, start, stop, out, tile):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def add_rows(mean, place, length, tile):  # type: ignore[no-untyped-def]
+def weights_of(mean, element):  # type: ignore[no-untyped-def]
+    """The address of an element's weights, and the number of elements that have them from it on."""
+    run = mean[tables.RUN]
+    if run == 0:
+        return mean[tables.WEIGHTS], MAGNITUDE
+    columns, rows = mean[tables.COLUMNS], mean[tables.GROUP_ROWS]
+    column, across = element % columns, (columns + run - 1) // run
+    group = element // columns // rows
+    if across == 1:
+        left = (group + 1) * rows * columns - element
+    else:
+        left = min((column // run + 1) * run, columns) - column
+    part = group * across + column // run
+    return mean[tables.WEIGHTS] + 8 * part * mean[tables.WEIGHT_COUNT], left
+
+
+@register_jitable
+def add_rows(mean, weights_at, place, length, tile):  # type: ignore[no-untyped-def]
     """Add up the rows of one tile."""
     groups = integers_at(mean[tables.GROUPS])
-    rows, weights = integers_at(mean[tables.ROWS]), floats_at(mean[tables.WEIGHTS])
+    rows, weights = integers_at(mean[tables.ROWS]), floats_at(weights_at)
     for group in range(mean[tables.GROUP_COUNT]):
         add, first, last = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]
         invoke(add, (rows, weights, first, last, place, length, tile))
 
 
 @register_jitable
-def sum_and_finish(mean, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
+def sum_and_finish(mean, weights, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
     """Combine one tile by the fast path; the number of its elements left in doubt."""
-    add_rows(mean, place, length, tile)
+    add_rows(mean, weights, place, length, tile)
     table, weight = integers_at(mean[tables.FORMAT]), float(mean[tables.WEIGHT])
     rest = float(mean[tables.WEIGHT] - int(weight))
     return invoke(mean[tables.FINISH], (out, offset, length, tile, weight, rest, table))

@@ -17,8 +17,9 @@ from .sums import FLOATS, INTEGERS
 DONE, NOT_FINITE, OUT_OF_RANGE = 0, 1, 2
 
 # where in its int64 scratch `resolve` keeps the row that is being read (first, so that the scratch
-# is a table of that one row), leaves its result, keeps the range of limbs in use, and the limbs
-ROW, RESULT, BOTTOM, TOP, LIMBS = range(5)
+# is a table of that one row), leaves its result, keeps the range of limbs in use, is told where the
+# weights are, and keeps the limbs
+ROW, RESULT, BOTTOM, TOP, WEIGHTS, LIMBS = range(6)
 
 # four limbs below 2**-1074 for the fraction of a quotient: their 128 bits hold the 63 that a
 # divisor shifts out, the 53 of a float64 and its rounding bit; above, room for 2**(1024 + 62 + 29)
@@ -65,7 +66,7 @@ def resolve(mean, element, tile, scratch):  # type: ignore[no-untyped-def]
 def add_terms(mean, element, tile, scratch):  # type: ignore[no-untyped-def]
     """Add the finite terms; which kinds of others there are, and their first source or -1."""
     groups, rows = integers_at(mean[tables.GROUPS]), integers_at(mean[tables.ROWS])
-    weights, sources = floats_at(mean[tables.WEIGHTS]), integers_at(mean[tables.SOURCES])
+    weights, sources = floats_at(scratch[WEIGHTS]), integers_at(mean[tables.SOURCES])
     nan, positive, negative, offender = False, False, False, -1
     for group in range(mean[tables.GROUP_COUNT]):
         add, first, last = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]

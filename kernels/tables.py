@@ -14,7 +14,13 @@ ALLOWED = 7
 FORMAT = 8
 FINISH = 9
 RESOLVE = 10
-MEAN_LENGTH = 11
+# of scaled rows: elements of a run (zero without scales), those of a row of the matrix, its rows in
+# a group, and the number of weights, of which each run of each group has its own
+RUN = 11
+COLUMNS = 12
+GROUP_ROWS = 13
+WEIGHT_COUNT = 14
+MEAN_LENGTH = 15
 
 # an output format: its precision, the float64 bits of its smallest normal value and of the largest
 # float64 that rounds into range, its quantum; then four patterns of its own, of which a missing

@@ -1,8 +1,8 @@
 """The contract of every engine, on any device.
 
-Rule 1: each output element is the exact real number sum(w_j * x_j) / W, rounded once, to nearest
-even, to the output dtype; an exact zero is +0.0, what rounds to zero keeps its sign. W is the total
-weight sum(w_j), or the divisor of the mean.
+Rule 1: each output element is the exact real number sum(w_j * s_j * x_j) / W, rounded once, to
+nearest even, to the output dtype; an exact zero is +0.0, what rounds to zero keeps its sign. W is
+the total weight sum(w_j), or the divisor of the mean; s_j is the scale of x_j, 1 if it has none.
 Rule 2: elements that an engine cannot prove exact on its fast path go through a slower, exact one.
 Rule 3: an engine reads and fills memory views; it knows no files, tensor names or ledgers.
 """
@@ -37,22 +37,49 @@ class WeightedMean:
         return sum(self.weights) if self.divisor is None else self.divisor
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Scales:
+    """Factors of the elements of float8 sources, on a grid of blocks of the tensor as a matrix."""
+
+    columns: int
+    """Elements in a row of the matrix."""
+    block: tuple[int, int]
+    """Rows and columns of a block; the last ones may be cut short."""
+    factors: memoryview
+    """Float64 [blocks, sources]: the factor of each source in each block, by rows of blocks.
+
+    Each is finite and a float32 at most; those of a source without a scale are 1.
+    """
+
+    @property
+    def across(self) -> int:
+        """Number of blocks beside each other."""
+        return -(-self.columns // self.block[1])
+
+    def block_of(self, element: int) -> int:
+        """The index of the block that an element is in."""
+        row, column = divmod(element, self.columns)
+        return row // self.block[0] * self.across + column // self.block[1]
+
+
 class Combine(Protocol):
     """A mean bound to its sources; may be called from several threads at once."""
 
-    def __call__(self, start: int, stop: int, out: memoryview) -> None:
+    def __call__(self, start: int, stop: int, out: memoryview, origin: int = 0) -> None:
         """Write elements `start` to `stop` of the mean into `out`, a view of exactly their bytes.
 
-        Raises NonFinite or OutOfRange for the lowest failing element and its first failing source;
-        `out` is then undefined. Raises ArithmeticError if this thread's floating-point mode is not
-        the default.
+        The first element of the sources is element `origin` of the scaled tensor. Raises NonFinite
+        or OutOfRange for the lowest failing element and its first failing source; `out` is then
+        undefined. Raises ArithmeticError if this thread's floating-point mode is not the default.
         """
 
 
 class Expand(Protocol):
     """A sum bound to its sources; may be called from several threads at once."""
 
-    def __call__(self, start: int, stop: int, first: memoryview) -> list[memoryview]:
+    def __call__(
+        self, start: int, stop: int, first: memoryview, origin: int = 0
+    ) -> list[memoryview]:
         """The exact weighted sums of elements `start` to `stop`, as planes of float64 that add up.
 
         Each plane holds the float64 nearest to the remainder after those before it. The first is
@@ -68,10 +95,14 @@ class Engine(Protocol):
     def name(self) -> str:
         """The name that users know it by."""
 
-    def prepare(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Combine:
+    def prepare(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> Combine:
         """Bind a mean to `sources`: flat byte views of equally many elements, of any alignment."""
 
-    def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Expand:
+    def prepare_sum(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> Expand:
         """Bind an exact sum to `sources`; the mean's output dtype and divisor are not used."""
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:

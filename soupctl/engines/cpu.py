@@ -23,10 +23,10 @@ from ..format.dtypes import DType
 from ..kernels import combine as driver
 from ..kernels import exact, narrow, rounding, sums, tables, wide_rounding
 from ..kernels.floats import ROW_TYPES
-from .contract import NonFinite, OutOfRange, WeightedMean
+from .contract import NonFinite, OutOfRange, Scales, WeightedMean
 from .expansion import Expansion
 from .native import native_address
-from .splitting import NARROW_DIVISOR, split_weight
+from .splitting import NARROW_DIVISOR, SCALE_BITS, split_weight
 
 OUT_TYPES = {8: types.int8, 16: types.int16, 32: types.int32, 64: types.int64}
 
@@ -46,13 +46,17 @@ class CpuEngine:
 
     name: str = "cpu"
 
-    def prepare(self, mean: WeightedMean, sources: Sequence[memoryview]) -> CpuCombine:
+    def prepare(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> CpuCombine:
         """Compile the kernels for the mean's dtypes, if necessary, and record row addresses."""
-        return CpuCombine(mean, sources)
+        return CpuCombine(mean, sources, scales)
 
-    def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> CpuExpand:
+    def prepare_sum(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> CpuExpand:
         """The same for sums."""
-        return CpuExpand(self, mean, sources)
+        return CpuExpand(self, mean, sources, scales)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """One compiled pass; both start where elements of their size may."""
@@ -63,19 +67,23 @@ class CpuEngine:
 class MeanTables:
     """The tables that compiled code reads about a mean, apart from the addresses of its sources."""
 
-    def __init__(self, mean: WeightedMean) -> None:
+    def __init__(self, mean: WeightedMean, scales: Scales | None = None) -> None:
         ranks = [RANKS[dtype] for dtype in mean.dtypes]
         order = sorted(range(len(ranks)), key=ranks.__getitem__)
+        factors = None if scales is None else factors_of(scales, len(ranks))
         parts = [
             (row, part)
             for row in order
-            for part in split_weight(mean.weights[row], mean.dtypes[row])
+            for part in split_weight(
+                mean.weights[row], mean.dtypes[row], is_scaled=is_scaled(factors, row)
+            )
         ]
         self.rows = [row for row, _ in parts]
         self.width = mean.out.bits // 8
         sources = np.array(self.rows, np.int64)
         weights = np.array([part for _, part in parts], np.float64)
-        add = sums.add_bounded if is_bounded(mean) else sums.add_proved
+        bounded = is_bounded(mean) if factors is None else is_bounded_scaled(mean, factors)
+        add = sums.add_bounded if bounded else sums.add_proved
         groups = group_table([mean.dtypes[row] for row in self.rows], add)
         unit = np.ones(1, np.float64)
         layout = format_table(mean.out)
@@ -86,6 +94,12 @@ class MeanTables:
         wide = mean.total > NARROW_DIVISOR
         table[tables.FORMAT], table[tables.FINISH] = address(layout), finish_address(mean.out, wide)
         table[tables.UNIT] = address(unit)
+        if scales is not None and factors is not None:
+            # exact: of the bits of a weight and its scale, a product with an element leaves room
+            weights = np.ascontiguousarray(weights * factors[:, self.rows])
+            table[tables.WEIGHTS], table[tables.WEIGHT_COUNT] = address(weights), len(self.rows)
+            table[tables.COLUMNS], table[tables.RUN] = scales.columns, scales.block[1]
+            table[tables.GROUP_ROWS] = scales.block[0]
         self._kept = (sources, weights, groups, unit, layout)
 
 
@@ -96,8 +110,10 @@ mean_tables = lru_cache(maxsize=64)(MeanTables)
 class CpuCombine:
     """A prepared mean: tables of addresses, and the views that keep them valid."""
 
-    def __init__(self, mean: WeightedMean, sources: Sequence[memoryview]) -> None:
-        shared = mean_tables(mean)
+    def __init__(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> None:
+        shared = mean_tables(mean) if scales is None else MeanTables(mean, scales)
         views = [
             np.frombuffer(sources[row], np.uint8) for row in shared.rows if sources[row].nbytes
         ]
@@ -108,7 +124,7 @@ class CpuCombine:
         self._width = shared.width
         self._kept = (views, addresses, shared)
 
-    def __call__(self, start: int, stop: int, out: memoryview) -> None:
+    def __call__(self, start: int, stop: int, out: memoryview, origin: int = 0) -> None:
         """Write elements `start` to `stop` of the mean into `out`.
 
         Raises NonFinite or OutOfRange for the lowest failing element, ArithmeticError in a thread
@@ -121,13 +137,13 @@ class CpuCombine:
         scratch = np.empty(SCRATCH, np.int64)
         tile, limbs = address(scratch), address(scratch) + 8 * sums.SCRATCH
         table = address(self.table)
-        status = self._combine(table, start, stop, target, tile, limbs)
+        status = self._combine(table, origin, start, stop, target, tile, limbs)
         while status == driver.UNRESOLVED:
             # compiled when first needed: most checkpoints never do
             self.table[tables.RESOLVE] = native_address(exact.resolve, exact.signature())
             first = int(scratch[sums.SCRATCH + exact.ROW])
             place = target + (first - start) * self._width
-            status = self._combine(table, first, stop, place, tile, limbs)
+            status = self._combine(table, origin, first, stop, place, tile, limbs)
         if status == exact.NOT_FINITE:
             state = scratch[sums.SCRATCH :]
             raise NonFinite(int(state[exact.RESULT]), int(state[exact.ROW]))
@@ -139,20 +155,27 @@ class CpuExpand:
     """A prepared sum: one pass where a float64 holds it, else the expansion."""
 
     def __init__(
-        self, engine: CpuEngine, mean: WeightedMean, sources: Sequence[memoryview]
+        self,
+        engine: CpuEngine,
+        mean: WeightedMean,
+        sources: Sequence[memoryview],
+        scales: Scales | None,
     ) -> None:
         whole = WeightedMean(mean.dtypes, mean.weights, DType.F64, divisor=1)
-        self._tables = CpuCombine(whole, sources)
-        self._expand = Expansion(engine, whole, sources)
+        self._tables = CpuCombine(whole, sources, scales)
+        self._expand = Expansion(engine, whole, sources, scales)
         self._accumulate = accumulate_function()
 
-    def __call__(self, start: int, stop: int, first: memoryview) -> list[memoryview]:
+    def __call__(
+        self, start: int, stop: int, first: memoryview, origin: int = 0
+    ) -> list[memoryview]:
         """Fill the first plane of elements `start` to `stop`, return the others; see `Expand`."""
         require_exact_arithmetic()
         tile = np.empty(sums.SCRATCH, np.float64)
         target = address(np.frombuffer(first, np.uint8))
-        if self._accumulate(address(self._tables.table), start, stop, target, address(tile)):
-            return self._expand(start, stop, first)
+        table = address(self._tables.table)
+        if self._accumulate(table, origin, start, stop, target, address(tile)):
+            return self._expand(start, stop, first, origin)
         return []
 
 
@@ -179,6 +202,30 @@ def is_bounded(mean: WeightedMean) -> bool:
     largest = sum(share * dtype.float_format.largest for dtype, share in shares.items())
     quantum = min(dtype.float_format.quantum for dtype in shares)
     return largest <= Fraction(2) ** (53 + quantum)
+
+
+def factors_of(scales: Scales, count: int) -> NDArray[np.float64]:
+    """The factors as an array [blocks, sources]."""
+    return np.frombuffer(scales.factors, np.float64).reshape(-1, count)
+
+
+def is_scaled(factors: NDArray[np.float64] | None, source: int) -> bool:
+    """Whether any element of a source has another factor than 1."""
+    return factors is not None and not bool((factors[:, source] == 1.0).all())
+
+
+def is_bounded_scaled(mean: WeightedMean, factors: NDArray[np.float64]) -> bool:
+    """The same with scales: by the largest, and by the last bit that the smallest may have."""
+    largest, quantum = Fraction(0), math.inf
+    for source, (dtype, weight) in enumerate(zip(mean.dtypes, mean.weights, strict=True)):
+        sizes = np.abs(factors[:, source])
+        most, least = float(sizes.max()), float(sizes.min(where=sizes > 0, initial=math.inf))
+        if most == 0.0:
+            continue
+        largest += abs(weight) * Fraction(most) * dtype.float_format.largest
+        exponent = math.frexp(least)[1] - SCALE_BITS if is_scaled(factors, source) else 0
+        quantum = min(quantum, dtype.float_format.quantum + exponent)
+    return largest <= Fraction(2) ** int(53 + quantum) if largest else True
 
 
 def group_table(dtypes: Sequence[DType], add: Callable[..., object]) -> NDArray[np.int64]:
@@ -237,14 +284,14 @@ def finish_address(dtype: DType, wide: bool) -> int:
 @cache
 def combine_function() -> Callable[..., int]:
     """The compiled driver; calling it lets other threads run."""
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 7)
     return prototype(native_address(driver.combine, driver.signature()))
 
 
 @cache
 def accumulate_function() -> Callable[..., int]:
     """The compiled pass of a sum; calling it lets other threads run."""
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
     return prototype(native_address(driver.accumulate, driver.sum_signature()))
 
 

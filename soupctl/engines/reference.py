@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import inf, isnan, nan
 
 from ..format.dtypes import DType, FloatFormat
-from .contract import NonFinite, OutOfRange, WeightedMean
+from .contract import NonFinite, OutOfRange, Scales, WeightedMean
 from .expansion import Expansion
 
 
@@ -21,13 +21,17 @@ class ReferenceEngine:
 
     name: str = "reference"
 
-    def prepare(self, mean: WeightedMean, sources: Sequence[memoryview]) -> ReferenceCombine:
+    def prepare(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> ReferenceCombine:
         """Nothing is prepared."""
-        return ReferenceCombine(mean, tuple(sources))
+        return ReferenceCombine(mean, tuple(sources), scales)
 
-    def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Expansion:
+    def prepare_sum(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> Expansion:
         """Nothing is prepared."""
-        return Expansion(self, mean, sources)
+        return Expansion(self, mean, sources, scales)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """Element by element."""
@@ -48,17 +52,18 @@ class ReferenceCombine:
 
     mean: WeightedMean
     sources: tuple[memoryview, ...]
+    scales: Scales | None = None
 
-    def __call__(self, start: int, stop: int, out: memoryview) -> None:
+    def __call__(self, start: int, stop: int, out: memoryview, origin: int = 0) -> None:
         """Write elements `start` to `stop` of the mean into `out`."""
         width = self.mean.out.bits // 8
         for element in range(start, stop):
             place = (element - start) * width
-            out[place : place + width] = self.bits_at(element).to_bytes(width, "little")
+            out[place : place + width] = self.bits_at(element, origin).to_bytes(width, "little")
 
-    def bits_at(self, element: int) -> int:
+    def bits_at(self, element: int, origin: int) -> int:
         """The bits of one element of the mean; raises NonFinite or OutOfRange."""
-        values = [self.value(source, element) for source in range(len(self.sources))]
+        values = [self.value(source, element, origin) for source in range(len(self.sources))]
         infinite = [source for source, value in enumerate(values) if isinstance(value, float)]
         if infinite and not self.mean.allow_nonfinite:
             raise NonFinite(infinite[0], element)
@@ -70,12 +75,17 @@ class ReferenceCombine:
             raise OutOfRange(element)
         return code
 
-    def value(self, source: int, element: int) -> Fraction | float:
-        """One element of one source."""
+    def value(self, source: int, element: int, origin: int) -> Fraction | float:
+        """One element of one source, times its scale."""
         dtype = self.mean.dtypes[source]
         width = dtype.bits // 8
         code = self.sources[source][element * width : (element + 1) * width]
-        return decode(int.from_bytes(code, "little"), dtype)
+        value = decode(int.from_bytes(code, "little"), dtype)
+        if self.scales is None:
+            return value
+        place = self.scales.block_of(origin + element) * len(self.sources) + source
+        factor: float = self.scales.factors.cast("B").cast("d")[place]
+        return value * (factor if isinstance(value, float) else Fraction(factor))
 
 
 def decode(code: int, dtype: DType) -> Fraction | float:

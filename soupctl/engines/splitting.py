@@ -17,11 +17,17 @@ NARROW_DIVISOR = 2**24
 PRODUCT_BITS = 53
 # the product of a double and a weight is never exact: it is computed with its rounding error
 DOUBLE_BITS = 24
+SCALE_BITS = 24
+"""Bits of the significand of a scale, at most: a float32."""
 
 
-def split_weight(weight: int, dtype: DType) -> tuple[int, ...]:
-    """The weights of the rows that stand for a source of that weight, the largest first."""
+def split_weight(weight: int, dtype: DType, *, is_scaled: bool = False) -> tuple[int, ...]:
+    """The weights of the rows that stand for a source of that weight, the largest first.
+
+    The products of those of a scaled source are exact with the scale as well.
+    """
     bits = DOUBLE_BITS if dtype is DType.F64 else PRODUCT_BITS - dtype.float_format.precision
+    bits -= SCALE_BITS if is_scaled else 0
     sign, left = (-1 if weight < 0 else 1), abs(weight)
     parts = []
     while left.bit_length() > bits:

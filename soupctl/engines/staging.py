@@ -171,7 +171,7 @@ class StagedCombine:
         self._width = mean.out.bits // 8
         self._exact: Combine | None = None
 
-    def __call__(self, start: int, stop: int, out: memoryview) -> None:
+    def __call__(self, start: int, stop: int, out: memoryview, origin: int = 0) -> None:  # noqa: ARG002
         """Write elements `start` to `stop` of the mean into `out`.
 
         Raises NonFinite or OutOfRange for the lowest failing element, LimitError where the device

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .contract import Combine, Expand, WeightedMean
+from .contract import Combine, Expand, Scales, WeightedMean
 from .cpu import CpuEngine
 from .staging import BufferPool, Device, StagedCombine
 
@@ -21,13 +21,22 @@ class TritonEngine:
         """Use `budget` bytes of device memory for staging, and as much pinned memory."""
         self._pool = BufferPool(device, budget)
 
-    def prepare(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Combine:
-        """Bind a mean to `sources`; kernels are compiled when they are first launched."""
+    def prepare(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> Combine:
+        """Bind a mean to `sources`; kernels are compiled when they are first launched.
+
+        Those with scales are the CPU engine's: a byte an element is soon read there.
+        """
+        if scales is not None:
+            return CpuEngine().prepare(mean, sources, scales)
         return StagedCombine(self._pool, mean, sources)
 
-    def prepare_sum(self, mean: WeightedMean, sources: Sequence[memoryview]) -> Expand:
+    def prepare_sum(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> Expand:
         """The CPU engine's: sums are wider than their sources, so copying them costs most."""
-        return CpuEngine().prepare_sum(mean, sources)
+        return CpuEngine().prepare_sum(mean, sources, scales)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """The processor's: a sum is added up there."""

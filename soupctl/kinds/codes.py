@@ -88,15 +88,17 @@ def _scale(
     scheme: Scheme, stem: str, tensors: Mapping[str, Tensor], block: tuple[int, int] | None
 ) -> CodeScale | None:
     """The scale of a code; None if its shape does not say which codes each value is for."""
-    code, scale = tensors[stem + scheme.code], tensors[stem + scheme.required[0]]
+    # by the names that are given, which need not be those of the file
+    name = stem + scheme.required[0]
+    code, scale = tensors[stem + scheme.code], tensors[name]
     if scale.dtype.kind is not Kind.FLOAT:
         return None
     rows, columns = (max(1, size) for size in matrix_shape(code.shape))
     count = prod(scale.shape)
     if count == 1:
-        return CodeScale(scale.name, (rows, columns))
+        return CodeScale(name, (rows, columns))
     if count == rows == scale.shape[0]:
-        return CodeScale(scale.name, (1, columns))
+        return CodeScale(name, (1, columns))
     if len(scale.shape) != 2 or len(code.shape) != 2 or not count:
         return None
     grid = (scale.shape[0], scale.shape[1])
@@ -104,7 +106,7 @@ def _scale(
         # blocks of no config must divide the codes: else several sizes would fit
         is_sure = each in (block, BLOCK) or (rows % grid[0] == 0 and columns % grid[1] == 0)
         if each is not None and is_sure and scale_grid(code.shape, each) == grid:
-            return CodeScale(scale.name, each)
+            return CodeScale(name, each)
     return None
 
 

@@ -38,7 +38,14 @@ def execute(
     sources = tuple({id(each): each for order in orders for each in order.sources}.values())
     positions = {id(source): position for position, source in enumerate(sources)}
     places = [[positions[id(source)] for source in order.sources] for order in orders]
-    work = TensorPass(orders, sources, engine, execution.chunk)
+    scales = frozenset(
+        scale.tensor
+        for order in orders
+        for step in order.plan.steps
+        for scale in step.scales
+        if scale is not None
+    )
+    work = TensorPass(orders, sources, engine, execution.chunk, scales)
 
     def make(task: Sequence[Sequence[Use]], advance: Advance) -> list[TensorResult]:
         return [work.make(uses, advance) for uses in task]

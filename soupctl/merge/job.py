@@ -23,6 +23,7 @@ from .kept_sum.record import SumRecord
 from .new_ledger import agreed_metadata
 from .order import Outcome
 from .plan import Plan
+from .scaled_codes import QUANTISED_LAYERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,9 @@ class ComponentJob:
         require_readable(self.draft, text)
         object.__setattr__(self, "draft_text", text)
         agreed = agreed_metadata((*self.sums, *self.part.checkpoints))
+        if any(step.scales for step in self.plan.kept):
+            # says that tensors are quantised which are no longer
+            agreed.pop(QUANTISED_LAYERS, None)
         object.__setattr__(self, "metadata", agreed)
         drafted = self.file_metadata(text)
         sizes = (len(encode_header(file.tensors, drafted)) for file in self.files.files)

@@ -6,13 +6,14 @@ Rule 1: ingredients of one layout share a table, so thousands of them cost no mo
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 
 from ..checkpoints.architecture import difference_hint, shape_hint
 from ..choices import OnMissing
 from ..errors import Issue, MismatchError
 from ..format.dtypes import FLOATS, DType, Kind, narrowest
 from ..format.header import Tensor
+from ..format.scales import CodeScale
 from ..kinds.classify import Kinds, classify
 from ..kinds.copies import is_ema
 from ..kinds.facts import TensorFacts
@@ -20,6 +21,7 @@ from ..kinds.kind import AVERAGED, FIXED, QUANTISED, WEIGHT, Role, TensorKind
 from ..kinds.names import closest_renaming
 from .kind_errors import fixed_advice, not_averaged
 from .recipe import first_match
+from .scaled_codes import absorbed, code_scale, width_of
 
 Contents = Mapping[str, Tensor]
 """The tensors of one ingredient by name."""
@@ -46,6 +48,8 @@ class Layouts:
             if positions.setdefault(key, len(self.distinct)) == len(self.distinct):
                 self.distinct.append((name, content))
                 self.kinds.append(classify(content, said))
+        self._absorbed = [absorbed(kinds) for kinds in self.kinds]
+        """The names of tensors that say how codes of each are read, and are not kept."""
         self.which = tuple(
             positions[id(content), said] for content, said in zip(contents, facts, strict=True)
         )
@@ -76,7 +80,7 @@ class Layouts:
         """The ingredients that count for a tensor and hold it, and its dtype in each."""
         positions = self.positions(tensor)
         if self._taken_from is not None and (source := self._taken_from(tensor)) is not None:
-            return (source,), (self.distinct[positions[0]][1][tensor].dtype,)
+            return (source,), (self._dtype(tensor, positions[0]),)
         positions = self._most_precise(tensor, positions)
         return self.sources(positions), self._dtypes(tensor, positions)
 
@@ -110,8 +114,24 @@ class Layouts:
         return sources, dtypes, self.distinct[self.which[sources[0]]][1][tensor].shape
 
     def _dtypes(self, tensor: str, positions: tuple[int, ...]) -> tuple[DType, ...]:
-        found = [self.distinct[position][1][tensor].dtype for position in positions]
-        return self._spread(positions, tuple(found))
+        return self._spread(positions, tuple(self._dtype(tensor, each) for each in positions))
+
+    def _dtype(self, tensor: str, position: int) -> DType:
+        """The dtype of a tensor in a distinct content; of codes, that of what they stand for."""
+        if code_scale(self.kinds[position], tensor) is None:
+            return self.distinct[position][1][tensor].dtype
+        return self._widths[position]
+
+    @cached_property
+    def _widths(self) -> list[DType]:
+        """The dtype that the codes of each distinct content count as."""
+        pairs = zip(self.distinct, self.kinds, strict=True)
+        return [width_of(content, kinds) for (_, content), kinds in pairs]
+
+    def scales(self, tensor: str, sources: Sequence[int]) -> tuple[CodeScale | None, ...]:
+        """The scale of a tensor in each of these ingredients; empty if it is a code in none."""
+        found = tuple(code_scale(self.kinds[self.which[source]], tensor) for source in sources)
+        return found if any(found) else ()
 
     def _spread_out(
         self, positions: tuple[int, ...], values: tuple[DType, ...]
@@ -124,16 +144,22 @@ class Layouts:
         held = self.positions(tensor)
         if deciding is not None:
             held = tuple({self.which[index] for index in deciding} & {*held}) or held
-        return frozenset(self.distinct[position][1][tensor].dtype for position in held)
+        return frozenset(self._dtype(tensor, position) for position in held)
 
     def kind(self, tensor: str) -> TensorKind:
-        """The kind of a tensor, as the first of its holders says it."""
-        return next((kinds[tensor] for kinds in self.kinds if tensor in kinds), WEIGHT)
+        """The kind of a tensor as its first holder says it; a weight if it is a code that is read."""
+        found = next((kinds[tensor] for kinds in self.kinds if tensor in kinds), WEIGHT)
+        return WEIGHT if found.scale is not None else found
+
+    @property
+    def all_names(self) -> dict[str, None]:
+        """The names of all contents: those of the first one first."""
+        return dict.fromkeys(name for _, content in self.distinct for name in content)
 
     def names(self, selected: Selected) -> list[str]:
-        """The selected names of all contents: those of the first one first."""
-        every = dict.fromkeys(name for _, content in self.distinct for name in content)
-        return list(filter(selected, every))
+        """The selected names of all contents, without those that say how codes are read."""
+        read: frozenset[str] = frozenset().union(*self._absorbed)
+        return [name for name in self.all_names if name not in read and selected(name)]
 
     def require_same_kinds(self, selected: Selected) -> None:
         """Raise MismatchError for codes and factors that not all ingredients have alike.
@@ -141,8 +167,11 @@ class Layouts:
         Those that all have may be the same in all, which only reading them shows.
         """
         issues = []
-        for (name, _), kinds in zip(self.distinct, self.kinds, strict=True):
+        each_content = zip(self.distinct, self.kinds, self._absorbed, strict=True)
+        for (name, _), kinds, read in each_content:
             for tensor, kind in kinds.items():
+                if kind.scale is not None or tensor in read:
+                    continue
                 multiplies = kind.role in QUANTISED or kind.role is Role.FACTOR
                 counted = [self.kinds[position] for position in self.counted(tensor)]
                 alike = not multiplies or all(each.get(tensor) == kind for each in counted)

@@ -14,6 +14,7 @@ from enum import Enum
 from ..choices import OnInt, OnMissing
 from ..errors import MismatchError, UsageError
 from ..format.dtypes import DType, Kind, narrowest
+from ..format.scales import CodeScale
 from ..kinds.facts import NO_FACTS, TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, WEIGHT, TensorKind
 from .layouts import Contents, Layouts
@@ -47,7 +48,7 @@ class Step:
     sources: tuple[int, ...]
     """Which ingredients hold the tensor; all of them unless it is left out."""
     dtypes: tuple[DType, ...]
-    """Its dtype in each of `sources`."""
+    """Its dtype in each of `sources`; of codes, that of what they stand for."""
     out: DType | None
     """Its dtype in the soup; None if it is left out."""
     weights: StepWeights
@@ -55,6 +56,8 @@ class Step:
     kind: TensorKind = WEIGHT
     """What it is to the model; a plain weight if it is left out, unless it must be what is kept,
     rounded."""
+    scales: tuple[CodeScale | None, ...] = ()
+    """The scales of its codes in each of `sources`; none if it is nowhere quantised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ def make_plan(
         layouts.require_same_names(missing)
     dropped = missing if recipe.on_missing is OnMissing.DROP else set()
     kept = [tensor for tensor in chosen if tensor not in dropped]
-    every = layouts.names(lambda tensor: True)
+    every = layouts.all_names
     if every and not kept:
         raise UsageError(
             "no tensor is left to average",
@@ -145,7 +148,7 @@ def _kept_step(
     positions = layouts.positions(tensor)
     sources, dtypes = layouts.counting(tensor)
     shape = layouts.distinct[positions[0]][1][tensor].shape
-    kind = layouts.kind(tensor)
+    kind, scales = layouts.kind(tensor), layouts.scales(tensor, sources)
     if kind.role not in AVERAGED:
         # integers without a scale stand for themselves, so the first's may be asked for
         first = dtypes[0].kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
@@ -162,7 +165,8 @@ def _kept_step(
     else:
         first = dtypes[0].kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
         rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]
-    return Step(tensor, shape, rule, sources, dtypes, out, _among(weights, sources), kind)
+    shares = _among(weights, sources)
+    return Step(tensor, shape, rule, sources, dtypes, out, shares, kind, scales)
 
 
 def _among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:

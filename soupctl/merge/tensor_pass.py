@@ -12,6 +12,7 @@ from math import prod
 from ..checkpoints.digest import Row, tensor_hasher
 from ..checkpoints.safetensors import StoredTensor
 from ..engines.contract import Engine
+from ..errors import OutputError
 from ..workers import Advance, Scratch
 from .chunks import PLANE_BYTES, chunk_elements, ranges
 from .kept_sum.format import COPIED
@@ -19,6 +20,7 @@ from .kept_sum.reader import Source, copied_tensor, is_extra_name
 from .kept_sum.writer import PlaneWriter
 from .order import Order
 from .plan import Rule, Step
+from .scale_values import read_scales
 from .tensor_errors import different
 from .terms import Term, allot, bytes_an_element, row_of, terms_of
 from .weighted_sum import WeightedSum
@@ -60,7 +62,11 @@ class TensorPass:
     engine: Engine
     chunk: int | None
     """Elements in a chunk; None to fit the cache."""
+    scale_tensors: frozenset[str]
+    """The names of all scales, each of which is read where it is used and where it is digested."""
     scratch: Scratch = field(default_factory=Scratch)
+    seen: dict[tuple[int, str], str] = field(default_factory=dict)
+    """The digest that a scale of a source had when it was first read."""
 
     def make(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
         """Make the tensor that these uses have in common."""
@@ -98,7 +104,13 @@ class TensorPass:
     def _mean(self, use: Use, terms: Mapping[int, Sequence[Term]]) -> _Mean:
         order = self.orders[use.order]
         used = [terms[source] for source in use.sources]
-        weighted = WeightedSum(order.plan, use.step, self.engine, used)
+        scales = read_scales(use.step, [self.sources[source] for source in use.sources])
+        for source, scale in zip(use.sources, scales, strict=False):
+            if scale is not None:
+                hasher = tensor_hasher()
+                hasher.update(scale.data)
+                self._require_unchanged_scale(source, scale.tensor, str(hasher.hexdigest()))
+        weighted = WeightedSum(order.plan, use.step, self.engine, used, scales)
         return _Mean(order, use.step, self.engine, weighted)
 
     def _copy(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
@@ -112,6 +124,8 @@ class TensorPass:
             digests[source] = self._copy_one(name, stored, copied, advance)
             if not is_extra_name(self.sources[source], name):
                 result.sources.append((source, row_of(stored.tensor, digests[source])))
+            if name in self.scale_tensors:
+                self._require_unchanged_scale(source, name, digests[source])
         for use in uses:
             if use.step.out is None:
                 continue
@@ -126,6 +140,12 @@ class TensorPass:
             if self.orders[use.order].sum is not None:
                 result.sums.append((use.order, (COPIED + name, *row[1:])))
         return result
+
+    def _require_unchanged_scale(self, source: int, name: str, digest: str) -> None:
+        """Raise OutputError if a scale is not what it was when it was read before."""
+        if self.seen.setdefault((source, name), digest) != digest:
+            what = "an input was changed while it was read"
+            raise OutputError(what, path=self.sources[source].label, tensor=name)
 
     def _copy_one(
         self, name: str, stored: StoredTensor, uses: Sequence[Use], advance: Advance

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ..engines.contract import Combine, Engine, Expand, NonFinite, OutOfRange, WeightedMean
+from ..engines.contract import Engine, NonFinite, OutOfRange, WeightedMean
 from ..errors import LimitError, SoupError
 from ..format.dtypes import DType
 from .chunks import PLANE_BYTES
 from .kept_sum.reader import Source, SumReader, invalid_sum
 from .plan import Plan, Step
+from .scale_values import ScaleValues, lay_out_scales
 from .tensor_errors import nonfinite, out_of_range
 from .terms import Term
+
+Mean = Callable[[int, int, memoryview], None]
+"""Writes the mean of elements from one on to another, which the terms have just read."""
+Planes = Callable[[int, int, memoryview], list[memoryview]]
+"""Fills the first plane of their exact sum, and returns the others."""
 
 
 class WeightedSum:
@@ -21,9 +27,17 @@ class WeightedSum:
     """
 
     def __init__(
-        self, plan: Plan, step: Step, engine: Engine, terms: Sequence[Sequence[Term]]
+        self,
+        plan: Plan,
+        step: Step,
+        engine: Engine,
+        terms: Sequence[Sequence[Term]],
+        scales: Sequence[ScaleValues | None] = (),
     ) -> None:
-        """`terms` are those of each source, in the order of the step's sources."""
+        """`terms` and `scales` are those of each source, in the order of the step's sources.
+
+        Raises InputError and MismatchError for scales that cannot be used.
+        """
         self._plan = plan
         self._step = step
         self._engine = engine
@@ -39,8 +53,10 @@ class WeightedSum:
         dtypes = tuple(term.dtype for term, _ in weighted)
         weights = tuple(weight for _, weight in weighted)
         self._mean = WeightedMean(dtypes, weights, DType.F64, divisor=1)
+        places = [place for place in step.weights.counted for _ in terms[place]]
+        self._scales = lay_out_scales(step.shape, [scales[n] for n in places] if scales else ())
 
-    def prepare_mean(self) -> Combine:
+    def prepare_mean(self) -> Mean:
         """What computes the mean in one pass.
 
         It raises InputError for NaN or infinity, and MismatchError for a mean that is out of range.
@@ -55,11 +71,11 @@ class WeightedSum:
             self._plan.allow_nonfinite and not kept,
             self._step.weights.divisor,
         )
-        combine = self._engine.prepare(spec, self._rows)
+        combine = self._engine.prepare(spec, self._rows, self._scales)
 
         def mean(start: int, stop: int, out: memoryview) -> None:
             try:
-                combine(0, stop - start, out)
+                combine(0, stop - start, out, start)
             except NonFinite as found:
                 raise self._nonfinite(found.source, start + found.element) from None
             except OutOfRange as found:
@@ -67,16 +83,16 @@ class WeightedSum:
 
         return mean
 
-    def prepare_planes(self) -> Expand:
+    def prepare_planes(self) -> Planes:
         """What computes the exact sum as planes of float64, the first and the others.
 
         It raises InputError for NaN or infinity, LimitError for a sum that float64 does not reach.
         """
-        expand = self._engine.prepare_sum(self._mean, self._rows)
+        expand = self._engine.prepare_sum(self._mean, self._rows, self._scales)
 
         def planes(start: int, stop: int, first: memoryview) -> list[memoryview]:
             try:
-                return expand(0, stop - start, first)
+                return expand(0, stop - start, first, start)
             except NonFinite as found:
                 raise self._nonfinite(found.source, start + found.element) from None
             except OutOfRange:

@@ -18,6 +18,7 @@ from ...format.header import Tensor, encode_header, lay_out
 from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements, ranges
 from ..plan import Plan, Rule, Step
+from ..scale_values import read_scales
 from ..terms import allot, bytes_an_element, terms_of
 from ..weighted_sum import WeightedSum
 from .format import MOST_PLANES, NO_SUM, SumForm, TensorSpec, copied_entry, plane_entries
@@ -62,7 +63,8 @@ def _form(
     memory = bytes_an_element(every) + PLANE_BYTES + SINGLE_BYTES
     chunk = min(count, chunk_size or chunk_elements(memory))
     plane, narrow = allot(scratch, every, chunk, PLANE_BYTES, SINGLE_BYTES)
-    planes = WeightedSum(plan, step, engine, terms).prepare_planes()
+    scales = read_scales(step, [sources[source] for source in step.sources])
+    planes = WeightedSum(plan, step, engine, terms, scales).prepare_planes()
     is_single = True
     rest: list[int] = []
     for start, stop in ranges(count, chunk):

@@ -1,0 +1,96 @@
+"""The values of the scales of a step's codes, laid out for an engine.
+
+Rule 1: a value is a float32 at most, so that its product with a code and a short weight is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd
+from typing import TYPE_CHECKING
+
+from ..engines.contract import Scales
+from ..errors import MismatchError
+from ..format.dtypes import DType
+from ..format.scales import CodeScale, matrix_shape, scale_grid
+from .kept_sum.reader import Source, copied_tensor
+from .plan import Step
+from .tensor_errors import nonfinite
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NAMES = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleValues:
+    """The scale of one source: the codes that each value is for, and the values."""
+
+    block: tuple[int, int]
+    data: bytes
+    """The bytes of its tensor."""
+    dtype: DType
+    label: str
+    """The name of the source in messages."""
+    tensor: str
+
+
+def read_scales(step: Step, sources: Sequence[Source]) -> tuple[ScaleValues | None, ...]:
+    """The scale of each source of a step; empty if none has one."""
+    pairs = zip(step.scales, sources, strict=True) if step.scales else ()
+    return tuple(None if scale is None else _read(scale, source) for scale, source in pairs)
+
+
+def _read(scale: CodeScale, source: Source) -> ScaleValues:
+    stored = copied_tensor(source, scale.tensor)
+    data, tensor = bytes(stored.read()), stored.tensor
+    return ScaleValues(scale.block, data, tensor.dtype, source.label, tensor.name)
+
+
+def lay_out_scales(shape: tuple[int, ...], scales: Sequence[ScaleValues | None]) -> Scales | None:
+    """The factors of a tensor's sources, None for one without a scale, by their common blocks.
+
+    None if no source has a scale. Raises InputError for NaN or infinity, and MismatchError for a
+    value that no float32 is.
+    """
+    import numpy as np
+
+    rows, columns = (max(1, size) for size in matrix_shape(shape))
+    if not any(scales):
+        return None
+    blocks = [each.block for each in scales if each is not None]
+    # blocks that reach to the end need no common divisor
+    height = gcd(*(high for high, _ in blocks if high < rows)) or rows
+    width = gcd(*(wide for _, wide in blocks if wide < columns)) or columns
+    tops, lefts = np.arange(0, rows, height), np.arange(0, columns, width)
+    factors = np.ones((tops.size, lefts.size, len(scales)))
+    for source, each in enumerate(scales):
+        if each is not None:
+            grid = _values(each).reshape(scale_grid((rows, columns), each.block))
+            factors[:, :, source] = grid[tops // each.block[0]][:, lefts // each.block[1]]
+    return Scales(columns, (height, width), factors.reshape(-1).data)
+
+
+def _values(scale: ScaleValues) -> NDArray[np.float64]:
+    """The values as float64, found to be finite and none finer than a float32."""
+    import numpy as np
+
+    if scale.dtype is DType.BF16:
+        words = np.frombuffer(scale.data, "<u2").astype(np.uint32) << 16
+        values = words.view(np.float32).astype(np.float64)
+    elif scale.dtype in NAMES:
+        values = np.frombuffer(scale.data, NAMES[scale.dtype]).astype(np.float64)
+    else:
+        what = f"is a scale of dtype {scale.dtype.value}, which is not read"
+        raise MismatchError(what, path=scale.label, tensor=scale.tensor)
+    if (odd := np.flatnonzero(~np.isfinite(values))).size:
+        raise nonfinite(scale.label, scale.tensor, int(odd[0]))
+    with np.errstate(over="ignore", under="ignore"):
+        single = values.astype(np.float32).astype(np.float64)
+    if (fine := np.flatnonzero(single != values)).size:
+        what = f"is a scale that no float32 holds (element {fine[0]})"
+        raise MismatchError(what, path=scale.label, tensor=scale.tensor)
+    return values

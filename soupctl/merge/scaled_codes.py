@@ -1,0 +1,51 @@
+"""Quantised tensors that are read as what they stand for: codes times scales.
+
+Rule 1: a scale and its companions are no tensors of the soup: the codes stand for the weights.
+Rule 2: codes count as tensors of the width that the other weights of their checkpoint have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..format.dtypes import DType
+from ..format.header import Tensor
+from ..format.scales import CodeScale
+from ..kinds.classify import Kinds, kind_of
+from ..kinds.kind import QUANTISED, Role
+
+QUANTISED_LAYERS = "_quantization_metadata"
+"""The key of the metadata in which ComfyUI lists quantised layers."""
+
+WIDTHS = (DType.BF16, DType.F16)
+"""Dtypes that weights of two bytes have, the one first that checkpoints without any get."""
+
+
+def code_scale(kinds: Kinds, tensor: str) -> CodeScale | None:
+    """The scale of a tensor; None for what is no code, or none that can be read exactly."""
+    return kind_of(kinds, tensor).scale
+
+
+def absorbed(kinds: Kinds) -> frozenset[str]:
+    """The companions of codes that are read: their scales, and what only says that there are."""
+    codes = {name for name, kind in kinds.items() if kind.scale is not None}
+    layers = {name.rpartition(".")[0] for name in codes}
+
+    def belongs(name: str, of: str | None) -> bool:
+        if of is not None:
+            return of in codes
+        # a marker of one layer, or of all
+        parent = name.rpartition(".")[0]
+        return parent in layers or (not parent and bool(codes))
+
+    companions = ((n, kind.of) for n, kind in kinds.items() if kind.role is Role.COMPANION)
+    return frozenset(name for name, of in companions if belongs(name, of))
+
+
+def width_of(tensors: Mapping[str, Tensor], kinds: Kinds) -> DType:
+    """The dtype of two bytes that most elements of unquantised tensors have."""
+    counts = dict.fromkeys(WIDTHS, 0)
+    for name, tensor in tensors.items():
+        if tensor.dtype in counts and kind_of(kinds, name).role not in QUANTISED:
+            counts[tensor.dtype] += tensor.count
+    return max(WIDTHS, key=counts.__getitem__)
