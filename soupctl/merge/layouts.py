@@ -147,7 +147,7 @@ class Layouts:
         return frozenset(self._dtype(tensor, position) for position in held)
 
     def kind(self, tensor: str) -> TensorKind:
-        """The kind of a tensor as its first holder says it; a weight if it is a code that is read."""
+        """The kind of a tensor as its first holder says it; codes that are read are weights."""
         found = next((kinds[tensor] for kinds in self.kinds if tensor in kinds), WEIGHT)
         return WEIGHT if found.scale is not None else found
 

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..checkpoints.digest import text_digest
 from ..engines.contract import Engine
@@ -24,7 +24,7 @@ from ..format.header import encode_header
 from ..format.index import encode_index
 from ..ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger
 from ..ledger.ledger_json import encode_ledger
-from ..storage.files import write_at
+from ..storage.files import read_file, write_at
 from ..storage.lock import locked
 from ..storage.place import refusing
 from ..workers import ExecutionOptions
@@ -38,6 +38,7 @@ from .kept_sum.survey import SumLayout, lay_out_sum, survey
 from .kept_sum.writer import SumOutput
 from .order import Order, Outcome
 from .output import OutputWriter, open_output
+from .plain_config import CONFIG, OF_QUANTISED, plain_folders, without_quantisation
 from .rounds import Rounds, require_places
 
 Results = tuple[ComponentResult, ...]
@@ -212,8 +213,13 @@ class _Output:
                         for file, header in files
                     ]
                 )
+            plain = set(plain_folders(self.job))
             for name, path in self.job.destination.companions.copies:
-                self._writer.add_copy(name, path)
+                own = PurePosixPath(name)
+                if own.parent not in plain or own.name not in (CONFIG, *OF_QUANTISED):
+                    self._writer.add_copy(name, path)
+                elif own.name == CONFIG:
+                    self._writer.add_text(name, without_quantisation(read_file(path)))
 
     def order(self, position: int) -> Order:
         """The executor's order for one component."""
