@@ -12,6 +12,8 @@ from ..format.dtypes import DType
 from ..format.header import Tensor
 from ..format.scales import CodeScale
 from ..kinds.classify import Kinds, kind_of
+from ..kinds.codes import find_codes
+from ..kinds.facts import NO_FACTS
 from ..kinds.kind import QUANTISED, Role
 
 QUANTISED_LAYERS = "_quantization_metadata"
@@ -40,6 +42,11 @@ def absorbed(kinds: Kinds) -> frozenset[str]:
 
     companions = ((n, kind.of) for n, kind in kinds.items() if kind.role is Role.COMPANION)
     return frozenset(name for name, of in companions if belongs(name, of))
+
+
+def companions_of(tensors: Mapping[str, Tensor]) -> frozenset[str]:
+    """The same by names alone."""
+    return absorbed(find_codes(tensors, NO_FACTS))
 
 
 def width_of(tensors: Mapping[str, Tensor], kinds: Kinds) -> DType:

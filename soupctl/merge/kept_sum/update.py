@@ -26,6 +26,7 @@ from ..membership import Membership
 from ..opened_inputs import OpenedInputs
 from ..plan import Plan, Rule, Step, make_plan
 from ..recipe import first_match
+from ..scaled_codes import companions_of
 from ..sources import Computation, Source, recipe_of, require_digests, selector_of
 from ..step_weights import StepWeights
 from .find import OpenedSum
@@ -83,7 +84,10 @@ def _is_plain(
 
     Otherwise what remains may have other names or fewer tensors, which a sum does not tell.
     """
-    names = [frozenset(filter(selected, source.tensors)) for source in alignment.sources]
+    names = [
+        frozenset(filter(selected, source.tensors)) - companions_of(source.tensors)
+        for source in alignment.sources
+    ]
     recorded = any(entry.renamed or entry.lacks for entry in entries)
     return alignment.is_plain and len(set(names)) == 1 and not recorded
 
