@@ -130,8 +130,11 @@ class Layouts:
 
     def scales(self, tensor: str, sources: Sequence[int]) -> tuple[CodeScale | None, ...]:
         """The scale of a tensor in each of these ingredients; empty if it is a code in none."""
-        found = tuple(code_scale(self.kinds[self.which[source]], tensor) for source in sources)
-        return found if any(found) else ()
+        by_content = [code_scale(kinds, tensor) for kinds in self.kinds]
+        # contents are few, ingredients may be thousands
+        if not any(by_content):
+            return ()
+        return tuple(by_content[self.which[source]] for source in sources)
 
     def _spread_out(
         self, positions: tuple[int, ...], values: tuple[DType, ...]
