@@ -20,6 +20,8 @@ from .unchanged import FileSnapshot
 PIPELINE = "model_index.json"
 MODULES = "modules.json"
 LISTINGS = (PIPELINE, MODULES)
+OPTIONAL = ("safety_checker",)
+"""Components of pipelines without which the others mean the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import Issue, MismatchError, UsageError
 from .checkpoint import Checkpoint, open_checkpoint
 from .layout import Component, ModelFiles, find_model
+from .listing import OPTIONAL
 from .safetensors import spool_stream
 
 # what stands in a file's name anyway
@@ -43,9 +46,14 @@ def open_input(component: Component) -> Checkpoint:
     return Checkpoint(component, (spool_stream(sys.stdin.fileno(), component.label),))
 
 
-def require_same_components(models: Sequence[ModelFiles]) -> None:
-    """Raise MismatchError unless all models have the components of the first."""
-    first = models[0]
+def with_same_components(models: Sequence[ModelFiles]) -> tuple[ModelFiles, ...]:
+    """The models without optional components that not all have, such as a safety checker.
+
+    Raises MismatchError unless all models have the other components of the first.
+    """
+    shared = set.intersection(*({each.name for each in model.components} for model in models))
+    kept = tuple(_without_optional(model, shared) for model in models)
+    first = kept[0]
     expected = [component.name for component in first.components]
     issues = [
         Issue(
@@ -53,11 +61,17 @@ def require_same_components(models: Sequence[ModelFiles]) -> None:
             model.label,
             advice="--component picks one of a pipeline's",
         )
-        for model in models[1:]
+        for model in kept[1:]
         if [component.name for component in model.components] != expected
     ]
     if issues:
         raise MismatchError.collected(issues)
+    return kept
+
+
+def _without_optional(model: ModelFiles, shared: AbstractSet[str]) -> ModelFiles:
+    found = (each for each in model.components if each.name in shared or each.name not in OPTIONAL)
+    return replace(model, components=tuple(found))
 
 
 def _listed(model: ModelFiles) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.config_files import is_config, is_copied, is_index, is_prose
-from ..checkpoints.listing import PIPELINE
+from ..checkpoints.listing import OPTIONAL, PIPELINE
 from ..checkpoints.unchanged import FileSnapshot
 from ..configs.compare import Difference, differences
 from ..errors import InputError, Issue, MismatchError
@@ -63,7 +63,7 @@ def companion_files(
     not_copied = links | {name for name in every if not set(every[name]) <= weights}
     for name, paths in sorted(by_name.items()):
         if is_copied(name) and is_config(name):
-            copies.append((name, _config_of(source, paths)))
+            copies.append((name, _config_of(source, _true_listings(name, paths))))
         elif is_copied(name) and (is_prose(name) or _all_equal(paths)):
             copies.append((name, paths[0]))
     not_copied -= {name for name, _ in copies}
@@ -134,6 +134,19 @@ def _by_name(found: Iterable[Mapping[str, Path]]) -> dict[str, list[Path]]:
 def _all_equal(paths: Sequence[Path]) -> bool:
     first, *rest = paths
     return all(equal_bytes(first, path) for path in rest)
+
+
+def _true_listings(name: str, paths: Sequence[Path]) -> Sequence[Path]:
+    """The files that list no optional component which the soup has not, as not all inputs do."""
+    if name != PIPELINE or len(paths) == 1:
+        return paths
+    without = [path for path in paths if not _lists_optional(path)]
+    return without or paths
+
+
+def _lists_optional(path: Path) -> bool:
+    listing = read_json(path)
+    return any(listing.get(name) not in (None, [None, None]) for name in OPTIONAL)
 
 
 def _config_of(source: Path | None, paths: Sequence[Path]) -> Path:

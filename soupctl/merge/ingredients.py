@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import ModelFiles
-from ..checkpoints.open import STREAM, find_input, open_input, require_same_components
+from ..checkpoints.open import STREAM, find_input, open_input, with_same_components
 from ..errors import UsageError
 from ..ledger.ledger import Ledger
 from ..ledger.read import read_ledger, require_model
@@ -93,8 +93,7 @@ def open_inputs(
     paths = [ingredient.path for ingredient in ingredients]
     if paths.count(STREAM) > 1:
         raise UsageError("standard input can be only one of the ingredients")
-    models = tuple(find_input(path, component, variant) for path in paths)
-    require_same_components(models)
+    models = with_same_components([find_input(path, component, variant) for path in paths])
     with ExitStack() as stack:
         parts = tuple(
             _open_part(stack, models, position, ignore_ledger)

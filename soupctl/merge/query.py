@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
-from ..checkpoints.open import find_input, open_input, require_same_components
+from ..checkpoints.open import find_input, open_input, with_same_components
 from ..errors import LedgerError, UsageError
 from ..ledger.data_shard import is_data_folder, is_image
 from ..ledger.ledger import IngredientEntry, Ledger
@@ -64,7 +64,7 @@ def ask(
     is_data = place is not None and (is_image(place) or is_data_folder(place))
     other = find_input(what, component) if place is not None and not is_data else None
     if other is not None:
-        require_same_components([model, other])
+        model, other = with_same_components([model, other])
     with ExitStack() as stack:
         inputs = [OpenedInputs(stack, search) for _ in model.components]
         opened = open_model(inputs, model)

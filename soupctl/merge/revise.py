@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component, ModelFiles
-from ..checkpoints.open import STREAM, find_input, require_same_components
+from ..checkpoints.open import STREAM, find_input, with_same_components
 from ..ledger.ledger import Ledger
 from ..ledger.pipelines import attributed
 from ..ledger.read import is_sum
@@ -64,7 +64,10 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     removed = [
         find_input(each.what, *place) if is_input(each.what) else None for each in revision.removals
     ]
-    require_same_components([soup, *added, *filter(None, removed)])
+    soup, *others = with_same_components([soup, *added, *filter(None, removed)])
+    added = others[: len(added)]
+    rest = iter(others[len(added) :])
+    removed = [None if each is None else next(rest) for each in removed]
     with ExitStack() as stack:
         changes = _component_changes(stack, revision, soup, added, removed)
         yield planned((soup, *added), [revise_component(change) for change in changes])

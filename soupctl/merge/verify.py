@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component, ModelFiles
-from ..checkpoints.open import find_input, require_same_components
+from ..checkpoints.open import find_input, with_same_components
 from ..choices import Level, Proof
 from ..errors import LedgerError, LimitError, SoupError
 from ..ledger.ledger import Ledger
@@ -82,7 +82,7 @@ def verify(
         opened = open_model(inputs, model)
         paths = _paths(ingredients, inputs, opened)
         others = [find_input(path, component, variant) for path in paths]
-        require_same_components([model, *others])
+        others = [*with_same_components([model, *others])[1:]]
         sums = None if component is not None else _sum_beside(inputs, model, opened)
         found = []
         for position, each in enumerate(model.components):
