@@ -25,6 +25,8 @@ from .scaled_codes import absorbed, code_scale, width_of
 
 Contents = Mapping[str, Tensor]
 """The tensors of one ingredient by name."""
+ONE_TENSOR = "--take takes it from one input, --exclude leaves it out"
+"""How a soup can be made though one tensor does not fit."""
 Selected = Callable[[str], bool]
 
 
@@ -255,14 +257,16 @@ class Layouts:
             other = content[tensor]
             if other.shape != first.shape:
                 shapes = f"has shape {list(other.shape)} where {against} has {list(first.shape)}"
-                return Issue(shapes, name, tensor, shape_hint(first.shape, other.shape))
+                hint = shape_hint(first.shape, other.shape)
+                return Issue(shapes, name, tensor, "; ".join(filter(None, (hint, ONE_TENSOR))))
             floats = (first.dtype.kind is Kind.FLOAT, other.dtype.kind is Kind.FLOAT)
             kind = self.kind(tensor)
             mixable = floats == (True, True) and (kind.role in AVERAGED or is_rounded)
             if other.dtype != first.dtype and not mixable:
                 dtypes = f"is {other.dtype.value} where {against} has {first.dtype.value}"
                 fixed = fixed_advice(tensor, DType.F32) if kind.role in FIXED else None
-                return Issue(dtypes, name, tensor, fixed or "only float dtypes may be mixed")
+                advice = fixed or f"only float dtypes may be mixed; {ONE_TENSOR}"
+                return Issue(dtypes, name, tensor, advice)
         return None
 
 

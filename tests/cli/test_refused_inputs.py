@@ -178,8 +178,9 @@ def test_lora_factors_are_refused_with_a_hint(refused, save):
     }
     for name, (first, second) in names.items():
         save(f"{name}.st", {first: down, second: up})
+        save(f"{name}-other.st", {first: down + 1, second: up})
 
-    refused("lora", MISMATCH, *(f"avg {name}.st {name}.st -o c.st" for name in names))
+    refused("lora", MISMATCH, *(f"avg {name}.st {name}-other.st -o c.st" for name in names))
 
 
 def test_integers_that_differ_are_refused(refused, save):

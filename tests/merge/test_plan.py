@@ -122,7 +122,8 @@ def test_only_integers_are_taken_from_the_first_on_request(dtype):
 def test_other_dtypes_do_not_mix(one, other):
     error = refusal(tensors(w=(one, (8,))), tensors(w=(other, (8,))))
 
-    what = f"b.st: w: is {other.value} where a.st has {one.value} (only float dtypes may be mixed)"
+    what = f"b.st: w: is {other.value} where a.st has {one.value} (only float dtypes may be mixed; "
+    what += "--take takes it from one input, --exclude leaves it out)"
     assert what == error.message()
 
 
