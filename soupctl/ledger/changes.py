@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ..errors import Issue, LedgerError
-from .ledger import Change, IngredientEntry, Ledger, descendants_of, named_by_pipelines
+from .ledger import Change, IngredientEntry, Ledger, descendants_of, named_by_pipelines, parts_of
 
 CANNOT_SAY = "its ledger does not say how much of each component is whose"
 MAKE_ANEW = "avg makes the soup anew, with a ledger that does; --component changes one alone"
@@ -209,8 +209,7 @@ def _by_pipeline(
     found: dict[tuple[str, str], Change] = {}
     for sign, entries in ((-1, before), (1, after)):
         for entry in entries:
-            parts = [(share.digest, share.name, share.weight) for share in entry.pipelines]
-            for pipeline, name, weight in (*parts, ("", entry.name, unattributed(entry))):
+            for pipeline, name, weight in parts_of(entry):
                 key = entry.digest, pipeline
                 earlier = found[key].weight if key in found else 0
                 found[key] = Change(entry.digest, name, earlier + sign * weight)

@@ -193,9 +193,24 @@ def moved(entry: IngredientEntry, hint_of: Callable[[str | None], str | None]) -
     return named_by_pipelines(replace(entry, hint=hint_of(entry.hint), pipelines=shares))
 
 
+def parts_of(entry: IngredientEntry) -> tuple[tuple[str, str, Fraction], ...]:
+    """The parts of an ingredient's weight: digest and name of each pipeline, last what is of none.
+
+    Of that the digest is empty, and the weight may be zero.
+    """
+    shares = tuple((share.digest, share.name, share.weight) for share in entry.pipelines)
+    rest = entry.weight - sum(weight for _, _, weight in shares)
+    return (*shares, ("", entry.name, rest))
+
+
 def as_state(ledger: Ledger) -> SoupState:
     """The state that a ledger describes, for the history of its successor."""
-    made = tuple(Change(entry.digest, entry.name, entry.weight) for entry in ledger.ingredients)
+    made = tuple(
+        Change(entry.digest, name, weight)
+        for entry in ledger.ingredients
+        for _, name, weight in parts_of(entry)
+        if weight
+    )
     changed = ledger.changed if ledger.chain else made
     return SoupState(ledger.operation, changed, ledger.root, ledger.exact)
 

@@ -75,7 +75,12 @@ def attributed(names: Sequence[str], ledgers: Sequence[Ledger]) -> tuple[Ledger,
     entries = [entry for ledger in ledgers for entry in ledger.ingredients]
     differing = [ledger for ledger in ledgers if len(ledger.ingredients) > 1] or ledgers[:1]
     is_known = any(entry.pipelines for entry in entries)
-    if is_known or len(differing) > 1 or len({ledger.total for ledger in ledgers}) > 1:
+    if (
+        len(ledgers) < 2
+        or is_known
+        or len(differing) > 1
+        or len({ledger.total for ledger in ledgers}) > 1
+    ):
         return tuple(ledgers)
     shares: list[dict[str, list[PipelineShare]]] = [{} for _ in ledgers]
     for told in differing[0].ingredients:

@@ -138,8 +138,8 @@ class RevisedComponent:
             return moved_hints
         here = hint_to(found, folder)
         added = self._added_hints(folder)
-        # where a pipeline's own file may be is not known better than from its last place
-        stays = here in moved_hints.hints
+        # what was opened may be of a pipeline that goes: only a search tells of another place
+        stays = here in moved_hints.hints or not self.change.revision.search
         shares = tuple(
             replace(
                 share,

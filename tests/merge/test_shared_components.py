@@ -145,9 +145,11 @@ def test_a_pipeline_leaves_the_others_their_share_of_a_vae_that_some_have(
     assert expected == change("subtract", tmp_path / "soup", tmp_path / "less", removed=[removal])
 
 
-def test_a_removed_pipeline_leaves_no_name_and_no_hint_at_its_files(mixed, tmp_path):
+@pytest.mark.parametrize("by_path", [True, False])
+def test_a_removed_pipeline_leaves_no_name_and_no_hint_at_its_files(mixed, tmp_path, by_path):
     average(tmp_path / "soup", *mixed)
-    change("subtract", tmp_path / "soup", tmp_path / "less", removed=[verbs.Removal("cats")])
+    what = mixed[0] if by_path else "cats"
+    change("subtract", tmp_path / "soup", tmp_path / "less", removed=[verbs.Removal(what)])
     shutil.rmtree(mixed[0])
 
     for _, ledger in verbs.history(tmp_path / "less"):
