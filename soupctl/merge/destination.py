@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from stat import S_ISDIR
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.layout import STEMS, SUFFIXES, Component, ModelFiles
+from ..checkpoints.layout import PICKLES, STEMS, SUFFIXES, Component, ModelFiles
 from ..checkpoints.open import STREAM
 from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
@@ -22,6 +23,9 @@ from ..format.shards import MOST_SHARDS, OutputFile, TensorSpec, index_name, sam
 from .companion_files import CompanionFiles, companion_files, compared_configs
 from .ingredients import Inputs, Part
 from .plan import Plan
+
+FOREIGN = PICKLES | {".gguf", ".h5", ".npz", ".onnx", ".tar", ".zip"}
+"""Endings of files of other formats, which an output must not seem to be, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +83,18 @@ def decide(
     """The destination for `output`; one file if it is named like one or no input is a folder.
 
     `config_from` is the input's folder whose configs count where they differ.
-    Raises UsageError for several components or shards in one file, MismatchError for files beside
-    the weights that say different things, LimitError for too many files.
+    Raises UsageError for several components or shards in one file and for the name of another
+    format, MismatchError for files beside the weights that say different things, LimitError for too
+    many files.
     """
     if not str(output):
         raise UsageError("the output path is empty")
+    if Path(output).suffix.lower() in FOREIGN:
+        raise UsageError(
+            f"a {Path(output).suffix} file holds no safetensors",
+            path=output,
+            advice="name a .safetensors file, or a folder",
+        )
     if shard_size is not None and shard_size < 1:
         raise UsageError(f"a shard size must be positive, not {shard_size}")
     folders = [model for model in inputs.models if model.folder is not None]
@@ -197,19 +208,21 @@ def refuse_input_as_output(
 ) -> None:
     """Raise OutputError if the output is an input or holds one, whatever links lead to it.
 
-    Files among `replaceable` may be replaced.
+    Files among `replaceable` may be replaced, though not by what a shell redirects into them.
     """
     if destination.path is None:
-        return
+        found, replaceable = _stat_of_standard_output(), ()
+    else:
+        found = _stat(destination.path)
     used = {
         (stat.st_dev, stat.st_ino)
         for stat in map(_stat, _input_paths(inputs, replaceable))
         if stat is not None
     }
-    found = _stat(destination.path)
     if found is not None and (found.st_dev, found.st_ino) in used:
         what = "holds an input" if S_ISDIR(found.st_mode) else "is also an input"
-        raise OutputError(what, path=destination.path, advice="choose another output")
+        path = "standard output" if destination.path is None else destination.path
+        raise OutputError(what, path=path, advice="choose another output")
 
 
 def _input_paths(inputs: Inputs, replaceable: Collection[Path]) -> set[Path]:
@@ -223,6 +236,14 @@ def _input_paths(inputs: Inputs, replaceable: Collection[Path]) -> set[Path]:
         for place in (file.absolute(), file.resolve())
     }
     return places | {parent for place in places for parent in place.parents}
+
+
+def _stat_of_standard_output() -> os.stat_result | None:
+    try:
+        return os.fstat(sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        # a caller in Python may have closed it or put another object in its place
+        return None
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -140,6 +140,17 @@ def test_a_reader_of_a_soup_that_goes_away_is_quiet_141(process, save, holds):
     running.stderr.close()
 
 
+def test_an_input_that_standard_output_appends_to_is_refused(process, ingredients):
+    before = Path("a.st").read_bytes()
+
+    with Path("a.st").open("ab") as end:
+        running = process("avg", "a.st", "b.st", "-o", "-", stdout=end)
+        _, err = running.communicate()
+
+    assert (6, before) == (running.returncode, Path("a.st").read_bytes())
+    assert err == b"soupctl: standard output: is also an input (choose another output)\n"
+
+
 @needs_full
 @pytest.mark.parametrize(
     "command",

@@ -16,6 +16,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
+from soupctl.choices import OnMissing
 from soupctl.errors import LedgerError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.ledger.ledger import (
@@ -184,6 +185,8 @@ entries = st.lists(
         st.none() | texts,
         weights,
         dtypes,
+        renamed=st.none() | texts,
+        lacks=st.lists(texts, max_size=2).map(tuple),
         pipelines=shares,
     ),
     min_size=1,
@@ -191,18 +194,22 @@ entries = st.lists(
 changes = st.lists(st.builds(Change, letters.map(root), texts, weights), max_size=2).map(tuple)
 flat = st.builds(
     Ledger,
-    texts,
-    letters.map(root),
-    entries,
-    dtypes,
-    st.none() | st.sampled_from(DType),
-    st.lists(texts, max_size=2).map(tuple),
-    st.lists(texts, max_size=2).map(tuple),
-    st.booleans(),
-    st.none() | st.builds(IntegerSource, letters.map(root), st.lists(texts, max_size=2).map(tuple)),
-    st.booleans(),
-    changes,
-    st.lists(
+    operation=texts,
+    root=letters.map(root),
+    ingredients=entries,
+    dtypes=dtypes,
+    asked_dtype=st.none() | st.sampled_from(DType),
+    keys=st.lists(texts, max_size=2).map(tuple),
+    excludes=st.lists(texts, max_size=2).map(tuple),
+    allow_nonfinite=st.booleans(),
+    on_missing=st.sampled_from(OnMissing),
+    dtype_for=st.lists(st.tuples(texts, st.sampled_from(DType)), max_size=2).map(tuple),
+    takes=st.lists(st.tuples(texts, letters.map(root)), max_size=2).map(tuple),
+    integer_source=st.none()
+    | st.builds(IntegerSource, letters.map(root), st.lists(texts, max_size=2).map(tuple)),
+    exact=st.booleans(),
+    changed=changes,
+    chain=st.lists(
         st.builds(SoupState, texts, changes, letters.map(root), st.booleans()), max_size=3
     ).map(tuple),
 )
