@@ -67,14 +67,22 @@ class _Roots:
 
     def __init__(self, orders: Sequence[Order], sources: Sequence[Source]) -> None:
         self._sources = [(each, _Root(not isinstance(each, Checkpoint))) for each in sources]
+        self._tensor: str | None = None
+        self._found: dict[tuple[int, str], str] = {}
+        """Digests of the present tensor, by source and name there."""
         self._soups = [_Root(False) for _ in orders]
         self._sums = [None if order.sum is None else _Root(True) for order in orders]
         self._taken: list[list[str]] = [[] for _ in orders]
 
     def add(self, result: TensorResult) -> None:
-        """Add the result of one tensor."""
+        """Add the result of one tensor.
+
+        Several results may be of one name, one after the other: what orders do with it may differ.
+        """
+        if result.tensor != self._tensor:
+            self._tensor, self._found = result.tensor, {}
         for source, row in result.sources:
-            self._sources[source][1].add(row)
+            self._add_source(source, row)
         for order, row in result.soups:
             self._soups[order].add(row)
         for order, row in result.sums:
@@ -83,6 +91,17 @@ class _Roots:
             kept.add(row)
         for order in result.differing:
             self._taken[order].append(result.tensor)
+
+    def _add_source(self, source: int, row: Row) -> None:
+        """Add a row of a source once; OutputError if it was read before and has changed."""
+        checkpoint, root = self._sources[source]
+        name, *_, digest = row
+        found = self._found.get((source, name))
+        if found is None:
+            self._found[source, name] = digest
+            root.add(row)
+        elif found != digest:
+            raise _changed(checkpoint)
 
     def outcome(self, order: int, places: Sequence[int]) -> Outcome:
         """The outcome of an order whose sources are at these places."""
@@ -103,8 +122,12 @@ def _digest(source: Source, root: _Root) -> str:
     """
     found = root.digest()
     if recorded_digest(source) not in (None, found):
-        raise OutputError("changed while it was read", path=source.label)
+        raise _changed(source)
     return found
+
+
+def _changed(source: Source) -> OutputError:
+    return OutputError("changed while it was read", path=source.label)
 
 
 class _Root:
@@ -138,5 +161,7 @@ def _uses(order: Order, number: int, places: Sequence[int]) -> Iterator[Use]:
 
 
 def _tensor_of(use: Use) -> tuple[str, tuple[int, ...], str]:
-    # the same name may stand for different tensors where orders share no source
-    return use.step.name, use.step.shape, use.step.rule.value
+    # the same name may stand for different tensors where orders share no source; what is left out
+    # is digested alone, whatever its shapes
+    shape = () if use.step.out is None else use.step.shape
+    return use.step.name, shape, use.step.rule.value

@@ -94,11 +94,11 @@ STUBS = {
 }
 """Functions that do the work and are not let do it, and what they return."""
 FORWARDED = (
+    "ask",
     "check_digests",
     "content_digests",
     "file_sha256",
     "history",
-    "holds",
     "inspect",
     "verify",
 )

@@ -54,6 +54,20 @@ def outputs(pattern: str = "loo-*") -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(Path().glob(pattern))}
 
 
+def test_what_is_left_out_may_have_any_shape(place):
+    for number, name in enumerate("efg"):
+        save(Path(f"{name}.st"), w=np.full(3, number, F16), other=np.zeros(number, F16))
+    average(Path("soup.st"), "e.st", "f.st", "g.st", excludes=("other",))
+    expected = {}
+    for name in "efg":
+        revise("subtract", "soup.st", Path(f"loo-{name}.st"), (), [f"{name}.st"])
+        expected |= outputs(f"loo-{name}.st")
+
+    verbs.leave_one_out(LeaveOneOut(Path("soup.st"), "loo-{name}"), force=True)
+
+    assert expected == outputs()
+
+
 @pytest.mark.parametrize("approximate", [False, True])
 def test_each_file_is_the_one_that_subtract_makes(soup, approximate):
     options = {"approximate": approximate}
