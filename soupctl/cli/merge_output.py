@@ -132,7 +132,7 @@ def report_bytes(size: int, seconds: float, quiet: bool) -> None:
 def report_integers(made: ComponentResult, quiet: bool) -> None:
     """Report that the integers are those of the first ingredient."""
     taken = made.ledger.integer_source
-    if taken is not None:
+    if taken is not None and taken.tensors:
         count = (
             f"{len(taken.tensors)} integer tensors differ"
             if len(taken.tensors) > 1

@@ -32,5 +32,5 @@ def fixed_advice(tensor: str, dtype: DType) -> str:
     """How a soup can be made though a constant or setting differs."""
     leave_out = f"--exclude '{tensor}' leaves it out"
     if dtype.kind is Kind.INTEGER:
-        return f"--on-int first takes the first ingredient's, {leave_out}"
+        return f"avg --on-int first takes the first ingredient's, {leave_out}"
     return leave_out

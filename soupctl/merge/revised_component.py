@@ -172,13 +172,19 @@ class RevisedComponent:
         return replace(draft, root=outcome.soup, integer_source=self._taken(outcome.taken))
 
     def _taken(self, tensors: tuple[str, ...]) -> IntegerSource | None:
-        """The source of the soup's integers; a rounded soup and a sum keep theirs."""
+        """The source of the soup's integers: the same one while it is in the soup, then the first.
+
+        So what the soup was allowed to do with integers does not depend on how it is computed, nor
+        on whether those that are left differ.
+        """
         computation = self.computation
-        stays = self.change.revision.approximate or computation.method is Method.SUM
         earlier = self.members.before.integer_source
-        if stays and earlier is not None:
+        held = {entry.digest for entry in self.members.after}
+        if earlier is not None and (self.change.revision.approximate or earlier.digest in held):
             return IntegerSource(earlier.digest, tuple(sorted({*earlier.tensors, *tensors})))
-        return IntegerSource(computation.sources[0].digest, tensors) if tensors else None
+        if tensors or earlier is not None:
+            return IntegerSource(computation.sources[0].digest, tensors)
+        return None
 
 
 def _part(name: str, checkpoints: tuple[Checkpoint, ...], layout: Checkpoint | None) -> Part:

@@ -45,5 +45,5 @@ def different(step: Step, first: str, others: Iterable[str]) -> MismatchError:
 def _advice(dtype: DType) -> str:
     leave_out = "--exclude leaves the tensor out"
     if dtype.kind is Kind.INTEGER:
-        return f"--on-int first takes the first ingredient's, {leave_out}"
+        return f"avg --on-int first takes the first ingredient's, {leave_out}"
     return leave_out

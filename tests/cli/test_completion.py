@@ -37,7 +37,7 @@ def soup(ingredients, soupctl) -> list[str]:
 
 def test_commands_options_and_dtypes_are_completed(completed, folder):
     assert ["subtract"] == completed("soupctl sub")
-    assert ["--dtype"] == completed("soupctl avg --dty")
+    assert ["--dtype", "--dtype-for"] == completed("soupctl avg --dty")
     assert ["F16", "F32", "F64"] == completed("soupctl avg a.st --dtype F")[2:]
     assert ["BF16"] == completed("soupctl avg a.st --dtype B")
     assert ["swap"] == completed("soupctl help sw")

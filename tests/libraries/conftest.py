@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,13 +52,19 @@ def _run(words: tuple[object, ...]) -> object:
 
 @pytest.fixture
 def average(capsys: pytest.CaptureFixture[str]) -> Run:
-    """What `soupctl avg` of some words says, which must work, of what it left behind at most."""
+    """What `soupctl avg` of some words says, which must work, of what it left behind at most.
 
-    def run(*words: object) -> str:
+    `notes` begin the other lines that are expected.
+    """
+
+    def run(*words: object, notes: Sequence[str] = ()) -> str:
         code = _run(("avg", *words))
         said = capsys.readouterr().err
         assert code == 0
-        assert [line for line in said.splitlines() if "soupctl: left behind" not in line] == []
+        others = [line for line in said.splitlines() if "soupctl: left behind" not in line]
+        assert len(notes) == len(others)
+        for note, line in zip(notes, others, strict=True):
+            assert line.startswith(f"soupctl: {note}")
         return said
 
     return run

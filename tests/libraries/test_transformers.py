@@ -58,7 +58,8 @@ def test_dtypes_may_be_mixed_and_asked_for(tiny, average, tmp_path):
         model = bert(seed).to(dtype)
         states.append(model.state_dict())
         model.save_pretrained(tmp_path / str(seed))
-    average(tmp_path / "1", tmp_path / "2", "-o", tmp_path / "wide")
+    wider = ["F16 with BF16 becomes F32, which takes more room"]
+    average(tmp_path / "1", tmp_path / "2", "-o", tmp_path / "wide", notes=wider)
     average(tmp_path / "1", tmp_path / "2", "--dtype", "bf16", "-o", tmp_path / "narrow")
 
     for folder, dtype in (("wide", torch.float32), ("narrow", torch.bfloat16)):

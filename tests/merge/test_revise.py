@@ -12,7 +12,7 @@ from making import contents, metadata, save, save_raw
 from revising import average, revise, root
 
 from soupctl import verbs
-from soupctl.choices import OnInt
+from soupctl.choices import Level, OnInt
 from soupctl.errors import LedgerError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.verbs import Addition, ComponentResult, ExecutionOptions, Removal, Revision
@@ -208,7 +208,33 @@ def test_removing_the_integer_source_takes_another_ingredients_integers(integers
 
     first = min(integers[1:], key=root)
     assert (root(first), ids(first)) == (made.ledger.integer_source.digest, ids(tmp_path / "2.st"))
-    assert (None, 2) == (alone.ledger.integer_source, ids(tmp_path / "3.st"))
+    assert (root(integers[2]), 2) == (alone.ledger.integer_source.digest, ids(tmp_path / "3.st"))
+
+
+@pytest.mark.parametrize("keep_sum", [False, True])
+def test_integers_that_differ_are_allowed_once_they_were(integers, tmp_path, keep_sum):
+    a, b, c = integers
+    soup, less, more = (tmp_path / f"{number}.st" for number in (1, 2, 3))
+    for removed, left in ((a, b), (b, a)):
+        average(soup, a, b, on_int=OnInt.FIRST, keep_sum=keep_sum, force=True)
+        revise("subtract", soup, less, (), [removed], force=True)
+        revise("add", less, more, [c], force=True)
+
+        assert (ids(left), ids(left)) == (ids(less), ids(more))
+        (_, ledger), *_ = verbs.history(less)
+        assert root(left) == ledger.integer_source.digest
+        assert all(each.reaches(Level.REBUILD) for each in verbs.verify(more))
+
+
+def test_the_integer_source_does_not_depend_on_how_a_soup_is_computed(integers, tmp_path):
+    a, b, _ = integers
+    made = []
+    for keep_sum in (False, True):
+        soup = tmp_path / f"{keep_sum}.st"
+        average(soup, a, b, on_int=OnInt.FIRST, keep_sum=keep_sum)
+        made.append(revise("subtract", soup, tmp_path / f"{keep_sum}-2.st", (), [b]).ledger)
+
+    assert made[0] == made[1]
 
 
 def test_the_ledger_records_every_state(place):
