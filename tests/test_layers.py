@@ -60,6 +60,7 @@ PURE_MODULES = {
     "soupctl.banks.stack_json",
     "soupctl.checkpoints.architecture",
     "soupctl.checkpoints.config_files",
+    "soupctl.ledger.ancestry",
     "soupctl.ledger.changes",
     "soupctl.ledger.ledger",
     "soupctl.ledger.ledger_json",

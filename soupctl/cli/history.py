@@ -157,6 +157,7 @@ def _ingredient_lines(
     What is below an ingredient is shown once: several soups may share it.
     """
     shown: set[str] = set()
+    disputed = set(ledger.disputed)
     waiting = [(0, ledger.total, iter(ledger.ingredients))]
     while waiting:
         depth, total, entries = waiting[-1]
@@ -167,7 +168,8 @@ def _ingredient_lines(
         indent = "    " * min(depth, DEEPEST_INDENT)
         share = f"{float(entry.weight / total):8.3%}  {entry.name}"
         digest = digest_text(entry.digest, whole=whole)
-        yield f"{indent}{share}  (weight {entry.weight}, {digest})"
+        doubt = "  (its sources contradict each other)" if entry.digest in disputed else ""
+        yield f"{indent}{share}  (weight {entry.weight}, {digest}){doubt}"
         below = ancestors.get(entry.digest)
         if below is None:
             continue
@@ -212,4 +214,5 @@ def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
             root: shares_json(ancestor.ingredients) for root, ancestor in ledger.ancestors.items()
         },
         **({"trained": trained} if trained else {}),
+        **({"disputed": list(ledger.disputed)} if ledger.disputed else {}),
     }

@@ -122,6 +122,8 @@ class Ledger:
 
     Their own `ancestors` are empty.
     """
+    disputed: tuple[str, ...] = ()
+    """Digests, sorted, of ingredients and ancestors about which ledgers contradict each other."""
     training: TrainingRecord | None = None
     """For a trained checkpoint, which has no ingredients: how it was trained."""
 
@@ -219,15 +221,22 @@ def ancestors_of(
     entries: Iterable[IngredientEntry], ancestors: Mapping[str, Ledger]
 ) -> dict[str, Ledger]:
     """The subset of `ancestors` that the entries descend from, directly or indirectly."""
-    found: dict[str, Ledger] = {}
-    wanted = [entry.digest for entry in entries]
+    found = reached((entry.digest for entry in entries), ancestors)
+    return {digest: ancestors[digest] for digest in sorted(found) if digest in ancestors}
+
+
+def reached(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> set[str]:
+    """The digests, and those of all that they descend from as far as `ancestors` tell."""
+    found: set[str] = set()
+    wanted = list(digests)
     while wanted:
         digest = wanted.pop()
         # a soup can come from itself, by way of another dtype
-        if digest in ancestors and digest not in found:
-            found[digest] = ancestors[digest]
-            wanted += [entry.digest for entry in ancestors[digest].ingredients]
-    return dict(sorted(found.items()))
+        if digest not in found:
+            found.add(digest)
+            if digest in ancestors:
+                wanted += [entry.digest for entry in ancestors[digest].ingredients]
+    return found
 
 
 def descendants_of(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> set[str]:

@@ -60,6 +60,7 @@ def encode_ledger(ledger: Ledger, digest: Digest, version: int | None = None) ->
             root: _sealed(_body(ancestor, digest), digest)
             for root, ancestor in ledger.ancestors.items()
         }
+    document |= _given(disputed=list(ledger.disputed))
     return canonical(_sealed(document, digest))
 
 
@@ -75,22 +76,6 @@ def require_readable(ledger: Ledger, text: str) -> None:
         if ledger.chain:
             advice = "avg of the ingredients themselves begins a new history"
         raise LimitError(what, path="the soup", advice=advice)
-
-
-def gather_ancestors(soups: Iterable[Ledger]) -> dict[str, Ledger]:
-    """The ledgers of ingredients that are soups and of all their ancestors, by digest.
-
-    If several describe the same digest, as for a soup of one soup, the ancestor's is kept.
-    """
-    soups = tuple(soups)
-    heads = [replace(soup, ancestors={}) for soup in soups]
-    ancestors = [ancestor for soup in soups for ancestor in soup.ancestors.values()]
-    found: dict[str, Ledger] = {}
-    for generation in (heads, ancestors):
-        # sorted, so that the order of the ingredients does not show
-        for ledger in sorted(generation, key=text_order):
-            found[ledger.root] = ledger
-    return dict(sorted(found.items()))
 
 
 def text_order(ledger: Ledger) -> str:
@@ -219,7 +204,8 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
         )
     try:
         ancestors = {root: _parse_body(body) for root, body in document.get("ledgers", {}).items()}
-        ledger = replace(_parse_body(document), ancestors=ancestors)
+        disputed = _parse_disputed(document.get("disputed", []))
+        ledger = replace(_parse_body(document), ancestors=ancestors, disputed=disputed)
         sound = all(root == ancestor.root for root, ancestor in ancestors.items())
         # anything changed, added, repeated or reordered is encoded differently
         sound = sound and encode_ledger(ledger, digest, version) == text
@@ -236,7 +222,7 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
 def least_format(ledger: Ledger) -> int:
     """The first format that can say all that a ledger says."""
     every = (ledger, *ledger.ancestors.values())
-    is_second = any(
+    is_second = ledger.disputed or any(
         each.on_missing is not OnMissing.REFUSE
         or each.takes
         or each.dtype_for
@@ -291,6 +277,13 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         ),
         training=training,
     )
+
+
+def _parse_disputed(digests: object) -> tuple[str, ...]:
+    found = tuple(map(parse_digest, _texts(digests)))
+    if sorted(set(found)) != list(found):
+        raise ValueError("its disputed digests are not sorted or not unique")
+    return found
 
 
 def _parse_entry(entry: Any) -> IngredientEntry:

@@ -7,14 +7,15 @@ Rule 2: an added soup counts as its own ingredients.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component
 from ..errors import LedgerError
+from ..ledger.ancestry import Ancestry, ancestry
 from ..ledger.changes import WeightRemoval, expanded, require_left, require_new, taken_out
 from ..ledger.ledger import IngredientEntry, Ledger, PipelineShare, merged, moved
 from ..ledger.locate import dtype_runs, hint_from
@@ -34,8 +35,8 @@ class Membership:
 
     before: Ledger
     after: tuple[IngredientEntry, ...]
-    ancestors: dict[str, Ledger]
-    """Ledgers of past and present ingredients, by content digest."""
+    ancestry: Ancestry
+    """What is known of past and present ingredients."""
     exact: bool
     """Whether no rounded soup is behind any soup that was read."""
     sum: OpenedSum | None
@@ -50,7 +51,8 @@ class _Added:
 
     entries: tuple[tuple[str, IngredientEntry], ...]
     """Each with the name that messages use for it."""
-    ancestors: dict[str, Ledger]
+    ledger: Ledger | None
+    """Its own, if it was trained or is a soup."""
     exact: bool = True
     sum: OpenedSum | None = None
 
@@ -113,17 +115,30 @@ def membership(change: ComponentChange) -> Membership:
         require_new(remaining, entries, change.soup.label)
     after = merged((*remaining, *(entry for _, entry in entries)))
     require_left(after, change.removals, change.soup.label)
-    ancestors = dict(before.ancestors)
-    for each in added:
-        ancestors |= each.ancestors
+    ledgers = [each.ledger for each in added if each.ledger is not None]
+    if change.revision.total is None:
+        ledgers.append(before)
     return Membership(
         before,
         after,
-        ancestors,
+        _ancestry(ledgers),
         before.exact and all(each.exact for each in added),
         kept,
         tuple(each.sum for each in added if each.sum is not None),
     )
+
+
+def _ancestry(ledgers: Sequence[Ledger]) -> Ancestry:
+    """What the ledgers of the soup and of what is added say of its ingredients."""
+    known = ancestry(ledgers)
+    listed = {root for ledger in ledgers for root in ledger.ancestors}
+    # a soup of which only the ingredients count is none itself, though one may have its content
+    kept = {
+        root: ledger
+        for root, ledger in known.ledgers.items()
+        if root in listed or ledger.training is not None
+    }
+    return replace(known, ledgers=kept)
 
 
 def _sum_of(change: ComponentChange, before: Ledger) -> OpenedSum | None:
@@ -194,10 +209,10 @@ def _added_checkpoint(
     digest = checkpoint_digest(checkpoint)
     inputs.by_digest[digest] = checkpoint
     trained = inputs.ledger(checkpoint) is not None
-    ancestors = {digest: require_ledger(inputs, checkpoint)} if trained else {}
+    ledger = require_ledger(inputs, checkpoint) if trained else None
     weight = Fraction(1) if weight is None else weight
     entry = _entry(digest, name, weight, checkpoint, whole.digest)
-    return _Added(((checkpoint.label, entry),), ancestors)
+    return _Added(((checkpoint.label, entry),), ledger)
 
 
 def _added_soup(
@@ -219,4 +234,4 @@ def _added_soup(
     if beside is not None:
         kept = open_sum(inputs, beside, soup, ledger).reweighted(tuple(entries))
     labelled = tuple((f"{entry.name} of {soup.label}", entry) for entry in entries)
-    return _Added(labelled, dict(ledger.ancestors), ledger.exact, kept)
+    return _Added(labelled, ledger, ledger.exact, kept)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import Issue, LedgerError, UsageError
+from ..ledger.ancestry import ancestry
 from ..ledger.ledger import (
     LEDGER_KEY,
     SUM_KEY,
@@ -23,7 +24,7 @@ from ..ledger.ledger import (
     merged,
     runs,
 )
-from ..ledger.ledger_json import IGNORE, gather_ancestors
+from ..ledger.ledger_json import IGNORE
 from ..ledger.names import hint, printable, unique_names
 from ..ledger.pipelines import pipeline_digest
 from .aligned import Alignment, lacking
@@ -79,6 +80,9 @@ def draft_average(
             strict=True,
         )
     )
+    ledgers = [ledger for ledger in part.ledgers if ledger is not None]
+    # each is about the content of its input, or the pass refuses it
+    known = ancestry(ledgers).of(ledger.root for ledger in ledgers)
     firsts = tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
     return Ledger(
         operation="avg",
@@ -93,8 +97,9 @@ def draft_average(
         dtype_for=recipe.dtype_for,
         takes=tuple((glob, UNKNOWN) for glob, _ in recipe.takes),
         integer_source=IntegerSource(UNKNOWN, firsts) if firsts else None,
-        exact=all(ledger.exact for ledger in part.ledgers if ledger is not None),
-        ancestors=gather_ancestors(ledger for ledger in part.ledgers if ledger is not None),
+        exact=all(ledger.exact for ledger in ledgers),
+        ancestors=known.ledgers,
+        disputed=known.disputed,
     )
 
 

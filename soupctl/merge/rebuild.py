@@ -203,15 +203,18 @@ def _own_ledgers(
 def _without_hints(ledger: Ledger) -> Ledger:
     """A ledger of an ancestor but for hints, which change when files are moved."""
     entries = tuple(replace(entry, hint=None) for entry in ledger.ingredients)
-    return replace(ledger, ingredients=entries, ancestors={})
+    return replace(ledger, ingredients=entries, ancestors={}, disputed=())
 
 
 def _require_known_ledgers(inputs: OpenedInputs, ledger: Ledger, sources: Sequence[Source]) -> None:
     """Raise LedgerError for ingredients whose own ledgers the soup's does not have."""
+    disputed = set(ledger.disputed)
     issues = [
         Issue("has a ledger that is no part of the soup's", source.checkpoint.label, advice=IGNORED)
         for source, own in _own_ledgers(inputs, sources)
-        if own is not None and source.digest not in ledger.ancestors
+        if own is not None
+        and source.digest not in ledger.ancestors
+        and source.digest not in disputed
     ]
     if issues:
         raise LedgerError.collected(issues)

@@ -21,7 +21,6 @@ from ..ledger.ledger import (
     IngredientEntry,
     IntegerSource,
     Ledger,
-    ancestors_of,
     as_state,
     moved,
     named_by_pipelines,
@@ -101,6 +100,7 @@ class RevisedComponent:
         before, after = self.members.before, self.members.after
         steps = self.computation.plan.kept
         named = self._named_tensors()
+        known = self.members.ancestry.of(entry.digest for entry in after)
         return replace(
             before,
             operation=self.change.revision.operation,
@@ -116,7 +116,8 @@ class RevisedComponent:
             exact=self.members.exact and not self.change.revision.rounded,
             changed=recorded_changes(before.ingredients, after),
             chain=(*before.chain, as_state(before)),
-            ancestors=ancestors_of(after, self.members.ancestors),
+            ancestors=known.ledgers,
+            disputed=known.disputed,
         )
 
     def _named_tensors(self) -> dict[str, dict[str, Any]]:

@@ -14,12 +14,15 @@ from ..checkpoints.layout import find_model
 from ..checkpoints.open import open_input
 from ..errors import SoupError
 from ..ledger.ledger import IngredientEntry, Ledger
+from ..ledger.lookup import every_entry
 from ..ledger.read import read_ledger
 from .answer import Known, cannot_tell
 from .opened_inputs import folder_of
 
 GIVEN = "given"
 """The operation in the ledger of a soup whose weight was declared, as it had no ledger."""
+
+ASK_ITSELF = "ask has about a copy of that file from a source that you trust"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,10 @@ def _doubts(folder: Path | None, ledger: Ledger) -> Iterator[tuple[str, str]]:
         if state.operation == GIVEN and state.root in held:
             what = f"{held[state.root]} was a soup without a ledger"
             yield what, "ask those who made it"
+    names = {entry.digest: entry.name for entry in every_entry(ledger)}
+    for digest in ledger.disputed:
+        name = names.get(digest, digest)
+        yield f"ledgers of what it is made of contradict each other about {name}", ASK_ITSELF
     for each in placed(folder, ledger):
         if each.own is None or each.own.training is not None:
             continue

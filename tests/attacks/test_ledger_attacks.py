@@ -204,6 +204,14 @@ CHANGES: dict[str, Change] = {
     "an ancestor with ancestors": lambda document: document["ledgers"][root("1")].update(
         ledgers={}
     ),
+    "disputed contents not sorted": lambda document: document.update(
+        disputed=[root("2"), root("1")]
+    ),
+    "a disputed content twice": lambda document: document.update(disputed=[root("1")] * 2),
+    "a place for disputed contents without any": lambda document: document.update(disputed=[]),
+    "an ancestor with disputed contents": lambda document: document["ledgers"][root("1")].update(
+        disputed=[root("1")]
+    ),
     "no ancestors but a place for them": lambda document: document.update(ledgers={}),
 }
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from making import save
 from revising import average
+
+from soupctl.checkpoints.digest import text_digest
+from soupctl.ledger.ledger import LEDGER_KEY
+from soupctl.ledger.ledger_json import encode_ledger
 
 GENERATIONS = 12
 
@@ -40,3 +45,21 @@ def test_the_history_of_a_soup_of_one_ingredient_counts_it_in_the_singular(soupc
     average(Path("soup.st"), "a.st")
 
     assert "avg       1 ingredient\n" in soupctl("log", "soup.st").text
+
+
+def test_the_tree_shows_what_ledgers_contradict_each_other_about(soupctl, monkeypatch):
+    monkeypatch.chdir(soupctl.folder)
+    for name in "ab":
+        save(Path(f"{name}.st"), w=np.full(2, ord(name), np.float32))
+    soup = average(Path("soup.st"), "a.st", "b.st").ledger
+    disputed = [entry.digest for entry in soup.ingredients if entry.name == "a.st"]
+    text = encode_ledger(replace(soup, disputed=tuple(disputed)), text_digest)
+    save(Path("soup.st"), {LEDGER_KEY: text}, w=np.full(2, ord("a") + 0.5, np.float32))
+    done = soupctl("log", "soup.st", "--tree")
+    lines = [line for line in done.text.splitlines() if "contradict" in line]
+
+    assert 1 == len(lines)
+    assert " a.st " in lines[0]
+    assert lines[0].endswith("  (its sources contradict each other)")
+    (component,) = soupctl("log", "soup.st", "--json").json["components"]
+    assert disputed == component["disputed"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from soupctl.choices import OnMissing
 from soupctl.errors import LedgerError, UsageError
 from soupctl.format.dtypes import DType
+from soupctl.ledger.ancestry import Ancestry, ancestry
 from soupctl.ledger.ledger import (
     UNKNOWN,
     Change,
@@ -31,8 +32,19 @@ from soupctl.ledger.ledger import (
     merged_shares,
     runs,
 )
-from soupctl.ledger.ledger_json import encode_ledger, gather_ancestors, parse_ledger
+from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
+from soupctl.ledger.training_record import TrainingRecord
 
+TRAINING = TrainingRecord(
+    base="blake3:" + "b" * 64,
+    data="blake3:" + "d" * 64,
+    data_name="cats",
+    samples=12,
+    steps=10,
+    weights="ema",
+    options={},
+    versions={},
+)
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
@@ -53,6 +65,10 @@ def entry(letter: str, weight: str = "1", name: str | None = None) -> Ingredient
 
 def plain(letter: str, *entries: IngredientEntry) -> Ledger:
     return Ledger("avg", root(letter), entries or (entry("a"),), ((DType.F16, 2),))
+
+
+def gather_ancestors(soups: Iterable[Ledger]) -> Mapping[str, Ledger]:
+    return ancestry(soups).ledgers
 
 
 def golden() -> Ledger:
@@ -214,9 +230,14 @@ flat = st.builds(
     ).map(tuple),
 )
 ledgers = st.builds(
-    lambda ledger, soups: replace(ledger, ancestors=gather_ancestors(soups)),
+    lambda ledger, soups, letters: replace(
+        ledger,
+        ancestors=gather_ancestors(soups),
+        disputed=tuple(map(root, sorted(letters))),
+    ),
     flat,
     st.lists(flat, max_size=3),
+    st.sets(letters, max_size=2),
 )
 
 
@@ -225,12 +246,75 @@ def test_every_ledger_comes_back_as_it_went_in(ledger):
     assert ledger == parse_ledger(text_of(ledger), "x", digest)
 
 
-@given(st.lists(flat, max_size=4), st.randoms())
+@given(st.lists(ledgers, max_size=4), st.randoms())
 def test_ancestors_do_not_depend_on_the_order_of_the_ingredients(soups, random):
-    expected = gather_ancestors(soups)
+    expected = ancestry(soups)
     random.shuffle(soups)
+    found = ancestry(soups)
 
-    assert list(expected.items()) == list(gather_ancestors(soups).items())
+    assert expected == found
+    assert list(expected.ledgers) == list(found.ledgers)
+
+
+def knowing(ledger: Ledger, *ancestors: Ledger) -> Ledger:
+    return replace(ledger, ancestors={each.root: each for each in ancestors})
+
+
+def test_a_ledger_is_believed_about_its_own_content_over_that_of_a_descendant():
+    honest = plain("1", entry("a"), entry("b"))
+    liar = knowing(plain("2", entry("1")), plain("1", entry("c"), entry("d")))
+    found = ancestry([honest, liar])
+
+    assert honest == found.ledgers[root("1")]
+    assert (root("1"),) == found.disputed
+
+
+def test_a_ledger_is_not_heard_about_what_its_ingredients_do_not_descend_from():
+    honest = plain("1", entry("a"), entry("b"))
+    liar = knowing(plain("2", entry("c")), plain("1", entry("c"), entry("d")))
+
+    assert Ancestry({root("1"): honest, root("2"): plain("2", entry("c"))}) == ancestry(
+        [honest, liar]
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        plain("1", entry("c")),
+        plain("1", entry("a"), entry("b", "2")),
+        replace(plain("1", entry("a"), entry("b")), exact=False),
+        Ledger("trained", root("1"), (), (), training=TRAINING),
+    ],
+    ids=["other ingredients", "other proportions", "not exact", "trained"],
+)
+def test_of_ledgers_of_descendants_that_contradict_each_other_none_is_believed(other):
+    first = knowing(plain("2", entry("1")), plain("1", entry("a"), entry("b")))
+    second = knowing(plain("3", entry("1")), other)
+    found = ancestry([first, second])
+
+    assert [root("2"), root("3")] == list(found.ledgers)
+    assert (root("1"),) == found.disputed
+    # what was disputed once stays so, whoever tells it again
+    soup = plain("4", entry("2"), entry("3"))
+    soup = replace(soup, ancestors=found.ledgers, disputed=found.disputed)
+    assert (root("1"),) == ancestry([soup, first]).disputed
+    assert () == ancestry([soup]).of([root("f")]).disputed
+
+
+def test_equal_proportions_by_other_names_are_no_contradiction():
+    first = knowing(plain("2", entry("1")), plain("1", entry("a"), entry("b")))
+    twice = plain("1", entry("a", "2", "x.st"), entry("b", "2"))
+
+    assert () == ancestry([first, knowing(plain("3", entry("1")), twice)]).disputed
+
+
+def test_a_soup_of_itself_alone_does_not_contradict_what_is_known_of_it():
+    known = knowing(plain("2", entry("1")), plain("1", entry("a"), entry("b")))
+    found = ancestry([plain("1", entry("1")), known])
+
+    assert () == found.disputed
+    assert plain("1", entry("a"), entry("b")) == found.ledgers[root("1")]
 
 
 def test_ancestors_of_soups_of_soups_are_stored_once_each():

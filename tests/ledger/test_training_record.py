@@ -12,8 +12,9 @@ from blake3 import blake3
 
 from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType
+from soupctl.ledger.ancestry import ancestry
 from soupctl.ledger.ledger import IngredientEntry, Ledger
-from soupctl.ledger.ledger_json import canonical, encode_ledger, gather_ancestors, parse_ledger
+from soupctl.ledger.ledger_json import canonical, encode_ledger, parse_ledger
 from soupctl.ledger.training_record import TrainingRecord
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ledger-1-trained.json"
@@ -52,7 +53,7 @@ def test_the_first_format_stays_as_it_was_released():
 
 def test_a_soup_keeps_the_training_records_of_its_ingredients():
     entry = IngredientEntry(root("1"), "one", None, Fraction(12), ((DType.F32, 2),))
-    ancestors = gather_ancestors([trained()])
+    ancestors = ancestry([trained()]).ledgers
     soup = Ledger("avg", root("2"), (entry,), ((DType.F32, 2),), ancestors=ancestors)
 
     read = parse_ledger(text_of(soup), "x", digest)

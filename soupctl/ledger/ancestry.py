@@ -1,0 +1,100 @@
+"""What the ledgers of several soups say together of the soups that these descend from.
+
+Rule 1: of a content, its own ledger is believed over those of its descendants.
+Rule 2: where two ledgers contradict each other about a content, it is disputed: what is believed
+of it proves what it holds, and never what it does not hold.
+Rule 3: a ledger is heard only about what its own ingredients descend from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .ledger import Ledger, ancestors_of, reached
+from .ledger_json import text_order
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestry:
+    """What is known of ancestors."""
+
+    ledgers: Mapping[str, Ledger]
+    """By content digest, sorted; their own `ancestors` are empty."""
+    disputed: tuple[str, ...] = ()
+    """Digests of contents about which ledgers contradict each other, sorted."""
+
+    def of(self, digests: Iterable[str]) -> Ancestry:
+        """What is known of these contents and of those that they descend from."""
+        found = reached(digests, self.ledgers)
+        ledgers = {root: ledger for root, ledger in self.ledgers.items() if root in found}
+        return Ancestry(ledgers, tuple(digest for digest in self.disputed if digest in found))
+
+
+def ancestry(soups: Iterable[Ledger]) -> Ancestry:
+    """What is known of soups, each by the ledger that it has itself, and of all their ancestors.
+
+    It does not depend on the order of the soups.
+    """
+    own: dict[str, list[Ledger]] = {}
+    told: dict[str, list[Ledger]] = {}
+    disputed: set[str] = set()
+    for soup in soups:
+        heard = ancestors_of(soup.ingredients, soup.ancestors)
+        # a soup of one soup has its content, and its ledger holds the ledger of that
+        itself = heard.pop(soup.root, None) or replace(soup, ancestors={}, disputed=())
+        own.setdefault(soup.root, []).append(itself)
+        for root, ledger in heard.items():
+            told.setdefault(root, []).append(ledger)
+        ways = reached((entry.digest for entry in soup.ingredients), soup.ancestors)
+        disputed.update(digest for digest in soup.disputed if digest in ways)
+    believed: dict[str, Ledger] = {}
+    for root in sorted({*own, *told}):
+        itself_says, others_say = own.get(root, []), told.get(root, [])
+        first, second = _informative(itself_says), _informative(others_say)
+        if not _agree([*first, *second]):
+            disputed.add(root)
+        if first:
+            if _agree(first):
+                believed[root] = _one(first)
+        elif root not in disputed:
+            believed[root] = _one(second or itself_says or others_say)
+    return Ancestry(believed, tuple(sorted(disputed)))
+
+
+def _says_nothing(ledger: Ledger) -> bool:
+    """Whether a ledger says no more of a content than that it is a soup of itself."""
+    of_itself = all(entry.digest == ledger.root for entry in ledger.ingredients)
+    return of_itself and ledger.training is None and not _given(ledger)
+
+
+def _given(ledger: Ledger) -> set[str]:
+    """The soups in a history that had no ledger, and whose weight was declared."""
+    return {state.root for state in ledger.states if state.operation == "given"}
+
+
+def _informative(ledgers: Sequence[Ledger]) -> list[Ledger]:
+    return [ledger for ledger in ledgers if not _says_nothing(ledger)]
+
+
+def _agree(ledgers: Sequence[Ledger]) -> bool:
+    """Whether ledgers of one content give it the same origin."""
+    if all(ledger == ledgers[0] for ledger in ledgers):
+        # also where there is none
+        return True
+    first = _origin(ledgers[0])
+    return all(_origin(ledger) == first for ledger in ledgers)
+
+
+def _origin(ledger: Ledger) -> object:
+    """What a ledger says a content was made of, whatever it calls that and wherever it was."""
+    total = ledger.total
+    shares = {entry.digest: entry.weight / total for entry in ledger.ingredients}
+    return shares, ledger.training, ledger.exact, _given(ledger)
+
+
+def _one(ledgers: Sequence[Ledger]) -> Ledger:
+    """One of several ledgers, the same whatever their order."""
+    if all(ledger == ledgers[0] for ledger in ledgers):
+        return ledgers[0]
+    return max(ledgers, key=text_order)
