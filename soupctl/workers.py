@@ -31,6 +31,10 @@ TASK_BYTES = 1 << 20
 """Small tensors are handed to a thread together, about this many bytes at a time."""
 MOST_TENSORS = 256
 """Tensors in one task, however small they are."""
+ROW_BYTES = 512
+"""Memory for what a task finds out about a tensor of one source: a row with its digest."""
+TASKS_A_THREAD = 5
+"""Tasks that are begun or done and wait for those before them, for each thread."""
 LINE = 64
 SMALLEST_SCRATCH = 1 << 20
 
@@ -91,6 +95,8 @@ class Scratch(local):
         """Parts of these sizes, each as aligned as a float64; they replace those given before."""
         places = [0, *accumulate(-(-size // LINE) * LINE for size in sizes)]
         if len(self._memory) < places[-1]:
+            # the old memory is given back first, so that never both are there
+            self._memory = bytearray()
             self._memory = bytearray(max(places[-1], SMALLEST_SCRATCH))
         view = memoryview(self._memory)
         return [view[place : place + size] for place, size in zip(places, sizes, strict=False)]
@@ -142,7 +148,7 @@ def run_in_order(
             for task in tasks:
                 waiting.append(_submit(pool, run, task, advance))
                 # a bounded queue: neither tasks nor results pile up behind one large task
-                if len(waiting) > 4 * execution.threads:
+                if len(waiting) > (TASKS_A_THREAD - 1) * execution.threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

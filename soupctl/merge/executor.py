@@ -17,7 +17,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.digest import RootHasher, Row, root_of
 from ..engines.contract import Engine
 from ..errors import OutputError
-from ..workers import Advance, ExecutionOptions, run_in_order, tasks
+from ..workers import ROW_BYTES, Advance, ExecutionOptions, run_in_order, tasks
 from .kept_sum.reader import Source, recorded_digest
 from .order import Order, Outcome
 from .tensor_pass import TensorPass, TensorResult, Use, sources_of
@@ -52,7 +52,7 @@ def execute(
 
     def size(uses: Sequence[Use]) -> int:
         first, *_ = used = sources_of(uses)
-        return sources[first].tensors[uses[0].step.name].size * len(used)
+        return (sources[first].tensors[uses[0].step.name].size + ROW_BYTES) * len(used)
 
     every = [_uses(order, n, places[n]) for n, order in enumerate(orders)]
     by_tensor = (list(group) for _, group in groupby(merge(*every, key=_tensor_of), _tensor_of))

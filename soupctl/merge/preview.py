@@ -17,23 +17,8 @@ from ..kinds.kind import WEIGHT
 from ..storage.files import free_space
 from ..workers import ExecutionOptions
 from .job import ComponentJob, Job
+from .memory import memory_needed
 from .plan import Plan, Rule, Step
-
-BASELINE = 80 << 20
-"""Anonymous memory of the process before it combines anything: interpreter, numpy, numba."""
-A_THREAD = 4 << 20
-"""Buffers, the engine's scratch and the allocator's arena of one worker."""
-A_STEP = 1280
-"""Tables, places and digests of one tensor, whatever the number of ingredients of equal layout."""
-A_LETTER = 6
-"""Copies of a letter of a tensor's name: in headers read and written, and in tables."""
-
-
-def memory_needed(plans: Iterable[Plan], threads: int) -> int:
-    """An upper estimate of the anonymous memory, in bytes, that these plans take with `threads`."""
-    names = [step.name for plan in plans for step in plan.steps]
-    letters = sum(map(len, names))
-    return BASELINE + threads * A_THREAD + len(names) * A_STEP + letters * A_LETTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +71,7 @@ class Preview:
     read: int
     written: int
     memory: int
-    """An upper estimate of anonymous memory; mapped input files are not in it."""
+    """An upper estimate of anonymous memory, which does not include the system's cache of files."""
     threads: int
     free_disk: int | None
     """None where it cannot be known."""
@@ -104,10 +89,11 @@ def preview(
     total = sum(weight for _, weight in job.weights)
     plans = [component.plan for component in job.components]
     threads = threads or ExecutionOptions().threads
-    while max_memory is not None and reserved + memory_needed(plans, threads) > max_memory:
+    need = memory_needed([job])
+    while max_memory is not None and reserved + need.with_threads(threads) > max_memory:
         threads -= 1
         if not threads:
-            needed = reserved + memory_needed(plans, 1)
+            needed = reserved + need.with_threads(1)
             raise LimitError(
                 f"{max_memory} bytes of memory are not enough",
                 advice=f"one thread needs {needed} bytes",
@@ -123,7 +109,7 @@ def preview(
         not_copied=job.destination.companions.not_copied,
         read=sum(component.read for component in job.components),
         written=sum(component.written for component in job.components),
-        memory=reserved + memory_needed(plans, threads),
+        memory=reserved + need.with_threads(threads),
         threads=threads,
         free_disk=_free_disk(job.destination.path),
         notes=job.notes,

@@ -19,8 +19,9 @@ from ..storage.place import refusing
 from .destination import refuse_input_as_output
 from .ingredients import Inputs, Part
 from .job import Job
+from .memory import memory_needed
 from .preflight import require_free
-from .preview import Preview, memory_needed, preview
+from .preview import Preview, preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Rounds:
     """What each job would do alone, in the same order."""
     threads: int
     memory: int
-    """An upper estimate of anonymous memory; mapped input files are not in it."""
+    """An upper estimate of anonymous memory, which does not include the system's cache of files."""
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -75,8 +76,8 @@ def arrange(
     return Rounds(tuple(map(tuple, rounds)), previews, threads, memory)
 
 
-def _memory(jobs: Iterable[Job], threads: int) -> int:
-    return memory_needed([each.plan for job in jobs for each in job.components], threads)
+def _memory(jobs: Sequence[Job], threads: int) -> int:
+    return memory_needed(jobs).with_threads(threads)
 
 
 def _files(job: Job) -> int:

@@ -9,6 +9,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -274,6 +275,62 @@ def test_the_estimate_of_memory_is_upper_and_close(process, soupctl, hollow, cou
     used = int(line.split()[1]) * 1024
     assert 0 == running.returncode
     assert used <= plan["memory"] <= 1.75 * used
+
+
+def most_memory(running: subprocess.Popen) -> int:
+    """The most anonymous memory, in bytes, that a process had at any moment until it ended."""
+    most = 0
+    while running.poll() is None:
+        status = Path(f"/proc/{running.pid}/status").read_text()
+        held = [int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")]
+        most = max([most, *held])
+        time.sleep(0.005)
+    assert 0 == running.returncode
+    return most * 1024
+
+
+MANY = 5_000
+INGREDIENTS = 200
+
+
+@pytest.fixture
+def many_tensors(soupctl, hollow) -> None:
+    """Ingredients of many small tensors, soups of them, and many ingredients of one larger."""
+    shapes = {f"model.layers.{number}.weight": ("F16", [4]) for number in range(MANY)}
+    single = {"w": ("F32", [40_000])}
+    files = {"a": shapes, "b": shapes, "c": shapes}
+    files |= {f"many-{number}": single for number in range(INGREDIENTS)}
+    for number, (name, tensors) in enumerate(files.items()):
+        hollow(f"{name}.st", tensors)
+        with Path(f"{name}.st").open("r+b") as file:
+            file.seek(-2, os.SEEK_END)
+            file.write(struct.pack("<H", number))
+    soupctl("avg", "a.st", "b.st", "-o", "kept.st", "--keep-sum")
+    soupctl("avg", "a.st", "b.st", "-o", "soup.st")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells no anonymous memory")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["avg", "a.st", "b.st", "-o", "x.st", "--keep-sum"],
+        ["add", "kept.st", "c.st", "-o", "x.st"],
+        ["subtract", "soup.st", "--each", "-o", "x-{name}"],
+        ["avg", *[f"many-{number}.st" for number in range(INGREDIENTS)], "-o", "x.st"],
+    ],
+    ids=["kept sum", "added to a sum", "each left out", "many ingredients"],
+)
+def test_no_more_memory_is_taken_than_planned_and_allowed(
+    process, soupctl, many_tensors, arguments
+):
+    planned = soupctl(*arguments, "-n", "--json", "-j1").json["memory"]
+
+    taken = most_memory(process(*arguments, "--max-memory", str(planned)))
+    refused = soupctl(*arguments, "--max-memory", "32M", "-f")
+
+    assert 0 < taken <= planned
+    assert 7 == refused.code
+    assert f"{32 * MEGABYTE} bytes of memory are not enough (one thread needs " in refused.message
 
 
 SD15 = {f"down_blocks.{number}.weight": ("F32", [1280, 1280, 3, 3]) for number in range(58)}

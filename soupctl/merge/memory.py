@@ -1,0 +1,156 @@
+"""How much anonymous memory jobs take: an upper estimate from headers and plans alone.
+
+Rule 1: whatever grows with tensors, ingredients, threads or the ledger's length is counted here.
+Rule 2: figures are measured on CPython, and rounded up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..format.dtypes import DType
+from ..format.header import Tensor
+from ..workers import MOST_TENSORS, ROW_BYTES, TASK_BYTES, TASKS_A_THREAD
+from .chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements
+from .job import ComponentJob, Job
+from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
+from .plan import Rule, Step
+
+BASELINE = 80 << 20
+"""The process before it combines anything: interpreter, numpy, numba."""
+A_THREAD = 4 << 20
+"""The engine's scratch, the allocator's arena and the smallest buffers of one worker."""
+A_STEP = 1280
+"""Tables, places and digests of one tensor, whatever the number of ingredients of equal layout."""
+A_LETTER = 6
+"""Copies of a letter of a tensor's name: in headers read and written, and in tables."""
+AN_ENTRY = 512
+"""A tensor in the table of a file whose layout no other input has."""
+A_KEPT_PLANE = 1280
+"""Form, place, header and digest of one tensor of a sum that is written."""
+A_READ_PLANE = 1280
+"""A tensor of a sum that is read, in the tables that lead from a soup's tensor to its planes."""
+AN_INPUT = 24 << 10
+"""An ingredient: its file, its line in the ledger, and what was found out about it."""
+A_TERM = 4 << 10
+"""What a thread keeps of each source of a tensor: buffers' places and the state of a digest."""
+TEXT_COPIES = 6
+"""Copies of an input's metadata, the ledger in it as text and as values among them."""
+LEDGER_COPIES = 16
+"""Copies of the new ledger: as values, as text, and escaped in each header."""
+FURTHER_PLANES = 2
+"""Planes of F64 that sums of far exponents take beside the mean in a buffer of their own."""
+NARROW = frozenset(dtype for dtype in DType if dtype.bits <= 16 and dtype is not DType.BF16)
+"""Dtypes whose sums take one plane, as a rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """Bytes of anonymous memory: what any number of threads need, and what each adds."""
+
+    fixed: int
+    a_thread: int
+
+    def with_threads(self, threads: int) -> int:
+        """All bytes with so many threads."""
+        return self.fixed + threads * self.a_thread
+
+
+def memory_needed(jobs: Sequence[Job]) -> MemoryNeed:
+    """An upper estimate of what these jobs take that are carried out at once."""
+    components = [component for job in jobs for component in job.components]
+    checkpoints = {
+        id(each): each for job in jobs for part in job.used.parts for each in part.checkpoints
+    }
+    sources = {id(each): each for component in components for each in component.sources}
+    fixed = BASELINE + sum(map(_component, components)) + _tables(checkpoints.values(), sources)
+    fixed += sum(map(_input, checkpoints.values()))
+    # components are made one after the other, the same one of all jobs at once
+    together = zip(*(job.components for job in jobs), strict=False)
+    return MemoryNeed(fixed, A_THREAD + max((_a_thread(some) for some in together), default=0))
+
+
+def _component(component: ComponentJob) -> int:
+    """Bytes for the tensors and the ledger of an output."""
+    steps = component.plan.steps
+    needed = LEDGER_COPIES * len(component.draft_text)
+    needed += sum(A_STEP + A_LETTER * len(step.name) for step in steps)
+    if component.sum_record is not None:
+        kept = (step for step in steps if step.out is not None)
+        needed += sum(
+            _kept_planes(step) * (A_KEPT_PLANE + A_LETTER * len(step.name)) for step in kept
+        )
+    return needed
+
+
+def _kept_planes(step: Step) -> int:
+    """How many tensors of a sum hold that of one tensor, as a rule at most."""
+    if step.rule is not Rule.AVERAGE or NARROW.issuperset(step.dtypes):
+        return 1
+    # one plane, and a sparse one of places and values
+    return 3
+
+
+def _tables(checkpoints: Iterable[Checkpoint], sources: Mapping[int, Source]) -> int:
+    """Bytes for tables of tensors beyond the one that a plan's steps count."""
+    tables: dict[int, Mapping[str, Tensor]] = {
+        id(each.tensors): each.tensors for each in checkpoints
+    }
+    needed = sum(_entries(table, AN_ENTRY) for table in tables.values())
+    for source in sources.values():
+        if isinstance(source, SumReader):
+            needed += _entries(source.checkpoint.tensors, A_READ_PLANE)
+        elif isinstance(source, AlignedCheckpoint):
+            needed += _entries(source.tensors, A_STEP)
+    return needed - _entries(next(iter(tables.values()), {}), AN_ENTRY)
+
+
+def _entries(names: Collection[str], each: int) -> int:
+    return each * len(names) + A_LETTER * sum(map(len, names))
+
+
+def _input(checkpoint: Checkpoint) -> int:
+    text = sum(
+        len(key) + len(value)
+        for file in checkpoint.files
+        for key, value in file.header.metadata.items()
+    )
+    return AN_INPUT * len(checkpoint.files) + TEXT_COPIES * text
+
+
+def _a_thread(components: Sequence[ComponentJob]) -> int:
+    """Bytes that a thread takes to make one component of all jobs, beside `A_THREAD`."""
+    sources = len({id(each) for component in components for each in component.sources})
+    orders = len(components)
+    # the rows of tasks that are done and wait for their turn
+    a_tensor = sources + 3 * orders
+    rows = min(MOST_TENSORS * a_tensor, TASK_BYTES // ROW_BYTES + a_tensor)
+    waiting = TASKS_A_THREAD * rows * ROW_BYTES
+    # jobs that lack one ingredient each read all of them, at most twice what any job alone does
+    buffers = max(map(_buffers, components)) * min(2, orders)
+    return waiting + A_TERM * sources + buffers
+
+
+def _buffers(component: ComponentJob) -> int:
+    """Bytes that a thread reads into and computes in, for the tensor that takes most of them."""
+    planes = (1 + FURTHER_PLANES * 2) * PLANE_BYTES + SINGLE_BYTES
+    extra = planes if component.sum_record is not None else 0
+    sums = [each for each in component.sources if isinstance(each, SumReader)]
+    widths: dict[int, int] = {}
+    most = 0
+    for step in component.plan.steps:
+        if step.rule is not Rule.AVERAGE or step.out is None:
+            continue
+        # steps share tuples of the dtypes of all ingredients
+        width = widths.get(id(step.dtypes))
+        if width is None:
+            width = sum(dtype.bits for dtype in step.dtypes) // 8
+            widths[id(step.dtypes)] = width
+        width += sum(2 * PLANE_BYTES * len(each.parts.get(step.name, ())) for each in sums)
+        width += step.out.bits // 8
+        chunk = min(prod(step.shape), chunk_elements(width))
+        most = max(most, chunk * (width + extra))
+    return most
