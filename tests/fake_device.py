@@ -85,7 +85,7 @@ def compute(memory, staging):
     config, count = staging.config, staging.count
     addresses = memory[: 8 * config.count].cast("q")
     assert [ADDRESS + row for row in staging.rows] == list(addresses)
-    table = memory[staging.table :][: 8 * (config.count + 2)].cast("d")
+    table = memory[staging.table :][: 8 * (config.count + layout.DIVISOR_LENGTH)].cast("d")
     formats = [group.format for group in config.groups for _ in range(group.count)]
     rows = [
         integers(memory, row, count, layout.BITS[format])
