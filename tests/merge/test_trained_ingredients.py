@@ -153,7 +153,7 @@ def test_a_dataset_is_removed_from_a_pipeline_with_an_untrained_vae(tmp_path):
     )
 
     held = [ledger.ingredients for _, ledger in verbs.history(tmp_path / "without")]
-    assert [[("c", Fraction(1))], [("a", Fraction(1))]] == [
+    assert [[("c", Fraction(1))], [("c", Fraction(1))]] == [
         [(entry.name, entry.weight) for entry in entries] for entries in held
     ]
 
