@@ -86,7 +86,7 @@ def arithmetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Comma
     (folder / "more.toml").write_text(MORE)
     (folder / "mixture.toml").write_text(MIXTURE)
     yield commands, fingerprint
-    commands.close()
+    commands.server.close()
 
 
 @pytest.mark.slow
