@@ -34,6 +34,8 @@ from .config_fields import FIELDS, SCHEDULER_FIELDS, require_fields
 MODEL = "model"
 """The folder of a training run that holds the trained model."""
 ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors")
+LONGEST_CLASS = 80
+"""Characters that are shown of the name of a class."""
 REMOTE = re.compile(r"[\w.-]+/[\w.-]+")
 """The form of a model's name on the hub."""
 VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER = "vae", "text_encoder", "tokenizer", "scheduler"
@@ -222,10 +224,16 @@ def _require_supported(config: Mapping[str, Any], place: Path) -> None:
     if "_class_name" not in config:
         raise MismatchError(f"is not a diffusers model; {supported()}", path=place)
     if config["_class_name"] not in DENOISERS:
-        raise unsupported_denoiser(reprlib.repr(config["_class_name"]).strip("'"), place)
+        raise unsupported_denoiser(_shown_class(config["_class_name"]), place)
     if config.get("addition_embed_type"):
         what = "has more conditions than text, like SDXL, which is not supported"
         raise MismatchError(what, path=place, advice="use SD 1.x or 2.x")
+
+
+def _shown_class(name: object) -> str:
+    """The name of a class in a config, which may be anything, as a message shows it."""
+    # reprlib shows less than some names have
+    return repr(name)[:LONGEST_CLASS].strip("'")
 
 
 def _require_trainable(base: Base) -> None:
@@ -235,7 +243,7 @@ def _require_trainable(base: Base) -> None:
         kind = base.components[name]
         if name == SCHEDULER and base.scheduler_class not in NOISE_SCHEDULERS:
             prediction = config.get("prediction_type")
-            own = reprlib.repr(base.scheduler_class).strip("'")
+            own = _shown_class(base.scheduler_class)
             what = f"scheduler {own} with prediction {reprlib.repr(prediction)} is not supported"
             raise MismatchError(f"the base's {what}")
         fields = FIELDS.get(kind.name, SCHEDULER_FIELDS)
@@ -257,7 +265,7 @@ def _require_fitting_vae(base: Base, vae: Mapping[str, Any]) -> None:
     """Raise MismatchError for an autoencoder that does not fit the denoiser, or images."""
     place = base.folder / VAE
     if base.components[VAE].name != "AutoencoderKL" or vae.get("_class_name") != "AutoencoderKL":
-        what = f"is a {reprlib.repr(vae.get('_class_name'))[1:-1]}; only AutoencoderKL is supported"
+        what = f"is a {_shown_class(vae.get('_class_name'))}; only AutoencoderKL is supported"
         raise MismatchError(what, path=place)
     if vae["latent_channels"] != base.channels:
         what = f"takes {base.channels} channels, but the vae has {vae['latent_channels']}"
