@@ -29,6 +29,9 @@ from soupctl.format.dtypes import DType, narrowest
 from soupctl.ledger.weights import scaled
 from soupctl.verbs import ExecutionOptions, Level
 
+# a walk of hundreds of changes takes minutes on two cores
+pytestmark = pytest.mark.timeout(900)
+
 SIZE = 12
 DTYPES = (DType.F16, DType.BF16, DType.F32)
 NAMES = "abcdef"
