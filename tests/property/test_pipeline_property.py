@@ -221,14 +221,14 @@ class KeptPipelineLife(PipelineLife):
 class TestPipelineLife(PipelineLife.TestCase):
     """Any sequence of changes gives the tensors of one average of what remains."""
 
-    settings = settings(max_examples=4, stateful_step_count=8, deadline=None, derandomize=True)
+    settings = settings(max_examples=3, stateful_step_count=6, deadline=None, derandomize=True)
 
 
 @pytest.mark.timeout(900)
 class TestKeptPipelineLife(KeptPipelineLife.TestCase):
     """The same from kept sums."""
 
-    settings = settings(max_examples=4, stateful_step_count=8, deadline=None, derandomize=True)
+    settings = settings(max_examples=3, stateful_step_count=6, deadline=None, derandomize=True)
 
 
 @pytest.mark.slow
@@ -236,7 +236,7 @@ class TestKeptPipelineLife(KeptPipelineLife.TestCase):
 class TestLongPipelineLife(PipelineLife.TestCase):
     """The same for long."""
 
-    settings = settings(max_examples=1, stateful_step_count=40, deadline=None, derandomize=True)
+    settings = settings(max_examples=1, stateful_step_count=20, deadline=None, derandomize=True)
 
 
 @pytest.mark.slow
@@ -244,4 +244,4 @@ class TestLongPipelineLife(PipelineLife.TestCase):
 class TestLongKeptPipelineLife(KeptPipelineLife.TestCase):
     """The same for long, from kept sums."""
 
-    settings = settings(max_examples=1, stateful_step_count=40, deadline=None, derandomize=True)
+    settings = settings(max_examples=1, stateful_step_count=20, deadline=None, derandomize=True)
