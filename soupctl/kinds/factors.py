@@ -113,11 +113,6 @@ def _parts_of(tensors: Iterable[str]) -> _Parts:
     )
 
 
-def factor_of_name(name: str) -> str | None:
-    """The kind of adapter that a tensor of this name is a factor of; None for none."""
-    return _title(name, _parts_of([name]))
-
-
 def _title(name: str, known: _Parts) -> str | None:
     parts = name.split(".")
     for part in reversed(parts):
