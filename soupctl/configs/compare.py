@@ -109,6 +109,10 @@ def _model(config: Any, known: str | None) -> Any:
     if name is not None and name.startswith(CONVOLUTIONAL):
         # the usual size of an image, which convolutions do not depend on
         found.pop("sample_size", None)
+    stored = found.get("quantization_config")
+    if isinstance(stored, dict) and stored.get("quant_method") in fields.DEQUANTISED:
+        # how the codes are stored that are averaged as what they stand for
+        del found["quantization_config"]
     return found
 
 

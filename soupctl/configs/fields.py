@@ -30,6 +30,9 @@ ANYWHERE = (
     *("_[abd-z]*", "_commit_hash"),
 )
 
+DEQUANTISED = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt", "quark")
+"""Methods of quantisation whose codes are averaged as what they stand for, or refused as such."""
+
 MODEL = (
     # how a model is run, not what it computes
     *("use_cache", "return_dict", "use_return_dict", "output_*", "torchscript", "use_bfloat16"),

@@ -15,7 +15,17 @@ from ..format.header import Tensor
 from ..format.scales import CodeScale, matrix_shape, scale_grid
 from .facts import TensorFacts
 from .kind import Role, TensorKind
-from .quantised import FP8, MARKERS, METHODS, NARROW, SCHEMES, Scheme
+from .quantised import (
+    DEQUANTISED,
+    FP8,
+    MARKERS,
+    METHODS,
+    NARROW,
+    OF_CODES,
+    POWERS,
+    SCHEMES,
+    Scheme,
+)
 
 ORDINARY = (".weight", ".bias")
 """What most names end in, and the name of no companion."""
@@ -36,19 +46,41 @@ _DELIMITER = re.compile("[._:]")
 def find_codes(tensors: Mapping[str, Tensor], facts: TensorFacts) -> dict[str, TensorKind]:
     """The kind of each code and companion among the tensors, by name."""
     found: dict[str, TensorKind] = {}
+    layers = dict(facts.layers)
+    strange = _strange_companions(tensors)
     for (number, stem), ends in sorted(_companions(tensors).items()):
-        scheme = SCHEMES[number]
-        code = stem + scheme.code
-        if code not in found and _fits(scheme, stem, tensors):
-            scale = _scale(scheme, stem, tensors, facts.block) if scheme.is_scaled else None
-            known = scale is not None or not scheme.is_scaled
-            title = scheme.title if known else "fp8 with scales of an unknown layout"
-            found[code] = TensorKind(Role.CODE, title, scale=scale)
-            for end in ends:
-                found[stem + end] = TensorKind(Role.COMPANION, title, of=code)
-    for name, kind in _leftovers(tensors, facts):
+        scheme, code = SCHEMES[number], stem + SCHEMES[number].code
+        if not _fits(scheme, stem, tensors):
+            continue
+        if code not in found:
+            layer = code.rpartition(".")[0]
+            scale, title = None, scheme.title
+            if scheme.is_scaled:
+                is_strange = layer in strange and code == f"{layer}.weight"
+                scale = None if is_strange else _scale(scheme, stem, tensors, facts.block)
+                title = title if scale else UNKNOWN
+                if (said := layers.get(layer)) is not None and said not in DEQUANTISED:
+                    scale, title = None, said
+        elif _has_other_scale(found[code], scheme, stem):
+            # no file says which of two scales counts
+            scale, title = None, UNKNOWN
+        else:
+            continue
+        found[code] = TensorKind(Role.CODE, title, scale=scale)
+        for end in ends:
+            found[stem + end] = TensorKind(Role.COMPANION, title, of=code)
+    for name, kind in _leftovers(tensors, layers, facts.quantisation, strange):
         found.setdefault(name, kind)
     return found
+
+
+UNKNOWN = "fp8 with scales of an unknown layout"
+
+
+def _has_other_scale(code: TensorKind, scheme: Scheme, stem: str) -> bool:
+    if code.scale is None or not scheme.is_scaled:
+        return False
+    return code.scale.tensor != stem + scheme.required[0]
 
 
 def _companions(tensors: Mapping[str, Tensor]) -> dict[tuple[int, str], list[str]]:
@@ -111,28 +143,47 @@ def _scale(
 
 
 def _leftovers(
-    tensors: Mapping[str, Tensor], facts: TensorFacts
+    tensors: Mapping[str, Tensor],
+    layers: Mapping[str, str],
+    method: str | None,
+    strange: frozenset[str],
 ) -> Iterator[tuple[str, TensorKind]]:
     """Markers, and codes of which only a config, metadata or the dtype of a weight tells."""
-    layers = dict(facts.layers)
     for name, tensor in tensors.items():
         if tensor.dtype in PLAIN:
             continue
         parent, _, last = name.rpartition(".")
         if last in MARKERS:
             yield name, TensorKind(Role.COMPANION, MARKERS[last])
-        elif tensor.dtype in FP8 and _has_unknown_scale(parent, tensors):
-            yield name, TensorKind(Role.CODE, "fp8 with scales of an unknown layout")
+        elif last == "weight" and tensor.dtype in FP8 and parent in strange:
+            yield name, TensorKind(Role.CODE, UNKNOWN)
         elif parent in layers and tensor.dtype in NARROW:
             yield name, TensorKind(Role.CODE, layers[parent])
         elif last == "weight" and len(tensor.shape) > 1 and tensor.dtype.kind is Kind.INTEGER:
-            method = facts.quantisation
             title = METHODS.get(method, method) if method else f"{tensor.dtype.value} codes"
             yield name, TensorKind(Role.CODE, title)
 
 
-UNKNOWN_SCALES = ("scale", "scales", "weight_scales", "weight_scale_1", "scale_inv", "w_scale")
+def _strange_companions(tensors: Mapping[str, Tensor]) -> frozenset[str]:
+    """The layers that have a tensor beside their weight which seems to say how that is read."""
+    return frozenset(
+        parent
+        for parent, _, last in (name.rpartition(".") for name in tensors)
+        if last not in KNOWN
+        and OF_CODES.search(last)
+        and _may_scale(tensors[f"{parent}.{last}" if parent else last])
+    )
 
 
-def _has_unknown_scale(parent: str, tensors: Mapping[str, Tensor]) -> bool:
-    return any(f"{parent}.{last}" in tensors for last in UNKNOWN_SCALES)
+def _may_scale(tensor: Tensor) -> bool:
+    # whole models were cast to fp8 with their norms, whose weight is called `scale`
+    return tensor.dtype in PLAIN or tensor.dtype in POWERS
+
+
+KNOWN = frozenset(
+    end.lstrip(".")
+    for scheme in SCHEMES
+    if scheme.is_scaled
+    for end in (*scheme.required, *scheme.more)
+)
+"""Last parts of the names of companions with which codes are read."""

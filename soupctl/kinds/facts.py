@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .quantised import PLAIN_SETTINGS
+
 
 @dataclass(frozen=True, slots=True)
 class TensorFacts:
@@ -20,7 +22,7 @@ class TensorFacts:
     block: tuple[int, int] | None = None
     """The `weight_block_size` of a config."""
     layers: tuple[tuple[str, str], ...] = ()
-    """Name and format of each quantised layer, as ComfyUI writes it into metadata."""
+    """Name and format of each quantised layer, as ComfyUI writes it into metadata and tensors."""
     adapter: str | None = None
     """The `peft_type` of an adapter's config."""
     is_tied: bool = False
@@ -67,8 +69,19 @@ def _layers(text: str | None) -> tuple[tuple[str, str], ...]:
     layers = _object(text).get("layers")
     if not isinstance(layers, dict):
         return ()
-    return tuple(
-        (name, each["format"] if isinstance(each.get("format"), str) else "unknown format")
-        for name, each in layers.items()
-        if isinstance(each, dict)
-    )
+    return tuple((name, _format(each)) for name, each in layers.items() if isinstance(each, dict))
+
+
+def layer_format(text: bytes) -> str | None:
+    """The format of a layer by the JSON of its `comfy_quant` tensor, with what else it says.
+
+    None if it says nothing.
+    """
+    settings = _object(text)
+    return _format(settings) if settings else None
+
+
+def _format(settings: Mapping[str, Any]) -> str:
+    said = settings.get("format")
+    more = sorted(key for key, value in settings.items() if value and key not in PLAIN_SETTINGS)
+    return " with ".join([said if isinstance(said, str) else "unknown format", *more])

@@ -6,6 +6,7 @@ Rule 2: the first scheme of the table that fits wins, so the special ones stand 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..format.dtypes import DType
@@ -167,6 +168,13 @@ SCHEMES = (
         "gpt-oss, and transformers integrations/mxfp4.py",
         dtypes=frozenset({DType.U8}),
     ),
+    Scheme(
+        "MLX",
+        "weight",
+        ("scales", "biases"),
+        "MLX, QuantizedLinear",
+        dtypes=frozenset({DType.U32}),
+    ),
     Scheme("HQQ", "W_q", ("meta",), "HQQ, HQQLinear.state_dict", ("scale", "zero")),
     Scheme("HQQ", "W_q", ("scale",), "HQQ, HQQLinear.state_dict", ("zero", "shape", "nbits")),
     Scheme("EETQ", "weight", ("weight_scales",), "EETQ, EetqLinear", dtypes=BYTES),
@@ -266,6 +274,19 @@ MARKERS = {
     "comfy_quant": "marker of a quantised layer",
 }
 """Last parts of names of tensors that only say that others are quantised (ComfyUI)."""
+
+OF_CODES = re.compile("scale|zero_?p|smooth|quant|rotat|hadamard|codebook|absmax")
+"""What the name of a tensor has in it that says how the codes beside it are read."""
+
+DEQUANTISED = frozenset(
+    {"float8_e4m3fn", "float8_e5m2", "float8_e4m3fn_rowwise", "float8_e4m3fn_blockwise"}
+)
+"""Formats of layers of which code times scale is the value (ComfyUI quant_ops.py)."""
+
+PLAIN_SETTINGS = frozenset(
+    {"format", "full_precision_matrix_mult", "group_size", "orig_dtype", "orig_shape"}
+)
+"""What a layer's settings may say beside its format without another value being meant."""
 
 METHODS = {
     "bitsandbytes_4bit": "bitsandbytes",

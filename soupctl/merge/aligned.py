@@ -22,6 +22,7 @@ from ..kinds.names import Renaming, closest_renaming, renaming
 from ..workers import Scratch
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 from .plan import Plan
+from .scaled_codes import absorbed
 
 Contents = Mapping[str, Tensor]
 
@@ -115,8 +116,10 @@ def _renamings(
 def _optional(content: Contents) -> set[str]:
     """The names of what may be missing in another file of the same model."""
     kinds = classify(content, NO_FACTS)
-    return {name for name, kind in kinds.items() if kind.is_derived or kind.role is Role.COPY} | {
-        name for name in content if is_ema(name)
+    return {
+        *(name for name, kind in kinds.items() if kind.is_derived or kind.role is Role.COPY),
+        *(name for name in content if is_ema(name)),
+        *absorbed(kinds),
     }
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import SoupError
-from ..kinds.facts import NO_FACTS, TensorFacts, facts_of
+from ..format.dtypes import DType
+from ..kinds.facts import NO_FACTS, TensorFacts, facts_of, layer_format
 from ..storage.files import read_file
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
+SETTINGS = "comfy_quant"
+"""Last part of the name of a tensor that holds the settings of a quantised layer as JSON."""
+LONGEST_SETTINGS = 1 << 16
 OWN_NAMES = ("model.", "adapter_model.", "diffusion_pytorch_model.")
 """What the names of weights begin with whose config lies in the same folder."""
 
@@ -21,10 +27,33 @@ def facts_of_source(source: Source) -> TensorFacts:
     if isinstance(source, SumReader):
         return NO_FACTS
     if isinstance(source, AlignedCheckpoint):
-        return facts_of_source(source.checkpoint)
+        return _renamed(facts_of_source(source.checkpoint), source)
     folder = _folder(source)
     configs = [None if folder is None else _text(folder / name) for name in (CONFIG, ADAPTER)]
-    return facts_of(source.metadata, *configs)
+    facts = facts_of(source.metadata, *configs)
+    return replace(facts, layers=(*facts.layers, *_layers(source)))
+
+
+def _layers(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    """Name and format of each layer that has a tensor to say it."""
+    for name, tensor in checkpoint.tensors.items():
+        layer, _, last = name.rpartition(".")
+        if last == SETTINGS and tensor.dtype is DType.U8 and tensor.size <= LONGEST_SETTINGS:
+            said = layer_format(bytes(checkpoint.stored(name).read()))
+            if said is not None:
+                yield layer, said
+
+
+def _renamed(facts: TensorFacts, source: AlignedCheckpoint) -> TensorFacts:
+    """The same facts under the names that a soup gives the layers."""
+    if not facts.layers:
+        return facts
+    names = {
+        tensor.name.rpartition(".")[0]: name.rpartition(".")[0]
+        for name, tensor in source.tensors.items()
+    }
+    layers = tuple((names.get(layer, layer), said) for layer, said in facts.layers)
+    return replace(facts, layers=layers)
 
 
 def _folder(checkpoint: Checkpoint) -> Path | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from ..checkpoints.safetensors import StoredTensor
 from ..errors import Issue, MismatchError
 from ..format.values import first_difference, rounded, value_text
-from ..kinds.kind import AVERAGED, FIXED, WEIGHT
+from ..kinds.kind import AVERAGED, FIXED, QUANTISED, WEIGHT, Role
 from ..workers import Scratch
 from .kept_sum.reader import Source, copied_tensor
 from .kind_errors import fixed_advice, not_averaged, other_constant
@@ -25,7 +25,8 @@ def require_identical(plan: Plan, sources: Sequence[Source]) -> None:
         if step.rule is Rule.IDENTICAL and step.kind.role not in AVERAGED:
             for issue in _issues(step, sources):
                 # one tensor of each kind and file says it all
-                key = (issue.path, step.kind.role, step.kind.what)
+                role = Role.CODE if step.kind.role in QUANTISED else step.kind.role
+                key = (issue.path, role, step.kind.what)
                 if key not in seen:
                     issues.append(issue)
                 seen.add(key)

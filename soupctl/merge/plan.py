@@ -160,7 +160,7 @@ def _kept_step(
             deciding = counted if deciding is None else [i for i in deciding if i in counted]
         decided = layouts.distinct_dtypes(tensor, deciding)
         rule, out = Rule.AVERAGE, recipe.dtype or narrowest(decided)
-        if layouts.is_taken(tensor) and out is dtypes[0]:
+        if layouts.is_taken(tensor) and out is dtypes[0] and not any(scales):
             rule = Rule.TAKEN
     else:
         first = dtypes[0].kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST

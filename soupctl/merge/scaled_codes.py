@@ -6,6 +6,7 @@ Rule 2: codes count as tensors of the width that the other weights of their chec
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 from ..format.dtypes import DType
@@ -31,14 +32,14 @@ def code_scale(kinds: Kinds, tensor: str) -> CodeScale | None:
 def absorbed(kinds: Kinds) -> frozenset[str]:
     """The companions of codes that are read: their scales, and what only says that there are."""
     codes = {name for name, kind in kinds.items() if kind.scale is not None}
-    layers = {name.rpartition(".")[0] for name in codes}
+    in_order = sorted(codes)
 
     def belongs(name: str, of: str | None) -> bool:
         if of is not None:
             return of in codes
-        # a marker of one layer, or of all
-        parent = name.rpartition(".")[0]
-        return parent in layers or (not parent and bool(codes))
+        # a marker of one layer, of all below a prefix, or of all
+        prefix = name[: name.rfind(".") + 1]
+        return any(c.startswith(prefix) for c in in_order[bisect_left(in_order, prefix) :][:1])
 
     companions = ((n, kind.of) for n, kind in kinds.items() if kind.role is Role.COMPANION)
     return frozenset(name for name, of in companions if belongs(name, of))

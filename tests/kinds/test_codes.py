@@ -131,6 +131,14 @@ LAYOUTS = {
             P + "proj_up": (BF16, (64, 32)),
         },
     ),
+    "MLX": (
+        P + "weight",
+        {
+            P + "weight": (DType.U32, (64, 8)),
+            P + "scales": (BF16, (64, 1)),
+            P + "biases": (BF16, (64, 1)),
+        },
+    ),
     "HQQ": (P + "W_q", {P + "W_q": (U8, (64, 32)), P + "meta": (U8, (100,))}),
 }
 
@@ -197,6 +205,74 @@ def test_a_layer_that_only_metadata_calls_quantised_is_a_code():
     found = kinds({P + "weight": (I8, (64, 64))}, facts)
 
     assert {P + "weight": (Role.CODE, "int8_tensorwise")} == found
+
+
+@pytest.mark.parametrize("more", ["convrot", "unheard_of"])
+def test_a_layer_whose_values_are_more_than_code_times_scale_is_not_read(more):
+    layers = {"layers": {P[:-1]: {"format": "float8_e4m3fn", more: True}}}
+    facts = facts_of({"_quantization_metadata": json.dumps(layers)})
+
+    found = classify(
+        tensors({P + "weight": (E4M3, (64, 64)), P + "weight_scale": (F32, ())}), facts
+    )
+
+    assert (f"float8_e4m3fn with {more}", None) == (
+        found[P + "weight"].what,
+        found[P + "weight"].scale,
+    )
+
+
+def test_settings_that_change_no_value_let_a_layer_be_read():
+    layer = {"format": "float8_e4m3fn", "full_precision_matrix_mult": True, "convrot": False}
+    facts = facts_of({"_quantization_metadata": json.dumps({"layers": {P[:-1]: layer}})})
+
+    found = classify(
+        tensors({P + "weight": (E4M3, (64, 64)), P + "weight_scale": (F32, ())}), facts
+    )
+
+    assert CodeScale(P + "weight_scale", (64, 64)) == found[P + "weight"].scale
+
+
+@pytest.mark.parametrize(
+    "strange",
+    ["weight_scale_2", "pre_quant_scale", "smooth_factor", "weight_zero_point_2", "scales"],
+)
+@pytest.mark.parametrize("scale", ["weight_scale", "input_scale"])
+def test_codes_beside_what_no_scheme_knows_are_not_read(strange, scale):
+    layout = {
+        P + "weight": (E4M3, (64, 64)),
+        P + scale: (F32, ()),
+        P + strange: (F32, (64,)),
+    }
+
+    found = classify(tensors(layout))[P + "weight"]
+
+    assert (Role.CODE, None) == (found.role, found.scale)
+
+
+def test_codes_with_two_scales_are_not_read():
+    layout = {
+        P + "weight": (E4M3, (64, 64)),
+        P + "weight_scale": (F32, ()),
+        P + "scale_weight": (F32, ()),
+    }
+
+    found = classify(tensors(layout))
+
+    assert {"unknown layout" in found[P + "weight"].what, found[P + "weight"].scale is None} == {
+        True
+    }
+    assert layout.keys() == found.keys()
+
+
+def test_norms_called_scale_in_a_model_of_plain_fp8_are_weights():
+    layout = {
+        "blocks.0.norm.query_norm.scale": (E4M3, (64,)),
+        "blocks.0.norm.key_norm.scale": (BF16, (64,)),
+        "blocks.0.qkv.weight": (E4M3, (64, 64)),
+    }
+
+    assert {} == kinds(layout)
 
 
 def test_integer_weights_are_codes_by_what_the_config_says():

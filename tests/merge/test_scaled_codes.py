@@ -174,3 +174,73 @@ def test_the_config_of_a_folder_says_quantised_no_longer(tmp_path):
 
     assert {"model_type": "qwen3"} == json.loads((tmp_path / "o" / "config.json").read_text())
     assert not (tmp_path / "o" / "hf_quant_config.json").exists()
+
+
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "text_encoders.t5xxl.transformer."])
+def test_the_marker_below_a_prefix_is_left_out(tmp_path, prefix):
+    for n in range(2):
+        checkpoint(tmp_path / f"{n}.st", n, "tensor", scaled_fp8=("F8_E4M3", (2,), bytes(2)))
+        raw = contents(tmp_path / f"{n}.st")
+        save_raw(tmp_path / f"{n}.st", {prefix + name: each for name, each in raw.items()})
+    average(tmp_path / "o.st", (tmp_path / "0.st", 1), (tmp_path / "1.st", 1))
+
+    assert {prefix + "layer.weight", prefix + "norm.weight"} == set(contents(tmp_path / "o.st"))
+
+
+@pytest.mark.parametrize("scaled_first", [True, False])
+def test_scaled_codes_are_averaged_with_plain_weights_below_a_prefix(tmp_path, scaled_first):
+    values = checkpoint(tmp_path / "a.st", 1, "row")
+    plain = [Fraction(n, 64) for n in range(ROWS * COLUMNS)]
+    below = "model.diffusion_model."
+    save_raw(
+        tmp_path / "b.st",
+        {
+            f"{below}layer.weight": ("BF16", (ROWS, COLUMNS), rounded(plain, BF16)),
+            f"{below}norm.weight": ("BF16", (40,), rounded([Fraction(1)] * 40, BF16)),
+        },
+    )
+    pairs = [(tmp_path / "a.st", 1), (tmp_path / "b.st", 1)]
+    average(tmp_path / "o.st", *(pairs if scaled_first else pairs[::-1]))
+
+    mean = [(x + y) / 2 for x, y in zip(values, plain, strict=True)]
+    name = "layer.weight" if scaled_first else f"{below}layer.weight"
+    assert rounded(mean, BF16) == contents(tmp_path / "o.st")[name][2]
+
+
+def test_scaled_codes_that_are_taken_are_what_they_stand_for(tmp_path):
+    values = [checkpoint(tmp_path / f"{n}.st", n, "block") for n in range(2)]
+    paths = [tmp_path / "0.st", tmp_path / "1.st"]
+    average(tmp_path / "o.st", *((path, 1) for path in paths), take=(("layer.*", paths[1]),))
+
+    assert rounded(values[1], BF16) == contents(tmp_path / "o.st")["layer.weight"][2]
+
+
+def test_a_rotation_that_only_a_tensor_tells_of_is_refused(tmp_path):
+    said = json.dumps({"format": "float8_e4m3fn", "convrot": True}).encode()
+    for n in range(2):
+        more = {"layer.comfy_quant": ("U8", (len(said),), said)}
+        checkpoint(tmp_path / f"{n}.st", n, "row", **more)
+    with pytest.raises(MismatchError, match=r"is quantised \(float8_e4m3fn with convrot\)"):
+        average(tmp_path / "o.st", (tmp_path / "0.st", 1), (tmp_path / "1.st", 1))
+
+
+@pytest.mark.parametrize("quantised_first", [True, False])
+def test_a_folder_of_scaled_codes_is_averaged_with_one_of_plain_weights(tmp_path, quantised_first):
+    values = []
+    for n, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        values.append(checkpoint(tmp_path / name / "model.safetensors", n, "block"))
+    config = {"model_type": "qwen3", "quantization_config": {"quant_method": "fp8"}}
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+    save_raw(
+        tmp_path / "b" / "model.safetensors",
+        {
+            "layer.weight": ("BF16", (ROWS, COLUMNS), rounded(values[1], BF16)),
+            "norm.weight": ("BF16", (40,), rounded([Fraction(1)] * 40, BF16)),
+        },
+    )
+    (tmp_path / "b" / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
+    pair = [(tmp_path / "a", 1), (tmp_path / "b", 1)]
+    average(tmp_path / "o", *(pair if quantised_first else pair[::-1]))
+
+    assert {"model_type": "qwen3"} == json.loads((tmp_path / "o" / "config.json").read_text())
