@@ -275,7 +275,7 @@ MARKERS = {
 }
 """Last parts of names of tensors that only say that others are quantised (ComfyUI)."""
 
-OF_CODES = re.compile("scale|zero_?p|smooth|quant|rotat|hadamard|codebook|absmax")
+OF_CODES = re.compile("scale|zero_?p|smooth|quant|rotation|hadamard|codebook|absmax")
 """What the name of a tensor has in it that says how the codes beside it are read."""
 
 DEQUANTISED = frozenset(
