@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from .ledger import Ledger, ancestors_of, reached
 from .ledger_json import text_order
@@ -88,9 +89,27 @@ def _agree(ledgers: Sequence[Ledger]) -> bool:
 
 def _origin(ledger: Ledger) -> object:
     """What a ledger says a content was made of, whatever it calls that and wherever it was."""
-    total = ledger.total
-    shares = {entry.digest: entry.weight / total for entry in ledger.ingredients}
-    return shares, ledger.training, ledger.exact, _given(ledger)
+    return shares_of(ledger), ledger.training, ledger.exact, _given(ledger)
+
+
+def shares_of(ledger: Ledger) -> tuple[tuple[str, ...], dict[str, tuple[Fraction, ...]]]:
+    """The blocks of a soup, and by content digest the share of each ingredient in each of them.
+
+    The last share is that in tensors of no block.
+    """
+    count, totals = len(ledger.blocks), ledger.totals
+    wholes = (*totals.spread(count), totals.usual)
+    shares = {
+        # weights that add up to nothing are those of a block without tensors
+        entry.digest: tuple(
+            weight / whole if whole else weight
+            for weight, whole in zip(
+                (*entry.weights.spread(count), entry.weight), wholes, strict=True
+            )
+        )
+        for entry in ledger.ingredients
+    }
+    return ledger.blocks, shares
 
 
 def _one(ledgers: Sequence[Ledger]) -> Ledger:

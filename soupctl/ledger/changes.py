@@ -11,7 +11,16 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ..errors import Issue, LedgerError
-from .ledger import Change, IngredientEntry, Ledger, descendants_of, named_by_pipelines, parts_of
+from .block_weights import NO_WEIGHT, WeightByBlock, summed
+from .ledger import (
+    Change,
+    IngredientEntry,
+    Ledger,
+    descendants_of,
+    named_by_pipelines,
+    parts_of,
+    weighted,
+)
 
 CANNOT_SAY = "its ledger does not say how much of each component is whose"
 MAKE_ANEW = "avg makes the soup anew, with a ledger that does; --component changes one alone"
@@ -45,7 +54,7 @@ def taken_out(
             issues.append(problem)
             continue
         left = _without(entries[removal.digest], removal)
-        if left.weight:
+        if left.weights:
             entries[removal.digest] = left
         else:
             del entries[removal.digest]
@@ -71,56 +80,61 @@ def _problem(
         names = ", ".join(share.name for share in entry.pipelines[:5])
         what = f"is in {soup} as a part of several pipelines: {names}"
         return Issue(what, removal.label, advice="give the name of one")
-    left = held - (held if removal.weight is None else removal.weight)
+    if removal.weight is None:
+        return None
+    left = held.usual - removal.weight
     # the rest must lie between zero and the weight: a negative removal would add
-    if (left and (left > 0) != (held > 0)) or abs(left) > abs(held):
-        what = f"has weight {held} in {soup}, so {removal.weight} cannot be removed"
+    if (left and (left > 0) != (held.usual > 0)) or abs(left) > abs(held.usual):
+        what = f"has weight {held.usual} in {soup}, so {removal.weight} cannot be removed"
         return Issue(what, removal.label)
     return None
 
 
-def unattributed(entry: IngredientEntry) -> Fraction:
+def unattributed(entry: IngredientEntry) -> WeightByBlock:
     """The weight of an ingredient that is of no known pipeline."""
-    return entry.weight - sum(share.weight for share in entry.pipelines)
+    return entry.weights - summed(share.weights for share in entry.pipelines)
 
 
 def is_shared(entry: IngredientEntry) -> bool:
     """Whether a part of an ingredient's weight is of one pipeline, and a part is not."""
-    return bool(entry.pipelines) and (len(entry.pipelines) > 1 or unattributed(entry) != 0)
+    return bool(entry.pipelines) and (len(entry.pipelines) > 1 or bool(unattributed(entry)))
 
 
-def _held(entry: IngredientEntry, removal: WeightRemoval) -> Fraction | None:
+def _held(entry: IngredientEntry, removal: WeightRemoval) -> WeightByBlock | None:
     """The weight that a removal is from; None if the pipeline does not have the ingredient."""
     if removal.pipeline is None:
-        return entry.weight
-    return next((x.weight for x in entry.pipelines if x.digest == removal.pipeline), None)
+        return entry.weights
+    return next((x.weights for x in entry.pipelines if x.digest == removal.pipeline), None)
 
 
 def _without(entry: IngredientEntry, removal: WeightRemoval) -> IngredientEntry:
-    """The entry after a removal that can be."""
+    """The entry after a removal that can be; a part of it is the same part in every block."""
     held = _held(entry, removal)
     assert held is not None
-    weight = held if removal.weight is None else removal.weight
+    gone = held if removal.weight is None else held * (removal.weight / held.usual)
     shares = tuple(
         # an entry that is not shared has at most one pipeline
-        replace(share, weight=share.weight - weight)
-        if removal.pipeline in (None, share.digest)
-        else share
+        weighted(share, share.weights - gone) if removal.pipeline in (None, share.digest) else share
         for share in entry.pipelines
     )
-    left = tuple(share for share in shares if share.weight)
-    return replace(entry, weight=entry.weight - weight, pipelines=left)
+    left = tuple(share for share in shares if share.weights)
+    return weighted(replace(entry, pipelines=left), entry.weights - gone)
 
 
 def require_left(
     entries: Iterable[IngredientEntry], removals: Sequence[WeightRemoval], soup: str
 ) -> None:
     """Raise LedgerError if the entries make no soup: the total of their weights is not positive."""
-    if sum(entry.weight for entry in entries) > 0:
+    kept = list(entries)
+    if sum(entry.weight for entry in kept) > 0:
         return
     if not removals:
         raise LedgerError("no ingredient would be left", path=soup)
     what = f"cannot be removed: nothing would be left of {soup}"
+    if any(entry.blocks for entry in kept):
+        what = f"cannot be removed: what is left of {soup} counts in some blocks only"
+        advice = "swap puts another in its place"
+        raise LedgerError.collected(Issue(what, each.label, advice=advice) for each in removals)
     raise LedgerError.collected(Issue(what, removal.label) for removal in removals)
 
 
@@ -161,16 +175,29 @@ def require_new(
         raise LedgerError.collected(issues)
 
 
-def expanded(soup: Ledger, weight: Fraction | None) -> tuple[IngredientEntry, ...]:
-    """A soup's own ingredients, scaled to the total `weight`; unscaled for None."""
-    if weight is None:
+def expanded(soup: Ledger, total: WeightByBlock | None) -> tuple[IngredientEntry, ...]:
+    """A soup's own ingredients, scaled to that total; unscaled for None.
+
+    A total that is the same in all blocks keeps the proportions that the soup has between them.
+    Raises LedgerError if it differs by block, and the soup has weights by block itself.
+    """
+    if total is None:
         return soup.ingredients
-    factor = weight / soup.total
+    if total.blocks and soup.blocks:
+        what = "has weights by block, and cannot take the place of one that has some, too"
+        raise LedgerError(what, path="the added soup", advice="avg takes it as one checkpoint")
+
+    def share(weights: WeightByBlock) -> WeightByBlock:
+        if not total.blocks:
+            return weights * (total.usual / soup.total)
+        pairs = zip(weights.spread(len(total.blocks)), total.blocks, strict=True)
+        parts = tuple(weight * whole / soup.total for weight, whole in pairs)
+        return WeightByBlock(weights.usual * total.usual / soup.total, parts)
+
     return tuple(
-        replace(
-            entry,
-            weight=entry.weight * factor,
-            pipelines=tuple(replace(x, weight=x.weight * factor) for x in entry.pipelines),
+        weighted(
+            replace(entry, pipelines=tuple(weighted(x, share(x.weights)) for x in entry.pipelines)),
+            share(entry.weights),
         )
         for entry in soup.ingredients
     )
@@ -185,9 +212,9 @@ def changes(
     found = []
     for digest in sorted(old.keys() | new.keys()):
         entry = new.get(digest) or old[digest]
-        weight = _weight(new, digest) - _weight(old, digest)
-        if weight:
-            found.append(Change(digest, entry.name, weight))
+        weights = _weights(new, digest) - _weights(old, digest)
+        if weights:
+            found.append(Change(digest, entry.name, weights.usual, weights.blocks))
     return tuple(found)
 
 
@@ -196,9 +223,9 @@ def recorded_changes(
 ) -> tuple[Change, ...]:
     """The same for a history: pipelines that share a content are told apart by their names."""
     return tuple(
-        Change(digest, change.name, change.weight)
-        for (digest, _), change in sorted(_by_pipeline(before, after).items())
-        if change.weight
+        change
+        for _, change in sorted(_by_pipeline(before, after).items(), key=lambda item: item[0])
+        if change.weights
     )
 
 
@@ -209,12 +236,13 @@ def _by_pipeline(
     found: dict[tuple[str, str], Change] = {}
     for sign, entries in ((-1, before), (1, after)):
         for entry in entries:
-            for pipeline, name, weight in parts_of(entry):
+            for pipeline, name, weights in parts_of(entry):
                 key = entry.digest, pipeline
-                earlier = found[key].weight if key in found else 0
-                found[key] = Change(entry.digest, name, earlier + sign * weight)
+                earlier = found[key].weights if key in found else NO_WEIGHT
+                change = earlier + weights * sign
+                found[key] = Change(entry.digest, name, change.usual, change.blocks)
     return found
 
 
-def _weight(entries: dict[str, IngredientEntry], digest: str) -> Fraction:
-    return entries[digest].weight if digest in entries else Fraction(0)
+def _weights(entries: dict[str, IngredientEntry], digest: str) -> WeightByBlock:
+    return entries[digest].weights if digest in entries else NO_WEIGHT

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import groupby
+from typing import TypeVar
 
 from ..choices import OnMissing
 from ..errors import UsageError
 from ..format.dtypes import DType
+from .block_weights import WeightByBlock, WeightTuple, summed
 from .training_record import TrainingRecord
 
 LEDGER_KEY = "soupctl"
@@ -38,6 +40,13 @@ class PipelineShare:
     hint: str | None
     """Where the pipeline's component was."""
     weight: Fraction
+    blocks: WeightTuple = ()
+    """In each block of the ledger; empty where it is `weight` in all of them."""
+
+    @property
+    def weights(self) -> WeightByBlock:
+        """Its weight by block."""
+        return WeightByBlock(self.weight, self.blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,13 @@ class IngredientEntry:
     """Tensors of the soup that it has not, or has by another name only, in order."""
     pipelines: tuple[PipelineShare, ...] = ()
     """Of a pipeline's component: which pipelines have it, sorted by digest, one share a digest."""
+    blocks: WeightTuple = ()
+    """Its weight in each block of the ledger; empty where it is `weight` in all of them."""
+
+    @property
+    def weights(self) -> WeightByBlock:
+        """Its weight by block."""
+        return WeightByBlock(self.weight, self.blocks)
 
     @property
     def hints(self) -> tuple[str, ...]:
@@ -78,6 +94,13 @@ class Change:
     digest: str
     name: str
     weight: Fraction
+    blocks: WeightTuple = ()
+    """In each block of the ledger; empty where it is `weight` in all of them."""
+
+    @property
+    def weights(self) -> WeightByBlock:
+        """The change by block."""
+        return WeightByBlock(self.weight, self.blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +133,8 @@ class Ledger:
     """Globs, each with the dtype that was asked for the tensors that it is the first to match."""
     takes: tuple[tuple[str, str], ...] = ()
     """Globs, each with the content digest of the ingredient whose tensors were taken."""
+    blocks: tuple[str, ...] = ()
+    """Globs of blocks with weights of their own; a tensor is in the first that matches its name."""
     integer_source: IntegerSource | None = None
     exact: bool = True
     """True if no rounded soup entered the computation of any state."""
@@ -129,13 +154,26 @@ class Ledger:
 
     @property
     def total(self) -> Fraction:
-        """The weight of all ingredients together."""
+        """The weight of all ingredients together, in tensors that are in no block."""
         return sum((entry.weight for entry in self.ingredients), Fraction(0))
+
+    @property
+    def totals(self) -> WeightByBlock:
+        """The weight of all ingredients together, by block."""
+        return summed(entry.weights for entry in self.ingredients)
 
     @property
     def states(self) -> tuple[SoupState, ...]:
         """All states of the soup, oldest first, the present one last."""
         return (*self.chain, SoupState(self.operation, self.changed, self.root, self.exact))
+
+
+Weighted = TypeVar("Weighted", PipelineShare, IngredientEntry, Change)
+
+
+def weighted(each: Weighted, weights: WeightByBlock) -> Weighted:
+    """The same with other weights."""
+    return replace(each, weight=weights.usual, blocks=weights.blocks)
 
 
 def runs(dtypes: Iterable[DType]) -> Runs:
@@ -153,7 +191,7 @@ def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
         earlier = by_digest.get(entry.digest)
         by_digest[entry.digest] = entry if earlier is None else _together(earlier, entry)
     for entry in by_digest.values():
-        if not entry.weight:
+        if not entry.weights:
             raise UsageError(
                 "is in more than once, with weights that cancel",
                 path=entry.name,
@@ -165,7 +203,7 @@ def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
 def _together(first: IngredientEntry, second: IngredientEntry) -> IngredientEntry:
     """The first entry with what a second of the same digest adds."""
     shares = merged_shares((*first.pipelines, *second.pipelines))
-    return replace(first, weight=first.weight + second.weight, pipelines=shares)
+    return weighted(replace(first, pipelines=shares), first.weights + second.weights)
 
 
 def merged_shares(shares: Iterable[PipelineShare]) -> tuple[PipelineShare, ...]:
@@ -173,9 +211,9 @@ def merged_shares(shares: Iterable[PipelineShare]) -> tuple[PipelineShare, ...]:
     by_digest: dict[str, PipelineShare] = {}
     for share in sorted(shares, key=lambda share: (share.digest, share.name, share.hint or "")):
         earlier = by_digest.get(share.digest)
-        total = share.weight + (earlier.weight if earlier else 0)
-        by_digest[share.digest] = replace(earlier or share, weight=total)
-    return tuple(share for share in by_digest.values() if share.weight)
+        total = share.weights if earlier is None else earlier.weights + share.weights
+        by_digest[share.digest] = weighted(earlier or share, total)
+    return tuple(share for share in by_digest.values() if share.weights)
 
 
 def named_by_pipelines(entry: IngredientEntry) -> IngredientEntry:
@@ -183,7 +221,8 @@ def named_by_pipelines(entry: IngredientEntry) -> IngredientEntry:
 
     So they do not depend on which pipelines it had before.
     """
-    if not entry.pipelines or sum(share.weight for share in entry.pipelines) != entry.weight:
+    shares = summed(share.weights for share in entry.pipelines)
+    if not entry.pipelines or shares != entry.weights:
         return entry
     first = min(entry.pipelines, key=lambda share: (share.name, share.hint or "", share.digest))
     return replace(entry, name=first.name, hint=first.hint)
@@ -195,23 +234,23 @@ def moved(entry: IngredientEntry, hint_of: Callable[[str | None], str | None]) -
     return named_by_pipelines(replace(entry, hint=hint_of(entry.hint), pipelines=shares))
 
 
-def parts_of(entry: IngredientEntry) -> tuple[tuple[str, str, Fraction], ...]:
+def parts_of(entry: IngredientEntry) -> tuple[tuple[str, str, WeightByBlock], ...]:
     """The parts of an ingredient's weight: digest and name of each pipeline, last what is of none.
 
     Of that the digest is empty, and the weight may be zero.
     """
-    shares = tuple((share.digest, share.name, share.weight) for share in entry.pipelines)
-    rest = entry.weight - sum(weight for _, _, weight in shares)
+    shares = tuple((share.digest, share.name, share.weights) for share in entry.pipelines)
+    rest = entry.weights - summed(weights for _, _, weights in shares)
     return (*shares, ("", entry.name, rest))
 
 
 def as_state(ledger: Ledger) -> SoupState:
     """The state that a ledger describes, for the history of its successor."""
     made = tuple(
-        Change(entry.digest, name, weight)
+        Change(entry.digest, name, weights.usual, weights.blocks)
         for entry in ledger.ingredients
-        for _, name, weight in parts_of(entry)
-        if weight
+        for _, name, weights in parts_of(entry)
+        if weights
     )
     changed = ledger.changed if ledger.chain else made
     return SoupState(ledger.operation, changed, ledger.root, ledger.exact)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from ..choices import OnMissing
@@ -100,6 +101,7 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
             training=None if training is None else encode_training(training),
             missing=None if ledger.on_missing is OnMissing.REFUSE else ledger.on_missing.value,
             takes=[list(pair) for pair in ledger.takes],
+            blocks=list(ledger.blocks),
         ),
         "arithmetic": ARITHMETIC,
         "base": None,
@@ -143,12 +145,14 @@ def _encode_entry(entry: IngredientEntry) -> dict[str, Any]:
         **_given(
             renamed=entry.renamed,
             lacks=list(entry.lacks),
+            blocks=list(map(weight_text, entry.blocks)),
             pipelines=[
                 {
                     "digest": share.digest,
                     "hint": share.hint,
                     "name": share.name,
                     "weight": weight_text(share.weight),
+                    **_given(blocks=list(map(weight_text, share.blocks))),
                 }
                 for share in entry.pipelines
             ],
@@ -156,9 +160,14 @@ def _encode_entry(entry: IngredientEntry) -> dict[str, Any]:
     }
 
 
-def _encode_changes(changes: Iterable[Change]) -> list[dict[str, str]]:
+def _encode_changes(changes: Iterable[Change]) -> list[dict[str, Any]]:
     return [
-        {"digest": each.digest, "name": each.name, "weight": weight_text(each.weight)}
+        {
+            "digest": each.digest,
+            "name": each.name,
+            "weight": weight_text(each.weight),
+            **_given(blocks=list(map(weight_text, each.blocks))),
+        }
         for each in changes
     ]
 
@@ -225,6 +234,7 @@ def least_format(ledger: Ledger) -> int:
     is_second = ledger.disputed or any(
         each.on_missing is not OnMissing.REFUSE
         or each.takes
+        or each.blocks
         or each.dtype_for
         or any(x.pipelines or x.lacks or x.renamed is not None for x in each.ingredients)
         for each in every
@@ -247,7 +257,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
     if merged(ingredients) != ingredients:
         raise ValueError("its ingredients are not sorted or not unique")
     asked, taken = body["dtype"]["asked"], body["taken"]
-    return Ledger(
+    ledger = Ledger(
         operation=_text(body["operation"]),
         root=parse_digest(body["root"]),
         ingredients=ingredients,
@@ -260,6 +270,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
             (glob, DType(dtype)) for glob, dtype in _pairs(body["dtype"].get("for", []))
         ),
         takes=tuple((glob, parse_digest(digest)) for glob, digest in _pairs(body.get("takes", []))),
+        blocks=_globs(body.get("blocks", [])),
         on_missing=OnMissing(body.get("missing", OnMissing.REFUSE.value)),
         integer_source=None
         if taken is None
@@ -277,6 +288,22 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         ),
         training=training,
     )
+    _require_blocks(ledger)
+    return ledger
+
+
+def _require_blocks(ledger: Ledger) -> None:
+    """Raise ValueError for weights by block that are not one a block, or that say nothing."""
+    shares = (share for entry in ledger.ingredients for share in entry.pipelines)
+    changes = (change for state in ledger.states for change in state.changed)
+    weights = [(each.blocks, each.weights) for each in ledger.ingredients]
+    weights += [(each.blocks, each.weights) for each in shares]
+    weights += [(each.blocks, each.weights) for each in changes]
+    told = [blocks for blocks, _ in weights if blocks]
+    right = all(len(blocks) == len(ledger.blocks) for blocks in told)
+    right = right and all(blocks == each.blocks for blocks, each in weights)
+    if not right or bool(told) != bool(ledger.blocks):
+        raise ValueError("its weights by block do not fit its blocks")
 
 
 def _parse_disputed(digests: object) -> tuple[str, ...]:
@@ -292,7 +319,7 @@ def _parse_entry(entry: Any) -> IngredientEntry:
             digest=parse_digest(share["digest"]),
             name=_name(share["name"]),
             hint=None if share["hint"] is None else _name(share["hint"]),
-            weight=read_weight(_text(share["weight"])),
+            **_parse_weights(share),
         )
         for share in entry.get("pipelines", ())
     )
@@ -302,7 +329,7 @@ def _parse_entry(entry: Any) -> IngredientEntry:
         digest=parse_digest(entry["digest"]),
         name=_name(entry["name"]),
         hint=None if entry["hint"] is None else _name(entry["hint"]),
-        weight=read_weight(_text(entry["weight"])),
+        **_parse_weights(entry),
         dtypes=parse_runs(entry["dtypes"]),
         renamed=_name(entry["renamed"]) if "renamed" in entry else None,
         lacks=_texts(entry.get("lacks", [])),
@@ -312,11 +339,20 @@ def _parse_entry(entry: Any) -> IngredientEntry:
 
 def _parse_changes(changes: Any) -> tuple[Change, ...]:
     return tuple(
-        Change(
-            parse_digest(each["digest"]), _name(each["name"]), read_weight(_text(each["weight"]))
-        )
+        Change(parse_digest(each["digest"]), _name(each["name"]), **_parse_weights(each))
         for each in changes
     )
+
+
+def _parse_weights(value: Any) -> dict[str, Any]:
+    """The weight of a JSON object, and its weights by block; only with these may one be zero."""
+    blocks = tuple(map(_weight_or_zero, _texts(value.get("blocks", []))))
+    read = _weight_or_zero if blocks else read_weight
+    return {"weight": read(_text(value["weight"])), "blocks": blocks}
+
+
+def _weight_or_zero(text: str) -> Fraction:
+    return Fraction(0) if text == "0" else read_weight(text)
 
 
 def _text(value: object) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
+from .block_weights import NO_WEIGHT, WeightByBlock
 from .ledger import Ledger, SoupState
 
-Weights = dict[str, Fraction]
+Weights = dict[str, WeightByBlock]
 """The weight of each ingredient by its content digest."""
 
 
@@ -29,14 +29,14 @@ class ReplayedState:
 def replay(ledger: Ledger) -> tuple[ReplayedState, ...]:
     """All states of a soup, oldest first, the present one last."""
     if not ledger.chain:
-        weights = {entry.digest: entry.weight for entry in ledger.ingredients}
+        weights = {entry.digest: entry.weights for entry in ledger.ingredients}
         return (ReplayedState(ledger.states[0], {}, weights),)
     found: list[ReplayedState] = []
     before: Weights = {}
     for state in ledger.states:
         weights = dict(before)
         for change in state.changed:
-            weights[change.digest] = weights.get(change.digest, Fraction(0)) + change.weight
+            weights[change.digest] = weights.get(change.digest, NO_WEIGHT) + change.weights
             if not weights[change.digest]:
                 del weights[change.digest]
         found.append(ReplayedState(state, before, weights))
@@ -57,7 +57,7 @@ def contradictions(ledger: Ledger) -> Iterator[str]:
         yield f"begins its history with {first!r}"
     if not ledger.chain and ledger.changed:
         yield "says what changed, and has no earlier state"
-    if states[-1].weights != {entry.digest: entry.weight for entry in ledger.ingredients}:
+    if states[-1].weights != {entry.digest: entry.weights for entry in ledger.ingredients}:
         yield "lists other ingredients or weights than its history leads to"
     for each in states[1:]:
         if not _is_change(each):

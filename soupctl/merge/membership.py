@@ -16,6 +16,7 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component
 from ..errors import LedgerError
 from ..ledger.ancestry import Ancestry, ancestry
+from ..ledger.block_weights import WeightByBlock, summed
 from ..ledger.changes import WeightRemoval, expanded, require_left, require_new, taken_out
 from ..ledger.ledger import IngredientEntry, Ledger, PipelineShare, merged, moved
 from ..ledger.locate import dtype_runs, hint_from
@@ -24,7 +25,7 @@ from ..ledger.read import is_sum, require_model
 from .kept_sum.find import OpenedSum, as_sum, facts_of, open_sum
 from .kept_sum.format import REMOVE
 from .opened_inputs import OpenedInputs, folder_of
-from .revision import AddedPipeline, ComponentChange, Revision
+from .revision import AddedPipeline, Addition, ComponentChange, Revision
 
 NO_LEDGER = "--count N or --total W says how much it holds; the result is approximate then"
 
@@ -43,6 +44,8 @@ class Membership:
     """The soup's sum."""
     added_sums: tuple[OpenedSum, ...]
     """Sums of added soups, for the weights that are added."""
+    blocks: tuple[str, ...] = ()
+    """The globs of its blocks, after the change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def membership(change: ComponentChange) -> Membership:
     before = change.before
     kept = _sum_of(change, before)
     remaining = _remaining(change, before)
-    freed = before.total - sum((entry.weight for entry in remaining), Fraction(0))
+    freed = before.totals - summed(entry.weights for entry in remaining)
     added = list(_added(change, before, freed if change.revision.operation == "swap" else None))
     entries = [entry for each in added for entry in each.entries]
     if not change.revision.again:
@@ -125,7 +128,20 @@ def membership(change: ComponentChange) -> Membership:
         before.exact and all(each.exact for each in added),
         kept,
         tuple(each.sum for each in added if each.sum is not None),
+        _common_blocks(change.soup.label, before, ledgers),
     )
+
+
+def _common_blocks(soup: str, before: Ledger, others: Sequence[Ledger]) -> tuple[str, ...]:
+    """The blocks of all soups; LedgerError for one that has others than the soup."""
+    found = before.blocks
+    for each in others:
+        if each.blocks and found and each.blocks != found:
+            what = "would get ingredients whose weights differ by other blocks than its own"
+            advice = "avg takes a soup as one checkpoint, with weights of its own"
+            raise LedgerError(what, path=soup, advice=advice)
+        found = found or each.blocks
+    return found
 
 
 def _ancestry(ledgers: Sequence[Ledger]) -> Ancestry:
@@ -167,19 +183,22 @@ def _negative(removal: WeightRemoval, inputs: OpenedInputs) -> IngredientEntry:
         raise LedgerError("is not a file", path=removal.label, advice=advice)
     name = unique_names([os.path.abspath(removal.label)])[0]
     weight = Fraction(1) if removal.weight is None else removal.weight
-    return _entry(removal.digest, name, -weight, checkpoint, removal.pipeline)
+    return _entry(removal.digest, name, WeightByBlock(-weight), checkpoint, removal.pipeline)
 
 
 def _entry(
-    digest: str, name: str, weight: Fraction, checkpoint: Checkpoint, pipeline: str | None
+    digest: str, name: str, weights: WeightByBlock, checkpoint: Checkpoint, pipeline: str | None
 ) -> IngredientEntry:
     """The entry of a checkpoint that is no soup; of a pipeline's component with its share."""
-    shares = () if pipeline is None else (PipelineShare(pipeline, name, None, weight),)
+    usual, blocks = weights.usual, weights.blocks
+    shares = () if pipeline is None else (PipelineShare(pipeline, name, None, usual, blocks),)
     dtypes = dtype_runs(checkpoint)
-    return IngredientEntry(digest, name, None, weight, dtypes, pipelines=shares)
+    return IngredientEntry(digest, name, None, usual, dtypes, pipelines=shares, blocks=blocks)
 
 
-def _added(change: ComponentChange, before: Ledger, freed: Fraction | None) -> Iterator[_Added]:
+def _added(
+    change: ComponentChange, before: Ledger, freed: WeightByBlock | None
+) -> Iterator[_Added]:
     """Each added checkpoint, with the weight `freed` where none is asked."""
     names = unique_names(change.added_paths, [entry.name for entry in before.ingredients])
     for addition, checkpoint, name, beside, whole in zip(
@@ -191,18 +210,33 @@ def _added(change: ComponentChange, before: Ledger, freed: Fraction | None) -> I
         strict=True,
     ):
         require_model(checkpoint)
-        weight = freed if addition.weight is None else addition.weight
+        weight = _wanted(addition, freed)
         if whole.ledger is None or whole.ledger.training is not None:
             yield _added_checkpoint(change.inputs, checkpoint, name, weight, whole)
         else:
             yield _added_soup(change, checkpoint, weight, beside, whole.ledger)
 
 
+def _wanted(addition: Addition, freed: WeightByBlock | None) -> WeightByBlock | None:
+    """The weight that is added; None for that of the checkpoint itself.
+
+    A swap keeps the proportions that the weight has between blocks.
+    """
+    if addition.weight is None:
+        return freed
+    if freed is None or not freed.blocks:
+        return WeightByBlock(addition.weight)
+    if not freed.usual:
+        what = "takes the place of an ingredient that counts in some blocks only"
+        raise LedgerError(what, path=addition.path, advice="give it no weight")
+    return freed * (addition.weight / freed.usual)
+
+
 def _added_checkpoint(
     inputs: OpenedInputs,
     checkpoint: Checkpoint,
     name: str,
-    weight: Fraction | None,
+    weight: WeightByBlock | None,
     whole: AddedPipeline,
 ) -> _Added:
     """A checkpoint that is no soup."""
@@ -210,7 +244,7 @@ def _added_checkpoint(
     inputs.by_digest[digest] = checkpoint
     trained = inputs.ledger(checkpoint) is not None
     ledger = require_ledger(inputs, checkpoint) if trained else None
-    weight = Fraction(1) if weight is None else weight
+    weight = WeightByBlock(Fraction(1)) if weight is None else weight
     entry = _entry(digest, name, weight, checkpoint, whole.digest)
     return _Added(((checkpoint.label, entry),), ledger)
 
@@ -218,7 +252,7 @@ def _added_checkpoint(
 def _added_soup(
     change: ComponentChange,
     soup: Checkpoint,
-    weight: Fraction | None,
+    weight: WeightByBlock | None,
     beside: Component | None,
     ledger: Ledger,
 ) -> _Added:

@@ -20,8 +20,11 @@ from ..kinds.kind import AVERAGED, FIXED, WEIGHT, TensorKind
 from .layouts import Contents, Layouts
 from .recipe import Recipe, first_match, selector
 from .step_weights import (
+    ALONE,
     NO_WEIGHTS,
     StepWeights,
+    equal_weights,
+    naming,
     usual_weights,
     weights_among,
     weights_by_tensor,
@@ -126,7 +129,7 @@ def make_plan(
             layouts,
             tensor,
             deciding,
-            weights_of(tensor),
+            ALONE if layouts.is_taken(tensor) else weights_of(tensor),
         )
         for tensor in kept
     ]
@@ -165,7 +168,13 @@ def _kept_step(
     else:
         first = dtypes[0].kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
         rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]
-    shares = _among(weights, sources)
+    if layouts.is_taken(tensor):
+        shares = ALONE
+    elif recipe.blocks and kind.role not in AVERAGED:
+        shares = equal_weights(len(sources))
+    else:
+        with naming(tensor):
+            shares = _among(weights, sources)
     return Step(tensor, shape, rule, sources, dtypes, out, shares, kind, scales)
 
 

@@ -15,7 +15,9 @@ from fractions import Fraction
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component
 from ..errors import Issue, LedgerError, SoupError
-from ..ledger.ledger import IngredientEntry, Ledger
+from ..ledger.ancestry import shares_of
+from ..ledger.block_weights import WeightByBlock
+from ..ledger.ledger import IngredientEntry, Ledger, weighted
 from ..ledger.replay import ReplayedState, replay
 from ..workers import ExecutionOptions
 from .aligned import align
@@ -116,7 +118,7 @@ def _make(
 ) -> _Made:
     """What the sources make, and apart from that their sum with the scale of the one kept."""
     engine, execution = engine_of(case.execution)
-    weights = [source.weight for source in sources]
+    weights = [source.weights for source in sources]
     digests = [source.digest for source in sources]
     recipe = recipe_of(ledger, weights, digests, first=ledger.integer_source is not None)
     alignment = align(
@@ -133,7 +135,7 @@ def _make(
     )
     orders = [Order(plan, alignment.sources, _discard)]
     if kept is not None:
-        scaled = kept.rescaled(plan, weights)
+        scaled = kept.rescaled(plan, [each.usual for each in weights])
         forms = survey(scaled, alignment.sources, engine, execution)
         orders.append(Order(scaled, alignment.sources, _discard, SumOutput(forms, _discard)))
     outcome, *others = execute(orders, engine, execution)
@@ -169,7 +171,7 @@ def _false_ledger(case: Case, ledger: Ledger, sources: Sequence[Source]) -> str 
         if (earlier := own.ancestors.get(source.digest)) and _is_same(known, earlier):
             continue
         label = source.checkpoint.label
-        if not known.exact or _shares(known) == _shares(own):
+        if not known.exact or shares_of(known) == shares_of(own):
             what = "has a ledger of its own, of which the soup's says other things"
             raise LedgerError(what, path=label)
         checkpoint = checkpoints_of([source])[0]
@@ -182,11 +184,6 @@ def _false_ledger(case: Case, ledger: Ledger, sources: Sequence[Source]) -> str 
 def _is_same(known: Ledger, own: Ledger) -> bool:
     """Whether two ledgers say the same but for hints, which change when files are moved."""
     return _without_hints(known) == _without_hints(own)
-
-
-def _shares(ledger: Ledger) -> dict[str, Fraction]:
-    """The share of each ingredient by its content digest."""
-    return {entry.digest: entry.weight / ledger.total for entry in ledger.ingredients}
 
 
 def _own_ledgers(
@@ -251,24 +248,25 @@ def _root_of(case: Case, ledger: Ledger, each: ReplayedState) -> str | None:
 
     Raises SoupError if an ingredient is not found, or makes no soup with the others.
     """
-    entries = [_entry(ledger, digest, weight) for digest, weight in each.weights.items()]
+    entries = [_entry(ledger, digest, weights) for digest, weights in each.weights.items()]
     sources = exact_sources(case.inputs, case.soup, entries, None, SEARCH)
     made = _make(case, sources, ledger)
     return None if made.soup.taken or not made.is_plain else made.soup.soup
 
 
-def _entry(ledger: Ledger, digest: str, weight: Fraction) -> IngredientEntry:
+def _entry(ledger: Ledger, digest: str, weights: WeightByBlock) -> IngredientEntry:
     """The entry of an ingredient of an earlier state, found by its name if it was taken out."""
     for entry in ledger.ingredients:
         if entry.digest == digest:
-            return replace(entry, weight=weight)
+            return weighted(entry, weights)
     names = [
         change.name
         for state in ledger.states
         for change in state.changed
         if change.digest == digest
     ]
-    return IngredientEntry(digest, names[-1], names[-1], weight, ledger.ingredients[0].dtypes)
+    dtypes = ledger.ingredients[0].dtypes
+    return weighted(IngredientEntry(digest, names[-1], names[-1], Fraction(0), dtypes), weights)
 
 
 def _discard(tensor: str, offset: int, data: memoryview) -> None:

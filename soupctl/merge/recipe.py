@@ -13,6 +13,7 @@ from typing import TypeVar
 from ..choices import OnInt, OnMissing
 from ..errors import Issue, UsageError
 from ..format.dtypes import DType
+from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger_json import LONGEST_GLOB, MOST_GLOBS
 
 Value = TypeVar("Value")
@@ -45,13 +46,24 @@ class Recipe:
     def __post_init__(self) -> None:
         """Raise UsageError for more or longer globs than a ledger may hold."""
         paired = (glob for glob, _ in (*self.dtype_for, *self.takes))
-        for globs in (self.keys, self.excludes, tuple(paired)):
+        blocks = tuple(glob for glob, _ in self.blocks)
+        for globs in (self.keys, self.excludes, tuple(paired), blocks):
             if len(globs) > MOST_GLOBS:
                 raise UsageError(f"{len(globs)} globs are given, and at most {MOST_GLOBS} are read")
             for glob in globs:
                 if len(glob) > LONGEST_GLOB:
                     what = f"a glob of {len(glob)} characters is longer than {LONGEST_GLOB}"
                     raise UsageError(what, advice=f"shorten {glob[:20]}...")
+
+
+def columns_of(
+    globs: Sequence[str], weights: Sequence[WeightByBlock]
+) -> tuple[tuple[str, tuple[Fraction, ...]], ...]:
+    """The globs of blocks, each with the weight of every ingredient; none if all weigh the same."""
+    if not any(each.blocks for each in weights):
+        return ()
+    columns = zip(*(each.spread(len(globs)) for each in weights), strict=True)
+    return tuple(zip(globs, columns, strict=True))
 
 
 def is_partial(recipe: Recipe) -> bool:

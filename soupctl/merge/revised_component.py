@@ -32,7 +32,7 @@ from .aligned import Alignment, align, lacking
 from .facts import facts_of_source
 from .identical import require_identical
 from .ingredients import Part
-from .kept_sum.format import NO_SUM, Facts, scale_of
+from .kept_sum.format import BY_BLOCK, NO_SUM, Facts, scale_of
 from .kept_sum.reader import soup_names
 from .kept_sum.record import SumRecord, kept_runs
 from .kept_sum.update import computed_from_sum
@@ -84,6 +84,10 @@ class RevisedComponent:
         computation = self.computation
         if not keep or self.change.revision.rounded:
             return None
+        if self.members.blocks:
+            if self.change.revision.keep_sum:
+                raise UsageError(BY_BLOCK, advice=NO_SUM)
+            return None
         if self.members.before.allow_nonfinite:
             raise UsageError("no sum can be kept of NaN or infinity", advice=NO_SUM)
         read = {
@@ -105,6 +109,7 @@ class RevisedComponent:
             before,
             operation=self.change.revision.operation,
             root=UNKNOWN,
+            blocks=self.members.blocks,
             ingredients=tuple(
                 replace(self._placed(entry, folder), **named.get(entry.digest, {}))
                 for entry in after
@@ -209,8 +214,8 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
                 first = before.root
             sources = exact_sources(inputs, soup, after, first)
         method = Method.ROUNDED if rounded else Method.INGREDIENTS
-        plan, alignment = _plan(change, before, sources)
-        scale = scale_of([source.weight for source in sources], plan.weights.whole)
+        plan, alignment = _plan(change, replace(before, blocks=members.blocks), sources)
+        scale = scale_of([source.weights.usual for source in sources], plan.weights.whole)
         computation = Computation(method, sources, plan, scale, alignment)
     return RevisedComponent(change, members, computation)
 
@@ -222,14 +227,14 @@ def _plan(
     # the integer source of a soup without a ledger is not known
     first = before.integer_source is not None or change.revision.total is not None
     digests = [source.digest for source in sources]
-    weights = [source.weight for source in sources]
+    weights = [source.weights for source in sources]
     if change.revision.rounded:
         # what was taken is in the rounded soup, the first source, as it is
         recipe = recipe_of(replace(before, takes=()), weights, digests, first=first)
         recipe = replace(recipe, takes=tuple((glob, 0) for glob, _ in before.takes))
     else:
         recipe = recipe_of(before, weights, digests, first=first)
-    deciding = [index for index, source in enumerate(sources) if source.weight > 0]
+    deciding = [place for place, each in enumerate(weights) if max((each.usual, *each.blocks)) > 0]
     rounded = deciding if change.revision.rounded else None
     alignment = align(
         [source.checkpoint for source in sources],

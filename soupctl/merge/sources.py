@@ -13,6 +13,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..choices import Method, OnInt
 from ..errors import Issue, LedgerError
+from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import Change, IngredientEntry, Ledger, Runs
 from .aligned import Alignment
 from .kept_sum.format import REMOVE
@@ -20,7 +21,7 @@ from .kept_sum.reader import SumReader
 from .opened_inputs import OpenedInputs
 from .order import Outcome
 from .plan import Plan
-from .recipe import Recipe, selector
+from .recipe import Recipe, columns_of, selector
 
 SEARCH = "--search DIR looks for it elsewhere"
 WAYS_OUT = (
@@ -35,7 +36,7 @@ class Source:
 
     digest: str
     checkpoint: Checkpoint | SumReader
-    weight: Fraction
+    weights: WeightByBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def checkpoints_of(sources: Sequence[Source]) -> tuple[Checkpoint, ...]:
 
 
 def recipe_of(
-    ledger: Ledger, weights: Sequence[Fraction], digests: Sequence[str] = (), *, first: bool
+    ledger: Ledger, weights: Sequence[WeightByBlock], digests: Sequence[str] = (), *, first: bool
 ) -> Recipe:
     """The recipe of a soup with other weights; `first` takes integers from the first.
 
@@ -82,7 +83,8 @@ def recipe_of(
             raise LedgerError(what, advice="make the soup anew, with avg --take")
         takes.append((glob, digests.index(digest) if weights else 0))
     return Recipe(
-        weights=tuple(weights),
+        weights=tuple(each.usual for each in weights),
+        blocks=columns_of(ledger.blocks, weights),
         dtype=ledger.asked_dtype,
         keys=ledger.keys,
         excludes=ledger.excludes,
@@ -119,7 +121,7 @@ def exact_sources(
         if checkpoint is None:
             missing.append(Issue("is not found, and an exact soup needs it", entry.name))
         else:
-            sources.append(Source(entry.digest, checkpoint, entry.weight))
+            sources.append(Source(entry.digest, checkpoint, entry.weights))
     if missing:
         missing[0] = replace(missing[0], advice=advice)
         raise LedgerError.collected(missing)
@@ -134,14 +136,14 @@ def rounded_sources(
     Raises LedgerError for a missing ingredient.
     """
     entries = {entry.digest: entry for entry in before.ingredients}
-    sources = [Source(before.root, soup, before.total)]
+    sources = [Source(before.root, soup, before.totals)]
     for change in changed:
         checkpoint = inputs.by_digest.get(change.digest)
         if checkpoint is None and change.digest in entries:
             checkpoint = inputs.find(entries[change.digest], soup)
         if checkpoint is None:
             raise LedgerError("is not found", path=change.name, advice=SEARCH)
-        sources.append(Source(change.digest, checkpoint, change.weight))
+        sources.append(Source(change.digest, checkpoint, change.weights))
     return tuple(sources)
 
 

@@ -6,8 +6,9 @@ Rule 1: a weight is a function of tensor and ingredient; tensors of equal weight
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -56,6 +57,9 @@ def weights_among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights
 
     Raises UsageError if what is left adds up to nothing.
     """
+    if not any(weights.whole[source] for source in sources):
+        what = "the weights of the ingredients that have it are all zero"
+        raise UsageError(what, advice="--on-missing drop leaves out what not all have")
     if len(sources) == 1:
         # the mean of one is itself, whatever its weight
         return ALONE
@@ -67,16 +71,33 @@ def weights_among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights
 
 
 def usual_weights(recipe: Recipe) -> StepWeights:
-    """The weights of tensors that have none of their own; UsageError where `scaled` raises it."""
+    """The weights of tensors that are in no block; UsageError where `scaled` raises it.
+
+    Only the weights of a soup with blocks may be zero.
+    """
+    if recipe.blocks:
+        return step_weights(recipe.weights)
     whole = scaled(recipe.weights)
     return StepWeights(whole, sum(whole))
 
 
-def weights_by_tensor(recipe: Recipe) -> Callable[[str], StepWeights]:
-    """The weights of the tensor of a name; UsageError for weights that cannot be.
+@contextmanager
+def naming(tensor: str) -> Iterator[None]:
+    """Name the tensor in the errors about its weights."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError.collected(replace(each, tensor=tensor) for each in error.issues) from None
 
-    Only the weights of a block may be zero.
-    """
+
+@cache
+def equal_weights(count: int) -> StepWeights:
+    """Those of a tensor that is the same in so many sources, whatever they count."""
+    return StepWeights((1,) * count, count)
+
+
+def weights_by_tensor(recipe: Recipe) -> Callable[[str], StepWeights]:
+    """The weights of the tensor of a name; UsageError, naming it, for weights that cannot be."""
     blocks = [(re.compile(translate(glob)).match, asked) for glob, asked in recipe.blocks]
     usual = usual_weights(recipe)
     shared = cache(step_weights)
@@ -84,7 +105,8 @@ def weights_by_tensor(recipe: Recipe) -> Callable[[str], StepWeights]:
     def weights_of(tensor: str) -> StepWeights:
         for match, asked in blocks:
             if match(tensor):
-                return shared(asked)
+                with naming(tensor):
+                    return shared(asked)
         return usual
 
     return weights_of

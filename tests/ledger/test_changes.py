@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType
+from soupctl.ledger.block_weights import WeightByBlock
 from soupctl.ledger.changes import (
     WeightRemoval,
     changes,
@@ -129,7 +130,7 @@ def test_adding_an_ingredient_of_the_soup_or_one_twice_is_refused():
 )
 def test_the_weight_of_an_added_soup_is_shared_by_its_ingredients(weights, asked):
     soup = ledger(**dict(zip("abcdef", map(Fraction, weights), strict=False)))
-    found = expanded(soup, asked)
+    found = expanded(soup, WeightByBlock(asked))
 
     assert soup.ingredients == expanded(soup, None)
     assert asked == sum(each.weight for each in found)

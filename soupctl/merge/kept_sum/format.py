@@ -143,7 +143,7 @@ def _in_order(name: str, planes: Mapping[str, Tensor]) -> list[Tensor]:
 
 def scale_of(asked: Sequence[Fraction], whole: Sequence[int]) -> Fraction:
     """The factor between requested weights and the whole numbers that stand for them."""
-    return whole[0] / asked[0]
+    return next(number / weight for number, weight in zip(whole, asked, strict=True) if weight)
 
 
 def sum_update(scale: Fraction, changes: Sequence[Fraction], total: Fraction) -> SumUpdate | None:
@@ -204,4 +204,5 @@ def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> Facts:
 
 
 REMOVE = "without the sum, the soup is recomputed from its ingredients"
+BY_BLOCK = "no sum is kept of a soup with weights by block"
 NO_SUM = "with --no-keep-sum, the soup is recomputed when it changes"

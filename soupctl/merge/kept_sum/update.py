@@ -16,6 +16,7 @@ from ...checkpoints.checkpoint import Checkpoint
 from ...choices import Method, OnMissing
 from ...errors import LedgerError, MismatchError
 from ...format.dtypes import FLOATS, DType, narrowest
+from ...ledger.block_weights import WeightByBlock
 from ...ledger.changes import changes
 from ...ledger.ledger import Change, IngredientEntry, Ledger, Runs
 from ...ledger.weights import LARGEST
@@ -43,7 +44,7 @@ def computed_from_sum(
     does not fit it.
     """
     kept, before, after = members.sum, members.before, members.after
-    if kept is None or before.takes or before.on_missing is not OnMissing.REFUSE:
+    if kept is None or members.blocks or before.takes or before.on_missing is not OnMissing.REFUSE:
         return None
     if before.integer_source and before.integer_source.digest not in {e.digest for e in after}:
         return None
@@ -55,14 +56,14 @@ def computed_from_sum(
     if update is None or any(abs(each.weight * update.scale) > LARGEST for each in after):
         return None
     entries = {entry.digest: entry for entry in (*before.ingredients, *after)}
-    sources = [Source(kept.facts.root, kept.reader, Fraction(update.factor))]
+    sources = [Source(kept.facts.root, kept.reader, WeightByBlock(Fraction(update.factor)))]
     for digest, weight in changed.items():
         checkpoint = inputs.find(entries[digest], soup)
         if checkpoint is None:
             return None
-        sources.append(Source(digest, checkpoint, weight))
+        sources.append(Source(digest, checkpoint, WeightByBlock(weight)))
     for each, factor in zip(added, factors, strict=True):
-        sources.append(Source(each.facts.root, each.reader, factor))
+        sources.append(Source(each.facts.root, each.reader, WeightByBlock(factor)))
     recorded = kept.dtypes
     for each in added:
         recorded |= each.dtypes
@@ -123,7 +124,7 @@ def _changed_beside(changed: Sequence[Change], added: Sequence[OpenedSum]) -> di
 
 def _plan(before: Ledger, sources: Sequence[Source], update: SumUpdate) -> Plan:
     """The plan of the change, its dtypes not yet those of what remains."""
-    ones = [Fraction(1)] * len(sources)
+    ones = [WeightByBlock(Fraction(1))] * len(sources)
     recipe = recipe_of(before, ones, first=before.integer_source is not None)
     shown = [source.checkpoint.label for source in sources]
     contents = [source.checkpoint.tensors for source in sources]

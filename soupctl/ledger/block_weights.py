@@ -1,0 +1,64 @@
+"""A weight that may differ by block: in the tensors of some globs, and in all others.
+
+Rule 1: what is the same in every block is one weight, so equal weights are equal values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from operator import add
+
+WeightTuple = tuple[Fraction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightByBlock:
+    """An exact weight in the blocks of a ledger, and in the tensors of none of them."""
+
+    usual: Fraction
+    """In tensors that are in no block."""
+    blocks: WeightTuple = ()
+    """In each block; empty where it is the usual one in all of them."""
+
+    def __post_init__(self) -> None:
+        """Leave out the blocks if they say nothing."""
+        if all(weight == self.usual for weight in self.blocks):
+            object.__setattr__(self, "blocks", ())
+
+    def __bool__(self) -> bool:
+        """Whether it is not zero everywhere."""
+        return bool(self.usual or self.blocks)
+
+    def __add__(self, other: WeightByBlock) -> WeightByBlock:
+        if not (self.blocks or other.blocks):
+            return WeightByBlock(self.usual + other.usual)
+        count = len(self.blocks or other.blocks)
+        pairs = zip(self.spread(count), other.spread(count), strict=True)
+        return WeightByBlock(self.usual + other.usual, tuple(add(*pair) for pair in pairs))
+
+    def __mul__(self, factor: Fraction | int) -> WeightByBlock:
+        return self.mapped(lambda weight: weight * factor)
+
+    def __neg__(self) -> WeightByBlock:
+        return self * -1
+
+    def __sub__(self, other: WeightByBlock) -> WeightByBlock:
+        return self + -other
+
+    def spread(self, count: int) -> WeightTuple:
+        """The weight in each of `count` blocks."""
+        return self.blocks or (self.usual,) * count
+
+    def mapped(self, change: Callable[[Fraction], Fraction]) -> WeightByBlock:
+        """What each of its weights becomes."""
+        return WeightByBlock(change(self.usual), tuple(map(change, self.blocks)))
+
+
+NO_WEIGHT = WeightByBlock(Fraction(0))
+
+
+def summed(weights: Iterable[WeightByBlock]) -> WeightByBlock:
+    """The sum of weights."""
+    return sum(weights, NO_WEIGHT)
