@@ -54,7 +54,8 @@ def taken_out(
             issues.append(problem)
             continue
         left = _without(entries[removal.digest], removal)
-        if left.weights:
+        # pipelines whose weights cancel are still in the soup
+        if left.weights or left.pipelines:
             entries[removal.digest] = left
         else:
             del entries[removal.digest]

@@ -192,12 +192,18 @@ def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
         by_digest[entry.digest] = entry if earlier is None else _together(earlier, entry)
     for entry in by_digest.values():
         if not entry.weights:
-            raise UsageError(
-                "is in more than once, with weights that cancel",
-                path=entry.name,
-                advice="leave it out",
-            )
+            raise _cancelled(entry)
     return tuple(map(named_by_pipelines, by_digest.values()))
+
+
+def _cancelled(entry: IngredientEntry) -> UsageError:
+    """The refusal of an ingredient that would count nothing."""
+    if len(entry.pipelines) > 1:
+        names = ", ".join(share.name for share in entry.pipelines[:5])
+        what = f"would be shared by pipelines whose weights cancel: {names}"
+        return UsageError(what, path=entry.name, advice="give them other weights")
+    what = "is in more than once, with weights that cancel"
+    return UsageError(what, path=entry.name, advice="leave it out")
 
 
 def _together(first: IngredientEntry, second: IngredientEntry) -> IngredientEntry:

@@ -89,17 +89,22 @@ def _is_change(each: ReplayedState) -> bool:
 
 
 def _other_names(ledger: Ledger, states: tuple[ReplayedState, ...]) -> Iterator[str]:
-    """Names that a history gives to content which it called otherwise."""
+    """Names that a history gives to content which it called otherwise since it came."""
     names: dict[str, set[str]] = {}
     for each in states:
         if each.state.operation not in ("add", "subtract"):
             # what was exchanged for the same content may have given it another name
             names.clear()
+        came = {change.digest for change in each.state.changed} - each.before.keys()
+        names.update({digest: set() for digest in came})
         for change in each.state.changed:
-            known = names.setdefault(change.digest, {change.name})
-            if change.digest not in each.weights and change.name not in known:
+            known = names.get(change.digest)
+            if known is None:
+                continue
+            if change.digest not in each.weights and known and change.name not in known:
                 yield f"calls {min(known)} {change.name} where it was taken out"
             known.add(change.name)
     for entry in ledger.ingredients:
-        if entry.name not in names.get(entry.digest, {entry.name}):
-            yield f"calls {min(names[entry.digest])} {entry.name}"
+        known = names.get(entry.digest)
+        if known and entry.name not in known:
+            yield f"calls {min(known)} {entry.name}"

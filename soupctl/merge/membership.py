@@ -211,10 +211,10 @@ def _added(
     ):
         require_model(checkpoint)
         weight = _wanted(addition, freed)
-        if whole.ledger is None or whole.ledger.training is not None:
-            yield _added_checkpoint(change.inputs, checkpoint, name, weight, whole)
-        else:
+        if whole.ledger is not None and whole.is_soup:
             yield _added_soup(change, checkpoint, weight, beside, whole.ledger)
+        else:
+            yield _added_checkpoint(change.inputs, checkpoint, name, weight, whole)
 
 
 def _wanted(addition: Addition, freed: WeightByBlock | None) -> WeightByBlock | None:

@@ -159,13 +159,17 @@ class RevisedComponent:
         return named_by_pipelines(replace(moved_hints, hint=here, pipelines=shares))
 
     def _added_hints(self, folder: Path | None) -> dict[tuple[str, str], str | None]:
-        """Where the components of added pipelines are, by their content and pipeline."""
+        """Where the components of added pipelines are, by their content and pipeline.
+
+        A soup with a ledger stands for none of its ingredients, not even for an only one, which
+        it equals: it may be replaced.
+        """
         return {
             (checkpoint_digest(checkpoint), whole.digest): hint_to(checkpoint, folder)
             for checkpoint, whole in zip(
                 self.change.added, self.change.added_pipelines, strict=True
             )
-            if whole.digest is not None
+            if whole.digest is not None and not whole.is_soup
         }
 
     def complete(self, draft: Ledger, position: int, outcomes: Sequence[Outcome]) -> Ledger:

@@ -136,6 +136,11 @@ class AddedPipeline:
     ledger: Ledger | None
     """The component's own, with whose pipelines it is made of; not compared with its tensors."""
 
+    @property
+    def is_soup(self) -> bool:
+        """Whether its ledger lists ingredients, and is not the record of a training."""
+        return self.ledger is not None and self.ledger.training is None
+
 
 @dataclass(frozen=True, slots=True)
 class ComponentChange:

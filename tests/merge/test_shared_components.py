@@ -169,6 +169,34 @@ def test_a_file_that_changed_is_passed_over_for_that_of_another_pipeline(mixed, 
     assert expected == made
 
 
+def test_a_soup_changed_by_a_program_is_proven_whatever_its_pipelines_are_called(runs, tmp_path):
+    average(tmp_path / "soup", runs[0])
+    change("revise", tmp_path / "soup", tmp_path / "more", added=[verbs.Addition(runs[1])])
+
+    assert [None, None] == [each.problem for each in verbs.verify(tmp_path / "more")]
+
+
+def test_an_added_soup_that_equals_its_only_pipeline_is_no_place_to_find_it_at(runs, tmp_path):
+    average(tmp_path / "soup", runs[0])
+    average(tmp_path / "single", runs[1])
+    change("add", tmp_path / "soup", tmp_path / "more", added=[verbs.Addition(tmp_path / "single")])
+
+    shutil.rmtree(tmp_path / "single")
+
+    assert [None, None] == [each.problem for each in verbs.verify(tmp_path / "more")]
+
+
+def test_pipelines_whose_weights_cancel_in_what_they_share_are_not_forgotten(mixed, tmp_path):
+    pairs = zip(mixed, (Fraction(1), Fraction(-2), Fraction(4)), strict=True)
+    ingredients = [verbs.Ingredient(path, weight) for path, weight in pairs]
+    verbs.average(verbs.Request(ingredients, tmp_path / "soup"))
+
+    part = verbs.Removal("dogs", Fraction(-1))
+    with pytest.raises(UsageError, match="shared by pipelines whose weights cancel: cats, dogs"):
+        change("subtract", tmp_path / "soup", tmp_path / "less", removed=[part])
+    assert not (tmp_path / "less").exists()
+
+
 def as_first_format(soup: Path) -> None:
     """Write the ledgers of a pipeline as the first format has them."""
     for file in soup.glob("*/*.safetensors"):
