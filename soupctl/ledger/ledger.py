@@ -199,7 +199,7 @@ def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
 def _cancelled(entry: IngredientEntry) -> UsageError:
     """The refusal of an ingredient that would count nothing."""
     if len(entry.pipelines) > 1:
-        names = ", ".join(share.name for share in entry.pipelines[:5])
+        names = ", ".join(sorted(share.name for share in entry.pipelines)[:5])
         what = f"would be shared by pipelines whose weights cancel: {names}"
         return UsageError(what, path=entry.name, advice="give them other weights")
     what = "is in more than once, with weights that cancel"

@@ -229,14 +229,14 @@ class KeptPipelineLife(PipelineLife):
 class TestPipelineLife(PipelineLife.TestCase):
     """Any sequence of changes gives the tensors of one average of what remains."""
 
-    settings = settings(max_examples=8, stateful_step_count=10, deadline=None, derandomize=True)
+    settings = settings(max_examples=6, stateful_step_count=10, deadline=None, derandomize=True)
 
 
 @pytest.mark.timeout(900)
 class TestKeptPipelineLife(KeptPipelineLife.TestCase):
     """The same from kept sums."""
 
-    settings = settings(max_examples=8, stateful_step_count=10, deadline=None, derandomize=True)
+    settings = settings(max_examples=6, stateful_step_count=10, deadline=None, derandomize=True)
 
 
 @pytest.mark.slow
@@ -244,7 +244,7 @@ class TestKeptPipelineLife(KeptPipelineLife.TestCase):
 class TestLongPipelineLife(PipelineLife.TestCase):
     """The same for long."""
 
-    settings = settings(max_examples=4, stateful_step_count=60, deadline=None, derandomize=True)
+    settings = settings(max_examples=2, stateful_step_count=50, deadline=None, derandomize=True)
 
 
 @pytest.mark.slow
@@ -252,4 +252,4 @@ class TestLongPipelineLife(PipelineLife.TestCase):
 class TestLongKeptPipelineLife(KeptPipelineLife.TestCase):
     """The same for long, from kept sums."""
 
-    settings = settings(max_examples=4, stateful_step_count=60, deadline=None, derandomize=True)
+    settings = settings(max_examples=2, stateful_step_count=50, deadline=None, derandomize=True)
