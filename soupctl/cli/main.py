@@ -123,14 +123,15 @@ def _run(arguments: list[str], style: ErrorStyle) -> int:
     import typer
 
     from .app import commands
-    from .usage import issue_of
+    from .usage import for_command, issue_of
 
     group = commands(arguments)
     try:
         code = group.main(args=arguments, prog_name="soupctl", standalone_mode=False, obj=style)
         return int(code or 0)
     except SoupError as error:
-        return report(error.issues, error.exit_code, style)
+        issues = for_command(error.issues, arguments, commands())
+        return report(issues, error.exit_code, style)
     except typer.TyperException as error:
         return report([issue_of(error, arguments, commands())], UsageError.exit_code, style)
     except SystemExit as leaving:

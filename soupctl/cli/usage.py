@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
 import typer
 from typer.core import TyperGroup
 
-from ..errors import Issue, UsageError
+from ..errors import FLAG, Issue, UsageError
 from .suggest import meant_command, meant_option
 
 EXTRA = re.compile(r"Got unexpected extra argument\(s\) \((.*)\)", re.DOTALL)
@@ -35,6 +36,29 @@ def issue_of(error: typer.TyperException, arguments: Sequence[str], group: Typer
         what = f"{command} has no option {option}"
         return Issue(what, advice=_joined(meant, advice))
     return Issue(f"{command}: {_problem(error, option)}", advice=advice)
+
+
+def for_command(
+    issues: Sequence[Issue], arguments: Sequence[str], group: TyperGroup
+) -> tuple[Issue, ...]:
+    """The issues of a command, whose advice says where an option is one of `avg` instead."""
+    command = next((each for each in arguments if not each.startswith("-")), None)
+    options = _options(group)
+    own = options.get(command or "", [])
+
+    def named(found: re.Match[str]) -> str:
+        is_elsewhere = found["name"] not in own and found["name"] in options[MAKES_ANEW]
+        is_said = found.string[: found.start()].endswith((f"{MAKES_ANEW} ", f"{command} "))
+        return f"{MAKES_ANEW} {found[0]}" if is_elsewhere and not is_said else found[0]
+
+    return tuple(
+        each if each.advice is None else replace(each, advice=FLAG.sub(named, each.advice))
+        for each in issues
+    )
+
+
+MAKES_ANEW = "avg"
+"""The command that makes a soup from the beginning, and has most options."""
 
 
 def unknown_command(name: str, group: TyperGroup) -> Issue:

@@ -192,6 +192,10 @@ def encode_runs(dtypes: Runs) -> list[list[str | int]]:
     return [[dtype.value, count] for dtype, count in dtypes]
 
 
+class NewerLedgerError(LedgerError):
+    """A ledger of a later format, which says nothing that can be held against the file."""
+
+
 def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
     """The ledger in `text`, checked in full; LedgerError about `path` if it is malformed."""
     if len(text) > LONGEST:
@@ -206,7 +210,8 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
         raise LedgerError("its ledger is not valid JSON", path=path, advice=IGNORE) from None
     if not 1 <= version <= LEDGER_FORMAT:
         reads = f"this soupctl reads formats 1 to {LEDGER_FORMAT}"
-        raise LedgerError(
+        kind = LedgerError if version < 1 else NewerLedgerError
+        raise kind(
             f"its ledger has format {str(version)[:20]}, {reads}",
             path=path,
             advice="use a newer soupctl, or avg --ignore-ledger to take the file as it is",

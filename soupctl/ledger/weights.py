@@ -84,7 +84,8 @@ def rounded_weight(weight: Fraction, decimals: int | None) -> Fraction:
     nearest: Fraction = round(weight, decimals)
     if not nearest:
         what = f"a weight of {float(weight):.3g} is zero when rounded to {decimals} decimals"
-        raise UsageError(what, advice="ask for more decimals, or leave the ingredient out")
+        advice = "--round-weights asks for more decimals, or leave the ingredient out"
+        raise UsageError(what, advice=advice)
     return nearest
 
 

@@ -19,6 +19,7 @@ from ..ledger.ancestry import Ancestry, ancestry
 from ..ledger.block_weights import WeightByBlock, summed
 from ..ledger.changes import WeightRemoval, expanded, require_left, require_new, taken_out
 from ..ledger.ledger import IngredientEntry, Ledger, PipelineShare, merged, moved
+from ..ledger.ledger_json import IGNORE
 from ..ledger.locate import dtype_runs, hint_from
 from ..ledger.names import unique_names
 from ..ledger.read import is_sum, require_model
@@ -60,10 +61,16 @@ class _Added:
     sum: OpenedSum | None = None
 
 
-def require_ledger(inputs: OpenedInputs, soup: Checkpoint, advice: str | None = None) -> Ledger:
+def require_ledger(
+    inputs: OpenedInputs,
+    soup: Checkpoint,
+    advice: str | None = None,
+    *,
+    if_unfit: str | None = None,
+) -> Ledger:
     """The soup's ledger, found to fit its tensors.
 
-    Raises LedgerError if it does not fit, and with `advice` if there is none.
+    Raises LedgerError with the advice `if_unfit` if it does not fit, with `advice` if there is none.
     """
     ledger = inputs.ledger(soup)
     if ledger is None:
@@ -74,7 +81,8 @@ def require_ledger(inputs: OpenedInputs, soup: Checkpoint, advice: str | None = 
             what = "holds other tensors than it records"
             raise LedgerError(what, path=soup.label, advice=REMOVE)
     elif ledger.root != checkpoint_digest(soup):
-        raise LedgerError("its ledger does not match its tensors", path=soup.label)
+        what = "its ledger does not match its tensors"
+        raise LedgerError(what, path=soup.label, advice=if_unfit)
     return ledger
 
 
@@ -86,7 +94,7 @@ def ledger_before(revision: Revision, inputs: OpenedInputs, soup: Checkpoint, pa
     """
     total = revision.total
     if total is None:
-        ledger = require_ledger(inputs, soup, NO_LEDGER)
+        ledger = require_ledger(inputs, soup, NO_LEDGER, if_unfit=IGNORE)
         if ledger.training is not None:
             advice = "avg makes a soup of it"
             raise LedgerError("is a trained checkpoint, not a soup", path=soup.label, advice=advice)
@@ -243,7 +251,7 @@ def _added_checkpoint(
     digest = checkpoint_digest(checkpoint)
     inputs.by_digest[digest] = checkpoint
     trained = inputs.ledger(checkpoint) is not None
-    ledger = require_ledger(inputs, checkpoint) if trained else None
+    ledger = require_ledger(inputs, checkpoint, if_unfit=IGNORE) if trained else None
     weight = WeightByBlock(Fraction(1)) if weight is None else weight
     entry = _entry(digest, name, weight, checkpoint, whole.digest)
     return _Added(((checkpoint.label, entry),), ledger)
@@ -258,7 +266,7 @@ def _added_soup(
 ) -> _Added:
     """An added soup: its ingredients, located by its own ledger, and its sum."""
     inputs = change.inputs
-    require_ledger(inputs, soup)
+    require_ledger(inputs, soup, if_unfit=IGNORE)
     old, new = folder_of(soup), folder_of(change.soup)
     entries = []
     for entry in expanded(ledger, weight):

@@ -96,7 +96,7 @@ def preview(
             needed = reserved + need.with_threads(1)
             raise LimitError(
                 f"{max_memory} bytes of memory are not enough",
-                advice=f"one thread needs {needed} bytes",
+                advice=f"one thread needs {needed} bytes: --max-memory {needed} allows them",
             )
     return Preview(
         output=str(job.destination.path or STREAM),

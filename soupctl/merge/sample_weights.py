@@ -32,13 +32,14 @@ def weighted_by(
         if each.path == STREAM:
             raise UsageError("--weight-by needs files; standard input is read once")
         if each.weight != 1:
-            raise UsageError("weights are given twice, with --weight-by and one by one")
+            what = "weights are given twice, with --weight-by and one by one"
+            raise UsageError(what, advice="use one of them")
     found = [_samples(each, component, variant) for each in asked]
     issues = [
         Issue(
             "has no single training record",
             each.path,
-            advice="give weights with -w",
+            advice="-w gives weights instead of --weight-by",
         )
         for each, samples in zip(asked, found, strict=True)
         if samples is None

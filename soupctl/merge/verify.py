@@ -17,6 +17,7 @@ from ..checkpoints.open import find_input, with_same_components
 from ..choices import Level, Proof
 from ..errors import LedgerError, LimitError, SoupError
 from ..ledger.ledger import Ledger
+from ..ledger.ledger_json import NewerLedgerError
 from ..ledger.locate import dtype_runs
 from ..ledger.lookup import matching
 from ..ledger.read import is_sum
@@ -156,7 +157,7 @@ def _verify(name: str, case: Case, beside: Component | None, wanted: Level) -> V
         problem = error.message()
         # what is missing proves nothing, what does not fit does
         refuted = level is not Level.DIGEST and isinstance(error, LedgerError)
-        refuted = refuted and not isinstance(error, _NoLedger)
+        refuted = refuted and not isinstance(error, _NoLedger | NewerLedgerError)
     return Verified(name, soup.label, level, problem, ledger, refuted, rebuilt.unproven)
 
 

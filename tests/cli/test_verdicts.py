@@ -42,6 +42,22 @@ def test_an_altered_soup_has_failed(soupctl, soup):
     assert ("FAILED", True) == (told["verdict"], told["refuted"])
 
 
+def test_a_ledger_of_a_later_format_is_unproven_and_says_what_reads_it(soupctl, soup):
+    raw = Path(soup).read_bytes()
+    for version, word in ((9, "UNPROVEN"), (0, "FAILED")):
+        later = raw.replace(rb"\"format\":1", rb"\"format\":%d" % version)
+        assert raw != later
+        Path(soup).write_bytes(later)
+
+        done = soupctl("verify", soup)
+        told = json.loads(soupctl("verify", soup, "--json").text)
+
+        assert (1, word) == (done.code, done.text.split(":")[0])
+        assert f"its ledger has format {version}, this soupctl reads formats 1 to" in done.text
+        assert "use a newer soupctl" in done.text
+        assert (word, word == "FAILED") == (told["verdict"], told["refuted"])
+
+
 def test_the_worst_component_comes_first(soupctl):
     for seed, name in enumerate("pq"):
         save_pipeline(Path(name), seed)

@@ -14,15 +14,12 @@ import pytest
 import safetensors.numpy
 from making import metadata, save, save_pipeline
 from revising import average, revise, root
+from trained import save_shard, save_trained
 
 from soupctl import verbs
 from soupctl.checkpoints.digest import text_digest
 from soupctl.errors import LedgerError, UsageError
-from soupctl.format.dtypes import DType
-from soupctl.ledger.data_shard import data_digest, encode_record, read_data_folder
-from soupctl.ledger.ledger import Ledger
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
-from soupctl.ledger.training_record import TrainingRecord
 
 F16 = np.float16
 
@@ -41,40 +38,6 @@ def soup() -> str:
     average("inner.safetensors", "b.safetensors", "c.safetensors")
     average("soup.safetensors", "a.safetensors", "inner.safetensors")
     return "soup.safetensors"
-
-
-def save_shard(folder: str, *images: bytes) -> Path:
-    """A data shard of such files, each with a caption; they are not decoded."""
-    Path(folder).mkdir(parents=True)
-    for number, data in enumerate(images):
-        Path(folder, f"{number}.png").write_bytes(data)
-        Path(folder, f"{number}.txt").write_text(f"caption {number}")
-    return Path(folder)
-
-
-def save_trained(
-    run: str, shard: Path, seed: int, *, with_list: bool = True, **options: str
-) -> str:
-    """The weights of a run that was trained on a data shard, and the list of its images."""
-    images = read_data_folder(shard).images(options.get("caption_column", "text"))
-    path = Path(run, "model", "unet", "model.safetensors")
-    values = np.random.default_rng(seed).normal(0, 1, 20).astype(F16)
-    save(path, w=values)
-    training = TrainingRecord(
-        root("x.safetensors"),
-        data_digest(images),
-        shard.name,
-        len(images),
-        4,
-        "ema",
-        {"caption_column": "text", **options},
-        {"soupctl": "1"},
-    )
-    ledger = Ledger("trained", root(path), (), ((DType.F16, 1),), training=training)
-    save(path, {"soupctl": encode_ledger(ledger, text_digest)}, w=values)
-    if with_list:
-        Path(run, "data.jsonl").write_bytes(encode_record(images))
-    return str(path.parent)
 
 
 @pytest.fixture

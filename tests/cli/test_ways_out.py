@@ -1,0 +1,221 @@
+"""Every refusal that names an option: whoever does what it says gets what was asked for.
+
+Rule 1: the advice is read out of the message; only what no message can know, such as the folder to
+search, is given by the test.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from advised import Refused, followed, is_said, texts_with_options
+from making import save, save_pipeline, save_shards
+from refused_commands import REFUSED
+from revising import average, root
+from trained import save_shard, save_trained
+
+from soupctl.cli.main import SIGNALS, main
+from soupctl.format import shards
+from soupctl.merge import destination
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints that can be averaged, and others that cannot be as they are."""
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        _save_files()
+        _save_folders()
+    return folder
+
+
+def _save_files() -> None:
+    plain = {"conv.weight": np.arange(8, dtype=np.float16), "steps": np.array([7])}
+    for number, name in enumerate(("a", "b", "c", "d")):
+        save(Path(f"{name}.st"), **plain | {"conv.weight": plain["conv.weight"] + number})
+    save(Path("integers.st"), **plain | {"steps": np.array([8])})
+    save(Path("nan.st"), **plain | {"conv.weight": np.full(8, np.nan, np.float16)})
+    save(Path("fewer.st"), steps=plain["steps"])
+    save(Path("more.st"), **plain, other=np.ones(3, np.float32))
+    save(Path("wider.st"), **plain | {"conv.weight": np.arange(9, dtype=np.float16)})
+    save(Path("float-steps.st"), **plain | {"steps": np.ones(1, np.float32)})
+    ema = {"model_ema.decay": np.ones(1, np.float32), "model_ema.convweight": np.ones(8)}
+    save(Path("ema.st"), **plain, **ema)
+    save(Path("schedule.st"), **plain, betas=np.ones(3, np.float32))
+    for number in (0, 1):
+        schedule = {"betas": np.full(3, number, np.float32), "mask": np.array([bool(number)])}
+        save(Path(f"betas-{number}.st"), w=np.ones(3), betas=schedule["betas"])
+        save(Path(f"ids-{number}.st"), w=np.ones(3), position_ids=np.arange(number, number + 3))
+        save(Path(f"mask-{number}.st"), w=np.ones(3), flags=schedule["mask"])
+        save(Path(f"large-{number}.st"), w=np.full(3, 65504.0 * (1 - 2 * number), np.float16))
+    average(Path("soup.st"), "a.st", "b.st")
+    average(Path("kept.st"), "a.st", "b.st", keep_sum=True)
+    (kept,) = Path().glob("kept.st.*.sum")
+    shutil.copy(kept, "alone.sum")
+    Path("list").write_text(f"{root('a.st')}  a.st\n")
+    average(Path("deep.st"), "soup.st", "c.st")
+    average(Path("first.st"), "a.st", "b.st", take=[("steps", "a.st")])
+    Path("old.st").write_bytes(b"old")
+    Path("moved").mkdir()
+    save(Path("moved/gone.st"), **plain | {"conv.weight": plain["conv.weight"] * 3})
+    average(Path("lost.st"), "a.st", "moved/gone.st", "b.st")
+    Path("moved").rename("elsewhere")
+    raw = Path("soup.st").read_bytes()
+    Path("newer.st").write_bytes(raw.replace(rb"\"format\":1", rb"\"format\":9"))
+    Path("damaged.st").write_bytes(raw.replace(rb"\"format\":1", rb"\"format\":["))
+
+    Path("changed.st").write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+
+
+def _save_folders() -> None:
+    for number in (0, 1, 2):
+        save_pipeline(Path(f"pipe-{number}"), number)
+        save(Path(f"run-{number}/model.safetensors"), w=np.full(4, number, np.float16))
+        Path(f"run-{number}/config.json").write_text(f'{{"hidden_size": {4 + number}}}')
+    shutil.copytree("pipe-1", "no-vae")
+    shutil.rmtree("no-vae/vae")
+    shutil.copytree("pipe-1", "pickled-vae")
+    weights = Path("pickled-vae/vae/diffusion_pytorch_model.safetensors")
+    weights.rename(weights.with_suffix(".bin"))
+    save_pipeline(Path("many"), 2)
+    for name, stem in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model")):
+        shutil.rmtree(Path("many", name))
+        few = [{f"w{number}": np.ones(2, np.float16)} for number in range(FILES // 2 + 1)]
+        save_shards(Path("many", name), stem, *few)
+    Path("apart").mkdir()
+    average("whole", "pipe-0", "pipe-1")
+    average("other-whole", "pipe-0", "pipe-1", "pipe-2")
+    for name in ("unet", "vae", "text_encoder"):
+        average(f"apart/{name}", "pipe-0", "pipe-1", component=name)
+    shutil.copy("pipe-0/model_index.json", "apart")
+    shutil.copytree("whole", "mixed")
+    shutil.rmtree("mixed/vae")
+    shutil.copytree("other-whole/vae", "mixed/vae")
+    shutil.copytree("whole", "half")
+    shutil.rmtree("half/vae")
+    average("half/vae", "pipe-0", "pipe-2", component="vae")
+    data = save_shard("images", b"tom", b"felix")
+    average("cats.st", save_trained("run", data, 1, base="a.st", with_list=False))
+    save_trained("found", data, 1, base="a.st")
+    Path("other.png").write_bytes(b"garfield")
+    many = [{f"w{number}": np.ones(2, np.float16)} for number in range(FILES + 1)]
+    save_shards(Path("shards"), "model", *many)
+    save(Path("variants/model.fp16.safetensors"), w=np.ones(2))
+    save(Path("variants/model.safetensors.fp32.safetensors"), w=np.ones(2))
+
+
+MOST_STEPS = 4
+"""Refusals in a row that may follow from one command."""
+
+
+FILES = 8
+"""As many shards are written at most here, where soupctl writes more."""
+
+
+@pytest.fixture
+def run(world, monkeypatch, capsys) -> Callable[[Sequence[str]], tuple[int, str]]:
+    """The exit code of a command in the world, and what it says; what it writes is removed."""
+    monkeypatch.chdir(world)
+    for module in (shards, destination):
+        monkeypatch.setattr(module, "MOST_SHARDS", FILES)
+    before = set(world.iterdir())
+
+    def run(arguments: Sequence[str]) -> tuple[int, str]:
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for path in {*world.iterdir()} - before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.err + said.out
+
+    return run
+
+
+@pytest.mark.parametrize("refused", REFUSED, ids=lambda each: each.command)
+def test_the_advice_of_a_refusal_leads_to_what_was_asked_for(run, refused: Refused):
+    arguments = shlex.split(refused.command)
+    code, message = run(arguments)
+
+    assert code in range(1, 9), message
+    assert [] == [text for text in refused.says if not is_said(text, message)], message
+    ways = [shlex.split(each) for each in refused.instead]
+    ways = ways or [*followed(arguments, message, refused.values)]
+    assert ways, message
+    for way in ways:
+        _walk(run, way, refused, MOST_STEPS)
+
+
+def _walk(run, arguments: list[str], refused: Refused, steps: int) -> None:
+    """Run a command, and follow what it advises in turn until it does what was asked for."""
+    code, message = run(arguments)
+    if code in (0, refused.ends):
+        return
+    ways = [*followed(arguments, message, refused.values)] if steps else []
+
+    assert ways, (arguments, message)
+    for way in ways:
+        _walk(run, way, refused, steps - 1)
+
+
+NO_REFUSALS = frozenset(
+    {
+        "(--tensors lists every tensor)",
+        "--{}/--no-{}",
+        "as after --ignore-ledger; what the soup holds of it is not known",
+        "avg --dtype {} makes {}",
+        "left out by --key or --exclude",
+        (
+            "soupctl --install-completion lets the shell complete commands, options, dtypes, and"
+            " the ingredients of a soup."
+        ),
+        "soupctl COMMAND --help describes a command and its options.",
+        "soupctl avg cats.safetensors dogs.safetensors -o soup.safetensors",
+        "soupctl subtract soup.safetensors dogs.safetensors -o rest.safetensors",
+        "soupctl verify rest.safetensors --level rebuild",
+        "soupctl: {}; the first ingredient's values were taken (--on-int first)",
+        "taken from one ingredient by --take",
+        "the mean of those that have them: {} (--on-missing keep)",
+        (
+            "{} is a copy where it is, and counts as such where it is missing (--exclude leaves it"
+            " out)"
+        ),
+    }
+)
+"""Texts of help, plans and notes."""
+
+OF_THE_MACHINE = frozenset(
+    {
+        # no memory or no threads are left, or no GPU is there or has room
+        "--device cpu computes the same bytes",
+        "--device cpu has no such limit",
+        "--device cpu needs none",
+        "--max-memory or --threads 1 needs less",
+        "--threads 1 needs none",
+        # the limit of the shell
+        "see ulimit -f",
+    }
+)
+"""Texts of refusals that depend on the machine, which other tests make it give."""
+
+TRAINING = ("banks", "diffusion", "images", "training")
+OF_TRAINING = ("banks.py", "sample.py", "stack.py", "training_options.py")
+
+
+def test_every_text_that_names_an_option_is_of_a_refusal_that_is_tried():
+    found = texts_with_options(
+        lambda path: path.parts[0] not in TRAINING and path.name not in OF_TRAINING
+    )
+    tried = {text for refused in REFUSED for text in refused.says}
+
+    assert set() == found - tried - NO_REFUSALS - OF_THE_MACHINE
+    assert set() == (tried | NO_REFUSALS | OF_THE_MACHINE) - found

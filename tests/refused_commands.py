@@ -1,0 +1,295 @@
+"""Commands that are refused with advice that names an option, and what it leaves to the user."""
+
+from __future__ import annotations
+
+from advised import Refused
+
+SEARCH = {"--search": "elsewhere"}
+TO = {"-o": "x.st"}
+UNET = {"--component": "unet"}
+OUT = "avg a.st b.st --json -o x.st"
+IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
+IGNORE_NEWER = "use a newer soupctl, or avg --ignore-ledger to take the file as it is"
+
+REFUSED = [
+    Refused("avg a.st b.st", ("-o is required", "-o FILE, or -o - for stdout"), TO),
+    Refused("avg a.st b.st -o old.st", ("-f replaces it",)),
+    Refused("avg a.st b.st --json -o -", ("--json and -o - both write to stdout",), instead=(OUT,)),
+    Refused(
+        "avg a.st integers.st -o x.st",
+        ("avg --on-int first takes the first ingredient's, {}", "--exclude leaves the tensor out"),
+        {"--exclude": "steps"},
+    ),
+    Refused("avg mask-0.st mask-1.st -o x.st", (), {"--exclude": "flags"}),
+    Refused("avg betas-0.st betas-1.st -o x.st", ("--exclude '{}' leaves it out",)),
+    Refused(
+        "avg ids-0.st ids-1.st -o x.st", ("avg --on-int first takes the first ingredient's, {}",)
+    ),
+    Refused("avg a.st nan.st -o x.st", ("--allow-nonfinite lets IEEE rules apply",)),
+    Refused("add kept.st nan.st -o x.st", ("--allow-nonfinite lets IEEE rules apply",)),
+    Refused(
+        "avg large-0.st@2 large-1.st@-1 -o x.st", ("ask for a wider dtype, such as --dtype F32",)
+    ),
+    Refused(
+        "avg a.st fewer.st -o x.st",
+        ("--on-missing {}", "{} or --exclude leaves it out"),
+        {"--exclude": "conv.weight"},
+    ),
+    Refused("add soup.st fewer.st -o x.st", ("--on-missing {}",), {"--exclude": "conv.weight"}),
+    Refused("avg more.st a.st -o x.st", ("--on-missing {}",), {"--exclude": "other"}),
+    Refused("avg a.st ema.st -o x.st", ("{}: --exclude 'model_ema.*' leaves them out, {}",)),
+    Refused("avg b.st schedule.st -o x.st", ("a {}: --exclude '{}' leaves it out, {}",)),
+    Refused(
+        "avg a.st wider.st -o x.st",
+        ("--take takes it from one input, --exclude leaves it out",),
+        {"--take": "conv.weight=a.st", "--exclude": "conv.weight"},
+    ),
+    Refused(
+        "avg a.st float-steps.st -o x.st",
+        ("--take takes it from one input, --exclude leaves it out",),
+        {"--take": "steps=a.st", "--exclude": "steps"},
+    ),
+    Refused(
+        "avg a.st fewer.st --take '*=fewer.st' -o x.st",
+        (
+            "is not in the ingredient that --take takes it from",
+            "a narrower glob leaves it alone, --exclude leaves it out",
+        ),
+        {"--exclude": "conv.weight"},
+    ),
+    Refused(
+        "avg a.st b.st --take 'steps=c.st' -o x.st",
+        ("--take {}={} names none of the inputs",),
+        instead=("avg a.st b.st c.st --take steps=c.st -o x.st",),
+    ),
+    Refused(
+        "avg fewer.st@3 a.st@-1 b.st@-1 --on-missing keep -o x.st",
+        ("--on-missing drop leaves out what not all have",),
+    ),
+    Refused(
+        "avg a.st b.st --key 'conv*' --exclude '*' -o x.st",
+        ("see --key, --exclude, --component",),
+        instead=("avg a.st b.st --key 'conv*' -o x.st",),
+    ),
+    Refused(
+        f"avg a.st@0.{'12' * 9} b.st@0.{'98' * 9}1 c.st@1/3 -o x.st",
+        ("--round-weights {} rounds them to nine decimals",),
+    ),
+    Refused(
+        "avg a.st@0.001 b.st --round-weights 1 -o x.st",
+        ("--round-weights asks for more decimals, or leave the ingredient out",),
+        {"--round-weights": "3"},
+    ),
+    Refused("avg a.st newer.st -o x.st", (IGNORE_NEWER,)),
+    Refused("avg a.st damaged.st -o x.st", (IGNORE,)),
+    Refused("avg a.st changed.st -o x.st", (IGNORE,)),
+    Refused("add damaged.st c.st -o x.st", (IGNORE,)),
+    Refused("add changed.st c.st -o x.st", (IGNORE,)),
+    Refused("add a.st changed.st --count 1 -o x.st", (IGNORE,)),
+    Refused(
+        "avg a.st b.st --weight-by samples -w 1,2 -o x.st",
+        ("-w and --weight-by both give weights",),
+        instead=("avg a.st b.st -w 1,2 -o x.st",),
+    ),
+    Refused(
+        "avg a.st@2 b.st -w 1,2 -o x.st",
+        ("-w and @ both give weights",),
+        instead=("avg a.st@2 b.st -o x.st", "avg a.st b.st -w 1,2 -o x.st"),
+    ),
+    Refused(
+        "avg a.st@2 b.st --weight-by samples -o x.st",
+        ("weights are given twice, with --weight-by and one by one",),
+        instead=("avg a.st@2 b.st -o x.st",),
+    ),
+    Refused(
+        "avg - b.st --weight-by samples -o x.st",
+        ("--weight-by needs files; standard input is read once",),
+        instead=("avg a.st b.st -o x.st",),
+    ),
+    Refused(
+        "avg a.st b.st --weight-by samples -o x.st",
+        ("-w gives weights instead of --weight-by",),
+        {"-w": "1,2"},
+    ),
+    Refused(
+        "avg a.st b.st -w 1 -o x.st",
+        ("-w gives {} weights, but there are {} inputs",),
+        instead=("avg a.st b.st -w 1,2 -o x.st",),
+    ),
+    Refused(
+        "avg a.st b.st -0 -o x.st", ("-0 needs --files-from",), instead=("avg a.st b.st -o x.st",)
+    ),
+    Refused(
+        "avg a.st b.st --alpha 0.3 -o x.st",
+        ("{}, or give all with --weights 0.7,0.3", "soupctl {} --help describes its options"),
+        instead=("avg a.st b.st --weights 0.7,0.3 -o x.st",),
+    ),
+    Refused(
+        "mix a.st b.st -o x.st",
+        ("soupctl --help lists all commands",),
+        instead=("--help", "avg a.st b.st -o x.st"),
+    ),
+    Refused("--versoin", ("soupctl --help lists all options",), instead=("--help", "--version")),
+    Refused(
+        "avg a.st b.st -o x.st --max-memory 1M",
+        ("one thread needs {} bytes: --max-memory {} allows them",),
+    ),
+    Refused(
+        "avg a.st b.st -o x.st --keep-sum --allow-nonfinite",
+        ("with --no-keep-sum, the soup is recomputed when it changes",),
+    ),
+    Refused("avg a.st b.st -o - --keep-sum", (), TO),
+    Refused("subtract kept.st a.st -o - --keep-sum", (), TO),
+    Refused(
+        "avg a.st b.st --shard-size 1k -o x.st",
+        ("--shard-size makes a folder", "name one with -o"),
+        {"-o": "x"},
+    ),
+    Refused(
+        "avg a.st b.st -o x/",
+        ("name a file, or --shard-size makes a folder",),
+        {"--shard-size": "1k"},
+    ),
+    Refused("avg shards shards -o x", ("--shard-size makes fewer",), {"--shard-size": "1M"}),
+    Refused(
+        "avg shards shards --shard-size 1 -o x",
+        ("--shard-size {} makes {} files; at most {} are written",),
+        instead=("avg shards shards --shard-size 1M -o x",),
+    ),
+    Refused(
+        "avg many many -o x",
+        ("choose a larger --shard-size, or --component picks one of them",),
+        {"--shard-size": "1M", "--component": "unet"},
+    ),
+    Refused(
+        "avg pipe-0 pipe-1 -o x.st",
+        ("name a folder with -o, or pick one with --component",),
+        {"-o": "x", "--component": "unet"},
+    ),
+    Refused("avg pipe-0 no-vae -o x", ("--component picks one of a pipeline's",), UNET),
+    Refused(
+        "add soup.st pipe-0 -o x.st",
+        ("--component picks one of a pipeline's",),
+        instead=("avg pipe-0 pipe-1 -o x",),
+    ),
+    Refused("avg pipe-0 pickled-vae -o x", ("--component {}",)),
+    Refused(
+        "avg variants variants -o x",
+        ("name one file, or a variant with --variant",),
+        {"--variant": "fp16"},
+    ),
+    Refused(
+        "avg a.st b.st --component unet -o x.st",
+        ("is not a pipeline, so --component does not apply",),
+        instead=("avg a.st b.st -o x.st",),
+    ),
+    Refused(
+        "avg run-0 run-1 -o x",
+        ("--config-from INPUT says whose configs count",),
+        {"--config-from": "run-1"},
+    ),
+    Refused(
+        "avg run-0 run-1 --config-from none -o x",
+        ("--config-from names no input",),
+        instead=("avg run-0 run-1 --config-from run-0 -o x",),
+    ),
+    Refused(
+        "avg run-0 run-1/model.safetensors --config-from run-1/model.safetensors -o x",
+        ("--config-from names a folder",),
+        {"--config-from": "run-0"},
+    ),
+    Refused("add soup.st a.st -o x.st", ("--again adds its weight once more",)),
+    Refused(
+        "add lost.st c.st -o x.st",
+        (
+            (
+                "--search DIR looks for it, --approximate computes with the rounded soup; a soup"
+                " made with --keep-sum needs none of the others"
+            ),
+        ),
+        SEARCH,
+    ),
+    Refused(
+        "subtract lost.st gone.st -o x.st --approximate",
+        ("--search DIR looks for it elsewhere",),
+        SEARCH,
+    ),
+    Refused("verify lost.st --level rebuild", (), SEARCH),
+    Refused(
+        "add a.st b.st -o x.st",
+        ("--count N or --total W says how much it holds; the result is approximate then",),
+        {"--count": "1", "--total": "1"},
+    ),
+    Refused("add soup.st c.st --count 2 -o x.st", ("leave out --count and --total",)),
+    Refused(
+        "add a.st b.st --count 2 --total 3 -o x.st",
+        ("--count and --total exclude each other",),
+        instead=("add a.st b.st --count 2 -o x.st", "add a.st b.st --total 3 -o x.st"),
+    ),
+    Refused("add a.st b.st --count 2 --exact -o x.st", ("leave out --exact",)),
+    Refused("add alone.sum c.st --approximate -o x.st", ("leave out --approximate",)),
+    Refused("add soup.st c.st --approximate --keep-sum -o x.st", ("leave out --keep-sum",)),
+    Refused("subtract soup.st -o x.st", ("name one, or --each takes out each in turn",)),
+    Refused("subtract soup.st --each -o x.st", ("such as -o 'without-{}'",)),
+    Refused(
+        "subtract soup.st a.st --each -o 'x-{name}'",
+        ("--each takes out every ingredient in turn",),
+        instead=("subtract soup.st --each -o 'x-{name}'",),
+    ),
+    Refused(
+        "subtract soup.st --each --keep-sum -o 'x-{name}'",
+        ("--each cannot keep sums", "leave out --keep-sum"),
+    ),
+    Refused(
+        "subtract soup.st --each --count 2 -o 'x-{name}'",
+        ("--each needs a soup with a ledger", "leave out --count and --total"),
+    ),
+    Refused(
+        "subtract first.st a.st -o x.st",
+        ("make the soup anew, with avg --take",),
+        instead=("avg b.st --take steps=b.st -o x.st",),
+    ),
+    Refused(
+        "hash --check list --sha256",
+        (
+            "--check reads the files and the kind of digest from its list",
+            "leave out FILE, --sha256 and --component",
+        ),
+    ),
+    Refused(
+        "hash a.st --sha256 --component unet",
+        ("--sha256 digests whole files", "leave out --component and --variant"),
+    ),
+    Refused("inspect a.st -f", ("-f needs --plot",), instead=("inspect a.st",)),
+    Refused(
+        "inspect a.st --summary --tensors",
+        ("--summary and --tensors exclude each other",),
+        instead=("inspect a.st --summary", "inspect a.st --tensors"),
+    ),
+    Refused(
+        "subtract apart pipe-0 -o x",
+        ("avg makes the soup anew, with a ledger that does; --component changes one alone",),
+        UNET,
+    ),
+    Refused(
+        "subtract apart --each -o 'x-{name}'",
+        ("avg makes the soup anew, with a ledger that does; --component changes one alone",),
+        UNET,
+    ),
+    Refused("add apart pipe-0 -o x", ("--again adds its weight",)),
+    Refused("add mixed pipe-0 -o x", ("--again adds its weight once more",)),
+    Refused("subtract mixed --each -o 'x-{name}'", ("--component picks one",), UNET),
+    Refused("subtract half --each -o 'x-{name}'", ("--component picks one of a pipeline's",), UNET),
+    Refused("has mixed pipe-2", ("--component asks for one",), {"--component": "vae"}),
+    Refused(
+        "has cats.st other.png",
+        ("--search DIR looks for {}, the list that training leaves in a run's folder",),
+        {"--search": "found"},
+        ends=1,
+    ),
+    Refused(
+        "-v avg a.st b.st -o x.st",
+        (),
+        instead=("avg -v a.st b.st -o x.st",),
+    ),
+]
