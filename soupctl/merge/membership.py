@@ -70,7 +70,8 @@ def require_ledger(
 ) -> Ledger:
     """The soup's ledger, found to fit its tensors.
 
-    Raises LedgerError with the advice `if_unfit` if it does not fit, with `advice` if there is none.
+    Raises LedgerError, with `if_unfit` as advice if it does not fit, with `advice` if there is
+    none.
     """
     ledger = inputs.ledger(soup)
     if ledger is None:

@@ -58,6 +58,18 @@ def test_a_ledger_of_a_later_format_is_unproven_and_says_what_reads_it(soupctl, 
         assert (word, word == "FAILED") == (told["verdict"], told["refuted"])
 
 
+def test_a_sum_of_a_later_format_is_unproven(soupctl, ingredients):
+    assert soupctl("avg", *ingredients, "-o", "kept.st", "--keep-sum").code == 0
+    (kept,) = Path().glob("kept.st.*.sum")
+    raw = kept.read_bytes()
+    kept.write_bytes(raw.replace(rb"\"format\":1,\"ledger\":\"b", rb"\"format\":7,\"ledger\":\"b"))
+
+    assert raw != kept.read_bytes()
+    text = soupctl("verify", "kept.st").text
+    assert text.startswith("UNPROVEN: kept.st")
+    assert "its record of a sum has format 7, a later one (use a newer soupctl; without" in text
+
+
 def test_the_worst_component_comes_first(soupctl):
     for seed, name in enumerate("pq"):
         save_pipeline(Path(name), seed)

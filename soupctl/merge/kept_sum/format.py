@@ -19,7 +19,15 @@ from ...errors import LedgerError
 from ...format.dtypes import DType
 from ...format.header import Tensor
 from ...ledger.ledger import Runs
-from ...ledger.ledger_json import LONGEST, Digest, canonical, encode_runs, parse_digest, parse_runs
+from ...ledger.ledger_json import (
+    LONGEST,
+    Digest,
+    NewerLedgerError,
+    canonical,
+    encode_runs,
+    parse_digest,
+    parse_runs,
+)
 from ...ledger.weights import LARGEST, read_weight, weight_text
 
 SUM_FORMAT = 1
@@ -189,6 +197,9 @@ def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> Facts:
         if len(text) > LONGEST:
             raise ValueError("more than the longest ledger would need")
         body = json.loads(text)
+        if type(body["format"]) is int and body["format"] > SUM_FORMAT:
+            what = f"its record of a sum has format {str(body['format'])[:20]}, a later one"
+            raise NewerLedgerError(what, path=path, advice=f"use a newer soupctl; {REMOVE}")
         facts = Facts(
             scale=read_weight(body["scale"]),
             root=parse_digest(body["root"]),
