@@ -140,6 +140,12 @@ class Job:
         return any(each.sum_record is not None for each in self.components)
 
     @property
+    def open_files(self) -> int:
+        """Files that are open at once while it is written, if so many may be, and their folders."""
+        sums = 1 + len(self.components) if self.keeps_sum else 0
+        return 1 + sum(len(each.files.files) for each in self.components) + sums
+
+    @property
     def sums(self) -> tuple[Checkpoint, ...]:
         """The kept sums that it is computed from."""
         return tuple(sums for each in self.components for sums in each.sums)

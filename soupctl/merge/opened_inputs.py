@@ -14,7 +14,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component, ModelFiles, find_model
 from ..checkpoints.open import STREAM, open_input
-from ..errors import InputError, LedgerError, SoupError
+from ..errors import InputError, LedgerError, LimitError, SoupError
 from ..ledger.ledger import IngredientEntry, Ledger
 from ..ledger.locate import FolderSearch, locate
 from ..ledger.read import ledger_text, parse_ledger_of
@@ -100,6 +100,9 @@ class OpenedInputs:
             try:
                 (component,) = find_model(path, variant=self._variant).components
                 self._by_path[key] = self.open(component)
+            except LimitError:
+                # that says nothing of the file
+                raise
             except (SoupError, ValueError):
                 self._by_path[key] = None
         return self._by_path[key]

@@ -1,7 +1,8 @@
 """An output that is being written: every tensor has its place before the first is written.
 
 Rule 1: all files get their space at once, so a disk that is too small refuses before any work.
-Rule 2: only weights files stay open; of small files and copies there may be any number.
+Rule 2: only weights files stay open, as far as the limit on open files allows; of all kinds there
+may be any number.
 """
 
 from __future__ import annotations
@@ -11,33 +12,43 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from ..format.header import Tensor
 from ..storage.atomic import publish_file, publish_folder
-from ..storage.files import NewFiles, copy_file, require_room, write_at, write_file
+from ..storage.files import NewFiles, copy_file, require_room, write_file
 from ..storage.stream import publish_stream
+from ..storage.written import WrittenFile
 from .destination import Destination
 from .overwrite import may_replace_with
+
+
+class OutputFiles(NewFiles, Protocol):
+    """Makes the files of an output, some of which stay open."""
+
+    def in_turn(self, name: str, fd: int, /) -> WrittenFile:
+        """The new file `name`, open as `fd` unless there are too many."""
 
 
 class OutputWriter:
     """The files of an output, and the place in them of each tensor of each component."""
 
-    def __init__(self, files: NewFiles) -> None:
+    def __init__(self, files: OutputFiles) -> None:
         self._files = files
-        self._places: dict[tuple[int, str], tuple[int, int]] = {}
+        self._places: dict[tuple[int, str], tuple[WrittenFile, int]] = {}
 
-    def add(self, component: int, name: str, tensors: Sequence[Tensor], header: int) -> int:
-        """Make one file with room for a header of `header` bytes; its descriptor."""
+    def add(self, component: int, name: str, tensors: Sequence[Tensor], header: int) -> WrittenFile:
+        """Make one file with room for a header of `header` bytes."""
         fd = self._files.create(name, header + (tensors[-1].stop if tensors else 0))
+        file = self._files.in_turn(name, fd)
         for tensor in tensors:
-            self._places[component, tensor.name] = (fd, header + tensor.start)
-        return fd
+            self._places[component, tensor.name] = (file, header + tensor.start)
+        return file
 
     def write(self, component: int, tensor: str, offset: int, data: memoryview) -> None:
         """Put bytes at an offset within a tensor."""
-        fd, start = self._places[component, tensor]
-        write_at(fd, data, start + offset)
+        file, start = self._places[component, tensor]
+        file.write(data, start + offset)
 
     def add_text(self, name: str, text: bytes) -> None:
         """Make a small file."""
@@ -59,6 +70,9 @@ class _OneFile:
 
     def finish(self, fd: int, /) -> None:
         os.fsync(fd)
+
+    def in_turn(self, _name: str, fd: int, /) -> WrittenFile:
+        return WrittenFile(fd)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ Rule 1: every place is checked, and the disks have room for all outputs, before 
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import OutputError, UsageError
 from ..format.shards import MOST_SHARDS
+from ..storage.descriptors import most_files
 from ..storage.files import require_room
 from ..storage.place import refusing
 from .destination import refuse_input_as_output
@@ -68,7 +68,7 @@ def arrange(
     for job in jobs:
         more = [*rounds[-1], job]
         small = max_memory is None or reserved + _memory(more, threads) <= max_memory
-        if rounds[-1] and not (small and sum(map(_files, more)) <= _most_files()):
+        if rounds[-1] and not (small and sum(each.open_files for each in more) <= _most_files()):
             rounds.append([job])
         else:
             rounds[-1] = more
@@ -80,15 +80,10 @@ def _memory(jobs: Sequence[Job], threads: int) -> int:
     return memory_needed(jobs).with_threads(threads)
 
 
-def _files(job: Job) -> int:
-    """Descriptors that an output takes while it is written: of its files and of their folder."""
-    return 1 + sum(len(each.files.files) for each in job.components)
-
-
 def _most_files() -> int:
     """Half of the descriptors that the process may have, and no more than one output may take."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_SHARDS if soft == resource.RLIM_INFINITY else min(MOST_SHARDS, soft // 2)
+    most = most_files()
+    return MOST_SHARDS if most is None else min(MOST_SHARDS, most // 2)
 
 
 def require_places(jobs: Sequence[Job], *, force: bool = False) -> None:

@@ -24,9 +24,11 @@ from ..format.header import encode_header
 from ..format.index import encode_index
 from ..ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger
 from ..ledger.ledger_json import encode_ledger
+from ..storage.descriptors import allow_files
 from ..storage.files import read_file, write_at
 from ..storage.lock import locked
 from ..storage.place import refusing
+from ..storage.written import WrittenFile
 from ..workers import ExecutionOptions
 from .destination import refuse_input_as_output
 from .engine import engine_of
@@ -88,6 +90,7 @@ def _carry_out_round(
                 for job, layout in reversed([*zip(jobs, layouts, strict=True)])
             ]
             outputs = opened[::-1]
+            allow_files(sum(output.job.open_files for output in outputs))
             for output in outputs:
                 output.create_files()
             made = [
@@ -186,8 +189,8 @@ class _Output:
         self._publisher = publisher
         self._layouts = layouts
         self._sum_fds = sum_fds
-        self._fds: list[list[int]] = []
-        """Descriptors of the weights files of each component."""
+        self._files: list[list[WrittenFile]] = []
+        """The weights files of each component."""
         self._results: list[ComponentResult] = []
 
     @property
@@ -205,7 +208,7 @@ class _Output:
         with self._naming_it():
             for position, component in enumerate(self.job.components):
                 files = zip(component.files.files, component.headers, strict=True)
-                self._fds.append(
+                self._files.append(
                     [
                         self._writer.add(
                             position, component.files.path_of(file.name), file.tensors, header
@@ -248,12 +251,12 @@ class _Output:
             self._finish_component(position, ledger, outcome)
 
     def _finish_component(self, position: int, ledger: Ledger, outcome: Outcome) -> None:
-        component, fds = self.job.components[position], self._fds[position]
+        component, written = self.job.components[position], self._files[position]
         text = encode_ledger(ledger, text_digest)
         files, metadata = component.files, component.file_metadata(text)
         with self._naming_it():
-            for fd, file, size in zip(fds, files.files, component.headers, strict=True):
-                write_at(fd, encode_header(file.tensors, metadata, size), 0)
+            for each, file, size in zip(written, files.files, component.headers, strict=True):
+                each.write(encode_header(file.tensors, metadata, size), 0)
             if files.index is not None:
                 weight_map = {
                     tensor.name: file.name for file in files.files for tensor in file.tensors
@@ -281,7 +284,9 @@ class _Output:
     def sync(self) -> None:
         """Flush all files to disk, before any output of the round gets its name."""
         with self._naming_it():
-            for fd in (*(fd for fds in self._fds for fd in fds), *self._sum_fds):
+            for file in (file for files in self._files for file in files):
+                file.sync()
+            for fd in self._sum_fds:
                 os.fsync(fd)
 
     def results(self) -> Results:

@@ -15,9 +15,11 @@ from pathlib import Path
 from ..errors import OutputError
 from ..format.index import is_inside
 from .allocate import allocate, set_mode
+from .descriptors import may_stay_open
 from .files import free_space, no_room, pieces, write_at
 from .place import FOLDER, Place, permissions, sync_folder
 from .renameat import NO_LINKS, exchange, random_name, rename_new
+from .written import WrittenFile
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # errors of file systems that do not support the call
@@ -164,6 +166,14 @@ class Staging:
         os.fsync(fd)
         self._open.discard(fd)
         os.close(fd)
+
+    def in_turn(self, name: str, fd: int) -> WrittenFile:
+        """The new file `name`, closed unless enough descriptors are free for it to stay open."""
+        if may_stay_open(fd):
+            return WrittenFile(fd)
+        self._open.discard(fd)
+        os.close(fd)
+        return WrittenFile(None, self.path / name)
 
     def finish_all(self, mode: int | None) -> None:
         """Sync all files and folders; the folder itself gets the permission bits `mode`."""

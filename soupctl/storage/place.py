@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import OutputError
+from .descriptors import refusing_too_many
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 FORCE = "-f replaces it"
@@ -105,7 +106,8 @@ def place_of(target: Path) -> Iterator[Place]:
 def refusing(target: Path) -> Iterator[None]:
     """Turn failures of the system inside the block into OutputErrors about `target`."""
     try:
-        yield
+        with refusing_too_many():
+            yield
     except BrokenPipeError:
         # not from a file: the reader of standard output has closed it
         raise

@@ -16,6 +16,7 @@ from threading import BoundedSemaphore, Lock
 from typing import NamedTuple, Self
 
 from ..errors import OutputError
+from .descriptors import IN_TURN, may_stay_open
 from .regular import read_into, reading
 
 MOST_KEPT = 32
@@ -85,12 +86,13 @@ class FileReader:
         if fd is not None:
             self._fill(fd, buffer, offset)
             return
-        fd = self._open()
-        try:
-            self._fill(fd, buffer, offset)
-        finally:
-            if not self._keep(fd):
-                os.close(fd)
+        with IN_TURN:
+            fd = self._open()
+            try:
+                self._fill(fd, buffer, offset)
+            finally:
+                if not self._keep(fd):
+                    os.close(fd)
 
     def _fill(self, fd: int, buffer: memoryview, offset: int) -> None:
         with reading(self._label):
@@ -112,7 +114,7 @@ class FileReader:
     def _keep(self, fd: int) -> bool:
         """Whether the descriptor may stay open; it then does until `close`."""
         with self._lock:
-            if self._fd is not None or not KEPT.acquire(blocking=False):
+            if self._fd is not None or not may_stay_open(fd) or not KEPT.acquire(blocking=False):
                 return False
             self._fd = fd
             self._release = weakref.finalize(self, _close_kept, fd)

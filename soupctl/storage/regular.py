@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import InputError
+from .descriptors import refusing_too_many
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -31,7 +32,8 @@ def reading(label: str, path: Path | None = None) -> Iterator[None]:
     If there is no file at `path`, the error suggests the nearest name in that folder.
     """
     try:
-        yield
+        with refusing_too_many():
+            yield
     except OSError as error:
         is_absent = path is not None and isinstance(error, FileNotFoundError)
         near = nearest_file(path) if path is not None and is_absent else None

@@ -92,7 +92,7 @@ class Commands:
         out: Path | None = None,
         err: Path | None = None,
         environment: Mapping[str, str | None] | None = None,
-        limits: Mapping[str, int] | None = None,
+        limits: Mapping[str, int | tuple[int, int]] | None = None,
         umask: int = 0o022,
     ) -> Running:
         """The command as it begins to run; `out` and `err` are devices instead of files."""

@@ -67,7 +67,8 @@ def become(request: dict) -> None:
         else:
             os.environ[name] = value
     for name, most in request["limits"].items():
-        resource.setrlimit(getattr(resource, name), (most, most))
+        both = most if isinstance(most, list) else (most, most)
+        resource.setrlimit(getattr(resource, name), tuple(both))
     # as an interpreter leaves it
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     modes = (os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND)

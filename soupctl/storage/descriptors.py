@@ -1,0 +1,68 @@
+"""How many files may be open at once, and what is done where these are few.
+
+Rule 1: a soft limit is raised, no further than the hard one and than is needed.
+Rule 2: where even that is too low, files are opened anew for each read and write.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import BoundedSemaphore
+
+from ..errors import LimitError
+
+MOST_IN_TURN = 12
+IN_TURN = BoundedSemaphore(MOST_IN_TURN)
+"""Files that are open for one read or write alone, of all threads together."""
+SPARE = MOST_IN_TURN + 12
+"""Descriptors that are left free: for those files, folders, locks and libraries."""
+TOO_MANY = (errno.EMFILE, errno.ENFILE)
+
+
+def allow_files(count: int) -> None:
+    """Raise the soft limit so that `count` files more may be open, as far as the hard limit lets.
+
+    Where it does not, files are opened in turn.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _in_use() + count + SPARE
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    # a system may refuse what its own hard limit allows, as macOS does
+    with suppress(OSError, ValueError):
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, soft), hard))
+
+
+def most_files() -> int | None:
+    """How many files the hard limit lets be open at once; None for any number."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if hard == resource.RLIM_INFINITY else hard
+
+
+def may_stay_open(fd: int) -> bool:
+    """Whether a file that was just opened leaves enough descriptors free to stay open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # the lowest free number is taken, so it tells how many there are
+    return soft == resource.RLIM_INFINITY or fd < soft - SPARE
+
+
+@contextmanager
+def refusing_too_many() -> Iterator[None]:
+    """Turn the failure to open one file more into a LimitError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in TOO_MANY:
+            raise
+        raise LimitError("too many open files", advice="see ulimit -n") from None
+
+
+def _in_use() -> int:
+    with suppress(OSError):
+        return len(os.listdir("/proc/self/fd"))
+    return SPARE

@@ -1,0 +1,45 @@
+"""A file of an output while it is written: it stays open, or is opened anew for each write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .descriptors import IN_TURN
+from .files import write_at
+
+
+class WrittenFile:
+    """Takes the bytes of one file, from several threads at once.
+
+    It is open as `fd`, which its owner closes, or else opened at `path`.
+    """
+
+    def __init__(self, fd: int | None, path: Path | None = None) -> None:
+        self._fd = fd
+        self._path = path
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        """Write all of `data` at `offset`; OSError."""
+        with self._open() as fd:
+            write_at(fd, data, offset)
+
+    def sync(self) -> None:
+        """Sync the data to disk; an OSError is final."""
+        with self._open() as fd:
+            os.fsync(fd)
+
+    @contextmanager
+    def _open(self) -> Iterator[int]:
+        if self._fd is not None:
+            yield self._fd
+            return
+        assert self._path is not None
+        with IN_TURN:
+            fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
