@@ -26,6 +26,13 @@ class OnMissing(Enum):
         return f"--on-missing {self.value}"
 
 
+class Quantization(StrEnum):
+    """How a soup's weights of linear layers are stored in fewer bits."""
+
+    FP8_SCALED = "fp8-scaled"
+    """Float8 with a scale per tensor, as ComfyUI reads it."""
+
+
 class Method(Enum):
     """How a soup is computed."""
 

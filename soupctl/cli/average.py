@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..choices import OnInt, OnMissing, WeightBy
+from ..choices import OnInt, OnMissing, Quantization, WeightBy
 from ..errors import UsageError
 from . import completion, options
 from .merge_output import MergeOptions, make, require_output
@@ -38,6 +38,10 @@ def average(
             help="Float dtype of the result.  [default: the narrowest that holds all inputs']",
             autocompletion=completion.dtypes,
         ),
+    ] = None,
+    quantize: Annotated[
+        Quantization | None,
+        typer.Option(help="Store the weights of linear layers in eight bits, for ComfyUI."),
     ] = None,
     key: Annotated[
         list[str] | None,
@@ -116,6 +120,7 @@ def average(
         ingredients=ingredients,
         output=output,
         dtype=None if dtype is None else parse_dtype(dtype),
+        quantize=quantize,
         keys=tuple(key or ()),
         excludes=tuple(exclude or ()),
         on_int=on_int,

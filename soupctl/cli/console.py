@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..ledger.names import SHORT_DIGEST
 
@@ -76,17 +76,18 @@ def digest_text(digest: str, *, whole: bool) -> str:
     return digest if whole else f"{kind}:{digits[:SHORT_DIGEST]}"
 
 
-def shares_json(entries: Sequence[IngredientEntry]) -> list[dict[str, str | float | None]]:
+def shares_json(entries: Sequence[IngredientEntry]) -> list[dict[str, Any]]:
     """The ingredients of a ledger as JSON, each with its exact weight and its share of the soup."""
     total = sum(entry.weight for entry in entries)
     return [{**entry_json(entry), "share": float(entry.weight / total)} for entry in entries]
 
 
-def entry_json(entry: IngredientEntry) -> dict[str, str | None]:
+def entry_json(entry: IngredientEntry) -> dict[str, Any]:
     """One ingredient of a ledger as JSON, with its exact weight."""
     return {
         "name": entry.name,
         "digest": entry.digest,
         "weight": str(entry.weight),
         "hint": entry.hint,
+        **({"schemes": list(entry.schemes)} if entry.schemes else {}),
     }

@@ -169,7 +169,8 @@ def _ingredient_lines(
         share = f"{float(entry.weight / total):8.3%}  {entry.name}"
         digest = digest_text(entry.digest, whole=whole)
         doubt = "  (its sources contradict each other)" if entry.digest in disputed else ""
-        yield f"{indent}{share}  (weight {entry.weight}, {digest}){doubt}"
+        stored = "".join(f", {scheme}" for scheme in entry.schemes)
+        yield f"{indent}{share}  (weight {entry.weight}, {digest}{stored}){doubt}"
         below = ancestors.get(entry.digest)
         if below is None:
             continue

@@ -24,6 +24,7 @@ from .console import (
 from .progress import progress
 
 if TYPE_CHECKING:
+    from ..merge.code_error import CodeError
     from ..verbs import ComponentResult, Job, Preview
 
 
@@ -78,6 +79,7 @@ def make(
     report_made(output, made, verbose=merge.verbose, quiet=silent)
     report_bytes(preview.read + preview.written, time.monotonic() - started, silent)
     for each in made:
+        report_codes(each, merge.quiet)
         report_integers(each, merge.quiet)
     report_widened([preview], merge.quiet)
     report_left_behind(preview, merge.quiet)
@@ -141,6 +143,18 @@ def report_integers(made: ComponentResult, quiet: bool) -> None:
         say(f"soupctl: {count}; the first ingredient's values were taken (--on-int first)", quiet)
 
 
+def report_codes(made: ComponentResult, quiet: bool) -> None:
+    """Report how far quantised weights are from their exact means."""
+    error = made.error
+    if error is not None:
+        say(
+            f"soupctl: {counted(error.tensors, 'weight')} in fp8 with a scale: off by"
+            f" {error.relative:.3%} (root mean square, relative), at most {error.worst:.3%} in"
+            f" {error.where}",
+            quiet,
+        )
+
+
 def made_json(output: str, made: Sequence[ComponentResult]) -> dict[str, Any]:
     """The result as JSON."""
     return {"output": output, "components": [_component_json(each) for each in made]}
@@ -155,8 +169,19 @@ def _component_json(made: ComponentResult) -> dict[str, Any]:
         "tensors": made.tensors,
         "from": made.method.value,
         "sum": None if made.sum is None else str(made.sum),
+        **({} if made.error is None else {"quantised": _error_json(made.error)}),
         "bytes_read": made.read,
         "bytes_written": made.written,
+    }
+
+
+def _error_json(error: CodeError) -> dict[str, Any]:
+    # the last digits of the sums depend on how a tensor is divided
+    return {
+        "tensors": error.tensors,
+        "relative_error": float(f"{error.relative:.3e}"),
+        "largest_relative_error": float(f"{error.worst:.3e}"),
+        "largest_in": error.where,
     }
 
 

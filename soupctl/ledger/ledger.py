@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import groupby
 from typing import TypeVar
 
-from ..choices import OnMissing
+from ..choices import OnMissing, Quantization
 from ..errors import UsageError
 from ..format.dtypes import DType
 from .block_weights import WeightByBlock, WeightTuple, summed
@@ -62,6 +62,8 @@ class IngredientEntry:
     """What is undone in the names of its tensors to have the soup's; None where they are those."""
     lacks: tuple[str, ...] = ()
     """Tensors of the soup that it has not, or has by another name only, in order."""
+    schemes: tuple[str, ...] = ()
+    """How its codes are stored that were averaged as what they stand for, sorted."""
     pipelines: tuple[PipelineShare, ...] = ()
     """Of a pipeline's component: which pipelines have it, sorted by digest, one share a digest."""
     blocks: WeightTuple = ()
@@ -124,6 +126,8 @@ class Ledger:
     """Sorted by digest, one entry per digest."""
     dtypes: Runs
     asked_dtype: DType | None = None
+    quantize: Quantization | None = None
+    """How the weights of linear layers are stored, if that was asked for."""
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     allow_nonfinite: bool = False

@@ -15,7 +15,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from ..choices import OnMissing
+from ..choices import OnMissing, Quantization
 from ..errors import LedgerError, LimitError, UsageError
 from ..format.dtypes import DType
 from .ledger import (
@@ -110,10 +110,9 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
         "dtype": {
             "asked": ledger.asked_dtype and ledger.asked_dtype.value,
             "result": encode_runs(ledger.dtypes),
-            **(
-                {"for": [[glob, dtype.value] for glob, dtype in ledger.dtype_for]}
-                if ledger.dtype_for
-                else {}
+            **_given(
+                **{"for": [[glob, dtype.value] for glob, dtype in ledger.dtype_for]},
+                quantize=ledger.quantize and ledger.quantize.value,
             ),
         },
         "exact": ledger.exact,
@@ -146,6 +145,7 @@ def _encode_entry(entry: IngredientEntry) -> dict[str, Any]:
             renamed=entry.renamed,
             lacks=list(entry.lacks),
             blocks=list(map(weight_text, entry.blocks)),
+            schemes=list(entry.schemes),
             pipelines=[
                 {
                     "digest": share.digest,
@@ -241,7 +241,10 @@ def least_format(ledger: Ledger) -> int:
         or each.takes
         or each.blocks
         or each.dtype_for
-        or any(x.pipelines or x.lacks or x.renamed is not None for x in each.ingredients)
+        or each.quantize is not None
+        or any(
+            x.pipelines or x.lacks or x.schemes or x.renamed is not None for x in each.ingredients
+        )
         for each in every
     )
     return 2 if is_second else 1
@@ -261,7 +264,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         require_positive_total([entry.weight for entry in ingredients])
     if merged(ingredients) != ingredients:
         raise ValueError("its ingredients are not sorted or not unique")
-    asked, taken = body["dtype"]["asked"], body["taken"]
+    asked, taken, stored = body["dtype"]["asked"], body["taken"], body["dtype"].get("quantize")
     ledger = Ledger(
         operation=_text(body["operation"]),
         root=parse_digest(body["root"]),
@@ -274,6 +277,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         dtype_for=tuple(
             (glob, DType(dtype)) for glob, dtype in _pairs(body["dtype"].get("for", []))
         ),
+        quantize=None if stored is None else Quantization(stored),
         takes=tuple((glob, parse_digest(digest)) for glob, digest in _pairs(body.get("takes", []))),
         blocks=_globs(body.get("blocks", [])),
         on_missing=OnMissing(body.get("missing", OnMissing.REFUSE.value)),
@@ -338,6 +342,7 @@ def _parse_entry(entry: Any) -> IngredientEntry:
         dtypes=parse_runs(entry["dtypes"]),
         renamed=_name(entry["renamed"]) if "renamed" in entry else None,
         lacks=_texts(entry.get("lacks", [])),
+        schemes=_texts(entry.get("schemes", [])),
         pipelines=shares,
     )
 

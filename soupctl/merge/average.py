@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from ..choices import OnInt, OnMissing
+from ..choices import OnInt, OnMissing, Quantization
 from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
 from ..ledger.ledger import UNKNOWN, Ledger, Runs
@@ -47,6 +47,8 @@ class Request:
     output: str | Path
     """A file, a folder, or `-` for standard output."""
     dtype: DType | None = None
+    quantize: Quantization | None = None
+    """How the weights of linear layers are stored; None for as floats."""
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     on_int: OnInt = OnInt.REFUSE
@@ -98,6 +100,7 @@ def open_job(request: Request) -> Iterator[Job]:
             rounded_weight(Fraction(each.weight), request.round_weights) for each in ingredients
         ),
         dtype=request.dtype,
+        quantize=request.quantize,
         keys=request.keys,
         excludes=request.excludes,
         on_int=request.on_int,

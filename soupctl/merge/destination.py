@@ -108,6 +108,9 @@ def decide(
         name = "standard output" if output == STREAM else Path(output).name
         files = ComponentFiles("", (OutputFile(name, lay_out(_entries(plans[0]))),), None)
         return Destination(None if output == STREAM else Path(output), False, (files,), configs)
+    if any(plan.marker is not None for plan in plans):
+        what = "weights quantised by --quantize fp8-scaled are loaded from single files only"
+        raise UsageError(what, path=output, advice="name a .safetensors file with -o")
     components = tuple(
         _component_files(part, plan, shard_size, variant)
         for part, plan in zip(inputs.parts, plans, strict=True)
@@ -159,7 +162,7 @@ def _weights_folders(model: ModelFiles) -> list[Path]:
 
 
 def _entries(plan: Plan) -> list[TensorSpec]:
-    return [(step.name, step.out, step.shape) for step in plan.kept if step.out is not None]
+    return plan.written
 
 
 def _component_files(

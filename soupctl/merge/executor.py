@@ -14,12 +14,14 @@ from heapq import merge
 from itertools import chain, groupby
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.digest import RootHasher, Row, root_of
+from ..checkpoints.digest import RootHasher, Row, root_of, tensor_hasher
 from ..engines.contract import Engine
 from ..errors import OutputError
 from ..workers import ROW_BYTES, Advance, ExecutionOptions, run_in_order, tasks
+from .code_error import CodeError
 from .kept_sum.reader import Source, recorded_digest
 from .order import Order, Outcome
+from .quantised_steps import CODES, MARKED
 from .tensor_pass import TensorPass, TensorResult, Use, sources_of
 
 
@@ -57,6 +59,10 @@ def execute(
     every = [_uses(order, n, places[n]) for n, order in enumerate(orders)]
     by_tensor = (list(group) for _, group in groupby(merge(*every, key=_tensor_of), _tensor_of))
     roots = _Roots(orders, sources)
+    for number, order in enumerate(orders):
+        if order.plan.marker is not None:
+            roots.add_marker(number, order.plan.marker)
+            order.write(order.plan.marker, 0, memoryview(MARKED))
     for result in chain.from_iterable(run_in_order(make, tasks(by_tensor, size), execution)):
         roots.add(result)
     return tuple(roots.outcome(n, places[n]) for n in range(len(orders)))
@@ -70,7 +76,9 @@ class _Roots:
         self._tensor: str | None = None
         self._found: dict[tuple[int, str], str] = {}
         """Digests of the present tensor, by source and name there."""
-        self._soups = [_Root(False) for _ in orders]
+        # scales have names of their own
+        self._soups = [_Root(order.plan.marker is not None) for order in orders]
+        self._errors: list[CodeError | None] = [None for _ in orders]
         self._sums = [None if order.sum is None else _Root(True) for order in orders]
         self._taken: list[list[str]] = [[] for _ in orders]
 
@@ -89,8 +97,16 @@ class _Roots:
             kept = self._sums[order]
             assert kept is not None
             kept.add(row)
+        for order, error in result.errors:
+            self._errors[order] = error.together(self._errors[order])
         for order in result.differing:
             self._taken[order].append(result.tensor)
+
+    def add_marker(self, order: int, name: str) -> None:
+        """Add the tensor that says that weights are quantised."""
+        hasher = tensor_hasher()
+        hasher.update(MARKED)
+        self._soups[order].add((name, CODES.value, (len(MARKED),), str(hasher.hexdigest())))
 
     def _add_source(self, source: int, row: Row) -> None:
         """Add a row of a source once; OutputError if it was read before and has changed."""
@@ -112,6 +128,7 @@ class _Roots:
             self._soups[order].digest(),
             tuple(self._taken[order]),
             None if kept is None else kept.digest(),
+            self._errors[order],
         )
 
 

@@ -16,6 +16,7 @@ from ..choices import Method
 from ..format.header import encode_header
 from ..ledger.ledger import LEDGER_KEY, Ledger
 from ..ledger.ledger_json import encode_ledger, require_readable
+from .code_error import CodeError
 from .destination import ComponentFiles, Destination
 from .ingredients import Inputs, Part
 from .kept_sum.reader import Source, SumReader
@@ -38,6 +39,8 @@ class ComponentResult:
     written: int
     """Bytes of tensor data written."""
     method: Method
+    error: CodeError | None = None
+    """How far its quantised weights are off; None if none are quantised."""
     sum: Path | None = None
     """Where its sum is kept, or the folder that its sum is in."""
 
@@ -81,8 +84,8 @@ class ComponentJob:
         require_readable(self.draft, text)
         object.__setattr__(self, "draft_text", text)
         agreed = agreed_metadata((*self.sums, *self.part.checkpoints))
-        if any(step.scales for step in self.plan.kept):
-            # says that tensors are quantised which are no longer
+        if self.plan.marker is not None or any(step.scales for step in self.plan.kept):
+            # says that tensors are quantised which are no longer, or otherwise
             agreed.pop(QUANTISED_LAYERS, None)
         object.__setattr__(self, "metadata", agreed)
         drafted = self.file_metadata(text)
@@ -96,9 +99,15 @@ class ComponentJob:
 
     @property
     def read(self) -> int:
-        """Bytes of tensor data that will be read; for a sum to keep, twice."""
+        """Bytes of tensor data that will be read; twice for a sum to keep, or to quantise."""
         size = sum(each.data_size for each in (*self.part.checkpoints, *self.sums))
-        return size * (1 if self.sum_record is None else 2)
+        twice = sum(
+            self.sources[source].tensors[step.name].size
+            for step in self.plan.steps
+            if step.is_quantised
+            for source in step.sources
+        )
+        return size * (1 if self.sum_record is None else 2) + twice
 
     @property
     def written(self) -> int:

@@ -32,6 +32,7 @@ from .ingredients import Inputs, Part
 from .order import Outcome
 from .plan import Plan, Rule
 from .recipe import Recipe
+from .schemes import schemes
 
 
 def ingredient_names(inputs: Inputs) -> tuple[str, ...]:
@@ -59,6 +60,7 @@ def draft_average(
     """
     hints = [hint_to(checkpoint, soup_folder) for checkpoint in part.checkpoints]
     are_pipelines = len(inputs.parts) > 1
+    stored = schemes(plan)
     entries = tuple(
         IngredientEntry(
             digest=UNKNOWN,
@@ -68,9 +70,11 @@ def draft_average(
             dtypes=runs(tensor.dtype for _, tensor in sorted(checkpoint.tensors.items())),
             renamed=renamed,
             lacks=lacks,
+            schemes=stored.get(place, ()),
             pipelines=(PipelineShare(UNKNOWN, name, hint, weight),) if are_pipelines else (),
         )
-        for name, hint, checkpoint, weight, renamed, lacks in zip(
+        for place, name, hint, checkpoint, weight, renamed, lacks in zip(
+            range(len(names)),
             names,
             hints,
             part.checkpoints,
@@ -88,8 +92,9 @@ def draft_average(
         operation="avg",
         root=UNKNOWN,
         ingredients=entries,
-        dtypes=runs(step.out for step in plan.kept if step.out is not None),
+        dtypes=runs(dtype for _, dtype, _ in plan.written),
         asked_dtype=recipe.dtype,
+        quantize=recipe.quantize,
         keys=recipe.keys,
         excludes=recipe.excludes,
         allow_nonfinite=recipe.allow_nonfinite,

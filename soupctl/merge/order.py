@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .chunks import Write
+from .code_error import CodeError
 from .kept_sum.reader import Source
 from .kept_sum.writer import SumOutput
 from .plan import Plan
@@ -33,3 +34,5 @@ class Outcome:
     """Tensors copied from the first ingredient though others have different values."""
     sum: str | None = None
     """Content digest of the sum that was written."""
+    error: CodeError | None = None
+    """How far quantised weights are off; None if none are quantised."""

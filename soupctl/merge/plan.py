@@ -15,9 +15,11 @@ from ..choices import OnInt, OnMissing
 from ..errors import MismatchError, UsageError
 from ..format.dtypes import DType, Kind, narrowest
 from ..format.scales import CodeScale
+from ..format.shards import TensorSpec
 from ..kinds.facts import NO_FACTS, TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, WEIGHT, TensorKind
 from .layouts import Contents, Layouts
+from .quantised_steps import CODES, MARKED, SCALES, scale_name, with_quantised
 from .recipe import Recipe, first_match, selector
 from .step_weights import (
     ALONE,
@@ -61,6 +63,8 @@ class Step:
     rounded."""
     scales: tuple[CodeScale | None, ...] = ()
     """The scales of its codes in each of `sources`; none if it is nowhere quantised."""
+    is_quantised: bool = False
+    """Whether the soup has codes of it, and a scale beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class Plan:
     """Those of the ingredients in tensors that the recipe gives no weights of their own."""
     steps: tuple[Step, ...]
     allow_nonfinite: bool
+    marker: str | None = None
+    """The name of the tensor that says that weights are quantised; None if none are."""
 
     def reweighted(self, weights: StepWeights) -> Plan:
         """The plan with other weights of the ingredients, the same in every tensor."""
@@ -84,6 +90,16 @@ class Plan:
     def kept(self) -> tuple[Step, ...]:
         """The steps that write a tensor of the soup."""
         return tuple(step for step in self.steps if step.out is not None)
+
+    @property
+    def written(self) -> list[TensorSpec]:
+        """The tensors of the soup by name: of the steps, and what says how its codes are read."""
+        entries = [(step.name, step.out, step.shape) for step in self.steps if step.out is not None]
+        if self.marker is None:
+            return entries
+        scales = [(scale_name(step.name), SCALES, ()) for step in self.steps if step.is_quantised]
+        every = [*entries, *scales, (self.marker, CODES, (len(MARKED),))]
+        return sorted(every, key=lambda entry: entry[0])
 
 
 def make_plan(
@@ -137,8 +153,11 @@ def make_plan(
     for tensor in every:
         steps += _left_out_steps(layouts, tensor, counting.get(tensor, ()))
     # what is left out of a tensor that another ingredient gives comes beside that
+    marker = None
+    if recipe.quantize is not None:
+        steps, marker = with_quantised(steps, recipe)
     in_order = tuple(sorted(steps, key=lambda step: (step.name, step.shape, step.rule.value)))
-    return Plan(usual_weights(recipe), in_order, recipe.allow_nonfinite)
+    return Plan(usual_weights(recipe), in_order, recipe.allow_nonfinite, marker)
 
 
 def _kept_step(

@@ -127,11 +127,11 @@ def _sum_size(plans: Sequence[Plan]) -> tuple[int, int]:
 def _component(component: ComponentJob) -> ComponentPreview:
     plan = component.plan
     special = tuple(_special(step) for step in plan.steps if _is_special(step))
-    dtypes = Counter(step.out.value for step in plan.kept if step.out is not None)
+    dtypes = Counter(dtype.value for _, dtype, _ in plan.written)
     return ComponentPreview(
         name=component.part.name,
         files=tuple(file.name for file in component.files.files),
-        kept=len(plan.kept),
+        kept=len(plan.written),
         left_out=len(plan.steps) - len(plan.kept),
         dtypes=tuple(sorted(dtypes.items())),
         special=() if component.sums else special,
@@ -147,6 +147,7 @@ def _widened(components: Iterable[ComponentJob]) -> tuple[Widened, ...]:
         if not component.draft.dtype_for
         for step in component.plan.kept
         if step.rule is Rule.AVERAGE and step.out is not None and step.out not in step.dtypes
+        if not step.is_quantised
     }
     order = list(FLOATS)
     widened = []

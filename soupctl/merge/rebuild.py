@@ -33,6 +33,7 @@ from .opened_inputs import OpenedInputs
 from .order import Order, Outcome
 from .plan import Plan, Rule, make_plan
 from .recipe import is_partial, selector
+from .schemes import schemes
 from .sources import (
     SEARCH,
     Source,
@@ -84,7 +85,7 @@ def rebuild(case: Case, ledger: Ledger, kept: OpenedSum | None) -> Rebuilt:
         found = (made.scaled.sum, ordered_runs(dtypes, ledger))
         if found != (kept.facts.root, kept.facts.dtypes):
             return Rebuilt(f"{kept.label}: is not the sum of the soup's ingredients", True)
-    what = _other_integers(ledger, made.plan, made.soup)
+    what = _other_integers(ledger, made.plan, made.soup) or _other_schemes(ledger, made, sources)
     if what := what or _false_ledger(case, ledger, sources):
         return Rebuilt(f"{case.soup.label}: {what}")
     _require_known_ledgers(case.inputs, ledger, sources)
@@ -155,6 +156,16 @@ def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:
     if are_all and listed <= firsts:
         return None
     return "lists other integer tensors than those that differ in its ingredients"
+
+
+def _other_schemes(ledger: Ledger, made: _Made, sources: Sequence[Source]) -> str | None:
+    """The ingredient whose codes are stored otherwise than the ledger says; None if none."""
+    recorded = {entry.digest: entry.schemes for entry in ledger.ingredients}
+    found = schemes(made.plan)
+    for place, source in enumerate(sources):
+        if recorded[source.digest] != found.get(place, ()):
+            return f"says otherwise how {source.checkpoint.label} is quantised"
+    return None
 
 
 def _false_ledger(case: Case, ledger: Ledger, sources: Sequence[Source]) -> str | None:

@@ -10,7 +10,7 @@ from fnmatch import translate
 from fractions import Fraction
 from typing import TypeVar
 
-from ..choices import OnInt, OnMissing
+from ..choices import OnInt, OnMissing, Quantization
 from ..errors import Issue, UsageError
 from ..format.dtypes import DType
 from ..ledger.block_weights import WeightByBlock
@@ -31,6 +31,8 @@ class Recipe:
     """Globs; a tensor is in the soup if one of them matches its name, or if there are none."""
     excludes: tuple[str, ...] = ()
     """Globs; a tensor that one of them matches is not in the soup."""
+    quantize: Quantization | None = None
+    """How the weights of linear layers are stored; None for as floats of the result's dtype."""
     on_int: OnInt = OnInt.REFUSE
     allow_nonfinite: bool = False
     blocks: tuple[tuple[str, tuple[Fraction, ...]], ...] = ()
@@ -44,7 +46,9 @@ class Recipe:
     counts."""
 
     def __post_init__(self) -> None:
-        """Raise UsageError for more or longer globs than a ledger may hold."""
+        """Raise UsageError for globs that no ledger may hold, and codes of what is no number."""
+        if self.quantize is not None and self.allow_nonfinite:
+            raise UsageError("--quantize and --allow-nonfinite exclude each other")
         paired = (glob for glob, _ in (*self.dtype_for, *self.takes))
         blocks = tuple(glob for glob, _ in self.blocks)
         for globs in (self.keys, self.excludes, tuple(paired), blocks):

@@ -43,6 +43,7 @@ from .order import Outcome
 from .plan import Plan, Rule, make_plan
 from .recipe import is_partial, selector
 from .revision import ComponentChange
+from .schemes import schemes
 from .sources import (
     Computation,
     Source,
@@ -102,7 +103,7 @@ class RevisedComponent:
     def draft(self, folder: Path | None) -> Ledger:
         """The ledger, but for the soup's own digest; hints lead from `folder`."""
         before, after = self.members.before, self.members.after
-        steps = self.computation.plan.kept
+        plan = self.computation.plan
         named = self._named_tensors()
         known = self.members.ancestry.of(entry.digest for entry in after)
         return replace(
@@ -114,9 +115,9 @@ class RevisedComponent:
                 replace(self._placed(entry, folder), **named.get(entry.digest, {}))
                 for entry in after
             ),
-            dtypes=runs(step.out for step in steps if step.out is not None),
+            dtypes=runs(dtype for _, dtype, _ in plan.written),
             integer_source=self._taken(
-                tuple(step.name for step in steps if step.rule is Rule.FIRST)
+                tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
             ),
             exact=self.members.exact and not self.change.revision.rounded,
             changed=recorded_changes(before.ingredients, after),
@@ -126,13 +127,29 @@ class RevisedComponent:
         )
 
     def _named_tensors(self) -> dict[str, dict[str, Any]]:
-        """By content digest, how the names of each source that is read become the soup's."""
+        """By content digest, how each ingredient becomes tensors of the soup.
+
+        What is not read is as the ledger had it, also where it is exchanged for itself.
+        """
         computation = self.computation
         lacks = lacking(computation.plan, computation.alignment.sources)
+        stored = schemes(computation.plan)
         every = zip(computation.sources, computation.alignment.renamed, lacks, strict=True)
-        return {
-            source.digest: {"renamed": renamed, "lacks": missing}
-            for source, renamed, missing in every
+        earlier = {
+            entry.digest: {
+                "renamed": entry.renamed,
+                "lacks": entry.lacks,
+                "schemes": entry.schemes,
+            }
+            for entry in self.members.before.ingredients
+        }
+        return earlier | {
+            source.digest: {
+                "renamed": renamed,
+                "lacks": missing,
+                "schemes": stored.get(place, ()),
+            }
+            for place, (source, renamed, missing) in enumerate(every)
         }
 
     def _placed(self, entry: IngredientEntry, folder: Path | None) -> IngredientEntry:

@@ -274,10 +274,11 @@ class _Output:
             ComponentResult(
                 component.part.name,
                 ledger,
-                len(component.plan.kept),
+                len(component.plan.written),
                 component.read,
                 component.written,
                 component.method,
+                outcome.error,
             )
         )
 

@@ -88,6 +88,7 @@ def recipe_of(
         dtype=ledger.asked_dtype,
         keys=ledger.keys,
         excludes=ledger.excludes,
+        quantize=ledger.quantize,
         on_int=OnInt.FIRST if first else OnInt.REFUSE,
         allow_nonfinite=ledger.allow_nonfinite,
         on_missing=ledger.on_missing,

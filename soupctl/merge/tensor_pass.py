@@ -13,8 +13,11 @@ from ..checkpoints.digest import Row, tensor_hasher
 from ..checkpoints.safetensors import StoredTensor
 from ..engines.contract import Engine
 from ..errors import OutputError
+from ..format.dtypes import DType
 from ..workers import Advance, Scratch
 from .chunks import PLANE_BYTES, chunk_elements, ranges
+from .code_error import CodeError
+from .code_writer import BYTES_AN_ELEMENT, CodeWriter, as_float64, largest_of
 from .kept_sum.format import COPIED
 from .kept_sum.reader import Source, copied_tensor, is_extra_name
 from .kept_sum.writer import PlaneWriter
@@ -48,6 +51,8 @@ class TensorResult:
     sources: list[tuple[int, Row]] = field(default_factory=list)
     soups: list[tuple[int, Row]] = field(default_factory=list)
     sums: list[tuple[int, Row]] = field(default_factory=list)
+    errors: list[tuple[int, CodeError]] = field(default_factory=list)
+    """How far the codes of orders are off that quantise the tensor."""
     differing: list[int] = field(default_factory=list)
     """Orders that took the first ingredient's values though the others have different ones."""
 
@@ -77,14 +82,16 @@ class TensorPass:
     def _average(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
         """Combine one tensor chunk by chunk, digesting each chunk while it is in cache."""
         name, count = uses[0].step.name, prod(uses[0].step.shape)
+        largest = self._largest(uses, advance)
         terms = {s: terms_of(self.sources[s], name, count) for s in sources_of(uses)}
         every = [term for each in terms.values() for term in each]
         width = max(use.step.out.bits // 8 for use in uses if use.step.out is not None)
         keeps_sum = any(self.orders[use.order].sum is not None for use in uses)
         planes = PLANE_BYTES if keeps_sum else 0
-        chunk = min(count, self.chunk or chunk_elements(bytes_an_element(every) + planes + width))
+        memory = bytes_an_element(every) + planes + width + BYTES_AN_ELEMENT * bool(largest)
+        chunk = min(count, self.chunk or chunk_elements(memory))
         out, plane = allot(self.scratch, every, chunk, width, planes)
-        means = [self._mean(use, terms) for use in uses]
+        means = [self._mean(use, terms, largest.get(use.order)) for use in uses]
         for start, stop in ranges(count, chunk):
             moved = sum(term.read(start, stop) for term in every)
             for mean in means:
@@ -97,11 +104,42 @@ class TensorPass:
             if not is_extra_name(self.sources[source], name):
                 result.sources += [(source, row) for term in each for row in term.digests()]
         for use, mean in zip(uses, means, strict=True):
-            result.soups.append((use.order, mean.row()))
+            result.soups += [(use.order, row) for row in mean.rows()]
+            if mean.codes is not None:
+                result.errors.append((use.order, mean.codes.error()))
             result.sums += [(use.order, row) for row in mean.sum_rows()]
         return result
 
-    def _mean(self, use: Use, terms: Mapping[int, Sequence[Term]]) -> _Mean:
+    def _largest(self, uses: Sequence[Use], advance: Advance) -> dict[int, float]:
+        """By order, the largest magnitude of each mean that is quantised, in a pass of its own."""
+        quantised = [use for use in uses if use.step.is_quantised]
+        if not quantised:
+            return {}
+        name, count = uses[0].step.name, prod(uses[0].step.shape)
+        terms = {s: terms_of(self.sources[s], name, count) for s in sources_of(quantised)}
+        every = [term for each in terms.values() for term in each]
+        chunk = min(count, self.chunk or chunk_elements(bytes_an_element(every) + PLANE_BYTES))
+        (plane,) = allot(self.scratch, every, chunk, PLANE_BYTES)
+        means = [
+            (use.order, self._weighted(use, terms).prepare_mean(DType.F64)) for use in quantised
+        ]
+        found = {use.order: 0.0 for use in quantised}
+        for start, stop in ranges(count, chunk):
+            advance(sum(term.read(start, stop) for term in every))
+            out = plane[: (stop - start) * PLANE_BYTES]
+            for order, mean in means:
+                mean(start, stop, out)
+                found[order] = max(found[order], largest_of(as_float64(out)))
+        return found
+
+    def _mean(self, use: Use, terms: Mapping[int, Sequence[Term]], largest: float | None) -> _Mean:
+        weighted = self._weighted(use, terms)
+        codes = None
+        if largest is not None:
+            codes = CodeWriter(weighted, use.step.name, largest, self.engine)
+        return _Mean(self.orders[use.order], use.step, self.engine, weighted, codes)
+
+    def _weighted(self, use: Use, terms: Mapping[int, Sequence[Term]]) -> WeightedSum:
         order = self.orders[use.order]
         used = [terms[source] for source in use.sources]
         scales = read_scales(use.step, [self.sources[source] for source in use.sources])
@@ -110,8 +148,7 @@ class TensorPass:
                 hasher = tensor_hasher()
                 hasher.update(scale.data)
                 self._require_unchanged_scale(source, scale.tensor, str(hasher.hexdigest()))
-        weighted = WeightedSum(order.plan, use.step, self.engine, used, scales)
-        return _Mean(order, use.step, self.engine, weighted)
+        return WeightedSum(order.plan, use.step, self.engine, used, scales)
 
     def _copy(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
         """Digest a tensor that is not averaged, and copy it to the soups that have it."""
@@ -165,16 +202,26 @@ class TensorPass:
 class _Mean:
     """The mean of one tensor for one order: computed, written and digested chunk by chunk."""
 
-    def __init__(self, order: Order, step: Step, engine: Engine, weighted: WeightedSum) -> None:
+    def __init__(
+        self,
+        order: Order,
+        step: Step,
+        engine: Engine,
+        weighted: WeightedSum,
+        codes: CodeWriter | None,
+    ) -> None:
+        """`codes` are how the mean is written; None for as it is."""
         assert step.out is not None
         self._step, self._out = step, step.out
         self._width = step.out.bits // 8
         self._write = order.write
         self._weighted = weighted
+        self.codes = codes
+        self._dtype = step.out if codes is None else DType.F64
         self._hasher = tensor_hasher()
         self._sum = None if order.sum is None else PlaneWriter(step, order.sum, engine)
         if self._sum is None:
-            self._combine = weighted.prepare_mean()
+            self._combine = weighted.prepare_mean(self._dtype)
         else:
             self._planes = weighted.prepare_planes()
 
@@ -184,22 +231,31 @@ class _Mean:
         `out` has room for the mean, `plane` for a plane.
         """
         out = out[: (stop - start) * self._width]
+        # codes are made of means in a wider dtype
+        mean = out if self.codes is None else memoryview(bytearray((stop - start) * PLANE_BYTES))
         if self._sum is None:
-            self._combine(start, stop, out)
+            self._combine(start, stop, mean)
         else:
             # the exact sum is computed first, and the mean from that
             first = plane[: (stop - start) * PLANE_BYTES]
             planes = [first, *self._planes(start, stop, first)]
-            self._weighted.round(planes, start, out)
+            self._weighted.round(planes, start, mean, self._dtype)
             self._sum.write(start, planes)
+        if self.codes is not None:
+            self.codes.encode(start, as_float64(mean), out)
         self._write(self._step.name, start * self._width, out)
         self._hasher.update(out)
         return len(out)
 
-    def row(self) -> Row:
-        """The mean, for the root of the soup."""
+    def rows(self) -> list[Row]:
+        """The mean, and its scale which is written now, for the root of the soup."""
         step = self._step
-        return step.name, self._out.value, step.shape, self._hasher.hexdigest()
+        row = (step.name, self._out.value, step.shape, self._hasher.hexdigest())
+        if self.codes is None:
+            return [row]
+        scale, data = self.codes.scale_row()
+        self._write(scale[0], 0, memoryview(data))
+        return [row, scale]
 
     def sum_rows(self) -> list[Row]:
         """The tensors of the sum, for its root; none if it is not kept."""

@@ -54,10 +54,11 @@ class WeightedSum:
         weights = tuple(weight for _, weight in weighted)
         self._mean = WeightedMean(dtypes, weights, DType.F64, divisor=1)
         places = [place for place in step.weights.counted for _ in terms[place]]
-        self._scales = lay_out_scales(step.shape, [scales[n] for n in places] if scales else ())
+        self._own_scales = tuple(scales[n] for n in places) if scales else (None,) * len(places)
+        self._scales = lay_out_scales(step.shape, self._own_scales)
 
-    def prepare_mean(self) -> Mean:
-        """What computes the mean in one pass.
+    def prepare_mean(self, out: DType | None = None) -> Mean:
+        """What computes the mean in one pass, in the step's own dtype if `out` is None.
 
         It raises InputError for NaN or infinity, and MismatchError for a mean that is out of range.
         """
@@ -67,7 +68,7 @@ class WeightedSum:
         spec = WeightedMean(
             self._mean.dtypes,
             self._mean.weights,
-            self._step.out,
+            out or self._step.out,
             self._plan.allow_nonfinite and not kept,
             self._step.weights.divisor,
         )
@@ -104,18 +105,45 @@ class WeightedSum:
 
         return planes
 
-    def round(self, planes: Sequence[memoryview], start: int, out: memoryview) -> None:
+    def round(
+        self, planes: Sequence[memoryview], start: int, out: memoryview, dtype: DType | None = None
+    ) -> None:
         """Round the exact sum in `planes`, of elements from `start` on, to the mean in `out`.
+
+        It is of the step's own dtype if `dtype` is None.
 
         Raises MismatchError for a mean that is out of range.
         """
         assert self._step.out is not None
         dtypes, weights = (DType.F64,) * len(planes), (1,) * len(planes)
-        mean = WeightedMean(dtypes, weights, self._step.out, divisor=self._step.weights.divisor)
+        kind = dtype or self._step.out
+        mean = WeightedMean(dtypes, weights, kind, divisor=self._step.weights.divisor)
         try:
             self._engine.prepare(mean, planes)(0, len(planes[0]) // PLANE_BYTES, out)
         except OutOfRange as found:
             raise out_of_range(self._step, start + found.element) from None
+
+    def beside(self, start: int, points: memoryview) -> memoryview:
+        """What is left of the exact sum of the elements from `start` on without those of `points`.
+
+        A point is a float64 mean, and counts as often as the divisor says. What is left has the
+        sign of the exact difference, and is zero only where that is. Raises MismatchError for what
+        is out of range.
+        """
+        spec = WeightedMean(
+            (*self._mean.dtypes, DType.F64),
+            (*self._mean.weights, -self._step.weights.divisor),
+            DType.F64,
+            divisor=1,
+        )
+        scales = lay_out_scales(self._step.shape, (*self._own_scales, None))
+        left = memoryview(bytearray(len(points)))
+        combine = self._engine.prepare(spec, [*self._rows, points], scales)
+        try:
+            combine(0, len(points) // PLANE_BYTES, left, start)
+        except OutOfRange as found:
+            raise out_of_range(self._step, start + found.element) from None
+        return left
 
     def _nonfinite(self, row: int, element: int) -> SoupError:
         """The error for NaN or infinity: in an ingredient, or in a kept sum, which has none."""

@@ -26,7 +26,7 @@ from ..opened_inputs import OpenedInputs
 from ..plan import Plan
 from ..step_weights import StepWeights
 from .format import NO_SUM, REMOVE, Facts, parse_facts, sum_name
-from .reader import SumReader
+from .reader import SumReader, soup_names
 
 ONLY = "sum"
 """Name, before its suffix, of the only file in a folder of a sum."""
@@ -94,7 +94,8 @@ def open_sum(
         what = "is the sum of another soup than the one beside it"
         raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
     found = _opened(checkpoint, ledger, facts, facts.scale * ratio)
-    if _shapes(found.reader.tensors) != _shapes(soup.tensors):
+    tensors = {name: soup.tensors[name] for name in soup_names(soup)}
+    if _shapes(found.reader.tensors) != _shapes(tensors):
         what = "is a sum of other tensors than the soup beside it has"
         raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
     return found

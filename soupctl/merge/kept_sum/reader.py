@@ -14,6 +14,7 @@ from ...errors import LedgerError
 from ...format.dtypes import Kind
 from ...format.header import Tensor
 from ...ledger.read import is_sum
+from ..scaled_codes import companions_of
 from .format import REMOVE, planes_by_tensor
 
 
@@ -71,7 +72,9 @@ class AlignedCheckpoint:
 
 def soup_names(soup: Checkpoint) -> Collection[str]:
     """The names of a soup's tensors, also where the checkpoint is its sum."""
-    return SumReader(soup).parts.keys() if is_sum(soup) else soup.tensors.keys()
+    if is_sum(soup):
+        return SumReader(soup).parts.keys()
+    return soup.tensors.keys() - companions_of(soup.tensors)
 
 
 Source = Checkpoint | SumReader | AlignedCheckpoint

@@ -139,7 +139,9 @@ def _plan(before: Ledger, sources: Sequence[Source], update: SumUpdate) -> Plan:
 
 
 def _with_out(step: Step, outs: Mapping[str, DType]) -> Step:
-    return replace(step, out=outs[step.name]) if step.rule is Rule.AVERAGE else step
+    if step.rule is not Rule.AVERAGE or step.is_quantised:
+        return step
+    return replace(step, out=outs[step.name])
 
 
 def _outs(

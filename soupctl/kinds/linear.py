@@ -1,0 +1,41 @@
+"""The weights of linear layers that are stored in eight bits, by their names and shapes alone.
+
+Rule 1: what is quantised depends on nothing but a soup's own names and shapes, so that it is the
+same whichever ingredients remain.
+Rule 2: as makers of such files do it, norms, embeddings, modulations and the first and last layers
+of a model keep their width.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+WEIGHT = ".weight"
+DENOISER = "model.diffusion_model."
+"""Prefix of the denoiser in a file that holds the other models as well, which are left alone."""
+
+_IN_BLOCK = re.compile(r"(^|\.)[0-9]+\.")
+"""Models repeat their blocks by number."""
+_KEPT = re.compile(
+    r"norm|emb|relative_attention_bias|router|(^|\.)gate\.|adaln|modulation|(^|[._])mod(_|\.|$)|time_|head\.",
+    re.IGNORECASE,
+)
+
+
+def quantised_prefix(names: Collection[str]) -> str:
+    """The prefix of what is quantised among the tensors of a file."""
+    return DENOISER if any(name.startswith(DENOISER) for name in names) else ""
+
+
+def is_quantisable(name: str, shape: tuple[int, ...], prefix: str) -> bool:
+    """Whether a tensor below the prefix is the weight of a linear layer within a block."""
+    own = name.removeprefix(prefix)
+    return (
+        name.startswith(prefix)
+        and own.endswith(WEIGHT)
+        and len(shape) == 2
+        and 0 not in shape
+        and _IN_BLOCK.search(own) is not None
+        and _KEPT.search(own) is None
+    )
