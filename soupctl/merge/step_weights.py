@@ -25,6 +25,8 @@ class StepWeights:
     whole: tuple[int, ...]
     """0 for a source that does not count for the tensor."""
     divisor: int
+    shrink: int = 1
+    """What divides every exact sum, and so makes a kept one smaller; a part of the divisor."""
 
     @property
     def counted(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from ..engines.contract import Engine, NonFinite, OutOfRange, WeightedMean
 from ..errors import LimitError, SoupError
 from ..format.dtypes import DType
 from .chunks import PLANE_BYTES
+from .exact_quotient import divided
 from .kept_sum.reader import Source, SumReader, invalid_sum
 from .plan import Plan, Step
 from .scale_values import ScaleValues, lay_out_scales
@@ -87,8 +88,10 @@ class WeightedSum:
     def prepare_planes(self) -> Planes:
         """What computes the exact sum as planes of float64, the first and the others.
 
-        It raises InputError for NaN or infinity, LimitError for a sum that float64 does not reach.
+        It is divided by what the weights of the step say. Raises InputError for NaN or infinity,
+        LimitError for a sum that float64 does not reach, LedgerError for one that does not divide.
         """
+        shrink = self._step.weights.shrink
         expand = self._engine.prepare_sum(self._mean, self._rows, self._scales)
 
         def planes(start: int, stop: int, first: memoryview) -> list[memoryview]:
@@ -103,7 +106,19 @@ class WeightedSum:
                     advice="without a kept sum, the soup is computed from its ingredients",
                 ) from None
 
-        return planes
+        def smaller(start: int, stop: int, first: memoryview) -> list[memoryview]:
+            found = [first, *planes(start, stop, first)]
+            quotient = divided(found, shrink, self._engine)
+            if quotient is None:
+                what = f"its values are not the multiples of {shrink} that its scale makes them"
+                raise invalid_sum(self._sum_label(), what, self._step.name)
+            first[:] = quotient[0]
+            return quotient[1:]
+
+        return planes if shrink == 1 else smaller
+
+    def _sum_label(self) -> str:
+        return next(each.label for each in self._owners if isinstance(each, SumReader))
 
     def round(
         self, planes: Sequence[memoryview], start: int, out: memoryview, dtype: DType | None = None
@@ -117,7 +132,8 @@ class WeightedSum:
         assert self._step.out is not None
         dtypes, weights = (DType.F64,) * len(planes), (1,) * len(planes)
         kind = dtype or self._step.out
-        mean = WeightedMean(dtypes, weights, kind, divisor=self._step.weights.divisor)
+        divisor = self._step.weights.divisor // self._step.weights.shrink
+        mean = WeightedMean(dtypes, weights, kind, divisor=divisor)
         try:
             self._engine.prepare(mean, planes)(0, len(planes[0]) // PLANE_BYTES, out)
         except OutOfRange as found:

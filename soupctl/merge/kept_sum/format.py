@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import lcm, prod
+from math import gcd, lcm, prod
 
 from ...errors import LedgerError
 from ...format.dtypes import DType
@@ -73,6 +73,11 @@ class SumUpdate:
     """The divisor that turns the new sum into the soup."""
     scale: Fraction
     """Of the new sum."""
+
+    def shrink(self, weights: Iterable[Fraction]) -> int:
+        """What the new sum can be divided by: with these weights a smaller scale makes it whole."""
+        whole = [int(weight * self.scale) for weight in weights]
+        return gcd(*whole)
 
 
 def sum_name(soup: str, roots: Mapping[str, str], digest: Digest) -> str:

@@ -2,7 +2,9 @@
 
 Rule 1: the result is that of a recomputation from all ingredients, to the bit, without reading
 those that stay.
-Rule 2: where that cannot be, the change is not computed from the sum, and nothing is lost but time.
+Rule 2: the new sum has the scale that one of all ingredients anew would have, so that weights which
+come and go leave nothing behind.
+Rule 3: where that cannot be, the change is not computed from the sum, and nothing is lost but time.
 """
 
 from __future__ import annotations
@@ -70,12 +72,14 @@ def computed_from_sum(
     alignment = align([source.checkpoint for source in sources], selector_of(before))
     if not _is_plain(alignment, [*before.ingredients, *after], selector_of(before)):
         return None
-    plan = _plan(before, sources, update)
+    shrink = update.shrink(entry.weight for entry in after)
+    plan = _plan(before, sources, update, shrink)
     if not _are_stored(kept.reader, plan):
         return None
     outs = _outs(plan, sources, recorded, members, kept.label)
     plan = replace(plan, steps=tuple(_with_out(step, outs) for step in plan.steps))
-    return Computation(Method.SUM, tuple(sources), plan, update.scale, alignment, recorded)
+    scale = update.scale / shrink
+    return Computation(Method.SUM, tuple(sources), plan, scale, alignment, recorded)
 
 
 def _is_plain(
@@ -122,7 +126,7 @@ def _changed_beside(changed: Sequence[Change], added: Sequence[OpenedSum]) -> di
     return {digest: weight for digest, weight in sorted(weights.items()) if weight}
 
 
-def _plan(before: Ledger, sources: Sequence[Source], update: SumUpdate) -> Plan:
+def _plan(before: Ledger, sources: Sequence[Source], update: SumUpdate, shrink: int) -> Plan:
     """The plan of the change, its dtypes not yet those of what remains."""
     ones = [WeightByBlock(Fraction(1))] * len(sources)
     recipe = recipe_of(before, ones, first=before.integer_source is not None)
@@ -135,7 +139,8 @@ def _plan(before: Ledger, sources: Sequence[Source], update: SumUpdate) -> Plan:
     except MismatchError:
         require_digests(sources)
         raise
-    return plan.reweighted(StepWeights((update.factor, *update.weights), update.divisor))
+    whole = (update.factor, *update.weights)
+    return plan.reweighted(StepWeights(whole, update.divisor, shrink))
 
 
 def _with_out(step: Step, outs: Mapping[str, DType]) -> Step:

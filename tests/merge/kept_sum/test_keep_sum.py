@@ -58,10 +58,8 @@ def test_a_change_by_the_sum_needs_no_remaining_ingredient(pots, change, options
 
     assert contents(EXPECTED) == contents(OUT)
     assert (Method.SUM, sum_of(OUT)) == (made.method, made.sum)
-    for name in ("half", "mixed", "wide"):
-        ratio = scale_of(OUT) / scale_of(EXPECTED)
-        scaled = [value * ratio for value in values_of(sum_of(EXPECTED), name)]
-        assert scaled == values_of(sum_of(OUT), name)
+    assert scale_of(EXPECTED) == scale_of(OUT)
+    assert contents(sum_of(EXPECTED)) == contents(sum_of(OUT))
     shutil.copytree("hidden", ".", dirs_exist_ok=True)
     assert_proven(SOUP, OUT, sum_of(SOUP), sum_of(OUT))
 
