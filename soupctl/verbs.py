@@ -37,9 +37,20 @@ if TYPE_CHECKING:
     from .format.dtypes import DType as DType
     from .ledger.data_shard import images_digest as images_digest
     from .merge.answer import Answer as Answer
+    from .merge.apply import Application as Application
+    from .merge.apply import apply as apply
+    from .merge.apply import open_application as open_application
     from .merge.average import Request as Request
     from .merge.average import average as average
     from .merge.average import open_job as open_job
+    from .merge.delta.make import DeltaJob as DeltaJob
+    from .merge.delta.make import DeltaRequest as DeltaRequest
+    from .merge.delta.make import DeltaResult as DeltaResult
+    from .merge.delta.make import make_delta as make_delta
+    from .merge.delta.make import open_delta_job as open_delta_job
+    from .merge.delta.make import subtract_base as subtract_base
+    from .merge.delta.preview import DeltaPreview as DeltaPreview
+    from .merge.delta.preview import preview_delta as preview_delta
     from .merge.ingredients import Ingredient as Ingredient
     from .merge.inspect import Inspection as Inspection
     from .merge.inspect import inspect as inspect
@@ -80,7 +91,12 @@ MODULES = {
     ".format.dtypes": "DType",
     ".ledger.data_shard": "images_digest",
     ".merge.answer": "Answer",
+    ".merge.apply": "Application apply open_application",
     ".merge.average": "Request average open_job",
+    ".merge.delta.make": (
+        "DeltaJob DeltaRequest DeltaResult make_delta open_delta_job subtract_base"
+    ),
+    ".merge.delta.preview": "DeltaPreview preview_delta",
     ".merge.ingredients": "Ingredient",
     ".merge.inspect": "Inspection inspect",
     ".merge.job": "ComponentResult Job",

@@ -13,8 +13,10 @@ from typer.main import get_command
 from .. import __version__
 from ..errors import UsageError
 from . import completion
+from .apply import apply
 from .average import average
 from .console import put, say
+from .delta import delta
 from .demo import demo
 from .finetune import finetune
 from .hash import hash_files
@@ -88,7 +90,14 @@ COMPLETING = "_SOUPCTL_COMPLETE"
 """The variable by which a shell asks for completions."""
 
 JOBS: dict[str, dict[str, Callable[..., Any]]] = {
-    "Make and change soups": {"avg": average, "add": add, "subtract": subtract, "swap": swap},
+    "Make and change soups": {
+        "avg": average,
+        "add": add,
+        "subtract": subtract,
+        "swap": swap,
+        "delta": delta,
+        "apply": apply,
+    },
     "Inspect and verify": {
         "has": has,
         "log": log,

@@ -8,7 +8,7 @@ import typer
 
 from ..choices import OnInt, OnMissing, Quantization, WeightBy
 from ..errors import UsageError
-from . import completion, options
+from . import options
 from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
 
@@ -32,31 +32,14 @@ def average(
         typer.Option(help="Take weights from the training records of the inputs."),
     ] = None,
     round_weights: options.RoundWeights = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="Float dtype of the result.  [default: the narrowest that holds all inputs']",
-            autocompletion=completion.dtypes,
-        ),
-    ] = None,
+    dtype: options.Dtype = None,
     quantize: Annotated[
         Quantization | None,
         typer.Option(help="Store the weights of linear layers in eight bits, for ComfyUI."),
     ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(help="Include only tensors whose names match.", metavar="GLOB"),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Leave out tensors whose names match.", metavar="GLOB")
-    ] = None,
-    dtype_for: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Float dtype of the tensors whose names match; the first match wins.",
-            metavar="GLOB=DTYPE",
-        ),
-    ] = None,
+    key: options.Key = None,
+    exclude: options.Exclude = None,
+    dtype_for: options.DtypeFor = None,
     take: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,19 +52,10 @@ def average(
     ] = OnMissing.REFUSE,
     component: options.Component = None,
     variant: options.Variant = None,
-    shard_size: Annotated[
-        str | None,
-        typer.Option(help="Write a folder of shards of at most this size.", metavar="SIZE"),
-    ] = None,
-    on_int: Annotated[
-        OnInt, typer.Option(help="What to do with integer tensors that differ.")
-    ] = OnInt.REFUSE,
-    allow_nonfinite: Annotated[
-        bool, typer.Option("--allow-nonfinite", help="Allow NaN and infinity in inputs and result.")
-    ] = False,
-    ignore_ledger: Annotated[
-        bool, typer.Option("--ignore-ledger", help="Treat soups as plain checkpoints.")
-    ] = False,
+    shard_size: options.ShardSize = None,
+    on_int: options.OnInts = OnInt.REFUSE,
+    allow_nonfinite: options.AllowNonfinite = False,
+    ignore_ledger: options.IgnoreLedger = False,
     config_from: Annotated[
         str | None,
         typer.Option(

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..ledger.names import SHORT_DIGEST
 
 if TYPE_CHECKING:
-    from ..ledger.ledger import IngredientEntry
+    from ..ledger.ledger import IngredientEntry, Ledger
 
 
 def printable(text: str) -> str:
@@ -76,10 +75,24 @@ def digest_text(digest: str, *, whole: bool) -> str:
     return digest if whole else f"{kind}:{digits[:SHORT_DIGEST]}"
 
 
-def shares_json(entries: Sequence[IngredientEntry]) -> list[dict[str, Any]]:
-    """The ingredients of a ledger as JSON, each with its exact weight and its share of the soup."""
-    total = sum(entry.weight for entry in entries)
-    return [{**entry_json(entry), "share": float(entry.weight / total)} for entry in entries]
+def shares_json(ledger: Ledger) -> list[dict[str, Any]]:
+    """The ingredients of a ledger as JSON, each with its exact weight and its share of the soup.
+
+    Where deltas are applied, it is told which ingredient is the base.
+    """
+    total = ledger.total
+    found = []
+    for entry in ledger.ingredients:
+        base = {} if ledger.base is None else {"is_base": entry.digest == ledger.base}
+        found.append({**entry_json(entry), "share": float(entry.weight / total), **base})
+    return found
+
+
+def role_text(ledger: Ledger, entry: IngredientEntry) -> str:
+    """How an ingredient counts: `weight 2`, or of a soup that deltas are applied in, `scale 2`."""
+    if ledger.base is None or ledger.is_delta:
+        return f"weight {entry.weight}"
+    return "base" if entry.digest == ledger.base else f"scale {entry.weight}"
 
 
 def entry_json(entry: IngredientEntry) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from .console import (
     entry_json,
     put,
     put_json,
+    role_text,
     shares_json,
     shows_whole_digests,
 )
@@ -158,19 +159,19 @@ def _ingredient_lines(
     """
     shown: set[str] = set()
     disputed = set(ledger.disputed)
-    waiting = [(0, ledger.total, iter(ledger.ingredients))]
+    waiting = [(0, ledger, iter(ledger.ingredients))]
     while waiting:
-        depth, total, entries = waiting[-1]
+        depth, holder, entries = waiting[-1]
         entry = next(entries, None)
         if entry is None:
             waiting.pop()
             continue
         indent = "    " * min(depth, DEEPEST_INDENT)
-        share = f"{float(entry.weight / total):8.3%}  {entry.name}"
+        share = f"{float(entry.weight / holder.total):8.3%}  {entry.name}"
         digest = digest_text(entry.digest, whole=whole)
         doubt = "  (its sources contradict each other)" if entry.digest in disputed else ""
         stored = "".join(f", {scheme}" for scheme in entry.schemes)
-        yield f"{indent}{share}  (weight {entry.weight}, {digest}{stored}){doubt}"
+        yield f"{indent}{share}  ({role_text(holder, entry)}, {digest}{stored}){doubt}"
         below = ancestors.get(entry.digest)
         if below is None:
             continue
@@ -180,7 +181,7 @@ def _ingredient_lines(
         shown.add(entry.digest)
         if below.training is not None:
             yield f"{indent}    {training_line(below.training, whole=whole)}"
-        waiting.append((depth + 1, below.total, iter(below.ingredients)))
+        waiting.append((depth + 1, below, iter(below.ingredients)))
 
 
 def training_line(training: TrainingRecord, *, whole: bool) -> str:
@@ -210,10 +211,8 @@ def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
             }
             for record in ledger.states
         ],
-        "ingredients": shares_json(ledger.ingredients),
-        "ancestors": {
-            root: shares_json(ancestor.ingredients) for root, ancestor in ledger.ancestors.items()
-        },
+        "ingredients": shares_json(ledger),
+        "ancestors": {root: shares_json(ancestor) for root, ancestor in ledger.ancestors.items()},
         **({"trained": trained} if trained else {}),
         **({"disputed": list(ledger.disputed)} if ledger.disputed else {}),
     }

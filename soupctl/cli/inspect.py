@@ -13,6 +13,7 @@ from .console import (
     digest_text,
     put,
     put_json,
+    role_text,
     shares_json,
     shows_whole_digests,
     size_text,
@@ -23,6 +24,9 @@ from .tensor_table import tensor_lines
 if TYPE_CHECKING:
     from ..kinds.kind import TensorKind
     from ..verbs import Inspection
+
+NAMES = {"checkpoint": "soup", "delta": "delta", "sum": "sum of"}
+"""The word before the digest of a file of each kind that has a ledger."""
 
 
 def inspect(
@@ -109,12 +113,11 @@ def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
         yield f"  {training_line(found.ledger.training, whole=whole)}"
         return
     root = digest_text(found.ledger.root, whole=whole)
-    yield f"  {'sum of' if found.is_sum else 'soup':10}  {root}"
-    total = sum(entry.weight for entry in found.ledger.ingredients)
+    yield f"  {NAMES[found.kind]:10}  {root}"
     for entry in found.ledger.ingredients:
-        share = f"{float(entry.weight / total):8.3%}  {entry.name}"
+        share = f"{float(entry.weight / found.ledger.total):8.3%}  {entry.name}"
         digest = digest_text(entry.digest, whole=whole)
-        yield f"              {share}  (weight {entry.weight}, {digest})"
+        yield f"              {share}  ({role_text(found.ledger, entry)}, {digest})"
 
 
 def _kind_json(kind: TensorKind) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
         "operation": ledger.operation,
         "digest": ledger.root,
         "exact": ledger.exact,
-        "ingredients": shares_json(ledger.ingredients),
+        "ingredients": shares_json(ledger),
     }
     return {
         "path": found.path,
@@ -153,7 +156,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
         "dtypes": found.dtypes,
         "kinds": found.counted_kinds,
         "metadata": dict(found.metadata),
-        "kind": "sum" if found.is_sum else "checkpoint",
+        "kind": found.kind,
         "soup": soup,
         "ledger_problem": found.ledger_problem,
         **({} if summary else {"tensors": tensors}),

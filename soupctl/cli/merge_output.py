@@ -165,7 +165,7 @@ def _component_json(made: ComponentResult) -> dict[str, Any]:
     return {
         "name": made.name,
         "digest": ledger.root,
-        "ingredients": shares_json(ledger.ingredients),
+        "ingredients": shares_json(ledger),
         "tensors": made.tensors,
         "from": made.method.value,
         "sum": None if made.sum is None else str(made.sum),

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..choices import OnInt
 from ..errors import UsageError
 from ..ledger.weights import parse_weight
+from . import completion
 from .report import ErrorStyle
 
 if TYPE_CHECKING:
@@ -47,6 +49,38 @@ Output = Annotated[
 RoundWeights = Annotated[
     int | None,
     typer.Option(help="Round the weights to this many decimals.", metavar="N", min=0, max=18),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="Float dtype of the result.  [default: the narrowest that holds all inputs']",
+        autocompletion=completion.dtypes,
+    ),
+]
+DtypeFor = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Float dtype of the tensors whose names match; the first match wins.",
+        metavar="GLOB=DTYPE",
+    ),
+]
+Key = Annotated[
+    list[str] | None,
+    typer.Option(help="Include only tensors whose names match.", metavar="GLOB"),
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(help="Leave out tensors whose names match.", metavar="GLOB")
+]
+OnInts = Annotated[OnInt, typer.Option(help="What to do with integer tensors that differ.")]
+AllowNonfinite = Annotated[
+    bool, typer.Option("--allow-nonfinite", help="Allow NaN and infinity in inputs and result.")
+]
+IgnoreLedger = Annotated[
+    bool, typer.Option("--ignore-ledger", help="Treat soups as plain checkpoints.")
+]
+ShardSize = Annotated[
+    str | None,
+    typer.Option(help="Write a folder of shards of at most this size.", metavar="SIZE"),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and exit.")]
 Component = Annotated[

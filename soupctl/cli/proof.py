@@ -127,7 +127,7 @@ def _verified_json(found: Verified, wanted: Level | None) -> dict[str, Any]:
         "problem": found.problem,
         "unproven": list(found.unproven),
         "digest": None if ledger is None else ledger.root,
-        "ingredients": [] if ledger is None else shares_json(ledger.ingredients),
+        "ingredients": [] if ledger is None else shares_json(ledger),
         "removed": [] if ledger is None else _removed_json(ledger),
     }
 

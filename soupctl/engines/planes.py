@@ -1,4 +1,4 @@
-"""Sparse planes of a sum: only nonzero elements are stored.
+"""Sparse planes of a sum or a delta: only nonzero elements are stored.
 
 Rule 1: importing this module does not load numpy, so that planning stays quick.
 """
@@ -10,18 +10,41 @@ from ..format.dtypes import DType
 INDEX_NAMES = {DType.U32: "u4", DType.U64: "u8"}
 
 
-def count_present(plane: memoryview) -> int:
-    """Number of nonzero elements of a plane."""
+def word(dtype: DType) -> str:
+    """The numpy name of unsigned integers as wide as the elements of a dtype."""
+    return f"u{dtype.bits // 8}"
+
+
+def count_present(plane: memoryview, dtype: DType = DType.F64) -> int:
+    """Number of nonzero elements of a plane, which holds no -0.0."""
     import numpy as np
 
-    return int(np.count_nonzero(np.frombuffer(plane, np.float64)))
+    return int(np.count_nonzero(np.frombuffer(plane, word(dtype))))
 
 
-def present(plane: memoryview, start: int, index: DType) -> tuple[memoryview, memoryview]:
+def negative_zeros(values: memoryview, dtype: DType, start: int, index: DType) -> memoryview:
+    """The places, counted from `start`, of the elements of a float dtype that are -0.0."""
+    import numpy as np
+
+    words = np.frombuffer(values, word(dtype))
+    (places,) = np.nonzero(words == 1 << (dtype.bits - 1))
+    return (places + start).astype(INDEX_NAMES[index]).data.cast("B")
+
+
+def negated(values: memoryview) -> memoryview:
+    """The elements of F64 with the other sign."""
+    import numpy as np
+
+    return np.negative(np.frombuffer(values, np.float64)).data.cast("B")
+
+
+def present(
+    plane: memoryview, start: int, index: DType, dtype: DType = DType.F64
+) -> tuple[memoryview, memoryview]:
     """The places, counted from `start`, and the values of the elements that are not zero."""
     import numpy as np
 
-    values = np.frombuffer(plane, np.float64)
+    values = np.frombuffer(plane, word(dtype))
     (places,) = np.nonzero(values)
     shifted = (places + start).astype(INDEX_NAMES[index])
     return shifted.data.cast("B"), values[places].data.cast("B")
@@ -39,12 +62,20 @@ def count_before(places: memoryview, index: DType, start: int, stop: int) -> int
 
 
 def spread(
-    places: memoryview, values: memoryview, index: DType, start: int, out: memoryview
+    places: memoryview,
+    values: memoryview,
+    index: DType,
+    start: int,
+    out: memoryview,
+    dtype: DType = DType.F64,
 ) -> None:
-    """Fill `out`, the plane's elements from `start` on, with these values and zeros."""
+    """Fill `out`, the plane's elements from `start` on, with these values and zeros.
+
+    One value is that of all places.
+    """
     import numpy as np
 
     numbers = np.frombuffer(places, INDEX_NAMES[index])
-    plane = np.frombuffer(out, np.float64)
-    plane.fill(0.0)
-    plane[numbers - numbers.dtype.type(start)] = np.frombuffer(values, np.float64)
+    plane = np.frombuffer(out, word(dtype))
+    plane.fill(0)
+    plane[numbers - numbers.dtype.type(start)] = np.frombuffer(values, word(dtype))

@@ -89,7 +89,7 @@ def _agree(ledgers: Sequence[Ledger]) -> bool:
 
 def _origin(ledger: Ledger) -> object:
     """What a ledger says a content was made of, whatever it calls that and wherever it was."""
-    return shares_of(ledger), ledger.training, ledger.exact, _given(ledger)
+    return shares_of(ledger), ledger.training, ledger.exact, _given(ledger), ledger.base
 
 
 def shares_of(ledger: Ledger) -> tuple[tuple[str, ...], dict[str, tuple[Fraction, ...]]]:

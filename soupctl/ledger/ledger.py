@@ -22,6 +22,8 @@ LEDGER_KEY = "soupctl"
 """The metadata key of a ledger."""
 SUM_KEY = "soupctl.sum"
 """The metadata key of the facts that a kept sum stores with its ledger."""
+DELTA_KEY = "soupctl.delta"
+"""The metadata key of the facts that a delta stores with its ledger."""
 
 UNKNOWN = "blake3:" + "0" * 64
 """Placeholder for a digest that is not known yet, of the same length."""
@@ -155,16 +157,39 @@ class Ledger:
     """Digests, sorted, of ingredients and ancestors about which ledgers contradict each other."""
     training: TrainingRecord | None = None
     """For a trained checkpoint, which has no ingredients: how it was trained."""
+    base: str | None = None
+    """Digest of the ingredient that deltas are applied to, or that a delta was taken from; None for
+    a mean."""
 
     @property
     def total(self) -> Fraction:
-        """The weight of all ingredients together, in tensors that are in no block."""
-        return sum((entry.weight for entry in self.ingredients), Fraction(0))
+        """What the weighted sum of the ingredients is divided by: their total weight in a mean.
+
+        It is that in tensors of no block. Where deltas are applied it is the weight of the base; of
+        a delta it is 1.
+        """
+        if self.base is None:
+            return sum((entry.weight for entry in self.ingredients), Fraction(0))
+        return abs(self.base_weight)
+
+    @property
+    def base_weight(self) -> Fraction:
+        """The weight of the base; 0 for a mean, which has none."""
+        found = (entry.weight for entry in self.ingredients if entry.digest == self.base)
+        return next(found, Fraction(0))
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether it is the record of a delta: a fine-tuned checkpoint minus its base."""
+        return self.base_weight < 0
 
     @property
     def totals(self) -> WeightByBlock:
-        """The weight of all ingredients together, by block."""
-        return summed(entry.weights for entry in self.ingredients)
+        """The same by block."""
+        if self.base is None:
+            return summed(entry.weights for entry in self.ingredients)
+        # a base counts as much in every block
+        return WeightByBlock(self.total)
 
     @property
     def states(self) -> tuple[SoupState, ...]:

@@ -34,7 +34,8 @@ from .training_record import encode_training, parse_training
 from .weights import read_weight, require_positive_total, weight_text
 
 LEDGER_FORMAT = 2
-"""Version of the ledger format. The second says which pipelines have an ingredient."""
+"""Version of the ledger format. The second says which pipelines have an ingredient, and the base
+of deltas."""
 
 ARITHMETIC = 1
 """Version of the arithmetic contract: the exact mean, rounded once, to nearest even."""
@@ -104,7 +105,7 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
             blocks=list(ledger.blocks),
         ),
         "arithmetic": ARITHMETIC,
-        "base": None,
+        "base": ledger.base,
         "chain": _encode_chain(ledger.chain, digest),
         "changed": _encode_changes(ledger.changed),
         "dtype": {
@@ -238,6 +239,7 @@ def least_format(ledger: Ledger) -> int:
     every = (ledger, *ledger.ancestors.values())
     is_second = ledger.disputed or any(
         each.on_missing is not OnMissing.REFUSE
+        or each.base is not None
         or each.takes
         or each.blocks
         or each.dtype_for
@@ -258,9 +260,9 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
     training = None
     if "training" in body:
         training = parse_training(body["training"], parse_digest)
-        if ingredients or body["chain"]:
+        if ingredients or body["chain"] or body["base"] is not None:
             raise ValueError("it is a soup as well")
-    else:
+    elif body["base"] is None:
         require_positive_total([entry.weight for entry in ingredients])
     if merged(ingredients) != ingredients:
         raise ValueError("its ingredients are not sorted or not unique")
@@ -296,8 +298,10 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
             for record in body["chain"]
         ),
         training=training,
+        base=None if body["base"] is None else parse_digest(body["base"]),
     )
     _require_blocks(ledger)
+    _require_base(ledger)
     return ledger
 
 
@@ -313,6 +317,19 @@ def _require_blocks(ledger: Ledger) -> None:
     right = right and all(blocks == each.blocks for blocks, each in weights)
     if not right or bool(told) != bool(ledger.blocks):
         raise ValueError("its weights by block do not fit its blocks")
+
+
+def _require_base(ledger: Ledger) -> None:
+    """Raise ValueError for a base that is no ingredient, or a delta of anything but two."""
+    if ledger.base is None:
+        return
+    if not ledger.base_weight:
+        raise ValueError("its base is not among its ingredients")
+    if any(each.blocks for each in ledger.ingredients if each.digest == ledger.base):
+        raise ValueError("its base has weights by block")
+    weights = sorted(entry.weight for entry in ledger.ingredients)
+    if ledger.is_delta and (weights != [-1, 1] or ledger.chain or ledger.blocks):
+        raise ValueError("it is a delta of other things than a checkpoint and its base")
 
 
 def _parse_disputed(digests: object) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.digest import text_digest
 from ..errors import InputError, LedgerError
-from .ledger import LEDGER_KEY, SUM_KEY, Ledger
+from .ledger import DELTA_KEY, LEDGER_KEY, SUM_KEY, Ledger
 from .ledger_json import IGNORE, parse_ledger
 
 
@@ -14,8 +14,16 @@ def is_sum(checkpoint: Checkpoint) -> bool:
     return SUM_KEY in checkpoint.metadata
 
 
+def is_delta(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint says of itself that it is a delta."""
+    return DELTA_KEY in checkpoint.metadata
+
+
 def require_model(checkpoint: Checkpoint) -> None:
-    """Raise InputError for a sum, which is no model."""
+    """Raise InputError for a sum or a delta, which is no model."""
+    if is_delta(checkpoint):
+        advice = "soupctl apply BASE DELTA adds it to a model"
+        raise InputError("is a delta, not a model", path=checkpoint.label, advice=advice)
     if is_sum(checkpoint):
         what = "is a kept sum, not a model"
         raise InputError(what, path=checkpoint.label, advice="name the soup itself")

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from .block_weights import NO_WEIGHT, WeightByBlock
 from .ledger import Ledger, SoupState
 
+BEGINNINGS = ("avg", "given", "apply", "delta")
+"""The operations that a history begins with, and no other."""
+
 Weights = dict[str, WeightByBlock]
 """The weight of each ingredient by its content digest."""
 
@@ -52,8 +55,7 @@ def contradictions(ledger: Ledger) -> Iterator[str]:
         return
     states = replay(ledger)
     first = states[0].state.operation
-    # a soup without a ledger whose weight was declared is no soup that soupctl wrote
-    if first not in ("avg", "given") or (first == "given" and not ledger.chain):
+    if first not in _beginnings(ledger):
         yield f"begins its history with {first!r}"
     if not ledger.chain and ledger.changed:
         yield "says what changed, and has no earlier state"
@@ -71,6 +73,14 @@ def contradictions(ledger: Ledger) -> Iterator[str]:
     yield from _other_names(ledger, states)
 
 
+def _beginnings(ledger: Ledger) -> tuple[str, ...]:
+    """The operations that the history of such a ledger may begin with."""
+    if ledger.base is not None:
+        return ("delta",) if ledger.is_delta else ("apply",)
+    # a soup without a ledger whose weight was declared is no soup that soupctl wrote
+    return ("avg", "given") if ledger.chain else ("avg",)
+
+
 def _is_change(each: ReplayedState) -> bool:
     """Whether an operation is one that changes what it did."""
     gone = each.before.keys() - each.weights.keys()
@@ -85,7 +95,7 @@ def _is_change(each: ReplayedState) -> bool:
             # what came may count less than nothing, or be what was there already
             return not gone or len(each.state.changed) > len(gone)
     # a program may have called it anything else
-    return each.state.operation not in ("avg", "given", "trained")
+    return each.state.operation not in (*BEGINNINGS, "trained")
 
 
 def _other_names(ledger: Ledger, states: tuple[ReplayedState, ...]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from ..errors import SoupError
 from ..format.dtypes import DType
 from ..kinds.facts import NO_FACTS, TensorFacts, facts_of, layer_format
 from ..storage.files import read_file
+from .delta.reader import DeltaReader
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 
 CONFIG = "config.json"
@@ -23,8 +24,8 @@ OWN_NAMES = ("model.", "adapter_model.", "diffusion_pytorch_model.")
 
 
 def facts_of_source(source: Source) -> TensorFacts:
-    """The facts of a checkpoint; none of a kept sum, whose tensors are no codes."""
-    if isinstance(source, SumReader):
+    """The facts of a checkpoint; none of a kept sum or a delta, whose tensors are no codes."""
+    if isinstance(source, SumReader | DeltaReader):
         return NO_FACTS
     if isinstance(source, AlignedCheckpoint):
         return _renamed(facts_of_source(source.checkpoint), source)

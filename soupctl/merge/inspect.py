@@ -14,8 +14,8 @@ from ..checkpoints.open import find_input, open_input
 from ..errors import LedgerError
 from ..format.header import Tensor
 from ..kinds.classify import Kinds, classify
-from ..ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger
-from ..ledger.read import is_sum, read_ledger
+from ..ledger.ledger import DELTA_KEY, LEDGER_KEY, SUM_KEY, Ledger
+from ..ledger.read import is_delta, is_sum, read_ledger
 from .facts import facts_of_source
 
 
@@ -35,12 +35,19 @@ class Inspection:
     """All but the ledger."""
     is_sum: bool
     """Whether it is the sum kept beside a soup, and the ledger that soup's."""
+    is_delta: bool
+    """Whether it is a fine-tuned checkpoint minus its base."""
     architecture: str | None
     """A guess from names and shapes."""
     ledger: Ledger | None
     """The ledger, if it is a soup; not verified against the data."""
     ledger_problem: str | None
     """Why its ledger cannot be read, if it has one that cannot."""
+
+    @property
+    def kind(self) -> str:
+        """What its tensors are: those of a `checkpoint`, a `sum` or a `delta`."""
+        return "sum" if self.is_sum else "delta" if self.is_delta else "checkpoint"
 
     @property
     def parameters(self) -> int:
@@ -91,12 +98,15 @@ def _inspect(name: str, checkpoint: Checkpoint) -> Inspection:
         files=tuple(str(file) for file in checkpoint.component.files),
         tensors=tuple(tensor for _, tensor in sorted(checkpoint.tensors.items())),
         kinds={}
-        if is_sum(checkpoint)
+        if is_sum(checkpoint) or is_delta(checkpoint)
         else classify(checkpoint.tensors, facts_of_source(checkpoint)),
         metadata={
-            key: text for key, text in sorted(metadata.items()) if key not in (LEDGER_KEY, SUM_KEY)
+            key: text
+            for key, text in sorted(metadata.items())
+            if key not in (LEDGER_KEY, SUM_KEY, DELTA_KEY)
         },
         is_sum=is_sum(checkpoint),
+        is_delta=is_delta(checkpoint),
         architecture=guess_architecture(checkpoint.tensors),
         ledger=ledger,
         ledger_problem=problem,

@@ -130,6 +130,8 @@ class Job:
     inputs: Inputs
     destination: Destination
     components: tuple[ComponentJob, ...]
+    divisor: Fraction | None = None
+    """What the weights are divided by for the shares; None for their sum."""
     replaceable: frozenset[Path] = frozenset()
     """Input files that the output may replace: those of the soup that is updated in place."""
 

@@ -99,6 +99,9 @@ def ledger_before(revision: Revision, inputs: OpenedInputs, soup: Checkpoint, pa
         if ledger.training is not None:
             advice = "avg makes a soup of it"
             raise LedgerError("is a trained checkpoint, not a soup", path=soup.label, advice=advice)
+        if ledger.base is not None:
+            advice = "apply makes it anew with other deltas"
+            raise LedgerError("is no mean but has deltas applied", path=soup.label, advice=advice)
         return ledger
     if inputs.ledger(soup) is not None:
         advice = "leave out --count and --total"

@@ -67,7 +67,7 @@ def memory_needed(jobs: Sequence[Job]) -> MemoryNeed:
     }
     sources = {id(each): each for component in components for each in component.sources}
     fixed = BASELINE + sum(map(_component, components)) + _tables(checkpoints.values(), sources)
-    fixed += sum(map(_input, checkpoints.values()))
+    fixed += sum(map(input_bytes, checkpoints.values()))
     # components are made one after the other, the same one of all jobs at once
     together = zip(*(job.components for job in jobs), strict=False)
     return MemoryNeed(fixed, A_THREAD + max((_a_thread(some) for some in together), default=0))
@@ -112,7 +112,8 @@ def _entries(names: Collection[str], each: int) -> int:
     return each * len(names) + A_LETTER * sum(map(len, names))
 
 
-def _input(checkpoint: Checkpoint) -> int:
+def input_bytes(checkpoint: Checkpoint) -> int:
+    """Bytes for one input and the text of its metadata."""
     text = sum(
         len(key) + len(value)
         for file in checkpoint.files

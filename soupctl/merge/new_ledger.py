@@ -14,6 +14,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..errors import Issue, LedgerError, UsageError
 from ..ledger.ancestry import ancestry
 from ..ledger.ledger import (
+    DELTA_KEY,
     LEDGER_KEY,
     SUM_KEY,
     UNKNOWN,
@@ -131,7 +132,7 @@ def complete_average(
     UsageError if the weights of one content cancel.
     """
     outcome = outcomes[position]
-    _require_ledgers_fit(inputs.parts[position], outcome)
+    require_ledgers_fit(inputs.parts[position], outcome)
     entries = [
         replace(entry, digest=digest)
         for entry, digest in zip(draft.ingredients, outcome.ingredients, strict=True)
@@ -172,7 +173,8 @@ def _require_one_sign(entries: Sequence[IngredientEntry]) -> None:
             raise UsageError(what, path=entry.name, advice="give it once, with the summed weight")
 
 
-def _require_ledgers_fit(part: Part, outcome: Outcome) -> None:
+def require_ledgers_fit(part: Part, outcome: Outcome) -> None:
+    """Raise LedgerError for the inputs whose ledgers do not match their tensors."""
     issues = [
         Issue("its ledger does not match its tensors", checkpoint.label, advice=IGNORE)
         for checkpoint, ledger, digest in zip(
@@ -190,7 +192,7 @@ def agreed_metadata(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
     return {
         key: text
         for key, text in first.items()
-        if key not in (LEDGER_KEY, SUM_KEY)
+        if key not in (LEDGER_KEY, SUM_KEY, DELTA_KEY)
         and "hash" not in key
         and all(other.get(key) == text for other in rest)
     }

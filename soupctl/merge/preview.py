@@ -86,7 +86,7 @@ def preview(
 
     `reserved` bytes are used elsewhere. Raises LimitError if not even one thread fits.
     """
-    total = sum(weight for _, weight in job.weights)
+    total = job.divisor or sum(weight for _, weight in job.weights)
     plans = [component.plan for component in job.components]
     threads = threads or ExecutionOptions().threads
     need = memory_needed([job])

@@ -176,7 +176,10 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
     weights = tuple((entry.name, entry.weight) for entry in components[0].members.after)
     # files that are opened but not computed with are inputs too, which no output may replace
     used = Inputs(inputs.models, (*inputs.parts, *(each.named for each in components)))
-    return Job(weights, used, destination, tuple(jobs), _replaceable(revision, components))
+    before = components[0].members.before
+    divisor = None if before.base is None else before.total
+    replaceable = _replaceable(revision, components)
+    return Job(weights, used, destination, tuple(jobs), divisor, replaceable)
 
 
 def _replaceable(revision: Revision, components: Sequence[RevisedComponent]) -> frozenset[Path]:

@@ -19,7 +19,7 @@ from .chunks import PLANE_BYTES, chunk_elements, ranges
 from .code_error import CodeError
 from .code_writer import BYTES_AN_ELEMENT, CodeWriter, as_float64, largest_of
 from .kept_sum.format import COPIED
-from .kept_sum.reader import Source, copied_tensor, is_extra_name
+from .kept_sum.reader import Source, is_extra_name, stored_parts
 from .kept_sum.writer import PlaneWriter
 from .order import Order
 from .plan import Rule, Step
@@ -156,11 +156,11 @@ class TensorPass:
         result = TensorResult(name)
         digests = {}
         for source in sources_of(uses):
-            stored = copied_tensor(self.sources[source], name)
             copied = [u for u in uses if u.step.out is not None and u.counted[0] == source]
-            digests[source] = self._copy_one(name, stored, copied, advance)
-            if not is_extra_name(self.sources[source], name):
-                result.sources.append((source, row_of(stored.tensor, digests[source])))
+            for stored in stored_parts(self.sources[source], name):
+                digests[source] = self._copy_one(name, stored, copied, advance)
+                if not is_extra_name(self.sources[source], name):
+                    result.sources.append((source, row_of(stored.tensor, digests[source])))
             if name in self.scale_tensors:
                 self._require_unchanged_scale(source, name, digests[source])
         for use in uses:

@@ -8,6 +8,7 @@ Rule 3: sparse planes are expanded chunk by chunk, never whole.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -18,12 +19,23 @@ from ..errors import LedgerError
 from ..format.dtypes import DType
 from ..format.header import Tensor
 from ..workers import Scratch
-from .chunks import PLANE_BYTES
+from .delta.reader import DeltaReader, invalid_delta
 from .kept_sum.reader import Source, invalid_sum, stored_terms
+
+SIGN = memoryview(struct.pack("<d", -(2.0**-1074)))
+"""What is added to a zero that gets a sign, before the division by `SIGN_DIVISOR`.
+
+What is not zero but rounds to zero keeps its sign, in every dtype: a fourth of the smallest F64 is
+nearer to zero than to that.
+"""
+SIGN_DIVISOR = 4
 
 
 class DenseTerm:
     """A tensor with a value for each element of the soup's tensor."""
+
+    own_weight: int | None = None
+    """Its weight if that is not its source's."""
 
     def __init__(self, source: Source, stored: StoredTensor) -> None:
         self.source = source
@@ -60,17 +72,28 @@ class SparseTerm:
     """A plane of which only what is not zero is stored: places and values."""
 
     def __init__(
-        self, source: Source, name: str, count: int, places: StoredTensor, values: StoredTensor
+        self,
+        source: Source,
+        name: str,
+        count: int,
+        places: StoredTensor,
+        values: StoredTensor | None,
+        own_weight: int | None = None,
     ) -> None:
-        """Raise LedgerError for more places than the `count` elements of the plane."""
+        """Raise LedgerError for more places than the `count` elements of the plane.
+
+        `values` is None for the places of zeros that get a sign: their value is `SIGN`.
+        """
         self.source = source
-        self.dtype = DType.F64
+        self.own_weight = own_weight
+        self.dtype = DType.F64 if values is None else values.tensor.dtype
+        self._value_bytes = self.dtype.bits // 8
         self._name = name
         self._count = count
         self._places, self._values = places, values
         self._index = places.tensor.dtype
         self._width = self._index.bits // 8
-        self.element_sizes: tuple[int, ...] = (PLANE_BYTES, self._width, PLANE_BYTES)
+        self.element_sizes: tuple[int, ...] = (self._value_bytes, self._width, self._value_bytes)
         self._hashers = tensor_hasher(), tensor_hasher()
         self._done = 0
         """How many of the stored elements were read."""
@@ -97,17 +120,23 @@ class SparseTerm:
             present = count_before(places, self._index, start, stop)
         except ValueError:
             raise self._out_of_order() from None
-        places, values = places[: present * self._width], self._memory[1][: present * PLANE_BYTES]
-        self._values.read_into(values, self._done * PLANE_BYTES)
+        width = self._value_bytes
+        places, values = places[: present * self._width], self._memory[1][: present * width]
+        if self._values is None:
+            values = SIGN
+        else:
+            self._values.read_into(values, self._done * width)
         self._done += present
         if stop == self._count and self._done < stored:
             raise self._out_of_order()
-        spread(places, values, self._index, start, self.row[: (stop - start) * PLANE_BYTES])
+        row = self.row[: (stop - start) * width]
+        spread(places, values, self._index, start, row, self.dtype)
         self._read = (places, values)
         return len(places) + len(values)
 
     def _out_of_order(self) -> LedgerError:
-        return invalid_sum(self.source.label, "places are out of order", self._name)
+        invalid = invalid_delta if isinstance(self.source, DeltaReader) else invalid_sum
+        return invalid(self.source.label, "places are out of order", self._name)
 
     def digest(self) -> None:
         """Digest what was read last."""
@@ -116,10 +145,11 @@ class SparseTerm:
 
     def digests(self) -> list[Row]:
         """The rows of its stored tensors, for the root of its source."""
-        places, values = self._hashers
+        pairs = zip((self._places, self._values), self._hashers, strict=True)
         return [
-            row_of(self._places.tensor, places.hexdigest()),
-            row_of(self._values.tensor, values.hexdigest()),
+            row_of(stored.tensor, hasher.hexdigest())
+            for stored, hasher in pairs
+            if stored is not None
         ]
 
 
@@ -134,6 +164,11 @@ def terms_of(source: Source, name: str, count: int) -> list[Term]:
     stored = stored_terms(source, name)
     dense = [DenseTerm(source, each) for each in stored.dense]
     sparse = [SparseTerm(source, name, count, *each) for each in stored.sparse]
+    if stored.negative_zeros is not None:
+        counts = isinstance(source, DeltaReader) and source.gives_fine
+        sparse.append(
+            SparseTerm(source, name, count, stored.negative_zeros, None, 1 if counts else 0)
+        )
     return [*dense, *sparse]
 
 

@@ -43,10 +43,11 @@ class WeightedSum:
         self._step = step
         self._engine = engine
         weighted = [
-            (term, weight)
+            (term, weight if term.own_weight is None else term.own_weight)
             for weight, each in zip(step.weights.whole, terms, strict=True)
             if weight
             for term in each
+            if term.own_weight != 0
         ]
         self._owners: list[Source] = [term.source for term, _ in weighted]
         """The source of each row that the engine is given."""
@@ -54,7 +55,8 @@ class WeightedSum:
         dtypes = tuple(term.dtype for term, _ in weighted)
         weights = tuple(weight for _, weight in weighted)
         self._mean = WeightedMean(dtypes, weights, DType.F64, divisor=1)
-        places = [place for place in step.weights.counted for _ in terms[place]]
+        counted = ((place, terms[place]) for place in step.weights.counted)
+        places = [place for place, each in counted for term in each if term.own_weight != 0]
         self._own_scales = tuple(scales[n] for n in places) if scales else (None,) * len(places)
         self._scales = lay_out_scales(step.shape, self._own_scales)
 

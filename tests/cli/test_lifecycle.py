@@ -45,7 +45,10 @@ def digests(soupctl, *paths: str) -> set[str]:
     return {line.split()[0] for line in soupctl("hash", *paths).text.splitlines()}
 
 
-@pytest.mark.parametrize("command", ["add", "subtract", "swap", "has", "log", "verify"])
+LIFE = ["add", "subtract", "swap", "delta", "apply", "has", "log", "verify"]
+
+
+@pytest.mark.parametrize("command", LIFE)
 def test_help_of_the_life_cycle_reads_as_expected(soupctl, golden, command):
     golden(f"help-{command}", soupctl(command, "--help").text)
 

@@ -26,6 +26,8 @@ WORDS = {
     "add": "soup.st c.st -o out.st",
     "subtract": "soup.st a.st -o out.st",
     "swap": "soup.st a.st c.st -o out.st",
+    "delta": "a.st b.st -o out.delta",
+    "apply": "b.st a.delta -o out.st",
     "has": "soup.st a.st",
     "log": "soup.st",
     "verify": "soup.st",
@@ -87,6 +89,8 @@ PRINTED = {"json", "quiet", "summary", "tensors", "tree", "verbose"}
 
 STUBS = {
     "soupctl.cli.average.make": (),
+    "soupctl.cli.apply.make": (),
+    "soupctl.cli.delta.make": (),
     "soupctl.cli.revise.make": (),
     "soupctl.cli.leave_one_out.leave_out_each": (),
     "soupctl.cli.banks.banks_at": (),
@@ -102,7 +106,15 @@ FORWARDED = (
     "inspect",
     "verify",
 )
-HELD_BACK = ("open_job", "open_revision", "open_family", "make_checkpoints", "weighted_by")
+HELD_BACK = (
+    "open_job",
+    "open_revision",
+    "open_family",
+    "open_application",
+    "open_delta_job",
+    "make_checkpoints",
+    "weighted_by",
+)
 
 
 OPTIONS = [each for each in options_of_commands() if each[0] not in ELSEWHERE]

@@ -6,7 +6,6 @@ Rule 1: a kept sum stands for itself times one whole number; its planes share th
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from ...checkpoints.checkpoint import Checkpoint
 from ...checkpoints.safetensors import StoredTensor
@@ -14,7 +13,9 @@ from ...errors import LedgerError
 from ...format.dtypes import Kind
 from ...format.header import Tensor
 from ...ledger.read import is_sum
+from ..delta.reader import DeltaReader
 from ..scaled_codes import companions_of
+from ..stored_terms import StoredTerms
 from .format import REMOVE, planes_by_tensor
 
 
@@ -77,17 +78,8 @@ def soup_names(soup: Checkpoint) -> Collection[str]:
     return soup.tensors.keys() - companions_of(soup.tensors)
 
 
-Source = Checkpoint | SumReader | AlignedCheckpoint
+Source = Checkpoint | SumReader | AlignedCheckpoint | DeltaReader
 """How a soup is computed."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTerms:
-    """The terms of one source in the sum of a tensor."""
-
-    dense: tuple[StoredTensor, ...]
-    sparse: tuple[tuple[StoredTensor, StoredTensor], ...] = ()
-    """Sparse planes: the places of the elements that are not zero, and their values."""
 
 
 def recorded_digest(source: Source) -> str | None:
@@ -105,11 +97,23 @@ def copied_tensor(source: Source, name: str) -> StoredTensor:
     if isinstance(source, SumReader):
         (part,) = source.parts[name]
         return source.checkpoint.stored(part.name)
+    if isinstance(source, DeltaReader):
+        (stored,) = source.stored_parts(name)
+        return stored
     return source.stored(name)
+
+
+def stored_parts(source: Source, name: str) -> tuple[StoredTensor, ...]:
+    """Everything that a source stores of a tensor that is not averaged."""
+    if isinstance(source, DeltaReader):
+        return source.stored_parts(name)
+    return (copied_tensor(source, name),)
 
 
 def stored_terms(source: Source, name: str) -> StoredTerms:
     """The terms of a source in the sum of a tensor."""
+    if isinstance(source, DeltaReader):
+        return source.stored_terms(name)
     if not isinstance(source, SumReader):
         return StoredTerms((source.stored(name),))
     dense: list[StoredTensor] = []

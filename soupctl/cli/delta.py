@@ -1,0 +1,131 @@
+"""`soupctl delta`: subtracts a base from a fine-tuned checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+from .console import counted, digest_text, is_terminal, put, put_json, say, size_text
+from .merge_output import MergeOptions, memory_line, require_output, size_lines
+from .option_groups import with_option_groups
+from .progress import progress
+
+if TYPE_CHECKING:
+    from ..verbs import DeltaJob, DeltaPreview, DeltaResult
+
+
+@with_option_groups
+def delta(
+    fine: Annotated[str, typer.Argument(help="A fine-tuned checkpoint.", metavar="FINE")],
+    base: Annotated[str, typer.Argument(help="The checkpoint that it began from.", metavar="BASE")],
+    output: options.Output = None,
+    key: options.Key = None,
+    exclude: options.Exclude = None,
+    component: options.Component = None,
+    variant: options.Variant = None,
+    allow_nonfinite: Annotated[
+        bool,
+        typer.Option("--allow-nonfinite", help="Keep tensors whole that hold NaN or infinity."),
+    ] = False,
+    ignore_ledger: options.IgnoreLedger = False,
+    *,
+    merge: MergeOptions,
+) -> None:
+    """Subtract a base from a fine-tuned checkpoint, exactly.
+
+    `apply` adds such a delta to the base again, or to others, times any scale.
+
+    Example: soupctl delta cats.safetensors base.safetensors -o cats.delta
+    """
+    output = require_output(output, merge)
+    from .. import verbs
+
+    request = verbs.DeltaRequest(
+        fine=options.named(fine),
+        base=options.named(base),
+        output=output,
+        keys=tuple(key or ()),
+        excludes=tuple(exclude or ()),
+        allow_nonfinite=allow_nonfinite,
+        component=component,
+        variant=variant,
+        ignore_ledger=ignore_ledger,
+    )
+    make(verbs.open_delta_job(request), output, merge)
+
+
+def make(opening: AbstractContextManager[DeltaJob], output: str, merge: MergeOptions) -> None:
+    """Carry out the job that `opening` yields and report the result; only the plan in a dry run."""
+    from .. import verbs
+
+    most = options.parse_size(merge.max_memory, "--max-memory")
+    execution = verbs.ExecutionOptions.on(merge.device, most)
+    with opening as job:
+        found = verbs.preview_delta(job, merge.threads, most, execution.reserved_memory)
+        if merge.dry_run:
+            _show_preview(found, output, json=merge.json)
+            return
+        with progress(found.read + found.written, merge.quiet or output == "-") as advance:
+            made = verbs.subtract_base(
+                job,
+                force=merge.force,
+                execution=replace(execution, threads=found.threads, progress=advance),
+            )
+    for line in _lines(output, made, verbose=merge.verbose):
+        say(line, merge.quiet or not (merge.verbose or is_terminal()))
+    if merge.json:
+        put_json(_json(output, made))
+
+
+def _show_preview(found: DeltaPreview, output: str, *, json: bool) -> None:
+    """Print the plan on stdout: it is the result of a dry run."""
+    if json:
+        put_json(
+            {
+                "output": output,
+                "bytes_to_read": found.read,
+                "bytes_to_write": found.written,
+                "memory": found.memory,
+                "threads": found.threads,
+                "free_disk": found.free_disk,
+                "tensors": found.tensors,
+                "left_out": found.left_out,
+            }
+        )
+        return
+    put(f"output   {output}")
+    for line in size_lines(found.read, found.written, found.free_disk):
+        put(line)
+    put(memory_line(found.memory, found.threads))
+    left_out = f", {found.left_out} left out" if found.left_out else ""
+    put(f"tensors  {found.tensors}{left_out}")
+
+
+def _lines(output: str, made: DeltaResult, *, verbose: bool) -> Iterator[str]:
+    whole = verbose or not is_terminal()
+    kept = f", {counted(made.whole, 'tensor')} kept whole" if made.whole else ""
+    digest = digest_text(made.ledger.root, whole=whole)
+    changed = f"{counted(made.changed, 'difference')}{kept}, {made.equal} equal"
+    yield f"{output}: delta of {changed}, {digest}"
+    yield f"{size_text(made.written)} written"
+
+
+def _json(output: str, made: DeltaResult) -> dict[str, Any]:
+    from .console import entry_json
+
+    return {
+        "output": output,
+        "digest": made.ledger.root,
+        "base": made.ledger.base,
+        "ingredients": list(map(entry_json, made.ledger.ingredients)),
+        "differences": made.changed,
+        "whole": made.whole,
+        "equal": made.equal,
+        "bytes_read": made.read,
+        "bytes_written": made.written,
+    }

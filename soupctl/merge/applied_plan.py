@@ -1,0 +1,156 @@
+"""From a base and deltas with their scales to steps that leave nothing to decide.
+
+Rule 1: out = base + sum(s_j * d_j), exactly, rounded once; a delta without a tensor adds nothing.
+Rule 2: one delta of scale 1 on its own base gives FINE: its bytes, dtypes and signs of zeros.
+Rule 3: whatever else is applied obeys the contract of a mean: an exact zero is +0.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
+from math import lcm
+
+from ..choices import OnInt
+from ..errors import Issue, MismatchError, UsageError
+from ..format.dtypes import DType, Kind, narrowest
+from ..kinds.facts import TensorFacts
+from ..kinds.kind import AVERAGED, TensorKind
+from ..ledger.weights import LARGEST, TOO_FINE
+from .delta.reader import DeltaReader
+from .kept_sum.reader import Source
+from .plan import Plan, Rule, Step, make_plan
+from .recipe import Recipe, first_match
+from .step_weights import StepWeights
+from .terms import SIGN_DIVISOR
+
+Holders = Sequence[tuple[int, DeltaReader]]
+"""The deltas that change a tensor, each with its index among the sources."""
+
+
+def applied_weights(asked: Sequence[Fraction]) -> StepWeights:
+    """The weights of a base, which is the first, and of deltas, in whole numbers.
+
+    Raises UsageError for weights that are too fine, or a base that does not count.
+    """
+    base = asked[0]
+    if base <= 0:
+        raise UsageError(f"the base has weight {base}", advice="only deltas have scales")
+    divisor = lcm(*((weight / base).denominator for weight in asked))
+    whole = tuple(int(weight / base * divisor) for weight in asked)
+    if max(map(abs, whole)) > LARGEST:
+        raise UsageError(TOO_FINE, advice="give scales of fewer digits")
+    return StepWeights(whole, divisor)
+
+
+def plan_applied(
+    recipe: Recipe,
+    base: Source,
+    deltas: Sequence[DeltaReader],
+    facts: TensorFacts,
+) -> Plan:
+    """The plan for the base, which is the first source, and the deltas after it.
+
+    The weights of the recipe are theirs in this order. Raises what `make_plan` raises, and
+    MismatchError for deltas that do not fit the base.
+    """
+    weights_of = _weights_by_tensor(recipe)
+    alone = replace(recipe, weights=(Fraction(1),), blocks=(), on_int=OnInt.REFUSE, takes=())
+    plan = make_plan(alone, [base.label], [base.tensors], facts=[facts])
+    dtype_of = first_match(recipe.dtype_for)
+    issues: list[Issue] = []
+    steps = []
+    for step in plan.steps:
+        holders = [(n, each) for n, each in enumerate(deltas, 1) if step.name in each.tensors]
+        asked = dtype_of(step.name) or recipe.dtype
+        problem = next(_problems(step, holders, base, recipe), None)
+        if problem is not None:
+            issues.append(problem)
+            continue
+        steps.append(_step(step, holders, weights_of(step.name), asked, _gives_fine(deltas)))
+    issues += _unknown(base, deltas)
+    if issues:
+        raise MismatchError.collected(issues)
+    return Plan(applied_weights(recipe.weights), tuple(steps), recipe.allow_nonfinite)
+
+
+def _gives_fine(deltas: Sequence[DeltaReader]) -> bool:
+    return any(each.gives_fine for each in deltas)
+
+
+def _weights_by_tensor(recipe: Recipe) -> Callable[[str], StepWeights]:
+    """The weights of the sources in the tensor of a name."""
+    blocks_of = first_match(recipe.blocks)
+    shared = cache(applied_weights)
+    return lambda name: shared(blocks_of(name) or recipe.weights)
+
+
+def _unknown(base: Source, deltas: Sequence[DeltaReader]) -> Iterator[Issue]:
+    """The tensors that deltas change and the base has not."""
+    for each in deltas:
+        for name in each.tensors:
+            if name not in base.tensors:
+                yield Issue(f"changes a tensor that {base.label} lacks", each.label, name)
+
+
+def _problems(step: Step, holders: Holders, base: Source, recipe: Recipe) -> Iterator[Issue]:
+    """What keeps deltas from being applied to one tensor."""
+    if step.out is None:
+        return
+    leave_out = "--exclude leaves the tensor out"
+    for _, each in holders:
+        tensor, mine = each.tensors[step.name], base.tensors[step.name]
+        if tensor.shape != mine.shape:
+            shapes = f"has shape {list(tensor.shape)} where {base.label} has {list(mine.shape)}"
+            yield Issue(shapes, each.label, step.name, leave_out)
+        elif each.is_whole(step.name):
+            if each.gives_fine or _takes_first(step, recipe):
+                continue
+            kept = f"keeps the {tensor.dtype.value} tensor whole, which has no difference to scale"
+            advice = f"scale 1 on its own base takes it, {leave_out}"
+            if step.dtypes[0].kind is Kind.INTEGER:
+                advice = f"--on-int first takes the base's, {advice}"
+            yield Issue(kept, each.label, step.name, advice)
+        elif step.rule is not Rule.AVERAGE:
+            what = f"has a difference of numbers where {base.label} has {_text(step.kind)}"
+            yield Issue(what, each.label, step.name, leave_out)
+
+
+def _text(kind: TensorKind) -> str:
+    return "integers" if kind.role in AVERAGED else f"a {kind.text}"
+
+
+def _takes_first(step: Step, recipe: Recipe) -> bool:
+    return recipe.on_int is OnInt.FIRST and step.dtypes[0].kind is Kind.INTEGER
+
+
+def _step(
+    step: Step, holders: Holders, weights: StepWeights, asked: DType | None, gives_fine: bool
+) -> Step:
+    """The step of the base alone, with the deltas that change the tensor."""
+    held = tuple(index for index, _ in holders)
+    dtypes = tuple(each.tensors[step.name].dtype for _, each in holders)
+    whole = any(each.is_whole(step.name) for _, each in holders)
+    every = replace(step, sources=(0, *held), dtypes=(*step.dtypes, *dtypes))
+    if step.out is None:
+        return every
+    if step.scales:
+        every = replace(every, scales=(*step.scales, *(None for _ in held)))
+    if whole:
+        if gives_fine:
+            taken = StepWeights((0, 1), 1)
+            return replace(every, rule=Rule.TAKEN, out=dtypes[0], weights=taken, scales=())
+        return replace(every, rule=Rule.FIRST, weights=StepWeights((1,) * (1 + len(held)), 1))
+    if step.rule is not Rule.AVERAGE:
+        return step
+    if not held:
+        same = gives_fine and step.out is step.dtypes[0] and not step.scales
+        return replace(step, rule=Rule.TAKEN) if same else step
+    counted = StepWeights(tuple(weights.whole[n] for n in every.sources), weights.divisor)
+    out = dtypes[0] if gives_fine else narrowest(frozenset(every.dtypes))
+    if gives_fine and any(each.has_negative_zeros(step.name) for _, each in holders):
+        signed = tuple(SIGN_DIVISOR * weight for weight in counted.whole)
+        counted = StepWeights(signed, SIGN_DIVISOR * counted.divisor)
+    return replace(every, out=asked or out, weights=counted)

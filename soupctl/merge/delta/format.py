@@ -1,0 +1,222 @@
+"""The format of a delta: the tensors that hold it, and its record of itself.
+
+Rule 1: per tensor a delta is FINE - BASE, exactly, in one plane of any float dtype or in two that
+add up: the error of a rounded difference of two floats is itself a float of their common dtype, and
+where the difference is beyond the range of F64, the planes are FINE and -BASE.
+Rule 2: a tensor that is the same in both is left out, one that cannot be subtracted is kept whole.
+Rule 3: places where FINE holds -0.0 are kept apart, because no sum has the sign of a zero.
+Rule 4: the record of a delta is untrusted text like a ledger, and is sealed and checked like one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from ...errors import LedgerError
+from ...format.dtypes import DType, Kind
+from ...format.header import Tensor
+from ...ledger.ledger_json import LONGEST, Digest, canonical
+
+DELTA_FORMAT = 1
+PART = re.compile(r"([01][iv]?|[cs]):")
+
+TensorSpec = tuple[str, DType, tuple[int, ...]]
+"""Name, dtype and shape of a tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneForm:
+    """How one plane of a delta is kept."""
+
+    dtype: DType
+    present: int
+    """How many of its elements are not zero."""
+
+    def is_sparse(self, count: int) -> bool:
+        """Whether a plane of `count` elements is shorter as places and values."""
+        return self.present * (index_dtype(count).bits + self.dtype.bits) < count * self.dtype.bits
+
+    def size(self, count: int) -> int:
+        """The bits that a plane of `count` elements takes."""
+        if self.is_sparse(count):
+            return self.present * (index_dtype(count).bits + self.dtype.bits)
+        return count * self.dtype.bits
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaForm:
+    """How the difference of one tensor is kept."""
+
+    planes: tuple[PlaneForm, ...]
+    """One or two; none of a tensor that is kept whole."""
+    negative_zeros: int = 0
+    """Elements that are -0.0 in FINE."""
+    is_apart: bool = False
+    """Whether the planes are FINE and -BASE, whose difference is beyond the range of F64."""
+
+    def size(self, count: int) -> int:
+        """The bits that all planes of `count` elements take."""
+        return sum(plane.size(count) for plane in self.planes)
+
+
+WHOLE = DeltaForm(())
+
+
+def apart(count: int, negative_zeros: int) -> DeltaForm:
+    """The form of `count` numbers of F64 whose differences not even F64 reaches."""
+    return DeltaForm((PlaneForm(DType.F64, count),) * 2, negative_zeros, True)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaParts:
+    """The stored tensors that hold the difference of one tensor."""
+
+    dense: tuple[Tensor, ...] = ()
+    sparse: tuple[tuple[Tensor, Tensor], ...] = ()
+    """Places and values of planes that are mostly zero."""
+    negative_zeros: Tensor | None = None
+    """The places where FINE holds -0.0."""
+    whole: Tensor | None = None
+    """FINE's own tensor, of what cannot be subtracted."""
+
+    @property
+    def every(self) -> tuple[Tensor, ...]:
+        """All of them."""
+        pairs = (tensor for pair in self.sparse for tensor in pair)
+        found = (*self.dense, *pairs, self.negative_zeros, self.whole)
+        return tuple(tensor for tensor in found if tensor is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaFacts:
+    """The facts that a delta records beside its ledger."""
+
+    tensors: tuple[TensorSpec, ...]
+    """The tensors of FINE that it holds differences of, by name, with FINE's dtypes."""
+    equal: tuple[str, ...]
+    """The names of those that are the same in FINE and BASE."""
+
+
+def index_dtype(count: int) -> DType:
+    """The dtype of places in a tensor of `count` elements."""
+    return DType.U32 if count <= 2**32 else DType.U64
+
+
+def part_entries(spec: TensorSpec, form: DeltaForm) -> list[TensorSpec]:
+    """The tensors that hold the difference of one tensor."""
+    name, dtype, shape = spec
+    if not form.planes:
+        return [(f"c:{name}", dtype, shape)]
+    count = prod(shape)
+    places = index_dtype(count)
+    entries: list[TensorSpec] = []
+    for number, plane in enumerate(form.planes):
+        if plane.is_sparse(count):
+            entries.append((f"{number}i:{name}", places, (plane.present,)))
+            entries.append((f"{number}v:{name}", plane.dtype, (plane.present,)))
+        else:
+            entries.append((f"{number}:{name}", plane.dtype, shape))
+    if form.negative_zeros:
+        entries.append((f"s:{name}", places, (form.negative_zeros,)))
+    return entries
+
+
+def parts_by_tensor(tensors: Iterable[Tensor], facts: DeltaFacts) -> dict[str, DeltaParts]:
+    """By the name of the tensor, what holds its difference; ValueError for what no delta has."""
+    found: dict[str, dict[str, Tensor]] = {name: {} for name, _, _ in facts.tensors}
+    for tensor in tensors:
+        mark, _, name = tensor.name.partition(":")
+        if PART.match(tensor.name) is None or name not in found:
+            raise ValueError(f"{tensor.name!r} is no part of it")
+        found[name][mark] = tensor
+    return {spec[0]: _parts(spec, found[spec[0]]) for spec in facts.tensors}
+
+
+def _parts(spec: TensorSpec, held: dict[str, Tensor]) -> DeltaParts:
+    """The parts of one tensor, found to be a form that is written."""
+    name, dtype, shape = spec
+    if (whole := held.get("c")) is not None:
+        if len(held) > 1 or (whole.dtype, whole.shape) != (dtype, shape):
+            raise ValueError(f"{name!r} is kept in another form")
+        return DeltaParts(whole=whole)
+    if dtype.kind is not Kind.FLOAT:
+        raise ValueError(f"{name!r} is of {dtype.value}, and not kept whole")
+    dense: list[Tensor] = []
+    sparse: list[tuple[Tensor, Tensor]] = []
+    for number in ("0", "1"):
+        plane, places, values = (held.pop(f"{number}{mark}", None) for mark in ("", "i", "v"))
+        if plane is not None and places is None and values is None:
+            _require(plane.shape == shape and plane.dtype.kind is Kind.FLOAT, name)
+            dense.append(plane)
+        elif plane is None and places is not None and values is not None:
+            _require(_are_places(places, shape) and values.shape == places.shape, name)
+            _require(values.dtype.kind is Kind.FLOAT, name)
+            sparse.append((places, values))
+        else:
+            _require(number == "1" and not (plane or places or values), name)
+    signs = held.pop("s", None)
+    _require(not held and (signs is None or _are_places(signs, shape)), name)
+    return DeltaParts(tuple(dense), tuple(sparse), signs)
+
+
+def _are_places(tensor: Tensor, shape: Sequence[int]) -> bool:
+    count = prod(shape)
+    right = tensor.dtype is index_dtype(count) and len(tensor.shape) == 1
+    return right and tensor.count <= count
+
+
+def _require(right: bool, name: str) -> None:
+    if not right:
+        raise ValueError(f"{name!r} is kept in another form")
+
+
+def encode_facts(facts: DeltaFacts, ledger: str, digest: Digest) -> str:
+    """The facts as canonical JSON, sealed with their own digest and bound to the ledger's text."""
+    body = {
+        "equal": list(facts.equal),
+        "format": DELTA_FORMAT,
+        "ledger": digest(ledger),
+        "tensors": [[name, dtype.value, list(shape)] for name, dtype, shape in facts.tensors],
+    }
+    return canonical({**body, "digest": digest(canonical(body))})
+
+
+def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> DeltaFacts:
+    """The facts that `text` holds, checked in full; LedgerError for `path` if they are not sound.
+
+    Facts that were written with another ledger than the text `ledger` are not sound.
+    """
+    try:
+        if len(text) > LONGEST:
+            raise ValueError("more than the longest ledger would need")
+        body = json.loads(text)
+        specs = [_spec(*each) for each in body["tensors"]]
+        facts = DeltaFacts(tuple(specs), tuple(body["equal"]))
+        names = [name for name, _, _ in facts.tensors]
+        sound = all(type(name) is str for name in facts.equal)
+        for each in (names, facts.equal):
+            sound = sound and list(each) == sorted(set(each))
+        sound = sound and not set(names) & set(facts.equal)
+        sound = sound and encode_facts(facts, ledger, digest) == text
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise LedgerError("its record of a delta is malformed", path=path, advice=MAKE) from None
+    if not sound:
+        what = "its record of a delta was altered: it does not match its digest or its ledger"
+        raise LedgerError(what, path=path, advice=MAKE)
+    return facts
+
+
+def _spec(name: object, dtype: str, shape: Sequence[object]) -> TensorSpec:
+    if not isinstance(name, str):
+        raise TypeError("a name is a text")
+    sizes = [size for size in shape if type(size) is int and size >= 0]
+    if len(sizes) != len(shape):
+        raise ValueError("a shape is a list of sizes")
+    return name, DType(dtype), tuple(sizes)
+
+
+MAKE = "make it anew with soupctl delta FINE BASE"

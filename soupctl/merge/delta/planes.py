@@ -1,0 +1,100 @@
+"""The planes of a difference: rounded once to a dtype, and the error of that.
+
+Rule 1: there is no arithmetic here: each plane is a mean with divisor one of the planes of the
+exact sum, with those already taken from it at weight -1.
+Rule 2: the difference of two floats is at most two floats of their common dtype, unless it
+overflows. See Shewchuk, "Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric
+Predicates" (1997), theorem 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...engines.contract import Engine, OutOfRange, WeightedMean
+from ...engines.planes import count_present
+from ...format.dtypes import FLOATS, DType, narrowest
+from ..chunks import PLANE_BYTES
+from .format import DeltaForm, PlaneForm, apart
+
+Planes = Sequence[memoryview]
+"""Planes of float64 that add up to an exact sum."""
+Dtypes = tuple[DType, ...]
+"""The dtypes of the planes in which a difference is kept."""
+
+
+def candidates(fine: DType, base: DType) -> tuple[Dtypes, ...]:
+    """The ways to keep a difference of tensors of two dtypes, the first preferred among equals."""
+    common = narrowest(frozenset((fine, base)))
+    pairs = dict.fromkeys(((common, common), (DType.F64, DType.F64)))
+    return (*((dtype,) for dtype in FLOATS), *pairs)
+
+
+class Narrowing:
+    """Writes a sum as planes of other dtypes, if they hold it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def planes(self, exact: Planes, dtypes: Dtypes) -> list[memoryview] | None:
+        """The sum in planes of these dtypes; None if they do not hold it."""
+        found: list[memoryview] = []
+        for dtype in dtypes:
+            plane = self._rest(exact, found, dtypes, dtype)
+            if plane is None:
+                return None
+            found.append(plane)
+        rest = self._rest(exact, found, dtypes, DType.F64)
+        return None if rest is None or count_present(rest) else found
+
+    def _rest(self, exact: Planes, taken: Planes, dtypes: Dtypes, out: DType) -> memoryview | None:
+        """What is left of the sum without some planes, rounded; None where it is out of range."""
+        count = len(exact[0]) // PLANE_BYTES
+        mean = WeightedMean(
+            (*(DType.F64 for _ in exact), *dtypes[: len(taken)]),
+            (*(1 for _ in exact), *(-1 for _ in taken)),
+            out,
+            divisor=1,
+        )
+        plane = memoryview(bytearray(count * out.bits // 8))
+        try:
+            self._engine.prepare(mean, [*exact, *taken])(0, count, plane)
+        except OutOfRange:
+            return None
+        return plane
+
+
+class FormSurvey:
+    """Finds the form of a difference, chunk by chunk."""
+
+    def __init__(self, engine: Engine, fine: DType, base: DType) -> None:
+        self._narrowing = Narrowing(engine)
+        self._present: dict[Dtypes, list[int]] = {
+            dtypes: [0] * len(dtypes) for dtypes in candidates(fine, base)
+        }
+
+    def add(self, exact: Planes) -> None:
+        """Take in the next chunk of the exact difference; none if that is beyond F64's range."""
+        if not exact:
+            self._present.clear()
+        for dtypes, counts in [*self._present.items()]:
+            planes = self._narrowing.planes(exact, dtypes)
+            if planes is None:
+                # what does not hold one chunk does not hold the tensor
+                del self._present[dtypes]
+                continue
+            for number, (dtype, plane) in enumerate(zip(dtypes, planes, strict=True)):
+                counts[number] += count_present(plane, dtype)
+
+    def form(self, count: int, negative_zeros: int) -> DeltaForm:
+        """The form that takes least room for a tensor of `count` elements."""
+        if not self._present:
+            return apart(count, negative_zeros)
+        forms = [_form(dtypes, counts) for dtypes, counts in self._present.items()]
+        best = min(forms, key=lambda form: form.size(count))
+        return DeltaForm(best.planes, negative_zeros)
+
+
+def _form(dtypes: Dtypes, present: Sequence[int]) -> DeltaForm:
+    planes = (PlaneForm(dtype, present[number]) for number, dtype in enumerate(dtypes))
+    return DeltaForm(tuple(planes))

@@ -1,0 +1,93 @@
+"""Deltas as sources of a sum.
+
+Rule 1: a delta stands for the sum of its planes, which share its weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+
+from ...checkpoints.checkpoint import Checkpoint
+from ...checkpoints.digest import text_digest
+from ...checkpoints.safetensors import StoredTensor
+from ...errors import LedgerError
+from ...format.header import Tensor
+from ...ledger.ledger import DELTA_KEY, Ledger
+from ...ledger.read import is_delta, ledger_text, read_ledger
+from ..stored_terms import StoredTerms
+from .format import MAKE, DeltaFacts, parse_facts, parts_by_tensor
+
+
+class DeltaReader:
+    """A delta open for reading: what holds the difference of each tensor that it changes."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        """Raise LedgerError for a checkpoint that is no delta, or none that is sound."""
+        self.checkpoint = checkpoint
+        self.gives_fine = False
+        """Whether it is applied so that the result is FINE, the signs of zeros among it."""
+        self.ledger, self.facts = _record_of(checkpoint)
+        try:
+            self.parts = parts_by_tensor(checkpoint.tensors.values(), self.facts)
+        except ValueError as error:
+            raise invalid_delta(self.label, str(error)) from None
+        sizes = {name: sum(part.size for part in parts.every) for name, parts in self.parts.items()}
+        self.tensors: Mapping[str, Tensor] = {
+            name: Tensor(name, dtype, shape, 0, sizes[name])
+            for name, dtype, shape in self.facts.tensors
+        }
+        """The tensors that it changes, with the dtypes and shapes that they have in FINE."""
+
+    def giving_fine(self) -> DeltaReader:
+        """The same delta, applied so that the result is FINE."""
+        found = copy(self)
+        found.gives_fine = True
+        return found
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.checkpoint.label
+
+    @property
+    def digest(self) -> str | None:
+        """Its content digest, if that is known."""
+        return self.checkpoint.digest
+
+    def is_whole(self, name: str) -> bool:
+        """Whether it holds FINE's tensor of that name and no difference."""
+        return self.parts[name].whole is not None
+
+    def has_negative_zeros(self, name: str) -> bool:
+        """Whether FINE holds -0.0 in a tensor."""
+        return self.parts[name].negative_zeros is not None
+
+    def stored_parts(self, name: str) -> tuple[StoredTensor, ...]:
+        """Everything that it stores of a tensor."""
+        return tuple(self.checkpoint.stored(part.name) for part in self.parts[name].every)
+
+    def stored_terms(self, name: str) -> StoredTerms:
+        """The terms of the difference of one tensor."""
+        parts, stored = self.parts[name], self.checkpoint.stored
+        signs = parts.negative_zeros
+        return StoredTerms(
+            tuple(stored(part.name) for part in parts.dense),
+            tuple((stored(places.name), stored(values.name)) for places, values in parts.sparse),
+            None if signs is None else stored(signs.name),
+        )
+
+
+def _record_of(checkpoint: Checkpoint) -> tuple[Ledger, DeltaFacts]:
+    """The ledger and the facts of a delta; LedgerError if they are not sound."""
+    text = ledger_text(checkpoint)
+    ledger = read_ledger(checkpoint)
+    if not is_delta(checkpoint) or text is None or ledger is None or not ledger.is_delta:
+        raise LedgerError("is not a delta", path=checkpoint.label, advice=MAKE)
+    facts = parse_facts(checkpoint.metadata[DELTA_KEY], text, checkpoint.label, text_digest)
+    return ledger, facts
+
+
+def invalid_delta(label: str, problem: str, tensor: str | None = None) -> LedgerError:
+    """The error for a delta that no two checkpoints have."""
+    return LedgerError(f"is not a valid delta: {problem}", path=label, tensor=tensor, advice=MAKE)

@@ -1,0 +1,67 @@
+"""The ledger of a delta: FINE with weight 1, and BASE with weight -1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from ...errors import LedgerError, MismatchError
+from ...format.header import Tensor
+from ...ledger.ancestry import ancestry
+from ...ledger.ledger import UNKNOWN, IngredientEntry, Ledger, merged, runs
+from ...ledger.ledger_json import IGNORE
+from ...ledger.locate import dtype_runs
+from ..ingredients import Part
+from ..new_ledger import hint_to
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The tensors that a delta is of, by globs."""
+
+    keys: tuple[str, ...]
+    excludes: tuple[str, ...]
+
+
+def draft_delta(
+    part: Part,
+    names: Sequence[str],
+    roots: tuple[str, str],
+    tensors: Sequence[Tensor],
+    selection: Selection,
+    folder: Path | None,
+) -> Ledger:
+    """The ledger of a delta in `folder`, but for its own digest.
+
+    Names, roots and the part's checkpoints are those of BASE and FINE. Raises MismatchError for
+    equal contents, and LedgerError for an input whose ledger does not match its tensors.
+    """
+    base, fine = roots
+    if base == fine:
+        labels = [checkpoint.label for checkpoint in part.checkpoints]
+        raise MismatchError(f"has the same tensors as {labels[0]}", path=labels[1])
+    for checkpoint, ledger, root in zip(part.checkpoints, part.ledgers, roots, strict=True):
+        if ledger is not None and ledger.root != root:
+            what = "its ledger does not match its tensors"
+            raise LedgerError(what, path=checkpoint.label, advice=IGNORE)
+    weights = (Fraction(-1), Fraction(1))
+    entries = [
+        IngredientEntry(root, name, hint_to(each, folder), weight, dtype_runs(each))
+        for root, name, each, weight in zip(roots, names, part.checkpoints, weights, strict=True)
+    ]
+    ledgers = [ledger for ledger in part.ledgers if ledger is not None]
+    known = ancestry(ledgers).of(ledger.root for ledger in ledgers)
+    return Ledger(
+        operation="delta",
+        root=UNKNOWN,
+        ingredients=merged(entries),
+        dtypes=runs(each.dtype for each in sorted(tensors, key=lambda each: each.name)),
+        keys=selection.keys,
+        excludes=selection.excludes,
+        exact=all(ledger.exact for ledger in ledgers),
+        ancestors=known.ledgers,
+        disputed=known.disputed,
+        base=base,
+    )
