@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VALUES = frozenset({"errors", "choices", "format"})
 DISK_ROOMS = VALUES | {"kinds", "storage", "workers", "checkpoints", "ledger"}
 MERGING = DISK_ROOMS | {"configs", "engines", "merge"}
-BANKS = DISK_ROOMS | {"diffusion", "banks"}
+BANKS = DISK_ROOMS | {"configs", "diffusion", "banks"}
 
 MAY_IMPORT = {
     "errors": frozenset(),
@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "engines": VALUES | {"kernels"},
     "merge": MERGING,
     "demo": VALUES | {"storage"},
-    "diffusion": DISK_ROOMS,
+    "diffusion": DISK_ROOMS | {"configs"},
     "banks": BANKS,
     "images": BANKS,
     "training": MERGING | BANKS | {"images"},

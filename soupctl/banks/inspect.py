@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..checkpoints.safetensors import read_header
-from ..diffusion.base import read_base
+from ..diffusion.base_reader import read_base
 from ..storage.files import read_file
 from .config import BankConfig
 from .config_json import parse_config

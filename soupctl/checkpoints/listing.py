@@ -20,6 +20,9 @@ from .unchanged import FileSnapshot
 PIPELINE = "model_index.json"
 MODULES = "modules.json"
 LISTINGS = (PIPELINE, MODULES)
+CONFIG = "config.json"
+DENOISERS = ("unet", "transformer")
+"""Components of pipelines that may be in the folder of the pipeline itself."""
 OPTIONAL = ("safety_checker",)
 """Components of pipelines without which the others mean the same."""
 
@@ -50,7 +53,13 @@ def listing_of(folder: Path) -> Listing | None:
 def _pipeline(path: Path) -> Iterable[str]:
     content = read_json(path, "pipeline")
     # a key is the name of a folder directly in it, or none
-    return (name for name, value in content.items() if isinstance(value, list) and "/" not in name)
+    names = [name for name, value in content.items() if isinstance(value, list) and "/" not in name]
+    folder = path.parent
+    # the first pipelines of diffusers have the denoiser beside their listing
+    is_beside = (folder / CONFIG).is_file() and any(
+        name in names and not (folder / name).exists() for name in DENOISERS
+    )
+    return [*names, ""] if is_beside else names
 
 
 def _modules(path: Path) -> Iterable[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..errors import InputError, OutputError
 from ..format.strict_json import decode, parse_object
 from ..ledger.ledger_json import canonical
 from ..storage.files import read_file
-from .component_classes import CONFIGS, ComponentClass, require_no_code
+from .component_classes import CONFIGS, SCHEDULER_CONFIG, ComponentClass, require_no_code
 
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
 """The name of the weights, without ending, that each library looks for."""
@@ -43,6 +43,21 @@ class BaseFiles:
     """Weights by component; those of a bare denoiser have the empty name."""
     snapshots: list[FileSnapshot] = field(default_factory=list)
     """All files as they were before they were read."""
+
+    def inside(self, component: str, file: str) -> str:
+        """The path within the base of a component's file: in its folder, or else beside it."""
+        own = component if component and (self.folder / component).is_dir() else ""
+        return f"{own}/{file}" if own else file
+
+    def holds(self, component: str, kind: ComponentClass) -> bool:
+        """Whether a component is there: as a folder, or a scheduler in the base's own folder."""
+        if (self.folder / component).is_dir():
+            return True
+        return kind.files[0] == SCHEDULER_CONFIG and (self.folder / SCHEDULER_CONFIG).is_file()
+
+    def holds_any(self, component: str, names: Sequence[str]) -> bool:
+        """Whether a component's folder has one of the files."""
+        return any((self.folder / component / name).is_file() for name in names)
 
     def read(self, name: str) -> bytes | None:
         """Read a small file, and keep it; None if there is none.
@@ -70,7 +85,9 @@ class BaseFiles:
 
     def find_weights(self, name: str) -> None:
         """Find a component's weights; InputError if there are none, or links out of the base."""
-        found = find_model(self.folder / name).components
+        model = find_model(self.folder / name)
+        # a base whose denoiser is in its own folder may have other components
+        found = [each for each in model.components if not each.name]
         if len(found) != 1:
             raise InputError("is a pipeline within a pipeline", path=self.folder / name)
         component = self.weights[name] = found[0]
@@ -151,7 +168,7 @@ def staged(
             place = Path(folder, name)
             place.mkdir(exist_ok=True)
             for file in kind.files:
-                within = f"{name}/{file}" if name else file
+                within = files.inside(name, file)
                 if within in rewritten:
                     (place / file).write_text(json.dumps(rewritten[within]), "utf-8")
                 elif within in files.contents:

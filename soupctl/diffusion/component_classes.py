@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MismatchError
+from .published_configs import present_class
 
 CONFIG = "config.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
@@ -104,12 +105,15 @@ def known_components(
     listed: Mapping[str, tuple[str, str]], folder: Path
 ) -> dict[str, ComponentClass]:
     """The listed components of the pipeline in a folder; MismatchError for an unknown class."""
+    found = {}
     for name, (library, kind) in listed.items():
-        if (library, kind) not in CLASSES:
+        known = CLASSES.get((library, present_class(kind)))
+        if known is None:
             what = f"is {_shown(library)}.{_shown(kind)}, which soupctl does not load"
             advice = "soupctl has a list of classes that it loads, and a base adds none to it"
             raise MismatchError(what, path=folder / name, advice=advice)
-    return {name: CLASSES[each] for name, each in listed.items()}
+        found[name] = known
+    return found
 
 
 def _shown(name: str) -> str:

@@ -39,9 +39,10 @@ def load_models(base: Base) -> Models:
     lack tensors, OutputError if a file of the base changed since the base was read.
     """
     kinds, rewritten = base.loaded, {}
-    for name in (TEXT_ENCODER, TOKENIZER):
-        if name in kinds:
-            rewritten[f"{name}/{kinds[name].files[0]}"] = known_fields(base, name)
+    for name, kind in kinds.items():
+        inside = base.files.inside(name, kind.files[0])
+        is_checked = name in (TEXT_ENCODER, TOKENIZER)
+        rewritten[inside] = known_fields(base, name) if is_checked else base.configs[name]
     with loading(base), staged(base.files, kinds, rewritten) as folder:
         models = {
             name: _model(base, name, folder) for name, kind in kinds.items() if kind.has_weights

@@ -73,7 +73,7 @@ def _condition(base: Base) -> torch.Tensor | None:
 def _tokens(base: Base) -> list[int]:
     """The tokens of an empty caption, and the largest token of all."""
     kinds = {TOKENIZER: base.components[TOKENIZER]}
-    within = f"{TOKENIZER}/{kinds[TOKENIZER].files[0]}"
+    within = base.files.inside(TOKENIZER, kinds[TOKENIZER].files[0])
     with staged(base.files, kinds, {within: known_fields(base, TOKENIZER)}) as folder:
         tokenizer = load_tokenizer(folder / TOKENIZER)
     length = tokenizer.model_max_length
@@ -98,7 +98,7 @@ def _rehearse_scheduler(base: Base, scheduler: Any, objective: Objective) -> Non
     zeros = torch.zeros(1, 1, 2, 2)
     stepped = sampler.step(zeros, sampler.timesteps[0], zeros, return_dict=False)[0]
     if not bool(stepped.isfinite().all()):
-        raise InputError("gives NaN or infinity", path=base.folder / SCHEDULER)
+        raise InputError("gives NaN or infinity", path=base.place(SCHEDULER))
 
 
 def _require_same_tensors(base: Base, denoiser: Any) -> None:

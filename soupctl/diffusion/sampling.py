@@ -13,6 +13,9 @@ from . import rng
 from .loading import predict
 from .objective import Objective
 
+DDPM_ONLY = ("laplace", "sigmoid")
+"""Noise schedules that diffusers' DDPM has, and its DDIM does not."""
+
 
 def sampler_of(scheduler: Any, objective: Objective, *, has_vae: bool) -> Any:
     """A DDIM scheduler with the noise schedule of `scheduler` and the objective's prediction."""
@@ -23,6 +26,9 @@ def sampler_of(scheduler: Any, objective: Objective, *, has_vae: bool) -> Any:
     if config.get("rescale_betas_zero_snr"):
         # the first step has to start where there is no signal at all
         config["timestep_spacing"] = "trailing"
+    if config.get("beta_schedule") in DDPM_ONLY:
+        # these are the betas as they are, with what was done to the last of them
+        config |= {"trained_betas": scheduler.betas.tolist(), "rescale_betas_zero_snr": False}
     return diffusers.DDIMScheduler.from_config(config)
 
 

@@ -25,7 +25,8 @@ from ..banks.load import load_bank_or_stack, members_of
 from ..banks.stack import BankStack
 from ..checkpoints.hashing import content_digests
 from ..choices import Prediction
-from ..diffusion.base import Base, Conditioning, choose_resolution, read_base
+from ..diffusion.base import Base, Conditioning, choose_resolution
+from ..diffusion.base_reader import read_base
 from ..diffusion.loading import (
     Models,
     decode_latents,

@@ -16,7 +16,8 @@ from ..banks.gate_survey import Survey, survey
 from ..banks.load import load_bank_or_stack, members_of
 from ..checkpoints.hashing import content_digests
 from ..choices import Prediction
-from ..diffusion.base import Base, Conditioning, read_base
+from ..diffusion.base import Base, Conditioning
+from ..diffusion.base_reader import read_base
 from ..diffusion.loading import empty_model, load_scheduler
 from ..diffusion.objective import objective_of
 from ..diffusion.rehearsal import rehearse

@@ -17,8 +17,8 @@ from ..diffusion.base import (
     Base,
     Conditioning,
     choose_resolution,
-    read_base,
 )
+from ..diffusion.base_reader import read_base
 from ..diffusion.loading import load_scheduler
 from ..diffusion.objective import Objective, objective_of
 from ..diffusion.rehearsal import rehearse

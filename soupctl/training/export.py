@@ -17,6 +17,7 @@ import torch
 from ..choices import Prediction
 from ..diffusion.base import SCHEDULER, Base
 from ..diffusion.component_classes import CONFIG, SCHEDULER_CONFIG
+from ..format.strict_json import decode, parse_object
 from ..storage.atomic import publish_folder
 from ..storage.files import copy_file, write_file
 from ..storage.partial import Staging
@@ -46,7 +47,7 @@ def publish_model(
     ) as staging:
         digest = write_tensors(staging, _inside(base, WEIGHTS), tensors, make_metadata, cast=cast)
         for name, content in base.files.contents.items():
-            if prediction and name == f"{SCHEDULER}/{SCHEDULER_CONFIG}":
+            if prediction and name == base.files.inside(SCHEDULER, SCHEDULER_CONFIG):
                 _write_scheduler(staging, name, base, prediction)
             elif name == _inside(base, CONFIG) or (prediction and not _is_index(base, name)):
                 write_file(staging, name, content)
@@ -75,7 +76,7 @@ def _other_weights(base: Base) -> Iterator[tuple[str, Path]]:
 
 def _write_scheduler(staging: Staging, name: str, base: Base, prediction: Prediction) -> None:
     """Write a scheduler's config, with another prediction type if training used another one."""
-    config = base.configs[SCHEDULER]
+    config = parse_object(decode(base.files.contents[name]))
     # diffusers' default is epsilon
     if config.get("prediction_type", Prediction.EPSILON) == prediction:
         write_file(staging, name, base.files.contents[name])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from soupctl.diffusion.base import read_base
+from soupctl.diffusion.base_reader import read_base
 from soupctl.errors import InputError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from soupctl.diffusion.base import read_base
+from soupctl.diffusion.base_reader import read_base
 from soupctl.diffusion.loading import load_models
 from soupctl.training.bank_options import PATCH_DMP, PatchOptions
 from soupctl.training.base_setup import read_base_setup

@@ -15,7 +15,7 @@ from zlib import crc32
 
 import pytest
 
-from soupctl.diffusion.base import read_base
+from soupctl.diffusion.base_reader import read_base
 from soupctl.errors import InputError, MismatchError, SoupError
 
 FAMILIES = ("text", "class", "dit", "plain")

@@ -13,7 +13,7 @@ from soupctl.banks.bank import PromptBank
 from soupctl.banks.blocks import describe_base
 from soupctl.banks.config import BankConfig
 from soupctl.banks.files import save_bank
-from soupctl.diffusion.base import read_base
+from soupctl.diffusion.base_reader import read_base
 from soupctl.diffusion.loading import empty_model
 
 

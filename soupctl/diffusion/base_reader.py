@@ -1,0 +1,254 @@
+"""Reading a base: its configs, which are checked, and where its weights are.
+
+Rule 1: all that can be refused from configs and headers is refused here, before data is read.
+Rule 2: a component's files are in the folder of its name; without one they are in the base's own
+folder, as in the first pipelines of diffusers.
+Rule 3: a pipeline with a model that would not be used is refused, since the others depend on it.
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.listing import PIPELINE
+from ..errors import InputError, MismatchError
+from .base import MODEL, SCHEDULER, TEXT_ENCODER, TOKENIZER, VAE, Base, Conditioning
+from .base_files import BaseFiles
+from .component_classes import (
+    CONFIG,
+    DENOISERS,
+    NOISE_SCHEDULERS,
+    SCHEDULER_CONFIG,
+    VOCABULARIES,
+    ComponentClass,
+    known_components,
+    listed_classes,
+    supported,
+    unsupported_denoiser,
+)
+from .config_fields import FIELDS, SCHEDULER_FIELDS, require_fields
+from .published_configs import bounded_captions, present_config
+
+DENOISER_NAMES = ("unet", "transformer")
+PARTS = (VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER)
+"""Components that are used besides the denoiser."""
+COMPANIONS = ("safety_checker", "feature_extractor", "image_encoder")
+"""Components that go along with a model; what it learns and draws does not depend on them."""
+ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors")
+LONGEST_CLASS = 80
+"""Characters that are shown of the name of a class."""
+REMOTE = re.compile(r"[\w.-]+/[\w.-]+")
+"""The form of a model's name on the hub."""
+BARE_SCHEDULER = ComponentClass("diffusers", "DDPMScheduler", (SCHEDULER_CONFIG,), False)
+"""The scheduler beside a bare denoiser; its config says its class."""
+
+
+def read_base(folder: Path) -> Base:
+    """Read the base in a folder: its configs, which are checked, and where its weights are.
+
+    Raises InputError if it is not a diffusers folder, or if a config is not valid, MismatchError
+    for an unsupported model, or one that names code.
+    """
+    if not folder.is_dir():
+        raise _no_folder(folder)
+    files = BaseFiles(folder)
+    listing = files.read_config(PIPELINE)
+    listed = listed_classes(listing or {}, folder / PIPELINE)
+    denoiser, config = _read_denoiser(files, listed)
+    place = folder / denoiser
+    _require_supported(config, place)
+    class_name = str(config["_class_name"])
+    if listed:
+        _require_used(listed, folder)
+        found = known_components(listed, folder)
+        _require_whole(found, files)
+        kind = found.pop(next(name for name in DENOISER_NAMES if name in found))
+        if kind.name != class_name:
+            what = f"has class {class_name}, but {PIPELINE} says {kind.name}"
+            raise MismatchError(what, path=place)
+        found = {name: each for name, each in found.items() if files.holds(name, each)}
+        components = dict(sorted({**found, denoiser: kind}.items()))
+    else:
+        components = {"": ComponentClass("diffusers", class_name)}
+        if files.holds(SCHEDULER, BARE_SCHEDULER):
+            components[SCHEDULER] = BARE_SCHEDULER
+    conditioning = _conditioning(config)
+    configs = {denoiser: config, **_read_components(files, components, denoiser, conditioning)}
+    base = Base(folder, denoiser, class_name, config, conditioning, components, configs, files)
+    _require_trainable(base)
+    return base
+
+
+def _read_denoiser(files: BaseFiles, listed: Mapping[str, object]) -> tuple[str, dict[str, Any]]:
+    """The denoiser's folder within the base, empty for the base's own, and its config."""
+    own = [name for name in DENOISER_NAMES if name in listed]
+    if listed and not own:
+        raise MismatchError(f"has no unet and no transformer; {supported()}", path=files.folder)
+    denoiser = own[0] if own and (files.folder / own[0]).is_dir() else ""
+    config = files.read_config(str(Path(denoiser, CONFIG)))
+    if config is None and own:
+        raise InputError(f"has no {CONFIG}", path=files.folder / own[0])
+    if config is None:
+        raise _no_diffusers_folder(files.folder)
+    return denoiser, present_config(config, "")
+
+
+def _require_used(listed: Mapping[str, tuple[str, str]], folder: Path) -> None:
+    """Raise MismatchError for a pipeline with a model that would be left out."""
+    for name, (_, kind) in listed.items():
+        if name not in (*DENOISER_NAMES, *PARTS, *COMPANIONS):
+            what = f"is a {reprlib.repr(kind)[1:-1]}, which soupctl does not use in a pipeline"
+            parts = ", ".join((*DENOISER_NAMES, *PARTS))
+            raise MismatchError(what, path=folder / name, advice=f"supported are {parts}")
+
+
+def _require_whole(listed: Mapping[str, ComponentClass], files: BaseFiles) -> None:
+    """Raise InputError for a pipeline that lacks a part without which the others mean less."""
+    for name in (VAE, SCHEDULER):
+        # without an autoencoder, latents would be taken for pixels
+        if name in listed and not files.holds(name, listed[name]):
+            what = f"is not there, though {PIPELINE} names it"
+            raise InputError(what, path=files.folder / name)
+
+
+def _read_components(
+    files: BaseFiles,
+    components: Mapping[str, ComponentClass],
+    denoiser: str,
+    conditioning: Conditioning,
+) -> dict[str, dict[str, Any]]:
+    """The configs of the components that are loaded besides the denoiser.
+
+    The files of all components are read, and their weights found.
+    """
+    used = {denoiser, VAE, SCHEDULER}
+    if conditioning is Conditioning.TEXT:
+        used |= {TEXT_ENCODER, TOKENIZER}
+    configs = {}
+    for name, kind in components.items():
+        if name == denoiser:
+            files.find_weights(name)
+            continue
+        if kind.has_weights and (name in used or files.has_weights(name)):
+            files.find_weights(name)
+        config = _read_component(files, name, kind)
+        if config is None and name in used:
+            raise InputError(f"has no {kind.files[0]}", path=files.folder / name)
+        if config is not None and name in used:
+            configs[name] = present_config(config, kind.name)
+    if TOKENIZER in configs and TEXT_ENCODER in configs:
+        configs[TOKENIZER] = bounded_captions(configs[TOKENIZER], configs[TEXT_ENCODER])
+    return configs
+
+
+def _read_component(files: BaseFiles, name: str, kind: ComponentClass) -> dict[str, Any] | None:
+    """The config of a component, whose vocabularies are read as well; None if it has none."""
+    for file in kind.files[1:]:
+        files.read(files.inside(name, file))
+    config = files.read_config(files.inside(name, kind.files[0]))
+    if config is None and name == TOKENIZER and files.holds_any(name, VOCABULARIES):
+        # the defaults of its class hold
+        return {}
+    return config
+
+
+def _no_folder(path: Path) -> InputError:
+    if path.is_file():
+        advice = "convert it with diffusers' from_single_file and save_pretrained"
+        return InputError(
+            "is a single file, but a base must be a diffusers folder", path=path, advice=advice
+        )
+    advice = "a base is a local diffusers folder; soupctl downloads nothing"
+    if REMOTE.fullmatch(str(path)) and not path.parent.exists():
+        advice = f"soupctl downloads nothing; run 'hf download {path} --local-dir DIR'"
+    return InputError("is not a folder", path=path, advice=advice)
+
+
+def _no_diffusers_folder(folder: Path) -> InputError:
+    what = "is not a diffusers folder"
+    advice = f"it needs {PIPELINE}, or {CONFIG} of a bare denoiser"
+    if any((folder / MODEL / name).is_file() for name in (PIPELINE, CONFIG)):
+        advice = f"use {folder / MODEL}"
+    if any((folder / name).is_file() for name in ADAPTERS):
+        what, advice = "is an adapter, not a model", "merge it with diffusers' fuse_lora"
+    return InputError(what, path=folder, advice=advice)
+
+
+def _conditioning(config: Mapping[str, Any]) -> Conditioning:
+    if config.get("_class_name") == "UNet2DConditionModel":
+        return Conditioning.TEXT
+    if config.get("_class_name") == "DiTTransformer2DModel" or config.get("num_class_embeds"):
+        return Conditioning.LABEL
+    return Conditioning.NONE
+
+
+def _require_supported(config: Mapping[str, Any], place: Path) -> None:
+    """Raise MismatchError for a denoiser of a kind that is not supported."""
+    if "_class_name" not in config:
+        raise MismatchError(f"is not a diffusers model; {supported()}", path=place)
+    if config["_class_name"] not in DENOISERS:
+        raise unsupported_denoiser(_shown_class(config["_class_name"]), place)
+    if config.get("addition_embed_type"):
+        what = "has more conditions than text, like SDXL, which is not supported"
+        raise MismatchError(what, path=place, advice="use SD 1.x or 2.x")
+
+
+def _shown_class(name: object) -> str:
+    """The name of a class in a config, which may be anything, as a message shows it."""
+    # reprlib shows less than some names have
+    return repr(name)[:LONGEST_CLASS].strip("'")
+
+
+def _require_trainable(base: Base) -> None:
+    """Raise InputError for a malformed config, MismatchError for what is not supported."""
+    place = base.denoiser_folder
+    for name, config in base.configs.items():
+        kind = base.components[name]
+        if name == SCHEDULER and base.scheduler_class not in NOISE_SCHEDULERS:
+            prediction = config.get("prediction_type")
+            own = _shown_class(base.scheduler_class)
+            what = f"scheduler {own} with prediction {reprlib.repr(prediction)} is not supported"
+            raise MismatchError(f"the base's {what}")
+        if name == SCHEDULER:
+            _require_steps_of_noise(config, base.place(name))
+        fields = FIELDS.get(kind.name, SCHEDULER_FIELDS)
+        require_fields(config, fields, base.place(name) / kind.files[0])
+    if base.conditioning is Conditioning.TEXT:
+        lacking = [each for each in (TEXT_ENCODER, TOKENIZER) if each not in base.components]
+        if lacking or base.config.get("class_embed_type") or base.config.get("num_class_embeds"):
+            what = f"takes captions, but the base has no {' and no '.join(lacking)}"
+            what = what if lacking else "takes captions and classes, which is not supported"
+            raise MismatchError(what, path=place)
+    if base.vae is not None:
+        _require_fitting_vae(base, base.vae)
+    if base.vae is None and base.channels not in (1, 3):
+        what = f"takes {base.channels} channels, but the base has no vae to make them"
+        raise MismatchError(what, path=place)
+
+
+def _require_steps_of_noise(config: Mapping[str, Any], place: Path) -> None:
+    """Raise MismatchError for a scheduler with betas whose model was trained on other noise."""
+    for field, usual in (("use_flow_sigmas", False), ("timestep_type", "discrete")):
+        found = config.get(field)
+        if found not in (None, usual):
+            what = f"has {field} {reprlib.repr(found)}, so its model was trained on other noise"
+            raise MismatchError(what, path=place, advice="supported are discrete steps with betas")
+
+
+def _require_fitting_vae(base: Base, vae: Mapping[str, Any]) -> None:
+    """Raise MismatchError for an autoencoder that does not fit the denoiser, or images."""
+    place = base.folder / VAE
+    if base.components[VAE].name != "AutoencoderKL" or vae.get("_class_name") != "AutoencoderKL":
+        what = f"is a {_shown_class(vae.get('_class_name'))}; only AutoencoderKL is supported"
+        raise MismatchError(what, path=place)
+    if vae["latent_channels"] != base.channels:
+        what = f"takes {base.channels} channels, but the vae has {vae['latent_channels']}"
+        raise MismatchError(
+            what, path=base.denoiser_folder, advice="inpainting models are not supported"
+        )
+    if vae["in_channels"] not in (1, 3):
+        raise MismatchError(f"takes images of {vae['in_channels']} channels", path=place)
