@@ -51,6 +51,10 @@ if TYPE_CHECKING:
     from .merge.delta.make import subtract_base as subtract_base
     from .merge.delta.preview import DeltaPreview as DeltaPreview
     from .merge.delta.preview import preview_delta as preview_delta
+    from .merge.ema.request import EmaRequest as EmaRequest
+    from .merge.ema.request import TimeAverage as TimeAverage
+    from .merge.ema.request import ema as ema
+    from .merge.ema.request import time_average as time_average
     from .merge.ingredients import Ingredient as Ingredient
     from .merge.inspect import Inspection as Inspection
     from .merge.inspect import inspect as inspect
@@ -97,6 +101,7 @@ MODULES = {
         "DeltaJob DeltaRequest DeltaResult make_delta open_delta_job subtract_base"
     ),
     ".merge.delta.preview": "DeltaPreview preview_delta",
+    ".merge.ema.request": "EmaRequest TimeAverage ema time_average",
     ".merge.ingredients": "Ingredient",
     ".merge.inspect": "Inspection inspect",
     ".merge.job": "ComponentResult Job",

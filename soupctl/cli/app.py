@@ -18,6 +18,7 @@ from .average import average
 from .console import put, say
 from .delta import delta
 from .demo import demo
+from .ema import ema
 from .finetune import finetune
 from .hash import hash_files
 from .history import has, log
@@ -92,6 +93,7 @@ COMPLETING = "_SOUPCTL_COMPLETE"
 JOBS: dict[str, dict[str, Callable[..., Any]]] = {
     "Make and change soups": {
         "avg": average,
+        "ema": ema,
         "add": add,
         "subtract": subtract,
         "swap": swap,

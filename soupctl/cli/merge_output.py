@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -52,9 +52,15 @@ def require_output(output: str | None, merge: MergeOptions) -> str:
 
 
 def make(
-    opening: AbstractContextManager[Job], output: str, merge: MergeOptions
+    opening: AbstractContextManager[Job],
+    output: str,
+    merge: MergeOptions,
+    facts: Mapping[str, Any] | None = None,
 ) -> tuple[ComponentResult, ...]:
-    """Carry out the job that `opening` yields and report the results; none in a dry run."""
+    """Carry out the job that `opening` yields and report the results; none in a dry run.
+
+    `facts` are what `--json` prints besides.
+    """
     from .. import verbs
     from ..merge.preflight import require_free
 
@@ -66,7 +72,7 @@ def make(
         if merge.dry_run:
             require_free(job, force=merge.force)
             report_widened([preview], merge.quiet)
-            _show_preview(preview, merge.json, merge.verbose)
+            _show_preview(preview, merge, facts or {})
             return ()
         if merge.verbose:
             for line in _preview_lines(preview, None):
@@ -86,7 +92,7 @@ def make(
     for note in preview.notes:
         say(f"soupctl: {note}", merge.quiet)
     if merge.json:
-        put_json(made_json(output, made))
+        put_json({**made_json(output, made), **(facts or {})})
     return made
 
 
@@ -185,12 +191,12 @@ def _error_json(error: CodeError) -> dict[str, Any]:
     }
 
 
-def _show_preview(preview: Preview, json: bool, verbose: bool) -> None:
+def _show_preview(preview: Preview, merge: MergeOptions, facts: Mapping[str, Any]) -> None:
     """Print the plan on stdout: it is the result of a dry run."""
-    if json:
-        put_json(_preview_json(preview))
+    if merge.json:
+        put_json({**_preview_json(preview), **facts})
         return
-    for line in _preview_lines(preview, None if verbose else SHOWN_TENSORS):
+    for line in _preview_lines(preview, None if merge.verbose else SHOWN_TENSORS):
         put(line)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from ..checkpoints.run_folder import EMA, FOLDER, MANIFEST, MODEL
 from ..errors import InputError, SoupError
 from ..storage.atomic import publish_bytes, publish_folder
 from ..storage.files import read_json, write_file
@@ -26,10 +27,8 @@ from .distributed import gather_on_main, is_deepspeed, restore_deepspeed, save_d
 from .loop import LoopState
 from .tensors import write_tensors
 
-FOLDER = "checkpoints"
 LATEST = "latest"
-MANIFEST = "soupctl_state.json"
-MODEL, OPTIMIZER, EMA = "model.safetensors", "optimizer.safetensors", "ema.safetensors"
+OPTIMIZER = "optimizer.safetensors"
 CHECKPOINT_FORMAT = 1
 KINDS = {"step": int, "identity": dict, "optimizer": dict, "files": dict}
 """The required entries of a manifest, and their types."""

@@ -23,6 +23,7 @@ from soupctl.cli.report import ErrorStyle
 
 WORDS = {
     "avg": "a.st b.st -o out.st",
+    "ema": "a.st b.st -o out.st --sigma-rel 0.2 --steps 1,3",
     "add": "soup.st c.st -o out.st",
     "subtract": "soup.st a.st -o out.st",
     "swap": "soup.st a.st c.st -o out.st",
@@ -41,6 +42,8 @@ ELSEWHERE = {"finetune", "patch-dmp", "stack", "sample"}
 """Commands whose options are tested with the libraries that train."""
 
 OTHER_WORDS = {
+    ("ema", "decay"): "a.st b.st -o out.st",
+    ("ema", "sigma_rel"): "a.st b.st -o out.st",
     ("avg", "null"): "a.st b.st -o out.st --files-from list",
     ("subtract", "each"): "soup.st -o out-{name}.st",
     ("inspect", "force"): "soup.st --plot gates.png",
@@ -56,6 +59,7 @@ VALUES = {
     "component": "unet",
     "count": "3",
     "device": "cpu",
+    "decay": "0.9",
     "dtype": "F32",
     "exclude": "w*",
     "files_from": "list",
@@ -65,6 +69,9 @@ VALUES = {
     "plot": "gates.png",
     "search": "folder",
     "shard_size": "1M",
+    "sigma_rel": "0.1",
+    "steps": "2,3",
+    "stored_sigma_rel": "0.15",
     "threads": "3",
     "total": "5/2",
     "variant": "fp16",
@@ -91,6 +98,7 @@ STUBS = {
     "soupctl.cli.average.make": (),
     "soupctl.cli.apply.make": (),
     "soupctl.cli.delta.make": (),
+    "soupctl.cli.ema.make": (),
     "soupctl.cli.revise.make": (),
     "soupctl.cli.leave_one_out.leave_out_each": (),
     "soupctl.cli.banks.banks_at": (),

@@ -1,0 +1,81 @@
+"""The training checkpoints in a run's folder, by the names of their files.
+
+Rule 1: manifests alone are read here; a checkpoint's weights are opened by who needs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..storage.files import read_json
+
+FOLDER = "checkpoints"
+MANIFEST = "soupctl_state.json"
+MODEL, EMA = "model.safetensors", "ema.safetensors"
+OF_BANKS = "gate_input"
+"""An option that only the identities of prompt banks have."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """The weights in one training checkpoint of a run."""
+
+    step: int
+    weights: Path
+    track: EmaTrack | None
+    """The moving average that was stored with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmaTrack:
+    """A stored moving average, as diffusers' `EMAModel` makes it."""
+
+    weights: Path
+    updates: int
+    decay: float
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a training run: it has training checkpoints."""
+    return (folder / FOLDER).is_dir() and any((folder / FOLDER).glob(f"step-*/{MANIFEST}"))
+
+
+def run_snapshots(run: Path) -> tuple[RunSnapshot, ...]:
+    """The snapshots of a run, by step.
+
+    Raises InputError for a damaged manifest, a run of a prompt bank, and weights that are not kept
+    as one file, as those of DeepSpeed.
+    """
+    found = (_snapshot(path) for path in (run / FOLDER).glob("step-*") if path.is_dir())
+    return tuple(sorted(found, key=lambda each: each.step))
+
+
+def _snapshot(path: Path) -> RunSnapshot:
+    manifest = read_json(path / MANIFEST, "manifest of a checkpoint")
+    step, identity, updates = (manifest.get(key) for key in ("step", "identity", "ema_steps"))
+    if type(step) is not int or step < 1 or not isinstance(identity, dict):
+        raise InputError("is damaged: its manifest has no valid step and identity", path=path)
+    if OF_BANKS in identity:
+        what = "belongs to a run of a prompt bank, whose snapshots are no models"
+        raise InputError(what, path=path)
+    if not (path / MODEL).is_file():
+        what = f"has no {MODEL}"
+        raise InputError(what, path=path, advice="a run with DeepSpeed keeps none")
+    track = None
+    if isinstance(updates, int) and updates > 0 and (path / EMA).is_file():
+        track = EmaTrack(path / EMA, updates, _decay(identity, path))
+    return RunSnapshot(step, path / MODEL, track)
+
+
+def _decay(identity: dict[str, Any], path: Path) -> float:
+    """The decay of the run's moving average; InputError if it is none."""
+    try:
+        decay = float(identity["ema_decay"])
+    except (KeyError, TypeError, ValueError):
+        decay = -1.0
+    if not 0 <= decay <= 1:
+        raise InputError("is damaged: its manifest has no valid ema_decay", path=path)
+    return decay

@@ -1,0 +1,128 @@
+"""`soupctl ema`: averages the snapshots of a training run over time."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UsageError
+from ..ledger.weights import parse_weight
+from . import completion, options
+from .console import counted, say
+from .merge_output import MergeOptions, make, require_output
+from .option_groups import with_option_groups
+
+if TYPE_CHECKING:
+    from ..verbs import TimeAverage
+
+
+@with_option_groups
+def ema(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Snapshots in the order of training, or a run's folder.", metavar="INPUT..."
+        ),
+    ] = None,
+    output: options.Output = None,
+    decay: Annotated[
+        str | None,
+        typer.Option(help="Share of the average that each snapshot keeps.", metavar="D"),
+    ] = None,
+    sigma_rel: Annotated[
+        str | None,
+        typer.Option(help="Width of a power-function profile, such as 0.10.", metavar="S"),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(help="Steps of the inputs, such as 500,1000.  [default: 1,2,...]"),
+    ] = None,
+    stored_sigma_rel: Annotated[
+        str | None,
+        typer.Option(
+            help="Widths of inputs that are power-function averages themselves.", metavar="S,..."
+        ),
+    ] = None,
+    round_weights: options.RoundWeights = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Float dtype of the result.  [default: the narrowest that holds all inputs']",
+            autocompletion=completion.dtypes,
+        ),
+    ] = None,
+    component: options.Component = None,
+    variant: options.Variant = None,
+    keep_sum: Annotated[
+        bool,
+        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
+    ] = False,
+    *,
+    merge: MergeOptions,
+) -> None:
+    """Average the snapshots of a training run over time.
+
+    Example: soupctl ema step-1.st step-2.st step-3.st --decay 0.9 -o ema.st
+    """
+    output = require_output(output, merge)
+    from .. import verbs
+    from ..format.dtypes import parse_dtype
+
+    request = verbs.EmaRequest(
+        inputs=[options.named(each) for each in inputs or ()],
+        output=output,
+        decay=None if decay is None else parse_weight(decay),
+        sigma_rel=None if sigma_rel is None else _number(sigma_rel, "--sigma-rel"),
+        steps=tuple(_step(each) for each in _listed(steps)),
+        stored_sigma_rel=tuple(
+            _number(each, "--stored-sigma-rel") for each in _listed(stored_sigma_rel)
+        ),
+        round_weights=round_weights,
+        dtype=None if dtype is None else parse_dtype(dtype),
+        component=component,
+        variant=variant,
+        keep_sum=keep_sum,
+    )
+    found = verbs.time_average(request)
+    _report(found, merge.quiet)
+    facts = {} if found.error is None else {"reconstruction_error": found.error}
+    make(verbs.open_job(found.request), output, merge, facts)
+
+
+def _report(found: TimeAverage, quiet: bool) -> None:
+    """Report how the weights came about."""
+    if found.error is not None:
+        what = f"the {found.fitted} make the profile with a relative error of {found.error:.2%}"
+        say(f"soupctl: {what}", quiet)
+    if found.decimals is not None and found.error is None:
+        what = f"the weights are too fine to be exact and are rounded to {found.decimals} decimals"
+        say(f"soupctl: {what}", quiet)
+    if found.left_out:
+        count = counted(len(found.left_out), "snapshot")
+        say(f"soupctl: left out, with a weight of zero: {count}, {found.left_out[0]} first", quiet)
+
+
+def _listed(text: str | None) -> list[str]:
+    return [] if text is None else [each.strip() for each in text.split(",")]
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{option} {text!r} is not a number", advice="such as 0.10")
+    return number
+
+
+def _step(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_STEP):
+        raise UsageError(f"--steps {text!r} is not a step", advice="such as 500,1000,1500")
+    return int(text)
+
+
+LONGEST_STEP = 12
+"""Most digits of a step."""
