@@ -7,6 +7,7 @@ from advised import Refused
 SEARCH = {"--search": "elsewhere"}
 TO = {"-o": "x.st"}
 UNET = {"--component": "unet"}
+FITTED = "ema a.st b.st -o x.st --sigma-rel 0.1 --steps 1,2 --stored-sigma-rel 0.2"
 OUT = "avg a.st b.st --json -o x.st"
 IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 IGNORE_NEWER = "use a newer soupctl, or avg --ignore-ledger to take the file as it is"
@@ -14,6 +15,30 @@ IGNORE_NEWER = "use a newer soupctl, or avg --ignore-ledger to take the file as 
 REFUSED = [
     Refused("avg a.st b.st", ("-o is required", "-o FILE, or -o - for stdout"), TO),
     Refused("avg a.st b.st -o old.st", ("-f replaces it",)),
+    Refused(
+        "ema a.st b.st -o x.st",
+        ("an EMA needs --decay or --sigma-rel, and not both",),
+        instead=("ema a.st b.st -o x.st --decay 0.9", "ema a.st b.st -o x.st --sigma-rel 0.1"),
+    ),
+    Refused(
+        "ema a.st b.st -o x.st --decay 0.9 --steps 1,2",
+        ("--steps and --stored-sigma-rel go with --sigma-rel",),
+        instead=("ema a.st b.st -o x.st --sigma-rel 0.1 --steps 1,2",),
+    ),
+    *(
+        Refused(f"ema a.st b.st -o x.st {options}", (text,), instead=(FITTED,))
+        for options, text in (
+            ("--sigma-rel 0.1 --steps 1", "--steps gives {} steps, but there are {} inputs"),
+            ("--sigma-rel 0.1 --steps 0,2", "--steps gives a step before the first"),
+            ("--sigma-rel 0.1 --steps 2,2", "--steps do not ascend"),
+            ("--sigma-rel 0.1 --steps 1,x", "--steps {} is not a step"),
+            ("--sigma-rel 0.1 --stored-sigma-rel 0.2", "--stored-sigma-rel needs --steps"),
+            (
+                "--sigma-rel 0.1 --steps 1,2 --stored-sigma-rel 0.2,0.2,0.2",
+                "--stored-sigma-rel gives {} values, but there are {} inputs",
+            ),
+        )
+    ),
     Refused("avg a.st b.st --json -o -", ("--json and -o - both write to stdout",), instead=(OUT,)),
     Refused(
         "avg a.st integers.st -o x.st",

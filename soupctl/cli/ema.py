@@ -37,7 +37,9 @@ def ema(
     ] = None,
     steps: Annotated[
         str | None,
-        typer.Option(help="Steps of the inputs, such as 500,1000.  [default: 1,2,...]"),
+        typer.Option(
+            help="Steps of the inputs, such as 500,1000.  [default: 1,2,...]", metavar="N,..."
+        ),
     ] = None,
     stored_sigma_rel: Annotated[
         str | None,

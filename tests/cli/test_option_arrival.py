@@ -112,6 +112,7 @@ FORWARDED = (
     "file_sha256",
     "history",
     "inspect",
+    "time_average",
     "verify",
 )
 HELD_BACK = (

@@ -31,6 +31,7 @@ def transcript(soupctl, golden):
 HELPS = {
     "help": "--help",
     "help-avg": "avg --help",
+    "help-ema": "ema --help",
     "help-inspect": "inspect --help",
     "help-hash": "hash --help",
     "help-finetune": "finetune --help",

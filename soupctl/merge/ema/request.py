@@ -159,8 +159,8 @@ def _weighed(asked: EmaRequest) -> Weighed:
 
 def _weighed_run(asked: EmaRequest, run: str) -> Weighed:
     if asked.steps or asked.stored_sigma_rel:
-        what = "the run's own records say what --steps and --stored-sigma-rel would"
-        raise UsageError(what, path=run)
+        what = "is a run, whose steps and profiles are in its own records"
+        raise UsageError(what, path=run, advice="do not give them")
     found = run_snapshots(Path(run))
     paths = [str(each.weights) for each in found]
     if asked.decay is not None:
