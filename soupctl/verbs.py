@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from .merge.average import Request as Request
     from .merge.average import average as average
     from .merge.average import open_job as open_job
+    from .merge.blocks.request import BlockWeights as BlockWeights
+    from .merge.blocks.request import ClassicBlocks as ClassicBlocks
+    from .merge.blocks.request import read_blocks as read_blocks
     from .merge.delta.make import DeltaJob as DeltaJob
     from .merge.delta.make import DeltaRequest as DeltaRequest
     from .merge.delta.make import DeltaResult as DeltaResult
@@ -79,6 +82,12 @@ if TYPE_CHECKING:
     from .merge.run import carry_out as carry_out
     from .merge.run import carry_out_together as carry_out_together
     from .merge.sample_weights import weighted_by as weighted_by
+    from .merge.sweep import ShareRange as ShareRange
+    from .merge.sweep import Sweep as Sweep
+    from .merge.sweep import SweptSoup as SweptSoup
+    from .merge.sweep import open_sweep as open_sweep
+    from .merge.sweep import parse_range as parse_range
+    from .merge.sweep import sweep as sweep
     from .merge.verify import Verified as Verified
     from .merge.verify import verify as verify
     from .training.commands import finetune as finetune
@@ -97,6 +106,7 @@ MODULES = {
     ".merge.answer": "Answer",
     ".merge.apply": "Application apply open_application",
     ".merge.average": "Request average open_job",
+    ".merge.blocks.request": "BlockWeights ClassicBlocks read_blocks",
     ".merge.delta.make": (
         "DeltaJob DeltaRequest DeltaResult make_delta open_delta_job subtract_base"
     ),
@@ -113,6 +123,7 @@ MODULES = {
     ".merge.rounds": "Rounds arrange",
     ".merge.run": "carry_out carry_out_together",
     ".merge.sample_weights": "weighted_by",
+    ".merge.sweep": "ShareRange Sweep SweptSoup open_sweep parse_range sweep",
     ".merge.verify": "Verified verify",
     ".training.commands": "finetune leave_out_bank patch_dmp sample stack",
     ".workers": "ExecutionOptions",

@@ -32,6 +32,14 @@ def average(
         typer.Option(help="Take weights from the training records of the inputs."),
     ] = None,
     round_weights: options.RoundWeights = None,
+    blocks: options.Blocks = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            help="Make a soup for each share of the second input; the output's name contains {t}.",
+            metavar="START:STOP:STEP",
+        ),
+    ] = None,
     dtype: options.Dtype = None,
     quantize: Annotated[
         Quantization | None,
@@ -111,5 +119,11 @@ def average(
         config_from=config_from,
         keep_sum=keep_sum,
         round_weights=round_weights,
+        blocks=None if blocks is None else verbs.read_blocks(blocks),
     )
-    make(verbs.open_job(request), output, merge)
+    if sweep is None:
+        make(verbs.open_job(request), output, merge)
+        return
+    from .leave_one_out import sweep as make_sweep
+
+    make_sweep(verbs.Sweep(request, verbs.parse_range(sweep)), merge)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..ledger.names import SHORT_DIGEST
 
 if TYPE_CHECKING:
-    from ..ledger.ledger import IngredientEntry, Ledger
+    from ..ledger.ledger import Change, IngredientEntry, Ledger
 
 
 def printable(text: str) -> str:
@@ -91,8 +91,8 @@ def shares_json(ledger: Ledger) -> list[dict[str, Any]]:
 def role_text(ledger: Ledger, entry: IngredientEntry) -> str:
     """How an ingredient counts: `weight 2`, or of a soup that deltas are applied in, `scale 2`."""
     if ledger.base is None or ledger.is_delta:
-        return f"weight {entry.weight}"
-    return "base" if entry.digest == ledger.base else f"scale {entry.weight}"
+        return f"weight {entry.weight}{by_block(entry)}"
+    return "base" if entry.digest == ledger.base else f"scale {entry.weight}{by_block(entry)}"
 
 
 def entry_json(entry: IngredientEntry) -> dict[str, Any]:
@@ -100,7 +100,18 @@ def entry_json(entry: IngredientEntry) -> dict[str, Any]:
     return {
         "name": entry.name,
         "digest": entry.digest,
-        "weight": str(entry.weight),
+        **weight_json(entry),
         "hint": entry.hint,
         **({"schemes": list(entry.schemes)} if entry.schemes else {}),
     }
+
+
+def weight_json(each: IngredientEntry | Change) -> dict[str, Any]:
+    """An exact weight as JSON, and those by block if they differ."""
+    blocks = {"blocks": list(map(str, each.blocks))} if each.blocks else {}
+    return {"weight": str(each.weight), **blocks}
+
+
+def by_block(each: IngredientEntry) -> str:
+    """What follows a weight that is another one in some blocks."""
+    return " and others by block" if each.blocks else ""

@@ -11,6 +11,7 @@ import typer
 
 from . import completion, options
 from .console import (
+    by_block,
     counted,
     digest_text,
     entry_json,
@@ -19,6 +20,7 @@ from .console import (
     role_text,
     shares_json,
     shows_whole_digests,
+    weight_json,
 )
 from .progress import progress
 
@@ -82,7 +84,8 @@ def _answer_lines(soup: str, what: str, answer: Answer, *, verbose: bool) -> Ite
     """A line on each ingredient and data shard that is it or has it; one line if there is none."""
     whole = shows_whole_digests(verbose)
     for entry in answer.entries:
-        yield f"{digest_text(entry.digest, whole=whole)}  {entry.name}  (weight {entry.weight})"
+        weight = f"weight {entry.weight}{by_block(entry)}"
+        yield f"{digest_text(entry.digest, whole=whole)}  {entry.name}  ({weight})"
         if verbose and entry.hint is not None:
             yield f"  expected at {entry.hint}"
     for each in answer.data:
@@ -141,7 +144,11 @@ def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]
         return
     for record in ledger.states:
         changed = record.changed
-        parts = [f"{'+' if each.weight > 0 else ''}{each.weight} {each.name}" for each in changed]
+        parts = [
+            f"{'+' if each.weight > 0 else ''}{each.weight} {each.name}"
+            f"{' (others by block)' if each.blocks else ''}"
+            for each in changed
+        ]
         if not changed:
             parts = [counted(len(ledger.ingredients), "ingredient")]
         exactness = "" if record.exact else "  (approximate)"
@@ -205,13 +212,14 @@ def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
                 "digest": record.root,
                 "exact": record.exact,
                 "changed": [
-                    {"digest": each.digest, "name": each.name, "weight": str(each.weight)}
+                    {"digest": each.digest, "name": each.name, **weight_json(each)}
                     for each in record.changed
                 ],
             }
             for record in ledger.states
         ],
         "ingredients": shares_json(ledger),
+        **({"blocks": list(ledger.blocks)} if ledger.blocks else {}),
         "ancestors": {root: shares_json(ancestor) for root, ancestor in ledger.ancestors.items()},
         **({"trained": trained} if trained else {}),
         **({"disputed": list(ledger.disputed)} if ledger.disputed else {}),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UsageError
 from . import options
+from .block_table import bar_lines, rows_json
 from .console import (
     digest_text,
     put,
@@ -118,6 +120,10 @@ def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
         share = f"{float(entry.weight / found.ledger.total):8.3%}  {entry.name}"
         digest = digest_text(entry.digest, whole=whole)
         yield f"              {share}  ({role_text(found.ledger, entry)}, {digest})"
+    names = [entry.name for entry in found.ledger.ingredients]
+    for label, line in zip_longest(["blocks"], bar_lines(found.blocks, names), fillvalue=""):
+        if line:
+            yield f"  {label:10}  {line}"
 
 
 def _kind_json(kind: TensorKind) -> dict[str, Any]:
@@ -145,6 +151,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
         "digest": ledger.root,
         "exact": ledger.exact,
         "ingredients": shares_json(ledger),
+        **rows_json(found.blocks),
     }
     return {
         "path": found.path,

@@ -1,4 +1,4 @@
-"""`soupctl subtract --each`: every soup without one ingredient, in one pass."""
+"""Several soups in one pass: `soupctl subtract --each`, and `soupctl avg --sweep`."""
 
 from __future__ import annotations
 
@@ -27,39 +27,57 @@ from .merge_output import (
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..verbs import ComponentResult, LeaveOneOut, Rounds, Variant
+    from ..verbs import ComponentResult, Job, LeaveOneOut, Rounds, Sweep
 
 
 def leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> tuple[ComponentResult, ...]:
     """Make every soup and report the results; none in a dry run."""
+    from .. import verbs
+
+    with verbs.open_family(family) as members:
+        names = [{"without": member.name} for member in members]
+        return make_together(names, [member.job for member in members], merge)
+
+
+def sweep(asked: Sweep, merge: MergeOptions) -> tuple[ComponentResult, ...]:
+    """The same for soups of two ingredients in many proportions."""
+    from .. import verbs
+
+    with verbs.open_sweep(asked) as soups:
+        names = [{"share": str(each.share)} for each in soups]
+        return make_together(names, [each.job for each in soups], merge)
+
+
+def make_together(
+    names: Sequence[dict[str, str]], jobs: Sequence[Job], merge: MergeOptions
+) -> tuple[ComponentResult, ...]:
+    """Carry out jobs that share inputs; `names` are what tells them apart in JSON."""
     from .. import verbs
     from ..merge.rounds import require_places
 
     most = options.parse_size(merge.max_memory, "--max-memory")
     started = time.monotonic()
     execution = verbs.ExecutionOptions.on(merge.device, most)
-    with verbs.open_family(family) as members:
-        jobs = [member.job for member in members]
-        rounds = verbs.arrange(jobs, merge.threads, most, execution.reserved_memory)
-        if merge.dry_run:
-            require_places(rounds.jobs, force=merge.force)
-            report_widened(rounds.previews, merge.quiet)
-            _show_plan(members, rounds, merge)
-            return ()
-        if merge.verbose:
-            for line in _lines(rounds, None):
-                say(line, merge.quiet)
-        size = rounds.read + rounds.written
-        with progress(size, merge.quiet) as advance:
-            execution = replace(execution, threads=rounds.threads, progress=advance)
-            made = verbs.carry_out_together(rounds, force=merge.force, execution=execution)
+    rounds = verbs.arrange(jobs, merge.threads, most, execution.reserved_memory)
+    if merge.dry_run:
+        require_places(rounds.jobs, force=merge.force)
+        report_widened(rounds.previews, merge.quiet)
+        _show_plan(names, rounds, merge)
+        return ()
+    if merge.verbose:
+        for line in _lines(rounds, None):
+            say(line, merge.quiet)
+    size = rounds.read + rounds.written
+    with progress(size, merge.quiet) as advance:
+        execution = replace(execution, threads=rounds.threads, progress=advance)
+        made = verbs.carry_out_together(rounds, force=merge.force, execution=execution)
     _report(rounds, made, merge)
     silent = merge.quiet or not (merge.verbose or is_terminal())
     report_bytes(size, time.monotonic() - started, silent)
     if merge.json:
         outputs = [
-            {"without": member.name, **made_json(preview.output, each)}
-            for member, preview, each in zip(members, rounds.previews, made, strict=True)
+            {**name, **made_json(preview.output, each)}
+            for name, preview, each in zip(names, rounds.previews, made, strict=True)
         ]
         put_json({"outputs": outputs})
     return tuple(each for some in made for each in some)
@@ -76,7 +94,7 @@ def _report(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], merge: Me
     report_left_behind(rounds.previews[0], merge.quiet)
 
 
-def _show_plan(members: Sequence[Variant], rounds: Rounds, merge: MergeOptions) -> None:
+def _show_plan(names: Sequence[dict[str, str]], rounds: Rounds, merge: MergeOptions) -> None:
     """Print the plan on stdout: it is the result of a dry run."""
     if not merge.json:
         for line in _lines(rounds, None if merge.verbose else SHOWN_TENSORS):
@@ -91,8 +109,8 @@ def _show_plan(members: Sequence[Variant], rounds: Rounds, merge: MergeOptions) 
             "free_disk": rounds.previews[0].free_disk,
             "rounds": len(rounds.rounds),
             "outputs": [
-                {"without": member.name, "output": preview.output, **contents_json(preview)}
-                for member, preview in zip(members, rounds.previews, strict=True)
+                {**name, "output": preview.output, **contents_json(preview)}
+                for name, preview in zip(names, rounds.previews, strict=True)
             ],
         }
     )

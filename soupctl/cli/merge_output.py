@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from ..choices import Method
 from ..errors import UsageError
 from . import options
+from .block_table import row_lines, rows_json
 from .console import (
     counted,
     digest_text,
@@ -232,6 +234,7 @@ def contents_json(preview: Preview) -> dict[str, Any]:
                     {"tensor": odd.tensor, "rule": odd.rule, "dtypes": list(odd.dtypes)}
                     for odd in each.special
                 ],
+                **rows_json(each.blocks),
             }
             for each in preview.components
         ],
@@ -279,6 +282,9 @@ def contents_lines(preview: Preview, most: int | None) -> Iterator[str]:
         left_out = f", {each.left_out} left out" if each.left_out else ""
         files = ", ".join(each.files)
         yield f"{each.name or 'tensors':8} {each.kept} ({dtypes}){left_out} in {files}"
+        for label, line in zip_longest(["blocks"], row_lines(each.blocks), fillvalue=""):
+            if line:
+                yield f"{label:8} {line}"
         for odd in each.special[:most]:
             yield f"         {odd.tensor}: {'+'.join(odd.dtypes)} {odd.rule}"
         if most is not None and len(each.special) > most:

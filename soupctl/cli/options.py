@@ -82,6 +82,14 @@ ShardSize = Annotated[
     str | None,
     typer.Option(help="Write a folder of shards of at most this size.", metavar="SIZE"),
 ]
+Blocks = Annotated[
+    str | None,
+    typer.Option(
+        "--blocks",
+        help="Weights by block: a TOML file, a preset, or 26, 20 or 61 numbers.",
+        metavar="FILE|PRESET|T,...",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and exit.")]
 Component = Annotated[
     str | None,

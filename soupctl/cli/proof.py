@@ -11,7 +11,7 @@ import typer
 
 from ..choices import Level, Proof
 from . import options
-from .console import put, put_json, shares_json
+from .console import put, put_json, shares_json, weight_json
 from .history import Search, Soup
 from .progress import progress
 
@@ -132,17 +132,17 @@ def _verified_json(found: Verified, wanted: Level | None) -> dict[str, Any]:
     }
 
 
-def _removed_json(ledger: Ledger) -> list[dict[str, str]]:
+def _removed_json(ledger: Ledger) -> list[dict[str, Any]]:
     """What was taken out of a soup, wholly or in part, oldest first."""
     return [
         {
             "operation": state.operation,
             "digest": change.digest,
             "name": change.name,
-            "weight": str(change.weight),
+            **weight_json(change),
         }
         for state in ledger.states
         if state.operation in ("subtract", "swap")
         for change in state.changed
-        if change.weight < 0
+        if min((change.weight, *change.blocks)) < 0
     ]

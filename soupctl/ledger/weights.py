@@ -36,6 +36,15 @@ def parse_weight(text: str) -> Fraction:
 
     Raises UsageError for any other text, for zero, and for more than `MOST_DIGITS` digits.
     """
+    weight = parse_number(text)
+    if not weight:
+        shown = reprlib.repr(text)
+        raise UsageError(f"{shown} is a weight of zero", advice="leave the ingredient out")
+    return weight
+
+
+def parse_number(text: str) -> Fraction:
+    """The exact value of such a text, which may be zero."""
     shown = reprlib.repr(text)
     found = PATTERN.fullmatch(text) if text.isascii() else None
     if not found:
@@ -44,8 +53,6 @@ def parse_weight(text: str) -> Fraction:
         weight = Fraction(found["number"]) if found["number"] else Fraction(found["percent"]) / 100
     except ZeroDivisionError:
         raise UsageError(f"{shown} divides by zero") from None
-    if not weight:
-        raise UsageError(f"{shown} is a weight of zero", advice="leave the ingredient out")
     if _has_too_many_digits(weight):
         raise UsageError(f"{shown} has more than {MOST_DIGITS} digits", advice=FEWER)
     return weight

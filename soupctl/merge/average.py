@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,13 @@ from pathlib import Path
 from ..choices import OnInt, OnMissing, Quantization
 from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
+from ..ledger.block_weights import WeightTuple
 from ..ledger.ledger import UNKNOWN, Ledger, Runs
 from ..ledger.weights import rounded_weight
 from ..workers import ExecutionOptions
 from .aligned import Alignment, align
+from .blocks.request import BlockWeights, ClassicBlocks, read_blocks
+from .blocks.resolve import resolve
 from .config_source import config_source
 from .destination import decide
 from .facts import facts_of_source
@@ -27,7 +30,7 @@ from .identical import require_identical
 from .ingredients import Ingredient, Inputs, Part, as_ingredient, open_inputs, require_several
 from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.find import require_keepable
-from .kept_sum.format import Facts, scale_of
+from .kept_sum.format import BY_BLOCK, NO_SUM, Facts, scale_of
 from .kept_sum.record import SumRecord, kept_runs, ordered_runs
 from .new_ledger import complete_average, draft_average, ingredient_names
 from .notes import notes_on
@@ -70,6 +73,8 @@ class Request:
     """Whether the exact sum is kept beside the soup, for `add`, `subtract` and `swap`."""
     round_weights: int | None = None
     """Decimals that the weights are rounded to, as if they had been asked so; None for none."""
+    blocks: BlockWeights | ClassicBlocks | str | Path | None = None
+    """Weights by block; a path or text stands for what `read_blocks` makes of it."""
 
     def __post_init__(self) -> None:
         """Refuse a dtype that is no float, and a sum that cannot be kept, with UsageError."""
@@ -78,6 +83,8 @@ class Request:
             parse_dtype(dtype.value)
         if self.keep_sum:
             require_keepable(self.output, self.allow_nonfinite)
+            if self.blocks is not None:
+                raise UsageError(BY_BLOCK, advice=NO_SUM)
 
 
 def average(
@@ -95,6 +102,56 @@ def average(
 def open_job(request: Request) -> Iterator[Job]:
     """The request with its inputs opened, checked and planned; only constants are compared."""
     ingredients = [as_ingredient(each) for each in request.ingredients]
+    with open_inputs(
+        ingredients,
+        component=request.component,
+        variant=request.variant,
+        ignore_ledger=request.ignore_ledger,
+    ) as inputs:
+        yield planned_average(request, ingredients, inputs)
+
+
+def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs) -> Job:
+    """The job of a request whose inputs are open."""
+    recipe = _recipe(request, ingredients, inputs)
+    labels = [model.label for model in inputs.models]
+    names = ingredient_names(inputs)
+    alignments = [
+        align(part.checkpoints, selector(recipe), is_partial=is_partial(recipe))
+        for part in inputs.parts
+    ]
+    plans = [
+        _plan(recipe, part, alignment)
+        for part, alignment in zip(inputs.parts, alignments, strict=True)
+    ]
+    source = config_source(request.config_from, inputs.models)
+    destination = decide(request.output, inputs, plans, request.shard_size, request.variant, source)
+    components = []
+    for position, (part, plan, alignment, share) in enumerate(
+        zip(inputs.parts, plans, alignments, destination.components, strict=True)
+    ):
+        folder = destination.folder_of(share)
+        draft = draft_average(recipe, names, inputs, part, plan, alignment, folder)
+        complete = partial(complete_average, draft, recipe, inputs, position)
+        record = _sum_record(recipe, part, plan) if request.keep_sum else None
+        components.append(
+            ComponentJob(
+                part,
+                plan,
+                share,
+                draft,
+                complete,
+                alignment.sources,
+                record,
+                notes=tuple(notes_on(plan, alignment, part.checkpoints)),
+            )
+        )
+    weights = tuple(zip(labels, recipe.weights, strict=True))
+    return Job(weights, inputs, destination, tuple(components))
+
+
+def _recipe(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs) -> Recipe:
+    """What a request asks for; UsageError for globs that match no tensor."""
     recipe = Recipe(
         weights=tuple(
             rounded_weight(Fraction(each.weight), request.round_weights) for each in ingredients
@@ -109,50 +166,29 @@ def open_job(request: Request) -> Iterator[Job]:
         takes=_takes(request, ingredients),
         allow_nonfinite=request.allow_nonfinite,
     )
-    with open_inputs(
-        ingredients,
-        component=request.component,
-        variant=request.variant,
-        ignore_ledger=request.ignore_ledger,
-    ) as inputs:
-        labels = [model.label for model in inputs.models]
-        names = ingredient_names(inputs)
-        if recipe.keys or recipe.excludes or recipe.dtype_for or recipe.takes:
-            require_matches(recipe, _tensor_names(inputs))
-        alignments = [
-            align(part.checkpoints, selector(recipe), is_partial=is_partial(recipe))
-            for part in inputs.parts
-        ]
-        plans = [
-            _plan(recipe, part, alignment)
-            for part, alignment in zip(inputs.parts, alignments, strict=True)
-        ]
-        source = config_source(request.config_from, inputs.models)
-        destination = decide(
-            request.output, inputs, plans, request.shard_size, request.variant, source
+    if recipe.keys or recipe.excludes or recipe.dtype_for or recipe.takes:
+        require_matches(recipe, _tensor_names(inputs))
+    return recipe if request.blocks is None else _with_blocks(request, recipe, inputs)
+
+
+def _with_blocks(request: Request, recipe: Recipe, inputs: Inputs) -> Recipe:
+    """The recipe with the weights by block that are asked for; UsageError where they do not fit."""
+    asked = request.blocks
+    if isinstance(asked, str | Path):
+        asked = read_blocks(asked)
+    assert asked is not None
+    labels = [model.label for model in inputs.models]
+    names = frozenset(filter(selector(recipe), _tensor_names(inputs)))
+    found = resolve(asked, labels, recipe.weights, names)
+
+    def rounded(weights: WeightTuple) -> WeightTuple:
+        return tuple(
+            rounded_weight(weight, request.round_weights) if weight else weight
+            for weight in map(Fraction, weights)
         )
-        components = []
-        for position, (part, plan, alignment, share) in enumerate(
-            zip(inputs.parts, plans, alignments, destination.components, strict=True)
-        ):
-            folder = destination.folder_of(share)
-            draft = draft_average(recipe, names, inputs, part, plan, alignment, folder)
-            complete = partial(complete_average, draft, recipe, inputs, position)
-            record = _sum_record(recipe, part, plan) if request.keep_sum else None
-            components.append(
-                ComponentJob(
-                    part,
-                    plan,
-                    share,
-                    draft,
-                    complete,
-                    alignment.sources,
-                    record,
-                    notes=tuple(notes_on(plan, alignment, part.checkpoints)),
-                )
-            )
-        weights = tuple(zip(labels, recipe.weights, strict=True))
-        yield Job(weights, inputs, destination, tuple(components))
+
+    blocks = tuple((glob, rounded(weights)) for glob, weights in found.blocks)
+    return replace(recipe, weights=rounded(found.default), blocks=blocks)
 
 
 def _takes(request: Request, ingredients: Sequence[Ingredient]) -> tuple[tuple[str, int], ...]:

@@ -16,6 +16,7 @@ from ..format.header import Tensor
 from ..kinds.classify import Kinds, classify
 from ..ledger.ledger import DELTA_KEY, LEDGER_KEY, SUM_KEY, Ledger
 from ..ledger.read import is_delta, is_sum, read_ledger
+from .blocks.table import BlockRow, block_rows
 from .facts import facts_of_source
 
 
@@ -43,6 +44,8 @@ class Inspection:
     """The ledger, if it is a soup; not verified against the data."""
     ledger_problem: str | None
     """Why its ledger cannot be read, if it has one that cannot."""
+    blocks: tuple[BlockRow, ...] = ()
+    """The weights of a soup's ingredients by block; none if they are the same everywhere."""
 
     @property
     def kind(self) -> str:
@@ -110,4 +113,12 @@ def _inspect(name: str, checkpoint: Checkpoint) -> Inspection:
         architecture=guess_architecture(checkpoint.tensors),
         ledger=ledger,
         ledger_problem=problem,
+        blocks=() if ledger is None or is_sum(checkpoint) else _rows(ledger, checkpoint),
     )
+
+
+def _rows(ledger: Ledger, checkpoint: Checkpoint) -> tuple[BlockRow, ...]:
+    weights = [entry.weights for entry in ledger.ingredients]
+    rows = block_rows(ledger.blocks, weights, checkpoint.tensors.keys())
+    # a forged ledger may leave a block without weight
+    return tuple(row for row in rows if sum(row.weights))

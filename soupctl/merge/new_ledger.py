@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import Issue, LedgerError, UsageError
 from ..ledger.ancestry import ancestry
+from ..ledger.block_weights import WeightByBlock, WeightTuple
 from ..ledger.ledger import (
     DELTA_KEY,
     LEDGER_KEY,
@@ -62,24 +64,28 @@ def draft_average(
     hints = [hint_to(checkpoint, soup_folder) for checkpoint in part.checkpoints]
     are_pipelines = len(inputs.parts) > 1
     stored = schemes(plan)
+    weights = _weights(recipe)
     entries = tuple(
         IngredientEntry(
             digest=UNKNOWN,
             name=name,
             hint=hint,
-            weight=weight,
+            weight=weight.usual,
+            blocks=weight.blocks,
             dtypes=runs(tensor.dtype for _, tensor in sorted(checkpoint.tensors.items())),
             renamed=renamed,
             lacks=lacks,
             schemes=stored.get(place, ()),
-            pipelines=(PipelineShare(UNKNOWN, name, hint, weight),) if are_pipelines else (),
+            pipelines=(PipelineShare(UNKNOWN, name, hint, weight.usual, weight.blocks),)
+            if are_pipelines
+            else (),
         )
         for place, name, hint, checkpoint, weight, renamed, lacks in zip(
             range(len(names)),
             names,
             hints,
             part.checkpoints,
-            recipe.weights,
+            weights,
             alignment.renamed,
             lacking(plan, alignment.sources),
             strict=True,
@@ -102,11 +108,19 @@ def draft_average(
         on_missing=recipe.on_missing,
         dtype_for=recipe.dtype_for,
         takes=tuple((glob, UNKNOWN) for glob, _ in recipe.takes),
+        blocks=tuple(glob for glob, _ in recipe.blocks) if any(x.blocks for x in weights) else (),
         integer_source=IntegerSource(UNKNOWN, firsts) if firsts else None,
         exact=all(ledger.exact for ledger in ledgers),
         ancestors=known.ledgers,
         disputed=known.disputed,
     )
+
+
+def _weights(recipe: Recipe) -> tuple[WeightByBlock, ...]:
+    """The weight of each ingredient by block."""
+    columns = zip(*(weights for _, weights in recipe.blocks), strict=True)
+    blocks: list[WeightTuple] = list(columns) or [()] * len(recipe.weights)
+    return tuple(map(WeightByBlock, recipe.weights, blocks))
 
 
 def hint_to(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
@@ -144,12 +158,16 @@ def complete_average(
         ]
     if draft.allow_nonfinite:
         _require_one_sign(entries)
+    if draft.blocks:
+        _require_no_cancelling(entries, len(draft.blocks))
     taken = IntegerSource(outcome.ingredients[0], outcome.taken) if outcome.taken else None
     takes = tuple((glob, outcome.ingredients[source]) for glob, source in recipe.takes)
+    ingredients = merged(entries)
     return replace(
         draft,
         root=outcome.soup,
-        ingredients=merged(entries),
+        ingredients=ingredients,
+        blocks=draft.blocks if any(entry.blocks for entry in ingredients) else (),
         takes=takes,
         integer_source=taken,
     )
@@ -164,13 +182,31 @@ def _pipelines(inputs: Inputs, outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 def _require_one_sign(entries: Sequence[IngredientEntry]) -> None:
     """Raise UsageError for a content that is added and subtracted: infinity would not cancel."""
-    signs: dict[str, bool] = {}
+    signs: dict[tuple[str, int], bool] = {}
+    most = max(len(entry.blocks) for entry in entries)
     for entry in entries:
-        if signs.setdefault(entry.digest, entry.weight > 0) != (entry.weight > 0):
+        weights = enumerate((entry.weight, *entry.weights.spread(most)))
+        if any(
+            signs.setdefault((entry.digest, place), weight > 0) != (weight > 0)
+            for place, weight in weights
+            if weight
+        ):
             what = (
                 "is given more than once with weights of both signs, which do not cancel infinity"
             )
             raise UsageError(what, path=entry.name, advice="give it once, with the summed weight")
+
+
+def _require_no_cancelling(entries: Sequence[IngredientEntry], blocks: int) -> None:
+    """Raise UsageError for a content whose weights cancel in one block: its dtype would count."""
+    given: dict[tuple[str, int], list[Fraction]] = {}
+    for entry in entries:
+        for place, weight in enumerate((entry.weight, *entry.weights.spread(blocks))):
+            if weight:
+                given.setdefault((entry.digest, place), []).append(weight)
+        if any(not sum(given.get((entry.digest, n), [Fraction(1)])) for n in range(blocks + 1)):
+            what = "is in more than once, with weights that cancel in a block"
+            raise UsageError(what, path=entry.name, advice="give it once, with the summed weights")
 
 
 def require_ledgers_fit(part: Part, outcome: Outcome) -> None:

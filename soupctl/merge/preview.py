@@ -16,6 +16,7 @@ from ..format.dtypes import FLOATS, DType
 from ..kinds.kind import WEIGHT
 from ..storage.files import free_space
 from ..workers import ExecutionOptions
+from .blocks.table import BlockRow, block_rows
 from .job import ComponentJob, Job
 from .memory import memory_needed
 from .plan import Plan, Rule, Step
@@ -41,6 +42,8 @@ class ComponentPreview:
     dtypes: tuple[tuple[str, int], ...]
     """How many tensors of the soup have which dtype."""
     special: tuple[SpecialTensor, ...]
+    blocks: tuple[BlockRow, ...] = ()
+    """The weights of the ingredients by block; none if they are the same everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,11 @@ def _component(component: ComponentJob) -> ComponentPreview:
         left_out=len(plan.steps) - len(plan.kept),
         dtypes=tuple(sorted(dtypes.items())),
         special=() if component.sums else special,
+        blocks=block_rows(
+            component.draft.blocks,
+            [entry.weights for entry in component.draft.ingredients],
+            [step.name for step in plan.kept],
+        ),
     )
 
 

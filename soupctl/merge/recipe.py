@@ -113,13 +113,15 @@ def require_matches(recipe: Recipe, names: Collection[str]) -> None:
         for pattern in patterns:
             if not any(map(re.compile(translate(pattern)).match, names)):
                 what = f"{option} {pattern!r} matches no tensor"
-                issues.append(Issue(what, advice=_meant(pattern, names)))
+                issues.append(Issue(what, advice=meant_by(pattern, names)))
     if issues:
         raise UsageError.collected(issues)
 
 
-def _meant(pattern: str, names: Collection[str]) -> str:
-    """What to write for a pattern that matches nothing."""
+def meant_by(pattern: str, names: Collection[str], known: Collection[str] = ()) -> str:
+    """What to write for a pattern that matches nothing; `known` words may be meant, too."""
+    if near := get_close_matches(pattern[:LONGEST], known, 3):
+        return f"similar: {', '.join(near)}"
     stem = re.sub(r"[*?]+", "*", pattern).strip("*")
     if stem and "[" not in stem and any(stem in name for name in names):
         return f"'*{stem}*' would match"

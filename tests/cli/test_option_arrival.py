@@ -45,6 +45,7 @@ OTHER_WORDS = {
     ("ema", "decay"): "a.st b.st -o out.st",
     ("ema", "sigma_rel"): "a.st b.st -o out.st",
     ("avg", "null"): "a.st b.st -o out.st --files-from list",
+    ("avg", "sweep"): "a.st b.st -o out-{t}.st",
     ("subtract", "each"): "soup.st -o out-{name}.st",
     ("inspect", "force"): "soup.st --plot gates.png",
     ("hash", "check"): "",
@@ -55,6 +56,7 @@ OTHER_WORDS = {
 
 VALUES = {
     "base": "base",
+    "blocks": "GRAD_V",
     "check": "list.b3",
     "component": "unet",
     "count": "3",
@@ -68,6 +70,7 @@ VALUES = {
     "output": "other.st",
     "plot": "gates.png",
     "search": "folder",
+    "sweep": "0:1:0.5",
     "shard_size": "1M",
     "sigma_rel": "0.1",
     "steps": "2,3",
@@ -101,6 +104,7 @@ STUBS = {
     "soupctl.cli.ema.make": (),
     "soupctl.cli.revise.make": (),
     "soupctl.cli.leave_one_out.leave_out_each": (),
+    "soupctl.cli.leave_one_out.sweep": (),
     "soupctl.cli.banks.banks_at": (),
     "soupctl.cli.banks.plot": (),
 }

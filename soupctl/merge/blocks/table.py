@@ -1,0 +1,61 @@
+"""The weights of a soup's ingredients as a table by block."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from fractions import Fraction
+
+from ...ledger.block_weights import WeightByBlock, WeightTuple
+from .families import named_blocks
+
+DEFAULT = "default"
+"""The name of the row of tensors that are in no block."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRow:
+    """The weights of the ingredients in one block."""
+
+    name: str
+    """That of a named block, or its glob."""
+    globs: tuple[str, ...]
+    tensors: int
+    """How many tensors are in it."""
+    weights: WeightTuple
+    """In the order of the ingredients."""
+
+    @property
+    def shares(self) -> WeightTuple:
+        """The share of each ingredient."""
+        total = sum(self.weights)
+        return tuple(Fraction(weight) / total for weight in self.weights)
+
+
+def block_rows(
+    globs: Sequence[str], weights: Sequence[WeightByBlock], names: Collection[str]
+) -> tuple[BlockRow, ...]:
+    """A row for each block that has any of the tensors called `names`; none if there are no blocks.
+
+    `weights` are those of the ingredients. Tensors that are in no block come first.
+    """
+    if not globs:
+        return ()
+    matches = [re.compile(translate(glob)).match for glob in globs]
+    counts = Counter(
+        next((place for place, match in enumerate(matches) if match(name)), -1) for name in names
+    )
+    known = named_blocks(names)
+    columns = [tuple(each.usual for each in weights)]
+    columns += zip(*(each.spread(len(globs)) for each in weights), strict=True)
+    rows: dict[tuple[str, WeightTuple], BlockRow] = {}
+    for place in sorted(counts):
+        glob = () if place < 0 else (globs[place],)
+        name = known.name_of(*glob) if glob and known else "".join(glob) or DEFAULT
+        key = name, columns[place + 1]
+        other = rows.get(key, BlockRow(name, (), 0, key[1]))
+        rows[key] = BlockRow(name, (*other.globs, *glob), other.tensors + counts[place], key[1])
+    return tuple(rows.values())

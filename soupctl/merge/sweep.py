@@ -1,0 +1,168 @@
+"""Average two checkpoints in many proportions in one pass.
+
+Rule 1: each output is, byte for byte, what `avg` makes of the two with those weights in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from ..checkpoints.open import STREAM
+from ..errors import UsageError
+from ..ledger.weights import parse_number
+from ..workers import ExecutionOptions
+from .average import Request, planned_average
+from .ingredients import Ingredient, Inputs, Part, as_ingredient, open_inputs
+from .job import ComponentResult, Job
+from .rounds import arrange
+from .run import carry_out_together
+
+SHARE = "{t}"
+TEMPLATE = f"such as -o 'mix-{SHARE}.st'"
+MOST_SOUPS = 256
+"""Most soups of one sweep."""
+MOST_DECIMALS = 30
+"""Most decimals of a share in the name of a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRange:
+    """Shares of a second ingredient: from `start` to `stop`, both included, `step` by `step`."""
+
+    start: Fraction
+    stop: Fraction
+    step: Fraction
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a step that leads nowhere, and for too many shares."""
+        if self.step <= 0 or self.stop < self.start:
+            what = "--sweep START:STOP:STEP needs a positive step from START up to STOP"
+            raise UsageError(what, advice="such as 0:1:0.1")
+        if (count := self._count) > MOST_SOUPS:
+            what = f"--sweep makes {count} soups, and at most {MOST_SOUPS} are possible"
+            raise UsageError(what, advice="a larger step makes fewer")
+
+    @property
+    def _count(self) -> int:
+        return (self.stop - self.start) // self.step + 1
+
+    @property
+    def shares(self) -> tuple[Fraction, ...]:
+        """Every share, in order."""
+        return tuple(self.start + place * self.step for place in range(self._count))
+
+
+def parse_range(text: str) -> ShareRange:
+    """The shares that `START:STOP:STEP` means; UsageError for any other text."""
+    parts = text.split(":")
+    if len(parts) != 3:
+        raise UsageError(f"--sweep {text!r} is not START:STOP:STEP", advice="such as 0:1:0.1")
+    return ShareRange(*(parse_number(part.strip()) for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Soups of two ingredients in many proportions."""
+
+    request: Request
+    """Of two ingredients without weights; `{t}` in its output stands for the second's share."""
+    range: ShareRange
+
+    def __post_init__(self) -> None:
+        """Refuse, with UsageError, what a sweep has no use for."""
+        request, output = self.request, str(self.request.output)
+        if output == STREAM:
+            raise UsageError("standard output holds one soup, not several", advice=TEMPLATE)
+        if SHARE not in output:
+            raise UsageError(f"the output has no {SHARE}", path=output, advice=TEMPLATE)
+        if len(request.ingredients) != 2:
+            what = f"--sweep mixes two checkpoints, and {len(request.ingredients)} are given"
+            raise UsageError(what)
+        if any(as_ingredient(each).weight != 1 for each in request.ingredients):
+            raise UsageError("--sweep gives the weights", advice="leave out -w and @")
+        if request.blocks is not None:
+            raise UsageError("--sweep has no weights by block", advice="leave out --blocks")
+        if request.keep_sum:
+            raise UsageError("--sweep cannot keep sums", advice="leave out --keep-sum")
+
+
+@dataclass(frozen=True, slots=True)
+class SweptSoup:
+    """One soup of a sweep."""
+
+    share: Fraction
+    """That of the second ingredient."""
+    job: Job
+
+
+def sweep(
+    asked: Sweep, *, force: bool = False, execution: ExecutionOptions | None = None
+) -> dict[Fraction, tuple[ComponentResult, ...]]:
+    """Make every soup; what its components became, by the share of the second ingredient.
+
+    `force` replaces existing outputs, but no input. Raises any child of SoupError; what there is
+    then, `carry_out_together` says.
+    """
+    with open_sweep(asked) as soups:
+        rounds = arrange([each.job for each in soups], execution.threads if execution else None)
+        made = carry_out_together(rounds, force=force, execution=execution)
+        return {each.share: results for each, results in zip(soups, made, strict=True)}
+
+
+@contextmanager
+def open_sweep(asked: Sweep) -> Iterator[tuple[SweptSoup, ...]]:
+    """All soups, planned but not yet computed, by the share of the second ingredient.
+
+    Raises what `open_job` raises for any of them.
+    """
+    request = asked.request
+    ingredients = [as_ingredient(each) for each in request.ingredients]
+    with open_inputs(
+        ingredients,
+        component=request.component,
+        variant=request.variant,
+        ignore_ledger=request.ignore_ledger,
+    ) as inputs:
+        yield tuple(_planned(request, share, ingredients, inputs) for share in asked.range.shares)
+
+
+def _planned(
+    request: Request, share: Fraction, ingredients: Sequence[Ingredient], inputs: Inputs
+) -> SweptSoup:
+    """The soup of one share; where it is 0 or 1, of one ingredient alone."""
+    weights = (1 - share, share)
+    counted = [place for place, weight in enumerate(weights) if weight]
+    kept = [Ingredient(ingredients[place].path, weights[place]) for place in counted]
+    output = str(request.output).replace(SHARE, share_text(share))
+    return SweptSoup(
+        share,
+        planned_average(
+            replace(request, output=output, ingredients=kept), kept, _of_these(inputs, counted)
+        ),
+    )
+
+
+def _of_these(inputs: Inputs, places: Sequence[int]) -> Inputs:
+    """The inputs at these places."""
+    parts = []
+    for part in inputs.parts:
+        checkpoints = tuple(part.checkpoints[place] for place in places)
+        ledgers = tuple(part.ledgers[place] for place in places)
+        layout = next((each for each in checkpoints if each.component.folder is not None), None)
+        parts.append(Part(part.name, checkpoints, ledgers, layout))
+    return Inputs(tuple(inputs.models[place] for place in places), tuple(parts))
+
+
+def share_text(share: Fraction) -> str:
+    """A share as a part of a file's name: `0.25`, or `1-3` where no decimal is exact."""
+    whole, digits = share, 0
+    while whole.denominator > 1 and digits < MOST_DECIMALS:
+        whole, digits = whole * 10, digits + 1
+    if whole.denominator > 1:
+        return f"{share.numerator}-{share.denominator}"
+    sign = "-" if share < 0 else ""
+    text = f"{abs(whole.numerator):0{digits + 1}}"
+    return f"{sign}{text[:-digits]}.{text[-digits:]}" if digits else f"{sign}{text}"

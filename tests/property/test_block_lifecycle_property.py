@@ -1,0 +1,171 @@
+"""Whatever changes, a soup with weights by block has the bytes of one average of what remains."""
+
+from __future__ import annotations
+
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from lives import NAMES, SIZE, names, pool, weights
+from making import contents, save_raw
+from revising import average, revise, root
+
+from soupctl import verbs
+from soupctl.engines.contract import WeightedMean
+from soupctl.engines.reference import ReferenceEngine
+from soupctl.errors import SoupError
+from soupctl.format.dtypes import DType, narrowest
+from soupctl.ledger.weights import scaled
+from soupctl.verbs import BlockWeights, Level
+
+TENSORS = ("default.w", "left.w", "right.w")
+Row = tuple[Fraction, Fraction, Fraction]
+"""A weight in tensors of no block, and in the two blocks."""
+
+signed = weights | weights.map(lambda weight: -weight) | st.just(Fraction(0))
+rows = st.tuples(weights, signed, signed)
+free_rows = st.tuples(signed, signed, signed).filter(any)
+
+
+def is_soup(held: dict[str, Row]) -> bool:
+    """Whether the weights have a positive total in every tensor."""
+    return bool(held) and all(sum(column) > 0 for column in zip(*held.values(), strict=True))
+
+
+class BlockLife(RuleBasedStateMachine):
+    """A soup with weights by block, and beside it what it should hold."""
+
+    @initialize(found=pool, first=rows, second=free_rows)
+    def begin(self, found: list[tuple[DType, bytes]], first: Row, second: Row) -> None:
+        self.scratch = tempfile.TemporaryDirectory()
+        self.folder = Path(self.scratch.name)
+        self.found = dict(zip(NAMES, found, strict=True))
+        self.step = 0
+        self.held: dict[str, Row] = {}
+        for name, (dtype, data) in self.found.items():
+            raw = dict.fromkeys(TENSORS, (dtype.value, (SIZE,), data))
+            save_raw(self.folder / f"{name}.st", raw)
+        both = {"a": first, "b": second}
+        ones = (Fraction(1),) * 3
+        self.average(both if is_soup(both) else {"a": ones, "b": (*ones[:2], Fraction(1, 2))})
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.st"
+
+    @property
+    def soup(self) -> Path:
+        return self.folder / f"soup-{self.step}.st"
+
+    def average(self, held: dict[str, Row]) -> None:
+        """Make the next soup at once."""
+        self.step += 1
+        default, left, right = zip(*held.values(), strict=True)
+        asked = BlockWeights((("left.*", left), ("right.*", right)), default)
+        average(self.soup, *map(self.path, held), blocks=asked)
+        self.held = held
+
+    def change(self, wanted: dict[str, Row], *arguments: object, **options: object) -> None:
+        """Make the next soup, or see that it is refused where no average makes it."""
+        before = self.soup
+        self.step += 1
+        try:
+            revise("change", before, self.soup, *arguments, **options)
+        except SoupError:
+            assert not is_soup(wanted)
+            assert not self.soup.exists()
+            self.step -= 1
+        else:
+            assert is_soup(wanted)
+            self.held = wanted
+
+    def with_more(self, name: str, row: Row) -> dict[str, Row]:
+        mine = self.held.get(name, (Fraction(0),) * 3)
+        wanted = self.held | {name: tuple(x + y for x, y in zip(mine, row, strict=True))}
+        return {name: row for name, row in wanted.items() if any(row)}
+
+    @rule(name=names, weight=weights)
+    def add(self, name: str, weight: Fraction) -> None:
+        new = [(self.path(name), weight)]
+        wanted = self.with_more(name, (weight,) * 3)
+        if name not in wanted:
+            return
+        self.change(wanted, new, again=True)
+
+    @precondition(lambda self: len(self.held) > 1)
+    @rule(data=st.data())
+    def subtract(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.held)))
+        wanted = {each: row for each, row in self.held.items() if each != name}
+        self.change(wanted, (), [self.path(name)])
+
+    @rule(data=st.data(), part=st.sampled_from((Fraction(1, 3), Fraction(1, 2))))
+    def subtract_a_part(self, data: st.DataObject, part: Fraction) -> None:
+        name = data.draw(st.sampled_from(sorted(self.held)))
+        row = self.held[name]
+        if row[0]:
+            less = tuple(weight * (1 - part) for weight in row)
+            self.change(self.held | {name: less}, (), [(self.path(name), row[0] * part)])
+
+    @rule(data=st.data(), new=names)
+    def swap(self, data: st.DataObject, new: str) -> None:
+        old = data.draw(st.sampled_from(sorted(self.held)))
+        row = self.held[old]
+        if new == old:
+            return
+        wanted = self.with_more(new, row)
+        wanted.pop(old)
+        before = self.soup
+        self.step += 1
+        try:
+            revise("swap", before, self.soup, [self.path(new)], [self.path(old)], again=True)
+        except SoupError:
+            assert not is_soup(wanted)
+            self.step -= 1
+        else:
+            self.held = wanted
+
+    @rule()
+    def begin_again_from_what_remains(self) -> None:
+        """A soup that was averaged at once goes on like one that came about in steps."""
+        self.average(self.held)
+
+    @invariant()
+    def every_tensor_is_the_exact_mean_with_its_weights(self) -> None:
+        if not hasattr(self, "held"):
+            return
+        found = contents(self.soup)
+        for tensor, column in zip(TENSORS, zip(*self.held.values(), strict=True), strict=True):
+            pairs = [pair for pair in zip(self.held, column, strict=True) if pair[1]]
+            dtypes = tuple(self.found[name][0] for name, _ in pairs)
+            out = narrowest(frozenset(dtypes))
+            mean = WeightedMean(dtypes, scaled([weight for _, weight in pairs]), out)
+            result = memoryview(bytearray(SIZE * out.bits // 8))
+            views = [memoryview(self.found[name][1]) for name, _ in pairs]
+            ReferenceEngine().prepare(mean, views)(0, SIZE, result)
+            assert (out.value, bytes(result)) == (found[tensor][0], found[tensor][2])
+
+    @invariant()
+    def the_ledger_has_its_weights_and_is_proven(self) -> None:
+        if hasattr(self, "held"):
+            ((_, ledger),) = verbs.history(self.soup)
+            count = len(ledger.blocks)
+            assert ledger.root == root(self.soup)
+            for entry in ledger.ingredients:
+                row = self.held[Path(entry.name).stem]
+                assert row[0] == entry.weight
+                assert row[1:] == (entry.weights.spread(count) or row[:1] * 2)
+            (found,) = verbs.verify(self.soup)
+            assert (None, Level.REBUILD) == (found.problem, found.level)
+
+    def teardown(self) -> None:
+        if hasattr(self, "scratch"):
+            self.scratch.cleanup()
+
+
+class TestBlockLife(BlockLife.TestCase):
+    """Any sequence of changes gives the bytes of one average of what remains."""
+
+    settings = settings(max_examples=15, stateful_step_count=8, deadline=None, derandomize=True)
