@@ -80,7 +80,7 @@ def test_numbers_of_a_file_are_exact_and_keep_their_order(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("defualt = [1, 0]\n[blocks]\nw = [1, 1]", "'defualt' is not a known key (did you mean"),
+        ("defaults = [1, 0]\n[blocks]\nw = [1, 1]", "'defaults' is not a known key (did you mean"),
         ("[blocks]\nw = 0.5", "'w' is no list of weights (such as"),
         ("[blocks]\nw = [true, 1]", "'w': its weights must be numbers"),
         ("[blocks]\nw = [inf, 1]", "'w': 'inf' is not a weight"),
