@@ -14,12 +14,9 @@ from numba.core.typing import Signature
 from numba.extending import register_jitable
 
 from . import tables
-from .exact import DONE, RESULT, ROW, WEIGHTS
 from .floats import MAGNITUDE, floats_at, integers_at, invoke
-from .sums import DOUBT, FLOATS, INTEGERS, LOW, SIZE, TILE
-
-# the status beside those of `resolve`: an element needs it, and the mean has no address for it
-UNRESOLVED = 3
+from .sums import DOUBT, FLOATS, INTEGERS, LOW, SIZE
+from .tables import DONE, RESULT, ROW, ROW_WEIGHTS, TILE, UNRESOLVED
 
 BYTES = types.CPointer(types.uint8)
 
@@ -36,6 +33,9 @@ def sum_signature() -> Signature:
     return types.int64(INTEGERS, whole, whole, whole, FLOATS, FLOATS)
 
 
+SIGNATURES = {"combine": signature, "accumulate": sum_signature}
+
+
 def combine(mean, origin, start, stop, out, tile, scratch):  # type: ignore[no-untyped-def]
     """Put elements `start` to `stop` at `out`; DONE, or the status of a failure.
 
@@ -50,7 +50,7 @@ def combine(mean, origin, start, stop, out, tile, scratch):  # type: ignore[no-u
         weights, left = weights_of(mean, origin + place)
         length = min(TILE, stop - place, left)
         if sum_and_finish(mean, weights, place, length, out, place - start, tile):
-            scratch[WEIGHTS] = weights
+            scratch[ROW_WEIGHTS] = weights
             status = resolve_doubts(mean, place, length, out, place - start, tile, scratch)
             if status != DONE:
                 return status

@@ -13,19 +13,21 @@ from numba.extending import register_jitable
 from . import tables
 from .floats import EXPONENT, MAGNITUDE, bits_of, floats_at, integers_at, invoke
 from .sums import FLOATS, INTEGERS
+from .tables import (
+    BOTTOM,
+    DONE,
+    LIMB_COUNT,
+    LIMBS,
+    NOT_FINITE,
+    OUT_OF_RANGE,
+    RESOLVE_SCRATCH,
+    RESULT,
+    ROW,
+    ROW_WEIGHTS,
+    SPARE,
+    TOP,
+)
 
-DONE, NOT_FINITE, OUT_OF_RANGE = 0, 1, 2
-
-# where in its int64 scratch `resolve` keeps the row that is being read (first, so that the scratch
-# is a table of that one row), leaves its result, keeps the range of limbs in use, is told where the
-# weights are, and keeps the limbs
-ROW, RESULT, BOTTOM, TOP, WEIGHTS, LIMBS = range(6)
-
-# four limbs below 2**-1074 for the fraction of a quotient: their 128 bits hold the 63 that a
-# divisor shifts out, the 53 of a float64 and its rounding bit; above, room for 2**(1024 + 62 + 29)
-SPARE = 4
-LIMB_COUNT = SPARE + 72
-SCRATCH = LIMBS + LIMB_COUNT
 LIMB_BITS = 32
 LIMB = 2**LIMB_BITS - 1
 # exponent of the lowest bit of the lowest limb
@@ -42,11 +44,14 @@ def signature() -> Signature:
     return types.int64(INTEGERS, types.int64, FLOATS, INTEGERS)
 
 
+SIGNATURES = {"resolve": signature}
+
+
 def resolve(mean, element, tile, scratch):  # type: ignore[no-untyped-def]
     """Compute one element into `scratch[RESULT]`: its bits, or the first source not finite."""
     table = integers_at(mean[tables.FORMAT])
     scratch[BOTTOM], scratch[TOP] = LIMB_COUNT, 0
-    for limb in range(LIMBS, SCRATCH):
+    for limb in range(LIMBS, RESOLVE_SCRATCH):
         scratch[limb] = 0
     nan, positive, negative, offender = add_terms(mean, element, tile, scratch)
     if offender < 0:
@@ -66,7 +71,7 @@ def resolve(mean, element, tile, scratch):  # type: ignore[no-untyped-def]
 def add_terms(mean, element, tile, scratch):  # type: ignore[no-untyped-def]
     """Add the finite terms; which kinds of others there are, and their first source or -1."""
     groups, rows = integers_at(mean[tables.GROUPS]), integers_at(mean[tables.ROWS])
-    weights, sources = floats_at(scratch[WEIGHTS]), integers_at(mean[tables.SOURCES])
+    weights, sources = floats_at(scratch[ROW_WEIGHTS]), integers_at(mean[tables.SOURCES])
     nan, positive, negative, offender = False, False, False, -1
     for group in range(mean[tables.GROUP_COUNT]):
         add, first, last = groups[3 * group], groups[3 * group + 1], groups[3 * group + 2]

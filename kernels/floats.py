@@ -38,6 +38,8 @@ ROW_TYPES = {
     "BF16": BFLOAT,
     "F8_E5M2": E5M2,
     "F8_E4M3": E4M3,
+    # by integers alone, whatever the processor can
+    "F16 as bits": HALF_AS_BITS,
 }
 
 

@@ -16,6 +16,9 @@ def signature() -> Signature:
     return types.int64(FLOATS, types.int64, SINGLES)
 
 
+SIGNATURES = {"narrow": signature}
+
+
 def narrow(source, count, out):  # type: ignore[no-untyped-def]
     """Put `count` elements of `source` at `out`; how many of them changed."""
     changed = 0

@@ -19,12 +19,18 @@ SMALLEST_SAFE = 2.0**-900
 LARGEST_SAFE = 2.0**1000
 
 
-def signature(out_type: types.Type) -> Signature:
-    """The signature of `finish` for a row of integers of the output's width."""
-    out = types.CPointer(out_type)
+OUT_TYPES = {"8": types.int8, "16": types.int16, "32": types.int32, "64": types.int64}
+
+
+def signature(bits: str) -> Signature:
+    """The signature of `finish` for a row of integers of as many bits as the output's."""
+    out = types.CPointer(OUT_TYPES[bits])
     whole = types.int64
     real = types.float64
     return types.int64(out, whole, whole, FLOATS, real, real, INTEGERS)
+
+
+SIGNATURES = {"finish": signature}
 
 
 def finish(out, offset, length, tile, weight, rest, table):  # type: ignore[no-untyped-def]

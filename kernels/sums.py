@@ -11,23 +11,25 @@ from numba import types
 from numba.core.typing import Signature
 from numba.extending import overload, register_jitable
 
-from .floats import LOW_HALF, bits_of, float_of, two_sum, widen
+from .floats import LOW_HALF, ROW_TYPES, bits_of, float_of, two_sum, widen
+from .tables import TILE
 
 FLOATS = types.CPointer(types.float64)
 INTEGERS = types.CPointer(types.int64)
 
-# elements of a tile, and where in its float64 scratch each part begins: one pointer with constant
-# distances lets the compiler see that the parts do not overlap
-TILE = 1024
+# where in the float64 scratch of a tile each part begins: one pointer with constant distances lets
+# the compiler see that the parts do not overlap
 TOTAL, LOW, SIZE, QUOTIENT, DOUBT = 0, TILE, 2 * TILE, 3 * TILE, 3 * TILE
-SCRATCH = 4 * TILE
 
 
-def signature(row_type: types.Type) -> Signature:
-    """The signature of both sums for rows of `row_type`."""
-    rows = types.CPointer(types.CPointer(row_type))
+def signature(rows_of: str) -> Signature:
+    """The signature of both sums for rows of the type of that name."""
+    rows = types.CPointer(types.CPointer(ROW_TYPES[rows_of]))
     whole = types.int64
     return types.int64(rows, FLOATS, whole, whole, whole, whole, FLOATS)
+
+
+SIGNATURES = {"add_bounded": signature, "add_proved": signature}
 
 
 def add_bounded(rows, weights, first, last, start, length, tile):  # type: ignore[no-untyped-def]

@@ -1,8 +1,32 @@
-"""Layout of the two int64 tables that a compiled mean reads: the index of each entry."""
+"""What compiled kernels and their callers agree on: names of rows, tables, scratch, results.
+
+Rule 1: this module imports nothing, so that kept kernels are called without loading a compiler.
+"""
 
 from __future__ import annotations
 
-# a weighted mean: addresses, but for the group count, the divisor and the permission
+# the names of the types of rows, in the order in which rows of a mean lie together
+ROW_NAMES = ("F64", "F32", "F16", "BF16", "F8_E5M2", "F8_E4M3")
+
+# what `combine` and `resolve` return: done, an element not finite, one out of range, and one that
+# needs `resolve`, for which the mean has no address
+DONE, NOT_FINITE, OUT_OF_RANGE, UNRESOLVED = 0, 1, 2, 3
+
+# elements of a tile, and of its float64 scratch, which has four parts
+TILE = 1024
+TILE_SCRATCH = 4 * TILE
+
+# where in its int64 scratch `resolve` keeps the row that is being read (first, so that the scratch
+# is a table of that one row), leaves its result, keeps the range of limbs in use, is told where the
+# weights are, and keeps the limbs
+ROW, RESULT, BOTTOM, TOP, ROW_WEIGHTS, LIMBS = range(6)
+# four limbs below 2**-1074 for the fraction of a quotient: their 128 bits hold the 63 that a
+# divisor shifts out, the 53 of a float64 and its rounding bit; above, room for 2**(1024 + 62 + 29)
+SPARE = 4
+LIMB_COUNT = SPARE + 72
+RESOLVE_SCRATCH = LIMBS + LIMB_COUNT
+
+# a weighted mean, of int64: addresses, but for the group count, the divisor and the permission
 GROUPS = 0
 GROUP_COUNT = 1
 ROWS = 2
@@ -22,9 +46,9 @@ GROUP_ROWS = 13
 WEIGHT_COUNT = 14
 MEAN_LENGTH = 15
 
-# an output format: its precision, the float64 bits of its smallest normal value and of the largest
-# float64 that rounds into range, its quantum; then four patterns of its own, of which a missing
-# infinity is zero; and the bytes of an element
+# an output format, of int64: its precision, the float64 bits of its smallest normal value and of
+# the largest float64 that rounds into range, its quantum; then four patterns of its own, of which a
+# missing infinity is zero; and the bytes of an element
 PRECISION = 0
 NORMAL = 1
 LIMIT = 2

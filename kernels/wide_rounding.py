@@ -9,12 +9,15 @@ from __future__ import annotations
 from numba.extending import register_jitable
 
 from .floats import MAGNITUDE, bits_of, store, two_sum
-from .rounding import LARGEST_SAFE, SMALLEST_SAFE, divide, encode
+from .rounding import LARGEST_SAFE, SMALLEST_SAFE, divide, encode, signature
 from .sums import DOUBT, LOW, QUOTIENT, SIZE
 from .tables import LIMIT, NORMAL, PRECISION, SIGN
 
 # Veltkamp's: what it multiplies falls into two halves of 26 bits
 SPLITTER = 2.0**27 + 1.0
+
+
+SIGNATURES = {"finish_wide": signature}
 
 
 def finish_wide(out, offset, length, tile, weight, rest, table):  # type: ignore[no-untyped-def]

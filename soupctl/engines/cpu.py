@@ -16,24 +16,19 @@ from functools import cache, lru_cache
 from itertools import groupby
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
 from ..format.dtypes import DType
-from ..kernels import combine as driver
-from ..kernels import exact, narrow, rounding, sums, tables, wide_rounding
-from ..kernels.floats import ROW_TYPES
+from ..kernels import tables
 from .contract import NonFinite, OutOfRange, Scales, WeightedMean
 from .expansion import Expansion
 from .native import native_address
 from .splitting import NARROW_DIVISOR, SCALE_BITS, split_weight
 
-OUT_TYPES = {8: types.int8, 16: types.int16, 32: types.int32, 64: types.int64}
-
 # rows of one dtype lie together, in this order
-RANKS = {DType(name): rank for rank, name in enumerate(ROW_TYPES)}
+RANKS = {DType(name): rank for rank, name in enumerate(tables.ROW_NAMES)}
 
-SCRATCH = sums.SCRATCH + exact.SCRATCH
+SCRATCH = tables.TILE_SCRATCH + tables.RESOLVE_SCRATCH
 
 # names, so that the processor computes with them at each call, and not the compiler once
 SMALLEST_NORMAL, HALF, ONE = sys.float_info.min, 0.5, 1.0
@@ -83,7 +78,7 @@ class MeanTables:
         sources = np.array(self.rows, np.int64)
         weights = np.array([part for _, part in parts], np.float64)
         bounded = is_bounded(mean) if factors is None else is_bounded_scaled(mean, factors)
-        add = sums.add_bounded if bounded else sums.add_proved
+        add = "sums.add_bounded" if bounded else "sums.add_proved"
         groups = group_table([mean.dtypes[row] for row in self.rows], add)
         unit = np.ones(1, np.float64)
         layout = format_table(mean.out)
@@ -135,20 +130,20 @@ class CpuCombine:
         require_exact_arithmetic()
         target = address(np.frombuffer(out, np.uint8))
         scratch = np.empty(SCRATCH, np.int64)
-        tile, limbs = address(scratch), address(scratch) + 8 * sums.SCRATCH
+        tile, limbs = address(scratch), address(scratch) + 8 * tables.TILE_SCRATCH
         table = address(self.table)
         status = self._combine(table, origin, start, stop, target, tile, limbs)
-        while status == driver.UNRESOLVED:
+        while status == tables.UNRESOLVED:
             # compiled when first needed: most checkpoints never do
-            self.table[tables.RESOLVE] = native_address(exact.resolve, exact.signature())
-            first = int(scratch[sums.SCRATCH + exact.ROW])
+            self.table[tables.RESOLVE] = native_address("exact.resolve")
+            first = int(scratch[tables.TILE_SCRATCH + tables.ROW])
             place = target + (first - start) * self._width
             status = self._combine(table, origin, first, stop, place, tile, limbs)
-        if status == exact.NOT_FINITE:
-            state = scratch[sums.SCRATCH :]
-            raise NonFinite(int(state[exact.RESULT]), int(state[exact.ROW]))
-        if status == exact.OUT_OF_RANGE:
-            raise OutOfRange(int(scratch[sums.SCRATCH + exact.ROW]))
+        if status == tables.NOT_FINITE:
+            state = scratch[tables.TILE_SCRATCH :]
+            raise NonFinite(int(state[tables.RESULT]), int(state[tables.ROW]))
+        if status == tables.OUT_OF_RANGE:
+            raise OutOfRange(int(scratch[tables.TILE_SCRATCH + tables.ROW]))
 
 
 class CpuExpand:
@@ -171,7 +166,7 @@ class CpuExpand:
     ) -> list[memoryview]:
         """Fill the first plane of elements `start` to `stop`, return the others; see `Expand`."""
         require_exact_arithmetic()
-        tile = np.empty(sums.SCRATCH, np.float64)
+        tile = np.empty(tables.TILE_SCRATCH, np.float64)
         target = address(np.frombuffer(first, np.uint8))
         table = address(self._tables.table)
         if self._accumulate(table, origin, start, stop, target, address(tile)):
@@ -228,12 +223,12 @@ def is_bounded_scaled(mean: WeightedMean, factors: NDArray[np.float64]) -> bool:
     return largest <= Fraction(2) ** int(53 + quantum) if largest else True
 
 
-def group_table(dtypes: Sequence[DType], add: Callable[..., object]) -> NDArray[np.int64]:
+def group_table(dtypes: Sequence[DType], add: str) -> NDArray[np.int64]:
     """For each run of equal dtypes: the address of its sum, its first row, the row after it."""
     groups = []
     for dtype, run in groupby(enumerate(dtypes), key=lambda row: row[1]):
         rows = [index for index, _ in run]
-        compiled = native_address(add, sums.signature(ROW_TYPES[dtype.value]))
+        compiled = native_address(add, dtype.value)
         groups.append((compiled, rows[0], rows[-1] + 1))
     return np.array(groups, np.int64)
 
@@ -277,26 +272,26 @@ def float_bits(value: float) -> int:
 @cache
 def finish_address(dtype: DType, wide: bool) -> int:
     """The address of the compiled rounding to `dtype`, after division by what may be large."""
-    finish = wide_rounding.finish_wide if wide else rounding.finish
-    return native_address(finish, rounding.signature(OUT_TYPES[dtype.bits]))
+    finish = "wide_rounding.finish_wide" if wide else "rounding.finish"
+    return native_address(finish, str(dtype.bits))
 
 
 @cache
 def combine_function() -> Callable[..., int]:
     """The compiled driver; calling it lets other threads run."""
     prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 7)
-    return prototype(native_address(driver.combine, driver.signature()))
+    return prototype(native_address("combine.combine"))
 
 
 @cache
 def accumulate_function() -> Callable[..., int]:
     """The compiled pass of a sum; calling it lets other threads run."""
     prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
-    return prototype(native_address(driver.accumulate, driver.sum_signature()))
+    return prototype(native_address("combine.accumulate"))
 
 
 @cache
 def narrow_function() -> Callable[..., int]:
     """The compiled narrowing; calling it lets other threads run."""
     prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)
-    return prototype(native_address(narrow.narrow, narrow.signature()))
+    return prototype(native_address("narrow.narrow"))

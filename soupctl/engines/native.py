@@ -1,7 +1,7 @@
-"""Compiled kernels, kept on disk for the next process.
+"""Compiled kernels, kept on disk for the next process, which loads them without a compiler.
 
 Rule 1: a kept kernel is used only if it is whole, was compiled from these very sources by these
-very tools for this very processor, and for this one signature.
+very tools for this very processor, and for these kinds of arguments.
 Rule 2: it is kept in the user's cache folder (or the one that NUMBA_CACHE_DIR names); where that
 cannot be written it is compiled anew, and no other folder is touched.
 """
@@ -13,86 +13,90 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import llvmlite
-import numba
 from llvmlite import binding
-from numba import config
-from numba.core.typing import Signature
 
-from ..kernels import floats
+from ..kernels import tables
 
-Kernel = Callable[..., object]
-
-# numba's own configuration is one for the process
 LOCK = threading.Lock()
-SUMS = "sums.json"
 LOG = logging.getLogger(__name__)
 COMPILING = "compiling kernels for this machine (once; later runs load them)"
+SUM_LENGTH = hashlib.sha256().digest_size
 
 
 @cache
-def native_address(kernel: Kernel, signature: Signature) -> int:
-    """The address of `kernel` compiled for `signature`, a C function."""
+def native_address(name: str, *kinds: str) -> int:
+    """The address of a kernel, a C function.
+
+    `name` is that of its module and its own, as in "sums.add_bounded"; `kinds` are what the
+    module's table of signatures asks for.
+    """
     with LOCK:
+        symbol = entry_name(name, kinds)
         root = cache_folder()
-        if root is not None:
-            # a folder that cannot be written, a full disk, an entry that another process replaces
-            with suppress(OSError):
-                return kept_address(root / entry_name(kernel, signature), kernel, signature)
-        return compiled(kernel, signature, kept=False)
+        code = None if root is None else kept_code(root / symbol)
+        if code is None:
+            LOG.info(COMPILING)
+            # imported late, as most runs need no compiler
+            from .compilation import compiled_kernel  # noqa: PLC0415
+
+            code = compiled_kernel(name, kinds, symbol)
+            if root is not None:
+                # a folder that cannot be written, a full disk
+                with suppress(OSError):
+                    keep(code, root / symbol)
+        return loaded(code, symbol)
 
 
-def kept_address(folder: Path, kernel: Kernel, signature: Signature) -> int:
-    """The address of the kernel that is kept in `folder`, or will be; raises OSError."""
-    if is_whole(folder):
-        with numba_cache(folder):
-            return compiled(kernel, signature, kept=True)
-    LOG.info(COMPILING)
-    fresh = folder.with_name(f".{secrets.token_hex(8)}.partial")
-    fresh.mkdir(parents=True)
+def kept_code(path: Path) -> bytes | None:
+    """The object code that is kept at `path`; None if there is none, or it is not whole."""
     try:
-        with numba_cache(fresh):
-            address = compiled(kernel, signature, kept=True)
-        (fresh / SUMS).write_text(json.dumps(file_sums(fresh)))
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
-            # refused where another process was quicker
-            fresh.rename(folder)
+        kept = path.read_bytes()
+    except OSError:
+        return None
+    digest, code = kept[:SUM_LENGTH], kept[SUM_LENGTH:]
+    return code if digest == hashlib.sha256(code).digest() else None
+
+
+def keep(code: bytes, path: Path) -> None:
+    """Keep object code at `path` for the next process, in one step; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        fresh.write_bytes(hashlib.sha256(code).digest() + code)
+        fresh.replace(path)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return address
+        fresh.unlink(missing_ok=True)
 
 
-def compiled(kernel: Kernel, signature: Signature, *, kept: bool) -> int:
-    """The address of a newly compiled or loaded kernel."""
-    # numpy's error model: a division raises nothing, so that its loop can be a vector's
-    function: Any = numba.cfunc(signature, cache=kept, error_model="numpy")(kernel)
-    ALIVE.append(function)
-    return int(function.address)
+def loaded(code: bytes, symbol: str) -> int:
+    """The address of the function `symbol` of object code."""
+    # an engine for each: two kernels may hold different functions of one name
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    ALIVE.append(engine)
+    return int(engine.get_function_address(symbol))
 
 
-# compiled code is freed with its last reference
+# code is freed with its engine
 ALIVE: list[Any] = []
 
 
-@contextmanager
-def numba_cache(folder: Path) -> Iterator[None]:
-    """Let numba cache compiled code in `folder`, and restore its setting afterwards."""
-    before = config.CACHE_DIR
-    config.CACHE_DIR = str(folder)
-    try:
-        yield
-    finally:
-        config.CACHE_DIR = before
+@cache
+def machine() -> Any:
+    """The processor as LLVM knows it."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    return binding.Target.from_default_triple().create_target_machine(jit=True)
 
 
 def cache_folder() -> Path | None:
@@ -102,43 +106,38 @@ def cache_folder() -> Path | None:
     user = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # the XDG specification: a relative path is to be ignored
     if user.is_absolute():
-        return user / "soupctl" / "numba"
+        return user / "soupctl" / "kernels"
     try:
-        return Path.home() / ".cache" / "soupctl" / "numba"
+        return Path.home() / ".cache" / "soupctl" / "kernels"
     except RuntimeError:
         return None
 
 
-def entry_name(kernel: Kernel, signature: Signature) -> str:
+def entry_name(name: str, kinds: tuple[str, ...]) -> str:
     """A name that differs for whatever may make the compiled code differ."""
-    facts = [kernel.__name__, str(signature), toolchain()]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    facts = [name, kinds, toolchain()]
+    return "kernel_" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 @cache
 def toolchain() -> str:
-    """What all entries depend on: sources and their place, tools, processor."""
-    room = Path(floats.__file__).parent
-    sources = [(path.name, path.read_text()) for path in sorted(room.glob("*.py"))]
-    tools = [sys.version, numba.__version__, llvmlite.__version__]
+    """What all entries depend on: sources, tools, processor."""
+    rooms = [Path(tables.__file__).parent, Path(__file__).parent / "compilation.py"]
+    files = [path for room in rooms for path in (sorted(room.glob("*.py")) or [room])]
+    sources = [(path.name, path.read_text()) for path in files]
+    tools = [sys.version, compiler_version(), llvmlite.__version__]
     processor = [binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()]
-    facts = [str(room), sources, tools, processor]
+    facts = [sources, tools, processor]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether the entry is there and as it was published."""
-    try:
-        kept = json.loads((folder / SUMS).read_bytes())
-        return bool(kept == file_sums(folder))
-    except (OSError, ValueError):
-        return False
-
-
-def file_sums(folder: Path) -> dict[str, str]:
-    """The digest of each file below `folder`, but for the sums themselves."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
+def compiler_version() -> str:
+    """What says which numba is installed, without loading it."""
+    found = find_spec("numba")
+    if found is None or found.origin is None:
+        return ""
+    # versioneer's file; another one may lack it, and then its age tells
+    stated = Path(found.origin).with_name("_version.py")
+    with suppress(OSError):
+        return stated.read_text()
+    return str(Path(found.origin).stat().st_mtime_ns)

@@ -19,8 +19,11 @@ from .job import ComponentJob, Job
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 from .plan import Rule, Step
 
-BASELINE = 80 << 20
-"""The process before it combines anything: interpreter, numpy, numba."""
+BASELINE = 30 << 20
+"""The process before it combines anything: interpreter, numpy, kept kernels.
+
+Only a run that finds no kept kernels loads the compiler, which takes about 100 MiB.
+"""
 A_THREAD = 4 << 20
 """The engine's scratch, the allocator's arena and the smallest buffers of one worker."""
 A_STEP = 1280

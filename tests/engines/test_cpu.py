@@ -15,7 +15,7 @@ from soupctl.engines.contract import NonFinite, OutOfRange, WeightedMean
 from soupctl.engines.cpu import CpuEngine
 from soupctl.engines.reference import ReferenceEngine, encode, largest_code
 from soupctl.format.dtypes import FLOATS, DType
-from soupctl.kernels import sums
+from soupctl.kernels import tables
 
 FAST, TRUE = CpuEngine(), ReferenceEngine()
 
@@ -191,7 +191,7 @@ def test_hundreds_of_sources_are_summed_exactly(dtype, count):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("offset", range(4))
-@pytest.mark.parametrize("length", [1, 7, sums.TILE - 1, sums.TILE + 9])
+@pytest.mark.parametrize("length", [1, 7, tables.TILE - 1, tables.TILE + 9])
 def test_any_alignment_and_any_tail_give_the_same(dtype, offset, length):
     largest = largest_code(dtype.float_format)
     width = dtype.bits // 8

@@ -6,35 +6,34 @@ import re
 import numba
 import numpy as np
 import pytest
-from numba import types
 
 from soupctl.engines import cpu
 from soupctl.engines.native import native_address
 from soupctl.engines.reference import decode
 from soupctl.format.dtypes import DType
-from soupctl.kernels import floats, rounding, sums
+from soupctl.kernels import rounding, sums, tables, wide_rounding
 
 SMALL = [DType.F16, DType.BF16, DType.F8_E4M3, DType.F8_E5M2]
-WAYS = [(dtype, floats.ROW_TYPES[dtype.value]) for dtype in SMALL]
+WAYS = [(dtype, dtype.value) for dtype in SMALL]
 
 
-def widened(row_type, raw, count):
+def widened(rows_of, raw, count):
     """The float64 totals of a sum of one row, tile by tile."""
-    add = native_address(sums.add_bounded, sums.signature(row_type))
+    add = native_address("sums.add_bounded", rows_of)
     function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 7)(add)
     data, weights = np.frombuffer(raw, np.uint8), np.ones(1)
-    rows, tile = np.array([cpu.address(data)]), np.empty(sums.SCRATCH)
+    rows, tile = np.array([cpu.address(data)]), np.empty(tables.TILE_SCRATCH)
     values = []
-    for start in range(0, count, sums.TILE):
-        length = min(sums.TILE, count - start)
+    for start in range(0, count, tables.TILE):
+        length = min(tables.TILE, count - start)
         pointers = (cpu.address(rows), cpu.address(weights))
         function(*pointers, 0, 1, start, length, cpu.address(tile))
         values.extend(tile[:length].tolist())
     return values
 
 
-@pytest.mark.parametrize(("dtype", "row_type"), [*WAYS, (DType.F16, floats.HALF_AS_BITS)])
-def test_every_pattern_widens_to_its_value(dtype, row_type):
+@pytest.mark.parametrize(("dtype", "rows_of"), [*WAYS, (DType.F16, "F16 as bits")])
+def test_every_pattern_widens_to_its_value(dtype, rows_of):
     """With and without the processor's own fp16."""
     count = 2**dtype.bits
     raw = b"".join(code.to_bytes(dtype.bits // 8, "little") for code in range(count))
@@ -42,13 +41,14 @@ def test_every_pattern_widens_to_its_value(dtype, row_type):
 
     # repr, so that NaN equals NaN
     assert list(map(repr, (value + 0.0 for value in expected))) == list(
-        map(repr, widened(row_type, raw, count))
+        map(repr, widened(rows_of, raw, count))
     )
 
 
 KERNELS = [
-    *((sums.add_proved, sums.signature(row)) for row in floats.ROW_TYPES.values()),
-    *((rounding.finish, rounding.signature(out)) for out in (types.int16, types.int64)),
+    *((sums.add_proved, sums.signature(name)) for name in tables.ROW_NAMES),
+    *((rounding.finish, rounding.signature(bits)) for bits in ("16", "64")),
+    *((wide_rounding.finish_wide, rounding.signature(bits)) for bits in ("16", "64")),
 ]
 
 
