@@ -42,6 +42,7 @@ class DrawingOptions:
         typer.Option(help="Height and width of the images in pixels.  [default: the base's]"),
     ] = None
     seed: Annotated[int, typer.Option(help="Random seed of the initial noise.")] = 0
+    variant: shared.Variant = None
 
     def request(self) -> SampleRequest:
         """The request for these images; UsageError for values out of range."""
@@ -55,6 +56,7 @@ class DrawingOptions:
             self.guidance,
             self.seed,
             self.resolution,
+            self.variant,
         )
 
 

@@ -48,6 +48,7 @@ class RunOptions:
             metavar="WHAT",
         ),
     ] = "auto"
+    variant: options.Variant = None
 
     def require_data_and_output(self) -> tuple[list[str], str]:
         """Data and output, which every run needs; UsageError if one of them is missing."""

@@ -20,7 +20,7 @@ from typing import Any
 from ..checkpoints.digest import text_digest
 from ..checkpoints.layout import INDEX, PICKLES, Component, find_model
 from ..checkpoints.unchanged import FileSnapshot
-from ..errors import InputError, OutputError
+from ..errors import InputError, MismatchError, OutputError
 from ..format.strict_json import decode, parse_object
 from ..ledger.ledger_json import canonical
 from ..storage.files import read_file
@@ -37,6 +37,8 @@ class BaseFiles:
     """The files of a base; `read` and `find_weights` add to them."""
 
     folder: Path
+    variant: str | None = None
+    """The variant of the weights that is preferred, such as `fp16`."""
     contents: dict[str, bytes] = field(default_factory=dict)
     """Configs, vocabularies and indexes, by path within the base."""
     weights: dict[str, Component] = field(default_factory=dict)
@@ -85,7 +87,7 @@ class BaseFiles:
 
     def find_weights(self, name: str) -> None:
         """Find a component's weights; InputError if there are none, or links out of the base."""
-        model = find_model(self.folder / name)
+        model = find_model(self.folder / name, variant=self.variant)
         # a base whose denoiser is in its own folder may have other components
         found = [each for each in model.components if not each.name]
         if len(found) != 1:
@@ -95,6 +97,30 @@ class BaseFiles:
             self._take(path)
         if component.index_file is not None:
             self.read(component.index_file.path.relative_to(self.folder).as_posix())
+
+    def require_variant(self) -> None:
+        """Raise MismatchError if no component has weights of the variant that was asked for."""
+        names = [
+            component.index_name or path.name
+            for component in self.weights.values()
+            for path in component.files
+        ]
+        if self.variant and not any(f".{self.variant}." in name for name in names):
+            what = f"has no weights of the variant {self.variant!r}"
+            raise MismatchError(what, path=self.folder, advice="remove --variant")
+
+    def published_name(self, name: str, library: str, file: str) -> str:
+        """The plain name of a component's index or single file of weights; others keep theirs.
+
+        `file` is its path within the base.
+        """
+        component = self.weights[name]
+        ending = ".safetensors"
+        if component.index_file is not None:
+            if self.folder / file != component.index_file.path:
+                return file
+            ending = ".safetensors.index.json"
+        return str(Path(file).with_name(STEMS.get(library, STEMS["transformers"]) + ending))
 
     def has_weights(self, name: str) -> bool:
         """Whether a component's folder has weights, or pickles, which `find_weights` refuses."""

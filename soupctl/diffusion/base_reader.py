@@ -47,15 +47,17 @@ BARE_SCHEDULER = ComponentClass("diffusers", "DDPMScheduler", (SCHEDULER_CONFIG,
 """The scheduler beside a bare denoiser; its config says its class."""
 
 
-def read_base(folder: Path) -> Base:
+def read_base(folder: Path, variant: str | None = None) -> Base:
     """Read the base in a folder: its configs, which are checked, and where its weights are.
+
+    `variant` prefers weights such as `model.fp16.safetensors` to the plain ones.
 
     Raises InputError if it is not a diffusers folder, or if a config is not valid, MismatchError
     for an unsupported model, or one that names code.
     """
     if not folder.is_dir():
         raise _no_folder(folder)
-    files = BaseFiles(folder)
+    files = BaseFiles(folder, variant)
     listing = files.read_config(PIPELINE)
     listed = listed_classes(listing or {}, folder / PIPELINE)
     denoiser, config = _read_denoiser(files, listed)
@@ -80,6 +82,7 @@ def read_base(folder: Path) -> Base:
     configs = {denoiser: config, **_read_components(files, components, denoiser, conditioning)}
     base = Base(folder, denoiser, class_name, config, conditioning, components, configs, files)
     _require_trainable(base)
+    files.require_variant()
     return base
 
 

@@ -118,7 +118,7 @@ def _step_counter(variants: int, request: SampleRequest, on_step: OnStep) -> Cal
 
 
 def _read_model(name: str, folder: Path, request: SampleRequest) -> LoadedModel:
-    base = read_base(folder)
+    base = read_base(folder, request.variant)
     scheduler = load_scheduler(base)
     objective = objective_of(scheduler, Prediction.AUTO, None)
     side = choose_resolution(base, request.resolution) // base.scale
@@ -158,7 +158,8 @@ def _require_banks_fit(
     """Raise MismatchError for a bank of another base or size, unless `use` allows it."""
     digest = None
     if banks and not use.allow_base_mismatch:
-        digest = content_digests(model.base.denoiser_folder)[0].digest
+        base = model.base
+        digest = content_digests(base.denoiser_folder, variant=base.files.variant)[0].digest
     for title, bank in banks.items():
         configs = [
             (f"{title}/{member.name}" if member.name else title, member.bank.config)

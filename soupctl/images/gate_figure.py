@@ -99,7 +99,7 @@ def _require_own_base(base: Base, configs: list[BankConfig], path: Path) -> int:
         sample_size=configs[0].base.sample_size,
         num_train_timesteps=objective.timesteps,
         prediction_type=objective.prediction.value,
-        digest=content_digests(base.denoiser_folder)[0].digest,
+        digest=content_digests(base.denoiser_folder, variant=base.files.variant)[0].digest,
     )
     try:
         for config in configs:

@@ -34,6 +34,8 @@ class SampleRequest:
     seed: int = 0
     resolution: int | None = None
     """Height and width in pixels; None for the model's own."""
+    variant: str | None = None
+    """The variant of the models' weights that is preferred, such as `fp16`."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range, all in one error."""

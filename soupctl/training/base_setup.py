@@ -59,12 +59,14 @@ class BaseSetup:
             yield from self.bank.notices
 
 
-def read_base_setup(folder: Path, options: Options, patch: PatchOptions | None) -> BaseSetup:
+def read_base_setup(
+    folder: Path, options: Options, patch: PatchOptions | None, variant: str | None = None
+) -> BaseSetup:
     """The setup for the base in a folder.
 
     Raises InputError, MismatchError or UsageError if the base cannot be trained with the options.
     """
-    base = read_base(folder)
+    base = read_base(folder, variant)
     _require_usable_options(base, options, patch)
     resolution = choose_resolution(base, options.resolution)
     scheduler = load_scheduler(base)

@@ -28,6 +28,7 @@ def finetune(
     output: str | Path,
     *,
     resume: str = "auto",
+    variant: str | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> TrainedRun:
@@ -38,7 +39,7 @@ def finetune(
     SoupError.
     """
     (chosen,) = FINETUNE.built(options)
-    run = _prepared(base, data, output, chosen, resume, None)
+    run = _prepared(base, data, output, chosen, resume, None, variant)
     from .trainer import finetune as train
 
     return train(run, reporter or _Silent())
@@ -51,6 +52,7 @@ def patch_dmp(
     *,
     preset: Preset | None = None,
     resume: str = "auto",
+    variant: str | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> TrainedRun:
@@ -60,7 +62,7 @@ def patch_dmp(
     what `finetune` does.
     """
     patch, chosen = PATCH_DMP.built({} if preset is None else PRESETS[preset], options)
-    run = _prepared(base, data, output, chosen, resume, patch)
+    run = _prepared(base, data, output, chosen, resume, patch, variant)
     from .train_bank import patch_dmp as train
 
     return train(run, reporter or _Silent())
@@ -73,12 +75,15 @@ def _prepared(
     options: Options,
     resume: str,
     patch: PatchOptions | None,
+    variant: str | None,
 ) -> PreparedRun:
     require_extra()
     from .distributed import start_accelerator
     from .setup import RunRequest, prepare
 
-    request = RunRequest(Path(base), Path(data), Path(output), options, resume, patch=patch)
+    request = RunRequest(
+        Path(base), Path(data), Path(output), options, resume, patch=patch, variant=variant
+    )
     (run,) = prepare([request], start_accelerator(options))
     return run
 
@@ -117,9 +122,9 @@ def sample(
     """Sample images from models, alone and with each bank, and return the names of the variants.
 
     `request` holds fields of `soupctl.images.request.SampleRequest`: prompts, classes, images,
-    steps, guidance, seed, resolution. The output is a folder, or a grid if it ends in `.png`.
-    Raises TypeError for another name, LimitError without the extra `train`, and any child of
-    SoupError.
+    steps, guidance, seed, resolution, variant. The output is a folder, or a grid if it ends in
+    `.png`. Raises TypeError for another name, LimitError without the extra `train`, and any child
+    of SoupError.
     """
     require_extra()
     from ..images.compare import sample_models

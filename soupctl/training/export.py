@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from ..checkpoints.layout import INDEX
 from ..choices import Prediction
 from ..diffusion.base import SCHEDULER, Base
 from ..diffusion.component_classes import CONFIG, SCHEDULER_CONFIG
@@ -49,8 +50,10 @@ def publish_model(
         for name, content in base.files.contents.items():
             if prediction and name == base.files.inside(SCHEDULER, SCHEDULER_CONFIG):
                 _write_scheduler(staging, name, base, prediction)
-            elif name == _inside(base, CONFIG) or (prediction and not _is_index(base, name)):
+            elif name == _inside(base, CONFIG) or (prediction and not INDEX.search(name)):
                 write_file(staging, name, content)
+        for name, index in _other_indexes(base) if prediction else ():
+            write_file(staging, name, index)
         for name, path in _other_weights(base) if prediction else ():
             copy_file(staging, name, path)
     return digest
@@ -60,18 +63,27 @@ def _inside(base: Base, name: str) -> str:
     return str(PurePosixPath(base.denoiser, name))
 
 
-def _is_index(base: Base, name: str) -> bool:
-    """Whether a file is the index of the denoiser's weights, which are written as one file."""
-    file = base.files.weights[base.denoiser].index_file
-    return file is not None and base.folder / name == file.path
-
-
 def _other_weights(base: Base) -> Iterator[tuple[str, Path]]:
-    """The weights of a base but for the denoiser's, with their names relative to its folder."""
+    """The weights of a base but for the denoiser's, with their plain names in its folder."""
     for name, component in base.files.weights.items():
         if name != base.denoiser:
             for path in component.files:
-                yield path.relative_to(base.folder).as_posix(), path
+                yield _plain_name(base, name, path), path
+
+
+def _other_indexes(base: Base) -> Iterator[tuple[str, bytes]]:
+    """The indexes of these weights, with their plain names."""
+    for name, component in base.files.weights.items():
+        if name != base.denoiser and component.index_file is not None:
+            path = component.index_file.path
+            content = base.files.contents[path.relative_to(base.folder).as_posix()]
+            yield _plain_name(base, name, path), content
+
+
+def _plain_name(base: Base, component: str, path: Path) -> str:
+    """The name of a file of weights within the model: that which its library looks for."""
+    within = path.relative_to(base.folder).as_posix()
+    return base.files.published_name(component, base.components[component].library, within)
 
 
 def _write_scheduler(staging: Staging, name: str, base: Base, prediction: Prediction) -> None:

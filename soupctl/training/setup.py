@@ -39,6 +39,8 @@ class RunRequest:
     """The command line, shown as the way to resume."""
     patch: PatchOptions | None = None
     """The prompt bank to train; None to train the denoiser."""
+    variant: str | None = None
+    """The variant of the base's weights that is preferred, such as `fp16`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRu
     """
     first = requests[0]
     require_supported_options(accelerator, first.options, patch=first.patch is not None)
-    base_setup = read_base_setup(first.base, first.options, first.patch)
+    base_setup = read_base_setup(first.base, first.options, first.patch, first.variant)
     datasets = [_scan(base_setup.base, request) for request in requests]
     classes = [_class_numbers(base_setup, dataset) for dataset in datasets]
     plans = [
