@@ -211,7 +211,7 @@ def test_a_config_on_a_page_is_one_that_training_takes(tmp_path: Path) -> None:
         path.write_text(text)
         (options,) = FINETUNE.built(read_config(path, FINETUNE.kinds))
         assert options != Options()
-    assert len(examples) == 1
+    assert len(examples) == 2
 
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:
