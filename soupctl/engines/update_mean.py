@@ -1,0 +1,217 @@
+"""Weighted means with updates made of factors among their terms.
+
+Rule 1: one product of float64 matrices and a bound of its error decide nearly all elements; those
+in doubt are computed from the exact products of their factors, by the engine that rounds once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..format.dtypes import DType
+from ..kernels import bracket
+from ..kernels.floats import E4M3_VALUES, E5M2_VALUES, ROW_TYPES
+from .contract import NonFinite, OutOfRange, WeightedMean
+from .cpu import OUT_TYPES, CpuEngine, address, format_table, require_exact_arithmetic
+from .native import native_address
+from .updates import SLACK, UNIT, Floats, Update
+
+NUMBERS = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
+SMALL_VALUES = {DType.F8_E5M2: E5M2_VALUES, DType.F8_E4M3: E4M3_VALUES}
+CACHED = 1 << 15
+"""Elements that are made at a time, unless a row has more."""
+EXACT_TERMS = 1 << 20
+"""Most float64s of exact products in memory at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedUpdate:
+    """Rows of an update, added to as many rows of a tensor as a matrix."""
+
+    update: Update
+    weight: int
+    """Whole-number weight; the divisor is that of the mean."""
+    first: int
+    """The first of its rows that count."""
+    rows: int
+    """How many of them count."""
+    target: int
+    """The row of the tensor that the first is added to."""
+
+
+class UpdatedMean:
+    """A mean of sources and updates, bound to them; a `Combine` of the contract."""
+
+    def __init__(
+        self,
+        mean: WeightedMean,
+        sources: Sequence[memoryview],
+        updates: Sequence[PlacedUpdate],
+        columns: int,
+    ) -> None:
+        """`columns` are those of the tensor as a matrix; `mean` names its divisor."""
+        self._mean, self._sources = mean, tuple(sources)
+        self._updates, self._columns = tuple(updates), columns
+        # whether float64s can bound the error without a thought of underflow
+        self._is_fast = DType.F64 not in (mean.out, *mean.dtypes)
+        self._width = mean.out.bits // 8
+        # of adding up all terms, and of their shares
+        self._rounding = (sum(each.update.terms for each in updates) + 6) * UNIT
+        share = Fraction(mean.weights[0], mean.total)
+        self._share = float(share)
+        # a product with a power of two is exact; any other share and its products are rounded
+        is_power = share.numerator.bit_count() == share.denominator.bit_count() == 1
+        self._lost = 0.0 if is_power else 4 * UNIT
+        if self._is_fast:
+            self._bracket = _bracket_function(mean.dtypes[0], mean.out)
+            self._table = format_table(mean.out)
+
+    def __call__(self, start: int, stop: int, out: memoryview, origin: int = 0) -> None:
+        """Write elements `start` to `stop` of the mean into `out`; raises as `Combine` does."""
+        require_exact_arithmetic()
+        if not self._is_fast:
+            places = np.arange(start, stop)
+        else:
+            places = np.concatenate(
+                [
+                    np.flatnonzero(self._settle(first, last, start, out, origin)) + first
+                    for first, last in self._blocks(start, stop, origin)
+                ]
+            )
+        if len(places):
+            self._settle_exactly(places, start, out, origin)
+
+    def _blocks(self, start: int, stop: int, origin: int) -> Iterator[tuple[int, int]]:
+        """Where each block begins and ends: whole rows that fit a cache, but for both ends."""
+        size = max(1, CACHED // self._columns) * self._columns
+        while start < stop:
+            last = min(stop, start + size - (origin + start) % self._columns)
+            yield start, last
+            start = last
+
+    def _settle(
+        self, first: int, last: int, start: int, out: memoryview, origin: int
+    ) -> NDArray[np.int8]:
+        """Round the elements that a bound decides; 1 for each of those in doubt."""
+        width = self._columns
+        top, bottom = (origin + first) // width, -(-(origin + last) // width)
+        near, rows, columns = self._near(top, bottom)
+        inside = origin + first - top * width
+        for source in range(1, len(self._sources)):
+            part = near.reshape(-1)[inside : inside + last - first]
+            self._add_source(source, first, part, rows, columns)
+        doubts = np.empty(last - first, np.int8)
+        base, target = (np.frombuffer(each, np.uint8) for each in (self._sources[0], out))
+        self._bracket(
+            *(address(base), first, inside, last - first, width, self._share, self._lost),
+            *(address(near), address(rows), address(columns)),
+            *(address(target) + (first - start) * self._width, address(doubts)),
+            address(self._table),
+        )
+        return doubts
+
+    def _near(self, top: int, bottom: int) -> tuple[Floats, Floats, Floats]:
+        """Values near the sum of the updates over the divisor, and the bound of their error.
+
+        Those of several updates are within the norms of their bounds, by Cauchy and Schwarz.
+        """
+        near = np.zeros((bottom - top, self._columns))
+        heights, widths = np.zeros(bottom - top), np.zeros(self._columns)
+        for each in self._updates:
+            first, last = max(top, each.target), min(bottom, each.target + each.rows)
+            if first < last:
+                rows = each.first + first - each.target, each.first + last - each.target
+                share = each.weight / self._mean.total
+                each.update.add(*rows, share, near[first - top : last - top])
+                error = abs(share) * (each.update.error + self._rounding)
+                part = heights[first - top : last - top]
+                # without squares, which could underflow
+                np.hypot(part, each.update.row_bounds(*rows) * error, out=part)
+                np.hypot(widths, each.update.columns, out=widths)
+        return near, heights * SLACK, widths * SLACK
+
+    def _add_source(
+        self, source: int, first: int, near: Floats, rows: Floats, columns: Floats
+    ) -> None:
+        """Add a source after the first to the values, and what is rounded to the bound."""
+        dtype = self._mean.dtypes[source]
+        width = dtype.bits // 8
+        view = self._sources[source][first * width : (first + len(near)) * width]
+        values = widened(view, dtype) * (self._mean.weights[source] / self._mean.total)
+        near += values
+        most = float((np.abs(values) + np.abs(near)).max(initial=0.0))
+        rows[:] = np.hypot(rows, 4 * UNIT * most) * SLACK
+        columns[:] = np.hypot(columns, 1.0) * SLACK
+
+    def _settle_exactly(
+        self, places: NDArray[np.intp], start: int, out: memoryview, origin: int
+    ) -> None:
+        """Put the exactly rounded elements at `places` where they belong."""
+        target = np.frombuffer(out, np.uint8).reshape(-1, self._width)
+        size = max(1, EXACT_TERMS // sum(each.update.terms for each in self._updates))
+        for first in range(0, len(places), size):
+            batch = places[first : first + size]
+            target[batch - start] = self._exactly(batch, origin)
+
+    def _exactly(self, places: NDArray[np.intp], origin: int) -> NDArray[np.uint8]:
+        """The exactly rounded elements at some places, as bytes."""
+        rows, columns = np.divmod(places + origin, self._columns)
+        parts, weights = [], []
+        for each in self._updates:
+            inside = (rows >= each.target) & (rows < each.target + each.rows)
+            if inside.any():
+                among = each.first + rows[inside] - each.target
+                exact = each.update.exact(among, columns[inside])
+                planes = np.zeros((len(exact), len(places)))
+                planes[:, inside] = exact
+                parts.append(planes)
+                weights += [each.weight] * len(planes)
+        rows_of = [_elements(*each) for each in zip(self._sources, self._mean.dtypes, strict=True)]
+        sources = [np.ascontiguousarray(row[places]) for row in rows_of]
+        sources += [np.ascontiguousarray(plane) for planes in parts for plane in planes]
+        mean = replace(
+            self._mean,
+            dtypes=(*self._mean.dtypes, *(DType.F64 for _ in weights)),
+            weights=(*self._mean.weights, *weights),
+            divisor=self._mean.total,
+        )
+        out = np.empty((len(places), self._mean.out.bits // 8), np.uint8)
+        combine = CpuEngine().prepare(mean, [row.data.cast("B") for row in sources])
+        try:
+            combine(0, len(places), out.data.cast("B"))
+        except NonFinite as found:
+            raise NonFinite(found.source, int(places[found.element])) from None
+        except OutOfRange as found:
+            raise OutOfRange(int(places[found.element])) from None
+        return out
+
+
+def widened(values: memoryview, dtype: DType) -> Floats:
+    """The elements of a float dtype as float64s, all exact."""
+    if dtype is DType.BF16:
+        codes = np.frombuffer(values, "<u2").astype(np.uint32) << 16
+        return codes.view(np.float32).astype(np.float64)
+    if dtype in SMALL_VALUES:
+        return SMALL_VALUES[dtype][np.frombuffer(values, np.uint8)]
+    return np.frombuffer(values, NUMBERS[dtype]).astype(np.float64)
+
+
+def _elements(source: memoryview, dtype: DType) -> NDArray[np.generic]:
+    """The elements of a source as integers of their bits."""
+    return np.frombuffer(source, f"<u{dtype.bits // 8}")
+
+
+@cache
+def _bracket_function(dtype: DType, out: DType) -> Callable[..., int]:
+    """The compiled rounding within bounds; calling it lets other threads run."""
+    signature = bracket.signature(ROW_TYPES[dtype.value], OUT_TYPES[out.bits])
+    whole, real = ctypes.c_int64, ctypes.c_double
+    prototype = ctypes.CFUNCTYPE(whole, *[whole] * 5, real, real, *[whole] * 6)
+    return prototype(native_address(bracket.bracket, signature))
