@@ -10,22 +10,26 @@ from numba import types
 from numba.core.typing import Signature
 from numba.extending import register_jitable
 
-from .floats import MAGNITUDE, bits_of, store, two_sum, widen
-from .rounding import encode
+from .floats import MAGNITUDE, ROW_TYPES, bits_of, store, two_sum, widen
+from .rounding import OUT_TYPES, encode
 from .sums import FLOATS, INTEGERS
 from .tables import LIMIT, NORMAL, PRECISION, SIGN
 
 ULP = 2.0**-52
 
 
-def signature(row_type: types.Type, out_type: types.Type) -> Signature:
-    """The signature of `bracket` for a row and an output of these types."""
-    source, out, doubts = (types.CPointer(kind) for kind in (row_type, out_type, types.int8))
+def signature(dtype: str, bits: str) -> Signature:
+    """The signature of `bracket` for a row of a dtype and an output of as many bits."""
+    kinds = ROW_TYPES[dtype], OUT_TYPES[bits], types.int8
+    source, out, doubts = (types.CPointer(kind) for kind in kinds)
     whole, real = types.int64, types.float64
     return types.int64(
         *(source, whole, whole, whole, whole, real, real),
         *(FLOATS, FLOATS, FLOATS, out, doubts, INTEGERS),
     )
+
+
+SIGNATURES = {"bracket": signature}
 
 
 def bracket(  # type: ignore[no-untyped-def]

@@ -22,6 +22,9 @@ def signature() -> Signature:
     return types.int64(FLOATS, FLOATS, whole, whole, whole, FLOATS)
 
 
+SIGNATURES = {"multiply": signature}
+
+
 def multiply(left, right, rows, inner, columns, out):  # type: ignore[no-untyped-def]
     """Add left [rows, inner] times right [inner, columns] to out [rows, columns]; zero."""
     for first in range(0, columns, COLUMNS):

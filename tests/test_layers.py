@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # the rooms from the lowest up: each may import those that its set names, and itself
 VALUES = frozenset({"errors", "choices", "format"})
 DISK_ROOMS = VALUES | {"kinds", "storage", "workers", "checkpoints", "ledger"}
-MERGING = DISK_ROOMS | {"configs", "engines", "merge"}
+MERGING = DISK_ROOMS | {"configs", "engines", "lora", "merge"}
 BANKS = DISK_ROOMS | {"configs", "diffusion", "banks"}
 
 MAY_IMPORT = {
@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "configs": frozenset(),
     "kernels": frozenset(),
     "engines": VALUES | {"kernels"},
+    "lora": DISK_ROOMS | {"engines"},
     "merge": MERGING,
     "demo": VALUES | {"storage"},
     "diffusion": DISK_ROOMS | {"configs"},
@@ -68,6 +69,13 @@ PURE_MODULES = {
     "soupctl.ledger.names",
     "soupctl.ledger.training_record",
     "soupctl.ledger.weights",
+    "soupctl.lora.matrices",
+    "soupctl.lora.modules",
+    "soupctl.lora.pairs",
+    "soupctl.lora.scales",
+    "soupctl.lora.summary",
+    "soupctl.lora.targets",
+    "soupctl.lora.unet_blocks",
     "soupctl.merge.kept_sum.format",
     "soupctl.merge.kind_errors",
     "soupctl.merge.plan",

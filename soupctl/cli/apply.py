@@ -1,4 +1,4 @@
-"""`soupctl apply`: adds deltas to a base, each times its scale."""
+"""`soupctl apply`: adds deltas and adapters to a base, each times its scale."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from .option_groups import with_option_groups
 @with_option_groups
 def apply(
     base: Annotated[
-        str, typer.Argument(help="The checkpoint that deltas are added to.", metavar="BASE")
+        str, typer.Argument(help="The checkpoint that they are added to.", metavar="BASE")
     ],
     deltas: Annotated[
         list[str],
-        typer.Argument(help="Deltas, each with an optional @SCALE.", metavar="DELTA..."),
+        typer.Argument(
+            help="Deltas, LoRAs, LoHas or LoKrs, each with an optional @SCALE.", metavar="DELTA..."
+        ),
     ],
     output: options.Output = None,
     other_base: Annotated[
@@ -38,12 +40,13 @@ def apply(
     *,
     merge: MergeOptions,
 ) -> None:
-    """Add deltas to a base, each times its scale, exactly.
+    """Add deltas, LoRAs and their like to a base, each times its scale, exactly.
 
     One delta of scale 1 on its own base gives back the checkpoint that it was made of; a scale of
-    -1 takes away what the fine-tuning did.
+    -1 takes away what the fine-tuning did. The names of an adapter may be kohya's, PEFT's or
+    ComfyUI's, and those of the base diffusers' or its first authors'.
 
-    Example: soupctl apply base.safetensors cats.delta@0.7 dogs.delta@-1 -o out.safetensors
+    Example: soupctl apply base.safetensors cats.delta@0.7 style.safetensors@0.4 -o out.safetensors
     """
     output = require_output(output, merge)
     given = options.read_inputs(deltas, None, None, False)

@@ -25,6 +25,7 @@ from .tensor_table import tensor_lines
 
 if TYPE_CHECKING:
     from ..kinds.kind import TensorKind
+    from ..lora.summary import AdapterSummary
     from ..verbs import Inspection
 
 NAMES = {"checkpoint": "soup", "delta": "delta", "sum": "sum of"}
@@ -95,6 +96,8 @@ def _inspection_lines(found: Inspection, *, verbose: bool) -> Iterator[str]:
     files = f" in {len(found.files)} files" if len(found.files) > 1 else ""
     yield f"  parameters  {found.parameters:,} ({size_text(found.size)}){files}"
     yield f"  tensors     {len(found.tensors)}{f' ({dtypes})' if dtypes else ''}"
+    if found.adapter is not None:
+        yield f"  adapter     {_adapter_text(found.adapter)}"
     if found.kinds:
         kinds = ", ".join(f"{count} {kind}" for kind, count in found.counted_kinds.items())
         yield f"  not weights {kinds}"
@@ -104,6 +107,26 @@ def _inspection_lines(found: Inspection, *, verbose: bool) -> Iterator[str]:
     if verbose:
         yield from (f"  file        {name}" for name in found.files)
     yield from _soup_lines(found, whole=whole)
+
+
+def _adapter_text(adapter: AdapterSummary) -> str:
+    """The families, ranks and modules of an adapter in words, or why it is not applied."""
+    if adapter.problem is not None:
+        return f"not applied: {adapter.problem}"
+    families = ", ".join(f"{count} {family}" for family, count in adapter.families.items())
+    ranks = " and ".join(str(rank) for rank in adapter.ranks)
+    alphas = "" if adapter.with_alpha else ", without alpha"
+    of_rank = f" of rank {ranks}" if ranks else " of whole factors"
+    return f"{families} {'module' if adapter.modules == 1 else 'modules'}{of_rank}{alphas}"
+
+
+def _adapter_json(adapter: AdapterSummary | None) -> dict[str, Any]:
+    """What an adapter is, under one key; nothing for any other checkpoint."""
+    if adapter is None:
+        return {}
+    ranks = {str(rank): count for rank, count in adapter.ranks.items()}
+    facts = {"families": dict(adapter.families), "ranks": ranks, "with_alpha": adapter.with_alpha}
+    return {"adapter": {**facts, "problem": adapter.problem}}
 
 
 def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
@@ -164,6 +187,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
         "kinds": found.counted_kinds,
         "metadata": dict(found.metadata),
         "kind": found.kind,
+        **_adapter_json(found.adapter),
         "soup": soup,
         "ledger_problem": found.ledger_problem,
         **({} if summary else {"tensors": tensors}),

@@ -16,15 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..format.dtypes import DType
-from ..kernels import bracket
-from ..kernels.floats import E4M3_VALUES, E5M2_VALUES, ROW_TYPES
 from .contract import NonFinite, OutOfRange, WeightedMean
-from .cpu import OUT_TYPES, CpuEngine, address, format_table, require_exact_arithmetic
+from .cpu import CpuEngine, address, format_table, require_exact_arithmetic
 from .native import native_address
+from .reference import decode
 from .updates import SLACK, UNIT, Floats, Update
 
 NUMBERS = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
-SMALL_VALUES = {DType.F8_E5M2: E5M2_VALUES, DType.F8_E4M3: E4M3_VALUES}
 CACHED = 1 << 15
 """Elements that are made at a time, unless a row has more."""
 EXACT_TERMS = 1 << 20
@@ -198,9 +196,15 @@ def widened(values: memoryview, dtype: DType) -> Floats:
     if dtype is DType.BF16:
         codes = np.frombuffer(values, "<u2").astype(np.uint32) << 16
         return codes.view(np.float32).astype(np.float64)
-    if dtype in SMALL_VALUES:
-        return SMALL_VALUES[dtype][np.frombuffer(values, np.uint8)]
+    if dtype.bits == 8:
+        return _small_values(dtype)[np.frombuffer(values, np.uint8)]
     return np.frombuffer(values, NUMBERS[dtype]).astype(np.float64)
+
+
+@cache
+def _small_values(dtype: DType) -> Floats:
+    """The values of all codes of a dtype of eight bits."""
+    return np.array([float(decode(code, dtype)) for code in range(256)])
 
 
 def _elements(source: memoryview, dtype: DType) -> NDArray[np.generic]:
@@ -211,7 +215,6 @@ def _elements(source: memoryview, dtype: DType) -> NDArray[np.generic]:
 @cache
 def _bracket_function(dtype: DType, out: DType) -> Callable[..., int]:
     """The compiled rounding within bounds; calling it lets other threads run."""
-    signature = bracket.signature(ROW_TYPES[dtype.value], OUT_TYPES[out.bits])
     whole, real = ctypes.c_int64, ctypes.c_double
     prototype = ctypes.CFUNCTYPE(whole, *[whole] * 5, real, real, *[whole] * 6)
-    return prototype(native_address(bracket.bracket, signature))
+    return prototype(native_address("bracket.bracket", dtype.value, str(out.bits)))

@@ -16,7 +16,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels import multiply as multiply_kernel
 from .cpu import address
 from .exact_planes import Planes, add_up, multiply
 from .native import native_address
@@ -258,7 +257,7 @@ def add_product(left: Floats, right: Floats, out: Floats) -> None:
 def _multiply_function() -> Callable[..., int]:
     """The compiled product; calling it lets other threads run."""
     prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
-    return prototype(native_address(multiply_kernel.multiply, multiply_kernel.signature()))
+    return prototype(native_address("multiply.multiply"))
 
 
 def _norm(values: Floats) -> float:

@@ -2,12 +2,13 @@
 
 Rule 1: out = base + sum(s_j * d_j), exactly, rounded once; a delta without a tensor adds nothing.
 Rule 2: one delta of scale 1 on its own base gives FINE: its bytes, dtypes and signs of zeros.
-Rule 3: whatever else is applied obeys the contract of a mean: an exact zero is +0.0.
+Rule 3: an adapter is a delta whose tensors are updates; its own are digested, and in no soup.
+Rule 4: whatever else is applied obeys the contract of a mean: an exact zero is +0.0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -16,17 +17,21 @@ from math import lcm
 from ..choices import OnInt
 from ..errors import Issue, MismatchError, UsageError
 from ..format.dtypes import DType, Kind, narrowest
+from ..format.header import Tensor
 from ..kinds.facts import TensorFacts
 from ..kinds.kind import AVERAGED, TensorKind
 from ..ledger.weights import LARGEST, TOO_FINE
+from .adapter_reader import AdapterReader
 from .delta.reader import DeltaReader
 from .kept_sum.reader import Source
 from .plan import Plan, Rule, Step, make_plan
 from .recipe import Recipe, first_match
-from .step_weights import StepWeights
+from .step_weights import NO_WEIGHTS, StepWeights
 from .terms import SIGN_DIVISOR
+from .updates import require_whole
 
-Holders = Sequence[tuple[int, DeltaReader]]
+Delta = DeltaReader | AdapterReader
+Holders = Sequence[tuple[int, Delta]]
 """The deltas that change a tensor, each with its index among the sources."""
 
 
@@ -48,7 +53,7 @@ def applied_weights(asked: Sequence[Fraction]) -> StepWeights:
 def plan_applied(
     recipe: Recipe,
     base: Source,
-    deltas: Sequence[DeltaReader],
+    deltas: Sequence[Delta],
     facts: TensorFacts,
 ) -> Plan:
     """The plan for the base, which is the first source, and the deltas after it.
@@ -63,7 +68,10 @@ def plan_applied(
     issues: list[Issue] = []
     steps = []
     for step in plan.steps:
-        holders = [(n, each) for n, each in enumerate(deltas, 1) if step.name in each.tensors]
+        holders = [(n, each) for n, each in enumerate(deltas, 1) if step.name in _changed(each)]
+        if step.out is None:
+            # an adapter's own tensors are digested, and not what it changes
+            holders = [(n, each) for n, each in holders if isinstance(each, DeltaReader)]
         asked = dtype_of(step.name) or recipe.dtype
         problem = next(_problems(step, holders, base, recipe), None)
         if problem is not None:
@@ -71,13 +79,29 @@ def plan_applied(
             continue
         steps.append(_step(step, holders, weights_of(step.name), asked, _gives_fine(deltas)))
     issues += _unknown(base, deltas)
+    steps += _own_steps(deltas)
     if issues:
         raise MismatchError.collected(issues)
+    steps.sort(key=lambda step: (step.name, step.shape, step.rule.value))
     return Plan(applied_weights(recipe.weights), tuple(steps), recipe.allow_nonfinite)
 
 
-def _gives_fine(deltas: Sequence[DeltaReader]) -> bool:
-    return any(each.gives_fine for each in deltas)
+def _changed(delta: Delta) -> Mapping[str, Tensor]:
+    """The tensors that a delta changes."""
+    return delta.changed if isinstance(delta, AdapterReader) else delta.tensors
+
+
+def _own_steps(deltas: Sequence[Delta]) -> Iterator[Step]:
+    """The steps of the tensors of adapters, which are digested alone."""
+    for index, each in enumerate(deltas, 1):
+        if isinstance(each, AdapterReader):
+            for name, tensor in each.checkpoint.tensors.items():
+                alone = ((index,), (tensor.dtype,), None, NO_WEIGHTS)
+                yield Step(name, tensor.shape, Rule.LEFT_OUT, *alone)
+
+
+def _gives_fine(deltas: Sequence[Delta]) -> bool:
+    return any(isinstance(each, DeltaReader) and each.gives_fine for each in deltas)
 
 
 def _weights_by_tensor(recipe: Recipe) -> Callable[[str], StepWeights]:
@@ -87,10 +111,10 @@ def _weights_by_tensor(recipe: Recipe) -> Callable[[str], StepWeights]:
     return lambda name: shared(blocks_of(name) or recipe.weights)
 
 
-def _unknown(base: Source, deltas: Sequence[DeltaReader]) -> Iterator[Issue]:
+def _unknown(base: Source, deltas: Sequence[Delta]) -> Iterator[Issue]:
     """The tensors that deltas change and the base has not."""
     for each in deltas:
-        for name in each.tensors:
+        for name in _changed(each):
             if name not in base.tensors:
                 yield Issue(f"changes a tensor that {base.label} lacks", each.label, name)
 
@@ -101,12 +125,15 @@ def _problems(step: Step, holders: Holders, base: Source, recipe: Recipe) -> Ite
         return
     leave_out = "--exclude leaves the tensor out"
     for _, each in holders:
-        tensor, mine = each.tensors[step.name], base.tensors[step.name]
+        tensor, mine = _changed(each)[step.name], base.tensors[step.name]
         if tensor.shape != mine.shape:
             shapes = f"has shape {list(tensor.shape)} where {base.label} has {list(mine.shape)}"
             yield Issue(shapes, each.label, step.name, leave_out)
-        elif each.is_whole(step.name):
-            if each.gives_fine or _takes_first(step, recipe):
+        elif isinstance(each, AdapterReader) and step.scales:
+            what = f"has an update of what is quantised in {base.label}"
+            yield Issue(what, each.label, step.name, "apply it to the unquantised model")
+        elif _is_whole(each, step.name):
+            if _gives_fine([each]) or _takes_first(step, recipe):
                 continue
             kept = f"keeps the {tensor.dtype.value} tensor whole, which has no difference to scale"
             advice = f"scale 1 on its own base takes it, {leave_out}"
@@ -116,6 +143,21 @@ def _problems(step: Step, holders: Holders, base: Source, recipe: Recipe) -> Ite
         elif step.rule is not Rule.AVERAGE:
             what = f"has a difference of numbers where {base.label} has {_text(step.kind)}"
             yield Issue(what, each.label, step.name, leave_out)
+
+
+def _is_whole(delta: Delta, name: str) -> bool:
+    return isinstance(delta, DeltaReader) and delta.is_whole(name)
+
+
+def _has_negative_zeros(delta: Delta, name: str) -> bool:
+    return isinstance(delta, DeltaReader) and delta.has_negative_zeros(name)
+
+
+def _scales(name: str, holders: Holders, weights: StepWeights) -> Iterator[tuple[int, Fraction]]:
+    """The scales of the updates of a tensor, each with the weight of its adapter."""
+    for index, each in holders:
+        if isinstance(each, AdapterReader):
+            yield from ((weights.whole[index], scale) for scale in each.scales(name))
 
 
 def _text(kind: TensorKind) -> str:
@@ -131,8 +173,8 @@ def _step(
 ) -> Step:
     """The step of the base alone, with the deltas that change the tensor."""
     held = tuple(index for index, _ in holders)
-    dtypes = tuple(each.tensors[step.name].dtype for _, each in holders)
-    whole = any(each.is_whole(step.name) for _, each in holders)
+    dtypes = tuple(_changed(each)[step.name].dtype for _, each in holders)
+    whole = any(_is_whole(each, step.name) for _, each in holders)
     every = replace(step, sources=(0, *held), dtypes=(*step.dtypes, *dtypes))
     if step.out is None:
         return every
@@ -150,7 +192,8 @@ def _step(
         return replace(step, rule=Rule.TAKEN) if same else step
     counted = StepWeights(tuple(weights.whole[n] for n in every.sources), weights.divisor)
     out = dtypes[0] if gives_fine else narrowest(frozenset(every.dtypes))
-    if gives_fine and any(each.has_negative_zeros(step.name) for _, each in holders):
+    require_whole(counted, list(_scales(step.name, holders, weights)))
+    if gives_fine and any(_has_negative_zeros(each, step.name) for _, each in holders):
         signed = tuple(SIGN_DIVISOR * weight for weight in counted.whole)
         counted = StepWeights(signed, SIGN_DIVISOR * counted.divisor)
     return replace(every, out=asked or out, weights=counted)

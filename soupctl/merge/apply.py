@@ -21,12 +21,15 @@ from ..errors import Issue, LedgerError, MismatchError, UsageError
 from ..format.dtypes import DType, parse_dtype
 from ..ledger.names import unique_names
 from ..ledger.read import is_delta
+from ..lora.adapter import Adapter
+from ..lora.modules import is_adapter
 from ..workers import ExecutionOptions
+from .adapter_reader import AdapterReader
 from .applied_ledger import OTHER_BASE, complete_applied, draft_applied
-from .applied_plan import plan_applied
+from .applied_plan import Delta, plan_applied
 from .delta.reader import DeltaReader
 from .destination import decide
-from .facts import facts_of_source
+from .facts import adapter_config, facts_of_source
 from .ingredients import Ingredient, Inputs, Part, as_ingredient, open_inputs, require_several
 from .job import ComponentJob, ComponentResult, Job
 from .recipe import Recipe, require_matches
@@ -99,7 +102,7 @@ def open_application(application: Application) -> Iterator[Job]:
         ExitStack() as stack,
     ):
         part = _one_part(bases, application)
-        deltas = _summed([(_open_delta(stack, each.path), each.weight) for each in given])
+        deltas = _summed([(_open_delta(stack, each.path, part), each.weight) for each in given])
         yield _planned(application, bases, part, deltas)
 
 
@@ -111,24 +114,29 @@ def _one_part(bases: Inputs, application: Application) -> Part:
     return bases.parts[0]
 
 
-def _open_delta(stack: ExitStack, path: str | Path) -> DeltaReader:
-    """A delta, open; MismatchError for what is a model, and LedgerError for what is not sound."""
+def _open_delta(stack: ExitStack, path: str | Path, base: Part) -> Delta:
+    """A delta or adapter, open; MismatchError for a model, LedgerError for what is not sound."""
     model = find_input(path)
     checkpoint = stack.enter_context(open_input(model.components[0]))
+    if not is_delta(checkpoint) and is_adapter(checkpoint.tensors):
+        facts, config = facts_of_source(checkpoint), adapter_config(checkpoint)
+        adapter = Adapter(checkpoint, facts, config)
+        return AdapterReader(adapter, base.checkpoints[0], base.name)
     if not is_delta(checkpoint):
-        what = "is a model, not a delta"
+        what = "is a model, not a delta or an adapter"
         advice = "soupctl delta FINE BASE makes one of it"
         raise MismatchError(what, path=model.label, advice=advice)
     return DeltaReader(checkpoint)
 
 
 def _summed(
-    deltas: Sequence[tuple[DeltaReader, Fraction]],
-) -> dict[str, tuple[DeltaReader, Fraction]]:
+    deltas: Sequence[tuple[Delta, Fraction]],
+) -> dict[str, tuple[Delta, Fraction]]:
     """The deltas by content digest, those of one content as one; UsageError if they cancel."""
-    found: dict[str, tuple[DeltaReader, Fraction]] = {}
+    found: dict[str, tuple[Delta, Fraction]] = {}
     for each, scale in deltas:
-        root = each.ledger.root
+        known = each.ledger
+        root = checkpoint_digest(each.checkpoint) if known is None else known.root
         if root in found and checkpoint_digest(each.checkpoint) != root:
             # of the same content only the first is read
             raise LedgerError("its ledger does not match its tensors", path=each.label)
@@ -145,19 +153,21 @@ def _planned(
     application: Application,
     bases: Inputs,
     alone: Part,
-    found: dict[str, tuple[DeltaReader, Fraction]],
+    found: dict[str, tuple[Delta, Fraction]],
 ) -> Job:
     """The job that applies deltas to the one component of the base."""
     deltas = [each for each, _ in found.values()]
     scales = [scale for _, scale in found.values()]
     base = alone.checkpoints[0]
+    differences = [each for each in deltas if isinstance(each, DeltaReader)]
     if not application.other_base:
-        _require_one_base(deltas)
-    if len(deltas) == 1 and scales == [1]:
-        of = deltas[0].ledger.base
+        _require_one_base(differences)
+    if len(deltas) == len(differences) == 1 and scales == [1]:
+        of = differences[0].ledger.base
         # without --other-base, the pass refuses another one
         if not application.other_base or checkpoint_digest(base) == of:
-            deltas = [deltas[0].giving_fine()]
+            differences = [differences[0].giving_fine()]
+            deltas = [*differences]
     recipe = Recipe(
         weights=(Fraction(1), *scales),
         dtype=application.dtype,
@@ -176,14 +186,16 @@ def _planned(
         (alone.ledgers[0], *(each.ledger for each in deltas)),
         alone.layout,
     )
-    require_same_settings(part.checkpoints)
+    require_same_settings((base, *(each.checkpoint for each in differences)))
     destination = decide(
         application.output, bases, [plan], application.shard_size, application.variant
     )
     (files,) = destination.components
     labels = [bases.models[0].label, *(each.label for each in deltas)]
     draft = draft_applied(recipe, _names(part), part, plan, destination.folder_of(files))
-    complete = partial(complete_applied, draft, part, deltas, 0, other_base=application.other_base)
+    complete = partial(
+        complete_applied, draft, part, differences, 0, other_base=application.other_base
+    )
     job = ComponentJob(part, plan, files, draft, complete, (base, *deltas))
     inputs = Inputs(bases.models, (part,))
     weights = tuple(zip(labels, recipe.weights, strict=True))
@@ -192,11 +204,10 @@ def _planned(
 
 def _require_one_base(deltas: Sequence[DeltaReader]) -> None:
     """Raise MismatchError for deltas of different bases, by their ledgers."""
-    first, *rest = deltas
     issues = [
-        Issue(f"is a delta of another base than {first.label}", each.label, advice=OTHER_BASE)
-        for each in rest
-        if each.ledger.base != first.ledger.base
+        Issue(f"is a delta of another base than {deltas[0].label}", each.label, advice=OTHER_BASE)
+        for each in deltas[1:]
+        if each.ledger.base != deltas[0].ledger.base
     ]
     if issues:
         raise MismatchError.collected(issues)

@@ -11,6 +11,7 @@ from ..errors import SoupError
 from ..format.dtypes import DType
 from ..kinds.facts import NO_FACTS, TensorFacts, facts_of, layer_format
 from ..storage.files import read_file
+from .adapter_reader import AdapterReader
 from .delta.reader import DeltaReader
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 
@@ -25,14 +26,23 @@ OWN_NAMES = ("model.", "adapter_model.", "diffusion_pytorch_model.")
 
 def facts_of_source(source: Source) -> TensorFacts:
     """The facts of a checkpoint; none of a kept sum or a delta, whose tensors are no codes."""
-    if isinstance(source, SumReader | DeltaReader):
+    if isinstance(source, SumReader | DeltaReader | AdapterReader):
         return NO_FACTS
     if isinstance(source, AlignedCheckpoint):
         return _renamed(facts_of_source(source.checkpoint), source)
-    folder = _folder(source)
-    configs = [None if folder is None else _text(folder / name) for name in (CONFIG, ADAPTER)]
+    configs = [_config_beside(source, name) for name in (CONFIG, ADAPTER)]
     facts = facts_of(source.metadata, *configs)
     return replace(facts, layers=(*facts.layers, *_layers(source)))
+
+
+def adapter_config(checkpoint: Checkpoint) -> bytes | None:
+    """The bytes of the `adapter_config.json` beside a checkpoint; None if it has none."""
+    return _config_beside(checkpoint, ADAPTER)
+
+
+def _config_beside(checkpoint: Checkpoint, name: str) -> bytes | None:
+    folder = _folder(checkpoint)
+    return None if folder is None else _text(folder / name)
 
 
 def _layers(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:

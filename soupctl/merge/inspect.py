@@ -16,6 +16,7 @@ from ..format.header import Tensor
 from ..kinds.classify import Kinds, classify
 from ..ledger.ledger import DELTA_KEY, LEDGER_KEY, SUM_KEY, Ledger
 from ..ledger.read import is_delta, is_sum, read_ledger
+from ..lora.summary import AdapterSummary, summary_of
 from .blocks.table import BlockRow, block_rows
 from .facts import facts_of_source
 
@@ -38,6 +39,8 @@ class Inspection:
     """Whether it is the sum kept beside a soup, and the ledger that soup's."""
     is_delta: bool
     """Whether it is a fine-tuned checkpoint minus its base."""
+    adapter: AdapterSummary | None
+    """What it adds to a model, if it is an adapter."""
     architecture: str | None
     """A guess from names and shapes."""
     ledger: Ledger | None
@@ -110,6 +113,7 @@ def _inspect(name: str, checkpoint: Checkpoint) -> Inspection:
         },
         is_sum=is_sum(checkpoint),
         is_delta=is_delta(checkpoint),
+        adapter=summary_of(checkpoint.tensors, facts_of_source(checkpoint), checkpoint.label),
         architecture=guess_architecture(checkpoint.tensors),
         ledger=ledger,
         ledger_problem=problem,

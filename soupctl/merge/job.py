@@ -16,6 +16,7 @@ from ..choices import Method
 from ..format.header import encode_header
 from ..ledger.ledger import LEDGER_KEY, Ledger
 from ..ledger.ledger_json import encode_ledger, require_readable
+from .adapter_reader import AdapterReader
 from .code_error import CodeError
 from .destination import ComponentFiles, Destination
 from .ingredients import Inputs, Part
@@ -83,7 +84,10 @@ class ComponentJob:
         text = encode_ledger(self.draft, text_digest)
         require_readable(self.draft, text)
         object.__setattr__(self, "draft_text", text)
-        agreed = agreed_metadata((*self.sums, *self.part.checkpoints))
+        # an adapter says what it is itself, and nothing of a model
+        adapters = [each.checkpoint for each in self.sources if isinstance(each, AdapterReader)]
+        models = [each for each in self.part.checkpoints if each not in adapters]
+        agreed = agreed_metadata((*self.sums, *models))
         if self.plan.marker is not None or any(step.scales for step in self.plan.kept):
             # says that tensors are quantised which are no longer, or otherwise
             agreed.pop(QUANTISED_LAYERS, None)

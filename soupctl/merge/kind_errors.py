@@ -14,9 +14,20 @@ def not_averaged(path: str, tensor: str, kind: TensorKind) -> Issue:
         return Issue(what, path, kind.of or tensor, "average the unquantised weights")
     if kind.what == "LoRA":
         what = "is a LoRA factor: the means of A and of B do not make the mean of the updates"
-        return Issue(what, path, tensor, "fuse each LoRA into its base first")
+        return Issue(what, path, tensor, "soupctl apply BASE LORA adds each to a model")
     what = f"is a factor of an adapter ({kind.what}): means of factors do not make a mean update"
-    return Issue(what, path, tensor, "fuse each adapter into its base first")
+    return Issue(what, path, tensor, _way_to_fuse(kind.what))
+
+
+def _way_to_fuse(adapter: str) -> str:
+    """What to do with an adapter of that kind."""
+    if adapter in APPLIED:
+        return "soupctl apply BASE ADAPTER adds each to a model"
+    return "fuse each adapter into its base first"
+
+
+APPLIED = frozenset({"LoHa", "LoKr"})
+"""Kinds of adapters that are applied, beside LoRA."""
 
 
 def other_constant(

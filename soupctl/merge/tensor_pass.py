@@ -26,6 +26,7 @@ from .plan import Rule, Step
 from .scale_values import read_scales
 from .tensor_errors import different
 from .terms import Term, allot, bytes_an_element, row_of, terms_of
+from .updates import updates_of
 from .weighted_sum import WeightedSum
 
 
@@ -148,7 +149,8 @@ class TensorPass:
                 hasher = tensor_hasher()
                 hasher.update(scale.data)
                 self._require_unchanged_scale(source, scale.tensor, str(hasher.hexdigest()))
-        return WeightedSum(order.plan, use.step, self.engine, used, scales)
+        updates = updates_of([self.sources[source] for source in use.sources], use.step)
+        return WeightedSum(order.plan, use.step, self.engine, used, scales, updates)
 
     def _copy(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
         """Digest a tensor that is not averaged, and copy it to the soups that have it."""

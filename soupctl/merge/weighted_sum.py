@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..engines.contract import Engine, NonFinite, OutOfRange, WeightedMean
+from ..engines.contract import Combine, Engine, NonFinite, OutOfRange, WeightedMean
 from ..errors import LimitError, SoupError
 from ..format.dtypes import DType
 from .chunks import PLANE_BYTES
@@ -14,6 +14,7 @@ from .plan import Plan, Step
 from .scale_values import ScaleValues, lay_out_scales
 from .tensor_errors import nonfinite, out_of_range
 from .terms import Term
+from .updates import WeightedUpdate, prepare_updated
 
 Mean = Callable[[int, int, memoryview], None]
 """Writes the mean of elements from one on to another, which the terms have just read."""
@@ -34,8 +35,11 @@ class WeightedSum:
         engine: Engine,
         terms: Sequence[Sequence[Term]],
         scales: Sequence[ScaleValues | None] = (),
+        updates: Sequence[WeightedUpdate] = (),
     ) -> None:
         """`terms` and `scales` are those of each source, in the order of the step's sources.
+
+        `updates` count in the mean alone: no sum is kept of them.
 
         Raises InputError and MismatchError for scales that cannot be used.
         """
@@ -55,6 +59,7 @@ class WeightedSum:
         dtypes = tuple(term.dtype for term, _ in weighted)
         weights = tuple(weight for _, weight in weighted)
         self._mean = WeightedMean(dtypes, weights, DType.F64, divisor=1)
+        self._updates = updates
         counted = ((place, terms[place]) for place in step.weights.counted)
         places = [place for place, each in counted for term in each if term.own_weight != 0]
         self._own_scales = tuple(scales[n] for n in places) if scales else (None,) * len(places)
@@ -75,7 +80,10 @@ class WeightedSum:
             self._plan.allow_nonfinite and not kept,
             self._step.weights.divisor,
         )
-        combine = self._engine.prepare(spec, self._rows, self._scales)
+        if self._updates:
+            combine: Combine = prepare_updated(spec, self._rows, self._updates, self._step.shape)
+        else:
+            combine = self._engine.prepare(spec, self._rows, self._scales)
 
         def mean(start: int, stop: int, out: memoryview) -> None:
             try:

@@ -54,7 +54,7 @@ def test_low_rank_factors_are_refused_by_name(refused, tmp_path, names):
     paths = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
     said = refused(4, *paths, "-o", tmp_path / "soup.safetensors")
     assert f"{paths[0]}: {min(names)}: is a LoRA factor" in said
-    assert "fuse each LoRA into its base first" in said
+    assert "soupctl apply BASE LORA adds each to a model" in said
 
 
 def test_the_folder_of_an_adapter_is_refused(refused, tmp_path):

@@ -13,6 +13,7 @@ from ...errors import LedgerError
 from ...format.dtypes import Kind
 from ...format.header import Tensor
 from ...ledger.read import is_sum
+from ..adapter_reader import AdapterReader
 from ..delta.reader import DeltaReader
 from ..scaled_codes import companions_of
 from ..stored_terms import StoredTerms
@@ -78,7 +79,7 @@ def soup_names(soup: Checkpoint) -> Collection[str]:
     return soup.tensors.keys() - companions_of(soup.tensors)
 
 
-Source = Checkpoint | SumReader | AlignedCheckpoint | DeltaReader
+Source = Checkpoint | SumReader | AlignedCheckpoint | DeltaReader | AdapterReader
 """How a soup is computed."""
 
 
@@ -114,6 +115,8 @@ def stored_terms(source: Source, name: str) -> StoredTerms:
     """The terms of a source in the sum of a tensor."""
     if isinstance(source, DeltaReader):
         return source.stored_terms(name)
+    if isinstance(source, AdapterReader):
+        return StoredTerms(())
     if not isinstance(source, SumReader):
         return StoredTerms((source.stored(name),))
     dense: list[StoredTensor] = []

@@ -1,0 +1,1 @@
+"""Adapters: what their files hold, what they are trained on, and the update that they stand for."""

@@ -1,0 +1,175 @@
+"""An adapter open for reading, and where its updates are in a base.
+
+Rule 1: every module has its place in the base, or the adapter is refused, saying which has none.
+Rule 2: factors are read when a tensor needs them; of a whole adapter only the scales are in memory.
+Rule 3: importing this module loads no engine, so that looking at a checkpoint stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import TYPE_CHECKING
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..errors import InputError, Issue, MismatchError
+from ..format.dtypes import DType, Kind
+from ..format.header import Tensor
+from ..kinds.facts import TensorFacts
+from .modules import AdapterModule, modules_of
+from .scales import read_configs, scale_of
+from .targets import Target, TargetIndex
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..engines.updates import Update
+
+WIDEST = DType.F32.bits
+"""Bits of the widest factors, whose products are exact float64s."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledModule:
+    """A module of an adapter with the scale of its update."""
+
+    module: AdapterModule
+    scale: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPart:
+    """Rows of a module's update, and the rows of a tensor of the base that they are added to."""
+
+    scaled: ScaledModule
+    first: int
+    count: int
+    target: int
+
+
+class Adapter:
+    """A checkpoint that holds factors of updates."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, facts: TensorFacts, config: bytes | None = None
+    ) -> None:
+        """`config` is the `adapter_config.json` beside it.
+
+        Raises InputError for an adapter that is not linear, or that cannot be read.
+        """
+        self.checkpoint = checkpoint
+        modules = modules_of(checkpoint.tensors, facts, checkpoint.label)
+        self._require_readable(modules)
+        configs = read_configs(checkpoint.metadata, config, checkpoint.label)
+        self.modules = tuple(
+            ScaledModule(each, scale_of(each, self._alpha(each), configs)) for each in modules
+        )
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.checkpoint.label
+
+    def _require_readable(self, modules: Sequence[AdapterModule]) -> None:
+        """Raise InputError for factors without elements, or wider than F32."""
+        issues = []
+        for tensor in (tensor for each in modules for tensor in each.factors.values()):
+            if tensor.dtype.kind is not Kind.FLOAT or tensor.dtype.bits > WIDEST:
+                what = f"is a factor of {tensor.dtype.value}, and F32 or narrower is read"
+                issues.append(Issue(what, self.label, tensor.name, "convert it to F32"))
+            elif not tensor.count or len(tensor.shape) < 2:
+                issues.append(Issue(f"is no matrix: {list(tensor.shape)}", self.label, tensor.name))
+        if issues:
+            raise InputError.collected(issues)
+
+    def _alpha(self, module: AdapterModule) -> Fraction | None:
+        """The alpha that the file holds for a module; InputError for what is no number."""
+        tensor = module.alpha
+        if tensor is None:
+            return None
+        if tensor.count == 1:
+            if tensor.dtype.kind is Kind.FLOAT:
+                (value,) = self._values(tensor).reshape(-1)
+                return Fraction(float(value))
+            if tensor.dtype in SIGNED or tensor.dtype in UNSIGNED:
+                data = self.checkpoint.stored(tensor.name).read()
+                return Fraction(int.from_bytes(data, "little", signed=tensor.dtype in SIGNED))
+        raise InputError("is no number", path=self.label, tensor=tensor.name)
+
+    def _values(self, tensor: Tensor) -> NDArray[np.float64]:
+        """The values of a tensor of floats; InputError for NaN or infinity."""
+        import numpy as np
+
+        from ..engines.update_mean import widened
+
+        data = memoryview(self.checkpoint.stored(tensor.name).read())
+        values = widened(data, tensor.dtype).reshape(tensor.shape)
+        if not np.isfinite(values).all():
+            raise InputError("holds NaN or infinity", path=self.label, tensor=tensor.name)
+        return values
+
+    def update(self, module: AdapterModule) -> Update:
+        """The update of a module; InputError for factors that do not fit each other."""
+        from .matrices import update_of
+
+        factors = {role: self._values(tensor) for role, tensor in module.factors.items()}
+        try:
+            return update_of(module.family, factors)
+        except ValueError as error:
+            what = f"its factors do not fit: {error}"
+            raise InputError(what, path=self.label, tensor=module.name) from None
+
+    def locate(
+        self, base: Mapping[str, Tensor], index: TargetIndex, label: str
+    ) -> dict[str, list[TargetPart]]:
+        """By the tensor of the base, the parts of updates that are added to it.
+
+        Raises MismatchError for modules that are not in the base called `label`, or do not fit it.
+        """
+        found: dict[str, list[TargetPart]] = {}
+        issues: list[Issue] = []
+        for scaled in self.modules:
+            target = index.find(scaled.module.name)
+            if target is None:
+                issues.append(Issue(f"has no place in {label}", self.label, scaled.module.name))
+                continue
+            issues += self._misfits(scaled.module, target, base, label)
+            first = 0
+            for rows in target:
+                part = TargetPart(scaled, first, rows.count, rows.first)
+                issues += self._overlaps(part, rows.tensor, found.get(rows.tensor, ()))
+                found.setdefault(rows.tensor, []).append(part)
+                first += rows.count
+        if issues:
+            raise MismatchError.collected(issues)
+        return found
+
+    def _misfits(
+        self, module: AdapterModule, target: Target, base: Mapping[str, Tensor], label: str
+    ) -> Iterator[Issue]:
+        """The issue of an update of another shape than the rows of the base."""
+        rows = sum(each.count for each in target)
+        columns = prod(base[target[0].tensor].shape[1:])
+        mine = module.shape
+        if mine != (rows, columns):
+            size = "does not multiply" if mine is None else f"is {mine[0]} by {mine[1]}"
+            what = f"its update {size}, where {label} has {rows} by {columns}"
+            yield Issue(what, self.label, module.name)
+
+    def _overlaps(
+        self, part: TargetPart, tensor: str, others: Sequence[TargetPart]
+    ) -> Iterator[Issue]:
+        """The issue of a module that another one of the adapter stands for as well."""
+        for other in others:
+            if max(part.target, other.target) < min(
+                part.target + part.count, other.target + other.count
+            ):
+                what = f"changes the same rows of {tensor} as {other.scaled.module.name}"
+                yield Issue(what, self.label, part.scaled.module.name)
+
+
+SIGNED = frozenset({DType.I8, DType.I16, DType.I32, DType.I64})
+UNSIGNED = frozenset({DType.U8, DType.U16, DType.U32, DType.U64})

@@ -1,0 +1,183 @@
+"""The modules of an adapter: which of its tensors belong together, and to what.
+
+Rule 1: pure; names alone decide, in every naming that trainers write.
+Rule 2: an adapter is used whole or refused: a tensor that is no part of a linear update is an error
+that names it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from math import prod
+
+from ..errors import InputError, Issue
+from ..format.header import Tensor
+from ..kinds.factors import find_factors
+from ..kinds.facts import TensorFacts
+
+
+class Family(Enum):
+    """How factors make an update."""
+
+    LORA = "LoRA"
+    LOHA = "LoHa"
+    LOKR = "LoKr"
+
+
+ROLES = {"A": "down", "B": "up"}
+"""PEFT's names of factors, and kohya's."""
+
+PARTS: tuple[tuple[str, Family], ...] = (
+    # what follows the module's name, without `.weight`
+    (r"\.lora_(?P<role>down|up|mid|A|B)(\.default)?", Family.LORA),
+    (r"\.lora(_linear_layer|_layer)?\.(?P<role>down|up)", Family.LORA),
+    (r"_lora\.(?P<role>down|up)", Family.LORA),
+    (r"\.hada_(?P<role>w[12]_[ab]|t[12])", Family.LOHA),
+    (r"\.lokr_(?P<role>w[12](_[ab])?|t2)", Family.LOKR),
+)
+_PARTS = tuple((re.compile(rf"(?P<module>.+){part}"), family) for part, family in PARTS)
+
+NEEDED = {
+    Family.LORA: ({"down", "up"}, {"mid"}),
+    Family.LOHA: ({"w1_a", "w1_b", "w2_a", "w2_b"}, {"t1", "t2"}),
+}
+"""The factors of a module: those that it must have, and those that it may have."""
+EITHER = (({"w1"}, {"w1_a", "w1_b"}), ({"w2"}, {"w2_a", "w2_b"}, {"w2_a", "w2_b", "t2"}))
+"""The forms that each of the two factors of a LoKr has."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterModule:
+    """The factors of the update of one module of a model."""
+
+    name: str
+    """As the adapter calls the module."""
+    family: Family
+    factors: Mapping[str, Tensor]
+    """By their role: `down`, `up`, `mid` of a LoRA; else what follows `hada_` or `lokr_`."""
+    alpha: Tensor | None
+
+    @property
+    def rank(self) -> int | None:
+        """The rank that alpha is divided by; None for a LoKr of two whole factors."""
+        if self.family is Family.LORA:
+            return self.factors["down"].shape[0]
+        for role in ("w1_b", "t2", "w2_b"):
+            if role in self.factors:
+                return self.factors[role].shape[0]
+        return None
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Rows and columns of its update; None if its factors do not fit each other."""
+        held = {role: tensor.shape for role, tensor in self.factors.items()}
+        if self.family is Family.LORA:
+            return _product(held["up"], held["down"], held.get("mid"))
+        if self.family is Family.LOHA:
+            one, two = (_half(held, f"w{n}", f"t{n}") for n in (1, 2))
+            return one if one == two else None
+        outer, inner = (_half(held, f"w{n}", f"t{n}") for n in (1, 2))
+        if outer is None or inner is None:
+            return None
+        return outer[0] * inner[0], outer[1] * inner[1]
+
+
+Shape = tuple[int, ...]
+
+
+def _half(held: Mapping[str, Shape], name: str, core: str) -> tuple[int, int] | None:
+    """The shape of a whole factor, or of a product of two, whose rank is first if it has a core."""
+    if name in held:
+        return held[name][0], prod(held[name][1:])
+    one, two = held[f"{name}_a"], held[f"{name}_b"]
+    return _product(one if core not in held else one[::-1], two, held.get(core))
+
+
+def _product(left: Shape, right: Shape, core: Shape | None) -> tuple[int, int] | None:
+    """The shape of a product, by way of a core [left's columns, right's rows, places] if any."""
+    if prod(left[2:]) != 1:
+        return None
+    inner = (left[1], right[0])
+    if core is None:
+        return (left[0], prod(right[1:])) if inner[0] == inner[1] else None
+    fits = core[:2] == inner and prod(right[2:]) == 1
+    return (left[0], right[1] * prod(core[2:])) if fits else None
+
+
+def is_adapter(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a file holds factors of updates and little else: it is no model."""
+    factors = sum(_part_of(name) is not None for name in tensors)
+    others = sum(len(tensor.shape) > 1 for tensor in tensors.values()) - factors
+    return factors > others
+
+
+def modules_of(
+    tensors: Mapping[str, Tensor], facts: TensorFacts, path: str
+) -> tuple[AdapterModule, ...]:
+    """The modules of the adapter at `path`, by name.
+
+    Raises InputError for an adapter that is not linear, or holds what is no part of an update.
+    """
+    factors: dict[str, dict[str, Tensor]] = {}
+    families: dict[str, Family] = {}
+    others: list[str] = []
+    issues: list[Issue] = []
+    for name, tensor in sorted(tensors.items()):
+        found = _part_of(name)
+        if found is None:
+            others.append(name)
+            continue
+        module, role, family = found
+        if families.setdefault(module, family) is not family or role in factors.get(module, {}):
+            issues.append(Issue("is a second factor of its module", path, name))
+        factors.setdefault(module, {})[role] = tensor
+    alphas = {name.removesuffix(".alpha"): name for name in others if name.endswith(".alpha")}
+    alphas = {module: name for module, name in alphas.items() if module in factors}
+    unknown = [name for name in others if name not in alphas.values()]
+    issues += _unknown(unknown, tensors, facts, path)
+    for module, held in factors.items():
+        if not _is_whole(families[module], held.keys()):
+            what = f"a {families[module].value} has not the factors {', '.join(sorted(held))} alone"
+            issues.append(Issue(what, path, module, "download or export it again"))
+    if issues:
+        raise InputError.collected(issues)
+    return tuple(
+        AdapterModule(
+            module, families[module], held, tensors[alphas[module]] if module in alphas else None
+        )
+        for module, held in factors.items()
+    )
+
+
+def _part_of(name: str) -> tuple[str, str, Family] | None:
+    """The module, the role and the family of a factor; None for any other tensor."""
+    stem = name.removesuffix(".weight")
+    for pattern, family in _PARTS:
+        if found := pattern.fullmatch(stem):
+            return found["module"], ROLES.get(found["role"], found["role"]), family
+    return None
+
+
+def _is_whole(family: Family, roles: Iterable[str]) -> bool:
+    held = set(roles)
+    if family is not Family.LOKR:
+        needed, allowed = NEEDED[family]
+        return needed <= held <= needed | allowed and len(held & {"t1", "t2"}) != 1
+    return any(held == one | two for one in EITHER[0] for two in EITHER[1])
+
+
+def _unknown(
+    names: Iterable[str], tensors: Mapping[str, Tensor], facts: TensorFacts, path: str
+) -> Iterable[Issue]:
+    """The issues of tensors that are no factor that is known here, by the kind of adapter."""
+    kinds = find_factors(tensors, facts)
+    for name in names:
+        title = kinds[name].what if name in kinds else ""
+        if title and title not in (family.value for family in Family):
+            what = f"is of an adapter ({title}) whose update is not linear, or not known"
+            yield Issue(what, path, name, "merge it with the tool that trained it, then use avg")
+        else:
+            yield Issue("is no factor of a LoRA, LoHa or LoKr", path, name)

@@ -1,0 +1,155 @@
+"""The two namings of each architecture: that of its first authors, and that of diffusers.
+
+Rule 1: facts alone, each with its source; `{}` stands for the number of a block.
+Rule 2: a fused matrix is the rows of its parts, in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NamePair:
+    """A module under its authors' name, and what diffusers or transformers call it."""
+
+    original: str
+    parts: tuple[str, ...]
+    """One name, or those of the modules whose rows the original has."""
+    is_swapped: bool = False
+    """Whether the two halves of the rows, shift and scale, are in the other order."""
+
+
+def _pairs(names: Mapping[str, str]) -> tuple[NamePair, ...]:
+    return tuple(NamePair(original, (other,)) for original, other in names.items())
+
+
+def _fused(original: str, *parts: str) -> NamePair:
+    return NamePair(original, parts)
+
+
+RESNET = {
+    "in_layers.2": "conv1",
+    "out_layers.3": "conv2",
+    "emb_layers.1": "time_emb_proj",
+    "skip_connection": "conv_shortcut",
+}
+"""Within a resnet of a UNet (diffusers, convert_ldm_unet_checkpoint)."""
+
+UNET = _pairs(
+    {
+        "time_embed.0": "time_embedding.linear_1",
+        "time_embed.2": "time_embedding.linear_2",
+        "label_emb.0.0": "add_embedding.linear_1",
+        "label_emb.0.2": "add_embedding.linear_2",
+        "input_blocks.0.0": "conv_in",
+        "out.2": "conv_out",
+    }
+)
+"""Outside the blocks of a UNet (the same)."""
+
+FLUX = (
+    # diffusers, convert_flux_transformer_checkpoint_to_diffusers
+    *_pairs(
+        {
+            "img_in": "x_embedder",
+            "txt_in": "context_embedder",
+            "time_in.in_layer": "time_text_embed.timestep_embedder.linear_1",
+            "time_in.out_layer": "time_text_embed.timestep_embedder.linear_2",
+            "vector_in.in_layer": "time_text_embed.text_embedder.linear_1",
+            "vector_in.out_layer": "time_text_embed.text_embedder.linear_2",
+            "guidance_in.in_layer": "time_text_embed.guidance_embedder.linear_1",
+            "guidance_in.out_layer": "time_text_embed.guidance_embedder.linear_2",
+            "final_layer.linear": "proj_out",
+            "double_blocks.{}.img_mod.lin": "transformer_blocks.{}.norm1.linear",
+            "double_blocks.{}.txt_mod.lin": "transformer_blocks.{}.norm1_context.linear",
+            "double_blocks.{}.img_attn.proj": "transformer_blocks.{}.attn.to_out.0",
+            "double_blocks.{}.txt_attn.proj": "transformer_blocks.{}.attn.to_add_out",
+            "double_blocks.{}.img_mlp.0": "transformer_blocks.{}.ff.net.0.proj",
+            "double_blocks.{}.img_mlp.2": "transformer_blocks.{}.ff.net.2",
+            "double_blocks.{}.txt_mlp.0": "transformer_blocks.{}.ff_context.net.0.proj",
+            "double_blocks.{}.txt_mlp.2": "transformer_blocks.{}.ff_context.net.2",
+            "single_blocks.{}.linear2": "single_transformer_blocks.{}.proj_out",
+            "single_blocks.{}.modulation.lin": "single_transformer_blocks.{}.norm.linear",
+        }
+    ),
+    NamePair("final_layer.adaLN_modulation.1", ("norm_out.linear",), is_swapped=True),
+    _fused(
+        "double_blocks.{}.img_attn.qkv",
+        *(f"transformer_blocks.{{}}.attn.to_{letter}" for letter in "qkv"),
+    ),
+    _fused(
+        "double_blocks.{}.txt_attn.qkv",
+        *(f"transformer_blocks.{{}}.attn.add_{letter}_proj" for letter in "qkv"),
+    ),
+    _fused(
+        "single_blocks.{}.linear1",
+        *(f"single_transformer_blocks.{{}}.attn.to_{letter}" for letter in "qkv"),
+        "single_transformer_blocks.{}.proj_mlp",
+    ),
+)
+
+SD3 = (
+    # diffusers, convert_sd3_transformer_checkpoint_to_diffusers
+    *_pairs(
+        {
+            "x_embedder.proj": "pos_embed.proj",
+            "t_embedder.mlp.0": "time_text_embed.timestep_embedder.linear_1",
+            "t_embedder.mlp.2": "time_text_embed.timestep_embedder.linear_2",
+            "y_embedder.mlp.0": "time_text_embed.text_embedder.linear_1",
+            "y_embedder.mlp.2": "time_text_embed.text_embedder.linear_2",
+            "final_layer.linear": "proj_out",
+            "joint_blocks.{}.x_block.adaLN_modulation.1": "transformer_blocks.{}.norm1.linear",
+            "joint_blocks.{}.x_block.attn.proj": "transformer_blocks.{}.attn.to_out.0",
+            "joint_blocks.{}.x_block.attn2.proj": "transformer_blocks.{}.attn2.to_out.0",
+            "joint_blocks.{}.context_block.attn.proj": "transformer_blocks.{}.attn.to_add_out",
+            "joint_blocks.{}.x_block.mlp.fc1": "transformer_blocks.{}.ff.net.0.proj",
+            "joint_blocks.{}.x_block.mlp.fc2": "transformer_blocks.{}.ff.net.2",
+            "joint_blocks.{}.context_block.mlp.fc1": "transformer_blocks.{}.ff_context.net.0.proj",
+            "joint_blocks.{}.context_block.mlp.fc2": "transformer_blocks.{}.ff_context.net.2",
+        }
+    ),
+    NamePair(
+        "joint_blocks.{}.context_block.adaLN_modulation.1",
+        ("transformer_blocks.{}.norm1_context.linear",),
+    ),
+    NamePair("final_layer.adaLN_modulation.1", ("norm_out.linear",), is_swapped=True),
+    *(
+        _fused(
+            f"joint_blocks.{{}}.x_block.{attention}.qkv",
+            *(f"transformer_blocks.{{}}.{attention}.to_{letter}" for letter in "qkv"),
+        )
+        for attention in ("attn", "attn2")
+    ),
+    _fused(
+        "joint_blocks.{}.context_block.attn.qkv",
+        *(f"transformer_blocks.{{}}.attn.add_{letter}_proj" for letter in "qkv"),
+    ),
+)
+SWAPPED_IF_TWO = "joint_blocks.{}.context_block.adaLN_modulation.1"
+"""Of SD3's last block, which has a shift and a scale only, and those in the other order."""
+
+OPEN_CLIP = (
+    # diffusers, convert_open_clip_checkpoint
+    *_pairs(
+        {
+            "transformer.resblocks.{}.attn.out_proj": "encoder.layers.{}.self_attn.out_proj",
+            "transformer.resblocks.{}.mlp.c_fc": "encoder.layers.{}.mlp.fc1",
+            "transformer.resblocks.{}.mlp.c_proj": "encoder.layers.{}.mlp.fc2",
+        }
+    ),
+    _fused(
+        "transformer.resblocks.{}.attn.in_proj",
+        *(f"encoder.layers.{{}}.self_attn.{letter}_proj" for letter in "qkv"),
+    ),
+)
+
+ARCHITECTURES = (
+    # what the name of one of a model's modules begins with, in either naming, and its pairs
+    (("double_blocks.", "single_transformer_blocks."), FLUX),
+    (("joint_blocks.", "pos_embed.proj", "transformer_blocks."), SD3),
+    (("input_blocks.", "down_blocks."), UNET),
+    (("transformer.resblocks.", "encoder.layers."), OPEN_CLIP),
+)
+"""The first that fits a model is its own: blocks of one name are in more than one of them."""

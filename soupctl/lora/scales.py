@@ -1,0 +1,131 @@
+"""The scale of each module's update: alpha over rank, as the file or its config says.
+
+Rule 1: what the file holds decides; the config of PEFT or diffusers is for files without alpha.
+Rule 2: without either, the scale is 1, as in kohya, diffusers and ComfyUI.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import isfinite, sqrt
+from typing import Any
+
+from ..errors import InputError
+from .modules import AdapterModule
+
+METADATA = "lora_adapter_metadata"
+"""The key of the metadata in which diffusers keeps the configs of PEFT."""
+COMPONENTS = ("unet", "transformer", "text_encoder_3", "text_encoder_2", "text_encoder")
+"""The components that diffusers writes before the fields of a config, and the names of modules."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """What a config of PEFT says of the scales of modules."""
+
+    alpha: Fraction | None = None
+    rank: int | None = None
+    alphas: Mapping[str, Fraction] = field(default_factory=dict)
+    """By the end of a module's name, its own alpha."""
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    is_rank_stabilised: bool = False
+    """Whether alpha is divided by the root of the rank (rsLoRA)."""
+
+
+Configs = Mapping[str, AdapterConfig]
+"""By the component whose modules they are about; the empty name for all."""
+
+
+def read_configs(metadata: Mapping[str, str], config: bytes | None, path: str) -> Configs:
+    """The configs in a file's metadata and its `adapter_config.json`.
+
+    Raises InputError for one that is malformed, or asks for what is not a scale.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in _object(metadata.get(METADATA), path).items():
+        component = next((each for each in COMPONENTS if name.startswith(f"{each}.")), "")
+        found.setdefault(component, {})[name.removeprefix(f"{component}.")] = value
+    if config is not None:
+        found[""] = _object(config, path)
+    return {component: _config(fields, path) for component, fields in found.items()}
+
+
+def scale_of(module: AdapterModule, alpha: Fraction | None, configs: Configs) -> Fraction:
+    """The scale of a module's update; `alpha` is that of the file."""
+    if alpha is not None:
+        # LyCORIS: two whole factors of a LoKr have no rank, and their alpha does not count
+        return Fraction(1) if module.rank is None else alpha / module.rank
+    component = next((each for each in COMPONENTS if module.name.startswith(f"{each}.")), "")
+    config = configs.get(component, configs.get("", AdapterConfig()))
+    asked = _of_module(config.alphas, module.name)
+    asked = config.alpha if asked is None else asked
+    rank = module.rank or _of_module(config.ranks, module.name) or config.rank
+    if asked is None or rank is None:
+        return Fraction(1)
+    if config.is_rank_stabilised:
+        return Fraction(float(asked) / sqrt(rank))
+    return asked / rank
+
+
+def _object(text: str | bytes | None, path: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InputError("its config of adapters is not a JSON object", path=path)
+    return value
+
+
+def _config(fields: Mapping[str, Any], path: str) -> AdapterConfig:
+    for name, what in REFUSED.items():
+        if fields.get(name):
+            raise InputError(f"is an adapter with {what}, which is not linear here", path=path)
+    alpha = fields.get("lora_alpha", fields.get("alpha"))
+    return AdapterConfig(
+        alpha=None if alpha is None else _number(alpha, path),
+        rank=_rank(fields["r"], path) if fields.get("r") is not None else None,
+        alphas={key: _number(value, path) for key, value in _pattern(fields, "alpha", path)},
+        ranks={key: _rank(value, path) for key, value in _pattern(fields, "rank", path)},
+        is_rank_stabilised=bool(fields.get("use_rslora")),
+    )
+
+
+REFUSED = {
+    "use_dora": "magnitudes of its own (DoRA)",
+    "fan_in_fan_out": "transposed weights (fan_in_fan_out)",
+    "alora_invocation_tokens": "an invocation of its own (aLoRA)",
+}
+"""Fields of a config that change what an update is, and what they mean."""
+
+
+def _pattern(fields: Mapping[str, Any], kind: str, path: str) -> list[tuple[str, Any]]:
+    found = fields.get(f"{kind}_pattern") or {}
+    if not isinstance(found, dict):
+        raise InputError(f"its {kind}_pattern is no JSON object", path=path)
+    for key in found:
+        if re.search(r"[\\^$*+?\[\](){}|]", key):
+            what = f"its {kind}_pattern has the regular expression {key!r}"
+            raise InputError(what, path=path, advice="write the names of modules out")
+    return list(found.items())
+
+
+def _of_module(pattern: Mapping[str, Any], name: str) -> Any:
+    """What a pattern says of a module: its keys are ends of names, at a dot."""
+    return next((v for key, v in pattern.items() if f".{name}".endswith(f".{key}")), None)
+
+
+def _number(value: object, path: str) -> Fraction:
+    if isinstance(value, int | float) and value is not True and isfinite(value):
+        return Fraction(value)
+    raise InputError(f"its alpha is {value!r}, not a number", path=path)
+
+
+def _rank(value: object, path: str) -> int:
+    if isinstance(value, int) and value is not True and value > 0:
+        return value
+    raise InputError(f"its rank is {value!r}, not a whole number above zero", path=path)

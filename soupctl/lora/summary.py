@@ -1,0 +1,50 @@
+"""What an adapter is, from its header and config alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import SoupError
+from ..format.header import Tensor
+from ..kinds.facts import TensorFacts
+from .modules import is_adapter, modules_of
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSummary:
+    """The families and ranks of an adapter's modules."""
+
+    families: Mapping[str, int]
+    """How many modules are of which family."""
+    ranks: Mapping[int, int]
+    """How many modules have which rank; those of whole factors have none."""
+    with_alpha: int
+    """How many modules have an alpha in the file."""
+    problem: str | None = None
+    """Why it cannot be applied, if that shows; then nothing else is known."""
+
+    @property
+    def modules(self) -> int:
+        """How many modules it changes."""
+        return sum(self.families.values())
+
+
+def summary_of(
+    tensors: Mapping[str, Tensor], facts: TensorFacts, path: str
+) -> AdapterSummary | None:
+    """The summary of an adapter; None for a checkpoint that is none."""
+    if not is_adapter(tensors):
+        return None
+    try:
+        modules = modules_of(tensors, facts, path)
+    except SoupError as error:
+        issue = error.issues[0]
+        return AdapterSummary({}, {}, 0, f"{issue.tensor}: {issue.what}")
+    ranks = Counter(each.rank for each in modules if each.rank is not None)
+    return AdapterSummary(
+        dict(sorted(Counter(each.family.value for each in modules).items())),
+        dict(sorted(ranks.items())),
+        sum(each.alpha is not None for each in modules),
+    )

@@ -1,0 +1,77 @@
+"""Adapters as sources of a sum.
+
+Rule 1: an adapter stands for the updates of the tensors of one base, which it is located in.
+Rule 2: its own tensors are digested like any that are left out of a soup, and read again for each
+tensor of the base that they change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.safetensors import StoredTensor
+from ..format.header import Tensor
+from ..lora.adapter import Adapter, TargetPart
+from ..lora.targets import TargetIndex
+
+if TYPE_CHECKING:
+    from ..engines.updates import Update
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledUpdate:
+    """Rows of an update that are added to a tensor, times a scale."""
+
+    update: Update
+    scale: Fraction
+    first: int
+    """The first of its rows that count."""
+    count: int
+    target: int
+    """The row of the tensor that the first is added to."""
+
+
+class AdapterReader:
+    """An adapter located in a base: what it adds to each tensor that it changes."""
+
+    def __init__(self, adapter: Adapter, base: Checkpoint, component: str) -> None:
+        """Raise MismatchError for modules that have no place in the base."""
+        self.checkpoint = adapter.checkpoint
+        self.ledger = None
+        """An adapter has none."""
+        self._adapter = adapter
+        index = TargetIndex(base.tensors, component)
+        self.parts = adapter.locate(base.tensors, index, base.label)
+        self.changed: Mapping[str, Tensor] = {name: base.tensors[name] for name in self.parts}
+        """The tensors that it changes, as the base has them."""
+        self.tensors: Mapping[str, Tensor] = {**self.checkpoint.tensors, **self.changed}
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.checkpoint.label
+
+    @property
+    def digest(self) -> str | None:
+        """Its content digest, if that is known."""
+        return self.checkpoint.digest
+
+    def stored(self, name: str) -> StoredTensor:
+        """One of its own tensors, to be read."""
+        return self.checkpoint.stored(name)
+
+    def scales(self, name: str) -> Sequence[Fraction]:
+        """The scales of the updates of a tensor, before that of the adapter."""
+        return [part.scaled.scale for part in self.parts[name]]
+
+    def updates(self, name: str) -> list[ScaledUpdate]:
+        """The updates of a tensor, read; InputError for factors that hold NaN or infinity."""
+        return [self._update(part) for part in self.parts[name]]
+
+    def _update(self, part: TargetPart) -> ScaledUpdate:
+        update = self._adapter.update(part.scaled.module)
+        return ScaledUpdate(update, part.scaled.scale, part.first, part.count, part.target)

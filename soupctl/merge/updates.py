@@ -1,0 +1,79 @@
+"""The updates of adapters among the terms of a weighted sum.
+
+Rule 1: the scale of an update is a part of its weight, and all weights are made whole again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import lcm, prod
+
+from ..engines.contract import WeightedMean
+from ..engines.update_mean import PlacedUpdate, UpdatedMean
+from ..errors import UsageError
+from ..ledger.weights import LARGEST, TOO_FINE
+from .adapter_reader import AdapterReader, ScaledUpdate
+from .kept_sum.reader import Source
+from .plan import Step
+from .step_weights import StepWeights
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedUpdate:
+    """An update with the whole-number weight of its adapter in a step."""
+
+    scaled: ScaledUpdate
+    weight: int
+
+
+def updates_of(sources: Sequence[Source], step: Step) -> list[WeightedUpdate]:
+    """The updates that the sources of a step add to its tensor, read."""
+    return [
+        WeightedUpdate(each, weight)
+        for source, weight in zip(sources, step.weights.whole, strict=True)
+        if isinstance(source, AdapterReader)
+        for each in source.updates(step.name)
+    ]
+
+
+def prepare_updated(
+    mean: WeightedMean,
+    rows: Sequence[memoryview],
+    updates: Sequence[WeightedUpdate],
+    shape: Sequence[int],
+) -> UpdatedMean:
+    """The mean of rows, with updates of a tensor of this shape."""
+    factor = _factor(mean.total, [(each.weight, each.scaled.scale) for each in updates])
+    placed = [
+        PlacedUpdate(
+            each.scaled.update,
+            int(each.weight * each.scaled.scale * factor),
+            each.scaled.first,
+            each.scaled.count,
+            each.scaled.target,
+        )
+        for each in updates
+    ]
+    weights = tuple(int(weight * factor) for weight in mean.weights)
+    whole = replace(mean, weights=weights, divisor=int(mean.total * factor))
+    return UpdatedMean(whole, rows, placed, prod(shape[1:]))
+
+
+def _factor(divisor: int, scaled: Iterable[tuple[int, Fraction]]) -> Fraction:
+    """The least factor that makes whole numbers of all weights over a divisor."""
+    shares = [Fraction(weight, divisor) * scale for weight, scale in scaled]
+    return Fraction(lcm(divisor, *(share.denominator for share in shares)), divisor)
+
+
+def require_whole(weights: StepWeights, scales: Sequence[tuple[int, Fraction]]) -> None:
+    """Raise UsageError for scales that leave no room for whole-number weights.
+
+    `scales` are those of updates, each with the weight of its adapter.
+    """
+    factor = _factor(weights.divisor, scales)
+    every: list[Fraction] = [weight * scale for weight, scale in scales]
+    every += [Fraction(weight) for weight in (*weights.whole, weights.divisor)]
+    if max(abs(each * factor) for each in every) > LARGEST:
+        raise UsageError(TOO_FINE, advice="give scales of fewer digits")
