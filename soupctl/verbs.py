@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .choices import Method as Method
     from .choices import OnInt as OnInt
     from .choices import Preset as Preset
+    from .choices import Quantization as Quantization
     from .choices import WeightBy as WeightBy
     from .demo import make_checkpoints as make_checkpoints
     from .format.dtypes import DType as DType
@@ -99,7 +100,7 @@ if TYPE_CHECKING:
 
 MODULES = {
     ".checkpoints.hashing": "FileDigest Verdict check_digests content_digests file_sha256",
-    ".choices": "Level Method OnInt Preset WeightBy",
+    ".choices": "Level Method OnInt Preset Quantization WeightBy",
     ".demo": "make_checkpoints",
     ".format.dtypes": "DType",
     ".ledger.data_shard": "images_digest",

@@ -17,6 +17,7 @@ from .merge_output import (
     made_json,
     memory_line,
     report_bytes,
+    report_codes,
     report_integers,
     report_left_behind,
     report_made,
@@ -89,6 +90,7 @@ def _report(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], merge: Me
     for preview, some in zip(rounds.previews, made, strict=True):
         report_made(preview.output, some, verbose=merge.verbose, quiet=silent)
         for each in some:
+            report_codes(preview.output, each, merge.quiet)
             report_integers(each, merge.quiet)
     report_widened(rounds.previews, merge.quiet)
     report_left_behind(rounds.previews[0], merge.quiet)

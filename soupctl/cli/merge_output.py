@@ -87,7 +87,7 @@ def make(
     report_made(output, made, verbose=merge.verbose, quiet=silent)
     report_bytes(preview.read + preview.written, time.monotonic() - started, silent)
     for each in made:
-        report_codes(each, merge.quiet)
+        report_codes(output, each, merge.quiet)
         report_integers(each, merge.quiet)
     report_widened([preview], merge.quiet)
     report_left_behind(preview, merge.quiet)
@@ -151,12 +151,12 @@ def report_integers(made: ComponentResult, quiet: bool) -> None:
         say(f"soupctl: {count}; the first ingredient's values were taken (--on-int first)", quiet)
 
 
-def report_codes(made: ComponentResult, quiet: bool) -> None:
+def report_codes(output: str, made: ComponentResult, quiet: bool) -> None:
     """Report how far quantised weights are from their exact means."""
     error = made.error
     if error is not None:
         say(
-            f"soupctl: {counted(error.tensors, 'weight')} in fp8 with a scale: off by"
+            f"soupctl: {output}: {counted(error.tensors, 'weight')} in fp8 with a scale: off by"
             f" {error.relative:.3%} (root mean square, relative), at most {error.worst:.3%} in"
             f" {error.where}",
             quiet,

@@ -151,7 +151,10 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
 
 
 def _recipe(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs) -> Recipe:
-    """What a request asks for; UsageError for globs that match no tensor."""
+    """What a request asks for; UsageError for globs that match no tensor, or several components."""
+    if request.quantize is not None and len(inputs.parts) > 1:
+        what = f"--quantize {request.quantize} makes a single file"
+        raise UsageError(what, advice="pick one of the components with --component")
     recipe = Recipe(
         weights=tuple(
             rounded_weight(Fraction(each.weight), request.round_weights) for each in ingredients

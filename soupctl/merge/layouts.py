@@ -52,6 +52,7 @@ class Layouts:
                 self.kinds.append(classify(content, said))
         self._absorbed = [absorbed(kinds) for kinds in self.kinds]
         """The names of tensors that say how codes of each are read, and are not kept."""
+        self._all_absorbed = frozenset().union(*self._absorbed)
         self.which = tuple(
             positions[id(content), said] for content, said in zip(contents, facts, strict=True)
         )
@@ -163,8 +164,11 @@ class Layouts:
 
     def names(self, selected: Selected) -> list[str]:
         """The selected names of all contents, without those that say how codes are read."""
-        read: frozenset[str] = frozenset().union(*self._absorbed)
-        return [name for name in self.all_names if name not in read and selected(name)]
+        return [name for name in self.all_names if not self.is_absorbed(name) and selected(name)]
+
+    def is_absorbed(self, tensor: str) -> bool:
+        """Whether a tensor says how codes of any content are read, and is not kept."""
+        return tensor in self._all_absorbed
 
     def require_same_kinds(self, selected: Selected) -> None:
         """Raise MismatchError for codes and factors that not all ingredients have alike.

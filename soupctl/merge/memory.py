@@ -15,6 +15,7 @@ from ..format.dtypes import DType
 from ..format.header import Tensor
 from ..workers import MOST_TENSORS, ROW_BYTES, TASK_BYTES, TASKS_A_THREAD
 from .chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements
+from .code_writer import BYTES_AN_ELEMENT
 from .job import ComponentJob, Job
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 from .plan import Rule, Step
@@ -154,7 +155,7 @@ def _buffers(component: ComponentJob) -> int:
             width = sum(dtype.bits for dtype in step.dtypes) // 8
             widths[id(step.dtypes)] = width
         width += sum(2 * PLANE_BYTES * len(each.parts.get(step.name, ())) for each in sums)
-        width += step.out.bits // 8
+        width += step.out.bits // 8 + (BYTES_AN_ELEMENT if step.is_quantised else 0)
         chunk = min(prod(step.shape), chunk_elements(width))
         most = max(most, chunk * (width + extra))
     return most

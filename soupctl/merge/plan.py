@@ -41,6 +41,7 @@ class Rule(Enum):
     FIRST = "taken from the first ingredient"
     TAKEN = "taken from one ingredient by --take"
     LEFT_OUT = "left out by --key or --exclude"
+    READ = "read with the codes that it belongs to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,4 +210,5 @@ def _left_out_steps(layouts: Layouts, tensor: str, counting: tuple[int, ...]) ->
     is_rounded = counting and kind.role in FIXED and not layouts.is_taken(tensor)
     if sources:
         kept = kind if is_rounded else WEIGHT
-        yield Step(tensor, shape, Rule.LEFT_OUT, sources, dtypes, None, NO_WEIGHTS, kept)
+        rule = Rule.READ if layouts.is_absorbed(tensor) else Rule.LEFT_OUT
+        yield Step(tensor, shape, rule, sources, dtypes, None, NO_WEIGHTS, kept)

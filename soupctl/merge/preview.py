@@ -135,7 +135,7 @@ def _component(component: ComponentJob) -> ComponentPreview:
         name=component.part.name,
         files=tuple(file.name for file in component.files.files),
         kept=len(plan.written),
-        left_out=len(plan.steps) - len(plan.kept),
+        left_out=sum(step.rule is Rule.LEFT_OUT for step in plan.steps),
         dtypes=tuple(sorted(dtypes.items())),
         special=() if component.sums else special,
         blocks=block_rows(
@@ -167,13 +167,18 @@ def _widened(components: Iterable[ComponentJob]) -> tuple[Widened, ...]:
 
 
 def _is_special(step: Step) -> bool:
-    return step.rule is not Rule.AVERAGE or len(set(step.dtypes)) > 1 or step.kind is not WEIGHT
+    if step.rule is Rule.READ:
+        return False
+    is_plain = step.rule is Rule.AVERAGE and len(set(step.dtypes)) == 1 and step.kind is WEIGHT
+    return not is_plain or any(step.scales)
 
 
 def _special(step: Step) -> SpecialTensor:
     mixed = step.rule is Rule.AVERAGE and step.out is not None
     rule = f"averaged into {step.out.value}" if mixed and step.out else step.rule.value
     rule = rule if step.kind is WEIGHT else f"{step.kind.text}: {rule}"
+    if any(step.scales):
+        rule = f"codes times scales, {rule}"
     return SpecialTensor(step.name, tuple(sorted({dtype.value for dtype in step.dtypes})), rule)
 
 

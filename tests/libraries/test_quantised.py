@@ -172,7 +172,8 @@ def test_comfyui_reads_the_mean_as_scaled_fp8(average, tmp_path, prefix, read):
         save_file(states[-1], tmp_path / f"{name}.safetensors")
     average(
         tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--quantize", "fp8-scaled",
-        "-o", tmp_path / "soup.safetensors", notes=["3 weights in fp8 with a scale: off by 2."],
+        "-o", tmp_path / "soup.safetensors",
+        notes=[f"{tmp_path / 'soup.safetensors'}: 3 weights in fp8 with a scale: off by 2."],
     )  # fmt: skip
 
     values, in_fp8 = read(load_file(tmp_path / "soup.safetensors"), prefix)

@@ -244,3 +244,16 @@ def test_a_folder_of_scaled_codes_is_averaged_with_one_of_plain_weights(tmp_path
     average(tmp_path / "o", *(pair if quantised_first else pair[::-1]))
 
     assert {"model_type": "qwen3"} == json.loads((tmp_path / "o" / "config.json").read_text())
+
+
+def test_a_dry_run_shows_codes_and_counts_no_scale_as_left_out(tmp_path):
+    paths = [tmp_path / f"{n}.st" for n in range(2)]
+    for n, path in enumerate(paths):
+        checkpoint(path, n, "tensor")
+    with verbs.open_job(Request(paths, tmp_path / "o.st")) as job:
+        (shown,) = verbs.preview(job).components
+
+    assert (2, 0) == (shown.kept, shown.left_out)
+    assert [("layer.weight", "codes times scales, averaged into BF16")] == [
+        (each.tensor, each.rule) for each in shown.special
+    ]
