@@ -200,8 +200,9 @@ def test_a_tensor_that_has_the_name_of_a_scale_is_refused(tmp_path):
 
 
 def test_infinity_has_no_code(tmp_path):
+    model(tmp_path / "a.st", 1, **{W: ("BF16", (4, 6))})
     with pytest.raises(UsageError, match="exclude each other"):
-        average(tmp_path / "o.st", "a.st", "b.st", quantize=Q, allow_nonfinite=True)
+        average(tmp_path / "o.st", tmp_path / "a.st", quantize=Q, allow_nonfinite=True)
 
 
 @pytest.mark.parametrize("largest", [0.0, 1e-45, 1e-38, 448.0, 3e38])
