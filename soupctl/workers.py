@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -44,6 +45,12 @@ SHARE = 4
 """The part of a limit on memory that staging may take: one in so many."""
 LIBRARIES = 160 << 20
 """Anonymous memory of the libraries that a device needs, without its driver's own."""
+
+
+SPACE_TO_COMPUTE = 480 << 20
+"""What numpy, numba and LLVM map before anything is computed, measured and rounded up."""
+SPACE_OF_A_THREAD = 80 << 20
+"""A thread's stack, and what the allocator of the system reserves for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +145,18 @@ def run_in_order(
             raise CancelledError
         execution.progress(size)
 
-    if execution.threads == 1:
+    threads = threads_in_room(execution.threads)
+    if threads == 1:
         for task in tasks:
             yield run(task, advance)
         return
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(execution.threads, thread_name_prefix="soupctl") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="soupctl") as pool:
         try:
             for task in tasks:
                 waiting.append(_submit(pool, run, task, advance))
                 # a bounded queue: neither tasks nor results pile up behind one large task
-                if len(waiting) > (TASKS_A_THREAD - 1) * execution.threads:
+                if len(waiting) > (TASKS_A_THREAD - 1) * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -168,3 +176,36 @@ def _submit(
     except RuntimeError as error:
         # the system has no room for one more
         raise LimitError(str(error), advice="--threads 1 needs none") from None
+
+
+def require_room_to_compute() -> None:
+    """Raise LimitError if the libraries that compute do not fit the limit on address space.
+
+    Where they find no room they end the process without a word. To be called before numpy is
+    loaded.
+    """
+    limit = _limit()
+    if limit is None:
+        return
+    # it is not used to compute with, and maps memory for each core
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if limit < SPACE_TO_COMPUTE:
+        needed = f"at least {SPACE_TO_COMPUTE} are needed"
+        what = f"the limit on address space is {limit} bytes, and {needed}"
+        raise LimitError(what, advice="see ulimit -v")
+
+
+def threads_in_room(threads: int) -> int:
+    """As many of `threads` as the limit leaves room for, at least one."""
+    limit = _limit()
+    return (
+        threads
+        if limit is None
+        else max(1, min(threads, (limit - SPACE_TO_COMPUTE) // SPACE_OF_A_THREAD))
+    )
+
+
+def _limit() -> int | None:
+    """Bytes of address space that the process may have; None for any number."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft

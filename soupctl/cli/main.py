@@ -67,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             report([Issue("interrupted")], code, style)
     except BrokenPipeError:
         code = CLOSED_PIPE
+    except MemoryError as error:
+        # of what is imported to run a command
+        code = _report_failure(error, style)
     except OSError as error:
         issue = Issue(error.strerror or str(error), error.filename or "standard output")
         code = report([issue], OutputError.exit_code, style)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..engines.contract import Engine
-from ..workers import ExecutionOptions
+from ..workers import ExecutionOptions, require_room_to_compute
 
 DEVICE_CHUNK = 1 << 19
 """Elements in a chunk for a device: it gains nothing from a cache, and loses by each launch."""
 
 
 def engine_of(execution: ExecutionOptions) -> tuple[Engine, ExecutionOptions]:
-    """The engine, and the options that suit it; LimitError for a device that cannot be had."""
+    """The engine, and the options that suit it.
+
+    Raises LimitError for a device that cannot be had, and for too little address space.
+    """
+    require_room_to_compute()
     # imported late, as it loads numba: previews must not wait for that, and a failure to load it
     # must come before anything is written
     if execution.is_on_processor:

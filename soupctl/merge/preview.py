@@ -15,7 +15,7 @@ from ..errors import LimitError
 from ..format.dtypes import FLOATS, DType
 from ..kinds.kind import WEIGHT
 from ..storage.files import free_space
-from ..workers import ExecutionOptions
+from ..workers import ExecutionOptions, require_room_to_compute
 from .blocks.table import BlockRow, block_rows
 from .job import ComponentJob, Job
 from .memory import memory_needed
@@ -87,8 +87,10 @@ def preview(
 ) -> Preview:
     """The preview of an open job, with as many of `threads` as `max_memory` bytes allow.
 
-    `reserved` bytes are used elsewhere. Raises LimitError if not even one thread fits.
+    `reserved` bytes are used elsewhere. Raises LimitError if not even one thread fits, and for too
+    little address space.
     """
+    require_room_to_compute()
     total = job.divisor or sum(weight for _, weight in job.weights)
     plans = [component.plan for component in job.components]
     threads = threads or ExecutionOptions().threads

@@ -333,6 +333,32 @@ def test_no_more_memory_is_taken_than_planned_and_allowed(
     assert f"{32 * MEGABYTE} bytes of memory are not enough (one thread needs " in refused.message
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limit")
+@pytest.mark.parametrize("megabytes", [24, 250, 400, 490])
+def test_a_limit_on_address_space_is_kept_or_is_an_error_of_one_line(
+    process, hollow, soupctl, megabytes
+):
+    # larger than the limits, and read in parts
+    hollow("a.st", {f"w{number}": ("F16", [4_000_000]) for number in range(65)})
+    arguments = ["hash", "a.st"] if megabytes == 250 else ["avg", "a.st", "a.st", "-o", "c.st"]
+    most = megabytes * MEGABYTE
+
+    ended = [
+        process(
+            *arguments,
+            *more,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
+        )
+        for more in ((), ("-n",))[: 2 if arguments[0] == "avg" else 1]
+    ]
+    said = [running.communicate()[1].decode() for running in ended]
+
+    expected = 7 if arguments[0] == "avg" and megabytes < 480 else 0
+    assert [expected] * len(ended) == [running.returncode for running in ended], said
+    assert all(len(each.splitlines()) == (expected != 0) for each in said)
+    assert Path("c.st").exists() == (arguments[0] == "avg" and expected == 0)
+
+
 SD15 = {f"down_blocks.{number}.weight": ("F32", [1280, 1280, 3, 3]) for number in range(58)}
 SDXL = {f"blocks.{number}.weight": ("F32", [1280, 1280, 3, 3]) for number in range(174)}
 CROSS = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
