@@ -51,8 +51,15 @@ def average(
     take: Annotated[
         list[str] | None,
         typer.Option(
-            help="Take the tensors whose names match from one input, unaveraged.",
-            metavar="GLOB=INPUT",
+            help="Take the tensors whose names match from one input or another file, unaveraged.",
+            metavar="GLOB=FILE",
+        ),
+    ] = None,
+    pad: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Fill up the input channels of tensors whose names match with zeros, to the most.",
+            metavar="GLOB",
         ),
     ] = None,
     on_missing: Annotated[
@@ -111,6 +118,7 @@ def average(
             (glob, parse_dtype(name)) for glob, name in options.pairs(dtype_for, "--dtype-for")
         ),
         take=options.pairs(take, "--take"),
+        pad=tuple(pad or ()),
         allow_nonfinite=allow_nonfinite,
         component=component,
         variant=variant,

@@ -84,8 +84,9 @@ def _answer_lines(soup: str, what: str, answer: Answer, *, verbose: bool) -> Ite
     """A line on each ingredient and data shard that is it or has it; one line if there is none."""
     whole = shows_whole_digests(verbose)
     for entry in answer.entries:
-        weight = f"weight {entry.weight}{by_block(entry)}"
-        yield f"{digest_text(entry.digest, whole=whole)}  {entry.name}  ({weight})"
+        part = f"weight {entry.weight}{by_block(entry)}"
+        part = part if entry.weights else "tensors are taken from it"
+        yield f"{digest_text(entry.digest, whole=whole)}  {entry.name}  ({part})"
         if verbose and entry.hint is not None:
             yield f"  expected at {entry.hint}"
     for each in answer.data:
@@ -134,6 +135,8 @@ def log(
             put(f"  {line}")
         ancestors = ledger.ancestors if tree else {}
         for line in _ingredient_lines(ledger, ancestors, whole=whole):
+            put(f"  {line}")
+        for line in donor_lines(ledger, whole=whole):
             put(f"  {line}")
 
 
@@ -191,6 +194,13 @@ def _ingredient_lines(
         waiting.append((depth + 1, below, iter(below.ingredients)))
 
 
+def donor_lines(ledger: Ledger, *, whole: bool) -> Iterator[str]:
+    """A line for each checkpoint that is no ingredient, and of which tensors are taken."""
+    for entry in ledger.donors:
+        taken = f"{ledger.taken_from(entry.digest)} from {entry.name}"
+        yield f"taken     {taken}  ({digest_text(entry.digest, whole=whole)})"
+
+
 def training_line(training: TrainingRecord, *, whole: bool) -> str:
     """The base and dataset of a trained checkpoint."""
     images, steps = counted(training.samples, "image"), counted(training.steps, "step")
@@ -221,6 +231,7 @@ def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
         "ingredients": shares_json(ledger),
         **({"blocks": list(ledger.blocks)} if ledger.blocks else {}),
         "ancestors": {root: shares_json(ancestor) for root, ancestor in ledger.ancestors.items()},
+        **({"donors": list(map(entry_json, ledger.donors))} if ledger.donors else {}),
         **({"trained": trained} if trained else {}),
         **({"disputed": list(ledger.disputed)} if ledger.disputed else {}),
     }

@@ -13,6 +13,7 @@ from . import options
 from .block_table import bar_lines, rows_json
 from .console import (
     digest_text,
+    entry_json,
     put,
     put_json,
     role_text,
@@ -20,7 +21,7 @@ from .console import (
     shows_whole_digests,
     size_text,
 )
-from .history import training_line
+from .history import donor_lines, training_line
 from .tensor_table import tensor_lines
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
     for label, line in zip_longest(["blocks"], bar_lines(found.blocks, names), fillvalue=""):
         if line:
             yield f"  {label:10}  {line}"
+    for line in donor_lines(found.ledger, whole=whole):
+        yield f"  {line}"
 
 
 def _kind_json(kind: TensorKind) -> dict[str, Any]:
@@ -175,6 +178,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
         "exact": ledger.exact,
         "ingredients": shares_json(ledger),
         **rows_json(found.blocks),
+        **({"donors": list(map(entry_json, ledger.donors))} if ledger.donors else {}),
     }
     return {
         "path": found.path,

@@ -24,6 +24,7 @@ PREFIXES = {
     "first_stage_model.": "CompVis checkpoints",
     "vae.": "all-in-one files",
     "cond_stage_model.transformer.": "CompVis checkpoints",
+    "conditioner.embedders.0.transformer.": "SDXL of Stability",
     "text_encoder.": "diffusers adapters",
 }
 """Prefixes that all names of a file may have, and who writes them."""
@@ -117,6 +118,28 @@ def closest_renaming(wanted: Collection[str], own: Collection[str]) -> Renaming 
         changed = set(names.values())
         if len(changed) == len(names) and len(changed & wanted) > most:
             best, most = Renaming(what, names), len(changed & wanted)
+    return best
+
+
+def donor_renaming(
+    wanted: Collection[str], own: Collection[str], is_taken: Callable[[str], bool]
+) -> Renaming | None:
+    """The renaming of a file of which tensors are taken by their names in a soup; None for none.
+
+    It is the one after which most of those are `wanted` ones, then most of all, then most `taken`.
+    """
+    wanted, own = frozenset(wanted), frozenset(own)
+
+    def fit(names: frozenset[str]) -> tuple[int, int, int]:
+        common, taken = names & wanted, sum(map(is_taken, names))
+        return sum(map(is_taken, common)), len(common), taken
+
+    best, most = None, fit(own)
+    # what no ingredient has may be taken by a prefix that the file itself has not
+    for what, names in _candidates(wanted.union(PREFIXES), own):
+        changed = frozenset(names.values())
+        if len(changed) == len(names) and (found := fit(changed)) > most:
+            best, most = Renaming(what, names), found
     return best
 
 

@@ -41,13 +41,13 @@ def ancestry(soups: Iterable[Ledger]) -> Ancestry:
     told: dict[str, list[Ledger]] = {}
     disputed: set[str] = set()
     for soup in soups:
-        heard = ancestors_of(soup.ingredients, soup.ancestors)
+        heard = ancestors_of(soup.sources, soup.ancestors)
         # a soup of one soup has its content, and its ledger holds the ledger of that
         itself = heard.pop(soup.root, None) or replace(soup, ancestors={}, disputed=())
         own.setdefault(soup.root, []).append(itself)
         for root, ledger in heard.items():
             told.setdefault(root, []).append(ledger)
-        ways = reached((entry.digest for entry in soup.ingredients), soup.ancestors)
+        ways = reached((entry.digest for entry in soup.sources), soup.ancestors)
         disputed.update(digest for digest in soup.disputed if digest in ways)
     believed: dict[str, Ledger] = {}
     for root in sorted({*own, *told}):
@@ -65,7 +65,7 @@ def ancestry(soups: Iterable[Ledger]) -> Ancestry:
 
 def _says_nothing(ledger: Ledger) -> bool:
     """Whether a ledger says no more of a content than that it is a soup of itself."""
-    of_itself = all(entry.digest == ledger.root for entry in ledger.ingredients)
+    of_itself = all(entry.digest == ledger.root for entry in ledger.sources)
     return of_itself and ledger.training is None and not _given(ledger)
 
 
@@ -89,7 +89,8 @@ def _agree(ledgers: Sequence[Ledger]) -> bool:
 
 def _origin(ledger: Ledger) -> object:
     """What a ledger says a content was made of, whatever it calls that and wherever it was."""
-    return shares_of(ledger), ledger.training, ledger.exact, _given(ledger), ledger.base
+    donors = {entry.digest for entry in ledger.donors}
+    return shares_of(ledger), donors, ledger.training, ledger.exact, _given(ledger), ledger.base
 
 
 def shares_of(ledger: Ledger) -> tuple[tuple[str, ...], dict[str, tuple[Fraction, ...]]]:

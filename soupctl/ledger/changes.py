@@ -26,6 +26,9 @@ CANNOT_SAY = "its ledger does not say how much of each component is whose"
 MAKE_ANEW = "avg makes the soup anew, with a ledger that does; --component changes one alone"
 
 
+ANOTHER_TAKE = "avg makes the soup anew, with another --take or none"
+
+
 @dataclass(frozen=True, slots=True)
 class WeightRemoval:
     """An ingredient to remove, wholly or in part, by its content digest."""
@@ -75,6 +78,11 @@ def _problem(
             return Issue(f"would be removed from {soup} twice", removal.label)
         if before is not None and unattributed(before):
             return Issue(f"is perhaps in {soup}, but {CANNOT_SAY}", removal.label, advice=MAKE_ANEW)
+        if removal.digest in {donor.digest for donor in ledger.donors}:
+            what = (
+                f"is no ingredient of {soup}: {ledger.taken_from(removal.digest)} is taken from it"
+            )
+            return Issue(what, removal.label, advice=ANOTHER_TAKE)
         advice = _advice(ledger, removal.digest)
         return Issue(f"is not in {soup}", removal.label, advice=advice)
     if removal.pipeline is None and is_shared(entry):
@@ -142,6 +150,8 @@ def require_left(
 def _advice(ledger: Ledger, digest: str) -> str:
     """Advice for a digest that is no ingredient: an ingredient that contains it, or all names."""
     bearers = descendants_of([digest], ledger.ancestors)
+    if any(donor.digest in bearers for donor in ledger.donors):
+        return f"it came in with what tensors are taken from; {ANOTHER_TAKE}"
     ways = [entry.name for entry in ledger.ingredients if entry.digest in bearers]
     if ways:
         return f"it came in with {ways[0]}, for which swap can put in a soup without it"

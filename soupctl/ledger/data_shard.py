@@ -27,7 +27,8 @@ from ..storage.files import pieces, read_file
 from ..storage.folder import other_files
 from ..storage.regular import open_regular
 from .image_metadata import METADATA, ImageMetadata, metadata_of, read_metadata
-from .ledger_json import canonical, parse_digest
+from .json_values import parse_digest
+from .ledger_json import canonical
 
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 """Endings of image files, in lower case."""

@@ -138,7 +138,13 @@ class Ledger:
     dtype_for: tuple[tuple[str, DType], ...] = ()
     """Globs, each with the dtype that was asked for the tensors that it is the first to match."""
     takes: tuple[tuple[str, str], ...] = ()
-    """Globs, each with the content digest of the ingredient whose tensors were taken."""
+    """Globs, each with the content digest of the ingredient or donor whose tensors were taken."""
+    donors: tuple[IngredientEntry, ...] = ()
+    """Checkpoints of `takes` that were given as no ingredients: of weight 0, sorted by digest."""
+    pads: tuple[str, ...] = ()
+    """Globs of tensors that are padded with zeros to the input channels of the widest."""
+    config_from: str | None = None
+    """Content digest of the ingredient whose configs were asked for."""
     blocks: tuple[str, ...] = ()
     """Globs of blocks with weights of their own; a tensor is in the first that matches its name."""
     integer_source: IntegerSource | None = None
@@ -160,6 +166,15 @@ class Ledger:
     base: str | None = None
     """Digest of the ingredient that deltas are applied to, or that a delta was taken from; None for
     a mean."""
+
+    @property
+    def sources(self) -> tuple[IngredientEntry, ...]:
+        """Everything whose tensors are in the soup: its ingredients, and donors."""
+        return (*self.ingredients, *self.donors)
+
+    def taken_from(self, digest: str) -> str:
+        """The globs of what is taken from an ingredient or a donor, for messages."""
+        return ", ".join(glob for glob, source in self.takes if source == digest)
 
     @property
     def total(self) -> Fraction:
@@ -309,7 +324,7 @@ def reached(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> set[str]
         if digest not in found:
             found.add(digest)
             if digest in ancestors:
-                wanted += [entry.digest for entry in ancestors[digest].ingredients]
+                wanted += [entry.digest for entry in ancestors[digest].sources]
     return found
 
 
@@ -317,7 +332,7 @@ def descendants_of(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> s
     """The digests, and those of all `ancestors` that descend from any of them."""
     holders: dict[str, list[str]] = {}
     for root, ancestor in ancestors.items():
-        for entry in ancestor.ingredients:
+        for entry in ancestor.sources:
             holders.setdefault(entry.digest, []).append(root)
     found: set[str] = set()
     wanted = list(digests)

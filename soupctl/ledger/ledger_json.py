@@ -10,7 +10,7 @@ an earlier format is one of the present format without the later fields.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -18,14 +18,23 @@ from typing import Any
 from ..choices import OnMissing, Quantization
 from ..errors import LedgerError, LimitError, UsageError
 from ..format.dtypes import DType
+from .json_values import (
+    encode_runs,
+    parse_digest,
+    parse_runs,
+    read_flag,
+    read_globs,
+    read_name,
+    read_pairs,
+    read_text,
+    read_texts,
+)
 from .ledger import (
-    UNKNOWN,
     Change,
     IngredientEntry,
     IntegerSource,
     Ledger,
     PipelineShare,
-    Runs,
     SoupState,
     merged,
     merged_shares,
@@ -42,13 +51,6 @@ ARITHMETIC = 1
 
 LONGEST = 1 << 24
 """Characters of the longest ledger: some 40,000 ingredients and their history."""
-
-MOST_GLOBS = 256
-"""Most globs of a selection: each is matched with the name of every tensor."""
-LONGEST_GLOB = 1000
-"""Characters of the longest glob."""
-LONGEST_NAME = 4 * 4096
-"""Characters of the longest name or hint: those of the longest path, each byte of it escaped."""
 
 Digest = Callable[[str], str]
 """The digest of a text."""
@@ -102,6 +104,9 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
             training=None if training is None else encode_training(training),
             missing=None if ledger.on_missing is OnMissing.REFUSE else ledger.on_missing.value,
             takes=[list(pair) for pair in ledger.takes],
+            donors=list(map(_encode_donor, ledger.donors)),
+            pads=list(ledger.pads),
+            configs=ledger.config_from,
             blocks=list(ledger.blocks),
         ),
         "arithmetic": ARITHMETIC,
@@ -161,6 +166,12 @@ def _encode_entry(entry: IngredientEntry) -> dict[str, Any]:
     }
 
 
+def _encode_donor(entry: IngredientEntry) -> dict[str, Any]:
+    encoded = _encode_entry(entry)
+    del encoded["weight"]
+    return encoded
+
+
 def _encode_changes(changes: Iterable[Change]) -> list[dict[str, Any]]:
     return [
         {
@@ -186,11 +197,6 @@ def _encode_chain(chain: Iterable[SoupState], digest: Digest) -> list[dict[str, 
             }
         )
     return encoded
-
-
-def encode_runs(dtypes: Runs) -> list[list[str | int]]:
-    """Runs as a JSON value."""
-    return [[dtype.value, count] for dtype, count in dtypes]
 
 
 class NewerLedgerError(LedgerError):
@@ -242,6 +248,8 @@ def least_format(ledger: Ledger) -> int:
         or each.base is not None
         or each.takes
         or each.blocks
+        or each.pads
+        or each.config_from
         or each.dtype_for
         or each.quantize is not None
         or any(
@@ -266,34 +274,45 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         require_positive_total([entry.weight for entry in ingredients])
     if merged(ingredients) != ingredients:
         raise ValueError("its ingredients are not sorted or not unique")
+    takes = tuple(
+        (glob, parse_digest(digest)) for glob, digest in read_pairs(body.get("takes", []))
+    )
+    donors = tuple(_parse_entry({**each, "weight": None}) for each in body.get("donors", []))
+    digests = [entry.digest for entry in donors]
+    if sorted(set(digests) & {digest for _, digest in takes}) != digests:
+        raise ValueError("its donors are not sorted, not unique, or give nothing")
+    configs = body.get("configs")
     asked, taken, stored = body["dtype"]["asked"], body["taken"], body["dtype"].get("quantize")
     ledger = Ledger(
-        operation=_text(body["operation"]),
+        operation=read_text(body["operation"]),
         root=parse_digest(body["root"]),
         ingredients=ingredients,
         dtypes=parse_runs(body["dtype"]["result"]),
         asked_dtype=None if asked is None else DType(asked),
-        keys=_globs(body["selection"]["key"]),
-        excludes=_globs(body["selection"]["exclude"]),
-        allow_nonfinite=_flag(body["nonfinite"]),
+        keys=read_globs(body["selection"]["key"]),
+        excludes=read_globs(body["selection"]["exclude"]),
+        allow_nonfinite=read_flag(body["nonfinite"]),
         dtype_for=tuple(
-            (glob, DType(dtype)) for glob, dtype in _pairs(body["dtype"].get("for", []))
+            (glob, DType(dtype)) for glob, dtype in read_pairs(body["dtype"].get("for", []))
         ),
         quantize=None if stored is None else Quantization(stored),
-        takes=tuple((glob, parse_digest(digest)) for glob, digest in _pairs(body.get("takes", []))),
-        blocks=_globs(body.get("blocks", [])),
+        takes=takes,
+        donors=donors,
+        pads=read_globs(body.get("pads", [])),
+        config_from=None if configs is None else parse_digest(configs),
+        blocks=read_globs(body.get("blocks", [])),
         on_missing=OnMissing(body.get("missing", OnMissing.REFUSE.value)),
         integer_source=None
         if taken is None
-        else IntegerSource(parse_digest(taken["digest"]), _texts(taken["tensors"])),
-        exact=_flag(body["exact"]),
+        else IntegerSource(parse_digest(taken["digest"]), read_texts(taken["tensors"])),
+        exact=read_flag(body["exact"]),
         changed=_parse_changes(body["changed"]),
         chain=tuple(
             SoupState(
-                operation=_text(record["operation"]),
+                operation=read_text(record["operation"]),
                 changed=_parse_changes(record["changed"]),
                 root=parse_digest(record["root"]),
-                exact=_flag(record["exact"]),
+                exact=read_flag(record["exact"]),
             )
             for record in body["chain"]
         ),
@@ -333,7 +352,7 @@ def _require_base(ledger: Ledger) -> None:
 
 
 def _parse_disputed(digests: object) -> tuple[str, ...]:
-    found = tuple(map(parse_digest, _texts(digests)))
+    found = tuple(map(parse_digest, read_texts(digests)))
     if sorted(set(found)) != list(found):
         raise ValueError("its disputed digests are not sorted or not unique")
     return found
@@ -343,8 +362,8 @@ def _parse_entry(entry: Any) -> IngredientEntry:
     shares = tuple(
         PipelineShare(
             digest=parse_digest(share["digest"]),
-            name=_name(share["name"]),
-            hint=None if share["hint"] is None else _name(share["hint"]),
+            name=read_name(share["name"]),
+            hint=None if share["hint"] is None else read_name(share["hint"]),
             **_parse_weights(share),
         )
         for share in entry.get("pipelines", ())
@@ -353,89 +372,31 @@ def _parse_entry(entry: Any) -> IngredientEntry:
         raise ValueError("its pipelines are not sorted or not unique")
     return IngredientEntry(
         digest=parse_digest(entry["digest"]),
-        name=_name(entry["name"]),
-        hint=None if entry["hint"] is None else _name(entry["hint"]),
-        **_parse_weights(entry),
+        name=read_name(entry["name"]),
+        hint=None if entry["hint"] is None else read_name(entry["hint"]),
+        # a donor has none
+        **({"weight": Fraction(0)} if entry["weight"] is None else _parse_weights(entry)),
         dtypes=parse_runs(entry["dtypes"]),
-        renamed=_name(entry["renamed"]) if "renamed" in entry else None,
-        lacks=_texts(entry.get("lacks", [])),
-        schemes=_texts(entry.get("schemes", [])),
+        renamed=read_name(entry["renamed"]) if "renamed" in entry else None,
+        lacks=read_texts(entry.get("lacks", [])),
+        schemes=read_texts(entry.get("schemes", [])),
         pipelines=shares,
     )
 
 
 def _parse_changes(changes: Any) -> tuple[Change, ...]:
     return tuple(
-        Change(parse_digest(each["digest"]), _name(each["name"]), **_parse_weights(each))
+        Change(parse_digest(each["digest"]), read_name(each["name"]), **_parse_weights(each))
         for each in changes
     )
 
 
 def _parse_weights(value: Any) -> dict[str, Any]:
     """The weight of a JSON object, and its weights by block; only with these may one be zero."""
-    blocks = tuple(map(_weight_or_zero, _texts(value.get("blocks", []))))
+    blocks = tuple(map(_weight_or_zero, read_texts(value.get("blocks", []))))
     read = _weight_or_zero if blocks else read_weight
-    return {"weight": read(_text(value["weight"])), "blocks": blocks}
+    return {"weight": read(read_text(value["weight"])), "blocks": blocks}
 
 
 def _weight_or_zero(text: str) -> Fraction:
     return Fraction(0) if text == "0" else read_weight(text)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:20]!r} is not a text")
-    return value
-
-
-def _name(value: object) -> str:
-    name = _text(value)
-    if len(name) > LONGEST_NAME:
-        raise ValueError("a name is longer than any path")
-    return name
-
-
-def _globs(values: object) -> tuple[str, ...]:
-    globs = _texts(values)
-    if len(globs) > MOST_GLOBS or any(len(glob) > LONGEST_GLOB for glob in globs):
-        raise ValueError("its selection has too many globs, or too long ones")
-    return globs
-
-
-def _pairs(values: object) -> tuple[tuple[str, str], ...]:
-    """Pairs of a glob and a text."""
-    if not isinstance(values, list) or any(len(_texts(pair)) != 2 for pair in values):
-        raise TypeError("a list of pairs is missing")
-    _globs([glob for glob, _ in values])
-    return tuple((glob, text) for glob, text in values)
-
-
-def _texts(values: object) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        raise TypeError("a list is missing")
-    return tuple(map(_text, values))
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{str(value)[:20]!r} is not true or false")
-    return value
-
-
-def parse_digest(value: object) -> str:
-    """`value` as a content digest; TypeError or ValueError if it is not one."""
-    text = _text(value)
-    if len(text) != len(UNKNOWN) or not text.startswith("blake3:") or set(text[7:]) - set(HEX):
-        raise ValueError(f"{text[:80]!r} is not a digest")
-    return text
-
-
-def parse_runs(value: Sequence[Any]) -> Runs:
-    """The inverse of `encode_runs`; TypeError or ValueError for any other value."""
-    found = tuple((DType(dtype), count) for dtype, count in value)
-    if any(type(count) is not int or count < 1 for _, count in found):
-        raise ValueError("a run of dtypes is empty")
-    return found
-
-
-HEX = "0123456789abcdef"

@@ -16,6 +16,7 @@ from itertools import chain
 from ..checkpoints.digest import PREFIX
 from ..checkpoints.layout import SUFFIXES
 from ..errors import LedgerError
+from .changes import ANOTHER_TAKE
 from .ledger import UNKNOWN, IngredientEntry, Ledger, descendants_of
 from .names import SHORT_DIGEST
 from .training_record import TrainingRecord
@@ -140,10 +141,13 @@ def digests_of(text: str, ledger: Ledger, weight: Fraction | None) -> tuple[str,
 
 def not_found(text: str, ledger: Ledger) -> LedgerError:
     """The refusal of a text that means neither a file nor an ingredient in the ledger."""
+    if donors := matching(text, ledger.donors, ledger.ancestors):
+        what = f"is no ingredient: {ledger.taken_from(donors[0].digest)} is taken from it"
+        return LedgerError(what, path=text, advice=ANOTHER_TAKE)
     if holders := containing((text,), ledger):
         what, advice = (
             f"is in the soup as part of {listed(holders)}",
-            "swap replaces it as a whole",
+            "swap replaces it as a whole" if {*holders} <= {*ledger.ingredients} else ANOTHER_TAKE,
         )
         return LedgerError(what, path=text, advice=advice)
     advice = f"it holds {listed(ledger.ingredients)}"
@@ -153,7 +157,7 @@ def not_found(text: str, ledger: Ledger) -> LedgerError:
 def every_entry(ledger: Ledger) -> list[IngredientEntry]:
     """The ingredients of a soup, and those of all soups among them that it knows."""
     soups = (ledger, *ledger.ancestors.values())
-    return list(chain.from_iterable(soup.ingredients for soup in soups))
+    return list(chain.from_iterable(soup.sources for soup in soups))
 
 
 def containing(texts: Sequence[str], ledger: Ledger) -> list[IngredientEntry]:
@@ -166,7 +170,7 @@ def containing(texts: Sequence[str], ledger: Ledger) -> list[IngredientEntry]:
 def holding(digests: Iterable[str], ledger: Ledger) -> list[IngredientEntry]:
     """The ingredients of a soup that have one of these contents, or are made of one that does."""
     holders = descendants_of(digests, ledger.ancestors)
-    return [entry for entry in ledger.ingredients if entry.digest in holders]
+    return [entry for entry in ledger.sources if entry.digest in holders]
 
 
 def nearest(text: str, ledger: Ledger) -> str | None:

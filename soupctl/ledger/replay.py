@@ -67,7 +67,7 @@ def contradictions(ledger: Ledger) -> Iterator[str]:
     flags = [each.state.exact for each in states]
     if flags != sorted(flags, reverse=True):
         yield "has an exact state after an approximate one"
-    held = (ledger.ancestors.get(entry.digest) for entry in ledger.ingredients)
+    held = (ledger.ancestors.get(entry.digest) for entry in ledger.sources)
     if ledger.exact and not all(each.exact for each in held if each is not None):
         yield "calls itself exact, and an ingredient approximate"
     yield from _other_names(ledger, states)

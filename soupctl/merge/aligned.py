@@ -22,6 +22,7 @@ from ..kinds.names import Renaming, closest_renaming, renaming
 from ..workers import Scratch
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 from .plan import Plan
+from .recipe import first_match
 from .scaled_codes import absorbed
 
 Contents = Mapping[str, Tensor]
@@ -36,11 +37,18 @@ class Alignment:
     """What was undone in the names of each source; None where they are the soup's."""
     copies: frozenset[str]
     """Copies that count as present where they are missing."""
+    donors: int = 0
+    """How many of the sources, the last ones, only give tensors that are taken from them."""
+
+    @property
+    def ingredients(self) -> tuple[Source, ...]:
+        """The sources that are no donors."""
+        return self.sources[: len(self.sources) - self.donors]
 
     @property
     def is_plain(self) -> bool:
-        """Whether all sources have the same names for the same tensors."""
-        return not self.copies and not any(self.renamed)
+        """Whether all ingredients have the same names for the same tensors."""
+        return not self.copies and not any(self.renamed[: len(self.ingredients)])
 
 
 def align(
@@ -59,7 +67,7 @@ def align(
         return Alignment(tuple(sources), (None,) * len(sources), frozenset())
     found = _renamings(tuple(contents.values()), selected, like, is_partial)
     named = {
-        id(content): content if each is None else _renamed(content, each)
+        id(content): content if each is None else renamed_by(content, each)
         for content, each in zip(contents.values(), found, strict=True)
     }
     copies = _copies([(source, named[id(source.tensors)]) for source in sources], selected)
@@ -82,7 +90,8 @@ def _aligned(source: Checkpoint | SumReader, tensors: Contents) -> Source:
     return AlignedCheckpoint(source, tensors)
 
 
-def _renamed(content: Contents, found: Renaming) -> Contents:
+def renamed_by(content: Contents, found: Renaming) -> Contents:
+    """The tensors of a file under the names that a renaming gives them."""
     return {found.names[name]: tensor for name, tensor in content.items()}
 
 
@@ -159,13 +168,21 @@ def _are_equal(source: Checkpoint | SumReader, one: Tensor, other: Tensor) -> bo
     return all(first_difference(mine, theirs) is None for (_, mine), (_, theirs) in pieces)
 
 
-def lacking(plan: Plan, sources: Sequence[Source]) -> list[tuple[str, ...]]:
-    """The tensors of the soup that each source has not, or has as a copy under another name."""
+def lacking(
+    plan: Plan, sources: Sequence[Source], takes: Sequence[tuple[str, int]]
+) -> list[tuple[str, ...]]:
+    """The tensors of the soup that each source has not, or has as a copy under another name.
+
+    What `takes` takes from one source, others may have.
+    """
     lacks: list[list[str]] = [[] for _ in sources]
+    taken_from = first_match(takes)
     for step in plan.kept:
-        if len(step.sources) < len(sources):
+        if len(step.sources) < len(sources) or step.sources[-1] >= len(sources):
+            is_taken = taken_from(step.name) is not None
             for index in {*range(len(sources))} - {*step.sources}:
-                lacks[index].append(step.name)
+                if not (is_taken and step.name in sources[index].tensors):
+                    lacks[index].append(step.name)
     for index, source in enumerate(sources):
         if isinstance(source, AlignedCheckpoint):
             held = (name for name in source.copies if name not in lacks[index])

@@ -7,10 +7,12 @@ device are `ExecutionOptions`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from ..choices import OnInt, OnMissing, Quantization
@@ -25,6 +27,7 @@ from .blocks.request import BlockWeights, ClassicBlocks, read_blocks
 from .blocks.resolve import resolve
 from .config_source import config_source
 from .destination import decide
+from .donors import Take, donors_named, donors_of, giving, sort_takes, taken_in, with_donors
 from .facts import facts_of_source
 from .identical import require_identical
 from .ingredients import Ingredient, Inputs, Part, as_ingredient, open_inputs, require_several
@@ -36,7 +39,7 @@ from .new_ledger import complete_average, draft_average, ingredient_names
 from .notes import notes_on
 from .order import Outcome
 from .plan import Plan, make_plan
-from .recipe import Recipe, is_partial, require_matches, selector
+from .recipe import Recipe, any_match, has_globs, is_partial, require_matches, selector
 from .run import carry_out
 from .settings import require_same_settings
 
@@ -60,7 +63,10 @@ class Request:
     dtype_for: tuple[tuple[str, DType], ...] = ()
     """Globs, each with the float dtype of the averaged tensors that it is the first to match."""
     take: tuple[tuple[str, str | Path], ...] = ()
-    """Globs, each with the ingredient whose tensors are taken and not averaged."""
+    """Globs, each with the checkpoint whose tensors are taken and not averaged: an ingredient, or a
+    donor, which gives nothing else."""
+    pad: tuple[str, ...] = ()
+    """Globs of tensors that are padded with zeros to the input channels of the widest."""
     allow_nonfinite: bool = False
     component: str | None = None
     variant: str | None = None
@@ -107,29 +113,39 @@ def open_job(request: Request) -> Iterator[Job]:
         component=request.component,
         variant=request.variant,
         ignore_ledger=request.ignore_ledger,
+        donors=donors_named(request.take, ingredients),
     ) as inputs:
         yield planned_average(request, ingredients, inputs)
 
 
 def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs) -> Job:
     """The job of a request whose inputs are open."""
-    recipe = _recipe(request, ingredients, inputs)
+    asked = _recipe(request, ingredients, inputs)
+    takes, _ = sort_takes(request.take, [each.path for each in ingredients])
+    if any(each.donor >= len(inputs.donors) for each in takes):
+        what = "--take takes tensors from an input that a share of 0 or 1 leaves out"
+        raise UsageError(what, advice="choose shares between them")
+    parts = [_named(asked, part, takes) for part in inputs.parts]
+    every = frozenset(chain.from_iterable(_tensor_names(each.alignment) for each in parts))
+    if has_globs(asked) or takes:
+        require_matches(replace(asked, takes=tuple((each.glob, 0) for each in takes)), every)
     labels = [model.label for model in inputs.models]
+    if request.blocks is not None:
+        asked = _with_blocks(request, asked, labels, every)
+    inputs = replace(inputs, parts=tuple(each.part for each in parts))
     names = ingredient_names(inputs)
-    alignments = [
-        align(part.checkpoints, selector(recipe), is_partial=is_partial(recipe))
-        for part in inputs.parts
-    ]
+    recipes = [replace(asked, takes=each.takes) for each in parts]
     plans = [
-        _plan(recipe, part, alignment)
-        for part, alignment in zip(inputs.parts, alignments, strict=True)
+        _plan(recipe, each.part, each.alignment)
+        for recipe, each in zip(recipes, parts, strict=True)
     ]
     source = config_source(request.config_from, inputs.models)
     destination = decide(request.output, inputs, plans, request.shard_size, request.variant, source)
     components = []
-    for position, (part, plan, alignment, share) in enumerate(
-        zip(inputs.parts, plans, alignments, destination.components, strict=True)
+    for position, (each, recipe, plan, share) in enumerate(
+        zip(parts, recipes, plans, destination.components, strict=True)
     ):
+        part, alignment = each.part, each.alignment
         folder = destination.folder_of(share)
         draft = draft_average(recipe, names, inputs, part, plan, alignment, folder)
         complete = partial(complete_average, draft, recipe, inputs, position)
@@ -146,16 +162,19 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
                 notes=tuple(notes_on(plan, alignment, part.checkpoints)),
             )
         )
-    weights = tuple(zip(labels, recipe.weights, strict=True))
+    weights = tuple(zip(labels, asked.weights, strict=True))
     return Job(weights, inputs, destination, tuple(components))
 
 
 def _recipe(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs) -> Recipe:
-    """What a request asks for; UsageError for globs that match no tensor, or several components."""
+    """What a request asks for, but for what is taken from one source, and weights by block.
+
+    Raises UsageError for what several components cannot have.
+    """
     if request.quantize is not None and len(inputs.parts) > 1:
         what = f"--quantize {request.quantize} makes a single file"
         raise UsageError(what, advice="pick one of the components with --component")
-    recipe = Recipe(
+    return Recipe(
         weights=tuple(
             rounded_weight(Fraction(each.weight), request.round_weights) for each in ingredients
         ),
@@ -166,22 +185,20 @@ def _recipe(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs)
         on_int=request.on_int,
         on_missing=request.on_missing,
         dtype_for=request.dtype_for,
-        takes=_takes(request, ingredients),
+        pads=request.pad,
         allow_nonfinite=request.allow_nonfinite,
     )
-    if recipe.keys or recipe.excludes or recipe.dtype_for or recipe.takes:
-        require_matches(recipe, _tensor_names(inputs))
-    return recipe if request.blocks is None else _with_blocks(request, recipe, inputs)
 
 
-def _with_blocks(request: Request, recipe: Recipe, inputs: Inputs) -> Recipe:
+def _with_blocks(
+    request: Request, recipe: Recipe, labels: Sequence[str], every: AbstractSet[str]
+) -> Recipe:
     """The recipe with the weights by block that are asked for; UsageError where they do not fit."""
     asked = request.blocks
     if isinstance(asked, str | Path):
         asked = read_blocks(asked)
     assert asked is not None
-    labels = [model.label for model in inputs.models]
-    names = frozenset(filter(selector(recipe), _tensor_names(inputs)))
+    names = frozenset(filter(selector(recipe), every))
     found = resolve(asked, labels, recipe.weights, names)
 
     def rounded(weights: WeightTuple) -> WeightTuple:
@@ -194,14 +211,27 @@ def _with_blocks(request: Request, recipe: Recipe, inputs: Inputs) -> Recipe:
     return replace(recipe, weights=rounded(found.default), blocks=blocks)
 
 
-def _takes(request: Request, ingredients: Sequence[Ingredient]) -> tuple[tuple[str, int], ...]:
-    """The index of the ingredient of each `take`; UsageError for one that is none of them."""
-    paths = [str(ingredient.path) for ingredient in ingredients]
-    for glob, path in request.take:
-        if str(path) not in paths:
-            what = f"--take {glob}={path} names none of the inputs"
-            raise UsageError(what, advice="give the file as an input too")
-    return tuple((glob, paths.index(str(path))) for glob, path in request.take)
+@dataclass(frozen=True, slots=True)
+class _NamedPart:
+    """One component of the inputs under the names of the soup."""
+
+    part: Part
+    """With the donors that give tensors of this component."""
+    takes: tuple[tuple[str, int], ...]
+    """What is taken in this component, with the places of its sources."""
+    alignment: Alignment
+
+
+def _named(recipe: Recipe, part: Part, takes: Sequence[Take]) -> _NamedPart:
+    """The component under the names of the soup, and what is taken in it."""
+    partial_names = is_partial(recipe) or bool(takes)
+    alignment = align(part.checkpoints, selector(recipe), is_partial=partial_names)
+    # of a pipeline, a donor may give tensors of one component only
+    every = with_donors(alignment, donors_of(part), taken_in(part, takes))
+    part = replace(part, donors=giving(part, every, takes))
+    names = _tensor_names(every)
+    own = [pair for pair in taken_in(part, takes) if any(map(any_match((pair[0],)), names))]
+    return _NamedPart(part, tuple(own), with_donors(alignment, donors_of(part), own))
 
 
 def _plan(recipe: Recipe, part: Part, alignment: Alignment) -> Plan:
@@ -217,12 +247,11 @@ def _plan(recipe: Recipe, part: Part, alignment: Alignment) -> Plan:
     return plan
 
 
-def _tensor_names(inputs: Inputs) -> set[str]:
-    """The names of all tensors, of every component."""
-    contents = (checkpoint.tensors for part in inputs.parts for checkpoint in part.checkpoints)
+def _tensor_names(alignment: Alignment) -> set[str]:
+    """The names of all tensors that may be in a component of the soup."""
     # ingredients of one layout share their table
-    tables = {id(content): content for content in contents}
-    return {name for content in tables.values() for name in content}
+    tables = {id(source.tensors): source.tensors for source in alignment.sources}
+    return {name for tensors in tables.values() for name in tensors}
 
 
 def _sum_record(recipe: Recipe, part: Part, plan: Plan) -> SumRecord:
@@ -230,7 +259,8 @@ def _sum_record(recipe: Recipe, part: Part, plan: Plan) -> SumRecord:
     dtypes = tuple(kept_runs(plan, source) for source in range(len(part.checkpoints)))
 
     def ordered(ledger: Ledger, outcome: Outcome) -> tuple[Runs, ...]:
-        return ordered_runs(dict(zip(outcome.ingredients, dtypes, strict=True)), ledger)
+        digests = outcome.ingredients[: len(dtypes)]
+        return ordered_runs(dict(zip(digests, dtypes, strict=True)), ledger)
 
     facts = Facts(scale_of(recipe.weights, plan.weights.whole), UNKNOWN, dtypes)
     return SumRecord(facts, ordered)

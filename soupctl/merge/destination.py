@@ -233,7 +233,7 @@ def _input_paths(inputs: Inputs, replaceable: Collection[Path]) -> set[Path]:
     places = {
         place
         for part in inputs.parts
-        for checkpoint in part.checkpoints
+        for checkpoint in part.opened
         for file in checkpoint.component.files
         if file not in replaceable
         for place in (file.absolute(), file.resolve())

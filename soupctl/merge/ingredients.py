@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,6 +44,17 @@ def require_several(name: str, value: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Donor:
+    """One component of a checkpoint that tensors are taken from, open for reading."""
+
+    number: int
+    """Its place among all that were named."""
+    checkpoint: Checkpoint
+    ledger: Ledger | None
+    """Its own, if it is itself a soup or was trained."""
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """One component of every ingredient, open for reading."""
 
@@ -54,6 +65,13 @@ class Part:
     """Ledger of each ingredient that is itself a soup."""
     layout: Checkpoint | None
     """The first checkpoint in a folder: a soup in a folder names its files likewise."""
+    donors: tuple[Donor, ...] = ()
+    """What tensors are taken from and is no ingredient."""
+
+    @property
+    def opened(self) -> tuple[Checkpoint, ...]:
+        """Its checkpoints, and those of its donors."""
+        return (*self.checkpoints, *(donor.checkpoint for donor in self.donors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,8 @@ class Inputs:
 
     models: tuple[ModelFiles, ...]
     parts: tuple[Part, ...]
+    donors: tuple[ModelFiles, ...] = ()
+    """What tensors are taken from and is no ingredient, as it was named."""
 
     def require_unchanged(self) -> None:
         """Raise OutputError if a file was changed or replaced since it was opened."""
@@ -69,7 +89,7 @@ class Inputs:
             if model.pipeline_index is not None:
                 model.pipeline_index.require_unchanged()
         for part in self.parts:
-            for checkpoint in part.checkpoints:
+            for checkpoint in part.opened:
                 checkpoint.require_unchanged()
             if part.layout is not None:
                 part.layout.require_unchanged()
@@ -82,8 +102,9 @@ def open_inputs(
     component: str | None = None,
     variant: str | None = None,
     ignore_ledger: bool = False,
+    donors: Sequence[str | Path] = (),
 ) -> Iterator[Inputs]:
-    """The ingredients, open until the context ends.
+    """The ingredients and donors, open until the context ends.
 
     Raises UsageError for no ingredient or several streams, InputError for what cannot be read,
     MismatchError for different components, LedgerError for a ledger that is not sound.
@@ -94,12 +115,51 @@ def open_inputs(
     if paths.count(STREAM) > 1:
         raise UsageError("standard input can be only one of the ingredients")
     models = with_same_components([find_input(path, component, variant) for path in paths])
+    given = [_find_donor(path, component, variant) for path in donors]
     with ExitStack() as stack:
         parts = tuple(
-            _open_part(stack, models, position, ignore_ledger)
+            replace(
+                _open_part(stack, models, position, ignore_ledger),
+                donors=tuple(_open_donors(stack, given, models[0], position, ignore_ledger)),
+            )
             for position in range(len(models[0].components))
         )
-        yield Inputs(models, parts)
+        yield Inputs(models, parts, tuple(given))
+
+
+def _find_donor(path: str | Path, component: str | None, variant: str | None) -> ModelFiles:
+    """The files of a donor; `component` picks one of it if it is a pipeline."""
+    if path == STREAM:
+        raise UsageError("--take cannot take tensors from standard input", advice="name a file")
+    model = find_input(path, None, variant)
+    return find_input(path, component, variant) if len(model.components) > 1 else model
+
+
+def _open_donors(
+    stack: ExitStack,
+    donors: Sequence[ModelFiles],
+    soup: ModelFiles,
+    position: int,
+    ignore: bool,
+) -> Iterator[Donor]:
+    """The component of each donor that is of one of the soup's, if it has it.
+
+    Raises UsageError for a single checkpoint beside several components.
+    """
+    name = soup.components[position].name
+    for number, model in enumerate(donors):
+        if len(model.components) == 1 and len(soup.components) > 1:
+            what = f"is one checkpoint, and {soup.label} has several components"
+            raise UsageError(what, path=model.label, advice="--component picks one of them")
+        if len(soup.components) == 1 < len(model.components):
+            what = f"has several components, and {soup.label} is one checkpoint"
+            folders = ", ".join(str(each.path) for each in model.components[:5])
+            raise UsageError(what, path=model.label, advice=f"name one of {folders}")
+        for component in model.components:
+            if component.name == name or len(model.components) == 1:
+                checkpoint = stack.enter_context(open_input(component))
+                require_model(checkpoint)
+                yield Donor(number, checkpoint, None if ignore else read_ledger(checkpoint))
 
 
 def _open_part(stack: ExitStack, models: Sequence[ModelFiles], position: int, ignore: bool) -> Part:

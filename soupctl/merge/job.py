@@ -104,7 +104,7 @@ class ComponentJob:
     @property
     def read(self) -> int:
         """Bytes of tensor data that will be read; twice for a sum to keep, or to quantise."""
-        size = sum(each.data_size for each in (*self.part.checkpoints, *self.sums))
+        size = sum(each.data_size for each in (*self.part.opened, *self.sums))
         twice = sum(
             self.sources[source].tensors[step.name].size
             for step in self.plan.steps

@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, cached_property
 
-from ..checkpoints.architecture import difference_hint, shape_hint
-from ..choices import OnMissing
+from ..checkpoints.architecture import shape_hint
 from ..errors import Issue, MismatchError
 from ..format.dtypes import FLOATS, DType, Kind, narrowest
 from ..format.header import Tensor
 from ..format.scales import CodeScale
 from ..kinds.classify import Kinds, classify
-from ..kinds.copies import is_ema
 from ..kinds.facts import TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, QUANTISED, WEIGHT, Role, TensorKind
-from ..kinds.names import closest_renaming
 from .kind_errors import fixed_advice, not_averaged
-from .recipe import first_match
+from .padding import differ_in_channels
+from .recipe import Recipe, any_match, first_match
 from .scaled_codes import absorbed, code_scale, width_of
 
 Contents = Mapping[str, Tensor]
@@ -38,37 +36,42 @@ class Layouts:
         names: Sequence[str],
         contents: Sequence[Contents],
         facts: Sequence[TensorFacts],
-        takes: Sequence[tuple[str, int]] = (),
+        recipe: Recipe,
     ) -> None:
-        """`takes` are globs with the index of the ingredient whose tensors are taken."""
-        positions: dict[tuple[int, TensorFacts], int] = {}
+        """The contents beyond the weights of the recipe are those of donors."""
+        count = len(recipe.weights)
+        positions: dict[tuple[int, TensorFacts, bool], int] = {}
         self.distinct: list[tuple[str, Contents]] = []
         self.kinds: list[Kinds] = []
         """The kinds of the tensors of each distinct content."""
-        for name, content, said in zip(names, contents, facts, strict=True):
-            key = (id(content), said)
+        keys = [
+            (id(content), said, index < count)
+            for index, (content, said) in enumerate(zip(contents, facts, strict=True))
+        ]
+        for name, content, key in zip(names, contents, keys, strict=True):
             if positions.setdefault(key, len(self.distinct)) == len(self.distinct):
                 self.distinct.append((name, content))
-                self.kinds.append(classify(content, said))
+                self.kinds.append(classify(content, key[1]))
+        self._averaged = range(len({*keys[:count]}))
+        """The positions of the contents of ingredients, which come first."""
         self._absorbed = [absorbed(kinds) for kinds in self.kinds]
         """The names of tensors that say how codes of each are read, and are not kept."""
         self._all_absorbed = frozenset().union(*self._absorbed)
-        self.which = tuple(
-            positions[id(content), said] for content, said in zip(contents, facts, strict=True)
-        )
-        self._taken_from = first_match(takes) if takes else None
+        self.which = tuple(positions[key] for key in keys)
+        self._taken_from = first_match(recipe.takes) if recipe.takes else None
+        self._is_padded = any_match(recipe.pads)
         # one tuple for all tensors that look alike, or n ingredients would cost n words a tensor
         self.sources = cache(self._sources)
         self._spread = cache(self._spread_out)
 
     def is_taken(self, tensor: str) -> bool:
-        """Whether a tensor is taken from one ingredient."""
+        """Whether a tensor is taken from one source."""
         return self._taken_from is not None and self._taken_from(tensor) is not None
 
     def counted(self, tensor: str) -> Sequence[int]:
         """The positions of the distinct contents that count for a tensor, whether they hold it."""
         source = None if self._taken_from is None else self._taken_from(tensor)
-        return range(len(self.distinct)) if source is None else (self.which[source],)
+        return self._averaged if source is None else (self.which[source],)
 
     def positions(self, tensor: str) -> tuple[int, ...]:
         """The positions of the distinct contents that count for a tensor and hold it."""
@@ -154,8 +157,14 @@ class Layouts:
 
     def kind(self, tensor: str) -> TensorKind:
         """The kind of a tensor as its first holder says it; codes that are read are weights."""
-        found = next((kinds[tensor] for kinds in self.kinds if tensor in kinds), WEIGHT)
+        held = self.positions(tensor) or range(len(self.distinct))
+        found = next((self.kinds[n][tensor] for n in held if tensor in self.kinds[n]), WEIGHT)
         return WEIGHT if found.scale is not None else found
+
+    @property
+    def ingredients(self) -> Sequence[tuple[str, Contents]]:
+        """The distinct contents of ingredients, each with the first name that has it."""
+        return self.distinct[: len(self._averaged)]
 
     @property
     def all_names(self) -> dict[str, None]:
@@ -163,8 +172,16 @@ class Layouts:
         return dict.fromkeys(name for _, content in self.distinct for name in content)
 
     def names(self, selected: Selected) -> list[str]:
-        """The selected names of all contents, without those that say how codes are read."""
-        return [name for name in self.all_names if not self.is_absorbed(name) and selected(name)]
+        """The selected names of what counts, without those that say how codes are read."""
+        return [
+            name
+            for name in self.all_names
+            if not self.is_absorbed(name) and selected(name) and self._counts(name)
+        ]
+
+    def _counts(self, tensor: str) -> bool:
+        """Whether a tensor is in an ingredient, or taken."""
+        return self.is_taken(tensor) or bool(self.positions(tensor))
 
     def is_absorbed(self, tensor: str) -> bool:
         """Whether a tensor says how codes of any content are read, and is not kept."""
@@ -177,9 +194,9 @@ class Layouts:
         """
         issues = []
         each_content = zip(self.distinct, self.kinds, self._absorbed, strict=True)
-        for (name, _), kinds, read in each_content:
+        for position, ((name, _), kinds, read) in enumerate(each_content):
             for tensor, kind in kinds.items():
-                if kind.scale is not None or tensor in read:
+                if kind.scale is not None or tensor in read or position not in self.counted(tensor):
                     continue
                 multiplies = kind.role in QUANTISED or kind.role is Role.FACTOR
                 counted = [self.kinds[position] for position in self.counted(tensor)]
@@ -203,7 +220,7 @@ class Layouts:
         """Raise MismatchError for tensors that are to be taken from an ingredient without them."""
         issues = [
             Issue(
-                "is not in the ingredient that --take takes it from",
+                "is not in the file that --take takes it from",
                 self.distinct[self.counted(tensor)[0]][0],
                 tensor,
                 "a narrower glob leaves it alone, --exclude leaves it out",
@@ -214,41 +231,16 @@ class Layouts:
         if issues:
             raise MismatchError.collected(issues)
 
-    def require_same_names(self, missing: Collection[str]) -> None:
-        """Raise MismatchError if any tensors are `missing`, with what may be done about it."""
-        name, content = self.distinct[0]
-        issues = []
-        for other_name, other in self.distinct[1:]:
-            lacks = sorted(each for each in missing if each in content and each not in other)
-            more = sorted(each for each in missing if each in other and each not in content)
-            parts = [
-                f"{verb} {_some(tensors)}"
-                for verb, tensors in (
-                    (f"lacks, unlike {name},", lacks),
-                    (f"has, unlike {name},", more),
-                )
-                if tensors
-            ]
-            if parts:
-                hint = difference_hint(name, content, other_name, other)
-                advice = hint or self._advice(content, other, [*lacks, *more])
-                issues.append(Issue(" and ".join(parts), other_name, advice=advice))
-        if issues:
-            raise MismatchError.collected(issues)
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """The shape of a tensor in the soup: of padded ones that of the widest."""
+        return max(self.distinct[n][1][tensor].shape for n in self.positions(tensor))
 
-    def _advice(self, content: Contents, other: Contents, missing: Sequence[str]) -> str:
-        """What may be done about tensors that only one of two contents has."""
-        ways = f"{OnMissing.KEEP.option} takes the mean of those that have a tensor"
-        left = f"{OnMissing.DROP.option} or --exclude leaves it out"
-        if all(map(is_ema, missing)):
-            what = "they are moving averages of the weights (EMA)"
-            return f"{what}: --exclude 'model_ema.*' leaves them out, {ways}"
-        if len(missing) == 1 and self.kind(missing[0]).role in FIXED:
-            kind = self.kind(missing[0])
-            return f"a {kind.text}: --exclude '{missing[0]}' leaves it out, {ways}"
-        if (found := closest_renaming(content, other)) is not None:
-            return f"after {found.what} is undone fewer differ; {ways} then, {left}"
-        return f"{ways}, {left}"
+    def _may_pad(self, tensor: str, one: Tensor, other: Tensor) -> bool:
+        """Whether two tensors differ in their input channels alone, which may be padded."""
+        floats = one.dtype.kind is other.dtype.kind is Kind.FLOAT
+        is_weight = floats and self.kind(tensor) is WEIGHT
+        is_code = any(tensor in kinds for kinds in self.kinds)
+        return is_weight and not is_code and differ_in_channels(one.shape, other.shape)
 
     def mismatch(self, tensor: str) -> Issue | None:
         """What keeps the tensors of this name from being combined, if anything does."""
@@ -259,10 +251,12 @@ class Layouts:
         is_rounded = len(precise) < len(positions)
         for name, content in (self.distinct[position] for position in positions):
             other = content[tensor]
-            if other.shape != first.shape:
+            widens = self._may_pad(tensor, first, other)
+            if other.shape != first.shape and not (widens and self._is_padded(tensor)):
                 shapes = f"has shape {list(other.shape)} where {against} has {list(first.shape)}"
                 hint = shape_hint(first.shape, other.shape)
-                return Issue(shapes, name, tensor, "; ".join(filter(None, (hint, ONE_TENSOR))))
+                pad = f"--pad '{tensor}' fills the narrower up with zeros" if widens else None
+                return Issue(shapes, name, tensor, "; ".join(filter(None, (hint, pad, ONE_TENSOR))))
             floats = (first.dtype.kind is Kind.FLOAT, other.dtype.kind is Kind.FLOAT)
             kind = self.kind(tensor)
             mixable = floats == (True, True) and (kind.role in AVERAGED or is_rounded)
@@ -272,9 +266,3 @@ class Layouts:
                 advice = fixed or f"only float dtypes may be mixed; {ONE_TENSOR}"
                 return Issue(dtypes, name, tensor, advice)
         return None
-
-
-def _some(tensors: Sequence[str], limit: int = 2) -> str:
-    rest = len(tensors) - limit
-    listed = ", ".join(tensors[:limit])
-    return f"{listed} and {rest} more" if rest > 0 else listed

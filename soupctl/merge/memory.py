@@ -67,7 +67,7 @@ def memory_needed(jobs: Sequence[Job]) -> MemoryNeed:
     """An upper estimate of what these jobs take that are carried out at once."""
     components = [component for job in jobs for component in job.components]
     checkpoints = {
-        id(each): each for job in jobs for part in job.used.parts for each in part.checkpoints
+        id(each): each for job in jobs for part in job.used.parts for each in part.opened
     }
     sources = {id(each): each for component in components for each in component.sources}
     fixed = BASELINE + sum(map(_component, components)) + _tables(checkpoints.values(), sources)

@@ -28,6 +28,7 @@ from ..ledger.ledger import (
     runs,
 )
 from ..ledger.ledger_json import IGNORE
+from ..ledger.locate import dtype_runs
 from ..ledger.names import hint, printable, unique_names
 from ..ledger.pipelines import pipeline_digest
 from .aligned import Alignment, lacking
@@ -72,7 +73,7 @@ def draft_average(
             hint=hint,
             weight=weight.usual,
             blocks=weight.blocks,
-            dtypes=runs(tensor.dtype for _, tensor in sorted(checkpoint.tensors.items())),
+            dtypes=dtype_runs(checkpoint),
             renamed=renamed,
             lacks=lacks,
             schemes=stored.get(place, ()),
@@ -86,12 +87,13 @@ def draft_average(
             hints,
             part.checkpoints,
             weights,
-            alignment.renamed,
-            lacking(plan, alignment.sources),
+            alignment.renamed[: len(names)],
+            lacking(plan, alignment.ingredients, recipe.takes),
             strict=True,
         )
     )
-    ledgers = [ledger for ledger in part.ledgers if ledger is not None]
+    own = (*part.ledgers, *(donor.ledger for donor in part.donors))
+    ledgers = [ledger for ledger in own if ledger is not None]
     # each is about the content of its input, or the pass refuses it
     known = ancestry(ledgers).of(ledger.root for ledger in ledgers)
     firsts = tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
@@ -109,6 +111,8 @@ def draft_average(
         dtype_for=recipe.dtype_for,
         takes=tuple((glob, UNKNOWN) for glob, _ in recipe.takes),
         blocks=tuple(glob for glob, _ in recipe.blocks) if any(x.blocks for x in weights) else (),
+        donors=_draft_donors(names, inputs, part, alignment, soup_folder),
+        pads=recipe.pads,
         integer_source=IntegerSource(UNKNOWN, firsts) if firsts else None,
         exact=all(ledger.exact for ledger in ledgers),
         ancestors=known.ledgers,
@@ -121,6 +125,28 @@ def _weights(recipe: Recipe) -> tuple[WeightByBlock, ...]:
     columns = zip(*(weights for _, weights in recipe.blocks), strict=True)
     blocks: list[WeightTuple] = list(columns) or [()] * len(recipe.weights)
     return tuple(map(WeightByBlock, recipe.weights, blocks))
+
+
+def _draft_donors(
+    names: Sequence[str],
+    inputs: Inputs,
+    part: Part,
+    alignment: Alignment,
+    soup_folder: Path | None,
+) -> tuple[IngredientEntry, ...]:
+    """The entries of a component's donors, in their order, with digests still unknown."""
+    every = unique_names([os.path.abspath(model.label) for model in inputs.donors], names)
+    return tuple(
+        IngredientEntry(
+            digest=UNKNOWN,
+            name=every[donor.number],
+            hint=hint_to(donor.checkpoint, soup_folder),
+            weight=Fraction(0),
+            dtypes=dtype_runs(donor.checkpoint),
+            renamed=renamed,
+        )
+        for donor, renamed in zip(part.donors, alignment.renamed[len(names) :], strict=True)
+    )
 
 
 def hint_to(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
@@ -147,10 +173,14 @@ def complete_average(
     """
     outcome = outcomes[position]
     require_ledgers_fit(inputs.parts[position], outcome)
-    entries = [
-        replace(entry, digest=digest)
-        for entry, digest in zip(draft.ingredients, outcome.ingredients, strict=True)
-    ]
+    count = len(draft.ingredients)
+    entries, donors = (
+        [replace(entry, digest=digest) for entry, digest in zip(drafted, digests, strict=True)]
+        for drafted, digests in (
+            (draft.ingredients, outcome.ingredients[:count]),
+            (draft.donors, outcome.ingredients[count:]),
+        )
+    )
     if len(outcomes) > 1:
         entries = [
             replace(entry, pipelines=(replace(entry.pipelines[0], digest=digest),))
@@ -169,14 +199,24 @@ def complete_average(
         ingredients=ingredients,
         blocks=draft.blocks if any(entry.blocks for entry in ingredients) else (),
         takes=takes,
+        donors=_one_a_content(donors),
         integer_source=taken,
     )
+
+
+def _one_a_content(entries: Sequence[IngredientEntry]) -> tuple[IngredientEntry, ...]:
+    """The entries sorted by digest, of several of one content the first by its name."""
+    found: dict[str, IngredientEntry] = {}
+    for entry in sorted(entries, key=lambda entry: (entry.digest, entry.name, entry.hint or "")):
+        found.setdefault(entry.digest, entry)
+    return tuple(found.values())
 
 
 def _pipelines(inputs: Inputs, outcomes: Sequence[Outcome]) -> Iterator[str]:
     """The digest of each ingredient as a whole pipeline."""
     names = [part.name for part in inputs.parts]
-    for contents in zip(*(outcome.ingredients for outcome in outcomes), strict=True):
+    count = len(inputs.models)
+    for contents in zip(*(outcome.ingredients[:count] for outcome in outcomes), strict=True):
         yield pipeline_digest(dict(zip(names, contents, strict=True)))
 
 
@@ -214,7 +254,10 @@ def require_ledgers_fit(part: Part, outcome: Outcome) -> None:
     issues = [
         Issue("its ledger does not match its tensors", checkpoint.label, advice=IGNORE)
         for checkpoint, ledger, digest in zip(
-            part.checkpoints, part.ledgers, outcome.ingredients, strict=True
+            part.opened,
+            (*part.ledgers, *(donor.ledger for donor in part.donors)),
+            outcome.ingredients,
+            strict=True,
         )
         if ledger is not None and ledger.root != digest
     ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ..checkpoints.checkpoint import Checkpoint
 from ..kinds.kind import Role
 from .aligned import Alignment
-from .plan import Plan, Rule
+from .plan import Plan, Rule, Step
 from .settings import dropped_settings
 
 SHOWN = 3
@@ -23,12 +23,14 @@ def notes_on(plan: Plan, alignment: Alignment, checkpoints: Sequence[Checkpoint]
             f"{listed(copies)} is a copy where it is, and counts as such where it is missing"
             " (--exclude leaves it out)"
         )
-    count = len(alignment.sources)
+    count = len(alignment.ingredients)
     partial = [
         step.name for step in plan.kept if step.rule is Rule.AVERAGE and len(step.sources) < count
     ]
     if partial:
         yield f"the mean of those that have them: {listed(partial)} (--on-missing keep)"
+    if padded := [step.name for step in plan.kept if _is_padded(step, alignment)]:
+        yield f"filled up with input channels of zeros: {listed(padded)} (--pad)"
     statistics = [
         step.name
         for step in plan.kept
@@ -41,6 +43,14 @@ def notes_on(plan: Plan, alignment: Alignment, checkpoints: Sequence[Checkpoint]
         )
     if dropped := dropped_settings(checkpoints):
         yield f"left behind metadata that not all ingredients agree on: {listed(dropped)}"
+
+
+def _is_padded(step: Step, alignment: Alignment) -> bool:
+    """Whether some source of an averaged tensor has fewer input channels than the soup."""
+    if step.rule is not Rule.AVERAGE:
+        return False
+    shapes = {alignment.sources[source].tensors[step.name].shape for source in step.sources}
+    return shapes != {step.shape}
 
 
 def listed(names: Sequence[str]) -> str:

@@ -80,7 +80,7 @@ class OpenedInputs:
         """Use a checkpoint for the ingredient of its content; LedgerError if there is none."""
         checkpoint = self.open(component)
         digest = checkpoint_digest(checkpoint)
-        if digest not in (entry.digest for entry in ledger.ingredients):
+        if digest not in (entry.digest for entry in ledger.sources):
             raise LedgerError(f"is not in {soup}", path=checkpoint.label)
         self.by_digest[digest] = checkpoint
 

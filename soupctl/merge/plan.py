@@ -19,6 +19,7 @@ from ..format.shards import TensorSpec
 from ..kinds.facts import NO_FACTS, TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, WEIGHT, TensorKind
 from .layouts import Contents, Layouts
+from .name_errors import require_same_names
 from .quantised_steps import CODES, MARKED, SCALES, scale_name, with_quantised
 from .recipe import Recipe, first_match, selector
 from .step_weights import (
@@ -52,7 +53,7 @@ class Step:
     shape: tuple[int, ...]
     rule: Rule
     sources: tuple[int, ...]
-    """Which ingredients hold the tensor; all of them unless it is left out."""
+    """Which ingredients hold the tensor, all as a rule; of what is taken, its one source."""
     dtypes: tuple[DType, ...]
     """Its dtype in each of `sources`; of codes, that of what they stand for."""
     out: DType | None
@@ -112,6 +113,7 @@ def make_plan(
 ) -> Plan:
     """The plan for ingredients called `names` (as errors should call them) with these `contents`.
 
+    Those beyond the weights of the recipe are donors, of which only the taken tensors count.
     `deciding` are the ingredients whose dtypes the soup's follow; None for all of them. `facts` are
     what each ingredient's metadata and configs say of its tensors.
 
@@ -121,13 +123,13 @@ def make_plan(
     """
     weights_of = weights_by_tensor(recipe)
     selected = selector(recipe)
-    layouts = Layouts(names, contents, facts or (NO_FACTS,) * len(names), recipe.takes)
+    layouts = Layouts(names, contents, facts or (NO_FACTS,) * len(names), recipe)
     layouts.require_same_kinds(selected)
     chosen = layouts.names(selected)
     missing = layouts.missing(chosen)
     layouts.require_taken(chosen)
     if recipe.on_missing is OnMissing.REFUSE:
-        layouts.require_same_names(missing)
+        require_same_names(layouts, missing)
     dropped = missing if recipe.on_missing is OnMissing.DROP else set()
     kept = [tensor for tensor in chosen if tensor not in dropped]
     every = layouts.all_names
@@ -168,9 +170,8 @@ def _kept_step(
     deciding: Collection[int] | None,
     weights: StepWeights,
 ) -> Step:
-    positions = layouts.positions(tensor)
     sources, dtypes = layouts.counting(tensor)
-    shape = layouts.distinct[positions[0]][1][tensor].shape
+    shape = layouts.shape(tensor)
     kind, scales = layouts.kind(tensor), layouts.scales(tensor, sources)
     if kind.role not in AVERAGED:
         # integers without a scale stand for themselves, so the first's may be asked for
@@ -200,6 +201,9 @@ def _kept_step(
 
 def _among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
     """The weights of those of all ingredients that are the sources of a step."""
+    if sources[0] >= len(weights.whole):
+        # a donor has none
+        return ALONE
     return weights if len(sources) == len(weights.whole) else weights_among(weights, sources)
 
 

@@ -131,13 +131,16 @@ def _sum_size(plans: Sequence[Plan]) -> tuple[int, int]:
 
 def _component(component: ComponentJob) -> ComponentPreview:
     plan = component.plan
-    special = tuple(_special(step) for step in plan.steps if _is_special(step))
+    names = {step.name for step in plan.kept}
+    # what others have of a tensor is digested only
+    steps = [step for step in plan.steps if step.out is not None or step.name not in names]
+    special = tuple(_special(step) for step in steps if _is_special(step))
     dtypes = Counter(dtype.value for _, dtype, _ in plan.written)
     return ComponentPreview(
         name=component.part.name,
         files=tuple(file.name for file in component.files.files),
         kept=len(plan.written),
-        left_out=sum(step.rule is Rule.LEFT_OUT for step in plan.steps),
+        left_out=sum(step.rule is Rule.LEFT_OUT for step in steps),
         dtypes=tuple(sorted(dtypes.items())),
         special=() if component.sums else special,
         blocks=block_rows(

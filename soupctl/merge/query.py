@@ -86,7 +86,7 @@ def _ask_for_text(what: str, soup: str, known: Known) -> Answer:
     entries: list[IngredientEntry] = []
     data: list[TrainedOn] = []
     for _, ledger in known:
-        found = meanings(what, ledger.ingredients, ledger.ancestors)
+        found = meanings(what, ledger.sources, ledger.ancestors)
         found = found or meanings(what, every_entry(ledger), ledger.ancestors)
         if is_ambiguous(found):
             raise UsageError(ambiguity(what, found), path=what, advice="give the digest of one")

@@ -20,7 +20,7 @@ from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import IngredientEntry, Ledger, weighted
 from ..ledger.replay import ReplayedState, replay
 from ..workers import ExecutionOptions
-from .aligned import align
+from .donors import aligned_sources
 from .engine import engine_of
 from .executor import execute
 from .facts import facts_of_source
@@ -32,7 +32,6 @@ from .kept_sum.writer import SumOutput
 from .opened_inputs import OpenedInputs
 from .order import Order, Outcome
 from .plan import Plan, Rule, make_plan
-from .recipe import is_partial, selector
 from .schemes import schemes
 from .sources import (
     SEARCH,
@@ -75,12 +74,14 @@ def rebuild(case: Case, ledger: Ledger, kept: OpenedSum | None) -> Rebuilt:
     for component in case.given:
         case.inputs.offer(component, ledger, case.soup.label)
     first = ledger.integer_source.digest if ledger.integer_source else None
-    sources = exact_sources(case.inputs, case.soup, ledger.ingredients, first, SEARCH)
+    sources = exact_sources(
+        case.inputs, case.soup, ledger.ingredients, first, SEARCH, ledger.donors
+    )
     made = _make(case, sources, ledger, kept)
     if made.soup.soup != ledger.root:
         return Rebuilt(f"{case.soup.label}: is not what its ingredients make", of_tensors=True)
     if kept is not None and made.scaled is not None:
-        places = enumerate(sources)
+        places = enumerate(source for source in sources if not source.is_donor)
         dtypes = {source.digest: kept_runs(made.plan, place) for place, source in places}
         found = (made.scaled.sum, ordered_runs(dtypes, ledger))
         if found != (kept.facts.root, kept.facts.dtypes):
@@ -119,15 +120,9 @@ def _make(
 ) -> _Made:
     """What the sources make, and apart from that their sum with the scale of the one kept."""
     engine, execution = engine_of(case.execution)
-    weights = [source.weights for source in sources]
-    digests = [source.digest for source in sources]
-    recipe = recipe_of(ledger, weights, digests, first=ledger.integer_source is not None)
-    alignment = align(
-        checkpoints_of(sources),
-        selector(recipe),
-        soup_names(case.soup),
-        is_partial=is_partial(recipe),
-    )
+    weights = [source.weights for source in sources if not source.is_donor]
+    recipe = recipe_of(ledger, sources, first=ledger.integer_source is not None)
+    alignment = aligned_sources(sources, recipe, soup_names(case.soup))
     plan = make_plan(
         recipe,
         [source.label for source in alignment.sources],
@@ -186,7 +181,9 @@ def _false_ledger(case: Case, ledger: Ledger, sources: Sequence[Source]) -> str 
             what = "has a ledger of its own, of which the soup's says other things"
             raise LedgerError(what, path=label)
         checkpoint = checkpoints_of([source])[0]
-        entries = exact_sources(case.inputs, checkpoint, known.ingredients, None, SEARCH)
+        entries = exact_sources(
+            case.inputs, checkpoint, known.ingredients, None, SEARCH, known.donors
+        )
         if _make(replace(case, soup=checkpoint), entries, known).soup.soup != source.digest:
             return f"says other things of {label} than that one's own ledger, and they are not so"
     return None
@@ -210,8 +207,11 @@ def _own_ledgers(
 
 def _without_hints(ledger: Ledger) -> Ledger:
     """A ledger of an ancestor but for hints, which change when files are moved."""
-    entries = tuple(replace(entry, hint=None) for entry in ledger.ingredients)
-    return replace(ledger, ingredients=entries, ancestors={}, disputed=())
+    entries, donors = (
+        tuple(replace(entry, hint=None) for entry in each)
+        for each in (ledger.ingredients, ledger.donors)
+    )
+    return replace(ledger, ingredients=entries, donors=donors, ancestors={}, disputed=())
 
 
 def _require_known_ledgers(inputs: OpenedInputs, ledger: Ledger, sources: Sequence[Source]) -> None:
@@ -260,7 +260,7 @@ def _root_of(case: Case, ledger: Ledger, each: ReplayedState) -> str | None:
     Raises SoupError if an ingredient is not found, or makes no soup with the others.
     """
     entries = [_entry(ledger, digest, weights) for digest, weights in each.weights.items()]
-    sources = exact_sources(case.inputs, case.soup, entries, None, SEARCH)
+    sources = exact_sources(case.inputs, case.soup, entries, None, SEARCH, ledger.donors)
     made = _make(case, sources, ledger)
     return None if made.soup.taken or not made.is_plain else made.soup.soup
 

@@ -14,7 +14,7 @@ from ..choices import OnInt, OnMissing, Quantization
 from ..errors import Issue, UsageError
 from ..format.dtypes import DType
 from ..ledger.block_weights import WeightByBlock
-from ..ledger.ledger_json import LONGEST_GLOB, MOST_GLOBS
+from ..ledger.json_values import LONGEST_GLOB, MOST_GLOBS
 
 Value = TypeVar("Value")
 
@@ -42,8 +42,10 @@ class Recipe:
     dtype_for: tuple[tuple[str, DType], ...] = ()
     """Globs, each with the float dtype of the averaged tensors that it is the first to match."""
     takes: tuple[tuple[str, int], ...] = ()
-    """Globs, each with the index of the one ingredient whose tensors are taken; the first match
-    counts."""
+    """Globs, each with the index of the one source whose tensors are taken; the first match counts.
+    Sources are the ingredients, and after them donors, which give nothing else."""
+    pads: tuple[str, ...] = ()
+    """Globs of tensors that are padded with zeros to the input channels of the widest."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for globs that no ledger may hold, and codes of what is no number."""
@@ -51,7 +53,7 @@ class Recipe:
             raise UsageError("--quantize and --allow-nonfinite exclude each other")
         paired = (glob for glob, _ in (*self.dtype_for, *self.takes))
         blocks = tuple(glob for glob, _ in self.blocks)
-        for globs in (self.keys, self.excludes, tuple(paired), blocks):
+        for globs in (self.keys, self.excludes, self.pads, tuple(paired), blocks):
             if len(globs) > MOST_GLOBS:
                 raise UsageError(f"{len(globs)} globs are given, and at most {MOST_GLOBS} are read")
             for glob in globs:
@@ -75,22 +77,27 @@ def is_partial(recipe: Recipe) -> bool:
     return recipe.on_missing is not OnMissing.REFUSE or bool(recipe.takes)
 
 
+def has_globs(recipe: Recipe) -> bool:
+    """Whether anything in a recipe is said of names."""
+    return bool(recipe.keys or recipe.excludes or recipe.dtype_for or recipe.takes or recipe.pads)
+
+
 def first_match(pairs: Sequence[tuple[str, Value]]) -> Callable[[str], Value | None]:
     """What is paired with the first glob that matches a name; None if none does."""
     matches = [(re.compile(translate(glob)).match, value) for glob, value in pairs]
     return lambda name: next((value for match, value in matches if match(name)), None)
 
 
+def any_match(globs: Sequence[str]) -> Callable[[str], bool]:
+    """Whether any of the globs matches a name."""
+    matches = [re.compile(translate(glob)).match for glob in globs]
+    return lambda name: any(match(name) for match in matches)
+
+
 def selector(recipe: Recipe) -> Callable[[str], bool]:
     """Whether a tensor of that name is in the soup."""
-    keys = [re.compile(translate(glob)).match for glob in recipe.keys]
-    excludes = [re.compile(translate(glob)).match for glob in recipe.excludes]
-
-    def selected(name: str) -> bool:
-        wanted = not keys or any(match(name) for match in keys)
-        return wanted and not any(match(name) for match in excludes)
-
-    return selected
+    is_included, is_excluded = any_match(recipe.keys), any_match(recipe.excludes)
+    return lambda name: (not recipe.keys or is_included(name)) and not is_excluded(name)
 
 
 COMPARED = 2000
@@ -109,7 +116,8 @@ def require_matches(recipe: Recipe, names: Collection[str]) -> None:
         ("--dtype-for", tuple(glob for glob, _ in recipe.dtype_for)),
         ("--take", tuple(glob for glob, _ in recipe.takes)),
     )
-    for option, patterns in (("--key", recipe.keys), ("--exclude", recipe.excludes), *paired):
+    given = (("--key", recipe.keys), ("--exclude", recipe.excludes), ("--pad", recipe.pads))
+    for option, patterns in (*given, *paired):
         for pattern in patterns:
             if not any(map(re.compile(translate(pattern)).match, names)):
                 what = f"{option} {pattern!r} matches no tensor"

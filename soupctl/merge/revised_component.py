@@ -28,10 +28,11 @@ from ..ledger.ledger import (
 )
 from ..ledger.locate import hint_from
 from ..ledger.read import is_sum
-from .aligned import Alignment, align, lacking
+from .aligned import lacking
+from .donors import aligned_sources
 from .facts import facts_of_source
 from .identical import require_identical
-from .ingredients import Part
+from .ingredients import Donor, Part
 from .kept_sum.format import BY_BLOCK, NO_SUM, Facts, scale_of
 from .kept_sum.reader import soup_names
 from .kept_sum.record import SumRecord, kept_runs
@@ -40,8 +41,7 @@ from .membership import Membership, membership
 from .new_ledger import hint_to
 from .opened_inputs import folder_of
 from .order import Outcome
-from .plan import Plan, Rule, make_plan
-from .recipe import is_partial, selector
+from .plan import Rule, make_plan
 from .revision import ComponentChange
 from .schemes import schemes
 from .sources import (
@@ -69,7 +69,9 @@ class RevisedComponent:
         soup = self.change.soup
         # a sum's files are not named as those of its soup
         layout = soup if soup.component.folder is not None and not is_sum(soup) else None
-        return _part(soup.component.name, self.computation.checkpoints, layout)
+        part = _part(soup.component.name, self.computation.checkpoints, layout)
+        donors = enumerate(self.computation.donors)
+        return replace(part, donors=tuple(Donor(number, each, None) for number, each in donors))
 
     @property
     def named(self) -> Part:
@@ -94,6 +96,7 @@ class RevisedComponent:
         read = {
             source.digest: kept_runs(computation.plan, place)
             for place, source in enumerate(computation.sources)
+            if not source.is_donor
         }
         found = {**read, **computation.recorded}
         dtypes = tuple(found[entry.digest] for entry in self.members.after)
@@ -105,7 +108,7 @@ class RevisedComponent:
         before, after = self.members.before, self.members.after
         plan = self.computation.plan
         named = self._named_tensors()
-        known = self.members.ancestry.of(entry.digest for entry in after)
+        known = self.members.ancestry.of(entry.digest for entry in (*after, *before.donors))
         return replace(
             before,
             operation=self.change.revision.operation,
@@ -115,6 +118,7 @@ class RevisedComponent:
                 replace(self._placed(entry, folder), **named.get(entry.digest, {}))
                 for entry in after
             ),
+            donors=self._donors(folder),
             dtypes=runs(dtype for _, dtype, _ in plan.written),
             integer_source=self._taken(
                 tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
@@ -132,9 +136,11 @@ class RevisedComponent:
         What is not read is as the ledger had it, also where it is exchanged for itself.
         """
         computation = self.computation
-        lacks = lacking(computation.plan, computation.alignment.sources)
+        alignment = computation.alignment
+        lacks = lacking(computation.plan, alignment.ingredients, computation.takes)
         stored = schemes(computation.plan)
-        every = zip(computation.sources, computation.alignment.renamed, lacks, strict=True)
+        # donors come last, and lack nothing
+        every = zip(computation.sources, alignment.renamed, lacks, strict=False)
         earlier = {
             entry.digest: {
                 "renamed": entry.renamed,
@@ -151,6 +157,16 @@ class RevisedComponent:
             }
             for place, (source, renamed, missing) in enumerate(every)
         }
+
+    def _donors(self, folder: Path | None) -> tuple[IngredientEntry, ...]:
+        """The entries of the soup's donors, whose hints lead from `folder`."""
+        computation = self.computation
+        every = zip(computation.sources, computation.alignment.renamed, strict=True)
+        renamed = {source.digest: what for source, what in every if source.is_donor}
+        return tuple(
+            replace(self._placed(each, folder), renamed=renamed.get(each.digest, each.renamed))
+            for each in self.members.before.donors
+        )
 
     def _placed(self, entry: IngredientEntry, folder: Path | None) -> IngredientEntry:
         """An entry whose hints lead from `folder`, to where its files are as far as is known."""
@@ -233,36 +249,29 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
             first = before.integer_source.digest if before.integer_source else None
             if change.revision.total is not None:
                 first = before.root
-            sources = exact_sources(inputs, soup, after, first)
+            sources = exact_sources(inputs, soup, after, first, donors=before.donors)
         method = Method.ROUNDED if rounded else Method.INGREDIENTS
-        plan, alignment = _plan(change, replace(before, blocks=members.blocks), sources)
-        scale = scale_of([source.weights.usual for source in sources], plan.weights.whole)
-        computation = Computation(method, sources, plan, scale, alignment)
+        known = replace(before, blocks=members.blocks)
+        computation = _planned(change, known, sources, method)
     return RevisedComponent(change, members, computation)
 
 
-def _plan(
-    change: ComponentChange, before: Ledger, sources: Sequence[Source]
-) -> tuple[Plan, Alignment]:
-    """The plan of the change; removed ingredients do not affect the soup's dtype."""
+def _planned(
+    change: ComponentChange, before: Ledger, sources: Sequence[Source], method: Method
+) -> Computation:
+    """The planned change; removed ingredients do not affect the soup's dtype."""
     # the integer source of a soup without a ledger is not known
     first = before.integer_source is not None or change.revision.total is not None
-    digests = [source.digest for source in sources]
-    weights = [source.weights for source in sources]
     if change.revision.rounded:
         # what was taken is in the rounded soup, the first source, as it is
-        recipe = recipe_of(replace(before, takes=()), weights, digests, first=first)
+        recipe = recipe_of(replace(before, takes=()), sources, first=first)
         recipe = replace(recipe, takes=tuple((glob, 0) for glob, _ in before.takes))
     else:
-        recipe = recipe_of(before, weights, digests, first=first)
+        recipe = recipe_of(before, sources, first=first)
+    weights = [source.weights for source in sources if not source.is_donor]
     deciding = [place for place, each in enumerate(weights) if max((each.usual, *each.blocks)) > 0]
     rounded = deciding if change.revision.rounded else None
-    alignment = align(
-        [source.checkpoint for source in sources],
-        selector(recipe),
-        soup_names(change.soup),
-        is_partial=is_partial(recipe),
-    )
+    alignment = aligned_sources(sources, recipe, soup_names(change.soup))
     shown = [source.label for source in alignment.sources]
     contents = [source.tensors for source in alignment.sources]
     facts = [facts_of_source(source) for source in alignment.sources]
@@ -273,4 +282,5 @@ def _plan(
         # what lies at a hint may be something else by now: then that is the news
         require_digests(sources)
         raise
-    return plan, alignment
+    scale = scale_of(recipe.weights, plan.weights.whole)
+    return Computation(method, tuple(sources), plan, scale, alignment, recipe.takes)

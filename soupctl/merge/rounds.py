@@ -121,6 +121,6 @@ def _checkpoints(jobs: Iterable[Job]) -> tuple[Checkpoint, ...]:
         checkpoint
         for job in jobs
         for each in job.components
-        for checkpoint in (*each.part.checkpoints, *each.sums)
+        for checkpoint in (*each.part.opened, *each.sums)
     )
     return tuple({id(each): each for each in every}.values())

@@ -37,6 +37,8 @@ class Source:
     digest: str
     checkpoint: Checkpoint | SumReader
     weights: WeightByBlock
+    is_donor: bool = False
+    """Whether only the tensors count that are taken from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,20 @@ class Computation:
     this."""
     alignment: Alignment
     """The sources under the names of the soup."""
+    takes: tuple[tuple[str, int], ...] = ()
+    """Globs, each with the place of the source whose tensors are taken."""
     recorded: Mapping[str, Runs] = field(default_factory=dict)
     """By content digest, the dtypes that sums record of ingredients which are not read."""
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """The sources that are checkpoints, not sums."""
-        return checkpoints_of(self.sources)
+        """The sources that are checkpoints of ingredients, not sums."""
+        return checkpoints_of([source for source in self.sources if not source.is_donor])
+
+    @property
+    def donors(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints that tensors are taken from and that are no ingredients."""
+        return checkpoints_of([source for source in self.sources if source.is_donor])
 
 
 def checkpoints_of(sources: Sequence[Source]) -> tuple[Checkpoint, ...]:
@@ -68,20 +77,26 @@ def checkpoints_of(sources: Sequence[Source]) -> tuple[Checkpoint, ...]:
     )
 
 
-def recipe_of(
-    ledger: Ledger, weights: Sequence[WeightByBlock], digests: Sequence[str] = (), *, first: bool
-) -> Recipe:
-    """The recipe of a soup with other weights; `first` takes integers from the first.
+def recipe_of(ledger: Ledger, sources: Sequence[Source], *, first: bool) -> Recipe:
+    """The recipe of a soup with other sources; `first` takes integers from the first.
 
-    `digests` are those of the sources. Raises LedgerError if tensors are to be taken from one that
-    is not among them.
+    Raises LedgerError if tensors are to be taken from what is not among the sources.
     """
+    # of an ingredient that is a donor as well, the donor gives them
+    places = {source.digest: place for place, source in enumerate(sources)}
     takes = []
     for glob, digest in ledger.takes:
-        if digest not in digests and weights:
+        if digest not in places:
             what = f"{glob} is taken from an ingredient that would be gone ({digest[:19]})"
             raise LedgerError(what, advice="make the soup anew, with avg --take")
-        takes.append((glob, digests.index(digest) if weights else 0))
+        takes.append((glob, places[digest]))
+    weights = [each.weights for each in sources if not each.is_donor]
+    recipe = plain_recipe(ledger, weights, first=first)
+    return replace(recipe, takes=tuple(takes))
+
+
+def plain_recipe(ledger: Ledger, weights: Sequence[WeightByBlock], *, first: bool) -> Recipe:
+    """The recipe of a soup with other weights, but for what is taken from one source."""
     return Recipe(
         weights=tuple(each.usual for each in weights),
         blocks=columns_of(ledger.blocks, weights),
@@ -93,13 +108,13 @@ def recipe_of(
         allow_nonfinite=ledger.allow_nonfinite,
         on_missing=ledger.on_missing,
         dtype_for=ledger.dtype_for,
-        takes=tuple(takes),
+        pads=ledger.pads,
     )
 
 
 def selector_of(ledger: Ledger) -> Callable[[str], bool]:
     """Whether a tensor of that name is in a soup."""
-    return selector(recipe_of(ledger, [], first=False))
+    return selector(plain_recipe(ledger, [], first=False))
 
 
 def exact_sources(
@@ -108,8 +123,9 @@ def exact_sources(
     after: Sequence[IngredientEntry],
     first: str | None,
     advice: str = WAYS_OUT,
+    donors: Sequence[IngredientEntry] = (),
 ) -> tuple[Source, ...]:
-    """The ingredients of a soup, the one with digest `first` before the others.
+    """The ingredients of a soup, the one with digest `first` before the others, and its donors.
 
     Raises LedgerError naming those that are not found, with `advice`, and if there are none to
     find.
@@ -117,16 +133,16 @@ def exact_sources(
     if not after:
         raise LedgerError("is a trained checkpoint and has no ingredients")
     sources, missing = [], []
-    for entry in after:
+    for is_donor, entry in (*((False, each) for each in after), *((True, each) for each in donors)):
         checkpoint = inputs.find(entry, soup)
         if checkpoint is None:
             missing.append(Issue("is not found, and an exact soup needs it", entry.name))
         else:
-            sources.append(Source(entry.digest, checkpoint, entry.weights))
+            sources.append(Source(entry.digest, checkpoint, entry.weights, is_donor))
     if missing:
         missing[0] = replace(missing[0], advice=advice)
         raise LedgerError.collected(missing)
-    return tuple(sorted(sources, key=lambda source: source.digest != first))
+    return tuple(sorted(sources, key=lambda each: (each.is_donor, each.digest != first)))
 
 
 def rounded_sources(

@@ -15,6 +15,7 @@ from ..errors import UsageError
 from ..ledger.weights import parse_number
 from ..workers import ExecutionOptions
 from .average import Request, planned_average
+from .donors import donors_named
 from .ingredients import Ingredient, Inputs, Part, as_ingredient, open_inputs
 from .job import ComponentResult, Job
 from .rounds import arrange
@@ -125,6 +126,7 @@ def open_sweep(asked: Sweep) -> Iterator[tuple[SweptSoup, ...]]:
         component=request.component,
         variant=request.variant,
         ignore_ledger=request.ignore_ledger,
+        donors=donors_named(request.take, ingredients),
     ) as inputs:
         yield tuple(_planned(request, share, ingredients, inputs) for share in asked.range.shares)
 
@@ -152,8 +154,8 @@ def _of_these(inputs: Inputs, places: Sequence[int]) -> Inputs:
         checkpoints = tuple(part.checkpoints[place] for place in places)
         ledgers = tuple(part.ledgers[place] for place in places)
         layout = next((each for each in checkpoints if each.component.folder is not None), None)
-        parts.append(Part(part.name, checkpoints, ledgers, layout))
-    return Inputs(tuple(inputs.models[place] for place in places), tuple(parts))
+        parts.append(Part(part.name, checkpoints, ledgers, layout, part.donors))
+    return Inputs(tuple(inputs.models[place] for place in places), tuple(parts), inputs.donors)
 
 
 def share_text(share: Fraction) -> str:

@@ -82,9 +82,10 @@ class TensorPass:
 
     def _average(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
         """Combine one tensor chunk by chunk, digesting each chunk while it is in cache."""
-        name, count = uses[0].step.name, prod(uses[0].step.shape)
+        name, shape = uses[0].step.name, uses[0].step.shape
+        count = prod(shape)
         largest = self._largest(uses, advance)
-        terms = {s: terms_of(self.sources[s], name, count) for s in sources_of(uses)}
+        terms = {s: terms_of(self.sources[s], name, shape) for s in sources_of(uses)}
         every = [term for each in terms.values() for term in each]
         width = max(use.step.out.bits // 8 for use in uses if use.step.out is not None)
         keeps_sum = any(self.orders[use.order].sum is not None for use in uses)
@@ -116,8 +117,9 @@ class TensorPass:
         quantised = [use for use in uses if use.step.is_quantised]
         if not quantised:
             return {}
-        name, count = uses[0].step.name, prod(uses[0].step.shape)
-        terms = {s: terms_of(self.sources[s], name, count) for s in sources_of(quantised)}
+        name, shape = uses[0].step.name, uses[0].step.shape
+        count = prod(shape)
+        terms = {s: terms_of(self.sources[s], name, shape) for s in sources_of(quantised)}
         every = [term for each in terms.values() for term in each]
         chunk = min(count, self.chunk or chunk_elements(bytes_an_element(every) + PLANE_BYTES))
         (plane,) = allot(self.scratch, every, chunk, PLANE_BYTES)

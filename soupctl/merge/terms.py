@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from math import prod
 
 from ..checkpoints.digest import Row, tensor_hasher
 from ..checkpoints.safetensors import StoredTensor
@@ -21,6 +22,7 @@ from ..format.header import Tensor
 from ..workers import Scratch
 from .delta.reader import DeltaReader, invalid_delta
 from .kept_sum.reader import Source, invalid_sum, stored_terms
+from .padding import rows_of, stored_before, stored_runs
 
 SIGN = memoryview(struct.pack("<d", -(2.0**-1074)))
 """What is added to a zero that gets a sign, before the division by `SIGN_DIVISOR`.
@@ -65,6 +67,48 @@ class DenseTerm:
 
     def digests(self) -> list[Row]:
         """The rows of its stored tensors, for the root of its source."""
+        return [row_of(self._stored.tensor, self._hasher.hexdigest())]
+
+
+class PaddedTerm:
+    """A tensor with fewer input channels than the soup's, the others being zero."""
+
+    own_weight: int | None = None
+    """Its weight if that is not its source's."""
+
+    def __init__(self, source: Source, stored: StoredTensor, shape: tuple[int, ...]) -> None:
+        self.source = source
+        self.dtype = stored.tensor.dtype
+        self._width = self.dtype.bits // 8
+        self.element_sizes: tuple[int, ...] = (self._width, self._width)
+        self._stored = stored
+        self._rows = rows_of(stored.tensor.shape, shape)
+        self._hasher = tensor_hasher()
+        self.row = self._memory = self._read = memoryview(b"")
+
+    def allot(self, parts: Iterator[memoryview]) -> None:
+        """Take the next parts of the memory."""
+        self.row, self._memory = islice(parts, len(self.element_sizes))
+
+    def read(self, start: int, stop: int) -> int:
+        """Read elements `start` to `stop`, and return the bytes that were stored of them."""
+        first, last = (stored_before(place, self._rows) for place in (start, stop))
+        self._read = self._memory[: (last - first) * self._width]
+        self._stored.read_into(self._read, first * self._width)
+        self.row[: (stop - start) * self._width] = bytes((stop - start) * self._width)
+        done = 0
+        for place, length in stored_runs(start, stop, self._rows):
+            size, at = length * self._width, (place - start) * self._width
+            self.row[at : at + size] = self._read[done : done + size]
+            done += size
+        return len(self._read)
+
+    def digest(self) -> None:
+        """Digest what was read last."""
+        self._hasher.update(self._read)
+
+    def digests(self) -> list[Row]:
+        """The row of its stored tensor, for the root of its source."""
         return [row_of(self._stored.tensor, self._hasher.hexdigest())]
 
 
@@ -153,16 +197,20 @@ class SparseTerm:
         ]
 
 
-Term = DenseTerm | SparseTerm
+Term = DenseTerm | PaddedTerm | SparseTerm
 
 
-def terms_of(source: Source, name: str, count: int) -> list[Term]:
-    """The terms of a source in the sum of a tensor of `count` elements.
+def terms_of(source: Source, name: str, shape: tuple[int, ...]) -> list[Term]:
+    """The terms of a source in the sum of a tensor of that shape.
 
     Raises LedgerError for a sum that no soup can have.
     """
     stored = stored_terms(source, name)
-    dense = [DenseTerm(source, each) for each in stored.dense]
+    dense = [
+        DenseTerm(source, each) if each.tensor.shape == shape else PaddedTerm(source, each, shape)
+        for each in stored.dense
+    ]
+    count = prod(shape)
     sparse = [SparseTerm(source, name, count, *each) for each in stored.sparse]
     if stored.negative_zeros is not None:
         counts = isinstance(source, DeltaReader) and source.gives_fine

@@ -44,7 +44,7 @@ def placed(folder: Path | None, ledger: Ledger) -> Iterator[Placed]:
     waiting = [(folder, ledger)]
     while waiting:
         place, soup = waiting.pop()
-        for entry in soup.ingredients:
+        for entry in soup.sources:
             if entry.digest in seen:
                 continue
             seen.add(entry.digest)
@@ -78,7 +78,7 @@ def require_known(what: str | Path, soup: str, known: Known) -> None:
 
 def _doubts(folder: Path | None, ledger: Ledger) -> Iterator[tuple[str, str]]:
     """Reasons why an ingredient may hold more than the ledger knows, each with advice."""
-    held = {entry.digest: entry.name for entry in ledger.ingredients}
+    held = {entry.digest: entry.name for entry in ledger.sources}
     soups = (ledger, *ledger.ancestors.values())
     for state in (state for soup in soups for state in soup.states):
         if state.operation == GIVEN and state.root in held:
@@ -106,4 +106,4 @@ def _shown(path: Path | None) -> Path | None:
 
 
 def _contents(ledger: Ledger) -> set[str]:
-    return {entry.digest for entry in ledger.ingredients}
+    return {entry.digest for entry in ledger.sources}

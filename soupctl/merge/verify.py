@@ -110,7 +110,7 @@ def _paths(
         for each in ingredients
         if is_input(str(each))
         or not any(
-            matching(str(each), ledger.ingredients, ledger.ancestors)
+            matching(str(each), ledger.sources, ledger.ancestors)
             for ledger in ledgers
             if ledger is not None
         )

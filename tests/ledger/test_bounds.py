@@ -16,14 +16,9 @@ from soupctl import verbs
 from soupctl.errors import LedgerError, LimitError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.ledger import ledger_json
+from soupctl.ledger.json_values import LONGEST_GLOB, LONGEST_NAME, MOST_GLOBS
 from soupctl.ledger.ledger import Change, IngredientEntry, Ledger
-from soupctl.ledger.ledger_json import (
-    LONGEST_GLOB,
-    LONGEST_NAME,
-    MOST_GLOBS,
-    encode_ledger,
-    parse_ledger,
-)
+from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
 from soupctl.merge.recipe import Recipe
 
 

@@ -11,7 +11,7 @@ import safetensors.numpy
 from making import save
 
 from soupctl.choices import OnMissing
-from soupctl.errors import LedgerError, MismatchError, UsageError
+from soupctl.errors import InputError, LedgerError, MismatchError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.merge.average import Request, average
 from soupctl.merge.revise import revise
@@ -106,9 +106,9 @@ def test_a_taken_tensor_may_have_another_shape_elsewhere(tmp_path):
 
 def test_a_take_that_cannot_be_is_refused(files, tmp_path):
     paths, _ = files
-    with pytest.raises(UsageError, match="names none of the inputs"):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
         soup(tmp_path / "o.safetensors", *paths, take=((V, "elsewhere.safetensors"),))
-    with pytest.raises(MismatchError, match="is not in the ingredient that take takes it from"):
+    with pytest.raises(MismatchError, match="is not in the file that take takes it from"):
         soup(tmp_path / "o.safetensors", *paths[:2], take=(("*", paths[1]),))
     with pytest.raises(UsageError, match="matches no tensor"):
         soup(tmp_path / "o.safetensors", *paths[:2], take=(("x.*", paths[1]),))

@@ -158,7 +158,7 @@ class DifferencePass:
         chunk: int | None,
     ) -> None:
         self.count = prod(step.shape)
-        self._terms: list[list[Term]] = [terms_of(each, step.name, self.count) for each in sources]
+        self._terms: list[list[Term]] = [terms_of(each, step.name, step.shape) for each in sources]
         self._every = [term for each in self._terms for term in each]
         self._size = min(self.count, chunk or chunk_elements(bytes_an_element(self._every) + WORK))
         self._plan, self._engine = plan, engine

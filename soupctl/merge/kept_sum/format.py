@@ -18,16 +18,9 @@ from math import gcd, lcm, prod
 from ...errors import LedgerError
 from ...format.dtypes import DType
 from ...format.header import Tensor
+from ...ledger.json_values import encode_runs, parse_digest, parse_runs
 from ...ledger.ledger import Runs
-from ...ledger.ledger_json import (
-    LONGEST,
-    Digest,
-    NewerLedgerError,
-    canonical,
-    encode_runs,
-    parse_digest,
-    parse_runs,
-)
+from ...ledger.ledger_json import LONGEST, Digest, NewerLedgerError, canonical
 from ...ledger.weights import LARGEST, read_weight, weight_text
 
 SUM_FORMAT = 1

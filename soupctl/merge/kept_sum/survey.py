@@ -58,7 +58,7 @@ def _form(
 ) -> SumForm:
     """The form of the sum of one tensor, in chunks of `chunk_size` elements if that is given."""
     count = prod(step.shape)
-    terms = [terms_of(sources[source], step.name, count) for source in step.sources]
+    terms = [terms_of(sources[source], step.name, step.shape) for source in step.sources]
     every = [term for each in terms for term in each]
     memory = bytes_an_element(every) + PLANE_BYTES + SINGLE_BYTES
     chunk = min(count, chunk_size or chunk_elements(memory))

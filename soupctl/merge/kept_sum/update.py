@@ -30,7 +30,7 @@ from ..opened_inputs import OpenedInputs
 from ..plan import Plan, Rule, Step, make_plan
 from ..recipe import first_match
 from ..scaled_codes import companions_of
-from ..sources import Computation, Source, recipe_of, require_digests, selector_of
+from ..sources import Computation, Source, plain_recipe, require_digests, selector_of
 from ..step_weights import StepWeights
 from .find import OpenedSum
 from .format import COPIED, REMOVE, SumUpdate, expand_runs, sum_update
@@ -46,7 +46,7 @@ def computed_from_sum(
     does not fit it.
     """
     kept, before, after = members.sum, members.before, members.after
-    if kept is None or members.blocks or before.takes or before.on_missing is not OnMissing.REFUSE:
+    if kept is None or _has_choices(members):
         return None
     if before.integer_source and before.integer_source.digest not in {e.digest for e in after}:
         return None
@@ -79,7 +79,14 @@ def computed_from_sum(
     outs = _outs(plan, sources, recorded, members, kept.label)
     plan = replace(plan, steps=tuple(_with_out(step, outs) for step in plan.steps))
     scale = update.scale / shrink
-    return Computation(Method.SUM, tuple(sources), plan, scale, alignment, recorded)
+    return Computation(Method.SUM, tuple(sources), plan, scale, alignment, recorded=recorded)
+
+
+def _has_choices(members: Membership) -> bool:
+    """Whether not all ingredients count in all tensors alike, which a sum does not tell."""
+    before = members.before
+    is_partial = before.on_missing is not OnMissing.REFUSE
+    return is_partial or bool(members.blocks or before.takes or before.pads)
 
 
 def _is_plain(
@@ -129,7 +136,7 @@ def _changed_beside(changed: Sequence[Change], added: Sequence[OpenedSum]) -> di
 def _plan(before: Ledger, sources: Sequence[Source], update: SumUpdate, shrink: int) -> Plan:
     """The plan of the change, its dtypes not yet those of what remains."""
     ones = [WeightByBlock(Fraction(1))] * len(sources)
-    recipe = recipe_of(before, ones, first=before.integer_source is not None)
+    recipe = plain_recipe(before, ones, first=before.integer_source is not None)
     shown = [source.checkpoint.label for source in sources]
     contents = [source.checkpoint.tensors for source in sources]
     facts = [facts_of_source(source.checkpoint) for source in sources]

@@ -1,0 +1,87 @@
+"""The values of a ledger's JSON: texts, digests, globs and dtypes, each checked as it is read.
+
+Rule 1: a ledger is untrusted input: what is no such value raises TypeError or ValueError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..format.dtypes import DType
+from .ledger import UNKNOWN, Runs
+
+MOST_GLOBS = 256
+"""Most globs of a selection: each is matched with the name of every tensor."""
+LONGEST_GLOB = 1000
+"""Characters of the longest glob."""
+LONGEST_NAME = 4 * 4096
+"""Characters of the longest name or hint: those of the longest path, each byte of it escaped."""
+
+HEX = "0123456789abcdef"
+
+
+def encode_runs(dtypes: Runs) -> list[list[str | int]]:
+    """Runs as a JSON value."""
+    return [[dtype.value, count] for dtype, count in dtypes]
+
+
+def read_text(value: object) -> str:
+    """`value` as a text; TypeError if it is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:20]!r} is not a text")
+    return value
+
+
+def read_name(value: object) -> str:
+    """`value` as a name or a hint; TypeError or ValueError if it is none."""
+    name = read_text(value)
+    if len(name) > LONGEST_NAME:
+        raise ValueError("a name is longer than any path")
+    return name
+
+
+def read_globs(values: object) -> tuple[str, ...]:
+    """`values` as the globs of a selection; TypeError or ValueError if they are none."""
+    globs = read_texts(values)
+    if len(globs) > MOST_GLOBS or any(len(glob) > LONGEST_GLOB for glob in globs):
+        raise ValueError("its selection has too many globs, or too long ones")
+    return globs
+
+
+def read_pairs(values: object) -> tuple[tuple[str, str], ...]:
+    """`values` as pairs of a glob and a text; TypeError or ValueError if they are none."""
+    if not isinstance(values, list) or any(len(read_texts(pair)) != 2 for pair in values):
+        raise TypeError("a list of pairs is missing")
+    read_globs([glob for glob, _ in values])
+    return tuple((glob, text) for glob, text in values)
+
+
+def read_texts(values: object) -> tuple[str, ...]:
+    """`values` as a list of texts; TypeError if they are none."""
+    if not isinstance(values, list):
+        raise TypeError("a list is missing")
+    return tuple(map(read_text, values))
+
+
+def read_flag(value: object) -> bool:
+    """`value` as true or false; TypeError if it is neither."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{str(value)[:20]!r} is not true or false")
+    return value
+
+
+def parse_digest(value: object) -> str:
+    """`value` as a content digest; TypeError or ValueError if it is not one."""
+    text = read_text(value)
+    if len(text) != len(UNKNOWN) or not text.startswith("blake3:") or set(text[7:]) - set(HEX):
+        raise ValueError(f"{text[:80]!r} is not a digest")
+    return text
+
+
+def parse_runs(value: Sequence[Any]) -> Runs:
+    """The inverse of `encode_runs`; TypeError or ValueError for any other value."""
+    found = tuple((DType(dtype), count) for dtype, count in value)
+    if any(type(count) is not int or count < 1 for _, count in found):
+        raise ValueError("a run of dtypes is empty")
+    return found

@@ -1,0 +1,57 @@
+"""What is wrong with ingredients of which not all have the same tensors, and what can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ..checkpoints.architecture import difference_hint
+from ..choices import OnMissing
+from ..errors import Issue, MismatchError
+from ..kinds.copies import is_ema
+from ..kinds.kind import FIXED
+from ..kinds.names import closest_renaming
+from .layouts import Contents, Layouts
+
+
+def require_same_names(layouts: Layouts, missing: Collection[str]) -> None:
+    """Raise MismatchError if any tensors are `missing`, with what may be done about it."""
+    (name, content), *others = layouts.ingredients
+    issues = []
+    for other_name, other in others:
+        lacks = sorted(each for each in missing if each in content and each not in other)
+        more = sorted(each for each in missing if each in other and each not in content)
+        parts = [
+            f"{verb} {_some(tensors)}"
+            for verb, tensors in (
+                (f"lacks, unlike {name},", lacks),
+                (f"has, unlike {name},", more),
+            )
+            if tensors
+        ]
+        if parts:
+            hint = difference_hint(name, content, other_name, other)
+            advice = hint or _advice(layouts, content, other, [*lacks, *more])
+            issues.append(Issue(" and ".join(parts), other_name, advice=advice))
+    if issues:
+        raise MismatchError.collected(issues)
+
+
+def _advice(layouts: Layouts, content: Contents, other: Contents, missing: Sequence[str]) -> str:
+    """What may be done about tensors that only one of two contents has."""
+    ways = f"{OnMissing.KEEP.option} takes the mean of those that have a tensor"
+    left = f"{OnMissing.DROP.option} or --exclude leaves it out"
+    if all(map(is_ema, missing)):
+        what = "they are moving averages of the weights (EMA)"
+        return f"{what}: --exclude 'model_ema.*' leaves them out, {ways}"
+    if len(missing) == 1 and layouts.kind(missing[0]).role in FIXED:
+        kind = layouts.kind(missing[0])
+        return f"a {kind.text}: --exclude '{missing[0]}' leaves it out, {ways}"
+    if (found := closest_renaming(content, other)) is not None:
+        return f"after {found.what} is undone fewer differ; {ways} then, {left}"
+    return f"{ways}, {left}"
+
+
+def _some(tensors: Sequence[str], limit: int = 2) -> str:
+    rest = len(tensors) - limit
+    listed = ", ".join(tensors[:limit])
+    return f"{listed} and {rest} more" if rest > 0 else listed
