@@ -107,14 +107,15 @@ def _renamings(
     def may_lack(name: str) -> bool:
         return name in optional or not selected(name)
 
-    base = contents[0]
+    base: Collection[str] = contents[0]
     if like is not None:
         wanted = frozenset(like)
         fits = (each for each in contents if all(n in each or n in optional for n in wanted))
-        base = next(fits, base)
+        # where not all have all tensors, it may be that none has
+        base = next(fits, wanted if is_partial else base)
     found: list[Renaming | None] = []
     for content in contents:
-        if content is base or all(map(may_lack, content.keys() ^ base.keys())):
+        if content is base or all(map(may_lack, content.keys() ^ frozenset(base))):
             found.append(None)
             continue
         each = renaming(base, content, may_lack)

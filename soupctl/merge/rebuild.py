@@ -20,6 +20,7 @@ from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import IngredientEntry, Ledger, weighted
 from ..ledger.replay import ReplayedState, replay
 from ..workers import ExecutionOptions
+from .aligned import Alignment
 from .donors import aligned_sources
 from .engine import engine_of
 from .executor import execute
@@ -32,7 +33,7 @@ from .kept_sum.writer import SumOutput
 from .opened_inputs import OpenedInputs
 from .order import Order, Outcome
 from .plan import Plan, Rule, make_plan
-from .schemes import schemes
+from .recorded_sources import other_records
 from .sources import (
     SEARCH,
     Source,
@@ -86,7 +87,8 @@ def rebuild(case: Case, ledger: Ledger, kept: OpenedSum | None) -> Rebuilt:
         found = (made.scaled.sum, ordered_runs(dtypes, ledger))
         if found != (kept.facts.root, kept.facts.dtypes):
             return Rebuilt(f"{kept.label}: is not the sum of the soup's ingredients", True)
-    what = _other_integers(ledger, made.plan, made.soup) or _other_schemes(ledger, made, sources)
+    what = _other_integers(ledger, made.plan, made.soup)
+    what = what or other_records(ledger, made.plan, made.alignment, made.takes, sources)
     if what := what or _false_ledger(case, ledger, sources):
         return Rebuilt(f"{case.soup.label}: {what}")
     _require_known_ledgers(case.inputs, ledger, sources)
@@ -108,8 +110,9 @@ class _Made:
     soup: Outcome
     scaled: Outcome | None
     """The same with the scale of a sum."""
-    is_plain: bool
-    """Whether all sources have the same names for the same tensors."""
+    alignment: Alignment
+    takes: tuple[tuple[str, int], ...]
+    """Globs, each with the place of the source whose tensors are taken."""
 
 
 def _make(
@@ -136,7 +139,7 @@ def _make(
         orders.append(Order(scaled, alignment.sources, _discard, SumOutput(forms, _discard)))
     outcome, *others = execute(orders, engine, execution)
     require_contents(sources, outcome)
-    return _Made(plan, outcome, others[0] if others else None, alignment.is_plain)
+    return _Made(plan, outcome, others[0] if others else None, alignment, recipe.takes)
 
 
 def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:
@@ -151,16 +154,6 @@ def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:
     if are_all and listed <= firsts:
         return None
     return "lists other integer tensors than those that differ in its ingredients"
-
-
-def _other_schemes(ledger: Ledger, made: _Made, sources: Sequence[Source]) -> str | None:
-    """The ingredient whose codes are stored otherwise than the ledger says; None if none."""
-    recorded = {entry.digest: entry.schemes for entry in ledger.ingredients}
-    found = schemes(made.plan)
-    for place, source in enumerate(sources):
-        if recorded[source.digest] != found.get(place, ()):
-            return f"says otherwise how {source.checkpoint.label} is quantised"
-    return None
 
 
 def _false_ledger(case: Case, ledger: Ledger, sources: Sequence[Source]) -> str | None:
@@ -262,7 +255,7 @@ def _root_of(case: Case, ledger: Ledger, each: ReplayedState) -> str | None:
     entries = [_entry(ledger, digest, weights) for digest, weights in each.weights.items()]
     sources = exact_sources(case.inputs, case.soup, entries, None, SEARCH, ledger.donors)
     made = _make(case, sources, ledger)
-    return None if made.soup.taken or not made.is_plain else made.soup.soup
+    return None if made.soup.taken or not made.alignment.is_plain else made.soup.soup
 
 
 def _entry(ledger: Ledger, digest: str, weights: WeightByBlock) -> IngredientEntry:

@@ -1,0 +1,47 @@
+"""Whether what a ledger records of its ingredients and donors is what a rebuild finds of them.
+
+Rule 1: what was asked for and changed nothing cannot be refuted, as what becomes of tensors that
+not all have, and pads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import translate
+
+from ..ledger.ledger import Ledger
+from .aligned import Alignment, lacking
+from .plan import Plan
+from .schemes import schemes
+from .sources import Source
+
+
+def other_records(
+    ledger: Ledger,
+    plan: Plan,
+    alignment: Alignment,
+    takes: Sequence[tuple[str, int]],
+    sources: Sequence[Source],
+) -> str | None:
+    """What the ledger says otherwise of a source, or of what is taken; None if nothing."""
+    ingredients = {entry.digest: entry for entry in ledger.ingredients}
+    donors = {entry.digest: entry for entry in ledger.donors}
+    # the names of what gives nothing to the soup do not show in it
+    giving = {source for step in plan.kept for source in step.sources}
+    stored = schemes(plan)
+    lacks = lacking(plan, alignment.ingredients, takes)
+    for place, (source, renamed) in enumerate(zip(sources, alignment.renamed, strict=True)):
+        label = source.checkpoint.label
+        entry = (donors if source.is_donor else ingredients)[source.digest]
+        if place in giving and entry.renamed != renamed:
+            return f"says otherwise how the names of {label} become the soup's"
+        if entry.lacks != (() if source.is_donor else lacks[place]):
+            return f"says otherwise which tensors {label} lacks"
+        if not source.is_donor and entry.schemes != stored.get(place, ()):
+            return f"says otherwise how {label} is quantised"
+    names = [step.name for step in plan.kept]
+    for glob, _ in ledger.takes:
+        if not any(map(re.compile(translate(glob)).match, names)):
+            return f"takes {glob!r} from one source, which is no tensor"
+    return None
