@@ -64,7 +64,7 @@ def make(
     `facts` are what `--json` prints besides.
     """
     from .. import verbs
-    from ..merge.preflight import require_free
+    from ..merge.preflight import file_system_lacks, require_free
 
     most = options.parse_size(merge.max_memory, "--max-memory")
     started = time.monotonic()
@@ -79,6 +79,8 @@ def make(
         if merge.verbose:
             for line in _preview_lines(preview, None):
                 say(line, merge.quiet)
+            for lack in file_system_lacks(job):
+                say(f"soupctl: {output}: its file system has {lack}", merge.quiet)
         hidden = merge.quiet or output == "-"
         with progress(preview.read + preview.written, hidden) as advance:
             execution = replace(execution, threads=preview.threads, progress=advance)

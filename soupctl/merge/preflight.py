@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..storage.files import require_room
+from ..storage.lacking import lacking
 from ..storage.place import place_of, refusing
 from .destination import refuse_input_as_output
 from .job import Job
@@ -27,3 +28,15 @@ def require_free(job: Job, *, force: bool = False) -> None:
             place.require_free(target, force)
         companions = (path.stat().st_size for _, path in destination.companions.copies)
         require_room(target, job.size + sum(companions), folder=place.path.parent)
+
+
+def file_system_lacks(job: Job) -> tuple[str, ...]:
+    """What the file system of the output lacks, and what follows; nothing for standard output.
+
+    Raises OutputError if nothing can be written there.
+    """
+    target = job.destination.path
+    if target is None:
+        return ()
+    with refusing(target), place_of(target) as place:
+        return lacking(place.path.parent)

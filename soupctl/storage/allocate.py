@@ -42,6 +42,22 @@ def _reserve(fd: int, size: int) -> bool:
     return True
 
 
+def can_reserve(fd: int) -> bool:
+    """Whether space is reserved for an open file that is empty; it has a byte after that."""
+    return _reserve(fd, 1)
+
+
+def has_modes(fd: int) -> bool:
+    """Whether the file system of an open file takes permission bits."""
+    try:
+        os.chmod(fd, 0o600)
+    except OSError as error:
+        if error.errno in NO_MODES:
+            return False
+        raise
+    return True
+
+
 def set_mode(file: int | Path, mode: int) -> None:
     """Set permission bits where the file system has any; OSError for any other failure."""
     try:

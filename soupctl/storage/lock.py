@@ -89,6 +89,20 @@ def _open_lock(path: Path, folder: Path) -> int:
         os.close(fd)
 
 
+def can_lock(fd: int) -> bool:
+    """Whether the file system of an open folder locks folders."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno in UNSUPPORTED:
+            return False
+        raise
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return True
+
+
 def _wait(fd: int, folder: Path) -> bool:
     """Lock an open file or folder; False if its file system cannot."""
     end = time.monotonic() + LONGEST_WAIT

@@ -40,7 +40,7 @@ class Partial:
 
         The file gets the permission bits `mode`, or those that the umask leaves.
         """
-        self._fd = self._open_unnamed()
+        self._fd = open_unnamed(self._place.fd)
         if self._fd is None:
             self._name = random_name()
             self._fd = os.open(self._name, NEW_FILE, 0o666, dir_fd=self._place.fd)
@@ -48,22 +48,6 @@ class Partial:
             set_mode(self._fd, mode)
         preallocate(self._fd, size, self._place.path)
         return self._fd
-
-    def _open_unnamed(self) -> int | None:
-        flag = getattr(os, "O_TMPFILE", None)
-        if flag is None:
-            return None
-        try:
-            fd = os.open(".", flag | os.O_RDWR | os.O_CLOEXEC, 0o666, dir_fd=self._place.fd)
-        except OSError as error:
-            if error.errno in UNSUPPORTED:
-                return None
-            raise
-        # needed to name the file later: checked now rather than when the work is done
-        if os.path.exists(f"/proc/self/fd/{fd}"):
-            return fd
-        os.close(fd)
-        return None
 
     def sync(self) -> None:
         """Sync the data to disk; an OSError is final."""
@@ -123,6 +107,24 @@ class Partial:
                 os.unlink(self._name, dir_fd=self._place.fd)
         if self._fd is not None:
             os.close(self._fd)
+
+
+def open_unnamed(folder: int) -> int | None:
+    """A new file without a name in an open folder; None where none can be made and named."""
+    flag = getattr(os, "O_TMPFILE", None)
+    if flag is None:
+        return None
+    try:
+        fd = os.open(".", flag | os.O_RDWR | os.O_CLOEXEC, 0o666, dir_fd=folder)
+    except OSError as error:
+        if error.errno in UNSUPPORTED:
+            return None
+        raise
+    # needed to name the file later: checked now rather than when the work is done
+    if os.path.exists(f"/proc/self/fd/{fd}"):
+        return fd
+    os.close(fd)
+    return None
 
 
 class Staging:

@@ -41,6 +41,33 @@ def exchange(folder: int, one: str, other: str) -> None:
         _exchange_by_steps(folder, one, other)
 
 
+def can_link(folder: int, name: str) -> bool:
+    """Whether a file of an open folder can have a second name."""
+    other = random_name()
+    try:
+        os.link(name, other, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in NO_LINKS:
+            return False
+        raise
+    os.unlink(other, dir_fd=folder)
+    return True
+
+
+def can_rename_new(folder: int, name: str) -> bool:
+    """Whether a file of an open folder can be renamed to a free name in one step."""
+    other = random_name()
+    if not _rename2(folder, name, other, NOREPLACE):
+        return False
+    os.rename(other, name, src_dir_fd=folder, dst_dir_fd=folder)
+    return True
+
+
+def can_exchange(folder: int, name: str) -> bool:
+    """Whether a file of an open folder can exchange names in one step: here with itself."""
+    return _rename2(folder, name, name, EXCHANGE)
+
+
 def _rename2(folder: int, old: str, new: str, flag: int) -> bool:
     """Rename by renameat2; False if the system does not support it, OSError if it fails."""
     if _renameat2 is None:

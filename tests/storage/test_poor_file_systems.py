@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from itertools import combinations
 
 import pytest
 
 from soupctl.errors import OutputError
-from soupctl.storage import allocate, partial, renameat
+from soupctl.storage import allocate, lacking, partial, renameat
 from soupctl.storage.atomic import publish_bytes, publish_file, publish_folder
 
 
@@ -24,7 +25,8 @@ class Call:
 
 
 def without_unnamed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(partial.Partial, "_open_unnamed", lambda self: None)
+    for module in (partial, lacking):
+        patch.setattr(module, "open_unnamed", lambda folder: None)
 
 
 def without_links(patch: pytest.MonkeyPatch) -> None:
@@ -41,6 +43,10 @@ def without_modes(patch: pytest.MonkeyPatch) -> None:
 
 def without_reservation(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(allocate, "_fallocate", None)
+
+
+def without_locks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fcntl, "flock", Call(errno.ENOLCK))
 
 
 LACKS = (without_unnamed, without_links, without_flags, without_modes, without_reservation)
@@ -66,6 +72,30 @@ def test_an_output_appears_and_is_replaced_without(lacks, tmp_path, monkeypatch)
         with pytest.raises(OutputError, match="exists"):
             publish_bytes(tmp_path / "file", b"", replace=False)
     assert ["file", "folder"] == sorted(os.listdir(tmp_path))
+
+
+SAID = {
+    without_unnamed: {lacking.UNNAMED},
+    without_links: set(),
+    without_flags: {lacking.EXCHANGE},
+    without_modes: {lacking.MODES},
+    without_reservation: {lacking.SPACE},
+    without_locks: {lacking.LOCKS},
+}
+
+
+@pytest.mark.parametrize("lacks", [(each,) for each in SAID] + [tuple(SAID), ()])
+def test_what_a_file_system_lacks_is_told_and_nothing_is_left(lacks, tmp_path, monkeypatch):
+    for lack in lacks:
+        lack(monkeypatch)
+
+    found = lacking.lacking(tmp_path)
+
+    expected = set().union(*(SAID[lack] for lack in lacks))
+    if {without_links, without_flags} <= set(lacks):
+        expected |= {lacking.LINKS}
+    assert expected == set(found)
+    assert [] == os.listdir(tmp_path)
 
 
 def test_a_name_that_is_taken_meanwhile_is_kept_where_there_are_no_links(tmp_path, monkeypatch):
