@@ -73,6 +73,12 @@ if TYPE_CHECKING:
     from .merge.query import ask as ask
     from .merge.query import history as history
     from .merge.query import holds as holds
+    from .merge.recipes.export import recipe_of as recipe_of
+    from .merge.recipes.run import RecipeRun as RecipeRun
+    from .merge.recipes.run import close_recipe as close_recipe
+    from .merge.recipes.run import open_recipe as open_recipe
+    from .merge.recipes.run import open_stage as open_stage
+    from .merge.recipes.run import run_recipe as run_recipe
     from .merge.revise import open_revision as open_revision
     from .merge.revise import revise as revise
     from .merge.revision import Addition as Addition
@@ -119,6 +125,8 @@ MODULES = {
     ".merge.leave_one_out": "LeaveOneOut Variant leave_one_out open_family",
     ".merge.preview": "Preview preview",
     ".merge.query": "ask history holds",
+    ".merge.recipes.export": "recipe_of",
+    ".merge.recipes.run": "RecipeRun close_recipe open_recipe open_stage run_recipe",
     ".merge.revise": "open_revision revise",
     ".merge.revision": "Addition Removal Revision",
     ".merge.rounds": "Rounds arrange",

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,12 +21,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from soupctl.merge.recipes.read import parse_recipe
 from soupctl.training.config_file import read_config
 from soupctl.training.options import FINETUNE, Options
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
 GENERATED = "docs/commands.md"
+RECIPES = "docs/recipes.md"
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text("utf-8")
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -205,12 +208,22 @@ def test_the_python_examples_of_a_page_print_their_documented_output(
 
 def test_a_config_on_a_page_is_one_that_training_takes(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
-    examples = [block.text for block in BLOCKS if block.language == "toml"]
+    examples = [
+        block.text for block in BLOCKS if block.language == "toml" and block.page != RECIPES
+    ]
 
     for text in examples:
         path.write_text(text)
         (options,) = FINETUNE.built(read_config(path, FINETUNE.kinds))
         assert options != Options()
+    assert len(examples) == 2
+
+
+def test_a_recipe_on_a_page_is_one_that_run_takes(tmp_path: Path) -> None:
+    examples = [block.text for block in BLOCKS if (block.language, block.page) == ("toml", RECIPES)]
+
+    for text in examples:
+        assert parse_recipe(tomllib.loads(text, parse_float=str), "recipe", tmp_path).steps
     assert len(examples) == 2
 
 

@@ -27,6 +27,7 @@ from .overview import command_help, overview
 from .patch_dmp import patch_dmp
 from .proof import verify
 from .revise import add, subtract, swap
+from .run import run
 from .sample import sample
 from .stack import stack
 
@@ -94,6 +95,7 @@ JOBS: dict[str, dict[str, Callable[..., Any]]] = {
     "Make and change soups": {
         "avg": average,
         "ema": ema,
+        "run": run,
         "add": add,
         "subtract": subtract,
         "swap": swap,

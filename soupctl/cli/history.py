@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import LedgerError
 from . import completion, options
 from .console import (
     by_block,
@@ -113,6 +114,10 @@ def log(
         bool,
         typer.Option("--tree", help="Also show the ingredients of ingredients that are soups."),
     ] = False,
+    recipe: Annotated[
+        bool,
+        typer.Option("--recipe", help="Print the recipe of the soup, which run makes it again of."),
+    ] = False,
     component: options.Component = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -124,6 +129,9 @@ def log(
     from .. import verbs
 
     found = verbs.history(soup, component=component)
+    if recipe:
+        _put_recipe(soup, found)
+        return
     if json:
         put_json({"soup": soup, "components": [_log_json(*each) for each in found]})
         return
@@ -138,6 +146,18 @@ def log(
             put(f"  {line}")
         for line in donor_lines(ledger, whole=whole):
             put(f"  {line}")
+
+
+def _put_recipe(soup: str, found: Sequence[tuple[str, Ledger]]) -> None:
+    """Print the recipe of a soup; LedgerError for one of several components."""
+    from .. import verbs
+
+    if len(found) > 1:
+        what = f"has {len(found)} components, each with a recipe of its own"
+        raise LedgerError(what, path=soup, advice="--component picks one")
+    ((path, ledger),) = found
+    for line in list(verbs.recipe_of(ledger, path)):
+        put(line)
 
 
 def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]:

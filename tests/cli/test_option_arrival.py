@@ -24,6 +24,7 @@ from soupctl.cli.report import ErrorStyle
 WORDS = {
     "avg": "a.st b.st -o out.st",
     "ema": "a.st b.st -o out.st --sigma-rel 0.2 --steps 1,3",
+    "run": "recipe.toml -o out.st",
     "add": "soup.st c.st -o out.st",
     "subtract": "soup.st a.st -o out.st",
     "swap": "soup.st a.st c.st -o out.st",
@@ -102,6 +103,7 @@ STUBS = {
     "soupctl.cli.apply.make": (),
     "soupctl.cli.delta.make": (),
     "soupctl.cli.ema.make": (),
+    "soupctl.cli.run.make": (),
     "soupctl.cli.revise.make": (),
     "soupctl.cli.leave_one_out.leave_out_each": (),
     "soupctl.cli.leave_one_out.sweep": (),
@@ -116,10 +118,12 @@ FORWARDED = (
     "file_sha256",
     "history",
     "inspect",
+    "open_recipe",
     "time_average",
     "verify",
 )
 HELD_BACK = (
+    "close_recipe",
     "open_job",
     "open_revision",
     "open_family",
@@ -142,6 +146,8 @@ def files(tmp_path_factory) -> Path:
         # as many as inspect counts by block
         tensors = {f"block.{i}.w": np.full(4, ord(name), np.float16) for i in range(21)}
         save_file(tensors, folder / f"{name}.st")
+    steps = '[steps.s]\naverage = ["a"]\n'
+    (folder / "recipe.toml").write_text(f'[inputs]\na = "a.st"\n{steps}')
     (folder / "list").write_text("c.st\n")
     (digest,) = verbs.content_digests(str(folder / "a.st"))
     (folder / "list.b3").write_text(f"{digest.digest}  a.st\n")

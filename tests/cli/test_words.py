@@ -32,6 +32,7 @@ HELPS = {
     "help": "--help",
     "help-avg": "avg --help",
     "help-ema": "ema --help",
+    "help-run": "run --help",
     "help-inspect": "inspect --help",
     "help-hash": "hash --help",
     "help-finetune": "finetune --help",

@@ -1,0 +1,159 @@
+"""Steps as one average: the exact weight of every input in every tensor.
+
+Rule 1: a step is linear in what it names, so each is a row of weights of the inputs, and nothing is
+rounded on the way. A row adds up to 1, or to the weights of the last step.
+Rule 2: globs become blocks of the average; what they say of the tensors at hand is checked, and
+where no order of them says it, tensors are named one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from fractions import Fraction
+from glob import escape
+
+from ...errors import Issue, UsageError
+from ...ledger.block_weights import WeightTuple
+from ..blocks.resolve import resolve
+from ..recipe import meant_by
+from .document import DifferenceStep, MeanStep, RecipeStep, TakeStep
+
+Row = tuple[Fraction, ...]
+"""The weight of every input, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """The weights of inputs in one average."""
+
+    default: Row
+    blocks: tuple[tuple[str, Row], ...]
+    """Globs, each with the weights in the tensors that it is the first to match."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A step with what it does in the tensors of each of its globs, and in all others."""
+
+    step: RecipeStep
+    globs: tuple[str, ...]
+    numbers: tuple[WeightTuple, ...]
+    """Weights or scales for each glob, and last for all others; none for a step that takes."""
+
+
+def compose(
+    inputs: Sequence[str], steps: Sequence[RecipeStep], names: Collection[str]
+) -> Composition:
+    """The weights of the inputs in the last of the steps, for tensors of these names.
+
+    Raises UsageError for blocks that do not fit a step or the tensors.
+    """
+    choices = [_choice(step, names) for step in steps]
+    matchers = [[re.compile(translate(glob)).match for glob in each.globs] for each in choices]
+    rows: dict[tuple[int, ...], Row] = {}
+    by_name = {}
+    for name in sorted(names):
+        # the place of the first glob that matches in each step; after the last for none
+        places = tuple(
+            next((place for place, match in enumerate(some) if match(name)), len(some))
+            for some in matchers
+        )
+        if places not in rows:
+            rows[places] = _row(inputs, choices, places)
+        by_name[name] = rows[places]
+    globs = [glob for each in reversed(choices) for glob in each.globs]
+    usual = _row(inputs, choices, [len(some) for some in matchers])
+    return blocks_of(by_name, dict.fromkeys(globs), usual)
+
+
+def _choice(step: RecipeStep, names: Collection[str]) -> _Choice:
+    operation = step.operation
+    if isinstance(operation, TakeStep):
+        _require_matches(step.name, operation, names)
+        return _Choice(step, tuple(glob for glob, _ in operation.takes), ())
+    if isinstance(operation, MeanStep):
+        labels, usual = operation.operands, operation.weights
+    else:
+        labels, usual = operation.added, operation.scales
+    if operation.blocks is None:
+        return _Choice(step, (), (usual,))
+    # weights of their own are the default ones
+    found = resolve(operation.blocks, labels, usual, names)
+    globs, numbers = zip(*found.blocks, strict=True) if found.blocks else ((), ())
+    return _Choice(step, tuple(globs), (*numbers, found.default))
+
+
+def _require_matches(step: str, operation: TakeStep, names: Collection[str]) -> None:
+    """Raise UsageError for globs that match no tensor, with similar names."""
+    issues = [
+        Issue(f"step {step!r}: take {glob!r} matches no tensor", advice=meant_by(glob, names))
+        for glob, _ in operation.takes
+        if not any(map(re.compile(translate(glob)).match, names))
+    ]
+    if issues:
+        raise UsageError.collected(issues)
+
+
+def _row(inputs: Sequence[str], choices: Sequence[_Choice], places: Sequence[int]) -> Row:
+    """The weights of the inputs in the last step, for tensors at these places of each step."""
+    zero = Fraction(0)
+    found: dict[str, Row] = {
+        name: tuple(Fraction(int(name == other)) for other in inputs) for name in inputs
+    }
+    for choice, place in zip(choices, places, strict=True):
+        terms: list[tuple[Fraction, str]]
+        match choice.step.operation:
+            case MeanStep(operands=operands):
+                weights = choice.numbers[place]
+                total = _total(weights, choice.step.name)
+                # the average divides by the total of the last step, whose weights stay as asked
+                divisor = 1 if choice is choices[-1] else total
+                shares = [weight / divisor for weight in weights]
+                terms = list(zip(shares, operands, strict=True))
+            case DifferenceStep(base=base, added=added, minus=minus):
+                scales = choice.numbers[place]
+                differences = list(zip(scales, added, strict=True))
+                terms = [(Fraction(1), base), (-sum(scales, zero), minus), *differences]
+            case TakeStep(source=source, takes=takes):
+                taken = source if place == len(takes) else takes[place][1]
+                terms = [(Fraction(1), taken)]
+        scaled = [[share * each for each in found[name]] for share, name in terms]
+        found[choice.step.name] = tuple(sum(each, zero) for each in zip(*scaled, strict=True))
+    return found[choices[-1].step.name]
+
+
+def _total(weights: WeightTuple, step: str) -> Fraction:
+    """The sum of the weights of a step; UsageError unless it is positive."""
+    total = sum(weights, Fraction(0))
+    if total <= 0:
+        what = f"the weights of step {step!r} add up to {total} in some tensors"
+        raise UsageError(what, advice="their total must be positive")
+    return total
+
+
+def blocks_of(by_name: Mapping[str, Row], globs: Collection[str], usual: Row) -> Composition:
+    """Blocks that give every tensor its row: by the globs where an order of them does it.
+
+    `usual` is the row of tensors of no block, unless no tensor has it.
+    """
+    counts = Counter(by_name.values())
+    default = usual if usual in counts or not counts else counts.most_common(1)[0][0]
+    left = dict(by_name)
+    blocks: list[tuple[str, Row]] = []
+    for may_be_default in (False, True):
+        for glob in globs:
+            if all(row == default for row in left.values()):
+                return Composition(default, tuple(blocks))
+            match = re.compile(translate(glob)).match
+            matched = [name for name in left if match(name)]
+            rows = {left[name] for name in matched}
+            if len(rows) == 1 and (may_be_default or rows != {default}):
+                blocks.append((glob, rows.pop()))
+                for name in matched:
+                    del left[name]
+    blocks += [(escape(name), row) for name, row in left.items() if row != default]
+    return Composition(default, tuple(blocks))

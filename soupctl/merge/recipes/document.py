@@ -1,0 +1,135 @@
+"""A recipe file as a value: inputs, steps that name earlier ones, and options.
+
+Rule 1: what is read here names only what is above it, and has no key that is not known.
+Rule 2: numbers are exact: those of a file are read from their text, `0.1` as a tenth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from ...choices import OnInt, OnMissing
+from ...errors import UsageError
+from ...format.dtypes import DType
+from ..blocks.request import BlockWeights, ClassicBlocks
+
+Blocks = BlockWeights | ClassicBlocks | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeInput:
+    """A checkpoint that a recipe names."""
+
+    path: str
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Content digests by component that it must have; that of a file has the name ''."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeanStep:
+    """The weighted mean of inputs and earlier steps."""
+
+    operands: tuple[str, ...]
+    weights: tuple[Fraction, ...]
+    blocks: Blocks = None
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceStep:
+    """A base, plus scaled differences of others from one: base + sum of s (added - minus)."""
+
+    base: str
+    added: tuple[str, ...]
+    minus: str
+    scales: tuple[Fraction, ...]
+    blocks: BlockWeights | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeStep:
+    """An input or step, with the tensors of some globs from others."""
+
+    source: str
+    takes: tuple[tuple[str, str], ...]
+    """Globs, each with the name of what its tensors are taken from; the first match counts."""
+
+
+Operation = MeanStep | DifferenceStep | TakeStep
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeStep:
+    """A named step."""
+
+    name: str
+    operation: Operation
+    is_materialised: bool = False
+    """Whether its result is written, rounded, and later steps read the file."""
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """The names that it uses."""
+        match self.operation:
+            case MeanStep(operands=operands):
+                return operands
+            case DifferenceStep(base=base, added=added, minus=minus):
+                return (base, *added, minus)
+            case TakeStep(source=source, takes=takes):
+                return (source, *(name for _, name in takes))
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeOptions:
+    """What a recipe asks for besides its steps; see `Request`."""
+
+    dtype: DType | None = None
+    keys: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    dtype_for: tuple[tuple[str, DType], ...] = ()
+    take: tuple[tuple[str, str], ...] = ()
+    """Globs, each with the name of an input whose tensors are taken and not averaged."""
+    on_int: OnInt = OnInt.REFUSE
+    on_missing: OnMissing = OnMissing.REFUSE
+    allow_nonfinite: bool = False
+    component: str | None = None
+    variant: str | None = None
+    round_weights: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeDocument:
+    """A whole recipe."""
+
+    label: str
+    """The file, as messages call it."""
+    inputs: Mapping[str, RecipeInput]
+    steps: tuple[RecipeStep, ...]
+    result: str
+    """The step whose result is the output."""
+    options: RecipeOptions = RecipeOptions()
+
+    @property
+    def needed(self) -> tuple[RecipeStep, ...]:
+        """The steps that the result depends on, in their order."""
+        wanted, kept = {self.result}, []
+        for step in reversed(self.steps):
+            if step.name in wanted:
+                kept.append(step)
+                wanted.update(step.operands)
+        return tuple(reversed(kept))
+
+    @property
+    def needed_inputs(self) -> tuple[str, ...]:
+        """The inputs that the result depends on, in their order."""
+        used = {name for step in self.needed for name in step.operands}
+        return tuple(name for name in self.inputs if name in used)
+
+
+def recipe_folder(path: str | Path) -> Path:
+    """The folder that the paths of a recipe are relative to; UsageError for standard input."""
+    if str(path) == "-":
+        raise UsageError("a recipe is a file, not standard input", advice="name the file")
+    return Path(path).parent

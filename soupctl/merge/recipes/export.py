@@ -1,0 +1,109 @@
+"""The recipe of a soup: what `run` makes the same tensors of.
+
+Rule 1: what a recipe cannot say of a soup is refused, never left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ...choices import OnMissing
+from ...errors import LedgerError
+from ...ledger.ledger import IngredientEntry, Ledger
+from .toml import quoted
+
+
+def recipe_of(ledger: Ledger, path: str) -> Iterator[str]:
+    """The lines of a recipe that makes the soup at `path`, from its ledger.
+
+    Inputs are where the ledger hints, and are pinned to their content. Raises LedgerError for a
+    soup that is no exact average.
+    """
+    _require_average(ledger, path)
+    entries = _in_order(ledger)
+    names = _names(entries)
+    yield "# the recipe of a soup, as its ledger has it"
+    yield from _options(ledger, dict(zip((e.digest for e in entries), names, strict=True)))
+    yield ""
+    yield "[inputs]"
+    for name, entry in zip(names, entries, strict=True):
+        place = quoted(_place(entry, path))
+        yield f"{quoted(name)} = {{ path = {place}, digest = {quoted(entry.digest)} }}"
+    yield ""
+    yield "[steps.soup]"
+    yield f"average = {_list(names)}"
+    yield f"weights = {_list([str(entry.weight) for entry in entries])}"
+    if ledger.blocks:
+        yield ""
+        yield "[steps.soup.blocks]"
+        spread = [entry.weights.spread(len(ledger.blocks)) for entry in entries]
+        for glob, weights in zip(ledger.blocks, zip(*spread, strict=True), strict=True):
+            yield f"{quoted(glob)} = {_list(map(str, weights))}"
+
+
+def _require_average(ledger: Ledger, path: str) -> None:
+    """Raise LedgerError for what a recipe of one average does not make."""
+    problems = {
+        "was trained, not averaged": ledger.training is not None,
+        "is made of deltas, for which recipes have no inputs": ledger.base is not None,
+        "is approximate, so nothing makes it again": not ledger.exact,
+        "is quantised, which recipes do not ask for": ledger.quantize is not None,
+        "has ingredients of several components": any(
+            len(entry.pipelines) > 1 for entry in ledger.ingredients
+        ),
+    }
+    for what, is_so in problems.items():
+        if is_so:
+            raise LedgerError(what, path=path)
+
+
+def _in_order(ledger: Ledger) -> list[IngredientEntry]:
+    """The ingredients: first the one that integers and names of tensors are those of."""
+    first = None if ledger.integer_source is None else ledger.integer_source.digest
+    return sorted(ledger.ingredients, key=lambda each: (each.digest != first, bool(each.renamed)))
+
+
+def _names(entries: Sequence[IngredientEntry]) -> list[str]:
+    """A name for each ingredient, with a number where the ledger has one name twice."""
+    names: list[str] = []
+    for entry in entries:
+        name, number = entry.name, 2
+        while name in names:
+            name, number = f"{entry.name} {number}", number + 1
+        names.append(name)
+    return names
+
+
+def _place(entry: IngredientEntry, path: str) -> str:
+    """Where an ingredient is expected, seen from where the soup's path is."""
+    if not entry.hints:
+        return entry.name
+    soup = Path(path)
+    return os.path.normpath((soup if soup.is_dir() else soup.parent) / entry.hints[0])
+
+
+def _options(ledger: Ledger, names: Mapping[str, str]) -> Iterator[str]:
+    if ledger.asked_dtype is not None:
+        yield f"dtype = {quoted(ledger.asked_dtype.value)}"
+    for key, globs in (("key", ledger.keys), ("exclude", ledger.excludes)):
+        if globs:
+            yield f"{key} = {_list(globs)}"
+    if ledger.integer_source is not None:
+        yield 'on-int = "first"'
+    if ledger.on_missing is not OnMissing.REFUSE:
+        yield f"on-missing = {quoted(ledger.on_missing.value)}"
+    if ledger.allow_nonfinite:
+        yield "allow-nonfinite = true"
+    for key, pairs in (
+        ("dtype-for", [(glob, dtype.value) for glob, dtype in ledger.dtype_for]),
+        ("take", [(glob, names[digest]) for glob, digest in ledger.takes]),
+    ):
+        if pairs:
+            inside = ", ".join(f"{quoted(glob)} = {quoted(value)}" for glob, value in pairs)
+            yield f"{key} = {{ {inside} }}"
+
+
+def _list(texts: Iterable[str]) -> str:
+    return f"[{', '.join(map(quoted, texts))}]"

@@ -1,0 +1,272 @@
+"""Read a recipe file: TOML, every key and name of it checked, all issues at once."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...choices import OnInt, OnMissing
+from ...errors import Issue, UsageError
+from ...format.dtypes import parse_dtype
+from ...ledger.weights import parse_number
+from ..blocks.request import BlockWeights, ClassicBlocks, read_blocks
+from .document import (
+    Blocks,
+    DifferenceStep,
+    MeanStep,
+    Operation,
+    RecipeDocument,
+    RecipeInput,
+    RecipeOptions,
+    RecipeStep,
+    TakeStep,
+    recipe_folder,
+)
+from .toml import is_digest, near, read_toml
+
+Value = TypeVar("Value")
+
+TOP = ("inputs", "steps", "result")
+OPTIONS = (
+    *("dtype", "key", "exclude", "dtype-for", "take", "on-int", "on-missing"),
+    *("allow-nonfinite", "component", "variant", "round-weights"),
+)
+STEPS = {
+    "average": ("average", "weights", "blocks"),
+    "base": ("base", "add", "minus", "scales", "blocks"),
+    "from": ("from", "take"),
+}
+"""The keys of each kind of step, by the key that tells it."""
+MATERIALISE = "materialise"
+MOST_DECIMALS = 18
+KINDS = "average, base with add, or from with take"
+
+
+def read_recipe(path: str | Path) -> RecipeDocument:
+    """The recipe in a file, its paths relative to the file's folder.
+
+    Raises InputError for what is no TOML, and UsageError, with all issues, for what is no recipe.
+    """
+    folder = recipe_folder(path)
+    return parse_recipe(read_toml(Path(path)), str(path), folder)
+
+
+def parse_recipe(table: Mapping[str, Any], label: str, folder: Path) -> RecipeDocument:
+    """The recipe in a table; UsageError, with all issues, for what is none."""
+    reader = _Reader(label, folder)
+    document = reader.document(table)
+    if reader.issues:
+        raise UsageError.collected(reader.issues)
+    return document
+
+
+@dataclass
+class _Reader:
+    """Reads the parts of a recipe and collects what is wrong with them."""
+
+    label: str
+    folder: Path
+    issues: list[Issue] = field(default_factory=list)
+
+    def document(self, table: Mapping[str, Any]) -> RecipeDocument:
+        self._known("", table, (*TOP, *OPTIONS))
+        inputs = {
+            name: self._input(name, value) for name, value in self._table(table, "inputs").items()
+        }
+        known, steps = [*inputs], []
+        for name, value in self._table(table, "steps").items():
+            if name in known:
+                self._issue(f"step {name!r} has the name of an input", "call one of them otherwise")
+            steps.append(self._step(name, value, known))
+            known.append(name)
+        if not steps:
+            self._issue("has no steps", "[steps.NAME] begins one")
+        result = table.get("result", steps[-1].name if steps else "")
+        self._name("result", result, [step.name for step in steps])
+        return RecipeDocument(
+            self.label, inputs, tuple(steps), str(result), self._options(table, inputs)
+        )
+
+    def _issue(self, what: str, advice: str | None = None) -> None:
+        self.issues.append(Issue(what, self.label, advice=advice))
+
+    def _known(self, where: str, table: Mapping[str, Any], keys: Collection[str]) -> None:
+        """Report the keys of a table that are not among the known ones."""
+        for key in table:
+            if key not in keys:
+                place = f" in {where}" if where else ""
+                advice = near(key, keys) or f"known are {', '.join(keys)}"
+                self._issue(f"{reprlib.repr(key)}{place} is not a known key", advice)
+
+    def _name(self, where: str, name: object, known: Collection[str]) -> str:
+        """A name that must stand above."""
+        if not isinstance(name, str) or name not in known:
+            what = f"{where} names {reprlib.repr(name)}, which is no input or earlier step"
+            self._issue(what, near(str(name), known) or f"there are {', '.join(known) or 'none'}")
+        return str(name)
+
+    def _table(self, table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        found = table.get(key, {})
+        if not isinstance(found, dict):
+            self._issue(f"{key} is no table", f"[{key}] begins it")
+            return {}
+        return found
+
+    def _input(self, name: str, value: object) -> RecipeInput:
+        where = f"input {name!r}"
+        entry = {"path": value} if isinstance(value, str) else value
+        if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+            self._issue(f"{where} is no path", 'such as a = "a.safetensors"')
+            return RecipeInput("")
+        self._known(where, entry, ("path", "digest"))
+        digests = entry.get("digest", {})
+        digests = {"": digests} if isinstance(digests, str) else digests
+        if not isinstance(digests, dict) or not all(map(is_digest, digests.values())):
+            self._issue(f"{where} has a digest that is none", "soupctl hash prints it")
+            digests = {}
+        if entry["path"] in ("", "-"):
+            self._issue(f"{where} is no file", "a recipe cannot read standard input")
+        return RecipeInput(str(self.folder / entry["path"]), digests)
+
+    def _step(self, name: str, value: object, known: Collection[str]) -> RecipeStep:
+        where = f"step {name!r}"
+        table = value if isinstance(value, dict) else {}
+        kinds = [kind for kind in STEPS if kind in table]
+        if len(kinds) != 1:
+            self._known(where, table, [key for keys in STEPS.values() for key in keys])
+            self._issue(f"{where} is no step", f"a step has one of {KINDS}")
+            return RecipeStep(name, TakeStep("", ()))
+        (kind,) = kinds
+        self._known(where, table, (*STEPS[kind], MATERIALISE))
+        read = {"average": self._mean, "base": self._difference, "from": self._take}[kind]
+        is_materialised = self._flag(where, table, MATERIALISE)
+        return RecipeStep(name, read(where, table, known), is_materialised)
+
+    def _mean(self, where: str, table: Mapping[str, Any], known: Collection[str]) -> Operation:
+        operands = self._names(f"{where}: average", table["average"], known)
+        weights = self._numbers(where, table, "weights", len(operands))
+        if weights and sum(weights) <= 0:
+            self._issue(f"{where}: the weights add up to {sum(weights)}", "it must be positive")
+        return MeanStep(operands, weights, self._blocks(where, table))
+
+    def _difference(
+        self, where: str, table: Mapping[str, Any], known: Collection[str]
+    ) -> Operation:
+        base = self._name(f"{where}: base", table["base"], known)
+        added = self._names(f"{where}: add", table.get("add"), known)
+        minus = self._name(f"{where}: minus", table.get("minus", table["base"]), known)
+        scales = self._numbers(where, table, "scales", len(added))
+        blocks = self._blocks(where, table)
+        if isinstance(blocks, ClassicBlocks):
+            self._issue(f"{where}: blocks of scales are a table", "a list of scales for each glob")
+            blocks = None
+        return DifferenceStep(base, added, minus, scales, blocks)
+
+    def _take(self, where: str, table: Mapping[str, Any], known: Collection[str]) -> Operation:
+        source = self._name(f"{where}: from", table["from"], known)
+        takes = self._table(table, "take")
+        if not takes:
+            self._issue(f"{where} takes nothing", 'such as take = {"vae.*" = "other"}')
+        named = ((glob, self._name(f"{where}: take", name, known)) for glob, name in takes.items())
+        return TakeStep(source, tuple(named))
+
+    def _names(self, where: str, value: object, known: Collection[str]) -> tuple[str, ...]:
+        if not isinstance(value, list) or not value:
+            self._issue(f"{where} is no list of names", 'such as ["a", "b"]')
+            return ()
+        return tuple(self._name(where, name, known) for name in value)
+
+    def _numbers(
+        self, where: str, table: Mapping[str, Any], key: str, count: int
+    ) -> tuple[Fraction, ...]:
+        """As many exact numbers as asked; ones if the table has none."""
+        found = table.get(key, [1] * count)
+        if not isinstance(found, list) or len(found) != count:
+            self._issue(f"{where}: {key} is no list of {count} numbers")
+            return (Fraction(1),) * count
+        return tuple(self._number(f"{where}: {key}", each) for each in found)
+
+    def _number(self, where: str, value: object) -> Fraction:
+        if type(value) not in (int, str):
+            self._issue(f"{where}: {reprlib.repr(value)} is no number", "such as 0.7 or '1/3'")
+            return Fraction(1)
+        try:
+            return parse_number(str(value))
+        except UsageError as error:
+            self._issue(f"{where}: {error.issues[0].what}", error.issues[0].advice)
+            return Fraction(1)
+
+    def _blocks(self, where: str, table: Mapping[str, Any]) -> Blocks:
+        found = table.get("blocks")
+        if found is None:
+            return None
+        if isinstance(found, str):
+            try:
+                return read_blocks(self.folder / found if found.endswith(".toml") else found)
+            except UsageError as error:
+                self.issues += error.issues
+                return None
+        if not isinstance(found, dict) or not all(isinstance(v, list) for v in found.values()):
+            self._issue(f"{where}: blocks is no table", 'such as blocks = {"*.attn2.*" = [1, 0]}')
+            return None
+        return BlockWeights(
+            tuple(
+                (glob, tuple(self._number(f"{where}: blocks {glob!r}", each) for each in weights))
+                for glob, weights in found.items()
+            )
+        )
+
+    def _flag(self, where: str, table: Mapping[str, Any], key: str) -> bool:
+        if type(value := table.get(key, False)) is not bool:
+            self._issue(f"{where}: {key} is not true or false")
+        return value is True
+
+    def _options(self, table: Mapping[str, Any], inputs: Collection[str]) -> RecipeOptions:
+        dtype = self._text(table, "dtype")
+        decimals = table.get("round-weights")
+        if decimals is not None and not (type(decimals) is int and 0 <= decimals <= MOST_DECIMALS):
+            self._issue(f"round-weights is no whole number up to {MOST_DECIMALS}")
+        take = self._table(table, "take").items()
+        dtypes = self._table(table, "dtype-for").items()
+        return RecipeOptions(
+            dtype=None if dtype is None else self._choice("dtype", dtype, parse_dtype),
+            keys=self._texts(table, "key"),
+            excludes=self._texts(table, "exclude"),
+            dtype_for=tuple(
+                (glob, found)
+                for glob, each in dtypes
+                if (found := self._choice("dtype-for", each, parse_dtype)) is not None
+            ),
+            take=tuple((glob, self._name("take", name, inputs)) for glob, name in take),
+            on_int=self._choice("on-int", table.get("on-int", "refuse"), OnInt) or OnInt.REFUSE,
+            on_missing=self._choice("on-missing", table.get("on-missing", "refuse"), OnMissing)
+            or OnMissing.REFUSE,
+            allow_nonfinite=self._flag("the recipe", table, "allow-nonfinite"),
+            component=self._text(table, "component"),
+            variant=self._text(table, "variant"),
+            round_weights=decimals,
+        )
+
+    def _text(self, table: Mapping[str, Any], key: str) -> str | None:
+        if (found := table.get(key)) is not None and not isinstance(found, str):
+            self._issue(f"{key} is no text")
+        return found
+
+    def _texts(self, table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+        found = table.get(key, [])
+        found = [found] if isinstance(found, str) else found
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            self._issue(f"{key} is no list of globs")
+            return ()
+        return tuple(found)
+
+    def _choice(self, key: str, value: object, parse: Callable[[str], Value]) -> Value | None:
+        try:
+            return parse(str(value))
+        except (UsageError, ValueError):
+            self._issue(f"{key} has the value {reprlib.repr(value)}, which is not known")
+            return None

@@ -1,0 +1,50 @@
+"""What the files of recipes share: TOML with exact numbers, digests, and words that were meant."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Collection
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...storage.files import read_file
+from ..blocks.request import DOTTED
+
+LARGEST_FILE = 1 << 20
+"""Most bytes of a recipe."""
+DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a TOML file, decimals as their texts; InputError for anything else."""
+    content = read_file(path, limit=LARGEST_FILE)
+    try:
+        text = content.decode("utf-8")
+        if DOTTED.search(text):
+            raise ValueError("a key has more than 100 parts")
+        return tomllib.loads(text, parse_float=str)
+    except RecursionError:
+        raise InputError("is not valid TOML: it is nested too deeply", path=path) from None
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"is not valid TOML: {reason}", path=path) from None
+
+
+def near(name: str, known: Collection[str]) -> str | None:
+    """Advice that names the known word most like a name; None if none is."""
+    found = get_close_matches(name[:100], known, 1)
+    return f"did you mean {found[0]}?" if found else None
+
+
+def is_digest(value: object) -> bool:
+    """Whether a value is a content digest in full."""
+    return isinstance(value, str) and DIGEST.fullmatch(value) is not None
+
+
+def quoted(text: str) -> str:
+    """A text as TOML writes it: as JSON does, but for one control character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,137 @@
+"""The recipe of a soup makes its tensors again, whatever went into the soup."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from making import contents, save, save_raw
+
+from soupctl import verbs
+from soupctl.choices import OnMissing
+from soupctl.errors import LedgerError, SoupError
+from soupctl.verbs import BlockWeights, DType, Ingredient, RecipeRun, Request
+
+NAMES = ("vae.w", "unet.attn1.w", "unet.attn2.w", "text.w")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Checkpoints a to d in folders of their own."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(3)
+    for number, name in enumerate("abcd"):
+        kind = np.float32 if name == "d" else np.float16
+        arrays = {each: generator.normal(0, 1, 9).astype(kind) for each in NAMES}
+        save(Path(f'models/{name}/we"ird é.st'), **arrays, ids=np.array([number // 2]))
+
+
+def path(name: str) -> str:
+    return f'models/{name}/we"ird é.st'
+
+
+def made_again(soup: str = "soup.st") -> Path:
+    """What the recipe of a soup makes."""
+    ((label, ledger),) = verbs.history(soup)
+    Path("recipe.toml").write_text("\n".join(verbs.recipe_of(ledger, label)) + "\n")
+    verbs.run_recipe(RecipeRun("recipe.toml", "again.st"), force=True)
+    return Path("again.st")
+
+
+OPTIONS = [
+    {},
+    {"dtype": DType.F64},
+    {"excludes": ("vae.*",), "keys": ("*.w", "ids")},
+    {"dtype_for": (("text.*", DType.BF16), ("vae*", DType.F64))},
+    {"take": (("vae.*", path("b")), ("*attn1*", path("a")))},
+    {"allow_nonfinite": True},
+    {"on_missing": OnMissing.KEEP},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_recipe_of_an_average_makes_the_same_file(options):
+    ingredients = [Ingredient(path("a"), Fraction("0.7")), Ingredient(path("b"), Fraction(-1, 3))]
+    verbs.average(Request(ingredients, "soup.st", **options))
+
+    assert Path("soup.st").read_bytes() == made_again().read_bytes()
+
+
+def test_integers_that_were_taken_are_taken_again():
+    request = Request([path("c"), path("a")], "soup.st", on_int=verbs.OnInt.FIRST)
+    verbs.average(request)
+
+    assert Path("soup.st").read_bytes() == made_again().read_bytes()
+
+
+def test_the_recipe_of_a_soup_with_blocks_makes_the_same_file():
+    blocks = BlockWeights(
+        (("*attn2*", (Fraction(0), Fraction(1, 7))), ("unet.*", (Fraction(2), Fraction(-1)))),
+        (Fraction(1), Fraction(1, 2)),
+    )
+    verbs.average(Request([path("a"), path("b")], "soup.st", blocks=blocks))
+
+    assert Path("soup.st").read_bytes() == made_again().read_bytes()
+
+
+def test_the_recipe_of_a_changed_soup_makes_the_same_tensors():
+    options = {"on_int": verbs.OnInt.FIRST}
+    verbs.average(Request([path("a"), path("c"), path("d")], "first.st", **options))
+    verbs.revise(verbs.Revision("subtract", "first.st", "second.st", removed=[path("d")]))
+    verbs.revise(
+        verbs.Revision(
+            "add", "second.st", "soup.st", added=[verbs.Addition(path("b"), Fraction(1, 3))]
+        )
+    )
+
+    assert contents(Path("soup.st")) == contents(made_again())
+
+
+def test_a_recipe_holds_its_inputs_to_their_content():
+    verbs.average(Request([path("a"), path("b")], "soup.st"))
+    Path(path("b")).write_bytes(Path(path("a")).read_bytes())
+
+    with pytest.raises(LedgerError, match="pinned"):
+        made_again()
+
+
+def test_a_soup_that_no_recipe_makes_is_refused():
+    verbs.average(Request([path("a"), path("b")], "first.st"))
+    approximate = {"approximate": True, "removed": [path("b")]}
+    verbs.revise(verbs.Revision("subtract", "first.st", "soup.st", **approximate))
+    with pytest.raises(LedgerError, match="approximate"):
+        made_again()
+
+    verbs.make_delta(verbs.DeltaRequest(path("a"), path("b"), "delta.st"))
+    verbs.apply(verbs.Application(path("b"), ["delta.st"], "applied.st"))
+    with pytest.raises(LedgerError, match="deltas"):
+        made_again("applied.st")
+
+
+codes = st.lists(st.integers(0, 2**16 - 1), min_size=4, max_size=4)
+weights = st.fractions(-3, 9, max_denominator=12).filter(bool)
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), count=st.integers(1, 4))
+def test_the_recipe_of_any_average_makes_the_same_file(data, count):
+    ingredients = []
+    for number in range(count):
+        kind = data.draw(st.sampled_from(["F16", "BF16"]))
+        tensors = {
+            name: (kind, (4,), b"".join(code.to_bytes(2, "little") for code in data.draw(codes)))
+            for name in ("x", "y.z")
+        }
+        save_raw(Path(f"drawn-{number}.st"), tensors)
+        ingredients.append(Ingredient(f"drawn-{number}.st", data.draw(weights)))
+    Path("soup.st").unlink(missing_ok=True)
+    try:
+        verbs.average(Request(ingredients, "soup.st", allow_nonfinite=data.draw(st.booleans())))
+    except SoupError:
+        return
+
+    assert Path("soup.st").read_bytes() == made_again().read_bytes()

@@ -1,0 +1,383 @@
+"""A recipe's steps become one pass, whose result is their exact value rounded once."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from making import contents, mean, save
+
+from soupctl import verbs
+from soupctl.errors import LedgerError, UsageError
+from soupctl.merge.recipes.compose import blocks_of, compose
+from soupctl.merge.recipes.document import DifferenceStep, MeanStep, RecipeStep, TakeStep
+from soupctl.merge.recipes.read import parse_recipe
+from soupctl.verbs import BlockWeights, RecipeRun
+
+# near every rounding boundary of float16: subnormals, ties, the largest and both zeros
+HARD = np.array(
+    [0, 0x8000, 1, 0x8001, 0x3FF, 0x400, 0x3C00, 0x3C01, 0xBC01, 0x4BFE, 0x4BFF, 0x4BFD], np.uint16
+).view(np.float16)
+NAMES = ("vae.w", "unet.attn1.w", "unet.attn2.w", "unet.attn2.b", "text.w", "unet[1].w")
+FILES = "abcdef"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Checkpoints a to f in the working folder, f in float32."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(5)
+    for name in FILES:
+        kind = np.float32 if name == "f" else np.float16
+        save(
+            Path(f"{name}.st"), **{each: generator.permutation(HARD).astype(kind) for each in NAMES}
+        )
+
+
+INPUTS = "[inputs]\n" + "".join(f'{name} = "{name}.st"\n' for name in FILES)
+
+
+def run(text: str, output: str = "out.st", **options: bool) -> None:
+    Path("recipe.toml").write_text(text + INPUTS if "[inputs]" not in text else text)
+    verbs.run_recipe(RecipeRun("recipe.toml", output, **options), force=True)
+
+
+Rows = Mapping[str, Mapping[str, Fraction]]
+
+
+def value(rows: Rows, tensor: str) -> bytes:
+    """The exact sum of the checkpoints times their weights in a tensor, rounded once."""
+    used = {name: weight for name, weight in rows[tensor].items() if weight}
+    arrays = [
+        np.frombuffer(found[2], np.float32 if found[0] == "F32" else np.float16)
+        for found in (contents(Path(f"{name}.st"))[tensor] for name in used)
+    ]
+    assert 1 == sum(used.values())
+    return bytes(mean(arrays, list(used.values())).tobytes())
+
+
+def made(path: str = "out.st") -> dict[str, bytes]:
+    return {name: data for name, (_, _, data) in contents(Path(path)).items()}
+
+
+FIVE = """
+[steps.sum]
+average = ["a", "b"]
+weights = [0.7, 0.3]
+
+[steps.styled]
+base = "sum"
+add = ["c", "d"]
+minus = "a"
+scales = [0.8, "-1/3"]
+
+[steps.by-block]
+average = ["styled", "e"]
+weights = [1, 1]
+blocks = { "*.attn2.*" = [0.25, 0.75], "text.*" = [1, 0] }
+
+[steps.again]
+base = "by-block"
+add = ["b"]
+minus = "d"
+scales = [0.1]
+blocks = { "*attn*" = [2] }
+
+[steps.result]
+from = "again"
+take = { "vae.*" = "e" }
+
+"""
+
+
+def test_a_recipe_of_five_steps_is_one_pass_equal_to_the_exact_value():
+    run(FIVE)
+
+    third, rows = Fraction(1, 3), {}
+    for tensor in NAMES:
+        scale = 2 if "attn" in tensor else Fraction(1, 10)
+        share = Fraction(1, 2)
+        if fnmatch.fnmatchcase(tensor, "*.attn2.*"):
+            share = Fraction(1, 4)
+        elif tensor.startswith("text."):
+            share = Fraction(1)
+        row = dict.fromkeys(FILES, Fraction(0))
+        row["a"] = share * (Fraction("0.7") - (Fraction("0.8") - third))
+        row["b"] = share * Fraction("0.3") + scale
+        row["c"] = share * Fraction("0.8")
+        row["d"] = share * -third - scale
+        row["e"] = 1 - share
+        if tensor.startswith("vae."):
+            row = {"e": Fraction(1)}
+        rows[tensor] = row
+    assert {tensor: value(rows, tensor) for tensor in NAMES} == made()
+
+
+def test_a_soup_of_a_recipe_can_be_proven_and_changed():
+    run(FIVE)
+
+    (verified,) = verbs.verify("out.st")
+    assert verbs.Level.REBUILD is verified.level
+    (made_,) = verbs.revise(verbs.Revision("subtract", "out.st", "less.st", removed=["c.st"]))
+    assert "c.st" not in [each.name for each in made_.ledger.ingredients]
+
+
+def test_paths_are_relative_to_the_recipe():
+    folder = Path("recipes")
+    folder.mkdir()
+    text = '[inputs]\na = "../a.st"\nb = "../b.st"\n[steps.s]\naverage = ["a", "b"]\n'
+    (folder / "r.toml").write_text(text)
+
+    verbs.run_recipe(RecipeRun("recipes/r.toml", "out.st"))
+
+    half = dict.fromkeys("ab", Fraction(1, 2))
+    assert {tensor: value(dict.fromkeys(NAMES, half), tensor) for tensor in NAMES} == made()
+
+
+def test_only_what_the_result_needs_is_read():
+    Path("f.st").unlink()
+
+    run('result = "one"\n[steps.one]\naverage = ["a"]\n[steps.two]\naverage = ["one", "f"]\n')
+
+    assert made("out.st").keys() == set(NAMES)
+
+
+def test_an_input_that_cancels_is_no_ingredient():
+    run(
+        '[steps.x]\nbase = "a"\nadd = ["b"]\nminus = "c"\n'
+        '[steps.y]\nbase = "x"\nadd = ["c"]\nminus = "b"\n'
+    )
+
+    assert {tensor: value({tensor: {"a": Fraction(1)}}, tensor) for tensor in NAMES} == made()
+    ((_, ledger),) = verbs.history("out.st")
+    assert ["a.st"] == [each.name for each in ledger.ingredients]
+
+
+def test_a_materialised_step_is_written_and_rounded_before_it_is_used():
+    text = (
+        '[steps.half]\naverage = ["a", "b"]\nmaterialise = {}\n'
+        '[steps.whole]\naverage = ["half", "c"]\nweights = [1, 2]\n'
+    )
+    run(text.format("false"), "once.st")
+    run(text.format("true"))
+
+    verbs.average(verbs.Request(["a.st", "b.st"], "half-2.st"))
+    request = verbs.Request(
+        ["half-2.st", verbs.Ingredient("c.st", Fraction(2))], "twice.st", ignore_ledger=True
+    )
+    verbs.average(request)
+    assert made("half-2.st") == made("half.st")
+    assert made("twice.st") == made()
+    assert made("once.st") != made()
+
+
+PAIR = """
+[inputs]
+a = {{ path = "a.st", digest = "{}" }}
+b = "b.st"
+[steps.s]
+average = ["a", "b"]
+"""
+
+
+def test_an_input_of_another_content_than_it_is_pinned_to_is_refused():
+    (right,) = verbs.content_digests("a.st")
+    (wrong,) = verbs.content_digests("c.st")
+
+    run(PAIR.format(right.digest))
+    Path("out.st").unlink()
+
+    with pytest.raises(LedgerError, match=r"a\.st.*pinned"):
+        run(PAIR.format(wrong.digest))
+    assert not Path("out.st").exists()
+
+
+def test_a_lock_pins_every_input_and_is_held_to():
+    text = '[steps.s]\naverage = ["a", "b"]\n' + INPUTS
+    run(text, lock=True)
+    locked, first = Path("recipe.toml.lock").read_text(), Path("out.st").read_bytes()
+
+    run(text, lock=True)
+    assert (locked, first) == (Path("recipe.toml.lock").read_text(), Path("out.st").read_bytes())
+
+    Path("b.st").write_bytes(Path("c.st").read_bytes())
+    with pytest.raises(LedgerError, match="pinned"):
+        run(text, lock=True)
+    run(text)
+    with pytest.raises(LedgerError, match="'c' is not in the lock"):
+        run(text.replace('["a", "b"]', '["a", "c"]'), lock=True)
+
+
+def test_options_of_a_recipe_are_those_of_an_average():
+    Path("blocks.toml").write_text('[blocks]\n"text.*" = [1, 3]\n')
+    text = """
+dtype = "F64"
+exclude = "vae.*"
+dtype-for = { "text.*" = "BF16" }
+take = { "unet[[]1].w" = "b" }
+[steps.s]
+average = ["a", "b"]
+blocks = "blocks.toml"
+"""
+    run(text)
+
+    request = verbs.Request(
+        ["a.st", "b.st"],
+        "direct.st",
+        dtype=verbs.DType.F64,
+        excludes=("vae.*",),
+        dtype_for=(("text.*", verbs.DType.BF16),),
+        take=(("unet[[]1].w", "b.st"),),
+        blocks="blocks.toml",
+    )
+    verbs.average(request)
+    assert contents(Path("direct.st")) == contents(Path("out.st"))
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "advice"),
+    [
+        ('resutl = "s"\n[steps.s]\naverage = ["a"]', "'resutl' is not a known key", "result"),
+        ('[steps.s]\naverage = ["a"]\nweigths = [1]', "'weigths' in step 's'", "weights"),
+        ('[steps.s]\naverge = ["a"]', "'averge' in step 's'", "average"),
+        ('[steps.s]\naverage = ["a", "bb"]', "'bb', which is no input", "did you mean b?"),
+        ('[steps.s]\naverage = ["t"]\n[steps.t]\naverage = ["a"]', "'t', which is no", "a, b"),
+        ('[steps.a]\naverage = ["b"]', "the name of an input", "otherwise"),
+        ('[steps.s]\naverage = ["a"]\nfrom = "b"', "is no step", "average, base"),
+        ('[steps.s]\naverage = ["a", "b"]\nweights = [1]', "no list of 2 numbers", ""),
+        ('[steps.s]\naverage = ["a", "b"]\nweights = [1, true]', "True is no number", "1/3"),
+        ('[steps.s]\naverage = ["a", "b"]\nweights = [1, -1]', "add up to 0", "positive"),
+        ('[steps.s]\naverage = ["a"]\nmaterialise = 1', "materialise is not true", ""),
+        ("[steps.s]\naverage = []", "no list of names", ""),
+        ('[steps.s]\nfrom = "a"', "takes nothing", "vae"),
+        ('dtype = "F99"\n[steps.s]\naverage = ["a"]', "dtype has the value 'F99'", ""),
+        ('result = "a"\n[steps.s]\naverage = ["a"]', "result names 'a'", ""),
+        ("", "has no steps", "begins one"),
+        ("round-weights = 99\n", "round-weights", ""),
+    ],
+)
+def test_what_is_no_recipe_is_refused_with_the_word_that_was_meant(text, what, advice):
+    with pytest.raises(UsageError) as refused:
+        run(f"{text}\n")
+
+    message = refused.value.message(None)
+    assert what in message
+    assert advice in message
+
+
+def test_a_step_that_takes_what_no_tensor_is_called_is_refused():
+    with pytest.raises(
+        UsageError, match=r"step 's': take 'txet.*' matches no tensor.*text"
+    ) as refused:
+        run('[steps.s]\nfrom = "a"\ntake = { "txet.*" = "b" }\n')
+
+
+def test_a_step_whose_weights_cancel_in_a_block_is_refused():
+    with pytest.raises(UsageError, match="step 's' add up to 0"):
+        run('[steps.s]\naverage = ["a", "b"]\nblocks = { "text.*" = [1, -1] }\n')
+
+
+operands = st.integers(0, 100)
+numbers = st.fractions(-3, 3, max_denominator=7)
+globs = st.sampled_from(["*", "unet*", "*attn2*", "*.w", "text.w", "*.b", "vae.*", "unet.attn?.w"])
+
+
+@st.composite
+def recipes(draw) -> list[RecipeStep]:
+    """Steps of all kinds, with and without blocks, each of names above it."""
+    known, steps = list("abc"), []
+    for number in range(draw(st.integers(1, 5))):
+        names = draw(st.lists(st.sampled_from(known), min_size=1, max_size=3))
+        blocks = tuple(
+            (glob, tuple(draw(numbers) for _ in names))
+            for glob in draw(st.lists(globs, max_size=3, unique=True))
+        )
+        weights = tuple(draw(numbers) for _ in names)
+        used = BlockWeights(blocks) if blocks else None
+        kind = draw(st.sampled_from(["mean", "difference", "take"]))
+        if kind == "mean":
+            blocks = tuple((glob, tuple(map(positive, each))) for glob, each in blocks)
+            used = BlockWeights(blocks) if blocks else None
+            operation = MeanStep(tuple(names), tuple(map(positive, weights)), used)
+        elif kind == "difference":
+            base, minus = draw(st.sampled_from(known)), draw(st.sampled_from(known))
+            operation = DifferenceStep(base, tuple(names), minus, weights, used)
+        else:
+            takes = tuple((glob, draw(st.sampled_from(known))) for glob, _ in blocks)
+            operation = TakeStep(names[0], takes)
+        steps.append(RecipeStep(f"s{number}", operation))
+        known.append(f"s{number}")
+    return steps
+
+
+def positive(weight: Fraction) -> Fraction:
+    return abs(weight) + Fraction(1, 7)
+
+
+def naive(steps: list[RecipeStep], tensor: str) -> tuple[Fraction, ...]:
+    """The weights of a, b and c in the last step, worked out step by step for one tensor."""
+    rows = {name: {name: Fraction(1)} for name in "abc"}
+    for step in steps:
+        each = step.operation
+        terms: list[tuple[Fraction, str]] = []
+        blocks = getattr(each, "blocks", None)
+        found = [
+            w for glob, w in (blocks.blocks if blocks else ()) if fnmatch.fnmatchcase(tensor, glob)
+        ]
+        if isinstance(each, MeanStep):
+            weights = (found or [each.weights])[0]
+            terms = [(w / sum(weights), n) for w, n in zip(weights, each.operands, strict=True)]
+        elif isinstance(each, DifferenceStep):
+            terms = [(Fraction(1), each.base)]
+            for scale, name in zip((found or [each.scales])[0], each.added, strict=True):
+                terms += [(scale, name), (-scale, each.minus)]
+        else:
+            taken = [n for glob, n in each.takes if fnmatch.fnmatchcase(tensor, glob)]
+            terms = [(Fraction(1), (taken or [each.source])[0])]
+        row: dict[str, Fraction] = {}
+        for share, name in terms:
+            for source, weight in rows[name].items():
+                row[source] = row.get(source, Fraction(0)) + share * weight
+        rows[step.name] = row
+    return tuple(rows[steps[-1].name].get(name, Fraction(0)) for name in "abc")
+
+
+@settings(max_examples=50, deadline=None)
+@given(steps=recipes())
+def test_the_composition_of_any_steps_is_their_value_in_every_tensor(steps):
+    try:
+        found = compose("abc", steps, NAMES)
+    except UsageError:
+        # an operand that counts nowhere, which blocks refuse, too
+        return
+
+    for tensor in NAMES:
+        row = next((w for g, w in found.blocks if fnmatch.fnmatchcase(tensor, g)), found.default)
+        assert naive(steps, tensor) == tuple(weight / sum(row) for weight in row)
+
+
+@given(
+    rows=st.dictionaries(
+        st.text("abc[]*?.", min_size=1, max_size=4), st.integers(0, 2), min_size=1
+    ),
+    globs=st.lists(st.sampled_from(["*", "a*", "*b", "?", "[ab]*", "*.*"]), unique=True),
+)
+def test_blocks_give_every_tensor_its_row_whatever_the_globs(rows, globs):
+    by_name = {name: (Fraction(row),) for name, row in rows.items()}
+
+    found = blocks_of(by_name, globs, (Fraction(9),))
+
+    for name, row in by_name.items():
+        first = next((w for g, w in found.blocks if fnmatch.fnmatchcase(name, g)), found.default)
+        assert row == first
+
+
+def test_a_recipe_has_no_input_from_standard_input(tmp_path):
+    with pytest.raises(UsageError, match="standard input"):
+        parse_recipe({"inputs": {"a": "-"}, "steps": {"s": {"average": ["a"]}}}, "r", tmp_path)
