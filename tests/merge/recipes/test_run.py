@@ -272,9 +272,7 @@ def test_what_is_no_recipe_is_refused_with_the_word_that_was_meant(text, what, a
 
 
 def test_a_step_that_takes_what_no_tensor_is_called_is_refused():
-    with pytest.raises(
-        UsageError, match=r"step 's': take 'txet.*' matches no tensor.*text"
-    ) as refused:
+    with pytest.raises(UsageError, match=r"take 'txet\.\*' matches no tensor.*text"):
         run('[steps.s]\nfrom = "a"\ntake = { "txet.*" = "b" }\n')
 
 
