@@ -95,7 +95,7 @@ NAMES = {
     "weights": "ingredients",
 }
 """Arguments that an option is passed as or becomes part of, or the function that it chooses."""
-PRINTED = {"json", "quiet", "summary", "tensors", "tree", "verbose"}
+PRINTED = {"json", "quiet", "recipe", "summary", "tensors", "tree", "verbose"}
 """Options that may decide what is printed, and nothing else."""
 
 STUBS = {
