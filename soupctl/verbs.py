@@ -47,12 +47,12 @@ if TYPE_CHECKING:
     from .merge.blocks.request import BlockWeights as BlockWeights
     from .merge.blocks.request import ClassicBlocks as ClassicBlocks
     from .merge.blocks.request import read_blocks as read_blocks
-    from .merge.delta.make import DeltaJob as DeltaJob
-    from .merge.delta.make import DeltaRequest as DeltaRequest
     from .merge.delta.make import DeltaResult as DeltaResult
     from .merge.delta.make import make_delta as make_delta
     from .merge.delta.make import open_delta_job as open_delta_job
     from .merge.delta.make import subtract_base as subtract_base
+    from .merge.delta.passes import DeltaJob as DeltaJob
+    from .merge.delta.passes import DeltaRequest as DeltaRequest
     from .merge.delta.preview import DeltaPreview as DeltaPreview
     from .merge.delta.preview import preview_delta as preview_delta
     from .merge.ema.request import EmaRequest as EmaRequest
@@ -114,9 +114,8 @@ MODULES = {
     ".merge.apply": "Application apply open_application",
     ".merge.average": "Request average open_job",
     ".merge.blocks.request": "BlockWeights ClassicBlocks read_blocks",
-    ".merge.delta.make": (
-        "DeltaJob DeltaRequest DeltaResult make_delta open_delta_job subtract_base"
-    ),
+    ".merge.delta.make": "DeltaResult make_delta open_delta_job subtract_base",
+    ".merge.delta.passes": "DeltaJob DeltaRequest",
     ".merge.delta.preview": "DeltaPreview preview_delta",
     ".merge.ema.request": "EmaRequest TimeAverage ema time_average",
     ".merge.ingredients": "Ingredient",

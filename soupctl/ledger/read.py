@@ -24,6 +24,11 @@ def require_model(checkpoint: Checkpoint) -> None:
     if is_delta(checkpoint):
         advice = "soupctl apply BASE DELTA adds it to a model"
         raise InputError("is a delta, not a model", path=checkpoint.label, advice=advice)
+    require_no_sum(checkpoint)
+
+
+def require_no_sum(checkpoint: Checkpoint) -> None:
+    """Raise InputError for a sum, which is no ingredient."""
     if is_sum(checkpoint):
         what = "is a kept sum, not a model"
         raise InputError(what, path=checkpoint.label, advice="name the soup itself")

@@ -27,6 +27,7 @@ from .new_ledger import hint_to, require_ledgers_fit
 from .order import Outcome
 from .plan import Plan, Rule
 from .recipe import Recipe
+from .schemes import schemes
 
 OTHER_BASE = "--other-base applies it all the same"
 
@@ -35,9 +36,19 @@ def draft_applied(
     recipe: Recipe, names: Sequence[str], part: Part, plan: Plan, soup_folder: Path | None
 ) -> Ledger:
     """The ledger with digests still unknown; the base is the first of the part's checkpoints."""
+    stored = schemes(plan)
     entries = tuple(
-        IngredientEntry(UNKNOWN, name, hint_to(each, soup_folder), weight, dtype_runs(each))
-        for name, each, weight in zip(names, part.checkpoints, recipe.weights, strict=True)
+        IngredientEntry(
+            digest=UNKNOWN,
+            name=name,
+            hint=hint_to(each, soup_folder),
+            weight=weight,
+            dtypes=dtype_runs(each),
+            schemes=stored.get(place, ()),
+        )
+        for place, (name, each, weight) in enumerate(
+            zip(names, part.checkpoints, recipe.weights, strict=True)
+        )
     )
     ledgers = [ledger for ledger in part.ledgers if ledger is not None]
     # each is about the content of its input, or the pass refuses it

@@ -148,7 +148,10 @@ def _names(soup: ModelFiles, ledgers: Sequence[Ledger]) -> list[str]:
 
     Raises MismatchError or LedgerError where the ledgers do not say which pipelines these are.
     """
-    entries = [entry for ledger in ledgers for entry in ledger.ingredients]
+    # a base is no ingredient that is left out
+    entries = [
+        entry for ledger in ledgers for entry in ledger.ingredients if entry.digest != ledger.base
+    ]
     pipelines = [each.name for each in pipelines_of(ledgers).values()]
     if any(map(unattributed, entries)) and len(ledgers) > 1:
         if pipelines:

@@ -7,14 +7,14 @@ Rule 2: an added soup counts as its own ingredients.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component
-from ..errors import LedgerError
+from ..errors import Issue, LedgerError, MismatchError
 from ..ledger.ancestry import Ancestry, ancestry
 from ..ledger.block_weights import WeightByBlock, summed
 from ..ledger.changes import WeightRemoval, expanded, require_left, require_new, taken_out
@@ -22,7 +22,8 @@ from ..ledger.ledger import IngredientEntry, Ledger, PipelineShare, merged, move
 from ..ledger.ledger_json import IGNORE
 from ..ledger.locate import dtype_runs, hint_from
 from ..ledger.names import unique_names
-from ..ledger.read import is_sum, require_model
+from ..ledger.read import is_delta, is_sum, require_model
+from .delta.reader import DeltaReader
 from .kept_sum.find import OpenedSum, as_sum, facts_of, open_sum
 from .kept_sum.format import REMOVE
 from .opened_inputs import OpenedInputs, folder_of
@@ -59,6 +60,8 @@ class _Added:
     """Its own, if it was trained or is a soup."""
     exact: bool = True
     sum: OpenedSum | None = None
+    is_alone: bool = False
+    """Whether it is an ingredient itself, and not its ingredients."""
 
 
 def require_ledger(
@@ -99,9 +102,12 @@ def ledger_before(revision: Revision, inputs: OpenedInputs, soup: Checkpoint, pa
         if ledger.training is not None:
             advice = "avg makes a soup of it"
             raise LedgerError("is a trained checkpoint, not a soup", path=soup.label, advice=advice)
-        if ledger.base is not None:
-            advice = "apply makes it anew with other deltas"
-            raise LedgerError("is no mean but has deltas applied", path=soup.label, advice=advice)
+        if ledger.is_delta:
+            advice = "soupctl apply BASE DELTA makes a soup of it"
+            raise LedgerError("is a delta, not a soup", path=soup.label, advice=advice)
+        if ledger.base is not None and revision.approximate:
+            what = "has deltas applied, which are not taken out of a rounded soup"
+            raise LedgerError(what, path=soup.label, advice="leave out --approximate")
         return ledger
     if inputs.ledger(soup) is not None:
         advice = "leave out --count and --total"
@@ -122,25 +128,29 @@ def membership(change: ComponentChange) -> Membership:
     """
     before = change.before
     kept = _sum_of(change, before)
+    _require_base(change, before)
     remaining = _remaining(change, before)
-    freed = before.totals - summed(entry.weights for entry in remaining)
+    held = summed(entry.weights for entry in before.ingredients)
+    freed = held - summed(entry.weights for entry in remaining)
     added = list(_added(change, before, freed if change.revision.operation == "swap" else None))
     entries = [entry for each in added for entry in each.entries]
     if not change.revision.again:
         require_new(remaining, entries, change.soup.label)
     after = merged((*remaining, *(entry for _, entry in entries)))
-    require_left(after, change.removals, change.soup.label)
+    if before.base is None:
+        require_left(after, change.removals, change.soup.label)
     ledgers = [each.ledger for each in added if each.ledger is not None]
+    alone = {each.ledger.root for each in added if each.ledger is not None and each.is_alone}
     if change.revision.total is None:
         ledgers.append(before)
     return Membership(
         before,
         after,
-        _ancestry(ledgers),
+        _ancestry(ledgers, alone),
         before.exact and all(each.exact for each in added),
         kept,
         tuple(each.sum for each in added if each.sum is not None),
-        _common_blocks(change.soup.label, before, ledgers),
+        _common_blocks(change.soup.label, before, [each for each in ledgers if each.base is None]),
     )
 
 
@@ -156,15 +166,27 @@ def _common_blocks(soup: str, before: Ledger, others: Sequence[Ledger]) -> tuple
     return found
 
 
-def _ancestry(ledgers: Sequence[Ledger]) -> Ancestry:
-    """What the ledgers of the soup and of what is added say of its ingredients."""
+def _require_base(change: ComponentChange, before: Ledger) -> None:
+    """Raise LedgerError for a base that would be taken out of a soup that deltas are applied in."""
+    issues = [
+        Issue(f"is the base of {change.soup.label}, which only deltas are taken out of", each.label)
+        for each in change.removals
+        if each.digest == before.base
+    ]
+    if issues:
+        raise LedgerError.collected(issues)
+
+
+def _ancestry(ledgers: Sequence[Ledger], alone: Collection[str]) -> Ancestry:
+    """What the ledgers of the soup and of what is added say of its ingredients.
+
+    `alone` are those of what is added as it is.
+    """
     known = ancestry(ledgers)
     listed = {root for ledger in ledgers for root in ledger.ancestors}
     # a soup of which only the ingredients count is none itself, though one may have its content
     kept = {
-        root: ledger
-        for root, ledger in known.ledgers.items()
-        if root in listed or ledger.training is not None
+        root: ledger for root, ledger in known.ledgers.items() if root in listed or root in alone
     }
     return replace(known, ledgers=kept)
 
@@ -221,12 +243,32 @@ def _added(
         change.added_pipelines,
         strict=True,
     ):
-        require_model(checkpoint)
+        _require_addable(before, checkpoint, change.soup.label)
         weight = _wanted(addition, freed)
         if whole.ledger is not None and whole.is_soup:
             yield _added_soup(change, checkpoint, weight, beside, whole.ledger)
         else:
             yield _added_checkpoint(change.inputs, checkpoint, name, weight, whole)
+
+
+def _require_addable(before: Ledger, checkpoint: Checkpoint, soup: str) -> None:
+    """Raise InputError or MismatchError for what is no ingredient of such a soup.
+
+    That is a delta in a mean, and a model, or a delta of another base, where deltas are applied.
+    """
+    if before.base is None:
+        require_model(checkpoint)
+        return
+    if not is_delta(checkpoint):
+        what = f"is a model, and {soup} is a base with deltas"
+        advice = "soupctl delta FINE BASE makes a delta of it"
+        raise MismatchError(what, path=checkpoint.label, advice=advice)
+    known = (before.ancestors.get(entry.digest) for entry in before.ingredients)
+    bases = {each.base for each in known if each is not None and each.is_delta}
+    if DeltaReader(checkpoint).ledger.base not in {before.base, *bases}:
+        what = f"is a delta of another base than that of {soup}"
+        advice = "soupctl apply --other-base makes the soup anew"
+        raise MismatchError(what, path=checkpoint.label, advice=advice)
 
 
 def _wanted(addition: Addition, freed: WeightByBlock | None) -> WeightByBlock | None:
@@ -258,7 +300,8 @@ def _added_checkpoint(
     ledger = require_ledger(inputs, checkpoint, if_unfit=IGNORE) if trained else None
     weight = WeightByBlock(Fraction(1)) if weight is None else weight
     entry = _entry(digest, name, weight, checkpoint, whole.digest)
-    return _Added(((checkpoint.label, entry),), ledger)
+    exact = ledger is None or ledger.exact
+    return _Added(((checkpoint.label, entry),), ledger, exact, is_alone=True)
 
 
 def _added_soup(

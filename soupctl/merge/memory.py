@@ -16,6 +16,7 @@ from ..format.header import Tensor
 from ..workers import MOST_TENSORS, ROW_BYTES, TASK_BYTES, TASKS_A_THREAD
 from .chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements
 from .code_writer import BYTES_AN_ELEMENT
+from .delta.reader import DeltaReader
 from .job import ComponentJob, Job
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 from .plan import Rule, Step
@@ -105,7 +106,7 @@ def _tables(checkpoints: Iterable[Checkpoint], sources: Mapping[int, Source]) ->
     }
     needed = sum(_entries(table, AN_ENTRY) for table in tables.values())
     for source in sources.values():
-        if isinstance(source, SumReader):
+        if isinstance(source, SumReader | DeltaReader):
             needed += _entries(source.checkpoint.tensors, A_READ_PLANE)
         elif isinstance(source, AlignedCheckpoint):
             needed += _entries(source.tensors, A_STEP)
@@ -144,6 +145,7 @@ def _buffers(component: ComponentJob) -> int:
     planes = (1 + FURTHER_PLANES * 2) * PLANE_BYTES + SINGLE_BYTES
     extra = planes if component.sum_record is not None else 0
     sums = [each for each in component.sources if isinstance(each, SumReader)]
+    deltas = [each for each in component.sources if isinstance(each, DeltaReader)]
     widths: dict[int, int] = {}
     most = 0
     for step in component.plan.steps:
@@ -155,6 +157,7 @@ def _buffers(component: ComponentJob) -> int:
             width = sum(dtype.bits for dtype in step.dtypes) // 8
             widths[id(step.dtypes)] = width
         width += sum(2 * PLANE_BYTES * len(each.parts.get(step.name, ())) for each in sums)
+        width += sum(each.bytes_an_element(step.name) for each in deltas)
         width += step.out.bits // 8 + (BYTES_AN_ELEMENT if step.is_quantised else 0)
         chunk = min(prod(step.shape), chunk_elements(width))
         most = max(most, chunk * (width + extra))

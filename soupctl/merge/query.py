@@ -27,7 +27,7 @@ from ..ledger.lookup import (
     nearest,
     whole_digest,
 )
-from ..ledger.read import read_ledger, require_model
+from ..ledger.read import read_ledger, require_no_sum
 from .answer import Answer, Known, TrainedOn, cannot_tell
 from .data_question import ask_for_folder, ask_for_image, trainings_of
 from .membership import require_ledger
@@ -132,7 +132,7 @@ def _ask_for_model(
     digests: list[str] = []
     entries: list[list[IngredientEntry]] = []
     for each, (_, ledger), other in zip(inputs, known, others, strict=True):
-        require_model(other)
+        require_no_sum(other)
         digests.append(checkpoint_digest(other))
         entries.append(holding([digests[-1]], ledger) or _parts_held(each, other, ledger))
     if all(entries):

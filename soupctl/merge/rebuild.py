@@ -21,6 +21,8 @@ from ..ledger.ledger import IngredientEntry, Ledger, weighted
 from ..ledger.replay import ReplayedState, replay
 from ..workers import ExecutionOptions
 from .aligned import Alignment
+from .applied_sources import first_of, plan_again
+from .delta.rebuild import delta_difference
 from .donors import aligned_sources
 from .engine import engine_of
 from .executor import execute
@@ -74,7 +76,10 @@ def rebuild(case: Case, ledger: Ledger, kept: OpenedSum | None) -> Rebuilt:
     """What comes of rebuilding a soup and its sum; SoupError if an ingredient is missing."""
     for component in case.given:
         case.inputs.offer(component, ledger, case.soup.label)
-    first = ledger.integer_source.digest if ledger.integer_source else None
+    if ledger.is_delta:
+        difference = delta_difference(case.inputs, case.soup, ledger, case.execution)
+        return Rebuilt(difference and f"{case.soup.label}: {difference}", of_tensors=True)
+    first = first_of(ledger)
     sources = exact_sources(
         case.inputs, case.soup, ledger.ingredients, first, SEARCH, ledger.donors
     )
@@ -123,6 +128,8 @@ def _make(
 ) -> _Made:
     """What the sources make, and apart from that their sum with the scale of the one kept."""
     engine, execution = engine_of(case.execution)
+    if ledger.base is not None:
+        return _make_applied(case, sources, ledger)
     weights = [source.weights for source in sources if not source.is_donor]
     recipe = recipe_of(ledger, sources, first=ledger.integer_source is not None)
     alignment = aligned_sources(sources, recipe, soup_names(case.soup))
@@ -140,6 +147,15 @@ def _make(
     outcome, *others = execute(orders, engine, execution)
     require_contents(sources, outcome)
     return _Made(plan, outcome, others[0] if others else None, alignment, recipe.takes)
+
+
+def _make_applied(case: Case, sources: Sequence[Source], ledger: Ledger) -> _Made:
+    """What a base makes with deltas."""
+    engine, execution = engine_of(case.execution)
+    plan, alignment = plan_again(ledger, sources, first=ledger.integer_source is not None)
+    (outcome,) = execute([Order(plan, alignment.sources, _discard)], engine, execution)
+    require_contents(sources, outcome)
+    return _Made(plan, outcome, None, alignment, ())
 
 
 def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:
@@ -175,7 +191,7 @@ def _false_ledger(case: Case, ledger: Ledger, sources: Sequence[Source]) -> str 
             raise LedgerError(what, path=label)
         checkpoint = checkpoints_of([source])[0]
         entries = exact_sources(
-            case.inputs, checkpoint, known.ingredients, None, SEARCH, known.donors
+            case.inputs, checkpoint, known.ingredients, known.base, SEARCH, known.donors
         )
         if _make(replace(case, soup=checkpoint), entries, known).soup.soup != source.digest:
             return f"says other things of {label} than that one's own ledger, and they are not so"
@@ -253,7 +269,7 @@ def _root_of(case: Case, ledger: Ledger, each: ReplayedState) -> str | None:
     Raises SoupError if an ingredient is not found, or makes no soup with the others.
     """
     entries = [_entry(ledger, digest, weights) for digest, weights in each.weights.items()]
-    sources = exact_sources(case.inputs, case.soup, entries, None, SEARCH, ledger.donors)
+    sources = exact_sources(case.inputs, case.soup, entries, ledger.base, SEARCH, ledger.donors)
     made = _make(case, sources, ledger)
     return None if made.soup.taken or not made.alignment.is_plain else made.soup.soup
 

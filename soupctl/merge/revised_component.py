@@ -6,15 +6,17 @@ are the same contents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..choices import Method
-from ..errors import MismatchError, UsageError
+from ..errors import LedgerError, MismatchError, UsageError
 from ..ledger.changes import changes, recorded_changes
 from ..ledger.ledger import (
     UNKNOWN,
@@ -29,6 +31,7 @@ from ..ledger.ledger import (
 from ..ledger.locate import hint_from
 from ..ledger.read import is_sum
 from .aligned import lacking
+from .applied_sources import first_of, plan_again
 from .donors import aligned_sources
 from .facts import facts_of_source
 from .identical import require_identical
@@ -87,6 +90,9 @@ class RevisedComponent:
         computation = self.computation
         if not keep or self.change.revision.rounded:
             return None
+        if self.members.before.base is not None:
+            what = "no sum is kept of a soup that deltas are applied in"
+            raise UsageError(what, advice="leave out --keep-sum")
         if self.members.blocks:
             if self.change.revision.keep_sum:
                 raise UsageError(BY_BLOCK, advice=NO_SUM)
@@ -239,14 +245,15 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
     members = membership(change)
     inputs, soup, before, after = change.inputs, change.soup, members.before, members.after
     rounded = change.revision.rounded
-    computation = None if rounded else computed_from_sum(inputs, soup, members)
+    uses_sum = not rounded and before.base is None
+    computation = computed_from_sum(inputs, soup, members) if uses_sum else None
     if computation is None:
         if change.revision.approximate and change.revision.total is None:
             changed = changes(before.ingredients, after)
             sources = rounded_sources(inputs, soup, before, changed)
         else:
             # integers that differ are the first one's: the same one's as before, if it is there
-            first = before.integer_source.digest if before.integer_source else None
+            first = first_of(before)
             if change.revision.total is not None:
                 first = before.root
             sources = exact_sources(inputs, soup, after, first, donors=before.donors)
@@ -262,6 +269,10 @@ def _planned(
     """The planned change; removed ingredients do not affect the soup's dtype."""
     # the integer source of a soup without a ledger is not known
     first = before.integer_source is not None or change.revision.total is not None
+    if before.base is not None:
+        with explained_by_digests(sources):
+            plan, alignment = plan_again(before, sources, first=first)
+        return Computation(method, tuple(sources), plan, Fraction(1), alignment)
     if change.revision.rounded:
         # what was taken is in the rounded soup, the first source, as it is
         recipe = recipe_of(replace(before, takes=()), sources, first=first)
@@ -275,12 +286,19 @@ def _planned(
     shown = [source.label for source in alignment.sources]
     contents = [source.tensors for source in alignment.sources]
     facts = [facts_of_source(source) for source in alignment.sources]
-    try:
+    with explained_by_digests(sources):
         plan = make_plan(recipe, shown, contents, rounded, facts)
         require_identical(plan, alignment.sources)
-    except MismatchError:
+    scale = scale_of(recipe.weights, plan.weights.whole)
+    return Computation(method, tuple(sources), plan, scale, alignment, recipe.takes)
+
+
+@contextmanager
+def explained_by_digests(sources: Sequence[Source]) -> Iterator[None]:
+    """If what does not fit is not even what the ledger means, raise that error instead."""
+    try:
+        yield
+    except (MismatchError, LedgerError):
         # what lies at a hint may be something else by now: then that is the news
         require_digests(sources)
         raise
-    scale = scale_of(recipe.weights, plan.weights.whole)
-    return Computation(method, tuple(sources), plan, scale, alignment, recipe.takes)

@@ -138,8 +138,8 @@ class AddedPipeline:
 
     @property
     def is_soup(self) -> bool:
-        """Whether its ledger lists ingredients, and is not the record of a training."""
-        return self.ledger is not None and self.ledger.training is None
+        """Whether it is a mean, whose ledger lists ingredients that can take its place."""
+        return self.ledger is not None and self.ledger.training is None and self.ledger.base is None
 
 
 @dataclass(frozen=True, slots=True)

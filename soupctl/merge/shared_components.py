@@ -23,7 +23,7 @@ from ..ledger.pipelines import (
     pipeline_digest,
     pipelines_of,
 )
-from ..ledger.read import require_model
+from ..ledger.read import require_no_sum
 from .revision import AddedPipeline, ComponentChange, Removal
 
 Removals = tuple[WeightRemoval, ...]
@@ -106,7 +106,7 @@ def _removals(
     if model is not None:
         pipeline = pipeline_of(changes, model)
         for change, checkpoint in zip(changes, model, strict=True):
-            require_model(checkpoint)
+            require_no_sum(checkpoint)
             change.inputs.by_digest[checkpoint_digest(checkpoint)] = checkpoint
         yield tuple(
             WeightRemoval(checkpoint_digest(each), removal.what, removal.weight, pipeline)

@@ -13,7 +13,7 @@ from ...workers import ExecutionOptions
 from ..chunks import chunk_elements
 from ..memory import A_STEP, A_TERM, A_THREAD, BASELINE, input_bytes
 from ..plan import Step
-from .make import DeltaJob
+from .passes import DeltaJob
 from .survey import WORK
 
 

@@ -15,6 +15,7 @@ from ...errors import LedgerError
 from ...format.header import Tensor
 from ...ledger.ledger import DELTA_KEY, Ledger
 from ...ledger.read import is_delta, ledger_text, read_ledger
+from ..chunks import PLANE_BYTES
 from ..stored_terms import StoredTerms
 from .format import MAKE, DeltaFacts, parse_facts, parts_by_tensor
 
@@ -58,6 +59,11 @@ class DeltaReader:
     def is_whole(self, name: str) -> bool:
         """Whether it holds FINE's tensor of that name and no difference."""
         return self.parts[name].whole is not None
+
+    def bytes_an_element(self, name: str) -> int:
+        """The memory that an element of a chunk takes at most, in all planes of a tensor."""
+        parts = self.parts.get(name)
+        return 0 if parts is None else 2 * PLANE_BYTES * len(parts.every)
 
     def has_negative_zeros(self, name: str) -> bool:
         """Whether FINE holds -0.0 in a tensor."""

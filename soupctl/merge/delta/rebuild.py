@@ -1,0 +1,47 @@
+"""Rebuilds a delta from its fine-tuned checkpoint and its base."""
+
+from __future__ import annotations
+
+from ...checkpoints.checkpoint import Checkpoint
+from ...checkpoints.digest import root_of
+from ...errors import LedgerError
+from ...ledger.ledger import Ledger
+from ...workers import ExecutionOptions
+from ..aligned import align
+from ..engine import engine_of
+from ..ingredients import Inputs, Part
+from ..opened_inputs import OpenedInputs
+from ..recipe import selector
+from ..sources import SEARCH, exact_sources
+from .make import plan_delta, recipe_of
+from .passes import DeltaJob, DeltaRequest, kept_facts, survey_delta, write_delta
+from .reader import DeltaReader
+
+
+def delta_difference(
+    inputs: OpenedInputs, delta: Checkpoint, ledger: Ledger, execution: ExecutionOptions
+) -> str | None:
+    """How a delta or its record differs from FINE - BASE; None if it does not.
+
+    Raises LedgerError if one of the two is not found or has other content.
+    """
+    engine, execution = engine_of(execution)
+    sources = exact_sources(inputs, delta, ledger.ingredients, ledger.base, SEARCH)
+    found = [source.checkpoint for source in sources]
+    checkpoints = tuple(each for each in found if isinstance(each, Checkpoint))
+    base, fine = (each.label for each in checkpoints)
+    request = DeltaRequest(fine, base, "", ledger.keys, ledger.excludes, allow_nonfinite=True)
+    part = Part("", checkpoints, (None, None), None)
+    recipe = recipe_of(request)
+    alignment = align(checkpoints, selector(recipe))
+    plan = plan_delta(recipe, alignment)
+    job = DeltaJob(request, Inputs((), (part,)), part, alignment, plan, ())
+    survey = survey_delta(job, engine, execution)
+    if survey.roots != tuple(source.digest for source in sources):
+        raise LedgerError("has other content than the ledger records", path=fine, advice=SEARCH)
+    if kept_facts(survey) != DeltaReader(delta).facts:
+        return "records other tensors than differ in its fine-tuned checkpoint and its base"
+    rows = write_delta(job, survey, lambda tensor, offset, data: None, engine, execution)
+    if root_of(rows) != ledger.root:
+        return "is not its fine-tuned checkpoint minus its base"
+    return None
