@@ -23,7 +23,7 @@ from .reference import decode
 from .updates import SLACK, UNIT, Floats, Update
 
 NUMBERS = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
-CACHED = 1 << 15
+CACHED = 1 << 17
 """Elements that are made at a time, unless a row has more."""
 EXACT_TERMS = 1 << 20
 """Most float64s of exact products in memory at a time."""
