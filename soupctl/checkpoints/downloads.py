@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import InputError, Issue
@@ -14,6 +16,9 @@ MARKS = (
     # Firefox and wget wrappers, Chromium, Safari, qBittorrent
     *(".part", ".crdownload", ".download", ".!qB"),
 )
+
+SETTLED = 2_000_000_000
+"""Nanoseconds after which a folder's time of change tells a later change from it."""
 
 
 def require_finished(files: Iterable[Path]) -> None:
@@ -32,6 +37,29 @@ def require_finished(files: Iterable[Path]) -> None:
 
 
 def _mark(file: Path) -> Path | None:
-    places = (file, os.path.realpath(file)) if file.is_symlink() else (file,)
-    marks = (Path(f"{place}{ending}") for place in places for ending in MARKS)
-    return next((mark for mark in marks if mark.exists()), None)
+    places = (file, Path(os.path.realpath(file))) if file.is_symlink() else (file,)
+    marks = (place.with_name(place.name + ending) for place in places for ending in MARKS)
+    return next((mark for mark in marks if mark.name in _marks_in(mark.parent)), None)
+
+
+def _marks_in(folder: Path) -> frozenset[str]:
+    """The names of all marks in a folder, which is listed once as long as it does not change."""
+    try:
+        changed = folder.stat().st_mtime_ns
+        # a folder that has just changed may change again within one tick of its clock
+        is_settled = time.time_ns() - changed > SETTLED
+        return _listed(folder, changed) if is_settled else _marks_listed(folder)
+    except OSError:
+        # whether there is a file at all is for others to say
+        return frozenset()
+
+
+def _marks_listed(folder: Path) -> frozenset[str]:
+    with os.scandir(folder) as entries:
+        return frozenset(entry.name for entry in entries if entry.name.endswith(MARKS))
+
+
+@lru_cache(maxsize=256)
+def _listed(folder: Path, changed: int) -> frozenset[str]:
+    del changed  # it only tells one state of the folder from another
+    return _marks_listed(folder)

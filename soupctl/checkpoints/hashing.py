@@ -116,14 +116,24 @@ def file_sha256(path: str | Path, *, progress: Progress = ignore_progress) -> Fi
     if path == STREAM:
         return _stream_sha256("standard input")
     hasher = hashlib.sha256()
+    digest_file(Path(path), hasher.update, progress)
+    return FileDigest(SHA256 + hasher.hexdigest(), str(path))
+
+
+def digest_file(
+    path: Path, update: Callable[[bytes], object], progress: Progress = ignore_progress
+) -> None:
+    """Give all bytes of a file to a hasher's `update`, piece by piece.
+
+    Raises InputError for what is unreadable, OutputError for what changes meanwhile.
+    """
     label = str(path)
-    with open_regular(Path(path), label) as (fd, state), reading(label):
+    with open_regular(path, label) as (fd, state), reading(label):
         for piece in pieces(fd, state.st_size, label):
-            hasher.update(piece)
+            update(piece)
             progress(len(piece))
         if FileIdentity.of(os.fstat(fd)) != FileIdentity.of(state):
             raise OutputError("changed while it was read", path=label)
-    return FileDigest(SHA256 + hasher.hexdigest(), str(path))
 
 
 def _stream_sha256(label: str) -> FileDigest:

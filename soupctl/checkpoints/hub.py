@@ -52,3 +52,9 @@ def _main(path: Path) -> str | None:
         return None
     name = read_file(ref, limit=LONGEST_REF).decode("utf-8", "replace").strip()
     return name if is_inside(name) else None
+
+
+def blob_sha256(path: Path) -> str | None:
+    """The SHA-256 that the name of a large file in the cache says; None for any other file."""
+    is_blob = path.parent.name == "blobs" and SHA256.fullmatch(path.name) is not None
+    return path.name if is_blob else None

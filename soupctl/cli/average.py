@@ -71,6 +71,13 @@ def average(
     on_int: options.OnInts = OnInt.REFUSE,
     allow_nonfinite: options.AllowNonfinite = False,
     ignore_ledger: options.IgnoreLedger = False,
+    check_blobs: Annotated[
+        bool,
+        typer.Option(
+            "--check-blobs",
+            help="Refuse files of the hub's cache whose names are not their SHA-256.",
+        ),
+    ] = False,
     config_from: Annotated[
         str | None,
         typer.Option(
@@ -124,6 +131,7 @@ def average(
         variant=variant,
         shard_size=options.parse_size(shard_size, "--shard-size"),
         ignore_ledger=ignore_ledger,
+        check_blobs=check_blobs,
         config_from=config_from,
         keep_sum=keep_sum,
         round_weights=round_weights,

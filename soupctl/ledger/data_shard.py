@@ -19,13 +19,12 @@ from typing import Any, Protocol
 from blake3 import blake3
 
 from ..checkpoints.digest import PREFIX, text_digest
-from ..checkpoints.hashing import FileDigest, Progress, ignore_progress
+from ..checkpoints.hashing import FileDigest, Progress, digest_file, ignore_progress
 from ..checkpoints.layout import PICKLES, SUFFIXES
 from ..checkpoints.listing import PIPELINE
 from ..errors import InputError, Issue
-from ..storage.files import pieces, read_file
+from ..storage.files import read_file
 from ..storage.folder import other_files
-from ..storage.regular import open_regular
 from .image_metadata import METADATA, ImageMetadata, metadata_of, read_metadata
 from .json_values import parse_digest
 from .ledger_json import canonical
@@ -81,12 +80,9 @@ def data_digest(images: Iterable[DescribedImage]) -> str:
 
 
 def file_digest(path: Path, progress: Progress = ignore_progress) -> str:
-    """BLAKE3 of a file's bytes; InputError if it is unreadable, OutputError if it shortens."""
+    """BLAKE3 of a file's bytes; InputError if it is unreadable, OutputError if it changes."""
     hasher = blake3()
-    with open_regular(path, str(path)) as (fd, state):
-        for piece in pieces(fd, state.st_size, path):
-            hasher.update(piece)
-            progress(len(piece))
+    digest_file(path, hasher.update, progress)
     return PREFIX + hasher.hexdigest()
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from ..checkpoints.blobs import require_true_blobs
 from ..choices import OnInt, OnMissing, Quantization
 from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
@@ -73,6 +74,8 @@ class Request:
     shard_size: int | None = None
     """Most bytes of data in one file of the output, which is then a folder."""
     ignore_ledger: bool = False
+    check_blobs: bool = False
+    """Whether files in the hub's cache must have the SHA-256 that their names say."""
     config_from: str | Path | None = None
     """The ingredient whose configs count where they differ in what does not decide the weights."""
     keep_sum: bool = False
@@ -115,6 +118,8 @@ def open_job(request: Request) -> Iterator[Job]:
         ignore_ledger=request.ignore_ledger,
         donors=donors_named(request.take, ingredients),
     ) as inputs:
+        if request.check_blobs:
+            require_true_blobs(inputs.files)
         yield planned_average(request, ingredients, inputs)
 
 

@@ -83,6 +83,12 @@ class Inputs:
     donors: tuple[ModelFiles, ...] = ()
     """What tensors are taken from and is no ingredient, as it was named."""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every weights file of the ingredients and donors."""
+        every = (each for part in self.parts for each in part.opened)
+        return tuple(file for each in every for file in each.component.files)
+
     def require_unchanged(self) -> None:
         """Raise OutputError if a file was changed or replaced since it was opened."""
         for model in self.models:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from hashlib import sha256
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -178,3 +182,38 @@ def test_an_index_of_one_file_is_no_second_set_of_weights(tmp_path):
     index.write_text(json.dumps({"weight_map": {"w": "other.safetensors"}}))
     with pytest.raises(InputError, match="more than one set of weights"):
         find_model(tmp_path)
+
+
+def test_a_mark_that_appears_and_goes_is_seen_though_folders_are_listed_once(tmp_path):
+    paths = [save(tmp_path / f"{n}.safetensors", w=np.ones(3, "f4")) for n in range(3)]
+    os.utime(tmp_path, (1, 1))
+    mark = tmp_path / "1.safetensors.part"
+    with mock.patch("os.scandir", wraps=os.scandir) as scandir:
+        for path in paths:
+            find_model(path)
+    assert 1 == scandir.call_count
+
+    mark.touch()
+    with pytest.raises(InputError, match="not downloaded completely"):
+        find_model(paths[1])
+    mark.unlink()
+    find_model(paths[1])
+
+
+def test_a_blob_whose_name_is_not_its_sha256_is_refused_on_request(tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
+    file = save(tmp_path / "plain.safetensors", w=np.ones(3, "f4"))
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    true = blobs / sha256(file.read_bytes()).hexdigest()
+    false = blobs / ("0" * 64)
+    for blob in (true, false):
+        shutil.copy(file, blob)
+        (snapshot / f"{blob.name[:4]}.safetensors").symlink_to(blob)
+    paths = [snapshot / f"{blob.name[:4]}.safetensors" for blob in (true, false)]
+
+    verbs.average(Request([paths[0], file], tmp_path / "o.safetensors", check_blobs=True))
+    verbs.average(Request(paths, tmp_path / "p.safetensors"))
+    with pytest.raises(InputError, match=r"0000\.safetensors: is not what its name") as caught:
+        verbs.average(Request(paths, tmp_path / "q.safetensors", check_blobs=True))
+    assert str(false) in caught.value.message()
