@@ -27,6 +27,8 @@ LARGEST = float(CODES.float_format.largest)
 SMALLEST_SCALE = 2.0**-126
 """The smallest normal float32: devices take smaller ones for zero."""
 SIGN = 0x80
+LOW_BITS = (1 << 48) - 1
+"""Bits of a float64 that are zero in every code, and half-way between any two."""
 BYTES_AN_ELEMENT = 48
 """Memory that an element of a chunk takes while it is encoded."""
 
@@ -77,16 +79,19 @@ class CodeWriter:
         """Correct the codes of what float64 takes for half-way between two of them."""
         import numpy as np
 
-        sizes, near = np.abs(ratios), self._values[magnitudes]
-        beside = np.minimum(magnitudes + np.where(sizes > near, 1, -1), len(self._values) - 1)
-        ties = np.flatnonzero(2 * sizes == near + self._values[beside])
+        # half-way between codes, few bits are left
+        rare = np.flatnonzero(ratios.view(np.int64) & LOW_BITS == 0)
+        sizes, near = np.abs(ratios[rare]), self._values[magnitudes[rare]]
+        beside = np.minimum(magnitudes[rare] + np.where(sizes > near, 1, -1), len(self._values) - 1)
+        are_ties = 2 * sizes == near + self._values[beside]
+        ties, beside = rare[are_ties], beside[are_ties]
         if not ties.size:
             return
         points = np.zeros(ratios.size)
         points[ties] = ratios[ties] * self._scale
         sides = np.frombuffer(self._weighted.beside(start, _bytes(points)), np.float64)[ties]
         sides = sides * np.sign(ratios[ties])
-        low = np.minimum(magnitudes[ties], beside[ties])
+        low = np.minimum(magnitudes[ties], beside)
         magnitudes[ties] = np.where(sides == 0, magnitudes[ties], low + (sides > 0))
 
     def scale_row(self) -> tuple[Row, bytes]:
