@@ -20,6 +20,7 @@ from ..kinds.facts import NO_FACTS
 from ..kinds.kind import Role
 from ..kinds.names import Renaming, closest_renaming, renaming
 from ..workers import Scratch
+from .adapter_reader import AdapterReader
 from .delta.reader import DeltaReader
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 from .plan import Plan
@@ -175,12 +176,13 @@ def lacking(
 ) -> list[tuple[str, ...]]:
     """The tensors of the soup that each source has not, or has as a copy under another name.
 
-    What `takes` takes from one source, others may have. A delta lacks nothing: what it has not it
-    does not change.
+    What `takes` takes from one source, others may have. A delta or an adapter lacks nothing: what
+    it has not it does not change.
     """
     lacks: list[list[str]] = [[] for _ in sources]
     taken_from = first_match(takes)
-    deltas = {index for index, each in enumerate(sources) if isinstance(each, DeltaReader)}
+    added = DeltaReader | AdapterReader
+    deltas = {index for index, each in enumerate(sources) if isinstance(each, added)}
     for step in plan.kept:
         if len(step.sources) < len(sources) or step.sources[-1] >= len(sources):
             is_taken = taken_from(step.name) is not None

@@ -21,15 +21,14 @@ from ..errors import Issue, LedgerError, MismatchError, UsageError
 from ..format.dtypes import DType, parse_dtype
 from ..ledger.names import unique_names
 from ..ledger.read import is_delta
-from ..lora.adapter import Adapter
 from ..lora.modules import is_adapter
 from ..workers import ExecutionOptions
-from .adapter_reader import AdapterReader
 from .applied_ledger import OTHER_BASE, complete_applied, draft_applied
 from .applied_plan import Delta, plan_applied
+from .applied_sources import delta_of
 from .delta.reader import DeltaReader
 from .destination import decide
-from .facts import adapter_config, facts_of_source
+from .facts import facts_of_source
 from .ingredients import Ingredient, Inputs, Part, as_ingredient, open_inputs, require_several
 from .job import ComponentJob, ComponentResult, Job
 from .recipe import Recipe, require_matches
@@ -118,15 +117,11 @@ def _open_delta(stack: ExitStack, path: str | Path, base: Part) -> Delta:
     """A delta or adapter, open; MismatchError for a model, LedgerError for what is not sound."""
     model = find_input(path)
     checkpoint = stack.enter_context(open_input(model.components[0]))
-    if not is_delta(checkpoint) and is_adapter(checkpoint.tensors):
-        facts, config = facts_of_source(checkpoint), adapter_config(checkpoint)
-        adapter = Adapter(checkpoint, facts, config)
-        return AdapterReader(adapter, base.checkpoints[0], base.name)
-    if not is_delta(checkpoint):
+    if not is_delta(checkpoint) and not is_adapter(checkpoint.tensors):
         what = "is a model, not a delta or an adapter"
         advice = "soupctl delta FINE BASE makes one of it"
         raise MismatchError(what, path=model.label, advice=advice)
-    return DeltaReader(checkpoint)
+    return delta_of(checkpoint, base.checkpoints[0])
 
 
 def _summed(

@@ -23,6 +23,7 @@ from ..ledger.ledger_json import IGNORE
 from ..ledger.locate import dtype_runs, hint_from
 from ..ledger.names import unique_names
 from ..ledger.read import is_delta, is_sum, require_model
+from ..lora.modules import is_adapter
 from .delta.reader import DeltaReader
 from .kept_sum.find import OpenedSum, as_sum, facts_of, open_sum
 from .kept_sum.format import REMOVE
@@ -258,6 +259,8 @@ def _require_addable(before: Ledger, checkpoint: Checkpoint, soup: str) -> None:
     """
     if before.base is None:
         require_model(checkpoint)
+        return
+    if not is_delta(checkpoint) and is_adapter(checkpoint.tensors):
         return
     if not is_delta(checkpoint):
         what = f"is a model, and {soup} is a base with deltas"

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from deltas import apply, floats, numbers, rounded
 from making import contents, metadata, save, save_raw
+from revising import revise, verified
 
 from soupctl import verbs
 from soupctl.errors import InputError, MismatchError, UsageError
 from soupctl.format.dtypes import FLOATS, DType
-from soupctl.verbs import ExecutionOptions, Ingredient
+from soupctl.verbs import ExecutionOptions, Ingredient, Level
 
 ROWS, COLUMNS, RANK = 6, 8, 3
 ADAPTERS = tuple(dtype for dtype in FLOATS if dtype is not DType.F64)
@@ -254,3 +255,23 @@ def test_a_mean_of_adapters_is_refused_and_names_apply():
 
     with pytest.raises(MismatchError, match="soupctl apply BASE LORA"):
         verbs.average(verbs.Request([Ingredient("l.st"), Ingredient("x.st")], "out.st"))
+
+
+def test_adapters_are_taken_out_and_added_as_if_they_had_always_been_so():
+    save_pair()
+    other = {name: array * np.float16(2) for name, array in arrays("l.st").items()}
+    save(Path("x.st"), **other)
+    scale = Fraction(4, 5)
+    apply("b.st", ("l.st", scale), "x.st", output="both.st")
+    apply("b.st", "x.st", output="one.st")
+
+    revise("subtract", "both.st", Path("left.st"), (), ["l.st"])
+    revise("add", "left.st", Path("again.st"), [("l.st", scale)])
+    revise("subtract", "one.st", Path("none.st"), (), ["x.st"])
+
+    assert contents(Path("one.st")) == contents(Path("left.st"))
+    assert contents(Path("both.st")) == contents(Path("again.st"))
+    assert contents(Path("b.st")) == contents(Path("none.st"))
+    for soup in ("both.st", "left.st", "again.st"):
+        assert Level.REBUILD is verified(Path(soup)).level
+    assert verbs.holds("left.st", "l.st") is None
