@@ -34,9 +34,17 @@ class DrawingOptions:
     ] = None
     images: Annotated[int, typer.Option(help="Images of each model.")] = 16
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 for none.")] = (
-        3.0
-    )
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            help="Classifier-free guidance scale; 1 for none.  "
+            "[default: 3, or 1 if no class stands for none]",
+        ),
+    ] = None
+    null_class: Annotated[
+        int | None,
+        typer.Option(help="Class that stands for none.  [default: if known]", metavar="N"),
+    ] = None
     resolution: Annotated[
         int | None,
         typer.Option(help="Height and width of the images in pixels.  [default: the base's]"),
@@ -54,6 +62,7 @@ class DrawingOptions:
             self.images,
             self.steps,
             self.guidance,
+            self.null_class,
             self.seed,
             self.resolution,
             self.variant,
@@ -130,6 +139,8 @@ def sample(
             on_step,
         ):
             say(f"{each.name}: {counted(len(each.images), 'image')}", quiet)
+            if each.notice:
+                say(f"{each.name}: {each.notice}", quiet)
             models.append(each)
     save_images(models, target, with_grid=grid, replace=force)
     if json:

@@ -35,12 +35,14 @@ from ..diffusion.loading import (
     load_models,
     load_scheduler,
 )
+from ..diffusion.null_class import null_class
 from ..diffusion.objective import Objective, objective_of
+from ..diffusion.published_configs import DIT
 from ..diffusion.rehearsal import rehearse
 from ..diffusion.sampling import initial_noise, require_steps, sample, sampler_of
 from ..errors import InputError, MismatchError, UsageError
 from ..ledger.names import unique_names
-from .request import BankUse, SampleRequest
+from .request import GUIDANCE, BankUse, SampleRequest
 
 BATCH = 8
 """Images that are made together."""
@@ -59,6 +61,8 @@ class ModelImages:
     """[N, C, H, W] in [-1, 1], on the CPU."""
     labels: tuple[str, ...]
     """Prompt or class of each image; none for models that take neither."""
+    notice: str = ""
+    """A remark for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ class LoadedModel:
     labels: tuple[int, ...]
     """Classes in the order in which images show them; none for models without classes."""
     null: int | None
-    """The class that stands for no class; None if the model has none, or none is needed."""
+    """The class that stands for none; None if it is not known that the model has one."""
+    guidance: float
 
 
 def sample_models(
@@ -125,7 +130,10 @@ def _read_model(name: str, folder: Path, request: SampleRequest) -> LoadedModel:
     rehearse(base, side, scheduler, objective)
     require_steps(scheduler, objective, request.steps, str(folder))
     labels, null = _labels(base, request)
-    return LoadedModel(name, base, scheduler, objective, side, labels, null)
+    guidance = GUIDANCE if request.guidance is None else request.guidance
+    if labels and null is None:
+        guidance = 1.0
+    return LoadedModel(name, base, scheduler, objective, side, labels, null, guidance)
 
 
 def _labels(base: Base, request: SampleRequest) -> tuple[tuple[int, ...], int | None]:
@@ -139,17 +147,29 @@ def _labels(base: Base, request: SampleRequest) -> tuple[tuple[int, ...], int | 
     if base.conditioning is Conditioning.TEXT and not request.prompts:
         raise UsageError("this model takes captions", path=base.folder, advice="add --prompt TEXT")
     if base.conditioning is not Conditioning.LABEL:
-        if request.classes:
-            what = "this model takes no classes"
-            raise UsageError(what, path=base.folder, advice="remove --class")
+        for option, value in (("--class", request.classes), ("--null-class", request.null_class)):
+            if value not in ((), None):
+                what = "this model takes no classes"
+                raise UsageError(what, path=base.folder, advice=f"remove {option}")
         return (), None
-    # a DiT always has an embedding for no class; in other models the last one is taken for it
-    has_null = base.class_name == "DiTTransformer2DModel" or request.guidance != 1
-    known = base.embeddings - has_null
-    if unknown := [each for each in request.classes if not 0 <= each < known]:
-        what = f"this model has classes 0 to {known - 1}, but --class is {unknown[0]}"
+    null = null_class(base) if request.null_class is None else request.null_class
+    every = range(base.embeddings)
+    if null is not None and null not in every:
+        what = f"this model has classes 0 to {base.embeddings - 1}, but --null-class is {null}"
         raise MismatchError(what, path=base.folder)
-    return request.classes or tuple(range(known)), known if has_null else None
+    if null is None and request.guidance not in (None, 1):
+        what = "which of its classes stands for none, as --guidance needs, is not known"
+        raise MismatchError(
+            what, path=base.folder, advice="say it by --null-class, or draw without"
+        )
+    # without guidance, the class for none can be drawn, but a DiT has a class more than it says
+    is_shown = null is None or (request.guidance == 1 and base.class_name != DIT)
+    known = [each for each in every if is_shown or each != null]
+    if unknown := [each for each in request.classes if each not in known]:
+        last = f"{known[0]} to {known[-1]}" if known else "no class to draw"
+        what = f"this model has classes {last}, but --class is {unknown[0]}"
+        raise MismatchError(what, path=base.folder)
+    return request.classes or tuple(known), null
 
 
 def _require_banks_fit(
@@ -207,7 +227,11 @@ def _images_of_model(
         if part is not None:
             part.to(device)
     labels = _image_labels(model, request)
-    yield ModelImages(model.name, _images(model, models, request, device, count_step), labels)
+    notice = ""
+    if model.labels and model.null is None:
+        notice = "drawn without guidance: none of its classes is known to stand for none"
+    own = _images(model, models, request, device, count_step)
+    yield ModelImages(model.name, own, labels, notice)
     side = (model.side, model.side) if use.resize_prompts else None
     for title, bank in banks.items():
         with attach(
@@ -248,7 +272,7 @@ def _images(
             condition,
             unconditional,
             steps=request.steps,
-            guidance=request.guidance,
+            guidance=model.guidance,
             on_step=count_step,
         )
         if not bool(latents.isfinite().all()):

@@ -11,6 +11,8 @@ from ..errors import Issue, LimitError, UsageError
 
 LARGEST = 1_000_000_000
 """The largest whole number of any option but the seed."""
+GUIDANCE = 3.0
+"""The scale of guidance unless another is asked for."""
 BOUNDS = {
     "images": (1, 1_000_000),
     "steps": (1, LARGEST),
@@ -29,8 +31,10 @@ class SampleRequest:
     """For models that take classes, used in the same way; all classes if empty."""
     images: int = 16
     steps: int = 25
-    guidance: float = 3.0
-    """Scale of classifier-free guidance; 1 for none. A model's last class stands for no class."""
+    guidance: float | None = None
+    """Scale of classifier-free guidance; 1 for none. None is 3, or 1 without a class for none."""
+    null_class: int | None = None
+    """The class that stands for none; None for the one that is known."""
     seed: int = 0
     resolution: int | None = None
     """Height and width in pixels; None for the model's own."""
@@ -46,7 +50,7 @@ class SampleRequest:
                 issues.append(Issue(f"--{name} is {value}, but must be at least {least}"))
             elif value is not None and value > most:
                 issues.append(Issue(f"--{name} must be at most {most}"))
-        if not 0 <= self.guidance < math.inf:
+        if self.guidance is not None and not 0 <= self.guidance < math.inf:
             issues.append(Issue(f"--guidance is {self.guidance}, but must be 0 or more"))
         issues += [
             Issue(f"--prompt {text!r} is not valid UTF-8")

@@ -122,9 +122,9 @@ def sample(
     """Sample images from models, alone and with each bank, and return the names of the variants.
 
     `request` holds fields of `soupctl.images.request.SampleRequest`: prompts, classes, images,
-    steps, guidance, seed, resolution, variant. The output is a folder, or a grid if it ends in
-    `.png`. Raises TypeError for another name, LimitError without the extra `train`, and any child
-    of SoupError.
+    steps, guidance, null_class, seed, resolution, variant. The output is a folder, or a grid if it
+    ends in `.png`. Raises TypeError for another name, LimitError without the extra `train`, and any
+    child of SoupError.
     """
     require_extra()
     from ..images.compare import sample_models
