@@ -24,7 +24,12 @@ from ..errors import InputError
 from ..storage.files import read_file
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-WIDE_GREY = ("I", "I;16", "I;16B", "I;16L")
+WIDE_GREY = ("F", "I", "I;16", "I;16B", "I;16L")
+"""Modes of Pillow with more than 8 bits a pixel."""
+UNBOUNDED_GREY = ("F", "I")
+"""Those whose white is not said by the mode."""
+WHITES = (1, 255, 65_535)
+"""What may be white in a float image; in one of 32-bit numbers, 1 is not."""
 MOST_PIXELS = 1 << 27
 """Most pixels of an image, such as 11,585 x 11,585."""
 LARGEST_FILE = 1 << 29
@@ -90,7 +95,7 @@ def check_image(data: bytes, path: Path) -> ImageHeader:
         image.load()
         # its orientation tag and its color mode can be bad as well
         ImageOps.exif_transpose(image, in_place=True)
-        _converted(image.crop((0, 0, image.width, 1)), "RGB")
+        _converted(image.crop((0, 0, image.width, 1)), "RGB", _white(image))
         return found
 
 
@@ -102,11 +107,12 @@ def decode_image(data: bytes, path: Path, channels: int) -> Image.Image:
     mode = "L" if channels == 1 else "RGB"
     with _opened(data, path) as image:
         ImageOps.exif_transpose(image, in_place=True)
-        made = Image.new(mode, image.size)
+        made, white = Image.new(mode, image.size), _white(image)
         rows = max(STRIP // image.width, 1)
         for top in range(0, image.height, rows):
             bottom = min(top + rows, image.height)
-            made.paste(_converted(image.crop((0, top, image.width, bottom)), mode), (0, top))
+            strip = image.crop((0, top, image.width, bottom))
+            made.paste(_converted(strip, mode, white), (0, top))
         return made
 
 
@@ -143,10 +149,26 @@ def _require_bounded(image: Image.Image, path: Path) -> None:
         raise TooLarge(f"has {planes} planes, and an image at most {MOST_PLANES}", path=path)
 
 
-def _converted(strip: Image.Image, mode: str) -> Image.Image:
-    """A strip of an image in a mode, on white if it is transparent; 16-bit gray becomes 8-bit."""
+def _white(image: Image.Image) -> int:
+    """The value that is white in a gray image of more than 8 bits; ValueError if none can be.
+
+    Where the mode does not say it, it is the least usual one that no value exceeds.
+    """
+    if image.mode not in UNBOUNDED_GREY:
+        return WHITES[-1]
+    least, most = image.getextrema()
+    assert isinstance(least, int | float)
+    assert isinstance(most, int | float)
+    whites = WHITES if image.mode == "F" else WHITES[1:]
+    if found := [white for white in whites if least >= 0 and most <= white]:
+        return found[0]
+    raise ValueError(f"has values from {least:g} to {most:g}, and no usual white")
+
+
+def _converted(strip: Image.Image, mode: str, white: int) -> Image.Image:
+    """A strip of an image in a mode, on white if it is transparent; wide gray becomes 8-bit."""
     if strip.mode in WIDE_GREY:
-        values = np.asarray(strip, np.float64) / 257
+        values = np.asarray(strip, np.float64) * (255 / white)
         strip = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
     elif strip.has_transparency_data:
         rgba = strip.convert("RGBA")

@@ -25,12 +25,14 @@ from ..checkpoints.listing import PIPELINE
 from ..errors import InputError, Issue
 from ..storage.files import read_file
 from ..storage.folder import other_files
-from .image_metadata import METADATA, ImageMetadata, metadata_of, read_metadata
+from .image_metadata import ImageMetadata, metadata_of, read_metadata, table_of
 from .json_values import parse_digest
 from .ledger_json import canonical
 
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 """Endings of image files, in lower case."""
+CLUTTER = frozenset(("@eadir", "__macosx", "thumbs.db", "desktop.ini"))
+"""Files and folders that systems leave among images, in lower case."""
 RECORD = "data.jsonl"
 """The file in a run's folder that lists the images it was trained on."""
 COLUMN = "text"
@@ -91,11 +93,24 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGES
 
 
+def files_of_data(folder: Path) -> dict[str, Path]:
+    """The files of a data shard by their path in its folder, without what systems leave there.
+
+    Raises InputError for special files, and for links that lead in a circle.
+    """
+    found = other_files(folder, lambda name: True, links_anywhere=True)
+    return {
+        name: path
+        for name, path in found.items()
+        if not CLUTTER.intersection(part.lower() for part in name.split("/"))
+    }
+
+
 def is_data_folder(path: Path) -> bool:
     """Whether a folder holds images and, here or below, no weights."""
     if not path.is_dir() or (path / PIPELINE).exists():
         return False
-    files = other_files(path, lambda name: True).values()
+    files = files_of_data(path).values()
     weights = (*SUFFIXES, *PICKLES)
     return any(map(is_image, files)) and not any(each.name.endswith(weights) for each in files)
 
@@ -121,16 +136,18 @@ class DataFolder:
         return tuple(found)
 
     def problems(self, column: str = COLUMN) -> list[str]:
-        """What does not fit in metadata.jsonl."""
+        """What does not fit in the table of the images."""
         rows, bad = self._rows(column)
         if rows is None:
             return []
-        bad = [*bad, *((f"in {METADATA} but missing", each) for each in rows.keys() - self.digests)]
-        bad += [(f"not in {METADATA}", name) for name in self.digests.keys() - rows]
+        table = table_of(self.files)
+        bad = [*bad, *((f"in {table} but missing", each) for each in rows.keys() - self.digests)]
+        bad += [(f"not in {table}", name) for name in self.digests.keys() - rows]
         return [f"an image is {what}: {name}" for what, name in sorted(bad)]
 
     def _rows(self, column: str) -> tuple[dict[str, ImageMetadata] | None, list[tuple[str, str]]]:
-        return read_metadata(self.files[METADATA], column) if METADATA in self.files else (None, [])
+        table = table_of(self.files)
+        return (None, []) if table is None else read_metadata(self.files[table], column)
 
 
 def read_data_folder(folder: Path, progress: Progress = ignore_progress) -> DataFolder:
@@ -138,7 +155,7 @@ def read_data_folder(folder: Path, progress: Progress = ignore_progress) -> Data
 
     Raises InputError for a folder without images, and for a name that is not valid UTF-8.
     """
-    files = other_files(folder, lambda name: True)
+    files = files_of_data(folder)
     images = {name: path for name, path in files.items() if is_image(path)}
     if not images:
         raise InputError("contains no images", path=folder)

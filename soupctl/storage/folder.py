@@ -1,7 +1,7 @@
 """The files in a model's folder that are not weights.
 
-Rule 1: links are followed where the caller allows it; those to folders only directly in the model's
-folder, as for weights. A link to a folder that lies deeper is refused.
+Rule 1: links are followed where the caller allows it; in a model, those to folders only directly in
+its folder, as for weights. A link to a folder that lies deeper is refused there.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ def other_files(
     folder: Path,
     wanted: Callable[[str], bool],
     is_followed: Callable[[Path], bool] = everything,
+    *,
+    links_anywhere: bool = False,
 ) -> dict[str, Path]:
     """The wanted files in a folder and its subfolders, by their path relative to it.
 
     Hidden files and folders are left out, and links that are not followed. Raises InputError for
-    special files, for links to folders below the top level, and for links to a folder that contains
-    them.
+    special files, for links to folders below the top level unless there may be `links_anywhere`,
+    and for links to a folder that contains them. Then links to nothing are found, too.
     """
     found: dict[str, Path] = {}
     with reading(str(folder)):
@@ -40,9 +42,9 @@ def other_files(
                 if not name.startswith(".") and _is_followed(Path(place, name), is_followed)
             )
             for name in folders:
-                _require_followed(folder, Path(place, name))
+                _require_followed(folder, Path(place, name), links_anywhere)
             followed = [name for name in files if _is_followed(Path(place, name), is_followed)]
-            for path in _wanted(Path(place), followed, wanted):
+            for path in _wanted(Path(place), followed, wanted, links_anywhere):
                 found[path.relative_to(folder).as_posix()] = path
     return found
 
@@ -75,25 +77,27 @@ def files_in(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Path]:
         return {path.name: path for path in _wanted(folder, names, wanted)}
 
 
-def _wanted(place: Path, names: Iterable[str], wanted: Callable[[str], bool]) -> list[Path]:
+def _wanted(
+    place: Path, names: Iterable[str], wanted: Callable[[str], bool], to_nothing: bool = False
+) -> list[Path]:
     paths = [place / name for name in sorted(names) if not name.startswith(".") and wanted(name)]
     for path in paths:
-        if not path.is_file():
+        if not path.is_file() and not (to_nothing and path.is_symlink() and not path.exists()):
             raise InputError("is neither a regular file nor a folder", path=path)
     return paths
 
 
-def _require_followed(folder: Path, path: Path) -> None:
+def _require_followed(folder: Path, path: Path, anywhere: bool) -> None:
     """Raise InputError for a link to a folder that is too deep to follow, or leads in a circle."""
     if not path.is_symlink():
         return
-    if path.parent != folder:
+    if path.parent != folder and not anywhere:
         raise InputError(
             "is a link to a folder, and not followed so deep in a model's folder",
             path=path,
             advice="put the folder itself there",
         )
-    if folder.resolve().is_relative_to(path.resolve()):
+    if path.parent.resolve().is_relative_to(path.resolve()):
         raise InputError("is a link to a folder that it lies in", path=path)
 
 

@@ -9,7 +9,8 @@ Rule 4: an image beyond the bounds of `images.decode` is a bad image.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +21,23 @@ from ..checkpoints.digest import PREFIX
 from ..diffusion.base import Conditioning
 from ..errors import InputError, Issue, OutputError, SoupError
 from ..images.decode import TooLarge, check_image, one_large_file, read_image_file
-from ..ledger.data_shard import IMAGES, data_digest, is_text
-from ..ledger.image_metadata import METADATA, SIDECAR, ImageMetadata, metadata_of, read_metadata
-from ..storage.folder import other_files
+from ..ledger.data_shard import IMAGES, data_digest, files_of_data, is_text
+from ..ledger.image_metadata import (
+    METADATA,
+    ImageMetadata,
+    metadata_of,
+    read_metadata,
+    sidecar_of,
+    table_of,
+)
 
 SHOWN = 3
+UNREAD = ("metadata.parquet", "metadata.json", "captions.txt", "captions.json", "captions.csv")
+"""Files in which other programs keep captions."""
+SPLITS = frozenset(("train", "test", "val", "valid", "validation", "dev", "eval"))
+"""Names of folders that are parts of a set, in lower case, and no classes."""
+REPEATS = re.compile(r"[0-9]+_.")
+"""How other programs name folders whose images they visit so many times an epoch."""
 REPLACED = "\ufffd"
 """Stands for bytes that are not valid UTF-8."""
 
@@ -79,8 +92,9 @@ def scan_dataset(
     """
     if not folder.is_dir():
         raise InputError("is not a folder", path=folder, advice="--data needs a folder of images")
-    files = other_files(folder, lambda name: True)
+    files = files_of_data(folder)
     images = {name: path for name, path in files.items() if path.suffix.lower() in IMAGES}
+    _require_one_split(folder, images)
     rows, problems = _rows(files, images, column)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = list(pool.map(_check_image, images.items()))
@@ -91,7 +105,8 @@ def scan_dataset(
             continue
         found = metadata_of(image.name, rows, files)
         sample = replace(image, captions=found.captions, label=found.label)
-        if problem := _metadata_problem(sample, rows, conditioning, column):
+        lacking = _Lacking(conditioning, column, table_of(files), found.is_empty, _unread(files))
+        if problem := lacking.problem(sample, rows):
             problems.append(problem)
         else:
             samples.append(sample)
@@ -107,6 +122,15 @@ def scan_dataset(
     return Dataset(folder, tuple(samples), data_digest(samples), notices)
 
 
+def _require_one_split(folder: Path, images: Iterable[str]) -> None:
+    """Raise InputError if the images are of several parts of a set, such as `train` and `test`."""
+    tops = {name.partition("/")[0] for name in images if "/" in name}
+    if len(found := sorted(top for top in tops if top.lower() in SPLITS)) > 1:
+        chosen = next((top for top in found if top.lower() == "train"), found[0])
+        what = f"has several parts of a set: {', '.join(found)}"
+        raise InputError(what, path=folder, advice=f"--data {folder / chosen}")
+
+
 def _image_endings() -> str:
     return f"image files end in {', '.join(sorted(IMAGES))}"
 
@@ -114,19 +138,21 @@ def _image_endings() -> str:
 def _rows(
     files: Mapping[str, Path], images: Mapping[str, Path], column: str
 ) -> tuple[dict[str, ImageMetadata] | None, list[_Problem]]:
-    """The rows of metadata.jsonl by image name, and its problems; None if there is no such file."""
-    if METADATA not in files:
+    """The rows of the table by image name, and its problems; None if there is no table."""
+    if (table := table_of(files)) is None:
         return None, []
-    rows, bad = read_metadata(files[METADATA], column)
+    rows, bad = read_metadata(files[table], column)
     problems = [_Problem(kind, name) for kind, name in bad]
     missing = [name for name in rows if name not in images]
-    problems += [_Problem(f"in {METADATA} but missing", name) for name in missing]
+    problems += [_Problem(f"in {table} but missing", name) for name in missing]
     return rows, problems
 
 
 def _check_image(item: tuple[str, Path]) -> Sample | _Problem:
     """The sample of an image file, without captions and label, or the problem with the file."""
     name, path = item
+    if not path.exists():
+        return _Problem("that is a link to nothing", name)
     if not is_text(name):
         return _Problem("with a name that is not valid UTF-8", name)
     try:
@@ -155,23 +181,46 @@ def read_unchanged(sample: Sample) -> bytes:
     return data
 
 
-def _metadata_problem(
-    sample: Sample,
-    rows: Mapping[str, ImageMetadata] | None,
-    conditioning: Conditioning,
-    column: str,
-) -> _Problem | None:
-    """The caption or class that the base needs and the sample lacks; None if it has all."""
-    if rows is not None and sample.name not in rows:
-        return _Problem(f"not in {METADATA}", sample.name)
-    if conditioning is Conditioning.TEXT and not sample.captions:
-        where = f"no {column!r} in {METADATA}" if rows is not None else f"no {SIDECAR} file"
-        return _Problem(f"without a caption ({where})", sample.name)
-    if conditioning is Conditioning.TEXT and any(REPLACED in text for text in sample.captions):
-        return _Problem("with a caption that is not valid UTF-8", sample.name)
-    if conditioning is Conditioning.LABEL and sample.label is None:
-        return _Problem("without a class (neither in a subfolder nor with a label)", sample.name)
-    return None
+def _unread(files: Mapping[str, Path]) -> str:
+    """The name of a file that may have captions, but in a form that is not read; or nothing."""
+    return next((name for name in UNREAD if name in files), "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Lacking:
+    """What a base needs to know of an image, and where it was looked for."""
+
+    conditioning: Conditioning
+    column: str
+    table: str | None
+    is_empty: bool
+    unread: str
+
+    def problem(self, sample: Sample, rows: Mapping[str, ImageMetadata] | None) -> _Problem | None:
+        """The caption or class that the base needs and the sample lacks; None if it has all."""
+        name = sample.name
+        if rows is not None and name not in rows:
+            return _Problem(f"not in {self.table}", name)
+        if self.conditioning is Conditioning.TEXT and not sample.captions:
+            return _Problem(self._without_caption(), name)
+        if self.conditioning is Conditioning.TEXT and any(
+            REPLACED in text for text in sample.captions
+        ):
+            return _Problem("with a caption that is not valid UTF-8", name)
+        if self.conditioning is Conditioning.LABEL and sample.label is None:
+            return _Problem("without a class (neither in a subfolder nor with a label)", name)
+        return None
+
+    def _without_caption(self) -> str:
+        if self.is_empty:
+            return "with an empty caption"
+        if self.table is not None:
+            return (
+                f"without a caption (no {self.column!r} in {self.table};"
+                " --caption-column names another field)"
+            )
+        unread = f"; {self.unread} is not read, write {METADATA}" if self.unread else ""
+        return f"without a caption (no .txt or .caption file{unread})"
 
 
 def _reports(problems: Sequence[_Problem]) -> Iterator[str]:
@@ -199,12 +248,18 @@ def _notices(
     rows: Mapping[str, ImageMetadata] | None,
     conditioning: Conditioning,
 ) -> Iterator[str]:
-    stems = {str(Path(sample.name).with_suffix("")) for sample in samples}
+    used = {sidecar_of(sample.name, files) for sample in samples} if rows is None else set()
+    used.add(table_of(files))
     ignored = [
-        name for name, path in files.items() if not _belongs(name, path, stems, rows is not None)
+        name
+        for name, path in files.items()
+        if name not in used and path.suffix.lower() not in IMAGES
     ]
     if ignored:
         yield f"{count_text(len(ignored), 'file')} ignored: {first_names(sorted(ignored))}"
+    tops = sorted({each.name.partition("/")[0] for each in samples if "/" in each.name})
+    if repeated := [top for top in tops if REPEATS.match(top)]:
+        yield f"each image counts once, without the repeats of {first_names(repeated)}"
     if conditioning is Conditioning.NONE and any(each.captions or each.label for each in samples):
         yield "captions and classes are ignored: the base is unconditional"
     if alpha := sum(sample.has_alpha for sample in samples):
@@ -212,9 +267,3 @@ def _notices(
     if frames := sum(sample.has_frames for sample in samples):
         images = count_text(frames, "image")
         yield f"{images} with several frames, of which the first is used"
-
-
-def _belongs(name: str, path: Path, stems: set[str], has_rows: bool) -> bool:
-    if name == METADATA or path.suffix.lower() in IMAGES:
-        return True
-    return not has_rows and path.suffix == SIDECAR and str(Path(name).with_suffix("")) in stems

@@ -96,7 +96,10 @@ def test_all_problems_are_reported_at_once(tmp_path, tiny):
         "2 images described by a malformed line of metadata.jsonl: line 5, line 7",
         "1 image described twice in metadata.jsonl: a.png (line 6)",
         "1 image in metadata.jsonl but missing: gone.png",
-        "1 image without a caption (no 'text' in metadata.jsonl): silent.png",
+        (
+            "1 image without a caption (no 'text' in metadata.jsonl; --caption-column names another"
+            " field): silent.png"
+        ),
         "1 image unreadable: torn.png",
         "1 image not in metadata.jsonl: unknown.png",
     ]

@@ -67,7 +67,8 @@ BAD_INPUTS = {
     ),
     "missing captions": (
         *("text", 3, (), lambda: [Path(f"data/{n}.txt").unlink() for n in range(4)]),
-        "data: 4 images without a caption (no .txt file): 0.png, 1.png, 2.png and 1 more " + ADVICE,
+        "data: 4 images without a caption (no .txt or .caption file): 0.png, 1.png, 2.png and 1 "
+        "more " + ADVICE,
     ),
     "missing classes": (
         *("class", 3, (), lambda: shutil.copy("data/red/0.png", "data/x.png")),

@@ -1,0 +1,220 @@
+"""Data shards are read as they lie on disk, whichever program wrote them."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from soupctl.errors import InputError
+from soupctl.ledger.data_shard import images_digest
+
+conditioning = pytest.importorskip("soupctl.diffusion.base").Conditioning
+dataset = pytest.importorskip("soupctl.training.dataset")
+decode = pytest.importorskip("soupctl.images.decode")
+
+TEXT, LABEL, NONE = conditioning.TEXT, conditioning.LABEL, conditioning.NONE
+
+
+def images(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(folder / name)
+    return folder
+
+
+def refusal(folder: Path, kind: conditioning) -> str:
+    with pytest.raises(InputError) as refused:
+        dataset.scan_dataset(folder, kind)
+    return refused.value.message()
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    ["a.caption", "a.TXT", "a.png.txt", "a.png.caption", "captions/a.txt", "captions/a.CAPTION"],
+)
+def test_captions_are_found_where_other_programs_write_them(tmp_path, sidecar):
+    images(tmp_path, "a.png")
+    (tmp_path / sidecar).parent.mkdir(exist_ok=True)
+    (tmp_path / sidecar).write_text("a cat\n")
+
+    found = dataset.scan_dataset(tmp_path, TEXT)
+
+    assert (("a cat",), ()) == (found.samples[0].captions, found.notices)
+    assert images_digest(tmp_path).digest == found.digest
+
+
+def test_captions_of_a_subfolder_may_be_in_one_folder(tmp_path):
+    images(tmp_path, "b/a.png")
+    (tmp_path / "captions/b").mkdir(parents=True)
+    (tmp_path / "captions/b/a.txt").write_text("a cat")
+
+    assert dataset.scan_dataset(tmp_path, TEXT).samples[0].captions == ("a cat",)
+
+
+def test_the_plain_text_file_wins_and_the_other_is_reported(tmp_path):
+    images(tmp_path, "a.png")
+    for name in ("a.txt", "a.caption"):
+        (tmp_path / name).write_text(name)
+
+    found = dataset.scan_dataset(tmp_path, TEXT)
+
+    assert found.samples[0].captions == ("a.txt",)
+    assert found.notices == ("1 file ignored: a.caption",)
+
+
+def test_a_name_is_the_same_composed_or_not(tmp_path):
+    images(tmp_path, unicodedata.normalize("NFC", "é.png"))
+    (tmp_path / unicodedata.normalize("NFD", "é.txt")).write_text("a cat")
+
+    assert dataset.scan_dataset(tmp_path, TEXT).samples[0].captions == ("a cat",)
+
+
+def test_a_csv_file_describes_images_as_a_json_lines_file_does(tmp_path):
+    images(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "metadata.csv").write_text(
+        'file_name,text,label\na.png,"a cat, asleep",1.0\nb.png,a dog,tail\nc.png,an owl,\n'
+    )
+
+    found = dataset.scan_dataset(tmp_path, TEXT)
+
+    told = [(each.captions, each.label) for each in found.samples]
+    assert told == [(("a cat, asleep",), "1"), (("a dog",), "tail"), (("an owl",), None)]
+    assert found.notices == ()
+    assert images_digest(tmp_path).digest == found.digest
+
+
+@pytest.mark.parametrize("name", ["sub//a.png", "./sub/a.png", "sub\\a.png"])
+def test_a_table_may_name_a_file_in_any_spelling(tmp_path, name):
+    images(tmp_path, "sub/a.png")
+    row = {"file_name": name, "text": "a cat"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row))
+
+    assert dataset.scan_dataset(tmp_path, TEXT).samples[0].captions == ("a cat",)
+
+
+def test_a_label_may_be_a_whole_number_with_a_point(tmp_path):
+    images(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "label": 1.0}')
+
+    assert dataset.scan_dataset(tmp_path, LABEL).samples[0].label == "1"
+
+
+def test_empty_captions_are_told_apart_from_missing_ones_by_image(tmp_path):
+    images(tmp_path, "empty.png", "none.png")
+    (tmp_path / "empty.txt").write_text("")
+
+    told = refusal(tmp_path, TEXT)
+
+    assert "1 image with an empty caption: empty.png" in told
+    assert "1 image without a caption (no .txt or .caption file): none.png" in told
+
+
+def test_a_null_caption_is_a_missing_one(tmp_path):
+    images(tmp_path, "a.png", "b.png")
+    rows = ({"file_name": "a.png", "text": None}, {"file_name": "b.png", "text": " "})
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    told = refusal(tmp_path, TEXT)
+
+    assert "malformed" not in told
+    assert "--caption-column names another field): a.png" in told
+    assert "1 image with an empty caption: b.png" in told
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "captions.txt", "metadata.parquet"])
+def test_captions_in_a_form_that_is_not_read_are_named(tmp_path, name):
+    images(tmp_path, "a.png")
+    (tmp_path / name).write_text("x")
+
+    assert f"; {name} is not read, write metadata.jsonl" in refusal(tmp_path, TEXT)
+
+
+@pytest.mark.parametrize("kind", list(conditioning))
+def test_parts_of_a_set_are_never_trained_on_together(tmp_path, kind):
+    images(tmp_path, "train/cat/a.png", "test/cat/b.png")
+
+    assert f"has several parts of a set: test, train (--data {tmp_path}/train)" in refusal(
+        tmp_path, kind
+    )
+
+
+def test_repeats_in_the_names_of_folders_are_said_not_to_count(tmp_path):
+    images(tmp_path, "10_cat/a.png", "2_dog/b.png")
+
+    (notice,) = dataset.scan_dataset(tmp_path, LABEL).notices
+
+    assert notice == "each image counts once, without the repeats of 10_cat, 2_dog"
+
+
+def test_what_systems_leave_among_images_is_ignored(tmp_path):
+    images(tmp_path, "a.png", "@eaDir/a.png/THUMB_M.jpg", "__MACOSX/b.png", "._a.png")
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"x")
+
+    found = dataset.scan_dataset(tmp_path, NONE)
+
+    assert (["a.png"], ()) == ([each.name for each in found.samples], found.notices)
+    assert images_digest(tmp_path).digest == found.digest
+
+
+def test_a_link_to_nothing_is_a_bad_image_or_an_ignored_file(tmp_path):
+    images(tmp_path, "a.png")
+    for name in ("gone.png", "notes.md"):
+        (tmp_path / name).symlink_to("/nowhere")
+
+    found = dataset.scan_dataset(tmp_path, NONE, skip_bad=True)
+
+    assert "1 image that is a link to nothing: gone.png (--skip-bad" in refusal(tmp_path, NONE)
+    assert [each.name for each in found.samples] == ["a.png"]
+    assert found.notices == (
+        "1 image that is a link to nothing: gone.png",
+        "1 file ignored: notes.md",
+    )
+
+
+def test_a_link_to_a_folder_is_followed_at_any_depth_but_not_in_a_circle(tmp_path):
+    images(tmp_path / "elsewhere", "b.png")
+    data = images(tmp_path / "data", "sub/a.png")
+    (data / "sub/more").symlink_to(tmp_path / "elsewhere")
+
+    found = dataset.scan_dataset(data, NONE)
+    (data / "sub/round").symlink_to(data / "sub")
+
+    assert [each.name for each in found.samples] == ["sub/a.png", "sub/more/b.png"]
+    assert "is a link to a folder that it lies in" in refusal(data, NONE)
+
+
+RAMP = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+WIDE = {
+    "float of 0 to 1": RAMP,
+    "float of 0 to 255": RAMP * 255,
+    "float of 0 to 65535": RAMP * 65_535,
+    "16 bits": (RAMP * 65_535).astype(np.uint16),
+    "32 bits": (RAMP * 65_535).astype(np.int32),
+    "32 bits of 0 to 255": (RAMP * 255).astype(np.int32),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", WIDE)
+def test_wide_gray_from_black_to_white_arrives_from_black_to_white(tmp_path, kind, channels):
+    path = tmp_path / "a.tif"
+    Image.fromarray(WIDE[kind]).save(path)
+
+    decode.check_image(path.read_bytes(), path)
+    values = np.asarray(decode.decode_image(path.read_bytes(), path, channels), np.float64)
+
+    expected = np.round(RAMP.astype(np.float64) * 255)
+    assert np.abs(values.reshape(8, 8, channels) - expected[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("values", [RAMP - 2, RAMP * 1e6, RAMP * np.nan, RAMP + np.inf])
+def test_wide_gray_without_a_usual_white_is_a_bad_image(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "a.tif")
+
+    assert "1 image unreadable: a.tif" in refusal(tmp_path, NONE)
