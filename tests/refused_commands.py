@@ -213,6 +213,14 @@ REFUSED = [
         ("--config-from INPUT says whose configs count",),
         {"--config-from": "run-1"},
     ),
+    *(
+        Refused(
+            f"{command} -o x",
+            ("--config-from INPUT says whose configs count",),
+            {"--config-from": "run-2"},
+        )
+        for command in ("add run-soup run-2", "swap run-soup run-0 run-2")
+    ),
     Refused(
         "avg run-0 run-1 --config-from none -o x",
         ("--config-from names no input",),

@@ -78,13 +78,7 @@ def average(
             help="Refuse files of the hub's cache whose names are not their SHA-256.",
         ),
     ] = False,
-    config_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Take the configs of this input where they differ in what decides no weights.",
-            metavar="INPUT",
-        ),
-    ] = None,
+    config_from: options.ConfigFrom = None,
     keep_sum: Annotated[
         bool,
         typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -144,7 +145,7 @@ def log(
         ancestors = ledger.ancestors if tree else {}
         for line in _ingredient_lines(ledger, ancestors, whole=whole):
             put(f"  {line}")
-        for line in donor_lines(ledger, whole=whole):
+        for line in chain(donor_lines(ledger, whole=whole), config_lines(ledger, whole=whole)):
             put(f"  {line}")
 
 
@@ -221,6 +222,13 @@ def donor_lines(ledger: Ledger, *, whole: bool) -> Iterator[str]:
         yield f"taken     {taken}  ({digest_text(entry.digest, whole=whole)})"
 
 
+def config_lines(ledger: Ledger, *, whole: bool) -> Iterator[str]:
+    """A line on the ingredient whose configs were asked for, if one was."""
+    for entry in ledger.ingredients:
+        if entry.digest == ledger.config_from:
+            yield f"configs   those of {entry.name}  ({digest_text(entry.digest, whole=whole)})"
+
+
 def training_line(training: TrainingRecord, *, whole: bool) -> str:
     """The base and dataset of a trained checkpoint."""
     images, steps = counted(training.samples, "image"), counted(training.steps, "step")
@@ -252,6 +260,7 @@ def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
         **({"blocks": list(ledger.blocks)} if ledger.blocks else {}),
         "ancestors": {root: shares_json(ancestor) for root, ancestor in ledger.ancestors.items()},
         **({"donors": list(map(entry_json, ledger.donors))} if ledger.donors else {}),
+        **({"configs": ledger.config_from} if ledger.config_from else {}),
         **({"trained": trained} if trained else {}),
         **({"disputed": list(ledger.disputed)} if ledger.disputed else {}),
     }

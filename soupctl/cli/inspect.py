@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +21,7 @@ from .console import (
     shows_whole_digests,
     size_text,
 )
-from .history import donor_lines, training_line
+from .history import config_lines, donor_lines, training_line
 from .tensor_table import tensor_lines
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
     for label, line in zip_longest(["blocks"], bar_lines(found.blocks, names), fillvalue=""):
         if line:
             yield f"  {label:10}  {line}"
-    for line in donor_lines(found.ledger, whole=whole):
+    own = found.ledger
+    for line in chain(donor_lines(own, whole=whole), config_lines(own, whole=whole)):
         yield f"  {line}"
 
 
@@ -179,6 +180,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
         "ingredients": shares_json(ledger),
         **rows_json(found.blocks),
         **({"donors": list(map(entry_json, ledger.donors))} if ledger.donors else {}),
+        **({"configs": ledger.config_from} if ledger.config_from else {}),
     }
     return {
         "path": found.path,

@@ -94,6 +94,9 @@ def _report(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], merge: Me
             report_integers(each, merge.quiet)
     report_widened(rounds.previews, merge.quiet)
     report_left_behind(rounds.previews[0], merge.quiet)
+    for preview in rounds.previews:
+        for note in preview.notes:
+            say(f"soupctl: {preview.output}: {note}", merge.quiet)
 
 
 def _show_plan(names: Sequence[dict[str, str]], rounds: Rounds, merge: MergeOptions) -> None:

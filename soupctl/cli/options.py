@@ -90,6 +90,13 @@ Blocks = Annotated[
         metavar="FILE|PRESET|T,...",
     ),
 ]
+ConfigFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="Take the configs of this input where they differ in what decides no weights.",
+        metavar="INPUT",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and exit.")]
 Component = Annotated[
     str | None,

@@ -321,6 +321,8 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
     )
     _require_blocks(ledger)
     _require_base(ledger)
+    if configs is not None and configs not in {entry.digest for entry in ingredients}:
+        raise ValueError("its source of configs is not among its ingredients")
     return ledger
 
 

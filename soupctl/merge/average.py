@@ -26,7 +26,7 @@ from ..workers import ExecutionOptions
 from .aligned import Alignment, align
 from .blocks.request import BlockWeights, ClassicBlocks, read_blocks
 from .blocks.resolve import resolve
-from .config_source import config_source
+from .config_source import config_source, folder_at
 from .destination import decide
 from .donors import Take, donors_named, donors_of, giving, sort_takes, taken_in, with_donors
 from .facts import facts_of_source
@@ -139,13 +139,16 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
         asked = _with_blocks(request, asked, labels, every)
     inputs = replace(inputs, parts=tuple(each.part for each in parts))
     names = ingredient_names(inputs)
-    recipes = [replace(asked, takes=each.takes) for each in parts]
+    source = config_source(request.config_from, inputs.models)
+    recipes = [replace(asked, takes=each.takes, config_from=source) for each in parts]
     plans = [
         _plan(recipe, each.part, each.alignment)
         for recipe, each in zip(recipes, parts, strict=True)
     ]
-    source = config_source(request.config_from, inputs.models)
-    destination = decide(request.output, inputs, plans, request.shard_size, request.variant, source)
+    configs = folder_at(source, inputs.models)
+    destination = decide(
+        request.output, inputs, plans, request.shard_size, request.variant, configs
+    )
     components = []
     for position, (each, recipe, plan, share) in enumerate(
         zip(parts, recipes, plans, destination.components, strict=True)

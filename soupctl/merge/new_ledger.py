@@ -113,6 +113,7 @@ def draft_average(
         blocks=tuple(glob for glob, _ in recipe.blocks) if any(x.blocks for x in weights) else (),
         donors=_draft_donors(names, inputs, part, alignment, soup_folder),
         pads=recipe.pads,
+        config_from=None if recipe.config_from is None else UNKNOWN,
         integer_source=IntegerSource(UNKNOWN, firsts) if firsts else None,
         exact=all(ledger.exact for ledger in ledgers),
         ancestors=known.ledgers,
@@ -192,6 +193,7 @@ def complete_average(
         _require_no_cancelling(entries, len(draft.blocks))
     taken = IntegerSource(outcome.ingredients[0], outcome.taken) if outcome.taken else None
     takes = tuple((glob, outcome.ingredients[source]) for glob, source in recipe.takes)
+    source = recipe.config_from
     ingredients = merged(entries)
     return replace(
         draft,
@@ -200,6 +202,7 @@ def complete_average(
         blocks=draft.blocks if any(entry.blocks for entry in ingredients) else (),
         takes=takes,
         donors=_one_a_content(donors),
+        config_from=None if source is None else outcome.ingredients[source],
         integer_source=taken,
     )
 

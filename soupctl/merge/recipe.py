@@ -46,6 +46,8 @@ class Recipe:
     Sources are the ingredients, and after them donors, which give nothing else."""
     pads: tuple[str, ...] = ()
     """Globs of tensors that are padded with zeros to the input channels of the widest."""
+    config_from: int | None = None
+    """Index of the ingredient whose configs were asked for."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for globs that no ledger may hold, and codes of what is no number."""

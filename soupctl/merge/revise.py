@@ -22,6 +22,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.pipelines import attributed
 from ..ledger.read import is_sum
 from ..workers import ExecutionOptions
+from .config_source import config_source, folder_at, recorded_sources
 from .data_question import with_data_digests
 from .destination import decide
 from .ingredients import Inputs
@@ -153,12 +154,15 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
     keep = revision.keep_sum
     if keep is None:
         keep = revision.output != STREAM and any(each.members.sum for each in components)
-    destination = decide(revision.output, inputs, plans, None, revision.variant)
+    place = config_source(revision.config_from, models)
+    configs = folder_at(place, models)
+    destination = decide(revision.output, inputs, plans, None, revision.variant, configs)
+    records = recorded_sources(components, place)
     jobs = []
-    for position, (each, part, files) in enumerate(
-        zip(components, inputs.parts, destination.components, strict=True)
+    for position, (each, part, files, (source, note)) in enumerate(
+        zip(components, inputs.parts, destination.components, records, strict=True)
     ):
-        draft = each.draft(destination.folder_of(files))
+        draft = replace(each.draft(destination.folder_of(files)), config_from=source)
         sources, alignment = each.computation.sources, each.computation.alignment
         job = ComponentJob(
             part,
@@ -170,7 +174,10 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
             sum_record=each.sum_record(keep),
             require_sources=partial(require_digests, sources),
             method=each.computation.method,
-            notes=tuple(notes_on(each.computation.plan, alignment, part.checkpoints)),
+            notes=(
+                *notes_on(each.computation.plan, alignment, part.checkpoints),
+                *([] if note is None else [note]),
+            ),
         )
         jobs.append(job)
     weights = tuple((entry.name, entry.weight) for entry in components[0].members.after)

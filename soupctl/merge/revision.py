@@ -77,6 +77,9 @@ class Revision:
     """Whether the exact sum is kept beside the result; None if the soup has one."""
     round_weights: int | None = None
     """Decimals that the weights are rounded to, as if they had been asked so; None for none."""
+    config_from: str | Path | None = None
+    """The soup or the added checkpoint whose configs count where they differ in what does not
+    decide the weights."""
     component: str | None = None
     variant: str | None = None
 

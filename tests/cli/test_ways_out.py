@@ -79,6 +79,7 @@ def _save_folders() -> None:
         save_pipeline(Path(f"pipe-{number}"), number)
         save(Path(f"run-{number}/model.safetensors"), w=np.full(4, number, np.float16))
         Path(f"run-{number}/config.json").write_text(f'{{"hidden_size": {4 + number}}}')
+    average("run-soup", "run-0")
     shutil.copytree("pipe-1", "no-vae")
     shutil.rmtree("no-vae/vae")
     shutil.copytree("pipe-1", "pickled-vae")

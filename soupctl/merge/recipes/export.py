@@ -50,6 +50,8 @@ def _require_average(ledger: Ledger, path: str) -> None:
         "is made of deltas, for which recipes have no inputs": ledger.base is not None,
         "is approximate, so nothing makes it again": not ledger.exact,
         "is quantised, which recipes do not ask for": ledger.quantize is not None,
+        "has the configs of one ingredient, which recipes do not ask for": ledger.config_from
+        is not None,
         "has ingredients of several components": any(
             len(entry.pipelines) > 1 for entry in ledger.ingredients
         ),
