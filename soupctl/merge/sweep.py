@@ -15,6 +15,7 @@ from ..errors import UsageError
 from ..ledger.weights import parse_number
 from ..workers import ExecutionOptions
 from .average import Request, planned_average
+from .config_source import config_source
 from .donors import donors_named
 from .ingredients import Ingredient, Inputs, Part, as_ingredient, open_inputs
 from .job import ComponentResult, Job
@@ -139,10 +140,15 @@ def _planned(
     counted = [place for place, weight in enumerate(weights) if weight]
     kept = [Ingredient(ingredients[place].path, weights[place]) for place in counted]
     output = str(request.output).replace(SHARE, share_text(share))
+    # the configs of an ingredient that is left out do not count
+    is_in = config_source(request.config_from, inputs.models) in counted
+    configs = request.config_from if is_in else None
     return SweptSoup(
         share,
         planned_average(
-            replace(request, output=output, ingredients=kept), kept, _of_these(inputs, counted)
+            replace(request, output=output, ingredients=kept, config_from=configs),
+            kept,
+            _of_these(inputs, counted),
         ),
     )
 

@@ -163,6 +163,13 @@ def test_a_soup_without_a_ledger_is_the_source_of_its_configs_itself():
     assert ("a", 4) == (source("out"), size("out"))
 
 
+def test_a_sweep_takes_the_configs_of_an_input_wherever_that_counts():
+    run("avg", "a", "b", "--sweep", "0:1:0.5", "--config-from", "b", "-o", "soup-{t}")
+
+    found = [(source(soup), size(soup)) for soup in ("soup-0", "soup-0.5", "soup-1")]
+    assert [(None, 4), ("b", 8), ("b", 8)] == found
+
+
 def test_what_is_no_input_is_not_the_source_of_configs():
     for named in ("b", "elsewhere"):
         with pytest.raises(UsageError, match="config_from names no input"):
