@@ -119,6 +119,7 @@ WORDS = frozenset(
     [
         "adds",
         "allows",
+        "applies",
         "asks",
         "computes",
         "does",

@@ -12,7 +12,7 @@ OUT = "avg a.st b.st --json -o x.st"
 IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 IGNORE_NEWER = "use a newer soupctl, or avg --ignore-ledger to take the file as it is"
 
-REFUSED = [
+REFUSED_COMMANDS = [
     Refused("avg a.st b.st", ("-o is required", "-o FILE, or -o - for stdout"), TO),
     Refused("avg a.st b.st -o old.st", ("-f replaces it",)),
     Refused(
@@ -77,15 +77,10 @@ REFUSED = [
     Refused(
         "avg a.st fewer.st --take '*=fewer.st' -o x.st",
         (
-            "is not in the ingredient that --take takes it from",
+            "is not in the file that --take takes it from",
             "a narrower glob leaves it alone, --exclude leaves it out",
         ),
         {"--exclude": "conv.weight"},
-    ),
-    Refused(
-        "avg a.st b.st --take 'steps=c.st' -o x.st",
-        ("--take {}={} names none of the inputs",),
-        instead=("avg a.st b.st c.st --take steps=c.st -o x.st",),
     ),
     Refused(
         "avg fewer.st@3 a.st@-1 b.st@-1 --on-missing keep -o x.st",

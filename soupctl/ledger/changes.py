@@ -26,7 +26,7 @@ CANNOT_SAY = "its ledger does not say how much of each component is whose"
 MAKE_ANEW = "avg makes the soup anew, with a ledger that does; --component changes one alone"
 
 
-ANOTHER_TAKE = "avg makes the soup anew, with another --take or none"
+ANOTHER_TAKE = "avg makes the soup anew, and avg --take takes from another file"
 
 
 @dataclass(frozen=True, slots=True)

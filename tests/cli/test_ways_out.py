@@ -16,13 +16,16 @@ import numpy as np
 import pytest
 from advised import Refused, followed, is_said, texts_with_options
 from making import save, save_pipeline, save_shards
-from refused_commands import REFUSED
+from refused_commands import REFUSED_COMMANDS
+from refused_merges import REFUSED_MERGES, save_inputs
 from revising import average, root
 from trained import save_shard, save_trained
 
 from soupctl.cli.main import SIGNALS, main
 from soupctl.format import shards
 from soupctl.merge import destination
+
+REFUSED = [*REFUSED_COMMANDS, *REFUSED_MERGES]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         _save_files()
         _save_folders()
+        save_inputs()
     return folder
 
 
@@ -172,6 +176,7 @@ NO_REFUSALS = frozenset(
     {
         "(--tensors lists every tensor)",
         "--{}/--no-{}",
+        "filled up with input channels of zeros: {} (--pad)",
         "as after --ignore-ledger; what the soup holds of it is not known",
         "avg --dtype {} makes {}",
         "left out by --key or --exclude",

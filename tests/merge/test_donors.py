@@ -117,7 +117,9 @@ def test_a_soup_holds_what_is_taken_and_what_that_is_made_of(files, what):
     assert verbs.holds(made, root("c.st")) is None
     with pytest.raises(LedgerError, match=r"is no ingredient of soup\.st: first_stage_model"):
         revise("subtract", made, Path("x.st"), (), ["vae2.st"])
-    with pytest.raises(LedgerError, match=r"avg makes the soup anew, with another take"):
+    with pytest.raises(
+        LedgerError, match=r"avg makes the soup anew, and avg take takes from another"
+    ):
         revise("subtract", made, Path("x.st"), (), [root("vae2.st")])
     with pytest.raises(LedgerError, match=r"part of vae2\.st \(avg makes the soup anew"):
         revise("subtract", made, Path("x.st"), (), [root("vae.st")])
