@@ -185,7 +185,7 @@ def complete_average(
     if len(outcomes) > 1:
         entries = [
             replace(entry, pipelines=(replace(entry.pipelines[0], digest=digest),))
-            for entry, digest in zip(entries, _pipelines(inputs, outcomes), strict=True)
+            for entry, digest in zip(entries, _pipelines(inputs, outcomes, count), strict=True)
         ]
     if draft.allow_nonfinite:
         _require_one_sign(entries)
@@ -215,10 +215,9 @@ def _one_a_content(entries: Sequence[IngredientEntry]) -> tuple[IngredientEntry,
     return tuple(found.values())
 
 
-def _pipelines(inputs: Inputs, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """The digest of each ingredient as a whole pipeline."""
+def _pipelines(inputs: Inputs, outcomes: Sequence[Outcome], count: int) -> Iterator[str]:
+    """The digest of each of `count` ingredients as a whole pipeline; donors come after them."""
     names = [part.name for part in inputs.parts]
-    count = len(inputs.models)
     for contents in zip(*(outcome.ingredients[:count] for outcome in outcomes), strict=True):
         yield pipeline_digest(dict(zip(names, contents, strict=True)))
 
