@@ -158,16 +158,22 @@ def test_fewer_threads_are_tried_before_more_rounds(soup):
     assert (3, 4) == (rounds.threads, len(rounds.rounds))
 
 
-def test_no_more_files_are_open_than_the_system_allows(soup):
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+@pytest.mark.parametrize(("hard", "expected"), [(12, [3, 1]), (None, [4])])
+def test_no_more_files_are_open_than_the_hard_limit_allows(soup, monkeypatch, hard, expected):
+    _, as_it_is = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = (12, hard or as_it_is)
+    limit_of = resource.getrlimit
     with verbs.open_family(LeaveOneOut("soup.st", "loo-{name}")) as members:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (12, limits[1]))
-        try:
-            rounds = verbs.arrange([member.job for member in members])
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        jobs = [member.job for member in members]
+        # a process cannot raise its hard limit again, so none is set
+        monkeypatch.setattr(
+            resource,
+            "getrlimit",
+            lambda which: limits if which == resource.RLIMIT_NOFILE else limit_of(which),
+        )
+        rounds = verbs.arrange(jobs)
 
-    assert [3, 1] == [len(some) for some in rounds.rounds]
+    assert expected == [len(some) for some in rounds.rounds]
 
 
 def test_no_sum_is_used_or_kept_and_the_sum_of_a_replaced_soup_is_removed(place):

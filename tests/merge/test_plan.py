@@ -185,25 +185,29 @@ def test_nine_input_channels_against_four_are_explained():
     assert "inpainting" in str(error.issues[0].advice)
 
 
+APPLY_LORA = "soupctl apply BASE LORA adds each to a model"
+APPLY_ADAPTER = "soupctl apply BASE ADAPTER adds each to a model"
+
+
 @pytest.mark.parametrize(
-    "factor",
+    ("factor", "advice"),
     [
-        "unet.down_blocks.0.attn1.to_q.lora_A.weight",
-        "unet.down_blocks.0.attn1.to_q.lora_B.default.weight",
-        "lora_unet_down_blocks_0_attn1_to_q.lora_down.weight",
-        "lora_unet_down_blocks_0_attn1_to_q.lora_up.weight",
-        "text_encoder.layers.0.q_proj.lora.up.weight",
-        "lora_te_x.hada_w1_a",
-        "lora_te_x.lokr_w2",
-        "x.dora_scale",
+        ("unet.down_blocks.0.attn1.to_q.lora_A.weight", APPLY_LORA),
+        ("unet.down_blocks.0.attn1.to_q.lora_B.default.weight", APPLY_LORA),
+        ("lora_unet_down_blocks_0_attn1_to_q.lora_down.weight", APPLY_LORA),
+        ("lora_unet_down_blocks_0_attn1_to_q.lora_up.weight", APPLY_LORA),
+        ("text_encoder.layers.0.q_proj.lora.up.weight", APPLY_LORA),
+        ("lora_te_x.hada_w1_a", APPLY_ADAPTER),
+        ("lora_te_x.lokr_w2", APPLY_ADAPTER),
+        ("x.dora_scale", "fuse each adapter into its base first"),
     ],
 )
-def test_low_rank_factors_that_not_all_have_are_refused_with_a_hint(factor):
+def test_low_rank_factors_that_not_all_have_are_refused_with_a_hint(factor, advice):
     content = {factor: Tensor(factor, F16, (4, 2), 0, 16)}
     error = refusal(content, tensors(w=(F16, (2,))))
 
     assert factor == error.issues[0].tensor
-    assert "into its base first" in error.message()
+    assert error.issues[0].advice == advice
     (step,) = plan(content, content).steps
     assert (Rule.IDENTICAL, Role.FACTOR) == (step.rule, step.kind.role)
 
