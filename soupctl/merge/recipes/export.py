@@ -52,6 +52,10 @@ def _require_average(ledger: Ledger, path: str) -> None:
         "is quantised, which recipes do not ask for": ledger.quantize is not None,
         "has the configs of one ingredient, which recipes do not ask for": ledger.config_from
         is not None,
+        "has tensors of a file that is no ingredient, which recipes do not ask for": bool(
+            ledger.donors
+        ),
+        "has padded tensors, which recipes do not ask for": bool(ledger.pads),
         "has ingredients of several components": any(
             len(entry.pipelines) > 1 for entry in ledger.ingredients
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from making import contents, save, save_raw
 from soupctl import verbs
 from soupctl.choices import OnMissing
 from soupctl.errors import LedgerError, SoupError
+from soupctl.merge.recipes.export import recipe_of
 from soupctl.verbs import BlockWeights, DType, Ingredient, RecipeRun, Request
 
 NAMES = ("vae.w", "unet.attn1.w", "unet.attn2.w", "text.w")
@@ -110,6 +112,17 @@ def test_a_soup_that_no_recipe_makes_is_refused():
     verbs.apply(verbs.Application(path("b"), ["delta.st"], "applied.st"))
     with pytest.raises(LedgerError, match="deltas"):
         made_again("applied.st")
+
+
+def test_a_soup_with_tensors_of_another_file_or_padded_ones_is_refused():
+    verbs.average(Request([path("a"), path("b")], "first.st"))
+    ((_, ledger),) = verbs.history("first.st")
+    donor = ledger.ingredients[0]
+
+    with pytest.raises(LedgerError, match="of a file that is no ingredient"):
+        list(recipe_of(replace(ledger, donors=(donor,)), "first.st"))
+    with pytest.raises(LedgerError, match="padded"):
+        list(recipe_of(replace(ledger, pads=("*",)), "first.st"))
 
 
 codes = st.lists(st.integers(0, 2**16 - 1), min_size=4, max_size=4)
