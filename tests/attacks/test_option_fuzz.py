@@ -21,7 +21,10 @@ from safetensors.numpy import save_file
 
 from soupctl.cli.app import COMMANDS, commands
 
-TRIED = ("avg", "add", "subtract", "swap", "has", "log", "verify", "inspect", "hash", "help")
+TRIED = (
+    *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
+    *("verify", "inspect", "hash", "help"),
+)
 """All commands but those that train or sample, and `demo`, which has no odd words to take."""
 CODES = range(9)
 EXAMPLES = 150
@@ -106,6 +109,10 @@ FILES = (
     "text.st",
     "list",
     "odd.st",
+    "recipe.toml",
+    "blocks.toml",
+    "cats.delta",
+    "lora.st",
 )
 OUTPUTS = (
     "out.st",
@@ -119,6 +126,31 @@ OUTPUTS = (
     "out-{name}.st",
     "x.bin",
 )
+
+CLASSIC = ",".join(["0.5"] * 26)
+OWN_VALUES = {
+    "--blocks": (
+        *("blocks.toml", "recipe.toml", "a.st", "noise.st", "empty", "none.toml", "a\nb.toml"),
+        *("WRAP08", "wrap08", CLASSIC, CLASSIC + ",1/0", "0,1", "," * 25, "nan," * 25 + "0"),
+    ),
+    "--sweep": (
+        *("0:1:1/4", "0:1:0", "1:0:1/4", "1:0:-1/4", "0:1:1e-18", "0:0:1", "0:1", "0:1:1:1"),
+        *("::", "nan:1:1", "0:1e400:1", "-1:2:1/2", "0:1:" + "9" * 400, "٣:1:1"),
+    ),
+    "--quantize": ("fp8-scaled", "FP8-SCALED", "fp8", "fp8_scaled"),
+    "--pad": ("w", "*", "steps", "none*"),
+    "--take": (
+        *("w=b.st", "w=odd.st", "*=none.st", "steps=empty", "w=", "=b.st", "w=-", "w=noise.st"),
+        *("w=b.st@2", "w=cats.delta", "none*=b.st", "w=w=b.st", "w=text.st"),
+    ),
+    "--config-from": ("b.st", "odd.st", "b.st@2", "sharded", "noise.st"),
+    "--dtype-for": ("w=F64", "w=I32", "w=", "=F64", "none*=F32"),
+    "--decay": ("0.9", "1/3", "0.999999999"),
+    "--sigma-rel": ("0.1", "0.001", "1e308", "1e-308"),
+    "--steps": ("500,1000", "1000,500", "500,500", "0,1", "999999999999,1"),
+    "--stored-sigma-rel": ("0.05,0.1", "0.1,0.1", "0.05,0.1,0.2"),
+}
+"""Values near those that an option takes, by the name of the option."""
 
 words = st.sampled_from(WORDS) | st.sampled_from(NUMBERS) | st.sampled_from(FILES)
 
@@ -147,13 +179,21 @@ def command_lines(draw: st.DrawFn) -> list[str]:
         if name in {"-o", "--output"}:
             line += [name, draw(st.sampled_from(OUTPUTS))]
         elif OPTIONS[command].get(name):
-            value = draw(words)
+            own = OWN_VALUES.get(name)
+            value = draw(words if own is None else words | st.sampled_from(own))
             line += [f"{name}={value}"] if draw(st.booleans()) else [name, value]
         else:
             line.append(name)
     if "-o" in OPTIONS[command] and draw(st.booleans()):
         line += ["-f", "-o", draw(st.sampled_from(OUTPUTS))]
     return [command, *draw(st.permutations(line))] if draw(st.booleans()) else [command, *line]
+
+
+RECIPE = """inputs = {a = "a.st", b = "b.st"}
+[steps]
+half = {average = ["a", "b"]}
+whole = {base = "a", add = ["half"], scales = [0.5]}
+"""
 
 
 @dataclass
@@ -175,7 +215,14 @@ class Tried:
         Path("text.st").write_text("version https://git-lfs.github.com/spec/v1\n")
         Path("list").write_text("a.st\nb.st@2\n\n\x1b\n" + "9" * 500 + "\n")
         Path("empty").mkdir()
+        Path("recipe.toml").write_text(RECIPE)
+        Path("blocks.toml").write_text("default = [1, 1]\n[blocks]\nw = [0.25, '3/4']\n")
+        save_file({"net.weight": np.ones((3, 2), "f2")}, "net.st")
+        factors = {"lora_up": np.ones((3, 1), "f2"), "lora_down": np.ones((1, 2), "f2")}
+        save_file({f"net.{role}.weight": each for role, each in factors.items()}, "lora.st")
         for line in (
+            ["delta", "b.st", "a.st", "-o", "cats.delta"],
+            ["apply", "net.st", "lora.st@1/2", "-o", "applied.st"],
             ["avg", "a.st", "b.st", "-o", "soup.st"],
             ["avg", "a.st", "b.st", "--keep-sum", "-o", "kept.st"],
             ["avg", "a.st", "--shard-size", "8B", "-o", "sharded"],
@@ -234,7 +281,7 @@ def require_clean_end(code: int, error: str, line: list[str]) -> None:
 
 def test_commands_of_odd_words_end_with_a_documented_code_and_one_line(tried, record_property):
     kept = tried.contents()
-    safe = {"a.st", "b.st", "odd.st", "noise.st", "text.st", "list"}
+    safe = {name for name in FILES if Path(name).is_file()} - {"soup.st", "kept.st"}
 
     @settings(max_examples=EXAMPLES)
     @given(command_lines())
@@ -254,6 +301,8 @@ def test_commands_of_odd_words_end_with_a_documented_code_and_one_line(tried, re
 VALUES = (*NUMBERS, *WORDS)
 SHARE = 20
 """One of so many values is tried with each option, others with the next."""
+FEWER = dict.fromkeys(("apply", "delta", "ema", "run"), 80)
+"""The same for commands most of whose options are those of `avg`."""
 
 
 @pytest.mark.parametrize("command", TRIED)
@@ -263,12 +312,17 @@ def test_odd_values_of_every_option_end_with_a_documented_code_and_one_line(trie
         "subtract": ["soup.st", "a.st"],
         "add": ["soup.st", "b.st"],
     }
-    inputs |= {"swap": ["soup.st", "a.st", "b.st"], "help": []}
+    inputs |= {"swap": ["soup.st", "a.st", "b.st"], "help": [], "avg": ["a.st", "b.st"]}
+    inputs |= {"apply": ["a.st", "cats.delta"], "delta": ["b.st", "a.st"], "run": ["recipe.toml"]}
+    inputs |= {"ema": ["a.st", "b.st"]}
+    share = FEWER.get(command, SHARE)
     output = ["-n", "-o", "new.st"] if "-o" in OPTIONS[command] else []
     for number, (name, takes_value) in enumerate(OPTIONS[command].items()):
-        for value in VALUES[number % SHARE :: SHARE] if takes_value else ("",):
+        values = (*OWN_VALUES.get(name, ()), *VALUES[number % share :: share])
+        for value in values if takes_value else ("",):
             option = [f"{name}={value}"] if takes_value else [name]
-            line = [command, *inputs.get(command, ["soup.st"]), *output, *option]
+            target = ["-n", "-o", "new-{t}.st"] if name == "--sweep" else output
+            line = [command, *inputs.get(command, ["soup.st"]), *target, *option]
             code, _, error = tried.run(line)
 
             require_clean_end(code, error, line)
