@@ -28,7 +28,7 @@ class Issue:
     advice: str | None = None
 
     def __str__(self) -> str:
-        place = [_shortened(str(part)) for part in (self.path, self.tensor) if part is not None]
+        place = [shortened(str(part)) for part in (self.path, self.tensor) if part is not None]
         advice = f" ({self.advice})" if self.advice else ""
         return ": ".join([*place, self.what]) + advice
 
@@ -89,7 +89,7 @@ SWITCHES = {
 """Options without a value, and the value of the argument."""
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
     """The name, with its middle left out if it is long: a tensor's name may have 60 kB."""
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[:half]}...{name[-half:]}"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import isfinite, sqrt
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 from .modules import AdapterModule
 
 METADATA = "lora_adapter_metadata"
@@ -109,7 +110,7 @@ def _pattern(fields: Mapping[str, Any], kind: str, path: str) -> list[tuple[str,
         raise InputError(f"its {kind}_pattern is no JSON object", path=path)
     for key in found:
         if re.search(r"[\\^$*+?\[\](){}|]", key):
-            what = f"its {kind}_pattern has the regular expression {key!r}"
+            what = f"its {kind}_pattern has the regular expression {shortened(key)!r}"
             raise InputError(what, path=path, advice="write the names of modules out")
     return list(found.items())
 
@@ -119,13 +120,21 @@ def _of_module(pattern: Mapping[str, Any], name: str) -> Any:
     return next((v for key, v in pattern.items() if f".{name}".endswith(f".{key}")), None)
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return isfinite(value)
+    except OverflowError:
+        # a whole number beyond the range of floats
+        return False
+
+
 def _number(value: object, path: str) -> Fraction:
-    if isinstance(value, int | float) and value is not True and isfinite(value):
+    if isinstance(value, int | float) and value is not True and _is_finite(value):
         return Fraction(value)
-    raise InputError(f"its alpha is {value!r}, not a number", path=path)
+    raise InputError(f"its alpha is {reprlib.repr(value)}, not a number", path=path)
 
 
 def _rank(value: object, path: str) -> int:
-    if isinstance(value, int) and value is not True and value > 0:
+    if isinstance(value, int) and value is not True and value > 0 and _is_finite(value):
         return value
-    raise InputError(f"its rank is {value!r}, not a whole number above zero", path=path)
+    raise InputError(f"its rank is {reprlib.repr(value)}, not a whole number above zero", path=path)

@@ -14,6 +14,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from blake3 import blake3
+from merge_files import (
+    ADAPTER_CONFIG,
+    facts_of_delta,
+    read_adapter,
+    read_adapter_config,
+    resealed_facts,
+    sound_adapters,
+    sound_facts,
+)
 
 from soupctl.banks.config import BankConfig, BaseDescription, Site
 from soupctl.banks.config_json import encode_config, parse_config
@@ -30,8 +39,10 @@ from soupctl.ledger.data_shard import read_data_record
 from soupctl.ledger.image_metadata import read_metadata
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
 from soupctl.ledger.weights import parse_weight, read_weight
+from soupctl.merge.blocks.request import read_blocks
 from soupctl.merge.kept_sum.format import Facts, encode_facts, parse_facts
 from soupctl.merge.recipe import Recipe, require_matches, selector
+from soupctl.merge.recipes.read import read_recipe
 from soupctl.training.bank_options import PatchOptions
 from soupctl.training.config_file import read_config
 from soupctl.training.metrics import read_metrics
@@ -129,6 +140,17 @@ DIT = BaseDescription(
     digest=digest("base"),
     name="base",
 )
+RECIPE = b"""dtype = "F32"
+inputs = {a = "a.st", b = {path = "b.st"}}
+[steps]
+half = {average = ["a", "b"], weights = [0.5, "1/3"], materialise = true}
+whole = {base = "a", add = ["half"], blocks = {"w*" = [1]}}
+last = {from = "whole", take = {"w" = "b"}}
+"""
+BLOCKS = b"""default = [1, 2]
+[blocks]
+"*.attn2.*" = [0.25, "3/4"]
+"""
 KINDS = (Options, PatchOptions)
 TOML = b"""steps = 100
 lr = 1e-4
@@ -226,6 +248,12 @@ READERS = {
         (b'{"file_name": "a.png", "text": ["a", "b"], "label": 3}\n{"file_name": "b/c.png"}\n',),
     ),
     "TOML options": Reader(in_file("run.toml", lambda path: read_config(path, KINDS)), (TOML,)),
+    "recipe": Reader(in_file("recipe.toml", read_recipe), (RECIPE,)),
+    "weights by block": Reader(in_file("blocks.toml", read_blocks), (BLOCKS,)),
+    "record of a delta": Reader(facts_of_delta, (sound_facts(),)),
+    "resealed record of a delta": Reader(resealed_facts, (sound_facts(),)),
+    "adapter": Reader(in_file("lora.st", read_adapter), sound_adapters()),
+    "config of an adapter": Reader(read_adapter_config, (ADAPTER_CONFIG,)),
     "configs compared": Reader(
         _compared,
         (json.dumps({**CONFIG, "_diffusers_version": "1"}).encode(),),

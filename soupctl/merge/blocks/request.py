@@ -83,11 +83,19 @@ def read_blocks(text: str | Path) -> BlockWeights | ClassicBlocks:
         return ClassicBlocks(tuple(parse_number(each.strip()) for each in text.split(",")))
     if text in PRESETS:
         return ClassicBlocks(tuple(map(parse_number, PRESETS[text].split())))
-    if Path(text).is_file():
+    if _is_file(text):
         return _read_file(Path(text))
     near = _nearest(text.upper(), PRESETS)
     advice = f"did you mean {near}?" if near else f"such as {', '.join([*PRESETS][:3])}"
     raise UsageError(f"--blocks {shown} is no file, preset or list of numbers", advice=advice)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:
+        # longer than the name of any file
+        return False
 
 
 def _nearest(name: str, known: Collection[str]) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from fractions import Fraction
 
-from ...errors import Issue, UsageError
+from ...errors import Issue, UsageError, shortened
 from ...ledger.block_weights import WeightTuple
 from ..recipe import meant_by
 from .families import SDXL, NamedBlocks, named_blocks
@@ -73,7 +73,7 @@ def _require_one_each(
 ) -> None:
     """Raise UsageError for lists of more or fewer weights than there are ingredients."""
     issues = [
-        Issue(f"--blocks {key} has {len(weights)} weights for {count} ingredients")
+        Issue(f"--blocks {shortened(key)} has {len(weights)} weights for {count} ingredients")
         for key, weights in (("default", default), *blocks)
         if len(weights) != count
     ]
@@ -90,7 +90,7 @@ def _as_globs(
     for key, weights in blocks:
         globs = named.get(key, (key,))
         if not any(any(map(re.compile(translate(glob)).match, names)) for glob in globs):
-            what = f"--blocks {key!r} matches no tensor"
+            what = f"--blocks {shortened(key)!r} matches no tensor"
             issues.append(Issue(what, advice=meant_by(key, names, named)))
         yield from ((glob, weights) for glob in globs)
     if issues:

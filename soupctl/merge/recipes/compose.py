@@ -16,7 +16,7 @@ from fnmatch import translate
 from fractions import Fraction
 from glob import escape
 
-from ...errors import Issue, UsageError
+from ...errors import Issue, UsageError, shortened
 from ...ledger.block_weights import WeightTuple
 from ..blocks.resolve import resolve
 from ..recipe import meant_by
@@ -90,7 +90,10 @@ def _choice(step: RecipeStep, names: Collection[str]) -> _Choice:
 def _require_matches(step: str, operation: TakeStep, names: Collection[str]) -> None:
     """Raise UsageError for globs that match no tensor, with similar names."""
     issues = [
-        Issue(f"step {step!r}: take {glob!r} matches no tensor", advice=meant_by(glob, names))
+        Issue(
+            f"step {shortened(step)!r}: take {shortened(glob)!r} matches no tensor",
+            advice=meant_by(glob, names),
+        )
         for glob, _ in operation.takes
         if not any(map(re.compile(translate(glob)).match, names))
     ]
@@ -130,7 +133,7 @@ def _total(weights: WeightTuple, step: str) -> Fraction:
     """The sum of the weights of a step; UsageError unless it is positive."""
     total = sum(weights, Fraction(0))
     if total <= 0:
-        what = f"the weights of step {step!r} add up to {total} in some tensors"
+        what = f"the weights of step {shortened(step)!r} add up to {total} in some tensors"
         raise UsageError(what, advice="their total must be positive")
     return total
 

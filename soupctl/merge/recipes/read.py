@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...choices import OnInt, OnMissing
-from ...errors import Issue, UsageError
+from ...errors import Issue, UsageError, shortened
 from ...format.dtypes import parse_dtype
 from ...ledger.weights import parse_number
 from ..blocks.request import BlockWeights, ClassicBlocks, read_blocks
@@ -80,7 +80,10 @@ class _Reader:
         known, steps = [*inputs], []
         for name, value in self._table(table, "steps").items():
             if name in known:
-                self._issue(f"step {name!r} has the name of an input", "call one of them otherwise")
+                self._issue(
+                    f"step {shortened(name)!r} has the name of an input",
+                    "call one of them otherwise",
+                )
             steps.append(self._step(name, value, known))
             known.append(name)
         if not steps:
@@ -106,7 +109,9 @@ class _Reader:
         """A name that must stand above."""
         if not isinstance(name, str) or name not in known:
             what = f"{where} names {reprlib.repr(name)}, which is no input or earlier step"
-            self._issue(what, near(str(name), known) or f"there are {', '.join(known) or 'none'}")
+            self._issue(
+                what, near(str(name), known) or f"there are {shortened(', '.join(known)) or 'none'}"
+            )
         return str(name)
 
     def _table(self, table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -117,7 +122,7 @@ class _Reader:
         return found
 
     def _input(self, name: str, value: object) -> RecipeInput:
-        where = f"input {name!r}"
+        where = f"input {shortened(name)!r}"
         entry = {"path": value} if isinstance(value, str) else value
         if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
             self._issue(f"{where} is no path", 'such as a = "a.safetensors"')
@@ -133,7 +138,7 @@ class _Reader:
         return RecipeInput(str(self.folder / entry["path"]), digests)
 
     def _step(self, name: str, value: object, known: Collection[str]) -> RecipeStep:
-        where = f"step {name!r}"
+        where = f"step {shortened(name)!r}"
         table = value if isinstance(value, dict) else {}
         kinds = [kind for kind in STEPS if kind in table]
         if len(kinds) != 1:
@@ -144,6 +149,10 @@ class _Reader:
         self._known(where, table, (*STEPS[kind], MATERIALISE))
         read = {"average": self._mean, "base": self._difference, "from": self._take}[kind]
         is_materialised = self._flag(where, table, MATERIALISE)
+        if is_materialised and not _is_file_name(name):
+            self._issue(
+                f"{where} is materialised, and no file can have this name", "call it otherwise"
+            )
         return RecipeStep(name, read(where, table, known), is_materialised)
 
     def _mean(self, where: str, table: Mapping[str, Any], known: Collection[str]) -> Operation:
@@ -215,7 +224,13 @@ class _Reader:
             return None
         return BlockWeights(
             tuple(
-                (glob, tuple(self._number(f"{where}: blocks {glob!r}", each) for each in weights))
+                (
+                    glob,
+                    tuple(
+                        self._number(f"{where}: blocks {shortened(glob)!r}", each)
+                        for each in weights
+                    ),
+                )
                 for glob, weights in found.items()
             )
         )
@@ -270,3 +285,7 @@ class _Reader:
         except (UsageError, ValueError):
             self._issue(f"{key} has the value {reprlib.repr(value)}, which is not known")
             return None
+
+
+def _is_file_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not {"/", "\0"} & set(name)
