@@ -116,8 +116,10 @@ def meant_option(name: str, command: str, options: Mapping[str, Iterable[str]]) 
         return "inputs are named without an option"
     if OPTIONS.get(name) in own:
         return f"did you mean {OPTIONS[name]}?"
-    if near := get_close_matches(name, own, 1):
-        return f"did you mean {near[0]}?"
+    # without their dashes, which all options share
+    letters = {each.lstrip("-"): each for each in own}
+    if near := get_close_matches(name.lstrip("-"), letters, 1):
+        return f"did you mean {letters[near[0]]}?"
     others = [other for other, its in options.items() if name in its]
     return f"{name} is an option of {', '.join(others)}" if others else None
 

@@ -17,8 +17,8 @@ def engine_of(execution: ExecutionOptions) -> tuple[Engine, ExecutionOptions]:
     Raises LimitError for a device that cannot be had, and for too little address space.
     """
     require_room_to_compute()
-    # imported late, as it loads numba: previews must not wait for that, and a failure to load it
-    # must come before anything is written
+    # imported late, as it loads numpy and LLVM: previews must not wait for that, and a failure to
+    # load them must come before anything is written
     if execution.is_on_processor:
         from ..engines.cpu import CpuEngine
 

@@ -9,15 +9,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm, prod
+from typing import TYPE_CHECKING
 
 from ..engines.contract import WeightedMean
-from ..engines.update_mean import PlacedUpdate, UpdatedMean
 from ..errors import UsageError
 from ..ledger.weights import LARGEST, TOO_FINE
 from .adapter_reader import AdapterReader, ScaledUpdate
 from .kept_sum.reader import Source
 from .plan import Step
 from .step_weights import StepWeights
+
+if TYPE_CHECKING:
+    from ..engines.update_mean import UpdatedMean
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ def prepare_updated(
     shape: Sequence[int],
 ) -> UpdatedMean:
     """The mean of rows, with updates of a tensor of this shape."""
+    from ..engines.update_mean import PlacedUpdate, UpdatedMean
+
     factor = _factor(mean.total, [(each.weight, each.scaled.scale) for each in updates])
     placed = [
         PlacedUpdate(

@@ -120,7 +120,7 @@ def test_an_input_without_permission_is_an_error(soupctl, ingredients):
     assert (3, "soupctl: b.st: cannot be read: Permission denied\n") == (done.code, done.message)
 
 
-@pytest.mark.parametrize("library", ["numba", "numpy", "blake3"])
+@pytest.mark.parametrize("library", ["llvmlite", "numpy", "blake3"])
 def test_a_library_that_cannot_be_loaded_is_an_error_of_one_line(process, ingredients, library):
     Path("broken").mkdir()
     Path(f"broken/{library}.py").write_text("raise ImportError('much advice\\n\\nand a reason')")

@@ -35,7 +35,7 @@ STACK = SimpleNamespace(weights={"a": 1})
 STUBS = {
     "soupctl.banks.stacking.leave_out": STACK,
     "soupctl.banks.stacking.stack_banks": STACK,
-    "soupctl.images.compare.sample_models": [SimpleNamespace(name="base", images=[0])],
+    "soupctl.images.compare.sample_models": [SimpleNamespace(name="base", images=[0], notice="")],
     "soupctl.images.request.device_of": None,
     "soupctl.images.save.require_place": None,
     "soupctl.images.save.save_images": None,
