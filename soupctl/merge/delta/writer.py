@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from ...checkpoints.digest import Row, tensor_hasher
+from ...checkpoints.digest import Row
 from ...engines.contract import Engine
 from ...engines.planes import negated, negative_zeros, present
-from ...errors import OutputError
 from ..chunks import Write
+from ..part_writer import PartWriter
 from .format import DeltaForm, TensorSpec, index_dtype, part_entries
 from .planes import Narrowing
 from .survey import DifferenceChunk
@@ -23,18 +23,12 @@ class DifferenceWriter:
     """Writes the parts of one tensor's difference."""
 
     def __init__(self, spec: TensorSpec, form: DeltaForm, engine: Engine, write: Write) -> None:
-        self._name, self._fine, shape = spec
+        name, self._fine, shape = spec
         self._count = prod(shape)
         self._index = index_dtype(self._count)
         self._form = form
-        self._write = write
         self._narrowing = Narrowing(engine)
-        self._entries = {entry[0].partition(":")[0]: entry for entry in part_entries(spec, form)}
-        self._sizes = {
-            mark: prod(shape) * dtype.bits // 8 for mark, (_, dtype, shape) in self._entries.items()
-        }
-        self._hashers = {mark: tensor_hasher() for mark in self._entries}
-        self._written = dict.fromkeys(self._entries, 0)
+        self._parts = PartWriter(name, part_entries(spec, form), write)
 
     def write(self, chunk: DifferenceChunk) -> None:
         """Append the next elements; chunks come in order, and all."""
@@ -42,13 +36,13 @@ class DifferenceWriter:
         for number, (form, plane) in enumerate(zip(self._form.planes, planes, strict=True)):
             if form.is_sparse(self._count):
                 places, values = present(plane, chunk.start, self._index, form.dtype)
-                self._append(f"{number}i", places)
-                self._append(f"{number}v", values)
+                self._parts.append(f"{number}i", places)
+                self._parts.append(f"{number}v", values)
             else:
-                self._append(str(number), plane)
+                self._parts.append(str(number), plane)
         if self._form.negative_zeros:
             zeros = negative_zeros(chunk.fine, self._fine, chunk.start, self._index)
-            self._append("s", zeros)
+            self._parts.append("s", zeros)
 
     def _planes(self, chunk: DifferenceChunk) -> Sequence[memoryview]:
         """The planes of a chunk in the dtypes of the form; OutputError if these do not hold it."""
@@ -56,27 +50,13 @@ class DifferenceWriter:
             return (chunk.fine, negated(chunk.base))
         dtypes = tuple(plane.dtype for plane in self._form.planes)
         planes = self._narrowing.planes(chunk.exact, dtypes) if chunk.exact else None
-        self._require(planes is not None)
+        self._parts.require(planes is not None)
         return planes or ()
 
     def copy(self, data: memoryview) -> None:
         """Append bytes of a tensor that is kept whole."""
-        self._append("c", data)
-
-    def _append(self, mark: str, data: memoryview) -> None:
-        self._require(self._written[mark] + len(data) <= self._sizes[mark])
-        self._write(self._entries[mark][0], self._written[mark], data)
-        self._hashers[mark].update(data)
-        self._written[mark] += len(data)
+        self._parts.append("c", data)
 
     def rows(self) -> list[Row]:
         """The tensors that were written, for the root of the delta; OutputError if one is short."""
-        self._require(self._written == self._sizes)
-        return [
-            (name, dtype.value, shape, str(self._hashers[mark].hexdigest()))
-            for mark, (name, dtype, shape) in self._entries.items()
-        ]
-
-    def _require(self, fits: bool) -> None:
-        if not fits:
-            raise OutputError("an input was changed while it was read", tensor=self._name)
+        return self._parts.rows()

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
-from ...checkpoints.digest import Row, tensor_hasher
+from ...checkpoints.digest import Row
 from ...engines.contract import Engine
 from ...engines.planes import present
-from ...errors import OutputError
 from ...format.dtypes import DType
 from ..chunks import PLANE_BYTES, SINGLE_BYTES, Write
+from ..part_writer import PartWriter
 from ..plan import Step
 from .format import SumForm, plane_entries
 
@@ -34,20 +33,11 @@ class PlaneWriter:
     """Writes the planes of one tensor's sum."""
 
     def __init__(self, step: Step, output: SumOutput, engine: Engine) -> None:
-        self._name = step.name
         self._form = output.forms[step.name]
-        self._write = output.write
         self._engine = engine
         self._single = memoryview(bytearray())
-        self._entries = {
-            entry[0].partition(":")[0]: entry
-            for entry in plane_entries(step.name, step.shape, self._form)
-        }
-        self._sizes = {
-            mark: prod(shape) * dtype.bits // 8 for mark, (_, dtype, shape) in self._entries.items()
-        }
-        self._hashers = {mark: tensor_hasher() for mark in self._entries}
-        self._written = dict.fromkeys(self._entries, 0)
+        entries = plane_entries(step.name, step.shape, self._form)
+        self._parts = PartWriter(step.name, entries, output.write)
 
     def write(self, start: int, planes: Sequence[memoryview]) -> None:
         """Append the elements from `start` on; chunks come in order, and all."""
@@ -56,36 +46,22 @@ class PlaneWriter:
             size = len(first) * SINGLE_BYTES // PLANE_BYTES
             # no later chunk is larger than the first
             self._single = self._single or memoryview(bytearray(size))
-            self._require(self._engine.narrow(first, self._single[:size]))
-            self._append("0", self._single[:size])
+            self._parts.require(self._engine.narrow(first, self._single[:size]))
+            self._parts.append("0", self._single[:size])
         else:
-            self._append("0", first)
-        self._require(len(rest) <= len(self._form.rest))
+            self._parts.append("0", first)
+        self._parts.require(len(rest) <= len(self._form.rest))
         # a chunk may need fewer planes than the tensor
         zeros = memoryview(bytes(len(first) if len(rest) < len(self._form.rest) else 0))
         rest += [zeros] * (len(self._form.rest) - len(rest))
         for number, plane in enumerate(rest, 1):
-            if f"{number}" in self._entries:
-                self._append(f"{number}", plane)
+            if f"{number}" in self._parts.entries:
+                self._parts.append(f"{number}", plane)
             else:
-                places, values = present(plane, start, self._entries[f"{number}i"][1])
-                self._append(f"{number}i", places)
-                self._append(f"{number}v", values)
-
-    def _append(self, mark: str, data: memoryview) -> None:
-        self._require(self._written[mark] + len(data) <= self._sizes[mark])
-        self._write(self._entries[mark][0], self._written[mark], data)
-        self._hashers[mark].update(data)
-        self._written[mark] += len(data)
+                places, values = present(plane, start, self._parts.entries[f"{number}i"][1])
+                self._parts.append(f"{number}i", places)
+                self._parts.append(f"{number}v", values)
 
     def rows(self) -> list[Row]:
         """The tensors that were written, for the root of the sum; OutputError if one is short."""
-        self._require(self._written == self._sizes)
-        return [
-            (name, dtype.value, shape, self._hashers[mark].hexdigest())
-            for mark, (name, dtype, shape) in self._entries.items()
-        ]
-
-    def _require(self, fits: bool) -> None:
-        if not fits:
-            raise OutputError("an input was changed while it was read", tensor=self._name)
+        return self._parts.rows()

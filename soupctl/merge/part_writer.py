@@ -1,0 +1,48 @@
+"""The parts that one tensor is written in, each a tensor of its own in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+
+from ..checkpoints.digest import Row, tensor_hasher
+from ..errors import OutputError
+from ..format.dtypes import DType
+from .chunks import Write
+
+
+class PartWriter:
+    """Appends to the parts of one tensor and digests them; their sizes are known before."""
+
+    def __init__(
+        self, name: str, entries: Iterable[tuple[str, DType, tuple[int, ...]]], write: Write
+    ) -> None:
+        """`entries` are the parts; the mark of each is what its name has before the first colon."""
+        self._name = name
+        self._write = write
+        self.entries = {entry[0].partition(":")[0]: entry for entry in entries}
+        self._sizes = {
+            mark: prod(shape) * dtype.bits // 8 for mark, (_, dtype, shape) in self.entries.items()
+        }
+        self._hashers = {mark: tensor_hasher() for mark in self.entries}
+        self._written = dict.fromkeys(self.entries, 0)
+
+    def append(self, mark: str, data: memoryview) -> None:
+        """Append bytes to the part of that mark; OutputError for more than it has room for."""
+        self.require(self._written[mark] + len(data) <= self._sizes[mark])
+        self._write(self.entries[mark][0], self._written[mark], data)
+        self._hashers[mark].update(data)
+        self._written[mark] += len(data)
+
+    def rows(self) -> list[Row]:
+        """The tensors that were written, for the file's root; OutputError if one is short."""
+        self.require(self._written == self._sizes)
+        return [
+            (name, dtype.value, shape, self._hashers[mark].hexdigest())
+            for mark, (name, dtype, shape) in self.entries.items()
+        ]
+
+    def require(self, fits: bool) -> None:
+        """Raise OutputError unless what is written fits the form that was found for it."""
+        if not fits:
+            raise OutputError("an input was changed while it was read", tensor=self._name)
