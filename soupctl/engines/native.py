@@ -122,8 +122,8 @@ def entry_name(name: str, kinds: tuple[str, ...]) -> str:
 @cache
 def toolchain() -> str:
     """What all entries depend on: sources, tools, processor."""
-    rooms = [Path(tables.__file__).parent, Path(__file__).parent / "compilation.py"]
-    files = [path for room in rooms for path in (sorted(room.glob("*.py")) or [room])]
+    kernels = sorted(Path(tables.__file__).parent.glob("*.py"))
+    files = [*kernels, Path(__file__).with_name("compilation.py")]
     sources = [(path.name, path.read_text()) for path in files]
     tools = [sys.version, compiler_version(), llvmlite.__version__]
     processor = [binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()]
