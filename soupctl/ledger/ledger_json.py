@@ -61,11 +61,11 @@ def encode_ledger(ledger: Ledger, digest: Digest, version: int | None = None) ->
     document = {"format": version or least_format(ledger), **_body(ledger, digest)}
     if ledger.ancestors:
         document["ledgers"] = {
-            root: _sealed(_body(ancestor, digest), digest)
+            root: sealed(_body(ancestor, digest), digest)
             for root, ancestor in ledger.ancestors.items()
         }
     document |= _given(disputed=list(ledger.disputed))
-    return canonical(_sealed(document, digest))
+    return canonical(sealed(document, digest))
 
 
 def require_readable(ledger: Ledger, text: str) -> None:
@@ -93,7 +93,8 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _sealed(body: dict[str, Any], digest: Digest) -> dict[str, Any]:
+def sealed(body: dict[str, Any], digest: Digest) -> dict[str, Any]:
+    """The body with the digest of its own canonical text."""
     return {**body, "digest": digest(canonical(body))}
 
 

@@ -19,7 +19,7 @@ from math import prod
 from ...errors import LedgerError
 from ...format.dtypes import DType, Kind
 from ...format.header import Tensor
-from ...ledger.ledger_json import LONGEST, Digest, canonical
+from ...ledger.ledger_json import LONGEST, Digest, canonical, sealed
 
 DELTA_FORMAT = 1
 PART = re.compile(r"([01][iv]?|[cs]):")
@@ -182,7 +182,7 @@ def encode_facts(facts: DeltaFacts, ledger: str, digest: Digest) -> str:
         "ledger": digest(ledger),
         "tensors": [[name, dtype.value, list(shape)] for name, dtype, shape in facts.tensors],
     }
-    return canonical({**body, "digest": digest(canonical(body))})
+    return canonical(sealed(body, digest))
 
 
 def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> DeltaFacts:

@@ -20,7 +20,7 @@ from ...format.dtypes import DType
 from ...format.header import Tensor
 from ...ledger.json_values import encode_runs, parse_digest, parse_runs
 from ...ledger.ledger import Runs
-from ...ledger.ledger_json import LONGEST, Digest, NewerLedgerError, canonical
+from ...ledger.ledger_json import LONGEST, Digest, NewerLedgerError, canonical, sealed
 from ...ledger.weights import LARGEST, read_weight, weight_text
 
 SUM_FORMAT = 1
@@ -183,7 +183,7 @@ def encode_facts(facts: Facts, ledger: str, digest: Digest) -> str:
         "root": facts.root,
         "scale": weight_text(facts.scale),
     }
-    return canonical({**body, "digest": digest(canonical(body))})
+    return canonical(sealed(body, digest))
 
 
 def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> Facts:
