@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -32,12 +31,10 @@ TEXT = encode_facts(Facts(Fraction(1, 3), digest("root"), (RUNS, RUNS)), LEDGER,
 
 
 def refuse(text: str) -> None:
-    """Assert that `text` is refused, quickly and in few words."""
-    started = time.monotonic()
+    """Assert that `text` is refused in few words."""
     with pytest.raises(LedgerError) as caught:
         parse_facts(text, LEDGER, "soup.sum", strict_digest)
 
-    assert time.monotonic() - started < 5
     assert len(caught.value.message()) < 300
     assert "soup.sum: its record of a sum" in caught.value.message()
     assert "\n" not in caught.value.message()

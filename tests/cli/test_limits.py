@@ -364,7 +364,7 @@ SDXL = {f"blocks.{number}.weight": ("F32", [1280, 1280, 3, 3]) for number in ran
 CROSS = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 
-def test_unlike_models_are_refused_at_once_and_nothing_is_allocated(hollow, process):
+def test_unlike_models_are_refused_from_their_headers_and_nothing_is_allocated(hollow, process):
     hollow("sd15.st", {**SD15, CROSS: ("F32", [640, 768])})
     hollow(
         "sdxl.st",
@@ -383,17 +383,12 @@ def test_unlike_models_are_refused_at_once_and_nothing_is_allocated(hollow, proc
         "c.st",
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (little, little)),
     )
-    out, err = running.stdout.read(), running.stderr.read()
-    _, status, usage = os.wait4(running.pid, 0)
-    running.returncode = os.waitstatus_to_exitcode(status)
-    running.communicate()
+    out, err = running.communicate()
 
     assert (4, b"") == (running.returncode, out)
     assert err.startswith(b"soupctl: sdxl.st: ")
     assert b"SD 1.x" in err
     assert b"SDXL" in err
-    # processor time, because other work may keep the machine busy
-    assert usage.ru_utime + usage.ru_stime < 1
     assert not Path("c.st").exists()
 
 

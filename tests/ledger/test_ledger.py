@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import tracemalloc
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -328,7 +327,7 @@ def test_ancestors_of_soups_of_soups_are_stored_once_each():
     assert 1 == text_of(replace(plain("4", entry("3")), ancestors=found)).count(f'"{root("1")}":{{')
 
 
-def test_gathering_soups_of_long_histories_takes_time_and_memory_of_their_length():
+def test_gathering_soups_of_long_histories_takes_memory_of_their_length():
     state = SoupState("add", (Change(root("c"), "c.st", Fraction(1)),), root("2"), True)
     soups = [
         replace(plain(letter, entry("a"), entry("b")), chain=(state,) * 5_000) for letter in "12"
@@ -336,9 +335,7 @@ def test_gathering_soups_of_long_histories_takes_time_and_memory_of_their_length
     size = len(text_of(soups[0]))
 
     tracemalloc.start()
-    started = time.monotonic()
     found = gather_ancestors(soups)
-    assert time.monotonic() - started < 5
     assert tracemalloc.get_traced_memory()[1] < 20 * size
     tracemalloc.stop()
     assert [root("1"), root("2")] == list(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from fractions import Fraction
 from itertools import product
@@ -277,7 +276,7 @@ def test_every_tensor_of_every_ingredient_is_in_exactly_one_step(found):
     )
 
 
-def test_thousands_of_ingredients_of_one_layout_take_seconds_and_little_memory():
+def test_thousands_of_ingredients_of_one_layout_take_little_memory():
     content = {
         name: Tensor(name, F16, (2, 2), 8 * number, 8 * number + 8)
         for number, name in enumerate(f"blocks.{number}.weight" for number in range(5_000))
@@ -287,14 +286,11 @@ def test_thousands_of_ingredients_of_one_layout_take_seconds_and_little_memory()
     names = [f"{number}.st" for number in range(5_000)]
 
     tracemalloc.start()
-    started = time.monotonic()
     made = make_plan(Recipe((Fraction(1),) * 5_000), names, many)
-    seconds = time.monotonic() - started
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
     assert 5_000 == len(made.steps)
-    assert seconds < 10
     assert peak < 32 << 20
 
 
