@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from unet import Tensor, stable_diffusion_unet
+from unet import NamedShape, stable_diffusion_unet
 
 SEED = 2024
 DEVIATION = 0.02
@@ -25,22 +25,22 @@ INSPECTED_BYTES = 7_000_000_000
 ITEM_BYTES = {"F8_E4M3": 1, "F8_E5M2": 1, "F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 
 
-def _equal_tensors(count: int, shape: tuple[int, ...]) -> list[Tensor]:
+def _equal_tensors(count: int, shape: tuple[int, ...]) -> list[NamedShape]:
     digits = len(str(count - 1))
-    return [Tensor(f"blocks.{index:0{digits}}.weight", shape) for index in range(count)]
+    return [NamedShape(f"blocks.{index:0{digits}}.weight", shape) for index in range(count)]
 
 
-def _seven_gigabytes() -> list[Tensor]:
+def _seven_gigabytes() -> list[NamedShape]:
     tensors = [
-        Tensor(f"model_{copy}.{tensor.name}", tensor.shape)
+        NamedShape(f"model_{copy}.{tensor.name}", tensor.shape)
         for copy in range(4)
         for tensor in stable_diffusion_unet()
     ]
     rest = INSPECTED_BYTES // ITEM_BYTES["F16"] - sum(tensor.size for tensor in tensors)
-    return [*tensors, Tensor("rest.weight", (rest,))]
+    return [*tensors, NamedShape("rest.weight", (rest,))]
 
 
-LAYOUTS: dict[str, Callable[[], list[Tensor]]] = {
+LAYOUTS: dict[str, Callable[[], list[NamedShape]]] = {
     "unet": stable_diffusion_unet,
     "1mb": lambda: _equal_tensors(16, (128, 256)),
     "16mb": lambda: _equal_tensors(64, (256, 512)),
@@ -92,7 +92,7 @@ class Ingredients:
         return paths
 
 
-def header(tensors: Sequence[tuple[Tensor, str]]) -> bytes:
+def header(tensors: Sequence[tuple[NamedShape, str]]) -> bytes:
     """The length and the JSON that open a safetensors file with these tensors, in this order."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -109,7 +109,7 @@ def header(tensors: Sequence[tuple[Tensor, str]]) -> bytes:
 
 
 def write_checkpoint(
-    path: Path, tensors: list[Tensor], dtype: str, index: int, *, sparse: bool = False
+    path: Path, tensors: list[NamedShape], dtype: str, index: int, *, sparse: bool = False
 ) -> None:
     """A checkpoint at `path`, the `index`-th of its kind; it appears there when it is complete."""
     opening = header([(tensor, dtype) for tensor in tensors])

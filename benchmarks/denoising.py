@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers import DDPMScheduler
-from digits import Part
+from digits import LabelledImages
 
 QUARTERS = 4
 AT_ONCE = 512
@@ -41,7 +41,7 @@ class Triples:
     """Triples of an image in each quarter of the timesteps."""
 
 
-def draw_triples(part: Part, draws: int, seed: int) -> Triples:
+def draw_triples(part: LabelledImages, draws: int, seed: int) -> Triples:
     """`draws` triples for each image and quarter of the timesteps."""
     generator = torch.Generator().manual_seed(seed)
     times = DDPMScheduler().config.num_train_timesteps // QUARTERS

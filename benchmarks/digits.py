@@ -25,7 +25,7 @@ PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LabelledImages:
     """Images and what they show."""
 
     images: npt.NDArray[np.uint8]
@@ -34,7 +34,7 @@ class Part:
     """[count]."""
 
 
-def digits(counts: Sequence[int]) -> dict[str, Part]:
+def digits(counts: Sequence[int]) -> dict[str, LabelledImages]:
     """Some of the 1797 digits of scikit-learn, shuffled once and for all: so many of each part."""
     from sklearn.datasets import load_digits  # noqa: PLC0415
 
@@ -44,10 +44,13 @@ def digits(counts: Sequence[int]) -> dict[str, Part]:
     labels = found.target[order].astype(np.int64)
     ends = np.cumsum(counts).tolist()
     spans = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
-    return {name: Part(images[span], labels[span]) for name, span in zip(PARTS, spans, strict=True)}
+    return {
+        name: LabelledImages(images[span], labels[span])
+        for name, span in zip(PARTS, spans, strict=True)
+    }
 
 
-def write_images(part: Part, folder: Path) -> Path:
+def write_images(part: LabelledImages, folder: Path) -> Path:
     """A data shard: a folder for each digit, whole or not there at all."""
     if not folder.is_dir():
         partial = folder.with_name(f"{folder.name}.partial")

@@ -54,8 +54,8 @@ LR = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """A text-to-image base, and the images of a step."""
+class BaseSize:
+    """The size of a text-to-image base, and the images of a step."""
 
     channels: tuple[int, int]
     pixels: int
@@ -63,14 +63,14 @@ class Case:
 
 
 CASES = {
-    "tiny": Case((8, 16), 16, 4),
-    "small": Case((32, 64), 32, 4),
-    "medium": Case((64, 128), 64, 4),
+    "tiny": BaseSize((8, 16), 16, 4),
+    "small": BaseSize((32, 64), 32, 4),
+    "medium": BaseSize((64, 128), 64, 4),
 }
 
 
-class Silent:
-    """Tells nobody."""
+class SilentReporter:
+    """A reporter that prints nothing."""
 
     def say(self, text: str) -> None:
         """Tell one thing."""
@@ -88,7 +88,7 @@ class Silent:
         """Tell that training has ended."""
 
 
-def save_base(case: Case, folder: Path) -> None:
+def save_base(case: BaseSize, folder: Path) -> None:
     """A Stable Diffusion pipeline of the case's size with weights drawn at random."""
     torch.manual_seed(0)
     letters = [chr(97 + number) + end for number in range(26) for end in ("", "</w>")]
@@ -135,7 +135,7 @@ def save_base(case: Case, folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def save_data(case: Case, folder: Path, count: int = 16) -> None:
+def save_data(case: BaseSize, folder: Path, count: int = 16) -> None:
     """Images of noise with captions beside them."""
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -155,7 +155,7 @@ def ours(base: Path, data: Path, out: Path, batch: int) -> Iterator[float]:
     training = initial_state(run, models)
     with deferred_signals() as signals:
         grids = GridSampler(run, models)
-        callbacks = Callbacks(run, training, Silent(), grids, signals, run.identity)
+        callbacks = Callbacks(run, training, SilentReporter(), grids, signals, run.identity)
         batches = batches_from(run, models, 0)
         for made in train(training, options, run.plan.steps, batches, loss_function(run, models)):
             callbacks.after_step(made)
@@ -205,7 +205,7 @@ def seconds_of(steps: Iterator[float], count: int) -> float:
     return time.process_time() - start
 
 
-def measured(name: str, case: Case, pairs: int, count: int) -> dict[str, Any]:
+def measured(name: str, case: BaseSize, pairs: int, count: int) -> dict[str, Any]:
     """The figures of one case."""
     with tempfile.TemporaryDirectory(prefix="soupctl-benchmark-") as place:
         folder = Path(place)

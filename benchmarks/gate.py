@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from checkpoints import ITEM_BYTES, encoded, header
-from unet import Tensor
+from unet import NamedShape
 
 # precision in bits with the hidden one, and the exponent of the smallest subnormal
 FORMATS = {"F16": (11, -24), "BF16": (8, -133), "F32": (24, -149)}
@@ -32,7 +32,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "weights": (701,),
 }
 LAYOUT = [
-    (Tensor(f"{dtype.lower()}.{name}", shape), dtype)
+    (NamedShape(f"{dtype.lower()}.{name}", shape), dtype)
     for dtype in ("F32", "BF16", "F16")
     for name, shape in SHAPES.items()
 ]
@@ -40,7 +40,7 @@ ORDERS = (("--threads", "1"), ("--threads", "3"), ("--threads", "2", "--max-memo
 
 
 class RedGate(Exception):
-    """A wrong number, or a number that depends on how it was computed."""
+    """A result that makes measuring pointless: wrong, or dependent on how it was computed."""
 
 
 def require_right_numbers(soupctl: Sequence[str], folder: Path) -> int:

@@ -37,7 +37,7 @@ from denoising import (
     interval,
     losses,
 )
-from digits import PARTS, Part, digits, load_base, write_images, write_new_base
+from digits import PARTS, LabelledImages, digits, load_base, write_images, write_new_base
 from machine import described_run
 
 from soupctl.banks.attachment import attach
@@ -60,7 +60,7 @@ class Study:
 
     folder: Path
     size: Size
-    parts: Mapping[str, Part]
+    parts: Mapping[str, LabelledImages]
 
     def triples(self, part: str) -> Triples:
         """The triples of a part, the same whenever they are asked for."""

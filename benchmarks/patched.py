@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from diffusers import DiTTransformer2DModel, UNet2DConditionModel
+from gate import RedGate
 from machine import described_run
 
 from soupctl.banks.attachment import attach
@@ -44,7 +45,7 @@ STEP_BOUND = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class BankCase:
     """A base, a bank on it, and what is run."""
 
     model: Callable[[], Any]
@@ -84,16 +85,12 @@ def half_unet() -> Any:
 MIXTURE = {"gate": GateKind.MIXTURE, "num_prompts": 8}
 
 CASES = {
-    "dit-s": Case(small_dit, 4, {}),
-    "dit-b": Case(base_dit, 2, {}),
-    "dit-b-mixture": Case(base_dit, 2, MIXTURE),
-    "unet": Case(half_unet, 2, {}),
-    "dit-s-step": Case(small_dit, 4, {}, step=True),
+    "dit-s": BankCase(small_dit, 4, {}),
+    "dit-b": BankCase(base_dit, 2, {}),
+    "dit-b-mixture": BankCase(base_dit, 2, MIXTURE),
+    "unet": BankCase(half_unet, 2, {}),
+    "dit-s-step": BankCase(small_dit, 4, {}, step=True),
 }
-
-
-class RedGate(Exception):
-    """A bank that changes what it must not change, or does nothing."""
 
 
 def filled_bank(model: Any, options: dict[str, Any]) -> PromptBank:

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 from machine import described_run
-from patched import CASES, FEWEST_PAIRS, Case, arguments, filled_bank, interval, step
+from patched import CASES, FEWEST_PAIRS, BankCase, arguments, filled_bank, interval, step
 
 BOUND = 1.0
 """A step that trains a bank takes less than one that trains the base."""
-STEPS: dict[str, Case] = {
+STEPS: dict[str, BankCase] = {
     "dit-s": CASES["dit-s-step"],
     "dit-b": replace(CASES["dit-b"], step=True),
     "unet": replace(CASES["unet"], step=True),

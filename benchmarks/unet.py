@@ -16,7 +16,7 @@ TIME_WIDTH = 4 * CHANNELS[0]
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class NamedShape:
     """A tensor by its name and shape, before it has a dtype or a value."""
 
     name: str
@@ -28,7 +28,7 @@ class Tensor:
         return prod(self.shape)
 
 
-def stable_diffusion_unet() -> list[Tensor]:
+def stable_diffusion_unet() -> list[NamedShape]:
     """The 686 tensors of the UNet, 859,520,964 parameters, sorted by name."""
     tensors = [
         *_convolution("conv_in", CHANNELS[0], LATENT_CHANNELS, 3),
@@ -44,8 +44,8 @@ def stable_diffusion_unet() -> list[Tensor]:
     return sorted(tensors, key=lambda tensor: tensor.name)
 
 
-def _down_and_up() -> list[Tensor]:
-    tensors: list[Tensor] = []
+def _down_and_up() -> list[NamedShape]:
+    tensors: list[NamedShape] = []
     width = CHANNELS[0]
     # what the way down leaves for the way up to concatenate
     skips = [width]
@@ -72,7 +72,7 @@ def _down_and_up() -> list[Tensor]:
     return tensors
 
 
-def _resnet(name: str, width: int, channels: int) -> list[Tensor]:
+def _resnet(name: str, width: int, channels: int) -> list[NamedShape]:
     tensors = [
         *_norm(f"{name}.norm1", width),
         *_convolution(f"{name}.conv1", channels, width, 3),
@@ -85,7 +85,7 @@ def _resnet(name: str, width: int, channels: int) -> list[Tensor]:
     return tensors
 
 
-def _attention(name: str, channels: int) -> list[Tensor]:
+def _attention(name: str, channels: int) -> list[NamedShape]:
     block = f"{name}.transformer_blocks.0"
     tensors = [
         *_norm(f"{name}.norm", channels),
@@ -97,9 +97,9 @@ def _attention(name: str, channels: int) -> list[Tensor]:
     ]
     for part, source in (("attn1", channels), ("attn2", TEXT_WIDTH)):
         tensors += [
-            Tensor(f"{block}.{part}.to_q.weight", (channels, channels)),
-            Tensor(f"{block}.{part}.to_k.weight", (channels, source)),
-            Tensor(f"{block}.{part}.to_v.weight", (channels, source)),
+            NamedShape(f"{block}.{part}.to_q.weight", (channels, channels)),
+            NamedShape(f"{block}.{part}.to_k.weight", (channels, source)),
+            NamedShape(f"{block}.{part}.to_v.weight", (channels, source)),
             *_linear(f"{block}.{part}.to_out.0", channels, channels),
         ]
     for part in ("norm1", "norm2", "norm3"):
@@ -107,14 +107,14 @@ def _attention(name: str, channels: int) -> list[Tensor]:
     return tensors
 
 
-def _norm(name: str, channels: int) -> list[Tensor]:
-    return [Tensor(f"{name}.weight", (channels,)), Tensor(f"{name}.bias", (channels,))]
+def _norm(name: str, channels: int) -> list[NamedShape]:
+    return [NamedShape(f"{name}.weight", (channels,)), NamedShape(f"{name}.bias", (channels,))]
 
 
-def _linear(name: str, out: int, width: int) -> list[Tensor]:
-    return [Tensor(f"{name}.weight", (out, width)), Tensor(f"{name}.bias", (out,))]
+def _linear(name: str, out: int, width: int) -> list[NamedShape]:
+    return [NamedShape(f"{name}.weight", (out, width)), NamedShape(f"{name}.bias", (out,))]
 
 
-def _convolution(name: str, out: int, width: int, kernel: int) -> list[Tensor]:
+def _convolution(name: str, out: int, width: int, kernel: int) -> list[NamedShape]:
     shape = (out, width, kernel, kernel)
-    return [Tensor(f"{name}.weight", shape), Tensor(f"{name}.bias", (out,))]
+    return [NamedShape(f"{name}.weight", shape), NamedShape(f"{name}.bias", (out,))]

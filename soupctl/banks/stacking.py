@@ -22,7 +22,7 @@ from .stack_files import load_stack, save_stack
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class _BankToStack:
     """A bank to be stacked."""
 
     name: str
@@ -42,7 +42,7 @@ def stack_banks(
     weights = _weights_by_path(inputs)
     stacks = {path: load_stack(path) for path in weights if is_stack_folder(path)}
     members = [
-        _Member(name, weights[path] * own, path / name)
+        _BankToStack(name, weights[path] * own, path / name)
         for path, stack in stacks.items()
         for name, own in stack.weights.items()
     ]
@@ -50,7 +50,7 @@ def stack_banks(
     new = _named(banks, [each.name for each in members])
     for each in new:
         _require_new(each.folder, stacks)
-    found: dict[str, _Member] = {}
+    found: dict[str, _BankToStack] = {}
     for each in [*members, *new]:
         if (other := found.setdefault(each.name, each)) is not each:
             what = f"and {other.folder} would both be named {each.name} in the stack"
@@ -84,13 +84,13 @@ def _weights_by_path(inputs: Sequence[tuple[Path, Fraction]]) -> dict[Path, Frac
     return weights
 
 
-def _named(banks: Mapping[Path, Fraction], taken: Sequence[str]) -> list[_Member]:
+def _named(banks: Mapping[Path, Fraction], taken: Sequence[str]) -> list[_BankToStack]:
     """Banks with unique names, none of them in `taken`."""
     folders = [Path(os.path.abspath(each)) for each in banks]
     shown = [each.parent if each.name == BANK else each for each in folders]
     names = unique_names([str(each) for each in shown], taken)
     return [
-        _Member(name.replace("/", "-"), weight, folder)
+        _BankToStack(name.replace("/", "-"), weight, folder)
         for name, (folder, weight) in zip(names, banks.items(), strict=True)
     ]
 

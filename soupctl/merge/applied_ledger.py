@@ -22,7 +22,7 @@ from ..ledger.ledger import (
 )
 from ..ledger.locate import dtype_runs
 from .delta.reader import DeltaReader
-from .ingredients import Part
+from .ingredients import ComponentInputs
 from .new_ledger import hint_to, require_ledgers_fit
 from .order import Outcome
 from .plan import Plan, Rule
@@ -33,7 +33,11 @@ OTHER_BASE = "--other-base applies it all the same"
 
 
 def draft_applied(
-    recipe: Recipe, names: Sequence[str], part: Part, plan: Plan, soup_folder: Path | None
+    recipe: Recipe,
+    names: Sequence[str],
+    part: ComponentInputs,
+    plan: Plan,
+    soup_folder: Path | None,
 ) -> Ledger:
     """The ledger with digests still unknown; the base is the first of the part's checkpoints."""
     stored = schemes(plan)
@@ -74,7 +78,7 @@ def draft_applied(
 
 def complete_applied(
     draft: Ledger,
-    part: Part,
+    part: ComponentInputs,
     deltas: Sequence[DeltaReader],
     position: int,
     outcomes: Sequence[Outcome],

@@ -29,7 +29,14 @@ from .applied_sources import delta_of
 from .delta.reader import DeltaReader
 from .destination import decide
 from .facts import facts_of_source
-from .ingredients import Ingredient, Inputs, Part, as_ingredient, open_inputs, require_several
+from .ingredients import (
+    ComponentInputs,
+    Ingredient,
+    Inputs,
+    as_ingredient,
+    open_inputs,
+    require_several,
+)
 from .job import ComponentJob, ComponentResult, Job
 from .recipe import Recipe, require_matches
 from .run import carry_out
@@ -105,7 +112,7 @@ def open_application(application: Application) -> Iterator[Job]:
         yield _planned(application, bases, part, deltas)
 
 
-def _one_part(bases: Inputs, application: Application) -> Part:
+def _one_part(bases: Inputs, application: Application) -> ComponentInputs:
     """The one component of the base; UsageError for a pipeline of several."""
     if len(bases.parts) > 1:
         what = f"has {len(bases.parts)} components, and a delta is of one"
@@ -113,7 +120,7 @@ def _one_part(bases: Inputs, application: Application) -> Part:
     return bases.parts[0]
 
 
-def _open_delta(stack: ExitStack, path: str | Path, base: Part) -> Delta:
+def _open_delta(stack: ExitStack, path: str | Path, base: ComponentInputs) -> Delta:
     """A delta or adapter, open; MismatchError for a model, LedgerError for what is not sound."""
     model = find_input(path)
     checkpoint = stack.enter_context(open_input(model.components[0]))
@@ -147,7 +154,7 @@ def _summed(
 def _planned(
     application: Application,
     bases: Inputs,
-    alone: Part,
+    alone: ComponentInputs,
     found: dict[str, tuple[Delta, Fraction]],
 ) -> Job:
     """The job that applies deltas to the one component of the base."""
@@ -175,7 +182,7 @@ def _planned(
     if recipe.keys or recipe.excludes or recipe.dtype_for:
         require_matches(recipe, base.tensors)
     plan = plan_applied(recipe, base, deltas, facts_of_source(base))
-    part = Part(
+    part = ComponentInputs(
         alone.name,
         (base, *(each.checkpoint for each in deltas)),
         (alone.ledgers[0], *(each.ledger for each in deltas)),
@@ -208,7 +215,7 @@ def _require_one_base(deltas: Sequence[DeltaReader]) -> None:
         raise MismatchError.collected(issues)
 
 
-def _names(part: Part) -> tuple[str, ...]:
+def _names(part: ComponentInputs) -> tuple[str, ...]:
     """How the ledger calls the base and the deltas."""
     paths = [
         os.path.abspath(each.component.path) if each.component.files else each.label

@@ -31,7 +31,14 @@ from .destination import decide
 from .donors import Take, donors_named, donors_of, giving, sort_takes, taken_in, with_donors
 from .facts import facts_of_source
 from .identical import require_identical
-from .ingredients import Ingredient, Inputs, Part, as_ingredient, open_inputs, require_several
+from .ingredients import (
+    ComponentInputs,
+    Ingredient,
+    Inputs,
+    as_ingredient,
+    open_inputs,
+    require_several,
+)
 from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.find import require_keepable
 from .kept_sum.format import BY_BLOCK, NO_SUM, Facts, scale_of
@@ -223,14 +230,14 @@ def _with_blocks(
 class _NamedPart:
     """One component of the inputs under the names of the soup."""
 
-    part: Part
+    part: ComponentInputs
     """With the donors that give tensors of this component."""
     takes: tuple[tuple[str, int], ...]
     """What is taken in this component, with the places of its sources."""
     alignment: Alignment
 
 
-def _named(recipe: Recipe, part: Part, takes: Sequence[Take]) -> _NamedPart:
+def _named(recipe: Recipe, part: ComponentInputs, takes: Sequence[Take]) -> _NamedPart:
     """The component under the names of the soup, and what is taken in it."""
     partial_names = is_partial(recipe) or bool(takes)
     alignment = align(part.checkpoints, selector(recipe), is_partial=partial_names)
@@ -242,7 +249,7 @@ def _named(recipe: Recipe, part: Part, takes: Sequence[Take]) -> _NamedPart:
     return _NamedPart(part, tuple(own), with_donors(alignment, donors_of(part), own))
 
 
-def _plan(recipe: Recipe, part: Part, alignment: Alignment) -> Plan:
+def _plan(recipe: Recipe, part: ComponentInputs, alignment: Alignment) -> Plan:
     """The plan of one component, its constants compared; MismatchError if they differ."""
     plan = make_plan(
         recipe,
@@ -262,7 +269,7 @@ def _tensor_names(alignment: Alignment) -> set[str]:
     return {name for tensors in tables.values() for name in tensors}
 
 
-def _sum_record(recipe: Recipe, part: Part, plan: Plan) -> SumRecord:
+def _sum_record(recipe: Recipe, part: ComponentInputs, plan: Plan) -> SumRecord:
     """The metadata of the component's sum."""
     dtypes = tuple(kept_runs(plan, source) for source in range(len(part.checkpoints)))
 

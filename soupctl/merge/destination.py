@@ -21,7 +21,7 @@ from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
 from ..format.shards import MOST_SHARDS, OutputFile, TensorSpec, index_name, same_files, split
 from .companion_files import CompanionFiles, companion_files, compared_configs
-from .ingredients import Inputs, Part
+from .ingredients import ComponentInputs, Inputs
 from .plan import Plan
 
 FOREIGN = PICKLES | {".gguf", ".h5", ".npz", ".onnx", ".tar", ".zip"}
@@ -166,7 +166,7 @@ def _entries(plan: Plan) -> list[TensorSpec]:
 
 
 def _component_files(
-    part: Part, plan: Plan, shard_size: int | None, variant: str | None
+    part: ComponentInputs, plan: Plan, shard_size: int | None, variant: str | None
 ) -> ComponentFiles:
     """Files of one component, named like those of the part's layout, if it has one."""
     layout = part.layout

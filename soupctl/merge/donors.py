@@ -17,7 +17,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.open import STREAM
 from ..kinds.names import donor_renaming
 from .aligned import Alignment, align, renamed_by
-from .ingredients import Donor, Ingredient, Part
+from .ingredients import ComponentInputs, Donor, Ingredient
 from .kept_sum.reader import AlignedCheckpoint
 from .recipe import Recipe, first_match, is_partial, selector
 from .sources import Source, checkpoints_of
@@ -63,12 +63,12 @@ def _place(path: str | Path) -> str:
     return STREAM if path == STREAM else os.path.realpath(path)
 
 
-def donors_of(part: Part) -> list[Checkpoint]:
+def donors_of(part: ComponentInputs) -> list[Checkpoint]:
     """The checkpoints of a component's donors."""
     return [donor.checkpoint for donor in part.donors]
 
 
-def taken_in(part: Part, takes: Sequence[Take]) -> tuple[tuple[str, int], ...]:
+def taken_in(part: ComponentInputs, takes: Sequence[Take]) -> tuple[tuple[str, int], ...]:
     """The globs that take tensors of a component, with the places of its sources."""
     places = {donor.number: n for n, donor in enumerate(part.donors, len(part.checkpoints))}
     found = [
@@ -78,7 +78,7 @@ def taken_in(part: Part, takes: Sequence[Take]) -> tuple[tuple[str, int], ...]:
     return tuple((glob, place) for glob, place in found if place is not None)
 
 
-def giving(part: Part, every: Alignment, takes: Sequence[Take]) -> tuple[Donor, ...]:
+def giving(part: ComponentInputs, every: Alignment, takes: Sequence[Take]) -> tuple[Donor, ...]:
     """The donors of which tensors are taken in a component; `every` has all of them."""
     taken_from = first_match(taken_in(part, takes))
     places = enumerate(every.sources[len(part.checkpoints) :], len(part.checkpoints))

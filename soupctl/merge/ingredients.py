@@ -55,7 +55,7 @@ class Donor:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ComponentInputs:
     """One component of every ingredient, open for reading."""
 
     name: str
@@ -79,7 +79,7 @@ class Inputs:
     """All ingredients, open: the same components in each."""
 
     models: tuple[ModelFiles, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[ComponentInputs, ...]
     donors: tuple[ModelFiles, ...] = ()
     """What tensors are taken from and is no ingredient, as it was named."""
 
@@ -168,7 +168,9 @@ def _open_donors(
                 yield Donor(number, checkpoint, None if ignore else read_ledger(checkpoint))
 
 
-def _open_part(stack: ExitStack, models: Sequence[ModelFiles], position: int, ignore: bool) -> Part:
+def _open_part(
+    stack: ExitStack, models: Sequence[ModelFiles], position: int, ignore: bool
+) -> ComponentInputs:
     checkpoints: list[Checkpoint] = []
     layouts: list[Checkpoint] = []
     for model in models:
@@ -180,4 +182,4 @@ def _open_part(stack: ExitStack, models: Sequence[ModelFiles], position: int, ig
         checkpoints.append(checkpoint)
     ledgers = tuple(None if ignore else read_ledger(checkpoint) for checkpoint in checkpoints)
     layout = next((each for each in checkpoints if each.component.folder is not None), None)
-    return Part(models[0].components[position].name, tuple(checkpoints), ledgers, layout)
+    return ComponentInputs(models[0].components[position].name, tuple(checkpoints), ledgers, layout)

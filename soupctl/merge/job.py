@@ -19,7 +19,7 @@ from ..ledger.ledger_json import encode_ledger, require_readable
 from .adapter_reader import AdapterReader
 from .code_error import CodeError
 from .destination import ComponentFiles, Destination
-from .ingredients import Inputs, Part
+from .ingredients import ComponentInputs, Inputs
 from .kept_sum.reader import Source, SumReader
 from .kept_sum.record import SumRecord
 from .new_ledger import agreed_metadata
@@ -53,7 +53,7 @@ class ComponentJob:
     Raises LimitError for one whose ledger would be too long to be read.
     """
 
-    part: Part
+    part: ComponentInputs
     plan: Plan
     files: ComponentFiles
     draft: Ledger
@@ -168,7 +168,7 @@ class Job:
     @property
     def used(self) -> Inputs:
         """All inputs, sums among them."""
-        sums = Part("", self.sums, (None,) * len(self.sums), None)
+        sums = ComponentInputs("", self.sums, (None,) * len(self.sums), None)
         return replace(self.inputs, parts=(*self.inputs.parts, sums))
 
     def require_unchanged(self) -> None:

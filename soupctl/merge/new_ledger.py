@@ -32,7 +32,7 @@ from ..ledger.locate import dtype_runs
 from ..ledger.names import hint, printable, unique_names
 from ..ledger.pipelines import pipeline_digest
 from .aligned import Alignment, lacking
-from .ingredients import Inputs, Part
+from .ingredients import ComponentInputs, Inputs
 from .order import Outcome
 from .plan import Plan, Rule
 from .recipe import Recipe
@@ -53,7 +53,7 @@ def draft_average(
     recipe: Recipe,
     names: Sequence[str],
     inputs: Inputs,
-    part: Part,
+    part: ComponentInputs,
     plan: Plan,
     alignment: Alignment,
     soup_folder: Path | None,
@@ -131,7 +131,7 @@ def _weights(recipe: Recipe) -> tuple[WeightByBlock, ...]:
 def _draft_donors(
     names: Sequence[str],
     inputs: Inputs,
-    part: Part,
+    part: ComponentInputs,
     alignment: Alignment,
     soup_folder: Path | None,
 ) -> tuple[IngredientEntry, ...]:
@@ -251,7 +251,7 @@ def _require_no_cancelling(entries: Sequence[IngredientEntry], blocks: int) -> N
             raise UsageError(what, path=entry.name, advice="give it once, with the summed weights")
 
 
-def require_ledgers_fit(part: Part, outcome: Outcome) -> None:
+def require_ledgers_fit(part: ComponentInputs, outcome: Outcome) -> None:
     """Raise LedgerError for the inputs whose ledgers do not match their tensors."""
     issues = [
         Issue("its ledger does not match its tensors", checkpoint.label, advice=IGNORE)

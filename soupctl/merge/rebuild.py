@@ -51,7 +51,7 @@ IGNORED = "as after --ignore-ledger; what the soup holds of it is not known"
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class RebuildRequest:
     """A component of a soup that is to be rebuilt, and what there is to do it with."""
 
     inputs: OpenedInputs
@@ -72,20 +72,20 @@ class Rebuilt:
     """What the ledger says and no rebuild can look at."""
 
 
-def rebuild(case: Case, ledger: Ledger, kept: OpenedSum | None) -> Rebuilt:
+def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> Rebuilt:
     """What comes of rebuilding a soup and its sum; SoupError if an ingredient is missing."""
-    for component in case.given:
-        case.inputs.offer(component, ledger, case.soup.label)
+    for component in request.given:
+        request.inputs.offer(component, ledger, request.soup.label)
     if ledger.is_delta:
-        difference = delta_difference(case.inputs, case.soup, ledger, case.execution)
-        return Rebuilt(difference and f"{case.soup.label}: {difference}", of_tensors=True)
+        difference = delta_difference(request.inputs, request.soup, ledger, request.execution)
+        return Rebuilt(difference and f"{request.soup.label}: {difference}", of_tensors=True)
     first = first_of(ledger)
     sources = exact_sources(
-        case.inputs, case.soup, ledger.ingredients, first, SEARCH, ledger.donors
+        request.inputs, request.soup, ledger.ingredients, first, SEARCH, ledger.donors
     )
-    made = _make(case, sources, ledger, kept)
+    made = _make(request, sources, ledger, kept)
     if made.soup.soup != ledger.root:
-        return Rebuilt(f"{case.soup.label}: is not what its ingredients make", of_tensors=True)
+        return Rebuilt(f"{request.soup.label}: is not what its ingredients make", of_tensors=True)
     if kept is not None and made.scaled is not None:
         places = enumerate(source for source in sources if not source.is_donor)
         dtypes = {source.digest: kept_runs(made.plan, place) for place, source in places}
@@ -94,17 +94,17 @@ def rebuild(case: Case, ledger: Ledger, kept: OpenedSum | None) -> Rebuilt:
             return Rebuilt(f"{kept.label}: is not the sum of the soup's ingredients", True)
     what = _other_integers(ledger, made.plan, made.soup)
     what = what or other_records(ledger, made.plan, made.alignment, made.takes, sources)
-    if what := what or _false_ledger(case, ledger, sources):
-        return Rebuilt(f"{case.soup.label}: {what}")
-    _require_known_ledgers(case.inputs, ledger, sources)
+    if what := what or _false_ledger(request, ledger, sources):
+        return Rebuilt(f"{request.soup.label}: {what}")
+    _require_known_ledgers(request.inputs, ledger, sources)
     unproven = [
         f"what it says of {source.checkpoint.label}, which carries no ledger"
-        for source, own in _own_ledgers(case.inputs, sources)
+        for source, own in _own_ledgers(request.inputs, sources)
         if own is None and source.digest in ledger.ancestors
     ]
-    difference, others = _earlier(case, ledger)
+    difference, others = _earlier(request, ledger)
     unproven += others
-    return Rebuilt(difference and f"{case.soup.label}: {difference}", unproven=tuple(unproven))
+    return Rebuilt(difference and f"{request.soup.label}: {difference}", unproven=tuple(unproven))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +121,18 @@ class _Made:
 
 
 def _make(
-    case: Case,
+    request: RebuildRequest,
     sources: Sequence[Source],
     ledger: Ledger,
     kept: OpenedSum | None = None,
 ) -> _Made:
     """What the sources make, and apart from that their sum with the scale of the one kept."""
-    engine, execution = engine_of(case.execution)
+    engine, execution = engine_of(request.execution)
     if ledger.base is not None:
-        return _make_applied(case, sources, ledger)
+        return _make_applied(request, sources, ledger)
     weights = [source.weights for source in sources if not source.is_donor]
     recipe = recipe_of(ledger, sources, first=ledger.integer_source is not None)
-    alignment = aligned_sources(sources, recipe, soup_names(case.soup))
+    alignment = aligned_sources(sources, recipe, soup_names(request.soup))
     plan = make_plan(
         recipe,
         [source.label for source in alignment.sources],
@@ -149,9 +149,9 @@ def _make(
     return _Made(plan, outcome, others[0] if others else None, alignment, recipe.takes)
 
 
-def _make_applied(case: Case, sources: Sequence[Source], ledger: Ledger) -> _Made:
+def _make_applied(request: RebuildRequest, sources: Sequence[Source], ledger: Ledger) -> _Made:
     """What a base makes with deltas."""
-    engine, execution = engine_of(case.execution)
+    engine, execution = engine_of(request.execution)
     plan, alignment = plan_again(ledger, sources, first=ledger.integer_source is not None)
     (outcome,) = execute([Order(plan, alignment.sources, _discard)], engine, execution)
     require_contents(sources, outcome)
@@ -172,13 +172,13 @@ def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:
     return "lists other integer tensors than those that differ in its ingredients"
 
 
-def _false_ledger(case: Case, ledger: Ledger, sources: Sequence[Source]) -> str | None:
+def _false_ledger(request: RebuildRequest, ledger: Ledger, sources: Sequence[Source]) -> str | None:
     """What the ledger says of an ingredient and is not so; None if nothing.
 
     One content may have been made in several ways, so a ledger may describe another than the
     ingredient's own does. Raises LedgerError where neither is proven.
     """
-    for source, own in _own_ledgers(case.inputs, sources):
+    for source, own in _own_ledgers(request.inputs, sources):
         known = ledger.ancestors.get(source.digest)
         if known is None or own is None or _is_same(known, own):
             continue
@@ -191,9 +191,9 @@ def _false_ledger(case: Case, ledger: Ledger, sources: Sequence[Source]) -> str 
             raise LedgerError(what, path=label)
         checkpoint = checkpoints_of([source])[0]
         entries = exact_sources(
-            case.inputs, checkpoint, known.ingredients, known.base, SEARCH, known.donors
+            request.inputs, checkpoint, known.ingredients, known.base, SEARCH, known.donors
         )
-        if _make(replace(case, soup=checkpoint), entries, known).soup.soup != source.digest:
+        if _make(replace(request, soup=checkpoint), entries, known).soup.soup != source.digest:
             return f"says other things of {label} than that one's own ledger, and they are not so"
     return None
 
@@ -237,7 +237,7 @@ def _require_known_ledgers(inputs: OpenedInputs, ledger: Ledger, sources: Sequen
         raise LedgerError.collected(issues)
 
 
-def _earlier(case: Case, ledger: Ledger) -> tuple[str | None, list[str]]:
+def _earlier(request: RebuildRequest, ledger: Ledger) -> tuple[str | None, list[str]]:
     """How an earlier state differs from what the ledger says it was made of, and what is unproven.
 
     A state is rebuilt if all that it held is found.
@@ -252,7 +252,7 @@ def _earlier(case: Case, ledger: Ledger) -> tuple[str | None, list[str]]:
             unproven.append(f"{after}: it is approximate")
             continue
         try:
-            root = _root_of(case, ledger, each)
+            root = _root_of(request, ledger, each)
         except SoupError as error:
             unproven.append(f"{after}: {error.message(1)}")
             continue
@@ -263,14 +263,16 @@ def _earlier(case: Case, ledger: Ledger) -> tuple[str | None, list[str]]:
     return None, unproven
 
 
-def _root_of(case: Case, ledger: Ledger, each: ReplayedState) -> str | None:
+def _root_of(request: RebuildRequest, ledger: Ledger, each: ReplayedState) -> str | None:
     """The digest of what makes an earlier state; None if it depends on what is not recorded.
 
     Raises SoupError if an ingredient is not found, or makes no soup with the others.
     """
     entries = [_entry(ledger, digest, weights) for digest, weights in each.weights.items()]
-    sources = exact_sources(case.inputs, case.soup, entries, ledger.base, SEARCH, ledger.donors)
-    made = _make(case, sources, ledger)
+    sources = exact_sources(
+        request.inputs, request.soup, entries, ledger.base, SEARCH, ledger.donors
+    )
+    made = _make(request, sources, ledger)
     return None if made.soup.taken or not made.alignment.is_plain else made.soup.soup
 
 

@@ -35,7 +35,7 @@ from .applied_sources import first_of, plan_again
 from .donors import aligned_sources
 from .facts import facts_of_source
 from .identical import require_identical
-from .ingredients import Donor, Part
+from .ingredients import ComponentInputs, Donor
 from .kept_sum.format import BY_BLOCK, NO_SUM, Facts, scale_of
 from .kept_sum.reader import soup_names
 from .kept_sum.record import SumRecord, kept_runs
@@ -67,7 +67,7 @@ class RevisedComponent:
     computation: Computation
 
     @property
-    def part(self) -> Part:
+    def part(self) -> ComponentInputs:
         """The component as it will be computed."""
         soup = self.change.soup
         # a sum's files are not named as those of its soup
@@ -77,7 +77,7 @@ class RevisedComponent:
         return replace(part, donors=tuple(Donor(number, each, None) for number, each in donors))
 
     @property
-    def named(self) -> Part:
+    def named(self) -> ComponentInputs:
         """The soup before the change, and everything else that the user named."""
         named = tuple(self.change.inputs.named)
         return _part(self.change.soup.component.name, named, None)
@@ -236,8 +236,10 @@ class RevisedComponent:
         return None
 
 
-def _part(name: str, checkpoints: tuple[Checkpoint, ...], layout: Checkpoint | None) -> Part:
-    return Part(name, checkpoints, (None,) * len(checkpoints), layout)
+def _part(
+    name: str, checkpoints: tuple[Checkpoint, ...], layout: Checkpoint | None
+) -> ComponentInputs:
+    return ComponentInputs(name, checkpoints, (None,) * len(checkpoints), layout)
 
 
 def revise_component(change: ComponentChange) -> RevisedComponent:

@@ -17,7 +17,7 @@ from ..storage.descriptors import most_files
 from ..storage.files import require_room
 from ..storage.place import refusing
 from .destination import refuse_input_as_output
-from .ingredients import Inputs, Part
+from .ingredients import ComponentInputs, Inputs
 from .job import Job
 from .memory import memory_needed
 from .preflight import require_free
@@ -92,7 +92,7 @@ def require_places(jobs: Sequence[Job], *, force: bool = False) -> None:
     That is an input of any job, the place of another output, an output that `force` does not
     replace, no folder around it, or disks without room for all. UsageError for standard output.
     """
-    inputs = Inputs((), (Part("", _checkpoints(jobs), (), None),))
+    inputs = Inputs((), (ComponentInputs("", _checkpoints(jobs), (), None),))
     places: dict[str, Path] = {}
     room: dict[int, int] = {}
     for job in jobs:

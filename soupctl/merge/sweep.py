@@ -17,7 +17,7 @@ from ..workers import ExecutionOptions
 from .average import Request, planned_average
 from .config_source import config_source
 from .donors import donors_named
-from .ingredients import Ingredient, Inputs, Part, as_ingredient, open_inputs
+from .ingredients import ComponentInputs, Ingredient, Inputs, as_ingredient, open_inputs
 from .job import ComponentResult, Job
 from .rounds import arrange
 from .run import carry_out_together
@@ -160,7 +160,7 @@ def _of_these(inputs: Inputs, places: Sequence[int]) -> Inputs:
         checkpoints = tuple(part.checkpoints[place] for place in places)
         ledgers = tuple(part.ledgers[place] for place in places)
         layout = next((each for each in checkpoints if each.component.folder is not None), None)
-        parts.append(Part(part.name, checkpoints, ledgers, layout, part.donors))
+        parts.append(ComponentInputs(part.name, checkpoints, ledgers, layout, part.donors))
     return Inputs(tuple(inputs.models[place] for place in places), tuple(parts), inputs.donors)
 
 

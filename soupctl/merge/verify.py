@@ -26,7 +26,7 @@ from ..workers import ExecutionOptions
 from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root
 from .membership import require_ledger
 from .opened_inputs import OpenedInputs, is_input, open_model
-from .rebuild import Case, Rebuilt, rebuild
+from .rebuild import RebuildRequest, Rebuilt, rebuild
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,9 @@ def verify(
             given = [other.components[position] for other in others]
             beside = None if sums is None else sums[position]
             options = execution or ExecutionOptions()
-            case = Case(inputs[position], opened[position], given, options)
-            found.append(_verify(each.name, case, beside, level or Level.REBUILD))
-            case.soup.require_unchanged()
+            request = RebuildRequest(inputs[position], opened[position], given, options)
+            found.append(_verify(each.name, request, beside, level or Level.REBUILD))
+            request.soup.require_unchanged()
         return tuple(found)
 
 
@@ -128,25 +128,27 @@ def _sum_beside(
     return find_sum(model, list(map(recorded_root, opened, ledgers)))
 
 
-def _verify(name: str, case: Case, beside: Component | None, wanted: Level) -> Verified:
+def _verify(
+    name: str, request: RebuildRequest, beside: Component | None, wanted: Level
+) -> Verified:
     """How far one component is proven, level by level until one does not hold.
 
     `beside` is the sum that lies beside it.
     """
-    soup, level = case.soup, Level.NOTHING
+    soup, level = request.soup, Level.NOTHING
     ledger: Ledger | None = None
     rebuilt = Rebuilt()
     refuted = False
     try:
-        ledger, kept = _header(case, beside)
+        ledger, kept = _header(request, beside)
         level = Level.HEADER
         if wanted is not Level.HEADER:
-            require_ledger(case.inputs, soup)
+            require_ledger(request.inputs, soup)
             if kept is not None and beside is not None:
-                require_ledger(case.inputs, kept.reader.checkpoint)
+                require_ledger(request.inputs, kept.reader.checkpoint)
             level = Level.DIGEST
         if wanted is Level.REBUILD:
-            rebuilt = rebuild(case, ledger, kept)
+            rebuilt = rebuild(request, ledger, kept)
             refuted = rebuilt.difference is not None and (ledger.exact or not rebuilt.of_tensors)
             level = Level.DIGEST if rebuilt.difference else Level.REBUILD
         problem = rebuilt.difference
@@ -165,17 +167,17 @@ class _NoLedger(LedgerError):
     """A file without a ledger, which claims nothing."""
 
 
-def _header(case: Case, beside: Component | None) -> tuple[Ledger, OpenedSum | None]:
+def _header(request: RebuildRequest, beside: Component | None) -> tuple[Ledger, OpenedSum | None]:
     """The ledger of a soup and its sum, if it has one or is one; LedgerError if they do not fit."""
-    soup = case.soup
-    ledger = case.inputs.ledger(soup)
+    soup = request.soup
+    ledger = request.inputs.ledger(soup)
     if ledger is None:
         raise _NoLedger("has no ledger: it is not a soup", path=soup.label)
     kept = None
     if is_sum(soup):
         kept = as_sum(soup, ledger)
     elif beside is not None:
-        kept = open_sum(case.inputs, beside, soup, ledger)
+        kept = open_sum(request.inputs, beside, soup, ledger)
     _require_dtypes(soup, ledger)
     for each in (ledger, *ledger.ancestors.values()):
         for what in contradictions(each):

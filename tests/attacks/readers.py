@@ -55,7 +55,7 @@ LEDGER = "the text of a ledger"
 
 
 @dataclass(frozen=True)
-class Reader:
+class ReaderCase:
     """What reads bytes that others wrote, and sound examples of them."""
 
     read: Callable[[bytes], object]
@@ -189,7 +189,7 @@ def _record() -> bytes:
 
 
 READERS = {
-    "header": Reader(
+    "header": ReaderCase(
         _header,
         (
             _header_of({}),
@@ -197,18 +197,18 @@ READERS = {
             _header_of({"x": (DType.BF16, (0, 4)), "é": (DType.F8_E4M3, (7,))}),
         ),
     ),
-    "index": Reader(
+    "index": ReaderCase(
         lambda raw: parse_index(raw, "index.json"),
         (
             encode_index({"a": "model-00001-of-00002.st", "b": "x/y.st"}, {"total_size": 8}),
             b'{"weight_map": {}}',
         ),
     ),
-    "ledger": Reader(_ledger, (_golden("ledger-1.json"), _golden("ledger-1-trained.json"))),
-    "resealed ledger": Reader(
+    "ledger": ReaderCase(_ledger, (_golden("ledger-1.json"), _golden("ledger-1-trained.json"))),
+    "resealed ledger": ReaderCase(
         _resealed_ledger, (_golden("ledger-1.json"), _golden("ledger-1-trained.json"))
     ),
-    "sum": Reader(
+    "sum": ReaderCase(
         lambda raw: parse_facts(raw.decode("utf-8", "replace"), LEDGER, "soup.sum", digest),
         (
             encode_facts(
@@ -216,8 +216,8 @@ READERS = {
             ).encode(),
         ),
     ),
-    "bank": Reader(lambda raw: parse_config(raw, "bank"), (encode_config(BankConfig(DIT)),)),
-    "stack": Reader(
+    "bank": ReaderCase(lambda raw: parse_config(raw, "bank"), (encode_config(BankConfig(DIT)),)),
+    "stack": ReaderCase(
         lambda raw: parse_stack(raw, "stack"),
         (
             encode_stack(
@@ -228,14 +228,14 @@ READERS = {
             ),
         ),
     ),
-    "run record": Reader(
+    "run record": ReaderCase(
         in_file("soupctl.json", lambda path: read_record(path.parent)), (_record(),)
     ),
-    "metrics of a run": Reader(
+    "metrics of a run": ReaderCase(
         in_file("metrics.jsonl", lambda path: read_metrics(path.parent)),
         (b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n',),
     ),
-    "record of a data shard": Reader(
+    "record of a data shard": ReaderCase(
         in_file("data.jsonl", read_data_record),
         (
             json.dumps(
@@ -243,37 +243,39 @@ READERS = {
             ).encode(),
         ),
     ),
-    "image metadata": Reader(
+    "image metadata": ReaderCase(
         in_file("metadata.jsonl", lambda path: read_metadata(path, "text")),
         (b'{"file_name": "a.png", "text": ["a", "b"], "label": 3}\n{"file_name": "b/c.png"}\n',),
     ),
-    "TOML options": Reader(in_file("run.toml", lambda path: read_config(path, KINDS)), (TOML,)),
-    "recipe": Reader(in_file("recipe.toml", read_recipe), (RECIPE,)),
-    "weights by block": Reader(in_file("blocks.toml", read_blocks), (BLOCKS,)),
-    "record of a delta": Reader(facts_of_delta, (sound_facts(),)),
-    "resealed record of a delta": Reader(resealed_facts, (sound_facts(),)),
-    "adapter": Reader(in_file("lora.st", read_adapter), sound_adapters()),
-    "config of an adapter": Reader(read_adapter_config, (ADAPTER_CONFIG,)),
-    "configs compared": Reader(
+    "TOML options": ReaderCase(in_file("run.toml", lambda path: read_config(path, KINDS)), (TOML,)),
+    "recipe": ReaderCase(in_file("recipe.toml", read_recipe), (RECIPE,)),
+    "weights by block": ReaderCase(in_file("blocks.toml", read_blocks), (BLOCKS,)),
+    "record of a delta": ReaderCase(facts_of_delta, (sound_facts(),)),
+    "resealed record of a delta": ReaderCase(resealed_facts, (sound_facts(),)),
+    "adapter": ReaderCase(in_file("lora.st", read_adapter), sound_adapters()),
+    "config of an adapter": ReaderCase(read_adapter_config, (ADAPTER_CONFIG,)),
+    "configs compared": ReaderCase(
         _compared,
         (json.dumps({**CONFIG, "_diffusers_version": "1"}).encode(),),
     ),
-    "facts of a config": Reader(
+    "facts of a config": ReaderCase(
         lambda raw: facts_of({"_quantization_metadata": raw.decode("utf-8", "replace")}, raw, raw),
         (
             b'{"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}',
             b'{"layers": {"a": {"format": "float8_e4m3fn"}}, "peft_type": "LORA"}',
         ),
     ),
-    "list of inputs": Reader(
+    "list of inputs": ReaderCase(
         in_file("list", lambda path: [split_weight(each) for each in read_list(str(path))]),
         (b"a.st\nb.st@2\nc@d.st@1/3\n",),
     ),
-    "weight": Reader(in_text(parse_weight), (b"2", b"0.25", b"70%", b"1e-3", b"1/3")),
-    "written weight": Reader(in_text(_written_weight), (b"2", b"-1/3")),
-    "size": Reader(in_text(lambda text: parse_size(text, "--max-memory")), (b"512M", b"1.5GiB")),
-    "dtype": Reader(in_text(parse_dtype), (b"F32", b"bfloat16")),
-    "pattern": Reader(in_text(_patterns), (b"unet.*", b"[!a]?*.bias")),
+    "weight": ReaderCase(in_text(parse_weight), (b"2", b"0.25", b"70%", b"1e-3", b"1/3")),
+    "written weight": ReaderCase(in_text(_written_weight), (b"2", b"-1/3")),
+    "size": ReaderCase(
+        in_text(lambda text: parse_size(text, "--max-memory")), (b"512M", b"1.5GiB")
+    ),
+    "dtype": ReaderCase(in_text(parse_dtype), (b"F32", b"bfloat16")),
+    "pattern": ReaderCase(in_text(_patterns), (b"unet.*", b"[!a]?*.bias")),
 }
 
 

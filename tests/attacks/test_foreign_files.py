@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import zipfile
 from pathlib import Path
 
 import pytest
+from harmful_pickle import HarmfulPickle
 
 from soupctl.checkpoints.safetensors import open_safetensors, read_header, spool_stream
 from soupctl.errors import InputError
 
 
-class Bomb:
-    """Unpickled, it leaves a mark."""
-
-    def __reduce__(self):
-        return os.mkdir, ("exploded",)
-
-
 def torch_archive() -> bytes:
     with zipfile.ZipFile("archive", "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps(Bomb()))
+        archive.writestr("archive/data.pkl", pickle.dumps(HarmfulPickle("exploded")))
     return Path("archive").read_bytes()
 
 
 FOREIGN = {
-    "is a pickle": lambda: pickle.dumps(Bomb(), 2),
-    "is a pickle, too": lambda: pickle.dumps(Bomb(), 4) + bytes(1000),
+    "is a pickle": lambda: pickle.dumps(HarmfulPickle("exploded"), 2),
+    "is a pickle, too": lambda: pickle.dumps(HarmfulPickle("exploded"), 4) + bytes(1000),
     "is a zip archive": torch_archive,
     "is a git-lfs pointer": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
     "looks like a web page": lambda: b"\n<!DOCTYPE html><html>Access denied</html>",

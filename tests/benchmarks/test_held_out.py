@@ -16,7 +16,7 @@ pytest.importorskip("diffusers")
 
 import denoising  # noqa: E402
 import held_out  # noqa: E402
-from digits import CLASSES, PARTS, Part, digits  # noqa: E402
+from digits import CLASSES, PARTS, LabelledImages, digits  # noqa: E402
 
 CHOSEN = "finetune", "patch-dmp, uniform gate"
 """Of the arms, those that differ most in how they are trained."""
@@ -25,7 +25,7 @@ CHOSEN = "finetune", "patch-dmp, uniform gate"
 @pytest.fixture
 def part():
     images = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)
-    return Part(images, np.array([4, 0, 7]))
+    return LabelledImages(images, np.array([4, 0, 7]))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harmful_pickle import HarmfulPickle
 
 INPUT, MISMATCH = 3, 4
 
@@ -60,21 +61,16 @@ def test_a_malformed_file_is_refused(refused, ingredients):
     refused("headers-look", INPUT, "inspect hole.st", "hash hole.st")
 
 
-class Bomb:
-    """Leaves a file behind when it is unpickled."""
-
-    def __reduce__(self):
-        return Path.touch, (Path("exploded"),)
-
-
 def test_a_pickle_is_never_opened_whatever_its_name(refused, ingredients):
     names = [f"p{protocol}.st" for protocol in range(6)]
     for protocol, name in enumerate(names):
-        Path(name).write_bytes(pickle.dumps(Bomb(), protocol))
+        Path(name).write_bytes(pickle.dumps(HarmfulPickle("exploded"), protocol))
     for suffix in ("safetensors", "ckpt", "pt", "bin"):
         # what PyTorch writes
         with zipfile.ZipFile(f"zip.{suffix}", "w") as archive:
-            archive.writestr(zipfile.ZipInfo("archive/data.pkl"), pickle.dumps(Bomb(), 2))
+            archive.writestr(
+                zipfile.ZipInfo("archive/data.pkl"), pickle.dumps(HarmfulPickle("exploded"), 2)
+            )
         names.append(f"zip.{suffix}")
 
     refused("pickle", INPUT, *(f"avg a.st {name} -o c.st" for name in names))
@@ -83,7 +79,7 @@ def test_a_pickle_is_never_opened_whatever_its_name(refused, ingredients):
 
 def test_a_folder_of_pickles_is_refused(refused, ingredients):
     Path("model").mkdir()
-    Path("model/pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+    Path("model/pytorch_model.bin").write_bytes(pickle.dumps(HarmfulPickle("exploded")))
     Path("empty").mkdir()
 
     refused("pickle-folder", INPUT, "avg model model -o c.st", "avg a.st empty -o c.st")

@@ -42,7 +42,7 @@ Holdings = dict[str, bytes | None]
 
 
 @dataclass
-class Scenario:
+class SumScenario:
     """One command, before which there is an old soup with its sum, or none."""
 
     soupctl: object
@@ -81,7 +81,7 @@ class Scenario:
 
 
 @pytest.fixture(params=SCENARIOS, ids=" as a ".join)
-def scenario(request, shim_server, soupctl, ingredients, folder, tmp_path) -> Scenario:
+def scenario(request, shim_server, soupctl, ingredients, folder, tmp_path) -> SumScenario:
     old, command = COMMANDS[request.param[0]]
     soup, *shape = LAYOUTS[request.param[1]]
     soupctl.server = shim_server
@@ -93,7 +93,7 @@ def scenario(request, shim_server, soupctl, ingredients, folder, tmp_path) -> Sc
         shape = []
     shutil.copytree(folder, tmp_path / "start")
     arguments = (*(soup if part == "SOUP" else part for part in command), "-o", soup, *shape)
-    return Scenario(soupctl, folder, tmp_path / "log", soup, arguments, tmp_path / "start")
+    return SumScenario(soupctl, folder, tmp_path / "log", soup, arguments, tmp_path / "start")
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def whole(found: Holdings) -> Holdings:
     return {k: v for k, v in found.items() if not k.split("/")[0].endswith(".partial")}
 
 
-def assert_sound(scenario: Scenario, found: Holdings, before: Holdings, after: Holdings) -> None:
+def assert_sound(scenario: SumScenario, found: Holdings, before: Holdings, after: Holdings) -> None:
     """Old or new, whole, with a sum that is its own; and nothing else but the other's sum."""
     states = [each for each in (before, after) if scenario.soup_in(each) == scenario.soup_in(found)]
     assert states

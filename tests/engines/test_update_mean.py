@@ -41,7 +41,7 @@ def drawn(random, dtype, count, *, wild):
     return raw, [decode(code, dtype) for code in codes]
 
 
-class Drawn:
+class RandomFactor:
     """A factor as the engine takes it, and as fractions [rows][columns]."""
 
     def __init__(self, random, shape, *, wild, dtype=None):
@@ -67,7 +67,7 @@ def tree(random, kind, rows, columns, *, wild):
     rank = random.randint(1, 3)
 
     def draw(*shape):
-        return Drawn(random, shape, wild=wild)
+        return RandomFactor(random, shape, wild=wild)
 
     if kind == "lora":
         up, down = draw(rows, rank), draw(rank, columns)

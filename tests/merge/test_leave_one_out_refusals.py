@@ -169,15 +169,15 @@ def test_an_ingredient_of_another_content_leaves_nothing(soup, half):
 
 
 def test_an_interruption_leaves_nothing(soup):
-    class Interrupted(BaseException):
+    class StoppedByTest(BaseException):
         pass
 
     def interrupt(size: int) -> None:
-        raise Interrupted
+        raise StoppedByTest
 
     before = files(Path())
     for threads in (1, 3):
-        with pytest.raises(Interrupted):
+        with pytest.raises(StoppedByTest):
             verbs.leave_one_out(
                 LeaveOneOut("soup.st", "loo-{name}"),
                 execution=ExecutionOptions(threads, None, interrupt),

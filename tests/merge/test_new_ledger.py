@@ -27,7 +27,7 @@ from soupctl.ledger.ledger import (
     PipelineShare,
 )
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
-from soupctl.merge.ingredients import Inputs, Part
+from soupctl.merge.ingredients import ComponentInputs, Inputs
 from soupctl.merge.new_ledger import complete_average
 from soupctl.merge.order import Outcome
 from soupctl.merge.recipe import Recipe
@@ -172,7 +172,7 @@ def test_a_ledger_never_takes_more_room_than_its_draft(found, firsts, data):
     ingredients = tuple(data.draw(digests) for _ in found)
     differ = tuple(name for name in firsts if data.draw(st.booleans()))
     outcome = Outcome(ingredients, f"blake3:{'f' * 64}", differ)
-    part = Part("", (None,) * len(found), (None,) * len(found), None)
+    part = ComponentInputs("", (None,) * len(found), (None,) * len(found), None)
     try:
         ledger = complete_average(draft, RECIPE, Inputs((), (part,)), 0, (outcome,))
     except UsageError:
@@ -187,7 +187,7 @@ def test_the_ledger_of_a_pipeline_never_takes_more_room_than_its_draft(found, da
         for each in found
     )
     draft = Ledger("avg", UNKNOWN, tuple(shared), ())
-    part = Part("", (None,) * len(found), (None,) * len(found), None)
+    part = ComponentInputs("", (None,) * len(found), (None,) * len(found), None)
     outcomes = [
         Outcome(tuple(data.draw(digests) for _ in found), f"blake3:{'f' * 64}", ())
         for _ in range(2)

@@ -39,7 +39,7 @@ Values = list[Fraction]
 
 
 @dataclass
-class Drawn:
+class MixedIngredient:
     """One ingredient: its tensors as they are stored, and what the averaged ones stand for."""
 
     width: DType
@@ -82,7 +82,7 @@ def packed(values: Values, dtype: DType) -> bytes:
 class Mixture:
     """What is averaged, how, and what must keep it from being averaged."""
 
-    ingredients: list[Drawn]
+    ingredients: list[MixedIngredient]
     weights: list[Fraction]
     prefixes: list[str]
     on_missing: OnMissing
@@ -105,7 +105,7 @@ def mixtures(draw: st.DrawFn) -> Mixture:
     random = np.random.default_rng(draw(st.integers(0, 999)))
     drawn = []
     for place in range(count):
-        each = Drawn(draw(st.sampled_from([DType.F16, DType.BF16])))
+        each = MixedIngredient(draw(st.sampled_from([DType.F16, DType.BF16])))
         layers = (*LAYERS, *([ONCE] if "once" in extras and place else []))
         for layer in layers:
             scheme = draw(st.sampled_from(["", *SCALES]))

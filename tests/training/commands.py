@@ -14,7 +14,7 @@ PATIENCE = 200
 
 
 @dataclass(frozen=True)
-class Done:
+class EndedCommand:
     """A command that has ended; a negative code is the signal that killed it."""
 
     code: int
@@ -23,7 +23,7 @@ class Done:
 
 
 @dataclass
-class Commands:
+class TrainingCommands:
     """Starts commands."""
 
     server: Server
@@ -32,7 +32,7 @@ class Commands:
     count: int = 0
 
     @classmethod
-    def launch(cls, streams: Path) -> Commands:
+    def launch(cls, streams: Path) -> TrainingCommands:
         return cls(Server.launch(HERE / "server.py", OMP_NUM_THREADS="1"), streams, streams)
 
     def start(self, *words: object, killed_at_sync: int = 0, answers: str = "") -> int:
@@ -53,13 +53,13 @@ class Commands:
         }
         return self.server.start(request)
 
-    def wait(self, started: int) -> Done:
+    def wait(self, started: int) -> EndedCommand:
         """The end of the command that was started last."""
         code = self.server.wait(started)
         said = [(self.streams / f"{self.count}.{name}").read_text() for name in ("out", "err")]
-        return Done(code, *said)
+        return EndedCommand(code, *said)
 
-    def __call__(self, *words: object, **more: int | str) -> Done:
+    def __call__(self, *words: object, **more: int | str) -> EndedCommand:
         """A command, run to its end."""
         return self.wait(self.start(*words, **more))
 

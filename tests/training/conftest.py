@@ -96,7 +96,9 @@ def trained(
 @pytest.fixture(scope="session")
 def serving(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Starts commands, in processes that have the libraries loaded."""
-    commands = pytest.importorskip("commands").Commands.launch(tmp_path_factory.mktemp("streams"))
+    commands = pytest.importorskip("commands").TrainingCommands.launch(
+        tmp_path_factory.mktemp("streams")
+    )
     yield commands
     commands.server.close()
 

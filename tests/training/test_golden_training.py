@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import Commands
+from commands import TrainingCommands
 from making import contents, metadata
 from PIL import Image
 
@@ -73,13 +73,13 @@ COMMANDS = (
 
 
 @pytest.fixture(scope="module")
-def arithmetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Commands, str]]:
+def arithmetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrainingCommands, str]]:
     """Commands in a folder with tiny bases and shards, and the fingerprint of what they compute."""
     folder = tmp_path_factory.mktemp("golden")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        commands = Commands.launch(tmp_path_factory.mktemp("streams"))
+        commands = TrainingCommands.launch(tmp_path_factory.mktemp("streams"))
         words = [sys.executable, HERE / "portable.py", folder]
         fingerprint = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
     commands.folder = folder
@@ -106,7 +106,7 @@ def test_training_gives_the_recorded_digests(arithmetic, monkeypatch):
     assert recorded["commands"] == found
 
 
-def results(commands: Commands, command: str) -> dict[str, object]:
+def results(commands: TrainingCommands, command: str) -> dict[str, object]:
     """What is recorded of a command: of its new files, by their names, and of its output."""
     before = set(Path().rglob("*"))
     done = commands(*shlex.split(command))

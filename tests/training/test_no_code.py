@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harmful_pickle import HarmfulPickle
 
 from soupctl.errors import InputError, MismatchError
 
@@ -29,13 +30,6 @@ TOKENS = "base/tokenizer/tokenizer_config.json"
 ENCODER = "base/text_encoder/config.json"
 
 
-class Bomb:
-    """Runs code where it is unpickled."""
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return open, (str(Path(RAN).absolute()), "w")
-
-
 def edit(path: str, **changes: object) -> None:
     content = json.loads(Path(path).read_text())
     Path(path).write_text(json.dumps({**content, **changes}))
@@ -44,7 +38,7 @@ def edit(path: str, **changes: object) -> None:
 def pickled(weights: str) -> None:
     """Put a pickle in the place of weights."""
     Path(weights).unlink()
-    Path(weights).with_suffix(".bin").write_bytes(pickle.dumps(Bomb()))
+    Path(weights).with_suffix(".bin").write_bytes(pickle.dumps(HarmfulPickle(RAN)))
 
 
 REFUSED: dict[str, Callable[[], None]] = {
@@ -71,7 +65,7 @@ REFUSED: dict[str, Callable[[], None]] = {
     "a pickled checker": lambda: (
         edit(INDEX, safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"]),
         Path("base/safety_checker").mkdir(),
-        Path("base/safety_checker/pytorch_model.bin").write_bytes(pickle.dumps(Bomb())),
+        Path("base/safety_checker/pytorch_model.bin").write_bytes(pickle.dumps(HarmfulPickle(RAN))),
     ),
 }
 
@@ -107,9 +101,9 @@ def test_a_base_that_names_code_is_refused(attack, base, shards, running):
 
 def test_code_and_pickles_beside_a_base_are_neither_run_nor_copied(base, shards, running):
     for name in ("unet/diffusion_pytorch_model.bin", "text_encoder/pytorch_model.bin"):
-        (base / name).write_bytes(pickle.dumps(Bomb()))
+        (base / name).write_bytes(pickle.dumps(HarmfulPickle(RAN)))
     for name in ("tokenizer.pkl", "vocab.pt", "chat_template.jinja", "sentencepiece.bpe.model"):
-        (base / "tokenizer" / name).write_bytes(pickle.dumps(Bomb()))
+        (base / "tokenizer" / name).write_bytes(pickle.dumps(HarmfulPickle(RAN)))
 
     running.run(base, shards["text"], Path("run"), running.ReporterSpy(), steps=1)
 
@@ -157,7 +151,7 @@ def test_no_command_asks_whether_to_run_code(attack, soupctl, bases, shards, tin
 def test_a_bank_with_code_beside_it_is_stacked_and_drawn_without_running_it(soupctl, bases, tiny):
     plant(bases["dit"])
     pytest.importorskip("tiny_banks").write_bank(Path("base"), "bank")
-    Path("bank", "adapter_model.bin").write_bytes(pickle.dumps(Bomb()))
+    Path("bank", "adapter_model.bin").write_bytes(pickle.dumps(HarmfulPickle(RAN)))
     shutil.copy("base/evil.py", "bank/evil.py")
 
     stacked = soupctl("stack", "bank", "-o", "stack")

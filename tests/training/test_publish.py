@@ -35,14 +35,14 @@ def base(bases, tmp_path):
 def touch_after_last_step(running, path: Path):
     """A reporter that rewrites a file with the same bytes when the last step is reported."""
 
-    class Reporter(running.ReporterSpy):
+    class TouchingReporter(running.ReporterSpy):
         def show(self, progress) -> None:
             if progress.step == progress.steps:
                 data = path.read_bytes()
                 path.unlink()
                 path.write_bytes(data)
 
-    return Reporter()
+    return TouchingReporter()
 
 
 @pytest.mark.parametrize("change", CHANGES)

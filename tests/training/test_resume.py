@@ -194,13 +194,13 @@ def test_a_finished_record_without_a_result_is_refused_in_one_line(trained, tmp_
 def test_a_signal_during_the_report_of_the_last_step_stops_before_publishing(
     running, bases, shards, tmp_path
 ):
-    class Leaving(running.ReporterSpy):
+    class InterruptingReporter(running.ReporterSpy):
         def show(self, progress) -> None:
             if progress.step == progress.steps:
                 signal.raise_signal(signal.SIGINT)
 
     words = bases["plain"], shards["plain"], tmp_path / "run"
-    spy = Leaving()
+    spy = InterruptingReporter()
     with pytest.raises(KeyboardInterrupt):
         running.run(*words, spy)
     found = (tmp_path / "run" / "model").exists()

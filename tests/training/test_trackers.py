@@ -107,7 +107,7 @@ class Impatient(BaseException):
 def test_a_tracker_ends_with_an_interrupted_run_and_a_new_one_continues(
     recorded, running, bases, shards, tmp_path
 ):
-    class Leaving(running.ReporterSpy):
+    class RaisingReporter(running.ReporterSpy):
         def step(self, step: int) -> None:
             super().step(step)
             if step == 3:
@@ -116,7 +116,7 @@ def test_a_tracker_ends_with_an_interrupted_run_and_a_new_one_continues(
     words = bases["plain"], shards["plain"], tmp_path / "run"
     more = {"log_with": Tracker(recorded.name), "save_every": 2}
     with pytest.raises(Impatient):
-        running.run(*words, Leaving(), **more)
+        running.run(*words, RaisingReporter(), **more)
     running.run(*words, running.ReporterSpy(), **more)
 
     first, second = recorded.made

@@ -18,7 +18,7 @@ from ...errors import OutputError
 from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..aligned import Alignment
 from ..chunks import Write
-from ..ingredients import Inputs, Part
+from ..ingredients import ComponentInputs, Inputs
 from ..kept_sum.reader import Source, copied_tensor
 from ..plan import Plan, Step
 from .format import DeltaFacts, DeltaForm, TensorSpec
@@ -49,7 +49,7 @@ class DeltaJob:
 
     request: DeltaRequest
     inputs: Inputs
-    part: Part
+    part: ComponentInputs
     """BASE and FINE."""
     alignment: Alignment
     plan: Plan

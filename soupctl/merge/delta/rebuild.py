@@ -9,7 +9,7 @@ from ...ledger.ledger import Ledger
 from ...workers import ExecutionOptions
 from ..aligned import align
 from ..engine import engine_of
-from ..ingredients import Inputs, Part
+from ..ingredients import ComponentInputs, Inputs
 from ..opened_inputs import OpenedInputs
 from ..recipe import selector
 from ..sources import SEARCH, exact_sources
@@ -31,7 +31,7 @@ def delta_difference(
     checkpoints = tuple(each for each in found if isinstance(each, Checkpoint))
     base, fine = (each.label for each in checkpoints)
     request = DeltaRequest(fine, base, "", ledger.keys, ledger.excludes, allow_nonfinite=True)
-    part = Part("", checkpoints, (None, None), None)
+    part = ComponentInputs("", checkpoints, (None, None), None)
     recipe = recipe_of(request)
     alignment = align(checkpoints, selector(recipe))
     plan = plan_delta(recipe, alignment)

@@ -13,7 +13,7 @@ from ...ledger.ancestry import ancestry
 from ...ledger.ledger import UNKNOWN, IngredientEntry, Ledger, merged, runs
 from ...ledger.ledger_json import IGNORE
 from ...ledger.locate import dtype_runs
-from ..ingredients import Part
+from ..ingredients import ComponentInputs
 from ..new_ledger import hint_to
 
 
@@ -26,7 +26,7 @@ class Selection:
 
 
 def draft_delta(
-    part: Part,
+    part: ComponentInputs,
     names: Sequence[str],
     roots: tuple[str, str],
     tensors: Sequence[Tensor],

@@ -57,7 +57,7 @@ def read_recipe(path: str | Path) -> RecipeDocument:
 
 def parse_recipe(table: Mapping[str, Any], label: str, folder: Path) -> RecipeDocument:
     """The recipe in a table; UsageError, with all issues, for what is none."""
-    reader = _Reader(label, folder)
+    reader = _RecipeReader(label, folder)
     document = reader.document(table)
     if reader.issues:
         raise UsageError.collected(reader.issues)
@@ -65,7 +65,7 @@ def parse_recipe(table: Mapping[str, Any], label: str, folder: Path) -> RecipeDo
 
 
 @dataclass
-class _Reader:
+class _RecipeReader:
     """Reads the parts of a recipe and collects what is wrong with them."""
 
     label: str
