@@ -62,12 +62,14 @@ def delta(
 def make(opening: AbstractContextManager[DeltaJob], output: str, merge: MergeOptions) -> None:
     """Carry out the job that `opening` yields and report the result; only the plan in a dry run."""
     from .. import verbs
+    from ..merge.delta.make import require_free
 
     most = options.parse_size(merge.max_memory, "--max-memory")
     execution = verbs.ExecutionOptions.on(merge.device, most)
     with opening as job:
         found = verbs.preview_delta(job, merge.threads, most, execution.reserved_memory)
         if merge.dry_run:
+            require_free(job, force=merge.force)
             _show_preview(found, output, json=merge.json)
             return
         with progress(found.read + found.written, merge.quiet or output == "-") as advance:

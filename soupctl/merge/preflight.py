@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..storage.files import require_room
 from ..storage.lacking import lacking
 from ..storage.place import place_of, refusing
-from .destination import refuse_input_as_output
+from .destination import Destination, refuse_input_as_output
 from .job import Job
 from .overwrite import may_replace_with
 
@@ -17,6 +17,17 @@ def require_free(job: Job, *, force: bool = False) -> None:
     """
     destination = job.destination
     refuse_input_as_output(destination, job.used, job.replaceable)
+    require_free_place(destination, force=force)
+    target = destination.path
+    if target is None:
+        return
+    with refusing(target), place_of(target) as place:
+        companions = (path.stat().st_size for _, path in destination.companions.copies)
+        require_room(target, job.size + sum(companions), folder=place.path.parent)
+
+
+def require_free_place(destination: Destination, *, force: bool = False) -> None:
+    """Raise OutputError for an output that `force` does not replace, or that has no folder."""
     target = destination.path
     if target is None:
         return
@@ -26,8 +37,6 @@ def require_free(job: Job, *, force: bool = False) -> None:
             place.require_free_folder(target, force, may_replace)
         else:
             place.require_free(target, force)
-        companions = (path.stat().st_size for _, path in destination.companions.copies)
-        require_room(target, job.size + sum(companions), folder=place.path.parent)
 
 
 def file_system_lacks(job: Job) -> tuple[str, ...]:

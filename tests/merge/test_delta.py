@@ -13,7 +13,7 @@ from making import contents, save
 from revising import average, root
 
 from soupctl import verbs
-from soupctl.errors import InputError, MismatchError, UsageError
+from soupctl.errors import InputError, MismatchError, OutputError, UsageError
 from soupctl.format.dtypes import FLOATS, DType
 
 SIZE = 120
@@ -131,6 +131,19 @@ def test_tensors_that_are_left_out_are_not_changed():
 
     assert contents(Path("base.st"))["v"] == contents(Path("out.st"))["v"]
     assert contents(Path("fine.st"))["w"] == contents(Path("out.st"))["w"]
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_read(monkeypatch):
+    save_one("base.st", DType.F32, floats(DType.F32, SIZE, 1))
+    save_one("fine.st", DType.F32, floats(DType.F32, SIZE, 2))
+    Path("d.st").write_bytes(b"old")
+    monkeypatch.setattr("soupctl.merge.delta.make.survey_delta", None)
+
+    for output in ("d.st", "base.st", "nowhere/d.st", "."):
+        with pytest.raises(OutputError):
+            verbs.make_delta(verbs.DeltaRequest("fine.st", "base.st", output))
+
+    assert b"old" == Path("d.st").read_bytes()
 
 
 def test_a_delta_is_no_ingredient_of_a_mean():

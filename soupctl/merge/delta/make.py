@@ -38,6 +38,7 @@ from ..ingredients import Ingredient, open_inputs
 from ..new_ledger import agreed_metadata, ingredient_names
 from ..output import open_output
 from ..plan import Plan, make_plan
+from ..preflight import require_free_place
 from ..recipe import Recipe, require_matches, selector
 from .format import DeltaFacts, encode_facts, part_entries
 from .passes import DeltaFindings, DeltaJob, DeltaRequest, kept_facts, survey_delta, write_delta
@@ -131,9 +132,8 @@ def subtract_base(
 ) -> DeltaResult:
     """Carry out a job; raises as `make_delta` does."""
     engine, execution = engine_of(execution or ExecutionOptions())
-    output = job.request.output
-    path = None if output == STREAM else Path(output)
-    refuse_input_as_output(_destination(path, ()), job.inputs)
+    require_free(job, force=force)
+    path = _path(job)
     survey = survey_delta(job, engine, execution)
     if not survey.kept:
         base, fine = (checkpoint.label for checkpoint in job.part.checkpoints)
@@ -152,6 +152,18 @@ def subtract_base(
         read=job.read,
         written=tensors[-1].stop,
     )
+
+
+def require_free(job: DeltaJob, *, force: bool = False) -> None:
+    """Raise the OutputError that `subtract_base` would raise for the place of its output."""
+    destination = _destination(_path(job), ())
+    refuse_input_as_output(destination, job.inputs)
+    require_free_place(destination, force=force)
+
+
+def _path(job: DeltaJob) -> Path | None:
+    """The file to write; None for standard output."""
+    return None if job.request.output == STREAM else Path(job.request.output)
 
 
 def _destination(path: Path | None, tensors: tuple[Tensor, ...]) -> Destination:
