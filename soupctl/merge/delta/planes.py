@@ -38,6 +38,9 @@ class Narrowing:
 
     def planes(self, exact: Planes, dtypes: Dtypes) -> list[memoryview] | None:
         """The sum in planes of these dtypes; None if they do not hold it."""
+        if len(exact) == 1 and dtypes[0] is DType.F64:
+            nothing = memoryview(bytes(exact[0].nbytes))
+            return [exact[0], *(nothing for _ in dtypes[1:])]
         found: list[memoryview] = []
         for dtype in dtypes:
             plane = self._rest(exact, found, dtypes, dtype)
