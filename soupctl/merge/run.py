@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from ..checkpoints.digest import text_digest
@@ -25,7 +26,7 @@ from ..format.index import encode_index
 from ..ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger
 from ..ledger.ledger_json import encode_ledger
 from ..storage.descriptors import allow_files
-from ..storage.files import read_file, write_at
+from ..storage.files import read_file
 from ..storage.lock import locked
 from ..storage.place import refusing
 from ..storage.written import WrittenFile
@@ -188,7 +189,7 @@ class _Output:
         self._writer = writer
         self._publisher = publisher
         self._layouts = layouts
-        self._sum_fds = sum_fds
+        self._sum_files = [WrittenFile(fd) for fd in sum_fds]
         self._files: list[list[WrittenFile]] = []
         """The weights files of each component."""
         self._results: list[ComponentResult] = []
@@ -236,11 +237,11 @@ class _Output:
         return Order(component.plan, component.sources, write, kept)
 
     def _sum_output(self, position: int) -> SumOutput:
-        layout, fd = self._layouts[position], self._sum_fds[position]
+        layout, file = self._layouts[position], self._sum_files[position]
         places = {tensor.name: layout.header + tensor.start for tensor in layout.tensors}
 
         def write(tensor: str, offset: int, data: memoryview) -> None:
-            write_at(fd, data, places[tensor] + offset)
+            file.write(data, places[tensor] + offset)
 
         return SumOutput(layout.forms, write)
 
@@ -269,7 +270,7 @@ class _Output:
             record = component.sum_record.text(ledger, text, outcome)
             metadata = _sum_metadata(component, text, record)
             header = encode_header(layout.tensors, metadata, layout.header)
-            write_at(self._sum_fds[position], header, 0)
+            self._sum_files[position].write(header, 0)
         self._results.append(
             ComponentResult(
                 component.part.name,
@@ -285,10 +286,8 @@ class _Output:
     def sync(self) -> None:
         """Flush all files to disk, before any output of the round gets its name."""
         with self._naming_it():
-            for file in (file for files in self._files for file in files):
+            for file in (*chain.from_iterable(self._files), *self._sum_files):
                 file.sync()
-            for fd in self._sum_fds:
-                os.fsync(fd)
 
     def results(self) -> Results:
         """The result of each component."""

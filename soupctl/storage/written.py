@@ -1,4 +1,8 @@
-"""A file of an output while it is written: it stays open, or is opened anew for each write."""
+"""A file of an output while it is written: it stays open, or is opened anew for each write.
+
+Rule 1: the system begins to write a window to disk when the next one begins, so that little is left
+to wait for in the end.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 
 from .descriptors import IN_TURN
 from .files import write_at
+from .writeback import WINDOW, begin_writeback
 
 
 class WrittenFile:
@@ -20,11 +25,18 @@ class WrittenFile:
     def __init__(self, fd: int | None, path: Path | None = None) -> None:
         self._fd = fd
         self._path = path
+        self._pending = 0
+        """Bytes that were written since the system was asked to begin with them, about."""
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of `data` at `offset`; OSError."""
         with self._open() as fd:
             write_at(fd, data, offset)
+            # a count that another thread overwrites is lost, which only makes a window longer
+            self._pending += len(data)
+            if self._pending >= WINDOW:
+                self._pending = 0
+                begin_writeback(fd)
 
     def sync(self) -> None:
         """Sync the data to disk; an OSError is final."""

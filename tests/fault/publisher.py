@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from soupctl.errors import OutputError
-from soupctl.storage import renameat
+from soupctl.storage import renameat, written
 from soupctl.storage.atomic import publish_file, publish_folder
 from soupctl.storage.files import write_at
 
@@ -37,6 +37,14 @@ def folder(root: Path, *, replace: bool) -> None:
             write_at(staging.create(name, len(NEW)), NEW, 0)
 
 
+def windows(root: Path, *, replace: bool) -> None:
+    written.WINDOW = len(NEW) // 4
+    with publish_file(root / "out", len(NEW), replace=replace) as fd:
+        file = written.WrittenFile(fd)
+        for place in range(len(NEW)):
+            file.write(NEW[place : place + 1], place)
+
+
 def old_file(root: Path) -> None:
     (root / "out").write_bytes(OLD)
 
@@ -54,6 +62,7 @@ def empty(root: Path) -> None:
 SCENARIOS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "a new file": (empty, lambda root: file(root, replace=False)),
     "a file replaced": (old_file, lambda root: file(root, replace=True)),
+    "a file replaced, written back early": (old_file, lambda root: windows(root, replace=True)),
     "a new folder": (empty, lambda root: folder(root, replace=False)),
     "a folder replaced": (old_folder, lambda root: folder(root, replace=True)),
 }

@@ -212,6 +212,11 @@ int fsync(int fd)
     UNLESS(fate_of_fd("sync", fd), syscall(SYS_fsync, fd));
 }
 
+int sync_file_range(int fd, off64_t offset, off64_t size, unsigned flags)
+{
+    UNLESS(fate_of_fd("writeback", fd), syscall(SYS_sync_file_range, fd, offset, size, flags));
+}
+
 int fchmod(int fd, mode_t mode)
 {
     UNLESS(fate_of_fd("chmod", fd), syscall(SYS_fchmod, fd, mode));

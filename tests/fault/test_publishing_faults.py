@@ -31,6 +31,7 @@ OLD_FOLDER = {"out": "/", "out/model.st": OLD, "out/vae": "/", "out/vae/model.st
 BEFORE_AND_AFTER = {
     "a new file": ({}, {"out": NEW}),
     "a file replaced": ({"out": OLD}, {"out": NEW}),
+    "a file replaced, written back early": ({"out": OLD}, {"out": NEW}),
     "a new folder": ({}, NEW_FOLDER),
     "a folder replaced": (OLD_FOLDER, NEW_FOLDER),
 }
@@ -38,7 +39,7 @@ SCENARIOS = list(BEFORE_AND_AFTER)
 # folders are never unnamed, and files with no name need no renameat2
 SYSTEMS = [
     *((scenario, ()) for scenario in SCENARIOS),
-    *((scenario, ("tmpfile",)) for scenario in SCENARIOS[:2]),
+    *((scenario, ("tmpfile",)) for scenario in SCENARIOS[:3]),
     *((scenario, ("tmpfile", "renameat2")) for scenario in SCENARIOS),
 ]
 ERRORS = [errno.ENOSPC, errno.EIO, errno.EINTR]
@@ -214,3 +215,33 @@ def test_all_files_and_folders_are_synced_before_the_folder_gets_its_name(publis
     )
     assert result.operations[name + 1].startswith("sync")
     assert result.operations[name + 1].endswith("/root")
+
+
+def test_what_is_written_back_early_is_synced_all_the_same_before_it_is_named(publish):
+    (result,) = publish("a file replaced, written back early", [{}])
+    last = len(result.verbs) - 1 - result.verbs[::-1].index("writeback")
+
+    assert result.verbs.count("writeback") == 4
+    assert result.verbs.index("sync") > last
+    assert result.verbs.index("sync") < named_at(result) - 1
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_a_write_back_that_fails_is_an_error_and_leaves_the_old_output(publish, error):
+    scenario = "a file replaced, written back early"
+    (whole,) = publish(scenario, [{}])
+    numbers = [number for number, verb in enumerate(whole.verbs, 1) if verb == "writeback"]
+
+    results = publish(scenario, [{"SHIM_AT": str(n), "SHIM_ERRNO": str(error)} for n in numbers])
+
+    assert [(6, {"out": OLD})] * 4 == [(each.exit, each.holds) for each in results]
+
+
+def test_a_file_system_without_early_write_back_is_written_all_the_same(publish):
+    scenario = "a file replaced, written back early"
+    (whole,) = publish(scenario, [{}])
+    fault = {"SHIM_AT": str(whole.verbs.index("writeback") + 1), "SHIM_ERRNO": str(errno.EINVAL)}
+
+    (result,) = publish(scenario, [fault])
+
+    assert (0, {"out": NEW}) == (result.exit, result.holds)
