@@ -25,5 +25,5 @@ def require_extra() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
-        what = f"training needs {', '.join(missing)}, not installed here"
+        what = f"this needs {', '.join(missing)}, not installed here"
         raise LimitError(what, advice="pip install 'soupctl[train]'")
