@@ -216,7 +216,7 @@ def test_a_config_on_a_page_is_one_that_training_takes(tmp_path: Path) -> None:
         path.write_text(text)
         (options,) = FINETUNE.built(read_config(path, FINETUNE.kinds))
         assert options != Options()
-    assert len(examples) == 2
+    assert len(examples) == 3
 
 
 def test_a_recipe_on_a_page_is_one_that_run_takes(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_recipe_on_a_page_is_one_that_run_takes(tmp_path: Path) -> None:
 
     for text in examples:
         assert parse_recipe(tomllib.loads(text, parse_float=str), "recipe", tmp_path).steps
-    assert len(examples) == 2
+    assert len(examples) == 3
 
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:

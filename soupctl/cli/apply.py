@@ -24,6 +24,7 @@ def apply(
         ),
     ],
     output: options.Output = None,
+    blocks: options.ScalesByBlock = None,
     other_base: Annotated[
         bool, typer.Option("--other-base", help="Apply deltas of other bases, too.")
     ] = False,
@@ -70,5 +71,6 @@ def apply(
         variant=variant,
         shard_size=options.parse_size(shard_size, "--shard-size"),
         ignore_ledger=ignore_ledger,
+        blocks=None if blocks is None else verbs.read_blocks(blocks),
     )
     make(verbs.open_application(application), output, merge)

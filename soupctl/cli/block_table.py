@@ -28,11 +28,11 @@ def row_lines(rows: Sequence[BlockRow]) -> Iterator[str]:
 def bar_lines(rows: Sequence[BlockRow], names: Sequence[str]) -> Iterator[str]:
     """The same with a bar for each block, below a line that tells the marks of ingredients.
 
-    There are no bars where the marks do not suffice, or weights are negative.
+    There are no bars where the marks do not suffice, weights are negative, or deltas are added.
     """
     marks = SHADES if sys.stdout.isatty() else LETTERS
     width = max((len(row.name) for row in rows), default=0)
-    drawn = len(names) <= len(marks)
+    drawn = len(names) <= len(marks) and not any(any(row.added) for row in rows)
     if drawn and rows:
         yield "  ".join(f"{mark} {name}" for mark, name in zip(marks, names, strict=False))
     for row in rows:

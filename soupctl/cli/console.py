@@ -78,21 +78,23 @@ def digest_text(digest: str, *, whole: bool) -> str:
 def shares_json(ledger: Ledger) -> list[dict[str, Any]]:
     """The ingredients of a ledger as JSON, each with its exact weight and its share of the soup.
 
-    Where deltas are applied, it is told which ingredient is the base.
+    Where deltas are applied, it is told which ingredient is the base, or which are the deltas.
     """
-    total = ledger.total
     found = []
-    for entry in ledger.ingredients:
-        base = {} if ledger.base is None else {"is_base": entry.digest == ledger.base}
-        found.append({**entry_json(entry), "share": float(entry.weight / total), **base})
+    for entry, share in zip(ledger.ingredients, ledger.shares, strict=True):
+        kind = {"is_base": entry.digest == ledger.base} if ledger.base is not None else {}
+        kind |= {"is_delta": ledger.adds(entry)} if ledger.deltas else {}
+        found.append({**entry_json(entry), "share": float(share), **kind})
     return found
 
 
 def role_text(ledger: Ledger, entry: IngredientEntry) -> str:
     """How an ingredient counts: `weight 2`, or of a soup that deltas are applied in, `scale 2`."""
+    if ledger.adds(entry):
+        return f"scale {entry.weight}{by_block(entry)}"
     if ledger.base is None or ledger.is_delta:
         return f"weight {entry.weight}{by_block(entry)}"
-    return "base" if entry.digest == ledger.base else f"scale {entry.weight}{by_block(entry)}"
+    return "base"
 
 
 def entry_json(entry: IngredientEntry) -> dict[str, Any]:

@@ -27,7 +27,9 @@ from .console import (
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..ledger.ledger import Ledger
+    from fractions import Fraction
+
+    from ..ledger.ledger import IngredientEntry, Ledger
     from ..ledger.training_record import TrainingRecord
     from ..verbs import Answer
 
@@ -190,15 +192,16 @@ def _ingredient_lines(
     """
     shown: set[str] = set()
     disputed = set(ledger.disputed)
-    waiting = [(0, ledger, iter(ledger.ingredients))]
+    waiting = [(0, ledger, _with_shares(ledger))]
     while waiting:
         depth, holder, entries = waiting[-1]
-        entry = next(entries, None)
-        if entry is None:
+        found = next(entries, None)
+        if found is None:
             waiting.pop()
             continue
+        entry, part = found
         indent = "    " * min(depth, DEEPEST_INDENT)
-        share = f"{float(entry.weight / holder.total):8.3%}  {entry.name}"
+        share = f"{float(part):8.3%}  {entry.name}"
         digest = digest_text(entry.digest, whole=whole)
         doubt = "  (its sources contradict each other)" if entry.digest in disputed else ""
         stored = "".join(f", {scheme}" for scheme in entry.schemes)
@@ -212,7 +215,11 @@ def _ingredient_lines(
         shown.add(entry.digest)
         if below.training is not None:
             yield f"{indent}    {training_line(below.training, whole=whole)}"
-        waiting.append((depth + 1, below, iter(below.ingredients)))
+        waiting.append((depth + 1, below, _with_shares(below)))
+
+
+def _with_shares(ledger: Ledger) -> Iterator[tuple[IngredientEntry, Fraction]]:
+    return zip(ledger.ingredients, ledger.shares, strict=True)
 
 
 def donor_lines(ledger: Ledger, *, whole: bool) -> Iterator[str]:

@@ -140,8 +140,8 @@ def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
         return
     root = digest_text(found.ledger.root, whole=whole)
     yield f"  {NAMES[found.kind]:10}  {root}"
-    for entry in found.ledger.ingredients:
-        share = f"{float(entry.weight / found.ledger.total):8.3%}  {entry.name}"
+    for entry, part in zip(found.ledger.ingredients, found.ledger.shares, strict=True):
+        share = f"{float(part):8.3%}  {entry.name}"
         digest = digest_text(entry.digest, whole=whole)
         yield f"              {share}  ({role_text(found.ledger, entry)}, {digest})"
     names = [entry.name for entry in found.ledger.ingredients]

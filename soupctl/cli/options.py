@@ -90,6 +90,14 @@ Blocks = Annotated[
         metavar="FILE|PRESET|T,...",
     ),
 ]
+ScalesByBlock = Annotated[
+    str | None,
+    typer.Option(
+        "--blocks",
+        help="Scales by block: a TOML file, or for one delta a preset or numbers.",
+        metavar="FILE|PRESET|T,...",
+    ),
+]
 ConfigFrom = Annotated[
     str | None,
     typer.Option(

@@ -90,7 +90,8 @@ def _agree(ledgers: Sequence[Ledger]) -> bool:
 def _origin(ledger: Ledger) -> object:
     """What a ledger says a content was made of, whatever it calls that and wherever it was."""
     donors = {entry.digest for entry in ledger.donors}
-    return shares_of(ledger), donors, ledger.training, ledger.exact, _given(ledger), ledger.base
+    kind = ledger.base, ledger.deltas
+    return shares_of(ledger), donors, ledger.training, ledger.exact, _given(ledger), kind
 
 
 def shares_of(ledger: Ledger) -> tuple[tuple[str, ...], dict[str, tuple[Fraction, ...]]]:
@@ -103,7 +104,7 @@ def shares_of(ledger: Ledger) -> tuple[tuple[str, ...], dict[str, tuple[Fraction
     shares = {
         # weights that add up to nothing are those of a block without tensors
         entry.digest: tuple(
-            weight / whole if whole else weight
+            weight / whole if whole and not ledger.adds(entry) else weight
             for weight, whole in zip(
                 (*entry.weights.spread(count), entry.weight), wholes, strict=True
             )

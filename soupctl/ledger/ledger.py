@@ -25,6 +25,9 @@ SUM_KEY = "soupctl.sum"
 DELTA_KEY = "soupctl.delta"
 """The metadata key of the facts that a delta stores with its ledger."""
 
+APPLY = "apply"
+"""The operation that adds deltas."""
+
 UNKNOWN = "blake3:" + "0" * 64
 """Placeholder for a digest that is not known yet, of the same length."""
 
@@ -166,6 +169,8 @@ class Ledger:
     base: str | None = None
     """Digest of the ingredient that deltas are applied to, or that a delta was taken from; None for
     a mean."""
+    deltas: tuple[str, ...] = ()
+    """Digests, sorted, of the ingredients that are added to a mean of several others."""
 
     @property
     def sources(self) -> tuple[IngredientEntry, ...]:
@@ -180,12 +185,36 @@ class Ledger:
     def total(self) -> Fraction:
         """What the weighted sum of the ingredients is divided by: their total weight in a mean.
 
-        It is that in tensors of no block. Where deltas are applied it is the weight of the base; of
-        a delta it is 1.
+        It is that in tensors of no block, without deltas, which are added to the mean. Where they
+        are applied to a base it is the weight of that; of a delta it is 1.
         """
         if self.base is None:
-            return sum((entry.weight for entry in self.ingredients), Fraction(0))
+            return sum((entry.weight for entry in self.models), Fraction(0))
         return abs(self.base_weight)
+
+    @property
+    def models(self) -> tuple[IngredientEntry, ...]:
+        """The ingredients that are no deltas."""
+        return tuple(entry for entry in self.ingredients if not self.adds(entry))
+
+    def adds(self, entry: IngredientEntry) -> bool:
+        """Whether an ingredient is a delta or an adapter, whose weight is a scale."""
+        if self.base is None:
+            return entry.digest in self.deltas
+        return entry.digest != self.base and not self.is_delta
+
+    @property
+    def shares(self) -> tuple[Fraction, ...]:
+        """The share of each ingredient in the mean, or the scale of what is added to it."""
+        total = self.total
+        return tuple(
+            each.weight if self.adds(each) else each.weight / total for each in self.ingredients
+        )
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether deltas are added to a base or a mean, or were before they were taken out."""
+        return self.base is not None or self.states[0].operation == APPLY
 
     @property
     def base_weight(self) -> Fraction:
@@ -202,7 +231,7 @@ class Ledger:
     def totals(self) -> WeightByBlock:
         """The same by block."""
         if self.base is None:
-            return summed(entry.weights for entry in self.ingredients)
+            return summed(entry.weights for entry in self.models)
         # a base counts as much in every block
         return WeightByBlock(self.total)
 

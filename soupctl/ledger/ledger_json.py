@@ -109,6 +109,7 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
             pads=list(ledger.pads),
             configs=ledger.config_from,
             blocks=list(ledger.blocks),
+            deltas=list(ledger.deltas),
         ),
         "arithmetic": ARITHMETIC,
         "base": ledger.base,
@@ -249,6 +250,7 @@ def least_format(ledger: Ledger) -> int:
         or each.base is not None
         or each.takes
         or each.blocks
+        or each.deltas
         or each.pads
         or each.config_from
         or each.dtype_for
@@ -271,8 +273,9 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         training = parse_training(body["training"], parse_digest)
         if ingredients or body["chain"] or body["base"] is not None:
             raise ValueError("it is a soup as well")
-    elif body["base"] is None:
-        require_positive_total([entry.weight for entry in ingredients])
+    deltas = tuple(map(parse_digest, read_texts(body.get("deltas", []))))
+    if training is None and body["base"] is None:
+        require_positive_total([each.weight for each in ingredients if each.digest not in deltas])
     if merged(ingredients) != ingredients:
         raise ValueError("its ingredients are not sorted or not unique")
     takes = tuple(
@@ -319,6 +322,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         ),
         training=training,
         base=None if body["base"] is None else parse_digest(body["base"]),
+        deltas=deltas,
     )
     _require_blocks(ledger)
     _require_base(ledger)
@@ -343,10 +347,15 @@ def _require_blocks(ledger: Ledger) -> None:
 
 def _require_base(ledger: Ledger) -> None:
     """Raise ValueError for a base that is no ingredient, or a delta of anything but two."""
+    held = {entry.digest for entry in ledger.ingredients}
+    if list(ledger.deltas) != sorted(held & {*ledger.deltas}):
+        raise ValueError("its deltas are not sorted, not unique, or not among its ingredients")
     if ledger.base is None:
         return
-    if not ledger.base_weight:
-        raise ValueError("its base is not among its ingredients")
+    if ledger.deltas:
+        raise ValueError("it has a base, and a mean that deltas are added to")
+    if abs(ledger.base_weight) != 1:
+        raise ValueError("its base is not among its ingredients, or has a weight of its own")
     if any(each.blocks for each in ledger.ingredients if each.digest == ledger.base):
         raise ValueError("its base has weights by block")
     weights = sorted(entry.weight for entry in ledger.ingredients)

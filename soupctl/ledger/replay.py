@@ -77,8 +77,11 @@ def _beginnings(ledger: Ledger) -> tuple[str, ...]:
     """The operations that the history of such a ledger may begin with."""
     if ledger.base is not None:
         return ("delta",) if ledger.is_delta else ("apply",)
-    # a soup without a ledger whose weight was declared is no soup that soupctl wrote
-    return ("avg", "given") if ledger.chain else ("avg",)
+    if ledger.deltas:
+        return ("apply",)
+    # a soup without a ledger whose weight was declared is no soup that soupctl wrote, and of a mean
+    # with deltas these may have been taken out
+    return ("avg", "given", "apply") if ledger.chain else ("avg",)
 
 
 def _is_change(each: ReplayedState) -> bool:

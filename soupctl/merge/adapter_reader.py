@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.safetensors import StoredTensor
 from ..format.header import Tensor
 from ..lora.adapter import Adapter, TargetPart
@@ -38,15 +37,20 @@ class ScaledUpdate:
 class AdapterReader:
     """An adapter located in a base: what it adds to each tensor that it changes."""
 
-    def __init__(self, adapter: Adapter, base: Checkpoint, component: str) -> None:
-        """Raise MismatchError for modules that have no place in the base."""
+    def __init__(
+        self, adapter: Adapter, base: Mapping[str, Tensor], label: str, component: str
+    ) -> None:
+        """`base` are the tensors of what messages call `label`, by their names.
+
+        Raise MismatchError for modules that have no place in it.
+        """
         self.checkpoint = adapter.checkpoint
         self.ledger = None
         """An adapter has none."""
         self._adapter = adapter
-        index = TargetIndex(base.tensors, component)
-        self.parts = adapter.locate(base.tensors, index, base.label)
-        self.changed: Mapping[str, Tensor] = {name: base.tensors[name] for name in self.parts}
+        index = TargetIndex(base, component)
+        self.parts = adapter.locate(base, index, label)
+        self.changed: Mapping[str, Tensor] = {name: base[name] for name in self.parts}
         """The tensors that it changes, as the base has them."""
         self.tensors: Mapping[str, Tensor] = {**self.checkpoint.tensors, **self.changed}
 

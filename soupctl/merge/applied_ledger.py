@@ -1,7 +1,8 @@
-"""The ledger of a soup that deltas are applied in: its base and the deltas with their scales.
+"""The ledger of a soup that deltas are applied in: its base or models, and deltas with scales.
 
 Rule 1: a delta's own ledger is an ancestor, so FINE and BASE are known to be in the soup.
-Rule 2: a base is weighed 1, a delta by its scale; equal deltas are one, with the summed scale.
+Rule 2: a base is weighed 1, the models of a mean as asked, a delta by its scale; equal contents are
+one, with the summed weight or scale.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import Issue, MismatchError
+from ..errors import Issue, MismatchError, UsageError
 from ..ledger.ancestry import ancestry
 from ..ledger.ledger import (
     UNKNOWN,
@@ -21,9 +22,16 @@ from ..ledger.ledger import (
     runs,
 )
 from ..ledger.locate import dtype_runs
+from .aligned import Alignment, lacking
 from .delta.reader import DeltaReader
 from .ingredients import ComponentInputs
-from .new_ledger import hint_to, require_ledgers_fit
+from .new_ledger import (
+    hint_to,
+    require_ledgers_fit,
+    require_no_cancelling,
+    require_one_sign,
+    weights_by_block,
+)
 from .order import Outcome
 from .plan import Plan, Rule
 from .recipe import Recipe
@@ -37,22 +45,27 @@ def draft_applied(
     names: Sequence[str],
     part: ComponentInputs,
     plan: Plan,
+    alignment: Alignment,
+    models: int,
     soup_folder: Path | None,
 ) -> Ledger:
-    """The ledger with digests still unknown; the base is the first of the part's checkpoints."""
+    """The ledger with digests still unknown; so many models are the first of the part."""
     stored = schemes(plan)
+    lacks = lacking(plan, alignment.ingredients, ())
+    weights = weights_by_block(recipe)
     entries = tuple(
         IngredientEntry(
             digest=UNKNOWN,
             name=name,
             hint=hint_to(each, soup_folder),
-            weight=weight,
+            weight=weights[place].usual,
+            blocks=weights[place].blocks,
             dtypes=dtype_runs(each),
+            renamed=alignment.renamed[place],
+            lacks=lacks[place],
             schemes=stored.get(place, ()),
         )
-        for place, (name, each, weight) in enumerate(
-            zip(names, part.checkpoints, recipe.weights, strict=True)
-        )
+        for place, (name, each) in enumerate(zip(names, part.checkpoints, strict=True))
     )
     ledgers = [ledger for ledger in part.ledgers if ledger is not None]
     # each is about the content of its input, or the pass refuses it
@@ -72,7 +85,9 @@ def draft_applied(
         exact=all(ledger.exact for ledger in ledgers),
         ancestors=known.ledgers,
         disputed=known.disputed,
-        base=UNKNOWN,
+        blocks=tuple(glob for glob, _ in recipe.blocks) if any(x.blocks for x in weights) else (),
+        base=UNKNOWN if models == 1 else None,
+        deltas=() if models == 1 else (UNKNOWN,) * (len(entries) - models),
     )
 
 
@@ -80,28 +95,44 @@ def complete_applied(
     draft: Ledger,
     part: ComponentInputs,
     deltas: Sequence[DeltaReader],
-    position: int,
+    models: int,
     outcomes: Sequence[Outcome],
     *,
     other_base: bool,
 ) -> Ledger:
-    """The draft with the digests of the pass.
+    """The draft with the digests of the pass; so many models are the first of the part.
 
-    Raises LedgerError for an input whose ledger does not match its tensors, and MismatchError for
-    deltas of another base unless they are asked for.
+    Raises LedgerError for an input whose ledger does not match its tensors, MismatchError for
+    deltas of another base unless they are asked for, and UsageError for models that are one.
     """
-    outcome = outcomes[position]
+    (outcome,) = outcomes
     require_ledgers_fit(part, outcome)
     base = outcome.ingredients[0]
     if not other_base:
         require_own_base(base, part.checkpoints[0].label, deltas)
+    if models > 1 and len({*outcome.ingredients[:models]}) == 1:
+        # one model with a delta may be FINE, which this pass did not make
+        other = part.checkpoints[1].label
+        what = f"has the same content as {other}"
+        raise UsageError(what, path=part.checkpoints[0].label, advice="name it once")
     entries = [
         replace(entry, digest=digest)
         for entry, digest in zip(draft.ingredients, outcome.ingredients, strict=True)
     ]
-    taken = IntegerSource(base, outcome.taken) if outcome.taken else None
+    if models > 1:
+        if draft.allow_nonfinite:
+            require_one_sign(entries)
+        if draft.blocks:
+            require_no_cancelling(entries, len(draft.blocks))
+    ingredients = merged(entries)
     return replace(
-        draft, root=outcome.soup, ingredients=merged(entries), integer_source=taken, base=base
+        draft,
+        root=outcome.soup,
+        ingredients=ingredients,
+        blocks=draft.blocks if any(entry.blocks for entry in ingredients) else (),
+        integer_source=IntegerSource(base, outcome.taken) if outcome.taken else None,
+        base=base if models == 1 else None,
+        deltas=tuple(sorted({*outcome.ingredients[models:]})) if models > 1 else (),
     )
 
 

@@ -1,8 +1,9 @@
-"""The base and the deltas of a soup as sources, found again by its ledger."""
+"""The models and the deltas of a soup as sources, found again by its ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from ..checkpoints.checkpoint import Checkpoint
@@ -11,13 +12,15 @@ from ..ledger.read import is_delta
 from ..lora.adapter import Adapter
 from ..lora.modules import is_adapter
 from .adapter_reader import AdapterReader
-from .aligned import Alignment
+from .aligned import Alignment, align
 from .applied_plan import Delta, plan_applied
 from .delta.reader import DeltaReader
 from .facts import adapter_config, facts_of_source
-from .kept_sum.reader import SumReader
+from .kept_sum.reader import AlignedCheckpoint, SumReader
+from .kept_sum.reader import Source as AnySource
 from .plan import Plan
-from .sources import Source, plain_recipe
+from .recipe import selector
+from .sources import Source, is_added, plain_recipe
 
 
 def first_of(ledger: Ledger) -> str | None:
@@ -27,22 +30,34 @@ def first_of(ledger: Ledger) -> str | None:
     return None if ledger.integer_source is None else ledger.integer_source.digest
 
 
-def plan_again(ledger: Ledger, sources: Sequence[Source], *, first: bool) -> tuple[Plan, Alignment]:
-    """The plan of a soup that deltas are applied in, with the present weights of its sources.
+def plan_again(
+    ledger: Ledger, sources: Sequence[Source], like: Collection[str], *, first: bool
+) -> tuple[Plan, Alignment]:
+    """The plan of a soup that deltas are added in, with the present weights of its sources.
 
-    The base is the first of them; `first` takes integers from it. Raises what `plan_applied` does.
+    Its base, or the models of its mean, are the first of them; `like` are the names of the soup's
+    tensors, and `first` takes integers from the first. Raises what `plan_applied` does.
     """
-    base, *rest = (_opened(source) for source in sources)
-    deltas = [delta_of(each, base) for each in rest]
-    if _give_fine(ledger, sources, deltas):
-        deltas = [each.giving_fine() for each in deltas if isinstance(each, DeltaReader)]
+    opened = [_opened(source) for source in sources]
+    count = 1 if ledger.base is not None else sum(not is_added(each) for each in opened)
     recipe = plain_recipe(ledger, [source.weights for source in sources], first=first)
-    plan = plan_applied(recipe, base, deltas, facts_of_source(base))
-    return plan, Alignment((base, *deltas), (None,) * len(sources), frozenset())
+    models = align(opened[:count], selector(recipe), like)
+    deltas = [delta_of(each, models.sources[0]) for each in opened[count:]]
+    if count == 1 and gives_fine([each.weights.usual for each in sources], recipe.blocks, deltas):
+        (only,) = deltas
+        if isinstance(only, DeltaReader) and only.ledger.base == sources[0].digest:
+            deltas = [only.giving_fine()]
+    facts = [facts_of_source(source) for source in models.sources]
+    plan = plan_applied(recipe, models.sources, deltas, facts)
+    return plan, replace(
+        models,
+        sources=(*models.sources, *deltas),
+        renamed=(*models.renamed, *(None for _ in deltas)),
+    )
 
 
-def delta_of(checkpoint: Checkpoint, base: Checkpoint) -> Delta:
-    """A delta, or an adapter located in the base.
+def delta_of(checkpoint: Checkpoint, base: AnySource) -> Delta:
+    """A delta, or an adapter located in the base, or in the first model of a mean.
 
     Raises LedgerError for what is no sound delta, InputError and MismatchError for an adapter that
     is not linear or does not fit.
@@ -51,16 +66,23 @@ def delta_of(checkpoint: Checkpoint, base: Checkpoint) -> Delta:
         return DeltaReader(checkpoint)
     facts, config = facts_of_source(checkpoint), adapter_config(checkpoint)
     adapter = Adapter(checkpoint, facts, config)
-    return AdapterReader(adapter, base, base.component.name)
+    tensors = base.tensors
+    if isinstance(base, AlignedCheckpoint):
+        tensors = {name: replace(tensor, name=name) for name, tensor in tensors.items()}
+    own = base if isinstance(base, Checkpoint) else base.checkpoint
+    return AdapterReader(adapter, tensors, base.label, own.component.name)
 
 
-def _give_fine(ledger: Ledger, sources: Sequence[Source], deltas: Sequence[Delta]) -> bool:
-    """Whether there is one delta, of scale 1 on its own base."""
-    if len(deltas) != 1 or not isinstance(deltas[0], DeltaReader):
+def gives_fine(
+    weights: Sequence[Fraction], blocks: Collection[object], deltas: Sequence[Delta]
+) -> bool:
+    """Whether a model has one delta of scale 1 everywhere, which FINE comes of on its own base.
+
+    `weights` are that of the model and of the deltas.
+    """
+    if blocks or len(deltas) != 1 or not isinstance(deltas[0], DeltaReader):
         return False
-    scale = sources[1].weights
-    is_one = not scale.blocks and scale.usual == sources[0].weights.usual == Fraction(1)
-    return is_one and deltas[0].ledger.base == ledger.base
+    return weights[1] == 1
 
 
 def _opened(source: Source) -> Checkpoint:

@@ -6,29 +6,22 @@ Rule 1: an `Application` holds all that decides the output's bytes; threads, chu
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
-from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.open import STREAM, find_input, open_input
 from ..choices import OnInt
-from ..errors import Issue, LedgerError, MismatchError, UsageError
+from ..errors import MismatchError, UsageError
 from ..format.dtypes import DType, parse_dtype
-from ..ledger.names import unique_names
-from ..ledger.read import is_delta
-from ..lora.modules import is_adapter
+from ..ledger.block_weights import WeightByBlock, WeightTuple
 from ..workers import ExecutionOptions
-from .applied_ledger import OTHER_BASE, complete_applied, draft_applied
-from .applied_plan import Delta, plan_applied
+from .applied_plan import Delta
 from .applied_sources import delta_of
-from .delta.reader import DeltaReader
-from .destination import decide
-from .facts import facts_of_source
+from .blocks.request import BlockWeights, ClassicBlocks, read_blocks
+from .blocks.resolve import resolve_scales
 from .ingredients import (
     ComponentInputs,
     Ingredient,
@@ -37,10 +30,19 @@ from .ingredients import (
     open_inputs,
     require_several,
 )
-from .job import ComponentJob, ComponentResult, Job
-from .recipe import Recipe, require_matches
+from .job import ComponentResult, Job
+from .kept_sum.reader import Source
+from .mixture import (
+    BASE_WEIGHT,
+    ModelsWithDeltas,
+    WeighedDelta,
+    aligned_models,
+    planned_mixture,
+    summed_deltas,
+)
+from .recipe import Recipe, selector
 from .run import carry_out
-from .settings import require_same_settings
+from .sources import is_added
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,9 @@ class Application:
     """Most bytes of data in one file of the output, which is then a folder."""
     ignore_ledger: bool = False
     """Whether the base is a plain checkpoint whatever its ledger says."""
+    blocks: BlockWeights | ClassicBlocks | str | Path | None = None
+    """Scales by block, one for each delta; a path or text stands for what `read_blocks` makes of
+    it."""
 
     def __post_init__(self) -> None:
         """Refuse no deltas, and a dtype that is no float, with UsageError."""
@@ -108,8 +113,8 @@ def open_application(application: Application) -> Iterator[Job]:
         ExitStack() as stack,
     ):
         part = _one_part(bases, application)
-        deltas = _summed([(_open_delta(stack, each.path, part), each.weight) for each in given])
-        yield _planned(application, bases, part, deltas)
+        deltas = [open_delta(stack, each.path, part.checkpoints[0]) for each in given]
+        yield _planned(application, bases, deltas, [each.weight for each in given])
 
 
 def _one_part(bases: Inputs, application: Application) -> ComponentInputs:
@@ -120,58 +125,24 @@ def _one_part(bases: Inputs, application: Application) -> ComponentInputs:
     return bases.parts[0]
 
 
-def _open_delta(stack: ExitStack, path: str | Path, base: ComponentInputs) -> Delta:
+def open_delta(stack: ExitStack, path: str | Path, base: Source) -> Delta:
     """A delta or adapter, open; MismatchError for a model, LedgerError for what is not sound."""
     model = find_input(path)
     checkpoint = stack.enter_context(open_input(model.components[0]))
-    if not is_delta(checkpoint) and not is_adapter(checkpoint.tensors):
+    if not is_added(checkpoint):
         what = "is a model, not a delta or an adapter"
         advice = "soupctl delta FINE BASE makes one of it"
         raise MismatchError(what, path=model.label, advice=advice)
-    return delta_of(checkpoint, base.checkpoints[0])
-
-
-def _summed(
-    deltas: Sequence[tuple[Delta, Fraction]],
-) -> dict[str, tuple[Delta, Fraction]]:
-    """The deltas by content digest, those of one content as one; UsageError if they cancel."""
-    found: dict[str, tuple[Delta, Fraction]] = {}
-    for each, scale in deltas:
-        known = each.ledger
-        root = checkpoint_digest(each.checkpoint) if known is None else known.root
-        if root in found and checkpoint_digest(each.checkpoint) != root:
-            # of the same content only the first is read
-            raise LedgerError("its ledger does not match its tensors", path=each.label)
-        first, sum_ = found.get(root, (each, Fraction(0)))
-        found[root] = (first, sum_ + Fraction(scale))
-    for each, scale in found.values():
-        if not scale:
-            what = "is given more than once, with scales that cancel, or with a scale of zero"
-            raise UsageError(what, path=each.label, advice="leave it out")
-    return found
+    return delta_of(checkpoint, base)
 
 
 def _planned(
-    application: Application,
-    bases: Inputs,
-    alone: ComponentInputs,
-    found: dict[str, tuple[Delta, Fraction]],
+    application: Application, bases: Inputs, deltas: Sequence[Delta], scales: Sequence[Fraction]
 ) -> Job:
     """The job that applies deltas to the one component of the base."""
-    deltas = [each for each, _ in found.values()]
-    scales = [scale for _, scale in found.values()]
-    base = alone.checkpoints[0]
-    differences = [each for each in deltas if isinstance(each, DeltaReader)]
-    if not application.other_base:
-        _require_one_base(differences)
-    if len(deltas) == len(differences) == 1 and scales == [1]:
-        of = differences[0].ledger.base
-        # without --other-base, the pass refuses another one
-        if not application.other_base or checkpoint_digest(base) == of:
-            differences = [differences[0].giving_fine()]
-            deltas = [*differences]
+    (part,) = bases.parts
     recipe = Recipe(
-        weights=(Fraction(1), *scales),
+        weights=(),
         dtype=application.dtype,
         keys=application.keys,
         excludes=application.excludes,
@@ -179,46 +150,41 @@ def _planned(
         dtype_for=application.dtype_for,
         allow_nonfinite=application.allow_nonfinite,
     )
-    if recipe.keys or recipe.excludes or recipe.dtype_for:
-        require_matches(recipe, base.tensors)
-    plan = plan_applied(recipe, base, deltas, facts_of_source(base))
-    part = ComponentInputs(
-        alone.name,
-        (base, *(each.checkpoint for each in deltas)),
-        (alone.ledgers[0], *(each.ledger for each in deltas)),
-        alone.layout,
+    blocks, weights = _scales_by_block(application, recipe, part, deltas, scales)
+    pairs = zip(deltas, weights, strict=True)
+    mixture = ModelsWithDeltas(
+        models=(BASE_WEIGHT,),
+        deltas=summed_deltas([WeighedDelta(*pair) for pair in pairs]),
+        blocks=blocks,
+        recipe=recipe,
+        output=application.output,
+        other_base=application.other_base,
+        variant=application.variant,
+        shard_size=application.shard_size,
     )
-    require_same_settings((base, *(each.checkpoint for each in differences)))
-    destination = decide(
-        application.output, bases, [plan], application.shard_size, application.variant
-    )
-    (files,) = destination.components
-    labels = [bases.models[0].label, *(each.label for each in deltas)]
-    draft = draft_applied(recipe, _names(part), part, plan, destination.folder_of(files))
-    complete = partial(
-        complete_applied, draft, part, differences, 0, other_base=application.other_base
-    )
-    job = ComponentJob(part, plan, files, draft, complete, (base, *deltas))
-    inputs = Inputs(bases.models, (part,))
-    weights = tuple(zip(labels, recipe.weights, strict=True))
-    return Job(weights, inputs, destination, (job,), divisor=Fraction(1))
+    return planned_mixture(mixture, bases, aligned_models(part, recipe))
 
 
-def _require_one_base(deltas: Sequence[DeltaReader]) -> None:
-    """Raise MismatchError for deltas of different bases, by their ledgers."""
-    issues = [
-        Issue(f"is a delta of another base than {deltas[0].label}", each.label, advice=OTHER_BASE)
-        for each in deltas[1:]
-        if each.ledger.base != deltas[0].ledger.base
+def _scales_by_block(
+    application: Application,
+    recipe: Recipe,
+    part: ComponentInputs,
+    deltas: Sequence[Delta],
+    scales: Sequence[Fraction],
+) -> tuple[tuple[str, ...], list[WeightByBlock]]:
+    """The globs of the blocks that are asked for, and the scale of each delta by block."""
+    asked = application.blocks
+    if asked is None:
+        return (), [WeightByBlock(Fraction(scale)) for scale in scales]
+    if isinstance(asked, str | Path):
+        asked = read_blocks(asked)
+    base = part.checkpoints[0]
+    names = frozenset(filter(selector(recipe), base.tensors))
+    labels = [each.label for each in deltas]
+    found = resolve_scales(asked, base.label, labels, tuple(scales), names)
+    columns = zip(*(weights for _, weights in found.blocks), strict=True)
+    by_block: list[WeightTuple] = list(columns) or [()] * len(deltas)
+    return tuple(glob for glob, _ in found.blocks), [
+        WeightByBlock(Fraction(usual), tuple(map(Fraction, blocks)))
+        for usual, blocks in zip(found.default, by_block, strict=True)
     ]
-    if issues:
-        raise MismatchError.collected(issues)
-
-
-def _names(part: ComponentInputs) -> tuple[str, ...]:
-    """How the ledger calls the base and the deltas."""
-    paths = [
-        os.path.abspath(each.component.path) if each.component.files else each.label
-        for each in part.checkpoints
-    ]
-    return unique_names(paths)

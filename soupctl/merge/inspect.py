@@ -123,6 +123,7 @@ def _inspect(name: str, checkpoint: Checkpoint) -> Inspection:
 
 def _rows(ledger: Ledger, checkpoint: Checkpoint) -> tuple[BlockRow, ...]:
     weights = [entry.weights for entry in ledger.ingredients]
-    rows = block_rows(ledger.blocks, weights, checkpoint.tensors.keys())
+    added = [ledger.adds(entry) for entry in ledger.ingredients]
+    rows = block_rows(ledger.blocks, weights, checkpoint.tensors.keys(), added)
     # a forged ledger may leave a block without weight
-    return tuple(row for row in rows if sum(row.weights))
+    return tuple(row for row in rows if row.total)

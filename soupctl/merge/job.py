@@ -72,6 +72,8 @@ class ComponentJob:
     method: Method = Method.INGREDIENTS
     notes: tuple[str, ...] = ()
     """What users should know of it, a sentence each."""
+    added: tuple[bool, ...] = ()
+    """Which of the draft's ingredients are deltas and adapters; empty for none."""
     draft_text: str = field(init=False)
     """The draft as JSON."""
     metadata: Mapping[str, str] = field(init=False)
@@ -134,10 +136,20 @@ class Job:
     inputs: Inputs
     destination: Destination
     components: tuple[ComponentJob, ...]
-    divisor: Fraction | None = None
-    """What the weights are divided by for the shares; None for their sum."""
+    added: frozenset[int] = frozenset()
+    """Which of them are deltas and adapters, that are added to the mean of the others."""
     replaceable: frozenset[Path] = frozenset()
     """Input files that the output may replace: those of the soup that is updated in place."""
+
+    @property
+    def shares(self) -> tuple[tuple[str, Fraction, Fraction], ...]:
+        """The ingredients with their weights, and their share in the mean or their scale."""
+        counted = (w for place, (_, w) in enumerate(self.weights) if place not in self.added)
+        total = sum(counted, Fraction(0))
+        return tuple(
+            (label, weight, weight / (1 if place in self.added else total))
+            for place, (label, weight) in enumerate(self.weights)
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:

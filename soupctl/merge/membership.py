@@ -29,6 +29,7 @@ from .kept_sum.find import OpenedSum, as_sum, facts_of, open_sum
 from .kept_sum.format import REMOVE
 from .opened_inputs import OpenedInputs, folder_of
 from .revision import AddedPipeline, Addition, ComponentChange, Revision
+from .sources import is_added
 
 NO_LEDGER = "--count N or --total W says how much it holds; the result is approximate then"
 
@@ -49,6 +50,8 @@ class Membership:
     """Sums of added soups, for the weights that are added."""
     blocks: tuple[str, ...] = ()
     """The globs of its blocks, after the change."""
+    deltas: tuple[str, ...] = ()
+    """Digests, sorted, of what is added to a mean, after the change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def ledger_before(revision: Revision, inputs: OpenedInputs, soup: Checkpoint, pa
         if ledger.is_delta:
             advice = "soupctl apply BASE DELTA makes a soup of it"
             raise LedgerError("is a delta, not a soup", path=soup.label, advice=advice)
-        if ledger.base is not None and revision.approximate:
+        if ledger.is_applied and revision.approximate:
             what = "has deltas applied, which are not taken out of a rounded soup"
             raise LedgerError(what, path=soup.label, advice="leave out --approximate")
         return ledger
@@ -138,8 +141,12 @@ def membership(change: ComponentChange) -> Membership:
     if not change.revision.again:
         require_new(remaining, entries, change.soup.label)
     after = merged((*remaining, *(entry for _, entry in entries)))
+    deltas = _deltas(change, before, after)
+    if change.revision.operation == "swap":
+        _require_one_kind(change, before, remaining, entries, deltas)
     if before.base is None:
-        require_left(after, change.removals, change.soup.label)
+        models = [entry for entry in after if entry.digest not in deltas]
+        require_left(models, change.removals, change.soup.label)
     ledgers = [each.ledger for each in added if each.ledger is not None]
     alone = {each.ledger.root for each in added if each.ledger is not None and each.is_alone}
     if change.revision.total is None:
@@ -151,8 +158,48 @@ def membership(change: ComponentChange) -> Membership:
         before.exact and all(each.exact for each in added),
         kept,
         tuple(each.sum for each in added if each.sum is not None),
-        _common_blocks(change.soup.label, before, [each for each in ledgers if each.base is None]),
+        _common_blocks(change.soup.label, before, [each for each in ledgers if _is_mean(each)]),
+        deltas,
     )
+
+
+def _is_mean(ledger: Ledger) -> bool:
+    return ledger.base is None and not ledger.deltas
+
+
+def _deltas(
+    change: ComponentChange, before: Ledger, after: Sequence[IngredientEntry]
+) -> tuple[str, ...]:
+    """The digests of what is added to the mean of a soup; none if it has a base, or no deltas."""
+    if before.base is not None or not before.is_applied:
+        return ()
+    known = {entry.digest: before.adds(entry) for entry in before.ingredients}
+    opened = change.inputs.by_digest
+    return tuple(
+        digest
+        for digest in (entry.digest for entry in after)
+        if known.get(digest, digest in opened and is_added(opened[digest]))
+    )
+
+
+def _require_one_kind(
+    change: ComponentChange,
+    before: Ledger,
+    remaining: Sequence[IngredientEntry],
+    added: Sequence[tuple[str, IngredientEntry]],
+    deltas: Collection[str],
+) -> None:
+    """Raise LedgerError for a swap of a model and a delta, whose weights mean different things."""
+    if before.base is not None or not before.is_applied:
+        return
+    left = {entry.digest for entry in remaining}
+    gone = {before.adds(entry) for entry in before.ingredients if entry.digest not in left}
+    for label, entry in added:
+        if gone - {entry.digest in deltas}:
+            kind = "delta" if entry.digest in deltas else "model"
+            what = f"is a {kind}, and takes the place of none in {change.soup.label}"
+            advice = "subtract the one and add the other"
+            raise LedgerError(what, path=label, advice=advice)
 
 
 def _common_blocks(soup: str, before: Ledger, others: Sequence[Ledger]) -> tuple[str, ...]:
@@ -257,7 +304,7 @@ def _require_addable(before: Ledger, checkpoint: Checkpoint, soup: str) -> None:
 
     That is a delta in a mean, and a model, or a delta of another base, where deltas are applied.
     """
-    if before.base is None:
+    if not before.is_applied or not (before.base is not None or is_added(checkpoint)):
         require_model(checkpoint)
         return
     if not is_delta(checkpoint) and is_adapter(checkpoint.tensors):
@@ -268,7 +315,8 @@ def _require_addable(before: Ledger, checkpoint: Checkpoint, soup: str) -> None:
         raise MismatchError(what, path=checkpoint.label, advice=advice)
     known = (before.ancestors.get(entry.digest) for entry in before.ingredients)
     bases = {each.base for each in known if each is not None and each.is_delta}
-    if DeltaReader(checkpoint).ledger.base not in {before.base, *bases}:
+    bases |= {entry.digest for entry in before.models}
+    if DeltaReader(checkpoint).ledger.base not in bases:
         what = f"is a delta of another base than that of {soup}"
         advice = "soupctl apply --other-base makes the soup anew"
         raise MismatchError(what, path=checkpoint.label, advice=advice)

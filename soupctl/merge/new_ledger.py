@@ -65,7 +65,7 @@ def draft_average(
     hints = [hint_to(checkpoint, soup_folder) for checkpoint in part.checkpoints]
     are_pipelines = len(inputs.parts) > 1
     stored = schemes(plan)
-    weights = _weights(recipe)
+    weights = weights_by_block(recipe)
     entries = tuple(
         IngredientEntry(
             digest=UNKNOWN,
@@ -121,7 +121,7 @@ def draft_average(
     )
 
 
-def _weights(recipe: Recipe) -> tuple[WeightByBlock, ...]:
+def weights_by_block(recipe: Recipe) -> tuple[WeightByBlock, ...]:
     """The weight of each ingredient by block."""
     columns = zip(*(weights for _, weights in recipe.blocks), strict=True)
     blocks: list[WeightTuple] = list(columns) or [()] * len(recipe.weights)
@@ -188,9 +188,9 @@ def complete_average(
             for entry, digest in zip(entries, _pipelines(inputs, outcomes, count), strict=True)
         ]
     if draft.allow_nonfinite:
-        _require_one_sign(entries)
+        require_one_sign(entries)
     if draft.blocks:
-        _require_no_cancelling(entries, len(draft.blocks))
+        require_no_cancelling(entries, len(draft.blocks))
     taken = IntegerSource(outcome.ingredients[0], outcome.taken) if outcome.taken else None
     takes = tuple((glob, outcome.ingredients[source]) for glob, source in recipe.takes)
     source = recipe.config_from
@@ -222,7 +222,7 @@ def _pipelines(inputs: Inputs, outcomes: Sequence[Outcome], count: int) -> Itera
         yield pipeline_digest(dict(zip(names, contents, strict=True)))
 
 
-def _require_one_sign(entries: Sequence[IngredientEntry]) -> None:
+def require_one_sign(entries: Sequence[IngredientEntry]) -> None:
     """Raise UsageError for a content that is added and subtracted: infinity would not cancel."""
     signs: dict[tuple[str, int], bool] = {}
     most = max(len(entry.blocks) for entry in entries)
@@ -239,7 +239,7 @@ def _require_one_sign(entries: Sequence[IngredientEntry]) -> None:
             raise UsageError(what, path=entry.name, advice="give it once, with the summed weight")
 
 
-def _require_no_cancelling(entries: Sequence[IngredientEntry], blocks: int) -> None:
+def require_no_cancelling(entries: Sequence[IngredientEntry], blocks: int) -> None:
     """Raise UsageError for a content whose weights cancel in one block: its dtype would count."""
     given: dict[tuple[str, int], list[Fraction]] = {}
     for entry in entries:

@@ -91,7 +91,6 @@ def preview(
     little address space.
     """
     require_room_to_compute()
-    total = job.divisor or sum(weight for _, weight in job.weights)
     plans = [component.plan for component in job.components]
     threads = threads or ExecutionOptions().threads
     need = memory_needed([job])
@@ -105,7 +104,7 @@ def preview(
             )
     return Preview(
         output=str(job.destination.path or STREAM),
-        shares=tuple((label, weight, weight / total) for label, weight in job.weights),
+        shares=job.shares,
         components=tuple(map(_component, job.components)),
         method=job.components[0].method,
         widened=_widened(job.components),
@@ -147,6 +146,7 @@ def _component(component: ComponentJob) -> ComponentPreview:
             component.draft.blocks,
             [entry.weights for entry in component.draft.ingredients],
             [step.name for step in plan.kept],
+            component.added,
         ),
     )
 

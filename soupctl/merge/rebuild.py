@@ -128,7 +128,7 @@ def _make(
 ) -> _Made:
     """What the sources make, and apart from that their sum with the scale of the one kept."""
     engine, execution = engine_of(request.execution)
-    if ledger.base is not None:
+    if ledger.is_applied:
         return _make_applied(request, sources, ledger)
     weights = [source.weights for source in sources if not source.is_donor]
     recipe = recipe_of(ledger, sources, first=ledger.integer_source is not None)
@@ -150,9 +150,10 @@ def _make(
 
 
 def _make_applied(request: RebuildRequest, sources: Sequence[Source], ledger: Ledger) -> _Made:
-    """What a base makes with deltas."""
+    """What a base, or a mean, makes with deltas."""
     engine, execution = engine_of(request.execution)
-    plan, alignment = plan_again(ledger, sources, first=ledger.integer_source is not None)
+    first = ledger.integer_source is not None
+    plan, alignment = plan_again(ledger, sources, soup_names(request.soup), first=first)
     (outcome,) = execute([Order(plan, alignment.sources, _discard)], engine, execution)
     require_contents(sources, outcome)
     return _Made(plan, outcome, None, alignment, ())

@@ -178,15 +178,15 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
                 *notes_on(each.computation.plan, alignment, part.checkpoints),
                 *([] if note is None else [note]),
             ),
+            added=tuple(map(draft.adds, draft.ingredients)) if draft.is_applied else (),
         )
         jobs.append(job)
     weights = tuple((entry.name, entry.weight) for entry in components[0].members.after)
     # files that are opened but not computed with are inputs too, which no output may replace
     used = Inputs(inputs.models, (*inputs.parts, *(each.named for each in components)))
-    before = components[0].members.before
-    divisor = None if before.base is None else before.total
     replaceable = _replaceable(revision, components)
-    return Job(weights, used, destination, tuple(jobs), divisor, replaceable)
+    added = frozenset(place for place, is_added in enumerate(jobs[0].added) if is_added)
+    return Job(weights, used, destination, tuple(jobs), added, replaceable)
 
 
 def _replaceable(revision: Revision, components: Sequence[RevisedComponent]) -> frozenset[Path]:

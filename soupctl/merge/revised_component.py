@@ -90,7 +90,7 @@ class RevisedComponent:
         computation = self.computation
         if not keep or self.change.revision.rounded:
             return None
-        if self.members.before.base is not None:
+        if self.members.before.is_applied:
             what = "no sum is kept of a soup that deltas are applied in"
             raise UsageError(what, advice="leave out --keep-sum")
         if self.members.blocks:
@@ -120,6 +120,7 @@ class RevisedComponent:
             operation=self.change.revision.operation,
             root=UNKNOWN,
             blocks=self.members.blocks,
+            deltas=self.members.deltas,
             ingredients=tuple(
                 replace(self._placed(entry, folder), **named.get(entry.digest, {}))
                 for entry in after
@@ -247,7 +248,7 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
     members = membership(change)
     inputs, soup, before, after = change.inputs, change.soup, members.before, members.after
     rounded = change.revision.rounded
-    uses_sum = not rounded and before.base is None
+    uses_sum = not rounded and not before.is_applied
     computation = computed_from_sum(inputs, soup, members) if uses_sum else None
     if computation is None:
         if change.revision.approximate and change.revision.total is None:
@@ -271,9 +272,9 @@ def _planned(
     """The planned change; removed ingredients do not affect the soup's dtype."""
     # the integer source of a soup without a ledger is not known
     first = before.integer_source is not None or change.revision.total is not None
-    if before.base is not None:
+    if before.is_applied:
         with explained_by_digests(sources):
-            plan, alignment = plan_again(before, sources, first=first)
+            plan, alignment = plan_again(before, sources, soup_names(change.soup), first=first)
         return Computation(method, tuple(sources), plan, Fraction(1), alignment)
     if change.revision.rounded:
         # what was taken is in the rounded soup, the first source, as it is

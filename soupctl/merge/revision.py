@@ -142,7 +142,9 @@ class AddedPipeline:
     @property
     def is_soup(self) -> bool:
         """Whether it is a mean, whose ledger lists ingredients that can take its place."""
-        return self.ledger is not None and self.ledger.training is None and self.ledger.base is None
+        if self.ledger is None or self.ledger.training is not None:
+            return False
+        return self.ledger.base is None and not self.ledger.deltas
 
 
 @dataclass(frozen=True, slots=True)

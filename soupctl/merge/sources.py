@@ -15,6 +15,8 @@ from ..choices import Method, OnInt
 from ..errors import Issue, LedgerError
 from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import Change, IngredientEntry, Ledger, Runs
+from ..ledger.read import is_delta
+from ..lora.modules import is_adapter
 from .aligned import Alignment
 from .kept_sum.format import REMOVE
 from .kept_sum.reader import SumReader
@@ -125,7 +127,9 @@ def exact_sources(
     advice: str = WAYS_OUT,
     donors: Sequence[IngredientEntry] = (),
 ) -> tuple[Source, ...]:
-    """The ingredients of a soup, the one with digest `first` before the others, and its donors.
+    """The ingredients of a soup, and its donors last.
+
+    Deltas come after models, and the one with digest `first` before the others of its kind.
 
     Raises LedgerError naming those that are not found, with `advice`, and if there are none to
     find.
@@ -142,7 +146,19 @@ def exact_sources(
     if missing:
         missing[0] = replace(missing[0], advice=advice)
         raise LedgerError.collected(missing)
-    return tuple(sorted(sources, key=lambda each: (each.is_donor, each.digest != first)))
+    return tuple(
+        sorted(
+            sources,
+            key=lambda each: (each.is_donor, is_added(each.checkpoint), each.digest != first),
+        )
+    )
+
+
+def is_added(source: Checkpoint | SumReader) -> bool:
+    """Whether a source is a delta or an adapter, which is added to models."""
+    if isinstance(source, SumReader):
+        return False
+    return is_delta(source) or is_adapter(source.tensors)
 
 
 def rounded_sources(

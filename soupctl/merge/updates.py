@@ -36,7 +36,7 @@ def updates_of(sources: Sequence[Source], step: Step) -> list[WeightedUpdate]:
     return [
         WeightedUpdate(each, weight)
         for source, weight in zip(sources, step.weights.whole, strict=True)
-        if isinstance(source, AdapterReader)
+        if weight and isinstance(source, AdapterReader)
         for each in source.updates(step.name)
     ]
 

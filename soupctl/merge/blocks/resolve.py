@@ -68,6 +68,28 @@ def resolve(
     return ResolvedBlocks(default, tuple(blocks[place] for place in sorted(used - {-1})))
 
 
+def resolve_scales(
+    asked: BlockWeights | ClassicBlocks,
+    base: str,
+    deltas: Sequence[str],
+    scales: WeightTuple,
+    names: Collection[str],
+) -> ResolvedBlocks:
+    """The scales of deltas by block, on a base called `base` whose tensors have these `names`.
+
+    A classic string has the scales of one delta. Raises what `resolve` raises.
+    """
+    if isinstance(asked, ClassicBlocks):
+        if any(scale != 1 for scale in scales):
+            what = "--blocks has scales in every block, and the delta has one of its own"
+            raise UsageError(what, advice="use one of them")
+        given = _classic(asked, named_blocks(names), (base, *deltas))
+        default = given.default or ()
+        blocks = tuple((name, weights[1:]) for name, weights in given.blocks)
+        asked = BlockWeights(blocks, default[1:])
+    return resolve(asked, deltas, scales, names)
+
+
 def _require_one_each(
     count: int, default: WeightTuple, blocks: Sequence[tuple[str, WeightTuple]]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from fractions import Fraction
@@ -27,20 +27,35 @@ class BlockRow:
     """How many tensors are in it."""
     weights: WeightTuple
     """In the order of the ingredients."""
+    added: tuple[bool, ...] = ()
+    """Which of them are deltas, that are added to the mean of the others; empty for none."""
+
+    @property
+    def total(self) -> Fraction:
+        """The weight of all ingredients but deltas."""
+        return sum((w for w, is_added in self._pairs if not is_added), Fraction(0))
 
     @property
     def shares(self) -> WeightTuple:
-        """The share of each ingredient."""
-        total = sum(self.weights)
-        return tuple(Fraction(weight) / total for weight in self.weights)
+        """The share of each ingredient in the mean, or the scale of a delta."""
+        total = self.total
+        return tuple(Fraction(w) / (1 if is_added else total) for w, is_added in self._pairs)
+
+    @property
+    def _pairs(self) -> Iterator[tuple[Fraction, bool]]:
+        return zip(self.weights, self.added or (False,) * len(self.weights), strict=True)
 
 
 def block_rows(
-    globs: Sequence[str], weights: Sequence[WeightByBlock], names: Collection[str]
+    globs: Sequence[str],
+    weights: Sequence[WeightByBlock],
+    names: Collection[str],
+    added: Sequence[bool] = (),
 ) -> tuple[BlockRow, ...]:
     """A row for each block that has any of the tensors called `names`; none if there are no blocks.
 
-    `weights` are those of the ingredients. Tensors that are in no block come first.
+    `weights` are those of the ingredients, of which `added` are deltas. Tensors that are in no
+    block come first.
     """
     if not globs:
         return ()
@@ -57,5 +72,6 @@ def block_rows(
         name = known.name_of(*glob) if glob and known else "".join(glob) or DEFAULT
         key = name, columns[place + 1]
         other = rows.get(key, BlockRow(name, (), 0, key[1]))
-        rows[key] = BlockRow(name, (*other.globs, *glob), other.tensors + counts[place], key[1])
+        count = other.tensors + counts[place]
+        rows[key] = BlockRow(name, (*other.globs, *glob), count, key[1], tuple(added))
     return tuple(rows.values())

@@ -1,7 +1,7 @@
 """Steps as one average: the exact weight of every input in every tensor.
 
 Rule 1: a step is linear in what it names, so each is a row of weights of the inputs, and nothing is
-rounded on the way. A row adds up to 1, or to the weights of the last step.
+rounded on the way. Without deltas a row adds up to 1, or to the weights of the last step.
 Rule 2: globs become blocks of the average; what they say of the tensors at hand is checked, and
 where no order of them says it, tensors are named one by one.
 """
@@ -46,12 +46,17 @@ class _Choice:
 
 
 def compose(
-    inputs: Sequence[str], steps: Sequence[RecipeStep], names: Collection[str]
+    inputs: Sequence[str],
+    steps: Sequence[RecipeStep],
+    names: Collection[str],
+    deltas: Collection[str] = (),
 ) -> Composition:
     """The weights of the inputs in the last of the steps, for tensors of these names.
 
-    Raises UsageError for blocks that do not fit a step or the tensors.
+    Some of the inputs may be `deltas`, which are added as they are. Raises UsageError for those
+    where a model is wanted, and for blocks that do not fit a step or the tensors.
     """
+    _require_models(steps, deltas)
     choices = [_choice(step, names) for step in steps]
     matchers = [[re.compile(translate(glob)).match for glob in each.globs] for each in choices]
     rows: dict[tuple[int, ...], Row] = {}
@@ -63,11 +68,35 @@ def compose(
             for some in matchers
         )
         if places not in rows:
-            rows[places] = _row(inputs, choices, places)
+            rows[places] = _row(inputs, choices, places, deltas)
         by_name[name] = rows[places]
     globs = [glob for each in reversed(choices) for glob in each.globs]
-    usual = _row(inputs, choices, [len(some) for some in matchers])
+    usual = _row(inputs, choices, [len(some) for some in matchers], deltas)
     return blocks_of(by_name, dict.fromkeys(globs), usual)
+
+
+def _require_models(steps: Sequence[RecipeStep], deltas: Collection[str]) -> None:
+    """Raise UsageError for steps that name a delta or an adapter where a model is wanted."""
+    issues = []
+    for step in steps:
+        match step.operation:
+            case MeanStep(operands=wanted):
+                pass
+            case TakeStep(source=source, takes=takes):
+                wanted = (source, *(name for _, name in takes))
+            case DifferenceStep(base=base, added=added, minus=minus):
+                wanted = (base, minus)
+                if minus != base and all(name in deltas for name in added):
+                    what = f"step {shortened(step.name)!r}: minus counts for models, and adds none"
+                    issues.append(Issue(what, advice="leave it out"))
+        for name in dict.fromkeys(wanted):
+            if name in deltas:
+                what = (
+                    f"step {shortened(step.name)!r}: {shortened(name)!r} is a delta or an adapter"
+                )
+                issues.append(Issue(what, advice="a step with base adds it"))
+    if issues:
+        raise UsageError.collected(issues)
 
 
 def _choice(step: RecipeStep, names: Collection[str]) -> _Choice:
@@ -101,7 +130,12 @@ def _require_matches(step: str, operation: TakeStep, names: Collection[str]) -> 
         raise UsageError.collected(issues)
 
 
-def _row(inputs: Sequence[str], choices: Sequence[_Choice], places: Sequence[int]) -> Row:
+def _row(
+    inputs: Sequence[str],
+    choices: Sequence[_Choice],
+    places: Sequence[int],
+    deltas: Collection[str],
+) -> Row:
     """The weights of the inputs in the last step, for tensors at these places of each step."""
     zero = Fraction(0)
     found: dict[str, Row] = {
@@ -120,7 +154,8 @@ def _row(inputs: Sequence[str], choices: Sequence[_Choice], places: Sequence[int
             case DifferenceStep(base=base, added=added, minus=minus):
                 scales = choice.numbers[place]
                 differences = list(zip(scales, added, strict=True))
-                terms = [(Fraction(1), base), (-sum(scales, zero), minus), *differences]
+                models = sum((s for s, name in differences if name not in deltas), zero)
+                terms = [(Fraction(1), base), (-models, minus), *differences]
             case TakeStep(source=source, takes=takes):
                 taken = source if place == len(takes) else takes[place][1]
                 terms = [(Fraction(1), taken)]

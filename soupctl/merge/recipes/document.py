@@ -97,6 +97,8 @@ class RecipeOptions:
     component: str | None = None
     variant: str | None = None
     round_weights: int | None = None
+    other_base: bool = False
+    """Whether deltas are added to other models than their base, and to means."""
 
 
 @dataclass(frozen=True, slots=True)

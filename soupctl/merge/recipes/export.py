@@ -6,7 +6,7 @@ Rule 1: what a recipe cannot say of a soup is refused, never left out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...choices import OnMissing
@@ -19,9 +19,9 @@ def recipe_of(ledger: Ledger, path: str) -> Iterator[str]:
     """The lines of a recipe that makes the soup at `path`, from its ledger.
 
     Inputs are where the ledger hints, and are pinned to their content. Raises LedgerError for a
-    soup that is no exact average.
+    soup that is neither an exact average nor a base or an average with deltas.
     """
-    _require_average(ledger, path)
+    _require_described(ledger, path)
     entries = _in_order(ledger)
     names = _names(entries)
     yield "# the recipe of a soup, as its ledger has it"
@@ -31,23 +31,60 @@ def recipe_of(ledger: Ledger, path: str) -> Iterator[str]:
     for name, entry in zip(names, entries, strict=True):
         place = quoted(_place(entry, path))
         yield f"{quoted(name)} = {{ path = {place}, digest = {quoted(entry.digest)} }}"
+    named = dict(zip(names, entries, strict=True))
+    models = {name: entry for name, entry in named.items() if not ledger.adds(entry)}
+    deltas = {name: entry for name, entry in named.items() if ledger.adds(entry)}
+    if not deltas:
+        yield from _step("soup", "average", "weights", models, ledger.blocks)
+        return
+    base = next(iter(models))
+    if len(models) > 1:
+        base = _unlike("mean", named)
+        yield from _step(base, "average", "weights", models, ledger.blocks)
+    step = _unlike("soup", [*named, base])
+    yield from _step(step, "add", "scales", deltas, ledger.blocks, f"base = {quoted(base)}")
+
+
+def _step(
+    name: str,
+    operation: str,
+    numbers: str,
+    entries: Mapping[str, IngredientEntry],
+    globs: Sequence[str],
+    *first: str,
+) -> Iterator[str]:
+    """The lines of a step with a weight or scale for each ingredient."""
     yield ""
-    yield "[steps.soup]"
-    yield f"average = {_list(names)}"
-    yield f"weights = {_list([str(entry.weight) for entry in entries])}"
-    if ledger.blocks:
+    yield f"[steps.{quoted(name) if name not in PLAIN else name}]"
+    yield from first
+    yield f"{operation} = {_list(entries)}"
+    yield f"{numbers} = {_list([str(entry.weight) for entry in entries.values()])}"
+    spread = [entry.weights.spread(len(globs)) for entry in entries.values()]
+    # ingredients that are of one weight each everywhere need no blocks
+    if globs and any(entry.blocks for entry in entries.values()):
         yield ""
-        yield "[steps.soup.blocks]"
-        spread = [entry.weights.spread(len(ledger.blocks)) for entry in entries]
-        for glob, weights in zip(ledger.blocks, zip(*spread, strict=True), strict=True):
+        yield f"[steps.{quoted(name) if name not in PLAIN else name}.blocks]"
+        for glob, weights in zip(globs, zip(*spread, strict=True), strict=True):
             yield f"{quoted(glob)} = {_list(map(str, weights))}"
 
 
-def _require_average(ledger: Ledger, path: str) -> None:
-    """Raise LedgerError for what a recipe of one average does not make."""
+def _unlike(name: str, taken: Collection[str]) -> str:
+    """A name that is none of those taken."""
+    found, number = name, 2
+    while found in taken:
+        found, number = f"{name} {number}", number + 1
+    return found
+
+
+PLAIN = ("mean", "soup")
+"""Names that stand without quotes."""
+
+
+def _require_described(ledger: Ledger, path: str) -> None:
+    """Raise LedgerError for what no recipe makes."""
     problems = {
         "was trained, not averaged": ledger.training is not None,
-        "is made of deltas, for which recipes have no inputs": ledger.base is not None,
+        "is a delta, which soupctl delta makes": ledger.is_delta,
         "is approximate, so nothing makes it again": not ledger.exact,
         "is quantised, which recipes do not ask for": ledger.quantize is not None,
         "has the configs of one ingredient, which recipes do not ask for": ledger.config_from
@@ -102,6 +139,8 @@ def _options(ledger: Ledger, names: Mapping[str, str]) -> Iterator[str]:
         yield f"on-missing = {quoted(ledger.on_missing.value)}"
     if ledger.allow_nonfinite:
         yield "allow-nonfinite = true"
+    if _has_other_base(ledger):
+        yield "other-base = true"
     for key, pairs in (
         ("dtype-for", [(glob, dtype.value) for glob, dtype in ledger.dtype_for]),
         ("take", [(glob, names[digest]) for glob, digest in ledger.takes]),
@@ -109,6 +148,14 @@ def _options(ledger: Ledger, names: Mapping[str, str]) -> Iterator[str]:
         if pairs:
             inside = ", ".join(f"{quoted(glob)} = {quoted(value)}" for glob, value in pairs)
             yield f"{key} = {{ {inside} }}"
+
+
+def _has_other_base(ledger: Ledger) -> bool:
+    """Whether a delta is added to another model than its base, or to a mean."""
+    known = (ledger.ancestors.get(each.digest) for each in ledger.ingredients if ledger.adds(each))
+    deltas = [each for each in known if each is not None and each.is_delta]
+    bases = {each.digest for each in ledger.models}
+    return any(bases != {each.base} for each in deltas)
 
 
 def _list(texts: Iterable[str]) -> str:

@@ -33,7 +33,7 @@ Value = TypeVar("Value")
 TOP = ("inputs", "steps", "result")
 OPTIONS = (
     *("dtype", "key", "exclude", "dtype-for", "take", "on-int", "on-missing"),
-    *("allow-nonfinite", "component", "variant", "round-weights"),
+    *("allow-nonfinite", "component", "variant", "round-weights", "other-base"),
 )
 STEPS = {
     "average": ("average", "weights", "blocks"),
@@ -264,6 +264,7 @@ class _RecipeReader:
             component=self._text(table, "component"),
             variant=self._text(table, "variant"),
             round_weights=decimals,
+            other_base=self._flag("the recipe", table, "other-base"),
         )
 
     def _text(self, table: Mapping[str, Any], key: str) -> str | None:

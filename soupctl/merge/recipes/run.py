@@ -6,12 +6,12 @@ Rule 2: contents that a recipe or its lock pins are compared before anything is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...checkpoints.open import STREAM
+from ...checkpoints.open import STREAM, find_input, open_input
 from ...errors import Issue, LedgerError, UsageError
 from ...ledger.ledger import Ledger
 from ...workers import ExecutionOptions
@@ -22,10 +22,13 @@ from ..job import ComponentJob, ComponentResult, Job
 from ..order import Outcome
 from ..recipe import Recipe, selector
 from ..run import carry_out
+from ..sources import is_added
 from .compose import Composition, compose
 from .document import RecipeDocument, RecipeInput, RecipeStep
 from .lock import Lock, read_lock, write_lock
+from .mixed import open_recipe_mixture
 from .read import read_recipe
+from .stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +41,6 @@ class RecipeRun:
     lock: bool = False
     """Whether the contents of the inputs are pinned in a file beside the recipe, or held to it."""
     keep_sum: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A part of a recipe that is one pass and one output."""
-
-    document: RecipeDocument
-    output: str | Path
-    pins: Lock
-    """What the contents of its inputs have to be."""
-    keep_sum: bool = False
-    found: dict[str, dict[str, str]] = field(default_factory=dict)
-    """The content digests of its inputs by name and component, once they are read."""
 
 
 def run_recipe(
@@ -82,7 +72,7 @@ def open_recipe(run: RecipeRun) -> tuple[Stage, ...]:
     stages = []
     for step in document.needed:
         if step.is_materialised and step.name != document.result:
-            target = _beside(run.output, step.name)
+            target = _beside(run.output, step.name, document.label)
             stages.append(Stage(replace(document, result=step.name), target, pins or {}))
             document = _with_file(document, step, target)
     return (*stages, Stage(document, run.output, pins or {}, run.keep_sum))
@@ -107,13 +97,20 @@ def _require_locked(document: RecipeDocument, pins: Lock) -> None:
         raise LedgerError.collected(issues)
 
 
-def _beside(output: str | Path, name: str) -> Path:
-    """Where the result of a materialised step goes: beside the output, of its kind."""
+def _beside(output: str | Path, name: str, recipe: str) -> Path:
+    """Where the result of a materialised step goes: beside the output, of its kind.
+
+    Raises UsageError for a step whose result would have the output's own place, or none.
+    """
     if str(output) == STREAM:
         what = "a materialised step needs an output that is a file or a folder"
         raise UsageError(what, advice="its result is written beside it")
     path = Path(output)
-    return path.with_name(f"{name}{path.suffix}")
+    found = path.with_name(f"{name}{path.suffix}")
+    if found == path:
+        what = f"step {name!r} is materialised, and its file would be the output"
+        raise UsageError(what, path=recipe, advice="call one of them otherwise")
+    return found
 
 
 def _with_file(document: RecipeDocument, step: RecipeStep, target: Path) -> RecipeDocument:
@@ -127,19 +124,40 @@ def _with_file(document: RecipeDocument, step: RecipeStep, target: Path) -> Reci
 def open_stage(stage: Stage) -> Iterator[Job]:
     """The pass of a stage, planned, its inputs open.
 
-    Raises what `open_job` raises, and while it is carried out LedgerError for an input that is not
-    what it is pinned to.
+    Raises what `open_job` and `open_application` raise, and while it is carried out LedgerError for
+    an input that is not what it is pinned to.
     """
+    document = stage.document
+    names, added = _survey(document)
+    inputs = document.needed_inputs
+    found = compose(inputs, document.needed, names, added)
+    used = [place for place in range(len(inputs)) if _counts(found, place)]
+    if any(inputs[place] in added for place in used):
+        with open_recipe_mixture(stage, found, used, added) as (job, places):
+            yield _pinned(job, stage, places, added)
+        return
+    with open_job(_request(stage, found, used)) as job:
+        yield _pinned(job, stage, {inputs[place]: n for n, place in enumerate(used)}, ())
+
+
+def _pinned(job: Job, stage: Stage, places: Mapping[str, int], added: Collection[str]) -> Job:
+    """The job, which refuses inputs of another content than they are pinned to."""
+    components = tuple(
+        _holding(each, number, stage, places, added) for number, each in enumerate(job.components)
+    )
+    return replace(job, components=components)
+
+
+def _request(stage: Stage, found: Composition, used: Sequence[int]) -> Request:
+    """The average that a composition without deltas is."""
     document, options = stage.document, stage.document.options
     names = document.needed_inputs
-    found = compose(names, document.needed, _tensor_names(document))
-    used = [place for place in range(len(names)) if _counts(found, place)]
     inputs = {names[place]: document.inputs[names[place]] for place in used}
     taken = {name for _, name in options.take}
     if missing := sorted(taken - inputs.keys()):
         what = f"take names {missing[0]!r}, which counts in no tensor of the result"
         raise UsageError(what, path=document.label, advice="take it in a step: from and take")
-    request = Request(
+    return Request(
         ingredients=_ingredients(found, used, [each.path for each in inputs.values()]),
         output=stage.output,
         blocks=_blocks(found, used),
@@ -156,26 +174,39 @@ def open_stage(stage: Stage) -> Iterator[Job]:
         round_weights=options.round_weights,
         keep_sum=stage.keep_sum,
     )
-    with open_job(request) as job:
-        components = tuple(
-            _holding(each, place, stage, inputs) for place, each in enumerate(job.components)
-        )
-        yield replace(job, components=components)
 
 
-def _tensor_names(document: RecipeDocument) -> frozenset[str]:
-    """The names of the tensors of all inputs that the result may have."""
+def _survey(document: RecipeDocument) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of the tensors that the result may have, and which inputs are deltas or adapters.
+
+    Raises what opening the inputs raises.
+    """
     options = document.options
     selected = selector(Recipe((), keys=options.keys, excludes=options.excludes))
-    paths = [Ingredient(document.inputs[name].path) for name in document.needed_inputs]
-    with open_inputs(paths, component=options.component, variant=options.variant) as inputs:
-        return frozenset(
+    paths = {name: document.inputs[name].path for name in document.needed_inputs}
+    added = frozenset(name for name, path in paths.items() if _is_added(path))
+    models = [Ingredient(path) for name, path in paths.items() if name not in added]
+    if not models:
+        what = "has deltas and adapters alone, and no model to add them to"
+        raise UsageError(what, path=document.label, advice="name a base among its inputs")
+    with open_inputs(models, component=options.component, variant=options.variant) as inputs:
+        names = frozenset(
             name
             for part in inputs.parts
             for checkpoint in part.checkpoints
             for name in checkpoint.tensors
             if selected(name)
         )
+    return names, added
+
+
+def _is_added(path: str) -> bool:
+    """Whether a path is that of a delta or an adapter."""
+    components = find_input(path).components
+    if len(components) != 1:
+        return False
+    with open_input(components[0]) as checkpoint:
+        return is_added(checkpoint)
 
 
 def _counts(found: Composition, place: int) -> bool:
@@ -200,15 +231,24 @@ def _blocks(found: Composition, used: Sequence[int]) -> BlockWeights | None:
 
 
 def _holding(
-    component: ComponentJob, place: int, stage: Stage, inputs: Mapping[str, RecipeInput]
+    component: ComponentJob,
+    number: int,
+    stage: Stage,
+    places: Mapping[str, int],
+    added: Collection[str],
 ) -> ComponentJob:
-    """The component's job, which refuses inputs of another content than they are pinned to."""
-    part = component.part.name
+    """The component's job, which refuses inputs of another content than they are pinned to.
+
+    `places` are those of the inputs among its sources.
+    """
+    inputs = stage.document.inputs
 
     def complete(outcomes: Sequence[Outcome]) -> Ledger:
-        digests = dict(zip(inputs, outcomes[place].ingredients, strict=True))
         issues = []
-        for name, digest in digests.items():
+        for name, place in places.items():
+            # a delta is one file, whatever component it is added to
+            part = "" if name in added else component.part.name
+            digest = outcomes[number].ingredients[place]
             stage.found.setdefault(name, {})[part] = digest
             for pins in (inputs[name].digests, stage.pins.get(name, {})):
                 if pins.get(part, digest) != digest:

@@ -1,0 +1,118 @@
+"""Open the pass of a recipe that adds deltas or adapters to a model, or to a mean of models.
+
+Rule 1: the weights of models are their shares, so that scales need no total.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+
+from ...checkpoints.hashing import checkpoint_digest
+from ...choices import OnMissing
+from ...errors import UsageError
+from ...ledger.block_weights import WeightByBlock
+from ...ledger.weights import rounded_weight
+from ..apply import open_delta
+from ..ingredients import Ingredient, open_inputs
+from ..job import Job
+from ..mixture import (
+    BASE_WEIGHT,
+    ModelsWithDeltas,
+    WeighedDelta,
+    aligned_models,
+    planned_mixture,
+    summed_deltas,
+)
+from ..recipe import Recipe
+from .compose import Composition, Row
+from .stage import Stage
+
+NO_SUM = "no sum is kept of a soup that deltas are applied in"
+
+
+@contextmanager
+def open_recipe_mixture(
+    stage: Stage, found: Composition, used: Sequence[int], added: Collection[str]
+) -> Iterator[tuple[Job, dict[str, int]]]:
+    """The planned pass of a composition with deltas, and the place of each input in its sources.
+
+    `used` are the inputs that count, of which `added` are deltas and adapters.
+    """
+    document, options = stage.document, stage.document.options
+    _require_possible(stage)
+    names = document.needed_inputs
+    models = [place for place in used if names[place] not in added]
+    deltas = [place for place in used if names[place] in added]
+    blocks = tuple(glob for glob, _ in found.blocks)
+    weights = _by_block(found, models, options.round_weights)
+    paths = [document.inputs[names[place]].path for place in (*models, *deltas)]
+    recipe = Recipe(
+        weights=(),
+        dtype=options.dtype,
+        keys=options.keys,
+        excludes=options.excludes,
+        on_int=options.on_int,
+        dtype_for=options.dtype_for,
+        allow_nonfinite=options.allow_nonfinite,
+    )
+    ingredients = [Ingredient(path) for path in paths[: len(models)]]
+    with (
+        open_inputs(ingredients, component=options.component, variant=options.variant) as inputs,
+        ExitStack() as stack,
+    ):
+        if len(inputs.parts) > 1:
+            what = f"has {len(inputs.parts)} components, and a delta is of one"
+            raise UsageError(what, path=paths[0], advice='component = "unet" picks one')
+        alignment = aligned_models(inputs.parts[0], recipe)
+        opened = [open_delta(stack, path, alignment.sources[0]) for path in paths[len(models) :]]
+        mixture = ModelsWithDeltas(
+            models=(BASE_WEIGHT,) if len(models) == 1 else [weights[n] for n in models],
+            deltas=summed_deltas(
+                [WeighedDelta(each, weights[n]) for each, n in zip(opened, deltas, strict=True)]
+            ),
+            blocks=blocks,
+            recipe=recipe,
+            output=stage.output,
+            other_base=options.other_base,
+            variant=options.variant,
+        )
+        job = planned_mixture(mixture, inputs, alignment)
+        places = {names[place]: n for n, place in enumerate(models)}
+        roots = list(mixture.deltas)
+        for each, place in zip(opened, deltas, strict=True):
+            root = checkpoint_digest(each.checkpoint) if each.ledger is None else each.ledger.root
+            places[names[place]] = len(models) + roots.index(root)
+        yield job, places
+
+
+def _require_possible(stage: Stage) -> None:
+    """Raise UsageError for what a soup with deltas cannot be asked for."""
+    options, label = stage.document.options, stage.document.label
+    if stage.keep_sum:
+        raise UsageError(NO_SUM, advice="leave out --keep-sum")
+    if options.take:
+        what = "takes tensors of a result that deltas are added to"
+        raise UsageError(what, path=label, advice="take them in a step: from and take")
+    if options.on_missing is not OnMissing.REFUSE:
+        what = "adds deltas to models that may lack tensors"
+        raise UsageError(what, path=label, advice="leave out on-missing")
+
+
+def _by_block(
+    found: Composition, models: Sequence[int], decimals: int | None
+) -> list[WeightByBlock]:
+    """The share or scale of every input by block."""
+    usual = _shares(found.default, models, decimals)
+    rows = [_shares(row, models, decimals) for _, row in found.blocks]
+    return [
+        WeightByBlock(weight, tuple(row[place] for row in rows))
+        for place, weight in enumerate(usual)
+    ]
+
+
+def _shares(row: Row, models: Sequence[int], decimals: int | None) -> Row:
+    total = sum((row[place] for place in models), Fraction(0))
+    shares = (weight / total for weight in row)
+    return tuple(rounded_weight(share, decimals) if share else share for share in shares)

@@ -1,0 +1,22 @@
+"""A part of a recipe that is one pass, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .document import RecipeDocument
+from .lock import Lock
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of a recipe that is one pass and one output."""
+
+    document: RecipeDocument
+    output: str | Path
+    pins: Lock
+    """What the contents of its inputs have to be."""
+    keep_sum: bool = False
+    found: dict[str, dict[str, str]] = field(default_factory=dict)
+    """The content digests of its inputs by name and component, once they are read."""
