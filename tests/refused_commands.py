@@ -63,7 +63,13 @@ REFUSED_COMMANDS = [
     Refused("add soup.st fewer.st -o x.st", ("--on-missing {}",), {"--exclude": "conv.weight"}),
     Refused("avg more.st a.st -o x.st", ("--on-missing {}",), {"--exclude": "other"}),
     Refused("avg a.st ema.st -o x.st", ("{}: --exclude 'model_ema.*' leaves them out, {}",)),
-    Refused("avg b.st schedule.st -o x.st", ("a {}: --exclude '{}' leaves it out, {}",)),
+    Refused(
+        "avg b.st schedule.st -o x.st",
+        (
+            "a {}: if it holds for all inputs, {} keeps it, if for none, {} or --exclude '{}'"
+            " leaves it out",
+        ),
+    ),
     Refused(
         "avg a.st wider.st -o x.st",
         ("--take takes it from one input, --exclude leaves it out",),

@@ -20,7 +20,7 @@ from ..storage.files import read_file
 from ..storage.regular import reading
 from .downloads import require_finished
 from .hub import snapshot_of
-from .listing import PIPELINE, listing_of
+from .listing import CONFIG, LISTINGS, PIPELINE, listing_of
 from .unchanged import FileSnapshot
 
 SUFFIXES = (".safetensors", ".st", ".sft")
@@ -31,6 +31,10 @@ STEMS = ("diffusion_pytorch_model", "model", "adapter_model", "pytorch_lora_weig
 
 # the variant stands behind `index`, or before it as diffusers wrote it until 2024
 INDEX = re.compile(r"\.safetensors\.(.+\.)?index\.(.+\.)?json$")
+
+SHARD = re.compile(r"-\d+-of-\d+\.")
+"""What the name of a shard has in it."""
+NO_INDEX = "download their index too"
 
 PICKLES = frozenset((".bin", ".pt", ".pth", ".ckpt", ".pkl"))
 
@@ -65,6 +69,8 @@ class ModelFiles:
     """The input's folder; None if it is a file."""
     pipeline_index: FileSnapshot | None = None
     """The `model_index.json` of a pipeline."""
+    absent: tuple[str, ...] = ()
+    """Components that a pipeline lists, and whose folders are not there."""
 
 
 def find_model(
@@ -81,6 +87,8 @@ def find_model(
         if path.is_dir():
             return _finished(_find_in_folder(path, component, variant))
     label = str(path)
+    if path.name in (*LISTINGS, CONFIG):
+        raise InputError("is no weights", path=label, advice=f"give its folder, {path.parent}")
     if INDEX.search(path.name):
         indexed = _indexed("", path.parent, path.name, label)
         return _finished(ModelFiles(label, (indexed,), path.parent))
@@ -111,7 +119,8 @@ def _find_in_folder(folder: Path, component: str | None, variant: str | None) ->
     if not names:
         raise InputError("is a pipeline without weights in any component", path=label)
     found = tuple(_one_of(name, folder, names, variant) for name in names)
-    return ModelFiles(label, found, folder, listing.file)
+    absent = tuple(name for name in listing.required if not (folder / name).exists())
+    return ModelFiles(label, found, folder, listing.file, absent)
 
 
 def _is_component(folder: Path) -> bool:
@@ -193,10 +202,12 @@ def _candidates(present: set[str], variant: str | None) -> list[str]:
 def _no_weights(folder: Path, present: set[str], others: list[str], label: str) -> InputError:
     if others:
         listed = ", ".join(others[:3])
+        # a shard alone is no model
+        are_shards = any(map(SHARD.search, others))
         return InputError(
             f"holds {len(others)} safetensors files and no index of all of them ({listed} ...)",
             path=label,
-            advice="name one file, or a variant with --variant",
+            advice=NO_INDEX if are_shards else "name one file, or a variant with --variant",
         )
     # a run of training, say, has its model in a folder of its own, and Wan has two of them
     inside = [folder / name for name in sorted(present) if _is_model(folder / name)]
@@ -229,4 +240,11 @@ def _indexed(name: str, folder: Path, index_name: str, label: str) -> Component:
     if not index.weight_map:
         raise InputError("is an index that lists no tensors", path=path)
     files = tuple(folder / file for file in sorted(set(index.weight_map.values())))
+    if missing := [file for file in files if not file.exists()]:
+        more = f", the first of {len(missing)}" if len(missing) > 1 else ""
+        raise InputError(
+            f"is a missing shard, which {index_name} names{more}",
+            path=missing[0],
+            advice="download the model again",
+        )
     return Component(name, label, files, folder, index, index_name, seen)

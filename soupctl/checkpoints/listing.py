@@ -6,8 +6,9 @@ other folder beside them is none, such as a `checkpoint-500` of its training.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ LISTINGS = (PIPELINE, MODULES)
 CONFIG = "config.json"
 DENOISERS = ("unet", "transformer")
 """Components of pipelines that may be in the folder of the pipeline itself."""
+SEVERAL = "MultiControlNetModel"
+"""The class of a component that is several models, the others in folders such as `controlnet_1`."""
 OPTIONAL = ("safety_checker",)
 """Components of pipelines without which the others mean the same."""
 
@@ -36,6 +39,8 @@ class Listing:
 
     file: FileSnapshot
     names: tuple[str, ...]
+    required: tuple[str, ...] = ()
+    """Those that a pipeline does not load without."""
 
 
 def listing_of(folder: Path) -> Listing | None:
@@ -46,23 +51,39 @@ def listing_of(folder: Path) -> Listing | None:
     for name, read in ((PIPELINE, _pipeline), (MODULES, _modules)):
         if (folder / name).is_file():
             seen = FileSnapshot.take(folder / name)
-            return Listing(seen, tuple(sorted(read(seen.path))))
+            names, required = read(seen.path)
+            return Listing(seen, tuple(sorted(names)), tuple(sorted(required)))
     return None
 
 
-def _pipeline(path: Path) -> Iterable[str]:
+def _pipeline(path: Path) -> tuple[Iterable[str], Iterable[str]]:
     content = read_json(path, "pipeline")
-    # a key is the name of a folder directly in it, or none
-    names = [name for name, value in content.items() if isinstance(value, list) and "/" not in name]
     folder = path.parent
+    # a key is the name of a folder directly in it, or none
+    listed = {
+        name: value
+        for name, value in content.items()
+        if isinstance(value, list) and "/" not in name
+    }
+    names = [each for name, value in listed.items() for each in (name, *_more(folder, name, value))]
+    required = [name for name in listed if listed[name][1:] != [None] and name not in OPTIONAL]
     # the first pipelines of diffusers have the denoiser beside their listing
     is_beside = (folder / CONFIG).is_file() and any(
         name in names and not (folder / name).exists() for name in DENOISERS
     )
-    return [*names, ""] if is_beside else names
+    if is_beside:
+        return [*names, ""], [name for name in required if name not in DENOISERS]
+    return names, required
 
 
-def _modules(path: Path) -> Iterable[str]:
+def _more(folder: Path, name: str, value: Sequence[Any]) -> Iterator[str]:
+    """The folders of the further models of a component that is several, as diffusers names them."""
+    if value[1:] == [SEVERAL]:
+        every = (f"{name}_{number}" for number in count(1))
+        yield from takewhile(lambda each: (folder / each).is_dir(), every)
+
+
+def _modules(path: Path) -> tuple[Iterable[str], Iterable[str]]:
     try:
         # the strict reader reads objects, and this is a list
         modules = parse_object(f'{{"modules":{decode(read_file(path))}}}')["modules"]
@@ -70,7 +91,7 @@ def _modules(path: Path) -> Iterable[str]:
         raise InputError(f"is not a valid list of modules: {error}", path=path) from None
     if not isinstance(modules, list):
         raise InputError("is not a valid list of modules", path=path)
-    return {_module_path(module, path) for module in modules}
+    return {_module_path(module, path) for module in modules}, ()
 
 
 def _module_path(module: Mapping[str, Any] | object, path: Path) -> str:

@@ -19,6 +19,8 @@ NOTHING: tuple[Any, ...] = (None, False, [], {})
 THETAS = ("rope_theta", "global_rope_theta", "rotary_emb_base")
 SHARES = ("partial_rotary_factor", "rotary_pct")
 ROPE = ("rope_parameters", "rope_scaling", *THETAS, *SHARES)
+ROPE_TYPES = {"su": "longrope"}
+"""Kinds of rotary embeddings by their older names (Phi-3)."""
 LOCAL_THETAS = ("rope_local_base_freq", "local_rope_theta")
 SLIDING, FULL = "sliding_attention", "full_attention"
 THETA = 10000.0
@@ -143,7 +145,8 @@ def _spelled(given: Any, config: Config, usual: Config | None) -> Any:
     usual = usual or {}
     found = {key: value for key, value in given.items() if key != "type" and value is not None}
     found.setdefault("rope_theta", _first(config, THETAS, usual.get("rope_theta", THETA)))
-    found.setdefault("rope_type", given.get("type", "default"))
+    said = found.setdefault("rope_type", given.get("type", "default"))
+    found["rope_type"] = ROPE_TYPES.get(said, said) if isinstance(said, str) else said
     share = _first(config, SHARES, usual.get("partial_rotary_factor"))
     if share is not None:
         found.setdefault("partial_rotary_factor", share)

@@ -135,8 +135,11 @@ DECIDING = (
         "*multiplier*",
     ),
     *("query_pre_attn_scalar", "prediction_type", "*beta*", "*snr*", "*sigma*", "time_embedding_*"),
+    "timestep_type",
     *("flip_sin_to_cos", "timestep_post_act", "center_input_sample", "downsample_padding"),
     *("norm_*", "*_norm", "*_norm_*", "*norm_type", "*_block_type", "*_block_types", "*patch_size"),
+    # by which seed an adapter drew what its parameters belong to
+    *("random_loc_seed", "random_seed", "projection_prng_key", "n_frequency"),
     *("position_embedding_type", "pos_embed_*", "pooling_mode*", "word_embedding_dimension"),
 )
 """What decides what the weights of a model compute."""
@@ -146,6 +149,7 @@ SCHEDULE = (
     *("prediction_type", "rescale_betas_zero_snr", "shift", "base_shift", "max_shift"),
     *("use_dynamic_shifting", "base_image_seq_len", "max_image_seq_len", "shift_terminal"),
     *("time_shift_type", "sigma_data", "sigma_min", "sigma_max", "sigma_schedule"),
+    *("snr_shift_scale", "timestep_type", "scaler", "s"),
 )
 """The fields of a scheduler that say with which noise, and towards what, a model was trained."""
 

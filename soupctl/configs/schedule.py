@@ -22,7 +22,11 @@ NOISE_FIELDS = (
     "beta_schedule",
     "trained_betas",
     "rescale_betas_zero_snr",
+    "snr_shift_scale",
+    "timestep_type",
 )
+NEUTRAL = {"snr_shift_scale": 1, "timestep_type": "discrete"}
+"""Values that mean the same as no such field, which most samplers do not have."""
 
 
 def noise_schedule(config: Config, known: str | None = None) -> dict[str, Any]:
@@ -40,6 +44,7 @@ def noise_schedule(config: Config, known: str | None = None) -> dict[str, Any]:
         trained = "trained_betas" in every and bool(every["trained_betas"])
         usual = {"num_train_timesteps": 1000, "prediction_type": "epsilon"}
         kept = _kept({**usual, **every}, fields)
+        kept = {key: value for key, value in kept.items() if NEUTRAL.get(key) != value}
         return {key: value for key, value in kept.items() if not (trained and key[:5] == "beta_")}
     return {"kind": name, **_kept(every, SCHEDULE)}
 

@@ -29,6 +29,8 @@ from .quantised import (
 
 ORDINARY = (".weight", ".bias")
 """What most names end in, and the name of no companion."""
+CODES = frozenset({"weight", "qweight"})
+"""Last parts of the names of matrices, whose integers are codes."""
 PLAIN = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
 """Dtypes of what is no code."""
 BLOCK = (128, 128)
@@ -159,7 +161,7 @@ def _leftovers(
             yield name, TensorKind(Role.CODE, UNKNOWN)
         elif parent in layers and tensor.dtype in NARROW:
             yield name, TensorKind(Role.CODE, layers[parent])
-        elif last == "weight" and len(tensor.shape) > 1 and tensor.dtype.kind is Kind.INTEGER:
+        elif last in CODES and len(tensor.shape) > 1 and tensor.dtype.kind is Kind.INTEGER:
             title = METHODS.get(method, method) if method else f"{tensor.dtype.value} codes"
             yield name, TensorKind(Role.CODE, title)
 

@@ -151,6 +151,12 @@ TABLE = (
         Role.SETTING,
     ),
     ConstantRow(
+        "tokenizer",
+        ("spiece_model", "tekken_model"),
+        "ComfyUI, text_encoders, files with a tokenizer inside",
+        Role.SETTING,
+    ),
+    ConstantRow(
         "scale of the latents", ("scale_factor",), "CompVis ddpm.py", Role.SETTING, fits=_is_top
     ),
 )

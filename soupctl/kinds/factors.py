@@ -75,7 +75,11 @@ OWN_MODULE = re.compile(r".*_[A-Z]\d*")
 """The name of a module that is a tuner's own, and not one of the base."""
 PEFT_PREFIX = "base_model.model."
 """What the names in a file of PEFT begin with."""
-PAIRS = (("_A", "_B"), ("_a", "_b"), (".down", ".up"), ("_down", "_up"), (".A", ".B"), (".a", ".b"))
+PAIRS = (
+    *(("_A", "_B"), ("_a", "_b"), (".down", ".up"), ("_down", "_up"), (".A", ".B"), (".a", ".b")),
+    # cloneofsimo's lora_diffusion
+    (":down", ":up"),
+)
 """Ends of the names of two factors, without `.weight`."""
 BARE = frozenset({"up", "down"})
 """Last parts of factors that are no modules (Control-LoRA)."""
@@ -135,6 +139,9 @@ def find_factors(tensors: Mapping[str, Tensor], facts: TensorFacts) -> dict[str,
         titles |= _by_siblings(tensors)
     if not titles:
         titles |= dict(_by_config(tensors, facts)) or _by_structure(tensors)
+    if "DoRA" in titles.values():
+        # its halves alone are no update
+        titles = {name: "DoRA" if title == "LoRA" else title for name, title in titles.items()}
     if titles:
         parents = {_parent(name): title for name, title in titles.items()}
         for name in tensors:

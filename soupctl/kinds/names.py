@@ -1,7 +1,7 @@
 """Names of the same tensors in different files: with a prefix, or of another library version.
 
 Rule 1: names are changed only if the two sets then coincide, so nothing is paired by guess.
-Rule 2: one change is undone, not a chain of them.
+Rule 2: one change is undone, not a chain of them; two prefixes of a name are one change.
 """
 
 from __future__ import annotations
@@ -26,8 +26,17 @@ PREFIXES = {
     "cond_stage_model.transformer.": "CompVis checkpoints",
     "conditioner.embedders.0.transformer.": "SDXL of Stability",
     "text_encoder.": "diffusers adapters",
+    "base_model.model.": "PEFT, a model with its adapter",
+    "_forward_module.": "Lightning, with DeepSpeed or FSDP",
+    "ema_model.": "ema-pytorch",
+    "pipe.dit.": "DiffSynth-Studio",
+    "bert.": "transformers, BERT with a head",
+    "roberta.": "transformers, RoBERTa with a head",
+    "text_encoders.clip_l.transformer.": "ComfyUI, all-in-one files",
+    "text_encoders.clip_g.transformer.": "ComfyUI, all-in-one files",
+    "text_encoders.t5xxl.transformer.": "ComfyUI, all-in-one files",
 }
-"""Prefixes that all names of a file may have, and who writes them."""
+"""Prefixes that all names of a file may have, one or two, and who writes them."""
 
 ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -147,8 +156,7 @@ def _candidates(
     wanted: frozenset[str], own: frozenset[str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Each way to rename: what is undone, and the new name of each own name."""
-    mine = ["", *(prefix for prefix in PREFIXES if _begin(own, prefix))]
-    theirs = ["", *(prefix for prefix in PREFIXES if _begin(wanted, prefix))]
+    mine, theirs = (["", *_prefixes(names)] for names in (own, wanted))
     for old in mine:
         for new in theirs:
             if old != new:
@@ -159,6 +167,26 @@ def _candidates(
         changed = {name: pattern.sub(replacement, name) for name in own}
         if len(plain) == len(wanted):
             yield what, {name: plain.get(each, each) for name, each in changed.items()}
+
+
+def _prefixes(names: frozenset[str]) -> list[str]:
+    """The known prefixes that any names begin with, and two at once, as `module._orig_mod.`."""
+    single = [prefix for prefix in PREFIXES if _begin(names, prefix)]
+    pairs = (first + second for first in single for second in PREFIXES)
+    return [*single, *(pair for pair in pairs if pair not in PREFIXES and _begin(names, pair))]
+
+
+def common_prefix(wanted: Collection[str], own: Collection[str]) -> str | None:
+    """The prefix of all names of one file without which they are those of the other, if any."""
+    if not own or not wanted:
+        return None
+    longer, shorter = (own, wanted) if min(map(len, own)) > min(map(len, wanted)) else (wanted, own)
+    # what comes first of the one then comes first of the other
+    first = min(longer)
+    if not first.endswith(f".{min(shorter)}"):
+        return None
+    prefix = first.removesuffix(min(shorter))
+    return prefix if {prefix + name for name in shorter} == {*longer} else None
 
 
 def _begin(names: frozenset[str], prefix: str) -> bool:

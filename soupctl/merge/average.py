@@ -174,7 +174,9 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
                 complete,
                 alignment.sources,
                 record,
-                notes=tuple(notes_on(plan, alignment, part.checkpoints)),
+                notes=tuple(
+                    notes_on(plan, alignment, part.checkpoints, [glob for glob, _ in each.takes])
+                ),
             )
         )
     weights = tuple(zip(labels, asked.weights, strict=True))

@@ -26,6 +26,7 @@ from .plan import Plan
 
 FOREIGN = PICKLES | {".gguf", ".h5", ".npz", ".onnx", ".tar", ".zip"}
 """Endings of files of other formats, which an output must not seem to be, in lower case."""
+LONE_VARIANT = re.compile(rf"^({'|'.join(STEMS)})\.[^.]+\.safetensors$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,8 @@ def _name_in_folder(layout: Checkpoint, tensor: str, variant: str | None) -> str
 def _plain(name: str, variant: str | None) -> str:
     """A file's name without its variant, so that libraries load the output by default."""
     if variant is None:
-        return name
+        # a lone one was read
+        return LONE_VARIANT.sub(r"\1.safetensors", name)
     # the places where the libraries write it, older ones included
     after = r"((-\d+-of-\d+)?\.safetensors|(\.index)?\.json)$"
     return re.sub(rf"\.{re.escape(variant)}(?={after})", "", name)

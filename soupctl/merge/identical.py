@@ -50,7 +50,7 @@ def _unlike(plan: Plan, sources: Sequence[Source]) -> Iterator[Issue]:
                 what = (
                     f"is a {step.kind.text}, and not that of {first.label} rounded to {dtype.value}"
                 )
-                yield Issue(what, other.label, step.name, fixed_advice(step.name, dtype))
+                yield Issue(what, other.label, step.name, fixed_advice(step.name, step.kind, dtype))
 
 
 def _issues(step: Step, sources: Sequence[Source]) -> Iterator[Issue]:

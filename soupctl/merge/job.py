@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
@@ -154,7 +155,14 @@ class Job:
     @property
     def notes(self) -> tuple[str, ...]:
         """What users should know of the soup, a sentence each."""
-        return tuple(dict.fromkeys(note for each in self.components for note in each.notes))
+        first = self.inputs.models[0]
+        absent = (
+            f"{first.label}: has no {name}, though its model_index.json lists it, nor has the soup"
+            for name in first.absent
+        )
+        return tuple(
+            dict.fromkeys([*absent, *chain.from_iterable(c.notes for c in self.components)])
+        )
 
     @property
     def size(self) -> int:

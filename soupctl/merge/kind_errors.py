@@ -36,12 +36,12 @@ def other_constant(
     """The issue of a constant or setting with another value than in the ingredient `first`."""
     here, there = values
     what = f"is a {kind.role.value} ({kind.what}), and has {here} where {first} has {there}"
-    return Issue(what, path, tensor, fixed_advice(tensor, dtype))
+    return Issue(what, path, tensor, fixed_advice(tensor, kind, dtype))
 
 
-def fixed_advice(tensor: str, dtype: DType) -> str:
+def fixed_advice(tensor: str, kind: TensorKind, dtype: DType) -> str:
     """How a soup can be made though a constant or setting differs."""
     leave_out = f"--exclude '{tensor}' leaves it out"
-    if dtype.kind is Kind.INTEGER:
+    if dtype.kind is Kind.INTEGER and kind.role is Role.CONSTANT:
         return f"avg --on-int first takes the first ingredient's, {leave_out}"
     return leave_out

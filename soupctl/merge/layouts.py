@@ -262,7 +262,7 @@ class Layouts:
             mixable = floats == (True, True) and (kind.role in AVERAGED or is_rounded)
             if other.dtype != first.dtype and not mixable:
                 dtypes = f"is {other.dtype.value} where {against} has {first.dtype.value}"
-                fixed = fixed_advice(tensor, DType.F32) if kind.role in FIXED else None
+                fixed = fixed_advice(tensor, kind, DType.F32) if kind.role in FIXED else None
                 advice = fixed or f"only float dtypes may be mixed; {ONE_TENSOR}"
                 return Issue(dtypes, name, tensor, advice)
         return None

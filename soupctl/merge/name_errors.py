@@ -9,7 +9,7 @@ from ..choices import OnMissing
 from ..errors import Issue, MismatchError
 from ..kinds.copies import is_ema
 from ..kinds.kind import FIXED
-from ..kinds.names import closest_renaming
+from ..kinds.names import closest_renaming, common_prefix
 from .layouts import Contents, Layouts
 
 
@@ -43,11 +43,21 @@ def _advice(layouts: Layouts, content: Contents, other: Contents, missing: Seque
     if all(map(is_ema, missing)):
         what = "they are moving averages of the weights (EMA)"
         return f"{what}: --exclude 'model_ema.*' leaves them out, {ways}"
-    if len(missing) == 1 and layouts.kind(missing[0]).role in FIXED:
+    if all(layouts.kind(each).role in FIXED for each in missing):
         kind = layouts.kind(missing[0])
-        return f"a {kind.text}: --exclude '{missing[0]}' leaves it out, {ways}"
+        return (
+            f"a {kind.text}: if it holds for all inputs, {OnMissing.KEEP.option} keeps it,"
+            f" if for none, {OnMissing.DROP.option} or --exclude '{missing[0]}' leaves it out"
+        )
+    if (prefix := common_prefix(content, other)) is not None:
+        return f"the names differ by the prefix {prefix!r}, so rename those of one file"
     if (found := closest_renaming(content, other)) is not None:
-        return f"after {found.what} is undone fewer differ; {ways} then, {left}"
+        return f"fewer differ without {found.what}; {ways} then, {left}"
+    if content and other and content.keys().isdisjoint(other):
+        return (
+            "no tensor has the same name in both: name those of one as the other does, if they are"
+            f" the same model; {OnMissing.KEEP.option} only puts both side by side"
+        )
     return f"{ways}, {left}"
 
 

@@ -8,13 +8,16 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..kinds.kind import Role
 from .aligned import Alignment
 from .plan import Plan, Rule, Step
+from .recipe import any_match
 from .settings import dropped_settings
 
 SHOWN = 3
 
 
-def notes_on(plan: Plan, alignment: Alignment, checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
-    """The notes on one component."""
+def notes_on(
+    plan: Plan, alignment: Alignment, checkpoints: Sequence[Checkpoint], globs: Sequence[str]
+) -> Iterator[str]:
+    """The notes on one component, of which the tensors that match `globs` are taken."""
     for source, renamed in zip(alignment.sources, alignment.renamed, strict=True):
         if renamed is not None:
             yield f"{source.label}: {renamed} is undone, so that its tensors have the soup's names"
@@ -23,9 +26,11 @@ def notes_on(plan: Plan, alignment: Alignment, checkpoints: Sequence[Checkpoint]
             f"{listed(copies)} is a copy where it is, and counts as such where it is missing"
             " (--exclude leaves it out)"
         )
-    count = len(alignment.ingredients)
+    count, is_taken = len(alignment.ingredients), any_match(globs)
     partial = [
-        step.name for step in plan.kept if step.rule is Rule.AVERAGE and len(step.sources) < count
+        step.name
+        for step in plan.kept
+        if step.rule is Rule.AVERAGE and len(step.sources) < count and not is_taken(step.name)
     ]
     if partial:
         yield f"the mean of those that have them: {listed(partial)} (--on-missing keep)"

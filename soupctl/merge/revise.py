@@ -175,7 +175,12 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
             require_sources=partial(require_digests, sources),
             method=each.computation.method,
             notes=(
-                *notes_on(each.computation.plan, alignment, part.checkpoints),
+                *notes_on(
+                    each.computation.plan,
+                    alignment,
+                    part.checkpoints,
+                    [glob for glob, _ in each.computation.takes],
+                ),
                 *([] if note is None else [note]),
             ),
             added=tuple(map(draft.adds, draft.ingredients)) if draft.is_applied else (),

@@ -60,6 +60,7 @@ DDIM = {
     "num_train_timesteps": 1000,
     "clip_sample": False,
 }
+COGVIDEO = DDIM | {"_class_name": "CogVideoXDDIMScheduler"}
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "num_train_timesteps": 1000}
 
 EQUAL_MODELS = {
@@ -85,6 +86,10 @@ EQUAL_MODELS = {
     "rope that is scaled, of both": (
         LLAMA | {"rope_scaling": {"type": "linear", "factor": 2.0}},
         LLAMA | {"rope_parameters": {"rope_theta": 10000.0, "rope_type": "linear", "factor": 2}},
+    ),
+    "rope of long contexts by its older name": (
+        LLAMA | {"rope_scaling": {"type": "su", "long_factor": [2.0]}},
+        LLAMA | {"rope_scaling": {"type": "longrope", "long_factor": [2.0]}},
     ),
     "heads that follow from others": (LLAMA, LLAMA | {"head_dim": 8, "num_key_value_heads": 8}),
     "labels that are only numbered": (
@@ -148,6 +153,11 @@ def test_models_that_mean_something_else_never_agree(case):
     assert field is None or field in [each.field for each in found if each.is_deciding]
 
 
+@pytest.mark.parametrize("field", ["random_loc_seed", "random_seed", "projection_prng_key"])
+def test_adapters_whose_parameters_belong_to_other_places_never_agree(field):
+    assert [field] == deciding("adapter_config.json", {field: 1}, {field: 2})
+
+
 def test_what_is_neither_harmless_nor_deciding_is_for_the_user_to_settle():
     assert ["new_thing"] == open_ones("config.json", UNET, UNET | {"new_thing": 3})
     assert ["max_position_embeddings"] == open_ones(
@@ -188,6 +198,7 @@ def test_a_class_that_only_a_pipeline_names_gives_the_defaults():
 
 EQUAL_SCHEDULES = {
     "another sampler": (DDIM, DDIM | {"_class_name": "EulerDiscreteScheduler", "steps_offset": 1}),
+    "a shift that shifts nothing": (COGVIDEO | {"snr_shift_scale": 1.0}, DDIM),
     "settings of a sampler": (
         DDIM,
         DDIM | {"timestep_spacing": "trailing", "use_karras_sigmas": True},
@@ -221,6 +232,13 @@ DIFFERENT_SCHEDULES = {
     ),
     "the shift": (FLOW, FLOW | {"shift": 1.0}, "shift"),
     "a dynamic shift": (FLOW, FLOW | {"use_dynamic_shifting": True}, "use_dynamic_shifting"),
+    "a shift of the noise": (COGVIDEO, COGVIDEO | {"snr_shift_scale": 1.0}, "snr_shift_scale"),
+    "a shift of the noise by default": (COGVIDEO, DDIM, "snr_shift_scale"),
+    "the logarithm of the noise in place of the timestep": (
+        DDIM,
+        DDIM | {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"},
+        "timestep_type",
+    ),
     "noise and flow": (DDIM, FLOW, "kind"),
     "noise and EDM": (DDIM, {"_class_name": "EDMEulerScheduler"}, "kind"),
 }

@@ -35,6 +35,7 @@ def kind(name: str, shape: tuple[int, ...], dtype: DType = F32) -> tuple[str, st
         ("model_ema.decay", (), ("setting", "EMA setting", False)),
         ("v_pred", (0,), ("setting", "marker of the prediction type", False)),
         ("ztsnr", (0,), ("setting", "marker of the prediction type", False)),
+        ("text_encoders.t5xxl.spiece_model", (9,), ("setting", "tokenizer", False)),
         ("scale_factor", (), ("setting", "scale of the latents", False)),
         ("bn.running_var", (64,), ("statistic", "of batch normalisation", False)),
         ("h.0.attn.bias", (768,), ("weight", "", False)),

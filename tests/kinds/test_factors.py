@@ -33,7 +33,12 @@ MULTIPLY = {
         ("x.to_q.lora.up.weight", "x.to_q.lora.down.weight"),
         ("x.lora_linear_layer.up.weight", "x.lora_linear_layer.down.weight"),
     ),
-    "DoRA": ((B + "lora_magnitude_vector",), (L + "dora_scale",)),
+    "DoRA": (
+        (B + "lora_magnitude_vector",),
+        (L + "dora_scale",),
+        (L + "lora_down.weight", L + "lora_up.weight", L + "dora_scale"),
+        (B + "lora_A.weight", B + "lora_B.weight", B + "lora_magnitude_vector"),
+    ),
     "LoHa": (
         (L + "hada_w1_a", L + "hada_w1_b", L + "hada_w2_a", L + "hada_w2_b", L + "alpha"),
         (L + "hada_t1", L + "hada_t2"),
@@ -114,6 +119,8 @@ def test_a_file_of_nothing_but_thin_pairs_is_an_adapter_whoever_wrote_it():
         "x.k.up.weight": (32, 4),
         "x.q_A": (4, 64),
         "x.q_B": (32, 4),
+        "unet:0:down": (4, 32),
+        "unet:0:up": (32, 4),
     }
 
     assert dict.fromkeys(pairs, "LoRA") == factors({**pairs, "x.bias": (32,)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from soupctl.kinds.names import PREFIXES, RENAMINGS, closest_renaming, renaming
+from soupctl.kinds.names import PREFIXES, RENAMINGS, closest_renaming, common_prefix, renaming
 
 NAMES = ["blocks.0.attn.weight", "blocks.1.attn.weight", "norm.weight"]
 
@@ -75,6 +75,23 @@ def test_the_names_of_another_version_are_known_in_both_directions(new, old):
 )
 def test_names_that_do_not_coincide_then_are_left_as_they_are(wanted, own):
     assert undone(wanted, own) is None
+
+
+def test_two_prefixes_of_one_file_are_taken_away_together():
+    for own in ("module._orig_mod.", "_orig_mod.module.", "module.model."):
+        longer = [own + name for name in NAMES]
+        assert dict(zip(longer, NAMES, strict=True)) == undone(NAMES, longer)
+        assert dict(zip(NAMES, longer, strict=True)) == undone(longer, NAMES)
+
+
+def test_a_prefix_that_nobody_is_known_to_write_is_found_to_be_told():
+    other = ["other.one." + name for name in NAMES]
+
+    assert "other.one." == common_prefix(NAMES, other) == common_prefix(other, NAMES)
+    assert common_prefix(NAMES, [*other, "more"]) is None
+    assert common_prefix(NAMES, other[1:]) is None
+    assert common_prefix(["layers.0.w"], ["layers.1.w"]) is None
+    assert common_prefix([], NAMES) is None
 
 
 def test_names_that_may_be_missing_do_not_keep_the_others_apart():

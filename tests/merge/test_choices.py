@@ -13,7 +13,7 @@ from making import save
 from soupctl.choices import OnMissing
 from soupctl.errors import InputError, LedgerError, MismatchError, UsageError
 from soupctl.format.dtypes import DType
-from soupctl.merge.average import Request, average
+from soupctl.merge.average import Request, average, open_job
 from soupctl.merge.revise import revise
 from soupctl.merge.revision import Revision
 from soupctl.merge.verify import verify
@@ -172,3 +172,38 @@ def test_what_tensors_are_taken_from_cannot_be_taken_out(files, tmp_path):
 
     with pytest.raises(LedgerError, match="is taken from an ingredient that would be gone"):
         revise(Revision("subtract", output, output, removed=[paths[0]]), force=True)
+
+
+def test_a_setting_that_one_lacks_is_only_kept_if_it_holds_for_all(tmp_path):
+    marks = {"v_pred": np.zeros(0, "f4"), "ztsnr": np.zeros(0, "f4")}
+    save(tmp_path / "a.safetensors", **arrays(1, U), **marks)
+    save(tmp_path / "b.safetensors", **arrays(2, U))
+    with pytest.raises(MismatchError) as caught:
+        soup(tmp_path / "soup.safetensors", tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert "if it holds for all inputs, --on-missing keep keeps it" in caught.value.message()
+    assert "mean of those" not in caught.value.message()
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [("other.", "differ by the prefix 'other.'"), ("x.{}.", "no tensor has the same name in both")],
+)
+def test_names_that_do_not_fit_are_not_advised_to_lie_side_by_side(tmp_path, other, said):
+    save(tmp_path / "a.safetensors", **arrays(1, "u", "v"))
+    renamed = {other.format(name) + name: array for name, array in arrays(1, "u", "v").items()}
+    save(tmp_path / "b.safetensors", **renamed)
+    with pytest.raises(MismatchError) as caught:
+        soup(tmp_path / "soup.safetensors", tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert said in caught.value.message()
+    assert "takes the mean" not in caught.value.message()
+
+
+def test_what_is_taken_is_not_said_to_be_a_mean(tmp_path):
+    for name, dtype in (("a", "f2"), ("b", "f4")):
+        save(tmp_path / f"{name}.safetensors", w=np.ones(3, dtype), x=np.ones(3, dtype))
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    request = Request(
+        paths, tmp_path / "soup.safetensors", dtype=DType.BF16, take=(("w", paths[0]),)
+    )
+    with open_job(request) as job:
+        assert () == job.notes

@@ -217,3 +217,57 @@ def test_a_blob_whose_name_is_not_its_sha256_is_refused_on_request(tmp_path):
     with pytest.raises(InputError, match=r"0000\.safetensors: is not what its name") as caught:
         verbs.average(Request(paths, tmp_path / "q.safetensors", check_blobs=True))
     assert str(false) in caught.value.message()
+
+
+def test_every_control_net_of_several_is_averaged(tmp_path):
+    for value in (1, 3):
+        pipeline = save_pipeline(tmp_path / str(value), value)
+        for name in ("controlnet", "controlnet_1", "controlnet_2"):
+            weights(pipeline / name / "diffusion_pytorch_model.safetensors", value)
+        listing = json.loads((pipeline / "model_index.json").read_text())
+        listing["controlnet"] = ["diffusers", "MultiControlNetModel"]
+        (pipeline / "model_index.json").write_text(json.dumps(listing))
+    verbs.average(Request([tmp_path / "1", tmp_path / "3"], tmp_path / "soup"))
+
+    for name in ("controlnet", "controlnet_1", "controlnet_2"):
+        (found,) = contents(
+            tmp_path / "soup" / name / "diffusion_pytorch_model.safetensors"
+        ).values()
+        assert np.full(4, 2, np.float32).tobytes() == found[2]
+
+
+def test_a_component_that_no_input_has_is_said_to_be_missing(tmp_path):
+    for seed in (1, 2):
+        shutil.rmtree(save_pipeline(tmp_path / str(seed), seed) / "vae")
+    with verbs.open_job(Request([tmp_path / "1", tmp_path / "2"], tmp_path / "soup")) as job:
+        assert ["vae" in note and "model_index.json lists it" in note for note in job.notes] == [
+            True
+        ]
+
+
+def test_a_lone_variant_becomes_a_file_that_loads_by_default(tmp_path):
+    for value in (1, 2):
+        weights(tmp_path / str(value) / "diffusion_pytorch_model.fp16.safetensors", value)
+    verbs.average(Request([tmp_path / "1", tmp_path / "2"], tmp_path / "soup"))
+
+    assert {"diffusion_pytorch_model.safetensors"} == files(tmp_path / "soup").keys()
+
+
+def test_no_shard_is_taken_for_a_model_or_for_another_shard(tmp_path):
+    save_shards(tmp_path, "model", {"a": np.ones(2)}, {"b": np.ones(2)}, {"c": np.ones(2)})
+    (tmp_path / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(InputError) as caught:
+        find_model(tmp_path)
+    assert "model-00002-of-00003.safetensors: is a missing shard" in caught.value.message()
+    assert "did you mean" not in caught.value.message()
+
+    (tmp_path / "model.safetensors.index.json").unlink()
+    with pytest.raises(InputError, match="download their index too"):
+        find_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "modules.json", "config.json"])
+def test_the_config_of_a_model_leads_to_its_folder(name, tmp_path):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=f"is no weights \\(give its folder, {tmp_path}"):
+        find_model(tmp_path / name)
