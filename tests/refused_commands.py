@@ -66,8 +66,10 @@ REFUSED_COMMANDS = [
     Refused(
         "avg b.st schedule.st -o x.st",
         (
-            "a {}: if it holds for all inputs, {} keeps it, if for none, {} or --exclude '{}'"
-            " leaves it out",
+            (
+                "a {}: if it holds for all inputs, {} keeps it, if for none, {} or --exclude '{}'"
+                " leaves it out"
+            ),
         ),
     ),
     Refused(
