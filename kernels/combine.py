@@ -49,6 +49,9 @@ def combine(mean, origin, start, stop, out, tile, scratch):  # type: ignore[no-u
     while place < stop:
         weights, left = weights_of(mean, origin + place)
         length = min(TILE, stop - place, left)
+        if is_single(mean, weights, place, length, out, place - start, tile):
+            place += length
+            continue
         if sum_and_finish(mean, weights, place, length, out, place - start, tile):
             scratch[ROW_WEIGHTS] = weights
             status = resolve_doubts(mean, place, length, out, place - start, tile, scratch)
@@ -95,6 +98,17 @@ def weights_of(mean, element):  # type: ignore[no-untyped-def]
         left = min((column // run + 1) * run, columns) - column
     part = group * across + column // run
     return mean[tables.WEIGHTS] + 8 * part * mean[tables.WEIGHT_COUNT], left
+
+
+@register_jitable
+def is_single(mean, weights_at, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
+    """Combine one tile in float32, if the mean may be; whether every element is proved."""
+    if mean[tables.SINGLES] == 0:
+        return False
+    rows, weights = integers_at(mean[tables.ROWS]), floats_at(weights_at)
+    count, divisor = mean[tables.SINGLE_ROWS], mean[tables.WEIGHT]
+    arguments = (rows, weights, count, place, length, out, offset, tile, divisor)
+    return invoke(mean[tables.SINGLES], arguments) == 0
 
 
 @register_jitable

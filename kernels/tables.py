@@ -44,7 +44,13 @@ RUN = 11
 COLUMNS = 12
 GROUP_ROWS = 13
 WEIGHT_COUNT = 14
-MEAN_LENGTH = 15
+# the address of what makes the mean in float32 where it can, zero without one, and its rows
+SINGLES = 15
+SINGLE_ROWS = 16
+MEAN_LENGTH = 17
+# the largest weight and divisor of such a mean: 12 bits of a value half-way, or 11 of an element,
+# times 12 are exact
+SINGLE_WEIGHT = 2**12
 
 # an output format, of int64: its precision, the float64 bits of its smallest normal value and of
 # the largest float64 that rounds into range, its quantum; then four patterns of its own, of which a

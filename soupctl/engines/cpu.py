@@ -28,6 +28,8 @@ from .splitting import NARROW_DIVISOR, SCALE_BITS, split_weight
 # rows of one dtype lie together, in this order
 RANKS = {DType(name): rank for rank, name in enumerate(tables.ROW_NAMES)}
 
+SINGLE_DTYPES = (DType.F16, DType.BF16)
+
 SCRATCH = tables.TILE_SCRATCH + tables.RESOLVE_SCRATCH
 
 # names, so that the processor computes with them at each call, and not the compiler once
@@ -89,6 +91,9 @@ class MeanTables:
         wide = mean.total > NARROW_DIVISOR
         table[tables.FORMAT], table[tables.FINISH] = address(layout), finish_address(mean.out, wide)
         table[tables.UNIT] = address(unit)
+        if scales is None and fits_singles(mean):
+            table[tables.SINGLES] = native_address("singles.mean_singles", mean.out.value)
+            table[tables.SINGLE_ROWS] = len(self.rows)
         if scales is not None and factors is not None:
             # exact: of the bits of a weight and its scale, a product with an element leaves room
             weights = np.ascontiguousarray(weights * factors[:, self.rows])
@@ -197,6 +202,12 @@ def is_bounded(mean: WeightedMean) -> bool:
     largest = sum(share * dtype.float_format.largest for dtype, share in shares.items())
     quantum = min(dtype.float_format.quantum for dtype in shares)
     return largest <= Fraction(2) ** (53 + quantum)
+
+
+def fits_singles(mean: WeightedMean) -> bool:
+    """Whether arithmetic of float32 may be enough for the mean."""
+    same = mean.out in SINGLE_DTYPES and {*mean.dtypes} == {mean.out} and len(mean.dtypes) > 1
+    return same and max(mean.total, *map(abs, mean.weights)) <= tables.SINGLE_WEIGHT
 
 
 def factors_of(scales: Scales, count: int) -> NDArray[np.float64]:
