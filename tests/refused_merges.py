@@ -108,7 +108,7 @@ OF_SWEEPS = [
     Refused(f"{SWEEP} -o -", ("such as -o 'mix-{}.st'",)),
     Refused(
         "avg a.st b.st c.st --sweep 0:1:0.5 -o 'mix-{t}.st'",
-        ("--sweep mixes two checkpoints, and {} are given",),
+        ("a sweep mixes two checkpoints, and {} are given",),
         instead=(f"{SWEEP} -o 'mix-{{t}}.st'",),
     ),
     Refused(

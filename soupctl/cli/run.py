@@ -16,7 +16,9 @@ from .option_groups import with_option_groups
 
 @with_option_groups
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe: a TOML file.", metavar="RECIPE")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe: a TOML file or a mergekit config.", metavar="RECIPE")
+    ],
     output: options.Output = None,
     lock: Annotated[
         bool,

@@ -81,7 +81,7 @@ class Sweep:
         if SHARE not in output:
             raise UsageError(f"the output has no {SHARE}", path=output, advice=TEMPLATE)
         if len(request.ingredients) != 2:
-            what = f"--sweep mixes two checkpoints, and {len(request.ingredients)} are given"
+            what = f"a sweep mixes two checkpoints, and {len(request.ingredients)} are given"
             raise UsageError(what)
         if any(as_ingredient(each).weight != 1 for each in request.ingredients):
             raise UsageError("--sweep gives the weights", advice="leave out -w and @")

@@ -118,8 +118,8 @@ def test_what_a_sweep_has_no_use_for_is_refused(options, message):
 def test_a_sweep_is_of_two_inputs_without_weights_and_with_a_name_for_each_output():
     weighted = verbs.Ingredient("x/m.st", Fraction(2))
     for inputs, message in (
-        (["x/m.st"], "range mixes two checkpoints, and 1 are given"),
-        (["x/m.st", "y/m.st", "x/m.st"], "range mixes two checkpoints, and 3 are given"),
+        (["x/m.st"], "a sweep mixes two checkpoints, and 1 are given"),
+        (["x/m.st", "y/m.st", "x/m.st"], "a sweep mixes two checkpoints, and 3 are given"),
         ([weighted, "y/m.st"], "range gives the weights"),
     ):
         with pytest.raises(UsageError, match=message):

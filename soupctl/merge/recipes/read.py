@@ -26,6 +26,8 @@ from .document import (
     TakeStep,
     recipe_folder,
 )
+from .mergekit import SUFFIXES as MERGEKIT
+from .mergekit import read_mergekit
 from .toml import is_digest, near, read_toml
 
 Value = TypeVar("Value")
@@ -49,9 +51,12 @@ KINDS = "average, base with add, or from with take"
 def read_recipe(path: str | Path) -> RecipeDocument:
     """The recipe in a file, its paths relative to the file's folder.
 
-    Raises InputError for what is no TOML, and UsageError, with all issues, for what is no recipe.
+    A file named .yml or .yaml is a mergekit config. Raises InputError for what is no TOML or YAML,
+    and UsageError, with all issues, for what is no recipe.
     """
     folder = recipe_folder(path)
+    if Path(path).suffix.lower() in MERGEKIT:
+        return read_mergekit(Path(path))
     return parse_recipe(read_toml(Path(path)), str(path), folder)
 
 

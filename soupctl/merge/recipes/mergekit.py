@@ -1,0 +1,264 @@
+"""Read a mergekit config as a recipe: its methods linear and task_arithmetic.
+
+Rule 1: what these mean is that of mergekit's merge_methods/linear.py and task_arithmetic: `linear`
+divides by the sum of the weights if `normalize`, and `task_arithmetic` adds scaled differences to
+the base, with the scales divided by their sum if `normalize`, and multiplied by `lambda`.
+Rule 2: what is not read is refused by name, never left out.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from ...errors import Issue, UsageError, shortened
+from ...format.dtypes import DType, parse_dtype
+from ...ledger.weights import parse_number
+from ..blocks.request import BlockWeights
+from .document import (
+    DifferenceStep,
+    MeanStep,
+    RecipeDocument,
+    RecipeInput,
+    RecipeOptions,
+    RecipeStep,
+)
+from .toml import near
+from .yaml_reader import read_yaml
+
+SUFFIXES = (".yml", ".yaml")
+"""What the names of such configs end with."""
+LINEAR, TASKS = "linear", "task_arithmetic"
+KEYS = ("merge_method", "models", "base_model", "parameters", "dtype", "out_dtype")
+RESULT = "result"
+NORMALIZED = {LINEAR: True, TASKS: False}
+"""Whether weights are divided by their sum, unless a config says otherwise."""
+FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+Conditions = tuple[tuple[str | None, Fraction], ...]
+"""Parts of names, each with a number for the tensors that it is the first to be in; None is in
+all."""
+
+
+def read_mergekit(path: Path) -> RecipeDocument:
+    """The recipe that a mergekit config is, its paths relative to the config's folder.
+
+    Raises InputError for what is no YAML, and UsageError, with all issues, for a method or a
+    parameter that is not read.
+    """
+    return parse_mergekit(read_yaml(path), str(path), path.parent)
+
+
+def parse_mergekit(value: object, label: str, folder: Path) -> RecipeDocument:
+    """The recipe in a value of YAML; UsageError, with all issues, for what is none."""
+    reader = _ConfigReader(label, folder)
+    document = reader.document(value)
+    if reader.issues:
+        raise UsageError.collected(reader.issues)
+    return document
+
+
+@dataclass
+class _ConfigReader:
+    """Reads the parts of a config and collects what is wrong with them."""
+
+    label: str
+    folder: Path
+    issues: list[Issue] = field(default_factory=list)
+
+    def document(self, value: object) -> RecipeDocument:
+        table = self._table("the config", value)
+        method = table.get("merge_method")
+        if method not in NORMALIZED:
+            # the rest means what the method says
+            what = f"merge_method is {shortened(str(method))!r}, which is not one linear sum here"
+            self._issue(what, f"{LINEAR} and {TASKS} are made")
+            return self._document({}, (), RecipeOptions())
+        self._known("", table, KEYS)
+        parameters = self._parameters("", table, ("normalize", "lambda", "weight", "int8_mask"))
+        listed = self._models(table.get("models"), parameters.get("weight"))
+        base = table.get("base_model")
+        if base is not None and not isinstance(base, str):
+            self._issue("base_model is no path")
+        is_normalized = self._flag(parameters, "normalize", NORMALIZED[method])
+        if method == LINEAR:
+            step = self._mean(listed, base, is_normalized)
+        else:
+            scale = self._number("lambda", parameters.get("lambda", "1"))
+            step = self._difference(listed, base, is_normalized, scale)
+        names = dict.fromkeys(step.operands) if step is not None else {}
+        return self._document(names, () if step is None else (step,), self._options(table))
+
+    def _document(
+        self, names: Collection[str], steps: Sequence[RecipeStep], options: RecipeOptions
+    ) -> RecipeDocument:
+        inputs = {name: RecipeInput(str(self.folder / name)) for name in names}
+        return RecipeDocument(self.label, inputs, tuple(steps), RESULT, options)
+
+    def _issue(self, what: str, advice: str | None = None) -> None:
+        self.issues.append(Issue(what, self.label, advice=advice))
+
+    def _table(self, where: str, value: object) -> Mapping[str, Any]:
+        if not isinstance(value, dict):
+            self._issue(f"{where} is no table of keys and values")
+            return {}
+        return value
+
+    def _known(self, where: str, table: Mapping[str, Any], keys: Collection[str]) -> None:
+        for key in table:
+            if key not in keys:
+                advice = near(key, keys) or f"read are {', '.join(keys)}"
+                self._issue(f"{where}{reprlib.repr(key)} is not read", advice)
+
+    def _parameters(
+        self, where: str, table: Mapping[str, Any], keys: Collection[str]
+    ) -> Mapping[str, Any]:
+        value = table.get("parameters")
+        found = {} if value is None else self._table(f"{where}parameters", value)
+        self._known(f"{where}parameters: ", found, keys)
+        return found
+
+    def _models(self, value: object, usual: object) -> dict[str, Conditions]:
+        """The models that are listed, each with its weights; one without any has none."""
+        if not isinstance(value, list) or not value:
+            self._issue("models is no list", "- model: PATH, for each of them")
+            return {}
+        found: dict[str, Conditions] = {}
+        for number, each in enumerate(value, 1):
+            where = f"model {number}: "
+            table = self._table(f"model {number}", each)
+            self._known(where, table, ("model", "parameters"))
+            name = table.get("model")
+            if not isinstance(name, str) or name in ("", "-"):
+                self._issue(f"{where}model is no path")
+                continue
+            if "+" in name and not (self.folder / name).exists():
+                advice = "add it in a step of a TOML recipe"
+                self._issue(f"{where}{shortened(name)!r} adds a LoRA, which is not read", advice)
+            if name in found:
+                self._issue(f"{where}{shortened(name)!r} is listed twice", "add up its weights")
+            parameters = self._parameters(where, table, ("weight",))
+            found[name] = self._weights(where, parameters.get("weight", usual))
+        return found
+
+    def _weights(self, where: str, value: object) -> Conditions:
+        """A number, or numbers by a part of the names of tensors."""
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            return ((None, self._number(f"{where}weight", value)),)
+        if not all(isinstance(each, dict) for each in value):
+            what = f"{where}weight is a gradient over layers, which is not read"
+            self._issue(what, "filter and value give weights by a part of names")
+            return ((None, Fraction(1)),)
+        found: list[tuple[str | None, Fraction]] = []
+        for each in value:
+            self._known(f"{where}weight: ", each, ("filter", "value"))
+            part = each.get("filter")
+            part = None if part in (None, "*") else str(part)
+            found.append((part, self._number(f"{where}weight", each.get("value"))))
+        if found[-1][0] is not None:
+            self._issue(
+                f"{where}weight has no value for all other tensors", "a value without filter"
+            )
+        return tuple(found)
+
+    def _number(self, where: str, value: object) -> Fraction:
+        if isinstance(value, str):
+            try:
+                return parse_number(value)
+            except UsageError:
+                pass
+        self._issue(f"{where} is {reprlib.repr(value)}, and no number", "such as 0.7")
+        return Fraction(1)
+
+    def _flag(self, parameters: Mapping[str, Any], key: str, usual: bool) -> bool:
+        value = parameters.get(key)
+        if value is None:
+            return usual
+        found = FLAGS.get(str(value).lower())
+        if found is None:
+            self._issue(f"{key} is {reprlib.repr(value)}, and neither true nor false")
+        return bool(found)
+
+    def _mean(
+        self, listed: Mapping[str, Conditions], base: object, is_normalized: bool
+    ) -> RecipeStep | None:
+        if base is not None and base not in listed:
+            self._issue("base_model is not among the models, so it has no weight", "leave it out")
+        missing = [name for name, conditions in listed.items() if not conditions]
+        for name in missing:
+            self._issue(f"{shortened(name)!r} has no weight", "parameters: {weight: ...}")
+        if self.issues:
+            return None
+        usual, blocks = self._by_part(listed)
+        for weights in (usual, *(weights for _, weights in blocks)):
+            if sum(weights) <= 0 or not (is_normalized or sum(weights) == 1):
+                what = f"the weights add up to {sum(weights)}"
+                self._issue(what, "a positive total, which is divided by with normalize: true")
+        given = BlockWeights(blocks) if blocks else None
+        return RecipeStep(RESULT, MeanStep(tuple(listed), usual, given))
+
+    def _difference(
+        self, listed: Mapping[str, Conditions], base: object, is_normalized: bool, scale: Fraction
+    ) -> RecipeStep | None:
+        if not isinstance(base, str):
+            self._issue(f"base_model is missing, which {TASKS} adds to")
+            return None
+        # as mergekit does, the base adds nothing to itself
+        added = {name: conditions for name, conditions in listed.items() if name != base}
+        for name, conditions in added.items():
+            if not conditions:
+                self._issue(f"{shortened(name)!r} has no weight", "parameters: {weight: ...}")
+        if not added:
+            self._issue("models has none but the base")
+        if self.issues:
+            return None
+        usual, blocks = self._by_part(added)
+
+        def scaled(weights: Sequence[Fraction]) -> tuple[Fraction, ...]:
+            total = sum(weights, Fraction(0)) if is_normalized else Fraction(1)
+            if not total:
+                self._issue("the weights add up to 0, which normalize: true divides by")
+                return tuple(weights)
+            return tuple(scale * weight / total for weight in weights)
+
+        given = tuple((glob, scaled(weights)) for glob, weights in blocks)
+        operation = DifferenceStep(
+            base, tuple(added), base, scaled(usual), BlockWeights(given) if given else None
+        )
+        return RecipeStep(RESULT, operation)
+
+    def _by_part(
+        self, listed: Mapping[str, Conditions]
+    ) -> tuple[tuple[Fraction, ...], tuple[tuple[str, tuple[Fraction, ...]], ...]]:
+        """The usual numbers of all models, and those by glob for the parts that they name."""
+        parts = [part for part, _ in max(listed.values(), key=len) if part is not None]
+        columns = []
+        for name, conditions in listed.items():
+            named = [part for part, _ in conditions if part is not None]
+            if named and named != parts:
+                what = f"{shortened(name)!r} has other filters than another model"
+                self._issue(what, "give all models the same filters in the same order")
+            numbers = dict(conditions)
+            usual = numbers.get(None, Fraction(1))
+            columns.append((usual, *(numbers.get(part, usual) for part in parts)))
+        rows: list[tuple[Fraction, ...]] = list(zip(*columns, strict=True))
+        globs = (f"*{escape(part)}*" for part in parts)
+        return rows[0], tuple(zip(globs, rows[1:], strict=True))
+
+    def _options(self, table: Mapping[str, Any]) -> RecipeOptions:
+        key = "out_dtype" if table.get("out_dtype") is not None else "dtype"
+        value = table.get(key)
+        dtype: DType | None = None
+        if value is not None:
+            try:
+                dtype = parse_dtype(str(value))
+            except UsageError as error:
+                self._issue(f"{key}: {error.issues[0].what}", error.issues[0].advice)
+        return RecipeOptions(dtype=dtype)
