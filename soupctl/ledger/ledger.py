@@ -73,6 +73,8 @@ class IngredientEntry:
     """Of a pipeline's component: which pipelines have it, sorted by digest, one share a digest."""
     blocks: WeightTuple = ()
     """Its weight in each block of the ledger; empty where it is `weight` in all of them."""
+    scales: str | None = None
+    """Digest of the scales of an adapter where a config beside it says them; None elsewhere."""
 
     @property
     def weights(self) -> WeightByBlock:

@@ -153,6 +153,7 @@ def _encode_entry(entry: IngredientEntry) -> dict[str, Any]:
             renamed=entry.renamed,
             lacks=list(entry.lacks),
             blocks=list(map(weight_text, entry.blocks)),
+            scales=entry.scales,
             schemes=list(entry.schemes),
             pipelines=[
                 {
@@ -392,6 +393,7 @@ def _parse_entry(entry: Any) -> IngredientEntry:
         renamed=read_name(entry["renamed"]) if "renamed" in entry else None,
         lacks=read_texts(entry.get("lacks", [])),
         schemes=read_texts(entry.get("schemes", [])),
+        scales=parse_digest(entry["scales"]) if "scales" in entry else None,
         pipelines=shares,
     )
 

@@ -7,6 +7,7 @@ Rule 3: importing this module loads no engine, so that looking at a checkpoint s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.digest import text_digest
 from ..errors import InputError, Issue, MismatchError
 from ..format.dtypes import DType, Kind
 from ..format.header import Tensor
@@ -63,10 +65,26 @@ class Adapter:
         self.checkpoint = checkpoint
         modules = modules_of(checkpoint.tensors, facts, checkpoint.label)
         self._require_readable(modules)
-        configs = read_configs(checkpoint.metadata, config, checkpoint.label)
-        self.modules = tuple(
-            ScaledModule(each, scale_of(each, self._alpha(each), configs)) for each in modules
-        )
+        alphas = [self._alpha(each) for each in modules]
+        self.modules = self._scaled(modules, alphas, config)
+        is_own = config is None or self.modules == self._scaled(modules, alphas, None)
+        self.scale_digest = None if is_own else self._digest_of_scales()
+        """Of the scales of all modules where the config beside it says them; else None: they are
+        a part of the content."""
+
+    def _scaled(
+        self,
+        modules: Sequence[AdapterModule],
+        alphas: Sequence[Fraction | None],
+        config: bytes | None,
+    ) -> tuple[ScaledModule, ...]:
+        configs = read_configs(self.checkpoint.metadata, config, self.label)
+        pairs = zip(modules, alphas, strict=True)
+        return tuple(ScaledModule(each, scale_of(each, alpha, configs)) for each, alpha in pairs)
+
+    def _digest_of_scales(self) -> str:
+        scales = sorted((each.module.name, str(each.scale)) for each in self.modules)
+        return text_digest(json.dumps(scales, ensure_ascii=False))
 
     @property
     def label(self) -> str:

@@ -64,6 +64,11 @@ class AdapterReader:
         """Its content digest, if that is known."""
         return self.checkpoint.digest
 
+    @property
+    def scale_digest(self) -> str | None:
+        """The digest of its scales where a config beside its file says them; else None."""
+        return self._adapter.scale_digest
+
     def stored(self, name: str) -> StoredTensor:
         """One of its own tensors, to be read."""
         return self.checkpoint.stored(name)
@@ -79,3 +84,8 @@ class AdapterReader:
     def _update(self, part: TargetPart) -> ScaledUpdate:
         update = self._adapter.update(part.scaled.module)
         return ScaledUpdate(update, part.scaled.scale, part.first, part.count, part.target)
+
+
+def scales_of(source: object) -> str | None:
+    """The digest of the scales that a config says of an adapter; None for any other source."""
+    return source.scale_digest if isinstance(source, AdapterReader) else None

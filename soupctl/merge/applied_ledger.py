@@ -22,6 +22,7 @@ from ..ledger.ledger import (
     runs,
 )
 from ..ledger.locate import dtype_runs
+from .adapter_reader import scales_of
 from .aligned import Alignment, lacking
 from .delta.reader import DeltaReader
 from .ingredients import ComponentInputs
@@ -64,6 +65,7 @@ def draft_applied(
             renamed=alignment.renamed[place],
             lacks=lacks[place],
             schemes=stored.get(place, ()),
+            scales=scales_of(alignment.sources[place]),
         )
         for place, (name, each) in enumerate(zip(names, part.checkpoints, strict=True))
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..errors import Issue, LedgerError
 from ..ledger.ledger import Ledger
 from ..ledger.read import is_delta
 from ..lora.adapter import Adapter
 from ..lora.modules import is_adapter
-from .adapter_reader import AdapterReader
+from .adapter_reader import AdapterReader, scales_of
 from .aligned import Alignment, align
 from .applied_plan import Delta, plan_applied
 from .delta.reader import DeltaReader
@@ -43,6 +44,7 @@ def plan_again(
     recipe = plain_recipe(ledger, [source.weights for source in sources], first=first)
     models = align(opened[:count], selector(recipe), like)
     deltas = [delta_of(each, models.sources[0]) for each in opened[count:]]
+    _require_scales(ledger, zip(sources[count:], deltas, strict=True))
     if count == 1 and gives_fine([each.weights.usual for each in sources], recipe.blocks, deltas):
         (only,) = deltas
         if isinstance(only, DeltaReader) and only.ledger.base == sources[0].digest:
@@ -54,6 +56,21 @@ def plan_again(
         sources=(*models.sources, *deltas),
         renamed=(*models.renamed, *(None for _ in deltas)),
     )
+
+
+def _require_scales(ledger: Ledger, deltas: Iterable[tuple[Source, Delta]]) -> None:
+    """Raise LedgerError for adapters whose configs say other scales than when they were added."""
+    recorded = {entry.digest: entry.scales for entry in ledger.ingredients}
+    issues = [
+        Issue("its scales are not those that the ledger records", delta.label, advice=CONFIG)
+        for source, delta in deltas
+        if source.digest in recorded and recorded[source.digest] != scales_of(delta)
+    ]
+    if issues:
+        raise LedgerError.collected(issues)
+
+
+CONFIG = "put back the adapter_config.json that was beside it"
 
 
 def delta_of(checkpoint: Checkpoint, base: AnySource) -> Delta:

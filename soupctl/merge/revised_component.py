@@ -30,6 +30,7 @@ from ..ledger.ledger import (
 )
 from ..ledger.locate import hint_from
 from ..ledger.read import is_sum
+from .adapter_reader import scales_of
 from .aligned import lacking
 from .applied_sources import first_of, plan_again
 from .donors import aligned_sources
@@ -153,6 +154,7 @@ class RevisedComponent:
                 "renamed": entry.renamed,
                 "lacks": entry.lacks,
                 "schemes": entry.schemes,
+                "scales": entry.scales,
             }
             for entry in self.members.before.ingredients
         }
@@ -161,6 +163,7 @@ class RevisedComponent:
                 "renamed": renamed,
                 "lacks": missing,
                 "schemes": stored.get(place, ()),
+                "scales": scales_of(computation.alignment.sources[place]),
             }
             for place, (source, renamed, missing) in enumerate(every)
         }

@@ -23,6 +23,7 @@ from ..ledger.lookup import matching
 from ..ledger.read import is_sum
 from ..ledger.replay import contradictions
 from ..workers import ExecutionOptions
+from .delta.reader import DeltaReader
 from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root
 from .membership import require_ledger
 from .opened_inputs import OpenedInputs, is_input, open_model
@@ -176,6 +177,9 @@ def _header(request: RebuildRequest, beside: Component | None) -> tuple[Ledger, 
     kept = None
     if is_sum(soup):
         kept = as_sum(soup, ledger)
+    elif ledger.is_delta:
+        # its record of itself is a part of what it claims
+        DeltaReader(soup)
     elif beside is not None:
         kept = open_sum(request.inputs, beside, soup, ledger)
     _require_dtypes(soup, ledger)

@@ -70,6 +70,18 @@ def test_a_sum_of_a_later_format_is_unproven(soupctl, ingredients):
     assert "its record of a sum has format 7, a later one (use a newer soupctl; without" in text
 
 
+def test_a_delta_of_a_later_format_is_unproven(soupctl, ingredients):
+    assert soupctl("delta", *ingredients[:2], "-o", "d.delta").code == 0
+    raw = Path("d.delta").read_bytes()
+    later = raw.replace(rb"\"format\":1,\"ledger\":\"b", rb"\"format\":7,\"ledger\":\"b")
+    Path("d.delta").write_bytes(later)
+
+    assert raw != later
+    text = soupctl("verify", "d.delta").text
+    assert text.startswith("UNPROVEN: d.delta")
+    assert "its record of a delta has format 7, a later one (use a newer soupctl" in text
+
+
 def test_the_worst_component_comes_first(soupctl):
     for seed, name in enumerate("pq"):
         save_pipeline(Path(name), seed)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from deltas import apply, floats, numbers, rounded
 from making import contents, metadata, save, save_raw
-from revising import revise, verified
+from revising import assert_proven, revise, verified
 
 from soupctl import verbs
-from soupctl.errors import InputError, MismatchError, UsageError
+from soupctl.errors import InputError, LedgerError, MismatchError, UsageError
 from soupctl.format.dtypes import FLOATS, DType
 from soupctl.verbs import ExecutionOptions, Ingredient, Level
 
@@ -237,6 +237,30 @@ def test_the_config_of_peft_beside_an_adapter_gives_its_scale():
     apply("b.st", "l.st")
 
     assert contents(Path("out.st")) == contents(Path("peft.st")) == contents(Path("folder.st"))
+
+
+def test_a_config_of_peft_that_says_other_scales_now_proves_and_changes_nothing():
+    save_pair()
+    lora = {name: array for name, array in arrays("l.st").items() if "alpha" not in name}
+    save(Path("peft/adapter_model.safetensors"), **lora)
+    config = Path("peft/adapter_config.json")
+    config.write_text(json.dumps({"peft_type": "LORA", "lora_alpha": 1, "r": 2}))
+    other = {name: array * np.float16(2) for name, array in arrays("l.st").items()}
+    save(Path("x.st"), **other)
+    apply("b.st", "peft", "x.st")
+    assert_proven("out.st")
+
+    for text in (None, json.dumps({"peft_type": "LORA", "lora_alpha": 3, "r": 2})):
+        kept = config.read_text()
+        config.unlink() if text is None else config.write_text(text)
+        found = verified("out.st")
+        assert (Level.DIGEST, False) == (found.level, found.refuted)
+        assert "put back the adapter_config.json" in found.problem
+        with pytest.raises(LedgerError, match="its scales are not those that the ledger records"):
+            revise("subtract", "out.st", "less.st", (), ["x.st"])
+        config.write_text(kept)
+    revise("subtract", "out.st", "less.st", (), ["x.st"])
+    assert_proven("less.st")
 
 
 def test_a_left_out_tensor_is_not_changed_and_the_adapter_is_still_an_ingredient():

@@ -19,7 +19,7 @@ from math import prod
 from ...errors import LedgerError
 from ...format.dtypes import DType, Kind
 from ...format.header import Tensor
-from ...ledger.ledger_json import LONGEST, Digest, canonical, sealed
+from ...ledger.ledger_json import LONGEST, Digest, NewerLedgerError, canonical, sealed
 
 DELTA_FORMAT = 1
 PART = re.compile(r"([01][iv]?|[cs]):")
@@ -194,6 +194,9 @@ def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> DeltaFacts
         if len(text) > LONGEST:
             raise ValueError("more than the longest ledger would need")
         body = json.loads(text)
+        if type(body["format"]) is int and body["format"] > DELTA_FORMAT:
+            what = f"its record of a delta has format {str(body['format'])[:20]}, a later one"
+            raise NewerLedgerError(what, path=path, advice="use a newer soupctl")
         specs = [_spec(*each) for each in body["tensors"]]
         facts = DeltaFacts(tuple(specs), tuple(body["equal"]))
         names = [name for name, _, _ in facts.tensors]
