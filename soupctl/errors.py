@@ -148,6 +148,10 @@ class InputError(SoupError):
     exit_code = 3
 
 
+class UnreadableError(InputError):
+    """An input that is there, and that the system fails to read."""
+
+
 class MismatchError(SoupError):
     """Inputs that do not fit each other: names, shapes, dtypes, configs."""
 

@@ -97,7 +97,8 @@ def find_model(
 
 def _finished(model: ModelFiles) -> ModelFiles:
     """The same model; InputError if a file of it is still being downloaded."""
-    require_finished(file for component in model.components for file in component.files)
+    with reading(model.label):
+        require_finished(file for component in model.components for file in component.files)
     return model
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import Issue, MismatchError, UsageError
+from ..storage.regular import reading
 from .checkpoint import Checkpoint, open_checkpoint
 from .layout import Component, ModelFiles, find_model
 from .listing import OPTIONAL
@@ -34,7 +35,9 @@ def find_input(
         raise UsageError(f"{variant!r} is not the name of a variant", advice="such as fp16")
     if path == STREAM:
         return ModelFiles("standard input", (Component("", "standard input", ()),))
-    if component is not None and not Path(path).is_dir():
+    with reading(str(path)):
+        is_folder = component is None or Path(path).is_dir()
+    if not is_folder:
         raise UsageError("is not a pipeline, so --component does not apply", path=path)
     return find_model(Path(path), component=component, variant=variant)
 

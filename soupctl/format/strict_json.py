@@ -23,6 +23,7 @@ INTEGER_TEXT = 20
 OPENING = re.compile(r"[ \t\n\r]*\{[ \t\n\r]*")
 COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
 SEPARATOR = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def decode(raw: bytes) -> str:
@@ -102,7 +103,7 @@ def _require_plain(text: str, begin: int, end: int, key: str, value: object) -> 
 
 
 def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= letter <= "\udfff" for letter in text)
+    return SURROGATE.search(text) is not None
 
 
 def _parts(item: object) -> list[Any]:

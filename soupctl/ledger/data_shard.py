@@ -25,6 +25,7 @@ from ..checkpoints.listing import PIPELINE
 from ..errors import InputError, Issue
 from ..storage.files import read_file
 from ..storage.folder import other_files
+from ..storage.regular import reading
 from .image_metadata import ImageMetadata, metadata_of, read_metadata, table_of
 from .json_values import parse_digest
 from .ledger_json import canonical
@@ -108,8 +109,9 @@ def files_of_data(folder: Path) -> dict[str, Path]:
 
 def is_data_folder(path: Path) -> bool:
     """Whether a folder holds images and, here or below, no weights."""
-    if not path.is_dir() or (path / PIPELINE).exists():
-        return False
+    with reading(str(path)):
+        if not path.is_dir() or (path / PIPELINE).exists():
+            return False
     files = files_of_data(path).values()
     weights = (*SUFFIXES, *PICKLES)
     return any(map(is_image, files)) and not any(each.name.endswith(weights) for each in files)

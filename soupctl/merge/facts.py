@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..errors import SoupError
+from ..errors import SoupError, UnreadableError
 from ..format.dtypes import DType
 from ..kinds.facts import NO_FACTS, TensorFacts, facts_of, layer_format
 from ..storage.files import read_file
+from ..storage.regular import reading
 from .adapter_reader import AdapterReader
 from .delta.reader import DeltaReader
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
@@ -79,6 +80,11 @@ def _folder(checkpoint: Checkpoint) -> Path | None:
 def _text(path: Path) -> bytes | None:
     """The bytes of a config; None if there is none that can be read, which is refused elsewhere."""
     try:
-        return read_file(path) if path.is_file() else None
-    except (OSError, SoupError):
+        with reading(str(path)):
+            is_there = path.is_file()
+        return read_file(path) if is_there else None
+    except UnreadableError:
+        # what it would say of the tensors is not known
+        raise
+    except SoupError:
         return None

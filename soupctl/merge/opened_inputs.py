@@ -14,7 +14,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component, ModelFiles, find_model
 from ..checkpoints.open import STREAM, open_input
-from ..errors import InputError, LedgerError, LimitError, SoupError
+from ..errors import InputError, LedgerError, LimitError, SoupError, UnreadableError
 from ..ledger.ledger import IngredientEntry, Ledger
 from ..ledger.locate import FolderSearch, locate
 from ..ledger.read import ledger_text, parse_ledger_of
@@ -39,6 +39,7 @@ class OpenedInputs:
         self._variant = variant
         self._by_files: dict[tuple[str, ...], Checkpoint] = {}
         self._by_path: dict[str, Checkpoint | None] = {}
+        self._unreadable: dict[str, str] = {}
         self._layouts: list[Checkpoint] = []
         self._ledgers: dict[str, Ledger] = {}
 
@@ -93,6 +94,13 @@ class OpenedInputs:
             self.by_digest[entry.digest] = found
         return self.by_digest[entry.digest]
 
+    def why_absent(self, entry: IngredientEntry, soup: Checkpoint) -> str:
+        """Why `find` found no ingredient: nothing is there, or it cannot be read."""
+        folder = folder_of(soup)
+        places = [] if folder is None else [os.path.abspath(folder / each) for each in entry.hints]
+        reasons = (self._unreadable[place] for place in places if place in self._unreadable)
+        return next(reasons, "is not found")
+
     def _open_at(self, path: Path) -> Checkpoint | None:
         """The one checkpoint at a path; None if there is no sound one."""
         key = os.path.abspath(path)
@@ -103,6 +111,9 @@ class OpenedInputs:
             except LimitError:
                 # that says nothing of the file
                 raise
+            except UnreadableError as error:
+                self._unreadable[key] = error.issues[0].what
+                self._by_path[key] = None
             except (SoupError, ValueError):
                 self._by_path[key] = None
         return self._by_path[key]

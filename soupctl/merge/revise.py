@@ -21,6 +21,7 @@ from ..checkpoints.open import STREAM, find_input, with_same_components
 from ..ledger.ledger import Ledger
 from ..ledger.pipelines import attributed
 from ..ledger.read import is_sum
+from ..storage.regular import reading
 from ..workers import ExecutionOptions
 from .config_source import config_source, folder_at, recorded_sources
 from .data_question import with_data_digests
@@ -208,4 +209,5 @@ def _path_of(model: ModelFiles) -> str:
 
 
 def _is_same(soup: str | Path, output: str | Path) -> bool:
-    return Path(output).exists() and Path(soup).exists() and Path(output).samefile(soup)
+    with reading(str(output)):
+        return Path(output).exists() and Path(soup).exists() and Path(output).samefile(soup)

@@ -140,7 +140,8 @@ def exact_sources(
     for is_donor, entry in (*((False, each) for each in after), *((True, each) for each in donors)):
         checkpoint = inputs.find(entry, soup)
         if checkpoint is None:
-            missing.append(Issue("is not found, and an exact soup needs it", entry.name))
+            what = f"{inputs.why_absent(entry, soup)}, and an exact soup needs it"
+            missing.append(Issue(what, entry.name))
         else:
             sources.append(Source(entry.digest, checkpoint, entry.weights, is_donor))
     if missing:
@@ -172,10 +173,12 @@ def rounded_sources(
     sources = [Source(before.root, soup, before.totals)]
     for change in changed:
         checkpoint = inputs.by_digest.get(change.digest)
+        what = "is not found"
         if checkpoint is None and change.digest in entries:
             checkpoint = inputs.find(entries[change.digest], soup)
+            what = inputs.why_absent(entries[change.digest], soup)
         if checkpoint is None:
-            raise LedgerError("is not found", path=change.name, advice=SEARCH)
+            raise LedgerError(what, path=change.name, advice=SEARCH)
         sources.append(Source(change.digest, checkpoint, change.weights))
     return tuple(sources)
 

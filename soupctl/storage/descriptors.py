@@ -21,6 +21,7 @@ IN_TURN = BoundedSemaphore(MOST_IN_TURN)
 SPARE = MOST_IN_TURN + 12
 """Descriptors that are left free: for those files, folders, locks and libraries."""
 TOO_MANY = (errno.EMFILE, errno.ENFILE)
+LESS_MEMORY = "--max-memory or --threads 1 needs less"
 
 
 def allow_files(count: int) -> None:
@@ -53,10 +54,12 @@ def may_stay_open(fd: int) -> bool:
 
 @contextmanager
 def refusing_too_many() -> Iterator[None]:
-    """Turn the failure to open one file more into a LimitError."""
+    """Turn the failure to open one file more, and that for want of memory, into a LimitError."""
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise LimitError("out of memory", advice=LESS_MEMORY) from None
         if error.errno not in TOO_MANY:
             raise
         raise LimitError("too many open files", advice="see ulimit -n") from None

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, UnreadableError
 from .descriptors import refusing_too_many
 
 KINDS = {
@@ -23,13 +23,15 @@ KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 
 @contextmanager
 def reading(label: str, path: Path | None = None) -> Iterator[None]:
-    """Turn failures of the system inside the block into InputErrors about the file `shown`.
+    """Turn failures of the system inside the block into InputErrors about the file `label`.
 
-    If there is no file at `path`, the error suggests the nearest name in that folder.
+    The error is an UnreadableError but where there is no such file; if there is none at `path`, it
+    suggests the nearest name in that folder.
     """
     try:
         with refusing_too_many():
@@ -39,7 +41,8 @@ def reading(label: str, path: Path | None = None) -> Iterator[None]:
         near = nearest_file(path) if path is not None and is_absent else None
         advice = f"did you mean {near}?" if near is not None else None
         what = f"cannot be read: {error.strerror or error}"
-        raise InputError(what, path=label, advice=advice) from None
+        kind = InputError if isinstance(error, NOT_THERE) else UnreadableError
+        raise kind(what, path=label, advice=advice) from None
 
 
 def nearest_file(path: Path) -> Path | None:
@@ -60,7 +63,7 @@ def nearest_file(path: Path) -> Path | None:
 def open_regular(path: Path, label: str | None = None) -> Iterator[tuple[int, os.stat_result]]:
     """Open a file for reading, and yield its descriptor and state.
 
-    Messages call the file `shown`, its path by default. Raises InputError if the file is
+    Messages call the file `label`, its path by default. Raises InputError if the file is
     unreadable or not regular.
     """
     label = label or str(path)

@@ -7,7 +7,8 @@
  *   SHIM_AT       the number of the operation that something happens to, from 1
  *   SHIM_ERRNO    that operation fails with this error; 0 kills the process before it (SIGKILL)
  *   SHIM_PERSIST  if set, so do all later ones
- *   SHIM_SHORT    every write takes at most so many bytes
+ *   SHIM_SHORT    every read and write moves at most so many bytes
+ *   SHIM_READS    if set, only reads, looks at what is there and locks count, and nothing else
  *
  * The environment is read at each operation, so a forked child can set its own.
  */
@@ -22,11 +23,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static int count = 0;
+
+/* what counts with SHIM_READS */
+static const char *const READS[] = {"read", "look", "lock", NULL};
+
+static int is_read(const char *operation)
+{
+    for (int at = 0; READS[at]; at++)
+        if (strcmp(operation, READS[at]) == 0)
+            return 1;
+    return 0;
+}
 
 static long number(const char *name, long otherwise)
 {
@@ -78,6 +93,8 @@ static int fate(const char *operation, const char *path)
 {
     const char *root = getenv("SHIM_ROOT");
     if (!root || strncmp(path, root, strlen(root)) != 0)
+        return 0;
+    if (is_read(operation) != (getenv("SHIM_READS") != NULL))
         return 0;
     record(operation, path);
     count++;
@@ -270,4 +287,104 @@ int mkdir(const char *name, mode_t mode)
 int mkdirat(int folder, const char *name, mode_t mode)
 {
     UNLESS(fate_at("mkdir", folder, name), syscall(SYS_mkdirat, folder, name, mode));
+}
+
+ssize_t read(int fd, void *data, size_t size)
+{
+    UNLESS(fate_of_fd("read", fd), syscall(SYS_read, fd, data, shortened(fd, size)));
+}
+
+ssize_t pread(int fd, void *data, size_t size, off_t offset)
+{
+    UNLESS(fate_of_fd("read", fd), REAL(pread)(fd, data, shortened(fd, size), offset));
+}
+
+ssize_t pread64(int fd, void *data, size_t size, off64_t offset)
+{
+    UNLESS(fate_of_fd("read", fd), REAL(pread64)(fd, data, shortened(fd, size), offset));
+}
+
+/* of several buffers only the first is filled if reads are to stop short */
+static ssize_t read_vector(int fd, const struct iovec *parts, int number, off64_t offset, int flags)
+{
+    struct iovec first = parts[0];
+    first.iov_len = shortened(fd, first.iov_len);
+    if (first.iov_len < parts[0].iov_len)
+        return REAL(preadv64v2)(fd, &first, 1, offset, flags);
+    return REAL(preadv64v2)(fd, parts, number, offset, flags);
+}
+
+ssize_t preadv(int fd, const struct iovec *parts, int number, off_t offset)
+{
+    UNLESS(fate_of_fd("read", fd), read_vector(fd, parts, number, offset, 0));
+}
+
+ssize_t preadv64(int fd, const struct iovec *parts, int number, off64_t offset)
+{
+    UNLESS(fate_of_fd("read", fd), read_vector(fd, parts, number, offset, 0));
+}
+
+ssize_t preadv2(int fd, const struct iovec *parts, int number, off_t offset, int flags)
+{
+    UNLESS(fate_of_fd("read", fd), read_vector(fd, parts, number, offset, flags));
+}
+
+ssize_t preadv64v2(int fd, const struct iovec *parts, int number, off64_t offset, int flags)
+{
+    UNLESS(fate_of_fd("read", fd), read_vector(fd, parts, number, offset, flags));
+}
+
+int flock(int fd, int operation)
+{
+    UNLESS(fate_of_fd("lock", fd), syscall(SYS_flock, fd, operation));
+}
+
+int stat(const char *name, struct stat *state)
+{
+    UNLESS(fate_at("look", AT_FDCWD, name), REAL(stat)(name, state));
+}
+
+int stat64(const char *name, struct stat64 *state)
+{
+    UNLESS(fate_at("look", AT_FDCWD, name), REAL(stat64)(name, state));
+}
+
+int lstat(const char *name, struct stat *state)
+{
+    UNLESS(fate_at("look", AT_FDCWD, name), REAL(lstat)(name, state));
+}
+
+int lstat64(const char *name, struct stat64 *state)
+{
+    UNLESS(fate_at("look", AT_FDCWD, name), REAL(lstat64)(name, state));
+}
+
+int fstat(int fd, struct stat *state)
+{
+    UNLESS(fate_of_fd("look", fd), REAL(fstat)(fd, state));
+}
+
+int fstat64(int fd, struct stat64 *state)
+{
+    UNLESS(fate_of_fd("look", fd), REAL(fstat64)(fd, state));
+}
+
+int fstatat(int folder, const char *name, struct stat *state, int flags)
+{
+    UNLESS(fate_at("look", folder, name), REAL(fstatat)(folder, name, state, flags));
+}
+
+int fstatat64(int folder, const char *name, struct stat64 *state, int flags)
+{
+    UNLESS(fate_at("look", folder, name), REAL(fstatat64)(folder, name, state, flags));
+}
+
+int fstatvfs(int fd, struct statvfs *state)
+{
+    UNLESS(fate_of_fd("look", fd), REAL(fstatvfs)(fd, state));
+}
+
+int fstatvfs64(int fd, struct statvfs64 *state)
+{
+    UNLESS(fate_of_fd("look", fd), REAL(fstatvfs64)(fd, state));
 }

@@ -17,11 +17,19 @@ from ...checkpoints.checkpoint import Checkpoint, open_checkpoint
 from ...checkpoints.digest import text_digest
 from ...checkpoints.layout import Component, ModelFiles, find_model
 from ...checkpoints.open import STREAM
-from ...errors import InputError, LedgerError, SoupError, UsageError
+from ...errors import (
+    InputError,
+    LedgerError,
+    OutputError,
+    SoupError,
+    UnreadableError,
+    UsageError,
+)
 from ...format.header import Tensor
 from ...ledger.ledger import LEDGER_KEY, SUM_KEY, IngredientEntry, Ledger, Runs
 from ...ledger.read import is_sum, read_ledger
 from ...ledger.weights import LARGEST
+from ...storage.regular import reading
 from ..opened_inputs import OpenedInputs
 from ..plan import Plan
 from ..step_weights import StepWeights
@@ -129,6 +137,9 @@ def _removable() -> Iterator[None]:
     """Where a sum is not sound, tell the way out."""
     try:
         yield
+    except UnreadableError:
+        # that says nothing of the sum
+        raise
     except (InputError, LedgerError) as error:
         issues = [replace(issue, advice=REMOVE) for issue in error.issues]
         raise LedgerError.collected(issues) from None
@@ -153,7 +164,8 @@ def sum_place(soup: Path, roots: Mapping[str, str]) -> Path:
 
     A link stands for what it leads to.
     """
-    final = Path(os.path.realpath(soup)) if soup.is_symlink() else soup
+    with reading(str(soup)):
+        final = Path(os.path.realpath(soup)) if soup.is_symlink() else soup
     return final.with_name(sum_name(final.name, roots, text_digest))
 
 
@@ -185,27 +197,47 @@ def find_sum(soup: ModelFiles, roots: Sequence[str | None]) -> tuple[Component, 
 
 def _orphan(folder: Path, suffix: str) -> Path | None:
     """A kept sum in a folder whose name ends so, and after whose beginning nothing is called."""
+    places: list[Path] = []
+    # a folder that may be passed through may still not be listed
     with suppress(OSError):
-        for place in sorted(folder.iterdir()):
-            soup = place.name.removesuffix(suffix)
-            if soup in ("", place.name) or os.path.lexists(place.with_name(soup)):
-                continue
-            if is_kept_sum(place):
-                return place
+        places = sorted(folder.iterdir())
+    for place in places:
+        soup = place.name.removesuffix(suffix)
+        if soup in ("", place.name) or not _is_free(place.with_name(soup)):
+            continue
+        if is_kept_sum(place):
+            return place
     return None
 
 
-def is_kept_sum(place: Path) -> bool:
-    """Whether a file is a sum, or a folder holds sums and nothing else; no link is either."""
+def _is_free(place: Path) -> bool:
+    """Whether nothing has this name; what cannot be looked at may be there."""
     try:
-        if place.is_symlink():
-            return False
-        files = sorted(place.iterdir()) if place.is_dir() else [place]
+        place.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def is_kept_sum(place: Path) -> bool:
+    """Whether a file is a sum, or a folder holds sums and nothing else; no link is either.
+
+    Raises UnreadableError for what cannot be read.
+    """
+    try:
+        with reading(str(place)):
+            if place.is_symlink():
+                return False
+            files = sorted(place.iterdir()) if place.is_dir() else [place]
         for file in files:
             with open_checkpoint(Component("", str(file), (file,))) as checkpoint:
                 if not is_sum(checkpoint):
                     return False
-    except (SoupError, OSError):
+    except UnreadableError:
+        raise
+    except SoupError:
         return False
     return bool(files)
 
@@ -216,12 +248,19 @@ def recorded_root(checkpoint: Checkpoint, ledger: Ledger | None) -> str | None:
 
 
 def replaced_sum(output: Path | None) -> Path | None:
-    """Where the sum is of the soup that an output takes the place of; None if there is none."""
+    """Where the sum is of the soup that an output takes the place of; None if there is none.
+
+    Raises OutputError if that cannot be read: its sum would stay, and what it holds of models.
+    """
     try:
-        if output is None or not output.exists():
-            return None
+        with reading(str(output)):
+            if output is None or not output.exists():
+                return None
         model = find_model(output)
         found = find_sum(model, [_root_at(component) for component in model.components])
+    except UnreadableError as error:
+        what = f"is not replaced, since it may have a kept sum and {error.args[0]}"
+        raise OutputError(what, path=output, advice="move it away first") from None
     except SoupError:
         return None
     if found is None:

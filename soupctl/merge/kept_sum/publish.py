@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ...errors import OutputError
+from ...errors import OutputError, UnreadableError
 from ...storage.atomic import publish_file, publish_folder
 from ...storage.renameat import random_name
 from .find import file_name, is_kept_sum, replaced_sum, sum_place
@@ -79,25 +79,26 @@ class SumPublisher:
         try:
             yield
         except BaseException:
-            if self.path is not None and self.path != replaced_sum(self.soup):
-                # the failure that led here is the one to tell of
-                with suppress(OutputError):
+            # the failure that led here is the one to tell of
+            with suppress(OutputError):
+                if self.path is not None and self.path != replaced_sum(self.soup):
                     remove_sum(self.path)
             raise
 
 
 def remove_sum(place: Path) -> None:
     """Remove the sum at a path, if there is one; OutputError if that fails."""
-    if not is_kept_sum(place):
-        return
     left = place
     try:
+        if not is_kept_sum(place):
+            return
         if place.is_dir():
             # renamed first: half a sum must never lie beside a soup
             left = place.rename(place.with_name(random_name()))
             shutil.rmtree(left)
         else:
             place.unlink()
-    except OSError as error:
-        problem = f"is the sum of a replaced soup, and is not removed: {error.strerror or error}"
+    except (OSError, UnreadableError) as error:
+        reason = error.args[0] if isinstance(error, UnreadableError) else error.strerror or error
+        problem = f"is the sum of a replaced soup, and is not removed: {reason}"
         raise OutputError(problem, path=left) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...storage.atomic import publish_bytes
+from ...storage.regular import reading
 from .toml import is_digest, quoted, read_toml
 
 Lock = Mapping[str, Mapping[str, str]]
@@ -23,8 +24,9 @@ def lock_of(recipe: str | Path) -> Path:
 def read_lock(recipe: str | Path) -> Lock | None:
     """The lock of a recipe; None if it has none, InputError for a file that is none."""
     path = lock_of(recipe)
-    if not path.exists():
-        return None
+    with reading(str(path)):
+        if not path.exists():
+            return None
     found = read_toml(path)
     if not all(
         isinstance(each, dict) and each and all(map(is_digest, each.values()))
