@@ -92,9 +92,9 @@ def role_text(ledger: Ledger, entry: IngredientEntry) -> str:
     """How an ingredient counts: `weight 2`, or of a soup that deltas are applied in, `scale 2`."""
     if ledger.adds(entry):
         return f"scale {entry.weight}{by_block(entry)}"
-    if ledger.base is None or ledger.is_delta:
-        return f"weight {entry.weight}{by_block(entry)}"
-    return "base"
+    if entry.digest == ledger.base and entry.weight > 0:
+        return "base"
+    return f"weight {entry.weight}{by_block(entry)}"
 
 
 def entry_json(entry: IngredientEntry) -> dict[str, Any]:

@@ -173,6 +173,17 @@ class Ledger:
     a mean."""
     deltas: tuple[str, ...] = ()
     """Digests, sorted, of the ingredients that are added to a mean of several others."""
+    _added: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Digests of the ingredients whose weights are scales, found once for thousands of them."""
+
+    def __post_init__(self) -> None:
+        if self.base is None:
+            added = frozenset(self.deltas)
+        elif self.is_delta:
+            added = frozenset()
+        else:
+            added = frozenset(entry.digest for entry in self.ingredients) - {self.base}
+        object.__setattr__(self, "_added", added)
 
     @property
     def sources(self) -> tuple[IngredientEntry, ...]:
@@ -201,9 +212,7 @@ class Ledger:
 
     def adds(self, entry: IngredientEntry) -> bool:
         """Whether an ingredient is a delta or an adapter, whose weight is a scale."""
-        if self.base is None:
-            return entry.digest in self.deltas
-        return entry.digest != self.base and not self.is_delta
+        return entry.digest in self._added
 
     @property
     def shares(self) -> tuple[Fraction, ...]:

@@ -39,7 +39,7 @@ TENSORS = {
 
 
 @dataclass
-class Scenario:
+class FailingReads:
     """Commands before which there are always the same files."""
 
     soupctl: object
@@ -69,7 +69,7 @@ class Scenario:
 
 
 @pytest.fixture
-def scenario(shim_server, soupctl, ingredients, save, folder, tmp_path) -> Scenario:
+def scenario(shim_server, soupctl, ingredients, save, folder, tmp_path) -> FailingReads:
     soupctl.server = shim_server
     save("c.st", TENSORS, {"format": "pt"})
     for words in (
@@ -79,7 +79,7 @@ def scenario(shim_server, soupctl, ingredients, save, folder, tmp_path) -> Scena
     ):
         assert 0 == soupctl("avg", *words).code
     shutil.copytree(folder, tmp_path / "start")
-    return Scenario(soupctl, folder, tmp_path / "start", tmp_path / "log")
+    return FailingReads(soupctl, folder, tmp_path / "start", tmp_path / "log")
 
 
 Counter = Callable[[str, object], None]

@@ -14,6 +14,7 @@ import pytest
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
+from work import calls_in
 
 from soupctl.choices import OnMissing
 from soupctl.errors import LedgerError, UsageError
@@ -382,3 +383,13 @@ def test_runs_say_how_many_neighbours_share_a_dtype():
 
 def test_an_unknown_digest_is_as_wide_as_a_known_one():
     assert len(UNKNOWN) == len(digest("x"))
+
+
+def test_which_of_thousands_of_ingredients_are_added_is_found_at_once():
+    count = 2_000
+    entries = tuple(entry(f"{number:x}") for number in range(16, 16 + count))
+    applied = Ledger("apply", root("1"), entries, ((DType.F16, 2),), base=entries[-1].digest)
+    found: list[bool] = []
+
+    assert calls_in(lambda: found.extend(map(applied.adds, applied.ingredients))) < 10 * count
+    assert [True] * (count - 1) + [False] == found
