@@ -112,9 +112,11 @@ def _renamings(
     base: Collection[str] = contents[0]
     if like is not None:
         wanted = frozenset(like)
-        fits = (each for each in contents if all(n in each or n in optional for n in wanted))
+        fits = [each for each in contents if all(n in each or n in optional for n in wanted)]
         # where not all have all tensors, it may be that none has
-        base = next(fits, wanted if is_partial else base)
+        otherwise = wanted if is_partial else base
+        # what may be missing tells the names of a soup too, if it has nothing else
+        base = min(fits, key=lambda each: len(wanted.difference(each)), default=otherwise)
     found: list[Renaming | None] = []
     for content in contents:
         if content is base or all(map(may_lack, content.keys() ^ frozenset(base))):

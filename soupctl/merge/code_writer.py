@@ -70,8 +70,8 @@ class CodeWriter:
         self._decide(start, ratios, magnitudes)
         np.bitwise_or(magnitudes, np.signbit(ratios) * np.uint8(SIGN), out=codes)
         errors = self._values[magnitudes] * self._scale - np.abs(means)
-        self._squares += float(errors @ errors)
-        self._means += float(means @ means)
+        self._squares += sum_of_squares(errors)
+        self._means += sum_of_squares(means)
 
     def _decide(
         self, start: int, ratios: NDArray[np.float64], magnitudes: NDArray[np.uint8]
@@ -127,3 +127,13 @@ def as_float64(data: memoryview) -> NDArray[np.float64]:
 
 def _bytes(values: NDArray[np.float64]) -> memoryview:
     return values.data.cast("B")
+
+
+def sum_of_squares(values: NDArray[np.float64]) -> float:
+    """The sum of the squares of some values, in this thread alone.
+
+    A product of vectors would start the threads of a library beside ours, which spin for work.
+    """
+    import numpy as np
+
+    return float(np.einsum("i,i->", values, values))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from making import save
+from revising import assert_proven
 
 from soupctl.choices import OnMissing
 from soupctl.errors import InputError, LedgerError, MismatchError, UsageError
@@ -207,3 +208,15 @@ def test_what_is_taken_is_not_said_to_be_a_mean(tmp_path):
     )
     with open_job(request) as job:
         assert () == job.notes
+
+
+def test_a_soup_of_nothing_but_what_may_be_missing_is_rebuilt_under_its_names(tmp_path):
+    kept = "embeddings.position_ids"
+    for name, prefix, own in (("a", "text_model.", "x"), ("b", "", "y"), ("c", "", "x")):
+        more = arrays(1, f"{prefix}{own}.weight")
+        save(tmp_path / f"{name}.st", **{prefix + kept: np.arange(5)}, **more)
+    paths = [tmp_path / f"{name}.st" for name in "abc"]
+    for some in (paths[:2], paths, paths[::-1], paths[1::-1]):
+        made = soup(tmp_path / "soup.st", *some, on_missing=OnMissing.DROP)
+        assert {"text_model." + kept if some[0] == paths[0] else kept} == made.keys()
+        assert_proven(tmp_path / "soup.st")
