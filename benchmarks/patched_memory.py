@@ -5,7 +5,7 @@
 Rule 1: each step has a process of its own, and the sides take turns; the figure is the median of
 the ratios of neighbours, with its 95 % interval by order statistics.
 Rule 2: it is the most that ever was in memory (VmHWM), less what was there before the model was
-made: what the libraries take is no part of it, and the model is.
+made: what the libraries take is not a part of it, and the model is.
 """
 
 from __future__ import annotations

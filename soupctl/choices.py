@@ -22,7 +22,7 @@ class OnMissing(Enum):
 
     @property
     def option(self) -> str:
-        """How the command line asks for it."""
+        """The option and value that ask for it on the command line."""
         return f"--on-missing {self.value}"
 
 
@@ -55,11 +55,11 @@ class Level(Enum):
 
     NOTHING = "nothing"
     HEADER = "header"
-    """Its ledger is sound and describes tensors of these dtypes."""
+    """Its ledger is sound and lists its tensors' dtypes."""
     DIGEST = "digest"
-    """Its tensors are those that the ledger describes."""
+    """Its tensors match the digest in its ledger."""
     REBUILD = "rebuild"
-    """Its tensors are, bit for bit, what its ingredients make."""
+    """Its ingredients reproduce its tensors, bit for bit."""
 
     def holds(self, other: Level) -> bool:
         """Whether this level of proof includes the other."""
@@ -71,9 +71,9 @@ class Proof(Enum):
     """The verdict of `verify`, the worst first."""
 
     FAILED = "FAILED"
-    """Something that the soup or its ledger says is shown to be wrong."""
+    """A claim of the soup or its ledger is disproved."""
     UNPROVEN = "UNPROVEN"
-    """It is not proven to the asked level, and nothing speaks against it."""
+    """It is not proven to the requested level, but nothing is disproved either."""
     OK = "OK"
 
 

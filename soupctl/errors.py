@@ -1,6 +1,6 @@
-"""The errors that soupctl raises, each with its facts and exit code.
+"""The errors that soupctl raises, each with its issues and exit code.
 
-Rule 1: an error carries issues, never prose alone: the problem, file, tensor and advice.
+Rule 1: an error carries structured issues: the problem, file, tensor and advice.
 Rule 2: one exception collects all issues of its kind, so that a user can fix them in one go.
 Rule 3: an issue names options as the command line does; `str` of an error names the arguments of
 the Python functions instead: `dtype=F32` for `--dtype F32`.
@@ -57,7 +57,7 @@ FLAG = re.compile(
     r"(?<![\w-])(?<!ulimit )(?P<name>--[a-z][a-z0-9-]*|-[fow])(?![\w-])"
     r"(?: (?P<value>\d+|[A-Z][A-Z0-9_]*|auto|cpu|first|no)(?!\w))?"
 )
-"""An option in the text of an issue, and its value if the text has one."""
+"""Matches an option in the text of an issue, with its value if there is one."""
 ARGUMENTS = {
     "--count": "total",
     "--exact": "approximate",
@@ -70,7 +70,7 @@ ARGUMENTS = {
     "-o": "output",
     "-w": "weights",
 }
-"""Arguments with other names than their options."""
+"""Options whose argument in Python has another name."""
 SWITCHES = {
     "--again": True,
     "--allow-base-mismatch": True,
@@ -86,7 +86,7 @@ SWITCHES = {
     "--skip-bad": True,
     "-f": True,
 }
-"""Options without a value, and the value of the argument."""
+"""Flags, and the value of the argument that stands for each."""
 
 
 def shortened(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What soupctl does, for Python: one function a verb, paths and values in, values out.
+"""The Python interface: one function for each command, paths and values in, values out.
 
     from fractions import Fraction
     from soupctl import verbs
@@ -10,8 +10,8 @@
     made.ledger.root  # "blake3:..."
 
 Every refusal is a child of `soupctl.errors.SoupError`; nothing is printed, nothing half-written.
-A name is imported when it is first used: what only looks need not wait for what computes, and
-torch is loaded when a function that trains, samples or stacks is called.
+Names are imported when they are first used, so that inspecting a checkpoint does not load the
+engines; torch is loaded by the functions that train, sample or stack.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ MODULES = {
     ".training.commands": "finetune leave_out_bank patch_dmp sample stack",
     ".workers": "ExecutionOptions",
 }
-"""The names by the module that each is imported from."""
+"""The names, by the module that they are imported from."""
 HOMES = {name: module for module, names in MODULES.items() for name in names.split()}
 
 __all__ = [*sorted(HOMES)]

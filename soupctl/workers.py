@@ -33,24 +33,24 @@ TASK_BYTES = 1 << 20
 MOST_TENSORS = 256
 """Tensors in one task, however small they are."""
 ROW_BYTES = 512
-"""Memory for what a task finds out about a tensor of one source: a row with its digest."""
+"""Memory for a task's result for a tensor of one source: a row with its digest."""
 TASKS_A_THREAD = 5
-"""Tasks that are begun or done and wait for those before them, for each thread."""
+"""Tasks per thread that are started or finished, but wait for earlier ones."""
 LINE = 64
 SMALLEST_SCRATCH = 1 << 20
 
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 STAGING = 256 << 20
 SHARE = 4
-"""The part of a limit on memory that staging may take: one in so many."""
+"""The share of a memory limit that staging may take: one part in this many."""
 LIBRARIES = 160 << 20
 """Anonymous memory of the libraries that a device needs, without its driver's own."""
 
 
 SPACE_TO_COMPUTE = 480 << 20
-"""What numpy, numba and LLVM map before anything is computed, measured and rounded up."""
+"""Address space of numpy, numba and LLVM before any computation, measured and rounded up."""
 SPACE_OF_A_THREAD = 80 << 20
-"""A thread's stack, and what the allocator of the system reserves for it."""
+"""Address space of a thread's stack, and of the system allocator's reserve for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,11 @@ class ExecutionOptions:
     progress: Callable[[int], None] = lambda size: None
     """Called with the number of bytes just read or written."""
     device: str = "auto"
-    """What computes: `cpu`, `cuda`, `cuda:1`; `auto` is the processor. From file to file every byte
-    passes it anyway, to be digested, and to copy a byte for a device takes it about as long as to
-    average it."""
+    """The device that computes: `cpu`, `cuda`, `cuda:1`.
+
+    `auto` is the processor: between files it digests every byte anyway, and copying a byte to a
+    device takes it about as long as averaging it.
+    """
     staging: int = STAGING
     """Bytes of a device's memory, and as many of pinned memory, where a device computes."""
 
@@ -83,7 +85,7 @@ class ExecutionOptions:
 
     @property
     def is_on_processor(self) -> bool:
-        """Whether no other device is needed."""
+        """Whether the processor computes."""
         return self.device in ("auto", "cpu")
 
     @property
@@ -99,7 +101,7 @@ class Scratch(local):
         self._memory = bytearray()
 
     def parts(self, *sizes: int) -> list[memoryview]:
-        """Parts of these sizes, each as aligned as a float64; they replace those given before."""
+        """Parts of these sizes, each aligned for float64; they replace those given before."""
         places = [0, *accumulate(-(-size // LINE) * LINE for size in sizes)]
         if len(self._memory) < places[-1]:
             # the old memory is given back first, so that never both are there
@@ -110,7 +112,7 @@ class Scratch(local):
 
 
 def tasks(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """The items in order, small ones together; `size` is the bytes that an item reads."""
+    """The items in order, small ones together; `size` is the number of bytes that an item reads."""
     task: list[Item] = []
     total = 0
     for item in items:
@@ -133,7 +135,7 @@ def available_cores() -> int:
 def run_in_order(
     run: Callable[[Task, Advance], Result], tasks: Iterable[Task], execution: ExecutionOptions
 ) -> Iterator[Result]:
-    """The result of every task, in the order of the tasks, on as many threads as asked.
+    """The result of every task, in the order of the tasks, on as many threads as requested.
 
     `run` gets a task and a function to report progress with, which raises CancelledError once the
     pass has failed, so that other threads stop at once.
@@ -179,10 +181,9 @@ def _submit(
 
 
 def require_room_to_compute() -> None:
-    """Raise LimitError if the libraries that compute do not fit the limit on address space.
+    """Raise LimitError if the limit on address space is too low for the libraries that compute.
 
-    Where they find no room they end the process without a word. To be called before numpy is
-    loaded.
+    They would otherwise end the process without a message. To be called before numpy is loaded.
     """
     limit = _limit()
     if limit is None:
@@ -196,7 +197,7 @@ def require_room_to_compute() -> None:
 
 
 def threads_in_room(threads: int) -> int:
-    """As many of `threads` as the limit leaves room for, at least one."""
+    """As many of `threads` as the limit on address space allows, at least one."""
     limit = _limit()
     return (
         threads
@@ -206,6 +207,6 @@ def threads_in_room(threads: int) -> int:
 
 
 def _limit() -> int | None:
-    """Bytes of address space that the process may have; None for any number."""
+    """The process's limit on address space in bytes; None for no limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft

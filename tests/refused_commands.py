@@ -17,7 +17,7 @@ REFUSED_COMMANDS = [
     Refused("avg a.st b.st -o old.st", ("-f replaces it",)),
     Refused(
         "ema a.st b.st -o x.st",
-        ("an EMA needs --decay or --sigma-rel, and not both",),
+        ("an EMA needs either --decay or --sigma-rel",),
         instead=("ema a.st b.st -o x.st --decay 0.9", "ema a.st b.st -o x.st --sigma-rel 0.1"),
     ),
     Refused(
@@ -213,13 +213,13 @@ REFUSED_COMMANDS = [
     ),
     Refused(
         "avg run-0 run-1 -o x",
-        ("--config-from INPUT says whose configs count",),
+        ("--config-from INPUT chooses the configs of one input",),
         {"--config-from": "run-1"},
     ),
     *(
         Refused(
             f"{command} -o x",
-            ("--config-from INPUT says whose configs count",),
+            ("--config-from INPUT chooses the configs of one input",),
             {"--config-from": "run-2"},
         )
         for command in ("add run-soup run-2", "swap run-soup run-0 run-2")
@@ -253,7 +253,7 @@ REFUSED_COMMANDS = [
     Refused("verify lost.st --level rebuild", (), SEARCH),
     Refused(
         "add a.st b.st -o x.st",
-        ("--count N or --total W says how much it holds; the result is approximate then",),
+        ("give its weight with --count N or --total W; the result is then approximate",),
         {"--count": "1", "--total": "1"},
     ),
     Refused("add soup.st c.st --count 2 -o x.st", ("leave out --count and --total",)),
@@ -282,7 +282,7 @@ REFUSED_COMMANDS = [
     ),
     Refused(
         "subtract first.st a.st -o x.st",
-        ("make the soup anew, with avg --take",),
+        ("make the soup again with avg --take",),
         instead=("avg b.st --take steps=b.st -o x.st",),
     ),
     Refused(
@@ -304,12 +304,12 @@ REFUSED_COMMANDS = [
     ),
     Refused(
         "subtract apart pipe-0 -o x",
-        ("avg makes the soup anew, with a ledger that does; --component changes one alone",),
+        ("make the soup again with avg, which records it, or change one --component",),
         UNET,
     ),
     Refused(
         "subtract apart --each -o 'x-{name}'",
-        ("avg makes the soup anew, with a ledger that does; --component changes one alone",),
+        ("make the soup again with avg, which records it, or change one --component",),
         UNET,
     ),
     Refused("add apart pipe-0 -o x", ("--again adds its weight",)),

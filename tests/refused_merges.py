@@ -79,7 +79,7 @@ OF_BLOCKS = [
     ),
     Refused(
         "avg sd-0.st sd-1.st --blocks GRAD_W -o x.st",
-        ("--blocks {} is no file, preset or list of numbers",),
+        ("--blocks {} is not a file, preset or list of numbers",),
         instead=("avg sd-0.st sd-1.st --blocks GRAD_V -o x.st",),
     ),
     Refused(
@@ -178,7 +178,7 @@ OF_TAKES = [
     *(
         Refused(
             f"{command} -o x.st",
-            ("avg makes the soup anew, and avg --take takes from another file",),
+            ("make the soup again with avg --take and another file",),
             instead=("avg a.st b.st --take steps=d.st -o x.st", "avg a.st b.st -o x.st"),
         )
         for command in ("subtract taken.st c.st", "swap taken.st c.st a.st")
@@ -200,7 +200,7 @@ OF_DELTAS = [
     ),
     Refused(
         "add applied.st c-b.delta -o x.st",
-        ("soupctl apply --other-base makes the soup anew",),
+        ("make the soup again with soupctl apply --other-base",),
         instead=("apply a.st b-a.delta c-b.delta --other-base -o x.st",),
     ),
 ]

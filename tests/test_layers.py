@@ -279,6 +279,18 @@ def test_a_class_name_means_one_thing_in_the_whole_tree() -> None:
     assert {} == {name: files for name, files in places.items() if len(files) > 1}
 
 
+def test_the_docstring_of_merge_lists_each_of_its_files_once() -> None:
+    merge = ROOT / "soupctl" / "merge"
+    text = ast.get_docstring(ast.parse((merge / "__init__.py").read_text())) or ""
+    lists = re.findall(r"^- [\w ]+: ((?:.|\n)+?)(?=\n- |\Z)", text, re.MULTILINE)
+
+    named = re.findall(r"\w+", re.sub(r"\(folder\)|\band the folders\b", "", " ".join(lists)))
+
+    files = {path.stem for path in merge.glob("*.py")} - {"__init__"}
+    folders = {path.parent.name for path in merge.glob("*/__init__.py")}
+    assert sorted(files | folders) == sorted(named)
+
+
 def test_every_room_is_in_the_table_and_kernels_has_modules() -> None:
     rooms = {room_of(module) for module, _ in MODULES}
 

@@ -70,7 +70,7 @@ def test_tests_of_signals_pass_where_the_caller_ignores_and_blocks_them():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_that_ends_the_tests_ends_what_they_started(tmp_path, number):
+def test_a_signal_that_ends_the_tests_ends_their_processes(tmp_path, number):
     (tmp_path / "test_held.py").write_text(HELD)
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     command = (sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider")

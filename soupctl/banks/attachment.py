@@ -134,7 +134,7 @@ class Attachment:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Arguments:
-        """The arguments of a block with the prompts added to its input."""
+        """The arguments of a block, with the prompts added to its input."""
         hidden = inputs.of(args, kwargs)
         prompts = self._prompts(site, args, kwargs).to(hidden)
         if self._prepended:

@@ -176,7 +176,7 @@ def _numbers(*shape: int) -> Tensor:
 
 
 def _config_digest(model: Any) -> str:
-    """The digest of those settings of a model's config that differ from the defaults of its class.
+    """The digest of the settings in a model's config that differ from its class's defaults.
 
     It stays the same when a newer library adds options.
     """

@@ -28,7 +28,7 @@ OF_UNETS = ("time_proj.", "time_embedding.", "class_embedding.")
 
 
 class _Reached(Exception):
-    """Ends a forward pass at the first block, with the embeddings."""
+    """Raised at the first block to end a forward pass; carries the embeddings."""
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()

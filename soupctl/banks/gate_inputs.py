@@ -55,10 +55,10 @@ class Embeddings(Protocol):
         """The embeddings [B, D] for a block that is called with these arguments."""
 
     def last(self) -> Inputs:
-        """Those of the last forward pass; ValueError if there was none."""
+        """The embeddings of the last forward pass; ValueError if there was none."""
 
     def remove(self) -> None:
-        """Look no longer."""
+        """Remove the hooks."""
 
 
 Inputs = Mapping[GateInput, Tensor]

@@ -63,7 +63,7 @@ class Survey:
     classes: tuple[int, ...]
     """The classes that were averaged over; none if the gate does not see classes."""
     of_classes: int
-    """The number of classes of the base, without the one that stands for none."""
+    """The number of classes of the base, without the null class."""
     blocks: tuple[BlockSurvey, ...]
 
 

@@ -1,7 +1,7 @@
 """Stacks made of banks and of other stacks, by path.
 
-Rule 1: of a stack that is stacked, the banks are added with the names and weights that they have
-there, so adding a bank and removing it gives the same stack as before.
+Rule 1: the banks of a stack among the inputs keep their names and weights, so adding a bank and
+removing it again gives the same stack as before.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def stack_banks(
 
 
 def leave_out(stack: Path, name: str, target: Path, *, replace: bool) -> BankStack:
-    """Write the stack without one bank as `target`: the files of a stack that never had it.
+    """Write the stack without one bank as `target`: the same files as if it had never been added.
 
     Raises LedgerError if there is no bank of that name, and the errors of `save_stack`.
     """

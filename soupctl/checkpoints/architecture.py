@@ -56,7 +56,7 @@ def _inpainting(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _markers(tensors: Mapping[str, Tensor]) -> str:
-    """What tensors that only mark a model say of it."""
+    """The parts of a title that marker tensors give, such as `zero terminal SNR`."""
     return "".join(f", {title}" for name, title in MARKERS if name in tensors)
 
 

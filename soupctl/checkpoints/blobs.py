@@ -21,7 +21,7 @@ def require_true_blobs(files: Iterable[Path]) -> None:
         blob = Path(os.path.realpath(file))
         expected = blob_sha256(blob)
         if expected is not None and file_sha256(blob).digest != SHA256 + expected:
-            what = "is not what its name in the hub's cache says: its SHA-256 is another"
+            what = "is damaged: its SHA-256 differs from its name in the hub's cache"
             advice = f"remove {blob} and download it again"
             issues.append(Issue(what, file, advice=advice))
     if issues:

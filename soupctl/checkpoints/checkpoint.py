@@ -89,7 +89,7 @@ class Checkpoint:
         return self._holders[name] if self._holders else self.files[0]
 
     def stored(self, name: str) -> StoredTensor:
-        """A tensor, to be read."""
+        """A tensor, open for reading."""
         return self.file_of(name).stored(self.tensors[name])
 
     def require_unchanged(self) -> None:

@@ -35,10 +35,10 @@ COPIED = frozenset(
         *(".model", ".spm", ".tiktoken", ".jinja", ".bpe", ".codes", ".vocab", ".dict"),
     )
 )
-"""What is kept as text, and the models of tokenizers; any other kind of file is left behind."""
+"""Endings of text files and tokenizer models, which are copied; other files are left behind."""
 
 PLAIN_NAMES = frozenset(("readme", "authors", "citation", "changelog", "copying", "use_policy"))
-"""Names without a suffix, in small letters, under which text for people is kept."""
+"""Lowercase names without a suffix that are text for people."""
 
 WEIGHTS = frozenset(
     (
@@ -56,7 +56,7 @@ CONFIGS = (
     *("*.model", "*.spm", "*.tiktoken", "tekken.json"),
     *("chat_template.*", "*.jinja"),
 )
-"""Names, in small letters, under which the libraries look for what configures a model."""
+"""Lowercase names of files that libraries read to configure a model."""
 
 # an index names the files of other weights than the output's
 INDEX = re.compile(r"\.(safetensors|bin)\.(.+\.)?index\.(.+\.)?json$")

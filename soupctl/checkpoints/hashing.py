@@ -25,11 +25,11 @@ PIECE = 1 << 20
 SHA256 = "sha256:"
 
 Progress = Callable[[int], None]
-"""Is called with the bytes that were just read; by several threads at once."""
+"""Called with the number of bytes just read, possibly from several threads at once."""
 
 
 def ignore_progress(size: int) -> None:
-    """Take a number of bytes that nobody wants to know."""
+    """A progress function that does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +153,10 @@ def check_digests(
 ) -> Iterator[Verdict]:
     """A verdict for each line `DIGEST  PATH` of a list such as `soupctl hash` prints.
 
-    `digest_other` gives the digest of what is no checkpoint, and None for a checkpoint.
+    `digest_other` gives the digest of a path that is not a checkpoint, and None for a checkpoint.
 
     In a line that begins with a backslash, the path is escaped as `lists.escape` does.
-    Raises InputError naming `source` for a line that is none; what cannot be read is a verdict.
+    Raises InputError naming `source` for a malformed line; an unreadable path is a verdict.
     """
     number = 0
     for number, line in enumerate(lines, 1):

@@ -125,7 +125,7 @@ def _find_in_folder(folder: Path, component: str | None, variant: str | None) ->
 
 
 def _is_component(folder: Path) -> bool:
-    """Whether a folder that a listing names is there and has weights, be they pickled."""
+    """Whether a listed folder exists and has weights, pickled ones included."""
     if not folder.is_dir():
         return False
     suffixes = {".safetensors", *PICKLES}
@@ -133,7 +133,7 @@ def _is_component(folder: Path) -> bool:
 
 
 def _one_of(name: str, folder: Path, names: Sequence[str], variant: str | None) -> Component:
-    """One component of several; if it is only pickled, the error names those that are not."""
+    """One component of several; if it has only pickles, the error names components that do not."""
     try:
         return _component(name, folder / name, variant, str(folder / name))
     except InputError as error:

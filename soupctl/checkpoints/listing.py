@@ -1,7 +1,7 @@
 """Which folders of a model are its components, by the file that lists them.
 
 Rule 1: diffusers lists them in `model_index.json`, sentence-transformers in `modules.json`; any
-other folder beside them is none, such as a `checkpoint-500` of its training.
+other folder, such as `checkpoint-500` of a training, is not a component.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DENOISERS = ("unet", "transformer")
 SEVERAL = "MultiControlNetModel"
 """The class of a component that is several models, the others in folders such as `controlnet_1`."""
 OPTIONAL = ("safety_checker",)
-"""Components of pipelines without which the others mean the same."""
+"""Optional components of pipelines, on which the others do not depend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Listing:
 
 
 def listing_of(folder: Path) -> Listing | None:
-    """What a folder lists as its components; None if it is no pipeline.
+    """The components that a folder lists; None if it is not a pipeline.
 
     Raises InputError for a listing that is malformed or names folders outside.
     """

@@ -65,11 +65,12 @@ def _read(fd: int, source: str) -> bytes:
 
 
 def escape(name: str, encoding: str) -> tuple[str, str]:
-    r"""What the line of a name begins with, and the name as it is in the line.
+    r"""The prefix of a name's line, and the name as the line has it.
 
-    They are nothing and the name itself if all of it is printable, is the same bytes in `encoding`,
-    and is no backslash. Else the line begins with a backslash, a backslash in the name is doubled,
-    and each byte of what is not so is `\n`, `\r` or `\x` with two hexadecimal digits.
+    For a name without backslashes, of printable characters that `encoding` preserves, these are an
+    empty prefix and the name itself. Otherwise the prefix is a backslash, a backslash in the name
+    is doubled, and each byte of other characters is `\n`, `\r` or `\x` with two hexadecimal
+    digits.
     """
     escaped = "".join(
         letter if _is_plain(letter, encoding) else _escape(os.fsencode(letter)) for letter in name

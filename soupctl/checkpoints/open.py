@@ -20,7 +20,7 @@ from .safetensors import spool_stream
 NO_VARIANTS = ("", "safetensors", "index", "json")
 
 STREAM = "-"
-"""Stands for standard input or output as a text; as a `Path` it is the name of a file."""
+"""The text that stands for standard input or output; as a `Path` it is an ordinary file name."""
 
 
 def find_input(
@@ -50,7 +50,7 @@ def open_input(component: Component) -> Checkpoint:
 
 
 def with_same_components(models: Sequence[ModelFiles]) -> tuple[ModelFiles, ...]:
-    """The models without optional components that not all have, such as a safety checker.
+    """The models without optional components that only some have, such as a safety checker.
 
     Raises MismatchError unless all models have the other components of the first.
     """

@@ -1,6 +1,6 @@
 """The training checkpoints in a run's folder, by the names of their files.
 
-Rule 1: manifests alone are read here; a checkpoint's weights are opened by who needs them.
+Rule 1: only manifests are read here; the caller opens a checkpoint's weights.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def _snapshot(path: Path) -> RunSnapshot:
     if type(step) is not int or step < 1 or not isinstance(identity, dict):
         raise InputError("is damaged: its manifest has no valid step and identity", path=path)
     if OF_BANKS in identity:
-        what = "belongs to a run of a prompt bank, whose snapshots are no models"
+        what = "belongs to a run that trains a prompt bank, whose snapshots are not models"
         raise InputError(what, path=path)
     if not (path / MODEL).is_file():
         what = f"has no {MODEL}"
-        raise InputError(what, path=path, advice="a run with DeepSpeed keeps none")
+        raise InputError(what, path=path, advice="runs with DeepSpeed do not store one")
     track = None
     if isinstance(updates, int) and updates > 0 and (path / EMA).is_file():
         track = EmaTrack(path / EMA, updates, _decay(identity, path))
@@ -71,7 +71,7 @@ def _snapshot(path: Path) -> RunSnapshot:
 
 
 def _decay(identity: dict[str, Any], path: Path) -> float:
-    """The decay of the run's moving average; InputError if it is none."""
+    """The decay of the run's moving average; InputError if the manifest has no valid one."""
     try:
         decay = float(identity["ema_decay"])
     except (KeyError, TypeError, ValueError):

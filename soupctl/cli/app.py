@@ -141,10 +141,10 @@ def commands(words: Sequence[str] | None = None) -> TyperGroup:
 
 
 def _summary_of(function: Callable[..., Any]) -> Callable[[], None]:
-    """A stand-in for a command in an overview: its docstring, and no options."""
+    """A stand-in for a command in an overview: its docstring and no options."""
 
     def summary() -> None:
-        """See the command itself."""
+        """Placeholder of the command."""
 
     summary.__doc__ = function.__doc__
     return summary

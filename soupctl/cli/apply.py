@@ -15,7 +15,7 @@ from .option_groups import with_option_groups
 @with_option_groups
 def apply(
     base: Annotated[
-        str, typer.Argument(help="The checkpoint that they are added to.", metavar="BASE")
+        str, typer.Argument(help="The base checkpoint that they are added to.", metavar="BASE")
     ],
     deltas: Annotated[
         list[str],
@@ -26,7 +26,8 @@ def apply(
     output: options.Output = None,
     blocks: options.ScalesByBlock = None,
     other_base: Annotated[
-        bool, typer.Option("--other-base", help="Apply deltas of other bases, too.")
+        bool,
+        typer.Option("--other-base", help="Also apply deltas that were made from another base."),
     ] = False,
     dtype: options.Dtype = None,
     key: options.Key = None,

@@ -51,14 +51,14 @@ def average(
     take: Annotated[
         list[str] | None,
         typer.Option(
-            help="Take the tensors whose names match from one input or another file, unaveraged.",
+            help="Copy tensors whose names match from an input or another file, unaveraged.",
             metavar="GLOB=FILE",
         ),
     ] = None,
     pad: Annotated[
         list[str] | None,
         typer.Option(
-            help="Fill up the input channels of tensors whose names match with zeros, to the most.",
+            help="Pad tensors whose names match with zero input channels, up to the widest.",
             metavar="GLOB",
         ),
     ] = None,
@@ -75,7 +75,7 @@ def average(
         bool,
         typer.Option(
             "--check-blobs",
-            help="Refuse files of the hub's cache whose names are not their SHA-256.",
+            help="Check the SHA-256 of files in the Hugging Face cache against their names.",
         ),
     ] = False,
     config_from: options.ConfigFrom = None,

@@ -41,7 +41,7 @@ def plot(
 
     require_extra()
     if not target.lower().endswith(".png"):
-        raise UsageError("is not the name of a picture", path=target, advice="end it in .png")
+        raise UsageError("is not a file name of a picture", path=target, advice="end it in .png")
     from ..banks.gate_survey import summarise
     from ..images.gate_figure import plot_gates, require_free, save_plot
 

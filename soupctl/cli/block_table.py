@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from ..merge.blocks.table import BlockRow
 
 CELLS = 20
-"""Characters of a bar."""
+"""Width of a bar in characters."""
 SHADES, LETTERS = "█░▓▒", "#.=+"
-"""What bars are drawn with on a terminal, and in pipes and files: one mark for each ingredient."""
+"""The marks of bars on a terminal, and in pipes and files: one for each ingredient."""
 
 
 def row_lines(rows: Sequence[BlockRow]) -> Iterator[str]:
@@ -26,7 +26,7 @@ def row_lines(rows: Sequence[BlockRow]) -> Iterator[str]:
 
 
 def bar_lines(rows: Sequence[BlockRow], names: Sequence[str]) -> Iterator[str]:
-    """The same with a bar for each block, below a line that tells the marks of ingredients.
+    """The same with a bar for each block, below a legend of the ingredients' marks.
 
     There are no bars where the marks do not suffice, weights are negative, or deltas are added.
     """

@@ -1,6 +1,6 @@
-"""What the shell completes: dtypes, commands, and the ingredients of the soup on the command line.
+"""Shell completion of dtypes, commands, and the ingredients of the soup on the command line.
 
-Rule 1: nothing is offered that a shell could read as more than a word; names are others' text.
+Rule 1: only plain words are offered, since names are untrusted text that a shell might interpret.
 Rule 2: a soup that cannot be read offers nothing, and no error disturbs the line being typed.
 """
 
@@ -17,7 +17,7 @@ PLAIN_WORD = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./+@%=,:-]*")
 
 
 def dtypes(incomplete: str) -> list[str]:
-    """The float dtypes that begin so."""
+    """The float dtypes that begin with this text."""
     from ..format.dtypes import FLOATS
 
     return [dtype.value for dtype in FLOATS if dtype.value.startswith(incomplete.upper())]
@@ -29,7 +29,7 @@ def commands(context: typer.Context) -> list[str]:
 
 
 def ingredients(context: typer.Context, incomplete: str) -> list[str]:
-    """The names of a soup's ingredients; their digests, once a digest is begun."""
+    """The names of a soup's ingredients, or their digests if the text begins one."""
     from .. import verbs
 
     try:

@@ -1,4 +1,4 @@
-"""What commands print: names, sizes, digests, JSON.
+"""Printing names, sizes, digests and JSON.
 
 Rule 1: no control character from a file reaches a terminal.
 Rule 2: results go to stdout, messages to stderr.
@@ -65,12 +65,12 @@ def put_json(value: object) -> None:
 
 
 def shows_whole_digests(verbose: bool) -> bool:
-    """Whether digests on stdout are shown whole: with -v, and wherever no person reads them."""
+    """Whether digests on stdout are shown whole: with -v, and if stdout is not a terminal."""
     return verbose or not sys.stdout.isatty()
 
 
 def digest_text(digest: str, *, whole: bool) -> str:
-    """A digest as a command shows it: whole, or its kind and its first hexadecimal digits."""
+    """A digest as a command shows it: whole, or shortened to its first hexadecimal digits."""
     kind, _, digits = digest.partition(":")
     return digest if whole else f"{kind}:{digits[:SHORT_DIGEST]}"
 
@@ -89,7 +89,7 @@ def shares_json(ledger: Ledger) -> list[dict[str, Any]]:
 
 
 def role_text(ledger: Ledger, entry: IngredientEntry) -> str:
-    """How an ingredient counts: `weight 2`, or of a soup that deltas are applied in, `scale 2`."""
+    """An ingredient's weight in words: `weight 2`, or `scale 2` of a delta."""
     if ledger.adds(entry):
         return f"scale {entry.weight}{by_block(entry)}"
     if entry.digest == ledger.base and entry.weight > 0:
@@ -109,11 +109,11 @@ def entry_json(entry: IngredientEntry) -> dict[str, Any]:
 
 
 def weight_json(each: IngredientEntry | Change) -> dict[str, Any]:
-    """An exact weight as JSON, and those by block if they differ."""
+    """An exact weight as JSON, with the weights by block if they differ."""
     blocks = {"blocks": list(map(str, each.blocks))} if each.blocks else {}
     return {"weight": str(each.weight), **blocks}
 
 
 def by_block(each: IngredientEntry) -> str:
-    """What follows a weight that is another one in some blocks."""
+    """The suffix of a weight that differs in some blocks; empty otherwise."""
     return " and others by block" if each.blocks else ""

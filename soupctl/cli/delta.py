@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @with_option_groups
 def delta(
     fine: Annotated[str, typer.Argument(help="A fine-tuned checkpoint.", metavar="FINE")],
-    base: Annotated[str, typer.Argument(help="The checkpoint that it began from.", metavar="BASE")],
+    base: Annotated[
+        str, typer.Argument(help="The base checkpoint that it was fine-tuned from.", metavar="BASE")
+    ],
     output: options.Output = None,
     key: options.Key = None,
     exclude: options.Exclude = None,
@@ -30,7 +32,7 @@ def delta(
     variant: options.Variant = None,
     allow_nonfinite: Annotated[
         bool,
-        typer.Option("--allow-nonfinite", help="Keep tensors whole that hold NaN or infinity."),
+        typer.Option("--allow-nonfinite", help="Store tensors with NaN or infinity whole."),
     ] = False,
     ignore_ledger: options.IgnoreLedger = False,
     *,

@@ -23,13 +23,13 @@ def ema(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Snapshots in the order of training, or a run's folder.", metavar="INPUT..."
+            help="Snapshots in training order, or the folder of a run.", metavar="INPUT..."
         ),
     ] = None,
     output: options.Output = None,
     decay: Annotated[
         str | None,
-        typer.Option(help="Share of the average that each snapshot keeps.", metavar="D"),
+        typer.Option(help="Share of the average that is kept at each snapshot.", metavar="D"),
     ] = None,
     sigma_rel: Annotated[
         str | None,
@@ -44,7 +44,8 @@ def ema(
     stored_sigma_rel: Annotated[
         str | None,
         typer.Option(
-            help="Widths of inputs that are power-function averages themselves.", metavar="S,..."
+            help="Profile widths of the inputs, if they are power-function averages.",
+            metavar="S,...",
         ),
     ] = None,
     round_weights: options.RoundWeights = None,
@@ -94,7 +95,7 @@ def ema(
 
 
 def _report(found: TimeAverage, quiet: bool) -> None:
-    """Report how the weights came about."""
+    """Report how the weights were determined."""
     if found.error is not None:
         what = f"the {found.fitted} make the profile with a relative error of {found.error:.2%}"
         say(f"soupctl: {what}", quiet)

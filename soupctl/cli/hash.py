@@ -93,7 +93,7 @@ def hash_files(
 
 
 def _hashed(paths: list[str]) -> list[str]:
-    """The paths; UsageError if there is none, or if standard input is among them twice."""
+    """The paths to hash; UsageError if there are none, or if standard input is there twice."""
     if not paths:
         raise UsageError("no file is named", advice="name at least one checkpoint")
     if paths.count("-") > 1:
@@ -102,7 +102,7 @@ def _hashed(paths: list[str]) -> list[str]:
 
 
 def _size_of(path: str) -> int | None:
-    """Bytes of a file; None for a folder, standard input, and what cannot be looked at."""
+    """The size of a file in bytes; None for a folder, standard input, or an inaccessible path."""
     try:
         state = Path(path).stat()
     except (OSError, ValueError):
@@ -111,7 +111,7 @@ def _size_of(path: str) -> int | None:
 
 
 def _listed(name: str) -> tuple[str, str]:
-    """The start of a line that has this name in it, and the name as that line has it."""
+    """The prefix of a name's line in a list, and the name as that line has it."""
     from ..checkpoints.lists import escape
 
     return escape(name, sys.stdout.encoding)
@@ -143,6 +143,6 @@ def _check(source: str, variant: str | None, json: bool, quiet: bool) -> int:
 
 
 def _next_verdict(verdicts: Iterator[Verdict], quiet: bool) -> Verdict | None:
-    """The next verdict, with progress until it is there; None if there are no more."""
+    """The next verdict, with a progress bar while it is computed; None if there are no more."""
     with progress(None, quiet):
         return next(verdicts, None)

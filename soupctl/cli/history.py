@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..verbs import Answer
 
 DEEPEST_INDENT = 40
-"""Levels of soups in soups that `log --tree` indents; what lies deeper is shown at that level."""
+"""Levels of nested soups that `log --tree` indents; deeper ones are shown at the last level."""
 
 Soup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
 Search = Annotated[
@@ -85,7 +85,7 @@ def has(
 
 
 def _answer_lines(soup: str, what: str, answer: Answer, *, verbose: bool) -> Iterator[str]:
-    """A line on each ingredient and data shard that is it or has it; one line if there is none."""
+    """A line for each ingredient or data shard that matches; one line if there is none."""
     whole = shows_whole_digests(verbose)
     for entry in answer.entries:
         part = f"weight {entry.weight}{by_block(entry)}"
@@ -119,7 +119,7 @@ def log(
     ] = False,
     recipe: Annotated[
         bool,
-        typer.Option("--recipe", help="Print the recipe of the soup, which run makes it again of."),
+        typer.Option("--recipe", help="Print a recipe from which run makes the soup again."),
     ] = False,
     component: options.Component = None,
     json: options.Json = False,
@@ -164,7 +164,7 @@ def _put_recipe(soup: str, found: Sequence[tuple[str, Ledger]]) -> None:
 
 
 def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]:
-    """An operation a line, oldest first: what each changed and, if `verbose`, its result."""
+    """A line for each operation, oldest first: its changes and, if `verbose`, its result."""
     if ledger.training is not None:
         yield training_line(ledger.training, whole=whole)
         return
@@ -186,9 +186,9 @@ def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]
 def _ingredient_lines(
     ledger: Ledger, ancestors: Mapping[str, Ledger], *, whole: bool
 ) -> Iterator[str]:
-    """One line for each ingredient with its share; below it, its own ingredients or its dataset.
+    """A line for each ingredient with its share; below it, its own ingredients or its dataset.
 
-    What is below an ingredient is shown once: several soups may share it.
+    An ingredient that several soups share is expanded once.
     """
     shown: set[str] = set()
     disputed = set(ledger.disputed)
@@ -223,14 +223,14 @@ def _with_shares(ledger: Ledger) -> Iterator[tuple[IngredientEntry, Fraction]]:
 
 
 def donor_lines(ledger: Ledger, *, whole: bool) -> Iterator[str]:
-    """A line for each checkpoint that is no ingredient, and of which tensors are taken."""
+    """A line for each donor, with the globs of the tensors taken from it."""
     for entry in ledger.donors:
         taken = f"{ledger.taken_from(entry.digest)} from {entry.name}"
         yield f"taken     {taken}  ({digest_text(entry.digest, whole=whole)})"
 
 
 def config_lines(ledger: Ledger, *, whole: bool) -> Iterator[str]:
-    """A line on the ingredient whose configs were asked for, if one was."""
+    """A line with the ingredient chosen by --config-from, if there is one."""
     for entry in ledger.ingredients:
         if entry.digest == ledger.config_from:
             yield f"configs   those of {entry.name}  ({digest_text(entry.digest, whole=whole)})"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..verbs import Inspection
 
 NAMES = {"checkpoint": "soup", "delta": "delta", "sum": "sum of"}
-"""The word before the digest of a file of each kind that has a ledger."""
+"""The label of the digest, for each kind of file that has a ledger."""
 
 
 def inspect(
@@ -111,7 +111,7 @@ def _inspection_lines(found: Inspection, *, verbose: bool) -> Iterator[str]:
 
 
 def _adapter_text(adapter: AdapterSummary) -> str:
-    """The families, ranks and modules of an adapter in words, or why it is not applied."""
+    """The families, ranks and modules of an adapter in words, or why it cannot be applied."""
     if adapter.problem is not None:
         return f"not applied: {adapter.problem}"
     families = ", ".join(f"{count} {family}" for family, count in adapter.families.items())
@@ -122,7 +122,7 @@ def _adapter_text(adapter: AdapterSummary) -> str:
 
 
 def _adapter_json(adapter: AdapterSummary | None) -> dict[str, Any]:
-    """What an adapter is, under one key; nothing for any other checkpoint."""
+    """The facts of an adapter under one key; empty for any other checkpoint."""
     if adapter is None:
         return {}
     ranks = {str(rank): count for rank, count in adapter.ranks.items()}

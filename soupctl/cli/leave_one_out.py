@@ -41,7 +41,7 @@ def leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> tuple[ComponentR
 
 
 def sweep(asked: Sweep, merge: MergeOptions) -> tuple[ComponentResult, ...]:
-    """The same for soups of two ingredients in many proportions."""
+    """The same for soups of two ingredients in several proportions."""
     from .. import verbs
 
     with verbs.open_sweep(asked) as soups:
@@ -52,7 +52,7 @@ def sweep(asked: Sweep, merge: MergeOptions) -> tuple[ComponentResult, ...]:
 def make_together(
     names: Sequence[dict[str, str]], jobs: Sequence[Job], merge: MergeOptions
 ) -> tuple[ComponentResult, ...]:
-    """Carry out jobs that share inputs; `names` are what tells them apart in JSON."""
+    """Carry out jobs that share inputs; `names` identify them in JSON."""
     from .. import verbs
     from ..merge.rounds import require_places
 
@@ -85,7 +85,7 @@ def make_together(
 
 
 def _report(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], merge: MergeOptions) -> None:
-    """Report every soup; files that lie beside the inputs are the same for all."""
+    """Report every soup; companion files, which are the same for all, once."""
     silent = merge.quiet or not (merge.verbose or is_terminal())
     for preview, some in zip(rounds.previews, made, strict=True):
         report_made(preview.output, some, verbose=merge.verbose, quiet=silent)

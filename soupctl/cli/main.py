@@ -1,6 +1,6 @@
 """The entry point: runs a command line, and turns whatever happens into an exit code.
 
-Rule 1: signal handlers stand before anything heavy is imported, so an early Ctrl-C is handled too.
+Rule 1: signal handlers are installed before heavy imports, so an early Ctrl-C is handled too.
 Rule 2: an error is one line on stderr, or one JSON object, without a traceback.
 """
 
@@ -28,15 +28,15 @@ CLOSED_PIPE = 128 + signal.SIGPIPE
 INTERNAL = 70
 """The exit code of an unexpected failure, as in sysexits.h."""
 TRACEBACK = "SOUPCTL_TRACEBACK"
-"""The environment variable that asks for the traceback of such a failure."""
+"""The environment variable that turns on the traceback of such a failure."""
 NO_MEMORY = re.compile(
     r"(?:OutOfMemoryError: |DefaultCPUAllocator: can't allocate memory: )([^.]+)"
 )
-"""The messages of PyTorch where a device or the system has no more memory."""
+"""PyTorch's messages when a device or the system is out of memory."""
 CLOSED = (("stdin", os.O_WRONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
-"""The standard streams, the access to /dev/null that stands in for each, and its mode."""
+"""The standard streams, and the mode in which /dev/null replaces each if it is closed."""
 AGAIN = 0.01
-"""Seconds until an interruption that was lost is tried again."""
+"""Seconds before an interruption that was lost is raised again."""
 
 
 class Interrupted(BaseException):
@@ -121,7 +121,7 @@ def _unraisable(lost: UnraisableHookArgs) -> None:
 
 
 def _run(arguments: list[str], style: ErrorStyle) -> int:
-    """The exit code of a command; a refusal is reported on stderr."""
+    """The exit code of a command; a SoupError is reported on stderr."""
     # imported here, so that the handlers above stand before it
     import typer
 
@@ -155,7 +155,7 @@ def _run(arguments: list[str], style: ErrorStyle) -> int:
 
 
 def _report_failure(error: Exception, style: ErrorStyle) -> int:
-    """Report an exception that no refusal foresees; hands the exit code on."""
+    """Report an unexpected exception; returns the exit code."""
     if isinstance(error, MemoryError):
         issue = Issue("out of memory", advice="--max-memory or --threads 1 needs less")
         return report([issue], LimitError.exit_code, style)

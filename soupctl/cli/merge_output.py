@@ -1,4 +1,4 @@
-"""What all commands that make a soup share: the plan, the work with its progress, the report."""
+"""The parts of all commands that make a soup: the plan, the progress of the work, the report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MergeOptions:
-    """Options of every command that makes a soup; none of them changes a byte of it."""
+    """Options of every command that makes a soup; none of them changes its bytes."""
 
     force: options.Force = False
     dry_run: options.DryRun = False
@@ -101,7 +101,7 @@ def make(
 
 
 def report_widened(previews: Sequence[Preview], quiet: bool) -> None:
-    """Report which mixed dtypes take more room in a soup than in its ingredients."""
+    """Report mixed dtypes whose common dtype is wider than either."""
     for each in dict.fromkeys(each for preview in previews for each in preview.widened):
         mixed = " with ".join(each.dtypes)
         instead = f"avg --dtype {each.instead.lower()} makes {each.instead}"
@@ -109,7 +109,7 @@ def report_widened(previews: Sequence[Preview], quiet: bool) -> None:
 
 
 def report_left_behind(preview: Preview, quiet: bool) -> None:
-    """Report which files beside the inputs' weights were not copied."""
+    """Report companion files that were not copied."""
     if preview.not_copied:
         files = counted(len(preview.not_copied), "file")
         some = ", ".join(preview.not_copied[:SHOWN_NAMES])
@@ -142,7 +142,7 @@ def report_bytes(size: int, seconds: float, quiet: bool) -> None:
 
 
 def report_integers(made: ComponentResult, quiet: bool) -> None:
-    """Report that the integers are those of the first ingredient."""
+    """Report that differing integers were taken from the first ingredient."""
     taken = made.ledger.integer_source
     if taken is not None and taken.tensors:
         count = (

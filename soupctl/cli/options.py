@@ -101,7 +101,7 @@ ScalesByBlock = Annotated[
 ConfigFrom = Annotated[
     str | None,
     typer.Option(
-        help="Take the configs of this input where they differ in what decides no weights.",
+        help="Use this input's configs where they differ without affecting the weights.",
         metavar="INPUT",
     ),
 ]
@@ -143,7 +143,7 @@ def parse_size(text: str | None, option: str) -> int | None:
 def read_inputs(
     inputs: Sequence[str], weights: str | None, files_from: str | None, null: bool
 ) -> list[Ingredient]:
-    """The ingredients that a command line names, in order, each with its weight.
+    """The ingredients given on a command line, in order, each with its weight.
 
     Raises UsageError if weights are malformed, given twice, or not as many as the inputs.
     """
@@ -175,7 +175,7 @@ def named(text: str) -> str:
 
 
 def split_weight(text: str) -> tuple[str, Fraction | None]:
-    """Path and weight of `a.st@0.7`; a file of that literal name is meant where there is one."""
+    """Path and weight of `a.st@0.7`; an existing file of that whole name takes precedence."""
     path, mark, weight = named(text).rpartition("@")
     if not mark or os.path.lexists(text):
         return text, None
@@ -189,7 +189,7 @@ def split_weight(text: str) -> tuple[str, Fraction | None]:
 
 
 def pairs(texts: list[str] | None, option: str) -> tuple[tuple[str, str], ...]:
-    """What is given as `GLOB=VALUE`, split at the first `=`; UsageError for other texts."""
+    """Arguments of the form `GLOB=VALUE`, split at the first `=`; UsageError for other texts."""
     found = []
     for text in texts or ():
         glob, equals, value = text.partition("=")

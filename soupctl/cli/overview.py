@@ -1,4 +1,4 @@
-"""What `soupctl` alone, `soupctl --help` and `soupctl help` print."""
+"""The texts that `soupctl` alone, `soupctl --help` and `soupctl help` print."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMPLETION = (
     "ingredients of a soup."
 )
 WHOLE = 1000
-"""More letters than a command's summary has, so that it is wrapped and never cut off."""
+"""Longer than any command's summary, so that summaries are wrapped and never cut off."""
 
 
 def overview(context: typer.Context, jobs: Mapping[str, Iterable[str]]) -> str:

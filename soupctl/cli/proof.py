@@ -39,8 +39,9 @@ def verify(
 ) -> None:
     """Verify a soup: its header, its tensors, or by rebuilding it bit for bit.
 
-    The exit code is 0 if the level that --level names is proven, else 1. The default is as high a
-    level as possible, and exit code 0 from digest on unless the ingredients refute the soup.
+    The exit code is 0 if the level named by --level is proven, else 1. Without --level, the
+    highest possible level is tried, and the exit code is 0 from level digest on, unless the
+    ingredients disprove the soup.
 
     Example: soupctl verify soup.safetensors --level rebuild
     """
@@ -92,7 +93,7 @@ def _verdict(found: Verified, wanted: Level | None) -> str:
 
 
 def _level_lines(found: Verified) -> Iterator[str]:
-    """A line on each level above none, proven or not, and on what a rebuild did not look at."""
+    """A line for each level, proven or not, and for everything that a rebuild cannot check."""
     for level in (Level.HEADER, Level.DIGEST, Level.REBUILD):
         answer = "proven" if found.level.holds(level) else "not proven"
         yield f"{level.value:8} {answer}: {VERDICTS[level.value]}"
@@ -133,7 +134,7 @@ def _verified_json(found: Verified, wanted: Level | None) -> dict[str, Any]:
 
 
 def _removed_json(ledger: Ledger) -> list[dict[str, Any]]:
-    """What was taken out of a soup, wholly or in part, oldest first."""
+    """The ingredients that were removed from a soup, wholly or in part, oldest first."""
     return [
         {
             "operation": state.operation,

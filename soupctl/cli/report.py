@@ -1,6 +1,6 @@
-"""Refusals on stderr: one line for a person, one JSON object for a program, from the same issues.
+"""Errors on stderr: one line for a person, or one JSON object for a program, with the same issues.
 
-Rule 1: the object's `message` is the line, so both say the same; its `issues` are all there are.
+Rule 1: the object's `message` is that line, so both say the same; its `issues` are never cut off.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .console import printable
 
 @dataclass
 class ErrorStyle:
-    """How a refusal is shown, as the options of a command ask; they set it as they are read."""
+    """How errors are shown; the options of a command set it while they are parsed."""
 
     every_issue: bool = False
-    """The line names every issue, and not only the first few."""
+    """Whether the line names every issue instead of the first few."""
     json: bool = False
-    """A JSON object takes the place of the line."""
+    """Whether a JSON object replaces the line."""
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:
-    """Whether --json is among the options, which is known even if the rest cannot be parsed."""
+    """Whether --json is among the options, which is known even if the rest is malformed."""
     return "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
 
 
 def report(issues: Sequence[Issue], code: int, style: ErrorStyle) -> int:
-    """Write a refusal to stderr; hands its exit code on."""
+    """Write an error to stderr; returns its exit code."""
     message = issues_text(issues, None if style.every_issue else SHOWN)
     if style.json:
         text = json.dumps(_as_json(issues, code, message))
@@ -46,7 +46,7 @@ def report(issues: Sequence[Issue], code: int, style: ErrorStyle) -> int:
 
 
 def _as_json(issues: Sequence[Issue], code: int, message: str) -> dict[str, Any]:
-    """The refusal as an object; file, tensor and advice of its own are those of the first issue."""
+    """The error as an object; its file, tensor and advice are those of the first issue."""
     return {
         "code": code,
         "message": printable(message),

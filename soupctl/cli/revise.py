@@ -66,12 +66,12 @@ class ReviseOptions:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Folders to look for ingredients in."""
+        """The folders in which ingredients are searched for."""
         return tuple(map(Path, self.search or ()))
 
     @property
     def total_weight(self) -> Fraction | None:
-        """Total weight of a soup without a ledger; UsageError if --exact rules it out."""
+        """The declared total weight of a soup without a ledger; UsageError with --exact."""
         if self.count is not None and self.total is not None:
             raise UsageError("--count and --total exclude each other", advice="use one of them")
         if self.approximate is False and (self.count is not None or self.total is not None):
@@ -183,7 +183,7 @@ def subtract(
 
 
 def _require_alone(removed: list[str] | None, revise: ReviseOptions) -> None:
-    """Raise UsageError for what --each rules out."""
+    """Raise UsageError for arguments that --each excludes."""
     if removed:
         raise UsageError("--each takes out every ingredient in turn", advice="name no ingredient")
     if revise.total_weight is not None:
@@ -238,7 +238,7 @@ def swap(
 
 
 def _revise(revision: Revision, merge: MergeOptions) -> None:
-    """Make the changed soup, and say so where it is not exact."""
+    """Make the changed soup, with a warning if the result is approximate."""
     from .. import verbs
 
     output = str(revision.output)
@@ -246,7 +246,7 @@ def _revise(revision: Revision, merge: MergeOptions) -> None:
 
 
 def _leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> None:
-    """The same for every soup without one ingredient."""
+    """Make one soup for each ingredient, without it."""
     from .leave_one_out import leave_out_each
 
     _report_approximate(leave_out_each(family, merge), str(family.output), merge)

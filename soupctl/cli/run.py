@@ -22,7 +22,9 @@ def run(
     output: options.Output = None,
     lock: Annotated[
         bool,
-        typer.Option("--lock", help="Pin the contents of the inputs, or hold them to their lock."),
+        typer.Option(
+            "--lock", help="Record the inputs' digests in a lock file, or check them against it."
+        ),
     ] = False,
     keep_sum: Annotated[
         bool,
@@ -31,7 +33,7 @@ def run(
     *,
     merge: MergeOptions,
 ) -> None:
-    """Make what a recipe describes, all its steps in one pass.
+    """Make the soup that a recipe describes, all its steps in one pass.
 
     Example: soupctl run recipe.toml -o soup.safetensors
     """
@@ -41,9 +43,7 @@ def run(
     asked = verbs.RecipeRun(recipe, output, lock, keep_sum)
     stages = verbs.open_recipe(asked)
     if merge.dry_run and len(stages) > 1:
-        what = (
-            "has materialised steps, and what follows them can be planned only when they are made"
-        )
+        what = "has materialised steps, so the steps after them cannot be planned yet"
         raise UsageError(what, path=recipe, advice="leave out materialise to see one plan")
     for stage in stages:
         # the last one is the result, and the one object of --json

@@ -20,16 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DrawingOptions:
-    """Which images are drawn, of each model."""
+    """The options that decide which images are drawn."""
 
     prompt: Annotated[
         list[str] | None,
-        typer.Option(help="Prompt of the images; several take turns.", metavar="TEXT"),
+        typer.Option(
+            help="Prompt of the images; can be repeated; images cycle through all.",
+            metavar="TEXT",
+        ),
     ] = None
     classes: Annotated[
         list[int] | None,
         typer.Option(
-            "--class", help="Class of the images; several take turns.  [default: all]", metavar="N"
+            "--class",
+            help="Class of the images; can be repeated; images cycle through all. [default: all]",
+            metavar="N",
         ),
     ] = None
     images: Annotated[int, typer.Option(help="Images of each model.")] = 16
@@ -43,7 +48,7 @@ class DrawingOptions:
     ] = None
     null_class: Annotated[
         int | None,
-        typer.Option(help="Class that stands for none.  [default: if known]", metavar="N"),
+        typer.Option(help="Null class for guidance. [default: the model's, if known]", metavar="N"),
     ] = None
     resolution: Annotated[
         int | None,

@@ -1,4 +1,4 @@
-"""The name that was probably meant, for one that is mistyped or that another tool uses."""
+"""Suggestions for names that are mistyped or that another tool uses."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ COMMANDS = {
     "unmerge": "subtract",
     "validate": "verify",
 }
-"""Commands of other tools, each with ours for the same job."""
+"""Commands of other tools, and ours for the same job."""
 
 OPTIONS = {
     "--cfg": "--guidance",
@@ -81,7 +81,7 @@ OPTIONS = {
     "--workers": "--threads",
     "--yes": "--force",
 }
-"""Options of other tools, each with ours for the same thing."""
+"""Options of other tools, and ours for the same purpose."""
 
 WEIGHTS = {"--alpha", "--beta", "--coefficient", "--factor", "--multiplier", "--proportion"} | {
     "--ratio",
@@ -90,19 +90,19 @@ WEIGHTS = {"--alpha", "--beta", "--coefficient", "--factor", "--multiplier", "--
     "--weight",
     "--weights",
 }
-"""Options that give a weight, here or elsewhere."""
+"""Options that set a weight, in soupctl or other tools."""
 AFTER_THE_NAME = "write a weight after a name, such as cats.safetensors@0.7"
 INPUTS = {"--input", "--inputs", "--model", "--models", "--file", "--files", "--checkpoint"}
 
 
 def meant_command(name: str, names: Iterable[str]) -> str | None:
-    """The command that was probably meant; None if nothing is near."""
+    """The command that was probably meant; None if no name is similar."""
     synonym = COMMANDS.get(name.lower())
     return synonym or next(iter(get_close_matches(name.lower(), names, 1)), None)
 
 
 def meant_option(name: str, command: str, options: Mapping[str, Iterable[str]]) -> str | None:
-    """What to write for an option that `command` does not have; None if nothing is near.
+    """A suggestion for an option that `command` does not have; None if no name is similar.
 
     `options` are those of every command.
     """
@@ -125,4 +125,4 @@ def meant_option(name: str, command: str, options: Mapping[str, Iterable[str]]) 
 
 
 TAKES_WEIGHTS = ("add", "subtract", "swap")
-"""Commands without --weights whose arguments may have a weight."""
+"""Commands without --weights that accept a weight after each argument."""

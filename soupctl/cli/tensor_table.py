@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from ..kinds.classify import Kinds
 
 FEW = 20
-"""Tensors that are listed one by one, and the most blocks that are counted."""
+"""The most tensors listed one by one, and the most blocks listed."""
 
 
 def tensor_lines(tensors: Sequence[Tensor], kinds: Kinds, *, every: bool) -> Iterator[str]:
-    """A line on each block if there are many tensors, and on each tensor if few or `every`.
+    """A line for each block if there are many tensors; for each tensor if few, or if `every`.
 
-    A tensor that is no plain weight is followed by its kind.
+    A tensor that is not a plain weight is followed by its kind.
     """
     is_many = len(tensors) > FEW
     if is_many:
@@ -58,7 +58,7 @@ def _block_lines(tensors: Sequence[Tensor]) -> Iterator[str]:
 
 
 def _grouping(tensors: Sequence[Tensor]) -> Callable[[str], str]:
-    """The finest way to group tensors that makes few groups, or else the coarsest."""
+    """The finest grouping of tensors that makes few groups, or else the coarsest."""
     ways = (_numbered_block, _kind_of_block, _first_part)
     fits = (way for way in ways if len({way(tensor.name) for tensor in tensors}) <= FEW)
     return next(fits, _first_part)

@@ -1,4 +1,4 @@
-"""Options that the training commands share, besides those of the training itself."""
+"""Options shared by the training commands, other than those of the training itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Base = Annotated[str, typer.Argument(help="A local diffusers folder.", metavar="
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Where a run reads and writes."""
+    """The inputs and the output of a run."""
 
     data: Annotated[
         list[str] | None,
@@ -67,7 +67,7 @@ class ReportOptions:
     verbose: options.Verbose = False
 
     def on_this_process(self) -> ReportOptions:
-        """The options for this process: of several, only the first one prints."""
+        """The options for this process: only the first of several processes prints."""
         if os.environ.get("RANK", "0") == "0":
             return self
         return replace(self, json=False, quiet=True)

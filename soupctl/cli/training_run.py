@@ -1,4 +1,4 @@
-"""Training runs from the command line: config, plan, runs and reports, whatever is trained."""
+"""Training runs from the command line: config, plan, training and reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def config_options(run: RunOptions, options: CommandOptions) -> Mapping[str, Any]:
-    """The options that the config of a run has, by name; none without a config."""
+    """The options in the config file of a run, by name; empty without a config file."""
     if run.config is None:
         return {}
     from ..training.config_file import read_config

@@ -1,4 +1,4 @@
-"""Explains a command line that the parser refuses, and suggests a correction."""
+"""Errors of the command-line parser, explained and with a suggested correction."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def issue_of(error: typer.TyperException, arguments: Sequence[str], group: Typer
 def for_command(
     issues: Sequence[Issue], arguments: Sequence[str], group: TyperGroup
 ) -> tuple[Issue, ...]:
-    """The issues of a command, whose advice says where an option is one of `avg` instead."""
+    """The issues of a command; their advice mentions options that only `avg` has."""
     command = next((each for each in arguments if not each.startswith("-")), None)
     options = _options(group)
     own = options.get(command or "", [])
@@ -58,11 +58,11 @@ def for_command(
 
 
 MAKES_ANEW = "avg"
-"""The command that makes a soup from the beginning, and has most options."""
+"""The command that makes a new soup, and has the most options."""
 
 
 def unknown_command(name: str, group: TyperGroup) -> Issue:
-    """The issue of a name that is no command."""
+    """The issue of an unknown command."""
     meant = meant_command(name, group.commands)
     question = f"did you mean {meant}?" if meant else None
     advice = _joined(question, "soupctl --help lists all commands")
@@ -87,7 +87,7 @@ def _misplaced(option: str, command: str | None, group: TyperGroup) -> Issue:
 
 
 def _joined(first: str | None, second: str) -> str:
-    """Two pieces of advice; the first may be missing, or a question."""
+    """Two pieces of advice as one; the first may be missing, or a question."""
     if first is None:
         return second
     return f"{first} {second}" if first.endswith("?") else f"{first}; {second}"

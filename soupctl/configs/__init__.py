@@ -1,1 +1,1 @@
-"""What configs mean, as values: fields, defaults, noise schedules; opens no file of a user."""
+"""The meaning of configs: fields, defaults, noise schedules; opens no file of a user."""

@@ -1,8 +1,8 @@
-"""Compares two files that configure a model, by what they mean for its weights.
+"""Compares two config files of a model by their meaning for its weights.
 
-Rule 1: what differs is named with its field and both values; whether it decides what the weights
-mean is in the tables of `fields.py`.
-Rule 2: a text is JSON or not; what is not is compared as a whole.
+Rule 1: a difference is reported with its field and both values; the tables of `fields.py` say
+whether the weights depend on the field.
+Rule 2: a text that is not JSON is compared as a whole.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ CONVOLUTIONAL = ("UNet", "Autoencoder", "AsymmetricAutoencoder", "VQModel")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A field that two configs do not agree on, and the value of each as text."""
+    """A field in which two configs differ, and the two values as text."""
 
     field: str
     first: str
     other: str
     is_deciding: bool
-    """Whether it decides what the weights mean; else the user says whose value counts."""
+    """Whether the weights depend on it; otherwise the user chooses a value."""
 
 
 Form = Callable[[Any, str | None], Any]
-"""What of a parsed config is compared; the text is its class, where other files tell it."""
+"""Selects what is compared of a parsed config, given the class that other files name."""
 
 
 def differences(
     name: str, first: bytes, other: bytes, classes: tuple[str | None, str | None] = (None, None)
 ) -> tuple[Difference, ...]:
-    """The fields in which two files of one name differ in meaning; none if they agree.
+    """The fields in which two files of one name differ in meaning; empty if they agree.
 
     `classes` are the classes that a pipeline names for them.
     """
@@ -67,7 +67,7 @@ def differences(
 
 
 def _is_harmless_file(name: str) -> bool:
-    """Whether a file says how text is generated or chats are laid out, whatever the weights are."""
+    """Whether a file only says how text is generated or chats are formatted."""
     return (
         name == "generation_config.json"
         or name.startswith("chat_template.")
@@ -90,7 +90,7 @@ def _lines(first: bytes, other: bytes) -> tuple[Difference, ...]:
 
 
 def _form(name: str, one: Any, two: Any) -> tuple[Form, tuple[str, ...]]:
-    """How a file is read, and which of its fields are harmless."""
+    """How a file is parsed, and its harmless fields."""
     for pattern, form, harmless in FORMS:
         if fields.matches(name, (pattern,)):
             return form, harmless
@@ -131,7 +131,7 @@ def _pipeline(config: Any, _known: str | None) -> Any:
 
 
 def _component_class(value: Any) -> Any:
-    """The class of a component by its own name: libraries move classes, and have fast variants."""
+    """The plain name of a component's class: libraries move classes, and have fast variants."""
     if not (isinstance(value, list) and len(value) == 2 and isinstance(value[1], str)):
         return value
     name = value[1].removesuffix("Fast")
@@ -146,7 +146,7 @@ def _tokenizer(config: Any, _known: str | None) -> Any:
 
 
 def _token(value: Any) -> Any:
-    """A token by its text: a special one is written as that, or as an object with settings."""
+    """A token's text: a special token may be written as text, or as an object with settings."""
     if isinstance(value, dict) and "content" in value and value.keys() <= TOKEN_FIELDS:
         return value["content"]
     if isinstance(value, dict):
@@ -160,7 +160,7 @@ TOKEN_FIELDS = {
 
 
 def _modules(config: Any, _known: str | None) -> Any:
-    """The modules of a sentence encoder by place and class, whose package has moved."""
+    """The modules of a sentence encoder by path and class; their package has moved."""
     if not isinstance(config, list):
         return config
     return {
@@ -175,7 +175,7 @@ def _modules(config: Any, _known: str | None) -> Any:
 
 
 def _adapter(config: Any, _known: str | None) -> Any:
-    """The config of an adapter, in which the order of modules says nothing."""
+    """The config of an adapter, with its list of modules sorted."""
     if not isinstance(config, dict):
         return config
     return {
@@ -203,7 +203,7 @@ FORMS: tuple[tuple[str, Form, tuple[str, ...]], ...] = (
     ("*processor_config.json", _plain, fields.PROCESSOR),
     ("sentence_bert_config.json", _plain, ("max_seq_length",)),
 )
-"""What of a file is compared, by its name, and its harmless fields."""
+"""By name of the file: the part that is compared, and its harmless fields."""
 
 
 def _different(path: str, one: Any, two: Any, harmless: tuple[str, ...]) -> Iterator[Difference]:
@@ -250,7 +250,7 @@ def _without(value: Any, harmless: tuple[str, ...]) -> Any:
 
 
 def _same(one: Any, two: Any) -> bool:
-    """Whether two values are equal: numbers by value, null and false as nothing."""
+    """Whether two values are equal: numbers by value; null and false both mean absent."""
     if isinstance(one, bool) or isinstance(two, bool):
         return _or_false(one) is _or_false(two)
     if isinstance(one, dict) and isinstance(two, dict):

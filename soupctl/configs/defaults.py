@@ -1,4 +1,4 @@
-"""The fields that the libraries take for absent ones: `defaults.json`, loaded when it is needed.
+"""The libraries' defaults for absent fields: `defaults.json`, loaded when it is needed.
 
 Rule 1: `tools/config_defaults.py` writes the table from diffusers and transformers themselves.
 """
@@ -15,13 +15,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ClassDefaults:
-    """What one class, or one `model_type`, takes for fields that a config does not have."""
+    """The defaults of one class, or one `model_type`."""
 
     values: Mapping[str, Any]
     nullable: frozenset[str]
-    """Fields with a default in which null is a value of its own."""
+    """Fields with a default for which null is a value, not absence."""
     parts: Mapping[str, str]
-    """The type of each config within it, by field."""
+    """The type of each nested config, by field."""
 
 
 @cache
@@ -33,7 +33,7 @@ def _table() -> dict[str, Any]:
 
 
 def defaults_of(name: str | None) -> ClassDefaults:
-    """The defaults of a class of diffusers or a `model_type`; none if it is unknown."""
+    """The defaults of a class of diffusers or a `model_type`; empty if it is unknown."""
     if name is None:
         return ClassDefaults({}, frozenset(), {})
     table = _table()

@@ -1,7 +1,7 @@
 """A config as the libraries read it: defaults filled in, and equal spellings made one.
 
-Rule 1: an absent field, a null one and one that says the default are the same; so are one value and
-a list of it, and the names that several versions of a library have for a thing.
+Rule 1: an absent field, a null and the default are the same; so are one value and a list of it,
+and the names that several versions of a library have for one field.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .defaults import defaults_of
 Config = Mapping[str, Any]
 
 NOTHING: tuple[Any, ...] = (None, False, [], {})
-"""Values that say no more than their absence, unless the class has another default."""
+"""Values that mean the same as an absent field, unless the class has another default."""
 
 THETAS = ("rope_theta", "global_rope_theta", "rotary_emb_base")
 SHARES = ("partial_rotary_factor", "rotary_pct")
@@ -24,7 +24,7 @@ ROPE_TYPES = {"su": "longrope"}
 LOCAL_THETAS = ("rope_local_base_freq", "local_rope_theta")
 SLIDING, FULL = "sliding_attention", "full_attention"
 THETA = 10000.0
-"""The base of rotary frequencies where nothing says another."""
+"""The default base of rotary frequencies."""
 IDS = "_token_id"
 SPLIT: Mapping[tuple[str, Any], str] = {
     ("Transformer2DModel", "ada_norm_single"): "PixArtTransformer2DModel",
@@ -35,7 +35,7 @@ LABELS = ("id2label", "label2id", "num_labels")
 
 
 def class_of(config: Config, known: str | None = None) -> str | None:
-    """The class or `model_type` of a config; `known` is what the files around it say."""
+    """The class or `model_type` of a config; `known` is the class that files around it give."""
     for key in ("_class_name", "model_type"):
         name = config.get(key)
         if isinstance(name, str) and name:
@@ -45,7 +45,7 @@ def class_of(config: Config, known: str | None = None) -> str | None:
 
 
 def effective(config: Config, known: str | None = None) -> dict[str, Any]:
-    """The config with defaults and in one spelling, without fields that say nothing.
+    """The config with defaults and in one spelling, without fields that have no meaning.
 
     `known` is its class, for a config that does not name it.
     """
@@ -88,7 +88,7 @@ def _is_single(value: object) -> bool:
 
 
 def _derive(config: dict[str, Any], name: str | None) -> None:
-    """Fill in, or take out, what follows from other fields."""
+    """Fill in, or remove, fields that follow from others."""
     heads, width = config.get("num_attention_heads"), config.get("hidden_size")
     if type(heads) is int and heads > 0:
         if config.get("num_key_value_heads") is None:
@@ -111,7 +111,7 @@ def _derive(config: dict[str, Any], name: str | None) -> None:
 
 
 def _untie_t5(config: dict[str, Any], name: str | None) -> None:
-    """Say as transformers 5 does whether a T5 scales its output, which followed from tying.
+    """Add transformers 5's field for whether a T5 scales its output, which tying used to decide.
 
     Embeddings of the T5 family are tied whatever its config says.
     """
@@ -121,7 +121,7 @@ def _untie_t5(config: dict[str, Any], name: str | None) -> None:
 
 
 def _rope(config: Config, defaults: Config) -> Any:
-    """The rotary embedding as transformers 5 spells it; empty where a config says nothing of it."""
+    """The rotary embedding as transformers 5 spells it; empty for a config without one."""
     usual = defaults.get("rope_parameters") or {}
     if not any(config.get(key) is not None for key in (*ROPE, *LOCAL_THETAS)):
         return dict(usual)
@@ -139,7 +139,7 @@ def _rope(config: Config, defaults: Config) -> Any:
 
 
 def _spelled(given: Any, config: Config, usual: Config | None) -> Any:
-    """One rotary embedding: base, type and what belongs to the type."""
+    """One rotary embedding in that spelling: base, type and the fields of the type."""
     if not isinstance(given, dict):
         return given
     usual = usual or {}
@@ -157,5 +157,5 @@ def _spelled(given: Any, config: Config, usual: Config | None) -> Any:
 
 
 def _first(config: Config, keys: tuple[str, ...], otherwise: Any) -> Any:
-    """The first of these fields that says something."""
+    """The first of these fields that is set."""
     return next((config[key] for key in keys if config.get(key) is not None), otherwise)

@@ -1,8 +1,8 @@
-"""Fields of configs by what they mean for the weights: data, in one place.
+"""Fields of configs by their meaning for the weights: data, in one place.
 
-Rule 1: a harmless field changes no number that the weights stand for; it never keeps models apart.
+Rule 1: a harmless field has no influence on the weights' meaning, and is ignored.
 Rule 2: a deciding field changes what the weights compute; models that differ in it are never
-averaged. Any other field is open: the user says whose counts.
+averaged. Any other field is open: the user chooses a value.
 Rule 3: patterns are those of `fnmatch`, on the last name of a field; harmless ones go first.
 """
 
@@ -14,7 +14,7 @@ from functools import lru_cache
 
 
 class Effect(Enum):
-    """What a difference in a field means for the weights."""
+    """The meaning of a difference in a field for the weights."""
 
     HARMLESS = "harmless"
     OPEN = "open"
@@ -31,7 +31,7 @@ ANYWHERE = (
 )
 
 DEQUANTISED = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt", "quark")
-"""Methods of quantisation whose codes are averaged as what they stand for, or refused as such."""
+"""Quantisation methods that are handled by the kinds of tensors, not by the config."""
 
 MODEL = (
     # how a model is run, not what it computes
@@ -142,7 +142,7 @@ DECIDING = (
     *("random_loc_seed", "random_seed", "projection_prng_key", "n_frequency"),
     *("position_embedding_type", "pos_embed_*", "pooling_mode*", "word_embedding_dimension"),
 )
-"""What decides what the weights of a model compute."""
+"""Deciding fields: they change what the weights of a model compute."""
 
 SCHEDULE = (
     *("beta_start", "beta_end", "beta_schedule", "trained_betas", "num_train_timesteps"),
@@ -151,7 +151,7 @@ SCHEDULE = (
     *("time_shift_type", "sigma_data", "sigma_min", "sigma_max", "sigma_schedule"),
     *("snr_shift_scale", "timestep_type", "scaler", "s"),
 )
-"""The fields of a scheduler that say with which noise, and towards what, a model was trained."""
+"""The fields of a scheduler that describe the noise and target of the training."""
 
 TOKENIZER = (
     *("padding", "truncation", "padding_side", "truncation_side", "model_max_length", "max_length"),
@@ -185,13 +185,13 @@ TOKENIZER = (
     ),
     *("response_schema", "eos_token", "bos_token", "image_token", "video_token"),
 )
-"""Harmless in the config of a tokenizer, whose vocabulary is compared by itself."""
+"""Harmless in the config of a tokenizer, whose vocabulary is compared separately."""
 
 PROCESSOR = (
     *("*processor_type", "processor_class", "*processor_class", "*extractor_type", "device"),
     *("return_tensors", "input_data_format", "data_format", "*_kwargs", "image_seq_length"),
 )
-"""Harmless in the config of what prepares images."""
+"""Harmless in the config of an image processor."""
 
 ADAPTER = (
     *(
@@ -211,22 +211,22 @@ ADAPTER = (
         "lora_bias_init",
     ),
 )
-"""Harmless in the config of an adapter; that it is one that can be averaged is found elsewhere."""
+"""Harmless in the config of an adapter; whether it can be averaged is decided elsewhere."""
 
 PIPELINE = (
     *("requires_safety_checker", "safety_checker", "feature_extractor", "scheduler"),
     *("watermark", "add_watermarker", "_module"),
 )
-"""Harmless in `model_index.json`; the config of the scheduler is compared by itself."""
+"""Harmless in `model_index.json`; the config of the scheduler is compared separately."""
 
 DERIVED = (
     *("layer_types", "sliding_window_pattern", "pooler_output_size", "projection_size"),
     "added_tokens_decoder",
 )
-"""Fields that newer libraries write, and derive from others where a config has none."""
+"""Fields that newer libraries write, and derive from others in older configs."""
 
 SAME_CLASSES = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
-"""Classes of components under several names."""
+"""Component classes that have several names."""
 
 
 @lru_cache(maxsize=4096)
@@ -236,7 +236,7 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def effect_of(name: str, harmless: tuple[str, ...]) -> Effect:
-    """What a difference in the field `name` means, in a config whose harmless fields are these."""
+    """The meaning of a difference in the field `name`, given the harmless fields of its config."""
     if matches(name, (*ANYWHERE, *harmless)):
         return Effect.HARMLESS
     return Effect.DECIDING if matches(name, DECIDING) else Effect.OPEN

@@ -1,7 +1,7 @@
-"""The noise that a model was trained with, as the config of any scheduler says it.
+"""The noise that a model was trained with, from the config of any scheduler.
 
-Rule 1: the class of a scheduler says how to sample, which no weight depends on; classes with the
-same noise are the same. What a model predicts, and for flows the shift, belong to the noise.
+Rule 1: the class of a scheduler decides how to sample, which no weight depends on, so classes with
+the same noise are equal. The prediction type, and the shift of flows, belong to the noise.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER = "vae", "text_encoder", "tokenizer", "s
 
 
 class Conditioning(Enum):
-    """The condition that a denoiser takes besides the noisy image and its timestep."""
+    """The kind of conditioning of a denoiser, in addition to the noisy image and its timestep."""
 
     NONE = "nothing"
     LABEL = "classes"
@@ -64,7 +64,7 @@ class Base:
         return str(self.configs[SCHEDULER].get("_class_name", self.components[SCHEDULER].name))
 
     def place(self, component: str) -> Path:
-        """The folder that a component's files are in: its own, or the base's."""
+        """The folder of a component's files: its own, or the base's."""
         return (self.folder / self.files.inside(component, CONFIG)).parent
 
     @property
@@ -97,7 +97,7 @@ class Base:
 
     @property
     def learns_variance(self) -> bool:
-        """Whether it also predicts variances, in further channels, which are not trained."""
+        """Whether it also predicts variances, in extra channels, which are not trained."""
         return int(self.config.get("out_channels") or self.channels) == 2 * self.channels
 
 

@@ -1,7 +1,7 @@
 """The files of a base that soupctl uses: each is named beforehand, and nothing else is opened.
 
-Rule 1: small files are read once and kept, so what is checked, digested, loaded and copied is one.
-Rule 2: no link is followed out of the base's folder, but for those of the hub's cache to its blobs.
+Rule 1: small files are read once and kept, so the same bytes are checked, digested and loaded.
+Rule 2: no link is followed out of the base's folder, except those of the hub's cache to its blobs.
 Rule 3: libraries load from a private folder that has these files alone, so code, pickles and
 configs that lie beside them are out of their reach.
 """
@@ -29,7 +29,7 @@ from .component_classes import CONFIGS, SCHEDULER_CONFIG, ComponentClass, requir
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
 """The name of the weights, without ending, that each library looks for."""
 UNTOLD = ("transformers_version",)
-"""Fields that change no number, besides those that begin with `_`."""
+"""Fields without influence on any number, besides those that begin with `_`."""
 
 
 @dataclass(slots=True)
@@ -44,15 +44,15 @@ class BaseFiles:
     weights: dict[str, Component] = field(default_factory=dict)
     """Weights by component; those of a bare denoiser have the empty name."""
     snapshots: list[FileSnapshot] = field(default_factory=list)
-    """All files as they were before they were read."""
+    """Snapshots of all files, taken before they were read."""
 
     def inside(self, component: str, file: str) -> str:
-        """The path within the base of a component's file: in its folder, or else beside it."""
+        """The path within the base of a component's file: in its folder, or in the base's own."""
         own = component if component and (self.folder / component).is_dir() else ""
         return f"{own}/{file}" if own else file
 
     def holds(self, component: str, kind: ComponentClass) -> bool:
-        """Whether a component is there: as a folder, or a scheduler in the base's own folder."""
+        """Whether a component exists: as a folder, or a scheduler in the base's own folder."""
         if (self.folder / component).is_dir():
             return True
         return kind.files[0] == SCHEDULER_CONFIG and (self.folder / SCHEDULER_CONFIG).is_file()
@@ -62,7 +62,7 @@ class BaseFiles:
         return any((self.folder / component / name).is_file() for name in names)
 
     def read(self, name: str) -> bytes | None:
-        """Read a small file, and keep it; None if there is none.
+        """Read a small file, and keep it; None if it does not exist.
 
         Raises InputError for a file that is unreadable, or a link out of the base.
         """
@@ -86,7 +86,7 @@ class BaseFiles:
         return config
 
     def find_weights(self, name: str) -> None:
-        """Find a component's weights; InputError if there are none, or links out of the base."""
+        """Find a component's weights; InputError if it has none, or links out of the base."""
         model = find_model(self.folder / name, variant=self.variant)
         # a base whose denoiser is in its own folder may have other components
         found = [each for each in model.components if not each.name]
@@ -140,7 +140,7 @@ class BaseFiles:
                 raise OutputError(what, path=file.path, advice=advice)
 
     def digest(self, component: str) -> str:
-        """The digest of a component's small files; of configs, independent of their formatting."""
+        """The digest of a component's small files; the formatting of configs does not count."""
         inside = f"{component}/" if component else ""
         found = {
             name: self._meaning(name)
@@ -162,7 +162,7 @@ class BaseFiles:
 
 
 def _small_names(name: str, inside: str) -> tuple[str, ...]:
-    """The file's own name if it is directly in the component, and no index of weights."""
+    """The names of small files directly in the component, without indexes of weights."""
     own = name.removeprefix(inside)
     is_own = name.startswith(inside) and "/" not in own and not INDEX.search(own)
     return (own,) if is_own else ()
@@ -176,7 +176,7 @@ def _require_inside(folder: Path, path: Path) -> None:
     # the hub's cache has its files in `blobs`, and links to them in `snapshots/REVISION`
     caches = [each.parent for each in root.parents if each.name == "snapshots"]
     if not any(real.parent == cache / "blobs" for cache in caches):
-        what = "is a link out of the base, and not followed"
+        what = "is a link out of the base, which is not followed"
         raise InputError(what, path=path, advice="put a copy of the file in its place")
 
 

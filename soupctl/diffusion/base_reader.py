@@ -1,9 +1,9 @@
-"""Reading a base: its configs, which are checked, and where its weights are.
+"""Reading a base: its configs, which are checked, and the places of its weights.
 
-Rule 1: all that can be refused from configs and headers is refused here, before data is read.
+Rule 1: everything that configs and headers reveal is refused here, before data is read.
 Rule 2: a component's files are in the folder of its name; without one they are in the base's own
 folder, as in the first pipelines of diffusers.
-Rule 3: a pipeline with a model that would not be used is refused, since the others depend on it.
+Rule 3: a pipeline with a model that soupctl would not use is refused: the others depend on it.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ DENOISER_NAMES = ("unet", "transformer")
 PARTS = (VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER)
 """Components that are used besides the denoiser."""
 COMPANIONS = ("safety_checker", "feature_extractor", "image_encoder")
-"""Components that go along with a model; what it learns and draws does not depend on them."""
+"""Components that are copied with a model, but have no influence on training or sampling."""
 ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors")
 LONGEST_CLASS = 80
-"""Characters that are shown of the name of a class."""
+"""Characters of a class name that messages show."""
 REMOTE = re.compile(r"[\w.-]+/[\w.-]+")
-"""The form of a model's name on the hub."""
+"""The pattern of a model's name on the hub."""
 BARE_SCHEDULER = ComponentClass("diffusers", "DDPMScheduler", (SCHEDULER_CONFIG,), False)
-"""The scheduler beside a bare denoiser; its config says its class."""
+"""The config of the scheduler beside a bare denoiser, which names its class."""
 
 
 def read_base(folder: Path, variant: str | None = None) -> Base:
-    """Read the base in a folder: its configs, which are checked, and where its weights are.
+    """Read the base in a folder: its configs, which are checked, and the places of its weights.
 
     `variant` prefers weights such as `model.fp16.safetensors` to the plain ones.
 
@@ -110,11 +110,11 @@ def _require_used(listed: Mapping[str, tuple[str, str]], folder: Path) -> None:
 
 
 def _require_whole(listed: Mapping[str, ComponentClass], files: BaseFiles) -> None:
-    """Raise InputError for a pipeline that lacks a part without which the others mean less."""
+    """Raise InputError for a pipeline that lacks a component on which the others depend."""
     for name in (VAE, SCHEDULER):
         # without an autoencoder, latents would be taken for pixels
         if name in listed and not files.holds(name, listed[name]):
-            what = f"is not there, though {PIPELINE} names it"
+            what = f"is missing, though {PIPELINE} names it"
             raise InputError(what, path=files.folder / name)
 
 
@@ -149,7 +149,7 @@ def _read_components(
 
 
 def _read_component(files: BaseFiles, name: str, kind: ComponentClass) -> dict[str, Any] | None:
-    """The config of a component, whose vocabularies are read as well; None if it has none."""
+    """The config of a component, None without one; its vocabularies are read, too."""
     for file in kind.files[1:]:
         files.read(files.inside(name, file))
     config = files.read_config(files.inside(name, kind.files[0]))
@@ -201,7 +201,7 @@ def _require_supported(config: Mapping[str, Any], place: Path) -> None:
 
 
 def _shown_class(name: object) -> str:
-    """The name of a class in a config, which may be anything, as a message shows it."""
+    """The class name in a config, which may be any value, as a message shows it."""
     # reprlib shows less than some names have
     return repr(name)[:LONGEST_CLASS].strip("'")
 

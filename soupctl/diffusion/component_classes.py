@@ -1,7 +1,7 @@
 """The classes of components that a base may have; a base that names any other is refused.
 
-Rule 1: a class is found in this table, and never by what a base says, so no base brings code.
-Rule 2: a component's files are named here, so that nothing else in its folder is ever opened.
+Rule 1: classes come from this table, never from a base, so no base can bring code.
+Rule 2: a component's files are listed here, so nothing else in its folder is ever opened.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ VOCABULARIES = (
 )
 DENOISERS = ("UNet2DConditionModel", "UNet2DModel", "DiTTransformer2DModel")
 CODE = ("auto_map", "custom_pipeline", "custom_code")
-"""Fields by which a config names code of its own."""
+"""Fields in which a config names code of its own."""
 ATTENTIONS = (None, "eager", "sdpa")
-"""Implementations of attention that transformers has itself; others are loaded as code."""
+"""Attention implementations built into transformers; any other would be loaded as code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ NOISE_SCHEDULERS = tuple(
         *("LMSDiscrete", "PNDM", "TCD", "UniPCMultistep"),
     )
 )
-"""Schedulers with betas; their noise schedule is used, not their way of sampling."""
+"""Schedulers with betas; only their noise schedule is used."""
 FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
-"""Schedulers without betas, which are refused by a message of their own."""
+"""Schedulers without betas, which are refused with their own message."""
 
 _TOKENIZER = (TOKENIZER_CONFIG, *VOCABULARIES)
 _KNOWN = (
@@ -110,7 +110,7 @@ def known_components(
         known = CLASSES.get((library, present_class(kind)))
         if known is None:
             what = f"is {_shown(library)}.{_shown(kind)}, which soupctl does not load"
-            advice = "soupctl has a list of classes that it loads, and a base adds none to it"
+            advice = "soupctl loads only the classes on its own list"
             raise MismatchError(what, path=folder / name, advice=advice)
         found[name] = known
     return found
@@ -121,7 +121,7 @@ def _shown(name: str) -> str:
 
 
 def unsupported_denoiser(kind: str, path: Path) -> MismatchError:
-    """The refusal of a denoiser of another class."""
+    """The error for a denoiser of an unsupported class."""
     return MismatchError(f"has class {kind}; {supported()}", path=path)
 
 

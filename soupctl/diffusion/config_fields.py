@@ -25,13 +25,13 @@ class Field:
     """One field of a config."""
 
     kind: str
-    """What its value has to be, in words."""
+    """The allowed values in words."""
     holds: Callable[[Any], bool]
     is_required: bool = False
 
 
 def whole(least: int = 0, most: int = LARGEST) -> Field:
-    """A whole number within bounds."""
+    """A field for a whole number within bounds."""
     return Field(
         f"a whole number from {least} to {most}",
         lambda value: type(value) is int and least <= value <= most,
@@ -39,7 +39,7 @@ def whole(least: int = 0, most: int = LARGEST) -> Field:
 
 
 def number(least: float, most: float) -> Field:
-    """A number within bounds."""
+    """A field for a number within bounds."""
     return Field(
         f"a number from {least:g} to {most:g}",
         lambda value: type(value) in (int, float) and least <= value <= most,
@@ -47,7 +47,7 @@ def number(least: float, most: float) -> Field:
 
 
 def listed(each: Field, least: int = 1, most: int = 64) -> Field:
-    """A list of so many values."""
+    """A field for a list of a bounded number of values."""
     return Field(
         f"a list of {least} to {most} values, each {each.kind}",
         lambda value: (
@@ -57,24 +57,24 @@ def listed(each: Field, least: int = 1, most: int = 64) -> Field:
 
 
 def either(first: Field, other: Field) -> Field:
-    """One kind or the other."""
+    """A field for either of two kinds of values."""
     return Field(
         f"{first.kind} or {other.kind}", lambda value: first.holds(value) or other.holds(value)
     )
 
 
 def optional(field: Field) -> Field:
-    """That kind, or null."""
+    """The same field, which may also be null."""
     return either(field, NULL)
 
 
 def required(field: Field) -> Field:
-    """That kind, and not missing."""
+    """The same field, which must be present."""
     return Field(field.kind, field.holds, is_required=True)
 
 
 def choice(*values: str) -> Field:
-    """One of some texts."""
+    """A field for one of some texts."""
     return Field(f"one of {', '.join(values)}", lambda value: value in values)
 
 
@@ -162,7 +162,7 @@ TEXT_ENCODER_FIELDS: Mapping[str, Field] = {
     "transformers_version": optional(TEXT),
     "vocab_size": required(whole(1, 10_000_000)),
 }
-"""The fields of a text encoder that transformers is given; no others."""
+"""The fields of a text encoder that are passed to transformers."""
 
 _TOKEN = optional(either(TEXT, Field("an object", lambda value: isinstance(value, dict))))
 
@@ -182,7 +182,7 @@ TOKENIZER_FIELDS: Mapping[str, Field] = {
     "tokenizer_class": optional(choice("CLIPTokenizer", "CLIPTokenizerFast")),
     "unk_token": _TOKEN,
 }
-"""The fields of a tokenizer that transformers is given; no others."""
+"""The fields of a tokenizer that are passed to transformers."""
 
 SCHEDULER_FIELDS: Mapping[str, Field] = {
     "beta_end": required(number(0, 1)),
@@ -202,7 +202,7 @@ SCHEDULER_FIELDS: Mapping[str, Field] = {
     "trained_betas": optional(listed(number(0, 1), 1, 1_000_000)),
     "variance_type": TEXT,
 }
-"""The fields of a scheduler that diffusers is given; no others."""
+"""The fields of a scheduler that are passed to diffusers."""
 
 FIELDS: Mapping[str, Mapping[str, Field]] = {
     "UNet2DModel": _UNET,

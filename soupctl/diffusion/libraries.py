@@ -12,7 +12,7 @@ LIBRARIES = ("PIL", "accelerate", "diffusers", "matplotlib", "torch", "transform
 
 
 def require_extra() -> None:
-    """Raise LimitError if a library of the extra `train` is missing, and keep the others offline.
+    """Raise LimitError if a library of the extra `train` is missing, and keep the rest offline.
 
     It must be called before the first of them is imported.
     """

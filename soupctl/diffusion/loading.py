@@ -18,7 +18,7 @@ from .base_files import staged
 from .config_fields import FIELDS, SCHEDULER_FIELDS
 
 LONGEST_REASON = 200
-"""Characters of a library's message that are shown."""
+"""Characters of a library's message that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def loading(base: Base) -> Iterator[None]:
 
 
 def known_fields(base: Base, name: str) -> dict[str, Any]:
-    """The config of a component without the fields that soupctl has not checked."""
+    """The config of a component, reduced to the fields that soupctl has checked."""
     fields = FIELDS[base.components[name].name]
     return {key: value for key, value in base.configs[name].items() if key in fields}
 
@@ -116,7 +116,7 @@ def empty_model(base: Base) -> Any:
 def load_scheduler(base: Base) -> Any:
     """The base's noise schedule as diffusers loads it; for a bare denoiser, that of the DDPM paper.
 
-    Raises InputError for what diffusers cannot load.
+    Raises InputError if diffusers cannot load it.
     """
     if SCHEDULER not in base.configs:
         return diffusers.DDPMScheduler()

@@ -1,7 +1,7 @@
-"""The class that stands for none, which classifier-free guidance needs.
+"""The null class of a model, which classifier-free guidance needs.
 
-Rule 1: it is known of a DiT by its class, and of other models by the ledger of their training; that
-a model has one more class than it needs shows nowhere else, so no class is ever taken for it.
+Rule 1: a DiT always has one, and the ledger of a training tells it of other models. Nothing else
+shows that a model has one class more than it needs, so the null class is never guessed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ..ledger.read import read_ledger
 from .base import Base, Conditioning
 
 COND_DROP = "cond_drop"
-"""The option of a training that teaches the class for none, by how often it takes its place."""
+"""The training option that trains the null class: how often it replaces an image's class."""
 
 
 def null_class(base: Base) -> int | None:
-    """The class of a model that stands for none; None if it has no such class, or may have none."""
+    """The null class of a model; None if it has none, or if that is not known."""
     if base.conditioning is not Conditioning.LABEL:
         return None
     if base.class_name == "DiTTransformer2DModel" or _was_taught(base):
@@ -28,7 +28,7 @@ def null_class(base: Base) -> int | None:
 
 
 def _was_taught(base: Base) -> bool:
-    """Whether the ledger of a model says that it, or all of its ingredients, learned the class."""
+    """Whether a model's ledger says that it, or all of its ingredients, trained the null class."""
     try:
         with open_input(base.files.weights[base.denoiser]) as checkpoint:
             ledger = read_ledger(checkpoint)

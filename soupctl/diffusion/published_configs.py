@@ -1,9 +1,9 @@
-"""Configs as they were published, in the form that today's classes have.
+"""Published configs, converted to the fields of today's classes.
 
-Rule 1: a field that a config does not have is the default of its class, as in the libraries.
-Rule 2: what a field or a class was called in earlier versions is read under today's name, even if
-the libraries have forgotten it since.
-Rule 3: files keep their bytes; only what is read from them has this form.
+Rule 1: an absent field has the default of its class, as in the libraries.
+Rule 2: earlier names of fields and classes are converted to today's, even if the libraries no
+longer know them.
+Rule 3: the files themselves are never rewritten.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ RENAMED: Mapping[str, str] = {
     "UNetConditionalModel": "UNet2DConditionModel",
     "UNetUnconditionalModel": "UNet2DModel",
 }
-"""Classes of the first versions of diffusers, and what they are called since."""
+"""Class names of the first versions of diffusers, and today's."""
 FLAX = "Flax"
-"""Begins the names of classes that diffusers had for another framework, with the same weights."""
+"""Prefix of diffusers' classes for another framework, which have the same weights."""
 SPLIT = "Transformer2DModel"
-"""The class that DiT and other transformers shared until they got classes of their own."""
+"""The class that DiT and other transformers shared in earlier versions."""
 DIT = "DiTTransformer2DModel"
 MODEL_TYPES: Mapping[str, str] = {"CLIPTextModel": "clip_text_model"}
-"""What the defaults of transformers' classes are filed under."""
+"""The prefix of transformers' classes in the table of defaults."""
 LENGTH, POSITIONS = "model_max_length", "max_position_embeddings"
 UNBOUNDED = int(1e30)
-"""What transformers writes as the length of a tokenizer that has none."""
+"""The length that transformers writes for a tokenizer without a limit."""
 PREDICTION, PREDICTS_NOISE = "prediction_type", "predict_epsilon"
 
 
 def present_class(name: str, config: Mapping[str, Any] | None = None) -> str:
-    """Today's name of a class of diffusers; `config`, if given, tells which of those it became.
+    """Today's name of a diffusers class; `config` tells which one a shared class became.
 
-    Without a config, the class that several classes shared means DiT.
+    Without a config, a shared class means DiT.
     """
     name = name.removeprefix(FLAX)
     if name == SPLIT and (config is None or config.get("norm_type") == "ada_norm_zero"):
@@ -44,9 +44,9 @@ def present_class(name: str, config: Mapping[str, Any] | None = None) -> str:
 
 
 def present_config(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """A config with the defaults of its class, and under today's names.
+    """A config with the defaults of its class, under today's names.
 
-    `kind` is its class, for a config that does not say it.
+    `kind` is its class, for a config that does not name it.
     """
     found = dict(config)
     name = config.get(CLASS_NAME)
@@ -63,7 +63,7 @@ def present_config(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 def bounded_captions(tokenizer: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """A tokenizer's config with a length, if it has none that of its text encoder."""
+    """A tokenizer's config with a length limit: its own, or that of its text encoder."""
     if tokenizer.get(LENGTH, UNBOUNDED) == UNBOUNDED:
         return {**tokenizer, LENGTH: encoder.get(POSITIONS)}
     return dict(tokenizer)

@@ -1,8 +1,8 @@
-"""A rehearsal of a base: its configs are tried on models without weights before data is read.
+"""A dry run of a base: its configs are tried on models without weights before data is read.
 
-Rule 1: whatever a config makes the libraries raise is one InputError about the base, at the door.
-Rule 2: nothing is computed: the models are on torch's meta device, so only their shapes exist. The
-tokenizer and the scheduler, which are small, are tried as they are.
+Rule 1: whatever a config makes the libraries raise becomes one InputError about the base.
+Rule 2: nothing is computed: the models are on torch's meta device, where only shapes exist. The
+tokenizer and the scheduler, which are small, are tried for real.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ OLD_NAME = re.compile(r"(?<=\.)(query|key|value|proj_attn)(?=\.(weight|bias)$)")
 
 
 def rehearse(base: Base, side: int, scheduler: Any, objective: Objective) -> None:
-    """Try a base on inputs of height and width `side`, in shapes alone.
+    """Try a base on inputs of height and width `side`, computing shapes only.
 
-    Raises InputError for configs that the libraries do not accept, MismatchError for weights or
+    Raises InputError for configs that the libraries reject, MismatchError for weights or
     components that do not fit them.
     """
     with loading(base), torch.no_grad(), torch.device("meta"):
@@ -50,7 +50,7 @@ def rehearse(base: Base, side: int, scheduler: Any, objective: Objective) -> Non
 
 
 def _condition(base: Base) -> torch.Tensor | None:
-    """A condition of the denoiser, in shapes alone; None if it takes none."""
+    """A condition for the denoiser, without values; None if it takes none."""
     if base.conditioning is Conditioning.LABEL:
         return torch.zeros(1, dtype=torch.long)
     if base.conditioning is Conditioning.NONE:
@@ -71,7 +71,7 @@ def _condition(base: Base) -> torch.Tensor | None:
 
 
 def _tokens(base: Base) -> list[int]:
-    """The tokens of an empty caption, and the largest token of all."""
+    """The tokens of an empty caption, and the largest token id."""
     kinds = {TOKENIZER: base.components[TOKENIZER]}
     within = base.files.inside(TOKENIZER, kinds[TOKENIZER].files[0])
     with staged(base.files, kinds, {within: known_fields(base, TOKENIZER)}) as folder:

@@ -1,4 +1,4 @@
-"""Images from a denoiser by DDIM (Song et al. 2021, arXiv 2010.02502), as diffusers has it."""
+"""Images from a denoiser by diffusers' DDIM (Song et al. 2021, arXiv 2010.02502)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def sample(
 ) -> torch.Tensor:
     """Samples [B, C, H, W] that the denoiser makes of noise of that shape in so many steps.
 
-    With `unconditional`, the condition that stands for none, predictions are extrapolated from
+    With `unconditional`, the null condition, predictions are extrapolated from
     the unconditional ones by the factor `guidance` (classifier-free guidance, Ho and Salimans
     2022, arXiv 2207.12598, equation 6, with guidance = 1 + w). `on_step` is called after each step.
     """

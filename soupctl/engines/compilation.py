@@ -1,6 +1,6 @@
-"""Compilation of a kernel to the object code of one C function.
+"""Compiling a kernel to the object code of one C function.
 
-Rule 1: the function calls nothing of Python and nothing of the compiler: whoever can load object
+Rule 1: the function depends neither on Python nor on the compiler: any program that loads object
 code can call it.
 """
 

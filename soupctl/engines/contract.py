@@ -23,7 +23,7 @@ class WeightedMean:
     dtypes: tuple[DType, ...]
     """Float dtype of each source, at least one."""
     weights: tuple[int, ...]
-    """Integer weight of each source, |w| <= 2**62; of one of zero only NaN and infinity count."""
+    """Integer weight of each source, |w| <= 2**62; with weight 0, only NaN and infinity matter."""
     out: DType
     """Float dtype of the result."""
     allow_nonfinite: bool = False
@@ -93,7 +93,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """The name that users know it by."""
+        """Its name for users."""
 
     def prepare(
         self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None

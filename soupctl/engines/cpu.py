@@ -1,6 +1,6 @@
 """The CPU engine: compiled kernels over memory of any alignment.
 
-Rule 1: a prepared mean holds tables of addresses and no data; scratch memory lives for one call.
+Rule 1: a prepared mean holds tables of addresses but no data; scratch memory lives for one call.
 Rule 2: a prepared mean may be called from several threads at once.
 """
 
@@ -56,7 +56,7 @@ class CpuEngine:
         return CpuExpand(self, mean, sources, scales)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
-        """One compiled pass; both start where elements of their size may."""
+        """Narrow by one compiled pass; both buffers are aligned for their elements."""
         source, target = np.frombuffer(plane, np.float64), np.frombuffer(out, np.float32)
         return not narrow_function()(address(source), source.size, address(target))
 
@@ -216,12 +216,12 @@ def factors_of(scales: Scales, count: int) -> NDArray[np.float64]:
 
 
 def is_scaled(factors: NDArray[np.float64] | None, source: int) -> bool:
-    """Whether any element of a source has another factor than 1."""
+    """Whether any element of a source has a factor other than 1."""
     return factors is not None and not bool((factors[:, source] == 1.0).all())
 
 
 def is_bounded_scaled(mean: WeightedMean, factors: NDArray[np.float64]) -> bool:
-    """The same with scales: by the largest, and by the last bit that the smallest may have."""
+    """The same with scales: by the largest, and by the lowest bit that the smallest may have."""
     largest, quantum = Fraction(0), math.inf
     for source, (dtype, weight) in enumerate(zip(mean.dtypes, mean.weights, strict=True)):
         sizes = np.abs(factors[:, source])
@@ -235,7 +235,7 @@ def is_bounded_scaled(mean: WeightedMean, factors: NDArray[np.float64]) -> bool:
 
 
 def group_table(dtypes: Sequence[DType], add: str) -> NDArray[np.int64]:
-    """For each run of equal dtypes: the address of its sum, its first row, the row after it."""
+    """For each run of equal dtypes: the address of its sum, its first row, and its end."""
     groups = []
     for dtype, run in groupby(enumerate(dtypes), key=lambda row: row[1]):
         rows = [index for index, _ in run]
@@ -282,7 +282,7 @@ def float_bits(value: float) -> int:
 
 @cache
 def finish_address(dtype: DType, wide: bool) -> int:
-    """The address of the compiled rounding to `dtype`, after division by what may be large."""
+    """The address of the compiled division and rounding to `dtype`; `wide` for large divisors."""
     finish = "wide_rounding.finish_wide" if wide else "rounding.finish"
     return native_address(finish, str(dtype.bits))
 

@@ -1,7 +1,7 @@
 """GPUs through PyTorch: device memory, pinned memory and streams.
 
-Rule 1: every failure of a device is a LimitError that says what to do instead.
-Rule 2: the CPU is a device too, so that all of this runs, interpreted, without a GPU.
+Rule 1: every failure of a device is a LimitError with advice.
+Rule 2: the CPU is a device, too, so that all of this runs, interpreted, without a GPU.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class TorchBuffer:
 
     @contextmanager
     def _queued(self) -> Iterator[None]:
-        """Work on this buffer's queue; a failure is reported as the device's."""
+        """Work on this buffer's stream; a failure is reported as the device's."""
         try:
             with torch.cuda.stream(self._stream):
                 yield

@@ -14,7 +14,7 @@ from .contract import WeightedMean
 from .cpu import CpuEngine
 
 Planes = NDArray[np.float64]
-"""Float64 [planes, elements]: what they stand for is the sum over the planes."""
+"""Float64 [planes, elements]: the values are the sums over the planes."""
 
 SPLITTER = 2.0**27 + 1
 """Dekker, "A floating-point technique for extending the available precision" (1971)."""

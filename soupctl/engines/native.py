@@ -1,9 +1,9 @@
-"""Compiled kernels, kept on disk for the next process, which loads them without a compiler.
+"""A cache of compiled kernels on disk; later processes load them without a compiler.
 
-Rule 1: a kept kernel is used only if it is whole, was compiled from these very sources by these
-very tools for this very processor, and for these kinds of arguments.
-Rule 2: it is kept in the user's cache folder (or the one that NUMBA_CACHE_DIR names); where that
-cannot be written it is compiled anew, and no other folder is touched.
+Rule 1: a cached kernel is used only if it is complete, and was compiled from the same sources, by
+the same tools, for this processor and for the same argument types.
+Rule 2: the cache is in the user's cache folder, or in NUMBA_CACHE_DIR; if that cannot be written,
+kernels are compiled each time, and no other folder is touched.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ SUM_LENGTH = hashlib.sha256().digest_size
 def native_address(name: str, *kinds: str) -> int:
     """The address of a kernel, a C function.
 
-    `name` is that of its module and its own, as in "sums.add_bounded"; `kinds` are what the
-    module's table of signatures asks for.
+    `name` is that of its module and function, such as "sums.add_bounded"; `kinds` are the arguments
+    of the module's signature function.
     """
     with LOCK:
         symbol = entry_name(name, kinds)
@@ -57,7 +57,7 @@ def native_address(name: str, *kinds: str) -> int:
 
 
 def kept_code(path: Path) -> bytes | None:
-    """The object code that is kept at `path`; None if there is none, or it is not whole."""
+    """The object code that is cached at `path`; None if there is none, or it is incomplete."""
     try:
         kept = path.read_bytes()
     except OSError:
@@ -67,7 +67,7 @@ def kept_code(path: Path) -> bytes | None:
 
 
 def keep(code: bytes, path: Path) -> None:
-    """Keep object code at `path` for the next process, in one step; raises OSError."""
+    """Cache object code at `path` for later processes, in one step; raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
@@ -78,7 +78,7 @@ def keep(code: bytes, path: Path) -> None:
 
 
 def loaded(code: bytes, symbol: str) -> int:
-    """The address of the function `symbol` of object code."""
+    """The address of the function `symbol` in object code."""
     # an engine for each: two kernels may hold different functions of one name
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
@@ -93,14 +93,14 @@ ALIVE: list[Any] = []
 
 @cache
 def machine() -> Any:
-    """The processor as LLVM knows it."""
+    """LLVM's description of the processor."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     return binding.Target.from_default_triple().create_target_machine(jit=True)
 
 
 def cache_folder() -> Path | None:
-    """Where kernels are kept; None for a user without a home."""
+    """The folder of the cache; None for a user without a home."""
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(named).absolute() / "soupctl"
     user = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -114,14 +114,14 @@ def cache_folder() -> Path | None:
 
 
 def entry_name(name: str, kinds: tuple[str, ...]) -> str:
-    """A name that differs for whatever may make the compiled code differ."""
+    """A cache name that covers everything that may change the compiled code."""
     facts = [name, kinds, toolchain()]
     return "kernel_" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 @cache
 def toolchain() -> str:
-    """What all entries depend on: sources, tools, processor."""
+    """The dependencies of all cache entries: sources, tools, processor."""
     kernels = sorted(Path(tables.__file__).parent.glob("*.py"))
     files = [*kernels, Path(__file__).with_name("compilation.py")]
     sources = [(path.name, path.read_text()) for path in files]
@@ -132,7 +132,7 @@ def toolchain() -> str:
 
 
 def compiler_version() -> str:
-    """What says which numba is installed, without loading it."""
+    """The version of the installed numba, without loading it."""
     found = find_spec("numba")
     if found is None or found.origin is None:
         return ""

@@ -1,8 +1,8 @@
-"""Operators of PyTorch over lists of tensors that stay where they are: means, sums, figures.
+"""In-place operators over lists of PyTorch tensors: means, sums, statistics.
 
-Rule 1: tensors on a device run the kernels, tensors on the processor the reference; what those
-leave in doubt is computed by the processor's engine, so the bits are the contract's anywhere.
-Rule 2: a list is launched whole before anything is waited for, and waited for once.
+Rule 1: tensors on a device use the kernels, tensors on the processor the reference; blocks left in
+doubt are computed by the CPU engine, so the bits are the contract's everywhere.
+Rule 2: the whole list is launched before waiting, and waiting happens once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def average_(
 ) -> None:
     """Put means over rows[k], rows[k + len(outs)], ... into outs[k], rounded to its dtype.
 
-    Raises InputError and MismatchError, the tensor in them being its position.
+    Raises InputError and MismatchError, which name a tensor by its position.
     """
     means = []
     for position, out in enumerate(outs):
@@ -99,7 +99,7 @@ Update = tuple[Tensor, Tensor, Tensor | None, Tensor]
 
 
 def finish_updates(everything: Sequence[Update], divisor: int) -> None:
-    """Raise what stands in the way of an addition, and compute the means that are not proved."""
+    """Raise the errors of an addition, and compute the means that are not proved."""
     marked = any_of([marks for *_, marks in everything])
     for position, (planes, row, soup, marks) in enumerate(everything):
         if not marked[position]:
@@ -113,7 +113,7 @@ def finish_updates(everything: Sequence[Update], divisor: int) -> None:
 
 
 def lost_term(position: int, row: Tensor, start: int, planes: int) -> SoupError:
-    """Why the block from `start` on could not be added."""
+    """The reason why the block from `start` on could not be added."""
     odd = (~row.reshape(-1)[start : start + SUM_BLOCK].double().isfinite()).nonzero()
     if len(odd):
         what = f"holds NaN or infinity (element {start + int(odd[0])})"
@@ -142,7 +142,7 @@ def _(one: Tensor, _other: Tensor) -> Tensor:
 
 
 def uses_kernels(device: torch.device) -> bool:
-    """Whether tensors there are the kernels' business."""
+    """Whether kernels process tensors on that device."""
     return device.type != "cpu"
 
 
@@ -160,7 +160,7 @@ def integers(tensor: Tensor) -> Tensor:
 def mean_of(
     sources: Sequence[Tensor], weights: Sequence[int], out: Tensor, divisor: int
 ) -> WeightedMean:
-    """The mean that the engines know for this."""
+    """The same mean as the engines describe it."""
     dtypes = tuple(DTYPES[source.dtype] for source in sources)
     return WeightedMean(dtypes, tuple(weights), DTYPES[out.dtype], divisor=divisor)
 
@@ -168,7 +168,7 @@ def mean_of(
 def upload_lists(
     lists: Sequence[Sequence[float]], devices: Sequence[torch.device], dtype: torch.dtype
 ) -> list[Tensor]:
-    """The lists, each on its device; one copy takes all, and waits for nothing queued."""
+    """The lists, each on its device; uploaded by one copy, without waiting for queued work."""
     if not lists:
         return []
     width, pins = max(map(len, lists)), any(device.type == "cuda" for device in devices)
@@ -185,7 +185,7 @@ Mean = tuple[WeightedMean, Sequence[Tensor], Tensor]
 
 
 def queue_means(means: Sequence[Mean]) -> list[Tensor]:
-    """The doubts of each of the means, which are queued."""
+    """Queue each of the means; returns their doubts."""
     all_grouped = [grouped_mean(mean) for mean, _, _ in means]
     rows = [
         [integers(sources[grouped.order[row]]) for row in grouped.rows]
@@ -206,7 +206,7 @@ def queue_means(means: Sequence[Mean]) -> list[Tensor]:
 def queue_mean(
     grouped: GroupedMean, rows: Sequence[Tensor], addresses: Tensor, table: Tensor, out: Tensor
 ) -> Tensor:
-    """The doubts of the mean that was queued into `out`."""
+    """Queue a mean into `out`; returns its doubts."""
     target = integers(out)
     blocks = blocks_in(target.numel(), grouped.config.block)
     doubts = torch.zeros(blocks, dtype=torch.int8, device=out.device)
@@ -255,7 +255,7 @@ def compute_exactly(
     blocks: Tensor,
     block: int,
 ) -> None:
-    """Put the mean of the marked blocks into `out`, by the processor."""
+    """Compute the mean of the marked blocks on the processor, into `out`."""
     target = integers(out)
     for start, stop in runs_of(blocks.tolist(), block, target.numel()):
         parts = [bytes_of(integers(source)[start:stop]) for source in sources]
@@ -277,7 +277,7 @@ def bytes_of(integers: Tensor) -> memoryview:
 
 
 def runs_of(marked: Sequence[bool], block: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where each run of marked blocks begins and ends, in elements."""
+    """Start and stop of each run of marked blocks, in elements."""
     for is_marked, run in groupby(range(len(marked)), key=marked.__getitem__):
         places = list(run)
         if is_marked:
@@ -285,7 +285,7 @@ def runs_of(marked: Sequence[bool], block: int, size: int) -> Iterator[tuple[int
 
 
 def any_of(marks: Sequence[Tensor]) -> list[bool]:
-    """Which of the tensors hold anything but zero."""
+    """Which of the tensors have a nonzero element."""
     if not marks:
         return []
     found: list[bool] = torch.stack([mark.any() for mark in marks]).tolist()

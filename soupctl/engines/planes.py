@@ -11,19 +11,19 @@ INDEX_NAMES = {DType.U32: "u4", DType.U64: "u8"}
 
 
 def word(dtype: DType) -> str:
-    """The numpy name of unsigned integers as wide as the elements of a dtype."""
+    """The numpy name of unsigned integers with the width of a dtype."""
     return f"u{dtype.bits // 8}"
 
 
 def count_present(plane: memoryview, dtype: DType = DType.F64) -> int:
-    """Number of nonzero elements of a plane, which holds no -0.0."""
+    """The number of nonzero elements of a plane, which holds no -0.0."""
     import numpy as np
 
     return int(np.count_nonzero(np.frombuffer(plane, word(dtype))))
 
 
 def negative_zeros(values: memoryview, dtype: DType, start: int, index: DType) -> memoryview:
-    """The places, counted from `start`, of the elements of a float dtype that are -0.0."""
+    """The positions, counted from `start`, of -0.0 among the elements of a float dtype."""
     import numpy as np
 
     words = np.frombuffer(values, word(dtype))
@@ -32,7 +32,7 @@ def negative_zeros(values: memoryview, dtype: DType, start: int, index: DType) -
 
 
 def negated(values: memoryview) -> memoryview:
-    """The elements of F64 with the other sign."""
+    """The F64 elements with the opposite sign."""
     import numpy as np
 
     return np.negative(np.frombuffer(values, np.float64)).data.cast("B")
@@ -41,7 +41,7 @@ def negated(values: memoryview) -> memoryview:
 def present(
     plane: memoryview, start: int, index: DType, dtype: DType = DType.F64
 ) -> tuple[memoryview, memoryview]:
-    """The places, counted from `start`, and the values of the elements that are not zero."""
+    """The positions, counted from `start`, and the values of nonzero elements."""
     import numpy as np
 
     values = np.frombuffer(plane, word(dtype))
@@ -51,7 +51,7 @@ def present(
 
 
 def count_before(places: memoryview, index: DType, start: int, stop: int) -> int:
-    """How many of the places are before `stop`; ValueError unless they rise, from `start` on."""
+    """The number of positions before `stop`; ValueError unless they ascend, from `start` on."""
     import numpy as np
 
     numbers = np.frombuffer(places, INDEX_NAMES[index])
@@ -71,7 +71,7 @@ def spread(
 ) -> None:
     """Fill `out`, the plane's elements from `start` on, with these values and zeros.
 
-    One value is that of all places.
+    A single value is used for all positions.
     """
     import numpy as np
 

@@ -24,13 +24,13 @@ class ReferenceEngine:
     def prepare(
         self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
     ) -> ReferenceCombine:
-        """Nothing is prepared."""
+        """Bind the mean to its sources."""
         return ReferenceCombine(mean, tuple(sources), scales)
 
     def prepare_sum(
         self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
     ) -> Expansion:
-        """Nothing is prepared."""
+        """Bind the sum to its sources."""
         return Expansion(self, mean, sources, scales)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
@@ -104,7 +104,7 @@ def decode(code: int, dtype: DType) -> Fraction | float:
 
 
 def encode(value: Fraction | float, dtype: DType) -> int | None:
-    """The bit pattern of the nearest value, ties to even; None where that is out of range."""
+    """The bit pattern of the nearest value, ties to even; None if it is out of range."""
     format = dtype.float_format
     sign = 1 << (dtype.bits - 1) if value < 0 else 0
     if isinstance(value, float):
@@ -116,7 +116,7 @@ def encode(value: Fraction | float, dtype: DType) -> int | None:
 
 
 def round_magnitude(value: Fraction, format: FloatFormat) -> int:
-    """The pattern of the nearest value, as though the exponents went on for ever."""
+    """The pattern of the nearest value, as if the exponent range were unlimited."""
     if value == 0:
         return 0
     # of the highest bit of the value, or one more

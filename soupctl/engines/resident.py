@@ -143,7 +143,7 @@ def require_weights(weights: Sequence[int]) -> int:
 
 
 def listed(tensors: Tensors) -> list[Tensor]:
-    """The tensors in order, those of a mapping by name."""
+    """The tensors in order; those of a mapping sorted by name."""
     if isinstance(tensors, Mapping):
         return [tensors[name] for name in sorted(tensors)]
     return list(tensors)
@@ -157,7 +157,7 @@ def named(tensors: Tensors) -> list[str]:
 
 
 def matched(out: Tensors, other: Tensors) -> list[Tensor]:
-    """The tensors of `other`, in the order of `out`'s; MismatchError unless they fit them."""
+    """The tensors of `other` in the order of `out`'s; MismatchError unless they fit."""
     names = named(out)
     if names != named(other):
         raise MismatchError("the tensors differ in names or number")
@@ -174,7 +174,7 @@ def matched(out: Tensors, other: Tensors) -> list[Tensor]:
 
 
 def misfit(target: Tensor, row: Tensor) -> str:
-    """Why the two tensors cannot be combined; empty if they can."""
+    """The reason why two tensors cannot be combined; empty if they can."""
     if row.shape != target.shape:
         return f"has shape {tuple(row.shape)}, not {tuple(target.shape)}"
     if row.device != target.device:
@@ -193,7 +193,7 @@ def labelled(error: SoupError, names: Sequence[str]) -> SoupError:
 
 
 def changeable(tensors: Tensors) -> list[Tensor]:
-    """The tensors in order, without their gradients; MismatchError for any that has gaps."""
+    """The tensors in order, without gradients; MismatchError if one is not contiguous."""
     issues = [
         Issue("is not contiguous, so it cannot be changed in place", tensor=name)
         for name, tensor in zip(named(tensors), listed(tensors), strict=True)

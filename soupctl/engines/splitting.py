@@ -1,7 +1,7 @@
 """Weights as whole numbers whose products with every element of a dtype are exact float64s.
 
 Rule 1: a weight that is too long becomes several rows of one source, whose weights add up to it;
-each is of its sign, so that infinities stay what they are.
+each has its sign, so that infinities keep theirs.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 from ..format.dtypes import DType
 
 LARGEST_WEIGHT = 2**62
-"""Largest weight and divisor: what the integer arithmetic of every engine holds."""
+"""Largest weight and divisor that the integer arithmetic of every engine holds."""
 
 NARROW_DIVISOR = 2**24
-"""Largest divisor that the quicker of the two roundings takes."""
+"""Largest divisor for the faster of the two rounding methods."""
 
 PRODUCT_BITS = 53
 # the product of a double and a weight is never exact: it is computed with its rounding error
 DOUBLE_BITS = 24
 SCALE_BITS = 24
-"""Bits of the significand of a scale, at most: a float32."""
+"""Most bits of the significand of a scale, which is a float32."""
 
 
 def split_weight(weight: int, dtype: DType, *, is_scaled: bool = False) -> tuple[int, ...]:
-    """The weights of the rows that stand for a source of that weight, the largest first.
+    """The weights of the rows that represent a source of that weight, the largest first.
 
-    The products of those of a scaled source are exact with the scale as well.
+    For a scaled source, their products with the scale are exact as well.
     """
     bits = DOUBLE_BITS if dtype is DType.F64 else PRODUCT_BITS - dtype.float_format.precision
     bits -= SCALE_BITS if is_scaled else 0

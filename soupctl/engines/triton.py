@@ -1,6 +1,6 @@
 """The GPU engine: Triton kernels, and the CPU engine for the elements that they cannot prove.
 
-Rule 1: the bytes are those of the CPU engine, on any device and with any memory budget.
+Rule 1: the bytes equal those of the CPU engine, on any device and with any memory budget.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class TritonEngine:
     ) -> Combine:
         """Bind a mean to `sources`; kernels are compiled when they are first launched.
 
-        Those with scales are the CPU engine's: a byte an element is soon read there.
+        Means with scales go to the CPU engine: at one byte an element, reading is soon done there.
         """
         if scales is not None:
             return CpuEngine().prepare(mean, sources, scales)
@@ -35,9 +35,9 @@ class TritonEngine:
     def prepare_sum(
         self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
     ) -> Expand:
-        """The CPU engine's: sums are wider than their sources, so copying them costs most."""
+        """Bind a sum in the CPU engine: sums are wide, so copying them costs most."""
         return CpuEngine().prepare_sum(mean, sources, scales)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
-        """The processor's: a sum is added up there."""
+        """Narrow a plane on the processor, where sums are computed."""
         return CpuEngine().narrow(plane, out)

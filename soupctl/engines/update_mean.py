@@ -1,7 +1,7 @@
-"""Weighted means with updates made of factors among their terms.
+"""Weighted means whose terms include updates made of factors.
 
-Rule 1: one product of float64 matrices and a bound of its error decide nearly all elements; those
-in doubt are computed from the exact products of their factors, by the engine that rounds once.
+Rule 1: a product of float64 matrices with an error bound decides nearly all elements; those in
+doubt are computed from exact products of the factors, by the engine, which rounds once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .updates import SLACK, UNIT, Floats, Update
 
 NUMBERS = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
 CACHED = 1 << 17
-"""Elements that are made at a time, unless a row has more."""
+"""Elements that are computed at a time, unless a row has more."""
 EXACT_TERMS = 1 << 20
 """Most float64s of exact products in memory at a time."""
 
@@ -37,9 +37,9 @@ class PlacedUpdate:
     weight: int
     """Whole-number weight; the divisor is that of the mean."""
     first: int
-    """The first of its rows that count."""
+    """The first of its rows that are used."""
     rows: int
-    """How many of them count."""
+    """The number of rows that are used."""
     target: int
     """The row of the tensor that the first is added to."""
 
@@ -87,7 +87,7 @@ class UpdatedMean:
             self._settle_exactly(places, start, out, origin)
 
     def _blocks(self, start: int, stop: int, origin: int) -> Iterator[tuple[int, int]]:
-        """Where each block begins and ends: whole rows that fit a cache, but for both ends."""
+        """Start and stop of each block: whole rows that fit a cache, except at both ends."""
         size = max(1, CACHED // self._columns) * self._columns
         while start < stop:
             last = min(stop, start + size - (origin + start) % self._columns)
@@ -97,7 +97,7 @@ class UpdatedMean:
     def _settle(
         self, first: int, last: int, start: int, out: memoryview, origin: int
     ) -> NDArray[np.int8]:
-        """Round the elements that a bound decides; 1 for each of those in doubt."""
+        """Round the elements that a bound decides; returns 1 for each of those in doubt."""
         width = self._columns
         top, bottom = (origin + first) // width, -(-(origin + last) // width)
         near, rows, columns = self._near(top, bottom)
@@ -116,9 +116,9 @@ class UpdatedMean:
         return doubts
 
     def _near(self, top: int, bottom: int) -> tuple[Floats, Floats, Floats]:
-        """Values near the sum of the updates over the divisor, and the bound of their error.
+        """Approximate values of the sum of updates over the divisor, and their error bound.
 
-        Those of several updates are within the norms of their bounds, by Cauchy and Schwarz.
+        Several updates' bounds are combined by Cauchy and Schwarz.
         """
         near = np.zeros((bottom - top, self._columns))
         heights, widths = np.zeros(bottom - top), np.zeros(self._columns)
@@ -138,7 +138,7 @@ class UpdatedMean:
     def _add_source(
         self, source: int, first: int, near: Floats, rows: Floats, columns: Floats
     ) -> None:
-        """Add a source after the first to the values, and what is rounded to the bound."""
+        """Add another source to the values, and its rounding errors to the bound."""
         dtype = self._mean.dtypes[source]
         width = dtype.bits // 8
         view = self._sources[source][first * width : (first + len(near)) * width]
@@ -151,7 +151,7 @@ class UpdatedMean:
     def _settle_exactly(
         self, places: NDArray[np.intp], start: int, out: memoryview, origin: int
     ) -> None:
-        """Put the exactly rounded elements at `places` where they belong."""
+        """Write the exactly rounded elements at `places`."""
         target = np.frombuffer(out, np.uint8).reshape(-1, self._width)
         size = max(1, EXACT_TERMS // sum(each.update.terms for each in self._updates))
         for first in range(0, len(places), size):
@@ -159,7 +159,7 @@ class UpdatedMean:
             target[batch - start] = self._exactly(batch, origin)
 
     def _exactly(self, places: NDArray[np.intp], origin: int) -> NDArray[np.uint8]:
-        """The exactly rounded elements at some places, as bytes."""
+        """The exactly rounded elements at some positions, as bytes."""
         rows, columns = np.divmod(places + origin, self._columns)
         parts, weights = [], []
         for each in self._updates:
@@ -192,7 +192,7 @@ class UpdatedMean:
 
 
 def widened(values: memoryview, dtype: DType) -> Floats:
-    """The elements of a float dtype as float64s, all exact."""
+    """The elements of a float dtype as float64s, all exactly."""
     if dtype is DType.BF16:
         codes = np.frombuffer(values, "<u2").astype(np.uint32) << 16
         return codes.view(np.float32).astype(np.float64)

@@ -1,7 +1,7 @@
-"""Updates made of factors: float64 values near them with a bound, and their exact elements.
+"""Updates made of factors: approximate float64 values with an error bound, and exact elements.
 
-Rule 1: a bound is the product of a number for the row and one for the column of an element, so that
-it costs next to nothing; it holds for any order of additions, fused or not.
+Rule 1: the bound of an element is the product of a number for its row and one for its column, which
+costs next to nothing; it holds for any order of additions, fused or not.
 Rule 2: exact elements are planes of float64 that add up to the update without rounding.
 Rule 3: factors are float32 or narrower, so that a product of five of them does not underflow.
 """
@@ -25,22 +25,22 @@ Places = NDArray[np.intp]
 
 UNIT = 2.0**-53
 SLACK = 1 + 2.0**-30
-"""More than the roundings of a bound can take from it."""
+"""A margin that exceeds the rounding errors of a bound."""
 
 
 class Update(Protocol):
-    """A matrix that is computed by rows."""
+    """A matrix that is computed row by row."""
 
     shape: tuple[int, int]
     columns: Floats
-    """For each column, the bound of the elements' sizes where `row_bounds` is 1."""
+    """For each column, the bound of the elements' magnitudes where `row_bounds` is 1."""
     terms: int
-    """Float64s that the exact products of one element take."""
+    """The number of float64s that the exact products of one element take."""
     error: float
-    """The part of the bound by which the values near an element may be wrong."""
+    """The error of the approximate values, as a share of the bound."""
 
     def row_bounds(self, start: int, stop: int) -> Floats:
-        """For each row, the bound of the elements' sizes where `columns` is 1."""
+        """For each row, the bound of the elements' magnitudes where `columns` is 1."""
 
     def add(self, start: int, stop: int, share: float, out: Floats) -> None:
         """Add the share of values near rows `start` to `stop` to `out`, [rows, columns]."""
@@ -240,14 +240,14 @@ class Kronecker:
 
 
 def values_of(update: Update, start: int, stop: int, share: float = 1.0) -> Floats:
-    """The share of values near rows `start` to `stop`, [rows, columns], in memory of their own."""
+    """The approximate values of rows `start` to `stop`, times the share, in new memory."""
     out = np.zeros((stop - start, update.shape[1]))
     update.add(start, stop, share, out)
     return out
 
 
 def add_product(left: Floats, right: Floats, out: Floats) -> None:
-    """Add a product of matrices to `out`; all lie in memory row by row."""
+    """Add a product of matrices to `out`; all are contiguous by rows."""
     rows, inner = left.shape
     parts = address(left), address(right), rows, inner, right.shape[1], address(out)
     _multiply_function()(*parts)
@@ -265,7 +265,7 @@ def _norm(values: Floats) -> float:
 
 
 def _column_norms(right: Update, values: Floats) -> Floats:
-    """At least the norm of each column of what `right` stands for."""
+    """An upper bound of the norm of each column of `right`."""
     if isinstance(right, Matrix):
         norms: Floats = np.sqrt(np.einsum("ij,ij->j", values, values)) * SLACK
         return norms

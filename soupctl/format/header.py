@@ -1,10 +1,10 @@
 """The safetensors header as a value.
 
 Rule 1: bytes in, values out; nothing in this file opens, seeks or maps.
-Rule 2: what `parse_header` returns has been checked in full, so no later code asks again whether
-tensors overlap, leave holes, fall outside the file or disagree with their shapes.
-Rule 3: what the safetensors library refuses is refused, and what it loads is read, but for names
-that occur twice.
+Rule 2: `parse_header` checks everything, so no later code has to ask whether tensors overlap,
+leave holes, fall outside the file or disagree with their shapes.
+Rule 3: a file is accepted exactly if the safetensors library loads it, except that no name may
+occur twice.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Header:
 
 
 def header_size(first: bytes, file_size: int | None, path: str) -> int:
-    """Bytes before the data, from the first 8 bytes of a file; InputError if they cannot be.
+    """Bytes before the data, from the first 8 bytes of a file; InputError if out of range.
 
     A `file_size` of None stands for a stream, whose end is not known yet.
     """
@@ -178,7 +178,7 @@ def _require_contiguous(tensors: Iterable[Tensor], path: str) -> None:
 
 
 def _bits(tensor: Tensor) -> int | None:
-    """Bits of data by dtype and shape; None where 64 bits do not hold a product on the way."""
+    """Bits of data by dtype and shape; None if a product overflows 64 bits."""
     total = 1
     for factor in (*tensor.shape, tensor.dtype.bits):
         total *= factor

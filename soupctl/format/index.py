@@ -20,14 +20,14 @@ from .strict_json import decode, parse_object
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Which shard holds each tensor, by names relative to the index, and what else it says."""
+    """The shard of each tensor, as a path relative to the index, and the index's metadata."""
 
     weight_map: Mapping[str, str]
     metadata: Mapping[str, object]
 
 
 def is_inside(name: str) -> bool:
-    """Whether a relative name, joined to a folder, is a path inside it by its text alone."""
+    """Whether a relative path stays inside its folder, judged by its text alone."""
     return "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
@@ -54,7 +54,7 @@ def parse_index(text: bytes, path: str) -> Index:
 
 
 def _plain(name: str) -> str:
-    """A relative name without parts that lead nowhere: `a/b` for `./a//b`."""
+    """A relative path in normal form: `a/b` for `./a//b`."""
     if name.startswith("/") or name.endswith(("/", "/.")):
         return name
     return "/".join(part for part in name.split("/") if part not in ("", "."))

@@ -1,6 +1,6 @@
 """Recognises files of other formats by their first bytes.
 
-Rule 1: this only improves the message about a file that is refused anyway; names play no part.
+Rule 1: this only improves the message about a file that is refused anyway; its name is ignored.
 Rule 2: a header is shorter than 4 GiB, so a safetensors file has zeros among its first eight bytes;
 text has none.
 """
@@ -42,7 +42,7 @@ SIGNATURES = (
     (b"\xff\xd8\xff", "is a JPEG picture, not safetensors", None),
     (b"%PDF-", "is a PDF document, not safetensors", None),
 )
-"""How a format begins, what the file is, and what to do about it."""
+"""The first bytes of a format, a description of the file, and advice."""
 
 ZIP = b"PK\x03\x04"
 # PROTO with its version, the first instruction of every pickle since 2003
@@ -50,7 +50,7 @@ PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 # GLOBAL with a module and a name, the first instruction of most older ones
 OLD_PICKLE = re.compile(rb"\(*c[\w.]+\n[\w.]+\n")
 QUOTED = 40
-"""Characters of a text that a message quotes."""
+"""Characters of a text file that a message quotes."""
 
 
 def recognise(first: bytes) -> tuple[str, str | None] | None:
@@ -72,7 +72,7 @@ def recognise(first: bytes) -> tuple[str, str | None] | None:
 
 
 def _zip(first: bytes) -> tuple[str, str]:
-    """What a zip archive is, by the name of its first file."""
+    """The kind of a zip archive, by the name of its first file."""
     name = first[30 : 30 + int.from_bytes(first[26:28], "little")]
     if name.endswith(b".npy"):
         return "is a zip archive of NumPy arrays (npz), not safetensors", CONVERT
@@ -80,7 +80,7 @@ def _zip(first: bytes) -> tuple[str, str]:
 
 
 def _is_onnx(first: bytes) -> bool:
-    """Whether a protocol buffer begins as ONNX: the version of its format, then its producer."""
+    """Whether the bytes begin as ONNX does: the version of its format, then its producer."""
     return (
         len(first) >= 8
         and first[0] == 0x08
@@ -92,7 +92,7 @@ def _is_onnx(first: bytes) -> bool:
 
 
 def _text(first: bytes) -> tuple[str, str] | None:
-    """What a text is: a page, JSON or plain, such as the answer of a server."""
+    """The kind of a text file: a web page, JSON or plain text, such as a server's answer."""
     text = first.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
     if not text or any(byte < 9 or 13 < byte < 32 for byte in first) or not first[:8].isascii():
         return None

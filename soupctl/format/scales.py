@@ -1,6 +1,6 @@
-"""Where the scale of a quantised tensor is: its tensor, and how many codes each value is for.
+"""The place of a quantised tensor's scale: its tensor, and the block of codes for each value.
 
-Rule 1: what a code stands for is code * value, exactly; both are floats of the format.
+Rule 1: the value of a code is exactly code * scale; both are floats of the format.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from math import prod
 
 @dataclass(frozen=True, slots=True)
 class CodeScale:
-    """The scale of a tensor of codes, which is seen as a matrix of `shape[0]` rows."""
+    """The scale of a tensor of codes, which is viewed as a matrix of `shape[0]` rows."""
 
     tensor: str
     """Name of the tensor of the same checkpoint that holds the values, row by row."""
     block: tuple[int, int]
-    """Rows and columns of codes that each value is for; the last blocks may be cut short."""
+    """Rows and columns of codes for each value of the scale; the last blocks may be cut short."""
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -25,6 +25,6 @@ def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def scale_grid(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the values that scale codes of this shape by such blocks."""
+    """Rows and columns of the scale for codes of this shape in blocks of that size."""
     rows, columns = matrix_shape(shape)
     return -(-rows // block[0]), -(-columns // block[1])

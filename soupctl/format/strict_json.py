@@ -3,7 +3,7 @@
 Rule 1: UTF-8 without a byte order mark, no NaN or infinity, no lone surrogate, no number beyond
 float64, at most 127 levels deep: what the library refuses is refused.
 Rule 2: no object holds the same key twice, at any depth; the library keeps the last one.
-Rule 3: whatever is wrong is a ValueError whose text says it; no other exception escapes.
+Rule 3: every error is a ValueError with a message; no other exception escapes.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _scan(text: str, position: int) -> tuple[Any, int]:
 
 
 def _require_plain(text: str, begin: int, end: int, key: str, value: object) -> None:
-    """Look for depth and lone surrogates, but only where the text can hold them."""
+    """Check depth and lone surrogates, but only if the text may have them."""
     brackets = text.count("[", begin, end) + text.count("{", begin, end)
     if brackets < DEEPEST and text.find("\\u", begin, end) < 0:
         return

@@ -24,12 +24,12 @@ CODES = {
     DType.F32: "f",
     DType.F64: "d",
 }
-"""Letters of the `struct` module for the dtypes that it knows."""
+"""Format characters of the `struct` module for the dtypes that it knows."""
 PIECE = 1 << 20
 
 
 def value_text(view: memoryview, dtype: DType, element: int) -> str:
-    """One element as people write it; the hexadecimal code of a dtype that Python has not."""
+    """One element as people write it; hexadecimal for a dtype that Python does not have."""
     width = dtype.bits // 8
     if not width:
         return f"0x{view[element * dtype.bits // 8]:02x}"
@@ -54,7 +54,7 @@ def first_difference(one: memoryview, other: memoryview) -> int | None:
 
 
 def rounded(data: memoryview, wide: DType, narrow: DType) -> bytes | None:
-    """The same values in a narrower float dtype, to nearest even; None for other dtypes."""
+    """The same values in a narrower float dtype, rounded to nearest even; None for other dtypes."""
     if wide not in (DType.F64, DType.F32, DType.F16) or narrow not in (*CODES, DType.BF16):
         return None
     values = struct.unpack(f"<{len(data) * 8 // wide.bits}{CODES[wide]}", data)

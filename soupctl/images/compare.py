@@ -2,7 +2,7 @@
 
 Rule 1: image i of every model starts from the same noise and has the same prompt or class, so that
 images differ by the models alone.
-Rule 2: what can be refused from configs is refused before a model is loaded.
+Rule 2: everything that configs reveal is refused before a model is loaded.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from ..ledger.names import unique_names
 from .request import GUIDANCE, BankUse, SampleRequest
 
 BATCH = 8
-"""Images that are made together."""
+"""Images in one batch."""
 
 OnStep = Callable[[int, int], None]
 """Called after each denoising step with the steps done and the steps of all models together."""
@@ -56,7 +56,7 @@ class ModelImages:
     """The images of one model."""
 
     name: str
-    """Of the checkpoint, and of the bank that was attached to it."""
+    """The name of the checkpoint, and of the bank that was attached to it."""
     images: torch.Tensor
     """[N, C, H, W] in [-1, 1], on the CPU."""
     labels: tuple[str, ...]
@@ -76,9 +76,9 @@ class LoadedModel:
     side: int
     """Height and width of the denoiser's input."""
     labels: tuple[int, ...]
-    """Classes in the order in which images show them; none for models without classes."""
+    """Classes in the order of the images; empty for models without classes."""
     null: int | None
-    """The class that stands for none; None if it is not known that the model has one."""
+    """The null class; None if it is not known that the model has one."""
     guidance: float
 
 
@@ -137,7 +137,7 @@ def _read_model(name: str, folder: Path, request: SampleRequest) -> LoadedModel:
 
 
 def _labels(base: Base, request: SampleRequest) -> tuple[tuple[int, ...], int | None]:
-    """The classes that images show, and the class that stands for none.
+    """The classes that images show, and the null class.
 
     Raises UsageError for prompts or classes that the model does not take, or lacks, MismatchError
     for classes out of range.
@@ -158,9 +158,9 @@ def _labels(base: Base, request: SampleRequest) -> tuple[tuple[int, ...], int | 
         what = f"this model has classes 0 to {base.embeddings - 1}, but --null-class is {null}"
         raise MismatchError(what, path=base.folder)
     if null is None and request.guidance not in (None, 1):
-        what = "which of its classes stands for none, as --guidance needs, is not known"
+        what = "--guidance needs the null class, which is not known for this model"
         raise MismatchError(
-            what, path=base.folder, advice="say it by --null-class, or draw without"
+            what, path=base.folder, advice="give it with --null-class, or leave out --guidance"
         )
     # without guidance, the class for none can be drawn, but a DiT has a class more than it says
     is_shown = null is None or (request.guidance == 1 and base.class_name != DIT)
@@ -229,7 +229,7 @@ def _images_of_model(
     labels = _image_labels(model, request)
     notice = ""
     if model.labels and model.null is None:
-        notice = "drawn without guidance: none of its classes is known to stand for none"
+        notice = "drawn without guidance: its null class is not known"
     own = _images(model, models, request, device, count_step)
     yield ModelImages(model.name, own, labels, notice)
     side = (model.side, model.side) if use.resize_prompts else None
@@ -285,7 +285,7 @@ def _images(
 def _conditions(
     model: LoadedModel, models: Models, request: SampleRequest, numbers: range
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """The conditions of the images of those numbers, and the same for no prompt or class."""
+    """The conditions of the images with these numbers, and as many null conditions."""
     if request.prompts:
         texts = [request.prompts[number % len(request.prompts)] for number in numbers]
         return encode_captions(models, texts), encode_captions(models, [""] * len(texts))

@@ -4,7 +4,7 @@ Rule 1: format, size and planes are read from the header and bounded before a pi
 Rule 2: besides its file, an image takes at most 12 bytes a pixel: it is put on white and converted
 a strip at a time. Of large images, a process decodes one at a time.
 Rule 3: any failure to decode an image is an InputError, whichever of its many errors Pillow raises.
-Rule 4: no other format is tried than those named here: for some, Pillow starts other programs.
+Rule 4: only the formats named here are tried: for some others, Pillow starts other programs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ..storage.files import read_file
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 WIDE_GREY = ("F", "I", "I;16", "I;16B", "I;16L")
-"""Modes of Pillow with more than 8 bits a pixel."""
+"""Pillow's modes with more than 8 bits a pixel."""
 UNBOUNDED_GREY = ("F", "I")
-"""Those whose white is not said by the mode."""
+"""Modes that do not define which value is white."""
 WHITES = (1, 255, 65_535)
-"""What may be white in a float image; in one of 32-bit numbers, 1 is not."""
+"""Possible values of white in a float image; 1 is impossible with 32-bit integers."""
 MOST_PIXELS = 1 << 27
 """Most pixels of an image, such as 11,585 x 11,585."""
 LARGEST_FILE = 1 << 29
@@ -47,12 +47,12 @@ _one_large = threading.RLock()
 
 
 class TooLarge(InputError):
-    """An image file beyond the bounds."""
+    """An image file that exceeds the limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What the header of an image file says."""
+    """The header of an image file."""
 
     size: tuple[int, int]
     """Width and height in pixels, as stored."""
@@ -150,9 +150,9 @@ def _require_bounded(image: Image.Image, path: Path) -> None:
 
 
 def _white(image: Image.Image) -> int:
-    """The value that is white in a gray image of more than 8 bits; ValueError if none can be.
+    """The value of white in a gray image of more than 8 bits; ValueError if there is none.
 
-    Where the mode does not say it, it is the least usual one that no value exceeds.
+    If the mode does not define it, the smallest usual value that no pixel exceeds.
     """
     if image.mode not in UNBOUNDED_GREY:
         return WHITES[-1]

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..storage.atomic import publish_bytes
 
 SMALLEST = 64
-"""Pixels that the shorter side of an image in a grid has at least."""
+"""The least length of the shorter side of an image in a grid, in pixels."""
 GAP = 2
 """Pixels between the images of a grid."""
 LABEL, LABEL_GAP = 20, 20
@@ -79,9 +79,9 @@ def labelled(label: str, picture: Image.Image) -> Image.Image:
 
 
 def shortened(label: str, width: int) -> str:
-    """The label on one line of at most `width` pixels: its middle goes if it is too long.
+    """The label on one line of at most `width` pixels, its middle left out if it is too long.
 
-    Letters that the font does not have are escaped.
+    Characters that the font lacks are escaped.
     """
     font = ImageFont.load_default(LETTERS)
     text = "".join(each if each.isprintable() else " " for each in label)

@@ -115,7 +115,7 @@ def _draw_overview(axes: dict[str, Any], survey: Survey, change: float, strength
 
 
 def _draw_weights(axes: dict[str, Any], survey: Survey, reach: float) -> None:
-    """The weights relative to equal ones, from 2**-reach to 2**reach; those dropped are grey."""
+    """The weights relative to equal ones, from 2**-reach to 2**reach; dropped weights are grey."""
     norm = Normalize(-reach, reach)
     blocks = survey.blocks
     colours = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.6")
@@ -180,7 +180,7 @@ def _relative_weights(block: BlockSurvey) -> Tensor:
 
 
 def _log2(values: Tensor, config: BankConfig) -> Array:
-    """Their logarithms to base 2; masked where top-k dropped the weight, so that it is zero."""
+    """Base-2 logarithms; masked where top-k set the weight to zero."""
     found = values.log2().numpy()
     if config.topk < 1:
         return np.ma.masked_invalid(found)
@@ -200,7 +200,7 @@ def position_grid(config: BankConfig, site: Site) -> tuple[int, int] | None:
 
 
 def _facts(survey: Survey) -> str:
-    """The bank in words: its gate, what that sees and how many weights it gives."""
+    """The bank in words: its gate, the gate's input and the number of weights."""
     config = survey.config
     name = f"{survey.name}, with weight {survey.scale:.4g}: " if survey.name else ""
     rows = " or ".join(str(rows) for rows in config.gates)
@@ -214,7 +214,7 @@ def _facts(survey: Survey) -> str:
 
 
 def _weighed(config: BankConfig) -> str:
-    """The things that a gate weighs."""
+    """A word for the things that a gate weights."""
     return "prompts" if config.gate is GateKind.MIXTURE or config.prepended else "positions"
 
 

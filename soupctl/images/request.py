@@ -12,7 +12,7 @@ from ..errors import Issue, LimitError, UsageError
 LARGEST = 1_000_000_000
 """The largest whole number of any option but the seed."""
 GUIDANCE = 3.0
-"""The scale of guidance unless another is asked for."""
+"""The default guidance scale."""
 BOUNDS = {
     "images": (1, 1_000_000),
     "steps": (1, LARGEST),
@@ -32,9 +32,9 @@ class SampleRequest:
     images: int = 16
     steps: int = 25
     guidance: float | None = None
-    """Scale of classifier-free guidance; 1 for none. None is 3, or 1 without a class for none."""
+    """Scale of classifier-free guidance; 1 for none. None means 3, or 1 without a null class."""
     null_class: int | None = None
-    """The class that stands for none; None for the one that is known."""
+    """The null class; None for the model's own, if known."""
     seed: int = 0
     resolution: int | None = None
     """Height and width in pixels; None for the model's own."""
@@ -64,12 +64,12 @@ class SampleRequest:
 
 @dataclass(frozen=True, slots=True)
 class BankUse:
-    """Uses of a bank that are refused unless they are asked for."""
+    """Permissions to use a bank where it would otherwise be refused."""
 
     allow_base_mismatch: bool = False
-    """On other weights than those of its base."""
+    """On a base with other weights."""
     resize_prompts: bool = False
-    """For images of another size than its own: its prompts are interpolated."""
+    """For images of another size: its prompts are interpolated."""
 
 
 def device_of(text: str) -> torch.device:

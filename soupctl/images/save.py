@@ -27,9 +27,9 @@ OTHER_PICTURES = frozenset(
         *("pbm", "pdf", "pgm", "pnm", "ppm", "ps", "svg", "tga", "tif", "tiff", "webp"),
     )
 )
-"""Endings of pictures that are not written."""
+"""File endings of picture formats that are not written."""
 LIST = "soupctl-sample.json"
-"""Lists the images of a folder; a folder without this file is never replaced."""
+"""The file that lists the images of a folder; a folder without it is never replaced."""
 
 
 def require_place(target: Path, *, replace: bool) -> None:
@@ -39,7 +39,7 @@ def require_place(target: Path, *, replace: bool) -> None:
     """
     if target.suffix.lower() in OTHER_PICTURES:
         advice = "end it in .png for a picture, or name a folder"
-        raise UsageError("is the name of a picture that is no PNG", path=target, advice=advice)
+        raise UsageError("is not a name for a PNG file", path=target, advice=advice)
     with place_of(target) as place:
         if _is_picture(target):
             place.require_free(target, replace)
@@ -92,7 +92,7 @@ def _is_picture(target: Path) -> bool:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether a folder holds what `save_images` wrote there, and nothing else."""
+    """Whether a folder holds only files that `save_images` wrote there."""
     path = folder / LIST
     try:
         listed = read_json(path).get("files")

@@ -1,1 +1,1 @@
-"""The kinds of tensors, found from names, companions, metadata and configs by data tables."""
+"""The kinds of tensors, found by data tables from names, companions, metadata and configs."""

@@ -17,7 +17,7 @@ Kinds = Mapping[str, TensorKind]
 
 
 def classify(tensors: Mapping[str, Tensor], facts: TensorFacts = NO_FACTS) -> Kinds:
-    """The kind of each tensor that is no plain weight; linear in their number."""
+    """The kind of each tensor that is not a plain weight; linear in their number."""
     return {
         **find_copies(tensors),
         **find_constants(tensors),

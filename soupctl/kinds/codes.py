@@ -1,4 +1,4 @@
-"""Finds quantised tensors by the table of schemes: each code, its companions, and its scale.
+"""Finds quantised tensors by the table of schemes: the codes, their companions and scales.
 
 Rule 1: the cost is linear in the number of tensors, whatever the number of schemes.
 """
@@ -28,13 +28,13 @@ from .quantised import (
 )
 
 ORDINARY = (".weight", ".bias")
-"""What most names end in, and the name of no companion."""
+"""The end of most names, which no companion has."""
 CODES = frozenset({"weight", "qweight"})
 """Last parts of the names of matrices, whose integers are codes."""
 PLAIN = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
-"""Dtypes of what is no code."""
+"""Dtypes that are never codes."""
 BLOCK = (128, 128)
-"""Rows and columns of a block where no config says it (DeepSeek-V3)."""
+"""Rows and columns of a block if no config gives them (DeepSeek-V3)."""
 
 _BY_END: dict[str, tuple[int, ...]] = {
     end: tuple(number for number, each in enumerate(SCHEMES) if end in (*each.required, *each.more))
@@ -86,7 +86,7 @@ def _has_other_scale(code: TensorKind, scheme: Scheme, stem: str) -> bool:
 
 
 def _companions(tensors: Mapping[str, Tensor]) -> dict[tuple[int, str], list[str]]:
-    """By scheme and stem of a name, the ends of companions that there are."""
+    """By scheme and stem of the name, the endings of the companions that exist."""
     found: dict[tuple[int, str], list[str]] = defaultdict(list)
     for name in tensors:
         if name.endswith(ORDINARY):
@@ -98,7 +98,7 @@ def _companions(tensors: Mapping[str, Tensor]) -> dict[tuple[int, str], list[str
 
 
 def _ends(name: str) -> Iterator[str]:
-    """The ends of a name that may be those of a companion."""
+    """The endings of a name that may mark a companion."""
     if len(name) <= _LONGEST:
         yield name
     for delimiter in _DELIMITER.finditer(name, max(0, len(name) - _LONGEST - 1)):
@@ -121,7 +121,7 @@ def _fits(scheme: Scheme, stem: str, tensors: Mapping[str, Tensor]) -> bool:
 def _scale(
     scheme: Scheme, stem: str, tensors: Mapping[str, Tensor], block: tuple[int, int] | None
 ) -> CodeScale | None:
-    """The scale of a code; None if its shape does not say which codes each value is for."""
+    """The scale of a code; None if its shape does not determine the block of each value."""
     # by the names that are given, which need not be those of the file
     name = stem + scheme.required[0]
     code, scale = tensors[stem + scheme.code], tensors[name]
@@ -150,7 +150,7 @@ def _leftovers(
     method: str | None,
     strange: frozenset[str],
 ) -> Iterator[tuple[str, TensorKind]]:
-    """Markers, and codes of which only a config, metadata or the dtype of a weight tells."""
+    """Markers, and codes that only a config, metadata or the dtype of a weight reveals."""
     for name, tensor in tensors.items():
         if tensor.dtype in PLAIN:
             continue
@@ -167,7 +167,7 @@ def _leftovers(
 
 
 def _strange_companions(tensors: Mapping[str, Tensor]) -> frozenset[str]:
-    """The layers that have a tensor beside their weight which seems to say how that is read."""
+    """The layers with an unknown tensor beside their weight that seems to say how to read it."""
     return frozenset(
         parent
         for parent, _, last in (name.rpartition(".") for name in tensors)
@@ -188,4 +188,4 @@ KNOWN = frozenset(
     if scheme.is_scaled
     for end in (*scheme.required, *scheme.more)
 )
-"""Last parts of the names of companions with which codes are read."""
+"""Last parts of the names of companions that codes are read with."""

@@ -1,4 +1,4 @@
-"""Tensors that training does not change, or that say how the weights are used.
+"""Constants: tensors that training does not change, or that say how the weights are used.
 
 Rule 1: a constant is copied, never averaged: two schedules have no mean that is a schedule.
 """
@@ -14,7 +14,7 @@ from .kind import Role, TensorKind
 
 @dataclass(frozen=True, slots=True)
 class ConstantRow:
-    """A row of the table: last parts of names, and what such a tensor is."""
+    """A row of the table: last parts of names, and the kind of such tensors."""
 
     what: str
     names: tuple[str, ...]
@@ -22,7 +22,7 @@ class ConstantRow:
     source: str
     role: Role = Role.CONSTANT
     is_derived: bool = False
-    """Whether a library makes it anew where it is missing, from its config alone."""
+    """Whether a library recomputes it from the config if it is missing."""
     fits: Callable[[Tensor], bool] = lambda tensor: True
 
 
@@ -31,7 +31,7 @@ def _is_schedule(tensor: Tensor) -> bool:
 
 
 def _is_own_schedule(tensor: Tensor) -> bool:
-    """Whether a word that others use for what they learn is a schedule: by whose it is."""
+    """Whether a tensor named `betas` or `sigmas` is a noise schedule, by its module's name."""
     owner = tensor.name.rpartition(".")[0]
     return len(tensor.shape) == 1 and owner in SCHEDULERS
 
@@ -41,7 +41,7 @@ def _is_top(tensor: Tensor) -> bool:
 
 
 def _is_causal(tensor: Tensor) -> bool:
-    """Whether a `bias` is the mask of an attention, and no parameter."""
+    """Whether a `bias` is the causal mask of an attention, not a parameter."""
     shape = tensor.shape
     return len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]
 
@@ -55,7 +55,7 @@ def _is_scalar(tensor: Tensor) -> bool:
 
 
 SCHEDULERS = frozenset({"", "denoiser", "model", "model_sampling", "scheduler", "diffusion"})
-"""Modules whose `betas` or `sigmas` are a noise schedule; empty for no module."""
+"""Modules whose `betas` or `sigmas` are a noise schedule; the empty name is the top level."""
 
 TABLE = (
     ConstantRow(
@@ -162,7 +162,7 @@ TABLE = (
 )
 
 STATISTICS = frozenset({"running_mean", "running_var"})
-"""Last parts of the names of statistics that a pass over data makes (torch.nn.BatchNorm)."""
+"""Last parts of the names of statistics gathered from data (torch.nn.BatchNorm)."""
 
 _ROWS: dict[str, tuple[ConstantRow, ...]] = {
     name: tuple(row for row in TABLE if name in row.names) for each in TABLE for name in each.names

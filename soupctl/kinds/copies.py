@@ -1,6 +1,6 @@
-"""Tensors that are written twice: tied embeddings, and moving averages beside the weights.
+"""Tensors that are stored twice: tied embeddings, and moving averages beside the weights.
 
-Rule 1: where a copy is missing and equals its original elsewhere, nothing is missing.
+Rule 1: a copy may be missing where it equals its original in the other files.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ TIED = (
     ("decoder.bias", "predictions.bias", "transformers, BERT, cls.predictions"),
     ("output.weight", "tok_embeddings.weight", "Meta Llama, original names"),
 )
-"""A copy, its original, and where it is described."""
+"""Patterns of a copy and its original, and the source of that."""
 
 EMA = "model_ema."
-"""Prefix of the moving averages of CompVis ema.py, whose names are without dots."""
+"""Prefix of the moving averages in CompVis's ema.py, whose names have no dots."""
 EMA_OF = "model."
-"""Prefix of what they are averages of."""
+"""Prefix of the weights that they average."""
 
 _ENDS: dict[str, tuple[str, ...]] = {}
 for _copy, _original, _ in TIED:
@@ -55,12 +55,12 @@ def find_copies(tensors: Mapping[str, Tensor]) -> dict[str, TensorKind]:
 
 
 def originals(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """By the name of each copy that there may be of the tensors, its original."""
+    """The original of each possible copy, by the name of the copy."""
     return {**dict(_averages(tensors)), **dict(_tied(tensors))}
 
 
 def _tied(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    """Copy and original of tied weights, whether the copy is there or not."""
+    """Pairs of a copy and its original for tied weights, whether the copy exists or not."""
     by_end: dict[str, list[str]] = {}
     for name in tensors:
         if name.endswith(_ORIGINALS):
@@ -82,7 +82,7 @@ def _last_parts(name: str) -> tuple[str, ...]:
 
 
 def _places(copy: str, original: str, end: str) -> Iterator[str]:
-    """Names that the copy may have: at the top, or beside what holds the original."""
+    """Names that the copy may have: at the top level, or in the module that holds the original."""
     prefix = original[: -len(end)]
     yield copy
     while prefix:

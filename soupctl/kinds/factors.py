@@ -1,8 +1,8 @@
-"""Adapters: which of their parameters multiply each other, and which are linear.
+"""Factors of adapters: parameters that multiply each other, unlike linear ones.
 
 Rule 1: the mean of factors is not the factor of a mean, so factors are never averaged.
-Rule 2: names decide first, then what the adapter's config says, then structure: a file of nothing
-but pairs whose inner sides fit is an adapter, whoever wrote it.
+Rule 2: names decide first, then the adapter's config, then structure: a file that holds nothing but
+pairs of matrices with matching inner sides is an adapter.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NAMES = (
 
 HALVES = frozenset({"up", "down", "A", "B"})
 LORA_MODULE = re.compile(r"(.*_)?lora\d*")
-"""A module of this name whose child is one of two halves holds factors (diffusers, XLabs)."""
+"""Names of modules whose children are two halves of factors (diffusers, XLabs)."""
 
 SIBLINGS = (
     # parts that make a factor only together, beneath one parent
@@ -65,26 +65,26 @@ LINEAR = frozenset(
         "SOUPCTL_DMP",
     }
 )
-"""Values of `peft_type` whose parameters are added to, or multiply, those of the base alone."""
+"""Values of `peft_type` for adapters that are linear in their parameters."""
 LINEAR_PARTS = re.compile(
     r"ia3_.*|fourierft_.*|waveft_.*|shira_.*|c3a_.*|trainable_tokens_.*|prompt_embeddings"
     r"|modules_to_save|diff|diff_b|w_norm|b_norm|weight|bias"
 )
 """Parts of the names of parameters of an adapter that are linear."""
 OWN_MODULE = re.compile(r".*_[A-Z]\d*")
-"""The name of a module that is a tuner's own, and not one of the base."""
+"""Names of modules that belong to a tuner, not to the base."""
 PEFT_PREFIX = "base_model.model."
-"""What the names in a file of PEFT begin with."""
+"""Prefix of the names in a PEFT file."""
 PAIRS = (
     *(("_A", "_B"), ("_a", "_b"), (".down", ".up"), ("_down", "_up"), (".A", ".B"), (".a", ".b")),
     # cloneofsimo's lora_diffusion
     (":down", ":up"),
 )
-"""Ends of the names of two factors, without `.weight`."""
+"""Endings of the names of the two factors, without `.weight`."""
 BARE = frozenset({"up", "down"})
-"""Last parts of factors that are no modules (Control-LoRA)."""
+"""Last parts of factors that are not modules (Control-LoRA)."""
 SCALARS = frozenset({"alpha", "scale", "rank", "network_alpha"})
-"""Last parts of what belongs to factors: a mean of them is none of the updates."""
+"""Last parts of the names of tensors that belong to factors, and are not averaged either."""
 
 _BARE_ENDS = tuple(f".{part}" for part in BARE)
 _SIBLINGS = frozenset(part for parts, *_ in SIBLINGS for part in parts)
@@ -93,14 +93,14 @@ _PATTERN = re.compile("|".join(f"(?P<k{n}>(?:{each[0]}))" for n, each in enumera
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """The distinct parts of all names that tell of an adapter: few, where names are many."""
+    """The distinct parts of all names that reveal an adapter; names are many, their parts few."""
 
     titles: Mapping[str, str]
-    """The kind of adapter, by the part that tells it."""
+    """The kind of adapter, by the part that reveals it."""
     modules: frozenset[str]
     """Modules that hold factors if their children are two halves."""
     siblings: frozenset[str]
-    """Parts that tell of a factor only together."""
+    """Parts that reveal a factor only together."""
 
 
 def _parts_of(tensors: Iterable[str]) -> _Parts:
@@ -157,7 +157,7 @@ def _parent(name: str) -> str:
 
 
 def _by_siblings(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Factors whose names say so only together."""
+    """Factors that only their names together reveal."""
     children: dict[str, dict[str, str]] = {}
     for name in tensors:
         parent, _, last = name.removesuffix(".weight").rpartition(".")
@@ -173,7 +173,7 @@ def _by_siblings(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _by_config(tensors: Mapping[str, Tensor], facts: TensorFacts) -> Iterator[tuple[str, str]]:
-    """Factors of an adapter of unknown names: its config says so, or it is a file of PEFT."""
+    """Factors with unknown names in an adapter that its config, or PEFT's prefix, reveals."""
     if facts.adapter in LINEAR:
         return
     if facts.adapter is not None:
@@ -187,7 +187,7 @@ def _by_config(tensors: Mapping[str, Tensor], facts: TensorFacts) -> Iterator[tu
 
 
 def _by_structure(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """The matrices of a file that has no others than pairs of thin factors; else none."""
+    """The matrices of a file that holds only pairs of thin factors; empty otherwise."""
     titles: dict[str, str] = {}
     for name, tensor in tensors.items():
         if len(tensor.shape) > 1:
@@ -198,7 +198,7 @@ def _by_structure(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _halves(name: str) -> Iterator[str]:
-    """The names that the other half of a pair may have."""
+    """The possible names of the other half of a pair."""
     stem = name.removesuffix(".weight")
     for pair in PAIRS:
         for mine, other in (pair, pair[::-1]):
@@ -207,7 +207,7 @@ def _halves(name: str) -> Iterator[str]:
 
 
 def _are_thin(first: Tensor, second: Tensor | None) -> bool:
-    """Whether two matrices multiply, in one order, by way of a side shorter than the others."""
+    """Whether two matrices multiply, in one order, with their inner side the shortest."""
     if second is None or len(second.shape) < 2:
         return False
     ways = ((first.shape, second.shape), (second.shape, first.shape))

@@ -1,6 +1,6 @@
-"""What metadata and configs say of a checkpoint's tensors.
+"""Facts about a checkpoint's tensors from its metadata and configs.
 
-Rule 1: all of it may come from an attacker; what is not as it should be says nothing.
+Rule 1: all of it may come from an attacker; malformed values are ignored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .quantised import PLAIN_SETTINGS
 
 @dataclass(frozen=True, slots=True)
 class TensorFacts:
-    """What decides the kind of a tensor beside names, dtypes and shapes."""
+    """Facts that decide the kind of a tensor, besides names, dtypes and shapes."""
 
     quantisation: str | None = None
     """The `quant_method` of a config."""
@@ -73,9 +73,9 @@ def _layers(text: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def layer_format(text: bytes) -> str | None:
-    """The format of a layer by the JSON of its `comfy_quant` tensor, with what else it says.
+    """The format of a layer from the JSON of its `comfy_quant` tensor, with the other settings.
 
-    None if it says nothing.
+    None if it has no format.
     """
     settings = _object(text)
     return _format(settings) if settings else None

@@ -1,7 +1,7 @@
-"""What a tensor is to its model, as a value.
+"""The kind of a tensor: its role in the model.
 
-Rule 1: only weights, statistics and copies are averaged as they lie; of every other kind, a mean
-of the numbers is not the mean of what they stand for.
+Rule 1: only weights, statistics and copies are averaged as stored; for every other kind, a mean of
+the stored numbers is not the mean of the values they represent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..format.scales import CodeScale
 
 
 class Role(Enum):
-    """What the numbers of a tensor are."""
+    """The role of a tensor."""
 
     WEIGHT = "weight"
     COPY = "copy"
@@ -26,10 +26,10 @@ class Role(Enum):
 
 
 AVERAGED = frozenset({Role.WEIGHT, Role.COPY, Role.STATISTIC})
-"""Kinds of which the mean of the numbers is the mean of what they stand for."""
+"""Roles for which the mean of the stored numbers is the mean of their values."""
 QUANTISED = frozenset({Role.CODE, Role.COMPANION})
 FIXED = frozenset({Role.CONSTANT, Role.SETTING})
-"""Kinds that training does not change, or that say how the weights are used."""
+"""Roles of tensors that training does not change, or that say how the weights are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class TensorKind:
 
     role: Role
     what: str = ""
-    """In words: the scheme of a code, the kind of a factor, what a constant is."""
+    """A description: the scheme of a code, the kind of a factor, the name of a constant."""
     of: str | None = None
     """The tensor that it belongs to: the code of a companion, the original of a copy."""
     scale: CodeScale | None = None
-    """Where the scale of a code is, if the code times its scale is exactly what it stands for."""
+    """The place of a code's scale, if code times scale is exactly its value."""
     is_derived: bool = False
-    """Whether a library makes it anew where it is missing, from its config alone."""
+    """Whether a library recomputes it from the config if it is missing."""
 
     @property
     def text(self) -> str:

@@ -1,9 +1,9 @@
 """The weights of linear layers that are stored in eight bits, by their names and shapes alone.
 
-Rule 1: what is quantised depends on nothing but a soup's own names and shapes, so that it is the
-same whichever ingredients remain.
-Rule 2: as makers of such files do it, norms, embeddings, modulations and the first and last layers
-of a model keep their width.
+Rule 1: the choice depends only on a soup's own names and shapes, so that it is the same whichever
+ingredients remain.
+Rule 2: norms, embeddings, modulations and the first and last layers of a model keep their width, as
+is usual in such files.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Collection
 
 WEIGHT = ".weight"
 DENOISER = "model.diffusion_model."
-"""Prefix of the denoiser in a file that holds the other models as well, which are left alone."""
+"""Prefix of the denoiser in a file with several models; the others are left alone."""
 
 _IN_BLOCK = re.compile(r"(^|\.)[0-9]+\.")
-"""Models repeat their blocks by number."""
+"""Matches the number of a repeated block."""
 _KEPT = re.compile(
     r"norm|emb|relative_attention_bias|router|(^|\.)gate\.|adaln|modulation|(^|[._])mod(_|\.|$)|time_|head\.",
     re.IGNORECASE,
@@ -24,7 +24,7 @@ _KEPT = re.compile(
 
 
 def quantised_prefix(names: Collection[str]) -> str:
-    """The prefix of what is quantised among the tensors of a file."""
+    """The prefix of the tensors of a file that are quantised."""
     return DENOISER if any(name.startswith(DENOISER) for name in names) else ""
 
 

@@ -1,4 +1,4 @@
-"""Names of the same tensors in different files: with a prefix, or of another library version.
+"""Renamings of tensors: files may have a prefix, or the names of another library version.
 
 Rule 1: names are changed only if the two sets then coincide, so nothing is paired by guess.
 Rule 2: one change is undone, not a chain of them; two prefixes of a name are one change.
@@ -91,10 +91,10 @@ RENAMINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str], str, str], ...
 
 @dataclass(frozen=True, slots=True)
 class Renaming:
-    """How the names of one file become those of another."""
+    """A mapping from the names of one file to those of another."""
 
     what: str
-    """What is undone, in words."""
+    """A description of the renaming that is undone."""
     names: Mapping[str, str]
     """The other's name of each tensor by its own."""
 
@@ -120,7 +120,7 @@ def renaming(
 
 
 def closest_renaming(wanted: Collection[str], own: Collection[str]) -> Renaming | None:
-    """The renaming after which most names are wanted ones; None if none makes them more."""
+    """The renaming that makes most names wanted ones; None if none helps."""
     wanted, own = frozenset(wanted), frozenset(own)
     best, most = None, len(wanted & own)
     for what, names in _candidates(wanted, own):
@@ -155,7 +155,7 @@ def donor_renaming(
 def _candidates(
     wanted: frozenset[str], own: frozenset[str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each way to rename: what is undone, and the new name of each own name."""
+    """Each possible renaming: a description, and the new name of each own name."""
     mine, theirs = (["", *_prefixes(names)] for names in (own, wanted))
     for old in mine:
         for new in theirs:
@@ -194,7 +194,7 @@ def _begin(names: frozenset[str], prefix: str) -> bool:
 
 
 def _with_prefix(wanted: frozenset[str], own: frozenset[str], old: str, new: str) -> dict[str, str]:
-    """The own names with one prefix in place of another, where the result is wanted."""
+    """The own names with one prefix replaced by another, where the result is wanted."""
     changed = {}
     for name in own:
         bare = name.removeprefix(old) if name.startswith(old) else None

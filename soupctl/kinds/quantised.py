@@ -1,6 +1,6 @@
-"""How quantised tensors are stored: codes, and beside them scales and other companions.
+"""The schemes of quantised tensors: codes, with scales and other companions.
 
-Rule 1: a scheme is found by the companions of a code, never by the dtype of the code alone.
+Rule 1: a scheme is recognised by the companions of a code, never by the code's dtype alone.
 Rule 2: the first scheme of the table that fits wins, so the special ones stand before the general.
 """
 
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from ..format.dtypes import DType
 
 FP8 = frozenset({DType.F8_E4M3, DType.F8_E5M2})
-"""Dtypes of codes that, times their scale, are exactly what they stand for."""
+"""Dtypes of codes whose value is exactly code times scale."""
 NARROW = frozenset(
     {
         *(DType.U8, DType.I8, DType.F4, DType.F6_E2M3, DType.F6_E3M2),
         *(DType.F8_E4M3, DType.F8_E5M2, DType.F8_E4M3FNUZ, DType.F8_E5M2FNUZ),
     }
 )
-"""Dtypes of eight bits or fewer: of codes, where a scale lies beside them."""
+"""Dtypes of eight bits or fewer: tensors of them with a scale are codes."""
 BYTES = frozenset({DType.U8, DType.I8})
 POWERS = frozenset({DType.U8, DType.F8_E8M0})
 """Dtypes of scales that are powers of two."""
@@ -31,19 +31,19 @@ class Scheme:
 
     title: str
     code: str
-    """What the name of the codes ends in; empty if the others are named after the codes."""
+    """Ending of the name of the codes; empty if the companions extend the code's whole name."""
     required: tuple[str, ...]
-    """What the names of the companions end in that make it this scheme."""
+    """Endings of the companions that identify the scheme."""
     source: str
     """Where the layout is described."""
     more: tuple[str, ...] = ()
-    """Further companions, which need not be there."""
+    """Endings of optional companions."""
     dtypes: frozenset[DType] = frozenset()
     """Dtypes of the codes; empty for any."""
     scale_dtypes: frozenset[DType] = frozenset()
     """Dtypes of the first companion; empty for any."""
     is_scaled: bool = False
-    """Whether code times first companion is what the code stands for, exactly."""
+    """Whether the value is exactly code times first companion."""
 
 
 INPUT = ("input_scale", "output_scale", "scale_input", "comfy_quant", "weight_format")
@@ -273,20 +273,20 @@ MARKERS = {
     "scaled_fp8": "marker of scaled fp8",
     "comfy_quant": "marker of a quantised layer",
 }
-"""Last parts of names of tensors that only say that others are quantised (ComfyUI)."""
+"""Last parts of the names of markers, which only say that other tensors are quantised (ComfyUI)."""
 
 OF_CODES = re.compile("scale|zero_?p|smooth|quant|rotation|hadamard|codebook|absmax")
-"""What the name of a tensor has in it that says how the codes beside it are read."""
+"""Parts of the names of tensors that say how the codes beside them are read."""
 
 DEQUANTISED = frozenset(
     {"float8_e4m3fn", "float8_e5m2", "float8_e4m3fn_rowwise", "float8_e4m3fn_blockwise"}
 )
-"""Formats of layers of which code times scale is the value (ComfyUI quant_ops.py)."""
+"""Layer formats whose value is code times scale (ComfyUI quant_ops.py)."""
 
 PLAIN_SETTINGS = frozenset(
     {"format", "full_precision_matrix_mult", "group_size", "orig_dtype", "orig_shape"}
 )
-"""What a layer's settings may say beside its format without another value being meant."""
+"""Settings of a layer, besides its format, that do not change its values."""
 
 METHODS = {
     "bitsandbytes_4bit": "bitsandbytes",
@@ -300,4 +300,4 @@ METHODS = {
     "eetq": "EETQ",
     "higgs": "HIGGS",
 }
-"""How messages call the `quant_method` of a config where that is not its own name."""
+"""Names of a config's `quant_method` in messages, where they differ."""

@@ -1,7 +1,7 @@
-"""Keys of a file's metadata that say what its weights mean.
+"""Settings: metadata keys that the meaning of the weights depends on.
 
-Rule 1: what only says who made a model, when and how, is no setting, and is left out where
-it differs.
+Rule 1: a key that only says who made a model, when and how, is not a setting; it is left out if
+the values differ.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MEANINGS = {
     "ss_network_module": "kohya sd-scripts",
     "model_type": "several trainers",
 }
-"""Keys whose values change what the weights mean, and where each is described."""
+"""Keys that change the meaning of the weights, and the source of each."""
 
 CONFIGS = {
     "config": "LTX-Video, ltx_video/models; compared field by field, as a config.json is",
@@ -26,4 +26,4 @@ CONFIGS = {
 """Keys that hold a config as JSON."""
 
 SAID = ("modelspec.", "ss_", "config", "model_config", "prediction_type", "model_type")
-"""What the keys begin with of which users want to know that they are gone."""
+"""Prefixes of keys whose loss is reported to the user."""

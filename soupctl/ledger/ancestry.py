@@ -1,9 +1,9 @@
-"""What the ledgers of several soups say together of the soups that these descend from.
+"""The ancestors of several soups, from all their ledgers together.
 
-Rule 1: of a content, its own ledger is believed over those of its descendants.
-Rule 2: where two ledgers contradict each other about a content, it is disputed: what is believed
-of it proves what it holds, and never what it does not hold.
-Rule 3: a ledger is heard only about what its own ingredients descend from.
+Rule 1: a checkpoint's own ledger is believed over those of its descendants.
+Rule 2: content that two ledgers contradict each other about is disputed: the ledger that is kept
+proves what it holds, but never that it does not hold something.
+Rule 3: a ledger is only believed about the ancestors of its own ingredients.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .ledger_json import text_order
 
 @dataclass(frozen=True, slots=True)
 class Ancestry:
-    """What is known of ancestors."""
+    """The known ancestors of some soups."""
 
     ledgers: Mapping[str, Ledger]
     """By content digest, sorted; their own `ancestors` are empty."""
@@ -26,17 +26,14 @@ class Ancestry:
     """Digests of contents about which ledgers contradict each other, sorted."""
 
     def of(self, digests: Iterable[str]) -> Ancestry:
-        """What is known of these contents and of those that they descend from."""
+        """The same, for these contents and their ancestors only."""
         found = reached(digests, self.ledgers)
         ledgers = {root: ledger for root, ledger in self.ledgers.items() if root in found}
         return Ancestry(ledgers, tuple(digest for digest in self.disputed if digest in found))
 
 
 def ancestry(soups: Iterable[Ledger]) -> Ancestry:
-    """What is known of soups, each by the ledger that it has itself, and of all their ancestors.
-
-    It does not depend on the order of the soups.
-    """
+    """The ancestors of soups, from each soup's own ledger; independent of the soups' order."""
     own: dict[str, list[Ledger]] = {}
     told: dict[str, list[Ledger]] = {}
     disputed: set[str] = set()
@@ -64,13 +61,13 @@ def ancestry(soups: Iterable[Ledger]) -> Ancestry:
 
 
 def _says_nothing(ledger: Ledger) -> bool:
-    """Whether a ledger says no more of a content than that it is a soup of itself."""
+    """Whether a ledger only says that the content is a soup of itself."""
     of_itself = all(entry.digest == ledger.root for entry in ledger.sources)
     return of_itself and ledger.training is None and not _given(ledger)
 
 
 def _given(ledger: Ledger) -> set[str]:
-    """The soups in a history that had no ledger, and whose weight was declared."""
+    """The soups in a history that had no ledger, whose weight was declared."""
     return {state.root for state in ledger.states if state.operation == "given"}
 
 
@@ -88,7 +85,7 @@ def _agree(ledgers: Sequence[Ledger]) -> bool:
 
 
 def _origin(ledger: Ledger) -> object:
-    """What a ledger says a content was made of, whatever it calls that and wherever it was."""
+    """The origin of a content by a ledger, without names and places."""
     donors = {entry.digest for entry in ledger.donors}
     kind = ledger.base, ledger.deltas
     return shares_of(ledger), donors, ledger.training, ledger.exact, _given(ledger), kind
@@ -97,7 +94,7 @@ def _origin(ledger: Ledger) -> object:
 def shares_of(ledger: Ledger) -> tuple[tuple[str, ...], dict[str, tuple[Fraction, ...]]]:
     """The blocks of a soup, and by content digest the share of each ingredient in each of them.
 
-    The last share is that in tensors of no block.
+    The last share is for tensors in no block.
     """
     count, totals = len(ledger.blocks), ledger.totals
     wholes = (*totals.spread(count), totals.usual)
@@ -115,7 +112,7 @@ def shares_of(ledger: Ledger) -> tuple[tuple[str, ...], dict[str, tuple[Fraction
 
 
 def _one(ledgers: Sequence[Ledger]) -> Ledger:
-    """One of several ledgers, the same whatever their order."""
+    """One of several ledgers, chosen independently of their order."""
     if all(ledger == ledgers[0] for ledger in ledgers):
         return ledgers[0]
     return max(ledgers, key=text_order)

@@ -1,6 +1,6 @@
-"""A weight that may differ by block: in the tensors of some globs, and in all others.
+"""A weight that may differ by block; a block is the tensors that a glob matches.
 
-Rule 1: what is the same in every block is one weight, so equal weights are equal values.
+Rule 1: a weight that is the same in every block is stored once, so equal weights are equal values.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ WeightTuple = tuple[Fraction, ...]
 
 @dataclass(frozen=True, slots=True)
 class WeightByBlock:
-    """An exact weight in the blocks of a ledger, and in the tensors of none of them."""
+    """An exact weight in each block of a ledger, and in tensors of no block."""
 
     usual: Fraction
-    """In tensors that are in no block."""
+    """The weight in tensors of no block."""
     blocks: WeightTuple = ()
-    """In each block; empty where it is the usual one in all of them."""
+    """The weight in each block; empty if it is the usual one in all of them."""
 
     def __post_init__(self) -> None:
-        """Leave out the blocks if they say nothing."""
+        """Drop weights by block that all equal the usual one."""
         if all(weight == self.usual for weight in self.blocks):
             object.__setattr__(self, "blocks", ())
 
@@ -52,7 +52,7 @@ class WeightByBlock:
         return self.blocks or (self.usual,) * count
 
     def mapped(self, change: Callable[[Fraction], Fraction]) -> WeightByBlock:
-        """What each of its weights becomes."""
+        """The result of a function of each of its weights."""
         return WeightByBlock(change(self.usual), tuple(map(change, self.blocks)))
 
 

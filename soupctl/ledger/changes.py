@@ -1,6 +1,6 @@
 """The ingredients of a soup after additions and removals, in exact weights.
 
-Rule 1: removing an ingredient that is not there, more than its weight, or everything, is refused.
+Rule 1: removing an absent ingredient, more than its weight, or everything is refused.
 Rule 2: the result depends only on what remains, not on the order of operations.
 """
 
@@ -22,11 +22,11 @@ from .ledger import (
     weighted,
 )
 
-CANNOT_SAY = "its ledger does not say how much of each component is whose"
-MAKE_ANEW = "avg makes the soup anew, with a ledger that does; --component changes one alone"
+CANNOT_SAY = "its ledger does not record which pipelines share each component"
+MAKE_AGAIN = "make the soup again with avg, which records it, or change one --component"
 
 
-ANOTHER_TAKE = "avg makes the soup anew, and avg --take takes from another file"
+ANOTHER_TAKE = "make the soup again with avg --take and another file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class WeightRemoval:
     weight: Fraction | None = None
     """The weight to remove; None for all of it."""
     pipeline: str | None = None
-    """Digest of the pipeline whose part of the ingredient it is; None for the whole ingredient."""
+    """Digest of the pipeline whose share is removed; None for the whole ingredient."""
 
 
 def taken_out(
@@ -70,18 +70,20 @@ def taken_out(
 def _problem(
     removal: WeightRemoval, entry: IngredientEntry | None, ledger: Ledger, soup: str
 ) -> Issue | None:
-    """Why a removal from an entry cannot be, if it cannot; None is an entry that is not there."""
+    """The reason why a weight cannot be removed from an entry; None if it can.
+
+    An entry of None is one that is not in the soup.
+    """
     held = None if entry is None else _held(entry, removal)
     if entry is None or held is None:
         before = {each.digest: each for each in ledger.ingredients}.get(removal.digest)
         if before is not None and _held(before, removal) is not None:
             return Issue(f"would be removed from {soup} twice", removal.label)
         if before is not None and unattributed(before):
-            return Issue(f"is perhaps in {soup}, but {CANNOT_SAY}", removal.label, advice=MAKE_ANEW)
+            return Issue(f"may be in {soup}, but {CANNOT_SAY}", removal.label, advice=MAKE_AGAIN)
         if removal.digest in {donor.digest for donor in ledger.donors}:
-            what = (
-                f"is no ingredient of {soup}: {ledger.taken_from(removal.digest)} is taken from it"
-            )
+            taken = ledger.taken_from(removal.digest)
+            what = f"is not an ingredient of {soup}, which only takes {taken} from it"
             return Issue(what, removal.label, advice=ANOTHER_TAKE)
         advice = _advice(ledger, removal.digest)
         return Issue(f"is not in {soup}", removal.label, advice=advice)
@@ -100,24 +102,24 @@ def _problem(
 
 
 def unattributed(entry: IngredientEntry) -> WeightByBlock:
-    """The weight of an ingredient that is of no known pipeline."""
+    """The weight of an ingredient that belongs to no known pipeline."""
     return entry.weights - summed(share.weights for share in entry.pipelines)
 
 
 def is_shared(entry: IngredientEntry) -> bool:
-    """Whether a part of an ingredient's weight is of one pipeline, and a part is not."""
+    """Whether only a part of an ingredient's weight belongs to one pipeline."""
     return bool(entry.pipelines) and (len(entry.pipelines) > 1 or bool(unattributed(entry)))
 
 
 def _held(entry: IngredientEntry, removal: WeightRemoval) -> WeightByBlock | None:
-    """The weight that a removal is from; None if the pipeline does not have the ingredient."""
+    """The weight to remove from; None if the pipeline does not have the ingredient."""
     if removal.pipeline is None:
         return entry.weights
     return next((x.weights for x in entry.pipelines if x.digest == removal.pipeline), None)
 
 
 def _without(entry: IngredientEntry, removal: WeightRemoval) -> IngredientEntry:
-    """The entry after a removal that can be; a part of it is the same part in every block."""
+    """The entry after a valid removal; a partial one removes the same share in every block."""
     held = _held(entry, removal)
     assert held is not None
     gone = held if removal.weight is None else held * (removal.weight / held.usual)
@@ -133,7 +135,7 @@ def _without(entry: IngredientEntry, removal: WeightRemoval) -> IngredientEntry:
 def require_left(
     entries: Iterable[IngredientEntry], removals: Sequence[WeightRemoval], soup: str
 ) -> None:
-    """Raise LedgerError if the entries make no soup: the total of their weights is not positive."""
+    """Raise LedgerError unless the total weight of the entries is positive."""
     kept = list(entries)
     if sum(entry.weight for entry in kept) > 0:
         return
@@ -141,20 +143,20 @@ def require_left(
         raise LedgerError("no ingredient would be left", path=soup)
     what = f"cannot be removed: nothing would be left of {soup}"
     if any(entry.blocks for entry in kept):
-        what = f"cannot be removed: what is left of {soup} counts in some blocks only"
-        advice = "swap puts another in its place"
+        what = f"cannot be removed: the rest of {soup} has weight in some blocks only"
+        advice = "replace it with swap"
         raise LedgerError.collected(Issue(what, each.label, advice=advice) for each in removals)
     raise LedgerError.collected(Issue(what, removal.label) for removal in removals)
 
 
 def _advice(ledger: Ledger, digest: str) -> str:
-    """Advice for a digest that is no ingredient: an ingredient that contains it, or all names."""
+    """Advice for a digest that is not an ingredient: the ingredient that contains it, or names."""
     bearers = descendants_of([digest], ledger.ancestors)
     if any(donor.digest in bearers for donor in ledger.donors):
-        return f"it came in with what tensors are taken from; {ANOTHER_TAKE}"
+        return f"it is part of a donor; {ANOTHER_TAKE}"
     ways = [entry.name for entry in ledger.ingredients if entry.digest in bearers]
     if ways:
-        return f"it came in with {ways[0]}, for which swap can put in a soup without it"
+        return f"it is part of {ways[0]}, which swap can replace by a soup without it"
     names = [entry.name for entry in ledger.ingredients]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"it holds {', '.join(names[:5])}{more}"
@@ -165,8 +167,8 @@ def require_new(
 ) -> None:
     """Raise LedgerError for every added entry that is in the soup already, or is added twice.
 
-    `added` pairs the name of each in messages with its entry. A component of a known pipeline is in
-    the soup if that pipeline is, however many others share its content.
+    `added` pairs each entry with its name in messages. A component of a known pipeline is in the
+    soup if that pipeline is, however many others share its content.
     """
     places: dict[str, str] = {}
     for entry in held:
@@ -187,15 +189,15 @@ def require_new(
 
 
 def expanded(soup: Ledger, total: WeightByBlock | None) -> tuple[IngredientEntry, ...]:
-    """A soup's own ingredients, scaled to that total; unscaled for None.
+    """A soup's own ingredients, with weights scaled to that total; unscaled for None.
 
     A total that is the same in all blocks keeps the proportions that the soup has between them.
-    Raises LedgerError if it differs by block, and the soup has weights by block itself.
+    Raises LedgerError if the total differs by block and so do the weights of the soup.
     """
     if total is None:
         return soup.ingredients
     if total.blocks and soup.blocks:
-        what = "has weights by block, and cannot take the place of one that has some, too"
+        what = "has weights by block, so it cannot replace an ingredient that has them, too"
         raise LedgerError(what, path="the added soup", advice="avg takes it as one checkpoint")
 
     def share(weights: WeightByBlock) -> WeightByBlock:
@@ -217,7 +219,7 @@ def expanded(soup: Ledger, total: WeightByBlock | None) -> tuple[IngredientEntry
 def changes(
     before: Iterable[IngredientEntry], after: Iterable[IngredientEntry]
 ) -> tuple[Change, ...]:
-    """The differences in content between two states, sorted by digest; negative where it falls."""
+    """The differences in weight by content between two states, sorted by digest."""
     old = {entry.digest: entry for entry in before}
     new = {entry.digest: entry for entry in after}
     found = []
@@ -232,7 +234,7 @@ def changes(
 def recorded_changes(
     before: Iterable[IngredientEntry], after: Iterable[IngredientEntry]
 ) -> tuple[Change, ...]:
-    """The same for a history: pipelines that share a content are told apart by their names."""
+    """The same for a history: pipelines that share a content are distinguished by name."""
     return tuple(
         change
         for _, change in sorted(_by_pipeline(before, after).items(), key=lambda item: item[0])

@@ -1,9 +1,9 @@
 """A data shard: the images that an ingredient is trained on, their digest, and the record of them.
 
 Rule 1: the digest covers path, bytes, captions and label of every image, and nothing else.
-Rule 2: no image is decoded, so a data shard is digested without the libraries that train; whether
-its images can be trained on is not known then.
-Rule 3: the record of a data shard is untrusted text; it counts if it has the digest of a ledger.
+Rule 2: no image is decoded, so a data shard is digested without the training libraries, and without
+checking that its images can be used.
+Rule 3: the record of a data shard is untrusted; it is used only if its digest is in a ledger.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from .ledger_json import canonical
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 """Endings of image files, in lower case."""
 CLUTTER = frozenset(("@eadir", "__macosx", "thumbs.db", "desktop.ini"))
-"""Files and folders that systems leave among images, in lower case."""
+"""Files and folders that operating systems leave among images, in lower case."""
 RECORD = "data.jsonl"
 """The file in a run's folder that lists the images it was trained on."""
 COLUMN = "text"
-"""The field of metadata.jsonl that holds captions unless an option names another."""
+"""The default field of metadata.jsonl that holds captions."""
 
 
 class DescribedImage(Protocol):
-    """One image of a data shard, as its digest sees it."""
+    """One image of a data shard, with the fields that its digest covers."""
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class DescribedImage(Protocol):
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """Its captions, one of which is drawn for each visit."""
+        """Its captions, of which one is chosen at random each time."""
 
     @property
     def label(self) -> str | None:
@@ -90,12 +90,12 @@ def file_digest(path: Path, progress: Progress = ignore_progress) -> str:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name ends as that of an image."""
+    """Whether a file's name ends like that of an image."""
     return path.suffix.lower() in IMAGES
 
 
 def files_of_data(folder: Path) -> dict[str, Path]:
-    """The files of a data shard by their path in its folder, without what systems leave there.
+    """The files of a data shard by their path in its folder, without those of the operating system.
 
     Raises InputError for special files, and for links that lead in a circle.
     """
@@ -138,7 +138,7 @@ class DataFolder:
         return tuple(found)
 
     def problems(self, column: str = COLUMN) -> list[str]:
-        """What does not fit in the table of the images."""
+        """Entries of the table that do not fit the images."""
         rows, bad = self._rows(column)
         if rows is None:
             return []
@@ -171,10 +171,10 @@ def read_data_folder(folder: Path, progress: Progress = ignore_progress) -> Data
 def images_digest(
     path: str | Path, *, column: str = COLUMN, progress: Progress = ignore_progress
 ) -> FileDigest | None:
-    """The digest of an image or of the data shard in a folder; None for a path that is neither.
+    """The digest of an image, or of the data shard in a folder; None for any other path.
 
-    It is the one that training records if it can use all images, with captions from `column` of
-    metadata.jsonl. Raises what `read_data_folder` does, and InputError for what does not fit in
+    It equals the one that training records if it can use all images, with captions from `column`
+    of metadata.jsonl. Raises what `read_data_folder` does, and InputError for what does not fit in
     metadata.jsonl.
     """
     place = Path(path)
@@ -212,7 +212,7 @@ def _as_row(image: DescribedImage) -> dict[str, Any]:
 
 
 def read_data_record(path: Path) -> tuple[ImageRecord, ...]:
-    """The images that the record at `path` lists; InputError if it is none."""
+    """The images that the record at `path` lists; InputError if it is malformed."""
     try:
         lines = read_file(path, limit=None).decode().split("\n")
         return tuple(_parsed(json.loads(line)) for line in lines if line)

@@ -1,7 +1,7 @@
 """Captions and labels of images, from a table of them or from sidecar files and folders.
 
 Rule 1: no image is opened, so that a data shard can be described without the libraries that train.
-Rule 2: names are compared as one wrote them: with either separator, and composed or not.
+Rule 2: names match with either path separator, and in any Unicode normal form.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..storage.files import read_file
 METADATA = "metadata.jsonl"
 CSV = "metadata.csv"
 TABLES = (METADATA, CSV)
-"""Files that describe the images of a folder, the first that is there."""
+"""Names of tables that describe the images of a folder; the first that exists is used."""
 SIDECARS = (".txt", ".caption")
-"""Endings of files with captions beside an image, in lower case; the first that is there counts."""
+"""Lowercase endings of caption files beside an image; the first that exists is used."""
 ELSEWHERE = "captions"
-"""A folder that may have these files instead."""
+"""A folder that may hold these files instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class ImageMetadata:
     captions: tuple[str, ...] = ()
     label: str | None = None
     is_empty: bool = False
-    """Whether there is a caption for it, but without a word."""
+    """Whether it has a caption that is empty."""
 
 
 def table_of(files: Mapping[str, Path]) -> str | None:
@@ -77,7 +77,7 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _csv_lines(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a CSV file, with their places; what is empty is missing."""
+    """The rows of a CSV file with their places; empty fields are left out."""
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         for row in reader:
@@ -139,7 +139,7 @@ def sidecar_of(name: str, files: Mapping[str, Path]) -> str | None:
 
 
 def _sidecars(name: str) -> Iterator[str]:
-    """The names that the sidecar of an image may have, the likeliest first."""
+    """The possible names of an image's sidecar file, the likeliest first."""
     path = PurePosixPath(name)
     for folder in (path.parent, path.parent / ELSEWHERE, ELSEWHERE / path.parent):
         for stem in (path.stem, path.name):

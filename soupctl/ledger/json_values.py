@@ -1,6 +1,6 @@
 """The values of a ledger's JSON: texts, digests, globs and dtypes, each checked as it is read.
 
-Rule 1: a ledger is untrusted input: what is no such value raises TypeError or ValueError.
+Rule 1: a ledger is untrusted input: any other value raises TypeError or ValueError.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from ..format.dtypes import DType
 from .ledger import UNKNOWN, Runs
 
 MOST_GLOBS = 256
-"""Most globs of a selection: each is matched with the name of every tensor."""
+"""Most globs of a selection, since each is matched with the name of every tensor."""
 LONGEST_GLOB = 1000
 """Characters of the longest glob."""
 LONGEST_NAME = 4 * 4096
-"""Characters of the longest name or hint: those of the longest path, each byte of it escaped."""
+"""Characters of the longest name or hint: the longest path with each byte escaped."""
 
 HEX = "0123456789abcdef"
 
@@ -27,14 +27,14 @@ def encode_runs(dtypes: Runs) -> list[list[str | int]]:
 
 
 def read_text(value: object) -> str:
-    """`value` as a text; TypeError if it is none."""
+    """`value` as a text; TypeError for any other value."""
     if not isinstance(value, str):
         raise TypeError(f"{str(value)[:20]!r} is not a text")
     return value
 
 
 def read_name(value: object) -> str:
-    """`value` as a name or a hint; TypeError or ValueError if it is none."""
+    """`value` as a name or a hint; TypeError or ValueError for any other value."""
     name = read_text(value)
     if len(name) > LONGEST_NAME:
         raise ValueError("a name is longer than any path")
@@ -42,7 +42,7 @@ def read_name(value: object) -> str:
 
 
 def read_globs(values: object) -> tuple[str, ...]:
-    """`values` as the globs of a selection; TypeError or ValueError if they are none."""
+    """`values` as the globs of a selection; TypeError or ValueError for any other value."""
     globs = read_texts(values)
     if len(globs) > MOST_GLOBS or any(len(glob) > LONGEST_GLOB for glob in globs):
         raise ValueError("its selection has too many globs, or too long ones")
@@ -50,7 +50,7 @@ def read_globs(values: object) -> tuple[str, ...]:
 
 
 def read_pairs(values: object) -> tuple[tuple[str, str], ...]:
-    """`values` as pairs of a glob and a text; TypeError or ValueError if they are none."""
+    """`values` as pairs of a glob and a text; TypeError or ValueError for any other value."""
     if not isinstance(values, list) or any(len(read_texts(pair)) != 2 for pair in values):
         raise TypeError("a list of pairs is missing")
     read_globs([glob for glob, _ in values])
@@ -58,21 +58,21 @@ def read_pairs(values: object) -> tuple[tuple[str, str], ...]:
 
 
 def read_texts(values: object) -> tuple[str, ...]:
-    """`values` as a list of texts; TypeError if they are none."""
+    """`values` as a list of texts; TypeError for any other value."""
     if not isinstance(values, list):
         raise TypeError("a list is missing")
     return tuple(map(read_text, values))
 
 
 def read_flag(value: object) -> bool:
-    """`value` as true or false; TypeError if it is neither."""
+    """`value` as true or false; TypeError for any other value."""
     if not isinstance(value, bool):
         raise TypeError(f"{str(value)[:20]!r} is not true or false")
     return value
 
 
 def parse_digest(value: object) -> str:
-    """`value` as a content digest; TypeError or ValueError if it is not one."""
+    """`value` as a content digest; TypeError or ValueError for any other value."""
     text = read_text(value)
     if len(text) != len(UNKNOWN) or not text.startswith("blake3:") or set(text[7:]) - set(HEX):
         raise ValueError(f"{text[:80]!r} is not a digest")

@@ -21,9 +21,9 @@ from .training_record import TrainingRecord
 LEDGER_KEY = "soupctl"
 """The metadata key of a ledger."""
 SUM_KEY = "soupctl.sum"
-"""The metadata key of the facts that a kept sum stores with its ledger."""
+"""The metadata key of the facts that a kept sum stores beside its ledger."""
 DELTA_KEY = "soupctl.delta"
-"""The metadata key of the facts that a delta stores with its ledger."""
+"""The metadata key of the facts that a delta stores beside its ledger."""
 
 APPLY = "apply"
 """The operation that adds deltas."""
@@ -37,13 +37,13 @@ Runs = tuple[tuple[DType, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class PipelineShare:
-    """The part of an ingredient's weight that belongs to one of the pipelines that have it."""
+    """The share of an ingredient's weight that belongs to one of the pipelines that contain it."""
 
     digest: str
-    """Of the whole pipeline: see `pipelines.py`."""
+    """Digest of the whole pipeline: see `pipelines.py`."""
     name: str
     hint: str | None
-    """Where the pipeline's component was."""
+    """The path at which the pipeline's component was."""
     weight: Fraction
     blocks: WeightTuple = ()
     """In each block of the ledger; empty where it is `weight` in all of them."""
@@ -64,13 +64,13 @@ class IngredientEntry:
     weight: Fraction
     dtypes: Runs
     renamed: str | None = None
-    """What is undone in the names of its tensors to have the soup's; None where they are those."""
+    """The renaming that gives its tensors the soup's names; None if they have them."""
     lacks: tuple[str, ...] = ()
-    """Tensors of the soup that it has not, or has by another name only, in order."""
+    """Tensors of the soup that it lacks, or has under another name only, in order."""
     schemes: tuple[str, ...] = ()
-    """How its codes are stored that were averaged as what they stand for, sorted."""
+    """The schemes of its quantised tensors that were averaged by value, sorted."""
     pipelines: tuple[PipelineShare, ...] = ()
-    """Of a pipeline's component: which pipelines have it, sorted by digest, one share a digest."""
+    """For a pipeline's component: the pipelines that contain it, sorted by digest."""
     blocks: WeightTuple = ()
     """Its weight in each block of the ledger; empty where it is `weight` in all of them."""
     scales: str | None = None
@@ -83,14 +83,14 @@ class IngredientEntry:
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """Every place where a file of its content was."""
+        """Every path at which a file of its content was."""
         found = (self.hint, *(share.hint for share in self.pipelines))
         return tuple(dict.fromkeys(hint for hint in found if hint is not None))
 
 
 @dataclass(frozen=True, slots=True)
 class IntegerSource:
-    """Integer tensors that differed, and the ingredient that their values were copied from."""
+    """Integer tensors that differed, and the ingredient whose values were copied."""
 
     digest: str
     tensors: tuple[str, ...]
@@ -134,29 +134,29 @@ class Ledger:
     dtypes: Runs
     asked_dtype: DType | None = None
     quantize: Quantization | None = None
-    """How the weights of linear layers are stored, if that was asked for."""
+    """The requested quantisation of linear layers."""
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     allow_nonfinite: bool = False
     on_missing: OnMissing = OnMissing.REFUSE
-    """What was asked for tensors that not all ingredients have."""
+    """The requested treatment of tensors that only some ingredients have."""
     dtype_for: tuple[tuple[str, DType], ...] = ()
-    """Globs, each with the dtype that was asked for the tensors that it is the first to match."""
+    """Globs with the requested dtype of tensors that match; the first match counts."""
     takes: tuple[tuple[str, str], ...] = ()
-    """Globs, each with the content digest of the ingredient or donor whose tensors were taken."""
+    """Globs with the content digest of the ingredient or donor whose tensors were taken."""
     donors: tuple[IngredientEntry, ...] = ()
-    """Checkpoints of `takes` that were given as no ingredients: of weight 0, sorted by digest."""
+    """Checkpoints of `takes` that are not ingredients: of weight 0, sorted by digest."""
     pads: tuple[str, ...] = ()
     """Globs of tensors that are padded with zeros to the input channels of the widest."""
     config_from: str | None = None
-    """Content digest of the ingredient whose configs were asked for."""
+    """Content digest of the ingredient chosen by `--config-from`."""
     blocks: tuple[str, ...] = ()
     """Globs of blocks with weights of their own; a tensor is in the first that matches its name."""
     integer_source: IntegerSource | None = None
     exact: bool = True
-    """True if no rounded soup entered the computation of any state."""
+    """Whether every state was computed from ingredients, never from a rounded soup."""
     changed: tuple[Change, ...] = ()
-    """Changes against the state before; empty for an average, which has none."""
+    """Changes from the state before; empty for an average, which has none."""
     chain: tuple[SoupState, ...] = ()
     """Earlier states, oldest first."""
     ancestors: Mapping[str, Ledger] = field(default_factory=dict)
@@ -167,7 +167,7 @@ class Ledger:
     disputed: tuple[str, ...] = ()
     """Digests, sorted, of ingredients and ancestors about which ledgers contradict each other."""
     training: TrainingRecord | None = None
-    """For a trained checkpoint, which has no ingredients: how it was trained."""
+    """The training of a trained checkpoint, which has no ingredients."""
     base: str | None = None
     """Digest of the ingredient that deltas are applied to, or that a delta was taken from; None for
     a mean."""
@@ -187,16 +187,16 @@ class Ledger:
 
     @property
     def sources(self) -> tuple[IngredientEntry, ...]:
-        """Everything whose tensors are in the soup: its ingredients, and donors."""
+        """Everything that gave tensors to the soup: its ingredients, and donors."""
         return (*self.ingredients, *self.donors)
 
     def taken_from(self, digest: str) -> str:
-        """The globs of what is taken from an ingredient or a donor, for messages."""
+        """The globs of the tensors that an ingredient or donor gave, as text for messages."""
         return ", ".join(glob for glob, source in self.takes if source == digest)
 
     @property
     def total(self) -> Fraction:
-        """What the weighted sum of the ingredients is divided by: their total weight in a mean.
+        """The divisor of the weighted sum of ingredients: for a mean, their total weight.
 
         It is that in tensors of no block, without deltas, which are added to the mean. Where they
         are applied to a base it is the weight of that; of a delta it is 1.
@@ -240,7 +240,7 @@ class Ledger:
 
     @property
     def totals(self) -> WeightByBlock:
-        """The same by block."""
+        """The same for each block."""
         if self.base is None:
             return summed(entry.weights for entry in self.models)
         # a base counts as much in every block
@@ -281,23 +281,23 @@ def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
 
 
 def _cancelled(entry: IngredientEntry) -> UsageError:
-    """The refusal of an ingredient that would count nothing."""
+    """The error for an ingredient whose weight would be zero."""
     if len(entry.pipelines) > 1:
         names = ", ".join(sorted(share.name for share in entry.pipelines)[:5])
         what = f"would be shared by pipelines whose weights cancel: {names}"
         return UsageError(what, path=entry.name, advice="give them other weights")
-    what = "is in more than once, with weights that cancel"
+    what = "is given more than once, with weights that cancel"
     return UsageError(what, path=entry.name, advice="leave it out")
 
 
 def _together(first: IngredientEntry, second: IngredientEntry) -> IngredientEntry:
-    """The first entry with what a second of the same digest adds."""
+    """The first entry with the weight, hints and pipelines of a second of the same digest."""
     shares = merged_shares((*first.pipelines, *second.pipelines))
     return weighted(replace(first, pipelines=shares), first.weights + second.weights)
 
 
 def merged_shares(shares: Iterable[PipelineShare]) -> tuple[PipelineShare, ...]:
-    """The shares sorted by digest, those of one pipeline as one; what cancels is left out."""
+    """The shares sorted by digest, those of one pipeline added up; zero shares are left out."""
     by_digest: dict[str, PipelineShare] = {}
     for share in sorted(shares, key=lambda share: (share.digest, share.name, share.hint or "")):
         earlier = by_digest.get(share.digest)
@@ -307,9 +307,9 @@ def merged_shares(shares: Iterable[PipelineShare]) -> tuple[PipelineShare, ...]:
 
 
 def named_by_pipelines(entry: IngredientEntry) -> IngredientEntry:
-    """The entry with the name and hint of the first of its pipelines, if all its weight is theirs.
+    """The entry with the name and hint of its first pipeline, if all its weight is of pipelines.
 
-    So they do not depend on which pipelines it had before.
+    So they do not depend on the pipelines that it had before.
     """
     shares = summed(share.weights for share in entry.pipelines)
     if not entry.pipelines or shares != entry.weights:
@@ -319,15 +319,15 @@ def named_by_pipelines(entry: IngredientEntry) -> IngredientEntry:
 
 
 def moved(entry: IngredientEntry, hint_of: Callable[[str | None], str | None]) -> IngredientEntry:
-    """The entry with every hint replaced by what `hint_of` makes of it."""
+    """The entry with every hint replaced by the result of `hint_of`."""
     shares = tuple(replace(share, hint=hint_of(share.hint)) for share in entry.pipelines)
     return named_by_pipelines(replace(entry, hint=hint_of(entry.hint), pipelines=shares))
 
 
 def parts_of(entry: IngredientEntry) -> tuple[tuple[str, str, WeightByBlock], ...]:
-    """The parts of an ingredient's weight: digest and name of each pipeline, last what is of none.
+    """The shares of an ingredient's weight: digest and name of each pipeline, and the rest.
 
-    Of that the digest is empty, and the weight may be zero.
+    The rest, which may be zero, comes last, with an empty digest.
     """
     shares = tuple((share.digest, share.name, share.weights) for share in entry.pipelines)
     rest = entry.weights - summed(weights for _, _, weights in shares)
@@ -355,7 +355,7 @@ def ancestors_of(
 
 
 def reached(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> set[str]:
-    """The digests, and those of all that they descend from as far as `ancestors` tell."""
+    """The digests, and those of all their ancestors that are in `ancestors`."""
     found: set[str] = set()
     wanted = list(digests)
     while wanted:

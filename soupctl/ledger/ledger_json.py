@@ -3,8 +3,8 @@
 Rule 1: sorted keys, no spaces, no floats; weights are texts such as `1/3`.
 Rule 2: a ledger is untrusted input: `parse_ledger` checks all of it, and its own digest.
 Rule 3: each state of the chain contains the digest of the one before.
-Rule 4: a field that a later format added is left out where it has nothing to say, so a ledger of
-an earlier format is one of the present format without the later fields.
+Rule 4: a field that a later format added is left out if it has its default, so a ledger of an
+earlier format is one of the present format without the later fields.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .training_record import encode_training, parse_training
 from .weights import read_weight, require_positive_total, weight_text
 
 LEDGER_FORMAT = 2
-"""Version of the ledger format. The second says which pipelines have an ingredient, and the base
+"""Version of the ledger format. The second added the pipelines of an ingredient and the base
 of deltas."""
 
 ARITHMETIC = 1
@@ -57,7 +57,10 @@ Digest = Callable[[str], str]
 
 
 def encode_ledger(ledger: Ledger, digest: Digest, version: int | None = None) -> str:
-    """The ledger as canonical JSON, in the first format that can say it; `digest` is of a text."""
+    """The ledger as canonical JSON, in the earliest format that can express it.
+
+    `digest` computes the digest of a text.
+    """
     document = {"format": version or least_format(ledger), **_body(ledger, digest)}
     if ledger.ancestors:
         document["ledgers"] = {
@@ -69,27 +72,27 @@ def encode_ledger(ledger: Ledger, digest: Digest, version: int | None = None) ->
 
 
 def require_readable(ledger: Ledger, text: str) -> None:
-    """Raise LimitError if a ledger, of that text, is too long to be read or, if new, to be changed.
+    """Raise LimitError for a ledger too long to be read or, if new, to be changed later.
 
     The first change about doubles it, since the history then names all ingredients once more.
     """
     most = LONGEST if ledger.chain else LONGEST // 2
     if len(text) > most:
         what = f"its ledger would have {len(text)} characters, and at most {most} are possible"
-        advice = "average fewer ingredients, or such with shorter paths"
+        advice = "average fewer ingredients, or use shorter paths"
         if ledger.chain:
-            advice = "avg of the ingredients themselves begins a new history"
+            advice = "average its ingredients with avg, which begins a new history"
         raise LimitError(what, path="the soup", advice=advice)
 
 
 def text_order(ledger: Ledger) -> str:
-    """A sort key that is different for different ledgers."""
+    """A sort key that distinguishes any two ledgers."""
     # states follow each other in the text as well, so it need not bind them by digests
     return canonical(_body(ledger, lambda text: ""))
 
 
 def canonical(value: object) -> str:
-    """The one JSON text of a value."""
+    """The canonical JSON text of a value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -138,7 +141,7 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
 
 
 def _given(**fields: Any) -> dict[str, Any]:
-    """The optional fields that have something to say."""
+    """The optional fields that differ from their defaults."""
     return {name: value for name, value in fields.items() if value not in (None, [])}
 
 
@@ -203,7 +206,7 @@ def _encode_chain(chain: Iterable[SoupState], digest: Digest) -> list[dict[str, 
 
 
 class NewerLedgerError(LedgerError):
-    """A ledger of a later format, which says nothing that can be held against the file."""
+    """A ledger of a later format, which proves nothing against the file."""
 
 
 def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
@@ -244,7 +247,7 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
 
 
 def least_format(ledger: Ledger) -> int:
-    """The first format that can say all that a ledger says."""
+    """The earliest format that can express a ledger."""
     every = (ledger, *ledger.ancestors.values())
     is_second = ledger.disputed or any(
         each.on_missing is not OnMissing.REFUSE
@@ -333,7 +336,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
 
 
 def _require_blocks(ledger: Ledger) -> None:
-    """Raise ValueError for weights by block that are not one a block, or that say nothing."""
+    """Raise ValueError unless weights by block are one for each block, and not all equal."""
     shares = (share for entry in ledger.ingredients for share in entry.pipelines)
     changes = (change for state in ledger.states for change in state.changed)
     weights = [(each.blocks, each.weights) for each in ledger.ingredients]
@@ -347,7 +350,7 @@ def _require_blocks(ledger: Ledger) -> None:
 
 
 def _require_base(ledger: Ledger) -> None:
-    """Raise ValueError for a base that is no ingredient, or a delta of anything but two."""
+    """Raise ValueError for a base that is not an ingredient, or a delta without two entries."""
     held = {entry.digest for entry in ledger.ingredients}
     if list(ledger.deltas) != sorted(held & {*ledger.deltas}):
         raise ValueError("its deltas are not sorted, not unique, or not among its ingredients")
@@ -361,7 +364,7 @@ def _require_base(ledger: Ledger) -> None:
         raise ValueError("its base has weights by block")
     weights = sorted(entry.weight for entry in ledger.ingredients)
     if ledger.is_delta and (weights != [-1, 1] or ledger.chain or ledger.blocks):
-        raise ValueError("it is a delta of other things than a checkpoint and its base")
+        raise ValueError("it is a delta, but not of one checkpoint and its base")
 
 
 def _parse_disputed(digests: object) -> tuple[str, ...]:

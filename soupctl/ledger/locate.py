@@ -1,8 +1,8 @@
-"""Finds the files of a ledger's ingredients by content.
+"""Finding the files of a ledger's ingredients by content.
 
-Rule 1: a hint or a name only says where to look; what counts is the content digest.
-Rule 2: what lies at the only hint is used as it is and digested in the pass; where there are other
-places to look, what is found is digested before it is used.
+Rule 1: a hint or a name is only a place to look; only the content digest identifies a file.
+Rule 2: a file at the only place to look is used at once and digested in the pass; with several
+places to look, files are digested before one is used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .ledger import IngredientEntry, Runs, runs
 from .names import hint, printable
 
 Opener = Callable[[Path], Checkpoint | None]
-"""Opens the one checkpoint at a path; None for a path that is none."""
+"""Opens the checkpoint at a path; None if there is not exactly one."""
 
 
 class FolderSearch:
@@ -39,7 +39,7 @@ class FolderSearch:
         return bool(self._folders)
 
     def find(self, entry: IngredientEntry) -> Checkpoint | None:
-        """The checkpoint with the content of `entry`, one of its name if there is one."""
+        """The checkpoint with the content of `entry`, preferably one of its name."""
         for path in self._named(entry.name):
             found = self._open_at(path)
             if _fits(found, entry) and checkpoint_digest(found) == entry.digest:
@@ -63,7 +63,7 @@ class FolderSearch:
         return (each for each in self._by_name.get(last, ()) if each.as_posix().endswith(name))
 
     def _more(self, entry: IngredientEntry) -> Iterator[Checkpoint]:
-        """The checkpoints of the entry's dtypes that are not digested yet; none if it is found."""
+        """The remaining checkpoints with the entry's dtypes, not yet digested."""
         if entry.digest in self._by_digest:
             return
         waiting = self._undigested.setdefault(entry.dtypes, deque())
@@ -80,9 +80,9 @@ class FolderSearch:
 def locate(
     entry: IngredientEntry, soup_folder: Path | None, search: FolderSearch, open_at: Opener
 ) -> Checkpoint | None:
-    """The open checkpoint that has the content of `entry`, if it is found; see the rules above.
+    """The open checkpoint with the content of `entry`, None if not found; see the rules above.
 
-    Hints lead from `soup_folder`, which holds the soup; None for a stream.
+    Hints are relative to `soup_folder`, which holds the soup; None for a stream.
     """
     places = [] if soup_folder is None else [soup_folder / hint for hint in entry.hints]
     for place in places:
@@ -100,7 +100,7 @@ def _fits(checkpoint: Checkpoint | None, entry: IngredientEntry) -> TypeGuard[Ch
 
 
 def hint_from(text: str | None, old: Path | None, new: Path | None) -> str | None:
-    """The hint that leads from the folder `new` to where `text` leads from `old`."""
+    """A hint relative to the folder `new`, for the path that `text` means relative to `old`."""
     if text is None:
         return None
     if old is None or new is None:

@@ -1,7 +1,7 @@
-"""Which ingredients of a soup a text means: a name, a content digest or a data shard.
+"""Looking up ingredients of a soup by a text: a name, a content digest or a data shard.
 
 Rule 1: pure; paths of files are resolved before these functions are called.
-Rule 2: a text means ingredients only if all that it may stand for are the same ones.
+Rule 2: an ambiguous text is refused unless all its meanings are the same ingredients.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ FEWEST, FEWEST_BARE = 4, 8
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """One thing that a text may stand for, and the ingredients that it is or that have it."""
+    """One meaning of a text, and the ingredients that are it or contain it."""
 
     digest: str
-    """Of an ingredient's content, or of a data shard."""
+    """Digest of an ingredient's content, or of a data shard."""
     is_data: bool
     entries: tuple[IngredientEntry, ...]
 
@@ -39,10 +39,10 @@ class Meaning:
 def meanings(
     text: str, entries: Iterable[IngredientEntry], ancestors: Mapping[str, Ledger]
 ) -> tuple[Meaning, ...]:
-    """Everything that a text may stand for: ingredients and data shards, by digest.
+    """Every meaning of a text: ingredients and data shards, by digest.
 
-    A name in the ledger goes before a digest, and that before a name without its suffix and the
-    name of a data shard. A digest may be shortened, and lack its prefix.
+    A name in the ledger takes precedence over a digest, and that over a name without its suffix and
+    the name of a data shard. A digest may be shortened, and lack its prefix.
     """
     known = list(_known(entries, ancestors))
     digest = as_digest(text)
@@ -74,7 +74,7 @@ def _stem(name: str) -> str:
 
 
 def as_digest(text: str) -> str | None:
-    """The digest that a text is or begins, as `blake3:` and digits; None for any other text."""
+    """The digest that a text is or abbreviates, as `blake3:` and digits; None for other texts."""
     found = DIGITS.fullmatch(text)
     if found is None or len(found["digits"]) < (FEWEST if found["prefix"] else FEWEST_BARE):
         return None
@@ -82,7 +82,7 @@ def as_digest(text: str) -> str | None:
 
 
 def whole_digest(text: str) -> str | None:
-    """The whole digest that a text is, with or without its prefix; None for any other text."""
+    """The whole digest in a text, with or without its prefix; None for any other text."""
     digest = as_digest(text)
     return digest if digest is not None and len(digest) == len(UNKNOWN) else None
 
@@ -90,7 +90,7 @@ def whole_digest(text: str) -> str | None:
 def matching(
     text: str, entries: Iterable[IngredientEntry], ancestors: Mapping[str, Ledger]
 ) -> tuple[IngredientEntry, ...]:
-    """The entries that a text may mean, or that were trained on a data shard that it may mean."""
+    """The entries that a text may mean, or that were trained on a data shard of that name."""
     found = chain.from_iterable(each.entries for each in meanings(text, entries, ancestors))
     return tuple(dict.fromkeys(found))
 
@@ -102,12 +102,12 @@ def names_data(text: str, training: TrainingRecord) -> bool:
 
 
 def is_ambiguous(found: Sequence[Meaning]) -> bool:
-    """Whether a text stands for several things that are not in the same ingredients."""
+    """Whether a text has several meanings that differ in their ingredients."""
     return len({frozenset(entry.digest for entry in each.entries) for each in found}) > 1
 
 
 def ambiguity(text: str, found: Sequence[Meaning]) -> str:
-    """What is wrong with a text that stands for several things."""
+    """The problem with an ambiguous text."""
     if as_digest(text) is not None:
         return f"is the start of several digests: {_digests(found)}"
     if all(each.is_data for each in found):
@@ -134,15 +134,15 @@ def digests_of(text: str, ledger: Ledger, weight: Fraction | None) -> tuple[str,
         raise LedgerError(ambiguity(text, found), path=text, advice="give the digest of one")
     entries = found[0].entries
     if len(entries) > 1 and weight is not None:
-        what = f"is the training data of {len(entries)} ingredients, and a weight belongs to one"
+        what = f"is the training data of {len(entries)} ingredients, but a weight applies to one"
         raise LedgerError(what, path=text, advice=f"name one of {listed(entries)}")
     return tuple(entry.digest for entry in entries)
 
 
 def not_found(text: str, ledger: Ledger) -> LedgerError:
-    """The refusal of a text that means neither a file nor an ingredient in the ledger."""
+    """The error for a text that is neither a file nor an ingredient in the ledger."""
     if donors := matching(text, ledger.donors, ledger.ancestors):
-        what = f"is no ingredient: {ledger.taken_from(donors[0].digest)} is taken from it"
+        what = f"is not an ingredient; only {ledger.taken_from(donors[0].digest)} is taken from it"
         return LedgerError(what, path=text, advice=ANOTHER_TAKE)
     if holders := containing((text,), ledger):
         what, advice = (
@@ -155,26 +155,26 @@ def not_found(text: str, ledger: Ledger) -> LedgerError:
 
 
 def every_entry(ledger: Ledger) -> list[IngredientEntry]:
-    """The ingredients of a soup, and those of all soups among them that it knows."""
+    """The ingredients of a soup, and those of all known soups among them."""
     soups = (ledger, *ledger.ancestors.values())
     return list(chain.from_iterable(soup.sources for soup in soups))
 
 
 def containing(texts: Sequence[str], ledger: Ledger) -> list[IngredientEntry]:
-    """The ingredients of a soup that match one of the texts, or are made of one that does."""
+    """The ingredients of a soup that match one of the texts, or contain one that does."""
     every = every_entry(ledger)
     meant = (entry.digest for text in texts for entry in matching(text, every, ledger.ancestors))
     return holding(meant, ledger)
 
 
 def holding(digests: Iterable[str], ledger: Ledger) -> list[IngredientEntry]:
-    """The ingredients of a soup that have one of these contents, or are made of one that does."""
+    """The ingredients of a soup that have one of these contents, or contain one that does."""
     holders = descendants_of(digests, ledger.ancestors)
     return [entry for entry in ledger.sources if entry.digest in holders]
 
 
 def nearest(text: str, ledger: Ledger) -> str | None:
-    """The name in a ledger that a text is most like: of an ingredient or of a data shard."""
+    """The name in a ledger that is most similar to a text: of an ingredient or a data shard."""
     names = dict.fromkeys(name for _, name in _known(every_entry(ledger), ledger.ancestors))
     return next(iter(get_close_matches(text[:200], names, 1)), None)
 

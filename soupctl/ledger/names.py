@@ -1,7 +1,7 @@
 """The names of ingredients in a ledger, and hints at where their files are.
 
-Rule 1: no absolute path, and no more of a path than distinguishes ingredients, so that no user name
-leaks.
+Rule 1: no absolute path, and only as much of a path as distinguishes ingredients, so that no user
+name leaks.
 """
 
 from __future__ import annotations

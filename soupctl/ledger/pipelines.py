@@ -1,9 +1,9 @@
 """Whole pipelines among the ingredients of a soup, each with its own weight in every component.
 
-Rule 1: a pipeline is identified by its content: the digest over those of its components. Pipelines
-that share a component are told apart by it.
-Rule 2: what components' ledgers say of a pipeline counts only if its digest is that of the contents
-which they say it has.
+Rule 1: a pipeline is identified by its content: the digest over those of its components. This
+distinguishes pipelines that share a component.
+Rule 2: a pipeline in the components' ledgers is valid only if its digest is that of the contents
+that they list for it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .ledger_json import canonical
 
 
 def pipeline_digest(contents: Mapping[str, str]) -> str:
-    """The digest of a pipeline, of the content digests of its components by their names."""
+    """The digest of a pipeline, from the content digests of its components by name."""
     return text_digest(canonical(sorted(contents.items())))
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineEntry:
-    """What the components of a soup say of one pipeline."""
+    """One pipeline, from the ledgers of a soup's components."""
 
     digest: str
     name: str
     places: tuple[tuple[tuple[str, PipelineShare], ...], ...]
-    """In the order of the components: each content that is its own, and its part of the weight."""
+    """For each component in order: its contents, and its share of their weight."""
 
     def contents(self, names: Sequence[str], soup: str) -> tuple[str, ...]:
         """The content of each component; `names` are those of the soup's components.
@@ -38,7 +38,7 @@ class PipelineEntry:
         of one, or has another digest than its contents have.
         """
         if any(len(place) != 1 for place in self.places):
-            what = f"its components are not all made of {self.name}, or of one {self.name}"
+            what = f"its components do not all contain {self.name}, or the same {self.name}"
             raise LedgerError(what, path=soup, advice="--component picks one")
         contents = tuple(content for ((content, _),) in self.places)
         # one component alone does not show the digest of all
@@ -68,9 +68,9 @@ def pipelines_of(ledgers: Sequence[Ledger]) -> dict[str, PipelineEntry]:
 
 
 def attributed(names: Sequence[str], ledgers: Sequence[Ledger]) -> tuple[Ledger, ...]:
-    """Ledgers of the first format with the pipelines that follow from them, if these do.
+    """Ledgers of the first format with the pipelines that can be derived, if any.
 
-    They follow where pipelines differ in one component at most, and share all others.
+    They can if pipelines differ in at most one component, and share all others.
     """
     entries = [entry for ledger in ledgers for entry in ledger.ingredients]
     differing = [ledger for ledger in ledgers if len(ledger.ingredients) > 1] or ledgers[:1]
@@ -107,7 +107,7 @@ def _digest(share: PipelineShare) -> str:
 
 
 def as_ledger(pipelines: Mapping[str, PipelineEntry], ledgers: Sequence[Ledger]) -> Ledger:
-    """A soup's pipelines as a ledger of whole models, in which texts can be looked up."""
+    """A soup's pipelines as a ledger of whole models, for looking up texts."""
     entries, trained = [], {}
     for each in pipelines.values():
         shares = [share for place in each.places for _, share in place]

@@ -1,4 +1,4 @@
-"""The ledger that an open checkpoint carries."""
+"""Reading the ledger of an open checkpoint."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .ledger_json import IGNORE, parse_ledger
 
 
 def is_sum(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint says of itself that it is the sum kept beside a soup."""
+    """Whether a checkpoint's metadata marks it as a kept sum."""
     return SUM_KEY in checkpoint.metadata
 
 
 def is_delta(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint says of itself that it is a delta."""
+    """Whether a checkpoint's metadata marks it as a delta."""
     return DELTA_KEY in checkpoint.metadata
 
 
 def require_model(checkpoint: Checkpoint) -> None:
-    """Raise InputError for a sum or a delta, which is no model."""
+    """Raise InputError for a kept sum or a delta."""
     if is_delta(checkpoint):
         advice = "soupctl apply BASE DELTA adds it to a model"
         raise InputError("is a delta, not a model", path=checkpoint.label, advice=advice)
@@ -28,7 +28,7 @@ def require_model(checkpoint: Checkpoint) -> None:
 
 
 def require_no_sum(checkpoint: Checkpoint) -> None:
-    """Raise InputError for a sum, which is no ingredient."""
+    """Raise InputError for a kept sum."""
     if is_sum(checkpoint):
         what = "is a kept sum, not a model"
         raise InputError(what, path=checkpoint.label, advice="name the soup itself")
@@ -51,5 +51,5 @@ def ledger_text(checkpoint: Checkpoint) -> str | None:
 
 
 def parse_ledger_of(checkpoint: Checkpoint, text: str) -> Ledger:
-    """The ledger that is the text in a checkpoint's metadata; LedgerError if it is not sound."""
+    """The ledger in the text of a checkpoint's metadata; LedgerError if it is not sound."""
     return parse_ledger(text, checkpoint.label, text_digest)

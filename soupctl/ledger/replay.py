@@ -1,7 +1,7 @@
-"""The history of a soup replayed from its ledger: the weights of each state, and contradictions.
+"""Replaying a soup's history from its ledger: the weights of each state, and contradictions.
 
-Rule 1: pure; whether a state was ever made is for a rebuild to find out.
-Rule 2: only what no command writes is a contradiction.
+Rule 1: pure; only a rebuild can find out whether a state ever existed.
+Rule 2: a contradiction is something that no command ever writes.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from .block_weights import NO_WEIGHT, WeightByBlock
 from .ledger import Ledger, SoupState
 
 BEGINNINGS = ("avg", "given", "apply", "delta")
-"""The operations that a history begins with, and no other."""
+"""The operations that only the first state of a history can have."""
 
 Weights = dict[str, WeightByBlock]
-"""The weight of each ingredient by its content digest."""
+"""The weight of each ingredient by content digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayedState:
-    """A state in the history of a soup, and what it was made of."""
+    """A state in the history of a soup, and its ingredients."""
 
     state: SoupState
     before: Weights
@@ -48,28 +48,28 @@ def replay(ledger: Ledger) -> tuple[ReplayedState, ...]:
 
 
 def contradictions(ledger: Ledger) -> Iterator[str]:
-    """What a ledger says that cannot be so, whatever the tensors are; most are none."""
+    """The contradictions in a ledger, whatever its tensors are; usually empty."""
     if ledger.training is not None:
         if ledger.operation != "trained":
-            yield f"calls a training {ledger.operation!r}"
+            yield f"records a training as {ledger.operation!r}"
         return
     states = replay(ledger)
     first = states[0].state.operation
     if first not in _beginnings(ledger):
         yield f"begins its history with {first!r}"
     if not ledger.chain and ledger.changed:
-        yield "says what changed, and has no earlier state"
+        yield "records changes but no earlier state"
     if states[-1].weights != {entry.digest: entry.weights for entry in ledger.ingredients}:
-        yield "lists other ingredients or weights than its history leads to"
+        yield "lists ingredients or weights that do not follow from its history"
     for each in states[1:]:
         if not _is_change(each):
-            yield f"has a {each.state.operation!r} that changes other things"
+            yield f"records a {each.state.operation!r} with changes that it cannot make"
     flags = [each.state.exact for each in states]
     if flags != sorted(flags, reverse=True):
         yield "has an exact state after an approximate one"
     held = (ledger.ancestors.get(entry.digest) for entry in ledger.sources)
     if ledger.exact and not all(each.exact for each in held if each is not None):
-        yield "calls itself exact, and an ingredient approximate"
+        yield "claims to be exact, but has an approximate ingredient"
     yield from _other_names(ledger, states)
 
 
@@ -85,7 +85,7 @@ def _beginnings(ledger: Ledger) -> tuple[str, ...]:
 
 
 def _is_change(each: ReplayedState) -> bool:
-    """Whether an operation is one that changes what it did."""
+    """Whether an operation can make the changes that it records."""
     gone = each.before.keys() - each.weights.keys()
     new = each.weights.keys() - each.before.keys()
     match each.state.operation:
@@ -102,7 +102,7 @@ def _is_change(each: ReplayedState) -> bool:
 
 
 def _other_names(ledger: Ledger, states: tuple[ReplayedState, ...]) -> Iterator[str]:
-    """Names that a history gives to content which it called otherwise since it came."""
+    """Contents that the history calls by different names."""
     names: dict[str, set[str]] = {}
     for each in states:
         if each.state.operation not in ("add", "subtract"):
@@ -115,7 +115,7 @@ def _other_names(ledger: Ledger, states: tuple[ReplayedState, ...]) -> Iterator[
             if known is None:
                 continue
             if change.digest not in each.weights and known and change.name not in known:
-                yield f"calls {min(known)} {change.name} where it was taken out"
+                yield f"calls {min(known)} {change.name} where it was removed"
             known.add(change.name)
     for entry in ledger.ingredients:
         known = names.get(entry.digest)

@@ -1,4 +1,4 @@
-"""Weights as exact rationals, from the text a user wrote to the integers an engine takes.
+"""Weights as exact rationals, from the user's text to the integers of an engine.
 
 Rule 1: a weight is never a float; `0.7` means 7/10 and `1/3` means a third.
 Rule 2: proportions become whole numbers with no common factor, so equal soups have equal weights.
@@ -28,7 +28,7 @@ PATTERN = re.compile(
 WRITTEN = re.compile(r"-?[1-9]\d{0,99}(/[1-9]\d{0,99})?")
 
 MOST_DIGITS = 60
-"""Digits of a numerator or denominator; any text that `parse_weight` takes has fewer or as many."""
+"""Most digits of a numerator or denominator."""
 
 
 def parse_weight(text: str) -> Fraction:
@@ -44,7 +44,7 @@ def parse_weight(text: str) -> Fraction:
 
 
 def parse_number(text: str) -> Fraction:
-    """The exact value of such a text, which may be zero."""
+    """The exact value of such a text; zero is allowed."""
     shown = reprlib.repr(text)
     found = PATTERN.fullmatch(text) if text.isascii() else None
     if not found:
@@ -64,27 +64,27 @@ def _has_too_many_digits(weight: Fraction) -> bool:
 
 
 def weight_text(weight: Fraction) -> str:
-    """The one way a weight is written in a ledger: `2` or `1/3`."""
+    """The canonical text of a weight in a ledger: `2` or `1/3`."""
     return str(weight)
 
 
 def is_written(weight: Fraction) -> bool:
-    """Whether `read_weight` reads what `weight_text` writes of it: few enough digits."""
+    """Whether a weight has few enough digits to be written to a ledger."""
     return WRITTEN.fullmatch(weight_text(weight)) is not None
 
 
 @lru_cache(maxsize=4096)
 def read_weight(text: str) -> Fraction:
-    """The weight that `weight_text` wrote; ValueError for any other text."""
+    """The weight in a text of `weight_text`; ValueError for any other text."""
     if not text.isascii() or not WRITTEN.fullmatch(text):
         raise ValueError(f"{text[:20]!r} is not a weight")
     return Fraction(text)
 
 
 def rounded_weight(weight: Fraction, decimals: int | None) -> Fraction:
-    """The decimal number of so many decimals that is nearest to the weight, ties to even.
+    """The weight rounded to that many decimals, ties to even; unchanged for None.
 
-    The weight itself for None. Raises UsageError for a weight that would be zero.
+    Raises UsageError for a weight that would be zero.
     """
     if decimals is None:
         return weight
@@ -122,7 +122,7 @@ ROUND = f"--round-weights {DECIMALS} rounds them to nine decimals"
 
 
 def _way_out(weights: Sequence[Fraction]) -> str:
-    """What helps with weights that are too fine: rounding, unless their ratios are too large."""
+    """Advice on weights that are too fine: rounding, unless their ratios are too large."""
     # quicker than rounding thousands of them, and right but at the edges
     whole = [abs(each.numerator) * 10**DECIMALS // each.denominator for each in weights]
     fits = all(whole) and sum(whole) <= LARGEST

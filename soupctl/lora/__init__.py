@@ -1,1 +1,1 @@
-"""Adapters: what their files hold, what they are trained on, and the update that they stand for."""
+"""Adapters: the contents of their files, the layers they change, and the updates they stand for."""

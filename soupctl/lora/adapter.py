@@ -1,8 +1,8 @@
-"""An adapter open for reading, and where its updates are in a base.
+"""An adapter open for reading, and the places of its updates in a base.
 
-Rule 1: every module has its place in the base, or the adapter is refused, saying which has none.
-Rule 2: factors are read when a tensor needs them; of a whole adapter only the scales are in memory.
-Rule 3: importing this module loads no engine, so that looking at a checkpoint stays quick.
+Rule 1: every module must have its place in the base; otherwise the adapter is refused.
+Rule 2: factors are read when they are needed; only the scales of an adapter stay in memory.
+Rule 3: importing this module loads no engine, so that `inspect` stays quick.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..engines.updates import Update
 
 WIDEST = DType.F32.bits
-"""Bits of the widest factors, whose products are exact float64s."""
+"""Bits of the widest factors, such that their products are exact float64s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Adapter:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.checkpoint.label
 
     def _require_readable(self, modules: Sequence[AdapterModule]) -> None:
@@ -96,15 +96,19 @@ class Adapter:
         issues = []
         for tensor in (tensor for each in modules for tensor in each.factors.values()):
             if tensor.dtype.kind is not Kind.FLOAT or tensor.dtype.bits > WIDEST:
-                what = f"is a factor of {tensor.dtype.value}, and F32 or narrower is read"
+                what = (
+                    f"is a factor of dtype {tensor.dtype.value}; only F32 or narrower is supported"
+                )
                 issues.append(Issue(what, self.label, tensor.name, "convert it to F32"))
             elif not tensor.count or len(tensor.shape) < 2:
-                issues.append(Issue(f"is no matrix: {list(tensor.shape)}", self.label, tensor.name))
+                issues.append(
+                    Issue(f"is not a matrix: {list(tensor.shape)}", self.label, tensor.name)
+                )
         if issues:
             raise InputError.collected(issues)
 
     def _alpha(self, module: AdapterModule) -> Fraction | None:
-        """The alpha that the file holds for a module; InputError for what is no number."""
+        """The alpha of a module in the file; InputError if it is not a number."""
         tensor = module.alpha
         if tensor is None:
             return None
@@ -115,10 +119,10 @@ class Adapter:
             if tensor.dtype in SIGNED or tensor.dtype in UNSIGNED:
                 data = self.checkpoint.stored(tensor.name).read()
                 return Fraction(int.from_bytes(data, "little", signed=tensor.dtype in SIGNED))
-        raise InputError("is no number", path=self.label, tensor=tensor.name)
+        raise InputError("is not a number", path=self.label, tensor=tensor.name)
 
     def _values(self, tensor: Tensor) -> NDArray[np.float64]:
-        """The values of a tensor of floats; InputError for NaN or infinity."""
+        """The values of a float tensor; InputError for NaN or infinity."""
         import numpy as np
 
         from ..engines.update_mean import widened
@@ -143,7 +147,7 @@ class Adapter:
     def locate(
         self, base: Mapping[str, Tensor], index: TargetIndex, label: str
     ) -> dict[str, list[TargetPart]]:
-        """By the tensor of the base, the parts of updates that are added to it.
+        """The parts of updates by the tensor of the base that they are added to.
 
         Raises MismatchError for modules that are not in the base called `label`, or do not fit it.
         """
@@ -152,7 +156,7 @@ class Adapter:
         for scaled in self.modules:
             target = index.find(scaled.module.name)
             if target is None:
-                issues.append(Issue(f"has no place in {label}", self.label, scaled.module.name))
+                issues.append(Issue(f"matches no layer of {label}", self.label, scaled.module.name))
                 continue
             issues += self._misfits(scaled.module, target, base, label)
             first = 0
@@ -168,7 +172,7 @@ class Adapter:
     def _misfits(
         self, module: AdapterModule, target: Target, base: Mapping[str, Tensor], label: str
     ) -> Iterator[Issue]:
-        """The issue of an update of another shape than the rows of the base."""
+        """The issue of an update whose shape differs from its rows in the base."""
         rows = sum(each.count for each in target)
         columns = prod(base[target[0].tensor].shape[1:])
         mine = module.shape
@@ -180,7 +184,7 @@ class Adapter:
     def _overlaps(
         self, part: TargetPart, tensor: str, others: Sequence[TargetPart]
     ) -> Iterator[Issue]:
-        """The issue of a module that another one of the adapter stands for as well."""
+        """The issue of a module that changes the same rows as another module."""
         for other in others:
             if max(part.target, other.target) < min(
                 part.target + part.count, other.target + other.count

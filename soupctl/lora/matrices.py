@@ -1,7 +1,7 @@
-"""From the factors of a module, as they are stored, to its update as a matrix.
+"""The update of a module as a matrix, from its stored factors.
 
-The formulas are those of kohya's networks/lora.py, PEFT's tuners/lora, and LyCORIS' modules/locon,
-loha and lokr: a kernel's places are the last part of a column.
+The formulas are those of kohya's networks/lora.py, PEFT's tuners/lora, and LyCORIS'
+modules/locon, loha and lokr; a column index ends with the position in the kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..engines.updates import Core, Hadamard, Kronecker, Matrix, Product, Update
 from .modules import Family
 
 Factors = Mapping[str, NDArray[np.float64]]
-"""The values of the factors by role, of their own shapes."""
+"""The values of the factors by role, in their stored shapes."""
 _Core = NDArray[np.float64] | None
 
 
@@ -39,27 +39,27 @@ def update_of(family: Family, factors: Factors) -> Update:
 
 
 def _product(up: NDArray[np.float64], down: NDArray[np.float64], mid: _Core) -> Update:
-    """The product of two factors, by way of a core if there is one."""
+    """The product of two factors, through a core if there is one."""
     if up.size != up.shape[0] * up.shape[1]:
-        raise ValueError(f"{up.shape} is no matrix")
+        raise ValueError(f"{up.shape} is not a matrix")
     if mid is None:
         return Product(Matrix(_flat(up)), Matrix(_flat(down)))
     return Product(Matrix(_flat(up)), _core(mid, down))
 
 
 def _half(one: NDArray[np.float64], two: NDArray[np.float64], core: _Core) -> Update:
-    """The same where the first factor of a core is stored with its rank first."""
+    """The same for a core whose first factor is stored with its rank first."""
     return _product(one if core is None else one.T, two, core)
 
 
 def _core(core: NDArray[np.float64], right: NDArray[np.float64]) -> Core:
     if right.size != right.shape[0] * right.shape[1]:
-        raise ValueError(f"{right.shape} is no matrix")
+        raise ValueError(f"{right.shape} is not a matrix")
     return Core(core.reshape(*core.shape[:2], -1), _flat(right))
 
 
 def _flat(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The first dimension by all others."""
+    """The values as a matrix: the first dimension by all others."""
     if values.ndim < 2:
-        raise ValueError(f"{values.shape} is no matrix")
+        raise ValueError(f"{values.shape} is not a matrix")
     return np.ascontiguousarray(values.reshape(values.shape[0], -1))

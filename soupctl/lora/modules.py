@@ -1,8 +1,8 @@
-"""The modules of an adapter: which of its tensors belong together, and to what.
+"""The modules of an adapter: tensors that form one update.
 
 Rule 1: pure; names alone decide, in every naming that trainers write.
-Rule 2: an adapter is used whole or refused: a tensor that is no part of a linear update is an error
-that names it.
+Rule 2: an adapter is used whole or refused: any tensor that is not part of a linear update is an
+error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..kinds.facts import TensorFacts
 
 
 class Family(Enum):
-    """How factors make an update."""
+    """The kind of update that factors form."""
 
     LORA = "LoRA"
     LOHA = "LoHa"
@@ -44,9 +44,9 @@ NEEDED = {
     Family.LORA: ({"down", "up"}, {"mid"}),
     Family.LOHA: ({"w1_a", "w1_b", "w2_a", "w2_b"}, {"t1", "t2"}),
 }
-"""The factors of a module: those that it must have, and those that it may have."""
+"""The factors of a module: required ones, and optional ones."""
 EITHER = (({"w1"}, {"w1_a", "w1_b"}), ({"w2"}, {"w2_a", "w2_b"}, {"w2_a", "w2_b", "t2"}))
-"""The forms that each of the two factors of a LoKr has."""
+"""The forms of each of the two factors of a LoKr."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class AdapterModule:
     """The factors of the update of one module of a model."""
 
     name: str
-    """As the adapter calls the module."""
+    """The module's name in the adapter."""
     family: Family
     factors: Mapping[str, Tensor]
     """By their role: `down`, `up`, `mid` of a LoRA; else what follows `hada_` or `lokr_`."""
@@ -89,7 +89,7 @@ Shape = tuple[int, ...]
 
 
 def _half(held: Mapping[str, Shape], name: str, core: str) -> tuple[int, int] | None:
-    """The shape of a whole factor, or of a product of two, whose rank is first if it has a core."""
+    """The shape of a whole factor, or of a product of two; with a core, their rank comes first."""
     if name in held:
         return held[name][0], prod(held[name][1:])
     one, two = held[f"{name}_a"], held[f"{name}_b"]
@@ -97,7 +97,7 @@ def _half(held: Mapping[str, Shape], name: str, core: str) -> tuple[int, int] | 
 
 
 def _product(left: Shape, right: Shape, core: Shape | None) -> tuple[int, int] | None:
-    """The shape of a product, by way of a core [left's columns, right's rows, places] if any."""
+    """The shape of a product, through a core [left's columns, right's rows, places] if any."""
     if prod(left[2:]) != 1:
         return None
     inner = (left[1], right[0])
@@ -108,7 +108,7 @@ def _product(left: Shape, right: Shape, core: Shape | None) -> tuple[int, int] |
 
 
 def is_adapter(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a file holds factors of updates and little else: it is no model."""
+    """Whether a file is an adapter: it holds factors of updates and little else."""
     factors = sum(_part_of(name) is not None for name in tensors)
     others = sum(len(tensor.shape) > 1 for tensor in tensors.values()) - factors
     return factors > others
@@ -119,7 +119,7 @@ def modules_of(
 ) -> tuple[AdapterModule, ...]:
     """The modules of the adapter at `path`, by name.
 
-    Raises InputError for an adapter that is not linear, or holds what is no part of an update.
+    Raises InputError for an adapter that is not linear, or holds what is not a part of an update.
     """
     factors: dict[str, dict[str, Tensor]] = {}
     families: dict[str, Family] = {}
@@ -132,7 +132,7 @@ def modules_of(
             continue
         module, role, family = found
         if families.setdefault(module, family) is not family or role in factors.get(module, {}):
-            issues.append(Issue("is a second factor of its module", path, name))
+            issues.append(Issue("is a second factor of the same role in its module", path, name))
         factors.setdefault(module, {})[role] = tensor
     alphas = {name.removesuffix(".alpha"): name for name in others if name.endswith(".alpha")}
     alphas = {module: name for module, name in alphas.items() if module in factors}
@@ -140,7 +140,8 @@ def modules_of(
     issues += _unknown(unknown, tensors, facts, path)
     for module, held in factors.items():
         if not _is_whole(families[module], held.keys()):
-            what = f"a {families[module].value} has not the factors {', '.join(sorted(held))} alone"
+            factors_held = ", ".join(sorted(held))
+            what = f"a {families[module].value} cannot have exactly the factors {factors_held}"
             issues.append(Issue(what, path, module, "download or export it again"))
     if issues:
         raise InputError.collected(issues)
@@ -153,7 +154,7 @@ def modules_of(
 
 
 def _part_of(name: str) -> tuple[str, str, Family] | None:
-    """The module, the role and the family of a factor; None for any other tensor."""
+    """The module, role and family of a factor; None for any other tensor."""
     stem = name.removesuffix(".weight")
     for pattern, family in _PARTS:
         if found := pattern.fullmatch(stem):
@@ -172,12 +173,12 @@ def _is_whole(family: Family, roles: Iterable[str]) -> bool:
 def _unknown(
     names: Iterable[str], tensors: Mapping[str, Tensor], facts: TensorFacts, path: str
 ) -> Iterable[Issue]:
-    """The issues of tensors that are no factor that is known here, by the kind of adapter."""
+    """The issues of tensors that are not known factors, by kind of adapter."""
     kinds = find_factors(tensors, facts)
     for name in names:
         title = kinds[name].what if name in kinds else ""
         if title and title not in (family.value for family in Family):
-            what = f"is of an adapter ({title}) whose update is not linear, or not known"
+            what = f"belongs to an adapter ({title}) whose update is not linear or not known"
             yield Issue(what, path, name, "merge it with the tool that trained it, then use avg")
         else:
-            yield Issue("is no factor of a LoRA, LoHa or LoKr", path, name)
+            yield Issue("is not a factor of a LoRA, LoHa or LoKr", path, name)

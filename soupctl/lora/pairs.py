@@ -1,4 +1,4 @@
-"""The two namings of each architecture: that of its first authors, and that of diffusers.
+"""The two namings of each architecture: the original one, and that of diffusers.
 
 Rule 1: facts alone, each with its source; `{}` stands for the number of a block.
 Rule 2: a fused matrix is the rows of its parts, in their order.
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class NamePair:
-    """A module under its authors' name, and what diffusers or transformers call it."""
+    """A module's original name, and its name in diffusers or transformers."""
 
     original: str
     parts: tuple[str, ...]
-    """One name, or those of the modules whose rows the original has."""
+    """One name, or those of the modules that the original fuses by rows."""
     is_swapped: bool = False
-    """Whether the two halves of the rows, shift and scale, are in the other order."""
+    """Whether the two halves of the rows, shift and scale, are swapped."""
 
 
 def _pairs(names: Mapping[str, str]) -> tuple[NamePair, ...]:
@@ -128,7 +128,7 @@ SD3 = (
     ),
 )
 SWAPPED_IF_TWO = "joint_blocks.{}.context_block.adaLN_modulation.1"
-"""Of SD3's last block, which has a shift and a scale only, and those in the other order."""
+"""For SD3's last block, which has only a shift and a scale, in swapped order."""
 
 OPEN_CLIP = (
     # diffusers, convert_open_clip_checkpoint
@@ -152,4 +152,4 @@ ARCHITECTURES = (
     (("input_blocks.", "down_blocks."), UNET),
     (("transformer.resblocks.", "encoder.layers."), OPEN_CLIP),
 )
-"""The first that fits a model is its own: blocks of one name are in more than one of them."""
+"""The first table that fits a model is used, since some block names are in several tables."""

@@ -1,6 +1,6 @@
-"""The scale of each module's update: alpha over rank, as the file or its config says.
+"""The scale of each module's update: alpha over rank, from the file or its config.
 
-Rule 1: what the file holds decides; the config of PEFT or diffusers is for files without alpha.
+Rule 1: alphas in the file take precedence; the config of PEFT or diffusers is used without them.
 Rule 2: without either, the scale is 1, as in kohya, diffusers and ComfyUI.
 """
 
@@ -19,32 +19,32 @@ from ..errors import InputError, shortened
 from .modules import AdapterModule
 
 METADATA = "lora_adapter_metadata"
-"""The key of the metadata in which diffusers keeps the configs of PEFT."""
+"""The metadata key under which diffusers stores the configs of PEFT."""
 COMPONENTS = ("unet", "transformer", "text_encoder_3", "text_encoder_2", "text_encoder")
-"""The components that diffusers writes before the fields of a config, and the names of modules."""
+"""The components with which diffusers prefixes config fields and module names."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """What a config of PEFT says of the scales of modules."""
+    """The settings of a PEFT config that decide the scales of modules."""
 
     alpha: Fraction | None = None
     rank: int | None = None
     alphas: Mapping[str, Fraction] = field(default_factory=dict)
-    """By the end of a module's name, its own alpha."""
+    """Alphas of single modules, by the end of a module's name."""
     ranks: Mapping[str, int] = field(default_factory=dict)
     is_rank_stabilised: bool = False
     """Whether alpha is divided by the root of the rank (rsLoRA)."""
 
 
 Configs = Mapping[str, AdapterConfig]
-"""By the component whose modules they are about; the empty name for all."""
+"""By component; the empty name stands for all."""
 
 
 def read_configs(metadata: Mapping[str, str], config: bytes | None, path: str) -> Configs:
     """The configs in a file's metadata and its `adapter_config.json`.
 
-    Raises InputError for one that is malformed, or asks for what is not a scale.
+    Raises InputError for a malformed config, and for settings other than scales.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, value in _object(metadata.get(METADATA), path).items():
@@ -56,7 +56,7 @@ def read_configs(metadata: Mapping[str, str], config: bytes | None, path: str) -
 
 
 def scale_of(module: AdapterModule, alpha: Fraction | None, configs: Configs) -> Fraction:
-    """The scale of a module's update; `alpha` is that of the file."""
+    """The scale of a module's update; `alpha` is the file's own."""
     if alpha is not None:
         # LyCORIS: two whole factors of a LoKr have no rank, and their alpha does not count
         return Fraction(1) if module.rank is None else alpha / module.rank
@@ -101,13 +101,13 @@ REFUSED = {
     "fan_in_fan_out": "transposed weights (fan_in_fan_out)",
     "alora_invocation_tokens": "an invocation of its own (aLoRA)",
 }
-"""Fields of a config that change what an update is, and what they mean."""
+"""Fields of a config that make an update non-linear, and their meaning."""
 
 
 def _pattern(fields: Mapping[str, Any], kind: str, path: str) -> list[tuple[str, Any]]:
     found = fields.get(f"{kind}_pattern") or {}
     if not isinstance(found, dict):
-        raise InputError(f"its {kind}_pattern is no JSON object", path=path)
+        raise InputError(f"its {kind}_pattern is not a JSON object", path=path)
     for key in found:
         if re.search(r"[\\^$*+?\[\](){}|]", key):
             what = f"its {kind}_pattern has the regular expression {shortened(key)!r}"
@@ -116,7 +116,7 @@ def _pattern(fields: Mapping[str, Any], kind: str, path: str) -> list[tuple[str,
 
 
 def _of_module(pattern: Mapping[str, Any], name: str) -> Any:
-    """What a pattern says of a module: its keys are ends of names, at a dot."""
+    """The value that a pattern gives a module: its keys are suffixes of names, at a dot."""
     return next((v for key, v in pattern.items() if f".{name}".endswith(f".{key}")), None)
 
 

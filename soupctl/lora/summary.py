@@ -1,4 +1,4 @@
-"""What an adapter is, from its header and config alone."""
+"""A summary of an adapter, from its header and config alone."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ class AdapterSummary:
     """The families and ranks of an adapter's modules."""
 
     families: Mapping[str, int]
-    """How many modules are of which family."""
+    """The number of modules of each family."""
     ranks: Mapping[int, int]
-    """How many modules have which rank; those of whole factors have none."""
+    """The number of modules of each rank; modules of whole factors have none."""
     with_alpha: int
-    """How many modules have an alpha in the file."""
+    """The number of modules with an alpha in the file."""
     problem: str | None = None
-    """Why it cannot be applied, if that shows; then nothing else is known."""
+    """Why it cannot be applied, if so; the other fields are then unknown."""
 
     @property
     def modules(self) -> int:
-        """How many modules it changes."""
+        """The number of modules that it changes."""
         return sum(self.families.values())
 
 
 def summary_of(
     tensors: Mapping[str, Tensor], facts: TensorFacts, path: str
 ) -> AdapterSummary | None:
-    """The summary of an adapter; None for a checkpoint that is none."""
+    """The summary of an adapter; None for any other checkpoint."""
     if not is_adapter(tensors):
         return None
     try:

@@ -1,8 +1,8 @@
-"""Where the modules of an adapter are in a base, in any naming of either.
+"""The places of an adapter's modules in a base, in any naming of either.
 
-Rule 1: names are built from the base's own, in both namings of its architecture; an adapter's are
-only looked up, because underscores for dots cannot be undone.
-Rule 2: a name that stands for two things is none.
+Rule 1: names are derived from the base's, in both namings of its architecture, and an adapter's
+names are looked up among them, because underscores for dots cannot be undone.
+Rule 2: an ambiguous name is never matched.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RowRange:
 
 
 Target = tuple[RowRange, ...]
-"""Where the rows of a module are, in their order."""
+"""The places of a module's rows, in their order."""
 
 PARTS = (
     # what the names of one model of a file begin with, and which one that is
@@ -77,7 +77,7 @@ PREFIXES = (
     ("", ("denoiser", "te1")),
 )
 WHOLE = "the whole file"
-"""The role under which modules have the names that the base gives them."""
+"""The role in which modules have the base's own names."""
 
 OLD_NAMES = (
     # of older diffusers, in adapters alone
@@ -102,14 +102,14 @@ class TargetIndex:
             self._add(WHOLE, name, _whole(tensor))
 
     def _add(self, role: str, name: str, target: Target) -> None:
-        """Let a name, and its form without dots, stand for a target, or for none if it has one."""
+        """Register a name, and its form without dots, for a target; ambiguous names are dropped."""
         for each in {name, name.replace(".", "_")}:
             known = self._targets.setdefault((role, each), target)
             if known != target:
                 self._targets[role, each] = None
 
     def find(self, module: str) -> Target | None:
-        """Where a module of an adapter is; None if it is not found, or not in one place alone."""
+        """The place of a module of an adapter; None if it is not found, or ambiguous."""
         for role, name in _candidates(module):
             if found := self._targets.get((role, name)):
                 return found
@@ -117,7 +117,7 @@ class TargetIndex:
 
 
 def _candidates(module: str) -> Iterator[tuple[str, str]]:
-    """The roles and names under which a module may be known."""
+    """The roles and names under which a module may be registered."""
     yield WHOLE, module
     for prefix, roles in PREFIXES:
         if module.startswith(prefix):
@@ -168,7 +168,7 @@ def _whole(tensor: Tensor) -> Target:
 def _other_names(
     own: Mapping[str, Target], modules: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, Target]]:
-    """The names of modules, and of fused or split ones, that the base does not use itself."""
+    """The names of modules, whole, fused or split, in the naming that the base does not use."""
     bare = {name.removeprefix("text_model."): target for name, target in own.items()}
     for name, target in bare.items():
         if name.startswith("encoder."):
@@ -189,7 +189,7 @@ def _other_names(
 
 
 def _numbered(pair: NamePair, names: Iterable[str]) -> Iterator[NamePair]:
-    """The pair with each number of a block that the names have."""
+    """The pair for each number of a block that the names have."""
     if "{}" not in pair.original:
         yield pair
         return
@@ -206,7 +206,7 @@ def _numbered(pair: NamePair, names: Iterable[str]) -> Iterator[NamePair]:
 def _paired(
     pair: NamePair, own: Mapping[str, Target], columns: Mapping[str, int]
 ) -> Iterator[tuple[str, Target]]:
-    """The names of the other naming, and where they are."""
+    """The names of the other naming, and their places."""
     if pair.original in own:
         (whole,) = own[pair.original]
         sizes = _sizes(whole.count, len(pair.parts), columns[pair.original])
@@ -218,7 +218,7 @@ def _paired(
 
 
 def _sizes(rows: int, parts: int, columns: int) -> Sequence[int]:
-    """The rows of the parts of a fused matrix; those of an attention and an MLP differ."""
+    """The rows of the parts of a fused matrix; an attention and an MLP differ."""
     if parts == 4:
         return (columns, columns, columns, rows - 3 * columns)
     return (rows // parts,) * parts
@@ -234,7 +234,7 @@ def _split(whole: RowRange, sizes: Sequence[int]) -> Iterator[RowRange]:
 
 
 def _ordered(pair: NamePair, target: Target, columns: int) -> Target:
-    """The target, its halves exchanged if the two namings have them in different orders."""
+    """The target, its halves swapped if the two namings have them in different orders."""
     count = sum(rows.count for rows in target)
     last = re.sub(r"\d+", "{}", pair.original, count=1) == SWAPPED_IF_TWO and count == 2 * columns
     if len(target) > 1 or not (pair.is_swapped or last):

@@ -1,6 +1,6 @@
-"""The blocks of a UNet in both namings, found from the names of one.
+"""The blocks of a UNet in both namings, derived from the names of one.
 
-CompVis counts the blocks of the way down and of the way up through, diffusers by level: see
+CompVis numbers the blocks down and up consecutively, diffusers by level: see
 convert_ldm_unet_checkpoint of diffusers.
 """
 
@@ -32,20 +32,20 @@ def unet_names(modules: Collection[str]) -> Iterator[tuple[str, str]]:
 
 
 def _inner(name: str, is_original: bool) -> str:
-    """The name of a module within a resnet; names within attentions are the same."""
+    """The name of a module within a resnet; names within attentions are the same in both."""
     known = RESNET if is_original else {other: own for own, other in RESNET.items()}
     return known.get(name, name)
 
 
 def _prefixes(modules: Collection[str]) -> Iterator[str]:
-    """The first parts of all names, of any length."""
+    """The prefixes of all names, of any length."""
     for name in modules:
         parts = name.split(".")
         yield from (".".join(parts[:length]) for length in range(2, len(parts) + 1))
 
 
 def _by_count(blocks: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The pairs of a UNet in its authors' naming."""
+    """The pairs for a UNet in the CompVis naming."""
     level, inside, number = 0, 0, 1
     while f"input_blocks.{number}.0" in blocks:
         block = f"input_blocks.{number}"
@@ -72,7 +72,7 @@ def _by_count(blocks: Collection[str]) -> Iterator[tuple[str, str]]:
 
 
 def _by_level(blocks: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The pairs of a UNet in the naming of diffusers."""
+    """The pairs for a UNet in the diffusers naming."""
     level, number = 0, 1
     while f"down_blocks.{level}" in blocks:
         block, inside = f"down_blocks.{level}", 0

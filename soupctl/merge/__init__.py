@@ -1,1 +1,22 @@
-"""Merging: from a request to a plan, to the executor, to a published soup."""
+"""Merging: from a request to a plan, to the executor, to a published soup.
+
+The files by subject:
+
+- commands: average, apply, revise, leave_one_out, sweep, mixture, inspect, query, verify;
+  and the folders ema, recipes, delta
+- inputs: ingredients, opened_inputs, donors, aligned, layouts, facts, settings, identical, sources,
+  adapter_reader, sample_weights
+- plan: recipe, plan, step_weights, blocks (folder), padding, applied_plan, quantised_steps
+- preview: preview, preflight, memory, notes
+- job: job, rounds, run
+- pass over the data: order, executor, tensor_pass, terms, stored_terms, chunks, weighted_sum,
+  updates, exact_quotient, engine
+- quantised tensors: scaled_codes, scale_values, schemes, code_writer, code_error, plain_config
+- output: destination, output, part_writer, overwrite, companion_files, config_source
+- ledger: new_ledger, applied_ledger, applied_sources
+- kept sum: kept_sum (folder)
+- changes of a soup: revision, revised_component, membership, shared_components
+- questions: answer, data_question, unknown_history
+- proof: rebuild, recorded_sources
+- errors: name_errors, kind_errors, tensor_errors
+"""

@@ -1,8 +1,8 @@
 """Adapters as sources of a sum.
 
-Rule 1: an adapter stands for the updates of the tensors of one base, which it is located in.
-Rule 2: its own tensors are digested like any that are left out of a soup, and read again for each
-tensor of the base that they change.
+Rule 1: an adapter stands for updates of the tensors of one base, in which its modules were found.
+Rule 2: its own tensors are digested like tensors that are left out of a soup, and are read again
+for each tensor of the base that they change.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class ScaledUpdate:
     update: Update
     scale: Fraction
     first: int
-    """The first of its rows that count."""
+    """The first of its rows that are used."""
     count: int
     target: int
     """The row of the tensor that the first is added to."""
 
 
 class AdapterReader:
-    """An adapter located in a base: what it adds to each tensor that it changes."""
+    """An adapter for one base: the updates of each tensor that it changes."""
 
     def __init__(
         self, adapter: Adapter, base: Mapping[str, Tensor], label: str, component: str
@@ -56,12 +56,12 @@ class AdapterReader:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.checkpoint.label
 
     @property
     def digest(self) -> str | None:
-        """Its content digest, if that is known."""
+        """Its content digest, if known."""
         return self.checkpoint.digest
 
     @property
@@ -70,11 +70,11 @@ class AdapterReader:
         return self._adapter.scale_digest
 
     def stored(self, name: str) -> StoredTensor:
-        """One of its own tensors, to be read."""
+        """One of its own tensors, open for reading."""
         return self.checkpoint.stored(name)
 
     def scales(self, name: str) -> Sequence[Fraction]:
-        """The scales of the updates of a tensor, before that of the adapter."""
+        """The scales of the updates of a tensor, without that of the adapter."""
         return [part.scaled.scale for part in self.parts[name]]
 
     def updates(self, name: str) -> list[ScaledUpdate]:

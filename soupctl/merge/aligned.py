@@ -1,8 +1,8 @@
 """Checkpoints under the names that a soup gives their tensors.
 
-Rule 1: the soup has the names of its first ingredient, and the names of a soup stay its own as long
-as an ingredient has them; nothing else of a soup depends on the order.
-Rule 2: a missing copy counts as present where it equals its original in all that have both.
+Rule 1: the soup has the names of its first ingredient, and keeps its names as long as an ingredient
+has them; nothing else about a soup depends on the order.
+Rule 2: a missing copy counts as present if it equals its original in all files that have both.
 Rule 3: content digests are those of the files as they are.
 """
 
@@ -36,15 +36,15 @@ class Alignment:
 
     sources: tuple[Source, ...]
     renamed: tuple[str | None, ...]
-    """What was undone in the names of each source; None where they are the soup's."""
+    """The renaming that was undone in each source; None if it has the soup's names."""
     copies: frozenset[str]
-    """Copies that count as present where they are missing."""
+    """Copies that count as present although some sources lack them."""
     donors: int = 0
-    """How many of the sources, the last ones, only give tensors that are taken from them."""
+    """The number of donors, which are the last of the sources."""
 
     @property
     def ingredients(self) -> tuple[Source, ...]:
-        """The sources that are no donors."""
+        """The sources without the donors."""
         return self.sources[: len(self.sources) - self.donors]
 
     @property
@@ -93,7 +93,7 @@ def _aligned(source: Checkpoint | SumReader, tensors: Contents) -> Source:
 
 
 def renamed_by(content: Contents, found: Renaming) -> Contents:
-    """The tensors of a file under the names that a renaming gives them."""
+    """The tensors of a file under the names of a renaming."""
     return {found.names[name]: tensor for name, tensor in content.items()}
 
 
@@ -103,7 +103,7 @@ def _renamings(
     like: Collection[str] | None,
     is_partial: bool,
 ) -> list[Renaming | None]:
-    """The renaming of each of several contents; None for those that need or have none."""
+    """The renaming of each of several contents; None if it needs or has none."""
     optional = {name for content in contents for name in _optional(content)}
 
     def may_lack(name: str) -> bool:
@@ -128,7 +128,7 @@ def _renamings(
 
 
 def _optional(content: Contents) -> set[str]:
-    """The names of what may be missing in another file of the same model."""
+    """The names of tensors that another file of the same model may lack."""
     kinds = classify(content, NO_FACTS)
     return {
         *(name for name, kind in kinds.items() if kind.is_derived or kind.role is Role.COPY),
@@ -140,7 +140,7 @@ def _optional(content: Contents) -> set[str]:
 def _copies(
     sources: Sequence[tuple[Checkpoint | SumReader, Contents]], selected: Callable[[str], bool]
 ) -> dict[str, str]:
-    """By name, the original of each copy that is missing somewhere and else equal to it."""
+    """The original of each copy that some source lacks and that equals it in the others."""
     contents = {id(content): content for _, content in sources}
     every = {name for content in contents.values() for name in content if selected(name)}
     originals_of = {
@@ -162,7 +162,7 @@ def _copies(
 
 
 def _are_equal(source: Checkpoint | SumReader, one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors of a source are the same; not known of a sum."""
+    """Whether two tensors of a source are equal; False for a kept sum, which cannot tell."""
     if isinstance(source, SumReader) or (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     pieces = zip(
@@ -176,10 +176,10 @@ def _are_equal(source: Checkpoint | SumReader, one: Tensor, other: Tensor) -> bo
 def lacking(
     plan: Plan, sources: Sequence[Source], takes: Sequence[tuple[str, int]]
 ) -> list[tuple[str, ...]]:
-    """The tensors of the soup that each source has not, or has as a copy under another name.
+    """The tensors of the soup that each source lacks, or has only as a copy under another name.
 
-    What `takes` takes from one source, others may have. A delta or an adapter lacks nothing: what
-    it has not it does not change.
+    Tensors that `takes` takes from one source may be in others. A delta or an adapter lacks
+    nothing: it leaves other tensors unchanged.
     """
     lacks: list[list[str]] = [[] for _ in sources]
     taken_from = first_match(takes)

@@ -1,4 +1,4 @@
-"""The answer to a question about a soup, as a value, and the refusal where there is none."""
+"""The answer to a question about a soup, and the error if it cannot be answered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..ledger.ledger import IngredientEntry, Ledger
 
 Known = Sequence[tuple[Checkpoint, Ledger]]
-"""The components of a soup, each with its ledger, which was found to fit its tensors."""
+"""The components of a soup, each with its verified ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class TrainedOn:
     name: str
     digest: str
     samples: int
-    """Images in it."""
+    """The number of its images."""
     images: tuple[str, ...] = ()
-    """Names that it has for the image that was asked for."""
+    """Its names of the image in question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class Answer:
 
     holds: bool
     entries: tuple[IngredientEntry, ...] = ()
-    """What is it, is made of it or was trained on it, in each component."""
+    """The ingredients that are it, contain it or were trained on it, in each component."""
     data: tuple[TrainedOn, ...] = ()
-    """The data shards that were asked for, by themselves or by an image."""
+    """The data shards in question, or that contain the image in question."""
     notes: tuple[str, ...] = ()
-    """What else there is to know, above all of a no."""
+    """Remarks for the user, for example on a negative answer."""
 
 
 def cannot_tell(what: str | Path, soup: str, reason: str, advice: str | None = None) -> UsageError:
-    """The refusal of a question to which neither yes nor no is proven."""
+    """The error for a question that can be answered neither with yes nor with no."""
     problem = f"cannot tell whether {soup} holds it: {reason}"
     return UsageError(problem, path=what, advice=advice)

@@ -1,6 +1,6 @@
 """The ledger of a soup that deltas are applied in: its base or models, and deltas with scales.
 
-Rule 1: a delta's own ledger is an ancestor, so FINE and BASE are known to be in the soup.
+Rule 1: a delta's own ledger becomes an ancestor, so the soup is known to contain FINE and BASE.
 Rule 2: a base is weighed 1, the models of a mean as asked, a delta by its scale; equal contents are
 one, with the summed weight or scale.
 """
@@ -139,7 +139,7 @@ def complete_applied(
 
 
 def require_own_base(base: str, label: str, deltas: Sequence[DeltaReader]) -> None:
-    """Raise MismatchError for deltas that were not taken from the base of this digest."""
+    """Raise MismatchError for deltas that were made from another base than this one."""
     issues = [
         Issue(f"is a delta of another base than {label}", each.label, advice=OTHER_BASE)
         for each in deltas

@@ -4,7 +4,7 @@ Rule 1: out = sum(w_i * x_i) / W + sum(s_j * d_j), exactly, rounded once; a delt
 adds nothing to it.
 Rule 2: one delta of scale 1 on its own base gives FINE: its bytes, dtypes and signs of zeros.
 Rule 3: an adapter is a delta whose tensors are updates; its own are digested, and in no soup.
-Rule 4: whatever else is applied obeys the contract of a mean: an exact zero is +0.0.
+Rule 4: any other application obeys the contract of a mean: an exact zero is +0.0.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _weights_by_tensor(recipe: Recipe, models: int) -> Callable[[str], StepWeigh
 
 
 def _unknown(base: Source, deltas: Sequence[Delta]) -> Iterator[Issue]:
-    """The tensors that deltas change and the base has not."""
+    """The issues of tensors that deltas change but the base lacks."""
     for each in deltas:
         for name in _changed(each):
             if name not in base.tensors:
@@ -148,7 +148,7 @@ def _unknown(base: Source, deltas: Sequence[Delta]) -> Iterator[Issue]:
 
 
 def _problems(step: Step, holders: Holders, base: Source, recipe: Recipe) -> Iterator[Issue]:
-    """What keeps deltas from being applied to one tensor."""
+    """The issues that prevent deltas from being applied to one tensor."""
     if step.out is None:
         return
     leave_out = "--exclude leaves the tensor out"
@@ -158,7 +158,7 @@ def _problems(step: Step, holders: Holders, base: Source, recipe: Recipe) -> Ite
             shapes = f"has shape {list(tensor.shape)} where {base.label} has {list(step.shape)}"
             yield Issue(shapes, each.label, step.name, leave_out)
         elif isinstance(each, AdapterReader) and step.scales:
-            what = f"has an update of what is quantised in {base.label}"
+            what = f"would update a tensor that is quantised in {base.label}"
             yield Issue(what, each.label, step.name, "apply it to the unquantised model")
         elif _is_whole(each, step.name):
             if _gives_fine([each]) or _takes_first(step, recipe):

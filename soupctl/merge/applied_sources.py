@@ -76,7 +76,7 @@ CONFIG = "put back the adapter_config.json that was beside it"
 def delta_of(checkpoint: Checkpoint, base: AnySource) -> Delta:
     """A delta, or an adapter located in the base, or in the first model of a mean.
 
-    Raises LedgerError for what is no sound delta, InputError and MismatchError for an adapter that
+    Raises LedgerError for an unsound delta, InputError and MismatchError for an adapter that
     is not linear or does not fit.
     """
     if is_delta(checkpoint) or not is_adapter(checkpoint.tensors):

@@ -55,13 +55,13 @@ class Application:
     output: str | Path
     """A file, a folder, or `-` for standard output."""
     other_base: bool = False
-    """Whether deltas of other bases are applied too."""
+    """Whether deltas made from other bases are allowed."""
     dtype: DType | None = None
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     on_int: OnInt = OnInt.REFUSE
     dtype_for: tuple[tuple[str, DType], ...] = ()
-    """Globs, each with the float dtype of the tensors that it is the first to match."""
+    """Globs with the float dtype of tensors that match; the first match counts."""
     allow_nonfinite: bool = False
     component: str | None = None
     """The component of the base, if that is a pipeline."""
@@ -75,7 +75,7 @@ class Application:
     it."""
 
     def __post_init__(self) -> None:
-        """Refuse no deltas, and a dtype that is no float, with UsageError."""
+        """Raise UsageError if there are no deltas, or the dtype is not a float."""
         require_several("deltas", self.deltas)
         if not self.deltas:
             raise UsageError("no deltas are given", advice="name at least one")
@@ -131,7 +131,7 @@ def open_delta(stack: ExitStack, path: str | Path, base: Source) -> Delta:
     checkpoint = stack.enter_context(open_input(model.components[0]))
     if not is_added(checkpoint):
         what = "is a model, not a delta or an adapter"
-        advice = "soupctl delta FINE BASE makes one of it"
+        advice = "make a delta of it with soupctl delta FINE BASE"
         raise MismatchError(what, path=model.label, advice=advice)
     return delta_of(checkpoint, base)
 

@@ -62,17 +62,19 @@ class Request:
     """A file, a folder, or `-` for standard output."""
     dtype: DType | None = None
     quantize: Quantization | None = None
-    """How the weights of linear layers are stored; None for as floats."""
+    """The quantisation of linear layers; None to store floats."""
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     on_int: OnInt = OnInt.REFUSE
     on_missing: OnMissing = OnMissing.REFUSE
     """What to do with tensors that not all ingredients have."""
     dtype_for: tuple[tuple[str, DType], ...] = ()
-    """Globs, each with the float dtype of the averaged tensors that it is the first to match."""
+    """Globs with the float dtype of averaged tensors that match; the first match counts."""
     take: tuple[tuple[str, str | Path], ...] = ()
-    """Globs, each with the checkpoint whose tensors are taken and not averaged: an ingredient, or a
-    donor, which gives nothing else."""
+    """Globs with the checkpoint whose matching tensors are copied, not averaged.
+
+    It is an ingredient, or a donor, which gives nothing else.
+    """
     pad: tuple[str, ...] = ()
     """Globs of tensors that are padded with zeros to the input channels of the widest."""
     allow_nonfinite: bool = False
@@ -82,18 +84,18 @@ class Request:
     """Most bytes of data in one file of the output, which is then a folder."""
     ignore_ledger: bool = False
     check_blobs: bool = False
-    """Whether files in the hub's cache must have the SHA-256 that their names say."""
+    """Whether files in the hub's cache must match the SHA-256 in their names."""
     config_from: str | Path | None = None
-    """The ingredient whose configs count where they differ in what does not decide the weights."""
+    """The ingredient whose configs are used if they differ without affecting the weights."""
     keep_sum: bool = False
     """Whether the exact sum is kept beside the soup, for `add`, `subtract` and `swap`."""
     round_weights: int | None = None
-    """Decimals that the weights are rounded to, as if they had been asked so; None for none."""
+    """Decimals that the weights are rounded to before anything else; None for no rounding."""
     blocks: BlockWeights | ClassicBlocks | str | Path | None = None
-    """Weights by block; a path or text stands for what `read_blocks` makes of it."""
+    """Weights by block, or an argument for `read_blocks`."""
 
     def __post_init__(self) -> None:
-        """Refuse a dtype that is no float, and a sum that cannot be kept, with UsageError."""
+        """Raise UsageError for a dtype that is not a float, or a sum that cannot be kept."""
         require_several("ingredients", self.ingredients)
         for dtype in filter(None, (self.dtype, *(dtype for _, dtype in self.dtype_for))):
             parse_dtype(dtype.value)
@@ -184,9 +186,9 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
 
 
 def _recipe(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs) -> Recipe:
-    """What a request asks for, but for what is taken from one source, and weights by block.
+    """The recipe of a request, without weights by block and tensors taken from one source.
 
-    Raises UsageError for what several components cannot have.
+    Raises UsageError for options that do not work with several components.
     """
     if request.quantize is not None and len(inputs.parts) > 1:
         what = f"--quantize {request.quantize} makes a single file"
@@ -210,7 +212,7 @@ def _recipe(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs)
 def _with_blocks(
     request: Request, recipe: Recipe, labels: Sequence[str], every: AbstractSet[str]
 ) -> Recipe:
-    """The recipe with the weights by block that are asked for; UsageError where they do not fit."""
+    """The recipe with the requested weights by block; UsageError if they do not fit."""
     asked = request.blocks
     if isinstance(asked, str | Path):
         asked = read_blocks(asked)
@@ -233,14 +235,14 @@ class _NamedPart:
     """One component of the inputs under the names of the soup."""
 
     part: ComponentInputs
-    """With the donors that give tensors of this component."""
+    """The component, with the donors that give tensors of it."""
     takes: tuple[tuple[str, int], ...]
-    """What is taken in this component, with the places of its sources."""
+    """Globs of tensors taken in this component, with the index of the source."""
     alignment: Alignment
 
 
 def _named(recipe: Recipe, part: ComponentInputs, takes: Sequence[Take]) -> _NamedPart:
-    """The component under the names of the soup, and what is taken in it."""
+    """The component under the names of the soup, and the tensors taken in it."""
     partial_names = is_partial(recipe) or bool(takes)
     alignment = align(part.checkpoints, selector(recipe), is_partial=partial_names)
     # of a pipeline, a donor may give tensors of one component only

@@ -1,4 +1,4 @@
-"""How much of a tensor is read at a time: chunks that stay in a core's cache.
+"""Chunks: the part of a tensor that is read at a time, small enough for a core's cache.
 
 Rule 1: nothing here can change a result.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from ..format.dtypes import DType
 
 Write = Callable[[str, int, memoryview], None]
-"""Puts bytes at an offset within the tensor of that name in the output."""
+"""Writes bytes at an offset within the tensor of that name in the output."""
 
 PLANE_BYTES = DType.F64.bits // 8
 """Bytes of an element in a plane of an exact sum."""

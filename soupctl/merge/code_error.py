@@ -1,4 +1,4 @@
-"""How far quantised weights are from the exact means that they stand for."""
+"""The error of quantised weights against their exact means."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import sqrt
 
 @dataclass(frozen=True, slots=True)
 class CodeError:
-    """The error of the codes of one tensor, or of several."""
+    """The quantisation error of one tensor, or of several."""
 
     tensors: int
     squares: float
@@ -26,7 +26,7 @@ class CodeError:
         return sqrt(self.squares / self.means) if self.means else 0.0
 
     def together(self, other: CodeError | None) -> CodeError:
-        """The error of both."""
+        """The error of both together."""
         if other is None:
             return self
         worst = max(self, other, key=lambda each: each.worst)

@@ -1,9 +1,9 @@
-"""The exact mean of a tensor as codes of float8 and one scale.
+"""Writing the exact mean of a tensor as float8 codes and one scale.
 
 Rule 1: the scale is the float32 nearest to the largest mean over the largest code; each code is the
 one nearest to mean over scale, as real numbers, of two the even one.
-Rule 2: a mean is known to float64 here, and where that is half-way between two codes, the sign of
-the exact difference decides.
+Rule 2: means are rounded to float64 here; if that is half-way between two codes, the sign of the
+exact difference decides.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LARGEST = float(CODES.float_format.largest)
 SMALLEST_SCALE = 2.0**-126
-"""The smallest normal float32: devices take smaller ones for zero."""
+"""The smallest normal float32: devices flush smaller ones to zero."""
 SIGN = 0x80
 LOW_BITS = (1 << 48) - 1
 """Bits of a float64 that are zero in every code, and half-way between any two."""
@@ -41,7 +41,7 @@ def scale_of(largest: float) -> float:
 
 
 class CodeWriter:
-    """Encodes the chunks of one tensor, and adds up how far they are off."""
+    """Encodes the chunks of one tensor, and adds up the error."""
 
     def __init__(self, weighted: WeightedSum, tensor: str, largest: float, engine: Engine) -> None:
         """`largest` is the largest magnitude of the tensor's means."""
@@ -76,7 +76,7 @@ class CodeWriter:
     def _decide(
         self, start: int, ratios: NDArray[np.float64], magnitudes: NDArray[np.uint8]
     ) -> None:
-        """Correct the codes of what float64 takes for half-way between two of them."""
+        """Correct codes where the float64 mean is half-way between two of them."""
         import numpy as np
 
         # half-way between codes, few bits are left
@@ -95,7 +95,7 @@ class CodeWriter:
         magnitudes[ties] = np.where(sides == 0, magnitudes[ties], low + (sides > 0))
 
     def scale_row(self) -> tuple[Row, bytes]:
-        """The row of the scale for the root of the soup, and its bytes."""
+        """The scale's row for the root of the soup, and its bytes."""
         import numpy as np
 
         if self._found != self._largest:
@@ -106,7 +106,7 @@ class CodeWriter:
         return (scale_name(self._tensor), SCALES.value, (), hasher.hexdigest()), data
 
     def error(self) -> CodeError:
-        """How far the codes are off."""
+        """The quantisation error so far."""
         made = CodeError(1, self._squares, self._means, 0.0, self._tensor)
         return CodeError(1, self._squares, self._means, made.relative, self._tensor)
 

@@ -1,10 +1,10 @@
 """Files beside the weights in the inputs' folders, and which of them are copied to the output.
 
-Rule 1: config files must agree in meaning in every folder, or nothing is averaged; the user settles
-what does not decide what the weights mean.
-Rule 2: any other file goes along where all folders that have it agree, and prose as the first has
-it; a record of one training run, which differs, is left behind, and so is what is no text, picture
-or tokenizer: weights, code, archives.
+Rule 1: config files must agree in meaning in every folder, or nothing is averaged; the user chooses
+between differences that the weights do not depend on.
+Rule 2: any other file is copied if all folders that have it agree, and prose from the first that
+has it; files that differ are left behind, and so is everything but texts, pictures and tokenizers:
+weights, code, archives.
 Rule 3: no link is followed out of a folder, but for those of the hub's cache to its blobs.
 """
 
@@ -24,7 +24,7 @@ from ..storage.files import read_file, read_json
 from ..storage.folder import equal_bytes, files_in, leads_out, other_files
 
 DECIDING = "the weights mean different things, and are not averaged"
-OPEN = "--config-from INPUT says whose configs count"
+OPEN = "--config-from INPUT chooses the configs of one input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class CompanionFiles:
     """Files in the input folders other than the weights that go in, by relative name."""
 
     copies: tuple[tuple[str, Path], ...]
-    """The name in the output, and the file to copy."""
+    """The file to copy, by its name in the output."""
     not_copied: tuple[str, ...]
-    """Files that are not copied, by name."""
+    """The names of files that are not copied."""
     seen: tuple[FileSnapshot, ...]
     """Snapshots of the files that were copied or compared."""
 
@@ -51,7 +51,7 @@ def companion_files(
 
     Configs are those of the folder `source`, which settles open differences, or of the first that
     has them. Raises MismatchError for configs that differ, InputError for a config that is a link
-    out of its folder, and for what is no regular file.
+    out of its folder, and for what is not a regular file.
     """
     links: set[str] = set()
     every = _by_name(_files_in(folder, weights, links) for folder in folders)
@@ -99,7 +99,7 @@ def compared_configs(folders: Sequence[Path], *, is_settled: bool = False) -> Co
     """The config files directly in these folders, compared but not copied, for a single file.
 
     Open differences are settled if `is_settled`. Raises MismatchError for configs that differ,
-    InputError for a config that is a link out of its folder, and for what is no regular file.
+    InputError for a config that is a link out of its folder, and for what is not a regular file.
     """
     by_name = _by_name(files_in(folder, is_config) for folder in folders)
     for path in (path for paths in by_name.values() for path in paths):
@@ -111,7 +111,7 @@ def compared_configs(folders: Sequence[Path], *, is_settled: bool = False) -> Co
 
 
 def _see(by_name: Mapping[str, Sequence[Path]]) -> tuple[FileSnapshot, ...]:
-    """The files that may be compared or copied, as they are."""
+    """The files that may be compared or copied, with their identity."""
     return tuple(
         FileSnapshot.take(path)
         for name, paths in by_name.items()
@@ -137,7 +137,7 @@ def _all_equal(paths: Sequence[Path]) -> bool:
 
 
 def _true_listings(name: str, paths: Sequence[Path]) -> Sequence[Path]:
-    """The files that list no optional component which the soup has not, as not all inputs do."""
+    """The pipeline indexes that list no optional component which the soup lacks."""
     if name != PIPELINE or len(paths) == 1:
         return paths
     without = [path for path in paths if not _lists_optional(path)]
@@ -150,7 +150,7 @@ def _lists_optional(path: Path) -> bool:
 
 
 def _config_of(source: Path | None, paths: Sequence[Path]) -> Path:
-    """The config that counts: that of the folder `source`, else the first."""
+    """The config that is used: that of the folder `source`, else the first."""
     if source is None:
         return paths[0]
     return next((path for path in paths if path.is_relative_to(source)), paths[0])
@@ -176,7 +176,7 @@ def _issue(found: Difference, first: Path, path: Path) -> Issue:
 
 
 def _differences(name: str, first: Path, other: Path) -> tuple[Difference, ...]:
-    """The fields in which two files differ; only files that differ in a byte are loaded."""
+    """The fields in which two files differ; files with equal bytes are not parsed."""
     if equal_bytes(first, other):
         return ()
     classes = (_class_in_pipeline(first), _class_in_pipeline(other))
@@ -184,7 +184,7 @@ def _differences(name: str, first: Path, other: Path) -> tuple[Difference, ...]:
 
 
 def _class_in_pipeline(config: Path) -> str | None:
-    """The class that the pipeline around a component names for it."""
+    """The class that the pipeline around a component gives it."""
     listing = config.absolute().parent.parent / PIPELINE
     if not listing.is_file():
         return None

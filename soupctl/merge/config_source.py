@@ -1,6 +1,6 @@
-"""The input whose configs count where inputs have different ones, and what the ledger says of it.
+"""The input whose configs are used where inputs differ, and its record in the ledger.
 
-Rule 1: a ledger names the source of configs only while that is an ingredient of the soup.
+Rule 1: a ledger names the source of configs only as long as it is an ingredient of the soup.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .revised_component import RevisedComponent
 
 
 def config_source(named: str | Path | None, models: Sequence[ModelFiles]) -> int | None:
-    """The place of the input that `named` says, as it was given or by another path; None for None.
+    """The index of the input that `named` names, by the same or another path; None for None.
 
-    Raises UsageError for what is no input, and for an input that is a file.
+    Raises UsageError if it is not an input, or is a file.
     """
     if named is None:
         return None
@@ -34,7 +34,7 @@ def config_source(named: str | Path | None, models: Sequence[ModelFiles]) -> int
 
 
 def folder_at(place: int | None, models: Sequence[ModelFiles]) -> Path | None:
-    """The folder of the input at a place; None for None."""
+    """The folder of the input with an index; None for None."""
     return None if place is None else models[place].folder
 
 
@@ -49,10 +49,11 @@ def _is_named(named: str | Path, model: ModelFiles) -> bool:
 def recorded_sources(
     components: Sequence[RevisedComponent], place: int | None
 ) -> tuple[tuple[str | None, str | None], ...]:
-    """For each component of a changed soup, whose configs its ledger records, and a note or None.
+    """For each component of a changed soup, the recorded source of configs, and a note or None.
 
-    `place` is that of the input that was named, 0 for the soup itself, or None. A source that is
-    taken out of one component is recorded for none: the folders of the others held its configs too.
+    `place` is the index of the input that was named, 0 for the soup itself, or None. A source that
+    is removed from one component is recorded for none: the folders of the others held its configs,
+    too.
     """
     sources = [_source_of(each, place) for each in components]
     lost = [
@@ -67,7 +68,7 @@ def recorded_sources(
 
 
 def _gone(name: str) -> str:
-    """The note on a source of configs that is taken out of the soup."""
+    """The note on a source of configs that is removed from the soup."""
     return (
         f"configs were taken from {name}, which is no longer in the soup: the soup's own stay as"
         " they are, and its ledger no longer names their source"
@@ -75,7 +76,7 @@ def _gone(name: str) -> str:
 
 
 def _source_of(component: RevisedComponent, place: int | None) -> str | None:
-    """The content digest of the ingredient that the configs are those of, if it is known."""
+    """The content digest of the ingredient that gave the configs, if known."""
     change = component.change
     if not place:
         # a soup without a ledger is an ingredient itself

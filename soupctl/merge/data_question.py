@@ -1,9 +1,9 @@
-"""Whether a soup's ingredients were trained on a folder of images, or on one image.
+"""Answering whether a soup's ingredients were trained on a folder of images, or on one image.
 
-Rule 1: a folder is a data shard if it has the digest that a ledger records; the list of a data
-shard's images counts if it has that digest.
-Rule 2: no is proven only if it is recorded of every ingredient what it was trained on. What the
-bases of training were trained on is not asked.
+Rule 1: a folder is a data shard if a ledger records its digest; the same holds for the list of a
+data shard's images.
+Rule 2: the answer is no only if the training data of every ingredient is recorded. The training
+data of the bases is not considered.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from .revision import Revision
 from .unknown_history import placed, require_known
 
 COLUMN_OPTION = "caption_column"
-"""The option of training, as a record has it, that names the field of the captions."""
+"""The training option for the field of captions, by its name in a record."""
 LEVELS_UP = 3
-"""How far above an ingredient's weights the folder of its run may be."""
+"""The number of levels above an ingredient's weights at which its run's folder may be."""
 ADVICE = f"--search DIR looks for {RECORD}, the list that training leaves in a run's folder"
 
 
 def trainings_of(ledger: Ledger) -> tuple[TrainingRecord, ...]:
-    """The records of every training that a soup's ledger knows of, or of its own."""
+    """The records of every training in a soup's ledger."""
     known = (ledger, *ledger.ancestors.values())
     return tuple(each.training for each in known if each.training is not None)
 
 
 def ask_for_folder(folder: Path, soup: str, known: Known, search: Sequence[Path]) -> Answer:
-    """Whether anything in a soup was trained on the images of a folder; raises what `ask` does."""
+    """Whether any ingredient was trained on the images of a folder; raises the errors of `ask`."""
     asked = read_data_folder(folder)
     trainings = _trainings(known)
     found = _trained_on(asked, trainings)
@@ -70,7 +70,7 @@ def ask_for_folder(folder: Path, soup: str, known: Known, search: Sequence[Path]
 
 
 def ask_for_image(path: Path, soup: str, known: Known, search: Sequence[Path]) -> Answer:
-    """Whether anything in a soup was trained on an image; raises what `ask` does."""
+    """Whether any ingredient was trained on an image; raises the errors of `ask`."""
     digest = file_digest(path)
     trainings = _trainings(known)
     lists = _lists(known, search, set(trainings))
@@ -90,7 +90,7 @@ def ask_for_image(path: Path, soup: str, known: Known, search: Sequence[Path]) -
 
 
 def data_digests(folder: DataFolder, column: str) -> set[str]:
-    """The digests that training may have recorded of a folder.
+    """The digests that training may have recorded for a folder.
 
     With `--skip-bad`, images without a caption or a class are left out if the base needs one.
     """
@@ -101,9 +101,9 @@ def data_digests(folder: DataFolder, column: str) -> set[str]:
 
 
 def with_data_digests(revision: Revision, soup: ModelFiles) -> Revision:
-    """The revision with the digest of its data shard for each folder of images to remove.
+    """The revision with folders of images to remove replaced by digests of data shards.
 
-    Raises LedgerError for a folder that nothing in the soup was trained on.
+    Raises LedgerError for a folder on which nothing in the soup was trained.
     """
     if not any(is_data_folder(Path(each.what)) for each in revision.removals):
         return revision
@@ -126,14 +126,12 @@ def with_data_digests(revision: Revision, soup: ModelFiles) -> Revision:
 
 
 def _data_of(folder: str, trainings: Mapping[str, TrainingRecord], soup: str) -> str:
-    """The digest of the data shard in a folder, as a training recorded it."""
+    """The digest of the data shard in a folder, computed as a training recorded it."""
     asked = read_data_folder(Path(folder))
     found = _trained_on(asked, trainings)
     if not found:
         advice = f"has {soup} {folder} tells more"
-        raise LedgerError(
-            f"is not what anything in {soup} was trained on", path=folder, advice=advice
-        )
+        raise LedgerError(f"is not training data of anything in {soup}", path=folder, advice=advice)
     return found[0].data
 
 
@@ -147,12 +145,12 @@ def _trained_on(
 
 
 def _trainings(known: Known) -> dict[str, TrainingRecord]:
-    """By the digest of a data shard, one of the trainings on it."""
+    """One of the trainings on each data shard, by its digest."""
     return {each.data: each for _, ledger in known for each in trainings_of(ledger)}
 
 
 def _answer(known: Known, found: Sequence[tuple[TrainingRecord, tuple[str, ...]]]) -> Answer:
-    """Yes: the ingredients that were trained on these data shards, or are made of such."""
+    """A yes: the ingredients that were trained on these data shards, or contain such."""
     wanted = {training.data for training, _ in found}
     entries: list[IngredientEntry] = []
     for _, ledger in known:
@@ -167,7 +165,7 @@ def _answer(known: Known, found: Sequence[tuple[TrainingRecord, tuple[str, ...]]
 
 
 def _require_recorded(what: Path, soup: str, known: Known) -> None:
-    """Raise UsageError if it is not recorded of every ingredient what it was trained on."""
+    """Raise UsageError unless the training data of every ingredient is recorded."""
     require_known(what, soup, known)
     recorded = any(map(trainings_of, (ledger for _, ledger in known)))
     for _, ledger in known:
@@ -176,7 +174,7 @@ def _require_recorded(what: Path, soup: str, known: Known) -> None:
             continue
         for each in placed(None, ledger):
             if each.known is None:
-                reason = f"what {each.entry.name} was trained on is not recorded"
+                reason = f"the training data of {each.entry.name} is not recorded"
                 raise cannot_tell(what, soup, reason, "ask those who trained it")
 
 
@@ -190,7 +188,7 @@ def _namesakes(folder: Path, trainings: Mapping[str, TrainingRecord]) -> Iterato
 def _lists(
     known: Known, search: Sequence[Path], wanted: set[str]
 ) -> dict[str, tuple[ImageRecord, ...]]:
-    """By digest, the images of wanted data shards, from the records beside the ingredients."""
+    """The images of the wanted data shards by digest, from the records beside the ingredients."""
     found: dict[str, tuple[ImageRecord, ...]] = {}
     for path in _records(known, search):
         if wanted <= found.keys():
@@ -206,7 +204,7 @@ def _lists(
 
 
 def _records(known: Known, search: Sequence[Path]) -> Iterator[Path]:
-    """The places where the record of a data shard may be."""
+    """The possible paths of the record of a data shard."""
     for checkpoint, ledger in known:
         folder = folder_of(checkpoint)
         paths = [each.path for each in placed(folder, ledger) if each.path is not None]

@@ -1,7 +1,7 @@
-"""Where a soup goes: one file, a folder like the inputs', or standard output.
+"""The destination of a soup: one file, a folder like the inputs', or standard output.
 
 Rule 1: the output's shape is decided from request and inputs before anything is made.
-Rule 2: nothing is at its final name before all of it is on disk.
+Rule 2: nothing gets its final name before all of it is on disk.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .ingredients import ComponentInputs, Inputs
 from .plan import Plan
 
 FOREIGN = PICKLES | {".gguf", ".h5", ".npz", ".onnx", ".tar", ".zip"}
-"""Endings of files of other formats, which an output must not seem to be, in lower case."""
+"""Lowercase endings of other formats, which the name of an output must not have."""
 LONE_VARIANT = re.compile(rf"^({'|'.join(STEMS)})\.[^.]+\.safetensors$")
 
 
@@ -51,9 +51,9 @@ class Destination:
     """None for standard output."""
     is_folder: bool
     components: tuple[ComponentFiles, ...]
-    """One a component, in the order of the inputs' components."""
+    """The files of each component, in the order of the inputs' components."""
     companions: CompanionFiles
-    """Other files in the inputs' folders: those that are copied, and those that are not."""
+    """Companion files in the inputs' folders: those that are copied, and those that are not."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -83,7 +83,7 @@ def decide(
 ) -> Destination:
     """The destination for `output`; one file if it is named like one or no input is a folder.
 
-    `config_from` is the input's folder whose configs count where they differ.
+    `config_from` is the input folder whose configs are used where they differ.
     Raises UsageError for several components or shards in one file and for the name of another
     format, MismatchError for files beside the weights that say different things, LimitError for too
     many files.
@@ -141,7 +141,7 @@ def _require_one_file(output: str | Path, inputs: Inputs, shard_size: int | None
         )
     if str(output).endswith("/"):
         raise UsageError(
-            "names a folder, but single files make a file",
+            "names a folder, but single files are averaged into a file",
             path=output,
             advice="name a file, or --shard-size makes a folder",
         )
@@ -231,7 +231,7 @@ def refuse_input_as_output(
 
 
 def _input_paths(inputs: Inputs, replaceable: Collection[Path]) -> set[Path]:
-    """Every file that is read, and every folder around one, which would take it away with it."""
+    """Every file that is read, and every folder around one."""
     places = {
         place
         for part in inputs.parts

@@ -1,4 +1,4 @@
-"""Donors: checkpoints that `--take` takes tensors from, and that are no ingredients.
+"""Donors: checkpoints that `--take` takes tensors from, and that are not ingredients.
 
 Rule 1: a donor gives the tensors that are taken from it, under the names of the soup, and nothing
 else; yet all of it is digested.
@@ -25,19 +25,19 @@ from .sources import Source, checkpoints_of
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """A glob, and where the tensors that it matches are taken from."""
+    """A glob, and the source of the tensors that it matches."""
 
     glob: str
     ingredient: int | None
-    """The place of an ingredient."""
+    """The index of an ingredient."""
     donor: int = -1
-    """Else the place of a donor among all of them."""
+    """Otherwise the index of a donor."""
 
 
 def sort_takes(
     given: Sequence[tuple[str, str | Path]], ingredients: Sequence[str | Path]
 ) -> tuple[tuple[Take, ...], tuple[str | Path, ...]]:
-    """What is taken from ingredients and from others, and these others, each once."""
+    """The takes with the indices of their sources, and the donors, each once."""
     places = {_place(path): n for n, path in reversed([*enumerate(ingredients)])}
     donors: dict[str, str | Path] = {}
     takes = []
@@ -54,7 +54,7 @@ def sort_takes(
 def donors_named(
     given: Sequence[tuple[str, str | Path]], ingredients: Sequence[Ingredient]
 ) -> tuple[str | Path, ...]:
-    """What is to be opened beside the ingredients, so that tensors can be taken from it."""
+    """The donors to open beside the ingredients."""
     _, donors = sort_takes(given, [ingredient.path for ingredient in ingredients])
     return donors
 
@@ -69,7 +69,7 @@ def donors_of(part: ComponentInputs) -> list[Checkpoint]:
 
 
 def taken_in(part: ComponentInputs, takes: Sequence[Take]) -> tuple[tuple[str, int], ...]:
-    """The globs that take tensors of a component, with the places of its sources."""
+    """The globs that take tensors of a component, with the indices of the sources."""
     places = {donor.number: n for n, donor in enumerate(part.donors, len(part.checkpoints))}
     found = [
         (each.glob, places.get(each.donor) if each.ingredient is None else each.ingredient)
@@ -79,7 +79,7 @@ def taken_in(part: ComponentInputs, takes: Sequence[Take]) -> tuple[tuple[str, i
 
 
 def giving(part: ComponentInputs, every: Alignment, takes: Sequence[Take]) -> tuple[Donor, ...]:
-    """The donors of which tensors are taken in a component; `every` has all of them."""
+    """The donors that give tensors to a component; `every` has all of them."""
     taken_from = first_match(taken_in(part, takes))
     places = enumerate(every.sources[len(part.checkpoints) :], len(part.checkpoints))
     given = [any(taken_from(name) == n for name in source.tensors) for n, source in places]
@@ -87,7 +87,7 @@ def giving(part: ComponentInputs, every: Alignment, takes: Sequence[Take]) -> tu
 
 
 def aligned_sources(sources: Sequence[Source], recipe: Recipe, like: Collection[str]) -> Alignment:
-    """The sources of a soup with such names, under these; the donors among them come last."""
+    """The sources of a soup under its names; donors come last."""
     ingredients = [each.checkpoint for each in sources if not each.is_donor]
     alignment = align(ingredients, selector(recipe), like, is_partial=is_partial(recipe))
     donors = checkpoints_of([each for each in sources if each.is_donor])
@@ -99,7 +99,7 @@ def with_donors(
 ) -> Alignment:
     """The alignment with donors as its last sources, under the names of the ingredients.
 
-    `takes` are globs with the places of sources among all.
+    `takes` are globs with the indices of sources among all.
     """
     if not donors:
         return alignment

@@ -1,4 +1,4 @@
-"""The engine for the execution options; whichever it is, the bytes are the same."""
+"""Choosing the engine by the execution options; every engine gives the same bytes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ..engines.contract import Engine
 from ..workers import ExecutionOptions, require_room_to_compute
 
 DEVICE_CHUNK = 1 << 19
-"""Elements in a chunk for a device: it gains nothing from a cache, and loses by each launch."""
+"""Elements in a chunk for a device, where a cache helps little and each launch costs time."""
 
 
 def engine_of(execution: ExecutionOptions) -> tuple[Engine, ExecutionOptions]:
-    """The engine, and the options that suit it.
+    """The engine, and execution options adjusted to it.
 
-    Raises LimitError for a device that cannot be had, and for too little address space.
+    Raises LimitError for an unavailable device, and for too little address space.
     """
     require_room_to_compute()
     # imported late, as it loads numpy and LLVM: previews must not wait for that, and a failure to

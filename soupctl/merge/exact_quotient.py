@@ -10,7 +10,7 @@ from ..format.dtypes import DType
 from .chunks import PLANE_BYTES
 
 MOST_PARTS = 12
-"""Planes of a quotient that are tried: more than any sum that is kept has."""
+"""Most planes of a quotient that are tried; no kept sum has as many."""
 
 
 def divided(planes: Sequence[memoryview], divisor: int, engine: Engine) -> list[memoryview] | None:

@@ -4,7 +4,7 @@ Rule 1: nothing here may change a number; speed and safety are its only concerns
 Rule 2: every byte of every source is digested in the pass that uses it, while it is in cache; once,
 however many plans use it, and also if it was digested before.
 Rule 3: a tensor is one worker's from its first chunk to its last.
-Rule 4: a soup is the case of an order with no sum to write.
+Rule 4: a soup without a kept sum is an order with no sum to write.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _changed(source: Source) -> OutputError:
 class _Root:
     """The root of tensors added in the order of their names, or in any order.
 
-    The order is another where a sum, or an ingredient of other names, has names of its own.
+    The order differs for a sum, or for an ingredient with other names.
     """
 
     def __init__(self, in_any_order: bool) -> None:

@@ -1,4 +1,4 @@
-"""Reads what the metadata and the configs beside a checkpoint say of its tensors."""
+"""Facts about a checkpoint's tensors, read from its metadata and the configs beside it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SETTINGS = "comfy_quant"
 """Last part of the name of a tensor that holds the settings of a quantised layer as JSON."""
 LONGEST_SETTINGS = 1 << 16
 OWN_NAMES = ("model.", "adapter_model.", "diffusion_pytorch_model.")
-"""What the names of weights begin with whose config lies in the same folder."""
+"""Prefixes of the names of weights files whose config is in the same folder."""
 
 
 def facts_of_source(source: Source) -> TensorFacts:
-    """The facts of a checkpoint; none of a kept sum or a delta, whose tensors are no codes."""
+    """The facts of a checkpoint; empty for a kept sum or a delta, which hold no codes."""
     if isinstance(source, SumReader | DeltaReader | AdapterReader):
         return NO_FACTS
     if isinstance(source, AlignedCheckpoint):
@@ -47,7 +47,7 @@ def _config_beside(checkpoint: Checkpoint, name: str) -> bytes | None:
 
 
 def _layers(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
-    """Name and format of each layer that has a tensor to say it."""
+    """Name and format of each layer that has a tensor with its settings."""
     for name, tensor in checkpoint.tensors.items():
         layer, _, last = name.rpartition(".")
         if last == SETTINGS and tensor.dtype is DType.U8 and tensor.size <= LONGEST_SETTINGS:
@@ -69,7 +69,7 @@ def _renamed(facts: TensorFacts, source: AlignedCheckpoint) -> TensorFacts:
 
 
 def _folder(checkpoint: Checkpoint) -> Path | None:
-    """The folder whose configs are those of a checkpoint; None for a file of any other name."""
+    """The folder with the configs of a checkpoint; None for a file of any other name."""
     component = checkpoint.component
     if component.folder is not None or not component.files:
         return component.folder
@@ -78,7 +78,7 @@ def _folder(checkpoint: Checkpoint) -> Path | None:
 
 
 def _text(path: Path) -> bytes | None:
-    """The bytes of a config; None if there is none that can be read, which is refused elsewhere."""
+    """The bytes of a config; None if it cannot be read, which is refused elsewhere."""
     try:
         with reading(str(path)):
             is_there = path.is_file()

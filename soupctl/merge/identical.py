@@ -1,6 +1,6 @@
-"""Compares what must be the same in all ingredients before anything is averaged.
+"""Comparing tensors that must be the same in all ingredients before anything is averaged.
 
-Rule 1: the pass compares digests as well; what is refused here is refused without hours of work.
+Rule 1: the pass compares digests as well; checking here saves hours of work on a mismatch.
 """
 
 from __future__ import annotations

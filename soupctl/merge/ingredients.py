@@ -38,7 +38,7 @@ def as_ingredient(value: Ingredient | str | Path) -> Ingredient:
 
 
 def require_several(name: str, value: object) -> None:
-    """Raise UsageError for one path where a list of them is wanted: its letters are none."""
+    """Raise UsageError for one path in place of a list, whose letters would be taken for paths."""
     if isinstance(value, str | Path):
         raise UsageError(f"{name} is one path, not a list", path=value, advice=f"{name}=[...]")
 
@@ -48,10 +48,10 @@ class Donor:
     """One component of a checkpoint that tensors are taken from, open for reading."""
 
     number: int
-    """Its place among all that were named."""
+    """Its index among all donors that were named."""
     checkpoint: Checkpoint
     ledger: Ledger | None
-    """Its own, if it is itself a soup or was trained."""
+    """Its ledger, if it is itself a soup or was trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class ComponentInputs:
     ledgers: tuple[Ledger | None, ...]
     """Ledger of each ingredient that is itself a soup."""
     layout: Checkpoint | None
-    """The first checkpoint in a folder: a soup in a folder names its files likewise."""
+    """The first checkpoint in a folder; a soup in a folder names its files like it."""
     donors: tuple[Donor, ...] = ()
-    """What tensors are taken from and is no ingredient."""
+    """What tensors are taken from and is not an ingredient."""
 
     @property
     def opened(self) -> tuple[Checkpoint, ...]:
@@ -81,7 +81,7 @@ class Inputs:
     models: tuple[ModelFiles, ...]
     parts: tuple[ComponentInputs, ...]
     donors: tuple[ModelFiles, ...] = ()
-    """What tensors are taken from and is no ingredient, as it was named."""
+    """What tensors are taken from and is not an ingredient, as it was named."""
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -32,15 +32,15 @@ class Inspection:
     tensors: tuple[Tensor, ...]
     """In the order of their names."""
     kinds: Kinds
-    """Kinds of those that are no plain weights, by name."""
+    """Kinds of tensors that are not plain weights, by name."""
     metadata: Mapping[str, str]
-    """All but the ledger."""
+    """The metadata without the ledger."""
     is_sum: bool
-    """Whether it is the sum kept beside a soup, and the ledger that soup's."""
+    """Whether it is a kept sum, whose ledger is that of its soup."""
     is_delta: bool
     """Whether it is a fine-tuned checkpoint minus its base."""
     adapter: AdapterSummary | None
-    """What it adds to a model, if it is an adapter."""
+    """A summary of its updates, if it is an adapter."""
     architecture: str | None
     """A guess from names and shapes."""
     ledger: Ledger | None
@@ -52,7 +52,7 @@ class Inspection:
 
     @property
     def kind(self) -> str:
-        """What its tensors are: those of a `checkpoint`, a `sum` or a `delta`."""
+        """The kind of file: `checkpoint`, `sum` or `delta`."""
         return "sum" if self.is_sum else "delta" if self.is_delta else "checkpoint"
 
     @property
@@ -62,7 +62,7 @@ class Inspection:
 
     @property
     def counted_kinds(self) -> dict[str, int]:
-        """How many tensors are of which kind, plain weights left out."""
+        """The number of tensors of each kind, without plain weights."""
         return dict(sorted(Counter(kind.text for kind in self.kinds.values()).items()))
 
     @property
@@ -72,7 +72,7 @@ class Inspection:
 
     @property
     def dtypes(self) -> dict[str, int]:
-        """How many tensors have which dtype."""
+        """The number of tensors of each dtype."""
         return dict(sorted(Counter(tensor.dtype.value for tensor in self.tensors).items()))
 
 
@@ -81,7 +81,7 @@ def inspect(
 ) -> tuple[Inspection, ...]:
     """One inspection for each component at `path`.
 
-    Raises InputError for what is unreadable or not sound, MismatchError for a missing component.
+    Raises InputError for an unreadable or unsound file, MismatchError for a missing component.
     """
     model = find_input(path, component, variant)
     found = []

@@ -44,7 +44,7 @@ class ComponentResult:
     error: CodeError | None = None
     """How far its quantised weights are off; None if none are quantised."""
     sum: Path | None = None
-    """Where its sum is kept, or the folder that its sum is in."""
+    """The path of its kept sum, or the folder that its sum is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class ComponentJob:
     plan: Plan
     files: ComponentFiles
     draft: Ledger
-    """The ledger as far as it is known; it takes no fewer bytes than the complete one."""
+    """The ledger before digests are known; it takes at least as many bytes as the complete one."""
     complete: Callable[[Sequence[Outcome]], Ledger]
     """The ledger once the digests of all components are known, which it is given in their order.
 
@@ -72,13 +72,13 @@ class ComponentJob:
     """Raises LedgerError if a source has not the promised content, which explains other errors."""
     method: Method = Method.INGREDIENTS
     notes: tuple[str, ...] = ()
-    """What users should know of it, a sentence each."""
+    """Remarks for the user, a sentence each."""
     added: tuple[bool, ...] = ()
     """Which of the draft's ingredients are deltas and adapters; empty for none."""
     draft_text: str = field(init=False)
     """The draft as JSON."""
     metadata: Mapping[str, str] = field(init=False)
-    """What all sources agree on in their metadata."""
+    """The metadata that all sources agree on."""
     headers: tuple[int, ...] = field(init=False)
     """Bytes that the header of each file takes."""
 
@@ -154,7 +154,7 @@ class Job:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What users should know of the soup, a sentence each."""
+        """Remarks for the user, a sentence each."""
         first = self.inputs.models[0]
         absent = (
             f"{first.label}: has no {name}, though its model_index.json lists it, nor has the soup"

@@ -1,4 +1,4 @@
-"""Why tensors that are no plain weights are not averaged, and what to do about it."""
+"""Errors about tensors that are not plain weights and cannot be averaged."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def not_averaged(path: str, tensor: str, kind: TensorKind) -> Issue:
 
 
 def _way_to_fuse(adapter: str) -> str:
-    """What to do with an adapter of that kind."""
+    """Advice for an adapter of that kind."""
     if adapter in APPLIED:
         return "soupctl apply BASE ADAPTER adds each to a model"
     return "fuse each adapter into its base first"
 
 
 APPLIED = frozenset({"LoHa", "LoKr"})
-"""Kinds of adapters that are applied, beside LoRA."""
+"""Kinds of adapters, besides LoRA, that `apply` supports."""
 
 
 def other_constant(
@@ -40,7 +40,7 @@ def other_constant(
 
 
 def fixed_advice(tensor: str, kind: TensorKind, dtype: DType) -> str:
-    """How a soup can be made though a constant or setting differs."""
+    """Advice for a constant or setting that differs between ingredients."""
     leave_out = f"--exclude '{tensor}' leaves it out"
     if dtype.kind is Kind.INTEGER and kind.role is Role.CONSTANT:
         return f"avg --on-int first takes the first ingredient's, {leave_out}"

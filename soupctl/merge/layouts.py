@@ -1,6 +1,6 @@
-"""The layouts of ingredients side by side: which of them hold a tensor, and why they do not fit.
+"""The layouts of ingredients, compared: which of them hold a tensor, and why they do not fit.
 
-Rule 1: ingredients of one layout share a table, so thousands of them cost no more than one.
+Rule 1: ingredients of equal layout share one table, so thousands of them cost no more than one.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .scaled_codes import absorbed, code_scale, width_of
 Contents = Mapping[str, Tensor]
 """The tensors of one ingredient by name."""
 ONE_TENSOR = "--take takes it from one input, --exclude leaves it out"
-"""How a soup can be made though one tensor does not fit."""
+"""Advice for a tensor that does not fit."""
 Selected = Callable[[str], bool]
 
 
 class Layouts:
-    """The distinct contents among many ingredients, each with the first name that has it."""
+    """The distinct layouts among many ingredients, each with the name of the first that has it."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Layouts:
         facts: Sequence[TensorFacts],
         recipe: Recipe,
     ) -> None:
-        """The contents beyond the weights of the recipe are those of donors."""
+        """Contents beyond the weights of the recipe are those of donors."""
         count = len(recipe.weights)
         positions: dict[tuple[int, TensorFacts, bool], int] = {}
         self.distinct: list[tuple[str, Contents]] = []
@@ -65,20 +65,20 @@ class Layouts:
         self._spread = cache(self._spread_out)
 
     def is_taken(self, tensor: str) -> bool:
-        """Whether a tensor is taken from one source."""
+        """Whether a tensor is copied from one source."""
         return self._taken_from is not None and self._taken_from(tensor) is not None
 
     def counted(self, tensor: str) -> Sequence[int]:
-        """The positions of the distinct contents that count for a tensor, whether they hold it."""
+        """The indices of the distinct layouts that count for a tensor, even without it."""
         source = None if self._taken_from is None else self._taken_from(tensor)
         return self._averaged if source is None else (self.which[source],)
 
     def positions(self, tensor: str) -> tuple[int, ...]:
-        """The positions of the distinct contents that count for a tensor and hold it."""
+        """The indices of the distinct layouts that count for a tensor and hold it."""
         return tuple(n for n in self.counted(tensor) if tensor in self.distinct[n][1])
 
     def _sources(self, positions: tuple[int, ...]) -> tuple[int, ...]:
-        """The indices of the ingredients whose contents are at these positions."""
+        """The indices of the ingredients with these layouts."""
         held = frozenset(positions)
         return tuple(index for index, position in enumerate(self.which) if position in held)
 
@@ -91,7 +91,7 @@ class Layouts:
         return self.sources(positions), self._dtypes(tensor, positions)
 
     def _most_precise(self, tensor: str, positions: tuple[int, ...]) -> tuple[int, ...]:
-        """Of a constant in several float dtypes, the positions of the one that holds the others."""
+        """For a constant in several float dtypes, the layouts with the widest one."""
         dtypes = {self.distinct[position][1][tensor].dtype for position in positions}
         if len(dtypes) < 2 or self.kind(tensor).role not in FIXED or not dtypes <= {*FLOATS}:
             return positions
@@ -104,7 +104,7 @@ class Layouts:
     ) -> tuple[tuple[int, ...], tuple[DType, ...], tuple[int, ...]]:
         """The other ingredients that hold a tensor, its dtype in each, and its shape in the first.
 
-        All are empty if there are none.
+        All are empty if there are no such ingredients.
         """
         held = tuple(n for n, (_, content) in enumerate(self.distinct) if tensor in content)
         sources, dtypes = self.sources(held), self._dtypes(tensor, held)
@@ -123,19 +123,19 @@ class Layouts:
         return self._spread(positions, tuple(self._dtype(tensor, each) for each in positions))
 
     def _dtype(self, tensor: str, position: int) -> DType:
-        """The dtype of a tensor in a distinct content; of codes, that of what they stand for."""
+        """The dtype of a tensor in one of the layouts; for codes, the dtype that they count as."""
         if code_scale(self.kinds[position], tensor) is None:
             return self.distinct[position][1][tensor].dtype
         return self._widths[position]
 
     @cached_property
     def _widths(self) -> list[DType]:
-        """The dtype that the codes of each distinct content count as."""
+        """The dtype that codes count as, for each distinct layout."""
         pairs = zip(self.distinct, self.kinds, strict=True)
         return [width_of(content, kinds) for (_, content), kinds in pairs]
 
     def scales(self, tensor: str, sources: Sequence[int]) -> tuple[CodeScale | None, ...]:
-        """The scale of a tensor in each of these ingredients; empty if it is a code in none."""
+        """The scale of a tensor in each of these ingredients; empty if none has it as a code."""
         by_content = [code_scale(kinds, tensor) for kinds in self.kinds]
         # contents are few, ingredients may be thousands
         if not any(by_content):
@@ -156,23 +156,23 @@ class Layouts:
         return frozenset(self._dtype(tensor, position) for position in held)
 
     def kind(self, tensor: str) -> TensorKind:
-        """The kind of a tensor as its first holder says it; codes that are read are weights."""
+        """The kind of a tensor in its first holder; codes that can be read count as weights."""
         held = self.positions(tensor) or range(len(self.distinct))
         found = next((self.kinds[n][tensor] for n in held if tensor in self.kinds[n]), WEIGHT)
         return WEIGHT if found.scale is not None else found
 
     @property
     def ingredients(self) -> Sequence[tuple[str, Contents]]:
-        """The distinct contents of ingredients, each with the first name that has it."""
+        """The distinct layouts of ingredients, each with the name of the first that has it."""
         return self.distinct[: len(self._averaged)]
 
     @property
     def all_names(self) -> dict[str, None]:
-        """The names of all contents: those of the first one first."""
+        """The names of all layouts: those of the first one first."""
         return dict.fromkeys(name for _, content in self.distinct for name in content)
 
     def names(self, selected: Selected) -> list[str]:
-        """The selected names of what counts, without those that say how codes are read."""
+        """The selected names of tensors that count, without companions of codes."""
         return [
             name
             for name in self.all_names
@@ -180,17 +180,17 @@ class Layouts:
         ]
 
     def _counts(self, tensor: str) -> bool:
-        """Whether a tensor is in an ingredient, or taken."""
+        """Whether a tensor is in an ingredient, or copied."""
         return self.is_taken(tensor) or bool(self.positions(tensor))
 
     def is_absorbed(self, tensor: str) -> bool:
-        """Whether a tensor says how codes of any content are read, and is not kept."""
+        """Whether a tensor is a companion of codes in any layout, and is not kept."""
         return tensor in self._all_absorbed
 
     def require_same_kinds(self, selected: Selected) -> None:
-        """Raise MismatchError for codes and factors that not all ingredients have alike.
+        """Raise MismatchError for codes and factors that are not in all ingredients alike.
 
-        Those that all have may be the same in all, which only reading them shows.
+        Those in all of them may be equal, which only reading the data shows.
         """
         issues = []
         each_content = zip(self.distinct, self.kinds, self._absorbed, strict=True)
@@ -208,7 +208,7 @@ class Layouts:
             raise MismatchError.collected(issues)
 
     def missing(self, tensors: Iterable[str]) -> set[str]:
-        """Those that not all ingredients have, and that no library makes anew."""
+        """The tensors that some ingredients lack and no library recomputes."""
         return {
             tensor
             for tensor in tensors
@@ -217,7 +217,7 @@ class Layouts:
         }
 
     def require_taken(self, tensors: Iterable[str]) -> None:
-        """Raise MismatchError for tensors that are to be taken from an ingredient without them."""
+        """Raise MismatchError for tensors that are to be copied from an ingredient without them."""
         issues = [
             Issue(
                 "is not in the file that --take takes it from",
@@ -232,18 +232,18 @@ class Layouts:
             raise MismatchError.collected(issues)
 
     def shape(self, tensor: str) -> tuple[int, ...]:
-        """The shape of a tensor in the soup: of padded ones that of the widest."""
+        """The shape of a tensor in the soup; if padded, that of the widest."""
         return max(self.distinct[n][1][tensor].shape for n in self.positions(tensor))
 
     def _may_pad(self, tensor: str, one: Tensor, other: Tensor) -> bool:
-        """Whether two tensors differ in their input channels alone, which may be padded."""
+        """Whether two tensors differ only in their input channels, and may be padded."""
         floats = one.dtype.kind is other.dtype.kind is Kind.FLOAT
         is_weight = floats and self.kind(tensor) is WEIGHT
         is_code = any(tensor in kinds for kinds in self.kinds)
         return is_weight and not is_code and differ_in_channels(one.shape, other.shape)
 
     def mismatch(self, tensor: str) -> Issue | None:
-        """What keeps the tensors of this name from being combined, if anything does."""
+        """The issue that prevents the tensors of this name from being combined, if there is one."""
         positions = self.positions(tensor)
         against, first_content = self.distinct[positions[0]]
         first = first_content[tensor]

@@ -1,7 +1,7 @@
-"""Leave each ingredient of a soup out in turn: as many soups as it has ingredients, in one pass.
+"""Leaving each ingredient of a soup out in turn: as many soups as it has ingredients, in one pass.
 
-Rule 1: each output is, byte for byte, what `subtract` of its ingredient alone makes in that place
-of a soup without a kept sum: all are computed from the ingredients, and no sum is used or kept.
+Rule 1: each output equals, byte for byte, that of `subtract` with its ingredient, for a soup
+without a kept sum: all are computed from the ingredients, and no sum is used or kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import SUFFIXES, ModelFiles
 from ..checkpoints.open import STREAM, find_input
 from ..errors import Issue, LedgerError, MismatchError, OutputError, UsageError
-from ..ledger.changes import CANNOT_SAY, MAKE_ANEW, unattributed
+from ..ledger.changes import CANNOT_SAY, MAKE_AGAIN, unattributed
 from ..ledger.ledger import Ledger
 from ..ledger.pipelines import attributed, pipelines_of
 from ..ledger.read import require_model
@@ -39,16 +39,16 @@ class LeaveOneOut:
 
     soup: str | Path
     output: str
-    """Where the soups go; `{name}` stands for the ingredient that is left out."""
+    """The outputs; `{name}` stands for the ingredient that is left out."""
     search: tuple[Path, ...] = ()
-    """Folders to search for ingredients that are not where the ledger hints."""
+    """Folders to search for ingredients that are not at the ledger's hints."""
     approximate: bool = False
-    """Compute with the rounded soup instead of its ingredients."""
+    """Whether to compute with the rounded soup instead of its ingredients."""
     component: str | None = None
     variant: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an output that would be the same for all, with UsageError."""
+        """Raise UsageError for an output that would be the same for all."""
         if self.output == STREAM:
             raise UsageError("standard output holds one soup, not several", advice=TEMPLATE)
         if NAME not in self.output:
@@ -60,20 +60,20 @@ TEMPLATE = f"such as -o 'without-{NAME}'"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One soup of those that each lack an ingredient."""
+    """One soup without one ingredient."""
 
     name: str
-    """The ingredient that it lacks, as the ledger calls it."""
+    """The ledger's name of the ingredient that it lacks."""
     job: Job
 
 
 def leave_one_out(
     family: LeaveOneOut, *, force: bool = False, execution: ExecutionOptions | None = None
 ) -> dict[str, tuple[ComponentResult, ...]]:
-    """Make every soup; what its components became, by the name of the ingredient it lacks.
+    """Make every soup; the results of its components, by the name of the missing ingredient.
 
-    `force` replaces existing outputs, but no input. Raises any child of SoupError; what there is
-    then, `carry_out_together` says.
+    `force` replaces existing outputs, but no input. Raises any child of SoupError; for the outputs
+    that then exist, see `carry_out_together`.
     """
     with open_family(family) as members:
         rounds = arrange(
@@ -88,7 +88,7 @@ def open_family(family: LeaveOneOut) -> Iterator[tuple[Variant, ...]]:
     """All soups, planned but not yet computed, by the name of the ingredient that each leaves out.
 
     Raises LedgerError as `open_revision` does, also for a soup of one ingredient and for a name
-    that is none for a file; MismatchError for components of different ingredients, OutputError for
+    that no file can have; MismatchError for components of different ingredients, OutputError for
     ingredients whose names would make one output.
     """
     soup = find_input(family.soup, family.component, family.variant)
@@ -144,11 +144,11 @@ def _job(name: str, output: str, soup: ModelFiles, whole: Sequence[ComponentChan
 
 
 def _names(soup: ModelFiles, ledgers: Sequence[Ledger]) -> list[str]:
-    """What a soup is made of: the ingredients of a checkpoint, or whole pipelines.
+    """The ingredients of a checkpoint, or whole pipelines, by name.
 
-    Raises MismatchError or LedgerError where the ledgers do not say which pipelines these are.
+    Raises MismatchError or LedgerError if the ledgers do not record the pipelines.
     """
-    # a base is no ingredient that is left out
+    # a base is not an ingredient that is left out
     entries = [
         entry for ledger in ledgers for entry in ledger.ingredients if entry.digest != ledger.base
     ]
@@ -156,7 +156,7 @@ def _names(soup: ModelFiles, ledgers: Sequence[Ledger]) -> list[str]:
     if any(map(unattributed, entries)) and len(ledgers) > 1:
         if pipelines:
             _require_same_ingredients(soup, ledgers)
-        raise LedgerError(CANNOT_SAY, path=soup.label, advice=MAKE_ANEW)
+        raise LedgerError(CANNOT_SAY, path=soup.label, advice=MAKE_AGAIN)
     alone = [entry.name for entry in entries if unattributed(entry)]
     return [*pipelines, *alone]
 
@@ -200,13 +200,13 @@ def _outputs(template: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def _stem(name: str, template: str) -> str:
-    """An ingredient's name, without a suffix of its own where the template has one."""
+    """An ingredient's name, without a suffix if the template has one."""
     suffix = Path(name).suffix
     return name.removesuffix(suffix) if {suffix, Path(template).suffix} <= set(SUFFIXES) else name
 
 
 def _require_inside(template: str, name: str, output: str) -> None:
-    """Raise LedgerError if a name makes something else of the template than a name of a file."""
+    """Raise LedgerError if a name turns the template into a path in another folder."""
     asked, made = template.split("/"), output.split("/")
     changed = [new for old, new in zip(asked, made, strict=True) if old != new]
     if any(new in ("", ".", "..") or "\0" in new for new in changed):

@@ -1,7 +1,7 @@
 """The ingredients of a soup's component before and after a change, by content and weight.
 
-Rule 1: a soup's ledger counts only if its tensors are those that the ledger describes.
-Rule 2: an added soup counts as its own ingredients.
+Rule 1: a soup's ledger is used only if its tensors match it.
+Rule 2: an added soup is added as its own ingredients.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .opened_inputs import OpenedInputs, folder_of
 from .revision import AddedPipeline, Addition, ComponentChange, Revision
 from .sources import is_added
 
-NO_LEDGER = "--count N or --total W says how much it holds; the result is approximate then"
+NO_LEDGER = "give its weight with --count N or --total W; the result is then approximate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +41,15 @@ class Membership:
     before: Ledger
     after: tuple[IngredientEntry, ...]
     ancestry: Ancestry
-    """What is known of past and present ingredients."""
+    """The known ancestors of past and present ingredients."""
     exact: bool
-    """Whether no rounded soup is behind any soup that was read."""
+    """Whether no rounded soup entered the computation of any of the soups."""
     sum: OpenedSum | None
-    """The soup's sum."""
+    """The kept sum of the soup."""
     added_sums: tuple[OpenedSum, ...]
-    """Sums of added soups, for the weights that are added."""
+    """Kept sums of added soups, scaled to the added weights."""
     blocks: tuple[str, ...] = ()
-    """The globs of its blocks, after the change."""
+    """The globs of the soup's blocks after the change."""
     deltas: tuple[str, ...] = ()
     """Digests, sorted, of what is added to a mean, after the change."""
 
@@ -59,13 +59,13 @@ class _Added:
     """One added checkpoint, as the entries that it adds."""
 
     entries: tuple[tuple[str, IngredientEntry], ...]
-    """Each with the name that messages use for it."""
+    """The added entries, each with its name in messages."""
     ledger: Ledger | None
     """Its own, if it was trained or is a soup."""
     exact: bool = True
     sum: OpenedSum | None = None
     is_alone: bool = False
-    """Whether it is an ingredient itself, and not its ingredients."""
+    """Whether it is added as an ingredient itself, not as its ingredients."""
 
 
 def require_ledger(
@@ -75,10 +75,10 @@ def require_ledger(
     *,
     if_unfit: str | None = None,
 ) -> Ledger:
-    """The soup's ledger, found to fit its tensors.
+    """The soup's ledger, checked against its tensors.
 
-    Raises LedgerError, with `if_unfit` as advice if it does not fit, with `advice` if there is
-    none.
+    Raises LedgerError, with the advice `if_unfit` for a ledger that does not fit, with `advice` if
+    there is none.
     """
     ledger = inputs.ledger(soup)
     if ledger is None:
@@ -104,13 +104,13 @@ def ledger_before(revision: Revision, inputs: OpenedInputs, soup: Checkpoint, pa
     if total is None:
         ledger = require_ledger(inputs, soup, NO_LEDGER, if_unfit=IGNORE)
         if ledger.training is not None:
-            advice = "avg makes a soup of it"
+            advice = "make a soup of it with avg"
             raise LedgerError("is a trained checkpoint, not a soup", path=soup.label, advice=advice)
         if ledger.is_delta:
-            advice = "soupctl apply BASE DELTA makes a soup of it"
+            advice = "make a soup of it with soupctl apply BASE DELTA"
             raise LedgerError("is a delta, not a soup", path=soup.label, advice=advice)
         if ledger.is_applied and revision.approximate:
-            what = "has deltas applied, which are not taken out of a rounded soup"
+            what = "has deltas applied, which cannot be taken out of a rounded soup"
             raise LedgerError(what, path=soup.label, advice="leave out --approximate")
         return ledger
     if inputs.ledger(soup) is not None:
@@ -203,12 +203,12 @@ def _require_one_kind(
 
 
 def _common_blocks(soup: str, before: Ledger, others: Sequence[Ledger]) -> tuple[str, ...]:
-    """The blocks of all soups; LedgerError for one that has others than the soup."""
+    """The blocks of all soups; LedgerError for an added soup with other blocks than the soup."""
     found = before.blocks
     for each in others:
         if each.blocks and found and each.blocks != found:
             what = "would get ingredients whose weights differ by other blocks than its own"
-            advice = "avg takes a soup as one checkpoint, with weights of its own"
+            advice = "average it as one checkpoint with avg"
             raise LedgerError(what, path=soup, advice=advice)
         found = found or each.blocks
     return found
@@ -226,9 +226,9 @@ def _require_base(change: ComponentChange, before: Ledger) -> None:
 
 
 def _ancestry(ledgers: Sequence[Ledger], alone: Collection[str]) -> Ancestry:
-    """What the ledgers of the soup and of what is added say of its ingredients.
+    """The ancestors of the soup's ingredients, from its ledger and those of added checkpoints.
 
-    `alone` are those of what is added as it is.
+    `alone` are the ledgers of checkpoints that are added as they are.
     """
     known = ancestry(ledgers)
     listed = {root for ledger in ledgers for root in ledger.ancestors}
@@ -240,7 +240,7 @@ def _ancestry(ledgers: Sequence[Ledger], alone: Collection[str]) -> Ancestry:
 
 
 def _sum_of(change: ComponentChange, before: Ledger) -> OpenedSum | None:
-    """The soup's sum, if it has one or is one; LedgerError for one that does not fit it."""
+    """The soup's sum, if it has one or is one; LedgerError if it does not fit."""
     soup = change.soup
     if is_sum(soup):
         if change.revision.rounded:
@@ -258,7 +258,7 @@ def _remaining(change: ComponentChange, before: Ledger) -> tuple[IngredientEntry
 
 
 def _negative(removal: WeightRemoval, inputs: OpenedInputs) -> IngredientEntry:
-    """A removal from a soup without a ledger: an entry of negative weight."""
+    """The removal from a soup without a ledger, as an entry of negative weight."""
     checkpoint = inputs.by_digest.get(removal.digest)
     if checkpoint is None:
         advice = "of a soup without a ledger, name the file to remove"
@@ -271,7 +271,7 @@ def _negative(removal: WeightRemoval, inputs: OpenedInputs) -> IngredientEntry:
 def _entry(
     digest: str, name: str, weights: WeightByBlock, checkpoint: Checkpoint, pipeline: str | None
 ) -> IngredientEntry:
-    """The entry of a checkpoint that is no soup; of a pipeline's component with its share."""
+    """The entry of a checkpoint that is not a soup; with a share for a pipeline's component."""
     usual, blocks = weights.usual, weights.blocks
     shares = () if pipeline is None else (PipelineShare(pipeline, name, None, usual, blocks),)
     dtypes = dtype_runs(checkpoint)
@@ -281,7 +281,7 @@ def _entry(
 def _added(
     change: ComponentChange, before: Ledger, freed: WeightByBlock | None
 ) -> Iterator[_Added]:
-    """Each added checkpoint, with the weight `freed` where none is asked."""
+    """Each added checkpoint, with the weight `freed` if no other was requested."""
     names = unique_names(change.added_paths, [entry.name for entry in before.ingredients])
     for addition, checkpoint, name, beside, whole in zip(
         change.revision.additions,
@@ -300,7 +300,7 @@ def _added(
 
 
 def _require_addable(before: Ledger, checkpoint: Checkpoint, soup: str) -> None:
-    """Raise InputError or MismatchError for what is no ingredient of such a soup.
+    """Raise InputError or MismatchError for a checkpoint that cannot be added to such a soup.
 
     That is a delta in a mean, and a model, or a delta of another base, where deltas are applied.
     """
@@ -311,28 +311,28 @@ def _require_addable(before: Ledger, checkpoint: Checkpoint, soup: str) -> None:
         return
     if not is_delta(checkpoint):
         what = f"is a model, and {soup} is a base with deltas"
-        advice = "soupctl delta FINE BASE makes a delta of it"
+        advice = "make a delta of it with soupctl delta FINE BASE"
         raise MismatchError(what, path=checkpoint.label, advice=advice)
     known = (before.ancestors.get(entry.digest) for entry in before.ingredients)
     bases = {each.base for each in known if each is not None and each.is_delta}
     bases |= {entry.digest for entry in before.models}
     if DeltaReader(checkpoint).ledger.base not in bases:
         what = f"is a delta of another base than that of {soup}"
-        advice = "soupctl apply --other-base makes the soup anew"
+        advice = "make the soup again with soupctl apply --other-base"
         raise MismatchError(what, path=checkpoint.label, advice=advice)
 
 
 def _wanted(addition: Addition, freed: WeightByBlock | None) -> WeightByBlock | None:
-    """The weight that is added; None for that of the checkpoint itself.
+    """The weight that is added; None for the checkpoint's own weight.
 
-    A swap keeps the proportions that the weight has between blocks.
+    A swap keeps the proportions of the weight between blocks.
     """
     if addition.weight is None:
         return freed
     if freed is None or not freed.blocks:
         return WeightByBlock(addition.weight)
     if not freed.usual:
-        what = "takes the place of an ingredient that counts in some blocks only"
+        what = "replaces an ingredient that has weight in some blocks only"
         raise LedgerError(what, path=addition.path, advice="give it no weight")
     return freed * (addition.weight / freed.usual)
 
@@ -344,7 +344,7 @@ def _added_checkpoint(
     weight: WeightByBlock | None,
     whole: AddedPipeline,
 ) -> _Added:
-    """A checkpoint that is no soup."""
+    """A checkpoint that is not a soup."""
     digest = checkpoint_digest(checkpoint)
     inputs.by_digest[digest] = checkpoint
     trained = inputs.ledger(checkpoint) is not None

@@ -1,6 +1,6 @@
-"""How much anonymous memory jobs take: an upper estimate from headers and plans alone.
+"""Anonymous memory that jobs take: an upper estimate from headers and plans alone.
 
-Rule 1: whatever grows with tensors, ingredients, threads or the ledger's length is counted here.
+Rule 1: everything that grows with tensors, ingredients, threads or the ledger is counted here.
 Rule 2: figures are measured on CPython, and rounded up.
 """
 
@@ -22,50 +22,50 @@ from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 from .plan import Rule, Step
 
 BASELINE = 30 << 20
-"""The process before it combines anything: interpreter, numpy, kept kernels.
+"""The process before it combines anything: interpreter, numpy, cached kernels.
 
-Only a run that finds no kept kernels loads the compiler, which takes about 100 MiB.
+Only a run without cached kernels loads the compiler, which takes about 100 MiB.
 """
 A_THREAD = 4 << 20
 """The engine's scratch, the allocator's arena and the smallest buffers of one worker."""
 A_STEP = 1280
-"""Tables, places and digests of one tensor, whatever the number of ingredients of equal layout."""
+"""Tables, offsets and digests of one tensor, for any number of ingredients of equal layout."""
 A_LETTER = 6
-"""Copies of a letter of a tensor's name: in headers read and written, and in tables."""
+"""Copies of each character of a tensor's name: in headers and tables."""
 AN_ENTRY = 512
-"""A tensor in the table of a file whose layout no other input has."""
+"""A tensor in the table of a file with a layout of its own."""
 A_KEPT_PLANE = 1280
-"""Form, place, header and digest of one tensor of a sum that is written."""
+"""Form, offset, header and digest of one tensor of a sum that is written."""
 A_READ_PLANE = 1280
-"""A tensor of a sum that is read, in the tables that lead from a soup's tensor to its planes."""
+"""A tensor of a sum that is read, in the tables from a soup's tensors to planes."""
 AN_INPUT = 24 << 10
-"""An ingredient: its file, its line in the ledger, and what was found out about it."""
+"""An ingredient: its file, its ledger entry and its facts."""
 A_TERM = 4 << 10
-"""What a thread keeps of each source of a tensor: buffers' places and the state of a digest."""
+"""A thread's state for each source of a tensor: addresses of buffers, and a digest."""
 TEXT_COPIES = 6
 """Copies of an input's metadata, the ledger in it as text and as values among them."""
 LEDGER_COPIES = 16
 """Copies of the new ledger: as values, as text, and escaped in each header."""
 FURTHER_PLANES = 2
-"""Planes of F64 that sums of far exponents take beside the mean in a buffer of their own."""
+"""Further planes of F64 that sums with distant exponents take, in a separate buffer."""
 NARROW = frozenset(dtype for dtype in DType if dtype.bits <= 16 and dtype is not DType.BF16)
-"""Dtypes whose sums take one plane, as a rule."""
+"""Dtypes whose sums usually take one plane."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
-    """Bytes of anonymous memory: what any number of threads need, and what each adds."""
+    """Bytes of anonymous memory: a fixed part, and a part for each thread."""
 
     fixed: int
     a_thread: int
 
     def with_threads(self, threads: int) -> int:
-        """All bytes with so many threads."""
+        """All bytes with that many threads."""
         return self.fixed + threads * self.a_thread
 
 
 def memory_needed(jobs: Sequence[Job]) -> MemoryNeed:
-    """An upper estimate of what these jobs take that are carried out at once."""
+    """An upper estimate of the memory for jobs that are carried out together."""
     components = [component for job in jobs for component in job.components]
     checkpoints = {
         id(each): each for job in jobs for part in job.used.parts for each in part.opened
@@ -92,7 +92,7 @@ def _component(component: ComponentJob) -> int:
 
 
 def _kept_planes(step: Step) -> int:
-    """How many tensors of a sum hold that of one tensor, as a rule at most."""
+    """The usual upper limit of tensors in a sum for one tensor."""
     if step.rule is not Rule.AVERAGE or NARROW.issuperset(step.dtypes):
         return 1
     # one plane, and a sparse one of places and values
@@ -100,7 +100,7 @@ def _kept_planes(step: Step) -> int:
 
 
 def _tables(checkpoints: Iterable[Checkpoint], sources: Mapping[int, Source]) -> int:
-    """Bytes for tables of tensors beyond the one that a plan's steps count."""
+    """Bytes for tables of tensors beyond the one that the steps count."""
     tables: dict[int, Mapping[str, Tensor]] = {
         id(each.tensors): each.tensors for each in checkpoints
     }
@@ -128,7 +128,7 @@ def input_bytes(checkpoint: Checkpoint) -> int:
 
 
 def _a_thread(components: Sequence[ComponentJob]) -> int:
-    """Bytes that a thread takes to make one component of all jobs, beside `A_THREAD`."""
+    """Bytes that a thread takes to make one component of all jobs, besides `A_THREAD`."""
     sources = len({id(each) for component in components for each in component.sources})
     orders = len(components)
     # the rows of tasks that are done and wait for their turn

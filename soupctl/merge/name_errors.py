@@ -1,4 +1,4 @@
-"""What is wrong with ingredients of which not all have the same tensors, and what can be done."""
+"""Errors about ingredients with different tensors, with advice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .layouts import Contents, Layouts
 
 
 def require_same_names(layouts: Layouts, missing: Collection[str]) -> None:
-    """Raise MismatchError if any tensors are `missing`, with what may be done about it."""
+    """Raise MismatchError, with advice, if any tensors are `missing`."""
     (name, content), *others = layouts.ingredients
     issues = []
     for other_name, other in others:
@@ -37,7 +37,7 @@ def require_same_names(layouts: Layouts, missing: Collection[str]) -> None:
 
 
 def _advice(layouts: Layouts, content: Contents, other: Contents, missing: Sequence[str]) -> str:
-    """What may be done about tensors that only one of two contents has."""
+    """Advice for tensors that only one of two contents has."""
     ways = f"{OnMissing.KEEP.option} takes the mean of those that have a tensor"
     left = f"{OnMissing.DROP.option} or --exclude leaves it out"
     if all(map(is_ema, missing)):

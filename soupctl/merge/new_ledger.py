@@ -1,6 +1,6 @@
 """The ledger of a soup: drafted from the plan, completed with the digests of the pass.
 
-Rule 1: a draft takes at least as many bytes as the ledger it becomes, so it sizes the headers.
+Rule 1: a draft takes at least as many bytes as the final ledger, so it sizes the headers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .schemes import schemes
 
 
 def ingredient_names(inputs: Inputs) -> tuple[str, ...]:
-    """How the ledger calls the ingredients."""
+    """The names of the ingredients in the ledger."""
     return unique_names(
         [
             os.path.abspath(model.label) if model.components[0].files else model.label
@@ -58,7 +58,7 @@ def draft_average(
     alignment: Alignment,
     soup_folder: Path | None,
 ) -> Ledger:
-    """The ledger of one component, with digests still unknown and every doubtful tensor listed.
+    """The draft ledger of one component: digests are unknown, and every doubtful tensor is listed.
 
     `soup_folder` holds the soup, a file or a component's folder; None if its place is not known.
     """
@@ -135,7 +135,7 @@ def _draft_donors(
     alignment: Alignment,
     soup_folder: Path | None,
 ) -> tuple[IngredientEntry, ...]:
-    """The entries of a component's donors, in their order, with digests still unknown."""
+    """The entries of a component's donors in order, with digests still unknown."""
     every = unique_names([os.path.abspath(model.label) for model in inputs.donors], names)
     return tuple(
         IngredientEntry(
@@ -167,7 +167,7 @@ def complete_average(
     position: int,
     outcomes: Sequence[Outcome],
 ) -> Ledger:
-    """The draft of the component at `position` with the digests of the pass over all components.
+    """The draft of component `position`, completed with the digests of all components.
 
     Raises LedgerError for an ingredient whose ledger does not match its tensors, and
     UsageError if the weights of one content cancel.
@@ -208,7 +208,7 @@ def complete_average(
 
 
 def _one_a_content(entries: Sequence[IngredientEntry]) -> tuple[IngredientEntry, ...]:
-    """The entries sorted by digest, of several of one content the first by its name."""
+    """The entries sorted by digest, reduced to the first by name for each content."""
     found: dict[str, IngredientEntry] = {}
     for entry in sorted(entries, key=lambda entry: (entry.digest, entry.name, entry.hint or "")):
         found.setdefault(entry.digest, entry)
@@ -247,7 +247,7 @@ def require_no_cancelling(entries: Sequence[IngredientEntry], blocks: int) -> No
             if weight:
                 given.setdefault((entry.digest, place), []).append(weight)
         if any(not sum(given.get((entry.digest, n), [Fraction(1)])) for n in range(blocks + 1)):
-            what = "is in more than once, with weights that cancel in a block"
+            what = "is given more than once, with weights that cancel in a block"
             raise UsageError(what, path=entry.name, advice="give it once, with the summed weights")
 
 
@@ -268,7 +268,7 @@ def require_ledgers_fit(part: ComponentInputs, outcome: Outcome) -> None:
 
 
 def agreed_metadata(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
-    """Metadata that all ingredients agree on, without ledgers and hashes, which no longer hold."""
+    """Metadata that all ingredients agree on, without ledgers and outdated hashes."""
     first, *rest = [checkpoint.metadata for checkpoint in checkpoints]
     return {
         key: text

@@ -1,4 +1,4 @@
-"""What users should know of a soup though nothing is wrong: each a sentence for stderr."""
+"""Remarks on a soup for the user, each a sentence for stderr."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _is_padded(step: Step, alignment: Alignment) -> bool:
 
 
 def listed(names: Sequence[str]) -> str:
-    """A few of the names, and how many more there are."""
+    """The first few of the names, and the number of the others."""
     rest = len(names) - SHOWN
     more = f" and {rest} more" if rest > 0 else ""
     return ", ".join(names[:SHOWN]) + more

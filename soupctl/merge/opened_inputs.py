@@ -1,6 +1,6 @@
 """The open inputs of a change: each file is opened once, and each ledger is parsed once.
 
-Rule 1: a function that needs a checkpoint or its ledger is passed what was opened at the start.
+Rule 1: functions are passed the checkpoints and ledgers that were opened at the start.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class OpenedInputs:
         return checkpoint
 
     def open_named(self, component: Component) -> Checkpoint:
-        """The same of something that the user named."""
+        """The same for a model that the user named."""
         self.named.append(self.open(component))
         return self.named[-1]
 
@@ -78,7 +78,7 @@ class OpenedInputs:
         return self._ledgers[text]
 
     def offer(self, component: Component, ledger: Ledger, soup: str) -> None:
-        """Use a checkpoint for the ingredient of its content; LedgerError if there is none."""
+        """Use a checkpoint for the ingredient with its content; LedgerError if there is none."""
         checkpoint = self.open(component)
         digest = checkpoint_digest(checkpoint)
         if digest not in (entry.digest for entry in ledger.sources):
@@ -86,7 +86,7 @@ class OpenedInputs:
         self.by_digest[digest] = checkpoint
 
     def find(self, entry: IngredientEntry, soup: Checkpoint) -> Checkpoint | None:
-        """An ingredient of a soup: open already, or where its hint or a search leads, or None."""
+        """An ingredient of a soup: already open, or found by its hint or a search; else None."""
         if entry.digest not in self.by_digest:
             found = locate(entry, folder_of(soup), self._search, self._open_at)
             if found is None:
@@ -102,7 +102,7 @@ class OpenedInputs:
         return next(reasons, "is not found")
 
     def _open_at(self, path: Path) -> Checkpoint | None:
-        """The one checkpoint at a path; None if there is no sound one."""
+        """The checkpoint at a path; None unless there is exactly one sound checkpoint."""
         key = os.path.abspath(path)
         if key not in self._by_path:
             try:
@@ -133,6 +133,6 @@ def folder_of(checkpoint: Checkpoint) -> Path | None:
 
 
 def is_input(text: str) -> bool:
-    """Whether a user's text names a file, a folder or a stream, and not a digest or a name."""
+    """Whether a user's text names a file, a folder or a stream, not a digest or a name."""
     # of a text too long for a path, `Path.exists` raises an error
     return text == STREAM or os.path.exists(text)  # noqa: PTH110

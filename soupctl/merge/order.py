@@ -14,13 +14,13 @@ from .plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A plan, the sources that it combines, and where the soup and its sum go."""
+    """A plan, its sources, and the destinations of the soup and its sum."""
 
     plan: Plan
     sources: Sequence[Source]
     write: Write
     sum: SumOutput | None = None
-    """Where the exact sum goes; None if it is not kept."""
+    """The destination of the exact sum; None if it is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class Outcome:
     """Content digests of the sources and of everything that was written."""
 
     ingredients: tuple[str, ...]
-    """For a kept sum among the sources, the digest of its own tensors."""
+    """The digest of a kept sum's own tensors, if one is among the sources."""
     soup: str
     taken: tuple[str, ...]
-    """Tensors copied from the first ingredient though others have different values."""
+    """Integer tensors copied from the first ingredient although others differ."""
     sum: str | None = None
     """Content digest of the sum that was written."""
     error: CodeError | None = None
-    """How far quantised weights are off; None if none are quantised."""
+    """The quantisation error; None without quantised weights."""

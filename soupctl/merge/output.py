@@ -1,8 +1,8 @@
-"""An output that is being written: every tensor has its place before the first is written.
+"""An output that is being written: all offsets are fixed before the first tensor is written.
 
-Rule 1: all files get their space at once, so a disk that is too small refuses before any work.
-Rule 2: only weights files stay open, as far as the limit on open files allows; of all kinds there
-may be any number.
+Rule 1: space for all files is reserved at once, so a full disk is an error before any work.
+Rule 2: only weights files stay open, as far as the limit on open files allows; there may be any
+number of files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class OutputFiles(NewFiles, Protocol):
 
 
 class OutputWriter:
-    """The files of an output, and the place in them of each tensor of each component."""
+    """The files of an output, with the place of each tensor of each component."""
 
     def __init__(self, files: OutputFiles) -> None:
         self._files = files
@@ -46,7 +46,7 @@ class OutputWriter:
         return file
 
     def write(self, component: int, tensor: str, offset: int, data: memoryview) -> None:
-        """Put bytes at an offset within a tensor."""
+        """Write bytes at an offset within a tensor."""
         file, start = self._places[component, tensor]
         file.write(data, start + offset)
 
@@ -55,12 +55,12 @@ class OutputWriter:
         write_file(self._files, name, text)
 
     def add_copy(self, name: str, path: Path) -> None:
-        """Make a file with the bytes of another."""
+        """Create a copy of another file."""
         copy_file(self._files, name, path)
 
 
 class _OneFile:
-    """An output of a single file, which is open already."""
+    """An output of a single file, which is already open."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

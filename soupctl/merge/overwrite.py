@@ -1,9 +1,9 @@
-"""Whether an output may take the place of a folder that is there.
+"""Whether an output may replace an existing folder.
 
-Rule 1: only a soup is replaced: every checkpoint in the folder carries a ledger.
-Rule 2: nothing goes that the new output has no file of the same name for, but the old soup's
-configs, and its own weights where an index says which these are: another number of shards has other
-names.
+Rule 1: only a soup is replaced: every checkpoint in the folder must have a ledger.
+Rule 2: every other file in the folder must have a successor of the same name in the new output,
+except the old soup's configs, and its weights that an index lists: another number of shards has
+other names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..ledger.ledger import LEDGER_KEY
 def may_replace_with(target: Path, names: Collection[str]) -> Callable[[Path], bool]:
     """Whether an output of files called `names` may replace the folder at a path.
 
-    Returns False for a folder that is no soup; raises OutputError for a file that would be lost.
+    Returns False for a folder that is not a soup; raises OutputError for a file that would be lost.
     """
 
     def may_replace(folder: Path) -> bool:
@@ -54,7 +54,7 @@ def _inode(path: Path) -> int | None:
 
 
 def _soup_in(folder: Path) -> tuple[Component, ...] | None:
-    """The checkpoints in a folder if each carries a ledger."""
+    """The checkpoints in a folder, if each has a ledger."""
     try:
         components = find_model(folder).components
         for component in components:
@@ -69,7 +69,7 @@ def _soup_in(folder: Path) -> tuple[Component, ...] | None:
 def _foreign(folder: Path, components: Collection[Component], names: Collection[str]) -> str | None:
     """The first file in a soup's folder that is neither its own nor in the new output.
 
-    Links and other special files never come back, and a folder does as part of a file's name.
+    Links and other special files always count; a folder does if its name is that of a file.
     """
     kept = {*names, *_indexed_files(folder, components)}
     around = {str(parent) for name in kept for parent in PurePosixPath(name).parents}

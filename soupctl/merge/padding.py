@@ -1,6 +1,6 @@
-"""Tensors whose input channels are padded with zeros, such as those of an inpainting model.
+"""Padding of input channels with zeros, for example to those of an inpainting model.
 
-Rule 1: channels are the second dimension; what is there keeps its place, and zeros come after it.
+Rule 1: channels are the second dimension; zeros come after the existing ones.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class Rows:
 
     stored: int
     padded: int
-    """With the zeros after them."""
+    """The same with padding."""
 
 
 def differ_in_channels(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether two shapes differ in their input channels and in nothing else."""
+    """Whether two shapes differ only in their input channels."""
     if len(one) != len(other) or len(one) <= CHANNELS or one[CHANNELS] == other[CHANNELS]:
         return False
     return _without_channels(one) == _without_channels(other)
@@ -34,20 +34,20 @@ def _without_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def rows_of(stored: tuple[int, ...], padded: tuple[int, ...]) -> Rows:
-    """The rows of a tensor of one shape that is padded to another."""
+    """The rows of a tensor of one shape, padded to another."""
     return Rows(prod(stored[CHANNELS:]), prod(padded[CHANNELS:]))
 
 
 def stored_before(place: int, rows: Rows) -> int:
-    """How many elements are stored of those before a place in the padded tensor."""
+    """The number of stored elements before a position in the padded tensor."""
     channel, within = divmod(place, rows.padded)
     return channel * rows.stored + min(within, rows.stored)
 
 
 def stored_runs(start: int, stop: int, rows: Rows) -> Iterator[tuple[int, int]]:
-    """The runs of stored elements from `start` to `stop`: place in the padded tensor, and length.
+    """The runs of stored elements from `start` to `stop`: position after padding, and length.
 
-    They come in order, one an output channel.
+    They come in order, one for each output channel.
     """
     for channel in range(start // rows.padded * rows.padded, stop, rows.padded):
         first, last = max(channel, start), min(channel + rows.stored, stop)

@@ -1,4 +1,4 @@
-"""The parts that one tensor is written in, each a tensor of its own in the file."""
+"""Writing one tensor in parts, each a tensor of its own in the file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .chunks import Write
 
 
 class PartWriter:
-    """Appends to the parts of one tensor and digests them; their sizes are known before."""
+    """Appends to the parts of one tensor, and digests them; their sizes are fixed beforehand."""
 
     def __init__(
         self, name: str, entries: Iterable[tuple[str, DType, tuple[int, ...]]], write: Write
     ) -> None:
-        """`entries` are the parts; the mark of each is what its name has before the first colon."""
+        """`entries` are the parts; each has as key its name before the first colon."""
         self._name = name
         self._write = write
         self.entries = {entry[0].partition(":")[0]: entry for entry in entries}
@@ -28,14 +28,14 @@ class PartWriter:
         self._written = dict.fromkeys(self.entries, 0)
 
     def append(self, mark: str, data: memoryview) -> None:
-        """Append bytes to the part of that mark; OutputError for more than it has room for."""
+        """Append bytes to the part with that key; OutputError if they exceed its size."""
         self.require(self._written[mark] + len(data) <= self._sizes[mark])
         self._write(self.entries[mark][0], self._written[mark], data)
         self._hashers[mark].update(data)
         self._written[mark] += len(data)
 
     def rows(self) -> list[Row]:
-        """The tensors that were written, for the file's root; OutputError if one is short."""
+        """The tensors that were written, for the file's root; OutputError if one is incomplete."""
         self.require(self._written == self._sizes)
         return [
             (name, dtype.value, shape, self._hashers[mark].hexdigest())
@@ -43,6 +43,6 @@ class PartWriter:
         ]
 
     def require(self, fits: bool) -> None:
-        """Raise OutputError unless what is written fits the form that was found for it."""
+        """Raise OutputError unless the data fits the form that was determined for it."""
         if not fits:
             raise OutputError("an input was changed while it was read", tensor=self._name)

@@ -1,4 +1,4 @@
-"""Configs beside codes that were read: those of weights that are quantised no longer."""
+"""Configs of models whose quantised weights become plain ones in a soup."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .job import Job
 CONFIG = "config.json"
 FIELD = "quantization_config"
 OF_QUANTISED = ("hf_quant_config.json", "quantize_config.json")
-"""Files that only say how weights are quantised (ModelOpt, AutoGPTQ)."""
+"""Files that only describe the quantisation of weights (ModelOpt, AutoGPTQ)."""
 
 
 def plain_folders(job: Job) -> Iterator[PurePosixPath]:
-    """The folders, within the output, of components whose codes are read as what they stand for."""
+    """The folders, within the output, of components whose codes are averaged by value."""
     for component in job.components:
         if any(step.scales for step in component.plan.kept):
             yield PurePosixPath(component.files.folder)
 
 
 def without_quantisation(config: bytes) -> bytes:
-    """A config without what says that weights are quantised; as it is if nothing does."""
+    """A config without its quantisation settings."""
     try:
         value = json.loads(config)
     except (ValueError, RecursionError):

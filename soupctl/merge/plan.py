@@ -1,8 +1,8 @@
-"""From a recipe and the headers of its ingredients to steps that leave nothing to decide.
+"""Planning a soup: from a recipe and the headers of its ingredients to steps for the executor.
 
 Rule 1: pure; a plan depends on names, shapes, dtypes and weights alone.
-Rule 2: every tensor of every ingredient is in exactly one step, so that digests cover all of them.
-Rule 3: steps go by name in UTF-8 order, the order in which roots are digested.
+Rule 2: every tensor of every ingredient is in exactly one step, so digests cover all of them.
+Rule 3: steps are sorted by name in UTF-8, the order in which roots are digested.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .step_weights import (
 
 
 class Rule(Enum):
-    """What becomes of a tensor."""
+    """The treatment of a tensor."""
 
     AVERAGE = "averaged"
     IDENTICAL = "copied, must be identical in all"
@@ -53,20 +53,20 @@ class Step:
     shape: tuple[int, ...]
     rule: Rule
     sources: tuple[int, ...]
-    """Which ingredients hold the tensor, all as a rule; of what is taken, its one source."""
+    """Indices of the ingredients that hold the tensor; of a taken tensor, its one source."""
     dtypes: tuple[DType, ...]
-    """Its dtype in each of `sources`; of codes, that of what they stand for."""
+    """Its dtype in each of `sources`; for codes, the dtype that they count as."""
     out: DType | None
     """Its dtype in the soup; None if it is left out."""
     weights: StepWeights
-    """Those of `sources`. What does not count for a tensor is not combined, but digested."""
+    """The weights of `sources`; a source that does not count is digested, but not combined."""
     kind: TensorKind = WEIGHT
     """What it is to the model; a plain weight if it is left out, unless it must be what is kept,
     rounded."""
     scales: tuple[CodeScale | None, ...] = ()
-    """The scales of its codes in each of `sources`; none if it is nowhere quantised."""
+    """The scales of its codes in each of `sources`; empty if it is nowhere quantised."""
     is_quantised: bool = False
-    """Whether the soup has codes of it, and a scale beside them."""
+    """Whether the soup stores it as codes with a scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,11 @@ class Plan:
     """Everything the executor needs to know of one component."""
 
     weights: StepWeights
-    """Those of the ingredients in tensors that the recipe gives no weights of their own."""
+    """The ingredients' weights in tensors of no block."""
     steps: tuple[Step, ...]
     allow_nonfinite: bool
     marker: str | None = None
-    """The name of the tensor that says that weights are quantised; None if none are."""
+    """The name of the marker of quantised weights; None if none are quantised."""
 
     def reweighted(self, weights: StepWeights) -> Plan:
         """The plan with other weights of the ingredients, the same in every tensor."""
@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def written(self) -> list[TensorSpec]:
-        """The tensors of the soup by name: of the steps, and what says how its codes are read."""
+        """The tensors of the soup by name: those of the steps, and companions of codes."""
         entries = [(step.name, step.out, step.shape) for step in self.steps if step.out is not None]
         if self.marker is None:
             return entries
@@ -200,7 +200,7 @@ def _kept_step(
 
 
 def _among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
-    """The weights of those of all ingredients that are the sources of a step."""
+    """The weights of a step's sources, from those of all ingredients."""
     if sources[0] >= len(weights.whole):
         # a donor has none
         return ALONE
@@ -208,7 +208,7 @@ def _among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
 
 
 def _left_out_steps(layouts: Layouts, tensor: str, counting: tuple[int, ...]) -> Iterator[Step]:
-    """The step of what ingredients hold of a name, other than those that are `counting`, if any."""
+    """The step for ingredients that hold a name but are not `counting`, if there are any."""
     sources, dtypes, shape = layouts.not_counting(tensor, counting)
     kind = layouts.kind(tensor)
     is_rounded = counting and kind.role in FIXED and not layouts.is_taken(tensor)

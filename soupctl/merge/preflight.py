@@ -1,4 +1,4 @@
-"""Checks of an output's place before anything is computed."""
+"""Checks of an output's destination before anything is computed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from .overwrite import may_replace_with
 def require_free(job: Job, *, force: bool = False) -> None:
     """Raise the OutputError that `carry_out` would raise if the files stay as they are now.
 
-    That is an input, an output that `force` does not replace, no folder around it, or no room.
+    It is for an input as output, an existing output without `force`, a missing folder, or too
+    little space.
     """
     destination = job.destination
     refuse_input_as_output(destination, job.used, job.replaceable)
@@ -40,7 +41,7 @@ def require_free_place(destination: Destination, *, force: bool = False) -> None
 
 
 def file_system_lacks(job: Job) -> tuple[str, ...]:
-    """What the file system of the output lacks, and what follows; nothing for standard output.
+    """The features that the output's file system lacks, with consequences; empty for stdout.
 
     Raises OutputError if nothing can be written there.
     """

@@ -1,4 +1,4 @@
-"""What a job would do: sizes, memory, and the tensors that are not simply averaged."""
+"""A preview of a job: sizes, memory, and the tensors that are not simply averaged."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class ComponentPreview:
     kept: int
     left_out: int
     dtypes: tuple[tuple[str, int], ...]
-    """How many tensors of the soup have which dtype."""
+    """The number of tensors of each dtype in the soup."""
     special: tuple[SpecialTensor, ...]
     blocks: tuple[BlockRow, ...] = ()
-    """The weights of the ingredients by block; none if they are the same everywhere."""
+    """The weights of the ingredients by block; empty if they are the same everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Widened:
-    """Dtypes of ingredients, the wider one of the soup, and one that is no wider than theirs."""
+    """Dtypes of ingredients, the wider common dtype, and a dtype that is no wider than theirs."""
 
     dtypes: tuple[str, ...]
     out: str
@@ -65,9 +65,9 @@ class Preview:
     components: tuple[ComponentPreview, ...]
     method: Method
     widened: tuple[Widened, ...]
-    """Mixed dtypes that become a wider one, which was not asked for."""
+    """Mixed dtypes that become a wider one without being asked."""
     sum: tuple[int, int] | None
-    """Bytes of the sum that is kept, if one is: as a rule between these."""
+    """The usual range of bytes of the kept sum; None without one."""
     copies: tuple[str, ...]
     not_copied: tuple[str, ...]
     """Files in the inputs' folders that are not copied, by relative name."""
@@ -77,9 +77,9 @@ class Preview:
     """An upper estimate of anonymous memory, which does not include the system's cache of files."""
     threads: int
     free_disk: int | None
-    """None where it cannot be known."""
+    """None if unknown."""
     notes: tuple[str, ...] = ()
-    """What users should know of the soup, a sentence each."""
+    """Remarks for the user, a sentence each."""
 
 
 def preview(
@@ -87,8 +87,8 @@ def preview(
 ) -> Preview:
     """The preview of an open job, with as many of `threads` as `max_memory` bytes allow.
 
-    `reserved` bytes are used elsewhere. Raises LimitError if not even one thread fits, and for too
-    little address space.
+    `reserved` bytes are used elsewhere. Raises LimitError if not even one thread fits, or if there
+    is too little address space.
     """
     require_room_to_compute()
     plans = [component.plan for component in job.components]
@@ -121,7 +121,7 @@ def preview(
 
 
 def _sum_size(plans: Sequence[Plan]) -> tuple[int, int]:
-    """Bytes of sums that fit F32, and of such that fit F64; those of far exponents take more."""
+    """Bytes of sums if they fit F32, and if they fit F64; distant exponents take more."""
     averaged = [
         prod(step.shape) for plan in plans for step in plan.kept if step.rule is Rule.AVERAGE
     ]
@@ -152,7 +152,7 @@ def _component(component: ComponentJob) -> ComponentPreview:
 
 
 def _widened(components: Iterable[ComponentJob]) -> tuple[Widened, ...]:
-    """The dtypes of tensors whose ingredients differ and fit none of their dtypes."""
+    """The dtypes of tensors whose common dtype is wider than each of theirs."""
     found = {
         (frozenset(step.dtypes), step.out)
         for component in components

@@ -1,4 +1,4 @@
-"""Which steps of a plan write codes of float8, and the tensors that say so (`--quantize`).
+"""Steps that write float8 codes, and the tensors that mark them (`--quantize`).
 
 Rule 1: the layout is that of ComfyUI: beside each code one scale of float32, and one marker.
 """
@@ -22,8 +22,8 @@ CODES = DType.F8_E4M3
 SCALES = DType.F32
 MARKER = "scaled_fp8"
 MARKED = bytes(2)
-"""Two elements: they say that products are computed in full precision, for which no scale of the
-inputs is needed."""
+"""Two elements, which ask for products in full precision, so that no scale of the inputs is
+needed."""
 
 
 def scale_name(tensor: str) -> str:
@@ -32,10 +32,10 @@ def scale_name(tensor: str) -> str:
 
 
 def with_quantised(steps: Sequence[Step], recipe: Recipe) -> tuple[list[Step], str]:
-    """The steps, those of linear layers quantised, and the name of the marker.
+    """The steps with linear layers quantised, and the name of the marker.
 
-    Raises UsageError if there are none, and MismatchError for tensors that have the names of scales
-    and marker already.
+    Raises UsageError if there are no linear layers, and MismatchError for tensors with the names of
+    scales or the marker.
     """
     kept = {step.name for step in steps if step.out is not None}
     prefix, dtype_of = quantised_prefix(kept), first_match(recipe.dtype_for)

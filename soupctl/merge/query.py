@@ -1,7 +1,7 @@
 """Questions about a soup: which ingredients it holds, and its history.
 
-Rule 1: no is an answer only where it is proven: of content that is at hand or a whole digest, and
-of a soup of which every part is known. All else is refused, with what to do.
+Rule 1: the answer is no only if that is proven: for a file or a whole digest, and a soup whose
+history is fully known. Any other question is an error with advice.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def holds(
 ) -> tuple[IngredientEntry, ...] | None:
     """The entries of an ingredient in each component of a soup; None if it does not hold it.
 
-    What `ask` answers, and raises, without its notes.
+    Answers and errors are those of `ask`, without its notes.
     """
     answer = ask(soup, what, component=component)
     return answer.entries if answer.holds else None
@@ -53,10 +53,10 @@ def ask(
     """Whether a soup holds a checkpoint, or anything that was trained on a data shard or an image.
 
     `what` is the path of one, a content digest, or the name of an ingredient or a data shard in
-    the ledger. An ingredient of an ingredient is held, too: by the entry of that. Records of data
+    the ledger. An ingredient of an ingredient is held, too, by the latter's entry. Records of data
     shards are looked for beside the ingredients and below the folders to `search`.
 
-    Raises UsageError where neither yes nor no is proven, LedgerError for a soup without a ledger or
+    Raises UsageError if neither yes nor no is proven, LedgerError for a soup without a ledger or
     with one that does not fit its tensors.
     """
     model = find_input(soup, component)
@@ -108,7 +108,7 @@ def _ask_for_text(what: str, soup: str, known: Known) -> Answer:
 
 
 def _unknown_text(what: str, soup: str, known: Known) -> UsageError:
-    """The refusal of a text that means nothing in a soup's ledger."""
+    """The error for a text that means nothing in a soup's ledger."""
     near = [each for _, ledger in known if (each := nearest(what, ledger))]
     ways = "give the path of a checkpoint, a data folder or an image, or a whole digest"
     advice = f"did you mean {near[0]}? {ways}" if near else ways
@@ -152,7 +152,7 @@ def _ask_for_model(
 
 
 def _parts_held(inputs: OpenedInputs, model: Checkpoint, ledger: Ledger) -> list[IngredientEntry]:
-    """The ingredients of a model that is a soup, if all are held: adding it puts them in."""
+    """The ingredients of a model that is a soup, if all are held, as after adding it."""
     try:
         own = inputs.ledger(model)
     except LedgerError:
@@ -164,7 +164,7 @@ def _parts_held(inputs: OpenedInputs, model: Checkpoint, ledger: Ledger) -> list
 
 
 def _notes(digests: set[str], known: Known) -> Iterator[str]:
-    """What to know of content that a soup does not hold."""
+    """Remarks on content that a soup does not hold."""
     for _, ledger in known:
         if any(training.base in digests for training in trainings_of(ledger)):
             yield "it is the base that ingredients were trained from"

@@ -1,8 +1,8 @@
-"""Rebuilds a soup from its ingredients, and holds all that its ledger says against that.
+"""Rebuilding a soup from its ingredients, and checking its ledger against the result.
 
-Rule 1: nothing is computed with what only the soup or its sum vouches for: the soup is rebuilt with
-the weights of its ledger, its sum apart from that.
-Rule 2: what differs refutes; what cannot be looked at is listed as unproven.
+Rule 1: claims of the soup or its sum are never used to prove themselves: the soup is rebuilt with
+the weights of its ledger, and separately its sum.
+Rule 2: a difference disproves the soup; a claim that cannot be checked is listed as unproven.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from .sources import (
 )
 
 MOST_STATES = 32
-"""Earlier states of a soup that are rebuilt, the newest."""
+"""The number of a soup's earlier states that are rebuilt, the newest ones."""
 IGNORED = "as after --ignore-ledger; what the soup holds of it is not known"
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildRequest:
-    """A component of a soup that is to be rebuilt, and what there is to do it with."""
+    """A component of a soup to rebuild, with the open inputs and options."""
 
     inputs: OpenedInputs
     soup: Checkpoint
@@ -62,18 +62,18 @@ class RebuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild found."""
+    """The result of a rebuild."""
 
     difference: str | None = None
-    """How the soup, its sum or its ledger differs from what the ingredients make and say."""
+    """The difference of the soup, its sum or its ledger from the rebuilt ones, if any."""
     of_tensors: bool = False
-    """Whether the tensors differ, which a soup that is not exact may explain."""
+    """Whether the difference is in the tensors, as is expected of an approximate soup."""
     unproven: tuple[str, ...] = ()
-    """What the ledger says and no rebuild can look at."""
+    """Claims of the ledger that no rebuild can check."""
 
 
 def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> Rebuilt:
-    """What comes of rebuilding a soup and its sum; SoupError if an ingredient is missing."""
+    """The result of rebuilding a soup and its sum; SoupError if an ingredient is missing."""
     for component in request.given:
         request.inputs.offer(component, ledger, request.soup.label)
     if ledger.is_delta:
@@ -85,7 +85,7 @@ def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> 
     )
     made = _make(request, sources, ledger, kept)
     if made.soup.soup != ledger.root:
-        return Rebuilt(f"{request.soup.label}: is not what its ingredients make", of_tensors=True)
+        return Rebuilt(f"{request.soup.label}: is not the soup of its ingredients", of_tensors=True)
     if kept is not None and made.scaled is not None:
         places = enumerate(source for source in sources if not source.is_donor)
         dtypes = {source.digest: kept_runs(made.plan, place) for place, source in places}
@@ -98,7 +98,7 @@ def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> 
         return Rebuilt(f"{request.soup.label}: {what}")
     _require_known_ledgers(request.inputs, ledger, sources)
     unproven = [
-        f"what it says of {source.checkpoint.label}, which carries no ledger"
+        f"the claims about {source.checkpoint.label}, which has no ledger"
         for source, own in _own_ledgers(request.inputs, sources)
         if own is None and source.digest in ledger.ancestors
     ]
@@ -109,15 +109,15 @@ def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What some sources make."""
+    """The soup that some sources make."""
 
     plan: Plan
     soup: Outcome
     scaled: Outcome | None
-    """The same with the scale of a sum."""
+    """The sum, with the scale of the kept one."""
     alignment: Alignment
     takes: tuple[tuple[str, int], ...]
-    """Globs, each with the place of the source whose tensors are taken."""
+    """Globs with the index of the source whose tensors are taken."""
 
 
 def _make(
@@ -126,7 +126,7 @@ def _make(
     ledger: Ledger,
     kept: OpenedSum | None = None,
 ) -> _Made:
-    """What the sources make, and apart from that their sum with the scale of the one kept."""
+    """The soup that the sources make, and separately their sum with the scale of the kept one."""
     engine, execution = engine_of(request.execution)
     if ledger.is_applied:
         return _make_applied(request, sources, ledger)
@@ -160,13 +160,13 @@ def _make_applied(request: RebuildRequest, sources: Sequence[Source], ledger: Le
 
 
 def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:
-    """How the integers that differ are not those that the ledger lists; None if they are."""
+    """The difference of the integers from those in the ledger; None if there is none."""
     listed = set(ledger.integer_source.tensors) if ledger.integer_source else set()
     firsts = {step.name for step in plan.kept if step.rule is Rule.FIRST}
     # one that differed may have been equal since the others were taken out
     held = {entry.digest for entry in ledger.ingredients}
     if ledger.exact and ledger.integer_source and ledger.integer_source.digest not in held:
-        return "took integers from what is no ingredient"
+        return "took integers from a file that is not an ingredient"
     are_all = listed == set(outcome.taken) if not ledger.chain else set(outcome.taken) <= listed
     if are_all and listed <= firsts:
         return None
@@ -174,10 +174,10 @@ def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:
 
 
 def _false_ledger(request: RebuildRequest, ledger: Ledger, sources: Sequence[Source]) -> str | None:
-    """What the ledger says of an ingredient and is not so; None if nothing.
+    """A false claim of the ledger about an ingredient; None if there is none.
 
-    One content may have been made in several ways, so a ledger may describe another than the
-    ingredient's own does. Raises LedgerError where neither is proven.
+    One content can be made in several ways, so the ledger may describe another one than the
+    ingredient's own ledger. Raises LedgerError if neither is proven.
     """
     for source, own in _own_ledgers(request.inputs, sources):
         known = ledger.ancestors.get(source.digest)
@@ -188,26 +188,26 @@ def _false_ledger(request: RebuildRequest, ledger: Ledger, sources: Sequence[Sou
             continue
         label = source.checkpoint.label
         if not known.exact or shares_of(known) == shares_of(own):
-            what = "has a ledger of its own, of which the soup's says other things"
+            what = "has a ledger that contradicts the soup's"
             raise LedgerError(what, path=label)
         checkpoint = checkpoints_of([source])[0]
         entries = exact_sources(
             request.inputs, checkpoint, known.ingredients, known.base, SEARCH, known.donors
         )
         if _make(replace(request, soup=checkpoint), entries, known).soup.soup != source.digest:
-            return f"says other things of {label} than that one's own ledger, and they are not so"
+            return f"contradicts the ledger of {label}, and is wrong"
     return None
 
 
 def _is_same(known: Ledger, own: Ledger) -> bool:
-    """Whether two ledgers say the same but for hints, which change when files are moved."""
+    """Whether two ledgers are equal except for hints, which change when files are moved."""
     return _without_hints(known) == _without_hints(own)
 
 
 def _own_ledgers(
     inputs: OpenedInputs, sources: Sequence[Source]
 ) -> Iterator[tuple[Source, Ledger | None]]:
-    """Each ingredient with the ledger that it carries itself, if that is of its content."""
+    """Each ingredient with its own ledger, if that is for its content."""
     for source, checkpoint in zip(sources, checkpoints_of(sources), strict=True):
         own = None
         with suppress(LedgerError):
@@ -216,7 +216,7 @@ def _own_ledgers(
 
 
 def _without_hints(ledger: Ledger) -> Ledger:
-    """A ledger of an ancestor but for hints, which change when files are moved."""
+    """A ledger of an ancestor without hints, which change when files are moved."""
     entries, donors = (
         tuple(replace(entry, hint=None) for entry in each)
         for each in (ledger.ingredients, ledger.donors)
@@ -225,10 +225,12 @@ def _without_hints(ledger: Ledger) -> Ledger:
 
 
 def _require_known_ledgers(inputs: OpenedInputs, ledger: Ledger, sources: Sequence[Source]) -> None:
-    """Raise LedgerError for ingredients whose own ledgers the soup's does not have."""
+    """Raise LedgerError for ingredients whose ledgers the soup's ledger lacks."""
     disputed = set(ledger.disputed)
     issues = [
-        Issue("has a ledger that is no part of the soup's", source.checkpoint.label, advice=IGNORED)
+        Issue(
+            "has a ledger that the soup's does not contain", source.checkpoint.label, advice=IGNORED
+        )
         for source, own in _own_ledgers(inputs, sources)
         if own is not None
         and source.digest not in ledger.ancestors
@@ -239,9 +241,9 @@ def _require_known_ledgers(inputs: OpenedInputs, ledger: Ledger, sources: Sequen
 
 
 def _earlier(request: RebuildRequest, ledger: Ledger) -> tuple[str | None, list[str]]:
-    """How an earlier state differs from what the ledger says it was made of, and what is unproven.
+    """The difference of an earlier state from its record, and claims that are unproven.
 
-    A state is rebuilt if all that it held is found.
+    A state is rebuilt if all its ingredients are found.
     """
     states = replay(ledger)[:-1]
     unproven: list[str] = []
@@ -258,16 +260,16 @@ def _earlier(request: RebuildRequest, ledger: Ledger) -> tuple[str | None, list[
             unproven.append(f"{after}: {error.message(1)}")
             continue
         if root is None:
-            unproven.append(f"{after}: whose integers and names it took is not recorded")
+            unproven.append(f"{after}: the source of its integers and names is not recorded")
         elif root != each.state.root:
-            return f"{after}, is not what its history says it was made of", unproven
+            return f"{after}, is not the soup that its history describes", unproven
     return None, unproven
 
 
 def _root_of(request: RebuildRequest, ledger: Ledger, each: ReplayedState) -> str | None:
-    """The digest of what makes an earlier state; None if it depends on what is not recorded.
+    """The digest of an earlier state, rebuilt; None if it depends on unrecorded facts.
 
-    Raises SoupError if an ingredient is not found, or makes no soup with the others.
+    Raises SoupError if an ingredient is not found, or does not fit the others.
     """
     entries = [_entry(ledger, digest, weights) for digest, weights in each.weights.items()]
     sources = exact_sources(
@@ -278,7 +280,7 @@ def _root_of(request: RebuildRequest, ledger: Ledger, each: ReplayedState) -> st
 
 
 def _entry(ledger: Ledger, digest: str, weights: WeightByBlock) -> IngredientEntry:
-    """The entry of an ingredient of an earlier state, found by its name if it was taken out."""
+    """The entry of an ingredient of an earlier state, found by name if it was removed."""
     for entry in ledger.ingredients:
         if entry.digest == digest:
             return weighted(entry, weights)
@@ -293,4 +295,4 @@ def _entry(ledger: Ledger, digest: str, weights: WeightByBlock) -> IngredientEnt
 
 
 def _discard(tensor: str, offset: int, data: memoryview) -> None:
-    """Take bytes that only their digest is wanted of."""
+    """Discard bytes of which only the digest is needed."""

@@ -1,4 +1,4 @@
-"""The request for a soup, reduced to everything that can change a number."""
+"""The recipe of a soup: the part of a request that can change a number."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How ingredients become a soup."""
+    """The rules by which ingredients become a soup."""
 
     weights: tuple[Fraction, ...]
-    """Asked weight of each ingredient, in the order of the inputs."""
+    """Requested weight of each ingredient, in the order of the inputs."""
     dtype: DType | None = None
-    """Asked float dtype of the result; None for the narrowest that holds the ingredients."""
+    """Requested float dtype of the result; None for the narrowest that holds the ingredients."""
     keys: tuple[str, ...] = ()
-    """Globs; a tensor is in the soup if one of them matches its name, or if there are none."""
+    """Globs; a tensor is in the soup if one matches its name, or if there are no globs."""
     excludes: tuple[str, ...] = ()
-    """Globs; a tensor that one of them matches is not in the soup."""
+    """Globs; a tensor is left out if one matches its name."""
     quantize: Quantization | None = None
-    """How the weights of linear layers are stored; None for as floats of the result's dtype."""
+    """The quantisation of linear layers; None to store floats of the result's dtype."""
     on_int: OnInt = OnInt.REFUSE
     allow_nonfinite: bool = False
     blocks: tuple[tuple[str, tuple[Fraction, ...]], ...] = ()
@@ -40,17 +40,17 @@ class Recipe:
     weight 0 is left out of them."""
     on_missing: OnMissing = OnMissing.REFUSE
     dtype_for: tuple[tuple[str, DType], ...] = ()
-    """Globs, each with the float dtype of the averaged tensors that it is the first to match."""
+    """Globs with the float dtype of averaged tensors that match; the first match counts."""
     takes: tuple[tuple[str, int], ...] = ()
     """Globs, each with the index of the one source whose tensors are taken; the first match counts.
     Sources are the ingredients, and after them donors, which give nothing else."""
     pads: tuple[str, ...] = ()
     """Globs of tensors that are padded with zeros to the input channels of the widest."""
     config_from: int | None = None
-    """Index of the ingredient whose configs were asked for."""
+    """Index of the ingredient whose configs are used."""
 
     def __post_init__(self) -> None:
-        """Raise UsageError for globs that no ledger may hold, and codes of what is no number."""
+        """Raise UsageError for too many or too long globs, and for quantising with NaN allowed."""
         if self.quantize is not None and self.allow_nonfinite:
             raise UsageError("--quantize and --allow-nonfinite exclude each other")
         paired = (glob for glob, _ in (*self.dtype_for, *self.takes))
@@ -67,7 +67,7 @@ class Recipe:
 def columns_of(
     globs: Sequence[str], weights: Sequence[WeightByBlock]
 ) -> tuple[tuple[str, tuple[Fraction, ...]], ...]:
-    """The globs of blocks, each with the weight of every ingredient; none if all weigh the same."""
+    """The globs of blocks, each with the weight of every ingredient; empty without blocks."""
     if not any(each.blocks for each in weights):
         return ()
     columns = zip(*(each.spread(len(globs)) for each in weights), strict=True)
@@ -80,12 +80,12 @@ def is_partial(recipe: Recipe) -> bool:
 
 
 def has_globs(recipe: Recipe) -> bool:
-    """Whether anything in a recipe is said of names."""
+    """Whether a recipe selects anything by name."""
     return bool(recipe.keys or recipe.excludes or recipe.dtype_for or recipe.takes or recipe.pads)
 
 
 def first_match(pairs: Sequence[tuple[str, Value]]) -> Callable[[str], Value | None]:
-    """What is paired with the first glob that matches a name; None if none does."""
+    """The value of the first glob that matches a name; None if none does."""
     matches = [(re.compile(translate(glob)).match, value) for glob, value in pairs]
     return lambda name: next((value for match, value in matches if match(name)), None)
 
@@ -103,16 +103,13 @@ def selector(recipe: Recipe) -> Callable[[str], bool]:
 
 
 COMPARED = 2000
-"""Most names that a pattern without a match is compared with, which takes time."""
+"""Most names that an unmatched pattern is compared with, which takes time."""
 LONGEST = 200
 """Longest name that is compared."""
 
 
 def require_matches(recipe: Recipe, names: Collection[str]) -> None:
-    """Raise UsageError for the patterns that match none of the `names`, a typing error as a rule.
-
-    It says which names are similar.
-    """
+    """Raise UsageError, with similar names, for patterns that match none of the `names`."""
     issues = []
     paired = (
         ("--dtype-for", tuple(glob for glob, _ in recipe.dtype_for)),
@@ -129,7 +126,7 @@ def require_matches(recipe: Recipe, names: Collection[str]) -> None:
 
 
 def meant_by(pattern: str, names: Collection[str], known: Collection[str] = ()) -> str:
-    """What to write for a pattern that matches nothing; `known` words may be meant, too."""
+    """A suggestion for a pattern that matches nothing; `known` words are considered, too."""
     if near := get_close_matches(pattern[:LONGEST], known, 3):
         return f"similar: {', '.join(near)}"
     stem = re.sub(r"[*?]+", "*", pattern).strip("*")

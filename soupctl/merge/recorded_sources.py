@@ -1,7 +1,6 @@
-"""Whether what a ledger records of its ingredients and donors is what a rebuild finds of them.
+"""Checking a ledger's records of ingredients and donors against a rebuild.
 
-Rule 1: what was asked for and changed nothing cannot be refuted, as what becomes of tensors that
-not all have, and pads.
+Rule 1: a recorded option that had no effect cannot be disproved, such as --on-missing and --pad.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def other_records(
     takes: Sequence[tuple[str, int]],
     sources: Sequence[Source],
 ) -> str | None:
-    """What the ledger says otherwise of a source, or of what is taken; None if nothing."""
+    """A false record of a source, or of taken tensors; None if there is none."""
     ingredients = {entry.digest: entry for entry in ledger.ingredients}
     donors = {entry.digest: entry for entry in ledger.donors}
     # the names of what gives nothing to the soup do not show in it
@@ -43,5 +42,5 @@ def other_records(
     names = [step.name for step in plan.kept]
     for glob, _ in ledger.takes:
         if not any(map(re.compile(translate(glob)).match, names)):
-            return f"takes {glob!r} from one source, which is no tensor"
+            return f"takes {glob!r} from one source, which is not a tensor"
     return None

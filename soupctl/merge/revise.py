@@ -1,9 +1,9 @@
-"""Change a soup: add, remove or swap ingredients.
+"""Changing a soup: add, remove or swap ingredients.
 
 Rule 1: by default the result is recomputed from the ingredients that remain, found by content, so
 its tensors are those of a soup that never held the others.
-Rule 2: the rounded soup is computed with only on request, and its ledger and all after it say so.
-Rule 3: a soup whose tensors do not fit its ledger is refused.
+Rule 2: the rounded soup is computed with only on request, and all later ledgers record that.
+Rule 3: a soup whose tensors do not match its ledger is refused.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from .sources import require_digests
 def revise(
     revision: Revision, *, force: bool = False, execution: ExecutionOptions | None = None
 ) -> tuple[ComponentResult, ...]:
-    """Make the changed soup and return what each component became.
+    """Make the changed soup and return the result of each component.
 
-    `force` replaces an existing output, the soup itself among others. Raises any child of
+    `force` replaces an existing output, even the soup itself. Raises any child of
     SoupError; then there is no output, or the old one, and no trace.
     """
     with open_revision(revision) as job:
@@ -55,9 +55,8 @@ def revise(
 def open_revision(revision: Revision) -> Iterator[Job]:
     """The planned job of a revision, its soup checked and its ingredients found.
 
-    Raises LedgerError for a soup without a sound ledger, for a removed ingredient that
-    it lacks, for an added one that it has, and for ingredients that an exact result needs and that
-    are not found.
+    Raises LedgerError for a soup without a sound ledger, for removing an ingredient that it lacks,
+    for adding one that it has, and for missing ingredients that an exact result needs.
     """
     place = (revision.component, revision.variant)
     soup = find_input(revision.soup, *place)
@@ -82,7 +81,7 @@ def _component_changes(
     added: Sequence[ModelFiles],
     removed: Sequence[ModelFiles | None],
 ) -> list[ComponentChange]:
-    """Each component of the revision, with all that is named in it opened."""
+    """Each component of the revision, with every named file opened."""
     inputs = [OpenedInputs(stack, revision.search, revision.variant) for _ in soup.components]
     opened_soup, *opened_added = (open_model(inputs, model) for model in (soup, *added))
     opened_removed = [None if model is None else open_model(inputs, model) for model in removed]
@@ -125,7 +124,7 @@ def _ledgers_before(
     soup: ModelFiles,
     opened: Sequence[Checkpoint],
 ) -> Sequence[Ledger]:
-    """The ledger of each component of the soup, with whose pipelines it is made of."""
+    """The ledger of each component of the soup, with derived pipelines."""
     ledgers = [
         ledger_before(revision, each, checkpoint, _path_of(soup))
         for each, checkpoint in zip(inputs, opened, strict=True)
@@ -139,7 +138,7 @@ def _sum_beside(
     model: ModelFiles,
     opened: Sequence[Checkpoint],
 ) -> Sequence[Component | None]:
-    """By component, the sum kept beside the soup or an added soup, if the change may use it."""
+    """By component, the kept sum of the soup or an added soup, if the change may use it."""
     found = None
     if revision.uses_sum:
         ledgers = (each.ledger(checkpoint) for each, checkpoint in zip(inputs, opened, strict=True))
@@ -196,7 +195,7 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
 
 
 def _replaceable(revision: Revision, components: Sequence[RevisedComponent]) -> frozenset[Path]:
-    """The soup's own files, if the output takes its place; none of a sum, which is no soup."""
+    """The soup's own files, if the output replaces it; empty for a kept sum."""
     soups = [each.change.soup for each in components]
     if not _is_same(revision.soup, revision.output) or any(map(is_sum, soups)):
         return frozenset()
@@ -204,7 +203,7 @@ def _replaceable(revision: Revision, components: Sequence[RevisedComponent]) -> 
 
 
 def _path_of(model: ModelFiles) -> str:
-    """The path that a model's name in a ledger is taken from."""
+    """The path from which a model's name in a ledger is derived."""
     return os.path.abspath(model.label) if model.components[0].files else model.label
 
 

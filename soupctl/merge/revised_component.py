@@ -1,7 +1,7 @@
-"""One component of a changed soup: its ingredients, and how it is computed.
+"""One component of a changed soup: its ingredients, and its computation.
 
-Rule 1: entries say what a soup holds, sources say what is computed with; for an exact result they
-are the same contents.
+Rule 1: entries are the contents of a soup, sources are the inputs of its computation; for an exact
+result, both have the same digests.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class RevisedComponent:
         return _part(self.change.soup.component.name, named, None)
 
     def sum_record(self, keep: bool) -> SumRecord | None:
-        """The metadata of the result's sum, if `keep` asks for one and it can be kept.
+        """The record of the result's sum, if `keep` requests one and it can be kept.
 
         Raises UsageError for a soup whose sum cannot be kept.
         """
@@ -92,7 +92,7 @@ class RevisedComponent:
         if not keep or self.change.revision.rounded:
             return None
         if self.members.before.is_applied:
-            what = "no sum is kept of a soup that deltas are applied in"
+            what = "no sum can be kept of a soup with deltas"
             raise UsageError(what, advice="leave out --keep-sum")
         if self.members.blocks:
             if self.change.revision.keep_sum:
@@ -111,7 +111,7 @@ class RevisedComponent:
         return SumRecord(facts, lambda *_: dtypes)
 
     def draft(self, folder: Path | None) -> Ledger:
-        """The ledger, but for the soup's own digest; hints lead from `folder`."""
+        """The ledger without the soup's own digest; hints are relative to `folder`."""
         before, after = self.members.before, self.members.after
         plan = self.computation.plan
         named = self._named_tensors()
@@ -139,9 +139,9 @@ class RevisedComponent:
         )
 
     def _named_tensors(self) -> dict[str, dict[str, Any]]:
-        """By content digest, how each ingredient becomes tensors of the soup.
+        """For each ingredient by digest, the renaming of its tensors and those that it lacks.
 
-        What is not read is as the ledger had it, also where it is exchanged for itself.
+        Ingredients that are not read keep those of the ledger, even if one is swapped for itself.
         """
         computation = self.computation
         alignment = computation.alignment
@@ -169,7 +169,7 @@ class RevisedComponent:
         }
 
     def _donors(self, folder: Path | None) -> tuple[IngredientEntry, ...]:
-        """The entries of the soup's donors, whose hints lead from `folder`."""
+        """The entries of the soup's donors, with hints relative to `folder`."""
         computation = self.computation
         every = zip(computation.sources, computation.alignment.renamed, strict=True)
         renamed = {source.digest: what for source, what in every if source.is_donor}
@@ -179,7 +179,7 @@ class RevisedComponent:
         )
 
     def _placed(self, entry: IngredientEntry, folder: Path | None) -> IngredientEntry:
-        """An entry whose hints lead from `folder`, to where its files are as far as is known."""
+        """An entry with hints, relative to `folder`, to the known places of its files."""
         old = folder_of(self.change.soup)
         moved_hints = moved(entry, lambda hint: hint_from(hint, old, folder))
         found = self.change.inputs.by_digest.get(entry.digest)
@@ -202,9 +202,9 @@ class RevisedComponent:
         return named_by_pipelines(replace(moved_hints, hint=here, pipelines=shares))
 
     def _added_hints(self, folder: Path | None) -> dict[tuple[str, str], str | None]:
-        """Where the components of added pipelines are, by their content and pipeline.
+        """The paths of components of added pipelines, by content and pipeline.
 
-        A soup with a ledger stands for none of its ingredients, not even for an only one, which
+        A soup with a ledger is no substitute for its ingredients, not even for a single one, which
         it equals: it may be replaced.
         """
         return {
@@ -216,7 +216,7 @@ class RevisedComponent:
         }
 
     def complete(self, draft: Ledger, position: int, outcomes: Sequence[Outcome]) -> Ledger:
-        """The ledger after the pass, of which the component's outcome is at `position`.
+        """The ledger after the pass, in which the component's outcome is at `position`.
 
         Raises LedgerError if a source had other content than expected.
         """
@@ -227,8 +227,7 @@ class RevisedComponent:
     def _taken(self, tensors: tuple[str, ...]) -> IntegerSource | None:
         """The source of the soup's integers: the same one while it is in the soup, then the first.
 
-        So what the soup was allowed to do with integers does not depend on how it is computed, nor
-        on whether those that are left differ.
+        So the choice depends neither on the way of computing nor on whether the rest differ.
         """
         computation = self.computation
         earlier = self.members.before.integer_source
@@ -301,7 +300,7 @@ def _planned(
 
 @contextmanager
 def explained_by_digests(sources: Sequence[Source]) -> Iterator[None]:
-    """If what does not fit is not even what the ledger means, raise that error instead."""
+    """If an error is due to content that differs from the ledger's, raise that error instead."""
     try:
         yield
     except (MismatchError, LedgerError):

@@ -1,4 +1,4 @@
-"""A request to change a soup: what is added, and what is removed."""
+"""A request to change a soup: additions and removals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Addition:
     """None for 1, for a soup's own total weight, or in a swap for the removed weight."""
 
     def __post_init__(self) -> None:
-        """Refuse a weight that is zero or a float, with UsageError."""
+        """Raise UsageError for a weight that is zero or a float."""
         _require_exact(self.weight)
 
 
@@ -42,7 +42,7 @@ class Removal:
     """None for all of its weight."""
 
     def __post_init__(self) -> None:
-        """Refuse a weight that is zero or a float, with UsageError."""
+        """Raise UsageError for a weight that is zero or a float."""
         _require_exact(self.weight)
 
 
@@ -66,9 +66,9 @@ class Revision:
     removed: Sequence[Removal | str | Path] = ()
     """A path, digest or name is removed with all of its weight."""
     search: tuple[Path, ...] = ()
-    """Folders to search for ingredients that are not where the ledger hints."""
+    """Folders to search for ingredients that are not at the ledger's hints."""
     approximate: bool = False
-    """Compute with the rounded soup instead of its ingredients."""
+    """Whether to compute with the rounded soup instead of its ingredients."""
     total: Fraction | None = None
     """Total weight of a soup without a ledger; the result is approximate."""
     again: bool = False
@@ -76,15 +76,15 @@ class Revision:
     keep_sum: bool | None = None
     """Whether the exact sum is kept beside the result; None if the soup has one."""
     round_weights: int | None = None
-    """Decimals that the weights are rounded to, as if they had been asked so; None for none."""
+    """Decimals that the weights are rounded to before anything else; None for no rounding."""
     config_from: str | Path | None = None
-    """The soup or the added checkpoint whose configs count where they differ in what does not
-    decide the weights."""
+    """The soup or added checkpoint whose configs are used if they differ without affecting the
+    weights."""
     component: str | None = None
     variant: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse, with UsageError, a request that no files could satisfy.
+        """Raise UsageError for a request that no files could satisfy.
 
         That is a total that is not exact or negative, several streams, and the sum of a soup that
         is computed with as it is, or goes to standard output.
@@ -126,22 +126,22 @@ class Revision:
 
     @property
     def uses_sum(self) -> bool:
-        """Whether the soup's own sum is used if there is one."""
+        """Whether the soup's own sum is used if it exists."""
         return not self.rounded and self.component is None
 
 
 @dataclass(frozen=True, slots=True)
 class AddedPipeline:
-    """What one component is told of the whole model that it is added with."""
+    """Facts about an added whole model for one of its components."""
 
     digest: str | None
     """None for a single checkpoint."""
     ledger: Ledger | None
-    """The component's own, with whose pipelines it is made of; not compared with its tensors."""
+    """The component's own ledger, with derived pipelines; not compared with its tensors."""
 
     @property
     def is_soup(self) -> bool:
-        """Whether it is a mean, whose ledger lists ingredients that can take its place."""
+        """Whether it is a mean, whose ledger lists ingredients that can replace it."""
         if self.ledger is None or self.ledger.training is not None:
             return False
         return self.ledger.base is None and not self.ledger.deltas
@@ -155,12 +155,12 @@ class ComponentChange:
     inputs: OpenedInputs
     soup: Checkpoint
     before: Ledger
-    """The soup's ledger, found to fit its tensors, with whose pipelines it is made of."""
+    """The soup's verified ledger, with derived pipelines."""
     removals: tuple[WeightRemoval, ...] = ()
-    """What is removed from this component."""
+    """The removals from this component."""
     added: tuple[Checkpoint, ...] = ()
     added_paths: tuple[str, ...] = ()
-    """Path of each whole added model; its name in the ledger is the end of that."""
+    """Path of each whole added model; its name in the ledger is the end of its path."""
     added_pipelines: tuple[AddedPipeline, ...] = ()
     sum: Component | None = None
     """The sum kept beside the soup."""

@@ -1,6 +1,6 @@
-"""Several jobs that are carried out together, in rounds that open files and memory allow.
+"""Several jobs carried out in rounds, within the limits on open files and memory.
 
-Rule 1: every place is checked, and the disks have room for all outputs, before any is begun.
+Rule 1: all destinations and the disk space for all outputs are checked before the first is begun.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from .preview import Preview, preview
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """Jobs in the order in which they are carried out: those of one round at once."""
+    """Jobs in the order in which they are carried out, those of one round together."""
 
     rounds: tuple[tuple[Job, ...], ...]
     previews: tuple[Preview, ...]
-    """What each job would do alone, in the same order."""
+    """The preview of each job alone, in the same order."""
     threads: int
     memory: int
     """An upper estimate of anonymous memory, which does not include the system's cache of files."""
@@ -42,7 +42,7 @@ class Rounds:
 
     @property
     def read(self) -> int:
-        """Bytes of tensor data that will be read, counting once what jobs of a round share."""
+        """Bytes of tensor data that will be read; data shared by jobs of a round counts once."""
         return sum(each.data_size for some in self.rounds for each in _checkpoints(some))
 
     @property
@@ -59,7 +59,7 @@ def arrange(
 ) -> Rounds:
     """The jobs in as few rounds as open files and `max_memory` bytes allow, at least one in each.
 
-    There are as many of `threads` as any job alone may have; LimitError if not even one fits.
+    As many of `threads` are used as any job alone may have; LimitError if not even one fits.
     `reserved` bytes of the memory are used elsewhere.
     """
     previews = tuple(preview(job, threads, max_memory, reserved) for job in jobs)
@@ -81,7 +81,7 @@ def _memory(jobs: Sequence[Job], threads: int) -> int:
 
 
 def _most_files() -> int:
-    """Half of the descriptors that the process may have, and no more than one output may take."""
+    """Half of the descriptors that the process may have, at most the files of one output."""
     most = most_files()
     return MOST_SHARDS if most is None else min(MOST_SHARDS, most // 2)
 
@@ -89,8 +89,8 @@ def _most_files() -> int:
 def require_places(jobs: Sequence[Job], *, force: bool = False) -> None:
     """Raise OutputError if any output cannot be written, judging by the files that exist now.
 
-    That is an input of any job, the place of another output, an output that `force` does not
-    replace, no folder around it, or disks without room for all. UsageError for standard output.
+    It is for an input as output, two equal outputs, an existing output without `force`, a missing
+    folder, and too little disk space for all. UsageError for standard output.
     """
     inputs = Inputs((), (ComponentInputs("", _checkpoints(jobs), (), None),))
     places: dict[str, Path] = {}
@@ -116,7 +116,7 @@ def _target(job: Job) -> Path:
 
 
 def _checkpoints(jobs: Iterable[Job]) -> tuple[Checkpoint, ...]:
-    """All that the jobs are computed from, each once."""
+    """All checkpoints of the jobs, each once."""
     every = (
         checkpoint
         for job in jobs

@@ -1,10 +1,10 @@
-"""Carry out jobs: survey, open the outputs, execute, write the ledgers, publish.
+"""Carrying out jobs: survey, open the outputs, execute, write the ledgers, publish.
 
 Rule 1: every command that makes a soup ends here; one job is a round of one.
-Rule 2: no byte is published before every digest is known and the ledger that holds them is written;
-all outputs of a round are on disk before the first of them gets its name.
-Rule 3: the folders of the outputs are locked while inputs are checked for the last time and names
-are given: of two commands that change one soup, the later finds it changed.
+Rule 2: nothing is published before all digests are known and the ledger is written; all outputs of
+a round are on disk before the first of them gets its name.
+Rule 3: the folders of the outputs are locked from the last check of the inputs until the outputs
+have their names: of two commands that change one soup, the later one finds it changed.
 Rule 4: a new sum is published before its soup, and the sum of a replaced soup is removed after it.
 If publishing the soup fails, the new sum is removed again.
 """
@@ -65,10 +65,10 @@ def carry_out_together(
 ) -> tuple[Results, ...]:
     """Make all outputs, which have equal components, and return the results of each.
 
-    Raises any child of SoupError. Each output appears whole or not at all, one after the other,
-    in the order of the jobs; a failure before the first of a round has its name leaves none of that
-    round. If giving a name fails, or the process is killed in between, the outputs before it stay,
-    each complete and in its place, and of those after it there is nothing, or the old ones.
+    Raises any child of SoupError. Each output appears whole or not at all, in the order of the
+    jobs. After a failure before the first of a round is named, none of that round exists. After a
+    later failure or a kill, the outputs named so far stay, each complete; the others do not exist,
+    or are the old ones.
     """
     require_places(rounds.jobs, force=force)
     engine, execution = engine_of(execution or ExecutionOptions(rounds.threads))
@@ -111,13 +111,13 @@ def _carry_out_round(
 
 
 def _folders(jobs: Sequence[Job]) -> list[Path]:
-    """The folders in which outputs get their names."""
+    """The folders of the outputs."""
     paths = [job.destination.path for job in jobs]
     return [Path(os.path.realpath(path)).parent for path in paths if path is not None]
 
 
 def _survey(job: Job, engine: Engine, execution: ExecutionOptions) -> list[SumLayout]:
-    """The layout of the sum of each component; empty if none is kept."""
+    """The layout of the sum of each component; empty if no sum is kept."""
     layouts = []
     for each in job.components:
         if each.sum_record is not None:
@@ -136,7 +136,7 @@ def _sum_metadata(component: ComponentJob, ledger_text: str, record_text: str) -
 
 @contextmanager
 def _open(job: Job, layouts: Sequence[SumLayout], force: bool) -> Iterator[_Output]:
-    """The output of a job: its sum, if it is kept, is published first, then the soup."""
+    """The output of a job: its sum, if kept, is published first, then the soup."""
     destination = job.destination
     if not layouts:
         check = job.require_unchanged
@@ -157,7 +157,7 @@ def _open(job: Job, layouts: Sequence[SumLayout], force: bool) -> Iterator[_Outp
 def _make_component(
     position: int, outputs: Sequence[_Output], engine: Engine, execution: ExecutionOptions
 ) -> tuple[Outcome, ...]:
-    """Make one component of every output, but for its headers."""
+    """Make one component of every output, except its headers."""
     orders = [output.order(position) for output in outputs]
     with _source_errors_first([output.job.components[position] for output in outputs]):
         return execute(orders, engine, execution)
@@ -165,7 +165,7 @@ def _make_component(
 
 @contextmanager
 def _source_errors_first(components: Sequence[ComponentJob]) -> Iterator[None]:
-    """If a source that fails has not the promised content, raise that error instead."""
+    """If a failing source has other content than expected, raise that error instead."""
     try:
         yield
     except (InputError, MismatchError, LimitError):
@@ -196,11 +196,11 @@ class _Output:
 
     @property
     def sum_path(self) -> Path | None:
-        """Where its sum is, once that is published."""
+        """The path of its sum, once that is published."""
         return None if self._publisher is None else self._publisher.path
 
     def _naming_it(self) -> AbstractContextManager[None]:
-        """Name this output in errors of the system, since several may be open at once."""
+        """Add the output's name to system errors, since several may be open at once."""
         path = self.job.destination.path
         return nullcontext() if path is None else refusing(path)
 
@@ -226,7 +226,7 @@ class _Output:
                     self._writer.add_text(name, without_quantisation(read_file(path)))
 
     def order(self, position: int) -> Order:
-        """The executor's order for one component."""
+        """The order to the executor for one component."""
         component = self.job.components[position]
 
         def write(tensor: str, offset: int, data: memoryview) -> None:

@@ -1,4 +1,4 @@
-"""Weights that follow from how the ingredients came about."""
+"""Weights of ingredients from their training records."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def weighted_by(
     component: str | None = None,
     variant: str | None = None,
 ) -> list[Ingredient]:
-    """The ingredients, each with the weight that its record of training gives it.
+    """The ingredients, each with a weight from its training record.
 
-    Raises UsageError for a stream or a weight that was given, LedgerError for ingredients without
-    such a record.
+    Raises UsageError for a stream or an explicit weight, LedgerError for ingredients without such a
+    record.
     """
     assert by is WeightBy.SAMPLES
     asked = [as_ingredient(each) for each in ingredients]
@@ -54,7 +54,7 @@ def weighted_by(
 
 
 def _samples(ingredient: Ingredient, component: str | None, variant: str | None) -> int | None:
-    """Images that an ingredient was trained on; None if its components do not tell one number."""
+    """Images that an ingredient was trained on; None if its components differ in their number."""
     counts = set()
     for each in find_input(ingredient.path, component, variant).components:
         with open_input(each) as checkpoint:

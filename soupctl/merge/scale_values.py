@@ -1,6 +1,6 @@
 """The values of the scales of a step's codes, laid out for an engine.
 
-Rule 1: a value is a float32 at most, so that its product with a code and a short weight is exact.
+Rule 1: a value fits a float32, so that its product with a code and a short weight is exact.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ NAMES = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
 
 @dataclass(frozen=True, slots=True)
 class ScaleValues:
-    """The scale of one source: the codes that each value is for, and the values."""
+    """The scale of one source: the block of codes for each value, and the values."""
 
     block: tuple[int, int]
     data: bytes
-    """The bytes of its tensor."""
+    """The bytes of the scale's tensor."""
     dtype: DType
     label: str
     """The name of the source in messages."""
@@ -39,7 +39,7 @@ class ScaleValues:
 
 
 def read_scales(step: Step, sources: Sequence[Source]) -> tuple[ScaleValues | None, ...]:
-    """The scale of each source of a step; empty if none has one."""
+    """The scale of each source of a step; empty if no source has one."""
     pairs = zip(step.scales, sources, strict=True) if step.scales else ()
     return tuple(None if scale is None else _read(scale, source) for scale, source in pairs)
 
@@ -75,7 +75,7 @@ def lay_out_scales(shape: tuple[int, ...], scales: Sequence[ScaleValues | None])
 
 
 def _values(scale: ScaleValues) -> NDArray[np.float64]:
-    """The values as float64, found to be finite and none finer than a float32."""
+    """The values as float64, checked to be finite and to fit a float32."""
     import numpy as np
 
     if scale.dtype is DType.BF16:
@@ -91,6 +91,6 @@ def _values(scale: ScaleValues) -> NDArray[np.float64]:
     with np.errstate(over="ignore", under="ignore"):
         single = values.astype(np.float32).astype(np.float64)
     if (fine := np.flatnonzero(single != values)).size:
-        what = f"is a scale that no float32 holds (element {fine[0]})"
+        what = f"is a scale that does not fit a float32 (element {fine[0]})"
         raise MismatchError(what, path=scale.label, tensor=scale.tensor)
     return values

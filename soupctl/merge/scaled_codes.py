@@ -1,6 +1,6 @@
-"""Quantised tensors that are read as what they stand for: codes times scales.
+"""Quantised tensors that are averaged by value: codes times scales.
 
-Rule 1: a scale and its companions are no tensors of the soup: the codes stand for the weights.
+Rule 1: a scale and its companions are not tensors of the soup, which holds the values instead.
 Rule 2: codes count as tensors of the width that the other weights of their checkpoint have.
 """
 
@@ -21,16 +21,16 @@ QUANTISED_LAYERS = "_quantization_metadata"
 """The key of the metadata in which ComfyUI lists quantised layers."""
 
 WIDTHS = (DType.BF16, DType.F16)
-"""Dtypes that weights of two bytes have, the one first that checkpoints without any get."""
+"""Dtypes of two-byte weights, first the one for checkpoints without any."""
 
 
 def code_scale(kinds: Kinds, tensor: str) -> CodeScale | None:
-    """The scale of a tensor; None for what is no code, or none that can be read exactly."""
+    """The scale of a tensor; None if it is not a code, or cannot be read exactly."""
     return kind_of(kinds, tensor).scale
 
 
 def absorbed(kinds: Kinds) -> frozenset[str]:
-    """The companions of codes that are read: their scales, and what only says that there are."""
+    """The companions of codes that are read: their scales and markers."""
     codes = {name for name, kind in kinds.items() if kind.scale is not None}
     in_order = sorted(codes)
 
@@ -46,12 +46,12 @@ def absorbed(kinds: Kinds) -> frozenset[str]:
 
 
 def companions_of(tensors: Mapping[str, Tensor]) -> frozenset[str]:
-    """The same by names alone."""
+    """The same companions, by names alone."""
     return absorbed(find_codes(tensors, NO_FACTS))
 
 
 def width_of(tensors: Mapping[str, Tensor], kinds: Kinds) -> DType:
-    """The dtype of two bytes that most elements of unquantised tensors have."""
+    """The two-byte dtype of most elements of unquantised tensors."""
     counts = dict.fromkeys(WIDTHS, 0)
     for name, tensor in tensors.items():
         if tensor.dtype in counts and kind_of(kinds, name).role not in QUANTISED:

@@ -1,4 +1,4 @@
-"""How ingredients store what they were averaged as: the schemes of their codes, in words."""
+"""Descriptions of the quantisation schemes of ingredients that were averaged by value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .plan import Plan
 
 
 def schemes(plan: Plan) -> dict[int, tuple[str, ...]]:
-    """By source of a plan, the schemes of its codes that are read, sorted; none for plain ones."""
+    """For each source of a plan, the sorted schemes of its codes; empty without codes."""
     found: dict[int, set[str]] = {}
     for step in plan.steps:
         for source, scale in zip(step.sources, step.scales, strict=False):

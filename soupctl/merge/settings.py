@@ -13,7 +13,7 @@ LONGEST_VALUE = 40
 
 
 def require_same_settings(checkpoints: Sequence[Checkpoint]) -> None:
-    """Raise MismatchError for metadata that differ and say what the weights mean."""
+    """Raise MismatchError for differing metadata that the meaning of the weights depends on."""
     issues = []
     for key in (*MEANINGS, *CONFIGS):
         holders = [each for each in checkpoints if key in each.metadata]
@@ -41,7 +41,7 @@ def _short(value: str) -> str:
 
 
 def dropped_settings(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
-    """Keys of metadata that the soup has not because the ingredients do not agree on them."""
+    """Metadata keys that the soup lacks because the ingredients do not agree on them."""
     return tuple(sorted(set(_dropped(checkpoints))))
 
 

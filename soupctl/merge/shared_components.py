@@ -1,8 +1,8 @@
 """Removals and additions of whole pipelines, which may share components such as a VAE.
 
-Rule 1: a pipeline has its own weight in every component, whoever else has the same content, and
-that is what is removed.
-Rule 2: where a ledger does not say whose a content is, nothing is guessed.
+Rule 1: a pipeline has its own weight in every component, even if others share the content, and this
+weight is removed.
+Rule 2: if a ledger does not record which pipelines share a content, nothing is guessed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..errors import LedgerError
-from ..ledger.changes import CANNOT_SAY, MAKE_ANEW, WeightRemoval, unattributed
+from ..ledger.changes import CANNOT_SAY, MAKE_AGAIN, WeightRemoval, unattributed
 from ..ledger.ledger import IngredientEntry, Ledger
 from ..ledger.lookup import containing, digests_of, matching, not_found
 from ..ledger.pipelines import (
@@ -35,7 +35,7 @@ def is_shared(ledger: Ledger | None) -> bool:
 
 
 def pipeline_of(changes: Sequence[ComponentChange], model: Sequence[Checkpoint]) -> str | None:
-    """The digest of an opened pipeline; None for a single checkpoint."""
+    """The digest of an open pipeline; None for a single checkpoint."""
     if len(changes) < 2:
         return None
     names = [change.soup.component.name for change in changes]
@@ -45,7 +45,7 @@ def pipeline_of(changes: Sequence[ComponentChange], model: Sequence[Checkpoint])
 def added_pipeline(
     changes: Sequence[ComponentChange], model: Sequence[Checkpoint]
 ) -> tuple[AddedPipeline, ...]:
-    """What each component is told of the whole model that is added."""
+    """Facts about an added whole model for each component."""
     digest = pipeline_of(changes, model)
     names = [change.soup.component.name for change in changes]
     ledgers = [
@@ -63,9 +63,9 @@ def added_pipeline(
 def require_new_pipelines(
     changes: Sequence[ComponentChange], added: Sequence[Sequence[Checkpoint]]
 ) -> None:
-    """Raise LedgerError for an added pipeline that a ledger which cannot say may hold already.
+    """Raise LedgerError for an added pipeline that the soup may hold already.
 
-    That is one of which the soup has every component, of which it does not say whose they are.
+    That is one whose components are all in the soup, while its ledgers do not record the pipelines.
     """
     for model in added if len(changes) > 1 else ():
         held = [
@@ -75,7 +75,7 @@ def require_new_pipelines(
             for change, checkpoint in zip(changes, model, strict=True)
         ]
         if all(entry is not None and unattributed(entry) for entry in held):
-            what = f"is perhaps in the soup already, but {CANNOT_SAY}"
+            what = f"may be in the soup already, but {CANNOT_SAY}"
             advice = "--again adds its weight"
             raise LedgerError(what, path=model[0].label, advice=advice)
 
@@ -83,10 +83,10 @@ def require_new_pipelines(
 def removals_by_component(
     changes: Sequence[ComponentChange], removed: Sequence[Sequence[Checkpoint] | None], soup: str
 ) -> list[Removals]:
-    """What is removed from each component; `removed` holds what was opened of each removal.
+    """The removals from each component; `removed` holds the opened model of each removal.
 
-    Raises LedgerError for what is neither a file nor in the ledgers, and where these do not say
-    which part of a component it has.
+    Raises LedgerError for a text that is neither a file nor in the ledgers, and if these do not
+    record its share of a component.
     """
     found: list[list[WeightRemoval]] = [[] for _ in changes]
     for removal, model in zip(changes[0].revision.removals, removed, strict=True):
@@ -102,7 +102,7 @@ def _removals(
     model: Sequence[Checkpoint] | None,
     soup: str,
 ) -> Iterator[Removals]:
-    """Each ingredient or pipeline that one removal means, as its part of every component."""
+    """The ingredients or pipelines that one removal means, with their share of every component."""
     if model is not None:
         pipeline = pipeline_of(changes, model)
         for change, checkpoint in zip(changes, model, strict=True):
@@ -136,7 +136,7 @@ def _pipelines_meant(
     whole: Ledger,
     soup: str,
 ) -> tuple[str, ...]:
-    """The pipelines that a text means: by name, digest or data shard, or by that of a component."""
+    """The pipelines that a text means: by name, digest or data shard, also of a component."""
     if _matching(removal.what, whole):
         return digests_of(removal.what, whole, removal.weight)
     entries = [entry for ledger in ledgers for entry in _matching(removal.what, ledger)]
@@ -145,7 +145,7 @@ def _pipelines_meant(
         above = (ledger for ledger in ledgers if containing((removal.what,), ledger))
         raise not_found(removal.what, next(above, listing))
     if any(map(unattributed, entries)):
-        raise LedgerError(f"is in {soup}, but {CANNOT_SAY}", path=removal.what, advice=MAKE_ANEW)
+        raise LedgerError(f"is in {soup}, but {CANNOT_SAY}", path=removal.what, advice=MAKE_AGAIN)
     found = {each.digest: each for entry in entries for each in holders(entry.digest, pipelines)}
     if len(found) > 1:
         shown = ", ".join(each.name for each in list(found.values())[:5])

@@ -34,32 +34,31 @@ WAYS_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A checkpoint or sum to compute with, and the content digest that it must have."""
+    """A checkpoint or sum to compute with, and its expected content digest."""
 
     digest: str
     checkpoint: Checkpoint | SumReader
     weights: WeightByBlock
     is_donor: bool = False
-    """Whether only the tensors count that are taken from it."""
+    """Whether it is a donor, which only gives the tensors taken from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Computation:
-    """How a changed component is computed."""
+    """The computation of a changed component."""
 
     method: Method
     sources: tuple[Source, ...]
     """In the order of the plan."""
     plan: Plan
     scale: Fraction
-    """The plan's weighted sum is that of the ingredients, times their weights as asked, times
-    this."""
+    """The factor from the sum with requested weights to the plan's weighted sum."""
     alignment: Alignment
     """The sources under the names of the soup."""
     takes: tuple[tuple[str, int], ...] = ()
-    """Globs, each with the place of the source whose tensors are taken."""
+    """Globs with the index of the source whose tensors are taken."""
     recorded: Mapping[str, Runs] = field(default_factory=dict)
-    """By content digest, the dtypes that sums record of ingredients which are not read."""
+    """By content digest, the recorded dtypes of ingredients that are not read."""
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -68,7 +67,7 @@ class Computation:
 
     @property
     def donors(self) -> tuple[Checkpoint, ...]:
-        """The checkpoints that tensors are taken from and that are no ingredients."""
+        """The donors among the sources."""
         return checkpoints_of([source for source in self.sources if source.is_donor])
 
 
@@ -82,15 +81,15 @@ def checkpoints_of(sources: Sequence[Source]) -> tuple[Checkpoint, ...]:
 def recipe_of(ledger: Ledger, sources: Sequence[Source], *, first: bool) -> Recipe:
     """The recipe of a soup with other sources; `first` takes integers from the first.
 
-    Raises LedgerError if tensors are to be taken from what is not among the sources.
+    Raises LedgerError for tensors taken from a checkpoint that is not among the sources.
     """
     # of an ingredient that is a donor as well, the donor gives them
     places = {source.digest: place for place, source in enumerate(sources)}
     takes = []
     for glob, digest in ledger.takes:
         if digest not in places:
-            what = f"{glob} is taken from an ingredient that would be gone ({digest[:19]})"
-            raise LedgerError(what, advice="make the soup anew, with avg --take")
+            what = f"{glob} is taken from an ingredient that would be removed ({digest[:19]})"
+            raise LedgerError(what, advice="make the soup again with avg --take")
         takes.append((glob, places[digest]))
     weights = [each.weights for each in sources if not each.is_donor]
     recipe = plain_recipe(ledger, weights, first=first)
@@ -98,7 +97,7 @@ def recipe_of(ledger: Ledger, sources: Sequence[Source], *, first: bool) -> Reci
 
 
 def plain_recipe(ledger: Ledger, weights: Sequence[WeightByBlock], *, first: bool) -> Recipe:
-    """The recipe of a soup with other weights, but for what is taken from one source."""
+    """The recipe of a soup with other weights, without tensors taken from one source."""
     return Recipe(
         weights=tuple(each.usual for each in weights),
         blocks=columns_of(ledger.blocks, weights),
@@ -115,7 +114,7 @@ def plain_recipe(ledger: Ledger, weights: Sequence[WeightByBlock], *, first: boo
 
 
 def selector_of(ledger: Ledger) -> Callable[[str], bool]:
-    """Whether a tensor of that name is in a soup."""
+    """A function that tells from its name whether a tensor is in a soup."""
     return selector(plain_recipe(ledger, [], first=False))
 
 
@@ -131,8 +130,8 @@ def exact_sources(
 
     Deltas come after models, and the one with digest `first` before the others of its kind.
 
-    Raises LedgerError naming those that are not found, with `advice`, and if there are none to
-    find.
+    Raises LedgerError, with `advice`, naming those that are not found, and for a soup without
+    ingredients.
     """
     if not after:
         raise LedgerError("is a trained checkpoint and has no ingredients")
@@ -165,7 +164,7 @@ def is_added(source: Checkpoint | SumReader) -> bool:
 def rounded_sources(
     inputs: OpenedInputs, soup: Checkpoint, before: Ledger, changed: Sequence[Change]
 ) -> tuple[Source, ...]:
-    """The rounded soup with all its weight, and what is added or removed.
+    """The rounded soup with its total weight, and the added or removed checkpoints.
 
     Raises LedgerError for a missing ingredient.
     """

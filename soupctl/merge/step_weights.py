@@ -1,6 +1,6 @@
-"""The weights of a step in whole numbers, from those that a recipe asks for.
+"""The weights of a step as whole numbers, from those of a recipe.
 
-Rule 1: a weight is a function of tensor and ingredient; tensors of equal weights share one value.
+Rule 1: a weight is a function of tensor and ingredient; tensors with equal weights share one value.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ class StepWeights:
     """Whole-number weights, one for each source of a step, and the divisor of their sum."""
 
     whole: tuple[int, ...]
-    """0 for a source that does not count for the tensor."""
+    """One weight for each source; 0 if it does not count for the tensor."""
     divisor: int
     shrink: int = 1
-    """What divides every exact sum, and so makes a kept one smaller; a part of the divisor."""
+    """A factor of the divisor that divides every exact sum, so that a kept sum is smaller."""
 
     @property
     def counted(self) -> tuple[int, ...]:
-        """The positions of the sources that count."""
+        """The indices of the sources that count."""
         return tuple(place for place, weight in enumerate(self.whole) if weight)
 
 
 ALONE = StepWeights((1,), 1)
-"""Those of a tensor that one ingredient has or gives."""
+"""The weights of a tensor that only one source has."""
 NO_WEIGHTS = StepWeights((), 1)
-"""Those of a tensor that is not in the soup."""
+"""The weights of a tensor that is not in the soup."""
 
 
 def step_weights(asked: Sequence[Fraction]) -> StepWeights:
@@ -55,9 +55,9 @@ def step_weights(asked: Sequence[Fraction]) -> StepWeights:
 
 @lru_cache(maxsize=64)
 def weights_among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
-    """The same weights where only some of the sources have a tensor: those of the others are gone.
+    """The same weights if only some of the sources have a tensor.
 
-    Raises UsageError if what is left adds up to nothing.
+    Raises UsageError if their total is zero.
     """
     if not any(weights.whole[source] for source in sources):
         what = "the weights of the ingredients that have it are all zero"
@@ -73,7 +73,7 @@ def weights_among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights
 
 
 def usual_weights(recipe: Recipe) -> StepWeights:
-    """The weights of tensors that are in no block; UsageError where `scaled` raises it.
+    """The weights of tensors in no block; UsageError if `scaled` raises it.
 
     Only the weights of a soup with blocks may be zero.
     """
@@ -85,7 +85,7 @@ def usual_weights(recipe: Recipe) -> StepWeights:
 
 @contextmanager
 def naming(tensor: str) -> Iterator[None]:
-    """Name the tensor in the errors about its weights."""
+    """Add the tensor's name to errors about its weights."""
     try:
         yield
     except UsageError as error:
@@ -94,12 +94,12 @@ def naming(tensor: str) -> Iterator[None]:
 
 @cache
 def equal_weights(count: int) -> StepWeights:
-    """Those of a tensor that is the same in so many sources, whatever they count."""
+    """The weights of a tensor that is the same in that many sources."""
     return StepWeights((1,) * count, count)
 
 
 def weights_by_tensor(recipe: Recipe) -> Callable[[str], StepWeights]:
-    """The weights of the tensor of a name; UsageError, naming it, for weights that cannot be."""
+    """A function from a tensor's name to its weights; raises UsageError for impossible ones."""
     blocks = [(re.compile(translate(glob)).match, asked) for glob, asked in recipe.blocks]
     usual = usual_weights(recipe)
     shared = cache(step_weights)

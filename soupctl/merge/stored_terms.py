@@ -1,4 +1,4 @@
-"""The stored tensors that hold the terms of one source in the sum of a tensor, as values."""
+"""The stored tensors with the terms of one source in the sum of a tensor."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ class StoredTerms:
 
     dense: tuple[StoredTensor, ...]
     sparse: tuple[tuple[StoredTensor, StoredTensor], ...] = ()
-    """Sparse planes: the places of the elements that are not zero, and their values."""
+    """Sparse planes: the places of nonzero elements, and their values."""
     negative_zeros: StoredTensor | None = None
-    """The places of zeros that get a sign."""
+    """The places of zeros that become -0.0."""

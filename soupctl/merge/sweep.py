@@ -1,6 +1,6 @@
-"""Average two checkpoints in many proportions in one pass.
+"""Averaging two checkpoints in many proportions in one pass.
 
-Rule 1: each output is, byte for byte, what `avg` makes of the two with those weights in its place.
+Rule 1: each output equals, byte for byte, that of `avg` with the two weights.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ShareRange:
     step: Fraction
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a step that leads nowhere, and for too many shares."""
+        """Raise UsageError for a step that does not lead to `stop`, and for too many shares."""
         if self.step <= 0 or self.stop < self.start:
             what = "--sweep START:STOP:STEP needs a positive step from START up to STOP"
             raise UsageError(what, advice="such as 0:1:0.1")
@@ -70,11 +70,11 @@ class Sweep:
     """Soups of two ingredients in many proportions."""
 
     request: Request
-    """Of two ingredients without weights; `{t}` in its output stands for the second's share."""
+    """A request with two ingredients without weights; `{t}` in its output is the second's share."""
     range: ShareRange
 
     def __post_init__(self) -> None:
-        """Refuse, with UsageError, what a sweep has no use for."""
+        """Raise UsageError for options that do not work with a sweep."""
         request, output = self.request, str(self.request.output)
         if output == STREAM:
             raise UsageError("standard output holds one soup, not several", advice=TEMPLATE)
@@ -96,17 +96,17 @@ class SweptSoup:
     """One soup of a sweep."""
 
     share: Fraction
-    """That of the second ingredient."""
+    """The share of the second ingredient."""
     job: Job
 
 
 def sweep(
     asked: Sweep, *, force: bool = False, execution: ExecutionOptions | None = None
 ) -> dict[Fraction, tuple[ComponentResult, ...]]:
-    """Make every soup; what its components became, by the share of the second ingredient.
+    """Make every soup; the results of its components, by the share of the second ingredient.
 
-    `force` replaces existing outputs, but no input. Raises any child of SoupError; what there is
-    then, `carry_out_together` says.
+    `force` replaces existing outputs, but no input. Raises any child of SoupError; for the outputs
+    that then exist, see `carry_out_together`.
     """
     with open_sweep(asked) as soups:
         rounds = arrange([each.job for each in soups], execution.threads if execution else None)
@@ -118,7 +118,7 @@ def sweep(
 def open_sweep(asked: Sweep) -> Iterator[tuple[SweptSoup, ...]]:
     """All soups, planned but not yet computed, by the share of the second ingredient.
 
-    Raises what `open_job` raises for any of them.
+    Raises the errors of `open_job` for any of them.
     """
     request = asked.request
     ingredients = [as_ingredient(each) for each in request.ingredients]
@@ -135,7 +135,7 @@ def open_sweep(asked: Sweep) -> Iterator[tuple[SweptSoup, ...]]:
 def _planned(
     request: Request, share: Fraction, ingredients: Sequence[Ingredient], inputs: Inputs
 ) -> SweptSoup:
-    """The soup of one share; where it is 0 or 1, of one ingredient alone."""
+    """The soup of one share; for 0 or 1, of one ingredient alone."""
     weights = (1 - share, share)
     counted = [place for place, weight in enumerate(weights) if weight]
     kept = [Ingredient(ingredients[place].path, weights[place]) for place in counted]
@@ -154,7 +154,7 @@ def _planned(
 
 
 def _of_these(inputs: Inputs, places: Sequence[int]) -> Inputs:
-    """The inputs at these places."""
+    """The inputs with these indices."""
     parts = []
     for part in inputs.parts:
         checkpoints = tuple(part.checkpoints[place] for place in places)
@@ -165,7 +165,7 @@ def _of_these(inputs: Inputs, places: Sequence[int]) -> Inputs:
 
 
 def share_text(share: Fraction) -> str:
-    """A share as a part of a file's name: `0.25`, or `1-3` where no decimal is exact."""
+    """A share as part of a file name: `0.25`, or `1-3` if no decimal is exact."""
     whole, digits = share, 0
     while whole.denominator > 1 and digits < MOST_DECIMALS:
         whole, digits = whole * 10, digits + 1

@@ -1,4 +1,4 @@
-"""Errors about the values of a tensor, which only reading the data can find."""
+"""Errors about the values of a tensor, found while its data is read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def out_of_range(step: Step, element: int) -> MismatchError:
 
 
 def different(step: Step, first: str, others: Iterable[str]) -> MismatchError:
-    """The ingredients `others` hold values that differ from those in `first`, and no weights."""
+    """The error for tensors, not weights, whose values differ between ingredients."""
     dtype = step.dtypes[0]
     if step.kind.role not in AVERAGED | FIXED:
         return MismatchError.collected([not_averaged(first, step.name, step.kind)])

@@ -1,4 +1,4 @@
-"""Make one tensor for every order that has it: read, combine or copy, write, digest.
+"""Making one tensor for every order that has it: read, combine or copy, write, digest.
 
 Rule 1: a chunk is combined, written and digested while it is in cache.
 """
@@ -32,7 +32,7 @@ from .weighted_sum import WeightedSum
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A step of one order, and its sources among those of all orders."""
+    """A step of one order, with the indices of its sources among those of all orders."""
 
     order: int
     step: Step
@@ -40,22 +40,22 @@ class Use:
 
     @property
     def counted(self) -> list[int]:
-        """Those of the sources that count for the tensor, at least one."""
+        """The indices of the sources that count for the tensor, at least one."""
         return [self.sources[place] for place in self.step.weights.counted]
 
 
 @dataclass(slots=True)
 class TensorResult:
-    """Rows for the roots of everything that was read and written of one tensor."""
+    """Rows for the roots of everything that was read and written for one tensor."""
 
     tensor: str
     sources: list[tuple[int, Row]] = field(default_factory=list)
     soups: list[tuple[int, Row]] = field(default_factory=list)
     sums: list[tuple[int, Row]] = field(default_factory=list)
     errors: list[tuple[int, CodeError]] = field(default_factory=list)
-    """How far the codes of orders are off that quantise the tensor."""
+    """The quantisation error, for orders that quantise the tensor."""
     differing: list[int] = field(default_factory=list)
-    """Orders that took the first ingredient's values though the others have different ones."""
+    """Orders that took the first ingredient's values although others differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +64,18 @@ class TensorPass:
 
     orders: Sequence[Order]
     sources: Sequence[Source]
-    """Those of all orders, each once."""
+    """The sources of all orders, each once."""
     engine: Engine
     chunk: int | None
     """Elements in a chunk; None to fit the cache."""
     scale_tensors: frozenset[str]
-    """The names of all scales, each of which is read where it is used and where it is digested."""
+    """The names of all scales, which are read twice: to be used and to be digested."""
     scratch: Scratch = field(default_factory=Scratch)
     seen: dict[tuple[int, str], str] = field(default_factory=dict)
-    """The digest that a scale of a source had when it was first read."""
+    """The digest of each source's scale when it was first read."""
 
     def make(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
-        """Make the tensor that these uses have in common."""
+        """Make the tensor of these uses."""
         if uses[0].step.rule is Rule.AVERAGE:
             return self._average(uses, advance)
         return self._copy(uses, advance)
@@ -113,7 +113,7 @@ class TensorPass:
         return result
 
     def _largest(self, uses: Sequence[Use], advance: Advance) -> dict[int, float]:
-        """By order, the largest magnitude of each mean that is quantised, in a pass of its own."""
+        """For each order, the largest magnitude of the means to be quantised, in an extra pass."""
         quantised = [use for use in uses if use.step.is_quantised]
         if not quantised:
             return {}
@@ -183,7 +183,7 @@ class TensorPass:
         return result
 
     def _require_unchanged_scale(self, source: int, name: str, digest: str) -> None:
-        """Raise OutputError if a scale is not what it was when it was read before."""
+        """Raise OutputError if a scale has changed since it was first read."""
         if self.seen.setdefault((source, name), digest) != digest:
             what = "an input was changed while it was read"
             raise OutputError(what, path=self.sources[source].label, tensor=name)
@@ -191,7 +191,7 @@ class TensorPass:
     def _copy_one(
         self, name: str, stored: StoredTensor, uses: Sequence[Use], advance: Advance
     ) -> str:
-        """Copy a tensor of one source to the soups of `uses`; its digest."""
+        """Copy a tensor of one source to the soups of `uses`; returns its digest."""
         hasher = tensor_hasher()
         for offset, piece in stored.pieces(self.scratch):
             hasher.update(piece)
@@ -214,7 +214,7 @@ class _Mean:
         weighted: WeightedSum,
         codes: CodeWriter | None,
     ) -> None:
-        """`codes` are how the mean is written; None for as it is."""
+        """`codes` encodes the mean; None to write it as it is."""
         assert step.out is not None
         self._step, self._out = step, step.out
         self._width = step.out.bits // 8
@@ -252,7 +252,7 @@ class _Mean:
         return len(out)
 
     def rows(self) -> list[Row]:
-        """The mean, and its scale which is written now, for the root of the soup."""
+        """The rows of the mean, and of its scale, which is written now, for the soup's root."""
         step = self._step
         row = (step.name, self._out.value, step.shape, self._hasher.hexdigest())
         if self.codes is None:
@@ -262,7 +262,7 @@ class _Mean:
         return [row, scale]
 
     def sum_rows(self) -> list[Row]:
-        """The tensors of the sum, for its root; none if it is not kept."""
+        """The rows of the sum for its root; empty if it is not kept."""
         return [] if self._sum is None else self._sum.rows()
 
 

@@ -1,8 +1,8 @@
 """The terms of a weighted sum, read chunk by chunk into memory.
 
-Rule 1: the bytes that are digested are those that are computed with: each is read once, into memory
-that only this thread writes to.
-Rule 2: chunks come in order, and all.
+Rule 1: the same bytes are digested and computed with: each is read once, into memory that only this
+thread writes to.
+Rule 2: all chunks are read, in order.
 Rule 3: sparse planes are expanded chunk by chunk, never whole.
 """
 
@@ -25,16 +25,16 @@ from .kept_sum.reader import Source, invalid_sum, stored_terms
 from .padding import rows_of, stored_before, stored_runs
 
 SIGN = memoryview(struct.pack("<d", -(2.0**-1074)))
-"""What is added to a zero that gets a sign, before the division by `SIGN_DIVISOR`.
+"""The value added to a zero that becomes -0.0, before the division by `SIGN_DIVISOR`.
 
-What is not zero but rounds to zero keeps its sign, in every dtype: a fourth of the smallest F64 is
-nearer to zero than to that.
+A nonzero value that rounds to zero keeps its sign in every dtype: a quarter of the smallest F64
+is nearer to zero than to that.
 """
 SIGN_DIVISOR = 4
 
 
 class DenseTerm:
-    """A tensor with a value for each element of the soup's tensor."""
+    """A tensor with a stored value for each element of the soup's tensor."""
 
     own_weight: int | None = None
     """Its weight if that is not its source's."""
@@ -71,7 +71,7 @@ class DenseTerm:
 
 
 class PaddedTerm:
-    """A tensor with fewer input channels than the soup's, the others being zero."""
+    """A tensor with fewer input channels than the soup's, padded with zeros."""
 
     own_weight: int | None = None
     """Its weight if that is not its source's."""
@@ -113,7 +113,7 @@ class PaddedTerm:
 
 
 class SparseTerm:
-    """A plane of which only what is not zero is stored: places and values."""
+    """A plane of which only nonzero elements are stored: places and values."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ Term = DenseTerm | PaddedTerm | SparseTerm
 def terms_of(source: Source, name: str, shape: tuple[int, ...]) -> list[Term]:
     """The terms of a source in the sum of a tensor of that shape.
 
-    Raises LedgerError for a sum that no soup can have.
+    Raises LedgerError for a malformed sum.
     """
     stored = stored_terms(source, name)
     dense = [
@@ -226,7 +226,7 @@ def bytes_an_element(terms: Iterable[Term]) -> int:
 
 
 def allot(scratch: Scratch, terms: Sequence[Term], chunk: int, *widths: int) -> list[memoryview]:
-    """Give each term memory for chunks of `chunk` elements, and return parts of other widths."""
+    """Give each term memory for chunks of `chunk` elements; returns parts of other widths."""
     sizes = [size for term in terms for size in term.element_sizes]
     parts = iter(scratch.parts(*(chunk * width for width in (*sizes, *widths))))
     for term in terms:

@@ -1,6 +1,6 @@
-"""What a soup's ledger does not know of its ingredients, so that no is not proven.
+"""Gaps in a soup's ledger, which prevent a proof that it does not hold something.
 
-Rule 1: only headers are read; a file at a hint proves nothing, it only raises doubts.
+Rule 1: only headers are read; a file at a hint proves nothing, but can raise doubts.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from .answer import Known, cannot_tell
 from .opened_inputs import folder_of
 
 GIVEN = "given"
-"""The operation in the ledger of a soup whose weight was declared, as it had no ledger."""
+"""The operation in a ledger for a soup that had none, whose weight was declared."""
 
 ASK_ITSELF = "ask has about a copy of that file from a source that you trust"
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An ingredient of a soup or of a soup among its ingredients, and what is at its hint."""
+    """An ingredient of a soup, or of a soup among its ingredients, and the file at its hint."""
 
     entry: IngredientEntry
     known: Ledger | None
-    """What the soup's ledger knows of it, if it is a soup or was trained."""
+    """Its ledger within the soup's, if it is a soup or was trained."""
     path: Path | None
-    """Where its hint leads; None if that is not known."""
+    """The path of its hint; None if unknown."""
     own: Ledger | None
-    """The ledger at that place, if it is one of this content."""
+    """The ledger of the file there, if that claims this content."""
 
 
 def placed(folder: Path | None, ledger: Ledger) -> Iterator[Placed]:
-    """Every ingredient that a ledger knows of, each content once; hints lead from `folder`."""
+    """Every ingredient in a ledger, each content once; hints are relative to `folder`."""
     seen = set()
     waiting = [(folder, ledger)]
     while waiting:
@@ -59,7 +59,7 @@ def placed(folder: Path | None, ledger: Ledger) -> Iterator[Placed]:
 
 
 def _ledger_at(path: Path, digest: str) -> Ledger | None:
-    """The ledger of the one checkpoint at a path, if it claims to be that of this content."""
+    """The ledger of the checkpoint at a path, if it claims this content."""
     try:
         (component,) = find_model(path).components
         with open_input(component) as checkpoint:
@@ -77,7 +77,7 @@ def require_known(what: str | Path, soup: str, known: Known) -> None:
 
 
 def _doubts(folder: Path | None, ledger: Ledger) -> Iterator[tuple[str, str]]:
-    """Reasons why an ingredient may hold more than the ledger knows, each with advice."""
+    """Reasons why an ingredient may hold more than its ledger says, each with advice."""
     held = {entry.digest: entry.name for entry in ledger.sources}
     soups = (ledger, *ledger.ancestors.values())
     for state in (state for soup in soups for state in soup.states):
@@ -87,7 +87,7 @@ def _doubts(folder: Path | None, ledger: Ledger) -> Iterator[tuple[str, str]]:
     names = {entry.digest: entry.name for entry in every_entry(ledger)}
     for digest in ledger.disputed:
         name = names.get(digest, digest)
-        yield f"ledgers of what it is made of contradict each other about {name}", ASK_ITSELF
+        yield f"the ledgers of its ingredients contradict each other about {name}", ASK_ITSELF
     for each in placed(folder, ledger):
         if each.own is None or each.own.training is not None:
             continue
@@ -99,7 +99,7 @@ def _doubts(folder: Path | None, ledger: Ledger) -> Iterator[tuple[str, str]]:
 
 
 def _shown(path: Path | None) -> Path | None:
-    """A path as short as it can be written from the current folder."""
+    """The shortest form of a path, relative to the current folder."""
     if path is not None and path.is_relative_to(Path.cwd()):
         return path.relative_to(Path.cwd())
     return path

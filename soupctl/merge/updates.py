@@ -1,6 +1,6 @@
-"""The updates of adapters among the terms of a weighted sum.
+"""Updates of adapters as terms of a weighted sum.
 
-Rule 1: the scale of an update is a part of its weight, and all weights are made whole again.
+Rule 1: the scale of an update is multiplied into its weight, and all weights are made whole again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class WeightedUpdate:
 
 
 def updates_of(sources: Sequence[Source], step: Step) -> list[WeightedUpdate]:
-    """The updates that the sources of a step add to its tensor, read."""
+    """The updates that a step's sources add to its tensor, read into memory."""
     return [
         WeightedUpdate(each, weight)
         for source, weight in zip(sources, step.weights.whole, strict=True)
@@ -47,7 +47,7 @@ def prepare_updated(
     updates: Sequence[WeightedUpdate],
     shape: Sequence[int],
 ) -> UpdatedMean:
-    """The mean of rows, with updates of a tensor of this shape."""
+    """The mean of rows, plus updates of a tensor of this shape."""
     from ..engines.update_mean import PlacedUpdate, UpdatedMean
 
     factor = _factor(mean.total, [(each.weight, each.scaled.scale) for each in updates])
@@ -67,13 +67,13 @@ def prepare_updated(
 
 
 def _factor(divisor: int, scaled: Iterable[tuple[int, Fraction]]) -> Fraction:
-    """The least factor that makes whole numbers of all weights over a divisor."""
+    """The smallest factor that makes all weights over a divisor whole."""
     shares = [Fraction(weight, divisor) * scale for weight, scale in scaled]
     return Fraction(lcm(divisor, *(share.denominator for share in shares)), divisor)
 
 
 def require_whole(weights: StepWeights, scales: Sequence[tuple[int, Fraction]]) -> None:
-    """Raise UsageError for scales that leave no room for whole-number weights.
+    """Raise UsageError for scales that are too fine for whole-number weights.
 
     `scales` are those of updates, each with the weight of its adapter.
     """

@@ -1,7 +1,7 @@
-"""Verifies a soup: by its header, by its digests, or by rebuilding it bit for bit.
+"""Verifying a soup: by its header, by its digests, or by rebuilding it bit for bit.
 
-Rule 1: the level says what was checked; nothing is called proven that was not checked.
-Rule 2: a sum that lies beside a soup is part of it: a level holds if it holds for both.
+Rule 1: the level says what was checked; nothing counts as proven unless it was checked.
+Rule 2: a kept sum is part of its soup: a level holds if it holds for both.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ class Verified:
     name: str
     path: str
     level: Level
-    """The highest level that holds."""
+    """The highest level that is proven."""
     problem: str | None
-    """Why no higher one holds, or was tried."""
+    """Why no higher level is proven, or was tried."""
     ledger: Ledger | None
-    """The soup's ledger; None if it has none that is sound."""
+    """The soup's ledger; None without a sound one."""
     refuted: bool = False
-    """Whether something that the soup or its ledger says is shown to be wrong."""
+    """Whether a claim of the soup or its ledger is disproved."""
     unproven: tuple[str, ...] = ()
-    """What the ledger says that a rebuild did not look at."""
+    """Claims of the ledger that a rebuild cannot check."""
 
     @property
     def exact(self) -> bool | None:
-        """The exactness that the ledger states; None without a ledger."""
+        """The exactness that the ledger claims; None without a ledger."""
         return None if self.ledger is None else self.ledger.exact
 
     def reaches(self, level: Level | None) -> bool:
-        """Whether it is proven to that level; None for its digest, and nothing against it."""
+        """Whether it is proven to that level; for None, to digest with nothing disproved."""
         return not self.refuted and self.level.holds(level or Level.DIGEST)
 
     def verdict(self, level: Level | None) -> Proof:
-        """Whether it is proven to that level as `reaches` says, shown to be wrong, or neither."""
+        """Proven to that level as in `reaches`, disproved, or neither."""
         if self.reaches(level):
             return Proof.OK
         return Proof.FAILED if self.refuted else Proof.UNPROVEN
@@ -73,10 +73,10 @@ def verify(
     variant: str | None = None,
     execution: ExecutionOptions | None = None,
 ) -> tuple[Verified, ...]:
-    """How far each component of a soup is proven, at most to `level`; None for the highest.
+    """The proof level of each component of a soup, at most `level`; None for the highest.
 
-    `ingredients` are used before any that hints or `search` lead to. What is unreadable or not
-    sound raises InputError; what does not hold is an answer.
+    `ingredients` are used before files at hints or in `search`. Unreadable or unsound files raise
+    InputError; a failed proof is a result, not an error.
     """
     model = find_input(soup, component, variant)
     with ExitStack() as stack:
@@ -132,9 +132,9 @@ def _sum_beside(
 def _verify(
     name: str, request: RebuildRequest, beside: Component | None, wanted: Level
 ) -> Verified:
-    """How far one component is proven, level by level until one does not hold.
+    """The proof level of one component, tried level by level until one fails.
 
-    `beside` is the sum that lies beside it.
+    `beside` is its kept sum.
     """
     soup, level = request.soup, Level.NOTHING
     ledger: Ledger | None = None
@@ -165,7 +165,7 @@ def _verify(
 
 
 class _NoLedger(LedgerError):
-    """A file without a ledger, which claims nothing."""
+    """A file without a ledger, which makes no claims."""
 
 
 def _header(request: RebuildRequest, beside: Component | None) -> tuple[Ledger, OpenedSum | None]:

@@ -17,7 +17,7 @@ from .terms import Term
 from .updates import WeightedUpdate, prepare_updated
 
 Mean = Callable[[int, int, memoryview], None]
-"""Writes the mean of elements from one on to another, which the terms have just read."""
+"""Writes the mean of a range of elements, which the terms have just read."""
 Planes = Callable[[int, int, memoryview], list[memoryview]]
 """Fills the first plane of their exact sum, and returns the others."""
 
@@ -25,7 +25,7 @@ Planes = Callable[[int, int, memoryview], list[memoryview]]
 class WeightedSum:
     """The sum of the terms of the sources that count, each times its source's weight.
 
-    It is computed from the chunk that each of the terms has read last.
+    It is computed from the chunk that the terms have read last.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class WeightedSum:
         self._scales = lay_out_scales(step.shape, self._own_scales)
 
     def prepare_mean(self, out: DType | None = None) -> Mean:
-        """What computes the mean in one pass, in the step's own dtype if `out` is None.
+        """A function that computes the mean in one pass, in the step's own dtype if `out` is None.
 
         It raises InputError for NaN or infinity, and MismatchError for a mean that is out of range.
         """
@@ -96,10 +96,10 @@ class WeightedSum:
         return mean
 
     def prepare_planes(self) -> Planes:
-        """What computes the exact sum as planes of float64, the first and the others.
+        """A function that computes the exact sum as planes of float64: the first, and the others.
 
-        It is divided by what the weights of the step say. Raises InputError for NaN or infinity,
-        LimitError for a sum that float64 does not reach, LedgerError for one that does not divide.
+        It applies the divisor of the step's weights. It raises InputError for NaN or infinity,
+        LimitError for a sum beyond float64, LedgerError for one that cannot be divided.
         """
         shrink = self._step.weights.shrink
         expand = self._engine.prepare_sum(self._mean, self._rows, self._scales)
@@ -150,11 +150,10 @@ class WeightedSum:
             raise out_of_range(self._step, start + found.element) from None
 
     def beside(self, start: int, points: memoryview) -> memoryview:
-        """What is left of the exact sum of the elements from `start` on without those of `points`.
+        """The exact sum of the elements from `start` on, minus `points`, as F64.
 
-        A point is a float64 mean, and counts as often as the divisor says. What is left has the
-        sign of the exact difference, and is zero only where that is. Raises MismatchError for what
-        is out of range.
+        A point is a float64 mean, and is multiplied by the divisor. The result has the sign of the
+        exact difference, and is zero only if that is. Raises MismatchError if it is out of range.
         """
         spec = WeightedMean(
             (*self._mean.dtypes, DType.F64),

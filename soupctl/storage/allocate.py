@@ -23,13 +23,13 @@ if _fallocate is not None:
 
 
 def allocate(fd: int, size: int) -> None:
-    """Give the file `size` bytes, reserved where the file system can do that; raises OSError."""
+    """Give the file `size` bytes, reserved if the file system can do that; raises OSError."""
     if not (size and _reserve(fd, size)):
         os.ftruncate(fd, size)
 
 
 def _reserve(fd: int, size: int) -> bool:
-    """Reserve space; False where neither the system nor the file system can."""
+    """Reserve space; False if the system or the file system cannot."""
     if _fallocate is None:
         return False
     while _fallocate(fd, 0, 0, size) != 0:
@@ -43,7 +43,7 @@ def _reserve(fd: int, size: int) -> bool:
 
 
 def can_reserve(fd: int) -> bool:
-    """Whether space is reserved for an open file that is empty; it has a byte after that."""
+    """Whether space can be reserved for an open, empty file; it has a byte after that."""
     return _reserve(fd, 1)
 
 
@@ -59,7 +59,7 @@ def has_modes(fd: int) -> bool:
 
 
 def set_mode(file: int | Path, mode: int) -> None:
-    """Set permission bits where the file system has any; OSError for any other failure."""
+    """Set permission bits, if the file system has any; OSError for any other failure."""
     try:
         os.chmod(file, mode)
     except OSError as error:

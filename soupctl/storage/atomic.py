@@ -1,7 +1,7 @@
 """Atomic publication of files and folders: an output appears whole, or not at all.
 
-Rule 1: data gets its space first, has no name or a random one in the target's folder while it is
-written, and is given its own name in one atomic step.
+Rule 1: space is reserved first; data is written to a file without a name, or with a random one in
+the target's folder, which then gets its own name in one atomic step.
 Rule 2: the order is data synced, inputs checked, named, folder synced. A failed sync is final: the
 kernel may have dropped the pages, so trying again proves nothing. Inputs are checked last because
 syncing can take minutes in which they change.
@@ -24,11 +24,11 @@ from .partial import Partial, Staging
 from .place import Place, place_of, refusing, refusing_existing, sync_folder
 
 Naming = Callable[[], str]
-"""Computes the name of an output from its contents, when they are complete."""
+"""Returns the name of an output from its complete contents."""
 
 
 def nothing() -> None:
-    """Check nothing."""
+    """A check that passes."""
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def _name_folder(
     replace: bool,
     may_replace: Callable[[Path], bool],
 ) -> None:
-    """Give the folder its name, even if another process creates or removes that name meanwhile."""
+    """Give the folder its name, also if another process creates or removes that name meanwhile."""
     while True:
         if place.require_free_folder(target, replace, may_replace) is None:
             try:

@@ -1,7 +1,7 @@
-"""How many files may be open at once, and what is done where these are few.
+"""The limit on open files, and how to work with few of them.
 
-Rule 1: a soft limit is raised, no further than the hard one and than is needed.
-Rule 2: where even that is too low, files are opened anew for each read and write.
+Rule 1: the soft limit is raised as far as needed, at most to the hard limit.
+Rule 2: if even that is too low, files are reopened for each read and write.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ..errors import LimitError
 
 MOST_IN_TURN = 12
 IN_TURN = BoundedSemaphore(MOST_IN_TURN)
-"""Files that are open for one read or write alone, of all threads together."""
+"""Files that all threads together may reopen at one time."""
 SPARE = MOST_IN_TURN + 12
-"""Descriptors that are left free: for those files, folders, locks and libraries."""
+"""Descriptors that are left free for those files, folders, locks and libraries."""
 TOO_MANY = (errno.EMFILE, errno.ENFILE)
 LESS_MEMORY = "--max-memory or --threads 1 needs less"
 
 
 def allow_files(count: int) -> None:
-    """Raise the soft limit so that `count` files more may be open, as far as the hard limit lets.
+    """Raise the soft limit so that `count` more files may be open, up to the hard limit.
 
-    Where it does not, files are opened in turn.
+    If that is not enough, files are reopened in turn.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _in_use() + count + SPARE
@@ -40,13 +40,13 @@ def allow_files(count: int) -> None:
 
 
 def most_files() -> int | None:
-    """How many files the hard limit lets be open at once; None for any number."""
+    """The hard limit on open files; None for no limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if hard == resource.RLIM_INFINITY else hard
 
 
 def may_stay_open(fd: int) -> bool:
-    """Whether a file that was just opened leaves enough descriptors free to stay open."""
+    """Whether enough descriptors are free for a file that was just opened to stay open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     # the lowest free number is taken, so it tells how many there are
     return soft == resource.RLIM_INFINITY or fd < soft - SPARE

@@ -1,6 +1,6 @@
 """Reading and writing small files, copying files, and checking for free disk space.
 
-Rule 1: a file that shortens while it is read is an error, never a shorter copy.
+Rule 1: a file that gets shorter while it is read is an error, never a shorter copy.
 Rule 2: disk space is checked before any work, and the error gives both sizes in bytes.
 """
 
@@ -20,7 +20,7 @@ LARGEST_SMALL_FILE = 100_000_000
 
 
 class NewFiles(Protocol):
-    """Makes the files of an output, such as a folder that is being staged."""
+    """Creates the files of an output, such as a folder that is being staged."""
 
     def create(self, name: str, size: int, /) -> int:
         """A descriptor of `size` preallocated bytes for the new file `name`."""
@@ -35,7 +35,7 @@ def read_file(
     """All bytes of a regular file of at most `limit` bytes; None is no limit.
 
     Messages call the file `label`, its path by default. Raises InputError if the file is
-    unreadable, not regular or larger, OutputError if it shortens meanwhile.
+    unreadable, not regular or larger, OutputError if it gets shorter meanwhile.
     """
     label = label or str(path)
     with open_regular(path, label) as (fd, state):
@@ -70,7 +70,7 @@ def pieces(fd: int, size: int, label: str | Path) -> Iterator[bytes]:
 
 
 def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`, however little the system takes at a time; OSError."""
+    """Write all of `data` at `offset`, in as many system calls as it takes; OSError."""
     view = memoryview(data)
     if not view.nbytes:
         return
@@ -82,7 +82,7 @@ def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None
 
 
 def write_file(folder: NewFiles, name: str, data: bytes) -> None:
-    """Add a file with the bytes `data` to an output; raises what `folder.create` raises."""
+    """Add a file with the bytes `data` to an output; raises the errors of `folder.create`."""
     fd = folder.create(name, len(data))
     write_at(fd, data, 0)
     folder.finish(fd)
@@ -91,8 +91,8 @@ def write_file(folder: NewFiles, name: str, data: bytes) -> None:
 def copy_file(folder: NewFiles, name: str, source: Path) -> None:
     """Add a copy of the file `source` to an output, byte for byte.
 
-    Raises InputError if the source is unreadable or not regular, OutputError if it shortens
-    meanwhile, and what `folder.create` raises.
+    Raises InputError if the source is unreadable or not regular, OutputError if it gets shorter
+    meanwhile, and the errors of `folder.create`.
     """
     with open_regular(source) as (fd, state):
         copy = folder.create(name, state.st_size)
@@ -104,7 +104,7 @@ def copy_file(folder: NewFiles, name: str, source: Path) -> None:
 
 
 def free_space(place: int | Path) -> int | None:
-    """Free bytes on the disk of a path or descriptor; None if its file system does not tell.
+    """Free bytes on the disk of a path or descriptor; None if its file system does not report them.
 
     Raises OSError.
     """
@@ -135,6 +135,6 @@ def require_room(
 def no_room(
     target: str | Path, size: int, free: int, *, needs: str = "needs", advice: str | None = None
 ) -> OutputError:
-    """The refusal of an output of `size` bytes on a disk with `free` bytes left."""
+    """The error for an output of `size` bytes on a disk with `free` bytes left."""
     problem = f"{needs} {size} bytes of disk space, and {free} are free"
     return OutputError(problem, path=target, advice=advice)

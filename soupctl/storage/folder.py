@@ -16,7 +16,7 @@ from .regular import reading
 
 
 def everything(_path: Path) -> bool:
-    """Follow every link."""
+    """A filter that accepts every link."""
     return True
 
 
@@ -54,9 +54,9 @@ def _is_followed(path: Path, is_followed: Callable[[Path], bool]) -> bool:
 
 
 def leads_out(path: Path, folders: Iterable[Path]) -> bool:
-    """Whether what a path leads to lies in none of these folders.
+    """Whether a path leads, through links, out of all these folders.
 
-    The files of a snapshot in the hub's cache are links to its blobs, which count as in it.
+    The files of a snapshot in the hub's cache are links to its blobs, which count as inside.
     """
     real = Path(os.path.realpath(path))
     for folder in folders:
@@ -106,6 +106,6 @@ def _refuse(error: OSError) -> None:
 
 
 def equal_bytes(first: Path, other: Path) -> bool:
-    """Whether two files hold the same bytes, compared without loading them whole."""
+    """Whether two files hold the same bytes; neither is loaded whole."""
     with reading(str(other)):
         return filecmp.cmp(first, other, shallow=False)

@@ -1,6 +1,6 @@
-"""What the file system of an output cannot do, and what is done without it; found by trying.
+"""Features that an output's file system lacks, found by trying, and the consequences.
 
-Rule 1: whatever is tried has a hidden random name, and is removed again.
+Rule 1: files made for trying have hidden random names, and are removed again.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ LOCKS = "no locks on folders: a hidden file is locked instead"
 
 
 def lacking(folder: Path) -> tuple[str, ...]:
-    """What the file system of a folder lacks, each with what follows; OSError if nothing is made.
+    """The features that a folder's file system lacks, each with the consequence.
 
-    Nothing is said of what is there.
+    Raises OSError if no file can be created there.
     """
     return tuple(_lacking(folder))
 

@@ -1,8 +1,8 @@
 """A lock on a folder, held while an output there is checked and given its name.
 
-Rule 1: a process that is killed holds no lock, and leaves nothing behind, but on file systems that
-do not lock folders, such as NFS: there a hidden file is locked, which the next command removes.
-Rule 2: several folders are locked in one order, so that two commands never wait for each other.
+Rule 1: a killed process holds no lock and leaves nothing behind, except on file systems that cannot
+lock folders, such as NFS: there a hidden file is locked, which the next command removes.
+Rule 2: several folders are locked in a fixed order, so that two commands never deadlock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .place import FOLDER, refusing
 
 LOCK_NAME = ".soupctl.lock"
 LONGEST_WAIT = 300.0
-"""Seconds; naming an output takes as long as the disk takes to sync a folder."""
+"""Seconds; publishing an output takes as long as the disk takes to sync a folder."""
 STEP = 0.02
 # a folder or file on a file system that does not lock it
 UNSUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -28,10 +28,10 @@ UNSUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOT
 
 @contextmanager
 def locked(folders: Iterable[Path]) -> Iterator[None]:
-    """Hold a lock on each of these folders, which other soupctl commands wait for.
+    """Hold a lock on each of these folders, for which other soupctl commands wait.
 
-    Where the file system locks nothing, nothing is locked. Raises OutputError for a folder that
-    another process locks for minutes.
+    A file system without locks is not locked. Raises OutputError for a folder that another process
+    locks for minutes.
     """
     found: dict[tuple[int, int], Path] = {}
     for folder in folders:
@@ -104,7 +104,7 @@ def can_lock(fd: int) -> bool:
 
 
 def _wait(fd: int, folder: Path) -> bool:
-    """Lock an open file or folder; False if its file system cannot."""
+    """Lock an open file or folder; False if its file system cannot lock."""
     end = time.monotonic() + LONGEST_WAIT
     while True:
         try:

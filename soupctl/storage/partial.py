@@ -1,4 +1,4 @@
-"""Unfinished outputs: files and folders that have no name yet, or a random one.
+"""Unfinished outputs: files and folders without a name yet, or with a random one.
 
 Rule 1: space is reserved before anything is written.
 Rule 2: `discard` removes all traces of an unfinished output at any time.
@@ -55,7 +55,10 @@ class Partial:
             os.fsync(self._fd)
 
     def publish(self, target: str, replace: bool) -> None:
-        """Give the file its name in one step; FileExistsError if it is taken, without `replace`."""
+        """Give the file its name in one step; without `replace`, the name must be free.
+
+        Raises FileExistsError if it is not.
+        """
         folder = self._place.fd
         named = self._name
         if named is None:
@@ -77,7 +80,7 @@ class Partial:
         self._name = None
 
     def _copy_to_name(self) -> str:
-        """Copy the file to one with a random name, where a file without a name can get none."""
+        """Copy the file to one with a random name, if a file without a name cannot get one."""
         assert self._fd is not None
         unnamed, size = self._fd, os.fstat(self._fd).st_size
         name = self._name = random_name()
@@ -110,7 +113,7 @@ class Partial:
 
 
 def open_unnamed(folder: int) -> int | None:
-    """A new file without a name in an open folder; None where none can be made and named."""
+    """A new file without a name in an open folder; None if the system cannot make or name one."""
     flag = getattr(os, "O_TMPFILE", None)
     if flag is None:
         return None

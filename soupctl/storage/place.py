@@ -39,7 +39,7 @@ class Place:
         return replace(self, path=self.path.with_name(name))
 
     def state(self) -> os.stat_result | None:
-        """The state of the entry itself, links not followed; None if there is none."""
+        """The state of the entry itself, without following links; None if it does not exist."""
         try:
             return os.stat(self.name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:

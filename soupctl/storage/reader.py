@@ -1,9 +1,9 @@
-"""Regular files that are read in parts, into memory of the caller.
+"""Reading parts of regular files into memory of the caller.
 
-Rule 1: every byte is copied by the system when it is read: a failing disk and a file that another
-process shortens are errors, where reading a memory map would end the process by a signal.
+Rule 1: files are read by system calls, so that a failing disk, or a file that another process
+shortens, is an error; with a memory map, a signal would end the process.
 Rule 2: few descriptors stay open between reads, however many files there are; the other files are
-opened anew for each read, and must be the same and unchanged.
+reopened for each read, and must be the same and unchanged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class FileIdentity(NamedTuple):
 
     @classmethod
     def of(cls, state: os.stat_result) -> Self:
-        """The identity of the file in that state."""
+        """The identity of the file with that state."""
         return cls(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
     def is_at(self, path: Path) -> bool:
@@ -79,8 +79,8 @@ class FileReader:
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill `buffer` with the bytes at `offset`.
 
-        Raises InputError if the file cannot be read, OutputError if it is shorter or another file
-        by now, ValueError after `close`.
+        Raises InputError if the file cannot be read, OutputError if it is now shorter or another
+        file, ValueError after `close`.
         """
         fd = self._fd
         if fd is not None:

@@ -46,7 +46,7 @@ def reading(label: str, path: Path | None = None) -> Iterator[None]:
 
 
 def nearest_file(path: Path) -> Path | None:
-    """The entry of the same folder with the name nearest to that of `path`; None if none is near.
+    """The entry of the same folder with the most similar name; None if none is similar.
 
     Endings do not count, because many files share one.
     """

@@ -1,10 +1,10 @@
 """Two renames that POSIX lacks: to a name that must be free, and exchanging two names.
 
 Rule 1: on Linux each is one atomic step (renameat2). Where the system or the file system has no
-such call, `rename_new` links and unlinks a file, which is as safe, or looks before it renames a
+such call, `rename_new` links and unlinks a file, which is as safe, or checks before it renames a
 folder; `exchange` renames three times, and a kill in between leaves the old contents hidden.
-Rule 2: where there are no links either, an empty file takes the name, and the file is renamed over
-it: no file of another is lost, and a kill in between leaves the empty one.
+Rule 2: without hard links either, an empty file takes the name, and the file is renamed over it: no
+other process's file is lost, and a kill in between leaves the empty one.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def can_rename_new(folder: int, name: str) -> bool:
 
 
 def can_exchange(folder: int, name: str) -> bool:
-    """Whether a file of an open folder can exchange names in one step: here with itself."""
+    """Whether two entries of an open folder can exchange names in one step; tried on one entry."""
     return _rename2(folder, name, name, EXCHANGE)
 
 

@@ -1,4 +1,4 @@
-"""Binary output to a stream: spooled whole, so that a refused output writes nothing."""
+"""Binary output to a stream: spooled whole, so that a failed command writes nothing."""
 
 from __future__ import annotations
 

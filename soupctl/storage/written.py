@@ -1,4 +1,4 @@
-"""A file of an output while it is written: it stays open, or is opened anew for each write.
+"""A file of an output while it is written: it stays open, or is reopened for each write.
 
 Rule 1: the system begins to write a window to disk when the next one begins, so that little is left
 to wait for in the end.

@@ -43,7 +43,7 @@ class BankPlan:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What else changes the trained weights: the digest of a bank whose gate is taken."""
+        """Other facts that change the trained weights: the digest of a bank whose gate is taken."""
         return {} if self.gate is None else {"gate from": bank_digest(self.gate)}
 
     @property

@@ -1,4 +1,4 @@
-"""What all runs of one command share: a base and options that fit each other.
+"""The setup that all runs of one command share: a base, and options that fit it.
 
 Rule 1: no model is loaded, and only configs and headers are read; the digests, which read all
 weights, are computed separately and last.
@@ -34,7 +34,7 @@ from .options import Options
 
 @dataclass(frozen=True, slots=True)
 class BaseSetup:
-    """A base with the options, and what follows from both."""
+    """A base with the options, and values derived from both."""
 
     base: Base
     options: Options

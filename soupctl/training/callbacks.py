@@ -1,4 +1,4 @@
-"""What happens between steps: metrics, checkpoints, sample grids, and stopping on a signal.
+"""The work between steps: metrics, checkpoints, sample grids, and stopping on a signal.
 
 Rule 1: a checkpoint has only finite weights, from finite losses.
 """
@@ -81,7 +81,7 @@ class Callbacks:
         """Do everything that is due after a step.
 
         Raises TrainingError if the loss, or weights to be saved, are not finite, OutputError if a
-        checkpoint cannot be written, and what the handler of a signal raises that arrived.
+        checkpoint cannot be written, and whatever the handler of a received signal raises.
         """
         options, last = self.run.options, result.step == self.run.plan.steps
         self._window.append(result)

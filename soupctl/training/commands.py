@@ -32,7 +32,7 @@ def finetune(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> TrainedRun:
-    """Train a base on a folder of images, or resume that, and return what came of it.
+    """Train a base on a folder of images, or resume that, and return the result.
 
     `options` are those of `soupctl finetune`, with their names: `steps=1000, batch_size=8`.
     Raises TypeError for another name, LimitError without the extra `train`, and any child of
@@ -56,10 +56,10 @@ def patch_dmp(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> TrainedRun:
-    """Train a prompt bank for a base, or resume that, and return what came of it.
+    """Train a prompt bank for a base, or resume that, and return the result.
 
     `options` are those of `soupctl patch-dmp`, with their names; they win over a `preset`. Raises
-    what `finetune` does.
+    the errors of `finetune`.
     """
     patch, chosen = PATCH_DMP.built({} if preset is None else PRESETS[preset], options)
     run = _prepared(base, data, output, chosen, resume, patch, variant)
@@ -89,7 +89,7 @@ def _prepared(
 
 
 class _Silent:
-    """Reports nothing."""
+    """A reporter that does nothing."""
 
     def say(self, text: str) -> None:
         """Ignore a message."""
@@ -165,7 +165,7 @@ def leave_out_bank(
 ) -> dict[str, Fraction]:
     """Write a stack without one of its banks, and return the weights of the others by name.
 
-    Raises what `stack` does.
+    Raises the errors of `stack`.
     """
     require_extra()
     from ..banks.stacking import leave_out

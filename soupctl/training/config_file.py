@@ -83,7 +83,7 @@ def _hint(name: str, known: Collection[str]) -> str:
 
 
 def _required(kind: Any) -> Any:
-    """The type that a value has to have: that of an optional one without None."""
+    """The required type of a value: for an optional one, its type without None."""
     return typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
 
 

@@ -35,9 +35,9 @@ SHOWN = 3
 UNREAD = ("metadata.parquet", "metadata.json", "captions.txt", "captions.json", "captions.csv")
 """Files in which other programs keep captions."""
 SPLITS = frozenset(("train", "test", "val", "valid", "validation", "dev", "eval"))
-"""Names of folders that are parts of a set, in lower case, and no classes."""
+"""Lowercase names of folders that are splits of a dataset, not classes."""
 REPEATS = re.compile(r"[0-9]+_.")
-"""How other programs name folders whose images they visit so many times an epoch."""
+"""The pattern of folder names by which other programs repeat images in an epoch."""
 REPLACED = "\ufffd"
 """Stands for bytes that are not valid UTF-8."""
 
@@ -152,7 +152,7 @@ def _check_image(item: tuple[str, Path]) -> Sample | _Problem:
     """The sample of an image file, without captions and label, or the problem with the file."""
     name, path = item
     if not path.exists():
-        return _Problem("that is a link to nothing", name)
+        return _Problem("that is a broken link", name)
     if not is_text(name):
         return _Problem("with a name that is not valid UTF-8", name)
     try:
@@ -182,13 +182,13 @@ def read_unchanged(sample: Sample) -> bytes:
 
 
 def _unread(files: Mapping[str, Path]) -> str:
-    """The name of a file that may have captions, but in a form that is not read; or nothing."""
+    """The name of a file that may have captions in an unsupported format; empty without one."""
     return next((name for name in UNREAD if name in files), "")
 
 
 @dataclass(frozen=True, slots=True)
 class _Lacking:
-    """What a base needs to know of an image, and where it was looked for."""
+    """The base's needs of captions or classes, and the places where they were looked for."""
 
     conditioning: Conditioning
     column: str
@@ -197,7 +197,7 @@ class _Lacking:
     unread: str
 
     def problem(self, sample: Sample, rows: Mapping[str, ImageMetadata] | None) -> _Problem | None:
-        """The caption or class that the base needs and the sample lacks; None if it has all."""
+        """The caption or class that the base needs but the sample lacks; None for none."""
         name = sample.name
         if rows is not None and name not in rows:
             return _Problem(f"not in {self.table}", name)

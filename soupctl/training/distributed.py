@@ -1,8 +1,8 @@
 """The processes of a run, as accelerate starts them, and weights sharded among them.
 
-Rule 1: where one process may fail while the others wait for it, all of them are told, and stop.
-Rule 2: to gather tensors, every process calls, in the same order; whole tensors pass unchanged.
-Rule 3: the options hold, whatever DeepSpeed's configuration says of the same thing.
+Rule 1: if one process may fail while others wait for it, all of them are notified and stop.
+Rule 2: every process must gather tensors in the same order; whole tensors pass unchanged.
+Rule 3: soupctl's options win over DeepSpeed's configuration.
 Rule 4: DeepSpeed's checkpoints are pickles, opened only where a manifest of ours lists them.
 """
 

@@ -1,8 +1,8 @@
 """The trained model as a folder that diffusers loads and soupctl averages.
 
 Rule 1: the files of the base's other components are copied, not linked, so that the result does not
-depend on the base's folder; only the scheduler's prediction type may change. Whatever else lies
-beside them stays behind.
+depend on the base's folder; only the scheduler's prediction type may change. Other files are not
+copied.
 Rule 2: a folder is published as a whole.
 """
 
@@ -64,7 +64,7 @@ def _inside(base: Base, name: str) -> str:
 
 
 def _other_weights(base: Base) -> Iterator[tuple[str, Path]]:
-    """The weights of a base but for the denoiser's, with their plain names in its folder."""
+    """The weights of a base except the denoiser's, with their plain names in its folder."""
     for name, component in base.files.weights.items():
         if name != base.denoiser:
             for path in component.files:
@@ -81,7 +81,7 @@ def _other_indexes(base: Base) -> Iterator[tuple[str, bytes]]:
 
 
 def _plain_name(base: Base, component: str, path: Path) -> str:
-    """The name of a file of weights within the model: that which its library looks for."""
+    """The name of a weights file within the model: the name that its library looks for."""
     within = path.relative_to(base.folder).as_posix()
     return base.files.published_name(component, base.components[component].library, within)
 

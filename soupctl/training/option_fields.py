@@ -28,9 +28,9 @@ LONGEST_SHOWN = 40
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The finite numbers from `least` to `most`; without `least` itself if `above` is set.
+    """The finite numbers from `least` to `most`; `least` itself is excluded if `above` is set.
 
-    Whole numbers beyond `largest` are refused as well; it is not shown, as nobody means them.
+    Whole numbers beyond `largest` are refused, too; `--help` does not show that limit.
     """
 
     least: float = 0
@@ -66,21 +66,21 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class OptionInfo:
-    """What there is to know of an option besides its name, type and default."""
+    """Facts about an option besides its name, type and default."""
 
     help: str
     bounds: Bounds | None
     metavar: str | None
     default_text: str | None
-    """What `--help` shows as the default, where the field's own default is None."""
+    """The default that `--help` shows if the field's own default is None."""
     is_on_command_line: bool
     """False for an option that only a config file has."""
     changes_weights: bool
     """Whether it changes a trained weight, and so tells one run from another."""
     for_banks: Any
-    """Default for prompt banks, where it differs; None for the field's own default."""
+    """Default for prompt banks, if it differs; None for the field's own default."""
     is_for_banks: bool
-    """False for an option that prompt banks have no use for."""
+    """False for an option that does not apply to prompt banks."""
     instead_of: str | None
     """Name of the option that this one replaces."""
 
@@ -147,12 +147,12 @@ def shown_value(value: object, longest: int = LONGEST_SHOWN) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ShownOption:
-    """An option as a command line or a config file has it."""
+    """An option as it is shown for a command line or a config file."""
 
     name: str
     type: Any
     help: str
-    """With default and bounds."""
+    """Help text with default and bounds."""
     metavar: str | None
 
 

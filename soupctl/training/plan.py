@@ -22,7 +22,7 @@ from .options import Options
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What the user may want to know before the first step."""
+    """The plan of a run, for the user to see before the first step."""
 
     base: str
     class_name: str

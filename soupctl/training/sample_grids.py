@@ -65,7 +65,7 @@ class GridSampler:
     def _conditions(
         self, device: torch.device
     ) -> Iterator[tuple[str, torch.Tensor | None, torch.Tensor | None]]:
-        """For each row a label, a condition and the condition that stands for none.
+        """For each row a label, a condition and the null condition.
 
         Without conditioning there is one row, with an empty label and None for both.
         """

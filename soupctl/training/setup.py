@@ -27,7 +27,7 @@ from .plan import RunPlan, make_plan
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What the user asked for."""
+    """A training run as the user requested it."""
 
     base: Path
     data: Path

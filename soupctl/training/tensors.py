@@ -27,7 +27,7 @@ DTYPES = {
 }
 
 MakeMetadata = Callable[[str], Mapping[str, str]]
-"""Makes the metadata of a file from the content digest of its tensors, equally long for any."""
+"""Makes the metadata of a file from its content digest, always of the same length."""
 
 
 def file_size(tensors: Mapping[str, torch.Tensor]) -> int:

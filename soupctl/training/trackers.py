@@ -1,6 +1,6 @@
 """Metrics for TensorBoard or Weights & Biases, through accelerate, beside `metrics.jsonl`.
 
-Rule 1: everything that a tracker writes is in the run's folder.
+Rule 1: a tracker writes only to the run's folder.
 Rule 2: a tracker ends with its run, however that ends; the next run starts its own.
 """
 

@@ -1,4 +1,4 @@
-"""Train a prompt bank on a frozen base, by the loop that also trains a whole denoiser.
+"""Training a prompt bank on a frozen base, with the same loop as a denoiser.
 
 Rule 1: no parameter of the base changes, and none gets a gradient.
 Rule 2: noise on the gates is a function of seed, position and block, like all other randomness.

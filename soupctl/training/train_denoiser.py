@@ -1,4 +1,4 @@
-"""How a denoiser is trained: its models and optimizer, its batches and its loss.
+"""Training a denoiser: its models and optimizer, its batches and its loss.
 
 Rule 1: trained weights are float32, whatever the base's dtype; --precision is for computing only.
 """

@@ -51,7 +51,7 @@ class TrainedRun:
     steps: int
     """Number of steps that the result was trained for."""
     was_complete: bool
-    """Whether an earlier start had finished the run, so that nothing was done."""
+    """Whether the run had been finished before, so that nothing was done."""
     digest: str
     """Content digest of the trained weights."""
 

@@ -34,5 +34,5 @@ def test_a_materialised_step_that_no_file_can_be_called_is_refused(name):
 
 
 def test_blocks_of_a_text_longer_than_any_file_name_are_refused():
-    with pytest.raises(UsageError, match="no file, preset or list"):
+    with pytest.raises(UsageError, match="not a file, preset or list"):
         read_blocks("x" * 5000)

@@ -53,7 +53,7 @@ def test_a_stack_reads_back_as_it_was_written(members, tmp_path):
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_stack_that_one_was_taken_out_of_has_the_files_of_one_that_never_held_it(
+def test_a_stack_without_a_removed_bank_has_the_files_of_one_that_never_held_it(
     members, tmp_path, name
 ):
     rest = {other: weight for other, weight in ASKED.items() if other != name}

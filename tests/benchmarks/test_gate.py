@@ -104,7 +104,7 @@ def test_a_red_gate_refuses_the_run(tmp_path: Path) -> None:
     assert not result.exists()
 
 
-def test_a_case_whose_output_depends_on_the_threads_is_refused(tmp_path: Path) -> None:
+def test_output_that_depends_on_the_threads_is_refused(tmp_path: Path) -> None:
     """Also where the small checkpoints of the gate did not show it."""
     case = next(case for case in CASES if case.name == "first-run")
     subjects = Subjects(tuple(fake_soupctl(tmp_path, "threads, later")), sys.executable)

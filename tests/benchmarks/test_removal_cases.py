@@ -139,7 +139,7 @@ def test_the_last_is_taken_out_and_the_others_are_averaged_again(tmp_path: Path)
     assert ["soupctl", "subtract", soup, names[3], "-o", out, "--no-keep-sum"] == ours
 
 
-def test_the_ratio_of_a_removal_is_a_gain_and_that_of_a_kept_sum_a_cost() -> None:
+def test_a_removal_is_compared_by_gain_and_a_kept_sum_by_cost() -> None:
     assert "re-averaging / soupctl" == Versus.REAVERAGING.ratio_name
     assert "soupctl / plain average" == Versus.PLAIN.ratio_name
 

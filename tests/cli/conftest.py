@@ -248,7 +248,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 @pytest.fixture
 def holds(folder: Path) -> Callable[[], dict[str, bytes | None]]:
-    """Everything in the folder with its bytes; None for what is no regular file."""
+    """Everything in the folder with its bytes; None for what is not a regular file."""
 
     def look() -> dict[str, bytes | None]:
         return {

@@ -53,7 +53,7 @@ def test_inspect_draws_a_bar_for_each_block_in_letters_in_a_pipe(soupctl, folder
     assert ["default", "M00"] == [each["block"] for each in found["blocks"]]
 
 
-def test_the_log_says_whose_weights_differ_by_block(soupctl):
+def test_the_log_marks_ingredients_with_weights_by_block(soupctl):
     soupctl("avg", "a.st", "b.st", "-o", "out.st", "--blocks", "GRAD_V")
 
     text = soupctl("log", "out.st").text
@@ -64,7 +64,7 @@ def test_the_log_says_whose_weights_differ_by_block(soupctl):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--blocks GRAD_X", "is no file, preset or list of numbers (did you mean GRAD_"),
+        ("--blocks GRAD_X", "is not a file, preset or list of numbers (did you mean GRAD_"),
         ("--blocks nope.toml", "nope.toml: cannot be read: No such file"),
         ("--blocks GRAD_V -w 1,2", "--blocks has default weights, and the ingredients have"),
         ("--blocks GRAD_V --keep-sum", "no sum is kept of a soup with weights by block"),
@@ -72,7 +72,7 @@ def test_the_log_says_whose_weights_differ_by_block(soupctl):
         ("--sweep 0:1", "'0:1' is not START:STOP:STEP (such as 0:1:0.1)"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line(soupctl, folder, arguments, message):
+def test_impossible_blocks_are_refused_in_one_line(soupctl, folder, arguments, message):
     done = soupctl("avg", "a.st", "b.st", "-o", "out.st", *arguments.split())
 
     assert done.code in (2, 3)

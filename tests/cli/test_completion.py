@@ -58,7 +58,7 @@ def test_ingredients_are_completed_by_digest(completed, soup):
 
 
 @pytest.mark.parametrize("name", ["none.st", "a.st", "b.txt"])
-def test_what_is_no_soup_offers_nothing(completed, ingredients, name):
+def test_a_plain_checkpoint_completes_nothing(completed, ingredients, name):
     Path("b.txt").write_text("text")
 
     assert [] == completed(f"soupctl subtract {name} ")

@@ -47,7 +47,7 @@ def test_the_history_of_a_soup_of_one_ingredient_counts_it_in_the_singular(soupc
     assert "avg       1 ingredient\n" in soupctl("log", "soup.st").text
 
 
-def test_the_tree_shows_what_ledgers_contradict_each_other_about(soupctl, monkeypatch):
+def test_the_tree_marks_content_that_ledgers_dispute(soupctl, monkeypatch):
     monkeypatch.chdir(soupctl.folder)
     for name in "ab":
         save(Path(f"{name}.st"), w=np.full(2, ord(name), np.float32))

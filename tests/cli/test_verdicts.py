@@ -42,7 +42,7 @@ def test_an_altered_soup_has_failed(soupctl, soup):
     assert ("FAILED", True) == (told["verdict"], told["refuted"])
 
 
-def test_a_ledger_of_a_later_format_is_unproven_and_says_what_reads_it(soupctl, soup):
+def test_a_ledger_of_a_later_format_is_unproven_and_the_message_says_how_to_read_it(soupctl, soup):
     raw = Path(soup).read_bytes()
     for version, word in ((9, "UNPROVEN"), (0, "FAILED")):
         later = raw.replace(rb"\"format\":1", rb"\"format\":%d" % version)
@@ -98,7 +98,7 @@ def test_the_worst_component_comes_first(soupctl):
     ]
 
 
-def test_json_tells_what_a_soup_is_made_of_and_what_was_taken_out(soupctl, soup, ingredients):
+def test_json_lists_ingredients_and_removals_of_a_soup(soupctl, soup, ingredients):
     told = json.loads(soupctl("verify", soup, "--json").text)
     (component,) = told["components"]
 

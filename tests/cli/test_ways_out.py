@@ -147,7 +147,7 @@ def run(world, monkeypatch, capsys) -> Callable[[Sequence[str]], tuple[int, str]
 
 
 @pytest.mark.parametrize("refused", REFUSED, ids=lambda each: each.command)
-def test_the_advice_of_a_refusal_leads_to_what_was_asked_for(run, refused: Refused):
+def test_following_the_advice_of_a_refusal_succeeds(run, refused: Refused):
     arguments = shlex.split(refused.command)
     code, message = run(arguments)
 

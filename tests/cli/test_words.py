@@ -102,7 +102,7 @@ def test_the_plan_reads_as_expected(transcript, ingredients):
     transcript("plan-json", "avg a.st b.st@1/3 -o - -n --json -j 2")
 
 
-def test_mixed_dtypes_that_become_a_wider_one_are_said_with_what_avoids_it(soupctl, folder):
+def test_widening_of_mixed_dtypes_is_reported_with_a_way_to_avoid_it(soupctl, folder):
     for name, dtype in (("a.st", "F16"), ("b.st", "BF16")):
         save_raw(folder / name, {"w": (dtype, (2,), bytes(4))})
     said = "soupctl: F16 with BF16 becomes F32, which takes more room (avg --dtype bf16 makes BF16)"

@@ -326,7 +326,7 @@ def test_merges_agree_whatever_their_version_and_last_line():
 @pytest.mark.parametrize(
     "other", [b"", b"{", b"\xff", b"[" * 100_000, b'{"in_channels":' + b"4" * 5000 + b"}", b"[]"]
 )
-def test_what_is_no_config_does_not_agree_with_one(other):
+def test_a_file_that_is_not_a_config_differs_from_one(other):
     first = json.dumps(UNET).encode()
 
     assert differences("config.json", first, other)

@@ -19,7 +19,7 @@ diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
 
-def test_the_table_is_what_the_installed_libraries_give():
+def test_the_table_matches_the_installed_libraries():
     made_from = json.loads(TABLE.read_text())["libraries"]
     if made_from != {"diffusers": diffusers.__version__, "transformers": transformers.__version__}:
         pytest.skip(f"the table was made from {made_from}")
@@ -95,7 +95,7 @@ OLD = {
 
 
 @pytest.mark.parametrize("case", OLD)
-def test_an_old_config_agrees_with_what_todays_library_saves_of_it(case, tmp_path):
+def test_an_old_config_agrees_with_its_resaved_version(case, tmp_path):
     model_type = case.partition(",")[0]
     old = {"model_type": model_type, "transformers_version": "4.40.0", **OLD[case]}
     kind = transformers.models.auto.configuration_auto.CONFIG_MAPPING[model_type]

@@ -102,7 +102,7 @@ def test_buffers_are_of_sizes_in_which_pinned_memory_is_given_out(mib):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_whatever_a_launch_fails_for_is_a_refusal(interpreted_engine, monkeypatch, error):
+def test_any_failure_of_a_launch_is_a_limit_error(interpreted_engine, monkeypatch, error):
     # the fixture skips where these are not installed
     devices = import_module("soupctl.engines.devices")
     if error == "registers":

@@ -240,7 +240,7 @@ def test_nan_in_a_source_is_found_at_its_element():
     assert (0, 1) == (refused.value.source, refused.value.element)
 
 
-def test_factors_whose_sides_do_not_fit_are_refused():
+def test_factors_with_mismatched_sides_are_refused():
     two, three = np.ones((2, 2)), np.ones((3, 3))
 
     with pytest.raises(ValueError, match="do not multiply"):

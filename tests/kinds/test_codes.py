@@ -208,7 +208,7 @@ def test_a_layer_that_only_metadata_calls_quantised_is_a_code():
 
 
 @pytest.mark.parametrize("more", ["convrot", "unheard_of"])
-def test_a_layer_whose_values_are_more_than_code_times_scale_is_not_read(more):
+def test_a_layer_with_more_than_code_times_scale_is_not_read(more):
     layers = {"layers": {P[:-1]: {"format": "float8_e4m3fn", more: True}}}
     facts = facts_of({"_quantization_metadata": json.dumps(layers)})
 
@@ -238,7 +238,7 @@ def test_settings_that_change_no_value_let_a_layer_be_read():
     ["weight_scale_2", "pre_quant_scale", "smooth_factor", "weight_zero_point_2", "scales"],
 )
 @pytest.mark.parametrize("scale", ["weight_scale", "input_scale"])
-def test_codes_beside_what_no_scheme_knows_are_not_read(strange, scale):
+def test_codes_with_an_unknown_companion_are_not_read(strange, scale):
     layout = {
         P + "weight": (E4M3, (64, 64)),
         P + scale: (F32, ()),
@@ -275,7 +275,7 @@ def test_norms_called_scale_in_a_model_of_plain_fp8_are_weights():
     assert {} == kinds(layout)
 
 
-def test_integer_weights_are_codes_by_what_the_config_says():
+def test_integer_weights_are_codes_if_the_config_is_quantised():
     facts = facts_of({}, b'{"quantization_config": {"quant_method": "awq"}}')
 
     assert {P + "weight": (Role.CODE, "AWQ")} == kinds({P + "weight": (I8, (4, 4))}, facts)

@@ -113,7 +113,7 @@ def test_a_peft_type_outside_the_linear_ones_makes_all_parameters_factors():
     assert {} == factors(shapes, "IA3")
 
 
-def test_a_file_of_nothing_but_thin_pairs_is_an_adapter_whoever_wrote_it():
+def test_a_file_of_thin_pairs_alone_is_an_adapter_under_any_names():
     pairs = {
         "x.k.down.weight": (4, 32),
         "x.k.up.weight": (32, 4),

@@ -138,14 +138,14 @@ def test_a_part_of_a_weight_that_is_zero_outside_of_blocks_is_refused():
         taken_out(EXAMPLE, [removal], "soup.st")
 
 
-def test_what_counts_in_some_blocks_only_makes_no_soup_alone():
+def test_an_ingredient_with_weight_in_some_blocks_only_makes_no_soup_alone():
     removal = WeightRemoval(EXAMPLE.ingredients[0].digest, "a.st")
 
-    with pytest.raises(LedgerError, match=r"counts in some blocks only \(swap puts another"):
+    with pytest.raises(LedgerError, match=r"has weight in some blocks only \(replace it with swap"):
         require_left(EXAMPLE.ingredients[1:2], [removal], "soup.st")
 
 
-def test_changes_are_told_by_block_and_replay_to_what_there_is():
+def test_changes_by_block_replay_to_the_present_weights():
     before, after = EXAMPLE.ingredients, (*EXAMPLE.ingredients[1:], entry("d", ONE))
     found = changes(before, after)
     assert [(-ONE, ()), (ONE, ())] == [(each.weight, each.blocks) for each in found]
@@ -156,4 +156,6 @@ def test_changes_are_told_by_block_and_replay_to_what_there_is():
     )
     assert [] == list(contradictions(later))
     forged = replace(later, ingredients=(entry("b", NONE, HALF, HALF), *after[1:]))
-    assert "lists other ingredients or weights than its history leads to" in contradictions(forged)
+    assert "lists ingredients or weights that do not follow from its history" in contradictions(
+        forged
+    )

@@ -97,6 +97,6 @@ def test_a_soup_of_the_longest_ledger_can_be_changed(tmp_path, monkeypatch):
     revise("subtract", "soup.st", Path("less.st"), (), ["3.st"])
     assert verbs.history("less.st")
     monkeypatch.setattr(ledger_json, "LONGEST", len(metadata(Path("less.st"))["soupctl"]))
-    with pytest.raises(LimitError, match="avg of the ingredients themselves"):
+    with pytest.raises(LimitError, match="average its ingredients with avg"):
         revise("add", "less.st", Path("more.st"), ["3.st"])
     assert not Path("more.st").exists()

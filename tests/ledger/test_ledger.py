@@ -269,7 +269,7 @@ def test_a_ledger_is_believed_about_its_own_content_over_that_of_a_descendant():
     assert (root("1"),) == found.disputed
 
 
-def test_a_ledger_is_not_heard_about_what_its_ingredients_do_not_descend_from():
+def test_a_ledger_is_not_believed_about_content_that_is_no_ancestor():
     honest = plain("1", entry("a"), entry("b"))
     liar = knowing(plain("2", entry("c")), plain("1", entry("c"), entry("d")))
 
@@ -309,7 +309,7 @@ def test_equal_proportions_by_other_names_are_no_contradiction():
     assert () == ancestry([first, knowing(plain("3", entry("1")), twice)]).disputed
 
 
-def test_a_soup_of_itself_alone_does_not_contradict_what_is_known_of_it():
+def test_a_soup_of_itself_alone_does_not_contradict_its_ledger():
     known = knowing(plain("2", entry("1")), plain("1", entry("a"), entry("b")))
     found = ancestry([plain("1", entry("1")), known])
 
@@ -370,7 +370,7 @@ def test_which_name_a_content_keeps_does_not_depend_on_the_order(pairs, random):
 
 
 def test_weights_of_one_content_that_cancel_are_refused():
-    with pytest.raises(UsageError, match=r"a\.safetensors: is in more than once, with weights"):
+    with pytest.raises(UsageError, match=r"a\.safetensors: is given more than once, with weights"):
         merged([entry("a", "1/2"), entry("b"), entry("a", "-1/2")])
 
 

@@ -107,12 +107,12 @@ def test_each_family_has_its_rank_and_shape(factors, family, rank, shape):
         ("m__lora_magnitude_vector", "DoRA"),
         ("m__oft_blocks", "OFT"),
         ("m__boft_R", "BOFT"),
-        ("m__diff_b", "no factor"),
+        ("m__diff_b", "not a factor"),
         ("m__lora_B__bias", "LoRA"),
-        ("emb_params", "no factor"),
+        ("emb_params", "not a factor"),
     ],
 )
-def test_what_is_not_linear_or_not_known_is_refused_by_name(extra, words):
+def test_nonlinear_or_unknown_adapters_are_refused_by_name(extra, words):
     tensors = tensors_of(m__lora_up__weight=(6, 4), m__lora_down__weight=(4, 8), **{extra: (6, 1)})
 
     with pytest.raises(InputError, match=words) as refused:
@@ -122,7 +122,7 @@ def test_what_is_not_linear_or_not_known_is_refused_by_name(extra, words):
 
 
 def test_half_a_module_is_refused():
-    with pytest.raises(InputError, match="up alone"):
+    with pytest.raises(InputError, match="cannot have exactly the factors up"):
         read(tensors_of(m__lora_up__weight=(6, 4)))
 
 

@@ -61,7 +61,9 @@ def test_the_soup_has_the_names_of_the_first_and_the_same_values(renamed, plain,
     assert all(np.array_equal(turned[CLIP + name], expected[name]) for name in expected)
 
 
-def test_what_was_undone_is_said_and_recorded_and_digests_are_those_of_the_files(renamed, tmp_path):
+def test_an_undone_renaming_is_reported_and_recorded_and_digests_are_the_files_own(
+    renamed, tmp_path
+):
     output = tmp_path / "o.safetensors"
     with open_job(Request(renamed, output)) as job:
         assert "c.safetensors: the prefix 'text_model.' is undone" in job.notes[0]

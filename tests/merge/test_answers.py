@@ -111,7 +111,7 @@ def test_every_way_to_name_an_ingredient_of_an_ingredient_finds_it(soup):
         "inner.safetensors.sum",
     ],
 )
-def test_what_is_neither_there_nor_known_is_no_reason_for_a_no(soup, what):
+def test_an_unknown_name_is_never_answered_with_no(soup, what):
     told = answer(soup, what)
 
     assert "cannot tell whether soup.safetensors holds it" in told
@@ -209,7 +209,7 @@ def test_an_ingredient_that_is_a_soup_of_unknown_content_leaves_a_no_unproven(so
     assert "cannot tell" in answer("deeper.safetensors", "b.safetensors")
 
 
-def test_a_soup_whose_weight_was_declared_leaves_a_no_unproven():
+def test_a_soup_with_a_declared_weight_leaves_a_no_unproven():
     revise("add", "a.safetensors", Path("o.st"), ["b.safetensors"], total=2, approximate=True)
 
     assert "yes" == answer("o.st", "b.safetensors")
@@ -228,7 +228,7 @@ def test_ledgers_that_contradict_each_other_leave_a_no_unproven(soup):
     assert "two ledgers of inner.safetensors contradict each other" in answer(soup, gone.pop())
 
 
-def test_a_no_about_what_was_taken_out_approximately_says_so(soup):
+def test_a_no_about_an_approximate_removal_says_so(soup):
     revise("subtract", soup, Path("o.st"), (), ["a.safetensors"], approximate=True)
     told = verbs.ask("o.st", "a.safetensors")
 
@@ -258,7 +258,7 @@ def test_a_data_folder_with_other_images_is_not_in_it(trained):
 
     assert "no" == answer(trained, birds)
     average("mixed", trained, "x.safetensors")
-    assert "what x.safetensors was trained on is not recorded" in answer("mixed", birds)
+    assert "the training data of x.safetensors is not recorded" in answer("mixed", birds)
     assert "yes" == answer("mixed", "shards/cats")
 
 
@@ -296,7 +296,7 @@ def test_subtract_and_swap_take_a_data_folder(trained):
     made = revise("subtract", trained, Path("o"), (), ["shards/cats"])
 
     assert ["dogs/model/unet"] == [entry.name for entry in made.ledger.ingredients]
-    with pytest.raises(LedgerError, match="is not what anything in o was trained on"):
+    with pytest.raises(LedgerError, match="is not training data of anything in o"):
         revise("subtract", "o", Path("p"), (), ["shards/cats"])
     made = revise("swap", trained, Path("q"), ["x.safetensors"], ["shards/dogs"])
     assert "x.safetensors" in [entry.name for entry in made.ledger.ingredients]

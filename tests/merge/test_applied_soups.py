@@ -47,7 +47,7 @@ def test_a_soup_without_a_delta_is_the_one_that_never_had_it():
     assert Level.REBUILD is verified(Path("left.st")).level
 
 
-def test_what_remains_of_one_delta_of_scale_one_is_the_fine_tuned_checkpoint():
+def test_one_remaining_delta_of_scale_one_gives_the_fine_tuned_checkpoint():
     apply("base.st", "a.delta", "b.delta", output="soup.st")
 
     revise("subtract", "soup.st", Path("left.st"), (), ["b.delta"])
@@ -87,7 +87,7 @@ def test_a_swap_puts_a_delta_in_with_the_scale_of_the_other():
     assert contents(Path("expected.st")) == contents(Path("new.st"))
 
 
-def test_what_does_not_belong_into_such_a_soup_is_refused():
+def test_changes_that_do_not_suit_a_base_with_deltas_are_refused():
     apply("base.st", "a.delta", output="soup.st")
     average("mean.st", "a.st", "b.st")
     delta("b.st", "c.st", "other.delta")
@@ -101,11 +101,11 @@ def test_what_does_not_belong_into_such_a_soup_is_refused():
         revise("add", "soup.st", out, ["other.delta"])
     with pytest.raises(LedgerError, match=r"base\.st: is the base of soup\.st"):
         revise("subtract", "soup.st", out, (), ["base.st"])
-    with pytest.raises(LedgerError, match="has deltas applied, which are not taken out of a"):
+    with pytest.raises(LedgerError, match="has deltas applied, which cannot be taken out of a"):
         revise("subtract", "soup.st", out, (), ["a.delta"], approximate=True)
     with pytest.raises(LedgerError, match=r"a\.delta: is a delta, not a soup"):
         revise("add", "a.delta", out, ["b.delta"])
-    with pytest.raises(UsageError, match="no sum is kept of a soup that deltas are applied in"):
+    with pytest.raises(UsageError, match="no sum can be kept of a soup with deltas"):
         revise("add", "soup.st", out, ["b.delta"], keep_sum=True)
     assert not out.exists()
 

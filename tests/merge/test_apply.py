@@ -58,7 +58,7 @@ def save_three() -> None:
         save(Path(f"{name}.st"), {"format": "pt"}, v=values, w=zeros, same=same - 0, ids=[1, 2])
 
 
-def test_add_difference_is_a_mean_whose_weights_add_up_to_one():
+def test_add_difference_equals_a_mean_with_weights_that_add_up_to_one():
     save_three()
     delta("b.st", "c.st", "d.st")
     scale = Fraction(7, 10)
@@ -125,7 +125,7 @@ def test_the_result_is_the_same_whatever_the_order_of_deltas_and_the_pace():
     assert Path("out.st").read_bytes() == Path("other.st").read_bytes()
 
 
-def test_a_soup_of_deltas_lists_them_and_holds_what_they_were_made_of():
+def test_a_soup_of_deltas_lists_them_and_holds_their_checkpoints():
     save_three()
     delta("b.st", "a.st", "d.st")
 
@@ -140,7 +140,7 @@ def test_a_soup_of_deltas_lists_them_and_holds_what_they_were_made_of():
 
 
 @pytest.mark.parametrize("damage", ["equal", "tensors", "ledger"])
-def test_a_delta_whose_record_was_altered_is_refused(damage):
+def test_a_delta_with_an_altered_record_is_refused(damage):
     save_three()
     delta("b.st", "a.st", "d.st")
     raw = Path("d.st").read_bytes()

@@ -130,7 +130,7 @@ def test_chunks_and_threads_change_no_byte(options):
     assert before == Path("out.st").read_bytes()
 
 
-def test_a_lora_of_scale_minus_one_takes_away_what_was_added_to_a_wide_base():
+def test_a_lora_of_scale_minus_one_undoes_scale_one_on_a_wide_base():
     save_pair(size=0.0)
     apply("b.st", "l.st")
 
@@ -186,7 +186,7 @@ def test_modules_without_a_place_are_refused_with_their_names():
         Path("x.st"), **{f"other.{n}.{key}": array for n in range(9) for key, array in one.items()}
     )
 
-    with pytest.raises(MismatchError, match=r"x.st: other.0: has no place in b.st") as refused:
+    with pytest.raises(MismatchError, match=r"x.st: other.0: matches no layer of b.st") as refused:
         apply("b.st", "x.st")
 
     assert 9 == len(refused.value.issues)

@@ -102,7 +102,7 @@ def test_taking_an_ingredient_out_is_one_average_of_the_others():
     assert ("left.*", "right.*") == ledger.blocks
 
 
-def test_what_is_added_counts_alike_everywhere_and_what_is_swapped_as_the_other_did():
+def test_an_added_weight_is_equal_in_all_blocks_and_a_swapped_one_keeps_its_proportions():
     average("soup.st", "a.st", "b.st", blocks=by_block((ONE, NONE), left=(HALF, HALF)))
     revise("add", "soup.st", Path("more.st"), [("c.st", 2)])
     assert_is("more.st", "abc", by_block((ONE, NONE, 2 * ONE), left=(HALF, HALF, 2 * ONE)))
@@ -129,11 +129,11 @@ def test_a_soup_with_other_blocks_is_refused_with_the_way_out():
     average("one.st", "a.st", "b.st", blocks=by_block((ONE, NONE), left=(HALF, HALF)))
     average("two.st", "c.st", "d.st", blocks=by_block((ONE, NONE), right=(HALF, HALF)))
 
-    with pytest.raises(LedgerError, match=r"by other blocks than its own \(avg takes a soup as"):
+    with pytest.raises(LedgerError, match=r"by other blocks than its own \(average it as"):
         revise("add", "one.st", Path("both.st"), ["two.st"])
 
 
-def test_taking_out_what_alone_counts_in_a_block_is_refused_by_name():
+def test_removing_the_only_ingredient_of_a_block_is_refused_by_name():
     average("soup.st", "a.st", "b.st", blocks=by_block((ONE, ONE), left=(NONE, ONE)))
 
     with pytest.raises(SoupError, match=r"left\.w: the weights are all zero"):
@@ -197,7 +197,7 @@ def test_one_content_given_twice_has_the_summed_weights():
     assert_proven("twice.st")
 
 
-def test_one_content_whose_weights_cancel_in_a_block_is_refused():
+def test_one_content_with_weights_that_cancel_in_a_block_is_refused():
     blocks = by_block((ONE, ONE, ONE), left=(ONE, -ONE, ONE))
     with pytest.raises(UsageError, match="cancel in a block"):
         average("twice.st", "a.st", "a.st", "b.st", blocks=blocks)

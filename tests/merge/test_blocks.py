@@ -81,14 +81,14 @@ def test_numbers_of_a_file_are_exact_and_keep_their_order(tmp_path):
     ("text", "message"),
     [
         ("defaults = [1, 0]\n[blocks]\nw = [1, 1]", "'defaults' is not a known key (did you mean"),
-        ("[blocks]\nw = 0.5", "'w' is no list of weights (such as"),
+        ("[blocks]\nw = 0.5", "'w' is not a list of weights (such as"),
         ("[blocks]\nw = [true, 1]", "'w': its weights must be numbers"),
         ("[blocks]\nw = [inf, 1]", "'w': 'inf' is not a weight"),
         ("[blocks]\nw = [1e9, 1]", "'w': '1e9' is not a weight"),
-        ("blocks = 3", "blocks is no table"),
+        ("blocks = 3", "blocks is not a table"),
         ("default = [1, 0]", "has no weights by block"),
         ("[blocks]\nw = ['1/0', 1]", "'w': '1/0' divides by zero"),
-        ("[blocks]\na.b = [1, 2]", "'a' is no list of weights"),
+        ("[blocks]\na.b = [1, 2]", "'a' is not a list of weights"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(tmp_path, text, message):
@@ -106,12 +106,12 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("GRAD_W", "'GRAD_W' is no file, preset or list of numbers (did you mean GRAD_"),
+        ("GRAD_W", "'GRAD_W' is not a file, preset or list of numbers (did you mean GRAD_"),
         ("1,2,3", "--blocks has 3 numbers (26 (SD 1.x, 2.x), 20 (SDXL) and 61 (Flux) are known)"),
         ("0,x" + ",0" * 24, "'x' is not a weight"),
     ],
 )
-def test_what_is_no_file_preset_or_known_string_is_refused(text, message):
+def test_an_unknown_argument_of_blocks_is_refused(text, message):
     with pytest.raises(UsageError) as caught:
         read_blocks(text)
     assert message in caught.value.message()
@@ -181,7 +181,7 @@ def test_a_classic_string_gives_each_block_of_flux_its_share():
         (61, SD, "which 61 numbers do not have"),
         (26, FLUX, "looks like Flux, with"),
         (61, {*FLUX, "single_blocks.38.linear1.weight"}, "with S38, which 61 numbers do not have"),
-        (26, {"w"}, "has no blocks that 26 numbers are known for"),
+        (26, {"w"}, "is not of a kind of model that has 26 blocks"),
     ],
 )
 def test_a_classic_string_of_another_model_is_refused(count, names, message):

@@ -63,7 +63,7 @@ def files(tmp_path):
 KEEP, DROP = {"on_missing": OnMissing.KEEP}, {"on_missing": OnMissing.DROP}
 
 
-def test_what_not_all_have_is_refused_by_default_and_the_ways_out_are_named(files, tmp_path):
+def test_tensors_that_only_some_have_are_refused_by_default_with_advice(files, tmp_path):
     paths, _ = files
     with pytest.raises(MismatchError) as caught:
         soup(tmp_path / "o.safetensors", *paths)
@@ -166,12 +166,12 @@ def test_changes_keep_the_choices_and_their_exactness(files, tmp_path, choice, k
     holds(paths[0], more, paths[2])
 
 
-def test_what_tensors_are_taken_from_cannot_be_taken_out(files, tmp_path):
+def test_the_source_of_taken_tensors_cannot_be_removed(files, tmp_path):
     paths, _ = files
     output = tmp_path / "soup.safetensors"
     soup(output, *paths, take=((V, paths[0]), (C, paths[0])))
 
-    with pytest.raises(LedgerError, match="is taken from an ingredient that would be gone"):
+    with pytest.raises(LedgerError, match="is taken from an ingredient that would be removed"):
         revise(Revision("subtract", output, output, removed=[paths[0]]), force=True)
 
 

@@ -93,13 +93,13 @@ def test_configs_that_differ_are_refused_with_a_way_out_that_works(runs, tmp_pat
         issue.path,
         issue.what,
     )
-    assert "--config-from INPUT says whose configs count" == issue.advice
+    assert "--config-from INPUT chooses the configs of one input" == issue.advice
     verbs.average(Request(runs, tmp_path / output, config_from=runs[1]))
     if output == "soup":
         assert text.encode() == files(tmp_path / output)["config.json"]
 
 
-def test_configs_by_which_weights_mean_different_things_are_refused_whoever_is_named(
+def test_configs_that_change_the_meaning_of_weights_are_refused_even_with_config_from(
     runs, tmp_path
 ):
     (runs[0] / "config.json").write_text(json.dumps({**CONFIG, "rope_theta": 10000}))

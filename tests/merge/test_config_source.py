@@ -58,7 +58,7 @@ def digest(path: str) -> str:
     return found.digest
 
 
-def test_the_ledger_records_by_content_whose_configs_were_asked_for():
+def test_the_ledger_records_the_source_of_configs_by_content():
     text = metadata(Path("soup/model.safetensors"))["soupctl"]
     written = json.loads(text)
 
@@ -77,7 +77,7 @@ def test_a_ledger_says_nothing_of_configs_that_were_not_asked_for():
     assert "configs" not in written
 
 
-def test_log_and_inspect_show_whose_configs_were_asked_for(capsys):
+def test_log_and_inspect_show_the_source_of_configs(capsys):
     for command in ("log", "inspect"):
         run(command, "soup")
         assert f"  configs   those of b  ({digest('b')})" in capsys.readouterr().out
@@ -95,7 +95,7 @@ def test_configs_that_would_conflict_are_settled_by_the_option_that_the_refusal_
 ):
     with pytest.raises(MismatchError) as caught:
         revise(operation, "soup", Path("out"), added, removed)
-    assert "--config-from INPUT says whose configs count" in caught.value.message()
+    assert "--config-from INPUT chooses the configs of one input" in caught.value.message()
 
     revise(operation, "soup", Path("kept"), added, removed, config_from="soup")
     revise(operation, "soup", Path("new"), added, removed, config_from="c")
@@ -117,9 +117,7 @@ def test_add_subtract_and_swap_keep_the_record_while_that_ingredient_is_in_the_s
 @pytest.mark.parametrize(
     "words", ["subtract soup b -o out", "swap soup b c -o out --config-from soup"]
 )
-def test_taking_out_the_source_of_configs_leaves_the_configs_and_says_that_the_record_goes(
-    words, capsys
-):
+def test_removing_the_source_of_configs_keeps_the_configs_with_a_note(words, capsys):
     run(*words.split(), "-n")
     assert f"note     {NOTE}" in capsys.readouterr().out
     run(*words.split())
@@ -170,13 +168,13 @@ def test_a_sweep_takes_the_configs_of_an_input_wherever_that_counts():
     assert [(None, 4), ("b", 8), ("b", 8)] == found
 
 
-def test_what_is_no_input_is_not_the_source_of_configs():
+def test_only_an_input_can_be_the_source_of_configs():
     for named in ("b", "elsewhere"):
         with pytest.raises(UsageError, match="config_from names no input"):
             revise("add", "soup", Path("out"), ["c"], config_from=named)
 
 
-def test_a_single_file_records_whose_configs_were_asked_for_too():
+def test_a_single_file_records_the_source_of_configs_too():
     average(Path("soup.st"), "a", "b", config_from="a")
     revise("subtract", "soup.st", Path("less.st"), [], ["a"])
 
@@ -210,6 +208,6 @@ def test_no_ledger_names_a_source_of_configs_that_is_no_ingredient():
         verbs.history("soup")
 
 
-def test_a_recipe_that_cannot_say_whose_configs_count_is_refused():
+def test_a_soup_with_chosen_configs_has_no_recipe():
     with pytest.raises(LedgerError, match="has the configs of one ingredient"):
         list(verbs.recipe_of(ledger("soup"), "soup"))

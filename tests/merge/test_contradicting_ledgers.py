@@ -75,7 +75,7 @@ def orders(*paths: str) -> Iterator[Path]:
     assert 1 == len(made)
 
 
-def test_a_lie_about_a_soup_that_is_no_ancestor_of_the_liar_is_not_heard():
+def test_a_false_ledger_is_not_believed_about_a_soup_that_is_no_ancestor():
     liar = make_liar("c.st", about="inner.st")
     for soup in orders("inner.st", liar, "d.st"):
         assert verbs.holds(soup, "secret.st")
@@ -114,7 +114,7 @@ def test_a_copy_of_a_soup_with_a_false_ledger_hides_nothing_that_it_holds():
                 verbs.holds(soup, "secret.st")
 
 
-def test_what_is_disputed_stays_so_in_every_soup_of_it_until_it_is_taken_out():
+def test_disputed_content_stays_disputed_in_every_soup_until_it_is_removed():
     average("honest.st", "inner.st", "d.st")
     liar = make_liar("inner.st", "c.st", about="inner.st")
     average("soup.st", "honest.st", liar)
@@ -131,7 +131,7 @@ def test_what_is_disputed_stays_so_in_every_soup_of_it_until_it_is_taken_out():
 
 
 @pytest.mark.parametrize("operation", ["add", "swap"])
-def test_an_added_soup_takes_nothing_from_what_the_soup_is_known_to_hold(operation):
+def test_adding_a_soup_removes_no_known_ancestor(operation):
     average("honest.st", "inner.st", "d.st")
     removed = ["d.st"] if operation == "swap" else []
     liar = make_liar("c.st", about="inner.st")

@@ -30,7 +30,9 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_folder_is_not_made_a_file_because_the_inputs_are_files(here):
-    with pytest.raises(UsageError, match="new/: names a folder, but single files make a file"):
+    with pytest.raises(
+        UsageError, match="new/: names a folder, but single files are averaged into a file"
+    ):
         soup("a.st", output="new/")
     soup("a.st", output="new/", shard_size=100)
     soup("m", output="other/")

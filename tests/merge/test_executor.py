@@ -115,7 +115,7 @@ def test_a_source_that_changed_since_it_was_digested_is_refused(opened):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_what_is_digested_is_what_is_combined_and_copied(opened, monkeypatch, threads):
+def test_the_digested_bytes_are_the_combined_and_copied_ones(opened, monkeypatch, threads):
     """Each read of a file gives other bytes, as of one that another process writes to."""
     reads = count()
 
@@ -156,7 +156,7 @@ def test_sparse_planes_count_where_no_new_sum_is_kept(place):
     assert contents(place / "expected.st") == contents(place / "out.st")
 
 
-def test_a_sum_that_is_dropped_leaves_the_soup_of_what_remains(place):
+def test_a_soup_updated_without_keeping_its_sum_is_that_of_the_rest(place):
     generator = np.random.default_rng(7)
     for name in "abc":
         save(place / f"{name}.st", w=generator.normal(0, 1, 50).astype(F16))
@@ -231,7 +231,7 @@ def test_a_kept_sum_with_nan_is_refused_whatever_its_plan_allows(place):
             execute([order], CpuEngine(), ExecutionOptions(1))
 
 
-def test_what_does_not_count_for_a_tensor_is_digested_and_not_combined(place):
+def test_a_source_that_does_not_count_for_a_tensor_is_only_digested(place):
     bad, good = np.float16([np.nan, np.inf, 7]), np.float16([1, 2, 3])
     save(place / "a.st", w=good, v=good, n=np.int64([1]))
     save(place / "b.st", w=bad, v=2 * good, n=np.int64([2]))

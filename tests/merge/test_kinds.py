@@ -1,4 +1,4 @@
-"""Tensors that are no plain weights are copied where all share them, and else refused."""
+"""Tensors that are not plain weights are copied where all share them, and else refused."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_counters_that_differ_may_be_those_of_the_first(tmp_path):
     assert 3 == soup(tmp_path, a, b, on_int=OnInt.FIRST)["bn.num_batches_tracked"]
 
 
-def test_a_dry_run_refuses_what_differs_as_the_run_does(tmp_path):
+def test_a_dry_run_refuses_differing_tensors_as_the_run_does(tmp_path):
     a = save(tmp_path / "a.safetensors", alphas_cumprod=np.array([1, 0.5], "f4"))
     b = save(tmp_path / "b.safetensors", alphas_cumprod=np.array([1, 0.25], "f4"))
 
@@ -157,7 +157,7 @@ def test_settings_in_metadata_that_differ_are_refused_and_others_left_out(tmp_pa
     assert "layers 30, not 28" in refusal(tmp_path, a, d)
 
 
-def test_fp8_with_a_scale_that_all_share_is_read_as_what_it_stands_for(tmp_path):
+def test_fp8_with_a_shared_scale_is_averaged_by_value(tmp_path):
     codes = {
         "q.weight": ("F8_E4M3", (2, 2), bytes([56, 57, 58, 59])),
         "q.weight_scale": ("F32", (), np.float32(0.5).tobytes()),

@@ -88,7 +88,7 @@ def test_files_that_macos_writes_beside_others_are_not_seen(name, tmp_path):
     assert [tmp_path / name] == list(checkpoints_in(tmp_path))
 
 
-def test_a_pipeline_is_found_among_what_macos_writes(tmp_path):
+def test_a_pipeline_is_found_among_the_hidden_files_of_macos(tmp_path):
     pipeline = save_pipeline(tmp_path / "a", 1)
     expected = find_model(pipeline)
     beside(tmp_path)
@@ -200,7 +200,7 @@ def test_a_mark_that_appears_and_goes_is_seen_though_folders_are_listed_once(tmp
     find_model(paths[1])
 
 
-def test_a_blob_whose_name_is_not_its_sha256_is_refused_on_request(tmp_path):
+def test_a_blob_with_another_sha256_than_its_name_is_refused_on_request(tmp_path):
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
     file = save(tmp_path / "plain.safetensors", w=np.ones(3, "f4"))
     blobs.mkdir()
@@ -214,7 +214,7 @@ def test_a_blob_whose_name_is_not_its_sha256_is_refused_on_request(tmp_path):
 
     verbs.average(Request([paths[0], file], tmp_path / "o.safetensors", check_blobs=True))
     verbs.average(Request(paths, tmp_path / "p.safetensors"))
-    with pytest.raises(InputError, match=r"0000\.safetensors: is not what its name") as caught:
+    with pytest.raises(InputError, match=r"0000\.safetensors: is damaged: its SHA-256") as caught:
         verbs.average(Request(paths, tmp_path / "q.safetensors", check_blobs=True))
     assert str(false) in caught.value.message()
 

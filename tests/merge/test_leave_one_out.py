@@ -54,7 +54,7 @@ def outputs(pattern: str = "loo-*") -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(Path().glob(pattern))}
 
 
-def test_what_is_left_out_may_have_any_shape(place):
+def test_a_tensor_that_is_left_out_may_have_any_shape(place):
     for number, name in enumerate("efg"):
         save(Path(f"{name}.st"), w=np.full(3, number, F16), other=np.zeros(number, F16))
     average(Path("soup.st"), "e.st", "f.st", "g.st", excludes=("other",))

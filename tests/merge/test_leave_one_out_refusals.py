@@ -96,7 +96,7 @@ def test_outputs_that_links_lead_to_one_place_are_refused(soup):
     assert not Path("target.st").exists()
 
 
-def test_two_ingredients_whose_outputs_would_have_one_name_are_refused(place):
+def test_two_ingredients_with_equal_output_names_are_refused(place):
     Path("x").mkdir()
     Path("y").mkdir()
     for old, new in (("a.st", "x/a.st"), ("b.st", "y/a.st"), ("c.st", "x-a.st")):

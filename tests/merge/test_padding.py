@@ -76,7 +76,7 @@ def test_the_difference_of_two_models_is_added_to_an_inpainting_model(arrays, ex
 
 
 @pytest.mark.parametrize("keep_sum", [False, True])
-def test_changes_give_the_bytes_of_one_average_of_what_remains(arrays, keep_sum):
+def test_changes_give_the_bytes_of_one_average_of_the_rest(arrays, keep_sum):
     held = {"four.st": 1, "nine.st": 2}
     made = soup(held, keep_sum=keep_sum)
 
@@ -109,7 +109,7 @@ def test_each_ingredient_is_left_out_in_turn(arrays):
     assert_proven("without-nine.st", "without-four.st", "without-base.st")
 
 
-def test_what_differs_in_more_than_input_channels_is_refused(arrays):
+def test_shapes_that_differ_in_more_than_input_channels_are_refused(arrays):
     with pytest.raises(MismatchError, match=rf"pad '{K}' fills the narrower up with zeros"):
         soup({"nine.st": 1, "four.st": 1}, pad=())
     save(Path("wide.st"), **{K: np.zeros((9, 4, 3, 3), "f2"), OUT: np.zeros((4, 8), "f2")})

@@ -161,7 +161,7 @@ def test_weights_of_linear_layers_in_blocks_are_quantised(tmp_path, prefix):
     assert {("F32", ())} == {found[name][:2] for name in scales}
 
 
-def test_what_an_option_decides_is_not_quantised(tmp_path):
+def test_tensors_with_an_explicit_option_are_not_quantised(tmp_path):
     tensors = {f"blocks.{n}.q.weight": ("BF16", (4, 6)) for n in range(3)}
     for seed, name in enumerate("ab"):
         model(tmp_path / f"{name}.st", seed, **tensors)
@@ -228,7 +228,7 @@ def test_a_quantised_soup_is_changed_as_if_it_had_been_made_so(tmp_path, keep_su
     assert_proven(tmp_path / "all.st", tmp_path / "more.st", tmp_path / "less.st")
 
 
-def test_a_quantised_soup_is_an_ingredient_as_what_it_stands_for(tmp_path):
+def test_a_quantised_soup_is_averaged_by_value(tmp_path):
     for seed, name in enumerate("ab"):
         model(tmp_path / f"{name}.st", seed, **{W: ("F16", (8, 6)), "norm.weight": ("F16", (4,))})
     average(tmp_path / "q.st", tmp_path / "a.st", tmp_path / "b.st", quantize=Q)

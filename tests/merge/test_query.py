@@ -68,7 +68,7 @@ def test_verify_refutes_a_rebuild_of_a_rounded_soup(soup):
     found = verified(Path("rounded.st"))
 
     assert (Level.DIGEST, False) == (found.level, found.exact)
-    assert "rounded.st: is not what its ingredients make" == found.problem
+    assert "rounded.st: is not the soup of its ingredients" == found.problem
 
 
 def test_a_checkpoint_is_no_soup(soup):

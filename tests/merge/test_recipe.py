@@ -35,7 +35,7 @@ def test_patterns_that_match_something_pass():
         ("[!a-z]*", "soupctl inspect shows the names"),
     ],
 )
-def test_the_message_names_the_pattern_and_what_would_match(pattern, advice):
+def test_the_message_names_the_pattern_and_a_suggestion(pattern, advice):
     expected = f"--key {pattern!r} matches no tensor ({advice})"
     assert expected == refusal(keys=(pattern,))
 

@@ -64,7 +64,7 @@ def test_a_refused_removal_names_both_files(four, approximate):
 
 def test_removing_an_ingredient_of_an_inner_soup_is_refused_naming_that_soup(four):
     average(Path("nested.st"), "soup.st", "d.st")
-    pattern = r"^b\.st: is not in nested\.st \(it came in with soup\.st, for which swap"
+    pattern = r"^b\.st: is not in nested\.st \(it is part of soup\.st, which swap"
 
     refused(pattern, "subtract", "nested.st", OUT, (), ["b.st"])
     revise("subtract", "soup.st", "without.st", (), ["b.st"])

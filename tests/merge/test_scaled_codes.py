@@ -66,7 +66,7 @@ def average(output: Path, *pairs: tuple[Path, Fraction | int], **options: object
 
 @pytest.mark.parametrize("scale", [F32, F16, BF16])
 @pytest.mark.parametrize("layout", SCALES)
-def test_the_soup_is_the_exact_mean_of_what_the_codes_stand_for(tmp_path, layout, scale):
+def test_the_soup_is_the_exact_mean_of_codes_times_scales(tmp_path, layout, scale):
     a = checkpoint(tmp_path / "a.st", 1, layout, scale=scale)
     b = checkpoint(tmp_path / "b.st", 2, layout, scale=scale)
     weights = Fraction("0.123456789"), Fraction("0.876543211")
@@ -123,7 +123,7 @@ def test_markers_and_metadata_that_say_quantised_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("keep_sum", [True, False])
-def test_what_is_taken_out_leaves_no_trace(tmp_path, keep_sum):
+def test_a_removed_ingredient_leaves_no_trace(tmp_path, keep_sum):
     paths = [tmp_path / f"{n}.st" for n in range(3)]
     for n, (path, layout) in enumerate(zip(paths, ("tensor", "block", "row"), strict=True)):
         checkpoint(path, n, layout)
@@ -159,7 +159,7 @@ def test_a_scale_finer_than_any_float32_is_refused(tmp_path):
         tmp_path / "b.st", 2, "tensor",
         **{"layer.scale_weight": ("F64", (), np.float64([0.1]).tobytes())},
     )  # fmt: skip
-    with pytest.raises(MismatchError, match="is a scale that no float32 holds"):
+    with pytest.raises(MismatchError, match="is a scale that does not fit a float32"):
         average(tmp_path / "o.st", (tmp_path / "a.st", 1), (tmp_path / "b.st", 1))
 
 
@@ -207,7 +207,7 @@ def test_scaled_codes_are_averaged_with_plain_weights_below_a_prefix(tmp_path, s
     assert rounded(mean, BF16) == contents(tmp_path / "o.st")[name][2]
 
 
-def test_scaled_codes_that_are_taken_are_what_they_stand_for(tmp_path):
+def test_taken_scaled_codes_become_their_values(tmp_path):
     values = [checkpoint(tmp_path / f"{n}.st", n, "block") for n in range(2)]
     paths = [tmp_path / "0.st", tmp_path / "1.st"]
     average(tmp_path / "o.st", *((path, 1) for path in paths), take=(("layer.*", paths[1]),))

@@ -176,7 +176,7 @@ def test_a_soup_changed_by_a_program_is_proven_whatever_its_pipelines_are_called
     assert [None, None] == [each.problem for each in verbs.verify(tmp_path / "more")]
 
 
-def test_an_added_soup_that_equals_its_only_pipeline_is_no_place_to_find_it_at(runs, tmp_path):
+def test_an_added_soup_equal_to_its_only_pipeline_is_not_its_hint(runs, tmp_path):
     average(tmp_path / "soup", runs[0])
     average(tmp_path / "single", runs[1])
     change("add", tmp_path / "soup", tmp_path / "more", added=[verbs.Addition(tmp_path / "single")])
@@ -186,7 +186,7 @@ def test_an_added_soup_that_equals_its_only_pipeline_is_no_place_to_find_it_at(r
     assert [None, None] == [each.problem for each in verbs.verify(tmp_path / "more")]
 
 
-def test_pipelines_whose_weights_cancel_in_what_they_share_are_not_forgotten(mixed, tmp_path):
+def test_pipelines_with_weights_that_cancel_in_a_shared_component_are_refused(mixed, tmp_path):
     pairs = zip(mixed, (Fraction(1), Fraction(-2), Fraction(4)), strict=True)
     ingredients = [verbs.Ingredient(path, weight) for path, weight in pairs]
     verbs.average(verbs.Request(ingredients, tmp_path / "soup"))
@@ -220,7 +220,7 @@ def test_a_ledger_of_the_first_format_that_cannot_say_is_refused(mixed, tmp_path
         "path": lambda: change("subtract", tmp_path / "soup", tmp_path / "less", removed=what),
         "name": lambda: change("subtract", tmp_path / "soup", tmp_path / "less", removed=what),
     }[by]
-    with pytest.raises(LedgerError, match=r"does not say .*avg makes the soup anew"):
+    with pytest.raises(LedgerError, match=r"does not record .*make the soup again with avg"):
         refused()
     assert before == sorted(tmp_path.iterdir())
 
@@ -229,7 +229,7 @@ def test_a_pipeline_in_a_ledger_of_the_first_format_is_not_added_again(mixed, tm
     average(tmp_path / "soup", *mixed)
     as_first_format(tmp_path / "soup")
 
-    with pytest.raises(LedgerError, match=r"is perhaps in the soup already, .*--again|again=True"):
+    with pytest.raises(LedgerError, match=r"may be in the soup already, .*--again|again=True"):
         change("add", tmp_path / "soup", tmp_path / "more", added=[verbs.Addition(mixed[0])])
 
 

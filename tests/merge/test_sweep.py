@@ -109,7 +109,7 @@ def test_a_range_that_leads_nowhere_or_too_far_is_refused(text, message):
         ({"keep_sum": True}, "leave out --keep-sum"),
     ],
 )
-def test_what_a_sweep_has_no_use_for_is_refused(options, message):
+def test_options_that_a_sweep_cannot_use_are_refused(options, message):
     with pytest.raises(UsageError) as caught:
         swept("0:1:0.5", **options)
     assert message in caught.value.message()

@@ -142,7 +142,7 @@ def test_a_consistent_forgery_is_found_by_rebuilding(soup):
         rewrite(soup, sealed(document))
         found = verified(soup)
 
-        assert (Level.DIGEST, "soup.st: is not what its ingredients make") == (
+        assert (Level.DIGEST, "soup.st: is not the soup of its ingredients") == (
             found.level,
             found.problem,
         )
@@ -235,17 +235,17 @@ def test_a_ledger_of_another_way_to_the_same_content_is_no_forgery(soup):
         assert Level.REBUILD is verified(Path("of.st")).level, path
 
 
-def test_an_ingredient_whose_ledger_was_dropped_leaves_the_rebuild_unproven(soup):
+def test_an_ingredient_without_its_ledger_leaves_the_rebuild_unproven(soup):
     document = json.loads(metadata(soup)["soupctl"])
     del document["ledgers"]
     rewrite(soup, sealed(document))
     found = verified(soup)
 
     assert (Level.DIGEST, False) == (found.level, found.refuted)
-    assert "inner.st: has a ledger that is no part of the soup's" in found.problem
+    assert "inner.st: has a ledger that the soup's does not contain" in found.problem
 
 
-def test_what_a_rebuild_did_not_look_at_is_listed(soup):
+def test_claims_that_a_rebuild_cannot_check_are_listed(soup):
     assert () == verified(soup).unproven
     Path("b.st").unlink()
     safetensors.numpy.save_file(safetensors.numpy.load_file("inner.st"), "inner.st")
@@ -253,7 +253,7 @@ def test_what_a_rebuild_did_not_look_at_is_listed(soup):
 
     assert Level.REBUILD is found.level
     stripped, earlier = found.unproven
-    assert "inner.st, which carries no ledger" in stripped
+    assert "inner.st, which has no ledger" in stripped
     assert earlier.startswith("its state after avg, blake3:")
     assert "b.st: is not found" in earlier
 
@@ -266,7 +266,7 @@ def test_other_tensors_with_a_resealed_ledger_are_found_by_rebuilding(soup):
     rewrite(soup, sealed(document))
     found = verified(soup)
 
-    assert (Level.DIGEST, "soup.st: is not what its ingredients make") == (
+    assert (Level.DIGEST, "soup.st: is not the soup of its ingredients") == (
         found.level,
         found.problem,
     )

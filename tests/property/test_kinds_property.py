@@ -79,7 +79,7 @@ def reference(made: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 @settings(max_examples=60)
 @given(ingredients(), st.lists(st.sampled_from(PREFIXES), min_size=3, max_size=3))
-def test_a_mixture_of_kinds_makes_what_the_reference_makes_or_is_refused(drawn, prefixes):
+def test_a_mixture_of_kinds_equals_the_reference_or_is_refused(drawn, prefixes):
     made, broken = drawn
     with TemporaryDirectory() as folder:
         paths = []

@@ -193,7 +193,7 @@ def reference(mixture: Mixture) -> dict[str, tuple[str, bytes]]:
 
 @settings(max_examples=60, deadline=None)
 @given(mixtures())
-def test_a_mixture_makes_the_mean_of_what_its_tensors_stand_for_or_is_refused(mixture):
+def test_a_mixture_makes_the_mean_of_its_tensors_values_or_is_refused(mixture):
     with TemporaryDirectory() as folder:
         paths = [Path(folder, f"{place}.st") for place in range(len(mixture.ingredients))]
         for path, prefix, each in zip(paths, mixture.prefixes, mixture.ingredients, strict=True):

@@ -85,7 +85,9 @@ SAID = {
 
 
 @pytest.mark.parametrize("lacks", [(each,) for each in SAID] + [tuple(SAID), ()])
-def test_what_a_file_system_lacks_is_told_and_nothing_is_left(lacks, tmp_path, monkeypatch):
+def test_missing_features_of_a_file_system_are_reported_and_no_file_is_left(
+    lacks, tmp_path, monkeypatch
+):
     for lack in lacks:
         lack(monkeypatch)
 

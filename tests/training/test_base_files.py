@@ -65,7 +65,7 @@ def test_a_base_replaced_between_two_data_shards_is_refused(file, base, shards, 
     assert not (tmp_path / "run1" / "model").exists()
 
 
-def test_what_was_loaded_does_not_follow_later_writes_to_the_base(base, running, shards, tmp_path):
+def test_loaded_weights_do_not_follow_later_writes_to_the_base(base, running, shards, tmp_path):
     (run,) = running.prepared_runs(base, [shards["text"]], tmp_path)
     models = running.load_models(run.base)
     before = {name: value.clone() for name, value in models.vae.state_dict().items()}
@@ -111,7 +111,7 @@ def test_a_link_out_of_the_base_is_refused(name, base, shards, running, tmp_path
         (tmp_path / "outside").write_text("a private key")
     path.symlink_to("../../outside")
 
-    with pytest.raises(InputError, match="is a link out of the base, and not followed"):
+    with pytest.raises(InputError, match="is a link out of the base, which is not followed"):
         running.run(base, shards["text"], tmp_path / "run", running.ReporterSpy(), steps=1)
 
 
@@ -119,11 +119,11 @@ def test_a_folder_that_is_a_link_out_of_the_base_is_refused(base, shards, runnin
     shutil.move(base / "vae", tmp_path / "vae")
     (base / "vae").symlink_to(tmp_path / "vae")
 
-    with pytest.raises(InputError, match="is a link out of the base, and not followed"):
+    with pytest.raises(InputError, match="is a link out of the base, which is not followed"):
         running.run(base, shards["text"], tmp_path / "run", running.ReporterSpy(), steps=1)
 
 
-def test_what_lies_beside_the_files_of_a_base_stays_behind(base, shards, running, tmp_path):
+def test_other_files_beside_those_of_a_base_are_not_copied(base, shards, running, tmp_path):
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "id_rsa").write_text("PRIVATE")
     (base / "scheduler" / "notes.txt").symlink_to(tmp_path / "secret" / "id_rsa")

@@ -151,7 +151,7 @@ def test_repeats_in_the_names_of_folders_are_said_not_to_count(tmp_path):
     assert notice == "each image counts once, without the repeats of 10_cat, 2_dog"
 
 
-def test_what_systems_leave_among_images_is_ignored(tmp_path):
+def test_files_of_operating_systems_among_images_are_ignored(tmp_path):
     images(tmp_path, "a.png", "@eaDir/a.png/THUMB_M.jpg", "__MACOSX/b.png", "._a.png")
     for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
         (tmp_path / name).write_bytes(b"x")
@@ -169,10 +169,10 @@ def test_a_link_to_nothing_is_a_bad_image_or_an_ignored_file(tmp_path):
 
     found = dataset.scan_dataset(tmp_path, NONE, skip_bad=True)
 
-    assert "1 image that is a link to nothing: gone.png (--skip-bad" in refusal(tmp_path, NONE)
+    assert "1 image that is a broken link: gone.png (--skip-bad" in refusal(tmp_path, NONE)
     assert [each.name for each in found.samples] == ["a.png"]
     assert found.notices == (
-        "1 image that is a link to nothing: gone.png",
+        "1 image that is a broken link: gone.png",
         "1 file ignored: notes.md",
     )
 

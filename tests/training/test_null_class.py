@@ -45,14 +45,14 @@ def test_without_a_class_for_none_all_classes_are_drawn_without_guidance(
     assert torch.equal(images.images, plain.images)
 
 
-def test_guidance_away_from_a_class_that_may_be_real_is_refused(bases):
-    with pytest.raises(MismatchError, match=r"which of its classes stands for none") as refusal:
+def test_guidance_without_a_known_null_class_is_refused(bases):
+    with pytest.raises(MismatchError, match=r"--guidance needs the null class") as refusal:
         drawn(bases["class"], guidance=3)
 
     assert "null-class" in refusal.value.message()
 
 
-def test_a_trained_model_is_guided_away_from_the_class_that_it_learned_for_none(trained_with):
+def test_a_model_trained_with_a_null_class_is_guided_by_it(trained_with):
     found = drawn(trained_with[0.1])
 
     assert found.notice == ""

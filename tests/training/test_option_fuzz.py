@@ -134,7 +134,7 @@ def test_a_request_for_images_is_used_or_refused(prompts, classes, images, steps
     assert "\n" not in refusal(SampleRequest, *request)
 
 
-def test_what_is_not_toml_is_said_so(tmp_path):
+def test_a_config_that_is_not_toml_is_refused_as_such(tmp_path):
     deep = refusal_of("finetune", tmp_path / "c.toml", "classes = " + "[" * 100_000)
 
     assert isinstance(deep, InputError)
@@ -182,7 +182,7 @@ def test_a_picture_that_is_no_png_is_refused(name, soupctl, bases):
     done = soupctl("sample", bases["plain"], "-o", name, "--images", 1, "--steps", 1)
 
     assert (2, False) == (done.code, Path(name).exists())
-    assert f"soupctl: {name}: is the name of a picture that is no PNG (end it in .png" in done.err
+    assert f"soupctl: {name}: is not a name for a PNG file (end it in .png" in done.err
 
 
 def test_a_prompt_that_is_not_utf_8_is_refused(soupctl, bases, shards):

@@ -160,7 +160,7 @@ def test_a_picture_is_replaced_only_if_that_is_asked(soupctl, bases, bank):
         (
             ("bank", "--base", "dit", "--plot", "out.pdf"),
             2,
-            "out.pdf: is not the name of a picture",
+            "out.pdf: is not a file name of a picture",
         ),
     ],
 )

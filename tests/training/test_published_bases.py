@@ -277,7 +277,7 @@ def test_a_part_that_a_pipeline_lists_has_to_be_there(bases, running, tmp_path, 
     shutil.copytree(bases["text"], tmp_path / "base")
     shutil.rmtree(tmp_path / "base" / part)
 
-    with pytest.raises(InputError, match=f"base/{part}: is not there, though model_index.json"):
+    with pytest.raises(InputError, match=f"base/{part}: is missing, though model_index.json"):
         running.read_base(tmp_path / "base")
 
 

@@ -138,7 +138,7 @@ def test_a_stack_is_drawn_like_a_bank(soupctl, banks, bases):
         (("three", "d"), 4, "on a base with different weights"),
     ],
 )
-def test_what_cannot_be_stacked_is_refused_in_one_line(soupctl, banks, words, code, said):
+def test_banks_that_cannot_be_stacked_are_refused_in_one_line(soupctl, banks, words, code, said):
     assert soupctl("stack", "a", "b", "-o", "three").code == 0
     assert soupctl("stack", "b", "c/bank", "-o", "other").code == 0
     for folder in ("x/y", "x-y", "z/y"):

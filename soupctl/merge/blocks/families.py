@@ -1,7 +1,7 @@
-"""The named blocks of the models that people merge by block: data, in one place.
+"""The named blocks of models that are commonly merged by block: data, in one place.
 
-Rule 1: the source of a name is the tool that made it common; where none did, it is a letter for the
-kind of block and its number.
+Rule 1: a name comes from the tool that made it common; otherwise it is a letter for the kind of
+block, and its number.
 Rule 2: one block has one name in every naming of a model's tensors.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "unet.", "transformer.", "model.", "")
-"""What the names of a denoiser's tensors may begin with."""
+"""Prefixes that the names of a denoiser's tensors may have."""
 
 Blocks = Mapping[str, tuple[str, ...]]
 """The globs of each block by its name."""
@@ -26,7 +26,7 @@ def _numbered(letter: str, glob: str, count: int = MOST_NUMBERED) -> dict[str, t
 
 
 def _joined(*tables: Blocks) -> Blocks:
-    """One table; a block that is in several has the globs of all."""
+    """One table; a block in several of them gets the globs of all."""
     joined: dict[str, tuple[str, ...]] = {}
     for name, globs in (item for table in tables for item in table.items()):
         joined[name] = (*joined.get(name, ()), *globs)
@@ -34,7 +34,7 @@ def _joined(*tables: Blocks) -> Blocks:
 
 
 def _ldm_unet(count: int) -> Blocks:
-    """A UNet of so many blocks on each side, as CompVis names its tensors."""
+    """A UNet with that many blocks on each side, in CompVis's naming."""
     return _joined(
         _numbered("IN", "input_blocks.{}.*", count),
         {"M00": ("middle_block.*",)},
@@ -44,7 +44,7 @@ def _ldm_unet(count: int) -> Blocks:
 
 
 def _diffusers_unet(count: int) -> Blocks:
-    """The same as diffusers names it: the layers of a level are blocks of their own."""
+    """The same in diffusers' naming, where the layers of a level are separate blocks."""
     tables: list[Blocks] = [{"IN00": ("conv_in.*",)}]
     for level, layer in product(range(count // 3), range(3)):
         down, up = f"down_blocks.{level}", f"up_blocks.{level}"
@@ -71,12 +71,12 @@ class BlockFamily:
 
     name: str
     marks: tuple[tuple[str, ...], ...]
-    """Beginnings of tensor names: of each group one must be there."""
+    """Groups of name prefixes; a tensor must match one of each group."""
     absent: tuple[str, ...]
-    """Beginnings that no tensor may have."""
+    """Prefixes that no tensor may have."""
     blocks: Blocks
     others: Blocks
-    """Blocks beside the denoiser, with whole names: text encoders and the VAE."""
+    """Blocks outside the denoiser, by whole names: text encoders and the VAE."""
 
 
 _VAE: Blocks = {"VAE": ("first_stage_model.*", "vae.*")}
@@ -236,19 +236,19 @@ FAMILIES = (
         ),
     ),
 )
-"""The first that fits a model counts."""
+"""All families; the first that fits a model is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedBlocks:
-    """The blocks of a model that have names."""
+    """The named blocks of a model."""
 
     family: str
     globs: Blocks
-    """Of each block that the model has: those that match a tensor."""
+    """The globs of each block of the model that match a tensor."""
 
     def name_of(self, glob: str) -> str:
-        """The name of the block of a glob; the glob itself if it is none's."""
+        """The name of the block with this glob; the glob itself if there is none."""
         return next((name for name, globs in self.globs.items() if glob in globs), glob)
 
 
@@ -276,7 +276,7 @@ def _is_of(family: BlockFamily, starts: Collection[str]) -> bool:
 
 
 def _beginnings(prefix: str, names: Collection[str]) -> set[str]:
-    """The names after a prefix, and all their beginnings that end with a dot."""
+    """The names without a prefix, and all their prefixes that end with a dot."""
     found: set[str] = set()
     for name in names:
         if not name.startswith(prefix):
@@ -291,7 +291,7 @@ def _beginnings(prefix: str, names: Collection[str]) -> set[str]:
 
 
 def _present(blocks: Blocks, beginnings: Collection[str]) -> Blocks:
-    """The blocks without globs that match nothing; each is a name, or a beginning and a star."""
+    """The blocks without globs that match nothing; each is a name, or a prefix and a star."""
     kept = {
         name: tuple(glob for glob in globs if glob.removesuffix("*") in beginnings)
         for name, globs in blocks.items()

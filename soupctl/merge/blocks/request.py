@@ -1,6 +1,6 @@
-"""Weights by block as they are asked for: a file, the name of a preset, or a classic string.
+"""Requested weights by block: a file, the name of a preset, or a classic string of numbers.
 
-Rule 1: numbers are exact: those of a file are read from their text, `0.1` as a tenth.
+Rule 1: numbers are exact: a file's `0.1` is read from its text as one tenth.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .presets import PRESETS
 LARGEST_FILE = 1 << 18
 """Most bytes of a file of weights by block."""
 DOTTED = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){100}""")
-"""A key of a hundred parts, for which a parser takes long."""
+"""Matches a key of a hundred parts, which would take a parser long."""
 COUNTS = (26, 20, 61)
-"""How many numbers a classic string may have."""
+"""The possible lengths of a classic string."""
 EXAMPLE = 'such as "*.attn2.*" = [0.5, 0.5]'
 
 
@@ -37,7 +37,7 @@ class BlockWeights:
     blocks: tuple[tuple[str, WeightTuple], ...]
     """Globs or names of blocks; a tensor is in the first that matches it."""
     default: WeightTuple | None = None
-    """In tensors of no block; None for the weights that the ingredients have themselves."""
+    """The weights in tensors of no block; None for the ingredients' own weights."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for a weight that is not exact."""
@@ -71,10 +71,10 @@ def _require_exact(weights: Sequence[object]) -> None:
 
 
 def read_blocks(text: str | Path) -> BlockWeights | ClassicBlocks:
-    """What a path, the name of a preset or a classic string asks for.
+    """The weights by block in a file, a preset or a classic string.
 
-    Raises InputError for a file that cannot be read or is not TOML, UsageError for what is not
-    known.
+    Raises InputError for a file that cannot be read or is not TOML, UsageError for an unknown
+    preset or key.
     """
     shown = reprlib.repr(str(text))
     if isinstance(text, Path) or text.endswith(".toml"):
@@ -87,7 +87,7 @@ def read_blocks(text: str | Path) -> BlockWeights | ClassicBlocks:
         return _read_file(Path(text))
     near = _nearest(text.upper(), PRESETS)
     advice = f"did you mean {near}?" if near else f"such as {', '.join([*PRESETS][:3])}"
-    raise UsageError(f"--blocks {shown} is no file, preset or list of numbers", advice=advice)
+    raise UsageError(f"--blocks {shown} is not a file, preset or list of numbers", advice=advice)
 
 
 def _is_file(text: str) -> bool:
@@ -128,7 +128,9 @@ def _parsed(table: Mapping[str, Any], path: Path) -> BlockWeights:
             issues.append(Issue(f"{reprlib.repr(key)} is not a known key", path, advice=advice))
     blocks = table.get("blocks", {})
     if not isinstance(blocks, dict):
-        issues.append(Issue("blocks is no table", path, advice=f"[blocks], then lines {EXAMPLE}"))
+        issues.append(
+            Issue("blocks is not a table", path, advice=f"[blocks], then lines {EXAMPLE}")
+        )
         blocks = {}
     default = None if "default" not in table else _weights("default", table["default"], path)
     found = {key: _weights(key, value, path) for key, value in blocks.items()}
@@ -142,10 +144,10 @@ def _parsed(table: Mapping[str, Any], path: Path) -> BlockWeights:
 
 
 def _weights(key: str, value: object, path: Path) -> WeightTuple | Issue:
-    """The weights that a value lists, or why it lists none."""
+    """The weights in a list, or the issue of any other value."""
     shown = reprlib.repr(key)
     if not isinstance(value, list) or not value:
-        return Issue(f"{shown} is no list of weights", path, advice=EXAMPLE)
+        return Issue(f"{shown} is not a list of weights", path, advice=EXAMPLE)
     try:
         if not all(type(each) in (int, str) for each in value):
             raise UsageError("its weights must be numbers, or texts such as '1/3'")

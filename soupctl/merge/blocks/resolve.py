@@ -1,7 +1,7 @@
-"""From weights by block as they are asked for to globs of tensors with a weight per ingredient.
+"""Resolving requested weights by block into globs of tensors with a weight for each ingredient.
 
-Rule 1: a glob that matches no tensor is refused; one that is never the first to match is left out.
-Rule 2: an ingredient that counts in no tensor is refused.
+Rule 1: a glob that matches no tensor is refused; one that earlier globs cover is left out.
+Rule 2: an ingredient with weight zero in every tensor is refused.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ CLASSIC = {
         "OUT",
     ),
 }
-"""The blocks of a classic string by how many numbers it has (SuperMerger, mergers.py)."""
+"""The blocks of a classic string by its length (SuperMerger, mergers.py)."""
 EMBEDDING = "EMB"
 FIRSTS = {EMBEDDING, "GUIDE", "VAE"}
-"""Blocks that no classic string has: what embeds time and labels is the first ingredient's, the
-others have the share of BASE, or none where that is no number."""
+"""Blocks that no classic string has: embeddings of time and labels are the first ingredient's, the
+others have the share of BASE, or none if that is not a number."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedBlocks:
-    """Weights of ingredients by block, as a recipe has them."""
+    """Weights of ingredients by block, in the form of a recipe."""
 
     default: WeightTuple
     blocks: tuple[tuple[str, WeightTuple], ...]
@@ -52,8 +52,8 @@ def resolve(
 ) -> ResolvedBlocks:
     """The weights for ingredients called `labels`, whose tensors have these `names`.
 
-    `weights` are those that the ingredients have themselves. Raises UsageError for weights that do
-    not fit the ingredients, and for blocks that the tensors do not have.
+    `weights` are the ingredients' own. Raises UsageError for weights that do not fit the
+    ingredients, and for blocks that the tensors do not have.
     """
     known = named_blocks(names)
     given = _classic(asked, known, labels) if isinstance(asked, ClassicBlocks) else asked
@@ -106,7 +106,7 @@ def _require_one_each(
 def _as_globs(
     blocks: Sequence[tuple[str, WeightTuple]], known: NamedBlocks | None, names: Collection[str]
 ) -> Iterator[tuple[str, WeightTuple]]:
-    """Each block as globs; UsageError for those that match nothing, with similar names."""
+    """Each block as globs; UsageError, with similar names, for those that match nothing."""
     named = {} if known is None else known.globs
     issues = []
     for key, weights in blocks:
@@ -120,7 +120,7 @@ def _as_globs(
 
 
 def _used(blocks: Sequence[tuple[str, WeightTuple]], names: Collection[str]) -> set[int]:
-    """The places of the globs that are the first to match a tensor; -1 if some match none."""
+    """The indices of globs that are the first to match a tensor; with -1 if some match none."""
     matches = [re.compile(translate(glob)).match for glob, _ in blocks]
     return {
         next((place for place, match in enumerate(matches) if match(name)), -1) for name in names
@@ -153,7 +153,7 @@ def _classic(
         what = f"--blocks has shares of a second ingredient, and there are {len(labels)}"
         raise UsageError(what, advice="a file has weights for any number of ingredients")
     if known is None:
-        what = f"has no blocks that {count} numbers are known for"
+        what = f"is not of a kind of model that has {count} blocks"
         raise UsageError(what, path=labels[0], advice="a file has weights by glob")
     shares = dict(zip(CLASSIC[count], asked.shares, strict=True))
     if count == len(CLASSIC[26]) and known.family == SDXL:

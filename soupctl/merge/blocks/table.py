@@ -13,7 +13,7 @@ from ...ledger.block_weights import WeightByBlock, WeightTuple
 from .families import named_blocks
 
 DEFAULT = "default"
-"""The name of the row of tensors that are in no block."""
+"""The name of the row for tensors in no block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class BlockRow:
     """The weights of the ingredients in one block."""
 
     name: str
-    """That of a named block, or its glob."""
+    """The block's name, or its glob."""
     globs: tuple[str, ...]
     tensors: int
-    """How many tensors are in it."""
+    """The number of its tensors."""
     weights: WeightTuple
     """In the order of the ingredients."""
     added: tuple[bool, ...] = ()
@@ -52,7 +52,7 @@ def block_rows(
     names: Collection[str],
     added: Sequence[bool] = (),
 ) -> tuple[BlockRow, ...]:
-    """A row for each block that has any of the tensors called `names`; none if there are no blocks.
+    """A row for each block with tensors called `names`; empty if there are no blocks.
 
     `weights` are those of the ingredients, of which `added` are deltas. Tensors that are in no
     block come first.

@@ -1,1 +1,1 @@
-"""Deltas: a fine-tuned checkpoint minus its base, kept exactly, and applied to a base."""
+"""Deltas: a fine-tuned checkpoint minus its base, stored exactly."""

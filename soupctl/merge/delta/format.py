@@ -1,10 +1,10 @@
-"""The format of a delta: the tensors that hold it, and its record of itself.
+"""The format of a delta: the tensors that hold it, and its record.
 
 Rule 1: per tensor a delta is FINE - BASE, exactly, in one plane of any float dtype or in two that
 add up: the error of a rounded difference of two floats is itself a float of their common dtype, and
 where the difference is beyond the range of F64, the planes are FINE and -BASE.
-Rule 2: a tensor that is the same in both is left out, one that cannot be subtracted is kept whole.
-Rule 3: places where FINE holds -0.0 are kept apart, because no sum has the sign of a zero.
+Rule 2: a tensor that is the same in both is left out; one that cannot be subtracted is kept whole.
+Rule 3: the positions of -0.0 in FINE are stored separately, since a sum cannot yield -0.0.
 Rule 4: the record of a delta is untrusted text like a ledger, and is sealed and checked like one.
 """
 
@@ -30,14 +30,14 @@ TensorSpec = tuple[str, DType, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class PlaneForm:
-    """How one plane of a delta is kept."""
+    """The form of one plane of a delta."""
 
     dtype: DType
     present: int
-    """How many of its elements are not zero."""
+    """The number of its nonzero elements."""
 
     def is_sparse(self, count: int) -> bool:
-        """Whether a plane of `count` elements is shorter as places and values."""
+        """Whether a plane of `count` elements is smaller as places and values."""
         return self.present * (index_dtype(count).bits + self.dtype.bits) < count * self.dtype.bits
 
     def size(self, count: int) -> int:
@@ -49,12 +49,12 @@ class PlaneForm:
 
 @dataclass(frozen=True, slots=True)
 class DeltaForm:
-    """How the difference of one tensor is kept."""
+    """The form of the difference of one tensor."""
 
     planes: tuple[PlaneForm, ...]
-    """One or two; none of a tensor that is kept whole."""
+    """One or two planes; empty for a tensor that is stored whole."""
     negative_zeros: int = 0
-    """Elements that are -0.0 in FINE."""
+    """The number of elements that are -0.0 in FINE."""
     is_apart: bool = False
     """Whether the planes are FINE and -BASE, whose difference is beyond the range of F64."""
 
@@ -67,7 +67,7 @@ WHOLE = DeltaForm(())
 
 
 def apart(count: int, negative_zeros: int) -> DeltaForm:
-    """The form of `count` numbers of F64 whose differences not even F64 reaches."""
+    """The form of `count` F64 numbers whose differences exceed the range of F64."""
     return DeltaForm((PlaneForm(DType.F64, count),) * 2, negative_zeros, True)
 
 
@@ -81,7 +81,7 @@ class DeltaParts:
     negative_zeros: Tensor | None = None
     """The places where FINE holds -0.0."""
     whole: Tensor | None = None
-    """FINE's own tensor, of what cannot be subtracted."""
+    """FINE's own tensor, if it cannot be subtracted."""
 
     @property
     def every(self) -> tuple[Tensor, ...]:
@@ -98,7 +98,7 @@ class DeltaFacts:
     tensors: tuple[TensorSpec, ...]
     """The tensors of FINE that it holds differences of, by name, with FINE's dtypes."""
     equal: tuple[str, ...]
-    """The names of those that are the same in FINE and BASE."""
+    """The names of tensors that are the same in FINE and BASE."""
 
 
 def index_dtype(count: int) -> DType:
@@ -126,18 +126,18 @@ def part_entries(spec: TensorSpec, form: DeltaForm) -> list[TensorSpec]:
 
 
 def parts_by_tensor(tensors: Iterable[Tensor], facts: DeltaFacts) -> dict[str, DeltaParts]:
-    """By the name of the tensor, what holds its difference; ValueError for what no delta has."""
+    """The parts that hold the difference of each tensor; ValueError for a malformed delta."""
     found: dict[str, dict[str, Tensor]] = {name: {} for name, _, _ in facts.tensors}
     for tensor in tensors:
         mark, _, name = tensor.name.partition(":")
         if PART.match(tensor.name) is None or name not in found:
-            raise ValueError(f"{tensor.name!r} is no part of it")
+            raise ValueError(f"{tensor.name!r} is not a part of it")
         found[name][mark] = tensor
     return {spec[0]: _parts(spec, found[spec[0]]) for spec in facts.tensors}
 
 
 def _parts(spec: TensorSpec, held: dict[str, Tensor]) -> DeltaParts:
-    """The parts of one tensor, found to be a form that is written."""
+    """The parts of one tensor, checked to be a form that soupctl writes."""
     name, dtype, shape = spec
     if (whole := held.get("c")) is not None:
         if len(held) > 1 or (whole.dtype, whole.shape) != (dtype, shape):
@@ -222,4 +222,4 @@ def _spec(name: object, dtype: str, shape: Sequence[object]) -> TensorSpec:
     return name, DType(dtype), tuple(sizes)
 
 
-MAKE = "make it anew with soupctl delta FINE BASE"
+MAKE = "make it again with soupctl delta FINE BASE"

@@ -1,6 +1,6 @@
-"""Subtract a base from a fine-tuned checkpoint: open, survey, write.
+"""Subtracting a base from a fine-tuned checkpoint: open, survey, write.
 
-Rule 1: every place in the file is fixed by a pass of its own before the first byte is written.
+Rule 1: a separate pass fixes all offsets in the file before its first byte is written.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class DeltaResult:
 
     ledger: Ledger
     changed: int
-    """Tensors that it holds differences of."""
+    """The number of tensors whose differences it holds."""
     whole: int
-    """Tensors of FINE that it keeps whole."""
+    """The number of tensors of FINE that it stores whole."""
     equal: int
-    """Tensors that are the same in both, and left out."""
+    """The number of tensors that are the same in both, and left out."""
     read: int
     """Bytes of tensor data read."""
     written: int
@@ -75,7 +75,7 @@ def make_delta(
 
 @contextmanager
 def open_delta_job(request: DeltaRequest) -> Iterator[DeltaJob]:
-    """The request with both checkpoints opened and found to fit each other.
+    """The request with both checkpoints opened, which fit each other.
 
     Raises MismatchError for names, shapes or kinds that do not, and for quantised weights.
     """
@@ -101,15 +101,15 @@ def open_delta_job(request: DeltaRequest) -> Iterator[DeltaJob]:
 
 
 def recipe_of(request: DeltaRequest) -> Recipe:
-    """The selection of a request; the weights of a delta are no mean's."""
+    """The recipe with the selection of a request; the weights are unused."""
     return Recipe((Fraction(1), Fraction(1)), keys=request.keys, excludes=request.excludes)
 
 
 def plan_delta(recipe: Recipe, alignment: Alignment) -> Plan:
-    """The steps of BASE and FINE, of which only names, kinds and sources count.
+    """The steps for BASE and FINE, of which only names, kinds and sources are used.
 
-    Raises what `make_plan` raises, and MismatchError for quantised weights: their difference would
-    have to be rounded to codes.
+    Raises the errors of `make_plan`, and MismatchError for quantised weights: their difference
+    would have to be rounded to codes.
     """
     plan = make_plan(
         recipe,
@@ -130,7 +130,7 @@ def plan_delta(recipe: Recipe, alignment: Alignment) -> Plan:
 def subtract_base(
     job: DeltaJob, *, force: bool = False, execution: ExecutionOptions | None = None
 ) -> DeltaResult:
-    """Carry out a job; raises as `make_delta` does."""
+    """Carry out a job; raises the errors of `make_delta`."""
     engine, execution = engine_of(execution or ExecutionOptions())
     require_free(job, force=force)
     path = _path(job)
@@ -182,7 +182,7 @@ def _publish(
     engine: Engine,
     execution: ExecutionOptions,
 ) -> Ledger:
-    """Write the delta and give it its name; its complete ledger."""
+    """Write the delta, give it its name and return its complete ledger."""
     (files,) = destination.components
     (file,) = files.files
     agreed, facts = agreed_metadata(job.part.checkpoints), kept_facts(survey)

@@ -1,7 +1,7 @@
 """The passes over BASE and FINE that find and write a delta.
 
-Rule 1: a `DeltaRequest` holds all that decides the delta's bytes; the job is it, opened.
-Rule 2: what the second pass reads must be what the first found.
+Rule 1: a `DeltaRequest` holds everything that decides the delta's bytes; the job is it, opened.
+Rule 2: the second pass must read the same bytes as the first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DeltaRequest:
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     allow_nonfinite: bool = False
-    """Whether tensors that hold NaN or infinity are kept whole."""
+    """Whether tensors that hold NaN or infinity are stored whole."""
     component: str | None = None
     variant: str | None = None
     ignore_ledger: bool = False
@@ -54,7 +54,7 @@ class DeltaJob:
     alignment: Alignment
     plan: Plan
     names: tuple[str, ...]
-    """How the ledger calls them."""
+    """Their names in the ledger."""
 
     @property
     def sources(self) -> tuple[Source, Source]:
@@ -64,13 +64,13 @@ class DeltaJob:
 
     @property
     def read(self) -> int:
-        """Bytes that will be read: what differs, three times."""
+        """Bytes that will be read: tensors that differ three times."""
         return 3 * sum(checkpoint.data_size for checkpoint in self.part.checkpoints)
 
 
 @dataclass(frozen=True, slots=True)
 class DeltaFindings:
-    """What was found out about both checkpoints."""
+    """The results of the survey of both checkpoints."""
 
     found: tuple[Finding, ...]
     """In the order of the tensors' names."""
@@ -79,13 +79,13 @@ class DeltaFindings:
 
     @property
     def kept(self) -> tuple[tuple[TensorSpec, DeltaForm], ...]:
-        """The tensors of FINE that something is kept of, and how."""
+        """The tensors of FINE that the delta stores, with their forms."""
         pairs = ((each.spec, each.form) for each in self.found)
         return tuple((spec, form) for spec, form in pairs if spec is not None and form is not None)
 
 
 def survey_delta(job: DeltaJob, engine: Engine, execution: ExecutionOptions) -> DeltaFindings:
-    """What is to be kept of every tensor, and the digests of both checkpoints.
+    """The form of every tensor's difference, and the digests of both checkpoints.
 
     Raises InputError for NaN or infinity, and OutputError for an input that changed.
     """
@@ -111,7 +111,7 @@ def _size(job: DeltaJob, name: str) -> int:
 
 
 def _root(job: DeltaJob, found: Sequence[Finding], number: int) -> str:
-    """The content digest of BASE (0) or FINE (1); OutputError if another was found before."""
+    """The content digest of BASE (0) or FINE (1); OutputError if it was another one before."""
     checkpoint = job.part.checkpoints[number]
     # of two names of one tensor, one row
     rows = {row[0]: row for each in found for source, row in each.rows if source == number}
@@ -131,9 +131,9 @@ def kept_facts(survey: DeltaFindings) -> DeltaFacts:
 def write_delta(
     job: DeltaJob, survey: DeltaFindings, write: Write, engine: Engine, execution: ExecutionOptions
 ) -> list[Row]:
-    """Write all differences; the rows of the delta's own tensors.
+    """Write all differences; returns the rows of the delta's own tensors.
 
-    Raises OutputError for an input that is no longer what the survey found.
+    Raises OutputError for an input that has changed since the survey.
     """
     steps = {step.name: step for step in job.plan.kept}
     digests = {each.name: [row[3] for _, row in each.rows] for each in survey.found}
@@ -166,7 +166,7 @@ def write_delta(
 def _copy(
     stored: StoredTensor, writer: DifferenceWriter, scratch: Scratch, advance: Advance
 ) -> None:
-    """Copy a tensor that is kept whole."""
+    """Copy a tensor that is stored whole."""
     for _, piece in stored.pieces(scratch):
         writer.copy(piece)
         advance(len(piece))

@@ -1,7 +1,7 @@
-"""The planes of a difference: rounded once to a dtype, and the error of that.
+"""The planes of a difference: the difference rounded to a dtype, and the rounding error.
 
-Rule 1: there is no arithmetic here: each plane is a mean with divisor one of the planes of the
-exact sum, with those already taken from it at weight -1.
+Rule 1: there is no arithmetic here: each plane is a mean, with divisor one, of the exact sum's
+planes and of the planes already written, the latter with weight -1.
 Rule 2: the difference of two floats is at most two floats of their common dtype, unless it
 overflows. See Shewchuk, "Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric
 Predicates" (1997), theorem 7.
@@ -20,11 +20,11 @@ from .format import DeltaForm, PlaneForm, apart
 Planes = Sequence[memoryview]
 """Planes of float64 that add up to an exact sum."""
 Dtypes = tuple[DType, ...]
-"""The dtypes of the planes in which a difference is kept."""
+"""The dtypes of the planes of a difference."""
 
 
 def candidates(fine: DType, base: DType) -> tuple[Dtypes, ...]:
-    """The ways to keep a difference of tensors of two dtypes, the first preferred among equals."""
+    """The possible dtypes of planes for tensors of two dtypes, in order of preference."""
     common = narrowest(frozenset((fine, base)))
     pairs = dict.fromkeys(((common, common), (DType.F64, DType.F64)))
     return (*((dtype,) for dtype in FLOATS), *pairs)
@@ -37,7 +37,7 @@ class Narrowing:
         self._engine = engine
 
     def planes(self, exact: Planes, dtypes: Dtypes) -> list[memoryview] | None:
-        """The sum in planes of these dtypes; None if they do not hold it."""
+        """The sum in planes of these dtypes; None if they cannot hold it."""
         if len(exact) == 1 and dtypes[0] is DType.F64:
             nothing = memoryview(bytes(exact[0].nbytes))
             return [exact[0], *(nothing for _ in dtypes[1:])]
@@ -51,7 +51,7 @@ class Narrowing:
         return None if rest is None or count_present(rest) else found
 
     def _rest(self, exact: Planes, taken: Planes, dtypes: Dtypes, out: DType) -> memoryview | None:
-        """What is left of the sum without some planes, rounded; None where it is out of range."""
+        """The sum minus some planes, rounded; None if it is out of range."""
         count = len(exact[0]) // PLANE_BYTES
         mean = WeightedMean(
             (*(DType.F64 for _ in exact), *dtypes[: len(taken)]),
@@ -68,7 +68,7 @@ class Narrowing:
 
 
 class FormSurvey:
-    """Finds the form of a difference, chunk by chunk."""
+    """Determines the form of a difference, chunk by chunk."""
 
     def __init__(self, engine: Engine, fine: DType, base: DType) -> None:
         self._narrowing = Narrowing(engine)
@@ -77,7 +77,7 @@ class FormSurvey:
         }
 
     def add(self, exact: Planes) -> None:
-        """Take in the next chunk of the exact difference; none if that is beyond F64's range."""
+        """Add the next chunk of the exact difference; it is empty if beyond F64's range."""
         if not exact:
             self._present.clear()
         for dtypes, counts in [*self._present.items()]:
@@ -90,7 +90,7 @@ class FormSurvey:
                 counts[number] += count_present(plane, dtype)
 
     def form(self, count: int, negative_zeros: int) -> DeltaForm:
-        """The form that takes least room for a tensor of `count` elements."""
+        """The smallest form for a tensor of `count` elements."""
         if not self._present:
             return apart(count, negative_zeros)
         forms = [_form(dtypes, counts) for dtypes, counts in self._present.items()]

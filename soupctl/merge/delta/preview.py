@@ -1,4 +1,4 @@
-"""What making a delta would do: sizes and memory, from headers alone."""
+"""A preview of making a delta: sizes and memory, from headers alone."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class DeltaPreview:
 
     read: int
     written: int
-    """As a rule at most: those of all differences in FINE's dtypes."""
+    """The usual upper limit: all differences in FINE's dtypes."""
     memory: int
     """An upper estimate of anonymous memory, which does not include the system's cache of files."""
     threads: int
     free_disk: int | None
-    """None where it cannot be known."""
+    """None if unknown."""
     tensors: int
-    """Tensors that are compared."""
+    """The number of tensors that are compared."""
     left_out: int
 
 

@@ -1,6 +1,6 @@
 """Deltas as sources of a sum.
 
-Rule 1: a delta stands for the sum of its planes, which share its weight.
+Rule 1: a delta is the sum of its planes, which share its weight.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .format import MAKE, DeltaFacts, parse_facts, parts_by_tensor
 
 
 class DeltaReader:
-    """A delta open for reading: what holds the difference of each tensor that it changes."""
+    """An open delta: the tensors that hold each difference."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        """Raise LedgerError for a checkpoint that is no delta, or none that is sound."""
+        """Raise LedgerError for a checkpoint that is not a sound delta."""
         self.checkpoint = checkpoint
         self.gives_fine = False
         """Whether it is applied so that the result is FINE, the signs of zeros among it."""
@@ -41,27 +41,27 @@ class DeltaReader:
         """The tensors that it changes, with the dtypes and shapes that they have in FINE."""
 
     def giving_fine(self) -> DeltaReader:
-        """The same delta, applied so that the result is FINE."""
+        """The same delta, for an application whose result is FINE."""
         found = copy(self)
         found.gives_fine = True
         return found
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.checkpoint.label
 
     @property
     def digest(self) -> str | None:
-        """Its content digest, if that is known."""
+        """Its content digest, if known."""
         return self.checkpoint.digest
 
     def is_whole(self, name: str) -> bool:
-        """Whether it holds FINE's tensor of that name and no difference."""
+        """Whether it stores FINE's tensor of that name whole."""
         return self.parts[name].whole is not None
 
     def bytes_an_element(self, name: str) -> int:
-        """The memory that an element of a chunk takes at most, in all planes of a tensor."""
+        """The most memory that an element of a chunk takes, in all planes of a tensor."""
         parts = self.parts.get(name)
         return 0 if parts is None else 2 * PLANE_BYTES * len(parts.every)
 
@@ -70,7 +70,7 @@ class DeltaReader:
         return self.parts[name].negative_zeros is not None
 
     def stored_parts(self, name: str) -> tuple[StoredTensor, ...]:
-        """Everything that it stores of a tensor."""
+        """All tensors that it stores for a tensor."""
         return tuple(self.checkpoint.stored(part.name) for part in self.parts[name].every)
 
     def stored_terms(self, name: str) -> StoredTerms:
@@ -95,5 +95,5 @@ def _record_of(checkpoint: Checkpoint) -> tuple[Ledger, DeltaFacts]:
 
 
 def invalid_delta(label: str, problem: str, tensor: str | None = None) -> LedgerError:
-    """The error for a delta that no two checkpoints have."""
+    """The error for a malformed delta."""
     return LedgerError(f"is not a valid delta: {problem}", path=label, tensor=tensor, advice=MAKE)

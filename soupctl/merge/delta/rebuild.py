@@ -21,7 +21,7 @@ from .reader import DeltaReader
 def delta_difference(
     inputs: OpenedInputs, delta: Checkpoint, ledger: Ledger, execution: ExecutionOptions
 ) -> str | None:
-    """How a delta or its record differs from FINE - BASE; None if it does not.
+    """The difference of a delta or its record from FINE - BASE; None if there is none.
 
     Raises LedgerError if one of the two is not found or has other content.
     """

@@ -19,7 +19,7 @@ from ..new_ledger import hint_to
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The tensors that a delta is of, by globs."""
+    """The selected tensors of a delta, by globs."""
 
     keys: tuple[str, ...]
     excludes: tuple[str, ...]
@@ -33,7 +33,7 @@ def draft_delta(
     selection: Selection,
     folder: Path | None,
 ) -> Ledger:
-    """The ledger of a delta in `folder`, but for its own digest.
+    """The ledger of a delta in `folder`, without its own digest.
 
     Names, roots and the part's checkpoints are those of BASE and FINE. Raises MismatchError for
     equal contents, and LedgerError for an input whose ledger does not match its tensors.

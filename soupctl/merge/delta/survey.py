@@ -1,7 +1,7 @@
-"""The form that the difference of each tensor takes, found in a pass of its own.
+"""Finding the form of the difference of each tensor, in a separate pass.
 
-Rule 1: every place in the delta's file is fixed before the first byte of it is written.
-Rule 2: every byte of both checkpoints is digested, those of tensors that are left out, too.
+Rule 1: all offsets in the delta's file are fixed before its first byte is written.
+Rule 2: every byte of both checkpoints is digested, also of tensors that are left out.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ MINUS = StepWeights((-1, 1), 1)
 
 
 WORK = 16 * PLANE_BYTES
-"""Bytes that an element takes in all planes of a chunk that are tried."""
+"""Bytes that an element of a chunk takes in all planes that are tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found out about one tensor of both checkpoints."""
+    """The result of the survey for one tensor of both checkpoints."""
 
     name: str
     rows: tuple[tuple[int, Row], ...]
     """Rows for the roots of BASE (0) and FINE (1)."""
     spec: TensorSpec | None = None
-    """FINE's tensor; None if nothing of it is kept."""
+    """FINE's tensor; None if nothing of it is stored."""
     form: DeltaForm | None = None
     is_equal: bool = False
     """Whether it is the same in both."""
 
 
 class DeltaSurvey:
-    """Finds the forms; all threads share one, and nothing in it changes while they run."""
+    """Determines the forms; all threads share one, and nothing in it changes while they run."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class DeltaSurvey:
         self._scratch = Scratch()
 
     def find(self, step: Step, advance: Advance) -> Finding:
-        """What is to be kept of one tensor; InputError for NaN or infinity."""
+        """The finding for one tensor; InputError for NaN or infinity."""
         held = [n for n, source in enumerate(self._sources) if step.name in source.tensors]
         held = [n for n in held if n in step.sources]
         if step.out is None or len(held) < len(self._sources):
@@ -79,7 +79,7 @@ class DeltaSurvey:
         return self._of_both(step, advance)
 
     def _of_both(self, step: Step, advance: Advance) -> Finding:
-        """The same for a tensor that both have and that is selected."""
+        """The finding for a selected tensor that both have."""
         base, fine = (self._stored(n, step.name) for n in (0, 1))
         same, rows = self._compare(base, fine, advance)
         if same:
@@ -94,7 +94,7 @@ class DeltaSurvey:
     def _form(
         self, step: Step, base: StoredTensor, fine: StoredTensor, advance: Advance
     ) -> DeltaForm:
-        """The form of a difference; `WHOLE` where there is none that is finite."""
+        """The form of a difference; `WHOLE` if it is not finite."""
         dtypes = fine.tensor.dtype, base.tensor.dtype
         reading = DifferencePass(self._plan, step, self._sources, self._engine, self._chunk)
         survey, zeros = FormSurvey(self._engine, *dtypes), 0
@@ -140,7 +140,7 @@ class DifferenceChunk:
 
     start: int
     exact: list[memoryview]
-    """Planes of F64 that add up to it; none if it is beyond the range of F64."""
+    """Planes of F64 that add up to it; empty if it is beyond the range of F64."""
     base: memoryview
     fine: memoryview
     """The bytes of both, each in its dtype."""

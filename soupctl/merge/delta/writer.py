@@ -1,7 +1,7 @@
-"""Write the difference of a tensor: its planes, chunk by chunk, each into a tensor of its own.
+"""Writing the difference of a tensor: its planes, chunk by chunk, each into a tensor of its own.
 
-Rule 1: the form of each difference is known before, so every plane has its place in the file.
-Rule 2: a difference that does not fit its form means that an input changed since; it is an error.
+Rule 1: the form of each difference is known beforehand, so every plane has its place in the file.
+Rule 2: a difference that does not fit its form is an error: an input has changed since.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class DifferenceWriter:
             self._parts.append("s", zeros)
 
     def _planes(self, chunk: DifferenceChunk) -> Sequence[memoryview]:
-        """The planes of a chunk in the dtypes of the form; OutputError if these do not hold it."""
+        """The planes of a chunk in the dtypes of the form; OutputError if they cannot hold it."""
         if self._form.is_apart:
             return (chunk.fine, negated(chunk.base))
         dtypes = tuple(plane.dtype for plane in self._form.planes)
@@ -54,9 +54,9 @@ class DifferenceWriter:
         return planes or ()
 
     def copy(self, data: memoryview) -> None:
-        """Append bytes of a tensor that is kept whole."""
+        """Append bytes of a tensor that is stored whole."""
         self._parts.append("c", data)
 
     def rows(self) -> list[Row]:
-        """The tensors that were written, for the root of the delta; OutputError if one is short."""
+        """The tensors that were written, for the delta's root; OutputError if one is incomplete."""
         return self._parts.rows()

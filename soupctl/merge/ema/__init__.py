@@ -1,1 +1,1 @@
-"""Averages over the time of a training run: which snapshots count, and how much."""
+"""Averages over the time of a training run: weights for its snapshots."""

@@ -1,4 +1,4 @@
-"""How much each moment of training counts in an average of its weights, and fits of such profiles.
+"""Profiles: the weight of each moment of training in an average, and fits of profiles.
 
 The formulas are those of Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion
 Models", 2024 (arXiv 2312.02696), section 3 and appendix C. A profile is a density over the steps of

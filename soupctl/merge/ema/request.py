@@ -1,7 +1,7 @@
 """An average over the time of a training run, as a request for an ordinary soup.
 
-Rule 1: how much each snapshot counts is decided here; the soup is then one average, made exactly
-and recorded like any other.
+Rule 1: the weight of each snapshot is decided here; the soup is then one exact average, recorded
+like any other.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from .profiles import (
 FINEST = 18
 """Decimals of weights that are too fine to be exact; more exceed 2**62."""
 SOLVED = 15
-"""Decimals of weights that were solved in float64, which has about as many digits."""
+"""Decimals of weights that were fitted in float64, which has about as many digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmaRequest:
-    """An average of a run's snapshots to make: which ones, how they count, and the output."""
+    """An average of a run's snapshots to make: the snapshots, their weighting, and the output."""
 
     inputs: Sequence[str | Path]
     """Snapshots in the order of training, or the folder of one run."""
     output: str | Path
     decay: Fraction | None = None
-    """What is kept of the average at each snapshot after the first."""
+    """The share of the average that is kept at each snapshot after the first."""
     sigma_rel: float | None = None
     """Instead of `decay`: the width of a power-function profile, relative to the last step."""
     steps: tuple[int, ...] = ()
@@ -61,7 +61,7 @@ class EmaRequest:
         """Raise UsageError for options that exclude each other or that are out of bounds."""
         require_several("inputs", self.inputs)
         if (self.decay is None) == (self.sigma_rel is None):
-            raise UsageError("an EMA needs --decay or --sigma-rel, and not both")
+            raise UsageError("an EMA needs either --decay or --sigma-rel")
         if self.decay is not None:
             if not 0 < self.decay < 1:
                 raise UsageError(f"a decay of {self.decay} is not between 0 and 1")
@@ -72,17 +72,17 @@ class EmaRequest:
 
 @dataclass(frozen=True, slots=True)
 class TimeAverage:
-    """The soup that an average over time asks for, and how its weights came about."""
+    """The soup that an average over time requests, and facts about its weights."""
 
     request: Request
     left_out: tuple[str, ...] = ()
     """Snapshots whose weights are zero when rounded."""
     decimals: int | None = None
-    """Decimals that the weights were rounded to unasked; None if they were not."""
+    """Decimals that the weights were rounded to without being asked; None if they were not."""
     error: float | None = None
-    """How far the profile is from the one that was asked for; see `Fit.error`."""
+    """The error of the fitted profile; see `Fit.error`."""
     fitted: str = ""
-    """What was fitted to the profile: `snapshots` or `stored averages`; empty for a decay."""
+    """The inputs of the fit: `snapshots` or `stored averages`; empty for a decay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +100,13 @@ def ema(
 ) -> tuple[ComponentResult, ...]:
     """Make the average over time and return the result of each component.
 
-    Raises what `time_average` and `average` raise.
+    Raises the errors of `time_average` and `average`.
     """
     return average(time_average(request).request, force=force, execution=execution)
 
 
 def time_average(asked: EmaRequest) -> TimeAverage:
-    """The soup that an average over time asks for.
+    """The soup that an average over time requests.
 
     Raises UsageError for inputs, steps and weights that do not make one, and InputError for a run
     whose training checkpoints cannot be read.
@@ -131,7 +131,7 @@ def time_average(asked: EmaRequest) -> TimeAverage:
 
 
 def _decimals(asked: EmaRequest, weights: Sequence[Fraction]) -> int | None:
-    """The decimals that the weights are rounded to unasked; None for none."""
+    """The decimals that the weights are rounded to without being asked; None for none."""
     if asked.round_weights is not None:
         return None
     if asked.decay is None:
@@ -180,7 +180,7 @@ def _steps_of(found: Sequence[RunSnapshot], run: str) -> list[int]:
 
 
 def _profiles(asked: EmaRequest, count: int) -> Sequence[Profile]:
-    """The profiles of inputs that are no run."""
+    """The profiles of inputs that are not run."""
     steps = asked.steps or tuple(range(1, count + 1))
     if len(steps) != count:
         raise UsageError(f"--steps gives {len(steps)} steps, but there are {count} inputs")
@@ -205,7 +205,7 @@ def _profiles(asked: EmaRequest, count: int) -> Sequence[Profile]:
 def _fitted(
     asked: EmaRequest, paths: Sequence[str], stored: Sequence[Profile], *, averages: object = ()
 ) -> Weighed:
-    """The inputs with the weights whose profile is nearest to the one asked for."""
+    """The inputs with the weights whose profile is nearest to the requested one."""
     assert asked.sigma_rel is not None
     end = max(_end(each) for each in stored)
     found = fit(stored, PowerProfile(end, gamma_of(asked.sigma_rel)))

@@ -1,1 +1,1 @@
-"""The exact sum that `--keep-sum` stores beside a soup: its format, reading, writing and update."""
+"""The exact sum that `--keep-sum` stores beside a soup: format, reading, writing and update."""

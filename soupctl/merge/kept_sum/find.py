@@ -1,7 +1,7 @@
-"""The sum that is kept beside a soup: where it is, and whether it fits.
+"""Finding the sum that is kept beside a soup, and checking that it fits.
 
 Rule 1: a sum fits a soup if it describes the same tensors, made of the same ingredients in the same
-proportions; one that lies beside a soup and does not fit is refused, not passed over.
+proportions; a sum beside a soup that does not fit is refused, not ignored.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from .format import NO_SUM, REMOVE, Facts, parse_facts, sum_name
 from .reader import SumReader, soup_names
 
 ONLY = "sum"
-"""Name, before its suffix, of the only file in a folder of a sum."""
+"""Stem of the name of the only file in the folder of a sum."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedSum:
-    """The sum of one component of a soup, open, and found to fit it."""
+    """The open sum of one component of a soup, which fits it."""
 
     reader: SumReader
     ledger: Ledger
-    """That of the soup."""
+    """The soup's ledger."""
     facts: Facts
     scale: Fraction
     """The sum is that of the ingredients times their weights in `ledger`, times this."""
@@ -58,7 +58,7 @@ class OpenedSum:
 
     @property
     def dtypes(self) -> dict[str, Runs]:
-        """By content digest, the dtypes that it records of its ingredients."""
+        """The recorded dtypes of its ingredients, by content digest."""
         digests = [entry.digest for entry in self.ledger.ingredients]
         return dict(zip(digests, self.facts.dtypes, strict=True))
 
@@ -68,7 +68,7 @@ class OpenedSum:
         return replace(self, ledger=ledger, scale=self.scale * self.ledger.total / ledger.total)
 
     def rescaled(self, plan: Plan, weights: Sequence[Fraction]) -> Plan:
-        """The plan with whole weights whose sum is this one, if they are those of its ledger."""
+        """The plan with whole weights whose sum is this one, if its ledger has them."""
         whole = tuple(int(weight * self.scale) for weight in weights)
         return plan.reweighted(StepWeights(whole, sum(whole)))
 
@@ -86,8 +86,7 @@ def open_sum(
 ) -> OpenedSum:
     """The sum beside an open soup, opened and checked against the soup and its ledger.
 
-    Whether its tensors are those that it records is for the pass to find out. Raises LedgerError
-    for a sum that is not sound or does not fit.
+    The pass verifies its tensors. Raises LedgerError for a sum that is not sound or does not fit.
     """
     with _removable():
         checkpoint = inputs.open(component)
@@ -110,15 +109,15 @@ def open_sum(
 
 
 def as_sum(checkpoint: Checkpoint, ledger: Ledger) -> OpenedSum:
-    """An open sum that is given in place of its soup; LedgerError if it is not sound."""
+    """An open sum that is used in place of its soup; LedgerError if it is not sound."""
     facts = facts_of(checkpoint, ledger)
     return _opened(checkpoint, ledger, facts, facts.scale)
 
 
 def _opened(checkpoint: Checkpoint, ledger: Ledger, facts: Facts, scale: Fraction) -> OpenedSum:
-    """The open sum; LedgerError for a scale with which no sum is made.
+    """The open sum; LedgerError for a scale that no sum has.
 
-    With it, the weights are whole numbers that the engines compute with exactly.
+    With its scale, the weights are whole numbers that the engines compute with exactly.
     """
     whole = [entry.weight * scale for entry in ledger.ingredients]
     largest = max([sum(whole), *map(abs, whole)], default=0)
@@ -134,7 +133,7 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 @contextmanager
 def _removable() -> Iterator[None]:
-    """Where a sum is not sound, tell the way out."""
+    """Add to errors about an unsound sum that it can be removed."""
     try:
         yield
     except UnreadableError:
@@ -170,11 +169,11 @@ def sum_place(soup: Path, roots: Mapping[str, str]) -> Path:
 
 
 def find_sum(soup: ModelFiles, roots: Sequence[str | None]) -> tuple[Component, ...] | None:
-    """The sum of a soup, one a component; None if there is none.
+    """The sums of a soup, one for each component; None if it has none.
 
-    It lies beside the soup, or a link to it, with its name, or with one that the soup had before it
-    was renamed. `roots` are the content digests that the ledgers of the soup's components record;
-    None for a component that is no soup.
+    They lie beside the soup, or a link to it, under its name, or under an earlier name of a soup
+    that was renamed. `roots` are the content digests in the ledgers of the soup's components; None
+    for a component that is not a soup.
     """
     path = _path_of(soup)
     if path is None:
@@ -243,7 +242,7 @@ def is_kept_sum(place: Path) -> bool:
 
 
 def recorded_root(checkpoint: Checkpoint, ledger: Ledger | None) -> str | None:
-    """The content digest that a soup's ledger records; None for a plain checkpoint or a sum."""
+    """The content digest in a soup's ledger; None for a plain checkpoint or a sum."""
     return None if ledger is None or is_sum(checkpoint) else ledger.root
 
 
@@ -275,7 +274,7 @@ def _root_at(component: Component) -> str | None:
 
 
 def _path_of(soup: ModelFiles) -> Path | None:
-    """The path that the name of the soup's sum begins with."""
+    """The path with which the name of the soup's sum begins."""
     if soup.folder is None and not soup.components[0].files:
         return None
     path = soup.folder or soup.components[0].files[0]

@@ -1,4 +1,4 @@
-"""The format of a kept sum: the tensors that hold it, and its record of itself.
+"""The format of a kept sum: the tensors that hold it, and its record.
 
 Rule 1: per tensor a sum is scale * sum(w_j * x_j), w_j as requested, exactly, in the narrowest form
 that holds it: one plane of F32, or as many of F64 as it takes (`Form`).
@@ -37,9 +37,9 @@ class SumForm:
     """How the sum of one tensor is kept."""
 
     first: DType
-    """Of the plane that is nearest to the sum: F32 if that is all of it and fits, else F64."""
+    """Dtype of the first plane: F32 if it holds the whole sum, else F64."""
     rest: tuple[int, ...] = ()
-    """How many elements of each further plane are not zero."""
+    """The number of nonzero elements in each further plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +51,24 @@ class Facts:
     root: str
     """Content digest of the sum's own tensors."""
     dtypes: tuple[Runs, ...]
-    """Of each ingredient in the ledger's order: its dtypes of the soup's tensors, by name."""
+    """For each ingredient in the ledger's order: its dtypes of the soup's tensors, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SumUpdate:
-    """How a sum carries over to other ingredients."""
+    """The factors that turn a sum into that of other ingredients."""
 
     factor: int
     """The factor of the old sum."""
     weights: tuple[int, ...]
-    """What each ingredient that changes is multiplied by."""
+    """The factor of each ingredient that changes."""
     divisor: int
     """The divisor that turns the new sum into the soup."""
     scale: Fraction
-    """Of the new sum."""
+    """The scale of the new sum."""
 
     def shrink(self, weights: Iterable[Fraction]) -> int:
-        """What the new sum can be divided by: with these weights a smaller scale makes it whole."""
+        """The divisor of the new sum: its weights allow a smaller scale."""
         whole = [int(weight * self.scale) for weight in weights]
         return gcd(*whole)
 
@@ -85,7 +85,7 @@ def index_dtype(count: int) -> DType:
 
 
 def is_sparse(count: int, present: int) -> bool:
-    """Whether a plane with `present` of `count` elements is shorter as places and values."""
+    """Whether a plane with `present` of `count` elements is smaller as places and values."""
     each = index_dtype(count).bits + DType.F64.bits
     return present * each < count * DType.F64.bits
 
@@ -104,12 +104,12 @@ def plane_entries(name: str, shape: tuple[int, ...], form: SumForm) -> list[Tens
 
 
 def copied_entry(name: str, dtype: DType, shape: tuple[int, ...]) -> TensorSpec:
-    """The tensor that holds one that is not averaged."""
+    """The tensor that holds a tensor that is not averaged."""
     return COPIED + name, dtype, shape
 
 
 def planes_by_tensor(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
-    """By the name of the tensor they are the sum of, the planes of a sum in their order.
+    """The planes of a sum in order, by the name of the tensor that they are the sum of.
 
     Raises ValueError for tensors that no sum has.
     """
@@ -117,14 +117,14 @@ def planes_by_tensor(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
     for tensor in tensors:
         match = PLANE.match(tensor.name)
         if match is None and not tensor.name.startswith(COPIED):
-            raise ValueError(f"{tensor.name!r} is no part of a sum")
+            raise ValueError(f"{tensor.name!r} is not a part of a sum")
         mark, _, name = tensor.name.partition(":")
         found.setdefault(name, {})[mark] = tensor
     return {name: _in_order(name, planes) for name, planes in found.items()}
 
 
 def _in_order(name: str, planes: Mapping[str, Tensor]) -> list[Tensor]:
-    """The planes of one tensor, found to be a form that is written."""
+    """The planes of one tensor, checked to be a form that soupctl writes."""
     if "c" in planes and len(planes) == 1:
         return [planes["c"]]
     first = planes.get("0")
@@ -148,12 +148,12 @@ def _in_order(name: str, planes: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def scale_of(asked: Sequence[Fraction], whole: Sequence[int]) -> Fraction:
-    """The factor between requested weights and the whole numbers that stand for them."""
+    """The factor from requested weights to whole numbers."""
     return next(number / weight for number, weight in zip(whole, asked, strict=True) if weight)
 
 
 def sum_update(scale: Fraction, changes: Sequence[Fraction], total: Fraction) -> SumUpdate | None:
-    """How a sum of that scale takes on weights that change so; None where no such step is exact.
+    """The update of a sum of that scale for changed weights; None if it would not be exact.
 
     `total` is the requested weight of all ingredients afterwards.
     """
@@ -169,7 +169,7 @@ def sum_update(scale: Fraction, changes: Sequence[Fraction], total: Fraction) ->
 
 
 def expand_runs(runs: Runs) -> Iterable[DType]:
-    """The dtypes that runs stand for, one by one."""
+    """The dtypes in run-length encoding, one by one."""
     # a range may be longer than anything that has a length
     return (dtype for dtype, count in runs for _ in range(count))
 

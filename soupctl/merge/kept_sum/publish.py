@@ -2,7 +2,7 @@
 
 Rule 1: a sum is published before its soup, and the sum of a replaced soup is removed after it: a
 kill at any moment leaves a soup with its own sum.
-Rule 2: only a sum gives way to a sum; whatever else has the name stays as it is.
+Rule 2: a sum replaces only a sum; any other file of its name is never touched.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .survey import SumLayout
 
 
 class SumPublisher:
-    """A sum that is being written beside the soup at `soup`, named after the soup's digests."""
+    """A sum that is being written beside the soup at `soup`, and named after the soup's digests."""
 
     def __init__(self, soup: Path, is_folder: bool) -> None:
         self.soup = soup
@@ -62,11 +62,11 @@ class SumPublisher:
                 ]
 
     def add_root(self, component: str, root: str) -> None:
-        """Tell the content digest of one component of the soup."""
+        """Add the content digest of one component of the soup."""
         self._roots[component] = root
 
     def _name(self) -> str:
-        """The name of the sum; OutputError if something else than a sum has it."""
+        """The name of the sum; OutputError if a file that is not a sum has it."""
         place = sum_place(self.soup, self._roots)
         if os.path.lexists(place) and not is_kept_sum(place):
             raise OutputError("exists and is not a kept sum", path=place)
@@ -75,7 +75,7 @@ class SumPublisher:
 
     @contextmanager
     def withdrawn_on_failure(self) -> Iterator[None]:
-        """If the block fails, remove the sum unless it belongs to the soup that is there."""
+        """If the block fails, remove the sum unless it belongs to the soup that exists."""
         try:
             yield
         except BaseException:

@@ -1,6 +1,6 @@
-"""Kept sums as sources, and the terms that any source adds to the sum of a tensor.
+"""Kept sums as sources, and the terms of any source in the sum of a tensor.
 
-Rule 1: a kept sum stands for itself times one whole number; its planes share that weight.
+Rule 1: a kept sum has one whole-number weight, which its planes share.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .format import REMOVE, planes_by_tensor
 
 
 class SumReader:
-    """A sum open for reading: the tensors that hold the sum of each tensor of the soup, by name."""
+    """An open sum: the tensors that hold the sum of each tensor of the soup, by name."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        """Raise LedgerError for a checkpoint that is no sum."""
+        """Raise LedgerError for a checkpoint that is not a sum."""
         self.checkpoint = checkpoint
         try:
             self.parts = planes_by_tensor(checkpoint.tensors.values())
@@ -37,12 +37,12 @@ class SumReader:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.checkpoint.label
 
 
 class AlignedCheckpoint:
-    """A checkpoint under other names than its own: those that a soup gives its tensors."""
+    """A checkpoint under the names of a soup, where they differ from its own."""
 
     def __init__(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
         """`tensors` are its own by other names; of the names of one tensor, the last is a copy."""
@@ -59,7 +59,7 @@ class AlignedCheckpoint:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.checkpoint.label
 
     @property
@@ -68,19 +68,19 @@ class AlignedCheckpoint:
         return self.checkpoint.digest
 
     def stored(self, name: str) -> StoredTensor:
-        """A tensor, to be read, by its name in the soup."""
+        """A tensor, open for reading, by its name in the soup."""
         return self.checkpoint.stored(self.tensors[name].name)
 
 
 def soup_names(soup: Checkpoint) -> Collection[str]:
-    """The names of a soup's tensors, also where the checkpoint is its sum."""
+    """The names of a soup's tensors, also for a soup that is read as its sum."""
     if is_sum(soup):
         return SumReader(soup).parts.keys()
     return soup.tensors.keys() - companions_of(soup.tensors)
 
 
 Source = Checkpoint | SumReader | AlignedCheckpoint | DeltaReader | AdapterReader
-"""How a soup is computed."""
+"""A source of a soup."""
 
 
 def recorded_digest(source: Source) -> str | None:
@@ -89,7 +89,7 @@ def recorded_digest(source: Source) -> str | None:
 
 
 def is_extra_name(source: Source, name: str) -> bool:
-    """Whether a name stands for a tensor that is read by another name already."""
+    """Whether a name is a second name of a tensor that is read under another."""
     return isinstance(source, AlignedCheckpoint) and name in source.copies
 
 
@@ -105,7 +105,7 @@ def copied_tensor(source: Source, name: str) -> StoredTensor:
 
 
 def stored_parts(source: Source, name: str) -> tuple[StoredTensor, ...]:
-    """Everything that a source stores of a tensor that is not averaged."""
+    """All stored tensors of a source for a tensor that is not averaged."""
     if isinstance(source, DeltaReader):
         return source.stored_parts(name)
     return (copied_tensor(source, name),)
@@ -131,5 +131,5 @@ def stored_terms(source: Source, name: str) -> StoredTerms:
 
 
 def invalid_sum(label: str, problem: str, tensor: str | None = None) -> LedgerError:
-    """The error for a kept sum that no soup can have."""
+    """The error for a malformed kept sum."""
     return LedgerError(f"is not a valid sum: {problem}", path=label, tensor=tensor, advice=REMOVE)

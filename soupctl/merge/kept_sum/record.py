@@ -1,4 +1,4 @@
-"""The record that a new sum carries in addition to its ledger."""
+"""The record of a new sum, besides its ledger."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class SumRecord:
     """The record of a sum that is to be written."""
 
     draft: Facts
-    """As far as it is known; it takes no fewer bytes than the complete one."""
+    """The record before digests are known; it takes at least as many bytes as the complete one."""
     dtypes: Callable[[Ledger, Outcome], tuple[Runs, ...]]
-    """The dtypes of each ingredient's tensors that are in the soup, in the ledger's order."""
+    """For each ingredient in the ledger's order, its dtypes of the soup's tensors."""
 
     def draft_text(self, ledger_text: str) -> str:
         """The draft as JSON, bound to the text of a draft of the ledger."""
@@ -34,12 +34,12 @@ class SumRecord:
 
 
 def kept_runs(plan: Plan, source: int) -> Runs:
-    """The dtypes that one of a plan's sources has of the soup's tensors, by name."""
+    """The dtypes of the soup's tensors in one of a plan's sources, by name."""
     return runs(dtypes_of(plan, source))
 
 
 def dtypes_of(plan: Plan, source: int) -> Iterator[DType]:
-    """The dtype of each of the soup's tensors in a source; the soup's where it has none."""
+    """The dtype of each of the soup's tensors in a source; the soup's if the source lacks it."""
     for step in plan.kept:
         # all ingredients hold a tensor, as a rule, in their own order
         if source < len(step.sources) and step.sources[source] == source:

@@ -1,6 +1,6 @@
-"""The form that the sum of each tensor takes, found in a pass of its own.
+"""Finding the form of the sum of each tensor, in a separate pass.
 
-Rule 1: every place in the sum's file is fixed before the first byte of it is written.
+Rule 1: all offsets in the sum's file are fixed before its first byte is written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def survey(
 ) -> dict[str, SumForm]:
     """The form of the sum of each averaged tensor.
 
-    Raises InputError for NaN or infinity, and LimitError for a sum that is not kept.
+    Raises InputError for NaN or infinity, and LimitError for a sum that cannot be kept.
     """
     scratch = Scratch()
 
@@ -86,11 +86,11 @@ def _form(
 
 @dataclass(frozen=True, slots=True)
 class SumLayout:
-    """The file that the sum of one component is written to."""
+    """The layout of the file for the sum of one component."""
 
     component: str
     forms: Mapping[str, SumForm]
-    """Of each averaged tensor."""
+    """The form of the sum of each averaged tensor."""
     tensors: tuple[Tensor, ...]
     header: int
     """Bytes that its header takes."""
@@ -104,7 +104,7 @@ class SumLayout:
 def lay_out_sum(
     component: str, plan: Plan, forms: Mapping[str, SumForm], draft: Mapping[str, str]
 ) -> SumLayout:
-    """Where each tensor of a sum goes; `draft` takes no fewer bytes than the file's metadata."""
+    """The place of each tensor of a sum; `draft` takes at least as many bytes as the metadata."""
     entries: list[TensorSpec] = []
     for step in plan.kept:
         if step.rule is Rule.AVERAGE:

@@ -1,10 +1,10 @@
-"""A change that is computed from the sum kept beside a soup, and from what changes alone.
+"""Computing a changed soup from the sum kept beside it and from the changed ingredients alone.
 
-Rule 1: the result is that of a recomputation from all ingredients, to the bit, without reading
-those that stay.
-Rule 2: the new sum has the scale that one of all ingredients anew would have, so that weights which
-come and go leave nothing behind.
-Rule 3: where that cannot be, the change is not computed from the sum, and nothing is lost but time.
+Rule 1: the result equals, bit for bit, a recomputation from all ingredients, but the ones that stay
+are not read.
+Rule 2: the new sum has the scale of a sum made from all ingredients, so that weights which were
+added and removed leave no trace.
+Rule 3: where that is impossible, the change is computed from all ingredients instead.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from .reader import SumReader
 def computed_from_sum(
     inputs: OpenedInputs, soup: Checkpoint, members: Membership
 ) -> Computation | None:
-    """The change computed from the soup's sum; None if it has none, or what changes is not found.
+    """The change computed from the soup's sum; None without one, or if a changed file is missing.
 
-    Raises LedgerError for a sum that records other tensors than it holds, MismatchError for what
-    does not fit it.
+    Raises LedgerError for a sum that records other tensors than it holds, MismatchError for an
+    ingredient that does not fit it.
     """
     kept, before, after = members.sum, members.before, members.after
     if kept is None or _has_choices(members):
@@ -83,7 +83,7 @@ def computed_from_sum(
 
 
 def _has_choices(members: Membership) -> bool:
-    """Whether not all ingredients count in all tensors alike, which a sum does not tell."""
+    """Whether ingredients are treated differently in some tensors, which a sum does not record."""
     before = members.before
     is_partial = before.on_missing is not OnMissing.REFUSE
     return is_partial or bool(members.blocks or before.takes or before.pads)
@@ -94,7 +94,7 @@ def _is_plain(
 ) -> bool:
     """Whether all ingredients have all tensors of the soup under its names.
 
-    Otherwise what remains may have other names or fewer tensors, which a sum does not tell.
+    Otherwise the rest may have other names or fewer tensors, which a sum does not record.
     """
     names = [
         frozenset(filter(selected, source.tensors)) - companions_of(source.tensors)
@@ -105,7 +105,7 @@ def _is_plain(
 
 
 def _are_stored(reader: SumReader, plan: Plan) -> bool:
-    """Whether what the plan copies is copied in the sum, and what it averages is a sum there.
+    """Whether the sum holds copies of tensors that the plan copies, and sums of those it averages.
 
     An older soupctl averaged constants.
     """
@@ -116,7 +116,7 @@ def _are_stored(reader: SumReader, plan: Plan) -> bool:
 
 
 def _can_be_added(other: OpenedSum, kept: OpenedSum) -> bool:
-    """Whether one sum can be added to another: of the same tensors, and of no doubtful integers.
+    """Whether one sum can be added to another: of the same tensors, without differing integers.
 
     Otherwise the other soup's ingredients are added one by one.
     """
@@ -125,7 +125,7 @@ def _can_be_added(other: OpenedSum, kept: OpenedSum) -> bool:
 
 
 def _changed_beside(changed: Sequence[Change], added: Sequence[OpenedSum]) -> dict[str, Fraction]:
-    """By content digest, the weights that change beside what added sums bring."""
+    """The changes of weights that added sums do not account for, by content digest."""
     weights = {change.digest: change.weight for change in changed}
     for each in added:
         for entry in each.ledger.ingredients:
@@ -134,7 +134,7 @@ def _changed_beside(changed: Sequence[Change], added: Sequence[OpenedSum]) -> di
 
 
 def _plan(before: Ledger, sources: Sequence[Source], update: SumUpdate, shrink: int) -> Plan:
-    """The plan of the change, its dtypes not yet those of what remains."""
+    """The plan of the change; its dtypes do not yet follow the remaining ingredients."""
     ones = [WeightByBlock(Fraction(1))] * len(sources)
     recipe = plain_recipe(before, ones, first=before.integer_source is not None)
     shown = [source.checkpoint.label for source in sources]
@@ -163,7 +163,7 @@ def _outs(
     members: Membership,
     shown: str,
 ) -> dict[str, DType]:
-    """The dtype of each averaged tensor: the asked one, or what holds all that remains."""
+    """The dtype of each averaged tensor: the requested one, or one that holds all that remains."""
     asked, asked_for = members.before.asked_dtype, first_match(members.before.dtype_for)
     given = {step.name: asked_for(step.name) or asked for step in plan.kept}
     if all(given.values()):
@@ -189,7 +189,7 @@ def _read_dtypes(plan: Plan, source: int) -> list[DType]:
 
 
 def _recorded_dtypes(plan: Plan, runs: Runs, shown: str) -> list[DType]:
-    """The dtypes that a sum records of an ingredient; LedgerError if they fit no tensors of it."""
+    """The dtypes that a sum records of an ingredient; LedgerError if its tensors are others."""
     # what a sum records may be long without end
     found = list(islice(expand_runs(runs), len(plan.kept) + 1))
     averaged = [

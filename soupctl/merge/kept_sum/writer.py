@@ -1,7 +1,7 @@
-"""Write the exact sum of a tensor: its planes, chunk by chunk, each into a tensor of its own.
+"""Writing the exact sum of a tensor: its planes, chunk by chunk, each into a tensor of its own.
 
-Rule 1: the form of each sum is known before, so every plane has its place in the file.
-Rule 2: a sum that does not fit its form means that an input changed since; it is an error.
+Rule 1: the form of each sum is known beforehand, so every plane has its place in the file.
+Rule 2: a sum that does not fit its form is an error: an input has changed since.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class SumOutput:
     """A kept sum that is to be written."""
 
     forms: Mapping[str, SumForm]
-    """Of each averaged tensor, as `survey` found them."""
+    """The form of each averaged tensor's sum, as `survey` found it."""
     write: Write
-    """Puts bytes at an offset within the sum's own tensor of that name."""
+    """Writes bytes at an offset within the sum's own tensor of that name."""
 
 
 class PlaneWriter:

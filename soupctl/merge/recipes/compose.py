@@ -1,9 +1,9 @@
-"""Steps as one average: the exact weight of every input in every tensor.
+"""Composing the steps of a recipe into one average: the exact weight of each input in each tensor.
 
 Rule 1: a step is linear in what it names, so each is a row of weights of the inputs, and nothing is
 rounded on the way. Without deltas a row adds up to 1, or to the weights of the last step.
-Rule 2: globs become blocks of the average; what they say of the tensors at hand is checked, and
-where no order of them says it, tensors are named one by one.
+Rule 2: globs become blocks of the average, in an order that gives every tensor its row; if there is
+no such order, tensors are named one by one.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class Composition:
 
     default: Row
     blocks: tuple[tuple[str, Row], ...]
-    """Globs, each with the weights in the tensors that it is the first to match."""
+    """Globs with the weights in tensors that match; the first match counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A step with what it does in the tensors of each of its globs, and in all others."""
+    """A step, with its operation for the tensors of each of its globs, and for all others."""
 
     step: RecipeStep
     globs: tuple[str, ...]
     numbers: tuple[WeightTuple, ...]
-    """Weights or scales for each glob, and last for all others; none for a step that takes."""
+    """Weights or scales for each glob, and last for all others; empty for a take step."""
 
 
 def compose(
@@ -136,7 +136,7 @@ def _row(
     places: Sequence[int],
     deltas: Collection[str],
 ) -> Row:
-    """The weights of the inputs in the last step, for tensors at these places of each step."""
+    """The weights of the inputs in the last step, for tensors with these globs of each step."""
     zero = Fraction(0)
     found: dict[str, Row] = {
         name: tuple(Fraction(int(name == other)) for other in inputs) for name in inputs
@@ -174,7 +174,7 @@ def _total(weights: WeightTuple, step: str) -> Fraction:
 
 
 def blocks_of(by_name: Mapping[str, Row], globs: Collection[str], usual: Row) -> Composition:
-    """Blocks that give every tensor its row: by the globs where an order of them does it.
+    """Blocks that give every tensor its row: by globs if an order of them does.
 
     `usual` is the row of tensors of no block, unless no tensor has it.
     """

@@ -1,7 +1,7 @@
 """A recipe file as a value: inputs, steps that name earlier ones, and options.
 
-Rule 1: what is read here names only what is above it, and has no key that is not known.
-Rule 2: numbers are exact: those of a file are read from their text, `0.1` as a tenth.
+Rule 1: a step may only name inputs and earlier steps, and unknown keys are refused.
+Rule 2: numbers are exact: a file's `0.1` is read from its text as one tenth.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class RecipeInput:
 
     path: str
     digests: Mapping[str, str] = field(default_factory=dict)
-    """Content digests by component that it must have; that of a file has the name ''."""
+    """Required content digests by component; a file's has the name ''."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class TakeStep:
 
     source: str
     takes: tuple[tuple[str, str], ...]
-    """Globs, each with the name of what its tensors are taken from; the first match counts."""
+    """Globs with the name of the source of matching tensors; the first match counts."""
 
 
 Operation = MeanStep | DifferenceStep | TakeStep
@@ -83,14 +83,14 @@ class RecipeStep:
 
 @dataclass(frozen=True, slots=True)
 class RecipeOptions:
-    """What a recipe asks for besides its steps; see `Request`."""
+    """The options of a recipe; see `Request`."""
 
     dtype: DType | None = None
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     dtype_for: tuple[tuple[str, DType], ...] = ()
     take: tuple[tuple[str, str], ...] = ()
-    """Globs, each with the name of an input whose tensors are taken and not averaged."""
+    """Globs with the name of the input whose matching tensors are copied, not averaged."""
     on_int: OnInt = OnInt.REFUSE
     on_missing: OnMissing = OnMissing.REFUSE
     allow_nonfinite: bool = False
@@ -106,7 +106,7 @@ class RecipeDocument:
     """A whole recipe."""
 
     label: str
-    """The file, as messages call it."""
+    """The file's name in messages."""
     inputs: Mapping[str, RecipeInput]
     steps: tuple[RecipeStep, ...]
     result: str

@@ -1,6 +1,6 @@
-"""The recipe of a soup: what `run` makes the same tensors of.
+"""Exporting the recipe of a soup, from which `run` makes the same tensors.
 
-Rule 1: what a recipe cannot say of a soup is refused, never left out.
+Rule 1: a soup that no recipe can describe is refused; nothing is silently left out.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _require_described(ledger: Ledger, path: str) -> None:
         "is quantised, which recipes do not ask for": ledger.quantize is not None,
         "has the configs of one ingredient, which recipes do not ask for": ledger.config_from
         is not None,
-        "has tensors of a file that is no ingredient, which recipes do not ask for": bool(
+        "has tensors of a file that is not an ingredient, which recipes do not ask for": bool(
             ledger.donors
         ),
         "has padded tensors, which recipes do not ask for": bool(ledger.pads),
@@ -103,7 +103,7 @@ def _require_described(ledger: Ledger, path: str) -> None:
 
 
 def _in_order(ledger: Ledger) -> list[IngredientEntry]:
-    """The ingredients: first the one that integers and names of tensors are those of."""
+    """The ingredients, starting with the source of integers and names of tensors."""
     first = None if ledger.integer_source is None else ledger.integer_source.digest
     return sorted(ledger.ingredients, key=lambda each: (each.digest != first, bool(each.renamed)))
 
@@ -120,7 +120,7 @@ def _names(entries: Sequence[IngredientEntry]) -> list[str]:
 
 
 def _place(entry: IngredientEntry, path: str) -> str:
-    """Where an ingredient is expected, seen from where the soup's path is."""
+    """The expected path of an ingredient, relative to the folder of the soup's path."""
     if not entry.hints:
         return entry.name
     soup = Path(path)

@@ -11,18 +11,18 @@ from ...storage.regular import reading
 from .toml import is_digest, quoted, read_toml
 
 Lock = Mapping[str, Mapping[str, str]]
-"""Content digests by the name of an input and by component; that of a file has the name ''."""
+"""Content digests by input and component; a file's has the name ''."""
 
 SUFFIX = ".lock"
 
 
 def lock_of(recipe: str | Path) -> Path:
-    """Where the lock of a recipe is: `NAME.toml.lock` beside it."""
+    """The path of a recipe's lock: `NAME.toml.lock` beside it."""
     return Path(f"{recipe}{SUFFIX}")
 
 
 def read_lock(recipe: str | Path) -> Lock | None:
-    """The lock of a recipe; None if it has none, InputError for a file that is none."""
+    """The lock of a recipe; None if it has none, InputError if it is malformed."""
     path = lock_of(recipe)
     with reading(str(path)):
         if not path.exists():
@@ -37,7 +37,7 @@ def read_lock(recipe: str | Path) -> Lock | None:
 
 
 def write_lock(recipe: str | Path, lock: Lock) -> Path:
-    """Write the lock of a recipe; its path. Raises OutputError if there is one already."""
+    """Write the lock of a recipe; returns its path. Raises OutputError if it exists already."""
     lines = ["# the contents that the inputs of the recipe are pinned to\n"]
     for name, digests in lock.items():
         lines.append(f"\n[{quoted(name)}]\n")

@@ -1,4 +1,4 @@
-"""Read a recipe file: TOML, every key and name of it checked, all issues at once."""
+"""Reading a recipe file: TOML with every key and name checked, all issues at once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ STEPS = {
     "base": ("base", "add", "minus", "scales", "blocks"),
     "from": ("from", "take"),
 }
-"""The keys of each kind of step, by the key that tells it."""
+"""The keys of each kind of step, by the key that identifies it."""
 MATERIALISE = "materialise"
 MOST_DECIMALS = 18
 KINDS = "average, base with add, or from with take"
@@ -61,7 +61,7 @@ def read_recipe(path: str | Path) -> RecipeDocument:
 
 
 def parse_recipe(table: Mapping[str, Any], label: str, folder: Path) -> RecipeDocument:
-    """The recipe in a table; UsageError, with all issues, for what is none."""
+    """The recipe in a table; UsageError, with all issues, for any other table."""
     reader = _RecipeReader(label, folder)
     document = reader.document(table)
     if reader.issues:
@@ -71,7 +71,7 @@ def parse_recipe(table: Mapping[str, Any], label: str, folder: Path) -> RecipeDo
 
 @dataclass
 class _RecipeReader:
-    """Reads the parts of a recipe and collects what is wrong with them."""
+    """Reads the parts of a recipe and collects the issues."""
 
     label: str
     folder: Path
@@ -103,7 +103,7 @@ class _RecipeReader:
         self.issues.append(Issue(what, self.label, advice=advice))
 
     def _known(self, where: str, table: Mapping[str, Any], keys: Collection[str]) -> None:
-        """Report the keys of a table that are not among the known ones."""
+        """Report unknown keys of a table."""
         for key in table:
             if key not in keys:
                 place = f" in {where}" if where else ""
@@ -111,9 +111,9 @@ class _RecipeReader:
                 self._issue(f"{reprlib.repr(key)}{place} is not a known key", advice)
 
     def _name(self, where: str, name: object, known: Collection[str]) -> str:
-        """A name that must stand above."""
+        """A name that must be defined earlier."""
         if not isinstance(name, str) or name not in known:
-            what = f"{where} names {reprlib.repr(name)}, which is no input or earlier step"
+            what = f"{where} names {reprlib.repr(name)}, which is not an input or earlier step"
             self._issue(
                 what, near(str(name), known) or f"there are {shortened(', '.join(known)) or 'none'}"
             )
@@ -122,7 +122,7 @@ class _RecipeReader:
     def _table(self, table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         found = table.get(key, {})
         if not isinstance(found, dict):
-            self._issue(f"{key} is no table", f"[{key}] begins it")
+            self._issue(f"{key} is not a table", f"[{key}] begins it")
             return {}
         return found
 
@@ -130,7 +130,7 @@ class _RecipeReader:
         where = f"input {shortened(name)!r}"
         entry = {"path": value} if isinstance(value, str) else value
         if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-            self._issue(f"{where} is no path", 'such as a = "a.safetensors"')
+            self._issue(f"{where} is not a path", 'such as a = "a.safetensors"')
             return RecipeInput("")
         self._known(where, entry, ("path", "digest"))
         digests = entry.get("digest", {})
@@ -139,7 +139,7 @@ class _RecipeReader:
             self._issue(f"{where} has a digest that is none", "soupctl hash prints it")
             digests = {}
         if entry["path"] in ("", "-"):
-            self._issue(f"{where} is no file", "a recipe cannot read standard input")
+            self._issue(f"{where} is not a file", "a recipe cannot read standard input")
         return RecipeInput(str(self.folder / entry["path"]), digests)
 
     def _step(self, name: str, value: object, known: Collection[str]) -> RecipeStep:
@@ -148,7 +148,7 @@ class _RecipeReader:
         kinds = [kind for kind in STEPS if kind in table]
         if len(kinds) != 1:
             self._known(where, table, [key for keys in STEPS.values() for key in keys])
-            self._issue(f"{where} is no step", f"a step has one of {KINDS}")
+            self._issue(f"{where} is not a step", f"a step has one of {KINDS}")
             return RecipeStep(name, TakeStep("", ()))
         (kind,) = kinds
         self._known(where, table, (*STEPS[kind], MATERIALISE))
@@ -190,23 +190,23 @@ class _RecipeReader:
 
     def _names(self, where: str, value: object, known: Collection[str]) -> tuple[str, ...]:
         if not isinstance(value, list) or not value:
-            self._issue(f"{where} is no list of names", 'such as ["a", "b"]')
+            self._issue(f"{where} is not a list of names", 'such as ["a", "b"]')
             return ()
         return tuple(self._name(where, name, known) for name in value)
 
     def _numbers(
         self, where: str, table: Mapping[str, Any], key: str, count: int
     ) -> tuple[Fraction, ...]:
-        """As many exact numbers as asked; ones if the table has none."""
+        """A list of exact numbers of that length; ones if the table has none."""
         found = table.get(key, [1] * count)
         if not isinstance(found, list) or len(found) != count:
-            self._issue(f"{where}: {key} is no list of {count} numbers")
+            self._issue(f"{where}: {key} is not a list of {count} numbers")
             return (Fraction(1),) * count
         return tuple(self._number(f"{where}: {key}", each) for each in found)
 
     def _number(self, where: str, value: object) -> Fraction:
         if type(value) not in (int, str):
-            self._issue(f"{where}: {reprlib.repr(value)} is no number", "such as 0.7 or '1/3'")
+            self._issue(f"{where}: {reprlib.repr(value)} is not a number", "such as 0.7 or '1/3'")
             return Fraction(1)
         try:
             return parse_number(str(value))
@@ -225,7 +225,9 @@ class _RecipeReader:
                 self.issues += error.issues
                 return None
         if not isinstance(found, dict) or not all(isinstance(v, list) for v in found.values()):
-            self._issue(f"{where}: blocks is no table", 'such as blocks = {"*.attn2.*" = [1, 0]}')
+            self._issue(
+                f"{where}: blocks is not a table", 'such as blocks = {"*.attn2.*" = [1, 0]}'
+            )
             return None
         return BlockWeights(
             tuple(
@@ -249,7 +251,7 @@ class _RecipeReader:
         dtype = self._text(table, "dtype")
         decimals = table.get("round-weights")
         if decimals is not None and not (type(decimals) is int and 0 <= decimals <= MOST_DECIMALS):
-            self._issue(f"round-weights is no whole number up to {MOST_DECIMALS}")
+            self._issue(f"round-weights is not a whole number up to {MOST_DECIMALS}")
         take = self._table(table, "take").items()
         dtypes = self._table(table, "dtype-for").items()
         return RecipeOptions(
@@ -274,14 +276,14 @@ class _RecipeReader:
 
     def _text(self, table: Mapping[str, Any], key: str) -> str | None:
         if (found := table.get(key)) is not None and not isinstance(found, str):
-            self._issue(f"{key} is no text")
+            self._issue(f"{key} is not a text")
         return found
 
     def _texts(self, table: Mapping[str, Any], key: str) -> tuple[str, ...]:
         found = table.get(key, [])
         found = [found] if isinstance(found, str) else found
         if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-            self._issue(f"{key} is no list of globs")
+            self._issue(f"{key} is not a list of globs")
             return ()
         return tuple(found)
 

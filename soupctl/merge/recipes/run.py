@@ -1,7 +1,7 @@
-"""Run a recipe: its steps composed into one average of its inputs, in one pass.
+"""Running a recipe: its steps composed into one average of its inputs, in one pass.
 
-Rule 1: nothing is rounded or written between steps, but for steps that are to be materialised.
-Rule 2: contents that a recipe or its lock pins are compared before anything is published.
+Rule 1: nothing is rounded or written between steps, except after materialised ones.
+Rule 2: pinned contents are verified before anything is published.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RecipeRun:
     """A recipe file."""
     output: str | Path
     lock: bool = False
-    """Whether the contents of the inputs are pinned in a file beside the recipe, or held to it."""
+    """Whether inputs are pinned in a lock file beside the recipe, or checked against it."""
     keep_sum: bool = False
 
 
@@ -48,8 +48,8 @@ def run_recipe(
 ) -> tuple[ComponentResult, ...]:
     """Make the output of a recipe and return the result of each component.
 
-    Raises any child of SoupError; then there is no output, or the old one. Results of steps that
-    are to be materialised may be there.
+    Raises any child of SoupError; then there is no output, or the old one. Results of materialised
+    steps may exist.
     """
     made: tuple[ComponentResult, ...] = ()
     stages = open_recipe(run)
@@ -63,7 +63,8 @@ def run_recipe(
 def open_recipe(run: RecipeRun) -> tuple[Stage, ...]:
     """The passes of a recipe in order: one for each materialised step, and one for the output.
 
-    Raises what `read_recipe` and `read_lock` raise, and LedgerError for inputs that a lock lacks.
+    Raises the errors of `read_recipe` and `read_lock`, and LedgerError for inputs that a lock
+    lacks.
     """
     document = read_recipe(run.recipe)
     pins = read_lock(run.recipe) if run.lock else None
@@ -79,7 +80,7 @@ def open_recipe(run: RecipeRun) -> tuple[Stage, ...]:
 
 
 def close_recipe(run: RecipeRun, stages: Sequence[Stage]) -> Path | None:
-    """Write the lock that was asked for, once all is made; its path, or None if there is one."""
+    """Write the lock, if it was requested and does not exist; returns its path, or None."""
     if not run.lock or read_lock(run.recipe) is not None:
         return None
     found = {name: digests for stage in stages for name, digests in stage.found.items()}
@@ -114,7 +115,7 @@ def _beside(output: str | Path, name: str, recipe: str) -> Path:
 
 
 def _with_file(document: RecipeDocument, step: RecipeStep, target: Path) -> RecipeDocument:
-    """The recipe where the result of a step is an input, and the step is gone."""
+    """The recipe in which the result of a step has become an input."""
     steps = tuple(each for each in document.steps if each.name != step.name)
     inputs = {**document.inputs, step.name: RecipeInput(str(target))}
     return replace(document, inputs=inputs, steps=steps)
@@ -122,7 +123,7 @@ def _with_file(document: RecipeDocument, step: RecipeStep, target: Path) -> Reci
 
 @contextmanager
 def open_stage(stage: Stage) -> Iterator[Job]:
-    """The pass of a stage, planned, its inputs open.
+    """The pass of a stage, planned, with its inputs open.
 
     Raises what `open_job` and `open_application` raise, and while it is carried out LedgerError for
     an input that is not what it is pinned to.

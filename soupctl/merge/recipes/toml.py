@@ -1,4 +1,4 @@
-"""What the files of recipes share: TOML with exact numbers, digests, and words that were meant."""
+"""Helpers for recipe files: TOML with exact numbers, digests, and suggestions for typing errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a TOML file, decimals as their texts; InputError for anything else."""
+    """The table in a TOML file, decimals as texts; InputError for any other file."""
     content = read_file(path, limit=LARGEST_FILE)
     try:
         text = content.decode("utf-8")
@@ -35,16 +35,16 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def near(name: str, known: Collection[str]) -> str | None:
-    """Advice that names the known word most like a name; None if none is."""
+    """A suggestion of the known word that is most similar to a name; None if none is."""
     found = get_close_matches(name[:100], known, 1)
     return f"did you mean {found[0]}?" if found else None
 
 
 def is_digest(value: object) -> bool:
-    """Whether a value is a content digest in full."""
+    """Whether a value is a complete content digest."""
     return isinstance(value, str) and DIGEST.fullmatch(value) is not None
 
 
 def quoted(text: str) -> str:
-    """A text as TOML writes it: as JSON does, but for one control character."""
+    """A text in TOML's syntax, which is JSON's except for one control character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

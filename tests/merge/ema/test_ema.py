@@ -210,7 +210,7 @@ def test_a_profile_is_fitted_by_stored_averages_where_a_run_has_them(tmp_path, e
     ("options", "what"),
     [
         ({}, "--decay or --sigma-rel"),
-        ({"decay": Fraction(1, 2), "sigma_rel": 0.1}, "not both"),
+        ({"decay": Fraction(1, 2), "sigma_rel": 0.1}, "either"),
         ({"decay": Fraction(1)}, "not between 0 and 1"),
         ({"decay": Fraction(-1, 2)}, "not between 0 and 1"),
         ({"decay": Fraction(1, 2), "steps": (1, 2)}, "go with --sigma-rel"),

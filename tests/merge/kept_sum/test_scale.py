@@ -65,7 +65,7 @@ def expanded(engine, values, weight: int) -> list[memoryview]:
     return [first, *engine.prepare_sum(mean, rows)(0, values.shape[1], first)]
 
 
-def test_a_sum_whose_values_its_scale_does_not_make_is_refused(pots):
+def test_a_sum_with_values_that_its_scale_cannot_make_is_refused(pots):
     average(SOUP, "a.st", "b.st", ("c.st", "1/3"), keep_sum=True)
     path = sum_of(SOUP)
     forge(path, _add_to_half)

@@ -178,7 +178,7 @@ def test_a_forged_sum_of_an_added_soup_is_refused(kept):
     assert set(before) == set(files(Path()))
 
 
-def test_a_scale_with_weights_beyond_what_is_exact_is_refused(tmp_path, monkeypatch):
+def test_a_scale_with_weights_that_are_not_exact_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, zero in (("a", 0.0), ("b", -0.0)):
         save(Path(f"{name}.st"), w=np.array([1, 1, zero], np.float32))

@@ -140,7 +140,7 @@ def test_paths_are_relative_to_the_recipe():
     assert {tensor: value(dict.fromkeys(NAMES, half), tensor) for tensor in NAMES} == made()
 
 
-def test_only_what_the_result_needs_is_read():
+def test_only_inputs_of_needed_steps_are_read():
     Path("f.st").unlink()
 
     run('result = "one"\n[steps.one]\naverage = ["a"]\n[steps.two]\naverage = ["one", "f"]\n')
@@ -246,15 +246,15 @@ blocks = "blocks.toml"
         ('resutl = "s"\n[steps.s]\naverage = ["a"]', "'resutl' is not a known key", "result"),
         ('[steps.s]\naverage = ["a"]\nweigths = [1]', "'weigths' in step 's'", "weights"),
         ('[steps.s]\naverge = ["a"]', "'averge' in step 's'", "average"),
-        ('[steps.s]\naverage = ["a", "bb"]', "'bb', which is no input", "did you mean b?"),
+        ('[steps.s]\naverage = ["a", "bb"]', "'bb', which is not an input", "did you mean b?"),
         ('[steps.s]\naverage = ["t"]\n[steps.t]\naverage = ["a"]', "'t', which is no", "a, b"),
         ('[steps.a]\naverage = ["b"]', "the name of an input", "otherwise"),
-        ('[steps.s]\naverage = ["a"]\nfrom = "b"', "is no step", "average, base"),
+        ('[steps.s]\naverage = ["a"]\nfrom = "b"', "is not a step", "average, base"),
         ('[steps.s]\naverage = ["a", "b"]\nweights = [1]', "no list of 2 numbers", ""),
-        ('[steps.s]\naverage = ["a", "b"]\nweights = [1, true]', "True is no number", "1/3"),
+        ('[steps.s]\naverage = ["a", "b"]\nweights = [1, true]', "True is not a number", "1/3"),
         ('[steps.s]\naverage = ["a", "b"]\nweights = [1, -1]', "add up to 0", "positive"),
         ('[steps.s]\naverage = ["a"]\nmaterialise = 1', "materialise is not true", ""),
-        ("[steps.s]\naverage = []", "no list of names", ""),
+        ("[steps.s]\naverage = []", "not a list of names", ""),
         ('[steps.s]\nfrom = "a"', "takes nothing", "vae"),
         ('dtype = "F99"\n[steps.s]\naverage = ["a"]', "dtype has the value 'F99'", ""),
         ('result = "a"\n[steps.s]\naverage = ["a"]', "result names 'a'", ""),
@@ -262,7 +262,7 @@ blocks = "blocks.toml"
         ("round-weights = 99\n", "round-weights", ""),
     ],
 )
-def test_what_is_no_recipe_is_refused_with_the_word_that_was_meant(text, what, advice):
+def test_a_malformed_recipe_is_refused_with_a_suggestion(text, what, advice):
     with pytest.raises(UsageError) as refused:
         run(f"{text}\n")
 
@@ -271,12 +271,12 @@ def test_what_is_no_recipe_is_refused_with_the_word_that_was_meant(text, what, a
     assert advice in message
 
 
-def test_a_step_that_takes_what_no_tensor_is_called_is_refused():
+def test_a_take_glob_that_matches_no_tensor_is_refused():
     with pytest.raises(UsageError, match=r"take 'txet\.\*' matches no tensor.*text"):
         run('[steps.s]\nfrom = "a"\ntake = { "txet.*" = "b" }\n')
 
 
-def test_a_step_whose_weights_cancel_in_a_block_is_refused():
+def test_a_step_with_weights_that_cancel_in_a_block_is_refused():
     with pytest.raises(UsageError, match="step 's' add up to 0"):
         run('[steps.s]\naverage = ["a", "b"]\nblocks = { "text.*" = [1, -1] }\n')
 
