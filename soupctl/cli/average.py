@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -11,6 +12,77 @@ from ..errors import UsageError
 from . import options
 from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
+
+
+@dataclass(frozen=True, slots=True)
+class AverageOptions:
+    """Options of `avg` besides those of every command that makes a soup."""
+
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", "-w", help="Weights in order, such as 2,1,1/3.", metavar="W,..."),
+    ] = None
+    weight_by: Annotated[
+        WeightBy | None,
+        typer.Option(help="Take weights from the training records of the inputs."),
+    ] = None
+    round_weights: options.RoundWeights = None
+    blocks: options.Blocks = None
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            help="Make a soup for each share of the second input; the output's name contains {t}.",
+            metavar="START:STOP:STEP",
+        ),
+    ] = None
+    dtype: options.Dtype = None
+    quantize: Annotated[
+        Quantization | None,
+        typer.Option(help="Store the weights of linear layers in eight bits, for ComfyUI."),
+    ] = None
+    key: options.Key = None
+    exclude: options.Exclude = None
+    dtype_for: options.DtypeFor = None
+    take: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Copy tensors whose names match from an input or another file, unaveraged.",
+            metavar="GLOB=FILE",
+        ),
+    ] = None
+    pad: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pad tensors whose names match with zero input channels, up to the widest.",
+            metavar="GLOB",
+        ),
+    ] = None
+    on_missing: Annotated[
+        OnMissing, typer.Option(help="What to do with tensors that not all inputs have.")
+    ] = OnMissing.REFUSE
+    component: options.Component = None
+    variant: options.Variant = None
+    shard_size: options.ShardSize = None
+    on_int: options.OnInts = OnInt.REFUSE
+    allow_nonfinite: options.AllowNonfinite = False
+    ignore_ledger: options.IgnoreLedger = False
+    check_blobs: Annotated[
+        bool,
+        typer.Option(
+            "--check-blobs",
+            help="Check the SHA-256 of files in the Hugging Face cache against their names.",
+        ),
+    ] = False
+    config_from: options.ConfigFrom = None
+    keep_sum: Annotated[
+        bool,
+        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
+    ] = False
+    files_from: Annotated[
+        str | None,
+        typer.Option(help="Read more inputs from a file, or - for stdin.", metavar="FILE"),
+    ] = None
+    null: Annotated[bool, typer.Option("-0", help="Names in --files-from end with NUL.")] = False
 
 
 @with_option_groups
@@ -23,72 +95,8 @@ def average(
         ),
     ] = None,
     output: options.Output = None,
-    weights: Annotated[
-        str | None,
-        typer.Option("--weights", "-w", help="Weights in order, such as 2,1,1/3.", metavar="W,..."),
-    ] = None,
-    weight_by: Annotated[
-        WeightBy | None,
-        typer.Option(help="Take weights from the training records of the inputs."),
-    ] = None,
-    round_weights: options.RoundWeights = None,
-    blocks: options.Blocks = None,
-    sweep: Annotated[
-        str | None,
-        typer.Option(
-            help="Make a soup for each share of the second input; the output's name contains {t}.",
-            metavar="START:STOP:STEP",
-        ),
-    ] = None,
-    dtype: options.Dtype = None,
-    quantize: Annotated[
-        Quantization | None,
-        typer.Option(help="Store the weights of linear layers in eight bits, for ComfyUI."),
-    ] = None,
-    key: options.Key = None,
-    exclude: options.Exclude = None,
-    dtype_for: options.DtypeFor = None,
-    take: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Copy tensors whose names match from an input or another file, unaveraged.",
-            metavar="GLOB=FILE",
-        ),
-    ] = None,
-    pad: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Pad tensors whose names match with zero input channels, up to the widest.",
-            metavar="GLOB",
-        ),
-    ] = None,
-    on_missing: Annotated[
-        OnMissing, typer.Option(help="What to do with tensors that not all inputs have.")
-    ] = OnMissing.REFUSE,
-    component: options.Component = None,
-    variant: options.Variant = None,
-    shard_size: options.ShardSize = None,
-    on_int: options.OnInts = OnInt.REFUSE,
-    allow_nonfinite: options.AllowNonfinite = False,
-    ignore_ledger: options.IgnoreLedger = False,
-    check_blobs: Annotated[
-        bool,
-        typer.Option(
-            "--check-blobs",
-            help="Check the SHA-256 of files in the Hugging Face cache against their names.",
-        ),
-    ] = False,
-    config_from: options.ConfigFrom = None,
-    keep_sum: Annotated[
-        bool,
-        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
-    ] = False,
-    files_from: Annotated[
-        str | None,
-        typer.Option(help="Read more inputs from a file, or - for stdin.", metavar="FILE"),
-    ] = None,
-    null: Annotated[bool, typer.Option("-0", help="Names in --files-from end with NUL.")] = False,
     *,
+    asked: AverageOptions,
     merge: MergeOptions,
 ) -> None:
     """Average checkpoints into a soup, exactly.
@@ -96,44 +104,43 @@ def average(
     Example: soupctl avg a.safetensors b.safetensors@2 -o soup.safetensors
     """
     output = require_output(output, merge)
-    ingredients = options.read_inputs(inputs or [], weights, files_from, null)
+    ingredients = options.read_inputs(inputs or [], asked.weights, asked.files_from, asked.null)
     from .. import verbs
     from ..format.dtypes import parse_dtype
 
-    if weight_by is not None:
-        if weights is not None:
+    if asked.weight_by is not None:
+        if asked.weights is not None:
             raise UsageError("-w and --weight-by both give weights", advice="use one of them")
         ingredients = verbs.weighted_by(
-            ingredients, weight_by, component=component, variant=variant
+            ingredients, asked.weight_by, component=asked.component, variant=asked.variant
         )
+    dtypes = options.pairs(asked.dtype_for, "--dtype-for")
     request = verbs.Request(
         ingredients=ingredients,
         output=output,
-        dtype=None if dtype is None else parse_dtype(dtype),
-        quantize=quantize,
-        keys=tuple(key or ()),
-        excludes=tuple(exclude or ()),
-        on_int=on_int,
-        on_missing=on_missing,
-        dtype_for=tuple(
-            (glob, parse_dtype(name)) for glob, name in options.pairs(dtype_for, "--dtype-for")
-        ),
-        take=options.pairs(take, "--take"),
-        pad=tuple(pad or ()),
-        allow_nonfinite=allow_nonfinite,
-        component=component,
-        variant=variant,
-        shard_size=options.parse_size(shard_size, "--shard-size"),
-        ignore_ledger=ignore_ledger,
-        check_blobs=check_blobs,
-        config_from=config_from,
-        keep_sum=keep_sum,
-        round_weights=round_weights,
-        blocks=None if blocks is None else verbs.read_blocks(blocks),
+        dtype=None if asked.dtype is None else parse_dtype(asked.dtype),
+        quantize=asked.quantize,
+        keys=tuple(asked.key or ()),
+        excludes=tuple(asked.exclude or ()),
+        on_int=asked.on_int,
+        on_missing=asked.on_missing,
+        dtype_for=tuple((glob, parse_dtype(name)) for glob, name in dtypes),
+        take=options.pairs(asked.take, "--take"),
+        pad=tuple(asked.pad or ()),
+        allow_nonfinite=asked.allow_nonfinite,
+        component=asked.component,
+        variant=asked.variant,
+        shard_size=options.parse_size(asked.shard_size, "--shard-size"),
+        ignore_ledger=asked.ignore_ledger,
+        check_blobs=asked.check_blobs,
+        config_from=asked.config_from,
+        keep_sum=asked.keep_sum,
+        round_weights=asked.round_weights,
+        blocks=None if asked.blocks is None else verbs.read_blocks(asked.blocks),
     )
-    if sweep is None:
+    if asked.sweep is None:
         make(verbs.open_job(request), output, merge)
         return
     from .leave_one_out import sweep as make_sweep
 
-    make_sweep(verbs.Sweep(request, verbs.parse_range(sweep)), merge)
+    make_sweep(verbs.Sweep(request, verbs.parse_range(asked.sweep)), merge)

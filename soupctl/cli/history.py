@@ -147,8 +147,10 @@ def log(
         ancestors = ledger.ancestors if tree else {}
         for line in _ingredient_lines(ledger, ancestors, whole=whole):
             put(f"  {line}")
-        for line in chain(donor_lines(ledger, whole=whole), config_lines(ledger, whole=whole)):
-            put(f"  {line}")
+        for label, text in chain(
+            donor_lines(ledger, whole=whole), config_lines(ledger, whole=whole)
+        ):
+            put(f"  {label:9} {text}")
 
 
 def _put_recipe(soup: str, found: Sequence[tuple[str, Ledger]]) -> None:
@@ -166,7 +168,7 @@ def _put_recipe(soup: str, found: Sequence[tuple[str, Ledger]]) -> None:
 def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]:
     """A line for each operation, oldest first: its changes and, if `verbose`, its result."""
     if ledger.training is not None:
-        yield training_line(ledger.training, whole=whole)
+        yield f"trained   {training_text(ledger.training, whole=whole)}"
         return
     for record in ledger.states:
         changed = record.changed
@@ -214,7 +216,7 @@ def _ingredient_lines(
             continue
         shown.add(entry.digest)
         if below.training is not None:
-            yield f"{indent}    {training_line(below.training, whole=whole)}"
+            yield f"{indent}    trained   {training_text(below.training, whole=whole)}"
         waiting.append((depth + 1, below, _with_shares(below)))
 
 
@@ -222,26 +224,26 @@ def _with_shares(ledger: Ledger) -> Iterator[tuple[IngredientEntry, Fraction]]:
     return zip(ledger.ingredients, ledger.shares, strict=True)
 
 
-def donor_lines(ledger: Ledger, *, whole: bool) -> Iterator[str]:
-    """A line for each donor, with the globs of the tensors taken from it."""
+def donor_lines(ledger: Ledger, *, whole: bool) -> Iterator[tuple[str, str]]:
+    """Label and text for each donor, with the globs of the tensors taken from it."""
     for entry in ledger.donors:
         taken = f"{ledger.taken_from(entry.digest)} from {entry.name}"
-        yield f"taken     {taken}  ({digest_text(entry.digest, whole=whole)})"
+        yield "taken", f"{taken}  ({digest_text(entry.digest, whole=whole)})"
 
 
-def config_lines(ledger: Ledger, *, whole: bool) -> Iterator[str]:
-    """A line with the ingredient chosen by --config-from, if there is one."""
+def config_lines(ledger: Ledger, *, whole: bool) -> Iterator[tuple[str, str]]:
+    """Label and text for the ingredient chosen by --config-from, if there is one."""
     for entry in ledger.ingredients:
         if entry.digest == ledger.config_from:
-            yield f"configs   those of {entry.name}  ({digest_text(entry.digest, whole=whole)})"
+            yield "configs", f"those of {entry.name}  ({digest_text(entry.digest, whole=whole)})"
 
 
-def training_line(training: TrainingRecord, *, whole: bool) -> str:
+def training_text(training: TrainingRecord, *, whole: bool) -> str:
     """The base and dataset of a trained checkpoint."""
     images, steps = counted(training.samples, "image"), counted(training.steps, "step")
     data = digest_text(training.data, whole=whole)
     base = digest_text(training.base, whole=whole)
-    return f"trained   {steps} on {training.data_name} ({images}, {data}) from {base}"
+    return f"{steps} on {training.data_name} ({images}, {data}) from {base}"
 
 
 def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .console import (
     shows_whole_digests,
     size_text,
 )
-from .history import config_lines, donor_lines, training_line
+from .history import config_lines, donor_lines, training_text
 from .tensor_table import tensor_lines
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
     if found.ledger is None:
         return
     if found.ledger.training is not None:
-        yield f"  {training_line(found.ledger.training, whole=whole)}"
+        yield f"  {'trained':10}  {training_text(found.ledger.training, whole=whole)}"
         return
     root = digest_text(found.ledger.root, whole=whole)
     yield f"  {NAMES[found.kind]:10}  {root}"
@@ -149,8 +149,8 @@ def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
         if line:
             yield f"  {label:10}  {line}"
     own = found.ledger
-    for line in chain(donor_lines(own, whole=whole), config_lines(own, whole=whole)):
-        yield f"  {line}"
+    for label, text in chain(donor_lines(own, whole=whole), config_lines(own, whole=whole)):
+        yield f"  {label:10}  {text}"
 
 
 def _kind_json(kind: TensorKind) -> dict[str, Any]:

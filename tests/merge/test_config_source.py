@@ -78,9 +78,9 @@ def test_a_ledger_says_nothing_of_configs_that_were_not_asked_for():
 
 
 def test_log_and_inspect_show_the_source_of_configs(capsys):
-    for command in ("log", "inspect"):
+    for command, label in (("log", "configs  "), ("inspect", "configs    ")):
         run(command, "soup")
-        assert f"  configs   those of b  ({digest('b')})" in capsys.readouterr().out
+        assert f"  {label} those of b  ({digest('b')})" in capsys.readouterr().out
     run("log", "soup", "--json")
     assert digest("b") == json.loads(capsys.readouterr().out)["components"][0]["configs"]
     run("inspect", "soup", "--json")

@@ -155,6 +155,6 @@ def test_a_delta_is_no_ingredient_of_a_mean():
         average("soup.st", "base.st", "d.st")
     with pytest.raises(InputError, match="is a delta, not a model"):
         delta("d.st", "base.st", "e.st")
-    not_applied = r"is a model, not a delta or an adapter \(soupctl delta FINE BASE"
+    not_applied = r"is a model, not a delta or an adapter \(make a delta of it with soupctl"
     with pytest.raises(MismatchError, match=not_applied):
         apply("base.st", "fine.st")

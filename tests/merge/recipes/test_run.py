@@ -250,7 +250,7 @@ blocks = "blocks.toml"
         ('[steps.s]\naverage = ["t"]\n[steps.t]\naverage = ["a"]', "'t', which is no", "a, b"),
         ('[steps.a]\naverage = ["b"]', "the name of an input", "otherwise"),
         ('[steps.s]\naverage = ["a"]\nfrom = "b"', "is not a step", "average, base"),
-        ('[steps.s]\naverage = ["a", "b"]\nweights = [1]', "no list of 2 numbers", ""),
+        ('[steps.s]\naverage = ["a", "b"]\nweights = [1]', "not a list of 2 numbers", ""),
         ('[steps.s]\naverage = ["a", "b"]\nweights = [1, true]', "True is not a number", "1/3"),
         ('[steps.s]\naverage = ["a", "b"]\nweights = [1, -1]', "add up to 0", "positive"),
         ('[steps.s]\naverage = ["a"]\nmaterialise = 1', "materialise is not true", ""),
