@@ -108,7 +108,7 @@ OF_SWEEPS = [
     Refused(f"{SWEEP} -o -", ("such as -o 'mix-{}.st'",)),
     Refused(
         "avg a.st b.st c.st --sweep 0:1:0.5 -o 'mix-{t}.st'",
-        ("a sweep mixes two checkpoints, and {} are given",),
+        (),
         instead=(f"{SWEEP} -o 'mix-{{t}}.st'",),
     ),
     Refused(
@@ -202,6 +202,11 @@ OF_DELTAS = [
         "add applied.st c-b.delta -o x.st",
         ("make the soup again with soupctl apply --other-base",),
         instead=("apply a.st b-a.delta c-b.delta --other-base -o x.st",),
+    ),
+    Refused(
+        "apply a.st b-a.delta@1/2 --blocks GRAD_V -o x.st",
+        ("--blocks has scales in every block, and the delta has one of its own",),
+        instead=("apply a.st b-a.delta@1/2 -o x.st",),
     ),
 ]
 """Refused for deltas."""

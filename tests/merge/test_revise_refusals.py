@@ -59,7 +59,7 @@ def test_a_refused_removal_names_both_files(four, approximate):
         ): r"^a\.st: cannot be removed: nothing would .*; c\.st: cannot be removed",
     }.items():
         refused(pattern, "subtract", "soup.st", OUT, (), removed, approximate=approximate)
-    refused(r"no ledger \(total=N or", "subtract", "a.st", OUT, (), ["a.st"])
+    refused(r"no ledger \(give its weight with total=N", "subtract", "a.st", OUT, (), ["a.st"])
 
 
 def test_removing_an_ingredient_of_an_inner_soup_is_refused_naming_that_soup(four):
