@@ -122,4 +122,4 @@ def test_a_closed_stream_is_refused(tmp_path):
         check=True,
     )
 
-    assert done.stdout == "InputError standard input: cannot be read: Bad file descriptor\n"
+    assert done.stdout == "UnreadableError standard input: cannot be read: Bad file descriptor\n"
