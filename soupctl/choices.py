@@ -12,6 +12,12 @@ class OnInt(Enum):
     FIRST = "first"
 
 
+class LoraTask(Enum):
+    """What `soupctl lora` does."""
+
+    EXTRACT = "extract"
+
+
 class OnMissing(Enum):
     """What to do with tensors that not all ingredients have."""
 

@@ -59,6 +59,10 @@ if TYPE_CHECKING:
     from .merge.ema.request import TimeAverage as TimeAverage
     from .merge.ema.request import ema as ema
     from .merge.ema.request import time_average as time_average
+    from .merge.extract_lora import ExtractedLayer as ExtractedLayer
+    from .merge.extract_lora import ExtractedLora as ExtractedLora
+    from .merge.extract_lora import Extraction as Extraction
+    from .merge.extract_lora import extract_lora as extract_lora
     from .merge.ingredients import Ingredient as Ingredient
     from .merge.inspect import Inspection as Inspection
     from .merge.inspect import inspect as inspect
@@ -119,6 +123,7 @@ MODULES = {
     ".merge.delta.preview": "DeltaPreview preview_delta",
     ".merge.ema.request": "EmaRequest TimeAverage ema time_average",
     ".merge.ingredients": "Ingredient",
+    ".merge.extract_lora": "ExtractedLayer ExtractedLora Extraction extract_lora",
     ".merge.inspect": "Inspection inspect",
     ".merge.job": "ComponentResult Job",
     ".merge.leave_one_out": "LeaveOneOut Variant leave_one_out open_family",

@@ -23,6 +23,7 @@ from .finetune import finetune
 from .hash import hash_files
 from .history import has, log
 from .inspect import inspect
+from .lora import lora
 from .overview import command_help, overview
 from .patch_dmp import patch_dmp
 from .proof import verify
@@ -101,6 +102,7 @@ JOBS: dict[str, dict[str, Callable[..., Any]]] = {
         "swap": swap,
         "delta": delta,
         "apply": apply,
+        "lora": lora,
     },
     "Inspect and verify": {
         "has": has,

@@ -2,8 +2,8 @@
 
 The files by subject:
 
-- commands: average, apply, revise, leave_one_out, sweep, mixture, inspect, query, verify;
-  and the folders ema, recipes, delta
+- commands: average, apply, revise, leave_one_out, sweep, mixture, extract_lora, inspect, query,
+  verify; and the folders ema, recipes, delta
 - inputs: ingredients, opened_inputs, donors, aligned, layouts, facts, settings, identical, sources,
   adapter_reader, sample_weights
 - plan: recipe, plan, step_weights, blocks (folder), padding, applied_plan, quantised_steps

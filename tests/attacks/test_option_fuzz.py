@@ -23,7 +23,7 @@ from soupctl.cli.app import COMMANDS, commands
 
 TRIED = (
     *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
-    *("verify", "inspect", "hash", "help"),
+    *("verify", "inspect", "hash", "help", "lora"),
 )
 """All commands but those that train or sample, and `demo`, which has no odd words to take."""
 CODES = range(9)
@@ -314,9 +314,11 @@ def test_odd_values_of_every_option_end_with_a_documented_code_and_one_line(trie
     }
     inputs |= {"swap": ["soup.st", "a.st", "b.st"], "help": [], "avg": ["a.st", "b.st"]}
     inputs |= {"apply": ["a.st", "cats.delta"], "delta": ["b.st", "a.st"], "run": ["recipe.toml"]}
-    inputs |= {"ema": ["a.st", "b.st"]}
+    inputs |= {"ema": ["a.st", "b.st"], "lora": ["extract", "b.st", "a.st"]}
     share = FEWER.get(command, SHARE)
     output = ["-n", "-o", "new.st"] if "-o" in OPTIONS[command] else []
+    # it has no plan to show, and may make its file
+    output = ["-f", "-o", "new.st"] if command == "lora" else output
     for number, (name, takes_value) in enumerate(OPTIONS[command].items()):
         values = (*OWN_VALUES.get(name, ()), *VALUES[number % share :: share])
         for value in values if takes_value else ("",):
