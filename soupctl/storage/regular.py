@@ -6,6 +6,7 @@ Rule 2: every failure is an InputError that names the file and gives the system'
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -41,7 +42,9 @@ def reading(label: str, path: Path | None = None) -> Iterator[None]:
         near = nearest_file(path) if path is not None and is_absent else None
         advice = f"did you mean {near}?" if near is not None else None
         what = f"cannot be read: {error.strerror or error}"
-        kind = InputError if isinstance(error, NOT_THERE) else UnreadableError
+        # no file has a name that is too long, which a ledger may hint at
+        is_there = not isinstance(error, NOT_THERE) and error.errno != errno.ENAMETOOLONG
+        kind = UnreadableError if is_there else InputError
         raise kind(what, path=label, advice=advice) from None
 
 
