@@ -49,6 +49,8 @@ LIBRARIES = 160 << 20
 
 SPACE_TO_COMPUTE = 480 << 20
 """Address space of numpy, numba and LLVM before any computation, measured and rounded up."""
+DATA_TO_COMPUTE = 120 << 20
+"""Writable memory of these libraries and a thread, measured and rounded up."""
 SPACE_OF_A_THREAD = 80 << 20
 """Address space of a thread's stack, and of the system allocator's reserve for it."""
 
@@ -181,19 +183,22 @@ def _submit(
 
 
 def require_room_to_compute() -> None:
-    """Raise LimitError if the limit on address space is too low for the libraries that compute.
+    """Raise LimitError if a limit on memory is too low for the libraries that compute.
 
-    They would otherwise end the process without a message. To be called before numpy is loaded.
+    They would otherwise end the process, some without a message. To be called before numpy is
+    loaded.
     """
-    limit = _limit()
-    if limit is None:
-        return
-    # it is not used to compute with, and maps memory for each core
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if limit < SPACE_TO_COMPUTE:
-        needed = f"at least {SPACE_TO_COMPUTE} are needed"
-        what = f"the limit on address space is {limit} bytes, and {needed}"
-        raise LimitError(what, advice="see ulimit -v")
+    for limit, needed, what, option in (
+        (_limit(), SPACE_TO_COMPUTE, "address space", "-v"),
+        (_limit(resource.RLIMIT_DATA), DATA_TO_COMPUTE, "memory for data", "-d"),
+    ):
+        if limit is None:
+            continue
+        # it is not used to compute with, and maps memory for each core
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        if limit < needed:
+            problem = f"the limit on {what} is {limit} bytes, and at least {needed} are needed"
+            raise LimitError(problem, advice=f"see ulimit {option}")
 
 
 def threads_in_room(threads: int) -> int:
@@ -206,7 +211,7 @@ def threads_in_room(threads: int) -> int:
     )
 
 
-def _limit() -> int | None:
-    """The process's limit on address space in bytes; None for no limit."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+def _limit(kind: int = resource.RLIMIT_AS) -> int | None:
+    """The process's limit on address space, or on another kind of memory; None for no limit."""
+    soft, _ = resource.getrlimit(kind)
     return None if soft == resource.RLIM_INFINITY else soft

@@ -6,6 +6,7 @@ Rule 2: an error is one line on stderr, or one JSON object, without a traceback.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -71,8 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # of what is imported to run a command
         code = _report_failure(error, style)
     except OSError as error:
-        issue = Issue(error.strerror or str(error), error.filename or "standard output")
-        code = report([issue], OutputError.exit_code, style)
+        code = _report_system_failure(error, style)
     _leave(code)
 
 
@@ -144,14 +144,28 @@ def _run(arguments: list[str], style: ErrorStyle) -> int:
         raise
     except ImportError as error:
         # a library that is not there, or has no room to be loaded
-        reason = str(error).strip().rpartition("\n")[2]
-        issue = Issue(f"a library cannot be loaded: {reason}")
-        return report([issue], LimitError.exit_code, style)
+        return report([_no_library(error)], LimitError.exit_code, style)
     except OSError:
         # of a stream of ours, as it is when there is none left to flush
         raise
     except Exception as error:  # noqa: BLE001
         return _report_failure(error, style)
+
+
+def _report_system_failure(error: OSError, style: ErrorStyle) -> int:
+    """Report a failure of the system that no refusal foresees; hands the exit code on."""
+    if error.errno == errno.ENOMEM:
+        return _report_failure(MemoryError(), style)
+    if error.errno is None:
+        # of a library that loads another, which says so in words of its own
+        return report([_no_library(error)], LimitError.exit_code, style)
+    issue = Issue(error.strerror or str(error), error.filename or "standard output")
+    return report([issue], OutputError.exit_code, style)
+
+
+def _no_library(error: Exception) -> Issue:
+    reason = str(error).strip().rpartition("\n")[2]
+    return Issue(f"a library cannot be loaded: {reason}")
 
 
 def _report_failure(error: Exception, style: ErrorStyle) -> int:

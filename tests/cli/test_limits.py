@@ -359,6 +359,41 @@ def test_a_limit_on_address_space_is_kept_or_is_an_error_of_one_line(
     assert Path("c.st").exists() == (arguments[0] == "avg" and expected == 0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limit")
+@pytest.mark.parametrize("megabytes", [20, 40, 90, 119])
+def test_a_limit_on_data_is_an_error_of_one_line(process, ingredients, megabytes):
+    most = megabytes * MEGABYTE
+    running = process(
+        *("avg", *ingredients, "-o", "c.st"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (most, most)),
+    )
+    out, err = running.communicate()
+
+    said = f"the limit on memory for data is {most} bytes, and at least {120 * MEGABYTE} are needed"
+    expected = f"soupctl: {said} (see ulimit -d)\n".encode()
+    assert (7, b"", expected) == (running.returncode, out, err)
+    assert not Path("c.st").exists()
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        ("OSError(12, 'Cannot allocate memory')", "out of memory (--max-memory or --threads 1"),
+        ("OSError('x.so: cannot map')", "a library cannot be loaded: x.so: cannot map"),
+    ],
+)
+def test_a_library_without_memory_is_a_limit(process, ingredients, raised, expected):
+    Path("broken").mkdir()
+    Path("broken/blake3.py").write_text(f"raise {raised}")
+
+    running = process("avg", *ingredients, "-o", "c.st", environment={"PYTHONPATH": "broken"})
+    out, err = running.communicate()
+
+    assert (7, b"") == (running.returncode, out)
+    assert err.startswith(f"soupctl: {expected}".encode())
+    assert 1 == len(err.splitlines())
+
+
 SD15 = {f"down_blocks.{number}.weight": ("F32", [1280, 1280, 3, 3]) for number in range(58)}
 SDXL = {f"blocks.{number}.weight": ("F32", [1280, 1280, 3, 3]) for number in range(174)}
 CROSS = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
