@@ -56,7 +56,12 @@ PROMISES = {
     ),
     "P5": Promise(
         "An output appears whole or not at all, and an older one survives any failure or kill.",
-        ("tests/fault", "tests/cli/test_faults.py"),
+        (
+            "tests/fault",
+            "tests/cli/test_faults.py",
+            "tests/cli/test_sum_faults.py",
+            "tests/cli/test_read_faults.py",
+        ),
     ),
     "P8": Promise(
         "Nothing is left behind, and permissions follow the umask or the older file.",
@@ -85,7 +90,11 @@ PROMISES = {
     ),
     "P15": Promise(
         "Memory and open files do not grow with the size of checkpoints; limits are kept.",
-        ("tests/cli/test_limits.py",),
+        ("tests/cli/test_limits.py", "tests/cli/test_many_ingredients.py"),
+    ),
+    "P16": Promise(
+        "The same inputs give the same bytes, on every machine and by every command.",
+        ("tests/cli/test_golden_bytes.py",),
     ),
     "P17": Promise(
         "Any sequence of add, subtract and swap gives the bytes of one avg of what remains.",

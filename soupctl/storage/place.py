@@ -112,6 +112,9 @@ def refusing(target: Path) -> Iterator[None]:
         # not from a file: the reader of standard output has closed it
         raise
     except OSError as error:
+        if error.errno is None:
+            # of a library, not of the system
+            raise
         problem = f"cannot be written: {error.strerror or error}"
         raise OutputError(problem, path=target) from error
 
