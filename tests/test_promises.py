@@ -48,11 +48,12 @@ REPORT = """<testsuites><testsuite>
 <properties><property name="examples" value="150"/></properties></testcase>
 <testcase classname="tests.cli.test_signals" name="d"><failure/></testcase>
 <testcase classname="tests.ledger.test_names" name="e"/>
+<testcase classname="tests.cli.test_many_ingredients" name="f"/>
 </testsuite></testsuites>"""
 
 
 def test_only_promises_whose_tests_all_ran_and_passed_are_counted(promises, tmp_path):
     (tmp_path / "report.xml").write_text(REPORT)
 
-    expected = {"P14": {"cases": 1, "examples": 150}, "P15": {"cases": 1}}
+    expected = {"P14": {"cases": 1, "examples": 150}, "P15": {"cases": 2}}
     assert expected == promises.counted([tmp_path / "report.xml"])
