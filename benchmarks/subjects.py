@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import limit
 from cases import Versus
 from files import Files
 
 RIVAL = Path(__file__).with_name("rivals.py")
-MEGABYTE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Subjects:
         """The command that takes turns with it in the same folder."""
         match versus:
             case Versus.LIMIT:
-                return ["sh", "-c", limit_script(files.inputs, files.out)]
+                return [str(limit.program()), str(files.out), *map(str, files.inputs)]
             case Versus.SCRIPT:
                 inputs = map(str, files.inputs)
                 return [self.rival_python, str(RIVAL), str(files.out), *inputs]
@@ -43,17 +42,10 @@ class Subjects:
 
     def missing(self, versus: Versus | None) -> str | None:
         """What `versus` lacks to be run here, or None."""
+        if versus is Versus.LIMIT and limit.compiler() is None:
+            return "the limit needs a C compiler (CC)"
         if versus is not Versus.SCRIPT:
             return None
         find = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
         found = subprocess.run([self.rival_python, "-c", find], capture_output=True, check=False)
         return None if found.returncode == 0 else "the usual script needs torch (--rival-python)"
-
-
-def limit_script(inputs: Sequence[Path], out: Path) -> str:
-    """The least that any tool must do: read the inputs once, write one output, make it durable."""
-    count = -(-inputs[0].stat().st_size // MEGABYTE)
-    files = " ".join(shlex.quote(str(path)) for path in inputs)
-    target = shlex.quote(str(out))
-    write = f"dd if=/dev/zero of={target} bs=1M count={count} conv=fsync status=none"
-    return f"cat {files} >/dev/null && {write} && rm {target}"

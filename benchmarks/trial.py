@@ -4,7 +4,7 @@ Rule 1: before and after the timed runs the output, and the sum kept of it, must
 another number of threads gives; where soupctl is measured against itself, both outputs must have
 the same content; else RedGate.
 Rule 2: what both sides read and what soupctl writes, together above half of memory, are run cold,
-and it is said how cold.
+as is a case that asks for it, and it is said how cold.
 Rule 3: every run begins with no output and no sum of one, nothing left to write, and the inputs as
 the rule above says.
 """
@@ -80,7 +80,7 @@ class Trial:
         self.bytes_written = total_bytes(self.files.written())
         sparse = self.case.ingredients is not None and self.case.ingredients.sparse
         touched = total_bytes(self.inputs) + self.bytes_written
-        self.cold = not sparse and touched > memory_bytes() // 2
+        self.cold = self.case.evicted or (not sparse and touched > memory_bytes() // 2)
         return self.digests()
 
     def run(
@@ -106,7 +106,7 @@ class Trial:
         if not self.cold:
             return "warm"
         if self.warm_share <= COLD_SHARE:
-            return "cold (inputs evicted: above half of memory)"
+            return "cold (inputs evicted)"
         return f"cold but for {self.warm_share:.0%} of the inputs"
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import limit
 import pagecache
 import pytest
 from cases import CASES, INPUTS, OUT, SOUP, Measure, Target, Versus
@@ -13,7 +14,7 @@ from compare import comparison_table
 from figures import Ratio, paired_ratio, seconds, table
 from machine import filesystem
 from measure import CommandFailed, timed, watched
-from subjects import limit_script
+from subjects import Subjects
 
 MEGABYTES = 64
 
@@ -98,19 +99,26 @@ def test_an_evicted_file_is_cold_and_a_read_file_warm(tmp_path: Path) -> None:
     assert 0.0 == pagecache.evict([path])
 
 
-def test_the_limit_reads_all_inputs_and_leaves_no_output(tmp_path: Path) -> None:
-    """Its script is the documented one, and removes what it wrote."""
+@pytest.mark.skipif(limit.compiler() is None, reason="there is no C compiler")
+def test_the_limit_reads_all_inputs_and_writes_as_much_as_one_has(tmp_path: Path) -> None:
+    """It ends well only if every input is there, and leaves an output of their size."""
     inputs = [tmp_path / "one", tmp_path / "it's two"]
     for path in inputs:
-        path.write_bytes(bytes(3 << 19))
-    script = limit_script(inputs, tmp_path / "out")
-    timed(["sh", "-c", script])
+        path.write_bytes(bytes((3 << 19) + 5))
+    command = [str(limit.program()), str(tmp_path / "out"), *map(str, inputs)]
+    timed(command)
 
-    assert "bs=1M count=2 conv=fsync" in script
-    assert not (tmp_path / "out").exists()
+    assert (3 << 19) + 5 == (tmp_path / "out").stat().st_size
     inputs[1].unlink()
     with pytest.raises(CommandFailed):
-        timed(["sh", "-c", script])
+        timed(command)
+
+
+def test_without_a_compiler_the_limit_is_said_to_be_missing(monkeypatch) -> None:
+    """A case that needs it is skipped with that reason."""
+    monkeypatch.setenv("CC", "no-such-compiler")
+
+    assert "C compiler" in (Subjects(("soupctl",), sys.executable).missing(Versus.LIMIT) or "")
 
 
 def test_cases_are_consistent() -> None:
