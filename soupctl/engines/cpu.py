@@ -2,35 +2,42 @@
 
 Rule 1: a prepared mean holds tables of addresses but no data; scratch memory lives for one call.
 Rule 2: a prepared mean may be called from several threads at once.
+Rule 3: importing this module does not load numpy, which only scaled sources need.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
+import struct
 import sys
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
 from itertools import groupby
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ..format.dtypes import DType
 from ..kernels import tables
+from .addresses import address
 from .contract import NonFinite, OutOfRange, Scales, WeightedMean
 from .expansion import Expansion
 from .native import native_address
 from .splitting import NARROW_DIVISOR, SCALE_BITS, split_weight
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # rows of one dtype lie together, in this order
 RANKS = {DType(name): rank for rank, name in enumerate(tables.ROW_NAMES)}
 
 SINGLE_DTYPES = (DType.F16, DType.BF16)
 
-SCRATCH = tables.TILE_SCRATCH + tables.RESOLVE_SCRATCH
+Scratch = ctypes.c_int64 * (tables.TILE_SCRATCH + tables.RESOLVE_SCRATCH)
+SumScratch = ctypes.c_double * tables.TILE_SCRATCH
 
 # names, so that the processor computes with them at each call, and not the compiler once
 SMALLEST_NORMAL, HALF, ONE = sys.float_info.min, 0.5, 1.0
@@ -57,8 +64,7 @@ class CpuEngine:
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """Narrow by one compiled pass; both buffers are aligned for their elements."""
-        source, target = np.frombuffer(plane, np.float64), np.frombuffer(out, np.float32)
-        return not narrow_function()(address(source), source.size, address(target))
+        return not narrow_function()(address(plane), len(plane) // 8, address(out))
 
 
 class MeanTables:
@@ -77,15 +83,15 @@ class MeanTables:
         ]
         self.rows = [row for row, _ in parts]
         self.width = mean.out.bits // 8
-        sources = np.array(self.rows, np.int64)
-        weights = np.array([part for _, part in parts], np.float64)
+        sources = array("q", self.rows)
+        weights = array("d", [part for _, part in parts])
         bounded = is_bounded(mean) if factors is None else is_bounded_scaled(mean, factors)
         add = "sums.add_bounded" if bounded else "sums.add_proved"
         groups = group_table([mean.dtypes[row] for row in self.rows], add)
-        unit = np.ones(1, np.float64)
+        unit = array("d", [1.0])
         layout = format_table(mean.out)
-        self.table = table = np.zeros(tables.MEAN_LENGTH, np.int64)
-        table[tables.GROUPS], table[tables.GROUP_COUNT] = address(groups), len(groups)
+        self.table = table = array("q", bytes(8 * tables.MEAN_LENGTH))
+        table[tables.GROUPS], table[tables.GROUP_COUNT] = address(groups), len(groups) // 3
         table[tables.WEIGHTS], table[tables.SOURCES] = address(weights), address(sources)
         table[tables.WEIGHT], table[tables.ALLOWED] = mean.total, mean.allow_nonfinite
         wide = mean.total > NARROW_DIVISOR
@@ -96,7 +102,7 @@ class MeanTables:
             table[tables.SINGLE_ROWS] = len(self.rows)
         if scales is not None and factors is not None:
             # exact: of the bits of a weight and its scale, a product with an element leaves room
-            weights = np.ascontiguousarray(weights * factors[:, self.rows])
+            weights = array("d", (weights * factors[:, self.rows]).tobytes())
             table[tables.WEIGHTS], table[tables.WEIGHT_COUNT] = address(weights), len(self.rows)
             table[tables.COLUMNS], table[tables.RUN] = scales.columns, scales.block[1]
             table[tables.GROUP_ROWS] = scales.block[0]
@@ -114,11 +120,9 @@ class CpuCombine:
         self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
     ) -> None:
         shared = mean_tables(mean) if scales is None else MeanTables(mean, scales)
-        views = [
-            np.frombuffer(sources[row], np.uint8) for row in shared.rows if sources[row].nbytes
-        ]
-        addresses = np.array([address(view) for view in views], np.int64)
-        self.table = shared.table.copy()
+        views = [sources[row] for row in shared.rows if sources[row].nbytes]
+        addresses = array("q", map(address, views))
+        self.table = shared.table[:]
         self.table[tables.ROWS] = address(addresses)
         self._combine = combine_function()
         self._width = shared.width
@@ -133,22 +137,23 @@ class CpuCombine:
         if start == stop:
             return
         require_exact_arithmetic()
-        target = address(np.frombuffer(out, np.uint8))
-        scratch = np.empty(SCRATCH, np.int64)
-        tile, limbs = address(scratch), address(scratch) + 8 * tables.TILE_SCRATCH
+        target = address(out)
+        scratch = Scratch()
+        tile = ctypes.addressof(scratch)
+        limbs = tile + 8 * tables.TILE_SCRATCH
         table = address(self.table)
         status = self._combine(table, origin, start, stop, target, tile, limbs)
         while status == tables.UNRESOLVED:
             # compiled when first needed: most checkpoints never do
             self.table[tables.RESOLVE] = native_address("exact.resolve")
-            first = int(scratch[tables.TILE_SCRATCH + tables.ROW])
+            first = scratch[tables.TILE_SCRATCH + tables.ROW]
             place = target + (first - start) * self._width
             status = self._combine(table, origin, first, stop, place, tile, limbs)
         if status == tables.NOT_FINITE:
             state = scratch[tables.TILE_SCRATCH :]
-            raise NonFinite(int(state[tables.RESULT]), int(state[tables.ROW]))
+            raise NonFinite(state[tables.RESULT], state[tables.ROW])
         if status == tables.OUT_OF_RANGE:
-            raise OutOfRange(int(scratch[tables.TILE_SCRATCH + tables.ROW]))
+            raise OutOfRange(scratch[tables.TILE_SCRATCH + tables.ROW])
 
 
 class CpuExpand:
@@ -171,18 +176,14 @@ class CpuExpand:
     ) -> list[memoryview]:
         """Fill the first plane of elements `start` to `stop`, return the others; see `Expand`."""
         require_exact_arithmetic()
-        tile = np.empty(tables.TILE_SCRATCH, np.float64)
-        target = address(np.frombuffer(first, np.uint8))
+        if start == stop:
+            return []
+        tile = SumScratch()
         table = address(self._tables.table)
-        if self._accumulate(table, origin, start, stop, target, address(tile)):
+        place = ctypes.addressof(tile)
+        if self._accumulate(table, origin, start, stop, address(first), place):
             return self._expand(start, stop, first, origin)
         return []
-
-
-def address(array: NDArray[np.generic]) -> int:
-    """The address of the array's first byte."""
-    place: int = array.__array_interface__["data"][0]
-    return place
 
 
 def require_exact_arithmetic() -> None:
@@ -212,6 +213,8 @@ def fits_singles(mean: WeightedMean) -> bool:
 
 def factors_of(scales: Scales, count: int) -> NDArray[np.float64]:
     """The factors as an array [blocks, sources]."""
+    import numpy as np
+
     return np.frombuffer(scales.factors, np.float64).reshape(-1, count)
 
 
@@ -222,6 +225,8 @@ def is_scaled(factors: NDArray[np.float64] | None, source: int) -> bool:
 
 def is_bounded_scaled(mean: WeightedMean, factors: NDArray[np.float64]) -> bool:
     """The same with scales: by the largest, and by the lowest bit that the smallest may have."""
+    import numpy as np
+
     largest, quantum = Fraction(0), math.inf
     for source, (dtype, weight) in enumerate(zip(mean.dtypes, mean.weights, strict=True)):
         sizes = np.abs(factors[:, source])
@@ -234,18 +239,18 @@ def is_bounded_scaled(mean: WeightedMean, factors: NDArray[np.float64]) -> bool:
     return largest <= Fraction(2) ** int(53 + quantum) if largest else True
 
 
-def group_table(dtypes: Sequence[DType], add: str) -> NDArray[np.int64]:
+def group_table(dtypes: Sequence[DType], add: str) -> array[int]:
     """For each run of equal dtypes: the address of its sum, its first row, and its end."""
-    groups = []
+    groups = array("q")
     for dtype, run in groupby(enumerate(dtypes), key=lambda row: row[1]):
         rows = [index for index, _ in run]
         compiled = native_address(add, dtype.value)
-        groups.append((compiled, rows[0], rows[-1] + 1))
-    return np.array(groups, np.int64)
+        groups.extend((compiled, rows[0], rows[-1] + 1))
+    return groups
 
 
 @cache
-def format_table(dtype: DType) -> NDArray[np.int64]:
+def format_table(dtype: DType) -> array[int]:
     """The parameters of an output dtype, laid out as in `kernels.tables`."""
     format = dtype.float_format
     fraction = format.precision - 1
@@ -254,7 +259,7 @@ def format_table(dtype: DType) -> NDArray[np.int64]:
     # IEEE formats use all exponents but the last; E4M3 uses the last too, but for its last pattern
     largest = int(format.largest / Fraction(2) ** (exponent - format.precision))
     encoded = largest + ((exponent - format.precision - format.quantum) << fraction)
-    table = np.zeros(tables.FORMAT_LENGTH, np.int64)
+    table = array("q", bytes(8 * tables.FORMAT_LENGTH))
     table[tables.PRECISION], table[tables.QUANTUM] = format.precision, format.quantum
     table[tables.NORMAL] = float_bits(smallest)
     table[tables.LIMIT] = last_in_range(dtype, largest, exponent)
@@ -277,7 +282,8 @@ def last_in_range(dtype: DType, significand: int, exponent: int) -> int:
 
 def float_bits(value: float) -> int:
     """The 64 bits of a float64."""
-    return int(np.float64(value).view(np.int64))
+    (bits,) = struct.unpack("<q", struct.pack("<d", value))
+    return int(bits)
 
 
 @cache

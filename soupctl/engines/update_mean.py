@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..format.dtypes import DType
+from .addresses import address
 from .contract import NonFinite, OutOfRange, WeightedMean
-from .cpu import CpuEngine, address, format_table, require_exact_arithmetic
+from .cpu import CpuEngine, format_table, require_exact_arithmetic
 from .native import native_address
 from .reference import decode
 from .updates import SLACK, UNIT, Floats, Update

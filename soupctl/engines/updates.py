@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .cpu import address
+from .addresses import address
 from .exact_planes import Planes, add_up, multiply
 from .native import native_address
 

@@ -79,6 +79,9 @@ class DType(Enum):
     I64 = "I64"
     U64 = "U64"
 
+    # there is one of each, and those of names are slow: tables of dtypes are read for each tensor
+    __hash__ = object.__hash__
+
     @property
     def bits(self) -> int:
         """Size of one element in bits; below 8 for the sub-byte formats."""

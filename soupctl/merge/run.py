@@ -230,8 +230,12 @@ class _Output:
         component = self.job.components[position]
 
         def write(tensor: str, offset: int, data: memoryview) -> None:
-            with self._naming_it():
+            try:
                 self._writer.write(position, tensor, offset, data)
+            except OSError:
+                # entered only now, because small tensors are many
+                with self._naming_it():
+                    raise
 
         kept = self._sum_output(position) if self._layouts else None
         return Order(component.plan, component.sources, write, kept)

@@ -56,11 +56,11 @@ def lay_out_scales(shape: tuple[int, ...], scales: Sequence[ScaleValues | None])
     None if no source has a scale. Raises InputError for NaN or infinity, and MismatchError for a
     value that no float32 is.
     """
+    if not any(scales):
+        return None
     import numpy as np
 
     rows, columns = (max(1, size) for size in matrix_shape(shape))
-    if not any(scales):
-        return None
     blocks = [each.block for each in scales if each is not None]
     # blocks that reach to the end need no common divisor
     height = gcd(*(high for high, _ in blocks if high < rows)) or rows

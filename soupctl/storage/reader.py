@@ -95,8 +95,12 @@ class FileReader:
                     os.close(fd)
 
     def _fill(self, fd: int, buffer: memoryview, offset: int) -> None:
-        with reading(self._label):
+        try:
             filled = read_into(fd, buffer, offset)
+        except OSError:
+            # entered only now, because small tensors are many
+            with reading(self._label):
+                raise
         if filled < len(buffer):
             raise self._changed()
 

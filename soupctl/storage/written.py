@@ -30,13 +30,19 @@ class WrittenFile:
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of `data` at `offset`; OSError."""
-        with self._open() as fd:
-            write_at(fd, data, offset)
-            # a count that another thread overwrites is lost, which only makes a window longer
-            self._pending += len(data)
-            if self._pending >= WINDOW:
-                self._pending = 0
-                begin_writeback(fd)
+        if self._fd is None:
+            with self._open() as fd:
+                self._write(fd, data, offset)
+        else:
+            self._write(self._fd, data, offset)
+
+    def _write(self, fd: int, data: bytes | memoryview, offset: int) -> None:
+        write_at(fd, data, offset)
+        # a count that another thread overwrites is lost, which only makes a window longer
+        self._pending += len(data)
+        if self._pending >= WINDOW:
+            self._pending = 0
+            begin_writeback(fd)
 
     def sync(self) -> None:
         """Sync the data to disk; an OSError is final."""

@@ -13,8 +13,8 @@ from processes import started
 
 from soupctl import kernels
 from soupctl.engines import native
+from soupctl.engines.addresses import address
 from soupctl.engines.compilation import compiled_kernel
-from soupctl.engines.cpu import address
 
 AVERAGE = """
 import sys
