@@ -144,7 +144,7 @@ def make_plan(
     dtype_of = first_match(recipe.dtype_for)
     steps = [
         _kept_step(
-            replace(recipe, dtype=dtype_of(tensor) or recipe.dtype),
+            recipe if (dtype := dtype_of(tensor)) is None else replace(recipe, dtype=dtype),
             layouts,
             tensor,
             deciding,
