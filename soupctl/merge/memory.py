@@ -21,11 +21,13 @@ from .job import ComponentJob, Job
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 from .plan import Rule, Step
 
-BASELINE = 30 << 20
-"""The process before it combines anything: interpreter, numpy, cached kernels.
+BASELINE = 24 << 20
+"""The process before it combines anything: interpreter, cached kernels.
 
 Only a run without cached kernels loads the compiler, which takes about 100 MiB.
 """
+NUMPY = 6 << 20
+"""What loading numpy takes, where sums, scales, deltas or adapters need it."""
 A_THREAD = 4 << 20
 """The engine's scratch, the allocator's arena and the smallest buffers of one worker."""
 A_STEP = 1280
@@ -73,6 +75,7 @@ def memory_needed(jobs: Sequence[Job]) -> MemoryNeed:
     sources = {id(each): each for component in components for each in component.sources}
     fixed = BASELINE + sum(map(_component, components)) + _tables(checkpoints.values(), sources)
     fixed += sum(map(input_bytes, checkpoints.values()))
+    fixed += NUMPY * any(map(_needs_numpy, components))
     # components are made one after the other, the same one of all jobs at once
     together = zip(*(job.components for job in jobs), strict=False)
     return MemoryNeed(fixed, A_THREAD + max((_a_thread(some) for some in together), default=0))
@@ -89,6 +92,13 @@ def _component(component: ComponentJob) -> int:
             _kept_planes(step) * (A_KEPT_PLANE + A_LETTER * len(step.name)) for step in kept
         )
     return needed
+
+
+def _needs_numpy(component: ComponentJob) -> bool:
+    """Whether there is more to compute than means of plain tensors."""
+    plain = all(isinstance(each, Checkpoint) for each in component.sources)
+    odd = any(step.is_quantised or any(step.scales) for step in component.plan.steps)
+    return component.sum_record is not None or odd or not plain
 
 
 def _kept_planes(step: Step) -> int:

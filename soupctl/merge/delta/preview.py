@@ -11,7 +11,7 @@ from ...errors import LimitError
 from ...storage.files import free_space
 from ...workers import ExecutionOptions
 from ..chunks import chunk_elements
-from ..memory import A_STEP, A_TERM, A_THREAD, BASELINE, input_bytes
+from ..memory import A_STEP, A_TERM, A_THREAD, BASELINE, NUMPY, input_bytes
 from ..plan import Step
 from .passes import DeltaJob
 from .survey import WORK
@@ -42,7 +42,7 @@ def preview_delta(
     `reserved` bytes are used elsewhere. Raises LimitError if not even one thread fits.
     """
     threads = threads or ExecutionOptions().threads
-    fixed = reserved + BASELINE + A_STEP * len(job.plan.steps)
+    fixed = reserved + BASELINE + NUMPY + A_STEP * len(job.plan.steps)
     fixed += sum(map(input_bytes, job.part.checkpoints))
     each = A_THREAD + 2 * A_TERM + max(map(_buffers, job.plan.kept), default=0)
     if max_memory is not None:
