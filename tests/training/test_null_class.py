@@ -46,7 +46,7 @@ def test_without_a_class_for_none_all_classes_are_drawn_without_guidance(
 
 
 def test_guidance_without_a_known_null_class_is_refused(bases):
-    with pytest.raises(MismatchError, match=r"--guidance needs the null class") as refusal:
+    with pytest.raises(MismatchError, match="guidance needs the null class") as refusal:
         drawn(bases["class"], guidance=3)
 
     assert "null-class" in refusal.value.message()
