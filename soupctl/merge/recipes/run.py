@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...checkpoints.open import STREAM, find_input, open_input
-from ...errors import Issue, LedgerError, UsageError
+from ...errors import Issue, LedgerError, UsageError, shortened
 from ...ledger.ledger import Ledger
 from ...workers import ExecutionOptions
 from ..average import Request, open_job
@@ -142,11 +142,35 @@ def open_stage(stage: Stage) -> Iterator[Job]:
 
 
 def _pinned(job: Job, stage: Stage, places: Mapping[str, int], added: Collection[str]) -> Job:
-    """The job, which refuses inputs of another content than they are pinned to."""
+    """The job, which refuses inputs of another content than they are pinned to.
+
+    Raises UsageError for a digest in the recipe that is of no component that is read, and
+    LedgerError for one that the lock lacks.
+    """
+    for each in job.components:
+        _require_pins(stage, [name for name in places if name not in added], each.part.name)
     components = tuple(
         _holding(each, number, stage, places, added) for number, each in enumerate(job.components)
     )
     return replace(job, components=components)
+
+
+def _require_pins(stage: Stage, names: Sequence[str], part: str) -> None:
+    """Raise UsageError for models with digests, but none of a component that is read.
+
+    LedgerError if the lock lacks it.
+    """
+    document = stage.document
+    lacks, advice = "has digests of components, and is read as one model", 'digest = "blake3:..."'
+    if part:
+        lacks, advice = f"has no digest of {part}", f'digest = {{ {part} = "blake3:..." }}'
+    for name in names:
+        label, digests = f"input {shortened(name)!r}", document.inputs[name].digests
+        if digests and part not in digests:
+            raise UsageError(f"{label} {lacks}", path=document.label, advice=advice)
+        if part not in stage.pins.get(name, {part: ""}):
+            what = f"the lock of {label} {lacks}"
+            raise LedgerError(what, path=document.label, advice="make the lock anew")
 
 
 def _request(stage: Stage, found: Composition, used: Sequence[int]) -> Request:

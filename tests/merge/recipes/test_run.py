@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from making import contents, mean, save
+from making import contents, mean, save, save_pipeline
 
 from soupctl import verbs
 from soupctl.errors import LedgerError, UsageError
@@ -196,6 +196,28 @@ def test_an_input_of_another_content_than_it_is_pinned_to_is_refused():
     with pytest.raises(LedgerError, match=r"a\.st.*pinned"):
         run(PAIR.format(wrong.digest))
     assert not Path("out.st").exists()
+
+
+def test_digests_are_of_what_is_read():
+    for seed, name in enumerate(("one", "two")):
+        save_pipeline(Path(name), seed)
+    digests = {Path(each.path).name: each.digest for each in verbs.content_digests("one")}
+    pair = PAIR.replace("a.st", "one").replace("b.st", "two")
+    by_component = pair.replace('"{}"', "{}").format(
+        "{" + ", ".join(f'{name} = "{digest}"' for name, digest in digests.items()) + "}"
+    )
+    of_unet = pair.format(digests["unet"])
+    unet_alone = 'component = "unet"'
+
+    run(by_component, "pipeline")
+    run(unet_alone + of_unet, "unet")
+    with pytest.raises(UsageError, match="'a' has digests of components, and is read as one"):
+        run(unet_alone + by_component, "wrong")
+    with pytest.raises(UsageError, match="'a' has no digest of text_encoder"):
+        run(of_unet, "wrong")
+    with pytest.raises(LedgerError, match="pinned"):
+        run(unet_alone + pair.format(digests["vae"]), "wrong")
+    assert not Path("wrong").exists()
 
 
 def test_a_lock_pins_every_input_and_is_held_to():
