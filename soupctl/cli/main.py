@@ -170,7 +170,8 @@ def _no_library(error: Exception) -> Issue:
 
 def _report_failure(error: Exception, style: ErrorStyle) -> int:
     """Report an unexpected exception; returns the exit code."""
-    if isinstance(error, MemoryError):
+    # without memory, Python's parser may say of sound code that its syntax is wrong
+    if isinstance(error, (MemoryError, SyntaxError)):
         issue = Issue("out of memory", advice="--max-memory or --threads 1 needs less")
         return report([issue], LimitError.exit_code, style)
     if missing := NO_MEMORY.search(f"{type(error).__name__}: {error}"):
