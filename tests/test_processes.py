@@ -72,7 +72,8 @@ def test_tests_of_signals_pass_where_the_caller_ignores_and_blocks_them():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_ends_the_tests_ends_their_processes(tmp_path, number):
     (tmp_path / "test_held.py").write_text(HELD)
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    # options of the caller may name plugins that are not found on this path
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTEST_ADDOPTS": ""}
     command = (sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider")
     place = ("--rootdir", tmp_path, "-c", "/dev/null", tmp_path)
     with started(*command, *place, stdout=subprocess.PIPE, env=environment, text=True) as tests:
