@@ -79,6 +79,7 @@ PURE_MODULES = {
     "soupctl.merge.kept_sum.format",
     "soupctl.merge.kind_errors",
     "soupctl.merge.plan",
+    "soupctl.merge.step",
     "soupctl.merge.recipe",
 }
 # keeps compiled code in the user's cache folder, and opens nothing else

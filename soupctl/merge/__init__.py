@@ -6,7 +6,7 @@ The files by subject:
   verify; and the folders ema, recipes, delta
 - inputs: ingredients, opened_inputs, donors, aligned, layouts, facts, settings, identical, sources,
   adapter_reader, sample_weights
-- plan: recipe, plan, step_weights, blocks (folder), padding, applied_plan, quantised_steps
+- plan: recipe, plan, step, step_weights, blocks (folder), padding, applied_plan, quantised_steps
 - preview: preview, preflight, memory, notes
 - job: job, rounds, run
 - pass over the data: order, executor, tensor_pass, terms, stored_terms, chunks, weighted_sum,

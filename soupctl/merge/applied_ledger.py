@@ -34,9 +34,10 @@ from .new_ledger import (
     weights_by_block,
 )
 from .order import Outcome
-from .plan import Plan, Rule
+from .plan import Plan
 from .recipe import Recipe
 from .schemes import schemes
+from .step import Rule
 
 OTHER_BASE = "--other-base applies it all the same"
 

@@ -25,8 +25,9 @@ from ..ledger.weights import LARGEST, TOO_FINE
 from .adapter_reader import AdapterReader
 from .delta.reader import DeltaReader
 from .kept_sum.reader import Source
-from .plan import Plan, Rule, Step, make_plan
+from .plan import Plan, make_plan
 from .recipe import Recipe, first_match
+from .step import Rule, Step
 from .step_weights import NO_WEIGHTS, StepWeights, naming
 from .terms import SIGN_DIVISOR
 from .updates import require_whole

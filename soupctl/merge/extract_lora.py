@@ -20,7 +20,7 @@ from ..storage.atomic import publish_bytes
 from .delta.make import open_delta_job, require_free
 from .delta.passes import DeltaJob, DeltaRequest
 from .kept_sum.reader import Source, copied_tensor
-from .plan import Rule, Step
+from .step import Rule, Step
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,8 @@ from ..kinds.kind import AVERAGED, FIXED, QUANTISED, WEIGHT, Role
 from ..workers import Scratch
 from .kept_sum.reader import Source, copied_tensor
 from .kind_errors import fixed_advice, not_averaged, other_constant
-from .plan import Plan, Rule, Step
+from .plan import Plan
+from .step import Rule, Step
 
 
 def require_identical(plan: Plan, sources: Sequence[Source]) -> None:

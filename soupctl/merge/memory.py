@@ -19,7 +19,7 @@ from .code_writer import BYTES_AN_ELEMENT
 from .delta.reader import DeltaReader
 from .job import ComponentJob, Job
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
-from .plan import Rule, Step
+from .step import Rule, Step
 
 BASELINE = 24 << 20
 """The process before it combines anything: interpreter, cached kernels.

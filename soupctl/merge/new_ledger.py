@@ -34,9 +34,10 @@ from ..ledger.pipelines import pipeline_digest
 from .aligned import Alignment, lacking
 from .ingredients import ComponentInputs, Inputs
 from .order import Outcome
-from .plan import Plan, Rule
+from .plan import Plan
 from .recipe import Recipe
 from .schemes import schemes
+from .step import Rule
 
 
 def ingredient_names(inputs: Inputs) -> tuple[str, ...]:

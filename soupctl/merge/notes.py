@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from ..checkpoints.checkpoint import Checkpoint
 from ..kinds.kind import Role
 from .aligned import Alignment
-from .plan import Plan, Rule, Step
+from .plan import Plan
 from .recipe import any_match
 from .settings import dropped_settings
+from .step import Rule, Step
 
 SHOWN = 3
 

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from ..choices import OnInt, OnMissing
 from ..errors import MismatchError, UsageError
-from ..format.dtypes import DType, Kind, narrowest
-from ..format.scales import CodeScale
+from ..format.dtypes import Kind, narrowest
 from ..format.shards import TensorSpec
 from ..kinds.facts import NO_FACTS, TensorFacts
-from ..kinds.kind import AVERAGED, FIXED, WEIGHT, TensorKind
+from ..kinds.kind import AVERAGED, FIXED, WEIGHT
 from .layouts import Contents, Layouts
 from .name_errors import require_same_names
 from .quantised_steps import CODES, MARKED, SCALES, scale_name, with_quantised
 from .recipe import Recipe, first_match, selector
+from .step import Rule, Step
 from .step_weights import (
     ALONE,
     NO_WEIGHTS,
@@ -32,41 +31,6 @@ from .step_weights import (
     weights_among,
     weights_by_tensor,
 )
-
-
-class Rule(Enum):
-    """The treatment of a tensor."""
-
-    AVERAGE = "averaged"
-    IDENTICAL = "copied, must be identical in all"
-    FIRST = "taken from the first ingredient"
-    TAKEN = "taken from one ingredient by --take"
-    LEFT_OUT = "left out by --key or --exclude"
-    READ = "read with the codes that it belongs to"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One tensor of the soup, or one that is only digested."""
-
-    name: str
-    shape: tuple[int, ...]
-    rule: Rule
-    sources: tuple[int, ...]
-    """Indices of the ingredients that hold the tensor; of a taken tensor, its one source."""
-    dtypes: tuple[DType, ...]
-    """Its dtype in each of `sources`; for codes, the dtype that they count as."""
-    out: DType | None
-    """Its dtype in the soup; None if it is left out."""
-    weights: StepWeights
-    """The weights of `sources`; a source that does not count is digested, but not combined."""
-    kind: TensorKind = WEIGHT
-    """What it is to the model; a plain weight if it is left out, unless it must be what is kept,
-    rounded."""
-    scales: tuple[CodeScale | None, ...] = ()
-    """The scales of its codes in each of `sources`; empty if it is nowhere quantised."""
-    is_quantised: bool = False
-    """Whether the soup stores it as codes with a scale."""
 
 
 @dataclass(frozen=True, slots=True)

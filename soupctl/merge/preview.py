@@ -19,7 +19,8 @@ from ..workers import ExecutionOptions, require_room_to_compute
 from .blocks.table import BlockRow, block_rows
 from .job import ComponentJob, Job
 from .memory import memory_needed
-from .plan import Plan, Rule, Step
+from .plan import Plan
+from .step import Rule, Step
 
 
 @dataclass(frozen=True, slots=True)

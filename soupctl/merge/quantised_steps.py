@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..errors import Issue, MismatchError, UsageError
 from ..format.dtypes import FLOATS, DType
 from ..kinds.kind import AVERAGED
 from ..kinds.linear import WEIGHT, is_quantisable, quantised_prefix
 from .recipe import Recipe, first_match
-
-if TYPE_CHECKING:
-    from .plan import Step
+from .step import Step
 
 CODES = DType.F8_E4M3
 SCALES = DType.F32

@@ -34,7 +34,7 @@ from .kept_sum.survey import survey
 from .kept_sum.writer import SumOutput
 from .opened_inputs import OpenedInputs
 from .order import Order, Outcome
-from .plan import Plan, Rule, make_plan
+from .plan import Plan, make_plan
 from .recorded_sources import other_records
 from .sources import (
     SEARCH,
@@ -44,6 +44,7 @@ from .sources import (
     recipe_of,
     require_contents,
 )
+from .step import Rule
 
 MOST_STATES = 32
 """The number of a soup's earlier states that are rebuilt, the newest ones."""

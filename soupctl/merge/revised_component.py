@@ -45,7 +45,7 @@ from .membership import Membership, membership
 from .new_ledger import hint_to
 from .opened_inputs import folder_of
 from .order import Outcome
-from .plan import Rule, make_plan
+from .plan import make_plan
 from .revision import ComponentChange
 from .schemes import schemes
 from .sources import (
@@ -57,6 +57,7 @@ from .sources import (
     require_digests,
     rounded_sources,
 )
+from .step import Rule
 
 
 @dataclass(frozen=True, slots=True)

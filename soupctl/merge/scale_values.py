@@ -15,7 +15,7 @@ from ..errors import MismatchError
 from ..format.dtypes import DType
 from ..format.scales import CodeScale, matrix_shape, scale_grid
 from .kept_sum.reader import Source, copied_tensor
-from .plan import Step
+from .step import Step
 from .tensor_errors import nonfinite
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from ..errors import InputError, Issue, MismatchError
 from ..format.dtypes import DType, Kind
 from ..kinds.kind import AVERAGED, FIXED
 from .kind_errors import not_averaged
-from .plan import Step
+from .step import Step
 
 
 def nonfinite(label: str, tensor: str, element: int) -> InputError:

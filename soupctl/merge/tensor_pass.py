@@ -22,8 +22,8 @@ from .kept_sum.format import COPIED
 from .kept_sum.reader import Source, is_extra_name, stored_parts
 from .kept_sum.writer import PlaneWriter
 from .order import Order
-from .plan import Rule, Step
 from .scale_values import read_scales
+from .step import Rule, Step
 from .tensor_errors import different
 from .terms import Term, allot, bytes_an_element, row_of, terms_of
 from .updates import updates_of

@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..ledger.weights import LARGEST, TOO_FINE
 from .adapter_reader import AdapterReader, ScaledUpdate
 from .kept_sum.reader import Source
-from .plan import Step
+from .step import Step
 from .step_weights import StepWeights
 
 if TYPE_CHECKING:

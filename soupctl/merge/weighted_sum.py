@@ -10,8 +10,9 @@ from ..format.dtypes import DType
 from .chunks import PLANE_BYTES
 from .exact_quotient import divided
 from .kept_sum.reader import Source, SumReader, invalid_sum
-from .plan import Plan, Step
+from .plan import Plan
 from .scale_values import ScaleValues, lay_out_scales
+from .step import Step
 from .tensor_errors import nonfinite, out_of_range
 from .terms import Term
 from .updates import WeightedUpdate, prepare_updated

@@ -24,8 +24,9 @@ from soupctl.merge.kept_sum.format import SumForm
 from soupctl.merge.kept_sum.reader import SumReader
 from soupctl.merge.kept_sum.writer import SumOutput
 from soupctl.merge.order import Order
-from soupctl.merge.plan import Plan, Rule, Step, make_plan
+from soupctl.merge.plan import Plan, make_plan
 from soupctl.merge.recipe import Recipe
+from soupctl.merge.step import Rule, Step
 from soupctl.merge.step_weights import StepWeights
 from soupctl.storage import regular
 from soupctl.verbs import ExecutionOptions

@@ -15,8 +15,9 @@ from soupctl.errors import MismatchError, UsageError
 from soupctl.format.dtypes import FLOATS, DType, Kind
 from soupctl.format.header import Tensor, lay_out
 from soupctl.kinds.kind import Role
-from soupctl.merge.plan import Plan, Rule, make_plan
+from soupctl.merge.plan import Plan, make_plan
 from soupctl.merge.recipe import Recipe
+from soupctl.merge.step import Rule
 
 Shapes = dict[str, tuple[DType, tuple[int, ...]]]
 

@@ -20,7 +20,8 @@ from ..aligned import Alignment
 from ..chunks import Write
 from ..ingredients import ComponentInputs, Inputs
 from ..kept_sum.reader import Source, copied_tensor
-from ..plan import Plan, Step
+from ..plan import Plan
+from ..step import Step
 from .format import DeltaFacts, DeltaForm, TensorSpec
 from .survey import DeltaSurvey, DifferencePass, Finding
 from .writer import DifferenceWriter

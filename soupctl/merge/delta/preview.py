@@ -12,7 +12,7 @@ from ...storage.files import free_space
 from ...workers import ExecutionOptions
 from ..chunks import chunk_elements
 from ..memory import A_STEP, A_TERM, A_THREAD, BASELINE, NUMPY, input_bytes
-from ..plan import Step
+from ..step import Step
 from .passes import DeltaJob
 from .survey import WORK
 

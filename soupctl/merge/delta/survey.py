@@ -20,7 +20,8 @@ from ...kinds.kind import AVERAGED
 from ...workers import Advance, Scratch
 from ..chunks import PLANE_BYTES, chunk_elements, ranges
 from ..kept_sum.reader import Source, copied_tensor
-from ..plan import Plan, Step
+from ..plan import Plan
+from ..step import Step
 from ..step_weights import StepWeights
 from ..terms import Term, allot, bytes_an_element, row_of, terms_of
 from ..weighted_sum import WeightedSum

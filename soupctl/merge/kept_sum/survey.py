@@ -17,8 +17,9 @@ from ...format.dtypes import DType
 from ...format.header import Tensor, encode_header, lay_out
 from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements, ranges
-from ..plan import Plan, Rule, Step
+from ..plan import Plan
 from ..scale_values import read_scales
+from ..step import Rule, Step
 from ..terms import allot, bytes_an_element, terms_of
 from ..weighted_sum import WeightedSum
 from .format import MOST_PLANES, NO_SUM, SumForm, TensorSpec, copied_entry, plane_entries

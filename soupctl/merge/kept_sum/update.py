@@ -27,10 +27,11 @@ from ..facts import facts_of_source
 from ..identical import require_identical
 from ..membership import Membership
 from ..opened_inputs import OpenedInputs
-from ..plan import Plan, Rule, Step, make_plan
+from ..plan import Plan, make_plan
 from ..recipe import first_match
 from ..scaled_codes import companions_of
 from ..sources import Computation, Source, plain_recipe, require_digests, selector_of
+from ..step import Rule, Step
 from ..step_weights import StepWeights
 from .find import OpenedSum
 from .format import COPIED, REMOVE, SumUpdate, expand_runs, sum_update

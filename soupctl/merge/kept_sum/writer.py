@@ -15,7 +15,7 @@ from ...engines.planes import present
 from ...format.dtypes import DType
 from ..chunks import PLANE_BYTES, SINGLE_BYTES, Write
 from ..part_writer import PartWriter
-from ..plan import Step
+from ..step import Step
 from .format import SumForm, plane_entries
 
 
