@@ -181,7 +181,7 @@ def common_prefix(wanted: Collection[str], own: Collection[str]) -> str | None:
     if not own or not wanted:
         return None
     longer, shorter = (own, wanted) if min(map(len, own)) > min(map(len, wanted)) else (wanted, own)
-    # what comes first of the one then comes first of the other
+    # the same prefix before every name leaves their order as it is
     first = min(longer)
     if not first.endswith(f".{min(shorter)}"):
         return None

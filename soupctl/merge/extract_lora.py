@@ -1,6 +1,6 @@
 """Extract a LoRA from a fine-tuned checkpoint and its base: the nearest difference of a rank.
 
-Rule 1: what is written is rounded and approximate, and says so; `delta` is the exact difference.
+Rule 1: a LoRA is rounded and approximate; `delta` keeps the exact difference.
 Rule 2: only matrices are in a LoRA; what else differs is listed, not passed over.
 """
 

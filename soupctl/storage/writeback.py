@@ -26,7 +26,7 @@ if _sync_file_range is not None:
 
 def begin_writeback(fd: int) -> None:
     """Let the system begin to write to disk what is written to an open file; OSError."""
-    # from 0, and 0 bytes: the whole file, of which only what is not yet on its way is looked at
+    # offset 0 and length 0 mean the whole file; pages already being written are skipped
     if _sync_file_range is None or _sync_file_range(fd, 0, 0, BEGIN) == 0:
         return
     code = ctypes.get_errno()

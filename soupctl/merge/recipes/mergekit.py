@@ -1,9 +1,9 @@
 """Read a mergekit config as a recipe: its methods linear and task_arithmetic.
 
-Rule 1: what these mean is that of mergekit's merge_methods/linear.py and task_arithmetic: `linear`
+Rule 1: the methods mean what mergekit's linear.py and task_arithmetic.py make of them: `linear`
 divides by the sum of the weights if `normalize`, and `task_arithmetic` adds scaled differences to
 the base, with the scales divided by their sum if `normalize`, and multiplied by `lambda`.
-Rule 2: what is not read is refused by name, never left out.
+Rule 2: unsupported methods and parameters are refused by name, never ignored.
 """
 
 from __future__ import annotations

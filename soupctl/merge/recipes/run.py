@@ -126,7 +126,7 @@ def open_stage(stage: Stage) -> Iterator[Job]:
     """The pass of a stage, planned, with its inputs open.
 
     Raises what `open_job` and `open_application` raise, and while it is carried out LedgerError for
-    an input that is not what it is pinned to.
+    an input whose content is not that of its digest in the recipe or the lock.
     """
     document = stage.document
     names, added = _survey(document)
