@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
 
 if TYPE_CHECKING:
-    from ..verbs import ComponentResult, LeaveOneOut, Revision
+    from ..verbs import ComponentResult, Revision
 
 Again = Annotated[
     bool, typer.Option("--again", help="Allow an ingredient that the soup already has.")
@@ -83,6 +83,19 @@ class ReviseOptions:
             return parse_weight(self.total)
         return None if self.count is None else Fraction(self.count)
 
+    def fill_in(self, revision: Revision) -> Revision:
+        """The change of a soup, with these options."""
+        return replace(
+            revision,
+            search=self.folders,
+            approximate=bool(self.approximate),
+            total=self.total_weight,
+            keep_sum=self.keep_sum,
+            round_weights=self.round_weights,
+            component=self.component,
+            variant=self.variant,
+        )
+
 
 @with_option_groups
 def add(
@@ -109,17 +122,10 @@ def add(
         soup=soup,
         output=require_output(output, merge),
         added=[verbs.Addition(*options.split_weight(text)) for text in inputs],
-        search=revise.folders,
-        approximate=bool(revise.approximate),
-        total=revise.total_weight,
         again=again,
         config_from=config_from,
-        keep_sum=revise.keep_sum,
-        round_weights=revise.round_weights,
-        component=revise.component,
-        variant=revise.variant,
     )
-    _revise(revision, merge)
+    _revise(revision, revise, merge)
 
 
 @with_option_groups
@@ -147,19 +153,10 @@ def subtract(
     """
     from .. import verbs
 
-    declared = revise.total_weight
     target = require_output(output, merge)
     if each:
         _require_alone(removed, revise)
-        family = verbs.LeaveOneOut(
-            soup,
-            target,
-            revise.folders,
-            bool(revise.approximate),
-            revise.component,
-            revise.variant,
-        )
-        _leave_out_each(family, merge)
+        _leave_out_each(soup, target, revise, merge)
         return
     if not removed:
         raise UsageError(
@@ -171,15 +168,8 @@ def subtract(
         soup=soup,
         output=target,
         removed=[verbs.Removal(*options.split_weight(text)) for text in removed],
-        search=revise.folders,
-        approximate=bool(revise.approximate),
-        total=declared,
-        keep_sum=revise.keep_sum,
-        round_weights=revise.round_weights,
-        component=revise.component,
-        variant=revise.variant,
     )
-    _revise(revision, merge)
+    _revise(revision, revise, merge)
 
 
 def _require_alone(removed: list[str] | None, revise: ReviseOptions) -> None:
@@ -224,32 +214,29 @@ def swap(
         output=require_output(output, merge),
         added=[verbs.Addition(*options.split_weight(new))],
         removed=[verbs.Removal(what, weight)],
-        search=revise.folders,
-        approximate=bool(revise.approximate),
-        total=revise.total_weight,
         again=again,
         config_from=config_from,
-        keep_sum=revise.keep_sum,
-        round_weights=revise.round_weights,
-        component=revise.component,
-        variant=revise.variant,
     )
-    _revise(revision, merge)
+    _revise(revision, revise, merge)
 
 
-def _revise(revision: Revision, merge: MergeOptions) -> None:
+def _revise(revision: Revision, revise: ReviseOptions, merge: MergeOptions) -> None:
     """Make the changed soup, with a warning if the result is approximate."""
     from .. import verbs
 
-    output = str(revision.output)
-    _report_approximate(make(verbs.open_revision(revision), output, merge), output, merge)
+    output, job = str(revision.output), verbs.open_revision(revise.fill_in(revision))
+    _report_approximate(make(job, output, merge), output, merge)
 
 
-def _leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> None:
+def _leave_out_each(soup: str, output: str, revise: ReviseOptions, merge: MergeOptions) -> None:
     """Make one soup for each ingredient, without it."""
+    from .. import verbs
     from .leave_one_out import leave_out_each
 
-    _report_approximate(leave_out_each(family, merge), str(family.output), merge)
+    family = verbs.LeaveOneOut(
+        soup, output, revise.folders, bool(revise.approximate), revise.component, revise.variant
+    )
+    _report_approximate(leave_out_each(family, merge), output, merge)
 
 
 def _report_approximate(made: Sequence[ComponentResult], output: str, merge: MergeOptions) -> None:

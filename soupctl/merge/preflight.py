@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..storage.files import require_room
 from ..storage.lacking import lacking
-from ..storage.place import place_of, refusing
+from ..storage.place import Place, place_of, refusing
 from .destination import Destination, refuse_input_as_output
 from .job import Job
 from .overwrite import may_replace_with
@@ -18,11 +20,11 @@ def require_free(job: Job, *, force: bool = False) -> None:
     """
     destination = job.destination
     refuse_input_as_output(destination, job.used, job.replaceable)
-    require_free_place(destination, force=force)
     target = destination.path
     if target is None:
         return
     with refusing(target), place_of(target) as place:
+        _require_replaceable(place, target, destination, force=force)
         companions = (path.stat().st_size for _, path in destination.companions.copies)
         require_room(target, job.size + sum(companions), folder=place.path.parent)
 
@@ -33,11 +35,18 @@ def require_free_place(destination: Destination, *, force: bool = False) -> None
     if target is None:
         return
     with refusing(target), place_of(target) as place:
-        if destination.is_folder:
-            may_replace = may_replace_with(target, destination.names)
-            place.require_free_folder(target, force, may_replace)
-        else:
-            place.require_free(target, force)
+        _require_replaceable(place, target, destination, force=force)
+
+
+def _require_replaceable(
+    place: Place, target: Path, destination: Destination, *, force: bool
+) -> None:
+    """Raise OutputError for an existing file or folder, unless `force` replaces it."""
+    if destination.is_folder:
+        may_replace = may_replace_with(target, destination.names)
+        place.require_free_folder(target, force, may_replace)
+    else:
+        place.require_free(target, force)
 
 
 def file_system_lacks(job: Job) -> tuple[str, ...]:
