@@ -22,7 +22,7 @@ from ..checkpoints.layout import INDEX, PICKLES, Component, find_model
 from ..checkpoints.unchanged import FileSnapshot
 from ..errors import InputError, MismatchError, OutputError
 from ..format.strict_json import decode, parse_object
-from ..ledger.ledger_json import canonical
+from ..ledger.sealed import canonical
 from ..storage.files import read_file
 from .component_classes import CONFIGS, SCHEDULER_CONFIG, ComponentClass, require_no_code
 

@@ -28,7 +28,7 @@ from ..storage.folder import other_files
 from ..storage.regular import reading
 from .image_metadata import ImageMetadata, metadata_of, read_metadata, table_of
 from .json_values import parse_digest
-from .ledger_json import canonical
+from .sealed import canonical
 
 IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 """Endings of image files, in lower case."""

@@ -10,37 +10,37 @@ earlier format is one of the present format without the later fields.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 from ..choices import OnMissing, Quantization
 from ..errors import LedgerError, LimitError, UsageError
 from ..format.dtypes import DType
+from .entries_json import (
+    encode_chain,
+    encode_changes,
+    encode_donor,
+    encode_entry,
+    given,
+    parse_chain,
+    parse_changes,
+    parse_donor,
+    parse_entry,
+)
 from .json_values import (
     encode_runs,
     parse_digest,
     parse_runs,
     read_flag,
     read_globs,
-    read_name,
     read_pairs,
     read_text,
     read_texts,
 )
-from .ledger import (
-    Change,
-    IngredientEntry,
-    IntegerSource,
-    Ledger,
-    PipelineShare,
-    SoupState,
-    merged,
-    merged_shares,
-)
+from .ledger import IntegerSource, Ledger, merged
+from .sealed import LONGEST, Digest, NewerLedgerError, canonical, sealed
 from .training_record import encode_training, parse_training
-from .weights import read_weight, require_positive_total, weight_text
+from .weights import require_positive_total
 
 LEDGER_FORMAT = 2
 """Version of the ledger format. The second added the pipelines of an ingredient and the base
@@ -49,11 +49,7 @@ of deltas."""
 ARITHMETIC = 1
 """Version of the arithmetic contract: the exact mean, rounded once, to nearest even."""
 
-LONGEST = 1 << 24
-"""Characters of the longest ledger: some 40,000 ingredients and their history."""
-
-Digest = Callable[[str], str]
-"""The digest of a text."""
+IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 
 
 def encode_ledger(ledger: Ledger, digest: Digest, version: int | None = None) -> str:
@@ -67,7 +63,7 @@ def encode_ledger(ledger: Ledger, digest: Digest, version: int | None = None) ->
             root: sealed(_body(ancestor, digest), digest)
             for root, ancestor in ledger.ancestors.items()
         }
-    document |= _given(disputed=list(ledger.disputed))
+    document |= given(disputed=list(ledger.disputed))
     return canonical(sealed(document, digest))
 
 
@@ -91,24 +87,14 @@ def text_order(ledger: Ledger) -> str:
     return canonical(_body(ledger, lambda text: ""))
 
 
-def canonical(value: object) -> str:
-    """The canonical JSON text of a value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def sealed(body: dict[str, Any], digest: Digest) -> dict[str, Any]:
-    """The body with the digest of its own canonical text."""
-    return {**body, "digest": digest(canonical(body))}
-
-
 def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
     training = ledger.training
     return {
-        **_given(
+        **given(
             training=None if training is None else encode_training(training),
             missing=None if ledger.on_missing is OnMissing.REFUSE else ledger.on_missing.value,
             takes=[list(pair) for pair in ledger.takes],
-            donors=list(map(_encode_donor, ledger.donors)),
+            donors=list(map(encode_donor, ledger.donors)),
             pads=list(ledger.pads),
             configs=ledger.config_from,
             blocks=list(ledger.blocks),
@@ -116,18 +102,18 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
         ),
         "arithmetic": ARITHMETIC,
         "base": ledger.base,
-        "chain": _encode_chain(ledger.chain, digest),
-        "changed": _encode_changes(ledger.changed),
+        "chain": encode_chain(ledger.chain, digest),
+        "changed": encode_changes(ledger.changed),
         "dtype": {
             "asked": ledger.asked_dtype and ledger.asked_dtype.value,
             "result": encode_runs(ledger.dtypes),
-            **_given(
+            **given(
                 **{"for": [[glob, dtype.value] for glob, dtype in ledger.dtype_for]},
                 quantize=ledger.quantize and ledger.quantize.value,
             ),
         },
         "exact": ledger.exact,
-        "ingredients": list(map(_encode_entry, ledger.ingredients)),
+        "ingredients": list(map(encode_entry, ledger.ingredients)),
         "nonfinite": ledger.allow_nonfinite,
         "operation": ledger.operation,
         "root": ledger.root,
@@ -138,75 +124,6 @@ def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
             "tensors": list(ledger.integer_source.tensors),
         },
     }
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    """The optional fields that differ from their defaults."""
-    return {name: value for name, value in fields.items() if value not in (None, [])}
-
-
-def _encode_entry(entry: IngredientEntry) -> dict[str, Any]:
-    return {
-        "digest": entry.digest,
-        "dtypes": encode_runs(entry.dtypes),
-        "hint": entry.hint,
-        "name": entry.name,
-        "weight": weight_text(entry.weight),
-        **_given(
-            renamed=entry.renamed,
-            lacks=list(entry.lacks),
-            blocks=list(map(weight_text, entry.blocks)),
-            scales=entry.scales,
-            schemes=list(entry.schemes),
-            pipelines=[
-                {
-                    "digest": share.digest,
-                    "hint": share.hint,
-                    "name": share.name,
-                    "weight": weight_text(share.weight),
-                    **_given(blocks=list(map(weight_text, share.blocks))),
-                }
-                for share in entry.pipelines
-            ],
-        ),
-    }
-
-
-def _encode_donor(entry: IngredientEntry) -> dict[str, Any]:
-    encoded = _encode_entry(entry)
-    del encoded["weight"]
-    return encoded
-
-
-def _encode_changes(changes: Iterable[Change]) -> list[dict[str, Any]]:
-    return [
-        {
-            "digest": each.digest,
-            "name": each.name,
-            "weight": weight_text(each.weight),
-            **_given(blocks=list(map(weight_text, each.blocks))),
-        }
-        for each in changes
-    ]
-
-
-def _encode_chain(chain: Iterable[SoupState], digest: Digest) -> list[dict[str, Any]]:
-    encoded: list[dict[str, Any]] = []
-    for record in chain:
-        encoded.append(
-            {
-                "changed": _encode_changes(record.changed),
-                "exact": record.exact,
-                "operation": record.operation,
-                "previous": digest(canonical(encoded[-1])) if encoded else None,
-                "root": record.root,
-            }
-        )
-    return encoded
-
-
-class NewerLedgerError(LedgerError):
-    """A ledger of a later format, which proves nothing against the file."""
 
 
 def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
@@ -267,34 +184,13 @@ def least_format(ledger: Ledger) -> int:
     return 2 if is_second else 1
 
 
-IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
-
-
 def _parse_body(body: dict[str, Any]) -> Ledger:
-    ingredients = tuple(map(_parse_entry, body["ingredients"]))
-    training = None
-    if "training" in body:
-        training = parse_training(body["training"], parse_digest)
-        if ingredients or body["chain"] or body["base"] is not None:
-            raise ValueError("it is a soup as well")
-    deltas = tuple(map(parse_digest, read_texts(body.get("deltas", []))))
-    if training is None and body["base"] is None:
-        require_positive_total([each.weight for each in ingredients if each.digest not in deltas])
-    if merged(ingredients) != ingredients:
-        raise ValueError("its ingredients are not sorted or not unique")
-    takes = tuple(
-        (glob, parse_digest(digest)) for glob, digest in read_pairs(body.get("takes", []))
-    )
-    donors = tuple(_parse_entry({**each, "weight": None}) for each in body.get("donors", []))
-    digests = [entry.digest for entry in donors]
-    if sorted(set(digests) & {digest for _, digest in takes}) != digests:
-        raise ValueError("its donors are not sorted, not unique, or give nothing")
-    configs = body.get("configs")
-    asked, taken, stored = body["dtype"]["asked"], body["taken"], body["dtype"].get("quantize")
+    configs, base, taken = body.get("configs"), body["base"], body["taken"]
+    asked, stored = body["dtype"]["asked"], body["dtype"].get("quantize")
     ledger = Ledger(
         operation=read_text(body["operation"]),
         root=parse_digest(body["root"]),
-        ingredients=ingredients,
+        ingredients=tuple(map(parse_entry, body["ingredients"])),
         dtypes=parse_runs(body["dtype"]["result"]),
         asked_dtype=None if asked is None else DType(asked),
         keys=read_globs(body["selection"]["key"]),
@@ -304,8 +200,10 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
             (glob, DType(dtype)) for glob, dtype in read_pairs(body["dtype"].get("for", []))
         ),
         quantize=None if stored is None else Quantization(stored),
-        takes=takes,
-        donors=donors,
+        takes=tuple(
+            (glob, parse_digest(digest)) for glob, digest in read_pairs(body.get("takes", []))
+        ),
+        donors=tuple(map(parse_donor, body.get("donors", []))),
         pads=read_globs(body.get("pads", [])),
         config_from=None if configs is None else parse_digest(configs),
         blocks=read_globs(body.get("blocks", [])),
@@ -314,25 +212,34 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         if taken is None
         else IntegerSource(parse_digest(taken["digest"]), read_texts(taken["tensors"])),
         exact=read_flag(body["exact"]),
-        changed=_parse_changes(body["changed"]),
-        chain=tuple(
-            SoupState(
-                operation=read_text(record["operation"]),
-                changed=_parse_changes(record["changed"]),
-                root=parse_digest(record["root"]),
-                exact=read_flag(record["exact"]),
-            )
-            for record in body["chain"]
-        ),
-        training=training,
-        base=None if body["base"] is None else parse_digest(body["base"]),
-        deltas=deltas,
+        changed=parse_changes(body["changed"]),
+        chain=parse_chain(body["chain"]),
+        training=parse_training(body["training"], parse_digest) if "training" in body else None,
+        base=None if base is None else parse_digest(base),
+        deltas=_parse_digests(body.get("deltas", [])),
     )
+    _require_entries(ledger)
     _require_blocks(ledger)
     _require_base(ledger)
-    if configs is not None and configs not in {entry.digest for entry in ingredients}:
-        raise ValueError("its source of configs is not among its ingredients")
     return ledger
+
+
+def _require_entries(ledger: Ledger) -> None:
+    """Raise ValueError for ingredients or donors that soupctl would not record so."""
+    if ledger.training is not None:
+        if ledger.ingredients or ledger.chain or ledger.base is not None:
+            raise ValueError("it is a soup as well")
+    elif ledger.base is None:
+        models = [each for each in ledger.ingredients if each.digest not in ledger.deltas]
+        require_positive_total([each.weight for each in models])
+    if merged(ledger.ingredients) != ledger.ingredients:
+        raise ValueError("its ingredients are not sorted or not unique")
+    donors = [entry.digest for entry in ledger.donors]
+    if sorted(set(donors) & {digest for _, digest in ledger.takes}) != donors:
+        raise ValueError("its donors are not sorted, not unique, or give nothing")
+    configs = ledger.config_from
+    if configs is not None and configs not in {entry.digest for entry in ledger.ingredients}:
+        raise ValueError("its source of configs is not among its ingredients")
 
 
 def _require_blocks(ledger: Ledger) -> None:
@@ -367,53 +274,12 @@ def _require_base(ledger: Ledger) -> None:
         raise ValueError("it is a delta, but not of one checkpoint and its base")
 
 
-def _parse_disputed(digests: object) -> tuple[str, ...]:
-    found = tuple(map(parse_digest, read_texts(digests)))
+def _parse_disputed(values: object) -> tuple[str, ...]:
+    found = _parse_digests(values)
     if sorted(set(found)) != list(found):
         raise ValueError("its disputed digests are not sorted or not unique")
     return found
 
 
-def _parse_entry(entry: Any) -> IngredientEntry:
-    shares = tuple(
-        PipelineShare(
-            digest=parse_digest(share["digest"]),
-            name=read_name(share["name"]),
-            hint=None if share["hint"] is None else read_name(share["hint"]),
-            **_parse_weights(share),
-        )
-        for share in entry.get("pipelines", ())
-    )
-    if merged_shares(shares) != shares:
-        raise ValueError("its pipelines are not sorted or not unique")
-    return IngredientEntry(
-        digest=parse_digest(entry["digest"]),
-        name=read_name(entry["name"]),
-        hint=None if entry["hint"] is None else read_name(entry["hint"]),
-        # a donor has none
-        **({"weight": Fraction(0)} if entry["weight"] is None else _parse_weights(entry)),
-        dtypes=parse_runs(entry["dtypes"]),
-        renamed=read_name(entry["renamed"]) if "renamed" in entry else None,
-        lacks=read_texts(entry.get("lacks", [])),
-        schemes=read_texts(entry.get("schemes", [])),
-        scales=parse_digest(entry["scales"]) if "scales" in entry else None,
-        pipelines=shares,
-    )
-
-
-def _parse_changes(changes: Any) -> tuple[Change, ...]:
-    return tuple(
-        Change(parse_digest(each["digest"]), read_name(each["name"]), **_parse_weights(each))
-        for each in changes
-    )
-
-
-def _parse_weights(value: Any) -> dict[str, Any]:
-    """The weight of a JSON object, and its weights by block; only with these may one be zero."""
-    blocks = tuple(map(_weight_or_zero, read_texts(value.get("blocks", []))))
-    read = _weight_or_zero if blocks else read_weight
-    return {"weight": read(read_text(value["weight"])), "blocks": blocks}
-
-
-def _weight_or_zero(text: str) -> Fraction:
-    return Fraction(0) if text == "0" else read_weight(text)
+def _parse_digests(values: object) -> tuple[str, ...]:
+    return tuple(map(parse_digest, read_texts(values)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ..checkpoints.digest import text_digest
 from ..errors import LedgerError
 from .ledger import IngredientEntry, Ledger, PipelineShare
-from .ledger_json import canonical
+from .sealed import canonical
 
 
 def pipeline_digest(contents: Mapping[str, str]) -> str:

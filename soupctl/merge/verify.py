@@ -17,11 +17,11 @@ from ..checkpoints.open import find_input, with_same_components
 from ..choices import Level, Proof
 from ..errors import LedgerError, LimitError, SoupError
 from ..ledger.ledger import Ledger
-from ..ledger.ledger_json import NewerLedgerError
 from ..ledger.locate import dtype_runs
 from ..ledger.lookup import matching
 from ..ledger.read import is_sum
 from ..ledger.replay import contradictions
+from ..ledger.sealed import NewerLedgerError
 from ..workers import ExecutionOptions
 from .delta.reader import DeltaReader
 from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root

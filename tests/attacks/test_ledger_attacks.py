@@ -14,7 +14,8 @@ from work import calls_in
 
 from soupctl.errors import LedgerError
 from soupctl.ledger.ledger import IngredientEntry, Ledger
-from soupctl.ledger.ledger_json import canonical, encode_ledger, parse_ledger
+from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
+from soupctl.ledger.sealed import canonical
 
 TEXT = (Path(__file__).parents[1] / "golden" / "ledger-2.json").read_text(encoding="utf-8")[:-1]
 

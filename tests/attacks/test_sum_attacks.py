@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType
-from soupctl.ledger.ledger_json import canonical
+from soupctl.ledger.sealed import canonical
 from soupctl.merge.kept_sum.format import Facts, encode_facts, parse_facts
 
 

@@ -14,7 +14,7 @@ from work import calls_in
 from soupctl.checkpoints.digest import text_digest
 from soupctl.cli.app import commands
 from soupctl.errors import SoupError
-from soupctl.ledger.ledger_json import canonical, sealed
+from soupctl.ledger.sealed import canonical, sealed
 
 SIZES = (100, 200, 400)
 COMMANDS = (

@@ -24,8 +24,9 @@ from soupctl.ledger.ledger import (
     merged,
     weighted,
 )
-from soupctl.ledger.ledger_json import canonical, encode_ledger, parse_ledger
+from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
 from soupctl.ledger.replay import contradictions
+from soupctl.ledger.sealed import canonical
 
 HALF, THIRD, ONE, NONE = Fraction(1, 2), Fraction(1, 3), Fraction(1), Fraction(0)
 BLOCKS = ("out.*", "*.attn.*")

@@ -14,7 +14,8 @@ from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType
 from soupctl.ledger.ancestry import ancestry
 from soupctl.ledger.ledger import IngredientEntry, Ledger
-from soupctl.ledger.ledger_json import canonical, encode_ledger, parse_ledger
+from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
+from soupctl.ledger.sealed import canonical
 from soupctl.ledger.training_record import TrainingRecord
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ledger-1-trained.json"

@@ -18,7 +18,7 @@ from soupctl.engines.contract import WeightedMean
 from soupctl.engines.reference import ReferenceEngine
 from soupctl.errors import LedgerError, SoupError, UsageError
 from soupctl.format.dtypes import DType
-from soupctl.ledger.ledger_json import canonical
+from soupctl.ledger.sealed import canonical
 from soupctl.ledger.weights import scaled
 from soupctl.verbs import BlockWeights, Level
 

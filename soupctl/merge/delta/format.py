@@ -10,18 +10,19 @@ Rule 4: the record of a delta is untrusted text like a ledger, and is sealed and
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
-from ...errors import LedgerError
 from ...format.dtypes import DType, Kind
 from ...format.header import Tensor
-from ...ledger.ledger_json import LONGEST, Digest, NewerLedgerError, canonical, sealed
+from ...ledger.sealed import Digest, RecordFormat, canonical, read_record, sealed
 
+MAKE = "make it again with soupctl delta FINE BASE"
 DELTA_FORMAT = 1
+RECORD = RecordFormat("a delta", DELTA_FORMAT, MAKE, "use a newer soupctl")
 PART = re.compile(r"([01][iv]?|[cs]):")
 
 TensorSpec = tuple[str, DType, tuple[int, ...]]
@@ -190,27 +191,21 @@ def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> DeltaFacts
 
     Facts that were written with another ledger than the text `ledger` are not sound.
     """
-    try:
-        if len(text) > LONGEST:
-            raise ValueError("more than the longest ledger would need")
-        body = json.loads(text)
-        if type(body["format"]) is int and body["format"] > DELTA_FORMAT:
-            what = f"its record of a delta has format {str(body['format'])[:20]}, a later one"
-            raise NewerLedgerError(what, path=path, advice="use a newer soupctl")
-        specs = [_spec(*each) for each in body["tensors"]]
-        facts = DeltaFacts(tuple(specs), tuple(body["equal"]))
+
+    def parse(body: dict[str, Any]) -> DeltaFacts:
+        specs = (_spec(*each) for each in body["tensors"])
+        return DeltaFacts(tuple(specs), tuple(body["equal"]))
+
+    def is_sound(facts: DeltaFacts) -> bool:
         names = [name for name, _, _ in facts.tensors]
-        sound = all(type(name) is str for name in facts.equal)
-        for each in (names, facts.equal):
-            sound = sound and list(each) == sorted(set(each))
-        sound = sound and not set(names) & set(facts.equal)
-        sound = sound and encode_facts(facts, ledger, digest) == text
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise LedgerError("its record of a delta is malformed", path=path, advice=MAKE) from None
-    if not sound:
-        what = "its record of a delta was altered: it does not match its digest or its ledger"
-        raise LedgerError(what, path=path, advice=MAKE)
-    return facts
+        return (
+            all(type(name) is str for name in facts.equal)
+            and all(list(each) == sorted(set(each)) for each in (names, facts.equal))
+            and not set(names) & set(facts.equal)
+            and encode_facts(facts, ledger, digest) == text
+        )
+
+    return read_record(text, path, RECORD, parse, is_sound)
 
 
 def _spec(name: object, dtype: str, shape: Sequence[object]) -> TensorSpec:
@@ -220,6 +215,3 @@ def _spec(name: object, dtype: str, shape: Sequence[object]) -> TensorSpec:
     if len(sizes) != len(shape):
         raise ValueError("a shape is a list of sizes")
     return name, DType(dtype), tuple(sizes)
-
-
-MAKE = "make it again with soupctl delta FINE BASE"

@@ -8,22 +8,25 @@ Rule 3: the record of a sum is untrusted text like a ledger, and is sealed and c
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm, prod
+from typing import Any
 
-from ...errors import LedgerError
 from ...format.dtypes import DType
 from ...format.header import Tensor
 from ...ledger.json_values import encode_runs, parse_digest, parse_runs
 from ...ledger.ledger import Runs
-from ...ledger.ledger_json import LONGEST, Digest, NewerLedgerError, canonical, sealed
+from ...ledger.sealed import Digest, RecordFormat, canonical, read_record, sealed
 from ...ledger.weights import LARGEST, read_weight, weight_text
 
+REMOVE = "without the sum, the soup is recomputed from its ingredients"
+BY_BLOCK = "no sum is kept of a soup with weights by block"
+NO_SUM = "with --no-keep-sum, the soup is recomputed when it changes"
 SUM_FORMAT = 1
+RECORD = RecordFormat("a sum", SUM_FORMAT, REMOVE, f"use a newer soupctl; {REMOVE}")
 MOST_PLANES = 8
 COPIED = "c:"
 PLANE = re.compile(r"([0-7])([iv]?):")
@@ -191,27 +194,15 @@ def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> Facts:
 
     Facts that were written with another ledger than the text `ledger` are not sound.
     """
-    try:
-        if len(text) > LONGEST:
-            raise ValueError("more than the longest ledger would need")
-        body = json.loads(text)
-        if type(body["format"]) is int and body["format"] > SUM_FORMAT:
-            what = f"its record of a sum has format {str(body['format'])[:20]}, a later one"
-            raise NewerLedgerError(what, path=path, advice=f"use a newer soupctl; {REMOVE}")
-        facts = Facts(
+
+    def parse(body: dict[str, Any]) -> Facts:
+        return Facts(
             scale=read_weight(body["scale"]),
             root=parse_digest(body["root"]),
             dtypes=tuple(parse_runs(runs) for runs in body["dtypes"]),
         )
-        sound = facts.scale > 0 and encode_facts(facts, ledger, digest) == text
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise LedgerError("its record of a sum is malformed", path=path, advice=REMOVE) from None
-    if not sound:
-        what = "its record of a sum was altered: it does not match its digest or its ledger"
-        raise LedgerError(what, path=path, advice=REMOVE)
-    return facts
 
+    def is_sound(facts: Facts) -> bool:
+        return facts.scale > 0 and encode_facts(facts, ledger, digest) == text
 
-REMOVE = "without the sum, the soup is recomputed from its ingredients"
-BY_BLOCK = "no sum is kept of a soup with weights by block"
-NO_SUM = "with --no-keep-sum, the soup is recomputed when it changes"
+    return read_record(text, path, RECORD, parse, is_sound)
