@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-from ...errors import Issue, UsageError, shortened
+from ...errors import UsageError, shortened
 from ...format.dtypes import DType, parse_dtype
 from ...ledger.weights import parse_number
 from ..blocks.request import BlockWeights
@@ -28,7 +28,7 @@ from .document import (
     RecipeOptions,
     RecipeStep,
 )
-from .toml import near
+from .issues import RecipeIssues, unknown_keys
 from .yaml_reader import read_yaml
 
 SUFFIXES = (".yml", ".yaml")
@@ -56,10 +56,9 @@ def read_mergekit(path: Path) -> RecipeDocument:
 
 def parse_mergekit(value: object, label: str, folder: Path) -> RecipeDocument:
     """The recipe in a value of YAML; UsageError, with all issues, for what is none."""
-    reader = _ConfigReader(label, folder)
-    document = reader.document(value)
-    if reader.issues:
-        raise UsageError.collected(reader.issues)
+    issues = RecipeIssues(label)
+    document = _ConfigReader(folder, issues).document(value)
+    issues.require_none()
     return document
 
 
@@ -67,9 +66,8 @@ def parse_mergekit(value: object, label: str, folder: Path) -> RecipeDocument:
 class _ConfigReader:
     """Reads the parts of a config and collects what is wrong with them."""
 
-    label: str
     folder: Path
-    issues: list[Issue] = field(default_factory=list)
+    issues: RecipeIssues
 
     def document(self, value: object) -> RecipeDocument:
         table = self._table("the config", value)
@@ -77,14 +75,14 @@ class _ConfigReader:
         if method not in NORMALIZED:
             # the rest means what the method says
             what = f"merge_method is {shortened(str(method))!r}, which is not one linear sum here"
-            self._issue(what, f"{LINEAR} and {TASKS} are made")
+            self.issues.add(what, f"{LINEAR} and {TASKS} are made")
             return self._document({}, (), RecipeOptions())
         self._known("", table, KEYS)
         parameters = self._parameters("", table, ("normalize", "lambda", "weight", "int8_mask"))
         listed = self._models(table.get("models"), parameters.get("weight"))
         base = table.get("base_model")
         if base is not None and not isinstance(base, str):
-            self._issue("base_model is no path")
+            self.issues.add("base_model is no path")
         is_normalized = self._flag(parameters, "normalize", NORMALIZED[method])
         if method == LINEAR:
             step = self._mean(listed, base, is_normalized)
@@ -98,22 +96,18 @@ class _ConfigReader:
         self, names: Collection[str], steps: Sequence[RecipeStep], options: RecipeOptions
     ) -> RecipeDocument:
         inputs = {name: RecipeInput(str(self.folder / name)) for name in names}
-        return RecipeDocument(self.label, inputs, tuple(steps), RESULT, options)
-
-    def _issue(self, what: str, advice: str | None = None) -> None:
-        self.issues.append(Issue(what, self.label, advice=advice))
+        return RecipeDocument(self.issues.label, inputs, tuple(steps), RESULT, options)
 
     def _table(self, where: str, value: object) -> Mapping[str, Any]:
         if not isinstance(value, dict):
-            self._issue(f"{where} is no table of keys and values")
+            self.issues.add(f"{where} is no table of keys and values")
             return {}
         return value
 
     def _known(self, where: str, table: Mapping[str, Any], keys: Collection[str]) -> None:
-        for key in table:
-            if key not in keys:
-                advice = near(key, keys) or f"read are {', '.join(keys)}"
-                self._issue(f"{where}{reprlib.repr(key)} is not read", advice)
+        for key, advice in unknown_keys(table, keys):
+            what = f"{where}{key} is not read"
+            self.issues.add(what, advice or f"read are {', '.join(keys)}")
 
     def _parameters(
         self, where: str, table: Mapping[str, Any], keys: Collection[str]
@@ -126,7 +120,7 @@ class _ConfigReader:
     def _models(self, value: object, usual: object) -> dict[str, Conditions]:
         """The models that are listed, each with its weights; one without any has none."""
         if not isinstance(value, list) or not value:
-            self._issue("models is no list", "- model: PATH, for each of them")
+            self.issues.add("models is no list", "- model: PATH, for each of them")
             return {}
         found: dict[str, Conditions] = {}
         for number, each in enumerate(value, 1):
@@ -135,13 +129,15 @@ class _ConfigReader:
             self._known(where, table, ("model", "parameters"))
             name = table.get("model")
             if not isinstance(name, str) or name in ("", "-"):
-                self._issue(f"{where}model is no path")
+                self.issues.add(f"{where}model is no path")
                 continue
             if "+" in name and not (self.folder / name).exists():
                 advice = "add it in a step of a TOML recipe"
-                self._issue(f"{where}{shortened(name)!r} adds a LoRA, which is not read", advice)
+                self.issues.add(
+                    f"{where}{shortened(name)!r} adds a LoRA, which is not read", advice
+                )
             if name in found:
-                self._issue(f"{where}{shortened(name)!r} is listed twice", "add up its weights")
+                self.issues.add(f"{where}{shortened(name)!r} is listed twice", "add up its weights")
             parameters = self._parameters(where, table, ("weight",))
             found[name] = self._weights(where, parameters.get("weight", usual))
         return found
@@ -154,7 +150,7 @@ class _ConfigReader:
             return ((None, self._number(f"{where}weight", value)),)
         if not all(isinstance(each, dict) for each in value):
             what = f"{where}weight is a gradient over layers, which is not read"
-            self._issue(what, "filter and value give weights by a part of names")
+            self.issues.add(what, "filter and value give weights by a part of names")
             return ((None, Fraction(1)),)
         found: list[tuple[str | None, Fraction]] = []
         for each in value:
@@ -163,7 +159,7 @@ class _ConfigReader:
             part = None if part in (None, "*") else str(part)
             found.append((part, self._number(f"{where}weight", each.get("value"))))
         if found[-1][0] is not None:
-            self._issue(
+            self.issues.add(
                 f"{where}weight has no value for all other tensors", "a value without filter"
             )
         return tuple(found)
@@ -174,7 +170,7 @@ class _ConfigReader:
                 return parse_number(value)
             except UsageError:
                 pass
-        self._issue(f"{where} is {reprlib.repr(value)}, and no number", "such as 0.7")
+        self.issues.add(f"{where} is {reprlib.repr(value)}, and no number", "such as 0.7")
         return Fraction(1)
 
     def _flag(self, parameters: Mapping[str, Any], key: str, usual: bool) -> bool:
@@ -183,24 +179,26 @@ class _ConfigReader:
             return usual
         found = FLAGS.get(str(value).lower())
         if found is None:
-            self._issue(f"{key} is {reprlib.repr(value)}, and neither true nor false")
+            self.issues.add(f"{key} is {reprlib.repr(value)}, and neither true nor false")
         return bool(found)
 
     def _mean(
         self, listed: Mapping[str, Conditions], base: object, is_normalized: bool
     ) -> RecipeStep | None:
         if base is not None and base not in listed:
-            self._issue("base_model is not among the models, so it has no weight", "leave it out")
+            self.issues.add(
+                "base_model is not among the models, so it has no weight", "leave it out"
+            )
         missing = [name for name, conditions in listed.items() if not conditions]
         for name in missing:
-            self._issue(f"{shortened(name)!r} has no weight", "parameters: {weight: ...}")
-        if self.issues:
+            self.issues.add(f"{shortened(name)!r} has no weight", "parameters: {weight: ...}")
+        if self.issues.found:
             return None
         usual, blocks = self._by_part(listed)
         for weights in (usual, *(weights for _, weights in blocks)):
             if sum(weights) <= 0 or not (is_normalized or sum(weights) == 1):
                 what = f"the weights add up to {sum(weights)}"
-                self._issue(what, "a positive total, which is divided by with normalize: true")
+                self.issues.add(what, "a positive total, which is divided by with normalize: true")
         given = BlockWeights(blocks) if blocks else None
         return RecipeStep(RESULT, MeanStep(tuple(listed), usual, given))
 
@@ -208,23 +206,23 @@ class _ConfigReader:
         self, listed: Mapping[str, Conditions], base: object, is_normalized: bool, scale: Fraction
     ) -> RecipeStep | None:
         if not isinstance(base, str):
-            self._issue(f"base_model is missing, which {TASKS} adds to")
+            self.issues.add(f"base_model is missing, which {TASKS} adds to")
             return None
         # as mergekit does, the base adds nothing to itself
         added = {name: conditions for name, conditions in listed.items() if name != base}
         for name, conditions in added.items():
             if not conditions:
-                self._issue(f"{shortened(name)!r} has no weight", "parameters: {weight: ...}")
+                self.issues.add(f"{shortened(name)!r} has no weight", "parameters: {weight: ...}")
         if not added:
-            self._issue("models has none but the base")
-        if self.issues:
+            self.issues.add("models has none but the base")
+        if self.issues.found:
             return None
         usual, blocks = self._by_part(added)
 
         def scaled(weights: Sequence[Fraction]) -> tuple[Fraction, ...]:
             total = sum(weights, Fraction(0)) if is_normalized else Fraction(1)
             if not total:
-                self._issue("the weights add up to 0, which normalize: true divides by")
+                self.issues.add("the weights add up to 0, which normalize: true divides by")
                 return tuple(weights)
             return tuple(scale * weight / total for weight in weights)
 
@@ -244,7 +242,7 @@ class _ConfigReader:
             named = [part for part, _ in conditions if part is not None]
             if named and named != parts:
                 what = f"{shortened(name)!r} has other filters than another model"
-                self._issue(what, "give all models the same filters in the same order")
+                self.issues.add(what, "give all models the same filters in the same order")
             numbers = dict(conditions)
             usual = numbers.get(None, Fraction(1))
             columns.append((usual, *(numbers.get(part, usual) for part in parts)))
@@ -260,5 +258,5 @@ class _ConfigReader:
             try:
                 dtype = parse_dtype(str(value))
             except UsageError as error:
-                self._issue(f"{key}: {error.issues[0].what}", error.issues[0].advice)
+                self.issues.add(f"{key}: {error.issues[0].what}", error.issues[0].advice)
         return RecipeOptions(dtype=dtype)

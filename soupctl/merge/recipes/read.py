@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ...choices import OnInt, OnMissing
-from ...errors import Issue, UsageError, shortened
+from ...errors import UsageError, shortened
 from ...format.dtypes import parse_dtype
 from ...ledger.weights import parse_number
 from ..blocks.request import BlockWeights, ClassicBlocks, read_blocks
@@ -26,9 +26,10 @@ from .document import (
     TakeStep,
     recipe_folder,
 )
+from .issues import RecipeIssues, near, unknown_keys
 from .mergekit import SUFFIXES as MERGEKIT
 from .mergekit import read_mergekit
-from .toml import is_digest, near, read_toml
+from .toml import is_digest, read_toml
 
 Value = TypeVar("Value")
 
@@ -62,10 +63,9 @@ def read_recipe(path: str | Path) -> RecipeDocument:
 
 def parse_recipe(table: Mapping[str, Any], label: str, folder: Path) -> RecipeDocument:
     """The recipe in a table; UsageError, with all issues, for any other table."""
-    reader = _RecipeReader(label, folder)
-    document = reader.document(table)
-    if reader.issues:
-        raise UsageError.collected(reader.issues)
+    issues = RecipeIssues(label)
+    document = _RecipeReader(folder, issues).document(table)
+    issues.require_none()
     return document
 
 
@@ -73,9 +73,8 @@ def parse_recipe(table: Mapping[str, Any], label: str, folder: Path) -> RecipeDo
 class _RecipeReader:
     """Reads the parts of a recipe and collects the issues."""
 
-    label: str
     folder: Path
-    issues: list[Issue] = field(default_factory=list)
+    issues: RecipeIssues
 
     def document(self, table: Mapping[str, Any]) -> RecipeDocument:
         self._known("", table, (*TOP, *OPTIONS))
@@ -85,36 +84,32 @@ class _RecipeReader:
         known, steps = [*inputs], []
         for name, value in self._table(table, "steps").items():
             if name in known:
-                self._issue(
+                self.issues.add(
                     f"step {shortened(name)!r} has the name of an input",
                     "call one of them otherwise",
                 )
             steps.append(self._step(name, value, known))
             known.append(name)
         if not steps:
-            self._issue("has no steps", "[steps.NAME] begins one")
+            self.issues.add("has no steps", "[steps.NAME] begins one")
         result = table.get("result", steps[-1].name if steps else "")
         self._name("result", result, [step.name for step in steps])
         return RecipeDocument(
-            self.label, inputs, tuple(steps), str(result), self._options(table, inputs)
+            self.issues.label, inputs, tuple(steps), str(result), self._options(table, inputs)
         )
-
-    def _issue(self, what: str, advice: str | None = None) -> None:
-        self.issues.append(Issue(what, self.label, advice=advice))
 
     def _known(self, where: str, table: Mapping[str, Any], keys: Collection[str]) -> None:
         """Report unknown keys of a table."""
-        for key in table:
-            if key not in keys:
-                place = f" in {where}" if where else ""
-                advice = near(key, keys) or f"known are {', '.join(keys)}"
-                self._issue(f"{reprlib.repr(key)}{place} is not a known key", advice)
+        place = f" in {where}" if where else ""
+        for key, advice in unknown_keys(table, keys):
+            what = f"{key}{place} is not a known key"
+            self.issues.add(what, advice or f"known are {', '.join(keys)}")
 
     def _name(self, where: str, name: object, known: Collection[str]) -> str:
         """A name that must be defined earlier."""
         if not isinstance(name, str) or name not in known:
             what = f"{where} names {reprlib.repr(name)}, which is not an input or earlier step"
-            self._issue(
+            self.issues.add(
                 what, near(str(name), known) or f"there are {shortened(', '.join(known)) or 'none'}"
             )
         return str(name)
@@ -122,7 +117,7 @@ class _RecipeReader:
     def _table(self, table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         found = table.get(key, {})
         if not isinstance(found, dict):
-            self._issue(f"{key} is not a table", f"[{key}] begins it")
+            self.issues.add(f"{key} is not a table", f"[{key}] begins it")
             return {}
         return found
 
@@ -130,16 +125,16 @@ class _RecipeReader:
         where = f"input {shortened(name)!r}"
         entry = {"path": value} if isinstance(value, str) else value
         if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-            self._issue(f"{where} is not a path", 'such as a = "a.safetensors"')
+            self.issues.add(f"{where} is not a path", 'such as a = "a.safetensors"')
             return RecipeInput("")
         self._known(where, entry, ("path", "digest"))
         digests = entry.get("digest", {})
         digests = {"": digests} if isinstance(digests, str) else digests
         if not isinstance(digests, dict) or not all(map(is_digest, digests.values())):
-            self._issue(f"{where} has a digest that is none", "soupctl hash prints it")
+            self.issues.add(f"{where} has a digest that is none", "soupctl hash prints it")
             digests = {}
         if entry["path"] in ("", "-"):
-            self._issue(f"{where} is not a file", "a recipe cannot read standard input")
+            self.issues.add(f"{where} is not a file", "a recipe cannot read standard input")
         return RecipeInput(str(self.folder / entry["path"]), digests)
 
     def _step(self, name: str, value: object, known: Collection[str]) -> RecipeStep:
@@ -148,14 +143,14 @@ class _RecipeReader:
         kinds = [kind for kind in STEPS if kind in table]
         if len(kinds) != 1:
             self._known(where, table, [key for keys in STEPS.values() for key in keys])
-            self._issue(f"{where} is not a step", f"a step has one of {KINDS}")
+            self.issues.add(f"{where} is not a step", f"a step has one of {KINDS}")
             return RecipeStep(name, TakeStep("", ()))
         (kind,) = kinds
         self._known(where, table, (*STEPS[kind], MATERIALISE))
         read = {"average": self._mean, "base": self._difference, "from": self._take}[kind]
         is_materialised = self._flag(where, table, MATERIALISE)
         if is_materialised and not _is_file_name(name):
-            self._issue(
+            self.issues.add(
                 f"{where} is materialised, and no file can have this name", "call it otherwise"
             )
         return RecipeStep(name, read(where, table, known), is_materialised)
@@ -164,7 +159,7 @@ class _RecipeReader:
         operands = self._names(f"{where}: average", table["average"], known)
         weights = self._numbers(where, table, "weights", len(operands))
         if weights and sum(weights) <= 0:
-            self._issue(f"{where}: the weights add up to {sum(weights)}", "it must be positive")
+            self.issues.add(f"{where}: the weights add up to {sum(weights)}", "it must be positive")
         return MeanStep(operands, weights, self._blocks(where, table))
 
     def _difference(
@@ -176,7 +171,9 @@ class _RecipeReader:
         scales = self._numbers(where, table, "scales", len(added))
         blocks = self._blocks(where, table)
         if isinstance(blocks, ClassicBlocks):
-            self._issue(f"{where}: blocks of scales are a table", "a list of scales for each glob")
+            self.issues.add(
+                f"{where}: blocks of scales are a table", "a list of scales for each glob"
+            )
             blocks = None
         return DifferenceStep(base, added, minus, scales, blocks)
 
@@ -184,13 +181,13 @@ class _RecipeReader:
         source = self._name(f"{where}: from", table["from"], known)
         takes = self._table(table, "take")
         if not takes:
-            self._issue(f"{where} takes nothing", 'such as take = {"vae.*" = "other"}')
+            self.issues.add(f"{where} takes nothing", 'such as take = {"vae.*" = "other"}')
         named = ((glob, self._name(f"{where}: take", name, known)) for glob, name in takes.items())
         return TakeStep(source, tuple(named))
 
     def _names(self, where: str, value: object, known: Collection[str]) -> tuple[str, ...]:
         if not isinstance(value, list) or not value:
-            self._issue(f"{where} is not a list of names", 'such as ["a", "b"]')
+            self.issues.add(f"{where} is not a list of names", 'such as ["a", "b"]')
             return ()
         return tuple(self._name(where, name, known) for name in value)
 
@@ -200,18 +197,20 @@ class _RecipeReader:
         """A list of exact numbers of that length; ones if the table has none."""
         found = table.get(key, [1] * count)
         if not isinstance(found, list) or len(found) != count:
-            self._issue(f"{where}: {key} is not a list of {count} numbers")
+            self.issues.add(f"{where}: {key} is not a list of {count} numbers")
             return (Fraction(1),) * count
         return tuple(self._number(f"{where}: {key}", each) for each in found)
 
     def _number(self, where: str, value: object) -> Fraction:
         if type(value) not in (int, str):
-            self._issue(f"{where}: {reprlib.repr(value)} is not a number", "such as 0.7 or '1/3'")
+            self.issues.add(
+                f"{where}: {reprlib.repr(value)} is not a number", "such as 0.7 or '1/3'"
+            )
             return Fraction(1)
         try:
             return parse_number(str(value))
         except UsageError as error:
-            self._issue(f"{where}: {error.issues[0].what}", error.issues[0].advice)
+            self.issues.add(f"{where}: {error.issues[0].what}", error.issues[0].advice)
             return Fraction(1)
 
     def _blocks(self, where: str, table: Mapping[str, Any]) -> Blocks:
@@ -222,10 +221,10 @@ class _RecipeReader:
             try:
                 return read_blocks(self.folder / found if found.endswith(".toml") else found)
             except UsageError as error:
-                self.issues += error.issues
+                self.issues.found += error.issues
                 return None
         if not isinstance(found, dict) or not all(isinstance(v, list) for v in found.values()):
-            self._issue(
+            self.issues.add(
                 f"{where}: blocks is not a table", 'such as blocks = {"*.attn2.*" = [1, 0]}'
             )
             return None
@@ -244,14 +243,14 @@ class _RecipeReader:
 
     def _flag(self, where: str, table: Mapping[str, Any], key: str) -> bool:
         if type(value := table.get(key, False)) is not bool:
-            self._issue(f"{where}: {key} is not true or false")
+            self.issues.add(f"{where}: {key} is not true or false")
         return value is True
 
     def _options(self, table: Mapping[str, Any], inputs: Collection[str]) -> RecipeOptions:
         dtype = self._text(table, "dtype")
         decimals = table.get("round-weights")
         if decimals is not None and not (type(decimals) is int and 0 <= decimals <= MOST_DECIMALS):
-            self._issue(f"round-weights is not a whole number up to {MOST_DECIMALS}")
+            self.issues.add(f"round-weights is not a whole number up to {MOST_DECIMALS}")
         take = self._table(table, "take").items()
         dtypes = self._table(table, "dtype-for").items()
         return RecipeOptions(
@@ -276,14 +275,14 @@ class _RecipeReader:
 
     def _text(self, table: Mapping[str, Any], key: str) -> str | None:
         if (found := table.get(key)) is not None and not isinstance(found, str):
-            self._issue(f"{key} is not a text")
+            self.issues.add(f"{key} is not a text")
         return found
 
     def _texts(self, table: Mapping[str, Any], key: str) -> tuple[str, ...]:
         found = table.get(key, [])
         found = [found] if isinstance(found, str) else found
         if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-            self._issue(f"{key} is not a list of globs")
+            self.issues.add(f"{key} is not a list of globs")
             return ()
         return tuple(found)
 
@@ -291,7 +290,7 @@ class _RecipeReader:
         try:
             return parse(str(value))
         except (UsageError, ValueError):
-            self._issue(f"{key} has the value {reprlib.repr(value)}, which is not known")
+            self.issues.add(f"{key} has the value {reprlib.repr(value)}, which is not known")
             return None
 
 

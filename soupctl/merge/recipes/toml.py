@@ -1,12 +1,10 @@
-"""Helpers for recipe files: TOML with exact numbers, digests, and suggestions for typing errors."""
+"""Helpers for recipe files: TOML with exact numbers, and digests."""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
-from collections.abc import Collection
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +30,6 @@ def read_toml(path: Path) -> dict[str, Any]:
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"is not valid TOML: {reason}", path=path) from None
-
-
-def near(name: str, known: Collection[str]) -> str | None:
-    """A suggestion of the known word that is most similar to a name; None if none is."""
-    found = get_close_matches(name[:100], known, 1)
-    return f"did you mean {found[0]}?" if found else None
 
 
 def is_digest(value: object) -> bool:
