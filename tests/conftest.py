@@ -18,7 +18,7 @@ from hypothesis import settings
 sys.path.append(str(Path(__file__).parent))
 
 # a test that fails once in a while proves nothing; the search for new examples is a run by hand
-# with HYPOTHESIS_PROFILE=default
+# with --hypothesis-profile=default, and for state machines tools/walk.py
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci")
 

@@ -181,6 +181,9 @@ def _golden(name: str) -> bytes:
     return (TESTS / "golden" / name).read_bytes().rstrip(b"\n")
 
 
+LEDGERS = tuple(map(_golden, ("ledger-1.json", "ledger-1-trained.json", "ledger-2.json")))
+
+
 def _record() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         facts = {"steps": 10, "weights": digest("weights"), "options": {"lr": 0.1}}
@@ -204,10 +207,8 @@ READERS = {
             b'{"weight_map": {}}',
         ),
     ),
-    "ledger": ReaderCase(_ledger, (_golden("ledger-1.json"), _golden("ledger-1-trained.json"))),
-    "resealed ledger": ReaderCase(
-        _resealed_ledger, (_golden("ledger-1.json"), _golden("ledger-1-trained.json"))
-    ),
+    "ledger": ReaderCase(_ledger, LEDGERS),
+    "resealed ledger": ReaderCase(_resealed_ledger, LEDGERS),
     "sum": ReaderCase(
         lambda raw: parse_facts(raw.decode("utf-8", "replace"), LEDGER, "soup.sum", digest),
         (
