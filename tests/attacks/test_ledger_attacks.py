@@ -62,19 +62,22 @@ def refuse(text: str) -> LedgerError:
 
 
 @pytest.mark.parametrize("step", range(4))
-def test_no_single_character_can_be_replaced(step):
+def test_no_single_character_can_be_replaced(step, record_property):
+    record_property("altered texts", 3 * len(range(step, len(TEXT), 4)))
     for position in range(step, len(TEXT), 4):
         for letter in '0"}':
             if letter != TEXT[position]:
                 refuse(TEXT[:position] + letter + TEXT[position + 1 :])
 
 
-def test_every_character_is_covered_also_by_its_neighbour_in_the_alphabet():
+def test_every_character_is_covered_also_by_its_neighbour_in_the_alphabet(record_property):
+    record_property("altered texts", len(TEXT))
     for position, letter in enumerate(TEXT):
         refuse(TEXT[:position] + chr(ord(letter) ^ 1) + TEXT[position + 1 :])
 
 
-def test_no_single_character_can_be_left_out_or_put_in():
+def test_no_single_character_can_be_left_out_or_put_in(record_property):
+    record_property("altered texts", 2 * len(TEXT))
     for position in range(len(TEXT)):
         refuse(TEXT[:position] + TEXT[position + 1 :])
         refuse(TEXT[:position] + " " + TEXT[position:])
@@ -143,7 +146,8 @@ def is_free(place: tuple[Any, ...], value: object) -> bool:
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(map(str, place)))
-def test_a_value_of_the_wrong_kind_is_refused_wherever_it_stands(place):
+def test_a_value_of_the_wrong_kind_is_refused_wherever_it_stands(place, record_property):
+    record_property("forged fields", len(HOSTILE))
     for value in HOSTILE:
         text = resealed(lambda document, value=value: put(document, place, value))
         if is_free(place, value):
@@ -162,7 +166,8 @@ def test_a_value_of_the_wrong_kind_is_refused_wherever_it_stands(place):
     ],
     ids=lambda place: ".".join(map(str, place)),
 )
-def test_a_ledger_that_lacks_something_is_refused(place):
+def test_a_ledger_that_lacks_something_is_refused(place, record_property):
+    record_property("forged fields", 1)
     refuse(resealed(lambda document: take(document, place)))
 
 
@@ -216,7 +221,8 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_forged_ledger_with_a_matching_digest_is_refused_for_its_content(change):
+def test_a_forged_ledger_with_a_matching_digest_is_refused_for_its_content(change, record_property):
+    record_property("forged fields", 1)
     refuse(resealed(change))
 
 

@@ -49,7 +49,8 @@ def resealed(change: Callable[[dict[str, Any]], object]) -> str:
     return canonical(document)
 
 
-def test_no_single_character_can_be_changed_left_out_or_put_in():
+def test_no_single_character_can_be_changed_left_out_or_put_in(record_property):
+    record_property("altered texts", 3 * len(TEXT))
     for place in range(len(TEXT)):
         refuse(TEXT[:place] + chr(ord(TEXT[place]) ^ 1) + TEXT[place + 1 :])
         refuse(TEXT[:place] + TEXT[place + 1 :])
@@ -77,7 +78,8 @@ KEYS = ("dtypes", "format", "ledger", "root", "scale")
 
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
 @pytest.mark.parametrize("key", KEYS)
-def test_a_value_of_the_wrong_kind_is_refused_wherever_it_stands(key, value):
+def test_a_value_of_the_wrong_kind_is_refused_wherever_it_stands(key, value, record_property):
+    record_property("forged fields", 1)
     text = resealed(lambda facts: facts.__setitem__(key, value))
     # of how many ingredients there are the ledger tells, and whoever reads that compares them
     if (key, value) in (("dtypes", []), ("dtypes", [[]])):
@@ -87,19 +89,22 @@ def test_a_value_of_the_wrong_kind_is_refused_wherever_it_stands(key, value):
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, 1e400, True, "3", None, [3]], ids=repr)
-def test_a_count_is_a_whole_number_above_zero(count):
+def test_a_count_is_a_whole_number_above_zero(count, record_property):
+    record_property("forged fields", 1)
     refuse(resealed(lambda facts: facts["dtypes"][0][0].__setitem__(1, count)))
 
 
 @pytest.mark.parametrize("dtype", ["F17", "f16", "", 16, None, ["F16"], {}], ids=repr)
-def test_a_dtype_is_one_that_there_is(dtype):
+def test_a_dtype_is_one_that_there_is(dtype, record_property):
+    record_property("forged fields", 1)
     refuse(resealed(lambda facts: facts["dtypes"][0][0].__setitem__(0, dtype)))
 
 
 @pytest.mark.parametrize(
     "scale", ["-1", "0", "0/1", "1/0", "2/4", "0.5", "+1", " 1", "1" * 101, "1/-3", "\u0661"]
 )
-def test_a_scale_is_a_reduced_fraction_above_zero(scale):
+def test_a_scale_is_a_reduced_fraction_above_zero(scale, record_property):
+    record_property("forged fields", 1)
     refuse(resealed(lambda facts: facts.update(scale=scale)))
 
 

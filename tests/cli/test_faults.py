@@ -81,8 +81,11 @@ def before_and_after(scenario, holds, ingredients):
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
-def test_an_operation_that_fails_leaves_old_or_new(scenario, before_and_after, holds, error):
+def test_an_operation_that_fails_leaves_old_or_new(
+    scenario, before_and_after, holds, error, record_property
+):
     before, after, count = before_and_after
+    record_property("faults", count)
 
     for number in range(1, count + 2):
         done = scenario.run(SHIM_AT=number, SHIM_ERRNO=error)
@@ -102,8 +105,11 @@ def test_an_operation_that_fails_leaves_old_or_new(scenario, before_and_after, h
     assert 0 == done.code
 
 
-def test_a_kill_before_any_operation_leaves_old_or_new(scenario, before_and_after, holds):
+def test_a_kill_before_any_operation_leaves_old_or_new(
+    scenario, before_and_after, holds, record_property
+):
     before, after, count = before_and_after
+    record_property("kills", count)
 
     for number in range(1, count + 1):
         done = scenario.run(SHIM_AT=number)

@@ -118,7 +118,7 @@ def test_a_read_that_fails_leaves_the_old_output_or_makes_the_right_one(
             assert before == found, context
         words = ("cannot be read", "cannot be written", "changed while", "is not ")
         assert any(each in done.message for each in words), context
-    record_property("faults and kills", count)
+    record_property("faults", count)
 
 
 @pytest.mark.parametrize("command", ASKING.values(), ids=ASKING)
@@ -146,7 +146,7 @@ def test_a_read_that_fails_gives_no_false_answer(
             assert 1 == len(done.message.splitlines()), context
             words = ("cannot be read: Input/output error", "changed while it was read")
             assert any(each in done.message for each in words), context
-    record_property("faults and kills", count)
+    record_property("faults", count)
 
 
 @pytest.mark.parametrize("command", [*MAKING.values(), SHARDS, DELTA], ids=" ".join)

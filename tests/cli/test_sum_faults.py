@@ -128,8 +128,11 @@ def assert_sound(scenario: SumScenario, found: Holdings, before: Holdings, after
     assert all(found[name] == before[name] for name in inputs)
 
 
-def test_an_operation_that_fails_leaves_a_soup_with_its_own_sum(scenario, before_and_after, holds):
+def test_an_operation_that_fails_leaves_a_soup_with_its_own_sum(
+    scenario, before_and_after, holds, record_property
+):
     before, after, count = before_and_after
+    record_property("faults", count)
 
     for number in range(1, count + 2):
         done = scenario.run(SHIM_AT=number, SHIM_ERRNO=errno.EIO)
@@ -151,13 +154,16 @@ def test_an_operation_that_fails_leaves_a_soup_with_its_own_sum(scenario, before
     assert (0, after) == (done.code, found)
 
 
-def test_a_kill_at_any_moment_leaves_a_soup_with_its_own_sum(scenario, before_and_after, holds):
+def test_a_kill_at_any_moment_leaves_a_soup_with_its_own_sum(
+    scenario, before_and_after, holds, record_property
+):
     before, after, count = before_and_after
     verbs = [operation.split()[0] for operation in (*scenario.operations, "end")]
     # between these, only what has no name yet or a random one changes
     shown = [n for n in range(1, count + 1) if {verbs[n - 1], verbs[max(0, n - 2)]} & {*NAMING}]
 
     assert len(shown) > 3
+    record_property("kills", len(shown))
     for number in shown:
         done = scenario.run(SHIM_AT=number)
 

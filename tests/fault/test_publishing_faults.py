@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,7 +75,9 @@ def publish(shim: Path, tmp_path: Path, record_property: Callable[[str, object],
             check=True,
         )
         results = [Result(**json.loads(line)) for line in done.stdout.splitlines()]
-        record_property("faults and kills", len(results))
+        kills = sum(result.exit == -signal.SIGKILL for result in results)
+        record_property("kills", kills)
+        record_property("faults", sum(map(bool, faults)) - kills)
         return results
 
     return run

@@ -100,9 +100,10 @@ def other(value: object) -> object:
     return {int: 7, str: "7", type(None): "x", list: ["7"], dict: {"x": 7}}[type(value)]
 
 
-def test_every_change_of_a_value_in_the_ledger_is_found(soup):
+def test_every_change_of_a_value_in_the_ledger_is_found(soup, record_property):
     text = metadata(soup)["soupctl"]
     places = leaves(json.loads(text))
+    record_property("altered texts", len(places))
     for place in places:
         document = json.loads(text)
         put(document, place, other)
@@ -189,7 +190,10 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_a_statement_of_a_ledger_that_is_forged_with_all_digests_is_refuted(soup, name):
+def test_a_statement_of_a_ledger_that_is_forged_with_all_digests_is_refuted(
+    soup, name, record_property
+):
+    record_property("forged fields", 1)
     document = json.loads(metadata(soup)["soupctl"])
     FORGERIES[name](document)
     rewrite(soup, sealed(document))
@@ -213,7 +217,10 @@ ANCESTORS = {
 
 
 @pytest.mark.parametrize("name", ANCESTORS)
-def test_a_forged_ledger_of_an_ingredient_is_not_proven_against_its_own(soup, name):
+def test_a_forged_ledger_of_an_ingredient_is_not_proven_against_its_own(
+    soup, name, record_property
+):
+    record_property("forged fields", 1)
     document = json.loads(metadata(soup)["soupctl"])
     (inner,) = document["ledgers"].values()
     ANCESTORS[name](inner)

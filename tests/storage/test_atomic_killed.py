@@ -49,4 +49,4 @@ def test_a_kill_at_a_random_moment_leaves_a_whole_output(tmp_path, record_proper
         for left in set(names(tmp_path)) - {"out"}:
             assert left.endswith(".partial")
             (tmp_path / left).unlink()
-    record_property("signals and kills", KILLS)
+    record_property("kills", KILLS)
