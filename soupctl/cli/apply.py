@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +12,54 @@ from ..choices import OnInt
 from . import options
 from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
+
+if TYPE_CHECKING:
+    from ..verbs import Application, Ingredient
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """Options of `apply` besides those of every command that makes a soup."""
+
+    blocks: options.ScalesByBlock = None
+    other_base: Annotated[
+        bool,
+        typer.Option("--other-base", help="Also apply deltas that were made from another base."),
+    ] = False
+    dtype: options.Dtype = None
+    key: options.Key = None
+    exclude: options.Exclude = None
+    dtype_for: options.DtypeFor = None
+    component: options.Component = None
+    variant: options.Variant = None
+    shard_size: options.ShardSize = None
+    on_int: options.OnInts = OnInt.REFUSE
+    allow_nonfinite: options.AllowNonfinite = False
+    ignore_ledger: options.IgnoreLedger = False
+
+    def application(self, base: str, deltas: Sequence[Ingredient], output: str) -> Application:
+        """The sum of a base and deltas; UsageError for malformed options."""
+        from ..format.dtypes import parse_dtype
+        from ..verbs import Application, read_blocks
+
+        dtypes = options.pairs(self.dtype_for, "--dtype-for")
+        return Application(
+            base=base,
+            deltas=deltas,
+            output=output,
+            other_base=self.other_base,
+            dtype=None if self.dtype is None else parse_dtype(self.dtype),
+            keys=tuple(self.key or ()),
+            excludes=tuple(self.exclude or ()),
+            on_int=self.on_int,
+            dtype_for=tuple((glob, parse_dtype(name)) for glob, name in dtypes),
+            allow_nonfinite=self.allow_nonfinite,
+            component=self.component,
+            variant=self.variant,
+            shard_size=options.parse_size(self.shard_size, "--shard-size"),
+            ignore_ledger=self.ignore_ledger,
+            blocks=None if self.blocks is None else read_blocks(self.blocks),
+        )
 
 
 @with_option_groups
@@ -24,22 +74,8 @@ def apply(
         ),
     ],
     output: options.Output = None,
-    blocks: options.ScalesByBlock = None,
-    other_base: Annotated[
-        bool,
-        typer.Option("--other-base", help="Also apply deltas that were made from another base."),
-    ] = False,
-    dtype: options.Dtype = None,
-    key: options.Key = None,
-    exclude: options.Exclude = None,
-    dtype_for: options.DtypeFor = None,
-    component: options.Component = None,
-    variant: options.Variant = None,
-    shard_size: options.ShardSize = None,
-    on_int: options.OnInts = OnInt.REFUSE,
-    allow_nonfinite: options.AllowNonfinite = False,
-    ignore_ledger: options.IgnoreLedger = False,
     *,
+    asked: ApplyOptions,
     merge: MergeOptions,
 ) -> None:
     """Add deltas, LoRAs and their like to a base, each times its scale, exactly.
@@ -53,25 +89,6 @@ def apply(
     output = require_output(output, merge)
     given = options.read_inputs(deltas, None, None, False)
     from .. import verbs
-    from ..format.dtypes import parse_dtype
 
-    application = verbs.Application(
-        base=options.named(base),
-        deltas=given,
-        output=output,
-        other_base=other_base,
-        dtype=None if dtype is None else parse_dtype(dtype),
-        keys=tuple(key or ()),
-        excludes=tuple(exclude or ()),
-        on_int=on_int,
-        dtype_for=tuple(
-            (glob, parse_dtype(name)) for glob, name in options.pairs(dtype_for, "--dtype-for")
-        ),
-        allow_nonfinite=allow_nonfinite,
-        component=component,
-        variant=variant,
-        shard_size=options.parse_size(shard_size, "--shard-size"),
-        ignore_ledger=ignore_ledger,
-        blocks=None if blocks is None else verbs.read_blocks(blocks),
-    )
+    application = asked.application(options.named(base), given, output)
     make(verbs.open_application(application), output, merge)

@@ -3,19 +3,77 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UsageError
 from ..ledger.weights import parse_weight
-from . import completion, options
+from . import options
 from .console import counted, say
 from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
 
 if TYPE_CHECKING:
-    from ..verbs import TimeAverage
+    from ..verbs import EmaRequest, TimeAverage
+
+
+@dataclass(frozen=True, slots=True)
+class EmaOptions:
+    """Options of `ema` besides those of every command that makes a soup."""
+
+    decay: Annotated[
+        str | None,
+        typer.Option(help="Share of the average that is kept at each snapshot.", metavar="D"),
+    ] = None
+    sigma_rel: Annotated[
+        str | None,
+        typer.Option(help="Width of a power-function profile, such as 0.10.", metavar="S"),
+    ] = None
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            help="Steps of the inputs, such as 500,1000.  [default: 1,2,...]", metavar="N,..."
+        ),
+    ] = None
+    stored_sigma_rel: Annotated[
+        str | None,
+        typer.Option(
+            help="Profile widths of the inputs, if they are power-function averages.",
+            metavar="S,...",
+        ),
+    ] = None
+    round_weights: options.RoundWeights = None
+    dtype: options.Dtype = None
+    component: options.Component = None
+    variant: options.Variant = None
+    keep_sum: Annotated[
+        bool,
+        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
+    ] = False
+
+    def request(self, inputs: Sequence[str], output: str) -> EmaRequest:
+        """The average of these inputs; UsageError for malformed numbers."""
+        from ..format.dtypes import parse_dtype
+        from ..verbs import EmaRequest
+
+        return EmaRequest(
+            inputs=[options.named(each) for each in inputs],
+            output=output,
+            decay=None if self.decay is None else parse_weight(self.decay),
+            sigma_rel=None if self.sigma_rel is None else _number(self.sigma_rel, "--sigma-rel"),
+            steps=tuple(_step(each) for each in _listed(self.steps)),
+            stored_sigma_rel=tuple(
+                _number(each, "--stored-sigma-rel") for each in _listed(self.stored_sigma_rel)
+            ),
+            round_weights=self.round_weights,
+            dtype=None if self.dtype is None else parse_dtype(self.dtype),
+            component=self.component,
+            variant=self.variant,
+            keep_sum=self.keep_sum,
+        )
 
 
 @with_option_groups
@@ -27,42 +85,8 @@ def ema(
         ),
     ] = None,
     output: options.Output = None,
-    decay: Annotated[
-        str | None,
-        typer.Option(help="Share of the average that is kept at each snapshot.", metavar="D"),
-    ] = None,
-    sigma_rel: Annotated[
-        str | None,
-        typer.Option(help="Width of a power-function profile, such as 0.10.", metavar="S"),
-    ] = None,
-    steps: Annotated[
-        str | None,
-        typer.Option(
-            help="Steps of the inputs, such as 500,1000.  [default: 1,2,...]", metavar="N,..."
-        ),
-    ] = None,
-    stored_sigma_rel: Annotated[
-        str | None,
-        typer.Option(
-            help="Profile widths of the inputs, if they are power-function averages.",
-            metavar="S,...",
-        ),
-    ] = None,
-    round_weights: options.RoundWeights = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="Float dtype of the result.  [default: the narrowest that holds all inputs']",
-            autocompletion=completion.dtypes,
-        ),
-    ] = None,
-    component: options.Component = None,
-    variant: options.Variant = None,
-    keep_sum: Annotated[
-        bool,
-        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
-    ] = False,
     *,
+    asked: EmaOptions,
     merge: MergeOptions,
 ) -> None:
     """Average the snapshots of a training run over time.
@@ -71,24 +95,8 @@ def ema(
     """
     output = require_output(output, merge)
     from .. import verbs
-    from ..format.dtypes import parse_dtype
 
-    request = verbs.EmaRequest(
-        inputs=[options.named(each) for each in inputs or ()],
-        output=output,
-        decay=None if decay is None else parse_weight(decay),
-        sigma_rel=None if sigma_rel is None else _number(sigma_rel, "--sigma-rel"),
-        steps=tuple(_step(each) for each in _listed(steps)),
-        stored_sigma_rel=tuple(
-            _number(each, "--stored-sigma-rel") for each in _listed(stored_sigma_rel)
-        ),
-        round_weights=round_weights,
-        dtype=None if dtype is None else parse_dtype(dtype),
-        component=component,
-        variant=variant,
-        keep_sum=keep_sum,
-    )
-    found = verbs.time_average(request)
+    found = verbs.time_average(asked.request(inputs or (), output))
     _report(found, merge.quiet)
     facts = {} if found.error is None else {"reconstruction_error": found.error}
     make(verbs.open_job(found.request), output, merge, facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,12 +14,14 @@ import typer
 from ..errors import UsageError
 from . import options
 from .console import digest_text, put, put_json, say, shows_whole_digests
+from .option_groups import with_option_groups
 from .progress import progress
 
 if TYPE_CHECKING:
     from ..verbs import FileDigest, Verdict
 
 
+@with_option_groups
 def hash_files(
     paths: Annotated[
         list[str] | None,
@@ -35,9 +37,8 @@ def hash_files(
     component: options.Component = None,
     variant: options.Variant = None,
     threads: options.Threads = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    printing: options.PrintOptions,
 ) -> None:
     """Print content digests: equal tensors, equal digests.
 
@@ -54,41 +55,45 @@ def hash_files(
                 "--check reads the files and the kind of digest from its list",
                 advice="leave out FILE, --sha256 and --component",
             )
-        raise typer.Exit(_check(options.named(check), variant, json, quiet))
+        raise typer.Exit(_check(options.named(check), variant, printing))
     if sha256 and not (component is None and variant is None):
         raise UsageError(
             "--sha256 digests whole files", advice="leave out --component and --variant"
         )
     from .. import verbs
 
+    def digests_of(path: str, advance: Callable[[int], None]) -> tuple[FileDigest, ...]:
+        if sha256:
+            return (verbs.file_sha256(path, progress=advance),)
+        if images := verbs.images_digest(path, progress=advance):
+            return (images,)
+        return verbs.content_digests(
+            path, threads=threads, component=component, variant=variant, progress=advance
+        )
+
+    _print_digests(_hashed(paths or []), digests_of, printing)
+
+
+def _print_digests(
+    paths: Sequence[str],
+    digests_of: Callable[[str, Callable[[int], None]], tuple[FileDigest, ...]],
+    printing: options.PrintOptions,
+) -> None:
+    """Hash each path, and print its digests at once, or as JSON in the end."""
     digests = []
-    whole = shows_whole_digests(verbose)
-    for path in _hashed(paths or []):
+    whole = shows_whole_digests(printing.verbose)
+    for path in paths:
         started = time.monotonic()
-        with progress(_size_of(path), quiet) as advance:
-            if sha256:
-                found: tuple[FileDigest, ...] = (verbs.file_sha256(path, progress=advance),)
-            else:
-                images = verbs.images_digest(path, progress=advance)
-                found = (
-                    (images,)
-                    if images
-                    else verbs.content_digests(
-                        path,
-                        threads=threads,
-                        component=component,
-                        variant=variant,
-                        progress=advance,
-                    )
-                )
-        if verbose:
-            say(f"{path}: hashed in {time.monotonic() - started:.1f} s", quiet)
+        with progress(_size_of(path), printing.quiet) as advance:
+            found = digests_of(path, advance)
+        if printing.verbose:
+            say(f"{path}: hashed in {time.monotonic() - started:.1f} s", printing.quiet)
         for each in found:
             digests.append({"digest": each.digest, "path": each.path})
-            if not json:
+            if not printing.json:
                 mark, name = _listed(each.path)
                 put(f"{mark}{digest_text(each.digest, whole=whole)}  {name}")
-    if json:
+    if printing.json:
         put_json({"digests": digests})
 
 
@@ -117,7 +122,7 @@ def _listed(name: str) -> tuple[str, str]:
     return escape(name, sys.stdout.encoding)
 
 
-def _check(source: str, variant: str | None, json: bool, quiet: bool) -> int:
+def _check(source: str, variant: str | None, printing: options.PrintOptions) -> int:
     """Print a verdict on each line of the list; 0 if all hold, else 1."""
     from .. import verbs
     from ..checkpoints.lists import read_list
@@ -126,13 +131,13 @@ def _check(source: str, variant: str | None, json: bool, quiet: bool) -> int:
     answers = verbs.check_digests(
         read_list(source), source, variant, digest_other=verbs.images_digest
     )
-    while (verdict := _next_verdict(answers, quiet)) is not None:
+    while (verdict := _next_verdict(answers, printing.quiet)) is not None:
         verdicts.append(verdict)
-        if not json and not quiet:
+        if not printing.json and not printing.quiet:
             said = "OK" if verdict.holds else verdict.problem or "DIFFERS"
             put(f"{''.join(_listed(verdict.path))}: {said}")
     failed = sum(not verdict.holds for verdict in verdicts)
-    if json:
+    if printing.json:
         checked = [
             {"path": each.path, "ok": each.holds, "problem": each.problem} for each in verdicts
         ]

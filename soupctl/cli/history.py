@@ -24,6 +24,7 @@ from .console import (
     shows_whole_digests,
     weight_json,
 )
+from .option_groups import with_option_groups
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ Search = Annotated[
 ]
 
 
+@with_option_groups
 def has(
     soup: Soup,
     what: Annotated[
@@ -58,9 +60,8 @@ def has(
         typer.Option("--search", help="Also look for training runs in this folder.", metavar="DIR"),
     ] = None,
     component: options.Component = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    printing: options.PrintOptions,
 ) -> None:
     """Tell whether a soup holds an ingredient (exit code 0) or not (1).
 
@@ -72,14 +73,14 @@ def has(
     """
     from .. import verbs
 
-    with progress(None, quiet):
+    with progress(None, printing.quiet):
         answer = verbs.ask(
             soup, what, component=component, search=[Path(folder) for folder in search or ()]
         )
-    if json:
+    if printing.json:
         put_json(_answer_json(soup, answer))
-    elif not quiet:
-        for line in _answer_lines(soup, what, answer, verbose=verbose):
+    elif not printing.quiet:
+        for line in _answer_lines(soup, what, answer, verbose=printing.verbose):
             put(line)
     raise typer.Exit(0 if answer.holds else 1)
 

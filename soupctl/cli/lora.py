@@ -11,6 +11,7 @@ from ..choices import LoraTask
 from ..errors import UsageError
 from . import options
 from .console import counted, is_terminal, put_json, say, size_text
+from .option_groups import with_option_groups
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ SHOWN = 5
 """Layers with the least of their difference that are shown, unless all are asked for."""
 
 
+@with_option_groups
 def lora(
     task: Annotated[LoraTask, typer.Argument(help="What to do.", metavar="extract")],
     fine: Annotated[str, typer.Argument(help="A fine-tuned checkpoint.", metavar="FINE")],
@@ -36,9 +38,8 @@ def lora(
     component: options.Component = None,
     variant: options.Variant = None,
     force: options.Force = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    *,
+    printing: options.PrintOptions,
 ) -> None:
     """Extract the LoRA that is nearest to the difference of two checkpoints.
 
@@ -63,16 +64,16 @@ def lora(
         component=component,
         variant=variant,
     )
-    with progress(None, quiet):
+    with progress(None, printing.quiet):
         made = verbs.extract_lora(asked, force=force)
-    report(output, made, json=json, quiet=quiet, verbose=verbose)
+    report(output, made, printing)
 
 
-def report(output: str, made: ExtractedLora, *, json: bool, quiet: bool, verbose: bool) -> None:
+def report(output: str, made: ExtractedLora, printing: options.PrintOptions) -> None:
     """Print what is in the LoRA: to humans, and as JSON if that is asked for."""
-    for line in _lines(output, made, verbose=verbose):
-        say(line, quiet)
-    if json:
+    for line in _lines(output, made, verbose=printing.verbose):
+        say(line, printing.quiet)
+    if printing.json:
         put_json(_json(output, made))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,6 +123,15 @@ Device = Annotated[
     str, typer.Option(help="Compute device: auto, cpu, cuda or cuda:N.", metavar="DEVICE")
 ]
 MaxMemory = Annotated[str | None, typer.Option(help="Memory limit, such as 512M.", metavar="SIZE")]
+
+
+@dataclass(frozen=True, slots=True)
+class PrintOptions:
+    """How a command prints its result."""
+
+    json: Json = False
+    quiet: Quiet = False
+    verbose: Verbose = False
 
 
 def parse_size(text: str | None, option: str) -> int | None:

@@ -15,7 +15,7 @@ from .option_groups import with_option_groups
 from .progress import steps_progress
 
 if TYPE_CHECKING:
-    from ..images.request import SampleRequest
+    from ..images.request import BankUse, SampleRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,29 @@ class DrawingOptions:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class BankOptions:
+    """The options that say with which bases a prompt bank may be used."""
+
+    allow_base_mismatch: Annotated[
+        bool,
+        typer.Option(
+            "--allow-base-mismatch",
+            help="Use a bank although the base's weights differ from those it was trained on.",
+        ),
+    ] = False
+    resize_prompts: Annotated[
+        bool,
+        typer.Option("--resize-prompts", help="Resize a bank's prompts to images of another size."),
+    ] = False
+
+    def use(self) -> BankUse:
+        """What a bank may be used for."""
+        from ..images.request import BankUse
+
+        return BankUse(self.allow_base_mismatch, self.resize_prompts)
+
+
 @with_option_groups
 def sample(
     bases: Annotated[
@@ -100,21 +123,9 @@ def sample(
         bool, typer.Option("--grid", help="Also save a grid of all models in the folder.")
     ] = False,
     device: shared.Device = "auto",
-    allow_base_mismatch: Annotated[
-        bool,
-        typer.Option(
-            "--allow-base-mismatch",
-            help="Use a bank although the base's weights differ from those it was trained on.",
-        ),
-    ] = False,
-    resize_prompts: Annotated[
-        bool,
-        typer.Option("--resize-prompts", help="Resize a bank's prompts to images of another size."),
-    ] = False,
+    banks: BankOptions,
     force: shared.Force = False,
-    json: shared.Json = False,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,  # noqa: ARG001
+    printing: shared.PrintOptions,
 ) -> None:
     """Draw images with models: several side by side, with and without prompt banks.
 
@@ -128,27 +139,26 @@ def sample(
 
     require_extra()
     from ..images.compare import sample_models
-    from ..images.request import BankUse, device_of
+    from ..images.request import device_of
     from ..images.save import require_place, save_images
 
     request, target, chosen = drawing.request(), Path(output), device_of(device)
     require_place(target, replace=force)
     models = []
-    with steps_progress("denoising", quiet) as on_step:
+    with steps_progress("denoising", printing.quiet) as on_step:
         for each in sample_models(
             [Path(shared.named(base)) for base in bases],
             [Path(shared.named(name)) for name in bank or ()],
             request,
             chosen,
-            BankUse(allow_base_mismatch, resize_prompts),
+            banks.use(),
             on_step,
         ):
-            say(f"{each.name}: {counted(len(each.images), 'image')}", quiet)
+            say(f"{each.name}: {counted(len(each.images), 'image')}", printing.quiet)
             if each.notice:
-                say(f"{each.name}: {each.notice}", quiet)
+                say(f"{each.name}: {each.notice}", printing.quiet)
             models.append(each)
     save_images(models, target, with_grid=grid, replace=force)
-    if json:
-        put_json(
-            {"output": output, "models": [each.name for each in models], "images": request.images}
-        )
+    if printing.json:
+        names = [each.name for each in models]
+        put_json({"output": output, "models": names, "images": request.images})

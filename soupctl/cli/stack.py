@@ -10,11 +10,13 @@ import typer
 from ..errors import UsageError
 from . import options as shared
 from .console import put_json, say
+from .option_groups import with_option_groups
 
 if TYPE_CHECKING:
     from ..banks.stack import BankStack
 
 
+@with_option_groups
 def stack(
     banks: Annotated[
         list[str] | None,
@@ -33,9 +35,8 @@ def stack(
         str | None, typer.Option(help="Leave this bank out of the stack.", metavar="NAME")
     ] = None,
     force: shared.Force = False,
-    json: shared.Json = False,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,  # noqa: ARG001
+    *,
+    printing: shared.PrintOptions,
 ) -> None:
     """Keep several prompt banks of one base together, each with a weight.
 
@@ -60,13 +61,13 @@ def stack(
     else:
         pairs = [(Path(each.path), each.weight) for each in inputs]
         made = stack_banks(pairs, target, replace=force)
-    _tell(made, output, json, quiet)
+    _tell(made, output, printing)
 
 
-def _tell(made: BankStack, output: str, json: bool, quiet: bool) -> None:
+def _tell(made: BankStack, output: str, printing: shared.PrintOptions) -> None:
     named = {name: str(weight) for name, weight in made.weights.items()}
-    if json:
+    if printing.json:
         put_json({"output": output, "banks": named})
         return
     for name, weight in named.items():
-        say(f"{output}: {name} with weight {weight}", quiet)
+        say(f"{output}: {name} with weight {weight}", printing.quiet)
