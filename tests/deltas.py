@@ -21,7 +21,8 @@ Scaled = str | tuple[str, Fraction | int]
 
 def delta(fine: str, base: str, output: str, **options: Any) -> DeltaResult:
     """The delta of two checkpoints, written in place of any other."""
-    return verbs.make_delta(DeltaRequest(fine, base, output, **options), force=True)
+    (made,) = verbs.make_delta(DeltaRequest(fine, base, output, **options), force=True)
+    return made
 
 
 def apply(base: str, *deltas: Scaled, output: str = "out.st", **options: Any) -> ComponentResult:

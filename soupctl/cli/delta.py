@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,7 +40,8 @@ def delta(
 ) -> None:
     """Subtract a base from a fine-tuned checkpoint, exactly.
 
-    `apply` adds such a delta to the base again, or to others, times any scale.
+    `apply` adds such a delta to the base again, or to others, times any scale. Of two pipelines,
+    the delta is a folder with one for each component.
 
     Example: soupctl delta cats.safetensors base.safetensors -o cats.delta
     """
@@ -80,8 +81,9 @@ def make(opening: AbstractContextManager[DeltaJob], output: str, merge: MergeOpt
                 force=merge.force,
                 execution=replace(execution, threads=found.threads, progress=advance),
             )
-    for line in _lines(output, made, verbose=merge.verbose):
-        say(line, merge.quiet or not (merge.verbose or is_terminal()))
+    for each in made:
+        for line in _lines(output, each, verbose=merge.verbose):
+            say(line, merge.quiet or not (merge.verbose or is_terminal()))
     if merge.json:
         put_json(_json(output, made))
 
@@ -115,15 +117,23 @@ def _lines(output: str, made: DeltaResult, *, verbose: bool) -> Iterator[str]:
     kept = f", {counted(made.whole, 'tensor')} kept whole" if made.whole else ""
     digest = digest_text(made.ledger.root, whole=whole)
     changed = f"{counted(made.changed, 'difference')}{kept}, {made.equal} equal"
-    yield f"{output}: delta of {changed}, {digest}"
+    title = f"{output}: {made.name}" if made.name else output
+    yield f"{title}: delta of {changed}, {digest}"
     yield f"{size_text(made.written)} written"
 
 
-def _json(output: str, made: DeltaResult) -> dict[str, Any]:
+def _json(output: str, made: Sequence[DeltaResult]) -> dict[str, Any]:
+    """The result of the only component, or of each by its name."""
+    if len(made) == 1:
+        return {"output": output, **_component_json(made[0])}
+    components = [{"name": each.name, **_component_json(each)} for each in made]
+    return {"output": output, "components": components}
+
+
+def _component_json(made: DeltaResult) -> dict[str, Any]:
     from .console import entry_json
 
     return {
-        "output": output,
         "digest": made.ledger.root,
         "base": made.ledger.base,
         "ingredients": list(map(entry_json, made.ledger.ingredients)),

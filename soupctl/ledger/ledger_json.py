@@ -257,7 +257,7 @@ def _require_blocks(ledger: Ledger) -> None:
 
 
 def _require_base(ledger: Ledger) -> None:
-    """Raise ValueError for a base that is not an ingredient, or a delta without two entries."""
+    """Raise ValueError for a base that is not an ingredient, or a delta of other weights."""
     held = {entry.digest for entry in ledger.ingredients}
     if list(ledger.deltas) != sorted(held & {*ledger.deltas}):
         raise ValueError("its deltas are not sorted, not unique, or not among its ingredients")
@@ -270,7 +270,9 @@ def _require_base(ledger: Ledger) -> None:
     if any(each.blocks for each in ledger.ingredients if each.digest == ledger.base):
         raise ValueError("its base has weights by block")
     weights = sorted(entry.weight for entry in ledger.ingredients)
-    if ledger.is_delta and (weights != [-1, 1] or ledger.chain or ledger.blocks):
+    # of a checkpoint minus itself, the base alone is left
+    are_two = weights in ([-1, 1], [-1])
+    if ledger.is_delta and (not are_two or ledger.chain or ledger.blocks):
         raise ValueError("it is a delta, but not of one checkpoint and its base")
 
 

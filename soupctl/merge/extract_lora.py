@@ -18,7 +18,7 @@ from ..format.dtypes import DType
 from ..format.header import Tensor, encode_header, lay_out
 from ..storage.atomic import publish_bytes
 from .delta.make import open_delta_job, require_free
-from .delta.passes import DeltaJob, DeltaRequest
+from .delta.passes import ComponentDelta, DeltaRequest
 from .kept_sum.reader import Source, copied_tensor
 from .step import Rule, Step
 
@@ -97,21 +97,22 @@ def extract_lora(asked: Extraction, *, force: bool = False) -> ExtractedLora:
         variant=asked.variant,
     )
     with open_delta_job(request) as job:
+        delta = job.only
         require_free(job, force=force)
         layers, left = [], []
         data: dict[str, tuple[tuple[int, ...], bytes]] = {}
-        for step in job.plan.kept:
-            if _are_equal(job, step):
+        for step in delta.plan.kept:
+            if _are_equal(delta, step):
                 continue
             if step.rule is not Rule.AVERAGE or len(step.shape) < 2 or _module(step.name) is None:
                 left.append(step.name)
                 continue
-            found = _factors(job, step, asked.rank)
+            found = _factors(delta, step, asked.rank)
             layers.append(ExtractedLayer(step.name, found.up.shape[1], found.energy))
             data.update(_stored(asked, step, found))
         if not layers:
-            what = f"has no matrix that differs from those of {job.part.checkpoints[0].label}"
-            raise MismatchError(what, path=job.part.checkpoints[1].label)
+            what = f"has no matrix that differs from those of {delta.part.checkpoints[0].label}"
+            raise MismatchError(what, path=delta.part.checkpoints[1].label)
         job.inputs.require_unchanged()
         text = _file(data, asked.dtype)
         publish_bytes(Path(asked.output), text, replace=force)
@@ -123,18 +124,18 @@ def _module(name: str) -> str | None:
     return next((name.removesuffix(end) for end in ENDS if name.endswith(end)), None)
 
 
-def _are_equal(job: DeltaJob, step: Step) -> bool:
-    base, fine = (copied_tensor(each, step.name) for each in job.sources)
+def _are_equal(delta: ComponentDelta, step: Step) -> bool:
+    base, fine = (copied_tensor(each, step.name) for each in delta.sources)
     if base.tensor.dtype is not fine.tensor.dtype:
         return False
     return bytes(base.read()) == bytes(fine.read())
 
 
-def _factors(job: DeltaJob, step: Step, rank: int) -> LowRank:
+def _factors(delta: ComponentDelta, step: Step, rank: int) -> LowRank:
     """The factors of the difference of one tensor, [rows, all other dimensions]."""
     from ..engines.low_rank import low_rank
 
-    base, fine = (_values(source, step) for source in job.sources)
+    base, fine = (_values(source, step) for source in delta.sources)
     return low_rank(fine - base, rank)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import product
 from math import inf
 from pathlib import Path
@@ -15,6 +16,7 @@ from revising import average, root
 from soupctl import verbs
 from soupctl.errors import InputError, MismatchError, OutputError, UsageError
 from soupctl.format.dtypes import FLOATS, DType
+from soupctl.verbs import Level, Revision
 
 SIZE = 120
 MIXES = list(product(FLOATS, FLOATS))
@@ -116,10 +118,39 @@ def test_checkpoints_that_do_not_fit_each_other_have_no_delta():
         delta("other.st", "base.st", "d.st")
     with pytest.raises(MismatchError, match="has shape"):
         delta("wide.st", "base.st", "d.st")
-    with pytest.raises(MismatchError, match=r"has the same tensors as base\.st"):
-        delta("base.st", "base.st", "d.st")
     with pytest.raises(UsageError, match="excludes 'v' matches no tensor"):
         delta("wide.st", "base.st", "d.st", excludes=("v",))
+
+
+def test_the_delta_of_equal_checkpoints_holds_nothing_and_gives_their_bytes():
+    zeros = bytes.fromhex("008000000180")
+    save_one("base.st", DType.F16, zeros + floats(DType.F16, SIZE - 3, 1), ids=INTEGERS)
+    shutil.copy("base.st", "fine.st")
+
+    made = delta("fine.st", "base.st", "d.st")
+    apply("base.st", "d.st")
+    apply("base.st", ("d.st", -3), output="negated.st")
+
+    assert (0, 0, 2) == (made.changed, made.whole, made.equal)
+    assert {} == contents(Path("d.st"))
+    assert contents(Path("base.st")) == contents(Path("out.st"))
+    assert {root("base.st"): -1} == {x.digest: x.weight for x in made.ledger.ingredients}
+    for name in ("d.st", "out.st", "negated.st"):
+        assert [Level.REBUILD] == [each.level for each in verbs.verify(name)]
+    assert verbs.holds("out.st", "d.st")
+    verbs.revise(Revision("subtract", "negated.st", "left.st", removed=["d.st"]))
+    assert contents(Path("left.st")) == contents(Path("negated.st"))
+
+
+def test_a_selection_without_differences_has_an_empty_delta():
+    save(Path("base.st"), v=np.ones(3, np.float16), w=np.ones(3, np.float16))
+    save(Path("fine.st"), v=np.ones(3, np.float16), w=np.zeros(3, np.float16))
+
+    delta("fine.st", "base.st", "d.st", keys=("v",))
+    apply("base.st", "d.st")
+
+    assert contents(Path("base.st")) == contents(Path("out.st"))
+    assert [Level.REBUILD] == [each.level for each in verbs.verify("d.st")]
 
 
 def test_tensors_that_are_left_out_are_not_changed():

@@ -1,12 +1,14 @@
 """Subtracting a base from a fine-tuned checkpoint: open, survey, write.
 
-Rule 1: a separate pass fixes all offsets in the file before its first byte is written.
+Rule 1: a separate pass fixes all offsets in the files before their first byte is written.
+Rule 2: the delta of two pipelines is a folder of deltas, one for each component, with FINE's list
+of components.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,8 +17,8 @@ from itertools import chain
 from pathlib import Path
 
 from ...checkpoints.digest import root_of, text_digest
+from ...checkpoints.layout import SUFFIXES
 from ...checkpoints.open import STREAM
-from ...engines.contract import Engine
 from ...errors import MismatchError, UsageError
 from ...format.header import Tensor, encode_header, lay_out
 from ...format.shards import OutputFile
@@ -34,21 +36,34 @@ from ..destination import (
 )
 from ..engine import engine_of
 from ..facts import facts_of_source
-from ..ingredients import Ingredient, open_inputs
+from ..ingredients import ComponentInputs, Ingredient, open_inputs
 from ..new_ledger import agreed_metadata, ingredient_names
 from ..output import open_output
 from ..plan import Plan, make_plan
 from ..preflight import require_free_place
 from ..recipe import Recipe, require_matches, selector
-from .format import DeltaFacts, encode_facts, part_entries
-from .passes import DeltaFindings, DeltaJob, DeltaRequest, kept_facts, survey_delta, write_delta
+from .format import encode_facts, part_entries
+from .passes import (
+    ComponentDelta,
+    DeltaFindings,
+    DeltaJob,
+    DeltaRequest,
+    kept_facts,
+    survey_delta,
+    write_delta,
+)
 from .record import Selection, draft_delta
+
+FILE = "delta.safetensors"
+"""The name of a component's delta in its folder, which no library takes for weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeltaResult:
-    """A finished delta."""
+    """The finished delta of one component."""
 
+    name: str
+    """Folder name within a pipeline; empty for the only checkpoint."""
     ledger: Ledger
     changed: int
     """The number of tensors whose differences it holds."""
@@ -64,10 +79,11 @@ class DeltaResult:
 
 def make_delta(
     request: DeltaRequest, *, force: bool = False, execution: ExecutionOptions | None = None
-) -> DeltaResult:
-    """Write FINE - BASE as a delta and return its result; `force` replaces an existing output.
+) -> tuple[DeltaResult, ...]:
+    """Write FINE - BASE as a delta and return the result of each component.
 
-    Raises any child of SoupError; then there is no output, or the old one, and no trace.
+    `force` replaces an existing output. Raises any child of SoupError; then there is no output, or
+    the old one, and no trace.
     """
     with open_delta_job(request) as job:
         return subtract_base(job, force=force, execution=execution)
@@ -77,7 +93,8 @@ def make_delta(
 def open_delta_job(request: DeltaRequest) -> Iterator[DeltaJob]:
     """The request with both checkpoints opened, which fit each other.
 
-    Raises MismatchError for names, shapes or kinds that do not, and for quantised weights.
+    Raises MismatchError for names, shapes or kinds that do not, and for quantised weights, and
+    UsageError for several components in one file.
     """
     if Path(request.output).suffix.lower() in FOREIGN:
         what = f"a {Path(request.output).suffix} file holds no safetensors"
@@ -88,16 +105,25 @@ def open_delta_job(request: DeltaRequest) -> Iterator[DeltaJob]:
         variant=request.variant,
         ignore_ledger=request.ignore_ledger,
     ) as inputs:
-        if len(inputs.parts) > 1:
-            what = f"has {len(inputs.parts)} components, and a delta is of one"
-            raise UsageError(what, path=request.fine, advice="--component picks one")
-        (part,) = inputs.parts
+        count, output = len(inputs.parts), str(request.output)
+        if count > 1 and (output == STREAM or output.endswith(SUFFIXES)):
+            what = f"one file cannot hold the deltas of {count} components"
+            advice = "name a folder with -o, or pick one with --component"
+            raise UsageError(what, path=request.output, advice=advice)
         recipe = recipe_of(request)
         if recipe.keys or recipe.excludes:
-            require_matches(recipe, {name for each in part.checkpoints for name in each.tensors})
-        alignment = align(part.checkpoints, selector(recipe))
-        plan = plan_delta(recipe, alignment)
-        yield DeltaJob(request, inputs, part, alignment, plan, ingredient_names(inputs))
+            every = (each for part in inputs.parts for each in part.checkpoints)
+            require_matches(recipe, {name for each in every for name in each.tensors})
+        names = ingredient_names(inputs)
+        components = tuple(_component(request, recipe, part, names) for part in inputs.parts)
+        yield DeltaJob(request, inputs, components)
+
+
+def _component(
+    request: DeltaRequest, recipe: Recipe, part: ComponentInputs, names: tuple[str, ...]
+) -> ComponentDelta:
+    alignment = align(part.checkpoints, selector(recipe))
+    return ComponentDelta(request, part, alignment, plan_delta(recipe, alignment), names)
 
 
 def recipe_of(request: DeltaRequest) -> Recipe:
@@ -129,84 +155,120 @@ def plan_delta(recipe: Recipe, alignment: Alignment) -> Plan:
 
 def subtract_base(
     job: DeltaJob, *, force: bool = False, execution: ExecutionOptions | None = None
-) -> DeltaResult:
+) -> tuple[DeltaResult, ...]:
     """Carry out a job; raises the errors of `make_delta`."""
     engine, execution = engine_of(execution or ExecutionOptions())
     require_free(job, force=force)
-    path = _path(job)
-    survey = survey_delta(job, engine, execution)
-    if not survey.kept:
-        base, fine = (checkpoint.label for checkpoint in job.part.checkpoints)
-        raise MismatchError(f"has the same tensors as {base}", path=fine)
-    tensors = lay_out(chain.from_iterable(part_entries(*each) for each in survey.kept))
-    selection = Selection(job.request.keys, job.request.excludes)
-    folder = None if path is None else path.parent
-    draft = draft_delta(job.part, job.names, survey.roots, tensors, selection, folder)
-    ledger = _publish(job, survey, draft, _destination(path, tensors), force, engine, execution)
-    whole = sum(not form.planes for _, form in survey.kept)
+    surveys = [survey_delta(each, engine, execution) for each in job.components]
+    tensors = [lay_out(chain(*(part_entries(*kept) for kept in each.kept))) for each in surveys]
+    destination = _destination(job, tensors)
+    pending = [
+        _pending(*each, destination)
+        for each in zip(job.components, surveys, destination.components, strict=True)
+    ]
+    check = job.inputs.require_unchanged
+    size = sum(len(each.header) + each.written for each in pending)
+    # the folder stays locked until the output has its name
+    with (
+        ExitStack() as publishing,
+        open_output(destination, size, replace=force, check=check) as writer,
+    ):
+        places = [
+            writer.add(number, each.path, each.tensors, len(each.header))
+            for number, each in enumerate(pending)
+        ]
+        for name, path in destination.companions.copies:
+            writer.add_copy(name, path)
+        results = []
+        for number, (each, place) in enumerate(zip(pending, places, strict=True)):
+            write = partial(writer.write, number)
+            rows = write_delta(each.delta, each.survey, write, engine, execution)
+            ledger = replace(each.draft, root=root_of(rows))
+            place.write(encode_header(each.tensors, each.metadata(ledger), len(each.header)), 0)
+            place.sync()
+            results.append(_result(each, ledger))
+        if destination.path is not None:
+            folder = Path(os.path.realpath(destination.path)).parent
+            publishing.enter_context(locked([folder]))
+    return tuple(results)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A component's delta that is surveyed and not yet written."""
+
+    delta: ComponentDelta
+    survey: DeltaFindings
+    path: str
+    """The name of its file within the output."""
+    tensors: tuple[Tensor, ...]
+    draft: Ledger
+    header: bytes
+    """With the draft, and as long as with the complete ledger."""
+
+    @property
+    def written(self) -> int:
+        """Bytes of tensor data that it takes."""
+        return self.tensors[-1].stop if self.tensors else 0
+
+    def metadata(self, ledger: Ledger) -> dict[str, str]:
+        """The metadata of its file."""
+        return _metadata(self.delta, self.survey, ledger)
+
+
+def _pending(
+    delta: ComponentDelta,
+    survey: DeltaFindings,
+    files: ComponentFiles,
+    destination: Destination,
+) -> _Pending:
+    """The delta of a component with its place; LedgerError for an input whose ledger is not its."""
+    (file,) = files.files
+    selection = Selection(delta.request.keys, delta.request.excludes)
+    folder = destination.folder_of(files)
+    draft = draft_delta(delta.part, delta.names, survey.roots, file.tensors, selection, folder)
+    header = encode_header(file.tensors, _metadata(delta, survey, draft))
+    return _Pending(delta, survey, files.path_of(file.name), file.tensors, draft, header)
+
+
+def _metadata(delta: ComponentDelta, survey: DeltaFindings, ledger: Ledger) -> dict[str, str]:
+    text = encode_ledger(ledger, text_digest)
+    require_readable(ledger, text)
+    facts = encode_facts(kept_facts(survey), text, text_digest)
+    return {**agreed_metadata(delta.part.checkpoints), LEDGER_KEY: text, DELTA_KEY: facts}
+
+
+def _result(made: _Pending, ledger: Ledger) -> DeltaResult:
+    whole = sum(not form.planes for _, form in made.survey.kept)
     return DeltaResult(
+        name=made.delta.part.name,
         ledger=ledger,
-        changed=len(survey.kept) - whole,
+        changed=len(made.survey.kept) - whole,
         whole=whole,
-        equal=len(kept_facts(survey).equal),
-        read=job.read,
-        written=tensors[-1].stop,
+        equal=len(kept_facts(made.survey).equal),
+        read=made.delta.read,
+        written=made.written,
     )
 
 
 def require_free(job: DeltaJob, *, force: bool = False) -> None:
     """Raise the OutputError that `subtract_base` would raise for the place of its output."""
-    destination = _destination(_path(job), ())
+    destination = _destination(job, [()] * len(job.components))
     refuse_input_as_output(destination, job.inputs)
     require_free_place(destination, force=force)
 
 
-def _path(job: DeltaJob) -> Path | None:
-    """The file to write; None for standard output."""
-    return None if job.request.output == STREAM else Path(job.request.output)
-
-
-def _destination(path: Path | None, tensors: tuple[Tensor, ...]) -> Destination:
-    """The one file of a delta."""
-    name = "standard output" if path is None else path.name
-    files = ComponentFiles("", (OutputFile(name, tensors),), None)
-    return Destination(path, False, (files,), CompanionFiles((), (), ()))
-
-
-def _publish(
-    job: DeltaJob,
-    survey: DeltaFindings,
-    draft: Ledger,
-    destination: Destination,
-    force: bool,
-    engine: Engine,
-    execution: ExecutionOptions,
-) -> Ledger:
-    """Write the delta, give it its name and return its complete ledger."""
-    (files,) = destination.components
-    (file,) = files.files
-    agreed, facts = agreed_metadata(job.part.checkpoints), kept_facts(survey)
-    header = encode_header(file.tensors, _metadata(agreed, draft, facts))
-    size = len(header) + file.tensors[-1].stop
-    check = job.inputs.require_unchanged
-    # the folder stays locked until the file has its name
-    with (
-        ExitStack() as publishing,
-        open_output(destination, size, replace=force, check=check) as writer,
-    ):
-        written = writer.add(0, file.name, file.tensors, len(header))
-        rows = write_delta(job, survey, partial(writer.write, 0), engine, execution)
-        ledger = replace(draft, root=root_of(rows))
-        metadata = _metadata(agreed, ledger, facts)
-        written.write(encode_header(file.tensors, metadata, len(header)), 0)
-        written.sync()
-        if destination.path is not None:
-            folder = Path(os.path.realpath(destination.path)).parent
-            publishing.enter_context(locked([folder]))
-    return ledger
-
-
-def _metadata(agreed: dict[str, str], ledger: Ledger, facts: DeltaFacts) -> dict[str, str]:
-    text = encode_ledger(ledger, text_digest)
-    require_readable(ledger, text)
-    return {**agreed, LEDGER_KEY: text, DELTA_KEY: encode_facts(facts, text, text_digest)}
+def _destination(job: DeltaJob, tensors: Sequence[tuple[Tensor, ...]]) -> Destination:
+    """One file with the only component's `tensors`, or a folder with a file for each component."""
+    path = None if job.request.output == STREAM else Path(job.request.output)
+    if len(job.components) == 1:
+        name = "standard output" if path is None else path.name
+        files = ComponentFiles("", (OutputFile(name, tensors[0]),), None)
+        return Destination(path, False, (files,), CompanionFiles((), (), ()))
+    every = tuple(
+        ComponentFiles(each.part.name, (OutputFile(FILE, its),), None)
+        for each, its in zip(job.components, tensors, strict=True)
+    )
+    listing = job.inputs.models[1].pipeline_index
+    copies = () if listing is None else ((listing.path.name, listing.path),)
+    return Destination(path, True, every, CompanionFiles(copies, (), ()))

@@ -14,7 +14,7 @@ from pathlib import Path
 from ...checkpoints.digest import Row, root_of
 from ...checkpoints.safetensors import StoredTensor
 from ...engines.contract import Engine
-from ...errors import OutputError
+from ...errors import OutputError, UsageError
 from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..aligned import Alignment
 from ..chunks import Write
@@ -34,7 +34,7 @@ class DeltaRequest:
     fine: str | Path
     base: str | Path
     output: str | Path
-    """A file, or `-` for standard output."""
+    """A file, `-` for standard output, or for pipelines a folder."""
     keys: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     allow_nonfinite: bool = False
@@ -45,11 +45,10 @@ class DeltaRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class DeltaJob:
-    """A delta that is ready to be made, its inputs open."""
+class ComponentDelta:
+    """The delta of one component, ready to be made."""
 
     request: DeltaRequest
-    inputs: Inputs
     part: ComponentInputs
     """BASE and FINE."""
     alignment: Alignment
@@ -70,6 +69,29 @@ class DeltaJob:
 
 
 @dataclass(frozen=True, slots=True)
+class DeltaJob:
+    """A delta that is ready to be made, its inputs open: one of each component."""
+
+    request: DeltaRequest
+    inputs: Inputs
+    """BASE and FINE."""
+    components: tuple[ComponentDelta, ...]
+
+    @property
+    def only(self) -> ComponentDelta:
+        """The one component; UsageError for a pipeline of several."""
+        if len(self.components) > 1:
+            what = f"has {len(self.components)} components, and one is needed"
+            raise UsageError(what, path=self.request.fine, advice="--component picks one")
+        return self.components[0]
+
+    @property
+    def read(self) -> int:
+        """Bytes that will be read."""
+        return sum(each.read for each in self.components)
+
+
+@dataclass(frozen=True, slots=True)
 class DeltaFindings:
     """The results of the survey of both checkpoints."""
 
@@ -85,35 +107,37 @@ class DeltaFindings:
         return tuple((spec, form) for spec, form in pairs if spec is not None and form is not None)
 
 
-def survey_delta(job: DeltaJob, engine: Engine, execution: ExecutionOptions) -> DeltaFindings:
+def survey_delta(
+    delta: ComponentDelta, engine: Engine, execution: ExecutionOptions
+) -> DeltaFindings:
     """The form of every tensor's difference, and the digests of both checkpoints.
 
     Raises InputError for NaN or infinity, and OutputError for an input that changed.
     """
     survey = DeltaSurvey(
-        job.plan,
-        job.sources,
+        delta.plan,
+        delta.sources,
         engine,
         execution.chunk,
-        allow_nonfinite=job.request.allow_nonfinite,
+        allow_nonfinite=delta.request.allow_nonfinite,
     )
 
     def find(task: Sequence[Step], advance: Advance) -> list[Finding]:
         return [survey.find(step, advance) for step in task]
 
-    groups = tasks(job.plan.steps, lambda step: _size(job, step.name))
+    groups = tasks(delta.plan.steps, lambda step: _size(delta, step.name))
     found = tuple(chain.from_iterable(run_in_order(find, groups, execution)))
-    base, fine = (_root(job, found, number) for number in (0, 1))
+    base, fine = (_root(delta, found, number) for number in (0, 1))
     return DeltaFindings(found, (base, fine))
 
 
-def _size(job: DeltaJob, name: str) -> int:
-    return sum(each.tensors[name].size for each in job.sources if name in each.tensors)
+def _size(delta: ComponentDelta, name: str) -> int:
+    return sum(each.tensors[name].size for each in delta.sources if name in each.tensors)
 
 
-def _root(job: DeltaJob, found: Sequence[Finding], number: int) -> str:
+def _root(delta: ComponentDelta, found: Sequence[Finding], number: int) -> str:
     """The content digest of BASE (0) or FINE (1); OutputError if it was another one before."""
-    checkpoint = job.part.checkpoints[number]
+    checkpoint = delta.part.checkpoints[number]
     # of two names of one tensor, one row
     rows = {row[0]: row for each in found for source, row in each.rows if source == number}
     root = root_of(rows.values())
@@ -130,13 +154,17 @@ def kept_facts(survey: DeltaFindings) -> DeltaFacts:
 
 
 def write_delta(
-    job: DeltaJob, survey: DeltaFindings, write: Write, engine: Engine, execution: ExecutionOptions
+    delta: ComponentDelta,
+    survey: DeltaFindings,
+    write: Write,
+    engine: Engine,
+    execution: ExecutionOptions,
 ) -> list[Row]:
     """Write all differences; returns the rows of the delta's own tensors.
 
     Raises OutputError for an input that has changed since the survey.
     """
-    steps = {step.name: step for step in job.plan.kept}
+    steps = {step.name: step for step in delta.plan.kept}
     digests = {each.name: [row[3] for _, row in each.rows] for each in survey.found}
     scratch = Scratch()
 
@@ -147,20 +175,20 @@ def write_delta(
             one = DifferenceWriter(spec, form, engine, write)
             if form.planes:
                 reading = DifferencePass(
-                    job.plan, steps[name], job.sources, engine, execution.chunk
+                    delta.plan, steps[name], delta.sources, engine, execution.chunk
                 )
                 for part in reading.chunks(scratch, advance):
                     one.write(part)
                 found = reading.digests()
             else:
-                _copy(copied_tensor(job.sources[1], name), one, scratch, advance)
+                _copy(copied_tensor(delta.sources[1], name), one, scratch, advance)
                 found = [digests[name][0], one.rows()[0][3]]
             if found != digests[name]:
                 raise OutputError("an input was changed while it was read", tensor=name)
             rows += one.rows()
         return rows
 
-    groups = tasks(survey.kept, lambda each: _size(job, each[0][0]))
+    groups = tasks(survey.kept, lambda each: _size(delta, each[0][0]))
     return list(chain.from_iterable(run_in_order(make, groups, execution)))
 
 

@@ -13,7 +13,7 @@ from ...workers import ExecutionOptions
 from ..chunks import chunk_elements
 from ..memory import A_STEP, A_TERM, A_THREAD, BASELINE, NUMPY, input_bytes
 from ..step import Step
-from .passes import DeltaJob
+from .passes import ComponentDelta, DeltaJob
 from .survey import WORK
 
 
@@ -42,25 +42,31 @@ def preview_delta(
     `reserved` bytes are used elsewhere. Raises LimitError if not even one thread fits.
     """
     threads = threads or ExecutionOptions().threads
-    fixed = reserved + BASELINE + NUMPY + A_STEP * len(job.plan.steps)
-    fixed += sum(map(input_bytes, job.part.checkpoints))
-    each = A_THREAD + 2 * A_TERM + max(map(_buffers, job.plan.kept), default=0)
+    steps = [step for each in job.components for step in each.plan.steps]
+    kept = [step for each in job.components for step in each.plan.kept]
+    fixed = reserved + BASELINE + NUMPY + A_STEP * len(steps)
+    fixed += sum(input_bytes(opened) for each in job.components for opened in each.part.checkpoints)
+    each = A_THREAD + 2 * A_TERM + max(map(_buffers, kept), default=0)
     if max_memory is not None:
         if fixed + each > max_memory:
             advice = f"one thread needs {fixed + each} bytes"
             raise LimitError(f"{max_memory} bytes of memory are not enough", advice=advice)
         threads = min(threads, (max_memory - fixed) // each)
-    _, fine = job.sources
-    kept = job.plan.kept
     return DeltaPreview(
         read=job.read,
-        written=sum(fine.tensors[step.name].size for step in kept if step.name in fine.tensors),
+        written=sum(map(_fine_size, job.components)),
         memory=fixed + threads * each,
         threads=threads,
         free_disk=_free_disk(job.request.output),
         tensors=len(kept),
-        left_out=len(job.plan.steps) - len(kept),
+        left_out=len(steps) - len(kept),
     )
+
+
+def _fine_size(delta: ComponentDelta) -> int:
+    """Bytes that the compared tensors take in FINE."""
+    tensors = delta.sources[1].tensors
+    return sum(tensors[step.name].size for step in delta.plan.kept if step.name in tensors)
 
 
 def _buffers(step: Step) -> int:

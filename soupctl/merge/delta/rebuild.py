@@ -9,12 +9,12 @@ from ...ledger.ledger import Ledger
 from ...workers import ExecutionOptions
 from ..aligned import align
 from ..engine import engine_of
-from ..ingredients import ComponentInputs, Inputs
+from ..ingredients import ComponentInputs
 from ..opened_inputs import OpenedInputs
 from ..recipe import selector
 from ..sources import SEARCH, exact_sources
 from .make import plan_delta, recipe_of
-from .passes import DeltaJob, DeltaRequest, kept_facts, survey_delta, write_delta
+from .passes import ComponentDelta, DeltaRequest, kept_facts, survey_delta, write_delta
 from .reader import DeltaReader
 
 
@@ -28,6 +28,8 @@ def delta_difference(
     engine, execution = engine_of(execution)
     sources = exact_sources(inputs, delta, ledger.ingredients, ledger.base, SEARCH)
     found = [source.checkpoint for source in sources]
+    # a checkpoint minus itself has its base alone
+    found *= 3 - len(found)
     checkpoints = tuple(each for each in found if isinstance(each, Checkpoint))
     base, fine = (each.label for each in checkpoints)
     request = DeltaRequest(fine, base, "", ledger.keys, ledger.excludes, allow_nonfinite=True)
@@ -35,9 +37,9 @@ def delta_difference(
     recipe = recipe_of(request)
     alignment = align(checkpoints, selector(recipe))
     plan = plan_delta(recipe, alignment)
-    job = DeltaJob(request, Inputs((), (part,)), part, alignment, plan, ())
+    job = ComponentDelta(request, part, alignment, plan, ())
     survey = survey_delta(job, engine, execution)
-    if survey.roots != tuple(source.digest for source in sources):
+    if survey.roots != (sources[0].digest, sources[-1].digest):
         raise LedgerError("has other content than the ledger records", path=fine, advice=SEARCH)
     if kept_facts(survey) != DeltaReader(delta).facts:
         return "records other tensors than differ in its fine-tuned checkpoint and its base"

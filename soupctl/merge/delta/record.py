@@ -1,4 +1,7 @@
-"""The ledger of a delta: FINE with weight 1, and BASE with weight -1."""
+"""The ledger of a delta: FINE with weight 1, and BASE with weight -1.
+
+Rule 1: of a checkpoint minus itself it has BASE alone.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from ...errors import LedgerError, MismatchError
+from ...errors import LedgerError
 from ...format.header import Tensor
 from ...ledger.ancestry import ancestry
 from ...ledger.ledger import UNKNOWN, IngredientEntry, Ledger, merged, runs
@@ -35,13 +38,10 @@ def draft_delta(
 ) -> Ledger:
     """The ledger of a delta in `folder`, without its own digest.
 
-    Names, roots and the part's checkpoints are those of BASE and FINE. Raises MismatchError for
-    equal contents, and LedgerError for an input whose ledger does not match its tensors.
+    Names, roots and the part's checkpoints are those of BASE and FINE. Raises LedgerError for an
+    input whose ledger does not match its tensors.
     """
     base, fine = roots
-    if base == fine:
-        labels = [checkpoint.label for checkpoint in part.checkpoints]
-        raise MismatchError(f"has the same tensors as {labels[0]}", path=labels[1])
     for checkpoint, ledger, root in zip(part.checkpoints, part.ledgers, roots, strict=True):
         if ledger is not None and ledger.root != root:
             what = "its ledger does not match its tensors"
@@ -56,7 +56,7 @@ def draft_delta(
     return Ledger(
         operation="delta",
         root=UNKNOWN,
-        ingredients=merged(entries),
+        ingredients=merged(entries[:1] if base == fine else entries),
         dtypes=runs(each.dtype for each in sorted(tensors, key=lambda each: each.name)),
         keys=selection.keys,
         excludes=selection.excludes,
