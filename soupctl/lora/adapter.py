@@ -1,6 +1,7 @@
 """An adapter open for reading, and the places of its updates in a base.
 
-Rule 1: every module must have its place in the base; otherwise the adapter is refused.
+Rule 1: every module must have its place in the base, but for modules of other models that are
+left out knowingly; otherwise the adapter is refused.
 Rule 2: factors are read when they are needed; only the scales of an adapter stay in memory.
 Rule 3: importing this module loads no engine, so that `inspect` stays quick.
 """
@@ -8,7 +9,7 @@ Rule 3: importing this module loads no engine, so that `inspect` stays quick.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -145,18 +146,24 @@ class Adapter:
             raise InputError(what, path=self.label, tensor=module.name) from None
 
     def locate(
-        self, base: Mapping[str, Tensor], index: TargetIndex, label: str
+        self,
+        base: Mapping[str, Tensor],
+        index: TargetIndex,
+        label: str,
+        may_lack: Callable[[str], bool],
     ) -> dict[str, list[TargetPart]]:
         """The parts of updates by the tensor of the base that they are added to.
 
-        Raises MismatchError for modules that are not in the base called `label`, or do not fit it.
+        Raises MismatchError for modules that are not in the base called `label`, unless it
+        `may_lack` them, or do not fit it.
         """
         found: dict[str, list[TargetPart]] = {}
         issues: list[Issue] = []
         for scaled in self.modules:
             target = index.find(scaled.module.name)
             if target is None:
-                issues.append(Issue(f"matches no layer of {label}", self.label, scaled.module.name))
+                if not may_lack(scaled.module.name):
+                    issues.append(self.unplaced(scaled.module.name, label))
                 continue
             issues += self._misfits(scaled.module, target, base, label)
             first = 0
@@ -168,6 +175,10 @@ class Adapter:
         if issues:
             raise MismatchError.collected(issues)
         return found
+
+    def unplaced(self, module: str, label: str) -> Issue:
+        """The issue of a module that the base called `label` has no layer for."""
+        return Issue(f"matches no layer of {label}", self.label, module)
 
     def _misfits(
         self, module: AdapterModule, target: Target, base: Mapping[str, Tensor], label: str

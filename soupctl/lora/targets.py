@@ -88,17 +88,36 @@ OLD_NAMES = (
 )
 
 
+NAMED = tuple(
+    (prefix, roles)
+    for prefix, roles in PREFIXES
+    if prefix.startswith(("lora_", "lycoris_", "text_encoder", "diffusion_", "model.d", "unet."))
+)
+"""The prefixes that tell which model is meant."""
+
+
 class TargetIndex:
     """The modules of a base, by every name that an adapter may have for them."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], component: str = "") -> None:
-        """The base's `tensors`, those of the folder `component` of a pipeline or of a file."""
+    def __init__(
+        self, tensors: Mapping[str, Tensor], component: str = "", *, is_part: bool = False
+    ) -> None:
+        """The base's `tensors`, those of the folder `component` of a pipeline or of a file.
+
+        With `is_part`, other components of the pipeline are indexed apart: an adapter means this
+        one only by the names of its own model.
+        """
         self._targets: dict[tuple[str, str], Target | None] = {}
-        for role, modules in _by_role(tensors, component).items():
+        self._roles: frozenset[str] = frozenset()
+        if is_part and component not in COMPONENTS:
+            return
+        by_role = _by_role(tensors, component)
+        self._roles = frozenset(by_role)
+        for role, modules in by_role.items():
             own = {name: _whole(tensor) for name, tensor in modules.items()}
             for name, target in (*own.items(), *_other_names(own, modules)):
                 self._add(role, name, target)
-        for name, tensor in _modules(tensors):
+        for name, tensor in _modules(tensors) if not is_part else ():
             self._add(WHOLE, name, _whole(tensor))
 
     def _add(self, role: str, name: str, target: Target) -> None:
@@ -114,6 +133,11 @@ class TargetIndex:
             if found := self._targets.get((role, name)):
                 return found
         return None
+
+    def is_of_another(self, module: str) -> bool:
+        """Whether the name of a module says that it belongs to a model that is not in the base."""
+        roles = next((roles for prefix, roles in NAMED if module.startswith(prefix)), None)
+        return roles is not None and not self._roles.intersection(roles)
 
 
 def _candidates(module: str) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """Adapters as sources of a sum.
 
 Rule 1: an adapter stands for updates of the tensors of one base, in which its modules were found.
-Rule 2: its own tensors are digested like tensors that are left out of a soup, and are read again
+Rule 2: of a pipeline, each component has its own part of the updates.
+Rule 3: its own tensors are digested like tensors that are left out of a soup, and are read again
 for each tensor of the base that they change.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -34,22 +36,50 @@ class ScaledUpdate:
     """The row of the tensor that the first is added to."""
 
 
+class Lacks(Enum):
+    """The modules of an adapter that its base need not have."""
+
+    NONE = "none"
+    OTHERS = "those of other models by their names"
+    ANY = "any"
+    """They are in other components, or it was applied so before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What an adapter's base is of the model that the adapter is for."""
+
+    component: str = ""
+    """Folder name within a pipeline; empty if unknown."""
+    is_part: bool = False
+    """Whether other components of the pipeline get the updates of their modules."""
+    lacks: Lacks = Lacks.NONE
+
+
+WHOLE = Place()
+
+
 class AdapterReader:
     """An adapter for one base: the updates of each tensor that it changes."""
 
     def __init__(
-        self, adapter: Adapter, base: Mapping[str, Tensor], label: str, component: str
+        self, adapter: Adapter, base: Mapping[str, Tensor], label: str, place: Place = WHOLE
     ) -> None:
         """`base` are the tensors of what messages call `label`, by their names.
 
-        Raise MismatchError for modules that have no place in it.
+        Raise MismatchError for modules that have no place in it, and must have.
         """
         self.checkpoint = adapter.checkpoint
         self.ledger = None
         """An adapter has none."""
         self._adapter = adapter
-        index = TargetIndex(base, component)
-        self.parts = adapter.locate(base, index, label)
+        index = TargetIndex(base, place.component, is_part=place.is_part)
+
+        def may_lack(module: str) -> bool:
+            is_others = place.lacks is Lacks.OTHERS and index.is_of_another(module)
+            return is_others or place.lacks is Lacks.ANY
+
+        self.parts = adapter.locate(base, index, label, may_lack)
         self.changed: Mapping[str, Tensor] = {name: base[name] for name in self.parts}
         """The tensors that it changes, as the base has them."""
         self.tensors: Mapping[str, Tensor] = {**self.checkpoint.tensors, **self.changed}
@@ -58,6 +88,12 @@ class AdapterReader:
     def label(self) -> str:
         """Its name in messages."""
         return self.checkpoint.label
+
+    @property
+    def placed(self) -> frozenset[str]:
+        """The modules that have a place in the base."""
+        parts = (part for each in self.parts.values() for part in each)
+        return frozenset(part.scaled.module.name for part in parts)
 
     @property
     def digest(self) -> str | None:

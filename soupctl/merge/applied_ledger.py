@@ -14,16 +14,19 @@ from pathlib import Path
 from ..errors import Issue, MismatchError, UsageError
 from ..ledger.ancestry import ancestry
 from ..ledger.ledger import (
+    APPLY,
     UNKNOWN,
     IngredientEntry,
     IntegerSource,
     Ledger,
+    PipelineShare,
     merged,
     runs,
 )
 from ..ledger.locate import dtype_runs
 from .adapter_reader import scales_of
 from .aligned import Alignment, lacking
+from .applied_plan import Delta
 from .delta.reader import DeltaReader
 from .ingredients import ComponentInputs
 from .new_ledger import (
@@ -38,6 +41,7 @@ from .plan import Plan
 from .recipe import Recipe
 from .schemes import schemes
 from .step import Rule
+from .whole_models import WholeModels
 
 OTHER_BASE = "--other-base applies it all the same"
 
@@ -45,6 +49,7 @@ OTHER_BASE = "--other-base applies it all the same"
 def draft_applied(
     recipe: Recipe,
     names: Sequence[str],
+    shares: Sequence[tuple[PipelineShare, ...]],
     part: ComponentInputs,
     plan: Plan,
     alignment: Alignment,
@@ -67,15 +72,17 @@ def draft_applied(
             lacks=lacks[place],
             schemes=stored.get(place, ()),
             scales=scales_of(alignment.sources[place]),
+            pipelines=its,
         )
-        for place, (name, each) in enumerate(zip(names, part.checkpoints, strict=True))
+        for place, (name, its, each) in enumerate(zip(names, shares, part.checkpoints, strict=True))
     )
     ledgers = [ledger for ledger in part.ledgers if ledger is not None]
     # each is about the content of its input, or the pass refuses it
     known = ancestry(ledgers).of(ledger.root for ledger in ledgers)
     firsts = tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
+    is_mean = 1 < models == len(entries)
     return Ledger(
-        operation="apply",
+        operation="avg" if is_mean else APPLY,
         root=UNKNOWN,
         ingredients=entries,
         dtypes=runs(step.out for step in plan.kept if step.out is not None),
@@ -97,23 +104,28 @@ def draft_applied(
 def complete_applied(
     draft: Ledger,
     part: ComponentInputs,
-    deltas: Sequence[DeltaReader],
+    deltas: Sequence[Delta],
     models: int,
     outcomes: Sequence[Outcome],
     *,
+    position: int,
+    wholes: WholeModels | None,
     other_base: bool,
 ) -> Ledger:
-    """The draft with the digests of the pass; so many models are the first of the part.
+    """The draft of the component at a position with the digests of the pass.
+
+    So many models are the first of the part, and its deltas follow.
 
     Raises LedgerError for an input whose ledger does not match its tensors, MismatchError for
     deltas of another base unless they are asked for, and UsageError for models that are one.
     """
-    (outcome,) = outcomes
+    outcome = outcomes[position]
     require_ledgers_fit(part, outcome)
     base = outcome.ingredients[0]
+    differences = [each for each in deltas if isinstance(each, DeltaReader)]
     if not other_base:
-        require_own_base(base, part.checkpoints[0].label, deltas)
-    if models > 1 and len({*outcome.ingredients[:models]}) == 1:
+        require_own_base(base, part.checkpoints[0].label, differences)
+    if models > 1 and len({*outcome.ingredients[:models]}) == 1 and (differences or wholes is None):
         # one model with a delta may be FINE, which this pass did not make
         other = part.checkpoints[1].label
         what = f"has the same content as {other}"
@@ -122,6 +134,11 @@ def complete_applied(
         replace(entry, digest=digest)
         for entry, digest in zip(draft.ingredients, outcome.ingredients, strict=True)
     ]
+    if wholes is not None:
+        completed = wholes.completed(entries, position, outcomes)
+        entries = [
+            replace(entry, pipelines=its) for entry, its in zip(entries, completed, strict=True)
+        ]
     if models > 1:
         if draft.allow_nonfinite:
             require_one_sign(entries)

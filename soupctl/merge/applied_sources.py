@@ -12,12 +12,12 @@ from ..ledger.ledger import Ledger
 from ..ledger.read import is_delta
 from ..lora.adapter import Adapter
 from ..lora.modules import is_adapter
-from .adapter_reader import AdapterReader, scales_of
+from .adapter_reader import WHOLE, AdapterReader, Lacks, Place, scales_of
 from .aligned import Alignment, align
 from .applied_plan import Delta, plan_applied
 from .delta.reader import DeltaReader
 from .facts import adapter_config, facts_of_source
-from .kept_sum.reader import AlignedCheckpoint, SumReader
+from .kept_sum.reader import AlignedCheckpoint, SumReader, soup_names
 from .kept_sum.reader import Source as AnySource
 from .plan import Plan
 from .recipe import selector
@@ -32,18 +32,30 @@ def first_of(ledger: Ledger) -> str | None:
 
 
 def plan_again(
-    ledger: Ledger, sources: Sequence[Source], like: Collection[str], *, first: bool
+    ledger: Ledger, sources: Sequence[Source], soup: Checkpoint, *, first: bool
 ) -> tuple[Plan, Alignment]:
     """The plan of a soup that deltas are added in, with the present weights of its sources.
 
-    Its base, or the models of its mean, are the first of them; `like` are the names of the soup's
-    tensors, and `first` takes integers from the first. Raises what `plan_applied` does.
+    Its base, or the models of its mean, are the first of them; `first` takes integers from the
+    first. Raises what `plan_applied` does.
     """
     opened = [_opened(source) for source in sources]
+    recorded = {entry.digest for entry in ledger.ingredients}
     count = 1 if ledger.base is not None else sum(not is_added(each) for each in opened)
     recipe = plain_recipe(ledger, [source.weights for source in sources], first=first)
-    models = align(opened[:count], selector(recipe), like)
-    deltas = [delta_of(each, models.sources[0]) for each in opened[count:]]
+    models = align(opened[:count], selector(recipe), soup_names(soup))
+    places = [
+        Place(
+            component_of(soup) or component_of(opened[0]),
+            is_part=any(entry.pipelines for entry in ledger.models),
+            lacks=Lacks.ANY if source.digest in recorded else Lacks.NONE,
+        )
+        for source in sources[count:]
+    ]
+    deltas = [
+        delta_of(each, models.sources[0], place)
+        for each, place in zip(opened[count:], places, strict=True)
+    ]
     _require_scales(ledger, zip(sources[count:], deltas, strict=True))
     if count == 1 and gives_fine([each.weights.usual for each in sources], recipe.blocks, deltas):
         (only,) = deltas
@@ -73,7 +85,19 @@ def _require_scales(ledger: Ledger, deltas: Iterable[tuple[Source, Delta]]) -> N
 CONFIG = "put back the adapter_config.json that was beside it"
 
 
-def delta_of(checkpoint: Checkpoint, base: AnySource) -> Delta:
+def component_of(checkpoint: Checkpoint) -> str:
+    """The folder name of a pipeline's component; of others that of a text encoder's folder.
+
+    The names of text encoders' tensors do not tell which of several they are.
+    """
+    component = checkpoint.component
+    if component.name or component.folder is None:
+        return component.name
+    folder = component.folder.name
+    return folder if folder.startswith("text_encoder") else ""
+
+
+def delta_of(checkpoint: Checkpoint, base: AnySource, place: Place = WHOLE) -> Delta:
     """A delta, or an adapter located in the base, or in the first model of a mean.
 
     Raises LedgerError for an unsound delta, InputError and MismatchError for an adapter that
@@ -81,13 +105,18 @@ def delta_of(checkpoint: Checkpoint, base: AnySource) -> Delta:
     """
     if is_delta(checkpoint) or not is_adapter(checkpoint.tensors):
         return DeltaReader(checkpoint)
-    facts, config = facts_of_source(checkpoint), adapter_config(checkpoint)
-    adapter = Adapter(checkpoint, facts, config)
+    adapter = adapter_of(checkpoint)
     tensors = base.tensors
     if isinstance(base, AlignedCheckpoint):
         tensors = {name: replace(tensor, name=name) for name, tensor in tensors.items()}
     own = base if isinstance(base, Checkpoint) else base.checkpoint
-    return AdapterReader(adapter, tensors, base.label, own.component.name)
+    place = replace(place, component=place.component or component_of(own))
+    return AdapterReader(adapter, tensors, base.label, place)
+
+
+def adapter_of(checkpoint: Checkpoint) -> Adapter:
+    """The adapter in a checkpoint; InputError for one that is not linear, or cannot be read."""
+    return Adapter(checkpoint, facts_of_source(checkpoint), adapter_config(checkpoint))
 
 
 def gives_fine(

@@ -12,37 +12,31 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from ..checkpoints.open import STREAM, find_input, open_input
+from ..checkpoints.open import STREAM
 from ..choices import OnInt
-from ..errors import MismatchError, UsageError
+from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
 from ..ledger.block_weights import WeightByBlock, WeightTuple
 from ..workers import ExecutionOptions
-from .applied_plan import Delta
-from .applied_sources import delta_of
 from .blocks.request import BlockWeights, ClassicBlocks, read_blocks
 from .blocks.resolve import resolve_scales
+from .given_deltas import Bases, GivenDelta, open_delta
 from .ingredients import (
-    ComponentInputs,
     Ingredient,
-    Inputs,
     as_ingredient,
     open_inputs,
     require_several,
 )
 from .job import ComponentResult, Job
-from .kept_sum.reader import Source
 from .mixture import (
     BASE_WEIGHT,
-    ModelsWithDeltas,
-    WeighedDelta,
     aligned_models,
+    bases_of,
     planned_mixture,
-    summed_deltas,
 )
 from .recipe import Recipe, selector
 from .run import carry_out
-from .sources import is_added
+from .weighed_deltas import ModelsWithDeltas
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,39 +103,32 @@ def open_application(application: Application) -> Iterator[Job]:
             component=application.component,
             variant=application.variant,
             ignore_ledger=application.ignore_ledger,
-        ) as bases,
+        ) as inputs,
         ExitStack() as stack,
     ):
-        part = _one_part(bases, application)
-        deltas = [open_delta(stack, each.path, part.checkpoints[0]) for each in given]
-        yield _planned(application, bases, deltas, [each.weight for each in given])
+        recipe = _recipe(application)
+        alignments = aligned_models(inputs, recipe)
+        bases = bases_of(inputs, alignments, application.component)
+        deltas = [open_delta(stack, each.path, bases) for each in given]
+        usual = [Fraction(each.weight) for each in given]
+        blocks, scales = _scales_by_block(application, recipe, bases, deltas, usual)
+        mixture = ModelsWithDeltas(
+            models=(BASE_WEIGHT,),
+            deltas=deltas,
+            scales=scales,
+            blocks=blocks,
+            recipe=recipe,
+            output=application.output,
+            other_base=application.other_base,
+            variant=application.variant,
+            shard_size=application.shard_size,
+        )
+        yield planned_mixture(mixture, inputs, alignments)
 
 
-def _one_part(bases: Inputs, application: Application) -> ComponentInputs:
-    """The one component of the base; UsageError for a pipeline of several."""
-    if len(bases.parts) > 1:
-        what = f"has {len(bases.parts)} components, and a delta is of one"
-        raise UsageError(what, path=application.base, advice="--component picks one")
-    return bases.parts[0]
-
-
-def open_delta(stack: ExitStack, path: str | Path, base: Source) -> Delta:
-    """A delta or adapter, open; MismatchError for a model, LedgerError for what is not sound."""
-    model = find_input(path)
-    checkpoint = stack.enter_context(open_input(model.components[0]))
-    if not is_added(checkpoint):
-        what = "is a model, not a delta or an adapter"
-        advice = "make a delta of it with soupctl delta FINE BASE"
-        raise MismatchError(what, path=model.label, advice=advice)
-    return delta_of(checkpoint, base)
-
-
-def _planned(
-    application: Application, bases: Inputs, deltas: Sequence[Delta], scales: Sequence[Fraction]
-) -> Job:
-    """The job that applies deltas to the one component of the base."""
-    (part,) = bases.parts
-    recipe = Recipe(
+def _recipe(application: Application) -> Recipe:
+    """What is asked for but the weights."""
+    return Recipe(
         weights=(),
         dtype=application.dtype,
         keys=application.keys,
@@ -150,38 +137,25 @@ def _planned(
         dtype_for=application.dtype_for,
         allow_nonfinite=application.allow_nonfinite,
     )
-    blocks, weights = _scales_by_block(application, recipe, part, deltas, scales)
-    pairs = zip(deltas, weights, strict=True)
-    mixture = ModelsWithDeltas(
-        models=(BASE_WEIGHT,),
-        deltas=summed_deltas([WeighedDelta(*pair) for pair in pairs]),
-        blocks=blocks,
-        recipe=recipe,
-        output=application.output,
-        other_base=application.other_base,
-        variant=application.variant,
-        shard_size=application.shard_size,
-    )
-    return planned_mixture(mixture, bases, aligned_models(part, recipe))
 
 
 def _scales_by_block(
     application: Application,
     recipe: Recipe,
-    part: ComponentInputs,
-    deltas: Sequence[Delta],
+    bases: Bases,
+    deltas: Sequence[GivenDelta],
     scales: Sequence[Fraction],
 ) -> tuple[tuple[str, ...], list[WeightByBlock]]:
     """The globs of the blocks that are asked for, and the scale of each delta by block."""
     asked = application.blocks
     if asked is None:
-        return (), [WeightByBlock(Fraction(scale)) for scale in scales]
+        return (), list(map(WeightByBlock, scales))
     if isinstance(asked, str | Path):
         asked = read_blocks(asked)
-    base = part.checkpoints[0]
-    names = frozenset(filter(selector(recipe), base.tensors))
+    every = (name for source in bases.sources for name in source.tensors)
+    names = frozenset(filter(selector(recipe), every))
     labels = [each.label for each in deltas]
-    found = resolve_scales(asked, base.label, labels, tuple(scales), names)
+    found = resolve_scales(asked, bases.label, labels, tuple(scales), names)
     columns = zip(*(weights for _, weights in found.blocks), strict=True)
     by_block: list[WeightTuple] = list(columns) or [()] * len(deltas)
     return tuple(glob for glob, _ in found.blocks), [

@@ -3,12 +3,13 @@
 Rule 1: deltas and adapters are added to the mean, each times its scale; their scales are no part of
 the total that the models' weights are divided by.
 Rule 2: one delta of scale 1 on its own base gives FINE.
+Rule 3: a component of a pipeline that no delta changes is the base's, or the mean of the models'.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -16,82 +17,78 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
-from ..errors import Issue, LedgerError, MismatchError, UsageError
+from ..errors import Issue, MismatchError
 from ..ledger.block_weights import WeightByBlock
+from ..ledger.ledger import PipelineShare
 from ..ledger.names import unique_names
 from .aligned import Alignment, align
 from .applied_ledger import OTHER_BASE, complete_applied, draft_applied
 from .applied_plan import Delta, plan_applied
 from .applied_sources import gives_fine
 from .delta.reader import DeltaReader
-from .destination import decide
+from .destination import ComponentFiles, decide
 from .facts import facts_of_source
+from .given_deltas import Bases
 from .identical import require_identical
 from .ingredients import ComponentInputs, Inputs
 from .job import ComponentJob, Job
+from .new_ledger import hint_to
+from .plan import Plan
 from .recipe import Recipe, columns_of, require_matches, selector
 from .settings import require_same_settings
+from .weighed_deltas import ModelsWithDeltas, WeighedDelta, summed_deltas
+from .whole_models import WholeModels, whole_models
 
 BASE_WEIGHT = WeightByBlock(Fraction(1))
 
 
-@dataclass(frozen=True, slots=True)
-class WeighedDelta:
-    """A delta or adapter with its scale by block."""
-
-    delta: Delta
-    scale: WeightByBlock
-
-
-@dataclass(frozen=True, slots=True)
-class ModelsWithDeltas:
-    """Models with their weights, and deltas: everything that decides the bytes, and the output."""
-
-    models: Sequence[WeightByBlock]
-    """The weights of the models in the order of the inputs; of a base alone it is 1."""
-    deltas: Mapping[str, WeighedDelta]
-    """By content digest."""
-    blocks: tuple[str, ...]
-    """The globs of blocks that weights and scales differ by."""
-    recipe: Recipe
-    """What else is asked for; its weights do not count."""
-    output: str | Path
-    other_base: bool = False
-    variant: str | None = None
-    shard_size: int | None = None
-
-
-def summed_deltas(given: Sequence[WeighedDelta]) -> dict[str, WeighedDelta]:
-    """The deltas by content digest, those of one content as one; UsageError if they cancel."""
-    found: dict[str, WeighedDelta] = {}
-    for each in given:
-        known = each.delta.ledger
-        root = checkpoint_digest(each.delta.checkpoint) if known is None else known.root
-        if root in found:
-            if checkpoint_digest(each.delta.checkpoint) != root:
-                # of the same content only the first is read
-                raise LedgerError("its ledger does not match its tensors", path=each.delta.label)
-            found[root] = replace(found[root], scale=found[root].scale + each.scale)
-        else:
-            found[root] = each
-    for each in found.values():
-        if not each.scale:
-            what = "is given more than once, with scales that cancel, or with a scale of zero"
-            raise UsageError(what, path=each.delta.label, advice="leave it out")
-    return found
-
-
-def planned_mixture(mixture: ModelsWithDeltas, inputs: Inputs, alignment: Alignment) -> Job:
-    """The job of a mixture; the only part of the inputs has its models, under common names.
+def planned_mixture(
+    mixture: ModelsWithDeltas, inputs: Inputs, alignments: Sequence[Alignment]
+) -> Job:
+    """The job of a mixture; the components of the inputs have its models, under common names.
 
     Raises what `plan_applied` raises, and MismatchError for deltas of other bases.
     """
-    (alone,) = inputs.parts
-    models, count = alone.checkpoints, len(alone.checkpoints)
-    deltas = _as_applied(mixture, models)
-    recipe = _recipe(mixture)
+    recipe = mixture.recipe
     if recipe.keys or recipe.excludes or recipe.dtype_for:
-        require_matches(recipe, alignment.sources[0].tensors)
+        require_matches(recipe, {name for each in alignments for name in each.sources[0].tensors})
+    parts = [
+        _planned(mixture, position, *each)
+        for position, each in enumerate(zip(inputs.parts, alignments, strict=True))
+    ]
+    plans = [each.plan for each in parts]
+    destination = decide(mixture.output, inputs, plans, mixture.shard_size, mixture.variant)
+    wholes = whole_models(mixture, inputs)
+    jobs = tuple(
+        _job(mixture, part, position, files, destination.folder_of(files), wholes)
+        for position, (part, files) in enumerate(zip(parts, destination.components, strict=True))
+    )
+    used = Inputs(inputs.models, tuple(each.part for each in parts))
+    weights = _shown(mixture, inputs, parts)
+    added = frozenset(range(len(mixture.models), len(weights)))
+    return Job(weights, used, destination, jobs, added)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """One component of a mixture, planned."""
+
+    part: ComponentInputs
+    """Its models, and its deltas after them."""
+    plan: Plan
+    alignment: Alignment
+    recipe: Recipe
+    """With the weights of its models and the scales of its deltas."""
+    deltas: tuple[Delta, ...]
+
+
+def _planned(
+    mixture: ModelsWithDeltas, position: int, alone: ComponentInputs, alignment: Alignment
+) -> _Planned:
+    weighed = summed_deltas(mixture, position)
+    recipe = _recipe(mixture, weighed)
+    models = alone.checkpoints
+    deltas = _as_applied(mixture, weighed, recipe, models)
     facts = [facts_of_source(source) for source in alignment.sources]
     plan = plan_applied(recipe, alignment.sources, deltas, facts)
     every = replace(
@@ -107,31 +104,71 @@ def planned_mixture(mixture: ModelsWithDeltas, inputs: Inputs, alignment: Alignm
     )
     differences = [each for each in deltas if isinstance(each, DeltaReader)]
     require_same_settings((*models, *(each.checkpoint for each in differences)))
-    if count > 1:
+    if len(models) > 1:
         require_identical(plan, every.sources)
-    destination = decide(mixture.output, inputs, [plan], mixture.shard_size, mixture.variant)
-    (files,) = destination.components
-    labels = [*(model.label for model in inputs.models), *(each.label for each in deltas)]
-    folder = destination.folder_of(files)
-    draft = draft_applied(recipe, _names(part), part, plan, every, count, folder)
+    return _Planned(part, plan, every, recipe, tuple(deltas))
+
+
+def _job(
+    mixture: ModelsWithDeltas,
+    planned: _Planned,
+    position: int,
+    files: ComponentFiles,
+    folder: Path | None,
+    wholes: WholeModels | None,
+) -> ComponentJob:
+    """The job of a component whose file or folder is in `folder`."""
+    count = len(mixture.models)
+    part, plan, alignment = planned.part, planned.plan, planned.alignment
+    names = _names(part)
+    shares: list[tuple[PipelineShare, ...]] = [()] * len(names)
+    if wholes is not None:
+        names = wholes.names_of(position, len(names))
+        hints = [hint_to(each, folder) for each in part.checkpoints]
+        shares = [wholes.shares_of(position, place, hint) for place, hint in enumerate(hints)]
+    draft = draft_applied(planned.recipe, names, shares, part, plan, alignment, count, folder)
     complete = partial(
-        complete_applied, draft, part, differences, count, other_base=mixture.other_base
+        complete_applied,
+        draft,
+        part,
+        planned.deltas,
+        count,
+        position=position,
+        wholes=wholes,
+        other_base=mixture.other_base,
     )
-    added = (False,) * count + (True,) * len(deltas)
-    job = ComponentJob(part, plan, files, draft, complete, every.sources, added=added)
-    weights = tuple(zip(labels, recipe.weights, strict=True))
-    places = frozenset(range(count, len(labels)))
-    return Job(weights, Inputs(inputs.models, (part,)), destination, (job,), places)
+    added = (False,) * count + (True,) * len(planned.deltas)
+    return ComponentJob(part, plan, files, draft, complete, alignment.sources, added=added)
 
 
-def aligned_models(part: ComponentInputs, recipe: Recipe) -> Alignment:
-    """The models under common names."""
-    return align(part.checkpoints, selector(recipe))
+def _shown(
+    mixture: ModelsWithDeltas, inputs: Inputs, parts: Sequence[_Planned]
+) -> tuple[tuple[str, Fraction], ...]:
+    """The models and deltas with their weights and scales, as the user named them."""
+    labels = [model.label for model in inputs.models]
+    if len(parts) == 1:
+        labels += [each.label for each in parts[0].deltas]
+        return tuple(zip(labels, parts[0].recipe.weights, strict=True))
+    labels += [each.label for each in mixture.deltas]
+    weights = (*mixture.models, *mixture.scales)
+    return tuple((label, each.usual) for label, each in zip(labels, weights, strict=True))
 
 
-def _recipe(mixture: ModelsWithDeltas) -> Recipe:
+def aligned_models(inputs: Inputs, recipe: Recipe) -> tuple[Alignment, ...]:
+    """The models of each component under common names."""
+    return tuple(align(part.checkpoints, selector(recipe)) for part in inputs.parts)
+
+
+def bases_of(inputs: Inputs, alignments: Sequence[Alignment], component: str | None) -> Bases:
+    """The components of the first model, `component` if that was picked of a pipeline."""
+    sources = tuple(each.sources[0] for each in alignments)
+    names = tuple(part.name for part in inputs.parts)
+    return Bases(inputs.models[0].label, sources, names, component)
+
+
+def _recipe(mixture: ModelsWithDeltas, deltas: Sequence[WeighedDelta]) -> Recipe:
     """The recipe with the weights of all models and the scales of all deltas after them."""
-    weights = (*mixture.models, *(each.scale for each in mixture.deltas.values()))
+    weights = (*mixture.models, *(each.scale for each in deltas))
     return replace(
         mixture.recipe,
         weights=tuple(each.usual for each in weights),
@@ -139,13 +176,17 @@ def _recipe(mixture: ModelsWithDeltas) -> Recipe:
     )
 
 
-def _as_applied(mixture: ModelsWithDeltas, models: Sequence[Checkpoint]) -> list[Delta]:
+def _as_applied(
+    mixture: ModelsWithDeltas,
+    weighed: Sequence[WeighedDelta],
+    recipe: Recipe,
+    models: Sequence[Checkpoint],
+) -> list[Delta]:
     """The deltas, one that gives FINE as such; MismatchError for those of different bases."""
-    deltas = [each.delta for each in mixture.deltas.values()]
+    deltas = [each.delta for each in weighed]
     differences = [each for each in deltas if isinstance(each, DeltaReader)]
     if not mixture.other_base:
         _require_one_base(differences, models)
-    recipe = _recipe(mixture)
     if len(models) == 1 and gives_fine(recipe.weights, recipe.blocks, deltas):
         of = differences[0].ledger.base
         # without --other-base, the pass refuses another one

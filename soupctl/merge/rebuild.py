@@ -154,7 +154,7 @@ def _make_applied(request: RebuildRequest, sources: Sequence[Source], ledger: Le
     """What a base, or a mean, makes with deltas."""
     engine, execution = engine_of(request.execution)
     first = ledger.integer_source is not None
-    plan, alignment = plan_again(ledger, sources, soup_names(request.soup), first=first)
+    plan, alignment = plan_again(ledger, sources, request.soup, first=first)
     (outcome,) = execute([Order(plan, alignment.sources, _discard)], engine, execution)
     require_contents(sources, outcome)
     return _Made(plan, outcome, None, alignment, ())

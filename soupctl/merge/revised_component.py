@@ -277,7 +277,7 @@ def _planned(
     first = before.integer_source is not None or change.revision.total is not None
     if before.is_applied:
         with explained_by_digests(sources):
-            plan, alignment = plan_again(before, sources, soup_names(change.soup), first=first)
+            plan, alignment = plan_again(before, sources, change.soup, first=first)
         return Computation(method, tuple(sources), plan, Fraction(1), alignment)
     if change.revision.rounded:
         # what was taken is in the rounded soup, the first source, as it is

@@ -9,23 +9,21 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 
-from ...checkpoints.hashing import checkpoint_digest
 from ...choices import OnMissing
 from ...errors import UsageError
 from ...ledger.block_weights import WeightByBlock
 from ...ledger.weights import rounded_weight
-from ..apply import open_delta
+from ..given_deltas import open_delta
 from ..ingredients import Ingredient, open_inputs
 from ..job import Job
 from ..mixture import (
     BASE_WEIGHT,
-    ModelsWithDeltas,
-    WeighedDelta,
     aligned_models,
+    bases_of,
     planned_mixture,
-    summed_deltas,
 )
 from ..recipe import Recipe
+from ..weighed_deltas import ModelsWithDeltas, places_of
 from .compose import Composition, Row
 from .stage import Stage
 
@@ -35,8 +33,8 @@ NO_SUM = "no sum is kept of a soup that deltas are applied in"
 @contextmanager
 def open_recipe_mixture(
     stage: Stage, found: Composition, used: Sequence[int], added: Collection[str]
-) -> Iterator[tuple[Job, dict[str, int]]]:
-    """The planned pass of a composition with deltas, and the place of each input in its sources.
+) -> Iterator[tuple[Job, list[dict[str, int]]]]:
+    """The planned pass of a composition with deltas, and the inputs' places in each component.
 
     `used` are the inputs that count, of which `added` are deltas and adapters.
     """
@@ -62,28 +60,24 @@ def open_recipe_mixture(
         open_inputs(ingredients, component=options.component, variant=options.variant) as inputs,
         ExitStack() as stack,
     ):
-        if len(inputs.parts) > 1:
-            what = f"has {len(inputs.parts)} components, and a delta is of one"
-            raise UsageError(what, path=paths[0], advice='component = "unet" picks one')
-        alignment = aligned_models(inputs.parts[0], recipe)
-        opened = [open_delta(stack, path, alignment.sources[0]) for path in paths[len(models) :]]
+        alignments = aligned_models(inputs, recipe)
+        bases = bases_of(inputs, alignments, options.component)
         mixture = ModelsWithDeltas(
             models=(BASE_WEIGHT,) if len(models) == 1 else [weights[n] for n in models],
-            deltas=summed_deltas(
-                [WeighedDelta(each, weights[n]) for each, n in zip(opened, deltas, strict=True)]
-            ),
+            deltas=[open_delta(stack, path, bases) for path in paths[len(models) :]],
+            scales=[weights[n] for n in deltas],
             blocks=blocks,
             recipe=recipe,
             output=stage.output,
             other_base=options.other_base,
             variant=options.variant,
         )
-        job = planned_mixture(mixture, inputs, alignment)
-        places = {names[place]: n for n, place in enumerate(models)}
-        roots = list(mixture.deltas)
-        for each, place in zip(opened, deltas, strict=True):
-            root = checkpoint_digest(each.checkpoint) if each.ledger is None else each.ledger.root
-            places[names[place]] = len(models) + roots.index(root)
+        job = planned_mixture(mixture, inputs, alignments)
+        places = [
+            {names[place]: n for n, place in enumerate(models)}
+            | {names[deltas[n]]: at for n, at in places_of(mixture, position).items()}
+            for position in range(len(inputs.parts))
+        ]
         yield job, places
 
 

@@ -6,7 +6,7 @@ Rule 2: pinned contents are verified before anything is published.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,28 +135,37 @@ def open_stage(stage: Stage) -> Iterator[Job]:
     used = [place for place in range(len(inputs)) if _counts(found, place)]
     if any(inputs[place] in added for place in used):
         with open_recipe_mixture(stage, found, used, added) as (job, places):
-            yield _pinned(job, stage, places, added)
+            yield _pinned(job, stage, places)
         return
     with open_job(_request(stage, found, used)) as job:
-        yield _pinned(job, stage, {inputs[place]: n for n, place in enumerate(used)}, ())
+        same = {inputs[place]: n for n, place in enumerate(used)}
+        yield _pinned(job, stage, [same] * len(job.components))
 
 
-def _pinned(job: Job, stage: Stage, places: Mapping[str, int], added: Collection[str]) -> Job:
+def _pinned(job: Job, stage: Stage, places: Sequence[Mapping[str, int]]) -> Job:
     """The job, which refuses inputs of another content than they are pinned to.
 
-    Raises UsageError for a digest in the recipe that is of no component that is read, and
-    LedgerError for one that the lock lacks.
+    `places` are those of the inputs among the sources of each component. Raises UsageError for a
+    digest in the recipe that is of no component that is read, and LedgerError for one that the
+    lock lacks.
     """
-    for each in job.components:
-        _require_pins(stage, [name for name in places if name not in added], each.part.name)
+    every = list(zip(job.components, places, strict=True))
+    for component, its in every:
+        for name, place in its.items():
+            _require_pins(stage, name, _part(component, place))
     components = tuple(
-        _holding(each, number, stage, places, added) for number, each in enumerate(job.components)
+        _holding(component, number, stage, its) for number, (component, its) in enumerate(every)
     )
     return replace(job, components=components)
 
 
-def _require_pins(stage: Stage, names: Sequence[str], part: str) -> None:
-    """Raise UsageError for models with digests, but none of a component that is read.
+def _part(component: ComponentJob, place: int) -> str:
+    """The component that a source is of a pipeline; empty for a lone checkpoint."""
+    return component.part.checkpoints[place].component.name
+
+
+def _require_pins(stage: Stage, name: str, part: str) -> None:
+    """Raise UsageError for an input with digests, but none of a component that is read.
 
     LedgerError if the lock lacks it.
     """
@@ -164,13 +173,12 @@ def _require_pins(stage: Stage, names: Sequence[str], part: str) -> None:
     lacks, advice = "has digests of components, and is read as one model", 'digest = "blake3:..."'
     if part:
         lacks, advice = f"has no digest of {part}", f'digest = {{ {part} = "blake3:..." }}'
-    for name in names:
-        label, digests = f"input {shortened(name)!r}", document.inputs[name].digests
-        if digests and part not in digests:
-            raise UsageError(f"{label} {lacks}", path=document.label, advice=advice)
-        if part not in stage.pins.get(name, {part: ""}):
-            what = f"the lock of {label} {lacks}"
-            raise LedgerError(what, path=document.label, advice="make the lock anew")
+    label, digests = f"input {shortened(name)!r}", document.inputs[name].digests
+    if digests and part not in digests:
+        raise UsageError(f"{label} {lacks}", path=document.label, advice=advice)
+    if part not in stage.pins.get(name, {part: ""}):
+        what = f"the lock of {label} {lacks}"
+        raise LedgerError(what, path=document.label, advice="make the lock anew")
 
 
 def _request(stage: Stage, found: Composition, used: Sequence[int]) -> Request:
@@ -227,10 +235,8 @@ def _survey(document: RecipeDocument) -> tuple[frozenset[str], frozenset[str]]:
 
 def _is_added(path: str) -> bool:
     """Whether a path is that of a delta or an adapter."""
-    components = find_input(path).components
-    if len(components) != 1:
-        return False
-    with open_input(components[0]) as checkpoint:
+    # a pipeline of deltas has no other components
+    with open_input(find_input(path).components[0]) as checkpoint:
         return is_added(checkpoint)
 
 
@@ -256,11 +262,7 @@ def _blocks(found: Composition, used: Sequence[int]) -> BlockWeights | None:
 
 
 def _holding(
-    component: ComponentJob,
-    number: int,
-    stage: Stage,
-    places: Mapping[str, int],
-    added: Collection[str],
+    component: ComponentJob, number: int, stage: Stage, places: Mapping[str, int]
 ) -> ComponentJob:
     """The component's job, which refuses inputs of another content than they are pinned to.
 
@@ -271,8 +273,7 @@ def _holding(
     def complete(outcomes: Sequence[Outcome]) -> Ledger:
         issues = []
         for name, place in places.items():
-            # a delta is one file, whatever component it is added to
-            part = "" if name in added else component.part.name
+            part = _part(component, place)
             digest = outcomes[number].ingredients[place]
             stage.found.setdefault(name, {})[part] = digest
             for pins in (inputs[name].digests, stage.pins.get(name, {})):

@@ -1,0 +1,78 @@
+"""Models and deltas with their weights and scales, as commands and recipes ask for them.
+
+Rule 1: deltas of one content are one, with the sum of their scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..checkpoints.hashing import checkpoint_digest
+from ..errors import LedgerError, UsageError
+from ..ledger.block_weights import WeightByBlock
+from .applied_plan import Delta
+from .given_deltas import GivenDelta
+from .recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class WeighedDelta:
+    """A delta or adapter of one component, with its scale by block."""
+
+    delta: Delta
+    scale: WeightByBlock
+    given: tuple[int, ...]
+    """Which of those that the user named have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsWithDeltas:
+    """Models with their weights, and deltas: everything that decides the bytes, and the output."""
+
+    models: Sequence[WeightByBlock]
+    """The weights of the models in the order of the inputs; of a base alone it is 1."""
+    deltas: Sequence[GivenDelta]
+    scales: Sequence[WeightByBlock]
+    """Of the deltas, in their order."""
+    blocks: tuple[str, ...]
+    """The globs of blocks that weights and scales differ by."""
+    recipe: Recipe
+    """What else is asked for; its weights do not count."""
+    output: str | Path
+    other_base: bool = False
+    variant: str | None = None
+    shard_size: int | None = None
+
+
+def summed_deltas(mixture: ModelsWithDeltas, position: int) -> tuple[WeighedDelta, ...]:
+    """The deltas of one component, those of one content as one; UsageError if they cancel."""
+    found: dict[str, WeighedDelta] = {}
+    for number, (given, scale) in enumerate(zip(mixture.deltas, mixture.scales, strict=True)):
+        delta = given.deltas[position]
+        if delta is None:
+            continue
+        each = WeighedDelta(delta, scale, (number,))
+        known = delta.ledger
+        root = checkpoint_digest(delta.checkpoint) if known is None else known.root
+        if root in found:
+            if checkpoint_digest(delta.checkpoint) != root:
+                # of the same content only the first is read
+                raise LedgerError("its ledger does not match its tensors", path=delta.label)
+            first = found[root]
+            given_by = (*first.given, number)
+            found[root] = replace(first, scale=first.scale + scale, given=given_by)
+        else:
+            found[root] = each
+    for each in found.values():
+        if not each.scale:
+            what = "is given more than once, with scales that cancel, or with a scale of zero"
+            raise UsageError(what, path=each.delta.label, advice="leave it out")
+    return tuple(found.values())
+
+
+def places_of(mixture: ModelsWithDeltas, position: int) -> dict[int, int]:
+    """The index of each delta among a component's sources; none of one that does not change it."""
+    weighed = enumerate(summed_deltas(mixture, position), len(mixture.models))
+    return {number: place for place, each in weighed for number in each.given}
