@@ -1,7 +1,8 @@
 """Whole pipelines among the ingredients of a soup, each with its own weight in every component.
 
 Rule 1: a pipeline is identified by its content: the digest over those of its components. This
-distinguishes pipelines that share a component.
+distinguishes pipelines that share a component. A delta or adapter that is one checkpoint for
+several components is identified by its own digest.
 Rule 2: a pipeline in the components' ledgers is valid only if its digest is that of the contents
 that they list for it.
 """
@@ -31,22 +32,27 @@ class PipelineEntry:
     places: tuple[tuple[tuple[str, PipelineShare], ...], ...]
     """For each component in order: its contents, and its share of their weight."""
 
-    def contents(self, names: Sequence[str], soup: str) -> tuple[str, ...]:
-        """The content of each component; `names` are those of the soup's components.
+    def contents(self, names: Sequence[str], soup: str) -> tuple[str | None, ...]:
+        """The content of each component, None of one that it lacks; `names` are the soup's.
 
-        Raises LedgerError about `soup` for a pipeline that lacks a component, has several contents
-        of one, or has another digest than its contents have.
+        Raises LedgerError about `soup` for a pipeline that has several contents of a component, or
+        another digest than its contents have.
         """
-        if any(len(place) != 1 for place in self.places):
+        found = {
+            name: content
+            for name, place in zip(names, self.places, strict=True)
+            for content, _ in place
+        }
+        # one component alone does not show the digest of all
+        is_right = len(names) == 1 or self.digest in (*found.values(), pipeline_digest(found))
+        if any(len(place) > 1 for place in self.places) or (
+            not is_right and len(found) < len(names)
+        ):
             what = f"its components do not all contain {self.name}, or the same {self.name}"
             raise LedgerError(what, path=soup, advice="--component picks one")
-        contents = tuple(content for ((content, _),) in self.places)
-        # one component alone does not show the digest of all
-        if len(names) > 1:
-            found = pipeline_digest(dict(zip(names, contents, strict=True)))
-            if found != self.digest:
-                raise LedgerError(f"its ledgers do not agree about {self.name}", path=soup)
-        return contents
+        if not is_right or (self.digest in found.values() and len({*found.values()}) > 1):
+            raise LedgerError(f"its ledgers do not agree about {self.name}", path=soup)
+        return tuple(map(found.get, names))
 
 
 def pipelines_of(ledgers: Sequence[Ledger]) -> dict[str, PipelineEntry]:

@@ -5,7 +5,7 @@ The files by subject:
 - commands: average, apply, revise, leave_one_out, sweep, mixture, extract_lora, inspect, query,
   verify; and the folders ema, recipes, delta
 - inputs: ingredients, opened_inputs, donors, aligned, layouts, facts, settings, identical, sources,
-  adapter_reader, sample_weights
+  adapter_reader, given_deltas, weighed_deltas, whole_models, sample_weights
 - plan: recipe, plan, step, step_weights, blocks (folder), padding, applied_plan, quantised_steps
 - preview: preview, preflight, memory, notes
 - job: job, rounds, run
@@ -15,7 +15,8 @@ The files by subject:
 - output: destination, output, part_writer, overwrite, companion_files, config_source
 - ledger: new_ledger, applied_ledger, applied_sources
 - kept sum: kept_sum (folder)
-- changes of a soup: revision, revised_component, membership, shared_components
+- changes of a soup: revision, revised_component, membership, shared_components,
+  whole_digests
 - questions: answer, data_question, unknown_history
 - proof: rebuild, recorded_sources
 - errors: name_errors, kind_errors, tensor_errors

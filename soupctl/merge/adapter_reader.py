@@ -46,7 +46,7 @@ class Lacks(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BasePart:
     """What an adapter's base is of the model that the adapter is for."""
 
     component: str = ""
@@ -56,14 +56,14 @@ class Place:
     lacks: Lacks = Lacks.NONE
 
 
-WHOLE = Place()
+WHOLE = BasePart()
 
 
 class AdapterReader:
     """An adapter for one base: the updates of each tensor that it changes."""
 
     def __init__(
-        self, adapter: Adapter, base: Mapping[str, Tensor], label: str, place: Place = WHOLE
+        self, adapter: Adapter, base: Mapping[str, Tensor], label: str, place: BasePart = WHOLE
     ) -> None:
         """`base` are the tensors of what messages call `label`, by their names.
 
@@ -80,6 +80,9 @@ class AdapterReader:
             return is_others or place.lacks is Lacks.ANY
 
         self.parts = adapter.locate(base, index, label, may_lack)
+        parts = (part for each in self.parts.values() for part in each)
+        self.placed = frozenset(part.scaled.module.name for part in parts)
+        """The modules that have a place in the base."""
         self.changed: Mapping[str, Tensor] = {name: base[name] for name in self.parts}
         """The tensors that it changes, as the base has them."""
         self.tensors: Mapping[str, Tensor] = {**self.checkpoint.tensors, **self.changed}
@@ -90,10 +93,10 @@ class AdapterReader:
         return self.checkpoint.label
 
     @property
-    def placed(self) -> frozenset[str]:
-        """The modules that have a place in the base."""
-        parts = (part for each in self.parts.values() for part in each)
-        return frozenset(part.scaled.module.name for part in parts)
+    def left_out(self) -> tuple[str, ...]:
+        """The modules that have none."""
+        names = (each.module.name for each in self._adapter.modules)
+        return tuple(name for name in names if name not in self.placed)
 
     @property
     def digest(self) -> str | None:

@@ -12,7 +12,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.read import is_delta
 from ..lora.adapter import Adapter
 from ..lora.modules import is_adapter
-from .adapter_reader import WHOLE, AdapterReader, Lacks, Place, scales_of
+from .adapter_reader import WHOLE, AdapterReader, BasePart, Lacks, scales_of
 from .aligned import Alignment, align
 from .applied_plan import Delta, plan_applied
 from .delta.reader import DeltaReader
@@ -45,7 +45,7 @@ def plan_again(
     recipe = plain_recipe(ledger, [source.weights for source in sources], first=first)
     models = align(opened[:count], selector(recipe), soup_names(soup))
     places = [
-        Place(
+        BasePart(
             component_of(soup) or component_of(opened[0]),
             is_part=any(entry.pipelines for entry in ledger.models),
             lacks=Lacks.ANY if source.digest in recorded else Lacks.NONE,
@@ -97,7 +97,7 @@ def component_of(checkpoint: Checkpoint) -> str:
     return folder if folder.startswith("text_encoder") else ""
 
 
-def delta_of(checkpoint: Checkpoint, base: AnySource, place: Place = WHOLE) -> Delta:
+def delta_of(checkpoint: Checkpoint, base: AnySource, place: BasePart = WHOLE) -> Delta:
     """A delta, or an adapter located in the base, or in the first model of a mean.
 
     Raises LedgerError for an unsound delta, InputError and MismatchError for an adapter that

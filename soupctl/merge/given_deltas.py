@@ -18,7 +18,7 @@ from ..checkpoints.open import find_input, open_input
 from ..errors import Issue, MismatchError
 from ..lora.adapter import Adapter
 from ..lora.modules import is_adapter
-from .adapter_reader import AdapterReader, Lacks, Place
+from .adapter_reader import AdapterReader, BasePart, Lacks
 from .applied_plan import Delta
 from .applied_sources import adapter_of, delta_of
 from .delta.reader import DeltaReader
@@ -37,7 +37,7 @@ class Bases:
     names: tuple[str, ...]
     """Folder names within a pipeline."""
     component: str | None = None
-    """The component that was picked of a pipeline; its tensors alone are updated."""
+    """The only component, if it is one of a pipeline; an adapter's other models are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def open_delta(stack: ExitStack, path: str | Path, bases: Bases) -> GivenDelta:
         deltas = _by_name(model, opened, bases)
     elif len(bases.sources) == 1:
         lacks = Lacks.NONE if bases.component is None else Lacks.OTHERS
-        place = Place(component_of_part(bases, 0), lacks=lacks)
+        place = BasePart(component_of_part(bases, 0), lacks=lacks)
         deltas = (delta_of(opened[0], bases.sources[0], place),)
     elif is_adapter(opened[0].tensors):
         deltas = _located(opened[0], bases)
@@ -127,7 +127,7 @@ def _located(checkpoint: Checkpoint, bases: Bases) -> tuple[Delta | None, ...]:
     """The updates of an adapter for each component; MismatchError unless every module has one."""
     adapter = adapter_of(checkpoint)
     readers = [
-        delta_of(checkpoint, source, Place(name, is_part=True, lacks=Lacks.ANY))
+        delta_of(checkpoint, source, BasePart(name, is_part=True, lacks=Lacks.ANY))
         for name, source in zip(bases.names, bases.sources, strict=True)
     ]
     found = [each for each in readers if isinstance(each, AdapterReader)]

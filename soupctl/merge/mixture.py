@@ -9,7 +9,7 @@ Rule 3: a component of a pipeline that no delta changes is the base's, or the me
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -17,10 +17,12 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
+from ..checkpoints.listing import listing_of
 from ..errors import Issue, MismatchError
 from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import PipelineShare
 from ..ledger.names import unique_names
+from .adapter_reader import AdapterReader
 from .aligned import Alignment, align
 from .applied_ledger import OTHER_BASE, complete_applied, draft_applied
 from .applied_plan import Delta, plan_applied
@@ -33,6 +35,7 @@ from .identical import require_identical
 from .ingredients import ComponentInputs, Inputs
 from .job import ComponentJob, Job
 from .new_ledger import hint_to
+from .notes import listed
 from .plan import Plan
 from .recipe import Recipe, columns_of, require_matches, selector
 from .settings import require_same_settings
@@ -138,7 +141,10 @@ def _job(
         other_base=mixture.other_base,
     )
     added = (False,) * count + (True,) * len(planned.deltas)
-    return ComponentJob(part, plan, files, draft, complete, alignment.sources, added=added)
+    # of a pipeline, other components have them
+    notes = tuple(_left_out(planned.deltas)) if wholes is None else ()
+    sources = alignment.sources
+    return ComponentJob(part, plan, files, draft, complete, sources, notes=notes, added=added)
 
 
 def _shown(
@@ -160,10 +166,22 @@ def aligned_models(inputs: Inputs, recipe: Recipe) -> tuple[Alignment, ...]:
 
 
 def bases_of(inputs: Inputs, alignments: Sequence[Alignment], component: str | None) -> Bases:
-    """The components of the first model, `component` if that was picked of a pipeline."""
+    """The components of the first model, or the only one that was picked of a pipeline."""
     sources = tuple(each.sources[0] for each in alignments)
     names = tuple(part.name for part in inputs.parts)
-    return Bases(inputs.models[0].label, sources, names, component)
+    model = inputs.models[0]
+    if component is None and names == ("",) and model.folder is not None:
+        folder = Path(os.path.abspath(model.folder))
+        listing = listing_of(folder.parent)
+        component = folder.name if listing and folder.name in listing.names else None
+    return Bases(model.label, sources, names, component)
+
+
+def _left_out(deltas: Sequence[Delta]) -> Iterator[str]:
+    """Remarks on modules of adapters that belong to other components than the picked one."""
+    for each in deltas:
+        if isinstance(each, AdapterReader) and each.left_out:
+            yield f"{each.label}: left out, since other models have them: {listed(each.left_out)}"
 
 
 def _recipe(mixture: ModelsWithDeltas, deltas: Sequence[WeighedDelta]) -> Recipe:

@@ -18,7 +18,10 @@ SHOWN = 3
 def notes_on(
     plan: Plan, alignment: Alignment, checkpoints: Sequence[Checkpoint], globs: Sequence[str]
 ) -> Iterator[str]:
-    """The notes on one component, of which the tensors that match `globs` are taken."""
+    """The notes on one component, of which the tensors that match `globs` are taken.
+
+    `checkpoints` are those that it is a mean of, the first of the sources.
+    """
     for source, renamed in zip(alignment.sources, alignment.renamed, strict=True):
         if renamed is not None:
             yield f"{source.label}: {renamed} is undone, so that its tensors have the soup's names"
@@ -27,11 +30,12 @@ def notes_on(
             f"{listed(copies)} is a copy where it is, and counts as such where it is missing"
             " (--exclude leaves it out)"
         )
-    count, is_taken = len(alignment.ingredients), any_match(globs)
+    count, is_taken = len(checkpoints), any_match(globs)
     partial = [
         step.name
         for step in plan.kept
-        if step.rule is Rule.AVERAGE and len(step.sources) < count and not is_taken(step.name)
+        if step.rule is Rule.AVERAGE and not is_taken(step.name)
+        if sum(source < count for source in step.sources) < count
     ]
     if partial:
         yield f"the mean of those that have them: {listed(partial)} (--on-missing keep)"

@@ -16,6 +16,7 @@ from ..format.dtypes import FLOATS, DType
 from ..kinds.kind import WEIGHT
 from ..storage.files import free_space
 from ..workers import ExecutionOptions, require_room_to_compute
+from .adapter_reader import AdapterReader
 from .blocks.table import BlockRow, block_rows
 from .job import ComponentJob, Job
 from .memory import memory_needed
@@ -134,6 +135,9 @@ def _component(component: ComponentJob) -> ComponentPreview:
     names = {step.name for step in plan.kept}
     # what others have of a tensor is digested only
     steps = [step for step in plan.steps if step.out is not None or step.name not in names]
+    # an adapter's own tensors are factors, of which no soup is made
+    adapters = {n for n, each in enumerate(component.sources) if isinstance(each, AdapterReader)}
+    steps = [step for step in steps if not adapters.issuperset(step.sources)]
     special = tuple(_special(step) for step in steps if _is_special(step))
     dtypes = Counter(dtype.value for _, dtype, _ in plan.written)
     return ComponentPreview(

@@ -34,6 +34,7 @@ from .membership import require_ledger
 from .opened_inputs import OpenedInputs, is_input, open_model
 from .shared_components import is_shared
 from .unknown_history import require_known
+from .whole_digests import added_digest
 
 
 def holds(
@@ -62,6 +63,8 @@ def ask(
     model = find_input(soup, component)
     place = Path(what) if is_input(what) else None
     is_data = place is not None and (is_image(place) or is_data_folder(place))
+    if component is None and (digest := added_digest(what, model)) is not None:
+        what, place = digest, None
     other = find_input(what, component) if place is not None and not is_data else None
     if other is not None:
         model, other = with_same_components([model, other])
@@ -98,6 +101,12 @@ def _ask_for_text(what: str, soup: str, known: Known) -> Answer:
             for each in trainings_of(ledger)
             if each.data in named or (each is ledger.training and names_data(what, each))
         ]
+    entries += [
+        entry
+        for _, ledger in known
+        for entry in ledger.ingredients
+        if what in (share.digest for share in entry.pipelines)
+    ]
     if entries or data:
         return Answer(True, tuple(dict.fromkeys(entries)), tuple(dict.fromkeys(data)))
     digest = whole_digest(what)

@@ -37,6 +37,7 @@ from .revision import ComponentChange, Revision
 from .run import carry_out
 from .shared_components import added_pipeline, removals_by_component, require_new_pipelines
 from .sources import require_digests
+from .whole_digests import with_whole_digests
 
 
 def revise(
@@ -60,7 +61,7 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     """
     place = (revision.component, revision.variant)
     soup = find_input(revision.soup, *place)
-    revision = with_data_digests(revision, soup)
+    revision = with_whole_digests(with_data_digests(revision, soup), soup)
     added = [find_input(each.path, *place) for each in revision.additions]
     removed = [
         find_input(each.what, *place) if is_input(each.what) else None for each in revision.removals
@@ -164,6 +165,7 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
     ):
         draft = replace(each.draft(destination.folder_of(files)), config_from=source)
         sources, alignment = each.computation.sources, each.computation.alignment
+        added = tuple(map(draft.adds, draft.ingredients)) if draft.is_applied else ()
         job = ComponentJob(
             part,
             each.computation.plan,
@@ -178,20 +180,20 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
                 *notes_on(
                     each.computation.plan,
                     alignment,
-                    part.checkpoints,
+                    part.checkpoints[: len(part.checkpoints) - sum(added)],
                     [glob for glob, _ in each.computation.takes],
                 ),
                 *([] if note is None else [note]),
             ),
-            added=tuple(map(draft.adds, draft.ingredients)) if draft.is_applied else (),
+            added=added,
         )
         jobs.append(job)
     weights = tuple((entry.name, entry.weight) for entry in components[0].members.after)
     # files that are opened but not computed with are inputs too, which no output may replace
     used = Inputs(inputs.models, (*inputs.parts, *(each.named for each in components)))
     replaceable = _replaceable(revision, components)
-    added = frozenset(place for place, is_added in enumerate(jobs[0].added) if is_added)
-    return Job(weights, used, destination, tuple(jobs), added, replaceable)
+    places = frozenset(place for place, is_added in enumerate(jobs[0].added) if is_added)
+    return Job(weights, used, destination, tuple(jobs), places, replaceable)
 
 
 def _replaceable(revision: Revision, components: Sequence[RevisedComponent]) -> frozenset[Path]:

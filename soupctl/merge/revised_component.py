@@ -114,6 +114,10 @@ class RevisedComponent:
     def draft(self, folder: Path | None) -> Ledger:
         """The ledger without the soup's own digest; hints are relative to `folder`."""
         before, after = self.members.before, self.members.after
+        if not (self.change.removals or self.change.added):
+            # of a delta that only other components have
+            placed = tuple(self._placed(entry, folder) for entry in before.ingredients)
+            return replace(before, ingredients=placed)
         plan = self.computation.plan
         named = self._named_tensors()
         known = self.members.ancestry.of(entry.digest for entry in (*after, *before.donors))

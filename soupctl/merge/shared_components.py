@@ -92,7 +92,8 @@ def removals_by_component(
     for removal, model in zip(changes[0].revision.removals, removed, strict=True):
         for parts in _removals(changes, removal, model, soup):
             for place, part in zip(found, parts, strict=True):
-                place.append(part)
+                if part is not None:
+                    place.append(part)
     return [tuple(place) for place in found]
 
 
@@ -101,8 +102,11 @@ def _removals(
     removal: Removal,
     model: Sequence[Checkpoint] | None,
     soup: str,
-) -> Iterator[Removals]:
-    """The ingredients or pipelines that one removal means, with their share of every component."""
+) -> Iterator[tuple[WeightRemoval | None, ...]]:
+    """The ingredients or pipelines that one removal means, with their share of every component.
+
+    It is None for a component that they do not change.
+    """
     if model is not None:
         pipeline = pipeline_of(changes, model)
         for change, checkpoint in zip(changes, model, strict=True):
@@ -125,7 +129,10 @@ def _removals(
     for digest in meant:
         contents = pipelines[digest].contents(names, soup)
         yield tuple(
-            WeightRemoval(content, removal.what, removal.weight, digest) for content in contents
+            None
+            if content is None
+            else WeightRemoval(content, removal.what, removal.weight, digest)
+            for content in contents
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component, ModelFiles
 from ..checkpoints.open import find_input, with_same_components
 from ..choices import Level, Proof
@@ -28,6 +29,7 @@ from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root
 from .membership import require_ledger
 from .opened_inputs import OpenedInputs, is_input, open_model
 from .rebuild import RebuildRequest, Rebuilt, rebuild
+from .whole_digests import added_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +85,34 @@ def verify(
         inputs = [OpenedInputs(stack, search, variant) for _ in model.components]
         opened = open_model(inputs, model)
         paths = _paths(ingredients, inputs, opened)
-        others = [find_input(path, component, variant) for path in paths]
+        lone = [path for path in paths if added_digest(str(path), model) is not None]
+        others = [find_input(path, component, variant) for path in paths if path not in lone]
         others = [*with_same_components([model, *others])[1:]]
+        some = [component for path in lone for component in find_input(path).components]
         sums = None if component is not None else _sum_beside(inputs, model, opened)
+        meant = [
+            _meant(some, its, checkpoint) for its, checkpoint in zip(inputs, opened, strict=True)
+        ]
+        # what none has is refused by the first
+        meant[0] += [each for each in some if not any(each in its for its in meant)]
         found = []
         for position, each in enumerate(model.components):
-            given = [other.components[position] for other in others]
+            given = [*(other.components[position] for other in others), *meant[position]]
             beside = None if sums is None else sums[position]
             options = execution or ExecutionOptions()
             request = RebuildRequest(inputs[position], opened[position], given, options)
             found.append(_verify(each.name, request, beside, level or Level.REBUILD))
             request.soup.require_unchanged()
         return tuple(found)
+
+
+def _meant(some: Sequence[Component], inputs: OpenedInputs, soup: Checkpoint) -> list[Component]:
+    """The deltas and adapters of some components that this one of the soup has."""
+    with suppress(LedgerError):
+        ledger = inputs.ledger(soup)
+        held = {entry.digest for entry in ledger.sources} if ledger is not None else set()
+        return [each for each in some if checkpoint_digest(inputs.open(each)) in held]
+    return []
 
 
 def _paths(

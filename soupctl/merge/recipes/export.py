@@ -9,6 +9,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ...checkpoints.layout import INDEX
 from ...choices import OnMissing
 from ...errors import LedgerError
 from ...ledger.ledger import IngredientEntry, Ledger
@@ -120,11 +121,12 @@ def _names(entries: Sequence[IngredientEntry]) -> list[str]:
 
 
 def _place(entry: IngredientEntry, path: str) -> str:
-    """The expected path of an ingredient, relative to the folder of the soup's path."""
+    """The expected path of an ingredient, from a hint relative to what holds the soup."""
     if not entry.hints:
         return entry.name
     soup = Path(path)
-    return os.path.normpath((soup if soup.is_dir() else soup.parent) / entry.hints[0])
+    soup = soup.parent if INDEX.search(soup.name) else soup
+    return os.path.normpath(soup / ".." / entry.hints[0])
 
 
 def _options(ledger: Ledger, names: Mapping[str, str]) -> Iterator[str]:

@@ -1,0 +1,54 @@
+"""Deltas and adapters that a user names for a whole pipeline, which has them in some components.
+
+Rule 1: one checkpoint for several components is known by its own digest, a folder of deltas by the
+digest of all of them, as in the ledgers.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from ..checkpoints.hashing import checkpoint_digest
+from ..checkpoints.layout import ModelFiles
+from ..checkpoints.open import STREAM, find_input, open_input
+from ..ledger.data_shard import is_data_folder, is_image
+from ..ledger.pipelines import pipeline_digest
+from .opened_inputs import is_input
+from .revision import Removal, Revision
+from .sources import is_added
+
+
+def with_whole_digests(revision: Revision, soup: ModelFiles) -> Revision:
+    """The revision, in which the digest of deltas of some components stands for their path."""
+    if len(soup.components) == 1:
+        return revision
+    return replace(revision, removed=[_by_digest(each, soup) for each in revision.removals])
+
+
+def _by_digest(removal: Removal, soup: ModelFiles) -> Removal:
+    digest = added_digest(removal.what, soup)
+    return removal if digest is None else replace(removal, what=digest)
+
+
+def added_digest(what: str, soup: ModelFiles) -> str | None:
+    """The digest of deltas or an adapter at a path, unless they are of each component of a soup.
+
+    None for anything else.
+    """
+    if len(soup.components) == 1 or what == STREAM or not is_input(what):
+        return None
+    if is_image(Path(what)) or is_data_folder(Path(what)):
+        return None
+    model = find_input(what)
+    names = [component.name for component in model.components]
+    if names == [component.name for component in soup.components]:
+        return None
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_input(each)) for each in model.components]
+        if not all(map(is_added, opened)):
+            return None
+        digests = [checkpoint_digest(each) for each in opened]
+    is_lone = len(digests) == 1 and not names[0]
+    return digests[0] if is_lone else pipeline_digest(dict(zip(names, digests, strict=True)))
