@@ -14,7 +14,7 @@ from numba.core.typing import Signature
 from numba.extending import register_jitable
 
 from . import tables
-from .floats import MAGNITUDE, floats_at, integers_at, invoke
+from .floats import MAGNITUDE, float_of, floats_at, integers_at, invoke
 from .sums import DOUBT, FLOATS, INTEGERS, LOW, SIZE
 from .tables import DONE, RESULT, ROW, ROW_WEIGHTS, TILE, UNRESOLVED
 
@@ -125,8 +125,14 @@ def add_rows(mean, weights_at, place, length, tile):  # type: ignore[no-untyped-
 def sum_and_finish(mean, weights, place, length, out, offset, tile):  # type: ignore[no-untyped-def]
     """Combine one tile by the fast path; the number of its elements left in doubt."""
     add_rows(mean, weights, place, length, tile)
-    table, weight = integers_at(mean[tables.FORMAT]), float(mean[tables.WEIGHT])
-    rest = float(mean[tables.WEIGHT] - int(weight))
+    return finish(mean, out, offset, length, tile)
+
+
+@register_jitable
+def finish(mean, out, offset, length, tile):  # type: ignore[no-untyped-def]
+    """Divide and round the sums of one tile; the number of its elements left in doubt."""
+    table = integers_at(mean[tables.FORMAT])
+    weight, rest = float_of(mean[tables.DIVISOR]), float_of(mean[tables.REST])
     return invoke(mean[tables.FINISH], (out, offset, length, tile, weight, rest, table))
 
 

@@ -55,7 +55,7 @@ def resolve(mean, element, tile, scratch):  # type: ignore[no-untyped-def]
         scratch[limb] = 0
     nan, positive, negative, offender = add_terms(mean, element, tile, scratch)
     if offender < 0:
-        return round_mean(scratch, mean[tables.WEIGHT], table)
+        return round_mean(scratch, mean[tables.WEIGHT], mean[tables.FACTOR], table)
     if not mean[tables.ALLOWED]:
         scratch[RESULT] = offender
         return NOT_FINITE
@@ -144,13 +144,15 @@ def add_part(significand, factor, place, sign, scratch):  # type: ignore[no-unty
 
 
 @register_jitable
-def round_mean(scratch, weight, table):  # type: ignore[no-untyped-def]
-    """Round the limbs' sum over `weight` into `scratch[RESULT]`; DONE or OUT_OF_RANGE."""
+def round_mean(scratch, weight, factor, table):  # type: ignore[no-untyped-def]
+    """Round the limbs' sum over weight * factor into `scratch[RESULT]`; DONE or OUT_OF_RANGE."""
     scratch[RESULT] = 0
     if scratch[TOP] == 0:
         return DONE
     negative = settle_signs(scratch)
     remainder = divide_limbs(scratch, weight)
+    if factor != 1:
+        remainder |= divide_limbs(scratch, factor)
     highest = scratch[TOP]
     while scratch[LIMBS + highest] == 0:
         highest -= 1

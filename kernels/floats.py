@@ -142,6 +142,12 @@ def floats_at(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def bytes_at(typing_context, address):  # type: ignore[no-untyped-def]
+    """The row of bytes at `address`."""
+    return _pointer(types.uint8)
+
+
+@intrinsic
 def invoke(typing_context, address, arguments):  # type: ignore[no-untyped-def]
     """The int64 result of the compiled function at `address` for a tuple of arguments."""
     kinds = arguments.types

@@ -21,7 +21,8 @@ TILE_SCRATCH = 4 * TILE
 # weights are, and keeps the limbs
 ROW, RESULT, BOTTOM, TOP, ROW_WEIGHTS, LIMBS = range(6)
 # four limbs below 2**-1074 for the fraction of a quotient: their 128 bits hold the 63 that a
-# divisor shifts out, the 53 of a float64 and its rounding bit; above, room for 2**(1024 + 62 + 29)
+# divisor shifts out, the 53 of a float64 and its rounding bit, or the 24 of a scale and the five of
+# a code; above, room for 2**(1024 + 62 + 29)
 SPARE = 4
 LIMB_COUNT = SPARE + 72
 RESOLVE_SCRATCH = LIMBS + LIMB_COUNT
@@ -47,7 +48,12 @@ WEIGHT_COUNT = 14
 # the address of what makes the mean in float32 where it can, zero without one, and its rows
 SINGLES = 15
 SINGLE_ROWS = 16
-MEAN_LENGTH = 17
+# the bits of two float64s: the one nearest to the divisor, and what it leaves of it; the divisor is
+# the weight times a whole number, which is 1 but for codes
+DIVISOR = 17
+REST = 18
+FACTOR = 19
+MEAN_LENGTH = 20
 # the largest weight and divisor of such a mean: 12 bits of a value half-way, or 11 of an element,
 # times 12 are exact
 SINGLE_WEIGHT = 2**12
@@ -65,3 +71,11 @@ QUIET_NAN = 6
 SIGN = 7
 WIDTH = 8
 FORMAT_LENGTH = 9
+
+# where in the float64 memory of both passes over a tensor of codes they find: for each element of a
+# tile the sum of its squared errors and of its squares, the largest exact sum, the largest mean
+ERRORS = 0
+SQUARES = TILE
+LARGEST_SUM = 2 * TILE
+LARGEST_MEAN = LARGEST_SUM + 1
+FOUND_LENGTH = LARGEST_SUM + 2

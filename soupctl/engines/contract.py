@@ -88,6 +88,39 @@ class Expand(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class CodeSums:
+    """What the codes of some elements were made of, and how far they are off."""
+
+    largest: float
+    """The largest magnitude of a mean, rounded to F64."""
+    squares: float
+    """The sum of the squares of the errors of codes times scale, to a dozen digits."""
+    means: float
+    """The sum of the squares of the means, likewise."""
+
+
+class Largest(Protocol):
+    """A mean bound to its sources; may be called from several threads at once."""
+
+    def __call__(self, start: int, stop: int, origin: int = 0) -> float:
+        """The largest magnitude of elements `start` to `stop` of the mean, each rounded to F64.
+
+        Raises as `Combine` does.
+        """
+
+
+class Quantise(Protocol):
+    """A mean bound to its sources, and a scale; may be called from several threads at once."""
+
+    def __call__(self, start: int, stop: int, out: memoryview, origin: int = 0) -> CodeSums:
+        """Write the codes of elements `start` to `stop` into `out`, a view of exactly their bytes.
+
+        Each is the mean over the scale as a real number, rounded once, to nearest even, to the
+        mean's dtype. Raises as `Combine` does.
+        """
+
+
 class Engine(Protocol):
     """Computes exact means and sums."""
 
@@ -104,6 +137,23 @@ class Engine(Protocol):
         self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
     ) -> Expand:
         """Bind an exact sum to `sources`; the mean's output dtype and divisor are not used."""
+
+    def prepare_largest(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> Largest:
+        """Bind the search for the largest mean to `sources`; nonfinite ones are refused."""
+
+    def prepare_codes(
+        self,
+        mean: WeightedMean,
+        scale: float,
+        sources: Sequence[memoryview],
+        scales: Scales | None = None,
+    ) -> Quantise:
+        """Bind a mean of float8, and the scale of its codes, to `sources`.
+
+        The scale is a positive float32, and not subnormal; elements are as in `prepare_largest`.
+        """
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """Convert the float64 elements of `plane` to float32 in `out`; True if that is exact."""

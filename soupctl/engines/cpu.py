@@ -1,47 +1,20 @@
 """The CPU engine: compiled kernels over memory of any alignment.
 
-Rule 1: a prepared mean holds tables of addresses but no data; scratch memory lives for one call.
-Rule 2: a prepared mean may be called from several threads at once.
-Rule 3: importing this module does not load numpy, which only scaled sources need.
+Rule 1: importing this module does not load numpy.
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
-import struct
-import sys
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import cache, lru_cache
-from itertools import groupby
-from typing import TYPE_CHECKING
+from functools import cache
 
-from ..format.dtypes import DType
-from ..kernels import tables
 from .addresses import address
-from .contract import NonFinite, OutOfRange, Scales, WeightedMean
-from .expansion import Expansion
+from .contract import Scales, WeightedMean
+from .cpu_codes import CpuLargest, CpuQuantise
+from .cpu_mean import CpuCombine, CpuExpand
 from .native import native_address
-from .splitting import NARROW_DIVISOR, SCALE_BITS, split_weight
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-# rows of one dtype lie together, in this order
-RANKS = {DType(name): rank for rank, name in enumerate(tables.ROW_NAMES)}
-
-SINGLE_DTYPES = (DType.F16, DType.BF16)
-
-Scratch = ctypes.c_int64 * (tables.TILE_SCRATCH + tables.RESOLVE_SCRATCH)
-SumScratch = ctypes.c_double * tables.TILE_SCRATCH
-
-# names, so that the processor computes with them at each call, and not the compiler once
-SMALLEST_NORMAL, HALF, ONE = sys.float_info.min, 0.5, 1.0
-ULP, MOST_OF_AN_ULP = sys.float_info.epsilon, 0.75 * sys.float_info.epsilon
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,249 +35,25 @@ class CpuEngine:
         """The same for sums."""
         return CpuExpand(self, mean, sources, scales)
 
+    def prepare_largest(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> CpuLargest:
+        """The same for the largest mean."""
+        return CpuLargest(mean, sources, scales)
+
+    def prepare_codes(
+        self,
+        mean: WeightedMean,
+        scale: float,
+        sources: Sequence[memoryview],
+        scales: Scales | None = None,
+    ) -> CpuQuantise:
+        """The same for codes."""
+        return CpuQuantise(mean, scale, sources, scales)
+
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """Narrow by one compiled pass; both buffers are aligned for their elements."""
         return not narrow_function()(address(plane), len(plane) // 8, address(out))
-
-
-class MeanTables:
-    """The tables that compiled code reads about a mean, apart from the addresses of its sources."""
-
-    def __init__(self, mean: WeightedMean, scales: Scales | None = None) -> None:
-        ranks = [RANKS[dtype] for dtype in mean.dtypes]
-        order = sorted(range(len(ranks)), key=ranks.__getitem__)
-        factors = None if scales is None else factors_of(scales, len(ranks))
-        parts = [
-            (row, part)
-            for row in order
-            for part in split_weight(
-                mean.weights[row], mean.dtypes[row], is_scaled=is_scaled(factors, row)
-            )
-        ]
-        self.rows = [row for row, _ in parts]
-        self.width = mean.out.bits // 8
-        sources = array("q", self.rows)
-        weights = array("d", [part for _, part in parts])
-        bounded = is_bounded(mean) if factors is None else is_bounded_scaled(mean, factors)
-        add = "sums.add_bounded" if bounded else "sums.add_proved"
-        groups = group_table([mean.dtypes[row] for row in self.rows], add)
-        unit = array("d", [1.0])
-        layout = format_table(mean.out)
-        self.table = table = array("q", bytes(8 * tables.MEAN_LENGTH))
-        table[tables.GROUPS], table[tables.GROUP_COUNT] = address(groups), len(groups) // 3
-        table[tables.WEIGHTS], table[tables.SOURCES] = address(weights), address(sources)
-        table[tables.WEIGHT], table[tables.ALLOWED] = mean.total, mean.allow_nonfinite
-        wide = mean.total > NARROW_DIVISOR
-        table[tables.FORMAT], table[tables.FINISH] = address(layout), finish_address(mean.out, wide)
-        table[tables.UNIT] = address(unit)
-        if scales is None and fits_singles(mean):
-            table[tables.SINGLES] = native_address("singles.mean_singles", mean.out.value)
-            table[tables.SINGLE_ROWS] = len(self.rows)
-        if scales is not None and factors is not None:
-            # exact: of the bits of a weight and its scale, a product with an element leaves room
-            weights = array("d", (weights * factors[:, self.rows]).tobytes())
-            table[tables.WEIGHTS], table[tables.WEIGHT_COUNT] = address(weights), len(self.rows)
-            table[tables.COLUMNS], table[tables.RUN] = scales.columns, scales.block[1]
-            table[tables.GROUP_ROWS] = scales.block[0]
-        self._kept = (sources, weights, groups, unit, layout)
-
-
-# most tensors of a checkpoint have the same mean
-mean_tables = lru_cache(maxsize=64)(MeanTables)
-
-
-class CpuCombine:
-    """A prepared mean: tables of addresses, and the views that keep them valid."""
-
-    def __init__(
-        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
-    ) -> None:
-        shared = mean_tables(mean) if scales is None else MeanTables(mean, scales)
-        views = [sources[row] for row in shared.rows if sources[row].nbytes]
-        addresses = array("q", map(address, views))
-        self.table = shared.table[:]
-        self.table[tables.ROWS] = address(addresses)
-        self._combine = combine_function()
-        self._width = shared.width
-        self._kept = (views, addresses, shared)
-
-    def __call__(self, start: int, stop: int, out: memoryview, origin: int = 0) -> None:
-        """Write elements `start` to `stop` of the mean into `out`.
-
-        Raises NonFinite or OutOfRange for the lowest failing element, ArithmeticError in a thread
-        whose processor was told to flush subnormals or to round other than to nearest.
-        """
-        if start == stop:
-            return
-        require_exact_arithmetic()
-        target = address(out)
-        scratch = Scratch()
-        tile = ctypes.addressof(scratch)
-        limbs = tile + 8 * tables.TILE_SCRATCH
-        table = address(self.table)
-        status = self._combine(table, origin, start, stop, target, tile, limbs)
-        while status == tables.UNRESOLVED:
-            # compiled when first needed: most checkpoints never do
-            self.table[tables.RESOLVE] = native_address("exact.resolve")
-            first = scratch[tables.TILE_SCRATCH + tables.ROW]
-            place = target + (first - start) * self._width
-            status = self._combine(table, origin, first, stop, place, tile, limbs)
-        if status == tables.NOT_FINITE:
-            state = scratch[tables.TILE_SCRATCH :]
-            raise NonFinite(state[tables.RESULT], state[tables.ROW])
-        if status == tables.OUT_OF_RANGE:
-            raise OutOfRange(scratch[tables.TILE_SCRATCH + tables.ROW])
-
-
-class CpuExpand:
-    """A prepared sum: one pass where a float64 holds it, else the expansion."""
-
-    def __init__(
-        self,
-        engine: CpuEngine,
-        mean: WeightedMean,
-        sources: Sequence[memoryview],
-        scales: Scales | None,
-    ) -> None:
-        whole = WeightedMean(mean.dtypes, mean.weights, DType.F64, divisor=1)
-        self._tables = CpuCombine(whole, sources, scales)
-        self._expand = Expansion(engine, whole, sources, scales)
-        self._accumulate = accumulate_function()
-
-    def __call__(
-        self, start: int, stop: int, first: memoryview, origin: int = 0
-    ) -> list[memoryview]:
-        """Fill the first plane of elements `start` to `stop`, return the others; see `Expand`."""
-        require_exact_arithmetic()
-        if start == stop:
-            return []
-        tile = SumScratch()
-        table = address(self._tables.table)
-        place = ctypes.addressof(tile)
-        if self._accumulate(table, origin, start, stop, address(first), place):
-            return self._expand(start, stop, first, origin)
-        return []
-
-
-def require_exact_arithmetic() -> None:
-    """ArithmeticError unless this thread keeps subnormals and rounds to nearest."""
-    keeps = SMALLEST_NORMAL * HALF / HALF == SMALLEST_NORMAL
-    up = ONE + MOST_OF_AN_ULP == ONE + ULP
-    down = -ONE - MOST_OF_AN_ULP == -ONE - ULP
-    if not (keeps and up and down):
-        raise ArithmeticError("this thread's floating-point mode is not the default one")
-
-
-def is_bounded(mean: WeightedMean) -> bool:
-    """Whether every partial sum of products fits a float64, whatever the elements are."""
-    shares = dict.fromkeys(mean.dtypes, 0)
-    for dtype, weight in zip(mean.dtypes, mean.weights, strict=True):
-        shares[dtype] += abs(weight)
-    largest = sum(share * dtype.float_format.largest for dtype, share in shares.items())
-    quantum = min(dtype.float_format.quantum for dtype in shares)
-    return largest <= Fraction(2) ** (53 + quantum)
-
-
-def fits_singles(mean: WeightedMean) -> bool:
-    """Whether arithmetic of float32 may be enough for the mean."""
-    same = mean.out in SINGLE_DTYPES and {*mean.dtypes} == {mean.out} and len(mean.dtypes) > 1
-    return same and max(mean.total, *map(abs, mean.weights)) <= tables.SINGLE_WEIGHT
-
-
-def factors_of(scales: Scales, count: int) -> NDArray[np.float64]:
-    """The factors as an array [blocks, sources]."""
-    import numpy as np
-
-    return np.frombuffer(scales.factors, np.float64).reshape(-1, count)
-
-
-def is_scaled(factors: NDArray[np.float64] | None, source: int) -> bool:
-    """Whether any element of a source has a factor other than 1."""
-    return factors is not None and not bool((factors[:, source] == 1.0).all())
-
-
-def is_bounded_scaled(mean: WeightedMean, factors: NDArray[np.float64]) -> bool:
-    """The same with scales: by the largest, and by the lowest bit that the smallest may have."""
-    import numpy as np
-
-    largest, quantum = Fraction(0), math.inf
-    for source, (dtype, weight) in enumerate(zip(mean.dtypes, mean.weights, strict=True)):
-        sizes = np.abs(factors[:, source])
-        most, least = float(sizes.max()), float(sizes.min(where=sizes > 0, initial=math.inf))
-        if most == 0.0:
-            continue
-        largest += abs(weight) * Fraction(most) * dtype.float_format.largest
-        exponent = math.frexp(least)[1] - SCALE_BITS if is_scaled(factors, source) else 0
-        quantum = min(quantum, dtype.float_format.quantum + exponent)
-    return largest <= Fraction(2) ** int(53 + quantum) if largest else True
-
-
-def group_table(dtypes: Sequence[DType], add: str) -> array[int]:
-    """For each run of equal dtypes: the address of its sum, its first row, and its end."""
-    groups = array("q")
-    for dtype, run in groupby(enumerate(dtypes), key=lambda row: row[1]):
-        rows = [index for index, _ in run]
-        compiled = native_address(add, dtype.value)
-        groups.extend((compiled, rows[0], rows[-1] + 1))
-    return groups
-
-
-@cache
-def format_table(dtype: DType) -> array[int]:
-    """The parameters of an output dtype, laid out as in `kernels.tables`."""
-    format = dtype.float_format
-    fraction = format.precision - 1
-    exponent = math.frexp(format.largest)[1]
-    smallest = math.ldexp(1.0, format.quantum + fraction)
-    # IEEE formats use all exponents but the last; E4M3 uses the last too, but for its last pattern
-    largest = int(format.largest / Fraction(2) ** (exponent - format.precision))
-    encoded = largest + ((exponent - format.precision - format.quantum) << fraction)
-    table = array("q", bytes(8 * tables.FORMAT_LENGTH))
-    table[tables.PRECISION], table[tables.QUANTUM] = format.precision, format.quantum
-    table[tables.NORMAL] = float_bits(smallest)
-    table[tables.LIMIT] = last_in_range(dtype, largest, exponent)
-    table[tables.LARGEST] = encoded
-    table[tables.INFINITY] = encoded + 1 if format.has_infinity else 0
-    table[tables.QUIET_NAN] = format.quiet_nan
-    table[tables.SIGN] = -1 << (dtype.bits - 1)
-    table[tables.WIDTH] = dtype.bits // 8
-    return table
-
-
-def last_in_range(dtype: DType, significand: int, exponent: int) -> int:
-    """The bits of the largest float64 that rounds to the largest value or below."""
-    if dtype is DType.F64:
-        return float_bits(sys.float_info.max)
-    beyond = math.ldexp(2 * significand + 1, exponent - dtype.float_format.precision - 1)
-    # half-way goes to the even neighbour
-    return float_bits(beyond) - significand % 2
-
-
-def float_bits(value: float) -> int:
-    """The 64 bits of a float64."""
-    (bits,) = struct.unpack("<q", struct.pack("<d", value))
-    return int(bits)
-
-
-@cache
-def finish_address(dtype: DType, wide: bool) -> int:
-    """The address of the compiled division and rounding to `dtype`; `wide` for large divisors."""
-    finish = "wide_rounding.finish_wide" if wide else "rounding.finish"
-    return native_address(finish, str(dtype.bits))
-
-
-@cache
-def combine_function() -> Callable[..., int]:
-    """The compiled driver; calling it lets other threads run."""
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 7)
-    return prototype(native_address("combine.combine"))
-
-
-@cache
-def accumulate_function() -> Callable[..., int]:
-    """The compiled pass of a sum; calling it lets other threads run."""
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
-    return prototype(native_address("combine.accumulate"))
 
 
 @cache

@@ -10,7 +10,7 @@ from ..format.dtypes import DType
 from ..kernels import tables
 from ..kernels.gpu.layout import Group, MeanConfig, OutputFormat, weight_table
 from .contract import WeightedMean
-from .cpu import RANKS, format_table, is_bounded
+from .mean_tables import RANKS, format_table, is_bounded
 from .splitting import NARROW_DIVISOR, split_weight
 
 

@@ -5,13 +5,13 @@ Rule 1: nothing here is fast, and values are rounded once, in `encode`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import inf, isnan, nan
 
 from ..format.dtypes import DType, FloatFormat
-from .contract import NonFinite, OutOfRange, Scales, WeightedMean
+from .contract import CodeSums, NonFinite, OutOfRange, Scales, WeightedMean
 from .expansion import Expansion
 
 
@@ -32,6 +32,22 @@ class ReferenceEngine:
     ) -> Expansion:
         """Bind the sum to its sources."""
         return Expansion(self, mean, sources, scales)
+
+    def prepare_largest(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> ReferenceLargest:
+        """Bind the mean to its sources."""
+        return ReferenceLargest(ReferenceCombine(mean, tuple(sources), scales))
+
+    def prepare_codes(
+        self,
+        mean: WeightedMean,
+        scale: float,
+        sources: Sequence[memoryview],
+        scales: Scales | None = None,
+    ) -> ReferenceQuantise:
+        """Bind the mean and the scale of its codes to its sources."""
+        return ReferenceQuantise(ReferenceCombine(mean, tuple(sources), scales), Fraction(scale))
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """Element by element."""
@@ -63,6 +79,13 @@ class ReferenceCombine:
 
     def bits_at(self, element: int, origin: int) -> int:
         """The bits of one element of the mean; raises NonFinite or OutOfRange."""
+        code = encode(self.exact_at(element, origin), self.mean.out)
+        if code is None:
+            raise OutOfRange(element)
+        return code
+
+    def exact_at(self, element: int, origin: int) -> Fraction | float:
+        """One element of the mean before it is rounded; raises NonFinite."""
         values = [self.value(source, element, origin) for source in range(len(self.sources))]
         infinite = [source for source, value in enumerate(values) if isinstance(value, float)]
         if infinite and not self.mean.allow_nonfinite:
@@ -70,10 +93,7 @@ class ReferenceCombine:
         # beside an infinity or a NaN no finite term matters
         counted = infinite or range(len(values))
         total = sum(self.mean.weights[source] * values[source] for source in counted)
-        code = encode(total / self.mean.total, self.mean.out)
-        if code is None:
-            raise OutOfRange(element)
-        return code
+        return total / self.mean.total
 
     def value(self, source: int, element: int, origin: int) -> Fraction | float:
         """One element of one source, times its scale."""
@@ -86,6 +106,60 @@ class ReferenceCombine:
         place = self.scales.block_of(origin + element) * len(self.sources) + source
         factor: float = self.scales.factors.cast("B").cast("d")[place]
         return value * (factor if isinstance(value, float) else Fraction(factor))
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceLargest:
+    """A mean whose largest magnitude is found."""
+
+    combine: ReferenceCombine
+
+    def __call__(self, start: int, stop: int, origin: int = 0) -> float:
+        """The largest magnitude of elements `start` to `stop` of the mean."""
+        means = exact_means(self.combine, start, stop, origin)
+        return max((as_double(mean, element) for element, mean in means), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceQuantise:
+    """A mean and the scale of its codes."""
+
+    combine: ReferenceCombine
+    scale: Fraction
+
+    def __call__(self, start: int, stop: int, out: memoryview, origin: int = 0) -> CodeSums:
+        """Write the codes of elements `start` to `stop` into `out`."""
+        largest, squares, sizes = 0.0, Fraction(0), Fraction(0)
+        dtype = self.combine.mean.out
+        for element, mean in exact_means(self.combine, start, stop, origin):
+            code = encode(mean / self.scale, dtype)
+            if code is None:
+                raise OutOfRange(element)
+            out[element - start] = code
+            value = decode(code, dtype)
+            assert isinstance(value, Fraction)
+            largest = max(largest, as_double(mean, element))
+            squares += (value * self.scale - mean) ** 2
+            sizes += mean**2
+        return CodeSums(largest, float(squares), float(sizes))
+
+
+def exact_means(
+    combine: ReferenceCombine, start: int, stop: int, origin: int
+) -> Iterator[tuple[int, Fraction]]:
+    """Elements `start` to `stop` of a mean before they are rounded; raises NonFinite."""
+    for element in range(start, stop):
+        mean = combine.exact_at(element, origin)
+        assert isinstance(mean, Fraction)
+        yield element, mean
+
+
+def as_double(mean: Fraction, element: int) -> float:
+    """The magnitude of a mean, rounded to F64; raises OutOfRange."""
+    try:
+        return abs(float(mean))
+    except OverflowError:
+        raise OutOfRange(element) from None
 
 
 def decode(code: int, dtype: DType) -> Fraction | float:

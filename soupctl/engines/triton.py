@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .contract import Combine, Expand, Scales, WeightedMean
+from .contract import Combine, Expand, Largest, Quantise, Scales, WeightedMean
 from .cpu import CpuEngine
 from .staging import BufferPool, Device, StagedCombine
 
@@ -37,6 +37,22 @@ class TritonEngine:
     ) -> Expand:
         """Bind a sum in the CPU engine: sums are wide, so copying them costs most."""
         return CpuEngine().prepare_sum(mean, sources, scales)
+
+    def prepare_largest(
+        self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
+    ) -> Largest:
+        """Bind the search in the CPU engine, which has the sources at hand."""
+        return CpuEngine().prepare_largest(mean, sources, scales)
+
+    def prepare_codes(
+        self,
+        mean: WeightedMean,
+        scale: float,
+        sources: Sequence[memoryview],
+        scales: Scales | None = None,
+    ) -> Quantise:
+        """Bind the mean in the CPU engine: codes come of the pass after the search."""
+        return CpuEngine().prepare_codes(mean, scale, sources, scales)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:
         """Narrow a plane on the processor, where sums are computed."""

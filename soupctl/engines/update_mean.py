@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from ..format.dtypes import DType
 from .addresses import address
 from .contract import NonFinite, OutOfRange, WeightedMean
-from .cpu import CpuEngine, format_table, require_exact_arithmetic
+from .cpu import CpuEngine
+from .cpu_mean import require_exact_arithmetic
+from .mean_tables import format_table
 from .native import native_address
 from .reference import decode
 from .updates import SLACK, UNIT, Floats, Update

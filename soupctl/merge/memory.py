@@ -15,7 +15,6 @@ from ..format.dtypes import DType
 from ..format.header import Tensor
 from ..workers import MOST_TENSORS, ROW_BYTES, TASK_BYTES, TASKS_A_THREAD
 from .chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements
-from .code_writer import BYTES_AN_ELEMENT
 from .delta.reader import DeltaReader
 from .job import ComponentJob, Job
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
@@ -97,7 +96,7 @@ def _component(component: ComponentJob) -> int:
 def _needs_numpy(component: ComponentJob) -> bool:
     """Whether there is more to compute than means of plain tensors."""
     plain = all(isinstance(each, Checkpoint) for each in component.sources)
-    odd = any(step.is_quantised or any(step.scales) for step in component.plan.steps)
+    odd = any(any(step.scales) for step in component.plan.steps)
     return component.sum_record is not None or odd or not plain
 
 
@@ -168,7 +167,7 @@ def _buffers(component: ComponentJob) -> int:
             widths[id(step.dtypes)] = width
         width += sum(2 * PLANE_BYTES * len(each.parts.get(step.name, ())) for each in sums)
         width += sum(each.bytes_an_element(step.name) for each in deltas)
-        width += step.out.bits // 8 + (BYTES_AN_ELEMENT if step.is_quantised else 0)
+        width += step.out.bits // 8
         chunk = min(prod(step.shape), chunk_elements(width))
         most = max(most, chunk * (width + extra))
     return most

@@ -13,11 +13,10 @@ from ..checkpoints.digest import Row, tensor_hasher
 from ..checkpoints.safetensors import StoredTensor
 from ..engines.contract import Engine
 from ..errors import OutputError
-from ..format.dtypes import DType
 from ..workers import Advance, Scratch
 from .chunks import PLANE_BYTES, chunk_elements, ranges
 from .code_error import CodeError
-from .code_writer import BYTES_AN_ELEMENT, CodeWriter, as_float64, largest_of
+from .code_writer import CodeWriter
 from .kept_sum.format import COPIED
 from .kept_sum.reader import Source, is_extra_name, stored_parts
 from .kept_sum.writer import PlaneWriter
@@ -90,7 +89,7 @@ class TensorPass:
         width = max(use.step.out.bits // 8 for use in uses if use.step.out is not None)
         keeps_sum = any(self.orders[use.order].sum is not None for use in uses)
         planes = PLANE_BYTES if keeps_sum else 0
-        memory = bytes_an_element(every) + planes + width + BYTES_AN_ELEMENT * bool(largest)
+        memory = bytes_an_element(every) + planes + width
         chunk = min(count, self.chunk or chunk_elements(memory))
         out, plane = allot(self.scratch, every, chunk, width, planes)
         means = [self._mean(use, terms, largest.get(use.order)) for use in uses]
@@ -121,25 +120,21 @@ class TensorPass:
         count = prod(shape)
         terms = {s: terms_of(self.sources[s], name, shape) for s in sources_of(quantised)}
         every = [term for each in terms.values() for term in each]
-        chunk = min(count, self.chunk or chunk_elements(bytes_an_element(every) + PLANE_BYTES))
-        (plane,) = allot(self.scratch, every, chunk, PLANE_BYTES)
-        means = [
-            (use.order, self._weighted(use, terms).prepare_mean(DType.F64)) for use in quantised
-        ]
+        chunk = min(count, self.chunk or chunk_elements(bytes_an_element(every)))
+        allot(self.scratch, every, chunk)
+        passes = [(use.order, self._weighted(use, terms).prepare_largest()) for use in quantised]
         found = {use.order: 0.0 for use in quantised}
         for start, stop in ranges(count, chunk):
             advance(sum(term.read(start, stop) for term in every))
-            out = plane[: (stop - start) * PLANE_BYTES]
-            for order, mean in means:
-                mean(start, stop, out)
-                found[order] = max(found[order], largest_of(as_float64(out)))
+            for order, largest in passes:
+                found[order] = max(found[order], largest(start, stop))
         return found
 
     def _mean(self, use: Use, terms: Mapping[int, Sequence[Term]], largest: float | None) -> _Mean:
         weighted = self._weighted(use, terms)
         codes = None
         if largest is not None:
-            codes = CodeWriter(weighted, use.step.name, largest, self.engine)
+            codes = CodeWriter(weighted, use.step.name, largest)
         return _Mean(self.orders[use.order], use.step, self.engine, weighted, codes)
 
     def _weighted(self, use: Use, terms: Mapping[int, Sequence[Term]]) -> WeightedSum:
@@ -221,13 +216,12 @@ class _Mean:
         self._write = order.write
         self._weighted = weighted
         self.codes = codes
-        self._dtype = step.out if codes is None else DType.F64
         self._hasher = tensor_hasher()
         self._sum = None if order.sum is None else PlaneWriter(step, order.sum, engine)
-        if self._sum is None:
-            self._combine = weighted.prepare_mean(self._dtype)
-        else:
+        if self._sum is not None:
             self._planes = weighted.prepare_planes()
+        elif codes is None:
+            self._combine = weighted.prepare_mean()
 
     def write(self, start: int, stop: int, out: memoryview, plane: memoryview) -> int:
         """Make elements `start` to `stop`, and return their bytes.
@@ -235,18 +229,19 @@ class _Mean:
         `out` has room for the mean, `plane` for a plane.
         """
         out = out[: (stop - start) * self._width]
-        # codes are made of means in a wider dtype
-        mean = out if self.codes is None else memoryview(bytearray((stop - start) * PLANE_BYTES))
-        if self._sum is None:
-            self._combine(start, stop, mean)
-        else:
+        if self._sum is not None:
             # the exact sum is computed first, and the mean from that
             first = plane[: (stop - start) * PLANE_BYTES]
             planes = [first, *self._planes(start, stop, first)]
-            self._weighted.round(planes, start, mean, self._dtype)
+            if self.codes is None:
+                self._weighted.round(planes, start, out)
+            else:
+                self.codes.encode_planes(planes, start, out)
             self._sum.write(start, planes)
-        if self.codes is not None:
-            self.codes.encode(start, as_float64(mean), out)
+        elif self.codes is None:
+            self._combine(start, stop, out)
+        else:
+            self.codes.encode(start, stop, out)
         self._write(self._step.name, start * self._width, out)
         self._hasher.update(out)
         return len(out)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
-from ..engines.contract import Combine, Engine, NonFinite, OutOfRange, WeightedMean
+from ..engines.contract import CodeSums, Combine, Engine, NonFinite, OutOfRange, WeightedMean
 from ..errors import LimitError, SoupError
 from ..format.dtypes import DType
 from .chunks import PLANE_BYTES
@@ -19,6 +21,8 @@ from .updates import WeightedUpdate, prepare_updated
 
 Mean = Callable[[int, int, memoryview], None]
 """Writes the mean of a range of elements, which the terms have just read."""
+Codes = Callable[[int, int, memoryview], CodeSums]
+"""Writes the codes of a range of elements."""
 Planes = Callable[[int, int, memoryview], list[memoryview]]
 """Fills the first plane of their exact sum, and returns the others."""
 
@@ -66,35 +70,62 @@ class WeightedSum:
         self._own_scales = tuple(scales[n] for n in places) if scales else (None,) * len(places)
         self._scales = lay_out_scales(step.shape, self._own_scales)
 
-    def prepare_mean(self, out: DType | None = None) -> Mean:
-        """A function that computes the mean in one pass, in the step's own dtype if `out` is None.
+    def _spec(self) -> WeightedMean:
+        assert self._step.out is not None
+        divisor = self._step.weights.divisor
+        return replace(self._mean, out=self._step.out, divisor=divisor)
+
+    def prepare_mean(self) -> Mean:
+        """A function that computes the mean in one pass.
 
         It raises InputError for NaN or infinity, and MismatchError for a mean that is out of range.
         """
-        assert self._step.out is not None
         # a kept sum never holds NaN, whatever its ledger allows
         kept = any(isinstance(owner, SumReader) for owner in self._owners)
-        spec = WeightedMean(
-            self._mean.dtypes,
-            self._mean.weights,
-            out or self._step.out,
-            self._plan.allow_nonfinite and not kept,
-            self._step.weights.divisor,
-        )
+        spec = replace(self._spec(), allow_nonfinite=self._plan.allow_nonfinite and not kept)
         if self._updates:
             combine: Combine = prepare_updated(spec, self._rows, self._updates, self._step.shape)
         else:
             combine = self._engine.prepare(spec, self._rows, self._scales)
 
         def mean(start: int, stop: int, out: memoryview) -> None:
-            try:
+            with self._naming(start):
                 combine(0, stop - start, out, start)
-            except NonFinite as found:
-                raise self._nonfinite(found.source, start + found.element) from None
-            except OutOfRange as found:
-                raise out_of_range(self._step, start + found.element) from None
 
         return mean
+
+    def prepare_largest(self) -> Callable[[int, int], float]:
+        """A function that finds the largest magnitude of the means, each rounded to F64.
+
+        It raises as that of `prepare_mean`.
+        """
+        find = self._engine.prepare_largest(self._spec(), self._rows, self._scales)
+
+        def largest(start: int, stop: int) -> float:
+            with self._naming(start):
+                return find(0, stop - start, start)
+
+        return largest
+
+    def prepare_codes(self, scale: float) -> Codes:
+        """A function that writes the mean as codes in one pass; see `prepare_mean`."""
+        quantise = self._engine.prepare_codes(self._spec(), scale, self._rows, self._scales)
+
+        def codes(start: int, stop: int, out: memoryview) -> CodeSums:
+            with self._naming(start):
+                return quantise(0, stop - start, out, start)
+
+        return codes
+
+    @contextmanager
+    def _naming(self, start: int) -> Iterator[None]:
+        """Say of which tensor an engine's error is; elements count from `start`."""
+        try:
+            yield
+        except NonFinite as found:
+            raise self._nonfinite(found.source, start + found.element) from None
+        except OutOfRange as found:
+            raise out_of_range(self._step, start + found.element) from None
 
     def prepare_planes(self) -> Planes:
         """A function that computes the exact sum as planes of float64: the first, and the others.
@@ -131,45 +162,28 @@ class WeightedSum:
     def _sum_label(self) -> str:
         return next(each.label for each in self._owners if isinstance(each, SumReader))
 
-    def round(
-        self, planes: Sequence[memoryview], start: int, out: memoryview, dtype: DType | None = None
-    ) -> None:
+    def round(self, planes: Sequence[memoryview], start: int, out: memoryview) -> None:
         """Round the exact sum in `planes`, of elements from `start` on, to the mean in `out`.
-
-        It is of the step's own dtype if `dtype` is None.
 
         Raises MismatchError for a mean that is out of range.
         """
-        assert self._step.out is not None
-        dtypes, weights = (DType.F64,) * len(planes), (1,) * len(planes)
-        kind = dtype or self._step.out
-        divisor = self._step.weights.divisor // self._step.weights.shrink
-        mean = WeightedMean(dtypes, weights, kind, divisor=divisor)
-        try:
+        mean = self._of_planes(planes)
+        with self._naming(start):
             self._engine.prepare(mean, planes)(0, len(planes[0]) // PLANE_BYTES, out)
-        except OutOfRange as found:
-            raise out_of_range(self._step, start + found.element) from None
 
-    def beside(self, start: int, points: memoryview) -> memoryview:
-        """The exact sum of the elements from `start` on, minus `points`, as F64.
+    def encode(
+        self, planes: Sequence[memoryview], start: int, out: memoryview, scale: float
+    ) -> CodeSums:
+        """Write the mean of the exact sum in `planes` as codes; see `round`."""
+        quantise = self._engine.prepare_codes(self._of_planes(planes), scale, planes)
+        with self._naming(start):
+            return quantise(0, len(planes[0]) // PLANE_BYTES, out)
 
-        A point is a float64 mean, and is multiplied by the divisor. The result has the sign of the
-        exact difference, and is zero only if that is. Raises MismatchError if it is out of range.
-        """
-        spec = WeightedMean(
-            (*self._mean.dtypes, DType.F64),
-            (*self._mean.weights, -self._step.weights.divisor),
-            DType.F64,
-            divisor=1,
-        )
-        scales = lay_out_scales(self._step.shape, (*self._own_scales, None))
-        left = memoryview(bytearray(len(points)))
-        combine = self._engine.prepare(spec, [*self._rows, points], scales)
-        try:
-            combine(0, len(points) // PLANE_BYTES, left, start)
-        except OutOfRange as found:
-            raise out_of_range(self._step, start + found.element) from None
-        return left
+    def _of_planes(self, planes: Sequence[memoryview]) -> WeightedMean:
+        assert self._step.out is not None
+        divisor = self._step.weights.divisor // self._step.weights.shrink
+        dtypes, weights = (DType.F64,) * len(planes), (1,) * len(planes)
+        return WeightedMean(dtypes, weights, self._step.out, divisor=divisor)
 
     def _nonfinite(self, row: int, element: int) -> SoupError:
         """The error for NaN or infinity: in an ingredient, or in a kept sum, which has none."""

@@ -8,7 +8,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from soupctl.engines import cpu
+from soupctl.engines import mean_tables
 from soupctl.engines.contract import NonFinite, OutOfRange, WeightedMean
 from soupctl.engines.cpu import CpuEngine
 from soupctl.engines.native import native_address
@@ -44,7 +44,7 @@ def like_magnitudes(generator, dtype, rows):
 
 
 def prepared(mean, rows):
-    cpu.mean_tables.cache_clear()
+    mean_tables.mean_tables.cache_clear()
     return CpuEngine().prepare(mean, [memoryview(row.tobytes()) for row in rows])
 
 
@@ -72,7 +72,7 @@ def test_bits_are_the_same_in_both_arithmetics(dtype, weights, drawn, monkeypatc
     single = prepared(mean, rows)
     monkeypatch.setattr(tables, "SINGLE_WEIGHT", 0)
     double = prepared(mean, rows)
-    cpu.mean_tables.cache_clear()
+    mean_tables.mean_tables.cache_clear()
 
     assert single.table[tables.SINGLES]
     assert not double.table[tables.SINGLES]

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import pytest
 
-from soupctl.engines import cpu
+from soupctl.engines.addresses import address
 from soupctl.engines.native import native_address
 from soupctl.engines.reference import decode
 from soupctl.format.dtypes import DType
@@ -22,12 +22,12 @@ def widened(rows_of, raw, count):
     add = native_address("sums.add_bounded", rows_of)
     function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 7)(add)
     data, weights = np.frombuffer(raw, np.uint8), np.ones(1)
-    rows, tile = np.array([cpu.address(data)]), np.empty(tables.TILE_SCRATCH)
+    rows, tile = np.array([address(data)]), np.empty(tables.TILE_SCRATCH)
     values = []
     for start in range(0, count, tables.TILE):
         length = min(tables.TILE, count - start)
-        pointers = (cpu.address(rows), cpu.address(weights))
-        function(*pointers, 0, 1, start, length, cpu.address(tile))
+        pointers = (address(rows), address(weights))
+        function(*pointers, 0, 1, start, length, address(tile))
         values.extend(tile[:length].tolist())
     return values
 

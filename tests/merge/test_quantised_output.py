@@ -207,7 +207,7 @@ def test_infinity_has_no_code(tmp_path):
 
 @pytest.mark.parametrize("largest", [0.0, 1e-45, 1e-38, 448.0, 3e38])
 def test_a_scale_is_a_normal_number(largest):
-    scale = scale_of(largest)
+    scale = scale_of(largest, W)
     assert 2.0**-126 <= scale
     assert largest / scale <= 464
 
