@@ -25,8 +25,6 @@ class TensorFacts:
     """Name and format of each quantised layer, as ComfyUI writes it into metadata and tensors."""
     adapter: str | None = None
     """The `peft_type` of an adapter's config."""
-    is_tied: bool = False
-    """Whether a config ties the output embedding to the input embedding."""
 
 
 NO_FACTS = TensorFacts()
@@ -46,7 +44,6 @@ def facts_of(
         block=_block(quantisation.get("weight_block_size")),
         layers=_layers(metadata.get("_quantization_metadata")),
         adapter=kind if isinstance(kind, str) else None,
-        is_tied=model.get("tie_word_embeddings") is True,
     )
 
 

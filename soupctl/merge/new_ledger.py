@@ -63,36 +63,7 @@ def draft_average(
 
     `soup_folder` holds the soup, a file or a component's folder; None if its place is not known.
     """
-    hints = [hint_to(checkpoint, soup_folder) for checkpoint in part.checkpoints]
-    are_pipelines = len(inputs.parts) > 1
-    stored = schemes(plan)
-    weights = weights_by_block(recipe)
-    entries = tuple(
-        IngredientEntry(
-            digest=UNKNOWN,
-            name=name,
-            hint=hint,
-            weight=weight.usual,
-            blocks=weight.blocks,
-            dtypes=dtype_runs(checkpoint),
-            renamed=renamed,
-            lacks=lacks,
-            schemes=stored.get(place, ()),
-            pipelines=(PipelineShare(UNKNOWN, name, hint, weight.usual, weight.blocks),)
-            if are_pipelines
-            else (),
-        )
-        for place, name, hint, checkpoint, weight, renamed, lacks in zip(
-            range(len(names)),
-            names,
-            hints,
-            part.checkpoints,
-            weights,
-            alignment.renamed[: len(names)],
-            lacking(plan, alignment.ingredients, recipe.takes),
-            strict=True,
-        )
-    )
+    entries = _draft_entries(recipe, names, inputs, part, plan, alignment, soup_folder)
     own = (*part.ledgers, *(donor.ledger for donor in part.donors))
     ledgers = [ledger for ledger in own if ledger is not None]
     # each is about the content of its input, or the pass refuses it
@@ -111,7 +82,7 @@ def draft_average(
         on_missing=recipe.on_missing,
         dtype_for=recipe.dtype_for,
         takes=tuple((glob, UNKNOWN) for glob, _ in recipe.takes),
-        blocks=tuple(glob for glob, _ in recipe.blocks) if any(x.blocks for x in weights) else (),
+        blocks=tuple(glob for glob, _ in recipe.blocks) if any(x.blocks for x in entries) else (),
         donors=_draft_donors(names, inputs, part, alignment, soup_folder),
         pads=recipe.pads,
         config_from=None if recipe.config_from is None else UNKNOWN,
@@ -120,6 +91,41 @@ def draft_average(
         ancestors=known.ledgers,
         disputed=known.disputed,
     )
+
+
+def _draft_entries(
+    recipe: Recipe,
+    names: Sequence[str],
+    inputs: Inputs,
+    part: ComponentInputs,
+    plan: Plan,
+    alignment: Alignment,
+    soup_folder: Path | None,
+) -> tuple[IngredientEntry, ...]:
+    """The entries of a component's ingredients in order, with digests still unknown."""
+    are_pipelines = len(inputs.parts) > 1
+    stored = schemes(plan)
+    lacks = lacking(plan, alignment.ingredients, recipe.takes)
+    weights = weights_by_block(recipe)
+    entries = []
+    for place, (name, checkpoint) in enumerate(zip(names, part.checkpoints, strict=True)):
+        hint, weight = hint_to(checkpoint, soup_folder), weights[place]
+        share = PipelineShare(UNKNOWN, name, hint, weight.usual, weight.blocks)
+        entries.append(
+            IngredientEntry(
+                digest=UNKNOWN,
+                name=name,
+                hint=hint,
+                weight=weight.usual,
+                blocks=weight.blocks,
+                dtypes=dtype_runs(checkpoint),
+                renamed=alignment.renamed[place],
+                lacks=lacks[place],
+                schemes=stored.get(place, ()),
+                pipelines=(share,) if are_pipelines else (),
+            )
+        )
+    return tuple(entries)
 
 
 def weights_by_block(recipe: Recipe) -> tuple[WeightByBlock, ...]:

@@ -86,23 +86,8 @@ def make_plan(
     layout should share one mapping: thousands of them then cost no more than one.
     """
     weights_of = weights_by_tensor(recipe)
-    selected = selector(recipe)
     layouts = Layouts(names, contents, facts or (NO_FACTS,) * len(names), recipe)
-    layouts.require_same_kinds(selected)
-    chosen = layouts.names(selected)
-    missing = layouts.missing(chosen)
-    layouts.require_taken(chosen)
-    if recipe.on_missing is OnMissing.REFUSE:
-        require_same_names(layouts, missing)
-    dropped = missing if recipe.on_missing is OnMissing.DROP else set()
-    kept = [tensor for tensor in chosen if tensor not in dropped]
-    every = layouts.all_names
-    if every and not kept:
-        raise UsageError(
-            "no tensor is left to average",
-            path=names[0],
-            advice="see --key, --exclude, --component",
-        )
+    kept = _kept_tensors(recipe, layouts, names[0])
     if issues := [issue for tensor in kept if (issue := layouts.mismatch(tensor))]:
         raise MismatchError.collected(issues)
     dtype_of = first_match(recipe.dtype_for)
@@ -117,7 +102,7 @@ def make_plan(
         for tensor in kept
     ]
     counting = {step.name: step.sources for step in steps}
-    for tensor in every:
+    for tensor in layouts.all_names:
         steps += _left_out_steps(layouts, tensor, counting.get(tensor, ()))
     # what is left out of a tensor that another ingredient gives comes beside that
     marker = None
@@ -125,6 +110,26 @@ def make_plan(
         steps, marker = with_quantised(steps, recipe)
     in_order = tuple(sorted(steps, key=lambda step: (step.name, step.shape, step.rule.value)))
     return Plan(usual_weights(recipe), in_order, recipe.allow_nonfinite, marker)
+
+
+def _kept_tensors(recipe: Recipe, layouts: Layouts, first: str) -> list[str]:
+    """The names of the soup's tensors; the errors of `make_plan` about names and kinds.
+
+    `first` is the ingredient that errors name if no tensor is left.
+    """
+    selected = selector(recipe)
+    layouts.require_same_kinds(selected)
+    chosen = layouts.names(selected)
+    missing = layouts.missing(chosen)
+    layouts.require_taken(chosen)
+    if recipe.on_missing is OnMissing.REFUSE:
+        require_same_names(layouts, missing)
+    dropped = missing if recipe.on_missing is OnMissing.DROP else set()
+    kept = [tensor for tensor in chosen if tensor not in dropped]
+    if layouts.all_names and not kept:
+        what = "no tensor is left to average"
+        raise UsageError(what, path=first, advice="see --key, --exclude, --component")
+    return kept
 
 
 def _kept_step(
