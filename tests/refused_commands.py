@@ -67,8 +67,8 @@ REFUSED_COMMANDS = [
         "avg b.st schedule.st -o x.st",
         (
             (
-                "a {}: if it holds for all inputs, {} keeps it, if for none, {} or --exclude '{}'"
-                " leaves it out"
+                "a {}: {} keeps it if it applies to all inputs, {} or --exclude '{}'"
+                " leaves it out if not"
             ),
         ),
     ),

@@ -190,14 +190,14 @@ OF_TAKES = [
     ),
     Refused(
         "avg channels-0.st channels-1.st -o x.st",
-        ("--pad '{}' fills the narrower up with zeros",),
+        ("--pad '{}' pads the narrower with zeros",),
         {"--take": f"{KERNEL}=channels-1.st", "--exclude": KERNEL},
     ),
 ]
 """Refused for where tensors are taken from, or how many input channels they have."""
 
 OF_DELTAS = [
-    Refused("apply b.st b-a.delta -o x.st", ("--other-base applies it all the same",)),
+    Refused("apply b.st b-a.delta -o x.st", ("--other-base applies it anyway",)),
     Refused(
         "apply a.st integers.delta@0.5 -o x.st",
         ("--on-int first takes the base's, {}",),

@@ -88,7 +88,9 @@ def find_model(
             return _finished(_find_in_folder(path, component, variant))
     label = str(path)
     if path.name in (*LISTINGS, CONFIG):
-        raise InputError("is no weights", path=label, advice=f"give its folder, {path.parent}")
+        raise InputError(
+            "is not a weights file", path=label, advice=f"give its folder, {path.parent}"
+        )
     if INDEX.search(path.name):
         indexed = _indexed("", path.parent, path.name, label)
         return _finished(ModelFiles(label, (indexed,), path.parent))
@@ -244,7 +246,7 @@ def _indexed(name: str, folder: Path, index_name: str, label: str) -> Component:
     if missing := [file for file in files if not file.exists()]:
         more = f", the first of {len(missing)}" if len(missing) > 1 else ""
         raise InputError(
-            f"is a missing shard, which {index_name} names{more}",
+            f"is a missing shard, listed in {index_name}{more}",
             path=missing[0],
             advice="download the model again",
         )

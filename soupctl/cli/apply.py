@@ -78,11 +78,11 @@ def apply(
     asked: ApplyOptions,
     merge: MergeOptions,
 ) -> None:
-    """Add deltas, LoRAs and their like to a base, each times its scale, exactly.
+    """Add deltas, LoRAs and similar adapters to a base, each times its scale, exactly.
 
-    One delta of scale 1 on its own base gives back the checkpoint that it was made of; a scale of
-    -1 takes away what the fine-tuning did. The names of an adapter may be kohya's, PEFT's or
-    ComfyUI's, and those of the base diffusers' or its first authors'.
+    A single delta with scale 1 on its own base gives back the fine-tuned checkpoint; a scale of -1
+    moves the base in the opposite direction. Adapters may have the names of kohya, PEFT or ComfyUI,
+    and bases those of diffusers or of the original release.
 
     Example: soupctl apply base.safetensors cats.delta@0.7 style.safetensors@0.4 -o out.safetensors
     """

@@ -42,10 +42,9 @@ def hash_files(
 ) -> None:
     """Print content digests: equal tensors, equal digests.
 
-    Shards, order, padding and metadata do not count. The digest of a data folder is the one that
-    training records: it covers names, bytes, captions and labels of its images. On a terminal
-    digests are shortened; -v shows them whole. A line whose name is escaped begins with a
-    backslash.
+    Sharding, order, padding and metadata do not matter. The digest of a data folder is the one that
+    training records: it covers the names, bytes, captions and labels of its images. On a terminal,
+    digests are shortened unless -v is given. A line with an escaped name begins with a backslash.
 
     Example: soupctl hash soup.safetensors > soup.b3 && soupctl hash --check soup.b3
     """

@@ -65,8 +65,8 @@ def has(
 ) -> None:
     """Tell whether a soup holds an ingredient (exit code 0) or not (1).
 
-    For an ingredient of an ingredient, the soup that holds it is shown. Of a data folder or an
-    image, it tells whether ingredients were trained on it. Where neither yes nor no is proven, the
+    For an ingredient of an ingredient, it also shows the soup in between. For a data folder or an
+    image, it tells which ingredients were trained on it. If neither yes nor no can be proven, the
     exit code is 2.
 
     Example: soupctl has soup.safetensors dogs.safetensors

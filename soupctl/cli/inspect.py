@@ -55,8 +55,8 @@ def inspect(
 ) -> None:
     """Show what a checkpoint is, from its headers alone.
 
-    More than 20 tensors are counted by block. Only --plot reads numbers: how gates weigh prompts
-    at each timestep.
+    It lists up to 20 tensors; if there are more, it counts them by block. Only --plot reads tensor
+    data, to draw the gates of a prompt bank.
 
     Example: soupctl inspect soup.safetensors
     """

@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from ..verbs import ExtractedLora
 
 SHOWN = 5
-"""Layers with the least of their difference that are shown, unless all are asked for."""
+"""The number of layers that are listed without -v: those that keep the least."""
 
 
 @with_option_groups
 def lora(
     task: Annotated[LoraTask, typer.Argument(help="What to do.", metavar="extract")],
     fine: Annotated[str, typer.Argument(help="A fine-tuned checkpoint.", metavar="FINE")],
-    base: Annotated[str, typer.Argument(help="The checkpoint that it began from.", metavar="BASE")],
+    base: Annotated[
+        str, typer.Argument(help="The base checkpoint that it was fine-tuned from.", metavar="BASE")
+    ],
     output: options.Output = None,
     rank: Annotated[
-        int, typer.Option(help="Most columns of each factor.", metavar="N", min=1, max=4096)
+        int, typer.Option(help="Largest rank of a layer.", metavar="N", min=1, max=4096)
     ] = 64,
     dtype: Annotated[
         str, typer.Option(help="Dtype of the factors: F16 or F32.", metavar="DTYPE")
@@ -43,7 +45,8 @@ def lora(
 ) -> None:
     """Extract the LoRA that is nearest to the difference of two checkpoints.
 
-    It says which share of the squared difference is in it, layer by layer. `delta` is exact.
+    It prints the share of the squared difference that each layer keeps. For an exact difference,
+    use `delta`.
 
     Example: soupctl lora extract cats.safetensors base.safetensors --rank 64 -o lora.safetensors
     """

@@ -1,4 +1,4 @@
-"""`soupctl sample`: draws images with models, with and without prompt banks."""
+"""`soupctl sample`: generates images with models, with and without prompt banks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DrawingOptions:
         float | None,
         typer.Option(
             help="Classifier-free guidance scale; 1 for none.  "
-            "[default: 3, or 1 if no class stands for none]",
+            "[default: 3; 1 if the null class is unknown]",
         ),
     ] = None
     null_class: Annotated[
@@ -114,7 +114,7 @@ def sample(
     bank: Annotated[
         list[str] | None,
         typer.Option(
-            help="Prompt bank or stack; each base is drawn with and without it.", metavar="BANK"
+            help="Prompt bank or stack; each base is sampled with and without it.", metavar="BANK"
         ),
     ] = None,
     *,
@@ -127,9 +127,9 @@ def sample(
     force: shared.Force = False,
     printing: shared.PrintOptions,
 ) -> None:
-    """Draw images with models: several side by side, with and without prompt banks.
+    """Generate images with models, side by side, with and without prompt banks.
 
-    Every model starts from the same noise. A .png shows all of them in a grid each.
+    All models start from the same noise. A .png has one grid for each model.
 
     Example: soupctl sample base soup --prompt 'a red circle' -o grid.png
     """

@@ -41,7 +41,7 @@ def stack(
     """Keep several prompt banks of one base together, each with a weight.
 
     Their outputs are summed, whereas avg would average their parameters. Each can be removed again.
-    A stack among the inputs is split up: its banks keep their names and shares.
+    A stack among the inputs is flattened: its banks keep their names and shares.
 
     Example: soupctl stack cats/bank@0.7 dogs/bank@0.3 -o both
     """

@@ -166,7 +166,7 @@ def _labels(base: Base, request: SampleRequest) -> tuple[tuple[int, ...], int | 
     is_shown = null is None or (request.guidance == 1 and base.class_name != DIT)
     known = [each for each in every if is_shown or each != null]
     if unknown := [each for each in request.classes if each not in known]:
-        last = f"{known[0]} to {known[-1]}" if known else "no class to draw"
+        last = f"{known[0]} to {known[-1]}" if known else "no class to sample"
         what = f"this model has classes {last}, but --class is {unknown[0]}"
         raise MismatchError(what, path=base.folder)
     return request.classes or tuple(known), null
@@ -229,7 +229,7 @@ def _images_of_model(
     labels = _image_labels(model, request)
     notice = ""
     if model.labels and model.null is None:
-        notice = "drawn without guidance: its null class is not known"
+        notice = "sampled without guidance: its null class is not known"
     own = _images(model, models, request, device, count_step)
     yield ModelImages(model.name, own, labels, notice)
     side = (model.side, model.side) if use.resize_prompts else None

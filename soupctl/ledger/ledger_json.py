@@ -74,7 +74,7 @@ def require_readable(ledger: Ledger, text: str) -> None:
     """
     most = LONGEST if ledger.chain else LONGEST // 2
     if len(text) > most:
-        what = f"its ledger would have {len(text)} characters, and at most {most} are possible"
+        what = f"its ledger would have {len(text)} characters, but at most {most} are allowed"
         advice = "average fewer ingredients, or use shorter paths"
         if ledger.chain:
             advice = "average its ingredients with avg, which begins a new history"

@@ -43,7 +43,7 @@ from .schemes import schemes
 from .step import Rule
 from .whole_models import WholeModels
 
-OTHER_BASE = "--other-base applies it all the same"
+OTHER_BASE = "--other-base applies it anyway"
 
 
 def draft_applied(

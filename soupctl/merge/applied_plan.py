@@ -170,7 +170,7 @@ def _problems(step: Step, holders: Holders, base: Source, recipe: Recipe) -> Ite
                 advice = f"--on-int first takes the base's, {advice}"
             yield Issue(kept, each.label, step.name, advice)
         elif step.rule is not Rule.AVERAGE:
-            what = f"has a difference of numbers where {base.label} has {_text(step.kind)}"
+            what = f"would change {_text(step.kind)} in {base.label}"
             yield Issue(what, each.label, step.name, leave_out)
 
 

@@ -23,7 +23,7 @@ from ..errors import InputError, Issue, MismatchError
 from ..storage.files import read_file, read_json
 from ..storage.folder import equal_bytes, files_in, leads_out, other_files
 
-DECIDING = "the weights mean different things, and are not averaged"
+DECIDING = "the weights mean different things and cannot be averaged"
 OPEN = "--config-from INPUT chooses the configs of one input"
 
 

@@ -130,7 +130,7 @@ def _data_of(folder: str, trainings: Mapping[str, TrainingRecord], soup: str) ->
     asked = read_data_folder(Path(folder))
     found = _trained_on(asked, trainings)
     if not found:
-        advice = f"has {soup} {folder} tells more"
+        advice = f"has {soup} {folder} says more"
         raise LedgerError(f"is not training data of anything in {soup}", path=folder, advice=advice)
     return found[0].data
 

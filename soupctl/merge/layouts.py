@@ -255,7 +255,7 @@ class Layouts:
             if other.shape != first.shape and not (widens and self._is_padded(tensor)):
                 shapes = f"has shape {list(other.shape)} where {against} has {list(first.shape)}"
                 hint = shape_hint(first.shape, other.shape)
-                pad = f"--pad '{tensor}' fills the narrower up with zeros" if widens else None
+                pad = f"--pad '{tensor}' pads the narrower with zeros" if widens else None
                 return Issue(shapes, name, tensor, "; ".join(filter(None, (hint, pad, ONE_TENSOR))))
             floats = (first.dtype.kind is Kind.FLOAT, other.dtype.kind is Kind.FLOAT)
             kind = self.kind(tensor)

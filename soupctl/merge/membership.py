@@ -197,7 +197,7 @@ def _require_one_kind(
     for label, entry in added:
         if gone - {entry.digest in deltas}:
             kind = "delta" if entry.digest in deltas else "model"
-            what = f"is a {kind}, and takes the place of none in {change.soup.label}"
+            what = f"is a {kind}, and cannot replace any in {change.soup.label}"
             advice = "subtract the one and add the other"
             raise LedgerError(what, path=label, advice=advice)
 
@@ -207,7 +207,7 @@ def _common_blocks(soup: str, before: Ledger, others: Sequence[Ledger]) -> tuple
     found = before.blocks
     for each in others:
         if each.blocks and found and each.blocks != found:
-            what = "would get ingredients whose weights differ by other blocks than its own"
+            what = "has other blocks than the added soup"
             advice = "average it as one checkpoint with avg"
             raise LedgerError(what, path=soup, advice=advice)
         found = found or each.blocks
@@ -333,7 +333,7 @@ def _wanted(addition: Addition, freed: WeightByBlock | None) -> WeightByBlock | 
         return WeightByBlock(addition.weight)
     if not freed.usual:
         what = "replaces an ingredient that has weight in some blocks only"
-        raise LedgerError(what, path=addition.path, advice="give it no weight")
+        raise LedgerError(what, path=addition.path, advice="leave out its weight")
     return freed * (addition.weight / freed.usual)
 
 

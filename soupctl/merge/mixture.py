@@ -221,7 +221,7 @@ def _require_one_base(deltas: Sequence[DeltaReader], models: Sequence[Checkpoint
         if each.ledger.base != deltas[0].ledger.base
     ]
     if len(models) > 1:
-        advice = "other-base = true applies it all the same"
+        advice = "other-base = true applies it anyway"
         issues = [
             Issue("is a delta of one base, added to a mean of models", each.label, advice=advice)
             for each in deltas

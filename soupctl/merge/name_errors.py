@@ -21,17 +21,14 @@ def require_same_names(layouts: Layouts, missing: Collection[str]) -> None:
         lacks = sorted(each for each in missing if each in content and each not in other)
         more = sorted(each for each in missing if each in other and each not in content)
         parts = [
-            f"{verb} {_some(tensors)}"
-            for verb, tensors in (
-                (f"lacks, unlike {name},", lacks),
-                (f"has, unlike {name},", more),
-            )
+            f"{verb} {_some(tensors)}, which {name} {opposite}"
+            for verb, tensors, opposite in (("lacks", lacks, "has"), ("has", more, "lacks"))
             if tensors
         ]
         if parts:
             hint = difference_hint(name, content, other_name, other)
             advice = hint or _advice(layouts, content, other, [*lacks, *more])
-            issues.append(Issue(" and ".join(parts), other_name, advice=advice))
+            issues.append(Issue(", and ".join(parts), other_name, advice=advice))
     if issues:
         raise MismatchError.collected(issues)
 
@@ -46,17 +43,17 @@ def _advice(layouts: Layouts, content: Contents, other: Contents, missing: Seque
     if all(layouts.kind(each).role in FIXED for each in missing):
         kind = layouts.kind(missing[0])
         return (
-            f"a {kind.text}: if it holds for all inputs, {OnMissing.KEEP.option} keeps it,"
-            f" if for none, {OnMissing.DROP.option} or --exclude '{missing[0]}' leaves it out"
+            f"a {kind.text}: {OnMissing.KEEP.option} keeps it if it applies to all inputs,"
+            f" {OnMissing.DROP.option} or --exclude '{missing[0]}' leaves it out if not"
         )
     if (prefix := common_prefix(content, other)) is not None:
         return f"the names differ by the prefix {prefix!r}, so rename those of one file"
     if (found := closest_renaming(content, other)) is not None:
-        return f"fewer differ without {found.what}; {ways} then, {left}"
+        return f"fewer names differ without {found.what}; {ways}, {left}"
     if content and other and content.keys().isdisjoint(other):
         return (
-            "no tensor has the same name in both: name those of one as the other does, if they are"
-            f" the same model; {OnMissing.KEEP.option} only puts both side by side"
+            "no tensor has the same name in both: rename the tensors of one if they are the same"
+            f" model; {OnMissing.KEEP.option} would only put both into one file"
         )
     return f"{ways}, {left}"
 

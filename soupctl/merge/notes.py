@@ -24,11 +24,11 @@ def notes_on(
     """
     for source, renamed in zip(alignment.sources, alignment.renamed, strict=True):
         if renamed is not None:
-            yield f"{source.label}: {renamed} is undone, so that its tensors have the soup's names"
+            yield f"{source.label}: tensors are renamed to match the soup ({renamed})"
     if copies := sorted(alignment.copies):
         yield (
-            f"{listed(copies)} is a copy where it is, and counts as such where it is missing"
-            " (--exclude leaves it out)"
+            f"some inputs lack copies of other tensors, which are filled in: {listed(copies)}"
+            " (--exclude leaves them out)"
         )
     count, is_taken = len(checkpoints), any_match(globs)
     partial = [
@@ -38,9 +38,9 @@ def notes_on(
         if sum(source < count for source in step.sources) < count
     ]
     if partial:
-        yield f"the mean of those that have them: {listed(partial)} (--on-missing keep)"
+        yield f"averaged over the inputs that have them (--on-missing keep): {listed(partial)}"
     if padded := [step.name for step in plan.kept if _is_padded(step, alignment)]:
-        yield f"filled up with input channels of zeros: {listed(padded)} (--pad)"
+        yield f"padded with zero input channels (--pad): {listed(padded)}"
     statistics = [
         step.name
         for step in plan.kept
@@ -52,7 +52,7 @@ def notes_on(
             " with a pass over data before use"
         )
     if dropped := dropped_settings(checkpoints):
-        yield f"left behind metadata that not all ingredients agree on: {listed(dropped)}"
+        yield f"metadata that differs between ingredients is left out: {listed(dropped)}"
 
 
 def _is_padded(step: Step, alignment: Alignment) -> bool:

@@ -34,11 +34,11 @@ def other_records(
         label = source.checkpoint.label
         entry = (donors if source.is_donor else ingredients)[source.digest]
         if place in giving and entry.renamed != renamed:
-            return f"says otherwise how the names of {label} become the soup's"
+            return f"records another renaming of the tensors of {label}"
         if entry.lacks != (() if source.is_donor else lacks[place]):
-            return f"says otherwise which tensors {label} lacks"
+            return f"records other missing tensors of {label}"
         if not source.is_donor and entry.schemes != stored.get(place, ()):
-            return f"says otherwise how {label} is quantised"
+            return f"records another quantisation of {label}"
     names = [step.name for step in plan.kept]
     for glob, _ in ledger.takes:
         if not any(map(re.compile(translate(glob)).match, names)):

@@ -51,17 +51,17 @@ class PatchOptions:
     )
     gate: GateKind = option(
         GateKind.TOKEN,
-        "Whether the gate weighs each position's prompt (token) or several whole ones (mixture).",
+        "What the gate weighs: positions of one prompt (token) or several prompts (mixture).",
     )
     prompts: int | None = option(
         None,
-        "Whole prompts of a block.",
+        "Prompts per block.",
         Bounds(1),
         metavar="N",
         default_text=f"1 for token, {MIXTURE_PROMPTS} for mixture",
     )
     gate_input: GateInput = option(
-        GateInput.TIME, "Whether the gate sees the timestep, or timestep and class."
+        GateInput.TIME, "Input of the gate: the timestep, or the timestep and the class."
     )
     gate_topk: float = option(
         1.0, "Fraction of the gate's weights to keep.", Bounds(0, 1, above=True), metavar="P"

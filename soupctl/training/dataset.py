@@ -127,7 +127,7 @@ def _require_one_split(folder: Path, images: Iterable[str]) -> None:
     tops = {name.partition("/")[0] for name in images if "/" in name}
     if len(found := sorted(top for top in tops if top.lower() in SPLITS)) > 1:
         chosen = next((top for top in found if top.lower() == "train"), found[0])
-        what = f"has several parts of a set: {', '.join(found)}"
+        what = f"has several splits: {', '.join(found)}"
         raise InputError(what, path=folder, advice=f"--data {folder / chosen}")
 
 

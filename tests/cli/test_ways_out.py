@@ -176,7 +176,7 @@ NO_REFUSALS = frozenset(
     {
         "(--tensors lists every tensor)",
         "--{}/--no-{}",
-        "filled up with input channels of zeros: {} (--pad)",
+        "padded with zero input channels (--pad): {}",
         "as after --ignore-ledger; what the soup holds of it is not known",
         "avg --dtype {} makes {}",
         "left out by --key or --exclude",
@@ -190,10 +190,10 @@ NO_REFUSALS = frozenset(
         "soupctl verify rest.safetensors --level rebuild",
         "soupctl: {}; the first ingredient's values were taken (--on-int first)",
         "taken from one ingredient by --take",
-        "the mean of those that have them: {} (--on-missing keep)",
+        "averaged over the inputs that have them (--on-missing keep): {}",
         (
-            "{} is a copy where it is, and counts as such where it is missing (--exclude leaves it"
-            " out)"
+            "some inputs lack copies of other tensors, which are filled in: {} (--exclude leaves"
+            " them out)"
         ),
     }
 )

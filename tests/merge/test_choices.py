@@ -181,7 +181,7 @@ def test_a_setting_that_one_lacks_is_only_kept_if_it_holds_for_all(tmp_path):
     save(tmp_path / "b.safetensors", **arrays(2, U))
     with pytest.raises(MismatchError) as caught:
         soup(tmp_path / "soup.safetensors", tmp_path / "a.safetensors", tmp_path / "b.safetensors")
-    assert "if it holds for all inputs, --on-missing keep keeps it" in caught.value.message()
+    assert "--on-missing keep keeps it if it applies to all inputs" in caught.value.message()
     assert "mean of those" not in caught.value.message()
 
 

@@ -114,7 +114,7 @@ def test_checkpoints_that_do_not_fit_each_other_have_no_delta():
     save(Path("other.st"), v=np.ones(3, np.float16))
     save(Path("wide.st"), w=np.ones((3, 1), np.float16))
 
-    with pytest.raises(MismatchError, match=r"lacks, unlike base\.st"):
+    with pytest.raises(MismatchError, match=r"lacks .*, which base\.st has"):
         delta("other.st", "base.st", "d.st")
     with pytest.raises(MismatchError, match="has shape"):
         delta("wide.st", "base.st", "d.st")

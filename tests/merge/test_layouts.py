@@ -269,5 +269,5 @@ def test_no_shard_is_taken_for_a_model_or_for_another_shard(tmp_path):
 @pytest.mark.parametrize("name", ["model_index.json", "modules.json", "config.json"])
 def test_the_config_of_a_model_leads_to_its_folder(name, tmp_path):
     (tmp_path / name).write_text("{}")
-    with pytest.raises(InputError, match=f"is no weights \\(give its folder, {tmp_path}"):
+    with pytest.raises(InputError, match=f"is not a weights file \\(give its folder, {tmp_path}"):
         find_model(tmp_path / name)

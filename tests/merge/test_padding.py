@@ -110,7 +110,7 @@ def test_each_ingredient_is_left_out_in_turn(arrays):
 
 
 def test_shapes_that_differ_in_more_than_input_channels_are_refused(arrays):
-    with pytest.raises(MismatchError, match=rf"pad '{K}' fills the narrower up with zeros"):
+    with pytest.raises(MismatchError, match=rf"pad '{K}' pads the narrower with zeros"):
         soup({"nine.st": 1, "four.st": 1}, pad=())
     save(Path("wide.st"), **{K: np.zeros((9, 4, 3, 3), "f2"), OUT: np.zeros((4, 8), "f2")})
     with pytest.raises(MismatchError) as caught:

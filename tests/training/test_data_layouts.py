@@ -138,9 +138,7 @@ def test_captions_in_a_form_that_is_not_read_are_named(tmp_path, name):
 def test_parts_of_a_set_are_never_trained_on_together(tmp_path, kind):
     images(tmp_path, "train/cat/a.png", "test/cat/b.png")
 
-    assert f"has several parts of a set: test, train (--data {tmp_path}/train)" in refusal(
-        tmp_path, kind
-    )
+    assert f"has several splits: test, train (--data {tmp_path}/train)" in refusal(tmp_path, kind)
 
 
 def test_repeats_in_the_names_of_folders_are_said_not_to_count(tmp_path):

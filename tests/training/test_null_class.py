@@ -39,7 +39,7 @@ def test_without_a_class_for_none_all_classes_are_drawn_without_guidance(
 
     images, plain = drawn(folder), drawn(folder, guidance=1)
 
-    assert "drawn without guidance" in images.notice
+    assert "sampled without guidance" in images.notice
     assert images.labels == plain.labels
     assert set(images.labels) >= {"class 0", "class 1", "class 2"}
     assert torch.equal(images.images, plain.images)

@@ -87,7 +87,8 @@ def _require_models(steps: Sequence[RecipeStep], deltas: Collection[str]) -> Non
             case DifferenceStep(base=base, added=added, minus=minus):
                 wanted = (base, minus)
                 if minus != base and all(name in deltas for name in added):
-                    what = f"step {shortened(step.name)!r}: minus counts for models, and adds none"
+                    step_name = f"step {shortened(step.name)!r}"
+                    what = f"{step_name}: minus applies to models only, and this step adds none"
                     issues.append(Issue(what, advice="leave it out"))
         for name in dict.fromkeys(wanted):
             if name in deltas:

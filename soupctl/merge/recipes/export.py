@@ -86,14 +86,12 @@ def _require_described(ledger: Ledger, path: str) -> None:
     problems = {
         "was trained, not averaged": ledger.training is not None,
         "is a delta, which soupctl delta makes": ledger.is_delta,
-        "is approximate, so nothing makes it again": not ledger.exact,
-        "is quantised, which recipes do not ask for": ledger.quantize is not None,
-        "has the configs of one ingredient, which recipes do not ask for": ledger.config_from
+        "is approximate, so no recipe makes it again": not ledger.exact,
+        "is quantised, which a recipe cannot express": ledger.quantize is not None,
+        "has the configs of one ingredient, which a recipe cannot express": ledger.config_from
         is not None,
-        "has tensors of a file that is not an ingredient, which recipes do not ask for": bool(
-            ledger.donors
-        ),
-        "has padded tensors, which recipes do not ask for": bool(ledger.pads),
+        "has a donor, which a recipe cannot express": bool(ledger.donors),
+        "has padded tensors, which a recipe cannot express": bool(ledger.pads),
         "has ingredients of several components": any(
             len(entry.pipelines) > 1 for entry in ledger.ingredients
         ),

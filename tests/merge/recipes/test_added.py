@@ -283,7 +283,7 @@ def test_the_recipe_of_a_soup_with_deltas_makes_the_same_file(text):
         ('[steps.s]\naverage = ["a", "lora"]\n', "'lora' is a delta or an adapter"),
         ('[steps.s]\nfrom = "a"\ntake = { "vae.*" = "fine" }\n', "'fine' is a delta"),
         ('[steps.s]\nbase = "lora"\nadd = ["a"]\n', "'lora' is a delta"),
-        ('[steps.s]\nbase = "a"\nadd = ["lora"]\nminus = "b"\n', "minus counts for models"),
+        ('[steps.s]\nbase = "a"\nadd = ["lora"]\nminus = "b"\n', "minus applies to models only"),
         ('take = { "vae.*" = "a" }\n[steps.s]\nbase = "a"\nadd = ["lora"]\n', "in a step"),
         ('on-missing = "keep"\n[steps.s]\nbase = "a"\nadd = ["lora"]\n', "may lack tensors"),
     ],
@@ -316,7 +316,7 @@ def test_two_files_of_one_model_are_refused_beside_a_delta():
 def test_a_delta_and_a_model_do_not_take_each_others_place():
     run(FIVE)
 
-    with pytest.raises(LedgerError, match="is a model, and takes the place of none"):
+    with pytest.raises(LedgerError, match="is a model, and cannot replace any"):
         revise("swap", "out.st", "x.st", ["b.st"], ["lora.st"], again=True)
 
 
