@@ -45,7 +45,7 @@ TINY_DIT = {
 }
 
 STUDIES = {
-    # a base learns by heart: its loss on the validation part has a least value, where it is taken
+    # the base overfits: its validation loss has a minimum, and that checkpoint is used
     "few": Size(
         (160, 437, 1200),
         SMALL_DIT,
@@ -58,7 +58,7 @@ STUDIES = {
         steps=1000,
         draws=4,
     ),
-    # a base would go on learning for hours: its rate sinks to nothing instead
+    # the base would keep improving for hours, so its learning rate decays to zero
     "many": Size(
         (1117, 240, 440),
         SMALL_DIT,

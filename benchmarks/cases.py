@@ -133,7 +133,7 @@ CASES = (
          Ingredients("unet", "F16", 2), Versus.SCRIPT, (THREE_TIMES_FASTER,)),
     Case("threads-32", "a memory limit where many threads want buffers",
          (*AVERAGE, "--threads", "32", "--max-memory", "256M"), Ingredients("unet", "F16", 2),
-         # 256 MB, whichever megabyte is meant
+         # 256 MB, in either definition of a megabyte
          targets=(Target(Measure.ANONYMOUS, 244),), watched_runs=3),
     Case("fp16-8", "many ingredients", AVERAGE, Ingredients("unet", "F16", 8),
          Versus.LIMIT, (EIGHT, MEMORY)),

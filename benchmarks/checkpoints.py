@@ -18,7 +18,7 @@ from unet import NamedShape, stable_diffusion_unet
 
 SEED = 2024
 DEVIATION = 0.02
-# odd, so that repetitions never fall on the same place of rows, pages or chunks
+# odd, so that repetitions are never aligned with rows, pages or chunks
 BLOCK = 2**22 - 3
 INSPECTED_BYTES = 7_000_000_000
 
@@ -142,7 +142,7 @@ def encoded(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[np.unsig
     """The bit patterns of finite float32 `values` in a float dtype, rounded to nearest."""
     if dtype == "BF16":
         bits = values.view(np.uint32)
-        # half a unit, less one where the kept part is even, carries just as nearest even does
+        # adding half a unit, minus one if the kept part is even, rounds to nearest even
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     if dtype.startswith("F8"):
         edges = _eight_bit_edges(dtype)

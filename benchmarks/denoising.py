@@ -84,7 +84,7 @@ def compared(arm: Losses, base: Losses) -> dict[str, Any]:
     """
     difference = arm - base
     whole, scale = base.mean(), 100 / base.mean()
-    # the mean of each cell of image and quarter varies by its own draws alone
+    # each cell of image and quarter has its own random draws
     cells = difference.var(axis=2, ddof=1) / difference.shape[2]
     images = difference.mean(axis=(1, 2))
     return {

@@ -233,7 +233,7 @@ def measured(name: str, case: BaseSize, pairs: int, count: int) -> dict[str, Any
         "by_hand_s": median(hand),
         "soupctl_s": median(own),
         "bound": BOUND,
-        # a miss only if the interval leaves no doubt
+        # missed only if the whole interval is above
         "met": low <= BOUND,
     }
 

@@ -126,14 +126,14 @@ def rounded_bits(exact: Fraction, dtype: str) -> bytes:
     magnitude = abs(exact)
     if magnitude == 0:
         return bytes(width)
-    # the quotient lies between the powers of two just below and just above the difference
+    # the quotient lies between the powers of two directly below and above the difference
     exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
     if Fraction(2) ** exponent > magnitude:
         exponent -= 1
     step = max(exponent - precision + 1, quantum)
-    # round() of a Fraction goes to the even neighbour on a tie
+    # round() of a Fraction has ties to even
     count = round(magnitude / Fraction(2) ** step)
-    # patterns are ordered as the values are, so carries need no case of their own
+    # bit patterns are ordered like the values, so a carry needs no special case
     pattern = count + ((step - quantum) << (precision - 1))
     return (pattern | (int(exact < 0) << (8 * width - 1))).to_bytes(width, "little")
 

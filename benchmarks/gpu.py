@@ -98,7 +98,7 @@ def average_case(dtype: torch.dtype, rows: list[torch.Tensor]) -> dict[str, Any]
     ones = [1] * count
     resident.average_([out], [[row] for row in rows], ones)
     require_bits(rows, ones, out)
-    # beyond a number of kinds, what is compiled falls back to what is not
+    # beyond a certain number of variants, torch.compile falls back to eager mode
     torch.compiler.reset()
     compiled = torch.compile(plain_mean)
     works = {

@@ -88,7 +88,7 @@ def _run(
             process.kill()
             raise
         wall = time.perf_counter() - start
-        # the child has been reaped by wait4, for its usage; Popen must not wait for it again
+        # the child was reaped by wait4, which gives its usage, so Popen must not wait for it
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             errors.seek(0)
@@ -98,7 +98,7 @@ def _run(
 
 
 def _watch_until_end(id: int, look: Callable[[int], None]) -> None:
-    # WNOWAIT leaves the ended process to be reaped by wait4
+    # WNOWAIT leaves the process to be reaped by wait4
     options = os.WEXITED | os.WNOHANG | os.WNOWAIT
     while os.waitid(os.P_PID, id, options) is None:
         look(id)
@@ -109,5 +109,5 @@ def _anonymous_kib(status: str) -> int:
     for line in status.splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1])
-    # a process that has ended keeps its entry until it is reaped, and holds nothing
+    # an ended process keeps its entry until it is reaped, but holds nothing
     return 0

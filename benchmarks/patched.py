@@ -183,7 +183,7 @@ def timed(name: str, pairs: int, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     case = CASES[name]
     model = case.model().eval()
-    # a new DiT's blocks do nothing, and zeros are not what a processor meets
+    # the blocks of a new DiT output zeros, which are not a realistic load
     generator = torch.Generator().manual_seed(3)
     for parameter in model.parameters():
         if not parameter.any():
@@ -226,7 +226,7 @@ def measured(name: str, pairs: int, processes: int, threads: int) -> dict[str, A
         "base_s": median(second for run in runs for second in run["base"]),
         "parameters": runs[0]["parameters"],
         "bound": bound,
-        # a miss only if the interval leaves no doubt
+        # missed only if the whole interval is above
         "met": low <= bound,
     }
 

@@ -51,7 +51,7 @@ def peak(name: str, patched: bool, threads: int) -> int:
     """Bytes that two steps take, of a bank or else of the whole model, the model among them."""
     torch.set_num_threads(threads)
     warm_up()
-    # what the libraries took at most while they were loaded is forgotten
+    # resets the peak that was reached while the libraries were loaded
     Path("/proc/self/clear_refs").write_text("5")
     before = in_memory("VmHWM")
     case = STEPS[name]
@@ -80,7 +80,7 @@ def measured(name: str, pairs: int, threads: int) -> dict[str, Any]:
         "full_bytes": median(found[False]),
         "bank_bytes": median(found[True]),
         "bound": BOUND,
-        # a miss only if the interval leaves no doubt
+        # missed only if the whole interval is above
         "met": low <= BOUND,
     }
 

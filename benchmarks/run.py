@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 after measuring, 1 when the gate is red, whatever the targets say."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["gpu"]:
-        # torch comes with it
+        # imports torch
         from gpu import main as measure_gpu  # noqa: PLC0415
 
         return measure_gpu(arguments[1:])
@@ -65,7 +65,7 @@ def _result(
     _say("gate")
     checked = require_right_numbers(subjects.soupctl, folder)
     results: list[CaseResult] = []
-    # a soup that a killed run left may be that of another soupctl
+    # a soup left by a killed run may have been made by another soupctl
     for soup in _soups(cases, folder):
         remove_soup(soup)
     skipped: list[dict[str, str]] = []
@@ -97,7 +97,7 @@ def _obstacle(case: Case, subjects: Subjects, folder: Path) -> str | None:
     absent = sum(not path.exists() for path in case.ingredients.paths(folder))
     soups = sum(not path.exists() for path in _soups([case], folder))
     sums = soups + (KEEP_SUM in case.command)
-    # the inputs that are not there yet, a soup to begin with, and one output at a time
+    # the missing inputs, a soup to start from, and one output at a time
     files = absent + soups + 1
     needed = files * case.ingredients.file_bytes() + sums * case.ingredients.sum_bytes()
     free = shutil.disk_usage(folder).free

@@ -30,7 +30,7 @@ from subjects import Subjects
 
 Measured = TypeVar("Measured")
 
-# with more of the inputs than this still in memory, a run is not called cold
+# if more of the inputs than this are still cached, a run does not count as cold
 COLD_SHARE = 0.01
 
 
@@ -90,7 +90,7 @@ class Trial:
     ) -> Measured:
         """What `measure` says of one run of `command`; its output stays until the next."""
         remove_soup(self.files.out)
-        # what the run before left to write must not burden this one
+        # pending writes of the previous run must not slow down this one
         os.sync()
         if self.cold:
             self.warm_share = max(self.warm_share, pagecache.evict(self.inputs))
@@ -161,7 +161,7 @@ def _rehearse_theirs(trial: Trial, versus: Versus) -> None:
     trial.run(timed, trial.theirs(versus))
     if ours is not None and content_digest(soupctl, out) != ours:
         raise RedGate(f"{trial.case.name}: {versus.value} gives another content")
-    # a script that writes other tensors than it was given has not done what soupctl does
+    # a script whose output has other tensors has not done the same job
     if versus is Versus.SCRIPT and tensors_described(out) != tensors_described(trial.inputs[0]):
         command = shlex.join(trial.theirs(versus)[:2])
         raise RedGate(f"{trial.case.name}: {command} wrote other tensors than it read")

@@ -47,7 +47,7 @@ def stable_diffusion_unet() -> list[NamedShape]:
 def _down_and_up() -> list[NamedShape]:
     tensors: list[NamedShape] = []
     width = CHANNELS[0]
-    # what the way down leaves for the way up to concatenate
+    # outputs of the down blocks that the up blocks concatenate
     skips = [width]
     for index, channels in enumerate(CHANNELS):
         block = f"down_blocks.{index}"

@@ -42,7 +42,7 @@ def combine(mean, origin, start, stop, out, tile, scratch):  # type: ignore[no-u
     Scales are those of the elements from `origin` on. On a failure the element is left in
     `scratch[ROW]`, its result in `scratch[RESULT]`.
     """
-    # the bounded sums have nothing to say of these
+    # the bounds of the sums do not apply to these elements
     for i in range(TILE):
         tile[LOW + i], tile[SIZE + i] = 0.0, 0.0
     place = start
@@ -74,7 +74,7 @@ def accumulate(mean, origin, start, stop, out, tile):  # type: ignore[no-untyped
         for i in range(length):
             total = tile[i]
             out[place - start + i] = total
-            # what is not finite differs from itself less itself
+            # x - x is zero for every finite x only
             exact = (tile[LOW + i] == 0.0) & (tile[SIZE + i] == 0.0) & (total - total == 0.0)
             inexact += not exact
         if inexact:

@@ -63,7 +63,7 @@ def resolve(mean, element, tile, scratch):  # type: ignore[no-untyped-def]
         scratch[RESULT] = table[tables.QUIET_NAN]
         return DONE
     scratch[RESULT] = table[tables.INFINITY] | (table[tables.SIGN] if negative else 0)
-    # a format without infinity has zero there
+    # zero for a format without infinity
     return DONE if table[tables.INFINITY] else OUT_OF_RANGE
 
 
@@ -114,7 +114,7 @@ def add_product(bits, weight, scratch):  # type: ignore[no-untyped-def]
     factor, weight_place = significand_of(weight)
     if significand == 0 or factor == 0:
         return
-    # without its zeros at the end, so that no place lies below the lowest limb
+    # without trailing zeros, so that no bit lies below the lowest limb
     zeros = (bits_of(float(factor & -factor)) >> 52) - 1023
     factor >>= zeros
     place += weight_place + zeros - 1074
@@ -139,7 +139,7 @@ def add_part(significand, factor, place, sign, scratch):  # type: ignore[no-unty
     scratch[at + 2] += sign * ((second >> LIMB_BITS) + (third & LIMB))
     scratch[at + 3] += sign * (third >> LIMB_BITS)
     scratch[BOTTOM] = min(scratch[BOTTOM], limb)
-    # one limb more for what a number of terms carries
+    # one more limb for the carries of many terms
     scratch[TOP] = max(scratch[TOP], limb + 4)
 
 
@@ -165,7 +165,7 @@ def round_mean(scratch, weight, factor, table):  # type: ignore[no-untyped-def]
     unit = max(bit + LOWEST - (precision - 1), quantum)
     kept = round_limbs(scratch, unit - LOWEST, remainder)
     steps = unit - quantum
-    # compared before it is shifted, which could overflow
+    # compared before it is shifted, because the shift could overflow
     if steps > table[tables.LARGEST] >> (precision - 1):
         return OUT_OF_RANGE
     encoded = kept + (steps << (precision - 1))
@@ -194,7 +194,7 @@ def settle_signs(scratch):  # type: ignore[no-untyped-def]
 @register_jitable
 def divide_limbs(scratch, weight):  # type: ignore[no-untyped-def]
     """Divide the limbs by `weight`, down to the spare limbs below them; the last remainder."""
-    # as many bits at a time as a remainder below the weight leaves room for in an int64
+    # as many bits at a time as fit in an int64 above a remainder below the weight
     room = LIMB_BITS
     while weight - 1 > MAGNITUDE >> room:
         room -= 1

@@ -27,7 +27,7 @@ def half_is_native() -> bool:
     return bool(binding.get_host_cpu_features().get("f16c"))
 
 
-# the formats that numba cannot name have integers stand for them, whose width need not be theirs
+# formats that numba does not know are represented by integers, whose width may differ
 HALF, HALF_AS_BITS = types.int16, types.int32
 BFLOAT, E5M2, E4M3 = types.uint16, types.int8, types.uint8
 
@@ -38,7 +38,7 @@ ROW_TYPES = {
     "BF16": BFLOAT,
     "F8_E5M2": E5M2,
     "F8_E4M3": E4M3,
-    # by integers alone, whatever the processor can
+    # with integers only, so that the CPU's float modes do not matter
     "F16 as bits": HALF_AS_BITS,
 }
 

@@ -44,7 +44,8 @@ def finish(out, offset, length, tile, weight, rest, table):  # type: ignore[no-u
     the distance of float64s: q would not be b.
     """
     divide(length, tile, weight)
-    # read here, because a store in the loop might be to the table, for all the compiler knows
+    # read before the loop, because the compiler must assume that a store in the loop changes the
+    # table
     layout = (table[PRECISION], table[NORMAL], table[SIGN])
     limit = table[LIMIT]
     doubtful = 0
@@ -65,7 +66,7 @@ def finish(out, offset, length, tile, weight, rest, table):  # type: ignore[no-u
 def divide(length, tile, weight):  # type: ignore[no-untyped-def]
     """Fill the tile's quotients with its totals over the weight, rounded once."""
     if bits_of(weight) & ~EXPONENT == 0:
-        # the inverse of a power of two is exact, so the product is rounded as the quotient would be
+        # the inverse of a power of two is exact, so the product rounds like the quotient
         inverse = 1.0 / weight
         for i in range(length):
             tile[QUOTIENT + i] = tile[i] * inverse

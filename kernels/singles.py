@@ -19,7 +19,7 @@ from .sums import FLOATS
 SINGLES = types.CPointer(types.float32)
 WORD = ir.IntType(32)
 
-# outside of these bounds a quotient might be too small to be rounded right, or out of range; of
+# outside these bounds, a quotient might be too small to be rounded correctly, or out of range; for
 # fp16, none is too small
 LARGEST_HALF = 0x4700_0000  # 2**15
 LARGEST_BFLOAT, SMALLEST_BFLOAT = 0x7E80_0000, 0x0D80_0000  # 2**126, 2**-100
@@ -53,7 +53,7 @@ def mean_singles(rows, weights, count, start, length, out, offset, tile, divisor
     two, two_weight = rows[1], np.float32(weights[1])
     odd = np.int32(0)
     if count == 2:
-        # apart from the loops below, because most soups are of two
+        # separate from the loops below, because most soups have two ingredients
         for i in range(length):
             total, rest = add(one, one_weight, two, two_weight, start + i)
             odd = either(odd, doubt(out, total, rest))
@@ -95,7 +95,7 @@ def add(one, one_weight, two, two_weight, index):  # type: ignore[no-untyped-def
     return total + np.float32(0.0), rest
 
 
-# 32 bits wide, as numba's own integers would halve how many elements are computed at once
+# 32 bits wide: numba's default integers would halve the number of elements per vector
 
 
 @intrinsic
@@ -144,7 +144,7 @@ def rounded_bits(typing_context, value):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         bits = builder.bitcast(arguments[0], WORD)
-        # half a unit, or a hair less where the last bit that stays is even
+        # half a unit, or slightly less if the last bit that is kept is even
         last = builder.and_(builder.lshr(bits, WORD(16)), WORD(1))
         up = builder.add(builder.add(bits, WORD(0x7FFF)), last)
         return builder.trunc(builder.lshr(up, WORD(16)), ir.IntType(16))
@@ -208,7 +208,7 @@ def single(row, index):  # type: ignore[no-untyped-def]
 @overload(single)
 def _single(row, index):  # type: ignore[no-untyped-def]
     if row.dtype == HALF:
-        # numba compiles what is returned, and an intrinsic cannot be
+        # numba compiles the returned function, which an intrinsic cannot be
         return lambda row, index: load_half(row, index)  # noqa: PLW0108
     if row.dtype == BFLOAT:
         return lambda row, index: single_of(np.int32(np.uint32(load(row, index)) << 16))

@@ -17,8 +17,8 @@ from .tables import TILE
 FLOATS = types.CPointer(types.float64)
 INTEGERS = types.CPointer(types.int64)
 
-# where in the float64 scratch of a tile each part begins: one pointer with constant distances lets
-# the compiler see that the parts do not overlap
+# offset of each part in the float64 scratch of a tile: one pointer with constant offsets shows the
+# compiler that the parts do not overlap
 TOTAL, LOW, SIZE, QUOTIENT, DOUBT = 0, TILE, 2 * TILE, 3 * TILE, 3 * TILE
 
 
@@ -60,7 +60,7 @@ def add_proved(rows, weights, first, last, start, length, tile):  # type: ignore
     """Add rows `first` to `last`, elements from `start`, to all three sums; row 0 begins them."""
     row = first
     if first == 0 and last >= 2:
-        # apart from the loop below it, because most soups are of two
+        # separate from the loop below, because most soups have two ingredients
         one, one_weight = rows[0], weights[0]
         two, two_weight = rows[1], weights[1]
         for i in range(length):
@@ -115,7 +115,7 @@ def _first_term(row, weight, index):  # type: ignore[no-untyped-def]
 
         def first_double(row, weight, index):  # type: ignore[no-untyped-def]
             rounded, rest = product(row, weight, index)
-            # a total is never -0.0
+            # a total of zero is never -0.0
             return rounded + 0.0, rest, 0.0
 
         return first_double
@@ -129,7 +129,7 @@ def _add_term(row, weight, index, sums):  # type: ignore[no-untyped-def]
         def add_double(row, weight, index, sums):  # type: ignore[no-untyped-def]
             rounded, left = product(row, weight, index)
             total, rest = two_sum(sums[0], rounded)
-            # sums of doubles are seldom exact: a second exact level decides their many ties
+            # sums of float64 are seldom exact: a second exact level decides their many ties
             low, lost = two_sum(sums[1], rest)
             low, lost_too = two_sum(low, left)
             return total, low, sums[2] + (abs(lost) + abs(lost_too))
@@ -137,10 +137,11 @@ def _add_term(row, weight, index, sums):  # type: ignore[no-untyped-def]
         return add_double
 
     def add_narrow(row, weight, index, sums):  # type: ignore[no-untyped-def]
-        # the bits of the significand and those of the row's weight are 53 at most: exact
+        # the significand and the row's weight have at most 53 bits together, so the product is
+        # exact
         total, rest = two_sum(sums[0], weight * widen(row, index))
         low = sums[1] + rest
-        # a rounded sum is off by 2**-53 of itself at most, and below 2**-1021 it is exact
+        # a rounded sum has an error of at most 2**-53 of itself, and below 2**-1021 it is exact
         return total, low, sums[2] + abs(low) * 2.0**-53
 
     return add_narrow

@@ -13,7 +13,7 @@ from .rounding import LARGEST_SAFE, SMALLEST_SAFE, divide, encode, signature
 from .sums import DOUBT, LOW, QUOTIENT, SIZE
 from .tables import LIMIT, NORMAL, PRECISION, SIGN
 
-# Veltkamp's: what it multiplies falls into two halves of 26 bits
+# Veltkamp's constant, which splits a factor into two halves of 26 bits
 SPLITTER = 2.0**27 + 1.0
 
 
@@ -27,7 +27,8 @@ def finish_wide(out, offset, length, tile, weight, rest, table):  # type: ignore
     once, so rounding it again is right unless it lies on a boundary.
     """
     divide(length, tile, weight)
-    # read here, because a store in the loop might be to the table, for all the compiler knows
+    # read before the loop, because the compiler must assume that a store in the loop changes the
+    # table
     layout = (table[PRECISION], table[NORMAL], table[SIGN])
     limit = table[LIMIT]
     inexact = rest != 0.0

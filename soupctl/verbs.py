@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 # ruff: noqa: PLC0414, PLE0604
 
-# to a type checker, `as` says that a name is exported; a test holds that MODULES has the same names
+# for type checkers, `as` marks exported names; a test compares them with MODULES
 if TYPE_CHECKING:
     from .checkpoints.hashing import FileDigest as FileDigest
     from .checkpoints.hashing import Verdict as Verdict

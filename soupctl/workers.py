@@ -106,7 +106,7 @@ class Scratch(local):
         """Parts of these sizes, each aligned for float64; they replace those given before."""
         places = [0, *accumulate(-(-size // LINE) * LINE for size in sizes)]
         if len(self._memory) < places[-1]:
-            # the old memory is given back first, so that never both are there
+            # the old memory is freed first, so that both are never held at once
             self._memory = bytearray()
             self._memory = bytearray(max(places[-1], SMALLEST_SCRATCH))
         view = memoryview(self._memory)
@@ -159,7 +159,7 @@ def run_in_order(
         try:
             for task in tasks:
                 waiting.append(_submit(pool, run, task, advance))
-                # a bounded queue: neither tasks nor results pile up behind one large task
+                # a bounded queue, so that neither tasks nor results pile up behind one large task
                 if len(waiting) > (TASKS_A_THREAD - 1) * threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -178,7 +178,7 @@ def _submit(
     try:
         return pool.submit(run, task, advance)
     except RuntimeError as error:
-        # the system has no room for one more
+        # the system cannot start another thread
         raise LimitError(str(error), advice="--threads 1 needs none") from None
 
 
@@ -194,7 +194,7 @@ def require_room_to_compute() -> None:
     ):
         if limit is None:
             continue
-        # it is not used to compute with, and maps memory for each core
+        # BLAS is not used to compute, but maps memory for each core
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         if limit < needed:
             problem = f"the limit on {what} is {limit} bytes, and at least {needed} are needed"

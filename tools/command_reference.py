@@ -86,7 +86,7 @@ def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[
         return
     yield from ["", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name, *texts in rows:
-        # within a code span, a bar is the one character that a table takes for its own
+        # a bar ends a table cell even within a code span
         code = name.replace("|", r"\|")
         yield f"| `{code}` | {' | '.join(map(escaped, texts))} |"
 

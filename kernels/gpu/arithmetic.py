@@ -81,7 +81,8 @@ def add_term(total, low, size, value, weight, FORMAT: tl.constexpr, BOUNDED: tl.
         low, lost_too = two_sum(low, left)
         size += tl.abs(lost) + tl.abs(lost_too)
     else:
-        # the bits of the significand and those of the row's weight are 53 at most: exact
+        # the significand and the row's weight have at most 53 bits together, so the product is
+        # exact
         total, rest = two_sum(total, weight * value)
         low += rest
         size += tl.abs(low) * 2.0**-53
@@ -91,7 +92,7 @@ def add_term(total, low, size, value, weight, FORMAT: tl.constexpr, BOUNDED: tl.
 @triton.jit
 def divide(total, weights_ptr, count, POWER: tl.constexpr):  # type: ignore[no-untyped-def]
     """The total over the weight, which follows `count` weights in their table, rounded once."""
-    # the inverse of a power of two is exact, so the product is rounded as the quotient would be
+    # the inverse of a power of two is exact, so the product rounds like the quotient
     return (
         total * tl.load(weights_ptr + count + 1) if POWER else total / tl.load(weights_ptr + count)
     )
@@ -219,7 +220,7 @@ def finish(  # type: ignore[no-untyped-def]
     wrong = (bits_of(q) & MAGNITUDE) > LIMIT
     wrong = wrong | (low != 0.0) | (size != 0.0)
     if WIDE:
-        # a vector like the others, because the interpreter cannot mix it with a scalar
+        # a vector like the others, because the interpreter cannot combine it with a scalar
         rest = tl.load(weights_ptr + count + 2) + tl.zeros_like(q)
         wrong = wrong | (boundary != 0) | (rest != 0.0)
     if SETTLE:
@@ -230,7 +231,7 @@ def finish(  # type: ignore[no-untyped-def]
             )
         else:
             settled, proved = settle(total, low, size, weight, PRECISION, NORMAL, LIMIT, SIGN)
-        # not where the total is the exact sum: a tie is right there, and Ziv's test cannot say so
+        # not where the total is the exact sum: there a tie is correct, and Ziv's test cannot tell
         encoded = tl.where(wrong, settled, encoded)
         wrong = wrong & (proved == 0)
     return encoded, tl.max((wrong & inside).to(tl.int32), 0)

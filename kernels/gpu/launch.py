@@ -13,7 +13,7 @@ ELEMENTS = {8: tl.int8, 16: tl.int16, 32: tl.int32, 64: tl.int64}
 
 def options(threads: int) -> dict[str, int | bool]:
     """Compile options of every kernel: no product is fused into a sum."""
-    # the interpreter has neither threads nor a device that could say how many make a warp
+    # the interpreter has no threads, and no device with a warp size
     interpreted = knobs.runtime.interpret
     warp_size = 32 if interpreted else driver.active.get_current_target().warp_size
     return {"num_warps": threads // warp_size, "enable_fp_fusion": False}

@@ -14,7 +14,7 @@ import torch
 
 THREADS = 128
 
-# bits of an element of each format, by the name that the safetensors format has for it
+# bits of an element by the name of its dtype in the safetensors format
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E5M2": 8, "F8_E4M3": 8}
 
 INTEGERS = {8: torch.int8, 16: torch.int16, 32: torch.int32, 64: torch.int64}

@@ -84,7 +84,7 @@ def mean_kernel(  # type: ignore[no-untyped-def]
 
     With SCANNED above 1, each program sees to the marked ones of so many blocks before `last`.
     """
-    # int64, so that more than 2**31 elements are addressed without wrapping
+    # int64, so that more than 2**31 elements can be addressed
     begin = first + tl.program_id(0).to(tl.int64) * SCANNED
     if SCANNED == 1:
         mean_block(
@@ -93,7 +93,7 @@ def mean_kernel(  # type: ignore[no-untyped-def]
             POWER, WIDE, BOUNDED, ALIGNED, SETTLE, WHOLE, BLOCK,
         )  # fmt: skip
     else:
-        # a program for each block would cost a good part of the first pass, to do nothing
+        # one program per block would take much of the time of the first pass, to do nothing
         places = begin + tl.arange(0, SCANNED)
         marks = tl.load(doubts_ptr + places, mask=places < last, other=0)
         if tl.max(marks.to(tl.int32), 0) != 0:
@@ -205,7 +205,7 @@ def _launch_fused(
     aligned: bool,
 ) -> None:
     group = form.groups[0]
-    # sums of doubles are seldom exact, so no block of them is tried the short way first
+    # sums of float64 are seldom exact, so the fast path is not tried for their blocks
     always = group.format == "F64" and not form.bounded
     for settle in (False, True):
         if (settle and form.bounded) or (always and not settle):

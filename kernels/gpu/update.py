@@ -105,7 +105,7 @@ def settle_kernel(  # type: ignore[no-untyped-def]
     tl.store(marks_ptr + block, (doubt << 1).to(tl.int8))
 
 
-# stands where no means are wanted, and is not read
+# a placeholder that is not read if no means are wanted
 NO_LAYOUT = OutputFormat(8, 4, 0, 0, 0)
 
 
@@ -124,7 +124,7 @@ def launch_update(
     and else zero; it becomes LOST or UNROUNDED for blocks of which that is so.
     """
     layout = form.out or NO_LAYOUT
-    # there is always something to point to
+    # there must always be a valid pointer
     target = marks if out is None else out
     element = ELEMENTS[layout.bits]
     low = planes[-1]

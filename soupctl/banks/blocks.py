@@ -18,7 +18,7 @@ from ..checkpoints.digest import text_digest
 from ..errors import MismatchError
 from .config import TRANSFORMERS, UNETS, BaseDescription, Site
 
-# any number will do: no block's input has a dimension for it
+# the batch size does not matter, because it is not part of a block's shape
 TEXT_TOKENS = 8
 
 

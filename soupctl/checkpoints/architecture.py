@@ -22,8 +22,8 @@ def guess_architecture(tensors: Mapping[str, Tensor]) -> str | None:
     factors = find_factors(tensors, NO_FACTS).values()
     if factors:
         return f"{next(iter(factors)).what} factors"
-    # prefixes by dots, so that a pattern costs a look-up whatever the number of tensors; none that
-    # is too long for any pattern, or a name would cost the square of its length
+    # prefixes end at dots, so that matching a pattern is one look-up; prefixes longer than every
+    # pattern are left out, so that a long name does not take the square of its length
     prefixes = {name[: dot.end()] for name in tensors for dot in re.finditer(r"\.", name[:LONGEST])}
     for pattern in PATTERNS:
         for start in PREFIXES if pattern.is_prefixed else ("",):

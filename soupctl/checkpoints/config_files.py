@@ -58,7 +58,7 @@ CONFIGS = (
 )
 """Lowercase names of files that libraries read to configure a model."""
 
-# an index names the files of other weights than the output's
+# an index lists the weights of the input, not those of the output
 INDEX = re.compile(r"\.(safetensors|bin)\.(.+\.)?index\.(.+\.)?json$")
 
 

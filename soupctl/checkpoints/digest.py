@@ -52,7 +52,7 @@ class RootHasher:
                 raise ValueError(f"{name!r} does not come after {self._last!r}")
             self._hasher.update(b",")
         self._last = name
-        # as json.dumps writes it, which makes an encoder for each row
+        # the same text as json.dumps, which would make a new encoder for each row
         sizes = ",".join(map(str, shape))
         text = f"[{quoted(name)},{quoted(dtype)},[{sizes}],{quoted(digest)}]"
         self._hasher.update(text.encode("utf-8"))

@@ -50,7 +50,7 @@ def _marks_in(folder: Path) -> frozenset[str]:
         is_settled = time.time_ns() - changed > SETTLED
         return _listed(folder, changed) if is_settled else _marks_listed(folder)
     except OSError:
-        # whether there is a file at all is for others to say
+        # a missing file is reported elsewhere
         return frozenset()
 
 
@@ -61,5 +61,5 @@ def _marks_listed(folder: Path) -> frozenset[str]:
 
 @lru_cache(maxsize=256)
 def _listed(folder: Path, changed: int) -> frozenset[str]:
-    del changed  # it only tells one state of the folder from another
+    del changed  # used only to detect changes of the folder
     return _marks_listed(folder)

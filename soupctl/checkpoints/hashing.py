@@ -161,7 +161,7 @@ def check_digests(
     number = 0
     for number, line in enumerate(lines, 1):
         expected, path = _digest_and_path(line, number, source)
-        # a list names files, and this one is not a stream
+        # lists contain files only, and this path is not a stream
         place = f"./{path}" if path == STREAM else path
         try:
             if expected.startswith(SHA256):

@@ -29,7 +29,7 @@ SUFFIXES = (".safetensors", ".st", ".sft")
 STEMS = ("diffusion_pytorch_model", "model", "adapter_model", "pytorch_lora_weights")
 """Names of weights files as diffusers, transformers and PEFT write them, without extension."""
 
-# the variant stands behind `index`, or before it as diffusers wrote it until 2024
+# the variant comes after `index`, or before it, as diffusers wrote it until 2024
 INDEX = re.compile(r"\.safetensors\.(.+\.)?index\.(.+\.)?json$")
 
 SHARD = re.compile(r"-\d+-of-\d+\.")
@@ -205,14 +205,14 @@ def _candidates(present: set[str], variant: str | None) -> list[str]:
 def _no_weights(folder: Path, present: set[str], others: list[str], label: str) -> InputError:
     if others:
         listed = ", ".join(others[:3])
-        # a shard alone is no model
+        # a single shard is not a complete model
         are_shards = any(map(SHARD.search, others))
         return InputError(
             f"holds {len(others)} safetensors files and no index of all of them ({listed} ...)",
             path=label,
             advice=NO_INDEX if are_shards else "name one file, or a variant with --variant",
         )
-    # a run of training, say, has its model in a folder of its own, and Wan has two of them
+    # for example a training run with the model in a subfolder, or Wan with two of them
     inside = [folder / name for name in sorted(present) if _is_model(folder / name)]
     if len(inside) > 1:
         listed = ", ".join(each.name for each in inside)

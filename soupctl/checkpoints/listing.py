@@ -59,7 +59,7 @@ def listing_of(folder: Path) -> Listing | None:
 def _pipeline(path: Path) -> tuple[Iterable[str], Iterable[str]]:
     content = read_json(path, "pipeline")
     folder = path.parent
-    # a key is the name of a folder directly in it, or none
+    # a key is the name of a direct subfolder, or of none
     listed = {
         name: value
         for name, value in content.items()
@@ -67,7 +67,7 @@ def _pipeline(path: Path) -> tuple[Iterable[str], Iterable[str]]:
     }
     names = [each for name, value in listed.items() for each in (name, *_more(folder, name, value))]
     required = [name for name in listed if listed[name][1:] != [None] and name not in OPTIONAL]
-    # the first pipelines of diffusers have the denoiser beside their listing
+    # the first diffusers pipelines have the denoiser in the root folder
     is_beside = (folder / CONFIG).is_file() and any(
         name in names and not (folder / name).exists() for name in DENOISERS
     )
@@ -85,7 +85,7 @@ def _more(folder: Path, name: str, value: Sequence[Any]) -> Iterator[str]:
 
 def _modules(path: Path) -> tuple[Iterable[str], Iterable[str]]:
     try:
-        # the strict reader reads objects, and this is a list
+        # the strict reader accepts only objects, and this is a list
         modules = parse_object(f'{{"modules":{decode(read_file(path))}}}')["modules"]
     except ValueError as error:
         raise InputError(f"is not a valid list of modules: {error}", path=path) from None

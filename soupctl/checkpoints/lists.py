@@ -37,9 +37,9 @@ def read_list(source: str, end: bytes = b"\n") -> list[str]:
 
 
 def _read_file(source: str) -> bytes:
-    # looked at before it is opened, because opening a device can act on it
+    # checked before it is opened, because opening a device can have side effects
     _require_file_or_pipe(Path(source).stat(), source)
-    # else opening waits for somebody to write to a FIFO
+    # otherwise, opening a FIFO would wait for a writer
     fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         _require_file_or_pipe(os.fstat(fd), source)

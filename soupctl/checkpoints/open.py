@@ -16,7 +16,7 @@ from .layout import Component, ModelFiles, find_model
 from .listing import OPTIONAL
 from .safetensors import spool_stream
 
-# what stands in a file's name anyway
+# parts of file names that are not variants
 NO_VARIANTS = ("", "safetensors", "index", "json")
 
 STREAM = "-"

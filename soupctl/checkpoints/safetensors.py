@@ -25,7 +25,7 @@ from ..storage.reader import FileIdentity, FileReader
 from ..storage.regular import open_regular, read_at, reading
 from ..workers import Scratch
 
-# enough to recognise another format; less than the shortest header of any tensor
+# enough to recognise other formats; less than the shortest header with a tensor
 FOREIGN = 64
 SPOOL_CHUNK = 1 << 20
 PIECE = 1 << 19
@@ -126,7 +126,7 @@ def _read_header(fd: int, file_size: int, label: str) -> Header:
         try:
             return _parse_like_the_last(raw, file_size)
         except InputError:
-            # once more, for a refusal that names this file
+            # parsed again, so that the error names this file
             return parse_header(raw, file_size, label)
     except InputError:
         _refuse_foreign(read_at(fd, FOREIGN, 0), label)

@@ -50,7 +50,7 @@ def is_terminal() -> bool:
 def say(text: str, quiet: bool = False) -> None:
     """Print a message on stderr."""
     if not quiet:
-        # in one piece, as other processes of a run write there, too
+        # written at once, because other processes of a run write to the same stream
         sys.stderr.write(f"{printable(text)}\n")
 
 

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     style = ErrorStyle(json=asks_for_json(words))
     try:
         code = _run(words, style)
-        # a full disk behind stdout shows only now, and must not pass for success
+        # a full disk behind stdout shows only here, and must be an error
         sys.stdout.flush()
     except Interrupted as interrupt:
         code = 128 + interrupt.number
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         code = CLOSED_PIPE
     except MemoryError as error:
-        # of what is imported to run a command
+        # raised by an import that the command needs
         code = _report_failure(error, style)
     except OSError as error:
         code = _report_system_failure(error, style)
@@ -91,8 +91,8 @@ def _open_streams() -> None:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    # a second signal must not break into the cleaning up after the first; python complains of one
-    # that is on its way already if it is to be ignored by SIG_IGN
+    # a second signal must not interrupt the clean-up after the first. Python prints a warning if a
+    # pending signal is switched to SIG_IGN, so a handler that does nothing is set instead
     for each in SIGNALS:
         signal.signal(each, _ignore)
     raise Interrupted(number)
@@ -122,7 +122,7 @@ def _unraisable(lost: UnraisableHookArgs) -> None:
 
 def _run(arguments: list[str], style: ErrorStyle) -> int:
     """The exit code of a command; a SoupError is reported on stderr."""
-    # imported here, so that the handlers above stand before it
+    # imported here, after the signal handlers are set
     import typer
 
     from .app import commands
@@ -143,10 +143,10 @@ def _run(arguments: list[str], style: ErrorStyle) -> int:
             return CLOSED_PIPE
         raise
     except ImportError as error:
-        # a library that is not there, or has no room to be loaded
+        # a library is missing, or there is no memory to load it
         return report([_no_library(error)], LimitError.exit_code, style)
     except OSError:
-        # of a stream of ours, as it is when there is none left to flush
+        # raised by one of our streams, as when there is no memory to flush it
         raise
     except Exception as error:  # noqa: BLE001
         return _report_failure(error, style)
@@ -157,7 +157,7 @@ def _report_system_failure(error: OSError, style: ErrorStyle) -> int:
     if error.errno == errno.ENOMEM:
         return _report_failure(MemoryError(), style)
     if error.errno is None:
-        # of a library that loads another, which says so in words of its own
+        # raised by a library that loads another one, with a message of its own
         return report([_no_library(error)], LimitError.exit_code, style)
     issue = Issue(error.strerror or str(error), error.filename or "standard output")
     return report([issue], OutputError.exit_code, style)
@@ -170,7 +170,7 @@ def _no_library(error: Exception) -> Issue:
 
 def _report_failure(error: Exception, style: ErrorStyle) -> int:
     """Report an unexpected exception; returns the exit code."""
-    # without memory, Python's parser may say of sound code that its syntax is wrong
+    # without memory, Python's parser can report a SyntaxError in valid code
     if isinstance(error, (MemoryError, SyntaxError)):
         issue = Issue("out of memory", advice="--max-memory or --threads 1 needs less")
         return report([issue], LimitError.exit_code, style)
@@ -184,7 +184,8 @@ def _report_failure(error: Exception, style: ErrorStyle) -> int:
 
 def _leave(code: int) -> NoReturn:
     if code in (CLOSED_PIPE, OutputError.exit_code):
-        # what is still buffered cannot be written; the interpreter must not complain of it again
+        # the rest of the buffer cannot be written, and the interpreter must not report that again
+        # at exit
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)

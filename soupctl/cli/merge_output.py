@@ -186,7 +186,7 @@ def _component_json(made: ComponentResult) -> dict[str, Any]:
 
 
 def _error_json(error: CodeError) -> dict[str, Any]:
-    # the last digits of the sums depend on how a tensor is divided
+    # the last digits depend on how a tensor is divided into chunks
     return {
         "tensors": error.tensors,
         "relative_error": float(f"{error.relative:.3e}"),

@@ -20,7 +20,7 @@ from .report import ErrorStyle
 if TYPE_CHECKING:
     from ..verbs import Ingredient
 
-# as many digits as any size has, because Python refuses to read thousands
+# enough digits for any size; Python refuses to parse thousands of them
 SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
 
 LONGEST_SHOWN = 40
@@ -179,7 +179,7 @@ def read_inputs(
 def named(text: str) -> str:
     """The name of an input; UsageError for an empty one, as from an unset shell variable."""
     if not text:
-        # to the system, it is the current folder
+        # as a path, an empty text would be the current folder
         raise UsageError("the name of an input is empty")
     return text
 

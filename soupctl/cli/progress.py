@@ -63,7 +63,7 @@ def steps_progress(title: str, quiet: bool) -> Iterator[Callable[[int, int], Non
 @contextmanager
 def _notices(show: Callable[[str], None]) -> Iterator[None]:
     """Show what the library logs for users."""
-    # not loaded by commands that have nothing to show
+    # not loaded by commands that show no progress
     import logging
 
     class Handler(logging.Handler):

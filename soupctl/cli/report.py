@@ -39,7 +39,7 @@ def report(issues: Sequence[Issue], code: int, style: ErrorStyle) -> int:
     else:
         text = f"soupctl: {printable(message)}"
     with suppress(OSError):
-        # in one piece, as other processes of a run write there, too
+        # written at once, because other processes of a run write to the same stream
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
     return code

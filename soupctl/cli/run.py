@@ -46,7 +46,7 @@ def run(
         what = "has materialised steps, so the steps after them cannot be planned yet"
         raise UsageError(what, path=recipe, advice="leave out materialise to see one plan")
     for stage in stages:
-        # the last one is the result, and the one object of --json
+        # the last one is the result, and the only one in the JSON object
         quiet = merge if stage is stages[-1] else replace(merge, json=False)
         make(verbs.open_stage(stage), str(stage.output), quiet)
     if merge.dry_run:

@@ -116,7 +116,7 @@ def meant_option(name: str, command: str, options: Mapping[str, Iterable[str]]) 
         return "inputs are named without an option"
     if OPTIONS.get(name) in own:
         return f"did you mean {OPTIONS[name]}?"
-    # without their dashes, which all options share
+    # without the dashes, which all options have
     letters = {each.lstrip("-"): each for each in own}
     if near := get_close_matches(name.lstrip("-"), letters, 1):
         return f"did you mean {letters[near[0]]}?"

@@ -83,5 +83,5 @@ def _first_part(name: str) -> str:
 
 def _in_order(name: str) -> list[tuple[int, str]]:
     """A key that sorts `blocks.2` before `blocks.10`."""
-    # by the number of digits, because a name may have more of them than Python reads
+    # by the number of digits first, because a name may have more digits than Python parses
     return [(len(part) if part.isdecimal() else 0, part) for part in name.split(".")]

@@ -70,7 +70,7 @@ def run_training(
         with status("Loading the model", report.quiet) as loaded:
             done.append(train(each, reporter(report.quiet, report.verbose, shard, loaded)))
         _tell_trained(done[-1], kind, report.quiet)
-    # several processes talk to each other until the last run has ended
+    # several processes communicate until the last run has ended
     accelerator.end_training()
     if report.json:
         put_json([_trained_json(each, kind) for each in done])

@@ -107,11 +107,11 @@ def _model(config: Any, known: str | None) -> Any:
     found = effective(config, known)
     name = class_of(config, known)
     if name is not None and name.startswith(CONVOLUTIONAL):
-        # the usual size of an image, which convolutions do not depend on
+        # the default image size, which does not affect convolutions
         found.pop("sample_size", None)
     stored = found.get("quantization_config")
     if isinstance(stored, dict) and stored.get("quant_method") in fields.DEQUANTISED:
-        # how the codes are stored that are averaged as what they stand for
+        # how codes are stored; they are averaged by value
         del found["quantization_config"]
     return found
 

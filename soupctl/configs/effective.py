@@ -39,7 +39,7 @@ def class_of(config: Config, known: str | None = None) -> str | None:
     for key in ("_class_name", "model_type"):
         name = config.get(key)
         if isinstance(name, str) and name:
-            # diffusers takes another class for what was one
+            # diffusers now uses another class for these configs
             return SPLIT.get((name, config.get("norm_type")), name)
     return known
 

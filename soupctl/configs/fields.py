@@ -22,7 +22,7 @@ class Effect(Enum):
 
 
 ANYWHERE = (
-    # where a model came from, and what saved it; a soup decides its own dtype
+    # the origin of a model, and the library that saved it; a soup has its own dtype
     *("_diffusers_version", "transformers_version", "_commit_hash", "__version__", "*_version"),
     *("name_or_path", "_name_or_path", "base_model_name_or_path", "revision", "auto_map"),
     *("torch_dtype", "dtype", "params_dtype", "compute_dtype"),
@@ -113,7 +113,7 @@ MODEL = (
         "unk_token_id",
     ),
     *("mask_token_id", "forced_bos_token_id", "forced_eos_token_id", "pad_token"),
-    # what averaging in training leaves in a config of diffusers
+    # fields that EMA leaves in diffusers configs
     *("decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step"),
     "use_ema_warmup",
     # copies that older versions of transformers kept of text_config and vision_config
@@ -138,7 +138,7 @@ DECIDING = (
     "timestep_type",
     *("flip_sin_to_cos", "timestep_post_act", "center_input_sample", "downsample_padding"),
     *("norm_*", "*_norm", "*_norm_*", "*norm_type", "*_block_type", "*_block_types", "*patch_size"),
-    # by which seed an adapter drew what its parameters belong to
+    # the seed from which an adapter derives the positions of its parameters
     *("random_loc_seed", "random_seed", "projection_prng_key", "n_frequency"),
     *("position_embedding_type", "pos_embed_*", "pooling_mode*", "word_embedding_dimension"),
 )

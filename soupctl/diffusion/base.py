@@ -91,7 +91,7 @@ class Base:
     def embeddings(self) -> int:
         """The number of class embeddings; 0 for a model without classes."""
         if self.class_name == "DiTTransformer2DModel":
-            # the config does not count the embedding for no class
+            # the config does not count the embedding of the null class
             return int(self.config["num_embeds_ada_norm"]) + 1
         return int(self.config.get("num_class_embeds") or 0)
 

@@ -88,7 +88,7 @@ class BaseFiles:
     def find_weights(self, name: str) -> None:
         """Find a component's weights; InputError if it has none, or links out of the base."""
         model = find_model(self.folder / name, variant=self.variant)
-        # a base whose denoiser is in its own folder may have other components
+        # if the denoiser is in the root folder, other components may be in subfolders
         found = [each for each in model.components if not each.name]
         if len(found) != 1:
             raise InputError("is a pipeline within a pipeline", path=self.folder / name)
@@ -173,7 +173,7 @@ def _require_inside(folder: Path, path: Path) -> None:
     root, real = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
     if real.is_relative_to(root):
         return
-    # the hub's cache has its files in `blobs`, and links to them in `snapshots/REVISION`
+    # the Hugging Face cache has its files in `blobs`, and links to them in `snapshots/REVISION`
     caches = [each.parent for each in root.parents if each.name == "snapshots"]
     if not any(real.parent == cache / "blobs" for cache in caches):
         what = "is a link out of the base, which is not followed"

@@ -154,7 +154,7 @@ def _read_component(files: BaseFiles, name: str, kind: ComponentClass) -> dict[s
         files.read(files.inside(name, file))
     config = files.read_config(files.inside(name, kind.files[0]))
     if config is None and name == TOKENIZER and files.holds_any(name, VOCABULARIES):
-        # the defaults of its class hold
+        # missing fields have the defaults of the class
         return {}
     return config
 
@@ -202,7 +202,7 @@ def _require_supported(config: Mapping[str, Any], place: Path) -> None:
 
 def _shown_class(name: object) -> str:
     """The class name in a config, which may be any value, as a message shows it."""
-    # reprlib shows less than some names have
+    # longer than what reprlib shows, because some names are long
     return repr(name)[:LONGEST_CLASS].strip("'")
 
 

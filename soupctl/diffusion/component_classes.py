@@ -67,7 +67,7 @@ _KNOWN = (
     ComponentClass("transformers", "CLIPTextModel"),
     ComponentClass("transformers", "CLIPTokenizer", _TOKENIZER, has_weights=False),
     ComponentClass("transformers", "CLIPTokenizerFast", _TOKENIZER, has_weights=False),
-    # these go along with a trained model, and are never loaded
+    # these are copied with a trained model, and never loaded
     ComponentClass("transformers", "CLIPFeatureExtractor", (PROCESSOR_CONFIG,), has_weights=False),
     ComponentClass("transformers", "CLIPImageProcessor", (PROCESSOR_CONFIG,), has_weights=False),
     ComponentClass("transformers", "CLIPImageProcessorPil", (PROCESSOR_CONFIG,), has_weights=False),

@@ -16,12 +16,12 @@ def require_extra() -> None:
 
     It must be called before the first of them is imported.
     """
-    # read once, when the hub's library is imported; soupctl never downloads anything
+    # read once, when huggingface_hub is imported; soupctl never downloads anything
     os.environ["HF_HUB_OFFLINE"] = "1"
     for library in ("DIFFUSERS", "TRANSFORMERS"):
-        # they recommend other libraries, which soupctl does not use
+        # these libraries recommend optional packages, which soupctl does not use
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
-    # it warns if it cannot keep a list of fonts in its cache, which it does not need
+    # matplotlib warns if it cannot write its font cache, which soupctl does not need
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:

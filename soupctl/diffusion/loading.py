@@ -95,7 +95,7 @@ def _model(base: Base, name: str, folder: Path) -> Any:
         what = f"lacks {len(missing)} tensors of the model that its config describes"
         raise MismatchError(what, path=base.folder / name, tensor=missing[0])
     for tensor in (*model.parameters(), *model.buffers()):
-        # no view of a file, which might change while the model is used
+        # a copy, not a view of a file that might change while the model is used
         tensor.data = tensor.data.clone()
     return model.eval()
 

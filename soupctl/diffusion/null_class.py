@@ -33,7 +33,7 @@ def _was_taught(base: Base) -> bool:
         with open_input(base.files.weights[base.denoiser]) as checkpoint:
             ledger = read_ledger(checkpoint)
     except LedgerError:
-        # a model is drawn whatever its ledger says
+        # a model can be sampled even if its ledger is invalid
         return False
     return ledger is not None and _taught(ledger, ledger.ancestors)
 

@@ -53,7 +53,7 @@ def present_config(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     if isinstance(name, str):
         found[CLASS_NAME] = kind = present_class(name, config)
     if found.get(PREDICTS_NOISE) is False:
-        # until 0.11 of diffusers, DDPM said so that it predicts the clean image
+        # in diffusers before 0.11, this field of DDPM meant that it predicts the clean image
         found.setdefault(PREDICTION, "sample")
     size = found.get("sample_size")
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:

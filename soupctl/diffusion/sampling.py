@@ -24,10 +24,10 @@ def sampler_of(scheduler: Any, objective: Objective, *, has_vae: bool) -> Any:
     # a model of latents has values beyond [-1, 1], which must not be clipped
     config["clip_sample"] = not has_vae
     if config.get("rescale_betas_zero_snr"):
-        # the first step has to start where there is no signal at all
+        # the first step must start at pure noise
         config["timestep_spacing"] = "trailing"
     if config.get("beta_schedule") in DDPM_ONLY:
-        # these are the betas as they are, with what was done to the last of them
+        # betas given as a list, with the last one already adjusted
         config |= {"trained_betas": scheduler.betas.tolist(), "rescale_betas_zero_snr": False}
     return diffusers.DDIMScheduler.from_config(config)
 

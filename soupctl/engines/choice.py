@@ -12,7 +12,7 @@ def open_engine(device: str, budget: int) -> Engine:
     Raises LimitError if the device or a library is missing.
     """
     try:
-        # torch comes with them, which is not installed everywhere
+        # these modules import torch, which may not be installed
         from .devices import open_device  # noqa: PLC0415
         from .triton import TritonEngine  # noqa: PLC0415
     except ImportError as error:

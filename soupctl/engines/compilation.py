@@ -27,7 +27,7 @@ def compiled_kernel(name: str, kinds: tuple[str, ...], symbol: str) -> bytes:
 @global_compiler_lock
 def object_code(kernel: Kernel, signature: Signature, symbol: str) -> bytes:
     """The object code of `kernel` for `signature`, as the C function `symbol`."""
-    # numpy's error model: a division raises nothing, so that its loop can be a vector's
+    # numpy's error model: a division raises no exception, so its loop can be vectorised
     function = numba.njit(signature, error_model="numpy")(kernel)
     (compiled,) = function.overloads.values()
     context, calls = compiled.target_context, compiled.target_context.call_conv
@@ -43,7 +43,7 @@ def object_code(kernel: Kernel, signature: Signature, symbol: str) -> bytes:
         module, calls.get_function_type(result, arguments), compiled.fndesc.llvm_func_name
     )
     builder = ir.IRBuilder(wrapper.append_basic_block())
-    # the status is that of an exception, and kernels raise none
+    # the status reports exceptions, which kernels do not raise
     _status, value = calls.call_function(builder, inner, result, arguments, wrapper.args)
     builder.ret(value)
     library.add_ir_module(module)

@@ -19,11 +19,11 @@ from ..kernels.gpu.layout import DIVISOR_LENGTH, INTEGERS, blocks_in
 from ..kernels.gpu.mean import launch_mean
 from .staging import StagingLayout
 
-# kernels are compiled when they are first launched, and one compilation is enough
+# kernels are compiled at their first launch; the lock prevents a second compilation
 LAUNCHING = Lock()
 
-# compiling asks for a C compiler with Python's headers, for room in a cache, and for registers; the
-# process that the compiler runs in is triton's own business, and so is the error that it ends with
+# compilation needs a C compiler, Python's headers, a writable cache and enough registers; the
+# compiler's process and its errors are triton's own
 FAULTS = (RuntimeError, TritonError, build.subprocess.SubprocessError, OSError)
 
 NO_GPU = "--device cpu computes the same bytes"
@@ -42,7 +42,7 @@ class TorchDevice:
         except torch.OutOfMemoryError:
             return None
         except RuntimeError as error:
-            # memory that is pinned is refused in words alone
+            # failures to pin memory have no exception class, only a message
             if "out of memory" in str(error):
                 return None
             raise fault(error) from error
@@ -54,9 +54,9 @@ class TorchBuffer:
     def __init__(self, device: torch.device, size: int) -> None:
         graphics = device.type == "cuda"
         self._stream = torch.cuda.Stream(device) if graphics else None
-        # memory belongs to the queue in which it was allocated: that of another may still be in use
+        # memory belongs to the stream in which it was allocated; another stream may still use it
         with torch.cuda.stream(self._stream):
-            # first, because pinned memory that was of no use would be kept nevertheless
+            # first, because otherwise unused pinned memory would be kept
             self._memory = torch.empty(size, dtype=torch.uint8, device=device)
         self._staging = torch.empty(size, dtype=torch.uint8, pin_memory=graphics)
         self.host = memoryview(self._staging.numpy())
@@ -117,7 +117,7 @@ def open_device(name: str) -> TorchDevice:
     if index >= count:
         raise LimitError(f"there is no GPU {index}, only {count}", advice=NO_GPU)
     try:
-        # fails here, not in the middle, where another process has it to itself
+        # fails here, and not later, if another process has exclusive use of the device
         torch.cuda.synchronize(index)
     except RuntimeError as error:
         raise fault(error) from error

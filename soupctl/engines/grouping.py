@@ -32,7 +32,8 @@ class GroupedMean:
 @lru_cache(maxsize=64)
 def grouped_mean(mean: WeightedMean) -> GroupedMean:
     """The mean with its rows grouped by dtype."""
-    # doubles last: what a sum of narrower rows leaves out is seldom anything, and counts as unknown
+    # float64 rows come last: the rounding error of a sum of narrower rows is usually zero, and that
+    # of float64 rows counts as unknown
     order = sorted(range(len(mean.dtypes)), key=lambda row: -RANKS[mean.dtypes[row]])
     parts = [split_weight(mean.weights[source], mean.dtypes[source]) for source in order]
     rows = tuple(place for place, each in enumerate(parts) for _ in each)
@@ -41,7 +42,8 @@ def grouped_mean(mean: WeightedMean) -> GroupedMean:
     total = mean.total
     power = total & (total - 1) == 0
     wide = total > NARROW_DIVISOR
-    # mixtures are proved, because their sums are three in memory; what is bounded is not settled
+    # mixed dtypes use the proof, because their sums take three planes; a bound alone would not
+    # decide the rounding
     bounded = len(groups) == 1 and is_bounded(mean) and not wide
     config = MeanConfig(groups, output_format(mean.out), power, wide, bounded)
     table = weight_table([part for each in parts for part in each], total)

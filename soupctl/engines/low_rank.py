@@ -32,7 +32,7 @@ def low_rank(values: Floats, rank: int) -> LowRank:
     """
     is_wide = values.shape[0] <= values.shape[1]
     matrix = values if is_wide else values.T
-    # of the smaller of both Gram matrices the eigenvectors are the singular vectors
+    # the eigenvectors of the smaller Gram matrix are the singular vectors
     squares, vectors = np.linalg.eigh(matrix @ matrix.T)
     kept = min(rank, len(squares))
     chosen = np.ascontiguousarray(vectors[:, ::-1][:, :kept])

@@ -45,12 +45,12 @@ def native_address(name: str, *kinds: str) -> int:
         code = None if root is None else kept_code(root / symbol)
         if code is None:
             LOG.info(COMPILING)
-            # imported late, as most runs need no compiler
+            # imported late, because most runs need no compiler
             from .compilation import compiled_kernel  # noqa: PLC0415
 
             code = compiled_kernel(name, kinds, symbol)
             if root is not None:
-                # a folder that cannot be written, a full disk
+                # the folder is not writable, or the disk is full
                 with suppress(OSError):
                     keep(code, root / symbol)
         return loaded(code, symbol)
@@ -79,7 +79,7 @@ def keep(code: bytes, path: Path) -> None:
 
 def loaded(code: bytes, symbol: str) -> int:
     """The address of the function `symbol` in object code."""
-    # an engine for each: two kernels may hold different functions of one name
+    # one LLVM engine per kernel, because two kernels may define functions of the same name
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
@@ -87,7 +87,7 @@ def loaded(code: bytes, symbol: str) -> int:
     return int(engine.get_function_address(symbol))
 
 
-# code is freed with its engine
+# the engine owns the code
 ALIVE: list[Any] = []
 
 
@@ -136,7 +136,7 @@ def compiler_version() -> str:
     found = find_spec("numba")
     if found is None or found.origin is None:
         return ""
-    # versioneer's file; another one may lack it, and then its age tells
+    # the file that versioneer writes; without it, the modification time is used
     stated = Path(found.origin).with_name("_version.py")
     with suppress(OSError):
         return stated.read_text()

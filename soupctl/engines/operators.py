@@ -172,7 +172,8 @@ def upload_lists(
     if not lists:
         return []
     width, pins = max(map(len, lists)), any(device.type == "cuda" for device in devices)
-    # each begins at an even place, because kernels are compiled anew for addresses that do not
+    # each starts at an aligned offset, because kernels are compiled separately for unaligned
+    # addresses
     width += width % 2
     table = torch.zeros(len(lists), width, dtype=dtype, pin_memory=pins)
     table.copy_(torch.tensor([[*row, *[0] * (width - len(row))] for row in lists], dtype=dtype))
@@ -226,7 +227,7 @@ def queue_mean(
 
 def queue_updates(everything: Sequence[Update], weight: int, divisor: int) -> None:
     """Queue additions to kept sums and their rounding; see `kernels.gpu.update`."""
-    # nothing is divided where nothing is rounded
+    # no division where no mean is rounded
     numbers = [
         weight_table(split_weight(weight, DTYPES[row.dtype]), 1 if soup is None else divisor)
         for _, row, soup, _ in everything

@@ -57,7 +57,7 @@ def count_before(places: memoryview, index: DType, start: int, stop: int) -> int
     numbers = np.frombuffer(places, INDEX_NAMES[index])
     if numbers.size and not (numbers[0] >= start and (numbers[:-1] < numbers[1:]).all()):
         raise ValueError("places are out of order")
-    # of the last place and not of `stop`, which the dtype may not hold
+    # checks the last position, not `stop`, which the dtype may be unable to hold
     return int(np.searchsorted(numbers, numbers.dtype.type(stop - 1), side="right"))
 
 

@@ -90,7 +90,7 @@ class ReferenceCombine:
         infinite = [source for source, value in enumerate(values) if isinstance(value, float)]
         if infinite and not self.mean.allow_nonfinite:
             raise NonFinite(infinite[0], element)
-        # beside an infinity or a NaN no finite term matters
+        # finite terms do not matter if there is an infinity or a NaN
         counted = infinite or range(len(values))
         total = sum(self.mean.weights[source] * values[source] for source in counted)
         return total / self.mean.total
@@ -193,12 +193,12 @@ def round_magnitude(value: Fraction, format: FloatFormat) -> int:
     """The pattern of the nearest value, as if the exponent range were unlimited."""
     if value == 0:
         return 0
-    # of the highest bit of the value, or one more
+    # the exponent of the highest bit of the value, or one more
     highest = value.numerator.bit_length() - value.denominator.bit_length()
     if value < power_of_two(highest):
         highest -= 1
     exponent = max(highest - (format.precision - 1), format.quantum)
-    # Python rounds a fraction half-way to the even integer
+    # Python rounds a fraction with ties to even
     significand = round(value / power_of_two(exponent))
     return significand + ((exponent - format.quantum) << (format.precision - 1))
 

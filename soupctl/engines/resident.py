@@ -162,7 +162,7 @@ def matched(out: Tensors, other: Tensors) -> list[Tensor]:
     if names != named(other):
         raise MismatchError("the tensors differ in names or number")
     rows = listed(other)
-    # a loop, because the compiler of PyTorch does not follow names bound within an expression
+    # a loop, because torch.compile does not support assignment expressions
     issues = []
     for name, target, row in zip(names, listed(out), rows, strict=True):
         problem = misfit(target, row)

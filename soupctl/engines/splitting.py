@@ -15,7 +15,7 @@ NARROW_DIVISOR = 2**24
 """Largest divisor for the faster of the two rounding methods."""
 
 PRODUCT_BITS = 53
-# the product of a double and a weight is never exact: it is computed with its rounding error
+# the product of a float64 and a weight is never exact: it is computed with its rounding error
 DOUBLE_BITS = 24
 SCALE_BITS = 24
 """Most bits of the significand of a scale, which is a float32."""

@@ -99,7 +99,7 @@ class BufferPool:
     """A bounded number of buffers, made when first needed, shared by all threads."""
 
     def __init__(self, device: Device, budget: int) -> None:
-        # pinned memory is given out in powers of two, so that anything else would take more
+        # pinned memory is allocated in powers of two, so other sizes would take more
         self.size = max(1 << (budget // BUFFERS).bit_length() >> 1, SMALLEST_BUFFER)
         self._device = device
         self._most = max(1, budget // self.size)
@@ -181,7 +181,7 @@ class StagedCombine:
             return
         fewest_pieces = -(-(stop - start) // self._capacity(self._pool.size))
         with self._pool.borrow(min(AHEAD, fewest_pieces)) as buffers:
-            # memory may have been less than was hoped for
+            # there may be less memory than estimated
             capacity = self._capacity(self._pool.size)
             pieces: deque[_Piece] = deque()
             for turn, offset in enumerate(range(start, stop, capacity)):
@@ -235,7 +235,7 @@ class StagedCombine:
 
     @property
     def _combine(self) -> Combine:
-        # prepared when first needed: most tensors never do
+        # prepared when first needed, because most tensors never need it
         if self._exact is None:
             self._exact = CpuEngine().prepare(self._mean, self._sources)
         return self._exact

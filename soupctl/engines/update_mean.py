@@ -60,14 +60,15 @@ class UpdatedMean:
         """`columns` are those of the tensor as a matrix; `mean` names its divisor."""
         self._mean, self._sources = mean, tuple(sources)
         self._updates, self._columns = tuple(updates), columns
-        # whether float64s can bound the error without a thought of underflow
+        # whether float64 can bound the error without underflow
         self._is_fast = DType.F64 not in (mean.out, *mean.dtypes)
         self._width = mean.out.bits // 8
-        # of adding up all terms, and of their shares
+        # error of the sum of all terms, and of their shares
         self._rounding = (sum(each.update.terms for each in updates) + 6) * UNIT
         share = Fraction(mean.weights[0], mean.total)
         self._share = float(share)
-        # a product with a power of two is exact; any other share and its products are rounded
+        # a product with a power of two is exact; other shares are rounded, and so are their
+        # products
         is_power = share.numerator.bit_count() == share.denominator.bit_count() == 1
         self._lost = 0.0 if is_power else 4 * UNIT
         if self._is_fast:
@@ -133,7 +134,7 @@ class UpdatedMean:
                 each.update.add(*rows, share, near[first - top : last - top])
                 error = abs(share) * (each.update.error + self._rounding)
                 part = heights[first - top : last - top]
-                # without squares, which could underflow
+                # no squares, because they could underflow
                 np.hypot(part, each.update.row_bounds(*rows) * error, out=part)
                 np.hypot(widths, each.update.columns, out=widths)
         return near, heights * SLACK, widths * SLACK

@@ -113,7 +113,7 @@ class Product:
         """The products of all terms: each is one float64 if both factors are stored ones."""
         left, right = self._left, self._right
         if isinstance(left, Matrix) and isinstance(right, Matrix):
-            # two significands of 24 bits
+            # two significands of 24 bits each
             terms: Planes = left.values[rows].T * right.values[:, columns]
             return terms
         inner, count = left.shape[1], len(rows)

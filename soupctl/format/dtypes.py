@@ -79,7 +79,7 @@ class DType(Enum):
     I64 = "I64"
     U64 = "U64"
 
-    # there is one of each, and those of names are slow: tables of dtypes are read for each tensor
+    # one object per dtype; hashing by name would be slow in the look-ups for each tensor
     __hash__ = object.__hash__
 
     @property
@@ -111,8 +111,8 @@ BITS = {
     **dict.fromkeys((DType.C64, DType.F64, DType.I64, DType.U64), 64),
 }
 
-# narrowest first: the first that holds all of a set is the set's common dtype, so fp16 wins over
-# bf16 where both would do (E4M3 with E5M2)
+# narrowest first: the common dtype of a set is the first that holds all of them, so fp16 wins over
+# bf16 where either would do (E4M3 with E5M2)
 FLOATS = {
     # OCP "E4M3": no infinity, and only the all-ones pattern is NaN, so 448 is finite
     DType.F8_E4M3: FloatFormat(4, -9, Fraction(448), False, 0x7F),

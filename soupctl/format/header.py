@@ -101,7 +101,7 @@ def parse_header(raw: bytes, file_size: int | None, path: str) -> Header:
                 tensors.append(_tensor(name, entry, path))
     except ValueError as error:
         raise InputError(f"its header is not valid: {error}", path=path) from None
-    # a tensor without data may share its offset with others: the name decides
+    # empty tensors may share an offset, so the name decides
     tensors.sort(key=lambda tensor: (tensor.start, tensor.stop, tensor.name))
     _require_contiguous(tensors, path)
     header = Header(tuple(tensors), metadata, len(raw))
@@ -126,7 +126,7 @@ def _metadata(entry: object, path: str) -> Mapping[str, str]:
 
 def _tensor(name: str, entry: object, path: str) -> Tensor:
     dtype, shape, offsets = _fields(name, entry, path)
-    # serde, which the library reads with, takes {"F32": null} for "F32"
+    # serde, used by the library, accepts {"F32": null} for "F32"
     if isinstance(dtype, dict) and list(dtype.values()) == [None]:
         (dtype,) = dtype
     known = DTYPE_NAMES.get(dtype) if isinstance(dtype, str) else None
@@ -144,7 +144,7 @@ def _tensor(name: str, entry: object, path: str) -> Tensor:
 def _fields(name: str, entry: object, path: str) -> tuple[Any, Any, Any]:
     if isinstance(entry, dict):
         return entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    # the library takes the three values as a list, too
+    # the library also accepts the three values as a list
     if isinstance(entry, list) and len(entry) == 3:
         return entry[0], entry[1], entry[2]
     problem = f"{reprlib.repr(entry)} is not a dtype, a shape and data_offsets"

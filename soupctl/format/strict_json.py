@@ -17,7 +17,7 @@ from math import isinf
 from typing import Any
 
 DEEPEST = 127
-# the longest text of a 64-bit integer; what is longer is read as a float, as the library does
+# the longest 64-bit integer; longer numbers are read as floats, as in the library
 INTEGER_TEXT = 20
 
 OPENING = re.compile(r"[ \t\n\r]*\{[ \t\n\r]*")
@@ -91,7 +91,7 @@ def _require_plain(text: str, begin: int, end: int, key: str, value: object) -> 
     if brackets < DEEPEST and text.find("\\u", begin, end) < 0:
         return
     items: list[Any] = [key, value]
-    # the object around the member is the first level
+    # the enclosing object is the first level
     depth = 2
     while items:
         if any(_has_surrogate(item) for item in items if isinstance(item, str)):
@@ -122,7 +122,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(text: str) -> int | float:
-    # the library reads -0 as a float, so that it is no dimension
+    # the library reads -0 as a float, so it is not a valid dimension
     return int(text) if text != "-0" and len(text) <= INTEGER_TEXT else _float(text)
 
 

@@ -35,7 +35,7 @@ def value_text(view: memoryview, dtype: DType, element: int) -> str:
         return f"0x{view[element * dtype.bits // 8]:02x}"
     raw = bytes(view[element * width : (element + 1) * width])
     if dtype is DType.BF16:
-        # the upper half of the same number in F32
+        # bf16: the upper half of an F32
         return f"{struct.unpack('<f', bytes(2) + raw)[0]:.4g}"
     if dtype not in CODES:
         return f"0x{int.from_bytes(raw, 'little'):0{2 * width}x}"

@@ -162,7 +162,8 @@ def _labels(base: Base, request: SampleRequest) -> tuple[tuple[int, ...], int | 
         raise MismatchError(
             what, path=base.folder, advice="give it with --null-class, or leave out --guidance"
         )
-    # without guidance, the null class can be drawn, but a DiT has one class more than it says
+    # without guidance, the null class can be sampled; a DiT has one embedding more than its config
+    # says
     is_shown = null is None or (request.guidance == 1 and base.class_name != DIT)
     known = [each for each in every if is_shown or each != null]
     if unknown := [each for each in request.classes if each not in known]:

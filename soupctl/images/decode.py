@@ -66,7 +66,7 @@ def read_image_file(path: Path) -> bytes:
     try:
         size = path.stat().st_size
     except OSError:
-        # reading it says why
+        # opening the file reports the reason
         size = 0
     if size > LARGEST_FILE:
         raise TooLarge(f"has {size} bytes, and an image has at most {LARGEST_FILE}", path=path)
@@ -89,11 +89,10 @@ def check_image(data: bytes, path: Path) -> ImageHeader:
     with _opened(data, path) as image:
         has_frames = bool(getattr(image, "is_animated", False))
         found = ImageHeader(image.size, image.has_transparency_data, has_frames)
-        # decoding finds a file that is cut off, which its header does not show; for JPEG, an eighth
-        # of the resolution is enough
+        # decoding detects a truncated file; for JPEG, an eighth of the resolution is enough
         image.draft(None, (1, 1))
         image.load()
-        # its orientation tag and its color mode can be bad as well
+        # the orientation tag and the color mode can be invalid as well
         ImageOps.exif_transpose(image, in_place=True)
         _converted(image.crop((0, 0, image.width, 1)), "RGB", _white(image))
         return found
@@ -126,7 +125,7 @@ def _opened(data: bytes, path: Path) -> Iterator[Image.Image]:
             with _one_large if is_large else nullcontext():
                 yield image
     except (MemoryError, InputError):
-        # not the fault of the file, or said already
+        # not caused by the file, or already reported
         raise
     except UnidentifiedImageError:
         what = "cannot be decoded: is not a PNG, JPEG, WebP, BMP or TIFF image"
@@ -176,5 +175,5 @@ def _converted(strip: Image.Image, mode: str, white: int) -> Image.Image:
     return strip.convert(mode)
 
 
-# Pillow's own limit is a warning below twice this number; the bounds above take its place
+# Pillow only warns up to twice its own limit; the bounds above replace it
 Image.MAX_IMAGE_PIXELS = None

@@ -51,7 +51,7 @@ def plot_gates(path: Path, base: Path | None) -> GatePlot:
     found = read_base(folder)
     timesteps = _require_own_base(found, configs, path)
     embedders = Embedders(found, configs[0].base.sample_size)
-    # the last embedding stands for no class
+    # the last embedding is the null class
     classes = found.embeddings - 1 if found.conditioning is Conditioning.LABEL else 0
     surveys = tuple(survey(each, embedders, timesteps, classes) for each in members)
     return GatePlot(folder, surveys, gate_plot(surveys, f"Gates of {path} on {folder}"))

@@ -184,7 +184,7 @@ def _log2(values: Tensor, config: BankConfig) -> Array:
     found = values.log2().numpy()
     if config.topk < 1:
         return np.ma.masked_invalid(found)
-    # a kept weight can be too small for a float, which is no more than that
+    # a kept weight can be too small for a float; that is harmless
     return np.maximum(found, np.finfo(found.dtype).min)
 
 
@@ -194,7 +194,7 @@ def position_grid(config: BankConfig, site: Site) -> tuple[int, int] | None:
         return None
     if config.gate_grid is not None:
         return config.grid(site)
-    # the transformers that take prompts make square images only
+    # transformers with prompts make only square images
     side = isqrt(site.shape[0])
     return (side, side) if side * side == site.shape[0] else None
 

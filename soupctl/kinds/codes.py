@@ -64,7 +64,7 @@ def find_codes(tensors: Mapping[str, Tensor], facts: TensorFacts) -> dict[str, T
                 if (said := layers.get(layer)) is not None and said not in DEQUANTISED:
                     scale, title = None, said
         elif _has_other_scale(found[code], scheme, stem):
-            # no file says which of two scales counts
+            # with two scales, the file does not say which applies
             scale, title = None, UNKNOWN
         else:
             continue
@@ -122,7 +122,7 @@ def _scale(
     scheme: Scheme, stem: str, tensors: Mapping[str, Tensor], block: tuple[int, int] | None
 ) -> CodeScale | None:
     """The scale of a code; None if its shape does not determine the block of each value."""
-    # by the names that are given, which need not be those of the file
+    # uses the given names, which may differ from those in the file
     name = stem + scheme.required[0]
     code, scale = tensors[stem + scheme.code], tensors[name]
     if scale.dtype.kind is not Kind.FLOAT:
@@ -137,7 +137,8 @@ def _scale(
         return None
     grid = (scale.shape[0], scale.shape[1])
     for each in (block, BLOCK, (-(-rows // grid[0]), -(-columns // grid[1]))):
-        # blocks of no config must divide the codes: else several sizes would fit
+        # without a config, the blocks must divide the codes evenly; otherwise several block sizes
+        # would fit
         is_sure = each in (block, BLOCK) or (rows % grid[0] == 0 and columns % grid[1] == 0)
         if each is not None and is_sure and scale_grid(code.shape, each) == grid:
             return CodeScale(name, each)
@@ -178,7 +179,7 @@ def _strange_companions(tensors: Mapping[str, Tensor]) -> frozenset[str]:
 
 
 def _may_scale(tensor: Tensor) -> bool:
-    # whole models were cast to fp8 with their norms, whose weight is called `scale`
+    # some models were cast to fp8 including their norms, whose weights are named `scale`
     return tensor.dtype in PLAIN or tensor.dtype in POWERS
 
 

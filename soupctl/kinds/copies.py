@@ -68,7 +68,7 @@ def _tied(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
                 by_end.setdefault(end, []).append(name)
     for copy, ends in _ENDS.items():
         for end in ends:
-            # of several embeddings, none is known to be the tied one
+            # with several embeddings, it is unknown which one is tied
             if len(by_end.get(end, ())) == 1:
                 (original,) = by_end[end]
                 for name in _places(copy, original, end):

@@ -49,7 +49,7 @@ LORA_MODULE = re.compile(r"(.*_)?lora\d*")
 """Names of modules whose children are two halves of factors (diffusers, XLabs)."""
 
 SIBLINGS = (
-    # parts that make a factor only together, beneath one parent
+    # parts that are a factor only if they occur together under one parent
     (frozenset({"a1", "a2", "b1", "b2"}), "GLoRA", "LyCORIS modules/glora.py"),
     (frozenset({"a1", "a2"}), "GLoRA", "LyCORIS modules/glora.py"),
     (frozenset({"q_layer", "p_layer", "lambda_layer"}), "T-LoRA", "T-LoRA; LyCORIS"),
@@ -61,7 +61,7 @@ LINEAR = frozenset(
     {
         *("IA3", "FOURIERFT", "WAVEFT", "SHIRA", "C3A", "LN_TUNING", "TRAINABLE_TOKENS"),
         *("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "CPT"),
-        # prompts and gates for blocks of a base, which this tool trains
+        # prompts and gates of prompt banks
         "SOUPCTL_DMP",
     }
 )
@@ -140,7 +140,7 @@ def find_factors(tensors: Mapping[str, Tensor], facts: TensorFacts) -> dict[str,
     if not titles:
         titles |= dict(_by_config(tensors, facts)) or _by_structure(tensors)
     if "DoRA" in titles.values():
-        # its halves alone are no update
+        # its halves alone are not an update
         titles = {name: "DoRA" if title == "LoRA" else title for name, title in titles.items()}
     if titles:
         parents = {_parent(name): title for name, title in titles.items()}

@@ -54,7 +54,7 @@ def _weight_norm(found: re.Match[str]) -> str:
 
 
 RENAMINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str], str, str], ...] = (
-    # what is replaced, by what, in words, and who renamed it
+    # pattern, replacement, description, and the library that renamed it
     (
         r"(^|\.)(text_model|vision_model)\.",
         r"\1",
@@ -144,7 +144,7 @@ def donor_renaming(
         return sum(map(is_taken, common)), len(common), taken
 
     best, most = None, fit(own)
-    # what no ingredient has may be taken by a prefix that the file itself has not
+    # names that no ingredient has may be reached by a prefix that the file itself lacks
     for what, names in _candidates(wanted.union(PREFIXES), own):
         changed = frozenset(names.values())
         if len(changed) == len(names) and (found := fit(changed)) > most:
@@ -181,7 +181,7 @@ def common_prefix(wanted: Collection[str], own: Collection[str]) -> str | None:
     if not own or not wanted:
         return None
     longer, shorter = (own, wanted) if min(map(len, own)) > min(map(len, wanted)) else (wanted, own)
-    # the same prefix before every name leaves their order as it is
+    # adding one prefix to every name keeps their order
     first = min(longer)
     if not first.endswith(f".{min(shorter)}"):
         return None
@@ -199,6 +199,6 @@ def _with_prefix(wanted: frozenset[str], own: frozenset[str], old: str, new: str
     for name in own:
         bare = name.removeprefix(old) if name.startswith(old) else None
         renamed = name if bare is None else new + bare
-        # what no prefix was put before keeps its name, such as an output embedding
+        # names without the prefix are kept, such as an output embedding
         changed[name] = renamed if renamed in wanted or name not in wanted else name
     return changed

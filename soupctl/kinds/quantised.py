@@ -260,7 +260,7 @@ SCHEMES = (
         is_scaled=True,
     ),
     Scheme("fp8 with a scale", "weight", ("scale",), "DeepSeek, original names", dtypes=FP8),
-    # what has a scale beside it is a code, whoever wrote it
+    # a tensor with a scale beside it is a code, whichever library wrote it
     Scheme("int8", "weight", ("weight_scale",), "ComfyUI, int8_tensorwise", INPUT, dtypes=NARROW),
     Scheme("int8", "weight", ("scale_weight",), "ComfyUI ops.py", INPUT, dtypes=NARROW),
     Scheme("integers", "weight", ("scales",), "several", ("zeros", "qzeros"), dtypes=NARROW),

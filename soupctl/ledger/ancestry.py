@@ -39,7 +39,8 @@ def ancestry(soups: Iterable[Ledger]) -> Ancestry:
     disputed: set[str] = set()
     for soup in soups:
         heard = ancestors_of(soup.sources, soup.ancestors)
-        # a soup of one soup has its content, and its ledger holds the ledger of that
+        # a soup of a single soup has the same content, and its ledger contains the ledger of that
+        # soup
         itself = heard.pop(soup.root, None) or replace(soup, ancestors={}, disputed=())
         own.setdefault(soup.root, []).append(itself)
         for root, ledger in heard.items():
@@ -78,7 +79,7 @@ def _informative(ledgers: Sequence[Ledger]) -> list[Ledger]:
 def _agree(ledgers: Sequence[Ledger]) -> bool:
     """Whether ledgers of one content give it the same origin."""
     if all(ledger == ledgers[0] for ledger in ledgers):
-        # also where there is none
+        # also if there is no ledger
         return True
     first = _origin(ledgers[0])
     return all(_origin(ledger) == first for ledger in ledgers)
@@ -99,7 +100,7 @@ def shares_of(ledger: Ledger) -> tuple[tuple[str, ...], dict[str, tuple[Fraction
     count, totals = len(ledger.blocks), ledger.totals
     wholes = (*totals.spread(count), totals.usual)
     shares = {
-        # weights that add up to nothing are those of a block without tensors
+        # weights that add up to 0 belong to a block without tensors
         entry.digest: tuple(
             weight / whole if whole and not ledger.adds(entry) else weight
             for weight, whole in zip(

@@ -94,7 +94,7 @@ def _problem(
     if removal.weight is None:
         return None
     left = held.usual - removal.weight
-    # the rest must lie between zero and the weight: a negative removal would add
+    # what remains must lie between zero and the weight: removing a negative weight would add
     if (left and (left > 0) != (held.usual > 0)) or abs(left) > abs(held.usual):
         what = f"has weight {held.usual} in {soup}, so {removal.weight} cannot be removed"
         return Issue(what, removal.label)

@@ -110,7 +110,7 @@ def parse_entry(entry: Any) -> IngredientEntry:
         digest=parse_digest(entry["digest"]),
         name=read_name(entry["name"]),
         hint=None if entry["hint"] is None else read_name(entry["hint"]),
-        # a donor has none
+        # donors have no weight
         **({"weight": Fraction(0)} if entry["weight"] is None else _parse_weights(entry)),
         dtypes=parse_runs(entry["dtypes"]),
         renamed=read_name(entry["renamed"]) if "renamed" in entry else None,

@@ -70,7 +70,7 @@ def read_metadata(
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
     """The lines that are not blank, with their places."""
-    # not splitlines: a caption may contain other characters that end a line for Python
+    # not splitlines: a caption may contain other characters that Python treats as line ends
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield f"line {number}", line
@@ -81,7 +81,7 @@ def _csv_lines(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         for row in reader:
-            # whole numbers are floats, if any is missing
+            # pandas writes whole numbers as floats if any is missing
             label = (row.pop("label", None) or "").removesuffix(".0")
             yield f"line {reader.line_num}", {**row, **({"label": label} if label else {})}
     except csv.Error:
@@ -103,7 +103,7 @@ def _parse(entry: Any, column: str) -> tuple[str, ImageMetadata]:
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a caption must be a string")
     if isinstance(label, float) and label.is_integer():
-        # and whole numbers as floats, if any is missing
+        # and writes whole numbers as floats if any is missing
         label = int(label)
     if not (label is None or isinstance(label, str) or type(label) is int):
         raise TypeError("a label must be a string or an integer")
@@ -134,7 +134,7 @@ def metadata_of(
 
 def sidecar_of(name: str, files: Mapping[str, Path]) -> str | None:
     """The name of the file with the captions of the image `name`; None if there is none."""
-    # a link to nothing has no captions
+    # a broken link has no captions
     return next((each for each in _sidecars(name) if each in files and files[each].exists()), None)
 
 

@@ -243,7 +243,7 @@ class Ledger:
         """The same for each block."""
         if self.base is None:
             return summed(entry.weights for entry in self.models)
-        # a base counts as much in every block
+        # a base has the same weight in every block
         return WeightByBlock(self.total)
 
     @property
@@ -360,7 +360,7 @@ def reached(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> set[str]
     wanted = list(digests)
     while wanted:
         digest = wanted.pop()
-        # a soup can come from itself, by way of another dtype
+        # a soup can be its own ancestor, by way of another dtype
         if digest not in found:
             found.add(digest)
             if digest in ancestors:

@@ -83,7 +83,7 @@ def require_readable(ledger: Ledger, text: str) -> None:
 
 def text_order(ledger: Ledger) -> str:
     """A sort key that distinguishes any two ledgers."""
-    # states follow each other in the text as well, so it need not bind them by digests
+    # the order of the states in the text makes digests between them unnecessary
     return canonical(_body(ledger, lambda text: ""))
 
 
@@ -151,7 +151,7 @@ def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
         disputed = _parse_disputed(document.get("disputed", []))
         ledger = replace(_parse_body(document), ancestors=ancestors, disputed=disputed)
         sound = all(root == ancestor.root for root, ancestor in ancestors.items())
-        # anything changed, added, repeated or reordered is encoded differently
+        # any change, addition, repetition or reordering gives another encoding
         sound = sound and encode_ledger(ledger, digest, version) == text
         sound = sound and version >= least_format(ledger)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError):

@@ -86,7 +86,8 @@ def locate(
     """
     places = [] if soup_folder is None else [soup_folder / hint for hint in entry.hints]
     for place in places:
-        # as it was made: without it a way through the soup's own folder seems to lie within it
+        # as written, because a resolved path through the soup's own folder would seem to lie within
+        # it
         found = open_at(Path(os.path.normpath(place)))
         is_only = len(places) == 1 and not search
         if _fits(found, entry) and (is_only or checkpoint_digest(found) == entry.digest):

@@ -43,7 +43,7 @@ class PipelineEntry:
             for name, place in zip(names, self.places, strict=True)
             for content, _ in place
         }
-        # one component alone does not show the digest of all
+        # the digest of a pipeline does not follow from one component
         is_right = len(names) == 1 or self.digest in (*found.values(), pipeline_digest(found))
         if any(len(place) > 1 for place in self.places) or (
             not is_right and len(found) < len(names)

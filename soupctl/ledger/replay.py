@@ -79,8 +79,8 @@ def _beginnings(ledger: Ledger) -> tuple[str, ...]:
         return ("delta",) if ledger.is_delta else ("apply",)
     if ledger.deltas:
         return ("apply",)
-    # a soup without a ledger whose weight was declared is no soup that soupctl wrote, and of a mean
-    # with deltas these may have been taken out
+    # a soup without a ledger, with a declared weight, was not written by soupctl; and deltas may
+    # have been taken out of a mean with deltas
     return ("avg", "given", "apply") if ledger.chain else ("avg",)
 
 
@@ -92,12 +92,13 @@ def _is_change(each: ReplayedState) -> bool:
         case "add":
             return bool(each.state.changed) and not gone
         case "subtract":
-            # one of two pipelines of opposite weights leaves more of what they share
+            # taking out one of two pipelines with opposite weights increases the weight of a shared
+            # component
             return bool(each.state.changed) and not new
         case "swap":
-            # what came may count less than nothing, or be what was there already
+            # what was added may have a negative weight, or be content that was already there
             return not gone or len(each.state.changed) > len(gone)
-    # a program may have called it anything else
+    # another program may have used any other name
     return each.state.operation not in (*BEGINNINGS, "trained")
 
 
@@ -106,7 +107,7 @@ def _other_names(ledger: Ledger, states: tuple[ReplayedState, ...]) -> Iterator[
     names: dict[str, set[str]] = {}
     for each in states:
         if each.state.operation not in ("add", "subtract"):
-            # what was exchanged for the same content may have given it another name
+            # a swap for the same content may have changed the name
             names.clear()
         came = {change.digest for change in each.state.changed} - each.before.keys()
         names.update({digest: set() for digest in came})

@@ -19,7 +19,7 @@ LARGEST = 2**62
 """Largest scaled weight and largest total: what the integer arithmetic of the engines holds."""
 
 DECIMAL = r"(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})"
-# a power of ten that makes a weight large is not accepted: no sum holds such weights
+# large positive exponents are not accepted: no sum holds such weights
 PATTERN = re.compile(
     rf"(?P<number>[+-]?(?:{DECIMAL}(?:[eE]-\d{{1,2}})?|\d{{1,30}}/\d{{1,30}}))"
     rf"|(?P<percent>[+-]?{DECIMAL})%"
@@ -123,7 +123,7 @@ ROUND = f"--round-weights {DECIMALS} rounds them to nine decimals"
 
 def _way_out(weights: Sequence[Fraction]) -> str:
     """Advice on weights that are too fine: rounding, unless their ratios are too large."""
-    # quicker than rounding thousands of them, and right but at the edges
+    # faster than rounding thousands of them, and exact except at the limits
     whole = [abs(each.numerator) * 10**DECIMALS // each.denominator for each in weights]
     fits = all(whole) and sum(whole) <= LARGEST
     return ROUND if fits else FEWER
@@ -134,8 +134,8 @@ def require_positive_total(weights: Sequence[Fraction]) -> int:
     denominator = 1
     for weight in weights:
         denominator = lcm(denominator, weight.denominator)
-        # with whole numbers up to 2**62 it is never so large, nor with sums of many such;
-        # thousands of weights without a common denominator would take minutes to add
+        # whole numbers up to 2**62, and sums of many, stay below this bound; adding thousands of
+        # weights without a common denominator would take minutes
         if denominator > weight.denominator * LARGEST**2:
             raise UsageError(TOO_FINE, advice=_way_out(weights))
     if (total := sum(weights)) <= 0:

@@ -31,7 +31,7 @@ ROLES = {"A": "down", "B": "up"}
 """PEFT's names of factors, and kohya's."""
 
 PARTS: tuple[tuple[str, Family], ...] = (
-    # what follows the module's name, without `.weight`
+    # the rest of the name after the module, without `.weight`
     (r"\.lora_(?P<role>down|up|mid|A|B)(\.default)?", Family.LORA),
     (r"\.lora(_linear_layer|_layer)?\.(?P<role>down|up)", Family.LORA),
     (r"_lora\.(?P<role>down|up)", Family.LORA),

@@ -146,7 +146,7 @@ OPEN_CLIP = (
 )
 
 ARCHITECTURES = (
-    # what the name of one of a model's modules begins with, in either naming, and its pairs
+    # prefix of a module's name in either naming, and the pairs of that model
     (("double_blocks.", "single_transformer_blocks."), FLUX),
     (("joint_blocks.", "pos_embed.proj", "transformer_blocks."), SD3),
     (("input_blocks.", "down_blocks."), UNET),

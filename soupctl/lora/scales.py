@@ -58,7 +58,7 @@ def read_configs(metadata: Mapping[str, str], config: bytes | None, path: str) -
 def scale_of(module: AdapterModule, alpha: Fraction | None, configs: Configs) -> Fraction:
     """The scale of a module's update; `alpha` is the file's own."""
     if alpha is not None:
-        # LyCORIS: two whole factors of a LoKr have no rank, and their alpha does not count
+        # LyCORIS: a LoKr of two full matrices has no rank, and its alpha is ignored
         return Fraction(1) if module.rank is None else alpha / module.rank
     component = next((each for each in COMPONENTS if module.name.startswith(f"{each}.")), "")
     config = configs.get(component, configs.get("", AdapterConfig()))

@@ -29,7 +29,7 @@ Target = tuple[RowRange, ...]
 """The places of a module's rows, in their order."""
 
 PARTS = (
-    # what the names of one model of a file begin with, and which one that is
+    # prefix of one model's names in a file, and the model
     ("model.diffusion_model.", "denoiser"),
     ("diffusion_model.", "denoiser"),
     ("unet.", "denoiser"),
@@ -44,7 +44,7 @@ PARTS = (
     ("text_encoder.", "te1"),
     ("text_encoder_2.", "te2"),
     ("text_encoder_3.", "te3"),
-    # by trainers that save a whole module
+    # written by trainers that save a whole module
     *((prefix, "denoiser") for prefix in ("model.", "module.", "net.", "_orig_mod.")),
 )
 COMPONENTS = {
@@ -57,7 +57,7 @@ COMPONENTS = {
 """The models of a pipeline by their folders."""
 
 PREFIXES = (
-    # what an adapter's names of modules begin with, and which models are meant
+    # prefix of an adapter's module names, and the models they belong to
     ("lora_unet_", ("denoiser",)),
     ("lora_transformer_", ("denoiser",)),
     ("lycoris_", ("denoiser",)),
@@ -80,7 +80,7 @@ WHOLE = "the whole file"
 """The role in which modules have the base's own names."""
 
 OLD_NAMES = (
-    # of older diffusers, in adapters alone
+    # older diffusers, in adapters only
     (r"\.processor(?=\.|$)", ""),
     (r"(?<=\.attn[12]\.to_out)$", ".0"),
     (r"\.self_attn\.to_(q|k|v)$", r".self_attn.\1_proj"),

@@ -113,9 +113,10 @@ def _renamings(
     if like is not None:
         wanted = frozenset(like)
         fits = [each for each in contents if all(n in each or n in optional for n in wanted)]
-        # where not all have all tensors, it may be that none has
+        # if tensors are missing in some ingredients, it is possible that no ingredient has all of
+        # them
         otherwise = wanted if is_partial else base
-        # what may be missing tells the names of a soup too, if it has nothing else
+        # names of tensors that may be missing count only if there are no others
         base = min(fits, key=lambda each: len(wanted.difference(each)), default=otherwise)
     found: list[Renaming | None] = []
     for content in contents:

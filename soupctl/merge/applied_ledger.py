@@ -77,7 +77,7 @@ def draft_applied(
         for place, (name, its, each) in enumerate(zip(names, shares, part.checkpoints, strict=True))
     )
     ledgers = [ledger for ledger in part.ledgers if ledger is not None]
-    # each is about the content of its input, or the pass refuses it
+    # each ledger describes the content of its input; otherwise the pass refuses the input
     known = ancestry(ledgers).of(ledger.root for ledger in ledgers)
     firsts = tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
     is_mean = 1 < models == len(entries)
@@ -126,7 +126,7 @@ def complete_applied(
     if not other_base:
         require_own_base(base, part.checkpoints[0].label, differences)
     if models > 1 and len({*outcome.ingredients[:models]}) == 1 and (differences or wholes is None):
-        # one model with a delta may be FINE, which this pass did not make
+        # one model with one delta may be FINE, which this pass did not compute
         other = part.checkpoints[1].label
         what = f"has the same content as {other}"
         raise UsageError(what, path=part.checkpoints[0].label, advice="name it once")

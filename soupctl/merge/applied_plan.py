@@ -76,7 +76,7 @@ def plan_applied(
     for step in plan.steps:
         holders = [(n, each) for n, each in enumerate(deltas, count) if step.name in _changed(each)]
         if step.out is None:
-            # an adapter's own tensors are digested, and not what it changes
+            # for an adapter, its own tensors are digested, not those that it changes
             holders = [
                 (n, each)
                 for n, each in holders
@@ -101,7 +101,7 @@ def _plan_of_models(recipe: Recipe, models: Sequence[Source], facts: Sequence[Te
     """The plan without deltas."""
     count = len(models)
     if count == 1:
-        # the base counts, whatever the scales of deltas are
+        # the base counts even if the scales of all deltas are zero
         alone = replace(recipe, weights=(Fraction(1),), blocks=(), on_int=OnInt.REFUSE, takes=())
     else:
         blocks = tuple((glob, weights[:count]) for glob, weights in recipe.blocks)
@@ -211,7 +211,7 @@ def _step(
         every = replace(every, scales=(*step.scales, *(None for _ in held)))
     if whole:
         if gives_fine:
-            # the delta alone, of the base and it
+            # only the delta, not the base
             taken = StepWeights((0, 1), 1)
             return replace(every, rule=Rule.TAKEN, out=dtypes[0], weights=taken, scales=())
         return replace(every, rule=Rule.FIRST, weights=StepWeights((1,) * len(every.sources), 1))

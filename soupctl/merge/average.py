@@ -245,7 +245,7 @@ def _named(recipe: Recipe, part: ComponentInputs, takes: Sequence[Take]) -> _Nam
     """The component under the names of the soup, and the tensors taken in it."""
     partial_names = is_partial(recipe) or bool(takes)
     alignment = align(part.checkpoints, selector(recipe), is_partial=partial_names)
-    # of a pipeline, a donor may give tensors of one component only
+    # a donor may give tensors to one component of a pipeline only
     every = with_donors(alignment, donors_of(part), taken_in(part, takes))
     part = replace(part, donors=giving(part, every, takes))
     names = _tensor_names(every)
@@ -268,7 +268,7 @@ def _plan(recipe: Recipe, part: ComponentInputs, alignment: Alignment) -> Plan:
 
 def _tensor_names(alignment: Alignment) -> set[str]:
     """The names of all tensors that may be in a component of the soup."""
-    # ingredients of one layout share their table
+    # ingredients with equal layouts share one table
     tables = {id(source.tensors): source.tensors for source in alignment.sources}
     return {name for tensors in tables.values() for name in tensors}
 

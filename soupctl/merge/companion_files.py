@@ -55,7 +55,7 @@ def companion_files(
     """
     links: set[str] = set()
     every = _by_name(_files_in(folder, weights, links) for folder in folders)
-    # a shard may have any name, also that of a config
+    # a shard may have any name, even that of a config
     by_name = {name: paths for name, paths in every.items() if weights.isdisjoint(paths)}
     seen = _see(by_name)
     _require_same_configs(by_name, is_settled=source is not None)
@@ -72,7 +72,7 @@ def companion_files(
 
 def _files_in(folder: Path, weights: AbstractSet[Path], links: set[str]) -> dict[str, Path]:
     """The files of a folder by name; links out of it are not followed, but added to `links`."""
-    # the folder of a component may lie elsewhere, and is found through a link
+    # the folder of a component may be elsewhere, behind a link
     inside = [folder, *{path.parent for path in weights if path.is_relative_to(folder)}]
 
     def is_followed(path: Path) -> bool:

@@ -108,7 +108,7 @@ def with_data_digests(revision: Revision, soup: ModelFiles) -> Revision:
     if not any(is_data_folder(Path(each.what)) for each in revision.removals):
         return revision
     trainings: dict[str, TrainingRecord] = {}
-    # a stream is read once
+    # a stream can be read only once
     for component in (each for each in soup.components if each.files):
         with open_input(component) as checkpoint:
             ledger = read_ledger(checkpoint)
@@ -169,7 +169,7 @@ def _require_recorded(what: Path, soup: str, known: Known) -> None:
     require_known(what, soup, known)
     recorded = any(map(trainings_of, (ledger for _, ledger in known)))
     for _, ledger in known:
-        # in a pipeline, what stays as it is in training has no record
+        # components of a pipeline that training leaves unchanged have no record
         if recorded and not trainings_of(ledger):
             continue
         for each in placed(None, ledger):

@@ -101,7 +101,8 @@ def decide(
     folders = [model for model in inputs.models if model.folder is not None]
     if output == STREAM or str(output).endswith(SUFFIXES) or not (folders or shard_size):
         _require_one_file(output, inputs, shard_size)
-        # configs are compared though none is copied: models of different kinds are not averaged
+        # configs are compared although none is copied, so that models of different kinds are not
+        # averaged
         configs = compared_configs(
             [each for model in folders for each in _weights_folders(model)],
             is_settled=config_from is not None,
@@ -184,7 +185,7 @@ def _component_files(
 
 def _name_in_folder(layout: Checkpoint, tensor: str, variant: str | None) -> str:
     """The name of the file that holds a tensor, relative to the checkpoint's folder, but plain."""
-    # a tensor that the first ingredient lacks goes where its first one is
+    # a tensor that the first ingredient lacks goes into the file of its own first ingredient
     known = tensor if tensor in layout.tensors else next(iter(layout.tensors))
     path = layout.file_of(known).path
     folder = layout.component.folder or path.parent
@@ -194,9 +195,9 @@ def _name_in_folder(layout: Checkpoint, tensor: str, variant: str | None) -> str
 def _plain(name: str, variant: str | None) -> str:
     """A file's name without its variant, so that libraries load the output by default."""
     if variant is None:
-        # a lone one was read
+        # a single file was read
         return LONE_VARIANT.sub(r"\1.safetensors", name)
-    # the places where the libraries write it, older ones included
+    # where the libraries write it, including older versions
     after = r"((-\d+-of-\d+)?\.safetensors|(\.index)?\.json)$"
     return re.sub(rf"\.{re.escape(variant)}(?={after})", "", name)
 
@@ -247,7 +248,7 @@ def _stat_of_standard_output() -> os.stat_result | None:
     try:
         return os.fstat(sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):
-        # a caller in Python may have closed it or put another object in its place
+        # a Python caller may have closed stdout or replaced it
         return None
 
 

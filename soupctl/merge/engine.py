@@ -17,7 +17,7 @@ def engine_of(execution: ExecutionOptions) -> tuple[Engine, ExecutionOptions]:
     Raises LimitError for an unavailable device, and for too little address space.
     """
     require_room_to_compute()
-    # imported late, as it loads numpy and LLVM: previews must not wait for that, and a failure to
+    # imported late, because it loads numpy and LLVM: previews do not need them, and a failure to
     # load them must come before anything is written
     if execution.is_on_processor:
         from ..engines.cpu import CpuEngine

@@ -26,7 +26,7 @@ def divided(planes: Sequence[memoryview], divisor: int, engine: Engine) -> list[
         nearest = memoryview(bytearray(len(planes[0])))
         engine.prepare(ones, rest)(0, count, nearest)
         found.append(nearest)
-        # what is left is smaller with each part, and nothing in the end if the quotient is exact
+        # the remainder shrinks with each plane, and is zero in the end if the quotient is exact
         weights = (*ones.weights, -divisor)
         left = WeightedMean((*ones.dtypes, DType.F64), weights, DType.F64, divisor=1)
         first = memoryview(bytearray(len(planes[0])))

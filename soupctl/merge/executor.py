@@ -76,7 +76,7 @@ class _Roots:
         self._tensor: str | None = None
         self._found: dict[tuple[int, str], str] = {}
         """Digests of the present tensor, by source and name there."""
-        # scales have names of their own
+        # scales are separate tensors with their own names
         self._soups = [_Root(order.plan.marker is not None) for order in orders]
         self._errors: list[CodeError | None] = [None for _ in orders]
         self._sums = [None if order.sum is None else _Root(True) for order in orders]
@@ -171,14 +171,15 @@ def _uses(order: Order, number: int, places: Sequence[int]) -> Iterator[Use]:
     """The steps of one order; `places` are the indices of its sources among all sources."""
     last: tuple[int, ...] | None = None
     for step in order.plan.steps:
-        # one tuple for all tensors that all hold, or n ingredients would cost n words a tensor
+        # one tuple for all tensors that all ingredients have; otherwise n ingredients would take n
+        # words per tensor
         if step.sources is not last:
             last, sources = step.sources, tuple(places[source] for source in step.sources)
         yield Use(number, step, sources)
 
 
 def _tensor_of(use: Use) -> tuple[str, tuple[int, ...], str]:
-    # the same name may stand for different tensors where orders share no source; what is left out
-    # is digested alone, whatever its shapes
+    # the same name may be a different tensor if orders share no source; tensors that are left out
+    # are only digested, whatever their shapes
     shape = () if use.step.out is None else use.step.shape
     return use.step.name, shape, use.step.rule.value

@@ -84,7 +84,7 @@ def _text(path: Path) -> bytes | None:
             is_there = path.is_file()
         return read_file(path) if is_there else None
     except UnreadableError:
-        # what it would say of the tensors is not known
+        # unknown: a config of this kind could change the meaning of tensors
         raise
     except SoupError:
         return None

@@ -25,7 +25,7 @@ def require_identical(plan: Plan, sources: Sequence[Source]) -> None:
     for step in plan.kept:
         if step.rule is Rule.IDENTICAL and step.kind.role not in AVERAGED:
             for issue in _issues(step, sources):
-                # one tensor of each kind and file says it all
+                # one tensor of each kind and file is enough for a message
                 role = Role.CODE if step.kind.role in QUANTISED else step.kind.role
                 key = (issue.path, role, step.kind.what)
                 if key not in seen:

@@ -176,7 +176,7 @@ def _open_part(
     for model in models:
         checkpoint = stack.enter_context(open_input(model.components[position]))
         require_model(checkpoint)
-        # ingredients of one layout share its table, so their number hardly costs memory
+        # ingredients with equal layouts share one table, so their number hardly costs memory
         if not any(checkpoint.share_layout(other) for other in layouts):
             layouts.append(checkpoint)
         checkpoints.append(checkpoint)

@@ -87,12 +87,12 @@ class ComponentJob:
         text = encode_ledger(self.draft, text_digest)
         require_readable(self.draft, text)
         object.__setattr__(self, "draft_text", text)
-        # an adapter says what it is itself, and nothing of a model
+        # metadata of an adapter describes the adapter, not a model
         adapters = [each.checkpoint for each in self.sources if isinstance(each, AdapterReader)]
         models = [each for each in self.part.checkpoints if each not in adapters]
         agreed = agreed_metadata((*self.sums, *models))
         if self.plan.marker is not None or any(step.scales for step in self.plan.kept):
-            # says that tensors are quantised which are no longer, or otherwise
+            # would say that tensors are quantised which no longer are, or in another way
             agreed.pop(QUANTISED_LAYERS, None)
         object.__setattr__(self, "metadata", agreed)
         drafted = self.file_metadata(text)

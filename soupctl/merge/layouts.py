@@ -60,7 +60,8 @@ class Layouts:
         self.which = tuple(positions[key] for key in keys)
         self._taken_from = first_match(recipe.takes) if recipe.takes else None
         self._is_padded = any_match(recipe.pads)
-        # one tuple for all tensors that look alike, or n ingredients would cost n words a tensor
+        # one tuple for all tensors that are alike; otherwise n ingredients would take n words per
+        # tensor
         self.sources = cache(self._sources)
         self._spread = cache(self._spread_out)
 
@@ -137,7 +138,7 @@ class Layouts:
     def scales(self, tensor: str, sources: Sequence[int]) -> tuple[CodeScale | None, ...]:
         """The scale of a tensor in each of these ingredients; empty if none has it as a code."""
         by_content = [code_scale(kinds, tensor) for kinds in self.kinds]
-        # contents are few, ingredients may be thousands
+        # there are few distinct contents, but possibly thousands of ingredients
         if not any(by_content):
             return ()
         return tuple(by_content[self.which[source]] for source in sources)

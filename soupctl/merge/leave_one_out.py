@@ -139,7 +139,7 @@ def _job(name: str, output: str, soup: ModelFiles, whole: Sequence[ComponentChan
         revise_component(replace(change, removals=each))
         for change, each in zip(changes, removals, strict=True)
     ]
-    # no output may replace the soup, which the other soups are made of as well
+    # no output may replace the soup, because the other outputs are made from it as well
     return replace(planned((soup,), changed), replaceable=frozenset())
 
 
@@ -148,7 +148,7 @@ def _names(soup: ModelFiles, ledgers: Sequence[Ledger]) -> list[str]:
 
     Raises MismatchError or LedgerError if the ledgers do not record the pipelines.
     """
-    # a base is not an ingredient that is left out
+    # the base is never left out
     entries = [
         entry for ledger in ledgers for entry in ledger.ingredients if entry.digest != ledger.base
     ]

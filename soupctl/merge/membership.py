@@ -84,7 +84,7 @@ def require_ledger(
     if ledger is None:
         raise LedgerError("has no ledger", path=soup.label, advice=advice)
     if is_sum(soup):
-        # a sum stands for its soup, whose tensors follow from those of the sum
+        # a kept sum is accepted in place of its soup, whose tensors follow from it
         if facts_of(soup, ledger).root != checkpoint_digest(soup):
             what = "holds other tensors than it records"
             raise LedgerError(what, path=soup.label, advice=REMOVE)
@@ -117,8 +117,8 @@ def ledger_before(revision: Revision, inputs: OpenedInputs, soup: Checkpoint, pa
         advice = "leave out --count and --total"
         raise LedgerError("has a ledger that records its weights", path=soup.label, advice=advice)
     root, dtypes = checkpoint_digest(soup), dtype_runs(soup)
-    # with a ledger the soup stands for none of its ingredients, not even for an only one, which
-    # it equals: it may be about to be replaced
+    # a soup with a ledger is not identified with any of its ingredients, even if it equals its only
+    # one, which may be about to be replaced
     inputs.by_digest[root] = soup
     entry = IngredientEntry(root, unique_names([path])[0], None, total, dtypes)
     return Ledger("given", root, (entry,), dtypes, exact=False)
@@ -232,7 +232,8 @@ def _ancestry(ledgers: Sequence[Ledger], alone: Collection[str]) -> Ancestry:
     """
     known = ancestry(ledgers)
     listed = {root for ledger in ledgers for root in ledger.ancestors}
-    # a soup of which only the ingredients count is none itself, though one may have its content
+    # a soup whose ingredients are added is not an ingredient itself, although one may have the same
+    # content
     kept = {
         root: ledger for root, ledger in known.ledgers.items() if root in listed or root in alone
     }

@@ -75,7 +75,7 @@ def memory_needed(jobs: Sequence[Job]) -> MemoryNeed:
     fixed = BASELINE + sum(map(_component, components)) + _tables(checkpoints.values(), sources)
     fixed += sum(map(input_bytes, checkpoints.values()))
     fixed += NUMPY * any(map(_needs_numpy, components))
-    # components are made one after the other, the same one of all jobs at once
+    # components are made one after the other, and all jobs make the same one at once
     together = zip(*(job.components for job in jobs), strict=False)
     return MemoryNeed(fixed, A_THREAD + max((_a_thread(some) for some in together), default=0))
 
@@ -104,7 +104,7 @@ def _kept_planes(step: Step) -> int:
     """The usual upper limit of tensors in a sum for one tensor."""
     if step.rule is not Rule.AVERAGE or NARROW.issuperset(step.dtypes):
         return 1
-    # one plane, and a sparse one of places and values
+    # one plane, and a sparse one of positions and values
     return 3
 
 
@@ -140,11 +140,12 @@ def _a_thread(components: Sequence[ComponentJob]) -> int:
     """Bytes that a thread takes to make one component of all jobs, besides `A_THREAD`."""
     sources = len({id(each) for component in components for each in component.sources})
     orders = len(components)
-    # the rows of tasks that are done and wait for their turn
+    # rows of finished tasks that wait for earlier ones
     a_tensor = sources + 3 * orders
     rows = min(MOST_TENSORS * a_tensor, TASK_BYTES // ROW_BYTES + a_tensor)
     waiting = TASKS_A_THREAD * rows * ROW_BYTES
-    # jobs that lack one ingredient each read all of them, at most twice what any job alone does
+    # each job lacks one ingredient, so together they read all, at most twice what one job alone
+    # reads
     buffers = max(map(_buffers, components)) * min(2, orders)
     return waiting + A_TERM * sources + buffers
 
@@ -160,7 +161,7 @@ def _buffers(component: ComponentJob) -> int:
     for step in component.plan.steps:
         if step.rule is not Rule.AVERAGE or step.out is None:
             continue
-        # steps share tuples of the dtypes of all ingredients
+        # steps share the tuples of the dtypes of all ingredients
         width = widths.get(id(step.dtypes))
         if width is None:
             width = sum(dtype.bits for dtype in step.dtypes) // 8

@@ -207,7 +207,7 @@ def _as_applied(
         _require_one_base(differences, models)
     if len(models) == 1 and gives_fine(recipe.weights, recipe.blocks, deltas):
         of = differences[0].ledger.base
-        # without --other-base, the pass refuses another one
+        # without --other-base, the pass refuses any other base
         if not mixture.other_base or checkpoint_digest(models[0]) == of:
             return [differences[0].giving_fine()]
     return deltas

@@ -66,7 +66,7 @@ def draft_average(
     entries = _draft_entries(recipe, names, inputs, part, plan, alignment, soup_folder)
     own = (*part.ledgers, *(donor.ledger for donor in part.donors))
     ledgers = [ledger for ledger in own if ledger is not None]
-    # each is about the content of its input, or the pass refuses it
+    # each ledger describes the content of its input; otherwise the pass refuses the input
     known = ancestry(ledgers).of(ledger.root for ledger in ledgers)
     firsts = tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
     return Ledger(

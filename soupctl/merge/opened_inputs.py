@@ -46,7 +46,7 @@ class OpenedInputs:
     def open(self, component: Component) -> Checkpoint:
         """The component of a model, opened unless it is open already."""
         if not component.files:
-            # a stream is read once, and is never the same as another
+            # a stream can be read only once, and never equals another input
             return self._opened(component)
         key = tuple(map(os.path.abspath, (component.path, *component.files)))
         if key not in self._by_files:
@@ -55,7 +55,7 @@ class OpenedInputs:
 
     def _opened(self, component: Component) -> Checkpoint:
         checkpoint = self._stack.enter_context(open_input(component))
-        # ingredients of one layout share its table, so their number hardly costs memory
+        # ingredients with equal layouts share one table, so their number hardly costs memory
         if not any(checkpoint.share_layout(other) for other in self._layouts):
             self._layouts.append(checkpoint)
         return checkpoint
@@ -109,7 +109,7 @@ class OpenedInputs:
                 (component,) = find_model(path, variant=self._variant).components
                 self._by_path[key] = self.open(component)
             except LimitError:
-                # that says nothing of the file
+                # a failure that is not the fault of the file
                 raise
             except UnreadableError as error:
                 self._unreadable[key] = error.issues[0].what
@@ -134,5 +134,5 @@ def folder_of(checkpoint: Checkpoint) -> Path | None:
 
 def is_input(text: str) -> bool:
     """Whether a user's text names a file, a folder or a stream, not a digest or a name."""
-    # of a text too long for a path, `Path.exists` raises an error
+    # `Path.exists` raises an error if the text is too long for a path
     return text == STREAM or os.path.exists(text)  # noqa: PTH110

@@ -32,7 +32,7 @@ def may_replace_with(target: Path, names: Collection[str]) -> Callable[[Path], b
             before = _inode(folder)
             components = _soup_in(folder)
             foreign = None if components is None else _foreign(folder, components, names)
-            # another writer may exchange the folder while it is looked at
+            # another process may replace the folder while it is inspected
             if before is None or _inode(folder) in (before, None):
                 break
         if foreign is not None:

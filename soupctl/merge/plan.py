@@ -104,7 +104,7 @@ def make_plan(
     counting = {step.name: step.sources for step in steps}
     for tensor in layouts.all_names:
         steps += _left_out_steps(layouts, tensor, counting.get(tensor, ()))
-    # what is left out of a tensor that another ingredient gives comes beside that
+    # left-out tensors of other ingredients are recorded beside this one
     marker = None
     if recipe.quantize is not None:
         steps, marker = with_quantised(steps, recipe)
@@ -143,7 +143,7 @@ def _kept_step(
     shape = layouts.shape(tensor)
     kind, scales = layouts.kind(tensor), layouts.scales(tensor, sources)
     if kind.role not in AVERAGED:
-        # integers without a scale stand for themselves, so the first's may be asked for
+        # integers without a scale may be taken from the first ingredient on request
         first = dtypes[0].kind is Kind.INTEGER and recipe.on_int is OnInt.FIRST
         first = first and kind.role in FIXED
         rule, out = Rule.FIRST if first else Rule.IDENTICAL, dtypes[0]
@@ -171,7 +171,7 @@ def _kept_step(
 def _among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
     """The weights of a step's sources, from those of all ingredients."""
     if sources[0] >= len(weights.whole):
-        # a donor has none
+        # donors have no weight
         return ALONE
     return weights if len(sources) == len(weights.whole) else weights_among(weights, sources)
 

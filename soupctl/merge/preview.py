@@ -133,7 +133,7 @@ def _sum_size(plans: Sequence[Plan]) -> tuple[int, int]:
 def _component(component: ComponentJob) -> ComponentPreview:
     plan = component.plan
     names = {step.name for step in plan.kept}
-    # what others have of a tensor is digested only
+    # the tensors of the other ingredients are only digested
     steps = [step for step in plan.steps if step.out is not None or step.name not in names]
     # an adapter's own tensors are factors, of which no soup is made
     adapters = {n for n, each in enumerate(component.sources) if isinstance(each, AdapterReader)}
@@ -171,7 +171,7 @@ def _widened(components: Iterable[ComponentJob]) -> tuple[Widened, ...]:
     widened = []
     for dtypes, out in found:
         names = sorted(dtypes, key=order.index)
-        # the last has the widest range, so that nothing overflows
+        # the last dtype has the widest range, so nothing overflows
         widened.append(Widened(tuple(each.value for each in names), out.value, names[-1].value))
     return tuple(sorted(widened, key=lambda each: each.dtypes))
 

@@ -164,7 +164,7 @@ def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:
     """The difference of the integers from those in the ledger; None if there is none."""
     listed = set(ledger.integer_source.tensors) if ledger.integer_source else set()
     firsts = {step.name for step in plan.kept if step.rule is Rule.FIRST}
-    # one that differed may have been equal since the others were taken out
+    # tensors that differed may have become equal when other ingredients were taken out
     held = {entry.digest for entry in ledger.ingredients}
     if ledger.exact and ledger.integer_source and ledger.integer_source.digest not in held:
         return "took integers from a file that is not an ingredient"
@@ -184,7 +184,7 @@ def _false_ledger(request: RebuildRequest, ledger: Ledger, sources: Sequence[Sou
         known = ledger.ancestors.get(source.digest)
         if known is None or own is None or _is_same(known, own):
             continue
-        # a soup of one soup has its content
+        # a soup of a single soup has the same content
         if (earlier := own.ancestors.get(source.digest)) and _is_same(known, earlier):
             continue
         label = source.checkpoint.label

@@ -26,7 +26,7 @@ def other_records(
     """A false record of a source, or of taken tensors; None if there is none."""
     ingredients = {entry.digest: entry for entry in ledger.ingredients}
     donors = {entry.digest: entry for entry in ledger.donors}
-    # the names of what gives nothing to the soup do not show in it
+    # names of sources that give no tensors do not affect the soup
     giving = {source for step in plan.kept for source in step.sources}
     stored = schemes(plan)
     lacks = lacking(plan, alignment.ingredients, takes)

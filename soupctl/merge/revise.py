@@ -189,7 +189,7 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
         )
         jobs.append(job)
     weights = tuple((entry.name, entry.weight) for entry in components[0].members.after)
-    # files that are opened but not computed with are inputs too, which no output may replace
+    # opened files that are not used in the computation are inputs too, and must not be replaced
     used = Inputs(inputs.models, (*inputs.parts, *(each.named for each in components)))
     replaceable = _replaceable(revision, components)
     places = frozenset(place for place, is_added in enumerate(jobs[0].added) if is_added)

@@ -72,7 +72,7 @@ class RevisedComponent:
     def part(self) -> ComponentInputs:
         """The component as it will be computed."""
         soup = self.change.soup
-        # a sum's files are not named as those of its soup
+        # the files of a kept sum have other names than those of its soup
         layout = soup if soup.component.folder is not None and not is_sum(soup) else None
         part = _part(soup.component.name, self.computation.checkpoints, layout)
         donors = enumerate(self.computation.donors)
@@ -152,7 +152,7 @@ class RevisedComponent:
         alignment = computation.alignment
         lacks = lacking(computation.plan, alignment.ingredients, computation.takes)
         stored = schemes(computation.plan)
-        # donors come last, and lack nothing
+        # donors come last, and lack no tensors
         every = zip(computation.sources, alignment.renamed, lacks, strict=False)
         earlier = {
             entry.digest: {
@@ -192,7 +192,7 @@ class RevisedComponent:
             return moved_hints
         here = hint_to(found, folder)
         added = self._added_hints(folder)
-        # what was opened may be of a pipeline that goes: only a search tells of another place
+        # the opened file may belong to a pipeline that is removed; only a search finds another copy
         stays = here in moved_hints.hints or not self.change.revision.search
         shares = tuple(
             replace(
@@ -262,7 +262,8 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
             changed = changes(before.ingredients, after)
             sources = rounded_sources(inputs, soup, before, changed)
         else:
-            # integers that differ are the first one's: the same one's as before, if it is there
+            # differing integers are those of the first ingredient, the same one as before if it is
+            # still there
             first = first_of(before)
             if change.revision.total is not None:
                 first = before.root
@@ -277,14 +278,14 @@ def _planned(
     change: ComponentChange, before: Ledger, sources: Sequence[Source], method: Method
 ) -> Computation:
     """The planned change; removed ingredients do not affect the soup's dtype."""
-    # the integer source of a soup without a ledger is not known
+    # a soup without a ledger does not record the source of its integers
     first = before.integer_source is not None or change.revision.total is not None
     if before.is_applied:
         with explained_by_digests(sources):
             plan, alignment = plan_again(before, sources, change.soup, first=first)
         return Computation(method, tuple(sources), plan, Fraction(1), alignment)
     if change.revision.rounded:
-        # what was taken is in the rounded soup, the first source, as it is
+        # the tensors that were taken are in the rounded soup, which is the first source
         recipe = recipe_of(replace(before, takes=()), sources, first=first)
         recipe = replace(recipe, takes=tuple((glob, 0) for glob, _ in before.takes))
     else:
@@ -309,6 +310,6 @@ def explained_by_digests(sources: Sequence[Source]) -> Iterator[None]:
     try:
         yield
     except (MismatchError, LedgerError):
-        # what lies at a hint may be something else by now: then that is the news
+        # if the file at a hint has changed, that is the error to report
         require_digests(sources)
         raise

@@ -97,7 +97,7 @@ def require_places(jobs: Sequence[Job], *, force: bool = False) -> None:
     room: dict[int, int] = {}
     for job in jobs:
         target = _target(job)
-        # for this job alone the soup may be replaced; but the others are made of it too
+        # this job may replace the soup, but the other outputs are made from it too
         refuse_input_as_output(job.destination, inputs)
         require_free(job, force=force)
         other = places.setdefault(os.path.realpath(target), target)

@@ -85,7 +85,7 @@ def _carry_out_round(
     layouts = [_survey(job, engine, execution) for job in jobs]
     with ExitStack() as publishing:
         with ExitStack() as stack:
-            # the last to be opened is the first to be published
+            # the last one opened is published first
             opened = [
                 stack.enter_context(_open(job, layout, force))
                 for job, layout in reversed([*zip(jobs, layouts, strict=True)])
@@ -233,7 +233,7 @@ class _Output:
             try:
                 self._writer.write(position, tensor, offset, data)
             except OSError:
-                # entered only now, because small tensors are many
+                # no context manager until here, to save time for many small tensors
                 with self._naming_it():
                     raise
 

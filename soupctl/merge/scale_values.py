@@ -62,7 +62,7 @@ def lay_out_scales(shape: tuple[int, ...], scales: Sequence[ScaleValues | None])
 
     rows, columns = (max(1, size) for size in matrix_shape(shape))
     blocks = [each.block for each in scales if each is not None]
-    # blocks that reach to the end need no common divisor
+    # blocks that cover the whole row need no common divisor
     height = gcd(*(high for high, _ in blocks if high < rows)) or rows
     width = gcd(*(wide for _, wide in blocks if wide < columns)) or columns
     tops, lefts = np.arange(0, rows, height), np.arange(0, columns, width)

@@ -37,7 +37,7 @@ def absorbed(kinds: Kinds) -> frozenset[str]:
     def belongs(name: str, of: str | None) -> bool:
         if of is not None:
             return of in codes
-        # a marker of one layer, of all below a prefix, or of all
+        # a marker of one layer, of all layers below a prefix, or of the whole file
         prefix = name[: name.rfind(".") + 1]
         return any(c.startswith(prefix) for c in in_order[bisect_left(in_order, prefix) :][:1])
 

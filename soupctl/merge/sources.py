@@ -83,7 +83,7 @@ def recipe_of(ledger: Ledger, sources: Sequence[Source], *, first: bool) -> Reci
 
     Raises LedgerError for tensors taken from a checkpoint that is not among the sources.
     """
-    # of an ingredient that is a donor as well, the donor gives them
+    # if an ingredient is also a donor, the donor gives them
     places = {source.digest: place for place, source in enumerate(sources)}
     takes = []
     for glob, digest in ledger.takes:

@@ -63,7 +63,7 @@ def weights_among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights
         what = "the weights of the ingredients that have it are all zero"
         raise UsageError(what, advice="--on-missing drop leaves out what not all have")
     if len(sources) == 1:
-        # the mean of one is itself, whatever its weight
+        # the mean of a single tensor is that tensor, whatever its weight
         return ALONE
     whole = tuple(weights.whole[source] for source in sources)
     if sum(whole) <= 0:

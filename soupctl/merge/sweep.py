@@ -140,7 +140,7 @@ def _planned(
     counted = [place for place, weight in enumerate(weights) if weight]
     kept = [Ingredient(ingredients[place].path, weights[place]) for place in counted]
     output = str(request.output).replace(SHARE, share_text(share))
-    # the configs of an ingredient that is left out do not count
+    # configs of an ingredient that is left out do not matter
     is_in = config_source(request.config_from, inputs.models) in counted
     configs = request.config_from if is_in else None
     return SweptSoup(

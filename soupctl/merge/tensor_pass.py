@@ -230,7 +230,7 @@ class _Mean:
         """
         out = out[: (stop - start) * self._width]
         if self._sum is not None:
-            # the exact sum is computed first, and the mean from that
+            # the exact sum is computed first, and the mean from it
             first = plane[: (stop - start) * PLANE_BYTES]
             planes = [first, *self._planes(start, stop, first)]
             if self.codes is None:

@@ -157,7 +157,7 @@ class SparseTerm:
         Raises what `FileReader` raises, and LedgerError for places that are out of order.
         """
         stored = self._places.tensor.count
-        # a chunk has no more places than elements
+        # a chunk has at most as many nonzero positions as elements
         places = self._memory[0][: min(stop - start, stored - self._done) * self._width]
         self._places.read_into(places, self._done * self._width)
         try:

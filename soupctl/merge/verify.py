@@ -172,11 +172,11 @@ def _verify(
             level = Level.DIGEST if rebuilt.difference else Level.REBUILD
         problem = rebuilt.difference
     except LimitError:
-        # that says nothing of the soup
+        # a failure that is not the fault of the soup
         raise
     except SoupError as error:
         problem = error.message()
-        # what is missing proves nothing, what does not fit does
+        # a missing file proves nothing, a mismatch does
         refuted = level is not Level.DIGEST and isinstance(error, LedgerError)
         refuted = refuted and not isinstance(error, _NoLedger | NewerLedgerError)
     return Verified(name, soup.label, level, problem, ledger, refuted, rebuilt.unproven)
@@ -196,7 +196,7 @@ def _header(request: RebuildRequest, beside: Component | None) -> tuple[Ledger, 
     if is_sum(soup):
         kept = as_sum(soup, ledger)
     elif ledger.is_delta:
-        # its record of itself is a part of what it claims
+        # its own record is one of the claims to check
         DeltaReader(soup)
     elif beside is not None:
         kept = open_sum(request.inputs, beside, soup, ledger)

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 NO_CALL = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-# exFAT, SMB and buckets have no permission bits of their own
+# exFAT, SMB and FUSE buckets have no permission bits
 NO_MODES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -36,7 +36,7 @@ def _reserve(fd: int, size: int) -> bool:
         code = ctypes.get_errno()
         if code in NO_CALL:
             return False
-        # a signal may come in a large reservation; its handler has run by now
+        # a signal may interrupt a large reservation; its handler has already run
         if code != errno.EINTR:
             raise OSError(code, os.strerror(code))
     return True

@@ -33,7 +33,7 @@ def allow_files(count: int) -> None:
     needed = _in_use() + count + SPARE
     if soft == resource.RLIM_INFINITY or needed <= soft:
         return
-    # a system may refuse what its own hard limit allows, as macOS does
+    # the system may refuse even less than its own hard limit, as macOS does
     with suppress(OSError, ValueError):
         most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, soft), hard))
@@ -48,7 +48,7 @@ def most_files() -> int | None:
 def may_stay_open(fd: int) -> bool:
     """Whether enough descriptors are free for a file that was just opened to stay open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # the lowest free number is taken, so it tells how many there are
+    # a new descriptor gets the lowest free number, which tells how many are open
     return soft == resource.RLIM_INFINITY or fd < soft - SPARE
 
 

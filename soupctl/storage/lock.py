@@ -22,7 +22,7 @@ LOCK_NAME = ".soupctl.lock"
 LONGEST_WAIT = 300.0
 """Seconds; publishing an output takes as long as the disk takes to sync a folder."""
 STEP = 0.02
-# a folder or file on a file system that does not lock it
+# the file system does not support locks on this folder or file
 UNSUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
@@ -67,7 +67,7 @@ def _locked_file(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # another process that has opened it will see that it is gone
+        # another process that has it open notices that it is gone
         with suppress(OSError):
             path.unlink()
         os.close(fd)

@@ -66,7 +66,7 @@ class Partial:
                 if not replace:
                     self._link(target)
                     return
-                # kept first, so that a signal in between cannot leave the link behind
+                # recorded first, so that a signal in between cannot leave the link behind
                 named = self._name = random_name()
                 self._link(named)
             except OSError as error:
@@ -98,7 +98,8 @@ class Partial:
         return name
 
     def _link(self, name: str) -> None:
-        # any src_dir_fd makes CPython call linkat(AT_SYMLINK_FOLLOW), which alone follows this link
+        # with any src_dir_fd, CPython calls linkat(AT_SYMLINK_FOLLOW), which is needed to follow
+        # this link
         folder = self._place.fd
         source = f"/proc/self/fd/{self._fd}"
         os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
@@ -123,7 +124,7 @@ def open_unnamed(folder: int) -> int | None:
         if error.errno in UNSUPPORTED:
             return None
         raise
-    # needed to name the file later: checked now rather than when the work is done
+    # needed to name the file later, so it is checked before the work
     if os.path.exists(f"/proc/self/fd/{fd}"):
         return fd
     os.close(fd)
@@ -228,8 +229,8 @@ def preallocate(fd: int, size: int, target: str | Path) -> None:
 
 def _allocate(fd: int, size: int) -> None:
     state = os.fstatvfs(fd)
-    # reserving more than there is would fill the disk for a moment, for all processes; where the
-    # file system does not report its size, the call is made all the same
+    # reserving more than is free would fill the disk for a moment, for all processes; if the file
+    # system does not report its free space, the call is made anyway
     if state.f_blocks and size > state.f_bfree * state.f_frsize:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     allocate(fd, size)

@@ -109,11 +109,11 @@ def refusing(target: Path) -> Iterator[None]:
         with refusing_too_many():
             yield
     except BrokenPipeError:
-        # not from a file: the reader of standard output has closed it
+        # the error comes not from a file, but from standard output, whose reader has closed it
         raise
     except OSError as error:
         if error.errno is None:
-            # of a library, not of the system
+            # raised by a library, not by the system
             raise
         problem = f"cannot be written: {error.strerror or error}"
         raise OutputError(problem, path=target) from error

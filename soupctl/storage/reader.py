@@ -98,7 +98,7 @@ class FileReader:
         try:
             filled = read_into(fd, buffer, offset)
         except OSError:
-            # entered only now, because small tensors are many
+            # no context manager until here, to save time for many small tensors
             with reading(self._label):
                 raise
         if filled < len(buffer):
@@ -108,7 +108,7 @@ class FileReader:
         if self._is_closed:
             raise ValueError("the file is closed")
         with reading(self._label):
-            # a FIFO that has taken its place meanwhile must not make this wait
+            # a FIFO that has replaced the file must not make this call wait
             fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         if FileIdentity.of(os.fstat(fd)) != self.identity:
             os.close(fd)

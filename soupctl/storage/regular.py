@@ -42,7 +42,7 @@ def reading(label: str, path: Path | None = None) -> Iterator[None]:
         near = nearest_file(path) if path is not None and is_absent else None
         advice = f"did you mean {near}?" if near is not None else None
         what = f"cannot be read: {error.strerror or error}"
-        # no file has a name that is too long, which a ledger may hint at
+        # no file has a name that is too long, but a ledger may contain one as a hint
         is_there = not isinstance(error, NOT_THERE) and error.errno != errno.ENAMETOOLONG
         kind = UnreadableError if is_there else InputError
         raise kind(what, path=label, advice=advice) from None
@@ -88,7 +88,7 @@ def _require_regular(state: os.stat_result, label: str) -> None:
     kind = stat.S_IFMT(state.st_mode)
     if kind != stat.S_IFREG:
         problem = f"is {KINDS.get(kind, 'special')}, not a regular file"
-        # what a shell makes of <(...)
+        # a path that a shell makes for <(...)
         advice = "- reads standard input" if kind == stat.S_IFIFO else None
         raise InputError(problem, path=label, advice=advice)
 

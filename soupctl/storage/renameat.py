@@ -94,7 +94,7 @@ def _rename_new_by_steps(folder: int, old: str, new: str) -> None:
     try:
         os.stat(new, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        # an entry created after this check is not lost: only an empty folder can be overwritten
+        # nothing created after this check is lost: only an empty folder can be overwritten
         os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
         return
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)

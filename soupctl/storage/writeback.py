@@ -26,7 +26,7 @@ if _sync_file_range is not None:
 
 def begin_writeback(fd: int) -> None:
     """Let the system begin to write to disk what is written to an open file; OSError."""
-    # offset 0 and length 0 mean the whole file; pages already being written are skipped
+    # offset 0 and length 0 mean the whole file; pages that are already being written are skipped
     if _sync_file_range is None or _sync_file_range(fd, 0, 0, BEGIN) == 0:
         return
     code = ctypes.get_errno()

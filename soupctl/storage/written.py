@@ -38,7 +38,7 @@ class WrittenFile:
 
     def _write(self, fd: int, data: bytes | memoryview, offset: int) -> None:
         write_at(fd, data, offset)
-        # a count that another thread overwrites is lost, which only makes a window longer
+        # if another thread overwrites a count, a window only becomes longer
         self._pending += len(data)
         if self._pending >= WINDOW:
             self._pending = 0

@@ -99,6 +99,6 @@ def plan_bank(options: PatchOptions, base: Base, side: int, objective: Objective
         gate = load_bank(bank_folder(Path(options.gate_from)))
         require_same_base(config, gate.config, options.gate_from)
     plan = BankPlan(config, gate, base_parameters(model))
-    # refuses a gate that does not fit before weights and images are read
+    # refuses a gate that does not fit, before weights and images are read
     plan.initial_bank()
     return plan

@@ -95,12 +95,12 @@ class Callbacks:
         if options.sample_every and (result.step % options.sample_every == 0 or last):
             self.draw_grid()
         if last:
-            # the last chance to stop before publishing, which can take long
+            # last chance to stop before publishing, which can take long
             number = number or self._agreed_signal()
         if number:
             self._stop(number)
         if not self._window:
-            # the time for checkpoints and grids does not count in steps per second
+            # the time spent on checkpoints and grids does not count in steps per second
             self.started = time.monotonic()
 
     def _agreed_signal(self) -> int:
@@ -139,7 +139,7 @@ class Callbacks:
             "epoch": seen / plan.images,
             "loss": loss,
             "lr": last.lr,
-            # JSON has no infinity, which fp16 meets while it searches for its loss scale
+            # JSON has no infinity, which occurs in fp16 while the loss scale is being adjusted
             "grad_norm": None if norm is None or not norm.isfinite() else float(norm),
             "it/s": steps_per_second,
             "samples_seen": seen,
@@ -152,7 +152,7 @@ class Callbacks:
                 raise self._not_finite(f"the loss is not finite at step {result.step}")
 
     def _require_finite_weights(self) -> None:
-        # a finite loss can have gradients, or a learning rate, that give infinite weights
+        # infinite weights can follow from a finite loss, by its gradients or the learning rate
         parts = map(local_part, self.state.trained.values())
         if max_over_processes(
             self.run.accelerator, any(not part.isfinite().all() for part in parts)
@@ -192,7 +192,7 @@ class Callbacks:
         points = [(row["step"], row["loss"]) for row in rows]
         if points:
             steps, losses = zip(*points, strict=True)
-            # matplotlib is loaded where a plot is drawn, and not before
+            # matplotlib is loaded only when a plot is drawn
             from ..images.plots import loss_plot
 
             plot = loss_plot(steps, losses, smoothed(losses))
@@ -202,7 +202,7 @@ class Callbacks:
         """Draw and write a sample grid."""
         accelerator = self.run.accelerator
         with wait_for_all(accelerator):
-            # a process alone cannot sample with sharded weights
+            # a single process cannot sample with sharded weights
             if accelerator.is_main_process or is_sharded(accelerator):
                 picture = self.grid_sampler.draw(self.state)
             if accelerator.is_main_process:

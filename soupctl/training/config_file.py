@@ -41,7 +41,7 @@ def read_config(path: Path, kinds: Collection[type]) -> dict[str, Any]:
     try:
         text = content.decode("utf-8")
         if DOTTED.search(text):
-            # tomllib takes time that grows with the square of their number
+            # the time of tomllib grows with the square of the number of parts
             raise ValueError("a key has more than 100 parts")
         table = tomllib.loads(text)
     except RecursionError:
@@ -97,7 +97,7 @@ def _converted(kind: Any, value: Any) -> Any:
         return tuple(texts)
     if issubclass(kind, StrEnum):
         return kind(value)
-    # True is an int to Python, and 1 is a fine float
+    # in Python, True is an int, and 1 is a valid float
     allowed = (int, float) if kind is float else (kind,)
     if type(value) not in allowed:
         raise TypeError("another type is needed")

@@ -175,7 +175,7 @@ def read_unchanged(sample: Sample) -> bytes:
     """The bytes of a sample's file; InputError if unreadable, OutputError if its digest changed."""
     data = read_image_file(sample.path)
     if _digest(data) != sample.digest:
-        # the run's record has the digest of the dataset
+        # the digest of the dataset is in the run's record
         advice = "put the old file back, and run the same command to resume"
         raise OutputError("changed during training", path=sample.path, advice=advice)
     return data

@@ -39,11 +39,12 @@ def start_accelerator(options: Options) -> Any:
         # forget the settings of an earlier run in this process
         accelerate.state.AcceleratorState._reset_state()  # noqa: SLF001
     require_libraries(options)
-    # otherwise transformers loads frozen models in the first process only, and never shares them
+    # otherwise transformers loads frozen models in the first process only, and never distributes
+    # them
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     try:
         accelerator = accelerate.Accelerator(
-            # without it, accelerate takes each of torchrun's processes on a CPU for the only one
+            # otherwise, on a CPU, accelerate treats each process of torchrun as the only one
             cpu=not torch.accelerator.is_available(),
             # accelerate's configuration would override a plain number
             gradient_accumulation_plugin=accelerate.utils.GradientAccumulationPlugin(
@@ -51,7 +52,7 @@ def start_accelerator(options: Options) -> Any:
             ),
             mixed_precision=options.precision.value,
             log_with=None if options.log_with is Tracker.NONE else options.log_with.value,
-            # some trackers require a folder here; each run replaces it by its own
+            # some trackers require a folder here; each run replaces it with its own
             project_dir=os.curdir,
         )
     except (ValueError, ImportError) as error:
@@ -130,7 +131,7 @@ def wait_for_all(accelerator: Any) -> Iterator[None]:
         yield
         failed = 0
     finally:
-        # also while an error is raised, or the others would wait forever
+        # also while an error is handled; otherwise the others would wait forever
         anyone = max_over_processes(accelerator, failed)
     if anyone:
         raise TrainingError("stopped because another process failed; its message says why")

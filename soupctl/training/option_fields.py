@@ -183,7 +183,7 @@ class CommandOptions:
 
     def _shown(self, *, is_on_command_line: bool) -> Iterator[ShownOption]:
         defaults = self.defaults
-        # to mypy, a type cannot be hashed, as a cache does
+        # mypy does not consider a type hashable, as the cache requires
         kind: Any
         for kind in self.kinds:
             types = _types_of(kind)

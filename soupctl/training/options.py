@@ -35,7 +35,7 @@ class Options:
         AT_LEAST_1,
         metavar="N",
         instead_of="steps",
-        # they become steps
+        # converted to steps
         changes_weights=False,
     )
     batch_size: int = option(4, "Images in a forward pass of one process.", BATCH, metavar="N")
@@ -190,7 +190,7 @@ class Options:
     skip_bad: bool = option(
         False,
         "Skip images that cannot be used, instead of stopping.",
-        # which images were skipped is part of the digest of the data
+        # the digest of the data already tells which images were skipped
         changes_weights=False,
     )
 
@@ -203,7 +203,7 @@ class Options:
     def numbers(self) -> dict[str, str]:
         """The options that change the trained weights, as texts by name."""
         names = {name for name, info in options_of(Options).items() if info.changes_weights}
-        # a run at a constant rate can be made longer
+        # a run with a constant rate can be extended
         names -= {"steps"} if self.lr_schedule is Schedule.CONSTANT else set()
         return {name: _text(getattr(self, name)) for name in sorted(names)}
 

@@ -59,7 +59,7 @@ class GridSampler:
             )
             images.append(decode_latents(self.models, latents))
             labels.append(label)
-        # an unconditional model has one row, and nothing to say of it
+        # an unconditional model has one row, without a label
         return torch.stack(images), labels if any(labels) else []
 
     def _conditions(

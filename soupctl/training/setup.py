@@ -72,7 +72,7 @@ class PreparedRun:
         return {
             **numbers,
             **({} if self.request.patch is None else self.request.patch.numbers),
-            # a schedule with an end depends on the number of steps, also where --epochs was given
+            # a schedule that ends depends on the number of steps, even if --epochs was given
             **({"steps": str(self.plan.steps)} if "steps" in numbers else {}),
             "prediction": self.objective.prediction.value,
             "processes": str(self.plan.processes),
@@ -91,7 +91,7 @@ class PreparedRun:
             },
             "data": self.dataset.digest,
             **({} if self.bank is None else self.bank.identity),
-            # its checkpoints can only be read by a run with the same stage
+            # its checkpoints can be read only by a run with the same stage
             **(
                 {"ZeRO": str(zero_stage(self.accelerator))}
                 if is_deepspeed(self.accelerator)
@@ -123,7 +123,7 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRu
         make_plan(base_setup, dataset, numbers, request.output, accelerator)
         for request, dataset, numbers in zip(requests, datasets, classes, strict=True)
     ]
-    # this reads all weights, so it comes after every other check, and once for all runs
+    # this reads all weights, so it comes after all other checks, and once for all runs
     digests = base_digests(base_setup.base)
     bank = (
         None

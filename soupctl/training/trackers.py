@@ -48,15 +48,15 @@ def _start(run: PreparedRun, step: int) -> str:
     accelerator, kind = run.accelerator, run.options.log_with
     out, whole = run.request.output, str(run.request.output.absolute())
     accelerator.project_configuration.logging_dir = whole
-    # its URL is reported by soupctl, unless --quiet is given
+    # soupctl reports its URL, unless --quiet is given
     os.environ.setdefault("WANDB_SILENT", "true")
     more: dict[str, dict[str, Any]] = {
-        # hides what an earlier start reported for steps that are now repeated
+        # hides the metrics of an earlier start for steps that are now repeated
         "tensorboard": {"purge_step": step + 1},
         # continues a run that was interrupted
         "wandb": {"dir": whole, "name": Path(whole).name, "resume": "auto"},
     }
-    # TensorBoard would add a folder of options for each start; the record has them anyway
+    # TensorBoard would add a folder of options for each start; they are in the record anyway
     options = dict(run.identity) if kind is Tracker.WANDB else None
     try:
         accelerator.init_trackers(NAMES[kind], options, more)
@@ -74,7 +74,7 @@ def _start(run: PreparedRun, step: int) -> str:
 def _end(accelerator: Any, code: int) -> None:
     for tracker in accelerator.trackers:
         if tracker.name == Tracker.WANDB:
-            # accelerate would report every end as a success
+            # accelerate would report every run as successful
             tracker.tracker.finish(code)
         else:
             tracker.finish()

@@ -96,7 +96,7 @@ def finetune(run: PreparedRun, reporter: Reporter, task: Task = DENOISER) -> Tra
         _train(run, models, state, checkpoint, reporter, loss)
         with wait_for_all(accelerator):
             digest = task.publish(run, state, reporter)
-        # a further run of the same command starts with an empty device
+        # the next run of the same command starts with an empty device
         accelerator.free_memory()
         return TrainedRun(out, run.plan.steps, False, digest)
 
@@ -107,7 +107,7 @@ def _prepare_folder(run: PreparedRun, checkpoint: TrainingCheckpoint | None) -> 
     remove_partial(out)
     require_space(run)
     rewind(out, checkpoint.step if checkpoint else 0)
-    # before the record of the run: what has a record tells which images it was trained on
+    # before the record of the run, because a run with a record must also have its list of images
     publish_bytes(out / RECORD, encode_record(run.dataset.samples), replace=True)
     write_record(out, RunRecord(run.identity, False, run_facts(run)))
 
@@ -176,7 +176,7 @@ def _checkpoint_to_resume(run: PreparedRun, reporter: Reporter) -> TrainingCheck
 def require_space(run: PreparedRun) -> None:
     """Raise OutputError if the disk has too little space for checkpoints and result."""
     out, plan = run.request.output, run.plan
-    # files of an earlier start need no more space
+    # files of an earlier start need no additional space
     used = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     advice = "free some, or set a smaller keep in --config"
     require_room(out, plan.disk_bytes, folder=out, reusable=used, advice=advice)

@@ -129,7 +129,7 @@ def test_a_soup_with_other_blocks_is_refused_with_the_way_out():
     average("one.st", "a.st", "b.st", blocks=by_block((ONE, NONE), left=(HALF, HALF)))
     average("two.st", "c.st", "d.st", blocks=by_block((ONE, NONE), right=(HALF, HALF)))
 
-    with pytest.raises(LedgerError, match=r"by other blocks than its own \(average it as"):
+    with pytest.raises(LedgerError, match=r"has other blocks than the added soup \(average it as"):
         revise("add", "one.st", Path("both.st"), ["two.st"])
 
 

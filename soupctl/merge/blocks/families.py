@@ -122,7 +122,8 @@ _FLUX, _CHROMA = "Flux", "Chroma"
 SD, SDXL = "SD 1.x or 2.x", "SDXL"
 
 FAMILIES = (
-    # SuperMerger, BLOCKIDXLL: what embeds time and labels is in no block, and stays the first's
+    # SuperMerger, BLOCKIDXLL: time and label embeddings are in no block and stay those of the first
+    # model
     _family(
         SDXL,
         ("label_emb.",),
@@ -137,7 +138,7 @@ FAMILIES = (
         absent=("down_blocks.3.", "up_blocks.3."),
         blocks=_joined(_diffusers_unet(9), {"EMB": ("time_embedding.*", "add_embedding.*")}),
     ),
-    # SuperMerger, BLOCKID: what embeds time is in the first block, as its table of elements has it
+    # SuperMerger, BLOCKID: the time embedding is in the first block
     _family(SD, _LDM_PARTS, blocks=_joined(_ldm_unet(12), _TIME)),
     _family(SD, _UNET_PARTS, blocks=_joined(_diffusers_unet(12), _TIME_OF_DIFFUSERS)),
     # SuperMerger, BLOCKIDFLUX
@@ -201,7 +202,7 @@ FAMILIES = (
             {"OUT": ("head.*", "scale_shift_table", "proj_out.*")},
         ),
     ),
-    # ZImageTransformer2DModel; merging tools call the refiners so
+    # ZImageTransformer2DModel; merging tools use these names for the refiners
     _family(
         "Z-Image",
         ("layers.",),
@@ -283,7 +284,7 @@ def _beginnings(prefix: str, names: Collection[str]) -> set[str]:
             continue
         rest = name[len(prefix) :]
         end = len(rest)
-        # a beginning that is known has its own beginnings among them
+        # all prefixes of a known prefix are known as well
         while end >= 0 and (start := rest[: end + 1]) not in found:
             found.add(start)
             end = rest.rfind(".", 0, end)

@@ -94,7 +94,7 @@ def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
     except OSError:
-        # longer than the name of any file
+        # longer than any file name
         return False
 
 
@@ -108,7 +108,7 @@ def _read_file(path: Path) -> BlockWeights:
         text = content.decode("utf-8")
         if DOTTED.search(text):
             raise ValueError("a key has more than 100 parts")
-        # a number keeps its text, which is exact
+        # numbers are kept as text, which is exact
         table = tomllib.loads(text, parse_float=str)
     except RecursionError:
         raise InputError("is not valid TOML: it is nested too deeply", path=path) from None

@@ -157,7 +157,7 @@ def _classic(
         raise UsageError(what, path=labels[0], advice="a file has weights by glob")
     shares = dict(zip(CLASSIC[count], asked.shares, strict=True))
     if count == len(CLASSIC[26]) and known.family == SDXL:
-        # as SuperMerger does: SDXL lacks the last three blocks on each side
+        # as in SuperMerger: SDXL lacks the last three blocks on each side
         shares = {name: shares[name] for name in CLASSIC[20]}
     fits = shares.keys() | FIRSTS
     if other := [name for name in known.globs if name not in fits]:

@@ -138,7 +138,7 @@ def _size(delta: ComponentDelta, name: str) -> int:
 def _root(delta: ComponentDelta, found: Sequence[Finding], number: int) -> str:
     """The content digest of BASE (0) or FINE (1); OutputError if it was another one before."""
     checkpoint = delta.part.checkpoints[number]
-    # of two names of one tensor, one row
+    # one row for two names of the same tensor
     rows = {row[0]: row for each in found for source, row in each.rows if source == number}
     root = root_of(rows.values())
     if checkpoint.digest not in (None, root):

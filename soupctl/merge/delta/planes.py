@@ -83,7 +83,7 @@ class FormSurvey:
         for dtypes, counts in [*self._present.items()]:
             planes = self._narrowing.planes(exact, dtypes)
             if planes is None:
-                # what does not hold one chunk does not hold the tensor
+                # a form that cannot hold one chunk cannot hold the tensor
                 del self._present[dtypes]
                 continue
             for number, (dtype, plane) in enumerate(zip(dtypes, planes, strict=True)):

@@ -86,7 +86,7 @@ def decay_profile(updates: int, decay: float) -> StepProfile:
         return StepProfile(np.array([updates - 1.0, updates]), np.ones(1))
     edges = np.unique(np.rint(np.linspace(0, updates, min(updates, MOST_PIECES) + 1)))
     logs = _log_decays(edges, decay)
-    # the share of all that came up to an edge is the product of the decays after it
+    # the share of everything before an edge is the product of the decays after it
     shares = np.exp(logs[-1] - logs)
     shares[0] = 0
     return StepProfile(edges, np.diff(shares))
@@ -95,7 +95,7 @@ def decay_profile(updates: int, decay: float) -> StepProfile:
 def _log_decays(updates: Array, decay: float) -> Array:
     """The logarithm of the product of the decays from update 2 up to each of the updates."""
     last = float(updates[-1])
-    # up to there s / (9 + s) is smaller, and the product of s / (9 + s) is 10! n! / (n + 9)!
+    # s / (9 + s) is smaller up to there, and the product of s / (9 + s) is 10! n! / (n + 9)!
     ramp = last if decay == 1 else min(max(1.0, np.floor(9 * decay / (1 - decay))), last)
     inside = np.minimum(updates, ramp)
     logs = np.log(factorial(10)) - sum(np.log(inside + number) for number in range(1, 10))

@@ -95,8 +95,8 @@ def open_sum(
         raise LedgerError("is not a sum of a soup", path=checkpoint.label, advice=REMOVE)
     facts = facts_of(checkpoint, own)
     ratio = own.total / ledger.total
-    # equal tensors of equal ingredients in equal proportions have equal sums; asked dtype,
-    # selection and integer source need not be compared
+    # equal ingredients in equal proportions have equal sums; requested dtype, selection and integer
+    # source need not be compared
     if (own.root, _weights(own, Fraction(1))) != (ledger.root, _weights(ledger, ratio)):
         what = "is the sum of another soup than the one beside it"
         raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
@@ -137,7 +137,7 @@ def _removable() -> Iterator[None]:
     try:
         yield
     except UnreadableError:
-        # that says nothing of the sum
+        # a failure that is not the fault of the sum
         raise
     except (InputError, LedgerError) as error:
         issues = [replace(issue, advice=REMOVE) for issue in error.issues]
@@ -197,7 +197,7 @@ def find_sum(soup: ModelFiles, roots: Sequence[str | None]) -> tuple[Component, 
 def _orphan(folder: Path, suffix: str) -> Path | None:
     """A kept sum in a folder whose name ends so, and after whose beginning nothing is called."""
     places: list[Path] = []
-    # a folder that may be passed through may still not be listed
+    # a folder that can be entered may still be impossible to list
     with suppress(OSError):
         places = sorted(folder.iterdir())
     for place in places:

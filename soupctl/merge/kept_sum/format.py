@@ -164,7 +164,7 @@ def sum_update(scale: Fraction, changes: Sequence[Fraction], total: Fraction) ->
     scale *= factor
     weights = tuple(int(scale * change) for change in changes)
     divisor = scale * total
-    # a total of whole weights is whole: what remains was whole before, times the factor
+    # the total of whole weights is whole, and so is what remains, times the factor
     largest = max([abs(weight) for weight in weights], default=0)
     if divisor.denominator != 1 or max(factor, int(divisor), largest) > LARGEST:
         return None
@@ -173,7 +173,7 @@ def sum_update(scale: Fraction, changes: Sequence[Fraction], total: Fraction) ->
 
 def expand_runs(runs: Runs) -> Iterable[DType]:
     """The dtypes in run-length encoding, one by one."""
-    # a range may be longer than anything that has a length
+    # a range may be too long for len()
     return (dtype for dtype, count in runs for _ in range(count))
 
 

@@ -79,7 +79,7 @@ class SumPublisher:
         try:
             yield
         except BaseException:
-            # the failure that led here is the one to tell of
+            # report the failure that led here, not this one
             with suppress(OutputError):
                 if self.path is not None and self.path != replaced_sum(self.soup):
                     remove_sum(self.path)
@@ -93,7 +93,7 @@ def remove_sum(place: Path) -> None:
         if not is_kept_sum(place):
             return
         if place.is_dir():
-            # renamed first: half a sum must never lie beside a soup
+            # renamed first, so that an incomplete sum is never beside a soup
             left = place.rename(place.with_name(random_name()))
             shutil.rmtree(left)
         else:

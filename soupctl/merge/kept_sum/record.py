@@ -41,7 +41,7 @@ def kept_runs(plan: Plan, source: int) -> Runs:
 def dtypes_of(plan: Plan, source: int) -> Iterator[DType]:
     """The dtype of each of the soup's tensors in a source; the soup's if the source lacks it."""
     for step in plan.kept:
-        # all ingredients hold a tensor, as a rule, in their own order
+        # usually all ingredients have every tensor, each in its own order
         if source < len(step.sources) and step.sources[source] == source:
             yield step.dtypes[source]
         else:

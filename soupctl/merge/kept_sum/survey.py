@@ -72,7 +72,7 @@ def _form(
         moved = sum(term.read(start, stop) for term in every)
         first = plane[: (stop - start) * PLANE_BYTES]
         others = planes(start, stop, first)
-        # once it is known not to be single, nothing is narrowed any more
+        # once a sum is known not to fit one plane, its range is not needed
         is_single = is_single and not others
         is_single = is_single and engine.narrow(first, narrow[: (stop - start) * SINGLE_BYTES])
         rest += [0] * (len(others) - len(rest))

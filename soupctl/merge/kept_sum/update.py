@@ -191,7 +191,7 @@ def _read_dtypes(plan: Plan, source: int) -> list[DType]:
 
 def _recorded_dtypes(plan: Plan, runs: Runs, shown: str) -> list[DType]:
     """The dtypes that a sum records of an ingredient; LedgerError if its tensors are others."""
-    # what a sum records may be long without end
+    # the recorded value may be of any length
     found = list(islice(expand_runs(runs), len(plan.kept) + 1))
     averaged = [
         dtype for dtype, step in zip(found, plan.kept, strict=False) if step.rule is Rule.AVERAGE

@@ -62,7 +62,7 @@ def compose(
     rows: dict[tuple[int, ...], Row] = {}
     by_name = {}
     for name in sorted(names):
-        # the place of the first glob that matches in each step; after the last for none
+        # index of the first glob that matches in each step; one past the last for none
         places = tuple(
             next((place for place, match in enumerate(some) if match(name)), len(some))
             for some in matchers
@@ -111,7 +111,7 @@ def _choice(step: RecipeStep, names: Collection[str]) -> _Choice:
         labels, usual = operation.added, operation.scales
     if operation.blocks is None:
         return _Choice(step, (), (usual,))
-    # weights of their own are the default ones
+    # the ingredients' own weights are the default
     found = resolve(operation.blocks, labels, usual, names)
     globs, numbers = zip(*found.blocks, strict=True) if found.blocks else ((), ())
     return _Choice(step, tuple(globs), (*numbers, found.default))
@@ -148,7 +148,7 @@ def _row(
             case MeanStep(operands=operands):
                 weights = choice.numbers[place]
                 total = _total(weights, choice.step.name)
-                # the average divides by the total of the last step, whose weights stay as asked
+                # the average divides by the total of the last step, whose weights stay as given
                 divisor = 1 if choice is choices[-1] else total
                 shares = [weight / divisor for weight in weights]
                 terms = list(zip(shares, operands, strict=True))

@@ -61,7 +61,7 @@ def _step(
     yield f"{operation} = {_list(entries)}"
     yield f"{numbers} = {_list([str(entry.weight) for entry in entries.values()])}"
     spread = [entry.weights.spread(len(globs)) for entry in entries.values()]
-    # ingredients that are of one weight each everywhere need no blocks
+    # no blocks are needed if each ingredient has the same weight everywhere
     if globs and any(entry.blocks for entry in entries.values()):
         yield ""
         yield f"[steps.{quoted(name) if name not in PLAIN else name}.blocks]"

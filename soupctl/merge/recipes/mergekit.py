@@ -73,7 +73,7 @@ class _ConfigReader:
         table = self._table("the config", value)
         method = table.get("merge_method")
         if method not in NORMALIZED:
-            # the rest means what the method says
+            # the meaning of the other keys depends on the method
             what = f"merge_method is {shortened(str(method))!r}, which is not one linear sum here"
             self.issues.add(what, f"{LINEAR} and {TASKS} are made")
             return self._document({}, (), RecipeOptions())
@@ -208,7 +208,7 @@ class _ConfigReader:
         if not isinstance(base, str):
             self.issues.add(f"base_model is missing, which {TASKS} adds to")
             return None
-        # as mergekit does, the base adds nothing to itself
+        # as in mergekit, the base adds nothing to itself
         added = {name: conditions for name, conditions in listed.items() if name != base}
         for name, conditions in added.items():
             if not conditions:

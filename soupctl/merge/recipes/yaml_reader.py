@@ -21,7 +21,7 @@ def read_yaml(path: Path) -> Any:
 
     Raises InputError for what is no YAML, for several documents, anchors and repeated keys.
     """
-    # of all commands only this one needs it
+    # imported here, because no other command needs it
     import yaml
 
     content = read_file(path, limit=LARGEST_FILE)
