@@ -134,6 +134,7 @@ PROMISES = {
         " work grows as its input does.",
         (
             "tests/cli/test_limits.py",
+            "tests/cli/test_disks.py",
             "tests/cli/test_descriptors.py",
             "tests/cli/test_many_ingredients.py",
             "tests/merge/test_opened_once.py",
