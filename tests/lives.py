@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,7 +23,6 @@ from making import contents, metadata, save_raw
 from revising import Weighted, average, revise, root
 
 from soupctl import verbs
-from soupctl.choices import Quantization
 from soupctl.engines.contract import WeightedMean
 from soupctl.engines.reference import ReferenceEngine, largest_code
 from soupctl.errors import LedgerError
@@ -57,7 +59,8 @@ class Life(RuleBasedStateMachine):
     """A soup, and beside it what it should hold."""
 
     keep_sum = False
-    quantize: Quantization | None = None
+    choices: Mapping[str, Any] = MappingProxyType({})
+    """Options of `avg` that all of its soups are made with."""
 
     @initialize(found=pool, first=names)
     def begin(self, found: list[tuple[DType, bytes]], first: str) -> None:
@@ -73,7 +76,7 @@ class Life(RuleBasedStateMachine):
         self.average(self.soup, self.path(first))
 
     def average(self, output: Path, *pairs: Weighted) -> None:
-        average(output, *pairs, keep_sum=self.keep_sum, quantize=self.quantize)
+        average(output, *pairs, keep_sum=self.keep_sum, **self.choices)
 
     def path(self, name: str) -> Path:
         return self.folder / "in" / f"{name}.st"

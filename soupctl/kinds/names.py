@@ -135,12 +135,15 @@ def donor_renaming(
 ) -> Renaming | None:
     """The renaming of a file of which tensors are taken by their names in a soup; None for none.
 
-    It is the one after which most of those are `wanted` ones, then most of all, then most `taken`.
+    It is the one after which most of those are `wanted` ones, then most of all; then, if none is
+    taken under its own name, most are taken.
     """
     wanted, own = frozenset(wanted), frozenset(own)
+    fits_as_is = any(map(is_taken, own))
 
     def fit(names: frozenset[str]) -> tuple[int, int, int]:
-        common, taken = names & wanted, sum(map(is_taken, names))
+        common = names & wanted
+        taken = 0 if fits_as_is else sum(map(is_taken, names))
         return sum(map(is_taken, common)), len(common), taken
 
     best, most = None, fit(own)

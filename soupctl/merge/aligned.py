@@ -115,7 +115,8 @@ def _renamings(
         fits = [each for each in contents if all(n in each or n in optional for n in wanted)]
         # if tensors are missing in some ingredients, it is possible that no ingredient has all of
         # them
-        otherwise = wanted if is_partial else base
+        shares = is_partial and any(not wanted.isdisjoint(each) for each in contents)
+        otherwise = wanted if shares else base
         # names of tensors that may be missing count only if there are no others
         base = min(fits, key=lambda each: len(wanted.difference(each)), default=otherwise)
     found: list[Renaming | None] = []

@@ -49,6 +49,8 @@ from .plan import make_plan
 from .revision import ComponentChange
 from .schemes import schemes
 from .sources import (
+    BEYOND_THE_SUM,
+    WAYS_OUT,
     Computation,
     Source,
     exact_sources,
@@ -157,7 +159,7 @@ class RevisedComponent:
         earlier = {
             entry.digest: {
                 "renamed": entry.renamed,
-                "lacks": entry.lacks,
+                "lacks": computation.lacks.get(entry.digest, entry.lacks),
                 "schemes": entry.schemes,
                 "scales": entry.scales,
             }
@@ -267,7 +269,8 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
             first = first_of(before)
             if change.revision.total is not None:
                 first = before.root
-            sources = exact_sources(inputs, soup, after, first, donors=before.donors)
+            advice = WAYS_OUT if members.sum is None else BEYOND_THE_SUM
+            sources = exact_sources(inputs, soup, after, first, advice, before.donors)
         method = Method.ROUNDED if rounded else Method.INGREDIENTS
         known = replace(before, blocks=members.blocks)
         computation = _planned(change, known, sources, method)

@@ -30,6 +30,11 @@ WAYS_OUT = (
     "--search DIR looks for it, --approximate computes with the rounded soup; a soup made with"
     " --keep-sum needs none of the others"
 )
+BEYOND_THE_SUM = (
+    "the kept sum alone is not enough for this change; --search DIR looks for it,"
+    " --approximate computes with the rounded soup"
+)
+"""Advice where an ingredient must be read although the soup's sum is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class Computation:
     """Globs with the index of the source whose tensors are taken."""
     recorded: Mapping[str, Runs] = field(default_factory=dict)
     """By content digest, the recorded dtypes of ingredients that are not read."""
+    lacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By content digest, what ingredients lack that are not read, of the soup's tensors."""
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:

@@ -96,7 +96,7 @@ class ScaledLife(Life):
         self.scratch = tempfile.TemporaryDirectory()
         self.folder = Path(self.scratch.name)
         self.stored = dict(zip(NAMES, found, strict=True))
-        self.quantize, self.step = quantize, 0
+        self.choices, self.step = {"quantize": quantize}, 0
         (self.folder / "deep").mkdir()
         for name, each in self.stored.items():
             save_raw(self.path(name), each.tensors)
@@ -118,7 +118,7 @@ class ScaledLife(Life):
         ]
         out = narrowest(frozenset(each.width for each, _ in some))
         found = {N: (out.value, packed([Fraction(1), Fraction(2)], out))}
-        if self.quantize is None:
+        if self.choices["quantize"] is None:
             return {W: (out.value, packed(means, out)), **found}
         largest = max(map(abs, means))
         scale = np.float32(float(largest) / 448) if largest else np.float32(1)

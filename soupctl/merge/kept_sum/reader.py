@@ -108,6 +108,8 @@ def stored_parts(source: Source, name: str) -> tuple[StoredTensor, ...]:
     """All stored tensors of a source for a tensor that is not averaged."""
     if isinstance(source, DeltaReader):
         return source.stored_parts(name)
+    if isinstance(source, SumReader):
+        return tuple(source.checkpoint.stored(part.name) for part in source.parts[name])
     return (copied_tensor(source, name),)
 
 

@@ -9,18 +9,21 @@ Rule 3: where that is impossible, the change is computed from all ingredients in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import islice
 
 from ...checkpoints.checkpoint import Checkpoint
 from ...choices import Method, OnMissing
-from ...errors import LedgerError, MismatchError
-from ...format.dtypes import FLOATS, DType, narrowest
+from ...errors import MismatchError
+from ...format.dtypes import DType
+from ...kinds.classify import classify
+from ...kinds.copies import originals
+from ...kinds.facts import NO_FACTS
+from ...kinds.kind import AVERAGED
 from ...ledger.block_weights import WeightByBlock
 from ...ledger.changes import changes
-from ...ledger.ledger import Change, IngredientEntry, Ledger, Runs
+from ...ledger.ledger import Change, Ledger, Runs, runs
 from ...ledger.weights import LARGEST
 from ..aligned import Alignment, align
 from ..facts import facts_of_source
@@ -28,28 +31,26 @@ from ..identical import require_identical
 from ..membership import Membership
 from ..opened_inputs import OpenedInputs
 from ..plan import Plan, make_plan
-from ..recipe import first_match
-from ..scaled_codes import companions_of
+from ..recipe import any_match
 from ..sources import Computation, Source, plain_recipe, require_digests, selector_of
 from ..step import Rule, Step
-from ..step_weights import StepWeights
+from .dtypes import dtypes_by_ingredient, filled, outs_of
 from .find import OpenedSum
-from .format import COPIED, REMOVE, SumUpdate, expand_runs, sum_update
+from .format import COPIED, SumUpdate, sum_update
+from .holders import Holders, holders_of, taken_by, weighted_plan
 from .reader import SumReader
 
 
 def computed_from_sum(
     inputs: OpenedInputs, soup: Checkpoint, members: Membership
 ) -> Computation | None:
-    """The change computed from the soup's sum; None without one, or if a changed file is missing.
+    """The change computed from the soup's sum; None without one, or if more must be read.
 
     Raises LedgerError for a sum that records other tensors than it holds, MismatchError for an
     ingredient that does not fit it.
     """
     kept, before, after = members.sum, members.before, members.after
-    if kept is None or _has_choices(members):
-        return None
-    if before.integer_source and before.integer_source.digest not in {e.digest for e in after}:
+    if kept is None or members.blocks or _goes(members):
         return None
     added = [each for each in members.added_sums if _can_be_added(each, kept)]
     changed = _changed_beside(changes(before.ingredients, after), added)
@@ -70,39 +71,101 @@ def computed_from_sum(
     recorded = kept.dtypes
     for each in added:
         recorded |= each.dtypes
-    alignment = align([source.checkpoint for source in sources], selector_of(before))
-    if not _is_plain(alignment, [*before.ingredients, *after], selector_of(before)):
+    return _computed(members, kept, sources, list(changed), update, recorded)
+
+
+def _computed(
+    members: Membership,
+    kept: OpenedSum,
+    sources: Sequence[Source],
+    changed: Sequence[str],
+    update: SumUpdate,
+    recorded: Mapping[str, Runs],
+) -> Computation | None:
+    """The computation from sources whose first is the sum, and the next are what `changed`.
+
+    It is None if the sum says too little.
+    """
+    before, after = members.before, members.after
+    partial = before.on_missing is not OnMissing.REFUSE or bool(before.takes)
+    checkpoints = [source.checkpoint for source in sources]
+    alignment = align(checkpoints, selector_of(before), is_partial=partial)
+    read = dict(zip(changed, alignment.sources[1:], strict=False))
+    holders = holders_of(before.ingredients, after, read, kept.reader)
+    renamed = dict(zip(changed, alignment.renamed[1:], strict=False))
+    if not (_has_names(members, renamed) and _is_recorded(members, alignment, holders)):
         return None
     shrink = update.shrink(entry.weight for entry in after)
-    plan = _plan(before, sources, update, shrink)
-    if not _are_stored(kept.reader, plan):
+    made = _plan(before, sources, alignment, kept.reader)
+    plan = weighted_plan(made, update, shrink, holders, taken_by(before))
+    if plan is None or not _are_stored(kept.reader, plan):
         return None
-    outs = _outs(plan, sources, recorded, members, kept.label)
+    columns = dtypes_by_ingredient(plan, sources, recorded, kept, members, holders)
+    outs = outs_of(plan, columns, members)
+    if not all(step.name in outs for step in plan.kept if step.rule is Rule.AVERAGE):
+        return None
     plan = replace(plan, steps=tuple(_with_out(step, outs) for step in plan.steps))
-    scale = update.scale / shrink
-    return Computation(Method.SUM, tuple(sources), plan, scale, alignment, recorded=recorded)
+    names = [step.name for step in plan.kept]
+    unread = [each.digest for each in before.ingredients if each.digest not in read]
+    return Computation(
+        Method.SUM,
+        tuple(sources),
+        plan,
+        update.scale / shrink,
+        alignment,
+        tuple((glob, 0) for glob, _ in before.takes),
+        recorded={digest: runs(filled(plan, each)) for digest, each in columns.items()},
+        lacks={digest: holders.lacking(digest, names) for digest in unread},
+    )
 
 
-def _has_choices(members: Membership) -> bool:
-    """Whether ingredients are treated differently in some tensors, which a sum does not record."""
+def _goes(members: Membership) -> bool:
+    """Whether an ingredient goes that the soup's tensors follow."""
     before = members.before
-    is_partial = before.on_missing is not OnMissing.REFUSE
-    return is_partial or bool(members.blocks or before.takes or before.pads)
+    gone = {entry.digest for entry in before.ingredients}
+    gone -= {entry.digest for entry in members.after}
+    followed = {digest for _, digest in before.takes}
+    if before.integer_source is not None:
+        followed.add(before.integer_source.digest)
+    # without an ingredient, others may have a tensor in common that was dropped
+    return bool(gone & followed or (gone and before.on_missing is OnMissing.DROP))
 
 
-def _is_plain(
-    alignment: Alignment, entries: Sequence[IngredientEntry], selected: Callable[[str], bool]
-) -> bool:
-    """Whether all ingredients have all tensors of the soup under its names.
+def _has_names(members: Membership, renamed: dict[str, str | None]) -> bool:
+    """Whether the soup keeps its names, and ingredients that are read have the recorded ones."""
+    held = {entry.digest: entry.renamed for entry in members.before.ingredients}
+    every = {entry.digest: entry.renamed for entry in members.after} | held | renamed
+    as_recorded = all(renamed.get(digest, what) == what for digest, what in held.items())
+    return as_recorded and any(every[entry.digest] is None for entry in members.after)
 
-    Otherwise the rest may have other names or fewer tensors, which a sum does not record.
+
+def _is_recorded(members: Membership, alignment: Alignment, holders: Holders) -> bool:
+    """Whether the sum and its ledger say enough of the ingredients that are not read.
+
+    They do not say whose tensors are copies or rounded constants of others, and which are as wide
+    as those of the soup.
     """
-    names = [
-        frozenset(filter(selected, source.tensors)) - companions_of(source.tensors)
-        for source in alignment.sources
-    ]
-    recorded = any(entry.renamed or entry.lacks for entry in entries)
-    return alignment.is_plain and len(set(names)) == 1 and not recorded
+    kept, *others = alignment.sources
+    is_taken = taken_by(members.before)
+    lacked = {n for each in holders.lacks.values() for n in each if not is_taken(n)}
+    if alignment.copies or not lacked.isdisjoint(originals(kept.tensors)):
+        return False
+    kinds = classify(kept.tensors, NO_FACTS)
+    gone = [source for digest, source in holders.read.items() if digest not in holders.after]
+    if gone and any(kinds[name].role not in AVERAGED for name in lacked & kinds.keys()):
+        return False
+    is_padded = any_match(members.before.pads)
+    return not any(
+        is_padded(name)
+        and len(tensor.shape) > 1
+        and name in kept.tensors
+        and (
+            tensor.shape > kept.tensors[name].shape
+            or (source in gone and tensor.shape == kept.tensors[name].shape)
+        )
+        for source in others
+        for name, tensor in source.tensors.items()
+    )
 
 
 def _are_stored(reader: SumReader, plan: Plan) -> bool:
@@ -111,9 +174,15 @@ def _are_stored(reader: SumReader, plan: Plan) -> bool:
     An older soupctl averaged constants.
     """
     return all(
-        (reader.parts[step.name][0].name == COPIED + step.name) == (step.rule is not Rule.AVERAGE)
+        _is_copied(reader, step.name) == (step.rule is not Rule.AVERAGE)
         for step in plan.kept
+        if step.name in reader.parts
     )
+
+
+def _is_copied(reader: SumReader, tensor: str) -> bool:
+    """Whether the sum holds a tensor itself, not a sum of it."""
+    return reader.parts[tensor][0].name == COPIED + tensor
 
 
 def _can_be_added(other: OpenedSum, kept: OpenedSum) -> bool:
@@ -121,8 +190,15 @@ def _can_be_added(other: OpenedSum, kept: OpenedSum) -> bool:
 
     Otherwise the other soup's ingredients are added one by one.
     """
-    same = other.reader.tensors.keys() == kept.reader.tensors.keys()
-    return same and other.ledger.integer_source is None
+    ledger = other.ledger
+    same = _shapes(other.reader) == _shapes(kept.reader) and ledger.takes == kept.ledger.takes
+    is_taken = taken_by(ledger)
+    has_all = all(is_taken(name) for each in ledger.ingredients for name in each.lacks)
+    return same and has_all and ledger.integer_source is None
+
+
+def _shapes(reader: SumReader) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in reader.tensors.items()}
 
 
 def _changed_beside(changed: Sequence[Change], added: Sequence[OpenedSum]) -> dict[str, Fraction]:
@@ -134,69 +210,35 @@ def _changed_beside(changed: Sequence[Change], added: Sequence[OpenedSum]) -> di
     return {digest: weight for digest, weight in sorted(weights.items()) if weight}
 
 
-def _plan(before: Ledger, sources: Sequence[Source], update: SumUpdate, shrink: int) -> Plan:
-    """The plan of the change; its dtypes do not yet follow the remaining ingredients."""
+def _plan(before: Ledger, sources: Sequence[Source], alignment: Alignment, kept: SumReader) -> Plan:
+    """The plan of the change, without its weights.
+
+    Its dtypes do not yet follow the remaining ingredients.
+    """
     ones = [WeightByBlock(Fraction(1))] * len(sources)
     recipe = plain_recipe(before, ones, first=before.integer_source is not None)
-    shown = [source.checkpoint.label for source in sources]
-    contents = [source.checkpoint.tensors for source in sources]
-    facts = [facts_of_source(source.checkpoint) for source in sources]
+    # what was taken is in the sum, the first source, as it is
+    recipe = replace(recipe, takes=tuple((glob, 0) for glob, _ in before.takes))
+    shown = [source.label for source in alignment.sources]
+    contents = [source.tensors for source in alignment.sources]
+    facts = [facts_of_source(source) for source in alignment.sources]
     try:
         plan = make_plan(recipe, shown, contents, facts=facts)
-        require_identical(plan, [source.checkpoint for source in sources])
+        require_identical(plan, alignment.sources)
     except MismatchError:
         require_digests(sources)
         raise
-    whole = (update.factor, *update.weights)
-    return plan.reweighted(StepWeights(whole, update.divisor, shrink))
+    # what was taken in another dtype than its own is stored as a sum, of itself alone
+    steps = (
+        replace(step, rule=Rule.AVERAGE)
+        if step.rule is Rule.TAKEN and not _is_copied(kept, step.name)
+        else step
+        for step in plan.steps
+    )
+    return replace(plan, steps=tuple(steps))
 
 
 def _with_out(step: Step, outs: Mapping[str, DType]) -> Step:
     if step.rule is not Rule.AVERAGE or step.is_quantised:
         return step
     return replace(step, out=outs[step.name])
-
-
-def _outs(
-    plan: Plan,
-    sources: Sequence[Source],
-    recorded: Mapping[str, Runs],
-    members: Membership,
-    shown: str,
-) -> dict[str, DType]:
-    """The dtype of each averaged tensor: the requested one, or one that holds all that remains."""
-    asked, asked_for = members.before.asked_dtype, first_match(members.before.dtype_for)
-    given = {step.name: asked_for(step.name) or asked for step in plan.kept}
-    if all(given.values()):
-        return {name: dtype for name, dtype in given.items() if dtype is not None}
-    places = {source.digest: place for place, source in enumerate(sources)}
-    columns = [
-        _recorded_dtypes(plan, recorded[entry.digest], shown)
-        if entry.digest in recorded
-        else _read_dtypes(plan, places[entry.digest])
-        for entry in members.after
-    ]
-    rows = zip(plan.kept, zip(*columns, strict=True), strict=True)
-    return {
-        step.name: given[step.name] or narrowest(frozenset(dtypes))
-        for step, dtypes in rows
-        if step.rule is Rule.AVERAGE
-    }
-
-
-def _read_dtypes(plan: Plan, source: int) -> list[DType]:
-    """The dtypes that a source has of the plan's tensors."""
-    return [step.dtypes[step.sources.index(source)] for step in plan.kept]
-
-
-def _recorded_dtypes(plan: Plan, runs: Runs, shown: str) -> list[DType]:
-    """The dtypes that a sum records of an ingredient; LedgerError if its tensors are others."""
-    # the recorded value may be of any length
-    found = list(islice(expand_runs(runs), len(plan.kept) + 1))
-    averaged = [
-        dtype for dtype, step in zip(found, plan.kept, strict=False) if step.rule is Rule.AVERAGE
-    ]
-    if len(found) != len(plan.kept) or any(dtype not in FLOATS for dtype in averaged):
-        what = "records dtypes of an ingredient that do not fit its tensors"
-        raise LedgerError(what, path=shown, advice=REMOVE)
-    return found

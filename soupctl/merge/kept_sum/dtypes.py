@@ -1,0 +1,93 @@
+"""The dtypes of the ingredients of a soup that is computed from its sum, and of the result.
+
+Rule 1: the dtypes of ingredients that are not read are those that the sum records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from ...errors import LedgerError
+from ...format.dtypes import FLOATS, DType, narrowest
+from ...ledger.ledger import Runs
+from ..membership import Membership
+from ..plan import Plan
+from ..recipe import first_match
+from ..sources import Source
+from ..step import Rule
+from .find import OpenedSum
+from .format import REMOVE, expand_runs
+from .holders import Holders, taken_by
+
+
+def outs_of(
+    plan: Plan, columns: Mapping[str, Mapping[str, DType]], members: Membership
+) -> dict[str, DType]:
+    """The dtype of each averaged tensor: the requested one, or one that holds all that remains.
+
+    It is not known of a tensor that was taken from one file, and not in a requested one.
+    """
+    asked, asked_for = members.before.asked_dtype, first_match(members.before.dtype_for)
+    is_taken = taken_by(members.before)
+    outs = {}
+    for step in plan.kept:
+        if step.rule is not Rule.AVERAGE:
+            continue
+        given = asked_for(step.name) or asked
+        if given is None and not is_taken(step.name):
+            held = (each[step.name] for each in columns.values() if step.name in each)
+            given = narrowest(frozenset(held))
+        if given is not None:
+            outs[step.name] = given
+    return outs
+
+
+def dtypes_by_ingredient(
+    plan: Plan,
+    sources: Sequence[Source],
+    recorded: Mapping[str, Runs],
+    kept: OpenedSum,
+    members: Membership,
+    holders: Holders,
+) -> dict[str, dict[str, DType]]:
+    """For each remaining ingredient, the dtype of each tensor of the soup that it holds."""
+    places = {source.digest: place for place, source in enumerate(sources)}
+    found = {}
+    for entry in members.after:
+        if entry.digest in recorded:
+            every = _recorded_dtypes(plan, recorded[entry.digest], kept)
+        else:
+            every = _read_dtypes(plan, places[entry.digest])
+        found[entry.digest] = {
+            name: dtype for name, dtype in every.items() if holders.holds(entry.digest, name)
+        }
+    return found
+
+
+def filled(plan: Plan, column: Mapping[str, DType]) -> Iterator[DType]:
+    """The dtypes of an ingredient for all tensors of the soup; the soup's where it has none."""
+    return (column.get(step.name, step.out or step.dtypes[0]) for step in plan.kept)
+
+
+def _read_dtypes(plan: Plan, source: int) -> dict[str, DType]:
+    """The dtypes that a source has of the plan's tensors."""
+    return {
+        step.name: step.dtypes[step.sources.index(source)]
+        for step in plan.kept
+        if source in step.sources
+    }
+
+
+def _recorded_dtypes(plan: Plan, recorded: Runs, kept: OpenedSum) -> dict[str, DType]:
+    """The dtypes that a sum records of an ingredient; LedgerError if its tensors are others."""
+    names = sorted(kept.reader.tensors)
+    # what a sum records may be long without end
+    found = list(islice(expand_runs(recorded), len(names) + 1))
+    dtypes = dict(zip(names, found, strict=False))
+    averaged = (step.name for step in plan.kept if step.rule is Rule.AVERAGE)
+    fits = all(dtypes.get(name, DType.F32) in FLOATS for name in averaged)
+    if len(found) != len(names) or not fits:
+        what = "records dtypes of an ingredient that do not fit its tensors"
+        raise LedgerError(what, path=kept.label, advice=REMOVE)
+    return dtypes
