@@ -82,7 +82,7 @@ def _read_dtypes(plan: Plan, source: int) -> dict[str, DType]:
 def _recorded_dtypes(plan: Plan, recorded: Runs, kept: OpenedSum) -> dict[str, DType]:
     """The dtypes that a sum records of an ingredient; LedgerError if its tensors are others."""
     names = sorted(kept.reader.tensors)
-    # what a sum records may be long without end
+    # the recorded value may be of any length
     found = list(islice(expand_runs(recorded), len(names) + 1))
     dtypes = dict(zip(names, found, strict=False))
     averaged = (step.name for step in plan.kept if step.rule is Rule.AVERAGE)
