@@ -52,7 +52,9 @@ class Extraction:
     def __post_init__(self) -> None:
         """Refuse, with UsageError, a rank that is none, a dtype of no factors, and streams."""
         if type(self.rank) is not int or self.rank < 1:
-            raise UsageError(f"{self.rank!r} is no rank", advice="give a whole number above zero")
+            raise UsageError(
+                f"{self.rank!r} is not a rank", advice="give a whole number above zero"
+            )
         if self.dtype not in DTYPES:
             raise UsageError(f"factors of {self.dtype.value} are not written", advice="F16 or F32")
         if STREAM in (str(self.fine), str(self.base), str(self.output)):

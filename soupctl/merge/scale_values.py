@@ -84,7 +84,7 @@ def _values(scale: ScaleValues) -> NDArray[np.float64]:
     elif scale.dtype in NAMES:
         values = np.frombuffer(scale.data, NAMES[scale.dtype]).astype(np.float64)
     else:
-        what = f"is a scale of dtype {scale.dtype.value}, which is not read"
+        what = f"is a scale of dtype {scale.dtype.value}, which is not supported"
         raise MismatchError(what, path=scale.label, tensor=scale.tensor)
     if (odd := np.flatnonzero(~np.isfinite(values))).size:
         raise nonfinite(scale.label, scale.tensor, int(odd[0]))

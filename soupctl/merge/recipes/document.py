@@ -133,5 +133,5 @@ class RecipeDocument:
 def recipe_folder(path: str | Path) -> Path:
     """The folder that the paths of a recipe are relative to; UsageError for standard input."""
     if str(path) == "-":
-        raise UsageError("a recipe is a file, not standard input", advice="name the file")
+        raise UsageError("a recipe cannot be read from standard input", advice="name the file")
     return Path(path).parent

@@ -32,7 +32,11 @@ def read_lock(recipe: str | Path) -> Lock | None:
         isinstance(each, dict) and each and all(map(is_digest, each.values()))
         for each in found.values()
     ):
-        raise InputError("is not the lock of a recipe", path=path, advice="delete it to lock anew")
+        raise InputError(
+            "is not a lock file of a recipe",
+            path=path,
+            advice="delete it, and run again with --lock",
+        )
     return found
 
 

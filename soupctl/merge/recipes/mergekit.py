@@ -74,15 +74,15 @@ class _ConfigReader:
         method = table.get("merge_method")
         if method not in NORMALIZED:
             # the meaning of the other keys depends on the method
-            what = f"merge_method is {shortened(str(method))!r}, which is not one linear sum here"
-            self.issues.add(what, f"{LINEAR} and {TASKS} are made")
+            what = f"merge_method is {shortened(str(method))!r}, which is not supported"
+            self.issues.add(what, f"{LINEAR} and {TASKS} are supported")
             return self._document({}, (), RecipeOptions())
         self._known("", table, KEYS)
         parameters = self._parameters("", table, ("normalize", "lambda", "weight", "int8_mask"))
         listed = self._models(table.get("models"), parameters.get("weight"))
         base = table.get("base_model")
         if base is not None and not isinstance(base, str):
-            self.issues.add("base_model is no path")
+            self.issues.add("base_model is not a path")
         is_normalized = self._flag(parameters, "normalize", NORMALIZED[method])
         if method == LINEAR:
             step = self._mean(listed, base, is_normalized)
@@ -100,14 +100,14 @@ class _ConfigReader:
 
     def _table(self, where: str, value: object) -> Mapping[str, Any]:
         if not isinstance(value, dict):
-            self.issues.add(f"{where} is no table of keys and values")
+            self.issues.add(f"{where} is not a mapping")
             return {}
         return value
 
     def _known(self, where: str, table: Mapping[str, Any], keys: Collection[str]) -> None:
         for key, advice in unknown_keys(table, keys):
-            what = f"{where}{key} is not read"
-            self.issues.add(what, advice or f"read are {', '.join(keys)}")
+            what = f"{where}{key} is not supported"
+            self.issues.add(what, advice or f"supported are {', '.join(keys)}")
 
     def _parameters(
         self, where: str, table: Mapping[str, Any], keys: Collection[str]
@@ -120,7 +120,7 @@ class _ConfigReader:
     def _models(self, value: object, usual: object) -> dict[str, Conditions]:
         """The models that are listed, each with its weights; one without any has none."""
         if not isinstance(value, list) or not value:
-            self.issues.add("models is no list", "- model: PATH, for each of them")
+            self.issues.add("models is not a list", "write - model: PATH for each model")
             return {}
         found: dict[str, Conditions] = {}
         for number, each in enumerate(value, 1):
@@ -129,15 +129,18 @@ class _ConfigReader:
             self._known(where, table, ("model", "parameters"))
             name = table.get("model")
             if not isinstance(name, str) or name in ("", "-"):
-                self.issues.add(f"{where}model is no path")
+                self.issues.add(f"{where}model is not a path")
                 continue
             if "+" in name and not (self.folder / name).exists():
                 advice = "add it in a step of a TOML recipe"
                 self.issues.add(
-                    f"{where}{shortened(name)!r} adds a LoRA, which is not read", advice
+                    f"{where}{shortened(name)!r} adds a LoRA, which is not supported", advice
                 )
             if name in found:
-                self.issues.add(f"{where}{shortened(name)!r} is listed twice", "add up its weights")
+                self.issues.add(
+                    f"{where}{shortened(name)!r} is listed twice",
+                    "list it once, with the sum of its weights",
+                )
             parameters = self._parameters(where, table, ("weight",))
             found[name] = self._weights(where, parameters.get("weight", usual))
         return found
@@ -149,8 +152,8 @@ class _ConfigReader:
         if not isinstance(value, list):
             return ((None, self._number(f"{where}weight", value)),)
         if not all(isinstance(each, dict) for each in value):
-            what = f"{where}weight is a gradient over layers, which is not read"
-            self.issues.add(what, "filter and value give weights by a part of names")
+            what = f"{where}weight is a list of values over layers, which is not supported"
+            self.issues.add(what, "filter and value set weights for a part of the names")
             return ((None, Fraction(1)),)
         found: list[tuple[str | None, Fraction]] = []
         for each in value:
@@ -160,7 +163,7 @@ class _ConfigReader:
             found.append((part, self._number(f"{where}weight", each.get("value"))))
         if found[-1][0] is not None:
             self.issues.add(
-                f"{where}weight has no value for all other tensors", "a value without filter"
+                f"{where}weight has no value for the other tensors", "add a value without filter"
             )
         return tuple(found)
 
@@ -170,7 +173,7 @@ class _ConfigReader:
                 return parse_number(value)
             except UsageError:
                 pass
-        self.issues.add(f"{where} is {reprlib.repr(value)}, and no number", "such as 0.7")
+        self.issues.add(f"{where} is {reprlib.repr(value)}, not a number", "such as 0.7")
         return Fraction(1)
 
     def _flag(self, parameters: Mapping[str, Any], key: str, usual: bool) -> bool:
@@ -179,7 +182,7 @@ class _ConfigReader:
             return usual
         found = FLAGS.get(str(value).lower())
         if found is None:
-            self.issues.add(f"{key} is {reprlib.repr(value)}, and neither true nor false")
+            self.issues.add(f"{key} is {reprlib.repr(value)}, not true or false")
         return bool(found)
 
     def _mean(
@@ -187,18 +190,20 @@ class _ConfigReader:
     ) -> RecipeStep | None:
         if base is not None and base not in listed:
             self.issues.add(
-                "base_model is not among the models, so it has no weight", "leave it out"
+                "base_model is not one of the models, so it has no weight", "leave it out"
             )
         missing = [name for name, conditions in listed.items() if not conditions]
         for name in missing:
-            self.issues.add(f"{shortened(name)!r} has no weight", "parameters: {weight: ...}")
+            self.issues.add(f"{shortened(name)!r} has no weight", "add parameters: {weight: ...}")
         if self.issues.found:
             return None
         usual, blocks = self._by_part(listed)
         for weights in (usual, *(weights for _, weights in blocks)):
             if sum(weights) <= 0 or not (is_normalized or sum(weights) == 1):
                 what = f"the weights add up to {sum(weights)}"
-                self.issues.add(what, "a positive total, which is divided by with normalize: true")
+                self.issues.add(
+                    what, "their total must be positive, and 1 unless normalize is true"
+                )
         given = BlockWeights(blocks) if blocks else None
         return RecipeStep(RESULT, MeanStep(tuple(listed), usual, given))
 
@@ -206,15 +211,17 @@ class _ConfigReader:
         self, listed: Mapping[str, Conditions], base: object, is_normalized: bool, scale: Fraction
     ) -> RecipeStep | None:
         if not isinstance(base, str):
-            self.issues.add(f"base_model is missing, which {TASKS} adds to")
+            self.issues.add(f"base_model is missing, which {TASKS} needs")
             return None
         # as in mergekit, the base adds nothing to itself
         added = {name: conditions for name, conditions in listed.items() if name != base}
         for name, conditions in added.items():
             if not conditions:
-                self.issues.add(f"{shortened(name)!r} has no weight", "parameters: {weight: ...}")
+                self.issues.add(
+                    f"{shortened(name)!r} has no weight", "add parameters: {weight: ...}"
+                )
         if not added:
-            self.issues.add("models has none but the base")
+            self.issues.add("models lists only the base")
         if self.issues.found:
             return None
         usual, blocks = self._by_part(added)
@@ -222,7 +229,7 @@ class _ConfigReader:
         def scaled(weights: Sequence[Fraction]) -> tuple[Fraction, ...]:
             total = sum(weights, Fraction(0)) if is_normalized else Fraction(1)
             if not total:
-                self.issues.add("the weights add up to 0, which normalize: true divides by")
+                self.issues.add("the weights add up to 0, so they cannot be normalized")
                 return tuple(weights)
             return tuple(scale * weight / total for weight in weights)
 
@@ -241,7 +248,7 @@ class _ConfigReader:
         for name, conditions in listed.items():
             named = [part for part, _ in conditions if part is not None]
             if named and named != parts:
-                what = f"{shortened(name)!r} has other filters than another model"
+                what = f"{shortened(name)!r} has other filters than the other models"
                 self.issues.add(what, "give all models the same filters in the same order")
             numbers = dict(conditions)
             usual = numbers.get(None, Fraction(1))

@@ -87,10 +87,10 @@ def _require_possible(stage: Stage) -> None:
     if stage.keep_sum:
         raise UsageError(NO_SUM, advice="leave out --keep-sum")
     if options.take:
-        what = "takes tensors of a result that deltas are added to"
-        raise UsageError(what, path=label, advice="take them in a step: from and take")
+        what = "has take at the top level, together with deltas"
+        raise UsageError(what, path=label, advice="use a step with from and take")
     if options.on_missing is not OnMissing.REFUSE:
-        what = "adds deltas to models that may lack tensors"
+        what = "has on-missing, which does not work with deltas"
         raise UsageError(what, path=label, advice="leave out on-missing")
 
 

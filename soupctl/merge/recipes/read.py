@@ -86,14 +86,15 @@ class _RecipeReader:
             if name in known:
                 self.issues.add(
                     f"step {shortened(name)!r} has the name of an input",
-                    "call one of them otherwise",
+                    "rename one of them",
                 )
             steps.append(self._step(name, value, known))
             known.append(name)
         if not steps:
-            self.issues.add("has no steps", "[steps.NAME] begins one")
+            self.issues.add("has no steps", "begin each with [steps.NAME]")
         result = table.get("result", steps[-1].name if steps else "")
-        self._name("result", result, [step.name for step in steps])
+        if steps:
+            self._name("result", result, [step.name for step in steps])
         return RecipeDocument(
             self.issues.label, inputs, tuple(steps), str(result), self._options(table, inputs)
         )
@@ -117,7 +118,7 @@ class _RecipeReader:
     def _table(self, table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         found = table.get(key, {})
         if not isinstance(found, dict):
-            self.issues.add(f"{key} is not a table", f"[{key}] begins it")
+            self.issues.add(f"{key} is not a table", f"begin it with [{key}]")
             return {}
         return found
 
@@ -131,7 +132,7 @@ class _RecipeReader:
         digests = entry.get("digest", {})
         digests = {"": digests} if isinstance(digests, str) else digests
         if not isinstance(digests, dict) or not all(map(is_digest, digests.values())):
-            self.issues.add(f"{where} has a digest that is none", "soupctl hash prints it")
+            self.issues.add(f"{where} has an invalid digest", "soupctl hash prints it")
             digests = {}
         if entry["path"] in ("", "-"):
             self.issues.add(f"{where} is not a file", "a recipe cannot read standard input")
@@ -150,9 +151,7 @@ class _RecipeReader:
         read = {"average": self._mean, "base": self._difference, "from": self._take}[kind]
         is_materialised = self._flag(where, table, MATERIALISE)
         if is_materialised and not _is_file_name(name):
-            self.issues.add(
-                f"{where} is materialised, and no file can have this name", "call it otherwise"
-            )
+            self.issues.add(f"{where} is materialised, but no file can have this name", "rename it")
         return RecipeStep(name, read(where, table, known), is_materialised)
 
     def _mean(self, where: str, table: Mapping[str, Any], known: Collection[str]) -> Operation:
@@ -172,7 +171,7 @@ class _RecipeReader:
         blocks = self._blocks(where, table)
         if isinstance(blocks, ClassicBlocks):
             self.issues.add(
-                f"{where}: blocks of scales are a table", "a list of scales for each glob"
+                f"{where}: blocks must be a table here", "give a list of scales for each glob"
             )
             blocks = None
         return DifferenceStep(base, added, minus, scales, blocks)
@@ -181,7 +180,7 @@ class _RecipeReader:
         source = self._name(f"{where}: from", table["from"], known)
         takes = self._table(table, "take")
         if not takes:
-            self.issues.add(f"{where} takes nothing", 'such as take = {"vae.*" = "other"}')
+            self.issues.add(f"{where} has no tensors to take", 'such as take = {"vae.*" = "other"}')
         named = ((glob, self._name(f"{where}: take", name, known)) for glob, name in takes.items())
         return TakeStep(source, tuple(named))
 
@@ -275,7 +274,7 @@ class _RecipeReader:
 
     def _text(self, table: Mapping[str, Any], key: str) -> str | None:
         if (found := table.get(key)) is not None and not isinstance(found, str):
-            self.issues.add(f"{key} is not a text")
+            self.issues.add(f"{key} is not a string")
         return found
 
     def _texts(self, table: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -90,7 +90,11 @@ def close_recipe(run: RecipeRun, stages: Sequence[Stage]) -> Path | None:
 
 def _require_locked(document: RecipeDocument, pins: Lock) -> None:
     issues = [
-        Issue(f"input {name!r} is not in the lock", document.label, advice="make the lock anew")
+        Issue(
+            f"input {name!r} is not in the lock",
+            document.label,
+            advice="delete the lock file and run again with --lock",
+        )
         for name in document.needed_inputs
         if name not in pins
     ]
@@ -110,7 +114,7 @@ def _beside(output: str | Path, name: str, recipe: str) -> Path:
     found = path.with_name(f"{name}{path.suffix}")
     if found == path:
         what = f"step {name!r} is materialised, and its file would be the output"
-        raise UsageError(what, path=recipe, advice="call one of them otherwise")
+        raise UsageError(what, path=recipe, advice="rename one of them")
     return found
 
 
@@ -178,7 +182,9 @@ def _require_pins(stage: Stage, name: str, part: str) -> None:
         raise UsageError(f"{label} {lacks}", path=document.label, advice=advice)
     if part not in stage.pins.get(name, {part: ""}):
         what = f"the lock of {label} {lacks}"
-        raise LedgerError(what, path=document.label, advice="make the lock anew")
+        raise LedgerError(
+            what, path=document.label, advice="delete the lock file and run again with --lock"
+        )
 
 
 def _request(stage: Stage, found: Composition, used: Sequence[int]) -> Request:
@@ -188,8 +194,8 @@ def _request(stage: Stage, found: Composition, used: Sequence[int]) -> Request:
     inputs = {names[place]: document.inputs[names[place]] for place in used}
     taken = {name for _, name in options.take}
     if missing := sorted(taken - inputs.keys()):
-        what = f"take names {missing[0]!r}, which counts in no tensor of the result"
-        raise UsageError(what, path=document.label, advice="take it in a step: from and take")
+        what = f"take names {missing[0]!r}, which has weight 0 in the whole result"
+        raise UsageError(what, path=document.label, advice="use a step with from and take")
     return Request(
         ingredients=_ingredients(found, used, [each.path for each in inputs.values()]),
         output=stage.output,
@@ -220,8 +226,8 @@ def _survey(document: RecipeDocument) -> tuple[frozenset[str], frozenset[str]]:
     added = frozenset(name for name, path in paths.items() if _is_added(path))
     models = [Ingredient(path) for name, path in paths.items() if name not in added]
     if not models:
-        what = "has deltas and adapters alone, and no model to add them to"
-        raise UsageError(what, path=document.label, advice="name a base among its inputs")
+        what = "has only deltas and adapters, and no model to add them to"
+        raise UsageError(what, path=document.label, advice="add a base to its inputs")
     with open_inputs(models, component=options.component, variant=options.variant) as inputs:
         names = frozenset(
             name
@@ -278,7 +284,7 @@ def _holding(
             stage.found.setdefault(name, {})[part] = digest
             for pins in (inputs[name].digests, stage.pins.get(name, {})):
                 if pins.get(part, digest) != digest:
-                    what = f"has the content {digest}, and is pinned to {pins[part]}"
+                    what = f"has content {digest}, but is pinned to {pins[part]}"
                     issues.append(Issue(what, inputs[name].path))
         if issues:
             raise LedgerError.collected(issues)

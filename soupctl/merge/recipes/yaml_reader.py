@@ -29,7 +29,7 @@ def read_yaml(path: Path) -> Any:
         text = content.decode("utf-8")
         for event in yaml.parse(text, Loader=yaml.BaseLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-                raise ValueError("it has an anchor, which is not followed")
+                raise ValueError("it has an anchor, which is not supported")
         return _value(yaml.compose(text, Loader=yaml.BaseLoader), yaml)
     except RecursionError:
         raise InputError("is not valid YAML: it is nested too deeply", path=path) from None
@@ -50,6 +50,6 @@ def _value(node: Any, yaml: Any) -> Any:
     found: dict[str, Any] = {}
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode) or key.value in found:
-            raise ValueError(f"the key {str(key.value)[:60]!r} is no text, or stands twice")
+            raise ValueError(f"the key {str(key.value)[:60]!r} is not a string, or occurs twice")
         found[key.value] = _value(value, yaml)
     return found

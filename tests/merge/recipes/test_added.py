@@ -284,8 +284,14 @@ def test_the_recipe_of_a_soup_with_deltas_makes_the_same_file(text):
         ('[steps.s]\nfrom = "a"\ntake = { "vae.*" = "fine" }\n', "'fine' is a delta"),
         ('[steps.s]\nbase = "lora"\nadd = ["a"]\n', "'lora' is a delta"),
         ('[steps.s]\nbase = "a"\nadd = ["lora"]\nminus = "b"\n', "minus applies to models only"),
-        ('take = { "vae.*" = "a" }\n[steps.s]\nbase = "a"\nadd = ["lora"]\n', "in a step"),
-        ('on-missing = "keep"\n[steps.s]\nbase = "a"\nadd = ["lora"]\n', "may lack tensors"),
+        (
+            'take = { "vae.*" = "a" }\n[steps.s]\nbase = "a"\nadd = ["lora"]\n',
+            "use a step with from and take",
+        ),
+        (
+            'on-missing = "keep"\n[steps.s]\nbase = "a"\nadd = ["lora"]\n',
+            "does not work with deltas",
+        ),
     ],
 )
 def test_what_deltas_cannot_be_is_refused(text, what):

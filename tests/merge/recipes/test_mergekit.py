@@ -105,16 +105,19 @@ def test_a_weight_of_all_models_stands_at_the_top(models):
     [
         ("merge_method: ties\nmodels: [{model: a.st}]\n", "merge_method is 'ties'"),
         ("models: [{model: a.st}]\n", "merge_method is 'None'"),
-        ("merge_method: linear\nslices: []\nmodels: [{model: a.st}]\n", "'slices' is not read"),
+        (
+            "merge_method: linear\nslices: []\nmodels: [{model: a.st}]\n",
+            "'slices' is not supported",
+        ),
         ("merge_method: linear\nmodels: [{model: a.st}]\n", "'a.st' has no weight"),
         ("merge_method: task_arithmetic\nmodels: [{model: a.st}]\n", "base_model is missing"),
         (
             "merge_method: linear\nmodels: [{model: a.st, parameters: {weight: [0, 1]}}]\n",
-            "gradient over layers",
+            "list of values over layers",
         ),
         (
             "merge_method: linear\nmodels: [{model: a.st, parameters: {density: 1}}]\n",
-            "'density' is not read",
+            "'density' is not supported",
         ),
         (
             "merge_method: linear\nparameters: {normalize: no, weight: 2}\nmodels: [{model: a.st}]",
@@ -122,7 +125,7 @@ def test_a_weight_of_all_models_stands_at_the_top(models):
         ),
         ("merge_method: linear\nmodels: [{model: a.st+lora, parameters: {weight: 1}}]\n", "LoRA"),
         ("merge_method: linear\ndtype: int4\nmodels: [{model: a.st}]\n", "no|not a float dtype"),
-        ("[]\n", "no table"),
+        ("[]\n", "not a mapping"),
     ],
 )
 def test_what_is_not_read_is_refused_by_name(text, what):
