@@ -111,7 +111,7 @@ def file_sha256(path: str | Path, *, progress: Progress = ignore_progress) -> Fi
     """SHA-256 of a whole file or, for `-`, of standard input, header and all.
 
     `progress` is called with the bytes that were just read.
-    Raises InputError for what is unreadable, OutputError for what changes meanwhile.
+    Raises InputError for unreadable files, OutputError for files that change meanwhile.
     """
     if path == STREAM:
         return _stream_sha256("standard input")
@@ -125,7 +125,7 @@ def digest_file(
 ) -> None:
     """Give all bytes of a file to a hasher's `update`, piece by piece.
 
-    Raises InputError for what is unreadable, OutputError for what changes meanwhile.
+    Raises InputError for unreadable files, OutputError for files that change meanwhile.
     """
     label = str(path)
     with open_regular(path, label) as (fd, state), reading(label):

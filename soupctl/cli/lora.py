@@ -73,7 +73,7 @@ def lora(
 
 
 def report(output: str, made: ExtractedLora, printing: options.PrintOptions) -> None:
-    """Print what is in the LoRA: to humans, and as JSON if that is asked for."""
+    """Print a summary of the LoRA as text or, if requested, as JSON."""
     for line in _lines(output, made, verbose=printing.verbose):
         say(line, printing.quiet)
     if printing.json:

@@ -77,10 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _open_streams() -> None:
-    """Open the standard streams that are closed, and let stdout escape what it cannot encode.
+    """Open closed standard streams, and let stdout escape text that it cannot encode.
 
-    Else a file of ours would take the place of a closed stream. Reading or writing data there fails
-    as before, and messages are dropped.
+    Otherwise a file that soupctl opens would get the descriptor of a closed stream. Reading or
+    writing data there fails as before, and messages are dropped.
     """
     for name, access, mode in CLOSED:
         if getattr(sys, name) is None:

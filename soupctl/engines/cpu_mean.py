@@ -100,7 +100,7 @@ class CpuExpand:
 
 
 def raise_failure(status: int, scratch: ctypes.Array[ctypes.c_int64]) -> NoReturn:
-    """Raise what the status of a kernel says of the element that it left in its scratch."""
+    """Raise the error that the status of a kernel reports, for the element in its scratch."""
     state = scratch[tables.TILE_SCRATCH :]
     if status == tables.NOT_FINITE:
         raise NonFinite(state[tables.RESULT], state[tables.ROW])

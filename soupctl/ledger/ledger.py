@@ -207,7 +207,7 @@ class Ledger:
 
     @property
     def models(self) -> tuple[IngredientEntry, ...]:
-        """The ingredients that are no deltas."""
+        """The ingredients that are not deltas."""
         return tuple(entry for entry in self.ingredients if not self.adds(entry))
 
     def adds(self, entry: IngredientEntry) -> bool:

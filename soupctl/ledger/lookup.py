@@ -122,7 +122,7 @@ def _digests(found: Sequence[Meaning]) -> str:
 
 
 def digests_of(text: str, ledger: Ledger, weight: Fraction | None) -> tuple[str, ...]:
-    """The content digests of the ingredients that a text means.
+    """The content digests of the ingredients that a text refers to.
 
     A data shard means every ingredient that was trained on it. Raises LedgerError for a text that
     matches none, for one that stands for several, and for several that would share a `weight`.

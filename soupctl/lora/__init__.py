@@ -1,1 +1,1 @@
-"""Adapters: the contents of their files, the layers they change, and the updates they stand for."""
+"""Adapters: the contents of their files, the layers they change, and their updates."""

@@ -50,7 +50,7 @@ class ComponentPreview:
 
 @dataclass(frozen=True, slots=True)
 class Widened:
-    """Dtypes of ingredients, the wider common dtype, and a dtype that is no wider than theirs."""
+    """Dtypes of ingredients, the wider common dtype, and a dtype that is not wider than theirs."""
 
     dtypes: tuple[str, ...]
     out: str

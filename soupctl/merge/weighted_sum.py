@@ -119,7 +119,7 @@ class WeightedSum:
 
     @contextmanager
     def _naming(self, start: int) -> Iterator[None]:
-        """Say of which tensor an engine's error is; elements count from `start`."""
+        """Name the tensor in an engine's error; elements count from `start`."""
         try:
             yield
         except NonFinite as found:

@@ -78,11 +78,11 @@ def _unlike(name: str, taken: Collection[str]) -> str:
 
 
 PLAIN = ("mean", "soup")
-"""Names that stand without quotes."""
+"""Names that need no quotes."""
 
 
 def _require_described(ledger: Ledger, path: str) -> None:
-    """Raise LedgerError for what no recipe makes."""
+    """Raise LedgerError for a soup that no recipe can make."""
     problems = {
         "was trained, not averaged": ledger.training is not None,
         "is a delta, which soupctl delta makes": ledger.is_delta,

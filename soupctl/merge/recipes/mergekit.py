@@ -46,16 +46,16 @@ all."""
 
 
 def read_mergekit(path: Path) -> RecipeDocument:
-    """The recipe that a mergekit config is, its paths relative to the config's folder.
+    """The recipe in a mergekit config, its paths relative to the config's folder.
 
-    Raises InputError for what is no YAML, and UsageError, with all issues, for a method or a
+    Raises InputError for invalid YAML, and UsageError, with all issues, for a method or a
     parameter that is not read.
     """
     return parse_mergekit(read_yaml(path), str(path), path.parent)
 
 
 def parse_mergekit(value: object, label: str, folder: Path) -> RecipeDocument:
-    """The recipe in a value of YAML; UsageError, with all issues, for what is none."""
+    """The recipe in a value of YAML; UsageError, with all issues, for an invalid one."""
     issues = RecipeIssues(label)
     document = _ConfigReader(folder, issues).document(value)
     issues.require_none()

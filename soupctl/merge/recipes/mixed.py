@@ -82,7 +82,7 @@ def open_recipe_mixture(
 
 
 def _require_possible(stage: Stage) -> None:
-    """Raise UsageError for what a soup with deltas cannot be asked for."""
+    """Raise UsageError for options that do not work with deltas."""
     options, label = stage.document.options, stage.document.label
     if stage.keep_sum:
         raise UsageError(NO_SUM, advice="leave out --keep-sum")

@@ -52,8 +52,8 @@ KINDS = "average, base with add, or from with take"
 def read_recipe(path: str | Path) -> RecipeDocument:
     """The recipe in a file, its paths relative to the file's folder.
 
-    A file named .yml or .yaml is a mergekit config. Raises InputError for what is no TOML or YAML,
-    and UsageError, with all issues, for what is no recipe.
+    A file named .yml or .yaml is a mergekit config. Raises InputError for invalid TOML or YAML,
+    and UsageError, with all issues, for an invalid recipe.
     """
     folder = recipe_folder(path)
     if Path(path).suffix.lower() in MERGEKIT:

@@ -19,7 +19,7 @@ LARGEST_FILE = 1 << 16
 def read_yaml(path: Path) -> Any:
     """The one document of a YAML file, its scalars as they are written.
 
-    Raises InputError for what is no YAML, for several documents, anchors and repeated keys.
+    Raises InputError for invalid YAML, for several documents, anchors and repeated keys.
     """
     # imported here, because no other command needs it
     import yaml
