@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from ..errors import UsageError
 from . import options
 from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
+
+if TYPE_CHECKING:
+    from ..verbs import Ingredient, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,36 @@ class AverageOptions:
     ] = None
     null: Annotated[bool, typer.Option("-0", help="Names in --files-from end with NUL.")] = False
 
+    def request(self, ingredients: Sequence[Ingredient], output: str) -> Request:
+        """The average of these ingredients; UsageError for malformed options."""
+        from ..format.dtypes import parse_dtype
+        from ..verbs import Request, read_blocks
+
+        dtypes = options.pairs(self.dtype_for, "--dtype-for")
+        return Request(
+            ingredients=ingredients,
+            output=output,
+            dtype=None if self.dtype is None else parse_dtype(self.dtype),
+            quantize=self.quantize,
+            keys=tuple(self.key or ()),
+            excludes=tuple(self.exclude or ()),
+            on_int=self.on_int,
+            on_missing=self.on_missing,
+            dtype_for=tuple((glob, parse_dtype(name)) for glob, name in dtypes),
+            take=options.pairs(self.take, "--take"),
+            pad=tuple(self.pad or ()),
+            allow_nonfinite=self.allow_nonfinite,
+            component=self.component,
+            variant=self.variant,
+            shard_size=options.parse_size(self.shard_size, "--shard-size"),
+            ignore_ledger=self.ignore_ledger,
+            check_blobs=self.check_blobs,
+            config_from=self.config_from,
+            keep_sum=self.keep_sum,
+            round_weights=self.round_weights,
+            blocks=None if self.blocks is None else read_blocks(self.blocks),
+        )
+
 
 @with_option_groups
 def average(
@@ -106,7 +140,6 @@ def average(
     output = require_output(output, merge)
     ingredients = options.read_inputs(inputs or [], asked.weights, asked.files_from, asked.null)
     from .. import verbs
-    from ..format.dtypes import parse_dtype
 
     if asked.weight_by is not None:
         if asked.weights is not None:
@@ -114,30 +147,7 @@ def average(
         ingredients = verbs.weighted_by(
             ingredients, asked.weight_by, component=asked.component, variant=asked.variant
         )
-    dtypes = options.pairs(asked.dtype_for, "--dtype-for")
-    request = verbs.Request(
-        ingredients=ingredients,
-        output=output,
-        dtype=None if asked.dtype is None else parse_dtype(asked.dtype),
-        quantize=asked.quantize,
-        keys=tuple(asked.key or ()),
-        excludes=tuple(asked.exclude or ()),
-        on_int=asked.on_int,
-        on_missing=asked.on_missing,
-        dtype_for=tuple((glob, parse_dtype(name)) for glob, name in dtypes),
-        take=options.pairs(asked.take, "--take"),
-        pad=tuple(asked.pad or ()),
-        allow_nonfinite=asked.allow_nonfinite,
-        component=asked.component,
-        variant=asked.variant,
-        shard_size=options.parse_size(asked.shard_size, "--shard-size"),
-        ignore_ledger=asked.ignore_ledger,
-        check_blobs=asked.check_blobs,
-        config_from=asked.config_from,
-        keep_sum=asked.keep_sum,
-        round_weights=asked.round_weights,
-        blocks=None if asked.blocks is None else verbs.read_blocks(asked.blocks),
-    )
+    request = asked.request(ingredients, output)
     if asked.sweep is None:
         make(verbs.open_job(request), output, merge)
         return
