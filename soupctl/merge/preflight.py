@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
-from ..storage.files import require_room
+from ..storage.files import require_file_size, require_room
 from ..storage.lacking import lacking
 from ..storage.place import Place, place_of, refusing
 from .destination import Destination, refuse_input_as_output
 from .job import Job
+from .kept_sum.survey import least_sum_size
 from .overwrite import may_replace_with
 
 
 def require_free(job: Job, *, force: bool = False) -> None:
     """Raise the OutputError that `carry_out` would raise if the files stay as they are now.
 
-    It is for an input as output, an existing output without `force`, a missing folder, or too
-    little space.
+    It is for an input as output, an existing output without `force`, a missing folder, too little
+    space, or files that are larger than the process may write. How large a kept sum is shows only
+    when it is made; its smallest size is counted.
     """
     destination = job.destination
     refuse_input_as_output(destination, job.used, job.replaceable)
     target = destination.path
     if target is None:
+        folder = Path(tempfile.gettempdir())
+        require_file_size(folder, job.size)
+        require_room(folder, job.size, folder=folder)
         return
     with refusing(target), place_of(target) as place:
         _require_replaceable(place, target, destination, force=force)
+        _require_file_sizes(job, target)
         companions = (path.stat().st_size for _, path in destination.companions.copies)
-        require_room(target, job.size + sum(companions), folder=place.path.parent)
+        size = job.size + sum(companions)
+        require_room(target, size, folder=place.path.parent)
+        if job.keeps_sum:
+            size += least_sum_size([each.plan for each in job.components])
+            needs = "needs, with its sum, at least"
+            require_room(target, size, folder=place.path.parent, needs=needs)
+
+
+def _require_file_sizes(job: Job, target: Path) -> None:
+    """Raise OutputError for a weights file that is larger than the process may write."""
+    for component in job.components:
+        for file, header in zip(component.files.files, component.headers, strict=True):
+            size = header + (file.tensors[-1].stop if file.tensors else 0)
+            path = (
+                target / component.files.path_of(file.name) if job.destination.is_folder else target
+            )
+            require_file_size(path, size)
 
 
 def require_free_place(destination: Destination, *, force: bool = False) -> None:

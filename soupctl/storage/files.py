@@ -7,6 +7,7 @@ Rule 2: disk space is checked before any work, and the error gives both sizes in
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -130,6 +131,19 @@ def require_room(
     free = free_space(folder or target.parent)
     if free is not None and size > free + reusable:
         raise no_room(target, size, free, needs=needs, advice=advice)
+
+
+def require_file_size(target: str | Path, size: int) -> None:
+    """Raise OutputError for a file of more bytes than the process may write."""
+    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if most != resource.RLIM_INFINITY and size > most:
+        raise too_large(target, size)
+
+
+def too_large(target: str | Path, size: int) -> OutputError:
+    """The error for a file of `size` bytes where none may be so large."""
+    problem = f"needs {size} bytes, more than a file may have here"
+    return OutputError(problem, path=target, advice="see ulimit -f")
 
 
 def no_room(

@@ -16,7 +16,7 @@ from ..errors import OutputError
 from ..format.index import is_inside
 from .allocate import allocate, set_mode
 from .descriptors import may_stay_open
-from .files import free_space, no_room, pieces, write_at
+from .files import free_space, no_room, pieces, too_large, write_at
 from .place import FOLDER, Place, permissions, sync_folder
 from .renameat import NO_LINKS, exchange, random_name, rename_new
 from .written import WrittenFile
@@ -222,8 +222,7 @@ def preallocate(fd: int, size: int, target: str | Path) -> None:
         if error.errno in NO_SPACE:
             raise no_room(target, size, free_space(fd) or 0) from error
         if error.errno == errno.EFBIG:
-            problem = f"needs {size} bytes, more than a file may have here"
-            raise OutputError(problem, path=target, advice="see ulimit -f") from error
+            raise too_large(target, size) from error
         raise
 
 

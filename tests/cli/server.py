@@ -69,6 +69,8 @@ def become(request: dict) -> None:
     for name, most in request["limits"].items():
         both = most if isinstance(most, list) else (most, most)
         resource.setrlimit(getattr(resource, name), tuple(both))
+    # as the command line does where it is loaded under a limit
+    sys.dont_write_bytecode = sys.dont_write_bytecode or "RLIMIT_FSIZE" in request["limits"]
     # as an interpreter leaves it
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     modes = (os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND)

@@ -75,6 +75,21 @@ def test_a_stream_without_room_for_a_spool_is_an_error(small_disk, save):
     assert "bytes of disk space" in read.stderr
 
 
+@pytest.mark.parametrize("output", ["small/c.st --keep-sum", "- --threads 1"])
+def test_a_plan_is_refused_where_the_run_finds_no_room(small_disk, save, output):
+    """The soup alone has room; the sum beside it has not, nor the spool of standard output."""
+    size = 200_000 if "keep" in output else MEGABYTE
+    save("a.st", {"w": np.ones(size, np.float16)})
+    command = f"TMPDIR=small {SOUPCTL} avg a.st a.st -o {output}"
+
+    made, planned = in_small_disk(f"{command} | wc -c"), in_small_disk(f"{command} -n | wc -c")
+
+    assert ("0\n", "0\n") == (made.stdout, planned.stdout)
+    for done in (made, planned):
+        assert "bytes of disk space" in done.stderr
+        assert 1 == len(done.stderr.splitlines())
+
+
 def test_a_folder_that_cannot_be_written_to_is_an_error(small_disk, ingredients):
     again = f"mount -o remount,ro small && {SOUPCTL} avg a.st b.st -o small/c.st"
 

@@ -5,7 +5,7 @@ Rule 1: all offsets in the sum's file are fixed before its first byte is written
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -83,6 +83,12 @@ def _form(
         problem = f"its sum takes more than {MOST_PLANES} planes of F64 and cannot be kept"
         raise LimitError(problem, tensor=step.name, advice=NO_SUM)
     return SumForm(DType.F32 if is_single else DType.F64, tuple(rest))
+
+
+def least_sum_size(plans: Iterable[Plan]) -> int:
+    """Bytes of the sums of these plans if they fit F32, without headers and what is copied."""
+    steps = (step for plan in plans for step in plan.kept if step.rule is Rule.AVERAGE)
+    return sum(prod(step.shape) for step in steps) * SINGLE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
