@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +13,7 @@ from ..errors import UsageError
 from . import options
 from .console import digest_text, put, put_json, say, shows_whole_digests
 from .option_groups import with_option_groups
-from .progress import progress
+from .progress import watching
 
 if TYPE_CHECKING:
     from ..verbs import FileDigest, Verdict
@@ -61,21 +59,19 @@ def hash_files(
         )
     from .. import verbs
 
-    def digests_of(path: str, advance: Callable[[int], None]) -> tuple[FileDigest, ...]:
+    def digests_of(path: str) -> tuple[FileDigest, ...]:
         if sha256:
-            return (verbs.file_sha256(path, progress=advance),)
-        if images := verbs.images_digest(path, progress=advance):
+            return (verbs.file_sha256(path),)
+        if images := verbs.images_digest(path):
             return (images,)
-        return verbs.content_digests(
-            path, threads=threads, component=component, variant=variant, progress=advance
-        )
+        return verbs.content_digests(path, threads=threads, component=component, variant=variant)
 
     _print_digests(_hashed(paths or []), digests_of, printing)
 
 
 def _print_digests(
     paths: Sequence[str],
-    digests_of: Callable[[str, Callable[[int], None]], tuple[FileDigest, ...]],
+    digests_of: Callable[[str], tuple[FileDigest, ...]],
     printing: options.PrintOptions,
 ) -> None:
     """Hash each path, and print its digests at once, or as JSON in the end."""
@@ -83,8 +79,8 @@ def _print_digests(
     whole = shows_whole_digests(printing.verbose)
     for path in paths:
         started = time.monotonic()
-        with progress(_size_of(path), printing.quiet) as advance:
-            found = digests_of(path, advance)
+        with watching(printing.quiet):
+            found = digests_of(path)
         if printing.verbose:
             say(f"{path}: hashed in {time.monotonic() - started:.1f} s", printing.quiet)
         for each in found:
@@ -103,15 +99,6 @@ def _hashed(paths: list[str]) -> list[str]:
     if paths.count("-") > 1:
         raise UsageError("standard input can be hashed only once")
     return [options.named(path) for path in paths]
-
-
-def _size_of(path: str) -> int | None:
-    """The size of a file in bytes; None for a folder, standard input, or an inaccessible path."""
-    try:
-        state = Path(path).stat()
-    except (OSError, ValueError):
-        return None
-    return state.st_size if stat.S_ISREG(state.st_mode) else None
 
 
 def _listed(name: str) -> tuple[str, str]:
@@ -148,5 +135,5 @@ def _check(source: str, variant: str | None, printing: options.PrintOptions) -> 
 
 def _next_verdict(verdicts: Iterator[Verdict], quiet: bool) -> Verdict | None:
     """The next verdict, with a progress bar while it is computed; None if there are no more."""
-    with progress(None, quiet):
+    with watching(quiet):
         return next(verdicts, None)

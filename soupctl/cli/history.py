@@ -25,7 +25,7 @@ from .console import (
     weight_json,
 )
 from .option_groups import with_option_groups
-from .progress import progress
+from .progress import watching
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -73,7 +73,7 @@ def has(
     """
     from .. import verbs
 
-    with progress(None, printing.quiet):
+    with watching(printing.quiet):
         answer = verbs.ask(
             soup, what, component=component, search=[Path(folder) for folder in search or ()]
         )

@@ -8,41 +8,66 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .console import is_terminal
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+@dataclass(frozen=True, slots=True)
+class BytesBar:
+    """Called with the bytes that were just done; draws them on a terminal only."""
+
+    bar: Progress | None = None
+    task: TaskID | None = None
+
+    def __call__(self, size: int) -> None:
+        """Show that so many more bytes are done."""
+        if self.bar is not None and self.task is not None:
+            self.bar.advance(self.task, size)
+
+    def expect(self, size: int) -> None:
+        """Show that so many more bytes are to be done."""
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, total=(self.bar.tasks[0].total or 0) + size)
+
 
 @contextmanager
-def progress(total: int | None, quiet: bool) -> Iterator[Callable[[int], None]]:
+def progress(total: int, quiet: bool) -> Iterator[BytesBar]:
     """A function to call with the bytes that were just done; a bar shows them on a terminal.
 
-    `total` is None if it is not known. Notices of the library, such as that kernels are compiled,
-    are shown above the bar.
+    `total` are the bytes to be done as far as they are known, which `expect` adds to. Notices of
+    the library, such as that kernels are compiled, are shown above the bar.
     """
     if quiet or not is_terminal():
-        yield lambda size: None
+        yield BytesBar()
         return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
         Progress,
-        ProgressColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
-    columns: list[ProgressColumn] = [BarColumn()]
-    if total is None:
-        columns.append(TimeElapsedColumn())
-    else:
-        columns += [DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     bar = Progress(*columns, console=console, transient=True, redirect_stdout=False)
     with bar, _notices(lambda text: console.print(text, markup=False, highlight=False)):
-        task = bar.add_task("", total=total)
-        yield lambda size: bar.advance(task, size)
+        yield BytesBar(bar, bar.add_task("", total=total))
+
+
+@contextmanager
+def watching(quiet: bool) -> Iterator[BytesBar]:
+    """A bar for whatever is digested within the block."""
+    from ..checkpoints.watched import watched
+
+    with progress(0, quiet) as bar, watched(bar):
+        yield bar
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ..choices import Level, Proof
 from . import options
 from .console import put, put_json, shares_json, weight_json
 from .history import Search, Soup
-from .progress import progress
+from .progress import watching
 
 if TYPE_CHECKING:
     from ..ledger.ledger import Ledger
@@ -50,14 +50,14 @@ def verify(
     execution = verbs.ExecutionOptions.on(device)
     if threads is not None:
         execution = replace(execution, threads=threads)
-    with progress(None, quiet):
+    with watching(quiet) as advance:
         found = verbs.verify(
             soup,
             ingredients or (),
             search=[Path(folder) for folder in search or ()],
             level=level,
             component=component,
-            execution=execution,
+            execution=replace(execution, progress=advance),
         )
     if json:
         put_json(_proof_json(soup, found, level))

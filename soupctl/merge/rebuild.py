@@ -33,7 +33,7 @@ from .kept_sum.record import kept_runs, ordered_runs
 from .kept_sum.survey import survey
 from .kept_sum.writer import SumOutput
 from .opened_inputs import OpenedInputs
-from .order import Order, Outcome
+from .order import Order, Outcome, announce
 from .plan import Plan, make_plan
 from .recorded_sources import other_records
 from .sources import (
@@ -141,8 +141,10 @@ def _make(
         facts=[facts_of_source(source) for source in alignment.sources],
     )
     orders = [Order(plan, alignment.sources, _discard)]
+    announce(alignment.sources, plan)
     if kept is not None:
         scaled = kept.rescaled(plan, [each.usual for each in weights])
+        announce(alignment.sources, scaled)
         forms = survey(scaled, alignment.sources, engine, execution)
         orders.append(Order(scaled, alignment.sources, _discard, SumOutput(forms, _discard)))
     outcome, *others = execute(orders, engine, execution)
@@ -155,6 +157,7 @@ def _make_applied(request: RebuildRequest, sources: Sequence[Source], ledger: Le
     engine, execution = engine_of(request.execution)
     first = ledger.integer_source is not None
     plan, alignment = plan_again(ledger, sources, request.soup, first=first)
+    announce(alignment.sources, plan)
     (outcome,) = execute([Order(plan, alignment.sources, _discard)], engine, execution)
     require_contents(sources, outcome)
     return _Made(plan, outcome, None, alignment, ())

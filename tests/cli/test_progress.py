@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from revising import average
 from terminal import Terminal
 
+from soupctl import verbs
+from soupctl.checkpoints.watched import watched
 from soupctl.cli.progress import progress
 
 COLOUR = b"\x1b[38;5;"
@@ -106,11 +110,70 @@ def test_commands_that_read_whole_files_show_a_bar(soupctl, ingredients, command
     assert b"" == quiet.shown()
 
 
+TIME_LEFT = rb"[0-9]:[0-9]{2}:[0-9]{2}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "hash folder",
+        "hash pictures",
+        "hash --check list",
+        "verify soup.st",
+        "verify kept.st --level rebuild",
+        "verify d.st",
+        "has soup.st a.st",
+        "has soup.st a.st --search .",
+    ],
+)
+def test_commands_that_digest_show_how_much_is_done_and_the_time_left(
+    soupctl, ingredients, save, command
+):
+    soupctl("avg", *ingredients, "-o", "soup.st")
+    soupctl("avg", *ingredients, "-o", "kept.st", "--keep-sum")
+    soupctl("delta", *ingredients, "-o", "d.st")
+    for folder in ("folder", "pictures"):
+        Path(folder).mkdir()
+    Path("folder/model.safetensors").write_bytes(Path("a.st").read_bytes())
+    Path("pictures/a.png").write_bytes(b"any")
+    Path("list").write_bytes(soupctl("hash", "a.st", "b.st").out)
+
+    terminal = Terminal()
+    done = soupctl(*command.split(), err=terminal.path)
+    shown = terminal.shown()
+
+    assert 0 == done.code
+    finished = re.findall(rb"([0-9.]+)/([0-9.]+) (?:bytes|kB)", shown)
+    assert max(float(done) for done, _ in finished) > 0
+    assert max(float(expected) for _, expected in finished) > 0
+    assert re.search(TIME_LEFT, shown)
+
+
+def test_what_is_digested_is_what_was_expected(ingredients):
+    told: list[int] = []
+
+    class Told:
+        expected = 0
+
+        def expect(self, size: int) -> None:
+            self.expected += size
+
+        def __call__(self, size: int) -> None:
+            told.append(size)
+
+    watcher = Told()
+    average("soup.st", *ingredients)
+    with watched(watcher):
+        verbs.verify("soup.st", execution=verbs.ExecutionOptions(1, progress=watcher))
+
+    assert watcher.expected == sum(told) > 0
+
+
 def test_notices_of_the_library_are_shown_above_the_bar(monkeypatch, capsys):
     monkeypatch.setattr("soupctl.cli.progress.is_terminal", lambda: True)
     log = logging.getLogger("soupctl.engines.native")
 
-    with progress(None, quiet=False) as advance:
+    with progress(1, quiet=False) as advance:
         log.info("compiling [kernels]")
         advance(1)
     log.info("not shown")
