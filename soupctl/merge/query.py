@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
+from ..checkpoints.layout import SHARD, index_of_shard
 from ..checkpoints.open import find_input, open_input, with_same_components
 from ..errors import LedgerError, UsageError
 from ..ledger.data_shard import is_data_folder, is_image
@@ -28,6 +29,7 @@ from ..ledger.lookup import (
     whole_digest,
 )
 from ..ledger.read import read_ledger, require_no_sum
+from ..storage.regular import reading
 from .answer import Answer, Known, TrainedOn, cannot_tell
 from .data_question import ask_for_folder, ask_for_image, trainings_of
 from .membership import require_ledger
@@ -156,8 +158,22 @@ def _ask_for_model(
         lacks = [name for name, found in zip(names, entries, strict=True) if not found]
         reason = f"it holds its {', '.join(apart)}, but not its {', '.join(lacks)}"
         raise cannot_tell(what, soup, reason, "--component asks for one")
+    _require_whole(what, soup)
     require_known(what, soup, known)
     return Answer(False, notes=tuple(_notes(set(digests), known)))
+
+
+def _require_whole(what: str, soup: str) -> None:
+    """Raise UsageError for a shard: the soup may hold the checkpoint that it is a part of."""
+    place = Path(what)
+    with reading(what):
+        is_file = place.is_file()
+        index = index_of_shard(place) if is_file else None
+    if index is not None:
+        raise cannot_tell(what, soup, f"it is a shard of {index}", f"ask for {index.parent}")
+    if is_file and SHARD.search(place.name):
+        reason = "it is a shard by its name, and its index is not there"
+        raise cannot_tell(what, soup, reason, "put the index beside it, and ask for the folder")
 
 
 def _parts_held(inputs: OpenedInputs, model: Checkpoint, ledger: Ledger) -> list[IngredientEntry]:

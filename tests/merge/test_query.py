@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import save, save_pipeline
+from making import save, save_pipeline, save_shards
 from revising import average, revise, root, save_changed_soup, verified
 
 from soupctl import verbs
-from soupctl.choices import OnInt
+from soupctl.choices import OnInt, OnMissing
 from soupctl.errors import InputError, LedgerError, MismatchError, UsageError
 from soupctl.verbs import Level
 
@@ -151,3 +151,26 @@ def test_a_pipeline_holds_an_ingredient_in_each_component(tmp_path, monkeypatch)
     ]
     with pytest.raises(MismatchError):
         verbs.holds("soup", "a/unet")
+
+
+def test_of_a_shard_alone_no_is_never_said(tmp_path, monkeypatch):
+    """It may be a part of an ingredient, whose digest is that of all shards together."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(2)
+    tensors = {name: generator.normal(0, 1, 5).astype(F16) for name in "uvw"}
+    save_shards(Path("shards"), "model", {"u": tensors["u"]}, {"v": tensors["v"]})
+    save(Path("a.st"), u=tensors["w"], v=tensors["u"])
+    average("soup.st", "shards", "a.st")
+    first, second = sorted(Path("shards").glob("*.safetensors"))
+    save(Path("other-00001-of-00002.safetensors"), u=tensors["v"])
+
+    for asked in ("shards", "shards/model.safetensors.index.json"):
+        assert verbs.ask("soup.st", asked).holds
+    for asked in (first, second):
+        with pytest.raises(UsageError, match=r"cannot tell .* it is a shard of shards/model"):
+            verbs.ask("soup.st", str(asked))
+    with pytest.raises(UsageError, match=r"cannot tell .* its index is not there"):
+        verbs.ask("soup.st", "other-00001-of-00002.safetensors")
+    # a shard that is an ingredient itself is found
+    average("of-a-shard.st", first, second.rename("plain.st"), on_missing=OnMissing.KEEP)
+    assert verbs.ask("of-a-shard.st", str(first)).holds
