@@ -70,6 +70,9 @@ class ExecutionOptions:
     `auto` is the processor: between files it digests every byte anyway, and copying a byte to a
     device takes it about as long as averaging it.
     """
+    max_memory: int | None = None
+    """A limit in bytes on anonymous memory, for what is not known before the work; None for none.
+    """
     staging: int = STAGING
     """Bytes of a device's memory, and as many of pinned memory, where a device computes."""
 
@@ -82,8 +85,9 @@ class ExecutionOptions:
 
     @classmethod
     def on(cls, device: str, max_memory: int | None = None) -> ExecutionOptions:
-        """Options for a device, with a share of `max_memory` bytes for staging."""
-        return cls(device=device, staging=min(STAGING, (max_memory or STAGING * SHARE) // SHARE))
+        """Options for a device and `max_memory` bytes, of which staging takes a share."""
+        staging = min(STAGING, (max_memory or STAGING * SHARE) // SHARE)
+        return cls(device=device, max_memory=max_memory, staging=staging)
 
     @property
     def is_on_processor(self) -> bool:

@@ -70,7 +70,7 @@ def make_together(
             say(line, merge.quiet)
     size = rounds.read + rounds.written
     with progress(size, merge.quiet) as advance:
-        execution = replace(execution, threads=rounds.threads, progress=advance)
+        execution = replace(execution, threads=rounds.threads, chunk=rounds.chunk, progress=advance)
         made = verbs.carry_out_together(rounds, force=merge.force, execution=execution)
     _report(rounds, made, merge)
     silent = merge.quiet or not (merge.verbose or is_terminal())

@@ -83,7 +83,9 @@ def make(
                 say(f"soupctl: {output}: its file system has {lack}", merge.quiet)
         hidden = merge.quiet or output == "-"
         with progress(preview.read + preview.written, hidden) as advance:
-            execution = replace(execution, threads=preview.threads, progress=advance)
+            execution = replace(
+                execution, threads=preview.threads, chunk=preview.chunk, progress=advance
+            )
             made = verbs.carry_out(job, force=merge.force, execution=execution)
     silent = merge.quiet or not (merge.verbose or is_terminal())
     report_made(output, made, verbose=merge.verbose, quiet=silent)

@@ -28,8 +28,28 @@ from .updates import SLACK, UNIT, Floats, Update
 NUMBERS = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
 CACHED = 1 << 17
 """Elements that are computed at a time, unless a row has more."""
-EXACT_TERMS = 1 << 20
-"""Most float64s of exact products in memory at a time."""
+EXACT_TERMS = 1 << 18
+"""Float64s of exact products that are computed at a time."""
+A_FACTOR = 16
+"""Bytes of an element of a factor: as float64, and in a copy while it is read or multiplied."""
+BLOCK_COPIES = 6
+"""Float64s in memory for each element of a block."""
+EXACT_COPIES = 5
+"""Float64s in memory for each of `EXACT_TERMS`."""
+PLACE_COPIES = 3
+"""Places in memory for each element of a chunk, if all of them are in doubt."""
+
+
+def memory_of_updates(factors: int, columns: int, elements: int) -> int:
+    """An upper estimate of bytes for the mean of a chunk of `elements`.
+
+    `factors` are the elements of all factors of its tensor, which has so many columns as a matrix.
+    """
+    block = min(elements, max(CACHED, columns)) + 2 * columns
+    # elements in doubt are computed when the blocks are done
+    at_once = max(BLOCK_COPIES * block, EXACT_COPIES * EXACT_TERMS)
+    numbers = at_once + PLACE_COPIES * elements
+    return A_FACTOR * factors + numbers * DType.F64.bits // 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,11 @@ class AdapterReader:
         """The updates of a tensor, read; InputError for factors that hold NaN or infinity."""
         return [self._update(part) for part in self.parts[name]]
 
+    def factor_elements(self, name: str) -> int:
+        """The elements of all factors that the updates of a tensor are made of."""
+        modules = (part.scaled.module for part in self.parts[name])
+        return sum(tensor.count for each in modules for tensor in each.factors.values())
+
     def _update(self, part: TargetPart) -> ScaledUpdate:
         update = self._adapter.update(part.scaled.module)
         return ScaledUpdate(update, part.scaled.scale, part.first, part.count, part.target)

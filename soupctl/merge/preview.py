@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
 from pathlib import Path
 
 from ..checkpoints.open import STREAM
@@ -19,7 +18,8 @@ from ..workers import ExecutionOptions, require_room_to_compute
 from .adapter_reader import AdapterReader
 from .blocks.table import BlockRow, block_rows
 from .job import ComponentJob, Job
-from .memory import memory_needed
+from .kept_sum.survey import least_sum_size
+from .memory import MemoryNeed, memory_needed
 from .plan import Plan
 from .step import Rule, Step
 
@@ -78,6 +78,8 @@ class Preview:
     memory: int
     """An upper estimate of anonymous memory, which does not include the system's cache of files."""
     threads: int
+    chunk: int | None
+    """Elements in a chunk; None to fit the cache."""
     free_disk: int | None
     """None if unknown."""
     notes: tuple[str, ...] = ()
@@ -89,16 +91,16 @@ def preview(
 ) -> Preview:
     """The preview of an open job, with as many of `threads` as `max_memory` bytes allow.
 
-    `reserved` bytes are used elsewhere. Raises LimitError if not even one thread fits, or if there
-    is too little address space.
+    If not even one fits, chunks are smaller. `reserved` bytes are used elsewhere. Raises LimitError
+    if that is not enough, or if there is too little address space.
     """
     require_room_to_compute()
     plans = [component.plan for component in job.components]
     threads = threads or ExecutionOptions().threads
-    need = memory_needed([job])
-    while max_memory is not None and reserved + need.with_threads(threads) > max_memory:
-        threads -= 1
-        if not threads:
+    chunk, need = None, memory_needed([job])
+    if max_memory is not None:
+        threads, chunk, need = _within(max_memory - reserved, job, threads, need)
+        if reserved + need.with_threads(threads) > max_memory:
             needed = reserved + need.with_threads(1)
             raise LimitError(
                 f"{max_memory} bytes of memory are not enough",
@@ -117,17 +119,37 @@ def preview(
         written=sum(component.written for component in job.components),
         memory=reserved + need.with_threads(threads),
         threads=threads,
+        chunk=chunk,
         free_disk=_free_disk(job.destination.path),
         notes=job.notes,
     )
 
 
+SMALL_CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
+"""Chunks for many ingredients in little memory, in elements; the work takes longer in them."""
+
+
+def _within(
+    memory: int, job: Job, threads: int, need: MemoryNeed
+) -> tuple[int, int | None, MemoryNeed]:
+    """As many of `threads` as `memory` allows, the chunk, and the need with that chunk.
+
+    Where not even one thread fits, it is with the smallest chunk.
+    """
+    fitting = min(threads, (memory - need.fixed) // need.a_thread)
+    if fitting > 0:
+        return fitting, None, need
+    for chunk in SMALL_CHUNKS:
+        need = memory_needed([job], chunk)
+        if need.with_threads(1) <= memory:
+            break
+    return 1, chunk, need
+
+
 def _sum_size(plans: Sequence[Plan]) -> tuple[int, int]:
     """Bytes of sums if they fit F32, and if they fit F64; distant exponents take more."""
-    averaged = [
-        prod(step.shape) for plan in plans for step in plan.kept if step.rule is Rule.AVERAGE
-    ]
-    return sum(averaged) * DType.F32.bits // 8, sum(averaged) * DType.F64.bits // 8
+    least = least_sum_size(plans)
+    return least, least * DType.F64.bits // DType.F32.bits
 
 
 def _component(component: ComponentJob) -> ComponentPreview:

@@ -32,6 +32,8 @@ class Rounds:
     previews: tuple[Preview, ...]
     """The preview of each job alone, in the same order."""
     threads: int
+    chunk: int | None
+    """Elements in a chunk; None to fit the cache."""
     memory: int
     """An upper estimate of anonymous memory, which does not include the system's cache of files."""
 
@@ -64,20 +66,21 @@ def arrange(
     """
     previews = tuple(preview(job, threads, max_memory, reserved) for job in jobs)
     threads = min(each.threads for each in previews)
+    chunk = min((each.chunk for each in previews if each.chunk is not None), default=None)
     rounds: list[list[Job]] = [[]]
     for job in jobs:
         more = [*rounds[-1], job]
-        small = max_memory is None or reserved + _memory(more, threads) <= max_memory
+        small = max_memory is None or reserved + _memory(more, threads, chunk) <= max_memory
         if rounds[-1] and not (small and sum(each.open_files for each in more) <= _most_files()):
             rounds.append([job])
         else:
             rounds[-1] = more
-    memory = reserved + max(_memory(some, threads) for some in rounds)
-    return Rounds(tuple(map(tuple, rounds)), previews, threads, memory)
+    memory = reserved + max(_memory(some, threads, chunk) for some in rounds)
+    return Rounds(tuple(map(tuple, rounds)), previews, threads, chunk, memory)
 
 
-def _memory(jobs: Sequence[Job], threads: int) -> int:
-    return memory_needed(jobs).with_threads(threads)
+def _memory(jobs: Sequence[Job], threads: int, chunk: int | None) -> int:
+    return memory_needed(jobs, chunk).with_threads(threads)
 
 
 def _most_files() -> int:

@@ -39,6 +39,7 @@ from .kept_sum.find import replaced_sum
 from .kept_sum.publish import SumPublisher, remove_sum
 from .kept_sum.survey import SumLayout, lay_out_sum, survey
 from .kept_sum.writer import SumOutput
+from .memory import require_memory
 from .order import Order, Outcome
 from .output import OutputWriter, open_output
 from .plain_config import CONFIG, OF_QUANTISED, plain_folders, without_quantisation
@@ -83,6 +84,7 @@ def _carry_out_round(
 ) -> list[Results]:
     """Make the outputs of all jobs in step, reading shared sources once."""
     layouts = [_survey(job, engine, execution) for job in jobs]
+    require_memory(jobs, [[sums.forms for sums in some] for some in layouts], execution)
     with ExitStack() as publishing:
         with ExitStack() as stack:
             # the last one opened is published first

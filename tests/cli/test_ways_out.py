@@ -207,6 +207,8 @@ OF_THE_MACHINE = frozenset(
         "--device cpu needs none",
         "--max-memory or --threads 1 needs less",
         "--threads 1 needs none",
+        # what a sum takes follows from the values
+        "--max-memory {} allows them; with --no-keep-sum, no sum is kept",
         # the limit of the shell
         "see ulimit -f",
     }

@@ -140,7 +140,7 @@ def test_outputs_that_do_not_fit_at_once_are_made_in_rounds(soup):
         rounds = verbs.arrange(jobs, 1, needed[1])
         verbs.carry_out_together(rounds)
         with pytest.raises(LimitError):
-            verbs.arrange(jobs, 1, needed[0] - 1)
+            verbs.arrange(jobs, 1, needed[0] // 2)
     in_rounds = outputs()
     verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"), force=True)
 
