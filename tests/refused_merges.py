@@ -41,7 +41,7 @@ def save_inputs() -> None:
         save(Path(f"channels-{number}.st"), **{KERNEL: kernel}, norm=np.ones(3, np.float16))
         linear = {LINEAR: np.full((2, 4), number + 1, np.float32)}
         save(Path(f"linear-{number}.st"), **linear, norm=np.ones(3, np.float32))
-        save(Path(f"large-{number}.st"), **linear, **{"blocks.1.q.weight": np.full((2, 4), 1e90)})
+        save(Path(f"vast-{number}.st"), **linear, **{"blocks.1.q.weight": np.full((2, 4), 1e90)})
         scale = {"blocks.0.q.scale_weight": np.ones(1, np.float32)}
         save(Path(f"scale-{number}.st"), **linear, **scale)
         save(Path(f"linear-run-{number}/model.safetensors"), **linear)
@@ -150,7 +150,7 @@ OF_EIGHT_BITS = [
         ("has the name of a tensor that --quantize {} adds", "--exclude '{}' leaves it out"),
     ),
     Refused(
-        "avg large-0.st large-1.st --quantize fp8-scaled -o x.st",
+        "avg vast-0.st vast-1.st --quantize fp8-scaled -o x.st",
         ("is too large for float8 with a scale", "--dtype-for '{}=f64' keeps it"),
     ),
     Refused(
