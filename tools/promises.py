@@ -201,7 +201,8 @@ def page(counts: Mapping[str, Mapping[str, int]]) -> str:
 def _row(name: str, counts: Mapping[str, int]) -> str:
     promise = PROMISES[name]
     tests = ", ".join(f"`{test}`" for test in promise.tests)
-    often = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    ordered = sorted(counts.items(), key=lambda each: (each[0] != "cases", each[0]))
+    often = ", ".join(f"{count:,} {what}" for what, count in ordered)
     return f"| {name}. {promise.text} | {tests} | {often or 'not counted'} |\n"
 
 
