@@ -6,6 +6,7 @@ other folder, such as `checkpoint-500` of a training, is not a component.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
@@ -54,6 +55,15 @@ def listing_of(folder: Path) -> Listing | None:
             names, required = read(seen.path)
             return Listing(seen, tuple(sorted(names)), tuple(sorted(required)))
     return None
+
+
+def component_at(folder: Path | None) -> str | None:
+    """The component of a pipeline that a folder is; None for any other folder, or none."""
+    if folder is None:
+        return None
+    folder = Path(os.path.abspath(folder))
+    listing = listing_of(folder.parent)
+    return folder.name if listing is not None and folder.name in listing.names else None
 
 
 def _pipeline(path: Path) -> tuple[Iterable[str], Iterable[str]]:

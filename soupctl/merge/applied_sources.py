@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.listing import component_at
 from ..errors import Issue, LedgerError
 from ..ledger.ledger import Ledger
 from ..ledger.read import is_delta
@@ -44,11 +45,13 @@ def plan_again(
     count = 1 if ledger.base is not None else sum(not is_added(each) for each in opened)
     recipe = plain_recipe(ledger, [source.weights for source in sources], first=first)
     models = align(opened[:count], selector(recipe), soup_names(soup))
+    component = component_of(soup) or component_of(opened[0])
+    new = Lacks.OTHERS if component else Lacks.NONE
     places = [
         BasePart(
-            component_of(soup) or component_of(opened[0]),
-            is_part=any(entry.pipelines for entry in ledger.models),
-            lacks=Lacks.ANY if source.digest in recorded else Lacks.NONE,
+            component,
+            is_part=bool(component) and any(entry.pipelines for entry in ledger.models),
+            lacks=Lacks.ANY if source.digest in recorded else new,
         )
         for source in sources[count:]
     ]
@@ -86,7 +89,7 @@ CONFIG = "put back the adapter_config.json that was beside it"
 
 
 def component_of(checkpoint: Checkpoint) -> str:
-    """The folder name of a pipeline's component; of others that of a text encoder's folder.
+    """The folder name of a pipeline's component, or that of a text encoder's folder; else empty.
 
     The names of text encoders' tensors do not tell which of several they are.
     """
@@ -94,7 +97,8 @@ def component_of(checkpoint: Checkpoint) -> str:
     if component.name or component.folder is None:
         return component.name
     folder = component.folder.name
-    return folder if folder.startswith("text_encoder") else ""
+    is_encoder = folder.startswith("text_encoder")
+    return folder if is_encoder else component_at(component.folder) or ""
 
 
 def delta_of(checkpoint: Checkpoint, base: AnySource, place: BasePart = WHOLE) -> Delta:

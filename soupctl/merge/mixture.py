@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
-from ..checkpoints.listing import listing_of
+from ..checkpoints.listing import component_at
 from ..errors import Issue, MismatchError
 from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import PipelineShare
@@ -170,10 +170,8 @@ def bases_of(inputs: Inputs, alignments: Sequence[Alignment], component: str | N
     sources = tuple(each.sources[0] for each in alignments)
     names = tuple(part.name for part in inputs.parts)
     model = inputs.models[0]
-    if component is None and names == ("",) and model.folder is not None:
-        folder = Path(os.path.abspath(model.folder))
-        listing = listing_of(folder.parent)
-        component = folder.name if listing and folder.name in listing.names else None
+    if component is None and names == ("",):
+        component = component_at(model.folder)
     return Bases(model.label, sources, names, component)
 
 

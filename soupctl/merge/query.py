@@ -36,7 +36,7 @@ from .membership import require_ledger
 from .opened_inputs import OpenedInputs, is_input, open_model
 from .shared_components import is_shared
 from .unknown_history import require_known
-from .whole_digests import added_digest
+from .whole_digests import added_digest, find_for
 
 
 def holds(
@@ -67,7 +67,7 @@ def ask(
     is_data = place is not None and (is_image(place) or is_data_folder(place))
     if component is None and (digest := added_digest(what, model)) is not None:
         what, place = digest, None
-    other = find_input(what, component) if place is not None and not is_data else None
+    other = find_for(what, component) if place is not None and not is_data else None
     if other is not None:
         model, other = with_same_components([model, other])
     with ExitStack() as stack:

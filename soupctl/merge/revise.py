@@ -37,7 +37,7 @@ from .revision import ComponentChange, Revision
 from .run import carry_out
 from .shared_components import added_pipeline, removals_by_component, require_new_pipelines
 from .sources import require_digests
-from .whole_digests import with_whole_digests
+from .whole_digests import find_for, with_whole_digests
 
 
 def revise(
@@ -62,9 +62,9 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     place = (revision.component, revision.variant)
     soup = find_input(revision.soup, *place)
     revision = with_whole_digests(with_data_digests(revision, soup), soup)
-    added = [find_input(each.path, *place) for each in revision.additions]
+    added = [find_for(each.path, *place) for each in revision.additions]
     removed = [
-        find_input(each.what, *place) if is_input(each.what) else None for each in revision.removals
+        find_for(each.what, *place) if is_input(each.what) else None for each in revision.removals
     ]
     soup, *others = with_same_components([soup, *added, *filter(None, removed)])
     added = others[: len(added)]

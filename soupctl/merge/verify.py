@@ -29,7 +29,7 @@ from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root
 from .membership import require_ledger
 from .opened_inputs import OpenedInputs, is_input, open_model
 from .rebuild import RebuildRequest, Rebuilt, rebuild
-from .whole_digests import added_digest
+from .whole_digests import added_digest, find_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def verify(
         opened = open_model(inputs, model)
         paths = _paths(ingredients, inputs, opened)
         lone = [path for path in paths if added_digest(str(path), model) is not None]
-        others = [find_input(path, component, variant) for path in paths if path not in lone]
+        others = [find_for(path, component, variant) for path in paths if path not in lone]
         others = [*with_same_components([model, *others])[1:]]
         some = [component for path in lone for component in find_input(path).components]
         sums = None if component is not None else _sum_beside(inputs, model, opened)

@@ -32,6 +32,19 @@ def _by_digest(removal: Removal, soup: ModelFiles) -> Removal:
     return removal if digest is None else replace(removal, what=digest)
 
 
+def find_for(path: str | Path, component: str | None, variant: str | None = None) -> ModelFiles:
+    """The files of what is named beside a soup, of which `component` may be picked.
+
+    A lone delta or adapter may be of that component. Raises what `find_input` raises.
+    """
+    if component is not None and path != STREAM and Path(path).is_file():
+        model = find_input(path)
+        with open_input(model.components[0]) as checkpoint:
+            if is_added(checkpoint):
+                return model
+    return find_input(path, component, variant)
+
+
 def added_digest(what: str, soup: ModelFiles) -> str | None:
     """The digest of deltas or an adapter at a path, unless they are of each component of a soup.
 

@@ -343,3 +343,22 @@ def test_the_recipe_of_a_component_finds_its_ingredients(soup):
     (made,) = verbs.run_recipe(verbs.RecipeRun("r.toml", "again"))
 
     assert ledger.root == made.ledger.root
+
+
+def test_one_component_of_a_pipeline_takes_adapters_and_gives_them_back():
+    pipeline("base", 1)
+    both()
+    updates = lora("style.st", **{OF_UNET: 5, OF_TEXT: 6})
+    apply("base", "lora.st")
+    asked = {"component": "unet"}
+
+    assert verbs.holds("out", "lora.st", **asked)
+    assert verbs.holds("out", "style.st", **asked) is None
+    verbs.revise(Revision("subtract", "out", "plain", removed=["lora.st"], **asked))
+    verbs.revise(Revision("add", "plain", "styled", added=["style.st"]))
+    verbs.revise(Revision("swap", "out", "swapped", ["style.st"], ["lora.st"], **asked))
+
+    file = "diffusion_pytorch_model.safetensors"
+    made = np.frombuffer(contents(Path("swapped", file))[Q][2], np.float16).reshape(6, 4)
+    assert (added("base", "unet", updates[OF_UNET]) == made).all()
+    assert_proven("plain", "swapped")
