@@ -103,6 +103,8 @@ def _problem(
 
 def unattributed(entry: IngredientEntry) -> WeightByBlock:
     """The weight of an ingredient that belongs to no known pipeline."""
+    if not entry.pipelines:
+        return entry.weights
     return entry.weights - summed(share.weights for share in entry.pipelines)
 
 

@@ -104,7 +104,7 @@ def parse_entry(entry: Any) -> IngredientEntry:
         )
         for share in entry.get("pipelines", ())
     )
-    if merged_shares(shares) != shares:
+    if shares and merged_shares(shares) != shares:
         raise ValueError("its pipelines are not sorted or not unique")
     return IngredientEntry(
         digest=parse_digest(entry["digest"]),

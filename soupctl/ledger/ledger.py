@@ -275,7 +275,7 @@ def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
         earlier = by_digest.get(entry.digest)
         by_digest[entry.digest] = entry if earlier is None else _together(earlier, entry)
     for entry in by_digest.values():
-        if not entry.weights:
+        if not (entry.weight or entry.weights):
             raise _cancelled(entry)
     return tuple(map(named_by_pipelines, by_digest.values()))
 

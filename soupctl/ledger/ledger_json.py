@@ -37,7 +37,7 @@ from .json_values import (
     read_text,
     read_texts,
 )
-from .ledger import IntegerSource, Ledger, merged
+from .ledger import IntegerSource, Ledger, as_state, merged
 from .sealed import LONGEST, Digest, NewerLedgerError, canonical, sealed
 from .training_record import encode_training, parse_training
 from .weights import require_positive_total
@@ -48,6 +48,9 @@ of deltas."""
 
 ARITHMETIC = 1
 """Version of the arithmetic contract: the exact mean, rounded once, to nearest even."""
+
+LONGEST_OPERATION = 100
+"""Characters that a ledger gains at most where its operation is another."""
 
 IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 
@@ -70,9 +73,15 @@ def encode_ledger(ledger: Ledger, digest: Digest, version: int | None = None) ->
 def require_readable(ledger: Ledger, text: str) -> None:
     """Raise LimitError for a ledger too long to be read or, if new, to be changed later.
 
-    The first change about doubles it, since the history then names all ingredients once more.
+    The first change records the state before it, which names all ingredients once more; a removal
+    adds nothing else of any length.
     """
-    most = LONGEST if ledger.chain else LONGEST // 2
+    if len(text) <= LONGEST // 2:
+        # that record is a part of the text, in fewer words
+        return
+    most = LONGEST
+    if not ledger.chain:
+        most -= len(canonical(encode_chain([as_state(ledger)], str))) + LONGEST_OPERATION
     if len(text) > most:
         what = f"its ledger would have {len(text)} characters, but at most {most} are allowed"
         advice = "average fewer ingredients, or use shorter paths"

@@ -138,6 +138,9 @@ def require_positive_total(weights: Sequence[Fraction]) -> int:
         # weights without a common denominator would take minutes
         if denominator > weight.denominator * LARGEST**2:
             raise UsageError(TOO_FINE, advice=_way_out(weights))
-    if (total := sum(weights)) <= 0:
-        raise UsageError(f"the weights add up to {total}", advice="their total must be positive")
+    # as whole numbers, since fractions are slow to add
+    total = sum(weight.numerator * (denominator // weight.denominator) for weight in weights)
+    if total <= 0:
+        what = f"the weights add up to {Fraction(total, denominator)}"
+        raise UsageError(what, advice="their total must be positive")
     return denominator

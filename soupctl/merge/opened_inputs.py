@@ -88,7 +88,9 @@ class OpenedInputs:
     def find(self, entry: IngredientEntry, soup: Checkpoint) -> Checkpoint | None:
         """An ingredient of a soup: already open, or found by its hint or a search; else None."""
         if entry.digest not in self.by_digest:
-            found = locate(entry, folder_of(soup), self._search, self._open_at)
+            # of thousands of ingredients without a hint, none needs the path of the folder
+            folder = folder_of(soup) if entry.hints else None
+            found = locate(entry, folder, self._search, self._open_at)
             if found is None:
                 return None
             self.by_digest[entry.digest] = found
@@ -96,7 +98,8 @@ class OpenedInputs:
 
     def why_absent(self, entry: IngredientEntry, soup: Checkpoint) -> str:
         """Why `find` found no ingredient: nothing is there, or it cannot be read."""
-        folder = folder_of(soup)
+        # of thousands of ingredients, no paths are made to look up in an empty table
+        folder = folder_of(soup) if self._unreadable else None
         places = [] if folder is None else [os.path.abspath(folder / each) for each in entry.hints]
         reasons = (self._unreadable[place] for place in places if place in self._unreadable)
         return next(reasons, "is not found")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -79,11 +80,55 @@ def test_a_ledger_too_long_to_be_changed_is_refused_before_anything_is_written(
     average(Path("soup.st"), "0.st", "1.st", "2.st")
     size = len(metadata(Path("soup.st"))["soupctl"])
     before = sorted(Path().iterdir())
-    monkeypatch.setattr(ledger_json, "LONGEST", 2 * size - 2)
+    monkeypatch.setattr(ledger_json, "LONGEST", size + size // 4)
 
     with pytest.raises(LimitError, match=rf"its ledger would have {size} characters, and at most"):
         average(Path("x.st"), "0.st", "1.st", "2.st")
     assert before == sorted(Path().iterdir())
+
+
+@pytest.mark.parametrize("size", [2, 9])
+def test_any_soup_that_is_written_can_lose_any_of_its_ingredients(tmp_path, monkeypatch, size):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{'n' * 20 * number}{number}.st" for number in range(size)]
+    for number, name in enumerate(names):
+        save(Path(name), w=np.full(2, number, np.float32))
+    # its ledger goes along whole, and is named no more often in a history
+    average(Path("inner.st"), *names)
+    inputs = [*names, "inner.st"]
+    average(Path("soup.st"), *inputs)
+    smallest = len(metadata(Path("soup.st"))["soupctl"])
+
+    def is_enough(longest: int) -> bool:
+        monkeypatch.setattr(ledger_json, "LONGEST", longest)
+        try:
+            average(Path("soup.st"), *inputs, force=True)
+        except LimitError:
+            return False
+        return True
+
+    longest = bisect_left(range(2 * smallest), True, lo=smallest, key=is_enough)
+    assert longest < 2 * smallest
+    assert is_enough(longest)
+    for name in inputs:
+        revise("subtract", "soup.st", Path("less.st"), (), [name], force=True)
+        assert verbs.history("less.st")
+
+
+def test_a_soup_among_the_ingredients_may_have_a_ledger_of_more_than_half_the_bound(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for number in range(9):
+        save(Path(f"{number}.st"), w=np.full(2, number, np.float32))
+    average(Path("inner.st"), *(f"{number}.st" for number in range(9)))
+    average(Path("soup.st"), "inner.st", "0.st")
+    size = len(metadata(Path("soup.st"))["soupctl"])
+    monkeypatch.setattr(ledger_json, "LONGEST", size + size // 4)
+
+    average(Path("again.st"), "inner.st", "0.st")
+    revise("subtract", "again.st", Path("less.st"), (), ["0.st"])
+    assert verbs.history("less.st")
 
 
 def test_a_soup_of_the_longest_ledger_can_be_changed(tmp_path, monkeypatch):

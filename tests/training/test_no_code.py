@@ -69,6 +69,8 @@ REFUSED: dict[str, Callable[[], None]] = {
     ),
 }
 
+MAPPED = ("a tokenizer of its own", "an encoder of its own")
+
 
 @pytest.fixture
 def base(bases, tmp_path, monkeypatch):
@@ -126,26 +128,32 @@ def files(folder: str) -> list[Path]:
     return [path for path in Path(folder).rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("attack", ["a tokenizer of its own", "an encoder of its own"])
-def test_no_command_asks_whether_to_run_code(attack, soupctl, bases, shards, tiny):
+def test_no_command_runs_code_of_a_base_or_asks_whether_to(soupctl, bases, shards, tiny):
     plant(bases["text"])
     pytest.importorskip("tiny_banks").write_bank(Path("base"), "bank")
-    REFUSED[attack]()
+    Path("base").rename("sound")
     training = ("--data", shards["text"], "-o", "run", "--steps", 1)
-    commands = {
-        ("finetune", "base", *training): 4,
-        ("patch-dmp", "base", *training): 4,
-        ("sample", "base", "--prompt", "a bar", "-o", "a.png"): 4,
-        ("inspect", "bank", "--base", "base"): 4,
-        ("inspect", "base"): 0,
-        ("stack", "base", "bank", "-o", "stack"): 3,
-    }
+    sample = ("sample", "base", "--prompt", "a bar", "-o", "a.png")
+    # training is tried with all attacks above, without a command line
+    others = (
+        ("finetune", "base", *training),
+        ("patch-dmp", "base", *training),
+        ("inspect", "bank", "--base", "base"),
+        ("stack", "base", "bank", "-o", "stack"),
+        ("inspect", "base"),
+    )
 
-    for words, code in commands.items():
-        done = soupctl(*words, answers="y\ny\n")
-        assert code == done.code, (words, done.err)
-        assert "[y/N]" not in done.out + done.err
-        assert not Path(RAN).exists()
+    for attack, prepare in REFUSED.items():
+        shutil.rmtree("base", ignore_errors=True)
+        shutil.copytree("sound", "base")
+        prepare()
+        for words in (sample, *(others if attack in MAPPED else ())):
+            done = soupctl(*words, answers="y\ny\n")
+            # that does not load what it looks at
+            codes = (0,) if words == ("inspect", "base") else (3, 4)
+            assert done.code in codes, (attack, words, done.err)
+            assert "[y/N]" not in done.out + done.err, (attack, words)
+            assert not Path(RAN).exists(), (attack, words)
 
 
 def test_a_bank_with_code_beside_it_is_stacked_and_drawn_without_running_it(soupctl, bases, tiny):
