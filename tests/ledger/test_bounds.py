@@ -82,7 +82,7 @@ def test_a_ledger_too_long_to_be_changed_is_refused_before_anything_is_written(
     before = sorted(Path().iterdir())
     monkeypatch.setattr(ledger_json, "LONGEST", size + size // 4)
 
-    with pytest.raises(LimitError, match=rf"its ledger would have {size} characters, and at most"):
+    with pytest.raises(LimitError, match=rf"its ledger would have {size} characters, but at most"):
         average(Path("x.st"), "0.st", "1.st", "2.st")
     assert before == sorted(Path().iterdir())
 
