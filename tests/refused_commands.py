@@ -246,6 +246,16 @@ REFUSED_COMMANDS = [
         SEARCH,
     ),
     Refused(
+        "subtract dropped.st fewer.st -o x.st",
+        (
+            (
+                "the kept sum alone is not enough for this change; --search DIR looks for it,"
+                " --approximate computes with the rounded soup"
+            ),
+        ),
+        SEARCH,
+    ),
+    Refused(
         "subtract lost.st gone.st -o x.st --approximate",
         ("--search DIR looks for it elsewhere",),
         SEARCH,

@@ -105,7 +105,9 @@ def ema(
 def _report(found: TimeAverage, quiet: bool) -> None:
     """Report how the weights were determined."""
     if found.error is not None:
-        what = f"the {found.fitted} reproduce the profile with a relative error of {found.error:.2%}"
+        what = (
+            f"the {found.fitted} reproduce the profile with a relative error of {found.error:.2%}"
+        )
         say(f"soupctl: {what}", quiet)
     if found.decimals is not None and found.error is None:
         what = f"the weights are too fine to be exact and are rounded to {found.decimals} decimals"

@@ -21,6 +21,7 @@ from refused_merges import REFUSED_MERGES, save_inputs
 from revising import average, root
 from trained import save_shard, save_trained
 
+from soupctl.choices import OnMissing
 from soupctl.cli.main import SIGNALS, main
 from soupctl.format import shards
 from soupctl.merge import destination
@@ -70,6 +71,8 @@ def _save_files() -> None:
     Path("moved").mkdir()
     save(Path("moved/gone.st"), **plain | {"conv.weight": plain["conv.weight"] * 3})
     average(Path("lost.st"), "a.st", "moved/gone.st", "b.st")
+    missing = ["a.st", "moved/gone.st", "fewer.st"]
+    average(Path("dropped.st"), *missing, on_missing=OnMissing.DROP, keep_sum=True)
     Path("moved").rename("elsewhere")
     raw = Path("soup.st").read_bytes()
     Path("newer.st").write_bytes(raw.replace(rb"\"format\":1", rb"\"format\":9"))

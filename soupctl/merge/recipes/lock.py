@@ -35,7 +35,7 @@ def read_lock(recipe: str | Path) -> Lock | None:
         raise InputError(
             "is not a lock file of a recipe",
             path=path,
-            advice="delete it, and run again with --lock",
+            advice="delete it to make a new one",
         )
     return found
 

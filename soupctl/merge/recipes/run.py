@@ -93,7 +93,7 @@ def _require_locked(document: RecipeDocument, pins: Lock) -> None:
         Issue(
             f"input {name!r} is not in the lock",
             document.label,
-            advice="delete the lock file and run again with --lock",
+            advice="delete the lock file to make a new one",
         )
         for name in document.needed_inputs
         if name not in pins
@@ -183,7 +183,7 @@ def _require_pins(stage: Stage, name: str, part: str) -> None:
     if part not in stage.pins.get(name, {part: ""}):
         what = f"the lock of {label} {lacks}"
         raise LedgerError(
-            what, path=document.label, advice="delete the lock file and run again with --lock"
+            what, path=document.label, advice="delete the lock file to make a new one"
         )
 
 
