@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from math import prod
 
-from ..format.dtypes import DType, Kind
+from ..format.dtypes import Kind
 from ..format.header import Tensor
 from ..format.scales import CodeScale, matrix_shape, scale_grid
 from .facts import TensorFacts
@@ -22,6 +22,7 @@ from .quantised import (
     METHODS,
     NARROW,
     OF_CODES,
+    PLAIN,
     POWERS,
     SCHEMES,
     Scheme,
@@ -31,8 +32,6 @@ ORDINARY = (".weight", ".bias")
 """The end of most names, which no companion has."""
 CODES = frozenset({"weight", "qweight"})
 """Last parts of the names of matrices, whose integers are codes."""
-PLAIN = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
-"""Dtypes that are never codes."""
 BLOCK = (128, 128)
 """Rows and columns of a block if no config gives them (DeepSeek-V3)."""
 
@@ -54,15 +53,16 @@ def find_codes(tensors: Mapping[str, Tensor], facts: TensorFacts) -> dict[str, T
         scheme, code = SCHEMES[number], stem + SCHEMES[number].code
         if not _fits(scheme, stem, tensors):
             continue
+        if scheme.dtypes == PLAIN:
+            # such a weight is averaged as it is, which is right if the scale is the same in all
+            for end in ends:
+                found.setdefault(stem + end, TensorKind(Role.COMPANION, scheme.title, of=code))
+            continue
         if code not in found:
             layer = code.rpartition(".")[0]
-            scale, title = None, scheme.title
-            if scheme.is_scaled:
-                is_strange = layer in strange and code == f"{layer}.weight"
-                scale = None if is_strange else _scale(scheme, stem, tensors, facts.block)
-                title = title if scale else UNKNOWN
-                if (said := layers.get(layer)) is not None and said not in DEQUANTISED:
-                    scale, title = None, said
+            is_strange = layer in strange and code == f"{layer}.weight"
+            scale = None if is_strange else _scale(scheme, stem, tensors, facts.block)
+            scale, title = _as_said(scheme, scale, layers.get(layer))
         elif _has_other_scale(found[code], scheme, stem):
             # with two scales, the file does not say which applies
             scale, title = None, UNKNOWN
@@ -77,6 +77,17 @@ def find_codes(tensors: Mapping[str, Tensor], facts: TensorFacts) -> dict[str, T
 
 
 UNKNOWN = "fp8 with scales of an unknown layout"
+
+
+def _as_said(
+    scheme: Scheme, scale: CodeScale | None, said: str | None
+) -> tuple[CodeScale | None, str]:
+    """The scale that a code is read with, and its scheme, by what is said of the layer."""
+    if not scheme.is_scaled:
+        return None, scheme.title
+    if said is not None and said not in DEQUANTISED:
+        return None, said
+    return scale, scheme.title if scale else UNKNOWN
 
 
 def _has_other_scale(code: TensorKind, scheme: Scheme, stem: str) -> bool:
@@ -153,11 +164,11 @@ def _leftovers(
 ) -> Iterator[tuple[str, TensorKind]]:
     """Markers, and codes that only a config, metadata or the dtype of a weight reveals."""
     for name, tensor in tensors.items():
-        if tensor.dtype in PLAIN:
-            continue
         parent, _, last = name.rpartition(".")
         if last in MARKERS:
             yield name, TensorKind(Role.COMPANION, MARKERS[last])
+        elif tensor.dtype in PLAIN:
+            continue
         elif last == "weight" and tensor.dtype in FP8 and parent in strange:
             yield name, TensorKind(Role.CODE, UNKNOWN)
         elif parent in layers and tensor.dtype in NARROW:

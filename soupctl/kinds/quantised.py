@@ -21,6 +21,8 @@ NARROW = frozenset(
 )
 """Dtypes of eight bits or fewer: tensors of them with a scale are codes."""
 BYTES = frozenset({DType.U8, DType.I8})
+PLAIN = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
+"""Dtypes that are never codes."""
 POWERS = frozenset({DType.U8, DType.F8_E8M0})
 """Dtypes of scales that are powers of two."""
 
@@ -46,6 +48,7 @@ class Scheme:
     """Whether the value is exactly code times first companion."""
 
 
+WIDE = "a wide float with a scale"
 INPUT = ("input_scale", "output_scale", "scale_input", "comfy_quant", "weight_format")
 
 SCHEMES = (
@@ -260,6 +263,11 @@ SCHEMES = (
         is_scaled=True,
     ),
     Scheme("fp8 with a scale", "weight", ("scale",), "DeepSeek, original names", dtypes=FP8),
+    # multiplied when used, as those of eight bits are
+    *(
+        Scheme(WIDE, "weight", (end,), "ComfyUI ops.py", dtypes=PLAIN, scale_dtypes=PLAIN)
+        for end in ("scale_weight", "weight_scale", "weight_scale_inv", "qscale_weight")
+    ),
     # a tensor with a scale beside it is a code, whichever library wrote it
     Scheme("int8", "weight", ("weight_scale",), "ComfyUI, int8_tensorwise", INPUT, dtypes=NARROW),
     Scheme("int8", "weight", ("scale_weight",), "ComfyUI ops.py", INPUT, dtypes=NARROW),

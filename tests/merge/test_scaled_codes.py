@@ -257,3 +257,40 @@ def test_a_dry_run_shows_codes_and_counts_no_scale_as_left_out(tmp_path):
     assert [("layer.weight", "codes times scales, averaged into BF16")] == [
         (each.tensor, each.rule) for each in shown.special
     ]
+
+
+def with_scale(path: Path, weight: int, scale: float, dtype: str = "BF16") -> None:
+    """Save a weight that is no code, with a scale beside it."""
+    raw = rounded([Fraction(weight)] * 8, DType(dtype))
+    number = ("F32", (), np.float32([scale]).tobytes())
+    save_raw(path, {"layer.weight": (dtype, (2, 4), raw), "layer.scale_weight": number})
+
+
+def test_a_scale_of_wide_floats_is_kept_if_it_is_the_same_in_all(tmp_path):
+    pair = tmp_path / "a.st", tmp_path / "b.st"
+    with_scale(pair[0], 1, 2)
+    with_scale(pair[1], 3, 2)
+    average(tmp_path / "o.st", *((path, 1) for path in pair))
+
+    found = contents(tmp_path / "o.st")
+    assert rounded([Fraction(2)] * 8, BF16) == found["layer.weight"][2]
+    assert np.float32([2]).tobytes() == found["layer.scale_weight"][2]
+
+
+@pytest.mark.parametrize("other", ["BF16", "F8_E4M3"])
+def test_wide_floats_with_scales_that_differ_are_refused(tmp_path, other):
+    pair = tmp_path / "a.st", tmp_path / "b.st"
+    with_scale(pair[0], 1, 2)
+    with_scale(pair[1], 3, 4, other)
+    for paths in (pair, pair[::-1]):
+        with pytest.raises(MismatchError, match=r"is quantised \(a wide float with a scale\)"):
+            average(tmp_path / "o.st", *((path, 1) for path in paths))
+
+
+def test_the_marker_is_left_out_whatever_its_dtype(tmp_path):
+    paths = tmp_path / "0.st", tmp_path / "1.st"
+    for n, path in enumerate(paths):
+        checkpoint(path, n, "tensor", scaled_fp8=("F32", (2,), bytes(8)))
+    average(tmp_path / "o.st", *((path, 1) for path in paths))
+
+    assert {"layer.weight", "norm.weight"} == set(contents(tmp_path / "o.st"))
