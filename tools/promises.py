@@ -202,7 +202,7 @@ def _row(name: str, counts: Mapping[str, int]) -> str:
     promise = PROMISES[name]
     tests = ", ".join(f"`{test}`" for test in promise.tests)
     ordered = sorted(counts.items(), key=lambda each: (each[0] != "cases", each[0]))
-    often = ", ".join(f"{count:,} {what}" for what, count in ordered)
+    often = ", ".join(f"{count:,} {what}" for what, count in ordered if count)
     return f"| {name}. {promise.text} | {tests} | {often or 'not counted'} |\n"
 
 
