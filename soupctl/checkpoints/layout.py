@@ -33,7 +33,7 @@ STEMS = ("diffusion_pytorch_model", "model", "adapter_model", "pytorch_lora_weig
 # the variant comes after `index`, or before it, as diffusers wrote it until 2024
 INDEX = re.compile(r"\.safetensors\.(.+\.)?index\.(.+\.)?json$")
 
-SHARD = re.compile(r"-\d+-of-\d+\.")
+SHARD = re.compile(r"-\d+-of-(\d+)\.")
 """What the name of a shard has in it."""
 NO_INDEX = "download their index too"
 
@@ -185,7 +185,7 @@ def _component(name: str, folder: Path, variant: str | None, label: str) -> Comp
         indexed = _indexed(name, folder, indexes[0], label)
         if {folder / other for other in others} <= set(indexed.files):
             return indexed
-    elif len(others) == 1:
+    elif len(others) == 1 and not _is_one_of_several(others[0]):
         return Component(name, label, (folder / others[0],), folder)
     raise _no_weights(folder, present, others, label)
 
@@ -203,7 +203,19 @@ def _candidates(present: set[str], variant: str | None) -> list[str]:
     return [name for name in names if name in present]
 
 
+def _is_one_of_several(name: str) -> bool:
+    """Whether a file is named as one shard of several."""
+    found = SHARD.search(name)
+    return found is not None and int(found[1]) > 1
+
+
 def _no_weights(folder: Path, present: set[str], others: list[str], label: str) -> InputError:
+    if len(others) == 1:
+        return InputError(
+            f"holds only one shard of several ({others[0]})",
+            path=label,
+            advice="download the others and their index, or name the file to average this shard alone",
+        )
     if others:
         listed = ", ".join(others[:3])
         # a single shard is not a complete model

@@ -25,6 +25,7 @@ CODES = {
     DType.F64: "d",
 }
 """Format characters of the `struct` module for the dtypes that it knows."""
+INTEGERS = (DType.I64, DType.I32)
 PIECE = 1 << 20
 
 
@@ -54,15 +55,25 @@ def first_difference(one: memoryview, other: memoryview) -> int | None:
 
 
 def rounded(data: memoryview, wide: DType, narrow: DType) -> bytes | None:
-    """The same values in a narrower float dtype, rounded to nearest even; None for other dtypes."""
-    if wide not in (DType.F64, DType.F32, DType.F16) or narrow not in (*CODES, DType.BF16):
+    """The same values in a narrower dtype, floats rounded to nearest even; None if there are none.
+
+    Integers may become floats, or narrower integers that hold them.
+    """
+    if wide not in (DType.F64, DType.F32, DType.F16, *INTEGERS) or narrow not in (
+        *CODES,
+        DType.BF16,
+    ):
         return None
     values = struct.unpack(f"<{len(data) * 8 // wide.bits}{CODES[wide]}", data)
     if narrow is DType.BF16:
         if wide is DType.F64:
             return None
         return b"".join(map(_bf16, struct.iter_unpack("<I", _packed(values, DType.F32))))
-    return _packed(values, narrow)
+    try:
+        return _packed(values, narrow)
+    except struct.error:
+        # an integer that the dtype does not hold
+        return None
 
 
 def _packed(values: tuple[float, ...], dtype: DType) -> bytes:

@@ -23,6 +23,11 @@ TIED = (
     ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "transformers, BART"),
     ("decoder.weight", "word_embeddings.weight", "transformers, BERT, cls.predictions"),
     ("decoder.bias", "predictions.bias", "transformers, BERT, cls.predictions"),
+    ("cls.predictions.decoder.weight", "word_embeddings.weight", "transformers, BERT"),
+    ("cls.predictions.decoder.bias", "cls.predictions.bias", "transformers, BERT"),
+    ("lm_head.decoder.weight", "word_embeddings.weight", "transformers, RoBERTa"),
+    ("vocab_projector.weight", "word_embeddings.weight", "transformers, DistilBERT"),
+    ("proj_out.weight", "decoder.embed_tokens.weight", "transformers, Whisper"),
     ("output.weight", "tok_embeddings.weight", "Meta Llama, original names"),
 )
 """Patterns of a copy and its original, and the source of that."""

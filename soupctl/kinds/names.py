@@ -81,6 +81,12 @@ RENAMINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str], str, str], ...
         "torch.nn.utils.parametrizations",
     ),
     (
+        r"(^|\.)encoder\.embed_tokens\.",
+        r"\1shared.",
+        "the name of the embedding of T5's encoder",
+        "transformers, T5EncoderModel: `shared` and `encoder.embed_tokens` are one tensor",
+    ),
+    (
         r"^(model\.language_model|language_model\.model)\.",
         "model.",
         "the language model names of older transformers",

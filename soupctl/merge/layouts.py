@@ -25,6 +25,8 @@ Contents = Mapping[str, Tensor]
 """The tensors of one ingredient by name."""
 ONE_TENSOR = "--take takes it from one input, --exclude leaves it out"
 """Advice for a tensor that does not fit."""
+COUNTS = frozenset({DType.I64, DType.I32})
+"""Dtypes of integers that other files may hold in another dtype."""
 Selected = Callable[[str], bool]
 
 
@@ -92,11 +94,14 @@ class Layouts:
         return self.sources(positions), self._dtypes(tensor, positions)
 
     def _most_precise(self, tensor: str, positions: tuple[int, ...]) -> tuple[int, ...]:
-        """For a constant in several float dtypes, the layouts with the widest one."""
+        """For a constant in several dtypes, the layouts with integers, or the widest floats."""
         dtypes = {self.distinct[position][1][tensor].dtype for position in positions}
-        if len(dtypes) < 2 or self.kind(tensor).role not in FIXED or not dtypes <= {*FLOATS}:
+        integers = [dtype for dtype in dtypes if dtype in COUNTS]
+        known = dtypes <= {*FLOATS, *integers}
+        if len(dtypes) < 2 or self.kind(tensor).role not in FIXED or not known:
             return positions
-        widest = narrowest(frozenset(dtypes))
+        # position ids, say, were cast with the weights in some files
+        widest = max(integers, key=_bits) if integers else narrowest(frozenset(dtypes))
         precise = [n for n in positions if self.distinct[n][1][tensor].dtype is widest]
         return tuple(precise) or positions
 
@@ -260,10 +265,14 @@ class Layouts:
                 return Issue(shapes, name, tensor, "; ".join(filter(None, (hint, pad, ONE_TENSOR))))
             floats = (first.dtype.kind is Kind.FLOAT, other.dtype.kind is Kind.FLOAT)
             kind = self.kind(tensor)
-            mixable = floats == (True, True) and (kind.role in AVERAGED or is_rounded)
+            mixable = is_rounded or (floats == (True, True) and kind.role in AVERAGED)
             if other.dtype != first.dtype and not mixable:
                 dtypes = f"is {other.dtype.value} where {against} has {first.dtype.value}"
                 fixed = fixed_advice(tensor, kind, DType.F32) if kind.role in FIXED else None
                 advice = fixed or f"only float dtypes may be mixed; {ONE_TENSOR}"
                 return Issue(dtypes, name, tensor, advice)
         return None
+
+
+def _bits(dtype: DType) -> int:
+    return dtype.bits
