@@ -227,6 +227,11 @@ def many_tensors(soupctl, hollow) -> None:
     single = {"w": ("F32", [40_000])}
     files = {"a": shapes, "b": shapes, "c": shapes}
     files |= {f"many-{number}": single for number in range(INGREDIENTS)}
+    files["base"] = {"m.weight": ("F16", [800, 800])}
+    files["lora"] = {
+        "m.lora_up.weight": ("F32", [800, 400]),
+        "m.lora_down.weight": ("F32", [400, 800]),
+    }
     for number, (name, tensors) in enumerate(files.items()):
         hollow(f"{name}.st", tensors)
         with Path(f"{name}.st").open("r+b") as file:
@@ -244,8 +249,9 @@ def many_tensors(soupctl, hollow) -> None:
         ["add", "kept.st", "c.st", "-o", "x.st"],
         ["subtract", "soup.st", "--each", "-o", "x-{name}"],
         ["avg", *[f"many-{number}.st" for number in range(INGREDIENTS)], "-o", "x.st"],
+        ["apply", "base.st", "lora.st", "-o", "x.st"],
     ],
-    ids=["kept sum", "added to a sum", "each left out", "many ingredients"],
+    ids=["kept sum", "added to a sum", "each left out", "many ingredients", "an adapter"],
 )
 def test_no_more_memory_is_taken_than_planned_and_allowed(
     process, soupctl, many_tensors, arguments
