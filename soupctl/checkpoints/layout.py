@@ -214,7 +214,7 @@ def _no_weights(folder: Path, present: set[str], others: list[str], label: str) 
         return InputError(
             f"holds only one shard of several ({others[0]})",
             path=label,
-            advice="download the others and their index, or name the file to average this shard alone",
+            advice="download the others and their index, or name the file to average it alone",
         )
     if others:
         listed = ", ".join(others[:3])
