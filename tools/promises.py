@@ -41,7 +41,7 @@ class Promise:
 
 PROMISES = {
     "P1": Promise(
-        "A file is believed only after every rule of the format holds, and no name occurs twice.",
+        "A file is used only if it follows every rule of the format, and no name occurs twice.",
         (
             "tests/format",
             "tests/attacks/test_header_attacks.py",
@@ -49,12 +49,12 @@ PROMISES = {
         ),
     ),
     "P2": Promise(
-        "Nothing but safetensors is opened as weights, no code of an input runs, nothing asks"
-        " whether to run it, and nothing comes from a network.",
+        "Only safetensors files are opened as weights; no code from an input is run, "
+        "soupctl never asks whether to run it, and nothing is downloaded.",
         ("tests/attacks/test_foreign_files.py", "tests/training/test_no_code.py"),
     ),
     "P3": Promise(
-        "A folder cannot name files outside itself, and the links of the hub's cache work.",
+        "A folder cannot refer to files outside itself; links of the Hugging Face cache work.",
         (
             "tests/format/test_index.py",
             "tests/cli/test_refused_inputs.py::outside",
@@ -67,7 +67,8 @@ PROMISES = {
         ("tests/cli/test_refused_inputs.py", "tests/checkpoints", "tests/storage/test_files.py"),
     ),
     "P5": Promise(
-        "An output appears whole or not at all, and an older one survives any failure or kill.",
+        "An output appears whole or not at all, and an existing output survives any "
+        "failure or kill.",
         ("tests/fault", "tests/cli/test_faults.py", "tests/cli/test_sum_faults.py"),
     ),
     "P6": Promise(
@@ -75,8 +76,8 @@ PROMISES = {
         ("tests/fault/test_publishing_faults.py::synced",),
     ),
     "P7": Promise(
-        "Inputs are never changed, and one that changes meanwhile or cannot be read is an error,"
-        " not a wrong soup.",
+        "Inputs are never changed; an input that changes during the work or cannot be "
+        "read is an error, not a wrong soup.",
         (
             "tests/cli/test_read_faults.py",
             "tests/cli/test_signals.py::an_input",
@@ -86,13 +87,13 @@ PROMISES = {
     ),
     "P8": Promise("Nothing is left behind.", ("tests/storage",)),
     "P9": Promise(
-        "A signal ends a command with its code; a closed pipe is quiet, and a full stdout an"
-        " error.",
+        "A signal ends a command with the documented code; a closed pipe causes no "
+        "message, and a full stdout is an error.",
         ("tests/cli/test_signals.py", "tests/cli/test_streams.py"),
     ),
     "P10": Promise(
-        "Of commands that write one output at once no change is lost: the last wins whole with"
-        " `-f`, and without it the later one is refused.",
+        "If several commands write one output at the same time, no change is lost: with "
+        "`-f` the last one wins, and without it the later ones are refused.",
         (
             "tests/merge/test_concurrent_changes.py",
             "tests/storage/test_lock.py",
@@ -115,7 +116,7 @@ PROMISES = {
         ),
     ),
     "P13": Promise(
-        "A ledger is verified and never believed; altered and forged ones are refused.",
+        "A ledger is verified, never trusted; altered and forged ones are refused.",
         (
             "tests/ledger",
             "tests/attacks/test_ledger_attacks.py",
@@ -126,12 +127,12 @@ PROMISES = {
         ),
     ),
     "P14": Promise(
-        "No control character of a file or name reaches a terminal.",
+        "No control character in a file or a name reaches the terminal.",
         ("tests/cli/test_streams.py::terminal", "tests/cli/test_streams.py::shown"),
     ),
     "P15": Promise(
-        "Memory and open files do not grow with the size of checkpoints; limits are kept, and"
-        " work grows as its input does.",
+        "Memory and open files do not grow with the size of checkpoints, limits are kept,"
+        " and the work grows linearly with the input.",
         (
             "tests/cli/test_limits.py",
             "tests/cli/test_disks.py",
@@ -156,8 +157,8 @@ PROMISES = {
         ),
     ),
     "P18": Promise(
-        "Whatever others wrote, and whatever words are on a command line, is read or refused in"
-        " one line with a documented code, never a traceback.",
+        "Any input and any command line is accepted, or refused in one line with a "
+        "documented code, never with a traceback.",
         (
             "tests/attacks/test_reader_fuzz.py",
             "tests/attacks/test_option_fuzz.py",
@@ -166,8 +167,8 @@ PROMISES = {
         ),
     ),
     "P19": Promise(
-        "A run trains from what it recorded: a base or image that changes is refused, and so is"
-        " an image that takes too much memory.",
+        "A run trains from what its record names: a base or image that changes is "
+        "refused, and so is an image that would take too much memory.",
         (
             "tests/training/test_base_files.py",
             "tests/training/test_image_bounds.py",
@@ -178,13 +179,16 @@ PROMISES = {
 
 HEAD = """# Promises
 
-What soupctl promises, the tests that try it, and how often they did in the last run.
-A case is a test that passed. Examples are inputs that Hypothesis made; faults are operations on
-files that failed, kills and signals those that ended a process; forged fields are values in a
-ledger, or in the record of a sum, that were exchanged under digests that fit again, and altered
-texts those with a digest that does not. What is after `::` is a part of the names of the tests that
-are meant. Tests that need a GPU are not counted. What hours of search by hand found is in
-[tests/attacks](../tests/attacks/README.md).
+What soupctl promises, the tests that check it, and how much they tried in the last run.
+
+- A case is a test that passed, and an example is an input that Hypothesis made.
+- A fault is a failing file operation; kills and signals are those sent to a running command.
+- A forged field is a changed value in a ledger, or in the record of a kept sum, with all digests
+  recomputed; an altered text has a wrong digest.
+
+`FILE::TEXT` stands for the tests in that file whose names contain the text. Tests that need a GPU
+are not counted. [tests/attacks](../tests/attacks/README.md) describes longer searches and what they
+found.
 
 `python tools/promises.py` runs the tests and writes this page.
 
