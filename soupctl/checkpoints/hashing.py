@@ -19,8 +19,8 @@ from .checkpoint import Checkpoint
 from .digest import PREFIX, RootHasher, tensor_hasher
 from .lists import ESCAPED, unescape
 from .open import STREAM, find_input, open_input
+from .read_progress import current_progress
 from .safetensors import StoredTensor
-from .watched import present_watcher
 
 PIECE = 1 << 20
 SHA256 = "sha256:"
@@ -87,12 +87,12 @@ def checkpoint_digest(
     if checkpoint.digest is not None:
         return checkpoint.digest
     root, scratch = RootHasher(), Scratch()
-    watcher = present_watcher()
-    watcher.expect(checkpoint.data_size)
+    reading = current_progress()
+    reading.expect(checkpoint.data_size)
 
     def report(size: int) -> None:
         progress(size)
-        watcher(size)
+        reading(size)
 
     def digests(names: Sequence[str], advance: Progress) -> list[tuple[str, str]]:
         return [(name, _tensor_digest(checkpoint.stored(name), scratch, advance)) for name in names]
@@ -136,12 +136,12 @@ def digest_file(
     """
     label = str(path)
     with open_regular(path, label) as (fd, state), reading(label):
-        watcher = present_watcher()
-        watcher.expect(state.st_size)
+        reported = current_progress()
+        reported.expect(state.st_size)
         for piece in pieces(fd, state.st_size, label):
             update(piece)
             progress(len(piece))
-            watcher(len(piece))
+            reported(len(piece))
         if FileIdentity.of(os.fstat(fd)) != FileIdentity.of(state):
             raise OutputError("changed while it was read", path=label)
 

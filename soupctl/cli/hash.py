@@ -13,7 +13,7 @@ from ..errors import UsageError
 from . import options
 from .console import digest_text, put, put_json, say, shows_whole_digests
 from .option_groups import with_option_groups
-from .progress import watching
+from .progress import read_bar
 
 if TYPE_CHECKING:
     from ..verbs import FileDigest, Verdict
@@ -79,7 +79,7 @@ def _print_digests(
     whole = shows_whole_digests(printing.verbose)
     for path in paths:
         started = time.monotonic()
-        with watching(printing.quiet):
+        with read_bar(printing.quiet):
             found = digests_of(path)
         if printing.verbose:
             say(f"{path}: hashed in {time.monotonic() - started:.1f} s", printing.quiet)
@@ -135,5 +135,5 @@ def _check(source: str, variant: str | None, printing: options.PrintOptions) -> 
 
 def _next_verdict(verdicts: Iterator[Verdict], quiet: bool) -> Verdict | None:
     """The next verdict, with a progress bar while it is computed; None if there are no more."""
-    with watching(quiet):
+    with read_bar(quiet):
         return next(verdicts, None)

@@ -25,7 +25,7 @@ from .console import (
     weight_json,
 )
 from .option_groups import with_option_groups
-from .progress import watching
+from .progress import read_bar
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -73,7 +73,7 @@ def has(
     """
     from .. import verbs
 
-    with watching(printing.quiet):
+    with read_bar(printing.quiet):
         answer = verbs.ask(
             soup, what, component=component, search=[Path(folder) for folder in search or ()]
         )

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from . import options
 from .console import counted, is_terminal, put_json, say, size_text
 from .option_groups import with_option_groups
-from .progress import watching
+from .progress import read_bar
 
 if TYPE_CHECKING:
     from ..verbs import ExtractedLora
@@ -67,7 +67,7 @@ def lora(
         component=component,
         variant=variant,
     )
-    with watching(printing.quiet):
+    with read_bar(printing.quiet):
         made = verbs.extract_lora(asked, force=force)
     report(output, made, printing)
 

@@ -62,11 +62,11 @@ def progress(total: int, quiet: bool) -> Iterator[BytesBar]:
 
 
 @contextmanager
-def watching(quiet: bool) -> Iterator[BytesBar]:
-    """A bar for whatever is digested within the block."""
-    from ..checkpoints.watched import watched
+def read_bar(quiet: bool) -> Iterator[BytesBar]:
+    """A bar of the bytes that are read for digests and rebuilds within the block."""
+    from ..checkpoints.read_progress import report_reads_to
 
-    with progress(0, quiet) as bar, watched(bar):
+    with progress(0, quiet) as bar, report_reads_to(bar):
         yield bar
 
 

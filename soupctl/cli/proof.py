@@ -13,7 +13,7 @@ from ..choices import Level, Proof
 from . import options
 from .console import put, put_json, shares_json, weight_json
 from .history import Search, Soup
-from .progress import watching
+from .progress import read_bar
 
 if TYPE_CHECKING:
     from ..ledger.ledger import Ledger
@@ -50,7 +50,7 @@ def verify(
     execution = verbs.ExecutionOptions.on(device)
     if threads is not None:
         execution = replace(execution, threads=threads)
-    with watching(quiet) as advance:
+    with read_bar(quiet) as advance:
         found = verbs.verify(
             soup,
             ingredients or (),

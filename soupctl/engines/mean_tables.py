@@ -1,4 +1,4 @@
-"""What compiled kernels are told of a mean: tables of numbers and of addresses of other tables.
+"""The tables that compiled kernels read for a mean: numbers, and addresses of other tables.
 
 Rule 1: tables hold no data, and no address of a source.
 Rule 2: importing this module does not load numpy, which only scaled sources need.

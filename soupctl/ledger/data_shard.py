@@ -22,7 +22,7 @@ from ..checkpoints.digest import PREFIX, text_digest
 from ..checkpoints.hashing import FileDigest, Progress, digest_file, ignore_progress
 from ..checkpoints.layout import PICKLES, SUFFIXES
 from ..checkpoints.listing import PIPELINE
-from ..checkpoints.watched import present_watcher
+from ..checkpoints.read_progress import current_progress
 from ..errors import InputError, Issue
 from ..storage.files import read_file
 from ..storage.folder import other_files
@@ -164,13 +164,13 @@ def read_data_folder(folder: Path, progress: Progress = ignore_progress) -> Data
         raise InputError("contains no images", path=folder)
     if bad := [name for name in images if not is_text(name)]:
         raise InputError("has a name that is not valid UTF-8", path=images[bad[0]])
-    watcher = present_watcher()
-    # threads have no watcher of their own
-    watcher.expect(sum(path.stat().st_size for path in images.values()))
+    reading = current_progress()
+    # a context variable is not set in other threads
+    reading.expect(sum(path.stat().st_size for path in images.values()))
 
     def report(size: int) -> None:
         progress(size)
-        watcher(size)
+        reading(size)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = pool.map(lambda path: file_digest(path, report), images.values())

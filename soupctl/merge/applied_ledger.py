@@ -1,7 +1,7 @@
 """The ledger of a soup that deltas are applied in: its base or models, and deltas with scales.
 
 Rule 1: a delta's own ledger becomes an ancestor, so the soup is known to contain FINE and BASE.
-Rule 2: a base is weighed 1, the models of a mean as asked, a delta by its scale; equal contents are
+Rule 2: a base has weight 1, the models of a mean have theirs, a delta its scale; equal contents are
 one, with the summed weight or scale.
 """
 

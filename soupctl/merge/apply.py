@@ -36,7 +36,7 @@ from .mixture import (
 )
 from .recipe import Recipe, selector
 from .run import carry_out
-from .weighed_deltas import ModelsWithDeltas
+from .scaled_deltas import ModelsWithDeltas
 
 
 @dataclass(frozen=True, slots=True)

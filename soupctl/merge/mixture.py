@@ -38,8 +38,8 @@ from .new_ledger import hint_to
 from .notes import listed
 from .plan import Plan
 from .recipe import Recipe, columns_of, require_matches, selector
+from .scaled_deltas import ModelsWithDeltas, ScaledDelta, summed_deltas
 from .settings import require_same_settings
-from .weighed_deltas import ModelsWithDeltas, WeighedDelta, summed_deltas
 from .whole_models import WholeModels, whole_models
 
 BASE_WEIGHT = WeightByBlock(Fraction(1))
@@ -88,10 +88,10 @@ class _Planned:
 def _planned(
     mixture: ModelsWithDeltas, position: int, alone: ComponentInputs, alignment: Alignment
 ) -> _Planned:
-    weighed = summed_deltas(mixture, position)
-    recipe = _recipe(mixture, weighed)
+    scaled = summed_deltas(mixture, position)
+    recipe = _recipe(mixture, scaled)
     models = alone.checkpoints
-    deltas = _as_applied(mixture, weighed, recipe, models)
+    deltas = _as_applied(mixture, scaled, recipe, models)
     facts = [facts_of_source(source) for source in alignment.sources]
     plan = plan_applied(recipe, alignment.sources, deltas, facts)
     every = replace(
@@ -182,7 +182,7 @@ def _left_out(deltas: Sequence[Delta]) -> Iterator[str]:
             yield f"{each.label}: left out, since other models have them: {listed(each.left_out)}"
 
 
-def _recipe(mixture: ModelsWithDeltas, deltas: Sequence[WeighedDelta]) -> Recipe:
+def _recipe(mixture: ModelsWithDeltas, deltas: Sequence[ScaledDelta]) -> Recipe:
     """The recipe with the weights of all models and the scales of all deltas after them."""
     weights = (*mixture.models, *(each.scale for each in deltas))
     return replace(
@@ -194,12 +194,12 @@ def _recipe(mixture: ModelsWithDeltas, deltas: Sequence[WeighedDelta]) -> Recipe
 
 def _as_applied(
     mixture: ModelsWithDeltas,
-    weighed: Sequence[WeighedDelta],
+    scaled: Sequence[ScaledDelta],
     recipe: Recipe,
     models: Sequence[Checkpoint],
 ) -> list[Delta]:
     """The deltas, one that gives FINE as such; MismatchError for those of different bases."""
-    deltas = [each.delta for each in weighed]
+    deltas = [each.delta for each in scaled]
     differences = [each for each in deltas if isinstance(each, DeltaReader)]
     if not mixture.other_base:
         _require_one_base(differences, models)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from ..checkpoints.watched import present_watcher
+from ..checkpoints.read_progress import current_progress
 from .chunks import Write
 from .code_error import CodeError
 from .kept_sum.reader import Source
@@ -41,8 +41,8 @@ class Outcome:
 
 
 def announce(sources: Sequence[Source], *plans: Plan) -> None:
-    """Tell a watcher how much will be read, once for each plan, and made."""
+    """Report how much will be read, once for each plan, and made."""
     read = sum(each.size for source in sources for each in source.tensors.values())
     written = (entry for plan in plans for entry in plan.written)
     made = sum(prod(shape) * dtype.bits // 8 for _, dtype, shape in written)
-    present_watcher().expect(len(plans) * read + made)
+    current_progress().expect(len(plans) * read + made)

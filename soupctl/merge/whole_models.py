@@ -16,7 +16,7 @@ from ..ledger.names import unique_names
 from ..ledger.pipelines import pipeline_digest
 from .ingredients import Inputs
 from .order import Outcome
-from .weighed_deltas import ModelsWithDeltas, places_of
+from .scaled_deltas import ModelsWithDeltas, places_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from revising import average
 from terminal import Terminal
 
 from soupctl import verbs
-from soupctl.checkpoints.watched import watched
+from soupctl.checkpoints.read_progress import report_reads_to
 from soupctl.cli.progress import progress
 
 COLOUR = b"\x1b[38;5;"
@@ -161,12 +161,12 @@ def test_what_is_digested_is_what_was_expected(ingredients):
         def __call__(self, size: int) -> None:
             told.append(size)
 
-    watcher = Told()
+    reading = Told()
     average("soup.st", *ingredients)
-    with watched(watcher):
-        verbs.verify("soup.st", execution=verbs.ExecutionOptions(1, progress=watcher))
+    with report_reads_to(reading):
+        verbs.verify("soup.st", execution=verbs.ExecutionOptions(1, progress=reading))
 
-    assert watcher.expected == sum(told) > 0
+    assert reading.expected == sum(told) > 0
 
 
 def test_notices_of_the_library_are_shown_above_the_bar(monkeypatch, capsys):

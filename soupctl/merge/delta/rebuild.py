@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...checkpoints.checkpoint import Checkpoint
 from ...checkpoints.digest import root_of
-from ...checkpoints.watched import present_watcher
+from ...checkpoints.read_progress import current_progress
 from ...errors import LedgerError
 from ...ledger.ledger import Ledger
 from ...workers import ExecutionOptions
@@ -39,7 +39,7 @@ def delta_difference(
     alignment = align(checkpoints, selector(recipe))
     plan = plan_delta(recipe, alignment)
     job = ComponentDelta(request, part, alignment, plan, ())
-    present_watcher().expect(job.read)
+    current_progress().expect(job.read)
     survey = survey_delta(job, engine, execution)
     if survey.roots != (sources[0].digest, sources[-1].digest):
         raise LedgerError("has other content than the ledger records", path=fine, advice=SEARCH)

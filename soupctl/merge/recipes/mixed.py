@@ -23,7 +23,7 @@ from ..mixture import (
     planned_mixture,
 )
 from ..recipe import Recipe
-from ..weighed_deltas import ModelsWithDeltas, places_of
+from ..scaled_deltas import ModelsWithDeltas, places_of
 from .compose import Composition, Row
 from .stage import Stage
 

@@ -1,6 +1,6 @@
-"""Models and deltas with their weights and scales, as commands and recipes ask for them.
+"""Models with weights, and deltas with scales, as commands and recipes request them.
 
-Rule 1: deltas of one content are one, with the sum of their scales.
+Rule 1: deltas of equal content are one delta, with the sum of their scales.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class WeighedDelta:
+class ScaledDelta:
     """A delta or adapter of one component, with its scale by block."""
 
     delta: Delta
     scale: WeightByBlock
     given: tuple[int, ...]
-    """Which of those that the user named have it."""
+    """Indices of the given deltas that have this content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +35,30 @@ class ModelsWithDeltas:
     """The weights of the models in the order of the inputs; of a base alone it is 1."""
     deltas: Sequence[GivenDelta]
     scales: Sequence[WeightByBlock]
-    """Of the deltas, in their order."""
+    """The scales of the deltas, in their order."""
     blocks: tuple[str, ...]
     """The globs of blocks that weights and scales differ by."""
     recipe: Recipe
-    """What else is asked for; its weights do not count."""
+    """The other options; its weights are not used."""
     output: str | Path
     other_base: bool = False
     variant: str | None = None
     shard_size: int | None = None
 
 
-def summed_deltas(mixture: ModelsWithDeltas, position: int) -> tuple[WeighedDelta, ...]:
-    """The deltas of one component, those of one content as one; UsageError if they cancel."""
-    found: dict[str, WeighedDelta] = {}
+def summed_deltas(mixture: ModelsWithDeltas, position: int) -> tuple[ScaledDelta, ...]:
+    """The deltas of one component, those of equal content as one; UsageError if they cancel."""
+    found: dict[str, ScaledDelta] = {}
     for number, (given, scale) in enumerate(zip(mixture.deltas, mixture.scales, strict=True)):
         delta = given.deltas[position]
         if delta is None:
             continue
-        each = WeighedDelta(delta, scale, (number,))
+        each = ScaledDelta(delta, scale, (number,))
         known = delta.ledger
         root = checkpoint_digest(delta.checkpoint) if known is None else known.root
         if root in found:
             if checkpoint_digest(delta.checkpoint) != root:
-                # of the same content only the first is read
+                # only the first of several deltas with equal content is read
                 raise LedgerError("its ledger does not match its tensors", path=delta.label)
             first = found[root]
             given_by = (*first.given, number)
@@ -73,6 +73,6 @@ def summed_deltas(mixture: ModelsWithDeltas, position: int) -> tuple[WeighedDelt
 
 
 def places_of(mixture: ModelsWithDeltas, position: int) -> dict[int, int]:
-    """The index of each delta among a component's sources; none of one that does not change it."""
-    weighed = enumerate(summed_deltas(mixture, position), len(mixture.models))
-    return {number: place for place, each in weighed for number in each.given}
+    """The index, among a component's sources, of each delta that changes the component."""
+    numbered = enumerate(summed_deltas(mixture, position), len(mixture.models))
+    return {number: place for place, each in numbered for number in each.given}
