@@ -40,8 +40,8 @@ def delta(
 ) -> None:
     """Subtract a base from a fine-tuned checkpoint, exactly.
 
-    `apply` adds such a delta to the base again, or to others, times any scale. Of two pipelines,
-    the delta is a folder with one for each component.
+    `apply` adds such a delta to the base again, or to others, times any scale. For two pipelines,
+    the delta is a folder with one delta per component.
 
     Example: soupctl delta cats.safetensors base.safetensors -o cats.delta
     """
