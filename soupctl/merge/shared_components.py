@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
+from ..checkpoints.open import find_input, open_input
 from ..errors import LedgerError
 from ..ledger.changes import CANNOT_SAY, MAKE_AGAIN, WeightRemoval, unattributed
 from ..ledger.ledger import IngredientEntry, Ledger
@@ -108,7 +109,7 @@ def _removals(
     It is None for a component that they do not change.
     """
     if model is not None:
-        pipeline = pipeline_of(changes, model)
+        pipeline = pipeline_of(changes, model) or _whole_pipeline(changes[0], removal, model[0])
         for change, checkpoint in zip(changes, model, strict=True):
             require_no_sum(checkpoint)
             change.inputs.by_digest[checkpoint_digest(checkpoint)] = checkpoint
@@ -134,6 +135,28 @@ def _removals(
             else WeightRemoval(content, removal.what, removal.weight, digest)
             for content in contents
         )
+
+
+def _whole_pipeline(
+    change: ComponentChange, removal: Removal, checkpoint: Checkpoint
+) -> str | None:
+    """The digest of the pipeline whose component is removed, if others share the component.
+
+    All components are read, because the content of a shared one does not identify the pipeline.
+    """
+    digest = checkpoint_digest(checkpoint)
+    shared = [entry for entry in change.before.ingredients if len(entry.pipelines) > 1]
+    if digest not in {entry.digest for entry in shared}:
+        return None
+    revision = change.revision
+    names = {each.name for each in find_input(revision.soup).components}
+    found = {}
+    for each in find_input(removal.what, variant=revision.variant).components:
+        if each.name in names:
+            with open_input(each) as part:
+                found[each.name] = checkpoint_digest(part)
+                part.require_unchanged()
+    return pipeline_digest(found) if len(found) > 1 else None
 
 
 def _pipelines_meant(

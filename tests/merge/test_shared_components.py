@@ -246,7 +246,8 @@ def test_a_ledger_of_the_first_format_that_can_say_is_changed_as_before(runs, tm
     assert average(tmp_path / "only", runs[0]) == again
 
 
-def test_one_component_of_a_pipeline_is_changed_by_the_name_of_the_pipeline(mixed, tmp_path):
+@pytest.mark.parametrize("by_path", [True, False])
+def test_one_component_loses_the_share_of_the_pipeline_that_is_named(mixed, tmp_path, by_path):
     average(tmp_path / "soup", *mixed)
     made = verbs.average(
         verbs.Request(
@@ -254,15 +255,19 @@ def test_one_component_of_a_pipeline_is_changed_by_the_name_of_the_pipeline(mixe
         )
     )
     less = {"output": tmp_path / "less", "component": "vae"}
-    removed = [verbs.Removal("cats")]
+    removed = [verbs.Removal(mixed[0] if by_path else "cats")]
+
     changed = verbs.revise(verbs.Revision("subtract", tmp_path / "soup", removed=removed, **less))
+
     assert made[0].ledger.root == changed[0].ledger.root
 
-    less["output"] = tmp_path / "none"
+
+def test_a_shared_component_alone_does_not_tell_whose_share_is_removed(mixed, tmp_path):
+    average(tmp_path / "soup", *mixed)
+    part = verbs.Removal(f"{mixed[0]}/vae")
+
     with pytest.raises(LedgerError, match=r"part of several pipelines: .*give the name of one"):
-        verbs.revise(
-            verbs.Revision("subtract", tmp_path / "soup", removed=[verbs.Removal(mixed[0])], **less)
-        )
+        change("subtract", tmp_path / "soup", tmp_path / "none", component="vae", removed=[part])
 
 
 def test_components_that_lie_about_a_pipeline_are_refused(mixed, tmp_path):
