@@ -25,5 +25,5 @@ def require_extra() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
-        what = f"this needs {', '.join(missing)}, which is not installed"
+        what = f"this needs packages that are not installed: {', '.join(missing)}"
         raise LimitError(what, advice="pip install 'soupctl[train]'")

@@ -82,7 +82,7 @@ def _scan(text: str, position: int) -> tuple[Any, int]:
     try:
         return DECODER.raw_decode(text, position)
     except RecursionError:
-        raise ValueError(f"is more than {DEEPEST} levels deep") from None
+        raise ValueError(f"nested more than {DEEPEST} levels deep") from None
 
 
 def _require_plain(text: str, begin: int, end: int, key: str, value: object) -> None:
@@ -97,7 +97,7 @@ def _require_plain(text: str, begin: int, end: int, key: str, value: object) -> 
         if any(_has_surrogate(item) for item in items if isinstance(item, str)):
             raise ValueError(f"{reprlib.repr(key)} is or holds a lone surrogate")
         if depth > DEEPEST and any(isinstance(item, dict | list) for item in items):
-            raise ValueError(f"is more than {DEEPEST} levels deep")
+            raise ValueError(f"nested more than {DEEPEST} levels deep")
         items = [part for item in items for part in _parts(item)]
         depth += 1
 

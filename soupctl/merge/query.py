@@ -132,7 +132,7 @@ def _unknown_text(what: str, soup: str, known: Known) -> UsageError:
     ]
     if removed:
         advice = f"one of that name was taken out: {removed[0]}"
-    reason = "it is neither a path nor a name or digest in its ledger"
+    reason = "it is not an existing path, and not a name or digest in the ledger"
     return cannot_tell(what, soup, reason, advice)
 
 

@@ -265,7 +265,7 @@ def test_a_missing_extra_is_named_with_the_install_command(monkeypatch):
         libraries.require_extra()
 
     assert refusal.value.message() == (
-        "this needs no_such_library, which is not installed (pip install 'soupctl[train]')"
+        "this needs packages that are not installed: no_such_library (pip install 'soupctl[train]')"
     )
 
 
