@@ -127,7 +127,9 @@ def test_metadata_on_which_all_agree_is_kept(average, tmp_path):
         metadata = {"format": "pt", "modelspec.title": title, "modelspec.author": 'ünï\n"x"'}
         tensors = {"weight": torch.ones(3)}
         safetensors.torch.save_file(tensors, tmp_path / f"{number}.st", metadata)
-    average(tmp_path / "0.st", tmp_path / "1.st", "-o", tmp_path / "soup.st")
+    note = "metadata that differs between ingredients is left out: modelspec.title"
+
+    average(tmp_path / "0.st", tmp_path / "1.st", "-o", tmp_path / "soup.st", notes=[note])
 
     with safe_open(tmp_path / "soup.st", "pt") as file:
         metadata = file.metadata()
