@@ -12,9 +12,11 @@ from pathlib import Path
 
 from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import ModelFiles
+from ..checkpoints.listing import PIPELINE
 from ..checkpoints.open import STREAM, find_input, open_input
 from ..ledger.data_shard import is_data_folder, is_image
 from ..ledger.pipelines import pipeline_digest
+from .delta.format import COMPONENT_FILE
 from .opened_inputs import is_input
 from .revision import Removal, Revision
 from .sources import is_added
@@ -45,6 +47,11 @@ def find_for(path: str | Path, component: str | None, variant: str | None = None
     return find_input(path, component, variant)
 
 
+def _is_pipeline(folder: Path) -> bool:
+    """Whether a folder is a pipeline of models, not of deltas; found without opening a file."""
+    return (folder / PIPELINE).exists() and not any(folder.glob(f"*/{COMPONENT_FILE}"))
+
+
 def added_digest(what: str, soup: ModelFiles) -> str | None:
     """The digest of deltas or an adapter at a path, unless they are of each component of a soup.
 
@@ -52,7 +59,7 @@ def added_digest(what: str, soup: ModelFiles) -> str | None:
     """
     if len(soup.components) == 1 or what == STREAM or not is_input(what):
         return None
-    if is_image(Path(what)) or is_data_folder(Path(what)):
+    if is_image(Path(what)) or is_data_folder(Path(what)) or _is_pipeline(Path(what)):
         return None
     model = find_input(what)
     names = [component.name for component in model.components]

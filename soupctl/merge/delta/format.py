@@ -20,6 +20,8 @@ from ...format.dtypes import DType, Kind
 from ...format.header import Tensor
 from ...ledger.sealed import Digest, RecordFormat, canonical, read_record, sealed
 
+COMPONENT_FILE = "delta.safetensors"
+"""The name of a component's delta in its folder, which no library mistakes for weights."""
 MAKE = "make it again with soupctl delta FINE BASE"
 DELTA_FORMAT = 1
 RECORD = RecordFormat("a delta", DELTA_FORMAT, MAKE, "use a newer soupctl")

@@ -42,7 +42,7 @@ from ..output import open_output
 from ..plan import Plan, make_plan
 from ..preflight import require_free_place
 from ..recipe import Recipe, require_matches, selector
-from .format import encode_facts, part_entries
+from .format import COMPONENT_FILE, encode_facts, part_entries
 from .passes import (
     ComponentDelta,
     DeltaFindings,
@@ -53,9 +53,6 @@ from .passes import (
     write_delta,
 )
 from .record import Selection, draft_delta
-
-FILE = "delta.safetensors"
-"""The name of a component's delta in its folder, which no library takes for weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +263,7 @@ def _destination(job: DeltaJob, tensors: Sequence[tuple[Tensor, ...]]) -> Destin
         files = ComponentFiles("", (OutputFile(name, tensors[0]),), None)
         return Destination(path, False, (files,), CompanionFiles((), (), ()))
     every = tuple(
-        ComponentFiles(each.part.name, (OutputFile(FILE, its),), None)
+        ComponentFiles(each.part.name, (OutputFile(COMPONENT_FILE, its),), None)
         for each, its in zip(job.components, tensors, strict=True)
     )
     listing = job.inputs.models[1].pipeline_index
