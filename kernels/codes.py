@@ -99,7 +99,7 @@ def quantise(mean, codes, origin, start, stop, out, tile, found, values, scratch
 
 @register_jitable
 def note_largest(mean, weights, place, length, tile, found, values, scratch):  # type: ignore[no-untyped-def]
-    """Raise what is found by one tile, whose sums are left as they are; DONE or a failure.
+    """Update the largest magnitudes in `found` from the sums of one tile; DONE or a failure.
 
     Where all sums are exact, the largest mean is that of the largest sum, so no other is rounded.
     """

@@ -51,7 +51,7 @@ class TritonEngine:
         sources: Sequence[memoryview],
         scales: Scales | None = None,
     ) -> Quantise:
-        """Bind the mean in the CPU engine: codes come of the pass after the search."""
+        """Bind the mean in the CPU engine, as in `prepare_largest`."""
         return CpuEngine().prepare_codes(mean, scale, sources, scales)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:

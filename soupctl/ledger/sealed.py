@@ -41,9 +41,9 @@ class RecordFormat:
     """The format of a record beside the ledger."""
 
     subject: str
-    """What it is a record of, in messages."""
+    """The kind of record, as messages call it."""
     version: int
-    """The latest version that is read."""
+    """The latest version that can be read."""
     advice: str
     """What to do about a record that is not sound."""
     advice_if_newer: str

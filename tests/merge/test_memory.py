@@ -1,4 +1,4 @@
-"""The estimate of memory: what it counts, and what becomes of a job that has less."""
+"""The estimate of memory: what it counts, and what happens to a job with less memory."""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ def _plan(before: Ledger, sources: Sequence[Source], alignment: Alignment, kept:
     """
     ones = [WeightByBlock(Fraction(1))] * len(sources)
     recipe = plain_recipe(before, ones, first=before.integer_source is not None)
-    # what was taken is in the sum, the first source, as it is
+    # tensors of --take are stored unchanged in the kept sum, which is the first source
     recipe = replace(recipe, takes=tuple((glob, 0) for glob, _ in before.takes))
     shown = [source.label for source in alignment.sources]
     contents = [source.tensors for source in alignment.sources]
