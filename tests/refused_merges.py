@@ -23,6 +23,7 @@ BLOCKS = {
     "three.toml": '[blocks]\n"conv*" = [0, 1, 1]\n',
     "default.toml": 'default = [1, 3]\n[blocks]\n"conv*" = [0, 1]\n',
     "nothing.toml": '[blocks]\n"convs*" = [0, 1]\n',
+    "fine.toml": f'[blocks]\n"*.in*" = ["1/{2**40 + 1}", 1]\n"*.out*" = ["1/{2**40 - 1}", 1]\n',
 }
 """Files of weights by block."""
 NUMBERS = ",".join(["0.5"] * 26)
@@ -82,6 +83,11 @@ OF_BLOCKS = [
         "avg sd-0.st sd-1.st --blocks GRAD_W -o x.st",
         ("--blocks {} is not a file, preset or list of numbers",),
         instead=("avg sd-0.st sd-1.st --blocks GRAD_V -o x.st",),
+    ),
+    Refused(
+        "avg sd-0.st sd-1.st --blocks fine.toml --keep-sum -o x.st",
+        (),
+        instead=("avg sd-0.st sd-1.st --blocks fine.toml --no-keep-sum -o x.st",),
     ),
     Refused(
         "avg a.st b.st --blocks nothing.toml -o x.st",

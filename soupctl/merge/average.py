@@ -40,10 +40,11 @@ from .ingredients import (
     require_several,
 )
 from .job import ComponentJob, ComponentResult, Job
+from .kept_sum.by_block import scaled_by_block
 from .kept_sum.find import require_keepable
-from .kept_sum.format import BY_BLOCK, NO_SUM, Facts, scale_of
+from .kept_sum.format import Facts, smallest_scale
 from .kept_sum.record import SumRecord, kept_runs, ordered_runs
-from .new_ledger import complete_average, draft_average, ingredient_names
+from .new_ledger import complete_average, draft_average, ingredient_names, weights_by_block
 from .notes import notes_on
 from .order import Outcome
 from .plan import Plan, make_plan
@@ -101,8 +102,6 @@ class Request:
             parse_dtype(dtype.value)
         if self.keep_sum:
             require_keepable(self.output, self.allow_nonfinite)
-            if self.blocks is not None:
-                raise UsageError(BY_BLOCK, advice=NO_SUM)
 
 
 def average(
@@ -154,6 +153,9 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
         _plan(recipe, each.part, each.alignment)
         for recipe, each in zip(recipes, parts, strict=True)
     ]
+    scale = smallest_scale(weights_by_block(asked))
+    if request.keep_sum and asked.blocks:
+        plans = [scaled_by_block(*each, scale) for each in zip(plans, recipes, strict=True)]
     configs = folder_at(source, inputs.models)
     destination = decide(
         request.output, inputs, plans, request.shard_size, request.variant, configs
@@ -166,7 +168,7 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
         folder = destination.folder_of(share)
         draft = draft_average(recipe, names, inputs, part, plan, alignment, folder)
         complete = partial(complete_average, draft, recipe, inputs, position)
-        record = _sum_record(recipe, part, plan) if request.keep_sum else None
+        record = _sum_record(scale, part, plan) if request.keep_sum else None
         components.append(
             ComponentJob(
                 part,
@@ -273,13 +275,13 @@ def _tensor_names(alignment: Alignment) -> set[str]:
     return {name for tensors in tables.values() for name in tensors}
 
 
-def _sum_record(recipe: Recipe, part: ComponentInputs, plan: Plan) -> SumRecord:
-    """The metadata of the component's sum."""
+def _sum_record(scale: Fraction, part: ComponentInputs, plan: Plan) -> SumRecord:
+    """The metadata of the component's sum, which has this scale."""
     dtypes = tuple(kept_runs(plan, source) for source in range(len(part.checkpoints)))
 
     def ordered(ledger: Ledger, outcome: Outcome) -> tuple[Runs, ...]:
         digests = outcome.ingredients[: len(dtypes)]
         return ordered_runs(dict(zip(digests, dtypes, strict=True)), ledger)
 
-    facts = Facts(scale_of(recipe.weights, plan.weights.whole), UNKNOWN, dtypes)
+    facts = Facts(scale, UNKNOWN, dtypes)
     return SumRecord(facts, ordered)

@@ -373,6 +373,8 @@ def _added_soup(
         entries.append(moved(entry, lambda hint: hint_from(hint, old, new)))
     kept = None
     if beside is not None:
-        kept = open_sum(inputs, beside, soup, ledger).reweighted(tuple(entries))
+        kept = open_sum(inputs, beside, soup, ledger)
+        is_scaled = not any(entry.blocks for entry in entries)
+        kept = kept.reweighted(tuple(entries)) if is_scaled else None
     labelled = tuple((f"{entry.name} of {soup.label}", entry) for entry in entries)
     return _Added(labelled, ledger, ledger.exact, kept)

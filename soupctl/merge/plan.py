@@ -47,7 +47,7 @@ class Plan:
     def reweighted(self, weights: StepWeights) -> Plan:
         """The plan with other weights of the ingredients, the same in every tensor."""
         steps = (
-            step if step.out is None else replace(step, weights=_among(weights, step.sources))
+            step if step.out is None else replace(step, weights=among(weights, step.sources))
             for step in self.steps
         )
         return replace(self, weights=weights, steps=tuple(steps))
@@ -164,11 +164,11 @@ def _kept_step(
         shares = equal_weights(len(sources))
     else:
         with naming(tensor):
-            shares = _among(weights, sources)
+            shares = among(weights, sources)
     return Step(tensor, shape, rule, sources, dtypes, out, shares, kind, scales)
 
 
-def _among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
+def among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
     """The weights of a step's sources, from those of all ingredients."""
     if sources[0] >= len(weights.whole):
         # donors have no weight

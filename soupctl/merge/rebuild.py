@@ -131,7 +131,6 @@ def _make(
     engine, execution = engine_of(request.execution)
     if ledger.is_applied:
         return _make_applied(request, sources, ledger)
-    weights = [source.weights for source in sources if not source.is_donor]
     recipe = recipe_of(ledger, sources, first=ledger.integer_source is not None)
     alignment = aligned_sources(sources, recipe, soup_names(request.soup))
     plan = make_plan(
@@ -143,7 +142,7 @@ def _make(
     orders = [Order(plan, alignment.sources, _discard)]
     announce(alignment.sources, plan)
     if kept is not None:
-        scaled = kept.rescaled(plan, [each.usual for each in weights])
+        scaled = kept.rescaled(plan, recipe)
         announce(alignment.sources, scaled)
         forms = survey(scaled, alignment.sources, engine, execution)
         orders.append(Order(scaled, alignment.sources, _discard, SumOutput(forms, _discard)))

@@ -152,9 +152,7 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
     revision = components[0].change.revision
     inputs = Inputs(models, tuple(each.part for each in components))
     plans = [each.computation.plan for each in components]
-    keep = revision.keep_sum
-    if keep is None:
-        keep = revision.output != STREAM and any(each.members.sum for each in components)
+    keep = revision.keeps_sum(has_sum=any(each.members.sum for each in components))
     place = config_source(revision.config_from, models)
     configs = folder_at(place, models)
     destination = decide(revision.output, inputs, plans, None, revision.variant, configs)

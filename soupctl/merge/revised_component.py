@@ -37,7 +37,8 @@ from .donors import aligned_sources
 from .facts import facts_of_source
 from .identical import require_identical
 from .ingredients import ComponentInputs, Donor
-from .kept_sum.format import BY_BLOCK, NO_SUM, Facts, scale_of
+from .kept_sum.by_block import scaled_by_block
+from .kept_sum.format import NO_SUM, Facts, smallest_scale
 from .kept_sum.reader import soup_names
 from .kept_sum.record import SumRecord, kept_runs
 from .kept_sum.update import computed_from_sum
@@ -97,10 +98,6 @@ class RevisedComponent:
         if self.members.before.is_applied:
             what = "no sum can be kept of a soup with deltas"
             raise UsageError(what, advice="leave out --keep-sum")
-        if self.members.blocks:
-            if self.change.revision.keep_sum:
-                raise UsageError(BY_BLOCK, advice=NO_SUM)
-            return None
         if self.members.before.allow_nonfinite:
             raise UsageError("no sum can be kept of NaN or infinity", advice=NO_SUM)
         read = {
@@ -273,12 +270,18 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
             sources = exact_sources(inputs, soup, after, first, advice, before.donors)
         method = Method.ROUNDED if rounded else Method.INGREDIENTS
         known = replace(before, blocks=members.blocks)
-        computation = _planned(change, known, sources, method)
+        keeps = change.revision.keeps_sum(has_sum=members.sum is not None)
+        computation = _planned(change, known, sources, method, keeps_sum=keeps)
     return RevisedComponent(change, members, computation)
 
 
 def _planned(
-    change: ComponentChange, before: Ledger, sources: Sequence[Source], method: Method
+    change: ComponentChange,
+    before: Ledger,
+    sources: Sequence[Source],
+    method: Method,
+    *,
+    keeps_sum: bool,
 ) -> Computation:
     """The planned change; removed ingredients do not affect the soup's dtype."""
     # a soup without a ledger does not record the source of its integers
@@ -303,7 +306,9 @@ def _planned(
     with explained_by_digests(sources):
         plan = make_plan(recipe, shown, contents, rounded, facts)
         require_identical(plan, alignment.sources)
-    scale = scale_of(recipe.weights, plan.weights.whole)
+    scale = smallest_scale(weights)
+    if recipe.blocks and keeps_sum:
+        plan = scaled_by_block(plan, recipe, scale)
     return Computation(method, tuple(sources), plan, scale, alignment, recipe.takes)
 
 

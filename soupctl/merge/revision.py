@@ -124,6 +124,10 @@ class Revision:
         """Whether the rounded soup is computed with."""
         return self.approximate or self.total is not None
 
+    def keeps_sum(self, *, has_sum: bool) -> bool:
+        """Whether a sum is kept beside the result, of a soup that has one or not."""
+        return (has_sum and self.output != STREAM) if self.keep_sum is None else self.keep_sum
+
     @property
     def uses_sum(self) -> bool:
         """Whether the soup's own sum is used if it exists."""

@@ -67,7 +67,6 @@ def test_the_log_marks_ingredients_with_weights_by_block(soupctl):
         ("--blocks GRAD_X", "is not a file, preset or list of numbers (did you mean GRAD_"),
         ("--blocks nope.toml", "nope.toml: cannot be read: No such file"),
         ("--blocks GRAD_V -w 1,2", "--blocks has default weights, and the ingredients have"),
-        ("--blocks GRAD_V --keep-sum", "no sum is kept of a soup with weights by block"),
         ("--blocks GRAD_V --sweep 0:1:0.5", "the output has no {t}"),
         ("--sweep 0:1", "'0:1' is not START:STOP:STEP (such as 0:1:0.1)"),
     ],

@@ -20,7 +20,7 @@ from soupctl.errors import LedgerError, SoupError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.ledger.sealed import canonical
 from soupctl.ledger.weights import scaled
-from soupctl.verbs import BlockWeights, Level
+from soupctl.verbs import BlockWeights, Level, Method
 
 HALF, ONE, NONE = Fraction(1, 2), Fraction(1), Fraction(0)
 NAMES = ("left.w", "right.w", "out.w")
@@ -237,6 +237,46 @@ def test_rounded_weights_are_rounded_in_blocks_too():
     }
 
 
-def test_no_sum_is_kept_of_a_soup_with_blocks():
-    with pytest.raises(UsageError, match="no sum is kept"):
-        average("soup.st", "a.st", "b.st", blocks=THREE, keep_sum=True)
+def test_a_kept_sum_is_enough_to_take_an_ingredient_out_of_all_blocks():
+    average("soup.st", "a.st", "b.st", "d.st", blocks=THREE, keep_sum=True)
+    assert_proven("soup.st")
+    for name in "bd":
+        Path(f"{name}.st").rename(f"{name}.away")
+    made = revise("subtract", "soup.st", Path("less.st"), (), ["a.st"])
+    for name in "bd":
+        Path(f"{name}.away").rename(f"{name}.st")
+
+    left = by_block((ONE, NONE), left=(NONE, Fraction(1, 3)), right=(ONE, ONE))
+    average("fresh.st", "b.st", "d.st", blocks=left, keep_sum=True)
+    assert made.method is Method.SUM
+    assert contents(Path("fresh.st")) == contents(Path("less.st"))
+    sums = [contents(*Path().glob(f"{name}.st.*.sum")) for name in ("fresh", "less")]
+    assert sums[0] == sums[1]
+    assert_proven("less.st")
+
+
+def test_a_kept_sum_works_with_blocks_takes_and_padding_together():
+    wide = {"left.w": np.ones((2, 4), np.float16), "right.w": np.ones((2, 3), np.float32)}
+    save(Path("wide.st"), **wide)
+    for number, name in enumerate("ef"):
+        generator = np.random.default_rng(number)
+        values = generator.normal(size=(2, 3)).astype(np.float16)
+        save(Path(f"{name}.st"), **{"left.w": values, "right.w": values})
+    names = ("wide.st", "e.st", "f.st")
+    third = by_block((ONE,) * 3, left=(ONE, HALF, Fraction(1, 3)))
+    options = {"pad": ("left.*",), "take": (("right.*", "e.st"),), "keep_sum": True}
+    average("soup.st", *names, blocks=third, **options)
+    revise("subtract", "soup.st", Path("less.st"), (), ["f.st"])
+    average("fresh.st", *names[:2], blocks=by_block((ONE, ONE), left=(ONE, HALF)), **options)
+
+    assert contents(Path("fresh.st")) == contents(Path("less.st"))
+    assert_proven("soup.st", "less.st")
+
+
+def test_weights_too_fine_for_one_scale_of_all_blocks_are_refused_with_the_way_out():
+    fine = [(1 / Fraction(2**40 + 1), ONE), (1 / Fraction(2**40 - 1), ONE)]
+    blocks = by_block((ONE, ONE), left=fine[0], right=fine[1])
+    average("soup.st", "a.st", "b.st", blocks=blocks)
+
+    with pytest.raises(UsageError, match=r"one scale for all blocks \(with keep_sum=False"):
+        average("kept.st", "a.st", "b.st", blocks=blocks, keep_sum=True)

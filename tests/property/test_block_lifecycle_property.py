@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -38,6 +39,8 @@ def is_soup(held: dict[str, Row]) -> bool:
 class BlockLife(RuleBasedStateMachine):
     """A soup with weights by block, and beside it what it should hold."""
 
+    keep_sum = False
+
     @initialize(found=pool, first=rows, second=free_rows)
     def begin(self, found: list[tuple[DType, bytes]], first: Row, second: Row) -> None:
         self.scratch = tempfile.TemporaryDirectory()
@@ -65,15 +68,21 @@ class BlockLife(RuleBasedStateMachine):
         self.step += 1
         default, left, right = zip(*held.values(), strict=True)
         asked = BlockWeights((("left.*", left), ("right.*", right)), default)
-        average(self.soup, *map(self.path, held), blocks=asked)
+        average(self.soup, *map(self.path, held), blocks=asked, keep_sum=self.keep_sum)
         self.held = held
 
-    def change(self, wanted: dict[str, Row], *arguments: object, **options: object) -> None:
+    def revise(self, wanted: dict[str, Row], before: Path, *arguments: Any, **options: Any) -> None:
+        operation, *changed = arguments
+        revise(operation, before, self.soup, *changed, **options)
+
+    def change(
+        self, wanted: dict[str, Row], *arguments: Any, operation: str = "change", **options: Any
+    ) -> None:
         """Make the next soup, or see that it is refused where no average makes it."""
         before = self.soup
         self.step += 1
         try:
-            revise("change", before, self.soup, *arguments, **options)
+            self.revise(wanted, before, operation, *arguments, **options)
         except SoupError:
             assert not self.expected(wanted)
             assert not self.soup.exists()
@@ -137,15 +146,8 @@ class BlockLife(RuleBasedStateMachine):
             return
         wanted = self.with_more(new, row)
         wanted.pop(old)
-        before = self.soup
-        self.step += 1
-        try:
-            revise("swap", before, self.soup, [self.path(new)], [self.path(old)], again=True)
-        except SoupError:
-            assert not self.expected(wanted)
-            self.step -= 1
-        else:
-            self.held = wanted
+        files = [self.path(new)], [self.path(old)]
+        self.change(wanted, *files, operation="swap", again=True)
 
     @rule()
     def begin_again_from_what_remains(self) -> None:
@@ -175,6 +177,45 @@ class BlockLife(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "scratch"):
             self.scratch.cleanup()
+
+
+class KeptBlockLife(BlockLife):
+    """The same with a kept sum, when only ingredients whose weights change can be read."""
+
+    keep_sum = True
+
+    def revise(self, wanted: dict[str, Row], before: Path, *arguments: Any, **options: Any) -> None:
+        named = str(arguments)
+        same = [name for name in NAMES if self.held.get(name) == wanted.get(name)]
+        unchanged = [name for name in same if str(self.path(name)) not in named]
+        for name in unchanged:
+            self.path(name).rename(self.folder / f"{name}.hidden")
+        try:
+            super().revise(wanted, before, *arguments, **options)
+        finally:
+            for name in unchanged:
+                (self.folder / f"{name}.hidden").rename(self.path(name))
+
+    @invariant()
+    def its_sum_is_that_of_an_average(self) -> None:
+        """The sum of a changed soup has no trace of what was in it."""
+        if not hasattr(self, "held"):
+            return
+        (kept,) = self.folder.glob(f"{self.soup.name}.*.sum")
+        names = list(self.held)
+        default, *blocks = zip(*self.held.values(), strict=True)
+        globs = ("left.*", "right.*")
+        asked = BlockWeights(tuple(zip(globs, blocks, strict=True)), default)
+        fresh = self.folder / "fresh.st"
+        average(fresh, *map(self.path, names), blocks=asked, keep_sum=True, force=True)
+        (made,) = self.folder.glob("fresh.st.*.sum")
+        assert contents(made) == contents(kept)
+
+
+class TestKeptBlockLife(KeptBlockLife.TestCase):
+    """Any sequence of changes with a sum gives the bytes of one average of what remains."""
+
+    settings = settings(max_examples=8, stateful_step_count=6, deadline=None, derandomize=True)
 
 
 class TestBlockLife(BlockLife.TestCase):

@@ -5,7 +5,7 @@ Rule 1: the dtypes of ingredients that are not read are those that the sum recor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from ...errors import LedgerError
@@ -24,23 +24,41 @@ from .holders import Holders, taken_by
 def outs_of(
     plan: Plan, columns: Mapping[str, Mapping[str, DType]], members: Membership
 ) -> dict[str, DType]:
-    """The dtype of each averaged tensor: the requested one, or one that holds all that remains.
+    """The dtype of each averaged tensor: the requested one, or one that holds all that counts.
 
     It is not known of a tensor that was taken from one file, and not in a requested one.
     """
     asked, asked_for = members.before.asked_dtype, first_match(members.before.dtype_for)
     is_taken = taken_by(members.before)
+    counts = _counting(members)
     outs = {}
     for step in plan.kept:
         if step.rule is not Rule.AVERAGE:
             continue
         given = asked_for(step.name) or asked
         if given is None and not is_taken(step.name):
-            held = (each[step.name] for each in columns.values() if step.name in each)
+            held = (
+                each[step.name]
+                for digest, each in columns.items()
+                if step.name in each and counts(digest, step.name)
+            )
             given = narrowest(frozenset(held))
         if given is not None:
             outs[step.name] = given
     return outs
+
+
+def _counting(members: Membership) -> Callable[[str, str], bool]:
+    """A function of a content digest and a tensor: whether that ingredient has weight in it."""
+    block_of = first_match([(glob, place) for place, glob in enumerate(members.blocks)])
+    spread = {each.digest: each.weights.spread(len(members.blocks)) for each in members.after}
+    usual = {each.digest: each.weight for each in members.after}
+
+    def counts(digest: str, tensor: str) -> bool:
+        block = block_of(tensor)
+        return bool(usual[digest] if block is None else spread[digest][block])
+
+    return counts
 
 
 def dtypes_by_ingredient(

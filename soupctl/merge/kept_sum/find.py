@@ -26,13 +26,16 @@ from ...errors import (
     UsageError,
 )
 from ...format.header import Tensor
+from ...ledger.block_weights import WeightByBlock, summed
 from ...ledger.ledger import LEDGER_KEY, SUM_KEY, IngredientEntry, Ledger, Runs
 from ...ledger.read import is_sum, read_ledger
 from ...ledger.weights import LARGEST
 from ...storage.regular import reading
 from ..opened_inputs import OpenedInputs
 from ..plan import Plan
+from ..recipe import Recipe
 from ..step_weights import StepWeights
+from .by_block import scaled_by_block
 from .format import NO_SUM, REMOVE, Facts, parse_facts, sum_name
 from .reader import SumReader, soup_names
 
@@ -67,9 +70,11 @@ class OpenedSum:
         ledger = replace(self.ledger, ingredients=ingredients)
         return replace(self, ledger=ledger, scale=self.scale * self.ledger.total / ledger.total)
 
-    def rescaled(self, plan: Plan, weights: Sequence[Fraction]) -> Plan:
+    def rescaled(self, plan: Plan, recipe: Recipe) -> Plan:
         """The plan with whole weights whose sum is this one, if its ledger has them."""
-        whole = tuple(int(weight * self.scale) for weight in weights)
+        if recipe.blocks:
+            return scaled_by_block(plan, recipe, self.scale)
+        whole = tuple(int(weight * self.scale) for weight in recipe.weights)
         return plan.reweighted(StepWeights(whole, sum(whole)))
 
 
@@ -119,8 +124,10 @@ def _opened(checkpoint: Checkpoint, ledger: Ledger, facts: Facts, scale: Fractio
 
     With its scale, the weights are whole numbers that the engines compute with exactly.
     """
-    whole = [entry.weight * scale for entry in ledger.ingredients]
-    largest = max([sum(whole), *map(abs, whole)], default=0)
+    weights = [entry.weights * scale for entry in ledger.ingredients]
+    every = (*weights, summed(weights))
+    whole = [weight for each in every for weight in (each.usual, *each.blocks)]
+    largest = max(map(abs, whole))
     if any(weight.denominator != 1 for weight in whole) or largest > LARGEST:
         what = "records a scale that does not fit its weights"
         raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
@@ -154,8 +161,12 @@ def facts_of(checkpoint: Checkpoint, ledger: Ledger) -> Facts:
     return facts
 
 
-def _weights(ledger: Ledger, ratio: Fraction) -> list[tuple[str, Fraction]]:
-    return [(entry.digest, entry.weight * ratio) for entry in ledger.ingredients]
+def _weights(
+    ledger: Ledger, ratio: Fraction
+) -> tuple[tuple[str, ...], list[tuple[str, WeightByBlock]]]:
+    """The blocks of a soup, if weights differ by block, and the weights of its ingredients."""
+    weights = [(entry.digest, entry.weights * ratio) for entry in ledger.ingredients]
+    return (ledger.blocks if any(each.blocks for _, each in weights) else ()), weights
 
 
 def sum_place(soup: Path, roots: Mapping[str, str]) -> Path:

@@ -17,13 +17,13 @@ from typing import Any
 
 from ...format.dtypes import DType
 from ...format.header import Tensor
+from ...ledger.block_weights import WeightByBlock, summed
 from ...ledger.json_values import encode_runs, parse_digest, parse_runs
 from ...ledger.ledger import Runs
 from ...ledger.sealed import Digest, RecordFormat, canonical, read_record, sealed
 from ...ledger.weights import LARGEST, read_weight, weight_text
 
 REMOVE = "without the sum, the soup is recomputed from its ingredients"
-BY_BLOCK = "no sum is kept of a soup with weights by block"
 NO_SUM = "with --no-keep-sum, the soup is recomputed when it changes"
 SUM_FORMAT = 1
 RECORD = RecordFormat("a sum", SUM_FORMAT, REMOVE, f"use a newer soupctl; {REMOVE}")
@@ -63,17 +63,14 @@ class SumUpdate:
 
     factor: int
     """The factor of the old sum."""
-    weights: tuple[int, ...]
-    """The factor of each ingredient that changes."""
-    divisor: int
-    """The divisor that turns the new sum into the soup."""
+    weights: tuple[WeightByBlock, ...]
+    """The factor of each ingredient that changes: whole numbers."""
     scale: Fraction
     """The scale of the new sum."""
 
-    def shrink(self, weights: Iterable[Fraction]) -> int:
+    def shrink(self, weights: Iterable[WeightByBlock]) -> int:
         """The divisor of the new sum: its weights allow a smaller scale."""
-        whole = [int(weight * self.scale) for weight in weights]
-        return gcd(*whole)
+        return gcd(*(int(x * self.scale) for each in weights for x in (each.usual, *each.blocks)))
 
 
 def sum_name(soup: str, roots: Mapping[str, str], digest: Digest) -> str:
@@ -150,25 +147,31 @@ def _in_order(name: str, planes: Mapping[str, Tensor]) -> list[Tensor]:
     return found
 
 
-def scale_of(asked: Sequence[Fraction], whole: Sequence[int]) -> Fraction:
-    """The factor from requested weights to whole numbers."""
-    return next(number / weight for number, weight in zip(whole, asked, strict=True) if weight)
+def smallest_scale(weights: Iterable[WeightByBlock]) -> Fraction:
+    """The smallest factor that makes all weights whole, in every block."""
+    every = [weight for each in weights for weight in (each.usual, *each.blocks) if weight]
+    denominator = lcm(*(weight.denominator for weight in every))
+    return Fraction(denominator, gcd(*(int(weight * denominator) for weight in every)))
 
 
-def sum_update(scale: Fraction, changes: Sequence[Fraction], total: Fraction) -> SumUpdate | None:
+def sum_update(
+    scale: Fraction, changes: Sequence[WeightByBlock], after: Iterable[WeightByBlock]
+) -> SumUpdate | None:
     """The update of a sum of that scale for changed weights; None if it would not be exact.
 
-    `total` is the requested weight of all ingredients afterwards.
+    `after` are the requested weights of all ingredients afterwards.
     """
-    factor = lcm(*((scale * change).denominator for change in changes))
+    changed = [weight for each in changes for weight in (each.usual, *each.blocks)]
+    factor = lcm(*((scale * change).denominator for change in changed))
     scale *= factor
-    weights = tuple(int(scale * change) for change in changes)
-    divisor = scale * total
-    # the total of whole weights is whole, and so is what remains, times the factor
-    largest = max([abs(weight) for weight in weights], default=0)
-    if divisor.denominator != 1 or max(factor, int(divisor), largest) > LARGEST:
+    kept = list(after)
+    left = [weight for each in (*kept, summed(kept)) for weight in (each.usual, *each.blocks)]
+    # what remains is whole, times the factor, and so is its total
+    scaled = [weight * scale for weight in (*left, *changed)]
+    largest = max(map(abs, scaled), default=0)
+    if any(weight.denominator != 1 for weight in scaled) or max(factor, largest) > LARGEST:
         return None
-    return SumUpdate(factor, weights, int(divisor), scale)
+    return SumUpdate(factor, tuple(each * scale for each in changes), scale)
 
 
 def expand_runs(runs: Runs) -> Iterable[DType]:

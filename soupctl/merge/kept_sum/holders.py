@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
+from functools import cache
 
 from ...kinds.kind import WEIGHT
+from ...ledger.block_weights import WeightByBlock
 from ...ledger.ledger import IngredientEntry, Ledger
 from ..plan import Plan
-from ..recipe import any_match
+from ..recipe import any_match, first_match
 from ..step import Rule, Step
 from ..step_weights import ALONE, NO_WEIGHTS, StepWeights
 from .format import SumUpdate
@@ -24,9 +25,9 @@ from .reader import Source, SumReader
 class Holders:
     """The ingredients before and after a change, and which tensors each of them holds."""
 
-    before: Mapping[str, Fraction]
+    before: Mapping[str, WeightByBlock]
     """The weights of the ingredients by content digest."""
-    after: Mapping[str, Fraction]
+    after: Mapping[str, WeightByBlock]
     read: Mapping[str, Source]
     """The sources, by digest, of the ingredients that are read."""
     lacks: Mapping[str, frozenset[str]]
@@ -66,8 +67,8 @@ def holders_of(
 ) -> Holders:
     """The holders of the tensors of a sum and of the sources that are read beside it."""
     return Holders(
-        {entry.digest: entry.weight for entry in before},
-        {entry.digest: entry.weight for entry in after},
+        {entry.digest: entry.weights for entry in before},
+        {entry.digest: entry.weights for entry in after},
         read,
         {entry.digest: frozenset(entry.lacks) for entry in before},
         frozenset(kept.tensors),
@@ -79,49 +80,83 @@ def taken_by(ledger: Ledger) -> Callable[[str], bool]:
     return any_match(tuple(glob for glob, _ in ledger.takes))
 
 
+class ChangedWeights:
+    """The whole weights of the sources of a changed sum, in each tensor."""
+
+    def __init__(
+        self, update: SumUpdate, shrink: int, holders: Holders, globs: Sequence[str]
+    ) -> None:
+        """`globs` are the blocks that weights differ by."""
+        self._update, self._shrink, self.holders = update, shrink, holders
+        self._count = len(globs)
+        self._block_of = first_match([(glob, place) for place, glob in enumerate(globs)])
+        self._in_block = cache(self._of_all)
+
+    def of(self, tensor: str) -> StepWeights | None:
+        """The weights where all ingredients hold a tensor; None if their total is not positive."""
+        return self._in_block(self._block_of(tensor))
+
+    @property
+    def usual(self) -> StepWeights | None:
+        """The weights in tensors of no block; None if their total is not positive."""
+        return self._in_block(None)
+
+    def of_holders(self, step: Step) -> StepWeights | None:
+        """The weights of a step's sources, of which only some ingredients hold the tensor."""
+        block = self._block_of(step.name)
+        after = self.holders.among(self.holders.after, step.name)
+        total = sum(self._whole(self.holders.after[digest], block) for digest in after)
+        if total <= 0:
+            return None
+        weights = [self._update.factor, *(self._at(each, block) for each in self._update.weights)]
+        before = self.holders.among(self.holders.before, step.name)
+        if len(before) == 1:
+            weights[0] = self._whole(self.holders.before[before[0]], block)
+        own = tuple(weights[source] for source in step.sources)
+        return StepWeights(own, total, total if len(after) == 1 else self._shrink)
+
+    def _of_all(self, block: int | None) -> StepWeights | None:
+        total = sum(self._whole(each, block) for each in self.holders.after.values())
+        if total <= 0:
+            return None
+        changed = (self._at(each, block) for each in self._update.weights)
+        return StepWeights((self._update.factor, *changed), total, self._shrink)
+
+    def _whole(self, asked: WeightByBlock, block: int | None) -> int:
+        return self._at(asked * self._update.scale, block)
+
+    def _at(self, weights: WeightByBlock, block: int | None) -> int:
+        return int(weights.usual if block is None else weights.spread(self._count)[block])
+
+
 def weighted_plan(
-    plan: Plan,
-    update: SumUpdate,
-    shrink: int,
-    holders: Holders,
-    is_taken: Callable[[str], bool],
+    plan: Plan, weights: ChangedWeights, is_taken: Callable[[str], bool]
 ) -> Plan | None:
     """The plan with the weights of an update; None if some tensor would have no positive total.
 
     A tensor that is taken from one file keeps its value, and one that no ingredient holds any more
     is left out.
     """
-    whole = (update.factor, *update.weights)
-    plan = plan.reweighted(StepWeights(whole, update.divisor, shrink))
-    is_plain = holders.is_plain([step.name for step in plan.kept if not is_taken(step.name)])
+    is_plain = weights.holders.is_plain([x.name for x in plan.kept if not is_taken(x.name)])
     steps = []
     for step in plan.steps:
         found: Step | None = step
         if step.out is not None and is_taken(step.name):
             found = replace(step, weights=ALONE)
-        elif step.out is not None and not is_plain:
-            found = _weighted(step, whole, update, shrink, holders)
+        elif step.out is not None:
+            found = _weighted(step, weights, is_plain=is_plain)
         if found is None:
             return None
         steps.append(found)
-    return replace(plan, steps=tuple(steps))
+    usual = weights.usual
+    return None if usual is None else replace(plan, weights=usual, steps=tuple(steps))
 
 
-def _weighted(
-    step: Step, whole: Sequence[int], update: SumUpdate, shrink: int, holders: Holders
-) -> Step | None:
-    after = holders.among(holders.after, step.name)
-    if not after:
+def _weighted(step: Step, weights: ChangedWeights, *, is_plain: bool) -> Step | None:
+    holders = weights.holders
+    if not is_plain and not holders.among(holders.after, step.name):
         return replace(step, rule=Rule.LEFT_OUT, out=None, weights=NO_WEIGHTS, kind=WEIGHT)
     if step.rule is not Rule.AVERAGE:
         return step
-    total = sum((holders.after[digest] for digest in after), Fraction(0)) * update.scale
-    if total <= 0:
-        return None
-    weights = list(whole)
-    before = holders.among(holders.before, step.name)
-    if len(before) == 1:
-        weights[0] = int(holders.before[before[0]] * update.scale)
-    own = tuple(weights[source] for source in step.sources)
-    divisor = int(total)
-    return replace(step, weights=StepWeights(own, divisor, divisor if len(after) == 1 else shrink))
+    found = weights.of(step.name) if is_plain else weights.of_holders(step)
+    return None if found is None else replace(step, weights=found)

@@ -21,10 +21,9 @@ from ...kinds.classify import classify
 from ...kinds.copies import originals
 from ...kinds.facts import NO_FACTS
 from ...kinds.kind import AVERAGED
-from ...ledger.block_weights import WeightByBlock
+from ...ledger.block_weights import NO_WEIGHT, WeightByBlock
 from ...ledger.changes import changes
 from ...ledger.ledger import Change, Ledger, Runs, runs
-from ...ledger.weights import LARGEST
 from ..aligned import Alignment, align
 from ..facts import facts_of_source
 from ..identical import require_identical
@@ -37,7 +36,7 @@ from ..step import Rule, Step
 from .dtypes import dtypes_by_ingredient, filled, outs_of
 from .find import OpenedSum
 from .format import COPIED, SumUpdate, sum_update
-from .holders import Holders, holders_of, taken_by, weighted_plan
+from .holders import ChangedWeights, Holders, holders_of, taken_by, weighted_plan
 from .reader import SumReader
 
 
@@ -50,14 +49,16 @@ def computed_from_sum(
     ingredient that does not fit it.
     """
     kept, before, after = members.sum, members.before, members.after
-    if kept is None or members.blocks or _goes(members):
+    if kept is None or _goes(members):
         return None
-    added = [each for each in members.added_sums if _can_be_added(each, kept)]
+    added = [
+        each for each in members.added_sums if not members.blocks and _can_be_added(each, kept)
+    ]
     changed = _changed_beside(changes(before.ingredients, after), added)
-    factors = [1 / each.scale for each in added]
-    total = sum((entry.weight for entry in after), Fraction(0))
-    update = sum_update(kept.scale, [*changed.values(), *factors], total)
-    if update is None or any(abs(each.weight * update.scale) > LARGEST for each in after):
+    factors = [WeightByBlock(1 / each.scale) for each in added]
+    weights = [entry.weights for entry in after]
+    update = sum_update(kept.scale, [*changed.values(), *factors], weights)
+    if update is None:
         return None
     entries = {entry.digest: entry for entry in (*before.ingredients, *after)}
     sources = [Source(kept.facts.root, kept.reader, WeightByBlock(Fraction(update.factor)))]
@@ -65,9 +66,9 @@ def computed_from_sum(
         checkpoint = inputs.find(entries[digest], soup)
         if checkpoint is None:
             return None
-        sources.append(Source(digest, checkpoint, WeightByBlock(weight)))
+        sources.append(Source(digest, checkpoint, weight))
     for each, factor in zip(added, factors, strict=True):
-        sources.append(Source(each.facts.root, each.reader, WeightByBlock(factor)))
+        sources.append(Source(each.facts.root, each.reader, factor))
     recorded = kept.dtypes
     for each in added:
         recorded |= each.dtypes
@@ -95,9 +96,10 @@ def _computed(
     renamed = dict(zip(changed, alignment.renamed[1:], strict=False))
     if not (_has_names(members, renamed) and _is_recorded(members, alignment, holders)):
         return None
-    shrink = update.shrink(entry.weight for entry in after)
+    shrink = update.shrink(entry.weights for entry in after)
     made = _plan(before, sources, alignment, kept.reader)
-    plan = weighted_plan(made, update, shrink, holders, taken_by(before))
+    changes_of = ChangedWeights(update, shrink, holders, members.blocks)
+    plan = weighted_plan(made, changes_of, taken_by(before))
     if plan is None or not _are_stored(kept.reader, plan):
         return None
     columns = dtypes_by_ingredient(plan, sources, recorded, kept, members, holders)
@@ -201,12 +203,14 @@ def _shapes(reader: SumReader) -> dict[str, tuple[int, ...]]:
     return {name: tensor.shape for name, tensor in reader.tensors.items()}
 
 
-def _changed_beside(changed: Sequence[Change], added: Sequence[OpenedSum]) -> dict[str, Fraction]:
+def _changed_beside(
+    changed: Sequence[Change], added: Sequence[OpenedSum]
+) -> dict[str, WeightByBlock]:
     """The changes of weights that added sums do not account for, by content digest."""
-    weights = {change.digest: change.weight for change in changed}
+    weights = {change.digest: change.weights for change in changed}
     for each in added:
         for entry in each.ledger.ingredients:
-            weights[entry.digest] = weights.get(entry.digest, Fraction(0)) - entry.weight
+            weights[entry.digest] = weights.get(entry.digest, NO_WEIGHT) - entry.weights
     return {digest: weight for digest, weight in sorted(weights.items()) if weight}
 
 
