@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component, ModelFiles
-from ..checkpoints.open import STREAM, find_input, with_same_components
+from ..checkpoints.open import find_input, with_same_components
 from ..ledger.ledger import Ledger
 from ..ledger.pipelines import attributed
 from ..ledger.read import is_sum

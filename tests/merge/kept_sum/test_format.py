@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType
 from soupctl.format.header import Tensor
+from soupctl.ledger.block_weights import WeightByBlock
 from soupctl.ledger.weights import LARGEST, scaled
 from soupctl.merge.kept_sum.format import (
     Facts,
@@ -25,7 +26,7 @@ from soupctl.merge.kept_sum.format import (
     parse_facts,
     plane_entries,
     planes_by_tensor,
-    scale_of,
+    smallest_scale,
     sum_name,
     sum_update,
 )
@@ -38,6 +39,7 @@ def digest(text: str) -> str:
 
 
 ROOT = digest("a root")
+HALF = Fraction(1, 2)
 
 
 def test_a_sum_is_named_after_its_soup_and_the_root_of_its_content():
@@ -152,18 +154,37 @@ def test_tensors_that_no_sum_has_are_refused(entries):
             planes_by_tensor(tensor(*entry) for entry in order)
 
 
+def usual(*weights: Fraction | int) -> list[WeightByBlock]:
+    return [WeightByBlock(Fraction(weight)) for weight in weights]
+
+
 def test_a_sum_takes_on_a_weight_in_its_own_scale():
     # (a + b) with c twice and a third of b less: three times the sum, plus 6 c, minus b
-    step = sum_update(Fraction(1), [Fraction(2), Fraction(-1, 3)], Fraction(11, 3))
+    step = sum_update(Fraction(1), usual(2, Fraction(-1, 3)), usual(1, Fraction(2, 3), 2))
 
     assert step is not None
-    assert (3, (6, -1), 11, 3) == (step.factor, step.weights, step.divisor, step.scale)
-    same = sum_update(Fraction(6), [Fraction(1, 3), Fraction(-1, 2)], Fraction(5, 6))
+    assert (3, usual(6, -1), 3) == (step.factor, [*step.weights], step.scale)
+    same = sum_update(
+        Fraction(6), usual(Fraction(1, 3), Fraction(-1, 2)), usual(Fraction(1, 3), HALF)
+    )
     assert same is not None
-    assert (1, (2, -3), 5, 6) == (same.factor, same.weights, same.divisor, same.scale)
-    none = sum_update(Fraction(1, 2), [], Fraction(4))
+    assert (1, usual(2, -3), 6) == (same.factor, [*same.weights], same.scale)
+    none = sum_update(HALF, [], usual(4))
     assert none is not None
-    assert (1, (), 2, Fraction(1, 2)) == (none.factor, none.weights, none.divisor, none.scale)
+    assert (1, (), HALF) == (none.factor, none.weights, none.scale)
+    assert 2 == none.shrink(usual(4))
+
+
+def test_one_scale_makes_the_weights_of_all_blocks_whole():
+    by_block = WeightByBlock(Fraction(1), (HALF, Fraction(0)))
+    step = sum_update(Fraction(1), [by_block], [by_block, *usual(1)])
+
+    assert step is not None
+    assert (2, 2) == (step.factor, step.scale)
+    assert (WeightByBlock(Fraction(2), (Fraction(1), Fraction(0))),) == step.weights
+    assert 1 == step.shrink([by_block, *usual(1)])
+    assert 2 == smallest_scale([by_block, *usual(1)])
+    assert Fraction(1, 3) == smallest_scale([WeightByBlock(Fraction(0), (Fraction(3),))])
 
 
 @pytest.mark.parametrize(
@@ -181,7 +202,7 @@ def test_a_sum_takes_on_a_weight_in_its_own_scale():
     ],
 )
 def test_a_step_is_taken_only_in_numbers_that_stay_exact(scale, change, total, is_exact):
-    found = sum_update(Fraction(scale), [Fraction(change)], Fraction(total))
+    found = sum_update(Fraction(scale), usual(change), usual(total))
 
     assert is_exact == (found is not None)
 
@@ -199,21 +220,23 @@ def test_an_updated_sum_gives_the_sum_and_the_mean_of_all(before, changes):
     left = total + sum(change for change, _ in changes)
     assume(total > 0)
     assume(left > 0)
-    scale = scale_of(weights, scaled(weights))
+    scale = smallest_scale(usual(*weights))
+    assert scaled(weights) == tuple(weight * scale for weight in weights)
     kept = scale * sum(weight * value for weight, value in before)
-    step = sum_update(scale, [change for change, _ in changes], left)
+    step = sum_update(scale, usual(*(change for change, _ in changes)), usual(left))
 
     assert step is not None
     values = [value for _, value in changes]
-    carried = step.factor * kept + sum(w * x for w, x in zip(step.weights, values, strict=True))
+    whole = [each.usual for each in step.weights]
+    carried = step.factor * kept + sum(w * x for w, x in zip(whole, values, strict=True))
     exact = sum(weight * value for weight, value in (*before, *changes))
-    assert (step.scale * exact, exact / left) == (carried, carried / step.divisor)
+    assert (step.scale * exact, exact / left) == (carried, carried / (left * step.scale))
 
 
-def test_the_scale_is_the_factor_that_made_weights_whole():
-    assert 10 == scale_of([Fraction(7, 10), Fraction(3, 10)], (7, 3))
-    assert Fraction(1, 2) == scale_of([Fraction(2), Fraction(4)], (1, 2))
-    assert 6 == scale_of([Fraction(-1, 3), Fraction(1, 2)], (-2, 3))
+def test_the_scale_is_the_smallest_factor_that_makes_weights_whole():
+    assert 10 == smallest_scale(usual(Fraction(7, 10), Fraction(3, 10)))
+    assert HALF == smallest_scale(usual(2, 4))
+    assert 6 == smallest_scale(usual(Fraction(-1, 3), HALF))
 
 
 def test_runs_are_spread_one_by_one_though_they_have_no_end():
