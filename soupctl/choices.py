@@ -139,6 +139,15 @@ class Tracker(StrEnum):
     WANDB = "wandb"
 
 
+class CaptionFiles(StrEnum):
+    """What a caption file beside an image holds."""
+
+    LINES = "lines"
+    """One caption a line; one of them is chosen at random each time."""
+    WHOLE = "whole"
+    """One caption, however many lines it has."""
+
+
 class SaveDtype(StrEnum):
     """Dtype of the weights that a run publishes."""
 

@@ -8,7 +8,7 @@ tokenizer and the scheduler, which are small, are tried for real.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import diffusers
@@ -72,14 +72,31 @@ def _condition(base: Base) -> torch.Tensor | None:
 
 def _tokens(base: Base) -> list[int]:
     """The tokens of an empty caption, and the largest token id."""
-    kinds = {TOKENIZER: base.components[TOKENIZER]}
-    within = base.files.inside(TOKENIZER, kinds[TOKENIZER].files[0])
-    with staged(base.files, kinds, {within: known_fields(base, TOKENIZER)}) as folder:
-        tokenizer = load_tokenizer(folder / TOKENIZER)
+    tokenizer = _tokenizer(base)
     length = tokenizer.model_max_length
     found = tokenizer([""], padding="max_length", truncation=True, max_length=length)
     (tokens,) = found.input_ids
     return [*tokens[:-1], max(tokens[-1], *tokenizer.get_vocab().values())]
+
+
+def _tokenizer(base: Base) -> Any:
+    """The tokenizer of a base, without its text encoder."""
+    kinds = {TOKENIZER: base.components[TOKENIZER]}
+    within = base.files.inside(TOKENIZER, kinds[TOKENIZER].files[0])
+    with staged(base.files, kinds, {within: known_fields(base, TOKENIZER)}) as folder:
+        return load_tokenizer(folder / TOKENIZER)
+
+
+def count_tokens(base: Base, captions: Sequence[str]) -> list[int]:
+    """The number of tokens of each caption, with those that mark beginning and end, if not cut off.
+
+    Raises InputError if the tokenizer cannot be loaded.
+    """
+    if not captions:
+        return []
+    with loading(base):
+        found = _tokenizer(base)(list(captions), truncation=False)
+    return [len(tokens) for tokens in found.input_ids]
 
 
 def _rehearse_vae(base: Base, config: Mapping[str, Any], side: int) -> None:

@@ -23,13 +23,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import InputError
 from ..storage.files import read_file
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 WIDE_GREY = ("F", "I", "I;16", "I;16B", "I;16L")
 """Pillow's modes with more than 8 bits a pixel."""
 UNBOUNDED_GREY = ("F", "I")
 """Modes that do not define which value is white."""
 WHITES = (1, 255, 65_535)
 """Possible values of white in a float image; 1 is impossible with 32-bit integers."""
+DARKEST = 16
+"""An image of which no value is above this fraction of white, but some above 0, is misread."""
 MOST_PIXELS = 1 << 27
 """Most pixels of an image, such as 11,585 x 11,585."""
 LARGEST_FILE = 1 << 29
@@ -128,7 +130,7 @@ def _opened(data: bytes, path: Path) -> Iterator[Image.Image]:
         # not caused by the file, or already reported
         raise
     except UnidentifiedImageError:
-        what = "cannot be decoded: is not a PNG, JPEG, WebP, BMP or TIFF image"
+        what = "cannot be decoded: is not a PNG, JPEG, WebP, BMP, TIFF, GIF or AVIF image"
         raise InputError(what, path=path) from None
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
@@ -151,16 +153,18 @@ def _require_bounded(image: Image.Image, path: Path) -> None:
 def _white(image: Image.Image) -> int:
     """The value of white in a gray image of more than 8 bits; ValueError if there is none.
 
-    If the mode does not define it, the smallest usual value that no pixel exceeds.
+    If the mode does not define it, the smallest usual value that no pixel exceeds. An image that
+    would be nearly black has no usual white: its values have another scale, such as 12 bits.
     """
-    if image.mode not in UNBOUNDED_GREY:
+    if image.mode not in WIDE_GREY:
         return WHITES[-1]
-    least, most = image.getextrema()
-    assert isinstance(least, int | float)
-    assert isinstance(most, int | float)
+    values = np.asarray(image)
+    least, most = float(values.min()), float(values.max())
     whites = WHITES if image.mode == "F" else WHITES[1:]
-    if found := [white for white in whites if least >= 0 and most <= white]:
-        return found[0]
+    usual = whites if image.mode in UNBOUNDED_GREY else WHITES[-1:]
+    for white in usual:
+        if least >= 0 and most <= white and (most == 0 or most * DARKEST > white):
+            return white
     raise ValueError(f"has values from {least:g} to {most:g}, and no usual white")
 
 

@@ -25,16 +25,12 @@ from ..checkpoints.listing import PIPELINE
 from ..checkpoints.read_progress import current_progress
 from ..errors import InputError, Issue
 from ..storage.files import read_file
-from ..storage.folder import other_files
 from ..storage.regular import reading
-from .image_metadata import ImageMetadata, metadata_of, read_metadata, table_of
+from .data_files import files_of_data, images_among, is_image
+from .image_metadata import ImageMetadata, metadata_of, read_tables, tables_of
 from .json_values import parse_digest
 from .sealed import canonical
 
-IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
-"""Endings of image files, in lower case."""
-CLUTTER = frozenset(("@eadir", "__macosx", "thumbs.db", "desktop.ini"))
-"""Files and folders that operating systems leave among images, in lower case."""
 RECORD = "data.jsonl"
 """The file in a run's folder that lists the images it was trained on."""
 COLUMN = "text"
@@ -90,24 +86,6 @@ def file_digest(path: Path, progress: Progress = ignore_progress) -> str:
     return PREFIX + hasher.hexdigest()
 
 
-def is_image(path: Path) -> bool:
-    """Whether a file's name ends like that of an image."""
-    return path.suffix.lower() in IMAGES
-
-
-def files_of_data(folder: Path) -> dict[str, Path]:
-    """The files of a data shard by their path in its folder, without those of the operating system.
-
-    Raises InputError for special files, and for links that lead in a circle.
-    """
-    found = other_files(folder, lambda name: True, links_anywhere=True)
-    return {
-        name: path
-        for name, path in found.items()
-        if not CLUTTER.intersection(part.lower() for part in name.split("/"))
-    }
-
-
 def is_data_folder(path: Path) -> bool:
     """Whether a folder holds images and, here or below, no weights."""
     with reading(str(path)):
@@ -128,13 +106,16 @@ class DataFolder:
     digests: Mapping[str, str]
     """Of the bytes of each image, by its path in the folder."""
 
-    def images(self, column: str = COLUMN) -> tuple[ImageRecord, ...]:
-        """The images by name, with captions from `column`; those not in metadata.jsonl left out."""
+    def images(self, column: str = COLUMN, *, whole: bool = False) -> tuple[ImageRecord, ...]:
+        """The images by name, with captions from `column`; those not in metadata.jsonl left out.
+
+        With `whole`, a caption file is one caption, not one a line.
+        """
         rows = self._rows(column)[0]
         found = []
         for name, digest in sorted(self.digests.items()):
             if rows is None or name in rows:
-                described = metadata_of(name, rows, self.files)
+                described = metadata_of(name, rows, self.files, whole=whole)
                 found.append(ImageRecord(name, digest, described.captions, described.label))
         return tuple(found)
 
@@ -143,14 +124,13 @@ class DataFolder:
         rows, bad = self._rows(column)
         if rows is None:
             return []
-        table = table_of(self.files)
+        table = ", ".join(tables_of(self.files))
         bad = [*bad, *((f"in {table} but missing", each) for each in rows.keys() - self.digests)]
         bad += [(f"not in {table}", name) for name in self.digests.keys() - rows]
         return [f"an image is {what}: {name}" for what, name in sorted(bad)]
 
     def _rows(self, column: str) -> tuple[dict[str, ImageMetadata] | None, list[tuple[str, str]]]:
-        table = table_of(self.files)
-        return (None, []) if table is None else read_metadata(self.files[table], column)
+        return read_tables(self.files, column)
 
 
 def read_data_folder(folder: Path, progress: Progress = ignore_progress) -> DataFolder:
@@ -159,7 +139,7 @@ def read_data_folder(folder: Path, progress: Progress = ignore_progress) -> Data
     Raises InputError for a folder without images, and for a name that is not valid UTF-8.
     """
     files = files_of_data(folder)
-    images = {name: path for name, path in files.items() if is_image(path)}
+    images = images_among(files)
     if not images:
         raise InputError("contains no images", path=folder)
     if bad := [name for name in images if not is_text(name)]:

@@ -9,23 +9,31 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 from ..format.index import is_inside
 from ..storage.files import read_file
+from ..storage.regular import open_regular
 
 METADATA = "metadata.jsonl"
 CSV = "metadata.csv"
 TABLES = (METADATA, CSV)
 """Names of tables that describe the images of a folder; the first that exists is used."""
-SIDECARS = (".txt", ".caption")
+SIDECARS = (".txt", ".caption", ".tags")
 """Lowercase endings of caption files beside an image; the first that exists is used."""
 ELSEWHERE = "captions"
 """A folder that may hold these files instead."""
+IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+"""Lowercase names of folders of images that the folder of captions may be beside."""
+LONGEST_LINE = 1 << 24
+"""Most characters of a line of a table."""
+REPLACED = "\ufffd"
+"""Stands for bytes that are not valid UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +46,41 @@ class ImageMetadata:
     """Whether it has a caption that is empty."""
 
 
-def table_of(files: Mapping[str, Path]) -> str | None:
-    """The name of the table that describes the images; None if there is none."""
-    return next((name for name in TABLES if name in files), None)
+class _Malformed(ValueError):
+    """What is wrong with a line, in words; empty if nothing more is known."""
+
+
+def tables_of(files: Mapping[str, Path]) -> list[str]:
+    """The names of the tables that describe the images: the folder's, or else those of subfolders.
+
+    A table in a subfolder names images relative to that subfolder.
+    """
+    found: dict[str, str] = {}
+    for table in TABLES:
+        for name in sorted(files):
+            path = PurePosixPath(name)
+            if path.name == table:
+                found.setdefault(path.parent.as_posix(), name)
+    return [found["."]] if "." in found else [found[place] for place in sorted(found)]
+
+
+def read_tables(
+    files: Mapping[str, Path], column: str
+) -> tuple[dict[str, ImageMetadata] | None, list[tuple[str, str]]]:
+    """The rows of all tables by image name, and the problems; None for rows without a table.
+
+    Raises InputError if a table cannot be read.
+    """
+    if not (tables := tables_of(files)):
+        return None, []
+    rows: dict[str, ImageMetadata] = {}
+    bad: list[tuple[str, str]] = []
+    for table in tables:
+        found, problems = read_metadata(files[table], column)
+        place = PurePosixPath(table).parent
+        rows |= {(place / name).as_posix(): row for name, row in found.items()}
+        bad += problems
+    return rows, bad
 
 
 def read_metadata(
@@ -49,36 +89,43 @@ def read_metadata(
     """The rows by image name, and for each bad line the problem and its place.
 
     A line is an object with `file_name`, a string or a list of strings in `column`, and an optional
-    `label`; or the same as columns of a CSV file.
+    `label`; or the same as columns of a CSV file. The file is read a line at a time.
     Raises InputError if the file cannot be read.
     """
     rows: dict[str, ImageMetadata] = {}
     bad: list[tuple[str, str]] = []
-    text = read_file(path).decode("utf-8-sig", "replace")
-    for place, line in _csv_lines(text) if path.suffix == ".csv" else _lines(text):
-        try:
-            entry = line if isinstance(line, dict) else json.loads(line)
-            name, row = _parse(entry, column)
-        except (ValueError, TypeError, KeyError, RecursionError):
-            bad.append((f"described by a malformed line of {path.name}", place))
-            continue
-        if name in rows:
-            bad.append((f"described twice in {path.name}", f"{name} ({place})"))
-        rows[name] = row
+    is_csv = path.suffix == ".csv"
+    with open_regular(path) as (fd, _), open(fd, "rb", closefd=False) as file:
+        # not universal newlines: a caption may contain other characters that end lines
+        newline = "" if is_csv else "\n"
+        text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline)
+        for place, line in _csv_lines(text) if is_csv else _lines(text):
+            try:
+                name, row = _parse(_entry(line), column)
+            except (ValueError, TypeError, RecursionError) as error:
+                reason = f" ({error})" if isinstance(error, _Malformed) else ""
+                bad.append((f"described by a malformed line of {path.name}{reason}", place))
+                continue
+            if name in rows:
+                bad.append((f"described twice in {path.name}", f"{name} ({place})"))
+            rows[name] = row
     return rows, bad
 
 
-def _lines(text: str) -> Iterator[tuple[str, str]]:
+def _lines(text: TextIO) -> Iterator[tuple[str, str]]:
     """The lines that are not blank, with their places."""
-    # not splitlines: a caption may contain other characters that Python treats as line ends
-    for number, line in enumerate(text.split("\n"), 1):
+    number = 0
+    while line := text.readline(LONGEST_LINE):
+        number += 1
         if line.strip():
             yield f"line {number}", line
 
 
-def _csv_lines(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _csv_lines(text: TextIO) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a CSV file with their places; empty fields are left out."""
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    # a limit of the module, which is 131,072 characters unless it is raised
+    csv.field_size_limit(LONGEST_LINE)
+    reader = csv.DictReader(text)
     try:
         for row in reader:
             # pandas writes whole numbers as floats if any is missing
@@ -88,36 +135,66 @@ def _csv_lines(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"line {reader.line_num}", {}
 
 
-def _parse(entry: Any, column: str) -> tuple[str, ImageMetadata]:
-    """An image's name and row; TypeError, ValueError or KeyError if the entry is malformed."""
-    name = entry["file_name"]
+def _entry(line: str | dict[str, Any]) -> Mapping[str, Any]:
+    """The object that a line is; _Malformed or another ValueError if it is none."""
+    if isinstance(line, dict):
+        return line
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        if REPLACED in line:
+            raise _Malformed("not valid UTF-8") from None
+        raise
+    if not isinstance(entry, dict):
+        raise _Malformed("not an object")
+    return entry
+
+
+def _parse(entry: Mapping[str, Any], column: str) -> tuple[str, ImageMetadata]:
+    """An image's name and row; _Malformed or another ValueError if the entry is malformed."""
+    name = entry.get("file_name")
     if not isinstance(name, str):
-        raise TypeError("file_name must be a string")
+        fields = ", ".join(str(each) for each in list(entry)[:4] if each is not None)
+        raise _Malformed(
+            f"no file_name, but {fields}" if fields and name is None else "no file_name"
+        )
     name = str(PurePosixPath(name if "/" in name else name.replace("\\", "/")))
     if not is_inside(name):
         raise ValueError("file_name leads out of the folder")
-    texts = entry.get(column)
-    # pandas writes a missing caption as null
-    texts = [] if texts is None else [texts] if isinstance(texts, str) else texts
+    given = entry.get(column)
+    told = [each for each in (given if isinstance(given, list) else [given]) if not _is_null(each)]
+    texts = [text for text in told if isinstance(text, str)]
+    if len(texts) < len(told):
+        raise _Malformed(f"its {column} is not text")
     label = entry.get("label")
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a caption must be a string")
     if isinstance(label, float) and label.is_integer():
-        # and writes whole numbers as floats if any is missing
+        # pandas writes whole numbers as floats if any is missing
         label = int(label)
+    if _is_null(label):
+        label = None
     if not (label is None or isinstance(label, str) or type(label) is int):
-        raise TypeError("a label must be a string or an integer")
+        raise _Malformed("its label is neither text nor a whole number")
     captions = tuple(text.strip() for text in texts if text.strip())
     is_empty = bool(texts) and not captions
     return name, ImageMetadata(captions, None if label is None else str(label), is_empty)
 
 
+def _is_null(value: object) -> bool:
+    """Whether a value is missing: null, or as pandas writes that, NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def metadata_of(
-    name: str, rows: Mapping[str, ImageMetadata] | None, files: Mapping[str, Path]
+    name: str,
+    rows: Mapping[str, ImageMetadata] | None,
+    files: Mapping[str, Path],
+    *,
+    whole: bool = False,
 ) -> ImageMetadata:
     """Captions and label of the image `name`: its row's, or those of its sidecar file and folder.
 
-    `rows` are those of the table, None without one; `files` are the folder's, by name.
+    `rows` are those of the table, None without one; `files` are the folder's, by name. A sidecar
+    file has one caption a line, or with `whole` one in all. Raises InputError if it is unreadable.
     """
     top, inside, _ = name.partition("/")
     label = top if inside else None
@@ -127,21 +204,22 @@ def metadata_of(
     sidecar = sidecar_of(name, files)
     captions: tuple[str, ...] = ()
     if sidecar is not None:
-        text = files[sidecar].read_text("utf-8-sig", "replace")
-        captions = tuple(line.strip() for line in text.splitlines() if line.strip())
+        text = read_file(files[sidecar]).decode("utf-8-sig", "replace")
+        lines = [" ".join(text.split())] if whole else map(str.strip, text.splitlines())
+        captions = tuple(line for line in lines if line)
     return ImageMetadata(captions, label, sidecar is not None and not captions)
 
 
 def sidecar_of(name: str, files: Mapping[str, Path]) -> str | None:
     """The name of the file with the captions of the image `name`; None if there is none."""
-    # a broken link has no captions
-    return next((each for each in _sidecars(name) if each in files and files[each].exists()), None)
+    # a broken link has no captions, and a pipe would be waited for
+    return next((each for each in _sidecars(name) if each in files and files[each].is_file()), None)
 
 
 def _sidecars(name: str) -> Iterator[str]:
     """The possible names of an image's sidecar file, the likeliest first."""
     path = PurePosixPath(name)
-    for folder in (path.parent, path.parent / ELSEWHERE, ELSEWHERE / path.parent):
+    for folder in (path.parent, path.parent / ELSEWHERE, ELSEWHERE / path.parent, *_beside(path)):
         for stem in (path.stem, path.name):
             for ending in SIDECARS:
                 for spelled in dict.fromkeys(
@@ -149,3 +227,11 @@ def _sidecars(name: str) -> Iterator[str]:
                 ):
                     yield (folder / f"{spelled}{ending}").as_posix()
                     yield (folder / f"{spelled}{ending.upper()}").as_posix()
+
+
+def _beside(path: PurePosixPath) -> Iterator[PurePosixPath]:
+    """The folders of captions beside a folder of images that the image at `path` is in."""
+    parts = path.parent.parts
+    for place, part in enumerate(parts):
+        if part.lower() in IMAGE_FOLDERS:
+            yield PurePosixPath(*parts[:place], ELSEWHERE, *parts[place + 1 :])

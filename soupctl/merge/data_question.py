@@ -94,10 +94,13 @@ def data_digests(folder: DataFolder, column: str) -> set[str]:
 
     With `--skip-bad`, images without a caption or a class are left out if the base needs one.
     """
-    images = folder.images(column)
-    captioned = [image for image in images if image.captions]
-    labelled = [image for image in images if image.label is not None]
-    return {data_digest(each) for each in (images, captioned, labelled) if each}
+    digests = set()
+    for whole in (False, True):
+        images = folder.images(column, whole=whole)
+        captioned = [image for image in images if image.captions]
+        labelled = [image for image in images if image.label is not None]
+        digests |= {data_digest(each) for each in (images, captioned, labelled) if each}
+    return digests
 
 
 def with_data_digests(revision: Revision, soup: ModelFiles) -> Revision:

@@ -16,7 +16,8 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import SHARD, index_of_shard
 from ..checkpoints.open import find_input, open_input, with_same_components
 from ..errors import LedgerError, UsageError
-from ..ledger.data_shard import is_data_folder, is_image
+from ..ledger.data_files import is_image
+from ..ledger.data_shard import is_data_folder
 from ..ledger.ledger import IngredientEntry, Ledger
 from ..ledger.lookup import (
     ambiguity,

@@ -14,7 +14,8 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import ModelFiles
 from ..checkpoints.listing import PIPELINE
 from ..checkpoints.open import STREAM, find_input, open_input
-from ..ledger.data_shard import is_data_folder, is_image
+from ..ledger.data_files import is_image
+from ..ledger.data_shard import is_data_folder
 from ..ledger.pipelines import pipeline_digest
 from .delta.format import COMPONENT_FILE
 from .opened_inputs import is_input

@@ -25,13 +25,14 @@ def other_files(
     wanted: Callable[[str], bool],
     is_followed: Callable[[Path], bool] = everything,
     *,
-    links_anywhere: bool = False,
+    of_data: bool = False,
 ) -> dict[str, Path]:
     """The wanted files in a folder and its subfolders, by their path relative to it.
 
     Hidden files and folders are left out, and links that are not followed. Raises InputError for
-    special files, for links to folders below the top level unless there may be `links_anywhere`,
-    and for links to a folder that contains them. Then links to nothing are found, too.
+    special files, for links to folders below the top level, and for links to a folder that contains
+    them. In a folder `of_data`, links to folders may be anywhere, and special files and links to
+    nothing are found, too.
     """
     found: dict[str, Path] = {}
     with reading(str(folder)):
@@ -42,9 +43,9 @@ def other_files(
                 if not name.startswith(".") and _is_followed(Path(place, name), is_followed)
             )
             for name in folders:
-                _require_followed(folder, Path(place, name), links_anywhere)
+                _require_followed(folder, Path(place, name), of_data)
             followed = [name for name in files if _is_followed(Path(place, name), is_followed)]
-            for path in _wanted(Path(place), followed, wanted, links_anywhere):
+            for path in _wanted(Path(place), followed, wanted, of_data):
                 found[path.relative_to(folder).as_posix()] = path
     return found
 
@@ -78,11 +79,11 @@ def files_in(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Path]:
 
 
 def _wanted(
-    place: Path, names: Iterable[str], wanted: Callable[[str], bool], to_nothing: bool = False
+    place: Path, names: Iterable[str], wanted: Callable[[str], bool], of_data: bool = False
 ) -> list[Path]:
     paths = [place / name for name in sorted(names) if not name.startswith(".") and wanted(name)]
     for path in paths:
-        if not path.is_file() and not (to_nothing and path.is_symlink() and not path.exists()):
+        if not of_data and not path.is_file():
             raise InputError("is neither a regular file nor a folder", path=path)
     return paths
 

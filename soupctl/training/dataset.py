@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from blake3 import blake3
 
@@ -21,25 +21,33 @@ from ..checkpoints.digest import PREFIX
 from ..diffusion.base import Conditioning
 from ..errors import InputError, Issue, OutputError, SoupError
 from ..images.decode import TooLarge, check_image, one_large_file, read_image_file
-from ..ledger.data_shard import IMAGES, data_digest, files_of_data, is_text
+from ..ledger.data_files import (
+    IMAGES,
+    files_of_data,
+    images_among,
+    masks_among,
+    packed_among,
+    pictures_among,
+)
+from ..ledger.data_shard import data_digest, is_text
 from ..ledger.image_metadata import (
     METADATA,
+    REPLACED,
     ImageMetadata,
     metadata_of,
-    read_metadata,
+    read_tables,
     sidecar_of,
-    table_of,
+    tables_of,
 )
+from .splits import require_one_split
 
 SHOWN = 3
 UNREAD = ("metadata.parquet", "metadata.json", "captions.txt", "captions.json", "captions.csv")
 """Files in which other programs keep captions."""
-SPLITS = frozenset(("train", "test", "val", "valid", "validation", "dev", "eval"))
-"""Lowercase names of folders that are splits of a dataset, not classes."""
+CAPTIONS = frozenset((".cap", ".caption", ".json", ".tags", ".text", ".txt", ".xml", ".yaml"))
+"""Lowercase endings of files in which other programs keep the caption of one image."""
 REPEATS = re.compile(r"[0-9]+_.")
 """The pattern of folder names by which other programs repeat images in an epoch."""
-REPLACED = "\ufffd"
-"""Stands for bytes that are not valid UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,31 +90,38 @@ class _Problem:
 
 
 def scan_dataset(
-    folder: Path, conditioning: Conditioning, *, column: str = "text", skip_bad: bool = False
+    folder: Path,
+    conditioning: Conditioning,
+    *,
+    column: str = "text",
+    whole: bool = False,
+    skip_bad: bool = False,
 ) -> Dataset:
     """The dataset in a folder; every image is decoded once, to check it, and digested.
 
-    Captions come from the `column` of `metadata.jsonl` or from `x.txt` beside `x.png`, classes from
-    `label` in `metadata.jsonl` or from the folders that the images are in. Raises InputError with
-    all problems; with `skip_bad`, images with a problem are left out instead, and reported.
+    Captions come from the `column` of `metadata.jsonl` or from `x.txt` beside `x.png`, one a line
+    or with `whole` one a file, classes from `label` in `metadata.jsonl` or from the folders that
+    the images are in. Raises InputError with all problems; with `skip_bad`, images with a problem
+    are left out instead, and reported.
     """
     if not folder.is_dir():
         raise InputError("is not a folder", path=folder, advice="--data needs a folder of images")
     files = files_of_data(folder)
-    images = {name: path for name, path in files.items() if path.suffix.lower() in IMAGES}
-    _require_one_split(folder, images)
+    images = images_among(files)
     rows, problems = _rows(files, images, column)
+    has_classes = conditioning is Conditioning.LABEL
+    require_one_split(folder, images, is_listed=rows is not None, classes=has_classes)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = list(pool.map(_check_image, images.items()))
     samples = []
+    lacking = _Lacking(conditioning, column, ", ".join(tables_of(files)), files, rows)
     for image in checked:
         if isinstance(image, _Problem):
             problems.append(image)
             continue
-        found = metadata_of(image.name, rows, files)
+        found = metadata_of(image.name, rows, files, whole=whole)
         sample = replace(image, captions=found.captions, label=found.label)
-        lacking = _Lacking(conditioning, column, table_of(files), found.is_empty, _unread(files))
-        if problem := lacking.problem(sample, rows):
+        if problem := lacking.problem(sample, is_empty=found.is_empty):
             problems.append(problem)
         else:
             samples.append(sample)
@@ -116,35 +131,34 @@ def scan_dataset(
             Issue(each, folder, advice="--skip-bad leaves such images out") for each in reports
         )
     if not samples:
-        raise InputError("contains no images", path=folder, advice=_image_endings())
+        raise _no_images(folder, files)
     samples.sort(key=lambda sample: sample.name)
     notices = (*reports, *_notices(samples, files, rows, conditioning))
     return Dataset(folder, tuple(samples), data_digest(samples), notices)
 
 
-def _require_one_split(folder: Path, images: Iterable[str]) -> None:
-    """Raise InputError if the images are of several parts of a set, such as `train` and `test`."""
-    tops = {name.partition("/")[0] for name in images if "/" in name}
-    if len(found := sorted(top for top in tops if top.lower() in SPLITS)) > 1:
-        chosen = next((top for top in found if top.lower() == "train"), found[0])
-        what = f"has several splits: {', '.join(found)}"
-        raise InputError(what, path=folder, advice=f"--data {folder / chosen}")
-
-
-def _image_endings() -> str:
-    return f"image files end in {', '.join(sorted(IMAGES))}"
+def _no_images(folder: Path, files: Mapping[str, Path]) -> InputError:
+    """The error for a folder without images that can be used."""
+    if packed := packed_among(files):
+        name, advice = next(iter(packed.items()))
+        what = f"contains no images, but {name}, which may pack some and is not read"
+        return InputError(what, path=folder, advice=advice)
+    endings = f"image files end in {', '.join(sorted(IMAGES))}"
+    if pictures := pictures_among(files):
+        what = f"contains no images, but {count_text(len(pictures), 'picture')} of other kinds"
+        return InputError(f"{what}: {first_names(pictures)}", path=folder, advice=endings)
+    return InputError("contains no images", path=folder, advice=endings)
 
 
 def _rows(
     files: Mapping[str, Path], images: Mapping[str, Path], column: str
 ) -> tuple[dict[str, ImageMetadata] | None, list[_Problem]]:
-    """The rows of the table by image name, and its problems; None if there is no table."""
-    if (table := table_of(files)) is None:
-        return None, []
-    rows, bad = read_metadata(files[table], column)
+    """The rows of the tables by image name, and their problems; None if there is no table."""
+    rows, bad = read_tables(files, column)
     problems = [_Problem(kind, name) for kind, name in bad]
-    missing = [name for name in rows if name not in images]
-    problems += [_Problem(f"in {table} but missing", name) for name in missing]
+    missing = [name for name in rows or () if name not in images]
+    tables = ", ".join(tables_of(files))
+    problems += [_Problem(f"in {tables} but missing", name) for name in missing]
     return rows, problems
 
 
@@ -181,28 +195,26 @@ def read_unchanged(sample: Sample) -> bytes:
     return data
 
 
-def _unread(files: Mapping[str, Path]) -> str:
-    """The name of a file that may have captions in an unsupported format; empty without one."""
-    return next((name for name in UNREAD if name in files), "")
-
-
 @dataclass(frozen=True, slots=True)
 class _Lacking:
     """The base's needs of captions or classes, and the places where they were looked for."""
 
     conditioning: Conditioning
     column: str
-    table: str | None
-    is_empty: bool
-    unread: str
+    tables: str
+    files: Mapping[str, Path]
+    rows: Mapping[str, ImageMetadata] | None
 
-    def problem(self, sample: Sample, rows: Mapping[str, ImageMetadata] | None) -> _Problem | None:
-        """The caption or class that the base needs but the sample lacks; None for none."""
+    def problem(self, sample: Sample, *, is_empty: bool) -> _Problem | None:
+        """The caption or class that the base needs but the sample lacks; None for none.
+
+        `is_empty` says that the sample has a caption, without a word.
+        """
         name = sample.name
-        if rows is not None and name not in rows:
-            return _Problem(f"not in {self.table}", name)
+        if self.rows is not None and name not in self.rows:
+            return _Problem(f"not in {self.tables}", name)
         if self.conditioning is Conditioning.TEXT and not sample.captions:
-            return _Problem(self._without_caption(), name)
+            return _Problem(self._without_caption(name, is_empty), name)
         if self.conditioning is Conditioning.TEXT and any(
             REPLACED in text for text in sample.captions
         ):
@@ -211,16 +223,26 @@ class _Lacking:
             return _Problem("without a class (neither in a subfolder nor with a label)", name)
         return None
 
-    def _without_caption(self) -> str:
-        if self.is_empty:
+    def _without_caption(self, name: str, is_empty: bool) -> str:
+        if is_empty:
             return "with an empty caption"
-        if self.table is not None:
+        if self.rows is not None:
             return (
-                f"without a caption (no {self.column!r} in {self.table};"
+                f"without a caption (no {self.column!r} in {self.tables};"
                 " --caption-column names another field)"
             )
-        unread = f"; {self.unread} is not read, write {METADATA}" if self.unread else ""
+        found = next((each for each in UNREAD if each in self.files), "")
+        unread = f"; {found} is not read, write {METADATA}" if found else self._namesake(name)
         return f"without a caption (no .txt or .caption file{unread})"
+
+    def _namesake(self, name: str) -> str:
+        """The first file that may hold an image's captions, by the rest of its name, in words."""
+        place = PurePosixPath(name)
+        for other in self.files:
+            path = PurePosixPath(other)
+            if path.stem in (place.stem, place.name) and path.suffix.lower() in CAPTIONS:
+                return f"; {path.suffix} files such as {other} are not read"
+        return ""
 
 
 def _reports(problems: Sequence[_Problem]) -> Iterator[str]:
@@ -249,16 +271,22 @@ def _notices(
     conditioning: Conditioning,
 ) -> Iterator[str]:
     used = {sidecar_of(sample.name, files) for sample in samples} if rows is None else set()
-    used.add(table_of(files))
+    pictures = pictures_among(files)
+    used.update(tables_of(files), pictures)
     ignored = [
         name
         for name, path in files.items()
         if name not in used and path.suffix.lower() not in IMAGES
     ]
+    if pictures:
+        found = count_text(len(pictures), "picture")
+        yield f"{found} left out, of a kind that is not read: {first_names(pictures)}"
+    if masks := masks_among(files):
+        yield f"{count_text(len(masks), 'mask')} left out, not used: {first_names(masks)}"
     if ignored:
         yield f"{count_text(len(ignored), 'file')} ignored: {first_names(sorted(ignored))}"
-    tops = sorted({each.name.partition("/")[0] for each in samples if "/" in each.name})
-    if repeated := [top for top in tops if REPEATS.match(top)]:
+    folders = {place.as_posix() for each in samples for place in PurePosixPath(each.name).parents}
+    if repeated := sorted(each for each in folders if REPEATS.match(each.rpartition("/")[2])):
         yield f"each image counts once, without the repeats of {first_names(repeated)}"
     if conditioning is Conditioning.NONE and any(each.captions or each.label for each in samples):
         yield "captions and classes are ignored: the base is unconditional"

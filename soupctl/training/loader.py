@@ -30,7 +30,7 @@ from ..storage.atomic import publish_bytes
 from .dataset import Sample, read_unchanged
 from .options import Options
 
-MOST_SCALED = 1 << 26
+MOST_SCALED = 1 << 25
 """Pixels of a scaled image beyond which only the part that is used is scaled."""
 
 

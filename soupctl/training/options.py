@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..choices import Optimizer, Precision, Prediction, SaveDtype, Schedule, Tracker
+from ..choices import CaptionFiles, Optimizer, Precision, Prediction, SaveDtype, Schedule, Tracker
 from ..errors import Issue, UsageError
 from .option_fields import Bounds, CommandOptions, option, options_of, out_of_bounds
 
@@ -72,6 +72,13 @@ class Options:
     )
     caption_column: str = option(
         "text", "Field of metadata.jsonl that holds the captions.", is_on_command_line=False
+    )
+    caption_files: CaptionFiles = option(
+        CaptionFiles.LINES,
+        "Whether a caption file has one caption a line, or is one caption as a whole.",
+        is_on_command_line=False,
+        # the digest of the data already covers the captions
+        changes_weights=False,
     )
     cond_drop: float = option(
         0.1,

@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from ..choices import Precision
-from ..diffusion.base import TEXT_ENCODER, VAE
+from ..diffusion.base import TEXT_ENCODER, TOKENIZER, VAE, Base, Conditioning
+from ..diffusion.published_configs import LENGTH
+from ..diffusion.rehearsal import count_tokens
 from ..diffusion.weights import parameter_counts
 from ..errors import UsageError
 from .base_setup import BaseSetup
-from .dataset import Dataset, count_text
+from .dataset import Dataset, count_text, first_names
 from .distributed import is_sharded
 from .export import copied_size
 from .labels import ClassNumbers
 from .options import Options
+
+THIN = 8
+"""How many times as long as wide an elongated image is, or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +113,31 @@ def _notices(base_setup: BaseSetup, dataset: Dataset, accelerator: Any) -> Itera
     resolution = base_setup.input_spec.resolution
     if enlarged := sum(min(sample.size) < resolution for sample in dataset.samples):
         yield f"{count_text(enlarged, 'image')} smaller than {resolution} pixels will be enlarged"
+    if longest := [each.name for each in dataset.samples if max(each.size) > THIN * min(each.size)]:
+        images = count_text(len(longest), "image")
+        yield f"{images} elongated, of which only a square is used: {first_names(longest)}"
+    if base_setup.base.conditioning is Conditioning.TEXT:
+        yield from _cut_captions(base_setup.base, dataset)
     yield from base_setup.notices
     if is_sharded(accelerator):
         yield f"the weights are sharded over {accelerator.num_processes} processes"
+
+
+def _cut_captions(base: Base, dataset: Dataset) -> Iterator[str]:
+    """A remark about captions that are longer than the text encoder takes."""
+    most = int(base.configs[TOKENIZER][LENGTH])
+    # a token is at least a byte, and two tokens mark beginning and end
+    long = [
+        (each.name, text)
+        for each in dataset.samples
+        for text in each.captions
+        if len(text.encode()) + 2 > most
+    ]
+    lengths = count_tokens(base, [text for _, text in long])
+    cut = [name for (name, _), length in zip(long, lengths, strict=True) if length > most]
+    if cut:
+        captions = count_text(len(cut), "caption")
+        yield f"{captions} cut off after {most} tokens: {first_names(list(dict.fromkeys(cut)))}"
 
 
 def _parameters(base_setup: BaseSetup) -> tuple[int, int]:

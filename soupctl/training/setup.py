@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..choices import CaptionFiles
 from ..diffusion.base import Base, Conditioning
 from ..diffusion.objective import Objective
 from ..diffusion.weights import base_digests, file_digests
@@ -154,6 +155,7 @@ def _scan(base: Base, request: RunRequest) -> Dataset:
         request.data,
         base.conditioning,
         column=options.caption_column,
+        whole=options.caption_files is CaptionFiles.WHOLE,
         skip_bad=options.skip_bad,
     )
 

@@ -50,6 +50,22 @@ def test_the_plan_is_printed_and_nothing_is_made(soupctl, bases, shards_of_two):
     assert not Path("runs").exists()
 
 
+def test_the_plan_tells_of_captions_that_are_cut_off_and_of_elongated_images(soupctl, bases):
+    Path("data").mkdir()
+    for name, caption in (("a", "a red circle " * 9), ("b", "a bar\n\non white")):
+        Image.new("RGB", (8, 100)).save(f"data/{name}.png")
+        Path(f"data/{name}.txt").write_text(caption)
+    Path("whole.toml").write_text('caption-files = "whole"')
+
+    words = ("--data", "data", "-o", "run", "--steps", 1, "--config", "whole.toml", "-n")
+    plan = soupctl("finetune", bases["text"], *words)
+
+    assert plan.code == 0
+    assert "1 caption cut off after 8 tokens: a.png" in plan.out
+    assert "2 images elongated, of which only a square is used: a.png, b.png" in plan.out
+    assert "data       data: 2 images, 2 captions" in plan.out
+
+
 def test_each_data_shard_makes_one_ingredient_and_finished_ones_are_skipped(
     soupctl, bases, shards_of_two
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from PIL import Image
 
 from soupctl.errors import InputError
-from soupctl.ledger.data_shard import images_digest
+from soupctl.ledger.data_shard import images_digest, read_data_folder
+from soupctl.merge.data_question import data_digests
 
 conditioning = pytest.importorskip("soupctl.diffusion.base").Conditioning
 dataset = pytest.importorskip("soupctl.training.dataset")
@@ -187,6 +189,213 @@ def test_a_link_to_a_folder_is_followed_at_any_depth_but_not_in_a_circle(tmp_pat
     assert "is a link to a folder that it lies in" in refusal(data, NONE)
 
 
+def test_captions_may_be_in_a_folder_beside_that_of_the_images(tmp_path):
+    images(tmp_path, "images/b/a.png")
+    (tmp_path / "captions/b").mkdir(parents=True)
+    (tmp_path / "captions/b/a.txt").write_text("a cat")
+
+    found = dataset.scan_dataset(tmp_path, TEXT)
+
+    assert (("a cat",), ()) == (found.samples[0].captions, found.notices)
+    assert images_digest(tmp_path).digest == found.digest
+
+
+@pytest.mark.parametrize("name", ["a.tags", "captions/a.tags"])
+def test_tags_are_captions(tmp_path, name):
+    images(tmp_path, "a.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("1girl, red hair")
+
+    assert dataset.scan_dataset(tmp_path, TEXT).samples[0].captions == ("1girl, red hair",)
+
+
+@pytest.mark.parametrize("name", ["a.json", "texts/a.txt"])
+def test_a_file_that_may_hold_a_caption_but_is_not_read_is_named(tmp_path, name):
+    images(tmp_path, "a.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+
+    assert f"files such as {name} are not read): a.png" in refusal(tmp_path, TEXT)
+
+
+def test_a_caption_file_may_be_one_caption_as_a_whole(tmp_path):
+    images(tmp_path, "a.png")
+    (tmp_path / "a.txt").write_text("A cat.\n\nIt  sleeps.\n")
+
+    lines = dataset.scan_dataset(tmp_path, TEXT)
+    whole = dataset.scan_dataset(tmp_path, TEXT, whole=True)
+
+    assert ("A cat.", "It  sleeps.") == lines.samples[0].captions
+    assert ("A cat. It sleeps.",) == whole.samples[0].captions
+
+
+def test_tables_in_subfolders_name_images_relative_to_them(tmp_path):
+    images(tmp_path, "b/a.png", "c/a.png")
+    for name in "bc":
+        row = {"file_name": "a.png", "text": name}
+        (tmp_path / name / "metadata.jsonl").write_text(json.dumps(row))
+
+    found = dataset.scan_dataset(tmp_path, TEXT)
+
+    assert [(("b",), "b"), (("c",), "c")] == [(x.captions, x.label) for x in found.samples]
+    assert found.notices == ()
+    assert images_digest(tmp_path).digest == found.digest
+
+
+NOT_A_NUMBER = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("row", "captions"),
+    [({"text": ["a", None, ""]}, ("a",)), ({"text": NOT_A_NUMBER}, ()), ({"label": None}, ())],
+)
+def test_missing_values_as_pandas_writes_them_are_missing(tmp_path, row, captions):
+    images(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", **row}))
+
+    assert dataset.scan_dataset(tmp_path, NONE).samples[0].captions == captions
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"image": "a.png", "text": "x"}', "no file_name, but image, text"),
+        ('[{"file_name": "a.png"}]', "not an object"),
+        ('{"file_name": "a.png", "text": {}}', "its text is not text"),
+        ('{"file_name": "a.png", "label": 1.5}', "its label is neither text nor a whole number"),
+        ("\udcff", "not valid UTF-8"),
+    ],
+)
+def test_a_malformed_line_is_reported_with_the_reason(tmp_path, line, reason):
+    images(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_bytes(line.encode("utf-8", "surrogateescape"))
+
+    assert f"by a malformed line of metadata.jsonl ({reason}): line 1" in refusal(tmp_path, NONE)
+
+
+def test_has_finds_a_data_shard_by_either_reading_of_its_caption_files(tmp_path):
+    images(tmp_path, "a.png")
+    (tmp_path / "a.txt").write_text("A cat.\nIt sleeps.\n")
+    digests = data_digests(read_data_folder(tmp_path), "text")
+
+    for whole in (False, True):
+        assert dataset.scan_dataset(tmp_path, TEXT, whole=whole).digest in digests
+
+
+def test_a_caption_in_a_csv_file_may_be_long(tmp_path):
+    images(tmp_path, "a.png")
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\na.png,{'x' * 200_000}\n")
+
+    assert dataset.scan_dataset(tmp_path, TEXT).samples[0].captions == ("x" * 200_000,)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "told"),
+    [
+        (("train2017/a.png", "val2017/b.png"), NONE, "has several splits: train2017, val2017"),
+        (("cat/train/a.png", "cat/test/b.png"), LABEL, "has several splits: cat/test, cat/train"),
+        (("a.png", "test/b.png"), NONE, "has the folder test, which is a split for testing"),
+        (("val/cat/a.png",), LABEL, "has the folder val, which is a split for testing"),
+        (("train/cat/a.png",), LABEL, "has the folder train, which is a split, not a class"),
+        (("img/a.png", "reg/b.png"), NONE, "has regularization images in reg"),
+    ],
+)
+def test_parts_of_a_set_are_never_taken_for_classes_or_trained_on_unasked(
+    tmp_path, names, kind, told
+):
+    images(tmp_path, *names)
+
+    assert told in refusal(tmp_path, kind)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("train/a.png",), NONE),
+        (("cat/a.png", "test tube/b.png", "validator/c.png"), LABEL),
+        (("reg/a.png",), LABEL),
+    ],
+)
+def test_folders_that_are_no_parts_of_a_set_are_used(tmp_path, names, kind):
+    images(tmp_path, *names)
+
+    assert len(dataset.scan_dataset(tmp_path, kind).samples) == len(names)
+
+
+def test_a_table_may_name_images_of_a_part_of_a_set(tmp_path):
+    images(tmp_path, "test/a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "test/a.png", "label": "cat"}')
+
+    assert dataset.scan_dataset(tmp_path, LABEL).samples[0].label == "cat"
+
+
+def test_repeats_of_deeper_folders_are_said_not_to_count(tmp_path):
+    images(tmp_path, "img/10_cat/a.png")
+
+    (notice,) = dataset.scan_dataset(tmp_path, LABEL).notices
+
+    assert notice == "each image counts once, without the repeats of img/10_cat"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("data/0.parquet", "but data/0.parquet, which may pack some and is not read (write each"),
+        ("0000.tar", "but 0000.tar, which may pack some and is not read (unpack it with tar -xf)"),
+        ("a.heic", "but 1 picture of other kinds: a.heic (image files end in .apng, .avif"),
+    ],
+)
+def test_a_folder_without_images_says_what_it_has_instead(tmp_path, name, told):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+
+    assert f"contains no images, {told}" in refusal(tmp_path, NONE)
+
+
+def test_pictures_and_masks_that_are_not_used_are_told_apart_from_other_files(tmp_path):
+    images(tmp_path, "a.png", "a.mask.png", "b.png", "b-masklabel.png", "c.mask.png")
+    for name in ("d.heic", "e.JXL", "notes.md"):
+        (tmp_path / name).write_bytes(b"x")
+
+    found = dataset.scan_dataset(tmp_path, NONE)
+
+    assert ["a.png", "b.png", "c.mask.png"] == [each.name for each in found.samples]
+    assert found.notices == (
+        "2 pictures left out, of a kind that is not read: d.heic, e.JXL",
+        "2 masks left out, not used: a.mask.png, b-masklabel.png",
+        "1 file ignored: notes.md",
+    )
+    assert images_digest(tmp_path).digest == found.digest
+
+
+@pytest.mark.parametrize("ending", ["gif", "avif", "apng", "jfif"])
+def test_more_formats_of_images_are_read(tmp_path, ending):
+    kind = {"apng": "PNG", "jfif": "JPEG"}.get(ending, ending.upper())
+    Image.new("RGB", (8, 8), (200, 40, 40)).save(tmp_path / f"a.{ending}", kind)
+
+    (sample,) = dataset.scan_dataset(tmp_path, NONE).samples
+    pixels = np.asarray(decode.decode_image(sample.path.read_bytes(), sample.path, 3), int)
+
+    assert np.abs(pixels - [200, 40, 40]).max() <= 8
+
+
+def test_an_image_is_read_by_its_content_whatever_its_name_ends_in(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", "AVIF")
+
+    assert len(dataset.scan_dataset(tmp_path, NONE).samples) == 1
+
+
+def test_a_pipe_is_a_bad_image_or_no_caption_and_is_not_waited_for(tmp_path):
+    images(tmp_path, "a.png")
+    for name in ("a.txt", "b.png", "socket"):
+        os.mkfifo(tmp_path / name)
+
+    told = refusal(tmp_path, TEXT)
+
+    assert "1 image unreadable: b.png" in told
+    assert "1 image without a caption" in told
+
+
 RAMP = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
 WIDE = {
     "float of 0 to 1": RAMP,
@@ -211,7 +420,14 @@ def test_wide_gray_from_black_to_white_arrives_from_black_to_white(tmp_path, kin
     assert np.abs(values.reshape(8, 8, channels) - expected[..., None]).max() <= 1
 
 
-@pytest.mark.parametrize("values", [RAMP - 2, RAMP * 1e6, RAMP * np.nan, RAMP + np.inf])
+@pytest.mark.parametrize(
+    "values",
+    [
+        *(RAMP - 2, RAMP * 1e6, RAMP * np.nan, RAMP + np.inf),
+        # these would be nearly black
+        *(RAMP * 3, (RAMP * 1000).astype(np.int32), (RAMP * 4095).astype(np.uint16)),
+    ],
+)
 def test_wide_gray_without_a_usual_white_is_a_bad_image(tmp_path, values):
     Image.fromarray(values).save(tmp_path / "a.tif")
 

@@ -187,3 +187,19 @@ def test_an_image_of_several_frames_is_reported(tmp_path):
 
     assert "1 image with several frames, of which the first is used" in found.notices
     assert read_pixels(found.samples[0], 8, 3, (0.5, 0.5))[0].min() == 1
+
+
+@pytest.mark.parametrize("size", [(500, 2), (20_000, 3), (2, 250)])
+def test_no_scaled_image_of_512_pixels_takes_more_than_200_mib(tmp_path, monkeypatch, size):
+    Image.new("RGB", size, "red").save(tmp_path / "thin.png")
+    (sample,) = scan_dataset(tmp_path, Conditioning.NONE).samples
+    resize, made = Image.Image.resize, []
+
+    def spy(image, size, *rest):
+        made.append(4 * size[0] * size[1])
+        return resize(image, size, *rest)
+
+    monkeypatch.setattr(Image.Image, "resize", spy)
+    read_pixels(sample, 512, 3, (0.5, 0.5))
+
+    assert max(made) < 200 << 20

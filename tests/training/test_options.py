@@ -39,6 +39,7 @@ CHANGE_WEIGHTS = {
 
 
 CHANGE_TIME_ALONE = {
+    "caption_files",
     "epochs",
     "grad_checkpointing",
     "guidance",

@@ -53,7 +53,7 @@ def tear(path: str) -> None:
 
 UNET = "base/unet/config.json"
 SCHEDULER = "base/scheduler/scheduler_config.json"
-ENDINGS = ".bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+ENDINGS = ".apng, .avif, .bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp"
 ADVICE = "(--skip-bad leaves such images out)"
 
 BAD_INPUTS = {

@@ -1,0 +1,115 @@
+"""The files of a data shard by kind: images, masks, other pictures, packed images, clutter.
+
+Rule 1: a file's kind follows from its name alone, so training and `has` agree about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from ..storage.folder import other_files
+
+IMAGES = frozenset(
+    (
+        *(
+            ".apng",
+            ".avif",
+            ".bmp",
+            ".gif",
+            ".jfif",
+            ".jpe",
+            ".jpeg",
+            ".jpg",
+            ".png",
+            ".tif",
+            ".tiff",
+        ),
+        ".webp",
+    )
+)
+"""Endings of image files, in lower case."""
+PICTURES = frozenset(
+    (
+        *(".arw", ".cr2", ".cr3", ".dds", ".dng", ".eps", ".exr", ".hdr", ".heic"),
+        *(".heif", ".ico", ".j2k", ".jp2", ".jxl", ".nef", ".orf", ".pbm", ".pgm", ".pnm"),
+        *(".ppm", ".psd", ".qoi", ".raf", ".rw2", ".svg", ".tga", ".xcf"),
+    )
+)
+"""Endings of picture files that are not read, in lower case."""
+PACKED: Mapping[str, str] = {
+    ".arrow": "write each row's image to a file, and its caption to metadata.jsonl",
+    ".parquet": "write each row's image to a file, and its caption to metadata.jsonl",
+    ".tar": "unpack it with tar -xf",
+    ".tar.gz": "unpack it with tar -xf",
+    ".tgz": "unpack it with tar -xf",
+    ".zip": "unpack it with unzip",
+    ".7z": "unpack it",
+    ".h5": "write each image to a file",
+    ".hdf5": "write each image to a file",
+    ".mdb": "write each image to a file",
+    ".npy": "write each image to a file",
+    ".npz": "write each image to a file",
+    ".tfrecord": "write each image to a file",
+}
+"""Endings of files that may pack images, in lower case, and how to make a data shard of them."""
+MASKS = (".mask", "-masklabel")
+"""Endings, before the file type, by which other programs mark the mask of an image."""
+CLUTTER = frozenset(
+    (
+        *("$recycle.bin", "@eadir", "__macosx", "desktop.ini", "ehthumbs.db", "lost+found"),
+        *("thumbs.db", "icon\r"),
+    )
+)
+"""Files and folders that operating systems leave among images, in lower case."""
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name ends like that of an image."""
+    return path.suffix.lower() in IMAGES
+
+
+def files_of_data(folder: Path) -> dict[str, Path]:
+    """The files of a data shard by their path in its folder, without those of the operating system.
+
+    Raises InputError for links that lead in a circle.
+    """
+    found = other_files(folder, lambda name: True, of_data=True)
+    return {
+        name: path
+        for name, path in found.items()
+        if not CLUTTER.intersection(part.lower() for part in name.split("/"))
+    }
+
+
+def images_among(files: Mapping[str, Path]) -> dict[str, Path]:
+    """The images among files by name, without the masks of other images."""
+    images = {name: path for name, path in files.items() if is_image(path)}
+    stems = {str(PurePosixPath(name).with_suffix("")) for name in images}
+    return {name: path for name, path in images.items() if not _is_mask(name, stems)}
+
+
+def masks_among(files: Mapping[str, Path]) -> list[str]:
+    """The masks of other images, by name."""
+    images = images_among(files)
+    return sorted(name for name, path in files.items() if is_image(path) and name not in images)
+
+
+def _is_mask(name: str, stems: Iterable[str]) -> bool:
+    stem = str(PurePosixPath(name).with_suffix(""))
+    return any(stem.endswith(mask) and stem.removesuffix(mask) in stems for mask in MASKS)
+
+
+def pictures_among(files: Iterable[str]) -> list[str]:
+    """The pictures that are not read, by name."""
+    return sorted(name for name in files if PurePosixPath(name).suffix.lower() in PICTURES)
+
+
+def packed_among(files: Iterable[str]) -> dict[str, str]:
+    """The files that may pack images, by name, and how to make a data shard of each."""
+    return {
+        name: advice
+        for name in sorted(files)
+        for ending, advice in PACKED.items()
+        if name.lower().endswith(ending)
+    }

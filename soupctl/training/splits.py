@@ -1,0 +1,73 @@
+"""Folders of a data shard that are parts of a dataset, such as `train` and `test`, not classes.
+
+Rule 1: images that were set aside for testing are never trained on, nor is a part of a dataset
+taken for a class, unless the user names its folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..errors import InputError
+
+TRAINING = frozenset(("train", "training"))
+SPLITS = TRAINING | {"dev", "eval", "test", "testing", "val", "valid", "validation"}
+"""Lowercase names of folders that are parts of a dataset."""
+NUMBERED = re.compile(rf"(?:{'|'.join(sorted(SPLITS))})(?:[-._ ]?[0-9]+|[-._ ]?split)?")
+"""The pattern of their names beside each other, such as `train2017` and `val2017`."""
+REGULARIZATION = frozenset(("reg", "regularization", "regularisation"))
+"""Lowercase names of folders that hold regularization images, which other programs weight less."""
+
+
+def require_one_split(
+    folder: Path, images: Iterable[str], *, is_listed: bool, classes: bool
+) -> None:
+    """Raise InputError if images are of several parts of a dataset, or one would be misunderstood.
+
+    `is_listed` says that a table names the images to use, so that one part is what was meant;
+    `classes`, that folders are classes.
+    """
+    places = sorted({name.rpartition("/")[0] for name in images})
+    tops = sorted({place.partition("/")[0] for place in places})
+    splits = [top for top in tops if NUMBERED.fullmatch(top.lower())]
+    if len(splits) > 1:
+        chosen = next((top for top in splits if top.lower().startswith("train")), splits[0])
+        what = f"has several splits: {', '.join(splits)}"
+        raise InputError(what, path=folder, advice=f"--data {folder / chosen}")
+    _require_one_below(folder, places)
+    _require_no_regularization(folder, tops)
+    if is_listed or not (found := [top for top in tops if top.lower() in SPLITS]):
+        return
+    (top,) = found
+    if top.lower() not in TRAINING:
+        what = f"has the folder {top}, which is a split for testing"
+        advice = f"--data {folder / top} trains on it; else move it elsewhere"
+        raise InputError(what, path=folder, advice=advice)
+    if classes and tops == found:
+        what = f"has the folder {top}, which is a split, not a class"
+        raise InputError(what, path=folder, advice=f"--data {folder / top}")
+
+
+def _require_one_below(folder: Path, places: Sequence[str]) -> None:
+    """Raise InputError for several splits in subfolders, such as `cat/train` and `cat/test`."""
+    found = {
+        part.lower(): "/".join(place.split("/")[: depth + 1])
+        for place in places
+        for depth, part in enumerate(place.split("/"))
+        if part.lower() in SPLITS
+    }
+    if len(found) > 1:
+        what = f"has several splits: {', '.join(sorted(found.values()))}"
+        advice = "move all but one elsewhere, or name the images to use in metadata.jsonl"
+        raise InputError(what, path=folder, advice=advice)
+
+
+def _require_no_regularization(folder: Path, tops: Sequence[str]) -> None:
+    """Raise InputError for a folder of regularization images beside the images."""
+    found = [top for top in tops if top.lower() in REGULARIZATION]
+    if found and len(tops) > 1:
+        other = next(top for top in tops if top not in found)
+        what = f"has regularization images in {found[0]}, which soupctl does not use"
+        raise InputError(what, path=folder, advice=f"--data {folder / other}")
