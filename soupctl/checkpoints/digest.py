@@ -37,6 +37,21 @@ def text_digest(text: str) -> str:
     return PREFIX + str(blake3(text.encode("utf-8")).hexdigest())
 
 
+def data_digest(data: memoryview) -> str:
+    """The digest of a tensor's bytes, as that of `tensor_hasher`."""
+    return str(blake3(data).hexdigest())
+
+
+def row_starts(names: Sequence[str], dtype: str, shapes: Sequence[Sequence[int]]) -> list[str]:
+    """The text of rows up to their digests, for tensors of one dtype."""
+    named = quoted(dtype)
+    # the same text as json.dumps, which would make a new encoder for each row
+    return [
+        f"[{quoted(name)},{named},[{','.join(map(str, shape))}],"
+        for name, shape in zip(names, shapes, strict=True)
+    ]
+
+
 class RootHasher:
     """Computes the root of tensors that are added one at a time, in the order of their names."""
 
@@ -46,15 +61,21 @@ class RootHasher:
 
     def add(self, name: str, dtype: str, shape: Sequence[int], digest: str) -> None:
         """Add the next tensor; ValueError if its name does not sort after the last one."""
-        # code points order as their UTF-8 bytes do
-        if self._last is not None:
-            if name <= self._last:
-                raise ValueError(f"{name!r} does not come after {self._last!r}")
-            self._hasher.update(b",")
-        self._last = name
-        # the same text as json.dumps, which would make a new encoder for each row
-        sizes = ",".join(map(str, shape))
-        text = f"[{quoted(name)},{quoted(dtype)},[{sizes}],{quoted(digest)}]"
+        self.add_rows([name], row_starts([name], dtype, [shape]), [digest])
+
+    def add_rows(self, names: Sequence[str], starts: Sequence[str], digests: Sequence[str]) -> None:
+        """Add the next tensors, at least one, whose rows begin with `starts`; see `add`."""
+        last = self._last
+        for name in names:
+            # code points order as their UTF-8 bytes do
+            if last is not None and name <= last:
+                raise ValueError(f"{name!r} does not come after {last!r}")
+            last = name
+        rows = ",".join(
+            [f'{start}"{digest}"]' for start, digest in zip(starts, digests, strict=True)]
+        )
+        text = rows if self._last is None else "," + rows
+        self._last = last
         self._hasher.update(text.encode("utf-8"))
 
     def digest(self) -> str:

@@ -84,6 +84,10 @@ class SafetensorsFile:
         """A tensor of this file, to be read."""
         return StoredTensor(tensor, self._reader, self.header.data_start + tensor.start)
 
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        """Fill `buffer` with data from byte `start` of it on; raises what `FileReader` raises."""
+        self._reader.read_into(buffer, self.header.data_start + start)
+
     def require_unchanged(self) -> None:
         """Raise OutputError if the path leads to another file, or to one written to since."""
         if self.identity is not None and not self.identity.is_at(self.path):

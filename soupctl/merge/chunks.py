@@ -5,12 +5,14 @@ Rule 1: nothing here can change a result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ..format.dtypes import DType
 
 Write = Callable[[str, int, memoryview], None]
 """Writes bytes at an offset within the tensor of that name in the output."""
+WriteSeveral = Callable[[Sequence[str], Sequence[int], memoryview], None]
+"""Writes tensors of these names and sizes, which lie one after the other, whole."""
 
 PLANE_BYTES = DType.F64.bits // 8
 """Bytes of an element in a plane of an exact sum."""

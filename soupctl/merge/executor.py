@@ -10,19 +10,25 @@ Rule 4: a soup without a kept sum is an order with no sum to write.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from heapq import merge
 from itertools import chain, groupby
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.digest import RootHasher, Row, root_of, tensor_hasher
+from ..checkpoints.digest import RootHasher, Row, root_of, row_starts, tensor_hasher
 from ..engines.contract import Engine
-from ..errors import OutputError
+from ..errors import OutputError, SoupError
+from ..format.dtypes import DType
 from ..workers import ROW_BYTES, Advance, ExecutionOptions, run_in_order, tasks
 from .code_error import CodeError
 from .kept_sum.reader import Source, recorded_digest
 from .order import Order, Outcome
 from .quantised_steps import CODES, MARKED
-from .tensor_pass import TensorPass, TensorResult, Use, sources_of
+from .small_tensors import SmallTensors, TogetherResult
+from .tensor_pass import TensorPass, TensorResult
+from .use import Use, sources_of
+
+Result = TensorResult | TogetherResult
 
 
 def execute(
@@ -49,22 +55,35 @@ def execute(
     )
     work = TensorPass(orders, sources, engine, execution.chunk, scales)
 
-    def make(task: Sequence[Sequence[Use]], advance: Advance) -> list[TensorResult]:
-        return [work.make(uses, advance) for uses in task]
+    small = SmallTensors(orders, sources, engine, execution.chunk, work.scratch)
+
+    def make(task: Sequence[Sequence[Use]], advance: Advance) -> list[Result]:
+        results: list[Result] = []
+        for group in small.groups(task):
+            if len(group) > 1:
+                # if it fails, each is made alone, for the error of the first that fails
+                with suppress(SoupError):
+                    results.append(small.make(group, advance))
+                    continue
+            results += [work.make(uses, advance) for uses in group]
+        return results
 
     def size(uses: Sequence[Use]) -> int:
         first, *_ = used = sources_of(uses)
         return (sources[first].tensors[uses[0].step.name].size + ROW_BYTES) * len(used)
 
     every = [_uses(order, n, places[n]) for n, order in enumerate(orders)]
-    by_tensor = (list(group) for _, group in groupby(merge(*every, key=_tensor_of), _tensor_of))
+    by_tensor = _by_tensor(every)
     roots = _Roots(orders, sources)
     for number, order in enumerate(orders):
         if order.plan.marker is not None:
             roots.add_marker(number, order.plan.marker)
             order.write(order.plan.marker, 0, memoryview(MARKED))
     for result in chain.from_iterable(run_in_order(make, tasks(by_tensor, size), execution)):
-        roots.add(result)
+        if isinstance(result, TogetherResult):
+            roots.add_together(result)
+        else:
+            roots.add(result)
     return tuple(roots.outcome(n, places[n]) for n in range(len(orders)))
 
 
@@ -101,6 +120,25 @@ class _Roots:
             self._errors[order] = error.together(self._errors[order])
         for order in result.differing:
             self._taken[order].append(result.tensor)
+
+    def add_together(self, results: TogetherResult) -> None:
+        """Add the results of several tensors, as `add` does those of one."""
+        names, shapes = results.tensors, results.shapes
+        if names[0] != self._tensor:
+            self._found = {}
+        starts = {
+            dtype: row_starts(names, dtype.value, shapes)
+            for dtype in {each for _, each, _ in (*results.sources, *results.soups)}
+        }
+        found = {}
+        for source, dtype, digests in results.sources:
+            self._add_source(source, (names[0], dtype.value, shapes[0], digests[0]))
+            _, root = self._sources[source]
+            root.add_rows(names[1:], shapes[1:], dtype, starts[dtype][1:], digests[1:])
+            found[source, names[-1]] = digests[-1]
+        for order, dtype, digests in results.soups:
+            self._soups[order].add_rows(names, shapes, dtype, starts[dtype], digests)
+        self._tensor, self._found = names[-1], found
 
     def add_marker(self, order: int, name: str) -> None:
         """Add the tensor that says that weights are quantised."""
@@ -163,6 +201,21 @@ class _Root:
         else:
             self._hasher.add(*row)
 
+    def add_rows(
+        self,
+        names: Sequence[str],
+        shapes: Sequence[tuple[int, ...]],
+        dtype: DType,
+        starts: Sequence[str],
+        digests: Sequence[str],
+    ) -> None:
+        """Add several tensors, whose rows begin with `starts`."""
+        if self._hasher is None:
+            dtypes = (dtype.value,) * len(names)
+            self._rows += zip(names, dtypes, shapes, digests, strict=True)
+        else:
+            self._hasher.add_rows(names, starts, digests)
+
     def digest(self) -> str:
         return root_of(self._rows) if self._hasher is None else self._hasher.digest()
 
@@ -176,6 +229,14 @@ def _uses(order: Order, number: int, places: Sequence[int]) -> Iterator[Use]:
         if step.sources is not last:
             last, sources = step.sources, tuple(places[source] for source in step.sources)
         yield Use(number, step, sources)
+
+
+def _by_tensor(every: Sequence[Iterator[Use]]) -> Iterator[Sequence[Use]]:
+    """The uses of each tensor, from those of each order, which are sorted."""
+    if len(every) == 1:
+        # an order has one step for each, and neither a merge nor groups cost time
+        return ((use,) for use in every[0])
+    return (list(group) for _, group in groupby(merge(*every, key=_tensor_of), _tensor_of))
 
 
 def _tensor_of(use: Use) -> tuple[str, tuple[int, ...], str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ..checkpoints.read_progress import current_progress
-from .chunks import Write
+from .chunks import Write, WriteSeveral
 from .code_error import CodeError
 from .kept_sum.reader import Source
 from .kept_sum.writer import SumOutput
@@ -23,6 +23,20 @@ class Order:
     write: Write
     sum: SumOutput | None = None
     """The destination of the exact sum; None if it is not kept."""
+    write_several: WriteSeveral | None = None
+    """Writes whole tensors faster than `write` does one after the other; None to use `write`."""
+
+    def write_together(
+        self, tensors: Sequence[str], sizes: Sequence[int], data: memoryview
+    ) -> None:
+        """Write whole tensors, which lie one after the other in `data`."""
+        if self.write_several is not None:
+            self.write_several(tensors, sizes, data)
+            return
+        start = 0
+        for tensor, size in zip(tensors, sizes, strict=True):
+            self.write(tensor, 0, data[start : start + size])
+            start += size
 
 
 @dataclass(frozen=True, slots=True)

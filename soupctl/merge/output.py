@@ -50,6 +50,26 @@ class OutputWriter:
         file, start = self._places[component, tensor]
         file.write(data, start + offset)
 
+    def write_together(
+        self, component: int, tensors: Sequence[str], sizes: Sequence[int], data: memoryview
+    ) -> None:
+        """Write whole tensors, which lie one after the other in `data`.
+
+        Those that are next to each other in a file are written at once.
+        """
+        done = begin = end = 0
+        last: WrittenFile | None = None
+        for tensor, size in zip(tensors, sizes, strict=True):
+            file, start = self._places[component, tensor]
+            if start != end or file is not last:
+                if last is not None:
+                    last.write(data[done : done + end - begin], begin)
+                done += end - begin
+                begin, last = start, file
+            end = start + size
+        if last is not None:
+            last.write(data[done : done + end - begin], begin)
+
     def add_text(self, name: str, text: bytes) -> None:
         """Make a small file."""
         write_file(self._files, name, text)

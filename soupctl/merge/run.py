@@ -239,8 +239,12 @@ class _Output:
                 with self._naming_it():
                     raise
 
+        def write_several(tensors: Sequence[str], sizes: Sequence[int], data: memoryview) -> None:
+            with self._naming_it():
+                self._writer.write_together(position, tensors, sizes, data)
+
         kept = self._sum_output(position) if self._layouts else None
-        return Order(component.plan, component.sources, write, kept)
+        return Order(component.plan, component.sources, write, kept, write_several)
 
     def _sum_output(self, position: int) -> SumOutput:
         layout, file = self._layouts[position], self._sum_files[position]

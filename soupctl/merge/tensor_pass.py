@@ -26,21 +26,8 @@ from .step import Rule, Step
 from .tensor_errors import different
 from .terms import Term, allot, bytes_an_element, row_of, terms_of
 from .updates import updates_of
+from .use import Use, sources_of
 from .weighted_sum import WeightedSum
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """A step of one order, with the indices of its sources among those of all orders."""
-
-    order: int
-    step: Step
-    sources: tuple[int, ...]
-
-    @property
-    def counted(self) -> list[int]:
-        """The indices of the sources that count for the tensor, at least one."""
-        return [self.sources[place] for place in self.step.weights.counted]
 
 
 @dataclass(slots=True)
@@ -259,8 +246,3 @@ class _Mean:
     def sum_rows(self) -> list[Row]:
         """The rows of the sum for its root; empty if it is not kept."""
         return [] if self._sum is None else self._sum.rows()
-
-
-def sources_of(uses: Sequence[Use]) -> dict[int, None]:
-    """The sources of all uses, each once, in order."""
-    return dict.fromkeys(source for use in uses for source in use.sources)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Protocol
 
 from ..engines.contract import CodeSums, Combine, Engine, NonFinite, OutOfRange, WeightedMean
 from ..errors import LimitError, SoupError
@@ -16,7 +17,6 @@ from .plan import Plan
 from .scale_values import ScaleValues, lay_out_scales
 from .step import Step
 from .tensor_errors import nonfinite, out_of_range
-from .terms import Term
 from .updates import WeightedUpdate, prepare_updated
 
 Mean = Callable[[int, int, memoryview], None]
@@ -25,6 +25,26 @@ Codes = Callable[[int, int, memoryview], CodeSums]
 """Writes the codes of a range of elements."""
 Planes = Callable[[int, int, memoryview], list[memoryview]]
 """Fills the first plane of their exact sum, and returns the others."""
+
+
+class Summand(Protocol):
+    """A term of a weighted sum, which has been read."""
+
+    @property
+    def source(self) -> Source:
+        """The source that it is of."""
+
+    @property
+    def dtype(self) -> DType:
+        """The dtype of its elements."""
+
+    @property
+    def row(self) -> memoryview:
+        """Its elements."""
+
+    @property
+    def own_weight(self) -> int | None:
+        """Its weight if that is not its source's."""
 
 
 class WeightedSum:
@@ -38,7 +58,7 @@ class WeightedSum:
         plan: Plan,
         step: Step,
         engine: Engine,
-        terms: Sequence[Sequence[Term]],
+        terms: Sequence[Sequence[Summand]],
         scales: Sequence[ScaleValues | None] = (),
         updates: Sequence[WeightedUpdate] = (),
     ) -> None:
