@@ -33,15 +33,21 @@ def first_of(ledger: Ledger) -> str | None:
 
 
 def plan_again(
-    ledger: Ledger, sources: Sequence[Source], soup: Checkpoint, *, first: bool
+    ledger: Ledger,
+    sources: Sequence[Source],
+    soup: Checkpoint,
+    *,
+    first: bool,
+    placed: Collection[str] = (),
 ) -> tuple[Plan, Alignment]:
     """The plan of a soup that deltas are added in, with the present weights of its sources.
 
     Its base, or the models of its mean, are the first of them; `first` takes integers from the
-    first. Raises what `plan_applied` does.
+    first. Modules of the adapters `placed` need not be in this component. Raises what
+    `plan_applied` does.
     """
     opened = [_opened(source) for source in sources]
-    recorded = {entry.digest for entry in ledger.ingredients}
+    recorded = {entry.digest for entry in ledger.ingredients} | {*placed}
     count = 1 if ledger.base is not None else sum(not is_added(each) for each in opened)
     recipe = plain_recipe(ledger, [source.weights for source in sources], first=first)
     models = align(opened[:count], selector(recipe), soup_names(soup))

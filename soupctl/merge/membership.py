@@ -16,7 +16,7 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component
 from ..errors import Issue, LedgerError, MismatchError
 from ..ledger.ancestry import Ancestry, ancestry
-from ..ledger.block_weights import WeightByBlock, summed
+from ..ledger.block_weights import NO_WEIGHT, WeightByBlock, summed
 from ..ledger.changes import WeightRemoval, expanded, require_left, require_new, taken_out
 from ..ledger.ledger import IngredientEntry, Ledger, PipelineShare, merged, moved
 from ..ledger.ledger_json import IGNORE
@@ -135,7 +135,7 @@ def membership(change: ComponentChange) -> Membership:
     _require_base(change, before)
     remaining = _remaining(change, before)
     held = summed(entry.weights for entry in before.ingredients)
-    freed = held - summed(entry.weights for entry in remaining)
+    freed = (held - summed(entry.weights for entry in remaining)) or change.freed
     added = list(_added(change, before, freed if change.revision.operation == "swap" else None))
     entries = [entry for each in added for entry in each.entries]
     if not change.revision.again:
@@ -161,6 +161,14 @@ def membership(change: ComponentChange) -> Membership:
         _common_blocks(change.soup.label, before, [each for each in ledgers if _is_mean(each)]),
         deltas,
     )
+
+
+def removed_weight(change: ComponentChange) -> WeightByBlock:
+    """The weight that a swap removes from a component; raises as `membership` for removals."""
+    if change.revision.operation != "swap":
+        return NO_WEIGHT
+    held = summed(entry.weights for entry in change.before.ingredients)
+    return held - summed(entry.weights for entry in _remaining(change, change.before))
 
 
 def _is_mean(ledger: Ledger) -> bool:
@@ -285,7 +293,7 @@ def _added(
     """Each added checkpoint, with the weight `freed` if no other was requested."""
     names = unique_names(change.added_paths, [entry.name for entry in before.ingredients])
     for addition, checkpoint, name, beside, whole in zip(
-        change.revision.additions,
+        change.additions,
         change.added,
         names,
         change.added_sums,

@@ -16,8 +16,10 @@ from functools import partial
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component, ModelFiles
 from ..checkpoints.open import find_input, with_same_components
+from ..ledger.block_weights import NO_WEIGHT
 from ..ledger.ledger import Ledger
 from ..ledger.pipelines import attributed
 from ..ledger.read import is_sum
@@ -26,18 +28,19 @@ from ..workers import ExecutionOptions
 from .config_source import config_source, folder_at, recorded_sources
 from .data_question import with_data_digests
 from .destination import decide
+from .given_deltas import Bases
 from .ingredients import Inputs
 from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.find import find_sum, recorded_root
-from .membership import ledger_before
+from .membership import ledger_before, removed_weight
 from .notes import notes_on
 from .opened_inputs import OpenedInputs, is_input, open_model
 from .revised_component import RevisedComponent, revise_component
-from .revision import ComponentChange, Revision
+from .revision import AddedPipeline, Addition, ComponentChange, Revision
 from .run import carry_out
 from .shared_components import added_pipeline, removals_by_component, require_new_pipelines
 from .sources import require_digests
-from .whole_digests import find_for, with_whole_digests
+from .whole_digests import added_digest, find_for, open_partial, with_whole_digests
 
 
 def revise(
@@ -62,7 +65,10 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     place = (revision.component, revision.variant)
     soup = find_input(revision.soup, *place)
     revision = with_whole_digests(with_data_digests(revision, soup), soup)
-    added = [find_for(each.path, *place) for each in revision.additions]
+    digests = {n: added_digest(each.path, soup) for n, each in enumerate(revision.additions)}
+    partial = {n: digest for n, digest in digests.items() if digest is not None}
+    additions = [each for n, each in enumerate(revision.additions) if n not in partial]
+    added = [find_for(each.path, *place) for each in additions]
     removed = [
         find_for(each.what, *place) if is_input(each.what) else None for each in revision.removals
     ]
@@ -71,7 +77,9 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     rest = iter(others[len(added) :])
     removed = [None if each is None else next(rest) for each in removed]
     with ExitStack() as stack:
-        changes = _component_changes(stack, revision, soup, added, removed)
+        changes = _component_changes(stack, revision, soup, added, removed, additions)
+        deltas = [(revision.additions[n], digest) for n, digest in partial.items()]
+        changes = _with_partial(stack, changes, soup, deltas)
         yield planned((soup, *added), [revise_component(change) for change in changes])
 
 
@@ -81,8 +89,9 @@ def _component_changes(
     soup: ModelFiles,
     added: Sequence[ModelFiles],
     removed: Sequence[ModelFiles | None],
+    additions: Sequence[Addition],
 ) -> list[ComponentChange]:
-    """Each component of the revision, with every named file opened."""
+    """Each component of the revision, with every named file opened; `added` are whole models."""
     inputs = [OpenedInputs(stack, revision.search, revision.variant) for _ in soup.components]
     opened_soup, *opened_added = (open_model(inputs, model) for model in (soup, *added))
     opened_removed = [None if model is None else open_model(inputs, model) for model in removed]
@@ -96,6 +105,7 @@ def _component_changes(
             inputs=each,
             soup=opened_soup[position],
             before=before,
+            additions=tuple(additions),
             added=tuple(opened[position] for opened in opened_added),
             added_paths=tuple(map(_path_of, added)),
             sum=sums[position],
@@ -109,7 +119,7 @@ def _component_changes(
         require_new_pipelines(changes, opened_added)
     pipelines = [added_pipeline(changes, model) for model in opened_added]
     removals = removals_by_component(changes, opened_removed, soup.label)
-    return [
+    changes = [
         replace(
             change,
             removals=removals[position],
@@ -117,6 +127,40 @@ def _component_changes(
         )
         for position, change in enumerate(changes)
     ]
+    # a delta may be of other components than the one that it replaces
+    freed = next(filter(None, map(removed_weight, changes)), NO_WEIGHT)
+    return [replace(change, freed=freed) for change in changes]
+
+
+def _with_partial(
+    stack: ExitStack,
+    changes: Sequence[ComponentChange],
+    soup: ModelFiles,
+    deltas: Sequence[tuple[Addition, str]],
+) -> list[ComponentChange]:
+    """The changes with deltas and adapters of some components, each with its digest as a whole."""
+    if not deltas:
+        return list(changes)
+    names = tuple(component.name for component in soup.components)
+    bases = Bases(soup.label, tuple(change.soup for change in changes), names)
+    inputs = [change.inputs for change in changes]
+    opened = [open_partial(stack, inputs, *each, bases) for each in deltas]
+    found = []
+    for position, change in enumerate(changes):
+        here = [(x, each) for x in opened if (each := x.checkpoints[position]) is not None]
+        pipelines = (AddedPipeline(x.digest, change.inputs.ledger(each)) for x, each in here)
+        found.append(
+            replace(
+                change,
+                additions=(*change.additions, *(x.addition for x, _ in here)),
+                added=(*change.added, *(each for _, each in here)),
+                added_paths=(*change.added_paths, *(x.path for x, _ in here)),
+                added_pipelines=(*change.added_pipelines, *pipelines),
+                added_sums=(*change.added_sums, *(None for _ in here)),
+                placed=frozenset(checkpoint_digest(each) for _, each in here),
+            )
+        )
+    return found
 
 
 def _ledgers_before(

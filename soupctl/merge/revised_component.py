@@ -122,7 +122,7 @@ class RevisedComponent:
         known = self.members.ancestry.of(entry.digest for entry in (*after, *before.donors))
         return replace(
             before,
-            operation=self.change.revision.operation,
+            operation=self.change.operation,
             root=UNKNOWN,
             blocks=self.members.blocks,
             deltas=self.members.deltas,
@@ -288,7 +288,9 @@ def _planned(
     first = before.integer_source is not None or change.revision.total is not None
     if before.is_applied:
         with explained_by_digests(sources):
-            plan, alignment = plan_again(before, sources, change.soup, first=first)
+            plan, alignment = plan_again(
+                before, sources, change.soup, first=first, placed=change.placed
+            )
         return Computation(method, tuple(sources), plan, Fraction(1), alignment)
     if change.revision.rounded:
         # the tensors that were taken are in the rounded soup, which is the first source

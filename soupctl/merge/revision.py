@@ -11,6 +11,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component
 from ..checkpoints.open import STREAM
 from ..errors import UsageError
+from ..ledger.block_weights import NO_WEIGHT, WeightByBlock
 from ..ledger.changes import WeightRemoval
 from ..ledger.ledger import Ledger
 from ..ledger.weights import rounded_weight
@@ -162,7 +163,10 @@ class ComponentChange:
     """The soup's verified ledger, with derived pipelines."""
     removals: tuple[WeightRemoval, ...] = ()
     """The removals from this component."""
+    additions: tuple[Addition, ...] = ()
+    """The additions to this component: first those of whole models, then of partial deltas."""
     added: tuple[Checkpoint, ...] = ()
+    """The checkpoint of each."""
     added_paths: tuple[str, ...] = ()
     """Path of each whole added model; its name in the ledger is the end of its path."""
     added_pipelines: tuple[AddedPipeline, ...] = ()
@@ -170,3 +174,14 @@ class ComponentChange:
     """The sum kept beside the soup."""
     added_sums: tuple[Component | None, ...] = ()
     """The sum kept beside each added soup."""
+    placed: frozenset[str] = frozenset()
+    """Digests of added adapters of which every module is in some component."""
+    freed: WeightByBlock = NO_WEIGHT
+    """The weight that is removed from some component, if nothing is removed from this one."""
+
+    @property
+    def operation(self) -> str:
+        """What happens to this component, of which a swap of deltas may change one side only."""
+        if self.revision.operation == "swap" and not (self.added and self.removals):
+            return "add" if self.added else "subtract"
+        return self.revision.operation

@@ -68,7 +68,10 @@ def summed_deltas(mixture: ModelsWithDeltas, position: int) -> tuple[ScaledDelta
     for each in found.values():
         if not each.scale:
             what = "is given more than once, with scales that cancel, or with a scale of zero"
-            raise UsageError(what, path=each.delta.label, advice="leave it out")
+            advice = "leave it out"
+            if len(each.given) > 1 and len(mixture.deltas[each.given[0]].deltas) > 1:
+                advice = "leave this component out of the folders of deltas"
+            raise UsageError(what, path=each.delta.label, advice=advice)
     return tuple(found.values())
 
 

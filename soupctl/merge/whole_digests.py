@@ -6,10 +6,13 @@ digest of all of them, as in the ledgers.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import ModelFiles
 from ..checkpoints.listing import PIPELINE
@@ -18,9 +21,42 @@ from ..ledger.data_files import is_image
 from ..ledger.data_shard import is_data_folder
 from ..ledger.pipelines import pipeline_digest
 from .delta.format import COMPONENT_FILE
-from .opened_inputs import is_input
-from .revision import Removal, Revision
+from .given_deltas import Bases, open_delta
+from .opened_inputs import OpenedInputs, is_input
+from .revision import Addition, Removal, Revision
 from .sources import is_added
+
+
+@dataclass(frozen=True, slots=True)
+class PartialDelta:
+    """A delta or adapter that is added to some components of a soup."""
+
+    addition: Addition
+    path: str
+    digest: str
+    """Its digest as a whole."""
+    checkpoints: tuple[Checkpoint | None, ...]
+    """What each component of the soup gets; None where it changes nothing."""
+
+
+def open_partial(
+    stack: ExitStack,
+    inputs: Sequence[OpenedInputs],
+    addition: Addition,
+    digest: str,
+    soup: Bases,
+) -> PartialDelta:
+    """An addition of that digest, opened for the components of a soup that it changes.
+
+    Raises MismatchError for a delta that fits no component, and for modules of an adapter that none
+    has.
+    """
+    given = open_delta(stack, addition.path, soup)
+    checkpoints = tuple(
+        None if delta is None else each.open_named(delta.checkpoint.component)
+        for each, delta in zip(inputs, given.deltas, strict=True)
+    )
+    return PartialDelta(addition, os.path.abspath(addition.path), digest, checkpoints)
 
 
 def with_whole_digests(revision: Revision, soup: ModelFiles) -> Revision:
@@ -53,12 +89,12 @@ def _is_pipeline(folder: Path) -> bool:
     return (folder / PIPELINE).exists() and not any(folder.glob(f"*/{COMPONENT_FILE}"))
 
 
-def added_digest(what: str, soup: ModelFiles) -> str | None:
+def added_digest(what: str | Path, soup: ModelFiles) -> str | None:
     """The digest of deltas or an adapter at a path, unless they are of each component of a soup.
 
     None for anything else.
     """
-    if len(soup.components) == 1 or what == STREAM or not is_input(what):
+    if len(soup.components) == 1 or what == STREAM or not is_input(str(what)):
         return None
     if is_image(Path(what)) or is_data_folder(Path(what)) or _is_pipeline(Path(what)):
         return None

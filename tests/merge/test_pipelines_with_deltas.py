@@ -362,3 +362,65 @@ def test_one_component_of_a_pipeline_takes_adapters_and_gives_them_back():
     made = np.frombuffer(contents(Path("swapped", file))[Q][2], np.float16).reshape(6, 4)
     assert (added("base", "unet", updates[OF_UNET]) == made).all()
     assert_proven("plain", "swapped")
+
+
+def test_a_lora_and_a_lone_delta_are_added_to_the_components_that_they_change():
+    pipeline("base", 1)
+    pipeline("fine", 2)
+    verbs.make_delta(DeltaRequest("fine", "base", "d.st", component="unet"))
+    verbs.make_delta(DeltaRequest("fine", "base", "two"))
+    shutil.rmtree("two/vae")
+    both()
+    lora("style.st", **{OF_UNET: 5, OF_TEXT: 6})
+    apply("base", "lora.st", output="soup")
+
+    for new in ("style.st", "d.st", "two"):
+        added = [verbs.Addition(new, Fraction(1, 2))]
+        verbs.revise(Revision("add", "soup", "more", added=added), force=True)
+        apply("base", "lora.st", (new, Fraction(1, 2)), output="once")
+        assert_same("once", "more")
+        assert_proven("more")
+        assert verbs.holds("more", new)
+        verbs.revise(Revision("subtract", "more", "less", removed=["lora.st"]), force=True)
+        apply("base", (new, Fraction(1, 2)), output="once")
+        assert_same("once", "less")
+
+
+def test_a_swap_puts_a_lora_of_other_components_in_the_place_of_one():
+    pipeline("base", 1)
+    both()
+    lora("unet.st", **{OF_UNET: 5})
+    apply("base", ("lora.st", Fraction(1, 2)), output="soup")
+
+    verbs.revise(Revision("swap", "soup", "narrow", ["unet.st"], ["lora.st"]))
+    apply("base", ("unet.st", Fraction(1, 2)), output="once")
+    assert_same("once", "narrow")
+    verbs.revise(Revision("swap", "narrow", "back", ["lora.st"], ["unet.st"]))
+    assert_same("soup", "back")
+    assert_proven("narrow", "back")
+
+
+def test_an_added_lora_with_a_module_of_no_component_is_refused_by_name():
+    pipeline("base", 1)
+    both()
+    lora("none.st", **{OF_UNET: 5, "lora_unet_nothing": 3})
+    apply("base", "lora.st", output="soup")
+
+    with pytest.raises(MismatchError, match="lora_unet_nothing: matches no layer of soup"):
+        verbs.revise(Revision("add", "soup", "more", added=["none.st"]))
+    assert not Path("more").exists()
+
+
+def test_deltas_that_cancel_in_one_component_are_refused_with_a_way_that_works():
+    pipeline("base", 1)
+    for name, seed in (("one", 2), ("two", 3)):
+        pipeline(name, seed, "vae")
+        verbs.make_delta(DeltaRequest(name, "base", f"d-{name}"))
+
+    with pytest.raises(UsageError, match="leave this component out of the folders of deltas"):
+        apply("base", ("d-one", 1), ("d-two", -1))
+    for name in ("one", "two"):
+        shutil.rmtree(f"d-{name}/vae")
+    apply("base", ("d-one", 1), ("d-two", -1))
+    assert (values("base", "vae") == values("out", "vae")).all()
+    assert_proven("out")
