@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..ledger.names import SHORT_DIGEST
 
 if TYPE_CHECKING:
     from ..ledger.ledger import Change, IngredientEntry, Ledger
+
+LINES = 1000
+"""Lines that are written at once."""
 
 
 def printable(text: str) -> str:
@@ -57,6 +62,13 @@ def say(text: str, quiet: bool = False) -> None:
 def put(text: str) -> None:
     """Print a line of the result on stdout."""
     print(printable(text))
+
+
+def put_lines(lines: Iterable[str], margin: str = "") -> None:
+    """Print lines of the result on stdout, many at once, since there may be thousands."""
+    waiting = iter(lines)
+    while some := list(islice(waiting, LINES)):
+        sys.stdout.write("".join([f"{margin}{printable(line)}\n" for line in some]))
 
 
 def put_json(value: object) -> None:

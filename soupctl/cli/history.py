@@ -19,6 +19,7 @@ from .console import (
     entry_json,
     put,
     put_json,
+    put_lines,
     role_text,
     shares_json,
     shows_whole_digests,
@@ -80,8 +81,7 @@ def has(
     if printing.json:
         put_json(_answer_json(soup, answer))
     elif not printing.quiet:
-        for line in _answer_lines(soup, what, answer, verbose=printing.verbose):
-            put(line)
+        put_lines(_answer_lines(soup, what, answer, verbose=printing.verbose))
     raise typer.Exit(0 if answer.holds else 1)
 
 
@@ -143,11 +143,9 @@ def log(
     for path, ledger in found:
         exactness = "exact" if ledger.exact else "approximate"
         put(f"{path}  {digest_text(ledger.root, whole=whole)}  {exactness}")
-        for line in _chain_lines(ledger, whole=whole, verbose=verbose):
-            put(f"  {line}")
+        put_lines(_chain_lines(ledger, whole=whole, verbose=verbose), "  ")
         ancestors = ledger.ancestors if tree else {}
-        for line in _ingredient_lines(ledger, ancestors, whole=whole):
-            put(f"  {line}")
+        put_lines(_ingredient_lines(ledger, ancestors, whole=whole), "  ")
         for label, text in chain(
             donor_lines(ledger, whole=whole), config_lines(ledger, whole=whole)
         ):
@@ -162,8 +160,7 @@ def _put_recipe(soup: str, found: Sequence[tuple[str, Ledger]]) -> None:
         what = f"has {len(found)} components, each with a recipe of its own"
         raise LedgerError(what, path=soup, advice="--component picks one")
     ((path, ledger),) = found
-    for line in list(verbs.recipe_of(ledger, path)):
-        put(line)
+    put_lines(list(verbs.recipe_of(ledger, path)))
 
 
 def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]:

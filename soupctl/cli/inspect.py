@@ -14,8 +14,8 @@ from .block_table import bar_lines, rows_json
 from .console import (
     digest_text,
     entry_json,
-    put,
     put_json,
+    put_lines,
     role_text,
     shares_json,
     shows_whole_digests,
@@ -79,14 +79,11 @@ def inspect(
         read = {"path": path, "checkpoints": [_inspection_json(each, summary) for each in found]}
         put_json({**read, **(banks.banks_json(looks, gates) if looks else {})})
         return
-    for line in banks.bank_lines(looks, gates):
-        put(line)
+    put_lines(banks.bank_lines(looks, gates))
     for each in found:
-        for line in _inspection_lines(each, verbose=verbose):
-            put(line)
+        put_lines(_inspection_lines(each, verbose=verbose))
         if not summary:
-            for line in tensor_lines(each.tensors, each.kinds, every=tensors or verbose):
-                put(f"  {line}")
+            put_lines(tensor_lines(each.tensors, each.kinds, every=tensors or verbose), "  ")
 
 
 def _inspection_lines(found: Inspection, *, verbose: bool) -> Iterator[str]:

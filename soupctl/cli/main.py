@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import Issue, LimitError, OutputError, SoupError, UsageError
+from .garbage import look_seldom
 from .report import ErrorStyle, asks_for_json, report
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     sys.unraisablehook = _unraisable
+    look_seldom()
     _open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     style = ErrorStyle(json=asks_for_json(words))

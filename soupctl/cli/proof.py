@@ -11,7 +11,7 @@ import typer
 
 from ..choices import Level, Proof
 from . import options
-from .console import put, put_json, shares_json, weight_json
+from .console import put, put_json, put_lines, shares_json, weight_json
 from .history import Search, Soup
 from .progress import read_bar
 
@@ -65,8 +65,7 @@ def verify(
         for each in sorted(found, key=lambda each: PROOFS.index(each.verdict(level))):
             put(_verdict(each, level))
             if verbose:
-                for line in _level_lines(each):
-                    put(f"  {line}")
+                put_lines(_level_lines(each), "  ")
     raise typer.Exit(0 if all(each.reaches(level) for each in found) else 1)
 
 

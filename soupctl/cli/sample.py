@@ -11,6 +11,7 @@ import typer
 from ..errors import UsageError
 from . import options as shared
 from .console import counted, put_json, say
+from .garbage import look_as_usual
 from .option_groups import with_option_groups
 from .progress import steps_progress
 
@@ -138,6 +139,7 @@ def sample(
     from ..diffusion.libraries import require_extra
 
     require_extra()
+    look_as_usual()
     from ..images.compare import sample_models
     from ..images.request import device_of
     from ..images.save import require_place, save_images

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import counted, put, put_json, say, size_text
+from .garbage import look_as_usual
 from .training_console import reporter, status
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def run_training(
     from ..training.data_shards import find_data_folders, output_folders
 
     require_extra()
+    look_as_usual()
     report = report.on_this_process()
     data, output = run.require_data_and_output()
     shards = find_data_folders(data)

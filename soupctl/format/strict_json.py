@@ -103,7 +103,8 @@ def _require_plain(text: str, begin: int, end: int, key: str, value: object) -> 
 
 
 def _has_surrogate(text: str) -> bool:
-    return SURROGATE.search(text) is not None
+    # known without a search in most texts
+    return not text.isascii() and SURROGATE.search(text) is not None
 
 
 def _parts(item: object) -> list[Any]:

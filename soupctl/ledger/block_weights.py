@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import starmap
 from operator import add
 
 WeightTuple = tuple[Fraction, ...]
@@ -24,7 +25,7 @@ class WeightByBlock:
 
     def __post_init__(self) -> None:
         """Drop weights by block that all equal the usual one."""
-        if all(weight == self.usual for weight in self.blocks):
+        if self.blocks and all(weight == self.usual for weight in self.blocks):
             object.__setattr__(self, "blocks", ())
 
     def __bool__(self) -> bool:
@@ -61,4 +62,16 @@ NO_WEIGHT = WeightByBlock(Fraction(0))
 
 def summed(weights: Iterable[WeightByBlock]) -> WeightByBlock:
     """The sum of weights."""
-    return sum(weights, NO_WEIGHT)
+    every = list(weights)
+    if any(each.blocks for each in every):
+        return sum(every, NO_WEIGHT)
+    return WeightByBlock(exact_sum(each.usual for each in every))
+
+
+def exact_sum(weights: Iterable[Fraction]) -> Fraction:
+    """The sum of weights; those of one denominator are added as whole numbers, which is fast."""
+    numerators: dict[int, int] = {}
+    for weight in weights:
+        numerator, denominator = weight.as_integer_ratio()
+        numerators[denominator] = numerators.get(denominator, 0) + numerator
+    return sum(starmap(Fraction, ((n, d) for d, n in numerators.items())), Fraction(0))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ..errors import Issue, LedgerError
-from .block_weights import NO_WEIGHT, WeightByBlock, summed
+from .block_weights import NO_WEIGHT, WeightByBlock, exact_sum, summed
 from .ledger import (
     Change,
     IngredientEntry,
@@ -139,7 +139,7 @@ def require_left(
 ) -> None:
     """Raise LedgerError unless the total weight of the entries is positive."""
     kept = list(entries)
-    if sum(entry.weight for entry in kept) > 0:
+    if exact_sum(entry.weight for entry in kept) > 0:
         return
     if not removals:
         raise LedgerError("no ingredient would be left", path=soup)

@@ -1,4 +1,4 @@
-"""The entries and changes of a ledger as values of JSON, and back.
+"""The entries and changes of a ledger as canonical JSON, and back from its values.
 
 Rule 1: a field that a later format added is left out if it has its default.
 Rule 2: a ledger is untrusted input: whatever is malformed raises TypeError, KeyError or ValueError.
@@ -8,117 +8,130 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from json.encoder import encode_basestring as quoted
 from typing import Any
 
+from .block_weights import WeightTuple
 from .json_values import (
-    encode_runs,
     parse_digest,
     parse_runs,
     read_flag,
     read_name,
     read_text,
     read_texts,
+    runs_text,
 )
 from .ledger import Change, IngredientEntry, PipelineShare, SoupState, merged_shares
-from .sealed import Digest, canonical
+from .sealed import Digest, canonical, list_text
 from .weights import read_weight, weight_text
 
-
-def given(**fields: Any) -> dict[str, Any]:
-    """The optional fields that differ from their defaults."""
-    return {name: value for name, value in fields.items() if value not in (None, [])}
+USUAL_FIELDS = 5
+"""Fields of an entry without optional ones."""
 
 
-def encode_entry(entry: IngredientEntry) -> dict[str, Any]:
-    """An ingredient as a value of JSON."""
-    return {
-        "digest": entry.digest,
-        "dtypes": encode_runs(entry.dtypes),
-        "hint": entry.hint,
-        "name": entry.name,
-        "weight": weight_text(entry.weight),
-        **given(
-            renamed=entry.renamed,
-            lacks=list(entry.lacks),
-            blocks=list(map(weight_text, entry.blocks)),
-            scales=entry.scales,
-            schemes=list(entry.schemes),
-            pipelines=[
-                {
-                    "digest": share.digest,
-                    "hint": share.hint,
-                    "name": share.name,
-                    "weight": weight_text(share.weight),
-                    **given(blocks=list(map(weight_text, share.blocks))),
-                }
-                for share in entry.pipelines
-            ],
-        ),
-    }
+def entry_text(entry: IngredientEntry) -> str:
+    """An ingredient as canonical JSON."""
+    return _entry_text(entry, f',"weight":"{weight_text(entry.weight)}"')
 
 
-def encode_donor(entry: IngredientEntry) -> dict[str, Any]:
-    """A donor as a value of JSON."""
-    encoded = encode_entry(entry)
-    del encoded["weight"]
-    return encoded
+def donor_text(entry: IngredientEntry) -> str:
+    """A donor as canonical JSON."""
+    return _entry_text(entry, "")
 
 
-def encode_changes(changes: Iterable[Change]) -> list[dict[str, Any]]:
-    """The changes of a soup as a value of JSON."""
-    return [
-        {
-            "digest": each.digest,
-            "name": each.name,
-            "weight": weight_text(each.weight),
-            **given(blocks=list(map(weight_text, each.blocks))),
-        }
+def _entry_text(entry: IngredientEntry, weight: str) -> str:
+    pipelines = ""
+    if entry.pipelines:
+        pipelines = f',"pipelines":{list_text(map(_share_text, entry.pipelines))}'
+    # the members in the order of their names; thousands of entries are too many to sort each
+    return (
+        f'{{{_blocks_text(entry.blocks)}"digest":{quoted(entry.digest)}'
+        f',"dtypes":{runs_text(entry.dtypes)},"hint":{_text_or_null(entry.hint)}'
+        f'{_given("lacks", entry.lacks)},"name":{quoted(entry.name)}'
+        f"{pipelines}{_given('renamed', entry.renamed)}{_given('scales', entry.scales)}"
+        f"{_given('schemes', entry.schemes)}{weight}}}"
+    )
+
+
+def _share_text(share: PipelineShare) -> str:
+    return (
+        f'{{{_blocks_text(share.blocks)}"digest":{quoted(share.digest)}'
+        f',"hint":{_text_or_null(share.hint)},"name":{quoted(share.name)}'
+        f',"weight":"{weight_text(share.weight)}"}}'
+    )
+
+
+def changes_text(changes: Iterable[Change]) -> str:
+    """The changes of a soup as canonical JSON."""
+    return list_text(
+        f'{{{_blocks_text(each.blocks)}"digest":{quoted(each.digest)},"name":{quoted(each.name)}'
+        f',"weight":"{weight_text(each.weight)}"}}'
         for each in changes
-    ]
+    )
 
 
-def encode_chain(chain: Iterable[SoupState], digest: Digest) -> list[dict[str, Any]]:
-    """The earlier states of a soup as a value of JSON, each with the digest of the one before."""
-    encoded: list[dict[str, Any]] = []
+def chain_text(chain: Iterable[SoupState], digest: Digest) -> str:
+    """The earlier states of a soup as canonical JSON, each with the digest of the one before."""
+    records: list[str] = []
     for record in chain:
-        encoded.append(
-            {
-                "changed": encode_changes(record.changed),
-                "exact": record.exact,
-                "operation": record.operation,
-                "previous": digest(canonical(encoded[-1])) if encoded else None,
-                "root": record.root,
-            }
+        previous = quoted(digest(records[-1])) if records else "null"
+        records.append(
+            f'{{"changed":{changes_text(record.changed)}'
+            f',"exact":{"true" if record.exact else "false"},"operation":{quoted(record.operation)}'
+            f',"previous":{previous},"root":{quoted(record.root)}}}'
         )
-    return encoded
+    return list_text(records)
+
+
+def _blocks_text(blocks: WeightTuple) -> str:
+    return f'"blocks":{canonical(list(map(weight_text, blocks)))},' if blocks else ""
+
+
+def _given(name: str, value: str | tuple[str, ...] | None) -> str:
+    """An optional member; nothing if it has its default."""
+    return "" if value is None or value == () else f',"{name}":{canonical(value)}'
+
+
+def _text_or_null(text: str | None) -> str:
+    return "null" if text is None else quoted(text)
 
 
 def parse_entry(entry: Any) -> IngredientEntry:
     """The entry of an ingredient; KeyError, TypeError or ValueError if malformed."""
-    shares = tuple(
-        PipelineShare(
-            digest=parse_digest(share["digest"]),
-            name=read_name(share["name"]),
-            hint=None if share["hint"] is None else read_name(share["hint"]),
-            **_parse_weights(share),
-        )
-        for share in entry.get("pipelines", ())
-    )
+    digest, dtypes = parse_digest(entry["digest"]), parse_runs(entry["dtypes"])
+    name, hint, weight = read_name(entry["name"]), _read_hint(entry["hint"]), entry["weight"]
+    # thousands of entries have no other fields
+    if len(entry) == USUAL_FIELDS and weight is not None:
+        return IngredientEntry(digest, name, hint, read_weight(read_text(weight)), dtypes)
+    shares = tuple(map(_parse_share, entry.get("pipelines", ())))
     if shares and merged_shares(shares) != shares:
         raise ValueError("its pipelines are not sorted or not unique")
     return IngredientEntry(
-        digest=parse_digest(entry["digest"]),
-        name=read_name(entry["name"]),
-        hint=None if entry["hint"] is None else read_name(entry["hint"]),
+        digest=digest,
+        name=name,
+        hint=hint,
         # donors have no weight
-        **({"weight": Fraction(0)} if entry["weight"] is None else _parse_weights(entry)),
-        dtypes=parse_runs(entry["dtypes"]),
+        **({"weight": Fraction(0)} if weight is None else _parse_weights(entry)),
+        dtypes=dtypes,
         renamed=read_name(entry["renamed"]) if "renamed" in entry else None,
         lacks=read_texts(entry.get("lacks", [])),
         schemes=read_texts(entry.get("schemes", [])),
         scales=parse_digest(entry["scales"]) if "scales" in entry else None,
         pipelines=shares,
     )
+
+
+def _parse_share(share: Any) -> PipelineShare:
+    return PipelineShare(
+        digest=parse_digest(share["digest"]),
+        name=read_name(share["name"]),
+        hint=_read_hint(share["hint"]),
+        **_parse_weights(share),
+    )
+
+
+def _read_hint(hint: object) -> str | None:
+    return None if hint is None else read_name(hint)
 
 
 def parse_donor(entry: Any) -> IngredientEntry:

@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..format.dtypes import DType
+from ..format.header import DTYPE_NAMES
 from .ledger import Runs
+from .sealed import list_text
 
 MOST_GLOBS = 256
 """Most globs of a selection, since each is matched with the name of every tensor."""
@@ -25,6 +26,11 @@ DIGEST = re.compile("blake3:[0-9a-f]{64}")
 def encode_runs(dtypes: Runs) -> list[list[str | int]]:
     """Runs as a JSON value."""
     return [[dtype.value, count] for dtype, count in dtypes]
+
+
+def runs_text(dtypes: Runs) -> str:
+    """The same as canonical JSON."""
+    return list_text([f'["{dtype.value}",{count}]' for dtype, count in dtypes])
 
 
 def read_text(value: object) -> str:
@@ -81,8 +87,10 @@ def parse_digest(value: object) -> str:
 
 
 def parse_runs(value: Sequence[Any]) -> Runs:
-    """The inverse of `encode_runs`; TypeError or ValueError for any other value."""
-    found = tuple((DType(dtype), count) for dtype, count in value)
-    if any(type(count) is not int or count < 1 for _, count in found):
-        raise ValueError("a run of dtypes is empty")
-    return found
+    """The inverse of `encode_runs`; KeyError, TypeError or ValueError for any other value."""
+    found = []
+    for dtype, count in value:
+        if type(count) is not int or count < 1:
+            raise ValueError("a run of dtypes is empty")
+        found.append((DTYPE_NAMES[dtype], count))
+    return tuple(found)

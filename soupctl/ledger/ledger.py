@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cache, partial
 from itertools import groupby
 from typing import TypeVar
 
 from ..choices import OnMissing, Quantization
 from ..errors import UsageError
 from ..format.dtypes import DType
-from .block_weights import WeightByBlock, WeightTuple, summed
+from .block_weights import WeightByBlock, WeightTuple, exact_sum, summed
 from .training_record import TrainingRecord
 
 LEDGER_KEY = "soupctl"
@@ -202,7 +203,7 @@ class Ledger:
         are applied to a base it is the weight of that; of a delta it is 1.
         """
         if self.base is None:
-            return sum((entry.weight for entry in self.models), Fraction(0))
+            return exact_sum(entry.weight for entry in self.models)
         return abs(self.base_weight)
 
     @property
@@ -217,9 +218,11 @@ class Ledger:
     @property
     def shares(self) -> tuple[Fraction, ...]:
         """The share of each ingredient in the mean, or the scale of what is added to it."""
-        total = self.total
+        # one division for all of thousands that have the same weight
+        part_of = cache(partial(_part, self.total))
         return tuple(
-            each.weight if self.adds(each) else each.weight / total for each in self.ingredients
+            each.weight if self.adds(each) else part_of(*each.weight.as_integer_ratio())
+            for each in self.ingredients
         )
 
     @property
@@ -250,6 +253,10 @@ class Ledger:
     def states(self) -> tuple[SoupState, ...]:
         """All states of the soup, oldest first, the present one last."""
         return (*self.chain, SoupState(self.operation, self.changed, self.root, self.exact))
+
+
+def _part(total: Fraction, numerator: int, denominator: int) -> Fraction:
+    return Fraction(numerator, denominator) / total
 
 
 Weighted = TypeVar("Weighted", PipelineShare, IngredientEntry, Change)
@@ -311,8 +318,7 @@ def named_by_pipelines(entry: IngredientEntry) -> IngredientEntry:
 
     So they do not depend on the pipelines that it had before.
     """
-    shares = summed(share.weights for share in entry.pipelines)
-    if not entry.pipelines or shares != entry.weights:
+    if not entry.pipelines or entry.weights != summed(x.weights for x in entry.pipelines):
         return entry
     first = min(entry.pipelines, key=lambda share: (share.name, share.hint or "", share.digest))
     return replace(entry, name=first.name, hint=first.hint)

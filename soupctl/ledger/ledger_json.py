@@ -16,19 +16,18 @@ from typing import Any
 from ..choices import OnMissing, Quantization
 from ..errors import LedgerError, LimitError, UsageError
 from ..format.dtypes import DType
+from .consistent import require_consistent
 from .entries_json import (
-    encode_chain,
-    encode_changes,
-    encode_donor,
-    encode_entry,
-    given,
+    chain_text,
+    changes_text,
+    donor_text,
+    entry_text,
     parse_chain,
     parse_changes,
     parse_donor,
     parse_entry,
 )
 from .json_values import (
-    encode_runs,
     parse_digest,
     parse_runs,
     read_flag,
@@ -36,11 +35,19 @@ from .json_values import (
     read_pairs,
     read_text,
     read_texts,
+    runs_text,
 )
-from .ledger import IntegerSource, Ledger, as_state, merged
-from .sealed import LONGEST, Digest, NewerLedgerError, canonical, sealed
+from .ledger import IntegerSource, Ledger, as_state
+from .sealed import (
+    LONGEST,
+    Digest,
+    NewerLedgerError,
+    canonical,
+    list_text,
+    object_text,
+    sealed_text,
+)
 from .training_record import encode_training, parse_training
-from .weights import require_positive_total
 
 LEDGER_FORMAT = 2
 """Version of the ledger format. The second added the pipelines of an ingredient and the base
@@ -60,14 +67,17 @@ def encode_ledger(ledger: Ledger, digest: Digest, version: int | None = None) ->
 
     `digest` computes the digest of a text.
     """
-    document = {"format": version or least_format(ledger), **_body(ledger, digest)}
+    members = {"format": str(version or least_format(ledger)), **_members(ledger, digest)}
     if ledger.ancestors:
-        document["ledgers"] = {
-            root: sealed(_body(ancestor, digest), digest)
-            for root, ancestor in ledger.ancestors.items()
-        }
-    document |= given(disputed=list(ledger.disputed))
-    return canonical(sealed(document, digest))
+        members["ledgers"] = object_text(
+            {
+                root: sealed_text(_members(ancestor, digest), digest)
+                for root, ancestor in ledger.ancestors.items()
+            }
+        )
+    if ledger.disputed:
+        members["disputed"] = canonical(ledger.disputed)
+    return sealed_text(members, digest)
 
 
 def require_readable(ledger: Ledger, text: str) -> None:
@@ -81,7 +91,7 @@ def require_readable(ledger: Ledger, text: str) -> None:
         return
     most = LONGEST
     if not ledger.chain:
-        most -= len(canonical(encode_chain([as_state(ledger)], str))) + LONGEST_OPERATION
+        most -= len(chain_text([as_state(ledger)], str)) + LONGEST_OPERATION
     if len(text) > most:
         what = f"its ledger would have {len(text)} characters, but at most {most} are allowed"
         advice = "average fewer ingredients, or use shorter paths"
@@ -93,46 +103,56 @@ def require_readable(ledger: Ledger, text: str) -> None:
 def text_order(ledger: Ledger) -> str:
     """A sort key that distinguishes any two ledgers."""
     # the order of the states in the text makes digests between them unnecessary
-    return canonical(_body(ledger, lambda text: ""))
+    return object_text(_members(ledger, lambda text: ""))
 
 
-def _body(ledger: Ledger, digest: Digest) -> dict[str, Any]:
-    training = ledger.training
+def _members(ledger: Ledger, digest: Digest) -> dict[str, str]:
+    """The canonical texts of the members of a ledger, but for its ancestors."""
+    taken = ledger.integer_source
     return {
-        **given(
-            training=None if training is None else encode_training(training),
-            missing=None if ledger.on_missing is OnMissing.REFUSE else ledger.on_missing.value,
-            takes=[list(pair) for pair in ledger.takes],
-            donors=list(map(encode_donor, ledger.donors)),
-            pads=list(ledger.pads),
-            configs=ledger.config_from,
-            blocks=list(ledger.blocks),
-            deltas=list(ledger.deltas),
-        ),
-        "arithmetic": ARITHMETIC,
-        "base": ledger.base,
-        "chain": encode_chain(ledger.chain, digest),
-        "changed": encode_changes(ledger.changed),
-        "dtype": {
-            "asked": ledger.asked_dtype and ledger.asked_dtype.value,
-            "result": encode_runs(ledger.dtypes),
-            **given(
-                **{"for": [[glob, dtype.value] for glob, dtype in ledger.dtype_for]},
-                quantize=ledger.quantize and ledger.quantize.value,
-            ),
-        },
-        "exact": ledger.exact,
-        "ingredients": list(map(encode_entry, ledger.ingredients)),
-        "nonfinite": ledger.allow_nonfinite,
-        "operation": ledger.operation,
-        "root": ledger.root,
-        "selection": {"exclude": list(ledger.excludes), "key": list(ledger.keys)},
-        "taken": ledger.integer_source
-        and {
-            "digest": ledger.integer_source.digest,
-            "tensors": list(ledger.integer_source.tensors),
-        },
+        **_optional_members(ledger),
+        "arithmetic": str(ARITHMETIC),
+        "base": canonical(ledger.base),
+        "chain": chain_text(ledger.chain, digest),
+        "changed": changes_text(ledger.changed),
+        "dtype": _dtype_text(ledger),
+        "exact": canonical(ledger.exact),
+        "ingredients": list_text(map(entry_text, ledger.ingredients)),
+        "nonfinite": canonical(ledger.allow_nonfinite),
+        "operation": canonical(ledger.operation),
+        "root": canonical(ledger.root),
+        "selection": canonical({"exclude": ledger.excludes, "key": ledger.keys}),
+        "taken": canonical(taken and {"digest": taken.digest, "tensors": taken.tensors}),
     }
+
+
+def _optional_members(ledger: Ledger) -> dict[str, str]:
+    """Those that differ from their defaults."""
+    training = ledger.training
+    found = {
+        "training": None if training is None else canonical(encode_training(training)),
+        "missing": None
+        if ledger.on_missing is OnMissing.REFUSE
+        else canonical(ledger.on_missing.value),
+        "takes": ledger.takes and canonical(ledger.takes),
+        "donors": ledger.donors and list_text(map(donor_text, ledger.donors)),
+        "pads": ledger.pads and canonical(ledger.pads),
+        "configs": None if ledger.config_from is None else canonical(ledger.config_from),
+        "blocks": ledger.blocks and canonical(ledger.blocks),
+        "deltas": ledger.deltas and canonical(ledger.deltas),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def _dtype_text(ledger: Ledger) -> str:
+    """The dtypes that were requested, and those of the soup."""
+    asked = ledger.asked_dtype and ledger.asked_dtype.value
+    members = {"asked": canonical(asked), "result": runs_text(ledger.dtypes)}
+    if ledger.dtype_for:
+        members["for"] = canonical([(glob, dtype.value) for glob, dtype in ledger.dtype_for])
+    if ledger.quantize is not None:
+        members["quantize"] = canonical(ledger.quantize.value)
+    return object_text(members)
 
 
 def parse_ledger(text: str, path: str, digest: Digest) -> Ledger:
@@ -227,62 +247,8 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         base=None if base is None else parse_digest(base),
         deltas=_parse_digests(body.get("deltas", [])),
     )
-    _require_entries(ledger)
-    _require_blocks(ledger)
-    _require_base(ledger)
+    require_consistent(ledger)
     return ledger
-
-
-def _require_entries(ledger: Ledger) -> None:
-    """Raise ValueError for ingredients or donors that soupctl would not record so."""
-    if ledger.training is not None:
-        if ledger.ingredients or ledger.chain or ledger.base is not None:
-            raise ValueError("it is a soup as well")
-    elif ledger.base is None:
-        models = [each for each in ledger.ingredients if each.digest not in ledger.deltas]
-        require_positive_total([each.weight for each in models])
-    if merged(ledger.ingredients) != ledger.ingredients:
-        raise ValueError("its ingredients are not sorted or not unique")
-    donors = [entry.digest for entry in ledger.donors]
-    if sorted(set(donors) & {digest for _, digest in ledger.takes}) != donors:
-        raise ValueError("its donors are not sorted, not unique, or give nothing")
-    configs = ledger.config_from
-    if configs is not None and configs not in {entry.digest for entry in ledger.ingredients}:
-        raise ValueError("its source of configs is not among its ingredients")
-
-
-def _require_blocks(ledger: Ledger) -> None:
-    """Raise ValueError unless weights by block are one for each block, and not all equal."""
-    shares = (share for entry in ledger.ingredients for share in entry.pipelines)
-    changes = (change for state in ledger.states for change in state.changed)
-    weights = [(each.blocks, each.weights) for each in ledger.ingredients]
-    weights += [(each.blocks, each.weights) for each in shares]
-    weights += [(each.blocks, each.weights) for each in changes]
-    told = [blocks for blocks, _ in weights if blocks]
-    right = all(len(blocks) == len(ledger.blocks) for blocks in told)
-    right = right and all(blocks == each.blocks for blocks, each in weights)
-    if not right or bool(told) != bool(ledger.blocks):
-        raise ValueError("its weights by block do not fit its blocks")
-
-
-def _require_base(ledger: Ledger) -> None:
-    """Raise ValueError for a base that is not an ingredient, or a delta of other weights."""
-    held = {entry.digest for entry in ledger.ingredients}
-    if list(ledger.deltas) != sorted(held & {*ledger.deltas}):
-        raise ValueError("its deltas are not sorted, not unique, or not among its ingredients")
-    if ledger.base is None:
-        return
-    if ledger.deltas:
-        raise ValueError("it has a base, and a mean that deltas are added to")
-    if abs(ledger.base_weight) != 1:
-        raise ValueError("its base is not among its ingredients, or has a weight of its own")
-    if any(each.blocks for each in ledger.ingredients if each.digest == ledger.base):
-        raise ValueError("its base has weights by block")
-    weights = sorted(entry.weight for entry in ledger.ingredients)
-    # of a checkpoint minus itself, the base alone is left
-    are_two = weights in ([-1, 1], [-1])
-    if ledger.is_delta and (not are_two or ledger.chain or ledger.blocks):
-        raise ValueError("it is a delta, but not of one checkpoint and its base")
 
 
 def _parse_disputed(values: object) -> tuple[str, ...]:

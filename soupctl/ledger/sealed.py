@@ -7,8 +7,9 @@ Rule 2: a record is untrusted text: it counts only if it is what its own values 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring as quoted
 from typing import Any, TypeVar
 
 from ..errors import LedgerError
@@ -21,6 +22,9 @@ LONGEST = 1 << 24
 Digest = Callable[[str], str]
 """The digest of a text."""
 
+# one for all texts, since json.dumps would make a new one for each
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
 
 class NewerLedgerError(LedgerError):
     """A ledger of a later format, which proves nothing against the file."""
@@ -28,7 +32,22 @@ class NewerLedgerError(LedgerError):
 
 def canonical(value: object) -> str:
     """The canonical JSON text of a value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return ENCODER.encode(value)
+
+
+def list_text(items: Iterable[str]) -> str:
+    """The canonical text of a list, from those of its items."""
+    return f"[{','.join(items)}]"
+
+
+def object_text(members: Mapping[str, str]) -> str:
+    """The canonical text of an object, from those of its members by name."""
+    return f"{{{','.join(f'{quoted(name)}:{members[name]}' for name in sorted(members))}}}"
+
+
+def sealed_text(members: Mapping[str, str], digest: Digest) -> str:
+    """The canonical text of an object with the digest of its own text, likewise."""
+    return object_text({**members, "digest": quoted(digest(object_text(members)))})
 
 
 def sealed(body: dict[str, Any], digest: Digest) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def _names(soup: ModelFiles, ledgers: Sequence[Ledger]) -> list[str]:
         entry for ledger in ledgers for entry in ledger.ingredients if entry.digest != ledger.base
     ]
     pipelines = [each.name for each in pipelines_of(ledgers).values()]
-    if any(map(unattributed, entries)) and len(ledgers) > 1:
+    if len(ledgers) > 1 and any(map(unattributed, entries)):
         if pipelines:
             _require_same_ingredients(soup, ledgers)
         raise LedgerError(CANNOT_SAY, path=soup.label, advice=MAKE_AGAIN)
@@ -201,8 +201,9 @@ def _outputs(template: str, names: Sequence[str]) -> dict[str, str]:
 
 def _stem(name: str, template: str) -> str:
     """An ingredient's name, without a suffix if the template has one."""
-    suffix = Path(name).suffix
-    return name.removesuffix(suffix) if {suffix, Path(template).suffix} <= set(SUFFIXES) else name
+    if not name.endswith(SUFFIXES) or Path(template).suffix not in SUFFIXES:
+        return name
+    return name.removesuffix(Path(name).suffix)
 
 
 def _require_inside(template: str, name: str, output: str) -> None:

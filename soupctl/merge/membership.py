@@ -134,9 +134,11 @@ def membership(change: ComponentChange) -> Membership:
     kept = _sum_of(change, before)
     _require_base(change, before)
     remaining = _remaining(change, before)
-    held = summed(entry.weights for entry in before.ingredients)
-    freed = (held - summed(entry.weights for entry in remaining)) or change.freed
-    added = list(_added(change, before, freed if change.revision.operation == "swap" else None))
+    freed = None
+    if change.revision.operation == "swap":
+        held = summed(entry.weights for entry in before.ingredients)
+        freed = (held - summed(entry.weights for entry in remaining)) or change.freed
+    added = list(_added(change, before, freed))
     entries = [entry for each in added for entry in each.entries]
     if not change.revision.again:
         require_new(remaining, entries, change.soup.label)
