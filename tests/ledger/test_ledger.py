@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from work import calls_in
 
-from soupctl.choices import OnMissing
+from soupctl.choices import OnMissing, Quantization
 from soupctl.errors import LedgerError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.ledger.ancestry import Ancestry, ancestry
@@ -33,6 +33,7 @@ from soupctl.ledger.ledger import (
     runs,
 )
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
+from soupctl.ledger.sealed import canonical
 from soupctl.ledger.training_record import TrainingRecord
 
 TRAINING = TrainingRecord(
@@ -125,6 +126,38 @@ def test_the_format_stays_as_it_was_released():
 
     assert text == text_of(golden()) + "\n"
     assert golden() == parse_ledger(text[:-1], "x", digest)
+
+
+def test_the_text_of_a_ledger_is_canonical_json():
+    blocks = (Fraction(1), Fraction(-1, 3))
+    share = PipelineShare(root("8"), 'caf\u00e9 "\\', None, Fraction(2), blocks)
+    every_field = replace(
+        entry("f", "5/3"),
+        renamed="renaming",
+        lacks=("a", '"'),
+        schemes=("fp8",),
+        pipelines=(share,),
+        blocks=blocks,
+        scales=root("4"),
+    )
+    ledger = replace(
+        golden(),
+        ingredients=(entry("e"), every_field),
+        donors=(every_field,),
+        takes=(("*.w", root("f")),),
+        dtype_for=(("*.b", DType.F32),),
+        quantize=Quantization.FP8_SCALED,
+        on_missing=OnMissing.DROP,
+        pads=("conv_in*",),
+        config_from=root("e"),
+        blocks=("a.*", "b.*"),
+        deltas=(root("e"),),
+        disputed=(root("2"),),
+        changed=(Change(root("e"), "x", Fraction(1), blocks),),
+    )
+    texts = list(map(text_of, (ledger, replace(ledger, training=TRAINING, base=root("b")))))
+
+    assert texts == [canonical(json.loads(text)) for text in texts]
 
 
 def test_the_first_format_is_still_read():
