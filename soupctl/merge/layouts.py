@@ -67,6 +67,24 @@ class Layouts:
         self.sources = cache(self._sources)
         self._spread = cache(self._spread_out)
 
+    @cached_property
+    def plain(self) -> frozenset[str]:
+        """The names of plain weights that all layouts hold alike, but for the dtype.
+
+        Nothing but their dtypes decides about them, so few of them need a closer look.
+        """
+        if self._taken_from is not None or len(self.distinct) > len(self._averaged):
+            return frozenset()
+        (_, first), *others = self.distinct
+        names = {*first}.difference(*self.kinds)
+        for _, content in others:
+            names = {
+                name
+                for name in names
+                if name in content and content[name].shape == first[name].shape
+            }
+        return frozenset(names)
+
     def is_taken(self, tensor: str) -> bool:
         """Whether a tensor is copied from one source."""
         return self._taken_from is not None and self._taken_from(tensor) is not None
@@ -182,7 +200,8 @@ class Layouts:
         return [
             name
             for name in self.all_names
-            if not self.is_absorbed(name) and selected(name) and self._counts(name)
+            if selected(name)
+            and (name in self.plain or (not self.is_absorbed(name) and self._counts(name)))
         ]
 
     def _counts(self, tensor: str) -> bool:
@@ -218,12 +237,15 @@ class Layouts:
         return {
             tensor
             for tensor in tensors
-            if len(self.positions(tensor)) < len(self.counted(tensor))
+            if tensor not in self.plain
+            and len(self.positions(tensor)) < len(self.counted(tensor))
             and not self.kind(tensor).is_derived
         }
 
     def require_taken(self, tensors: Iterable[str]) -> None:
         """Raise MismatchError for tensors that are to be copied from an ingredient without them."""
+        if self._taken_from is None:
+            return
         issues = [
             Issue(
                 "is not in the file that --take takes it from",

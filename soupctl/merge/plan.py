@@ -7,12 +7,14 @@ Rule 3: steps are sorted by name in UTF-8, the order in which roots are digested
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any
 
 from ..choices import OnInt, OnMissing
-from ..errors import MismatchError, UsageError
-from ..format.dtypes import Kind, narrowest
+from ..errors import Issue, MismatchError, UsageError
+from ..format.dtypes import DType, Kind, narrowest
 from ..format.shards import TensorSpec
 from ..kinds.facts import NO_FACTS, TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, WEIGHT
@@ -85,30 +87,21 @@ def make_plan(
     shapes, dtypes or kinds that do not fit each other, all issues at once. Ingredients of equal
     layout should share one mapping: thousands of them then cost no more than one.
     """
-    weights_of = weights_by_tensor(recipe)
     layouts = Layouts(names, contents, facts or (NO_FACTS,) * len(names), recipe)
     kept = _kept_tensors(recipe, layouts, names[0])
-    if issues := [issue for tensor in kept if (issue := layouts.mismatch(tensor))]:
+    if issues := list(_mismatches(layouts, kept)):
         raise MismatchError.collected(issues)
-    dtype_of = first_match(recipe.dtype_for)
-    steps = [
-        _kept_step(
-            recipe if (dtype := dtype_of(tensor)) is None else replace(recipe, dtype=dtype),
-            layouts,
-            tensor,
-            deciding,
-            ALONE if layouts.is_taken(tensor) else weights_of(tensor),
-        )
-        for tensor in kept
-    ]
+    steps = _kept_steps(recipe, layouts, kept, deciding)
     counting = {step.name: step.sources for step in steps}
+    plain = layouts.plain
     for tensor in layouts.all_names:
-        steps += _left_out_steps(layouts, tensor, counting.get(tensor, ()))
+        if tensor not in plain or tensor not in counting:
+            steps += _left_out_steps(layouts, tensor, counting.get(tensor, ()))
     # left-out tensors of other ingredients are recorded beside this one
     marker = None
     if recipe.quantize is not None:
         steps, marker = with_quantised(steps, recipe)
-    in_order = tuple(sorted(steps, key=lambda step: (step.name, step.shape, step.rule.value)))
+    in_order = tuple(sorted(steps, key=_place_of(steps)))
     return Plan(usual_weights(recipe), in_order, recipe.allow_nonfinite, marker)
 
 
@@ -130,6 +123,61 @@ def _kept_tensors(recipe: Recipe, layouts: Layouts, first: str) -> list[str]:
         what = "no tensor is left to average"
         raise UsageError(what, path=first, advice="see --key, --exclude, --component")
     return kept
+
+
+def _mismatches(layouts: Layouts, kept: Sequence[str]) -> Iterator[Issue]:
+    """The issues that prevent tensors from being combined."""
+    plain = layouts.plain
+    fitting: set[tuple[DType, ...]] = set()
+    for tensor in kept:
+        dtypes = _own_dtypes(layouts, tensor) if tensor in plain else None
+        if dtypes is not None and dtypes in fitting:
+            continue
+        issue = layouts.mismatch(tensor)
+        if issue is not None:
+            yield issue
+        elif dtypes is not None:
+            fitting.add(dtypes)
+
+
+def _kept_steps(
+    recipe: Recipe, layouts: Layouts, kept: Sequence[str], deciding: Collection[int] | None
+) -> list[Step]:
+    """The steps of the soup's tensors."""
+    weights_of = weights_by_tensor(recipe)
+    dtype_of = first_match(recipe.dtype_for)
+    plain = layouts.plain
+    alike: dict[tuple[object, ...], Step] = {}
+    """One step of each sort of plain weights: the others differ in name and shape."""
+    steps = []
+    for tensor in kept:
+        weights = ALONE if layouts.is_taken(tensor) else weights_of(tensor)
+        dtype = dtype_of(tensor)
+        # weights that are equal are one object
+        sort = (_own_dtypes(layouts, tensor), dtype, id(weights)) if tensor in plain else None
+        like = None if sort is None else alike.get(sort)
+        if like is None:
+            chosen = recipe if dtype is None else replace(recipe, dtype=dtype)
+            step = _kept_step(chosen, layouts, tensor, deciding, weights)
+        else:
+            shape = layouts.distinct[0][1][tensor].shape
+            step = Step(tensor, shape, like.rule, like.sources, like.dtypes, like.out, like.weights)
+        if sort is not None:
+            alike[sort] = step
+        steps.append(step)
+    return steps
+
+
+def _own_dtypes(layouts: Layouts, tensor: str) -> tuple[DType, ...]:
+    """The dtype of a plain weight in each distinct layout."""
+    return tuple([content[tensor].dtype for _, content in layouts.distinct])
+
+
+def _place_of(steps: Sequence[Step]) -> Callable[[Step], Any]:
+    """The key that steps are sorted by: the name, and what tells steps of one name apart."""
+    if len({step.name for step in steps}) == len(steps):
+        return attrgetter("name")
+    return lambda step: (step.name, step.shape, step.rule.value)
 
 
 def _kept_step(

@@ -86,18 +86,24 @@ def has_globs(recipe: Recipe) -> bool:
 
 def first_match(pairs: Sequence[tuple[str, Value]]) -> Callable[[str], Value | None]:
     """The value of the first glob that matches a name; None if none does."""
+    if not pairs:
+        return lambda name: None
     matches = [(re.compile(translate(glob)).match, value) for glob, value in pairs]
     return lambda name: next((value for match, value in matches if match(name)), None)
 
 
 def any_match(globs: Sequence[str]) -> Callable[[str], bool]:
     """Whether any of the globs matches a name."""
-    matches = [re.compile(translate(glob)).match for glob in globs]
-    return lambda name: any(match(name) for match in matches)
+    if not globs:
+        return lambda name: False
+    match = re.compile("|".join(map(translate, globs))).match
+    return lambda name: match(name) is not None
 
 
 def selector(recipe: Recipe) -> Callable[[str], bool]:
     """Whether a tensor of that name is in the soup."""
+    if not recipe.keys and not recipe.excludes:
+        return lambda name: True
     is_included, is_excluded = any_match(recipe.keys), any_match(recipe.excludes)
     return lambda name: (not recipe.keys or is_included(name)) and not is_excluded(name)
 
