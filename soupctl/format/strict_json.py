@@ -12,7 +12,7 @@ import json
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import isinf
 from typing import Any
 
@@ -39,7 +39,14 @@ def parse_object(text: str) -> dict[str, Any]:
     return dict(members(text))
 
 
-def members(text: str) -> Iterator[tuple[str, Any]]:
+Usual = Callable[[str, int], tuple[str, Any, int] | None]
+"""Reads a member at a position that is written in a usual form: its name, value and end.
+
+Its form admits only what the rules of this module do; None for a member in another form.
+"""
+
+
+def members(text: str, usual: Usual | None = None) -> Iterator[tuple[str, Any]]:
     """The members of the object that `text` holds, one at a time, so that few are held at once."""
     position = _after(OPENING, text, 0, "an object")
     if text.startswith("}", position):
@@ -47,12 +54,8 @@ def members(text: str) -> Iterator[tuple[str, Any]]:
         return
     seen = set()
     while True:
-        begin = position
-        if not text.startswith('"', position):
-            raise ValueError(f"character {position}: expected a name in double quotes")
-        key, position = _scan(text, position)
-        value, position = _scan(text, _after(COLON, text, position, "a colon"))
-        _require_plain(text, begin, position, key, value)
+        found = None if usual is None else usual(text, position)
+        key, value, position = _member(text, position) if found is None else found
         if key in seen:
             raise ValueError(f"the name {reprlib.repr(key)} occurs twice")
         seen.add(key)
@@ -64,6 +67,16 @@ def members(text: str) -> Iterator[tuple[str, Any]]:
         if separator[1] == "}":
             _require_end(text, separator)
             return
+
+
+def _member(text: str, begin: int) -> tuple[str, Any, int]:
+    """The name and value of the member at a position, and where it ends."""
+    if not text.startswith('"', begin):
+        raise ValueError(f"character {begin}: expected a name in double quotes")
+    key, position = _scan(text, begin)
+    value, position = _scan(text, _after(COLON, text, position, "a colon"))
+    _require_plain(text, begin, position, key, value)
+    return key, value, position
 
 
 def _after(pattern: re.Pattern[str], text: str, position: int, expected: str) -> int:

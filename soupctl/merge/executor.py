@@ -69,8 +69,8 @@ def execute(
         return results
 
     def size(uses: Sequence[Use]) -> int:
-        first, *_ = used = sources_of(uses)
-        return (sources[first].tensors[uses[0].step.name].size + ROW_BYTES) * len(used)
+        used = uses[0].sources if len(uses) == 1 else tuple(sources_of(uses))
+        return (sources[used[0]].tensors[uses[0].step.name].size + ROW_BYTES) * len(used)
 
     every = [_uses(order, n, places[n]) for n, order in enumerate(orders)]
     by_tensor = _by_tensor(every)

@@ -17,6 +17,7 @@ from ..checkpoints.open import STREAM, find_input, open_input, with_same_compone
 from ..errors import UsageError
 from ..ledger.ledger import Ledger
 from ..ledger.read import read_ledger, require_model
+from .collector import collecting_rarely
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def open_inputs(
         raise UsageError("standard input can be only one of the ingredients")
     models = with_same_components([find_input(path, component, variant) for path in paths])
     given = [_find_donor(path, component, variant) for path in donors]
-    with ExitStack() as stack:
+    with collecting_rarely(), ExitStack() as stack:
         parts = tuple(
             replace(
                 _open_part(stack, models, position, ignore_ledger),

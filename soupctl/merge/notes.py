@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..kinds.kind import Role
@@ -31,20 +32,21 @@ def notes_on(
             " (--exclude leaves them out)"
         )
     count, is_taken = len(checkpoints), any_match(globs)
+    kept = plan.kept
+    # most tensors have the same sources
+    lacks_some = cache(lambda sources: sum(source < count for source in sources) < count)
     partial = [
         step.name
-        for step in plan.kept
-        if step.rule is Rule.AVERAGE and not is_taken(step.name)
-        if sum(source < count for source in step.sources) < count
+        for step in kept
+        if step.rule is Rule.AVERAGE and lacks_some(step.sources) and not is_taken(step.name)
     ]
     if partial:
         yield f"averaged over the inputs that have them (--on-missing keep): {listed(partial)}"
-    if padded := [step.name for step in plan.kept if _is_padded(step, alignment)]:
+    shared = len({id(source.tensors) for source in alignment.sources}) == 1
+    if not shared and (padded := [step.name for step in kept if _is_padded(step, alignment)]):
         yield f"padded with zero input channels (--pad): {listed(padded)}"
     statistics = [
-        step.name
-        for step in plan.kept
-        if step.kind.role is Role.STATISTIC and step.rule is Rule.AVERAGE
+        step.name for step in kept if step.kind.role is Role.STATISTIC and step.rule is Rule.AVERAGE
     ]
     if statistics:
         yield (

@@ -18,6 +18,7 @@ from ..errors import InputError, LedgerError, LimitError, SoupError, UnreadableE
 from ..ledger.ledger import IngredientEntry, Ledger
 from ..ledger.locate import FolderSearch, locate
 from ..ledger.read import ledger_text, parse_ledger_of
+from .collector import collecting_rarely
 
 
 class OpenedInputs:
@@ -34,6 +35,7 @@ class OpenedInputs:
         """The checkpoints that the user named, the soup first."""
         self.by_digest: dict[str, Checkpoint] = {}
         """Ingredients, past and future, that were found, by content digest."""
+        stack.enter_context(collecting_rarely())
         self._stack = stack
         self._search = FolderSearch(search, self._open_at)
         self._variant = variant

@@ -212,3 +212,28 @@ def test_header_text_is_json_without_spaces():
 
     assert text == json.dumps(json.loads(text), separators=(",", ":"))
     assert text == '{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}'
+
+
+@given(entries, st.sampled_from([("", ""), (" ", ""), (" ", " "), ("", "\n")]))
+def test_a_header_means_the_same_however_it_is_spaced(entries, spaces):
+    """The form that libraries write is read by a pattern, any other by the JSON reader."""
+    tensors = lay_out(entries)
+    usual = encode_header(tensors, {})
+    after, before = spaces
+    text = json.dumps(json.loads(usual[8:]), separators=("," + after, before + ":" + after))
+    other = len(text.encode()).to_bytes(8, "little") + text.encode()
+    assert parse_header(usual, None, "a").tensors == parse_header(other, None, "a").tensors
+
+
+ODD_NUMBERS = ["-1", "01", "1.0", "1e0", "true", "18446744073709551616", "1,", '"1"', "null"]
+
+
+@pytest.mark.parametrize("odd", ODD_NUMBERS)
+@pytest.mark.parametrize("place", ["[1]", "[0,", ",4]"])
+def test_odd_numbers_are_refused_in_the_usual_form_too(odd, place):
+    text = '{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    assert place in text
+    text = text.replace(place, place.translate({ord(digit): odd for digit in "014"}))
+    raw = len(text).to_bytes(8, "little") + text.encode()
+    with pytest.raises(InputError):
+        parse_header(raw, None, "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import ExitStack
 
 import numpy as np
@@ -16,6 +17,7 @@ from soupctl.choices import OnMissing
 from soupctl.engines.cpu import CpuEngine
 from soupctl.errors import InputError, MismatchError
 from soupctl.format.dtypes import DType
+from soupctl.merge.collector import RARELY, collecting_rarely
 from soupctl.merge.executor import execute
 from soupctl.merge.order import Order
 from soupctl.merge.plan import make_plan
@@ -152,4 +154,20 @@ def test_a_small_tensor_takes_few_calls(place):
         )
 
     calls(300)
-    assert (calls(1300) - calls(300)) / 1000 < 330
+    assert (calls(1300) - calls(300)) / 1000 < 150
+
+
+def test_the_collector_is_the_callers_again(place):
+    save(place / "a.st", w=np.float16([1]))
+    usual = gc.get_threshold()
+    average(place / "soup.st", "a.st", "a.st")
+    with pytest.raises(InputError):
+        average(place / "other.st", "a.st", "missing.st")
+    assert usual == gc.get_threshold()
+
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(collecting_rarely())
+        second.enter_context(collecting_rarely())
+        first.close()
+        assert gc.get_threshold() == RARELY
+    assert usual == gc.get_threshold()
