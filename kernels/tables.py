@@ -72,10 +72,14 @@ SIGN = 7
 WIDTH = 8
 FORMAT_LENGTH = 9
 
-# where in the float64 memory of both passes over a tensor of codes they find: for each element of a
-# tile the sum of its squared errors and of its squares, the largest exact sum, the largest mean
-ERRORS = 0
-SQUARES = TILE
-LARGEST_SUM = 2 * TILE
+# elements that both passes over a tensor of codes sum at a time, so that what they read and write
+# stays in the nearest cache
+PIECE = 256
+
+# where in the float64 memory that begins with a tile both passes find: for each element of a piece
+# the sum of its squared errors and of its squares, the largest exact sum, the largest mean
+ERRORS = TILE_SCRATCH + RESOLVE_SCRATCH
+SQUARES = ERRORS + PIECE
+LARGEST_SUM = SQUARES + PIECE
 LARGEST_MEAN = LARGEST_SUM + 1
-FOUND_LENGTH = LARGEST_SUM + 2
+FOUND_END = LARGEST_MEAN + 1

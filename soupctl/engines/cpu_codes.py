@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -12,13 +13,29 @@ from ..format.dtypes import DType
 from ..kernels import tables
 from .addresses import address
 from .contract import CodeSums, Scales, WeightedMean
-from .cpu_mean import CpuCombine, Scratch, raise_failure, require_exact_arithmetic
-from .mean_tables import MeanTables
+from .cpu_mean import CpuCombine, raise_failure, require_exact_arithmetic
+from .mean_tables import RANKS, MeanTables
 from .native import native_address
 
-Found = ctypes.c_double * (tables.FOUND_LENGTH + tables.TILE)
-VALUES = 8 * tables.FOUND_LENGTH
-"""Where in that memory a tile of means may be kept."""
+WORD = 8
+LIMBS = WORD * tables.TILE_SCRATCH
+"""Where in the memory of a pass the scratch of exact results begins."""
+VALUES = WORD * tables.FOUND_END
+"""Where in that memory a piece of means may be kept."""
+
+
+class _Memory:
+    """The memory of one pass: a tile, what is found, and a piece of means."""
+
+    def __init__(self) -> None:
+        self.cells = (ctypes.c_int64 * (tables.FOUND_END + tables.PIECE))()
+        self.found = (ctypes.c_double * tables.FOUND_END).from_buffer(self.cells)
+        self.place = ctypes.addressof(self.cells)
+
+    def largest(self, total: int) -> float:
+        """The largest mean: that of the largest exact sum, or one that was rounded on its own."""
+        most = Fraction(self.found[tables.LARGEST_SUM]) / total
+        return max(float(most), self.found[tables.LARGEST_MEAN])
 
 
 class CpuLargest:
@@ -29,23 +46,23 @@ class CpuLargest:
     ) -> None:
         self._total = mean.total
         self._bound = CpuCombine(replace(mean, out=DType.F64), sources, scales)
+        dtypes = sorted({*mean.dtypes}, key=RANKS.__getitem__)
+        self._peaks = array("q", [native_address("peaks.peaks", each.value) for each in dtypes])
         self._find = largest_function()
 
     def __call__(self, start: int, stop: int, origin: int = 0) -> float:
         """The largest magnitude of elements `start` to `stop` of the mean; see `Largest`."""
         require_exact_arithmetic()
-        scratch, found = Scratch(), Found()
-        tile = ctypes.addressof(scratch)
-        table, place = self._bound.table, ctypes.addressof(found)
-        limbs = tile + 8 * tables.TILE_SCRATCH
+        memory, table = _Memory(), self._bound.table
         while status := self._find(
-            address(table), origin, start, stop, tile, place, place + VALUES, limbs
-        ):
+            address(table), address(self._peaks), origin, start, stop,
+            memory.place, memory.place + VALUES, memory.place + LIMBS,
+        ):  # fmt: skip
             if status != tables.UNRESOLVED:
-                raise_failure(status, scratch)
+                raise_failure(status, memory.cells)
             # compiled when first needed: what was found so far is found again
             table[tables.RESOLVE] = native_address("exact.resolve")
-        return largest_found(found, self._total)
+        return memory.largest(self._total)
 
 
 class CpuQuantise:
@@ -70,29 +87,21 @@ class CpuQuantise:
     def __call__(self, start: int, stop: int, out: memoryview, origin: int = 0) -> CodeSums:
         """Write the codes of elements `start` to `stop` into `out`; see `Quantise`."""
         require_exact_arithmetic()
-        scratch, found = Scratch(), Found()
-        tile = ctypes.addressof(scratch)
-        both, place = (self._bound.table, self._codes), ctypes.addressof(found)
-        limbs = tile + 8 * tables.TILE_SCRATCH
+        memory, both = _Memory(), (self._bound.table, self._codes)
         while status := self._quantise(
             *map(address, both), origin, start, stop, address(out),
-            tile, place, place + VALUES, limbs,
+            memory.place, memory.place + VALUES, memory.place + LIMBS,
         ):  # fmt: skip
             if status != tables.UNRESOLVED:
-                raise_failure(status, scratch)
+                raise_failure(status, memory.cells)
             for table in both:
                 table[tables.RESOLVE] = native_address("exact.resolve")
-            found = Found()
-            place = ctypes.addressof(found)
+            # the pass begins anew, and so do its sums
+            memory = _Memory()
+        found = memory.found
         sums = found[tables.ERRORS : tables.SQUARES], found[tables.SQUARES : tables.LARGEST_SUM]
         errors, squares = (self._factor**2 * sum(each) for each in sums)
-        return CodeSums(largest_found(found, self._total), errors, squares)
-
-
-def largest_found(found: ctypes.Array[ctypes.c_double], total: int) -> float:
-    """The largest mean: that of the largest exact sum, or one that was rounded on its own."""
-    most = Fraction(found[tables.LARGEST_SUM]) / total
-    return max(float(most), found[tables.LARGEST_MEAN])
+        return CodeSums(memory.largest(self._total), errors, squares)
 
 
 @cache
@@ -105,5 +114,5 @@ def largest_function() -> Callable[..., int]:
 @cache
 def quantise_function() -> Callable[..., int]:
     """The compiled pass that makes codes; calling it lets other threads run."""
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 10)
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 9)
     return prototype(native_address("codes.quantise"))

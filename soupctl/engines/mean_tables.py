@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Factors = list[float] | NDArray[np.float64]
+
 # rows of one dtype lie together, in this order
 RANKS = {DType(name): rank for rank, name in enumerate(tables.ROW_NAMES)}
 
@@ -75,7 +77,7 @@ class MeanTables:
             table[tables.SINGLE_ROWS] = len(self.rows)
         if scales is not None and factors is not None:
             # exact: of the bits of a weight and its scale, a product with an element leaves room
-            weights = array("d", (weights * factors[:, self.rows]).tobytes())
+            weights = products(weights, [factors[row] for row in self.rows])
             table[tables.WEIGHTS], table[tables.WEIGHT_COUNT] = address(weights), len(self.rows)
             table[tables.COLUMNS], table[tables.RUN] = scales.columns, scales.block[1]
             table[tables.GROUP_ROWS] = scales.block[0]
@@ -102,26 +104,54 @@ def fits_singles(mean: WeightedMean) -> bool:
     return same and max(mean.total, *map(abs, mean.weights)) <= tables.SINGLE_WEIGHT
 
 
-def factors_of(scales: Scales, count: int) -> NDArray[np.float64]:
-    """The factors as an array [blocks, sources]."""
+def factors_of(scales: Scales, count: int) -> list[Factors]:
+    """The factors of each of `count` sources, by blocks."""
+    if len(scales.factors) == count:
+        # importing numpy takes longer than many a merge of tensors with one scale each
+        return [[factor] for factor in scales.factors.tolist()]
     import numpy as np
 
-    return np.frombuffer(scales.factors, np.float64).reshape(-1, count)
+    return list(np.frombuffer(scales.factors, np.float64).reshape(-1, count).T)
 
 
-def is_scaled(factors: NDArray[np.float64] | None, source: int) -> bool:
+def products(weights: Sequence[float], factors: Sequence[Factors]) -> array[float]:
+    """The weight of each row times its factor, for each block."""
+    if len(factors[0]) == 1:
+        pairs = zip(weights, factors, strict=True)
+        return array("d", [weight * factor for weight, (factor,) in pairs])
+    import numpy as np
+
+    return array("d", (np.stack(factors, axis=1) * np.asarray(weights)).tobytes())
+
+
+def range_of(factors: Factors) -> tuple[float, float]:
+    """The smallest magnitude of factors other than zero, infinite without any, and the largest."""
+    if len(factors) == 1:
+        size = abs(factors[0])
+        return size or math.inf, size
+    import numpy as np
+
+    sizes = np.abs(factors)
+    return float(sizes.min(where=sizes > 0, initial=math.inf)), float(sizes.max())
+
+
+def is_scaled(factors: Sequence[Factors] | None, source: int) -> bool:
     """Whether any element of a source has a factor other than 1."""
-    return factors is not None and not bool((factors[:, source] == 1.0).all())
-
-
-def is_bounded_scaled(mean: WeightedMean, factors: NDArray[np.float64]) -> bool:
-    """The same with scales: by the largest, and by the lowest bit that the smallest may have."""
+    if factors is None:
+        return False
+    own = factors[source]
+    if len(own) == 1:
+        return own[0] != 1.0
     import numpy as np
 
+    return not bool(np.all(np.equal(own, 1.0)))
+
+
+def is_bounded_scaled(mean: WeightedMean, factors: Sequence[Factors]) -> bool:
+    """The same with scales: by the largest, and by the lowest bit that the smallest may have."""
     largest, quantum = Fraction(0), math.inf
     for source, (dtype, weight) in enumerate(zip(mean.dtypes, mean.weights, strict=True)):
-        sizes = np.abs(factors[:, source])
-        most, least = float(sizes.max()), float(sizes.min(where=sizes > 0, initial=math.inf))
+        least, most = range_of(factors[source])
         if most == 0.0:
             continue
         largest += abs(weight) * Fraction(most) * dtype.float_format.largest

@@ -5,6 +5,10 @@ Rule 1: a value fits a float32, so that its product with a code and a short weig
 
 from __future__ import annotations
 
+import ctypes
+import math
+import struct
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NAMES = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
+FORMATS = {DType.F16: "<e", DType.F32: "<f", DType.F64: "<d"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,14 @@ def lay_out_scales(shape: tuple[int, ...], scales: Sequence[ScaleValues | None])
     """
     if not any(scales):
         return None
-    import numpy as np
-
     rows, columns = (max(1, size) for size in matrix_shape(shape))
     blocks = [each.block for each in scales if each is not None]
+    if all(high >= rows and wide >= columns for high, wide in blocks):
+        # importing numpy takes longer than many a merge of tensors with one scale each
+        single = [1.0 if each is None else _single_value(each) for each in scales]
+        return Scales(columns, (rows, columns), memoryview(array("d", single)))
+    import numpy as np
+
     # blocks that cover the whole row need no common divisor
     height = gcd(*(high for high, _ in blocks if high < rows)) or rows
     width = gcd(*(wide for _, wide in blocks if wide < columns)) or columns
@@ -74,6 +83,31 @@ def lay_out_scales(shape: tuple[int, ...], scales: Sequence[ScaleValues | None])
     return Scales(columns, (height, width), factors.reshape(-1).data)
 
 
+def _single_value(scale: ScaleValues) -> float:
+    """The only value of a scale; see `_values`."""
+    if scale.dtype is DType.BF16:
+        (value,) = struct.unpack("<f", bytes(2) + scale.data)
+    elif scale.dtype in FORMATS:
+        (value,) = struct.unpack(FORMATS[scale.dtype], scale.data)
+    else:
+        raise _unsupported(scale)
+    if not math.isfinite(value):
+        raise nonfinite(scale.label, scale.tensor, 0)
+    if ctypes.c_float(value).value != value:
+        raise _too_fine(scale, 0)
+    return float(value)
+
+
+def _unsupported(scale: ScaleValues) -> MismatchError:
+    what = f"is a scale of dtype {scale.dtype.value}, which is not supported"
+    return MismatchError(what, path=scale.label, tensor=scale.tensor)
+
+
+def _too_fine(scale: ScaleValues, element: int) -> MismatchError:
+    what = f"is a scale that does not fit a float32 (element {element})"
+    return MismatchError(what, path=scale.label, tensor=scale.tensor)
+
+
 def _values(scale: ScaleValues) -> NDArray[np.float64]:
     """The values as float64, checked to be finite and to fit a float32."""
     import numpy as np
@@ -84,13 +118,11 @@ def _values(scale: ScaleValues) -> NDArray[np.float64]:
     elif scale.dtype in NAMES:
         values = np.frombuffer(scale.data, NAMES[scale.dtype]).astype(np.float64)
     else:
-        what = f"is a scale of dtype {scale.dtype.value}, which is not supported"
-        raise MismatchError(what, path=scale.label, tensor=scale.tensor)
+        raise _unsupported(scale)
     if (odd := np.flatnonzero(~np.isfinite(values))).size:
         raise nonfinite(scale.label, scale.tensor, int(odd[0]))
     with np.errstate(over="ignore", under="ignore"):
         single = values.astype(np.float32).astype(np.float64)
     if (fine := np.flatnonzero(single != values)).size:
-        what = f"is a scale that does not fit a float32 (element {fine[0]})"
-        raise MismatchError(what, path=scale.label, tensor=scale.tensor)
+        raise _too_fine(scale, int(fine[0]))
     return values
