@@ -10,6 +10,7 @@ earlier format is one of the present format without the later fields.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,22 +63,26 @@ LONGEST_OPERATION = 100
 IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 
 
-def encode_ledger(ledger: Ledger, digest: Digest, version: int | None = None) -> str:
+def encode_ledger(
+    ledger: Ledger, digest: Digest, version: int | None = None, ancestors: str | None = None
+) -> str:
     """The ledger as canonical JSON, in the earliest format that can express it.
 
-    `digest` computes the digest of a text.
+    `digest` computes the digest of a text. `ancestors` is the `ancestors_text` of the ledger, where
+    that is known.
     """
     members = {"format": str(version or least_format(ledger)), **_members(ledger, digest)}
     if ledger.ancestors:
-        members["ledgers"] = object_text(
-            {
-                root: sealed_text(_members(ancestor, digest), digest)
-                for root, ancestor in ledger.ancestors.items()
-            }
-        )
+        members["ledgers"] = ancestors or ancestors_text(ledger.ancestors, digest)
     if ledger.disputed:
         members["disputed"] = canonical(ledger.disputed)
     return sealed_text(members, digest)
+
+
+def ancestors_text(ancestors: Mapping[str, Ledger], digest: Digest) -> str:
+    """The ancestors of a ledger as canonical JSON."""
+    texts = {root: sealed_text(_members(each, digest), digest) for root, each in ancestors.items()}
+    return object_text(texts)
 
 
 def require_readable(ledger: Ledger, text: str) -> None:

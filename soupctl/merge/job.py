@@ -15,8 +15,8 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.digest import text_digest
 from ..choices import Method
 from ..format.header import encode_header
-from ..ledger.ledger import LEDGER_KEY, Ledger
-from ..ledger.ledger_json import encode_ledger, require_readable
+from ..ledger.ledger import LEDGER_KEY, UNKNOWN, Ledger
+from ..ledger.ledger_json import ancestors_text, encode_ledger, require_readable
 from .adapter_reader import AdapterReader
 from .code_error import CodeError
 from .destination import ComponentFiles, Destination
@@ -81,10 +81,14 @@ class ComponentJob:
     """The metadata that all sources agree on."""
     headers: tuple[int, ...] = field(init=False)
     """Bytes that the header of each file takes."""
+    _ancestors: str = field(init=False, repr=False, compare=False)
+    """The ancestors of the draft as JSON, which the complete ledger has as well."""
 
     def __post_init__(self) -> None:
         """Encode the draft, and measure the headers, once."""
-        text = encode_ledger(self.draft, text_digest)
+        ancestors = ancestors_text(self.draft.ancestors, text_digest)
+        object.__setattr__(self, "_ancestors", ancestors)
+        text = encode_ledger(self.draft, lambda _: UNKNOWN, ancestors=ancestors)
         require_readable(self.draft, text)
         object.__setattr__(self, "draft_text", text)
         # metadata of an adapter describes the adapter, not a model
@@ -120,6 +124,11 @@ class ComponentJob:
     def written(self) -> int:
         """Bytes of tensor data that will be written."""
         return sum(file.tensors[-1].stop for file in self.files.files if file.tensors)
+
+    def text_of(self, ledger: Ledger) -> str:
+        """The complete ledger as JSON."""
+        ancestors = self._ancestors if ledger.ancestors == self.draft.ancestors else None
+        return encode_ledger(ledger, text_digest, ancestors=ancestors)
 
     def file_metadata(self, ledger_text: str) -> dict[str, str]:
         """Metadata of the weights files; the ledger among it, unless an index carries that."""

@@ -18,13 +18,11 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from ..checkpoints.digest import text_digest
 from ..engines.contract import Engine
 from ..errors import InputError, LimitError, MismatchError
 from ..format.header import encode_header
 from ..format.index import encode_index
 from ..ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger
-from ..ledger.ledger_json import encode_ledger
 from ..storage.descriptors import allow_files
 from ..storage.files import read_file
 from ..storage.lock import locked
@@ -263,7 +261,7 @@ class _Output:
 
     def _finish_component(self, position: int, ledger: Ledger, outcome: Outcome) -> None:
         component, written = self.job.components[position], self._files[position]
-        text = encode_ledger(ledger, text_digest)
+        text = component.text_of(ledger)
         files, metadata = component.files, component.file_metadata(text)
         with self._naming_it():
             for each, file, size in zip(written, files.files, component.headers, strict=True):

@@ -36,7 +36,7 @@ from ..plan import Plan
 from ..recipe import Recipe
 from ..step_weights import StepWeights
 from .by_block import scaled_by_block
-from .format import NO_SUM, REMOVE, Facts, parse_facts, sum_name
+from .format import NO_SUM, REMOVE, SUFFIX, Facts, parse_facts, sum_name
 from .reader import SumReader, soup_names
 
 ONLY = "sum"
@@ -267,6 +267,9 @@ def replaced_sum(output: Path | None) -> Path | None:
             if output is None or not output.exists():
                 return None
         model = find_model(output)
+        if not _may_have_sum(model):
+            _require_headers(model)
+            return None
         found = find_sum(model, [_root_at(component) for component in model.components])
     except UnreadableError as error:
         what = f"is not replaced, since it may have a kept sum and {error.args[0]}"
@@ -277,6 +280,29 @@ def replaced_sum(output: Path | None) -> Path | None:
         return None
     place = found[0].path
     return place if output.is_file() else place.parent
+
+
+def _may_have_sum(soup: ModelFiles) -> bool:
+    """Whether a sum of any soup lies beside this one, as far as is known.
+
+    If not, its ledger need not be read for the digest that its own sum would be named after.
+    """
+    path = _path_of(soup)
+    if path is None:
+        return False
+    try:
+        places = {path.parent, Path(os.path.realpath(path)).parent}
+        return any(each.suffix == SUFFIX for place in places for each in place.iterdir())
+    except OSError:
+        # a folder that can be entered may still be impossible to list
+        return True
+
+
+def _require_headers(model: ModelFiles) -> None:
+    """Raise a SoupError for a model that cannot be opened."""
+    for component in model.components:
+        with open_checkpoint(component):
+            pass
 
 
 def _root_at(component: Component) -> str | None:

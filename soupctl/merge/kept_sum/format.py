@@ -29,6 +29,8 @@ SUM_FORMAT = 1
 RECORD = RecordFormat("a sum", SUM_FORMAT, REMOVE, f"use a newer soupctl; {REMOVE}")
 MOST_PLANES = 8
 COPIED = "c:"
+SUFFIX = ".sum"
+"""The end of the name of a sum."""
 PLANE = re.compile(r"([0-7])([iv]?):")
 
 TensorSpec = tuple[str, DType, tuple[int, ...]]
@@ -76,7 +78,7 @@ class SumUpdate:
 def sum_name(soup: str, roots: Mapping[str, str], digest: Digest) -> str:
     """The name of the sum of a soup called `soup`, by the content digests of its components."""
     (root,) = roots.values() if len(roots) == 1 else [digest(canonical(sorted(roots.items())))]
-    return f"{soup}.{root.partition(':')[2][:12]}.sum"
+    return f"{soup}.{root.partition(':')[2][:12]}{SUFFIX}"
 
 
 def index_dtype(count: int) -> DType:
