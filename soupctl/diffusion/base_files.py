@@ -21,7 +21,7 @@ from ..checkpoints.digest import text_digest
 from ..checkpoints.layout import INDEX, PICKLES, Component, find_model
 from ..checkpoints.unchanged import FileSnapshot
 from ..errors import InputError, MismatchError, OutputError
-from ..format.strict_json import decode, parse_object
+from ..format.strict_json import decode, parse_config
 from ..ledger.sealed import canonical
 from ..storage.files import read_file
 from .component_classes import CONFIGS, SCHEDULER_CONFIG, ComponentClass, require_no_code
@@ -78,7 +78,7 @@ class BaseFiles:
         if (content := self.read(name)) is None:
             return None
         try:
-            config = parse_object(decode(content))
+            config = parse_config(decode(content))
         except ValueError as error:
             path = self.folder / name
             raise InputError(f"is not a valid JSON file: {error}", path=path) from None
@@ -153,7 +153,7 @@ class BaseFiles:
         content = self.contents[name]
         if Path(name).name not in CONFIGS:
             return text_digest(content.decode("latin-1"))
-        config = parse_object(decode(content))
+        config = parse_config(decode(content))
         return {
             key: value
             for key, value in config.items()

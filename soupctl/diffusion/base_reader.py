@@ -31,7 +31,7 @@ from .component_classes import (
     unsupported_denoiser,
 )
 from .config_fields import FIELDS, SCHEDULER_FIELDS, require_fields
-from .published_configs import bounded_captions, present_config
+from .published_configs import CLASS_NAME, bounded_captions, present_config
 
 DENOISER_NAMES = ("unet", "transformer")
 PARTS = (VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER)
@@ -86,18 +86,28 @@ def read_base(folder: Path, variant: str | None = None) -> Base:
     return base
 
 
-def _read_denoiser(files: BaseFiles, listed: Mapping[str, object]) -> tuple[str, dict[str, Any]]:
+def _read_denoiser(
+    files: BaseFiles, listed: Mapping[str, tuple[str, str]]
+) -> tuple[str, dict[str, Any]]:
     """The denoiser's folder within the base, empty for the base's own, and its config."""
     own = [name for name in DENOISER_NAMES if name in listed]
     if listed and not own:
         raise MismatchError(f"has no unet and no transformer; {supported()}", path=files.folder)
     denoiser = own[0] if own and (files.folder / own[0]).is_dir() else ""
+    kind = listed[own[0]][1] if own else ""
     config = files.read_config(str(Path(denoiser, CONFIG)))
     if config is None and own:
         raise InputError(f"has no {CONFIG}", path=files.folder / own[0])
     if config is None:
         raise _no_diffusers_folder(files.folder)
-    return denoiser, present_config(config, "")
+    return denoiser, present_config(_with_class(config, kind), "")
+
+
+def _with_class(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """A config that names its class: its own, or that of the pipeline's list if it names none."""
+    # a model of transformers names its class in another way
+    is_named = not kind or "model_type" in config
+    return {**({} if is_named else {CLASS_NAME: kind}), **config}
 
 
 def _require_used(listed: Mapping[str, tuple[str, str]], folder: Path) -> None:
@@ -142,6 +152,8 @@ def _read_components(
         if config is None and name in used:
             raise InputError(f"has no {kind.files[0]}", path=files.folder / name)
         if config is not None and name in used:
+            is_model = kind.library == "diffusers" and kind.has_weights
+            config = _with_class(config, kind.name) if is_model else config
             configs[name] = present_config(config, kind.name)
     if TOKENIZER in configs and TEXT_ENCODER in configs:
         configs[TOKENIZER] = bounded_captions(configs[TOKENIZER], configs[TEXT_ENCODER])

@@ -7,6 +7,7 @@ Rule 2: what a field means together with others is left to `rehearsal`, which bu
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -184,7 +185,7 @@ TOKENIZER_FIELDS: Mapping[str, Field] = {
 }
 """The fields of a tokenizer that are passed to transformers."""
 
-SCHEDULER_FIELDS: Mapping[str, Field] = {
+_SCHEDULER: Mapping[str, Field] = {
     "beta_end": required(number(0, 1)),
     "beta_schedule": required(TEXT),
     "beta_start": required(number(0, 1)),
@@ -202,7 +203,13 @@ SCHEDULER_FIELDS: Mapping[str, Field] = {
     "trained_betas": optional(listed(number(0, 1), 1, 1_000_000)),
     "variance_type": TEXT,
 }
-"""The fields of a scheduler that are passed to diffusers."""
+
+SCHEDULER_FIELDS: Mapping[str, Field] = {
+    # some schedulers write null for the fields of others
+    name: field if field.is_required or field.holds(None) else optional(field)
+    for name, field in _SCHEDULER.items()
+}
+"""The fields of a scheduler that are passed to diffusers, unless they are null."""
 
 FIELDS: Mapping[str, Mapping[str, Field]] = {
     "UNet2DModel": _UNET,
@@ -241,4 +248,5 @@ def _is_plain(value: Any) -> bool:
         return len(values) <= LONGEST and all(map(_is_plain, values))
     if isinstance(value, str):
         return len(value) <= LONGEST
-    return value is None or abs(value) <= LARGEST
+    # diffusers writes infinity as the bound of a scheduler that has none
+    return value is None or abs(value) <= LARGEST or not math.isfinite(value)

@@ -121,7 +121,11 @@ def load_scheduler(base: Base) -> Any:
     if SCHEDULER not in base.configs:
         return diffusers.DDPMScheduler()
     config = base.configs[SCHEDULER]
-    known = {name: value for name, value in config.items() if name in SCHEDULER_FIELDS}
+    known = {
+        name: value
+        for name, value in config.items()
+        if name in SCHEDULER_FIELDS and value is not None
+    }
     with loading(base):
         return diffusers.DDPMScheduler.from_config(known)
 

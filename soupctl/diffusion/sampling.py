@@ -13,13 +13,16 @@ from . import rng
 from .loading import predict
 from .objective import Objective
 
+UNSET = "_use_default_values"
+"""The entry of a scheduler's config with the names of fields that its file did not have."""
 DDPM_ONLY = ("laplace", "sigmoid")
 """Noise schedules that diffusers' DDPM has, and its DDIM does not."""
 
 
 def sampler_of(scheduler: Any, objective: Objective, *, has_vae: bool) -> Any:
     """A DDIM scheduler with the noise schedule of `scheduler` and the objective's prediction."""
-    config = dict(scheduler.config)
+    # diffusers drops the fields that this entry names as defaults, even if they are set below
+    config = {name: value for name, value in scheduler.config.items() if name != UNSET}
     config["prediction_type"] = objective.prediction.value
     # a model of latents has values beyond [-1, 1], which must not be clipped
     config["clip_sample"] = not has_vae

@@ -39,6 +39,11 @@ def parse_object(text: str) -> dict[str, Any]:
     return dict(members(text))
 
 
+def parse_config(text: str) -> dict[str, Any]:
+    """The object that `text` holds; as Python writes it, so it may hold NaN and infinities."""
+    return dict(members(text, lambda text, begin: _member(text, begin, CONFIG_DECODER)))
+
+
 Usual = Callable[[str, int], tuple[str, Any, int] | None]
 """Reads a member at a position that is written in a usual form: its name, value and end.
 
@@ -69,12 +74,13 @@ def members(text: str, usual: Usual | None = None) -> Iterator[tuple[str, Any]]:
             return
 
 
-def _member(text: str, begin: int) -> tuple[str, Any, int]:
+def _member(text: str, begin: int, decoder: json.JSONDecoder | None = None) -> tuple[str, Any, int]:
     """The name and value of the member at a position, and where it ends."""
     if not text.startswith('"', begin):
         raise ValueError(f"character {begin}: expected a name in double quotes")
-    key, position = _scan(text, begin)
-    value, position = _scan(text, _after(COLON, text, position, "a colon"))
+    decoder = decoder or DECODER
+    key, position = _scan(decoder, text, begin)
+    value, position = _scan(decoder, text, _after(COLON, text, position, "a colon"))
     _require_plain(text, begin, position, key, value)
     return key, value, position
 
@@ -91,9 +97,9 @@ def _require_end(text: str, closing: re.Match[str] | None) -> None:
         raise ValueError("something follows the object")
 
 
-def _scan(text: str, position: int) -> tuple[Any, int]:
+def _scan(decoder: json.JSONDecoder, text: str, position: int) -> tuple[Any, int]:
     try:
-        return DECODER.raw_decode(text, position)
+        return decoder.raw_decode(text, position)
     except RecursionError:
         raise ValueError(f"nested more than {DEEPEST} levels deep") from None
 
@@ -154,3 +160,4 @@ def _constant(text: str) -> None:
 DECODER = json.JSONDecoder(
     object_pairs_hook=_unique, parse_int=_integer, parse_float=_float, parse_constant=_constant
 )
+CONFIG_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_float)

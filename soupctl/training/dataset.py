@@ -9,7 +9,6 @@ Rule 4: an image beyond the bounds of `images.decode` is a bad image.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,7 +24,6 @@ from ..ledger.data_files import (
     IMAGES,
     files_of_data,
     images_among,
-    masks_among,
     packed_among,
     pictures_among,
 )
@@ -36,18 +34,15 @@ from ..ledger.image_metadata import (
     ImageMetadata,
     metadata_of,
     read_tables,
-    sidecar_of,
     tables_of,
 )
+from .notices import count_text, dataset_notices, first_names
 from .splits import require_one_split
 
-SHOWN = 3
 UNREAD = ("metadata.parquet", "metadata.json", "captions.txt", "captions.json", "captions.csv")
 """Files in which other programs keep captions."""
 CAPTIONS = frozenset((".cap", ".caption", ".json", ".tags", ".text", ".txt", ".xml", ".yaml"))
 """Lowercase endings of files in which other programs keep the caption of one image."""
-REPEATS = re.compile(r"[0-9]+_.")
-"""The pattern of folder names by which other programs repeat images in an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +128,7 @@ def scan_dataset(
     if not samples:
         raise _no_images(folder, files)
     samples.sort(key=lambda sample: sample.name)
-    notices = (*reports, *_notices(samples, files, rows, conditioning))
+    notices = (*reports, *dataset_notices(samples, files, rows, conditioning))
     return Dataset(folder, tuple(samples), data_digest(samples), notices)
 
 
@@ -229,7 +224,7 @@ class _Lacking:
         if self.rows is not None:
             return (
                 f"without a caption (no {self.column!r} in {self.tables};"
-                " --caption-column names another field)"
+                " caption-column in --config names another field)"
             )
         found = next((each for each in UNREAD if each in self.files), "")
         unread = f"; {found} is not read, write {METADATA}" if found else self._namesake(name)
@@ -251,47 +246,3 @@ def _reports(problems: Sequence[_Problem]) -> Iterator[str]:
     for kind in kinds:
         names = [problem.name for problem in problems if problem.kind == kind]
         yield f"{count_text(len(names), 'image')} {kind}: {first_names(names)}"
-
-
-def first_names(names: Sequence[str]) -> str:
-    """The first few names, and the number of the others."""
-    rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def count_text(number: int, noun: str) -> str:
-    """A number with its noun: `1 image`, `2 images`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _notices(
-    samples: Sequence[Sample],
-    files: Mapping[str, Path],
-    rows: Mapping[str, ImageMetadata] | None,
-    conditioning: Conditioning,
-) -> Iterator[str]:
-    used = {sidecar_of(sample.name, files) for sample in samples} if rows is None else set()
-    pictures = pictures_among(files)
-    used.update(tables_of(files), pictures)
-    ignored = [
-        name
-        for name, path in files.items()
-        if name not in used and path.suffix.lower() not in IMAGES
-    ]
-    if pictures:
-        found = count_text(len(pictures), "picture")
-        yield f"{found} left out, of a kind that is not read: {first_names(pictures)}"
-    if masks := masks_among(files):
-        yield f"{count_text(len(masks), 'mask')} left out, not used: {first_names(masks)}"
-    if ignored:
-        yield f"{count_text(len(ignored), 'file')} ignored: {first_names(sorted(ignored))}"
-    folders = {place.as_posix() for each in samples for place in PurePosixPath(each.name).parents}
-    if repeated := sorted(each for each in folders if REPEATS.match(each.rpartition("/")[2])):
-        yield f"each image counts once, without the repeats of {first_names(repeated)}"
-    if conditioning is Conditioning.NONE and any(each.captions or each.label for each in samples):
-        yield "captions and classes are ignored: the base is unconditional"
-    if alpha := sum(sample.has_alpha for sample in samples):
-        yield f"{count_text(alpha, 'image')} with transparency, placed on white"
-    if frames := sum(sample.has_frames for sample in samples):
-        images = count_text(frames, "image")
-        yield f"{images} with several frames, of which the first is used"

@@ -18,7 +18,7 @@ from ..checkpoints.layout import INDEX
 from ..choices import Prediction
 from ..diffusion.base import SCHEDULER, Base
 from ..diffusion.component_classes import CONFIG, SCHEDULER_CONFIG
-from ..format.strict_json import decode, parse_object
+from ..format.strict_json import decode, parse_config
 from ..storage.atomic import publish_folder
 from ..storage.files import copy_file, write_file
 from ..storage.partial import Staging
@@ -88,7 +88,7 @@ def _plain_name(base: Base, component: str, path: Path) -> str:
 
 def _write_scheduler(staging: Staging, name: str, base: Base, prediction: Prediction) -> None:
     """Write a scheduler's config, with another prediction type if training used another one."""
-    config = parse_object(decode(base.files.contents[name]))
+    config = parse_config(decode(base.files.contents[name]))
     # diffusers' default is epsilon
     if config.get("prediction_type", Prediction.EPSILON) == prediction:
         write_file(staging, name, base.files.contents[name])

@@ -15,10 +15,11 @@ from ..diffusion.rehearsal import count_tokens
 from ..diffusion.weights import parameter_counts
 from ..errors import UsageError
 from .base_setup import BaseSetup
-from .dataset import Dataset, count_text, first_names
+from .dataset import Dataset
 from .distributed import is_sharded
 from .export import copied_size
 from .labels import ClassNumbers
+from .notices import count_text, first_names
 from .options import Options
 
 THIN = 8

@@ -97,8 +97,8 @@ def test_all_problems_are_reported_at_once(tmp_path, tiny):
         "1 image described twice in metadata.jsonl: a.png (line 6)",
         "1 image in metadata.jsonl but missing: gone.png",
         (
-            "1 image without a caption (no 'text' in metadata.jsonl; --caption-column names another"
-            " field): silent.png"
+            "1 image without a caption (no 'text' in metadata.jsonl; caption-column in --config"
+            " names another field): silent.png"
         ),
         "1 image unreadable: torn.png",
         "1 image not in metadata.jsonl: unknown.png",

@@ -50,6 +50,15 @@ def test_captions_are_found_where_other_programs_write_them(tmp_path, sidecar):
     assert images_digest(tmp_path).digest == found.digest
 
 
+def test_images_that_share_a_caption_file_are_told(tmp_path):
+    images(tmp_path, "a.png", "a.jpg")
+    (tmp_path / "a.txt").write_text("a cat")
+
+    (notice,) = dataset.scan_dataset(tmp_path, TEXT).notices
+
+    assert notice == "2 images share a caption file: a.jpg, a.png"
+
+
 def test_captions_of_a_subfolder_may_be_in_one_folder(tmp_path):
     images(tmp_path, "b/a.png")
     (tmp_path / "captions/b").mkdir(parents=True)
@@ -124,7 +133,7 @@ def test_a_null_caption_is_a_missing_one(tmp_path):
     told = refusal(tmp_path, TEXT)
 
     assert "malformed" not in told
-    assert "--caption-column names another field): a.png" in told
+    assert "caption-column in --config names another field): a.png" in told
     assert "1 image with an empty caption: b.png" in told
 
 

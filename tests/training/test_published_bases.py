@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline
@@ -229,6 +230,54 @@ def test_images_are_drawn_with_the_noise_that_a_base_was_trained_on(
     expected = DDPMScheduler(beta_schedule=schedule).alphas_cumprod
     assert torch.equal(expected, objective.alpha_bars)
     assert torch.equal(expected, sampler.alphas_cumprod)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_class_name": "EulerDiscreteScheduler"},
+        {"_class_name": "DDIMScheduler"},
+        {"_class_name": "DDPMScheduler", "beta_schedule": "sigmoid", "prediction_type": "sample"},
+    ],
+)
+def test_latents_are_never_clipped_whatever_fields_the_scheduler_has(
+    bases, running, tmp_path, config
+):
+    base = shutil.copytree(bases["text"], tmp_path / "base")
+    given = {"beta_start": 0.001, "beta_end": 0.01, **config}
+    (base / "scheduler/scheduler_config.json").write_text(json.dumps(given))
+    scheduler = load_scheduler(running.read_base(base))
+
+    objective = objective_of(scheduler, Prediction.VELOCITY, None)
+    sampler = sampler_of(scheduler, objective, has_vae=True)
+
+    assert (False, "v_prediction") == (sampler.config.clip_sample, sampler.config.prediction_type)
+    assert torch.equal(scheduler.alphas_cumprod, sampler.alphas_cumprod)
+
+
+@pytest.mark.parametrize("kind", ["DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"])
+def test_schedulers_are_read_as_diffusers_writes_them_with_infinities_and_nulls(
+    bases, running, tmp_path, kind
+):
+    base = shutil.copytree(bases["text"], tmp_path / "base")
+    getattr(diffusers, kind)(beta_end=0.01).save_pretrained(base / "scheduler")
+    assert "-Infinity" in (base / "scheduler/scheduler_config.json").read_text()
+
+    scheduler = load_scheduler(running.read_base(base))
+
+    expected = DDPMScheduler(beta_end=0.01).alphas_cumprod
+    assert torch.equal(expected, scheduler.alphas_cumprod)
+
+
+@pytest.mark.parametrize("component", ["unet", "vae"])
+def test_a_config_that_names_no_class_is_of_the_class_in_the_list_of_the_pipeline(
+    bases, running, tmp_path, component
+):
+    base = edited(bases["text"], tmp_path / "base", f"{component}/config.json", ("_class_name",))
+
+    found, expected = running.read_base(base), running.read_base(bases["text"])
+
+    assert found.configs[component] == expected.configs[component]
 
 
 OTHER_NOISE = {

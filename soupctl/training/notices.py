@@ -1,0 +1,75 @@
+"""Remarks about a dataset that do not stop training, and the words for counts and names."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from ..diffusion.base import Conditioning
+from ..ledger.data_files import IMAGES, masks_among, pictures_among
+from ..ledger.image_metadata import ImageMetadata, sidecar_of, tables_of
+
+if TYPE_CHECKING:
+    from .dataset import Sample
+
+SHOWN = 3
+REPEATS = re.compile(r"[0-9]+_.")
+"""The pattern of folder names by which other programs repeat images in an epoch."""
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first few names, and the number of the others."""
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def count_text(number: int, noun: str) -> str:
+    """A number with its noun: `1 image`, `2 images`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def dataset_notices(
+    samples: Sequence[Sample],
+    files: Mapping[str, Path],
+    rows: Mapping[str, ImageMetadata] | None,
+    conditioning: Conditioning,
+) -> Iterator[str]:
+    """The remarks about the samples that were found among the files of a folder."""
+    sidecars = {each.name: sidecar_of(each.name, files) for each in samples if rows is None}
+    used = set(sidecars.values())
+    pictures = pictures_among(files)
+    used.update(tables_of(files), pictures)
+    ignored = [
+        name
+        for name, path in files.items()
+        if name not in used and path.suffix.lower() not in IMAGES
+    ]
+    if pictures:
+        found = count_text(len(pictures), "picture")
+        yield f"{found} left out, of a kind that is not read: {first_names(pictures)}"
+    if masks := masks_among(files):
+        yield f"{count_text(len(masks), 'mask')} left out, not used: {first_names(masks)}"
+    if ignored:
+        yield f"{count_text(len(ignored), 'file')} ignored: {first_names(sorted(ignored))}"
+    folders = {place.as_posix() for each in samples for place in PurePosixPath(each.name).parents}
+    if conditioning is Conditioning.TEXT:
+        yield from _shared(sidecars)
+    if repeated := sorted(each for each in folders if REPEATS.match(each.rpartition("/")[2])):
+        yield f"each image counts once, without the repeats of {first_names(repeated)}"
+    if conditioning is Conditioning.NONE and any(each.captions or each.label for each in samples):
+        yield "captions and classes are ignored: the base is unconditional"
+    if alpha := sum(sample.has_alpha for sample in samples):
+        yield f"{count_text(alpha, 'image')} with transparency, placed on white"
+    if frames := sum(sample.has_frames for sample in samples):
+        images = count_text(frames, "image")
+        yield f"{images} with several frames, of which the first is used"
+
+
+def _shared(sidecars: Mapping[str, str | None]) -> Iterator[str]:
+    """A remark about images that have their captions from one file."""
+    counts = Counter(sidecars.values())
+    if shared := [name for name, sidecar in sidecars.items() if counts[sidecar] > 1]:
+        yield f"{len(shared)} images share a caption file: {first_names(shared)}"
