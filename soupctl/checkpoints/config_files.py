@@ -70,6 +70,11 @@ def is_copied(name: str) -> bool:
     return path.suffix in COPIED or is_prose(name) or path.name in PLAIN_NAMES
 
 
+def is_weights(name: str) -> bool:
+    """Whether a file holds weights, in any format, by the ending of its name."""
+    return PurePath(name.lower()).suffix in WEIGHTS
+
+
 def is_config(name: str) -> bool:
     """Whether a companion file configures the model."""
     own = PurePath(name.lower()).name

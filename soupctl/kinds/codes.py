@@ -22,8 +22,10 @@ from .quantised import (
     METHODS,
     NARROW,
     OF_CODES,
+    ORPHAN,
     PLAIN,
     POWERS,
+    SCALES_OF,
     SCHEMES,
     Scheme,
 )
@@ -167,6 +169,8 @@ def _leftovers(
         parent, _, last = name.rpartition(".")
         if last in MARKERS:
             yield name, TensorKind(Role.COMPANION, MARKERS[last])
+        elif last in SCALES_OF and _is_orphan(parent, last, tensors):
+            yield name, TensorKind(Role.COMPANION, ORPHAN)
         elif tensor.dtype in PLAIN:
             continue
         elif last == "weight" and tensor.dtype in FP8 and parent in strange:
@@ -176,6 +180,12 @@ def _leftovers(
         elif last in CODES and len(tensor.shape) > 1 and tensor.dtype.kind is Kind.INTEGER:
             title = METHODS.get(method, method) if method else f"{tensor.dtype.value} codes"
             yield name, TensorKind(Role.CODE, title)
+
+
+def _is_orphan(parent: str, last: str, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether no tensor is there that a scale, found by its parent and last part, may be of."""
+    names = {parent, *(f"{parent}.{end}".lstrip(".") for end in (SCALES_OF[last], *CODES))}
+    return names.isdisjoint(tensors)
 
 
 def _strange_companions(tensors: Mapping[str, Tensor]) -> frozenset[str]:

@@ -18,9 +18,10 @@ from .kind import Role, TensorKind
 
 NAMES = (
     # a pattern of one part of a dotted name, the kind of adapter, and the source
-    (r"lora_(A|B|E|a|b|up|down|mid)\d*", "LoRA", "PEFT tuners/lora; kohya networks/lora.py"),
+    (r"lora_(A|B|a|b|up|down|mid)\d*", "LoRA", "PEFT tuners/lora; kohya networks/lora.py"),
     (r"lora_embedding_(A|B)|lora_linear_layer|lora_layer", "LoRA", "PEFT; diffusers"),
-    (r"lora_ranknum|lora_wa|lora_wb|lora_magnitude_vector|dora_scale", "DoRA", "PEFT; LyCORIS"),
+    (r"lora_wa|lora_wb|lora_magnitude_vector|dora_scale", "DoRA", "PEFT; LyCORIS"),
+    (r"lora_E|lora_ranknum", "AdaLoRA", "PEFT tuners/adalora"),
     (r"hada_(w[12]_[ab]|t[12])", "LoHa", "LyCORIS modules/loha.py; PEFT tuners/loha"),
     (r"lokr_(w[12](_[ab])?|t[12])", "LoKr", "LyCORIS modules/lokr.py; PEFT tuners/lokr"),
     (r"oft_(R|r|S|s|blocks|diag)", "OFT", "PEFT tuners/oft; LyCORIS modules/diag_oft.py"),
@@ -44,6 +45,8 @@ NAMES = (
 )
 """Factors by name."""
 
+WHOLES = frozenset({"DoRA", "AdaLoRA"})
+"""Kinds of adapters that have the two halves of a LoRA and something else."""
 HALVES = frozenset({"up", "down", "A", "B"})
 LORA_MODULE = re.compile(r"(.*_)?lora\d*")
 """Names of modules whose children are two halves of factors (diffusers, XLabs)."""
@@ -139,9 +142,9 @@ def find_factors(tensors: Mapping[str, Tensor], facts: TensorFacts) -> dict[str,
         titles |= _by_siblings(tensors)
     if not titles:
         titles |= dict(_by_config(tensors, facts)) or _by_structure(tensors)
-    if "DoRA" in titles.values():
+    for whole in sorted(WHOLES & {*titles.values()}):
         # its halves alone are not an update
-        titles = {name: "DoRA" if title == "LoRA" else title for name, title in titles.items()}
+        titles = {name: whole if title == "LoRA" else title for name, title in titles.items()}
     if titles:
         parents = {_parent(name): title for name, title in titles.items()}
         for name in tensors:

@@ -277,11 +277,25 @@ SCHEMES = (
     Scheme("integers", "", ("_scales",), "several", ("_zeros",), dtypes=NARROW),
 )
 
+MARKER = "scaled_fp8"
+"""Last part of the name of the marker of a file or model (ComfyUI)."""
 MARKERS = {
-    "scaled_fp8": "marker of scaled fp8",
+    MARKER: "marker of scaled fp8",
     "comfy_quant": "marker of a quantised layer",
 }
 """Last parts of the names of markers, which only say that other tensors are quantised (ComfyUI)."""
+
+SCALES_OF = {
+    **dict.fromkeys(
+        ("scale_weight", "weight_scale", "weight_scale_inv", "qscale_weight"), "weight"
+    ),
+    **dict.fromkeys(("weight_scale_2", "SCB"), "weight"),
+    "weight_global_scale": "weight_packed",
+    "wscales": "qweight",
+    "absmax": "",
+}
+"""Last parts of the names of scales that nothing else is named, and of the codes beside them."""
+ORPHAN = "scale of a weight that the file lacks"
 
 OF_CODES = re.compile("scale|zero_?p|smooth|quant|rotation|hadamard|codebook|absmax")
 """Parts of the names of tensors that say how the codes beside them are read."""

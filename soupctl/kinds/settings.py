@@ -9,7 +9,6 @@ from __future__ import annotations
 MEANINGS = {
     "modelspec.prediction_type": "Stability AI ModelSpec 1.0",
     "modelspec.architecture": "Stability AI ModelSpec 1.0",
-    "modelspec.encoder_layer": "kohya sd-scripts, library/sai_model_spec.py",
     "prediction_type": "several trainers",
     "ss_v2": "kohya sd-scripts",
     "ss_zero_terminal_snr": "kohya sd-scripts",

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from ..checkpoints.config_files import is_config, is_copied, is_index, is_prose
+from ..checkpoints.config_files import is_config, is_copied, is_index, is_prose, is_weights
 from ..checkpoints.listing import OPTIONAL, PIPELINE
 from ..checkpoints.unchanged import FileSnapshot
 from ..configs.compare import Difference, differences
@@ -54,7 +54,9 @@ def companion_files(
     out of its folder, and for what is not a regular file.
     """
     links: set[str] = set()
-    every = _by_name(_files_in(folder, weights, links) for folder in folders)
+    every = _by_name(
+        _without_other_models(_files_in(folder, weights, links), weights) for folder in folders
+    )
     # a shard may have any name, even that of a config
     by_name = {name: paths for name, paths in every.items() if weights.isdisjoint(paths)}
     seen = _see(by_name)
@@ -83,6 +85,24 @@ def _files_in(folder: Path, weights: AbstractSet[Path], links: set[str]) -> dict
         return False
 
     return other_files(folder, lambda name: not is_index(name), is_followed)
+
+
+def _without_other_models(files: Mapping[str, Path], weights: AbstractSet[Path]) -> dict[str, Path]:
+    """The files that are not of a model in a subfolder whose weights do not go in.
+
+    Such is the `checkpoint-500` of a trainer, with a config and a tokenizer of its own.
+    """
+    holders: dict[str, bool] = {}
+    for name, path in files.items():
+        if is_weights(name):
+            for folder in [each.as_posix() for each in PurePosixPath(name).parents][:-1]:
+                holders[folder] = holders.get(folder, False) or path in weights
+    others = frozenset(folder for folder, goes_in in holders.items() if not goes_in)
+
+    def is_own(name: str) -> bool:
+        return others.isdisjoint(each.as_posix() for each in PurePosixPath(name).parents)
+
+    return {name: path for name, path in files.items() if is_weights(name) or is_own(name)}
 
 
 def _refuse_config(path: Path) -> None:

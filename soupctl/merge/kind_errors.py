@@ -5,10 +5,13 @@ from __future__ import annotations
 from ..errors import Issue
 from ..format.dtypes import DType, Kind
 from ..kinds.kind import Role, TensorKind
+from ..kinds.quantised import ORPHAN
 
 
 def not_averaged(path: str, tensor: str, kind: TensorKind) -> Issue:
     """The issue of a code or factor that is not the same in all ingredients."""
+    if kind.what == ORPHAN:
+        return Issue(f"is a {ORPHAN}", path, tensor, f"--exclude '{tensor}' leaves it out")
     if kind.role is not Role.FACTOR:
         what = f"is quantised ({kind.what})"
         return Issue(what, path, kind.of or tensor, "average the unquantised weights")

@@ -45,6 +45,8 @@ def notes_on(
     shared = len({id(source.tensors) for source in alignment.sources}) == 1
     if not shared and (padded := [step.name for step in kept if _is_padded(step, alignment)]):
         yield f"padded with zero input channels (--pad): {listed(padded)}"
+    if shaped := [step.name for step in plan.kept if _has_own_shape(step, alignment, count)]:
+        yield f"taken with another shape than the inputs have (--take): {listed(shaped)}"
     statistics = [
         step.name for step in kept if step.kind.role is Role.STATISTIC and step.rule is Rule.AVERAGE
     ]
@@ -63,6 +65,14 @@ def _is_padded(step: Step, alignment: Alignment) -> bool:
         return False
     shapes = {alignment.sources[source].tensors[step.name].shape for source in step.sources}
     return shapes != {step.shape}
+
+
+def _has_own_shape(step: Step, alignment: Alignment, count: int) -> bool:
+    """Whether a copied tensor has another shape than some of the `count` ingredients have."""
+    if step.rule is Rule.AVERAGE:
+        return False
+    held = (source.tensors.get(step.name) for source in alignment.sources[:count])
+    return any(each is not None and each.shape != step.shape for each in held)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -39,6 +39,7 @@ MULTIPLY = {
         (L + "lora_down.weight", L + "lora_up.weight", L + "dora_scale"),
         (B + "lora_A.weight", B + "lora_B.weight", B + "lora_magnitude_vector"),
     ),
+    "AdaLoRA": ((B + "lora_A", B + "lora_B", B + "lora_E"),),
     "LoHa": (
         (L + "hada_w1_a", L + "hada_w1_b", L + "hada_w2_a", L + "hada_w2_b", L + "alpha"),
         (L + "hada_t1", L + "hada_t2"),

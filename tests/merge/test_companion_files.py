@@ -60,6 +60,23 @@ def test_records_of_runs_are_left_behind_where_they_differ(runs, tmp_path):
     assert b"run 1" == found["README.md"]
 
 
+def test_the_configs_of_a_model_that_is_left_out_are_left_out(runs, tmp_path):
+    """The checkpoints of a trainer have configs of their own, which may differ."""
+    for number, folder in enumerate(runs):
+        saved = folder / "checkpoint-500"
+        save(saved / "model.safetensors", w=np.zeros(4, np.float16))
+        (saved / "config.json").write_text(json.dumps({"hidden_size": 4 + number}))
+        (saved / "deeper").mkdir()
+        (saved / "deeper/tokenizer.json").write_text("{}")
+        (folder / "tokenizer").mkdir()
+        (folder / "tokenizer/tokenizer.json").write_text("{}")
+    soup(*runs, output=tmp_path / "soup")
+    found = files(tmp_path / "soup")
+
+    assert "tokenizer/tokenizer.json" in found
+    assert not any(name.startswith("checkpoint-500") for name in found)
+
+
 def test_for_one_file_nothing_but_configs_is_looked_at(runs, tmp_path):
     os.mkfifo(runs[0] / "pipe")
     (runs[1] / "logs" / "again").symlink_to("..")

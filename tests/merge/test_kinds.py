@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from making import save, save_raw
+from making import contents, save, save_raw
 
 from soupctl.choices import OnInt
 from soupctl.errors import MismatchError
@@ -155,6 +155,57 @@ def test_settings_in_metadata_that_differ_are_refused_and_others_left_out(tmp_pa
     assert "prediction_type 'epsilon' where" in refusal(tmp_path, a, c)
     assert "metadata 'config' differ from" in refusal(tmp_path, a, d)
     assert "layers 30, not 28" in refusal(tmp_path, a, d)
+
+
+def test_a_clip_skip_that_differs_is_left_out_and_said(tmp_path):
+    key = "modelspec.encoder_layer"
+    paths = [save(tmp_path / f"{n}.safetensors", {key: str(n)}, w=weight()) for n in (1, 2)]
+
+    with open_job(Request(paths, tmp_path / "o.safetensors")) as job:
+        assert [{}] == [dict(each.metadata) for each in job.components]
+        assert key in job.notes[0]
+
+
+SCALES = ("q.scale_weight", "q.weight_scale_inv", "q.SCB", "q.wscales", "q.weight.absmax")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_scale_of_a_weight_that_is_not_there_is_never_averaged(tmp_path, scale):
+    paths = [
+        save(tmp_path / f"{n}.safetensors", norm=weight(4), **{scale: np.full(1, n, "f4")})
+        for n in (1, 2)
+    ]
+    said = refusal(tmp_path, *paths)
+
+    assert "is a scale of a weight that the file lacks" in said
+    assert f"--exclude '{scale}'" in said
+    assert {"norm"} == soup(tmp_path, *paths, excludes=(scale,)).keys()
+    assert 1 == soup(tmp_path, paths[0], paths[0])[scale][0]
+
+
+@pytest.mark.parametrize("in_both", [True, False])
+def test_the_marker_of_scaled_fp8_says_nothing_in_files_without_scales(tmp_path, in_both):
+    """ComfyUI reads the weights of such a file as they are."""
+    marker = {"scaled_fp8": ("F8_E4M3", (0,), b"")}
+    code = {name: {"q.weight": ("F8_E4M3", (1, 2), bytes([name, 8]))} for name in (8, 16)}
+    a = save_raw(tmp_path / "a.safetensors", {**code[8], **marker})
+    b = save_raw(tmp_path / "b.safetensors", {**code[16], **(marker if in_both else {})})
+    average(Request((a, b), tmp_path / "soup.safetensors"))
+
+    kept = contents(tmp_path / "soup.safetensors")
+    assert {"q.weight": ("F8_E4M3", (1, 2), bytes([12, 8]))} == kept
+
+
+def test_a_tensor_that_is_taken_with_another_shape_is_named(tmp_path):
+    a, b = (save(tmp_path / f"{n}.safetensors", v=weight(), w=weight()) for n in "ab")
+    donor = save(tmp_path / "donor.safetensors", v=weight(8, 4))
+    request = Request((a, b), tmp_path / "o.safetensors", take=(("v", donor),))
+    same = Request((a, b), tmp_path / "o.safetensors", take=(("v", a),))
+
+    with open_job(request) as job:
+        assert ("taken with another shape than the inputs have (--take): v",) == job.notes
+    with open_job(same) as job:
+        assert () == job.notes
 
 
 def test_fp8_with_a_shared_scale_is_averaged_by_value(tmp_path):
