@@ -18,6 +18,13 @@ class LoraTask(Enum):
     EXTRACT = "extract"
 
 
+class Grouping(Enum):
+    """How differences of checkpoints are listed."""
+
+    BLOCK = "block"
+    TENSOR = "tensor"
+
+
 class OnMissing(Enum):
     """What to do with tensors that not all ingredients have."""
 

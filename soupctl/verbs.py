@@ -55,6 +55,13 @@ if TYPE_CHECKING:
     from .merge.delta.passes import DeltaRequest as DeltaRequest
     from .merge.delta.preview import DeltaPreview as DeltaPreview
     from .merge.delta.preview import preview_delta as preview_delta
+    from .merge.diff.compare import DiffRequest as DiffRequest
+    from .merge.diff.compare import compare_checkpoints as compare_checkpoints
+    from .merge.diff.differences import CheckpointDifference as CheckpointDifference
+    from .merge.diff.differences import TensorDifference as TensorDifference
+    from .merge.diff.matrix import DeltaMatrix as DeltaMatrix
+    from .merge.diff.matrix import MatrixRequest as MatrixRequest
+    from .merge.diff.matrix import compare_deltas as compare_deltas
     from .merge.ema.request import EmaRequest as EmaRequest
     from .merge.ema.request import TimeAverage as TimeAverage
     from .merge.ema.request import ema as ema
@@ -121,6 +128,9 @@ MODULES = {
     ".merge.delta.make": "DeltaResult make_delta open_delta_job subtract_base",
     ".merge.delta.passes": "DeltaJob DeltaRequest",
     ".merge.delta.preview": "DeltaPreview preview_delta",
+    ".merge.diff.compare": "DiffRequest compare_checkpoints",
+    ".merge.diff.differences": "CheckpointDifference TensorDifference",
+    ".merge.diff.matrix": "DeltaMatrix MatrixRequest compare_deltas",
     ".merge.ema.request": "EmaRequest TimeAverage ema time_average",
     ".merge.ingredients": "Ingredient",
     ".merge.extract_lora": "ExtractedLayer ExtractedLora Extraction extract_lora",

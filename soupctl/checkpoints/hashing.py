@@ -19,7 +19,7 @@ from .checkpoint import Checkpoint
 from .digest import PREFIX, RootHasher, tensor_hasher
 from .lists import ESCAPED, unescape
 from .open import STREAM, find_input, open_input
-from .read_progress import current_progress
+from .read_progress import current_progress, with_read_progress
 from .safetensors import StoredTensor
 
 PIECE = 1 << 20
@@ -87,17 +87,12 @@ def checkpoint_digest(
     if checkpoint.digest is not None:
         return checkpoint.digest
     root, scratch = RootHasher(), Scratch()
-    reading = current_progress()
-    reading.expect(checkpoint.data_size)
-
-    def report(size: int) -> None:
-        progress(size)
-        reading(size)
 
     def digests(names: Sequence[str], advance: Progress) -> list[tuple[str, str]]:
         return [(name, _tensor_digest(checkpoint.stored(name), scratch, advance)) for name in names]
 
-    execution = ExecutionOptions(threads or available_cores(), progress=report)
+    execution = ExecutionOptions(threads or available_cores(), progress=progress)
+    execution = with_read_progress(execution, checkpoint.data_size)
     names = tasks(sorted(checkpoint.tensors), lambda name: checkpoint.tensors[name].size)
     for name, digest in chain.from_iterable(run_in_order(digests, names, execution)):
         tensor = checkpoint.tensors[name]

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Protocol
+
+from ..workers import ExecutionOptions
 
 
 class ReadProgress(Protocol):
@@ -45,3 +48,15 @@ def report_reads_to(progress: ReadProgress) -> Iterator[None]:
 def current_progress() -> ReadProgress:
     """The receiver of the innermost block; one that ignores all if there is none."""
     return _CURRENT.get()
+
+
+def with_read_progress(execution: ExecutionOptions, expected: int) -> ExecutionOptions:
+    """The options with a progress that also goes to the receiver, told to expect these bytes."""
+    reading = current_progress()
+    reading.expect(expected)
+
+    def report(size: int) -> None:
+        execution.progress(size)
+        reading(size)
+
+    return replace(execution, progress=report)

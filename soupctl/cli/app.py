@@ -18,6 +18,7 @@ from .average import average
 from .console import put, say
 from .delta import delta
 from .demo import demo
+from .diff import diff
 from .ema import ema
 from .finetune import finetune
 from .hash import hash_files
@@ -109,6 +110,7 @@ JOBS: dict[str, dict[str, Callable[..., Any]]] = {
         "log": log,
         "verify": verify,
         "inspect": inspect,
+        "diff": diff,
         "hash": hash_files,
     },
     "Train and sample": {

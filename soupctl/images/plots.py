@@ -1,17 +1,12 @@
 """Plots, drawn by matplotlib: the loss of a training run, and the gates of prompt banks.
 
-Rule 1: matplotlib is imported here alone, and this module only where a plot is drawn. Figures are
-made without pyplot, which keeps global state and may open a window.
-Rule 2: equal input gives an equal file in one environment: the user's matplotlibrc is not applied,
-and the file names no version.
-Rule 3: denoising runs from left to right, so from the last timestep to 0.
-Rule 4: all blocks, and all banks of a stack, share one colour scale, so that they compare.
+Rule 1: denoising runs from left to right, so from the last timestep to 0.
+Rule 2: all blocks, and all banks of a stack, share one colour scale, so that they compare.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import isqrt
 from typing import Any
 
@@ -27,12 +22,10 @@ from torch.nn import functional
 
 from ..banks.config import BankConfig, GateKind, Site
 from ..banks.gate_survey import BlockSurvey, Survey, evenly_spaced
+from .figures import DPI, LARGEST_SIDE, drawable, png
 
 Array = npt.NDArray[np.float64]
 
-DPI = 110
-LARGEST_SIDE = 60_000
-"""Pixels; matplotlib draws no larger picture."""
 MAPS = 9
 """Timesteps at which the weights are shown in their positions."""
 MOST_ROWS = 24
@@ -46,12 +39,12 @@ TIME = "timestep (noise \N{RIGHTWARDS ARROW} image)"
 
 def loss_plot(steps: Sequence[int], losses: Sequence[float], smoothed: Sequence[float]) -> bytes:
     """The loss by step as a PNG file; see `loss_figure`."""
-    return _png(lambda: loss_figure(steps, losses, smoothed))
+    return png(lambda: loss_figure(steps, losses, smoothed))
 
 
 def gate_plot(surveys: Sequence[Survey], title: str) -> bytes:
     """The gates of a bank, or of the banks of a stack, as a PNG file; see `gate_figure`."""
-    return _png(lambda: gate_figure(surveys, title))
+    return png(lambda: gate_figure(surveys, title))
 
 
 def loss_figure(steps: Sequence[int], losses: Sequence[float], smoothed: Sequence[float]) -> Figure:
@@ -82,10 +75,10 @@ def gate_figure(surveys: Sequence[Survey], title: str) -> Figure:
     heights = [3.4 + 0.6 * len(each.blocks) for each in surveys]
     size = (14, 0.4 + sum(heights))
     figure = Figure(size, min(DPI, LARGEST_SIDE / max(size)), layout="constrained")
-    figure.suptitle(_drawable(title), parse_math=False, fontsize="x-large")
+    figure.suptitle(drawable(title), parse_math=False, fontsize="x-large")
     parts = figure.subfigures(len(surveys), squeeze=False, height_ratios=heights)[:, 0]
     for part, survey in zip(parts, surveys, strict=True):
-        part.suptitle(_drawable(_facts(survey)), parse_math=False, fontsize="medium")
+        part.suptitle(drawable(_facts(survey)), parse_math=False, fontsize="medium")
         has_maps = position_grid(survey.config, survey.blocks[0].site) is not None
         below = ["weights", "maps", "maps"] if has_maps else ["weights"] * 3
         axes = part.subplot_mosaic([["in use", "change", "strength"], below], height_ratios=[2, 3])
@@ -216,18 +209,3 @@ def _facts(survey: Survey) -> str:
 def _weighed(config: BankConfig) -> str:
     """A word for the things that a gate weights."""
     return "prompts" if config.gate is GateKind.MIXTURE or config.prepended else "positions"
-
-
-def _drawable(text: str) -> str:
-    """The text in letters that matplotlib's own font has, all others escaped."""
-    plain = text.encode("latin-1", "backslashreplace").decode("latin-1")
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in plain)
-
-
-def _png(make: Callable[[], Figure]) -> bytes:
-    """The PNG file of the figure that `make` returns, drawn with matplotlib's own settings."""
-    own = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(own):
-        make().savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()

@@ -46,10 +46,11 @@ class ScaleValues:
 def read_scales(step: Step, sources: Sequence[Source]) -> tuple[ScaleValues | None, ...]:
     """The scale of each source of a step; empty if no source has one."""
     pairs = zip(step.scales, sources, strict=True) if step.scales else ()
-    return tuple(None if scale is None else _read(scale, source) for scale, source in pairs)
+    return tuple(None if scale is None else read_scale(scale, source) for scale, source in pairs)
 
 
-def _read(scale: CodeScale, source: Source) -> ScaleValues:
+def read_scale(scale: CodeScale, source: Source) -> ScaleValues:
+    """The scale of one tensor of codes of a source."""
     stored = copied_tensor(source, scale.tensor)
     data, tensor = bytes(stored.read()), stored.tensor
     return ScaleValues(scale.block, data, tensor.dtype, source.label, tensor.name)

@@ -35,6 +35,7 @@ HELPS = {
     "help-run": "run --help",
     "help-inspect": "inspect --help",
     "help-hash": "hash --help",
+    "help-diff": "diff --help",
     "help-finetune": "finetune --help",
     "help-patch-dmp": "patch-dmp --help",
     "help-stack": "stack --help",

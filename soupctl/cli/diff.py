@@ -1,0 +1,92 @@
+"""`soupctl diff`: compares checkpoints by the values of their tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..choices import Grouping
+from ..errors import UsageError
+from . import options
+from .difference_picture import free_picture, plot_differences, plot_matrix
+from .difference_report import print_differences, print_matrix
+from .option_groups import with_option_groups
+from .progress import read_bar
+
+if TYPE_CHECKING:
+    from ..verbs import ExecutionOptions
+
+
+@with_option_groups
+def diff(
+    paths: Annotated[list[str], typer.Argument(help="Checkpoints.", metavar="A B...")],
+    by: Annotated[
+        Grouping | None,
+        typer.Option(help="How to list differences.  [default: by block if they are many]"),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Compare what was changed in this base.", metavar="FILE")
+    ] = None,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Print the cosine of each two deltas from --base.")
+    ] = False,
+    plot: Annotated[str | None, typer.Option(help="Draw the differences.", metavar="PNG")] = None,
+    force: options.Force = False,
+    key: options.Key = None,
+    exclude: options.Exclude = None,
+    component: options.Component = None,
+    variant: options.Variant = None,
+    threads: options.Threads = None,
+    *,
+    printing: options.PrintOptions,
+) -> None:
+    """Compare two checkpoints, or with --matrix what several changed in a base.
+
+    The exit code is 0 if both have the same tensors to the last byte, which is when `soupctl hash`
+    prints the same digest for both, and 1 if not. Codes with a scale are compared by the numbers
+    that they represent.
+
+    Example: soupctl diff a.safetensors b.safetensors
+    """
+    names = [options.named(path) for path in paths]
+    if matrix != (base is not None):
+        raise UsageError("--base and --matrix go together", advice="give both, or neither")
+    if force and plot is None:
+        raise UsageError("-f needs --plot", advice="it replaces a picture")
+    target = None if plot is None else free_picture(plot, force=force)
+    from .. import verbs
+
+    chosen: dict[str, Any] = {
+        "keys": tuple(key or ()),
+        "excludes": tuple(exclude or ()),
+        "component": component,
+        "variant": variant,
+    }
+    if base is not None:
+        if by is not None:
+            raise UsageError("--by does not apply to --matrix", advice="leave it out")
+        asked = verbs.MatrixRequest(base=options.named(base), others=tuple(names), **chosen)
+        with read_bar(printing.quiet):
+            deltas = verbs.compare_deltas(asked, _execution(threads))
+        if target is not None:
+            plot_matrix(deltas, target, force=force)
+        print_matrix(deltas, printing)
+        return
+    if len(names) != 2:
+        what = f"{len(names)} checkpoints are given, and two are compared"
+        raise UsageError(what, advice="--base BASE --matrix compares the deltas of several")
+    one, other = names
+    request = verbs.DiffRequest(one=one, other=other, **chosen)
+    with read_bar(printing.quiet):
+        found = verbs.compare_checkpoints(request, _execution(threads))
+    if target is not None:
+        plot_differences(found, target, force=force)
+    print_differences(found, by, printing)
+    raise typer.Exit(0 if all(each.is_equal for each in found) else 1)
+
+
+def _execution(threads: int | None) -> ExecutionOptions:
+    from .. import verbs
+
+    return verbs.ExecutionOptions() if threads is None else verbs.ExecutionOptions(threads)

@@ -1,0 +1,1 @@
+"""Comparing checkpoints by the values of their tensors."""
