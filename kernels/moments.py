@@ -40,12 +40,12 @@ def moments(one, other, count, found):  # type: ignore[no-untyped-def]
             both_nan = (a != a) & (b != b)  # noqa: PLR0124
             found[DIFFERING + i] += 1.0 if (a != b) & (not both_nan) else 0.0
             found[NONFINITE + i] += 0.0 if is_finite else 1.0
-            a = a if is_finite else 0.0
-            b = b if is_finite else 0.0
-            difference = difference if is_finite else 0.0
-            found[ONE + i] += a * a
-            found[OTHER + i] += b * b
-            found[PRODUCT + i] += a * b
-            found[CHANGE + i] += difference * difference
-            found[LARGEST_CHANGE + i] = max(found[LARGEST_CHANGE + i], abs(difference))
+            x = a if is_finite else 0.0
+            y = b if is_finite else 0.0
+            change = difference if is_finite else 0.0
+            found[ONE + i] += x * x
+            found[OTHER + i] += y * y
+            found[PRODUCT + i] += x * y
+            found[CHANGE + i] += change * change
+            found[LARGEST_CHANGE + i] = max(found[LARGEST_CHANGE + i], abs(change))
     return 0

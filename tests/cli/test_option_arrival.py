@@ -35,6 +35,7 @@ WORDS = {
     "log": "soup.st",
     "verify": "soup.st",
     "inspect": "soup.st",
+    "diff": "a.st b.st",
     "hash": "a.st",
     "demo": "folder",
     "help": "",
@@ -50,6 +51,10 @@ OTHER_WORDS = {
     ("avg", "sweep"): "a.st b.st -o out-{t}.st",
     ("subtract", "each"): "soup.st -o out-{name}.st",
     ("inspect", "force"): "soup.st --plot gates.png",
+    ("diff", "base"): "a.st b.st --matrix",
+    ("diff", "by"): "a.st b.st --exclude block.0.w",
+    ("diff", "force"): "a.st b.st --plot differences.png",
+    ("diff", "matrix"): "a.st b.st --base c.st",
     ("hash", "check"): "",
     ("log", "tree"): "nested.st",
     ("hash", "quiet"): "--check list.b3",
@@ -87,6 +92,7 @@ NAMES = {
     "check": "check_digests",
     "count": "total",
     "each": "leave_out_each",
+    "matrix": "compare_deltas",
     "exclude": "excludes",
     "files_from": "ingredients",
     "key": "keys",
@@ -97,7 +103,7 @@ NAMES = {
     "weights": "ingredients",
 }
 """Arguments that an option is passed as or becomes part of, or the function that it chooses."""
-PRINTED = {"json", "quiet", "recipe", "summary", "tensors", "tree", "verbose"}
+PRINTED = {"by", "json", "quiet", "recipe", "summary", "tensors", "tree", "verbose"}
 """Options that may decide what is printed, and nothing else."""
 
 STUBS = {
@@ -110,6 +116,8 @@ STUBS = {
     "soupctl.cli.revise.make": (),
     "soupctl.cli.leave_one_out.leave_out_each": (),
     "soupctl.cli.leave_one_out.sweep": (),
+    "soupctl.cli.diff.free_picture": "differences.png",
+    "soupctl.cli.diff.plot_differences": (),
     "soupctl.cli.banks.banks_at": (),
     "soupctl.cli.banks.plot": (),
 }
@@ -117,6 +125,8 @@ STUBS = {
 FORWARDED = (
     "ask",
     "check_digests",
+    "compare_checkpoints",
+    "compare_deltas",
     "content_digests",
     "file_sha256",
     "history",
