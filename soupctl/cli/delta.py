@@ -79,7 +79,9 @@ def make(opening: AbstractContextManager[DeltaJob], output: str, merge: MergeOpt
             made = verbs.subtract_base(
                 job,
                 force=merge.force,
-                execution=replace(execution, threads=found.threads, progress=advance),
+                execution=replace(
+                    execution, threads=found.threads, chunk=found.chunk, progress=advance
+                ),
             )
     for each in made:
         for line in _lines(output, each, verbose=merge.verbose):

@@ -97,7 +97,9 @@ def _inspection_lines(found: Inspection, *, verbose: bool) -> Iterator[str]:
     if found.adapter is not None:
         yield f"  adapter     {_adapter_text(found.adapter)}"
     if found.kinds:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in found.counted_kinds.items())
+        by_text = {kind.text: kind for kind in found.kinds.values()}
+        counts = found.counted_kinds
+        kinds = ", ".join(kind.counted(counts[text]) for text, kind in sorted(by_text.items()))
         yield f"  not weights {kinds}"
     for key, text in found.metadata.items():
         shown = text if verbose or len(text) <= 60 else f"{text[:57]}..."

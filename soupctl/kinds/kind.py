@@ -25,6 +25,8 @@ class Role(Enum):
     SETTING = "setting"
 
 
+PLURALS = {Role.COPY: "copies", Role.COMPANION: "companions of codes"}
+"""The roles that several tensors do not have by an added `s`."""
 AVERAGED = frozenset({Role.WEIGHT, Role.COPY, Role.STATISTIC})
 """Roles for which the mean of the stored numbers is the mean of their values."""
 QUANTISED = frozenset({Role.CODE, Role.COMPANION})
@@ -49,7 +51,15 @@ class TensorKind:
     @property
     def text(self) -> str:
         """The kind in words, such as `code (fp8 with a scale)`."""
-        return f"{self.role.value} ({self.what})" if self.what else self.role.value
+        return self._with_what(self.role.value)
+
+    def counted(self, number: int) -> str:
+        """So many tensors of the kind in words, such as `2 codes (fp8 with a scale)`."""
+        role = self.role.value if number == 1 else PLURALS.get(self.role, f"{self.role.value}s")
+        return f"{number} {self._with_what(role)}"
+
+    def _with_what(self, role: str) -> str:
+        return f"{role} ({self.what})" if self.what else role
 
 
 WEIGHT = TensorKind(Role.WEIGHT)

@@ -6,7 +6,7 @@ Rule 2: figures are measured on CPython, and rounded up.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -100,6 +100,29 @@ def memory_needed(
     together = zip(*(job.components for job in jobs), strict=False)
     threads = (_a_thread(some, chunk, max(planes, FURTHER_PLANES)) for some in together)
     return MemoryNeed(fixed, A_THREAD + max(threads, default=0))
+
+
+SMALL_CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
+"""Chunks for many ingredients in little memory, in elements; the work takes longer in them."""
+
+
+def within(
+    memory: int, threads: int, need_of: Callable[[int | None], MemoryNeed]
+) -> tuple[int, int | None, MemoryNeed]:
+    """As many of `threads` as `memory` allows, the chunk, and the need with that chunk.
+
+    `need_of` tells the need with a chunk, or with one that fits the cache for None. Where not even
+    one thread fits, it is with the smallest chunk.
+    """
+    need = need_of(None)
+    fitting = min(threads, (memory - need.fixed) // need.a_thread)
+    if fitting > 0:
+        return fitting, None, need
+    for chunk in SMALL_CHUNKS:
+        need = need_of(chunk)
+        if need.with_threads(1) <= memory:
+            break
+    return 1, chunk, need
 
 
 def require_memory(

@@ -19,7 +19,7 @@ from .adapter_reader import AdapterReader
 from .blocks.table import BlockRow, block_rows
 from .job import ComponentJob, Job
 from .kept_sum.survey import least_sum_size
-from .memory import MemoryNeed, memory_needed
+from .memory import memory_needed, within
 from .plan import Plan
 from .step import Rule, Step
 
@@ -97,9 +97,13 @@ def preview(
     require_room_to_compute()
     plans = [component.plan for component in job.components]
     threads = threads or ExecutionOptions().threads
-    chunk, need = None, memory_needed([job])
-    if max_memory is not None:
-        threads, chunk, need = _within(max_memory - reserved, job, threads, need)
+    chunk = None
+    if max_memory is None:
+        need = memory_needed([job])
+    else:
+        threads, chunk, need = within(
+            max_memory - reserved, threads, lambda chunk: memory_needed([job], chunk)
+        )
         if reserved + need.with_threads(threads) > max_memory:
             needed = reserved + need.with_threads(1)
             raise LimitError(
@@ -123,27 +127,6 @@ def preview(
         free_disk=_free_disk(job.destination.path),
         notes=job.notes,
     )
-
-
-SMALL_CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
-"""Chunks for many ingredients in little memory, in elements; the work takes longer in them."""
-
-
-def _within(
-    memory: int, job: Job, threads: int, need: MemoryNeed
-) -> tuple[int, int | None, MemoryNeed]:
-    """As many of `threads` as `memory` allows, the chunk, and the need with that chunk.
-
-    Where not even one thread fits, it is with the smallest chunk.
-    """
-    fitting = min(threads, (memory - need.fixed) // need.a_thread)
-    if fitting > 0:
-        return fitting, None, need
-    for chunk in SMALL_CHUNKS:
-        need = memory_needed([job], chunk)
-        if need.with_threads(1) <= memory:
-            break
-    return 1, chunk, need
 
 
 def _sum_size(plans: Sequence[Plan]) -> tuple[int, int]:

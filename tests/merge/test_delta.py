@@ -189,3 +189,20 @@ def test_a_delta_is_no_ingredient_of_a_mean():
     not_applied = r"is a model, not a delta or an adapter \(make a delta of it with soupctl"
     with pytest.raises(MismatchError, match=not_applied):
         apply("base.st", "fine.st")
+
+
+def test_in_little_memory_the_chunks_of_a_delta_are_smaller_and_its_bytes_the_same():
+    values = np.arange(50_000, dtype=np.float32)
+    save(Path("base.st"), w=values)
+    save(Path("fine.st"), w=values + 1)
+    delta("fine.st", "base.st", "d.st")
+
+    with verbs.open_delta_job(verbs.DeltaRequest("fine.st", "base.st", "small.st")) as job:
+        usual = verbs.preview_delta(job, 1)
+        less = verbs.preview_delta(job, 2, usual.memory - (2 << 20))
+        execution = verbs.ExecutionOptions(less.threads, less.chunk)
+        verbs.subtract_base(job, execution=execution)
+
+    assert usual.chunk is None
+    assert (1, True) == (less.threads, less.chunk is not None)
+    assert Path("d.st").read_bytes() == Path("small.st").read_bytes()

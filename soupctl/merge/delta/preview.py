@@ -11,7 +11,16 @@ from ...errors import LimitError
 from ...storage.files import free_space
 from ...workers import ExecutionOptions
 from ..chunks import chunk_elements
-from ..memory import A_STEP, A_TERM, A_THREAD, BASELINE, NUMPY, input_bytes
+from ..memory import (
+    A_STEP,
+    A_TERM,
+    A_THREAD,
+    BASELINE,
+    NUMPY,
+    MemoryNeed,
+    input_bytes,
+    within,
+)
 from ..step import Step
 from .passes import ComponentDelta, DeltaJob
 from .survey import WORK
@@ -27,6 +36,8 @@ class DeltaPreview:
     memory: int
     """An upper estimate of anonymous memory, which does not include the system's cache of files."""
     threads: int
+    chunk: int | None
+    """Elements in a chunk; None to fit the cache."""
     free_disk: int | None
     """None if unknown."""
     tensors: int
@@ -39,24 +50,34 @@ def preview_delta(
 ) -> DeltaPreview:
     """The preview of an open job, with as many of `threads` as `max_memory` bytes allow.
 
-    `reserved` bytes are used elsewhere. Raises LimitError if not even one thread fits.
+    If not even one fits, chunks are smaller. `reserved` bytes are used elsewhere. Raises LimitError
+    if that is not enough.
     """
     threads = threads or ExecutionOptions().threads
     steps = [step for each in job.components for step in each.plan.steps]
     kept = [step for each in job.components for step in each.plan.kept]
     fixed = reserved + BASELINE + NUMPY + A_STEP * len(steps)
     fixed += sum(input_bytes(opened) for each in job.components for opened in each.part.checkpoints)
-    each = A_THREAD + 2 * A_TERM + max(map(_buffers, kept), default=0)
-    if max_memory is not None:
-        if fixed + each > max_memory:
-            advice = f"one thread needs {fixed + each} bytes"
+
+    def need_of(chunk: int | None) -> MemoryNeed:
+        buffers = max((_buffers(step, chunk) for step in kept), default=0)
+        return MemoryNeed(fixed, A_THREAD + 2 * A_TERM + buffers)
+
+    chunk = None
+    if max_memory is None:
+        need = need_of(None)
+    else:
+        threads, chunk, need = within(max_memory, threads, need_of)
+        if need.with_threads(threads) > max_memory:
+            needed = need.with_threads(1)
+            advice = f"one thread needs {needed} bytes: --max-memory {needed} allows them"
             raise LimitError(f"{max_memory} bytes of memory are not enough", advice=advice)
-        threads = min(threads, (max_memory - fixed) // each)
     return DeltaPreview(
         read=job.read,
         written=sum(map(_fine_size, job.components)),
-        memory=fixed + threads * each,
+        memory=need.with_threads(threads),
         threads=threads,
+        chunk=chunk,
         free_disk=_free_disk(job.request.output),
         tensors=len(kept),
         left_out=len(steps) - len(kept),
@@ -69,11 +90,11 @@ def _fine_size(delta: ComponentDelta) -> int:
     return sum(tensors[step.name].size for step in delta.plan.kept if step.name in tensors)
 
 
-def _buffers(step: Step) -> int:
+def _buffers(step: Step, chunk: int | None) -> int:
     """Bytes that a thread reads into and computes in, for one tensor."""
     width = sum(dtype.bits for dtype in step.dtypes) // 8
-    chunk = min(prod(step.shape), chunk_elements(width + WORK))
-    return chunk * (width + WORK)
+    elements = min(prod(step.shape), chunk or chunk_elements(width + WORK))
+    return elements * (width + WORK)
 
 
 def _free_disk(output: str | Path) -> int | None:
