@@ -188,6 +188,9 @@ def _no_diffusers_folder(folder: Path) -> InputError:
     advice = f"it needs {PIPELINE}, or {CONFIG} of a bare denoiser"
     if any((folder / MODEL / name).is_file() for name in (PIPELINE, CONFIG)):
         advice = f"use {folder / MODEL}"
+    elif found := [name for name in DENOISER_NAMES if (folder / name / CONFIG).is_file()]:
+        # a checkpoint of diffusers' training scripts, whose other components are in its base
+        advice = f"use {folder / found[0]}, or for captions its base with this {found[0]} in it"
     if any((folder / name).is_file() for name in ADAPTERS):
         what, advice = "is an adapter, not a model", "merge it with diffusers' fuse_lora"
     return InputError(what, path=folder, advice=advice)

@@ -45,7 +45,7 @@ from .kept_sum.find import require_keepable
 from .kept_sum.format import Facts, smallest_scale
 from .kept_sum.record import SumRecord, kept_runs, ordered_runs
 from .new_ledger import complete_average, draft_average, ingredient_names, weights_by_block
-from .notes import notes_on
+from .notes import mixed_weights, notes_on
 from .order import Outcome
 from .plan import Plan, make_plan
 from .recipe import Recipe, any_match, has_globs, is_partial, require_matches, selector
@@ -178,8 +178,9 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
                 complete,
                 alignment.sources,
                 record,
-                notes=tuple(
-                    notes_on(plan, alignment, part.checkpoints, [glob for glob, _ in each.takes])
+                notes=(
+                    *notes_on(plan, alignment, part.checkpoints, [glob for glob, _ in each.takes]),
+                    *mixed_weights(part.ledgers),
                 ),
             )
         )

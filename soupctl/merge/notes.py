@@ -7,6 +7,7 @@ from functools import cache
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..kinds.kind import Role
+from ..ledger.ledger import Ledger
 from .aligned import Alignment
 from .plan import Plan
 from .recipe import any_match
@@ -57,6 +58,15 @@ def notes_on(
         )
     if dropped := dropped_settings(checkpoints):
         yield f"metadata that differs between ingredients is left out: {listed(dropped)}"
+
+
+def mixed_weights(ledgers: Sequence[Ledger | None]) -> Iterator[str]:
+    """A note if some of the trained ingredients are raw weights and others averages of training."""
+    kinds = {
+        each.training.weights for each in ledgers if each is not None and each.training is not None
+    }
+    if len(kinds) > 1:
+        yield "raw weights of training runs are averaged with EMA weights: use one kind of them"
 
 
 def _is_padded(step: Step, alignment: Alignment) -> bool:

@@ -53,5 +53,5 @@ def number_classes(
 
 def _advice(with_null: bool) -> str:
     if with_null:
-        return "the last class embedding is the null class, unless --cond-drop is 0"
+        return "the last class embedding is the null class; --cond-drop 0 makes it a class"
     return "classes are numbered from 0"

@@ -22,13 +22,13 @@ from soupctl.ledger.training_record import TrainingRecord
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def trained(path: Path, value: float, data: str, samples: int) -> Path:
+def trained(path: Path, value: float, data: str, samples: int, kind: str = "raw") -> Path:
     """A checkpoint with a record of training on the data of that name."""
     tensors = {"x": np.full(4, value, np.float32)}
     save_file(tensors, path)
     (found,) = verbs.content_digests(path)
     training = TrainingRecord(
-        text_digest("base"), text_digest(data), data, samples, 10, "raw", {"seed": "0"}, {}
+        text_digest("base"), text_digest(data), data, samples, 10, kind, {"seed": "0"}, {}
     )
     ledger = Ledger("trained", found.digest, (), ((DType.F32, 1),), training=training)
     save_file(tensors, path, {"soupctl": encode_ledger(ledger, text_digest)})
@@ -58,6 +58,22 @@ def test_a_soups_ledger_records_the_data_shards(three, tmp_path):
 
     names = {each.training.data_name for each in ledger.ancestors.values() if each.training}
     assert names == {"cats", "dogs", "owls"}
+
+
+@pytest.mark.parametrize("kind", ["raw", "ema"])
+def test_raw_weights_averaged_with_those_of_an_ema_are_told(tmp_path, kind):
+    inputs = [
+        trained(tmp_path / "a.st", 1, "cats", 1),
+        trained(tmp_path / "b.st", 2, "dogs", 1, kind),
+    ]
+    ingredients = [verbs.Ingredient(path) for path in inputs]
+    request = verbs.Request(ingredients=ingredients, output=tmp_path / "soup.st")
+
+    with verbs.open_job(request) as job:
+        told = [note for note in job.notes if "raw weights" in note]
+
+    expected = "raw weights of training runs are averaged with EMA weights: use one kind of them"
+    assert told == [expected] * (kind == "ema")
 
 
 def test_an_ingredient_is_removed_by_the_digest_of_its_data(three, tmp_path):

@@ -78,8 +78,8 @@ BAD_INPUTS = {
         *("class", 4, (), lambda: shutil.rmtree("data/red")),
         (
             "data: expected 3 classes, as in the base, and found 2 (name all 3 in order with "
-            "classes = [...] in --config; the last class embedding is the null class, "
-            "unless --cond-drop is 0)"
+            "classes = [...] in --config; the last class embedding is the null class; "
+            "--cond-drop 0 makes it a class)"
         ),
     ),
     "a resolution that the vae does not divide": (
@@ -95,6 +95,13 @@ BAD_INPUTS = {
         (
             "base: is not a diffusers folder (it needs model_index.json, or config.json of a bare "
             "denoiser)"
+        ),
+    ),
+    "a checkpoint of another trainer": (
+        *("text", 3, (), lambda: Path("base/model_index.json").unlink()),
+        (
+            "base: is not a diffusers folder (use base/unet, or for captions its base with this "
+            "unet in it)"
         ),
     ),
     "a folder that is not there": (
