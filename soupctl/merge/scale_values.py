@@ -15,12 +15,11 @@ from math import gcd
 from typing import TYPE_CHECKING
 
 from ..engines.contract import Scales
-from ..errors import MismatchError
+from ..errors import InputError, MismatchError
 from ..format.dtypes import DType
 from ..format.scales import CodeScale, matrix_shape, scale_grid
 from .kept_sum.reader import Source, copied_tensor
 from .step import Step
-from .tensor_errors import nonfinite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,10 +92,18 @@ def _single_value(scale: ScaleValues) -> float:
     else:
         raise _unsupported(scale)
     if not math.isfinite(value):
-        raise nonfinite(scale.label, scale.tensor, 0)
+        raise _nonfinite(scale, 0)
     if ctypes.c_float(value).value != value:
         raise _too_fine(scale, 0)
     return float(value)
+
+
+def _nonfinite(scale: ScaleValues, element: int) -> InputError:
+    """A scale makes its codes NaN or infinite; no option allows that."""
+    what = f"holds NaN or infinity (element {element}), and is the scale of a weight"
+    return InputError(
+        what, path=scale.label, tensor=scale.tensor, advice="download or quantise the model again"
+    )
 
 
 def _unsupported(scale: ScaleValues) -> MismatchError:
@@ -121,7 +128,7 @@ def _values(scale: ScaleValues) -> NDArray[np.float64]:
     else:
         raise _unsupported(scale)
     if (odd := np.flatnonzero(~np.isfinite(values))).size:
-        raise nonfinite(scale.label, scale.tensor, int(odd[0]))
+        raise _nonfinite(scale, int(odd[0]))
     with np.errstate(over="ignore", under="ignore"):
         single = values.astype(np.float32).astype(np.float64)
     if (fine := np.flatnonzero(single != values)).size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from soupctl.ledger.ledger import Ledger
 from soupctl.merge.leave_one_out import LeaveOneOut
 
 SIZES = {"a": 4, "b": 8, "c": 16}
+REBUILD = verbs.Level.REBUILD
 NOTE = "configs were taken from b, which is no longer in the soup"
 
 
@@ -125,6 +127,35 @@ def test_removing_the_source_of_configs_keeps_the_configs_with_a_note(words, cap
     assert f"soupctl: {NOTE}" in capsys.readouterr().err
     assert (None, 8) == (source("out"), size("out"))
     assert [None] == [each.problem for each in verbs.verify("out", level=verbs.Level.REBUILD)]
+
+
+def steps(held: str) -> Iterator[tuple[str, list[str], list[str], str]]:
+    """Every change by one ingredient: the operation, what is added, removed, and then held."""
+    more, kept = sorted({*SIZES} - {*held}), held if len(held) > 1 else ""
+    yield from (("add", [new], [], held + new) for new in more)
+    yield from (("subtract", [], [old], held.replace(old, "")) for old in kept)
+    yield from (("swap", [new], [old], held.replace(old, new)) for old in held for new in more)
+
+
+@pytest.mark.parametrize("first", [*steps("ab")])
+def test_through_any_changes_a_soup_has_the_configs_that_were_chosen(first):
+    """By model: whose configs they are, and whether that ingredient is still in the soup."""
+
+    def walk(soup: str, chosen: str, held: str, ways: Iterable[Any], left: int) -> None:
+        for operation, added, removed, after in ways:
+            for named in (soup, *added):
+                out = f"{soup}{operation[0]}{len(named)}{''.join((*added, *removed))}"
+                made = revise(operation, soup, Path(out), added, removed, config_from=named)
+                now = chosen if named == soup else named
+                is_known = now in after and (named != soup or source(soup) is not None)
+                assert (SIZES[now], now if is_known else None) == (size(out), source(out))
+                direct = average(Path("direct"), *after, config_from=after[0], force=True)
+                assert direct.ledger.root == made.ledger.root
+                assert [None] == [each.problem for each in verbs.verify(out, level=REBUILD)]
+                if left:
+                    walk(out, now, after, steps(after), left - 1)
+
+    walk("soup", "b", "ab", [first], 1)
 
 
 def test_a_swap_can_name_the_new_ingredient_as_the_source_of_configs(capsys):

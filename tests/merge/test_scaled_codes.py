@@ -149,8 +149,10 @@ def test_a_scale_that_is_no_number_is_refused(tmp_path, bad):
         tmp_path / "b.st", 2, "tensor",
         **{"layer.scale_weight": ("F32", (), np.float32([bad]).tobytes())},
     )  # fmt: skip
-    with pytest.raises(InputError, match=r"layer\.scale_weight: holds NaN or infinity"):
+    with pytest.raises(InputError, match=r"layer\.scale_weight: holds NaN or infinity") as caught:
         average(tmp_path / "o.st", (tmp_path / "a.st", 1), (tmp_path / "b.st", 1))
+    # an option that would not help is not advised
+    assert "--allow-nonfinite" not in caught.value.message()
 
 
 def test_a_scale_finer_than_any_float32_is_refused(tmp_path):
