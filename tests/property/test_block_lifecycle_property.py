@@ -7,11 +7,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from deltas import numbers, rounded
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lives import NAMES, SIZE, names, pool, weights
-from making import contents, save_raw
+from making import Raw, contents, save_raw
 from revising import average, revise, root
 
 from soupctl import verbs
@@ -48,13 +49,20 @@ class BlockLife(RuleBasedStateMachine):
         self.found = dict(zip(NAMES, found, strict=True))
         self.step = 0
         self.held: dict[str, Row] = {}
-        for name, (dtype, data) in self.found.items():
-            raw = dict.fromkeys(TENSORS, (dtype.value, (SIZE,), data))
-            save_raw(self.folder / f"{name}.st", raw)
+        for name, each in self.found.items():
+            save_raw(self.path(name), self.tensors(name, *each))
         both = {"a": first, "b": second}
         ones = (Fraction(1),) * 3
         plain = {"a": ones, "b": (*ones[:2], Fraction(1, 2))}
         self.average(both if self.expected(both) else plain)
+
+    def tensors(self, name: str, dtype: DType, data: bytes) -> dict[str, Raw]:
+        """What the ingredient of a name has."""
+        return dict.fromkeys(TENSORS, (dtype.value, (SIZE,), data))
+
+    def choices(self) -> dict[str, Any]:
+        """Other options that all soups are made with."""
+        return {}
 
     def path(self, name: str) -> Path:
         return self.folder / f"{name}.st"
@@ -68,7 +76,8 @@ class BlockLife(RuleBasedStateMachine):
         self.step += 1
         default, left, right = zip(*held.values(), strict=True)
         asked = BlockWeights((("left.*", left), ("right.*", right)), default)
-        average(self.soup, *map(self.path, held), blocks=asked, keep_sum=self.keep_sum)
+        options = {"blocks": asked, "keep_sum": self.keep_sum, **self.choices()}
+        average(self.soup, *map(self.path, held), **options)
         self.held = held
 
     def revise(self, wanted: dict[str, Row], before: Path, *arguments: Any, **options: Any) -> None:
@@ -210,6 +219,53 @@ class KeptBlockLife(BlockLife):
         average(fresh, *map(self.path, names), blocks=asked, keep_sum=True, force=True)
         (made,) = self.folder.glob("fresh.st.*.sum")
         assert contents(made) == contents(kept)
+
+
+class ChosenBlockLife(BlockLife):
+    """The same with a kept sum, a tensor that is taken from a donor, and a padded convolution."""
+
+    keep_sum = True
+
+    def tensors(self, name: str, dtype: DType, data: bytes) -> dict[str, Raw]:
+        shape = (2, self.width(name), 1, 1)
+        part = data[: 2 * shape[1] * dtype.bits // 8]
+        every = super().tensors(name, dtype, data)
+        return {**every, "left.conv": (dtype.value, shape, part)}
+
+    def width(self, name: str) -> int:
+        """The input channels of its convolution."""
+        return 3 if name in "ace" else 2
+
+    def choices(self) -> dict[str, Any]:
+        donor = self.path("donor")
+        if not donor.exists():
+            save_raw(donor, {"vae.w": ("F16", (2,), b"\1\2\3\4")})
+        return {"take": (("vae.*", donor),), "pad": ("*conv",)}
+
+    def expected(self, held: dict[str, Row]) -> dict[str, tuple[str, bytes]] | None:
+        found = super().expected(held)
+        if found is None:
+            return None
+        pairs = [(name, row[1]) for name, row in held.items() if row[1]]
+        widest = max(map(self.width, held))
+        total = sum(weight for _, weight in pairs)
+        sums = [Fraction(0)] * (2 * widest)
+        for name, weight in pairs:
+            width, values = self.width(name), numbers(*self.found[name])
+            for place in range(2 * width):
+                spot = place // width * widest + place % width
+                sums[spot] += values[place] * weight / total
+        out = narrowest(frozenset(self.found[name][0] for name, _ in pairs))
+        data = rounded(sums, out)
+        if data is None:
+            return None
+        return found | {"left.conv": (out.value, data), "vae.w": ("F16", b"\1\2\3\4")}
+
+
+class TestChosenBlockLife(ChosenBlockLife.TestCase):
+    """Any sequence of changes gives one average with the same takes and padding."""
+
+    settings = settings(max_examples=8, stateful_step_count=6, deadline=None, derandomize=True)
 
 
 class TestKeptBlockLife(KeptBlockLife.TestCase):
