@@ -21,6 +21,7 @@ from ..errors import OutputError, SoupError
 from ..format.dtypes import DType
 from ..workers import ROW_BYTES, Advance, ExecutionOptions, run_in_order, tasks
 from .code_error import CodeError
+from .kept_sum.format import SumForm
 from .kept_sum.reader import Source, recorded_digest
 from .order import Order, Outcome
 from .quantised_steps import CODES, MARKED
@@ -100,6 +101,7 @@ class _Roots:
         self._errors: list[CodeError | None] = [None for _ in orders]
         self._sums = [None if order.sum is None else _Root(True) for order in orders]
         self._taken: list[list[str]] = [[] for _ in orders]
+        self._misfits: list[dict[str, SumForm]] = [{} for _ in orders]
 
     def add(self, result: TensorResult) -> None:
         """Add the result of one tensor.
@@ -118,6 +120,8 @@ class _Roots:
             kept.add(row)
         for order, error in result.errors:
             self._errors[order] = error.together(self._errors[order])
+        for order, form in result.misfits:
+            self._misfits[order][result.tensor] = form
         for order in result.differing:
             self._taken[order].append(result.tensor)
 
@@ -167,6 +171,7 @@ class _Roots:
             tuple(self._taken[order]),
             None if kept is None else kept.digest(),
             self._errors[order],
+            self._misfits[order],
         )
 
 

@@ -21,8 +21,10 @@ from .adapter_reader import AdapterReader
 from .code_error import CodeError
 from .destination import ComponentFiles, Destination
 from .ingredients import ComponentInputs, Inputs
+from .kept_sum.forms import SAMPLE
 from .kept_sum.reader import Source, SumReader
 from .kept_sum.record import SumRecord
+from .kept_sum.survey import is_expected
 from .new_ledger import agreed_metadata
 from .order import Outcome
 from .plan import Plan
@@ -110,7 +112,7 @@ class ComponentJob:
 
     @property
     def read(self) -> int:
-        """Bytes of tensor data that will be read; twice for a sum to keep, or to quantise."""
+        """Bytes of tensor data that will be read; some twice for a sum to keep, or to quantise."""
         size = sum(each.data_size for each in (*self.part.opened, *self.sums))
         twice = sum(
             self.sources[source].tensors[step.name].size
@@ -118,7 +120,19 @@ class ComponentJob:
             if step.is_quantised
             for source in step.sources
         )
-        return size * (1 if self.sum_record is None else 2) + twice
+        if self.sum_record is None:
+            return size + twice
+        return 2 * size - self._spared + twice
+
+    @property
+    def _spared(self) -> int:
+        """Bytes that are read once although their sum is kept, if it has the expected form."""
+        return sum(
+            (tensor.count - SAMPLE) * tensor.dtype.bits // 8
+            for step in self.plan.steps
+            if is_expected(step, self.sources)
+            for tensor in (self.sources[source].tensors[step.name] for source in step.sources)
+        )
 
     @property
     def written(self) -> int:

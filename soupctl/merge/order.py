@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 
 from ..checkpoints.read_progress import current_progress
 from .chunks import Write, WriteSeveral
 from .code_error import CodeError
+from .kept_sum.format import SumForm
 from .kept_sum.reader import Source
 from .kept_sum.writer import SumOutput
 from .plan import Plan
@@ -52,6 +53,8 @@ class Outcome:
     """Content digest of the sum that was written."""
     error: CodeError | None = None
     """The quantisation error; None without quantised weights."""
+    misfits: Mapping[str, SumForm] = field(default_factory=dict)
+    """The forms of sums that were expected to have others; if any, the sum is not complete."""
 
 
 def announce(sources: Sequence[Source], *plans: Plan) -> None:

@@ -12,36 +12,39 @@ If publishing the soup fails, the new sum is removed again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from ..engines.contract import Engine
-from ..errors import InputError, LimitError, MismatchError
 from ..format.header import encode_header
 from ..format.index import encode_index
-from ..ledger.ledger import LEDGER_KEY, SUM_KEY, Ledger
+from ..ledger.ledger import LEDGER_KEY, Ledger
 from ..storage.descriptors import allow_files
 from ..storage.files import read_file
 from ..storage.lock import locked
+from ..storage.partial import reserve_again
 from ..storage.place import refusing
 from ..storage.written import WrittenFile
 from ..workers import ExecutionOptions
 from .destination import refuse_input_as_output
 from .engine import engine_of
 from .executor import execute
-from .job import ComponentJob, ComponentResult, Job
+from .job import ComponentResult, Job
 from .kept_sum.find import replaced_sum
+from .kept_sum.format import SumForm
+from .kept_sum.forms import SumForms
 from .kept_sum.publish import SumPublisher, remove_sum
-from .kept_sum.survey import SumLayout, lay_out_sum, survey
+from .kept_sum.survey import SumLayout
 from .kept_sum.writer import SumOutput
 from .memory import require_memory
 from .order import Order, Outcome
 from .output import OutputWriter, open_output
 from .plain_config import CONFIG, OF_QUANTISED, plain_folders, without_quantisation
 from .rounds import Rounds, require_places
+from .sum_layouts import expected_layouts, layout_of, source_errors_first, sum_metadata
 
 Results = tuple[ComponentResult, ...]
 
@@ -81,8 +84,8 @@ def _carry_out_round(
     jobs: Sequence[Job], engine: Engine, execution: ExecutionOptions, force: bool
 ) -> list[Results]:
     """Make the outputs of all jobs in step, reading shared sources once."""
-    layouts = [_survey(job, engine, execution) for job in jobs]
-    require_memory(jobs, [[sums.forms for sums in some] for some in layouts], execution)
+    layouts = [expected_layouts(job, engine, execution) for job in jobs]
+    require_memory(jobs, [[sums.forms.of for sums in some] for some in layouts], execution)
     with ExitStack() as publishing:
         with ExitStack() as stack:
             # the last one opened is published first
@@ -116,24 +119,6 @@ def _folders(jobs: Sequence[Job]) -> list[Path]:
     return [Path(os.path.realpath(path)).parent for path in paths if path is not None]
 
 
-def _survey(job: Job, engine: Engine, execution: ExecutionOptions) -> list[SumLayout]:
-    """The layout of the sum of each component; empty if no sum is kept."""
-    layouts = []
-    for each in job.components:
-        if each.sum_record is not None:
-            with _source_errors_first([each]):
-                forms = survey(each.plan, each.sources, engine, execution)
-            draft = _sum_metadata(
-                each, each.draft_text, each.sum_record.draft_text(each.draft_text)
-            )
-            layouts.append(lay_out_sum(each.part.name, each.plan, forms, draft))
-    return layouts
-
-
-def _sum_metadata(component: ComponentJob, ledger_text: str, record_text: str) -> dict[str, str]:
-    return {**component.metadata, LEDGER_KEY: ledger_text, SUM_KEY: record_text}
-
-
 @contextmanager
 def _open(job: Job, layouts: Sequence[SumLayout], force: bool) -> Iterator[_Output]:
     """The output of a job: its sum, if kept, is published first, then the soup."""
@@ -158,20 +143,17 @@ def _make_component(
     position: int, outputs: Sequence[_Output], engine: Engine, execution: ExecutionOptions
 ) -> tuple[Outcome, ...]:
     """Make one component of every output, except its headers."""
-    orders = [output.order(position) for output in outputs]
-    with _source_errors_first([output.job.components[position] for output in outputs]):
-        return execute(orders, engine, execution)
-
-
-@contextmanager
-def _source_errors_first(components: Sequence[ComponentJob]) -> Iterator[None]:
-    """If a failing source has other content than expected, raise that error instead."""
-    try:
-        yield
-    except (InputError, MismatchError, LimitError):
-        for component in components:
-            component.require_sources()
-        raise
+    components = [output.job.components[position] for output in outputs]
+    with source_errors_first(components):
+        outcomes = execute([output.order(position) for output in outputs], engine, execution)
+        if not any(outcome.misfits for outcome in outcomes):
+            return outcomes
+        forms = [
+            output.lay_out_sum_again(position, outcome.misfits)
+            for output, outcome in zip(outputs, outcomes, strict=True)
+        ]
+        require_memory([output.job for output in outputs], forms, execution)
+        return execute([output.order(position) for output in outputs], engine, execution)
 
 
 class _Output:
@@ -188,7 +170,8 @@ class _Output:
         self.job = job
         self._writer = writer
         self._publisher = publisher
-        self._layouts = layouts
+        self._layouts = [*layouts]
+        self._sum_fds = sum_fds
         self._sum_files = [WrittenFile(fd) for fd in sum_fds]
         self._files: list[list[WrittenFile]] = []
         """The weights files of each component."""
@@ -251,7 +234,23 @@ class _Output:
         def write(tensor: str, offset: int, data: memoryview) -> None:
             file.write(data, places[tensor] + offset)
 
-        return SumOutput(layout.forms, write)
+        return SumOutput(layout.forms.of, write, layout.forms.expected)
+
+    def lay_out_sum_again(
+        self, position: int, misfits: Mapping[str, SumForm]
+    ) -> list[Mapping[str, SumForm]]:
+        """Make room for the sum of a component, of which some forms were not the expected ones.
+
+        Returns the forms of all components; none if no sum is kept.
+        """
+        if self._layouts:
+            known = self._layouts[position].forms.of
+            layout = layout_of(self.job.components[position], SumForms({**known, **misfits}))
+            self._layouts[position] = layout
+            assert self.job.destination.path is not None
+            with self._naming_it():
+                reserve_again(self._sum_fds[position], layout.size, self.job.destination.path)
+        return [layout.forms.of for layout in self._layouts]
 
     def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Write the headers of all components, which hold the digests found in the pass."""
@@ -276,7 +275,7 @@ class _Output:
             layout = self._layouts[position]
             self._publisher.add_root(component.part.name, ledger.root)
             record = component.sum_record.text(ledger, text, outcome)
-            metadata = _sum_metadata(component, text, record)
+            metadata = sum_metadata(component, text, record)
             header = encode_header(layout.tensors, metadata, layout.header)
             self._sum_files[position].write(header, 0)
         self._results.append(

@@ -17,7 +17,7 @@ from ..workers import Advance, Scratch
 from .chunks import PLANE_BYTES, chunk_elements, ranges
 from .code_error import CodeError
 from .code_writer import CodeWriter
-from .kept_sum.format import COPIED
+from .kept_sum.format import COPIED, SumForm
 from .kept_sum.reader import Source, is_extra_name, stored_parts
 from .kept_sum.writer import PlaneWriter
 from .order import Order
@@ -40,6 +40,8 @@ class TensorResult:
     sums: list[tuple[int, Row]] = field(default_factory=list)
     errors: list[tuple[int, CodeError]] = field(default_factory=list)
     """The quantisation error, for orders that quantise the tensor."""
+    misfits: list[tuple[int, SumForm]] = field(default_factory=list)
+    """The form of the sum, for orders that expected another."""
     differing: list[int] = field(default_factory=list)
     """Orders that took the first ingredient's values although others differ."""
 
@@ -96,6 +98,8 @@ class TensorPass:
             if mean.codes is not None:
                 result.errors.append((use.order, mean.codes.error()))
             result.sums += [(use.order, row) for row in mean.sum_rows()]
+            if mean.misfit is not None:
+                result.misfits.append((use.order, mean.misfit))
         return result
 
     def _largest(self, uses: Sequence[Use], advance: Advance) -> dict[int, float]:
@@ -246,3 +250,8 @@ class _Mean:
     def sum_rows(self) -> list[Row]:
         """The rows of the sum for its root; empty if it is not kept."""
         return [] if self._sum is None else self._sum.rows()
+
+    @property
+    def misfit(self) -> SumForm | None:
+        """The form of the sum if another was expected, once its rows are known."""
+        return None if self._sum is None else self._sum.misfit

@@ -226,6 +226,12 @@ def preallocate(fd: int, size: int, target: str | Path) -> None:
         raise
 
 
+def reserve_again(fd: int, size: int, target: str | Path) -> None:
+    """Reserve another number of bytes for a file, whose contents are lost; see `preallocate`."""
+    os.ftruncate(fd, 0)
+    preallocate(fd, size, target)
+
+
 def _allocate(fd: int, size: int) -> None:
     state = os.fstatvfs(fd)
     # reserving more than is free would fill the disk for a moment, for all processes; if the file

@@ -16,6 +16,7 @@ from revising import average
 import soupctl.merge.kept_sum.publish
 import soupctl.merge.output
 import soupctl.merge.run
+import soupctl.merge.sum_layouts
 from soupctl import verbs
 from soupctl.errors import InputError, LedgerError, LimitError, MismatchError, OutputError
 from soupctl.verbs import ExecutionOptions, LeaveOneOut
@@ -92,10 +93,10 @@ def test_an_error_of_a_source_with_other_content_is_that_it_has_other_content(er
     sound = SimpleNamespace(require_sources=lambda: None)
     with (
         pytest.raises(LedgerError),
-        soupctl.merge.run._source_errors_first([sound, component]),
+        soupctl.merge.sum_layouts.source_errors_first([sound, component]),
     ):
         raise error("fails")
-    with pytest.raises(error), soupctl.merge.run._source_errors_first([sound]):
+    with pytest.raises(error), soupctl.merge.sum_layouts.source_errors_first([sound]):
         raise error("fails")
 
 

@@ -1,19 +1,17 @@
-"""Finding the form of the sum of each tensor, in a separate pass.
+"""Finding the form of the sum of each tensor, in a separate pass, which reads some or all of it.
 
 Rule 1: all offsets in the sum's file are fixed before its first byte is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from math import prod
 
+from ...checkpoints.checkpoint import Checkpoint
 from ...engines.contract import Engine
-from ...engines.planes import count_present
-from ...errors import LimitError
-from ...format.dtypes import DType
 from ...format.header import Tensor, encode_header, lay_out
 from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements, ranges
@@ -22,7 +20,8 @@ from ..scale_values import read_scales
 from ..step import Rule, Step
 from ..terms import allot, bytes_an_element, terms_of
 from ..weighted_sum import WeightedSum
-from .format import MOST_PLANES, NO_SUM, SumForm, TensorSpec, copied_entry, plane_entries
+from .format import SumForm, TensorSpec, copied_entry, plane_entries
+from .forms import SAMPLE, FormFinder, SumForms, expected_form
 from .reader import Source
 
 
@@ -33,56 +32,93 @@ def survey(
 
     Raises InputError for NaN or infinity, and LimitError for a sum that cannot be kept.
     """
-    scratch = Scratch()
-
-    def forms(task: Sequence[Step], advance: Advance) -> list[tuple[str, SumForm]]:
-        return [
-            (step.name, _form(step, plan, sources, engine, execution.chunk, scratch, advance))
-            for step in task
-        ]
-
-    def size(step: Step) -> int:
-        return sum(sources[source].tensors[step.name].size for source in step.sources)
-
-    averaged = (step for step in plan.steps if step.rule is Rule.AVERAGE)
-    return dict(chain.from_iterable(run_in_order(forms, tasks(averaged, size), execution)))
+    return dict(
+        _SumPass(plan, sources, engine, execution.chunk).run(execution, may_expect=False).of
+    )
 
 
-def _form(
-    step: Step,
-    plan: Plan,
-    sources: Sequence[Source],
-    engine: Engine,
-    chunk_size: int | None,
-    scratch: Scratch,
-    advance: Advance,
-) -> SumForm:
-    """The form of the sum of one tensor, in chunks of `chunk_size` elements if that is given."""
-    count = prod(step.shape)
-    terms = [terms_of(sources[source], step.name, step.shape) for source in step.sources]
-    every = [term for each in terms for term in each]
-    memory = bytes_an_element(every) + PLANE_BYTES + SINGLE_BYTES
-    chunk = min(count, chunk_size or chunk_elements(memory))
-    plane, narrow = allot(scratch, every, chunk, PLANE_BYTES, SINGLE_BYTES)
-    scales = read_scales(step, [sources[source] for source in step.sources])
-    planes = WeightedSum(plan, step, engine, terms, scales).prepare_planes()
-    is_single = True
-    rest: list[int] = []
-    for start, stop in ranges(count, chunk):
-        moved = sum(term.read(start, stop) for term in every)
-        first = plane[: (stop - start) * PLANE_BYTES]
-        others = planes(start, stop, first)
-        # once a sum is known not to fit one plane, its range is not needed
-        is_single = is_single and not others
-        is_single = is_single and engine.narrow(first, narrow[: (stop - start) * SINGLE_BYTES])
-        rest += [0] * (len(others) - len(rest))
-        for index, other in enumerate(others):
-            rest[index] += count_present(other)
-        advance(moved)
-    if len(rest) >= MOST_PLANES:
-        problem = f"its sum takes more than {MOST_PLANES} planes of F64 and cannot be kept"
-        raise LimitError(problem, tensor=step.name, advice=NO_SUM)
-    return SumForm(DType.F32 if is_single else DType.F64, tuple(rest))
+def expect_forms(
+    plan: Plan, sources: Sequence[Source], engine: Engine, execution: ExecutionOptions
+) -> SumForms:
+    """The same, where some elements of large tensors of 16 bits or less stand for all of them."""
+    return _SumPass(plan, sources, engine, execution.chunk).run(execution, may_expect=True)
+
+
+def is_expected(step: Step, sources: Sequence[Source]) -> bool:
+    """Whether some elements of a step's tensor are enough to expect the form of its sum."""
+    return (
+        step.rule is Rule.AVERAGE
+        and not step.scales
+        and prod(step.shape) > SAMPLE
+        and all(dtype.bits <= MOST_BITS for dtype in step.dtypes)
+        and all(isinstance(sources[source], Checkpoint) for source in step.sources)
+    )
+
+
+MOST_BITS = 16
+"""Bits of an element of which sums usually take one plane."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SumPass:
+    """A pass over the sources of a plan."""
+
+    plan: Plan
+    sources: Sequence[Source]
+    engine: Engine
+    chunk: int | None
+    """Elements in a chunk; None to fit the cache."""
+    scratch: Scratch = field(default_factory=Scratch)
+
+    def run(self, execution: ExecutionOptions, *, may_expect: bool) -> SumForms:
+        """The form of each averaged tensor; not all of it is read if that `may_expect` it."""
+
+        def forms(task: Sequence[Step], advance: Advance) -> list[tuple[str, SumForm, bool]]:
+            return [self._form_of(step, advance, may_expect=may_expect) for step in task]
+
+        averaged = (step for step in self.plan.steps if step.rule is Rule.AVERAGE)
+        found = [*chain.from_iterable(run_in_order(forms, tasks(averaged, self._size), execution))]
+        return SumForms(
+            {name: form for name, form, _ in found},
+            frozenset(name for name, _, expected in found if expected),
+        )
+
+    def _size(self, step: Step) -> int:
+        return sum(self.sources[source].tensors[step.name].size for source in step.sources)
+
+    def _form_of(
+        self, step: Step, advance: Advance, *, may_expect: bool
+    ) -> tuple[str, SumForm, bool]:
+        """The name of a tensor, the form of its sum, and whether that is only expected."""
+        count = prod(step.shape)
+        if may_expect and is_expected(step, self.sources):
+            for planes, _ in self._chunks(step, advance, SAMPLE, SAMPLE):
+                if len(planes) == 1:
+                    return step.name, expected_form(planes[0], count, step.dtypes), True
+        finder = FormFinder(step.name, self.engine)
+        for planes, narrowed in self._chunks(step, advance, count, self.chunk):
+            finder.add(planes, narrowed)
+        return step.name, finder.form(), False
+
+    def _chunks(
+        self, step: Step, advance: Advance, count: int, chunk: int | None
+    ) -> Iterator[tuple[list[memoryview], memoryview]]:
+        """The planes of the first `count` elements, and memory for one narrowed to F32.
+
+        `chunk` is the number of elements in a chunk, None to fit the cache.
+        """
+        terms = [terms_of(self.sources[each], step.name, step.shape) for each in step.sources]
+        every = [term for each in terms for term in each]
+        memory = bytes_an_element(every) + PLANE_BYTES + SINGLE_BYTES
+        chunk = min(count, chunk or chunk_elements(memory))
+        plane, narrow = allot(self.scratch, every, chunk, PLANE_BYTES, SINGLE_BYTES)
+        scales = read_scales(step, [self.sources[source] for source in step.sources])
+        planes = WeightedSum(self.plan, step, self.engine, terms, scales).prepare_planes()
+        for start, stop in ranges(count, chunk):
+            moved = sum(term.read(start, stop) for term in every)
+            first = plane[: (stop - start) * PLANE_BYTES]
+            yield [first, *planes(start, stop, first)], narrow[: (stop - start) * SINGLE_BYTES]
+            advance(moved)
 
 
 def least_sum_size(plans: Iterable[Plan]) -> int:
@@ -96,8 +132,7 @@ class SumLayout:
     """The layout of the file for the sum of one component."""
 
     component: str
-    forms: Mapping[str, SumForm]
-    """The form of the sum of each averaged tensor."""
+    forms: SumForms
     tensors: tuple[Tensor, ...]
     header: int
     """Bytes that its header takes."""
@@ -108,14 +143,12 @@ class SumLayout:
         return self.header + (self.tensors[-1].stop if self.tensors else 0)
 
 
-def lay_out_sum(
-    component: str, plan: Plan, forms: Mapping[str, SumForm], draft: Mapping[str, str]
-) -> SumLayout:
+def lay_out_sum(component: str, plan: Plan, forms: SumForms, draft: Mapping[str, str]) -> SumLayout:
     """The place of each tensor of a sum; `draft` takes at least as many bytes as the metadata."""
     entries: list[TensorSpec] = []
     for step in plan.kept:
         if step.rule is Rule.AVERAGE:
-            entries += plane_entries(step.name, step.shape, forms[step.name])
+            entries += plane_entries(step.name, step.shape, forms.of[step.name])
         elif step.out is not None:
             entries.append(copied_entry(step.name, step.out, step.shape))
     tensors = lay_out(entries)

@@ -1,7 +1,8 @@
 """Writing the exact sum of a tensor: its planes, chunk by chunk, each into a tensor of its own.
 
 Rule 1: the form of each sum is known beforehand, so every plane has its place in the file.
-Rule 2: a sum that does not fit its form is an error: an input has changed since.
+Rule 2: a sum that does not fit its form is an error, since an input has changed; where a form was
+only expected, the right one is found instead, for the sum to be written again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..chunks import PLANE_BYTES, SINGLE_BYTES, Write
 from ..part_writer import PartWriter
 from ..step import Step
 from .format import SumForm, plane_entries
+from .forms import FormFinder
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class SumOutput:
     """The form of each averaged tensor's sum, as `survey` found it."""
     write: Write
     """Writes bytes at an offset within the sum's own tensor of that name."""
+    expected: frozenset[str] = frozenset()
+    """Tensors whose forms are only expected."""
 
 
 class PlaneWriter:
@@ -36,17 +40,28 @@ class PlaneWriter:
         self._form = output.forms[step.name]
         self._engine = engine
         self._single = memoryview(bytearray())
+        self._finder = FormFinder(step.name, engine) if step.name in output.expected else None
+        self.misfit: SumForm | None = None
+        """The form of the sum if it was expected to have another; then it is written in part."""
         entries = plane_entries(step.name, step.shape, self._form)
         self._parts = PartWriter(step.name, entries, output.write)
 
     def write(self, start: int, planes: Sequence[memoryview]) -> None:
         """Append the elements from `start` on; chunks come in order, and all."""
         first, *rest = planes
-        if self._form.first is DType.F32:
-            size = len(first) * SINGLE_BYTES // PLANE_BYTES
+        size = len(first) * SINGLE_BYTES // PLANE_BYTES
+        if self._form.first is DType.F32 or self._finder is not None:
             # no later chunk is larger than the first
             self._single = self._single or memoryview(bytearray(size))
+        if self._finder is not None:
+            self._finder.add(planes, self._single[:size])
+            if rest or not self._finder.may_be(self._form.first):
+                self.misfit = self._finder.form()
+            if self.misfit is not None:
+                return
+        elif self._form.first is DType.F32:
             self._parts.require(self._engine.narrow(first, self._single[:size]))
+        if self._form.first is DType.F32:
             self._parts.append("0", self._single[:size])
         else:
             self._parts.append("0", first)
@@ -63,5 +78,11 @@ class PlaneWriter:
                 self._parts.append(f"{number}v", values)
 
     def rows(self) -> list[Row]:
-        """The tensors that were written, for the root of the sum; OutputError if one is short."""
+        """The tensors that were written, for the root of the sum; OutputError if one is short.
+
+        There are none if the sum has not the expected form.
+        """
+        if self._finder is not None and (found := self._finder.form()) != self._form:
+            self.misfit = found
+            return []
         return self._parts.rows()
