@@ -61,6 +61,8 @@ class WeightBy(Enum):
 
     SAMPLES = "samples"
     """The number of images that each was trained on."""
+    SQRT_SAMPLES = "sqrt-samples"
+    """The square root of that number, rounded to six decimals."""
 
 
 class Level(Enum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from math import isqrt
 from pathlib import Path
 
 from ..checkpoints.open import STREAM, find_input, open_input
@@ -12,6 +13,9 @@ from ..choices import WeightBy
 from ..errors import Issue, LedgerError, UsageError
 from ..ledger.read import read_ledger
 from .ingredients import Ingredient, as_ingredient
+
+ROOT_UNIT = 10**6
+"""Square roots are rounded to a multiple of one over this, so that weights stay short."""
 
 
 def weighted_by(
@@ -26,7 +30,6 @@ def weighted_by(
     Raises UsageError for a stream or an explicit weight, LedgerError for ingredients without such a
     record.
     """
-    assert by is WeightBy.SAMPLES
     asked = [as_ingredient(each) for each in ingredients]
     for each in asked:
         if each.path == STREAM:
@@ -47,10 +50,16 @@ def weighted_by(
     if issues:
         raise LedgerError.collected(issues)
     return [
-        replace(each, weight=Fraction(samples))
+        replace(each, weight=Fraction(samples) if by is WeightBy.SAMPLES else _root(samples))
         for each, samples in zip(asked, found, strict=True)
         if samples is not None
     ]
+
+
+def _root(samples: int) -> Fraction:
+    """The square root of a number of images, rounded to six decimals."""
+    # half of the root of four times the number is rounded by adding one before the division
+    return Fraction((isqrt(4 * samples * ROOT_UNIT**2) + 1) // 2, ROOT_UNIT)
 
 
 def _samples(ingredient: Ingredient, component: str | None, variant: str | None) -> int | None:

@@ -53,6 +53,18 @@ def average(paths: list[Path], output: Path, by: WeightBy | None = None) -> Ledg
     return made.ledger
 
 
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [(1, 1), (2, Fraction(1414214, 10**6)), (16, 4), (10**12 + 1, 10**6)],
+)
+def test_weights_by_square_roots_are_rounded_to_six_decimals(tmp_path, samples, expected):
+    path = trained(tmp_path / "a.st", 1, "cats", samples)
+
+    (found,) = verbs.weighted_by([path], WeightBy.SQRT_SAMPLES)
+
+    assert expected == found.weight
+
+
 def test_a_soups_ledger_records_the_data_shards(three, tmp_path):
     ledger = average(three, tmp_path / "soup.st")
 
