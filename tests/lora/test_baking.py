@@ -55,26 +55,71 @@ def shapes_of(kind):
     return {**shapes, **narrow}
 
 
-def adapter(modules, naming):
-    """A LoRA of each module, and its update."""
-    form, down_end, up_end = NAMINGS[naming]
+def factors(rng, *shape):
+    """Factors with few digits, so that float64 computes every update exactly."""
+    return (rng.integers(-32, 33, shape) / 64).astype(np.float32)
+
+
+def lora(rng, shape, naming):
+    """The factors of a LoRA, or of a LoCon of a convolution, and their product."""
+    _, down_end, up_end = NAMINGS[naming]
+    inner = (1, 1) if len(shape) == 4 else ()
+    down, up = factors(rng, RANK, *shape[1:]), factors(rng, shape[0], RANK, *inner)
+    product = up.reshape(shape[0], RANK).astype(float) @ down.reshape(RANK, -1).astype(float)
+    return {down_end: down, up_end: up}, product
+
+
+def loha(rng, shape, _):
+    """The factors of a LoHa, and the product of their two products, element by element."""
+    rows, columns = shape[0], int(np.prod(shape[1:]))
+    parts = {
+        f".hada_w{number}_{side}": factors(rng, *sides)
+        for number in (1, 2)
+        for side, sides in (("a", (rows, RANK)), ("b", (RANK, columns)))
+    }
+    one, two = (
+        parts[f".hada_w{n}_a"].astype(float) @ parts[f".hada_w{n}_b"].astype(float) for n in (1, 2)
+    )
+    return parts, one * two
+
+
+def lokr(rng, shape, _):
+    """The factors of a LoKr, of which the second is a product, and their Kronecker product."""
+    high, wide = (2 if side % 2 == 0 else 1 for side in shape[:2])
+    columns = int(np.prod(shape[1:]))
+    parts = {
+        ".lokr_w1": factors(rng, high, wide),
+        ".lokr_w2_a": factors(rng, shape[0] // high, RANK),
+        ".lokr_w2_b": factors(rng, RANK, columns // wide),
+    }
+    second = parts[".lokr_w2_a"].astype(float) @ parts[".lokr_w2_b"].astype(float)
+    return parts, np.kron(parts[".lokr_w1"].astype(float), second)
+
+
+FAMILIES = {"LoRA and LoCon": lora, "LoHa": loha, "LoKr": lokr}
+
+
+def adapter(modules, family, naming):
+    """An adapter of each module, and its update."""
     rng = np.random.default_rng(1)
     tensors, updates = {}, {}
     for name, shape in modules.items():
-        module = form.format(name.replace(".", "_") if naming == "kohya" else name)
-        inner = (1, 1) if len(shape) == 4 else ()
-        down = rng.normal(0, 0.1, (RANK, *shape[1:])).astype(np.float32)
-        up = rng.normal(0, 0.1, (shape[0], RANK, *inner)).astype(np.float32)
-        tensors |= {module + down_end: down, module + up_end: up}
+        module = NAMINGS[naming][0].format(name.replace(".", "_") if naming == "kohya" else name)
+        parts, product = FAMILIES[family](rng, shape, naming)
+        tensors |= {module + end: part for end, part in parts.items()}
         tensors[f"{module}.alpha"] = np.float32(ALPHA)
-        flat = up.reshape(shape[0], RANK).astype(float) @ down.reshape(RANK, -1).astype(float)
-        updates[f"{name}.weight"] = flat.reshape(shape) * (ALPHA / RANK)
+        updates[f"{name}.weight"] = product.reshape(shape) * (ALPHA / RANK)
     return tensors, updates
 
 
-@pytest.mark.parametrize("naming", NAMINGS)
+# diffusers has names of its own for the factors of a LoRA only
+@pytest.mark.parametrize(
+    ("naming", "family"),
+    [(naming, each) for naming in NAMINGS for each in FAMILIES if naming != "diffusers"]
+    + [("diffusers", "LoRA and LoCon")],
+)
 @pytest.mark.parametrize("kind", ["unet", "sdxl", "flux", "sd3"])
-def test_both_namings_of_a_base_take_either_naming_of_an_adapter(kind, naming):
+def test_both_namings_of_a_base_take_either_naming_of_an_adapter(kind, naming, family):
     shapes = shapes_of(kind)
     original = drawn(shapes)
     other = in_diffusers(kind, original)
@@ -87,7 +132,7 @@ def test_both_namings_of_a_base_take_either_naming_of_an_adapter(kind, naming):
     save(Path("original.st"), **{PREFIX + name: array for name, array in original.items()})
     save(Path("other.st"), **other)
     for modules, is_own in ((own, True), (theirs, False)):
-        tensors, updates = adapter(modules, naming)
+        tensors, updates = adapter(modules, family, naming)
         save(Path("lora.st"), **tensors)
 
         apply("original.st", ("lora.st", SCALE), output="a.st")
