@@ -180,6 +180,7 @@ NO_REFUSALS = frozenset(
         "(--tensors lists every tensor)",
         "--{}/--no-{}",
         "padded with zero input channels (--pad): {}",
+        "taken with another shape than the inputs have (--take): {}",
         "as after --ignore-ledger; what the soup holds of it is not known",
         "avg --dtype {} makes {}",
         "left out by --key or --exclude",
