@@ -18,7 +18,7 @@ from .format import MOST_PLANES, NO_SUM, SumForm
 SAMPLE = 1 << 12
 """Elements of a tensor from which the form of its sum is expected."""
 SINGLE_BITS = DType.F32.float_format.precision
-GROWTH = 8
+GROWTH = 2
 """How much larger than in the sample the largest sum may be elsewhere."""
 
 
@@ -62,8 +62,10 @@ class FormFinder:
         return SumForm(DType.F32 if self._is_single else DType.F64, tuple(self._rest))
 
 
-def expected_form(sample: memoryview, count: int, dtypes: Sequence[DType]) -> SumForm:
-    """The likely form of a sum of `count` elements in one plane, by the first of them.
+def expected_form(sample: memoryview, count: int, dtypes: Sequence[DType]) -> SumForm | None:
+    """The likely form of a sum of `count` elements in one plane; None if that is uncertain.
+
+    It is judged by the first of them.
 
     `dtypes` are those of the terms, whose weights are whole numbers.
     """
@@ -73,4 +75,6 @@ def expected_form(sample: memoryview, count: int, dtypes: Sequence[DType]) -> Su
     is_small = largest * GROWTH <= 2.0 ** (SINGLE_BITS + quantum)
     # each further bit that a sum needs is about half as frequent
     rarer = (count // SAMPLE).bit_length()
-    return SumForm(DType.F32 if is_small or bits + rarer <= SINGLE_BITS else DType.F64)
+    if is_small or bits + rarer <= SINGLE_BITS:
+        return SumForm(DType.F32)
+    return SumForm(DType.F64) if bits > SINGLE_BITS else None

@@ -93,8 +93,9 @@ class _SumPass:
         count = prod(step.shape)
         if may_expect and is_expected(step, self.sources):
             for planes, _ in self._chunks(step, advance, SAMPLE, SAMPLE):
-                if len(planes) == 1:
-                    return step.name, expected_form(planes[0], count, step.dtypes), True
+                form = expected_form(planes[0], count, step.dtypes)
+                if form is not None and len(planes) == 1:
+                    return step.name, form, True
         finder = FormFinder(step.name, self.engine)
         for planes, narrowed in self._chunks(step, advance, count, self.chunk):
             finder.add(planes, narrowed)
