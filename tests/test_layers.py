@@ -336,12 +336,13 @@ def test_kernels_is_no_package_of_its_own() -> None:
 
 
 def loaded_by(*arguments: str) -> set[str]:
-    """Top-level names of the modules that a run of Python with `arguments` imports."""
+    """The modules that a run of Python with `arguments` imports, and their top-level packages."""
     command = [sys.executable, "-X", "importtime", *arguments]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 0, run.stderr
     lines = [line for line in run.stderr.splitlines() if line.startswith("import time:")]
-    return {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines}
+    names = {line.rsplit("|", 1)[1].strip() for line in lines}
+    return names | {name.split(".")[0] for name in names}
 
 
 @pytest.mark.parametrize(
@@ -368,5 +369,8 @@ def test_inspect_loads_no_engine(tmp_path: Path) -> None:
 
     loaded = loaded_by("-m", "soupctl", "inspect", str(file))
 
-    assert "soupctl" in loaded
+    # which the module of the command imports
+    assert "soupctl.cli.history" in loaded
     assert {"numba", "torch"}.isdisjoint(loaded)
+    # which those of other commands import
+    assert {"soupctl.cli.merge_output", "soupctl.training.options"}.isdisjoint(loaded)

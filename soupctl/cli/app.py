@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -13,25 +14,8 @@ from typer.main import get_command
 from .. import __version__
 from ..errors import UsageError
 from . import completion
-from .apply import apply
-from .average import average
 from .console import put, say
-from .delta import delta
-from .demo import demo
-from .diff import diff
-from .ema import ema
-from .finetune import finetune
-from .hash import hash_files
-from .history import has, log
-from .inspect import inspect
-from .lora import lora
 from .overview import command_help, overview
-from .patch_dmp import patch_dmp
-from .proof import verify
-from .revise import add, subtract, swap
-from .run import run
-from .sample import sample
-from .stack import stack
 
 SETTINGS: dict[str, Any] = {
     "add_help_option": False,
@@ -93,36 +77,37 @@ def show_help(
 COMPLETING = "_SOUPCTL_COMPLETE"
 """The variable by which a shell asks for completions."""
 
-JOBS: dict[str, dict[str, Callable[..., Any]]] = {
+JOBS: dict[str, dict[str, str]] = {
     "Make and change soups": {
-        "avg": average,
-        "ema": ema,
-        "run": run,
-        "add": add,
-        "subtract": subtract,
-        "swap": swap,
-        "delta": delta,
-        "apply": apply,
-        "lora": lora,
+        "avg": "average:average",
+        "ema": "ema:ema",
+        "run": "run:run",
+        "add": "revise:add",
+        "subtract": "revise:subtract",
+        "swap": "revise:swap",
+        "delta": "delta:delta",
+        "apply": "apply:apply",
+        "lora": "lora:lora",
     },
     "Inspect and verify": {
-        "has": has,
-        "log": log,
-        "verify": verify,
-        "inspect": inspect,
-        "diff": diff,
-        "hash": hash_files,
+        "has": "history:has",
+        "log": "history:log",
+        "verify": "proof:verify",
+        "inspect": "inspect:inspect",
+        "diff": "diff:diff",
+        "hash": "hash:hash_files",
     },
     "Train and sample": {
-        "finetune": finetune,
-        "patch-dmp": patch_dmp,
-        "stack": stack,
-        "sample": sample,
+        "finetune": "finetune:finetune",
+        "patch-dmp": "patch_dmp:patch_dmp",
+        "stack": "stack:stack",
+        "sample": "sample:sample",
     },
-    "Learn": {"demo": demo, "help": show_help},
+    "Learn": {"demo": "demo:demo", "help": "app:show_help"},
 }
+"""The module and function of each command; a command loads no other's, which takes time."""
 
-COMMANDS = {name: function for job in JOBS.values() for name, function in job.items()}
+COMMANDS = {name: place for job in JOBS.values() for name, place in job.items()}
 NEED_ALL = ("demo", "help")
 """The commands that run others, or show their options."""
 
@@ -130,18 +115,29 @@ NEED_ALL = ("demo", "help")
 def commands(words: Sequence[str] | None = None) -> TyperGroup:
     """All commands, as the parser that reads a command line.
 
-    Making the options of a command takes time. So with the `words` of a command line, only the
-    command that they name has its options; of the others there is the name and the summary.
+    Making the options of a command takes time. So with the `words` of a command line that begins
+    with a command, there is that one alone; with other words, all have a name and a summary only,
+    but for the first that is named.
     """
     named = next((word for word in words or () if not word.startswith("-")), None)
     every = words is None or named in NEED_ALL or COMPLETING in os.environ
+    alone = not every and words is not None and words[:1] == [named] and named in COMMANDS
     app = typer.Typer(**SETTINGS)
     app.callback(invoke_without_command=True)(_top)
-    for name, function in COMMANDS.items():
-        app.command(name)(function if every or name == named else _summary_of(function))
+    for name in COMMANDS:
+        if not alone or name == named:
+            function = _function_of(name)
+            app.command(name)(function if every or name == named else _summary_of(function))
     group = get_command(app)
     assert isinstance(group, TyperGroup)
     return group
+
+
+def _function_of(name: str) -> Callable[..., Any]:
+    """The function of a command, from its module."""
+    module, _, function = COMMANDS[name].partition(":")
+    found: Callable[..., Any] = getattr(import_module(f".{module}", __package__), function)
+    return found
 
 
 def _summary_of(function: Callable[..., Any]) -> Callable[[], None]:
