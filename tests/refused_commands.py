@@ -115,6 +115,21 @@ REFUSED_COMMANDS = [
     Refused("add changed.st c.st -o x.st", (IGNORE,)),
     Refused("add a.st changed.st --count 1 -o x.st", (IGNORE,)),
     Refused(
+        "diff a.st b.st --matrix",
+        ("--base and --matrix go together",),
+        instead=("diff a.st b.st --base a.st --matrix",),
+    ),
+    Refused(
+        "diff a.st b.st --base a.st --matrix --by block",
+        ("--by does not apply to --matrix",),
+        instead=("diff a.st b.st --base a.st --matrix",),
+    ),
+    Refused(
+        "diff a.st b.st c.st",
+        ("--base BASE --matrix compares the deltas of several",),
+        instead=("diff a.st b.st c.st --base a.st --matrix",),
+    ),
+    Refused(
         "avg a.st b.st --weight-by samples -w 1,2 -o x.st",
         ("-w and --weight-by both give weights",),
         instead=("avg a.st b.st -w 1,2 -o x.st",),
