@@ -118,6 +118,12 @@ TABLE = (
         is_derived=True,
     ),
     ConstantRow(
+        "scale of an attention's cache",
+        ("k_scale", "v_scale", "kv_scale", "q_scale", "prob_scale"),
+        "vLLM, quantized key-value cache: scalars that calibration finds",
+        fits=_is_scalar,
+    ),
+    ConstantRow(
         "counter",
         (
             *("num_batches_tracked", "num_updates", "n_averaged", "global_step", "step"),

@@ -37,6 +37,8 @@ def kind(name: str, shape: tuple[int, ...], dtype: DType = F32) -> tuple[str, st
         ("ztsnr", (0,), ("setting", "marker of the prediction type", False)),
         ("text_encoders.t5xxl.spiece_model", (9,), ("setting", "tokenizer", False)),
         ("scale_factor", (), ("setting", "scale of the latents", False)),
+        ("h.0.attn.k_scale", (), ("constant", "scale of an attention's cache", False)),
+        ("h.0.attn.k_scale", (64,), ("weight", "", False)),
         ("bn.running_var", (64,), ("statistic", "of batch normalisation", False)),
         ("h.0.attn.bias", (768,), ("weight", "", False)),
         ("snake.1.alphas", (64,), ("weight", "", False)),
