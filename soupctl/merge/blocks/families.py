@@ -248,6 +248,11 @@ class NamedBlocks:
     globs: Blocks
     """The globs of each block of the model that match a tensor."""
 
+    @property
+    def is_unet(self) -> bool:
+        """Whether the order of the blocks is that of their names: IN, M and OUT."""
+        return self.family in (SD, SDXL)
+
     def name_of(self, glob: str) -> str:
         """The name of the block with this glob; the glob itself if there is none."""
         return next((name for name, globs in self.globs.items() if glob in globs), glob)

@@ -55,7 +55,7 @@ def block_rows(
     """A row for each block with tensors called `names`; empty if there are no blocks.
 
     `weights` are those of the ingredients, of which `added` are deltas. Tensors that are in no
-    block come first.
+    block come first, and the named blocks of a UNet are in its order.
     """
     if not globs:
         return ()
@@ -74,4 +74,10 @@ def block_rows(
         other = rows.get(key, BlockRow(name, (), 0, key[1]))
         count = other.tensors + counts[place]
         rows[key] = BlockRow(name, (*other.globs, *glob), count, key[1], tuple(added))
+    if (
+        known is not None
+        and known.is_unet
+        and all(row.name in {*known.globs, DEFAULT} for row in rows.values())
+    ):
+        return tuple(sorted(rows.values(), key=lambda row: (row.name != DEFAULT, row.name)))
     return tuple(rows.values())
