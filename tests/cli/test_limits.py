@@ -237,6 +237,9 @@ def many_tensors(soupctl, hollow) -> None:
         with Path(f"{name}.st").open("r+b") as file:
             file.seek(-2, os.SEEK_END)
             file.write(struct.pack("<H", number))
+    # every tensor differs from those of the others
+    data = MANY * 4 * struct.pack("<H", 0x3C00)
+    Path("fine.st").write_bytes(Path("a.st").read_bytes()[: -len(data)] + data)
     soupctl("avg", "a.st", "b.st", "-o", "kept.st", "--keep-sum")
     soupctl("avg", "a.st", "b.st", "-o", "soup.st")
 
@@ -250,8 +253,16 @@ def many_tensors(soupctl, hollow) -> None:
         ["subtract", "soup.st", "--each", "-o", "x-{name}"],
         ["avg", *[f"many-{number}.st" for number in range(INGREDIENTS)], "-o", "x.st"],
         ["apply", "base.st", "lora.st", "-o", "x.st"],
+        ["delta", "fine.st", "b.st", "-o", "x.st"],
     ],
-    ids=["kept sum", "added to a sum", "each left out", "many ingredients", "an adapter"],
+    ids=[
+        "kept sum",
+        "added to a sum",
+        "each left out",
+        "many ingredients",
+        "an adapter",
+        "a delta",
+    ],
 )
 def test_no_more_memory_is_taken_than_planned_and_allowed(
     process, soupctl, many_tensors, arguments

@@ -25,6 +25,11 @@ from ..step import Step
 from .passes import ComponentDelta, DeltaJob
 from .survey import WORK
 
+A_DIFFERENCE = 1600
+"""What is found of one tensor and written of it: rows, form, facts and header; measured."""
+A_NAME_LETTER = 12
+"""Copies of each character of its name."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeltaPreview:
@@ -57,6 +62,7 @@ def preview_delta(
     steps = [step for each in job.components for step in each.plan.steps]
     kept = [step for each in job.components for step in each.plan.kept]
     fixed = reserved + BASELINE + NUMPY + A_STEP * len(steps)
+    fixed += sum(A_DIFFERENCE + A_NAME_LETTER * len(step.name) for step in kept)
     fixed += sum(input_bytes(opened) for each in job.components for opened in each.part.checkpoints)
 
     def need_of(chunk: int | None) -> MemoryNeed:
