@@ -6,7 +6,6 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from ..format.dtypes import DType
 from ..kernels import tables
 from .addresses import address
-from .moments import Moments
+from .moments import Moments, total
 from .native import native_address
 
 Floats = NDArray[np.float64]
@@ -26,17 +25,17 @@ def moments(one: memoryview, other: memoryview, dtypes: tuple[DType, DType]) -> 
     count, sums = len(one) * 8 // dtypes[0].bits, Sums()
     _moments_function(*dtypes)(address(one), address(other), count, ctypes.addressof(sums))
 
-    def total(start: int) -> float:
-        return fsum(sums[start : start + tables.LANES])
+    def sum_at(start: int) -> float:
+        return total(sums[start : start + tables.LANES])
 
     return Moments(
         elements=count,
-        differing=int(total(tables.DIFFERING)),
-        nonfinite=int(total(tables.NONFINITE)),
-        one=total(tables.ONE),
-        other=total(tables.OTHER),
-        product=total(tables.PRODUCT),
-        change=total(tables.CHANGE),
+        differing=int(sum_at(tables.DIFFERING)),
+        nonfinite=int(sum_at(tables.NONFINITE)),
+        one=sum_at(tables.ONE),
+        other=sum_at(tables.OTHER),
+        product=sum_at(tables.PRODUCT),
+        change=sum_at(tables.CHANGE),
         largest=max(sums[tables.LARGEST_CHANGE : tables.LARGEST_CHANGE + tables.LANES]),
     )
 

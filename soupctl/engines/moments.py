@@ -8,7 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import fsum, sqrt
+from math import fsum, isfinite, nan, sqrt
+
+
+def total(values: Iterable[float]) -> float:
+    """The sum of floats in any order, rounded once; NaN if it is beyond the range of F64."""
+    try:
+        return fsum(values)
+    except (OverflowError, ValueError):
+        # raised for an overflow on the way, and for infinities of both signs
+        return nan
+
+
+def relative_norm(change: float, base: float) -> float | None:
+    """The root of the ratio of two sums of squares; None over zero, or beyond the range of F64."""
+    return sqrt(change / base) if base and isfinite(change) and isfinite(base) else None
+
+
+def cosine(product: float, one: float, other: float) -> float | None:
+    """The cosine by a sum of products and two sums of squares, with None as in `relative_norm`."""
+    norms = sqrt(one) * sqrt(other)
+    if not norms or not isfinite(norms) or not isfinite(product):
+        return None
+    return max(-1.0, min(1.0, product / norms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +55,13 @@ class Moments:
 
     @property
     def relative_change(self) -> float | None:
-        """The norm of the difference over that of the first; None if the first is all zeros."""
-        return sqrt(self.change / self.one) if self.one else None
+        """The norm of the difference over that of the first; see `relative_norm`."""
+        return relative_norm(self.change, self.one)
 
     @property
     def cosine(self) -> float | None:
-        """The cosine of the angle between both; None if either is all zeros."""
-        norms = sqrt(self.one) * sqrt(self.other)
-        return max(-1.0, min(1.0, self.product / norms)) if norms else None
+        """The cosine of the angle between both; see `cosine`."""
+        return cosine(self.product, self.one, self.other)
 
 
 def joined(parts: Iterable[Moments]) -> Moments:
@@ -50,9 +71,9 @@ def joined(parts: Iterable[Moments]) -> Moments:
         elements=sum(each.elements for each in every),
         differing=sum(each.differing for each in every),
         nonfinite=sum(each.nonfinite for each in every),
-        one=fsum(each.one for each in every),
-        other=fsum(each.other for each in every),
-        product=fsum(each.product for each in every),
-        change=fsum(each.change for each in every),
+        one=total(each.one for each in every),
+        other=total(each.other for each in every),
+        product=total(each.product for each in every),
+        change=total(each.change for each in every),
         largest=max((each.largest for each in every), default=0.0),
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import inf, nan
+from math import inf, isnan, nan
 
 import numpy as np
 import pytest
 from deltas import floats, numbers
 
 from soupctl.engines.comparison import delta_products, moments
-from soupctl.engines.moments import joined
+from soupctl.engines.moments import joined, total
 from soupctl.format.dtypes import FLOATS, DType
 
 COUNT = 75
@@ -71,6 +71,23 @@ def test_parts_together_have_the_sums_of_the_whole():
     assert whole.largest == parts.largest
     assert whole.cosine == pytest.approx(parts.cosine, rel=NEAR)
     assert whole.relative_change == pytest.approx(parts.relative_change, rel=NEAR)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(1e200, 2e200), (1e200, -2e200), (1e154, 1.3e154), (0.0, 1.0)]
+)
+def test_figures_beyond_the_range_of_float64_are_none(one, other):
+    pair = [np.array([each, each]) for each in (one, other)]
+
+    found = joined([moments(*(each.data.cast("B") for each in pair), (DType.F64, DType.F64))] * 3)
+
+    assert (None, None) == (found.relative_change, found.cosine)
+
+
+def test_sums_that_overflow_on_the_way_or_are_infinite_with_both_signs_are_nan():
+    assert isnan(total([1.7e308, 1.7e308]))
+    assert isnan(total([inf, -inf]))
+    assert inf == total([inf, 1.0])
 
 
 def test_the_products_of_deltas_and_their_conflicts_are_counted():

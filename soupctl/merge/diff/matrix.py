@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from math import fsum, prod, sqrt
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...checkpoints.read_progress import with_read_progress
+from ...engines.moments import cosine, relative_norm, total
 from ...errors import UsageError
 from ...format.dtypes import Kind
 from ...kinds.classify import classify, kind_of
@@ -86,25 +87,22 @@ class DeltaMatrix:
     @property
     def changes(self) -> tuple[float | None, ...]:
         """The norm of each delta over that of the base; None if the base is all zeros."""
-        norms = (self.products[place][place] for place in range(len(self.labels)))
-        return tuple(sqrt(each / self.base_square) if self.base_square else None for each in norms)
+        squares = (self.products[place][place] for place in range(len(self.labels)))
+        return tuple(relative_norm(each, self.base_square) for each in squares)
 
     @property
     def cosines(self) -> tuple[tuple[float | None, ...], ...]:
         """The cosine of each two deltas; None if either is all zeros."""
+        squares = [self.products[place][place] for place in range(len(self.labels))]
         return tuple(
-            tuple(self._cosine(row, column) for column in range(len(self.labels)))
-            for row in range(len(self.labels))
+            tuple(cosine(*each) for each in zip(row, [square] * len(row), squares, strict=True))
+            for row, square in zip(self.products, squares, strict=True)
         )
 
     @property
     def conflict_ratio(self) -> float | None:
         """The share of elements on whose sign deltas disagree; None if no two change one."""
         return self.conflicts / self.changed if self.changed else None
-
-    def _cosine(self, row: int, column: int) -> float | None:
-        norms = sqrt(self.products[row][row]) * sqrt(self.products[column][column])
-        return max(-1.0, min(1.0, self.products[row][column] / norms)) if norms else None
 
 
 def compare_deltas(
@@ -169,10 +167,10 @@ def _component(recipe: Recipe, part: ComponentInputs, execution: ExecutionOption
         tensors=len(shared),
         left_out=tuple(name for name in names if name not in {*shared}),
         products=tuple(
-            tuple(fsum(float(each.products[row, column]) for each in parts) for column in others)
+            tuple(total(float(each.products[row, column]) for each in parts) for column in others)
             for row in others
         ),
-        base_square=fsum(each.base for each in parts),
+        base_square=total(each.base for each in parts),
         conflicts=sum(each.conflicts for each in parts),
         changed=sum(each.changed for each in parts),
         nonfinite=sum(each.nonfinite for each in parts),
