@@ -86,7 +86,11 @@ def _compare_component(
     names = [[n for n in source.tensors if selected(n)] for source in alignment.sources]
     shared = sorted({*names[0]} & {*names[1]})
     comparison = _Comparison((one, other))
-    same = [name for name in shared if one.tensors[name].shape == other.tensors[name].shape]
+    same: list[str] = []
+    reshaped: list[str] = []
+    for name in shared:
+        has_one_shape = one.tensors[name].shape == other.tensors[name].shape
+        (same if has_one_shape else reshaped).append(name)
 
     def compare(task: Sequence[str], advance: Advance) -> list[TensorDifference]:
         return [comparison.compare(name, advance) for name in task]
@@ -104,7 +108,7 @@ def _compare_component(
             tuple(sorted({*names[0]} - {*names[1]})),
             tuple(sorted({*names[1]} - {*names[0]})),
         ),
-        reshaped=tuple(comparison.reshaped(name) for name in shared if name not in {*same}),
+        reshaped=tuple(map(comparison.reshaped, reshaped)),
         renamed=alignment.renamed[1],
     )
 

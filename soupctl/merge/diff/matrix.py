@@ -152,23 +152,26 @@ def _component(recipe: Recipe, part: ComponentInputs, execution: ExecutionOption
         )
 
     names = sorted({name for source in sources for name in source.tensors if selected(name)})
-    shared = [name for name in names if is_shared(name)]
+    shared: list[str] = []
+    others: list[str] = []
+    for name in names:
+        (shared if is_shared(name) else others).append(name)
 
     def size(name: str) -> int:
         return sum(source.tensors[name].size for source in sources)
 
     reading = with_read_progress(execution, sum(map(size, shared)))
     parts = list(chain.from_iterable(run_in_order(compare, tasks(shared, size), reading)))
-    others = range(len(sources) - 1)
+    deltas = range(len(sources) - 1)
     return DeltaMatrix(
         name=part.name,
         base=sources[0].label,
         labels=tuple(source.label for source in sources[1:]),
         tensors=len(shared),
-        left_out=tuple(name for name in names if name not in {*shared}),
+        left_out=tuple(others),
         products=tuple(
-            tuple(total(float(each.products[row, column]) for each in parts) for column in others)
-            for row in others
+            tuple(total(float(each.products[row, column]) for each in parts) for column in deltas)
+            for row in deltas
         ),
         base_square=total(each.base for each in parts),
         conflicts=sum(each.conflicts for each in parts),
