@@ -6,7 +6,7 @@ Rule 2: checkpoints are equal if `soupctl hash` prints the same digest for both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -15,21 +15,14 @@ from pathlib import Path
 from ...checkpoints.read_progress import with_read_progress
 from ...engines.moments import Moments, joined
 from ...kinds.classify import Kinds, classify, kind_of
-from ...workers import (
-    Advance,
-    ExecutionOptions,
-    Scratch,
-    require_room_to_compute,
-    run_in_order,
-    tasks,
-)
+from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..aligned import align
 from ..chunks import ranges
 from ..facts import facts_of_source
-from ..ingredients import ComponentInputs, Ingredient, open_inputs
+from ..ingredients import ComponentInputs
 from ..kept_sum.reader import Source
-from ..recipe import Recipe, require_matches, selector
 from .differences import CheckpointDifference, ReshapedTensor, TensorDifference
+from .opened import open_to_compare
 from .values import ValueReader
 
 CHUNK = 1 << 16
@@ -55,32 +48,15 @@ class DiffRequest:
 def compare_checkpoints(
     request: DiffRequest, execution: ExecutionOptions | None = None
 ) -> tuple[CheckpointDifference, ...]:
-    """The differences of each component.
-
-    Raises InputError for an unreadable or unsound file, MismatchError for other components,
-    UsageError for a glob that matches no tensor, OutputError for a file that changes meanwhile.
-    """
+    """The differences of each component; raises the errors of `open_to_compare`."""
     execution = execution or ExecutionOptions()
-    require_room_to_compute()
-    recipe = Recipe((), keys=request.keys, excludes=request.excludes)
-    with open_inputs(
-        [Ingredient(request.one), Ingredient(request.other)],
-        component=request.component,
-        variant=request.variant,
-        ignore_ledger=True,
-    ) as inputs:
-        every = (each for part in inputs.parts for each in part.checkpoints)
-        if recipe.keys or recipe.excludes:
-            require_matches(recipe, {name for each in every for name in each.tensors})
-        found = tuple(_compare_component(recipe, part, execution) for part in inputs.parts)
-        inputs.require_unchanged()
-    return found
+    with open_to_compare((request.one, request.other), request) as (parts, selected):
+        return tuple(_compare_component(selected, part, execution) for part in parts)
 
 
 def _compare_component(
-    recipe: Recipe, part: ComponentInputs, execution: ExecutionOptions
+    selected: Callable[[str], bool], part: ComponentInputs, execution: ExecutionOptions
 ) -> CheckpointDifference:
-    selected = selector(recipe)
     alignment = align(part.checkpoints, selected, is_partial=True)
     one, other = alignment.sources
     names = [[n for n in source.tensors if selected(n)] for source in alignment.sources]

@@ -6,7 +6,7 @@ others are listed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -18,19 +18,12 @@ from ...engines.moments import cosine, relative_norm, total
 from ...errors import UsageError
 from ...format.dtypes import Kind
 from ...kinds.classify import classify, kind_of
-from ...workers import (
-    Advance,
-    ExecutionOptions,
-    Scratch,
-    require_room_to_compute,
-    run_in_order,
-    tasks,
-)
+from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..aligned import align
 from ..chunks import ranges
 from ..facts import facts_of_source
-from ..ingredients import ComponentInputs, Ingredient, open_inputs
-from ..recipe import Recipe, require_matches, selector
+from ..ingredients import ComponentInputs
+from .opened import open_to_compare
 from .values import ValueReader
 
 if TYPE_CHECKING:
@@ -110,27 +103,16 @@ def compare_deltas(
 ) -> tuple[DeltaMatrix, ...]:
     """The deltas of each component, compared; all checkpoints are read once.
 
-    Raises the errors of `compare_checkpoints`.
+    Raises the errors of `open_to_compare`.
     """
     execution = execution or ExecutionOptions()
-    require_room_to_compute()
-    recipe = Recipe((), keys=request.keys, excludes=request.excludes)
-    with open_inputs(
-        [Ingredient(path) for path in (request.base, *request.others)],
-        component=request.component,
-        variant=request.variant,
-        ignore_ledger=True,
-    ) as inputs:
-        every = (each for part in inputs.parts for each in part.checkpoints)
-        if recipe.keys or recipe.excludes:
-            require_matches(recipe, {name for each in every for name in each.tensors})
-        found = tuple(_component(recipe, part, execution) for part in inputs.parts)
-        inputs.require_unchanged()
-    return found
+    with open_to_compare((request.base, *request.others), request) as (parts, selected):
+        return tuple(_component(selected, part, execution) for part in parts)
 
 
-def _component(recipe: Recipe, part: ComponentInputs, execution: ExecutionOptions) -> DeltaMatrix:
-    selected = selector(recipe)
+def _component(
+    selected: Callable[[str], bool], part: ComponentInputs, execution: ExecutionOptions
+) -> DeltaMatrix:
     sources = align(part.checkpoints, selected, is_partial=True).sources
     kinds = [classify(source.tensors, facts_of_source(source)) for source in sources]
     scratch = Scratch()
