@@ -74,7 +74,7 @@ def diff(
         print_matrix(deltas, printing)
         return
     if len(names) != 2:
-        what = f"{len(names)} checkpoints are given, and two are compared"
+        what = f"two checkpoints are compared, not {len(names)}"
         raise UsageError(what, advice="--base BASE --matrix compares the deltas of several")
     one, other = names
     request = verbs.DiffRequest(one=one, other=other, **chosen)

@@ -80,12 +80,12 @@ def test_a_matrix_in_json_has_the_cosine_of_each_two_deltas(soupctl):
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        ("diff base.st", "1 checkpoints are given, and two are compared"),
+        ("diff base.st", "two checkpoints are compared, not 1"),
         ("diff base.st cats.st dogs.st", "--base BASE --matrix compares the deltas of several"),
         ("diff cats.st dogs.st --matrix", "--base and --matrix go together"),
         ("diff cats.st dogs.st --base base.st", "--base and --matrix go together"),
         ("diff cats.st dogs.st --base base.st --matrix --by block", "--by does not apply"),
-        ("diff cats.st --base base.st --matrix", "name 2 to 64"),
+        ("diff cats.st --base base.st --matrix", "a matrix is of 2 to 64 checkpoints, not 1"),
         ("diff base.st cats.st -f", "-f needs --plot"),
     ],
 )

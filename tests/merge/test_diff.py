@@ -233,5 +233,5 @@ def test_tensors_that_not_all_have_in_one_shape_are_listed():
 
 @pytest.mark.parametrize("count", [0, 1, 65])
 def test_a_matrix_is_of_two_to_sixty_four_checkpoints(count):
-    with pytest.raises(UsageError, match="name 2 to 64"):
+    with pytest.raises(UsageError, match=f"2 to 64 checkpoints, not {count}"):
         MatrixRequest("base.st", ("a.st",) * count)

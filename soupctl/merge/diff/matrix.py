@@ -49,8 +49,7 @@ class MatrixRequest:
     def __post_init__(self) -> None:
         """Raise UsageError for fewer than two checkpoints, or more than a matrix has."""
         if not 2 <= len(self.others) <= MOST:
-            what = f"{len(self.others)} checkpoints are given for a matrix"
-            raise UsageError(what, advice=f"name 2 to {MOST}")
+            raise UsageError(f"a matrix is of 2 to {MOST} checkpoints, not {len(self.others)}")
 
 
 @dataclass(frozen=True, slots=True)
