@@ -32,7 +32,7 @@ def moments(one, other, count, found):  # type: ignore[no-untyped-def]
     """
     for place in range(0, count, LANES):
         for i in range(min(LANES, count - place)):
-            # what is widened from float32 is still a float32 to the compiler
+            # numba computes with a widened float32 in float32
             a = np.float64(widen(one, place + i))
             b = np.float64(widen(other, place + i))
             difference = b - a

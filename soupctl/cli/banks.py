@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from .console import say
 from .options import named
+from .picture import free_picture
 
 if TYPE_CHECKING:
     from ..banks.gate_survey import BlockSummary
@@ -37,17 +38,12 @@ def plot(
     path: str, base: str | None, target: str, *, force: bool
 ) -> tuple[tuple[BlockSummary, ...], ...]:
     """A summary of the gates of each bank, block by block; their plot is written to `target`."""
-    from ..diffusion.libraries import require_extra
-
-    require_extra()
-    if not target.lower().endswith(".png"):
-        raise UsageError("is not a file name of a picture", path=target, advice="end it in .png")
+    picture = free_picture(target, force=force)
     from ..banks.gate_survey import summarise
-    from ..images.gate_figure import plot_gates, require_free, save_plot
+    from ..images.gate_figure import plot_gates, save_plot
 
-    require_free(Path(target), replace=force)
     made = plot_gates(Path(path), None if base is None else Path(base))
-    save_plot(made, Path(target), replace=force)
+    save_plot(made, picture, replace=force)
     say(f"{target}: the gates of {path} on {made.base}")
     return tuple(summarise(each, FEW) for each in made.surveys)
 

@@ -9,9 +9,10 @@ import typer
 from ..choices import Grouping
 from ..errors import UsageError
 from . import options
-from .difference_picture import free_picture, plot_differences, plot_matrix
+from .difference_picture import plot_differences, plot_matrix
 from .difference_report import print_differences, print_matrix
 from .option_groups import with_option_groups
+from .picture import free_picture
 from .progress import read_bar
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def diff(
         typer.Option(help="How to list differences.  [default: by block if they are many]"),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="Compare what was changed in this base.", metavar="FILE")
+        str | None, typer.Option(help="The base of the deltas, for --matrix.", metavar="FILE")
     ] = None,
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Print the cosine of each two deltas from --base.")

@@ -23,7 +23,6 @@ from ..diffusion.objective import objective_of
 from ..diffusion.rehearsal import rehearse
 from ..errors import MismatchError, SoupError, UsageError
 from ..storage.atomic import publish_bytes
-from ..storage.place import place_of
 from .plots import gate_plot
 
 
@@ -55,12 +54,6 @@ def plot_gates(path: Path, base: Path | None) -> GatePlot:
     classes = found.embeddings - 1 if found.conditioning is Conditioning.LABEL else 0
     surveys = tuple(survey(each, embedders, timesteps, classes) for each in members)
     return GatePlot(folder, surveys, gate_plot(surveys, f"Gates of {path} on {folder}"))
-
-
-def require_free(target: Path, *, replace: bool) -> None:
-    """Raise OutputError if a plot could not be written there; to be called before drawing it."""
-    with place_of(target) as place:
-        place.require_free(target, replace)
 
 
 def save_plot(plot: GatePlot, target: Path, *, replace: bool) -> None:
