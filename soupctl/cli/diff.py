@@ -16,7 +16,7 @@ from .picture import free_picture
 from .progress import read_bar
 
 if TYPE_CHECKING:
-    from ..verbs import ExecutionOptions
+    from ..verbs import CheckpointDifference, DeltaMatrix, ExecutionOptions
 
 
 @with_option_groups
@@ -53,38 +53,60 @@ def diff(
     names = [options.named(path) for path in paths]
     if matrix != (base is not None):
         raise UsageError("--base and --matrix go together", advice="give both, or neither")
+    if base is not None and by is not None:
+        raise UsageError("--by does not apply to --matrix", advice="leave it out")
     if force and plot is None:
         raise UsageError("-f needs --plot", advice="it replaces a picture")
-    target = None if plot is None else free_picture(plot, force=force)
-    from .. import verbs
-
     chosen: dict[str, Any] = {
         "keys": tuple(key or ()),
         "excludes": tuple(exclude or ()),
         "component": component,
         "variant": variant,
     }
-    if base is not None:
-        if by is not None:
-            raise UsageError("--by does not apply to --matrix", advice="leave it out")
-        asked = verbs.MatrixRequest(base=options.named(base), others=tuple(names), **chosen)
-        with read_bar(printing.quiet):
-            deltas = verbs.compare_deltas(asked, _execution(threads))
+    execution = _execution(threads)
+    target = None if plot is None else free_picture(plot, force=force)
+    if base is None:
+        found = _compare_two(names, chosen, execution, printing)
         if target is not None:
-            plot_matrix(deltas, target, force=force)
-        print_matrix(deltas, printing)
-        return
+            plot_differences(found, target, force=force)
+        print_differences(found, by, printing)
+        raise typer.Exit(0 if all(each.is_equal for each in found) else 1)
+    deltas = _compare_deltas(names, base, chosen, execution, printing)
+    if target is not None:
+        plot_matrix(deltas, target, force=force)
+    print_matrix(deltas, printing)
+
+
+def _compare_two(
+    names: list[str],
+    chosen: dict[str, Any],
+    execution: ExecutionOptions,
+    printing: options.PrintOptions,
+) -> tuple[CheckpointDifference, ...]:
     if len(names) != 2:
         what = f"two checkpoints are compared, not {len(names)}"
         raise UsageError(what, advice="--base BASE --matrix compares the deltas of several")
+    from .. import verbs
+
     one, other = names
-    request = verbs.DiffRequest(one=one, other=other, **chosen)
     with read_bar(printing.quiet):
-        found = verbs.compare_checkpoints(request, _execution(threads))
-    if target is not None:
-        plot_differences(found, target, force=force)
-    print_differences(found, by, printing)
-    raise typer.Exit(0 if all(each.is_equal for each in found) else 1)
+        return verbs.compare_checkpoints(
+            verbs.DiffRequest(one=one, other=other, **chosen), execution
+        )
+
+
+def _compare_deltas(
+    names: list[str],
+    base: str,
+    chosen: dict[str, Any],
+    execution: ExecutionOptions,
+    printing: options.PrintOptions,
+) -> tuple[DeltaMatrix, ...]:
+    from .. import verbs
+
+    request = verbs.MatrixRequest(base=options.named(base), others=tuple(names), **chosen)
+    with read_bar(printing.quiet):
+        return verbs.compare_deltas(request, execution)
 
 
 def _execution(threads: int | None) -> ExecutionOptions:
