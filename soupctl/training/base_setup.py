@@ -55,6 +55,9 @@ class BaseSetup:
             yield "the base has no scheduler: the noise schedule of the DDPM paper is used"
         if any(kind is not DType.F32 for kind in weight_dtypes(self.base)):
             yield "the base's weights are converted to float32 for training"
+        trained = self.input_spec.timesteps
+        if len(trained) < self.objective.timesteps:
+            yield f"only the timesteps from {trained[0]} to {trained[-1]} are trained"
         if self.bank is not None:
             yield from self.bank.notices
 
@@ -80,10 +83,21 @@ def read_base_setup(
         base.pixel_channels,
         (base.channels, side, side),
         base.vae is not None,
-        objective.timesteps,
+        _timesteps(options, objective, folder),
     )
     bank = None if patch is None else plan_bank(patch, base, side, objective)
     return BaseSetup(base, options, input_spec, scheduler, objective, bank)
+
+
+def _timesteps(options: Options, objective: Objective, folder: Path) -> range:
+    """The timesteps to train on; UsageError for a range that the base does not have."""
+    chosen, most = options.timestep_range, objective.timesteps
+    if chosen is None:
+        return range(most)
+    if chosen[1] > most:
+        what = f"has timesteps from 0 to {most - 1}, but --timesteps is {options.timesteps}"
+        raise UsageError(what, path=folder, advice=f"--timesteps {min(chosen[0], most - 1)}:{most}")
+    return range(*chosen)
 
 
 def _require_usable_options(base: Base, options: Options, patch: PatchOptions | None) -> None:

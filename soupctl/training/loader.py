@@ -44,7 +44,8 @@ class InputSpec:
     shape: tuple[int, int, int]
     """Channels, height and width of the denoiser's input: latents, or pixels without a vae."""
     has_vae: bool
-    timesteps: int
+    timesteps: range
+    """The timesteps to train on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +133,15 @@ class Examples(torch.utils.data.Dataset[Any]):
             images=self._image(sample, position),
             noise=torch.from_numpy(noise)[None],
             latent_noise=None if latent_noise is None else torch.from_numpy(latent_noise)[None],
-            timesteps=torch.tensor([rng.integer(input_spec.timesteps, seed, "timestep", position)]),
+            timesteps=torch.tensor([self._timestep(position)]),
             captions=("" if dropped else self._caption(sample, position),),
             labels=self._label(index, dropped),
             positions=(position,),
         )
+
+    def _timestep(self, position: int) -> int:
+        choices = self._input_spec.timesteps
+        return choices[rng.integer(len(choices), self._options.seed, "timestep", position)]
 
     def _image(self, sample: Sample, position: int) -> torch.Tensor:
         options, seed = self._options, self._options.seed

@@ -64,6 +64,12 @@ class Bounds:
         return f"{self.least:g}<{sign}x<={self.most:g}"
 
 
+AT_LEAST_0, AT_LEAST_1, FRACTION = Bounds(0), Bounds(1), Bounds(0, 1)
+POSITIVE = Bounds(0, above=True)
+BATCH, SIDE, PROCESSES = Bounds(1, largest=65_536), Bounds(1, largest=32_768), Bounds(largest=256)
+SEED = Bounds(0, largest=2**64 - 1)
+
+
 @dataclass(frozen=True, slots=True)
 class OptionInfo:
     """Facts about an option besides its name, type and default."""
@@ -83,6 +89,9 @@ class OptionInfo:
     """False for an option that does not apply to prompt banks."""
     instead_of: str | None
     """Name of the option that this one replaces."""
+    is_recorded_unset: bool
+    """Whether a run's identity names it at its default; False for options that came later, so that
+    earlier runs are still the same runs."""
 
 
 def option(  # noqa: PLR0913
@@ -97,6 +106,7 @@ def option(  # noqa: PLR0913
     for_banks: Any = None,
     is_for_banks: bool = True,
     instead_of: str | None = None,
+    is_recorded_unset: bool = True,
 ) -> T:
     """A dataclass field that is an option; see OptionInfo."""
     info = OptionInfo(
@@ -109,6 +119,7 @@ def option(  # noqa: PLR0913
         for_banks,
         is_for_banks,
         instead_of,
+        is_recorded_unset,
     )
     made: T = field(default=default, metadata={OPTION: info})
     return made

@@ -97,7 +97,8 @@ def another(options: CommandOptions, name: str) -> Any:
         return ("one", "two")
     if issubclass(type_, StrEnum):
         return next(each for each in type_ if each is not default)
-    return {bool: not default, int: 7, float: 0.25, str: "0-1"}[type_]
+    texts = {"timesteps": "0:7"}
+    return {bool: not default, int: 7, float: 0.25, str: texts.get(name, "0-1")}[type_]
 
 
 def as_words(name: str, value: Any) -> list[str]:

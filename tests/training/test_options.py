@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from soupctl.choices import Schedule
@@ -33,9 +35,13 @@ CHANGE_WEIGHTS = {
     "seed",
     "snr_gamma",
     "steps",
+    "timesteps",
     "warmup",
     "weight_decay",
 }
+
+UNRECORDED_UNSET = {"timesteps"}
+"""Options that came later: a run that does not set them is the one that it was before them."""
 
 
 CHANGE_TIME_ALONE = {
@@ -64,7 +70,9 @@ def test_every_option_is_known_to_change_weights_or_to_change_time_alone():
 
 
 def test_the_identity_of_a_run_holds_the_options_that_change_weights():
-    assert set(Options(lr_schedule=Schedule.COSINE).numbers) == CHANGE_WEIGHTS
+    plain = Options(lr_schedule=Schedule.COSINE)
+    assert set(plain.numbers) == CHANGE_WEIGHTS - UNRECORDED_UNSET
+    assert set(replace(plain, timesteps="0:500").numbers) - set(plain.numbers) == {"timesteps"}
 
 
 def test_a_run_at_a_constant_rate_can_be_made_longer():
@@ -92,6 +100,13 @@ def test_a_run_at_a_constant_rate_can_be_made_longer():
         (
             {"batch_size": 0, "keep": 0},
             "--batch-size must be at least 1, not 0; keep in --config must be at least 1, not 0",
+        ),
+        *(
+            (
+                {"timesteps": text},
+                "--timesteps must be LO:HI with LO below HI, such as 0:250, not " + repr(text),
+            )
+            for text in ("", "5", "250:0", "3:3", "-1:5", "0:1.5", "0:", "\u0661:\u0662")
         ),
         ({"classes": ("a", "a")}, "classes in --config contains a name twice"),
     ],
