@@ -16,11 +16,15 @@ def require_true_blobs(files: Iterable[Path]) -> None:
 
     Files that lie elsewhere, and blobs with names of another kind, are not read.
     """
+    digests: dict[Path, str] = {}
+    """Those of blobs, to which several files may link."""
     issues = []
     for file in files:
         blob = Path(os.path.realpath(file))
         expected = blob_sha256(blob)
-        if expected is not None and file_sha256(blob).digest != SHA256 + expected:
+        if expected is not None and blob not in digests:
+            digests[blob] = file_sha256(blob).digest
+        if expected is not None and digests[blob] != SHA256 + expected:
             what = "is damaged: its SHA-256 differs from its name in the hub's cache"
             advice = f"remove {blob} and download it again"
             issues.append(Issue(what, file, advice=advice))

@@ -25,6 +25,7 @@ from .kept_sum.format import SumForm
 from .kept_sum.reader import Source, recorded_digest
 from .order import Order, Outcome
 from .quantised_steps import CODES, MARKED
+from .shared_content import as_read
 from .small_tensors import SmallTensors, TogetherResult
 from .tensor_pass import TensorPass, TensorResult
 from .use import Use, sources_of
@@ -37,16 +38,21 @@ def execute(
 ) -> tuple[Outcome, ...]:
     """Make the tensors of all orders in step, reading shared sources from disk only once.
 
-    Orders that share a source, which is then one object, have the same rule for its tensors. Their
-    `write` is called from several threads, never twice for a byte.
+    Orders that share a source, which is then one object, have the same rule for its tensors. Of
+    sources of equal content, one is read. The `write` of orders is called from several threads,
+    never twice for a byte.
 
     Raises for the first failing tensor: InputError for NaN or infinity, MismatchError for integers
     that differ and results beyond the range of their dtype, LimitError for a sum beyond that of
     F64, LedgerError for a kept sum that is not sound.
     """
-    sources = tuple({id(each): each for order in orders for each in order.sources}.values())
-    positions = {id(source): position for position, source in enumerate(sources)}
-    places = [[positions[id(source)] for source in order.sources] for order in orders]
+    read = iter(as_read(source for order in orders for source in order.sources))
+    positions: dict[Source, int] = {}
+    places = [
+        [positions.setdefault(next(read), len(positions)) for _ in order.sources]
+        for order in orders
+    ]
+    sources = tuple(positions)
     scales = frozenset(
         scale.tensor
         for order in orders
@@ -92,6 +98,7 @@ class _Roots:
     """Collects the results of all tensors, in the order of their names, into root digests."""
 
     def __init__(self, orders: Sequence[Order], sources: Sequence[Source]) -> None:
+        self._orders = orders
         self._sources = [(each, _Root(not isinstance(each, Checkpoint))) for each in sources]
         self._tensor: str | None = None
         self._found: dict[tuple[int, str], str] = {}
@@ -163,10 +170,12 @@ class _Roots:
 
     def outcome(self, order: int, places: Sequence[int]) -> Outcome:
         """The outcome of an order whose sources are at these places."""
-        sources = [self._sources[place] for place in places]
         kept = self._sums[order]
         return Outcome(
-            tuple(_digest(source, root) for source, root in sources),
+            tuple(
+                _digest(source, self._sources[place][1])
+                for source, place in zip(self._orders[order].sources, places, strict=True)
+            ),
             self._soups[order].digest(),
             tuple(self._taken[order]),
             None if kept is None else kept.digest(),

@@ -15,11 +15,13 @@ from ..workers import Scratch
 from .kept_sum.reader import Source, copied_tensor
 from .kind_errors import fixed_advice, not_averaged, other_constant
 from .plan import Plan
+from .shared_content import as_read
 from .step import Rule, Step
 
 
 def require_identical(plan: Plan, sources: Sequence[Source]) -> None:
     """Raise MismatchError for codes, factors and constants that are not the same in all sources."""
+    sources = as_read(sources)
     seen: set[tuple[object, ...]] = set()
     issues = []
     for step in plan.kept:

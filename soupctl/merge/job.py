@@ -14,7 +14,7 @@ from pathlib import Path
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.digest import text_digest
 from ..choices import Method
-from ..format.header import encode_header
+from ..format.header import Tensor, encode_header
 from ..ledger.ledger import LEDGER_KEY, UNKNOWN, Ledger
 from ..ledger.ledger_json import ancestors_text, encode_ledger, require_readable
 from .adapter_reader import AdapterReader
@@ -29,6 +29,8 @@ from .new_ledger import agreed_metadata
 from .order import Outcome
 from .plan import Plan
 from .scaled_codes import QUANTISED_LAYERS
+from .shared_content import as_read, distinct
+from .step import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +114,27 @@ class ComponentJob:
 
     @property
     def read(self) -> int:
-        """Bytes of tensor data that will be read; some twice for a sum to keep, or to quantise."""
-        size = sum(each.data_size for each in (*self.part.opened, *self.sums))
+        """Bytes of tensor data that will be read; some twice for a sum to keep, or to quantise.
+
+        Of equal contents, one is read.
+        """
+        size = sum(each.data_size for each in distinct((*self.part.opened, *self.sums)))
+        sources = as_read(self.sources)
         twice = sum(
-            self.sources[source].tensors[step.name].size
+            tensor.size
             for step in self.plan.steps
             if step.is_quantised
-            for source in step.sources
+            for tensor in _read_for(step, sources)
         )
         if self.sum_record is None:
             return size + twice
-        return 2 * size - self._spared + twice
-
-    @property
-    def _spared(self) -> int:
-        """Bytes that are read once although their sum is kept, if it has the expected form."""
-        return sum(
+        spared = sum(
             (tensor.count - SAMPLE) * tensor.dtype.bits // 8
             for step in self.plan.steps
-            if is_expected(step, self.sources)
-            for tensor in (self.sources[source].tensors[step.name] for source in step.sources)
+            if is_expected(step, sources)
+            for tensor in _read_for(step, sources)
         )
+        return 2 * size - spared + twice
 
     @property
     def written(self) -> int:
@@ -149,6 +151,11 @@ class ComponentJob:
         if self.files.index is not None:
             return {**self.metadata}
         return {**self.metadata, LEDGER_KEY: ledger_text}
+
+
+def _read_for(step: Step, sources: Sequence[Source]) -> list[Tensor]:
+    """The tensors that are read for a step; `sources` are those that `as_read` gives."""
+    return [each.tensors[step.name] for each in {sources[place]: None for place in step.sources}]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from .kept_sum.format import SumForm
 from .kept_sum.reader import Source
 from .kept_sum.writer import SumOutput
 from .plan import Plan
+from .shared_content import distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Outcome:
 
 def announce(sources: Sequence[Source], *plans: Plan) -> None:
     """Report how much will be read, once for each plan, and made."""
-    read = sum(each.size for source in sources for each in source.tensors.values())
+    read = sum(each.size for source in distinct(sources) for each in source.tensors.values())
     written = (entry for plan in plans for entry in plan.written)
     made = sum(prod(shape) * dtype.bits // 8 for _, dtype, shape in written)
     current_progress().expect(len(plans) * read + made)

@@ -22,6 +22,7 @@ from .job import Job
 from .memory import memory_needed
 from .preflight import require_free
 from .preview import Preview, preview
+from .shared_content import distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Rounds:
     @property
     def read(self) -> int:
         """Bytes of tensor data that will be read; data shared by jobs of a round counts once."""
-        return sum(each.data_size for some in self.rounds for each in _checkpoints(some))
+        every = (distinct(_checkpoints(some)) for some in self.rounds)
+        return sum(each.data_size for some in every for each in some)
 
     @property
     def written(self) -> int:

@@ -17,6 +17,7 @@ from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements, ranges
 from ..plan import Plan
 from ..scale_values import read_scales
+from ..shared_content import as_read
 from ..step import Rule, Step
 from ..terms import allot, bytes_an_element, terms_of
 from ..weighted_sum import WeightedSum
@@ -32,16 +33,16 @@ def survey(
 
     Raises InputError for NaN or infinity, and LimitError for a sum that cannot be kept.
     """
-    return dict(
-        _SumPass(plan, sources, engine, execution.chunk).run(execution, may_expect=False).of
-    )
+    found = _SumPass(plan, as_read(sources), engine, execution.chunk)
+    return dict(found.run(execution, may_expect=False).of)
 
 
 def expect_forms(
     plan: Plan, sources: Sequence[Source], engine: Engine, execution: ExecutionOptions
 ) -> SumForms:
     """The same, where some elements of large tensors of 16 bits or less stand for all of them."""
-    return _SumPass(plan, sources, engine, execution.chunk).run(execution, may_expect=True)
+    found = _SumPass(plan, as_read(sources), engine, execution.chunk)
+    return found.run(execution, may_expect=True)
 
 
 def is_expected(step: Step, sources: Sequence[Source]) -> bool:
@@ -65,6 +66,7 @@ class _SumPass:
 
     plan: Plan
     sources: Sequence[Source]
+    """The sources of the plan; of those of equal content, the same one."""
     engine: Engine
     chunk: int | None
     """Elements in a chunk; None to fit the cache."""
@@ -108,12 +110,14 @@ class _SumPass:
 
         `chunk` is the number of elements in a chunk, None to fit the cache.
         """
-        terms = [terms_of(self.sources[each], step.name, step.shape) for each in step.sources]
-        every = [term for each in terms for term in each]
+        sources = [self.sources[source] for source in step.sources]
+        found = {source: terms_of(source, step.name, step.shape) for source in sources}
+        terms = [found[source] for source in sources]
+        every = [term for each in found.values() for term in each]
         memory = bytes_an_element(every) + PLANE_BYTES + SINGLE_BYTES
         chunk = min(count, chunk or chunk_elements(memory))
         plane, narrow = allot(self.scratch, every, chunk, PLANE_BYTES, SINGLE_BYTES)
-        scales = read_scales(step, [self.sources[source] for source in step.sources])
+        scales = read_scales(step, sources)
         planes = WeightedSum(self.plan, step, self.engine, terms, scales).prepare_planes()
         for start, stop in ranges(count, chunk):
             moved = sum(term.read(start, stop) for term in every)
