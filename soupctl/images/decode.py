@@ -42,6 +42,10 @@ LARGE_IMAGE, LARGE_FILE = 1 << 24, 1 << 26
 """Pixels and bytes beyond which images are decoded one at a time."""
 STRIP = 1 << 20
 """Pixels that are converted at a time."""
+ORIENTATION = 274
+"""The tag of an image's orientation."""
+TURNED = (5, 6, 7, 8)
+"""Orientations of images that are stored with width and height exchanged."""
 TILE_WIDTH, TILE_LENGTH, SAMPLES_PER_PIXEL = 322, 323, 277
 """Tags of a TIFF file."""
 
@@ -57,7 +61,7 @@ class ImageHeader:
     """The header of an image file."""
 
     size: tuple[int, int]
-    """Width and height in pixels, as stored."""
+    """Width and height in pixels, upright."""
     has_alpha: bool
     has_frames: bool
     """Whether there are more frames than the first, which is the one that is used."""
@@ -90,7 +94,8 @@ def check_image(data: bytes, path: Path) -> ImageHeader:
     """The header of an image file, after decoding it once; TooLarge or InputError for a bad one."""
     with _opened(data, path) as image:
         has_frames = bool(getattr(image, "is_animated", False))
-        found = ImageHeader(image.size, image.has_transparency_data, has_frames)
+        size = image.size[::-1] if image.getexif().get(ORIENTATION) in TURNED else image.size
+        found = ImageHeader(size, image.has_transparency_data, has_frames)
         # decoding detects a truncated file; for JPEG, an eighth of the resolution is enough
         image.draft(None, (1, 1))
         image.load()

@@ -9,6 +9,7 @@ Rule 4: an image beyond the bounds of `images.decode` is a bad image.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -36,6 +37,8 @@ from ..ledger.image_metadata import (
     read_tables,
     tables_of,
 )
+from ..storage.reader import FileIdentity
+from .kept_scan import ScannedImage, forget_scan, keep_scan, read_scan
 from .notices import count_text, dataset_notices, first_names
 from .splits import require_one_split
 
@@ -55,7 +58,7 @@ class Sample:
     digest: str
     """BLAKE3 of the file's bytes."""
     size: tuple[int, int]
-    """Width and height in pixels, as stored."""
+    """Width and height in pixels, upright."""
     has_alpha: bool
     has_frames: bool = False
     """Whether there are more frames than the first, which is the one that is used."""
@@ -63,6 +66,11 @@ class Sample:
     """One of them is chosen at random each time the image is used."""
     label: str | None = None
     """Name of its class, from its folder or `metadata.jsonl`."""
+
+    @property
+    def folder(self) -> Path:
+        """The dataset's folder."""
+        return self.path.parents[self.name.count("/")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ def scan_dataset(
     whole: bool = False,
     skip_bad: bool = False,
 ) -> Dataset:
-    """The dataset in a folder; every image is decoded once, to check it, and digested.
+    """The dataset in a folder; every image is decoded, to check it, and digested.
 
     Captions come from the `column` of `metadata.jsonl` or from `x.txt` beside `x.png`, one a line
     or with `whole` one a file, classes from `label` in `metadata.jsonl` or from the folders that
@@ -106,8 +114,7 @@ def scan_dataset(
     rows, problems = _rows(files, images, column)
     has_classes = conditioning is Conditioning.LABEL
     require_one_split(folder, images, is_listed=rows is not None, classes=has_classes)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        checked = list(pool.map(_check_image, images.items()))
+    checked = _checked_images(folder, images)
     samples = []
     lacking = _Lacking(conditioning, column, ", ".join(tables_of(files)), files, rows)
     for image in checked:
@@ -157,23 +164,47 @@ def _rows(
     return rows, problems
 
 
-def _check_image(item: tuple[str, Path]) -> Sample | _Problem:
-    """The sample of an image file, without captions and label, or the problem with the file."""
-    name, path = item
+def _checked_images(folder: Path, images: Mapping[str, Path]) -> list[Sample | _Problem]:
+    """The sample of each image, without captions and label, or its problem; see `kept_scan`."""
+    kept, began = read_scan(folder), time.time_ns()
+    earlier = map(kept.get, images)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(_check_image, images, images.values(), earlier))
+    good = {name: each for name, each in found if isinstance(each, ScannedImage)}
+    if any(kept.get(name) is not each for name, each in good.items()) or kept.keys() - good:
+        keep_scan(folder, good, began)
+    return [
+        _Problem(each, name) if isinstance(each, str) else _as_sample(name, images[name], each)
+        for name, each in found
+    ]
+
+
+def _check_image(
+    name: str, path: Path, kept: ScannedImage | None
+) -> tuple[str, ScannedImage | str]:
+    """The name of an image file with the image, or with the problem with the file."""
     if not path.exists():
-        return _Problem("that is a broken link", name)
+        return name, "that is a broken link"
     if not is_text(name):
-        return _Problem("with a name that is not valid UTF-8", name)
+        return name, "with a name that is not valid UTF-8"
+    if kept is not None and kept.identity.is_at(path):
+        return name, kept
     try:
+        identity = FileIdentity.of(path.stat())
         with one_large_file(path):
             data = read_image_file(path)
             header = check_image(data, path)
             digest = _digest(data)
     except TooLarge:
-        return _Problem("too large to be decoded safely", name)
-    except SoupError:
-        return _Problem("unreadable", name)
-    return Sample(path, name, digest, header.size, header.has_alpha, header.has_frames)
+        return name, "too large to be decoded safely"
+    except (SoupError, OSError):
+        return name, "unreadable"
+    return name, ScannedImage(identity, digest, header)
+
+
+def _as_sample(name: str, path: Path, image: ScannedImage) -> Sample:
+    header = image.header
+    return Sample(path, name, image.digest, header.size, header.has_alpha, header.has_frames)
 
 
 def _digest(data: bytes) -> str:
@@ -184,6 +215,8 @@ def read_unchanged(sample: Sample) -> bytes:
     """The bytes of a sample's file; InputError if unreadable, OutputError if its digest changed."""
     data = read_image_file(sample.path)
     if _digest(data) != sample.digest:
+        # else a change that left no trace in the file's times would not be noticed next time either
+        forget_scan(sample.folder)
         # the digest of the dataset is in the run's record
         advice = "put the old file back, and run the same command to resume"
         raise OutputError("changed during training", path=sample.path, advice=advice)

@@ -33,6 +33,14 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(socket.socket, name, _refusing(getattr(socket.socket, name)))
 
 
+@pytest.fixture(autouse=True)
+def scans(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of kept scans, which is not the user's."""
+    folder = tmp_path / "kept" / "scans"
+    monkeypatch.setattr("soupctl.training.kept_scan.cache_folder", lambda: folder)
+    return folder
+
+
 def _refusing(connect: Callable[..., object]) -> Callable[..., object]:
     def refuse(self: socket.socket, address: object) -> object:
         # what workers talk by leads nowhere else

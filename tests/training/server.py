@@ -24,6 +24,7 @@ import server as commands
 
 import soupctl.images.plots
 import soupctl.training.trainer  # noqa: F401
+from soupctl.training import kept_scan
 
 MODELS = ("UNet2DConditionModel", "UNet2DModel", "AutoencoderKL", "DDIMScheduler", "DDPMScheduler")
 
@@ -47,6 +48,8 @@ def serve() -> None:
 
     def prepared(request: dict) -> None:
         become(request)
+        # not the user's folder of kept scans
+        kept_scan.cache_folder = lambda: Path(request["streams"][0]).parent / "scans"
         sys.argv = ["soupctl", *request["arguments"]]
         if request.get("killed_at_sync"):
             kill_at_sync(request["killed_at_sync"])
