@@ -1,7 +1,8 @@
 """A checkpoint open for reading: one file, or the shards of an index, as one set of tensors.
 
 Rule 1: callers find tensors by name; only this module knows which file holds them.
-Rule 2: an index must agree with its files.
+Rule 2: an index is read as transformers and diffusers read it: it names the files, all tensors of
+those count, and the last of two with one name does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Self
 
-from ..errors import InputError
 from ..format.header import Tensor
 from .layout import Component
 from .safetensors import SafetensorsFile, StoredTensor, open_safetensors
@@ -27,28 +27,22 @@ class Checkpoint:
         """Content digest; None until it has been computed."""
         self.tensors: dict[str, Tensor] = {}
         self._holders: dict[str, SafetensorsFile] = {}
+        repeated = []
         for file in files:
             for tensor in file.header.tensors:
                 if tensor.name in self.tensors:
-                    other = self.file_of(tensor.name).label
-                    raise InputError(f"is in {other} as well", path=file.label, tensor=tensor.name)
+                    repeated.append(tensor.name)
                 self.tensors[tensor.name] = tensor
                 if len(files) > 1:
                     self._holders[tensor.name] = file
-        self._require_indexed()
+        self.repeated = tuple(repeated)
+        """Tensors that are in several shards, of which the last is read."""
 
-    def _require_indexed(self) -> None:
-        """Raise InputError if a tensor is not in the file that the index names for it."""
-        index, folder = self.component.index, self.component.folder
-        if index is None or folder is None:
-            return
-        for name, file in index.weight_map.items():
-            if name not in self.tensors or self.file_of(name).path != folder / file:
-                raise InputError(
-                    "is missing from this file, which the index names for it",
-                    path=folder / file,
-                    tensor=name,
-                )
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Tensors that the index lists and no shard has."""
+        index = self.component.index
+        return () if index is None else tuple(sorted(index.weight_map.keys() - self.tensors.keys()))
 
     @property
     def label(self) -> str:
@@ -133,7 +127,7 @@ class Checkpoint:
 def open_checkpoint(component: Component) -> Checkpoint:
     """The component, opened and validated; of its data nothing is read yet.
 
-    Raises InputError if a file is malformed or does not match the index.
+    Raises InputError if a file is malformed.
     """
     with ExitStack() as stack:
         files = tuple(

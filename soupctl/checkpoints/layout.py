@@ -1,7 +1,7 @@
 """Finding the weights of a model: a file, shards with an index, a component or a pipeline.
 
-Rule 1: files are found by the names that the libraries write, older ones included; if a folder has
-two sets of weights, the user must choose.
+Rule 1: files are found by the names that the libraries write, older ones included; of two sets of
+weights in a folder, the one that its library reads is read, or else the user must choose.
 Rule 2: only safetensors files are weights.
 Rule 3: only `model_index.json` and `modules.json` name components; hidden files are not seen, such
 as those that macOS writes beside others.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, MismatchError
@@ -22,6 +22,7 @@ from ..storage.regular import reading
 from .downloads import require_finished
 from .hub import snapshot_of
 from .listing import CONFIG, LISTINGS, PIPELINE, listing_of
+from .preference import INDEX, preferred
 from .unchanged import FileSnapshot
 
 SUFFIXES = (".safetensors", ".st", ".sft")
@@ -29,9 +30,6 @@ SUFFIXES = (".safetensors", ".st", ".sft")
 
 STEMS = ("diffusion_pytorch_model", "model", "adapter_model", "pytorch_lora_weights")
 """Names of weights files as diffusers, transformers and PEFT write them, without extension."""
-
-# the variant comes after `index`, or before it, as diffusers wrote it until 2024
-INDEX = re.compile(r"\.safetensors\.(.+\.)?index\.(.+\.)?json$")
 
 SHARD = re.compile(r"-\d+-of-(\d+)\.")
 """What the name of a shard has in it."""
@@ -53,6 +51,8 @@ class Component:
     index: Index | None = None
     index_name: str | None = None
     index_file: FileSnapshot | None = None
+    passed_over: tuple[str, ...] = ()
+    """The other single files and indexes of its folder, which its library does not read."""
 
     @property
     def path(self) -> Path:
@@ -169,16 +169,8 @@ def _component(name: str, folder: Path, variant: str | None, label: str) -> Comp
             # an index of one file is another name for that file
             if indexed.files == (folder / found[0],):
                 return indexed
-        if len(found) > 1:
-            raise InputError(
-                f"holds more than one set of weights: {', '.join(found)}",
-                path=label,
-                advice="name one of them",
-            )
         if found:
-            if INDEX.search(found[0]):
-                return _indexed(name, folder, found[0], label)
-            return Component(name, label, (folder / found[0],), folder)
+            return _preferred(name, folder, found, label)
     others = sorted(each for each in present if each.endswith(SUFFIXES))
     indexes = [each for each in present if INDEX.search(each)]
     if len(indexes) == 1:
@@ -188,6 +180,22 @@ def _component(name: str, folder: Path, variant: str | None, label: str) -> Comp
     elif len(others) == 1 and not _is_one_of_several(others[0]):
         return Component(name, label, (folder / others[0],), folder)
     raise _no_weights(folder, present, others, label)
+
+
+def _preferred(name: str, folder: Path, found: list[str], label: str) -> Component:
+    """The checkpoint of one of the sets of weights found in a folder."""
+    chosen = preferred(found, folder)
+    if chosen is None:
+        raise InputError(
+            f"holds more than one set of weights: {', '.join(found)}",
+            path=label,
+            advice="name one of them",
+        )
+    if INDEX.search(chosen):
+        component = _indexed(name, folder, chosen, label)
+    else:
+        component = Component(name, label, (folder / chosen,), folder)
+    return replace(component, passed_over=tuple(each for each in found if each != chosen))
 
 
 def _candidates(present: set[str], variant: str | None) -> list[str]:

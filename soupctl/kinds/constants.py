@@ -174,6 +174,9 @@ _ROWS: dict[str, tuple[ConstantRow, ...]] = {
     name: tuple(row for row in TABLE if name in row.names) for each in TABLE for name in each.names
 }
 
+DERIVED = frozenset(name for row in TABLE if row.is_derived for name in row.names if name != "bias")
+"""Last parts of names that only constants have which a library recomputes."""
+
 
 def find_constants(tensors: Mapping[str, Tensor]) -> dict[str, TensorKind]:
     """The kind of each constant, setting and statistic among the tensors, by name."""

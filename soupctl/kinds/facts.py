@@ -25,6 +25,8 @@ class TensorFacts:
     """Name and format of each quantised layer, as ComfyUI writes it into metadata and tensors."""
     adapter: str | None = None
     """The `peft_type` of an adapter's config."""
+    absent: tuple[str, ...] = ()
+    """Tensors that an index lists and no shard has."""
 
 
 NO_FACTS = TensorFacts()

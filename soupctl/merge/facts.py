@@ -33,7 +33,7 @@ def facts_of_source(source: Source) -> TensorFacts:
         return _renamed(facts_of_source(source.checkpoint), source)
     configs = [_config_beside(source, name) for name in (CONFIG, ADAPTER)]
     facts = facts_of(source.metadata, *configs)
-    return replace(facts, layers=(*facts.layers, *_layers(source)))
+    return replace(facts, layers=(*facts.layers, *_layers(source)), absent=source.absent)
 
 
 def adapter_config(checkpoint: Checkpoint) -> bytes | None:

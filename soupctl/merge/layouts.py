@@ -46,6 +46,8 @@ class Layouts:
         self.distinct: list[tuple[str, Contents]] = []
         self.kinds: list[Kinds] = []
         """The kinds of the tensors of each distinct content."""
+        self.absent: list[tuple[str, ...]] = []
+        """For each distinct content, tensors that its index lists and no shard has."""
         keys = [
             (id(content), said, index < count)
             for index, (content, said) in enumerate(zip(contents, facts, strict=True))
@@ -54,6 +56,7 @@ class Layouts:
             if positions.setdefault(key, len(self.distinct)) == len(self.distinct):
                 self.distinct.append((name, content))
                 self.kinds.append(classify(content, key[1]))
+                self.absent.append(key[1].absent)
         self._averaged = range(len({*keys[:count]}))
         """The positions of the contents of ingredients, which come first."""
         self._absorbed = [absorbed(kinds) for kinds in self.kinds]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 
 from ..checkpoints.architecture import difference_hint
 from ..choices import OnMissing
 from ..errors import Issue, MismatchError
-from ..kinds.copies import is_ema
+from ..kinds.constants import DERIVED
+from ..kinds.copies import is_ema, originals
 from ..kinds.kind import FIXED
 from ..kinds.names import closest_renaming, common_prefix
-from .layouts import Contents, Layouts
+from .layouts import Contents, Layouts, Selected
 
 
 def require_same_names(layouts: Layouts, missing: Collection[str]) -> None:
@@ -31,6 +32,29 @@ def require_same_names(layouts: Layouts, missing: Collection[str]) -> None:
             issues.append(Issue(", and ".join(parts), other_name, advice=advice))
     if issues:
         raise MismatchError.collected(issues)
+
+
+def require_indexed(layouts: Layouts, selected: Selected) -> None:
+    """Raise MismatchError for tensors that the index of an ingredient lists and its shards lack.
+
+    Copies of other tensors, and constants that a library recomputes, may be missing.
+    """
+    issues = []
+    for (name, content), absent in zip(layouts.ingredients, layouts.absent, strict=False):
+        if absent:
+            copies = originals(content)
+            lacks = [each for each in absent if selected(each) and not _is_spare(each, copies)]
+            if lacks:
+                what = f"lacks {_some(lacks)}, which its index lists"
+                advice = f"download it again, or {OnMissing.KEEP.option} takes it as it is"
+                issues.append(Issue(what, name, advice=advice))
+    if issues:
+        raise MismatchError.collected(issues)
+
+
+def _is_spare(name: str, copies: Container[str]) -> bool:
+    """Whether a library fills in a tensor that a file lacks, by its name."""
+    return name in copies or is_ema(name) or name.rpartition(".")[2] in DERIVED
 
 
 def _advice(layouts: Layouts, content: Contents, other: Contents, missing: Sequence[str]) -> str:

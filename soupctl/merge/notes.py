@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import chain
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.preference import library_of
 from ..kinds.kind import Role
 from ..ledger.ledger import Ledger
 from .aligned import Alignment
@@ -24,6 +26,7 @@ def notes_on(
 
     `checkpoints` are those that it is a mean of, the first of the sources.
     """
+    yield from chain.from_iterable(map(_oddities, checkpoints))
     for source, renamed in zip(alignment.sources, alignment.renamed, strict=True):
         if renamed is not None:
             yield f"{source.label}: tensors are renamed to match the soup ({renamed})"
@@ -58,6 +61,21 @@ def notes_on(
         )
     if dropped := dropped_settings(checkpoints):
         yield f"metadata that differs between ingredients is left out: {listed(dropped)}"
+
+
+def _oddities(checkpoint: Checkpoint) -> Iterator[str]:
+    """The notes on files of one checkpoint that do not fit each other."""
+    label, component = checkpoint.label, checkpoint.component
+    if component.passed_over:
+        read = component.index_name or component.files[0].name
+        yield (
+            f"{label}: {read} is read, as {library_of(read)} does, and not"
+            f" {listed(component.passed_over)}"
+        )
+    if checkpoint.repeated:
+        yield f"{label}: the last shard that has a tensor counts for {listed(checkpoint.repeated)}"
+    if absent := checkpoint.absent:
+        yield f"{label}: no shard has tensors that the index lists: {listed(absent)}"
 
 
 def mixed_weights(ledgers: Sequence[Ledger | None]) -> Iterator[str]:

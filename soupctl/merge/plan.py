@@ -19,7 +19,7 @@ from ..format.shards import TensorSpec
 from ..kinds.facts import NO_FACTS, TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, WEIGHT
 from .layouts import Contents, Layouts
-from .name_errors import require_same_names
+from .name_errors import require_indexed, require_same_names
 from .quantised_steps import CODES, MARKED, SCALES, scale_name, with_quantised
 from .recipe import Recipe, first_match, selector
 from .step import Rule, Step
@@ -117,6 +117,7 @@ def _kept_tensors(recipe: Recipe, layouts: Layouts, first: str) -> list[str]:
     layouts.require_taken(chosen)
     if recipe.on_missing is OnMissing.REFUSE:
         require_same_names(layouts, missing)
+        require_indexed(layouts, selected)
     dropped = missing if recipe.on_missing is OnMissing.DROP else set()
     kept = [tensor for tensor in chosen if tensor not in dropped]
     if layouts.all_names and not kept:

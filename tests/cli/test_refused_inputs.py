@@ -132,7 +132,8 @@ def test_an_index_that_the_files_do_not_bear_out_is_refused(refused, ingredients
         Path(name, "model.safetensors.index.json").write_text(text)
         Path(name, "one.safetensors").write_bytes(Path("a.st").read_bytes())
 
-    refused("index", INPUT, *(f"avg {name} a.st -o c.st" for name in indexes))
+    refused("index", INPUT, *(f"avg {name} a.st -o c.st" for name in ("lacking", "itself")))
+    refused("index-lists", MISMATCH, "avg elsewhere a.st -o c.st")
 
 
 def test_checkpoints_that_do_not_fit_each_other_are_refused(refused, save):

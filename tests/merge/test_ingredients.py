@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from making import save, save_pipeline, save_shards
+from making import contents, save, save_pipeline, save_shards
 
+from soupctl import verbs
 from soupctl.checkpoints.checkpoint import open_checkpoint
 from soupctl.checkpoints.layout import ModelFiles, find_model
+from soupctl.choices import OnMissing
 from soupctl.errors import InputError, MismatchError, SoupError
+from soupctl.merge.revise import revise
+from soupctl.merge.revision import Revision
 from soupctl.storage.folder import equal_bytes, files_in, other_files
+from soupctl.verbs import Request
 
 INDEX = "model.safetensors.index.json"
 W = np.zeros(3, np.float16)
@@ -139,17 +145,8 @@ SHARD = "model-00001-of-00002.safetensors"
     ("change", "what"),
     [
         (lambda folder: (folder / SHARD).unlink(), "is a missing shard"),
-        (
-            lambda folder: spoil(folder, d=SHARD),
-            "d: is missing from this file, which the index names",
-        ),
-        (
-            lambda folder: spoil(folder, a=SHARD),
-            "a: is missing from this file, which the index names",
-        ),
         (lambda folder: spoil(folder, a="../x.safetensors"), "is not the name of a file in this"),
         (lambda folder: spoil(folder, a="/etc/passwd"), "is not the name of a file in this"),
-        (lambda folder: save(folder / SHARD, a=W, b=W), "a: is in "),
         (
             lambda folder: (folder / SHARD).write_bytes(b"\x00\x01"),
             "too few for a safetensors file",
@@ -161,13 +158,106 @@ SHARD = "model-00001-of-00002.safetensors"
         ),
     ],
 )
-def test_an_index_is_believed_only_where_its_files_agree(tmp_path, change, what):
+def test_an_index_of_files_that_are_missing_or_unsound_is_refused(tmp_path, change, what):
     folder = save_shards(tmp_path / "m", "model", {"b": W}, {"a": W})
     change(folder)
 
     error = refusal(folder)
     assert isinstance(error, InputError)
     assert what in error.message()
+
+
+def test_of_two_sets_of_weights_the_one_of_the_config_s_library_is_read(tmp_path):
+    save(tmp_path / "model.safetensors", mine=W)
+    save(tmp_path / "diffusion_pytorch_model.safetensors", w=W)
+    for text, expected in (
+        ('{"_class_name": "UNet2DModel"}', "w"),
+        ('{"model_type": "clip_text_model"}', "mine"),
+    ):
+        (tmp_path / "config.json").write_text(text)
+        (component,) = find_model(tmp_path).components
+        assert 1 == len(component.passed_over)
+        assert {"": [expected]} == tensors(tmp_path)
+
+    save(tmp_path / "adapter_model.safetensors", lora=W)
+    assert "holds more than one set of weights" in refusal(tmp_path).message()
+
+
+def odd(folder: Path, value: float, **weight_map: str) -> Path:
+    """Two shards whose index also lists `weight_map`."""
+    save_shards(folder, "model", {"b": W + value}, {"a": W + value})
+    spoil(folder, **weight_map)
+    return folder
+
+
+def test_a_tensor_that_an_index_lists_and_no_shard_has_is_refused_with_a_way(tmp_path):
+    folders = [odd(tmp_path / str(value), value, c=SHARD) for value in (1, 2)]
+    request = Request(folders, tmp_path / "soup")
+    with pytest.raises(MismatchError, match="lacks c, which its index lists") as caught:
+        verbs.average(request)
+    assert "--on-missing keep" in caught.value.message()
+
+    kept = replace(request, on_missing=OnMissing.KEEP)
+    with verbs.open_job(kept) as job:
+        assert 2 == sum(
+            "no shard has tensors that the index lists: c" in each for each in job.notes
+        )
+    verbs.average(kept)
+    assert {"": ["a", "b"]} == tensors(tmp_path / "soup")
+    index = json.loads((tmp_path / "soup" / INDEX).read_text())
+    assert {"a", "b"} == index["weight_map"].keys()
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "text_model.embeddings.position_ids"])
+def test_a_copy_or_a_constant_that_only_an_index_lists_may_be_missing(name, tmp_path):
+    embedding = {"model.embed_tokens.weight": W}
+    folders = [save_shards(tmp_path / n, "model", {"b": W}, embedding) for n in "xy"]
+    for folder in folders:
+        spoil(folder, **{name: SHARD})
+
+    verbs.average(Request(folders, tmp_path / "soup"))
+    assert {"": ["b", "model.embed_tokens.weight"]} == tensors(tmp_path / "soup")
+
+
+def test_the_file_that_is_read_is_said_and_the_others_are_left_behind(tmp_path):
+    folders = []
+    for value in (1, 2):
+        folders.append(odd(tmp_path / str(value), value))
+        save(folders[-1] / "model.safetensors", a=W + 10 * value, b=W)
+    request = Request(folders, tmp_path / "soup", keep_sum=True)
+    with verbs.open_job(request) as job:
+        assert [f"model.safetensors is read, as transformers does, and not {INDEX}"] * 2 == [
+            note.split(": ", 1)[1] for note in job.notes
+        ]
+    verbs.average(request)
+
+    assert {"model.safetensors"} == {each.name for each in (tmp_path / "soup").iterdir()}
+    assert (
+        np.float16(15)
+        == np.frombuffer(contents(tmp_path / "soup" / "model.safetensors")["a"][2], "f2")[0]
+    )
+    added, more, back = odd(tmp_path / "3", 3), tmp_path / "more", tmp_path / "back"
+    revise(Revision("add", tmp_path / "soup", more, added=[added]))
+    revise(Revision("subtract", more, back, removed=[str(added)]))
+    assert contents(tmp_path / "soup" / "model.safetensors") == contents(
+        tmp_path / "back" / "model.safetensors"
+    )
+
+
+def test_a_tensor_in_two_shards_is_read_from_the_last_and_said(tmp_path):
+    folders = []
+    for value in (1, 2):
+        folders.append(odd(tmp_path / str(value), value))
+        save(folders[-1] / SHARD, a=W - 1, b=W + value)
+    request = Request(folders, tmp_path / "soup")
+    with verbs.open_job(request) as job:
+        assert all("the last shard that has a tensor counts for a" in note for note in job.notes)
+    verbs.average(request)
+
+    index = json.loads((tmp_path / "soup" / INDEX).read_text())
+    assert {"a": SHARD.replace("1-of", "2-of"), "b": SHARD} == index["weight_map"]
+    values = contents(tmp_path / "soup" / index["weight_map"]["a"])["a"][2]
+    assert {np.float16(1.5)} == {*np.frombuffer(values, "f2")}
 
 
 def test_metadata_comes_from_the_index_and_from_agreeing_shards(tmp_path):
