@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.digest import text_digest
-from ..checkpoints.layout import INDEX, PICKLES, Component, find_model
+from ..checkpoints.layout import PICKLES, Component, find_model
+from ..checkpoints.preference import INDEX
 from ..checkpoints.unchanged import FileSnapshot
 from ..errors import InputError, MismatchError, OutputError
 from ..format.strict_json import decode, parse_config

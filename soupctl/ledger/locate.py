@@ -15,8 +15,9 @@ from typing import TypeGuard
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
-from ..checkpoints.layout import INDEX, SUFFIXES
+from ..checkpoints.layout import SUFFIXES
 from ..checkpoints.listing import PIPELINE
+from ..checkpoints.preference import INDEX
 from .ledger import IngredientEntry, Runs, runs
 from .names import hint, printable
 

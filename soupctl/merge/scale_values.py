@@ -1,6 +1,7 @@
 """The values of the scales of a step's codes, laid out for an engine.
 
-Rule 1: a value fits a float32, so that its product with a code and a short weight is exact.
+Rule 1: a value that an engine is given fits a float32, so that its product with a code and a short
+weight is exact; a finer one is the sum of several such values.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import struct
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+PARTS = 3
+"""Values of 24 bits that make up one of 53."""
 NAMES = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
+UNQUANTISED = "average the unquantised weights"
 FORMATS = {DType.F16: "<e", DType.F32: "<f", DType.F64: "<d"}
 
 
@@ -55,11 +59,27 @@ def read_scale(scale: CodeScale, source: Source) -> ScaleValues:
     return ScaleValues(scale.block, data, tensor.dtype, source.label, tensor.name)
 
 
+def split_scale(scale: ScaleValues | None) -> tuple[ScaleValues | None, ...]:
+    """Scales that add up to one, whose values fit a float32; itself if there are none."""
+    if scale is None or scale.dtype is not DType.F64:
+        return (scale,)
+    rest = array("d", scale.data)
+    parts: list[ScaleValues] = []
+    while any(rest):
+        if len(parts) == PARTS:
+            # not finite, or beyond the range of float32: refused when it is laid out
+            return (scale,)
+        part = array("f", rest)
+        rest = array("d", map(float.__sub__, rest, part))
+        parts.append(replace(scale, data=part.tobytes(), dtype=DType.F32))
+    return tuple(parts) or (scale,)
+
+
 def lay_out_scales(shape: tuple[int, ...], scales: Sequence[ScaleValues | None]) -> Scales | None:
     """The factors of a tensor's sources, None for one without a scale, by their common blocks.
 
     None if no source has a scale. Raises InputError for NaN or infinity, and MismatchError for a
-    value that no float32 is.
+    value that no float32 is, or a dtype that no scale should have.
     """
     if not any(scales):
         return None
@@ -108,12 +128,12 @@ def _nonfinite(scale: ScaleValues, element: int) -> InputError:
 
 def _unsupported(scale: ScaleValues) -> MismatchError:
     what = f"is a scale of dtype {scale.dtype.value}, which is not supported"
-    return MismatchError(what, path=scale.label, tensor=scale.tensor)
+    return MismatchError(what, path=scale.label, tensor=scale.tensor, advice=UNQUANTISED)
 
 
 def _too_fine(scale: ScaleValues, element: int) -> MismatchError:
-    what = f"is a scale that does not fit a float32 (element {element})"
-    return MismatchError(what, path=scale.label, tensor=scale.tensor)
+    what = f"is a scale beyond the range of F32 (element {element})"
+    return MismatchError(what, path=scale.label, tensor=scale.tensor, advice=UNQUANTISED)
 
 
 def _values(scale: ScaleValues) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from .chunks import PLANE_BYTES
 from .exact_quotient import divided
 from .kept_sum.reader import Source, SumReader, invalid_sum
 from .plan import Plan
-from .scale_values import ScaleValues, lay_out_scales
+from .scale_values import ScaleValues, lay_out_scales, split_scale
 from .step import Step
 from .tensor_errors import nonfinite, out_of_range
 from .updates import WeightedUpdate, prepare_updated
@@ -71,24 +71,24 @@ class WeightedSum:
         self._plan = plan
         self._step = step
         self._engine = engine
+        # a row counts once for each part of its scale
+        own_scales = scales or (None,) * len(terms)
         weighted = [
-            (term, weight if term.own_weight is None else term.own_weight)
-            for weight, each in zip(step.weights.whole, terms, strict=True)
+            (term, weight if term.own_weight is None else term.own_weight, part)
+            for weight, each, scale in zip(step.weights.whole, terms, own_scales, strict=True)
             if weight
             for term in each
             if term.own_weight != 0
+            for part in split_scale(scale)
         ]
-        self._owners: list[Source] = [term.source for term, _ in weighted]
+        self._owners: list[Source] = [term.source for term, *_ in weighted]
         """The source of each row that the engine is given."""
-        self._rows = [term.row for term, _ in weighted]
-        dtypes = tuple(term.dtype for term, _ in weighted)
-        weights = tuple(weight for _, weight in weighted)
+        self._rows = [term.row for term, *_ in weighted]
+        dtypes = tuple(term.dtype for term, *_ in weighted)
+        weights = tuple(weight for _, weight, _ in weighted)
         self._mean = WeightedMean(dtypes, weights, DType.F64, divisor=1)
         self._updates = updates
-        counted = ((place, terms[place]) for place in step.weights.counted)
-        places = [place for place, each in counted for term in each if term.own_weight != 0]
-        self._own_scales = tuple(scales[n] for n in places) if scales else (None,) * len(places)
-        self._scales = lay_out_scales(step.shape, self._own_scales)
+        self._scales = lay_out_scales(step.shape, [part for *_, part in weighted])
 
     def _spec(self) -> WeightedMean:
         assert self._step.out is not None

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from ..checkpoints.layout import INDEX
+from ..checkpoints.preference import INDEX
 from ..choices import Prediction
 from ..diffusion.base import SCHEDULER, Base
 from ..diffusion.component_classes import CONFIG, SCHEDULER_CONFIG

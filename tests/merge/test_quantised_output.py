@@ -241,6 +241,20 @@ def test_a_quantised_soup_is_averaged_by_value(tmp_path):
     assert {W, "norm.weight"} == contents(tmp_path / "o.st").keys()
 
 
+@pytest.mark.parametrize("keep_sum", [False, True])
+def test_codes_with_scales_of_f64_are_quantised_again_by_value(tmp_path, keep_sum):
+    scale, values = Fraction(0.1), [Fraction(n, 4) for n in range(1, 9)]
+    for name in ("a.st", "b.st"):
+        save_weight(tmp_path / name, values, E4M3)
+        number = {S: ("F64", (), packed([scale], F64))}
+        save_raw(tmp_path / name, {**contents(tmp_path / name), **number})
+    average(
+        tmp_path / "s.st", *(tmp_path / n for n in ("a.st", "b.st")), quantize=Q, keep_sum=keep_sum
+    )
+
+    assert expected([scale * value for value in values]) == made(tmp_path / "s.st")
+
+
 def test_the_error_is_that_of_the_codes(tmp_path):
     model(tmp_path / "a.st", 1, **{W: ("F16", (40, 60))})
     error = average(tmp_path / "o.st", tmp_path / "a.st", quantize=Q).error

@@ -14,7 +14,7 @@ from soupctl import verbs
 from soupctl.engines.reference import decode, encode
 from soupctl.errors import InputError, MismatchError
 from soupctl.format.dtypes import DType
-from soupctl.verbs import Ingredient, Request
+from soupctl.verbs import DiffRequest, Ingredient, Request
 
 E4M3, BF16, F16, F32 = DType.F8_E4M3, DType.BF16, DType.F16, DType.F32
 ROWS, COLUMNS = 6, 12
@@ -64,7 +64,7 @@ def average(output: Path, *pairs: tuple[Path, Fraction | int], **options: object
     verbs.average(Request(ingredients, output, **options))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("scale", [F32, F16, BF16])
+@pytest.mark.parametrize("scale", [DType.F64, F32, F16, BF16])
 @pytest.mark.parametrize("layout", SCALES)
 def test_the_soup_is_the_exact_mean_of_codes_times_scales(tmp_path, layout, scale):
     a = checkpoint(tmp_path / "a.st", 1, layout, scale=scale)
@@ -122,11 +122,12 @@ def test_markers_and_metadata_that_say_quantised_are_left_out(tmp_path):
     assert "_quantization_metadata" not in metadata(tmp_path / "o.st")
 
 
+@pytest.mark.parametrize("scale", [F32, DType.F64])
 @pytest.mark.parametrize("keep_sum", [True, False])
-def test_a_removed_ingredient_leaves_no_trace(tmp_path, keep_sum):
+def test_a_removed_ingredient_leaves_no_trace(tmp_path, keep_sum, scale):
     paths = [tmp_path / f"{n}.st" for n in range(3)]
     for n, (path, layout) in enumerate(zip(paths, ("tensor", "block", "row"), strict=True)):
-        checkpoint(path, n, layout)
+        checkpoint(path, n, layout, scale=scale)
     average(
         tmp_path / "all.st", *((path, n + 1) for n, path in enumerate(paths)), keep_sum=keep_sum
     )
@@ -155,14 +156,23 @@ def test_a_scale_that_is_no_number_is_refused(tmp_path, bad):
     assert "--allow-nonfinite" not in caught.value.message()
 
 
-def test_a_scale_finer_than_any_float32_is_refused(tmp_path):
-    checkpoint(tmp_path / "a.st", 1, "tensor")
-    checkpoint(
-        tmp_path / "b.st", 2, "tensor",
-        **{"layer.scale_weight": ("F64", (), np.float64([0.1]).tobytes())},
-    )  # fmt: skip
-    with pytest.raises(MismatchError, match="is a scale that does not fit a float32"):
-        average(tmp_path / "o.st", (tmp_path / "a.st", 1), (tmp_path / "b.st", 1))
+@pytest.mark.parametrize("value", [1e-50, 1e40])
+def test_a_scale_beyond_the_range_of_f32_is_refused_with_a_way(tmp_path, value):
+    for n in range(2):
+        number = ("F64", (), np.float64([value]).tobytes())
+        checkpoint(tmp_path / f"{n}.st", n, "tensor", **{"layer.scale_weight": number})
+    with pytest.raises(MismatchError, match=r"is a scale beyond the range of F32") as caught:
+        average(tmp_path / "o.st", (tmp_path / "0.st", 1), (tmp_path / "1.st", 1))
+    assert "average the unquantised weights" in caught.value.message()
+
+
+def test_a_difference_of_codes_with_scales_of_f64_is_found(tmp_path):
+    a, b = (checkpoint(tmp_path / f"{n}.st", n, "row", scale=DType.F64) for n in range(2))
+    (found,) = verbs.compare_checkpoints(DiffRequest(tmp_path / "0.st", tmp_path / "1.st"))
+    (layer,) = [each for each in found.tensors if each.name == "layer.weight"]
+
+    largest = max(abs(float(x) - float(y)) for x, y in zip(a, b, strict=True))
+    assert largest == layer.moments.largest
 
 
 def test_the_config_of_a_folder_says_quantised_no_longer(tmp_path):

@@ -11,7 +11,7 @@ from ...engines.contract import WeightedMean
 from ...format.dtypes import DType, Kind
 from ...kinds.kind import TensorKind
 from ..kept_sum.reader import Source, copied_tensor
-from ..scale_values import lay_out_scales, read_scale
+from ..scale_values import lay_out_scales, read_scale, split_scale
 
 if TYPE_CHECKING:
     from ...engines.comparison import Floats
@@ -25,9 +25,11 @@ class ValueReader:
         self._stored = copied_tensor(source, name)
         self.tensor = self._stored.tensor
         self._scales = None
+        self._parts = 1
         if kind.scale is not None:
-            scale = read_scale(kind.scale, source)
-            self._scales = lay_out_scales(self.tensor.shape, (scale,))
+            parts = split_scale(read_scale(kind.scale, source))
+            self._scales = lay_out_scales(self.tensor.shape, parts)
+            self._parts = len(parts)
 
     @property
     def is_float(self) -> bool:
@@ -52,15 +54,16 @@ class ValueReader:
         return self.values(raw, start).data.cast("B"), DType.F64
 
     def values(self, raw: memoryview, start: int) -> Floats:
-        """The numbers of bytes that were read from element `start` on, all exactly."""
+        """The numbers of bytes that were read from element `start` on, rounded to F64 at most."""
         import numpy as np
 
         from ...engines.cpu import CpuEngine
 
         dtype = self.tensor.dtype
         out = np.empty(len(raw) * 8 // dtype.bits)
-        product = WeightedMean((dtype,), (1,), DType.F64, allow_nonfinite=True)
-        combine = CpuEngine().prepare(product, [raw], self._scales)
+        dtypes, weights = (dtype,) * self._parts, (1,) * self._parts
+        product = WeightedMean(dtypes, weights, DType.F64, allow_nonfinite=True, divisor=1)
+        combine = CpuEngine().prepare(product, [raw] * self._parts, self._scales)
         combine(0, len(out), out.data.cast("B"), start)
         return out
 

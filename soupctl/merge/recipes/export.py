@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ...checkpoints.layout import INDEX
+from ...checkpoints.preference import INDEX
 from ...choices import OnMissing
 from ...errors import LedgerError
 from ...ledger.ledger import IngredientEntry, Ledger
