@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from .choices import Preset as Preset
     from .choices import Quantization as Quantization
     from .choices import WeightBy as WeightBy
+    from .convert.conversion import Conversion as Conversion
+    from .convert.conversion import open_conversion as open_conversion
+    from .convert.preview import ConversionPreview as ConversionPreview
+    from .convert.preview import preview_conversion as preview_conversion
+    from .convert.request import ConvertRequest as ConvertRequest
+    from .convert.write import ConvertedComponent as ConvertedComponent
+    from .convert.write import convert as convert
+    from .convert.write import convert_tensors as convert_tensors
+    from .convert.write import require_free_output as require_free_output
     from .demo import make_checkpoints as make_checkpoints
     from .format.dtypes import DType as DType
     from .ledger.data_shard import images_digest as images_digest
@@ -118,6 +127,10 @@ if TYPE_CHECKING:
 MODULES = {
     ".checkpoints.hashing": "FileDigest Verdict check_digests content_digests file_sha256",
     ".choices": "Level Method OnInt Preset Quantization WeightBy",
+    ".convert.conversion": "Conversion open_conversion",
+    ".convert.preview": "ConversionPreview preview_conversion",
+    ".convert.request": "ConvertRequest",
+    ".convert.write": "ConvertedComponent convert convert_tensors require_free_output",
     ".demo": "make_checkpoints",
     ".format.dtypes": "DType",
     ".ledger.data_shard": "images_digest",

@@ -115,6 +115,37 @@ REFUSED_COMMANDS = [
     Refused("add changed.st c.st -o x.st", (IGNORE,)),
     Refused("add a.st changed.st --count 1 -o x.st", (IGNORE,)),
     Refused(
+        "convert a.st -o x.st --set soupctl=x",
+        ("--ignore-ledger leaves out a ledger",),
+        instead=("convert soup.st -o x.st --ignore-ledger",),
+    ),
+    Refused(
+        "convert a.st -o x.st --set a=1 --set a=2",
+        ("--set gives {} more than once",),
+        instead=("convert a.st -o x.st --set a=2",),
+    ),
+    Refused(
+        "convert a.st -o x.st --set a=1 --unset a",
+        ("--set and --unset both name {}",),
+        instead=("convert a.st -o x.st --set a=1",),
+    ),
+    Refused(
+        "convert a.st -o x.st --unset a",
+        ("--unset {} is not in its metadata",),
+        instead=("convert a.st -o x.st",),
+    ),
+    Refused(
+        "convert a.st -o x.st --exclude '*'",
+        ("see --key and --exclude",),
+        instead=("convert a.st -o x.st --key 'conv*'",),
+    ),
+    Refused(
+        "convert nf4.st -o x.st --dtype F32",
+        ("without --dtype, --dtype-for and --quantize, codes are copied",),
+        instead=("convert nf4.st -o x.st",),
+    ),
+    Refused("convert changed.st -o x.st", ("--ignore-ledger treats it as a plain checkpoint",)),
+    Refused(
         "diff a.st b.st --matrix",
         ("--base and --matrix go together",),
         instead=("diff a.st b.st --base a.st --matrix",),

@@ -97,6 +97,7 @@ JOBS: dict[str, dict[str, str]] = {
         "diff": "diff:diff",
         "hash": "hash:hash_files",
     },
+    "Convert": {"convert": "convert:convert"},
     "Train and sample": {
         "finetune": "finetune:finetune",
         "patch-dmp": "patch_dmp:patch_dmp",

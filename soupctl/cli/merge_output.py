@@ -157,7 +157,11 @@ def report_integers(made: ComponentResult, quiet: bool) -> None:
 
 def report_codes(output: str, made: ComponentResult, quiet: bool) -> None:
     """Report how far quantised weights are from their exact means."""
-    error = made.error
+    report_error(output, made.error, quiet)
+
+
+def report_error(output: str, error: CodeError | None, quiet: bool) -> None:
+    """Report a quantisation error, if there is one."""
     if error is not None:
         say(
             f"soupctl: {output}: {counted(error.tensors, 'weight')} in fp8 with a scale: off by"
@@ -181,13 +185,14 @@ def _component_json(made: ComponentResult) -> dict[str, Any]:
         "tensors": made.tensors,
         "from": made.method.value,
         "sum": None if made.sum is None else str(made.sum),
-        **({} if made.error is None else {"quantised": _error_json(made.error)}),
+        **({} if made.error is None else {"quantised": error_json(made.error)}),
         "bytes_read": made.read,
         "bytes_written": made.written,
     }
 
 
-def _error_json(error: CodeError) -> dict[str, Any]:
+def error_json(error: CodeError) -> dict[str, Any]:
+    """A quantisation error as JSON."""
     # the last digits depend on how a tensor is divided into chunks
     return {
         "tensors": error.tensors,

@@ -207,3 +207,14 @@ def pairs(texts: list[str] | None, option: str) -> tuple[tuple[str, str], ...]:
             raise UsageError(f"{option} {text!r} is not GLOB=VALUE")
         found.append((glob, value))
     return tuple(found)
+
+
+def entries(texts: list[str] | None, option: str) -> tuple[tuple[str, str], ...]:
+    """Arguments of the form `KEY=VALUE`, split at the first `=`; the value may be empty."""
+    found = []
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise UsageError(f"{option} {text!r} is not KEY=VALUE")
+        found.append((key, value))
+    return tuple(found)

@@ -25,6 +25,8 @@ SUM_KEY = "soupctl.sum"
 """The metadata key of the facts that a kept sum stores beside its ledger."""
 DELTA_KEY = "soupctl.delta"
 """The metadata key of the facts that a delta stores beside its ledger."""
+CONVERTED_KEY = "soupctl.converted"
+"""The metadata key of the record of what a checkpoint was converted from; it is no ledger."""
 
 APPLY = "apply"
 """The operation that adds deltas."""

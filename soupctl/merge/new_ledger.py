@@ -16,6 +16,7 @@ from ..errors import Issue, LedgerError, UsageError
 from ..ledger.ancestry import ancestry
 from ..ledger.block_weights import WeightByBlock, WeightTuple
 from ..ledger.ledger import (
+    CONVERTED_KEY,
     DELTA_KEY,
     LEDGER_KEY,
     SUM_KEY,
@@ -275,12 +276,12 @@ def require_ledgers_fit(part: ComponentInputs, outcome: Outcome) -> None:
 
 
 def agreed_metadata(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
-    """Metadata that all ingredients agree on, without ledgers and outdated hashes."""
+    """Metadata that all ingredients agree on, without ledgers, other records and old hashes."""
     first, *rest = [checkpoint.metadata for checkpoint in checkpoints]
     return {
         key: text
         for key, text in first.items()
-        if key not in (LEDGER_KEY, SUM_KEY, DELTA_KEY)
+        if key not in (LEDGER_KEY, SUM_KEY, DELTA_KEY, CONVERTED_KEY)
         and "hash" not in key
         and all(other.get(key) == text for other in rest)
     }

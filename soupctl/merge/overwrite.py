@@ -1,6 +1,7 @@
 """Whether an output may replace an existing folder.
 
-Rule 1: only a soup is replaced: every checkpoint in the folder must have a ledger.
+Rule 1: only what soupctl made is replaced: every checkpoint in the folder must have a ledger, or
+the record of a conversion.
 Rule 2: every other file in the folder must have a successor of the same name in the new output,
 except the old soup's configs, and its weights that an index lists: another number of shards has
 other names.
@@ -18,7 +19,7 @@ from ..checkpoints.config_files import is_config
 from ..checkpoints.layout import Component, find_model
 from ..checkpoints.listing import LISTINGS
 from ..errors import OutputError, SoupError
-from ..ledger.ledger import LEDGER_KEY
+from ..ledger.ledger import CONVERTED_KEY, LEDGER_KEY
 
 
 def may_replace_with(target: Path, names: Collection[str]) -> Callable[[Path], bool]:
@@ -54,12 +55,12 @@ def _inode(path: Path) -> int | None:
 
 
 def _soup_in(folder: Path) -> tuple[Component, ...] | None:
-    """The checkpoints in a folder, if each has a ledger."""
+    """The checkpoints in a folder, if soupctl made each."""
     try:
         components = find_model(folder).components
         for component in components:
             with open_checkpoint(component) as checkpoint:
-                if LEDGER_KEY not in checkpoint.metadata:
+                if checkpoint.metadata.keys().isdisjoint((LEDGER_KEY, CONVERTED_KEY)):
                     return None
     except SoupError:
         return None

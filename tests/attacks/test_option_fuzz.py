@@ -23,7 +23,7 @@ from soupctl.cli.app import COMMANDS, commands
 
 TRIED = (
     *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
-    *("verify", "inspect", "diff", "hash", "help", "lora"),
+    *("verify", "inspect", "diff", "hash", "help", "lora", "convert"),
 )
 """All commands but those that train or sample, and `demo`, which has no odd words to take."""
 CODES = range(9)
@@ -145,6 +145,8 @@ OWN_VALUES = {
     ),
     "--config-from": ("b.st", "odd.st", "b.st@2", "sharded", "noise.st"),
     "--dtype-for": ("w=F64", "w=I32", "w=", "=F64", "none*=F32"),
+    "--set": ("title=x", "title=", "=x", "title", "soupctl=x", "soupctl.sum=x", "__metadata__=x"),
+    "--unset": ("format", "none", "", "soupctl"),
     "--decay": ("0.9", "1/3", "0.999999999"),
     "--sigma-rel": ("0.1", "0.001", "1e308", "1e-308"),
     "--steps": ("500,1000", "1000,500", "500,500", "0,1", "999999999999,1"),

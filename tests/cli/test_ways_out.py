@@ -60,6 +60,8 @@ def _save_files() -> None:
         save(Path(f"ids-{number}.st"), w=np.ones(3), position_ids=np.arange(number, number + 3))
         save(Path(f"mask-{number}.st"), w=np.ones(3), flags=schedule["mask"])
         save(Path(f"large-{number}.st"), w=np.full(3, 65504.0 * (1 - 2 * number), np.float16))
+    codes = {"l.weight": np.ones((4, 4), np.uint8), "l.weight.absmax": np.ones(2, np.float32)}
+    save(Path("nf4.st"), **codes)
     average(Path("soup.st"), "a.st", "b.st")
     average(Path("kept.st"), "a.st", "b.st", keep_sum=True)
     (kept,) = Path().glob("kept.st.*.sum")

@@ -36,6 +36,7 @@ HELPS = {
     "help-inspect": "inspect --help",
     "help-hash": "hash --help",
     "help-diff": "diff --help",
+    "help-convert": "convert --help",
     "help-finetune": "finetune --help",
     "help-patch-dmp": "patch-dmp --help",
     "help-stack": "stack --help",

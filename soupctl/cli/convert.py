@@ -1,0 +1,212 @@
+"""`soupctl convert`: changes the dtype, shards, metadata or format of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..choices import Quantization
+from . import options
+from .console import counted, digest_text, is_terminal, put, put_json, say
+from .merge_output import (
+    SHOWN_NAMES,
+    MergeOptions,
+    error_json,
+    memory_line,
+    report_error,
+    require_output,
+    size_lines,
+)
+from .option_groups import with_option_groups
+from .progress import progress
+
+if TYPE_CHECKING:
+    from ..verbs import Conversion, ConversionPreview, ConvertedComponent, ConvertRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertOptions:
+    """Options of `convert` besides those of every command that makes a checkpoint."""
+
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Float dtype of all weights.  [default: each tensor's own]",
+            autocompletion=options.completion.dtypes,
+        ),
+    ] = None
+    dtype_for: options.DtypeFor = None
+    quantize: Annotated[
+        Quantization | None,
+        typer.Option(help="Store the weights of linear layers in eight bits, for ComfyUI."),
+    ] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set an entry of the metadata.", metavar="KEY=VALUE"),
+    ] = None
+    unset: Annotated[
+        list[str] | None,
+        typer.Option("--unset", help="Leave out an entry of the metadata.", metavar="KEY"),
+    ] = None
+    key: options.Key = None
+    exclude: options.Exclude = None
+    component: options.Component = None
+    variant: options.Variant = None
+    shard_size: options.ShardSize = None
+    allow_nonfinite: Annotated[
+        bool,
+        typer.Option("--allow-nonfinite", help="Cast NaN and infinity, too, to another dtype."),
+    ] = False
+    ignore_ledger: options.IgnoreLedger = False
+
+    def request(self, source: str, output: str) -> ConvertRequest:
+        """The conversion of this input; UsageError for malformed options."""
+        from ..format.dtypes import parse_dtype
+        from ..verbs import ConvertRequest
+
+        dtypes = options.pairs(self.dtype_for, "--dtype-for")
+        return ConvertRequest(
+            source=options.named(source),
+            output=output,
+            dtype=None if self.dtype is None else parse_dtype(self.dtype),
+            dtype_for=tuple((glob, parse_dtype(name)) for glob, name in dtypes),
+            quantize=self.quantize,
+            keys=tuple(self.key or ()),
+            excludes=tuple(self.exclude or ()),
+            metadata=options.entries(self.set_, "--set"),
+            without_metadata=tuple(self.unset or ()),
+            shard_size=options.parse_size(self.shard_size, "--shard-size"),
+            component=self.component,
+            variant=self.variant,
+            allow_nonfinite=self.allow_nonfinite,
+            ignore_ledger=self.ignore_ledger,
+        )
+
+
+@with_option_groups
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="A checkpoint: a file, a folder, or - for stdin.", metavar="INPUT")
+    ],
+    output: options.Output = None,
+    *,
+    asked: ConvertOptions,
+    merge: MergeOptions,
+) -> None:
+    """Change the dtype, shards or metadata of a checkpoint.
+
+    What is not asked to change is copied, bit for bit.
+
+    Example: soupctl convert model.safetensors -o half.safetensors --dtype fp16
+    """
+    output = require_output(output, merge)
+    from .. import verbs
+
+    make(verbs.open_conversion(asked.request(source, output)), output, merge)
+
+
+def make(opening: AbstractContextManager[Conversion], output: str, merge: MergeOptions) -> None:
+    """Carry out the conversion that `opening` yields; print only the plan in a dry run."""
+    from .. import verbs
+
+    most = options.parse_size(merge.max_memory, "--max-memory")
+    execution = verbs.ExecutionOptions.on(merge.device, most)
+    with opening as job:
+        found = verbs.preview_conversion(job, merge.threads, most, execution.reserved_memory)
+        if merge.dry_run:
+            verbs.require_free_output(job, force=merge.force)
+            _show_preview(found, output, merge)
+            return
+        with progress(found.read + found.written, merge.quiet or output == "-") as advance:
+            made = verbs.convert_tensors(
+                job,
+                force=merge.force,
+                execution=replace(
+                    execution, threads=found.threads, chunk=found.chunk, progress=advance
+                ),
+            )
+    _report(output, made, found, merge)
+
+
+def _report(
+    output: str, made: Sequence[ConvertedComponent], found: ConversionPreview, merge: MergeOptions
+) -> None:
+    whole = merge.verbose or not is_terminal()
+    for each in made:
+        title = f"{output}: {each.name}" if each.name else output
+        digests = ", ".join(digest_text(digest, whole=whole) for digest in each.sources)
+        line = f"{title}: {counted(each.tensors, 'tensor')}, converted from {digests}"
+        say(line, merge.quiet or not (merge.verbose or is_terminal()))
+        report_error(output, each.error, merge.quiet)
+    if found.left_behind:
+        files = counted(len(found.left_behind), "file")
+        some = ", ".join(found.left_behind[:SHOWN_NAMES])
+        say(f"soupctl: left behind {files}: {some}", merge.quiet)
+    for note in found.notes:
+        say(f"soupctl: {note}", merge.quiet)
+    if merge.json:
+        components = [_component_json(each) for each in made]
+        put_json({"output": output, "components": components, "notes": list(found.notes)})
+
+
+def _component_json(made: ConvertedComponent) -> dict[str, Any]:
+    return {
+        "name": made.name,
+        "converted_from": list(made.sources),
+        "tensors": made.tensors,
+        "keeps_ledger": made.keeps_ledger,
+        **({} if made.error is None else {"quantised": error_json(made.error)}),
+    }
+
+
+def _show_preview(found: ConversionPreview, output: str, merge: MergeOptions) -> None:
+    """Print the plan on stdout: it is the result of a dry run."""
+    if merge.json:
+        put_json(_preview_json(found, output))
+        return
+    for line in _preview_lines(found, output):
+        put(line)
+
+
+def _preview_json(found: ConversionPreview, output: str) -> dict[str, Any]:
+    return {
+        "output": output,
+        "bytes_to_read": found.read,
+        "bytes_to_write": found.written,
+        "memory": found.memory,
+        "threads": found.threads,
+        "free_disk": found.free_disk,
+        "components": [
+            {
+                "name": each.name,
+                "files": list(each.files),
+                "tensors": each.tensors,
+                "cast": each.cast,
+                "dtypes": dict(each.dtypes),
+            }
+            for each in found.components
+        ],
+        "copied_files": list(found.copies),
+        "left_behind": list(found.left_behind),
+        "notes": list(found.notes),
+    }
+
+
+def _preview_lines(found: ConversionPreview, output: str) -> Iterator[str]:
+    yield f"output   {output}"
+    yield from size_lines(found.read, found.written, found.free_disk)
+    yield memory_line(found.memory, found.threads)
+    for each in found.components:
+        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in each.dtypes)
+        files = ", ".join(each.files)
+        yield f"{each.name or 'tensors':8} {each.tensors} ({dtypes}) in {files}, {each.cast} cast"
+    for name in found.copies:
+        yield f"copy     {name}"
+    for name in found.left_behind:
+        yield f"leave    {name}"
+    for note in found.notes:
+        yield f"note     {note}"

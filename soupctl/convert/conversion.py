@@ -1,0 +1,156 @@
+"""A conversion that is ready to be carried out: its input open, its tensors and files decided.
+
+Rule 1: every error that headers alone can show is raised here, before any data is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..errors import UsageError
+from ..format.header import encode_header
+from ..ledger.ledger import LEDGER_KEY
+from ..merge.destination import Destination, decide
+from ..merge.facts import facts_of_source
+from ..merge.ingredients import Ingredient, Inputs, open_inputs
+from .dtypes import ConvertedPart, SourceKinds, convert_part, require_known_globs
+from .pieces import as_they_are
+from .record import kept_ledger, part_metadata, with_ledger
+from .request import ConvertRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A checkpoint to convert, open, and what it becomes."""
+
+    request: ConvertRequest
+    inputs: Inputs
+    kinds: SourceKinds
+    parts: tuple[ConvertedPart, ...]
+    """The components of the output."""
+    destination: Destination
+    metadata: tuple[Mapping[str, str], ...]
+    """The metadata of each component's files, with digests that are not known yet."""
+    ledgers: tuple[str | None, ...]
+    """The ledger that stays with each component, as it was."""
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The components of the input."""
+        return tuple(part.checkpoints[0] for part in self.inputs.parts)
+
+    def headers(self, number: int) -> list[int]:
+        """Bytes that the header of each file of a component takes."""
+        metadata = self.file_metadata(number, self.metadata[number])
+        files = self.destination.components[number].files
+        return [len(encode_header(file.tensors, metadata)) for file in files]
+
+    def file_metadata(self, number: int, metadata: Mapping[str, str]) -> dict[str, str]:
+        """The metadata of a component's files; an index carries the ledger instead, if any."""
+        if self.destination.components[number].index is not None:
+            return {**metadata}
+        return with_ledger(metadata, self.ledgers[number])
+
+    @property
+    def read(self) -> int:
+        """Bytes of tensor data that will be read; those of tensors to quantise twice."""
+        twice = {
+            (each.part, each.tensor)
+            for part in self.parts
+            for tensor in part.tensors
+            if tensor.is_quantised
+            for each in tensor.arranged.ranges
+        }
+        contents = self.kinds.contents
+        return sum(each.data_size for each in self.checkpoints) + sum(
+            contents[part][name].size for part, name in twice
+        )
+
+    @property
+    def written(self) -> int:
+        """Bytes of tensor data that will be written."""
+        return sum(
+            prod(shape) * dtype.bits // 8
+            for part in self.parts
+            for _, dtype, shape in part.plan.written
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of all weights files of the output."""
+        return self.written + sum(sum(self.headers(n)) for n in range(len(self.parts)))
+
+    @property
+    def lost_ledgers(self) -> tuple[str, ...]:
+        """The input components that are soups, and whose ledgers do not go into the output."""
+        kept = any(self.ledgers)
+        return tuple(
+            each.label
+            for part, each in zip(self.inputs.parts, self.checkpoints, strict=True)
+            if part.ledgers[0] is not None and not kept
+        )
+
+    def require_unchanged(self) -> None:
+        """Raise OutputError if a file that was read is another now, or was written to since."""
+        self.inputs.require_unchanged()
+        self.destination.companions.require_unchanged()
+
+
+@contextmanager
+def open_conversion(request: ConvertRequest) -> Iterator[Conversion]:
+    """The conversion with its input opened and checked, until the context ends.
+
+    Raises any child of SoupError for what cannot be read or converted.
+    """
+    with open_inputs(
+        [Ingredient(request.source)],
+        component=request.component,
+        variant=request.variant,
+        ignore_ledger=request.ignore_ledger,
+    ) as inputs:
+        yield _planned(request, inputs)
+
+
+def _planned(request: ConvertRequest, inputs: Inputs) -> Conversion:
+    checkpoints = [part.checkpoints[0] for part in inputs.parts]
+    kinds = SourceKinds.of(
+        [each.label for each in checkpoints],
+        [each.tensors for each in checkpoints],
+        list(map(facts_of_source, checkpoints)),
+    )
+    arranged = as_they_are([(part.name, part.checkpoints[0].tensors) for part in inputs.parts])
+    require_known_globs(request, frozenset(each.name for part in arranged for each in part.tensors))
+    if request.quantize is not None and len(arranged) > 1:
+        what = f"--quantize {request.quantize} makes a single file"
+        raise UsageError(what, advice="pick one of the components with --component")
+    parts = tuple(convert_part(request, part, kinds) for part in arranged)
+    for part, checkpoint in zip(parts, checkpoints, strict=True):
+        if not part.tensors and checkpoint.tensors:
+            what = "no tensor is left to convert"
+            raise UsageError(what, path=checkpoint.label, advice="see --key and --exclude")
+    _require_metadata(request, checkpoints)
+    plans = [part.plan for part in parts]
+    destination = decide(request.output, inputs, plans, request.shard_size, request.variant)
+    return Conversion(
+        request,
+        inputs,
+        kinds,
+        parts,
+        destination,
+        tuple(part_metadata(request, part, checkpoints) for part in parts),
+        tuple(kept_ledger(request, part, checkpoints) for part in parts),
+    )
+
+
+def _require_metadata(request: ConvertRequest, checkpoints: Sequence[Checkpoint]) -> None:
+    """Raise UsageError for keys to leave out that no component has."""
+    known = {key for each in checkpoints for key in each.metadata if key != LEDGER_KEY}
+    for key in request.without_metadata:
+        if key not in known:
+            what = f"--unset {key!r} is not in its metadata"
+            advice = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            raise UsageError(what, path=checkpoints[0].label, advice=advice)

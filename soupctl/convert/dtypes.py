@@ -1,0 +1,214 @@
+"""What becomes of the values of each tensor: copied, cast, read from codes, or quantised.
+
+Rule 1: constants, integers and settings are copied; `--dtype` is about weights.
+Rule 2: codes are copied with their companions, unless a dtype is asked for; then they are read as
+the values that they stand for, and what cannot be read exactly is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import Issue, MismatchError
+from ..format.dtypes import DType, Kind, narrowest
+from ..format.scales import CodeScale
+from ..kinds.classify import Kinds, classify, kind_of
+from ..kinds.facts import TensorFacts
+from ..kinds.kind import AVERAGED, QUANTISED, Role
+from ..merge.plan import Plan
+from ..merge.quantised_steps import with_quantised
+from ..merge.recipe import Recipe, any_match, first_match, require_matches
+from ..merge.scaled_codes import absorbed, code_scale, width_of
+from ..merge.step import Rule, Step
+from ..merge.step_weights import ALONE
+from .pieces import ArrangedPart, ArrangedTensor, Contents, TensorRange
+from .request import ConvertRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedTensor:
+    """An output tensor with its dtype."""
+
+    arranged: ArrangedTensor
+    dtype: DType
+    is_copied: bool
+    """Whether its bytes are those of the input."""
+    is_quantised: bool = False
+    """Whether it becomes codes with a scale."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the output."""
+        return self.arranged.name
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedPart:
+    """One component of the output."""
+
+    name: str
+    tensors: tuple[ConvertedTensor, ...]
+    plan: Plan
+    """The same as a plan, whose steps decide the files of the output."""
+    is_unchanged: bool
+    """Whether it has the names, dtypes and bytes of an input component."""
+    is_dequantised: bool
+    """Whether codes of the input became plain values, or other codes."""
+
+
+class SourceKinds:
+    """The kinds of the tensors of all components of an input."""
+
+    def __init__(self, labels: Sequence[str], contents: Sequence[Contents]) -> None:
+        self.labels = labels
+        self.contents = contents
+        self.kinds: list[Kinds] = []
+
+    @classmethod
+    def of(
+        cls, labels: Sequence[str], contents: Sequence[Contents], facts: Sequence[TensorFacts]
+    ) -> SourceKinds:
+        """The kinds of components with these facts."""
+        found = cls(labels, contents)
+        found.kinds = list(map(classify, contents, facts))
+        return found
+
+    def scale(self, part: int, tensor: str) -> CodeScale | None:
+        """The scale of a tensor; None if it is no code, or one that cannot be read exactly."""
+        return code_scale(self.kinds[part], tensor)
+
+    def dtype(self, each: TensorRange) -> DType:
+        """The dtype of a range; for codes that are read, the one that they count as."""
+        if self.scale(each.part, each.tensor) is None:
+            return self.contents[each.part][each.tensor].dtype
+        return width_of(self.contents[each.part], self.kinds[each.part])
+
+
+def convert_part(
+    request: ConvertRequest, arranged: ArrangedPart, sources: SourceKinds
+) -> ConvertedPart:
+    """The tensors of a component with their dtypes, sorted by name.
+
+    Raises UsageError for globs without a match, and MismatchError for codes that cannot be read.
+    """
+    recipe = Recipe(
+        (),
+        dtype=request.dtype,
+        keys=request.keys,
+        excludes=request.excludes,
+        quantize=request.quantize,
+        dtype_for=request.dtype_for,
+    )
+    tensors = _selected(request, arranged, sources)
+    made = [_converted(request, each, sources) for each in tensors]
+    made.sort(key=lambda each: each.name)
+    steps, marker = [_step(each, sources) for each in made], None
+    if request.quantize is not None:
+        steps, marker = with_quantised(steps, recipe)
+        made = [
+            _quantised(each) if step.is_quantised else each
+            for each, step in zip(made, steps, strict=True)
+        ]
+    plan = Plan(ALONE, tuple(steps), request.allow_nonfinite, marker)
+    is_read = any(not each.is_copied and _has_codes(each, sources) for each in made)
+    return ConvertedPart(arranged.name, tuple(made), plan, _is_unchanged(made, sources), is_read)
+
+
+def require_known_globs(request: ConvertRequest, names: frozenset[str]) -> None:
+    """Raise UsageError for globs that match no tensor of the output."""
+    globs = Recipe((), keys=request.keys, excludes=request.excludes, dtype_for=request.dtype_for)
+    require_matches(globs, names)
+
+
+def _selected(
+    request: ConvertRequest, arranged: ArrangedPart, sources: SourceKinds
+) -> list[ArrangedTensor]:
+    """The tensors that are chosen, without companions of codes that are read."""
+    is_included, is_excluded = any_match(request.keys), any_match(request.excludes)
+    read = [absorbed(kinds) if request.changes_values else frozenset() for kinds in sources.kinds]
+    return [
+        each
+        for each in arranged.tensors
+        if (not request.keys or is_included(each.name)) and not is_excluded(each.name)
+        if not all(piece.tensor in read[piece.part] for piece in each.ranges)
+    ]
+
+
+def _converted(
+    request: ConvertRequest, tensor: ArrangedTensor, sources: SourceKinds
+) -> ConvertedTensor:
+    stored = frozenset(sources.contents[each.part][each.tensor].dtype for each in tensor.ranges)
+    kinds = [kind_of(sources.kinds[each.part], each.tensor) for each in tensor.ranges]
+    is_code = any(kind.role in QUANTISED for kind in kinds)
+    if is_code and request.changes_values:
+        _require_readable(tensor, sources)
+    casts = is_code or all(kind.role in AVERAGED | {Role.FACTOR} for kind in kinds)
+    if not stored or not casts or (is_code and not request.changes_values) or not _floats(stored):
+        (dtype,) = stored or {DType.F32}
+        return ConvertedTensor(tensor, dtype, is_copied=True)
+    own = narrowest(frozenset(map(sources.dtype, tensor.ranges)))
+    dtype = first_match(request.dtype_for)(tensor.name) or request.dtype or own
+    return ConvertedTensor(tensor, dtype, is_copied=not is_code and stored == {dtype})
+
+
+def _floats(dtypes: frozenset[DType]) -> bool:
+    return all(dtype.kind is Kind.FLOAT for dtype in dtypes)
+
+
+def _require_readable(tensor: ArrangedTensor, sources: SourceKinds) -> None:
+    """Raise MismatchError for codes that cannot be read exactly."""
+    for each in tensor.ranges:
+        kind = kind_of(sources.kinds[each.part], each.tensor)
+        if kind.role in QUANTISED and kind.scale is None:
+            what = f"is a {kind.text}, whose values soupctl cannot read exactly"
+            issue = Issue(
+                what,
+                sources.labels[each.part],
+                each.tensor,
+                "without --dtype, --dtype-for and --quantize, codes are copied",
+            )
+            raise MismatchError.collected([issue])
+
+
+def _step(made: ConvertedTensor, sources: SourceKinds) -> Step:
+    """The tensor as a step of a plan."""
+    ranges = made.arranged.ranges
+    dtypes = tuple(sources.dtype(each) for each in ranges[:1])
+    kind = kind_of(sources.kinds[ranges[0].part], ranges[0].tensor) if ranges else None
+    rule = Rule.TAKEN if made.is_copied else Rule.AVERAGE
+    step = Step(made.name, made.arranged.shape, rule, (0,), dtypes, made.dtype, ALONE)
+    if kind is None or kind.role in QUANTISED:
+        return step
+    return Step(made.name, made.arranged.shape, rule, (0,), dtypes, made.dtype, ALONE, kind)
+
+
+def _quantised(made: ConvertedTensor) -> ConvertedTensor:
+    return ConvertedTensor(made.arranged, DType.F8_E4M3, is_copied=False, is_quantised=True)
+
+
+def _has_codes(made: ConvertedTensor, sources: SourceKinds) -> bool:
+    return any(sources.scale(each.part, each.tensor) is not None for each in made.arranged.ranges)
+
+
+def _is_unchanged(made: Sequence[ConvertedTensor], sources: SourceKinds) -> bool:
+    """Whether the tensors are exactly those of one component."""
+    parts = {each.part for tensor in made for each in tensor.arranged.ranges}
+    if len(parts) > 1:
+        return False
+    content = sources.contents[parts.pop() if parts else 0]
+    return len(made) == len(content) and all(_is_as_it_was(each, content) for each in made)
+
+
+def _is_as_it_was(made: ConvertedTensor, content: Contents) -> bool:
+    own = content.get(made.name)
+    ranges = made.arranged.ranges
+    return (
+        own is not None
+        and made.is_copied
+        and not made.is_quantised
+        and made.arranged.shape == own.shape
+        and len(ranges) == 1
+        and (ranges[0].tensor, ranges[0].first, ranges[0].count) == (own.name, 0, own.count)
+        and not ranges[0].is_transposed
+    )

@@ -1,0 +1,65 @@
+"""What the tensors of a conversion are made of: ranges of input tensors, one after the other.
+
+Rule 1: every input tensor is read in order and once, so each range knows where it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..format.header import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRange:
+    """A range of elements of an input tensor, in the order in which they are stored."""
+
+    part: int
+    """The index of the input's component."""
+    tensor: str
+    first: int
+    count: int
+    is_transposed: bool = False
+    """Whether it is a whole matrix of which rows become columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrangedTensor:
+    """An output tensor: its name and shape, and the ranges that fill it."""
+
+    name: str
+    shape: tuple[int, ...]
+    ranges: tuple[TensorRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrangedPart:
+    """One component of the output; its name is its folder, empty for the only one."""
+
+    name: str
+    tensors: tuple[ArrangedTensor, ...]
+
+
+Contents = Mapping[str, Tensor]
+
+
+def as_they_are(parts: Sequence[tuple[str, Contents]]) -> tuple[ArrangedPart, ...]:
+    """The components of an input, by name and with their tensors, unchanged."""
+    return tuple(
+        ArrangedPart(name, tuple(_whole(number, tensor) for tensor in tensors.values()))
+        for number, (name, tensors) in enumerate(parts)
+    )
+
+
+def _whole(part: int, tensor: Tensor) -> ArrangedTensor:
+    ranges = (TensorRange(part, tensor.name, 0, tensor.count),)
+    return ArrangedTensor(tensor.name, tensor.shape, ranges)
+
+
+def places(tensor: ArrangedTensor) -> Iterator[tuple[TensorRange, int]]:
+    """Each range of a tensor, and the element of the tensor that it begins at."""
+    start = 0
+    for each in tensor.ranges:
+        yield each, start
+        start += each.count

@@ -1,0 +1,146 @@
+"""A preview of a conversion: sizes, memory and files, from headers alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoints.open import STREAM
+from ..errors import LimitError
+from ..merge.chunks import chunk_elements
+from ..merge.memory import (
+    A_LETTER,
+    A_STEP,
+    A_TERM,
+    A_THREAD,
+    BASELINE,
+    NUMPY,
+    MemoryNeed,
+    input_bytes,
+    within,
+)
+from ..storage.files import free_space
+from ..workers import ExecutionOptions
+from .conversion import Conversion
+from .dtypes import ConvertedPart
+
+PLACES = 3
+"""Tables of a tensor: of the input, of the output, and of the ranges that lead to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedPreview:
+    """What one component of the output holds."""
+
+    name: str
+    files: tuple[str, ...]
+    tensors: int
+    dtypes: tuple[tuple[str, int], ...]
+    """How many tensors have each dtype."""
+    cast: int
+    """How many are not copied as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionPreview:
+    """A preview of a conversion; sizes are in bytes."""
+
+    read: int
+    written: int
+    memory: int
+    """An upper estimate of anonymous memory, which does not include the system's cache of files."""
+    threads: int
+    chunk: int | None
+    """Elements in a chunk; None to fit the cache."""
+    free_disk: int | None
+    """None if unknown."""
+    components: tuple[ConvertedPreview, ...]
+    copies: tuple[str, ...]
+    """Companion files that are copied."""
+    left_behind: tuple[str, ...]
+    notes: tuple[str, ...]
+    """Remarks for the user, a sentence each."""
+
+
+def preview_conversion(
+    job: Conversion,
+    threads: int | None = None,
+    max_memory: int | None = None,
+    reserved: int = 0,
+) -> ConversionPreview:
+    """The preview of an open conversion, with as many of `threads` as `max_memory` bytes allow.
+
+    If not even one fits, chunks are smaller. `reserved` bytes are used elsewhere. Raises LimitError
+    if that is not enough.
+    """
+    threads = threads or ExecutionOptions().threads
+    names = [name for content in job.kinds.contents for name in content]
+    fixed = reserved + BASELINE + NUMPY + PLACES * A_STEP * len(names)
+    fixed += PLACES * A_LETTER * sum(map(len, names)) + sum(map(input_bytes, job.checkpoints))
+
+    def need_of(chunk: int | None) -> MemoryNeed:
+        return MemoryNeed(fixed, A_THREAD + 2 * A_TERM + _buffers(job, chunk))
+
+    chunk = None
+    need = need_of(None)
+    if max_memory is not None:
+        threads, chunk, need = within(max_memory, threads, need_of)
+        if need.with_threads(threads) > max_memory:
+            needed = need.with_threads(1)
+            advice = f"one thread needs {needed} bytes: --max-memory {needed} allows them"
+            raise LimitError(f"{max_memory} bytes of memory are not enough", advice=advice)
+    return ConversionPreview(
+        read=job.read,
+        written=job.size,
+        memory=need.with_threads(threads),
+        threads=threads,
+        chunk=chunk,
+        free_disk=_free_disk(job.request.output),
+        components=tuple(_component(job, number) for number, _ in enumerate(job.parts)),
+        copies=tuple(name for name, _ in job.destination.companions.copies),
+        left_behind=job.destination.companions.not_copied,
+        notes=tuple(_notes(job)),
+    )
+
+
+def _buffers(job: Conversion, chunk: int | None) -> int:
+    """Bytes that a thread reads into and computes in, for one tensor."""
+    most = 0
+    for part in job.parts:
+        for tensor in part.tensors:
+            for each in tensor.arranged.ranges:
+                stored = job.kinds.contents[each.part][each.tensor]
+                width = max(1, stored.dtype.bits // 8) + tensor.dtype.bits // 8
+                most = max(most, width * min(stored.count, chunk or chunk_elements(width)))
+    return most
+
+
+def _component(job: Conversion, number: int) -> ConvertedPreview:
+    part: ConvertedPart = job.parts[number]
+    counts = Counter(dtype.value for _, dtype, _ in part.plan.written)
+    return ConvertedPreview(
+        part.name,
+        tuple(file.name for file in job.destination.components[number].files),
+        len(part.plan.written),
+        tuple(sorted(counts.items())),
+        sum(not each.is_copied for each in part.tensors),
+    )
+
+
+def _notes(job: Conversion) -> Iterator[str]:
+    for label in job.lost_ledgers:
+        yield (
+            f"{label}: its ledger does not go into the output, whose tensors are others; the output"
+            " records the content digest of what it was converted from"
+        )
+
+
+def _free_disk(output: str | Path) -> int | None:
+    if output == STREAM:
+        return None
+    try:
+        return free_space(Path(output).parent)
+    except OSError:
+        return None
