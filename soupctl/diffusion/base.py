@@ -6,7 +6,7 @@ Rule 1: only the denoiser is trained; all other components of a pipeline stay as
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 from ..errors import MismatchError
 from .base_files import BaseFiles
 from .component_classes import CONFIG, ComponentClass
+from .families.family import DenoiserFamily, TextPart
+from .families.table import family_of
 
 MODEL = "model"
 """The folder of a training run that holds the trained model."""
-VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER = "vae", "text_encoder", "tokenizer", "scheduler"
+VAE, SCHEDULER = "vae", "scheduler"
 
 
 class Conditioning(Enum):
@@ -45,6 +47,20 @@ class Base:
     """Configs of the components that are loaded, by folder."""
     files: BaseFiles
     """The base's files as they were read."""
+    pipeline: Mapping[str, Any] = field(default_factory=dict)
+    """The pipeline's own settings in its list of components; none for a bare denoiser."""
+
+    @property
+    def family(self) -> DenoiserFamily:
+        """How its denoiser is trained and sampled."""
+        found = family_of(self.config)
+        assert found is not None, "a base of no family is refused when it is read"
+        return found
+
+    @property
+    def texts(self) -> tuple[TextPart, ...]:
+        """The text encoders that it has."""
+        return tuple(each for each in self.family.texts if each.encoder in self.configs)
 
     @property
     def vae(self) -> Mapping[str, Any] | None:
@@ -74,8 +90,8 @@ class Base:
 
     @property
     def channels(self) -> int:
-        """Channels of the denoiser's input: of latents, or of pixels."""
-        return int(self.config["in_channels"])
+        """Channels of the latents, or pixels, that are denoised."""
+        return int(self.config["in_channels"]) // self.family.packing
 
     @property
     def pixel_channels(self) -> int:

@@ -16,13 +16,14 @@ from typing import Any
 
 from ..checkpoints.listing import PIPELINE
 from ..errors import InputError, MismatchError
-from .base import MODEL, SCHEDULER, TEXT_ENCODER, TOKENIZER, VAE, Base, Conditioning
+from .base import MODEL, SCHEDULER, VAE, Base, Conditioning
+from .base_checks import require_trainable, shown_class
 from .base_files import BaseFiles
 from .component_classes import (
     CONFIG,
     DENOISERS,
-    NOISE_SCHEDULERS,
     SCHEDULER_CONFIG,
+    TOKENIZER_CONFIG,
     VOCABULARIES,
     ComponentClass,
     known_components,
@@ -30,17 +31,16 @@ from .component_classes import (
     supported,
     unsupported_denoiser,
 )
-from .config_fields import FIELDS, SCHEDULER_FIELDS, require_fields
+from .families.family import DenoiserFamily
+from .families.table import family_of
 from .published_configs import CLASS_NAME, bounded_captions, present_config
 
 DENOISER_NAMES = ("unet", "transformer")
-PARTS = (VAE, TEXT_ENCODER, TOKENIZER, SCHEDULER)
-"""Components that are used besides the denoiser."""
+PARTS = (VAE, SCHEDULER)
+"""Components that are used besides the denoiser and text encoders."""
 COMPANIONS = ("safety_checker", "feature_extractor", "image_encoder")
 """Components that are copied with a model, but have no influence on training or sampling."""
 ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors")
-LONGEST_CLASS = 80
-"""Characters of a class name that messages show."""
 REMOTE = re.compile(r"[\w.-]+/[\w.-]+")
 """The pattern of a model's name on the hub."""
 BARE_SCHEDULER = ComponentClass("diffusers", "DDPMScheduler", (SCHEDULER_CONFIG,), False)
@@ -62,10 +62,10 @@ def read_base(folder: Path, variant: str | None = None) -> Base:
     listed = listed_classes(listing or {}, folder / PIPELINE)
     denoiser, config = _read_denoiser(files, listed)
     place = folder / denoiser
-    _require_supported(config, place)
+    family = _require_supported(config, place)
     class_name = str(config["_class_name"])
     if listed:
-        _require_used(listed, folder)
+        _require_used(listed, family, folder)
         found = known_components(listed, folder)
         _require_whole(found, files)
         kind = found.pop(next(name for name in DENOISER_NAMES if name in found))
@@ -78,10 +78,13 @@ def read_base(folder: Path, variant: str | None = None) -> Base:
         components = {"": ComponentClass("diffusers", class_name)}
         if files.holds(SCHEDULER, BARE_SCHEDULER):
             components[SCHEDULER] = BARE_SCHEDULER
-    conditioning = _conditioning(config)
-    configs = {denoiser: config, **_read_components(files, components, denoiser, conditioning)}
-    base = Base(folder, denoiser, class_name, config, conditioning, components, configs, files)
-    _require_trainable(base)
+    conditioning = _conditioning(config, family)
+    configs = {denoiser: config, **_read_components(files, components, denoiser, family)}
+    settings = {name: value for name, value in (listing or {}).items() if name not in listed}
+    base = Base(
+        folder, denoiser, class_name, config, conditioning, components, configs, files, settings
+    )
+    require_trainable(base)
     files.require_variant()
     return base
 
@@ -110,12 +113,15 @@ def _with_class(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {**({} if is_named else {CLASS_NAME: kind}), **config}
 
 
-def _require_used(listed: Mapping[str, tuple[str, str]], folder: Path) -> None:
+def _require_used(
+    listed: Mapping[str, tuple[str, str]], family: DenoiserFamily, folder: Path
+) -> None:
     """Raise MismatchError for a pipeline with a model that would be left out."""
+    texts = [name for part in family.texts for name in (part.encoder, part.tokenizer)]
     for name, (_, kind) in listed.items():
-        if name not in (*DENOISER_NAMES, *PARTS, *COMPANIONS):
+        if name not in (*DENOISER_NAMES, *PARTS, *texts, *COMPANIONS):
             what = f"is a {reprlib.repr(kind)[1:-1]}, which soupctl does not use in a pipeline"
-            parts = ", ".join((*DENOISER_NAMES, *PARTS))
+            parts = ", ".join((*DENOISER_NAMES, *PARTS, *texts))
             raise MismatchError(what, path=folder / name, advice=f"supported are {parts}")
 
 
@@ -132,15 +138,14 @@ def _read_components(
     files: BaseFiles,
     components: Mapping[str, ComponentClass],
     denoiser: str,
-    conditioning: Conditioning,
+    family: DenoiserFamily,
 ) -> dict[str, dict[str, Any]]:
     """The configs of the components that are loaded besides the denoiser.
 
     The files of all components are read, and their weights found.
     """
     used = {denoiser, VAE, SCHEDULER}
-    if conditioning is Conditioning.TEXT:
-        used |= {TEXT_ENCODER, TOKENIZER}
+    used |= {name for part in family.texts for name in (part.encoder, part.tokenizer)}
     configs = {}
     for name, kind in components.items():
         if name == denoiser:
@@ -155,8 +160,10 @@ def _read_components(
             is_model = kind.library == "diffusers" and kind.has_weights
             config = _with_class(config, kind.name) if is_model else config
             configs[name] = present_config(config, kind.name)
-    if TOKENIZER in configs and TEXT_ENCODER in configs:
-        configs[TOKENIZER] = bounded_captions(configs[TOKENIZER], configs[TEXT_ENCODER])
+    for part in family.texts:
+        if part.tokenizer in configs and part.encoder in configs:
+            own = configs[part.tokenizer]
+            configs[part.tokenizer] = bounded_captions(own, configs[part.encoder])
     return configs
 
 
@@ -165,7 +172,8 @@ def _read_component(files: BaseFiles, name: str, kind: ComponentClass) -> dict[s
     for file in kind.files[1:]:
         files.read(files.inside(name, file))
     config = files.read_config(files.inside(name, kind.files[0]))
-    if config is None and name == TOKENIZER and files.holds_any(name, VOCABULARIES):
+    is_tokenizer = kind.files[0] == TOKENIZER_CONFIG
+    if config is None and is_tokenizer and files.holds_any(name, VOCABULARIES):
         # missing fields have the defaults of the class
         return {}
     return config
@@ -196,77 +204,23 @@ def _no_diffusers_folder(folder: Path) -> InputError:
     return InputError(what, path=folder, advice=advice)
 
 
-def _conditioning(config: Mapping[str, Any]) -> Conditioning:
-    if config.get("_class_name") == "UNet2DConditionModel":
+def _conditioning(config: Mapping[str, Any], family: DenoiserFamily) -> Conditioning:
+    if family.texts:
         return Conditioning.TEXT
     if config.get("_class_name") == "DiTTransformer2DModel" or config.get("num_class_embeds"):
         return Conditioning.LABEL
     return Conditioning.NONE
 
 
-def _require_supported(config: Mapping[str, Any], place: Path) -> None:
-    """Raise MismatchError for a denoiser of a kind that is not supported."""
+def _require_supported(config: Mapping[str, Any], place: Path) -> DenoiserFamily:
+    """The family of a denoiser; MismatchError for one of a kind that is not supported."""
     if "_class_name" not in config:
         raise MismatchError(f"is not a diffusers model; {supported()}", path=place)
     if config["_class_name"] not in DENOISERS:
-        raise unsupported_denoiser(_shown_class(config["_class_name"]), place)
-    if config.get("addition_embed_type"):
-        what = "has more conditions than text, like SDXL, which is not supported"
-        raise MismatchError(what, path=place, advice="use SD 1.x or 2.x")
-
-
-def _shown_class(name: object) -> str:
-    """The class name in a config, which may be any value, as a message shows it."""
-    # longer than what reprlib shows, because some names are long
-    return repr(name)[:LONGEST_CLASS].strip("'")
-
-
-def _require_trainable(base: Base) -> None:
-    """Raise InputError for a malformed config, MismatchError for what is not supported."""
-    place = base.denoiser_folder
-    for name, config in base.configs.items():
-        kind = base.components[name]
-        if name == SCHEDULER and base.scheduler_class not in NOISE_SCHEDULERS:
-            prediction = config.get("prediction_type")
-            own = _shown_class(base.scheduler_class)
-            what = f"scheduler {own} with prediction {reprlib.repr(prediction)} is not supported"
-            raise MismatchError(f"the base's {what}")
-        if name == SCHEDULER:
-            _require_steps_of_noise(config, base.place(name))
-        fields = FIELDS.get(kind.name, SCHEDULER_FIELDS)
-        require_fields(config, fields, base.place(name) / kind.files[0])
-    if base.conditioning is Conditioning.TEXT:
-        lacking = [each for each in (TEXT_ENCODER, TOKENIZER) if each not in base.components]
-        if lacking or base.config.get("class_embed_type") or base.config.get("num_class_embeds"):
-            what = f"takes captions, but the base has no {' and no '.join(lacking)}"
-            what = what if lacking else "takes captions and classes, which is not supported"
-            raise MismatchError(what, path=place)
-    if base.vae is not None:
-        _require_fitting_vae(base, base.vae)
-    if base.vae is None and base.channels not in (1, 3):
-        what = f"takes {base.channels} channels, but the base has no vae to make them"
-        raise MismatchError(what, path=place)
-
-
-def _require_steps_of_noise(config: Mapping[str, Any], place: Path) -> None:
-    """Raise MismatchError for a scheduler with betas whose model was trained on other noise."""
-    for field, usual in (("use_flow_sigmas", False), ("timestep_type", "discrete")):
-        found = config.get(field)
-        if found not in (None, usual):
-            what = f"has {field} {reprlib.repr(found)}, so its model was trained on other noise"
-            raise MismatchError(what, path=place, advice="supported are discrete steps with betas")
-
-
-def _require_fitting_vae(base: Base, vae: Mapping[str, Any]) -> None:
-    """Raise MismatchError for an autoencoder that does not fit the denoiser, or images."""
-    place = base.folder / VAE
-    if base.components[VAE].name != "AutoencoderKL" or vae.get("_class_name") != "AutoencoderKL":
-        what = f"is a {_shown_class(vae.get('_class_name'))}; only AutoencoderKL is supported"
-        raise MismatchError(what, path=place)
-    if vae["latent_channels"] != base.channels:
-        what = f"takes {base.channels} channels, but the vae has {vae['latent_channels']}"
-        raise MismatchError(
-            what, path=base.denoiser_folder, advice="inpainting models are not supported"
-        )
-    if vae["in_channels"] not in (1, 3):
-        raise MismatchError(f"takes images of {vae['in_channels']} channels", path=place)
+        raise unsupported_denoiser(shown_class(config["_class_name"]), place)
+    family = family_of(config)
+    if family is None:
+        kind = shown_class(config.get("addition_embed_type"))
+        what = f"has conditions of the kind {kind} besides text, which is not supported"
+        raise MismatchError(what, path=place, advice="use SD 1.x, SD 2.x or SDXL")
+    return family

@@ -65,6 +65,7 @@ _KNOWN = (
         for name in (*NOISE_SCHEDULERS, *FLOW_SCHEDULERS)
     ),
     ComponentClass("transformers", "CLIPTextModel"),
+    ComponentClass("transformers", "CLIPTextModelWithProjection"),
     ComponentClass("transformers", "CLIPTokenizer", _TOKENIZER, has_weights=False),
     ComponentClass("transformers", "CLIPTokenizerFast", _TOKENIZER, has_weights=False),
     # these are copied with a trained model, and never loaded

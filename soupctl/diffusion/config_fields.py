@@ -105,6 +105,8 @@ _MODEL: Mapping[str, Field] = {
 
 _UNET: Mapping[str, Field] = {
     **_MODEL,
+    "addition_embed_type": optional(TEXT),
+    "addition_time_embed_dim": optional(SIZE),
     "attention_head_dim": _HEADS,
     "block_out_channels": required(listed(SIZE)),
     "center_input_sample": FLAG,
@@ -114,6 +116,7 @@ _UNET: Mapping[str, Field] = {
     "layers_per_block": _LAYERS_PER_BLOCK,
     "num_attention_heads": _HEADS,
     "num_class_embeds": optional(whole(1, 10_000_000)),
+    "projection_class_embeddings_input_dim": optional(SIZE),
     "reverse_transformer_layers_per_block": optional(_LAYERS_PER_BLOCK),
     "time_embedding_dim": optional(SIZE),
     "transformer_layers_per_block": _LAYERS_PER_BLOCK,
@@ -134,6 +137,8 @@ _VAE: Mapping[str, Field] = {
     **_MODEL,
     "block_out_channels": required(listed(SIZE)),
     "down_block_types": required(TEXTS),
+    "latents_mean": optional(listed(number(-1e6, 1e6), 1, LONGEST)),
+    "latents_std": optional(listed(number(1e-6, 1e6), 1, LONGEST)),
     "latent_channels": required(SIZE),
     "layers_per_block": LAYERS,
     "scaling_factor": number(1e-6, 1e6),
@@ -142,7 +147,9 @@ _VAE: Mapping[str, Field] = {
 }
 
 TEXT_ENCODER_FIELDS: Mapping[str, Field] = {
-    "architectures": optional(listed(choice("CLIPTextModel"))),
+    "architectures": optional(
+        listed(choice("CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel"))
+    ),
     "attention_dropout": SHARE,
     "bos_token_id": optional(whole()),
     "dtype": optional(TEXT),
@@ -217,6 +224,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     "DiTTransformer2DModel": _DIT,
     "AutoencoderKL": _VAE,
     "CLIPTextModel": TEXT_ENCODER_FIELDS,
+    "CLIPTextModelWithProjection": TEXT_ENCODER_FIELDS,
     "CLIPTokenizer": TOKENIZER_FIELDS,
     "CLIPTokenizerFast": TOKENIZER_FIELDS,
 }

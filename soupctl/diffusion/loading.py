@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,10 @@ import torch
 import transformers
 
 from ..errors import InputError, MismatchError, SoupError
-from .base import SCHEDULER, TEXT_ENCODER, TOKENIZER, VAE, Base
+from .base import SCHEDULER, VAE, Base
 from .base_files import staged
 from .config_fields import FIELDS, SCHEDULER_FIELDS
+from .families.family import Condition, Frame, TextPart
 
 LONGEST_REASON = 200
 """Characters of a library's message that an error shows."""
@@ -28,8 +29,14 @@ class Models:
     base: Base
     denoiser: Any
     vae: Any | None
-    text_encoder: Any | None
-    tokenizer: Any | None
+    text_encoders: Mapping[str, Any]
+    """By the names of their folders, as the tokenizers."""
+    tokenizers: Mapping[str, Any]
+
+    @property
+    def frozen(self) -> tuple[Any, ...]:
+        """All models but the denoiser."""
+        return (*(() if self.vae is None else (self.vae,)), *self.text_encoders.values())
 
 
 def load_models(base: Base) -> Models:
@@ -41,18 +48,22 @@ def load_models(base: Base) -> Models:
     kinds, rewritten = base.loaded, {}
     for name, kind in kinds.items():
         inside = base.files.inside(name, kind.files[0])
-        is_checked = name in (TEXT_ENCODER, TOKENIZER)
+        is_checked = kind.library == "transformers"
         rewritten[inside] = known_fields(base, name) if is_checked else base.configs[name]
     with loading(base), staged(base.files, kinds, rewritten) as folder:
         models = {
             name: _model(base, name, folder) for name, kind in kinds.items() if kind.has_weights
         }
-        tokenizer = load_tokenizer(folder / TOKENIZER) if TOKENIZER in kinds else None
+        tokenizers = {
+            each.tokenizer: load_tokenizer(folder / each.tokenizer, kinds[each.tokenizer].name)
+            for each in base.texts
+        }
     # eval() even for training: in train(), each block of a DiT drops other labels at random
     denoiser = models.pop(base.denoiser).requires_grad_(True)
     for frozen in models.values():
         frozen.requires_grad_(False)
-    return Models(base, denoiser, models.get(VAE), models.get(TEXT_ENCODER), tokenizer)
+    vae = models.pop(VAE, None)
+    return Models(base, denoiser, vae, models, tokenizers)
 
 
 @contextmanager
@@ -100,9 +111,9 @@ def _model(base: Base, name: str, folder: Path) -> Any:
     return model.eval()
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a folder of staged files."""
-    return transformers.CLIPTokenizer.from_pretrained(
+def load_tokenizer(folder: Path, kind: str) -> Any:
+    """The tokenizer of class `kind` in a folder of staged files."""
+    return getattr(transformers, kind.removesuffix("Fast")).from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
 
@@ -130,34 +141,40 @@ def load_scheduler(base: Base) -> Any:
         return diffusers.DDPMScheduler.from_config(known)
 
 
-def predict(
-    denoiser: Any, noisy: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor | None
-) -> torch.Tensor:
-    """The prediction of a denoiser, bare or wrapped, for [B, C, H, W] at timesteps [B]; same shape.
+def encode_captions(
+    models: Models, captions: Sequence[str], frame: Frame, guidance: float
+) -> Condition:
+    """The condition of images that have these captions and this frame."""
+    family, texts = models.base.family, models.base.texts
+    assert family.embed is not None
+    ids = {}
+    for part in texts:
+        device = models.text_encoders[part.encoder].device
+        ids[part.encoder] = _token_ids(models.tokenizers[part.tokenizer], part, captions).to(device)
+    with torch.no_grad():
+        found = family.embed(models.text_encoders, ids, models.base.config)
+    return family.complete(found, frame, guidance)
 
-    `condition` is [B, tokens, width] for captions and [B] for classes.
-    """
-    if condition is not None and condition.dim() == 3:
-        return denoiser(noisy, timesteps, encoder_hidden_states=condition, return_dict=False)[0]
-    if condition is not None:
-        return denoiser(noisy, timestep=timesteps, class_labels=condition, return_dict=False)[0]
-    return denoiser(noisy, timesteps, return_dict=False)[0]
+
+def encode_nothing(models: Models, count: int, frame: Frame, guidance: float) -> Condition:
+    """The condition that images are guided away from: of an empty caption, or zeros."""
+    found = encode_captions(models, [""] * count, frame, guidance)
+    family = models.base.family
+    if not family.zeroes_null(models.base.pipeline):
+        return found
+    zeros = {name: torch.zeros_like(each) for name, each in found.items()}
+    return family.complete(zeros, frame, guidance)
 
 
-def encode_captions(models: Models, captions: Sequence[str]) -> torch.Tensor:
-    """The text encoder's embeddings of captions, [B, tokens, width]."""
-    tokenizer, encoder = models.tokenizer, models.text_encoder
-    assert tokenizer is not None
-    assert encoder is not None
-    ids = tokenizer(
+def _token_ids(tokenizer: Any, part: TextPart, captions: Sequence[str]) -> torch.Tensor:
+    """The token ids of captions, [B, tokens]."""
+    return tokenizer(
         list(captions),
         padding="max_length",
         truncation=True,
-        max_length=tokenizer.model_max_length,
+        max_length=part.tokens or tokenizer.model_max_length,
         return_tensors="pt",
     ).input_ids
-    with torch.no_grad():
-        return encoder(ids.to(encoder.device), return_dict=False)[0]
 
 
 def encode_images(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
@@ -171,6 +188,8 @@ def sample_latents(vae: Any, moments: torch.Tensor, noise: torch.Tensor) -> torc
     """Scaled latents [B, C', H', W'] from moments [B, 2 C', H', W'] and standard normal `noise`."""
     mean, logvar = moments.chunk(2, dim=1)
     latents = mean + (0.5 * logvar).exp() * noise
+    if (own := _own_moments(vae, latents)) is not None:
+        return (latents - own[0]) * vae.config.scaling_factor / own[1]
     return (latents - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
 
 
@@ -180,5 +199,16 @@ def decode_latents(models: Models, latents: torch.Tensor) -> torch.Tensor:
     if vae is None:
         return latents.clamp(-1, 1)
     with torch.no_grad():
-        plain = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0)
+        if (own := _own_moments(vae, latents)) is not None:
+            plain = latents * own[1] / vae.config.scaling_factor + own[0]
+        else:
+            plain = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0)
         return vae.decode(plain, return_dict=False)[0].clamp(-1, 1)
+
+
+def _own_moments(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Mean and standard deviation of latents by channel, [1, C, 1, 1], if the config has them."""
+    mean, std = vae.config.latents_mean, vae.config.latents_std
+    if mean is None or std is None:
+        return None
+    return tuple(like.new_tensor(each).view(1, -1, 1, 1) for each in (mean, std))

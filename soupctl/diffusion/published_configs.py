@@ -24,7 +24,10 @@ FLAX = "Flax"
 SPLIT = "Transformer2DModel"
 """The class that DiT and other transformers shared in earlier versions."""
 DIT = "DiTTransformer2DModel"
-MODEL_TYPES: Mapping[str, str] = {"CLIPTextModel": "clip_text_model"}
+MODEL_TYPES: Mapping[str, str] = {
+    "CLIPTextModel": "clip_text_model",
+    "CLIPTextModelWithProjection": "clip_text_model",
+}
 """The prefix of transformers' classes in the table of defaults."""
 LENGTH, POSITIONS = "model_max_length", "max_position_embeddings"
 UNBOUNDED = int(1e30)

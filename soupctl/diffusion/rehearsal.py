@@ -17,10 +17,12 @@ import transformers
 
 from ..checkpoints.safetensors import read_header
 from ..errors import InputError, Issue, MismatchError
-from .base import SCHEDULER, TEXT_ENCODER, TOKENIZER, VAE, Base, Conditioning
+from .base import SCHEDULER, VAE, Base, Conditioning
 from .base_files import staged
-from .loading import known_fields, load_tokenizer, loading, predict
+from .families.family import Condition, Frame, TextPart
+from .loading import known_fields, load_tokenizer, loading
 from .objective import Objective
+from .published_configs import LENGTH
 from .sampling import sampler_of
 
 # names that diffusers used until 2023, and still reads
@@ -39,7 +41,8 @@ def rehearse(base: Base, side: int, scheduler: Any, objective: Objective) -> Non
         _require_same_tensors(base, denoiser)
         sample = torch.zeros(1, base.channels, side, side)
         condition = _condition(base)
-        predicted = predict(denoiser, sample, torch.zeros(1, dtype=torch.long), condition)
+        timesteps = torch.zeros(1, dtype=torch.long)
+        predicted = base.family.predict(denoiser, sample, timesteps, condition)
         if predicted.shape[1] not in (base.channels, 2 * base.channels):
             what = f"predicts {predicted.shape[1]} channels from {base.channels}"
             raise MismatchError(what, path=base.denoiser_folder)
@@ -49,53 +52,75 @@ def rehearse(base: Base, side: int, scheduler: Any, objective: Objective) -> Non
         _rehearse_scheduler(base, scheduler, objective)
 
 
-def _condition(base: Base) -> torch.Tensor | None:
-    """A condition for the denoiser, without values; None if it takes none."""
+def _condition(base: Base) -> Condition:
+    """A condition for the denoiser, without values."""
     if base.conditioning is Conditioning.LABEL:
-        return torch.zeros(1, dtype=torch.long)
-    if base.conditioning is Conditioning.NONE:
-        return None
-    config = transformers.CLIPTextConfig(**known_fields(base, TEXT_ENCODER))
-    length = base.configs[TOKENIZER]["model_max_length"]
-    longest, known = config.max_position_embeddings, config.vocab_size
+        return {"class_labels": torch.zeros(1, dtype=torch.long)}
+    family = base.family
+    if family.embed is None:
+        return {}
+    encoders = {part.encoder: _encoder(base, part) for part in base.texts}
+    ids = {
+        part.encoder: torch.zeros(1, _caption_length(base, part), dtype=torch.long)
+        for part in base.texts
+    }
+    return family.complete(family.embed(encoders, ids, base.config), Frame.whole(1, 8, 8), 1.0)
+
+
+def _encoder(base: Base, part: TextPart) -> Any:
+    """A text encoder without weights; MismatchError if its tokenizer does not fit it."""
+    kind = getattr(transformers, base.components[part.encoder].name)
+    config = kind.config_class(**known_fields(base, part.encoder))
+    length = _caption_length(base, part)
+    longest = getattr(config, "max_position_embeddings", length)
     if length > longest:
         what = f"makes {length} tokens of a caption, but the text encoder takes {longest}"
-        raise MismatchError(what, path=base.folder / TOKENIZER)
-    encoder = transformers.CLIPTextModel(config)
+        raise MismatchError(what, path=base.folder / part.tokenizer)
     with torch.device("cpu"):
-        tokens = _tokens(base)
-    if len(tokens) != length or max(tokens) >= known:
-        what = f"does not fit the text encoder, which knows {known} tokens"
-        raise MismatchError(what, path=base.folder / TOKENIZER)
-    return encoder(torch.zeros(1, length, dtype=torch.long), return_dict=False)[0]
+        tokens = _tokens(base, part)
+    if len(tokens) != length or max(tokens) >= config.vocab_size:
+        what = f"does not fit the text encoder, which knows {config.vocab_size} tokens"
+        raise MismatchError(what, path=base.folder / part.tokenizer)
+    return kind(config)
 
 
-def _tokens(base: Base) -> list[int]:
+def _caption_length(base: Base, part: TextPart) -> int:
+    """The number of tokens of a caption for a text encoder."""
+    return part.tokens or int(base.configs[part.tokenizer][LENGTH])
+
+
+def _tokens(base: Base, part: TextPart) -> list[int]:
     """The tokens of an empty caption, and the largest token id."""
-    tokenizer = _tokenizer(base)
-    length = tokenizer.model_max_length
+    tokenizer, length = _tokenizer(base, part), _caption_length(base, part)
     found = tokenizer([""], padding="max_length", truncation=True, max_length=length)
     (tokens,) = found.input_ids
     return [*tokens[:-1], max(tokens[-1], *tokenizer.get_vocab().values())]
 
 
-def _tokenizer(base: Base) -> Any:
-    """The tokenizer of a base, without its text encoder."""
-    kinds = {TOKENIZER: base.components[TOKENIZER]}
-    within = base.files.inside(TOKENIZER, kinds[TOKENIZER].files[0])
-    with staged(base.files, kinds, {within: known_fields(base, TOKENIZER)}) as folder:
-        return load_tokenizer(folder / TOKENIZER)
+def _tokenizer(base: Base, part: TextPart) -> Any:
+    """A tokenizer of a base, without its text encoder."""
+    name, kind = part.tokenizer, base.components[part.tokenizer]
+    within = base.files.inside(name, kind.files[0])
+    with staged(base.files, {name: kind}, {within: known_fields(base, name)}) as folder:
+        return load_tokenizer(folder / name, kind.name)
+
+
+def most_tokens(base: Base) -> int:
+    """The number of tokens to which a caption is cut off: the most that any text encoder takes."""
+    return max(_caption_length(base, part) for part in base.texts)
 
 
 def count_tokens(base: Base, captions: Sequence[str]) -> list[int]:
     """The number of tokens of each caption, with those that mark beginning and end, if not cut off.
 
-    Raises InputError if the tokenizer cannot be loaded.
+    They are those of the text encoder that takes the most. Raises InputError if its tokenizer
+    cannot be loaded.
     """
     if not captions:
         return []
+    part = max(base.texts, key=lambda part: _caption_length(base, part))
     with loading(base):
-        found = _tokenizer(base)(list(captions), truncation=False)
+        found = _tokenizer(base, part)(list(captions), truncation=False)
     return [len(tokens) for tokens in found.input_ids]
 
 

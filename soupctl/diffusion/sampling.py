@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import diffusers
@@ -10,7 +11,7 @@ import torch
 
 from ..errors import MismatchError
 from . import rng
-from .loading import predict
+from .families.family import Condition, DenoiserFamily
 from .objective import Objective
 
 UNSET = "_use_default_values"
@@ -52,35 +53,63 @@ def initial_noise(shape: tuple[int, ...], seed: int, purpose: str) -> torch.Tens
     return torch.from_numpy(rng.normal(shape, seed, purpose))
 
 
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """A denoiser with a scheduler, and how it is sampled."""
+
+    denoiser: Any
+    family: DenoiserFamily
+    scheduler: Any
+    steps: int
+    guidance: float
+    """Scale of classifier-free guidance; 1 for none."""
+
+
 @torch.no_grad()
 def sample(
-    denoiser: Any,
-    scheduler: Any,
+    sampler: Sampler,
     noise: torch.Tensor,
-    condition: torch.Tensor | None,
-    unconditional: torch.Tensor | None,
-    *,
-    steps: int,
-    guidance: float,
+    condition: Condition,
+    unconditional: Condition | None,
     on_step: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """Samples [B, C, H, W] that the denoiser makes of noise of that shape in so many steps.
+    """Samples [B, C, H, W] that the denoiser makes of noise of that shape.
 
     With `unconditional`, the null condition, predictions are extrapolated from
     the unconditional ones by the factor `guidance` (classifier-free guidance, Ho and Salimans
     2022, arXiv 2207.12598, equation 6, with guidance = 1 + w). `on_step` is called after each step.
     """
-    scheduler.set_timesteps(steps, device=noise.device)
+    scheduler = sampler.scheduler
+    scheduler.set_timesteps(sampler.steps, device=noise.device)
     sample = noise * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         scaled = scheduler.scale_model_input(sample, timestep)
-        timesteps = timestep.expand(len(scaled))
-        channels = noise.shape[1]
-        # further channels are predicted variances, which DDIM does not use
-        predicted = predict(denoiser, scaled, timesteps, condition)[:, :channels]
-        if unconditional is not None and guidance != 1:
-            plain = predict(denoiser, scaled, timesteps, unconditional)[:, :channels]
-            predicted = plain + guidance * (predicted - plain)
+        predicted = _guided(sampler, scaled, timestep, condition, unconditional)
         sample = scheduler.step(predicted, timestep, sample, return_dict=False)[0]
         on_step()
     return sample
+
+
+def _guided(
+    sampler: Sampler,
+    noisy: torch.Tensor,
+    timestep: torch.Tensor,
+    condition: Condition,
+    unconditional: Condition | None,
+) -> torch.Tensor:
+    """The prediction [B, C, H, W] with classifier-free guidance, if there is a null condition."""
+    family, guidance = sampler.family, sampler.guidance
+
+    def predict(noisy: torch.Tensor, condition: Condition) -> torch.Tensor:
+        # further channels are predicted variances, which DDIM does not use
+        found = family.predict(sampler.denoiser, noisy, timestep.expand(len(noisy)), condition)
+        return found[:, : noisy.shape[1]]
+
+    if unconditional is None or guidance == 1:
+        return predict(noisy, condition)
+    if family.is_guided_in_one_batch:
+        both = {name: torch.cat([unconditional[name], condition[name]]) for name in condition}
+        plain, predicted = predict(torch.cat([noisy, noisy]), both).chunk(2)
+    else:
+        predicted, plain = predict(noisy, condition), predict(noisy, unconditional)
+    return plain + guidance * (predicted - plain)

@@ -27,11 +27,13 @@ from ..checkpoints.hashing import content_digests
 from ..choices import Prediction
 from ..diffusion.base import Base, Conditioning, choose_resolution
 from ..diffusion.base_reader import read_base
+from ..diffusion.families.family import Condition, Frame
 from ..diffusion.loading import (
     Models,
     decode_latents,
     empty_model,
     encode_captions,
+    encode_nothing,
     load_models,
     load_scheduler,
 )
@@ -39,7 +41,7 @@ from ..diffusion.null_class import null_class
 from ..diffusion.objective import Objective, objective_of
 from ..diffusion.published_configs import DIT
 from ..diffusion.rehearsal import rehearse
-from ..diffusion.sampling import initial_noise, require_steps, sample, sampler_of
+from ..diffusion.sampling import Sampler, initial_noise, require_steps, sample, sampler_of
 from ..errors import InputError, MismatchError, UsageError
 from ..ledger.names import unique_names
 from .request import GUIDANCE, BankUse, SampleRequest
@@ -224,9 +226,8 @@ def _images_of_model(
 ) -> Iterator[ModelImages]:
     """The images of one checkpoint, alone and then with each bank."""
     models = load_models(model.base)
-    for part in (models.denoiser, models.vae, models.text_encoder):
-        if part is not None:
-            part.to(device)
+    for part in (models.denoiser, *models.frozen):
+        part.to(device)
     labels = _image_labels(model, request)
     notice = ""
     if model.labels and model.null is None:
@@ -261,20 +262,14 @@ def _images(
     """Images [N, C, H, W], each from noise of its own; InputError if one is not finite."""
     shape = (model.base.channels, model.side, model.side)
     scheduler = sampler_of(model.scheduler, model.objective, has_vae=model.base.vae is not None)
+    sampler = Sampler(models.denoiser, model.base.family, scheduler, request.steps, model.guidance)
     images = []
     for start in range(0, request.images, BATCH):
         numbers = range(start, min(start + BATCH, request.images))
         noise = [initial_noise(shape, request.seed, f"image {number}") for number in numbers]
         condition, unconditional = _conditions(model, models, request, numbers)
         latents = sample(
-            models.denoiser,
-            scheduler,
-            torch.stack(noise).to(device),
-            condition,
-            unconditional,
-            steps=request.steps,
-            guidance=model.guidance,
-            on_step=count_step,
+            sampler, torch.stack(noise).to(device), condition, unconditional, count_step
         )
         if not bool(latents.isfinite().all()):
             what = "its images hold NaN or infinity"
@@ -285,13 +280,19 @@ def _images(
 
 def _conditions(
     model: LoadedModel, models: Models, request: SampleRequest, numbers: range
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+) -> tuple[Condition, Condition | None]:
     """The conditions of the images with these numbers, and as many null conditions."""
     if request.prompts:
         texts = [request.prompts[number % len(request.prompts)] for number in numbers]
-        return encode_captions(models, texts), encode_captions(models, [""] * len(texts))
+        side = model.side * model.base.scale
+        frame = Frame.whole(len(texts), side, side)
+        return (
+            encode_captions(models, texts, frame, model.guidance),
+            encode_nothing(models, len(texts), frame, model.guidance),
+        )
     if not model.labels:
-        return None, None
+        return {}, None
     labels = [model.labels[number % len(model.labels)] for number in numbers]
     classes = torch.tensor(labels, device=models.denoiser.device)
-    return classes, None if model.null is None else torch.full_like(classes, model.null)
+    null = None if model.null is None else torch.full_like(classes, model.null)
+    return {"class_labels": classes}, None if null is None else {"class_labels": null}

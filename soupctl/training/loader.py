@@ -62,6 +62,8 @@ class Batch:
     labels: torch.Tensor | None
     positions: tuple[int, ...]
     """Positions of the examples, which seed all other randomness."""
+    frames: torch.Tensor
+    """What each image shows of its original; see `Frame`, [B, 6]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,28 +131,34 @@ class Examples(torch.utils.data.Dataset[Any]):
             rng.normal(input_spec.shape, seed, "latent", position) if input_spec.has_vae else None
         )
         dropped = rng.uniform(seed, "drop", position) < options.cond_drop
+        flipped = options.flip and rng.uniform(seed, "flip", position) < 0.5
+        crop = self._crop(position)
+        frame = frame_of(sample.size, input_spec.resolution, crop, flipped=flipped)
         return Batch(
-            images=self._image(sample, position),
+            images=self._image(sample, crop, flipped=flipped),
             noise=torch.from_numpy(noise)[None],
             latent_noise=None if latent_noise is None else torch.from_numpy(latent_noise)[None],
             timesteps=torch.tensor([self._timestep(position)]),
             captions=("" if dropped else self._caption(sample, position),),
             labels=self._label(index, dropped),
             positions=(position,),
+            frames=torch.tensor([frame]),
         )
 
     def _timestep(self, position: int) -> int:
         choices = self._input_spec.timesteps
         return choices[rng.integer(len(choices), self._options.seed, "timestep", position)]
 
-    def _image(self, sample: Sample, position: int) -> torch.Tensor:
-        options, seed = self._options, self._options.seed
-        flipped = options.flip and rng.uniform(seed, "flip", position) < 0.5
+    def _crop(self, position: int) -> tuple[float, float]:
+        """The position of the crop, from 0 (left, top) to 1."""
+        if not self._options.random_crop:
+            return (0.5, 0.5)
+        seed = self._options.seed
+        return rng.uniform(seed, "left", position), rng.uniform(seed, "top", position)
+
+    def _image(self, sample: Sample, crop: tuple[float, float], *, flipped: bool) -> torch.Tensor:
         if self._cache is not None:
             return self._cache.moments(sample, flipped=flipped)[None]
-        crop = (0.5, 0.5)
-        if options.random_crop:
-            crop = (rng.uniform(seed, "left", position), rng.uniform(seed, "top", position))
         pixels = read_pixels(
             sample, self._input_spec.resolution, self._input_spec.pixel_channels, crop
         )
@@ -185,6 +193,7 @@ def collate(examples: Sequence[Batch]) -> Batch:
         captions=tuple(caption for each in examples for caption in each.captions),
         labels=torch.cat(labels) if labels else None,
         positions=tuple(position for each in examples for position in each.positions),
+        frames=torch.cat([each.frames for each in examples]),
     )
 
 
@@ -198,9 +207,7 @@ def read_pixels(
     """
     with one_large_file(sample.path):
         whole = decode_image(read_unchanged(sample), sample.path, channels)
-    scale = resolution / min(whole.size)
-    width, height = (max(resolution, round(side * scale)) for side in whole.size)
-    left, top = round((width - resolution) * crop[0]), round((height - resolution) * crop[1])
+    (width, height), (left, top) = _scaled_and_cropped(whole.size, resolution, crop)
     box = (left, top, left + resolution, top + resolution)
     if width * height > MOST_SCALED:
         part = _scaled_part(whole, (width, height), box)
@@ -210,6 +217,28 @@ def read_pixels(
         part = whole.crop(box)
     values = np.asarray(part, np.float32).reshape(resolution, resolution, channels)
     return np.ascontiguousarray(values.transpose(2, 0, 1)) / np.float32(127.5) - np.float32(1)
+
+
+def _scaled_and_cropped(
+    size: tuple[int, int], resolution: int, crop: tuple[float, float]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Width and height of an image scaled so that its shorter side fits, and the crop's corner."""
+    scale = resolution / min(size)
+    width, height = (max(resolution, round(side * scale)) for side in size)
+    corner = round((width - resolution) * crop[0]), round((height - resolution) * crop[1])
+    return (width, height), corner
+
+
+def frame_of(
+    size: tuple[int, int], resolution: int, crop: tuple[float, float], *, flipped: bool
+) -> tuple[float, ...]:
+    """What a crop shows of an image of that width and height: the numbers of a `Frame`.
+
+    An image is mirrored before it is cropped, so far as these numbers tell.
+    """
+    (width, _), (left, top) = _scaled_and_cropped(size, resolution, crop)
+    left = width - resolution - left if flipped else left
+    return tuple(map(float, (size[1], size[0], top, left, resolution, resolution)))
 
 
 def _scaled_part(

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..choices import Precision
-from ..diffusion.base import TEXT_ENCODER, TOKENIZER, VAE, Base, Conditioning
-from ..diffusion.published_configs import LENGTH
-from ..diffusion.rehearsal import count_tokens
+from ..diffusion.base import VAE, Base, Conditioning
+from ..diffusion.rehearsal import count_tokens, most_tokens
 from ..diffusion.weights import parameter_counts
 from ..errors import UsageError
 from .base_setup import BaseSetup
@@ -126,7 +125,7 @@ def _notices(base_setup: BaseSetup, dataset: Dataset, accelerator: Any) -> Itera
 
 def _cut_captions(base: Base, dataset: Dataset) -> Iterator[str]:
     """A remark about captions that are longer than the text encoder takes."""
-    most = int(base.configs[TOKENIZER][LENGTH])
+    most = most_tokens(base)
     # a token is at least a byte, and two tokens mark beginning and end
     long = [
         (each.name, text)
@@ -143,9 +142,10 @@ def _cut_captions(base: Base, dataset: Dataset) -> Iterator[str]:
 
 def _parameters(base_setup: BaseSetup) -> tuple[int, int]:
     """The numbers of trained and of frozen parameters."""
-    counts = parameter_counts(base_setup.base)
-    whole = counts[base_setup.base.denoiser]
-    frozen = counts.get(VAE, 0) + counts.get(TEXT_ENCODER, 0)
+    base = base_setup.base
+    counts = parameter_counts(base)
+    whole = counts[base.denoiser]
+    frozen = sum(counts.get(name, 0) for name in (VAE, *(each.encoder for each in base.texts)))
     if base_setup.bank is None:
         return whole, frozen
     return base_setup.bank.trained, frozen + whole

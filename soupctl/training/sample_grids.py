@@ -16,8 +16,9 @@ from PIL import Image
 
 from ..diffusion import rng
 from ..diffusion.base import Conditioning
-from ..diffusion.loading import Models, decode_latents, encode_captions
-from ..diffusion.sampling import initial_noise, sample, sampler_of
+from ..diffusion.families.family import Condition, Frame
+from ..diffusion.loading import Models, decode_latents, encode_captions, encode_nothing
+from ..diffusion.sampling import Sampler, initial_noise, sample, sampler_of
 from ..images.grid import grid_of_rows
 from .loop import LoopState
 from .setup import PreparedRun
@@ -44,19 +45,13 @@ class GridSampler:
         options, input_spec = self.run.options, self.run.input_spec
         device = next(denoiser.parameters()).device
         scheduler = sampler_of(self.run.scheduler, self.run.objective, has_vae=input_spec.has_vae)
+        family = self.run.base.family
+        sampler = Sampler(denoiser, family, scheduler, options.sample_steps, options.guidance)
         images, labels = [], []
         for row, (label, condition, without) in enumerate(self._conditions(device)):
             shape = (options.sample_grid, *input_spec.shape)
             noise = initial_noise(shape, options.seed, f"grid {row}").to(device)
-            latents = sample(
-                denoiser,
-                scheduler,
-                noise,
-                condition,
-                without,
-                steps=options.sample_steps,
-                guidance=options.guidance,
-            )
+            latents = sample(sampler, noise, condition, without)
             images.append(decode_latents(self.models, latents))
             labels.append(label)
         # an unconditional model has one row, without a label
@@ -64,30 +59,35 @@ class GridSampler:
 
     def _conditions(
         self, device: torch.device
-    ) -> Iterator[tuple[str, torch.Tensor | None, torch.Tensor | None]]:
+    ) -> Iterator[tuple[str, Condition, Condition | None]]:
         """For each row a label, a condition and the null condition.
 
-        Without conditioning there is one row, with an empty label and None for both.
+        Without conditioning there is one row, with an empty label and no null condition.
         """
         run, count = self.run, self.run.options.sample_grid
         if run.base.conditioning is Conditioning.TEXT:
+            side, guidance = run.input_spec.resolution, run.options.guidance
+            frame = Frame.whole(count, side, side)
+            null = encode_nothing(self.models, count, frame, guidance)
             for prompt in self._prompts():
-                yield (
-                    prompt,
-                    encode_captions(self.models, [prompt] * count),
-                    encode_captions(self.models, [""] * count),
-                )
+                found = encode_captions(self.models, [prompt] * count, frame, guidance)
+                yield prompt, found, null
         elif run.classes is not None:
-            null = run.classes.null
+            without = run.classes.null
             names = sorted(run.classes.numbers, key=run.classes.numbers.__getitem__)
+
+            def labelled(number: int) -> Condition:
+                return {"class_labels": torch.full((count,), number, device=device)}
+
             for name in names[:MOST_ROWS]:
+                number = run.classes.numbers[name]
                 yield (
                     f"class {name}",
-                    torch.full((count,), run.classes.numbers[name], device=device),
-                    None if null is None else torch.full((count,), null, device=device),
+                    labelled(number),
+                    None if without is None else labelled(without),
                 )
         else:
-            yield "", None, None
+            yield "", {}, None
 
     def _prompts(self) -> tuple[str, ...]:
         options, samples = self.run.options, self.run.dataset.samples

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ..diffusion.base import Conditioning
-from ..diffusion.loading import Models, encode_captions, encode_images, predict, sample_latents
+from ..diffusion.families.family import Condition, Frame
+from ..diffusion.loading import Models, encode_captions, encode_images, sample_latents
 from ..errors import LimitError
 from .distributed import is_fsdp
 from .export import LATENTS
@@ -38,9 +39,8 @@ def prepare_models(run: PreparedRun, models: Models) -> None:
     """Move the frozen models to their device, and set up gradient checkpointing if it is chosen."""
     if run.options.grad_checkpointing:
         models.denoiser.enable_gradient_checkpointing()
-    for frozen in (models.vae, models.text_encoder):
-        if frozen is not None:
-            frozen.to(run.accelerator.device)
+    for frozen in models.frozen:
+        frozen.to(run.accelerator.device)
 
 
 def _wrap(accelerator: Any, denoiser: Any, optimizer: Any) -> Any:
@@ -65,12 +65,14 @@ def loss_function(run: PreparedRun, models: Models) -> Loss:
             cached = samples.shape[1:] == (2 * noise.shape[1], *noise.shape[2:])
             moments = samples if cached else encode_images(models.vae, samples)
             samples = sample_latents(models.vae, moments, batch.latent_noise.to(device))
-        condition = None
+        condition: Condition = {}
         if run.base.conditioning is Conditioning.TEXT:
-            condition = encode_captions(models, batch.captions)
+            frame = Frame(batch.frames.to(device))
+            condition = encode_captions(models, batch.captions, frame, guidance=1.0)
         elif batch.labels is not None:
-            condition = batch.labels.to(device)
-        predicted = predict(model, objective.noisy(samples, noise, timesteps), timesteps, condition)
+            condition = {"class_labels": batch.labels.to(device)}
+        noisy = objective.noisy(samples, noise, timesteps)
+        predicted = run.base.family.predict(model, noisy, timesteps, condition)
         return objective.loss(predicted, samples, noise, timesteps)
 
     return loss

@@ -160,7 +160,7 @@ def test_captions_are_as_long_as_the_text_encoder_takes_if_the_tokenizer_says_no
 
     models = running.load_models(running.read_base(base))
 
-    assert models.tokenizer.model_max_length == encoder["max_position_embeddings"]
+    assert models.tokenizers["tokenizer"].model_max_length == encoder["max_position_embeddings"]
 
 
 def test_a_tokenizer_may_have_vocabularies_and_no_config(bases, running, tmp_path):

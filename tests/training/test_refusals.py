@@ -137,12 +137,16 @@ BAD_INPUTS = {
             "UNet2DConditionModel, UNet2DModel, DiTTransformer2DModel"
         ),
     ),
-    "sdxl": (
-        *("text", 4, (), lambda: edit(UNET, addition_embed_type="text_time")),
+    "conditions of another kind": (
+        *("text", 4, (), lambda: edit(UNET, addition_embed_type="text_image")),
         (
-            "base/unet: has more conditions than text, like SDXL, which is not supported (use SD "
-            "1.x or 2.x)"
+            "base/unet: has conditions of the kind text_image besides text, which is not supported "
+            "(use SD 1.x, SD 2.x or SDXL)"
         ),
+    ),
+    "sdxl without its second text encoder": (
+        *("text", 4, (), lambda: edit(UNET, addition_embed_type="text_time")),
+        ("base/unet: takes captions, but the base has no text_encoder_2 and no tokenizer_2"),
     ),
     "no text encoder": (
         *("text", 4, (), lambda: shutil.rmtree("base/text_encoder")),

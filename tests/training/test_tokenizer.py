@@ -39,7 +39,7 @@ def as_transformers_4_wrote(folder: Path) -> None:
 def test_the_tokens_are_those_of_transformers(change, bases, running, tiny, tmp_path):
     base = Path(shutil.copytree(bases["text"], tmp_path / "base"))
     change(base / "tokenizer")
-    own = running.load_models(running.read_base(base)).tokenizer
+    own = running.load_models(running.read_base(base)).tokenizers["tokenizer"]
     theirs = tiny.CLIPTokenizer.from_pretrained(base / "tokenizer")
 
     found, expected = ([each(text).input_ids for text in CAPTIONS] for each in (own, theirs))

@@ -1,0 +1,92 @@
+"""What a base's configs have to be for its denoiser to be trained and sampled.
+
+Rule 1: everything here is told from configs alone, before data is read.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import MismatchError
+from .base import SCHEDULER, VAE, Base, Conditioning
+from .component_classes import NOISE_SCHEDULERS
+from .config_fields import FIELDS, SCHEDULER_FIELDS, require_fields
+
+LONGEST_CLASS = 80
+"""Characters of a class name that messages show."""
+
+
+def shown_class(name: object) -> str:
+    """The class name in a config, which may be any value, as a message shows it."""
+    # longer than what reprlib shows, because some names are long
+    return repr(name)[:LONGEST_CLASS].strip("'")
+
+
+def require_trainable(base: Base) -> None:
+    """Raise InputError for a malformed config, MismatchError for what is not supported."""
+    place = base.denoiser_folder
+    for name, config in base.configs.items():
+        kind = base.components[name]
+        if name == SCHEDULER and base.scheduler_class not in NOISE_SCHEDULERS:
+            prediction = config.get("prediction_type")
+            own = shown_class(base.scheduler_class)
+            what = f"scheduler {own} with prediction {reprlib.repr(prediction)} is not supported"
+            raise MismatchError(f"the base's {what}")
+        if name == SCHEDULER:
+            _require_steps_of_noise(config, base.place(name))
+        fields = FIELDS.get(kind.name, SCHEDULER_FIELDS)
+        require_fields(config, fields, base.place(name) / kind.files[0])
+    if base.conditioning is Conditioning.TEXT:
+        _require_texts(base)
+    if base.vae is not None:
+        _require_fitting_vae(base, base.vae)
+    if base.vae is None and base.channels not in (1, 3):
+        what = f"takes {base.channels} channels, but the base has no vae to make them"
+        raise MismatchError(what, path=place)
+
+
+def _require_texts(base: Base) -> None:
+    """Raise MismatchError for a base that takes captions but lacks what encodes them."""
+    place = base.denoiser_folder
+    lacking = [
+        name
+        for part in base.family.texts
+        for name in (part.encoder, part.tokenizer)
+        if name not in base.components and not part.is_optional
+    ]
+    if lacking or base.config.get("class_embed_type") or base.config.get("num_class_embeds"):
+        what = f"takes captions, but the base has no {' and no '.join(lacking)}"
+        what = what if lacking else "takes captions and classes, which is not supported"
+        raise MismatchError(what, path=place)
+    for part in base.family.texts:
+        kind = base.components[part.encoder].name if part.encoder in base.components else None
+        if kind is not None and kind not in part.classes:
+            what = f"is a {kind}, but {base.family.name} has a {' or a '.join(part.classes)} there"
+            raise MismatchError(what, path=base.folder / part.encoder)
+
+
+def _require_steps_of_noise(config: Mapping[str, Any], place: Path) -> None:
+    """Raise MismatchError for a scheduler with betas whose model was trained on other noise."""
+    for field, usual in (("use_flow_sigmas", False), ("timestep_type", "discrete")):
+        found = config.get(field)
+        if found not in (None, usual):
+            what = f"has {field} {reprlib.repr(found)}, so its model was trained on other noise"
+            raise MismatchError(what, path=place, advice="supported are discrete steps with betas")
+
+
+def _require_fitting_vae(base: Base, vae: Mapping[str, Any]) -> None:
+    """Raise MismatchError for an autoencoder that does not fit the denoiser, or images."""
+    place = base.folder / VAE
+    if base.components[VAE].name != "AutoencoderKL" or vae.get("_class_name") != "AutoencoderKL":
+        what = f"is a {shown_class(vae.get('_class_name'))}; only AutoencoderKL is supported"
+        raise MismatchError(what, path=place)
+    if vae["latent_channels"] != base.channels:
+        what = f"takes {base.channels} channels, but the vae has {vae['latent_channels']}"
+        raise MismatchError(
+            what, path=base.denoiser_folder, advice="inpainting models are not supported"
+        )
+    if vae["in_channels"] not in (1, 3):
+        raise MismatchError(f"takes images of {vae['in_channels']} channels", path=place)
