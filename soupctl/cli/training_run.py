@@ -105,6 +105,8 @@ def _plan_lines(plan: RunPlan) -> Iterator[str]:
     yield f"base       {plan.base} ({plan.class_name}, {plan.prediction})"
     yield f"data       {plan.data}: {', '.join([counted(plan.images, 'image'), *told])}"
     yield f"           {plan.data_digest}"
+    if plan.validation:
+        yield f"           {counted(plan.validation, 'more image')} for validation"
     for notice in plan.notices:
         yield f"           {notice}"
     yield f"output     {plan.output}"

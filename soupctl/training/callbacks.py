@@ -19,10 +19,11 @@ from ..images.grid import save_picture, save_png
 from .checkpoint import save_checkpoint
 from .distributed import is_sharded, local_part, max_over_processes, wait_for_all
 from .loop import LoopState, StepResult
-from .metrics import SmoothedLoss, append_row, read_metrics, smoothed
+from .metrics import VALIDATION, SmoothedLoss, append_row, read_metrics, smoothed
 from .sample_grids import GridSampler
 from .setup import PreparedRun
 from .signals import DeferredSignal
+from .validation import Validation
 
 SAMPLES = "samples"
 PLOT = "loss.png"
@@ -70,6 +71,7 @@ class Callbacks:
     state: LoopState
     reporter: Reporter
     grid_sampler: GridSampler
+    validation: Validation | None
     signals: DeferredSignal
     identity: Mapping[str, str]
     started: float = field(default_factory=time.monotonic)
@@ -90,6 +92,8 @@ class Callbacks:
         save_due = result.step % options.save_every == 0 or last or number
         if result.step % options.log_every == 0 or save_due:
             self._report()
+        if result.step % (options.validate_every or options.save_every) == 0 or last:
+            self.validate()
         if save_due:
             self.save_checkpoint()
         if options.sample_every and (result.step % options.sample_every == 0 or last):
@@ -197,6 +201,21 @@ class Callbacks:
 
             plot = loss_plot(steps, losses, smoothed(losses))
             save_png(self.run.request.output / PLOT, plot)
+
+    def validate(self) -> None:
+        """Measure, report and record the validation loss, if there are images for it."""
+        if self.validation is None:
+            return
+        accelerator, step = self.run.accelerator, self.state.step
+        loss = self.validation.measure(self.state)
+        if not math.isfinite(loss):
+            raise self._not_finite(f"the validation loss is not finite after step {step}")
+        if not accelerator.is_main_process:
+            return
+        append_row(self.run.request.output, {"step": step, "validation_loss": loss}, VALIDATION)
+        if self.run.options.log_with is not Tracker.NONE:
+            accelerator.log({"validation_loss": loss}, step=step)
+        self.reporter.say(f"step {step}: validation loss {loss:.5f}")
 
     def draw_grid(self) -> None:
         """Draw and write a sample grid."""

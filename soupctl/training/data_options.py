@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..choices import CaptionFiles
-from .option_fields import FRACTION, SIDE, option
+from .option_fields import AT_LEAST_1, FRACTION, SIDE, Bounds, option
 from .step_options import StepOptions
 
 
@@ -46,4 +46,28 @@ class DataOptions(StepOptions):
         (),
         "Names of all classes of the base, in order, for data with only some of them.",
         is_on_command_line=False,
+    )
+    validate: str | None = option(
+        None,
+        "Folder of images that are not trained on, to measure a validation loss.",
+        metavar="DIR",
+        default_text="none",
+        changes_weights=False,
+    )
+    validate_share: float | None = option(
+        None,
+        "Share of the images to hold out instead of --validate.",
+        Bounds(0, 1, above=True),
+        metavar="P",
+        default_text="none",
+        # the digest of the data covers only the images that are trained on
+        changes_weights=False,
+    )
+    validate_every: int | None = option(
+        None,
+        "Steps between measurements of the validation loss.",
+        AT_LEAST_1,
+        default_text="as save-every",
+        is_on_command_line=False,
+        changes_weights=False,
     )

@@ -99,6 +99,7 @@ def scan_dataset(
     column: str = "text",
     whole: bool = False,
     skip_bad: bool = False,
+    option: str = "--data",
 ) -> Dataset:
     """The dataset in a folder; every image is decoded, to check it, and digested.
 
@@ -108,7 +109,9 @@ def scan_dataset(
     are left out instead, and reported.
     """
     if not folder.is_dir():
-        raise InputError("is not a folder", path=folder, advice="--data needs a folder of images")
+        raise InputError(
+            "is not a folder", path=folder, advice=f"{option} needs a folder of images"
+        )
     files = files_of_data(folder)
     images = images_among(files)
     rows, problems = _rows(files, images, column)

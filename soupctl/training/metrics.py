@@ -1,4 +1,4 @@
-"""The metrics of a run: `metrics.jsonl`, one object a line, and the smoothed loss.
+"""The metrics of a run: `metrics.jsonl` and `validation.jsonl`, one object a line; smoothed losses.
 
 Rule 1: a run that is resumed drops the lines of steps that it repeats.
 """
@@ -13,14 +13,14 @@ from typing import Any
 
 from ..storage.atomic import publish_bytes
 
-FILE = "metrics.jsonl"
+FILE, VALIDATION = "metrics.jsonl", "validation.jsonl"
 SMOOTHING = 0.9
 """Decay of the moving average from one line of metrics to the next."""
 
 
-def read_metrics(out: Path) -> list[dict[str, Any]]:
+def read_metrics(out: Path, name: str = FILE) -> list[dict[str, Any]]:
     """The lines of a run's metrics up to one that is damaged, as a kill leaves it; maybe none."""
-    path = out / FILE
+    path = out / name
     rows: list[dict[str, Any]] = []
     if not path.is_file():
         return rows
@@ -37,14 +37,16 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
 
 def rewind(out: Path, step: int) -> None:
     """Keep only the metrics of steps up to `step`."""
-    rows = [row for row in read_metrics(out) if row["step"] <= step]
-    data = "".join(map(_line, rows)).encode()
-    publish_bytes(out / FILE, data, replace=True)
+    for name in (FILE, VALIDATION):
+        rows = [row for row in read_metrics(out, name) if row["step"] <= step]
+        data = "".join(map(_line, rows)).encode()
+        if name == FILE or (out / name).exists():
+            publish_bytes(out / name, data, replace=True)
 
 
-def append_row(out: Path, row: dict[str, Any]) -> None:
+def append_row(out: Path, row: dict[str, Any], name: str = FILE) -> None:
     """Add a line to a run's metrics."""
-    with (out / FILE).open("a", encoding="utf-8") as file:
+    with (out / name).open("a", encoding="utf-8") as file:
         file.write(_line(row))
 
 

@@ -147,6 +147,8 @@ def _text(value: object) -> str:
 def _problems(options: Options) -> Iterator[str]:
     if options.steps is not None and options.epochs is not None:
         yield "--steps and --epochs exclude each other: give one of them"
+    if options.validate is not None and options.validate_share is not None:
+        yield "--validate and --validate-share exclude each other: give one of them"
     yield from out_of_bounds(options)
     if LARGEST_RATE < options.lr < float("inf"):
         yield f"--lr must be at most {LARGEST_RATE:g}, not {options.lr}"

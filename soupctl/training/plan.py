@@ -17,6 +17,7 @@ from .base_setup import BaseSetup
 from .dataset import Dataset
 from .distributed import is_sharded
 from .export import copied_size
+from .held_out import common_images
 from .labels import ClassNumbers
 from .notices import count_text, first_names
 from .options import Options
@@ -37,6 +38,8 @@ class RunPlan:
     captions: int
     classes: int
     data_digest: str
+    validation: int
+    """Images for the validation loss; 0 if it is not measured."""
     resolution: int
     prediction: str
     steps: int
@@ -67,6 +70,7 @@ class RunPlan:
 def make_plan(
     base_setup: BaseSetup,
     dataset: Dataset,
+    validation: Dataset | None,
     classes: ClassNumbers | None,
     output: Path,
     accelerator: Any,
@@ -88,6 +92,7 @@ def make_plan(
         captions=sum(len(sample.captions) for sample in dataset.samples),
         classes=len(classes.numbers) if classes else 0,
         data_digest=dataset.digest,
+        validation=len(validation.samples) if validation else 0,
         resolution=base_setup.input_spec.resolution,
         prediction=base_setup.objective.prediction.value,
         steps=steps,
@@ -103,7 +108,10 @@ def make_plan(
         model_bytes=result,
         latents_bytes=latents,
         disk_bytes=(options.keep + 1) * checkpoint + result + latents,
-        notices=tuple(_notices(base_setup, dataset, accelerator)),
+        notices=(
+            *_notices(base_setup, dataset, accelerator),
+            *(common_images(dataset, validation) if validation else ()),
+        ),
     )
 
 

@@ -28,6 +28,7 @@ from .callbacks import Reporter
 from .distributed import gather_weights
 from .export import RAW, publish_model
 from .loop import LoopState
+from .metrics import VALIDATION, read_metrics
 from .run_record import RunRecord, versions, write_record
 from .sample_grids import ema_in_place
 from .setup import PreparedRun
@@ -62,6 +63,7 @@ def run_facts(run: PreparedRun) -> dict[str, Any]:
             "images": plan.images,
             "classes": run.classes.numbers if run.classes else {},
         },
+        **({} if run.validation is None else {"validation": _validation_facts(run)}),
         "prediction": plan.prediction,
         "resolution": plan.resolution,
         "steps": plan.steps,
@@ -70,6 +72,17 @@ def run_facts(run: PreparedRun) -> dict[str, Any]:
             each.name: getattr(request.options, each.name) for each in fields(request.options)
         },
         "versions": versions(),
+    }
+
+
+def _validation_facts(run: PreparedRun) -> dict[str, Any]:
+    """The images of the validation loss, and its measurements."""
+    assert run.validation is not None
+    return {
+        "path": str(run.validation.folder),
+        "digest": run.validation.digest,
+        "images": len(run.validation.samples),
+        "losses": read_metrics(run.request.output, VALIDATION),
     }
 
 

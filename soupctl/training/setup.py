@@ -20,6 +20,7 @@ from .bank_plan import BankPlan
 from .base_setup import BaseSetup, read_base_setup
 from .dataset import Dataset, scan_dataset
 from .distributed import is_deepspeed, require_supported_options, zero_stage
+from .held_out import hold_out
 from .labels import ClassNumbers, number_classes
 from .loader import InputSpec
 from .options import Options
@@ -53,6 +54,8 @@ class PreparedRun:
     digests: dict[str, str]
     """Content digests of the base by component."""
     dataset: Dataset
+    validation: Dataset | None
+    """The images for the validation loss; None to measure none."""
     classes: ClassNumbers | None
     input_spec: InputSpec
     scheduler: Any
@@ -118,11 +121,11 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRu
     first = requests[0]
     require_supported_options(accelerator, first.options, patch=first.patch is not None)
     base_setup = read_base_setup(first.base, first.options, first.patch, first.variant)
-    datasets = [_scan(base_setup.base, request) for request in requests]
-    classes = [_class_numbers(base_setup, dataset) for dataset in datasets]
+    scanned = [_scan_all(base_setup.base, request) for request in requests]
+    classes = [_class_numbers(base_setup, *each) for each in scanned]
     plans = [
-        make_plan(base_setup, dataset, numbers, request.output, accelerator)
-        for request, dataset, numbers in zip(requests, datasets, classes, strict=True)
+        make_plan(base_setup, *each, numbers, request.output, accelerator)
+        for request, each, numbers in zip(requests, scanned, classes, strict=True)
     ]
     # this reads all weights, so it comes after all other checks, and once for all runs
     digests = base_digests(base_setup.base)
@@ -136,7 +139,7 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRu
             request,
             base_setup.base,
             digests,
-            dataset,
+            *each,
             numbers,
             base_setup.input_spec,
             base_setup.scheduler,
@@ -145,26 +148,39 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRu
             plan,
             bank,
         )
-        for request, dataset, numbers, plan in zip(requests, datasets, classes, plans, strict=True)
+        for request, each, numbers, plan in zip(requests, scanned, classes, plans, strict=True)
     ]
 
 
-def _scan(base: Base, request: RunRequest) -> Dataset:
-    options = request.options
+def _scan_all(base: Base, request: RunRequest) -> tuple[Dataset, Dataset | None]:
+    """The images to train on, and those for the validation loss, if it is measured."""
+    options, dataset = request.options, _scan(base, request.data, request.options)
+    if options.validate_share is not None:
+        return hold_out(dataset, options.validate_share)
+    if options.validate is None:
+        return dataset, None
+    return dataset, _scan(base, Path(options.validate), options, "--validate")
+
+
+def _scan(base: Base, folder: Path, options: Options, name: str = "--data") -> Dataset:
     return scan_dataset(
-        request.data,
+        folder,
         base.conditioning,
         column=options.caption_column,
         whole=options.caption_files is CaptionFiles.WHOLE,
         skip_bad=options.skip_bad,
+        option=name,
     )
 
 
-def _class_numbers(base_setup: BaseSetup, dataset: Dataset) -> ClassNumbers | None:
+def _class_numbers(
+    base_setup: BaseSetup, dataset: Dataset, validation: Dataset | None
+) -> ClassNumbers | None:
     base, options = base_setup.base, base_setup.options
     if base.conditioning is not Conditioning.LABEL:
         return None
-    labels = [sample.label for sample in dataset.samples if sample.label is not None]
+    samples = (*dataset.samples, *(validation.samples if validation else ()))
+    labels = [sample.label for sample in samples if sample.label is not None]
     # a DiT always has an embedding for the null class
     with_null = options.cond_drop > 0 or base.class_name == "DiTTransformer2DModel"
     return number_classes(

@@ -39,6 +39,7 @@ from .setup import PreparedRun
 from .signals import deferred_signals
 from .trackers import tracking
 from .train_denoiser import batches_from, initial_state, loss_function
+from .validation import make_validation
 
 AUTO, NEVER = "auto", "never"
 
@@ -193,13 +194,16 @@ def _train(
     """Train to the last step, or until a signal arrives."""
     options, plan = run.options, run.plan
     grid_sampler = GridSampler(run, models)
+    validation = make_validation(run, loss_function(run, models))
     batches = batches_from(run, models, state.step)
     with tracking(run, state.step, reporter), deferred_signals() as signals:
-        callbacks = Callbacks(run, state, reporter, grid_sampler, signals, run.identity)
+        callbacks = Callbacks(run, state, reporter, grid_sampler, validation, signals, run.identity)
         if checkpoint is not None:
             callbacks.resume_after(checkpoint.step)
-        elif options.sample_every:
-            callbacks.draw_grid()
+        else:
+            callbacks.validate()
+            if options.sample_every:
+                callbacks.draw_grid()
         reporter.begin(state.step, plan.steps)
         try:
             for result in train(state, options, plan.steps, batches, loss):

@@ -58,6 +58,9 @@ CHANGE_TIME_ALONE = {
     "sample_steps",
     "save_every",
     "skip_bad",
+    "validate",
+    "validate_every",
+    "validate_share",
     "workers",
 }
 
