@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from ..format.header import Tensor
 from ..kinds.factors import find_factors
 from ..kinds.facts import NO_FACTS
-from .architecture_patterns import INPAINTING, MARKERS, PATTERNS, PREFIXES
+from .architecture_patterns import CONTROLS, FIRST, INPUTS, INPUTS_OF, MARKERS, PATTERNS, PREFIXES
 
 LONGEST = max(map(len, PREFIXES)) + max(len(name) for each in PATTERNS for name, _ in each.tensors)
 """Letters of the longest name that a pattern asks for."""
@@ -25,14 +25,26 @@ def guess_architecture(tensors: Mapping[str, Tensor]) -> str | None:
     # prefixes end at dots, so that matching a pattern is one look-up; prefixes longer than every
     # pattern are left out, so that a long name does not take the square of its length
     prefixes = {name[: dot.end()] for name in tensors for dot in re.finditer(r"\.", name[:LONGEST])}
+    is_control = not prefixes.isdisjoint(CONTROLS)
     for pattern in PATTERNS:
         for start in PREFIXES if pattern.is_prefixed else ("",):
             fits = (
                 _fits(start + name, sizes, tensors, prefixes) for name, sizes in pattern.tensors
             )
             if all(fits):
-                return pattern.title + _inpainting(tensors) + _markers(tensors)
-    return None
+                inputs = _inputs(tensors) if pattern.title.startswith(INPUTS_OF) else ""
+                title = pattern.title + inputs + _markers(tensors)
+                return _of_control(title) if is_control else title
+    return CONTROL if is_control else None
+
+
+CONTROL = "ControlNet"
+
+
+def _of_control(title: str) -> str:
+    """The title of a ControlNet for a model, which has the model's blocks."""
+    changed = re.sub("UNet|transformer", CONTROL, title, count=1)
+    return changed if changed != title else f"{title}, {CONTROL}"
 
 
 def _fits(
@@ -48,10 +60,11 @@ def _fits(
     )
 
 
-def _inpainting(tensors: Mapping[str, Tensor]) -> str:
-    for name in INPAINTING:
-        if name in tensors and tensors[name].shape[1:2] == (9,):
-            return ", inpainting"
+def _inputs(tensors: Mapping[str, Tensor]) -> str:
+    """The part of a title that the input channels of a UNet give, such as `inpainting`."""
+    for name in FIRST:
+        if name in tensors and len(shape := tensors[name].shape) == 4 and shape[1] in INPUTS:
+            return f", {INPUTS[shape[1]]}"
     return ""
 
 

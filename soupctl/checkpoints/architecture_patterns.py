@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from .architecture_pattern import architecture, diffusers_naming, ldm_naming
 from .architecture_releases import RELEASES
+from .architecture_transformers import TRANSFORMERS
 
-PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "transformer.", "model.")
+PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "transformer.", "model.", "net.")
 """Prefixes under which transformers of the original naming are shipped."""
 
 MARKERS = (
@@ -25,10 +26,41 @@ _LDM = "model.diffusion_model."
 _CROSS = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 _LDM_EARLY = _LDM + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 _LDM_LATE = _LDM + "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
-INPAINTING = ("conv_in.weight", _LDM + "input_blocks.0.0.weight")
-"""The first convolution of a UNet, which has nine input channels in an inpainting model."""
+FIRST = ("conv_in.weight", _LDM + "input_blocks.0.0.weight")
+"""The first convolution of a UNet."""
+INPUTS = {9: "inpainting", 8: "InstructPix2Pix", 7: "upscaler", 5: "depth"}
+"""Its numbers of input channels where they are not those of a latent image, and what such models
+take (stablediffusion, configs; diffusers, single_file_utils.py)."""
+INPUTS_OF = ("SD", "Kolors")
+"""The beginnings of the titles of models that this is said of."""
+
+CONTROLS = (
+    *("controlnet_blocks.", "controlnet_down_blocks.", "controlnet_cond_embedding."),
+    *("controlnet_x_embedder.", "control_model.", "control_blocks.", "control_layers."),
+)
+"""Prefixes in a ControlNet (diffusers, models/controlnets; ControlNet, cldm.py; VideoX-Fun)."""
 
 _UNETS = (
+    diffusers_naming(
+        "Stable Video Diffusion UNet",
+        "UNetSpatioTemporalConditionModel",
+        "down_blocks.0.attentions.0.temporal_transformer_blocks.0.norm_in.weight",
+    ),
+    ldm_naming(
+        "Stable Video Diffusion",
+        "generative-models, video_attention.py",
+        _LDM + "input_blocks.1.1.time_stack.0.attn1.to_q.weight",
+    ),
+    diffusers_naming("text-to-video UNet", "UNet3DConditionModel", "transformer_in.norm.weight"),
+    diffusers_naming(
+        "AnimateDiff UNet", "UNetMotionModel", "down_blocks.0.motion_modules.", "conv_in.weight"
+    ),
+    architecture(
+        "AnimateDiff motion module", "MotionAdapter; AnimateDiff", "down_blocks.0.motion_modules."
+    ),
+    diffusers_naming(
+        "Kolors UNet", "UNet2DConditionModel, Kolors", ("encoder_hid_proj.weight", {1: 4096})
+    ),
     # the width of the text embedding tells the generations of Stable Diffusion apart
     diffusers_naming(
         "SDXL UNet", "UNet2DConditionModel", "add_embedding.linear_1.weight", (_CROSS, {1: 2048})
@@ -49,131 +81,6 @@ _UNETS = (
     ldm_naming("SD 1.x", "latent-diffusion", (_LDM_EARLY, {1: 768})),
 )
 
-_TRANSFORMERS = (
-    diffusers_naming(
-        "Flux.2 transformer",
-        "Flux2Transformer2DModel",
-        "double_stream_modulation_img.linear.weight",
-    ),
-    diffusers_naming(
-        "Chroma transformer",
-        "ChromaTransformer2DModel",
-        "distilled_guidance_layer.",
-        "single_transformer_blocks.",
-    ),
-    diffusers_naming(
-        "HunyuanVideo 1.5 transformer", "HunyuanVideo15Transformer3DModel", "cond_type_embed.weight"
-    ),
-    diffusers_naming(
-        "HunyuanVideo transformer",
-        "HunyuanVideoTransformer3DModel",
-        "context_embedder.token_refiner.",
-        "time_text_embed.",
-    ),
-    diffusers_naming(
-        "HunyuanImage transformer",
-        "HunyuanImageTransformer2DModel",
-        "context_embedder.token_refiner.",
-        "time_guidance_embed.",
-    ),
-    diffusers_naming(
-        "Hunyuan-DiT", "HunyuanDiT2DModel", "text_embedder.linear_1.weight", "time_extra_emb."
-    ),
-    diffusers_naming(
-        "Flux.1 transformer",
-        "FluxTransformer2DModel",
-        "single_transformer_blocks.",
-        "x_embedder.weight",
-    ),
-    diffusers_naming(
-        "SD 3.5 transformer",
-        "SD3Transformer2DModel: queries and keys are normalised",
-        "pos_embed.proj.weight",
-        "context_embedder.weight",
-        "transformer_blocks.0.attn.norm_q.weight",
-    ),
-    diffusers_naming(
-        "AuraFlow transformer",
-        "AuraFlowTransformer2DModel",
-        "joint_transformer_blocks.",
-        "register_tokens",
-    ),
-    diffusers_naming(
-        "SD 3 transformer",
-        "SD3Transformer2DModel",
-        "pos_embed.proj.weight",
-        "context_embedder.weight",
-    ),
-    diffusers_naming(
-        "Wan 2.2 5B transformer",
-        "WanTransformer3DModel",
-        "condition_embedder.text_embedder.",
-        ("patch_embedding.weight", {1: 48}),
-    ),
-    diffusers_naming(
-        "Wan 2.1 image-to-video transformer",
-        "WanTransformer3DModel",
-        "condition_embedder.image_embedder.",
-    ),
-    diffusers_naming(
-        "Wan 2.2 image-to-video transformer",
-        "WanTransformer3DModel",
-        "condition_embedder.text_embedder.",
-        ("patch_embedding.weight", {1: 36}),
-    ),
-    diffusers_naming(
-        "Wan 2.1 or 2.2 transformer",
-        "WanTransformer3DModel",
-        "condition_embedder.text_embedder.",
-        "patch_embedding.weight",
-    ),
-    diffusers_naming(
-        "Z-Image transformer", "ZImageTransformer2DModel", "cap_pad_token", "noise_refiner."
-    ),
-    diffusers_naming(
-        "Krea 2 transformer", "Krea2Transformer2DModel", "text_fusion.", "time_mod_proj.weight"
-    ),
-    diffusers_naming(
-        "Lumina 2 transformer", "Lumina2Transformer2DModel", "time_caption_embed.", "noise_refiner."
-    ),
-    diffusers_naming(
-        "LTX-2 transformer", "LTX2VideoTransformer3DModel", "audio_proj_in.weight", "time_embed."
-    ),
-    diffusers_naming(
-        "Sana transformer", "SanaTransformer2DModel", "caption_norm.weight", "time_embed."
-    ),
-    diffusers_naming(
-        "LTX-Video transformer",
-        "LTXVideoTransformer3DModel",
-        "time_embed.",
-        "caption_projection.",
-        "proj_in.weight",
-    ),
-    diffusers_naming(
-        "CogVideoX transformer",
-        "CogVideoXTransformer3DModel",
-        "patch_embed.text_proj.weight",
-        "norm_final.weight",
-    ),
-    diffusers_naming(
-        "DiT",
-        "DiTTransformer2DModel",
-        "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight",
-    ),
-    architecture(
-        "DiT, original naming",
-        "DiT, models.py",
-        "y_embedder.embedding_table.weight",
-        "blocks.0.adaLN_modulation.1.weight",
-    ),
-    diffusers_naming(
-        "PixArt transformer",
-        "PixArtTransformer2DModel",
-        "pos_embed.proj.weight",
-        "adaln_single.linear.weight",
-    ),
-)
-
 _PARTS = (
     diffusers_naming(
         "UNet",
@@ -192,5 +99,5 @@ _PARTS = (
     architecture("T5 encoder", "T5EncoderModel", "encoder.block.0.layer.0.SelfAttention.q.weight"),
 )
 
-PATTERNS = (*_UNETS, *RELEASES, *_TRANSFORMERS, *_PARTS)
+PATTERNS = (*_UNETS, *RELEASES, *TRANSFORMERS, *_PARTS)
 """All architectures that are known, special cases first."""

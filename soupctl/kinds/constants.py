@@ -142,6 +142,12 @@ TABLE = (
         Role.SETTING,
     ),
     ConstantRow(
+        "marker of the model's kind",
+        ("__x0__", "__sequential__", "__index_timestep_zero__", "__ming_image__"),
+        "ComfyUI model_detection.py: Chroma Radiance, Qwen-Image-Edit 2511, Ming-Image",
+        Role.SETTING,
+    ),
+    ConstantRow(
         "setting of the sampler",
         ("edm_mean", "edm_std", "sigma_max", "sigma_min", "sigma_data"),
         "ComfyUI supported_models.py",

@@ -34,6 +34,7 @@ def kind(name: str, shape: tuple[int, ...], dtype: DType = F32) -> tuple[str, st
         ("model_ema.num_updates", (), ("constant", "counter", False)),
         ("model_ema.decay", (), ("setting", "EMA setting", False)),
         ("v_pred", (0,), ("setting", "marker of the prediction type", False)),
+        ("model.__x0__", (0,), ("setting", "marker of the model's kind", False)),
         ("ztsnr", (0,), ("setting", "marker of the prediction type", False)),
         ("text_encoders.t5xxl.spiece_model", (9,), ("setting", "tokenizer", False)),
         ("scale_factor", (), ("setting", "scale of the latents", False)),
