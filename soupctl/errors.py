@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath
 from typing import ClassVar, Self
+
+from .frozen import frozen
 
 SHOWN = 5
 LONGEST_NAME = 200
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Issue:
     """One problem: what is wrong, in which file and tensor, and what to do about it."""
 

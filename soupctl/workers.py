@@ -12,12 +12,13 @@ import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import accumulate
 from threading import Event, local
 from typing import TypeVar
 
 from .errors import LimitError, UsageError
+from .frozen import frozen
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -55,7 +56,7 @@ SPACE_OF_A_THREAD = 80 << 20
 """Address space of a thread's stack, and of the system allocator's reserve for it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExecutionOptions:
     """Settings for speed and memory; none of them can change a byte of the result."""
 

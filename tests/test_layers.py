@@ -19,21 +19,22 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # the rooms from the lowest up: each may import those that its set names, and itself
-VALUES = frozenset({"errors", "choices", "format"})
+VALUES = frozenset({"frozen", "errors", "choices", "format"})
 DISK_ROOMS = VALUES | {"kinds", "storage", "workers", "checkpoints", "ledger"}
 MERGING = DISK_ROOMS | {"configs", "engines", "lora", "merge"}
 BANKS = DISK_ROOMS | {"configs", "diffusion", "banks"}
 
 MAY_IMPORT = {
-    "errors": frozenset(),
+    "frozen": frozenset(),
+    "errors": frozenset({"frozen"}),
     "choices": frozenset(),
-    "format": frozenset({"errors"}),
-    "kinds": frozenset({"errors", "format"}),
-    "storage": frozenset({"errors", "format"}),
-    "workers": frozenset({"errors"}),
+    "format": frozenset({"frozen", "errors"}),
+    "kinds": frozenset({"frozen", "errors", "format"}),
+    "storage": frozenset({"frozen", "errors", "format"}),
+    "workers": frozenset({"frozen", "errors"}),
     "checkpoints": VALUES | {"kinds", "storage", "workers"},
     "ledger": VALUES | {"kinds", "storage", "checkpoints"},
-    "configs": frozenset(),
+    "configs": frozenset({"frozen"}),
     "kernels": frozenset(),
     "engines": VALUES | {"kernels"},
     "lora": DISK_ROOMS | {"engines"},
@@ -53,7 +54,7 @@ MAY_IMPORT = {
 DISK = frozenset(
     {"fcntl", "fileinput", "glob", "io", "mmap", "os", "shutil", "socket", "subprocess", "tempfile"}
 )
-KNOW_NO_DISK = {"errors", "choices", "format", "kinds", "engines", "kernels"}
+KNOW_NO_DISK = {"frozen", "errors", "choices", "format", "kinds", "engines", "kernels"}
 # in rooms that do: modules of pure values
 PURE_MODULES = {
     "soupctl.banks.compatibility",

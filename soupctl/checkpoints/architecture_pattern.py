@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from ..frozen import frozen
 
 Tensors = tuple[tuple[str, Mapping[int, int]], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pattern:
     """An architecture: tensors that it has, each with the dimensions that identify it."""
 

@@ -6,11 +6,11 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from ..errors import InputError, OutputError, SoupError
+from ..frozen import frozen
 from ..storage.files import pieces
 from ..storage.reader import FileIdentity
 from ..storage.regular import open_regular, reading
@@ -33,7 +33,7 @@ def ignore_progress(size: int) -> None:
     """A progress function that does nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileDigest:
     """A digest, and the path that it was computed from."""
 
@@ -41,7 +41,7 @@ class FileDigest:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """The result of checking one line of a list of digests."""
 

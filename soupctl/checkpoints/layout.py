@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError, MismatchError
 from ..format.index import Index, parse_index
+from ..frozen import frozen
 from ..storage.files import read_file
 from ..storage.regular import reading
 from .downloads import require_finished
@@ -38,7 +39,7 @@ NO_INDEX = "download their index too"
 PICKLES = frozenset((".bin", ".pt", ".pth", ".ckpt", ".pkl"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Component:
     """One checkpoint on disk: its weights files, and their folder if the input is one."""
 
@@ -60,7 +61,7 @@ class Component:
         return self.folder or self.files[0]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelFiles:
     """The weights files of one input, not opened: a checkpoint, or the components of a pipeline."""
 

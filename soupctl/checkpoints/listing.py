@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from ..errors import InputError
 from ..format.index import is_inside
 from ..format.strict_json import decode, parse_object
+from ..frozen import frozen
 from ..storage.files import read_file, read_json
 from .unchanged import FileSnapshot
 
@@ -31,7 +31,7 @@ OPTIONAL = ("safety_checker",)
 """Optional components of pipelines, on which the others do not depend."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listing:
     """The components that a folder lists, by their folders in it; sorted, the folder itself first.
 

@@ -5,11 +5,11 @@ Rule 1: only manifests are read here; the caller opens a checkpoint's weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..frozen import frozen
 from ..storage.files import read_json
 
 FOLDER = "checkpoints"
@@ -19,7 +19,7 @@ OF_BANKS = "gate_input"
 """An option that only the identities of prompt banks have."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunSnapshot:
     """The weights in one training checkpoint of a run."""
 
@@ -29,7 +29,7 @@ class RunSnapshot:
     """The moving average that was stored with them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EmaTrack:
     """A stored moving average, as diffusers' `EMAModel` makes it."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -18,6 +17,7 @@ from typing import Self
 from ..errors import InputError, OutputError
 from ..format.header import Header, Tensor, header_size, parse_header
 from ..format.magic import recognise
+from ..frozen import frozen
 from ..storage.files import write_at
 from ..storage.partial import preallocate
 from ..storage.place import refusing
@@ -31,7 +31,7 @@ SPOOL_CHUNK = 1 << 20
 PIECE = 1 << 19
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredTensor:
     """A tensor of an open file, whose bytes are read in parts."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from ..errors import OutputError
+from ..frozen import frozen
 from ..storage.reader import FileIdentity
 from ..storage.regular import reading
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileSnapshot:
     """The identity of a file, taken before it was read."""
 

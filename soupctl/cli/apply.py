@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..choices import OnInt
+from ..frozen import frozen
 from . import options
 from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..verbs import Application, Ingredient
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApplyOptions:
     """Options of `apply` besides those of every command that makes a soup."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..choices import OnInt, OnMissing, Quantization, WeightBy
 from ..errors import UsageError
+from ..frozen import frozen
 from . import options
 from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..verbs import Ingredient, Request
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AverageOptions:
     """Options of `avg` besides those of every command that makes a soup."""
 

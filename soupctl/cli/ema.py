@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UsageError
+from ..frozen import frozen
 from ..ledger.weights import parse_weight
 from . import options
 from .console import counted, say
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..verbs import EmaRequest, TimeAverage
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EmaOptions:
     """Options of `ema` besides those of every command that makes a soup."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from ..choices import Method
 from ..errors import UsageError
+from ..frozen import frozen
 from . import options
 from .block_table import row_lines, rows_json
 from .console import (
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..verbs import ComponentResult, Job, Preview
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MergeOptions:
     """Options of every command that makes a soup; none of them changes its bytes."""
 

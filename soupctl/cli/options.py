@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ import typer
 
 from ..choices import OnInt
 from ..errors import UsageError
+from ..frozen import frozen
 from ..ledger.weights import parse_weight
 from . import completion
 from .report import ErrorStyle
@@ -125,7 +125,7 @@ Device = Annotated[
 MaxMemory = Annotated[str | None, typer.Option(help="Memory limit, such as 512M.", metavar="SIZE")]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PrintOptions:
     """How a command prints its result."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
+from ..frozen import frozen
 from . import completion, options
 from .console import say
 from .history import Search, Soup
@@ -31,7 +32,7 @@ Each = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReviseOptions:
     """Options of every command that changes a soup."""
 

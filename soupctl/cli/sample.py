@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UsageError
+from ..frozen import frozen
 from . import options as shared
 from .console import counted, put_json, say
 from .garbage import look_as_usual
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..images.request import BankUse, SampleRequest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DrawingOptions:
     """The options that decide which images are drawn."""
 
@@ -75,7 +75,7 @@ class DrawingOptions:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BankOptions:
     """The options that say with which bases a prompt bank may be used."""
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import UsageError
+from ..frozen import frozen
 from . import options
 
 Base = Annotated[str, typer.Argument(help="A local diffusers folder.", metavar="BASE")]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunOptions:
     """The inputs and the output of a run."""
 
@@ -57,7 +58,7 @@ class RunOptions:
         return self.data, self.output
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReportOptions:
     """The output options of a training command."""
 

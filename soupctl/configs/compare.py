@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from math import isnan
 from pathlib import PurePath
 from typing import Any
 
+from ..frozen import frozen
 from . import fields
 from .effective import class_of, effective
 from .fields import Effect, effect_of
@@ -25,7 +25,7 @@ LONGEST_VALUE = 60
 CONVOLUTIONAL = ("UNet", "Autoencoder", "AsymmetricAutoencoder", "VQModel")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """A field in which two configs differ, and the two values as text."""
 

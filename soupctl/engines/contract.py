@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..format.dtypes import DType
+from ..frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WeightedMean:
     """A weighted mean, or sum, without its data: dtypes, weights and output format."""
 
@@ -88,7 +89,7 @@ class Expand(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CodeSums:
     """What the codes of some elements were made of, and how far they are off."""
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 
+from ..frozen import frozen
 from .addresses import address
 from .contract import Scales, WeightedMean
 from .cpu_codes import CpuLargest, CpuQuantise
@@ -17,7 +17,7 @@ from .cpu_mean import CpuCombine, CpuExpand
 from .native import native_address
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpuEngine:
     """Computes means in float64 where that is proved exact, else in integers."""
 

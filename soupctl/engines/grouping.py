@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
 from ..format.dtypes import DType
+from ..frozen import frozen
 from ..kernels import tables
 from ..kernels.gpu.layout import Group, MeanConfig, OutputFormat, weight_table
 from .contract import WeightedMean
@@ -14,7 +14,7 @@ from .mean_tables import RANKS, format_table, is_bounded
 from .splitting import NARROW_DIVISOR, split_weight
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GroupedMean:
     """A weighted mean for the GPU kernels, with rows of the same dtype next to each other."""
 

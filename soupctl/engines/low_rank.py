@@ -5,15 +5,15 @@ By Eckart and Young (1936) it is the singular value decomposition, cut off after
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from ..frozen import frozen
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LowRank:
     """Two factors, and how much of a matrix is in their product."""
 

@@ -7,8 +7,9 @@ digits, not to the last.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import fsum, isfinite, nan, sqrt
+
+from ..frozen import frozen
 
 
 def total(values: Iterable[float]) -> float:
@@ -33,7 +34,7 @@ def cosine(product: float, one: float, other: float) -> float | None:
     return max(-1.0, min(1.0, product / norms))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Moments:
     """Sums over pairs of elements; pairs with NaN or infinity are only counted."""
 

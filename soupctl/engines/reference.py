@@ -6,16 +6,16 @@ Rule 1: nothing here is fast, and values are rounded once, in `encode`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from math import inf, isnan, nan
 
 from ..format.dtypes import DType, FloatFormat
+from ..frozen import frozen
 from .contract import CodeSums, NonFinite, OutOfRange, Scales, WeightedMean
 from .expansion import Expansion
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReferenceEngine:
     """Means computed as fractions."""
 
@@ -62,7 +62,7 @@ class ReferenceEngine:
         return same
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReferenceCombine:
     """A mean bound to its sources."""
 
@@ -108,7 +108,7 @@ class ReferenceCombine:
         return value * (factor if isinstance(value, float) else Fraction(factor))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReferenceLargest:
     """A mean whose largest magnitude is found."""
 
@@ -120,7 +120,7 @@ class ReferenceLargest:
         return max((as_double(mean, element) for element, mean in means), default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReferenceQuantise:
     """A mean and the scale of its codes."""
 

@@ -9,12 +9,13 @@ Rule 3: tensors that are changed in place must be contiguous; no gradient is rec
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..errors import Issue, MismatchError, SoupError, UsageError
+from ..frozen import frozen
 from . import operators
 from .operators import DTYPES
 from .splitting import LARGEST_WEIGHT
@@ -109,7 +110,7 @@ class KeptSum:
         self.add_(part, -weight, soup=soup)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Figures:
     """Statistics of two tensors, over the elements that are finite in both."""
 

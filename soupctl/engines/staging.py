@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Protocol
@@ -20,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import LimitError
+from ..frozen import frozen
 from ..kernels.gpu.layout import MeanConfig, blocks_in
 from .contract import Combine, WeightedMean
 from .cpu import CpuEngine
@@ -33,7 +33,7 @@ BUFFERS = 8
 SMALLEST_BUFFER = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StagingLayout:
     """Byte offsets of all parts of a staging buffer, the same on host and device."""
 
@@ -146,7 +146,7 @@ class BufferPool:
             return buffer
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Piece:
     """A range of elements whose work is queued."""
 

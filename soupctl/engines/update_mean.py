@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..format.dtypes import DType
+from ..frozen import frozen
 from .addresses import address
 from .contract import NonFinite, OutOfRange, WeightedMean
 from .cpu import CpuEngine
@@ -52,7 +53,7 @@ def memory_of_updates(factors: int, columns: int, elements: int) -> int:
     return A_FACTOR * factors + numbers * DType.F64.bits // 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlacedUpdate:
     """Rows of an update, added to as many rows of a tensor as a matrix."""
 

@@ -7,12 +7,12 @@ Rule 2: a float dtype is described by three integers, so that containment is dec
 from __future__ import annotations
 
 import reprlib
-from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from functools import cache
 
 from ..errors import UsageError
+from ..frozen import frozen
 
 
 class Kind(Enum):
@@ -23,7 +23,7 @@ class Kind(Enum):
     OPAQUE = "copied if identical"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FloatFormat:
     """A binary floating-point format: its finite values are m * 2**e with |m| < 2**precision."""
 

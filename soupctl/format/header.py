@@ -13,7 +13,6 @@ import json
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from json.encoder import encode_basestring as quoted
 from math import prod
@@ -21,6 +20,7 @@ from operator import attrgetter
 from typing import Any
 
 from ..errors import InputError, LimitError
+from ..frozen import frozen
 from .dtypes import DType
 from .strict_json import decode, members
 
@@ -41,7 +41,7 @@ USUAL = re.compile(
 """An entry as libraries write it, without escapes, and numbers that fit 64 bits."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tensor:
     """One entry of a header: `start` and `stop` are byte offsets in the data section."""
 
@@ -62,7 +62,7 @@ class Tensor:
         return prod(self.shape)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Header:
     """A whole header; `tensors` are in the order of their data, which begins at `data_start`."""
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ..errors import InputError
+from ..frozen import frozen
 from .strict_json import decode, parse_object
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Index:
     """The shard of each tensor, as a path relative to the index, and the index's metadata."""
 

@@ -5,11 +5,12 @@ Rule 1: the value of a code is exactly code * scale; both are floats of the form
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
+from ..frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class CodeScale:
     """The scale of a tensor of codes, which is viewed as a matrix of `shape[0]` rows."""
 

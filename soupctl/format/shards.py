@@ -6,10 +6,10 @@ Rule 1: pure and deterministic; the same entries always make the same files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
 from ..errors import LimitError
+from ..frozen import frozen
 from .dtypes import DType
 from .header import Tensor, lay_out
 
@@ -20,7 +20,7 @@ MOST_SHARDS = 512
 """All files of an output are open at once, so their number is bounded."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutputFile:
     """One safetensors file to be written: its name within its folder, and its tensors in place."""
 

@@ -6,13 +6,13 @@ Rule 1: a constant is copied, never averaged: two schedules have no mean that is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from ..format.header import Tensor
+from ..frozen import frozen
 from .kind import Role, TensorKind
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConstantRow:
     """A row of the table: last parts of names, and the kind of such tensors."""
 

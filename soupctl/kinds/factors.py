@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 
 from ..format.header import Tensor
+from ..frozen import frozen
 from .facts import TensorFacts
 from .kind import Role, TensorKind
 
@@ -94,7 +94,7 @@ _SIBLINGS = frozenset(part for parts, *_ in SIBLINGS for part in parts)
 _PATTERN = re.compile("|".join(f"(?P<k{n}>(?:{each[0]}))" for n, each in enumerate(NAMES)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Parts:
     """The distinct parts of all names that reveal an adapter; names are many, their parts few."""
 

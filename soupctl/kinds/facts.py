@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ..frozen import frozen
 from .quantised import PLAIN_SETTINGS
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorFacts:
     """Facts that decide the kind of a tensor, besides names, dtypes and shapes."""
 

@@ -6,10 +6,10 @@ the stored numbers is not the mean of the values they represent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from ..format.scales import CodeScale
+from ..frozen import frozen
 
 
 class Role(Enum):
@@ -34,7 +34,7 @@ FIXED = frozenset({Role.CONSTANT, Role.SETTING})
 """Roles of tensors that training does not change, or that say how the weights are used."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorKind:
     """The kind of one tensor."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+
+from ..frozen import frozen
 
 PREFIXES = {
     "_orig_mod.": "torch.compile",
@@ -95,7 +96,7 @@ RENAMINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str], str, str], ...
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Renaming:
     """A mapping from the names of one file to those of another."""
 

@@ -7,9 +7,9 @@ Rule 2: the first scheme of the table that fits wins, so the special ones stand 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from ..format.dtypes import DType
+from ..frozen import frozen
 
 FP8 = frozenset({DType.F8_E4M3, DType.F8_E5M2})
 """Dtypes of codes whose value is exactly code times scale."""
@@ -27,7 +27,7 @@ POWERS = frozenset({DType.U8, DType.F8_E8M0})
 """Dtypes of scales that are powers of two."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scheme:
     """One way to store a quantised tensor: the ends of the names that belong together."""
 

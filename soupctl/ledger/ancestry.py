@@ -9,14 +9,15 @@ Rule 3: a ledger is only believed about the ancestors of its own ingredients.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
+from ..frozen import frozen
 from .ledger import Ledger, ancestors_of, reached
 from .ledger_json import text_order
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ancestry:
     """The known ancestors of some soups."""
 

@@ -6,15 +6,16 @@ Rule 1: a weight that is the same in every block is stored once, so equal weight
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import starmap
 from operator import add
 
+from ..frozen import frozen
+
 WeightTuple = tuple[Fraction, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WeightByBlock:
     """An exact weight in each block of a ledger, and in tensors of no block."""
 

@@ -7,10 +7,11 @@ Rule 2: the result depends only on what remains, not on the order of operations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from ..errors import Issue, LedgerError
+from ..frozen import frozen
 from .block_weights import NO_WEIGHT, WeightByBlock, exact_sum, summed
 from .ledger import (
     Change,
@@ -29,7 +30,7 @@ MAKE_AGAIN = "make the soup again with avg, which records it, or change one --co
 ANOTHER_TAKE = "make the soup again with avg --take and another file"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WeightRemoval:
     """An ingredient to remove, wholly or in part, by its content digest."""
 

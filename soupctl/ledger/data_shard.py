@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +23,7 @@ from ..checkpoints.layout import PICKLES, SUFFIXES
 from ..checkpoints.listing import PIPELINE
 from ..checkpoints.read_progress import current_progress
 from ..errors import InputError, Issue
+from ..frozen import frozen
 from ..storage.files import read_file
 from ..storage.regular import reading
 from .data_files import files_of_data, images_among, is_image
@@ -57,7 +57,7 @@ class DescribedImage(Protocol):
         """Name of its class."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageRecord:
     """One image of a data shard: path within it, digest of its bytes, captions and label."""
 
@@ -96,7 +96,7 @@ def is_data_folder(path: Path) -> bool:
     return any(map(is_image, files)) and not any(each.name.endswith(weights) for each in files)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DataFolder:
     """The images of a folder, digested; with captions and labels they are a data shard."""
 

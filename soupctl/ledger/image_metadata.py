@@ -12,11 +12,12 @@ import json
 import math
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 from ..format.index import is_inside
+from ..frozen import frozen
 from ..storage.files import read_file
 from ..storage.regular import open_regular
 
@@ -36,7 +37,7 @@ REPLACED = "\ufffd"
 """Stands for bytes that are not valid UTF-8."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageMetadata:
     """Captions and label of one image."""
 

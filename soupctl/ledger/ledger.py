@@ -7,7 +7,7 @@ Rule 2: all digests have the same length, so the size of a ledger is known befor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from fractions import Fraction
 from functools import cache, partial
 from itertools import groupby
@@ -16,6 +16,7 @@ from typing import TypeVar
 from ..choices import OnMissing, Quantization
 from ..errors import UsageError
 from ..format.dtypes import DType
+from ..frozen import frozen
 from .block_weights import WeightByBlock, WeightTuple, exact_sum, summed
 from .training_record import TrainingRecord
 
@@ -38,7 +39,7 @@ Runs = tuple[tuple[DType, int], ...]
 """Run-length encoded dtypes of tensors, in the order of their names: pairs of dtype and count."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PipelineShare:
     """The share of an ingredient's weight that belongs to one of the pipelines that contain it."""
 
@@ -57,7 +58,7 @@ class PipelineShare:
         return WeightByBlock(self.weight, self.blocks)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IngredientEntry:
     """One ingredient."""
 
@@ -91,7 +92,7 @@ class IngredientEntry:
         return tuple(dict.fromkeys(hint for hint in found if hint is not None))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IntegerSource:
     """Integer tensors that differed, and the ingredient whose values were copied."""
 
@@ -99,7 +100,7 @@ class IntegerSource:
     tensors: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """The change in the weight of one ingredient by an operation; positive if it grew."""
 
@@ -115,7 +116,7 @@ class Change:
         return WeightByBlock(self.weight, self.blocks)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SoupState:
     """One state in the history of a soup, and the operation that led to it."""
 
@@ -125,7 +126,7 @@ class SoupState:
     exact: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ledger:
     """The record of one soup: ingredients, options, history, and ledgers of its ancestors."""
 

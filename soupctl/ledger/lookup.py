@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from fractions import Fraction
 from itertools import chain
@@ -16,6 +15,7 @@ from itertools import chain
 from ..checkpoints.digest import PREFIX
 from ..checkpoints.layout import SUFFIXES
 from ..errors import LedgerError
+from ..frozen import frozen
 from .changes import ANOTHER_TAKE
 from .ledger import UNKNOWN, IngredientEntry, Ledger, descendants_of
 from .names import SHORT_DIGEST
@@ -26,7 +26,7 @@ FEWEST, FEWEST_BARE = 4, 8
 """Fewest digits of a shortened digest: with its prefix, and without."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Meaning:
     """One meaning of a text, and the ingredients that are it or contain it."""
 

@@ -10,10 +10,11 @@ that they list for it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..checkpoints.digest import text_digest
 from ..errors import LedgerError
+from ..frozen import frozen
 from .ledger import IngredientEntry, Ledger, PipelineShare
 from .sealed import canonical
 
@@ -23,7 +24,7 @@ def pipeline_digest(contents: Mapping[str, str]) -> str:
     return text_digest(canonical(sorted(contents.items())))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PipelineEntry:
     """One pipeline, from the ledgers of a soup's components."""
 

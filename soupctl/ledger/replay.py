@@ -7,8 +7,8 @@ Rule 2: a contradiction is something that no command ever writes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ..frozen import frozen
 from .block_weights import NO_WEIGHT, WeightByBlock
 from .ledger import Ledger, SoupState
 
@@ -19,7 +19,7 @@ Weights = dict[str, WeightByBlock]
 """The weight of each ingredient by content digest."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReplayedState:
     """A state in the history of a soup, and its ingredients."""
 

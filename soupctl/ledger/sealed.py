@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from json.encoder import encode_basestring as quoted
 from typing import Any, TypeVar
 
 from ..errors import LedgerError
+from ..frozen import frozen
 
 Value = TypeVar("Value")
 
@@ -55,7 +55,7 @@ def sealed(body: dict[str, Any], digest: Digest) -> dict[str, Any]:
     return {**body, "digest": digest(canonical(body))}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordFormat:
     """The format of a record beside the ledger."""
 

@@ -7,11 +7,12 @@ Rule 2: like all of a ledger it is untrusted input, and checked in full.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ..frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class TrainingRecord:
     """One run of training."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from ..checkpoints.digest import text_digest
 from ..errors import InputError, Issue, MismatchError
 from ..format.dtypes import DType, Kind
 from ..format.header import Tensor
+from ..frozen import frozen
 from ..kinds.facts import TensorFacts
 from .modules import AdapterModule, modules_of
 from .scales import read_configs, scale_of
@@ -35,7 +35,7 @@ WIDEST = DType.F32.bits
 """Bits of the widest factors, such that their products are exact float64s."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScaledModule:
     """A module of an adapter with the scale of its update."""
 
@@ -43,7 +43,7 @@ class ScaledModule:
     scale: Fraction
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TargetPart:
     """Rows of a module's update, and the rows of a tensor of the base that they are added to."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from math import prod
 
 from ..errors import InputError, Issue
 from ..format.header import Tensor
+from ..frozen import frozen
 from ..kinds.factors import find_factors
 from ..kinds.facts import TensorFacts
 
@@ -49,7 +49,7 @@ EITHER = (({"w1"}, {"w1_a", "w1_b"}), ({"w2"}, {"w2_a", "w2_b"}, {"w2_a", "w2_b"
 """The forms of each of the two factors of a LoKr."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AdapterModule:
     """The factors of the update of one module of a model."""
 

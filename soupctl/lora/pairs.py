@@ -7,10 +7,11 @@ Rule 2: a fused matrix is the rows of its parts, in their order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from ..frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamePair:
     """A module's original name, and its name in diffusers or transformers."""
 

@@ -10,12 +10,13 @@ import json
 import re
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 from math import isfinite, sqrt
 from typing import Any
 
 from ..errors import InputError, shortened
+from ..frozen import frozen
 from .modules import AdapterModule
 
 METADATA = "lora_adapter_metadata"
@@ -24,7 +25,7 @@ COMPONENTS = ("unet", "transformer", "text_encoder_3", "text_encoder_2", "text_e
 """The components with which diffusers prefixes config fields and module names."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AdapterConfig:
     """The settings of a PEFT config that decide the scales of modules."""
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ..errors import SoupError
 from ..format.header import Tensor
+from ..frozen import frozen
 from ..kinds.facts import TensorFacts
 from .modules import is_adapter, modules_of
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AdapterSummary:
     """The families and ranks of an adapter's modules."""
 

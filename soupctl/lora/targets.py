@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..format.header import Tensor
+from ..frozen import frozen
 from .pairs import ARCHITECTURES, SWAPPED_IF_TWO, UNET, NamePair
 from .unet_blocks import unet_names
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RowRange:
     """Rows of a tensor of the base as a matrix."""
 

@@ -9,13 +9,13 @@ for each tensor of the base that they change.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ..checkpoints.safetensors import StoredTensor
 from ..format.header import Tensor
+from ..frozen import frozen
 from ..lora.adapter import Adapter, TargetPart
 from ..lora.targets import TargetIndex
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..engines.updates import Update
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScaledUpdate:
     """Rows of an update that are added to a tensor, times a scale."""
 
@@ -45,7 +45,7 @@ class Lacks(Enum):
     """They are in other components, or it was applied so before."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BasePart:
     """What an adapter's base is of the model that the adapter is for."""
 

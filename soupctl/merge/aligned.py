@@ -9,11 +9,11 @@ Rule 3: content digests are those of the files as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..format.header import Tensor
 from ..format.values import first_difference
+from ..frozen import frozen
 from ..kinds.classify import classify
 from ..kinds.copies import is_ema, originals
 from ..kinds.facts import NO_FACTS
@@ -30,7 +30,7 @@ from .scaled_codes import absorbed
 Contents = Mapping[str, Tensor]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Alignment:
     """The sources of a soup under its names."""
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import UsageError
+from ..frozen import frozen
 from ..ledger.ledger import IngredientEntry, Ledger
 
 Known = Sequence[tuple[Checkpoint, Ledger]]
 """The components of a soup, each with its verified ledger."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TrainedOn:
     """A data shard that ingredients were trained on."""
 
@@ -26,7 +26,7 @@ class TrainedOn:
     """Its names of the image in question."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """Whether a soup holds something, and by which ingredients."""
 

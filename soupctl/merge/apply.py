@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ..checkpoints.open import STREAM
 from ..choices import OnInt
 from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
+from ..frozen import frozen
 from ..ledger.block_weights import WeightByBlock, WeightTuple
 from ..workers import ExecutionOptions
 from .blocks.request import BlockWeights, ClassicBlocks, read_blocks
@@ -39,7 +39,7 @@ from .run import carry_out
 from .scaled_deltas import ModelsWithDeltas
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Application:
     """Deltas to apply to a base: everything that decides the bytes, and the output."""
 

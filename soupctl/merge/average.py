@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import chain
@@ -19,6 +19,7 @@ from ..checkpoints.blobs import require_true_blobs
 from ..choices import OnInt, OnMissing, Quantization
 from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
+from ..frozen import frozen
 from ..ledger.block_weights import WeightTuple
 from ..ledger.ledger import UNKNOWN, Ledger, Runs
 from ..ledger.weights import rounded_weight
@@ -53,7 +54,7 @@ from .run import carry_out
 from .settings import require_same_settings
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """A soup to make: everything that decides its bytes, and its output."""
 
@@ -233,7 +234,7 @@ def _with_blocks(
     return replace(recipe, weights=rounded(found.default), blocks=blocks)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _NamedPart:
     """One component of the inputs under the names of the soup."""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..checkpoints.config_files import is_config, is_copied, is_index, is_prose, is_weights
@@ -20,6 +19,7 @@ from ..checkpoints.listing import OPTIONAL, PIPELINE
 from ..checkpoints.unchanged import FileSnapshot
 from ..configs.compare import Difference, differences
 from ..errors import InputError, Issue, MismatchError
+from ..frozen import frozen
 from ..storage.files import read_file, read_json
 from ..storage.folder import equal_bytes, files_in, leads_out, other_files
 
@@ -27,7 +27,7 @@ DECIDING = "the weights mean different things and cannot be averaged"
 OPEN = "--config-from INPUT chooses the configs of one input"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CompanionFiles:
     """Files in the input folders other than the weights that go in, by relative name."""
 

@@ -10,7 +10,6 @@ import os
 import re
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from stat import S_ISDIR
 
@@ -20,6 +19,7 @@ from ..checkpoints.open import STREAM
 from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
 from ..format.shards import MOST_SHARDS, OutputFile, TensorSpec, index_name, same_files, split
+from ..frozen import frozen
 from .companion_files import CompanionFiles, companion_files, compared_configs
 from .ingredients import ComponentInputs, Inputs
 from .plan import Plan
@@ -29,7 +29,7 @@ FOREIGN = PICKLES | {".gguf", ".h5", ".npz", ".onnx", ".tar", ".zip"}
 LONE_VARIANT = re.compile(rf"^({'|'.join(STEMS)})\.[^.]+\.safetensors$")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComponentFiles:
     """The files of one component: their names lie within `folder`, relative to the output."""
 
@@ -43,7 +43,7 @@ class ComponentFiles:
         return str(PurePosixPath(self.folder, name))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Destination:
     """The files that will be written, and where."""
 

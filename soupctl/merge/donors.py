@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.open import STREAM
+from ..frozen import frozen
 from ..kinds.names import donor_renaming
 from .aligned import Alignment, align, renamed_by
 from .ingredients import ComponentInputs, Donor, Ingredient
@@ -23,7 +24,7 @@ from .recipe import Recipe, first_match, is_partial, selector
 from .sources import Source, checkpoints_of
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Take:
     """A glob, and the source of the tensors that it matches."""
 

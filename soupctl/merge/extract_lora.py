@@ -7,7 +7,6 @@ Rule 2: only matrices are in a LoRA; what else differs is listed, not passed ove
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from ..checkpoints.open import STREAM
 from ..errors import LimitError, MismatchError, UsageError
 from ..format.dtypes import DType
 from ..format.header import Tensor, encode_header, lay_out
+from ..frozen import frozen
 from ..storage.atomic import publish_bytes
 from .delta.make import open_delta_job, require_free
 from .delta.passes import ComponentDelta, DeltaRequest
@@ -34,7 +34,7 @@ DTYPES = {DType.F16: "<f2", DType.F32: "<f4"}
 """The dtypes of factors."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Extraction:
     """A LoRA to extract: everything that decides what is written, and the file."""
 
@@ -61,7 +61,7 @@ class Extraction:
             raise UsageError("a LoRA is extracted from files, into a file", advice="name them")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExtractedLayer:
     """A matrix of the base whose difference is in a LoRA."""
 
@@ -72,7 +72,7 @@ class ExtractedLayer:
     all of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExtractedLora:
     """A finished LoRA."""
 

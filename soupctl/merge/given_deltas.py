@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import ModelFiles
 from ..checkpoints.open import find_input, open_input
 from ..errors import Issue, MismatchError
+from ..frozen import frozen
 from ..lora.adapter import Adapter
 from ..lora.modules import is_adapter
 from .adapter_reader import AdapterReader, BasePart, Lacks
@@ -28,7 +28,7 @@ from .sources import is_added
 PICK = "--component picks one of a pipeline's"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bases:
     """The components of what deltas are added to: a base, or the first model of a mean."""
 
@@ -40,7 +40,7 @@ class Bases:
     """The only component, if it is one of a pipeline; an adapter's other models are left out."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GivenDelta:
     """A delta or adapter, open, with what it adds to each component of the models."""
 

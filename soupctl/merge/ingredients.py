@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import ModelFiles
 from ..checkpoints.open import STREAM, find_input, open_input, with_same_components
 from ..errors import UsageError
+from ..frozen import frozen
 from ..ledger.ledger import Ledger
 from ..ledger.read import read_ledger, require_model
 from .collector import collecting_rarely
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ingredient:
     """A checkpoint to average, with its weight."""
 
@@ -44,7 +45,7 @@ def require_several(name: str, value: object) -> None:
         raise UsageError(f"{name} is one path, not a list", path=value, advice=f"{name}=[...]")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Donor:
     """One component of a checkpoint that tensors are taken from, open for reading."""
 
@@ -55,7 +56,7 @@ class Donor:
     """Its ledger, if it is itself a soup or was trained."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComponentInputs:
     """One component of every ingredient, open for reading."""
 
@@ -75,7 +76,7 @@ class ComponentInputs:
         return (*self.checkpoints, *(donor.checkpoint for donor in self.donors))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inputs:
     """All ingredients, open: the same components in each."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.open import find_input, open_input
 from ..errors import LedgerError
 from ..format.header import Tensor
+from ..frozen import frozen
 from ..kinds.classify import Kinds, classify
 from ..ledger.ledger import DELTA_KEY, LEDGER_KEY, SUM_KEY, Ledger
 from ..ledger.read import is_delta, is_sum, read_ledger
@@ -21,7 +21,7 @@ from .blocks.table import BlockRow, block_rows
 from .facts import facts_of_source
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inspection:
     """One checkpoint: a file, or a component of a folder."""
 

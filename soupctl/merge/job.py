@@ -6,7 +6,7 @@ Rule 1: values only; every command that makes a soup builds a `Job`, and `run.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -15,6 +15,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.digest import text_digest
 from ..choices import Method
 from ..format.header import Tensor, encode_header
+from ..frozen import frozen
 from ..ledger.ledger import LEDGER_KEY, UNKNOWN, Ledger
 from ..ledger.ledger_json import ancestors_text, encode_ledger, require_readable
 from .adapter_reader import AdapterReader
@@ -33,7 +34,7 @@ from .shared_content import as_read, distinct
 from .step import Step
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComponentResult:
     """One component of a finished soup."""
 
@@ -51,7 +52,7 @@ class ComponentResult:
     """The path of its kept sum, or the folder that its sum is in."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComponentJob:
     """One component of a job, which has passed every check that headers allow.
 
@@ -158,7 +159,7 @@ def _read_for(step: Step, sources: Sequence[Source]) -> list[Tensor]:
     return [each.tensors[step.name] for each in {sources[place]: None for place in step.sources}]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """A soup that is ready to be made, its inputs open."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import SUFFIXES, ModelFiles
 from ..checkpoints.open import STREAM, find_input
 from ..errors import Issue, LedgerError, MismatchError, OutputError, UsageError
+from ..frozen import frozen
 from ..ledger.changes import CANNOT_SAY, MAKE_AGAIN, unattributed
 from ..ledger.ledger import Ledger
 from ..ledger.pipelines import attributed, pipelines_of
@@ -33,7 +34,7 @@ from .shared_components import is_shared, removals_by_component
 NAME = "{name}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LeaveOneOut:
     """A soup whose ingredients are to be left out in turn."""
 
@@ -58,7 +59,7 @@ class LeaveOneOut:
 TEMPLATE = f"such as -o 'without-{NAME}'"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Variant:
     """One soup without one ingredient."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component
 from ..errors import Issue, LedgerError, MismatchError
+from ..frozen import frozen
 from ..ledger.ancestry import Ancestry, ancestry
 from ..ledger.block_weights import NO_WEIGHT, WeightByBlock, summed
 from ..ledger.changes import WeightRemoval, expanded, require_left, require_new, taken_out
@@ -34,7 +35,7 @@ from .sources import is_added
 NO_LEDGER = "give its weight with --count N or --total W; the result is then approximate"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Membership:
     """The ingredients of a component before and after a change."""
 
@@ -54,7 +55,7 @@ class Membership:
     """Digests, sorted, of what is added to a mean, after the change."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Added:
     """One added checkpoint, as the entries that it adds."""
 

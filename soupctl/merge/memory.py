@@ -7,7 +7,6 @@ Rule 2: figures are measured on CPython, and rounded up.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from math import prod
 
@@ -15,6 +14,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..errors import LimitError
 from ..format.dtypes import DType
 from ..format.header import Tensor
+from ..frozen import frozen
 from ..workers import MOST_TENSORS, ROW_BYTES, TASK_BYTES, TASKS_A_THREAD, ExecutionOptions
 from .adapter_reader import AdapterReader
 from .chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements
@@ -66,7 +66,7 @@ Forms = Mapping[str, SumForm]
 """The form of the sum of each averaged tensor; empty while it is not known, or without a sum."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemoryNeed:
     """Bytes of anonymous memory: a fixed part, and a part for each thread."""
 

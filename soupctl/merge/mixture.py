@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.listing import component_at
 from ..errors import Issue, MismatchError
+from ..frozen import frozen
 from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import PipelineShare
 from ..ledger.names import unique_names
@@ -72,7 +73,7 @@ def planned_mixture(
     return Job(weights, used, destination, jobs, added)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Planned:
     """One component of a mixture, planned."""
 

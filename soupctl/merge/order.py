@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
 
 from ..checkpoints.read_progress import current_progress
+from ..frozen import frozen
 from .chunks import Write, WriteSeveral
 from .code_error import CodeError
 from .kept_sum.format import SumForm
@@ -16,7 +17,7 @@ from .plan import Plan
 from .shared_content import distinct
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Order:
     """A plan, its sources, and the destinations of the soup and its sum."""
 
@@ -41,7 +42,7 @@ class Order:
             start += size
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """Content digests of the sources and of everything that was written."""
 

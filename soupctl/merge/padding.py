@@ -6,14 +6,15 @@ Rule 1: channels are the second dimension; zeros come after the existing ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
+
+from ..frozen import frozen
 
 CHANNELS = 1
 """The dimension of the input channels."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rows:
     """The elements of one output channel."""
 

@@ -8,7 +8,7 @@ Rule 3: steps are sorted by name in UTF-8, the order in which roots are digested
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..choices import OnInt, OnMissing
 from ..errors import Issue, MismatchError, UsageError
 from ..format.dtypes import DType, Kind, narrowest
 from ..format.shards import TensorSpec
+from ..frozen import frozen
 from ..kinds.facts import NO_FACTS, TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, WEIGHT
 from .layouts import Contents, Layouts
@@ -35,7 +36,7 @@ from .step_weights import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """Everything the executor needs to know of one component."""
 

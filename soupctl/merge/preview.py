@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ..checkpoints.open import STREAM
 from ..choices import Method
 from ..errors import LimitError
 from ..format.dtypes import FLOATS, DType
+from ..frozen import frozen
 from ..kinds.kind import WEIGHT
 from ..storage.files import free_space
 from ..workers import ExecutionOptions, require_room_to_compute
@@ -24,7 +24,7 @@ from .plan import Plan
 from .step import Rule, Step
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SpecialTensor:
     """A tensor that is not simply averaged in its own dtype, and the rule that applies to it."""
 
@@ -33,7 +33,7 @@ class SpecialTensor:
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComponentPreview:
     """One component of a preview."""
 
@@ -48,7 +48,7 @@ class ComponentPreview:
     """The weights of the ingredients by block; empty if they are the same everywhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Widened:
     """Dtypes of ingredients, the wider common dtype, and a dtype that is not wider than theirs."""
 
@@ -57,7 +57,7 @@ class Widened:
     instead: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Preview:
     """A preview of a job; sizes are in bytes."""
 

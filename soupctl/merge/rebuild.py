@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component
 from ..errors import Issue, LedgerError, SoupError
+from ..frozen import frozen
 from ..ledger.ancestry import shares_of
 from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import IngredientEntry, Ledger, weighted
@@ -51,7 +52,7 @@ MOST_STATES = 32
 IGNORED = "as after --ignore-ledger; what the soup holds of it is not known"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RebuildRequest:
     """A component of a soup to rebuild, with the open inputs and options."""
 
@@ -61,7 +62,7 @@ class RebuildRequest:
     execution: ExecutionOptions
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rebuilt:
     """The result of a rebuild."""
 
@@ -108,7 +109,7 @@ def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> 
     return Rebuilt(difference and f"{request.soup.label}: {difference}", unproven=tuple(unproven))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Made:
     """The soup that some sources make."""
 

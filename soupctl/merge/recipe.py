@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import translate
 from fractions import Fraction
@@ -13,13 +12,14 @@ from typing import TypeVar
 from ..choices import OnInt, OnMissing, Quantization
 from ..errors import Issue, UsageError
 from ..format.dtypes import DType
+from ..frozen import frozen
 from ..ledger.block_weights import WeightByBlock
 from ..ledger.json_values import LONGEST_GLOB, MOST_GLOBS
 
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recipe:
     """The rules by which ingredients become a soup."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..choices import Method
 from ..errors import LedgerError, MismatchError, UsageError
+from ..frozen import frozen
 from ..ledger.changes import changes, recorded_changes
 from ..ledger.ledger import (
     UNKNOWN,
@@ -63,7 +64,7 @@ from .sources import (
 from .step import Rule
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RevisedComponent:
     """One component after the change, planned and not yet computed."""
 

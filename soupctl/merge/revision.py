@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import Component
 from ..checkpoints.open import STREAM
 from ..errors import UsageError
+from ..frozen import frozen
 from ..ledger.block_weights import NO_WEIGHT, WeightByBlock
 from ..ledger.changes import WeightRemoval
 from ..ledger.ledger import Ledger
@@ -20,7 +21,7 @@ from .kept_sum.find import require_keepable
 from .opened_inputs import OpenedInputs
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Addition:
     """A checkpoint to add."""
 
@@ -33,7 +34,7 @@ class Addition:
         _require_exact(self.weight)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Removal:
     """An ingredient to remove."""
 
@@ -54,7 +55,7 @@ def _require_exact(weight: Fraction | None) -> None:
         raise UsageError("a weight of zero changes nothing", advice="leave it out")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Revision:
     """A soup to change, and how."""
 
@@ -135,7 +136,7 @@ class Revision:
         return not self.rounded and self.component is None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AddedPipeline:
     """Facts about an added whole model for one of its components."""
 
@@ -152,7 +153,7 @@ class AddedPipeline:
         return self.ledger.base is None and not self.ledger.deltas
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComponentChange:
     """One component of a revision: the request, and the checkpoints that it names, open."""
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import OutputError, UsageError
 from ..format.shards import MOST_SHARDS
+from ..frozen import frozen
 from ..storage.descriptors import most_files
 from ..storage.files import require_room
 from ..storage.place import refusing
@@ -25,7 +25,7 @@ from .preview import Preview, preview
 from .shared_content import distinct
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rounds:
     """Jobs in the order in which they are carried out, those of one round together."""
 

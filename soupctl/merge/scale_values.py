@@ -11,7 +11,7 @@ import math
 import struct
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from ..engines.contract import Scales
 from ..errors import InputError, MismatchError
 from ..format.dtypes import DType
 from ..format.scales import CodeScale, matrix_shape, scale_grid
+from ..frozen import frozen
 from .kept_sum.reader import Source, copied_tensor
 from .step import Step
 
@@ -33,7 +34,7 @@ UNQUANTISED = "average the unquantised weights"
 FORMATS = {DType.F16: "<e", DType.F32: "<f", DType.F64: "<d"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScaleValues:
     """The scale of one source: the block of codes for each value, and the values."""
 

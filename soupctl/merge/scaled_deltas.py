@@ -6,18 +6,19 @@ Rule 1: deltas of equal content are one delta, with the sum of their scales.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints.hashing import checkpoint_digest
 from ..errors import LedgerError, UsageError
+from ..frozen import frozen
 from ..ledger.block_weights import WeightByBlock
 from .applied_plan import Delta
 from .given_deltas import GivenDelta
 from .recipe import Recipe
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScaledDelta:
     """A delta or adapter of one component, with its scale by block."""
 
@@ -27,7 +28,7 @@ class ScaledDelta:
     """Indices of the given deltas that have this content."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelsWithDeltas:
     """Models with their weights, and deltas: everything that decides the bytes, and the output."""
 

@@ -9,7 +9,6 @@ the first failing tensor.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import prod
 
@@ -17,6 +16,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.digest import data_digest
 from ..engines.contract import Engine
 from ..format.dtypes import DType
+from ..frozen import frozen
 from ..workers import Advance, Scratch
 from .chunks import chunk_elements
 from .kept_sum.reader import Source
@@ -26,7 +26,7 @@ from .use import Use
 from .weighted_sum import WeightedSum
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TogetherResult:
     """The digests of everything that was read and written for several tensors."""
 
@@ -38,7 +38,7 @@ class TogetherResult:
     """The same for each order."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadRow:
     """What was read of a source, as the one term that it has in a weighted sum."""
 
@@ -48,7 +48,7 @@ class ReadRow:
     own_weight: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SmallTensors:
     """Makes small tensors together; all threads share one."""
 

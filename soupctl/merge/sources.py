@@ -6,13 +6,14 @@ Rule 1: a result is published only if every source had the expected content dige
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from fractions import Fraction
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..choices import Method, OnInt
 from ..errors import Issue, LedgerError
+from ..frozen import frozen
 from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import Change, IngredientEntry, Ledger, Runs
 from ..ledger.read import is_delta
@@ -37,7 +38,7 @@ BEYOND_THE_SUM = (
 """Advice where an ingredient must be read although the soup's sum is kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """A checkpoint or sum to compute with, and its expected content digest."""
 
@@ -48,7 +49,7 @@ class Source:
     """Whether it is a donor, which only gives the tensors taken from it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Computation:
     """The computation of a changed component."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from ..format.dtypes import DType
 from ..format.scales import CodeScale
+from ..frozen import frozen
 from ..kinds.kind import WEIGHT, TensorKind
 from .step_weights import StepWeights
 
@@ -22,7 +22,7 @@ class Rule(Enum):
     READ = "read with the codes that it belongs to"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """One tensor of the soup, or one that is only digested."""
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import translate
 from fractions import Fraction
 from functools import cache, lru_cache
 
 from ..errors import UsageError
+from ..frozen import frozen
 from ..ledger.weights import scaled
 from .recipe import Recipe
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepWeights:
     """Whole-number weights, one for each source of a step, and the divisor of their sum."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..checkpoints.safetensors import StoredTensor
+from ..frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredTerms:
     """The terms of one source in the sum of a tensor."""
 

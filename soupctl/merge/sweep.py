@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from ..checkpoints.open import STREAM
 from ..errors import UsageError
+from ..frozen import frozen
 from ..ledger.weights import parse_number
 from ..workers import ExecutionOptions
 from .average import Request, planned_average
@@ -30,7 +31,7 @@ MOST_DECIMALS = 30
 """Most decimals of a share in the name of a file."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShareRange:
     """Shares of a second ingredient: from `start` to `stop`, both included, `step` by `step`."""
 
@@ -65,7 +66,7 @@ def parse_range(text: str) -> ShareRange:
     return ShareRange(*(parse_number(part.strip()) for part in parts))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sweep:
     """Soups of two ingredients in many proportions."""
 
@@ -91,7 +92,7 @@ class Sweep:
             raise UsageError("--sweep cannot keep sums", advice="leave out --keep-sum")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SweptSoup:
     """One soup of a sweep."""
 

@@ -13,6 +13,7 @@ from ..checkpoints.digest import Row, tensor_hasher
 from ..checkpoints.safetensors import StoredTensor
 from ..engines.contract import Engine
 from ..errors import OutputError
+from ..frozen import frozen
 from ..workers import Advance, Scratch
 from .chunks import PLANE_BYTES, chunk_elements, ranges
 from .code_error import CodeError
@@ -46,7 +47,7 @@ class TensorResult:
     """Orders that took the first ingredient's values although others differ."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorPass:
     """Makes tensors; all threads share one, and nothing in it changes while they run."""
 

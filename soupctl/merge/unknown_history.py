@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.layout import find_model
 from ..checkpoints.open import open_input
 from ..errors import SoupError
+from ..frozen import frozen
 from ..ledger.ledger import IngredientEntry, Ledger
 from ..ledger.lookup import every_entry
 from ..ledger.read import read_ledger
@@ -25,7 +25,7 @@ GIVEN = "given"
 ASK_ITSELF = "ask has about a copy of that file from a source that you trust"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Placed:
     """An ingredient of a soup, or of a soup among its ingredients, and the file at its hint."""
 

@@ -6,13 +6,14 @@ Rule 1: the scale of an update is multiplied into its weight, and all weights ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import lcm, prod
 from typing import TYPE_CHECKING
 
 from ..engines.contract import WeightedMean
 from ..errors import UsageError
+from ..frozen import frozen
 from ..ledger.weights import LARGEST, TOO_FINE
 from .adapter_reader import AdapterReader, ScaledUpdate
 from .kept_sum.reader import Source
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ..engines.update_mean import UpdatedMean
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WeightedUpdate:
     """An update with the whole-number weight of its adapter in a step."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
@@ -17,6 +16,7 @@ from ..checkpoints.layout import Component, ModelFiles
 from ..checkpoints.open import find_input, with_same_components
 from ..choices import Level, Proof
 from ..errors import LedgerError, LimitError, SoupError
+from ..frozen import frozen
 from ..ledger.ledger import Ledger
 from ..ledger.locate import dtype_runs
 from ..ledger.lookup import matching
@@ -32,7 +32,7 @@ from .rebuild import RebuildRequest, Rebuilt, rebuild
 from .whole_digests import added_digest, find_for
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verified:
     """The verification result of one component of a soup."""
 

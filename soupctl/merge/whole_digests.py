@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
@@ -17,6 +17,7 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import ModelFiles
 from ..checkpoints.listing import PIPELINE
 from ..checkpoints.open import STREAM, find_input, open_input
+from ..frozen import frozen
 from ..ledger.data_files import is_image
 from ..ledger.data_shard import is_data_folder
 from ..ledger.pipelines import pipeline_digest
@@ -27,7 +28,7 @@ from .revision import Addition, Removal, Revision
 from .sources import is_added
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PartialDelta:
     """A delta or adapter that is added to some components of a soup."""
 

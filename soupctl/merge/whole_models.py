@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..frozen import frozen
 from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import UNKNOWN, IngredientEntry, PipelineShare
 from ..ledger.names import unique_names
@@ -19,7 +19,7 @@ from .order import Outcome
 from .scaled_deltas import ModelsWithDeltas, places_of
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WholeModel:
     """A model or delta that the user named."""
 
@@ -40,7 +40,7 @@ class WholeModel:
         return next(iter(contents.values())) if self.is_lone else pipeline_digest(contents)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WholeModels:
     """All models and deltas that the user named, the models first."""
 

@@ -11,17 +11,18 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import OutputError
+from ..frozen import frozen
 from .descriptors import refusing_too_many
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 FORCE = "-f replaces it"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """The destination of an output: an open folder and a name in it."""
 

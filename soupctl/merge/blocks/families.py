@@ -8,8 +8,9 @@ Rule 2: one block has one name in every naming of a model's tensors.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from itertools import product
+
+from ...frozen import frozen
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "unet.", "transformer.", "model.", "")
 """Prefixes that the names of a denoiser's tensors may have."""
@@ -65,7 +66,7 @@ def _layer(level: str, layer: int) -> tuple[str, ...]:
     return f"{level}.resnets.{layer}.*", f"{level}.attentions.{layer}.*"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockFamily:
     """Models whose blocks have the same names."""
 
@@ -240,7 +241,7 @@ FAMILIES = (
 """All families; the first that fits a model is used."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamedBlocks:
     """The named blocks of a model."""
 

@@ -9,13 +9,13 @@ import re
 import reprlib
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, Issue, UsageError
+from ...frozen import frozen
 from ...ledger.block_weights import WeightTuple
 from ...ledger.weights import parse_number
 from ...storage.files import read_file
@@ -30,7 +30,7 @@ COUNTS = (26, 20, 61)
 EXAMPLE = 'such as "*.attn2.*" = [0.5, 0.5]'
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockWeights:
     """The weights of ingredients in some blocks, each in the order of the ingredients."""
 
@@ -45,7 +45,7 @@ class BlockWeights:
             _require_exact(weights)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClassicBlocks:
     """The share of the second of two ingredients in each block, in the order of a classic string.
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import translate
 from fractions import Fraction
 
 from ...errors import Issue, UsageError, shortened
+from ...frozen import frozen
 from ...ledger.block_weights import WeightTuple
 from ..recipe import meant_by
 from .families import SDXL, NamedBlocks, named_blocks
@@ -36,7 +36,7 @@ FIRSTS = {EMBEDDING, "GUIDE", "VAE"}
 others have the share of BASE, or none if that is not a number."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResolvedBlocks:
     """Weights of ingredients by block, in the form of a recipe."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import translate
 from fractions import Fraction
 
+from ...frozen import frozen
 from ...ledger.block_weights import WeightByBlock, WeightTuple
 from .families import named_blocks
 
@@ -16,7 +16,7 @@ DEFAULT = "default"
 """The name of the row for tensors in no block."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockRow:
     """The weights of the ingredients in one block."""
 

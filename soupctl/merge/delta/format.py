@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from ...format.dtypes import DType, Kind
 from ...format.header import Tensor
+from ...frozen import frozen
 from ...ledger.sealed import Digest, RecordFormat, canonical, read_record, sealed
 
 COMPONENT_FILE = "delta.safetensors"
@@ -31,7 +31,7 @@ TensorSpec = tuple[str, DType, tuple[int, ...]]
 """Name, dtype and shape of a tensor."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlaneForm:
     """The form of one plane of a delta."""
 
@@ -50,7 +50,7 @@ class PlaneForm:
         return count * self.dtype.bits
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeltaForm:
     """The form of the difference of one tensor."""
 
@@ -74,7 +74,7 @@ def apart(count: int, negative_zeros: int) -> DeltaForm:
     return DeltaForm((PlaneForm(DType.F64, count),) * 2, negative_zeros, True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeltaParts:
     """The stored tensors that hold the difference of one tensor."""
 
@@ -94,7 +94,7 @@ class DeltaParts:
         return tuple(tensor for tensor in found if tensor is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeltaFacts:
     """The facts that a delta records beside its ledger."""
 

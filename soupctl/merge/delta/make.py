@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import chain
@@ -22,6 +22,7 @@ from ...checkpoints.open import STREAM
 from ...errors import MismatchError, UsageError
 from ...format.header import Tensor, encode_header, lay_out
 from ...format.shards import OutputFile
+from ...frozen import frozen
 from ...ledger.ledger import DELTA_KEY, LEDGER_KEY, Ledger
 from ...ledger.ledger_json import encode_ledger, require_readable
 from ...storage.lock import locked
@@ -55,7 +56,7 @@ from .passes import (
 from .record import Selection, draft_delta
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeltaResult:
     """The finished delta of one component."""
 
@@ -190,7 +191,7 @@ def subtract_base(
     return tuple(results)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Pending:
     """A component's delta that is surveyed and not yet written."""
 

@@ -7,7 +7,6 @@ Rule 2: the second pass must read the same bytes as the first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ...checkpoints.digest import Row, root_of
 from ...checkpoints.safetensors import StoredTensor
 from ...engines.contract import Engine
 from ...errors import OutputError, UsageError
+from ...frozen import frozen
 from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..aligned import Alignment
 from ..chunks import Write
@@ -27,7 +27,7 @@ from .survey import DeltaSurvey, DifferencePass, Finding
 from .writer import DifferenceWriter
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeltaRequest:
     """A delta to make: everything that decides its bytes, and its output."""
 
@@ -44,7 +44,7 @@ class DeltaRequest:
     ignore_ledger: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComponentDelta:
     """The delta of one component, ready to be made."""
 
@@ -68,7 +68,7 @@ class ComponentDelta:
         return 3 * sum(checkpoint.data_size for checkpoint in self.part.checkpoints)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeltaJob:
     """A delta that is ready to be made, its inputs open: one of each component."""
 
@@ -91,7 +91,7 @@ class DeltaJob:
         return sum(each.read for each in self.components)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeltaFindings:
     """The results of the survey of both checkpoints."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from ...checkpoints.open import STREAM
 from ...errors import LimitError
+from ...frozen import frozen
 from ...storage.files import free_space
 from ...workers import ExecutionOptions
 from ..chunks import chunk_elements
@@ -31,7 +31,7 @@ A_NAME_LETTER = 12
 """Copies of each character of its name."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeltaPreview:
     """A preview of a delta; sizes are in bytes."""
 

@@ -6,12 +6,12 @@ Rule 1: of a checkpoint minus itself it has BASE alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from ...errors import LedgerError
 from ...format.header import Tensor
+from ...frozen import frozen
 from ...ledger.ancestry import ancestry
 from ...ledger.ledger import UNKNOWN, IngredientEntry, Ledger, merged, runs
 from ...ledger.ledger_json import IGNORE
@@ -20,7 +20,7 @@ from ..ingredients import ComponentInputs
 from ..new_ledger import hint_to
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selection:
     """The selected tensors of a delta, by globs."""
 

@@ -7,7 +7,7 @@ Rule 2: every byte of both checkpoints is digested, also of tensors that are lef
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from ...checkpoints.digest import Row, tensor_hasher
@@ -16,6 +16,7 @@ from ...engines.contract import Engine
 from ...engines.planes import negative_zeros
 from ...errors import InputError, LimitError
 from ...format.dtypes import DType, Kind
+from ...frozen import frozen
 from ...kinds.kind import AVERAGED
 from ...workers import Advance, Scratch
 from ..chunks import PLANE_BYTES, chunk_elements, ranges
@@ -36,7 +37,7 @@ WORK = 16 * PLANE_BYTES
 """Bytes that an element of a chunk takes in all planes that are tried."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """The result of the survey for one tensor of both checkpoints."""
 
@@ -136,7 +137,7 @@ class DeltaSurvey:
         return mine[1:] == theirs[1:], tuple(rows)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DifferenceChunk:
     """The elements of a difference from `start` on."""
 

@@ -7,13 +7,13 @@ Rule 2: checkpoints are equal if `soupctl hash` prints the same digest for both.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from math import prod
 from pathlib import Path
 
 from ...checkpoints.read_progress import with_read_progress
 from ...engines.moments import Moments, joined
+from ...frozen import frozen
 from ...kinds.classify import Kinds, classify, kind_of
 from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..aligned import align
@@ -33,7 +33,7 @@ NEAR = 1e-9
 """How far the norms of a tensor and its transpose may be apart, relative to either."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DiffRequest:
     """Two checkpoints to compare, and what of them."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from ...engines.moments import Moments, joined
 from ...format.dtypes import DType
+from ...frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorDifference:
     """A tensor that both checkpoints have, in one shape."""
 
@@ -25,7 +25,7 @@ class TensorDifference:
     """Whether one is the other with rows and columns exchanged."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReshapedTensor:
     """A tensor that has another shape in each checkpoint."""
 
@@ -35,7 +35,7 @@ class ReshapedTensor:
     """Whether one is the other with rows and columns exchanged."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GroupDifference:
     """Several tensors of both checkpoints together."""
 
@@ -46,7 +46,7 @@ class GroupDifference:
     moments: Moments
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckpointDifference:
     """One component of two checkpoints, compared."""
 

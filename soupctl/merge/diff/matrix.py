@@ -7,7 +7,6 @@ others are listed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -17,6 +16,7 @@ from ...checkpoints.read_progress import with_read_progress
 from ...engines.moments import cosine, relative_norm, total
 from ...errors import UsageError
 from ...format.dtypes import Kind
+from ...frozen import frozen
 from ...kinds.classify import classify, kind_of
 from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..aligned import align
@@ -35,7 +35,7 @@ MOST = 64
 """Most checkpoints in one matrix."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MatrixRequest:
     """Checkpoints whose deltas from a base are compared, and what of them."""
 
@@ -52,7 +52,7 @@ class MatrixRequest:
             raise UsageError(f"a matrix is of 2 to {MOST} checkpoints, not {len(self.others)}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeltaMatrix:
     """One component of several checkpoints, each minus that of the base."""
 

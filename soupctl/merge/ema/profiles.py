@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
+from ...frozen import frozen
 
 Array = Any
 """A NumPy array of float64."""
@@ -42,7 +43,7 @@ def gamma_of(sigma_rel: float) -> float:
     return max(float(largest), 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PowerProfile:
     """The density (gamma + 1) / end * (t / end)^gamma up to the step `end`."""
 
@@ -119,7 +120,7 @@ def inner(first: Profile, second: Profile) -> float:
     return float(densities @ np.diff(second.cumulative(first.edges)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fit:
     """The combination of stored profiles that is nearest to a wanted one."""
 

@@ -7,7 +7,7 @@ like any other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from ...checkpoints.run_folder import RunSnapshot, is_run, run_snapshots
 from ...errors import InputError, UsageError
 from ...format.dtypes import DType
+from ...frozen import frozen
 from ...ledger.weights import scaled
 from ...workers import ExecutionOptions
 from ..average import Request, average
@@ -35,7 +36,7 @@ SOLVED = 15
 """Decimals of weights that were fitted in float64, which has about as many digits."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EmaRequest:
     """An average of a run's snapshots to make: the snapshots, their weighting, and the output."""
 
@@ -70,7 +71,7 @@ class EmaRequest:
                 raise UsageError(what, advice="a decay counts snapshots, not steps")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TimeAverage:
     """The soup that an average over time requests, and facts about its weights."""
 
@@ -85,7 +86,7 @@ class TimeAverage:
     """The inputs of the fit: `snapshots` or `stored averages`; empty for a decay."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Weighed:
     """The inputs of an average over time with their weights, before these are rounded."""
 

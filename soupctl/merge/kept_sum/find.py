@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from ...errors import (
     UsageError,
 )
 from ...format.header import Tensor
+from ...frozen import frozen
 from ...ledger.block_weights import WeightByBlock, summed
 from ...ledger.ledger import LEDGER_KEY, SUM_KEY, IngredientEntry, Ledger, Runs
 from ...ledger.read import is_sum, read_ledger
@@ -43,7 +44,7 @@ ONLY = "sum"
 """Stem of the name of the only file in the folder of a sum."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenedSum:
     """The open sum of one component of a soup, which fits it."""
 

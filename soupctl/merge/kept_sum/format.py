@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm, prod
 from typing import Any
 
 from ...format.dtypes import DType
 from ...format.header import Tensor
+from ...frozen import frozen
 from ...ledger.block_weights import WeightByBlock, summed
 from ...ledger.json_values import encode_runs, parse_digest, parse_runs
 from ...ledger.ledger import Runs
@@ -37,7 +37,7 @@ TensorSpec = tuple[str, DType, tuple[int, ...]]
 """Name, dtype and shape of a tensor."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SumForm:
     """How the sum of one tensor is kept."""
 
@@ -47,7 +47,7 @@ class SumForm:
     """The number of nonzero elements in each further plane."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Facts:
     """The facts that a sum records beside its ledger."""
 
@@ -59,7 +59,7 @@ class Facts:
     """For each ingredient in the ledger's order: its dtypes of the soup's tensors, by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SumUpdate:
     """The factors that turn a sum into that of other ingredients."""
 

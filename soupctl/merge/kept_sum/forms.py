@@ -7,12 +7,12 @@ to have another form is written again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ...engines.contract import Engine
 from ...engines.planes import count_present, most_significant_bits
 from ...errors import LimitError
 from ...format.dtypes import DType
+from ...frozen import frozen
 from .format import MOST_PLANES, NO_SUM, SumForm
 
 SAMPLE = 1 << 12
@@ -22,7 +22,7 @@ GROWTH = 2
 """How much larger than in the sample the largest sum may be elsewhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SumForms:
     """The form of the sum of each averaged tensor."""
 

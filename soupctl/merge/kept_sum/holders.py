@@ -7,9 +7,10 @@ weight.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
+from ...frozen import frozen
 from ...kinds.kind import WEIGHT
 from ...ledger.block_weights import WeightByBlock
 from ...ledger.ledger import IngredientEntry, Ledger
@@ -21,7 +22,7 @@ from .format import SumUpdate
 from .reader import Source, SumReader
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Holders:
     """The ingredients before and after a change, and which tensors each of them holds."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ...checkpoints.digest import text_digest
 from ...format.dtypes import DType
+from ...frozen import frozen
 from ...ledger.ledger import Ledger, Runs, runs
 from ..order import Outcome
 from ..plan import Plan
 from .format import Facts, encode_facts
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SumRecord:
     """The record of a sum that is to be written."""
 

@@ -6,13 +6,14 @@ Rule 1: all offsets in the sum's file are fixed before its first byte is written
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 from math import prod
 
 from ...checkpoints.checkpoint import Checkpoint
 from ...engines.contract import Engine
 from ...format.header import Tensor, encode_header, lay_out
+from ...frozen import frozen
 from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements, ranges
 from ..plan import Plan
@@ -60,7 +61,7 @@ MOST_BITS = 16
 """Bits of an element of which sums usually take one plane."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _SumPass:
     """A pass over the sources of a plan."""
 
@@ -132,7 +133,7 @@ def least_sum_size(plans: Iterable[Plan]) -> int:
     return sum(prod(step.shape) for step in steps) * SINGLE_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SumLayout:
     """The layout of the file for the sum of one component."""
 

@@ -8,12 +8,12 @@ only expected, the right one is found instead, for the sum to be written again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ...checkpoints.digest import Row
 from ...engines.contract import Engine
 from ...engines.planes import present
 from ...format.dtypes import DType
+from ...frozen import frozen
 from ..chunks import PLANE_BYTES, SINGLE_BYTES, Write
 from ..part_writer import PartWriter
 from ..step import Step
@@ -21,7 +21,7 @@ from .format import SumForm, plane_entries
 from .forms import FormFinder
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SumOutput:
     """A kept sum that is to be written."""
 

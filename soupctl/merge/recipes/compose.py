@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import translate
 from fractions import Fraction
 from glob import escape
 
 from ...errors import Issue, UsageError, shortened
+from ...frozen import frozen
 from ...ledger.block_weights import WeightTuple
 from ..blocks.resolve import resolve
 from ..recipe import meant_by
@@ -26,7 +26,7 @@ Row = tuple[Fraction, ...]
 """The weight of every input, in their order."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Composition:
     """The weights of inputs in one average."""
 
@@ -35,7 +35,7 @@ class Composition:
     """Globs with the weights in tensors that match; the first match counts."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Choice:
     """A step, with its operation for the tensors of each of its globs, and for all others."""
 

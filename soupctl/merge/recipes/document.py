@@ -7,19 +7,20 @@ Rule 2: numbers are exact: a file's `0.1` is read from its text as one tenth.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 from pathlib import Path
 
 from ...choices import OnInt, OnMissing
 from ...errors import UsageError
 from ...format.dtypes import DType
+from ...frozen import frozen
 from ..blocks.request import BlockWeights, ClassicBlocks
 
 Blocks = BlockWeights | ClassicBlocks | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecipeInput:
     """A checkpoint that a recipe names."""
 
@@ -28,7 +29,7 @@ class RecipeInput:
     """Required content digests by component; a file's has the name ''."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MeanStep:
     """The weighted mean of inputs and earlier steps."""
 
@@ -37,7 +38,7 @@ class MeanStep:
     blocks: Blocks = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DifferenceStep:
     """A base, plus scaled differences of others from one: base + sum of s (added - minus)."""
 
@@ -48,7 +49,7 @@ class DifferenceStep:
     blocks: BlockWeights | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TakeStep:
     """An input or step, with the tensors of some globs from others."""
 
@@ -60,7 +61,7 @@ class TakeStep:
 Operation = MeanStep | DifferenceStep | TakeStep
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecipeStep:
     """A named step."""
 
@@ -81,7 +82,7 @@ class RecipeStep:
                 return (source, *(name for _, name in takes))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecipeOptions:
     """The options of a recipe; see `Request`."""
 
@@ -101,7 +102,7 @@ class RecipeOptions:
     """Whether deltas are added to other models than their base, and to means."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecipeDocument:
     """A whole recipe."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ...checkpoints.open import STREAM, find_input, open_input
 from ...errors import Issue, LedgerError, UsageError, shortened
+from ...frozen import frozen
 from ...ledger.ledger import Ledger
 from ...workers import ExecutionOptions
 from ..average import Request, open_job
@@ -31,7 +32,7 @@ from .read import read_recipe
 from .stage import Stage
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecipeRun:
     """A recipe to run, and its output."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from ...frozen import frozen
 from .document import RecipeDocument
 from .lock import Lock
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stage:
     """A part of a recipe that is one pass and one output."""
 
