@@ -113,6 +113,9 @@ def _plan_lines(plan: RunPlan) -> Iterator[str]:
     yield f"steps      {plan.steps} ({plan.epochs:.3g} epochs)"
     yield f"batch      {plan.global_batch} images (micro x accumulated x processes: {batch})"
     yield f"resolution {plan.resolution}"
+    if plan.buckets:
+        sizes = [f"{counted(count, 'image')} of {size}" for size, count in plan.buckets.items()]
+        yield f"buckets    {', '.join(sizes)}"
     yield f"parameters {plan.trained:,} trained, {plan.frozen:,} frozen"
     yield f"device     {plan.device}, {plan.precision}"
     disk = (

@@ -104,6 +104,11 @@ class Base:
         return 1 if self.vae is None else int(2 ** (len(self.vae["block_out_channels"]) - 1))
 
     @property
+    def size_unit(self) -> int:
+        """The number of pixels that height and width of an image are multiples of."""
+        return self.scale * 2 ** (len(self.config.get("down_block_types", [None])) - 1)
+
+    @property
     def embeddings(self) -> int:
         """The number of class embeddings; 0 for a model without classes."""
         if self.class_name == "DiTTransformer2DModel":
@@ -134,7 +139,7 @@ def choose_resolution(base: Base, asked: int | None) -> int:
     if base.class_name == "DiTTransformer2DModel" and asked != own:
         what = f"supports only images of {own} pixels, but --resolution is {asked}"
         raise MismatchError(what, path=base.folder)
-    unit = base.scale * 2 ** (len(base.config.get("down_block_types", [None])) - 1)
+    unit = base.size_unit
     if asked % unit:
         near = max(asked // unit, 1) * unit
         what = f"--resolution is {asked}, but must be a multiple of {unit}"

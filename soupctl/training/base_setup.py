@@ -28,6 +28,7 @@ from ..errors import Issue, UsageError
 from ..format.dtypes import DType
 from .bank_options import PatchOptions
 from .bank_plan import BankPlan, plan_bank
+from .buckets import bucket_sizes
 from .loader import InputSpec
 from .options import Options
 
@@ -84,6 +85,7 @@ def read_base_setup(
         (base.channels, side, side),
         base.vae is not None,
         _timesteps(options, objective, folder),
+        bucket_sizes(resolution, base.size_unit) if options.buckets else (),
     )
     bank = None if patch is None else plan_bank(patch, base, side, objective)
     return BaseSetup(base, options, input_spec, scheduler, objective, bank)
@@ -105,6 +107,12 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
     issues = []
     if patch is not None and options.save_dtype is not SaveDtype.FLOAT32:
         issues.append(Issue("save-dtype works with finetune only: a bank is float32"))
+    if patch is not None and options.buckets:
+        issues.append(Issue("buckets work with finetune only: a bank has one image size"))
+    if options.buckets and base.class_name == "DiTTransformer2DModel":
+        issues.append(
+            Issue("supports only images of one size", base.folder, advice="remove --buckets")
+        )
     if options.cache_latents and base.vae is None:
         issues.append(Issue("has no vae, which cache-latents needs", base.folder))
     if options.prompt and base.conditioning is not Conditioning.TEXT:

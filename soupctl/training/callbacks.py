@@ -140,7 +140,7 @@ class Callbacks:
         norm = last.gradient_norm
         return {
             "step": last.step,
-            "epoch": seen / plan.images,
+            "epoch": seen / plan.epoch_images,
             "loss": loss,
             "lr": last.lr,
             # JSON has no infinity, which occurs in fp16 while the loss scale is being adjusted

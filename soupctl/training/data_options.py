@@ -20,6 +20,12 @@ class DataOptions(StepOptions):
         metavar="N",
         default_text="the base's",
     )
+    buckets: bool = option(
+        False,
+        "Keep the shapes of images: batches of several sizes with about as many pixels.",
+        is_recorded_unset=False,
+        is_for_banks=False,
+    )
     random_crop: bool = option(
         False, "Crop images at random instead of at the center.", is_on_command_line=False
     )

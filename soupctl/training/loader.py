@@ -17,21 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.torch
 import torch
-from PIL import Image
 
 from ..checkpoints.digest import PREFIX, text_digest
 from ..diffusion import rng
 from ..errors import InputError
-from ..images.decode import decode_image, one_large_file
 from ..storage.atomic import publish_bytes
-from .dataset import Sample, read_unchanged
+from .buckets import BucketOrder, Order, PlainOrder, Size, nearest_size
+from .dataset import Sample
 from .options import Options
-
-MOST_SCALED = 1 << 25
-"""Pixels of a scaled image beyond which only the part that is used is scaled."""
+from .pixels import frame_of, read_pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +42,20 @@ class InputSpec:
     has_vae: bool
     timesteps: range
     """The timesteps to train on."""
+    buckets: tuple[Size, ...] = ()
+    """Sizes of images of several shapes; none if all images are square."""
+
+    def size_of(self, sample: Sample) -> Size:
+        """Width and height in pixels that an image is scaled and cropped to."""
+        if not self.buckets:
+            return self.resolution, self.resolution
+        return nearest_size(sample.size, self.buckets)
+
+    def shape_of(self, size: Size) -> tuple[int, int, int]:
+        """Channels, height and width of the denoiser's input for an image of that size."""
+        channels, height, _ = self.shape
+        scale = self.resolution // height
+        return channels, size[1] // scale, size[0] // scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +82,13 @@ class LatentCache:
 
     folder: Path
     vae_digest: str
-    resolution: int
+    input_spec: InputSpec
 
     def path_of(self, sample: Sample) -> Path:
         """The cache file of a sample."""
-        key = text_digest(f"{sample.digest} {self.vae_digest} {self.resolution}")
+        width, height = self.input_spec.size_of(sample)
+        size = str(width) if width == height else f"{width}x{height}"
+        key = text_digest(f"{sample.digest} {self.vae_digest} {size}")
         return self.folder / f"{key.removeprefix(PREFIX)[:32]}.safetensors"
 
     def moments(self, sample: Sample, *, flipped: bool) -> torch.Tensor:
@@ -116,24 +128,25 @@ class Examples(torch.utils.data.Dataset[Any]):
         self._labels = labels
         self._null = null
         self._cache = cache
+        self.order = make_order(samples, options, input_spec)
 
     def __getitem__(self, position: int) -> Batch:
         """The example at a position, as a batch of one."""
         options, input_spec = self._options, self._input_spec
         seed = options.seed
-        index = rng.sample_index(seed, position, len(self._samples))
+        index = self.order.index(position)
         sample = self._samples[index]
-        noise = rng.normal(input_spec.shape, seed, "noise", position)
+        size = input_spec.size_of(sample)
+        shape = input_spec.shape_of(size)
+        noise = rng.normal(shape, seed, "noise", position)
         if options.noise_offset:
-            offset = rng.normal((input_spec.shape[0], 1, 1), seed, "noise offset", position)
+            offset = rng.normal((shape[0], 1, 1), seed, "noise offset", position)
             noise = noise + np.float32(options.noise_offset) * offset
-        latent_noise = (
-            rng.normal(input_spec.shape, seed, "latent", position) if input_spec.has_vae else None
-        )
+        latent_noise = rng.normal(shape, seed, "latent", position) if input_spec.has_vae else None
         dropped = rng.uniform(seed, "drop", position) < options.cond_drop
         flipped = options.flip and rng.uniform(seed, "flip", position) < 0.5
         crop = self._crop(position)
-        frame = frame_of(sample.size, input_spec.resolution, crop, flipped=flipped)
+        frame = frame_of(sample.size, size, crop, flipped=flipped)
         return Batch(
             images=self._image(sample, crop, flipped=flipped),
             noise=torch.from_numpy(noise)[None],
@@ -159,9 +172,8 @@ class Examples(torch.utils.data.Dataset[Any]):
     def _image(self, sample: Sample, crop: tuple[float, float], *, flipped: bool) -> torch.Tensor:
         if self._cache is not None:
             return self._cache.moments(sample, flipped=flipped)[None]
-        pixels = read_pixels(
-            sample, self._input_spec.resolution, self._input_spec.pixel_channels, crop
-        )
+        spec = self._input_spec
+        pixels = read_pixels(sample, spec.size_of(sample), spec.pixel_channels, crop)
         return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1]) if flipped else pixels)[
             None
         ]
@@ -181,6 +193,17 @@ class Examples(torch.utils.data.Dataset[Any]):
         )
 
 
+def make_order(samples: Sequence[Sample], options: Options, input_spec: InputSpec) -> Order:
+    """The order in which a run visits images: with buckets, those of a batch have one size."""
+    if not input_spec.buckets:
+        return PlainOrder(options.seed, len(samples))
+    groups: dict[Size, list[int]] = {}
+    for index, sample in enumerate(samples):
+        groups.setdefault(input_spec.size_of(sample), []).append(index)
+    ordered = tuple(tuple(groups[size]) for size in sorted(groups))
+    return BucketOrder(options.seed, ordered, options.batch_size)
+
+
 def collate(examples: Sequence[Batch]) -> Batch:
     """One batch of several examples."""
     drawn = [each.latent_noise for each in examples if each.latent_noise is not None]
@@ -195,61 +218,6 @@ def collate(examples: Sequence[Batch]) -> Batch:
         positions=tuple(position for each in examples for position in each.positions),
         frames=torch.cat([each.frames for each in examples]),
     )
-
-
-def read_pixels(
-    sample: Sample, resolution: int, channels: int, crop: tuple[float, float]
-) -> npt.NDArray[np.float32]:
-    """An image as [channels, resolution, resolution] in [-1, 1].
-
-    It is scaled so that its shorter side fits; `crop` is the position of the crop, from 0 (left,
-    top) to 1. Raises InputError if it cannot be decoded, OutputError if it changed since the scan.
-    """
-    with one_large_file(sample.path):
-        whole = decode_image(read_unchanged(sample), sample.path, channels)
-    (width, height), (left, top) = _scaled_and_cropped(whole.size, resolution, crop)
-    box = (left, top, left + resolution, top + resolution)
-    if width * height > MOST_SCALED:
-        part = _scaled_part(whole, (width, height), box)
-    else:
-        if whole.size != (width, height):
-            whole = whole.resize((width, height), Image.Resampling.LANCZOS)
-        part = whole.crop(box)
-    values = np.asarray(part, np.float32).reshape(resolution, resolution, channels)
-    return np.ascontiguousarray(values.transpose(2, 0, 1)) / np.float32(127.5) - np.float32(1)
-
-
-def _scaled_and_cropped(
-    size: tuple[int, int], resolution: int, crop: tuple[float, float]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Width and height of an image scaled so that its shorter side fits, and the crop's corner."""
-    scale = resolution / min(size)
-    width, height = (max(resolution, round(side * scale)) for side in size)
-    corner = round((width - resolution) * crop[0]), round((height - resolution) * crop[1])
-    return (width, height), corner
-
-
-def frame_of(
-    size: tuple[int, int], resolution: int, crop: tuple[float, float], *, flipped: bool
-) -> tuple[float, ...]:
-    """What a crop shows of an image of that width and height: the numbers of a `Frame`.
-
-    An image is mirrored before it is cropped, so far as these numbers tell.
-    """
-    (width, _), (left, top) = _scaled_and_cropped(size, resolution, crop)
-    left = width - resolution - left if flipped else left
-    return tuple(map(float, (size[1], size[0], top, left, resolution, resolution)))
-
-
-def _scaled_part(
-    whole: Image.Image, scaled: tuple[int, int], box: tuple[int, int, int, int]
-) -> Image.Image:
-    """The part in `box` of the image scaled to the size `scaled`, without scaling all of it."""
-    factors = (whole.width / scaled[0], whole.height / scaled[1])
-    left, top = box[0] * factors[0], box[1] * factors[1]
-    right, bottom = min(box[2] * factors[0], whole.width), min(box[3] * factors[1], whole.height)
-    size = (box[2] - box[0], box[3] - box[1])
-    return whole.resize(size, Image.Resampling.LANCZOS, (left, top, right, bottom))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from .distributed import is_sharded
 from .export import copied_size
 from .held_out import common_images
 from .labels import ClassNumbers
+from .loader import InputSpec, make_order
 from .notices import count_text, first_names
 from .options import Options
 
@@ -41,9 +43,13 @@ class RunPlan:
     validation: int
     """Images for the validation loss; 0 if it is not measured."""
     resolution: int
+    buckets: dict[str, int]
+    """Images by the size that they are scaled and cropped to, such as `512x768`; empty without."""
     prediction: str
     steps: int
     epochs: float
+    epoch_images: int
+    """Visits of images in an epoch: with buckets, an image may count twice, to fill a batch."""
     batch_size: int
     grad_accum: int
     processes: int
@@ -79,7 +85,8 @@ def make_plan(
     base, options, images = base_setup.base, base_setup.options, len(dataset.samples)
     trained, frozen = _parameters(base_setup)
     processes = accelerator.num_processes
-    steps = count_steps(options, images, processes)
+    order = make_order(dataset.samples, options, base_setup.input_spec)
+    steps = count_steps(options, order.epoch, processes)
     checkpoint = checkpoint_size(trained, options)
     result = result_size(trained, copied_size(base) if base_setup.bank is None else 0, options)
     latents = latents_size(images, base_setup.input_spec.shape) if options.cache_latents else 0
@@ -94,9 +101,11 @@ def make_plan(
         data_digest=dataset.digest,
         validation=len(validation.samples) if validation else 0,
         resolution=base_setup.input_spec.resolution,
+        buckets=_bucket_counts(base_setup.input_spec, dataset),
         prediction=base_setup.objective.prediction.value,
         steps=steps,
-        epochs=steps * options.batch_size * options.grad_accum * processes / images,
+        epochs=steps * options.batch_size * options.grad_accum * processes / order.epoch,
+        epoch_images=order.epoch,
         batch_size=options.batch_size,
         grad_accum=options.grad_accum,
         processes=processes,
@@ -118,17 +127,37 @@ def make_plan(
 def _notices(base_setup: BaseSetup, dataset: Dataset, accelerator: Any) -> Iterator[str]:
     """Remarks for the user about dataset, base and processes."""
     yield from dataset.notices
-    resolution = base_setup.input_spec.resolution
-    if enlarged := sum(min(sample.size) < resolution for sample in dataset.samples):
-        yield f"{count_text(enlarged, 'image')} smaller than {resolution} pixels will be enlarged"
-    if longest := [each.name for each in dataset.samples if max(each.size) > THIN * min(each.size)]:
-        images = count_text(len(longest), "image")
-        yield f"{images} elongated, of which only a square is used: {first_names(longest)}"
+    yield from _size_notices(base_setup.input_spec, dataset)
     if base_setup.base.conditioning is Conditioning.TEXT:
         yield from _cut_captions(base_setup.base, dataset)
     yield from base_setup.notices
     if is_sharded(accelerator):
         yield f"the weights are sharded over {accelerator.num_processes} processes"
+
+
+def _size_notices(spec: InputSpec, dataset: Dataset) -> Iterator[str]:
+    """Remarks about images that are much smaller, or much longer, than what is used of them."""
+    pairs = [(each, spec.size_of(each)) for each in dataset.samples]
+    if enlarged := sum(each.size[0] < size[0] or each.size[1] < size[1] for each, size in pairs):
+        than = "their buckets" if spec.buckets else f"{spec.resolution} pixels"
+        yield f"{count_text(enlarged, 'image')} smaller than {than} will be enlarged"
+    longest = [
+        each.name
+        for each, size in pairs
+        if max(each.size) * min(size) > THIN * min(each.size) * max(size)
+    ]
+    if longest:
+        images = count_text(len(longest), "image")
+        part = "part" if spec.buckets else "square"
+        yield f"{images} elongated, of which only a {part} is used: {first_names(longest)}"
+
+
+def _bucket_counts(spec: InputSpec, dataset: Dataset) -> dict[str, int]:
+    """The number of images of each size, the most frequent first; empty without buckets."""
+    if not spec.buckets:
+        return {}
+    counts = Counter("x".join(map(str, spec.size_of(each))) for each in dataset.samples)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _cut_captions(base: Base, dataset: Dataset) -> Iterator[str]:

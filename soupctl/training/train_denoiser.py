@@ -16,8 +16,9 @@ from ..diffusion.loading import Models, encode_captions, encode_images, sample_l
 from ..errors import LimitError
 from .distributed import is_fsdp
 from .export import LATENTS
-from .loader import Batch, BatchSampler, Examples, LatentCache, batches, read_pixels
+from .loader import Batch, BatchSampler, Examples, LatentCache, batches
 from .loop import LoopState, Loss, make_ema, make_optimizer
+from .pixels import read_pixels
 from .setup import PreparedRun
 
 
@@ -107,13 +108,12 @@ def fill_cache(run: PreparedRun, models: Models) -> LatentCache:
     """The run's latent cache, after encoding the images that were missing in it."""
     folder = run.request.output / LATENTS
     folder.mkdir(exist_ok=True)
-    cache = LatentCache(folder, run.digests["vae"], run.input_spec.resolution)
+    cache = LatentCache(folder, run.digests["vae"], run.input_spec)
     accelerator = run.accelerator
     share = run.dataset.samples[accelerator.process_index :: accelerator.num_processes]
     for sample in cache.missing(share):
-        pixels = read_pixels(
-            sample, run.input_spec.resolution, run.input_spec.pixel_channels, (0.5, 0.5)
-        )
+        size = run.input_spec.size_of(sample)
+        pixels = read_pixels(sample, size, run.input_spec.pixel_channels, (0.5, 0.5))
         plain = torch.from_numpy(pixels)[None].to(accelerator.device)
         cache.write(
             sample,

@@ -27,8 +27,6 @@ class Validation:
     """Measures the validation loss of a run."""
 
     examples: Examples
-    count: int
-    """Number of images."""
     batch_size: int
     loss: Loss
 
@@ -40,7 +38,7 @@ class Validation:
         accelerator = state.accelerator
         shared = is_sharded(accelerator)
         model = state.model if shared else accelerator.unwrap_model(state.model)
-        last = VISITS * self.count
+        last = VISITS * self.examples.order.epoch
         starts = range(0, last, self.batch_size)
         totals = torch.zeros(len(starts), device=accelerator.device)
         with ema_in_place(state), torch.no_grad():
@@ -76,5 +74,6 @@ def make_validation(run: PreparedRun, loss: Loss) -> Validation | None:
     labels = None
     if run.classes is not None:
         labels = [run.classes.numbers[str(each.label)] for each in samples]
-    examples = Examples(samples, plain_options(run.options), run.input_spec, labels, None, None)
-    return Validation(examples, len(samples), run.options.batch_size, loss)
+    options = plain_options(run.options)
+    examples = Examples(samples, options, run.input_spec, labels, None, None)
+    return Validation(examples, options.batch_size, loss)

@@ -171,7 +171,7 @@ def test_the_crop_of_a_narrow_image_is_the_one_of_the_scaled_image(size, tmp_pat
     Image.fromarray(pixels).save(tmp_path / "a.png")
     (sample,) = scan_dataset(tmp_path, Conditioning.NONE).samples
     whole = read_pixels(sample, 16, 3, (0.3, 0.7))
-    monkeypatch.setattr("soupctl.training.loader.MOST_SCALED", 0)
+    monkeypatch.setattr("soupctl.training.pixels.MOST_SCALED", 0)
 
     cropped = read_pixels(sample, 16, 3, (0.3, 0.7))
 

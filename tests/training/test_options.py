@@ -14,6 +14,7 @@ from soupctl.training.options import Options
 
 CHANGE_WEIGHTS = {
     "batch_size",
+    "buckets",
     "cache_latents",
     "caption_column",
     "classes",
@@ -40,7 +41,7 @@ CHANGE_WEIGHTS = {
     "weight_decay",
 }
 
-UNRECORDED_UNSET = {"timesteps"}
+UNRECORDED_UNSET = {"buckets", "timesteps"}
 """Options that came later: a run that does not set them is the one that it was before them."""
 
 
@@ -75,7 +76,8 @@ def test_every_option_is_known_to_change_weights_or_to_change_time_alone():
 def test_the_identity_of_a_run_holds_the_options_that_change_weights():
     plain = Options(lr_schedule=Schedule.COSINE)
     assert set(plain.numbers) == CHANGE_WEIGHTS - UNRECORDED_UNSET
-    assert set(replace(plain, timesteps="0:500").numbers) - set(plain.numbers) == {"timesteps"}
+    chosen = replace(plain, timesteps="0:500", buckets=True)
+    assert set(chosen.numbers) == CHANGE_WEIGHTS
 
 
 def test_a_run_at_a_constant_rate_can_be_made_longer():
