@@ -184,3 +184,9 @@ class TrainingError(SoupError):
     """A training run that went wrong: a loss or weights that are not finite."""
 
     exit_code = 8
+
+
+class ScorerError(SoupError):
+    """A scorer that gave no score: it failed, took too long or printed no finite number."""
+
+    exit_code = 8

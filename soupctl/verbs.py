@@ -117,6 +117,13 @@ if TYPE_CHECKING:
     from .merge.sweep import sweep as sweep
     from .merge.verify import Verified as Verified
     from .merge.verify import verify as verify
+    from .scoring.greedy import Greedy as Greedy
+    from .scoring.greedy import GreedyChoice as GreedyChoice
+    from .scoring.greedy import greedy as greedy
+    from .scoring.greedy import open_greedy as open_greedy
+    from .scoring.recipe import chosen_recipe as chosen_recipe
+    from .scoring.scorer import Scoring as Scoring
+    from .scoring.trials import Scored as Scored
     from .training.commands import finetune as finetune
     from .training.commands import leave_out_bank as leave_out_bank
     from .training.commands import patch_dmp as patch_dmp
@@ -161,6 +168,10 @@ MODULES = {
     ".merge.sample_weights": "weighted_by",
     ".merge.sweep": "ShareRange Sweep SweptSoup open_sweep parse_range sweep",
     ".merge.verify": "Verified verify",
+    ".scoring.greedy": "Greedy GreedyChoice greedy open_greedy",
+    ".scoring.recipe": "chosen_recipe",
+    ".scoring.scorer": "Scoring",
+    ".scoring.trials": "Scored",
     ".training.commands": "finetune leave_out_bank patch_dmp sample stack",
     ".workers": "ExecutionOptions",
 }

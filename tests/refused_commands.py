@@ -9,6 +9,8 @@ TO = {"-o": "x.st"}
 UNET = {"--component": "unet"}
 FITTED = "ema a.st b.st -o x.st --sigma-rel 0.1 --steps 1,2 --stored-sigma-rel 0.2"
 OUT = "avg a.st b.st --json -o x.st"
+SCORED = "greedy a.st b.st --score 'echo 1 # {}'"
+SCORE = "such as --score 'python score.py {}'"
 IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 IGNORE_NEWER = "use a newer soupctl, or avg --ignore-ledger to take the file as it is"
 
@@ -378,6 +380,30 @@ REFUSED_COMMANDS = [
         ("--search DIR looks for {}, the list that training leaves in a run's folder",),
         {"--search": "found"},
         ends=1,
+    ),
+    Refused(f"{SCORED} -o -", ("name one with -o",), instead=(f"{SCORED} -o x.st",)),
+    Refused(
+        f"{SCORED} -o scored.st",
+        ("--resume goes on with it, -f begins again",),
+        instead=(f"{SCORED} -o scored.st --resume", f"{SCORED} -o scored.st -f"),
+    ),
+    Refused(
+        f"{SCORED} -o spoilt.st --resume",
+        ("-f begins again, without --resume",),
+        instead=(f"{SCORED} -o spoilt.st -f",),
+    ),
+    *(
+        Refused(f"greedy a.st b.st -o x.st {options}", texts, instead=(f"{SCORED} -o x.st",))
+        for options, texts in (
+            ("", ("a scorer is given by either --score or --scorer", SCORE)),
+            ("--score true", ("--score names no place for the candidate's path", SCORE)),
+            ("--scorer score", ("--scorer {} is not module:function",)),
+            (
+                "--scorer math:fsum --jobs 2",
+                ("--jobs and --timeout apply to commands, not to a function", "use --score"),
+            ),
+            ("--score 'echo {}' --timeout 0", ("--timeout {} is not a number of seconds",)),
+        )
     ),
     Refused(
         "-v avg a.st b.st -o x.st",

@@ -6,6 +6,8 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import chain
 from pathlib import Path
 
@@ -86,6 +88,10 @@ def checkpoint_digest(
     """The content digest of an open checkpoint, computed once and cached there."""
     if checkpoint.digest is not None:
         return checkpoint.digest
+    remembered, files = _REMEMBERED.get(), _identities(checkpoint)
+    if remembered is not None and files in remembered:
+        checkpoint.digest = remembered[files]
+        return checkpoint.digest
     root, scratch = RootHasher(), Scratch()
 
     def digests(names: Sequence[str], advance: Progress) -> list[tuple[str, str]]:
@@ -98,7 +104,29 @@ def checkpoint_digest(
         tensor = checkpoint.tensors[name]
         root.add(name, tensor.dtype.value, tensor.shape, digest)
     checkpoint.digest = root.digest()
+    if remembered is not None and files is not None:
+        remembered[files] = checkpoint.digest
     return checkpoint.digest
+
+
+Identities = tuple[FileIdentity, ...]
+_REMEMBERED: ContextVar[dict[Identities, str] | None] = ContextVar("digests", default=None)
+
+
+@contextmanager
+def remembering_digests() -> Iterator[None]:
+    """Within the block, files that are opened again unchanged are not digested again."""
+    token = _REMEMBERED.set({})
+    try:
+        yield
+    finally:
+        _REMEMBERED.reset(token)
+
+
+def _identities(checkpoint: Checkpoint) -> Identities | None:
+    """The files of a checkpoint in their present version; None for a stream."""
+    found = tuple(file.identity for file in checkpoint.files if file.identity is not None)
+    return found if len(found) == len(checkpoint.files) else None
 
 
 def _tensor_digest(stored: StoredTensor, scratch: Scratch, advance: Progress) -> str:

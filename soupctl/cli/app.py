@@ -89,6 +89,9 @@ JOBS: dict[str, dict[str, str]] = {
         "apply": "apply:apply",
         "lora": "lora:lora",
     },
+    "Choose by a score": {
+        "greedy": "greedy:greedy",
+    },
     "Inspect and verify": {
         "has": "history:has",
         "log": "history:log",

@@ -1,7 +1,7 @@
 """The ingredients of a soup's component before and after a change, by content and weight.
 
 Rule 1: a soup's ledger is used only if its tensors match it.
-Rule 2: an added soup is added as its own ingredients.
+Rule 2: an added soup is added as its own ingredients, unless the request says otherwise.
 """
 
 from __future__ import annotations
@@ -305,7 +305,7 @@ def _added(
     ):
         _require_addable(before, checkpoint, change.soup.label)
         weight = _wanted(addition, freed)
-        if whole.ledger is not None and whole.is_soup:
+        if whole.ledger is not None and whole.is_soup and change.revision.expand:
             yield _added_soup(change, checkpoint, weight, beside, whole.ledger)
         else:
             yield _added_checkpoint(change.inputs, checkpoint, name, weight, whole)

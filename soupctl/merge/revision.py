@@ -75,6 +75,8 @@ class Revision:
     """Total weight of a soup without a ledger; the result is approximate."""
     again: bool = False
     """Whether an ingredient that the soup has may be added again."""
+    expand: bool = True
+    """Whether an added soup is added as its own ingredients, not as one checkpoint."""
     keep_sum: bool | None = None
     """Whether the exact sum is kept beside the result; None if the soup has one."""
     round_weights: int | None = None

@@ -23,7 +23,7 @@ from soupctl.cli.app import COMMANDS, commands
 
 TRIED = (
     *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
-    *("verify", "inspect", "diff", "hash", "help", "lora", "convert"),
+    *("verify", "inspect", "diff", "hash", "help", "lora", "convert", "greedy"),
 )
 """All commands but those that train or sample, and `demo`, which has no odd words to take."""
 CODES = range(9)
@@ -147,6 +147,18 @@ OWN_VALUES = {
     "--dtype-for": ("w=F64", "w=I32", "w=", "=F64", "none*=F32"),
     "--set": ("title=x", "title=", "=x", "title", "soupctl=x", "soupctl.sum=x", "__metadata__=x"),
     "--unset": ("format", "none", "", "soupctl"),
+    "--score": (
+        "echo 1 {}",
+        "echo nan {}",
+        "exit 3 # {}",
+        "wc -c < '{}'",
+        "{}",
+        '"{}',
+        "echo $((1/0)) {}",
+    ),
+    "--scorer": ("math:sqrt", "len:len", "none.py:f", "text.st:f", ":", "os:"),
+    "--jobs": ("2", "0", "257", "1.5"),
+    "--timeout": ("5", "1/2", "1e-9", "0", "1e400"),
     "--decay": ("0.9", "1/3", "0.999999999"),
     "--sigma-rel": ("0.1", "0.001", "1e308", "1e-308"),
     "--steps": ("500,1000", "1000,500", "500,500", "0,1", "999999999999,1"),
@@ -303,7 +315,7 @@ def test_commands_of_odd_words_end_with_a_documented_code_and_one_line(tried, re
 VALUES = (*NUMBERS, *WORDS)
 SHARE = 20
 """One of so many values is tried with each option, others with the next."""
-FEWER = dict.fromkeys(("apply", "delta", "ema", "run"), 80)
+FEWER = dict.fromkeys(("apply", "delta", "ema", "run", "greedy"), 80)
 """The same for commands most of whose options are those of `avg`."""
 
 
@@ -317,6 +329,7 @@ def test_odd_values_of_every_option_end_with_a_documented_code_and_one_line(trie
     inputs |= {"swap": ["soup.st", "a.st", "b.st"], "help": [], "avg": ["a.st", "b.st"]}
     inputs |= {"apply": ["a.st", "cats.delta"], "delta": ["b.st", "a.st"], "run": ["recipe.toml"]}
     inputs |= {"ema": ["a.st", "b.st"], "lora": ["extract", "b.st", "a.st"]}
+    inputs |= {"greedy": ["a.st", "b.st", "--score", "echo 1 # {}"]}
     share = FEWER.get(command, SHARE)
     output = ["-n", "-o", "new.st"] if "-o" in OPTIONS[command] else []
     # it has no plan to show, and may make its file

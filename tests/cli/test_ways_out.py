@@ -25,6 +25,7 @@ from soupctl.choices import OnMissing
 from soupctl.cli.main import SIGNALS, main
 from soupctl.format import shards
 from soupctl.merge import destination
+from soupctl.verbs import Greedy, Request, Scoring, greedy
 
 REFUSED = [*REFUSED_COMMANDS, *REFUSED_MERGES]
 
@@ -70,6 +71,12 @@ def _save_files() -> None:
     average(Path("deep.st"), "soup.st", "c.st")
     average(Path("first.st"), "a.st", "b.st", take=[("steps", "a.st")])
     Path("old.st").write_bytes(b"old")
+    for name in ("scored.st", "spoilt.st"):
+        scoring = Scoring(command="echo 1 # {}")
+        greedy(Greedy(Request(["a.st", "b.st"], name), scoring))
+        Path(name).unlink()
+    with Path("spoilt.st.greedy.jsonl").open("a") as journal:
+        journal.write("{}\n")
     Path("moved").mkdir()
     save(Path("moved/gone.st"), **plain | {"conv.weight": plain["conv.weight"] * 3})
     average(Path("lost.st"), "a.st", "moved/gone.st", "b.st")

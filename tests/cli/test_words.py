@@ -33,6 +33,7 @@ HELPS = {
     "help-avg": "avg --help",
     "help-ema": "ema --help",
     "help-run": "run --help",
+    "help-greedy": "greedy --help",
     "help-inspect": "inspect --help",
     "help-hash": "hash --help",
     "help-diff": "diff --help",

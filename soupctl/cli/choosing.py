@@ -1,0 +1,150 @@
+"""The parts of all commands that choose soups by a score: options, plan, progress, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from ..frozen import frozen
+from . import options
+from .console import counted, is_terminal, put, put_json, say, size_text
+from .merge_output import MergeOptions, memory_line
+
+if TYPE_CHECKING:
+    from ..verbs import ExecutionOptions, Job, Preview, Scored, Scoring
+
+
+@frozen
+class ScoringOptions:
+    """Options of every command that scores candidates."""
+
+    score: Annotated[
+        str | None,
+        typer.Option(
+            help="A shell command that scores the candidate at {}: a number on its last line.",
+            metavar="CMD",
+        ),
+    ] = None
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            help="A Python function that scores a dict of numpy arrays: file.py:name or a module.",
+            metavar="MODULE:NAME",
+        ),
+    ] = None
+    maximize: Annotated[
+        bool, typer.Option("--maximize/--minimize", help="Whether a larger score is better.")
+    ] = True
+    jobs: Annotated[
+        int, typer.Option(help="Candidates that are scored at once.", metavar="N", min=1, max=256)
+    ] = 1
+    timeout: Annotated[
+        str | None, typer.Option(help="Seconds that one score may take.", metavar="S")
+    ] = None
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Use the scores in the journal of an earlier run.")
+    ] = False
+
+    def scoring(self) -> Scoring:
+        """How candidates are scored; UsageError for malformed options."""
+        from ..verbs import Scoring
+
+        return Scoring(
+            command=self.score,
+            function=self.scorer,
+            minimize=not self.maximize,
+            jobs=self.jobs,
+            timeout=None if self.timeout is None else _seconds(self.timeout),
+        )
+
+
+def _seconds(text: str) -> float:
+    from ..ledger.weights import parse_weight
+
+    try:
+        seconds = float(parse_weight(text))
+    except (UsageError, OverflowError):
+        seconds = 0.0
+    if seconds <= 0:
+        raise UsageError(f"--timeout {text!r} is not a number of seconds", advice="such as 600")
+    return seconds
+
+
+def planned(opening: AbstractContextManager[Job], merge: MergeOptions) -> Preview:
+    """The preview of the largest soup that is made; in a dry run, its output is checked."""
+    from .. import verbs
+    from ..merge.preflight import require_free
+
+    most = options.parse_size(merge.max_memory, "--max-memory")
+    reserved = verbs.ExecutionOptions.on(merge.device, most).reserved_memory
+    with opening as job:
+        if merge.dry_run:
+            require_free(job, force=merge.force)
+        return verbs.preview(job, merge.threads, most, reserved)
+
+
+def execution_of(preview: Preview, merge: MergeOptions) -> ExecutionOptions:
+    """The options for speed and memory of every pass."""
+    from .. import verbs
+
+    most = options.parse_size(merge.max_memory, "--max-memory")
+    execution = verbs.ExecutionOptions.on(merge.device, most)
+    return replace(execution, threads=preview.threads, chunk=preview.chunk)
+
+
+def show_plan(preview: Preview, most_scores: int, merge: MergeOptions) -> None:
+    """Print on stdout what will be scored at most: it is the result of a dry run."""
+    paths = [path for path, _, _ in preview.shares]
+    if merge.json:
+        put_json(
+            {
+                "output": preview.output,
+                "candidates": paths,
+                "most_scores": most_scores,
+                "bytes_of_candidate": preview.written,
+                "memory": preview.memory,
+                "threads": preview.threads,
+                "free_disk": preview.free_disk,
+            }
+        )
+        return
+    put(f"output   {preview.output}")
+    for path in paths:
+        put(f"         {path}")
+    put(f"scores   at most {most_scores}")
+    free = "unknown" if preview.free_disk is None else size_text(preview.free_disk)
+    put(f"write    {size_text(preview.written)} for each candidate (free disk {free})")
+    put(memory_line(preview.memory, preview.threads))
+
+
+def reporter(merge: MergeOptions) -> Callable[[Scored], None]:
+    """A function that reports every score on stderr, on a terminal or with -v."""
+    silent = merge.quiet or not (merge.verbose or is_terminal())
+    count = 0
+
+    def report(scored: Scored) -> None:
+        nonlocal count
+        count += 1
+        source = " (from the journal)" if scored.is_recorded else ""
+        say(f"score {count}: {scored.score:.6g} {scored.trial.label}{source}", silent)
+
+    return report
+
+
+def report_best(
+    output: str, score: float, members: Sequence[str], of: int, merge: MergeOptions
+) -> None:
+    """Report the best soup on stderr, on a terminal or with -v."""
+    silent = merge.quiet or not (merge.verbose or is_terminal())
+    chosen = f"{len(members)} of {counted(of, 'ingredient')}"
+    say(f"{output}: {chosen}, score {score:.6g}", silent)
+
+
+def scores_json(paths: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]:
+    """Scores by path, as JSON."""
+    return [{"path": path, "score": score} for path, score in zip(paths, scores, strict=True)]

@@ -1,0 +1,117 @@
+"""`soupctl greedy`: makes the greedy soup of checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .choosing import (
+    ScoringOptions,
+    execution_of,
+    planned,
+    report_best,
+    reporter,
+    scores_json,
+    show_plan,
+)
+from .console import put_json, put_lines
+from .merge_output import MergeOptions, made_json, report_made, require_output
+from .option_groups import with_option_groups
+
+if TYPE_CHECKING:
+    from ..verbs import Greedy, GreedyChoice, Ingredient, Request
+
+
+@dataclass(frozen=True, slots=True)
+class GreedyOptions:
+    """Options of `greedy` that decide the bytes of its soups."""
+
+    dtype: options.Dtype = None
+    key: options.Key = None
+    exclude: options.Exclude = None
+    component: options.Component = None
+    variant: options.Variant = None
+    keep_sum: Annotated[
+        bool,
+        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
+    ] = False
+
+    def request(self, ingredients: Sequence[Ingredient], output: str) -> Request:
+        """The average of all of these; UsageError for a malformed dtype."""
+        from ..format.dtypes import parse_dtype
+        from ..verbs import Request
+
+        return Request(
+            ingredients=ingredients,
+            output=output,
+            dtype=None if self.dtype is None else parse_dtype(self.dtype),
+            keys=tuple(self.key or ()),
+            excludes=tuple(self.exclude or ()),
+            component=self.component,
+            variant=self.variant,
+            keep_sum=self.keep_sum,
+        )
+
+
+@with_option_groups
+def greedy(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Checkpoints, each with an optional @WEIGHT.", metavar="INPUT..."),
+    ],
+    output: options.Output = None,
+    *,
+    asked: GreedyOptions,
+    choice: ScoringOptions,
+    merge: MergeOptions,
+) -> None:
+    """Average the checkpoints that improve a score, tried one by one, the best first.
+
+    Every score is kept in a journal beside the output. The recipe of the soup is printed.
+
+    Example: soupctl greedy *.safetensors --score 'python score.py {}' -o soup.safetensors
+    """
+    from .. import verbs
+
+    output = require_output(output, merge)
+    ingredients = options.read_inputs(inputs, None, None, null=False)
+    request = verbs.Greedy(asked.request(ingredients, output), choice.scoring(), choice.resume)
+    preview = planned(verbs.open_greedy(request), merge)
+    if merge.dry_run:
+        show_plan(preview, 2 * len(ingredients) - 1, merge)
+        return
+    found = verbs.greedy(
+        request,
+        force=merge.force,
+        execution=execution_of(preview, merge),
+        report=reporter(merge),
+    )
+    print_choice(request, found, merge)
+
+
+def print_choice(request: Greedy, found: GreedyChoice, merge: MergeOptions) -> None:
+    """Print the recipe of the soup, or all that was found as JSON; report the soup on stderr."""
+    from .. import verbs
+
+    output, paths = str(request.request.output), [each.name for each in found.contents]
+    weights = {place: request.ingredients[place].weight for place in sorted(found.members)}
+    members = [paths[place] for place in found.members]
+    report_best(output, found.score, members, len(paths), merge)
+    report_made(output, found.made, verbose=merge.verbose, quiet=merge.quiet or not merge.verbose)
+    recipe = list(verbs.chosen_recipe(request.request, found.contents, weights))
+    if not merge.json:
+        put_lines(recipe)
+        return
+    put_json(
+        {
+            **made_json(output, found.made),
+            "score": found.score,
+            "added": members,
+            "singles": scores_json(paths, found.singles),
+            "recipe": "\n".join([*recipe, ""]),
+        }
+    )

@@ -1,0 +1,63 @@
+"""The recipe of a soup that was chosen, which `soupctl run` makes again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+
+from ..choices import OnInt
+from ..merge.average import Request
+from ..merge.recipes.toml import quoted
+from .trials import Contents
+
+
+def chosen_recipe(
+    request: Request, contents: Sequence[Contents], weights: Mapping[int, Fraction]
+) -> Iterator[str]:
+    """The lines of a recipe for the ingredients that have a weight, by their places.
+
+    Their paths are as they were given, and their contents are pinned.
+    """
+    yield "# the recipe of a soup that was chosen by its score"
+    yield from _options(request)
+    names = _names([contents[place].name for place in weights])
+    yield ""
+    yield "[inputs]"
+    for name, place in zip(names, weights, strict=True):
+        each = contents[place]
+        yield f"{quoted(name)} = {{ path = {quoted(each.name)}, digest = {_digest(each)} }}"
+    yield ""
+    yield "[steps.soup]"
+    yield f"average = [{', '.join(map(quoted, names))}]"
+    yield f"weights = [{', '.join(quoted(str(weight)) for weight in weights.values())}]"
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """A name for each input: its path, with a number where one is named twice."""
+    names: list[str] = []
+    for path in paths:
+        name, number = path, 2
+        while name in names:
+            name, number = f"{path} {number}", number + 1
+        names.append(name)
+    return names
+
+
+def _digest(contents: Contents) -> str:
+    parts = [f"{quoted(name)} = {quoted(digest)}" for name, digest in contents.digests]
+    if len(parts) == 1 and not contents.digests[0][0]:
+        return quoted(contents.digests[0][1])
+    return f"{{ {', '.join(parts)} }}"
+
+
+def _options(request: Request) -> Iterator[str]:
+    if request.dtype is not None:
+        yield f"dtype = {quoted(request.dtype.value)}"
+    for key, globs in (("key", request.keys), ("exclude", request.excludes)):
+        if globs:
+            yield f"{key} = [{', '.join(map(quoted, globs))}]"
+    if request.on_int is not OnInt.REFUSE:
+        yield f"on-int = {quoted(request.on_int.value)}"
+    for key, text in (("component", request.component), ("variant", request.variant)):
+        if text is not None:
+            yield f"{key} = {quoted(text)}"

@@ -1,0 +1,197 @@
+"""Scoring candidates once: what the journal knows is not made again.
+
+Rule 1: the scores of a command depend on its candidates alone, so a resumed command takes the same
+decisions as one that ran through.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.hashing import content_digests, remembering_digests
+from ..checkpoints.open import STREAM, find_input
+from ..errors import UsageError
+from ..frozen import frozen
+from ..ledger.sealed import canonical
+from .command import CommandScorer
+from .function import FunctionScorer
+from .journal import Journal, open_journal
+from .scorer import Candidate, Scorer, Scoring
+from .scratch import ScratchFolder, scratch_folder
+
+
+@frozen
+class SoupTrial:
+    """A soup that may be the best one, by the weights of all ingredients."""
+
+    label: str
+    weights: tuple[Any, ...]
+    """A text for each ingredient, `0` for one that is left out; or a list of texts, by block."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the journal."""
+        return canonical(list(self.weights))
+
+
+@frozen
+class Scored:
+    """A trial with its score."""
+
+    trial: SoupTrial
+    score: float
+    is_recorded: bool
+    """Whether the score is from the journal of an earlier run."""
+
+
+Report = Callable[[Scored], None]
+"""Called with every score when it is known."""
+Make = Callable[[Sequence[SoupTrial]], Sequence[Path]]
+"""Makes the soups of trials, and returns their paths."""
+
+
+class Trials:
+    """Scores trials, as many at once as jobs are allowed."""
+
+    def __init__(
+        self, scoring: Scoring, journal: Journal, scratch: ScratchFolder, report: Report
+    ) -> None:
+        self.scoring = scoring
+        self.scratch = scratch
+        self._scorer: Scorer = open_scorer(scoring)
+        self._journal = journal
+        self._report = report
+
+    def scores(self, trials: Sequence[SoupTrial], make: Make) -> list[float]:
+        """The scores of at most `jobs` trials, in their order; `make` makes those without one.
+
+        Raises ScorerError, and what `make` raises; scores that are known by then are recorded.
+        """
+        new = {each.key: each for each in trials if self._journal.get(each.key) is None}
+        unknown = list(new.values())
+        if unknown:
+            paths = make(unknown)
+            made = [Candidate(each.label, path) for each, path in zip(unknown, paths, strict=True)]
+
+            def record(number: int, score: float) -> None:
+                self._journal.record(unknown[number].key, score)
+                self._report(Scored(unknown[number], score, is_recorded=False))
+
+            self._scorer.score(made, record)
+        scores = []
+        for each in trials:
+            score = self._journal.get(each.key)
+            assert score is not None
+            scores.append(score)
+            if each.key not in new:
+                self._report(Scored(each, score, is_recorded=True))
+        return scores
+
+    def in_batches(
+        self, trials: Sequence[SoupTrial], make: Make
+    ) -> Iterator[tuple[SoupTrial, float]]:
+        """Each trial with its score, `jobs` at once; their soups are then removed."""
+        for start in range(0, len(trials), self.scoring.jobs):
+            batch = trials[start : start + self.scoring.jobs]
+            places: list[Path] = []
+
+            def made(some: Sequence[SoupTrial], places: list[Path] = places) -> Sequence[Path]:
+                places += make(some)
+                return places
+
+            yield from zip(batch, self.scores(batch, made), strict=True)
+            for place in places:
+                self.scratch.remove(place)
+
+
+@frozen
+class Contents:
+    """An ingredient, as the journal records it."""
+
+    name: str
+    weight: str
+    digests: tuple[tuple[str, str], ...]
+    """The content digest of each component, by its name."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Its part of the first line of the journal."""
+        return {"digests": dict(self.digests), "name": plain(self.name), "weight": self.weight}
+
+
+def contents_of(
+    path: str | Path, weight: str, component: str | None = None, variant: str | None = None
+) -> Contents:
+    """The contents of an ingredient; reads all of it."""
+    found = content_digests(path, component=component, variant=variant)
+    names = _component_names(path, component, variant)
+    digests = tuple((name, each.digest) for name, each in zip(names, found, strict=True))
+    return Contents(str(path), weight, digests)
+
+
+def require_files(paths: Iterable[str | Path]) -> None:
+    """Raise UsageError if standard input is among the ingredients."""
+    if STREAM in paths:
+        what = "standard input can be read once, and candidates are made of it several times"
+        raise UsageError(what, advice="name a file")
+
+
+def _component_names(path: str | Path, component: str | None, variant: str | None) -> list[str]:
+    return [each.name for each in find_input(path, component, variant).components]
+
+
+def plain(text: str) -> str:
+    """A text for the journal, its bytes that are no UTF-8 escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def open_scorer(scoring: Scoring) -> Scorer:
+    """The scorer; UsageError if there is no such function, or no place in the command."""
+    if scoring.command is not None:
+        return CommandScorer(scoring.command, scoring.timeout)
+    assert scoring.function is not None
+    return FunctionScorer(scoring.function)
+
+
+@contextmanager
+def open_trials(
+    output: Path,
+    command: str,
+    scoring: Scoring,
+    contents: Callable[[], Sequence[Contents]],
+    options: Mapping[str, Any],
+    report: Report,
+    *,
+    resume: bool,
+    replace: bool,
+) -> Iterator[Trials]:
+    """The trials of a command, whose journal and scratch folder lie beside `output`.
+
+    Raises the errors of `open_scorer`, `open_journal` and `scratch_folder`.
+    """
+    open_scorer(scoring)
+    with remembering_digests():
+        facts = {
+            "command": command,
+            "ingredients": [each.facts for each in contents()],
+            "options": {**options, "minimize": scoring.minimize},
+            "scorer": plain(scoring.name),
+        }
+        path = journal_path(output, command)
+        with (
+            open_journal(path, facts, resume=resume, replace=replace) as journal,
+            scratch_folder(output, command) as scratch,
+        ):
+            yield Trials(scoring, journal, scratch, report)
+
+
+def journal_path(output: str | Path, command: str) -> Path:
+    """The path of the journal beside an output."""
+    path = Path(os.path.normpath(output))
+    if path.name in ("", ".."):
+        path = Path(os.path.abspath(path))
+    return path.with_name(f"{path.name}.{command}.jsonl")
