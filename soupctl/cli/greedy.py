@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..frozen import frozen
 from . import options
 from .choosing import (
     ScoringOptions,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..verbs import Greedy, GreedyChoice, Ingredient, Request
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GreedyOptions:
     """Options of `greedy` that decide the bytes of its soups."""
 

@@ -37,6 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         _save_files()
+        _save_journals()
         _save_folders()
         save_inputs()
     return folder
@@ -71,12 +72,6 @@ def _save_files() -> None:
     average(Path("deep.st"), "soup.st", "c.st")
     average(Path("first.st"), "a.st", "b.st", take=[("steps", "a.st")])
     Path("old.st").write_bytes(b"old")
-    for name in ("scored.st", "spoilt.st"):
-        scoring = Scoring(command="echo 1 # {}")
-        greedy(Greedy(Request(["a.st", "b.st"], name), scoring))
-        Path(name).unlink()
-    with Path("spoilt.st.greedy.jsonl").open("a") as journal:
-        journal.write("{}\n")
     Path("moved").mkdir()
     save(Path("moved/gone.st"), **plain | {"conv.weight": plain["conv.weight"] * 3})
     average(Path("lost.st"), "a.st", "moved/gone.st", "b.st")
@@ -88,6 +83,15 @@ def _save_files() -> None:
     Path("damaged.st").write_bytes(raw.replace(rb"\"format\":1", rb"\"format\":["))
 
     Path("changed.st").write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+
+
+def _save_journals() -> None:
+    for name in ("scored.st", "spoilt.st"):
+        scoring = Scoring(command="echo 1 # {}")
+        greedy(Greedy(Request(["a.st", "b.st"], name), scoring))
+        Path(name).unlink()
+    with Path("spoilt.st.greedy.jsonl").open("a") as journal:
+        journal.write("{}\n")
 
 
 def _save_folders() -> None:
