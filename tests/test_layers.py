@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # the rooms from the lowest up: each may import those that its set names, and itself
 VALUES = frozenset({"frozen", "errors", "choices", "format"})
 DISK_ROOMS = VALUES | {"kinds", "storage", "workers", "checkpoints", "ledger"}
-MERGING = DISK_ROOMS | {"configs", "engines", "lora", "merge"}
+MERGING = DISK_ROOMS | {"collector", "configs", "engines", "lora", "merge"}
 BANKS = DISK_ROOMS | {"configs", "diffusion", "banks"}
 
 MAY_IMPORT = {
@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "kernels": frozenset(),
     "engines": VALUES | {"kernels"},
     "lora": DISK_ROOMS | {"engines"},
+    "collector": frozenset(),
     "merge": MERGING,
     "convert": MERGING | {"convert"},
     "scoring": MERGING | {"scoring"},

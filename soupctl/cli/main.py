@@ -18,8 +18,8 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from ..collector import look_seldom
 from ..errors import Issue, LimitError, OutputError, SoupError, UsageError
-from .garbage import look_seldom
 from .report import ErrorStyle, asks_for_json, report
 
 if TYPE_CHECKING:

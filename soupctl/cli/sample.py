@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..collector import look_as_usual
 from ..errors import UsageError
 from ..frozen import frozen
 from . import options as shared
 from .console import counted, put_json, say
-from .garbage import look_as_usual
 from .option_groups import with_option_groups
 from .progress import steps_progress
 

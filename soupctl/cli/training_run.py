@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..collector import look_as_usual
 from .console import counted, put, put_json, say, size_text
-from .garbage import look_as_usual
 from .training_console import reporter, status
 
 if TYPE_CHECKING:

@@ -19,6 +19,11 @@ from .ledger import IngredientEntry, Ledger, PipelineShare
 from .sealed import canonical
 
 
+def is_shared(ledger: Ledger | None) -> bool:
+    """Whether all ingredients of a pipeline have the same content in the ledger's component."""
+    return ledger is not None and len(ledger.ingredients) == 1
+
+
 def pipeline_digest(contents: Mapping[str, str]) -> str:
     """The digest of a pipeline, from the content digests of its components by name."""
     return text_digest(canonical(sorted(contents.items())))

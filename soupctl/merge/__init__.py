@@ -4,7 +4,7 @@ The files by subject:
 
 - commands: average, apply, revise, leave_one_out, sweep, mixture, extract_lora, inspect, query,
   verify; and the folders ema, recipes, delta, diff
-- inputs: ingredients, opened_inputs, collector, donors, aligned, layouts, facts, settings,
+- inputs: ingredients, opened_inputs, donors, aligned, layouts, facts, settings,
   identical, sources, adapter_reader, given_deltas, scaled_deltas, whole_models, sample_weights
 - plan: recipe, plan, step, step_weights, blocks (folder), padding, applied_plan, quantised_steps
 - preview: preview, preflight, memory, notes
@@ -16,8 +16,8 @@ The files by subject:
 - ledger: new_ledger, applied_ledger, applied_sources
 - kept sum: kept_sum (folder)
 - changes of a soup: revision, revised_component, membership, shared_components,
-  whole_digests
-- questions: answer, data_question, unknown_history
+  whole_digests, added_digest
+- questions: answer, data_question, unknown_history, verified_ledger
 - proof: rebuild, recorded_sources
 - errors: name_errors, kind_errors, tensor_errors
 """

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..checkpoints.layout import ModelFiles
 from ..checkpoints.open import open_input
@@ -32,8 +33,10 @@ from ..ledger.read import read_ledger
 from ..ledger.training_record import TrainingRecord
 from .answer import Answer, Known, TrainedOn, cannot_tell
 from .opened_inputs import folder_of
-from .revision import Revision
 from .unknown_history import placed, require_known
+
+if TYPE_CHECKING:
+    from .revision import Revision
 
 COLUMN_OPTION = "caption_column"
 """The training option for the field of captions, by its name in a record."""

@@ -18,7 +18,7 @@ from ..errors import Issue, LedgerError, MismatchError, OutputError, UsageError
 from ..frozen import frozen
 from ..ledger.changes import CANNOT_SAY, MAKE_AGAIN, unattributed
 from ..ledger.ledger import Ledger
-from ..ledger.pipelines import attributed, pipelines_of
+from ..ledger.pipelines import attributed, is_shared, pipelines_of
 from ..ledger.read import require_model
 from ..workers import ExecutionOptions
 from .job import ComponentResult, Job
@@ -29,7 +29,7 @@ from .revised_component import revise_component
 from .revision import ComponentChange, Removal, Revision
 from .rounds import arrange
 from .run import carry_out_together
-from .shared_components import is_shared, removals_by_component
+from .shared_components import removals_by_component
 
 NAME = "{name}"
 

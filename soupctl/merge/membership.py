@@ -26,11 +26,11 @@ from ..ledger.names import unique_names
 from ..ledger.read import is_delta, is_sum, require_model
 from ..lora.modules import is_adapter
 from .delta.reader import DeltaReader
-from .kept_sum.find import OpenedSum, as_sum, facts_of, open_sum
-from .kept_sum.format import REMOVE
+from .kept_sum.find import OpenedSum, as_sum, open_sum
 from .opened_inputs import OpenedInputs, folder_of
 from .revision import AddedPipeline, Addition, ComponentChange, Revision
 from .sources import is_added
+from .verified_ledger import require_ledger
 
 NO_LEDGER = "give its weight with --count N or --total W; the result is then approximate"
 
@@ -67,32 +67,6 @@ class _Added:
     sum: OpenedSum | None = None
     is_alone: bool = False
     """Whether it is added as an ingredient itself, not as its ingredients."""
-
-
-def require_ledger(
-    inputs: OpenedInputs,
-    soup: Checkpoint,
-    advice: str | None = None,
-    *,
-    if_unfit: str | None = None,
-) -> Ledger:
-    """The soup's ledger, checked against its tensors.
-
-    Raises LedgerError, with the advice `if_unfit` for a ledger that does not fit, with `advice` if
-    there is none.
-    """
-    ledger = inputs.ledger(soup)
-    if ledger is None:
-        raise LedgerError("has no ledger", path=soup.label, advice=advice)
-    if is_sum(soup):
-        # a kept sum is accepted in place of its soup, whose tensors follow from it
-        if facts_of(soup, ledger).root != checkpoint_digest(soup):
-            what = "holds other tensors than it records"
-            raise LedgerError(what, path=soup.label, advice=REMOVE)
-    elif ledger.root != checkpoint_digest(soup):
-        what = "its ledger does not match its tensors"
-        raise LedgerError(what, path=soup.label, advice=if_unfit)
-    return ledger
 
 
 def ledger_before(revision: Revision, inputs: OpenedInputs, soup: Checkpoint, path: str) -> Ledger:

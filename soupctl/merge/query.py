@@ -29,15 +29,15 @@ from ..ledger.lookup import (
     nearest,
     whole_digest,
 )
+from ..ledger.pipelines import is_shared
 from ..ledger.read import read_ledger, require_no_sum
 from ..storage.regular import reading
+from .added_digest import added_digest, find_for
 from .answer import Answer, Known, TrainedOn, cannot_tell
 from .data_question import ask_for_folder, ask_for_image, trainings_of
-from .membership import require_ledger
 from .opened_inputs import OpenedInputs, is_input, open_model
-from .shared_components import is_shared
 from .unknown_history import require_known
-from .whole_digests import added_digest, find_for
+from .verified_ledger import require_ledger
 
 
 def holds(

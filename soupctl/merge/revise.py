@@ -25,6 +25,7 @@ from ..ledger.pipelines import attributed
 from ..ledger.read import is_sum
 from ..storage.regular import reading
 from ..workers import ExecutionOptions
+from .added_digest import added_digest, find_for
 from .config_source import config_source, folder_at, recorded_sources
 from .data_question import with_data_digests
 from .destination import decide
@@ -40,7 +41,7 @@ from .revision import AddedPipeline, Addition, ComponentChange, Revision
 from .run import carry_out
 from .shared_components import added_pipeline, removals_by_component, require_new_pipelines
 from .sources import require_digests
-from .whole_digests import added_digest, find_for, open_partial, with_whole_digests
+from .whole_digests import open_partial, with_whole_digests
 
 
 def revise(

@@ -30,11 +30,6 @@ from .revision import AddedPipeline, ComponentChange, Removal
 Removals = tuple[WeightRemoval, ...]
 
 
-def is_shared(ledger: Ledger | None) -> bool:
-    """Whether all ingredients of a pipeline have the same content in the ledger's component."""
-    return ledger is not None and len(ledger.ingredients) == 1
-
-
 def pipeline_of(changes: Sequence[ComponentChange], model: Sequence[Checkpoint]) -> str | None:
     """The digest of an open pipeline; None for a single checkpoint."""
     if len(changes) < 2:

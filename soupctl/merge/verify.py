@@ -24,12 +24,12 @@ from ..ledger.read import is_sum
 from ..ledger.replay import contradictions
 from ..ledger.sealed import NewerLedgerError
 from ..workers import ExecutionOptions
+from .added_digest import added_digest, find_for
 from .delta.reader import DeltaReader
 from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root
-from .membership import require_ledger
 from .opened_inputs import OpenedInputs, is_input, open_model
 from .rebuild import RebuildRequest, Rebuilt, rebuild
-from .whole_digests import added_digest, find_for
+from .verified_ledger import require_ledger
 
 
 @frozen

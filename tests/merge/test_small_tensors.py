@@ -14,10 +14,10 @@ from work import calls_in
 from soupctl.checkpoints.hashing import checkpoint_digest
 from soupctl.checkpoints.open import find_input, open_input
 from soupctl.choices import OnMissing
+from soupctl.collector import SELDOM, looking_seldom
 from soupctl.engines.cpu import CpuEngine
 from soupctl.errors import InputError, MismatchError
 from soupctl.format.dtypes import DType
-from soupctl.merge.collector import RARELY, collecting_rarely
 from soupctl.merge.executor import execute
 from soupctl.merge.order import Order
 from soupctl.merge.plan import make_plan
@@ -166,8 +166,8 @@ def test_the_collector_is_the_callers_again(place):
     assert usual == gc.get_threshold()
 
     with ExitStack() as first, ExitStack() as second:
-        first.enter_context(collecting_rarely())
-        second.enter_context(collecting_rarely())
+        first.enter_context(looking_seldom())
+        second.enter_context(looking_seldom())
         first.close()
-        assert gc.get_threshold() == RARELY
+        assert gc.get_threshold() == SELDOM
     assert usual == gc.get_threshold()
