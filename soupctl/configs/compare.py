@@ -57,7 +57,8 @@ def differences(
     try:
         one, two = json.loads(first), json.loads(other)
     except (ValueError, RecursionError):
-        return (_whole(own),)
+        states = [_state(text) for text in (first, other)]
+        return (_whole(own) if len({*states}) == 1 else Difference(CONTENTS, *states, False),)
     form, harmless = _form(own, one, two)
     try:
         pair = form(one, classes[0]), form(two, classes[1])
@@ -78,6 +79,14 @@ def _is_harmless_file(name: str) -> bool:
 def _whole(name: str) -> Difference:
     is_vocabulary = not name.endswith(".json")
     return Difference(CONTENTS, "one text", "another", is_vocabulary)
+
+
+def _state(text: bytes) -> str:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return "not valid JSON"
+    return "valid JSON"
 
 
 def _lines(first: bytes, other: bytes) -> tuple[Difference, ...]:

@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from math import prod
 
-from ..format.dtypes import Kind
+from ..format.dtypes import DType, Kind
 from ..format.header import Tensor
 from ..format.scales import CodeScale, matrix_shape, scale_grid
+from .constants import CONSTANTS
 from .facts import TensorFacts
 from .kind import Role, TensorKind
 from .quantised import (
@@ -23,6 +24,7 @@ from .quantised import (
     NARROW,
     OF_CODES,
     ORPHAN,
+    PACKED,
     PLAIN,
     POWERS,
     SCALES_OF,
@@ -165,11 +167,14 @@ def _leftovers(
     strange: frozenset[str],
 ) -> Iterator[tuple[str, TensorKind]]:
     """Markers, and codes that only a config, metadata or the dtype of a weight reveals."""
+    said = METHODS.get(method, method) if method else None
+    packed = _packed(tensors, is_quantised=said is not None)
+    parents = {name.rpartition(".")[0] for name in packed}
     for name, tensor in tensors.items():
         parent, _, last = name.rpartition(".")
         if last in MARKERS:
             yield name, TensorKind(Role.COMPANION, MARKERS[last])
-        elif last in SCALES_OF and _is_orphan(parent, last, tensors):
+        elif last in SCALES_OF and parent not in parents and _is_orphan(parent, last, tensors):
             yield name, TensorKind(Role.COMPANION, ORPHAN)
         elif tensor.dtype in PLAIN:
             continue
@@ -177,9 +182,31 @@ def _leftovers(
             yield name, TensorKind(Role.CODE, UNKNOWN)
         elif parent in layers and tensor.dtype in NARROW:
             yield name, TensorKind(Role.CODE, layers[parent])
-        elif last in CODES and len(tensor.shape) > 1 and tensor.dtype.kind is Kind.INTEGER:
-            title = METHODS.get(method, method) if method else f"{tensor.dtype.value} codes"
-            yield name, TensorKind(Role.CODE, title)
+        elif name in packed:
+            yield name, TensorKind(Role.CODE, said or f"{tensor.dtype.value} codes")
+
+
+def _packed(tensors: Mapping[str, Tensor], *, is_quantised: bool) -> frozenset[str]:
+    """The integers that are codes, whatever their name: matrices of weights, and integers scaled.
+
+    If a config says that the model `is_quantised`, those are all that are no constants.
+    """
+    scaled = {
+        parent
+        for parent, _, last in (name.rpartition(".") for name in tensors)
+        if OF_CODES.search(last) and _may_scale(tensors[f"{parent}.{last}" if parent else last])
+    }
+
+    def is_code(name: str, tensor: Tensor) -> bool:
+        parent, _, last = name.rpartition(".")
+        if tensor.dtype.kind is not Kind.INTEGER or last in CONSTANTS:
+            return False
+        if len(tensor.shape) > 1 and (last in CODES or tensor.dtype is DType.I8):
+            return True
+        is_said = is_quantised or (parent != "" and parent in scaled)
+        return is_said and bool(tensor.shape) and tensor.dtype in PACKED
+
+    return frozenset(name for name, tensor in tensors.items() if is_code(name, tensor))
 
 
 def _is_orphan(parent: str, last: str, tensors: Mapping[str, Tensor]) -> bool:

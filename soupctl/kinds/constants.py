@@ -180,6 +180,8 @@ _ROWS: dict[str, tuple[ConstantRow, ...]] = {
     name: tuple(row for row in TABLE if name in row.names) for each in TABLE for name in each.names
 }
 
+CONSTANTS = frozenset(_ROWS)
+"""Last parts of the names of constants and settings."""
 DERIVED = frozenset(name for row in TABLE if row.is_derived for name in row.names if name != "bias")
 """Last parts of names that only constants have which a library recomputes."""
 

@@ -49,6 +49,11 @@ class TensorKind:
     """Whether a library recomputes it from the config if it is missing."""
 
     @property
+    def is_part(self) -> bool:
+        """Whether it means something only together with other tensors: a code or a factor."""
+        return self.role in QUANTISED or self.role is Role.FACTOR
+
+    @property
     def text(self) -> str:
         """The kind in words, such as `code (fp8 with a scale)`."""
         return self._with_what(self.role.value)

@@ -64,6 +64,12 @@ RENAMINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str], str, str], ...
     ),
     (r"(^|\.)_orig_mod\.", r"\1", "the prefix '_orig_mod.' of modules", "torch.compile"),
     (
+        r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.",
+        "",
+        "the names of wrapped modules",
+        "torch, fully_sharded_data_parallel.py and checkpoint_wrapper.py",
+    ),
+    (
         r"(attentions?(\.\d+)?|attn\w*)\.(query|key|value|proj_attn)\.",
         _attention,
         "the attention names of older diffusers",

@@ -20,6 +20,8 @@ NARROW = frozenset(
     }
 )
 """Dtypes of eight bits or fewer: tensors of them with a scale are codes."""
+PACKED = NARROW | {DType.I16, DType.U16, DType.I32, DType.U32}
+"""Dtypes that codes are packed into."""
 BYTES = frozenset({DType.U8, DType.I8})
 PLAIN = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
 """Dtypes that are never codes."""

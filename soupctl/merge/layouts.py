@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, cached_property
+from operator import attrgetter
 
 from ..checkpoints.architecture import shape_hint
 from ..errors import Issue, MismatchError
@@ -15,7 +16,7 @@ from ..format.header import Tensor
 from ..format.scales import CodeScale
 from ..kinds.classify import Kinds, classify
 from ..kinds.facts import TensorFacts
-from ..kinds.kind import AVERAGED, FIXED, QUANTISED, WEIGHT, Role, TensorKind
+from ..kinds.kind import AVERAGED, FIXED, WEIGHT, TensorKind
 from .kind_errors import fixed_advice, not_averaged
 from .padding import differ_in_channels
 from .recipe import Recipe, any_match, first_match
@@ -122,7 +123,7 @@ class Layouts:
         if len(dtypes) < 2 or self.kind(tensor).role not in FIXED or not known:
             return positions
         # position ids, say, were cast with the weights in some files
-        widest = max(integers, key=_bits) if integers else narrowest(frozenset(dtypes))
+        widest = max(integers, key=attrgetter("bits")) if integers else narrowest(frozenset(dtypes))
         precise = [n for n in positions if self.distinct[n][1][tensor].dtype is widest]
         return tuple(precise) or positions
 
@@ -226,9 +227,8 @@ class Layouts:
             for tensor, kind in kinds.items():
                 if kind.scale is not None or tensor in read or position not in self.counted(tensor):
                     continue
-                multiplies = kind.role in QUANTISED or kind.role is Role.FACTOR
                 counted = [self.kinds[position] for position in self.counted(tensor)]
-                alike = not multiplies or all(each.get(tensor) == kind for each in counted)
+                alike = not kind.is_part or all(each.get(tensor) == kind for each in counted)
                 if not alike and selected(tensor):
                     issues.append(not_averaged(name, tensor, kind))
                     break
@@ -282,6 +282,9 @@ class Layouts:
         is_rounded = len(precise) < len(positions)
         for name, content in (self.distinct[position] for position in positions):
             other = content[tensor]
+            kind = self.kind(tensor)
+            if kind.is_part and (other.dtype, other.shape) != (first.dtype, first.shape):
+                return not_averaged(against, tensor, kind)
             widens = self._may_pad(tensor, first, other)
             if other.shape != first.shape and not (widens and self._is_padded(tensor)):
                 shapes = f"has shape {list(other.shape)} where {against} has {list(first.shape)}"
@@ -289,7 +292,6 @@ class Layouts:
                 pad = f"--pad '{tensor}' pads the narrower with zeros" if widens else None
                 return Issue(shapes, name, tensor, "; ".join(filter(None, (hint, pad, ONE_TENSOR))))
             floats = (first.dtype.kind is Kind.FLOAT, other.dtype.kind is Kind.FLOAT)
-            kind = self.kind(tensor)
             mixable = is_rounded or (floats == (True, True) and kind.role in AVERAGED)
             if other.dtype != first.dtype and not mixable:
                 dtypes = f"is {other.dtype.value} where {against} has {first.dtype.value}"
@@ -297,7 +299,3 @@ class Layouts:
                 advice = fixed or f"only float dtypes may be mixed; {ONE_TENSOR}"
                 return Issue(dtypes, name, tensor, advice)
         return None
-
-
-def _bits(dtype: DType) -> int:
-    return dtype.bits

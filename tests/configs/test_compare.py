@@ -333,6 +333,12 @@ def test_a_file_that_is_not_a_config_differs_from_one(other):
     assert differences("config.json", other, first)
 
 
+def test_a_config_that_only_one_can_read_is_named():
+    (found,) = differences("config.json", b'{"a": 1}', b'{"a": 1, // one\n}')
+
+    assert ("contents", "valid JSON", "not valid JSON") == (found.field, found.first, found.other)
+
+
 @pytest.mark.parametrize("name", ["spiece.model", "vocab.txt", "tekken.bin"])
 def test_any_other_file_agrees_only_byte_for_byte(name):
     assert () == differences(name, b"one", b"one")

@@ -283,6 +283,45 @@ def test_integer_weights_are_codes_if_the_config_is_quantised():
 
 
 @pytest.mark.parametrize(
+    "layout",
+    [
+        # compressed-tensors, marlin-24
+        {P + "weight_packed": (I32, (8, 16)), P + "scale_packed": (F16, (1, 8))},
+        # ONNX
+        {
+            P + "weight_quantized": (U8, (8, 16)),
+            P + "weight_scale": (F32, ()),
+            P + "weight_zero_point": (U8, ()),
+        },
+        {P + "packed": (U8, (64,)), P + "absmax_scale": (F32, (2,))},
+        {P + "w_int": (I8, (8, 16)), P + "w_scl": (F32, (8,))},
+    ],
+)
+def test_integers_of_an_unknown_layout_are_codes_beside_a_scale_or_if_they_are_signed_bytes(layout):
+    found = kinds(layout)
+
+    assert Role.CODE is found[next(iter(layout))][0]
+    assert not any("lacks" in what for _, what in found.values())
+
+
+def test_other_integers_are_codes_if_the_config_is_quantised_and_else_are_not():
+    layout = {
+        P + "bitmask": (U8, (8, 2)),
+        P + "row_offsets": (I64, (8,)),
+        "embeddings.position_ids": (I32, (1, 77)),
+    }
+    facts = facts_of({}, b'{"quantization_config": {"quant_method": "compressed-tensors"}}')
+
+    constant = {"embeddings.position_ids": (Role.CONSTANT, "position ids")}
+    assert constant == kinds(layout)
+    assert constant | {P + "bitmask": (Role.CODE, "compressed-tensors")} == kinds(layout, facts)
+
+
+def test_integers_beside_the_scale_of_logits_are_no_codes():
+    assert {} == kinds({"steps": (I32, (2,)), "logit_scale": (F32, ())})
+
+
+@pytest.mark.parametrize(
     "config", [b"", b"[]", b"{", b'{"quantization_config": 3}', b'{"quantization_config": {}}']
 )
 def test_a_config_that_is_not_as_it_should_be_says_nothing(config):

@@ -84,6 +84,17 @@ def test_two_prefixes_of_one_file_are_taken_away_together():
         assert dict(zip(NAMES, longer, strict=True)) == undone(longer, NAMES)
 
 
+@pytest.mark.parametrize("wrap", ["_fsdp_wrapped_module.", "_checkpoint_wrapped_module."])
+def test_the_names_of_wrapped_modules_are_undone_wherever_they_are(wrap):
+    plain = ["blocks.0.norm.weight", "blocks.1.norm.weight"]
+    for own in (
+        [f"{wrap}blocks.{n}.{wrap}norm.weight" for n in range(2)],
+        [f"{wrap}_orig_mod.blocks.{n}.norm.{wrap}weight" for n in range(2)],
+    ):
+        assert dict(zip(own, plain, strict=True)) == undone(plain, own)
+        assert dict(zip(plain, own, strict=True)) == undone(own, plain)
+
+
 def test_a_prefix_that_nobody_is_known_to_write_is_found_to_be_told():
     other = ["other.one." + name for name in NAMES]
 

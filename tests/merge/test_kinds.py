@@ -239,3 +239,16 @@ def test_a_constant_that_is_rounded_in_some_is_copied_from_the_most_precise(tmp_
     revise(Revision("subtract", path, path, removed=[str(a)]), force=True)
     left = safetensors.numpy.load_file(path)["alphas_cumprod"]
     assert left.tobytes() == schedule.astype("f2").tobytes()
+
+
+def test_factors_and_codes_of_other_sizes_are_not_taken_for_weights_that_do_not_fit(tmp_path):
+    for seed, rank in (("a", 2), ("b", 4)):
+        lora = {"q.lora_down.weight": weight(rank, 8), "q.lora_up.weight": weight(8, rank)}
+        save(tmp_path / f"lora-{seed}.safetensors", **lora)
+        codes = {"q.weight": np.ones((rank, 8), "i1"), "q.weight_scale": weight(rank, 1)}
+        save(tmp_path / f"codes-{seed}.safetensors", **codes, w=weight())
+
+    for kind, what in (("lora", "is a LoRA factor"), ("codes", "is quantised (int8)")):
+        said = refusal(tmp_path, *(tmp_path / f"{kind}-{seed}.safetensors" for seed in "ab"))
+        assert what in said
+        assert "--take" not in said
