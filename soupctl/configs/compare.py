@@ -57,8 +57,11 @@ def differences(
     try:
         one, two = json.loads(first), json.loads(other)
     except (ValueError, RecursionError):
-        states = [_state(text) for text in (first, other)]
-        return (_whole(own) if len({*states}) == 1 else Difference(CONTENTS, *states, False),)
+        mine, theirs = _state(first), _state(other)
+        is_one_sided = mine != theirs
+        return (
+            Difference(CONTENTS, mine, theirs, is_deciding=False) if is_one_sided else _whole(own),
+        )
     form, harmless = _form(own, one, two)
     try:
         pair = form(one, classes[0]), form(two, classes[1])
