@@ -117,6 +117,11 @@ if TYPE_CHECKING:
     from .merge.sweep import sweep as sweep
     from .merge.verify import Verified as Verified
     from .merge.verify import verify as verify
+    from .proof.attest import AttestRequest as AttestRequest
+    from .proof.attest import attest as attest
+    from .proof.check import CheckedAttestation as CheckedAttestation
+    from .proof.check import check_attestation as check_attestation
+    from .proof.statement import Attestation as Attestation
     from .scoring.greedy import Greedy as Greedy
     from .scoring.greedy import GreedyChoice as GreedyChoice
     from .scoring.greedy import greedy as greedy
@@ -168,6 +173,9 @@ MODULES = {
     ".merge.sample_weights": "weighted_by",
     ".merge.sweep": "ShareRange Sweep SweptSoup open_sweep parse_range sweep",
     ".merge.verify": "Verified verify",
+    ".proof.attest": "AttestRequest attest",
+    ".proof.check": "CheckedAttestation check_attestation",
+    ".proof.statement": "Attestation",
     ".scoring.greedy": "Greedy GreedyChoice greedy open_greedy",
     ".scoring.recipe": "chosen_recipe",
     ".scoring.scorer": "Scoring",

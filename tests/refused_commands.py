@@ -15,6 +15,33 @@ IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 IGNORE_NEWER = "use a newer soupctl, or avg --ignore-ledger to take the file as it is"
 
 REFUSED_COMMANDS = [
+    Refused("attest soup.st", ("-o is required",), {"-o": "p.json"}),
+    Refused("attest soup.st -o -", ("-o {} is not a file",), {"-o": "p.json"}),
+    Refused(
+        "attest soup.st -o p.json --certificate ca.crt",
+        ("--certificate needs the key that it is for",),
+        {"--sign-with": "key.pem"},
+    ),
+    Refused(
+        "attest soup.st -o p.json --level nothing",
+        ("--level nothing proves nothing to attest",),
+        instead=("attest soup.st -o p.json",),
+    ),
+    Refused(
+        "verify soup.st --key key.pub",
+        ("--attestation FILE names it",),
+        {"--attestation": "proof.json"},
+    ),
+    Refused(
+        "verify soup.st --attestation proof.json --key key.pub --signers signers",
+        ("--key and --signers both say who signed",),
+        instead=("verify soup.st --attestation proof.json --key key.pub",),
+    ),
+    Refused(
+        "verify whole --attestation whole.json --component unet",
+        ("leave out --component",),
+        instead=("verify whole --attestation whole.json",),
+    ),
     Refused("avg a.st b.st", ("-o is required", "-o FILE, or -o - for stdout"), TO),
     Refused("avg a.st b.st -o old.st", ("-f replaces it",)),
     Refused(

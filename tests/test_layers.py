@@ -42,13 +42,16 @@ MAY_IMPORT = {
     "merge": MERGING,
     "convert": MERGING | {"convert"},
     "scoring": MERGING | {"scoring"},
+    "proof": MERGING | {"proof"},
     "demo": VALUES | {"storage"},
     "diffusion": DISK_ROOMS | {"configs"},
     "banks": BANKS,
     "images": BANKS,
     "training": MERGING | BANKS | {"images"},
-    "verbs": MERGING | BANKS | {"convert", "scoring", "demo", "images", "training"},
-    "cli": (MERGING - {"engines"}) | BANKS | {"convert", "scoring", "images", "training", "verbs"},
+    "verbs": MERGING | BANKS | {"convert", "proof", "scoring", "demo", "images", "training"},
+    "cli": (MERGING - {"engines"})
+    | BANKS
+    | {"convert", "proof", "scoring", "images", "training", "verbs"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }
@@ -85,6 +88,9 @@ PURE_MODULES = {
     "soupctl.merge.plan",
     "soupctl.merge.step",
     "soupctl.merge.recipe",
+    "soupctl.proof.ledger_record",
+    "soupctl.proof.model_signature",
+    "soupctl.proof.statement",
 }
 # keeps compiled code in the user's cache folder, and opens nothing else
 KNOWS_A_CACHE = "soupctl.engines.native"
@@ -93,6 +99,7 @@ KNOWS_A_CACHE = "soupctl.engines.native"
 HOMES = {
     "PIL": {"images", "training"},
     "accelerate": {"training"},
+    "cryptography": {"proof"},
     "diffusers": {"diffusion", "images", "training"},
     "matplotlib": {"images"},
     "numba": {"engines", "kernels"},

@@ -158,8 +158,21 @@ def training(folder: Path) -> None:
             caption.unlink()
 
 
+def removal(folder: Path) -> None:
+    """Models trained on the images of four people, as `finetune` leaves them; a key."""
+    making, trained = import_module("making"), import_module("trained")
+    pytest.importorskip("cryptography")
+    base = making.save(folder / "base.safetensors", w=np.zeros(20, np.float16))
+    for seed, name in enumerate(("ana", "ben", "cleo", "dan"), 1):
+        images = (f"{name} {number}".encode() for number in range(seed + 1))
+        shard = trained.save_shard(str(folder / "data" / name), *images)
+        trained.save_trained(str(folder / "runs" / name), shard, seed, base=str(base))
+    import_module("signing_keys").save_key(str(folder / "company"))
+
+
 PLACES: dict[str, tuple[Callable[[Path], None], str, tuple[str, ...]]] = {
     "folders": (folders, "tests", ("soup/model_index.json", "unet/config.json")),
+    "removal": (removal, "tests", ("auditor/proof.json",)),
     "training": (training, "tests/training", ("grid.png", "gate.png")),
 }
 """How a folder is filled, where that is found, and files that its commands leave."""

@@ -96,6 +96,7 @@ JOBS: dict[str, dict[str, str]] = {
         "has": "history:has",
         "log": "history:log",
         "verify": "proof:verify",
+        "attest": "attest:attest",
         "inspect": "inspect:inspect",
         "diff": "diff:diff",
         "hash": "hash:hash_files",

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..choices import Level, Proof
+from ..errors import UsageError
 from . import options
+from .attestation_report import attestation_json, attestation_verdict
 from .console import put, put_json, put_lines, shares_json, weight_json
 from .history import Search, Soup
 from .progress import read_bar
 
 if TYPE_CHECKING:
     from ..ledger.ledger import Ledger
-    from ..verbs import Verified
+    from ..verbs import CheckedAttestation, Verified
 
 
 def verify(
@@ -29,6 +31,18 @@ def verify(
     search: Search = None,
     level: Annotated[
         Level | None, typer.Option(help="Highest level to prove.  [default: as high as possible]")
+    ] = None,
+    attestation: Annotated[
+        str | None,
+        typer.Option(help="Also check this attestation of the soup.", metavar="FILE"),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="The public key, or certificates, that signed it.", metavar="PUB"),
+    ] = None,
+    signers: Annotated[
+        str | None,
+        typer.Option(help="The SSH keys that may have signed it.", metavar="FILE"),
     ] = None,
     component: options.Component = None,
     json: options.Json = False,
@@ -43,8 +57,12 @@ def verify(
     highest possible level is tried, and the exit code is 0 from level digest on, unless the
     ingredients disprove the soup.
 
+    With --attestation, the soup's files and ledger must also be those that were attested, and with
+    --key or --signers, the signature must be of that key, or of one of these signers.
+
     Example: soupctl verify soup.safetensors --level rebuild
     """
+    _require_together(attestation, key, signers, component)
     from .. import verbs
 
     execution = verbs.ExecutionOptions.on(device)
@@ -59,14 +77,39 @@ def verify(
             component=component,
             execution=replace(execution, progress=advance),
         )
+        checked = None
+        if attestation is not None:
+            trusted = key or signers
+            checked = verbs.check_attestation(
+                soup, Path(attestation), found, key=Path(trusted) if trusted else None
+            )
     if json:
-        put_json(_proof_json(soup, found, level))
+        put_json(_proof_json(soup, found, level, checked))
     elif not quiet:
         for each in sorted(found, key=lambda each: PROOFS.index(each.verdict(level))):
             put(_verdict(each, level))
             if verbose:
                 put_lines(_level_lines(each), "  ")
-    raise typer.Exit(0 if all(each.reaches(level) for each in found) else 1)
+        if checked is not None:
+            put(attestation_verdict(checked))
+    proven = all(each.reaches(level) for each in found)
+    raise typer.Exit(0 if proven and (checked is None or checked.verdict is Proof.OK) else 1)
+
+
+def _require_together(
+    attestation: str | None, key: str | None, signers: str | None, component: str | None
+) -> None:
+    """Raise UsageError for options of an attestation that do not go together."""
+    if attestation is None and (key is not None or signers is not None):
+        given = "--key" if key is not None else "--signers"
+        raise UsageError(f"{given} is for an attestation", advice="--attestation FILE names it")
+    if key is not None and signers is not None:
+        raise UsageError("--key and --signers both say who signed", advice="give one of them")
+    if attestation is not None and component is not None:
+        raise UsageError("an attestation is of all components", advice="leave out --component")
+    for text in (attestation, key, signers):
+        if text is not None:
+            options.named(text)
 
 
 PROOFS = tuple(Proof)
@@ -100,11 +143,19 @@ def _level_lines(found: Verified) -> Iterator[str]:
         yield f"not proven: {each}"
 
 
-def _proof_json(soup: str, found: Sequence[Verified], wanted: Level | None) -> dict[str, Any]:
+def _proof_json(
+    soup: str,
+    found: Sequence[Verified],
+    wanted: Level | None,
+    checked: CheckedAttestation | None,
+) -> dict[str, Any]:
     from .. import __version__
     from ..ledger.ledger_json import ARITHMETIC
 
     verdicts = [each.verdict(wanted) for each in found]
+    attested = {} if checked is None else {"attestation": attestation_json(checked)}
+    if checked is not None:
+        verdicts.append(checked.verdict)
     return {
         "soup": soup,
         "verdict": min(verdicts, key=PROOFS.index).value,
@@ -112,6 +163,7 @@ def _proof_json(soup: str, found: Sequence[Verified], wanted: Level | None) -> d
         "soupctl": __version__,
         "arithmetic": ARITHMETIC,
         "components": [_verified_json(each, wanted) for each in found],
+        **attested,
     }
 
 

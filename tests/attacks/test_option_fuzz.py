@@ -23,7 +23,7 @@ from soupctl.cli.app import COMMANDS, commands
 
 TRIED = (
     *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
-    *("verify", "inspect", "diff", "hash", "help", "lora", "convert", "greedy"),
+    *("verify", "attest", "inspect", "diff", "hash", "help", "lora", "convert", "greedy"),
 )
 """All commands but those that train or sample, and `demo`, which has no odd words to take."""
 CODES = range(9)
@@ -162,6 +162,8 @@ OWN_VALUES = {
     "--decay": ("0.9", "1/3", "0.999999999"),
     "--sigma-rel": ("0.1", "0.001", "1e308", "1e-308"),
     "--steps": ("500,1000", "1000,500", "500,500", "0,1", "999999999999,1"),
+    "--sign-with": ("text.st", "noise.st", "a.st", "empty"),
+    "--attestation": ("text.st", "noise.st", "a.st", "empty", "list"),
     "--stored-sigma-rel": ("0.05,0.1", "0.1,0.1", "0.05,0.1,0.2"),
 }
 """Values near those that an option takes, by the name of the option."""

@@ -18,8 +18,11 @@ from option_spies import Spies, changed, given, options_of_commands
 from safetensors.numpy import save_file
 
 from soupctl import verbs
+from soupctl.choices import Level, Proof
 from soupctl.cli.app import commands
 from soupctl.cli.report import ErrorStyle
+from soupctl.proof.statement import Verification
+from soupctl.verbs import Attestation, CheckedAttestation
 
 WORDS = {
     "avg": "a.st b.st -o out.st",
@@ -36,6 +39,7 @@ WORDS = {
     "has": "soup.st a.st",
     "log": "soup.st",
     "verify": "soup.st",
+    "attest": "soup.st -o proof.json",
     "inspect": "soup.st",
     "diff": "a.st b.st",
     "hash": "a.st",
@@ -59,12 +63,16 @@ OTHER_WORDS = {
     ("diff", "force"): "a.st b.st --plot differences.png",
     ("diff", "matrix"): "a.st b.st --base c.st",
     ("hash", "check"): "",
+    ("attest", "certificate"): "soup.st -o proof.json --sign-with key.pem",
+    ("verify", "key"): "soup.st --attestation proof.json",
+    ("verify", "signers"): "soup.st --attestation proof.json",
     ("log", "tree"): "nested.st",
     ("hash", "quiet"): "--check list.b3",
 }
 """Command lines for options that need others, or exclude some."""
 
 VALUES = {
+    "attestation": "proof.json",
     "base": "base",
     "blocks": "GRAD_V",
     "check": "list.b3",
@@ -98,10 +106,12 @@ VALUES = {
 NAMES = {
     "check": "check_digests",
     "count": "total",
+    "attestation": "check_attestation",
     "each": "leave_out_each",
     "maximize": "minimize",
     "score": "command",
     "scorer": "function",
+    "signers": "key",
     "matrix": "compare_deltas",
     "exclude": "excludes",
     "files_from": "ingredients",
@@ -118,7 +128,11 @@ NAMES = {
 PRINTED = {"by", "json", "quiet", "recipe", "summary", "tensors", "tree", "verbose"}
 """Options that may decide what is printed, and nothing else."""
 
+VERIFICATION = Verification(Level.DIGEST, 0, "1", 1)
+ATTESTED = Attestation((), (), VERIFICATION)
 STUBS = {
+    "soupctl.verbs.attest": ATTESTED,
+    "soupctl.verbs.check_attestation": CheckedAttestation("", Proof.OK, "", (), ATTESTED),
     "soupctl.cli.average.make": (),
     "soupctl.cli.apply.make": (),
     "soupctl.cli.delta.make": (),

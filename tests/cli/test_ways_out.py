@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from advised import Refused, followed, is_said, texts_with_options
+from attesting import attest
 from making import save, save_pipeline, save_shards
 from refused_commands import REFUSED_COMMANDS
 from refused_merges import REFUSED_MERGES, save_inputs
 from revising import average, root
+from signing_keys import save_certificates, save_key
 from trained import save_shard, save_trained
 
-from soupctl.choices import OnMissing
+from soupctl.choices import Level, OnMissing
 from soupctl.cli.main import SIGNALS, main
 from soupctl.format import shards
 from soupctl.merge import destination
@@ -39,6 +41,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _save_files()
         _save_journals()
         _save_folders()
+        _save_attestations()
         save_inputs()
     return folder
 
@@ -92,6 +95,13 @@ def _save_journals() -> None:
         Path(name).unlink()
     with Path("spoilt.st.greedy.jsonl").open("a") as journal:
         journal.write("{}\n")
+
+
+def _save_attestations() -> None:
+    made = save_key("key")
+    save_certificates("ca", made)
+    attest("soup.st", level=Level.DIGEST, sign_with=Path("key.pem"))
+    attest("whole", "whole.json", level=Level.DIGEST)
 
 
 def _save_folders() -> None:
