@@ -17,6 +17,8 @@ MANIFEST = "soupctl_state.json"
 MODEL, EMA = "model.safetensors", "ema.safetensors"
 OF_BANKS = "gate_input"
 """An option that only the identities of prompt banks have."""
+WITH_TEXTS = "train_text_encoder"
+"""An option that only the identities of runs have that train text encoders, too."""
 
 
 @frozen
@@ -60,6 +62,9 @@ def _snapshot(path: Path) -> RunSnapshot:
         raise InputError("is damaged: its manifest has no valid step and identity", path=path)
     if OF_BANKS in identity:
         what = "belongs to a run that trains a prompt bank, whose snapshots are not models"
+        raise InputError(what, path=path)
+    if WITH_TEXTS in identity:
+        what = "belongs to a run that trains text encoders, too, whose snapshots are no models"
         raise InputError(what, path=path)
     if not (path / MODEL).is_file():
         what = f"has no {MODEL}"

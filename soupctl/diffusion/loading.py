@@ -142,16 +142,24 @@ def load_scheduler(base: Base) -> Any:
 
 
 def encode_captions(
-    models: Models, captions: Sequence[str], frame: Frame, guidance: float
+    models: Models,
+    captions: Sequence[str],
+    frame: Frame,
+    guidance: float,
+    *,
+    trained: bool = False,
 ) -> Condition:
-    """The condition of images that have these captions and this frame."""
+    """The condition of images that have these captions and this frame.
+
+    With `trained`, it has a gradient for the text encoders.
+    """
     family, texts = models.base.family, models.base.texts
     assert family.embed is not None
     ids = {}
     for part in texts:
         device = models.text_encoders[part.encoder].device
         ids[part.encoder] = _token_ids(models.tokenizers[part.tokenizer], part, captions).to(device)
-    with torch.no_grad():
+    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
         found = family.embed(models.text_encoders, ids, models.base.config)
     return family.complete(found, frame, guidance)
 

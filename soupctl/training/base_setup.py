@@ -107,6 +107,12 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
     issues = []
     if patch is not None and options.save_dtype is not SaveDtype.FLOAT32:
         issues.append(Issue("save-dtype works with finetune only: a bank is float32"))
+    if patch is not None and options.train_text_encoder:
+        issues.append(Issue("train-text-encoder works with finetune only"))
+    elif options.train_text_encoder and base.conditioning is not Conditioning.TEXT:
+        issues.append(
+            Issue("has no text encoder", base.folder, advice="remove --train-text-encoder")
+        )
     if patch is not None and options.buckets:
         issues.append(Issue("buckets work with finetune only: a bank has one image size"))
     if options.buckets and base.class_name == "DiTTransformer2DModel":

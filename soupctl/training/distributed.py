@@ -51,6 +51,12 @@ def start_accelerator(options: Options) -> Any:
                 num_steps=options.grad_accum
             ),
             mixed_precision=options.precision.value,
+            # SDXL uses no output of the last layer of its first text encoder
+            kwargs_handlers=[
+                accelerate.utils.DistributedDataParallelKwargs(
+                    find_unused_parameters=options.train_text_encoder
+                )
+            ],
             log_with=None if options.log_with is Tracker.NONE else options.log_with.value,
             # some trackers require a folder here; each run replaces it with its own
             project_dir=os.curdir,
@@ -90,6 +96,9 @@ def require_supported_options(accelerator: Any, options: Options, *, patch: bool
     kind, issues = "FSDP" if is_fsdp(accelerator) else "DeepSpeed", []
     if patch:
         issues.append(Issue(f"{kind} works with finetune only, not with patch-dmp"))
+    if options.train_text_encoder:
+        what = f"--train-text-encoder does not work with {kind}"
+        issues.append(Issue(what, advice="remove it, or use several plain processes"))
     if options.ema and is_sharded(accelerator):
         issues.append(Issue("EMA of sharded weights is not supported", advice="add --no-ema"))
     if options.optimizer is not Optimizer.ADAMW:

@@ -9,7 +9,7 @@ Rule 2: a folder is published as a whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -25,56 +25,67 @@ from ..storage.partial import Staging
 from .tensors import MakeMetadata, write_tensors
 
 RAW, LATENTS = "raw", "latents"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+WEIGHTS, TEXT_WEIGHTS = "diffusion_pytorch_model.safetensors", "model.safetensors"
+Parts = Mapping[str, Mapping[str, torch.Tensor]]
+"""The trained tensors of each trained component, by its folder."""
 
 
 def publish_model(
     target: Path,
     base: Base,
-    tensors: Mapping[str, torch.Tensor],
-    make_metadata: MakeMetadata,
+    parts: Parts,
+    make_metadata: Callable[[str], MakeMetadata],
     cast: torch.dtype | None,
     *,
     prediction: Prediction | None,
     check: Callable[[], None],
-) -> str:
-    """Publish the denoiser's tensors and config as the folder `target`; returns their digest.
+) -> dict[str, str]:
+    """Publish trained tensors and their configs as the folder `target`; returns their digests.
 
-    With `prediction`, the rest of the base's pipeline is copied, and that is its scheduler's
-    prediction type. `check` is called before the folder gets its name. Raises OutputError.
+    `make_metadata` is called with the folder of each component. With `prediction`, the rest of the
+    base's pipeline is copied, and that is its scheduler's prediction type. `check` is called before
+    the folder gets its name. Raises OutputError.
     """
+    configs = {base.files.inside(component, CONFIG) for component in parts}
     with publish_folder(
         target, replace=True, may_replace=lambda path: True, check=check
     ) as staging:
-        digest = write_tensors(staging, _inside(base, WEIGHTS), tensors, make_metadata, cast=cast)
+        digests = {
+            name: write_tensors(
+                staging, _weights_name(base, name), tensors, make_metadata(name), cast=cast
+            )
+            for name, tensors in parts.items()
+        }
         for name, content in base.files.contents.items():
             if prediction and name == base.files.inside(SCHEDULER, SCHEDULER_CONFIG):
                 _write_scheduler(staging, name, base, prediction)
-            elif name == _inside(base, CONFIG) or (prediction and not INDEX.search(name)):
+            elif name in configs or (prediction and not INDEX.search(name)):
                 write_file(staging, name, content)
-        for name, index in _other_indexes(base) if prediction else ():
+        for name, index in _other_indexes(base, parts) if prediction else ():
             write_file(staging, name, index)
-        for name, path in _other_weights(base) if prediction else ():
+        for name, path in _other_weights(base, parts) if prediction else ():
             copy_file(staging, name, path)
-    return digest
+    return digests
 
 
-def _inside(base: Base, name: str) -> str:
-    return str(PurePosixPath(base.denoiser, name))
+def _weights_name(base: Base, component: str) -> str:
+    """The name of a component's weights within a model."""
+    own = WEIGHTS if component == base.denoiser else TEXT_WEIGHTS
+    return str(PurePosixPath(component, own))
 
 
-def _other_weights(base: Base) -> Iterator[tuple[str, Path]]:
-    """The weights of a base except the denoiser's, with their plain names in its folder."""
+def _other_weights(base: Base, trained: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """The weights of a base except the trained ones, with their plain names in its folder."""
     for name, component in base.files.weights.items():
-        if name != base.denoiser:
+        if name not in trained:
             for path in component.files:
                 yield _plain_name(base, name, path), path
 
 
-def _other_indexes(base: Base) -> Iterator[tuple[str, bytes]]:
+def _other_indexes(base: Base, trained: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """The indexes of these weights, with their plain names."""
     for name, component in base.files.weights.items():
-        if name != base.denoiser and component.index_file is not None:
+        if name not in trained and component.index_file is not None:
             path = component.index_file.path
             content = base.files.contents[path.relative_to(base.folder).as_posix()]
             yield _plain_name(base, name, path), content
@@ -99,5 +110,5 @@ def _write_scheduler(staging: Staging, name: str, base: Base, prediction: Predic
 
 def copied_size(base: Base) -> int:
     """Bytes of the files that are copied from the base."""
-    weights = sum(path.stat().st_size for _, path in _other_weights(base))
+    weights = sum(path.stat().st_size for _, path in _other_weights(base, {base.denoiser}))
     return weights + sum(map(len, base.files.contents.values()))

@@ -38,6 +38,12 @@ class LossOptions(DataOptions):
         default_text="all",
         is_recorded_unset=False,
     )
+    train_text_encoder: bool = option(
+        False,
+        "Train the text encoders, too.",
+        is_recorded_unset=False,
+        is_for_banks=False,
+    )
     ema: bool = option(
         True,
         "Publish the exponential moving average (EMA) of the weights.",

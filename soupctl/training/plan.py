@@ -181,11 +181,13 @@ def _parameters(base_setup: BaseSetup) -> tuple[int, int]:
     """The numbers of trained and of frozen parameters."""
     base = base_setup.base
     counts = parameter_counts(base)
-    whole = counts[base.denoiser]
-    frozen = sum(counts.get(name, 0) for name in (VAE, *(each.encoder for each in base.texts)))
-    if base_setup.bank is None:
-        return whole, frozen
-    return base_setup.bank.trained, frozen + whole
+    whole, frozen = counts[base.denoiser], counts.get(VAE, 0)
+    texts = sum(counts.get(each.encoder, 0) for each in base.texts)
+    if base_setup.bank is not None:
+        return base_setup.bank.trained, frozen + texts + whole
+    if base_setup.options.train_text_encoder:
+        return whole + texts, frozen
+    return whole, frozen + texts
 
 
 def count_steps(options: Options, images: int, processes: int) -> int:

@@ -33,6 +33,7 @@ from .run_record import RunRecord, versions, write_record
 from .sample_grids import ema_in_place
 from .setup import PreparedRun
 from .tensors import DTYPES, MakeMetadata, rounding_loss, saved_dtype
+from .trained_parts import trained_parts
 
 CASTS = {
     SaveDtype.FLOAT32: torch.float32,
@@ -97,14 +98,14 @@ def publish(run: PreparedRun, state: LoopState, reporter: Reporter) -> str:
     if not run.accelerator.is_main_process:
         return ""
     out, cast = run.request.output, _cast(run)
+    parts = trained_parts(run.base, tensors)
 
-    def write(folder: str, kind: str, prediction: Prediction | None) -> str:
-        make_metadata = _make_metadata(run, kind, tensors)
+    def write(folder: str, kind: str, prediction: Prediction | None) -> dict[str, str]:
         return publish_model(
             out / folder,
             run.base,
-            tensors,
-            make_metadata,
+            parts,
+            lambda component: _make_metadata(run, kind, component, parts[component]),
             cast,
             prediction=prediction,
             check=run.require_unchanged_base,
@@ -112,17 +113,24 @@ def publish(run: PreparedRun, state: LoopState, reporter: Reporter) -> str:
 
     facts = run_facts(run)
     if state.ema is not None:
-        facts["raw_weights"] = write(RAW, "raw", None)
+        facts |= _digest_facts(run, "raw_", write(RAW, "raw", None))
     with ema_in_place(state):
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise TrainingError("the weights are not finite", path=out, advice="try a lower --lr")
         if cast is not torch.float32:
-            reporter.say(_rounding_text(run, tensors, cast))
+            reporter.say(_rounding_text(run, parts[run.base.denoiser], cast))
         kind = "raw" if state.ema is None else "ema"
-        facts["weights"] = write(MODEL, kind, run.objective.prediction)
+        facts |= _digest_facts(run, "", write(MODEL, kind, run.objective.prediction))
     write_model_card(run, facts["weights"])
     write_record(out, RunRecord(run.identity, True, facts))
     return str(facts["weights"])
+
+
+def _digest_facts(run: PreparedRun, prefix: str, digests: Mapping[str, str]) -> dict[str, Any]:
+    """The digests of published weights, as facts of the record."""
+    texts = {name: digest for name, digest in digests.items() if name != run.base.denoiser}
+    weights = {f"{prefix}weights": digests[run.base.denoiser]}
+    return {**weights, f"{prefix}text_encoders": texts} if texts else weights
 
 
 def _cast(run: PreparedRun) -> torch.dtype:
@@ -150,12 +158,12 @@ def _rounding_text(run: PreparedRun, tensors: Mapping[str, torch.Tensor], cast: 
 
 
 def _make_metadata(
-    run: PreparedRun, kind: str, tensors: Mapping[str, torch.Tensor]
+    run: PreparedRun, kind: str, component: str, tensors: Mapping[str, torch.Tensor]
 ) -> MakeMetadata:
-    """Makes the metadata of weights, with a ledger of their training, from their digest."""
+    """Makes the metadata of a component's weights, with a ledger of their training."""
     cast = _cast(run)
     dtypes = runs(DTYPES[saved_dtype(tensor, cast)] for _, tensor in sorted(tensors.items()))
-    training = training_record(run, kind)
+    training = training_record(run, kind, component)
 
     def metadata(digest: str) -> dict[str, str]:
         ledger = Ledger("trained", digest, (), dtypes, training=training)
@@ -164,11 +172,14 @@ def _make_metadata(
     return metadata
 
 
-def training_record(run: PreparedRun, kind: str) -> TrainingRecord:
-    """The training record in the ledger of weights of a `kind`, `raw` or `ema`."""
+def training_record(run: PreparedRun, kind: str, component: str | None = None) -> TrainingRecord:
+    """The training record in the ledger of weights of a `kind`, `raw` or `ema`.
+
+    They are the denoiser's, or those of another component.
+    """
     plan = run.plan
     return TrainingRecord(
-        base=run.digests[run.base.denoiser],
+        base=run.digests[run.base.denoiser if component is None else component],
         data=run.dataset.digest,
         data_name=printable(Path(os.path.abspath(run.dataset.folder)).name),
         samples=plan.images,

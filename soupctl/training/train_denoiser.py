@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..diffusion.base import Conditioning
 from ..diffusion.families.family import Condition, Frame
@@ -26,14 +27,33 @@ def initial_state(run: PreparedRun, models: Models) -> LoopState:
     """The state before the first step, on accelerate's devices."""
     options, accelerator = run.options, run.accelerator
     prepare_models(run, models)
-    names = [name for name, _ in models.denoiser.named_parameters()]
-    optimizer = make_optimizer(list(models.denoiser.parameters()), options)
-    model, optimizer = _wrap(accelerator, models.denoiser, optimizer)
+    module, names = models.denoiser, [name for name, _ in models.denoiser.named_parameters()]
+    if options.train_text_encoder:
+        module = DenoiserWithTexts(models)
+        names += [name for name, _ in module.texts.named_parameters()]
+    optimizer = make_optimizer(list(module.parameters()), options)
+    model, optimizer = _wrap(accelerator, module, optimizer)
     # DeepSpeed sets train(), in which each block of a DiT would drop labels by itself
     accelerator.unwrap_model(model).eval()
     # matched by order, because FSDP renames the parameters of the modules that it wraps
     trained = dict(zip(names, accelerator.unwrap_model(model).parameters(), strict=True))
     return LoopState(accelerator, model, trained, optimizer, make_ema(trained, options))
+
+
+class DenoiserWithTexts(nn.Module):
+    """A denoiser and its text encoders, trained together, as one module for accelerate to wrap.
+
+    Text encoders compute in float32, whatever the precision of the denoiser.
+    """
+
+    def __init__(self, models: Models) -> None:
+        super().__init__()
+        self.denoiser = models.denoiser
+        self.texts = nn.ModuleDict(models.text_encoders).requires_grad_(True)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The denoiser's prediction."""
+        return self.denoiser(*args, **kwargs)
 
 
 def prepare_models(run: PreparedRun, models: Models) -> None:
@@ -69,7 +89,9 @@ def loss_function(run: PreparedRun, models: Models) -> Loss:
         condition: Condition = {}
         if run.base.conditioning is Conditioning.TEXT:
             frame = Frame(batch.frames.to(device))
-            condition = encode_captions(models, batch.captions, frame, guidance=1.0)
+            condition = encode_captions(
+                models, batch.captions, frame, 1.0, trained=run.options.train_text_encoder
+            )
         elif batch.labels is not None:
             condition = {"class_labels": batch.labels.to(device)}
         noisy = objective.noisy(samples, noise, timesteps)

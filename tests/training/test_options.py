@@ -37,11 +37,12 @@ CHANGE_WEIGHTS = {
     "snr_gamma",
     "steps",
     "timesteps",
+    "train_text_encoder",
     "warmup",
     "weight_decay",
 }
 
-UNRECORDED_UNSET = {"buckets", "timesteps"}
+UNRECORDED_UNSET = {"buckets", "timesteps", "train_text_encoder"}
 """Options that came later: a run that does not set them is the one that it was before them."""
 
 
@@ -76,7 +77,7 @@ def test_every_option_is_known_to_change_weights_or_to_change_time_alone():
 def test_the_identity_of_a_run_holds_the_options_that_change_weights():
     plain = Options(lr_schedule=Schedule.COSINE)
     assert set(plain.numbers) == CHANGE_WEIGHTS - UNRECORDED_UNSET
-    chosen = replace(plain, timesteps="0:500", buckets=True)
+    chosen = replace(plain, timesteps="0:500", buckets=True, train_text_encoder=True)
     assert set(chosen.numbers) == CHANGE_WEIGHTS
 
 
