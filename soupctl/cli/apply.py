@@ -36,6 +36,10 @@ class ApplyOptions:
     on_int: options.OnInts = OnInt.REFUSE
     allow_nonfinite: options.AllowNonfinite = False
     ignore_ledger: options.IgnoreLedger = False
+    keep_sum: Annotated[
+        bool,
+        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
+    ] = False
 
     def application(self, base: str, deltas: Sequence[Ingredient], output: str) -> Application:
         """The sum of a base and deltas; UsageError for malformed options."""
@@ -58,6 +62,7 @@ class ApplyOptions:
             variant=self.variant,
             shard_size=options.parse_size(self.shard_size, "--shard-size"),
             ignore_ledger=self.ignore_ledger,
+            keep_sum=self.keep_sum,
             blocks=None if self.blocks is None else read_blocks(self.blocks),
         )
 

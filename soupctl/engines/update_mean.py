@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 
@@ -16,21 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..format.dtypes import DType
-from ..frozen import frozen
 from .addresses import address
 from .contract import NonFinite, OutOfRange, WeightedMean
 from .cpu import CpuEngine
 from .cpu_mean import require_exact_arithmetic
 from .mean_tables import format_table
 from .native import native_address
+from .placed_updates import EXACT_TERMS, PlacedUpdate, exact_terms, with_terms
 from .reference import decode
-from .updates import SLACK, UNIT, Floats, Update
+from .updates import SLACK, UNIT, Floats
 
 NUMBERS = {DType.F16: "<f2", DType.F32: "<f4", DType.F64: "<f8"}
 CACHED = 1 << 17
 """Elements that are computed at a time, unless a row has more."""
-EXACT_TERMS = 1 << 18
-"""Float64s of exact products that are computed at a time."""
 A_FACTOR = 16
 """Bytes of an element of a factor: as float64, and in a copy while it is read or multiplied."""
 BLOCK_COPIES = 6
@@ -51,21 +48,6 @@ def memory_of_updates(factors: int, columns: int, elements: int) -> int:
     at_once = max(BLOCK_COPIES * block, EXACT_COPIES * EXACT_TERMS)
     numbers = at_once + PLACE_COPIES * elements
     return A_FACTOR * factors + numbers * DType.F64.bits // 8
-
-
-@frozen
-class PlacedUpdate:
-    """Rows of an update, added to as many rows of a tensor as a matrix."""
-
-    update: Update
-    weight: int
-    """Whole-number weight; the divisor is that of the mean."""
-    first: int
-    """The first of its rows that are used."""
-    rows: int
-    """The number of rows that are used."""
-    target: int
-    """The row of the tensor that the first is added to."""
 
 
 class UpdatedMean:
@@ -185,26 +167,11 @@ class UpdatedMean:
 
     def _exactly(self, places: NDArray[np.intp], origin: int) -> NDArray[np.uint8]:
         """The exactly rounded elements at some positions, as bytes."""
-        rows, columns = np.divmod(places + origin, self._columns)
-        parts, weights = [], []
-        for each in self._updates:
-            inside = (rows >= each.target) & (rows < each.target + each.rows)
-            if inside.any():
-                among = each.first + rows[inside] - each.target
-                exact = each.update.exact(among, columns[inside])
-                planes = np.zeros((len(exact), len(places)))
-                planes[:, inside] = exact
-                parts.append(planes)
-                weights += [each.weight] * len(planes)
         rows_of = [_elements(*each) for each in zip(self._sources, self._mean.dtypes, strict=True)]
         sources = [np.ascontiguousarray(row[places]) for row in rows_of]
-        sources += [np.ascontiguousarray(plane) for planes in parts for plane in planes]
-        mean = replace(
-            self._mean,
-            dtypes=(*self._mean.dtypes, *(DType.F64 for _ in weights)),
-            weights=(*self._mean.weights, *weights),
-            divisor=self._mean.total,
-        )
+        terms = exact_terms(self._updates, places + origin, self._columns)
+        sources += [plane for plane, _ in terms]
+        mean = with_terms(self._mean, [weight for _, weight in terms])
         out = np.empty((len(places), self._mean.out.bits // 8), np.uint8)
         combine = CpuEngine().prepare(mean, [row.data.cast("B") for row in sources])
         try:

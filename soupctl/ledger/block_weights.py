@@ -43,6 +43,12 @@ class WeightByBlock:
     def __mul__(self, factor: Fraction | int) -> WeightByBlock:
         return self.mapped(lambda weight: weight * factor)
 
+    def times(self, other: WeightByBlock) -> WeightByBlock:
+        """The product in each block."""
+        count = len(self.blocks or other.blocks)
+        pairs = zip(self.spread(count), other.spread(count), strict=True)
+        return WeightByBlock(self.usual * other.usual, tuple(one * two for one, two in pairs))
+
     def __neg__(self) -> WeightByBlock:
         return self * -1
 

@@ -214,6 +214,11 @@ class Ledger:
         """The ingredients that are not deltas."""
         return tuple(entry for entry in self.ingredients if not self.adds(entry))
 
+    @property
+    def added(self) -> frozenset[str]:
+        """The digests of deltas and adapters among the ingredients."""
+        return self._added
+
     def adds(self, entry: IngredientEntry) -> bool:
         """Whether an ingredient is a delta or an adapter, whose weight is a scale."""
         return entry.digest in self._added

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from math import prod
+from math import lcm, prod
 from typing import TYPE_CHECKING
 
 from ..checkpoints.checkpoint import Checkpoint
@@ -72,6 +72,11 @@ class Adapter:
         self.scale_digest = None if is_own else self._digest_of_scales()
         """Of the scales of all modules where the config beside it says them; else None: they are
         a part of the content."""
+
+    @property
+    def denominator(self) -> int:
+        """The common denominator of the scales of all its updates."""
+        return lcm(*(each.scale.denominator for each in self.modules))
 
     def _scaled(
         self,

@@ -176,12 +176,13 @@ def _by_role(tensors: Mapping[str, Tensor], component: str) -> dict[str, dict[st
             ("", alone or "denoiser"),
         )
         found.setdefault(role, {})[name.removeprefix(prefix)] = tensor
-    if alone is None and "denoiser" in found and _is_text_encoder(found["denoiser"]):
+    if alone is None and "denoiser" in found and is_text_encoder(found["denoiser"]):
         found.setdefault("te1", found.pop("denoiser"))
     return found
 
 
-def _is_text_encoder(modules: Iterable[str]) -> bool:
+def is_text_encoder(modules: Iterable[str]) -> bool:
+    """Whether names, without a prefix, are those of a text encoder alone."""
     starts = ("text_model.", "encoder.layers.", "encoder.block.", "transformer.resblocks.")
     return any(name.startswith(starts) for name in modules)
 

@@ -116,6 +116,11 @@ class AdapterReader:
         """The scales of the updates of a tensor, without that of the adapter."""
         return [part.scaled.scale for part in self.parts[name]]
 
+    @property
+    def denominator(self) -> int:
+        """The common denominator of the scales of all its updates, also those of other models."""
+        return self._adapter.denominator
+
     def updates(self, name: str) -> list[ScaledUpdate]:
         """The updates of a tensor, read; InputError for factors that hold NaN or infinity."""
         return [self._update(part) for part in self.parts[name]]

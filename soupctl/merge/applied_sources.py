@@ -16,6 +16,7 @@ from ..lora.modules import is_adapter
 from .adapter_reader import WHOLE, AdapterReader, BasePart, Lacks, scales_of
 from .aligned import Alignment, align
 from .applied_plan import Delta, plan_applied
+from .applied_sum import SumRequest
 from .delta.reader import DeltaReader
 from .facts import adapter_config, facts_of_source
 from .kept_sum.reader import AlignedCheckpoint, SumReader, soup_names
@@ -39,8 +40,10 @@ def plan_again(
     *,
     first: bool,
     placed: Collection[str] = (),
-) -> tuple[Plan, Alignment]:
+) -> tuple[Plan, Alignment, SumRequest]:
     """The plan of a soup that deltas are added in, with the present weights of its sources.
+
+    With it come the sources under its names, and what a sum of it would be made of.
 
     Its base, or the models of its mean, are the first of them; `first` takes integers from the
     first. Modules of the adapters `placed` need not be in this component. Raises what
@@ -52,6 +55,35 @@ def plan_again(
     recipe = plain_recipe(ledger, [source.weights for source in sources], first=first)
     models = align(opened[:count], selector(recipe), soup_names(soup))
     component = component_of(soup) or component_of(opened[0])
+    deltas = deltas_again(ledger, sources[count:], models.sources[0], component, recorded)
+    if count == 1 and gives_fine([each.weights.usual for each in sources], recipe.blocks, deltas):
+        (only,) = deltas
+        if isinstance(only, DeltaReader) and only.ledger.base == sources[0].digest:
+            deltas = [only.giving_fine()]
+    facts = [facts_of_source(source) for source in models.sources]
+    plan = plan_applied(recipe, models.sources, deltas, facts)
+    given = SumRequest(recipe, models.sources, deltas, facts)
+    return plan, with_deltas(models, deltas), given
+
+
+def with_deltas(models: Alignment, deltas: Sequence[Delta]) -> Alignment:
+    """The alignment of models with deltas after them."""
+    sources, renamed = (*models.sources, *deltas), (*models.renamed, *(None for _ in deltas))
+    return replace(models, sources=sources, renamed=renamed)
+
+
+def deltas_again(
+    ledger: Ledger,
+    sources: Sequence[Source],
+    base: AnySource,
+    component: str,
+    recorded: Collection[str],
+) -> list[Delta]:
+    """The deltas and adapters of a soup, located in a base that is this component of a pipeline.
+
+    Modules of the adapters `recorded` need not be in it. Raises what `delta_of` does, and
+    LedgerError for an adapter whose scales are not the recorded ones.
+    """
     new = Lacks.OTHERS if component else Lacks.NONE
     places = [
         BasePart(
@@ -59,24 +91,13 @@ def plan_again(
             is_part=bool(component) and any(entry.pipelines for entry in ledger.models),
             lacks=Lacks.ANY if source.digest in recorded else new,
         )
-        for source in sources[count:]
+        for source in sources
     ]
     deltas = [
-        delta_of(each, models.sources[0], place)
-        for each, place in zip(opened[count:], places, strict=True)
+        delta_of(_opened(each), base, place) for each, place in zip(sources, places, strict=True)
     ]
-    _require_scales(ledger, zip(sources[count:], deltas, strict=True))
-    if count == 1 and gives_fine([each.weights.usual for each in sources], recipe.blocks, deltas):
-        (only,) = deltas
-        if isinstance(only, DeltaReader) and only.ledger.base == sources[0].digest:
-            deltas = [only.giving_fine()]
-    facts = [facts_of_source(source) for source in models.sources]
-    plan = plan_applied(recipe, models.sources, deltas, facts)
-    return plan, replace(
-        models,
-        sources=(*models.sources, *deltas),
-        renamed=(*models.renamed, *(None for _ in deltas)),
-    )
+    _require_scales(ledger, zip(sources, deltas, strict=True))
+    return deltas
 
 
 def _require_scales(ledger: Ledger, deltas: Iterable[tuple[Source, Delta]]) -> None:

@@ -28,6 +28,7 @@ from .ingredients import (
     require_several,
 )
 from .job import ComponentResult, Job
+from .kept_sum.find import require_keepable
 from .mixture import (
     BASE_WEIGHT,
     aligned_models,
@@ -67,14 +68,18 @@ class Application:
     blocks: BlockWeights | ClassicBlocks | str | Path | None = None
     """Scales by block, one for each delta; a path or text stands for what `read_blocks` makes of
     it."""
+    keep_sum: bool = False
+    """Whether the exact sum is kept beside the soup, for `add`, `subtract` and `swap`."""
 
     def __post_init__(self) -> None:
-        """Raise UsageError if there are no deltas, or the dtype is not a float."""
+        """Raise UsageError if there are no deltas, the dtype is not a float, or for some sums."""
         require_several("deltas", self.deltas)
         if not self.deltas:
             raise UsageError("no deltas are given", advice="name at least one")
         for dtype in filter(None, (self.dtype, *(dtype for _, dtype in self.dtype_for))):
             parse_dtype(dtype.value)
+        if self.keep_sum:
+            require_keepable(self.output, self.allow_nonfinite)
 
 
 def apply(
@@ -122,6 +127,7 @@ def open_application(application: Application) -> Iterator[Job]:
             other_base=application.other_base,
             variant=application.variant,
             shard_size=application.shard_size,
+            keep_sum=application.keep_sum,
         )
         yield planned_mixture(mixture, inputs, alignments)
 

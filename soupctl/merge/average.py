@@ -21,7 +21,6 @@ from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
 from ..frozen import frozen
 from ..ledger.block_weights import WeightTuple
-from ..ledger.ledger import UNKNOWN, Ledger, Runs
 from ..ledger.weights import rounded_weight
 from ..workers import ExecutionOptions
 from .aligned import Alignment, align
@@ -43,11 +42,10 @@ from .ingredients import (
 from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.by_block import scaled_by_block
 from .kept_sum.find import require_keepable
-from .kept_sum.format import Facts, smallest_scale
-from .kept_sum.record import SumRecord, kept_runs, ordered_runs
+from .kept_sum.format import smallest_scale
+from .kept_sum.record import SumRecord, record_of_sources, summed_source
 from .new_ledger import complete_average, draft_average, ingredient_names, weights_by_block
 from .notes import mixed_weights, notes_on
-from .order import Outcome
 from .plan import Plan, make_plan
 from .recipe import Recipe, any_match, has_globs, is_partial, require_matches, selector
 from .run import carry_out
@@ -169,7 +167,7 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
         folder = destination.folder_of(share)
         draft = draft_average(recipe, names, inputs, part, plan, alignment, folder)
         complete = partial(complete_average, draft, recipe, inputs, position)
-        record = _sum_record(scale, part, plan) if request.keep_sum else None
+        record = _sum_record(scale, part, plan, alignment) if request.keep_sum else None
         components.append(
             ComponentJob(
                 part,
@@ -277,13 +275,9 @@ def _tensor_names(alignment: Alignment) -> set[str]:
     return {name for tensors in tables.values() for name in tensors}
 
 
-def _sum_record(scale: Fraction, part: ComponentInputs, plan: Plan) -> SumRecord:
+def _sum_record(
+    scale: Fraction, part: ComponentInputs, plan: Plan, alignment: Alignment
+) -> SumRecord:
     """The metadata of the component's sum, which has this scale."""
-    dtypes = tuple(kept_runs(plan, source) for source in range(len(part.checkpoints)))
-
-    def ordered(ledger: Ledger, outcome: Outcome) -> tuple[Runs, ...]:
-        digests = outcome.ingredients[: len(dtypes)]
-        return ordered_runs(dict(zip(digests, dtypes, strict=True)), ledger)
-
-    facts = Facts(scale, UNKNOWN, dtypes)
-    return SumRecord(facts, ordered)
+    sources = enumerate(alignment.sources[: len(part.checkpoints)])
+    return record_of_sources(scale, [summed_source(plan, *each) for each in sources])

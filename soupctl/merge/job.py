@@ -73,6 +73,8 @@ class ComponentJob:
     """The sources in the order of the plan: the part's checkpoints, and kept sums."""
     sum_record: SumRecord | None = None
     """None if its sum is not kept."""
+    summed: tuple[Plan, Sequence[Source]] | None = None
+    """The plan and sources of its sum, where those of the soup have none: it is FINE."""
     require_sources: Callable[[], None] = lambda: None
     """Raises LedgerError if a source has not the promised content, which explains other errors."""
     method: Method = Method.INGREDIENTS
@@ -107,6 +109,16 @@ class ComponentJob:
         drafted = self.file_metadata(text)
         sizes = (len(encode_header(file.tensors, drafted)) for file in self.files.files)
         object.__setattr__(self, "headers", tuple(sizes))
+
+    @property
+    def sum_plan(self) -> Plan:
+        """The plan of its sum."""
+        return self.plan if self.summed is None else self.summed[0]
+
+    @property
+    def sum_sources(self) -> Sequence[Source]:
+        """The sources of its sum, in the order of that plan."""
+        return self.sources if self.summed is None else self.summed[1]
 
     @property
     def sums(self) -> tuple[Checkpoint, ...]:

@@ -54,6 +54,13 @@ class Membership:
     deltas: tuple[str, ...] = ()
     """Digests, sorted, of what is added to a mean, after the change."""
 
+    @property
+    def added(self) -> frozenset[str]:
+        """The digests of all deltas and adapters, after the change."""
+        if self.before.base is None:
+            return frozenset(self.deltas)
+        return frozenset(entry.digest for entry in self.after) - {self.before.base}
+
 
 @frozen
 class _Added:

@@ -27,7 +27,8 @@ from .adapter_reader import AdapterReader
 from .aligned import Alignment, align
 from .applied_ledger import OTHER_BASE, complete_applied, draft_applied
 from .applied_plan import Delta, plan_applied
-from .applied_sources import gives_fine
+from .applied_sources import gives_fine, with_deltas
+from .applied_sum import SumRequest, with_sum
 from .delta.reader import DeltaReader
 from .destination import ComponentFiles, decide
 from .facts import facts_of_source
@@ -35,6 +36,8 @@ from .given_deltas import Bases
 from .identical import require_identical
 from .ingredients import ComponentInputs, Inputs
 from .job import ComponentJob, Job
+from .kept_sum.reader import Source
+from .kept_sum.record import SumRecord
 from .new_ledger import hint_to
 from .notes import listed
 from .plan import Plan
@@ -84,6 +87,10 @@ class _Planned:
     recipe: Recipe
     """With the weights of its models and the scales of its deltas."""
     deltas: tuple[Delta, ...]
+    summed: tuple[Plan, Sequence[Source]] | None
+    """The plan and sources of the sum, if one is kept and it is not made with the soup."""
+    sum_record: SumRecord | None
+    """None if no sum is kept."""
 
 
 def _planned(
@@ -95,11 +102,7 @@ def _planned(
     deltas = _as_applied(mixture, scaled, recipe, models)
     facts = [facts_of_source(source) for source in alignment.sources]
     plan = plan_applied(recipe, alignment.sources, deltas, facts)
-    every = replace(
-        alignment,
-        sources=(*alignment.sources, *deltas),
-        renamed=(*alignment.renamed, *(None for _ in deltas)),
-    )
+    every = with_deltas(alignment, deltas)
     part = ComponentInputs(
         alone.name,
         (*models, *(each.checkpoint for each in deltas)),
@@ -110,7 +113,11 @@ def _planned(
     require_same_settings((*models, *(each.checkpoint for each in differences)))
     if len(models) > 1:
         require_identical(plan, every.sources)
-    return _Planned(part, plan, every, recipe, tuple(deltas))
+    summed = record = None
+    if mixture.keep_sum:
+        given = SumRequest(recipe, alignment.sources, deltas, facts)
+        plan, summed, record = with_sum(plan, given)
+    return _Planned(part, plan, every, recipe, tuple(deltas), summed, record)
 
 
 def _job(
@@ -145,7 +152,18 @@ def _job(
     # of a pipeline, other components have them
     notes = tuple(_left_out(planned.deltas)) if wholes is None else ()
     sources = alignment.sources
-    return ComponentJob(part, plan, files, draft, complete, sources, notes=notes, added=added)
+    return ComponentJob(
+        part,
+        plan,
+        files,
+        draft,
+        complete,
+        sources,
+        planned.sum_record,
+        planned.summed,
+        notes=notes,
+        added=added,
+    )
 
 
 def _shown(

@@ -23,14 +23,16 @@ from ..ledger.replay import ReplayedState, replay
 from ..workers import ExecutionOptions
 from .aligned import Alignment
 from .applied_sources import first_of, plan_again
+from .applied_sum import scaled_for_sum
 from .delta.rebuild import delta_difference
 from .donors import aligned_sources
 from .engine import engine_of
 from .executor import execute
 from .facts import facts_of_source
 from .kept_sum.find import OpenedSum
+from .kept_sum.reader import Source as AnySource
 from .kept_sum.reader import soup_names
-from .kept_sum.record import kept_runs, ordered_runs
+from .kept_sum.record import facts_on, in_order, summed_source
 from .kept_sum.survey import survey
 from .kept_sum.writer import SumOutput
 from .opened_inputs import OpenedInputs
@@ -90,9 +92,12 @@ def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> 
         return Rebuilt(f"{request.soup.label}: is not the soup of its ingredients", of_tensors=True)
     if kept is not None and made.scaled is not None:
         places = enumerate(source for source in sources if not source.is_donor)
-        dtypes = {source.digest: kept_runs(made.plan, place) for place, source in places}
-        found = (made.scaled.sum, ordered_runs(dtypes, ledger))
-        if found != (kept.facts.root, kept.facts.dtypes):
+        plan, aligned = made.summed
+        known = {
+            source.digest: summed_source(plan, place, aligned[place]) for place, source in places
+        }
+        found = facts_on(kept.facts.scale, in_order(known, ledger))
+        if replace(found, root=made.scaled.sum or "") != kept.facts:
             return Rebuilt(f"{kept.label}: is not the sum of the soup's ingredients", True)
     what = _other_integers(ledger, made.plan, made.soup)
     what = what or other_records(ledger, made.plan, made.alignment, made.takes, sources)
@@ -118,6 +123,8 @@ class _Made:
     scaled: Outcome | None
     """The sum, with the scale of the kept one."""
     alignment: Alignment
+    summed: tuple[Plan, Sequence[AnySource]]
+    """The plan and sources of the sum."""
     takes: tuple[tuple[str, int], ...]
     """Globs with the index of the source whose tensors are taken."""
 
@@ -131,7 +138,7 @@ def _make(
     """The soup that the sources make, and separately their sum with the scale of the kept one."""
     engine, execution = engine_of(request.execution)
     if ledger.is_applied:
-        return _make_applied(request, sources, ledger)
+        return _make_applied(request, sources, ledger, kept)
     recipe = recipe_of(ledger, sources, first=ledger.integer_source is not None)
     alignment = aligned_sources(sources, recipe, soup_names(request.soup))
     plan = make_plan(
@@ -149,18 +156,30 @@ def _make(
         orders.append(Order(scaled, alignment.sources, _discard, SumOutput(forms, _discard)))
     outcome, *others = execute(orders, engine, execution)
     require_contents(sources, outcome)
-    return _Made(plan, outcome, others[0] if others else None, alignment, recipe.takes)
+    scaled_outcome = others[0] if others else None
+    summed = (plan, alignment.sources)
+    return _Made(plan, outcome, scaled_outcome, alignment, summed, recipe.takes)
 
 
-def _make_applied(request: RebuildRequest, sources: Sequence[Source], ledger: Ledger) -> _Made:
+def _make_applied(
+    request: RebuildRequest, sources: Sequence[Source], ledger: Ledger, kept: OpenedSum | None
+) -> _Made:
     """What a base, or a mean, makes with deltas."""
     engine, execution = engine_of(request.execution)
     first = ledger.integer_source is not None
-    plan, alignment = plan_again(ledger, sources, request.soup, first=first)
+    plan, alignment, given = plan_again(ledger, sources, request.soup, first=first)
+    orders = [Order(plan, alignment.sources, _discard)]
     announce(alignment.sources, plan)
-    (outcome,) = execute([Order(plan, alignment.sources, _discard)], engine, execution)
+    summed: tuple[Plan, Sequence[AnySource]] = (plan, alignment.sources)
+    if kept is not None:
+        scaled, apart, _ = scaled_for_sum(plan, given, kept.scale)
+        summed = apart or (scaled, alignment.sources)
+        announce(summed[1], summed[0])
+        forms = survey(*summed, engine, execution)
+        orders.append(Order(*summed, _discard, SumOutput(forms, _discard)))
+    outcome, *others = execute(orders, engine, execution)
     require_contents(sources, outcome)
-    return _Made(plan, outcome, None, alignment, ())
+    return _Made(plan, outcome, others[0] if others else None, alignment, summed, ())
 
 
 def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:

@@ -40,7 +40,7 @@ from .revised_component import RevisedComponent, revise_component
 from .revision import AddedPipeline, Addition, ComponentChange, Revision
 from .run import carry_out
 from .shared_components import added_pipeline, removals_by_component, require_new_pipelines
-from .sources import require_digests
+from .sources import is_added, require_digests
 from .whole_digests import open_partial, with_whole_digests
 
 
@@ -217,13 +217,14 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
             partial(each.complete, draft, position),
             alignment.sources,
             sum_record=each.sum_record(keep),
+            summed=each.computation.summed if keep else None,
             require_sources=partial(require_digests, sources),
             method=each.computation.method,
             notes=(
                 *notes_on(
                     each.computation.plan,
                     alignment,
-                    part.checkpoints[: len(part.checkpoints) - sum(added)],
+                    [each for each in part.checkpoints if not is_added(each)],
                     [glob for glob, _ in each.computation.takes],
                 ),
                 *([] if note is None else [note]),

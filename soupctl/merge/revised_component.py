@@ -34,14 +34,15 @@ from ..ledger.read import is_sum
 from .adapter_reader import scales_of
 from .aligned import lacking
 from .applied_sources import first_of, plan_again
+from .applied_sum import scaled_for_sum
 from .donors import aligned_sources
 from .facts import facts_of_source
 from .identical import require_identical
 from .ingredients import ComponentInputs, Donor
 from .kept_sum.by_block import scaled_by_block
-from .kept_sum.format import NO_SUM, Facts, smallest_scale
+from .kept_sum.format import NO_SUM, smallest_scale
 from .kept_sum.reader import soup_names
-from .kept_sum.record import SumRecord, kept_runs
+from .kept_sum.record import SumRecord, facts_on, summed_source
 from .kept_sum.update import computed_from_sum
 from .membership import Membership, membership
 from .new_ledger import hint_to
@@ -96,20 +97,17 @@ class RevisedComponent:
         computation = self.computation
         if not keep or self.change.revision.rounded:
             return None
-        if self.members.before.is_applied:
-            what = "no sum can be kept of a soup with deltas"
-            raise UsageError(what, advice="leave out --keep-sum")
         if self.members.before.allow_nonfinite:
             raise UsageError("no sum can be kept of NaN or infinity", advice=NO_SUM)
+        plan, aligned = computation.summed or (computation.plan, computation.alignment.sources)
         read = {
-            source.digest: kept_runs(computation.plan, place)
+            source.digest: summed_source(plan, place, aligned[place])
             for place, source in enumerate(computation.sources)
             if not source.is_donor
         }
         found = {**read, **computation.recorded}
-        dtypes = tuple(found[entry.digest] for entry in self.members.after)
-        facts = Facts(computation.scale, UNKNOWN, dtypes)
-        return SumRecord(facts, lambda *_: dtypes)
+        sources = tuple(found[entry.digest] for entry in self.members.after)
+        return SumRecord(facts_on(computation.scale, sources), lambda *_: sources)
 
     def draft(self, folder: Path | None) -> Ledger:
         """The ledger without the soup's own digest; hints are relative to `folder`."""
@@ -255,8 +253,7 @@ def revise_component(change: ComponentChange) -> RevisedComponent:
     members = membership(change)
     inputs, soup, before, after = change.inputs, change.soup, members.before, members.after
     rounded = change.revision.rounded
-    uses_sum = not rounded and not before.is_applied
-    computation = computed_from_sum(inputs, soup, members) if uses_sum else None
+    computation = None if rounded else computed_from_sum(inputs, soup, members, change.placed)
     if computation is None:
         if change.revision.approximate and change.revision.total is None:
             changed = changes(before.ingredients, after)
@@ -289,10 +286,13 @@ def _planned(
     first = before.integer_source is not None or change.revision.total is not None
     if before.is_applied:
         with explained_by_digests(sources):
-            plan, alignment = plan_again(
+            plan, alignment, given = plan_again(
                 before, sources, change.soup, first=first, placed=change.placed
             )
-        return Computation(method, tuple(sources), plan, Fraction(1), alignment)
+        summed, scale = None, Fraction(1)
+        if keeps_sum:
+            plan, summed, scale = scaled_for_sum(plan, given)
+        return Computation(method, tuple(sources), plan, scale, alignment, summed=summed)
     if change.revision.rounded:
         # the tensors that were taken are in the rounded soup, which is the first source
         recipe = recipe_of(replace(before, takes=()), sources, first=first)

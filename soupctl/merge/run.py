@@ -145,7 +145,7 @@ def _make_component(
     """Make one component of every output, except its headers."""
     components = [output.job.components[position] for output in outputs]
     with source_errors_first(components):
-        outcomes = execute([output.order(position) for output in outputs], engine, execution)
+        outcomes = _execute(position, outputs, engine, execution)
         if not any(outcome.misfits for outcome in outcomes):
             return outcomes
         forms = [
@@ -153,7 +153,19 @@ def _make_component(
             for output, outcome in zip(outputs, outcomes, strict=True)
         ]
         require_memory([output.job for output in outputs], forms, execution)
-        return execute([output.order(position) for output in outputs], engine, execution)
+        return _execute(position, outputs, engine, execution)
+
+
+def _execute(
+    position: int, outputs: Sequence[_Output], engine: Engine, execution: ExecutionOptions
+) -> tuple[Outcome, ...]:
+    """The outcome of one component of every output, with that of its sum."""
+    orders = [output.order(position) for output in outputs]
+    apart = [(n, order) for n, output in enumerate(outputs) for order in output.sum_order(position)]
+    made = [*execute([*orders, *(order for _, order in apart)], engine, execution)]
+    for (number, _), found in zip(apart, made[len(orders) :], strict=True):
+        made[number] = replace(made[number], sum=found.sum, misfits=found.misfits)
+    return tuple(made[: len(orders)])
 
 
 class _Output:
@@ -224,8 +236,16 @@ class _Output:
             with self._naming_it():
                 self._writer.write_together(position, tensors, sizes, data)
 
-        kept = self._sum_output(position) if self._layouts else None
+        apart = component.summed is not None
+        kept = self._sum_output(position) if self._layouts and not apart else None
         return Order(component.plan, component.sources, write, kept, write_several)
+
+    def sum_order(self, position: int) -> list[Order]:
+        """The order for the sum of a component, if that is not made in the order for the soup."""
+        component = self.job.components[position]
+        if component.summed is None:
+            return []
+        return [Order(*component.summed, _discard, self._sum_output(position))]
 
     def _sum_output(self, position: int) -> SumOutput:
         layout, file = self._layouts[position], self._sum_files[position]
@@ -299,3 +319,7 @@ class _Output:
     def results(self) -> Results:
         """The result of each component."""
         return tuple(replace(each, sum=self.sum_path) for each in self._results)
+
+
+def _discard(tensor: str, offset: int, data: memoryview) -> None:
+    """Discard a mean of which only the sum is kept."""

@@ -45,6 +45,8 @@ class ModelsWithDeltas:
     other_base: bool = False
     variant: str | None = None
     shard_size: int | None = None
+    keep_sum: bool = False
+    """Whether the exact sum is kept beside the soup."""
 
 
 def summed_deltas(mixture: ModelsWithDeltas, position: int) -> tuple[ScaledDelta, ...]:

@@ -15,12 +15,14 @@ from ..choices import Method, OnInt
 from ..errors import Issue, LedgerError
 from ..frozen import frozen
 from ..ledger.block_weights import WeightByBlock
-from ..ledger.ledger import Change, IngredientEntry, Ledger, Runs
+from ..ledger.ledger import Change, IngredientEntry, Ledger
 from ..ledger.read import is_delta
 from ..lora.modules import is_adapter
 from .aligned import Alignment
 from .kept_sum.format import REMOVE
+from .kept_sum.reader import Source as AnySource
 from .kept_sum.reader import SumReader
+from .kept_sum.record import SummedSource
 from .opened_inputs import OpenedInputs
 from .order import Outcome
 from .plan import Plan
@@ -63,10 +65,13 @@ class Computation:
     """The sources under the names of the soup."""
     takes: tuple[tuple[str, int], ...] = ()
     """Globs with the index of the source whose tensors are taken."""
-    recorded: Mapping[str, Runs] = field(default_factory=dict)
-    """By content digest, the recorded dtypes of ingredients that are not read."""
+    recorded: Mapping[str, SummedSource] = field(default_factory=dict)
+    """By content digest, what is recorded of ingredients that are not read."""
     lacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By content digest, what ingredients lack that are not read, of the soup's tensors."""
+
+    summed: tuple[Plan, Sequence[AnySource]] | None = None
+    """The plan and sources of its sum, where those of the soup have none."""
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:

@@ -20,7 +20,7 @@ def expected_layouts(job: Job, engine: Engine, execution: ExecutionOptions) -> l
     for each in job.components:
         if each.sum_record is not None:
             with source_errors_first([each]):
-                forms = expect_forms(each.plan, each.sources, engine, execution)
+                forms = expect_forms(each.sum_plan, each.sum_sources, engine, execution)
             layouts.append(layout_of(each, forms))
     return layouts
 
@@ -30,7 +30,7 @@ def layout_of(component: ComponentJob, forms: SumForms) -> SumLayout:
     assert component.sum_record is not None
     text = component.draft_text
     draft = sum_metadata(component, text, component.sum_record.draft_text(text))
-    return lay_out_sum(component.part.name, component.plan, forms, draft)
+    return lay_out_sum(component.part.name, component.sum_plan, forms, draft)
 
 
 def sum_metadata(component: ComponentJob, ledger_text: str, record_text: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import lcm, prod
 from typing import TYPE_CHECKING
 
-from ..engines.contract import WeightedMean
+from ..engines.contract import Engine, WeightedMean
 from ..errors import UsageError
 from ..frozen import frozen
 from ..ledger.weights import LARGEST, TOO_FINE
@@ -21,7 +21,9 @@ from .step import Step
 from .step_weights import StepWeights
 
 if TYPE_CHECKING:
+    from ..engines.placed_updates import PlacedUpdate
     from ..engines.update_mean import UpdatedMean
+    from ..engines.update_sum import UpdatedSum
 
 
 @frozen
@@ -49,10 +51,32 @@ def prepare_updated(
     shape: Sequence[int],
 ) -> UpdatedMean:
     """The mean of rows, plus updates of a tensor of this shape."""
-    from ..engines.update_mean import PlacedUpdate, UpdatedMean
+    from ..engines.update_mean import UpdatedMean
 
     factor = _factor(mean.total, [(each.weight, each.scaled.scale) for each in updates])
-    placed = [
+    weights = tuple(int(weight * factor) for weight in mean.weights)
+    whole = replace(mean, weights=weights, divisor=int(mean.total * factor))
+    return UpdatedMean(whole, rows, _placed(updates, factor), prod(shape[1:]))
+
+
+def prepare_updated_sum(
+    mean: WeightedMean,
+    rows: Sequence[memoryview],
+    updates: Sequence[WeightedUpdate],
+    shape: Sequence[int],
+    engine: Engine,
+) -> UpdatedSum:
+    """The exact sum of rows and updates, whose weights times their scales are whole numbers."""
+    from ..engines.update_sum import UpdatedSum
+
+    return UpdatedSum(engine, mean, rows, _placed(updates, Fraction(1)), prod(shape[1:]))
+
+
+def _placed(updates: Sequence[WeightedUpdate], factor: Fraction) -> list[PlacedUpdate]:
+    """The updates at their places, with the scale of each in its weight, times a factor."""
+    from ..engines.placed_updates import PlacedUpdate
+
+    return [
         PlacedUpdate(
             each.scaled.update,
             int(each.weight * each.scaled.scale * factor),
@@ -62,9 +86,6 @@ def prepare_updated(
         )
         for each in updates
     ]
-    weights = tuple(int(weight * factor) for weight in mean.weights)
-    whole = replace(mean, weights=weights, divisor=int(mean.total * factor))
-    return UpdatedMean(whole, rows, placed, prod(shape[1:]))
 
 
 def _factor(divisor: int, scaled: Iterable[tuple[int, Fraction]]) -> Fraction:

@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from ..engines.contract import CodeSums, Combine, Engine, NonFinite, OutOfRange, WeightedMean
+from ..engines.contract import (
+    CodeSums,
+    Combine,
+    Engine,
+    Expand,
+    NonFinite,
+    OutOfRange,
+    WeightedMean,
+)
 from ..errors import LimitError, SoupError
 from ..format.dtypes import DType
 from .chunks import PLANE_BYTES
@@ -17,7 +25,7 @@ from .plan import Plan
 from .scale_values import ScaleValues, lay_out_scales, split_scale
 from .step import Step
 from .tensor_errors import nonfinite, out_of_range
-from .updates import WeightedUpdate, prepare_updated
+from .updates import WeightedUpdate, prepare_updated, prepare_updated_sum
 
 Mean = Callable[[int, int, memoryview], None]
 """Writes the mean of a range of elements, which the terms have just read."""
@@ -63,8 +71,6 @@ class WeightedSum:
         updates: Sequence[WeightedUpdate] = (),
     ) -> None:
         """`terms` and `scales` are those of each source, in the order of the step's sources.
-
-        `updates` count in the mean alone: no sum is kept of them.
 
         Raises InputError and MismatchError for scales that cannot be used.
         """
@@ -154,7 +160,12 @@ class WeightedSum:
         LimitError for a sum beyond float64, LedgerError for one that cannot be divided.
         """
         shrink = self._step.weights.shrink
-        expand = self._engine.prepare_sum(self._mean, self._rows, self._scales)
+        expand: Expand
+        if self._updates:
+            which = self._mean, self._rows, self._updates, self._step.shape
+            expand = prepare_updated_sum(*which, self._engine)
+        else:
+            expand = self._engine.prepare_sum(self._mean, self._rows, self._scales)
 
         def planes(start: int, stop: int, first: memoryview) -> list[memoryview]:
             try:

@@ -46,6 +46,12 @@ class DeltaReader:
         found.gives_fine = True
         return found
 
+    def plain(self) -> DeltaReader:
+        """The same delta as one of several terms."""
+        found = copy(self)
+        found.gives_fine = False
+        return found
+
     @property
     def label(self) -> str:
         """Its name in messages."""

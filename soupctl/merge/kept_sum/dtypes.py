@@ -5,7 +5,8 @@ Rule 1: the dtypes of ingredients that are not read are those that the sum recor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from ...errors import LedgerError
@@ -17,7 +18,7 @@ from ..recipe import first_match
 from ..sources import Source
 from ..step import Rule
 from .find import OpenedSum
-from .format import REMOVE, expand_runs
+from .format import REMOVE, UNDECIDED, expand_runs
 from .holders import Holders, taken_by
 
 
@@ -68,13 +69,20 @@ def dtypes_by_ingredient(
     kept: OpenedSum,
     members: Membership,
     holders: Holders,
+    undecided: Collection[str] = (),
 ) -> dict[str, dict[str, DType]]:
-    """For each remaining ingredient, the dtype of each tensor of the soup that it holds."""
+    """For each remaining ingredient, the dtype of each tensor of the soup that it holds.
+
+    Deltas have those of the tensors that they change, and adapters none; `undecided` are the
+    adapters that are read.
+    """
     places = {source.digest: place for place, source in enumerate(sources)}
     found = {}
     for entry in members.after:
         if entry.digest in recorded:
             every = _recorded_dtypes(plan, recorded[entry.digest], kept)
+        elif entry.digest in undecided:
+            every = {}
         else:
             every = _read_dtypes(plan, places[entry.digest])
         found[entry.digest] = {
@@ -83,8 +91,15 @@ def dtypes_by_ingredient(
     return found
 
 
-def filled(plan: Plan, column: Mapping[str, DType]) -> Iterator[DType]:
-    """The dtypes of an ingredient for all tensors of the soup; the soup's where it has none."""
+def filled(plan: Plan, column: Mapping[str, DType], *, is_added: bool = False) -> Iterator[DType]:
+    """The dtypes of an ingredient for all tensors of the soup; the soup's where it has none.
+
+    Where a delta or an adapter does not decide the soup's dtype, it is `UNDECIDED`.
+    """
+    if is_added:
+        averaged = {step.name for step in plan.kept if step.rule is Rule.AVERAGE}
+        known = {name: dtype for name, dtype in column.items() if name in averaged}
+        return (known.get(step.name, UNDECIDED) for step in plan.kept)
     return (column.get(step.name, step.out or step.dtypes[0]) for step in plan.kept)
 
 
@@ -104,8 +119,19 @@ def _recorded_dtypes(plan: Plan, recorded: Runs, kept: OpenedSum) -> dict[str, D
     found = list(islice(expand_runs(recorded), len(names) + 1))
     dtypes = dict(zip(names, found, strict=False))
     averaged = (step.name for step in plan.kept if step.rule is Rule.AVERAGE)
-    fits = all(dtypes.get(name, DType.F32) in FLOATS for name in averaged)
+    fits = all(dtypes.get(name, UNDECIDED) in (UNDECIDED, *FLOATS) for name in averaged)
     if len(found) != len(names) or not fits:
         what = "records dtypes of an ingredient that do not fit its tensors"
         raise LedgerError(what, path=kept.label, advice=REMOVE)
-    return dtypes
+    return {name: dtype for name, dtype in dtypes.items() if dtype is not UNDECIDED}
+
+
+def with_outs(plan: Plan, outs: Mapping[str, DType]) -> Plan:
+    """The plan with these dtypes of averaged tensors; those of quantised ones stay."""
+    steps = (
+        replace(step, out=outs[step.name])
+        if step.rule is Rule.AVERAGE and not step.is_quantised
+        else step
+        for step in plan.steps
+    )
+    return replace(plan, steps=tuple(steps))

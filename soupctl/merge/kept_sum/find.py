@@ -39,6 +39,7 @@ from ..step_weights import StepWeights
 from .by_block import scaled_by_block
 from .format import NO_SUM, REMOVE, SUFFIX, Facts, parse_facts, sum_name
 from .reader import SumReader, soup_names
+from .sum_weights import sum_weights
 
 ONLY = "sum"
 """Stem of the name of the only file in the folder of a sum."""
@@ -59,6 +60,11 @@ class OpenedSum:
     def label(self) -> str:
         """What messages call it."""
         return self.reader.label
+
+    @property
+    def denominators(self) -> dict[str, int]:
+        """Those of the scales of its adapters, by content digest, unless they are 1."""
+        return denominators_of(self.facts, self.ledger)
 
     @property
     def dtypes(self) -> dict[str, Runs]:
@@ -103,7 +109,8 @@ def open_sum(
     ratio = own.total / ledger.total
     # equal ingredients in equal proportions have equal sums; requested dtype, selection and integer
     # source need not be compared
-    if (own.root, _weights(own, Fraction(1))) != (ledger.root, _weights(ledger, ratio)):
+    mine, others = _weights(own, Fraction(1)), _weights(ledger, ratio)
+    if (own.root, own.added, mine) != (ledger.root, ledger.added, others):
         what = "is the sum of another soup than the one beside it"
         raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
     found = _opened(checkpoint, ledger, facts, facts.scale * ratio)
@@ -125,7 +132,9 @@ def _opened(checkpoint: Checkpoint, ledger: Ledger, facts: Facts, scale: Fractio
 
     With its scale, the weights are whole numbers that the engines compute with exactly.
     """
-    weights = [entry.weights * scale for entry in ledger.ingredients]
+    entries = ledger.ingredients
+    known = denominators_of(facts, ledger)
+    weights = [x * scale for x in sum_weights(entries, ledger.added, known).values()]
     every = (*weights, summed(weights))
     whole = [weight for each in every for weight in (each.usual, *each.blocks)]
     largest = max(map(abs, whole))
@@ -156,17 +165,25 @@ def facts_of(checkpoint: Checkpoint, ledger: Ledger) -> Facts:
     """The facts that a sum records beside its ledger; LedgerError if they are malformed."""
     metadata = checkpoint.metadata
     facts = parse_facts(metadata[SUM_KEY], metadata[LEDGER_KEY], checkpoint.label, text_digest)
-    if len(facts.dtypes) != len(ledger.ingredients):
+    count = len(ledger.ingredients)
+    if len(facts.dtypes) != count or len(facts.denominators) not in (0, count):
         what = "its record of a sum is malformed"
         raise LedgerError(what, path=checkpoint.label, advice=REMOVE)
     return facts
+
+
+def denominators_of(facts: Facts, ledger: Ledger) -> dict[str, int]:
+    """The denominators of the scales of adapters, by content digest, unless they are 1."""
+    pairs = zip(ledger.ingredients, facts.denominators, strict=False)
+    return {entry.digest: number for entry, number in pairs if number > 1}
 
 
 def _weights(
     ledger: Ledger, ratio: Fraction
 ) -> tuple[tuple[str, ...], list[tuple[str, WeightByBlock]]]:
     """The blocks of a soup, if weights differ by block, and the weights of its ingredients."""
-    weights = [(entry.digest, entry.weights * ratio) for entry in ledger.ingredients]
+    own = sum_weights(ledger.ingredients, ledger.added)
+    weights = [(digest, weight * ratio) for digest, weight in own.items()]
     return (ledger.blocks if any(each.blocks for _, each in weights) else ()), weights
 
 

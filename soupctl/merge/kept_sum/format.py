@@ -1,7 +1,8 @@
 """The format of a kept sum: the tensors that hold it, and its record.
 
 Rule 1: per tensor a sum is scale * sum(w_j * x_j), w_j as requested, exactly, in the narrowest form
-that holds it: one plane of F32, or as many of F64 as it takes (`Form`).
+that holds it: one plane of F32, or as many of F64 as it takes (`SumForm`). To the sum of models
+with total weight W, deltas d_j of scale s_j add scale * W * s_j * d_j.
 Rule 2: the form follows from the values alone, so equal sums have equal files.
 Rule 3: the record of a sum is untrusted text like a ledger, and is sealed and checked like one.
 """
@@ -25,7 +26,8 @@ from ...ledger.weights import LARGEST, read_weight, weight_text
 
 REMOVE = "without the sum, the soup is recomputed from its ingredients"
 NO_SUM = "with --no-keep-sum, the soup is recomputed when it changes"
-SUM_FORMAT = 1
+SUM_FORMAT = 2
+"""The format of a sum of which an adapter has fractions for scales; of any other it is 1."""
 RECORD = RecordFormat("a sum", SUM_FORMAT, REMOVE, f"use a newer soupctl; {REMOVE}")
 MOST_PLANES = 8
 COPIED = "c:"
@@ -56,7 +58,19 @@ class Facts:
     root: str
     """Content digest of the sum's own tensors."""
     dtypes: tuple[Runs, ...]
-    """For each ingredient in the ledger's order: its dtypes of the soup's tensors, by name."""
+    """For each ingredient in the ledger's order: its dtypes of the soup's tensors, by name.
+
+    Where a delta or an adapter does not decide the soup's dtype, it is `UNDECIDED`.
+    """
+    denominators: tuple[int, ...] = ()
+    """For each ingredient in the ledger's order: the common denominator of its updates' scales.
+
+    Empty if it is 1 for all.
+    """
+
+
+UNDECIDED = DType.BOOL
+"""Stands for the dtype of an averaged tensor in a delta that lacks it, and in an adapter."""
 
 
 @frozen
@@ -185,8 +199,9 @@ def expand_runs(runs: Runs) -> Iterable[DType]:
 def encode_facts(facts: Facts, ledger: str, digest: Digest) -> str:
     """The facts as canonical JSON, sealed with their own digest and bound to the ledger's text."""
     body = {
+        **({"denominators": [*facts.denominators]} if facts.denominators else {}),
         "dtypes": [encode_runs(runs) for runs in facts.dtypes],
-        "format": SUM_FORMAT,
+        "format": SUM_FORMAT if facts.denominators else 1,
         "ledger": digest(ledger),
         "root": facts.root,
         "scale": weight_text(facts.scale),
@@ -205,9 +220,16 @@ def parse_facts(text: str, ledger: str, path: str, digest: Digest) -> Facts:
             scale=read_weight(body["scale"]),
             root=parse_digest(body["root"]),
             dtypes=tuple(parse_runs(runs) for runs in body["dtypes"]),
+            denominators=tuple(map(_parse_denominator, body.get("denominators", ()))),
         )
 
     def is_sound(facts: Facts) -> bool:
         return facts.scale > 0 and encode_facts(facts, ledger, digest) == text
 
     return read_record(text, path, RECORD, parse, is_sound)
+
+
+def _parse_denominator(value: object) -> int:
+    if type(value) is not int or not 0 < value <= LARGEST:
+        raise ValueError(f"{value!r} is not a denominator")
+    return value

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 from ...checkpoints.digest import text_digest
 from ...format.dtypes import DType
 from ...frozen import frozen
-from ...ledger.ledger import Ledger, Runs, runs
+from ...ledger.ledger import UNKNOWN, Ledger, Runs, runs
+from ..adapter_reader import AdapterReader
+from ..delta.reader import DeltaReader
 from ..order import Outcome
 from ..plan import Plan
-from .format import Facts, encode_facts
+from ..step import Rule, Step
+from .format import UNDECIDED, Facts, encode_facts
+from .reader import Source
+
+
+@frozen
+class SummedSource:
+    """What the record of a sum says of one ingredient, besides its weight."""
+
+    dtypes: Runs
+    """Its dtypes of the soup's tensors, by name."""
+    denominator: int = 1
+    """The common denominator of the scales of its updates."""
 
 
 @frozen
@@ -20,8 +35,8 @@ class SumRecord:
 
     draft: Facts
     """The record before digests are known; it takes at least as many bytes as the complete one."""
-    dtypes: Callable[[Ledger, Outcome], tuple[Runs, ...]]
-    """For each ingredient in the ledger's order, its dtypes of the soup's tensors."""
+    ordered: Callable[[Ledger, Outcome], Sequence[SummedSource]]
+    """The ingredients in the ledger's order."""
 
     def draft_text(self, ledger_text: str) -> str:
         """The draft as JSON, bound to the text of a draft of the ledger."""
@@ -30,13 +45,41 @@ class SumRecord:
     def text(self, ledger: Ledger, ledger_text: str, outcome: Outcome) -> str:
         """The complete record as JSON, bound to the text of the ledger."""
         assert outcome.sum is not None
-        facts = replace(self.draft, root=outcome.sum, dtypes=self.dtypes(ledger, outcome))
-        return encode_facts(facts, ledger_text, text_digest)
+        facts = facts_on(self.draft.scale, self.ordered(ledger, outcome))
+        return encode_facts(replace(facts, root=outcome.sum), ledger_text, text_digest)
 
 
-def kept_runs(plan: Plan, source: int) -> Runs:
-    """The dtypes of the soup's tensors in one of a plan's sources, by name."""
-    return runs(dtypes_of(plan, source))
+def facts_on(scale: Fraction, sources: Sequence[SummedSource]) -> Facts:
+    """The facts of a sum of this scale, in the order of its sources, without its digest."""
+    denominators = tuple(each.denominator for each in sources)
+    some = denominators if any(each > 1 for each in denominators) else ()
+    return Facts(scale, UNKNOWN, tuple(each.dtypes for each in sources), some)
+
+
+def record_of_sources(scale: Fraction, sources: Sequence[SummedSource]) -> SumRecord:
+    """The record of a sum of these ingredients, whose digests the pass finds."""
+
+    def ordered(ledger: Ledger, outcome: Outcome) -> tuple[SummedSource, ...]:
+        digests = outcome.ingredients[: len(sources)]
+        return in_order(dict(zip(digests, sources, strict=True)), ledger)
+
+    return SumRecord(facts_on(scale, sources), ordered)
+
+
+def summed_source(plan: Plan, place: int, source: Source) -> SummedSource:
+    """What a record says of one of a plan's sources."""
+    if isinstance(source, AdapterReader):
+        return SummedSource(runs(UNDECIDED for _ in plan.kept), source.denominator)
+    if isinstance(source, DeltaReader):
+        return SummedSource(runs(_decides(step, place) for step in plan.kept))
+    return SummedSource(runs(dtypes_of(plan, place)))
+
+
+def _decides(step: Step, delta: int) -> DType:
+    """The dtype with which a delta decides that of the soup's tensor."""
+    if step.rule is not Rule.AVERAGE or delta not in step.sources:
+        return UNDECIDED
+    return step.dtypes[step.sources.index(delta)]
 
 
 def dtypes_of(plan: Plan, source: int) -> Iterator[DType]:
@@ -50,6 +93,6 @@ def dtypes_of(plan: Plan, source: int) -> Iterator[DType]:
             yield held.get(source, step.out or step.dtypes[0])
 
 
-def ordered_runs(by_digest: Mapping[str, Runs], ledger: Ledger) -> tuple[Runs, ...]:
-    """The dtypes of each ingredient in the order of the ledger."""
+def in_order(by_digest: Mapping[str, SummedSource], ledger: Ledger) -> tuple[SummedSource, ...]:
+    """What is recorded of each ingredient, in the order of the ledger."""
     return tuple(by_digest[entry.digest] for entry in ledger.ingredients)

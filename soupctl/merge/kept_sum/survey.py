@@ -21,6 +21,7 @@ from ..scale_values import read_scales
 from ..shared_content import as_read
 from ..step import Rule, Step
 from ..terms import allot, bytes_an_element, terms_of
+from ..updates import updates_of
 from ..weighted_sum import WeightedSum
 from .format import SumForm, TensorSpec, copied_entry, plane_entries
 from .forms import SAMPLE, FormFinder, SumForms, expected_form
@@ -119,7 +120,9 @@ class _SumPass:
         chunk = min(count, chunk or chunk_elements(memory))
         plane, narrow = allot(self.scratch, every, chunk, PLANE_BYTES, SINGLE_BYTES)
         scales = read_scales(step, sources)
-        planes = WeightedSum(self.plan, step, self.engine, terms, scales).prepare_planes()
+        updates = updates_of(sources, step)
+        summed = WeightedSum(self.plan, step, self.engine, terms, scales, updates)
+        planes = summed.prepare_planes()
         for start, stop in ranges(count, chunk):
             moved = sum(term.read(start, stop) for term in every)
             first = plane[: (stop - start) * PLANE_BYTES]

@@ -16,6 +16,7 @@ from ...ledger.weights import rounded_weight
 from ..given_deltas import open_delta
 from ..ingredients import Ingredient, open_inputs
 from ..job import Job
+from ..kept_sum.find import require_keepable
 from ..mixture import (
     BASE_WEIGHT,
     aligned_models,
@@ -26,8 +27,6 @@ from ..recipe import Recipe
 from ..scaled_deltas import ModelsWithDeltas, places_of
 from .compose import Composition, Row
 from .stage import Stage
-
-NO_SUM = "no sum is kept of a soup that deltas are applied in"
 
 
 @contextmanager
@@ -71,6 +70,7 @@ def open_recipe_mixture(
             output=stage.output,
             other_base=options.other_base,
             variant=options.variant,
+            keep_sum=stage.keep_sum,
         )
         job = planned_mixture(mixture, inputs, alignments)
         places = [
@@ -85,7 +85,7 @@ def _require_possible(stage: Stage) -> None:
     """Raise UsageError for options that do not work with deltas."""
     options, label = stage.document.options, stage.document.label
     if stage.keep_sum:
-        raise UsageError(NO_SUM, advice="leave out --keep-sum")
+        require_keepable(stage.output, options.allow_nonfinite)
     if options.take:
         what = "has take at the top level, together with deltas"
         raise UsageError(what, path=label, advice="use a step with from and take")
