@@ -210,6 +210,11 @@ OF_DELTAS = [
         {"--exclude": "steps"},
     ),
     Refused(
+        "apply a.st integers.delta --keep-sum -o x.st",
+        ("with --no-keep-sum, the soup is recomputed when it changes",),
+        instead=("apply a.st integers.delta --no-keep-sum -o x.st",),
+    ),
+    Refused(
         "add applied.st c-b.delta -o x.st",
         ("make the soup again with soupctl apply --other-base",),
         instead=("apply a.st b-a.delta c-b.delta --other-base -o x.st",),

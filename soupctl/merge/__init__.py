@@ -14,7 +14,7 @@ The files by subject:
 - quantised tensors: scaled_codes, scale_values, schemes, code_writer, code_error, plain_config
 - output: destination, output, part_writer, overwrite, companion_files, config_source
 - ledger: new_ledger, applied_ledger, applied_sources
-- kept sum: kept_sum (folder)
+- kept sum: kept_sum (folder), applied_sum
 - changes of a soup: revision, revised_component, membership, shared_components,
   whole_digests, added_digest
 - questions: answer, data_question, unknown_history, verified_ledger

@@ -14,7 +14,7 @@ from revising import average, revise, root, verified
 
 from soupctl import verbs
 from soupctl.checkpoints.digest import text_digest
-from soupctl.errors import InputError, LedgerError, MismatchError, UsageError
+from soupctl.errors import InputError, LedgerError, MismatchError
 from soupctl.format.dtypes import DType
 from soupctl.format.header import encode_header, lay_out
 from soupctl.ledger.ledger import DELTA_KEY, LEDGER_KEY, merged
@@ -105,8 +105,6 @@ def test_changes_that_do_not_suit_a_base_with_deltas_are_refused():
         revise("subtract", "soup.st", out, (), ["a.delta"], approximate=True)
     with pytest.raises(LedgerError, match=r"a\.delta: is a delta, not a soup"):
         revise("add", "a.delta", out, ["b.delta"])
-    with pytest.raises(UsageError, match="no sum can be kept of a soup with deltas"):
-        revise("add", "soup.st", out, ["b.delta"], keep_sum=True)
     assert not out.exists()
 
 
