@@ -44,7 +44,7 @@ WEIGHTS = frozenset(
     (
         *(".safetensors", ".st", ".sft", ".sum"),
         *(".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npz", ".npy", ".msgpack"),
-        *(".h5", ".onnx", ".onnx_data", ".pb", ".tflite", ".gguf", ".flashpack"),
+        *(".h5", ".onnx", ".onnx_data", ".pb", ".tflite", ".gguf", ".flashpack", ".distcp"),
     )
 )
 

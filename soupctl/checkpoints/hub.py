@@ -23,7 +23,7 @@ def snapshot_of(path: Path) -> Path:
 
     Raises InputError if it has several snapshots and no `refs/main`, or none.
     """
-    if not _is_repository(path):
+    if not is_repository(path):
         return path
     present = sorted(each for each in (path / SNAPSHOTS).iterdir() if each.is_dir())
     main = _main(path)
@@ -40,7 +40,8 @@ def snapshot_of(path: Path) -> Path:
     )
 
 
-def _is_repository(path: Path) -> bool:
+def is_repository(path: Path) -> bool:
+    """Whether a folder is that of a repository in the cache."""
     folders = ("blobs", "refs")
     return (path / SNAPSHOTS).is_dir() and any((path / name).is_dir() for name in folders)
 

@@ -20,8 +20,9 @@ from ..format.index import Index, parse_index
 from ..frozen import frozen
 from ..storage.files import read_file
 from ..storage.regular import reading
+from .config_files import is_weights
 from .downloads import require_finished
-from .hub import snapshot_of
+from .hub import is_repository, snapshot_of
 from .listing import CONFIG, LISTINGS, PIPELINE, listing_of
 from .preference import INDEX, preferred
 from .unchanged import FileSnapshot
@@ -172,7 +173,7 @@ def _component(name: str, folder: Path, variant: str | None, label: str) -> Comp
                 return indexed
         if found:
             return _preferred(name, folder, found, label)
-    others = sorted(each for each in present if each.endswith(SUFFIXES))
+    others = sorted(each for each in present if each.lower().endswith(SUFFIXES))
     indexes = [each for each in present if INDEX.search(each)]
     if len(indexes) == 1:
         indexed = _indexed(name, folder, indexes[0], label)
@@ -250,12 +251,19 @@ def _no_weights(folder: Path, present: set[str], others: list[str], label: str) 
             path=label,
             advice="convert them to safetensors first",
         )
-    advice = f"{inside[0]} does" if inside else None
+    if inside:
+        return InputError("holds no safetensors weights", path=label, advice=f"{inside[0]} does")
+    if foreign := sorted(filter(is_weights, present)):
+        what = f"holds weights in another format only ({foreign[0]})"
+        return InputError(what, path=label, advice="convert them to safetensors first")
+    advice = "name the folder or file that does"
     return InputError("holds no safetensors weights", path=label, advice=advice)
 
 
 def _is_model(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / PIPELINE).is_file() or _has_weights(folder))
+    return folder.is_dir() and (
+        (folder / PIPELINE).is_file() or _has_weights(folder) or is_repository(folder)
+    )
 
 
 def _indexed(name: str, folder: Path, index_name: str, label: str) -> Component:

@@ -104,6 +104,7 @@ def _inspection_lines(found: Inspection, *, verbose: bool) -> Iterator[str]:
     for key, text in found.metadata.items():
         shown = text if verbose or len(text) <= 60 else f"{text[:57]}..."
         yield f"  metadata    {key}: {shown}"
+    yield from (f"  note        {note}" for note in found.notes)
     if verbose:
         yield from (f"  file        {name}" for name in found.files)
     yield from _soup_lines(found, whole=whole)
@@ -193,6 +194,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
         "metadata": dict(found.metadata),
         "kind": found.kind,
         **_adapter_json(found.adapter),
+        **({"notes": list(found.notes)} if found.notes else {}),
         "soup": soup,
         "ledger_problem": found.ledger_problem,
         **({} if summary else {"tensors": tensors}),

@@ -19,6 +19,7 @@ from ..ledger.read import is_delta, is_sum, read_ledger
 from ..lora.summary import AdapterSummary, summary_of
 from .blocks.table import BlockRow, block_rows
 from .facts import facts_of_source
+from .notes import oddities
 
 
 @frozen
@@ -49,6 +50,8 @@ class Inspection:
     """Why its ledger cannot be read, if it has one that cannot."""
     blocks: tuple[BlockRow, ...] = ()
     """The weights of a soup's ingredients by block; none if they are the same everywhere."""
+    notes: tuple[str, ...] = ()
+    """What is said of files that do not fit each other, as in a folder with two sets of weights."""
 
     @property
     def kind(self) -> str:
@@ -118,6 +121,7 @@ def _inspect(name: str, checkpoint: Checkpoint) -> Inspection:
         ledger=ledger,
         ledger_problem=problem,
         blocks=() if ledger is None or is_sum(checkpoint) else _rows(ledger, checkpoint),
+        notes=tuple(oddities(checkpoint)),
     )
 
 

@@ -26,7 +26,7 @@ def notes_on(
 
     `checkpoints` are those that it is a mean of, the first of the sources.
     """
-    yield from chain.from_iterable(map(_oddities, checkpoints))
+    yield from chain.from_iterable(map(oddities, checkpoints))
     for source, renamed in zip(alignment.sources, alignment.renamed, strict=True):
         if renamed is not None:
             yield f"{source.label}: tensors are renamed to match the soup ({renamed})"
@@ -63,7 +63,7 @@ def notes_on(
         yield f"metadata that differs between ingredients is left out: {listed(dropped)}"
 
 
-def _oddities(checkpoint: Checkpoint) -> Iterator[str]:
+def oddities(checkpoint: Checkpoint) -> Iterator[str]:
     """The notes on files of one checkpoint that do not fit each other."""
     label, component = checkpoint.label, checkpoint.component
     if component.passed_over:

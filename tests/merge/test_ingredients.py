@@ -94,6 +94,31 @@ def test_the_folder_of_a_training_run_is_refused_naming_its_model(tmp_path):
     assert message.endswith(f"holds no safetensors weights ({tmp_path / 'model'} does)")
 
 
+@pytest.mark.parametrize("name", ["__0_0.distcp", "model.gguf", "flax_model.msgpack"])
+def test_weights_of_another_format_are_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+
+    message = refusal(tmp_path).message()
+    assert f"holds weights in another format only ({name})" in message
+    assert "convert them to safetensors first" in message
+
+
+def test_a_folder_of_the_hub_s_cache_leads_to_a_repository_in_it(tmp_path):
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "1"
+    save(snapshot / "model.safetensors", w=W)
+    (tmp_path / "models--a--b" / "refs").mkdir()
+
+    message = refusal(tmp_path).message()
+    assert message.endswith(f"({tmp_path / 'models--a--b'} does)")
+    assert {"": ["w"]} == tensors(tmp_path / "models--a--b")
+
+
+def test_a_suffix_in_capitals_is_one(tmp_path):
+    save(tmp_path / "MODEL.SAFETENSORS", w=W)
+
+    assert {"": ["w"]} == tensors(tmp_path)
+
+
 def test_a_variant_is_preferred_where_it_is(tmp_path):
     save(tmp_path / "model.safetensors", plain=W)
     save(tmp_path / "model.fp16.safetensors", half=W)
@@ -229,6 +254,10 @@ def test_the_file_that_is_read_is_said_and_the_others_are_left_behind(tmp_path):
         assert [f"model.safetensors is read, as transformers does, and not {INDEX}"] * 2 == [
             note.split(": ", 1)[1] for note in job.notes
         ]
+    (found,) = verbs.inspect(folders[0])
+    assert [f"model.safetensors is read, as transformers does, and not {INDEX}"] == [
+        note.split(": ", 1)[1] for note in found.notes
+    ]
     verbs.average(request)
 
     assert {"model.safetensors"} == {each.name for each in (tmp_path / "soup").iterdir()}
