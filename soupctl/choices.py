@@ -39,6 +39,15 @@ class OnMissing(Enum):
         return f"--on-missing {self.value}"
 
 
+class Layout(StrEnum):
+    """The names and the division of the tensors of a model."""
+
+    LDM = "ldm"
+    """One file, as Stability AI and Black Forest Labs publish models, and ComfyUI reads them."""
+    DIFFUSERS = "diffusers"
+    """A folder for each component, in the naming of diffusers."""
+
+
 class Quantization(StrEnum):
     """How a soup's weights of linear layers are stored in fewer bits."""
 

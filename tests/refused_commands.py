@@ -173,6 +173,25 @@ REFUSED_COMMANDS = [
         ("without --dtype, --dtype-for and --quantize, codes are copied",),
         instead=("convert nf4.st -o x.st",),
     ),
+    Refused(
+        "convert ldm.st -o x.st --layout diffusers",
+        ("--exclude 'model_ema.*' leaves out all of its kind",),
+    ),
+    Refused(
+        "convert coded.st -o x.st --layout diffusers",
+        ("--dtype BF16 stores values, which are laid out",),
+    ),
+    Refused(
+        "convert odd-pipe -o x.st --layout ldm",
+        ("--component picks one of the others",),
+        instead=("convert odd-pipe -o x.st --layout ldm --component vae",),
+    ),
+    Refused("convert pipe-0 -o x --layout diffusers", ("leave out --layout",)),
+    Refused(
+        "convert a.st -o x.st --config-from pipe-0",
+        ("--config-from gives configs to the pipeline that --layout diffusers makes of a file",),
+        instead=("convert a.st -o x.st",),
+    ),
     Refused("convert changed.st -o x.st", ("--ignore-ledger treats it as a plain checkpoint",)),
     Refused(
         "diff a.st b.st --matrix",

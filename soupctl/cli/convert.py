@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..choices import Quantization
+from ..choices import Layout, Quantization
 from . import options
 from .console import counted, digest_text, is_terminal, put, put_json, say
 from .merge_output import (
@@ -44,6 +44,16 @@ class ConvertOptions:
         Quantization | None,
         typer.Option(help="Store the weights of linear layers in eight bits, for ComfyUI."),
     ] = None
+    layout: Annotated[
+        Layout | None,
+        typer.Option(help="Lay the model out as a single file (ldm), or for diffusers."),
+    ] = None
+    config_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Give a new pipeline the configs and tokenizers of this one.", metavar="PIPELINE"
+        ),
+    ] = None
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Set an entry of the metadata.", metavar="KEY=VALUE"),
@@ -75,6 +85,8 @@ class ConvertOptions:
             dtype=None if self.dtype is None else parse_dtype(self.dtype),
             dtype_for=tuple((glob, parse_dtype(name)) for glob, name in dtypes),
             quantize=self.quantize,
+            layout=self.layout,
+            config_from=self.config_from,
             keys=tuple(self.key or ()),
             excludes=tuple(self.exclude or ()),
             metadata=options.entries(self.set_, "--set"),
@@ -97,7 +109,7 @@ def convert(
     asked: ConvertOptions,
     merge: MergeOptions,
 ) -> None:
-    """Change the dtype, shards or metadata of a checkpoint.
+    """Change the dtype, layout, shards or metadata of a checkpoint.
 
     What is not asked to change is copied, bit for bit.
 

@@ -14,11 +14,12 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..errors import UsageError
 from ..format.header import encode_header
 from ..ledger.ledger import LEDGER_KEY
-from ..merge.destination import Destination, decide
+from ..merge.destination import Destination
 from ..merge.facts import facts_of_source
 from ..merge.ingredients import Ingredient, Inputs, open_inputs
-from .dtypes import ConvertedPart, SourceKinds, convert_part, require_known_globs
-from .pieces import as_they_are
+from ..merge.recipe import Recipe, require_matches
+from .dtypes import ConvertedPart, SourceKinds, convert_part
+from .places import LaidOut, lay_out_anew, place
 from .record import kept_ledger, part_metadata, with_ledger
 from .request import ConvertRequest
 
@@ -37,6 +38,10 @@ class Conversion:
     """The metadata of each component's files, with digests that are not known yet."""
     ledgers: tuple[str | None, ...]
     """The ledger that stays with each component, as it was."""
+    texts: tuple[tuple[str, bytes], ...] = ()
+    """Configs that are written beside the weights, by their names in the output."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Tensors that have no use in the output's layout, and why."""
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -122,19 +127,14 @@ def _planned(request: ConvertRequest, inputs: Inputs) -> Conversion:
         [each.tensors for each in checkpoints],
         list(map(facts_of_source, checkpoints)),
     )
-    arranged = as_they_are([(part.name, part.checkpoints[0].tensors) for part in inputs.parts])
-    require_known_globs(request, frozenset(each.name for part in arranged for each in part.tensors))
-    if request.quantize is not None and len(arranged) > 1:
+    laid_out = lay_out_anew(request, inputs, kinds)
+    _require_globs(request, kinds, laid_out)
+    if request.quantize is not None and len(laid_out.parts) > 1:
         what = f"--quantize {request.quantize} makes a single file"
         raise UsageError(what, advice="pick one of the components with --component")
-    parts = tuple(convert_part(request, part, kinds) for part in arranged)
-    for part, checkpoint in zip(parts, checkpoints, strict=True):
-        if not part.tensors and checkpoint.tensors:
-            what = "no tensor is left to convert"
-            raise UsageError(what, path=checkpoint.label, advice="see --key and --exclude")
+    parts = tuple(convert_part(request, part, kinds) for part in laid_out.parts)
     _require_metadata(request, checkpoints)
-    plans = [part.plan for part in parts]
-    destination = decide(request.output, inputs, plans, request.shard_size, request.variant)
+    destination, texts = place(request, inputs, parts, laid_out)
     return Conversion(
         request,
         inputs,
@@ -143,7 +143,20 @@ def _planned(request: ConvertRequest, inputs: Inputs) -> Conversion:
         destination,
         tuple(part_metadata(request, part, checkpoints) for part in parts),
         tuple(kept_ledger(request, part, checkpoints) for part in parts),
+        texts,
+        laid_out.left_out,
     )
+
+
+def _require_globs(request: ConvertRequest, kinds: SourceKinds, laid_out: LaidOut) -> None:
+    """Raise UsageError for globs that match no tensor, and if no tensor is left."""
+    own = frozenset(name for content in kinds.contents for name in content)
+    require_matches(Recipe((), keys=request.keys, excludes=request.excludes), own)
+    new = frozenset(each.name for part in laid_out.parts for each in part.tensors)
+    if own and not new:
+        what = "no tensor is left to convert"
+        raise UsageError(what, path=kinds.labels[0], advice="see --key and --exclude")
+    require_matches(Recipe((), dtype_for=request.dtype_for), new)
 
 
 def _require_metadata(request: ConvertRequest, checkpoints: Sequence[Checkpoint]) -> None:

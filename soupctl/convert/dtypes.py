@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from ..errors import Issue, MismatchError
 from ..format.dtypes import DType, Kind, narrowest
+from ..format.header import Tensor
 from ..format.scales import CodeScale
 from ..kinds.classify import Kinds, classify, kind_of
 from ..kinds.facts import TensorFacts
 from ..kinds.kind import AVERAGED, QUANTISED, Role
 from ..merge.plan import Plan
 from ..merge.quantised_steps import with_quantised
-from ..merge.recipe import Recipe, any_match, first_match, require_matches
+from ..merge.recipe import Recipe, any_match, first_match
 from ..merge.scaled_codes import absorbed, code_scale, width_of
 from ..merge.step import Rule, Step
 from ..merge.step_weights import ALONE
@@ -90,7 +91,8 @@ def convert_part(
 ) -> ConvertedPart:
     """The tensors of a component with their dtypes, sorted by name.
 
-    Raises UsageError for globs without a match, and MismatchError for codes that cannot be read.
+    Raises UsageError where there is nothing to quantise, and MismatchError for codes that cannot be
+    read.
     """
     recipe = Recipe(
         (),
@@ -100,8 +102,7 @@ def convert_part(
         quantize=request.quantize,
         dtype_for=request.dtype_for,
     )
-    tensors = _selected(request, arranged, sources)
-    made = [_converted(request, each, sources) for each in tensors]
+    made = [_converted(request, each, sources) for each in arranged.tensors]
     made.sort(key=lambda each: each.name)
     steps, marker = [_step(each, sources) for each in made], None
     if request.quantize is not None:
@@ -115,24 +116,20 @@ def convert_part(
     return ConvertedPart(arranged.name, tuple(made), plan, _is_unchanged(made, sources), is_read)
 
 
-def require_known_globs(request: ConvertRequest, names: frozenset[str]) -> None:
-    """Raise UsageError for globs that match no tensor of the output."""
-    globs = Recipe((), keys=request.keys, excludes=request.excludes, dtype_for=request.dtype_for)
-    require_matches(globs, names)
-
-
-def _selected(
-    request: ConvertRequest, arranged: ArrangedPart, sources: SourceKinds
-) -> list[ArrangedTensor]:
-    """The tensors that are chosen, without companions of codes that are read."""
+def chosen(request: ConvertRequest, sources: SourceKinds) -> tuple[dict[str, Tensor], ...]:
+    """The tensors of each component that are chosen, without companions of codes that are read."""
     is_included, is_excluded = any_match(request.keys), any_match(request.excludes)
     read = [absorbed(kinds) if request.changes_values else frozenset() for kinds in sources.kinds]
-    return [
-        each
-        for each in arranged.tensors
-        if (not request.keys or is_included(each.name)) and not is_excluded(each.name)
-        if not all(piece.tensor in read[piece.part] for piece in each.ranges)
-    ]
+    return tuple(
+        {
+            name: tensor
+            for name, tensor in content.items()
+            if (not request.keys or is_included(name))
+            and not is_excluded(name)
+            and name not in companions
+        }
+        for content, companions in zip(sources.contents, read, strict=True)
+    )
 
 
 def _converted(

@@ -23,9 +23,12 @@ from ..merge.memory import (
 )
 from ..storage.files import free_space
 from ..workers import ExecutionOptions
+from .configs.pipeline import NO_TOKENIZER
 from .conversion import Conversion
 from .dtypes import ConvertedPart
 
+SHOWN = 3
+"""Names in a note."""
 PLACES = 3
 """Tables of a tensor: of the input, of the output, and of the ranges that lead to it."""
 
@@ -130,6 +133,13 @@ def _component(job: Conversion, number: int) -> ConvertedPreview:
 
 
 def _notes(job: Conversion) -> Iterator[str]:
+    if job.texts:
+        yield NO_TOKENIZER
+    for why in dict.fromkeys(why for _, why in job.left_out):
+        names = [name for name, each in job.left_out if each == why]
+        some = ", ".join(names[:SHOWN])
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        yield f"left out, because {why}: {some}{more}"
     for label in job.lost_ledgers:
         yield (
             f"{label}: its ledger does not go into the output, whose tensors are others; the output"

@@ -65,6 +65,8 @@ def record(
         asked["dtype"] = request.dtype.value
     if request.dtype_for:
         asked["dtype_for"] = [[glob, dtype.value] for glob, dtype in request.dtype_for]
+    if request.layout is not None:
+        asked["layout"] = request.layout.value
     if request.quantize is not None:
         asked["quantize"] = request.quantize.value
     if request.keys:

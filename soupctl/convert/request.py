@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..choices import Quantization
+from ..choices import Layout, Quantization
 from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
 from ..format.header import METADATA
@@ -29,6 +29,8 @@ class ConvertRequest:
     """Globs with the float dtype of weights that match; the first match counts."""
     quantize: Quantization | None = None
     """The quantisation of linear layers."""
+    layout: Layout | None = None
+    """The names and the division of the tensors; None to keep those of the input."""
     keys: tuple[str, ...] = ()
     """Globs; a tensor is converted if one matches its name, or if there are no globs."""
     excludes: tuple[str, ...] = ()
@@ -39,6 +41,8 @@ class ConvertRequest:
     """Keys of metadata to leave out."""
     shard_size: int | None = None
     """Most bytes of data in one file of the output, which is then a folder."""
+    config_from: str | Path | None = None
+    """A pipeline whose configs and tokenizers the new pipeline gets."""
     component: str | None = None
     variant: str | None = None
     allow_nonfinite: bool = False

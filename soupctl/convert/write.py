@@ -233,6 +233,8 @@ def _copy_companions(job: Conversion, writer: OutputWriter) -> None:
         for part, files in zip(job.parts, job.destination.components, strict=True)
         if part.is_dequantised
     }
+    for name, text in job.texts:
+        writer.add_text(name, text)
     for name, path in job.destination.companions.copies:
         own = PurePosixPath(name)
         if own.parent not in plain or own.name not in (CONFIG, *OF_QUANTISED):

@@ -54,6 +54,8 @@ class Destination:
     """The files of each component, in the order of the inputs' components."""
     companions: CompanionFiles
     """Companion files in the inputs' folders: those that are copied, and those that are not."""
+    texts: tuple[str, ...] = ()
+    """Further files that are written beside the weights, by their names within the output."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -64,7 +66,7 @@ class Destination:
             for name in (*(file.name for file in files.files), files.index)
             if name is not None
         )
-        return frozenset((*made, *(name for name, _ in self.companions.copies)))
+        return frozenset((*made, *self.texts, *(name for name, _ in self.companions.copies)))
 
     def folder_of(self, files: ComponentFiles) -> Path | None:
         """The folder that holds a component's file, or its folder; None for standard output."""

@@ -145,6 +145,7 @@ OWN_VALUES = {
     ),
     "--config-from": ("b.st", "odd.st", "b.st@2", "sharded", "noise.st"),
     "--dtype-for": ("w=F64", "w=I32", "w=", "=F64", "none*=F32"),
+    "--layout": ("ldm", "diffusers", "LDM", "sd"),
     "--set": ("title=x", "title=", "=x", "title", "soupctl=x", "soupctl.sum=x", "__metadata__=x"),
     "--unset": ("format", "none", "", "soupctl"),
     "--score": (

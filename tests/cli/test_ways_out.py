@@ -6,6 +6,7 @@ search, is given by the test.
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import signal
@@ -23,7 +24,7 @@ from revising import average, root
 from signing_keys import save_certificates, save_key
 from trained import save_shard, save_trained
 
-from soupctl.choices import Level, OnMissing
+from soupctl.choices import Level, OnMissing, Quantization
 from soupctl.cli.main import SIGNALS, main
 from soupctl.format import shards
 from soupctl.merge import destination
@@ -65,8 +66,7 @@ def _save_files() -> None:
         save(Path(f"ids-{number}.st"), w=np.ones(3), position_ids=np.arange(number, number + 3))
         save(Path(f"mask-{number}.st"), w=np.ones(3), flags=schedule["mask"])
         save(Path(f"large-{number}.st"), w=np.full(3, 65504.0 * (1 - 2 * number), np.float16))
-    codes = {"l.weight": np.ones((4, 4), np.uint8), "l.weight.absmax": np.ones(2, np.float32)}
-    save(Path("nf4.st"), **codes)
+    _save_quantised()
     average(Path("soup.st"), "a.st", "b.st")
     average(Path("kept.st"), "a.st", "b.st", keep_sum=True)
     (kept,) = Path().glob("kept.st.*.sum")
@@ -104,6 +104,19 @@ def _save_attestations() -> None:
     attest("whole", "whole.json", level=Level.DIGEST)
 
 
+def _save_quantised() -> None:
+    codes = {"l.weight": np.ones((4, 4), np.uint8), "l.weight.absmax": np.ones(2, np.float32)}
+    save(Path("nf4.st"), **codes)
+    unet = "model.diffusion_model"
+    layers = {
+        f"{unet}.input_blocks.0.0.weight": np.ones((2, 2, 3, 3), np.float16),
+        f"{unet}.middle_block.1.transformer_blocks.0.attn1.to_q.weight": np.ones((2, 2)),
+    }
+    save(Path("ldm.st"), **layers, **{"model_ema.decay": np.ones(1, np.float32)})
+    save(Path("plain-ldm.st"), **layers)
+    average(Path("coded.st"), "plain-ldm.st", quantize=Quantization.FP8_SCALED)
+
+
 def _save_folders() -> None:
     for number in (0, 1, 2):
         save_pipeline(Path(f"pipe-{number}"), number)
@@ -115,6 +128,12 @@ def _save_folders() -> None:
     shutil.copytree("pipe-1", "pickled-vae")
     weights = Path("pickled-vae/vae/diffusion_pytorch_model.safetensors")
     weights.rename(weights.with_suffix(".bin"))
+    save(Path("odd-pipe/safety_checker/model.safetensors"), w=np.ones(2))
+    for name in ("unet", "vae"):
+        tensors = {"quant_conv.weight": np.ones(2), "encoder.conv_in.weight": np.ones(2)}
+        save(Path(f"odd-pipe/{name}/diffusion_pytorch_model.safetensors"), **tensors)
+    listed = {name: ["diffusers", "X"] for name in ("safety_checker", "unet", "vae")}
+    Path("odd-pipe/model_index.json").write_text(json.dumps(listed))
     save_pipeline(Path("many"), 2)
     for name, stem in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model")):
         shutil.rmtree(Path("many", name))
