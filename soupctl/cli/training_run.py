@@ -71,7 +71,7 @@ def run_training(
         _tell_plan(each.plan, shard, report.quiet)
         with status("Loading the model", report.quiet) as loaded:
             done.append(train(each, reporter(report.quiet, report.verbose, shard, loaded)))
-        _tell_trained(done[-1], kind, report.quiet)
+        _tell_trained(done[-1], kind, each.plan.steps, report.quiet)
     # several processes communicate until the last run has ended
     accelerator.end_training()
     if report.json:
@@ -126,9 +126,10 @@ def _plan_lines(plan: RunPlan) -> Iterator[str]:
     yield f"disk       {size_text(plan.disk_bytes)} ({disk})"
 
 
-def _tell_trained(trained: TrainedRun, kind: str, quiet: bool) -> None:
+def _tell_trained(trained: TrainedRun, kind: str, asked: int, quiet: bool) -> None:
     if trained.was_complete:
-        say(f"{trained.output}: already complete", quiet)
+        more = f", with {trained.steps} steps, not {asked}" if trained.steps != asked else ""
+        say(f"{trained.output}: already complete{more}", quiet)
     else:
         say(f"{trained.output}/{kind}: {counted(trained.steps, 'step')}, {trained.digest}", quiet)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from PIL import Image
 
 from ..choices import Tracker
 from ..errors import TrainingError
@@ -20,6 +21,7 @@ from .checkpoint import save_checkpoint
 from .distributed import is_sharded, local_part, max_over_processes, wait_for_all
 from .loop import LoopState, StepResult
 from .metrics import VALIDATION, SmoothedLoss, append_row, read_metrics, smoothed
+from .out_of_memory import is_out_of_memory
 from .sample_grids import GridSampler
 from .setup import PreparedRun
 from .signals import DeferredSignal
@@ -221,12 +223,28 @@ class Callbacks:
         """Draw and write a sample grid."""
         accelerator = self.run.accelerator
         with wait_for_all(accelerator):
+            picture = None
             # a single process cannot sample with sharded weights
             if accelerator.is_main_process or is_sharded(accelerator):
-                picture = self.grid_sampler.draw(self.state)
-            if accelerator.is_main_process:
+                picture = self._grid()
+            if accelerator.is_main_process and picture is not None:
                 name = f"step-{self.state.step:06}.png"
                 save_picture(self.run.request.output / SAMPLES / name, picture)
+
+    def _grid(self) -> Image.Image | None:
+        """The sample grid; None, and a message, if there is no memory for it."""
+        try:
+            return self.grid_sampler.draw(self.state)
+        except (RuntimeError, MemoryError) as error:
+            # where weights are sharded, the other processes wait for this one
+            if not is_out_of_memory(error) or is_sharded(self.run.accelerator):
+                raise
+        # outside of the block, which keeps the tensors of the failed attempt
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        grid = "it has too many images: set a smaller sample-grid in --config"
+        self.reporter.say(f"step {self.state.step}: no sample grid, out of memory ({grid})")
+        return None
 
     def _stop(self, number: int) -> None:
         self.reporter.end()

@@ -77,12 +77,18 @@ def write_record(out: Path, record: RunRecord) -> None:
     publish_bytes(out / FILE, data, replace=True)
 
 
-def require_same_run(out: Path, found: Mapping[str, str], asked: Mapping[str, str]) -> None:
-    """Raise OutputError with all differences if the run in a folder is not the requested one."""
+def require_same_run(
+    out: Path, found: Mapping[str, str], asked: Mapping[str, str], images: str = ""
+) -> None:
+    """Raise OutputError with all differences if the run in a folder is not the requested one.
+
+    `images` says how the images differ, if the data does.
+    """
+    details = {"data": f" ({images})"} if images else {}
     issues = [
         Issue(
             f"contains another run: {name} is {found.get(name, 'not set')} there"
-            f" and {asked.get(name, 'not set')} here",
+            f" and {asked.get(name, 'not set')} here{details.get(name, '')}",
             out,
             advice="choose another folder with -o",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import Any
 from ..banks.load import BANK
 from ..diffusion.base import MODEL
 from ..diffusion.loading import Models, load_models
-from ..errors import OutputError
-from ..ledger.data_shard import RECORD, encode_record
+from ..errors import OutputError, SoupError
+from ..ledger.data_shard import RECORD, DescribedImage, encode_record, read_data_record
 from ..storage.atomic import publish_bytes
 from ..storage.files import require_room
 from .callbacks import Callbacks, Reporter
@@ -32,6 +32,8 @@ from .checkpoint import (
 from .distributed import load_models_unsharded, peer_failures, wait_for_all
 from .loop import LoopState, Loss, train
 from .metrics import rewind
+from .notices import first_names
+from .out_of_memory import advising
 from .publish import publish, run_facts
 from .run_record import RunRecord, read_record, require_same_run, write_record
 from .sample_grids import GridSampler
@@ -145,8 +147,31 @@ def _earlier_record(run: PreparedRun) -> RunRecord | None:
     if run.request.resume == NEVER:
         advice = "choose another output with -o, or resume it with --resume auto"
         raise OutputError("already contains this run", path=out, advice=advice)
-    require_same_run(out, record.identity, run.identity)
+    require_same_run(out, record.identity, run.identity, _changed_images(run))
     return record
+
+
+def _changed_images(run: PreparedRun) -> str:
+    """How the images differ from those that the run in the folder lists; empty if it lists none."""
+    try:
+        listed = {each.name: each for each in read_data_record(run.request.output / RECORD)}
+    except SoupError:
+        return ""
+    here = {each.name: each for each in run.dataset.samples}
+    kinds = {
+        "added": [name for name in here if name not in listed],
+        "removed": [name for name in listed if name not in here],
+        "changed": [name for name in here if name in listed and _differs(here, listed, name)],
+    }
+    told = (f"{kind}: {first_names(names)}" for kind, names in kinds.items() if names)
+    return ", ".join(told)
+
+
+def _differs(
+    here: Mapping[str, DescribedImage], listed: Mapping[str, DescribedImage], name: str
+) -> bool:
+    one, other = here[name], listed[name]
+    return (one.digest, one.captions, one.label) != (other.digest, other.captions, other.label)
 
 
 def _is_complete(record: RunRecord, run: PreparedRun) -> bool:
@@ -206,7 +231,9 @@ def _train(
                 callbacks.draw_grid()
         reporter.begin(state.step, plan.steps)
         try:
-            for result in train(state, options, plan.steps, batches, loss):
-                callbacks.after_step(result)
+            results = train(state, options, plan.steps, batches, loss)
+            with advising(options, plan.resolution):
+                for result in results:
+                    callbacks.after_step(result)
         finally:
             reporter.end()

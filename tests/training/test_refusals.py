@@ -216,9 +216,17 @@ def test_the_folder_of_another_run_is_refused_naming_the_differences(soupctl, ba
 
     done = soupctl(*words, "--data", shards["class"], "--seed", 1)
     never = soupctl(*words, "--data", shards["plain"], "--resume", "never")
+    fewer = soupctl(*words, "--data", shards["plain"], "--steps", 1)
 
     assert (6, 6) == (done.code, never.code)
     assert "soupctl: out: contains another run: data is blake3:" in done.err
+    assert (
+        " here (added: blue/0.png, blue/1.png, green/0.png and 3 more, removed: 0.png," in done.err
+    )
+    assert (0, "out: already complete, with 2 steps, not 1") == (
+        fewer.code,
+        fewer.err.splitlines()[-1],
+    )
     assert "; out: contains another run: seed is 0 there and 1 here" in done.err
     assert "out: already contains this run" in never.err
 

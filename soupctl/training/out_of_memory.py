@@ -1,0 +1,55 @@
+"""Training that does not fit into memory: what to make smaller.
+
+Rule 1: the advice names options of this run that can still be changed, the cheapest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ..choices import Optimizer, Precision
+from ..errors import LimitError
+from .options import Options
+
+SYSTEM = "DefaultCPUAllocator: can't allocate memory"
+"""PyTorch's message when the system, not a GPU, has no memory left."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a GPU or the system has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and SYSTEM in str(error)
+    )
+
+
+@contextmanager
+def advising(options: Options, resolution: int) -> Iterator[None]:
+    """Raise LimitError with advice in place of an error of the block that says so."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        images = "1 image" if options.batch_size == 1 else f"{options.batch_size} images"
+        what = f"out of memory in training on {images} of {resolution} pixels at once"
+        advice = "; ".join(smaller(options, resolution))
+        raise LimitError(what, advice=advice) from error
+
+
+def smaller(options: Options, resolution: int) -> Iterator[str]:
+    """The options that make a step smaller, each in words, those first that keep its result."""
+    if options.batch_size > 1:
+        accumulated = options.grad_accum * options.batch_size
+        yield f"--batch-size 1 --grad-accum {accumulated} takes the same steps in less memory"
+    if not options.grad_checkpointing:
+        yield "grad-checkpointing = true in --config recomputes activations"
+    if options.precision is Precision.NO:
+        yield "--precision bf16 halves activations"
+    if options.optimizer is Optimizer.ADAMW:
+        yield 'optimizer = "adamw8bit" in --config has smaller moments'
+    if options.ema:
+        yield "--no-ema keeps no second copy of the weights"
+    yield f"--resolution below {resolution} trains on smaller images"

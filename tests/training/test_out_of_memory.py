@@ -1,0 +1,93 @@
+"""A step without memory says what to make smaller; a grid without memory does not end the run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from soupctl.choices import Optimizer, Precision
+from soupctl.diffusion.objective import Objective
+from soupctl.errors import LimitError
+from soupctl.training.options import Options
+from soupctl.training.out_of_memory import advising, smaller
+from soupctl.training.sample_grids import GridSampler
+
+ERRORS = {
+    "GPU": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "CPU": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"
+    ),
+    "Python": MemoryError(),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_a_step_without_memory_says_what_to_make_smaller(kind):
+    with pytest.raises(LimitError) as refusal, advising(Options(ema=False), 512):
+        raise ERRORS[kind]
+
+    assert refusal.value.message() == (
+        "out of memory in training on 4 images of 512 pixels at once (--batch-size 1 --grad-accum 4"
+        " takes the same steps in less memory; grad-checkpointing = true in --config recomputes"
+        ' activations; --precision bf16 halves activations; optimizer = "adamw8bit" in --config'
+        " has smaller moments; --resolution below 512 trains on smaller images)"
+    )
+
+
+def test_options_that_are_small_already_are_not_named():
+    options = Options(
+        batch_size=1,
+        grad_checkpointing=True,
+        precision=Precision.BF16,
+        optimizer=Optimizer.ADAMW8BIT,
+        ema=False,
+    )
+
+    assert ["--resolution below 64 trains on smaller images"] == list(smaller(options, 64))
+
+
+def test_another_error_is_not_called_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match="shapes differ"), advising(Options(), 8):
+        raise RuntimeError("shapes differ")
+
+
+def test_a_run_without_memory_keeps_its_checkpoint_and_can_be_resumed(
+    trained, tmp_path, monkeypatch
+):
+    real, calls = Objective.loss, []
+
+    def loss(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise ERRORS["GPU"]
+        return real(*arguments)
+
+    monkeypatch.setattr(Objective, "loss", loss)
+    with pytest.raises(LimitError, match="out of memory in training on 2 images of 8 pixels"):
+        trained("plain", tmp_path / "run", save_every=2)
+    monkeypatch.undo()
+
+    assert [3, 4] == trained("plain", tmp_path / "run", save_every=2).steps
+
+
+def test_a_grid_without_memory_is_left_out_and_changes_nothing(trained, tmp_path, monkeypatch):
+    trained("plain", tmp_path / "plain")
+
+    def draw(self, state):
+        raise ERRORS["GPU"]
+
+    monkeypatch.setattr(GridSampler, "draw", draw)
+    spy = trained("plain", tmp_path / "run", sample_every=2)
+
+    said = [text for text in spy.said if "sample grid" in text]
+    assert said[1] == (
+        "step 2: no sample grid, out of memory"
+        " (it has too many images: set a smaller sample-grid in --config)"
+    )
+    assert 3 == len(said)
+    records = [
+        json.loads((tmp_path / name / "soupctl.json").read_text()) for name in ("plain", "run")
+    ]
+    assert records[0]["weights"] == records[1]["weights"]
