@@ -121,6 +121,8 @@ if TYPE_CHECKING:
     from .proof.attest import attest as attest
     from .proof.check import CheckedAttestation as CheckedAttestation
     from .proof.check import check_attestation as check_attestation
+    from .proof.describe import DescribeRequest as DescribeRequest
+    from .proof.describe import describe as describe
     from .proof.statement import Attestation as Attestation
     from .scoring.greedy import Greedy as Greedy
     from .scoring.greedy import GreedyChoice as GreedyChoice
@@ -175,6 +177,7 @@ MODULES = {
     ".merge.verify": "Verified verify",
     ".proof.attest": "AttestRequest attest",
     ".proof.check": "CheckedAttestation check_attestation",
+    ".proof.describe": "DescribeRequest describe",
     ".proof.statement": "Attestation",
     ".scoring.greedy": "Greedy GreedyChoice greedy open_greedy",
     ".scoring.recipe": "chosen_recipe",

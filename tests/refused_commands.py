@@ -15,6 +15,17 @@ IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 IGNORE_NEWER = "use a newer soupctl, or avg --ignore-ledger to take the file as it is"
 
 REFUSED_COMMANDS = [
+    Refused(
+        "bom soup.st",
+        ("-o bom.json, --model-card or both",),
+        instead=("bom soup.st -o bom.json", "bom other-whole --model-card"),
+    ),
+    Refused("bom soup.st -o -", ("-o {} names no file",), {"-o": "bom.json"}),
+    Refused(
+        "bom soup.st --model-card -o bom.json",
+        ("is a file, and --model-card writes into the folder of a soup",),
+        instead=("bom soup.st -o bom.json",),
+    ),
     Refused("attest soup.st", ("-o is required",), {"-o": "p.json"}),
     Refused("attest soup.st -o -", ("-o {} is not a file",), {"-o": "p.json"}),
     Refused(

@@ -88,7 +88,9 @@ PURE_MODULES = {
     "soupctl.merge.plan",
     "soupctl.merge.step",
     "soupctl.merge.recipe",
+    "soupctl.proof.bom",
     "soupctl.proof.ledger_record",
+    "soupctl.proof.model_card",
     "soupctl.proof.model_signature",
     "soupctl.proof.statement",
 }

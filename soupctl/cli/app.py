@@ -97,6 +97,7 @@ JOBS: dict[str, dict[str, str]] = {
         "log": "history:log",
         "verify": "proof:verify",
         "attest": "attest:attest",
+        "bom": "bom:bom",
         "inspect": "inspect:inspect",
         "diff": "diff:diff",
         "hash": "hash:hash_files",

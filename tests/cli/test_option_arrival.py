@@ -7,6 +7,7 @@ decides nothing else.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -40,6 +41,7 @@ WORDS = {
     "log": "soup.st",
     "verify": "soup.st",
     "attest": "soup.st -o proof.json",
+    "bom": "soup.st -o bom.json",
     "inspect": "soup.st",
     "diff": "a.st b.st",
     "hash": "a.st",
@@ -111,6 +113,7 @@ NAMES = {
     "maximize": "minimize",
     "score": "command",
     "scorer": "function",
+    "model_card": "card",
     "signers": "key",
     "matrix": "compare_deltas",
     "exclude": "excludes",
@@ -132,6 +135,8 @@ VERIFICATION = Verification(Level.DIGEST, 0, "1", 1)
 ATTESTED = Attestation((), (), VERIFICATION)
 STUBS = {
     "soupctl.verbs.attest": ATTESTED,
+    "soupctl.verbs.describe": (Path("bom.json"),),
+    "soupctl.cli.bom.read_bar": nullcontext(),
     "soupctl.verbs.check_attestation": CheckedAttestation("", Proof.OK, "", (), ATTESTED),
     "soupctl.cli.average.make": (),
     "soupctl.cli.apply.make": (),
