@@ -41,26 +41,34 @@ def parse_object(text: str) -> dict[str, Any]:
 
 def parse_config(text: str) -> dict[str, Any]:
     """The object that `text` holds; as Python writes it, so it may hold NaN and infinities."""
-    return dict(members(text, lambda text, begin: _member(text, begin, CONFIG_DECODER)))
+    return dict(members(text, decoder=CONFIG_DECODER))
 
 
-Usual = Callable[[str, int], tuple[str, Any, int] | None]
-"""Reads a member at a position that is written in a usual form: its name, value and end.
+Usual = Callable[[str, int], Iterator[tuple[str, Any, int]]]
+"""Reads members from a position on that are written in a usual form, and followed by others.
 
-Its form admits only what the rules of this module do; None for a member in another form.
+Each is its name, its value, and where the next one begins. The form admits only what the rules of
+this module do; the first member in another form ends it.
 """
 
 
-def members(text: str, usual: Usual | None = None) -> Iterator[tuple[str, Any]]:
+def members(
+    text: str, usual: Usual | None = None, decoder: json.JSONDecoder | None = None
+) -> Iterator[tuple[str, Any]]:
     """The members of the object that `text` holds, one at a time, so that few are held at once."""
     position = _after(OPENING, text, 0, "an object")
     if text.startswith("}", position):
         _require_end(text, SEPARATOR.match(text, position))
         return
-    seen = set()
+    seen: set[str] = set()
     while True:
-        found = None if usual is None else usual(text, position)
-        key, value, position = _member(text, position) if found is None else found
+        for key, value, after in () if usual is None else usual(text, position):
+            if key in seen:
+                raise ValueError(f"the name {reprlib.repr(key)} occurs twice")
+            seen.add(key)
+            position = after
+            yield key, value
+        key, value, position = _member(text, position, decoder or DECODER)
         if key in seen:
             raise ValueError(f"the name {reprlib.repr(key)} occurs twice")
         seen.add(key)
@@ -74,11 +82,10 @@ def members(text: str, usual: Usual | None = None) -> Iterator[tuple[str, Any]]:
             return
 
 
-def _member(text: str, begin: int, decoder: json.JSONDecoder | None = None) -> tuple[str, Any, int]:
+def _member(text: str, begin: int, decoder: json.JSONDecoder) -> tuple[str, Any, int]:
     """The name and value of the member at a position, and where it ends."""
     if not text.startswith('"', begin):
         raise ValueError(f"character {begin}: expected a name in double quotes")
-    decoder = decoder or DECODER
     key, position = _scan(decoder, text, begin)
     value, position = _scan(decoder, text, _after(COLON, text, position, "a colon"))
     _require_plain(text, begin, position, key, value)
