@@ -1,0 +1,32 @@
+"""The growth of time is measured against the limit, point by point, and drawn."""
+
+from __future__ import annotations
+
+import sys
+
+import growth
+import growth_plot
+import limit
+import pytest
+
+
+@pytest.mark.skipif(limit.compiler() is None, reason="the limit needs a C compiler")
+def test_a_point_is_measured_against_the_limit(tmp_path, monkeypatch, capsys):
+    small = growth.Point("tensors", 3, ((2, 8), (1, 5)), options=("--keep-sum",), cold=True)
+    monkeypatch.setattr(growth, "points", lambda: [small, growth.Point("others", 1, ())])
+    result, plot = tmp_path / "result.json", tmp_path / "plot.png"
+    words = ["--pairs", "1", "--folder", str(tmp_path), "-o", str(result), "--plot", str(plot)]
+    assert growth.main(["tensors", *words, "--soupctl", f"{sys.executable} -m soupctl"]) == 0
+    shown = capsys.readouterr().out
+    assert "soupctl / limit" in shown
+    assert "tensors" in shown
+    assert '"series": "tensors"' in result.read_text()
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert not [*tmp_path.glob("*/*.safetensors")]
+
+
+def test_each_panel_has_points_and_each_point_is_of_one_series():
+    points = growth.points()
+    series = {point.series for point in points}
+    assert {name for _, names in growth_plot.PANELS for name in names} <= series
+    assert len({(point.series, point.x) for point in points}) == len(points)
