@@ -54,6 +54,14 @@ def _weight_norm(found: re.Match[str]) -> str:
     return f".parametrizations.weight.original{'gv'.index(found[1])}"
 
 
+_TOWERS = r"model\.(visual|vision_tower|multi_modal_projector|audio_tower|image_newline)"
+
+
+def _language_model(found: re.Match[str]) -> str:
+    """The name of a part of a vision language model before it was put into one `model`."""
+    return "model" if found[1] else str(found[2] or found[3])
+
+
 RENAMINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str], str, str], ...] = (
     # pattern, replacement, description, and the library that renamed it
     (
@@ -94,10 +102,10 @@ RENAMINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str], str, str], ...
         "transformers, T5EncoderModel: `shared` and `encoder.embed_tokens` are one tensor",
     ),
     (
-        r"^(model\.language_model|language_model\.model)\.",
-        "model.",
+        rf"^(?:(model\.language_model|language_model\.model)|language_model\.(lm_head)|{_TOWERS})(?=\.|$)",
+        _language_model,
         "the language model names of older transformers",
-        "transformers 4.52, vision language models",
+        "transformers 4.52, vision language models; conversion_mapping.py",
     ),
 )
 

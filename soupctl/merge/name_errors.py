@@ -79,6 +79,9 @@ def _advice(layouts: Layouts, content: Contents, other: Contents, missing: Seque
             "no tensor has the same name in both: rename the tensors of one if they are the same"
             f" model; {OnMissing.KEEP.option} would only put both into one file"
         )
+    if any(each in content for each in missing) and any(each in other for each in missing):
+        # keeping both sides would be wrong if they are two layouts of one tensor
+        return f"rename tensors that are the same under other names first; {ways}, {left}"
     return f"{ways}, {left}"
 
 

@@ -95,6 +95,39 @@ def test_the_names_of_wrapped_modules_are_undone_wherever_they_are(wrap):
         assert dict(zip(plain, own, strict=True)) == undone(own, plain)
 
 
+NEW_VISION = (
+    "model.language_model.layers.0.q.weight",
+    "model.vision_tower.encoder.q.weight",
+    "model.multi_modal_projector.linear_1.weight",
+    "lm_head.weight",
+)
+OLD_VISION = (
+    "language_model.model.layers.0.q.weight",
+    "vision_tower.encoder.q.weight",
+    "multi_modal_projector.linear_1.weight",
+    "language_model.lm_head.weight",
+)
+
+
+@pytest.mark.parametrize(
+    ("new", "old"),
+    [
+        (NEW_VISION, OLD_VISION),
+        (
+            ("model.language_model.layers.0.q.weight", "model.visual.q.weight", "lm_head.weight"),
+            ("model.layers.0.q.weight", "visual.q.weight", "lm_head.weight"),
+        ),
+        (
+            ("model.language_model.norm.weight", "model.image_newline"),
+            ("language_model.model.norm.weight", "image_newline"),
+        ),
+    ],
+)
+def test_all_parts_of_an_older_vision_language_model_are_renamed_together(new, old):
+    assert dict(zip(old, new, strict=True)) == undone(new, old)
+    assert dict(zip(new, old, strict=True)) == undone(old, new)
+
+
 def test_a_prefix_that_nobody_is_known_to_write_is_found_to_be_told():
     other = ["other.one." + name for name in NAMES]
 
