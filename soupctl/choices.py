@@ -108,6 +108,18 @@ class Prediction(StrEnum):
     EPSILON = "epsilon"
     VELOCITY = "v_prediction"
     SAMPLE = "sample"
+    FLOW = "flow_prediction"
+    """Noise minus image, as in flow matching."""
+
+
+class Weighting(StrEnum):
+    """How flow matching draws timesteps (`logit_normal`, `mode`) or weights losses (the others)."""
+
+    NONE = "none"
+    LOGIT_NORMAL = "logit_normal"
+    MODE = "mode"
+    SIGMA_SQRT = "sigma_sqrt"
+    COSMAP = "cosmap"
 
 
 class Balance(StrEnum):

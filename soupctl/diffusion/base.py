@@ -106,7 +106,17 @@ class Base:
     @property
     def size_unit(self) -> int:
         """The number of pixels that height and width of an image are multiples of."""
-        return self.scale * 2 ** (len(self.config.get("down_block_types", [None])) - 1)
+        return self.scale * self.patch * 2 ** (len(self.config.get("down_block_types", [None])) - 1)
+
+    @property
+    def patch(self) -> int:
+        """Height and width of the part of latents that is one token; 1 for a UNet."""
+        return self.family.patch or int(self.config.get("patch_size") or 1)
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether it is told the guidance scale, in place of being guided by two predictions."""
+        return bool(self.config.get("guidance_embeds"))
 
     @property
     def embeddings(self) -> int:
@@ -127,7 +137,7 @@ def choose_resolution(base: Base, asked: int | None) -> int:
 
     Raises MismatchError for a size that the base does not support.
     """
-    size = base.config.get("sample_size")
+    size = base.config.get("sample_size", base.family.sample_size)
     own = size * base.scale if isinstance(size, int) else None
     if asked is None:
         if own is None:

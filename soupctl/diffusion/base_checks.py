@@ -12,8 +12,8 @@ from typing import Any
 
 from ..errors import MismatchError
 from .base import SCHEDULER, VAE, Base, Conditioning
-from .component_classes import NOISE_SCHEDULERS
-from .config_fields import FIELDS, SCHEDULER_FIELDS, require_fields
+from .component_classes import FLOW_SCHEDULERS, NOISE_SCHEDULERS
+from .config_fields import FIELDS, FLOW_FIELDS, SCHEDULER_FIELDS, require_fields
 
 LONGEST_CLASS = 80
 """Characters of a class name that messages show."""
@@ -30,17 +30,23 @@ def require_trainable(base: Base) -> None:
     place = base.denoiser_folder
     for name, config in base.configs.items():
         kind = base.components[name]
-        if name == SCHEDULER and base.scheduler_class not in NOISE_SCHEDULERS:
+        is_flow = name == SCHEDULER and base.family.is_flow
+        if name == SCHEDULER and base.scheduler_class not in (
+            FLOW_SCHEDULERS[:1] if is_flow else NOISE_SCHEDULERS
+        ):
             prediction = config.get("prediction_type")
             own = shown_class(base.scheduler_class)
             what = f"scheduler {own} with prediction {reprlib.repr(prediction)} is not supported"
             raise MismatchError(f"the base's {what}")
-        if name == SCHEDULER:
+        if name == SCHEDULER and not is_flow:
             _require_steps_of_noise(config, base.place(name))
-        fields = FIELDS.get(kind.name, SCHEDULER_FIELDS)
+        fields = FIELDS.get(kind.name, FLOW_FIELDS if is_flow else SCHEDULER_FIELDS)
         require_fields(config, fields, base.place(name) / kind.files[0])
     if base.conditioning is Conditioning.TEXT:
         _require_texts(base)
+    if base.family.is_flow and not {VAE, SCHEDULER} <= base.configs.keys():
+        what = f"is of {base.family.name}, but the base has no vae or no scheduler"
+        raise MismatchError(what, path=place)
     if base.vae is not None:
         _require_fitting_vae(base, base.vae)
     if base.vae is None and base.channels not in (1, 3):

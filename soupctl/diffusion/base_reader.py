@@ -163,7 +163,7 @@ def _read_components(
     for part in family.texts:
         if part.tokenizer in configs and part.encoder in configs:
             own = configs[part.tokenizer]
-            configs[part.tokenizer] = bounded_captions(own, configs[part.encoder])
+            configs[part.tokenizer] = bounded_captions(own, configs[part.encoder], part.tokens)
     return configs
 
 

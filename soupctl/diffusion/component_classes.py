@@ -22,12 +22,19 @@ PROCESSOR_CONFIG = "preprocessor_config.json"
 CONFIGS = (CONFIG, SCHEDULER_CONFIG, TOKENIZER_CONFIG, PROCESSOR_CONFIG)
 VOCABULARIES = (
     "tokenizer.json",
+    "spiece.model",
     "vocab.json",
     "merges.txt",
     "special_tokens_map.json",
     "added_tokens.json",
 )
-DENOISERS = ("UNet2DConditionModel", "UNet2DModel", "DiTTransformer2DModel")
+DENOISERS = (
+    "UNet2DConditionModel",
+    "UNet2DModel",
+    "DiTTransformer2DModel",
+    "SD3Transformer2DModel",
+    "FluxTransformer2DModel",
+)
 CODE = ("auto_map", "custom_pipeline", "custom_code")
 """Fields in which a config names code of its own."""
 ATTENTIONS = (None, "eager", "sdpa")
@@ -55,7 +62,7 @@ NOISE_SCHEDULERS = tuple(
 )
 """Schedulers with betas; only their noise schedule is used."""
 FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
-"""Schedulers without betas, which are refused with their own message."""
+"""Schedulers without betas; a denoiser with betas is refused with one of them."""
 
 _TOKENIZER = (TOKENIZER_CONFIG, *VOCABULARIES)
 _KNOWN = (
@@ -66,6 +73,9 @@ _KNOWN = (
     ),
     ComponentClass("transformers", "CLIPTextModel"),
     ComponentClass("transformers", "CLIPTextModelWithProjection"),
+    ComponentClass("transformers", "T5EncoderModel"),
+    ComponentClass("transformers", "T5Tokenizer", _TOKENIZER, has_weights=False),
+    ComponentClass("transformers", "T5TokenizerFast", _TOKENIZER, has_weights=False),
     ComponentClass("transformers", "CLIPTokenizer", _TOKENIZER, has_weights=False),
     ComponentClass("transformers", "CLIPTokenizerFast", _TOKENIZER, has_weights=False),
     # these are copied with a trained model, and never loaded

@@ -9,83 +9,31 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, Issue
-
-LARGEST = 1 << 31
-LONGEST = 1 << 16
-"""Most entries of a list, and most characters of a text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a config."""
-
-    kind: str
-    """The allowed values in words."""
-    holds: Callable[[Any], bool]
-    is_required: bool = False
-
-
-def whole(least: int = 0, most: int = LARGEST) -> Field:
-    """A field for a whole number within bounds."""
-    return Field(
-        f"a whole number from {least} to {most}",
-        lambda value: type(value) is int and least <= value <= most,
-    )
-
-
-def number(least: float, most: float) -> Field:
-    """A field for a number within bounds."""
-    return Field(
-        f"a number from {least:g} to {most:g}",
-        lambda value: type(value) in (int, float) and least <= value <= most,
-    )
-
-
-def listed(each: Field, least: int = 1, most: int = 64) -> Field:
-    """A field for a list of a bounded number of values."""
-    return Field(
-        f"a list of {least} to {most} values, each {each.kind}",
-        lambda value: (
-            isinstance(value, list) and least <= len(value) <= most and all(map(each.holds, value))
-        ),
-    )
-
-
-def either(first: Field, other: Field) -> Field:
-    """A field for either of two kinds of values."""
-    return Field(
-        f"{first.kind} or {other.kind}", lambda value: first.holds(value) or other.holds(value)
-    )
-
-
-def optional(field: Field) -> Field:
-    """The same field, which may also be null."""
-    return either(field, NULL)
-
-
-def required(field: Field) -> Field:
-    """The same field, which must be present."""
-    return Field(field.kind, field.holds, is_required=True)
-
-
-def choice(*values: str) -> Field:
-    """A field for one of some texts."""
-    return Field(f"one of {', '.join(values)}", lambda value: value in values)
-
-
-NULL = Field("null", lambda value: value is None)
-FLAG = Field("true or false", lambda value: isinstance(value, bool))
-TEXT = Field("a text", lambda value: isinstance(value, str) and len(value) <= LONGEST)
-TEXTS = listed(TEXT)
-SIZE = whole(1, LONGEST)
-LAYERS = whole(1, 128)
-SHARE = number(0, 1)
+from .config_field import (
+    FLAG,
+    LARGEST,
+    LAYERS,
+    LONGEST,
+    NULL,
+    SHARE,
+    SIZE,
+    TEXT,
+    TEXTS,
+    Field,
+    choice,
+    either,
+    listed,
+    number,
+    optional,
+    required,
+    whole,
+)
+from .text_fields import T5_FIELDS, TEXT_ENCODER_FIELDS, TOKENIZER_FIELDS
 
 _LAYERS_PER_BLOCK = either(LAYERS, listed(either(LAYERS, listed(LAYERS))))
 _SIZES = either(SIZE, listed(SIZE))
@@ -133,6 +81,32 @@ _DIT: Mapping[str, Field] = {
     "sample_size": required(SIZE),
 }
 
+_TRANSFORMER: Mapping[str, Field] = {
+    **_MODEL,
+    "attention_head_dim": SIZE,
+    "joint_attention_dim": SIZE,
+    "num_attention_heads": SIZE,
+    "num_layers": whole(0, 256),
+    "patch_size": SIZE,
+    "pooled_projection_dim": SIZE,
+}
+
+_SD3: Mapping[str, Field] = {
+    **_TRANSFORMER,
+    "caption_projection_dim": SIZE,
+    "dual_attention_layers": listed(whole(0, 256), 0, 256),
+    "pos_embed_max_size": whole(1, 4096),
+    "qk_norm": optional(TEXT),
+    "sample_size": required(SIZE),
+}
+
+_FLUX: Mapping[str, Field] = {
+    **_TRANSFORMER,
+    "axes_dims_rope": listed(SIZE, 3, 3),
+    "guidance_embeds": FLAG,
+    "num_single_layers": whole(0, 256),
+}
+
 _VAE: Mapping[str, Field] = {
     **_MODEL,
     "block_out_channels": required(listed(SIZE)),
@@ -145,52 +119,6 @@ _VAE: Mapping[str, Field] = {
     "shift_factor": optional(number(-1e6, 1e6)),
     "up_block_types": required(TEXTS),
 }
-
-TEXT_ENCODER_FIELDS: Mapping[str, Field] = {
-    "architectures": optional(
-        listed(choice("CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel"))
-    ),
-    "attention_dropout": SHARE,
-    "bos_token_id": optional(whole()),
-    "dtype": optional(TEXT),
-    "eos_token_id": optional(whole()),
-    "hidden_act": TEXT,
-    "hidden_size": required(SIZE),
-    "initializer_factor": number(0, 1e6),
-    "initializer_range": number(0, 1e6),
-    "intermediate_size": SIZE,
-    "layer_norm_eps": number(0, 1),
-    "max_position_embeddings": required(SIZE),
-    "model_type": choice("clip_text_model", "clip"),
-    "num_attention_heads": SIZE,
-    "num_hidden_layers": LAYERS,
-    "pad_token_id": optional(whole()),
-    "projection_dim": SIZE,
-    "torch_dtype": optional(TEXT),
-    "transformers_version": optional(TEXT),
-    "vocab_size": required(whole(1, 10_000_000)),
-}
-"""The fields of a text encoder that are passed to transformers."""
-
-_TOKEN = optional(either(TEXT, Field("an object", lambda value: isinstance(value, dict))))
-
-TOKENIZER_FIELDS: Mapping[str, Field] = {
-    "add_prefix_space": FLAG,
-    "added_tokens_decoder": Field("an object", lambda value: isinstance(value, dict)),
-    "additional_special_tokens": listed(TEXT, 0),
-    "backend": optional(TEXT),
-    "bos_token": _TOKEN,
-    "clean_up_tokenization_spaces": optional(FLAG),
-    "do_lower_case": FLAG,
-    "eos_token": _TOKEN,
-    "errors": choice("replace", "strict", "ignore"),
-    "model_max_length": required(SIZE),
-    "pad_token": _TOKEN,
-    "processor_class": optional(choice("CLIPProcessor")),
-    "tokenizer_class": optional(choice("CLIPTokenizer", "CLIPTokenizerFast")),
-    "unk_token": _TOKEN,
-}
-"""The fields of a tokenizer that are passed to transformers."""
 
 _SCHEDULER: Mapping[str, Field] = {
     "beta_end": required(number(0, 1)),
@@ -218,13 +146,36 @@ SCHEDULER_FIELDS: Mapping[str, Field] = {
 }
 """The fields of a scheduler that are passed to diffusers, unless they are null."""
 
+FLOW_FIELDS: Mapping[str, Field] = {
+    "base_image_seq_len": SIZE,
+    "base_shift": optional(number(-1e6, 1e6)),
+    "invert_sigmas": Field("false", lambda value: value is False),
+    "max_image_seq_len": SIZE,
+    "max_shift": optional(number(-1e6, 1e6)),
+    "num_train_timesteps": whole(1, 1_000_000),
+    "shift": number(1e-6, 1e6),
+    "shift_terminal": optional(number(0, 1)),
+    "stochastic_sampling": Field("false", lambda value: value is False),
+    "time_shift_type": choice("exponential", "linear"),
+    "use_beta_sigmas": FLAG,
+    "use_dynamic_shifting": FLAG,
+    "use_exponential_sigmas": FLAG,
+    "use_karras_sigmas": FLAG,
+}
+"""The fields of a scheduler of flow matching that are passed to diffusers, unless null."""
+
 FIELDS: Mapping[str, Mapping[str, Field]] = {
     "UNet2DModel": _UNET,
     "UNet2DConditionModel": _UNET,
     "DiTTransformer2DModel": _DIT,
+    "SD3Transformer2DModel": _SD3,
+    "FluxTransformer2DModel": _FLUX,
     "AutoencoderKL": _VAE,
     "CLIPTextModel": TEXT_ENCODER_FIELDS,
     "CLIPTextModelWithProjection": TEXT_ENCODER_FIELDS,
+    "T5EncoderModel": T5_FIELDS,
+    "T5Tokenizer": TOKENIZER_FIELDS,
+    "T5TokenizerFast": TOKENIZER_FIELDS,
     "CLIPTokenizer": TOKENIZER_FIELDS,
     "CLIPTokenizerFast": TOKENIZER_FIELDS,
 }

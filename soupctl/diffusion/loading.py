@@ -15,7 +15,7 @@ import transformers
 from ..errors import InputError, MismatchError, SoupError
 from .base import SCHEDULER, VAE, Base
 from .base_files import staged
-from .config_fields import FIELDS, SCHEDULER_FIELDS
+from .config_fields import FIELDS, FLOW_FIELDS, SCHEDULER_FIELDS
 from .families.family import Condition, Frame, TextPart
 
 LONGEST_REASON = 200
@@ -131,14 +131,12 @@ def load_scheduler(base: Base) -> Any:
     """
     if SCHEDULER not in base.configs:
         return diffusers.DDPMScheduler()
-    config = base.configs[SCHEDULER]
-    known = {
-        name: value
-        for name, value in config.items()
-        if name in SCHEDULER_FIELDS and value is not None
-    }
+    is_flow, config = base.family.is_flow, base.configs[SCHEDULER]
+    fields = FLOW_FIELDS if is_flow else SCHEDULER_FIELDS
+    known = {name: value for name, value in config.items() if name in fields and value is not None}
+    kind = diffusers.FlowMatchEulerDiscreteScheduler if is_flow else diffusers.DDPMScheduler
     with loading(base):
-        return diffusers.DDPMScheduler.from_config(known)
+        return kind.from_config(known)
 
 
 def encode_captions(
@@ -161,7 +159,7 @@ def encode_captions(
         ids[part.encoder] = _token_ids(models.tokenizers[part.tokenizer], part, captions).to(device)
     with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
         found = family.embed(models.text_encoders, ids, models.base.config)
-    return family.complete(found, frame, guidance)
+    return family.complete(found, models.base.config, frame, guidance)
 
 
 def encode_nothing(models: Models, count: int, frame: Frame, guidance: float) -> Condition:
@@ -171,7 +169,7 @@ def encode_nothing(models: Models, count: int, frame: Frame, guidance: float) ->
     if not family.zeroes_null(models.base.pipeline):
         return found
     zeros = {name: torch.zeros_like(each) for name, each in found.items()}
-    return family.complete(zeros, frame, guidance)
+    return family.complete(zeros, models.base.config, frame, guidance)
 
 
 def _token_ids(tokenizer: Any, part: TextPart, captions: Sequence[str]) -> torch.Tensor:

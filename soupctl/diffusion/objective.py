@@ -18,6 +18,9 @@ import torch
 from ..choices import Prediction
 from ..errors import MismatchError, UsageError
 
+WITH_BETAS = (Prediction.EPSILON, Prediction.VELOCITY, Prediction.SAMPLE)
+"""What a denoiser may predict whose noise schedule has betas."""
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:
@@ -44,6 +47,10 @@ class Objective:
     def timesteps(self) -> int:
         """The number of timesteps."""
         return len(self.alpha_bars)
+
+    def told(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """What the denoiser is told of timesteps [B]: themselves."""
+        return timesteps
 
     def noisy(
         self, samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
@@ -102,8 +109,10 @@ def objective_of(scheduler: object, prediction: Prediction, snr_gamma: float | N
     alpha_bars = getattr(scheduler, "alphas_cumprod", None)
     config = getattr(scheduler, "config", {})
     own = config.get("prediction_type")
-    if alpha_bars is None or own not in tuple(Prediction):
+    if alpha_bars is None or own not in WITH_BETAS:
         name = type(scheduler).__name__
         raise MismatchError(f"the base's scheduler {name} with prediction {own!r} is not supported")
+    if prediction is Prediction.FLOW:
+        raise UsageError("prediction flow_prediction works with bases of flow matching only")
     asked = Prediction(own) if prediction is Prediction.AUTO else prediction
     return Objective(alpha_bars.float(), asked, snr_gamma)

@@ -27,6 +27,7 @@ DIT = "DiTTransformer2DModel"
 MODEL_TYPES: Mapping[str, str] = {
     "CLIPTextModel": "clip_text_model",
     "CLIPTextModelWithProjection": "clip_text_model",
+    "T5EncoderModel": "t5",
 }
 """The prefix of transformers' classes in the table of defaults."""
 LENGTH, POSITIONS = "model_max_length", "max_position_embeddings"
@@ -65,8 +66,10 @@ def present_config(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {**{key: value for key, value in defaults.items() if key not in found}, **found}
 
 
-def bounded_captions(tokenizer: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """A tokenizer's config with a length limit: its own, or that of its text encoder."""
+def bounded_captions(
+    tokenizer: Mapping[str, Any], encoder: Mapping[str, Any], tokens: int | None
+) -> dict[str, Any]:
+    """A tokenizer's config with a length limit: its own, or `tokens`, or its text encoder's."""
     if tokenizer.get(LENGTH, UNBOUNDED) == UNBOUNDED:
-        return {**tokenizer, LENGTH: encoder.get(POSITIONS)}
+        return {**tokenizer, LENGTH: tokens or encoder.get(POSITIONS)}
     return dict(tokenizer)

@@ -20,8 +20,8 @@ from ..errors import InputError, Issue, MismatchError
 from .base import SCHEDULER, VAE, Base, Conditioning
 from .base_files import staged
 from .families.family import Condition, Frame, TextPart
+from .flow import TrainingObjective
 from .loading import known_fields, load_tokenizer, loading
-from .objective import Objective
 from .published_configs import LENGTH
 from .sampling import sampler_of
 
@@ -30,7 +30,7 @@ RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out
 OLD_NAME = re.compile(r"(?<=\.)(query|key|value|proj_attn)(?=\.(weight|bias)$)")
 
 
-def rehearse(base: Base, side: int, scheduler: Any, objective: Objective) -> None:
+def rehearse(base: Base, side: int, scheduler: Any, objective: TrainingObjective) -> None:
     """Try a base on inputs of height and width `side`, computing shapes only.
 
     Raises InputError for configs that the libraries reject, MismatchError for weights or
@@ -64,7 +64,8 @@ def _condition(base: Base) -> Condition:
         part.encoder: torch.zeros(1, _caption_length(base, part), dtype=torch.long)
         for part in base.texts
     }
-    return family.complete(family.embed(encoders, ids, base.config), Frame.whole(1, 8, 8), 1.0)
+    found = family.embed(encoders, ids, base.config)
+    return family.complete(found, base.config, Frame.whole(1, 8, 8), 1.0)
 
 
 def _encoder(base: Base, part: TextPart) -> Any:
@@ -134,9 +135,9 @@ def _rehearse_vae(base: Base, config: Mapping[str, Any], side: int) -> None:
         raise MismatchError(what, path=base.folder / VAE)
 
 
-def _rehearse_scheduler(base: Base, scheduler: Any, objective: Objective) -> None:
+def _rehearse_scheduler(base: Base, scheduler: Any, objective: TrainingObjective) -> None:
     sampler = sampler_of(scheduler, objective, has_vae=base.vae is not None)
-    sampler.set_timesteps(1)
+    base.family.schedule(sampler, 1, 4, "cpu")
     zeros = torch.zeros(1, 1, 2, 2)
     stepped = sampler.step(zeros, sampler.timesteps[0], zeros, return_dict=False)[0]
     if not bool(stepped.isfinite().all()):

@@ -11,8 +11,9 @@ import torch
 
 from ..errors import MismatchError
 from . import rng
-from .families.family import Condition, DenoiserFamily
-from .objective import Objective
+from .base import Base
+from .families.family import Condition
+from .flow import FlowObjective, TrainingObjective
 
 UNSET = "_use_default_values"
 """The entry of a scheduler's config with the names of fields that its file did not have."""
@@ -20,8 +21,13 @@ DDPM_ONLY = ("laplace", "sigmoid")
 """Noise schedules that diffusers' DDPM has, and its DDIM does not."""
 
 
-def sampler_of(scheduler: Any, objective: Objective, *, has_vae: bool) -> Any:
-    """A DDIM scheduler with the noise schedule of `scheduler` and the objective's prediction."""
+def sampler_of(scheduler: Any, objective: TrainingObjective, *, has_vae: bool) -> Any:
+    """A DDIM scheduler with the noise schedule of `scheduler` and the objective's prediction.
+
+    For flow matching, it is Euler's method with the settings of `scheduler`.
+    """
+    if isinstance(objective, FlowObjective):
+        return diffusers.FlowMatchEulerDiscreteScheduler.from_config(scheduler.config)
     # diffusers drops the fields that this entry names as defaults, even if they are set below
     config = {name: value for name, value in scheduler.config.items() if name != UNSET}
     config["prediction_type"] = objective.prediction.value
@@ -36,8 +42,11 @@ def sampler_of(scheduler: Any, objective: Objective, *, has_vae: bool) -> Any:
     return diffusers.DDIMScheduler.from_config(config)
 
 
-def require_steps(scheduler: Any, objective: Objective, steps: int, path: str) -> None:
+def require_steps(scheduler: Any, objective: TrainingObjective, steps: int, path: str) -> None:
     """Raise MismatchError, naming the base at `path`, if it cannot be sampled in so many steps."""
+    if isinstance(objective, FlowObjective):
+        # its timesteps are continuous
+        return
     count = objective.timesteps
     sampler = sampler_of(scheduler, objective, has_vae=True)
     if steps <= count:
@@ -58,7 +67,7 @@ class Sampler:
     """A denoiser with a scheduler, and how it is sampled."""
 
     denoiser: Any
-    family: DenoiserFamily
+    base: Base
     scheduler: Any
     steps: int
     guidance: float
@@ -79,11 +88,13 @@ def sample(
     the unconditional ones by the factor `guidance` (classifier-free guidance, Ho and Salimans
     2022, arXiv 2207.12598, equation 6, with guidance = 1 + w). `on_step` is called after each step.
     """
-    scheduler = sampler.scheduler
-    scheduler.set_timesteps(sampler.steps, device=noise.device)
-    sample = noise * scheduler.init_noise_sigma
+    scheduler, base = sampler.scheduler, sampler.base
+    tokens = (noise.shape[-2] // base.patch) * (noise.shape[-1] // base.patch)
+    base.family.schedule(scheduler, sampler.steps, tokens, noise.device)
+    is_flow = base.family.is_flow
+    sample = noise if is_flow else noise * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
-        scaled = scheduler.scale_model_input(sample, timestep)
+        scaled = sample if is_flow else scheduler.scale_model_input(sample, timestep)
         predicted = _guided(sampler, scaled, timestep, condition, unconditional)
         sample = scheduler.step(predicted, timestep, sample, return_dict=False)[0]
         on_step()
@@ -98,14 +109,14 @@ def _guided(
     unconditional: Condition | None,
 ) -> torch.Tensor:
     """The prediction [B, C, H, W] with classifier-free guidance, if there is a null condition."""
-    family, guidance = sampler.family, sampler.guidance
+    family, guidance = sampler.base.family, sampler.guidance
 
     def predict(noisy: torch.Tensor, condition: Condition) -> torch.Tensor:
         # further channels are predicted variances, which DDIM does not use
         found = family.predict(sampler.denoiser, noisy, timestep.expand(len(noisy)), condition)
         return found[:, : noisy.shape[1]]
 
-    if unconditional is None or guidance == 1:
+    if unconditional is None or guidance == 1 or sampler.base.embeds_guidance:
         return predict(noisy, condition)
     if family.is_guided_in_one_batch:
         both = {name: torch.cat([unconditional[name], condition[name]]) for name in condition}

@@ -24,10 +24,12 @@ from ..banks.config import BankConfig
 from ..banks.load import load_bank_or_stack, members_of
 from ..banks.stack import BankStack
 from ..checkpoints.hashing import content_digests
-from ..choices import Prediction
+from ..choices import Prediction, Weighting
 from ..diffusion.base import Base, Conditioning, choose_resolution
 from ..diffusion.base_reader import read_base
 from ..diffusion.families.family import Condition, Frame
+from ..diffusion.families.flux import FLUX
+from ..diffusion.flow import TrainingObjective, flow_objective
 from ..diffusion.loading import (
     Models,
     decode_latents,
@@ -38,13 +40,13 @@ from ..diffusion.loading import (
     load_scheduler,
 )
 from ..diffusion.null_class import null_class
-from ..diffusion.objective import Objective, objective_of
+from ..diffusion.objective import objective_of
 from ..diffusion.published_configs import DIT
 from ..diffusion.rehearsal import rehearse
 from ..diffusion.sampling import Sampler, initial_noise, require_steps, sample, sampler_of
 from ..errors import InputError, MismatchError, UsageError
 from ..ledger.names import unique_names
-from .request import GUIDANCE, BankUse, SampleRequest
+from .request import FLUX_GUIDANCE, GUIDANCE, BankUse, SampleRequest
 
 BATCH = 8
 """Images in one batch."""
@@ -74,7 +76,7 @@ class LoadedModel:
     name: str
     base: Base
     scheduler: Any
-    objective: Objective
+    objective: TrainingObjective
     side: int
     """Height and width of the denoiser's input."""
     labels: tuple[int, ...]
@@ -127,15 +129,27 @@ def _step_counter(variants: int, request: SampleRequest, on_step: OnStep) -> Cal
 def _read_model(name: str, folder: Path, request: SampleRequest) -> LoadedModel:
     base = read_base(folder, request.variant)
     scheduler = load_scheduler(base)
-    objective = objective_of(scheduler, Prediction.AUTO, None)
+    if base.family.is_flow:
+        objective: TrainingObjective = flow_objective(
+            scheduler, Weighting.NONE, None, is_preconditioned=False
+        )
+    else:
+        objective = objective_of(scheduler, Prediction.AUTO, None)
     side = choose_resolution(base, request.resolution) // base.scale
     rehearse(base, side, scheduler, objective)
     require_steps(scheduler, objective, request.steps, str(folder))
     labels, null = _labels(base, request)
-    guidance = GUIDANCE if request.guidance is None else request.guidance
+    guidance = _default_guidance(base) if request.guidance is None else request.guidance
     if labels and null is None:
         guidance = 1.0
     return LoadedModel(name, base, scheduler, objective, side, labels, null, guidance)
+
+
+def _default_guidance(base: Base) -> float:
+    """The guidance scale of a base's images: that of diffusers for Flux, which trains without."""
+    if base.family is not FLUX:
+        return GUIDANCE
+    return FLUX_GUIDANCE if base.embeds_guidance else 1.0
 
 
 def _labels(base: Base, request: SampleRequest) -> tuple[tuple[int, ...], int | None]:
@@ -262,7 +276,7 @@ def _images(
     """Images [N, C, H, W], each from noise of its own; InputError if one is not finite."""
     shape = (model.base.channels, model.side, model.side)
     scheduler = sampler_of(model.scheduler, model.objective, has_vae=model.base.vae is not None)
-    sampler = Sampler(models.denoiser, model.base.family, scheduler, request.steps, model.guidance)
+    sampler = Sampler(models.denoiser, model.base, scheduler, request.steps, model.guidance)
     images = []
     for start in range(0, request.images, BATCH):
         numbers = range(start, min(start + BATCH, request.images))

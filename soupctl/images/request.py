@@ -13,6 +13,8 @@ LARGEST = 1_000_000_000
 """The largest whole number of any option but the seed."""
 GUIDANCE = 3.0
 """The default guidance scale."""
+FLUX_GUIDANCE = 3.5
+"""The default guidance scale of a Flux model that is told it."""
 BOUNDS = {
     "images": (1, 1_000_000),
     "steps": (1, LARGEST),

@@ -15,8 +15,8 @@ from ..banks.config import TRANSFORMERS, BankConfig, GateKind
 from ..banks.files import bank_digest, load_bank
 from ..banks.load import bank_folder
 from ..diffusion.base import Base
+from ..diffusion.flow import TrainingObjective
 from ..diffusion.loading import empty_model
-from ..diffusion.objective import Objective
 from ..errors import MismatchError
 from ..ledger.names import printable
 from .bank_options import PatchOptions
@@ -65,7 +65,9 @@ class BankPlan:
         return bank
 
 
-def plan_bank(options: PatchOptions, base: Base, side: int, objective: Objective) -> BankPlan:
+def plan_bank(
+    options: PatchOptions, base: Base, side: int, objective: TrainingObjective
+) -> BankPlan:
     """The plan of a bank for a base whose input is [channels, side, side].
 
     Raises MismatchError for blocks that the base does not have or a gate that does not fit,

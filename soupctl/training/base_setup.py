@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..choices import SaveDtype
+from ..choices import Prediction, SaveDtype
 from ..diffusion.base import (
     SCHEDULER,
     Base,
@@ -19,8 +19,9 @@ from ..diffusion.base import (
     choose_resolution,
 )
 from ..diffusion.base_reader import read_base
+from ..diffusion.flow import TrainingObjective, flow_objective
 from ..diffusion.loading import load_scheduler
-from ..diffusion.objective import Objective, objective_of
+from ..diffusion.objective import objective_of
 from ..diffusion.rehearsal import rehearse
 from ..diffusion.sampling import require_steps
 from ..diffusion.weights import weight_dtypes
@@ -41,7 +42,7 @@ class BaseSetup:
     options: Options
     input_spec: InputSpec
     scheduler: Any
-    objective: Objective
+    objective: TrainingObjective
     bank: BankPlan | None
     """The prompt bank to train; None to train the denoiser."""
 
@@ -74,7 +75,13 @@ def read_base_setup(
     _require_usable_options(base, options, patch)
     resolution = choose_resolution(base, options.resolution)
     scheduler = load_scheduler(base)
-    objective = objective_of(scheduler, options.prediction, options.snr_gamma)
+    if base.family.is_flow:
+        preconditioned = options.precondition_outputs
+        objective: TrainingObjective = flow_objective(
+            scheduler, options.weighting, options.shift, is_preconditioned=preconditioned
+        )
+    else:
+        objective = objective_of(scheduler, options.prediction, options.snr_gamma)
     side = resolution // base.scale
     rehearse(base, side, scheduler, objective)
     if options.sample_every:
@@ -86,12 +93,13 @@ def read_base_setup(
         base.vae is not None,
         _timesteps(options, objective, folder),
         bucket_sizes(resolution, base.size_unit) if options.buckets else (),
+        base.family.is_flow,
     )
     bank = None if patch is None else plan_bank(patch, base, side, objective)
     return BaseSetup(base, options, input_spec, scheduler, objective, bank)
 
 
-def _timesteps(options: Options, objective: Objective, folder: Path) -> range:
+def _timesteps(options: Options, objective: TrainingObjective, folder: Path) -> range:
     """The timesteps to train on; UsageError for a range that the base does not have."""
     chosen, most = options.timestep_range, objective.timesteps
     if chosen is None:
@@ -119,6 +127,7 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
         issues.append(
             Issue("supports only images of one size", base.folder, advice="remove --buckets")
         )
+    issues += _options_of_the_other_training(base, options)
     if options.cache_latents and base.vae is None:
         issues.append(Issue("has no vae, which cache-latents needs", base.folder))
     if options.prompt and base.conditioning is not Conditioning.TEXT:
@@ -129,3 +138,16 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
         )
     if issues:
         raise UsageError.collected(issues)
+
+
+def _options_of_the_other_training(base: Base, options: Options) -> list[Issue]:
+    """An issue for an option that flow matching, or training with betas, does not have."""
+    if base.family.is_flow:
+        usual = options.prediction in (Prediction.AUTO, Prediction.FLOW)
+        given = [] if usual else ["prediction"]
+        given += [] if options.snr_gamma is None else ["snr-gamma"]
+        what = "is trained by flow matching, which has no {}"
+    else:
+        given, what = list(options.set_for_flow), "is not trained by flow matching, and has no {}"
+    advice = f"remove {given[0]} from --config" if given else None
+    return [Issue(what.format(each), base.folder, advice=advice) for each in given[:1]]

@@ -101,7 +101,8 @@ def _write_scheduler(staging: Staging, name: str, base: Base, prediction: Predic
     """Write a scheduler's config, with another prediction type if training used another one."""
     config = parse_config(decode(base.files.contents[name]))
     # diffusers' default is epsilon
-    if config.get("prediction_type", Prediction.EPSILON) == prediction:
+    own = config.get("prediction_type", Prediction.EPSILON)
+    if prediction in (own, Prediction.FLOW):
         write_file(staging, name, base.files.contents[name])
         return
     data = (json.dumps({**config, "prediction_type": prediction}, indent=2) + "\n").encode()

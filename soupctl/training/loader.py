@@ -22,6 +22,7 @@ import torch
 
 from ..checkpoints.digest import PREFIX, text_digest
 from ..diffusion import rng
+from ..diffusion.flow import draw_timestep
 from ..errors import InputError
 from ..storage.atomic import publish_bytes
 from .buckets import BucketOrder, Order, PlainOrder, Size, nearest_size
@@ -56,6 +57,9 @@ class InputSpec:
         channels, height, _ = self.shape
         scale = self.resolution // height
         return channels, size[1] // scale, size[0] // scale
+
+    is_flow: bool = False
+    """Whether they are drawn as in flow matching."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,10 @@ class Examples(torch.utils.data.Dataset[Any]):
         )
 
     def _timestep(self, position: int) -> int:
-        choices = self._input_spec.timesteps
+        options, choices = self._options, self._input_spec.timesteps
+        if self._input_spec.is_flow:
+            spread = (options.logit_mean, options.logit_std, options.mode_scale)
+            return draw_timestep(choices, options.weighting, spread, options.seed, position)
         return choices[rng.integer(len(choices), self._options.seed, "timestep", position)]
 
     def _crop(self, position: int) -> tuple[float, float]:

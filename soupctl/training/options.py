@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 
 from ..choices import SaveDtype, Schedule, Tracker
 from ..errors import Issue, UsageError
-from .loss_options import LossOptions
+from .flow_options import FlowOptions
 from .option_fields import (
     AT_LEAST_0,
     AT_LEAST_1,
@@ -28,7 +28,7 @@ from .option_fields import (
 
 
 @dataclass(frozen=True, slots=True)
-class Options(LossOptions):
+class Options(FlowOptions):
     """The options of a training run; base, data and output are given elsewhere.
 
     Raises UsageError, with all issues at once, for invalid values.

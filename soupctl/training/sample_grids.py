@@ -45,8 +45,8 @@ class GridSampler:
         options, input_spec = self.run.options, self.run.input_spec
         device = next(denoiser.parameters()).device
         scheduler = sampler_of(self.run.scheduler, self.run.objective, has_vae=input_spec.has_vae)
-        family = self.run.base.family
-        sampler = Sampler(denoiser, family, scheduler, options.sample_steps, options.guidance)
+        base = self.run.base
+        sampler = Sampler(denoiser, base, scheduler, options.sample_steps, options.guidance)
         images, labels = [], []
         for row, (label, condition, without) in enumerate(self._conditions(device)):
             shape = (options.sample_grid, *input_spec.shape)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..choices import CaptionFiles
 from ..diffusion.base import Base, Conditioning
-from ..diffusion.objective import Objective
+from ..diffusion.flow import TrainingObjective
 from ..diffusion.weights import base_digests, file_digests
 from ..errors import OutputError
 from .bank_options import PatchOptions
@@ -59,7 +59,7 @@ class PreparedRun:
     classes: ClassNumbers | None
     input_spec: InputSpec
     scheduler: Any
-    objective: Objective
+    objective: TrainingObjective
     accelerator: Any
     plan: RunPlan
     bank: BankPlan | None

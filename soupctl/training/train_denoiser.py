@@ -77,6 +77,7 @@ def _wrap(accelerator: Any, denoiser: Any, optimizer: Any) -> Any:
 def loss_function(run: PreparedRun, models: Models) -> Loss:
     """The denoising loss of a batch, as a function of the wrapped model and the batch."""
     device, objective = run.accelerator.device, run.objective
+    guidance = run.options.guidance_embedding
 
     def loss(model: Any, batch: Batch) -> torch.Tensor:
         noise, timesteps = batch.noise.to(device), batch.timesteps.to(device)
@@ -90,12 +91,13 @@ def loss_function(run: PreparedRun, models: Models) -> Loss:
         if run.base.conditioning is Conditioning.TEXT:
             frame = Frame(batch.frames.to(device))
             condition = encode_captions(
-                models, batch.captions, frame, 1.0, trained=run.options.train_text_encoder
+                models, batch.captions, frame, guidance, trained=run.options.train_text_encoder
             )
         elif batch.labels is not None:
             condition = {"class_labels": batch.labels.to(device)}
         noisy = objective.noisy(samples, noise, timesteps)
-        predicted = run.base.family.predict(model, noisy, timesteps, condition)
+        told = objective.told(timesteps)
+        predicted = run.base.family.predict(model, noisy, told, condition)
         return objective.loss(predicted, samples, noise, timesteps)
 
     return loss

@@ -12,17 +12,32 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DiffusionPipeline
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+)
+from diffusers.training_utils import (
+    compute_density_for_timestep_sampling,
+    compute_loss_weighting_for_sd3,
+)
 
 from soupctl import verbs
+from soupctl.choices import Prediction, Weighting
+from soupctl.diffusion import rng
+from soupctl.diffusion.flow import draw_timestep
 from soupctl.diffusion.sampling import initial_noise
+from soupctl.errors import UsageError
 from soupctl.images.compare import sample_models
 from soupctl.images.request import SampleRequest
 from soupctl.training.loader import Batch
 from soupctl.training.train_denoiser import loss_function
 
 PROMPTS = ("a red circle", "a bar on white")
-FAMILIES = ("sdxl",)
+FAMILIES = ("sdxl", "sd3", "sd3_clip", "flux", "schnell")
+TRAINED = ("sdxl", "sd3", "flux")
+SIZE = {"height": 8, "width": 8}
 SEED = 7
 
 
@@ -41,14 +56,19 @@ def pipelines(families) -> dict[str, Any]:
 
 
 def pipeline(folder: Path) -> Any:
-    loaded = DiffusionPipeline.from_pretrained(folder)
+    listing = json.loads((folder / "model_index.json").read_text())
+    # diffusers wants to be told of parts that a pipeline lacks
+    lacking = [name for name, kind in listing.items() if kind == [None, None]]
+    loaded = DiffusionPipeline.from_pretrained(folder, **dict.fromkeys(lacking))
     loaded.set_progress_bar_config(disable=True)
     return loaded
 
 
-def drawn(folder: Path, guidance: float, steps: int = 2) -> torch.Tensor:
+def drawn(folder: Path, guidance: float | None, steps: int = 2) -> torch.Tensor:
     """The images that `sample` makes of two prompts."""
-    request = SampleRequest(PROMPTS, images=2, steps=steps, guidance=guidance, seed=SEED)
+    request = SampleRequest(
+        PROMPTS, images=2, steps=steps, guidance=guidance, seed=SEED, resolution=8
+    )
     (images,) = sample_models([folder], [], request, torch.device("cpu"))
     return images.images
 
@@ -60,26 +80,60 @@ def noise_of(folder: Path, running: Any) -> torch.Tensor:
     return torch.stack([initial_noise(shape, SEED, f"image {number}") for number in range(2)])
 
 
-@pytest.mark.parametrize("guidance", [1.0, 5.0])
-def test_images_of_sdxl_are_those_of_diffusers_to_the_bit(families, pipelines, running, guidance):
-    own = pipelines["sdxl"]
-    kept, own.scheduler = own.scheduler, DDIMScheduler.from_config(own.scheduler.config)
-    own.scheduler.register_to_config(clip_sample=False)
-    expected = own(
+def images_of(own: Any, folder: Path, running: Any, **options: object) -> torch.Tensor:
+    """The images that a pipeline of diffusers makes of that noise, in [0, 1]."""
+    noise = noise_of(folder, running)
+    if "Flux" in type(own).__name__:
+        noise = own._pack_latents(noise, *noise.shape)
+    made = own(
         list(PROMPTS),
-        latents=noise_of(families["sdxl"], running),
+        latents=noise,
         num_inference_steps=2,
-        guidance_scale=guidance,
-        height=8,
-        width=8,
         output_type="pt",
+        **SIZE,
+        **options,
     ).images
-    own.scheduler = kept
+    assert made.std() > 0.01
+    return made
 
-    found = drawn(families["sdxl"], guidance)
+
+def with_ddim(own: Any) -> Any:
+    """The pipeline with the scheduler that `sample` uses for noise with betas."""
+    config = {name: value for name, value in own.scheduler.config.items() if name[0] != "_"}
+    own.scheduler = DDIMScheduler.from_config(config, clip_sample=False)
+    return own
+
+
+@pytest.mark.parametrize(
+    ("family", "guidance", "options"),
+    [
+        ("sdxl", 1.0, {"guidance_scale": 1.0}),
+        ("sdxl", 5.0, {"guidance_scale": 5.0}),
+        ("sd3", 1.0, {"guidance_scale": 1.0}),
+        ("sd3", 5.0, {"guidance_scale": 5.0}),
+        ("sd3_clip", 5.0, {"guidance_scale": 5.0}),
+        ("flux", 3.5, {"guidance_scale": 3.5}),
+        ("flux", 1.0, {"guidance_scale": 1.0}),
+        ("schnell", 1.0, {}),
+        ("schnell", 2.0, {"true_cfg_scale": 2.0, "negative_prompt": ["", ""]}),
+    ],
+)
+def test_images_are_those_of_diffusers_to_the_bit(families, running, family, guidance, options):
+    own = pipeline(families[family])
+    expected = images_of(
+        own if running.read_base(families[family]).family.is_flow else with_ddim(own),
+        *(families[family], running),
+        **options,
+    )
+
+    found = drawn(families[family], guidance)
 
     assert torch.equal(expected, (found / 2 + 0.5).clamp(0, 1))
-    assert expected.std() > 0.01
+
+
+@pytest.mark.parametrize(("family", "guidance"), [("sdxl", 3.0), ("flux", 3.5), ("schnell", 1.0)])
+def test_the_default_guidance_is_that_of_the_family(families, family, guidance):
+    assert torch.equal(drawn(families[family], None), drawn(families[family], guidance))
 
 
 def test_sdxl_is_guided_away_from_an_empty_caption_if_its_list_says_so(families, running, tmp_path):
@@ -88,17 +142,7 @@ def test_sdxl_is_guided_away_from_an_empty_caption_if_its_list_says_so(families,
     (base / "model_index.json").write_text(
         json.dumps({**listing, "force_zeros_for_empty_prompt": False})
     )
-    own = pipeline(base)
-    own.scheduler = DDIMScheduler.from_config(own.scheduler.config, clip_sample=False)
-    expected = own(
-        list(PROMPTS),
-        latents=noise_of(base, running),
-        num_inference_steps=2,
-        guidance_scale=5.0,
-        height=8,
-        width=8,
-        output_type="pt",
-    ).images
+    expected = images_of(with_ddim(pipeline(base)), base, running, guidance_scale=5.0)
 
     found = drawn(base, 5.0)
 
@@ -182,13 +226,162 @@ def test_a_step_of_sdxl_has_the_loss_and_gradient_of_plain_torch(
     require_same(found, (expected.detach(), gradient(own.unet)))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def flow_step(
+    own: Any, batch: Batch, predict: Any, weighting: str, *, preconditioned: bool
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss and gradient of a batch as diffusers' scripts for flow matching compute them.
+
+    Timesteps count from the one with least noise; diffusers counts from the other end.
+    """
+    scheduler = FlowMatchEulerDiscreteScheduler.from_config(own.scheduler.config)
+    with torch.no_grad():
+        latents = latents_of(own.vae, batch)
+    indices = scheduler.config.num_train_timesteps - 1 - batch.timesteps
+    timesteps = scheduler.timesteps[indices]
+    sigmas = scheduler.sigmas[indices].reshape(-1, 1, 1, 1)
+    noisy = (1.0 - sigmas) * latents + sigmas * batch.noise
+    own.transformer.zero_grad()
+    predicted = predict(own, noisy, timesteps, list(batch.captions))
+    target = batch.noise - latents
+    if preconditioned:
+        predicted, target = predicted * (-sigmas) + noisy, latents
+    weights = compute_loss_weighting_for_sd3(weighting, sigmas)
+    errors = weights.float() * (predicted.float() - target.float()) ** 2
+    loss = errors.reshape(len(errors), -1).mean(1).mean()
+    loss.backward()
+    return loss.detach(), gradient(own.transformer)
+
+
+def predict_sd3(
+    own: Any, noisy: torch.Tensor, timesteps: torch.Tensor, captions: list[str]
+) -> torch.Tensor:
+    with torch.no_grad():
+        states, _, pooled, _ = own.encode_prompt(
+            captions, None, None, do_classifier_free_guidance=False
+        )
+    return own.transformer(
+        hidden_states=noisy,
+        timestep=timesteps,
+        encoder_hidden_states=states,
+        pooled_projections=pooled,
+        return_dict=False,
+    )[0]
+
+
+def predict_flux(
+    own: Any, noisy: torch.Tensor, timesteps: torch.Tensor, captions: list[str]
+) -> torch.Tensor:
+    with torch.no_grad():
+        states, pooled, text_ids = own.encode_prompt(captions, None)
+    count, _, height, width = noisy.shape
+    guidance = None
+    if own.transformer.config.guidance_embeds:
+        guidance = torch.full((count,), 3.5)
+    predicted = own.transformer(
+        hidden_states=own._pack_latents(noisy, *noisy.shape),
+        timestep=timesteps / 1000,
+        guidance=guidance,
+        pooled_projections=pooled,
+        encoder_hidden_states=states,
+        txt_ids=text_ids,
+        img_ids=own._prepare_latent_image_ids(count, height // 2, width // 2, "cpu", torch.float32),
+        return_dict=False,
+    )[0]
+    return own._unpack_latents(predicted, 2 * height, 2 * width, 2)
+
+
+@pytest.mark.parametrize(
+    ("family", "weighting", "preconditioned"),
+    [
+        ("sd3", "none", False),
+        ("sd3", "logit_normal", True),
+        ("sd3", "sigma_sqrt", True),
+        ("sd3", "cosmap", False),
+        ("sd3_clip", "mode", False),
+        ("flux", "none", False),
+        ("flux", "cosmap", False),
+        ("schnell", "sigma_sqrt", False),
+    ],
+)
+def test_a_step_of_flow_matching_has_the_loss_and_gradient_of_diffusers_scripts(
+    families, pipelines, shards, running, tmp_path, family, weighting, preconditioned
+):
+    batch = batch_of(4, (10, 900))
+    predict = predict_sd3 if family.startswith("sd3") else predict_flux
+    expected = flow_step(
+        pipelines[family], batch, predict, weighting, preconditioned=preconditioned
+    )
+    options = {"weighting": Weighting(weighting), "precondition_outputs": preconditioned}
+    options |= {"resolution": 8}
+
+    found = step_of(running, families[family], shards["text"], batch, tmp_path, **options)
+
+    require_same(found, expected)
+
+
+def test_a_shift_replaces_that_of_the_base_in_training(families, running):
+    options = running.Options(steps=1, shift=5.0)
+
+    setup = running.read_base_setup(families["sd3"], options, None)
+
+    expected = FlowMatchEulerDiscreteScheduler(shift=5.0)
+    assert torch.equal(expected.sigmas.flip(0), setup.objective.shares)
+    assert torch.equal(expected.timesteps.flip(0), setup.objective.told(torch.arange(1000)))
+    assert setup.scheduler.config.shift == 3.0
+
+
+@pytest.mark.parametrize("weighting", list(Weighting))
+def test_timesteps_are_drawn_with_the_densities_of_diffusers(monkeypatch, weighting):
+    spread = (0.5, 2.0, 1.29)
+    found = [
+        draw_timestep(range(1000), weighting, spread, seed=3, position=each) for each in range(50)
+    ]
+
+    normals = [float(rng.normal((), 3, "timestep", each)) for each in range(50)]
+    uniforms = [rng.uniform(3, "timestep", each) for each in range(50)]
+    monkeypatch.setattr(
+        torch, "normal", lambda mean, std, **_: mean + std * torch.tensor(normals).double()
+    )
+    monkeypatch.setattr(torch, "rand", lambda **_: torch.tensor(uniforms).double())
+    shares = compute_density_for_timestep_sampling(weighting.value, 50, *spread)
+    assert found == (999 - (shares * 1000).long()).tolist()
+    assert len(set(found)) > 20
+
+
+def test_timesteps_stay_within_the_range_that_is_trained():
+    for weighting in Weighting:
+        drawn_ones = [
+            draw_timestep(range(200, 210), weighting, (0.0, 50.0, 1.29), 0, each)
+            for each in range(50)
+        ]
+        assert set(drawn_ones) <= set(range(200, 210))
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "words"),
+    [
+        ("sd3", {"snr_gamma": 5.0}, "flow matching, which has no snr-gamma"),
+        ("sd3", {"prediction": Prediction.EPSILON}, "flow matching, which has no prediction"),
+        ("sdxl", {"weighting": Weighting.MODE}, "not trained by flow matching, and has no weight"),
+        ("sdxl", {"shift": 2.0}, "not trained by flow matching, and has no shift"),
+        ("sdxl", {"prediction": Prediction.FLOW}, "flow_prediction works with bases of flow"),
+    ],
+)
+def test_options_of_the_other_kind_of_training_are_refused(
+    families, running, family, options, words
+):
+    with pytest.raises(UsageError, match=words):
+        running.read_base_setup(families[family], running.Options(steps=1, **options), None)
+
+
+@pytest.mark.parametrize("family", TRAINED)
 def test_two_data_shards_average_and_one_is_removed_exactly(
     families, running, shards, tiny, tmp_path, family
 ):
     other = tiny.captioned_shard(tmp_path / "other", 2)
     for name, shard in (("one", shards["text"]), ("two", other)):
-        running.run(families[family], shard, tmp_path / name, running.ReporterSpy(), steps=1)
+        spy = running.ReporterSpy()
+        running.run(families[family], shard, tmp_path / name, spy, steps=1, resolution=8)
     models = [tmp_path / name / "model" for name in ("one", "two")]
 
     verbs.average(verbs.Request(models, tmp_path / "soup", keep_sum=True))
@@ -208,9 +401,9 @@ def test_two_data_shards_average_and_one_is_removed_exactly(
     assert not torch.equal(drawn(tmp_path / "soup", 2.0), drawn(families[family], 2.0))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TRAINED)
 def test_a_resumed_run_equals_an_uninterrupted_one(families, running, shards, tmp_path, family):
-    options = {"save_every": 1, "keep": 3, "flip": True, "random_crop": True}
+    options = {"save_every": 1, "keep": 3, "flip": True, "random_crop": True, "resolution": 8}
     spy = running.ReporterSpy()
     whole = running.run(families[family], shards["text"], tmp_path / "a", spy, steps=2, **options)
     half = running.run(families[family], shards["text"], tmp_path / "b", spy, steps=1, **options)

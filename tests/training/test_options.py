@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from soupctl.choices import Schedule
+from soupctl.choices import Schedule, Weighting
 from soupctl.errors import InputError, UsageError
 from soupctl.training.config_file import read_config
 from soupctl.training.option_fields import options_of
@@ -23,26 +23,44 @@ CHANGE_WEIGHTS = {
     "ema_decay",
     "flip",
     "grad_accum",
+    "guidance_embedding",
+    "logit_mean",
+    "logit_std",
     "lr",
     "lr_schedule",
     "max_grad_norm",
+    "mode_scale",
     "noise_offset",
     "optimizer",
     "precision",
+    "precondition_outputs",
     "prediction",
     "random_crop",
     "resolution",
     "save_dtype",
     "seed",
+    "shift",
     "snr_gamma",
     "steps",
     "timesteps",
     "train_text_encoder",
     "warmup",
     "weight_decay",
+    "weighting",
 }
 
-UNRECORDED_UNSET = {"buckets", "timesteps", "train_text_encoder"}
+FOR_FLOW = {
+    "guidance_embedding",
+    "logit_mean",
+    "logit_std",
+    "mode_scale",
+    "precondition_outputs",
+    "shift",
+    "weighting",
+}
+"""Options of flow matching."""
+
+UNRECORDED_UNSET = {"buckets", "timesteps", "train_text_encoder"} | FOR_FLOW
 """Options that came later: a run that does not set them is the one that it was before them."""
 
 
@@ -77,7 +95,9 @@ def test_every_option_is_known_to_change_weights_or_to_change_time_alone():
 def test_the_identity_of_a_run_holds_the_options_that_change_weights():
     plain = Options(lr_schedule=Schedule.COSINE)
     assert set(plain.numbers) == CHANGE_WEIGHTS - UNRECORDED_UNSET
-    chosen = replace(plain, timesteps="0:500", buckets=True, train_text_encoder=True)
+    flow = dict.fromkeys(FOR_FLOW, 2.0)
+    flow |= {"weighting": Weighting.MODE, "precondition_outputs": True}
+    chosen = replace(plain, timesteps="0:500", buckets=True, train_text_encoder=True, **flow)
     assert set(chosen.numbers) == CHANGE_WEIGHTS
 
 

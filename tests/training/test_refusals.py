@@ -131,10 +131,10 @@ BAD_INPUTS = {
         "base/unet/diffusion_pytorch_model.safetensors: has ",
     ),
     "another denoiser": (
-        *("text", 4, (), lambda: edit(UNET, _class_name="SD3Transformer2DModel")),
+        *("text", 4, (), lambda: edit(UNET, _class_name="PixArtTransformer2DModel")),
         (
-            "base/unet: has class SD3Transformer2DModel; supported are "
-            "UNet2DConditionModel, UNet2DModel, DiTTransformer2DModel"
+            "base/unet: has class PixArtTransformer2DModel; supported are UNet2DConditionModel, "
+            "UNet2DModel, DiTTransformer2DModel, SD3Transformer2DModel, FluxTransformer2DModel"
         ),
     ),
     "conditions of another kind": (

@@ -51,9 +51,16 @@ class Frame:
         return cls(torch.tensor([[height, width, 0, 0, height, width]] * count).float())
 
 
-def as_it_is(condition: Condition, _frame: Frame, _guidance: float) -> Condition:
+def as_it_is(
+    condition: Condition, _config: Mapping[str, Any], _frame: Frame, _guidance: float
+) -> Condition:
     """The condition, unchanged."""
     return condition
+
+
+def evenly(scheduler: Any, steps: int, _tokens: int, device: Any) -> None:
+    """Set the timesteps of a scheduler, whatever the size of images is."""
+    scheduler.set_timesteps(steps, device=device)
 
 
 def not_zeroed(_pipeline: Mapping[str, Any]) -> bool:
@@ -70,8 +77,10 @@ class DenoiserFamily:
     texts: tuple[TextPart, ...] = ()
     """Its text encoders; none for a family without captions."""
     embed: Embed | None = None
-    complete: Callable[[Condition, Frame, float], Condition] = as_it_is
+    complete: Callable[[Condition, Mapping[str, Any], Frame, float], Condition] = as_it_is
     """Adds what does not depend on captions: the frame, and the guidance scale."""
+    schedule: Callable[[Any, int, int, Any], None] = evenly
+    """Sets a scheduler's timesteps for so many steps and tokens of an image, on a device."""
     zeroes_null: Callable[[Mapping[str, Any]], bool] = not_zeroed
     """Whether images are guided away from zeros, not from an empty caption, by model_index.json."""
     is_flow: bool = False
@@ -80,3 +89,7 @@ class DenoiserFamily:
     """Whether diffusers predicts with and without the caption in one batch, the latter first."""
     packing: int = 1
     """Channels of the denoiser's input for each channel of latents: positions are packed."""
+    patch: int | None = None
+    """Height and width of the part of latents that is one token; None for that of the config."""
+    sample_size: int | None = None
+    """Height and width of latents, if configs have no sample_size."""

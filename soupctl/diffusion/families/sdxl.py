@@ -32,7 +32,9 @@ def embed(
     return {"encoder_hidden_states": torch.cat(states, dim=-1), "text_embeds": pooled}
 
 
-def complete(condition: Condition, frame: Frame, _guidance: float) -> Condition:
+def complete(
+    condition: Condition, _config: Mapping[str, Any], frame: Frame, _guidance: float
+) -> Condition:
     """The condition with the frame of each image, `time_ids` [B, 6]."""
     return {**condition, "time_ids": frame.numbers.to(condition["text_embeds"])}
 
@@ -66,6 +68,6 @@ SDXL = DenoiserFamily(
     ),
     embed,
     complete,
-    zeroes_null,
+    zeroes_null=zeroes_null,
     is_guided_in_one_batch=True,
 )

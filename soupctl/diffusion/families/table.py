@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .family import DenoiserFamily
+from .flux import FLUX
 from .plain import PLAIN
+from .sd3 import SD3
 from .sdxl import SDXL
 from .stable_diffusion import STABLE_DIFFUSION
 
@@ -15,6 +17,8 @@ FAMILIES: Mapping[tuple[str, object], DenoiserFamily] = {
     ("DiTTransformer2DModel", None): PLAIN,
     ("UNet2DConditionModel", None): STABLE_DIFFUSION,
     ("UNet2DConditionModel", "text_time"): SDXL,
+    ("SD3Transformer2DModel", None): SD3,
+    ("FluxTransformer2DModel", None): FLUX,
 }
 """Families by the class of the denoiser and the kind of conditions besides text."""
 
