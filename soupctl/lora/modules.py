@@ -27,6 +27,8 @@ class Family(Enum):
     LOKR = "LoKr"
 
 
+OTHER_TOOL = "merge it with the tool that trained it, then use avg"
+
 ROLES = {"A": "down", "B": "up"}
 """PEFT's names of factors, and kohya's."""
 
@@ -114,6 +116,24 @@ def is_adapter(tensors: Mapping[str, Tensor]) -> bool:
     return factors > others
 
 
+WHOLE_DIFFERENCES = {
+    # last parts of names in LyCORIS' modules/full, norms and ia3
+    **dict.fromkeys(("diff", "diff_b", "w_norm", "b_norm"), "whole differences"),
+    "on_input": "IA3",
+}
+"""Adapters that are not made of factors, by names that reveal them."""
+
+
+def kind_of_other_adapter(tensors: Mapping[str, Tensor], facts: TensorFacts) -> str | None:
+    """The kind of an adapter that is no LoRA, LoHa or LoKr of known names; None for a model."""
+    kinds = find_factors(tensors, facts)
+    found = [kinds[name].what for name in tensors if name in kinds]
+    last_parts = (name.rpartition(".")[2] for name in tensors)
+    found += [WHOLE_DIFFERENCES[part] for part in last_parts if part in WHOLE_DIFFERENCES]
+    # each of the modules of an IA3 also has a weight
+    return ", ".join(sorted({*found})) if 2 * len(found) >= max(1, len(tensors)) else None
+
+
 def modules_of(
     tensors: Mapping[str, Tensor], facts: TensorFacts, path: str
 ) -> tuple[AdapterModule, ...]:
@@ -179,6 +199,6 @@ def _unknown(
         title = kinds[name].what if name in kinds else ""
         if title and title not in (family.value for family in Family):
             what = f"belongs to an adapter ({title}) whose update is not linear or not known"
-            yield Issue(what, path, name, "merge it with the tool that trained it, then use avg")
+            yield Issue(what, path, name, OTHER_TOOL)
         else:
             yield Issue("is not a factor of a LoRA, LoHa or LoKr", path, name)

@@ -17,11 +17,12 @@ from ..checkpoints.open import find_input, open_input
 from ..errors import Issue, MismatchError
 from ..frozen import frozen
 from ..lora.adapter import Adapter
-from ..lora.modules import is_adapter
+from ..lora.modules import OTHER_TOOL, is_adapter, kind_of_other_adapter
 from .adapter_reader import AdapterReader, BasePart, Lacks
 from .applied_plan import Delta
 from .applied_sources import adapter_of, delta_of
 from .delta.reader import DeltaReader
+from .facts import facts_of_source
 from .kept_sum.reader import Source
 from .sources import is_added
 
@@ -61,9 +62,7 @@ def open_delta(stack: ExitStack, path: str | Path, bases: Bases) -> GivenDelta:
     opened = [stack.enter_context(open_input(each)) for each in model.components]
     for checkpoint in opened:
         if not is_added(checkpoint):
-            what = "is a model, not a delta or an adapter"
-            advice = "make a delta of it with soupctl delta FINE BASE"
-            raise MismatchError(what, path=checkpoint.label, advice=advice)
+            raise _not_added(checkpoint)
     is_pipeline = len(bases.sources) > 1 and any(each.name for each in model.components)
     if len(opened) > 1 or is_pipeline:
         deltas = _by_name(model, opened, bases)
@@ -78,6 +77,18 @@ def open_delta(stack: ExitStack, path: str | Path, bases: Bases) -> GivenDelta:
     component = model.components[0]
     place_of = (model.folder or component.path) if component.files else None
     return GivenDelta(model.label, place_of, deltas, is_pipeline)
+
+
+def _not_added(checkpoint: Checkpoint) -> MismatchError:
+    """The error for a model, or an adapter of another kind than those that are applied."""
+    kind = kind_of_other_adapter(checkpoint.tensors, facts_of_source(checkpoint))
+    if kind is None:
+        what = "is a model, not a delta or an adapter"
+        advice = "make a delta of it with soupctl delta FINE BASE"
+    else:
+        what = f"is an adapter ({kind}) of a form that cannot be applied"
+        advice = OTHER_TOOL
+    return MismatchError(what, path=checkpoint.label, advice=advice)
 
 
 def component_of_part(bases: Bases, position: int) -> str:

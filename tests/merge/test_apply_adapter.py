@@ -299,3 +299,22 @@ def test_adapters_are_taken_out_and_added_as_if_they_had_always_been_so():
     for soup in ("both.st", "left.st", "again.st"):
         assert Level.REBUILD is verified(Path(soup)).level
     assert verbs.holds("left.st", "l.st") is None
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kind"),
+    [
+        ({"m.oft_blocks": (2, 4, 4), "m.alpha": (1,)}, "OFT"),
+        ({"m.oft_diag": (2, 4, 4)}, "OFT"),
+        ({f"m.{part}.weight": (2, 2) for part in ("a1", "a2", "b1", "b2")}, "GLoRA"),
+        ({"m.weight": (50,), "m.on_input": (1,)}, "IA3"),
+        ({"m.diff": (40, 50), "n.diff_b": (40,)}, "whole differences"),
+        ({f"m.processor.qkv_lora1.{half}.weight": (2, 2) for half in ("up", "down")}, "LoRA"),
+    ],
+)
+def test_an_adapter_of_another_kind_is_refused_by_its_kind_not_as_a_model(shapes, kind):
+    save_pair()
+    save(Path("x.st"), **{name: np.ones(shape, np.float16) for name, shape in shapes.items()})
+
+    with pytest.raises(MismatchError, match=rf"x\.st: is an adapter \({kind}\) of a form"):
+        apply("b.st", "x.st")
