@@ -88,7 +88,7 @@ class Product:
         """ValueError if their inner sides differ."""
         if left.shape[1] != right.shape[0]:
             raise ValueError(f"{left.shape} and {right.shape} do not multiply")
-        self._left, self._right = left, right
+        self.left, self.right = left, right
         self.shape = left.shape[0], right.shape[1]
         self._right_values = values_of(right, 0, right.shape[0])
         self.columns = _column_norms(right, self._right_values)
@@ -100,18 +100,18 @@ class Product:
     def row_bounds(self, start: int, stop: int) -> Floats:
         """The norms of the rows of the left factor."""
         if self._left_columns is not None:
-            return self._left.row_bounds(start, stop) * self._left_columns * SLACK
-        values = values_of(self._left, start, stop)
+            return self.left.row_bounds(start, stop) * self._left_columns * SLACK
+        values = values_of(self.left, start, stop)
         norms: Floats = np.sqrt(np.einsum("ij,ij->i", values, values)) * SLACK
         return norms
 
     def add(self, start: int, stop: int, share: float, out: Floats) -> None:
         """Add one product of float64 matrices."""
-        add_product(values_of(self._left, start, stop, share), self._right_values, out)
+        add_product(values_of(self.left, start, stop, share), self._right_values, out)
 
     def exact(self, rows: Places, columns: Places) -> Planes:
         """The products of all terms: each is one float64 if both factors are stored ones."""
-        left, right = self._left, self._right
+        left, right = self.left, self.right
         if isinstance(left, Matrix) and isinstance(right, Matrix):
             # two significands of 24 bits each
             terms: Planes = left.values[rows].T * right.values[:, columns]

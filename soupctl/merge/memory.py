@@ -57,6 +57,8 @@ LEDGER_COPIES = 16
 """Copies of the new ledger: as values, as text, and escaped in each header."""
 FURTHER_PLANES = 2
 """Further planes of F64 that sums with distant exponents take, in a separate buffer."""
+FACTOR_COPIES = 3
+"""Times the memory of factors in a mean that they take in an exact sum, where they are sliced."""
 A_MODULE = 2048
 """A module of an adapter, and the tensor that it changes."""
 NARROW = frozenset(dtype for dtype in DType if dtype.bits <= 16 and dtype is not DType.BF16)
@@ -250,18 +252,22 @@ def _buffers(component: ComponentJob, chunk: int | None, further: int) -> int:
         width += sum(each.bytes_an_element(step.name) for each in deltas)
         width += step.out.bits // 8
         elements = min(prod(step.shape), chunk or chunk_elements(width))
-        updates = _updates(step, adapters, elements) if adapters else 0
+        copies = FACTOR_COPIES if component.sum_record is not None else 1
+        updates = _updates(step, adapters, elements, copies) if adapters else 0
         most = max(most, elements * (width + extra) + updates)
     return most
 
 
-def _updates(step: Step, adapters: Sequence[AdapterReader], elements: int) -> int:
-    """Bytes for the updates of a tensor, and for computing chunks of `elements` of them."""
+def _updates(step: Step, adapters: Sequence[AdapterReader], elements: int, copies: int) -> int:
+    """Bytes for the updates of a tensor, and for computing chunks of `elements` of them.
+
+    Factors take `copies` times the memory that they take in a mean.
+    """
     # loads numpy, which plain means can do without
     from ..engines.update_mean import memory_of_updates
 
     changing = [each for each in adapters if step.name in each.parts]
     if not changing:
         return 0
-    factors = sum(each.factor_elements(step.name) for each in changing)
+    factors = copies * sum(each.factor_elements(step.name) for each in changing)
     return memory_of_updates(factors, prod(step.shape[1:]), elements)
