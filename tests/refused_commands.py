@@ -203,6 +203,17 @@ REFUSED_COMMANDS = [
         ("--config-from gives configs to the pipeline that --layout diffusers makes of a file",),
         instead=("convert a.st -o x.st",),
     ),
+    Refused("convert nested.ckpt -o x.st", ("--entry NAME chooses one",), {"--entry": "ema"}),
+    Refused(
+        "convert nested.ckpt -o x.st --entry none",
+        ("--entry {} holds no tensors",),
+        instead=("convert nested.ckpt -o x.st --entry model",),
+    ),
+    Refused(
+        "convert a.st -o x.st --entry model",
+        ("--entry goes with a checkpoint that torch has saved",),
+        instead=("convert a.st -o x.st",),
+    ),
     Refused("convert changed.st -o x.st", ("--ignore-ledger treats it as a plain checkpoint",)),
     Refused(
         "diff a.st b.st --matrix",

@@ -62,6 +62,10 @@ class ConvertOptions:
         list[str] | None,
         typer.Option("--unset", help="Leave out an entry of the metadata.", metavar="KEY"),
     ] = None
+    entry: Annotated[
+        str | None,
+        typer.Option(help="Entry of a .ckpt or .bin that holds the tensors.", metavar="NAME"),
+    ] = None
     key: options.Key = None
     exclude: options.Exclude = None
     component: options.Component = None
@@ -87,6 +91,7 @@ class ConvertOptions:
             quantize=self.quantize,
             layout=self.layout,
             config_from=self.config_from,
+            entry=self.entry,
             keys=tuple(self.key or ()),
             excludes=tuple(self.exclude or ()),
             metadata=options.entries(self.set_, "--set"),

@@ -9,16 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.layout import ModelFiles
+from ..checkpoints.open import STREAM
 from ..errors import UsageError
 from ..format.header import encode_header
 from ..ledger.ledger import LEDGER_KEY
 from ..merge.destination import Destination
 from ..merge.facts import facts_of_source
-from ..merge.ingredients import Ingredient, Inputs, open_inputs
+from ..merge.ingredients import ComponentInputs, Ingredient, Inputs, open_inputs
 from ..merge.recipe import Recipe, require_matches
 from .dtypes import ConvertedPart, SourceKinds, convert_part
+from .pickles.archive import is_zip
+from .pickles.tensors import open_pickle
 from .places import LaidOut, lay_out_anew, place
 from .record import kept_ledger, part_metadata, with_ledger
 from .request import ConvertRequest
@@ -111,13 +116,30 @@ def open_conversion(request: ConvertRequest) -> Iterator[Conversion]:
 
     Raises any child of SoupError for what cannot be read or converted.
     """
+    with _opened(request) as inputs:
+        yield _planned(request, inputs)
+
+
+@contextmanager
+def _opened(request: ConvertRequest) -> Iterator[Inputs]:
+    """The input: safetensors, or a checkpoint that torch has saved."""
+    path = Path(request.source)
+    if request.source != STREAM and is_zip(path):
+        label = str(request.source)
+        with open_pickle(path, label, request.entry) as checkpoint:
+            part = ComponentInputs("", (checkpoint,), (None,), None)
+            yield Inputs((ModelFiles(label, (checkpoint.component,)),), (part,))
+        return
+    if request.entry is not None:
+        what = "--entry goes with a checkpoint that torch has saved"
+        raise UsageError(what, path=request.source, advice="leave it out")
     with open_inputs(
         [Ingredient(request.source)],
         component=request.component,
         variant=request.variant,
         ignore_ledger=request.ignore_ledger,
     ) as inputs:
-        yield _planned(request, inputs)
+        yield inputs
 
 
 def _planned(request: ConvertRequest, inputs: Inputs) -> Conversion:

@@ -31,6 +31,8 @@ class ConvertRequest:
     """The quantisation of linear layers."""
     layout: Layout | None = None
     """The names and the division of the tensors; None to keep those of the input."""
+    entry: str | None = None
+    """The entry with the tensors, in a checkpoint that torch has saved; None for the usual one."""
     keys: tuple[str, ...] = ()
     """Globs; a tensor is converted if one matches its name, or if there are no globs."""
     excludes: tuple[str, ...] = ()

@@ -83,6 +83,7 @@ VALUES = {
     "device": "cpu",
     "decay": "0.9",
     "dtype": "F32",
+    "entry": "model",
     "exclude": "w*",
     "files_from": "list",
     "key": "w*",

@@ -22,6 +22,7 @@ from refused_commands import REFUSED_COMMANDS
 from refused_merges import REFUSED_MERGES, save_inputs
 from revising import average, root
 from signing_keys import save_certificates, save_key
+from torch_files import save_torch
 from trained import save_shard, save_trained
 
 from soupctl.choices import Level, OnMissing, Quantization
@@ -107,6 +108,7 @@ def _save_attestations() -> None:
 def _save_quantised() -> None:
     codes = {"l.weight": np.ones((4, 4), np.uint8), "l.weight.absmax": np.ones(2, np.float32)}
     save(Path("nf4.st"), **codes)
+    save_torch(Path("nested.ckpt"), "ema", "model")
     unet = "model.diffusion_model"
     layers = {
         f"{unet}.input_blocks.0.0.weight": np.ones((2, 2, 3, 3), np.float16),
