@@ -71,6 +71,9 @@ if TYPE_CHECKING:
     from .merge.diff.matrix import DeltaMatrix as DeltaMatrix
     from .merge.diff.matrix import MatrixRequest as MatrixRequest
     from .merge.diff.matrix import compare_deltas as compare_deltas
+    from .merge.doctor import Checkup as Checkup
+    from .merge.doctor import EngineCheck as EngineCheck
+    from .merge.doctor import check_up as check_up
     from .merge.ema.request import EmaRequest as EmaRequest
     from .merge.ema.request import TimeAverage as TimeAverage
     from .merge.ema.request import ema as ema
@@ -158,6 +161,7 @@ MODULES = {
     ".merge.diff.compare": "DiffRequest compare_checkpoints",
     ".merge.diff.differences": "CheckpointDifference TensorDifference",
     ".merge.diff.matrix": "DeltaMatrix MatrixRequest compare_deltas",
+    ".merge.doctor": "Checkup EngineCheck check_up",
     ".merge.ema.request": "EmaRequest TimeAverage ema time_average",
     ".merge.ingredients": "Ingredient",
     ".merge.extract_lora": "ExtractedLayer ExtractedLora Extraction extract_lora",

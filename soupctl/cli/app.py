@@ -101,6 +101,7 @@ JOBS: dict[str, dict[str, str]] = {
         "inspect": "inspect:inspect",
         "diff": "diff:diff",
         "hash": "hash:hash_files",
+        "doctor": "doctor:doctor",
     },
     "Convert": {"convert": "convert:convert"},
     "Train and sample": {

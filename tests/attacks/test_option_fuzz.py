@@ -24,6 +24,7 @@ from soupctl.cli.app import COMMANDS, commands
 TRIED = (
     *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
     *("verify", "attest", "bom", "inspect", "diff", "hash", "help", "lora", "convert", "greedy"),
+    "doctor",
 )
 """All commands but those that train or sample, and `demo`, which has no odd words to take."""
 CODES = range(9)

@@ -45,6 +45,7 @@ WORDS = {
     "inspect": "soup.st",
     "diff": "a.st b.st",
     "hash": "a.st",
+    "doctor": "",
     "demo": "folder",
     "help": "",
 }

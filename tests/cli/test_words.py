@@ -37,6 +37,7 @@ HELPS = {
     "help-inspect": "inspect --help",
     "help-hash": "hash --help",
     "help-diff": "diff --help",
+    "help-doctor": "doctor --help",
     "help-convert": "convert --help",
     "help-finetune": "finetune --help",
     "help-patch-dmp": "patch-dmp --help",
