@@ -198,8 +198,11 @@ FAMILIES = (
         ("patch_embedding.",),
         blocks=_joined(
             {"IN": ("patch_embedding.*", "text_embedding.*", "time_embedding.*")},
-            {"IN": ("time_projection.*", "img_emb.*", "condition_embedder.*")},
+            {"IN": ("time_projection.*", "img_emb.*", "condition_embedder.*", "ref_conv.*")},
             _numbered("B", "blocks.{}.*"),
+            # of VACE models
+            {"IN": ("vace_patch_embedding.*",)},
+            _numbered("V", "vace_blocks.{}.*"),
             {"OUT": ("head.*", "scale_shift_table", "proj_out.*")},
         ),
     ),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from deltas import apply, delta, floats, numbers, rounded
+from keeping import sum_of
 from making import contents, save_raw
 from revising import assert_proven, revise, root
 
@@ -308,9 +309,12 @@ def test_a_delta_of_one_base_is_added_to_a_mean_if_asked():
     assert_proven("out.st")
 
 
-def test_no_sum_is_kept_of_a_recipe_with_deltas():
-    with pytest.raises(UsageError, match="no sum is kept"):
-        run('[steps.s]\nbase = "a"\nadd = ["lora"]\n', keep_sum=True)
+def test_the_sum_of_a_recipe_with_deltas_is_that_of_the_same_application():
+    run('[steps.s]\nbase = "a"\nadd = ["lora"]\n', keep_sum=True)
+    apply("a.st", "lora.st", output="applied.st", keep_sum=True)
+
+    assert root(sum_of(Path("applied.st"))) == root(sum_of(Path("out.st")))
+    assert_proven("out.st")
 
 
 def test_two_files_of_one_model_are_refused_beside_a_delta():
