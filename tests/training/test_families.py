@@ -44,7 +44,7 @@ SEED = 7
 @pytest.fixture(scope="session")
 def families(tiny, tmp_path_factory) -> dict[str, Path]:
     """A base of each family."""
-    builders = pytest.importorskip("tiny_families")
+    builders = pytest.importorskip("tiny_family_bases")
     folder = tmp_path_factory.mktemp("families")
     return {name: getattr(builders, f"{name}_base")(folder / name) for name in FAMILIES}
 
