@@ -123,7 +123,7 @@ BAD_INPUTS = {
         *("text", 4, (), lambda: Path(UNET).write_text('{"model_type": "llama"}')),
         (
             "base/unet: is not a diffusers model; supported are UNet2DConditionModel, "
-            "UNet2DModel, DiTTransformer2DModel"
+            "UNet2DModel, DiTTransformer2DModel, SD3Transformer2DModel, FluxTransformer2DModel"
         ),
     ),
     "weights that are torn": (
