@@ -131,6 +131,10 @@ if TYPE_CHECKING:
     from .scoring.greedy import GreedyChoice as GreedyChoice
     from .scoring.greedy import greedy as greedy
     from .scoring.greedy import open_greedy as open_greedy
+    from .scoring.rank import IngredientEffect as IngredientEffect
+    from .scoring.rank import Rank as Rank
+    from .scoring.rank import Ranking as Ranking
+    from .scoring.rank import rank as rank
     from .scoring.recipe import chosen_recipe as chosen_recipe
     from .scoring.scorer import Scoring as Scoring
     from .scoring.trials import Scored as Scored
@@ -184,6 +188,7 @@ MODULES = {
     ".proof.describe": "DescribeRequest describe",
     ".proof.statement": "Attestation",
     ".scoring.greedy": "Greedy GreedyChoice greedy open_greedy",
+    ".scoring.rank": "IngredientEffect Rank Ranking rank",
     ".scoring.recipe": "chosen_recipe",
     ".scoring.scorer": "Scoring",
     ".scoring.trials": "Scored",

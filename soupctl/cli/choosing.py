@@ -97,29 +97,58 @@ def execution_of(preview: Preview, merge: MergeOptions) -> ExecutionOptions:
     return replace(execution, threads=preview.threads, chunk=preview.chunk)
 
 
-def show_plan(preview: Preview, most_scores: int, merge: MergeOptions) -> None:
-    """Print on stdout what will be scored at most: it is the result of a dry run."""
-    paths = [path for path, _, _ in preview.shares]
+@frozen
+class PlannedScores:
+    """What a command would score."""
+
+    output: str
+    ingredients: tuple[str, ...]
+    most: int
+    """Scores that are taken at most."""
+    candidate: int
+    """Bytes of a candidate."""
+    memory: int
+    threads: int
+    free_disk: int | None
+
+    @classmethod
+    def of(
+        cls, preview: Preview, output: str, ingredients: Sequence[str], most: int
+    ) -> PlannedScores:
+        """The plan of a command whose largest candidate has this preview."""
+        return cls(
+            output,
+            tuple(ingredients),
+            most,
+            preview.written,
+            preview.memory,
+            preview.threads,
+            preview.free_disk,
+        )
+
+
+def show_plan(plan: PlannedScores, merge: MergeOptions) -> None:
+    """Print on stdout what would be scored: it is the result of a dry run."""
     if merge.json:
         put_json(
             {
-                "output": preview.output,
-                "candidates": paths,
-                "most_scores": most_scores,
-                "bytes_of_candidate": preview.written,
-                "memory": preview.memory,
-                "threads": preview.threads,
-                "free_disk": preview.free_disk,
+                "output": plan.output,
+                "ingredients": list(plan.ingredients),
+                "most_scores": plan.most,
+                "bytes_of_candidate": plan.candidate,
+                "memory": plan.memory,
+                "threads": plan.threads,
+                "free_disk": plan.free_disk,
             }
         )
         return
-    put(f"output   {preview.output}")
-    for path in paths:
-        put(f"         {path}")
-    put(f"scores   at most {most_scores}")
-    free = "unknown" if preview.free_disk is None else size_text(preview.free_disk)
-    put(f"write    {size_text(preview.written)} for each candidate (free disk {free})")
-    put(memory_line(preview.memory, preview.threads))
+    put(f"output   {plan.output}")
+    for name in plan.ingredients:
+        put(f"         {name}")
+    put(f"scores   at most {plan.most}")
+    free = "unknown" if plan.free_disk is None else size_text(plan.free_disk)
+    put(f"write    {size_text(plan.candidate)} for each candidate (free disk {free})")
+    put(memory_line(plan.memory, plan.threads))
 
 
 def reporter(merge: MergeOptions) -> Callable[[Scored], None]:

@@ -10,6 +10,7 @@ import typer
 from ..frozen import frozen
 from . import options
 from .choosing import (
+    PlannedScores,
     ScoringOptions,
     execution_of,
     planned,
@@ -82,7 +83,8 @@ def greedy(
     request = verbs.Greedy(asked.request(ingredients, output), choice.scoring(), choice.resume)
     preview = planned(verbs.open_greedy(request), merge)
     if merge.dry_run:
-        show_plan(preview, 2 * len(ingredients) - 1, merge)
+        paths = [str(each.path) for each in ingredients]
+        show_plan(PlannedScores.of(preview, output, paths, 2 * len(paths) - 1), merge)
         return
     found = verbs.greedy(
         request,

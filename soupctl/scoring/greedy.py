@@ -228,7 +228,7 @@ def _singles(pot: _Pot) -> list[float]:
     def make(trials: Sequence[SoupTrial]) -> list[Path]:
         return [pot.average(places[each.key], keep_sum=False) for each in trials]
 
-    return [score for _, score in pot.trials.in_batches(every, make)]
+    return [score for _, score in pot.trials.scores(every, make)]
 
 
 def _alone(place: int) -> frozenset[int]:
@@ -266,4 +266,4 @@ def _tried(pot: _Pot, members: Sequence[int], batch: Sequence[int]) -> list[floa
         pot.hold(frozenset(members))
         return [pot.add(places[each.key]) for each in some]
 
-    return [score for _, score in pot.trials.in_batches(trials, make)]
+    return [score for _, score in pot.trials.scores(trials, make)]

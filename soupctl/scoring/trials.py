@@ -66,46 +66,45 @@ class Trials:
         self._journal = journal
         self._report = report
 
-    def scores(self, trials: Sequence[SoupTrial], make: Make) -> list[float]:
-        """The scores of at most `jobs` trials, in their order; `make` makes those without one.
+    def scores(
+        self, trials: Sequence[SoupTrial], make: Make, at_once: int = 1
+    ) -> Iterator[tuple[SoupTrial, float]]:
+        """Each trial with its score; `make` makes the soups of those that the journal lacks.
 
-        Raises ScorerError, and what `make` raises; scores that are known by then are recorded.
+        At least `at_once` and as many as there are jobs are made together; each is removed when it
+        is scored. Raises ScorerError, and what `make` raises; scores that are known by then are
+        recorded.
         """
-        new = {each.key: each for each in trials if self._journal.get(each.key) is None}
-        unknown = list(new.values())
+        size = max(at_once, self.scoring.jobs)
+        for start in range(0, len(trials), size):
+            group = trials[start : start + size]
+            new = [*{x.key: x for x in group if self._journal.get(x.key) is None}.values()]
+            made = dict(zip((each.key for each in new), make(new) if new else (), strict=True))
+            for first in range(0, len(group), self.scoring.jobs):
+                batch = group[first : first + self.scoring.jobs]
+                yield from zip(batch, self._scores(batch, made), strict=True)
+                for each in batch:
+                    if each.key in made:
+                        self.scratch.remove(made.pop(each.key))
+
+    def _scores(self, batch: Sequence[SoupTrial], made: Mapping[str, Path]) -> list[float]:
+        """The scores of trials, all scored at once; `made` has the soups of the unknown ones."""
+        unknown = [*{x.key: x for x in batch if self._journal.get(x.key) is None}.values()]
+
+        def record(number: int, score: float) -> None:
+            self._journal.record(unknown[number].key, score)
+            self._report(Scored(unknown[number], score, is_recorded=False))
+
         if unknown:
-            paths = make(unknown)
-            made = [Candidate(each.label, path) for each, path in zip(unknown, paths, strict=True)]
-
-            def record(number: int, score: float) -> None:
-                self._journal.record(unknown[number].key, score)
-                self._report(Scored(unknown[number], score, is_recorded=False))
-
-            self._scorer.score(made, record)
+            self._scorer.score([Candidate(x.label, made[x.key]) for x in unknown], record)
         scores = []
-        for each in trials:
+        for each in batch:
             score = self._journal.get(each.key)
             assert score is not None
             scores.append(score)
-            if each.key not in new:
+            if each not in unknown:
                 self._report(Scored(each, score, is_recorded=True))
         return scores
-
-    def in_batches(
-        self, trials: Sequence[SoupTrial], make: Make
-    ) -> Iterator[tuple[SoupTrial, float]]:
-        """Each trial with its score, `jobs` at once; their soups are then removed."""
-        for start in range(0, len(trials), self.scoring.jobs):
-            batch = trials[start : start + self.scoring.jobs]
-            places: list[Path] = []
-
-            def made(some: Sequence[SoupTrial], places: list[Path] = places) -> Sequence[Path]:
-                places += make(some)
-                return places
-
-            yield from zip(batch, self.scores(batch, made), strict=True)
-            for place in places:
-                self.scratch.remove(place)
 
 
 @frozen
