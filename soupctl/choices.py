@@ -25,6 +25,14 @@ class Grouping(Enum):
     TENSOR = "tensor"
 
 
+class SearchSampler(Enum):
+    """How a search proposes weights."""
+
+    TPE = "tpe"
+    CMA_ES = "cma-es"
+    RANDOM = "random"
+
+
 class OnMissing(Enum):
     """What to do with tensors that not all ingredients have."""
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .choices import OnInt as OnInt
     from .choices import Preset as Preset
     from .choices import Quantization as Quantization
+    from .choices import SearchSampler as SearchSampler
     from .choices import WeightBy as WeightBy
     from .convert.conversion import Conversion as Conversion
     from .convert.conversion import open_conversion as open_conversion
@@ -137,6 +138,10 @@ if TYPE_CHECKING:
     from .scoring.rank import rank as rank
     from .scoring.recipe import chosen_recipe as chosen_recipe
     from .scoring.scorer import Scoring as Scoring
+    from .scoring.search import FoundWeights as FoundWeights
+    from .scoring.search import WeightSearch as WeightSearch
+    from .scoring.search import open_search as open_search
+    from .scoring.search import search as search
     from .scoring.trials import Scored as Scored
     from .training.commands import finetune as finetune
     from .training.commands import leave_out_bank as leave_out_bank
@@ -147,7 +152,7 @@ if TYPE_CHECKING:
 
 MODULES = {
     ".checkpoints.hashing": "FileDigest Verdict check_digests content_digests file_sha256",
-    ".choices": "Level Method OnInt Preset Quantization WeightBy",
+    ".choices": "Level Method OnInt Preset Quantization SearchSampler WeightBy",
     ".convert.conversion": "Conversion open_conversion",
     ".convert.preview": "ConversionPreview preview_conversion",
     ".convert.request": "ConvertRequest",
@@ -191,6 +196,7 @@ MODULES = {
     ".scoring.rank": "IngredientEffect Rank Ranking rank",
     ".scoring.recipe": "chosen_recipe",
     ".scoring.scorer": "Scoring",
+    ".scoring.search": "FoundWeights WeightSearch open_search search",
     ".scoring.trials": "Scored",
     ".training.commands": "finetune leave_out_bank patch_dmp sample stack",
     ".workers": "ExecutionOptions",

@@ -105,6 +105,7 @@ HOMES = {
     "diffusers": {"diffusion", "images", "training"},
     "matplotlib": {"images"},
     "numba": {"engines", "kernels"},
+    "optuna": {"scoring"},
     "rich": {"cli"},
     "torch": {"banks", "diffusion", "engines", "images", "kernels", "training"},
     "transformers": {"diffusion", "training"},

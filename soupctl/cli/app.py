@@ -91,6 +91,7 @@ JOBS: dict[str, dict[str, str]] = {
     },
     "Choose by a score": {
         "greedy": "greedy:greedy",
+        "search": "search:search",
         "rank": "rank:rank",
     },
     "Inspect and verify": {

@@ -16,7 +16,7 @@ from .console import counted, is_terminal, put, put_json, say, size_text
 from .merge_output import MergeOptions, memory_line
 
 if TYPE_CHECKING:
-    from ..verbs import ExecutionOptions, Job, Preview, Scored, Scoring
+    from ..verbs import ExecutionOptions, Ingredient, Job, Preview, Scored, Scoring
 
 
 @frozen
@@ -75,28 +75,6 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def planned(opening: AbstractContextManager[Job], merge: MergeOptions) -> Preview:
-    """The preview of the largest soup that is made; in a dry run, its output is checked."""
-    from .. import verbs
-    from ..merge.preflight import require_free
-
-    most = options.parse_size(merge.max_memory, "--max-memory")
-    reserved = verbs.ExecutionOptions.on(merge.device, most).reserved_memory
-    with opening as job:
-        if merge.dry_run:
-            require_free(job, force=merge.force)
-        return verbs.preview(job, merge.threads, most, reserved)
-
-
-def execution_of(preview: Preview, merge: MergeOptions) -> ExecutionOptions:
-    """The options for speed and memory of every pass."""
-    from .. import verbs
-
-    most = options.parse_size(merge.max_memory, "--max-memory")
-    execution = verbs.ExecutionOptions.on(merge.device, most)
-    return replace(execution, threads=preview.threads, chunk=preview.chunk)
-
-
 @frozen
 class PlannedScores:
     """What a command would score."""
@@ -109,6 +87,8 @@ class PlannedScores:
     """Bytes of a candidate."""
     memory: int
     threads: int
+    chunk: int | None
+    """Elements in a chunk; None to fit the cache."""
     free_disk: int | None
 
     @classmethod
@@ -123,8 +103,46 @@ class PlannedScores:
             preview.written,
             preview.memory,
             preview.threads,
+            preview.chunk,
             preview.free_disk,
         )
+
+
+def planned(
+    opening: AbstractContextManager[Job],
+    merge: MergeOptions,
+    ingredients: Sequence[Ingredient],
+    most: int,
+) -> PlannedScores:
+    """The plan of scoring `most` soups, of which `opening` yields the largest.
+
+    In a dry run, its output is checked.
+    """
+    from ..merge.preflight import require_free
+
+    with opening as job:
+        if merge.dry_run:
+            require_free(job, force=merge.force)
+        found = preview_within(job, merge)
+    return PlannedScores.of(found, found.output, [str(x.path) for x in ingredients], most)
+
+
+def preview_within(job: Job, merge: MergeOptions) -> Preview:
+    """The preview of a soup within the limits that were given."""
+    from .. import verbs
+
+    limit = options.parse_size(merge.max_memory, "--max-memory")
+    reserved = verbs.ExecutionOptions.on(merge.device, limit).reserved_memory
+    return verbs.preview(job, merge.threads, limit, reserved)
+
+
+def execution_of(plan: PlannedScores, merge: MergeOptions) -> ExecutionOptions:
+    """The options for speed and memory of every pass."""
+    from .. import verbs
+
+    most = options.parse_size(merge.max_memory, "--max-memory")
+    execution = verbs.ExecutionOptions.on(merge.device, most)
+    return replace(execution, threads=plan.threads, chunk=plan.chunk)
 
 
 def show_plan(plan: PlannedScores, merge: MergeOptions) -> None:

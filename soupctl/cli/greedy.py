@@ -10,7 +10,6 @@ import typer
 from ..frozen import frozen
 from . import options
 from .choosing import (
-    PlannedScores,
     ScoringOptions,
     execution_of,
     planned,
@@ -81,15 +80,14 @@ def greedy(
     output = require_output(output, merge)
     ingredients = options.read_inputs(inputs, None, None, null=False)
     request = verbs.Greedy(asked.request(ingredients, output), choice.scoring(), choice.resume)
-    preview = planned(verbs.open_greedy(request), merge)
+    plan = planned(verbs.open_greedy(request), merge, ingredients, 2 * len(ingredients) - 1)
     if merge.dry_run:
-        paths = [str(each.path) for each in ingredients]
-        show_plan(PlannedScores.of(preview, output, paths, 2 * len(paths) - 1), merge)
+        show_plan(plan, merge)
         return
     found = verbs.greedy(
         request,
         force=merge.force,
-        execution=execution_of(preview, merge),
+        execution=execution_of(plan, merge),
         report=reporter(merge),
     )
     print_choice(request, found, merge)

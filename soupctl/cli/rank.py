@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
-from .choosing import PlannedScores, ScoringOptions, reporter, show_plan
+from .choosing import (
+    PlannedScores,
+    ScoringOptions,
+    execution_of,
+    preview_within,
+    reporter,
+    show_plan,
+)
 from .console import counted, put_json, put_lines, say
 from .history import Search, Soup
 from .merge_output import MergeOptions
@@ -51,55 +57,53 @@ def rank(
         variant=variant,
         resume=choice.resume,
     )
-    planned = plan_of(request, merge)
+    plan = plan_of(request, merge)
     if merge.dry_run:
-        show_plan(planned, merge)
+        show_plan(plan, merge)
         return
-    most = options.parse_size(merge.max_memory, "--max-memory")
-    execution = verbs.ExecutionOptions.on(merge.device, most)
     found = verbs.rank(
         request,
         force=merge.force,
-        execution=replace(execution, threads=planned.threads),
+        execution=execution_of(plan, merge),
         report=reporter(merge),
     )
     if target is not None:
         draw(soup, found, target, merge)
-    if merge.json:
-        put_json(_ranking_json(soup, found))
-    else:
-        put_lines(ranking_lines(found))
+    print_ranking(soup, found, merge)
 
 
 def plan_of(request: Rank, merge: MergeOptions) -> PlannedScores:
     """What will be scored, once everything that can be checked without scoring is checked."""
     from .. import verbs
 
-    most = options.parse_size(merge.max_memory, "--max-memory")
-    reserved = verbs.ExecutionOptions.on(merge.device, most).reserved_memory
     with verbs.open_family(request.family) as members:
         largest = max((member.job for member in members), key=lambda job: job.size)
-        preview = verbs.preview(largest, merge.threads, most, reserved)
+        preview = preview_within(largest, merge)
         names = [member.name for member in members]
         return PlannedScores.of(preview, str(request.soup), names, len(names) + 1)
 
 
-def ranking_lines(found: Ranking) -> Iterator[str]:
-    """A line for each ingredient, the most useful first."""
+def print_ranking(soup: str, found: Ranking, merge: MergeOptions) -> None:
+    """Print a line for each ingredient, the most useful first, or all of it as JSON."""
+    if not merge.json:
+        put_lines(_lines(found))
+        return
+    put_json(
+        {
+            "soup": soup,
+            "score": found.score,
+            "ingredients": [
+                {"name": each.name, "without": each.without, "effect": each.effect}
+                for each in found.effects
+            ],
+        }
+    )
+
+
+def _lines(found: Ranking) -> Iterator[str]:
     yield f"{found.score:12.6g}  the soup"
     for each in found.effects:
         yield f"{each.without:12.6g}  without {each.name}  ({each.effect:+.6g})"
-
-
-def _ranking_json(soup: str, found: Ranking) -> dict[str, object]:
-    return {
-        "soup": soup,
-        "score": found.score,
-        "ingredients": [
-            {"name": each.name, "without": each.without, "effect": each.effect}
-            for each in found.effects
-        ],
-    }
 
 
 def draw(soup: str, found: Ranking, target: Path, merge: MergeOptions) -> None:

@@ -149,12 +149,12 @@ def _planned(
         planned_average(
             replace(request, output=output, ingredients=kept, config_from=configs),
             kept,
-            _of_these(inputs, counted),
+            of_these(inputs, counted),
         ),
     )
 
 
-def _of_these(inputs: Inputs, places: Sequence[int]) -> Inputs:
+def of_these(inputs: Inputs, places: Sequence[int]) -> Inputs:
     """The inputs with these indices."""
     parts = []
     for part in inputs.parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from ..choices import OnInt
@@ -12,11 +12,14 @@ from .trials import Contents
 
 
 def chosen_recipe(
-    request: Request, contents: Sequence[Contents], weights: Mapping[int, Fraction]
+    request: Request,
+    contents: Sequence[Contents],
+    weights: Mapping[int, Fraction],
+    blocks: Sequence[tuple[str, Sequence[Fraction]]] = (),
 ) -> Iterator[str]:
     """The lines of a recipe for the ingredients that have a weight, by their places.
 
-    Their paths are as they were given, and their contents are pinned.
+    `blocks` have the weights of these alone. Paths are as they were given, and contents are pinned.
     """
     yield "# the recipe of a soup that was chosen by its score"
     yield from _options(request)
@@ -29,7 +32,16 @@ def chosen_recipe(
     yield ""
     yield "[steps.soup]"
     yield f"average = [{', '.join(map(quoted, names))}]"
-    yield f"weights = [{', '.join(quoted(str(weight)) for weight in weights.values())}]"
+    yield f"weights = {_texts(weights.values())}"
+    if blocks:
+        yield ""
+        yield "[steps.soup.blocks]"
+    for glob, row in blocks:
+        yield f"{quoted(glob)} = {_texts(row)}"
+
+
+def _texts(weights: Iterable[Fraction]) -> str:
+    return f"[{', '.join(quoted(str(weight)) for weight in weights)}]"
 
 
 def _names(paths: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ TRIED = (
     *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
     *("verify", "attest", "bom", "inspect", "diff", "hash", "help", "lora", "convert"),
     "doctor",
-    *("greedy", "rank"),
+    *("greedy", "rank", "search"),
 )
 """All commands but those that train or sample, and `demo`, which has no odd words to take."""
 CODES = range(9)
@@ -321,7 +321,7 @@ def test_commands_of_odd_words_end_with_a_documented_code_and_one_line(tried, re
 VALUES = (*NUMBERS, *WORDS)
 SHARE = 20
 """One of so many values is tried with each option, others with the next."""
-FEWER = dict.fromkeys(("apply", "delta", "ema", "run", "greedy", "rank"), 80)
+FEWER = dict.fromkeys(("apply", "delta", "ema", "run", "greedy", "rank", "search"), 80)
 """The same for commands most of whose options are those of `avg`."""
 
 
@@ -336,6 +336,7 @@ def test_odd_values_of_every_option_end_with_a_documented_code_and_one_line(trie
     inputs |= {"apply": ["a.st", "cats.delta"], "delta": ["b.st", "a.st"], "run": ["recipe.toml"]}
     inputs |= {"ema": ["a.st", "b.st"], "lora": ["extract", "b.st", "a.st"]}
     inputs |= {"greedy": ["a.st", "b.st", "--score", "echo 1 # {}"]}
+    inputs |= {"search": ["a.st", "b.st", "--score", "echo 1 # {}", "--trials", "2"]}
     inputs |= {"rank": ["soup.st", "-f", "--score", "echo 1 # {}"]}
     share = FEWER.get(command, SHARE)
     output = ["-n", "-o", "new.st"] if "-o" in OPTIONS[command] else []

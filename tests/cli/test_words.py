@@ -34,6 +34,7 @@ HELPS = {
     "help-ema": "ema --help",
     "help-run": "run --help",
     "help-greedy": "greedy --help",
+    "help-search": "search --help",
     "help-rank": "rank --help",
     "help-inspect": "inspect --help",
     "help-hash": "hash --help",
