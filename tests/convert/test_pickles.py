@@ -188,6 +188,27 @@ def test_a_tensor_that_is_not_in_the_file_is_refused(options, what):
     assert not Path("out.st").exists()
 
 
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [((1,) * 80 + (3, 2), (1,) * 81 + (3,)), ((3, 1, 2), (1, 2**70, 3))],
+)
+def test_a_dimension_of_one_element_does_not_matter_in_a_view(shape, strides):
+    saved(pickled=described(shape=shape, strides=strides))
+
+    found = convert()["w"]
+
+    assert found.shape == shape
+    assert found.flatten().tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_views_that_share_a_storage_too_often_are_refused():
+    base = torch.zeros(600, 700)
+    torch.save({str(n): base.T for n in range(12)}, "a.ckpt")
+
+    with pytest.raises(InputError, match="share storages too often"):
+        convert()
+
+
 def test_the_description_above_is_sound_as_it_stands():
     saved(pickled=described())
 

@@ -18,11 +18,11 @@ from typing import Any
 from ...checkpoints.checkpoint import Checkpoint
 from ...checkpoints.layout import Component
 from ...checkpoints.safetensors import SafetensorsFile
-from ...errors import InputError, UsageError
+from ...errors import InputError, OutputError, UsageError
 from ...format.dtypes import DType
 from ...format.header import Header, Tensor
 from ...storage.reader import FileReader
-from ...storage.regular import open_regular
+from ...storage.regular import open_regular, read_at
 from .archive import ArchiveMember, members_of
 from .machine import PickledStorage, PickledTensor, PickleProblem, load
 
@@ -71,6 +71,11 @@ class SpreadTensor:
     start: int
     """Where its first element is in the file."""
 
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return prod(self.shape) * self.dtype.bits // 8
+
 
 @contextmanager
 def open_pickle(path: Path, label: str, entry: str | None) -> Iterator[Checkpoint]:
@@ -85,7 +90,7 @@ def open_pickle(path: Path, label: str, entry: str | None) -> Iterator[Checkpoin
         value = _value(fd, members, label)
         chosen = _entry(value, entry, label)
         plain, spread = _tensors(chosen, members, label)
-        total = sum(each.size for each in plain)
+        total = sum(each.size for each in plain) + sum(each.size for each in spread)
         if total > MOST_SHARING * state.st_size + (1 << 20):
             raise InputError("its tensors share storages too often to be real", path=label)
         reader = FileReader.of_open(fd, path, label)
@@ -219,13 +224,17 @@ def _copied(fd: int, spread: list[SpreadTensor], label: str) -> SafetensorsFile:
         for each in spread:
             width = each.dtype.bits // 8
             reach = sum((n - 1) * s for n, s in zip(each.shape, each.strides, strict=True)) + 1
-            raw = np.frombuffer(os.pread(fd, reach * width, each.start), f"<u{width}")
-            steps = tuple(stride * width for stride in each.strides)
-            view = np.lib.stride_tricks.as_strided(raw, each.shape, steps, writeable=False)
+            data = read_at(fd, reach * width, each.start)
+            if len(data) < reach * width:
+                raise OutputError("changed while it was read", path=label)
+            raw = np.frombuffer(data, f"<u{width}")
+            # numpy takes 64 dimensions, and no stride beyond the memory
+            longer = [d for d in zip(each.shape, each.strides, strict=True) if d[0] > 1]
+            shape, steps = [n for n, _ in longer], [stride * width for _, stride in longer]
+            view = np.lib.stride_tricks.as_strided(raw, shape, steps, writeable=False)
             file.write(np.ascontiguousarray(view).data)
-            size = prod(each.shape) * width
-            tensors.append(Tensor(each.name, each.dtype, each.shape, end, end + size))
-            end += size
+            tensors.append(Tensor(each.name, each.dtype, each.shape, end, end + each.size))
+            end += each.size
         file.flush()
         reader = FileReader.of_unnamed(os.dup(file.fileno()), label)
     return SafetensorsFile(Path(label), label, Header(tuple(tensors), {}, 0), None, reader)
