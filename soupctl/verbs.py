@@ -127,6 +127,11 @@ if TYPE_CHECKING:
     from .proof.check import check_attestation as check_attestation
     from .proof.describe import DescribeRequest as DescribeRequest
     from .proof.describe import describe as describe
+    from .proof.many import Share as Share
+    from .proof.many import SoupFolder as SoupFolder
+    from .proof.many import VerifiedFolder as VerifiedFolder
+    from .proof.many import soups_in as soups_in
+    from .proof.many import verify_folder as verify_folder
     from .proof.statement import Attestation as Attestation
     from .scoring.greedy import Greedy as Greedy
     from .scoring.greedy import GreedyChoice as GreedyChoice
@@ -191,6 +196,7 @@ MODULES = {
     ".proof.attest": "AttestRequest attest",
     ".proof.check": "CheckedAttestation check_attestation",
     ".proof.describe": "DescribeRequest describe",
+    ".proof.many": "Share SoupFolder VerifiedFolder soups_in verify_folder",
     ".proof.statement": "Attestation",
     ".scoring.greedy": "Greedy GreedyChoice greedy open_greedy",
     ".scoring.rank": "IngredientEffect Rank Ranking rank",

@@ -26,6 +26,23 @@ REFUSED_COMMANDS = [
         ("is a file, and --model-card writes into the folder of a soup",),
         instead=("bom soup.st -o bom.json",),
     ),
+    *(
+        Refused(f"verify pair {options}", (text,), instead=(f"verify pair {instead}",))
+        for options, text, instead in (
+            ("--sample half", "--sample {} is not a share", "--sample 50%"),
+            (
+                "--sample 120%",
+                "--sample must be above 0% and at most 100%",
+                "--sample 100%",
+            ),
+            ("--max-duration soon", "--max-duration {} is not a duration", "--max-duration 2h"),
+        )
+    ),
+    Refused(
+        "verify soup.st --sample 5%",
+        ("is not a folder of soups, which --sample and --max-duration are for",),
+        instead=("verify soup.st", "verify pair --sample 5%"),
+    ),
     Refused("attest soup.st", ("-o is required",), {"-o": "p.json"}),
     Refused("attest soup.st -o -", ("-o {} is not a file",), {"-o": "p.json"}),
     Refused(

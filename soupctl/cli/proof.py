@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..checkpoints.open import STREAM
 from ..choices import Level, Proof
 from ..errors import UsageError
 from . import options
@@ -16,10 +17,11 @@ from .attestation_report import attestation_json, attestation_verdict
 from .console import put, put_json, put_lines, shares_json, weight_json
 from .history import Search, Soup
 from .progress import read_bar
+from .proof_folder import parse_duration, parse_sample, summary, worst
 
 if TYPE_CHECKING:
     from ..ledger.ledger import Ledger
-    from ..verbs import CheckedAttestation, Verified
+    from ..verbs import CheckedAttestation, Share, SoupFolder, Verified, VerifiedFolder
 
 
 def verify(
@@ -44,6 +46,15 @@ def verify(
         str | None,
         typer.Option(help="The SSH keys that may have signed it.", metavar="FILE"),
     ] = None,
+    sample: Annotated[
+        str | None,
+        typer.Option(help="Of a folder of soups, verify only this share.", metavar="PERCENT"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Chooses the sample.", metavar="N", min=0)] = 0,
+    max_duration: Annotated[
+        str | None,
+        typer.Option(help="Of a folder of soups, begin no more after this.", metavar="TIME"),
+    ] = None,
     component: options.Component = None,
     json: options.Json = False,
     threads: options.Threads = None,
@@ -60,29 +71,45 @@ def verify(
     With --attestation, the soup's files and ledger must also be those that were attested, and with
     --key or --signers, the signature must be of that key, or of one of these signers.
 
+    Of a folder of soups, each is verified, or a --sample of them; what was not read is told, and
+    the exit code is about the others.
+
     Example: soupctl verify soup.safetensors --level rebuild
     """
     _require_together(attestation, key, signers, component)
     from .. import verbs
 
+    share = verbs.Share(parse_sample(sample), seed, parse_duration(max_duration))
+
     execution = verbs.ExecutionOptions.on(device)
     if threads is not None:
         execution = replace(execution, threads=threads)
+    folders = [Path(folder) for folder in search or ()]
+    several = None if soup == STREAM else verbs.soups_in(options.named(soup))
+    if several is not None:
+        _require_no_single(soup, attestation, ingredients, component)
+        with read_bar(quiet) as advance:
+            execution = replace(execution, progress=advance)
+            read = verbs.verify_folder(
+                several, share, search=folders, level=level, execution=execution
+            )
+        if json:
+            put_json(_folder_json(several, read, level, seed))
+        elif not quiet:
+            _put_folder(read, level, verbose=verbose)
+            put(summary(several, read, share))
+        raise typer.Exit(0 if worst(read, level) is Proof.OK else 1)
+    _require_no_share(soup, share)
     with read_bar(quiet) as advance:
         found = verbs.verify(
             soup,
             ingredients or (),
-            search=[Path(folder) for folder in search or ()],
+            search=folders,
             level=level,
             component=component,
             execution=replace(execution, progress=advance),
         )
-        checked = None
-        if attestation is not None:
-            trusted = key or signers
-            checked = verbs.check_attestation(
-                soup, Path(attestation), found, key=Path(trusted) if trusted else None
-            )
+        checked = _checked(soup, attestation, key or signers, found)
     if json:
         put_json(_proof_json(soup, found, level, checked))
     elif not quiet:
@@ -94,6 +121,68 @@ def verify(
             put(attestation_verdict(checked))
     proven = all(each.reaches(level) for each in found)
     raise typer.Exit(0 if proven and (checked is None or checked.verdict is Proof.OK) else 1)
+
+
+def _checked(
+    soup: str, attestation: str | None, key: str | None, found: Sequence[Verified]
+) -> CheckedAttestation | None:
+    """The result of checking an attestation, if there is one."""
+    from .. import verbs
+
+    if attestation is None:
+        return None
+    return verbs.check_attestation(
+        soup, Path(attestation), found, key=None if key is None else Path(key)
+    )
+
+
+def _require_no_single(
+    soup: str,
+    attestation: str | None,
+    ingredients: list[str] | None,
+    component: str | None,
+) -> None:
+    """Raise UsageError for what applies to one soup, where there are several."""
+    if attestation is not None or ingredients or component is not None:
+        what = "is a folder of soups, of which each has its own ingredients and attestation"
+        raise UsageError(what, path=soup, advice="name one of them")
+
+
+def _require_no_share(soup: str, share: Share) -> None:
+    """Raise UsageError for a share of several soups, where there is one."""
+    if share.sample != 1 or share.seconds is not None:
+        what = "is not a folder of soups, which --sample and --max-duration are for"
+        raise UsageError(what, path=soup, advice="leave them out")
+
+
+def _put_folder(found: VerifiedFolder, level: Level | None, *, verbose: bool) -> None:
+    """Print the verdict on each soup that was read, the bad news first."""
+    for soup in sorted(found.soups, key=lambda each: PROOFS.index(each.verdict(level))):
+        if soup.problem is not None:
+            put(f"{Proof.UNPROVEN.value}: {soup.problem}")
+        for each in soup.components:
+            put(_verdict(each, level))
+            if verbose:
+                put_lines(_level_lines(each), "  ")
+    if verbose:
+        put_lines(f"not read: {each}" for each in found.unread)
+
+
+def _folder_json(
+    folder: SoupFolder, found: VerifiedFolder, level: Level | None, seed: int
+) -> dict[str, Any]:
+    return {
+        "folder": folder.path,
+        "verdict": worst(found, level).value,
+        "soups": len(folder.soups),
+        "seed": seed,
+        "verified": [
+            {**_proof_json(each.path, each.components, level, None), "problem": each.problem}
+            for each in found.soups
+        ],
+        "not_read": list(found.unread),
+        "without_ledger": [str(each) for each in folder.others],
+    }
 
 
 def _require_together(
@@ -152,7 +241,7 @@ def _proof_json(
     from .. import __version__
     from ..ledger.ledger_json import ARITHMETIC
 
-    verdicts = [each.verdict(wanted) for each in found]
+    verdicts = [each.verdict(wanted) for each in found] or [Proof.UNPROVEN]
     attested = {} if checked is None else {"attestation": attestation_json(checked)}
     if checked is not None:
         verdicts.append(checked.verdict)

@@ -7,6 +7,7 @@ decides nothing else.
 
 from __future__ import annotations
 
+import shutil
 from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
@@ -71,6 +72,9 @@ OTHER_WORDS = {
     ("diff", "matrix"): "a.st b.st --base c.st",
     ("hash", "check"): "",
     ("attest", "certificate"): "soup.st -o proof.json --sign-with key.pem",
+    ("verify", "sample"): "soups",
+    ("verify", "seed"): "soups",
+    ("verify", "max_duration"): "soups",
     ("verify", "key"): "soup.st --attestation proof.json",
     ("verify", "signers"): "soup.st --attestation proof.json",
     ("log", "tree"): "nested.st",
@@ -98,6 +102,8 @@ VALUES = {
     "rank": "8",
     "score": "false{}",
     "scorer": "score.py:f",
+    "max_duration": "10m",
+    "sample": "5%",
     "search": "folder",
     "set_": "title=x",
     "sweep": "0:1:0.5",
@@ -120,6 +126,7 @@ NAMES = {
     "score": "command",
     "scorer": "function",
     "model_card": "card",
+    "max_duration": "seconds",
     "signers": "key",
     "matrix": "compare_deltas",
     "exclude": "excludes",
@@ -186,6 +193,7 @@ FORWARDED = (
     "open_recipe",
     "time_average",
     "verify",
+    "verify_folder",
 )
 HELD_BACK = (
     "close_recipe",
@@ -227,6 +235,9 @@ def files(tmp_path_factory) -> Path:
         words = ["avg", *(str(folder / f"{each}.st") for each in inputs)]
         words += ["-o", str(folder / f"{name}.st"), "-q"]
         commands().main(args=words, standalone_mode=False, obj=ErrorStyle())
+    (folder / "soups").mkdir()
+    for name in ("soup", "nested"):
+        shutil.copy(folder / f"{name}.st", folder / "soups")
     return folder
 
 
