@@ -44,7 +44,7 @@ class SearchOptions:
         typer.Option(
             "--blocks",
             help="Weights by block: named for every named block, or globs and names of blocks.",
-            metavar="named|GLOB,...",
+            metavar="named|GLOBS",
         ),
     ] = None
 
