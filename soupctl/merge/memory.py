@@ -240,8 +240,13 @@ def _buffers(component: ComponentJob, chunk: int | None, further: int) -> int:
     adapters = [each for each in component.sources if isinstance(each, AdapterReader)]
     widths: dict[int, int] = {}
     most = 0
-    for step in component.plan.steps:
-        if step.rule is not Rule.AVERAGE or step.out is None:
+    averaged = [step for step in component.plan.steps if step.rule is Rule.AVERAGE]
+    if not (sums or deltas or adapters):
+        # of plain tensors with the same dtypes, the largest takes most
+        alike = {(id(step.dtypes), step.out): step for step in sorted(averaged, key=_count)}
+        averaged = [*alike.values()]
+    for step in averaged:
+        if step.out is None:
             continue
         # steps share the tuples of the dtypes of all ingredients
         width = widths.get(id(step.dtypes))
@@ -256,6 +261,10 @@ def _buffers(component: ComponentJob, chunk: int | None, further: int) -> int:
         updates = _updates(step, adapters, elements, copies) if adapters else 0
         most = max(most, elements * (width + extra) + updates)
     return most
+
+
+def _count(step: Step) -> int:
+    return prod(step.shape)
 
 
 def _updates(step: Step, adapters: Sequence[AdapterReader], elements: int, copies: int) -> int:
