@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.preference import library_of
 from ..kinds.kind import Role
 from ..ledger.ledger import Ledger
-from .aligned import Alignment
-from .plan import Plan
 from .recipe import any_match
 from .settings import dropped_settings
 from .step import Rule, Step
+
+if TYPE_CHECKING:
+    from .aligned import Alignment
+    from .plan import Plan
 
 SHOWN = 3
 
