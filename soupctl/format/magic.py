@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-PICKLE_ADVICE = "pickles can run code and are never opened; convert it first"
+OF_TORCH = "soupctl convert reads what torch saved, and runs nothing"
+BARE_PICKLE = "pickles can run code and are never opened; save it again with torch 1.6 or later"
 CONVERT = "convert it first"
 UNPACK = "decompress it first"
 DOWNLOAD = "download the file itself"
@@ -61,7 +62,7 @@ def recognise(first: bytes) -> tuple[str, str | None] | None:
     if first.startswith(ZIP):
         return _zip(first)
     if first.startswith(PICKLE_STARTS) or OLD_PICKLE.match(first):
-        return "is a pickle, not safetensors", PICKLE_ADVICE
+        return "is a pickle, not safetensors", BARE_PICKLE
     if first[4:8] == b"TFL3":
         return "is a TensorFlow Lite file, not safetensors", CONVERT
     if _is_onnx(first):
@@ -76,7 +77,7 @@ def _zip(first: bytes) -> tuple[str, str]:
     name = first[30 : 30 + int.from_bytes(first[26:28], "little")]
     if name.endswith(b".npy"):
         return "is a zip archive of NumPy arrays (npz), not safetensors", CONVERT
-    return "is a zip archive, as PyTorch writes, not safetensors", PICKLE_ADVICE
+    return "is a zip archive, as PyTorch writes, not safetensors", OF_TORCH
 
 
 def _is_onnx(first: bytes) -> bool:
