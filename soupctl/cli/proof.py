@@ -36,24 +36,24 @@ def verify(
     ] = None,
     attestation: Annotated[
         str | None,
-        typer.Option(help="Also check this attestation of the soup.", metavar="FILE"),
+        typer.Option(help="Check this attestation of the soup, too.", metavar="FILE"),
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option(help="The public key, or certificates, that signed it.", metavar="PUB"),
+        typer.Option(help="Public key or certificate that must have signed it.", metavar="PUB"),
     ] = None,
     signers: Annotated[
         str | None,
-        typer.Option(help="The SSH keys that may have signed it.", metavar="FILE"),
+        typer.Option(help="List of SSH keys, one of which must have signed it.", metavar="FILE"),
     ] = None,
     sample: Annotated[
         str | None,
-        typer.Option(help="Of a folder of soups, verify only this share.", metavar="PERCENT"),
+        typer.Option(help="Verify only this share of the soups in a folder.", metavar="PERCENT"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Chooses the sample.", metavar="N", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.", metavar="N", min=0)] = 0,
     max_duration: Annotated[
         str | None,
-        typer.Option(help="Of a folder of soups, begin no more after this.", metavar="TIME"),
+        typer.Option(help="Begin no further soup of a folder after this time.", metavar="TIME"),
     ] = None,
     component: options.Component = None,
     json: options.Json = False,
@@ -69,10 +69,10 @@ def verify(
     ingredients disprove the soup.
 
     With --attestation, the soup's files and ledger must also be those that were attested, and with
-    --key or --signers, the signature must be of that key, or of one of these signers.
+    --key or --signers, the attestation must be signed with that key or one of those.
 
-    Of a folder of soups, each is verified, or a --sample of them; what was not read is told, and
-    the exit code is about the others.
+    In a folder of soups, all are verified, or a --sample of them. The summary counts those that
+    were not read; the exit code covers the others.
 
     Example: soupctl verify soup.safetensors --level rebuild
     """

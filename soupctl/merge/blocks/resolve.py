@@ -95,7 +95,10 @@ def _require_one_each(
 ) -> None:
     """Raise UsageError for lists of more or fewer weights than there are ingredients."""
     issues = [
-        Issue(f"--blocks {shortened(key)} has {len(weights)} weights for {count} ingredients")
+        Issue(
+            f"--blocks {shortened(key)} has {len(weights)} weight{'s' * (len(weights) != 1)}"
+            f" for {count} ingredients"
+        )
         for key, weights in (("default", default), *blocks)
         if len(weights) != count
     ]
