@@ -20,8 +20,6 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["ACCELERATE_USE_CPU"] = "true"
-# else a product of small matrices depends on where in memory they happen to lie
-os.environ["MKL_CBWR"] = "COMPATIBLE"
 # lets these tests import the modules beside them and beside their folder
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
