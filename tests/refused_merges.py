@@ -66,7 +66,7 @@ OF_BLOCKS = [
     ),
     Refused(
         "avg a.st b.st c.st --blocks two.toml -o x.st",
-        ("--blocks {} has {} weights for {} ingredients",),
+        ("--blocks {} has {} weight{} for {} ingredients",),
         instead=("avg a.st b.st c.st --blocks three.toml -o x.st",),
     ),
     Refused(
