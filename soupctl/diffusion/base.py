@@ -115,7 +115,7 @@ class Base:
 
     @property
     def embeds_guidance(self) -> bool:
-        """Whether it is told the guidance scale, in place of being guided by two predictions."""
+        """Whether the guidance scale is one of its inputs, in place of two predictions a step."""
         return bool(self.config.get("guidance_embeds"))
 
     @property

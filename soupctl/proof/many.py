@@ -1,6 +1,6 @@
 """Verifying a folder of soups: all of them, a sample, or as many as there is time for.
 
-Rule 1: nothing is said of a soup that was not read, and those that were not read are listed.
+Rule 1: a soup that was not read gets no verdict, and is listed as unread.
 Rule 2: a sample is drawn from the sorted names by a seed, so that it can be drawn again.
 """
 

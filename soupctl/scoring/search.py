@@ -3,8 +3,8 @@
 Rule 1: weights are exact: shares of the whole in thousandths, which add up to it. An ingredient
 whose share is zero is left out.
 Rule 2: the first trial is the mean of all ingredients, so the result is never worse than that.
-Rule 3: the same seed, number of jobs and scores lead to the same trials, so a resumed search that
-is told the recorded scores goes on as one that was never interrupted.
+Rule 3: the same seed, number of jobs and scores lead to the same trials, so a search that
+resumes from the recorded scores ends as if it had never been interrupted.
 """
 
 from __future__ import annotations

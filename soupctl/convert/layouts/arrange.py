@@ -43,7 +43,7 @@ class ArrangedCheckpoint:
 
 
 def to_diffusers(label: str, contents: Contents) -> ArrangedCheckpoint:
-    """A single file in the layout of diffusers; MismatchError for what has no place there."""
+    """A single file in the layout of diffusers; MismatchError for tensors without a name there."""
     family = family_of_file(contents)
     if family is None:
         model = model_alone(contents)
@@ -82,7 +82,7 @@ def to_original(
     """The components of a pipeline as one file in the original layout, or a model alone.
 
     `activations` are those of text encoders, by component, as far as configs tell them. Raises
-    MismatchError for what has no place there.
+    MismatchError for tensors without a name there.
     """
     if len(components) == 1:
         (_, contents), (label,) = components[0], labels
