@@ -6,17 +6,20 @@ Rule 2: a test that fails or is interrupted ends what it started, too.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PATIENCE = 240
 """Seconds after which a command counts as hanging; less than pytest allows a test."""
@@ -65,6 +68,16 @@ def children(parent: int) -> list[int]:
 def descendants(parent: int) -> list[int]:
     """The processes that a process and its children started."""
     return [each for child in children(parent) for each in (child, *descendants(child))]
+
+
+def waits_for(process_id: int, stream: IO[bytes]) -> bool:
+    """Whether a process has read all that was written to a pipe, and sleeps until more comes.
+
+    A signal just before it falls asleep would be heard only when it wakes up.
+    """
+    left = struct.unpack("i", fcntl.ioctl(stream, termios.FIONREAD, bytes(4)))[0]
+    state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
+    return left == 0 and state == "S"
 
 
 @dataclass

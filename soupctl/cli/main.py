@@ -38,7 +38,7 @@ NO_MEMORY = re.compile(
 CLOSED = (("stdin", os.O_WRONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
 """The standard streams, and the mode in which /dev/null replaces each if it is closed."""
 AGAIN = 0.01
-"""Seconds before an interruption that was lost is raised again."""
+"""Seconds before an interruption that was lost is raised again, and again if that is lost, too."""
 
 
 class Interrupted(BaseException):
@@ -51,6 +51,20 @@ class Interrupted(BaseException):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line `arguments`, by default the process's own, and exit."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    style = ErrorStyle(json=asks_for_json(words))
+    try:
+        code = _run_with_handlers(words, style)
+    except Interrupted as interrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        code = 128 + interrupt.number
+        if interrupt.number == signal.SIGINT:
+            report([Issue("interrupted")], code, style)
+    _leave(code)
+
+
+def _run_with_handlers(arguments: list[str], style: ErrorStyle) -> int:
+    """The exit code of a command that a signal ends; after that, no signal counts any more."""
     for number in SIGNALS:
         # a caller such as nohup that ignores a signal keeps it ignored
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -58,16 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.unraisablehook = _unraisable
     look_seldom()
     _open_streams()
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    style = ErrorStyle(json=asks_for_json(words))
     try:
-        code = _run(words, style)
+        code = _run(arguments, style)
         # a full disk behind stdout shows only here, and must be an error
         sys.stdout.flush()
-    except Interrupted as interrupt:
-        code = 128 + interrupt.number
-        if interrupt.number == signal.SIGINT:
-            report([Issue("interrupted")], code, style)
     except BrokenPipeError:
         code = CLOSED_PIPE
     except MemoryError as error:
@@ -75,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _report_failure(error, style)
     except OSError as error:
         code = _report_system_failure(error, style)
-    _leave(code)
+    _ignore_signals()
+    return code
 
 
 def _open_streams() -> None:
@@ -95,31 +104,47 @@ def _open_streams() -> None:
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     # a second signal must not interrupt the clean-up after the first. Python prints a warning if a
     # pending signal is switched to SIG_IGN, so a handler that does nothing is set instead
+    _ignore_signals()
+    _raise_again(number)
+    raise Interrupted(number)
+
+
+def _ignore_signals() -> None:
     for each in SIGNALS:
         signal.signal(each, _ignore)
-    raise Interrupted(number)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     pass
 
 
-def _unraisable(lost: UnraisableHookArgs) -> None:
-    """Interrupt again, a little later, where an interruption could not be raised.
+def _raise_again(number: int) -> None:
+    """Interrupt every moment from now on, unless an interruption is being handled.
 
-    A handler runs wherever the interpreter is, and what is raised within a finalizer or the
-    callback of a weak reference goes no further.
+    A handler runs wherever the interpreter is. What is raised within a finalizer, the callback of
+    a weak reference or some functions in C, such as `compile`, goes no further.
     """
-    if not isinstance(lost.exc_value, Interrupted):
-        sys.__unraisablehook__(lost)
-        return
-    number = lost.exc_value.number
 
-    def interrupt(_alarm: int, _frame: FrameType | None) -> NoReturn:
-        raise Interrupted(number)
+    def interrupt(_alarm: int, _frame: FrameType | None) -> None:
+        if not _handles_interruption():
+            raise Interrupted(number)
 
     signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, AGAIN)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
+
+
+def _handles_interruption() -> bool:
+    """Whether the interpreter cleans up after an interruption."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error is not None
+
+
+def _unraisable(lost: UnraisableHookArgs) -> None:
+    # an interruption is raised again
+    if not isinstance(lost.exc_value, Interrupted):
+        sys.__unraisablehook__(lost)
 
 
 def _run(arguments: list[str], style: ErrorStyle) -> int:

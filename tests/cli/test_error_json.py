@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
-import struct
-import termios
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import waits_for
 
 COMMANDS = {
     "usage": (2, "avg a.st b.st --wat -o c.st"),
@@ -89,7 +87,7 @@ def test_an_interruption_is_an_object_too(soupctl, ingredients, tmp_path):
     with fifo.open("wb", buffering=0) as stream:
         stream.write(Path("b.st").read_bytes()[:9])
         # read by the command, so its handlers stand
-        while struct.unpack("i", fcntl.ioctl(stream, termios.FIONREAD, bytes(4)))[0]:
+        while not waits_for(running.id, stream):
             time.sleep(0.001)
         running.send(signal.SIGINT)
         done = running.wait()

@@ -5,20 +5,19 @@ Rule 1: a command is held where it is by a stream that it waits for, not by slee
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import waits_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells who is asleep")
 
@@ -49,17 +48,8 @@ class Held:
         self.stream = path.open("wb", buffering=0)
         # returns when most of it was read
         self.stream.write(self.raw[: PIPE + 1])
-        while not self._waits():
+        while not waits_for(self.running.id, self.stream):
             time.sleep(0.001)
-
-    def _waits(self) -> bool:
-        """Whether it has read all that was written and sleeps until more comes.
-
-        A signal just before it falls asleep would be heard only when it wakes up.
-        """
-        left = struct.unpack("i", fcntl.ioctl(self.stream, termios.FIONREAD, bytes(4)))[0]
-        state = Path(f"/proc/{self.running.id}/stat").read_text().rpartition(")")[2].split()[0]
-        return left == 0 and state == "S"
 
     def release(self):
         """What becomes of it with the rest of the stream."""
@@ -184,47 +174,102 @@ def test_a_signal_while_libraries_load_is_as_quiet(
     process, ingredients, holds, number, code, delay
 ):
     before = holds()
-    running = process("avg", *ingredients, "-o", "c.st")
+    # never over before the signal, because its second input comes slowly
+    running = process("avg", ingredients[0], "-", "-o", "c.st", stdin=subprocess.PIPE)
     wait_for_handlers(running.pid)
     time.sleep(delay)
     running.send_signal(number)
+    # a signal just before it falls asleep is heard with the next byte
+    for byte in Path(ingredients[1]).read_bytes()[:-1]:
+        if running.poll() is not None:
+            break
+        with suppress(BrokenPipeError):
+            os.write(running.stdin.fileno(), bytes([byte]))
+        time.sleep(0.02)
     out, err = running.communicate()
 
     assert (code, b"", said(code)) == (running.returncode, out, err)
     assert before == holds()
 
 
-FINALIZED = """
+COMMAND = """
 import os, signal, sys, time, weakref
 from soupctl.cli import main
 
-class Thing:
-    pass
-
-def interrupted(_reference):
+def interrupt():
     os.kill(os.getpid(), int(sys.argv[1]))
     for _ in range(1000):
         pass
 
 def run(_arguments, _style):
-    thing = Thing()
-    reference = weakref.ref(thing, interrupted)
-    del thing
-    time.sleep(60)
+    {body}
     return 0
 
 main._run = run
 main.main([])
 """
 
+LOST = {
+    "finalizer": """
+    class Thing:
+        pass
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: interrupt())
+    del thing
+    time.sleep(60)
+""",
+    "dropped": """
+    try:
+        interrupt()
+    except BaseException:
+        pass
+    time.sleep(60)
+""",
+    "dropped-twice": """
+    try:
+        interrupt()
+    except BaseException:
+        pass
+    try:
+        time.sleep(60)
+    except BaseException:
+        pass
+    time.sleep(60)
+""",
+}
+
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_within_a_finalizer_is_not_lost(number, code):
+@pytest.mark.parametrize("body", LOST.values(), ids=LOST)
+def test_a_signal_that_a_library_drops_is_not_lost(number, code, body):
+    command = COMMAND.format(body=body)
     done = subprocess.run(
-        [sys.executable, "-c", FINALIZED, str(int(number))], capture_output=True, check=False
+        [sys.executable, "-c", command, str(int(number))], capture_output=True, check=False
     )
 
     assert (code, b"", said(code)) == (done.returncode, done.stdout, done.stderr)
+
+
+CLEANING = """
+    try:
+        interrupt()
+    finally:
+        for _ in range(20):
+            try:
+                raise KeyError
+            except KeyError:
+                time.sleep(0.01)
+        print("clean")
+"""
+
+
+def test_a_clean_up_after_a_signal_is_not_interrupted():
+    command = COMMAND.format(body=CLEANING)
+    done = subprocess.run(
+        [sys.executable, "-c", command, str(int(signal.SIGTERM))], capture_output=True, check=False
+    )
+
+    assert (143, b"clean\n", b"") == (done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
