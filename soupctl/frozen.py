@@ -46,7 +46,7 @@ def frozen(cls: type[T]) -> type[T]:
 
 def _initialiser(every: tuple[Field[Any], ...], *, has_more: bool) -> Callable[..., None]:
     """A method that takes the fields as arguments, in order."""
-    known: dict[str, Any] = {"set_": object.__setattr__, "MISSING": MISSING}
+    known: dict[str, Any] = {"__set__": object.__setattr__, "MISSING": MISSING}
     arguments, body = ["self"], []
     for each in every:
         value = name = each.name
@@ -64,7 +64,7 @@ def _initialiser(every: tuple[Field[Any], ...], *, has_more: bool) -> Callable[.
         else:
             # set by __post_init__
             continue
-        body.append(f" set_(self, {name!r}, {value})")
+        body.append(f" __set__(self, {name!r}, {value})")
     body += [" self.__post_init__()"] if has_more else []
     text = f"def __init__({', '.join(arguments)}):\n" + "\n".join(body or [" pass"])
     exec(text, known)  # noqa: S102

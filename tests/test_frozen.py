@@ -128,3 +128,15 @@ def test_classes_without_fields_or_with_one_are_compared_too(decorate):
     assert hash(empty()) == hash(())
     assert one(value) == one(value)
     assert repr(one(1.0)).endswith("One(only=1.0)")
+
+
+def test_a_field_may_have_any_name():
+    @frozen
+    class Entries:
+        """Options whose names Python or this module use themselves."""
+
+        set_: int = 1
+        MISSING: int = 2
+        object: int = 3
+
+    assert (4, 2, 5) == (Entries(4, object=5).set_, Entries().MISSING, Entries(4, object=5).object)

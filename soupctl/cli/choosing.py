@@ -11,9 +11,9 @@ import typer
 
 from ..errors import UsageError
 from ..frozen import frozen
-from . import options
 from .console import counted, is_terminal, put, put_json, say, size_text
 from .merge_output import MergeOptions, memory_line
+from .work import limits
 
 if TYPE_CHECKING:
     from ..verbs import ExecutionOptions, Ingredient, Job, Preview, Scored, Scoring
@@ -131,17 +131,13 @@ def preview_within(job: Job, merge: MergeOptions) -> Preview:
     """The preview of a soup within the limits that were given."""
     from .. import verbs
 
-    limit = options.parse_size(merge.max_memory, "--max-memory")
-    reserved = verbs.ExecutionOptions.on(merge.device, limit).reserved_memory
-    return verbs.preview(job, merge.threads, limit, reserved)
+    execution, most = limits(merge)
+    return verbs.preview(job, merge.threads, most, execution.reserved_memory)
 
 
 def execution_of(plan: PlannedScores, merge: MergeOptions) -> ExecutionOptions:
     """The options for speed and memory of every pass."""
-    from .. import verbs
-
-    most = options.parse_size(merge.max_memory, "--max-memory")
-    execution = verbs.ExecutionOptions.on(merge.device, most)
+    execution, _ = limits(merge)
     return replace(execution, threads=plan.threads, chunk=plan.chunk)
 
 

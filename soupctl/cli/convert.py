@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..choices import Layout, Quantization
+from ..frozen import frozen
 from . import options
 from .console import counted, digest_text, is_terminal, put, put_json, say
 from .merge_output import (
@@ -22,13 +22,13 @@ from .merge_output import (
     size_lines,
 )
 from .option_groups import with_option_groups
-from .progress import progress
+from .work import limits, working
 
 if TYPE_CHECKING:
     from ..verbs import Conversion, ConversionPreview, ConvertedComponent, ConvertRequest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConvertOptions:
     """Options of `convert` besides those of every command that makes a checkpoint."""
 
@@ -116,7 +116,7 @@ def convert(
 ) -> None:
     """Change the dtype, layout, shards or metadata of a checkpoint.
 
-    What is not asked to change is copied, bit for bit.
+    Tensors whose dtype stays are copied bit for bit.
 
     Example: soupctl convert model.safetensors -o half.safetensors --dtype fp16
     """
@@ -130,22 +130,15 @@ def make(opening: AbstractContextManager[Conversion], output: str, merge: MergeO
     """Carry out the conversion that `opening` yields; print only the plan in a dry run."""
     from .. import verbs
 
-    most = options.parse_size(merge.max_memory, "--max-memory")
-    execution = verbs.ExecutionOptions.on(merge.device, most)
+    execution, most = limits(merge)
     with opening as job:
         found = verbs.preview_conversion(job, merge.threads, most, execution.reserved_memory)
         if merge.dry_run:
             verbs.require_free_output(job, force=merge.force)
             _show_preview(found, output, merge)
             return
-        with progress(found.read + found.written, merge.quiet or output == "-") as advance:
-            made = verbs.convert_tensors(
-                job,
-                force=merge.force,
-                execution=replace(
-                    execution, threads=found.threads, chunk=found.chunk, progress=advance
-                ),
-            )
+        with working(found, execution, merge, output) as planned:
+            made = verbs.convert_tensors(job, force=merge.force, execution=planned)
     _report(output, made, found, merge)
 
 

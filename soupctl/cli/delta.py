@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from . import options
 from .console import counted, digest_text, is_terminal, put, put_json, say, size_text
 from .merge_output import MergeOptions, memory_line, require_output, size_lines
 from .option_groups import with_option_groups
-from .progress import progress
+from .work import limits, working
 
 if TYPE_CHECKING:
     from ..verbs import DeltaJob, DeltaPreview, DeltaResult
@@ -67,22 +66,15 @@ def make(opening: AbstractContextManager[DeltaJob], output: str, merge: MergeOpt
     from .. import verbs
     from ..merge.delta.make import require_free
 
-    most = options.parse_size(merge.max_memory, "--max-memory")
-    execution = verbs.ExecutionOptions.on(merge.device, most)
+    execution, most = limits(merge)
     with opening as job:
         found = verbs.preview_delta(job, merge.threads, most, execution.reserved_memory)
         if merge.dry_run:
             require_free(job, force=merge.force)
             _show_preview(found, output, json=merge.json)
             return
-        with progress(found.read + found.written, merge.quiet or output == "-") as advance:
-            made = verbs.subtract_base(
-                job,
-                force=merge.force,
-                execution=replace(
-                    execution, threads=found.threads, chunk=found.chunk, progress=advance
-                ),
-            )
+        with working(found, execution, merge, output) as planned:
+            made = verbs.subtract_base(job, force=merge.force, execution=planned)
     for each in made:
         for line in _lines(output, each, verbose=merge.verbose):
             say(line, merge.quiet or not (merge.verbose or is_terminal()))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import options
 from .console import counted, is_terminal, put, put_json, say
 from .merge_output import (
     SHOWN_TENSORS,
@@ -25,7 +23,7 @@ from .merge_output import (
     share_lines,
     size_lines,
 )
-from .progress import progress
+from .work import limits, working
 
 if TYPE_CHECKING:
     from ..verbs import ComponentResult, Job, LeaveOneOut, Rounds, Sweep
@@ -56,9 +54,8 @@ def make_together(
     from .. import verbs
     from ..merge.rounds import require_places
 
-    most = options.parse_size(merge.max_memory, "--max-memory")
+    execution, most = limits(merge)
     started = time.monotonic()
-    execution = verbs.ExecutionOptions.on(merge.device, most)
     rounds = verbs.arrange(jobs, merge.threads, most, execution.reserved_memory)
     if merge.dry_run:
         require_places(rounds.jobs, force=merge.force)
@@ -68,13 +65,11 @@ def make_together(
     if merge.verbose:
         for line in _lines(rounds, None):
             say(line, merge.quiet)
-    size = rounds.read + rounds.written
-    with progress(size, merge.quiet) as advance:
-        execution = replace(execution, threads=rounds.threads, chunk=rounds.chunk, progress=advance)
-        made = verbs.carry_out_together(rounds, force=merge.force, execution=execution)
+    with working(rounds, execution, merge) as planned:
+        made = verbs.carry_out_together(rounds, force=merge.force, execution=planned)
     _report(rounds, made, merge)
     silent = merge.quiet or not (merge.verbose or is_terminal())
-    report_bytes(size, time.monotonic() - started, silent)
+    report_bytes(rounds.read + rounds.written, time.monotonic() - started, silent)
     if merge.json:
         outputs = [
             {**name, **made_json(preview.output, each)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from .console import (
     shares_json,
     size_text,
 )
-from .progress import progress
+from .work import limits, working
 
 if TYPE_CHECKING:
     from ..merge.code_error import CodeError
@@ -67,9 +66,8 @@ def make(
     from .. import verbs
     from ..merge.preflight import file_system_lacks, require_free
 
-    most = options.parse_size(merge.max_memory, "--max-memory")
+    execution, most = limits(merge)
     started = time.monotonic()
-    execution = verbs.ExecutionOptions.on(merge.device, most)
     with opening as job:
         preview = verbs.preview(job, merge.threads, most, execution.reserved_memory)
         if merge.dry_run:
@@ -82,12 +80,8 @@ def make(
                 say(line, merge.quiet)
             for lack in file_system_lacks(job):
                 say(f"soupctl: {output}: its file system has {lack}", merge.quiet)
-        hidden = merge.quiet or output == "-"
-        with progress(preview.read + preview.written, hidden) as advance:
-            execution = replace(
-                execution, threads=preview.threads, chunk=preview.chunk, progress=advance
-            )
-            made = verbs.carry_out(job, force=merge.force, execution=execution)
+        with working(preview, execution, merge, output) as planned:
+            made = verbs.carry_out(job, force=merge.force, execution=planned)
     silent = merge.quiet or not (merge.verbose or is_terminal())
     report_made(output, made, verbose=merge.verbose, quiet=silent)
     report_bytes(preview.read + preview.written, time.monotonic() - started, silent)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..choices import SearchSampler
+from ..frozen import frozen
 from . import options
 from .choosing import (
     ScoringOptions,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..verbs import FoundWeights, WeightSearch
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SearchOptions:
     """Options of `search` that decide which weights are tried."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ..checkpoints.layout import ModelFiles
 from ..checkpoints.open import STREAM
 from ..errors import UsageError
 from ..format.header import encode_header
+from ..frozen import frozen
 from ..ledger.ledger import LEDGER_KEY
 from ..merge.destination import Destination
 from ..merge.facts import facts_of_source
@@ -29,7 +29,7 @@ from .record import kept_ledger, part_metadata, with_ledger
 from .request import ConvertRequest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conversion:
     """A checkpoint to convert, open, and what it becomes."""
 

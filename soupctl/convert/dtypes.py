@@ -8,12 +8,12 @@ the values that they stand for, and what cannot be read exactly is refused.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..errors import Issue, MismatchError
 from ..format.dtypes import DType, Kind, narrowest
 from ..format.header import Tensor
 from ..format.scales import CodeScale
+from ..frozen import frozen
 from ..kinds.classify import Kinds, classify, kind_of
 from ..kinds.facts import TensorFacts
 from ..kinds.kind import AVERAGED, QUANTISED, Role
@@ -27,7 +27,7 @@ from .pieces import ArrangedPart, ArrangedTensor, Contents, TensorRange
 from .request import ConvertRequest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConvertedTensor:
     """An output tensor with its dtype."""
 
@@ -44,7 +44,7 @@ class ConvertedTensor:
         return self.arranged.name
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConvertedPart:
     """One component of the output."""
 

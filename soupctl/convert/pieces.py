@@ -6,12 +6,12 @@ Rule 1: every input tensor is read in order and once, so each range knows where 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from ..format.header import Tensor
+from ..frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorRange:
     """A range of elements of an input tensor, in the order in which they are stored."""
 
@@ -24,7 +24,7 @@ class TensorRange:
     """Whether it is a whole matrix of which rows become columns."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArrangedTensor:
     """An output tensor: its name and shape, and the ranges that fill it."""
 
@@ -33,7 +33,7 @@ class ArrangedTensor:
     ranges: tuple[TensorRange, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArrangedPart:
     """One component of the output; its name is its folder, empty for the only one."""
 

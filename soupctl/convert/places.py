@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..choices import Layout
 from ..errors import Issue, MismatchError, UsageError
 from ..format.header import lay_out
 from ..format.shards import OutputFile, index_name, split
+from ..frozen import frozen
 from ..merge.companion_files import CompanionFiles
 from ..merge.destination import FOREIGN, ComponentFiles, Destination, decide
 from ..merge.ingredients import Inputs
@@ -35,7 +35,7 @@ OF_TRANSFORMERS = "text_encoder"
 """Start of the names of components that transformers loads."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LaidOut:
     """The tensors of the output, before dtypes are decided."""
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-from ..checkpoints.open import STREAM
-from ..errors import LimitError
+from ..frozen import frozen
 from ..merge.chunks import chunk_elements
 from ..merge.memory import (
     A_LETTER,
@@ -17,12 +14,9 @@ from ..merge.memory import (
     A_THREAD,
     BASELINE,
     NUMPY,
-    MemoryNeed,
     input_bytes,
-    within,
 )
-from ..storage.files import free_space
-from ..workers import ExecutionOptions
+from ..merge.memory_limit import MemoryNeed, fit_memory, free_disk
 from .configs.pipeline import NO_TOKENIZER
 from .conversion import Conversion
 from .dtypes import ConvertedPart
@@ -33,7 +27,7 @@ PLACES = 3
 """Tables of a tensor: of the input, of the output, and of the ranges that lead to it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConvertedPreview:
     """What one component of the output holds."""
 
@@ -46,7 +40,7 @@ class ConvertedPreview:
     """How many are not copied as they are."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConversionPreview:
     """A preview of a conversion; sizes are in bytes."""
 
@@ -78,7 +72,6 @@ def preview_conversion(
     If not even one fits, chunks are smaller. `reserved` bytes are used elsewhere. Raises LimitError
     if that is not enough.
     """
-    threads = threads or ExecutionOptions().threads
     names = [name for content in job.kinds.contents for name in content]
     fixed = reserved + BASELINE + NUMPY + PLACES * A_STEP * len(names)
     fixed += PLACES * A_LETTER * sum(map(len, names)) + sum(map(input_bytes, job.checkpoints))
@@ -86,21 +79,14 @@ def preview_conversion(
     def need_of(chunk: int | None) -> MemoryNeed:
         return MemoryNeed(fixed, A_THREAD + 2 * A_TERM + _buffers(job, chunk))
 
-    chunk = None
-    need = need_of(None)
-    if max_memory is not None:
-        threads, chunk, need = within(max_memory, threads, need_of)
-        if need.with_threads(threads) > max_memory:
-            needed = need.with_threads(1)
-            advice = f"one thread needs {needed} bytes: --max-memory {needed} allows them"
-            raise LimitError(f"{max_memory} bytes of memory are not enough", advice=advice)
+    fitted = fit_memory(need_of, threads, max_memory)
     return ConversionPreview(
         read=job.read,
         written=job.size,
-        memory=need.with_threads(threads),
-        threads=threads,
-        chunk=chunk,
-        free_disk=_free_disk(job.request.output),
+        memory=fitted.memory,
+        threads=fitted.threads,
+        chunk=fitted.chunk,
+        free_disk=free_disk(job.request.output),
         components=tuple(_component(job, number) for number, _ in enumerate(job.parts)),
         copies=tuple(name for name, _ in job.destination.companions.copies),
         left_behind=job.destination.companions.not_copied,
@@ -145,12 +131,3 @@ def _notes(job: Conversion) -> Iterator[str]:
             f"{label}: its ledger does not go into the output, whose tensors are others; the output"
             " records the content digest of what it was converted from"
         )
-
-
-def _free_disk(output: str | Path) -> int | None:
-    if output == STREAM:
-        return None
-    try:
-        return free_space(Path(output).parent)
-    except OSError:
-        return None

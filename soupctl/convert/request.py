@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..choices import Layout, Quantization
 from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
 from ..format.header import METADATA
+from ..frozen import frozen
 from ..ledger.ledger import LEDGER_KEY
 
 RESERVED = f"{LEDGER_KEY}."
 """Prefix of the keys of metadata that soupctl writes itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConvertRequest:
     """A checkpoint to convert, and how."""
 

@@ -16,6 +16,7 @@ from ..checkpoints.digest import Row, tensor_hasher
 from ..engines.contract import Engine, NonFinite, OutOfRange, Scales, WeightedMean
 from ..errors import MismatchError
 from ..format.dtypes import DType
+from ..frozen import frozen
 from ..merge.chunks import chunk_elements, ranges
 from ..merge.scale_values import lay_out_scales, read_scale
 from ..merge.tensor_errors import nonfinite
@@ -35,7 +36,7 @@ WritePart = Callable[[int, str, int, memoryview], None]
 """Writes bytes at an offset within a tensor of the output's component of that number."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlacedRange:
     """A range of an input tensor with its place in the output."""
 
@@ -75,7 +76,7 @@ def placed_ranges(
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorStream:
     """Reads and converts input tensors; all threads share one."""
 

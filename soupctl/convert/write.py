@@ -10,7 +10,6 @@ import struct
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +18,7 @@ from ..engines.contract import Engine
 from ..errors import Issue, LedgerError, OutputError
 from ..format.header import encode_header
 from ..format.index import encode_index
+from ..frozen import frozen
 from ..ledger.ledger import CONVERTED_KEY, LEDGER_KEY
 from ..merge.code_error import CodeError
 from ..merge.code_writer import scale_of
@@ -44,7 +44,7 @@ Item = tuple[int, str]
 NOT_ITS_OWN = "--ignore-ledger treats it as a plain checkpoint"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConvertedComponent:
     """One component of a converted checkpoint."""
 

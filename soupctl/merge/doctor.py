@@ -6,12 +6,12 @@ import os
 import platform
 import re
 import tempfile
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..engines.contract import Engine
 from ..errors import SoupError
+from ..frozen import frozen
 from ..storage.files import free_space
 from ..workers import STAGING, ExecutionOptions, available_cores
 from .engine import engine_of
@@ -27,7 +27,7 @@ FEATURES = ("sse4_2", "avx2", "fma", "f16c", "avx512f", "avx512bw", "amx_bf16", 
 CUDA = "cuda"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EngineCheck:
     """The self-test of one engine."""
 
@@ -38,7 +38,7 @@ class EngineCheck:
     why_absent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Checkup:
     """What a machine has, and the self-tests of the engines on it."""
 

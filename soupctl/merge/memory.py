@@ -6,7 +6,7 @@ Rule 2: figures are measured on CPython, and rounded up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from math import prod
 
@@ -14,7 +14,6 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..errors import LimitError
 from ..format.dtypes import DType
 from ..format.header import Tensor
-from ..frozen import frozen
 from ..workers import MOST_TENSORS, ROW_BYTES, TASK_BYTES, TASKS_A_THREAD, ExecutionOptions
 from .adapter_reader import AdapterReader
 from .chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements
@@ -22,6 +21,7 @@ from .delta.reader import DeltaReader
 from .job import ComponentJob, Job
 from .kept_sum.format import SumForm
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
+from .memory_limit import MemoryNeed
 from .step import Rule, Step
 
 BASELINE = 24 << 20
@@ -68,18 +68,6 @@ Forms = Mapping[str, SumForm]
 """The form of the sum of each averaged tensor; empty while it is not known, or without a sum."""
 
 
-@frozen
-class MemoryNeed:
-    """Bytes of anonymous memory: a fixed part, and a part for each thread."""
-
-    fixed: int
-    a_thread: int
-
-    def with_threads(self, threads: int) -> int:
-        """All bytes with that many threads."""
-        return self.fixed + threads * self.a_thread
-
-
 def memory_needed(
     jobs: Sequence[Job], chunk: int | None = None, forms: Sequence[Sequence[Forms]] = ()
 ) -> MemoryNeed:
@@ -102,29 +90,6 @@ def memory_needed(
     together = zip(*(job.components for job in jobs), strict=False)
     threads = (_a_thread(some, chunk, max(planes, FURTHER_PLANES)) for some in together)
     return MemoryNeed(fixed, A_THREAD + max(threads, default=0))
-
-
-SMALL_CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
-"""Chunks for many ingredients in little memory, in elements; the work takes longer in them."""
-
-
-def within(
-    memory: int, threads: int, need_of: Callable[[int | None], MemoryNeed]
-) -> tuple[int, int | None, MemoryNeed]:
-    """As many of `threads` as `memory` allows, the chunk, and the need with that chunk.
-
-    `need_of` tells the need with a chunk, or with one that fits the cache for None. Where not even
-    one thread fits, it is with the smallest chunk.
-    """
-    need = need_of(None)
-    fitting = min(threads, (memory - need.fixed) // need.a_thread)
-    if fitting > 0:
-        return fitting, None, need
-    for chunk in SMALL_CHUNKS:
-        need = need_of(chunk)
-        if need.with_threads(1) <= memory:
-            break
-    return 1, chunk, need
 
 
 def require_memory(

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from pathlib import Path
 
 from ..checkpoints.open import STREAM
 from ..choices import Method
-from ..errors import LimitError
 from ..format.dtypes import FLOATS, DType
 from ..frozen import frozen
 from ..kinds.kind import WEIGHT
-from ..storage.files import free_space
-from ..workers import ExecutionOptions, require_room_to_compute
+from ..workers import require_room_to_compute
 from .adapter_reader import AdapterReader
 from .blocks.table import BlockRow, block_rows
 from .job import ComponentJob, Job
 from .kept_sum.survey import least_sum_size
-from .memory import memory_needed, within
+from .memory import memory_needed
+from .memory_limit import MemoryNeed, fit_memory, free_disk
 from .plan import Plan
 from .step import Rule, Step
 
@@ -96,20 +94,12 @@ def preview(
     """
     require_room_to_compute()
     plans = [component.plan for component in job.components]
-    threads = threads or ExecutionOptions().threads
-    chunk = None
-    if max_memory is None:
-        need = memory_needed([job])
-    else:
-        threads, chunk, need = within(
-            max_memory - reserved, threads, lambda chunk: memory_needed([job], chunk)
-        )
-        if reserved + need.with_threads(threads) > max_memory:
-            needed = reserved + need.with_threads(1)
-            raise LimitError(
-                f"{max_memory} bytes of memory are not enough",
-                advice=f"one thread needs {needed} bytes: --max-memory {needed} allows them",
-            )
+
+    def need_of(chunk: int | None) -> MemoryNeed:
+        need = memory_needed([job], chunk)
+        return MemoryNeed(reserved + need.fixed, need.a_thread)
+
+    fitted = fit_memory(need_of, threads, max_memory)
     return Preview(
         output=str(job.destination.path or STREAM),
         shares=job.shares,
@@ -121,10 +111,10 @@ def preview(
         not_copied=job.destination.companions.not_copied,
         read=sum(component.read for component in job.components),
         written=sum(component.written for component in job.components),
-        memory=reserved + need.with_threads(threads),
-        threads=threads,
-        chunk=chunk,
-        free_disk=_free_disk(job.destination.path),
+        memory=fitted.memory,
+        threads=fitted.threads,
+        chunk=fitted.chunk,
+        free_disk=free_disk(job.destination.path),
         notes=job.notes,
     )
 
@@ -195,12 +185,3 @@ def _special(step: Step) -> SpecialTensor:
     if any(step.scales):
         rule = f"codes times scales, {rule}"
     return SpecialTensor(step.name, tuple(sorted({dtype.value for dtype in step.dtypes})), rule)
-
-
-def _free_disk(output: Path | None) -> int | None:
-    if output is None:
-        return None
-    try:
-        return free_space(output.parent)
-    except OSError:
-        return None

@@ -7,12 +7,12 @@ Rule 2: what the attestation says was verified is told as its claim; the soup is
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.open import STREAM, find_input
 from ..choices import Proof
 from ..errors import UsageError
+from ..frozen import frozen
 from ..merge.verify import Verified
 from .envelope import AttestationFile, read_attestation
 from .ledger_record import differences
@@ -24,7 +24,7 @@ from .statement import Attestation
 SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckedAttestation:
     """What became of checking an attestation against a soup."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..format.strict_json import decode, parse_object
+from ..frozen import frozen
 from ..storage.files import read_file
 from .model_signature import attestation_of
 from .statement import Attestation
@@ -27,7 +27,7 @@ LARGEST = 64 << 20
 """Bytes of the largest attestation: it holds less than a ledger, and names the soup's files."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeySignature:
     """A signature with the key of a PEM file, and what it says about that key."""
 
@@ -38,14 +38,14 @@ class KeySignature:
     """In DER; the signing certificate comes first."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SshSignature:
     """A signature by `ssh-keygen -Y sign`, without its armor."""
 
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttestationFile:
     """An attestation as it was read, whose signature is not yet checked."""
 

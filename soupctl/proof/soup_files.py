@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.digest import tensor_hasher
@@ -16,13 +15,14 @@ from ..checkpoints.hashing import Progress, digest_file, ignore_progress
 from ..checkpoints.layout import ModelFiles
 from ..checkpoints.unchanged import FileSnapshot
 from ..errors import InputError
+from ..frozen import frozen
 from ..storage.folder import leads_out
 from ..storage.regular import reading
 from .model_signature import IGNORED
 from .statement import AttestedFile
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SoupFiles:
     """The files of a soup by name, as they were when they were found."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..choices import Level
 from ..format.index import is_inside
+from ..frozen import frozen
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:soupctl:attestation:v1"
@@ -24,7 +24,7 @@ MOST_FILES = 100_000
 LONGEST_NAME = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttestedFile:
     """A file of a soup: its path in the soup's folder, or its name, and digests in hexadecimal."""
 
@@ -33,7 +33,7 @@ class AttestedFile:
     blake3: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verification:
     """How a soup was verified, and with what."""
 
@@ -46,7 +46,7 @@ class Verification:
     """The version of the arithmetic contract."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attestation:
     """What is attested of a soup."""
 

@@ -57,7 +57,7 @@ class FlowOptions(LossOptions):
     )
     guidance_embedding: float = option(
         3.5,
-        "Guidance scale that a Flux model with such an embedding is told in training.",
+        "Guidance scale during training, for Flux models that embed it (dev).",
         POSITIVE,
         is_on_command_line=False,
         is_recorded_unset=False,

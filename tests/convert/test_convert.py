@@ -1,4 +1,4 @@
-"""A conversion copies what is not asked to change, and rounds the rest once."""
+"""A conversion copies tensors whose dtype stays, and rounds the others once."""
 
 from __future__ import annotations
 

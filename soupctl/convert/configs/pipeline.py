@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from ...checkpoints.layout import find_model
 from ...checkpoints.listing import PIPELINE
 from ...checkpoints.unchanged import FileSnapshot
 from ...errors import InputError
+from ...frozen import frozen
 from ...merge.companion_files import companion_files
 from ..dtypes import ConvertedPart
 from ..layouts.families import ModelFamily
@@ -96,7 +96,7 @@ NO_TOKENIZER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PipelineFiles:
     """Files beside the weights of a new pipeline, by their names in it."""
 

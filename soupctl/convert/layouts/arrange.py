@@ -7,12 +7,12 @@ error; all errors at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ...choices import Layout
 from ...errors import Issue, MismatchError
 from ...format.header import Tensor
+from ...frozen import frozen
 from ..pieces import ArrangedPart, ArrangedTensor, Contents, TensorRange
 from .families import (
     FamilyModel,
@@ -31,7 +31,7 @@ WIDE = frozenset({1024, 1280})
 EMBEDDING = "token_embedding.weight"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArrangedCheckpoint:
     """A checkpoint in the other layout."""
 

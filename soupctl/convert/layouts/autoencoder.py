@@ -20,29 +20,27 @@ ATTENTION = {
 """The original names of the modules of its attention, and those of diffusers."""
 EARLIER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of diffusers before 0.15, which it still loads."""
-TO_DIFFUSERS = (
-    (r"^encoder\.down\.(\d+)\.block\.(\d+)\.", r"encoder.down_blocks.\1.resnets.\2."),
-    (r"^encoder\.down\.(\d+)\.downsample\.conv\.", r"encoder.down_blocks.\1.downsamplers.0.conv."),
-    (r"^decoder\.up\.(\d+)\.block\.(\d+)\.", r"decoder.up_blocks.\1.resnets.\2."),
-    (r"^decoder\.up\.(\d+)\.upsample\.conv\.", r"decoder.up_blocks.\1.upsamplers.0.conv."),
-    (r"^(encoder|decoder)\.mid\.block_1\.", r"\1.mid_block.resnets.0."),
-    (r"^(encoder|decoder)\.mid\.block_2\.", r"\1.mid_block.resnets.1."),
-    (r"^(encoder|decoder)\.norm_out\.", r"\1.conv_norm_out."),
-    (r"^(encoder|decoder)\.(conv_in|conv_out)\.", r"\1.\2."),
-    (r"^(post_)?quant_conv\.", r"\g<0>"),
+MODULES = (
+    ("encoder.down.{}.block.{}.", "encoder.down_blocks.{}.resnets.{}."),
+    ("encoder.down.{}.downsample.conv.", "encoder.down_blocks.{}.downsamplers.0.conv."),
+    ("decoder.up.{}.block.{}.", "decoder.up_blocks.{}.resnets.{}."),
+    ("decoder.up.{}.upsample.conv.", "decoder.up_blocks.{}.upsamplers.0.conv."),
+    *(
+        (f"{side}.{own}.", f"{side}.{other}.")
+        for side in ("encoder", "decoder")
+        for own, other in (
+            ("mid.block_1", "mid_block.resnets.0"),
+            ("mid.block_2", "mid_block.resnets.1"),
+            ("norm_out", "conv_norm_out"),
+            ("conv_in", "conv_in"),
+            ("conv_out", "conv_out"),
+        )
+    ),
+    ("quant_conv.", "quant_conv."),
+    ("post_quant_conv.", "post_quant_conv."),
 )
-"""Patterns of original names, and what becomes of them in diffusers."""
-TO_ORIGINAL = (
-    (r"^encoder\.down_blocks\.(\d+)\.resnets\.(\d+)\.", r"encoder.down.\1.block.\2."),
-    (r"^encoder\.down_blocks\.(\d+)\.downsamplers\.0\.conv\.", r"encoder.down.\1.downsample.conv."),
-    (r"^decoder\.up_blocks\.(\d+)\.resnets\.(\d+)\.", r"decoder.up.\1.block.\2."),
-    (r"^decoder\.up_blocks\.(\d+)\.upsamplers\.0\.conv\.", r"decoder.up.\1.upsample.conv."),
-    (r"^(encoder|decoder)\.mid_block\.resnets\.0\.", r"\1.mid.block_1."),
-    (r"^(encoder|decoder)\.mid_block\.resnets\.1\.", r"\1.mid.block_2."),
-    (r"^(encoder|decoder)\.conv_norm_out\.", r"\1.norm_out."),
-    (r"^(encoder|decoder)\.(conv_in|conv_out)\.", r"\1.\2."),
-    (r"^(post_)?quant_conv\.", r"\g<0>"),
-)
+"""How names begin originally, and in diffusers; `{}` is a number."""
+NUMBER = re.escape("{}")
 LEVEL = re.compile(r"^decoder\.up(?:_blocks)?\.(\d+)")
 
 
@@ -58,9 +56,11 @@ def autoencoder_pairs(names: Collection[str]) -> Iterator[TensorPair]:
 
 
 def _renamed(name: str, levels: int, *, is_original: bool) -> TensorPair | None:
-    for pattern, replacement in TO_DIFFUSERS if is_original else TO_ORIGINAL:
-        other, found = re.subn(pattern, replacement, name)
+    for module in MODULES:
+        beginning, new = module if is_original else module[::-1]
+        found = re.match(re.escape(beginning).replace(NUMBER, r"(\d+)"), name)
         if found:
+            other = new.format(*found.groups()) + name[found.end() :]
             other = LEVEL.sub(lambda match: _turned(match, levels), other)
             one, two = ("nin_shortcut", "conv_shortcut")
             other = other.replace(one, two) if is_original else other.replace(two, one)

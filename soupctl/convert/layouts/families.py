@@ -6,8 +6,8 @@ Sources: the single files of CompVis, Stability AI and Black Forest Labs, and wh
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 
+from ...frozen import frozen
 from .autoencoder import autoencoder_pairs
 from .flux import flux_pairs
 from .pairs import TensorPair
@@ -18,7 +18,7 @@ Pairs = Callable[[Collection[str]], Iterator[TensorPair]]
 """The pairs of the tensors of a model, by their names in either layout."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FamilyModel:
     """One model of a family: its folder in a pipeline, and its prefix in a single file."""
 
@@ -27,7 +27,7 @@ class FamilyModel:
     pairs: Pairs
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelFamily:
     """The models that are published together."""
 

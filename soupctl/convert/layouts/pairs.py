@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
+from ...frozen import frozen
 from ...lora.pairs import NamePair
 
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
@@ -28,7 +28,7 @@ class LayoutChange(Enum):
     """The original is a convolution of 1x1, and that of diffusers a matrix."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorPair:
     """A tensor by its original name, and its name or names in diffusers."""
 

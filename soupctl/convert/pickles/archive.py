@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InputError
 from ...format.magic import ZIP
+from ...frozen import frozen
 
 LOCAL_HEADER = 30
 """Bytes of a member's header before its name."""
 MOST_MEMBERS = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArchiveMember:
     """The bytes of one member within the file."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from ...frozen import frozen
 
 MOST_VALUES = 20_000_000
 """Instructions of a pickle that are followed at most."""
@@ -39,14 +40,14 @@ class PickleProblem(ValueError):
     """A pickle that holds more than a checkpoint does, or is damaged."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PickledName:
     """The name of a class or function, which is never imported."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PickledTensor:
     """A tensor as a pickle describes it, unchecked."""
 
@@ -58,7 +59,7 @@ class PickledTensor:
     """The name of its dtype; None if its storage tells it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PickledStorage:
     """A storage as a pickle describes it, unchecked."""
 

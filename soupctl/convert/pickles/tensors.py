@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ...checkpoints.safetensors import SafetensorsFile
 from ...errors import InputError, OutputError, UsageError
 from ...format.dtypes import DType
 from ...format.header import Header, Tensor
+from ...frozen import frozen
 from ...storage.reader import FileReader
 from ...storage.regular import open_regular, read_at
 from .archive import ArchiveMember, members_of
@@ -60,7 +60,7 @@ NAMED: Mapping[str, DType] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SpreadTensor:
     """A tensor whose elements lie in another order than its own."""
 

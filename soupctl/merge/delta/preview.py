@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from math import prod
-from pathlib import Path
 
-from ...checkpoints.open import STREAM
-from ...errors import LimitError
 from ...frozen import frozen
-from ...storage.files import free_space
-from ...workers import ExecutionOptions
 from ..chunks import chunk_elements
 from ..memory import (
     A_STEP,
@@ -17,10 +12,9 @@ from ..memory import (
     A_THREAD,
     BASELINE,
     NUMPY,
-    MemoryNeed,
     input_bytes,
-    within,
 )
+from ..memory_limit import MemoryNeed, fit_memory, free_disk
 from ..step import Step
 from .passes import ComponentDelta, DeltaJob
 from .survey import WORK
@@ -58,7 +52,6 @@ def preview_delta(
     If not even one fits, chunks are smaller. `reserved` bytes are used elsewhere. Raises LimitError
     if that is not enough.
     """
-    threads = threads or ExecutionOptions().threads
     steps = [step for each in job.components for step in each.plan.steps]
     kept = [step for each in job.components for step in each.plan.kept]
     fixed = reserved + BASELINE + NUMPY + A_STEP * len(steps)
@@ -69,22 +62,14 @@ def preview_delta(
         buffers = max((_buffers(step, chunk) for step in kept), default=0)
         return MemoryNeed(fixed, A_THREAD + 2 * A_TERM + buffers)
 
-    chunk = None
-    if max_memory is None:
-        need = need_of(None)
-    else:
-        threads, chunk, need = within(max_memory, threads, need_of)
-        if need.with_threads(threads) > max_memory:
-            needed = need.with_threads(1)
-            advice = f"one thread needs {needed} bytes: --max-memory {needed} allows them"
-            raise LimitError(f"{max_memory} bytes of memory are not enough", advice=advice)
+    fitted = fit_memory(need_of, threads, max_memory)
     return DeltaPreview(
         read=job.read,
         written=sum(map(_fine_size, job.components)),
-        memory=need.with_threads(threads),
-        threads=threads,
-        chunk=chunk,
-        free_disk=_free_disk(job.request.output),
+        memory=fitted.memory,
+        threads=fitted.threads,
+        chunk=fitted.chunk,
+        free_disk=free_disk(job.request.output),
         tensors=len(kept),
         left_out=len(steps) - len(kept),
     )
@@ -101,12 +86,3 @@ def _buffers(step: Step, chunk: int | None) -> int:
     width = sum(dtype.bits for dtype in step.dtypes) // 8
     elements = min(prod(step.shape), chunk or chunk_elements(width + WORK))
     return elements * (width + WORK)
-
-
-def _free_disk(output: str | Path) -> int | None:
-    if output == STREAM:
-        return None
-    try:
-        return free_space(Path(output).parent)
-    except OSError:
-        return None
