@@ -21,9 +21,10 @@ from ..format.dtypes import DType, Kind
 from ..format.header import Tensor
 from ..frozen import frozen
 from ..kinds.facts import TensorFacts
-from .modules import AdapterModule, modules_of
+from .modules import AdapterModule, Family, modules_of
+from .other_names import Target
 from .scales import read_configs, scale_of
-from .targets import Target, TargetIndex
+from .targets import TargetIndex
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,13 +101,14 @@ class Adapter:
     def _require_readable(self, modules: Sequence[AdapterModule]) -> None:
         """Raise InputError for factors without elements, or wider than F32."""
         issues = []
-        for tensor in (tensor for each in modules for tensor in each.factors.values()):
+        every = ((each, tensor) for each in modules for tensor in each.factors.values())
+        for module, tensor in every:
             if tensor.dtype.kind is not Kind.FLOAT or tensor.dtype.bits > WIDEST:
                 what = (
                     f"is a factor of dtype {tensor.dtype.value}; only F32 or narrower is supported"
                 )
                 issues.append(Issue(what, self.label, tensor.name, "convert it to F32"))
-            elif not tensor.count or len(tensor.shape) < 2:
+            elif not tensor.count or len(tensor.shape) < (1 if module.family is Family.FULL else 2):
                 issues.append(
                     Issue(f"is not a matrix: {list(tensor.shape)}", self.label, tensor.name)
                 )
@@ -165,9 +167,9 @@ class Adapter:
         found: dict[str, list[TargetPart]] = {}
         issues: list[Issue] = []
         for scaled in self.modules:
-            target = index.find(scaled.module.name)
+            target = index.find(scaled.module.layer, scaled.module.parameter)
             if target is None:
-                if not may_lack(scaled.module.name):
+                if not may_lack(scaled.module.layer):
                     issues.append(self.unplaced(scaled.module.name, label))
                 continue
             issues += self._misfits(scaled.module, target, base, label)

@@ -21,6 +21,9 @@ _Core = NDArray[np.float64] | None
 
 def update_of(family: Family, factors: Factors) -> Update:
     """The update of a module, [rows, columns]; ValueError for shapes that do not fit."""
+    if family is Family.FULL:
+        whole = factors["diff"]
+        return Matrix(np.ascontiguousarray(whole.reshape(len(whole), -1)))
     if family is Family.LORA:
         return _product(factors["up"], factors["down"], factors.get("mid"))
     if family is Family.LOHA:

@@ -8,7 +8,7 @@ error.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from math import prod
 
@@ -25,6 +25,15 @@ class Family(Enum):
     LORA = "LoRA"
     LOHA = "LoHa"
     LOKR = "LoKr"
+    FULL = "full difference"
+
+
+class LayerTensor(Enum):
+    """The tensor of a layer that an update is added to."""
+
+    WEIGHT = "weight"
+    BIAS = "bias"
+    MODULATION = "modulation"
 
 
 OTHER_TOOL = "merge it with the tool that trained it, then use avg"
@@ -39,8 +48,18 @@ PARTS: tuple[tuple[str, Family], ...] = (
     (r"_lora\.(?P<role>down|up)", Family.LORA),
     (r"\.hada_(?P<role>w[12]_[ab]|t[12])", Family.LOHA),
     (r"\.lokr_(?P<role>w[12](_[ab])?|t2)", Family.LOKR),
+    # ComfyUI and LyCORIS' modules/full and norms; the bias of the half up is PEFT's lora_bias
+    (r"\.(?P<role>diff(_[bm])?|[wb]_norm)", Family.FULL),
+    (r"\.lora_(?P<role>B|up)(\.default)?\.bias", Family.FULL),
 )
 _PARTS = tuple((re.compile(rf"(?P<module>.+){part}"), family) for part, family in PARTS)
+
+PARAMETERS = {
+    **dict.fromkeys(("diff", "w_norm"), LayerTensor.WEIGHT),
+    **dict.fromkeys(("diff_b", "b_norm", "up"), LayerTensor.BIAS),
+    "diff_m": LayerTensor.MODULATION,
+}
+"""The tensors that full differences are for, by their roles."""
 
 NEEDED = {
     Family.LORA: ({"down", "up"}, {"mid"}),
@@ -53,18 +72,26 @@ EITHER = (({"w1"}, {"w1_a", "w1_b"}), ({"w2"}, {"w2_a", "w2_b"}, {"w2_a", "w2_b"
 
 @frozen
 class AdapterModule:
-    """The factors of the update of one module of a model."""
+    """The factors of the update of one tensor of a model."""
 
     name: str
-    """The module's name in the adapter."""
+    """The module's name in the adapter; of a full difference, that of its tensor."""
     family: Family
     factors: Mapping[str, Tensor]
-    """By their role: `down`, `up`, `mid` of a LoRA; else what follows `hada_` or `lokr_`."""
+    """By their role: `down`, `up`, `mid` of a LoRA, `diff` of a full difference; else what follows
+    `hada_` or `lokr_`."""
     alpha: Tensor | None
+    layer: str
+    """The layer that it changes, as the adapter calls it."""
+    parameter: LayerTensor = LayerTensor.WEIGHT
+    half: Tensor | None = None
+    """The half down of the LoRA that a full difference is scaled with."""
 
     @property
     def rank(self) -> int | None:
-        """The rank that alpha is divided by; None for a LoKr of two whole factors."""
+        """The rank that alpha is divided by; None where factors are whole."""
+        if self.half is not None:
+            return self.half.shape[0]
         if self.family is Family.LORA:
             return self.factors["down"].shape[0]
         for role in ("w1_b", "t2", "w2_b"):
@@ -76,6 +103,8 @@ class AdapterModule:
     def shape(self) -> tuple[int, int] | None:
         """Rows and columns of its update; None if its factors do not fit each other."""
         held = {role: tensor.shape for role, tensor in self.factors.items()}
+        if self.family is Family.FULL:
+            return held["diff"][0], prod(held["diff"][1:])
         if self.family is Family.LORA:
             return _product(held["up"], held["down"], held.get("mid"))
         if self.family is Family.LOHA:
@@ -116,20 +145,12 @@ def is_adapter(tensors: Mapping[str, Tensor]) -> bool:
     return factors > others
 
 
-WHOLE_DIFFERENCES = {
-    # last parts of names in LyCORIS' modules/full, norms and ia3
-    **dict.fromkeys(("diff", "diff_b", "w_norm", "b_norm"), "whole differences"),
-    "on_input": "IA3",
-}
-"""Adapters that are not made of factors, by names that reveal them."""
-
-
 def kind_of_other_adapter(tensors: Mapping[str, Tensor], facts: TensorFacts) -> str | None:
-    """The kind of an adapter that is no LoRA, LoHa or LoKr of known names; None for a model."""
+    """The kind of an adapter that is not of a known form; None for a model."""
     kinds = find_factors(tensors, facts)
     found = [kinds[name].what for name in tensors if name in kinds]
-    last_parts = (name.rpartition(".")[2] for name in tensors)
-    found += [WHOLE_DIFFERENCES[part] for part in last_parts if part in WHOLE_DIFFERENCES]
+    # LyCORIS' modules/ia3
+    found += ["IA3" for name in tensors if name.endswith(".on_input")]
     # each of the modules of an IA3 also has a weight
     return ", ".join(sorted({*found})) if 2 * len(found) >= max(1, len(tensors)) else None
 
@@ -143,6 +164,7 @@ def modules_of(
     """
     factors: dict[str, dict[str, Tensor]] = {}
     families: dict[str, Family] = {}
+    whole: list[tuple[str, str, str]] = []
     others: list[str] = []
     issues: list[Issue] = []
     for name, tensor in sorted(tensors.items()):
@@ -151,26 +173,57 @@ def modules_of(
             others.append(name)
             continue
         module, role, family = found
+        if family is Family.FULL:
+            whole.append((name, module, role))
+            continue
         if families.setdefault(module, family) is not family or role in factors.get(module, {}):
             issues.append(Issue("is a second factor of the same role in its module", path, name))
         factors.setdefault(module, {})[role] = tensor
+    layers = {*factors, *(layer for _, layer, _ in whole)}
     alphas = {name.removesuffix(".alpha"): name for name in others if name.endswith(".alpha")}
-    alphas = {module: name for module, name in alphas.items() if module in factors}
+    alphas = {module: name for module, name in alphas.items() if module in layers}
     unknown = [name for name in others if name not in alphas.values()]
     issues += _unknown(unknown, tensors, facts, path)
+    issues += _incomplete(factors, families, path)
+    if issues:
+        raise InputError.collected(issues)
+    alpha_of = {module: tensors[name] for module, name in alphas.items()}
+    found_modules = [
+        AdapterModule(module, families[module], held, alpha_of.get(module), module)
+        for module, held in factors.items()
+    ]
+    found_modules += [
+        _full_difference(tensors[name], layer, role, factors.get(layer, {}), alpha_of.get(layer))
+        for name, layer, role in whole
+    ]
+    return tuple(found_modules)
+
+
+def _full_difference(
+    tensor: Tensor, layer: str, role: str, factors: Mapping[str, Tensor], alpha: Tensor | None
+) -> AdapterModule:
+    """The module of a full difference; only the bias of a LoRA has the scale of that LoRA."""
+    half = factors.get("down") if role == "up" else None
+    return AdapterModule(
+        tensor.name,
+        Family.FULL,
+        {"diff": tensor},
+        None if half is None else alpha,
+        layer,
+        PARAMETERS[role],
+        half,
+    )
+
+
+def _incomplete(
+    factors: Mapping[str, Mapping[str, Tensor]], families: Mapping[str, Family], path: str
+) -> Iterator[Issue]:
+    """The issues of modules whose factors do not form an update."""
     for module, held in factors.items():
         if not _is_whole(families[module], held.keys()):
             factors_held = ", ".join(sorted(held))
             what = f"a {families[module].value} cannot have exactly the factors {factors_held}"
-            issues.append(Issue(what, path, module, "download or export it again"))
-    if issues:
-        raise InputError.collected(issues)
-    return tuple(
-        AdapterModule(
-            module, families[module], held, tensors[alphas[module]] if module in alphas else None
-        )
-        for module, held in factors.items()
-    )
+            yield Issue(what, path, module, "download or export it again")
 
 
 def _part_of(name: str) -> tuple[str, str, Family] | None:
@@ -178,6 +231,8 @@ def _part_of(name: str) -> tuple[str, str, Family] | None:
     stem = name.removesuffix(".weight")
     for pattern, family in _PARTS:
         if found := pattern.fullmatch(stem):
+            if family is Family.FULL and stem != name:
+                return None
             return found["module"], ROLES.get(found["role"], found["role"]), family
     return None
 
@@ -201,4 +256,4 @@ def _unknown(
             what = f"belongs to an adapter ({title}) whose update is not linear or not known"
             yield Issue(what, path, name, OTHER_TOOL)
         else:
-            yield Issue("is not a factor of a LoRA, LoHa or LoKr", path, name)
+            yield Issue("is not a factor of a LoRA, LoHa or LoKr, or a full difference", path, name)

@@ -17,7 +17,8 @@ from typing import Any
 
 from ..errors import InputError, shortened
 from ..frozen import frozen
-from .modules import AdapterModule
+from .metadata import changed_base, require_linear
+from .modules import AdapterModule, Family
 
 METADATA = "lora_adapter_metadata"
 """The metadata key under which diffusers stores the configs of PEFT."""
@@ -47,6 +48,7 @@ def read_configs(metadata: Mapping[str, str], config: bytes | None, path: str) -
 
     Raises InputError for a malformed config, and for settings other than scales.
     """
+    require_linear(metadata, path)
     found: dict[str, dict[str, Any]] = {}
     for name, value in _object(metadata.get(METADATA), path).items():
         component = next((each for each in COMPONENTS if name.startswith(f"{each}.")), "")
@@ -58,14 +60,16 @@ def read_configs(metadata: Mapping[str, str], config: bytes | None, path: str) -
 
 def scale_of(module: AdapterModule, alpha: Fraction | None, configs: Configs) -> Fraction:
     """The scale of a module's update; `alpha` is the file's own."""
+    if module.family is Family.FULL and module.rank is None:
+        return Fraction(1)
     if alpha is not None:
         # LyCORIS: a LoKr of two full matrices has no rank, and its alpha is ignored
         return Fraction(1) if module.rank is None else alpha / module.rank
-    component = next((each for each in COMPONENTS if module.name.startswith(f"{each}.")), "")
+    component = next((each for each in COMPONENTS if module.layer.startswith(f"{each}.")), "")
     config = configs.get(component, configs.get("", AdapterConfig()))
-    asked = _of_module(config.alphas, module.name)
+    asked = _of_module(config.alphas, module.layer)
     asked = config.alpha if asked is None else asked
-    rank = module.rank or _of_module(config.ranks, module.name) or config.rank
+    rank = module.rank or _of_module(config.ranks, module.layer) or config.rank
     if asked is None or rank is None:
         return Fraction(1)
     if config.is_rank_stabilised:
@@ -87,6 +91,9 @@ def _config(fields: Mapping[str, Any], path: str) -> AdapterConfig:
     for name, what in REFUSED.items():
         if fields.get(name):
             raise InputError(f"is an adapter with {what}, which is not linear here", path=path)
+    if initial := changed_base(fields.get("init_lora_weights")):
+        what = f"is an adapter for a base that its initialisation changed ({initial})"
+        raise InputError(what, path=path, advice="save it again converted to a plain LoRA")
     alpha = fields.get("lora_alpha", fields.get("alpha"))
     return AdapterConfig(
         alpha=None if alpha is None else _number(alpha, path),

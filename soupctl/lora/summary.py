@@ -9,6 +9,7 @@ from ..errors import SoupError
 from ..format.header import Tensor
 from ..frozen import frozen
 from ..kinds.facts import TensorFacts
+from .metadata import require_linear
 from .modules import is_adapter, modules_of
 
 
@@ -32,16 +33,18 @@ class AdapterSummary:
 
 
 def summary_of(
-    tensors: Mapping[str, Tensor], facts: TensorFacts, path: str
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], facts: TensorFacts, path: str
 ) -> AdapterSummary | None:
-    """The summary of an adapter; None for any other checkpoint."""
+    """The summary of an adapter with this metadata; None for any other checkpoint."""
     if not is_adapter(tensors):
         return None
     try:
         modules = modules_of(tensors, facts, path)
+        require_linear(metadata, path)
     except SoupError as error:
         issue = error.issues[0]
-        return AdapterSummary({}, {}, 0, f"{issue.tensor}: {issue.what}")
+        parts = filter(None, (issue.tensor, issue.what))
+        return AdapterSummary({}, {}, 0, ": ".join(parts))
     ranks = Counter(each.rank for each in modules if each.rank is not None)
     return AdapterSummary(
         dict(sorted(Counter(each.family.value for each in modules).items())),

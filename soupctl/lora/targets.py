@@ -8,26 +8,12 @@ Rule 2: an ambiguous name is never matched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from ..format.header import Tensor
-from ..frozen import frozen
-from .pairs import ARCHITECTURES, SWAPPED_IF_TWO, UNET, NamePair
-from .unet_blocks import unet_names
-
-
-@frozen
-class RowRange:
-    """Rows of a tensor of the base as a matrix."""
-
-    tensor: str
-    first: int
-    count: int
-
-
-Target = tuple[RowRange, ...]
-"""The places of a module's rows, in their order."""
+from .modules import LayerTensor
+from .other_names import Target, other_names, whole_target
 
 PARTS = (
     # prefix of one model's names in a file, and the model
@@ -74,6 +60,10 @@ PREFIXES = (
     ("text_encoder_3.", ("te3",)),
     ("text_encoder_2.", ("te2", "te3")),
     ("text_encoder.", ("te1",)),
+    # ComfyUI, and the names of a single file
+    ("text_encoders.clip_l.transformer.", ("te1",)),
+    ("text_encoders.clip_g.transformer.", ("te2",)),
+    ("text_encoders.t5xxl.transformer.", ("te3",)),
     *((prefix, ("denoiser",)) for prefix in ("model.", "module.", "net.", "_orig_mod.")),
     ("", ("denoiser", "te1")),
 )
@@ -109,17 +99,18 @@ class TargetIndex:
         one only by the names of its own model.
         """
         self._targets: dict[tuple[str, str], Target | None] = {}
+        self._tensors = tensors
         self._roles: frozenset[str] = frozenset()
         if is_part and component not in COMPONENTS:
             return
         by_role = _by_role(tensors, component)
         self._roles = frozenset(by_role)
         for role, modules in by_role.items():
-            own = {name: _whole(tensor) for name, tensor in modules.items()}
-            for name, target in (*own.items(), *_other_names(own, modules)):
+            own = {name: whole_target(tensor) for name, tensor in modules.items()}
+            for name, target in (*own.items(), *other_names(own, modules)):
                 self._add(role, name, target)
         for name, tensor in _modules(tensors) if not is_part else ():
-            self._add(WHOLE, name, _whole(tensor))
+            self._add(WHOLE, name, whole_target(tensor))
 
     def _add(self, role: str, name: str, target: Target) -> None:
         """Register a name, and its form without dots, for a target; ambiguous names are dropped."""
@@ -128,12 +119,26 @@ class TargetIndex:
             if known != target:
                 self._targets[role, each] = None
 
-    def find(self, module: str) -> Target | None:
-        """The place of a module of an adapter; None if it is not found, or ambiguous."""
-        for role, name in _candidates(module):
+    def find(self, layer: str, parameter: LayerTensor = LayerTensor.WEIGHT) -> Target | None:
+        """The place of an update of a layer; None if it is not found, or ambiguous."""
+        names = [layer]
+        if parameter is LayerTensor.MODULATION:
+            names = [f"{layer}.{each}" for each in MODULATIONS]
+        for role, name in (each for asked in names for each in _candidates(asked)):
             if found := self._targets.get((role, name)):
-                return found
+                return self._biases(found) if parameter is LayerTensor.BIAS else found
         return None
+
+    def _biases(self, weights: Target) -> Target | None:
+        """The same rows of the biases of layers; None if one of them has no bias."""
+        rows = [replace(each, tensor=_bias_of(each.tensor)) for each in weights]
+        held = all(
+            each.tensor != weight.tensor
+            and each.tensor in self._tensors
+            and self._tensors[each.tensor].shape == self._tensors[weight.tensor].shape[:1]
+            for each, weight in zip(rows, weights, strict=True)
+        )
+        return tuple(rows) if held else None
 
     def is_of_another(self, module: str) -> bool:
         """Whether the name of a module says that it belongs to a model that is not in the base."""
@@ -156,14 +161,28 @@ def _candidates(module: str) -> Iterator[tuple[str, str]]:
                 yield from _candidates(rest)
 
 
+ENDS = (".weight", "_weight", ".scale")
+"""What follows the name of a layer in that of its weight; `.scale` is that of Flux's norms."""
+TRANSPOSED = ("text_projection",)
+"""Tensors that are transposed in the other naming (open_clip)."""
+MODULATIONS = ("modulation", "scale_shift_table")
+"""Names of the tensors that `diff_m` is for, in either naming of Wan."""
+
+
 def _modules(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The matrices of a model by the names of their modules."""
+    """The weights of a model by the names of their layers, and its other tensors but biases."""
     for name, tensor in tensors.items():
-        if len(tensor.shape) >= 2:
-            for end in (".weight", "_weight"):
-                if name.endswith(end):
-                    yield name.removesuffix(end), tensor
-                    break
+        if not tensor.shape or name.endswith((".bias", "_bias")):
+            continue
+        end = next((end for end in ENDS if name.endswith(end)), "")
+        layer = name.removesuffix(end)
+        is_scale = end == ".scale" and f"{layer}.weight" in tensors
+        if not (is_scale or (not end and name.endswith(TRANSPOSED))):
+            yield layer, tensor
+
+
+def _bias_of(weight: str) -> str:
+    return re.sub("weight$", "bias", weight)
 
 
 def _by_role(tensors: Mapping[str, Tensor], component: str) -> dict[str, dict[str, Tensor]]:
@@ -185,86 +204,3 @@ def is_text_encoder(modules: Iterable[str]) -> bool:
     """Whether names, without a prefix, are those of a text encoder alone."""
     starts = ("text_model.", "encoder.layers.", "encoder.block.", "transformer.resblocks.")
     return any(name.startswith(starts) for name in modules)
-
-
-def _whole(tensor: Tensor) -> Target:
-    return (RowRange(tensor.name, 0, tensor.shape[0]),)
-
-
-def _other_names(
-    own: Mapping[str, Target], modules: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Target]]:
-    """The names of modules, whole, fused or split, in the naming that the base does not use."""
-    bare = {name.removeprefix("text_model."): target for name, target in own.items()}
-    for name, target in bare.items():
-        if name.startswith("encoder."):
-            yield from ((f"text_model.{name}", target), (name, target))
-    columns = {name.removeprefix("text_model."): t.shape[1] for name, t in modules.items()}
-    pairs = next(
-        (pairs for starts, pairs in ARCHITECTURES if any(name.startswith(starts) for name in bare)),
-        (),
-    )
-    for pair in pairs:
-        for numbered in _numbered(pair, bare):
-            for name, target in _paired(numbered, bare, columns):
-                yield name, target
-                if name.startswith("encoder."):
-                    yield f"text_model.{name}", target
-    if pairs is UNET:
-        yield from ((other, bare[name]) for name, other in unet_names(bare.keys()))
-
-
-def _numbered(pair: NamePair, names: Iterable[str]) -> Iterator[NamePair]:
-    """The pair for each number of a block that the names have."""
-    if "{}" not in pair.original:
-        yield pair
-        return
-    patterns = [
-        re.compile(re.escape(form).replace(r"\{\}", r"(\d+)"))
-        for form in (pair.original, *pair.parts)
-    ]
-    found = {match[1] for name in names for each in patterns if (match := each.fullmatch(name))}
-    for number in sorted(found):
-        parts = tuple(part.replace("{}", number) for part in pair.parts)
-        yield replace(pair, original=pair.original.replace("{}", number), parts=parts)
-
-
-def _paired(
-    pair: NamePair, own: Mapping[str, Target], columns: Mapping[str, int]
-) -> Iterator[tuple[str, Target]]:
-    """The names of the other naming, and their places."""
-    if pair.original in own:
-        (whole,) = own[pair.original]
-        sizes = _sizes(whole.count, len(pair.parts), columns[pair.original])
-        for part, rows in zip(pair.parts, _split(whole, sizes), strict=False):
-            yield part, _ordered(pair, (rows,), columns[pair.original])
-    elif all(part in own for part in pair.parts):
-        target = tuple(rows for part in pair.parts for rows in own[part])
-        yield pair.original, _ordered(pair, target, columns[pair.parts[0]])
-
-
-def _sizes(rows: int, parts: int, columns: int) -> Sequence[int]:
-    """The rows of the parts of a fused matrix; an attention and an MLP differ."""
-    if parts == 4:
-        return (columns, columns, columns, rows - 3 * columns)
-    return (rows // parts,) * parts
-
-
-def _split(whole: RowRange, sizes: Sequence[int]) -> Iterator[RowRange]:
-    if sum(sizes) != whole.count or min(sizes) <= 0:
-        return
-    first = whole.first
-    for size in sizes:
-        yield RowRange(whole.tensor, first, size)
-        first += size
-
-
-def _ordered(pair: NamePair, target: Target, columns: int) -> Target:
-    """The target, its halves swapped if the two namings have them in different orders."""
-    count = sum(rows.count for rows in target)
-    last = re.sub(r"\d+", "{}", pair.original, count=1) == SWAPPED_IF_TWO and count == 2 * columns
-    if len(target) > 1 or not (pair.is_swapped or last):
-        return target
-    ((tensor, first, _),) = ((rows.tensor, rows.first, 0) for rows in target)
-    half = count // 2
-    return RowRange(tensor, first + half, count - half), RowRange(tensor, first, half)

@@ -116,7 +116,12 @@ def _inspect(name: str, checkpoint: Checkpoint) -> Inspection:
         },
         is_sum=is_sum(checkpoint),
         is_delta=is_delta(checkpoint),
-        adapter=summary_of(checkpoint.tensors, facts_of_source(checkpoint), checkpoint.label),
+        adapter=summary_of(
+            checkpoint.tensors,
+            checkpoint.metadata,
+            facts_of_source(checkpoint),
+            checkpoint.label,
+        ),
         architecture=guess_architecture(checkpoint.tensors),
         ledger=ledger,
         ledger_problem=problem,

@@ -9,7 +9,7 @@ from soupctl.errors import InputError
 from soupctl.format.dtypes import DType
 from soupctl.format.header import Tensor
 from soupctl.kinds.facts import NO_FACTS
-from soupctl.lora.modules import Family, is_adapter, modules_of
+from soupctl.lora.modules import Family, LayerTensor, is_adapter, modules_of
 from soupctl.lora.scales import METADATA, read_configs, scale_of
 from soupctl.lora.summary import summary_of
 
@@ -17,6 +17,10 @@ from soupctl.lora.summary import summary_of
 def tensors_of(**shapes):
     named = {name.replace("__", "."): shape for name, shape in shapes.items()}
     return {name: Tensor(name, DType.F16, tuple(shape), 0, 0) for name, shape in named.items()}
+
+
+def tensor_map(shapes):
+    return {name: Tensor(name, DType.F16, shape, 0, 0) for name, shape in shapes.items()}
 
 
 def read(tensors):
@@ -107,8 +111,8 @@ def test_each_family_has_its_rank_and_shape(factors, family, rank, shape):
         ("m__lora_magnitude_vector", "DoRA"),
         ("m__oft_blocks", "OFT"),
         ("m__boft_R", "BOFT"),
-        ("m__diff_b", "not a factor"),
-        ("m__lora_B__bias", "LoRA"),
+        ("m__set_weight", "not a factor"),
+        ("m__lora_A__bias", "LoRA"),
         ("emb_params", "not a factor"),
     ],
 )
@@ -197,11 +201,82 @@ def test_a_summary_counts_families_and_ranks():
         b__lokr_w2=(2, 2),
     )
 
-    found = summary_of(tensors, NO_FACTS, "x")
+    found = summary_of(tensors, {}, NO_FACTS, "x")
 
     assert ({"LoKr": 1, "LoRA": 1}, {4: 1}, 1) == (found.families, found.ranks, found.with_alpha)
-    assert summary_of(tensors_of(a__weight=(4, 4)), NO_FACTS, "x") is None
+    assert summary_of(tensors_of(a__weight=(4, 4)), {}, NO_FACTS, "x") is None
     assert (
         "a.dora_scale"
-        in summary_of(tensors | tensors_of(a__dora_scale=(6, 1)), NO_FACTS, "x").problem
+        in summary_of(tensors | tensors_of(a__dora_scale=(6, 1)), {}, NO_FACTS, "x").problem
     )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"ss_network_args": '{"dora_wd": "True"}'}, "DoRA.*ss_network_args: dora_wd"),
+        ({"ss_network_args": '{"use_dora": true}'}, "DoRA"),
+        ({"ss_network_args": '{"algo": "dora"}'}, "DoRA.*algo"),
+        ({"ss_use_dora": "1"}, "DoRA.*ss_use_dora"),
+        ({"use_dora": "true"}, "DoRA"),
+        ({"ss_network_module": "networks.dora"}, "DoRA.*ss_network_module"),
+        ({"ot_config": '{"peft_type": "LORA", "lora_decompose": true}'}, "DoRA.*ot_config"),
+        ({METADATA: '{"use_dora": true}'}, "DoRA"),
+        ({METADATA: '{"init_lora_weights": "pissa_niter_16"}'}, "changed .pissa_niter_16."),
+        ({"ss_network_args": '{"use_rslora": "True"}'}, "rsLoRA"),
+        ({"ss_network_args": '{"pissa_init": "True"}'}, "changed by its initialisation .pissa."),
+    ],
+)
+def test_metadata_alone_tells_that_an_update_is_another(metadata, words):
+    with pytest.raises(InputError, match=words):
+        read_configs(metadata, None, "x")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"ss_network_args": '{"dora_wd": "False", "algo": "locon", "rank_dropout": "0.1"}'},
+        {"ss_network_args": '{"rs_lora": "True"}', "ss_network_module": "lycoris.kohya"},
+        {"ss_network_args": "not JSON", "ot_config": "[]", "ss_scale_weight_norms": "1.0"},
+        {"ss_network_module": "networks.lora_fa", "ss_use_dora": "None"},
+        {"ss_training_comment": "dora", "modelspec.title": "dora", "dora": "no"},
+        {METADATA: '{"init_lora_weights": true}'},
+        {METADATA: '{"init_lora_weights": "eva"}'},
+        {"ot_config": '{"peft_type": "LOHA", "lora_decompose": true}'},
+    ],
+)
+def test_metadata_that_changes_no_update_is_accepted(metadata):
+    assert read_configs(metadata, None, "x").keys() <= {""}
+
+
+def test_a_summary_names_what_only_metadata_tells():
+    tensors = tensors_of(m__lora_up__weight=(6, 4), m__lora_down__weight=(4, 8))
+
+    found = summary_of(tensors, {"ss_use_dora": "True"}, NO_FACTS, "x")
+
+    assert "is an adapter with DoRA by its metadata (ss_use_dora)" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "parameter", "rank"),
+    [
+        ("m.diff", "m", LayerTensor.WEIGHT, None),
+        ("m.diff_b", "m", LayerTensor.BIAS, None),
+        ("m.diff_m", "m", LayerTensor.MODULATION, None),
+        ("n.w_norm", "n", LayerTensor.WEIGHT, None),
+        ("n.b_norm", "n", LayerTensor.BIAS, None),
+        ("m.lora_B.bias", "m", LayerTensor.BIAS, 4),
+        ("m.lora_up.default.bias", "m", LayerTensor.BIAS, 4),
+    ],
+)
+def test_full_differences_are_modules_of_their_own(name, layer, parameter, rank):
+    tensors = tensor_map({name: (6,), "m.lora_A.weight": (4, 8), "m.lora_B.weight": (6, 4)})
+
+    found = {each.name: each for each in read(tensors)}
+
+    full = found[name]
+    assert (layer, parameter, Family.FULL) == (full.layer, full.parameter, full.family)
+    assert (rank, (6, 1)) == (full.rank, full.shape)
+    alone = read_configs({}, b'{"lora_alpha": 8, "r": 4}', "x")
+    # only the bias of a LoRA is multiplied by its scale
+    assert Fraction(1 if rank is None else 2) == scale_of(full, None, alone)

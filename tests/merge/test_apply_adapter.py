@@ -308,7 +308,6 @@ def test_adapters_are_taken_out_and_added_as_if_they_had_always_been_so():
         ({"m.oft_diag": (2, 4, 4)}, "OFT"),
         ({f"m.{part}.weight": (2, 2) for part in ("a1", "a2", "b1", "b2")}, "GLoRA"),
         ({"m.weight": (50,), "m.on_input": (1,)}, "IA3"),
-        ({"m.diff": (40, 50), "n.diff_b": (40,)}, "whole differences"),
         ({f"m.processor.qkv_lora1.{half}.weight": (2, 2) for half in ("up", "down")}, "LoRA"),
     ],
 )

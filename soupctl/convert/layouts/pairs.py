@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum
 
 from ...frozen import frozen
-from ...lora.pairs import NamePair
+from ...lora.name_pair import NamePair
 
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 """Matches the number of a block in the name of a tensor."""

@@ -16,9 +16,6 @@ PROJECTION = "text_projection"
 FUSED = {"_weight": ".weight", "_bias": ".bias"}
 """The ends of the fused matrix of an attention, and those of its parts."""
 
-_LAYER = "text_model.encoder.layers.{}"
-_BLOCK = "transformer.resblocks.{}"
-
 
 def _wrapped() -> Iterator[TensorPair]:
     """The pairs that adapters change, within the wrapper."""
@@ -34,17 +31,7 @@ TABLE = PairTable(
         *_wrapped(),
         *plain(
             {
-                f"{_BLOCK}.ln_{number}.{end}": f"{_LAYER}.layer_norm{number}.{end}"
-                for number in (1, 2)
-                for end in ("weight", "bias")
-            }
-        ),
-        *plain(
-            {
                 "positional_embedding": "text_model.embeddings.position_embedding.weight",
-                "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-                "ln_final.weight": "text_model.final_layer_norm.weight",
-                "ln_final.bias": "text_model.final_layer_norm.bias",
             }
         ),
         TensorPair(PROJECTION, (f"{PROJECTION}.weight",), LayoutChange.TRANSPOSED),
