@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.digest import text_digest
+from ..diffusion.families.flux import SIDE
 from ..errors import MismatchError
-from .config import TRANSFORMERS, UNETS, BaseDescription, Site
+from .config import DITS, TRANSFORMERS, UNETS, BaseDescription, Site
 
 # the batch size does not matter, because it is not part of a block's shape
 TEXT_TOKENS = 8
@@ -42,7 +43,8 @@ def describe_base(
         raise MismatchError(f"prompt banks do not support {kind}; supported are {known}")
     size = _configured_size(model) if sample_size is None else sample_size
     if kind in TRANSFORMERS and size[0] != size[1]:
-        raise MismatchError(f"a {kind} makes only square images, not {size[0]} by {size[1]}")
+        what = f"a {kind} with a bank makes only square images, not {size[0]} by {size[1]}"
+        raise MismatchError(what)
     return BaseDescription(
         kind=kind,
         sites=_sites(model, size),
@@ -64,7 +66,12 @@ def uncompiled(model: Any) -> Any:
 def blocks_of(model: Any) -> dict[str, nn.Module]:
     """The blocks that can receive prompts, by name, in the order of the forward pass."""
     if type(model).__name__ in TRANSFORMERS:
-        return {f"transformer_blocks.{i}": each for i, each in enumerate(model.transformer_blocks)}
+        # a Flux model has blocks of two kinds
+        return {
+            f"{kind}.{index}": each
+            for kind in ("transformer_blocks", "single_transformer_blocks")
+            for index, each in enumerate(getattr(model, kind, ()))
+        }
     middle = {} if model.mid_block is None else {"mid_block": model.mid_block}
     return {
         **{f"down_blocks.{index}": each for index, each in enumerate(model.down_blocks)},
@@ -79,7 +86,7 @@ def base_parameters(model: Any) -> int:
     In diffusers, each block of a DiT has a copy of the embedders; the original has only one.
     """
     count = sum(parameter.numel() for parameter in model.parameters())
-    if type(model).__name__ in TRANSFORMERS:
+    if type(model).__name__ in DITS:
         copies = [block.norm1.emb for block in model.transformer_blocks][1:]
         count -= sum(each.numel() for copy in copies for each in copy.parameters())
     return count
@@ -111,7 +118,8 @@ def _recorder(shapes: dict[str, tuple[int, ...]], name: str) -> Any:
 
 
 def _configured_size(model: Any) -> tuple[int, int]:
-    size = model.config.sample_size
+    # that of Flux has none
+    size = model.config.get("sample_size")
     if size is None:
         raise MismatchError("the config of the base has no sample_size; give one")
     return (size, size) if isinstance(size, int) else (size[0], size[1])
@@ -127,15 +135,40 @@ def dummy_inputs(model: Any, size: tuple[int, int], batch: int = 1) -> dict[str,
     """Arguments for a forward pass, on the meta device; all but the sample have a batch of one."""
     config = model.config
     whole = torch.zeros(1, dtype=torch.long, device="meta")
+    if type(model).__name__ == "FluxTransformer2DModel":
+        return _flux_inputs(config, size, batch)
     sample = _numbers(batch, config.in_channels, *size)
-    if type(model).__name__ in TRANSFORMERS:
+    if type(model).__name__ in DITS:
         return {"hidden_states": sample, "timestep": whole, "class_labels": whole}
+    if type(model).__name__ in TRANSFORMERS:
+        return {"hidden_states": sample, "timestep": whole, **_joint_inputs(config)}
     inputs = {"sample": sample, "timestep": whole}
     if model.class_embedding is not None:
         inputs["class_labels"] = _class_labels(model, whole)
     if type(model).__name__ == "UNet2DConditionModel":
         inputs |= _text_inputs(config)
     return inputs
+
+
+def _joint_inputs(config: Any) -> dict[str, Any]:
+    """The embeddings of a caption."""
+    return {
+        "encoder_hidden_states": _numbers(1, TEXT_TOKENS, config.joint_attention_dim),
+        "pooled_projections": _numbers(1, config.pooled_projection_dim),
+    }
+
+
+def _flux_inputs(config: Any, size: tuple[int, int], batch: int) -> dict[str, Any]:
+    """Arguments for latents of that height and width, packed into tokens."""
+    tokens = (size[0] // SIDE) * (size[1] // SIDE)
+    return {
+        "hidden_states": _numbers(batch, tokens, config.in_channels),
+        "timestep": _numbers(1),
+        "img_ids": _numbers(tokens, 3),
+        "txt_ids": _numbers(TEXT_TOKENS, 3),
+        **({"guidance": _numbers(1)} if config.guidance_embeds else {}),
+        **_joint_inputs(config),
+    }
 
 
 def _class_labels(model: Any, whole: Tensor) -> Tensor:

@@ -16,8 +16,12 @@ from math import prod
 
 from ..errors import Issue, UsageError
 
-TRANSFORMERS = ("DiTTransformer2DModel",)
-"""Classes of bases whose blocks have inputs [N, D]."""
+DITS = ("DiTTransformer2DModel",)
+"""Classes of bases whose blocks compute the embedding of the timestep themselves."""
+JOINT_TRANSFORMERS = ("SD3Transformer2DModel", "FluxTransformer2DModel")
+"""Classes of bases whose blocks take the tokens of an image and of its caption apart."""
+TRANSFORMERS = DITS + JOINT_TRANSFORMERS
+"""Classes of bases whose blocks have inputs [N, D]: N tokens of an image."""
 UNETS = ("UNet2DConditionModel", "UNet2DModel")
 """Classes of bases whose blocks have inputs [C, H, W]."""
 
@@ -25,6 +29,7 @@ GATE_GRID = 16
 """Default side of the grid of weights for the positions of a UNet's block."""
 
 TRANSFORMER_BLOCK = re.compile(r"transformer_blocks\.(0|[1-9][0-9]{0,4})")
+FLUX_BLOCK = re.compile(r"(single_)?transformer_blocks\.(0|[1-9][0-9]{0,4})")
 UNET_BLOCK = re.compile(r"(down_blocks|up_blocks)\.(0|[1-9][0-9]{0,4})|mid_block")
 LARGEST = 1 << 31
 
@@ -95,7 +100,7 @@ class BankConfig:
     noisy: bool = False
     """Whether the gate has the noise table that training can use (Shazeer et al. 2017, eq. 4)."""
     prepended: int = 0
-    """Prompts put before a transformer's sequence; 0 if they are added to the block's input."""
+    """Prompts put before a DiT's sequence; 0 if they are added to the block's input."""
 
     def __post_init__(self) -> None:
         """Refuse an invalid config, with all issues in one error."""
@@ -164,12 +169,12 @@ def _base_issues(base: BaseDescription) -> list[str]:
         known = ", ".join(TRANSFORMERS + UNETS)
         return [f"prompt banks do not support {reprlib.repr(base.kind)}; supported are {known}"]
     is_transformer = base.kind in TRANSFORMERS
-    pattern = TRANSFORMER_BLOCK if is_transformer else UNET_BLOCK
+    pattern = _block_pattern(base.kind)
     issues = [] if base.sites else ["it has no blocks"]
     for site in base.sites:
         if not pattern.fullmatch(site.name):
             issues.append(f"a {base.kind} has no block {reprlib.repr(site.name)}")
-        elif is_transformer and site.name != f"transformer_blocks.{site.depth}":
+        elif is_transformer and not _is_at_its_depth(site):
             issues.append(f"{reprlib.repr(site.name)} is not at depth {site.depth}")
         if len(site.shape) != (2 if is_transformer else 3) or not _are_sizes(*site.shape):
             issues.append(f"the input of a block cannot have shape {reprlib.repr(site.shape)}")
@@ -186,6 +191,21 @@ def _base_issues(base: BaseDescription) -> list[str]:
     return issues
 
 
+def _block_pattern(kind: str) -> re.Pattern[str]:
+    """What the names of the blocks of a base of that class match."""
+    if kind in UNETS:
+        return UNET_BLOCK
+    return FLUX_BLOCK if kind == "FluxTransformer2DModel" else TRANSFORMER_BLOCK
+
+
+def _is_at_its_depth(site: Site) -> bool:
+    """Whether the number in a block's name fits its depth; single blocks of Flux come last."""
+    name, _, number = site.name.rpartition(".")
+    return int(number) == site.depth or (
+        name == "single_transformer_blocks" and int(number) < site.depth
+    )
+
+
 def _gate_issues(config: BankConfig) -> list[str]:
     issues = []
     is_unet = config.base.kind in UNETS
@@ -199,8 +219,8 @@ def _gate_issues(config: BankConfig) -> list[str]:
         issues.append("only a token gate on a UNet has a grid, and it must have one")
     if config.gate_grid is not None and not _are_sizes(config.gate_grid):
         issues.append(f"a grid cannot have side {config.gate_grid}")
-    if config.prepended and (is_unet or not _are_sizes(config.prepended)):
-        issues.append("only the sequence of a transformer can have prompts before it, one or more")
+    if config.prepended and (config.base.kind not in DITS or not _are_sizes(config.prepended)):
+        issues.append("only the sequence of a DiT can have prompts before it, one or more")
     return issues
 
 

@@ -6,7 +6,7 @@ embedders is on the meta device: it takes little memory, and repeats no formula 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,11 +18,12 @@ from ..diffusion.loading import empty_model
 from ..errors import InputError
 from ..format.dtypes import DType
 from .blocks import blocks_of, dummy_inputs
-from .config import TRANSFORMERS, GateInput
+from .config import DITS, JOINT_TRANSFORMERS, UNETS, GateInput
 from .files import DTYPES, read_tensor
 from .gate_inputs import Inputs, watch_embeddings
 
-OF_TRANSFORMERS = ("transformer_blocks.0.norm1.emb.",)
+OF_DITS = ("transformer_blocks.0.norm1.emb.",)
+OF_JOINT_TRANSFORMERS = ("time_text_embed.timestep_embedder.",)
 OF_UNETS = ("time_proj.", "time_embedding.", "class_embedding.")
 """Prefixes of the names of an embedder's tensors."""
 
@@ -36,13 +37,15 @@ class _Reached(Exception):
 
 
 class Embedders:
-    """The embedders of a base on disk; InputError if a tensor is missing or has a wrong shape."""
+    """The embedders of a base on disk; InputError if a tensor is missing or has a wrong shape.
 
-    def __init__(self, base: Base, size: tuple[int, int]) -> None:
+    `told` is what the denoiser is told of timesteps [B].
+    """
+
+    def __init__(self, base: Base, size: tuple[int, int], told: Callable[[Tensor], Tensor]) -> None:
         self._model = empty_model(base).eval()
-        self._size = size
-        is_transformer = base.class_name in TRANSFORMERS
-        starts = OF_TRANSFORMERS if is_transformer else OF_UNETS
+        self._base, self._size, self._told = base, size, told
+        starts = _prefixes(base.class_name)
         shapes = {
             name: tuple(tensor.shape)
             for name, tensor in self._model.state_dict().items()
@@ -53,15 +56,29 @@ class Embedders:
     def __call__(self, wanted: GateInput, timesteps: Tensor, labels: Tensor) -> Tensor:
         """The embedding [B, D] that is the gate's input for timesteps [B] and classes [B].
 
-        Models without classes ignore `labels`.
+        Models without classes ignore `labels`. Captions are not known here, so they must not be
+        part of the input.
         """
+        if self._base.class_name in JOINT_TRANSFORMERS:
+            embedder = self._model.time_text_embed
+            with torch.no_grad():
+                found: Tensor = embedder.timestep_embedder(
+                    embedder.time_proj(self._told(timesteps))
+                )
+            return found
         name, block = next(iter(blocks_of(self._model).items()))
         embeddings = watch_embeddings(self._model, (wanted,))
 
         def reach(_block: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
             raise _Reached(embeddings.at(name, args, kwargs))
 
-        handle = block.register_forward_pre_hook(reach, with_kwargs=True)
+        def reach_time(_module: nn.Module, _args: Any, output: Tensor) -> None:
+            raise _Reached({GateInput.TIME: output})
+
+        handles = [block.register_forward_pre_hook(reach, with_kwargs=True)]
+        if wanted is GateInput.TIME and self._base.class_name in UNETS:
+            # before that of a caption is added to it
+            handles.append(self._model.time_embedding.register_forward_hook(reach_time))
         inputs = dummy_inputs(self._model, self._size, batch=len(timesteps))
         inputs["timestep"] = timesteps
         if "class_labels" in inputs:
@@ -72,9 +89,17 @@ class Embedders:
         except _Reached as reached:
             return reached.inputs[wanted]
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
             embeddings.remove()
         raise AssertionError("the forward pass reached no block")
+
+
+def _prefixes(kind: str) -> tuple[str, ...]:
+    """What the names of the embedder's tensors begin with in a base of that class."""
+    if kind in DITS:
+        return OF_DITS
+    return OF_JOINT_TRANSFORMERS if kind in JOINT_TRANSFORMERS else OF_UNETS
 
 
 def _read(base: Base, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """The embeddings that gates get as input, taken from a base's own forward pass.
 
-Rule 1: in a transformer they are computed from each block's own arguments, because gradient
+Rule 1: in a transformer they follow from each block's own arguments, because gradient
 checkpointing calls a block again, possibly after another pass; they are computed once a pass, as
 long as the arguments are the same tensors.
 Rule 2: no gradient passes through them, neither into the base nor out of the gate.
@@ -15,9 +15,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from .blocks import blocks_of, uncompiled
-from .config import TRANSFORMERS, GateInput
+from .config import DITS, JOINT_TRANSFORMERS, GateInput
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments, as a hook gets them."""
@@ -66,12 +67,14 @@ Inputs = Mapping[GateInput, Tensor]
 
 def watch_embeddings(model: Any, wanted: tuple[GateInput, ...]) -> Embeddings:
     """The embeddings `wanted` of each forward pass of a base, from now until they are removed."""
-    if type(model).__name__ in TRANSFORMERS:
-        return _TransformerEmbeddings(model, wanted)
+    if type(model).__name__ in DITS:
+        return _DiTEmbeddings(model, wanted)
+    if type(model).__name__ in JOINT_TRANSFORMERS:
+        return _JointEmbeddings(model)
     return _UNetEmbeddings(model, wanted)
 
 
-class _TransformerEmbeddings:
+class _DiTEmbeddings:
     """Embeddings from the embedder of the first block; the others have copies of it."""
 
     def __init__(self, model: Any, wanted: tuple[GateInput, ...]) -> None:
@@ -121,6 +124,47 @@ class _TransformerEmbeddings:
     def remove(self) -> None:
         self._seen = self._kept = None
         self._handle.remove()
+
+
+class _JointEmbeddings:
+    """Embeddings that SD3 or Flux computes once a pass, found by what its blocks are given."""
+
+    def __init__(self, model: Any) -> None:
+        self._by_block = {
+            name: Parameter(block, "temb") for name, block in blocks_of(model).items()
+        }
+        self._last: dict[GateInput, Tensor] = {}
+        self._passes: Any = WeakTensorKeyDictionary()
+        embedder = model.time_text_embed
+        self._handles = [
+            embedder.timestep_embedder.register_forward_hook(self._see_time),
+            embedder.register_forward_hook(self._see_whole),
+        ]
+
+    def _see_time(self, _module: nn.Module, _args: Any, output: Tensor) -> None:
+        self._last = {GateInput.TIME: output.detach()}
+
+    def _see_whole(self, _module: nn.Module, _args: Any, output: Tensor) -> None:
+        self._last[GateInput.TIME_AND_CLASS] = output.detach()
+        if not torch.compiler.is_compiling():
+            self._passes[output] = self._last
+
+    def at(self, block: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
+        if torch.compiler.is_compiling():
+            return self._last
+        found: Inputs = self._passes[self._by_block[block].of(args, kwargs)]
+        return found
+
+    def last(self) -> Inputs:
+        if not self._last:
+            raise ValueError("no forward pass has been seen")
+        return self._last
+
+    def remove(self) -> None:
+        self._last = {}
+        self._passes.clear()
+        for handle in self._handles:
+            handle.remove()
 
 
 class _UNetEmbeddings:

@@ -18,7 +18,7 @@ from diffusers.training_utils import compute_loss_weighting_for_sd3
 
 from ..choices import Prediction, Weighting
 from . import rng
-from .objective import Objective
+from .objective import Objective, objective_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,16 @@ def flow_objective(
     fresh = diffusers.FlowMatchEulerDiscreteScheduler.from_config(scheduler.config)
     shares, times = fresh.sigmas.flip(0), fresh.timesteps.flip(0)
     return FlowObjective(shares, times, weighting, is_preconditioned)
+
+
+def own_objective(scheduler: Any, *, is_flow: bool) -> TrainingObjective:
+    """The objective of a base as its scheduler has it, without options of a training run.
+
+    Raises the errors of `objective_of`.
+    """
+    if is_flow:
+        return flow_objective(scheduler, Weighting.NONE, None, is_preconditioned=False)
+    return objective_of(scheduler, Prediction.AUTO, None)
 
 
 def draw_timestep(

@@ -24,12 +24,11 @@ from ..banks.config import BankConfig
 from ..banks.load import load_bank_or_stack, members_of
 from ..banks.stack import BankStack
 from ..checkpoints.hashing import content_digests
-from ..choices import Prediction, Weighting
 from ..diffusion.base import Base, Conditioning, choose_resolution
 from ..diffusion.base_reader import read_base
 from ..diffusion.families.family import Condition, Frame
 from ..diffusion.families.flux import FLUX
-from ..diffusion.flow import TrainingObjective, flow_objective
+from ..diffusion.flow import TrainingObjective, own_objective
 from ..diffusion.loading import (
     Models,
     decode_latents,
@@ -40,7 +39,6 @@ from ..diffusion.loading import (
     load_scheduler,
 )
 from ..diffusion.null_class import null_class
-from ..diffusion.objective import objective_of
 from ..diffusion.published_configs import DIT
 from ..diffusion.rehearsal import rehearse
 from ..diffusion.sampling import Sampler, initial_noise, require_steps, sample, sampler_of
@@ -129,12 +127,7 @@ def _step_counter(variants: int, request: SampleRequest, on_step: OnStep) -> Cal
 def _read_model(name: str, folder: Path, request: SampleRequest) -> LoadedModel:
     base = read_base(folder, request.variant)
     scheduler = load_scheduler(base)
-    if base.family.is_flow:
-        objective: TrainingObjective = flow_objective(
-            scheduler, Weighting.NONE, None, is_preconditioned=False
-        )
-    else:
-        objective = objective_of(scheduler, Prediction.AUTO, None)
+    objective = own_objective(scheduler, is_flow=base.family.is_flow)
     side = choose_resolution(base, request.resolution) // base.scale
     rehearse(base, side, scheduler, objective)
     require_steps(scheduler, objective, request.steps, str(folder))

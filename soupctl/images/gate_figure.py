@@ -10,16 +10,18 @@ from pathlib import Path
 
 from ..banks.blocks import describe_base
 from ..banks.compatibility import require_fit
-from ..banks.config import BankConfig
+from ..banks.config import BankConfig, GateInput
 from ..banks.embedders import Embedders
 from ..banks.gate_survey import Survey, survey
 from ..banks.load import load_bank_or_stack, members_of
 from ..checkpoints.hashing import content_digests
-from ..choices import Prediction
 from ..diffusion.base import Base, Conditioning
 from ..diffusion.base_reader import read_base
+from ..diffusion.families.flux import FLUX
+from ..diffusion.families.sd3 import SD3
+from ..diffusion.families.sdxl import SDXL
+from ..diffusion.flow import TrainingObjective, own_objective
 from ..diffusion.loading import empty_model, load_scheduler
-from ..diffusion.objective import objective_of
 from ..diffusion.rehearsal import rehearse
 from ..errors import MismatchError, SoupError, UsageError
 from ..storage.atomic import publish_bytes
@@ -48,11 +50,11 @@ def plot_gates(path: Path, base: Path | None) -> GatePlot:
     configs = [each.bank.config for each in members]
     folder = _recorded_base(path, configs[0]) if base is None else base
     found = read_base(folder)
-    timesteps = _require_own_base(found, configs, path)
-    embedders = Embedders(found, configs[0].base.sample_size)
+    objective = _require_own_base(found, configs, path)
+    embedders = Embedders(found, configs[0].base.sample_size, objective.told)
     # the last embedding is the null class
     classes = found.embeddings - 1 if found.conditioning is Conditioning.LABEL else 0
-    surveys = tuple(survey(each, embedders, timesteps, classes) for each in members)
+    surveys = tuple(survey(each, embedders, objective.timesteps, classes) for each in members)
     return GatePlot(folder, surveys, gate_plot(surveys, f"Gates of {path} on {folder}"))
 
 
@@ -82,10 +84,10 @@ def _digest(folder: Path) -> str | None:
         return None
 
 
-def _require_own_base(base: Base, configs: list[BankConfig], path: Path) -> int:
-    """The number of the base's timesteps; MismatchError if it is not the one of these banks."""
+def _require_own_base(base: Base, configs: list[BankConfig], path: Path) -> TrainingObjective:
+    """The base's objective; MismatchError if it is of other banks, or a gate sees captions."""
     scheduler = load_scheduler(base)
-    objective = objective_of(scheduler, Prediction.AUTO, None)
+    objective = own_objective(scheduler, is_flow=base.family.is_flow)
     rehearse(base, configs[0].base.sample_size[0], scheduler, objective)
     found = describe_base(
         empty_model(base),
@@ -101,4 +103,9 @@ def _require_own_base(base: Base, configs: list[BankConfig], path: Path) -> int:
         # --allow-base-mismatch is not an option of this command
         issues = [replace(issue, advice=None) for issue in error.issues]
         raise MismatchError.collected(issues) from None
-    return objective.timesteps
+    if base.family in (SDXL, SD3, FLUX) and any(
+        each.gate_input is GateInput.TIME_AND_CLASS for each in configs
+    ):
+        what = "has a gate that depends on captions, too, and cannot be plotted without them"
+        raise MismatchError(what, path=path)
+    return objective

@@ -88,7 +88,7 @@ class PatchOptions:
     )
     prepend: int = option(
         0,
-        "Prompts to put before a transformer's sequence; 0 to add prompts to the blocks' inputs.",
+        "Prompts to put before a DiT's sequence; 0 to add prompts to the blocks' inputs.",
         Bounds(0),
         is_on_command_line=False,
     )

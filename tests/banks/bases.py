@@ -17,15 +17,19 @@ from diffusers import (
     DDPMPipeline,
     DDPMScheduler,
     DiTPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
 )
 
 from soupctl.banks.bank import PromptBank
 from soupctl.banks.blocks import describe_base
-from soupctl.banks.config import BankConfig, GateInput, GateKind
+from soupctl.banks.config import UNETS, BankConfig, GateInput, GateKind
+from soupctl.diffusion.families import flux as flux_family
 
 torch.set_num_threads(1)
 
 CLASSES = 5
+POOLED = 5
 BATCH = 3
 
 
@@ -62,7 +66,58 @@ def text_unet(seed: int = 1) -> Any:
     return drawn(tiny_models.text_unet(**UNET, cross_attention_dim=6, attention_head_dim=2), seed)
 
 
-BUILDERS = {"dit": dit, "class_unet": class_unet, "text_unet": text_unet}
+def xl_unet(seed: int = 1) -> Any:
+    told = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 4,
+        "projection_class_embeddings_input_dim": POOLED + 6 * 4,
+    }
+    model = tiny_models.text_unet(**UNET, **told, cross_attention_dim=6, attention_head_dim=2)
+    return drawn(model, seed)
+
+
+def sd3(seed: int = 1) -> Any:
+    model = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=2,
+        out_channels=2,
+        num_layers=2,
+        attention_head_dim=4,
+        num_attention_heads=2,
+        joint_attention_dim=6,
+        caption_projection_dim=8,
+        pooled_projection_dim=POOLED,
+        pos_embed_max_size=8,
+        # as in SD 3.5 medium
+        dual_attention_layers=(0,),
+    )
+    return drawn(model, seed)
+
+
+def flux(seed: int = 1) -> Any:
+    model = FluxTransformer2DModel(
+        in_channels=8,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=1,
+        joint_attention_dim=6,
+        pooled_projection_dim=POOLED,
+        guidance_embeds=True,
+        axes_dims_rope=(2, 2, 4),
+    )
+    return drawn(model, seed)
+
+
+BUILDERS = {
+    "dit": dit,
+    "class_unet": class_unet,
+    "text_unet": text_unet,
+    "xl_unet": xl_unet,
+    "sd3": sd3,
+    "flux": flux,
+}
 
 OPTIONS = [
     {},
@@ -71,7 +126,9 @@ OPTIONS = [
     {"gate": GateKind.MIXTURE, "num_prompts": 3},
 ]
 """Banks of every kind that is added to a block's input."""
-EVERY_WAY = [(name, options) for name in BUILDERS for options in OPTIONS]
+EVERY_WAY = [(name, options) for name in BUILDERS if name != "xl_unet" for options in OPTIONS]
+# its embedding of time is the only difference to the other UNets
+EVERY_WAY += [("xl_unet", options) for options in OPTIONS[:2]]
 # prompts go before the sequence of a transformer alone
 EVERY_WAY.append(("dit", {"prepended": 2}))
 
@@ -82,14 +139,32 @@ def inputs(model: Any, timesteps: tuple[int, ...] = (3, 250, 999), seed: int = 7
     sample = torch.randn(len(timesteps), 2, 8, 8, generator=generator)
     times = torch.tensor(timesteps)
     labels = torch.arange(len(timesteps)) % CLASSES
+    text = torch.randn(len(timesteps), 4, 6, generator=generator)
+    pooled = torch.randn(len(timesteps), POOLED, generator=generator)
     match type(model).__name__:
         case "DiTTransformer2DModel":
             return {"hidden_states": sample, "timestep": times, "class_labels": labels}
         case "UNet2DModel":
             return {"sample": sample, "timestep": times, "class_labels": labels}
+        case "SD3Transformer2DModel":
+            texts = {"encoder_hidden_states": text, "pooled_projections": pooled}
+            return {"hidden_states": sample, "timestep": times, **texts}
+        case "FluxTransformer2DModel":
+            return {
+                "hidden_states": flux_family.pack(sample),
+                "timestep": times / 1000,
+                "guidance": torch.ones(len(timesteps)),
+                "img_ids": flux_family.positions(sample, 4, 4),
+                "txt_ids": torch.zeros(4, 3),
+                "encoder_hidden_states": text,
+                "pooled_projections": pooled,
+            }
         case _:
-            text = torch.randn(len(timesteps), 4, 6, generator=generator)
-            return {"sample": sample, "timestep": times, "encoder_hidden_states": text}
+            found = {"sample": sample, "timestep": times, "encoder_hidden_states": text}
+            if model.config.addition_embed_type is not None:
+                sizes = torch.full((len(timesteps), 6), 8.0)
+                found["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": sizes}
+            return found
 
 
 def output(model: Any, **changes: Any) -> torch.Tensor:
@@ -104,9 +179,9 @@ def output_of(run: Any, model: Any, **changes: Any) -> torch.Tensor:
 
 def zero_bank(model: Any, blocks: int | None = None, **options: Any) -> PromptBank:
     """A new bank for the first so many blocks, or all of them."""
-    base = describe_base(model)
+    base = describe_base(model, sample_size=(8, 8))
     base = replace(base, sites=base.sites[:blocks])
-    if type(model).__name__ != "DiTTransformer2DModel" and "gate" not in options:
+    if base.kind in UNETS and "gate" not in options:
         options = {"gate_grid": 4, **options}
     return PromptBank(BankConfig(base, **options))
 

@@ -24,6 +24,6 @@ def seeded():
     bases.torch.manual_seed(0)
 
 
-@pytest.fixture(params=["dit", "class_unet", "text_unet"])
+@pytest.fixture(params=["dit", "class_unet", "text_unet", "sd3", "flux"])
 def base(request):
     return bases.BUILDERS[request.param]()

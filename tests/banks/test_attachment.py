@@ -7,7 +7,6 @@ import copy
 import bases
 import pytest
 import torch
-from diffusers import DiTTransformer2DModel
 
 from soupctl.banks.attachment import attach
 from soupctl.banks.config import GateInput
@@ -90,7 +89,8 @@ def recorder(into, name):
 def test_the_input_of_the_first_block_is_not_modified(base, options):
     """In a UNet, the same tensor is the first skip connection."""
     kept = {}
-    first = base.pos_embed if isinstance(base, DiTTransformer2DModel) else base.conv_in
+    embedders = ("conv_in", "x_embedder", "pos_embed")
+    first = next(getattr(base, name) for name in embedders if hasattr(base, name))
     first.register_forward_hook(
         lambda module, args, output: kept.update(tensor=output, copy=output.clone())
     )
@@ -107,10 +107,9 @@ def test_the_input_of_the_first_block_is_not_modified(base, options):
 def test_a_base_in_bfloat16_takes_a_bank_in_float32(base):
     base.to(torch.bfloat16)
     bank = bases.filled_bank(base)
-    inputs = {
-        name: each.bfloat16() if each.is_floating_point() else each
-        for name, each in bases.inputs(base).items()
-    }
+    inputs = torch.utils._pytree.tree_map(
+        lambda each: each.bfloat16() if each.is_floating_point() else each, bases.inputs(base)
+    )
     expected = base(**inputs).sample
     with attach(base, bases.zero_bank(base)):
         assert torch.equal(expected, base(**inputs).sample)

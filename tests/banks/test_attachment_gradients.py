@@ -83,8 +83,11 @@ def test_gradient_checkpointing_changes_no_gradient(name, options):
     base.requires_grad_(False)
     noise = bases.noise_for(bank)
     calls = []
-    inner = "transformer_blocks.0.attn1" if name == "dit" else "down_blocks.0.resnets.0"
-    base.get_submodule(inner).register_forward_pre_hook(lambda *arguments: calls.append(arguments))
+    inner = {"dit": "transformer_blocks.0.attn1", "sd3": "transformer_blocks.0.attn"}
+    inner["flux"] = "single_transformer_blocks.0.attn"
+    base.get_submodule(inner.get(name, "down_blocks.0.resnets.0")).register_forward_pre_hook(
+        lambda *arguments: calls.append(arguments)
+    )
     expected = gradients(base, bank, noise)
     assert 2 == len(calls)
 

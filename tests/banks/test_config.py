@@ -31,6 +31,17 @@ UNET = BaseDescription(
     sample_size=(32, 24),
     embedding_width=32,
 )
+FLUX = BaseDescription(
+    kind="FluxTransformer2DModel",
+    sites=(
+        Site("transformer_blocks.0", 0, (6, 4)),
+        Site("single_transformer_blocks.0", 1, (6, 4)),
+        Site("single_transformer_blocks.1", 2, (6, 4)),
+    ),
+    sample_size=(6, 4),
+    embedding_width=4,
+)
+LATE = (Site("transformer_blocks.1", 0, (6, 4)), Site("single_transformer_blocks.0", 1, (6, 4)))
 
 
 def test_a_token_bank_has_a_prompt_a_position_and_one_gate_for_all_blocks():
@@ -95,7 +106,7 @@ def test_a_top_k_share_is_exactly_the_decimal_that_is_written(topk, rows, expect
         ({"num_prompts": 0, "gate": GateKind.MIXTURE}, "0 prompts"),
         ({"gate_grid": 4}, "grid"),
         ({"prepended": -1}, "prompts before it"),
-        ({"base": replace(DIT, kind="FluxTransformer2DModel")}, "do not support"),
+        ({"base": replace(DIT, kind="PixArtTransformer2DModel")}, "do not support"),
         ({"base": replace(DIT, sites=())}, "no blocks"),
         ({"base": replace(DIT, sites=DIT.sites[::-1])}, "must increase"),
         ({"base": replace(DIT, sites=(Site("transformer_blocks.1", 0, (6, 4)),))}, "not at depth"),
@@ -111,7 +122,10 @@ def test_a_top_k_share_is_exactly_the_decimal_that_is_written(topk, rows, expect
         ({"base": replace(DIT, embedding_width=0)}, "must be positive"),
         ({"base": UNET}, "has a grid"),
         ({"base": UNET, "gate_grid": 0}, "cannot have side 0"),
-        ({"base": UNET, "gate_grid": 4, "prepended": 1}, "of a transformer"),
+        ({"base": UNET, "gate_grid": 4, "prepended": 1}, "of a DiT"),
+        ({"base": FLUX, "prepended": 1}, "of a DiT"),
+        ({"base": replace(FLUX, kind="SD3Transformer2DModel")}, "has no block"),
+        ({"base": replace(FLUX, sites=LATE)}, "not at depth"),
     ],
 )
 def test_an_invalid_bank_config_is_refused(changes, problem):
@@ -124,6 +138,7 @@ CONFIGS = [
     BankConfig(DIT, noisy=True, topk=0.5, gate_input=GateInput.TIME_AND_CLASS),
     BankConfig(DIT, gate=GateKind.MIXTURE, num_prompts=8, prepended=5),
     BankConfig(UNET, gate_grid=16),
+    BankConfig(FLUX),
     BankConfig(UNET, gate=GateKind.MIXTURE, num_prompts=2),
 ]
 

@@ -12,6 +12,7 @@ from soupctl.banks.attachment import attach
 from soupctl.banks.config import GateKind
 from soupctl.banks.resizing import resized
 from soupctl.banks.stack import BankStack
+from soupctl.diffusion.families import flux
 from soupctl.errors import MismatchError
 
 SQUARE = [[0.0, 4.0], [8.0, 12.0]]
@@ -28,7 +29,11 @@ def of_size(model, side):
     """The usual inputs, but of another size."""
     generator = torch.Generator().manual_seed(9)
     name = "sample" if "sample" in bases.inputs(model) else "hidden_states"
-    return {name: torch.randn(bases.BATCH, 2, side, side, generator=generator)}
+    sample = torch.randn(bases.BATCH, 2, side, side, generator=generator)
+    if "img_ids" in bases.inputs(model):
+        rows = side // flux.SIDE
+        return {name: flux.pack(sample), "img_ids": flux.positions(sample, rows, rows)}
+    return {name: sample}
 
 
 def test_positions_between_two_are_between_them():

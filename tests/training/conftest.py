@@ -72,6 +72,14 @@ def bases(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.fixture(scope="session")
+def families(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A base of each family with several text encoders."""
+    builders = pytest.importorskip("tiny_family_bases")
+    folder, names = tmp_path_factory.mktemp("families"), ("sdxl", "sd3", "sd3_clip", "flux")
+    return {name: getattr(builders, f"{name}_base")(folder / name) for name in (*names, "schnell")}
+
+
+@pytest.fixture(scope="session")
 def shards(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A data shard for each family."""
     folder = tmp_path_factory.mktemp("shards")

@@ -12,56 +12,30 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DiffusionPipeline,
-    FlowMatchEulerDiscreteScheduler,
-)
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.training_utils import (
     compute_density_for_timestep_sampling,
     compute_loss_weighting_for_sd3,
 )
+from family_images import PROMPTS, SEED, batch_of, images_of, pipeline, with_ddim
 
 from soupctl import verbs
 from soupctl.choices import Prediction, Weighting
 from soupctl.diffusion import rng
 from soupctl.diffusion.flow import draw_timestep
-from soupctl.diffusion.sampling import initial_noise
 from soupctl.errors import UsageError
 from soupctl.images.compare import sample_models
 from soupctl.images.request import SampleRequest
 from soupctl.training.loader import Batch
 from soupctl.training.train_denoiser import loss_function
 
-PROMPTS = ("a red circle", "a bar on white")
-FAMILIES = ("sdxl", "sd3", "sd3_clip", "flux", "schnell")
 TRAINED = ("sdxl", "sd3", "flux")
-SIZE = {"height": 8, "width": 8}
-SEED = 7
-
-
-@pytest.fixture(scope="session")
-def families(tiny, tmp_path_factory) -> dict[str, Path]:
-    """A base of each family."""
-    builders = pytest.importorskip("tiny_family_bases")
-    folder = tmp_path_factory.mktemp("families")
-    return {name: getattr(builders, f"{name}_base")(folder / name) for name in FAMILIES}
 
 
 @pytest.fixture(scope="session")
 def pipelines(families) -> dict[str, Any]:
     """The pipeline of each base, as diffusers loads it."""
     return {name: pipeline(folder) for name, folder in families.items()}
-
-
-def pipeline(folder: Path) -> Any:
-    listing = json.loads((folder / "model_index.json").read_text())
-    # diffusers wants to be told of parts that a pipeline lacks
-    lacking = [name for name, kind in listing.items() if kind == [None, None]]
-    loaded = DiffusionPipeline.from_pretrained(folder, **dict.fromkeys(lacking))
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
 
 
 def drawn(folder: Path, guidance: float | None, steps: int = 2) -> torch.Tensor:
@@ -71,37 +45,6 @@ def drawn(folder: Path, guidance: float | None, steps: int = 2) -> torch.Tensor:
     )
     (images,) = sample_models([folder], [], request, torch.device("cpu"))
     return images.images
-
-
-def noise_of(folder: Path, running: Any) -> torch.Tensor:
-    """The noise that these images start from."""
-    base = running.read_base(folder)
-    shape = (base.channels, 4, 4)
-    return torch.stack([initial_noise(shape, SEED, f"image {number}") for number in range(2)])
-
-
-def images_of(own: Any, folder: Path, running: Any, **options: object) -> torch.Tensor:
-    """The images that a pipeline of diffusers makes of that noise, in [0, 1]."""
-    noise = noise_of(folder, running)
-    if "Flux" in type(own).__name__:
-        noise = own._pack_latents(noise, *noise.shape)
-    made = own(
-        list(PROMPTS),
-        latents=noise,
-        num_inference_steps=2,
-        output_type="pt",
-        **SIZE,
-        **options,
-    ).images
-    assert made.std() > 0.01
-    return made
-
-
-def with_ddim(own: Any) -> Any:
-    """The pipeline with the scheduler that `sample` uses for noise with betas."""
-    config = {name: value for name, value in own.scheduler.config.items() if name[0] != "_"}
-    own.scheduler = DDIMScheduler.from_config(config, clip_sample=False)
-    return own
 
 
 @pytest.mark.parametrize(
@@ -148,26 +91,6 @@ def test_sdxl_is_guided_away_from_an_empty_caption_if_its_list_says_so(families,
 
     assert torch.equal(expected, (found / 2 + 0.5).clamp(0, 1))
     assert not torch.equal(found, drawn(families["sdxl"], 5.0))
-
-
-def batch_of(channels: int, timesteps: tuple[int, int], size: int = 8) -> Batch:
-    """Two images with captions, one of them empty."""
-    generator = torch.Generator().manual_seed(5)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator)
-
-    side = size // 2
-    return Batch(
-        images=normal(2, 3, size, size).clamp(-1, 1),
-        noise=normal(2, channels, side, side),
-        latent_noise=normal(2, channels, side, side),
-        timesteps=torch.tensor(timesteps),
-        captions=("a red circle", ""),
-        labels=None,
-        positions=(0, 1),
-        frames=torch.tensor([[20.0, 30.0, 3.0, 1.0, 8.0, 8.0], [8.0, 9.0, 0.0, 1.0, 8.0, 8.0]]),
-    )
 
 
 def step_of(

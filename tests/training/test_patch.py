@@ -235,7 +235,7 @@ def test_the_plan_shows_the_size_of_the_bank_and_a_dry_run_writes_nothing(soupct
         ("dit", {"blocks": "0-3"}, {}, MismatchError, "has 3 blocks, and blocks is 0-3"),
         ("dit", {"prompts": 2}, {}, UsageError, "a token gate needs exactly one prompt"),
         ("dit", {"gate_topk": 0.1}, {}, UsageError, "keeps none of 4 weights"),
-        ("text", {"prepend": 2}, {}, UsageError, "only the sequence of a transformer"),
+        ("text", {"prepend": 2}, {}, UsageError, "only the sequence of a DiT"),
         ("dit", {}, {"save_dtype": SaveDtype.FLOAT16}, UsageError, "a bank is float32"),
         (
             "dit",
