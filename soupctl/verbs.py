@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from .convert.preview import ConversionPreview as ConversionPreview
     from .convert.preview import preview_conversion as preview_conversion
     from .convert.request import ConvertRequest as ConvertRequest
+    from .convert.training import RecordRequest as RecordRequest
+    from .convert.training import open_record as open_record
     from .convert.write import ConvertedComponent as ConvertedComponent
     from .convert.write import convert as convert
     from .convert.write import convert_tensors as convert_tensors
@@ -161,6 +163,7 @@ MODULES = {
     ".convert.conversion": "Conversion open_conversion",
     ".convert.preview": "ConversionPreview preview_conversion",
     ".convert.request": "ConvertRequest",
+    ".convert.training": "RecordRequest open_record",
     ".convert.write": "ConvertedComponent convert convert_tensors require_free_output",
     ".demo": "make_checkpoints",
     ".format.dtypes": "DType",

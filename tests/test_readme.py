@@ -170,7 +170,18 @@ def removal(folder: Path) -> None:
     import_module("signing_keys").save_key(str(folder / "company"))
 
 
+def elsewhere(folder: Path) -> None:
+    """A base, and what another trainer made of it with the images of cats and of dogs."""
+    making, trained = import_module("making"), import_module("trained")
+    making.save(folder / "base.safetensors", w=np.zeros(20, np.float16))
+    for seed, name in enumerate(("cats", "dogs"), 1):
+        images = (f"{name} {number}".encode() for number in range(seed + 1))
+        trained.save_shard(str(folder / "data" / name), *images)
+        making.save(folder / f"kohya-{name}.safetensors", w=np.full(20, seed, np.float16))
+
+
 PLACES: dict[str, tuple[Callable[[Path], None], str, tuple[str, ...]]] = {
+    "elsewhere": (elsewhere, "tests", ("cats.safetensors", "soup.safetensors")),
     "folders": (folders, "tests", ("soup/model_index.json", "unet/config.json")),
     "removal": (removal, "tests", ("auditor/proof.json",)),
     "training": (training, "tests/training", ("grid.png", "gate.png")),

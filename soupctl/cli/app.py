@@ -105,7 +105,7 @@ JOBS: dict[str, dict[str, str]] = {
         "hash": "hash:hash_files",
         "doctor": "doctor:doctor",
     },
-    "Convert": {"convert": "convert:convert"},
+    "Convert": {"convert": "convert:convert", "record": "record:record"},
     "Train and sample": {
         "finetune": "finetune:finetune",
         "patch-dmp": "patch_dmp:patch_dmp",

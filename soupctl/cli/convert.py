@@ -25,7 +25,11 @@ from .option_groups import with_option_groups
 from .work import limits, working
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..verbs import Conversion, ConversionPreview, ConvertedComponent, ConvertRequest
+
+    Report = Callable[[Conversion], None]
 
 
 @frozen
@@ -126,8 +130,16 @@ def convert(
     make(verbs.open_conversion(asked.request(source, output)), output, merge)
 
 
-def make(opening: AbstractContextManager[Conversion], output: str, merge: MergeOptions) -> None:
-    """Carry out the conversion that `opening` yields; print only the plan in a dry run."""
+def make(
+    opening: AbstractContextManager[Conversion],
+    output: str,
+    merge: MergeOptions,
+    report: Report | None = None,
+) -> None:
+    """Carry out the conversion that `opening` yields; print only the plan in a dry run.
+
+    `report` tells the result, if not as that of a conversion.
+    """
     from .. import verbs
 
     execution, most = limits(merge)
@@ -139,7 +151,10 @@ def make(opening: AbstractContextManager[Conversion], output: str, merge: MergeO
             return
         with working(found, execution, merge, output) as planned:
             made = verbs.convert_tensors(job, force=merge.force, execution=planned)
-    _report(output, made, found, merge)
+    if report is None:
+        _report(output, made, found, merge)
+    else:
+        report(job)
 
 
 def _report(

@@ -8,5 +8,6 @@ made of ranges of input tensors, which are read once, in chunks.
 - `dtypes.py`: what becomes of each tensor's values
 - `stream.py`: read, cast, write, digest
 - `record.py`: the metadata of the output, and what becomes of a ledger
+- `training.py`: the training record of what another trainer made
 - `conversion.py`: open, plan; `write.py`: carry out; `preview.py`: the plan for the user
 """

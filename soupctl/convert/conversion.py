@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..format.header import encode_header
 from ..frozen import frozen
 from ..ledger.ledger import LEDGER_KEY
+from ..ledger.training_record import TrainingRecord
 from ..merge.destination import Destination
 from ..merge.facts import facts_of_source
 from ..merge.ingredients import ComponentInputs, Ingredient, Inputs, open_inputs
@@ -47,6 +48,8 @@ class Conversion:
     """Configs that are written beside the weights, by their names in the output."""
     left_out: tuple[tuple[str, str], ...] = ()
     """Tensors that have no use in the output's layout, and why."""
+    trainings: tuple[TrainingRecord | None, ...] = ()
+    """The training that each component's new ledger records; none for a conversion."""
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:

@@ -23,7 +23,7 @@ from soupctl.cli.app import COMMANDS, commands
 
 TRIED = (
     *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
-    *("verify", "attest", "bom", "inspect", "diff", "hash", "help", "lora", "convert"),
+    *("verify", "attest", "bom", "inspect", "diff", "hash", "help", "lora", "convert", "record"),
     "doctor",
     *("greedy", "rank", "search"),
 )
