@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from ...choices import OnInt, OnMissing
 from ...errors import UsageError, shortened
-from ...format.dtypes import parse_dtype
 from ...ledger.weights import parse_number
 from ..blocks.request import BlockWeights, ClassicBlocks, read_blocks
 from .document import (
@@ -21,23 +19,18 @@ from .document import (
     Operation,
     RecipeDocument,
     RecipeInput,
-    RecipeOptions,
     RecipeStep,
     TakeStep,
     recipe_folder,
 )
-from .issues import RecipeIssues, near, unknown_keys
+from .issues import RecipeIssues
 from .mergekit import SUFFIXES as MERGEKIT
 from .mergekit import read_mergekit
+from .read_options import OPTIONS, OptionsReader
+from .tables import TableReader
 from .toml import is_digest, read_toml
 
-Value = TypeVar("Value")
-
 TOP = ("inputs", "steps", "result")
-OPTIONS = (
-    *("dtype", "key", "exclude", "dtype-for", "take", "on-int", "on-missing"),
-    *("allow-nonfinite", "component", "variant", "round-weights", "other-base"),
-)
 STEPS = {
     "average": ("average", "weights", "blocks"),
     "base": ("base", "add", "minus", "scales", "blocks"),
@@ -45,7 +38,6 @@ STEPS = {
 }
 """The keys of each kind of step, by the key that identifies it."""
 MATERIALISE = "materialise"
-MOST_DECIMALS = 18
 KINDS = "average, base with add, or from with take"
 
 
@@ -64,25 +56,24 @@ def read_recipe(path: str | Path) -> RecipeDocument:
 def parse_recipe(table: Mapping[str, Any], label: str, folder: Path) -> RecipeDocument:
     """The recipe in a table; UsageError, with all issues, for any other table."""
     issues = RecipeIssues(label)
-    document = _RecipeReader(folder, issues).document(table)
+    document = _RecipeReader(issues, folder).document(table)
     issues.require_none()
     return document
 
 
 @dataclass
-class _RecipeReader:
+class _RecipeReader(TableReader):
     """Reads the parts of a recipe and collects the issues."""
 
     folder: Path
-    issues: RecipeIssues
 
     def document(self, table: Mapping[str, Any]) -> RecipeDocument:
-        self._known("", table, (*TOP, *OPTIONS))
+        self.known("", table, (*TOP, *OPTIONS))
         inputs = {
-            name: self._input(name, value) for name, value in self._table(table, "inputs").items()
+            name: self._input(name, value) for name, value in self.table(table, "inputs").items()
         }
         known, steps = [*inputs], []
-        for name, value in self._table(table, "steps").items():
+        for name, value in self.table(table, "steps").items():
             if name in known:
                 self.issues.add(
                     f"step {shortened(name)!r} has the name of an input",
@@ -94,33 +85,9 @@ class _RecipeReader:
             self.issues.add("has no steps", "begin each with [steps.NAME]")
         result = table.get("result", steps[-1].name if steps else "")
         if steps:
-            self._name("result", result, [step.name for step in steps])
-        return RecipeDocument(
-            self.issues.label, inputs, tuple(steps), str(result), self._options(table, inputs)
-        )
-
-    def _known(self, where: str, table: Mapping[str, Any], keys: Collection[str]) -> None:
-        """Report unknown keys of a table."""
-        place = f" in {where}" if where else ""
-        for key, advice in unknown_keys(table, keys):
-            what = f"{key}{place} is not a known key"
-            self.issues.add(what, advice or f"known are {', '.join(keys)}")
-
-    def _name(self, where: str, name: object, known: Collection[str]) -> str:
-        """A name that must be defined earlier."""
-        if not isinstance(name, str) or name not in known:
-            what = f"{where} names {reprlib.repr(name)}, which is not an input or earlier step"
-            self.issues.add(
-                what, near(str(name), known) or f"there are {shortened(', '.join(known)) or 'none'}"
-            )
-        return str(name)
-
-    def _table(self, table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-        found = table.get(key, {})
-        if not isinstance(found, dict):
-            self.issues.add(f"{key} is not a table", f"begin it with [{key}]")
-            return {}
-        return found
+            self.name("result", result, [step.name for step in steps])
+        options = OptionsReader(self.issues).options(table, inputs)
+        return RecipeDocument(self.issues.label, inputs, tuple(steps), str(result), options)
 
     def _input(self, name: str, value: object) -> RecipeInput:
         where = f"input {shortened(name)!r}"
@@ -128,7 +95,7 @@ class _RecipeReader:
         if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
             self.issues.add(f"{where} is not a path", 'such as a = "a.safetensors"')
             return RecipeInput("")
-        self._known(where, entry, ("path", "digest"))
+        self.known(where, entry, ("path", "digest"))
         digests = entry.get("digest", {})
         digests = {"": digests} if isinstance(digests, str) else digests
         if not isinstance(digests, dict) or not all(map(is_digest, digests.values())):
@@ -143,13 +110,13 @@ class _RecipeReader:
         table = value if isinstance(value, dict) else {}
         kinds = [kind for kind in STEPS if kind in table]
         if len(kinds) != 1:
-            self._known(where, table, [key for keys in STEPS.values() for key in keys])
+            self.known(where, table, [key for keys in STEPS.values() for key in keys])
             self.issues.add(f"{where} is not a step", f"a step has one of {KINDS}")
             return RecipeStep(name, TakeStep("", ()))
         (kind,) = kinds
-        self._known(where, table, (*STEPS[kind], MATERIALISE))
+        self.known(where, table, (*STEPS[kind], MATERIALISE))
         read = {"average": self._mean, "base": self._difference, "from": self._take}[kind]
-        is_materialised = self._flag(where, table, MATERIALISE)
+        is_materialised = self.flag(where, table, MATERIALISE)
         if is_materialised and not _is_file_name(name):
             self.issues.add(f"{where} is materialised, but no file can have this name", "rename it")
         return RecipeStep(name, read(where, table, known), is_materialised)
@@ -164,9 +131,9 @@ class _RecipeReader:
     def _difference(
         self, where: str, table: Mapping[str, Any], known: Collection[str]
     ) -> Operation:
-        base = self._name(f"{where}: base", table["base"], known)
+        base = self.name(f"{where}: base", table["base"], known)
         added = self._names(f"{where}: add", table.get("add"), known)
-        minus = self._name(f"{where}: minus", table.get("minus", table["base"]), known)
+        minus = self.name(f"{where}: minus", table.get("minus", table["base"]), known)
         scales = self._numbers(where, table, "scales", len(added))
         blocks = self._blocks(where, table)
         if isinstance(blocks, ClassicBlocks):
@@ -177,18 +144,18 @@ class _RecipeReader:
         return DifferenceStep(base, added, minus, scales, blocks)
 
     def _take(self, where: str, table: Mapping[str, Any], known: Collection[str]) -> Operation:
-        source = self._name(f"{where}: from", table["from"], known)
-        takes = self._table(table, "take")
+        source = self.name(f"{where}: from", table["from"], known)
+        takes = self.table(table, "take")
         if not takes:
             self.issues.add(f"{where} has no tensors to take", 'such as take = {"vae.*" = "other"}')
-        named = ((glob, self._name(f"{where}: take", name, known)) for glob, name in takes.items())
+        named = ((glob, self.name(f"{where}: take", name, known)) for glob, name in takes.items())
         return TakeStep(source, tuple(named))
 
     def _names(self, where: str, value: object, known: Collection[str]) -> tuple[str, ...]:
         if not isinstance(value, list) or not value:
             self.issues.add(f"{where} is not a list of names", 'such as ["a", "b"]')
             return ()
-        return tuple(self._name(where, name, known) for name in value)
+        return tuple(self.name(where, name, known) for name in value)
 
     def _numbers(
         self, where: str, table: Mapping[str, Any], key: str, count: int
@@ -239,58 +206,6 @@ class _RecipeReader:
                 for glob, weights in found.items()
             )
         )
-
-    def _flag(self, where: str, table: Mapping[str, Any], key: str) -> bool:
-        if type(value := table.get(key, False)) is not bool:
-            self.issues.add(f"{where}: {key} is not true or false")
-        return value is True
-
-    def _options(self, table: Mapping[str, Any], inputs: Collection[str]) -> RecipeOptions:
-        dtype = self._text(table, "dtype")
-        decimals = table.get("round-weights")
-        if decimals is not None and not (type(decimals) is int and 0 <= decimals <= MOST_DECIMALS):
-            self.issues.add(f"round-weights is not a whole number up to {MOST_DECIMALS}")
-        take = self._table(table, "take").items()
-        dtypes = self._table(table, "dtype-for").items()
-        return RecipeOptions(
-            dtype=None if dtype is None else self._choice("dtype", dtype, parse_dtype),
-            keys=self._texts(table, "key"),
-            excludes=self._texts(table, "exclude"),
-            dtype_for=tuple(
-                (glob, found)
-                for glob, each in dtypes
-                if (found := self._choice("dtype-for", each, parse_dtype)) is not None
-            ),
-            take=tuple((glob, self._name("take", name, inputs)) for glob, name in take),
-            on_int=self._choice("on-int", table.get("on-int", "refuse"), OnInt) or OnInt.REFUSE,
-            on_missing=self._choice("on-missing", table.get("on-missing", "refuse"), OnMissing)
-            or OnMissing.REFUSE,
-            allow_nonfinite=self._flag("the recipe", table, "allow-nonfinite"),
-            component=self._text(table, "component"),
-            variant=self._text(table, "variant"),
-            round_weights=decimals,
-            other_base=self._flag("the recipe", table, "other-base"),
-        )
-
-    def _text(self, table: Mapping[str, Any], key: str) -> str | None:
-        if (found := table.get(key)) is not None and not isinstance(found, str):
-            self.issues.add(f"{key} is not a string")
-        return found
-
-    def _texts(self, table: Mapping[str, Any], key: str) -> tuple[str, ...]:
-        found = table.get(key, [])
-        found = [found] if isinstance(found, str) else found
-        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-            self.issues.add(f"{key} is not a list of globs")
-            return ()
-        return tuple(found)
-
-    def _choice(self, key: str, value: object, parse: Callable[[str], Value]) -> Value | None:
-        try:
-            return parse(str(value))
-        except (UsageError, ValueError):
-            self.issues.add(f"{key} has the value {reprlib.repr(value)}, which is not known")
-            return None
 
 
 def _is_file_name(name: str) -> bool:

@@ -6,21 +6,19 @@ Rule 2: pinned contents are verified before anything is published.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from ...checkpoints.open import STREAM, find_input, open_input
-from ...errors import Issue, LedgerError, UsageError, shortened
+from ...errors import Issue, LedgerError, UsageError
 from ...frozen import frozen
-from ...ledger.ledger import Ledger
 from ...workers import ExecutionOptions
 from ..average import Request, open_job
 from ..blocks.request import BlockWeights
 from ..ingredients import Ingredient, open_inputs
-from ..job import ComponentJob, ComponentResult, Job
-from ..order import Outcome
+from ..job import ComponentResult, Job
 from ..recipe import Recipe, selector
 from ..run import carry_out
 from ..sources import is_added
@@ -28,6 +26,7 @@ from .compose import Composition, compose
 from .document import RecipeDocument, RecipeInput, RecipeStep
 from .lock import Lock, read_lock, write_lock
 from .mixed import open_recipe_mixture
+from .pins import pinned
 from .read import read_recipe
 from .stage import Stage
 
@@ -140,52 +139,11 @@ def open_stage(stage: Stage) -> Iterator[Job]:
     used = [place for place in range(len(inputs)) if _counts(found, place)]
     if any(inputs[place] in added for place in used):
         with open_recipe_mixture(stage, found, used, added) as (job, places):
-            yield _pinned(job, stage, places)
+            yield pinned(job, stage, places)
         return
     with open_job(_request(stage, found, used)) as job:
         same = {inputs[place]: n for n, place in enumerate(used)}
-        yield _pinned(job, stage, [same] * len(job.components))
-
-
-def _pinned(job: Job, stage: Stage, places: Sequence[Mapping[str, int]]) -> Job:
-    """The job, which refuses inputs of another content than they are pinned to.
-
-    `places` are those of the inputs among the sources of each component. Raises UsageError for a
-    digest in the recipe that is of no component that is read, and LedgerError for one that the
-    lock lacks.
-    """
-    every = list(zip(job.components, places, strict=True))
-    for component, its in every:
-        for name, place in its.items():
-            _require_pins(stage, name, _part(component, place))
-    components = tuple(
-        _holding(component, number, stage, its) for number, (component, its) in enumerate(every)
-    )
-    return replace(job, components=components)
-
-
-def _part(component: ComponentJob, place: int) -> str:
-    """The component that a source is of a pipeline; empty for a lone checkpoint."""
-    return component.part.checkpoints[place].component.name
-
-
-def _require_pins(stage: Stage, name: str, part: str) -> None:
-    """Raise UsageError for an input with digests, but none of a component that is read.
-
-    LedgerError if the lock lacks it.
-    """
-    document = stage.document
-    lacks, advice = "has digests of components, and is read as one model", 'digest = "blake3:..."'
-    if part:
-        lacks, advice = f"has no digest of {part}", f'digest = {{ {part} = "blake3:..." }}'
-    label, digests = f"input {shortened(name)!r}", document.inputs[name].digests
-    if digests and part not in digests:
-        raise UsageError(f"{label} {lacks}", path=document.label, advice=advice)
-    if part not in stage.pins.get(name, {part: ""}):
-        what = f"the lock of {label} {lacks}"
-        raise LedgerError(
-            what, path=document.label, advice="delete the lock file to make a new one"
-        )
+        yield pinned(job, stage, [same] * len(job.components))
 
 
 def _request(stage: Stage, found: Composition, used: Sequence[int]) -> Request:
@@ -266,29 +224,3 @@ def _blocks(found: Composition, used: Sequence[int]) -> BlockWeights | None:
         return None
     kept = [(glob, tuple(row[place] for place in used)) for glob, row in found.blocks]
     return BlockWeights(tuple(kept), tuple(found.default[place] for place in used))
-
-
-def _holding(
-    component: ComponentJob, number: int, stage: Stage, places: Mapping[str, int]
-) -> ComponentJob:
-    """The component's job, which refuses inputs of another content than they are pinned to.
-
-    `places` are those of the inputs among its sources.
-    """
-    inputs = stage.document.inputs
-
-    def complete(outcomes: Sequence[Outcome]) -> Ledger:
-        issues = []
-        for name, place in places.items():
-            part = _part(component, place)
-            digest = outcomes[number].ingredients[place]
-            stage.found.setdefault(name, {})[part] = digest
-            for pins in (inputs[name].digests, stage.pins.get(name, {})):
-                if pins.get(part, digest) != digest:
-                    what = f"has content {digest}, but is pinned to {pins[part]}"
-                    issues.append(Issue(what, inputs[name].path))
-        if issues:
-            raise LedgerError.collected(issues)
-        return component.complete(outcomes)
-
-    return replace(component, complete=complete)
