@@ -258,8 +258,9 @@ def _preview_lines(preview: Preview, most: int | None) -> Iterator[str]:
 def share_lines(preview: Preview) -> Iterator[str]:
     """The output, and the share of each ingredient."""
     yield f"output   {preview.output}"
-    for path, weight, share in preview.shares:
-        yield f"         {float(share):8.3%}  {path}  (weight {weight})"
+    for place, (path, weight, share) in enumerate(preview.shares):
+        number = "scale" if place in preview.added else "weight"
+        yield f"         {float(share):8.3%}  {path}  ({number} {weight})"
     if preview.method is not Method.INGREDIENTS:
         yield f"from     the {preview.method.value} and the changed ingredients"
     if preview.sum is not None:

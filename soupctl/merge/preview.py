@@ -62,6 +62,8 @@ class Preview:
     output: str
     shares: tuple[tuple[str, Fraction, Fraction], ...]
     """Path, requested weight and share of each ingredient."""
+    added: frozenset[int]
+    """Which of them are deltas and adapters, whose weights are scales."""
     components: tuple[ComponentPreview, ...]
     method: Method
     widened: tuple[Widened, ...]
@@ -103,6 +105,7 @@ def preview(
     return Preview(
         output=str(job.destination.path or STREAM),
         shares=job.shares,
+        added=job.added,
         components=tuple(map(_component, job.components)),
         method=job.components[0].method,
         widened=_widened(job.components),

@@ -31,6 +31,17 @@ def test_a_dry_run_shows_the_weights_by_block(soupctl, folder):
     assert not (folder / "out.st").exists()
 
 
+def test_a_dry_run_tells_scales_from_weights(soupctl):
+    soupctl("delta", "b.st", "a.st", "-o", "b.delta")
+
+    lines = soupctl("apply", "a.st", "b.delta@0.5", "-o", "out.st", "-n").text.splitlines()
+    expected = [
+        "         100.000%  a.st  (weight 1)",
+        "          50.000%  b.delta  (scale 1/2)",
+    ]
+    assert expected == lines[1:3]
+
+
 def test_json_has_the_exact_weights_by_block(soupctl):
     done = soupctl("avg", "a.st", "b.st", "-o", "out.st", "--blocks", "GRAD_V", "-n", "--json")
     (component,) = done.json["components"]
