@@ -220,9 +220,9 @@ OF_DELTAS = [
         instead=("apply a.st b-a.delta c-b.delta --other-base -o x.st",),
     ),
     Refused(
-        "apply a.st b-a.delta@1/2 --blocks GRAD_V -o x.st",
-        ("--blocks has scales in every block, and the delta has one of its own",),
-        instead=("apply a.st b-a.delta@1/2 -o x.st",),
+        "apply a.st b-a.delta c-b.delta --blocks GRAD_V -o x.st",
+        ("--blocks has the scales of one delta, and there are {}",),
+        instead=("apply a.st b-a.delta c-b.delta --other-base --blocks two.toml -o x.st",),
     ),
 ]
 """Refused for deltas."""

@@ -17,7 +17,10 @@ from .option_groups import with_option_groups
 @with_option_groups
 def run(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe: a TOML file or a mergekit config.", metavar="RECIPE")
+        str,
+        typer.Argument(
+            help="A recipe: a TOML file, - for stdin, or a mergekit config.", metavar="RECIPE"
+        ),
     ],
     output: options.Output = None,
     lock: Annotated[

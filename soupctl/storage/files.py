@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import InputError, OutputError
 from ..format.strict_json import decode, parse_object
-from .regular import open_regular, read_at
+from .regular import open_regular, read_at, reading
 
 PIECE = 1 << 20
 LARGEST_SMALL_FILE = 100_000_000
+STANDARD_INPUT = "standard input"
+"""Its name in messages."""
 
 
 class NewFiles(Protocol):
@@ -44,6 +47,17 @@ def read_file(
             problem = f"has {state.st_size} bytes, and a file of its kind has at most {limit}"
             raise InputError(problem, path=label)
         return b"".join(pieces(fd, state.st_size, label))
+
+
+def read_stream(limit: int) -> bytes:
+    """All bytes of standard input; InputError if it is unreadable, or has more than `limit`."""
+    with reading(STANDARD_INPUT):
+        read = bytearray()
+        while piece := os.read(sys.stdin.fileno(), PIECE):
+            read += piece
+            if len(read) > limit:
+                raise InputError(f"has more than {limit} bytes", path=STANDARD_INPUT)
+    return bytes(read)
 
 
 def read_json(path: Path, kind: str = "JSON file") -> dict[str, Any]:

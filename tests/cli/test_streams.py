@@ -94,6 +94,33 @@ def test_names_and_a_list_go_together_and_take_weights(soupctl, ingredients):
     assert ["3", "1"] == [each["weight"] for each in done.json["ingredients"]]
 
 
+def test_the_recipe_of_a_soup_is_piped_into_run(soupctl, ingredients):
+    soupctl("avg", "a.st@0.7", "b.st@1/3", "-o", "soup.st")
+    recipe = soupctl("log", "soup.st", "--recipe")
+
+    again = soupctl("run", "-", "-o", "again.st", stdin=recipe.out)
+
+    assert (0, b"", b"") == (again.code, again.out, again.err)
+    assert Path("soup.st").read_bytes() == Path("again.st").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "code", "said"),
+    [
+        (b"", [], 2, b"standard input: has no steps"),
+        (b"[", [], 3, b"standard input: is not valid TOML"),
+        (b"#" * (2**20 + 1), [], 3, b"standard input: has more than 1048576 bytes"),
+        (b"", ["--lock"], 2, b"a recipe from standard input has no lock"),
+    ],
+)
+def test_other_input_is_no_recipe(soupctl, ingredients, recipe, options, code, said):
+    refused = soupctl("run", "-", "-o", "again.st", *options, stdin=recipe)
+
+    assert code == refused.code
+    assert said in refused.err
+    assert not Path("again.st").exists()
+
+
 def test_a_file_of_the_literal_name_wins_over_a_weight(soupctl, ingredients):
     Path("a.st@0.5").write_bytes(Path("b.st").read_bytes())
 

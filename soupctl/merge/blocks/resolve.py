@@ -77,17 +77,19 @@ def resolve_scales(
 ) -> ResolvedBlocks:
     """The scales of deltas by block, on a base called `base` whose tensors have these `names`.
 
-    A classic string has the scales of one delta. Raises what `resolve` raises.
+    A classic string has the scales of one delta, each times the delta's own. Raises what `resolve`
+    raises.
     """
-    if isinstance(asked, ClassicBlocks):
-        if any(scale != 1 for scale in scales):
-            what = "--blocks has scales in every block, and the delta has one of its own"
-            raise UsageError(what, advice="use one of them")
-        given = _classic(asked, named_blocks(names), (base, *deltas))
-        default = given.default or ()
-        blocks = tuple((name, weights[1:]) for name, weights in given.blocks)
-        asked = BlockWeights(blocks, default[1:])
-    return resolve(asked, deltas, scales, names)
+    if not isinstance(asked, ClassicBlocks):
+        return resolve(asked, deltas, scales, names)
+    if len(deltas) != 1:
+        what = f"--blocks has the scales of one delta, and there are {len(deltas)}"
+        raise UsageError(what, advice="a file has scales for any number of them")
+    (scale,) = scales
+    given = _classic(asked, named_blocks(names), (base, *deltas))
+    blocks = tuple((name, (share * scale,)) for name, (_, share) in given.blocks)
+    _, usual = given.default or (0, Fraction(0))
+    return resolve(BlockWeights(blocks, (usual * scale,)), deltas, (Fraction(1),), names)
 
 
 def _require_one_each(

@@ -18,8 +18,8 @@ from glob import escape
 from ...errors import Issue, UsageError, shortened
 from ...frozen import frozen
 from ...ledger.block_weights import WeightTuple
-from ..blocks.resolve import resolve
-from ..recipe import meant_by
+from ..blocks.resolve import resolve, resolve_scales
+from ..recipe import first_match, meant_by
 from .document import DifferenceStep, MeanStep, RecipeStep, TakeStep
 
 Row = tuple[Fraction, ...]
@@ -72,7 +72,10 @@ def compose(
         by_name[name] = rows[places]
     globs = [glob for each in reversed(choices) for glob in each.globs]
     usual = _row(inputs, choices, [len(some) for some in matchers], deltas)
-    return blocks_of(by_name, dict.fromkeys(globs), usual)
+    found = None
+    if len({each.globs for each in choices if each.globs}) == 1:
+        found = _as_written(by_name, dict.fromkeys(globs), usual)
+    return found or blocks_of(by_name, dict.fromkeys(globs), usual)
 
 
 def _require_models(steps: Sequence[RecipeStep], deltas: Collection[str]) -> None:
@@ -105,14 +108,15 @@ def _choice(step: RecipeStep, names: Collection[str]) -> _Choice:
     if isinstance(operation, TakeStep):
         _require_matches(step.name, operation, names)
         return _Choice(step, tuple(glob for glob, _ in operation.takes), ())
-    if isinstance(operation, MeanStep):
-        labels, usual = operation.operands, operation.weights
-    else:
-        labels, usual = operation.added, operation.scales
+    usual = operation.weights if isinstance(operation, MeanStep) else operation.scales
     if operation.blocks is None:
         return _Choice(step, (), (usual,))
     # the ingredients' own weights are the default
-    found = resolve(operation.blocks, labels, usual, names)
+    if isinstance(operation, MeanStep):
+        found = resolve(operation.blocks, operation.operands, usual, names)
+    else:
+        base, added = operation.base, operation.added
+        found = resolve_scales(operation.blocks, base, added, usual, names)
     globs, numbers = zip(*found.blocks, strict=True) if found.blocks else ((), ())
     return _Choice(step, tuple(globs), (*numbers, found.default))
 
@@ -172,6 +176,24 @@ def _total(weights: WeightTuple, step: str) -> Fraction:
         what = f"the weights of step {shortened(step)!r} add up to {total} in some tensors"
         raise UsageError(what, advice="their total must be positive")
     return total
+
+
+def _as_written(
+    by_name: Mapping[str, Row], globs: Collection[str], usual: Row
+) -> Composition | None:
+    """The blocks of steps that all have these globs, as `avg` and `apply` would record them.
+
+    None if an input would count only where no tensor is.
+    """
+    rows: dict[str, Row] = {}
+    first = first_match([(glob, glob) for glob in globs])
+    for name, row in by_name.items():
+        if (glob := first(name)) is not None:
+            rows.setdefault(glob, row)
+    counted = [any(column) for column in zip(*by_name.values(), strict=True)]
+    if any(weight and not counts for weight, counts in zip(usual, counted, strict=True)):
+        return None
+    return Composition(usual, tuple((glob, rows[glob]) for glob in globs if glob in rows))
 
 
 def blocks_of(by_name: Mapping[str, Row], globs: Collection[str], usual: Row) -> Composition:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from fractions import Fraction
-from pathlib import Path
 
-from ...choices import OnInt, OnMissing
-from ...errors import UsageError
+from ...choices import OnInt, OnMissing, Quantization
 from ...format.dtypes import DType
 from ...frozen import frozen
 from ..blocks.request import BlockWeights, ClassicBlocks
@@ -46,7 +44,7 @@ class DifferenceStep:
     added: tuple[str, ...]
     minus: str
     scales: tuple[Fraction, ...]
-    blocks: BlockWeights | None = None
+    blocks: Blocks = None
 
 
 @frozen
@@ -92,6 +90,10 @@ class RecipeOptions:
     dtype_for: tuple[tuple[str, DType], ...] = ()
     take: tuple[tuple[str, str], ...] = ()
     """Globs with the name of the input whose matching tensors are copied, not averaged."""
+    pad: tuple[str, ...] = ()
+    quantize: Quantization | None = None
+    config_from: str | None = None
+    """The name of an input."""
     on_int: OnInt = OnInt.REFUSE
     on_missing: OnMissing = OnMissing.REFUSE
     allow_nonfinite: bool = False
@@ -130,9 +132,8 @@ class RecipeDocument:
         used = {name for step in self.needed for name in step.operands}
         return tuple(name for name in self.inputs if name in used)
 
-
-def recipe_folder(path: str | Path) -> Path:
-    """The folder that the paths of a recipe are relative to; UsageError for standard input."""
-    if str(path) == "-":
-        raise UsageError("a recipe cannot be read from standard input", advice="name the file")
-    return Path(path).parent
+    @property
+    def donors(self) -> tuple[str, ...]:
+        """The inputs that only give tensors with `take` at the top level, in their order."""
+        taken = {name for _, name in self.options.take} - {*self.needed_inputs}
+        return tuple(name for name in self.inputs if name in taken)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...checkpoints.preference import INDEX
-from ...choices import OnMissing
+from ...choices import OnInt, OnMissing
 from ...errors import LedgerError
 from ...ledger.ledger import IngredientEntry, Ledger
 from .toml import quoted
@@ -23,7 +23,7 @@ def recipe_of(ledger: Ledger, path: str) -> Iterator[str]:
     soup that is neither an exact average nor a base or an average with deltas.
     """
     _require_described(ledger, path)
-    entries = _in_order(ledger)
+    entries = (*_in_order(ledger), *ledger.donors)
     names = _names(entries)
     yield "# the recipe of a soup, as its ledger has it"
     yield from _options(ledger, dict(zip((e.digest for e in entries), names, strict=True)))
@@ -33,8 +33,9 @@ def recipe_of(ledger: Ledger, path: str) -> Iterator[str]:
         place = quoted(_place(entry, path))
         yield f"{quoted(name)} = {{ path = {place}, digest = {quoted(entry.digest)} }}"
     named = dict(zip(names, entries, strict=True))
-    models = {name: entry for name, entry in named.items() if not ledger.adds(entry)}
-    deltas = {name: entry for name, entry in named.items() if ledger.adds(entry)}
+    counted = dict([*named.items()][: len(ledger.ingredients)])
+    models = {name: entry for name, entry in counted.items() if not ledger.adds(entry)}
+    deltas = {name: entry for name, entry in counted.items() if ledger.adds(entry)}
     if not deltas:
         yield from _step("soup", "average", "weights", models, ledger.blocks)
         return
@@ -87,11 +88,6 @@ def _require_described(ledger: Ledger, path: str) -> None:
         "was trained, not averaged": ledger.training is not None,
         "is a delta, which soupctl delta makes": ledger.is_delta,
         "is approximate, so no recipe makes it again": not ledger.exact,
-        "is quantised, which a recipe cannot express": ledger.quantize is not None,
-        "has the configs of one ingredient, which a recipe cannot express": ledger.config_from
-        is not None,
-        "has a donor, which a recipe cannot express": bool(ledger.donors),
-        "has padded tensors, which a recipe cannot express": bool(ledger.pads),
         "has ingredients of several components": any(
             len(entry.pipelines) > 1 for entry in ledger.ingredients
         ),
@@ -108,7 +104,7 @@ def _in_order(ledger: Ledger) -> list[IngredientEntry]:
 
 
 def _names(entries: Sequence[IngredientEntry]) -> list[str]:
-    """A name for each ingredient, with a number where the ledger has one name twice."""
+    """A name for each ingredient and donor, with a number where the ledger has one name twice."""
     names: list[str] = []
     for entry in entries:
         name, number = entry.name, 2
@@ -128,23 +124,27 @@ def _place(entry: IngredientEntry, path: str) -> str:
 
 
 def _options(ledger: Ledger, names: Mapping[str, str]) -> Iterator[str]:
-    if ledger.asked_dtype is not None:
-        yield f"dtype = {quoted(ledger.asked_dtype.value)}"
-    for key, globs in (("key", ledger.keys), ("exclude", ledger.excludes)):
-        if globs:
-            yield f"{key} = {_list(globs)}"
-    if ledger.integer_source is not None:
-        yield 'on-int = "first"'
-    if ledger.on_missing is not OnMissing.REFUSE:
-        yield f"on-missing = {quoted(ledger.on_missing.value)}"
-    if ledger.allow_nonfinite:
-        yield "allow-nonfinite = true"
-    if _has_other_base(ledger):
-        yield "other-base = true"
-    for key, pairs in (
-        ("dtype-for", [(glob, dtype.value) for glob, dtype in ledger.dtype_for]),
-        ("take", [(glob, names[digest]) for glob, digest in ledger.takes]),
-    ):
+    """The lines of the options that the soup was made with."""
+    words = {
+        "dtype": ledger.asked_dtype and ledger.asked_dtype.value,
+        "quantize": ledger.quantize and ledger.quantize.value,
+        "on-int": ledger.integer_source and OnInt.FIRST.value,
+        "on-missing": ledger.on_missing is not OnMissing.REFUSE and ledger.on_missing.value,
+        "config-from": ledger.config_from and names[ledger.config_from],
+    }
+    globs = {"key": ledger.keys, "exclude": ledger.excludes, "pad": ledger.pads}
+    flags = {
+        "allow-nonfinite": ledger.allow_nonfinite,
+        "other-base": _has_other_base(ledger),
+    }
+    tables = {
+        "dtype-for": [(glob, dtype.value) for glob, dtype in ledger.dtype_for],
+        "take": [(glob, names[digest]) for glob, digest in ledger.takes],
+    }
+    yield from (f"{key} = {quoted(word)}" for key, word in words.items() if word)
+    yield from (f"{key} = {_list(each)}" for key, each in globs.items() if each)
+    yield from (f"{key} = true" for key, is_set in flags.items() if is_set)
+    for key, pairs in tables.items():
         if pairs:
             inside = ", ".join(f"{quoted(glob)} = {quoted(value)}" for glob, value in pairs)
             yield f"{key} = {{ {inside} }}"

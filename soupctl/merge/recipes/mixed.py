@@ -89,6 +89,14 @@ def _require_possible(stage: Stage) -> None:
     if options.take:
         what = "has take at the top level, together with deltas"
         raise UsageError(what, path=label, advice="use a step with from and take")
+    for key, is_given in (
+        ("pad", bool(options.pad)),
+        ("quantize", options.quantize is not None),
+        ("config-from", options.config_from is not None),
+    ):
+        if is_given:
+            what = f"has {key}, which does not work with deltas"
+            raise UsageError(what, path=label, advice=f"leave out {key}")
     if options.on_missing is not OnMissing.REFUSE:
         what = "has on-missing, which does not work with deltas"
         raise UsageError(what, path=label, advice="leave out on-missing")

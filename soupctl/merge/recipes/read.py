@@ -9,9 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from ...checkpoints.open import STREAM
 from ...errors import UsageError, shortened
 from ...ledger.weights import parse_number
-from ..blocks.request import BlockWeights, ClassicBlocks, read_blocks
+from ...storage.files import STANDARD_INPUT
+from ..blocks.request import BlockWeights, read_blocks
 from .document import (
     Blocks,
     DifferenceStep,
@@ -21,7 +23,6 @@ from .document import (
     RecipeInput,
     RecipeStep,
     TakeStep,
-    recipe_folder,
 )
 from .issues import RecipeIssues
 from .mergekit import SUFFIXES as MERGEKIT
@@ -44,13 +45,14 @@ KINDS = "average, base with add, or from with take"
 def read_recipe(path: str | Path) -> RecipeDocument:
     """The recipe in a file, its paths relative to the file's folder.
 
-    A file named .yml or .yaml is a mergekit config. Raises InputError for invalid TOML or YAML,
-    and UsageError, with all issues, for an invalid recipe.
+    With `-`, it is read from standard input, its paths relative to the working directory. A file
+    named .yml or .yaml is a mergekit config. Raises InputError for invalid TOML or YAML, and
+    UsageError, with all issues, for an invalid recipe.
     """
-    folder = recipe_folder(path)
     if Path(path).suffix.lower() in MERGEKIT:
         return read_mergekit(Path(path))
-    return parse_recipe(read_toml(Path(path)), str(path), folder)
+    label = STANDARD_INPUT if str(path) == STREAM else str(path)
+    return parse_recipe(read_toml(Path(path)), label, Path(path).parent)
 
 
 def parse_recipe(table: Mapping[str, Any], label: str, folder: Path) -> RecipeDocument:
@@ -135,13 +137,7 @@ class _RecipeReader(TableReader):
         added = self._names(f"{where}: add", table.get("add"), known)
         minus = self.name(f"{where}: minus", table.get("minus", table["base"]), known)
         scales = self._numbers(where, table, "scales", len(added))
-        blocks = self._blocks(where, table)
-        if isinstance(blocks, ClassicBlocks):
-            self.issues.add(
-                f"{where}: blocks must be a table here", "give a list of scales for each glob"
-            )
-            blocks = None
-        return DifferenceStep(base, added, minus, scales, blocks)
+        return DifferenceStep(base, added, minus, scales, self._blocks(where, table))
 
     def _take(self, where: str, table: Mapping[str, Any], known: Collection[str]) -> Operation:
         source = self.name(f"{where}: from", table["from"], known)

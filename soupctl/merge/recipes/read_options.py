@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from ...choices import OnInt, OnMissing
+from ...choices import OnInt, OnMissing, Quantization
 from ...errors import UsageError
 from ...format.dtypes import parse_dtype
 from .document import RecipeOptions
@@ -16,7 +16,8 @@ Value = TypeVar("Value")
 
 OPTIONS = (
     *("dtype", "key", "exclude", "dtype-for", "take", "on-int", "on-missing"),
-    *("allow-nonfinite", "component", "variant", "round-weights", "other-base"),
+    *("pad", "quantize", "config-from", "allow-nonfinite", "component", "variant"),
+    *("round-weights", "other-base"),
 )
 MOST_DECIMALS = 18
 
@@ -31,6 +32,7 @@ class OptionsReader(TableReader):
         if decimals is not None and not (type(decimals) is int and 0 <= decimals <= MOST_DECIMALS):
             self.issues.add(f"round-weights is not a whole number up to {MOST_DECIMALS}")
         take = self.table(table, "take").items()
+        quantize, configs = self._text(table, "quantize"), self._text(table, "config-from")
         dtypes = self.table(table, "dtype-for").items()
         return RecipeOptions(
             dtype=None if dtype is None else self._choice("dtype", dtype, parse_dtype),
@@ -42,6 +44,9 @@ class OptionsReader(TableReader):
                 if (found := self._choice("dtype-for", each, parse_dtype)) is not None
             ),
             take=tuple((glob, self.name("take", name, inputs)) for glob, name in take),
+            pad=self._texts(table, "pad"),
+            quantize=self._choice("quantize", quantize, Quantization) if quantize else None,
+            config_from=configs and self.name("config-from", configs, inputs),
             on_int=self._choice("on-int", table.get("on-int", "refuse"), OnInt) or OnInt.REFUSE,
             on_missing=self._choice("on-missing", table.get("on-missing", "refuse"), OnMissing)
             or OnMissing.REFUSE,

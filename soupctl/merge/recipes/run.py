@@ -6,24 +6,26 @@ Rule 2: pinned contents are verified before anything is published.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from ...checkpoints.open import STREAM, find_input, open_input
-from ...errors import Issue, LedgerError, UsageError
+from ...errors import Issue, LedgerError, UsageError, shortened
 from ...frozen import frozen
 from ...workers import ExecutionOptions
 from ..average import Request, open_job
 from ..blocks.request import BlockWeights
-from ..ingredients import Ingredient, open_inputs
+from ..donors import sort_takes
+from ..ingredients import ComponentInputs, Ingredient, as_ingredient, open_inputs
 from ..job import ComponentResult, Job
 from ..recipe import Recipe, selector
 from ..run import carry_out
 from ..sources import is_added
 from .compose import Composition, compose
 from .document import RecipeDocument, RecipeInput, RecipeStep
+from .issues import near
 from .lock import Lock, read_lock, write_lock
 from .mixed import open_recipe_mixture
 from .pins import pinned
@@ -36,7 +38,7 @@ class RecipeRun:
     """A recipe to run, and its output."""
 
     recipe: str | Path
-    """A recipe file."""
+    """A recipe file, or `-` for standard input."""
     output: str | Path
     lock: bool = False
     """Whether inputs are pinned in a lock file beside the recipe, or checked against it."""
@@ -63,9 +65,13 @@ def run_recipe(
 def open_recipe(run: RecipeRun) -> tuple[Stage, ...]:
     """The passes of a recipe in order: one for each materialised step, and one for the output.
 
-    Raises the errors of `read_recipe` and `read_lock`, and LedgerError for inputs that a lock
+    Raises the errors of `read_recipe` and `read_lock`, UsageError for a lock of standard input, and
+    LedgerError for inputs that a lock
     lacks.
     """
+    if run.lock and str(run.recipe) == STREAM:
+        what = "a recipe from standard input has no lock"
+        raise UsageError(what, advice="write it to a file first")
     document = read_recipe(run.recipe)
     pins = read_lock(run.recipe) if run.lock else None
     if pins is not None:
@@ -95,7 +101,7 @@ def _require_locked(document: RecipeDocument, pins: Lock) -> None:
             document.label,
             advice="delete the lock file to make a new one",
         )
-        for name in document.needed_inputs
+        for name in (*document.needed_inputs, *document.donors)
         if name not in pins
     ]
     if issues:
@@ -141,29 +147,48 @@ def open_stage(stage: Stage) -> Iterator[Job]:
         with open_recipe_mixture(stage, found, used, added) as (job, places):
             yield pinned(job, stage, places)
         return
-    with open_job(_request(stage, found, used)) as job:
+    request = _request(stage, found, used)
+    with open_job(request) as job:
         same = {inputs[place]: n for n, place in enumerate(used)}
-        yield pinned(job, stage, [same] * len(job.components))
+        takes, _ = sort_takes(request.take, [as_ingredient(e).path for e in request.ingredients])
+        donors = {
+            name: take.donor
+            for (_, name), take in zip(document.options.take, takes, strict=True)
+            if take.ingredient is None
+        }
+        yield pinned(
+            job, stage, [same | _donor_places(each.part, donors) for each in job.components]
+        )
+
+
+def _donor_places(part: ComponentInputs, donors: Mapping[str, int]) -> dict[str, int]:
+    """The places of donors among the sources of a component that they give tensors to."""
+    places = {each.number: n for n, each in enumerate(part.donors, len(part.checkpoints))}
+    return {name: places[number] for name, number in donors.items() if number in places}
 
 
 def _request(stage: Stage, found: Composition, used: Sequence[int]) -> Request:
     """The average that a composition without deltas is."""
     document, options = stage.document, stage.document.options
     names = document.needed_inputs
-    inputs = {names[place]: document.inputs[names[place]] for place in used}
-    taken = {name for _, name in options.take}
-    if missing := sorted(taken - inputs.keys()):
-        what = f"take names {missing[0]!r}, which has weight 0 in the whole result"
-        raise UsageError(what, path=document.label, advice="use a step with from and take")
+    paths = {name: each.path for name, each in document.inputs.items()}
+    counted = [names[place] for place in used]
+    if options.config_from is not None and options.config_from not in counted:
+        what = f"config-from names {shortened(options.config_from)!r}, which is not an ingredient"
+        advice = near(options.config_from, counted) or f"such as {shortened(counted[0])}"
+        raise UsageError(what, path=document.label, advice=advice)
     return Request(
-        ingredients=_ingredients(found, used, [each.path for each in inputs.values()]),
+        ingredients=_ingredients(found, used, [paths[name] for name in counted]),
         output=stage.output,
         blocks=_blocks(found, used),
         dtype=options.dtype,
         keys=options.keys,
         excludes=options.excludes,
         dtype_for=options.dtype_for,
-        take=tuple((glob, document.inputs[name].path) for glob, name in options.take),
+        take=tuple((glob, paths[name]) for glob, name in options.take),
+        pad=options.pad,
+        quantize=options.quantize,
+        config_from=options.config_from and paths[options.config_from],
         on_int=options.on_int,
         on_missing=options.on_missing,
         allow_nonfinite=options.allow_nonfinite,

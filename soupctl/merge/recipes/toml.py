@@ -8,8 +8,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from ...checkpoints.open import STREAM
 from ...errors import InputError
-from ...storage.files import read_file
+from ...storage.files import STANDARD_INPUT, read_file, read_stream
 from ..blocks.request import DOTTED
 
 LARGEST_FILE = 1 << 20
@@ -18,18 +19,23 @@ DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a TOML file, decimals as texts; InputError for any other file."""
-    content = read_file(path, limit=LARGEST_FILE)
+    """The table in a TOML file, decimals as texts; InputError for any other file.
+
+    The path `-` is standard input.
+    """
+    is_stream = str(path) == STREAM
+    content = read_stream(LARGEST_FILE) if is_stream else read_file(path, limit=LARGEST_FILE)
+    label = STANDARD_INPUT if is_stream else path
     try:
         text = content.decode("utf-8")
         if DOTTED.search(text):
             raise ValueError("a key has more than 100 parts")
         return tomllib.loads(text, parse_float=str)
     except RecursionError:
-        raise InputError("is not valid TOML: it is nested too deeply", path=path) from None
+        raise InputError("is not valid TOML: it is nested too deeply", path=label) from None
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"is not valid TOML: {reason}", path=path) from None
+        raise InputError(f"is not valid TOML: {reason}", path=label) from None
 
 
 def is_digest(value: object) -> bool:

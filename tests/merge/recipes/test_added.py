@@ -290,6 +290,10 @@ def test_the_recipe_of_a_soup_with_deltas_makes_the_same_file(text):
             "use a step with from and take",
         ),
         (
+            'pad = "*"\n[steps.s]\nbase = "a"\nadd = ["lora"]\n',
+            "has pad, which does not work with deltas",
+        ),
+        (
             'on-missing = "keep"\n[steps.s]\nbase = "a"\nadd = ["lora"]\n',
             "does not work with deltas",
         ),

@@ -258,6 +258,37 @@ blocks = "blocks.toml"
     assert contents(Path("direct.st")) == contents(Path("out.st"))
 
 
+def test_an_input_that_only_gives_tensors_is_a_donor_and_is_locked():
+    run('take = { "vae.*" = "c" }\n[steps.s]\naverage = ["a", "b"]\n', lock=True)
+
+    verbs.average(verbs.Request(["a.st", "b.st"], "direct.st", take=(("vae.*", "c.st"),)))
+    assert Path("direct.st").read_bytes() == Path("out.st").read_bytes()
+    assert '["c"]' in Path("recipe.toml.lock").read_text()
+    Path("c.st").write_bytes(Path("d.st").read_bytes())
+    with pytest.raises(LedgerError, match=r"c\.st: has content .* pinned"):
+        run('take = { "vae.*" = "c" }\n[steps.s]\naverage = ["a", "b"]\n', lock=True)
+
+
+def test_configs_are_those_of_an_ingredient():
+    with pytest.raises(UsageError, match=r"'c', which is not an ingredient \(such as a"):
+        run('config-from = "c"\n[steps.s]\naverage = ["a", "b"]\n')
+
+
+def test_a_preset_sets_the_scale_of_what_one_step_adds():
+    names = ("input_blocks.0.0.weight", "middle_block.0.w", "output_blocks.0.0.w", "other.w")
+    for name in "ab":
+        arrays = np.random.default_rng(ord(name)).permutation(HARD)
+        save(Path(f"{name}.st"), **dict.fromkeys(names, arrays))
+    run('[steps.s]\nbase = "a"\nadd = ["b"]\nscales = ["1/2"]\nblocks = "GRAD_V"\n')
+
+    shares = dict(zip(names, ("1", "0", "0.0833333333", "0"), strict=True))
+    rows = {name: Fraction(share) / 2 for name, share in shares.items()}
+    expected = {
+        name: value({name: {"a": 1 - share, "b": share}}, name) for name, share in rows.items()
+    }
+    assert expected == made()
+
+
 @pytest.mark.parametrize(
     ("text", "what", "advice"),
     [
