@@ -108,7 +108,7 @@ KINDS = {
     "HunyuanVideo": (_hunyuan_video, "convert_hunyuan_video_transformer_to_diffusers"),
     "Wan": (_wan, "convert_wan_transformer_to_diffusers"),
     "Z-Image": (
-        lambda: _next_dit((3 * WIDTH, WIDTH)),
+        lambda: {**_next_dit((3 * WIDTH, WIDTH)), "cap_pad_token*": (1, WIDTH)},
         "convert_z_image_transformer_checkpoint_to_diffusers",
     ),
     "Lumina 2": (lambda: _next_dit((2304 + 2 * 768, 1)), "convert_lumina2_to_diffusers"),

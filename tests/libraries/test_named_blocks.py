@@ -1,9 +1,13 @@
-"""The named blocks of a UNet are those that diffusers builds it of."""
+"""The named blocks of a model are those that diffusers builds it of."""
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
+import diffusers
 import pytest
 from diffusers import UNet2DConditionModel
+from tiny_transformers import KINDS, drawn
 from torch import device
 
 from soupctl.merge.blocks.families import named_blocks
@@ -37,3 +41,49 @@ def test_every_tensor_of_a_unet_of_diffusers_is_in_one_named_block(levels, famil
     begins = [glob[:-1] for globs in known.globs.values() for glob in globs]
     assert {1} == {sum(name.startswith(each) for each in begins) for name in names}
     assert set(CLASSIC[26 if levels == 4 else 20]) - {"BASE"} == set(known.globs) - {"EMB"}
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "count", "options"),
+    [
+        ("FluxTransformer2DModel", "Flux", 4, {"num_layers": 1, "num_single_layers": 1}),
+        ("Flux2Transformer2DModel", "Flux.2", 5, {"num_layers": 1, "num_single_layers": 1}),
+        (
+            *("AuraFlowTransformer2DModel", "AuraFlow", 4),
+            {"num_mmdit_layers": 1, "num_single_dit_layers": 1},
+        ),
+        (
+            *("HunyuanVideoTransformer3DModel", "HunyuanVideo or HunyuanImage", 4),
+            {"num_layers": 1, "num_single_layers": 1},
+        ),
+        ("Lumina2Transformer2DModel", "Lumina 2", 5, {"num_layers": 1}),
+        ("ZImageTransformer2DModel", "Z-Image", 5, {"n_layers": 1}),
+        ("WanTransformer3DModel", "Wan", 3, {"num_layers": 1}),
+        ("WanVACETransformer3DModel", "Wan", 4, {"num_layers": 1, "vace_layers": [0]}),
+        ("QwenImageTransformer2DModel", "Qwen-Image", 3, {"num_layers": 1}),
+        ("SD3Transformer2DModel", "SD 3", 3, {"num_layers": 1}),
+    ],
+)
+def test_every_tensor_of_a_transformer_of_diffusers_is_in_one_named_block(
+    model, family, count, options
+):
+    with device("meta"):
+        transformer = getattr(diffusers, model)(**options)
+    names = set(transformer.state_dict())
+    known = named_blocks(names)
+
+    assert known is not None
+    assert (family, count) == (known.family, len(known.globs))
+    globs = [glob for globs in known.globs.values() for glob in globs]
+    assert {1} == {sum(fnmatchcase(name, glob) for glob in globs) for name in names}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_tensor_of_a_transformer_of_its_authors_is_in_one_named_block(kind):
+    names = set(drawn(kind))
+    known = named_blocks(names)
+
+    assert known is not None
+    assert known.family.startswith(kind)
+    globs = [glob for globs in known.globs.values() for glob in globs]
+    assert {1} == {sum(fnmatchcase(name, glob) for glob in globs) for name in names}

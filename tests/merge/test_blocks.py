@@ -42,6 +42,9 @@ FLUX = {
 }
 
 
+HUNYUAN = "HunyuanVideo or HunyuanImage"
+
+
 def written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "w.toml"
     path.write_text(text, "utf-8")
@@ -239,7 +242,28 @@ def test_default_weights_beside_weights_of_the_ingredients_are_refused():
         ("Chroma", ("distilled_guidance_layer.x.w", "double_blocks.1.w"), "GUIDE"),
         ("Qwen-Image", ("transformer_blocks.59.x", "txt_norm.weight", "img_in.w"), "T59"),
         ("Wan", ("blocks.39.x", "patch_embedding.weight", "head.head.w"), "B39"),
-        ("Z-Image", ("layers.29.x", "noise_refiner.0.x", "cap_embedder.1.w"), "NOISE"),
+        (
+            "Wan",
+            ("vace_blocks.7.x", "vace_patch_embedding.w", "patch_embedding.w", "blocks.0.x"),
+            "V07",
+        ),
+        (
+            "Z-Image",
+            ("layers.29.x", "noise_refiner.0.x", "cap_embedder.1.w", "cap_pad_token"),
+            "NOISE",
+        ),
+        ("Lumina 2", ("layers.25.x", "noise_refiner.0.x", "cap_embedder.1.w"), "L25"),
+        ("Lumina 2", ("layers.25.x", "noise_refiner.0.x", "time_caption_embed.x.w"), "NOISE"),
+        ("Flux.2", ("double_blocks.7.x", "double_stream_modulation_img.lin.weight"), "MOD"),
+        (
+            "Flux.2",
+            ("single_transformer_blocks.47.x", "double_stream_modulation_img.linear.weight"),
+            "S47",
+        ),
+        ("AuraFlow", ("double_layers.3.x", "single_layers.31.x", "init_x_linear.weight"), "S31"),
+        ("AuraFlow", ("joint_transformer_blocks.3.x", "single_transformer_blocks.31.x"), "D03"),
+        (HUNYUAN, ("double_blocks.19.x", "txt_in.individual_token_refiner.x.w"), "D19"),
+        (HUNYUAN, ("transformer_blocks.19.x", "context_embedder.token_refiner.x.w"), "D19"),
         ("DiT", ("blocks.27.x", "y_embedder.embedding_table.weight", "pos_embed"), "T27"),
         ("DiT", ("transformer_blocks.27.x", "proj_out_1.weight"), "T27"),
     ],
@@ -253,5 +277,16 @@ def test_transformers_have_named_blocks_in_every_naming(family, names, block):
     assert {1} == {sum(name.startswith(each) for each in begins) for name in names}
 
 
-def test_a_model_of_an_unknown_kind_has_no_named_blocks():
-    assert named_blocks({"w", "layer.0.weight"}) is None
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"w", "layer.0.weight"},
+        # Hunyuan3D, PixArt, OmniGen2, LTX-Video
+        {"double_blocks.0.x", "single_blocks.0.x", "latent_in.weight"},
+        {"blocks.0.x", "y_embedder.y_proj.fc1.weight", "t_block.1.weight"},
+        {"layers.0.x", "noise_refiner.0.x", "time_caption_embed.x", "ref_image_patch_embedder.w"},
+        {"transformer_blocks.0.x", "patchify_proj.weight"},
+    ],
+)
+def test_a_model_of_an_unknown_kind_has_no_named_blocks(names):
+    assert named_blocks(names) is None
