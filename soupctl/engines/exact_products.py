@@ -43,8 +43,9 @@ def slices_of(values: Floats, axis: int, bits: int) -> list[Floats] | None:
 
 def exact_product(left: list[Floats], right: list[Floats], shape: tuple[int, int]) -> Planes:
     """The planes [planes, rows, columns] of the product of two matrices, given as slices."""
-    planes = np.zeros((len(left) * len(right), *shape))
+    planes = np.zeros((max(1, len(left) * len(right)), *shape))
     pairs = ((one, other) for one in left for other in right)
-    for plane, (one, other) in zip(planes, pairs, strict=True):
+    # one plane of zeros if either is zero
+    for plane, (one, other) in zip(planes, pairs, strict=False):
         add_product(one, other, plane)
     return planes

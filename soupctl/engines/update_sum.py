@@ -1,22 +1,25 @@
 """Exact weighted sums whose terms include updates made of factors.
 
-Rule 1: products of two stored factors are computed by rows; other updates, and factors of very
-different magnitudes, element by element.
+Rule 1: updates are computed by rows; those with factors of very different magnitudes, element by
+element.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from ..format.dtypes import DType
 from .contract import Engine, NonFinite, OutOfRange, WeightedMean
-from .exact_planes import Planes
-from .exact_products import exact_product, slice_bits, slices_of
+from .distillation import distilled
+from .exact_rows import exact_rows
 from .placed_updates import EXACT_TERMS, PlacedUpdate, exact_terms, with_terms
-from .updates import Floats, Matrix, Product
+from .update_mean import widened
+from .updates import Floats
 
+ROWS_AT_ONCE = 1 << 14
+"""Elements of whole rows that are computed at a time, unless a row has more."""
 PLANE_BYTES = DType.F64.bits // 8
 Term = tuple[Floats, int]
 """Float64s, and their weight."""
@@ -37,38 +40,47 @@ class UpdatedSum:
         self._engine, self._mean, self._sources = engine, mean, tuple(sources)
         self._updates, self._columns = tuple(updates), columns
         self._size = max(1, EXACT_TERMS // sum(each.update.terms for each in updates))
-        self._sliced = [_sliced(each) for each in updates]
+        self._rows = [exact_rows(each.update) for each in updates]
 
     def __call__(
         self, start: int, stop: int, first: memoryview, origin: int = 0
     ) -> list[memoryview]:
         """The sums as planes of float64 that add up to them; raises as `Expand` does."""
+        return _joined(start, self._pieces(start, stop, origin), first, self._piece, origin)
+
+    def _pieces(self, start: int, stop: int, origin: int) -> Iterator[tuple[int, int]]:
+        """Start and stop of each piece: whole rows, except at both ends."""
+        size = max(1, ROWS_AT_ONCE // self._columns) * self._columns
+        while start < stop:
+            end = min(stop, start + size - (origin + start) % self._columns)
+            yield start, end
+            start = end
+
+    def _piece(self, start: int, stop: int, first: memoryview, origin: int) -> list[memoryview]:
+        """The planes of the sums of some elements but the first, which is filled."""
         terms = self._by_rows(origin + start, origin + stop)
         if terms is not None:
             return self._sum(start, stop, terms, first)
-        others: list[memoryview] = []
-        for begin in range(start, stop, self._size):
-            end = min(stop, begin + self._size)
-            part = slice((begin - start) * PLANE_BYTES, (end - start) * PLANE_BYTES)
-            places = np.arange(begin, end) + origin
-            terms = exact_terms(self._updates, places, self._columns)
-            for number, plane in enumerate(self._sum(begin, end, terms, first[part])):
-                if number == len(others):
-                    others.append(memoryview(bytearray((stop - start) * PLANE_BYTES)))
-                others[number][part] = plane
-        return others
+        parts = ((each, min(stop, each + self._size)) for each in range(start, stop, self._size))
+        return _joined(start, parts, first, self._by_elements, origin)
+
+    def _by_elements(
+        self, start: int, stop: int, first: memoryview, origin: int
+    ) -> list[memoryview]:
+        terms = exact_terms(self._updates, np.arange(start, stop) + origin, self._columns)
+        return self._sum(start, stop, terms, first)
 
     def _by_rows(self, start: int, stop: int) -> list[Term] | None:
         """The terms of elements of the tensor; None for updates that are not computed by rows."""
         top, bottom = start // self._columns, -(-stop // self._columns)
         inside = slice(start - top * self._columns, stop - top * self._columns)
         found = []
-        for each, product in zip(self._updates, self._sliced, strict=True):
+        for each, rows_of in zip(self._updates, self._rows, strict=True):
             first, last = max(top, each.target), min(bottom, each.target + each.rows)
             if first >= last:
                 continue
             offset = each.first - each.target
-            planes = None if product is None else product.rows(first + offset, last + offset)
+            planes = rows_of(first + offset, last + offset)
             if planes is None:
                 return None
             for plane in planes:
@@ -85,6 +97,11 @@ class UpdatedSum:
             source[begin * dtype.bits // 8 : end * dtype.bits // 8]
             for source, dtype in zip(self._sources, self._mean.dtypes, strict=True)
         ]
+        values = [widened(*each) for each in zip(rows, self._mean.dtypes, strict=True)]
+        made = distilled([*zip(values, self._mean.weights, strict=True), *terms])
+        if made is not None and not len(made[1]):
+            np.frombuffer(first, np.float64)[:] = made[0][0]
+            return [plane.data.cast("B") for plane in made[0][1:]]
         rows += [plane.data.cast("B") for plane, _ in terms]
         mean = with_terms(self._mean, [weight for _, weight in terms])
         try:
@@ -95,28 +112,19 @@ class UpdatedSum:
             raise OutOfRange(begin + found.element) from None
 
 
-class _SlicedProduct:
-    """A product of two stored factors, of which the right one is sliced."""
-
-    def __init__(self, left: Floats, right: Floats) -> None:
-        self._left, self._columns = left, right.shape[1]
-        self._bits = slice_bits(left.shape[1])
-        self._right = slices_of(right, 0, self._bits)
-
-    def rows(self, start: int, stop: int) -> Planes | None:
-        """The planes of some rows; None for factors that take too many slices."""
-        left = slices_of(self._left[start:stop], 1, self._bits)
-        if left is None or self._right is None:
-            return None
-        return exact_product(left, self._right, (stop - start, self._columns))
-
-
-def _sliced(each: PlacedUpdate) -> _SlicedProduct | None:
-    """The product that an update is; None for any other update."""
-    update = each.update
-    if not isinstance(update, Product):
-        return None
-    left, right = update.left, update.right
-    if not (isinstance(left, Matrix) and isinstance(right, Matrix)):
-        return None
-    return _SlicedProduct(left.values, right.values)
+def _joined(
+    start: int,
+    parts: Iterable[tuple[int, int]],
+    first: memoryview,
+    planes_of: Callable[[int, int, memoryview, int], list[memoryview]],
+    origin: int,
+) -> list[memoryview]:
+    """The planes, but the first, of elements from `start` on that are computed part by part."""
+    others: list[memoryview] = []
+    for begin, end in parts:
+        part = slice((begin - start) * PLANE_BYTES, (end - start) * PLANE_BYTES)
+        for number, plane in enumerate(planes_of(begin, end, first[part], origin)):
+            if number == len(others):
+                others.append(memoryview(bytearray(len(first))))
+            others[number][part] = plane
+    return others

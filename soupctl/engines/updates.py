@@ -135,32 +135,32 @@ class Core:
         """Both hold float32s or narrower; ValueError if their inner sides differ."""
         if core.ndim != 3 or core.shape[1] != right.shape[0]:
             raise ValueError(f"{core.shape} and {right.shape} do not multiply")
-        self._core, self._right = core, np.ascontiguousarray(right)
-        self._places = core.shape[2]
-        self.shape = core.shape[0], right.shape[1] * self._places
-        self.columns = np.repeat(np.sqrt(np.einsum("bi,bi->i", right, right)), self._places) * SLACK
+        self.core, self.right = core, np.ascontiguousarray(right)
+        self.places = core.shape[2]
+        self.shape = core.shape[0], right.shape[1] * self.places
+        self.columns = np.repeat(np.sqrt(np.einsum("bi,bi->i", right, right)), self.places) * SLACK
         self.terms = core.shape[1]
         self.error = (core.shape[1] + 2) * UNIT * 1.01
 
     def row_bounds(self, start: int, stop: int) -> Floats:
         """The largest norm of a row of the core at any place."""
-        core = self._core[start:stop]
+        core = self.core[start:stop]
         squares = np.einsum("abp,abp->ap", core, core)
         bounds: Floats = np.sqrt(squares.max(axis=1, initial=0.0)) * SLACK
         return bounds
 
     def add(self, start: int, stop: int, share: float, out: Floats) -> None:
         """Add one product of float64 matrices for each place."""
-        for place in range(self._places):
-            values = np.zeros((stop - start, self._right.shape[1]))
-            core = np.ascontiguousarray(self._core[start:stop, :, place])
-            add_product(core * share, self._right, values)
-            out[:, place :: self._places] += values
+        for place in range(self.places):
+            values = np.zeros((stop - start, self.right.shape[1]))
+            core = np.ascontiguousarray(self.core[start:stop, :, place])
+            add_product(core * share, self.right, values)
+            out[:, place :: self.places] += values
 
     def exact(self, rows: Places, columns: Places) -> Planes:
         """As few planes as the sums need."""
-        column, place = np.divmod(columns, self._places)
-        return add_up(self._core[rows, :, place].T * self._right[:, column])
+        column, place = np.divmod(columns, self.places)
+        return add_up(self.core[rows, :, place].T * self.right[:, column])
 
 
 class Hadamard:
@@ -170,7 +170,7 @@ class Hadamard:
         """ValueError if their shapes differ."""
         if one.shape != other.shape:
             raise ValueError(f"{one.shape} and {other.shape} are not the same")
-        self._both = one, other
+        self.both = one, other
         self.shape = one.shape
         self.columns = one.columns * other.columns * SLACK
         self.terms = one.terms + other.terms + 16
@@ -178,19 +178,19 @@ class Hadamard:
 
     def row_bounds(self, start: int, stop: int) -> Floats:
         """The products of the bounds."""
-        one, other = (each.row_bounds(start, stop) for each in self._both)
+        one, other = (each.row_bounds(start, stop) for each in self.both)
         return one * other * SLACK
 
     def add(self, start: int, stop: int, share: float, out: Floats) -> None:
         """Add the products of the values."""
-        one, other = (values_of(each, start, stop) for each in self._both)
+        one, other = (values_of(each, start, stop) for each in self.both)
         one *= other
         one *= share
         out += one
 
     def exact(self, rows: Places, columns: Places) -> Planes:
         """The products of the exact elements."""
-        one, other = (add_up(each.exact(rows, columns)) for each in self._both)
+        one, other = (add_up(each.exact(rows, columns)) for each in self.both)
         return multiply(one, other)
 
 
@@ -198,7 +198,7 @@ class Kronecker:
     """The Kronecker product of two updates."""
 
     def __init__(self, outer: Update, inner: Update) -> None:
-        self._outer, self._inner = outer, inner
+        self.outer, self.inner = outer, inner
         rows, columns = inner.shape
         self.shape = outer.shape[0] * rows, outer.shape[1] * columns
         self.columns = np.multiply.outer(outer.columns, inner.columns).reshape(-1) * SLACK
@@ -208,23 +208,23 @@ class Kronecker:
     def row_bounds(self, start: int, stop: int) -> Floats:
         """The products of the bounds."""
         bounds = [
-            self._outer.row_bounds(row, row + 1) * self._inner.row_bounds(first, last)
-            for row, first, last in self._blocks(start, stop)
+            self.outer.row_bounds(row, row + 1) * self.inner.row_bounds(first, last)
+            for row, first, last in self.blocks(start, stop)
         ]
         return np.concatenate([np.zeros(0), *bounds]) * SLACK
 
     def add(self, start: int, stop: int, share: float, out: Floats) -> None:
         """Add the products of the values."""
         done = 0
-        for row, first, last in self._blocks(start, stop):
-            outer = values_of(self._outer, row, row + 1, share)
-            inner = values_of(self._inner, first, last)
+        for row, first, last in self.blocks(start, stop):
+            outer = values_of(self.outer, row, row + 1, share)
+            inner = values_of(self.inner, first, last)
             out[done : done + last - first] += np.kron(outer, inner)
             done += last - first
 
-    def _blocks(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """A row of the outer factor, and the rows of the inner one that are wanted beneath it."""
-        height = self._inner.shape[0]
+        height = self.inner.shape[0]
         while start < stop:
             row, first = divmod(start, height)
             last = min(height, first + stop - start)
@@ -233,9 +233,9 @@ class Kronecker:
 
     def exact(self, rows: Places, columns: Places) -> Planes:
         """The products of the exact elements."""
-        height, width = self._inner.shape
-        outer = self._outer.exact(rows // height, columns // width)
-        inner = self._inner.exact(rows % height, columns % width)
+        height, width = self.inner.shape
+        outer = self.outer.exact(rows // height, columns // width)
+        inner = self.inner.exact(rows % height, columns % width)
         return multiply(add_up(outer), add_up(inner))
 
 
