@@ -77,7 +77,7 @@ def _zip(first: bytes) -> tuple[str, str]:
     name = first[30 : 30 + int.from_bytes(first[26:28], "little")]
     if name.endswith(b".npy"):
         return "is a zip archive of NumPy arrays (npz), not safetensors", CONVERT
-    return "is a zip archive, as PyTorch writes, not safetensors", OF_TORCH
+    return "is a zip archive with a pickle, as PyTorch writes, not safetensors", OF_TORCH
 
 
 def _is_onnx(first: bytes) -> bool:

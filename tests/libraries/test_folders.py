@@ -218,7 +218,7 @@ def test_a_pickle_under_the_name_of_safetensors_is_refused(pipelines, refused, t
     torch.save({"weight": torch.ones(1)}, weights)
 
     said = refused(3, *pipelines, "-o", tmp_path / "soup")
-    assert f"{weights}: is a zip archive, as PyTorch writes" in said
+    assert f"{weights}: is a zip archive with a pickle, as PyTorch writes" in said
 
 
 def test_a_model_index_that_is_none_is_refused(pipelines, refused, tmp_path):
