@@ -12,6 +12,19 @@ class OnInt(Enum):
     FIRST = "first"
 
 
+class MergeMethod(StrEnum):
+    """A method that merges models and is no weighted mean with given weights."""
+
+    TIES = "ties"
+    DARE = "dare"
+    DELLA = "della"
+    BREADCRUMBS = "breadcrumbs"
+    MODEL_STOCK = "model-stock"
+    SLERP = "slerp"
+    KARCHER = "karcher"
+    GEOMETRIC_MEDIAN = "geometric-median"
+
+
 class LoraTask(Enum):
     """What `soupctl lora` does."""
 

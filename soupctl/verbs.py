@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .checkpoints.hashing import content_digests as content_digests
     from .checkpoints.hashing import file_sha256 as file_sha256
     from .choices import Level as Level
+    from .choices import MergeMethod as MergeMethod
     from .choices import Method as Method
     from .choices import OnInt as OnInt
     from .choices import Preset as Preset
@@ -94,6 +95,9 @@ if TYPE_CHECKING:
     from .merge.leave_one_out import Variant as Variant
     from .merge.leave_one_out import leave_one_out as leave_one_out
     from .merge.leave_one_out import open_family as open_family
+    from .merge.methods.request import MergeRequest as MergeRequest
+    from .merge.methods.request import merge as merge
+    from .merge.methods.request import open_merge as open_merge
     from .merge.preview import Preview as Preview
     from .merge.preview import preview as preview
     from .merge.query import ask as ask
@@ -159,7 +163,7 @@ if TYPE_CHECKING:
 
 MODULES = {
     ".checkpoints.hashing": "FileDigest Verdict check_digests content_digests file_sha256",
-    ".choices": "Level Method OnInt Preset Quantization SearchSampler WeightBy",
+    ".choices": "Level MergeMethod Method OnInt Preset Quantization SearchSampler WeightBy",
     ".convert.conversion": "Conversion open_conversion",
     ".convert.preview": "ConversionPreview preview_conversion",
     ".convert.request": "ConvertRequest",
@@ -180,6 +184,7 @@ MODULES = {
     ".merge.diff.matrix": "DeltaMatrix MatrixRequest compare_deltas",
     ".merge.doctor": "Checkup EngineCheck check_up",
     ".merge.ema.request": "EmaRequest TimeAverage ema time_average",
+    ".merge.methods.request": "MergeRequest merge open_merge",
     ".merge.ingredients": "Ingredient",
     ".merge.extract_lora": "ExtractedLayer ExtractedLora Extraction extract_lora",
     ".merge.inspect": "Inspection inspect",

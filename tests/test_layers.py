@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # the rooms from the lowest up: each may import those that its set names, and itself
 VALUES = frozenset({"frozen", "errors", "choices", "format"})
 DISK_ROOMS = VALUES | {"kinds", "storage", "workers", "checkpoints", "ledger"}
-MERGING = DISK_ROOMS | {"collector", "configs", "engines", "lora", "merge"}
+MERGING = DISK_ROOMS | {"collector", "configs", "engines", "lora", "merge", "methods"}
 BANKS = DISK_ROOMS | {"configs", "diffusion", "banks"}
 
 MAY_IMPORT = {
@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "configs": frozenset({"frozen"}),
     "kernels": frozenset(),
     "engines": VALUES | {"kernels"},
+    "methods": frozenset({"frozen", "errors", "choices"}),
     "lora": DISK_ROOMS | {"engines"},
     "collector": frozenset(),
     "merge": MERGING,
@@ -59,7 +60,7 @@ MAY_IMPORT = {
 DISK = frozenset(
     {"fcntl", "fileinput", "glob", "io", "mmap", "os", "shutil", "socket", "subprocess", "tempfile"}
 )
-KNOW_NO_DISK = {"frozen", "errors", "choices", "format", "kinds", "engines", "kernels"}
+KNOW_NO_DISK = {"frozen", "errors", "choices", "format", "kinds", "engines", "kernels", "methods"}
 # in rooms that do: modules of pure values
 PURE_MODULES = {
     "soupctl.banks.compatibility",

@@ -87,6 +87,7 @@ JOBS: dict[str, dict[str, str]] = {
         "swap": "revise:swap",
         "delta": "delta:delta",
         "apply": "apply:apply",
+        "merge": "merge:merge",
         "lora": "lora:lora",
     },
     "Choose by a score": {

@@ -100,6 +100,13 @@ def shares_json(ledger: Ledger) -> list[dict[str, Any]]:
     return found
 
 
+def method_json(ledger: Ledger) -> dict[str, Any]:
+    """The method of a merge and its settings under one key; empty for any other soup."""
+    if ledger.method is None:
+        return {}
+    return {"method": {"name": ledger.method.method.value, **dict(ledger.method.settings)}}
+
+
 def role_text(ledger: Ledger, entry: IngredientEntry) -> str:
     """An ingredient's weight in words: `weight 2`, or `scale 2` of a delta."""
     if ledger.adds(entry):

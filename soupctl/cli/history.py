@@ -17,6 +17,7 @@ from .console import (
     counted,
     digest_text,
     entry_json,
+    method_json,
     put,
     put_json,
     put_lines,
@@ -177,6 +178,7 @@ def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]
         ]
         if not changed:
             parts = [counted(len(ledger.ingredients), "ingredient")]
+            parts += [] if ledger.method is None else [ledger.method.text]
         exactness = "" if record.exact else "  (approximate)"
         yield f"{record.operation:9} {', '.join(parts)}{exactness}"
         if verbose:
@@ -268,6 +270,7 @@ def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
         "ancestors": {root: shares_json(ancestor) for root, ancestor in ledger.ancestors.items()},
         **({"donors": list(map(entry_json, ledger.donors))} if ledger.donors else {}),
         **({"configs": ledger.config_from} if ledger.config_from else {}),
+        **method_json(ledger),
         **({"trained": trained} if trained else {}),
         **({"disputed": list(ledger.disputed)} if ledger.disputed else {}),
     }

@@ -14,6 +14,7 @@ from .block_table import bar_lines, rows_json
 from .console import (
     digest_text,
     entry_json,
+    method_json,
     put_json,
     put_lines,
     role_text,
@@ -149,6 +150,8 @@ def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
         if line:
             yield f"  {label:10}  {line}"
     own = found.ledger
+    if own.method is not None:
+        yield f"  {'method':10}  {own.method.text}"
     for label, text in chain(donor_lines(own, whole=whole), config_lines(own, whole=whole)):
         yield f"  {label:10}  {text}"
 
@@ -181,6 +184,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
         **rows_json(found.blocks),
         **({"donors": list(map(entry_json, ledger.donors))} if ledger.donors else {}),
         **({"configs": ledger.config_from} if ledger.config_from else {}),
+        **method_json(ledger),
     }
     return {
         "path": found.path,

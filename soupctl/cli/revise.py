@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..choices import Method
 from ..errors import UsageError
 from ..frozen import frozen
 from . import completion, options
@@ -241,8 +242,19 @@ def _leave_out_each(soup: str, output: str, revise: ReviseOptions, merge: MergeO
 
 
 def _report_approximate(made: Sequence[ComponentResult], output: str, merge: MergeOptions) -> None:
-    if any(not each.ledger.exact for each in made):
-        say(f"soupctl: {output}: approximate: {APPROXIMATE}", merge.quiet)
+    found = [each for each in made if not each.ledger.exact]
+    if found:
+        why = MERGED if all(map(_has_only_merged, found)) else APPROXIMATE
+        say(f"soupctl: {output}: approximate: {why}", merge.quiet)
+
+
+def _has_only_merged(made: ComponentResult) -> bool:
+    """Whether it is approximate only because ingredients of it were merged by a method."""
+    known = made.ledger.ancestors.values()
+    from_rounded = any(not each.exact and each.method is None for each in known)
+    merged = any(not each.exact for each in known)
+    return merged and not from_rounded and made.method is not Method.ROUNDED
 
 
 APPROXIMATE = "computed from a rounded soup, so a trace of what was taken out may remain"
+MERGED = "an ingredient was merged by a method that is not an exact mean"

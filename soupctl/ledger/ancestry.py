@@ -89,7 +89,7 @@ def _agree(ledgers: Sequence[Ledger]) -> bool:
 def _origin(ledger: Ledger) -> object:
     """The origin of a content by a ledger, without names and places."""
     donors = {entry.digest for entry in ledger.donors}
-    kind = ledger.base, ledger.deltas
+    kind = ledger.base, ledger.deltas, ledger.method
     return shares_of(ledger), donors, ledger.training, ledger.exact, _given(ledger), kind
 
 

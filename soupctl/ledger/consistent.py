@@ -17,6 +17,7 @@ def require_consistent(ledger: Ledger) -> None:
     _require_entries(ledger)
     _require_blocks(ledger)
     _require_base(ledger)
+    _require_method(ledger)
 
 
 def _require_entries(ledger: Ledger) -> None:
@@ -74,3 +75,16 @@ def _require_base(ledger: Ledger) -> None:
     are_two = weights in ([-1, 1], [-1])
     if ledger.is_delta and (not are_two or ledger.chain or ledger.blocks):
         raise ValueError("it is a delta, but not of one checkpoint and its base")
+
+
+def _require_method(ledger: Ledger) -> None:
+    """Raise ValueError for a method that combines other ingredients, or has been changed since."""
+    if ledger.method is None:
+        return
+    order = ledger.method.order
+    if set(order) != {entry.digest for entry in ledger.ingredients}:
+        raise ValueError("its method combines other ingredients")
+    if ledger.base is not None and order[0] != ledger.base:
+        raise ValueError("its method does not begin with its base")
+    if ledger.chain or ledger.deltas or ledger.blocks:
+        raise ValueError("its method is not all that made it")

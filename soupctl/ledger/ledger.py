@@ -18,6 +18,7 @@ from ..errors import UsageError
 from ..format.dtypes import DType
 from ..frozen import frozen
 from .block_weights import WeightByBlock, WeightTuple, exact_sum, summed
+from .method_record import MethodRecord
 from .training_record import TrainingRecord
 
 LEDGER_KEY = "soupctl"
@@ -31,6 +32,8 @@ CONVERTED_KEY = "soupctl.converted"
 
 APPLY = "apply"
 """The operation that adds deltas."""
+MERGE = "merge"
+"""The operation of a method that is no weighted mean."""
 
 UNKNOWN = "blake3:" + "0" * 64
 """Placeholder for a digest that is not known yet, of the same length."""
@@ -177,6 +180,8 @@ class Ledger:
     a mean."""
     deltas: tuple[str, ...] = ()
     """Digests, sorted, of the ingredients that are added to a mean of several others."""
+    method: MethodRecord | None = None
+    """The method that combined the ingredients; None for a mean, with or without deltas."""
     _added: frozenset[str] = field(init=False, repr=False, compare=False)
     """Digests of the ingredients whose weights are scales, found once for thousands of them."""
 
@@ -237,6 +242,11 @@ class Ledger:
     def is_applied(self) -> bool:
         """Whether deltas are added to a base or a mean, or were before they were taken out."""
         return self.base is not None or self.states[0].operation == APPLY
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is a weighted mean, to which nothing is added."""
+        return self.base is None and not self.deltas and self.method is None
 
     @property
     def base_weight(self) -> Fraction:

@@ -39,6 +39,7 @@ from .json_values import (
     runs_text,
 )
 from .ledger import IntegerSource, Ledger, as_state
+from .method_json import encode_method, parse_method
 from .sealed import (
     LONGEST,
     Digest,
@@ -145,6 +146,7 @@ def _optional_members(ledger: Ledger) -> dict[str, str]:
         "configs": None if ledger.config_from is None else canonical(ledger.config_from),
         "blocks": ledger.blocks and canonical(ledger.blocks),
         "deltas": ledger.deltas and canonical(ledger.deltas),
+        "method": None if ledger.method is None else canonical(encode_method(ledger.method)),
     }
     return {name: text for name, text in found.items() if text}
 
@@ -203,6 +205,7 @@ def least_format(ledger: Ledger) -> int:
     is_second = ledger.disputed or any(
         each.on_missing is not OnMissing.REFUSE
         or each.base is not None
+        or each.method is not None
         or each.takes
         or each.blocks
         or each.deltas
@@ -251,6 +254,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         training=parse_training(body["training"], parse_digest) if "training" in body else None,
         base=None if base is None else parse_digest(base),
         deltas=_parse_digests(body.get("deltas", [])),
+        method=parse_method(body["method"], parse_digest) if "method" in body else None,
     )
     require_consistent(ledger)
     return ledger

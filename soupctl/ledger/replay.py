@@ -12,7 +12,7 @@ from ..frozen import frozen
 from .block_weights import NO_WEIGHT, WeightByBlock
 from .ledger import Ledger, SoupState
 
-BEGINNINGS = ("avg", "given", "apply", "delta")
+BEGINNINGS = ("avg", "given", "apply", "delta", "merge")
 """The operations that only the first state of a history can have."""
 
 Weights = dict[str, WeightByBlock]
@@ -75,6 +75,8 @@ def contradictions(ledger: Ledger) -> Iterator[str]:
 
 def _beginnings(ledger: Ledger) -> tuple[str, ...]:
     """The operations that the history of such a ledger may begin with."""
+    if ledger.method is not None:
+        return ("merge",)
     if ledger.base is not None:
         return ("delta",) if ledger.is_delta else ("apply",)
     if ledger.deltas:

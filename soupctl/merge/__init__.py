@@ -3,7 +3,7 @@
 The files by subject:
 
 - commands: average, apply, revise, leave_one_out, sweep, mixture, extract_lora, inspect, query,
-  verify, doctor; and the folders ema, recipes, delta, diff
+  verify, doctor; and the folders ema, recipes, delta, diff, methods
 - inputs: ingredients, opened_inputs, donors, aligned, layouts, facts, settings,
   identical, sources, adapter_reader, given_deltas, scaled_deltas, whole_models, sample_weights
 - plan: recipe, plan, step, step_weights, blocks (folder), padding, applied_plan, quantised_steps

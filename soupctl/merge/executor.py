@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from fractions import Fraction
 from heapq import merge
 from itertools import chain, groupby
 
@@ -109,6 +110,7 @@ class _Roots:
         self._sums = [None if order.sum is None else _Root(True) for order in orders]
         self._taken: list[list[str]] = [[] for _ in orders]
         self._misfits: list[dict[str, SumForm]] = [{} for _ in orders]
+        self._ratios: list[list[Fraction]] = [[] for _ in orders]
 
     def add(self, result: TensorResult) -> None:
         """Add the result of one tensor.
@@ -129,6 +131,8 @@ class _Roots:
             self._errors[order] = error.together(self._errors[order])
         for order, form in result.misfits:
             self._misfits[order][result.tensor] = form
+        for order, ratio in result.ratios:
+            self._ratios[order].append(ratio)
         for order in result.differing:
             self._taken[order].append(result.tensor)
 
@@ -181,6 +185,7 @@ class _Roots:
             None if kept is None else kept.digest(),
             self._errors[order],
             self._misfits[order],
+            tuple(self._ratios[order]),
         )
 
 

@@ -91,6 +91,10 @@ def ledger_before(revision: Revision, inputs: OpenedInputs, soup: Checkpoint, pa
         if ledger.is_delta:
             advice = "make a soup of it with soupctl apply BASE DELTA"
             raise LedgerError("is a delta, not a soup", path=soup.label, advice=advice)
+        if ledger.method is not None:
+            what = f"was merged by {ledger.method.method}, and no part of that can be changed"
+            advice = "make it again with soupctl merge and the ingredients that it is to have"
+            raise LedgerError(what, path=soup.label, advice=advice)
         if ledger.is_applied and revision.approximate:
             what = "has deltas applied, which cannot be taken out of a rounded soup"
             raise LedgerError(what, path=soup.label, advice="leave out --approximate")
@@ -142,7 +146,7 @@ def membership(change: ComponentChange) -> Membership:
         before.exact and all(each.exact for each in added),
         kept,
         tuple(each.sum for each in added if each.sum is not None),
-        _common_blocks(change.soup.label, before, [each for each in ledgers if _is_mean(each)]),
+        _common_blocks(change.soup.label, before, [each for each in ledgers if each.is_mean]),
         deltas,
     )
 
@@ -153,10 +157,6 @@ def removed_weight(change: ComponentChange) -> WeightByBlock:
         return NO_WEIGHT
     held = summed(entry.weights for entry in change.before.ingredients)
     return held - summed(entry.weights for entry in _remaining(change, change.before))
-
-
-def _is_mean(ledger: Ledger) -> bool:
-    return ledger.base is None and not ledger.deltas
 
 
 def _deltas(

@@ -14,6 +14,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..errors import LimitError
 from ..format.dtypes import DType
 from ..format.header import Tensor
+from ..methods.settings import VALUES_A_SOURCE, MergedTensor, block_of
 from ..workers import MOST_TENSORS, ROW_BYTES, TASK_BYTES, TASKS_A_THREAD, ExecutionOptions
 from .adapter_reader import AdapterReader
 from .chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements
@@ -128,7 +129,8 @@ def _needs_numpy(component: ComponentJob) -> bool:
     """Whether there is more to compute than means of plain tensors."""
     plain = all(isinstance(each, Checkpoint) for each in component.sources)
     odd = any(any(step.scales) for step in component.plan.steps)
-    return component.sum_record is not None or odd or not plain
+    has_method = component.plan.method is not None
+    return component.sum_record is not None or odd or has_method or not plain
 
 
 def _kept_planes(step: Step, sources: Sequence[Source], forms: Forms) -> int:
@@ -222,6 +224,10 @@ def _buffers(component: ComponentJob, chunk: int | None, further: int) -> int:
         width += sum(each.bytes_an_element(step.name) for each in deltas)
         width += step.out.bits // 8
         elements = min(prod(step.shape), chunk or chunk_elements(width))
+        if component.plan.method is not None:
+            block = block_of(component.plan.method.method, MergedTensor(step.name, step.shape))
+            elements = min(prod(step.shape), block)
+            width += VALUES_A_SOURCE * PLANE_BYTES * len(step.sources)
         copies = FACTOR_COPIES if component.sum_record is not None else 1
         updates = _updates(step, adapters, elements, copies) if adapters else 0
         most = max(most, elements * (width + extra) + updates)

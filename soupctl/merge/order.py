@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from fractions import Fraction
 from math import prod
 
 from ..checkpoints.read_progress import current_progress
@@ -57,6 +58,8 @@ class Outcome:
     """The quantisation error; None without quantised weights."""
     misfits: Mapping[str, SumForm] = field(default_factory=dict)
     """The forms of sums that were expected to have others; if any, the sum is not complete."""
+    ratios: tuple[Fraction, ...] = ()
+    """The ratio of each averaged tensor, by name, where a method has found one."""
 
 
 def announce(sources: Sequence[Source], *plans: Plan) -> None:

@@ -19,6 +19,7 @@ from ..format.shards import TensorSpec
 from ..frozen import frozen
 from ..kinds.facts import NO_FACTS, TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, WEIGHT
+from ..methods.settings import MethodSettings
 from .layouts import Contents, Layouts
 from .name_errors import require_indexed, require_same_names
 from .quantised_steps import CODES, MARKED, SCALES, scale_name, with_quantised
@@ -46,6 +47,8 @@ class Plan:
     allow_nonfinite: bool
     marker: str | None = None
     """The name of the marker of quantised weights; None if none are quantised."""
+    method: MethodSettings | None = None
+    """The method that combines averaged tensors; None for their mean."""
 
     def reweighted(self, weights: StepWeights) -> Plan:
         """The plan with other weights of the ingredients, the same in every tensor."""

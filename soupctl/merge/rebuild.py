@@ -35,6 +35,8 @@ from .kept_sum.reader import soup_names
 from .kept_sum.record import facts_on, in_order, summed_source
 from .kept_sum.survey import survey
 from .kept_sum.writer import SumOutput
+from .methods.rebuild import as_named, plan_merge_again
+from .methods.record import ratios_differ
 from .opened_inputs import OpenedInputs
 from .order import Order, Outcome, announce
 from .plan import Plan, make_plan
@@ -87,9 +89,12 @@ def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> 
     sources = exact_sources(
         request.inputs, request.soup, ledger.ingredients, first, SEARCH, ledger.donors
     )
+    sources = as_named(sources, ledger)
     made = _make(request, sources, ledger, kept)
     if made.soup.soup != ledger.root:
         return Rebuilt(f"{request.soup.label}: is not the soup of its ingredients", of_tensors=True)
+    if ratios_differ(ledger, made.soup.ratios):
+        return Rebuilt(f"{request.soup.label}: records other ratios than its ingredients have")
     if kept is not None and made.scaled is not None:
         places = enumerate(source for source in sources if not source.is_donor)
         plan, aligned = made.summed
@@ -137,6 +142,8 @@ def _make(
 ) -> _Made:
     """The soup that the sources make, and separately their sum with the scale of the kept one."""
     engine, execution = engine_of(request.execution)
+    if ledger.method is not None:
+        return _make_by_method(request, sources, ledger)
     if ledger.is_applied:
         return _make_applied(request, sources, ledger, kept)
     recipe = recipe_of(ledger, sources, first=ledger.integer_source is not None)
@@ -159,6 +166,17 @@ def _make(
     scaled_outcome = others[0] if others else None
     summed = (plan, alignment.sources)
     return _Made(plan, outcome, scaled_outcome, alignment, summed, recipe.takes)
+
+
+def _make_by_method(request: RebuildRequest, sources: Sequence[Source], ledger: Ledger) -> _Made:
+    """What a method makes of the sources."""
+    engine, execution = engine_of(request.execution)
+    sources = as_named(sources, ledger)
+    plan, alignment = plan_merge_again(ledger, sources, request.soup)
+    announce(alignment.sources, plan)
+    (outcome,) = execute([Order(plan, alignment.sources, _discard)], engine, execution)
+    require_contents(sources, outcome)
+    return _Made(plan, outcome, None, alignment, (plan, alignment.sources), ())
 
 
 def _make_applied(

@@ -152,7 +152,7 @@ class AddedPipeline:
         """Whether it is a mean, whose ledger lists ingredients that can replace it."""
         if self.ledger is None or self.ledger.training is not None:
             return False
-        return self.ledger.base is None and not self.ledger.deltas
+        return self.ledger.is_mean
 
 
 @frozen

@@ -82,7 +82,8 @@ class SmallTensors:
         parts: list[object] = []
         for order, step, sources in uses:
             if (
-                step.rule is not Rule.AVERAGE
+                self.orders[order].plan.method is not None
+                or step.rule is not Rule.AVERAGE
                 or step.scales
                 or step.is_quantised
                 or self.orders[order].sum is not None

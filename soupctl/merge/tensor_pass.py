@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import prod
+from typing import TYPE_CHECKING
 
 from ..checkpoints.digest import Row, tensor_hasher
 from ..checkpoints.safetensors import StoredTensor
@@ -22,13 +24,16 @@ from .kept_sum.format import COPIED, SumForm
 from .kept_sum.reader import Source, is_extra_name, stored_parts
 from .kept_sum.writer import PlaneWriter
 from .order import Order
-from .scale_values import read_scales
+from .scale_values import ScaleValues, read_scales
 from .step import Rule, Step
 from .tensor_errors import different
 from .terms import Term, allot, bytes_an_element, row_of, terms_of
 from .updates import updates_of
 from .use import Use, sources_of
-from .weighted_sum import WeightedSum
+from .weighted_sum import Mean, WeightedSum
+
+if TYPE_CHECKING:
+    from .methods.passes import SurveyedTensor
 
 
 @dataclass(slots=True)
@@ -45,6 +50,8 @@ class TensorResult:
     """The form of the sum, for orders that expected another."""
     differing: list[int] = field(default_factory=list)
     """Orders that took the first ingredient's values although others differ."""
+    ratios: list[tuple[int, Fraction]] = field(default_factory=list)
+    """The ratio that a method has found, for orders whose method finds one."""
 
 
 @frozen
@@ -80,9 +87,11 @@ class TensorPass:
         keeps_sum = any(self.orders[use.order].sum is not None for use in uses)
         planes = PLANE_BYTES if keeps_sum else 0
         memory = bytes_an_element(every) + planes + width
-        chunk = min(count, self.chunk or chunk_elements(memory))
+        surveyed = self._surveyed(uses[0], advance)
+        block = self.chunk or chunk_elements(memory) if surveyed is None else surveyed.block
+        chunk = min(count, block)
         out, plane = allot(self.scratch, every, chunk, width, planes)
-        means = [self._mean(use, terms, largest.get(use.order)) for use in uses]
+        means = [self._mean(use, terms, largest.get(use.order), surveyed) for use in uses]
         for start, stop in ranges(count, chunk):
             moved = sum(term.read(start, stop) for term in every)
             for mean in means:
@@ -101,7 +110,23 @@ class TensorPass:
             result.sums += [(use.order, row) for row in mean.sum_rows()]
             if mean.misfit is not None:
                 result.misfits.append((use.order, mean.misfit))
+        if surveyed is not None and surveyed.ratio is not None:
+            result.ratios.append((uses[0].order, surveyed.ratio))
         return result
+
+    def _surveyed(self, use: Use, advance: Advance) -> SurveyedTensor | None:
+        """How a method combines the tensor, after its surveys; None for a mean."""
+        plan, step = self.orders[use.order].plan, use.step
+        if plan.method is None:
+            return None
+        # loads numpy, which plain means can do without
+        from .methods.passes import TensorWork
+
+        def terms() -> list[list[Term]]:
+            return [terms_of(self.sources[s], step.name, step.shape) for s in use.sources]
+
+        work = TensorWork(plan, step, self.engine, self.scratch, terms, self._scales(use))
+        return work.surveyed(plan.method, advance)
 
     def _largest(self, uses: Sequence[Use], advance: Advance) -> dict[int, float]:
         """For each order, the largest magnitude of the means to be quantised, in an extra pass."""
@@ -122,24 +147,38 @@ class TensorPass:
                 found[order] = max(found[order], largest(start, stop))
         return found
 
-    def _mean(self, use: Use, terms: Mapping[int, Sequence[Term]], largest: float | None) -> _Mean:
+    def _mean(
+        self,
+        use: Use,
+        terms: Mapping[int, Sequence[Term]],
+        largest: float | None,
+        surveyed: SurveyedTensor | None,
+    ) -> _Mean:
         weighted = self._weighted(use, terms)
         codes = None
         if largest is not None:
             codes = CodeWriter(weighted, use.step.name, largest)
-        return _Mean(self.orders[use.order], use.step, self.engine, weighted, codes)
+        combine = None
+        if surveyed is not None:
+            combine = surveyed.prepare([terms[source] for source in use.sources])
+        return _Mean(self.orders[use.order], use.step, self.engine, weighted, codes, combine)
 
     def _weighted(self, use: Use, terms: Mapping[int, Sequence[Term]]) -> WeightedSum:
         order = self.orders[use.order]
         used = [terms[source] for source in use.sources]
+        scales = self._scales(use)
+        updates = updates_of([self.sources[source] for source in use.sources], use.step)
+        return WeightedSum(order.plan, use.step, self.engine, used, scales, updates)
+
+    def _scales(self, use: Use) -> Sequence[ScaleValues | None]:
+        """The scales of the codes in each source; OutputError if one has changed."""
         scales = read_scales(use.step, [self.sources[source] for source in use.sources])
         for source, scale in zip(use.sources, scales, strict=False):
             if scale is not None:
                 hasher = tensor_hasher()
                 hasher.update(scale.data)
                 self._require_unchanged_scale(source, scale.tensor, str(hasher.hexdigest()))
-        updates = updates_of([self.sources[source] for source in use.sources], use.step)
-        return WeightedSum(order.plan, use.step, self.engine, used, scales, updates)
+        return scales
 
     def _copy(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
         """Digest a tensor that is not averaged, and copy it to the soups that have it."""
@@ -200,8 +239,9 @@ class _Mean:
         engine: Engine,
         weighted: WeightedSum,
         codes: CodeWriter | None,
+        combine: Mean | None,
     ) -> None:
-        """`codes` encodes the mean; None to write it as it is."""
+        """`codes` encodes the mean; None to write it as it is. `combine` takes its place."""
         assert step.out is not None
         self._step, self._out = step, step.out
         self._width = step.out.bits // 8
@@ -213,7 +253,7 @@ class _Mean:
         if self._sum is not None:
             self._planes = weighted.prepare_planes()
         elif codes is None:
-            self._combine = weighted.prepare_mean()
+            self._combine = combine or weighted.prepare_mean()
 
     def write(self, start: int, stop: int, out: memoryview, plane: memoryview) -> int:
         """Make elements `start` to `stop`, and return their bytes.

@@ -39,6 +39,7 @@ def component_record(name: str, ledger: Ledger) -> Record:
         ],
         "removed": removed(ledger),
         **_training(ledger),
+        **({} if ledger.method is None else {"method": ledger.method.text}),
         **known,
     }
 
@@ -77,6 +78,7 @@ FIELDS = {
     "ancestors": "ingredients of ingredients",
     "training": "training data",
     "exact": "exactness",
+    "method": "methods",
 }
 """The members of a record that have a message of their own, and what they hold."""
 

@@ -36,12 +36,18 @@ def card_text(name: str, ledgers: Sequence[tuple[str, Ledger]], *, is_pipeline: 
         "",
         f"# {_plain(name)}",
         "",
-        "A soup: the weighted average of the checkpoints below. Each file holds a ledger, and",
+        f"A soup: {_made(ledgers)} the checkpoints below. Each file holds a ledger, and",
         "`soupctl verify` checks the tensors against it.",
     ]
     for part, ledger in ledgers:
         lines += ["", f"## {_plain(part) or 'Ingredients'}", "", *_part(ledger)]
     return "\n".join(lines) + "\n"
+
+
+def _made(ledgers: Sequence[tuple[str, Ledger]]) -> str:
+    """How the ingredients became one."""
+    methods = sorted({each.method.text for _, each in ledgers if each.method is not None})
+    return f"the merge by {', '.join(methods)} of" if methods else "the weighted average of"
 
 
 def _part(ledger: Ledger) -> Iterator[str]:

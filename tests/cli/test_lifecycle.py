@@ -45,7 +45,7 @@ def digests(soupctl, *paths: str) -> set[str]:
     return {line.split()[0] for line in soupctl("hash", *paths).text.splitlines()}
 
 
-LIFE = ["add", "subtract", "swap", "delta", "apply", "has", "log", "verify"]
+LIFE = ["add", "subtract", "swap", "delta", "apply", "merge", "has", "log", "verify"]
 
 
 @pytest.mark.parametrize("command", LIFE)

@@ -87,6 +87,7 @@ def _require_described(ledger: Ledger, path: str) -> None:
     problems = {
         "was trained, not averaged": ledger.training is not None,
         "is a delta, which soupctl delta makes": ledger.is_delta,
+        "was merged by a method, which soupctl merge makes again": ledger.method is not None,
         "is approximate, so no recipe makes it again": not ledger.exact,
         "has ingredients of several components": any(
             len(entry.pipelines) > 1 for entry in ledger.ingredients

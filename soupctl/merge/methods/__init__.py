@@ -1,0 +1,1 @@
+"""Soups made by methods that are no weighted mean: request, pass, record and rebuild."""

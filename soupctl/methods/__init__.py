@@ -1,0 +1,1 @@
+"""Methods of merging that are no weighted mean: arrays in, arrays out; no file."""

@@ -1,0 +1,77 @@
+"""The Karcher mean: the point of the sphere from which the models lie in no direction on average.
+
+Karcher, Riemannian center of mass and mollifier smoothing (Comm. Pure Appl. Math. 30, 1977), found
+by gradient descent on the unit sphere, tensor by tensor; as in mergekit, its length is the weighted
+mean of the lengths. All points are combinations of the models, so coefficients are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+
+from .contract import Values
+from .products import ByProducts, InnerProducts, as_they_are
+from .settings import MethodSettings
+
+MOST_STEPS = 1000
+NEAR = 1e-12
+"""A step shorter than this is the last one."""
+
+
+def karcher_coefficients(products: Values, weights: Sequence[float]) -> list[float]:
+    """The coefficients of tensors with these inner products, for weights that add up to 1."""
+    norms = [sqrt(max(each, 0.0)) for each in products.diagonal()]
+    used = [place for place, norm in enumerate(norms) if norm]
+    if not used:
+        return list(weights)
+    total = sum(weights[place] for place in used)
+    shares = np.array([weights[place] / total for place in used])
+    lengths = np.array([norms[place] for place in used])
+    cosines = products[np.ix_(used, used)] / np.outer(lengths, lengths)
+    point = _mean_on_sphere(cosines, shares)
+    length = sum(weight * norm for weight, norm in zip(weights, norms, strict=True))
+    found = [0.0] * len(weights)
+    for place, coefficient, norm in zip(used, point, lengths, strict=True):
+        found[place] = float(coefficient / norm) * length
+    return found
+
+
+def _mean_on_sphere(cosines: Values, shares: Values) -> Values:
+    """The coefficients of unit vectors with these cosines in their mean on the sphere."""
+    point = _unit(shares, cosines)
+    for _ in range(MOST_STEPS):
+        angles = np.arccos(np.clip(cosines @ point, -1, 1))
+        sines = np.sin(angles)
+        factors = shares * np.divide(angles, sines, out=np.ones_like(angles), where=sines > NEAR)
+        # the mean of the logarithms: factor * (unit vector - cosine * point)
+        step = factors - point * float(factors @ np.cos(angles))
+        size = _length(step, cosines)
+        if size < NEAR:
+            break
+        point = _unit(np.cos(size) * point + np.sin(size) / size * step, cosines)
+    return point
+
+
+def _length(coefficients: Values, cosines: Values) -> float:
+    return sqrt(max(float(coefficients @ cosines @ coefficients), 0.0))
+
+
+def _unit(coefficients: Values, cosines: Values) -> Values:
+    """The same direction with length 1; that of the largest share if they cancel."""
+    length = _length(coefficients, cosines)
+    if length < NEAR:
+        unit: Values = np.zeros_like(coefficients)
+        unit[int(np.argmax(coefficients))] = 1.0
+        return unit
+    return coefficients / length
+
+
+def karcher(settings: MethodSettings) -> ByProducts:
+    """The combination of one tensor by the Karcher mean."""
+    total = sum(settings.weights)
+    weights = [float(weight / total) for weight in settings.weights]
+    products = InnerProducts(len(weights))
+    return ByProducts(products, as_they_are, lambda found: karcher_coefficients(found, weights))

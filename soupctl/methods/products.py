@@ -1,0 +1,92 @@
+"""Inner products of a tensor in several models, summed block by block in one order.
+
+Rule 1: each lane adds every 256th product in order, and lanes are added by a correctly rounded sum,
+so that neither blocks nor the width of the processor's registers change a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import fsum
+
+import numpy as np
+
+from .contract import Values
+from .settings import BLOCK
+from .task_vectors import added
+
+LANES = 256
+
+
+class InnerProducts:
+    """The inner products of each pair of rows, as far as they were added."""
+
+    def __init__(self, rows: int) -> None:
+        self._pairs = [(i, j) for i in range(rows) for j in range(i, rows)]
+        self._lanes = np.zeros((len(self._pairs), LANES))
+        self._rows = rows
+
+    def add(self, rows: Sequence[Values]) -> None:
+        """Add the products of the next block; all but the last have a multiple of 256 elements."""
+        whole = len(rows[0]) // LANES * LANES
+        for pair, (i, j) in enumerate(self._pairs):
+            products = rows[i] * rows[j]
+            lanes = self._lanes[pair]
+            for line in products[:whole].reshape(-1, LANES):
+                lanes += line
+            lanes[: len(products) - whole] += products[whole:]
+
+    def matrix(self) -> Values:
+        """The matrix of all inner products."""
+        found = np.zeros((self._rows, self._rows))
+        for (i, j), lanes in zip(self._pairs, self._lanes, strict=True):
+            found[i, j] = found[j, i] = fsum(lanes)
+        return found
+
+
+class ByProducts:
+    """The sum of all rows, each times a coefficient that follows from their inner products."""
+
+    block = BLOCK
+    ratio = None
+
+    def __init__(
+        self,
+        products: InnerProducts,
+        seen: Callable[[Sequence[Values]], Sequence[Values]],
+        coefficients: Callable[[Values], Sequence[float]],
+    ) -> None:
+        """`seen` makes of a block's rows those whose products are taken."""
+        self._products = products
+        self._seen = seen
+        self._find = coefficients
+        self._coefficients: Sequence[float] = ()
+        self.needs_survey = True
+
+    def survey(self, rows: Sequence[Values]) -> None:
+        """Add the products of the next block."""
+        self._products.add(self._seen(rows))
+
+    def end_survey(self) -> None:
+        """Find the coefficients."""
+        self._coefficients = self._find(self._products.matrix())
+        self.needs_survey = False
+
+    def combine(self, rows: Sequence[Values]) -> Values:
+        """The sum of the rows, each times its coefficient."""
+        pairs = zip(rows, self._coefficients, strict=True)
+        return added([row * coefficient for row, coefficient in pairs])
+
+    def exact_weights(self) -> None:
+        """No weights: coefficients are rounded, and so is each product."""
+        return
+
+
+def as_they_are(rows: Sequence[Values]) -> Sequence[Values]:
+    """The rows themselves."""
+    return rows
+
+
+def from_first(rows: Sequence[Values]) -> Sequence[Values]:
+    """The differences of the other rows from the first."""
+    return [row - rows[0] for row in rows[1:]]
