@@ -42,7 +42,7 @@ def soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("has", "soup.st", "a.st"), 100, ASKING),
         (("log", "soup.st"), 100, ASKING),
         (("inspect", "soup.st"), 155, f"{ASKING} banks configs diffusion"),
-        (("avg", "a.st", "b.st", "-o", "new.st"), 225, ASKING),
+        (("avg", "a.st", "b.st", "-o", "new.st"), 225, f"{ASKING} methods"),
     ],
 )
 def test_a_command_loads_few_modules(soup, words, most, rooms):

@@ -128,21 +128,29 @@ def open_merge(request: MergeRequest) -> Iterator[Job]:
 
     Raises UsageError for pipelines of several components, and what `open_job` raises.
     """
-    settings = request.settings
     models = [as_ingredient(each) for each in request.ingredients]
     bases = [] if request.base is None else [Ingredient(request.base)]
+    average = _as_average(request, bases, models)
+    with open_by_method(request.settings, average, has_base=bool(bases)) as job:
+        yield job
+
+
+@contextmanager
+def open_by_method(settings: MethodSettings, average: Request, *, has_base: bool) -> Iterator[Job]:
+    """An average with a method in place of the mean; its first ingredient may be the base."""
+    models = [as_ingredient(each) for each in average.ingredients]
     with open_inputs(
-        [*bases, *models],
-        component=request.component,
-        variant=request.variant,
-        ignore_ledger=request.ignore_ledger,
+        models,
+        component=average.component,
+        variant=average.variant,
+        ignore_ledger=average.ignore_ledger,
     ) as inputs:
         if len(inputs.parts) > 1:
-            what = f"{request.method} merges one model, and these are pipelines of several"
+            what = f"{settings.method} merges one model, and these are pipelines of several"
             raise UsageError(what, advice="pick one of the components with --component")
-        job = planned_average(_as_average(request, bases, models), [*bases, *models], inputs)
-        jobs = tuple(_component(each, settings, bool(bases)) for each in job.components)
-        added = frozenset(range(1, len(job.weights))) if bases else frozenset()
+        job = planned_average(average, models, inputs)
+        jobs = tuple(_component(each, settings, has_base) for each in job.components)
+        added = frozenset(range(1, len(job.weights))) if has_base else frozenset()
         yield replace(job, components=jobs, added=added)
 
 

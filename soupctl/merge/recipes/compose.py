@@ -20,7 +20,7 @@ from ...frozen import frozen
 from ...ledger.block_weights import WeightTuple
 from ..blocks.resolve import resolve, resolve_scales
 from ..recipe import first_match, meant_by
-from .document import DifferenceStep, MeanStep, RecipeStep, TakeStep
+from .document import DifferenceStep, MeanStep, MethodStep, RecipeStep, TakeStep
 
 Row = tuple[Fraction, ...]
 """The weight of every input, in their order."""
@@ -108,6 +108,8 @@ def _choice(step: RecipeStep, names: Collection[str]) -> _Choice:
     if isinstance(operation, TakeStep):
         _require_matches(step.name, operation, names)
         return _Choice(step, tuple(glob for glob, _ in operation.takes), ())
+    # a method is not linear, and a pass of its own
+    assert not isinstance(operation, MethodStep)
     usual = operation.weights if isinstance(operation, MeanStep) else operation.scales
     if operation.blocks is None:
         return _Choice(step, (), (usual,))

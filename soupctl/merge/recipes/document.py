@@ -13,6 +13,7 @@ from fractions import Fraction
 from ...choices import OnInt, OnMissing, Quantization
 from ...format.dtypes import DType
 from ...frozen import frozen
+from ...methods.settings import MethodSettings
 from ..blocks.request import BlockWeights, ClassicBlocks
 
 Blocks = BlockWeights | ClassicBlocks | None
@@ -56,7 +57,16 @@ class TakeStep:
     """Globs with the name of the source of matching tensors; the first match counts."""
 
 
-Operation = MeanStep | DifferenceStep | TakeStep
+@frozen
+class MethodStep:
+    """Inputs merged by a method, the base first if it has one: the only step of its recipe."""
+
+    operands: tuple[str, ...]
+    settings: MethodSettings
+    has_base: bool
+
+
+Operation = MeanStep | DifferenceStep | TakeStep | MethodStep
 
 
 @frozen
@@ -72,7 +82,7 @@ class RecipeStep:
     def operands(self) -> tuple[str, ...]:
         """The names that it uses."""
         match self.operation:
-            case MeanStep(operands=operands):
+            case MeanStep(operands=operands) | MethodStep(operands=operands):
                 return operands
             case DifferenceStep(base=base, added=added, minus=minus):
                 return (base, *added, minus)

@@ -1,4 +1,4 @@
-"""Read a mergekit config as a recipe: its methods linear and task_arithmetic.
+"""Read a mergekit config as a recipe: linear, task_arithmetic, and the methods of `merge`.
 
 Rule 1: the methods mean what mergekit's linear.py and task_arithmetic.py make of them: `linear`
 divides by the sum of the weights if `normalize`, and `task_arithmetic` adds scaled differences to
@@ -29,6 +29,7 @@ from .document import (
     RecipeStep,
 )
 from .issues import RecipeIssues, unknown_keys
+from .mergekit_methods import MEANT, method_step
 from .yaml_reader import read_yaml
 
 SUFFIXES = (".yml", ".yaml")
@@ -57,37 +58,43 @@ def read_mergekit(path: Path) -> RecipeDocument:
 def parse_mergekit(value: object, label: str, folder: Path) -> RecipeDocument:
     """The recipe in a value of YAML; UsageError, with all issues, for an invalid one."""
     issues = RecipeIssues(label)
-    document = _ConfigReader(folder, issues).document(value)
+    document = ConfigReader(folder, issues).document(value)
     issues.require_none()
     return document
 
 
 @dataclass
-class _ConfigReader:
+class ConfigReader:
     """Reads the parts of a config and collects what is wrong with them."""
 
     folder: Path
     issues: RecipeIssues
 
     def document(self, value: object) -> RecipeDocument:
+        """The recipe, empty if it has issues."""
         table = self._table("the config", value)
         method = table.get("merge_method")
-        if method not in NORMALIZED:
+        if method not in NORMALIZED and method not in MEANT:
             # the meaning of the other keys depends on the method
             what = f"merge_method is {shortened(str(method))!r}, which is not supported"
-            self.issues.add(what, f"{LINEAR} and {TASKS} are supported")
+            self.issues.add(what, f"supported are {', '.join((LINEAR, TASKS, *MEANT))}")
             return self._document({}, (), RecipeOptions())
         self._known("", table, KEYS)
-        parameters = self._parameters("", table, ("normalize", "lambda", "weight", "int8_mask"))
+        if method in MEANT:
+            merged = method_step(self, table, method)
+            steps = () if merged is None else (RecipeStep(RESULT, merged),)
+            names = dict.fromkeys(merged.operands) if merged is not None else {}
+            return self._document(names, steps, self._options(table))
+        parameters = self.parameters("", table, ("normalize", "lambda", "weight", "int8_mask"))
         listed = self._models(table.get("models"), parameters.get("weight"))
         base = table.get("base_model")
         if base is not None and not isinstance(base, str):
             self.issues.add("base_model is not a path")
-        is_normalized = self._flag(parameters, "normalize", NORMALIZED[method])
+        is_normalized = self.flag(parameters, "normalize", NORMALIZED[method])
         if method == LINEAR:
             step = self._mean(listed, base, is_normalized)
         else:
-            scale = self._number("lambda", parameters.get("lambda", "1"))
+            scale = self.number("lambda", parameters.get("lambda", "1"))
             step = self._difference(listed, base, is_normalized, scale)
         names = dict.fromkeys(step.operands) if step is not None else {}
         return self._document(names, () if step is None else (step,), self._options(table))
@@ -109,9 +116,10 @@ class _ConfigReader:
             what = f"{where}{key} is not supported"
             self.issues.add(what, advice or f"supported are {', '.join(keys)}")
 
-    def _parameters(
+    def parameters(
         self, where: str, table: Mapping[str, Any], keys: Collection[str]
     ) -> Mapping[str, Any]:
+        """The parameters of a table, of which only these keys are read."""
         value = table.get("parameters")
         found = {} if value is None else self._table(f"{where}parameters", value)
         self._known(f"{where}parameters: ", found, keys)
@@ -119,10 +127,17 @@ class _ConfigReader:
 
     def _models(self, value: object, usual: object) -> dict[str, Conditions]:
         """The models that are listed, each with its weights; one without any has none."""
+        return {
+            name: self._weights(f"{shortened(name)!r}: ", given.get("weight", usual))
+            for name, given in self.listed(value, ("weight",)).items()
+        }
+
+    def listed(self, value: object, keys: Collection[str]) -> dict[str, Mapping[str, Any]]:
+        """The parameters of each model that is listed."""
         if not isinstance(value, list) or not value:
             self.issues.add("models is not a list", "write - model: PATH for each model")
             return {}
-        found: dict[str, Conditions] = {}
+        found: dict[str, Mapping[str, Any]] = {}
         for number, each in enumerate(value, 1):
             where = f"model {number}: "
             table = self._table(f"model {number}", each)
@@ -141,8 +156,7 @@ class _ConfigReader:
                     f"{where}{shortened(name)!r} is listed twice",
                     "list it once, with the sum of its weights",
                 )
-            parameters = self._parameters(where, table, ("weight",))
-            found[name] = self._weights(where, parameters.get("weight", usual))
+            found[name] = self.parameters(where, table, keys)
         return found
 
     def _weights(self, where: str, value: object) -> Conditions:
@@ -150,7 +164,7 @@ class _ConfigReader:
         if value is None:
             return ()
         if not isinstance(value, list):
-            return ((None, self._number(f"{where}weight", value)),)
+            return ((None, self.number(f"{where}weight", value)),)
         if not all(isinstance(each, dict) for each in value):
             what = f"{where}weight is a list of values over layers, which is not supported"
             self.issues.add(what, "filter and value set weights for a part of the names")
@@ -160,14 +174,15 @@ class _ConfigReader:
             self._known(f"{where}weight: ", each, ("filter", "value"))
             part = each.get("filter")
             part = None if part in (None, "*") else str(part)
-            found.append((part, self._number(f"{where}weight", each.get("value"))))
+            found.append((part, self.number(f"{where}weight", each.get("value"))))
         if found[-1][0] is not None:
             self.issues.add(
                 f"{where}weight has no value for the other tensors", "add a value without filter"
             )
         return tuple(found)
 
-    def _number(self, where: str, value: object) -> Fraction:
+    def number(self, where: str, value: object) -> Fraction:
+        """An exact number; 1, and an issue, for anything else."""
         if isinstance(value, str):
             try:
                 return parse_number(value)
@@ -176,7 +191,8 @@ class _ConfigReader:
         self.issues.add(f"{where} is {reprlib.repr(value)}, not a number", "such as 0.7")
         return Fraction(1)
 
-    def _flag(self, parameters: Mapping[str, Any], key: str, usual: bool) -> bool:
+    def flag(self, parameters: Mapping[str, Any], key: str, usual: bool) -> bool:
+        """Yes or no; the usual where it is not said."""
         value = parameters.get(key)
         if value is None:
             return usual

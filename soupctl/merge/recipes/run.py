@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 from ...checkpoints.open import STREAM, find_input, open_input
@@ -20,11 +21,12 @@ from ..blocks.request import BlockWeights
 from ..donors import sort_takes
 from ..ingredients import ComponentInputs, Ingredient, as_ingredient, open_inputs
 from ..job import ComponentResult, Job
+from ..methods.request import open_by_method
 from ..recipe import Recipe, selector
 from ..run import carry_out
 from ..sources import is_added
 from .compose import Composition, compose
-from .document import RecipeDocument, RecipeInput, RecipeStep
+from .document import MethodStep, RecipeDocument, RecipeInput, RecipeStep
 from .issues import near
 from .lock import Lock, read_lock, write_lock
 from .mixed import open_recipe_mixture
@@ -139,6 +141,12 @@ def open_stage(stage: Stage) -> Iterator[Job]:
     an input whose content is not that of its digest in the recipe or the lock.
     """
     document = stage.document
+    last = document.needed[-1].operation
+    if isinstance(last, MethodStep):
+        with open_by_method(last.settings, _merged(stage, last), has_base=last.has_base) as job:
+            order = {name: place for place, name in enumerate(last.operands)}
+            yield pinned(job, stage, [order])
+        return
     names, added = _survey(document)
     inputs = document.needed_inputs
     found = compose(inputs, document.needed, names, added)
@@ -159,6 +167,21 @@ def open_stage(stage: Stage) -> Iterator[Job]:
         yield pinned(
             job, stage, [same | _donor_places(each.part, donors) for each in job.components]
         )
+
+
+def _merged(stage: Stage, step: MethodStep) -> Request:
+    """The average whose place a method takes; UsageError for a sum of it."""
+    if stage.keep_sum:
+        what = f"{step.settings.method} makes no sum that could be kept"
+        raise UsageError(what, path=stage.document.label, advice="leave out --keep-sum")
+    base = (Fraction(1),) if step.has_base else ()
+    pairs = zip(step.operands, (*base, *step.settings.weights), strict=True)
+    inputs = stage.document.inputs
+    return Request(
+        ingredients=[Ingredient(inputs[name].path, weight) for name, weight in pairs],
+        output=stage.output,
+        dtype=stage.document.options.dtype,
+    )
 
 
 def _donor_places(part: ComponentInputs, donors: Mapping[str, int]) -> dict[str, int]:

@@ -10,7 +10,7 @@ import pytest
 from making import contents, mean, save
 
 from soupctl import verbs
-from soupctl.errors import InputError, UsageError
+from soupctl.errors import InputError, LedgerError, UsageError
 from soupctl.verbs import RecipeRun
 
 NAMES = ("layers.0.self_attn.q.weight", "layers.0.mlp.up.weight", "embed.weight")
@@ -103,7 +103,7 @@ def test_a_weight_of_all_models_stands_at_the_top(models):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("merge_method: ties\nmodels: [{model: a.st}]\n", "merge_method is 'ties'"),
+        ("merge_method: passthrough\nmodels: [{model: a.st}]\n", "is 'passthrough'"),
         ("models: [{model: a.st}]\n", "merge_method is 'None'"),
         (
             "merge_method: linear\nslices: []\nmodels: [{model: a.st}]\n",
@@ -148,3 +148,101 @@ def test_what_is_no_plain_yaml_is_refused(text):
     with pytest.raises(InputError, match="is not valid YAML"):
         run(text)
     assert not Path("out.st").exists()
+
+
+MODELS = (
+    "models:\n  - model: base.st\n"
+    "  - {model: a.st, parameters: {weight: 1.2, density: 0.6}}\n"
+    "  - {model: b.st, parameters: {weight: 0.3}}\n"
+)
+PLAIN = "models: [{model: a.st}, {model: b.st}]\n"
+THREE = (Fraction("1.2"), Fraction("0.3"))
+DENSE = (Fraction("0.6"), Fraction("0.5"))
+SHARED = "base_model: base.st\nparameters: {density: 0.5, lambda: 0.9}\n" + MODELS
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "options"),
+    [
+        ("merge_method: ties\n" + SHARED, "ties", {}),
+        ("merge_method: dare_linear\n" + SHARED, "dare", {}),
+        ("merge_method: dare_ties\n" + SHARED, "dare", {"elect": True}),
+        ("merge_method: breadcrumbs\n" + SHARED, "breadcrumbs", {}),
+        ("merge_method: breadcrumbs_ties\n" + SHARED, "breadcrumbs", {"elect": True}),
+        ("merge_method: model_stock\nbase_model: base.st\n" + PLAIN, "model-stock", {}),
+        (
+            "merge_method: slerp\nbase_model: b.st\nparameters: {t: 0.3}\n" + PLAIN,
+            "slerp",
+            {"models": ("b.st", "a.st"), "weights": (Fraction("0.7"), Fraction("0.3"))},
+        ),
+        ("merge_method: karcher\n" + PLAIN, "karcher", {}),
+    ],
+)
+def test_a_config_of_another_method_is_the_merge_that_it_means(text, method, options):
+    run(text)
+    made = Path("out.st").read_bytes()
+    prunes = method in ("ties", "dare", "breadcrumbs")
+    paths = options.pop("models", ("a.st", "b.st"))
+    weights = options.pop("weights", THREE if prunes else (Fraction(1), Fraction(1)))
+    verbs.merge(
+        verbs.MergeRequest(
+            verbs.MergeMethod(method),
+            [verbs.Ingredient(*each) for each in zip(paths, weights, strict=True)],
+            "merged.st",
+            "base.st" if prunes or method == "model-stock" else None,
+            DENSE if prunes else (),
+            Fraction("0.9") if prunes else None,
+            **options,
+        )
+    )
+
+    assert made == Path("merged.st").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("merge_method: ties\n" + MODELS, "base_model is missing"),
+        ("merge_method: della\nbase_model: base.st\n" + MODELS, "merge_method is 'della'"),
+        ("merge_method: ties\nbase_model: base.st\n" + PLAIN, "'a.st' has no weight"),
+        (
+            "merge_method: ties\nbase_model: base.st\nparameters: {weight: [0, 1]}\n" + PLAIN,
+            "not a number",
+        ),
+        (
+            "merge_method: ties\nbase_model: base.st\nparameters: {weight: -1}\n" + PLAIN,
+            "positive weights",
+        ),
+        (
+            "merge_method: dare_ties\nbase_model: base.st\nparameters: {rescale: no}\n" + MODELS,
+            "rescale",
+        ),
+        ("merge_method: slerp\nbase_model: c.st\nparameters: {t: 0.5}\n" + PLAIN, "one of the"),
+        ("merge_method: slerp\nbase_model: a.st\n" + PLAIN, "t is None"),
+        (
+            "merge_method: model_stock\nbase_model: base.st\nparameters: {filter_wise: true}\n"
+            + PLAIN,
+            "filter_wise",
+        ),
+        ("merge_method: karcher\nparameters: {max_iter: 3}\n" + PLAIN, "max_iter"),
+    ],
+)
+def test_a_method_that_means_something_else_is_refused_by_name(text, what):
+    with pytest.raises(UsageError, match=what):
+        run(text)
+
+
+def test_no_sum_is_kept_of_a_merge_by_a_method():
+    Path("config.yml").write_text("merge_method: karcher\n" + PLAIN)
+
+    with pytest.raises(UsageError, match="no sum"):
+        verbs.run_recipe(RecipeRun("config.yml", "out.st", keep_sum=True))
+
+
+def test_the_inputs_of_a_merge_are_pinned_like_others():
+    Path("config.yml").write_text("merge_method: karcher\n" + PLAIN)
+    verbs.run_recipe(RecipeRun("config.yml", "out.st", lock=True))
+    save(Path("a.st"), **dict.fromkeys(NAMES, np.zeros(9, np.float16)))
+
+    with pytest.raises(LedgerError, match="is pinned to"):
+        verbs.run_recipe(RecipeRun("config.yml", "other.st", lock=True))
