@@ -1,4 +1,7 @@
-"""A mean of models with deltas and LoRAs, all with weights by block, is exact after any changes."""
+"""A mean of models with deltas and LoRAs, all with weights by block, is exact after any changes.
+
+The VAE is taken from a model that gives nothing else.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,14 @@ from soupctl import verbs
 from soupctl.format.dtypes import DType
 from soupctl.verbs import Level
 
-MODELS, FINE, LORAS = "abc", "d", "lm"
-LAYERS = ("left.to_q", "right.to_q")
-Row = tuple[Fraction, Fraction]
-"""A weight or scale in tensors of no block, and in the block."""
+MODELS, DONOR, FINE, LORAS = "abc", "v", "d", "lm"
+LAYERS, VAE = ("left.to_q", "right.to_q"), "vae.to_q"
+BLOCKS = ("left.*", "vae.*")
+Row = tuple[Fraction, Fraction, Fraction]
+"""A weight or scale in tensors of no block, and in the blocks."""
+ZERO, ONE = Fraction(0), Fraction(1)
+
+Pair = tuple[Fraction, Fraction]
 
 weights = st.sampled_from([Fraction(1), Fraction(2), Fraction(1, 3)])
 scales = st.sampled_from([Fraction(n, d) for n in (1, -1, 3) for d in (1, 5)])
@@ -31,7 +38,10 @@ added = st.sampled_from(FINE + LORAS)
 
 
 class MixedLife(RuleBasedStateMachine):
-    """A soup that a recipe makes, and beside it what it should hold."""
+    """A soup that a recipe makes, and beside it what it should hold.
+
+    Rule 1: adding a model gives it a weight in the VAE, too.
+    """
 
     keep_sum = False
 
@@ -41,29 +51,30 @@ class MixedLife(RuleBasedStateMachine):
         row=st.tuples(weights, weights),
         scale=st.tuples(scales, scales | st.just(Fraction(0))),
     )
-    def begin(self, seed: int, dtype: DType, row: Row, scale: Row) -> None:
+    def begin(self, seed: int, dtype: DType, row: Pair, scale: Pair) -> None:
         self.scratch = tempfile.TemporaryDirectory()
         self.folder = Path(self.scratch.name)
         self.random = np.random.default_rng(seed)
         self.dtype, self.step = dtype, 0
         self.values: dict[str, dict[str, list[Fraction]]] = {}
-        for name in MODELS + FINE:
+        for name in MODELS + FINE + DONOR:
             self.save_model(name)
         for name in LORAS:
             self.save_lora(name)
         delta(str(self.folder / "d.st"), self.path("a"), self.path(FINE))
-        ones = (Fraction(1), Fraction(1))
-        self.models: dict[str, Row] = {"a": ones, "b": row}
-        self.added: dict[str, Row] = {"d": scale, "l": ones}
-        self.run(self.soup)
+        self.models: dict[str, Row] = {"a": (ONE, ONE, ZERO), "b": (*row, ZERO)}
+        self.added: dict[str, Row] = {"d": (*scale, ZERO), "l": (ONE, ONE, ZERO)}
+        self.run(self.soup, is_taken=True)
         # the ledger has the models' shares
+        self.models[DONOR] = (ZERO, ZERO, ONE)
         totals = [sum(column) for column in zip(*self.models.values(), strict=True)]
         for name, each in self.models.items():
-            self.models[name] = (each[0] / totals[0], each[1] / totals[1])
+            usual, left, vae = (w / total for w, total in zip(each, totals, strict=True))
+            self.models[name] = (usual, left, vae)
 
     def save_model(self, name: str) -> None:
         tensors, self.values[name] = {}, {}
-        for layer in LAYERS:
+        for layer in (*LAYERS, VAE):
             drawn = [Fraction(int(n), 1024) for n in self.random.integers(1, 2**11, 4)]
             data = rounded(drawn, self.dtype)
             assert data is not None
@@ -82,6 +93,7 @@ class MixedLife(RuleBasedStateMachine):
             arrays[f"{layer}.alpha"] = np.float32(1)
             update = up @ down.T
             self.values[name][layer] = [Fraction(int(n), 256 * rank) for n in update.reshape(-1)]
+        self.values[name][VAE] = [ZERO] * 4
         save(Path(self.path(name)), **arrays)
 
     def path(self, name: str) -> str:
@@ -91,18 +103,24 @@ class MixedLife(RuleBasedStateMachine):
     def soup(self) -> Path:
         return self.folder / f"soup-{self.step}.st"
 
-    def run(self, output: Path) -> None:
-        """Make a soup at once, with a recipe."""
-        rows = {**self.models, **self.added}
+    def run(self, output: Path, *, is_taken: bool = False) -> None:
+        """Make a soup at once, with a recipe; the VAE may be taken in a step of its own."""
+        rows = {**self.models, **self.added, **({DONOR: ()} if is_taken else {})}
         inputs = "".join(f'{name} = "{self.path(name)}"\n' for name in rows)
 
         def step(key: str, other: str, held: dict[str, Row]) -> str:
-            usual, left = ([str(row[n]) for row in held.values()] for n in (0, 1))
-            return f'{key} = {[*held]}\n{other} = {usual}\nblocks = {{ "left.*" = {left} }}\n'
+            usual, *blocks = ([str(row[n]) for row in held.values()] for n in range(3))
+            globs = BLOCKS[:1] if is_taken else BLOCKS
+            pairs = ", ".join(
+                f'"{glob}" = {each}' for glob, each in zip(globs, blocks, strict=False)
+            )
+            return f"{key} = {[*held]}\n{other} = {usual}\nblocks = {{ {pairs} }}\n"
 
         text = f"other-base = true\n[inputs]\n{inputs}"
         text += "[steps.mean]\n" + step("average", "weights", self.models)
         text += '[steps.out]\nbase = "mean"\n' + step("add", "scales", self.added)
+        if is_taken:
+            text += f'[steps.result]\nfrom = "out"\ntake = {{ "vae.*" = "{DONOR}" }}\n'
         recipe = self.folder / "r.toml"
         recipe.write_text(text)
         asked = verbs.RecipeRun(recipe, output, keep_sum=self.keep_sum)
@@ -118,8 +136,8 @@ class MixedLife(RuleBasedStateMachine):
 
     def more(self, held: dict[str, Row], name: str, weight: Fraction) -> bool:
         """Add a weight, unless none would be left somewhere."""
-        old = held.get(name, (Fraction(0), Fraction(0)))
-        row = (old[0] + weight, old[1] + weight)
+        usual, left, vae = held.get(name, (ZERO, ZERO, ZERO))
+        row = (usual + weight, left + weight, vae + weight)
         if not any(row) or (name == FINE and "a" not in self.models):
             return False
         self.change([(self.path(name), weight)], [], again=name in held)
@@ -134,10 +152,10 @@ class MixedLife(RuleBasedStateMachine):
     def add_a_delta_or_a_lora(self, name: str, scale: Fraction) -> None:
         self.more(self.added, name, scale)
 
-    @precondition(lambda self: len(self.models) > 2)
+    @precondition(lambda self: len(self.models) > 3)
     @rule(data=st.data())
     def subtract_a_model(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(sorted(self.models)))
+        name = data.draw(st.sampled_from(sorted({*self.models} - {DONOR})))
         self.change([], [self.path(name)])
         del self.models[name]
 
@@ -169,8 +187,8 @@ class MixedLife(RuleBasedStateMachine):
         if not hasattr(self, "models"):
             return
         found = contents(self.soup)
-        for layer in LAYERS:
-            place = int(layer.startswith("left"))
+        for layer in (*LAYERS, VAE):
+            place = {"left.to_q": 1, VAE: 2}.get(layer, 0)
             total = sum(row[place] for row in self.models.values())
             rows = [(row[place] / total, self.values[n][layer]) for n, row in self.models.items()]
             for name, row in self.added.items():
@@ -213,8 +231,8 @@ class KeptMixedLife(MixedLife):
         stays = [
             name for name in (*self.models, *self.added) if self.path(name) not in f"{arguments}"
         ]
-        if any(f"{self.folder / name}.st" in f"{arguments}" for name in MODELS):
-            stays = [name for name in stays if name in MODELS]
+        if any(f"{self.folder / name}.st" in f"{arguments}" for name in MODELS + DONOR):
+            stays = [name for name in stays if name in MODELS + DONOR]
         places = [Path(self.path(name)) for name in stays]
         for place in places:
             place.rename(place.with_suffix(".hidden"))
