@@ -9,37 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from ..errors import Issue, MismatchError, UsageError
 from ..ledger.ancestry import ancestry
 from ..ledger.ledger import (
     APPLY,
     UNKNOWN,
-    IngredientEntry,
     IntegerSource,
     Ledger,
     PipelineShare,
     merged,
     runs,
 )
-from ..ledger.locate import dtype_runs
-from .adapter_reader import scales_of
-from .aligned import Alignment, lacking
 from .applied_plan import Delta
 from .delta.reader import DeltaReader
 from .ingredients import ComponentInputs
 from .new_ledger import (
-    hint_to,
+    PlannedComponent,
+    draft_entries,
     require_ledgers_fit,
     require_no_cancelling,
     require_one_sign,
-    weights_by_block,
 )
 from .order import Outcome
-from .plan import Plan
-from .recipe import Recipe
-from .schemes import schemes
 from .step import Rule
 from .whole_models import WholeModels
 
@@ -47,35 +39,11 @@ OTHER_BASE = "--other-base applies it anyway"
 
 
 def draft_applied(
-    recipe: Recipe,
-    names: Sequence[str],
-    shares: Sequence[tuple[PipelineShare, ...]],
-    part: ComponentInputs,
-    plan: Plan,
-    alignment: Alignment,
-    models: int,
-    soup_folder: Path | None,
+    planned: PlannedComponent, shares: Sequence[tuple[PipelineShare, ...]], models: int
 ) -> Ledger:
-    """The ledger with digests still unknown; so many models are the first of the part."""
-    stored = schemes(plan)
-    lacks = lacking(plan, alignment.ingredients, ())
-    weights = weights_by_block(recipe)
-    entries = tuple(
-        IngredientEntry(
-            digest=UNKNOWN,
-            name=name,
-            hint=hint_to(each, soup_folder),
-            weight=weights[place].usual,
-            blocks=weights[place].blocks,
-            dtypes=dtype_runs(each),
-            renamed=alignment.renamed[place],
-            lacks=lacks[place],
-            schemes=stored.get(place, ()),
-            scales=scales_of(alignment.sources[place]),
-            pipelines=its,
-        )
-        for place, (name, its, each) in enumerate(zip(names, shares, part.checkpoints, strict=True))
-    )
+    """The ledger with digests still unknown; so many models are the first of the component."""
+    recipe, part, plan = planned.recipe, planned.part, planned.plan
+    entries = draft_entries(planned, shares)
     ledgers = [ledger for ledger in part.ledgers if ledger is not None]
     # each ledger describes the content of its input; otherwise the pass refuses the input
     known = ancestry(ledgers).of(ledger.root for ledger in ledgers)
@@ -95,7 +63,7 @@ def draft_applied(
         exact=all(ledger.exact for ledger in ledgers),
         ancestors=known.ledgers,
         disputed=known.disputed,
-        blocks=tuple(glob for glob, _ in recipe.blocks) if any(x.blocks for x in weights) else (),
+        blocks=tuple(glob for glob, _ in recipe.blocks) if any(x.blocks for x in entries) else (),
         base=UNKNOWN if models == 1 else None,
         deltas=() if models == 1 else (UNKNOWN,) * (len(entries) - models),
     )

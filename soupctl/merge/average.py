@@ -44,7 +44,13 @@ from .kept_sum.by_block import scaled_by_block
 from .kept_sum.find import require_keepable
 from .kept_sum.format import smallest_scale
 from .kept_sum.record import SumRecord, record_of_sources, summed_source
-from .new_ledger import complete_average, draft_average, ingredient_names, weights_by_block
+from .new_ledger import (
+    PlannedComponent,
+    complete_average,
+    draft_average,
+    ingredient_names,
+    weights_by_block,
+)
 from .notes import mixed_weights, notes_on
 from .plan import Plan, make_plan
 from .recipe import Recipe, any_match, has_globs, is_partial, require_matches, selector
@@ -165,7 +171,9 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
     ):
         part, alignment = each.part, each.alignment
         folder = destination.folder_of(share)
-        draft = draft_average(recipe, names, inputs, part, plan, alignment, folder)
+        draft = draft_average(
+            PlannedComponent(recipe, names, part, plan, alignment, folder), inputs
+        )
         complete = partial(complete_average, draft, recipe, inputs, position)
         record = _sum_record(scale, part, plan, alignment) if request.keep_sum else None
         components.append(

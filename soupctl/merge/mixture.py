@@ -38,7 +38,7 @@ from .ingredients import ComponentInputs, Inputs
 from .job import ComponentJob, Job
 from .kept_sum.reader import Source
 from .kept_sum.record import SumRecord
-from .new_ledger import hint_to
+from .new_ledger import PlannedComponent, hint_to
 from .notes import listed
 from .plan import Plan
 from .recipe import Recipe, columns_of, require_matches, selector
@@ -137,7 +137,8 @@ def _job(
         names = wholes.names_of(position, len(names))
         hints = [hint_to(each, folder) for each in part.checkpoints]
         shares = [wholes.shares_of(position, place, hint) for place, hint in enumerate(hints)]
-    draft = draft_applied(planned.recipe, names, shares, part, plan, alignment, count, folder)
+    named = PlannedComponent(planned.recipe, names, part, plan, alignment, folder)
+    draft = draft_applied(named, shares, count)
     complete = partial(
         complete_applied,
         draft,

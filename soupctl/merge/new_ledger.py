@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import Issue, LedgerError, UsageError
+from ..frozen import frozen
 from ..ledger.ancestry import ancestry
 from ..ledger.block_weights import WeightByBlock, WeightTuple
 from ..ledger.ledger import (
@@ -32,6 +33,7 @@ from ..ledger.ledger_json import IGNORE
 from ..ledger.locate import dtype_runs
 from ..ledger.names import hint, printable, unique_names
 from ..ledger.pipelines import pipeline_digest
+from .adapter_reader import scales_of
 from .aligned import Alignment, lacking
 from .ingredients import ComponentInputs, Inputs
 from .order import Outcome
@@ -51,20 +53,36 @@ def ingredient_names(inputs: Inputs) -> tuple[str, ...]:
     )
 
 
-def draft_average(
-    recipe: Recipe,
-    names: Sequence[str],
-    inputs: Inputs,
-    part: ComponentInputs,
-    plan: Plan,
-    alignment: Alignment,
-    soup_folder: Path | None,
-) -> Ledger:
-    """The draft ledger of one component: digests are unknown, and every doubtful tensor is listed.
+@frozen
+class PlannedComponent:
+    """One component of a soup, planned: all that its ledger is drafted from."""
 
-    `soup_folder` holds the soup, a file or a component's folder; None if its place is not known.
-    """
-    entries = _draft_entries(recipe, names, inputs, part, plan, alignment, soup_folder)
+    recipe: Recipe
+    names: Sequence[str]
+    """Those of its sources in the ledger, but for donors."""
+    part: ComponentInputs
+    plan: Plan
+    alignment: Alignment
+    soup_folder: Path | None
+    """The folder of the soup, a file or a component's folder; None if its place is not known."""
+
+    @property
+    def hints(self) -> tuple[str | None, ...]:
+        """The ledger's hints at the paths of its sources, but for donors."""
+        return tuple(hint_to(each, self.soup_folder) for each in self.part.checkpoints)
+
+
+def draft_average(planned: PlannedComponent, inputs: Inputs) -> Ledger:
+    """The draft ledger of a component: digests are unknown, and every doubtful tensor is listed."""
+    recipe, part, plan = planned.recipe, planned.part, planned.plan
+    shares: list[tuple[PipelineShare, ...]] = [()] * len(planned.names)
+    if len(inputs.parts) > 1:
+        named = zip(planned.names, planned.hints, weights_by_block(recipe), strict=True)
+        shares = [
+            (PipelineShare(UNKNOWN, name, where, weight.usual, weight.blocks),)
+            for name, where, weight in named
+        ]
+    entries = draft_entries(planned, shares)
     own = (*part.ledgers, *(donor.ledger for donor in part.donors))
     ledgers = [ledger for ledger in own if ledger is not None]
     # each ledger describes the content of its input; otherwise the pass refuses the input
@@ -84,7 +102,7 @@ def draft_average(
         dtype_for=recipe.dtype_for,
         takes=tuple((glob, UNKNOWN) for glob, _ in recipe.takes),
         blocks=tuple(glob for glob, _ in recipe.blocks) if any(x.blocks for x in entries) else (),
-        donors=_draft_donors(names, inputs, part, alignment, soup_folder),
+        donors=_draft_donors(planned, inputs),
         pads=recipe.pads,
         config_from=None if recipe.config_from is None else UNKNOWN,
         integer_source=IntegerSource(UNKNOWN, firsts) if firsts else None,
@@ -94,39 +112,33 @@ def draft_average(
     )
 
 
-def _draft_entries(
-    recipe: Recipe,
-    names: Sequence[str],
-    inputs: Inputs,
-    part: ComponentInputs,
-    plan: Plan,
-    alignment: Alignment,
-    soup_folder: Path | None,
+def draft_entries(
+    planned: PlannedComponent, shares: Sequence[tuple[PipelineShare, ...]]
 ) -> tuple[IngredientEntry, ...]:
-    """The entries of a component's ingredients in order, with digests still unknown."""
-    are_pipelines = len(inputs.parts) > 1
-    stored = schemes(plan)
-    lacks = lacking(plan, alignment.ingredients, recipe.takes)
+    """The entries of a component's ingredients in order, with digests still unknown.
+
+    `shares` are those of the pipelines that contain each.
+    """
+    alignment, recipe = planned.alignment, planned.recipe
+    stored = schemes(planned.plan)
+    lacks = lacking(planned.plan, alignment.ingredients, recipe.takes)
     weights = weights_by_block(recipe)
-    entries = []
-    for place, (name, checkpoint) in enumerate(zip(names, part.checkpoints, strict=True)):
-        hint, weight = hint_to(checkpoint, soup_folder), weights[place]
-        share = PipelineShare(UNKNOWN, name, hint, weight.usual, weight.blocks)
-        entries.append(
-            IngredientEntry(
-                digest=UNKNOWN,
-                name=name,
-                hint=hint,
-                weight=weight.usual,
-                blocks=weight.blocks,
-                dtypes=dtype_runs(checkpoint),
-                renamed=alignment.renamed[place],
-                lacks=lacks[place],
-                schemes=stored.get(place, ()),
-                pipelines=(share,) if are_pipelines else (),
-            )
+    return tuple(
+        IngredientEntry(
+            digest=UNKNOWN,
+            name=planned.names[place],
+            hint=where,
+            weight=weights[place].usual,
+            blocks=weights[place].blocks,
+            dtypes=dtype_runs(planned.part.checkpoints[place]),
+            renamed=alignment.renamed[place],
+            lacks=lacks[place],
+            schemes=stored.get(place, ()),
+            scales=scales_of(alignment.sources[place]),
+            pipelines=its,
         )
-    return tuple(entries)
+        for place, (where, its) in enumerate(zip(planned.hints, shares, strict=True))
+    )
 
 
 def weights_by_block(recipe: Recipe) -> tuple[WeightByBlock, ...]:
@@ -136,25 +148,20 @@ def weights_by_block(recipe: Recipe) -> tuple[WeightByBlock, ...]:
     return tuple(map(WeightByBlock, recipe.weights, blocks))
 
 
-def _draft_donors(
-    names: Sequence[str],
-    inputs: Inputs,
-    part: ComponentInputs,
-    alignment: Alignment,
-    soup_folder: Path | None,
-) -> tuple[IngredientEntry, ...]:
+def _draft_donors(planned: PlannedComponent, inputs: Inputs) -> tuple[IngredientEntry, ...]:
     """The entries of a component's donors in order, with digests still unknown."""
+    names, renamed = planned.names, planned.alignment.renamed
     every = unique_names([os.path.abspath(model.label) for model in inputs.donors], names)
     return tuple(
         IngredientEntry(
             digest=UNKNOWN,
             name=every[donor.number],
-            hint=hint_to(donor.checkpoint, soup_folder),
+            hint=hint_to(donor.checkpoint, planned.soup_folder),
             weight=Fraction(0),
             dtypes=dtype_runs(donor.checkpoint),
-            renamed=renamed,
+            renamed=its,
         )
-        for donor, renamed in zip(part.donors, alignment.renamed[len(names) :], strict=True)
+        for donor, its in zip(planned.part.donors, renamed[len(names) :], strict=True)
     )
 
 
