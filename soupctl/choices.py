@@ -199,6 +199,15 @@ class CaptionFiles(StrEnum):
     """One caption, however many lines it has."""
 
 
+class SaveAs(StrEnum):
+    """What a run publishes its model as."""
+
+    FOLDER = "folder"
+    """A pipeline in the layout of diffusers."""
+    SINGLE_FILE = "single-file"
+    """The pipeline, and a file with all of its models in the layout of LDM."""
+
+
 class SaveDtype(StrEnum):
     """Dtype of the weights that a run publishes."""
 

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "scoring": MERGING | {"scoring"},
     "proof": MERGING | {"proof"},
     "demo": VALUES | {"storage"},
-    "diffusion": DISK_ROOMS | {"configs"},
+    "diffusion": DISK_ROOMS | {"configs", "convert"},
     "banks": BANKS,
     "images": BANKS,
     "training": MERGING | BANKS | {"images"},

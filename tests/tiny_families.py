@@ -27,17 +27,17 @@ from transformers import (
     T5EncoderModel,
 )
 
-WIDTH, WIDE = 32, 64
+WIDTH, WIDE, VOCABULARY = 32, 64, 60
 
 
 def clip(width: int, act: str, kind: Any = CLIPTextModel, layers: int = 2) -> Any:
     config = CLIPTextConfig(
-        vocab_size=5,
+        vocab_size=VOCABULARY,
         hidden_size=width,
         intermediate_size=16,
         num_hidden_layers=layers,
         num_attention_heads=max(1, width // 64),
-        max_position_embeddings=7,
+        max_position_embeddings=8,
         hidden_act=act,
         projection_dim=width,
         bos_token_id=0,

@@ -14,6 +14,7 @@ from . import options as shared
 from .console import counted, put_json, say
 from .option_groups import with_option_groups
 from .progress import steps_progress
+from .training_options import ConfigsOfSingleFile
 
 if TYPE_CHECKING:
     from ..images.request import BankUse, SampleRequest
@@ -57,6 +58,7 @@ class DrawingOptions:
     ] = None
     seed: Annotated[int, typer.Option(help="Random seed of the initial noise.")] = 0
     variant: shared.Variant = None
+    config_from: ConfigsOfSingleFile = None
 
     def request(self) -> SampleRequest:
         """The request for these images; UsageError for values out of range."""
@@ -72,6 +74,7 @@ class DrawingOptions:
             self.seed,
             self.resolution,
             self.variant,
+            self.config_from,
         )
 
 
@@ -101,7 +104,8 @@ class BankOptions:
 @with_option_groups
 def sample(
     bases: Annotated[
-        list[str] | None, typer.Argument(help="Local diffusers folders.", metavar="BASE...")
+        list[str] | None,
+        typer.Argument(help="Local diffusers folders, or single files.", metavar="BASE..."),
     ] = None,
     output: Annotated[
         str | None,

@@ -13,7 +13,15 @@ from ..errors import UsageError
 from ..frozen import frozen
 from . import options
 
-Base = Annotated[str, typer.Argument(help="A local diffusers folder.", metavar="BASE")]
+Base = Annotated[
+    str, typer.Argument(help="A local diffusers folder, or single file.", metavar="BASE")
+]
+ConfigsOfSingleFile = Annotated[
+    str | None,
+    typer.Option(
+        help="Give a single file the configs or tokenizers of this folder.", metavar="DIR"
+    ),
+]
 
 
 @frozen
@@ -50,6 +58,7 @@ class RunOptions:
         ),
     ] = "auto"
     variant: options.Variant = None
+    config_from: ConfigsOfSingleFile = None
 
     def require_data_and_output(self) -> tuple[list[str], str]:
         """Data and output, which every run needs; UsageError if one of them is missing."""

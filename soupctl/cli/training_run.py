@@ -56,7 +56,17 @@ def run_training(
         accelerator = start_accelerator(options)
     command = shlex.join(["soupctl", *sys.argv[1:]])
     requests = [
-        RunRequest(Path(base), shard, place, options, run.resume, command, patch, run.variant)
+        RunRequest(
+            Path(base),
+            shard,
+            place,
+            options,
+            run.resume,
+            command,
+            patch,
+            run.variant,
+            run.config_from,
+        )
         for shard, place in zip(shards, output_folders(shards, output), strict=True)
     ]
     with status("Reading base and data", report.quiet):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 import reprlib
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints.listing import PIPELINE
-from ..errors import InputError, MismatchError
+from ..errors import InputError, MismatchError, UsageError
 from .base import MODEL, SCHEDULER, VAE, Base, Conditioning
 from .base_checks import require_trainable, shown_class
 from .base_files import BaseFiles
@@ -34,6 +35,7 @@ from .component_classes import (
 from .families.family import DenoiserFamily
 from .families.table import family_of
 from .published_configs import CLASS_NAME, bounded_captions, present_config
+from .single_file import is_single_file, pipeline_of
 
 DENOISER_NAMES = ("unet", "transformer")
 PARTS = (VAE, SCHEDULER)
@@ -47,14 +49,22 @@ BARE_SCHEDULER = ComponentClass("diffusers", "DDPMScheduler", (SCHEDULER_CONFIG,
 """The config of the scheduler beside a bare denoiser, which names its class."""
 
 
-def read_base(folder: Path, variant: str | None = None) -> Base:
+def read_base(
+    folder: Path, variant: str | None = None, config_from: str | Path | None = None
+) -> Base:
     """Read the base in a folder: its configs, which are checked, and the places of its weights.
 
-    `variant` prefers weights such as `model.fp16.safetensors` to the plain ones.
+    `variant` prefers weights such as `model.fp16.safetensors` to the plain ones. A single file is
+    converted to a pipeline first, with configs or tokenizers from the folder `config_from`.
 
     Raises InputError if it is not a diffusers folder, or if a config is not valid, MismatchError
     for an unsupported model, or one that names code.
     """
+    if is_single_file(folder):
+        folder = pipeline_of(folder, config_from)
+    elif config_from is not None:
+        what = "is not a single file, so --config-from does not apply"
+        raise UsageError(what, path=folder, advice="remove --config-from")
     if not folder.is_dir():
         raise _no_folder(folder)
     files = BaseFiles(folder, variant)
@@ -181,10 +191,9 @@ def _read_component(files: BaseFiles, name: str, kind: ComponentClass) -> dict[s
 
 def _no_folder(path: Path) -> InputError:
     if path.is_file():
-        advice = "convert it with diffusers' from_single_file and save_pretrained"
-        return InputError(
-            "is a single file, but a base must be a diffusers folder", path=path, advice=advice
-        )
+        what = "is a file, but a base is a diffusers folder or a .safetensors file of a pipeline"
+        advice = f"soupctl convert {shlex.quote(str(path))} -o model.safetensors reads a pickle"
+        return InputError(what, path=path, advice=advice)
     advice = "a base is a local diffusers folder; soupctl downloads nothing"
     if REMOTE.fullmatch(str(path)) and not path.parent.exists():
         advice = f"soupctl downloads nothing; run 'hf download {path} --local-dir DIR'"

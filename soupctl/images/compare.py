@@ -42,6 +42,7 @@ from ..diffusion.null_class import null_class
 from ..diffusion.published_configs import DIT
 from ..diffusion.rehearsal import rehearse
 from ..diffusion.sampling import Sampler, initial_noise, require_steps, sample, sampler_of
+from ..diffusion.single_file import is_single_file
 from ..errors import InputError, MismatchError, UsageError
 from ..ledger.names import unique_names
 from .request import FLUX_GUIDANCE, GUIDANCE, BankUse, SampleRequest
@@ -97,6 +98,9 @@ def sample_models(
     Raises SoupError for what cannot be loaded, MismatchError for what does not fit.
     """
     use = use or BankUse()
+    if request.config_from is not None and not any(map(is_single_file, folders)):
+        what = "--config-from goes with single files, and no model is one"
+        raise UsageError(what, advice="remove --config-from")
     names = unique_names([os.path.abspath(each) for each in folders])
     models = [_read_model(*each, request) for each in zip(names, folders, strict=True)]
     titles = unique_names([os.path.abspath(each) for each in banks])
@@ -125,7 +129,8 @@ def _step_counter(variants: int, request: SampleRequest, on_step: OnStep) -> Cal
 
 
 def _read_model(name: str, folder: Path, request: SampleRequest) -> LoadedModel:
-    base = read_base(folder, request.variant)
+    configs = request.config_from if is_single_file(folder) else None
+    base = read_base(folder, request.variant, configs)
     scheduler = load_scheduler(base)
     objective = own_objective(scheduler, is_flow=base.family.is_flow)
     side = choose_resolution(base, request.resolution) // base.scale

@@ -42,6 +42,8 @@ class SampleRequest:
     """Height and width in pixels; None for the model's own."""
     variant: str | None = None
     """The variant of the models' weights that is preferred, such as `fp16`."""
+    config_from: str | None = None
+    """The folder with configs or tokenizers for models that are single files."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range, all in one error."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..choices import Prediction, SaveDtype
+from ..choices import Prediction, SaveAs, SaveDtype
 from ..diffusion.base import (
     SCHEDULER,
     Base,
@@ -24,6 +24,7 @@ from ..diffusion.loading import load_scheduler
 from ..diffusion.objective import objective_of
 from ..diffusion.rehearsal import rehearse
 from ..diffusion.sampling import require_steps
+from ..diffusion.single_file import require_single_file
 from ..diffusion.weights import weight_dtypes
 from ..errors import Issue, UsageError
 from ..format.dtypes import DType
@@ -65,14 +66,20 @@ class BaseSetup:
 
 
 def read_base_setup(
-    folder: Path, options: Options, patch: PatchOptions | None, variant: str | None = None
+    folder: Path,
+    options: Options,
+    patch: PatchOptions | None,
+    variant: str | None = None,
+    config_from: str | Path | None = None,
 ) -> BaseSetup:
-    """The setup for the base in a folder.
+    """The setup for the base in a folder or single file; see `read_base`.
 
     Raises InputError, MismatchError or UsageError if the base cannot be trained with the options.
     """
-    base = read_base(folder, variant)
+    base = read_base(folder, variant, config_from)
     _require_usable_options(base, options, patch)
+    if options.save_as is SaveAs.SINGLE_FILE:
+        require_single_file(base.folder, variant)
     resolution = choose_resolution(base, options.resolution)
     scheduler = load_scheduler(base)
     if base.family.is_flow:
@@ -128,6 +135,7 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
             Issue("supports only images of one size", base.folder, advice="remove --buckets")
         )
     issues += _options_of_the_other_training(base, options)
+    issues += _without_single_file(base, options, patch)
     if options.cache_latents and base.vae is None:
         issues.append(Issue("has no vae, which cache-latents needs", base.folder))
     if options.prompt and base.conditioning is not Conditioning.TEXT:
@@ -138,6 +146,18 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
         )
     if issues:
         raise UsageError.collected(issues)
+
+
+def _without_single_file(base: Base, options: Options, patch: PatchOptions | None) -> list[Issue]:
+    """An issue for a result that is to be a single file, and has no layout of one."""
+    if options.save_as is SaveAs.FOLDER:
+        return []
+    if patch is not None:
+        return [Issue("save-as works with finetune only: a bank is a folder")]
+    if base.vae is not None and base.texts:
+        return []
+    advice = "remove --save-as: single files are of SD 1.x, SD 2.x, SDXL and Flux"
+    return [Issue("has no layout of a single file", base.folder, advice=advice)]
 
 
 def _options_of_the_other_training(base: Base, options: Options) -> list[Issue]:

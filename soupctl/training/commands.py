@@ -29,6 +29,7 @@ def finetune(
     *,
     resume: str = "auto",
     variant: str | None = None,
+    config_from: str | Path | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> TrainedRun:
@@ -39,7 +40,7 @@ def finetune(
     SoupError.
     """
     (chosen,) = FINETUNE.built(options)
-    run = _prepared(base, data, output, chosen, resume, None, variant)
+    run = _prepared(base, data, output, chosen, resume, None, variant, config_from)
     from .trainer import finetune as train
 
     return train(run, reporter or _Silent())
@@ -53,6 +54,7 @@ def patch_dmp(
     preset: Preset | None = None,
     resume: str = "auto",
     variant: str | None = None,
+    config_from: str | Path | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> TrainedRun:
@@ -62,7 +64,7 @@ def patch_dmp(
     the errors of `finetune`.
     """
     patch, chosen = PATCH_DMP.built({} if preset is None else PRESETS[preset], options)
-    run = _prepared(base, data, output, chosen, resume, patch, variant)
+    run = _prepared(base, data, output, chosen, resume, patch, variant, config_from)
     from .train_bank import patch_dmp as train
 
     return train(run, reporter or _Silent())
@@ -76,13 +78,21 @@ def _prepared(
     resume: str,
     patch: PatchOptions | None,
     variant: str | None,
+    config_from: str | Path | None,
 ) -> PreparedRun:
     require_extra()
     from .distributed import start_accelerator
     from .setup import RunRequest, prepare
 
     request = RunRequest(
-        Path(base), Path(data), Path(output), options, resume, patch=patch, variant=variant
+        Path(base),
+        Path(data),
+        Path(output),
+        options,
+        resume,
+        patch=patch,
+        variant=variant,
+        config_from=config_from,
     )
     (run,) = prepare([request], start_accelerator(options))
     return run
@@ -122,9 +132,9 @@ def sample(
     """Sample images from models, alone and with each bank, and return the names of the variants.
 
     `request` holds fields of `soupctl.images.request.SampleRequest`: prompts, classes, images,
-    steps, guidance, null_class, seed, resolution, variant. The output is a folder, or a grid if it
-    ends in `.png`. Raises TypeError for another name, LimitError without the extra `train`, and any
-    child of SoupError.
+    steps, guidance, null_class, seed, resolution, variant, config_from. The output is a folder, or
+    a grid if it ends in `.png`. Raises TypeError for another name, LimitError without the extra
+    `train`, and any child of SoupError.
     """
     require_extra()
     from ..images.compare import sample_models

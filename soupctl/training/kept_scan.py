@@ -22,6 +22,7 @@ from blake3 import blake3
 from ..errors import SoupError
 from ..images.decode import ImageHeader
 from ..storage.atomic import publish_bytes
+from ..storage.cache import user_cache
 from ..storage.files import read_file
 from ..storage.reader import FileIdentity
 
@@ -47,14 +48,8 @@ class ScannedImage:
 
 def cache_folder() -> Path | None:
     """The folder of kept scans; None for a user without a home."""
-    user = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # the XDG specification: a relative path is to be ignored
-    if user.is_absolute():
-        return user / "soupctl" / "scans"
-    try:
-        return Path.home() / ".cache" / "soupctl" / "scans"
-    except RuntimeError:
-        return None
+    cache = user_cache()
+    return None if cache is None else cache / "scans"
 
 
 def read_scan(folder: Path) -> dict[str, ScannedImage]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from ..choices import SaveDtype, Schedule, Tracker
+from ..choices import SaveAs, SaveDtype, Schedule, Tracker
 from ..errors import Issue, UsageError
 from .flow_options import FlowOptions
 from .option_fields import (
@@ -102,6 +102,12 @@ class Options(FlowOptions):
     )
     save_dtype: SaveDtype = option(
         SaveDtype.FLOAT32, "Dtype of the published weights.", is_for_banks=False
+    )
+    save_as: SaveAs = option(
+        SaveAs.FOLDER,
+        "Also publish the model as one file, for ComfyUI.",
+        is_for_banks=False,
+        changes_weights=False,
     )
     cache_latents: bool = option(
         False, "Encode each image once and keep its latents on disk.", is_on_command_line=False

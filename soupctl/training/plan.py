@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..choices import Precision
+from ..choices import Precision, SaveAs
 from ..diffusion.base import VAE, Base, Conditioning
 from ..diffusion.rehearsal import count_tokens, most_tokens
 from ..diffusion.weights import parameter_counts
@@ -208,8 +208,12 @@ def checkpoint_size(trained: int, options: Options) -> int:
 
 
 def result_size(trained: int, copied: int, options: Options) -> int:
-    """Bytes of the result: weights, with EMA also the raw ones, and files copied from the base."""
-    return 4 * trained * (2 if options.ema else 1) + copied
+    """Bytes of the result: weights, with EMA also the raw ones, and files copied from the base.
+
+    A single file holds them once more.
+    """
+    whole = 4 * trained + copied if options.save_as is SaveAs.SINGLE_FILE else 0
+    return 4 * trained * (2 if options.ema else 1) + copied + whole
 
 
 def latents_size(images: int, shape: tuple[int, int, int]) -> int:

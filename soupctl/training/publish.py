@@ -15,8 +15,9 @@ import safetensors.torch
 import torch
 
 from ..checkpoints.digest import text_digest
-from ..choices import Prediction, SaveDtype
+from ..choices import Prediction, SaveAs, SaveDtype
 from ..diffusion.base import MODEL
+from ..diffusion.single_file import SINGLE_FILE, make_single_file
 from ..diffusion.weights import weight_dtypes
 from ..errors import TrainingError
 from ..ledger.ledger import LEDGER_KEY, Ledger, runs
@@ -121,6 +122,9 @@ def publish(run: PreparedRun, state: LoopState, reporter: Reporter) -> str:
             reporter.say(_rounding_text(run, parts[run.base.denoiser], cast))
         kind = "raw" if state.ema is None else "ema"
         facts |= _digest_facts(run, "", write(MODEL, kind, run.objective.prediction))
+    if run.options.save_as is SaveAs.SINGLE_FILE:
+        name = f"{Path(os.path.abspath(out)).name}.safetensors"
+        make_single_file(out / MODEL, out / SINGLE_FILE / name)
     write_model_card(run, facts["weights"])
     write_record(out, RunRecord(run.identity, True, facts))
     return str(facts["weights"])

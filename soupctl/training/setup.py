@@ -43,6 +43,8 @@ class RunRequest:
     """The prompt bank to train; None to train the denoiser."""
     variant: str | None = None
     """The variant of the base's weights that is preferred, such as `fp16`."""
+    config_from: str | Path | None = None
+    """The folder with configs or tokenizers for a base that is a single file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,9 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRu
     """
     first = requests[0]
     require_supported_options(accelerator, first.options, patch=first.patch is not None)
-    base_setup = read_base_setup(first.base, first.options, first.patch, first.variant)
+    base_setup = read_base_setup(
+        first.base, first.options, first.patch, first.variant, first.config_from
+    )
     scanned = [_scan_all(base_setup.base, request) for request in requests]
     classes = [_class_numbers(base_setup, *each) for each in scanned]
     plans = [

@@ -38,6 +38,7 @@ def scans(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of kept scans, which is not the user's."""
     folder = tmp_path / "kept" / "scans"
     monkeypatch.setattr("soupctl.training.kept_scan.cache_folder", lambda: folder)
+    monkeypatch.setattr("soupctl.storage.cache.user_cache", lambda: folder.parent)
     return folder
 
 

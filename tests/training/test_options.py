@@ -77,6 +77,7 @@ CHANGE_TIME_ALONE = {
     "sample_grid",
     "sample_steps",
     "save_every",
+    "save_as",
     "skip_bad",
     "validate",
     "validate_every",

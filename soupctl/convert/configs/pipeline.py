@@ -19,6 +19,7 @@ from ..layouts.texts import open_clip_pairs
 from .denoisers import autoencoder_config, flux_config, unet_config
 from .encoders import encoder_config
 from .shapes import Shapes, size
+from .tokenizers import has_tokenizers, tokenizer_files
 
 ABSENT = [None, None]
 """What a list of components has for one that is not there."""
@@ -110,10 +111,11 @@ def pipeline_files(
 ) -> PipelineFiles:
     """The files of a pipeline with these components: those of `config_from`, or built-in ones.
 
-    Raises InputError for a folder that is no pipeline.
+    From a folder of tokenizers alone, these are taken. Raises InputError for any other folder.
     """
-    if config_from is not None:
-        return _copied(Path(config_from))
+    folder = None if config_from is None else Path(config_from)
+    if folder is not None and ((folder / PIPELINE).is_file() or not has_tokenizers(folder)):
+        return _copied(folder)
     shapes = {
         part.name: {each.name: each.arranged.shape for each in part.tensors} for part in parts
     }
@@ -124,13 +126,32 @@ def pipeline_files(
         ("scheduler/scheduler_config.json", _json(schedule)),
         (PIPELINE, _json(_listing(family, configs, schedule))),
     ]
-    return PipelineFiles(tuple(texts))
+    if folder is None:
+        return PipelineFiles(tuple(texts))
+    tokenizers, seen = tokenizer_files(folder, *_wanted_tokenizers(family))
+    return PipelineFiles((*texts, *tokenizers), seen=tuple(seen))
+
+
+def _wanted_tokenizers(family: ModelFamily) -> tuple[dict[str, str], set[str]]:
+    """The classes of the tokenizers of a family, and those whose encoders are from OpenCLIP."""
+    _, _, others = PIPELINES[family.name]
+    wanted = {
+        name: entry[1]
+        for name, entry in others.items()
+        if name.startswith("tokenizer") and entry != ABSENT
+    }
+    open_clip = {
+        model.component.replace("text_encoder", "tokenizer")
+        for model in family.models
+        if model.pairs is open_clip_pairs
+    }
+    return wanted, open_clip
 
 
 def _copied(folder: Path) -> PipelineFiles:
     """The files of another pipeline, without its weights."""
     if not (folder / PIPELINE).is_file():
-        raise InputError(f"is no pipeline: it has no {PIPELINE}", path=folder)
+        raise InputError(f"is no pipeline and no tokenizer: it has no {PIPELINE}", path=folder)
     try:
         found = find_model(folder)
         weights = {file for component in found.components for file in component.files}

@@ -1,0 +1,130 @@
+"""Single files: as a base, converted to a pipeline once in the user's cache, and as a result.
+
+Rule 1: the pipeline is what `convert --layout diffusers` makes of the file, so that its tensors
+have the same digests, and soups of what is trained on either are of one base.
+Rule 2: the name of the pipeline's folder covers the identity of each file that it was made of, so
+that a file that changed is converted anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..checkpoints.digest import PREFIX, text_digest
+from ..checkpoints.layout import SUFFIXES
+from ..checkpoints.safetensors import read_header
+from ..choices import Layout
+from ..errors import LimitError, MismatchError
+from ..ledger.sealed import canonical
+from ..storage import cache
+from ..storage.lock import locked
+from ..storage.place import refusing
+from ..storage.reader import FileIdentity
+
+if TYPE_CHECKING:
+    from ..convert.request import ConvertRequest
+
+SINGLE_FILE = "single-file"
+"""The folder in a run's folder for the single file that it makes."""
+FORM = 1
+"""Raised when the same file is converted to another pipeline than before."""
+LEFT_OUT = ("model_ema.*", "lora_*", "*.position_ids", "embedding_manager.*")
+"""Tensors that no model of a pipeline has: earlier averages, adapters, and what is counted."""
+CONFIGS = frozenset((".json", ".txt", ".model"))
+"""Endings of the files that are taken from another pipeline, or tokenizer."""
+
+
+def is_single_file(path: Path) -> bool:
+    """Whether a path is a file that may hold all models of a pipeline."""
+    return path.is_file() and path.suffix in SUFFIXES
+
+
+def pipeline_of(file: Path, config_from: str | Path | None) -> Path:
+    """The folder of the pipeline that a single file in the layout of LDM is converted to.
+
+    Configs and tokenizers are those of the folder `config_from`, or if it has tokenizers alone,
+    these with built-in configs. Raises MismatchError for a file of other models or without
+    tokenizers, and the errors of a conversion.
+    """
+    from ..convert.layouts.families import family_of_file
+
+    names = [tensor.name for tensor in read_header(file).tensors]
+    if family_of_file(names) is None:
+        what = "is not a pipeline of SD 1.x, SD 2.x, SDXL or Flux in the layout of LDM"
+        raise MismatchError(what, path=file, advice="use a diffusers folder")
+    if config_from is None:
+        what = "is a single file, which has no tokenizer"
+        advice = "--config-from DIR takes those of a pipeline, or of a folder of tokenizers"
+        raise MismatchError(what, path=file, advice=advice)
+    place = _place(file, Path(config_from)) / "pipeline" / file.stem
+    with refusing(place):
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # other processes of the same training wait, and find it there
+    with locked([place.parent.parent]):
+        if not place.is_dir():
+            _convert(file, place, config_from, names)
+    return place
+
+
+def require_single_file(pipeline: Path, variant: str | None) -> None:
+    """Raise the errors of `make_single_file`, which the headers of a pipeline show."""
+    from ..convert.conversion import open_conversion
+
+    with open_conversion(_request_of(pipeline, pipeline / "model.safetensors", variant)):
+        pass
+
+
+def make_single_file(pipeline: Path, file: Path) -> None:
+    """Write all models of a pipeline to one file in the layout of LDM, replacing an earlier one.
+
+    Raises MismatchError for a pipeline of another family, OutputError for a failing disk.
+    """
+    from ..convert.write import convert
+
+    with refusing(file):
+        file.parent.mkdir(exist_ok=True)
+    convert(_request_of(pipeline, file, None), force=True)
+
+
+def _request_of(pipeline: Path, file: Path, variant: str | None) -> ConvertRequest:
+    from ..convert.request import ConvertRequest
+
+    return ConvertRequest(pipeline, file, layout=Layout.LDM, variant=variant)
+
+
+def _place(file: Path, config_from: Path) -> Path:
+    """The folder in the cache for the pipeline of a file."""
+    root = cache.user_cache()
+    if root is None:
+        what = "a single file is converted in the cache folder of a user, and there is none"
+        raise LimitError(what, advice="set XDG_CACHE_HOME, or use a diffusers folder")
+    inputs = [file, *_configs(config_from)]
+    identities = [[str(path.resolve()), *FileIdentity.of(path.stat())] for path in inputs]
+    key = text_digest(canonical([FORM, identities])).removeprefix(PREFIX)
+    return root / "bases" / key[:32]
+
+
+def _configs(folder: Path) -> Iterator[Path]:
+    """The configs and vocabularies of a folder and its subfolders."""
+    found = sorted(path for path in (*folder.glob("*"), *folder.glob("*/*")) if path.is_file())
+    return (path for path in found if path.suffix in CONFIGS)
+
+
+def _convert(file: Path, place: Path, config_from: str | Path, names: list[str]) -> None:
+    from ..convert.request import ConvertRequest
+    from ..convert.write import convert
+
+    unused = [glob for glob in LEFT_OUT if any(fnmatchcase(name, glob) for name in names)]
+    convert(
+        ConvertRequest(
+            file,
+            place,
+            layout=Layout.DIFFUSERS,
+            excludes=tuple(unused),
+            config_from=config_from,
+            ignore_ledger=True,
+        )
+    )
