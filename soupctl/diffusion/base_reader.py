@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.layout import PICKLES
 from ..checkpoints.listing import PIPELINE
 from ..errors import InputError, MismatchError, UsageError
 from .base import MODEL, SCHEDULER, VAE, Base, Conditioning
@@ -192,7 +193,9 @@ def _read_component(files: BaseFiles, name: str, kind: ComponentClass) -> dict[s
 def _no_folder(path: Path) -> InputError:
     if path.is_file():
         what = "is a file, but a base is a diffusers folder or a .safetensors file of a pipeline"
-        advice = f"soupctl convert {shlex.quote(str(path))} -o model.safetensors reads a pickle"
+        advice = "give one of these"
+        if path.suffix in PICKLES:
+            advice = f"soupctl convert {shlex.quote(str(path))} -o model.safetensors reads it"
         return InputError(what, path=path, advice=advice)
     advice = "a base is a local diffusers folder; soupctl downloads nothing"
     if REMOTE.fullmatch(str(path)) and not path.parent.exists():

@@ -111,8 +111,8 @@ BAD_INPUTS = {
     "a single file": (
         *("text", 3, (), lambda: (shutil.rmtree("base"), Path("base").touch())),
         (
-            "base: is a single file, but a base must be a diffusers folder (convert it with "
-            "diffusers' from_single_file and save_pretrained)"
+            "base: is a file, but a base is a diffusers folder or a .safetensors file of a "
+            "pipeline (give one of these)"
         ),
     ),
     "an adapter": (
