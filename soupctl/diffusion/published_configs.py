@@ -52,7 +52,9 @@ def present_config(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
     `kind` is its class, for a config that does not name it.
     """
-    found = dict(config)
+    own = config.get("text_config")
+    # the text encoder within a CLIP model that has one of images, too
+    found = dict(own if kind in MODEL_TYPES and isinstance(own, dict) else config)
     name = config.get(CLASS_NAME)
     if isinstance(name, str):
         found[CLASS_NAME] = kind = present_class(name, config)

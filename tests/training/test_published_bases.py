@@ -11,6 +11,7 @@ import diffusers
 import pytest
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPVisionConfig
 
 from soupctl import verbs
 from soupctl.choices import Prediction
@@ -402,3 +403,27 @@ def test_the_commands_take_the_variant_to_read(soupctl, bases, shards, command):
         done.code,
         done.err.strip(),
     )
+
+
+def test_a_text_encoder_within_a_whole_clip_is_the_encoder_alone(running, bases, tmp_path):
+    base = Path(shutil.copytree(bases["text"], tmp_path / "base"))
+    alone = CLIPTextModel.from_pretrained(base / "text_encoder")
+    seeing = CLIPVisionConfig(
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        image_size=8,
+        patch_size=4,
+    )
+    parts = {"text_config": alone.config.to_dict(), "vision_config": seeing.to_dict()}
+    whole = CLIPModel(CLIPConfig(**parts, projection_dim=8))
+    whole.text_model.load_state_dict(alone.state_dict())
+    shutil.rmtree(base / "text_encoder")
+    whole.save_pretrained(base / "text_encoder")
+
+    found = running.load_models(running.read_base(base)).text_encoders["text_encoder"]
+
+    expected = alone.state_dict()
+    assert found.state_dict().keys() == expected.keys()
+    assert all(torch.equal(each, expected[key]) for key, each in found.state_dict().items())
