@@ -29,7 +29,7 @@ class Versus(Enum):
     LIMIT = "limit"
     """limit.c: every byte of the inputs read, one output written, on two threads, and fsync."""
     SCRIPT = "script"
-    """The usual averaging script (rivals.py)."""
+    """The usual averaging script (rivals/usual_script.py)."""
     PYTHON = "python"
     """`python -c pass`."""
     REAVERAGING = "re-averaging"

@@ -1,9 +1,9 @@
 """How time grows: `python benchmarks/growth.py [SERIES...] -o RESULT.json --plot PLOT.png`.
 
-All series take about ten minutes and 8 GB of disk.
+All series take about fifteen minutes and 8 GB of disk; `--redraw RESULT.json` only draws.
 
-Rule 1: each point is an average by soupctl and the limit (limit.c) on the same files, in turn, warm
-unless the series is cold; a ratio is the median over its pairs.
+Rule 1: each point is an average by soupctl and the limit (limit.c) on the same files with as many
+threads, in turn, warm unless the series is cold; a ratio is the median over its pairs.
 Rule 2: what is compared lies in one series, so that only one thing changes from point to point.
 """
 
@@ -15,20 +15,20 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 import limit
 import pagecache
 from checkpoints import write_checkpoint
-from figures import paired_ratio, seconds, table
+from figures import table
 from growth_plot import draw
+from in_turn import HEADINGS, cells, in_turn
 from machine import described_machine, described_versions
-from measure import Duration, timed
 from unet import NamedShape, stable_diffusion_unet
 
 MEGA = 1 << 20
@@ -47,11 +47,12 @@ class Point:
     """Numbers of tensors of each size in elements; empty for the U-Net of Stable Diffusion 1.5."""
     ingredients: int = 2
     dtype: str = "F16"
+    threads: int = 2
     options: tuple[str, ...] = ()
     cold: bool = False
     sparse: bool = False
     most_pairs: int = 9
-    """Fewer runs where each takes long."""
+    """Fewer runs where each takes long; a single pair is not warmed up."""
 
     def tensors(self) -> list[NamedShape]:
         """The tensors of each ingredient."""
@@ -78,17 +79,21 @@ def points() -> list[Point]:
     ]
     found += [Point("mixed sizes", 5 * n, tuple((n, size) for size in MIXED)) for n in (200, 6000)]
     for threads in (1, 2):
-        series, options = f"gigabytes, {threads} threads", ("--threads", str(threads))
+        series = f"gigabytes, {threads} thread{'s' * (threads > 1)}"
         found += [
-            Point(series, gb, ((round(gb * 500), MEGA),), options=options, sparse=True)
-            for gb in (0.1, 0.4, 1.6)
-        ]
-    found += [
-        Point(
-            "one tensor, gigabytes", gb, ((1, round(gb * 500) * MEGA),), sparse=True, most_pairs=n
-        )
-        for gb, n in ((0.4, 3), (4.0, 1))
-    ]
+            # eight ingredients, so that little is written for what is read
+            Point(
+                series, gb, ((round(gb * 62.5), MEGA),), 8,
+                threads=threads, sparse=True, most_pairs=1 if gb > 10 else 9,
+            )
+            for gb in (0.1, 0.4, 1.6, 6.4, 40)
+        ]  # fmt: skip
+        series = f"one tensor, {threads} thread{'s' * (threads > 1)}"
+        found += [
+            Point(series, gb, ((1, round(gb * 500) * MEGA),), threads=threads, sparse=True,
+                  most_pairs=3 if gb < 1 else 1)
+            for gb in (0.1, 0.4, 1, 4)
+        ]  # fmt: skip
     for dtype in ("F16", "BF16", "F32"):
         found += [Point(f"ingredients of {dtype}", n, large, n, dtype) for n in (2, 4, 8)]
     found += [Point("U-Net", n, (), n) for n in (2, 3)]
@@ -96,66 +101,73 @@ def points() -> list[Point]:
     return [*found, Point("kept sum", 2, (), 2, options=("--keep-sum",))]
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A point with its runs."""
-
-    point: Point
-    ours: tuple[Duration, ...]
-    limits: tuple[Duration, ...]
-    page_cache: str
-
-    def as_json(self) -> dict[str, object]:
-        """The record of a result file."""
-        ratio = paired_ratio([run.wall for run in self.ours], [run.wall for run in self.limits])
-        return {
-            "series": self.point.series,
-            "x": self.point.x,
-            "page_cache": self.page_cache,
-            "wall_s": median(run.wall for run in self.ours),
-            "cpu_s": median(run.user + run.system for run in self.ours),
-            "limit_wall_s": median(run.wall for run in self.limits),
-            "ratio": asdict(ratio),
-        }
-
-
-def measure(point: Point, soupctl: Sequence[str], folder: Path, pairs: int) -> Measured:
-    """The runs of a point: `pairs` of each side, in turn, after one of each that does not count."""
+def measure(point: Point, soupctl: Sequence[str], folder: Path, pairs: int) -> dict[str, Any]:
+    """The record of a point, whose files are written before and removed after."""
     with tempfile.TemporaryDirectory(dir=folder) as inside:
         inputs = point.write(Path(inside))
         out = Path(inside) / "out" / "soup.safetensors"
-        ours = [*soupctl, "avg", *map(str, inputs), "-o", str(out), "--quiet", *point.options]
-        limits = [str(limit.program()), str(out), *map(str, inputs)]
-        left = 0.0
-        durations: dict[int, list[Duration]] = {0: [], 1: []}
-        for _ in range(min(pairs, point.most_pairs) + 1):
-            for side, command in enumerate((ours, limits)):
-                for old in out.parent.glob("*"):
-                    old.unlink()
-                out.parent.mkdir(exist_ok=True)
-                # pending writes of the previous run must not slow down this one
-                os.sync()
-                if point.cold:
-                    left = max(left, pagecache.evict(inputs))
-                durations[side].append(timed(command))
-        state = f"cold, but for {left:.0%}" if point.cold else "warm"
-        return Measured(point, tuple(durations[0][1:]), tuple(durations[1][1:]), state)
+        options = ("-o", str(out), "--quiet", "--threads", str(point.threads), *point.options)
+        left = [0.0]
 
+        def prepare() -> None:
+            for old in out.parent.glob("*"):
+                old.unlink()
+            out.parent.mkdir(exist_ok=True)
+            # pending writes of the previous run must not slow down this one
+            os.sync()
+            if point.cold:
+                left.append(pagecache.evict(inputs))
 
-def rows(records: Sequence[dict[str, object]]) -> Iterator[tuple[str, ...]]:
-    """Each record as the cells of a line."""
-    for each in records:
-        ratio = each["ratio"]
-        assert isinstance(ratio, dict)
-        shown = f"{ratio['median']:.2f} ({ratio['smallest']:.2f}-{ratio['largest']:.2f})"
-        times = (seconds(float(str(each[name]))) for name in ("wall_s", "cpu_s", "limit_wall_s"))
-        yield (str(each["series"]), f"{each['x']:g}", *times, shown, str(each["page_cache"]))
+        pairs_run = in_turn(
+            [*soupctl, "avg", *map(str, inputs), *options],
+            limit.command(inputs, [out], point.threads),
+            min(pairs, point.most_pairs),
+            prepare,
+        )
+        cache = f"cold, but for {max(left):.0%}" if point.cold else "warm"
+        named = {"series": point.series, "x": point.x, "page_cache": cache}
+        return {**named, **pairs_run.as_json()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the series that are named, by default all, and print, keep and plot them."""
-    every = points()
-    series = list(dict.fromkeys(point.series for point in every))
+    options = _parsed(arguments)
+    if options.redraw is not None:
+        result = json.loads(options.redraw.read_text())
+    else:
+        result = _result(options)
+    rows = [
+        [point["series"], f"{point['x']:g}", *cells(point), point["page_cache"]]
+        for point in result["points"]
+    ]
+    print(table(["series", "x", *HEADINGS, "inputs"], rows))
+    if options.plot is not None:
+        options.plot.write_bytes(draw(result["points"]))
+    return 0
+
+
+def _result(options: argparse.Namespace) -> dict[str, Any]:
+    soupctl = shlex.split(options.soupctl)
+    with ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        result: dict[str, Any] = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "machine": described_machine(folder),
+            "versions": described_versions(soupctl, sys.executable),
+            "points": [],
+        }
+        for point in points():
+            if not options.series or point.series in options.series:
+                print(f"{point.series}: {point.x:g}", file=sys.stderr, flush=True)
+                result["points"].append(measure(point, soupctl, folder, options.pairs))
+                # after each point, since all of them take long
+                if options.output is not None:
+                    options.output.write_text(json.dumps(result, indent=1) + "\n")
+        return result
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    series = list(dict.fromkeys(point.series for point in points()))
     beside = str(Path(sys.executable).with_name("soupctl"))
     parser = argparse.ArgumentParser(description="Measure how time grows.")
     parser.add_argument("series", nargs="*", metavar="SERIES", help=f"any of: {', '.join(series)}")
@@ -163,33 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
     parser.add_argument("-o", dest="output", type=Path, help="result file to write")
     parser.add_argument("--plot", type=Path, help="PNG file to draw")
+    parser.add_argument("--redraw", type=Path, help="a result to draw instead of measuring")
     parser.add_argument("--soupctl", default=shlex.quote(beside), help="the command to measure")
     options = parser.parse_args(arguments)
     if unknown := set(options.series) - {*series}:
         parser.error(f"no such series: {', '.join(sorted(unknown))}")
-    if limit.compiler() is None:
+    if options.redraw is None and limit.compiler() is None:
         parser.error("the limit needs a C compiler (CC)")
-    soupctl = shlex.split(options.soupctl)
-    with ExitStack() as stack:
-        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        records = []
-        for point in every:
-            if not options.series or point.series in options.series:
-                print(f"{point.series}: {point.x:g}", file=sys.stderr, flush=True)
-                records.append(measure(point, soupctl, folder, options.pairs).as_json())
-        result = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": described_machine(folder),
-            "versions": described_versions(soupctl, sys.executable),
-            "points": records,
-        }
-    headings = ("series", "x", "soupctl", "its CPU", "limit", "soupctl / limit", "inputs")
-    print(table(headings, [*rows(records)]))
-    if options.output is not None:
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
-    if options.plot is not None:
-        options.plot.write_bytes(draw(records))
-    return 0
+    return options
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -30,3 +31,12 @@ def program() -> Path:
     assert command is not None
     subprocess.run([command, *OPTIONS, str(SOURCE), "-o", str(built)], check=True)
     return built
+
+
+def command(
+    inputs: Iterable[Path], outputs: Sequence[Path] = (), threads: int | None = None
+) -> list[str]:
+    """The command that reads the inputs and writes the outputs, with two threads by default."""
+    written = [word for path in outputs for word in ("-o", str(path))]
+    number = [] if threads is None else ["-j", str(threads)]
+    return [str(program()), *number, *written, *map(str, inputs)]

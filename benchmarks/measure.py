@@ -8,6 +8,7 @@ Rule 3: what is watched is the command's own process, so a command must not star
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import tempfile
 import time
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PERIOD_SECONDS = 0.002
+BLOCK_BYTES = 512
+"""The unit in which Linux counts what a process reads and writes."""
 
 
 class CommandFailed(Exception):
@@ -38,11 +41,16 @@ class Footprint:
     anonymous_mib: float
     open_files: int
     looks: int
+    bytes_read: int = 0
+    """From the disk, so none that lay in the page cache."""
+    bytes_written: int = 0
+    """Handed to the disk."""
 
 
 def timed(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Duration:
     """How long `command` took, from its start to its end; CommandFailed if it refused."""
-    return _run(command, environment, None)
+    duration, _ = _run(command, environment, None)
+    return duration
 
 
 def watched(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Footprint:
@@ -60,17 +68,18 @@ def watched(command: Sequence[str], environment: Mapping[str, str] | None = None
         open_files = max(open_files, files)
         looks += 1
 
-    _run(command, environment, look)
+    _, usage = _run(command, environment, look)
     if looks == 0:
         raise CommandFailed(f"{command[0]} ended before it could be looked at once")
-    return Footprint(anonymous_kib / 1024, open_files, looks)
+    read, written = (BLOCK_BYTES * blocks for blocks in (usage.ru_inblock, usage.ru_oublock))
+    return Footprint(anonymous_kib / 1024, open_files, looks, read, written)
 
 
 def _run(
     command: Sequence[str],
     environment: Mapping[str, str] | None,
     look: Callable[[int], None] | None,
-) -> Duration:
+) -> tuple[Duration, resource.struct_rusage]:
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -94,7 +103,7 @@ def _run(
             errors.seek(0)
             message = errors.read().decode(errors="replace").strip()
             raise CommandFailed(f"{command[0]} ended with {process.returncode}: {message[-2000:]}")
-    return Duration(wall, usage.ru_utime, usage.ru_stime)
+    return Duration(wall, usage.ru_utime, usage.ru_stime), usage
 
 
 def _watch_until_end(id: int, look: Callable[[int], None]) -> None:

@@ -12,7 +12,7 @@ import limit
 from cases import Versus
 from files import Files
 
-RIVAL = Path(__file__).with_name("rivals.py")
+RIVAL = Path(__file__).parent / "rivals" / "usual_script.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Subjects:
         """The command that takes turns with it in the same folder."""
         match versus:
             case Versus.LIMIT:
-                return [str(limit.program()), str(files.out), *map(str, files.inputs)]
+                return limit.command(files.inputs, [files.out])
             case Versus.SCRIPT:
                 inputs = map(str, files.inputs)
                 return [self.rival_python, str(RIVAL), str(files.out), *inputs]

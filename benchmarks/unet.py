@@ -1,4 +1,4 @@
-"""The tensors of the Stable Diffusion 1.5 UNet in diffusers' naming, derived from its architecture.
+"""The tensors of the UNets of Stable Diffusion 1.5 and XL in diffusers' naming, by architecture.
 
 Rule 1: names and shapes follow from a handful of numbers; a test holds them against diffusers' own.
 """
@@ -8,11 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-CHANNELS = (320, 640, 1280, 1280)
 LAYERS = 2
 LATENT_CHANNELS = 4
-TEXT_WIDTH = 768
-TIME_WIDTH = 4 * CHANNELS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,55 +25,82 @@ class NamedShape:
         return prod(self.shape)
 
 
-def stable_diffusion_unet() -> list[NamedShape]:
-    """The 686 tensors of the UNet, 859,520,964 parameters, sorted by name."""
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What the two UNets differ in."""
+
+    channels: tuple[int, ...]
+    depths: tuple[int, ...]
+    """Transformer blocks in each attention layer of a block; 0 for no attention there."""
+    middle_depth: int
+    text_width: int
+    projects_by_matrix: bool
+    """Whether attention layers are entered and left by a matrix, not a convolution."""
+    added_width: int = 0
+    """The width of what is added to the time embedding; 0 for nothing."""
+
+    @property
+    def time_width(self) -> int:
+        """The width of the time embedding."""
+        return 4 * self.channels[0]
+
+
+SD15 = Architecture((320, 640, 1280, 1280), (1, 1, 1, 0), 1, 768, False)
+SDXL = Architecture((320, 640, 1280), (0, 2, 10), 10, 2048, True, 2816)
+
+
+def stable_diffusion_unet(model: Architecture = SD15) -> list[NamedShape]:
+    """The tensors of the UNet, by name; SD 1.5 has 686 with 859,520,964 parameters."""
+    first, last, time = model.channels[0], model.channels[-1], model.time_width
     tensors = [
-        *_convolution("conv_in", CHANNELS[0], LATENT_CHANNELS, 3),
-        *_linear("time_embedding.linear_1", TIME_WIDTH, CHANNELS[0]),
-        *_linear("time_embedding.linear_2", TIME_WIDTH, TIME_WIDTH),
-        *_down_and_up(),
-        *_resnet("mid_block.resnets.0", CHANNELS[-1], CHANNELS[-1]),
-        *_attention("mid_block.attentions.0", CHANNELS[-1]),
-        *_resnet("mid_block.resnets.1", CHANNELS[-1], CHANNELS[-1]),
-        *_norm("conv_norm_out", CHANNELS[0]),
-        *_convolution("conv_out", LATENT_CHANNELS, CHANNELS[0], 3),
+        *_convolution("conv_in", first, LATENT_CHANNELS, 3),
+        *_linear("time_embedding.linear_1", time, first),
+        *_linear("time_embedding.linear_2", time, time),
+        *_down_and_up(model),
+        *_resnet(model, "mid_block.resnets.0", last, last),
+        *_attention(model, "mid_block.attentions.0", last, model.middle_depth),
+        *_resnet(model, "mid_block.resnets.1", last, last),
+        *_norm("conv_norm_out", first),
+        *_convolution("conv_out", LATENT_CHANNELS, first, 3),
     ]
+    if model.added_width:
+        tensors += _linear("add_embedding.linear_1", time, model.added_width)
+        tensors += _linear("add_embedding.linear_2", time, time)
     return sorted(tensors, key=lambda tensor: tensor.name)
 
 
-def _down_and_up() -> list[NamedShape]:
+def _down_and_up(model: Architecture) -> list[NamedShape]:
     tensors: list[NamedShape] = []
-    width = CHANNELS[0]
+    channels_of, depths = model.channels, model.depths
+    width = channels_of[0]
     # outputs of the down blocks that the up blocks concatenate
     skips = [width]
-    for index, channels in enumerate(CHANNELS):
+    for index, channels in enumerate(channels_of):
         block = f"down_blocks.{index}"
         for layer in range(LAYERS):
-            tensors += _resnet(f"{block}.resnets.{layer}", width, channels)
-            if index < len(CHANNELS) - 1:
-                tensors += _attention(f"{block}.attentions.{layer}", channels)
+            tensors += _resnet(model, f"{block}.resnets.{layer}", width, channels)
+            tensors += _attention(model, f"{block}.attentions.{layer}", channels, depths[index])
             width = channels
             skips.append(width)
-        if index < len(CHANNELS) - 1:
+        if index < len(channels_of) - 1:
             tensors += _convolution(f"{block}.downsamplers.0.conv", channels, channels, 3)
             skips.append(width)
-    for index, channels in enumerate(reversed(CHANNELS)):
-        block = f"up_blocks.{index}"
+    for index, channels in enumerate(reversed(channels_of)):
+        block, depth = f"up_blocks.{index}", depths[-1 - index]
         for layer in range(LAYERS + 1):
-            tensors += _resnet(f"{block}.resnets.{layer}", width + skips.pop(), channels)
-            if index > 0:
-                tensors += _attention(f"{block}.attentions.{layer}", channels)
+            tensors += _resnet(model, f"{block}.resnets.{layer}", width + skips.pop(), channels)
+            tensors += _attention(model, f"{block}.attentions.{layer}", channels, depth)
             width = channels
-        if index < len(CHANNELS) - 1:
+        if index < len(channels_of) - 1:
             tensors += _convolution(f"{block}.upsamplers.0.conv", channels, channels, 3)
     return tensors
 
 
-def _resnet(name: str, width: int, channels: int) -> list[NamedShape]:
+def _resnet(model: Architecture, name: str, width: int, channels: int) -> list[NamedShape]:
     tensors = [
         *_norm(f"{name}.norm1", width),
         *_convolution(f"{name}.conv1", channels, width, 3),
-        *_linear(f"{name}.time_emb_proj", channels, TIME_WIDTH),
+        *_linear(f"{name}.time_emb_proj", channels, model.time_width),
         *_norm(f"{name}.norm2", channels),
         *_convolution(f"{name}.conv2", channels, channels, 3),
     ]
@@ -85,17 +109,28 @@ def _resnet(name: str, width: int, channels: int) -> list[NamedShape]:
     return tensors
 
 
-def _attention(name: str, channels: int) -> list[NamedShape]:
-    block = f"{name}.transformer_blocks.0"
+def _attention(model: Architecture, name: str, channels: int, depth: int) -> list[NamedShape]:
+    if depth == 0:
+        return []
+    tensors = _norm(f"{name}.norm", channels)
+    for part in ("proj_in", "proj_out"):
+        tensors += (
+            _linear(f"{name}.{part}", channels, channels)
+            if model.projects_by_matrix
+            else _convolution(f"{name}.{part}", channels, channels, 1)
+        )
+    for number in range(depth):
+        tensors += _transformer(f"{name}.transformer_blocks.{number}", channels, model.text_width)
+    return tensors
+
+
+def _transformer(block: str, channels: int, text_width: int) -> list[NamedShape]:
+    # the gated feed-forward has two branches of four times the width
     tensors = [
-        *_norm(f"{name}.norm", channels),
-        *_convolution(f"{name}.proj_in", channels, channels, 1),
-        *_convolution(f"{name}.proj_out", channels, channels, 1),
-        # the gated feed-forward has two branches of four times the width
         *_linear(f"{block}.ff.net.0.proj", 8 * channels, channels),
         *_linear(f"{block}.ff.net.2", channels, 4 * channels),
     ]
-    for part, source in (("attn1", channels), ("attn2", TEXT_WIDTH)):
+    for part, source in (("attn1", channels), ("attn2", text_width)):
         tensors += [
             NamedShape(f"{block}.{part}.to_q.weight", (channels, channels)),
             NamedShape(f"{block}.{part}.to_k.weight", (channels, source)),

@@ -9,7 +9,7 @@ import pytest
 from checkpoints import ITEM_BYTES, LAYOUTS, Ingredients, encoded, pieces
 from gate import tensors_described, tensors_of
 from safetensors import safe_open
-from unet import stable_diffusion_unet
+from unet import SD15, SDXL, stable_diffusion_unet
 
 DTYPES = sorted(ITEM_BYTES)
 
@@ -22,23 +22,35 @@ def test_the_unet_has_686_tensors_and_860_million_parameters() -> None:
     assert 859_520_964 == sum(tensor.size for tensor in tensors)
 
 
-def test_the_unet_has_the_names_and_shapes_of_diffusers() -> None:
-    """Derived names and shapes equal those of the model class with the SD 1.5 configuration."""
+SD15_FIELDS = {
+    "block_out_channels": (320, 640, 1280, 1280),
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+}
+SDXL_FIELDS = {
+    "block_out_channels": (320, 640, 1280),
+    "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+
+
+@pytest.mark.parametrize(("model", "fields"), [(SD15, SD15_FIELDS), (SDXL, SDXL_FIELDS)])
+def test_a_unet_has_the_names_and_shapes_of_diffusers(model, fields) -> None:
+    """Derived names and shapes equal those of the model class with the model's configuration."""
     torch = pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
     with torch.device("meta"):
-        model = diffusers.UNet2DConditionModel(
-            sample_size=64,
-            in_channels=4,
-            out_channels=4,
-            block_out_channels=(320, 640, 1280, 1280),
-            layers_per_block=2,
-            cross_attention_dim=768,
-            attention_head_dim=8,
-        )
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        built = diffusers.UNet2DConditionModel(sample_size=64, layers_per_block=2, **fields)
+    expected = {name: tuple(value.shape) for name, value in built.state_dict().items()}
 
-    assert expected == {tensor.name: tensor.shape for tensor in stable_diffusion_unet()}
+    assert expected == {tensor.name: tensor.shape for tensor in stable_diffusion_unet(model)}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -105,7 +105,7 @@ def test_the_limit_reads_all_inputs_and_writes_as_much_as_one_has(tmp_path: Path
     inputs = [tmp_path / "one", tmp_path / "it's two"]
     for path in inputs:
         path.write_bytes(bytes((3 << 19) + 5))
-    command = [str(limit.program()), str(tmp_path / "out"), *map(str, inputs)]
+    command = limit.command(inputs, [tmp_path / "out"])
     timed(command)
 
     assert (3 << 19) + 5 == (tmp_path / "out").stat().st_size

@@ -1,4 +1,4 @@
-"""The usual script that averages checkpoints, as its users write it; `rivals.py OUT IN IN ...`.
+"""The usual script that averages checkpoints, as its users write it: `usual_script.py OUT IN...`.
 
 Rule 1: it gets what is fair: one tensor at a time, float32 sums, the ingredients' own dtype out.
 """
