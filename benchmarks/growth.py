@@ -52,7 +52,9 @@ class Point:
     cold: bool = False
     sparse: bool = False
     most_pairs: int = 9
-    """Fewer runs where each takes long; a single pair is not warmed up."""
+    """Fewer runs where each takes long."""
+    fits_memory: bool = True
+    """Whether it can be warm, after a warm-up."""
 
     def tensors(self) -> list[NamedShape]:
         """The tensors of each ingredient."""
@@ -85,6 +87,7 @@ def points() -> list[Point]:
             Point(
                 series, gb, ((round(gb * 62.5), MEGA),), 8,
                 threads=threads, sparse=True, most_pairs=1 if gb > 10 else 9,
+                fits_memory=gb < 10,
             )
             for gb in (0.1, 0.4, 1.6, 6.4, 40)
         ]  # fmt: skip
@@ -123,6 +126,7 @@ def measure(point: Point, soupctl: Sequence[str], folder: Path, pairs: int) -> d
             limit.command(inputs, [out], point.threads),
             min(pairs, point.most_pairs),
             prepare,
+            point.fits_memory,
         )
         cache = f"cold, but for {max(left):.0%}" if point.cold else "warm"
         named = {"series": point.series, "x": point.x, "page_cache": cache}

@@ -1,7 +1,9 @@
 """The plot of how time grows: a panel for each quantity, soupctl and the limit in each.
 
-Rule 1: it is understood without any text around it: each panel has a title, each line its name at
-its end, and axes have plain numbers.
+Rule 1: it is understood without any text around it: panels have titles, lines have names, and axes
+have plain numbers.
+Rule 2: times are CPU times, since series measured one after the other differ in how long they wait
+for other work on the machine.
 """
 
 from __future__ import annotations
@@ -51,8 +53,8 @@ def draw(records: Sequence[Record]) -> bytes:
     """The points of the panels' series as a PNG file; both axes are logarithmic."""
     figure = Figure(figsize=(10, 8), dpi=DPI, layout="constrained")
     figure.suptitle(
-        "Time of soupctl avg (solid) and of the limit (dashed):\n"
-        "a C program that only reads the same bytes, writes as many, and waits for the disk"
+        "CPU seconds of soupctl avg (solid) and of the limit (dashed),\n"
+        "a C program that only reads the same files, and writes one of their size to disk"
     )
     for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         _draw_panel(axes, panel, records)
@@ -62,12 +64,12 @@ def draw(records: Sequence[Record]) -> bytes:
 
 
 def _draw_panel(axes: Axes, panel: Panel, records: Sequence[Record]) -> None:
-    axes.set(title=panel.title, xscale="log", yscale="log", xlabel=panel.axis, ylabel="seconds")
+    axes.set(title=panel.title, xscale="log", yscale="log", xlabel=panel.axis, ylabel="CPU seconds")
     for place, (name, called) in enumerate(panel.series):
         found = sorted((each for each in records if each["series"] == name), key=lambda e: e["x"])
         for key, what, colors, style in (
-            ("wall_s", "soupctl", OURS, "-"),
-            ("limit_wall_s", "limit", LIMIT, "--"),
+            ("cpu_s", "soupctl", OURS, "-"),
+            ("limit_cpu_s", "limit", LIMIT, "--"),
         ):
             _draw_line(axes, found, key, colors[place], style, f"{what}, {called}".rstrip(", "))
     for axis in (axes.xaxis, axes.yaxis):

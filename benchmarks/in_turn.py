@@ -1,6 +1,7 @@
 """Two commands in turn, so that what disturbs one disturbs the other.
 
-Rule 1: the order of a pair alternates, and one more pair, which does not count, is a warm-up.
+Rule 1: the order of a pair alternates, and one more pair, which does not count, is a warm-up: the
+first to read a file would pay for the second.
 Rule 2: how busy the machine was is part of the record.
 """
 
@@ -43,12 +44,16 @@ class Pairs:
 
 
 def in_turn(
-    ours: Sequence[str], limit: Sequence[str], pairs: int, before: Callable[[], None]
+    ours: Sequence[str],
+    limit: Sequence[str],
+    pairs: int,
+    before: Callable[[], None],
+    warm_up: bool = True,
 ) -> Pairs:
     """The runs of both commands, `pairs` of each; `before` is called before each run."""
     durations: tuple[list[Duration], list[Duration]] = ([], [])
     loads = []
-    for side in turns(pairs):
+    for side in turns(pairs + warm_up):
         before()
         loads.append(os.getloadavg()[0])
         durations[side].append(timed((ours, limit)[side]))
@@ -57,9 +62,8 @@ def in_turn(
 
 
 def turns(pairs: int) -> list[int]:
-    """Whose turn it is, 0 for soupctl; a single pair has no warm-up."""
-    number = pairs + 1 if pairs > 1 else 1
-    return [side for pair in range(number) for side in ((0, 1) if pair % 2 else (1, 0))]
+    """Whose turn it is, 0 for soupctl."""
+    return [side for pair in range(pairs) for side in ((0, 1) if pair % 2 else (1, 0))]
 
 
 def cells(record: dict[str, Any]) -> list[str]:

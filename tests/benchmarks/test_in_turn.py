@@ -12,20 +12,22 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("pairs", "expected"), [(1, [1, 0]), (2, [1, 0, 0, 1, 1, 0]), (3, [1, 0, 0, 1, 1, 0, 0, 1])]
+    ("pairs", "expected"), [(1, [1, 0]), (2, [1, 0, 0, 1]), (4, [1, 0, 0, 1, 1, 0, 0, 1])]
 )
-def test_neither_side_is_always_the_first_and_the_warm_up_is_one_pair_more(pairs, expected):
+def test_neither_side_is_always_the_first(pairs, expected):
     assert in_turn.turns(pairs) == expected
 
 
 def test_runs_are_paired_in_their_order_without_the_warm_up(monkeypatch):
-    clock = iter([9.0, 8.0, 1.0, 2.0, 3.0, 9.0])
+    clock = iter([5.0, 4.0, 9.0, 8.0, 1.0, 2.0, 3.0, 9.0])
 
     def timed(command):
         wall = next(clock)
         return in_turn.Duration(wall, wall / 4, wall / 4)
 
     monkeypatch.setattr(in_turn, "timed", timed)
+    cold = in_turn.in_turn(["ours"], ["limit"], 1, lambda: None, warm_up=False)
+    assert (cold.ours[0].wall, cold.limits[0].wall) == (4.0, 5.0)
     called = []
     record = in_turn.in_turn(["ours"], ["limit"], 2, lambda: called.append(1)).as_json()
     assert len(called) == 6
