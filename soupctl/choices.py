@@ -180,6 +180,14 @@ class Optimizer(StrEnum):
 
     ADAMW = "adamw"
     ADAMW8BIT = "adamw8bit"
+    ADAFACTOR = "adafactor"
+
+
+class WeightDtype(StrEnum):
+    """Dtype of the denoiser's weights in training."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
 
 
 class Tracker(StrEnum):

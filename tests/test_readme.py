@@ -240,7 +240,7 @@ def test_a_config_on_a_page_is_one_that_training_takes(tmp_path: Path) -> None:
         path.write_text(text)
         (options,) = FINETUNE.built(read_config(path, FINETUNE.kinds))
         assert options != Options()
-    assert len(examples) == 3
+    assert len(examples) == 4
 
 
 def test_a_recipe_on_a_page_is_one_that_run_takes(tmp_path: Path) -> None:

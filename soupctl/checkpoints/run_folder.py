@@ -29,6 +29,8 @@ class RunSnapshot:
     weights: Path
     track: EmaTrack | None
     """The moving average that was stored with them."""
+    powers: tuple[PowerAverage, ...] = ()
+    """The power-function averages that were stored with them, by width."""
 
 
 @frozen
@@ -38,6 +40,15 @@ class EmaTrack:
     weights: Path
     updates: int
     decay: float
+
+
+@frozen
+class PowerAverage:
+    """A stored average with a power function as its profile."""
+
+    weights: Path
+    updates: int
+    sigma_rel: float
 
 
 def is_run(folder: Path) -> bool:
@@ -72,7 +83,27 @@ def _snapshot(path: Path) -> RunSnapshot:
     track = None
     if isinstance(updates, int) and updates > 0 and (path / EMA).is_file():
         track = EmaTrack(path / EMA, updates, _decay(identity, path))
-    return RunSnapshot(step, path / MODEL, track)
+    return RunSnapshot(step, path / MODEL, track, _powers(manifest.get("ema_tracks"), path))
+
+
+def power_file(width: float) -> str:
+    """The name of the file of the power-function average of that width."""
+    return f"ema-{width!r}.safetensors"
+
+
+def _powers(listed: object, path: Path) -> tuple[PowerAverage, ...]:
+    """The power-function averages that a manifest lists, as updates by width."""
+    found = []
+    for text, updates in (listed if isinstance(listed, dict) else {}).items():
+        try:
+            width = float(text)
+        except ValueError:
+            width = -1.0
+        file = path / power_file(width)
+        if not 0 < width < 1 or type(updates) is not int or updates < 1 or not file.is_file():
+            raise InputError(f"is damaged: it has no valid average {text!r}", path=path)
+        found.append(PowerAverage(file, updates, width))
+    return tuple(sorted(found, key=lambda each: each.sigma_rel))
 
 
 def _decay(identity: dict[str, Any], path: Path) -> float:

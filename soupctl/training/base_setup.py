@@ -32,6 +32,7 @@ from .bank_options import PatchOptions
 from .bank_plan import BankPlan, plan_bank
 from .buckets import bucket_sizes
 from .loader import InputSpec
+from .memory_options import memory_conflicts
 from .options import Options
 
 
@@ -136,6 +137,7 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
         )
     issues += _options_of_the_other_training(base, options)
     issues += _without_single_file(base, options, patch)
+    issues += map(Issue, memory_conflicts(options))
     if options.cache_latents and base.vae is None:
         issues.append(Issue("has no vae, which cache-latents needs", base.folder))
     if options.prompt and base.conditioning is not Conditioning.TEXT:

@@ -17,7 +17,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from ..checkpoints.run_folder import EMA, FOLDER, MANIFEST, MODEL
+from ..checkpoints.run_folder import EMA, FOLDER, MANIFEST, MODEL, power_file
 from ..errors import InputError, SoupError
 from ..storage.atomic import publish_bytes, publish_folder
 from ..storage.files import read_json, write_file
@@ -56,6 +56,8 @@ def save_checkpoint(out: Path, state: LoopState, identity: Mapping[str, str], ke
     tensors_of, plain = ({}, {}) if engine else _tensors_and_rest(state)
     if state.ema is not None:
         tensors_of[EMA] = dict(zip(state.trained, state.ema.shadow_params, strict=True))
+    for track in state.averages.tracks:
+        tensors_of[power_file(track.width)] = dict(zip(state.trained, track.values, strict=True))
     if not accelerator.is_main_process:
         if engine:
             save_deepspeed(engine, accelerator, None)
@@ -98,6 +100,7 @@ def _write_manifest(
         "identity": dict(identity),
         "optimizer": plain,
         "ema_steps": state.ema.optimization_step if state.ema is not None else None,
+        "ema_tracks": {repr(each.width): each.updates for each in state.averages.tracks},
         "scaler": scaler.state_dict() if scaler is not None else None,
         "files": dict(files),
     }
@@ -153,6 +156,11 @@ def _restore(state: LoopState, checkpoint: TrainingCheckpoint) -> None:
         for name, value in _matching(path / EMA, shadows).items():
             shadows[name].copy_(value)
         state.ema.optimization_step = int(manifest["ema_steps"])
+    for track in state.averages.tracks:
+        values = dict(zip(state.trained, track.values, strict=True))
+        for name, value in _matching(path / power_file(track.width), values).items():
+            values[name].copy_(value)
+        track.updates = int(manifest["ema_tracks"][repr(track.width)])
     if is_deepspeed(state.accelerator):
         restore_deepspeed(state.model, path)
     else:

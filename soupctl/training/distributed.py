@@ -20,7 +20,7 @@ import torch
 import transformers
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ..choices import Optimizer, Precision, Tracker
+from ..choices import Optimizer, Precision, Tracker, WeightDtype
 from ..errors import Issue, LimitError, TrainingError, UsageError
 from .options import Options
 
@@ -90,8 +90,11 @@ def require_fsdp2(accelerator: Any) -> None:
 
 
 def require_supported_options(accelerator: Any, options: Options, *, patch: bool) -> None:
-    """Raise UsageError for options that FSDP or DeepSpeed do not support."""
-    if not (is_fsdp(accelerator) or is_deepspeed(accelerator)):
+    """Raise UsageError for options that several processes, FSDP or DeepSpeed do not support."""
+    is_special = is_fsdp(accelerator) or is_deepspeed(accelerator)
+    if is_special or accelerator.num_processes > 1:
+        _require_one_process(options)
+    if not is_special:
         return
     kind, issues = "FSDP" if is_fsdp(accelerator) else "DeepSpeed", []
     if patch:
@@ -101,9 +104,27 @@ def require_supported_options(accelerator: Any, options: Options, *, patch: bool
         issues.append(Issue(what, advice="remove it, or use several plain processes"))
     if options.ema and is_sharded(accelerator):
         issues.append(Issue("EMA of sharded weights is not supported", advice="add --no-ema"))
+    if options.ema_tracks and is_sharded(accelerator):
+        what = "averages of sharded weights are not supported"
+        issues.append(Issue(what, advice="remove --ema-tracks"))
     if options.optimizer is not Optimizer.ADAMW:
         what = f"optimizer = {options.optimizer.value} does not work with {kind}"
         issues.append(Issue(what, advice="set optimizer = adamw in --config"))
+    if issues:
+        raise UsageError.collected(issues)
+
+
+def _require_one_process(options: Options) -> None:
+    """Raise UsageError for options that only a single plain process supports."""
+    given = {
+        "fused-backward": options.fused_backward,
+        "weight-dtype = bfloat16": options.weight_dtype is WeightDtype.BFLOAT16,
+    }
+    issues = [
+        Issue(f"{name} works with one plain process only", advice="remove it from --config")
+        for name, is_set in given.items()
+        if is_set
+    ]
     if issues:
         raise UsageError.collected(issues)
 

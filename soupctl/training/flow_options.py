@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from ..choices import Weighting
-from .loss_options import LossOptions
+from .memory_options import MemoryOptions
 from .option_fields import POSITIVE, Bounds, option
 
 
 @dataclass(frozen=True, slots=True)
-class FlowOptions(LossOptions):
+class FlowOptions(MemoryOptions):
     """How timesteps are drawn and weighted in flow matching."""
 
     weighting: Weighting = option(

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.training_utils import EMAModel
 
-from ..choices import Optimizer, Schedule
+from ..choices import Schedule
+from .averages import Averages
 from .distributed import gather
 from .loader import Batch
 from .options import Options
@@ -40,12 +40,17 @@ class LoopState:
     trained: Mapping[str, torch.nn.Parameter]
     """The trained parameters, by their names in checkpoints."""
     optimizer: Any
-    ema: Any | None
-    """diffusers' EMAModel of `trained`, in the same order."""
+    averages: Averages
+    """Of `trained`, in the same order."""
     step: int = 0
     """Number of optimizer steps made."""
     batch_context: Callable[[Batch], AbstractContextManager[object]] = no_context
     """Makes the context in which the loss of a batch and its gradients are computed."""
+
+    @property
+    def ema(self) -> Any | None:
+        """diffusers' EMAModel of `trained`, if that option is set."""
+        return self.averages.ema
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +64,6 @@ class StepResult:
     gradient_norm: torch.Tensor | None
     """Norm of the gradient before clipping; None without clipping."""
     lr: float
-
-
-def make_optimizer(parameters: list[Any], options: Options) -> Any:
-    """The chosen optimizer of parameters, or of parameter groups."""
-    if options.optimizer is Optimizer.ADAMW8BIT:
-        # an optional library
-        import bitsandbytes
-
-        kind = bitsandbytes.optim.AdamW8bit
-    else:
-        kind = torch.optim.AdamW
-    return kind(parameters, lr=options.lr, weight_decay=options.weight_decay)
-
-
-def make_ema(trained: Mapping[str, torch.nn.Parameter], options: Options) -> EMAModel | None:
-    """The exponential moving average of the trained parameters, if that option is set."""
-    if not options.ema:
-        return None
-    return EMAModel(list(trained.values()), decay=options.ema_decay, foreach=True)
 
 
 def learning_rate(step: int, options: Options, total: int) -> float:
@@ -119,7 +105,7 @@ def train(
                 optimizer.step()
                 optimizer.zero_grad()
             losses.append(loss.detach())
-        if state.ema is not None and not accelerator.optimizer_step_was_skipped:
-            state.ema.step(parameters)
+        if not accelerator.optimizer_step_was_skipped:
+            state.averages.step(parameters)
         state.step += 1
         yield StepResult(state.step, torch.stack(losses).mean(), norm, lr)

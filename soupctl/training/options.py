@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from ..choices import SaveAs, SaveDtype, Schedule, Tracker
 from ..errors import Issue, UsageError
 from .flow_options import FlowOptions
+from .memory_options import track_problems
 from .option_fields import (
     AT_LEAST_0,
     AT_LEAST_1,
@@ -163,6 +164,7 @@ def _problems(options: Options) -> Iterator[str]:
     except ValueError:
         shown = shown_value(repr(options.timesteps))
         yield f"--timesteps must be LO:HI with LO below HI, such as 0:250, not {shown}"
+    yield from track_problems(options)
     if options.cache_latents and options.random_crop:
         yield "cache-latents and random-crop exclude each other: a cached crop is never drawn"
     if unreadable := [text for text in (*options.prompt, *options.classes) if not _is_utf8(text)]:

@@ -49,7 +49,7 @@ def smaller(options: Options, resolution: int) -> Iterator[str]:
     if options.precision is Precision.NO:
         yield "--precision bf16 halves activations"
     if options.optimizer is Optimizer.ADAMW:
-        yield 'optimizer = "adamw8bit" in --config has smaller moments'
-    if options.ema:
-        yield "--no-ema keeps no second copy of the weights"
+        yield 'optimizer = "adamw8bit" or "adafactor" in --config has smaller moments'
+    if options.ema and not options.ema_on_cpu:
+        yield "ema-on-cpu = true in --config keeps the EMA out of the GPU"
     yield f"--resolution below {resolution} trains on smaller images"

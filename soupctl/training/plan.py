@@ -203,8 +203,8 @@ def count_steps(options: Options, images: int, processes: int) -> int:
 
 
 def checkpoint_size(trained: int, options: Options) -> int:
-    """Bytes of a training checkpoint: float32 weights, two moments of the optimizer, and EMA."""
-    return 4 * trained * (4 if options.ema else 3)
+    """Most bytes of a training checkpoint: float32 weights, two moments, and averages."""
+    return 4 * trained * ((4 if options.ema else 3) + len(options.track_widths))
 
 
 def result_size(trained: int, copied: int, options: Options) -> int:

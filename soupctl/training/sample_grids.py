@@ -107,7 +107,9 @@ def ema_in_place(state: LoopState) -> Iterator[None]:
         return
     parameters = list(state.trained.values())
     state.ema.store(parameters)
-    state.ema.copy_to(parameters)
+    for parameter, value in zip(parameters, state.ema.shadow_params, strict=True):
+        # one by one: all of them together may not fit beside the weights
+        parameter.data.copy_(value)
     try:
         yield
     finally:

@@ -25,10 +25,12 @@ from ..format.dtypes import DType
 from ..ledger.ledger import LEDGER_KEY, Ledger, runs
 from ..ledger.ledger_json import encode_ledger
 from . import train_denoiser
+from .averages import Averages
 from .callbacks import Reporter
 from .export import RAW
 from .loader import Batch
-from .loop import LoopState, Loss, make_ema, make_optimizer
+from .loop import LoopState, Loss
+from .optimizers import make_optimizer
 from .publish import run_facts, training_record, write_model_card
 from .run_record import RunRecord, write_record
 from .sample_grids import ema_in_place
@@ -72,7 +74,7 @@ def initial_state(run: PreparedRun, models: Models) -> LoopState:
         for name, parameter in patched.bank.named_parameters()
         if parameter.requires_grad
     }
-    state = LoopState(accelerator, model, trained, optimizer, make_ema(trained, options))
+    state = LoopState(accelerator, model, trained, optimizer, Averages(trained, options))
     if run.bank.config.noisy:
         state.batch_context = _gate_noise(run, patched)
     return state

@@ -1,6 +1,7 @@
 """Training a denoiser: its models and optimizer, its batches and its loss.
 
-Rule 1: trained weights are float32, whatever the base's dtype; --precision is for computing only.
+Rule 1: trained weights are float32, whatever the base's dtype, unless weight-dtype says otherwise;
+--precision is for computing only.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..choices import WeightDtype
 from ..diffusion.base import Conditioning
 from ..diffusion.families.family import Condition, Frame
 from ..diffusion.loading import Models, encode_captions, encode_images, sample_latents
 from ..errors import LimitError
+from .averages import Averages
 from .distributed import is_fsdp
 from .export import LATENTS
 from .loader import Batch, BatchSampler, Examples, LatentCache, batches
-from .loop import LoopState, Loss, make_ema, make_optimizer
+from .loop import LoopState, Loss
+from .optimizers import ParameterOptimizers, has_own_steps, make_optimizer, train_in_bfloat16
 from .pixels import read_pixels
 from .setup import PreparedRun
 
@@ -31,13 +35,19 @@ def initial_state(run: PreparedRun, models: Models) -> LoopState:
     if options.train_text_encoder:
         module = DenoiserWithTexts(models)
         names += [name for name, _ in module.texts.named_parameters()]
-    optimizer = make_optimizer(list(module.parameters()), options)
-    model, optimizer = _wrap(accelerator, module, optimizer)
+    if options.weight_dtype is WeightDtype.BFLOAT16:
+        train_in_bfloat16(models.denoiser)
+    if has_own_steps(options):
+        model = accelerator.prepare(module)
+        optimizer: Any = ParameterOptimizers(list(model.parameters()), options)
+    else:
+        optimizer = make_optimizer(list(module.parameters()), options)
+        model, optimizer = _wrap(accelerator, module, optimizer)
     # DeepSpeed sets train(), in which each block of a DiT would drop labels by itself
     accelerator.unwrap_model(model).eval()
     # matched by order, because FSDP renames the parameters of the modules that it wraps
     trained = dict(zip(names, accelerator.unwrap_model(model).parameters(), strict=True))
-    return LoopState(accelerator, model, trained, optimizer, make_ema(trained, options))
+    return LoopState(accelerator, model, trained, optimizer, Averages(trained, options))
 
 
 class DenoiserWithTexts(nn.Module):

@@ -97,7 +97,7 @@ def another(options: CommandOptions, name: str) -> Any:
         return ("one", "two")
     if issubclass(type_, StrEnum):
         return next(each for each in type_ if each is not default)
-    texts = {"timesteps": "0:7"}
+    texts = {"timesteps": "0:7", "ema_tracks": "0.05,0.1"}
     return {bool: not default, int: 7, float: 0.25, str: texts.get(name, "0-1")}[type_]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from soupctl.choices import Schedule, Weighting
+from soupctl.choices import Schedule, WeightDtype, Weighting
 from soupctl.errors import InputError, UsageError
 from soupctl.training.config_file import read_config
 from soupctl.training.option_fields import options_of
@@ -21,6 +21,8 @@ CHANGE_WEIGHTS = {
     "cond_drop",
     "ema",
     "ema_decay",
+    "ema_on_cpu",
+    "ema_tracks",
     "flip",
     "grad_accum",
     "guidance_embedding",
@@ -46,6 +48,7 @@ CHANGE_WEIGHTS = {
     "train_text_encoder",
     "warmup",
     "weight_decay",
+    "weight_dtype",
     "weighting",
 }
 
@@ -60,13 +63,17 @@ FOR_FLOW = {
 }
 """Options of flow matching."""
 
-UNRECORDED_UNSET = {"buckets", "timesteps", "train_text_encoder"} | FOR_FLOW
+UNRECORDED_UNSET = FOR_FLOW | {
+    *("buckets", "timesteps", "train_text_encoder"),
+    *("ema_on_cpu", "ema_tracks", "weight_dtype"),
+}
 """Options that came later: a run that does not set them is the one that it was before them."""
 
 
 CHANGE_TIME_ALONE = {
     "caption_files",
     "epochs",
+    "fused_backward",
     "grad_checkpointing",
     "guidance",
     "keep",
@@ -98,7 +105,10 @@ def test_the_identity_of_a_run_holds_the_options_that_change_weights():
     assert set(plain.numbers) == CHANGE_WEIGHTS - UNRECORDED_UNSET
     flow = dict.fromkeys(FOR_FLOW, 2.0)
     flow |= {"weighting": Weighting.MODE, "precondition_outputs": True}
-    chosen = replace(plain, timesteps="0:500", buckets=True, train_text_encoder=True, **flow)
+    later = {"ema_on_cpu": True, "ema_tracks": "0.1", "weight_dtype": WeightDtype.BFLOAT16}
+    chosen = replace(
+        plain, timesteps="0:500", buckets=True, train_text_encoder=True, **flow, **later
+    )
     assert set(chosen.numbers) == CHANGE_WEIGHTS
 
 

@@ -166,6 +166,10 @@ def _weighed_run(asked: EmaRequest, run: str) -> Weighed:
     paths = [str(each.weights) for each in found]
     if asked.decay is not None:
         return Weighed(tuple(paths), decay_weights(asked.decay, len(paths)))
+    powers = [power for each in found for power in each.powers]
+    if powers:
+        profiles = [PowerProfile(each.updates, gamma_of(each.sigma_rel)) for each in powers]
+        return _fitted(asked, [str(each.weights) for each in powers], profiles, averages=powers)
     tracks = [each.track for each in found if each.track is not None]
     if len(tracks) < len(found):
         return _fitted(asked, paths, snapshot_profiles(_steps_of(found, run)))
