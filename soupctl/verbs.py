@@ -139,6 +139,9 @@ if TYPE_CHECKING:
     from .proof.many import soups_in as soups_in
     from .proof.many import verify_folder as verify_folder
     from .proof.statement import Attestation as Attestation
+    from .report.facts import ReportRequest as ReportRequest
+    from .report.facts import SoupFacts as SoupFacts
+    from .report.publish import report as report
     from .scoring.greedy import Greedy as Greedy
     from .scoring.greedy import GreedyChoice as GreedyChoice
     from .scoring.greedy import greedy as greedy
@@ -206,6 +209,8 @@ MODULES = {
     ".proof.describe": "DescribeRequest describe",
     ".proof.many": "Share SoupFolder VerifiedFolder soups_in verify_folder",
     ".proof.statement": "Attestation",
+    ".report.facts": "ReportRequest SoupFacts",
+    ".report.publish": "report",
     ".scoring.greedy": "Greedy GreedyChoice greedy open_greedy",
     ".scoring.rank": "IngredientEffect Rank Ranking rank",
     ".scoring.recipe": "chosen_recipe",

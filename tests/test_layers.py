@@ -44,15 +44,18 @@ MAY_IMPORT = {
     "convert": MERGING | {"convert"},
     "scoring": MERGING | {"scoring"},
     "proof": MERGING | {"proof"},
+    "report": MERGING | BANKS | {"images", "scoring", "report"},
     "demo": VALUES | {"storage"},
     "diffusion": DISK_ROOMS | {"configs", "convert"},
     "banks": BANKS,
     "images": BANKS,
     "training": MERGING | BANKS | {"images"},
-    "verbs": MERGING | BANKS | {"convert", "proof", "scoring", "demo", "images", "training"},
+    "verbs": MERGING
+    | BANKS
+    | {"convert", "proof", "scoring", "report", "demo", "images", "training"},
     "cli": (MERGING - {"engines"})
     | BANKS
-    | {"convert", "proof", "scoring", "images", "training", "verbs"},
+    | {"convert", "proof", "scoring", "report", "images", "training", "verbs"},
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

@@ -103,6 +103,7 @@ JOBS: dict[str, dict[str, str]] = {
         "bom": "bom:bom",
         "inspect": "inspect:inspect",
         "diff": "diff:diff",
+        "report": "soup_report:report",
         "hash": "hash:hash_files",
         "doctor": "doctor:doctor",
     },

@@ -21,9 +21,10 @@ from typing import Any
 from ..checkpoints.digest import text_digest
 from ..errors import LedgerError, OutputError
 from ..format.strict_json import decode, parse_object
+from ..frozen import frozen
 from ..ledger.sealed import canonical
 from ..storage.atomic import publish_bytes
-from ..storage.files import pieces
+from ..storage.files import pieces, read_file
 from ..storage.place import FOLDER, refusing, sync_folder
 
 FORMAT = 1
@@ -107,8 +108,7 @@ class Journal:
         self._scores[canonical(body["weights"])] = float(body["score"])
 
     def _damaged(self, number: int) -> LedgerError:
-        what = f"is not the journal that was written: line {number} was changed"
-        return LedgerError(what, path=self._path, advice=ANEW)
+        return _damaged(self._path, number)
 
     def _require_same(self, found: Mapping[str, Any]) -> None:
         """Raise LedgerError unless the first line has the facts of this request."""
@@ -145,6 +145,66 @@ def _line(body: Mapping[str, Any], before: str) -> tuple[bytes, str]:
     """A line with the digest that binds it to the one before, and that digest."""
     digest = text_digest(f"{before}\n{canonical(body)}")
     return f"{canonical({**body, 'digest': digest})}\n".encode(), digest
+
+
+@frozen
+class RecordedScores:
+    """What a journal of a command records."""
+
+    path: Path
+    command: str
+    minimize: bool
+    """Whether a smaller score is better."""
+    ingredients: tuple[str, ...]
+    scores: tuple[tuple[tuple[Any, ...], float], ...]
+    """The weights of each candidate, in the order of the ingredients, and its score."""
+
+    @property
+    def best(self) -> int | None:
+        """The index of the first of the best scores; None if there are none."""
+        if not self.scores:
+            return None
+        sign = 1 if self.minimize else -1
+        return min(range(len(self.scores)), key=lambda place: sign * self.scores[place][1])
+
+
+def read_scores(path: Path) -> RecordedScores:
+    """The scores in a journal, which may still be written; its last line may be unfinished.
+
+    Raises InputError for a file that cannot be read, LedgerError for one that is no journal, or
+    was changed.
+    """
+    *lines, _ = read_file(path, limit=None).split(b"\n")
+    before, bodies = "", []
+    for number, line in enumerate(lines, 1):
+        try:
+            body = parse_object(decode(line))
+            digest = body.pop("digest")
+            whole = _line(body, before)
+        except (ValueError, KeyError):
+            raise _damaged(path, number) from None
+        if whole != (line + b"\n", digest):
+            raise _damaged(path, number)
+        before = digest
+        bodies.append(body)
+    try:
+        facts, *scores = bodies
+        if facts["journal"] != FORMAT:
+            raise ValueError("is no journal of this version")
+        return RecordedScores(
+            path,
+            str(facts["command"]),
+            bool(facts["options"]["minimize"]),
+            tuple(str(each["name"]) for each in facts["ingredients"]),
+            tuple((tuple(each["weights"]), float(each["score"])) for each in scores),
+        )
+    except (ValueError, KeyError, TypeError):
+        raise LedgerError("is no journal of scores", path=path) from None
+
+
+def _damaged(path: Path, number: int) -> LedgerError:
+    what = f"is not the journal that was written: line {number} was changed"
+    return LedgerError(what, path=path, advice=ANEW)
 
 
 @contextmanager

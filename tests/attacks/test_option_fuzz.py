@@ -23,7 +23,8 @@ from soupctl.cli.app import COMMANDS, commands
 
 TRIED = (
     *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
-    *("verify", "attest", "bom", "inspect", "diff", "hash", "help", "lora", "convert", "record"),
+    *("verify", "attest", "bom", "inspect", "diff", "hash", "help", "lora"),
+    *("convert", "record", "report"),
     "doctor",
     *("greedy", "rank", "search"),
 )

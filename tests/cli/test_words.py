@@ -41,6 +41,7 @@ HELPS = {
     "help-diff": "diff --help",
     "help-doctor": "doctor --help",
     "help-convert": "convert --help",
+    "help-report": "report --help",
     "help-record": "record --help",
     "help-finetune": "finetune --help",
     "help-patch-dmp": "patch-dmp --help",

@@ -1,0 +1,7 @@
+"""The page about a soup: what it is made of, how far it is proven, and how it was chosen.
+
+- `facts.py`: what is found out about the soup and its ingredients
+- `charts.py`: the drawings of these facts
+- `page.py`: the page; `sections.py`: its parts; `style.py`: its looks
+- `publish.py`: the command
+"""
