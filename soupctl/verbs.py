@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from .merge.average import Request as Request
     from .merge.average import average as average
     from .merge.average import open_job as open_job
+    from .merge.bench import MeasuredSpeed as MeasuredSpeed
+    from .merge.bench import measure_speed as measure_speed
     from .merge.blocks.request import BlockWeights as BlockWeights
     from .merge.blocks.request import ClassicBlocks as ClassicBlocks
     from .merge.blocks.request import read_blocks as read_blocks
@@ -178,6 +180,7 @@ MODULES = {
     ".merge.answer": "Answer",
     ".merge.apply": "Application apply open_application",
     ".merge.average": "Request average open_job",
+    ".merge.bench": "MeasuredSpeed measure_speed",
     ".merge.blocks.request": "BlockWeights ClassicBlocks read_blocks",
     ".merge.delta.make": "DeltaResult make_delta open_delta_job subtract_base",
     ".merge.delta.passes": "DeltaJob DeltaRequest",

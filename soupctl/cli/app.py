@@ -106,6 +106,7 @@ JOBS: dict[str, dict[str, str]] = {
         "report": "soup_report:report",
         "hash": "hash:hash_files",
         "doctor": "doctor:doctor",
+        "bench": "bench:bench",
     },
     "Convert": {"convert": "convert:convert", "record": "record:record"},
     "Train and sample": {

@@ -7,7 +7,7 @@ The files by subject:
 - inputs: ingredients, opened_inputs, donors, aligned, layouts, facts, settings,
   identical, sources, adapter_reader, given_deltas, scaled_deltas, whole_models, sample_weights
 - plan: recipe, plan, step, step_weights, blocks (folder), padding, applied_plan, quantised_steps
-- preview: preview, preflight, memory, memory_limit, notes
+- preview and measurement: preview, preflight, memory, memory_limit, notes, bench
 - job: job, rounds, run, sum_layouts
 - pass over the data: order, executor, use, shared_content, tensor_pass, small_tensors, terms,
   stored_terms, chunks, weighted_sum, updates, exact_quotient, engine

@@ -24,7 +24,7 @@ from soupctl.cli.app import COMMANDS, commands
 TRIED = (
     *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
     *("verify", "attest", "bom", "inspect", "diff", "hash", "help", "lora"),
-    *("convert", "record", "report"),
+    *("convert", "record", "report", "bench"),
     "doctor",
     *("greedy", "rank", "search"),
 )

@@ -40,6 +40,7 @@ HELPS = {
     "help-hash": "hash --help",
     "help-diff": "diff --help",
     "help-doctor": "doctor --help",
+    "help-bench": "bench --help",
     "help-convert": "convert --help",
     "help-report": "report --help",
     "help-record": "record --help",
