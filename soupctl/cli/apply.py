@@ -36,10 +36,7 @@ class ApplyOptions:
     on_int: options.OnInts = OnInt.REFUSE
     allow_nonfinite: options.AllowNonfinite = False
     ignore_ledger: options.IgnoreLedger = False
-    keep_sum: Annotated[
-        bool,
-        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
-    ] = False
+    keep_sum: options.KeepSum = False
 
     def application(self, base: str, deltas: Sequence[Ingredient], output: str) -> Application:
         """The sum of a base and deltas; UsageError for malformed options."""

@@ -13,12 +13,14 @@ from ..errors import UsageError
 from . import options
 from .console import counted, is_terminal, say
 from .history import Search, Soup
+from .option_groups import with_option_groups
 from .progress import read_bar
 
 if TYPE_CHECKING:
     from ..verbs import Attestation
 
 
+@with_option_groups
 def attest(
     soup: Soup,
     ingredients: Annotated[
@@ -42,10 +44,10 @@ def attest(
     ] = None,
     search: Search = None,
     force: options.Force = False,
-    threads: options.Threads = None,
-    device: options.Device = "auto",
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    *,
+    work: options.WorkOptions,
 ) -> None:
     """Verify a soup, and write an attestation of it for others to check.
 
@@ -61,9 +63,7 @@ def attest(
         raise UsageError(f"-o {output!r} is not a file", advice="-o proof.json")
     from .. import verbs
 
-    execution = verbs.ExecutionOptions.on(device)
-    if threads is not None:
-        execution = replace(execution, threads=threads)
+    execution = work.execution()
     request = verbs.AttestRequest(
         soup=options.named(soup),
         output=Path(output),

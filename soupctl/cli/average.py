@@ -78,10 +78,7 @@ class AverageOptions:
         ),
     ] = False
     config_from: options.ConfigFrom = None
-    keep_sum: Annotated[
-        bool,
-        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
-    ] = False
+    keep_sum: options.KeepSum = False
     files_from: Annotated[
         str | None,
         typer.Option(help="Read more inputs from a file, or - for stdin.", metavar="FILE"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +10,13 @@ import typer
 
 from . import options
 from .console import put_json, put_lines, size_text
+from .option_groups import with_option_groups
 
 if TYPE_CHECKING:
     from ..verbs import MeasuredSpeed
 
 
+@with_option_groups
 def bench(
     files: Annotated[
         list[str], typer.Argument(help="Checkpoints that can be averaged.", metavar="FILE...")
@@ -30,8 +31,8 @@ def bench(
         ),
     ] = None,
     json: options.Json = False,
-    threads: options.Threads = None,
-    device: options.Device = "auto",
+    *,
+    work: options.WorkOptions,
 ) -> None:
     """Measure how fast files are hashed and averaged on this machine.
 
@@ -43,9 +44,7 @@ def bench(
     """
     from .. import verbs
 
-    execution = verbs.ExecutionOptions.on(device)
-    if threads is not None:
-        execution = replace(execution, threads=threads)
+    execution = work.execution()
     found = verbs.measure_speed(
         list(map(options.named, files)),
         rounds=rounds,

@@ -11,12 +11,13 @@ import typer
 
 from ..errors import UsageError
 from ..frozen import frozen
+from . import options
 from .console import counted, is_terminal, put, put_json, say, size_text
 from .merge_output import MergeOptions, memory_line
 from .work import limits
 
 if TYPE_CHECKING:
-    from ..verbs import ExecutionOptions, Ingredient, Job, Preview, Scored, Scoring
+    from ..verbs import ExecutionOptions, Ingredient, Job, Preview, Request, Scored, Scoring
 
 
 @frozen
@@ -60,6 +61,31 @@ class ScoringOptions:
             minimize=not self.maximize,
             jobs=self.jobs,
             timeout=None if self.timeout is None else _seconds(self.timeout),
+        )
+
+
+@frozen
+class SelectionOptions:
+    """Options of every command that chooses a soup, and that decide its tensors."""
+
+    key: options.Key = None
+    exclude: options.Exclude = None
+
+    def request(
+        self, ingredients: Sequence[Ingredient], output: str, result: options.ResultOptions
+    ) -> Request:
+        """The average of all of these; UsageError for a malformed dtype."""
+        from ..verbs import Request
+
+        return Request(
+            ingredients=ingredients,
+            output=output,
+            dtype=result.float_dtype,
+            keys=tuple(self.key or ()),
+            excludes=tuple(self.exclude or ()),
+            component=result.component,
+            variant=result.variant,
+            keep_sum=result.keep_sum,
         )
 
 

@@ -46,17 +46,11 @@ class EmaOptions:
         ),
     ] = None
     round_weights: options.RoundWeights = None
-    dtype: options.Dtype = None
-    component: options.Component = None
-    variant: options.Variant = None
-    keep_sum: Annotated[
-        bool,
-        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
-    ] = False
 
-    def request(self, inputs: Sequence[str], output: str) -> EmaRequest:
+    def request(
+        self, inputs: Sequence[str], output: str, result: options.ResultOptions
+    ) -> EmaRequest:
         """The average of these inputs; UsageError for malformed numbers."""
-        from ..format.dtypes import parse_dtype
         from ..verbs import EmaRequest
 
         return EmaRequest(
@@ -69,10 +63,10 @@ class EmaOptions:
                 _number(each, "--stored-sigma-rel") for each in _listed(self.stored_sigma_rel)
             ),
             round_weights=self.round_weights,
-            dtype=None if self.dtype is None else parse_dtype(self.dtype),
-            component=self.component,
-            variant=self.variant,
-            keep_sum=self.keep_sum,
+            dtype=result.float_dtype,
+            component=result.component,
+            variant=result.variant,
+            keep_sum=result.keep_sum,
         )
 
 
@@ -87,6 +81,7 @@ def ema(
     output: options.Output = None,
     *,
     asked: EmaOptions,
+    result: options.ResultOptions,
     merge: MergeOptions,
 ) -> None:
     """Average the snapshots of a training run over time.
@@ -96,7 +91,7 @@ def ema(
     output = require_output(output, merge)
     from .. import verbs
 
-    found = verbs.time_average(asked.request(inputs or (), output))
+    found = verbs.time_average(asked.request(inputs or (), output, result))
     _report(found, merge.quiet)
     facts = {} if found.error is None else {"reconstruction_error": found.error}
     make(verbs.open_job(found.request), output, merge, facts)

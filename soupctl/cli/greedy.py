@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..frozen import frozen
 from . import options
 from .choosing import (
     ScoringOptions,
+    SelectionOptions,
     execution_of,
     planned,
     report_best,
@@ -23,38 +22,7 @@ from .merge_output import MergeOptions, made_json, report_made, require_output
 from .option_groups import with_option_groups
 
 if TYPE_CHECKING:
-    from ..verbs import Greedy, GreedyChoice, Ingredient, Request
-
-
-@frozen
-class GreedyOptions:
-    """Options of `greedy` that decide the bytes of its soups."""
-
-    dtype: options.Dtype = None
-    key: options.Key = None
-    exclude: options.Exclude = None
-    component: options.Component = None
-    variant: options.Variant = None
-    keep_sum: Annotated[
-        bool,
-        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
-    ] = False
-
-    def request(self, ingredients: Sequence[Ingredient], output: str) -> Request:
-        """The average of all of these; UsageError for a malformed dtype."""
-        from ..format.dtypes import parse_dtype
-        from ..verbs import Request
-
-        return Request(
-            ingredients=ingredients,
-            output=output,
-            dtype=None if self.dtype is None else parse_dtype(self.dtype),
-            keys=tuple(self.key or ()),
-            excludes=tuple(self.exclude or ()),
-            component=self.component,
-            variant=self.variant,
-            keep_sum=self.keep_sum,
-        )
+    from ..verbs import Greedy, GreedyChoice
 
 
 @with_option_groups
@@ -65,7 +33,8 @@ def greedy(
     ],
     output: options.Output = None,
     *,
-    asked: GreedyOptions,
+    selected: SelectionOptions,
+    result: options.ResultOptions,
     choice: ScoringOptions,
     merge: MergeOptions,
 ) -> None:
@@ -79,7 +48,9 @@ def greedy(
 
     output = require_output(output, merge)
     ingredients = options.read_inputs(inputs, None, None, null=False)
-    request = verbs.Greedy(asked.request(ingredients, output), choice.scoring(), choice.resume)
+    request = verbs.Greedy(
+        selected.request(ingredients, output, result), choice.scoring(), choice.resume
+    )
     plan = planned(verbs.open_greedy(request), merge, ingredients, 2 * len(ingredients) - 1)
     if merge.dry_run:
         show_plan(plan, merge)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ from . import completion
 from .report import ErrorStyle
 
 if TYPE_CHECKING:
-    from ..verbs import Ingredient
+    from ..verbs import DType, ExecutionOptions, Ingredient
 
 # enough digits for any size; Python refuses to parse thousands of them
 SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
@@ -99,6 +100,9 @@ ScalesByBlock = Annotated[
         metavar="FILE|PRESET|T,...",
     ),
 ]
+KeepSum = Annotated[
+    bool, typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup.")
+]
 ConfigFrom = Annotated[
     str | None,
     typer.Option(
@@ -132,6 +136,38 @@ class PrintOptions:
     json: Json = False
     quiet: Quiet = False
     verbose: Verbose = False
+
+
+@frozen
+class ResultOptions:
+    """Options of every command that makes a new soup, and whose inputs decide its weights."""
+
+    dtype: Dtype = None
+    component: Component = None
+    variant: Variant = None
+    keep_sum: KeepSum = False
+
+    @property
+    def float_dtype(self) -> DType | None:
+        """The dtype of the result; None for the usual one. UsageError for no float dtype."""
+        from ..format.dtypes import parse_dtype
+
+        return None if self.dtype is None else parse_dtype(self.dtype)
+
+
+@frozen
+class WorkOptions:
+    """Options that decide the speed of the work alone."""
+
+    threads: Threads = None
+    device: Device = "auto"
+
+    def execution(self) -> ExecutionOptions:
+        """The options of the work; UsageError for an unknown device."""
+        from ..verbs import ExecutionOptions
+
+        found = ExecutionOptions.on(self.device)
+        return found if self.threads is None else replace(found, threads=self.threads)
 
 
 def parse_size(text: str | None, option: str) -> int | None:

@@ -12,18 +12,38 @@ import typer
 from ..checkpoints.open import STREAM
 from ..choices import Level, Proof
 from ..errors import UsageError
+from ..frozen import frozen
 from . import options
 from .attestation_report import attestation_json, attestation_verdict
 from .console import put, put_json, put_lines, shares_json, weight_json
 from .history import Search, Soup
+from .option_groups import with_option_groups
 from .progress import read_bar
-from .proof_folder import parse_duration, parse_sample, summary, worst
+from .proof_folder import summary, worst
+from .proof_options import AttestationOptions, ShareOptions, require_together
 
 if TYPE_CHECKING:
     from ..ledger.ledger import Ledger
-    from ..verbs import CheckedAttestation, Share, SoupFolder, Verified, VerifiedFolder
+    from ..verbs import (
+        CheckedAttestation,
+        ExecutionOptions,
+        Share,
+        SoupFolder,
+        Verified,
+        VerifiedFolder,
+    )
 
 
+@frozen
+class AskedProof:
+    """What is to be proven of each soup, where ingredients may be, and how that is printed."""
+
+    search: tuple[Path, ...]
+    level: Level | None
+    printing: options.PrintOptions
+
+
+@with_option_groups
 def verify(
     soup: Soup,
     ingredients: Annotated[
@@ -34,33 +54,12 @@ def verify(
     level: Annotated[
         Level | None, typer.Option(help="Highest level to prove.  [default: as high as possible]")
     ] = None,
-    attestation: Annotated[
-        str | None,
-        typer.Option(help="Check this attestation of the soup, too.", metavar="FILE"),
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(help="Public key or certificate that must have signed it.", metavar="PUB"),
-    ] = None,
-    signers: Annotated[
-        str | None,
-        typer.Option(help="List of SSH keys, one of which must have signed it.", metavar="FILE"),
-    ] = None,
-    sample: Annotated[
-        str | None,
-        typer.Option(help="Verify only this share of the soups in a folder.", metavar="PERCENT"),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sample.", metavar="N", min=0)] = 0,
-    max_duration: Annotated[
-        str | None,
-        typer.Option(help="Begin no further soup of a folder after this time.", metavar="TIME"),
-    ] = None,
+    *,
+    checking: AttestationOptions,
+    of_folder: ShareOptions,
     component: options.Component = None,
-    json: options.Json = False,
-    threads: options.Threads = None,
-    device: options.Device = "auto",
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    work: options.WorkOptions,
+    printing: options.PrintOptions,
 ) -> None:
     """Verify a soup: its header, its tensors, or by rebuilding it bit for bit.
 
@@ -76,51 +75,74 @@ def verify(
 
     Example: soupctl verify soup.safetensors --level rebuild
     """
-    _require_together(attestation, key, signers, component)
+    require_together(checking, component)
     from .. import verbs
 
-    share = verbs.Share(parse_sample(sample), seed, parse_duration(max_duration))
-
-    execution = verbs.ExecutionOptions.on(device)
-    if threads is not None:
-        execution = replace(execution, threads=threads)
-    folders = [Path(folder) for folder in search or ()]
+    share, execution = of_folder.share(), work.execution()
+    asked = AskedProof(tuple(map(Path, search or ())), level, printing)
     several = None if soup == STREAM else verbs.soups_in(options.named(soup))
     if several is not None:
-        _require_no_single(soup, attestation, ingredients, component)
-        with read_bar(quiet) as advance:
-            execution = replace(execution, progress=advance)
-            read = verbs.verify_folder(
-                several, share, search=folders, level=level, execution=execution
-            )
-        if json:
-            put_json(_folder_json(several, read, level, seed))
-        elif not quiet:
-            _put_folder(read, level, verbose=verbose)
-            put(summary(several, read, share))
-        raise typer.Exit(0 if worst(read, level) is Proof.OK else 1)
-    _require_no_share(soup, share)
-    with read_bar(quiet) as advance:
+        _require_no_single(soup, checking.attestation, ingredients, component)
+        is_proven = _verify_folder(several, share, asked, execution)
+    else:
+        _require_no_share(soup, share)
+        is_proven = _verify_soup(soup, ingredients or (), component, checking, asked, execution)
+    raise typer.Exit(0 if is_proven else 1)
+
+
+def _verify_folder(
+    several: SoupFolder, share: Share, asked: AskedProof, execution: ExecutionOptions
+) -> bool:
+    """Print the verdicts on the soups of a folder; whether all that were read are proven."""
+    from .. import verbs
+
+    printing, level = asked.printing, asked.level
+    with read_bar(printing.quiet) as advance:
+        execution = replace(execution, progress=advance)
+        read = verbs.verify_folder(
+            several, share, search=asked.search, level=level, execution=execution
+        )
+    if printing.json:
+        put_json(_folder_json(several, read, level, share.seed))
+    elif not printing.quiet:
+        _put_folder(read, level, verbose=printing.verbose)
+        put(summary(several, read, share))
+    return worst(read, level) is Proof.OK
+
+
+def _verify_soup(
+    soup: str,
+    ingredients: Sequence[str],
+    component: str | None,
+    checking: AttestationOptions,
+    asked: AskedProof,
+    execution: ExecutionOptions,
+) -> bool:
+    """Print the verdicts on a soup and its attestation; whether both are proven."""
+    from .. import verbs
+
+    printing, level = asked.printing, asked.level
+    with read_bar(printing.quiet) as advance:
         found = verbs.verify(
             soup,
-            ingredients or (),
-            search=folders,
+            ingredients,
+            search=asked.search,
             level=level,
             component=component,
             execution=replace(execution, progress=advance),
         )
-        checked = _checked(soup, attestation, key or signers, found)
-    if json:
+        checked = _checked(soup, checking.attestation, checking.key or checking.signers, found)
+    if printing.json:
         put_json(_proof_json(soup, found, level, checked))
-    elif not quiet:
+    elif not printing.quiet:
         for each in sorted(found, key=lambda each: PROOFS.index(each.verdict(level))):
             put(_verdict(each, level))
-            if verbose:
+            if printing.verbose:
                 put_lines(_level_lines(each), "  ")
         if checked is not None:
             put(attestation_verdict(checked))
     proven = all(each.reaches(level) for each in found)
-    raise typer.Exit(0 if proven and (checked is None or checked.verdict is Proof.OK) else 1)
+    return proven and (checked is None or checked.verdict is Proof.OK)
 
 
 def _checked(
@@ -183,22 +205,6 @@ def _folder_json(
         "not_read": list(found.unread),
         "without_ledger": [str(each) for each in folder.others],
     }
-
-
-def _require_together(
-    attestation: str | None, key: str | None, signers: str | None, component: str | None
-) -> None:
-    """Raise UsageError for options of an attestation that do not go together."""
-    if attestation is None and (key is not None or signers is not None):
-        given = "--key" if key is not None else "--signers"
-        raise UsageError(f"{given} is for an attestation", advice="--attestation FILE names it")
-    if key is not None and signers is not None:
-        raise UsageError("--key and --signers both say who signed", advice="give one of them")
-    if attestation is not None and component is not None:
-        raise UsageError("an attestation is of all components", advice="leave out --component")
-    for text in (attestation, key, signers):
-        if text is not None:
-            options.named(text)
 
 
 PROOFS = tuple(Proof)

@@ -29,10 +29,7 @@ def run(
             "--lock", help="Record the inputs' digests in a lock file, or check them against it."
         ),
     ] = False,
-    keep_sum: Annotated[
-        bool,
-        typer.Option("--keep-sum/--no-keep-sum", help="Keep the exact sum beside the soup."),
-    ] = False,
+    keep_sum: options.KeepSum = False,
     *,
     merge: MergeOptions,
 ) -> None:

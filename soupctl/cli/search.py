@@ -11,6 +11,7 @@ from ..frozen import frozen
 from . import options
 from .choosing import (
     ScoringOptions,
+    SelectionOptions,
     execution_of,
     planned,
     report_best,
@@ -18,7 +19,6 @@ from .choosing import (
     show_plan,
 )
 from .console import put_json, put_lines
-from .greedy import GreedyOptions
 from .merge_output import MergeOptions, made_json, report_made, require_output
 from .option_groups import with_option_groups
 
@@ -55,7 +55,8 @@ def search(
     output: options.Output = None,
     *,
     tried: SearchOptions,
-    asked: GreedyOptions,
+    selected: SelectionOptions,
+    result: options.ResultOptions,
     choice: ScoringOptions,
     merge: MergeOptions,
 ) -> None:
@@ -70,7 +71,7 @@ def search(
     output = require_output(output, merge)
     ingredients = options.read_inputs(inputs, None, None, null=False)
     request = verbs.WeightSearch(
-        asked.request(ingredients, output),
+        selected.request(ingredients, output, result),
         choice.scoring(),
         tried.trials,
         tried.sampler,

@@ -13,9 +13,11 @@ from ..errors import UsageError
 from . import options
 from .console import is_terminal, say
 from .history import Search, Soup
+from .option_groups import with_option_groups
 from .progress import read_bar
 
 
+@with_option_groups
 def report(
     soup: Soup,
     ingredients: Annotated[
@@ -41,9 +43,9 @@ def report(
     component: options.Component = None,
     variant: options.Variant = None,
     force: options.Force = False,
-    threads: options.Threads = None,
-    device: options.Device = "auto",
     quiet: options.Quiet = False,
+    *,
+    work: options.WorkOptions,
 ) -> None:
     """Write a page about a soup: proof, ingredients, ledger and scores.
 
@@ -59,9 +61,7 @@ def report(
         raise UsageError(f"-o {output!r} is not a file", advice="-o report.html")
     from .. import verbs
 
-    execution = verbs.ExecutionOptions.on(device)
-    if threads is not None:
-        execution = replace(execution, threads=threads)
+    execution = work.execution()
     asked = verbs.ReportRequest(
         soup=options.named(soup),
         ingredients=tuple(map(options.named, ingredients or ())),

@@ -27,7 +27,7 @@ from ..merge.revise import revise
 from ..merge.revision import Addition, Revision
 from ..workers import ExecutionOptions
 from .scorer import Scoring
-from .trials import Contents, Report, SoupTrial, Trials, contents_of, open_trials, require_files
+from .trials import Contents, Report, SoupTrial, Trials, open_choice, require_files
 
 COMMAND = "greedy"
 LEFT_OUT = "0"
@@ -90,7 +90,11 @@ def greedy(
     """
     with open_greedy(asked) as job:
         require_free(job, force=force)
-    with _open_choice(asked, force, report) as (contents, trials):
+    options = options_of(asked.request)
+    choice = open_choice(
+        asked.request, COMMAND, asked.scoring, options, report, resume=asked.resume, replace=force
+    )
+    with choice as (contents, trials):
         pot = _Pot(asked, trials, execution)
         singles = _singles(pot)
         order = asked.scoring.best_first(singles)
@@ -105,32 +109,6 @@ def open_greedy(asked: Greedy) -> Iterator[Job]:
     """The soup of all ingredients, planned and not yet computed; raises what `open_job` raises."""
     with open_job(asked.request) as job:
         yield job
-
-
-@contextmanager
-def _open_choice(
-    asked: Greedy, force: bool, report: Report
-) -> Iterator[tuple[tuple[Contents, ...], Trials]]:
-    """The contents of the ingredients, and the trials."""
-    request = asked.request
-    found: list[Contents] = []
-
-    def contents() -> Sequence[Contents]:
-        place = (request.component, request.variant)
-        found.extend(contents_of(x.path, str(x.weight), *place) for x in asked.ingredients)
-        return found
-
-    with open_trials(
-        Path(request.output),
-        COMMAND,
-        asked.scoring,
-        contents,
-        options_of(request),
-        report,
-        resume=asked.resume,
-        replace=force,
-    ) as trials:
-        yield tuple(found), trials
 
 
 def options_of(request: Request) -> dict[str, Any]:

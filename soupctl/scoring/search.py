@@ -32,7 +32,7 @@ from ..workers import ExecutionOptions
 from .greedy import options_of
 from .scorer import Scoring
 from .study import Shares, open_study, shares_of
-from .trials import Contents, Report, SoupTrial, Trials, contents_of, open_trials, require_files
+from .trials import Contents, Report, SoupTrial, Trials, open_choice, require_files
 
 if TYPE_CHECKING:
     import optuna
@@ -151,35 +151,22 @@ def search(
     names = [_name(row, n) for row in rows for n in range(len(asked.ingredients))]
     study = open_study(asked.sampler, asked.seed, names, minimize=asked.scoring.minimize)
     request = asked.request
-    found: list[Contents] = []
-
-    def contents() -> Sequence[Contents]:
-        place = (request.component, request.variant)
-        found.extend(contents_of(x.path, str(x.weight), *place) for x in asked.ingredients)
-        return found
-
     options = options_of(request) | {
         "blocks": list(globs),
         "jobs": asked.scoring.jobs,
         "sampler": asked.sampler.value,
         "seed": asked.seed,
     }
-    with open_trials(
-        Path(request.output),
-        COMMAND,
-        asked.scoring,
-        contents,
-        options,
-        report,
-        resume=asked.resume,
-        replace=force,
-    ) as trials:
+    choice = open_choice(
+        request, COMMAND, asked.scoring, options, report, resume=asked.resume, replace=force
+    )
+    with choice as (contents, trials):
         tried = list(_tried(asked, study, globs, trials, execution))
     (uniform, _), *_ = tried
     score, point = tried[asked.scoring.best_first([score for score, _ in tried])[0]]
     winner = point.request(asked, request.output, request.keep_sum)
     made = average(winner, force=force, execution=execution)
-    return FoundWeights(tuple(found), point, score, uniform, made)
+    return FoundWeights(contents, point, score, uniform, made)
 
 
 def _tried(

@@ -17,6 +17,8 @@ from ..checkpoints.open import STREAM, find_input
 from ..errors import UsageError
 from ..frozen import frozen
 from ..ledger.sealed import canonical
+from ..merge.average import Request
+from ..merge.ingredients import as_ingredient
 from .command import CommandScorer
 from .function import FunctionScorer
 from .journal import Journal, open_journal
@@ -186,6 +188,42 @@ def open_trials(
             scratch_folder(output, command) as scratch,
         ):
             yield Trials(scoring, journal, scratch, report)
+
+
+@contextmanager
+def open_choice(
+    request: Request,
+    command: str,
+    scoring: Scoring,
+    options: Mapping[str, Any],
+    report: Report,
+    *,
+    resume: bool,
+    replace: bool,
+) -> Iterator[tuple[tuple[Contents, ...], Trials]]:
+    """The contents of the ingredients of a soup that is chosen, and the trials.
+
+    Raises the errors of `open_trials`.
+    """
+    found: list[Contents] = []
+
+    def contents() -> Sequence[Contents]:
+        place = (request.component, request.variant)
+        every = map(as_ingredient, request.ingredients)
+        found.extend(contents_of(each.path, str(each.weight), *place) for each in every)
+        return found
+
+    with open_trials(
+        Path(request.output),
+        command,
+        scoring,
+        contents,
+        options,
+        report,
+        resume=resume,
+        replace=replace,
+    ) as trials:
+        yield tuple(found), trials
 
 
 def journal_path(output: str | Path, command: str) -> Path:
