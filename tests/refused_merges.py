@@ -227,4 +227,24 @@ OF_DELTAS = [
 ]
 """Refused for deltas."""
 
-REFUSED_MERGES = [*OF_BLOCKS, *OF_SWEEPS, *OF_EIGHT_BITS, *OF_TAKES, *OF_DELTAS]
+OF_METHODS = [
+    Refused(
+        "merge a.st c.st --method model-stock -o x.st",
+        ("give it with --base",),
+        {"--base": "b.st"},
+    ),
+    Refused("merge a.st --base b.st --method ties -o x.st", ("such as --density 0.2",)),
+    Refused(
+        "merge a.st --base b.st --method breadcrumbs --density 0.2 --gamma 1 -o x.st",
+        ("--gamma is {}, and not from 0 to below 1",),
+        instead=("merge a.st --base b.st --method breadcrumbs --density 0.2 --gamma 0.01 -o x.st",),
+    ),
+    Refused(
+        "merge a.st --base b.st --method dare --density 0.2 --seed -1 -o x.st",
+        ("--seed is {}, and not from 0 to 2**64 - 1",),
+        instead=("merge a.st --base b.st --method dare --density 0.2 --seed 0 -o x.st",),
+    ),
+]
+"""Refused for what a method needs or cannot work with."""
+
+REFUSED_MERGES = [*OF_BLOCKS, *OF_SWEEPS, *OF_EIGHT_BITS, *OF_TAKES, *OF_DELTAS, *OF_METHODS]
