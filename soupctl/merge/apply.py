@@ -28,7 +28,7 @@ from .ingredients import (
     require_several,
 )
 from .job import ComponentResult, Job
-from .kept_sum.find import require_keepable
+from .kept_sum.opened import require_keepable
 from .mixture import (
     BASE_WEIGHT,
     aligned_models,

@@ -41,8 +41,8 @@ from .ingredients import (
 )
 from .job import ComponentJob, ComponentResult, Job
 from .kept_sum.by_block import scaled_by_block
-from .kept_sum.find import require_keepable
 from .kept_sum.format import smallest_scale
+from .kept_sum.opened import require_keepable
 from .kept_sum.record import SumRecord, record_of_sources, summed_source
 from .new_ledger import (
     PlannedComponent,

@@ -26,7 +26,7 @@ from ..ledger.names import unique_names
 from ..ledger.read import is_delta, is_sum, require_model
 from ..lora.modules import is_adapter
 from .delta.reader import DeltaReader
-from .kept_sum.find import OpenedSum, as_sum, open_sum
+from .kept_sum.opened import OpenedSum, as_sum, open_sum
 from .opened_inputs import OpenedInputs, folder_of
 from .revision import AddedPipeline, Addition, ComponentChange, Revision
 from .sources import is_added

@@ -29,7 +29,7 @@ from .donors import aligned_sources
 from .engine import engine_of
 from .executor import execute
 from .facts import facts_of_source
-from .kept_sum.find import OpenedSum
+from .kept_sum.opened import OpenedSum
 from .kept_sum.reader import Source as AnySource
 from .kept_sum.reader import soup_names
 from .kept_sum.record import facts_on, in_order, summed_source

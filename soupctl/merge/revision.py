@@ -17,7 +17,7 @@ from ..ledger.changes import WeightRemoval
 from ..ledger.ledger import Ledger
 from ..ledger.weights import rounded_weight
 from .ingredients import require_several
-from .kept_sum.find import require_keepable
+from .kept_sum.opened import require_keepable
 from .opened_inputs import OpenedInputs
 
 

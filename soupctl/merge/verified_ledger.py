@@ -27,8 +27,8 @@ def require_ledger(
         raise LedgerError("has no ledger", path=soup.label, advice=advice)
     if is_sum(soup):
         # loaded for sums alone, since most soups are none
-        from .kept_sum.find import facts_of
         from .kept_sum.format import REMOVE
+        from .kept_sum.opened import facts_of
 
         # a kept sum is accepted in place of its soup, whose tensors follow from it
         if facts_of(soup, ledger).root != checkpoint_digest(soup):

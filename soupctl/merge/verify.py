@@ -26,7 +26,8 @@ from ..ledger.sealed import NewerLedgerError
 from ..workers import ExecutionOptions
 from .added_digest import added_digest, find_for
 from .delta.reader import DeltaReader
-from .kept_sum.find import OpenedSum, as_sum, find_sum, open_sum, recorded_root
+from .kept_sum.find import find_sum, recorded_root
+from .kept_sum.opened import OpenedSum, as_sum, open_sum
 from .opened_inputs import OpenedInputs, is_input, open_model
 from .rebuild import RebuildRequest, Rebuilt, rebuild
 from .verified_ledger import require_ledger

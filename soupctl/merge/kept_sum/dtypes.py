@@ -17,9 +17,9 @@ from ..plan import Plan
 from ..recipe import first_match
 from ..sources import Source
 from ..step import Rule
-from .find import OpenedSum
 from .format import REMOVE, UNDECIDED, expand_runs
 from .holders import Holders, taken_by
+from .opened import OpenedSum
 
 
 def outs_of(

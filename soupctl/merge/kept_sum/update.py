@@ -28,9 +28,9 @@ from ..plan import Plan, make_plan
 from ..sources import Computation, Source, plain_recipe, require_digests, selector_of
 from ..step import Rule
 from .dtypes import dtypes_by_ingredient, filled, outs_of, with_outs
-from .find import OpenedSum
 from .format import SumUpdate, sum_update
 from .holders import ChangedWeights, holders_of, taken_by, weighted_plan
+from .opened import OpenedSum
 from .reader import SumReader
 from .record import SummedSource
 from .sufficient import are_stored, goes, has_names, is_copied, is_recorded

@@ -34,9 +34,9 @@ from ..sources import Computation, Source, is_added, plain_recipe, require_diges
 from ..step import Rule, Step
 from ..step_weights import StepWeights
 from .dtypes import dtypes_by_ingredient, filled, outs_of, with_outs
-from .find import OpenedSum
 from .format import SumUpdate, sum_update
 from .holders import holders_of
+from .opened import OpenedSum
 from .record import SummedSource
 from .sufficient import are_stored, has_names, is_recorded
 from .sum_weights import sum_weights

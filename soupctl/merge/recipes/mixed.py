@@ -16,7 +16,7 @@ from ...ledger.weights import rounded_weight
 from ..given_deltas import open_delta
 from ..ingredients import Ingredient, open_inputs
 from ..job import Job
-from ..kept_sum.find import require_keepable
+from ..kept_sum.opened import require_keepable
 from ..mixture import (
     BASE_WEIGHT,
     aligned_models,

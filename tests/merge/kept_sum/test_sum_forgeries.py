@@ -20,7 +20,7 @@ from soupctl import verbs
 from soupctl.errors import LedgerError
 from soupctl.ledger.weights import LARGEST
 from soupctl.merge import rebuild
-from soupctl.merge.kept_sum.find import OpenedSum
+from soupctl.merge.kept_sum.opened import OpenedSum
 from soupctl.merge.plan import Plan
 from soupctl.verbs import Level
 
