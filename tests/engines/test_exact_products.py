@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from soupctl.engines.exact_products import MOST_SLICES, exact_product, slice_bits, slices_of
+from soupctl.engines.updates import add_product
 
 
 def drawn(dtype: str, shape: tuple[int, int], spread: int, seed: int) -> np.ndarray:
@@ -50,3 +51,20 @@ def test_values_of_very_different_magnitudes_are_not_sliced():
     values = np.array([[2.0**60, 2.0 ** (60 - bits * (MOST_SLICES + 1))]])
     assert slices_of(values, 1, bits) is None
     assert slices_of(values.T, 1, bits) is not None
+
+
+@pytest.mark.parametrize("columns", [1, 7, 300, 512])
+@pytest.mark.parametrize("inner", [1, 3, 4, 9])
+def test_products_are_added_for_any_number_of_rows(columns, inner):
+    random = np.random.default_rng(0)
+    for rows in range(1, 10):
+        # whole numbers, which float64 multiplies and adds exactly in any order
+        left, right = (
+            random.integers(-99, 99, (rows, inner)),
+            random.integers(-99, 99, (inner, columns)),
+        )
+        out = np.ones((rows, columns))
+
+        add_product(left.astype(float), right.astype(float), out)
+
+        assert np.array_equal(1 + left @ right, out), rows
