@@ -11,14 +11,16 @@ import re
 import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import field
-from itertools import accumulate
+from itertools import accumulate, chain, islice
 from threading import Event, local
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import LimitError, UsageError
 from .frozen import frozen
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -147,18 +149,30 @@ def run_in_order(
     `run` gets a task and a function to report progress with, which raises CancelledError once the
     pass has failed, so that other threads stop at once.
     """
+    tasks = iter(tasks)
+    first = [*islice(tasks, 2)]
+    tasks = chain(first, tasks)
+    threads = threads_in_room(execution.threads)
+    if threads == 1 or len(first) < 2:
+        for task in tasks:
+            yield run(task, execution.progress)
+        return
+    yield from _run_on_threads(run, tasks, execution.progress, threads)
+
+
+def _run_on_threads(
+    run: Callable[[Task, Advance], Result], tasks: Iterable[Task], progress: Advance, threads: int
+) -> Iterator[Result]:
+    # imported late, because small files are read without threads
+    from concurrent.futures import CancelledError, ThreadPoolExecutor  # noqa: PLC0415
+
     stopped = Event()
 
     def advance(size: int) -> None:
         if stopped.is_set():
             raise CancelledError
-        execution.progress(size)
+        progress(size)
 
-    threads = threads_in_room(execution.threads)
-    if threads == 1:
-        for task in tasks:
-            yield run(task, advance)
-        return
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="soupctl") as pool:
         try:

@@ -1,18 +1,21 @@
-"""Facts of prompt banks from configs and headers, without loading a tensor."""
+"""Facts of prompt banks from configs and headers, without loading a tensor.
+
+Rule 1: what reads a bank is imported when there is one, since `inspect` looks at all checkpoints.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..checkpoints.safetensors import read_header
-from ..diffusion.base_reader import read_base
+from ..frozen import frozen
 from ..storage.files import read_file
-from .config import BankConfig
-from .config_json import parse_config
-from .stack_json import StackEntry, parse_stack
+
+if TYPE_CHECKING:
+    from .config import BankConfig
+    from .stack_json import StackEntry
 
 CONFIG = "adapter_config.json"
 STACK = "stack_config.json"
@@ -24,7 +27,7 @@ LARGEST_CONFIG = 1 << 22
 COPY = re.compile(r"transformer_blocks\.[1-9][0-9]*\.norm1\.emb\.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BankInfo:
     """A bank on disk, and the size of a base to compare it with."""
 
@@ -70,17 +73,24 @@ def bank_folder(path: Path) -> Path:
 
 def read_entries(folder: Path) -> tuple[StackEntry, ...]:
     """The members of the stack in a folder, from its config; InputError if that is not valid."""
+    from .stack_json import parse_stack  # noqa: PLC0415
+
     path = folder / STACK
     return parse_stack(read_file(path, limit=LARGEST_CONFIG), str(path))
 
 
 def read_config(folder: Path) -> BankConfig:
     """The config of the bank in a folder; InputError if it is not valid."""
+    from .config_json import parse_config  # noqa: PLC0415
+
     path = folder / CONFIG
     return parse_config(read_file(path, limit=LARGEST_CONFIG), str(path))
 
 
 def _parameters(folder: Path) -> int:
+    from ..checkpoints.safetensors import read_header  # noqa: PLC0415
+    from ..diffusion.base_reader import read_base  # noqa: PLC0415
+
     base = read_base(folder)
     return sum(
         tensor.count

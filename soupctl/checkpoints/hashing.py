@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -145,7 +144,10 @@ def file_sha256(path: str | Path, *, progress: Progress = ignore_progress) -> Fi
     """
     if path == STREAM:
         return _stream_sha256("standard input")
-    hasher = hashlib.sha256()
+    # imported late, because loading OpenSSL takes time
+    from hashlib import sha256  # noqa: PLC0415
+
+    hasher = sha256()
     digest_file(Path(path), hasher.update, progress)
     return FileDigest(SHA256 + hasher.hexdigest(), str(path))
 
@@ -170,7 +172,9 @@ def digest_file(
 
 
 def _stream_sha256(label: str) -> FileDigest:
-    hasher = hashlib.sha256()
+    from hashlib import sha256  # noqa: PLC0415
+
+    hasher = sha256()
     with reading(label):
         while piece := os.read(sys.stdin.fileno(), PIECE):
             hasher.update(piece)

@@ -8,7 +8,6 @@ Rule 3: a file that changes while it is used is an error, never a wrong result.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -159,6 +158,9 @@ def spool_stream(
     header describes, so that an endless stream does not fill the disk. Raises InputError if the
     stream is malformed, OutputError if the folder has no room for it.
     """
+    # imported late, because most commands read no stream
+    import tempfile  # noqa: PLC0415
+
     with refusing(Path("the temporary folder")):
         folder = folder or Path(tempfile.gettempdir())
     with reading(label):

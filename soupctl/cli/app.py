@@ -15,7 +15,6 @@ from .. import __version__
 from ..errors import UsageError
 from . import completion
 from .console import put, say
-from .overview import command_help, overview
 
 SETTINGS: dict[str, Any] = {
     "add_help_option": False,
@@ -27,9 +26,16 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def _overview(context: typer.Context) -> list[str]:
+    """The lines about all commands."""
+    from .overview import overview
+
+    return overview(context, JOBS).splitlines()
+
+
 def _show_overview(context: typer.Context, asked: bool) -> None:
     if asked and not context.resilient_parsing:
-        for line in overview(context, JOBS).splitlines():
+        for line in _overview(context):
             put(line)
         raise typer.Exit
 
@@ -53,7 +59,7 @@ def _top(
         put(f"soupctl {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        for line in overview(context, JOBS).splitlines():
+        for line in _overview(context):
             say(line)
         raise typer.Exit(UsageError.exit_code)
 
@@ -69,8 +75,10 @@ def show_help(
 
     Example: soupctl help avg
     """
-    text = overview(context, JOBS) if name is None else command_help(context, name)
-    for line in text.splitlines():
+    from .overview import command_help
+
+    lines = _overview(context) if name is None else command_help(context, name).splitlines()
+    for line in lines:
         put(line)
 
 

@@ -153,16 +153,19 @@ def _run(arguments: list[str], style: ErrorStyle) -> int:
     import typer
 
     from .app import commands
-    from .usage import for_command, issue_of
 
     group = commands(arguments)
     try:
         code = group.main(args=arguments, prog_name="soupctl", standalone_mode=False, obj=style)
         return int(code or 0)
     except SoupError as error:
+        from .usage import for_command
+
         issues = for_command(error.issues, arguments, commands())
         return report(issues, error.exit_code, style)
     except typer.TyperException as error:
+        from .usage import issue_of
+
         return report([issue_of(error, arguments, commands())], UsageError.exit_code, style)
     except SystemExit as leaving:
         # typer leaves by itself, with another code, when the reader of a pipe is gone

@@ -9,21 +9,20 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SHOWN, Issue, issues_text
 from .console import printable
 
 
-@dataclass
 class ErrorStyle:
     """How errors are shown; the options of a command set it while they are parsed."""
 
-    every_issue: bool = False
-    """Whether the line names every issue instead of the first few."""
-    json: bool = False
-    """Whether a JSON object replaces the line."""
+    def __init__(self, *, json: bool = False) -> None:
+        self.every_issue = False
+        """Whether the line names every issue instead of the first few."""
+        self.json = json
+        """Whether a JSON object replaces the line."""
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:

@@ -8,11 +8,9 @@ kernels are compiled each time, and no other folder is touched.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import secrets
 import sys
 import threading
 from contextlib import suppress
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite
+from blake3 import blake3
 from llvmlite import binding
 
 from ..kernels import tables
@@ -29,7 +28,7 @@ from ..kernels import tables
 LOCK = threading.Lock()
 LOG = logging.getLogger(__name__)
 COMPILING = "compiling kernels for this machine (once; later runs load them)"
-SUM_LENGTH = hashlib.sha256().digest_size
+SUM_LENGTH = blake3().digest_size
 
 
 @cache
@@ -63,15 +62,15 @@ def kept_code(path: Path) -> bytes | None:
     except OSError:
         return None
     digest, code = kept[:SUM_LENGTH], kept[SUM_LENGTH:]
-    return code if digest == hashlib.sha256(code).digest() else None
+    return code if digest == blake3(code).digest() else None
 
 
 def keep(code: bytes, path: Path) -> None:
     """Cache object code at `path` for later processes, in one step; raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{secrets.token_hex(8)}.partial")
+    fresh = path.with_name(f".{os.urandom(8).hex()}.partial")
     try:
-        fresh.write_bytes(hashlib.sha256(code).digest() + code)
+        fresh.write_bytes(blake3(code).digest() + code)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
@@ -116,7 +115,7 @@ def cache_folder() -> Path | None:
 def entry_name(name: str, kinds: tuple[str, ...]) -> str:
     """A cache name that covers everything that may change the compiled code."""
     facts = [name, kinds, toolchain()]
-    return "kernel_" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    return "kernel_" + blake3(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 @cache
@@ -128,7 +127,7 @@ def toolchain() -> str:
     tools = [sys.version, compiler_version(), llvmlite.__version__]
     processor = [binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()]
     facts = [sources, tools, processor]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return blake3(json.dumps(facts).encode()).hexdigest()
 
 
 def compiler_version() -> str:

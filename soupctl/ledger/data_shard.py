@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,6 +137,9 @@ def read_data_folder(folder: Path, progress: Progress = ignore_progress) -> Data
 
     Raises InputError for a folder without images, and for a name that is not valid UTF-8.
     """
+    # imported late, because most commands read no images
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
     files = files_of_data(folder)
     images = images_among(files)
     if not images:

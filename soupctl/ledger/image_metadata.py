@@ -6,11 +6,9 @@ Rule 2: names match with either path separator, and in any Unicode normal form.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -124,6 +122,9 @@ def _lines(text: TextIO) -> Iterator[tuple[str, str]]:
 
 def _csv_lines(text: TextIO) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a CSV file with their places; empty fields are left out."""
+    # imported late, because most commands read no table
+    import csv  # noqa: PLC0415
+
     # a limit of the module, which is 131,072 characters unless it is raised
     csv.field_size_limit(LONGEST_LINE)
     reader = csv.DictReader(text)
@@ -219,12 +220,15 @@ def sidecar_of(name: str, files: Mapping[str, Path]) -> str | None:
 
 def _sidecars(name: str) -> Iterator[str]:
     """The possible names of an image's sidecar file, the likeliest first."""
+    # imported late, because most commands read no images
+    from unicodedata import normalize  # noqa: PLC0415
+
     path = PurePosixPath(name)
     for folder in (path.parent, path.parent / ELSEWHERE, ELSEWHERE / path.parent, *_beside(path)):
         for stem in (path.stem, path.name):
             for ending in SIDECARS:
                 for spelled in dict.fromkeys(
-                    (stem, *(unicodedata.normalize(form, stem) for form in ("NFC", "NFD")))
+                    (stem, *(normalize(form, stem) for form in ("NFC", "NFD")))
                 ):
                     yield (folder / f"{spelled}{ending}").as_posix()
                     yield (folder / f"{spelled}{ending.upper()}").as_posix()

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 from ..checkpoints.safetensors import StoredTensor
 from ..format.header import Tensor
 from ..frozen import frozen
-from ..lora.adapter import Adapter, TargetPart
-from ..lora.targets import TargetIndex
 
 if TYPE_CHECKING:
     from ..engines.updates import Update
+    from ..lora.adapter import Adapter, TargetPart
 
 
 @frozen
@@ -69,6 +68,9 @@ class AdapterReader:
 
         Raise MismatchError for modules that have no place in it, and must have.
         """
+        # imported late, because most commands read no adapter
+        from ..lora.targets import TargetIndex
+
         self.checkpoint = adapter.checkpoint
         self.ledger = None
         """An adapter has none."""

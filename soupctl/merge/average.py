@@ -15,7 +15,6 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from ..checkpoints.blobs import require_true_blobs
 from ..choices import OnInt, OnMissing, Quantization
 from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
@@ -25,7 +24,6 @@ from ..ledger.weights import rounded_weight
 from ..workers import ExecutionOptions
 from .aligned import Alignment, align
 from .blocks.request import BlockWeights, ClassicBlocks, read_blocks
-from .blocks.resolve import resolve
 from .config_source import config_source, folder_at
 from .destination import decide
 from .donors import Take, donors_named, donors_of, giving, sort_takes, taken_in, with_donors
@@ -132,6 +130,8 @@ def open_job(request: Request) -> Iterator[Job]:
         donors=donors_named(request.take, ingredients),
     ) as inputs:
         if request.check_blobs:
+            from ..checkpoints.blobs import require_true_blobs
+
             require_true_blobs(inputs.files)
         yield planned_average(request, ingredients, inputs)
 
@@ -223,6 +223,9 @@ def _with_blocks(
     request: Request, recipe: Recipe, labels: Sequence[str], every: AbstractSet[str]
 ) -> Recipe:
     """The recipe with the requested weights by block; UsageError if they do not fit."""
+    # imported late, because most soups have the same weights everywhere
+    from .blocks.resolve import resolve
+
     asked = request.blocks
     if isinstance(asked, str | Path):
         asked = read_blocks(asked)

@@ -13,15 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from ..checkpoints.config_files import is_config, is_copied, is_index, is_prose, is_weights
 from ..checkpoints.listing import OPTIONAL, PIPELINE
 from ..checkpoints.unchanged import FileSnapshot
-from ..configs.compare import Difference, differences
 from ..errors import InputError, Issue, MismatchError
 from ..frozen import frozen
 from ..storage.files import read_file, read_json
 from ..storage.folder import equal_bytes, files_in, leads_out, other_files
+
+if TYPE_CHECKING:
+    from ..configs.compare import Difference
 
 DECIDING = "the weights mean different things and cannot be averaged"
 OPEN = "--config-from INPUT chooses the configs of one input"
@@ -199,6 +202,9 @@ def _differences(name: str, first: Path, other: Path) -> tuple[Difference, ...]:
     """The fields in which two files differ; files with equal bytes are not parsed."""
     if equal_bytes(first, other):
         return ()
+    # imported late, because most commands find no configs that differ
+    from ..configs.compare import differences
+
     classes = (_class_in_pipeline(first), _class_in_pipeline(other))
     return differences(name, read_file(first), read_file(other), classes)
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.hub import snapshot_of
 from ..checkpoints.layout import ModelFiles
 from ..errors import UsageError
-from .revised_component import RevisedComponent
+
+if TYPE_CHECKING:
+    from .revised_component import RevisedComponent
 
 
 def config_source(named: str | Path | None, models: Sequence[ModelFiles]) -> int | None:

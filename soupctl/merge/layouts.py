@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from operator import attrgetter
 
-from ..checkpoints.architecture import shape_hint
 from ..errors import Issue, MismatchError
 from ..format.dtypes import FLOATS, DType, Kind, narrowest
 from ..format.header import Tensor
@@ -288,6 +287,9 @@ class Layouts:
             widens = self._may_pad(tensor, first, other)
             if other.shape != first.shape and not (widens and self._is_padded(tensor)):
                 shapes = f"has shape {list(other.shape)} where {against} has {list(first.shape)}"
+                # imported late, because most commands find no shapes that differ
+                from ..checkpoints.architecture import shape_hint
+
                 hint = shape_hint(first.shape, other.shape)
                 pad = f"--pad '{tensor}' pads the narrower with zeros" if widens else None
                 return Issue(shapes, name, tensor, "; ".join(filter(None, (hint, pad, ONE_TENSOR))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from ..storage.files import require_file_size, require_room
@@ -25,6 +24,9 @@ def require_free(job: Job, *, force: bool = False) -> None:
     refuse_input_as_output(destination, job.used, job.replaceable)
     target = destination.path
     if target is None:
+        # imported late, because most commands write no stream
+        import tempfile
+
         folder = Path(tempfile.gettempdir())
         require_file_size(folder, job.size)
         require_room(folder, job.size, folder=folder)

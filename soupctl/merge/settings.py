@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..configs.compare import differences
 from ..errors import Issue, MismatchError
 from ..kinds.settings import CONFIGS, MEANINGS, SAID
 
@@ -30,6 +29,9 @@ def _difference(key: str, first: Checkpoint, other: Checkpoint) -> str | None:
     if here == there:
         return None
     if key in CONFIGS:
+        # imported late, because most commands find no configs that differ
+        from ..configs.compare import differences
+
         fields = differences("config.json", there.encode(), here.encode())
         said = ", ".join(f"{each.field} {each.other}, not {each.first}" for each in fields[:5])
         return f"its metadata {key!r} differ from {first.label}: {said}" if fields else None

@@ -17,7 +17,6 @@ from ..frozen import frozen
 from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import Change, IngredientEntry, Ledger
 from ..ledger.read import is_delta
-from ..lora.modules import is_adapter
 from .aligned import Alignment
 from .kept_sum.format import REMOVE
 from .kept_sum.reader import Source as AnySource
@@ -171,6 +170,8 @@ def is_added(source: Checkpoint | SumReader) -> bool:
     """Whether a source is a delta or an adapter, which is added to models."""
     if isinstance(source, SumReader):
         return False
+    from ..lora.modules import is_adapter
+
     return is_delta(source) or is_adapter(source.tensors)
 
 

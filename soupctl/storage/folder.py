@@ -6,7 +6,6 @@ its folder, as for weights. A link to a folder that lies deeper is refused there
 
 from __future__ import annotations
 
-import filecmp
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -108,5 +107,8 @@ def _refuse(error: OSError) -> None:
 
 def equal_bytes(first: Path, other: Path) -> bool:
     """Whether two files hold the same bytes; neither is loaded whole."""
+    # imported late, because most commands compare no files
+    import filecmp  # noqa: PLC0415
+
     with reading(str(other)):
         return filecmp.cmp(first, other, shallow=False)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import secrets
 import stat
 
 NOREPLACE, EXCHANGE = 1, 2
@@ -26,7 +25,7 @@ _renameat2 = getattr(_libc, "renameat2", None)
 
 def random_name() -> str:
     """A hidden random name, of fixed length, for an unfinished output."""
-    return f".{secrets.token_hex(8)}.partial"
+    return f".{os.urandom(8).hex()}.partial"
 
 
 def rename_new(folder: int, old: str, new: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,6 +23,9 @@ def publish_stream(fd: int, size: int, check: Callable[[], None] = nothing) -> I
         raise OutputError(
             "is a terminal", path="standard output", advice="redirect it, or name a file"
         )
+    # imported late, because most commands write no stream
+    import tempfile  # noqa: PLC0415
+
     folder = tempfile.gettempdir()
     with tempfile.TemporaryFile(dir=folder) as spool:
         preallocate(spool.fileno(), size, folder)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from functools import cache
 from typing import Any, TypeVar
+
+from ..frozen import frozen
 
 T = TypeVar("T")
 
@@ -26,7 +28,7 @@ LONGEST_SHOWN = 40
 """Characters of a refused value that a message shows."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bounds:
     """The finite numbers from `least` to `most`; `least` itself is excluded if `above` is set.
 
@@ -70,7 +72,7 @@ BATCH, SIDE, PROCESSES = Bounds(1, largest=65_536), Bounds(1, largest=32_768), B
 SEED = Bounds(0, largest=2**64 - 1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OptionInfo:
     """Facts about an option besides its name, type and default."""
 
@@ -156,7 +158,7 @@ def shown_value(value: object, longest: int = LONGEST_SHOWN) -> str:
     return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShownOption:
     """An option as it is shown for a command line or a config file."""
 
@@ -167,7 +169,7 @@ class ShownOption:
     metavar: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommandOptions:
     """The options of a training command: the fields of one or more dataclasses."""
 

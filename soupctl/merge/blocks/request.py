@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import reprlib
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from fractions import Fraction
@@ -103,6 +102,9 @@ def _nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def _read_file(path: Path) -> BlockWeights:
+    # imported late, because most commands read no such file
+    import tomllib
+
     content = read_file(path, limit=LARGEST_FILE)
     try:
         text = content.decode("utf-8")
