@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from typing import Self
 
 from ..format.header import Tensor
@@ -64,7 +65,7 @@ class Checkpoint:
             **{key: text for key, text in own.items() if isinstance(text, str)},
         }
 
-    @property
+    @cached_property
     def data_size(self) -> int:
         """Bytes of all tensors."""
         return sum(tensor.size for tensor in self.tensors.values())

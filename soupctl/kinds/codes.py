@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from math import prod
 
-from ..format.dtypes import DType, Kind
+from ..format.dtypes import INTEGERS, DType, Kind
 from ..format.header import Tensor
 from ..format.scales import CodeScale, matrix_shape, scale_grid
 from .constants import CONSTANTS
@@ -191,6 +191,9 @@ def _packed(tensors: Mapping[str, Tensor], *, is_quantised: bool) -> frozenset[s
 
     If a config says that the model `is_quantised`, those are all that are no constants.
     """
+    integers = [(name, each) for name, each in tensors.items() if each.dtype in INTEGERS]
+    if not integers:
+        return frozenset()
     scaled = {
         parent
         for parent, _, last in (name.rpartition(".") for name in tensors)
@@ -199,14 +202,14 @@ def _packed(tensors: Mapping[str, Tensor], *, is_quantised: bool) -> frozenset[s
 
     def is_code(name: str, tensor: Tensor) -> bool:
         parent, _, last = name.rpartition(".")
-        if tensor.dtype.kind is not Kind.INTEGER or last in CONSTANTS:
+        if last in CONSTANTS:
             return False
         if len(tensor.shape) > 1 and (last in CODES or tensor.dtype is DType.I8):
             return True
         is_said = is_quantised or (parent != "" and parent in scaled)
         return is_said and bool(tensor.shape) and tensor.dtype in PACKED
 
-    return frozenset(name for name, tensor in tensors.items() if is_code(name, tensor))
+    return frozenset(name for name, tensor in integers if is_code(name, tensor))
 
 
 def _is_orphan(parent: str, last: str, tensors: Mapping[str, Tensor]) -> bool:

@@ -8,13 +8,13 @@ Rule 3: steps are sorted by name in UTF-8, the order in which roots are digested
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from operator import attrgetter
 from typing import Any
 
 from ..choices import OnInt, OnMissing
 from ..errors import Issue, MismatchError, UsageError
-from ..format.dtypes import DType, Kind, narrowest
+from ..format.dtypes import Kind, narrowest
 from ..format.shards import TensorSpec
 from ..frozen import frozen
 from ..kinds.facts import NO_FACTS, TensorFacts
@@ -49,6 +49,13 @@ class Plan:
     """The name of the marker of quantised weights; None if none are quantised."""
     method: MethodSettings | None = None
     """The method that combines averaged tensors; None for their mean."""
+    kept: tuple[Step, ...] = field(init=False, repr=False, compare=False)
+    """The steps that write a tensor of the soup."""
+
+    def __post_init__(self) -> None:
+        """Choose the kept steps, once."""
+        kept = tuple([step for step in self.steps if step.out is not None])
+        object.__setattr__(self, "kept", kept)
 
     def reweighted(self, weights: StepWeights) -> Plan:
         """The plan with other weights of the ingredients, the same in every tensor."""
@@ -59,14 +66,9 @@ class Plan:
         return replace(self, weights=weights, steps=tuple(steps))
 
     @property
-    def kept(self) -> tuple[Step, ...]:
-        """The steps that write a tensor of the soup."""
-        return tuple(step for step in self.steps if step.out is not None)
-
-    @property
     def written(self) -> list[TensorSpec]:
         """The tensors of the soup by name: those of the steps, and companions of codes."""
-        entries = [(step.name, step.out, step.shape) for step in self.steps if step.out is not None]
+        entries = [(step.name, step.out, step.shape) for step in self.kept if step.out is not None]
         if self.marker is None:
             return entries
         scales = [(scale_name(step.name), SCALES, ()) for step in self.steps if step.is_quantised]
@@ -133,9 +135,10 @@ def _kept_tensors(recipe: Recipe, layouts: Layouts, first: str) -> list[str]:
 def _mismatches(layouts: Layouts, kept: Sequence[str]) -> Iterator[Issue]:
     """The issues that prevent tensors from being combined."""
     plain = layouts.plain
-    fitting: set[tuple[DType, ...]] = set()
+    dtypes_of = _own_dtypes(layouts)
+    fitting: set[object] = set()
     for tensor in kept:
-        dtypes = _own_dtypes(layouts, tensor) if tensor in plain else None
+        dtypes = dtypes_of(tensor) if tensor in plain else None
         if dtypes is not None and dtypes in fitting:
             continue
         issue = layouts.mismatch(tensor)
@@ -151,6 +154,7 @@ def _kept_steps(
     """The steps of the soup's tensors."""
     weights_of = weights_by_tensor(recipe)
     dtype_of = first_match(recipe.dtype_for)
+    dtypes_of, own = _own_dtypes(layouts), layouts.distinct[0][1]
     plain = layouts.plain
     alike: dict[tuple[object, ...], Step] = {}
     """One step of each sort of plain weights: the others differ in name and shape."""
@@ -159,13 +163,13 @@ def _kept_steps(
         weights = ALONE if layouts.is_taken(tensor) else weights_of(tensor)
         dtype = dtype_of(tensor)
         # weights that are equal are one object
-        sort = (_own_dtypes(layouts, tensor), dtype, id(weights)) if tensor in plain else None
+        sort = (dtypes_of(tensor), dtype, id(weights)) if tensor in plain else None
         like = None if sort is None else alike.get(sort)
         if like is None:
             chosen = recipe if dtype is None else replace(recipe, dtype=dtype)
             step = _kept_step(chosen, layouts, tensor, deciding, weights)
         else:
-            shape = layouts.distinct[0][1][tensor].shape
+            shape = own[tensor].shape
             step = Step(tensor, shape, like.rule, like.sources, like.dtypes, like.out, like.weights)
         if sort is not None:
             alike[sort] = step
@@ -173,9 +177,12 @@ def _kept_steps(
     return steps
 
 
-def _own_dtypes(layouts: Layouts, tensor: str) -> tuple[DType, ...]:
-    """The dtype of a plain weight in each distinct layout."""
-    return tuple([content[tensor].dtype for _, content in layouts.distinct])
+def _own_dtypes(layouts: Layouts) -> Callable[[str], object]:
+    """What tells plain weights apart, by name: their dtypes in the distinct layouts."""
+    first, *others = [content for _, content in layouts.distinct]
+    if not others:
+        return lambda tensor: first[tensor].dtype
+    return lambda tensor: tuple([content[tensor].dtype for content in (first, *others)])
 
 
 def _place_of(steps: Sequence[Step]) -> Callable[[Step], Any]:
