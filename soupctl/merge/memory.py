@@ -25,7 +25,7 @@ from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
 from .memory_limit import MemoryNeed
 from .step import Rule, Step
 
-BASELINE = 24 << 20
+BASELINE = 22 << 20
 """The process before it combines anything: interpreter, cached kernels.
 
 Only a run without cached kernels loads the compiler, which takes about 100 MiB.

@@ -252,7 +252,8 @@ class _Mean:
         self._sum = None if order.sum is None else PlaneWriter(step, order.sum, engine)
         if self._sum is not None:
             self._planes = weighted.prepare_planes()
-        elif codes is None:
+        self._combine = None
+        if codes is None and (self._sum is None or weighted.is_short):
             self._combine = combine or weighted.prepare_mean()
 
     def write(self, start: int, stop: int, out: memoryview, plane: memoryview) -> int:
@@ -262,17 +263,18 @@ class _Mean:
         """
         out = out[: (stop - start) * self._width]
         if self._sum is not None:
-            # the exact sum is computed first, and the mean from it
             first = plane[: (stop - start) * PLANE_BYTES]
             planes = [first, *self._planes(start, stop, first)]
-            if self.codes is None:
+            if self._combine is not None:
+                self._combine(start, stop, out)
+            elif self.codes is None:
                 self._weighted.round(planes, start, out)
             else:
                 self.codes.encode_planes(planes, start, out)
             self._sum.write(start, planes)
-        elif self.codes is None:
+        elif self._combine is not None:
             self._combine(start, stop, out)
-        else:
+        elif self.codes is not None:
             self.codes.encode(start, stop, out)
         self._write(self._step.name, start * self._width, out)
         self._hasher.update(out)

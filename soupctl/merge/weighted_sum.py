@@ -35,6 +35,10 @@ Planes = Callable[[int, int, memoryview], list[memoryview]]
 """Fills the first plane of their exact sum, and returns the others."""
 
 
+SHORT = 128
+"""Most bits of the terms of an element whose mean is not rounded from their exact sum."""
+
+
 class Summand(Protocol):
     """A term of a weighted sum, which has been read."""
 
@@ -95,6 +99,16 @@ class WeightedSum:
         self._mean = WeightedMean(dtypes, weights, DType.F64, divisor=1)
         self._updates = updates
         self._scales = lay_out_scales(step.shape, [part for *_, part in weighted])
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the mean is sooner computed from the terms than rounded from their exact sum.
+
+        Measured: means of 8 terms in 16 bits, or of 4 in 32, take as long as rounding a float64.
+        """
+        dtypes = self._mean.dtypes
+        is_short = sum(dtype.bits for dtype in dtypes) <= SHORT
+        return is_short and DType.F64 not in dtypes and not self._updates
 
     def _spec(self) -> WeightedMean:
         assert self._step.out is not None
