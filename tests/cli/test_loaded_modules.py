@@ -44,8 +44,8 @@ def soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("hash", "soup.st"), 63, "checkpoints ledger"),
         (("has", "soup.st", "a.st"), 89, ASKING),
         (("log", "soup.st"), 89, ASKING),
-        (("inspect", "soup.st"), 108, f"{ASKING} banks"),
-        (("avg", "a.st", "b.st", "-o", "new.st"), 180, "checkpoints kinds ledger merge"),
+        (("inspect", "soup.st"), 111, f"{ASKING} banks"),
+        (("avg", "a.st", "b.st", "-o", "new.st"), 184, "checkpoints kinds ledger merge"),
     ],
 )
 def test_a_command_loads_few_modules(soup, words, most, rooms):
