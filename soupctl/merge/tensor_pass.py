@@ -252,9 +252,8 @@ class _Mean:
         self._sum = None if order.sum is None else PlaneWriter(step, order.sum, engine)
         if self._sum is not None:
             self._planes = weighted.prepare_planes()
-        self._combine = None
-        if codes is None and (self._sum is None or weighted.is_short):
-            self._combine = combine or weighted.prepare_mean()
+        is_direct = codes is None and (self._sum is None or weighted.is_short)
+        self._combine = (combine or weighted.prepare_mean()) if is_direct else None
 
     def write(self, start: int, stop: int, out: memoryview, plane: memoryview) -> int:
         """Make elements `start` to `stop`, and return their bytes.

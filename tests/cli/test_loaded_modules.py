@@ -41,11 +41,11 @@ def soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "most", "rooms"),
     [
-        (("hash", "soup.st"), 63, "checkpoints ledger"),
-        (("has", "soup.st", "a.st"), 89, ASKING),
-        (("log", "soup.st"), 89, ASKING),
-        (("inspect", "soup.st"), 111, f"{ASKING} banks"),
-        (("avg", "a.st", "b.st", "-o", "new.st"), 184, "checkpoints kinds ledger merge"),
+        (("hash", "soup.st"), 64, "checkpoints ledger"),
+        (("has", "soup.st", "a.st"), 91, ASKING),
+        (("log", "soup.st"), 91, ASKING),
+        (("inspect", "soup.st"), 113, f"{ASKING} banks"),
+        (("avg", "a.st", "b.st", "-o", "new.st"), 192, "checkpoints kinds ledger merge methods"),
     ],
 )
 def test_a_command_loads_few_modules(soup, words, most, rooms):
