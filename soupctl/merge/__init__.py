@@ -8,7 +8,7 @@ The files by subject:
   identical, sources, adapter_reader, given_deltas, scaled_deltas, whole_models, sample_weights
 - plan: recipe, plan, step, step_weights, blocks (folder), padding, applied_plan, quantised_steps
 - preview and measurement: preview, preflight, memory, memory_limit, notes, bench
-- job: job, rounds, run, sum_layouts
+- job: job, job_files, rounds, run, sum_layouts
 - pass over the data: order, executor, use, shared_content, tensor_pass, small_tensors, terms,
   stored_terms, chunks, weighted_sum, updates, exact_quotient, engine
 - quantised tensors: scaled_codes, scale_values, schemes, code_writer, code_error, plain_config

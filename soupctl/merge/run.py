@@ -25,13 +25,13 @@ from .destination import refuse_input_as_output
 from .engine import engine_of
 from .executor import execute
 from .job import Job
+from .job_files import JobFiles, Results
 from .kept_sum.find import replaced_sum
 from .kept_sum.publish import SumPublisher, remove_sum
 from .kept_sum.survey import SumLayout
 from .memory import require_memory
 from .order import Outcome
 from .output import open_output
-from .output_files import OutputFiles, Results
 from .rounds import Rounds, require_places
 from .sum_layouts import expected_layouts, source_errors_first
 
@@ -107,13 +107,13 @@ def _folders(jobs: Sequence[Job]) -> list[Path]:
 
 
 @contextmanager
-def _open(job: Job, layouts: Sequence[SumLayout], force: bool) -> Iterator[OutputFiles]:
+def _open(job: Job, layouts: Sequence[SumLayout], force: bool) -> Iterator[JobFiles]:
     """The output of a job: its sum, if kept, is published first, then the soup."""
     destination = job.destination
     if not layouts:
         check = job.require_unchanged
         with open_output(destination, job.size, replace=force, check=check) as writer:
-            yield OutputFiles(job, writer)
+            yield JobFiles(job, writer)
         return
     assert destination.path is not None
     publisher = SumPublisher(destination.path, destination.is_folder)
@@ -123,11 +123,11 @@ def _open(job: Job, layouts: Sequence[SumLayout], force: bool) -> Iterator[Outpu
         open_output(destination, job.size, replace=force, check=check) as writer,
         publisher.opened(layouts, job.require_unchanged) as fds,
     ):
-        yield OutputFiles(job, writer, publisher, layouts, fds)
+        yield JobFiles(job, writer, publisher, layouts, fds)
 
 
 def _make_component(
-    position: int, outputs: Sequence[OutputFiles], engine: Engine, execution: ExecutionOptions
+    position: int, outputs: Sequence[JobFiles], engine: Engine, execution: ExecutionOptions
 ) -> tuple[Outcome, ...]:
     """Make one component of every output, except its headers."""
     components = [output.job.components[position] for output in outputs]
@@ -144,7 +144,7 @@ def _make_component(
 
 
 def _execute(
-    position: int, outputs: Sequence[OutputFiles], engine: Engine, execution: ExecutionOptions
+    position: int, outputs: Sequence[JobFiles], engine: Engine, execution: ExecutionOptions
 ) -> tuple[Outcome, ...]:
     """The outcome of one component of every output, with that of its sum."""
     orders = [output.order(position) for output in outputs]

@@ -239,6 +239,7 @@ def test_no_ledger_names_a_source_of_configs_that_is_no_ingredient():
         verbs.history("soup")
 
 
-def test_a_soup_with_chosen_configs_has_no_recipe():
-    with pytest.raises(LedgerError, match="has the configs of one ingredient"):
-        list(verbs.recipe_of(ledger("soup"), "soup"))
+def test_the_recipe_of_a_soup_names_the_source_of_its_configs():
+    recipe = list(verbs.recipe_of(ledger("soup"), "soup"))
+
+    assert 'config-from = "b"' in recipe

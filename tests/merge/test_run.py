@@ -37,13 +37,13 @@ def place(tmp_path, monkeypatch):
 def test_a_round_is_on_disk_before_its_first_output_has_a_name(place, monkeypatch):
     average(place / "soup.st", "a.st", "b.st", "c.st")
     there: list[list[Path]] = []
-    sync = soupctl.merge.run.OutputFiles.sync
+    sync = soupctl.merge.run.JobFiles.sync
 
     def recorded(output: object) -> None:
         there.append(list(Path().glob("loo-*")))
         sync(output)
 
-    monkeypatch.setattr(soupctl.merge.run.OutputFiles, "sync", recorded)
+    monkeypatch.setattr(soupctl.merge.run.JobFiles, "sync", recorded)
     verbs.leave_one_out(LeaveOneOut("soup.st", "loo-{name}"))
 
     assert [[], [], []] == there

@@ -66,16 +66,3 @@ def test_two_processes_agree_with_one_on_everything_that_they_share(bases, shard
             expected = [row[column] for row in one]
             found = [row[column] for row in two]
             assert expected == pytest.approx(found, rel=HALF_OF_THE_DIGITS), column
-
-
-@pytest.mark.slow
-def test_options_of_one_process_are_refused_by_two(bases, shards, tmp_path):
-    (tmp_path / "run.toml").write_text("fused-backward = true\nmax-grad-norm = 0\n")
-    words = ["finetune", bases["plain"], "--data", shards["plain"], "--config", "run.toml"]
-
-    code, said = outcome(*TWO, *SOUPCTL, *words, "--steps", 1, "-o", "run", folder=tmp_path)
-
-    assert code == 1
-    assert {line for line in said.splitlines() if line.startswith("soupctl: ")} == {
-        "soupctl: fused-backward works with one plain process only (remove it from --config)"
-    }

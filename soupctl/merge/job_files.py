@@ -29,7 +29,7 @@ from .sum_layouts import layout_of, sum_metadata
 Results = tuple[ComponentResult, ...]
 
 
-class OutputFiles:
+class JobFiles:
     """The files of one job, soup and sum, while they are written."""
 
     def __init__(
