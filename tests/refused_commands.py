@@ -14,7 +14,55 @@ SCORE = "such as --score 'python score.py {}'"
 IGNORE = "avg --ignore-ledger treats the file as a plain checkpoint"
 IGNORE_NEWER = "use a newer soupctl, or avg --ignore-ledger to take the file as it is"
 
+RECORD = "record b.st -o x.st"
+OTHER = "blake3:" + 64 * "0"
+
 REFUSED_COMMANDS = [
+    *(
+        Refused(command, (text,), values)
+        for command, text, values in (
+            (
+                f"{RECORD} --base a.st --steps 3",
+                "--data DIR, the folder of its images",
+                {"--data": "images"},
+            ),
+            (
+                f"{RECORD} --data images --steps 3",
+                "--base BASE, or the digest that soupctl hash BASE prints",
+                {"--base": "a.st"},
+            ),
+            (
+                f"{RECORD} --data images --base a.st",
+                "--steps N, the optimizer steps of its training",
+                {"--steps": "3"},
+            ),
+            (
+                f"{RECORD} --data images --base b.st --steps 3",
+                "--base names what it started from",
+                {"--base": "a.st"},
+            ),
+            (
+                f"{RECORD} --data images --base pipe-0 --steps 3",
+                "--base names the folder of the component that was trained, such as BASE/unet",
+                {"--base": "a.st"},
+            ),
+            (
+                f"record pipe-1 -o x --data images --base {OTHER} --steps 3",
+                "give the path of its base to --base",
+                {"--base": "pipe-0"},
+            ),
+            (
+                f"{RECORD} --data pipe-0 --base a.st --steps 3",
+                "--data names the images of the training",
+                {"--data": "images"},
+            ),
+            (
+                "record soup.st -o x.st --data images --base a.st --steps 3",
+                "--ignore-ledger replaces it",
+                {},
+            ),
+        )
+    ),
     Refused(
         "bom soup.st",
         ("-o bom.json, --model-card or both",),
