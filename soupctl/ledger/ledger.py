@@ -89,6 +89,12 @@ class IngredientEntry:
         return WeightByBlock(self.weight, self.blocks)
 
     @property
+    def differs_by_block(self) -> bool:
+        """Whether it, or a pipeline that contains it, has another weight in some block."""
+        # the weights of pipelines that share it may add up to the same in every block
+        return bool(self.blocks) or any(share.blocks for share in self.pipelines)
+
+    @property
     def hints(self) -> tuple[str, ...]:
         """Every path at which a file of its content was."""
         found = (self.hint, *(share.hint for share in self.pipelines))

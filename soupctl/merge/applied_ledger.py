@@ -117,7 +117,7 @@ def complete_applied(
         draft,
         root=outcome.soup,
         ingredients=ingredients,
-        blocks=draft.blocks if any(entry.blocks for entry in ingredients) else (),
+        blocks=draft.blocks if any(x.differs_by_block for x in ingredients) else (),
         integer_source=IntegerSource(base, outcome.taken) if outcome.taken else None,
         base=base if models == 1 else None,
         deltas=tuple(sorted({*outcome.ingredients[models:]})) if models > 1 else (),
