@@ -13,7 +13,7 @@ class OnInt(Enum):
 
 
 class MergeMethod(StrEnum):
-    """A method that merges models and is no weighted mean with given weights."""
+    """A method of merging that is not a weighted mean with given weights."""
 
     TIES = "ties"
     DARE = "dare"

@@ -42,7 +42,7 @@ def _show_overview(context: typer.Context, asked: bool) -> None:
 
 def _top(
     context: typer.Context,
-    version: Annotated[bool, typer.Option(VERSION, help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     help_: Annotated[  # noqa: ARG001
         bool,
         typer.Option(
@@ -127,7 +127,6 @@ JOBS: dict[str, dict[str, str]] = {
 }
 """The module and function of each command; a command loads no other's, which takes time."""
 
-VERSION = "--version"
 COMMANDS = {name: place for job in JOBS.values() for name, place in job.items()}
 NEED_ALL = ("demo", "help")
 """The commands that run others, or show their options."""
@@ -137,15 +136,15 @@ def commands(words: Sequence[str] | None = None) -> TyperGroup:
     """All commands, as the parser that reads a command line.
 
     Making the options of a command takes time. So with the `words` of a command line that begins
-    with a command, there is that one alone, and with --version alone none; with other words, all
-    have a name and a summary only, but for the first that is named.
+    with a command, there is that one alone; with other words, all have a name and a summary only,
+    but for the first that is named.
     """
     named = next((word for word in words or () if not word.startswith("-")), None)
     every = words is None or named in NEED_ALL or COMPLETING in os.environ
     alone = not every and words is not None and words[:1] == [named] and named in COMMANDS
     app = typer.Typer(**SETTINGS)
     app.callback(invoke_without_command=True)(_top)
-    for name in () if words == [VERSION] else COMMANDS:
+    for name in COMMANDS:
         if not alone or name == named:
             function = _function_of(name)
             app.command(name)(function if every or name == named else _summary_of(function))

@@ -22,7 +22,7 @@ def bench(
         list[str], typer.Argument(help="Checkpoints that can be averaged.", metavar="FILE...")
     ],
     rounds: Annotated[
-        int, typer.Option(help="Times that each work is done.", metavar="N", min=1, max=1000)
+        int, typer.Option(help="Times that each is measured.", metavar="N", min=1, max=1000)
     ] = 3,
     folder: Annotated[
         str | None,
@@ -36,9 +36,9 @@ def bench(
 ) -> None:
     """Measure how fast files are hashed and averaged on this machine.
 
-    Each work is done several times, in turns with plain loops that only read and write the same
-    bytes: they are the limit of this machine. All files are read before, so if memory holds them,
-    the figures are those without the disk. What is written is removed again.
+    Each is measured several times, in turn with plain loops that only read and write the same
+    bytes, and show the limit of this machine. All files are read once before, so if they fit in
+    memory, the disk does not count in reading. What is written is removed again.
 
     Example: soupctl bench cats.safetensors dogs.safetensors
     """

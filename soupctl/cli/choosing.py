@@ -66,7 +66,7 @@ class ScoringOptions:
 
 @frozen
 class SelectionOptions:
-    """Options of every command that chooses a soup, and that decide its tensors."""
+    """Options of the commands that choose a soup; they decide its tensors."""
 
     key: options.Key = None
     exclude: options.Exclude = None

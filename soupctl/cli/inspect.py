@@ -91,7 +91,7 @@ def _inspection_lines(found: Inspection, *, verbose: bool) -> Iterator[str]:
     whole = shows_whole_digests(verbose)
     dtypes = ", ".join(f"{count} {dtype}" for dtype, count in found.dtypes.items())
     yield found.path
-    yield f"  looks like  {found.architecture or 'nothing known'}"
+    yield f"  looks like  {found.architecture or _kind_text(found)}"
     files = f" in {len(found.files)} files" if len(found.files) > 1 else ""
     yield f"  parameters  {found.parameters:,} ({size_text(found.size)}){files}"
     yield f"  tensors     {len(found.tensors)}{f' ({dtypes})' if dtypes else ''}"
@@ -109,6 +109,13 @@ def _inspection_lines(found: Inspection, *, verbose: bool) -> Iterator[str]:
     if verbose:
         yield from (f"  file        {name}" for name in found.files)
     yield from _soup_lines(found, whole=whole)
+
+
+def _kind_text(found: Inspection) -> str:
+    """What a file whose tensors are of no known model is."""
+    if found.adapter is not None:
+        return "an adapter"
+    return {"sum": "a kept sum", "delta": "a delta"}.get(found.kind, "nothing known")
 
 
 def _adapter_text(adapter: AdapterSummary) -> str:

@@ -200,9 +200,8 @@ def _no_library(error: Exception) -> Issue:
 
 def _report_failure(error: Exception, style: ErrorStyle) -> int:
     """Report an unexpected exception; returns the exit code."""
-    # without memory, Python's parser can report a SyntaxError in valid code, and functions in C can
-    # fail without an exception
-    if isinstance(error, (MemoryError, SyntaxError, SystemError)):
+    # without memory, Python's parser can report a SyntaxError in valid code
+    if isinstance(error, (MemoryError, SyntaxError)):
         issue = Issue("out of memory", advice="--max-memory or --threads 1 needs less")
         return report([issue], LimitError.exit_code, style)
     if missing := NO_MEMORY.search(f"{type(error).__name__}: {error}"):

@@ -1,4 +1,4 @@
-"""`soupctl merge`: merges models by a method that is no weighted mean."""
+"""`soupctl merge`: merges models by a method that is not a weighted mean."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MethodOptions:
     density: Annotated[
         str | None,
         typer.Option(
-            help="Share of the differences from the base to keep, one or one for each input.",
+            help="Share of the differences from the base to keep: one for all inputs, or for each.",
             metavar="D,...",
         ),
     ] = None
@@ -48,19 +48,21 @@ class MethodOptions:
     gamma: Annotated[
         str | None,
         typer.Option(
-            help="Share of the largest differences that breadcrumbs leaves out.  [default: 0.01]",
+            help="Share of the differences, the largest, that breadcrumbs drops.  [default: 0.01]",
             metavar="G",
         ),
     ] = None
     epsilon: Annotated[
         str | None,
         typer.Option(
-            help="Range of the probabilities by which della drops.  [default: 0.1]", metavar="E"
+            help="Range of the probabilities with which della drops.  [default: 0.1]", metavar="E"
         ),
     ] = None
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of what dare and della drop.  [default: 0]", metavar="N"),
+        typer.Option(
+            help="Seed of the random numbers of dare and della.  [default: 0]", metavar="N"
+        ),
     ] = None
     elect: Annotated[
         bool | None,
@@ -69,7 +71,8 @@ class MethodOptions:
     normalize: Annotated[
         bool | None,
         typer.Option(
-            "--normalize/--no-normalize", help="Divide merged differences by what counts."
+            "--normalize/--no-normalize",
+            help="Divide merged differences by the weights that count.",
         ),
     ] = None
     dtype: options.Dtype = None
@@ -136,8 +139,9 @@ def merge(
 ) -> None:
     """Merge models by a method that is not a weighted mean, such as TIES.
 
-    Such a soup is approximate: ingredients cannot be taken out of it. Only the soups of model-stock
-    are exact means. The same inputs and options always give the same bytes.
+    Ingredients cannot be taken out of such a soup. It is approximate, except with model-stock,
+    which makes an exact mean. The same inputs and options give the same bytes, with any number of
+    threads.
 
     Example: soupctl merge a.safetensors b.safetensors --base base.safetensors --method ties
     --density 0.2 -o merged.safetensors

@@ -140,7 +140,7 @@ class PrintOptions:
 
 @frozen
 class ResultOptions:
-    """Options of every command that makes a new soup, and whose inputs decide its weights."""
+    """Options of the commands that make a new soup of inputs with weights."""
 
     dtype: Dtype = None
     component: Component = None

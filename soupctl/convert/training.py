@@ -60,7 +60,7 @@ class RecordRequest:
     def __post_init__(self) -> None:
         """Raise UsageError for a training without steps, and for standard input."""
         if type(self.steps) is not int or self.steps < 1:
-            raise UsageError("a training has at least one step", advice="--steps N")
+            raise UsageError("a training needs at least one step", advice="--steps N")
         if self.source == STREAM:
             raise UsageError("a checkpoint is read twice to record its training", advice="name it")
 
@@ -155,7 +155,7 @@ def _digests_at(asked: RecordRequest, names: Sequence[str]) -> list[str]:
 def _data(asked: RecordRequest) -> tuple[int, str]:
     """The number of images of the data shard, and its digest."""
     if asked.data.is_dir() and not is_data_folder(asked.data):
-        what = "is no folder of images alone"
+        what = "is not a folder of images: it has none, or also holds weights"
         raise InputError(what, path=asked.data, advice="--data names the images of the training")
     folder = read_data_folder(asked.data)
     if problems := folder.problems(asked.column):

@@ -35,6 +35,8 @@ class Base:
     """A base on disk."""
 
     folder: Path
+    given: Path
+    """The folder or single file that the user named, for messages."""
     denoiser: str
     """The denoiser's folder within the base; empty if it is the base itself."""
     class_name: str
@@ -144,14 +146,14 @@ def choose_resolution(base: Base, asked: int | None) -> int:
             what = "has no sample_size in its config"
             if size is not None:
                 what = f"has images of {size[0]} by {size[1]} as its sample_size, not square ones"
-            raise MismatchError(what, path=base.folder, advice="give --resolution")
+            raise MismatchError(what, path=base.given, advice="give --resolution")
         return own
     if base.class_name == "DiTTransformer2DModel" and asked != own:
         what = f"supports only images of {own} pixels, but --resolution is {asked}"
-        raise MismatchError(what, path=base.folder)
+        raise MismatchError(what, path=base.given)
     unit = base.size_unit
     if asked % unit:
         near = max(asked // unit, 1) * unit
         what = f"--resolution is {asked}, but must be a multiple of {unit}"
-        raise MismatchError(what, path=base.folder, advice=f"such as {near} or {near + unit}")
+        raise MismatchError(what, path=base.given, advice=f"such as {near} or {near + unit}")
     return asked

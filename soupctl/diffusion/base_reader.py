@@ -1,4 +1,4 @@
-"""Reading a base: its configs, which are checked, and the places of its weights.
+"""Reading a base: its configs, which are checked, and the files of its weights.
 
 Rule 1: everything that configs and headers reveal is refused here, before data is read.
 Rule 2: a component's files are in the folder of its name; without one they are in the base's own
@@ -53,7 +53,7 @@ BARE_SCHEDULER = ComponentClass("diffusers", "DDPMScheduler", (SCHEDULER_CONFIG,
 def read_base(
     folder: Path, variant: str | None = None, config_from: str | Path | None = None
 ) -> Base:
-    """Read the base in a folder: its configs, which are checked, and the places of its weights.
+    """Read the base in a folder: its configs, which are checked, and the files of its weights.
 
     `variant` prefers weights such as `model.fp16.safetensors` to the plain ones. A single file is
     converted to a pipeline first, with configs or tokenizers from the folder `config_from`.
@@ -61,6 +61,7 @@ def read_base(
     Raises InputError if it is not a diffusers folder, or if a config is not valid, MismatchError
     for an unsupported model, or one that names code.
     """
+    given = folder
     if is_single_file(folder):
         folder = pipeline_of(folder, config_from)
     elif config_from is not None:
@@ -93,7 +94,16 @@ def read_base(
     configs = {denoiser: config, **_read_components(files, components, denoiser, family)}
     settings = {name: value for name, value in (listing or {}).items() if name not in listed}
     base = Base(
-        folder, denoiser, class_name, config, conditioning, components, configs, files, settings
+        folder,
+        given,
+        denoiser,
+        class_name,
+        config,
+        conditioning,
+        components,
+        configs,
+        files,
+        settings,
     )
     require_trainable(base)
     files.require_variant()

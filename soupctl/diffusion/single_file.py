@@ -32,7 +32,7 @@ SINGLE_FILE = "single-file"
 FORM = 1
 """Raised when the same file is converted to another pipeline than before."""
 LEFT_OUT = ("model_ema.*", "lora_*", "*.position_ids", "embedding_manager.*")
-"""Tensors that no model of a pipeline has: earlier averages, adapters, and what is counted."""
+"""Tensors that no model of a pipeline needs: averages, adapters, and numbers of positions."""
 CONFIGS = frozenset((".json", ".txt", ".model"))
 """Endings of the files that are taken from another pipeline, or tokenizer."""
 
@@ -99,7 +99,7 @@ def _place(file: Path, config_from: Path) -> Path:
     """The folder in the cache for the pipeline of a file."""
     root = cache.user_cache()
     if root is None:
-        what = "a single file is converted in the cache folder of a user, and there is none"
+        what = "a single file is converted in the cache folder of the user, who has none"
         raise LimitError(what, advice="set XDG_CACHE_HOME, or use a diffusers folder")
     inputs = [file, *_configs(config_from)]
     identities = [[str(path.resolve()), *FileIdentity.of(path.stat())] for path in inputs]

@@ -57,7 +57,7 @@ class UpdatedSum:
             start = end
 
     def _piece(self, start: int, stop: int, first: memoryview, origin: int) -> list[memoryview]:
-        """The planes of the sums of some elements but the first, which is filled."""
+        """The planes of the sums of some elements; the first plane is written to `first`."""
         terms = self._by_rows(origin + start, origin + stop)
         if terms is not None:
             return self._sum(start, stop, terms, first)

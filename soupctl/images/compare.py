@@ -99,7 +99,7 @@ def sample_models(
     """
     use = use or BankUse()
     if request.config_from is not None and not any(map(is_single_file, folders)):
-        what = "--config-from goes with single files, and no model is one"
+        what = "--config-from is for single files, and no model is one"
         raise UsageError(what, advice="remove --config-from")
     names = unique_names([os.path.abspath(each) for each in folders])
     models = [_read_model(*each, request) for each in zip(names, folders, strict=True)]
@@ -157,24 +157,24 @@ def _labels(base: Base, request: SampleRequest) -> tuple[tuple[int, ...], int | 
     for classes out of range.
     """
     if request.prompts and base.conditioning is not Conditioning.TEXT:
-        raise UsageError("this model takes no captions", path=base.folder, advice="remove --prompt")
+        raise UsageError("this model takes no captions", path=base.given, advice="remove --prompt")
     if base.conditioning is Conditioning.TEXT and not request.prompts:
-        raise UsageError("this model takes captions", path=base.folder, advice="add --prompt TEXT")
+        raise UsageError("this model takes captions", path=base.given, advice="add --prompt TEXT")
     if base.conditioning is not Conditioning.LABEL:
         for option, value in (("--class", request.classes), ("--null-class", request.null_class)):
             if value not in ((), None):
                 what = "this model takes no classes"
-                raise UsageError(what, path=base.folder, advice=f"remove {option}")
+                raise UsageError(what, path=base.given, advice=f"remove {option}")
         return (), None
     null = null_class(base) if request.null_class is None else request.null_class
     every = range(base.embeddings)
     if null is not None and null not in every:
         what = f"this model has classes 0 to {base.embeddings - 1}, but --null-class is {null}"
-        raise MismatchError(what, path=base.folder)
+        raise MismatchError(what, path=base.given)
     if null is None and request.guidance not in (None, 1):
         what = "--guidance needs the null class, which is not known for this model"
         raise MismatchError(
-            what, path=base.folder, advice="give it with --null-class, or leave out --guidance"
+            what, path=base.given, advice="give it with --null-class, or leave out --guidance"
         )
     # without guidance, the null class can be sampled; a DiT has one embedding more than its config
     # says
@@ -183,7 +183,7 @@ def _labels(base: Base, request: SampleRequest) -> tuple[tuple[int, ...], int | 
     if unknown := [each for each in request.classes if each not in known]:
         last = f"{known[0]} to {known[-1]}" if known else "no class to sample"
         what = f"this model has classes {last}, but --class is {unknown[0]}"
-        raise MismatchError(what, path=base.folder)
+        raise MismatchError(what, path=base.given)
     return request.classes or tuple(known), null
 
 

@@ -33,7 +33,7 @@ CONVERTED_KEY = "soupctl.converted"
 APPLY = "apply"
 """The operation that adds deltas."""
 MERGE = "merge"
-"""The operation of a method that is no weighted mean."""
+"""The operation of a method that is not a weighted mean."""
 
 UNKNOWN = "blake3:" + "0" * 64
 """Placeholder for a digest that is not known yet, of the same length."""
@@ -87,12 +87,6 @@ class IngredientEntry:
     def weights(self) -> WeightByBlock:
         """Its weight by block."""
         return WeightByBlock(self.weight, self.blocks)
-
-    @property
-    def differs_by_block(self) -> bool:
-        """Whether it, or a pipeline that contains it, has another weight in some block."""
-        # the weights of pipelines that share it may add up to the same in every block
-        return bool(self.blocks) or any(share.blocks for share in self.pipelines)
 
     @property
     def hints(self) -> tuple[str, ...]:

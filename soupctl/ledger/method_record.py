@@ -1,4 +1,4 @@
-"""The record of the method that made a soup which is no weighted mean.
+"""The record of the method that made a soup which is not a weighted mean.
 
 Rule 1: with the ingredients, it is all that making the soup again takes.
 """

@@ -1,6 +1,6 @@
-"""An adapter open for reading, and the places of its updates in a base.
+"""An adapter open for reading, and the rows of a base that its updates change.
 
-Rule 1: every module must have its place in the base, but for modules of other models that are
+Rule 1: every module must match rows of the base, but for modules of other models that are
 left out knowingly; otherwise the adapter is refused.
 Rule 2: factors are read when they are needed; only the scales of an adapter stay in memory.
 Rule 3: importing this module loads no engine, so that `inspect` stays quick.

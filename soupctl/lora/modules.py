@@ -85,7 +85,7 @@ class AdapterModule:
     """The layer that it changes, as the adapter calls it."""
     parameter: LayerTensor = LayerTensor.WEIGHT
     half: Tensor | None = None
-    """The half down of the LoRA that a full difference is scaled with."""
+    """The factor `down` of the LoRA whose scale the full difference has."""
 
     @property
     def rank(self) -> int | None:
@@ -128,7 +128,7 @@ def _half(held: Mapping[str, Shape], name: str, core: str) -> tuple[int, int] | 
 
 
 def _product(left: Shape, right: Shape, core: Shape | None) -> tuple[int, int] | None:
-    """The shape of a product, through a core [left's columns, right's rows, places] if any."""
+    """The shape of a product, through a core [left's columns, right's rows, positions] if any."""
     if prod(left[2:]) != 1:
         return None
     inner = (left[1], right[0])

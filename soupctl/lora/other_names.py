@@ -1,4 +1,4 @@
-"""The names of a model's layers in the naming that it does not use, and their places.
+"""The names of a model's layers in the naming that it does not use, and the rows they mean.
 
 Rule 1: derived from the names that it has; a fused matrix is the rows of its parts.
 """
@@ -26,7 +26,7 @@ class RowRange:
 
 
 Target = tuple[RowRange, ...]
-"""The places of a module's rows, in their order."""
+"""The rows of a base that a module changes, in their order."""
 
 
 def whole_target(tensor: Tensor) -> Target:
@@ -105,7 +105,7 @@ def _numbered(pair: NamePair, numbers: Mapping[str, set[str]]) -> Iterator[NameP
 def _paired(
     pair: NamePair, own: Mapping[str, Target], columns: Mapping[str, int]
 ) -> Iterator[tuple[str, Target]]:
-    """The names of the other naming, and their places."""
+    """The names of the other naming, and the rows that each means."""
     if pair.original in own:
         (whole,) = own[pair.original]
         sizes = _sizes(whole.count, pair, columns[pair.original])

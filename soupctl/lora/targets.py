@@ -1,4 +1,4 @@
-"""The places of an adapter's modules in a base, in any naming of either.
+"""The rows of a base that an adapter's modules change, in any naming of either.
 
 Rule 1: names are derived from the base's, in both namings of its architecture, and an adapter's
 names are looked up among them, because underscores for dots cannot be undone.
@@ -120,7 +120,7 @@ class TargetIndex:
                 self._targets[role, each] = None
 
     def find(self, layer: str, parameter: LayerTensor = LayerTensor.WEIGHT) -> Target | None:
-        """The place of an update of a layer; None if it is not found, or ambiguous."""
+        """The rows that an update of a layer changes; None if it is not found, or ambiguous."""
         names = [layer]
         if parameter is LayerTensor.MODULATION:
             names = [f"{layer}.{each}" for each in MODULATIONS]

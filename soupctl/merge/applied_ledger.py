@@ -41,7 +41,7 @@ OTHER_BASE = "--other-base applies it anyway"
 def draft_applied(
     planned: PlannedComponent, shares: Sequence[tuple[PipelineShare, ...]], models: int
 ) -> Ledger:
-    """The ledger with digests still unknown; so many models are the first of the component."""
+    """The ledger with digests still unknown; the first `models` sources are models, not deltas."""
     recipe, part, plan = planned.recipe, planned.part, planned.plan
     entries = draft_entries(planned, shares)
     ledgers = [ledger for ledger in part.ledgers if ledger is not None]
@@ -117,7 +117,7 @@ def complete_applied(
         draft,
         root=outcome.soup,
         ingredients=ingredients,
-        blocks=draft.blocks if any(x.differs_by_block for x in ingredients) else (),
+        blocks=draft.blocks if any(entry.blocks for entry in ingredients) else (),
         integer_source=IntegerSource(base, outcome.taken) if outcome.taken else None,
         base=base if models == 1 else None,
         deltas=tuple(sorted({*outcome.ingredients[models:]})) if models > 1 else (),

@@ -92,7 +92,7 @@ def ledger_before(revision: Revision, inputs: OpenedInputs, soup: Checkpoint, pa
             advice = "make a soup of it with soupctl apply BASE DELTA"
             raise LedgerError("is a delta, not a soup", path=soup.label, advice=advice)
         if ledger.method is not None:
-            what = f"was merged by {ledger.method.method}, and no part of that can be changed"
+            what = f"was merged by {ledger.method.method}, so its ingredients cannot be changed"
             advice = "make it again with soupctl merge and the ingredients that it is to have"
             raise LedgerError(what, path=soup.label, advice=advice)
         if ledger.is_applied and revision.approximate:

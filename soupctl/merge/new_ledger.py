@@ -214,7 +214,7 @@ def complete_average(
         draft,
         root=outcome.soup,
         ingredients=ingredients,
-        blocks=draft.blocks if any(x.differs_by_block for x in ingredients) else (),
+        blocks=draft.blocks if any(entry.blocks for entry in ingredients) else (),
         takes=takes,
         donors=_one_a_content(donors),
         config_from=None if source is None else outcome.ingredients[source],

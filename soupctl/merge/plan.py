@@ -178,7 +178,7 @@ def _kept_steps(
 
 
 def _own_dtypes(layouts: Layouts) -> Callable[[str], object]:
-    """What tells plain weights apart, by name: their dtypes in the distinct layouts."""
+    """The dtypes of a plain weight in the distinct layouts, by its name."""
     first, *others = [content for _, content in layouts.distinct]
     if not others:
         return lambda tensor: first[tensor].dtype

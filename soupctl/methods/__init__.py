@@ -1,1 +1,1 @@
-"""Methods of merging that are no weighted mean: arrays in, arrays out; no file."""
+"""Methods of merging that are not weighted means: arrays in, arrays out; no file."""

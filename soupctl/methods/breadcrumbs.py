@@ -38,7 +38,7 @@ class MiddleMagnitudes:
         return any(each.needs_survey for each in self._both)
 
     def survey(self, differences: Values) -> None:
-        """See the next block."""
+        """Survey the next block."""
         bits = magnitude_bits(differences)
         for each in self._both:
             if each.needs_survey:

@@ -33,7 +33,7 @@ class Combination(Protocol):
         """Whether all blocks must be seen once more before the first can be combined."""
 
     def survey(self, rows: Sequence[Values]) -> None:
-        """See the next block."""
+        """Survey the next block."""
 
     def end_survey(self) -> None:
         """Conclude a survey of all blocks."""
@@ -57,7 +57,7 @@ class Pruning(Protocol):
         """Whether all differences must be seen once more."""
 
     def survey(self, differences: Values) -> None:
-        """See the next block."""
+        """Survey the next block."""
 
     def end_survey(self) -> None:
         """Conclude a survey of all blocks."""

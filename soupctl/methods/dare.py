@@ -27,7 +27,7 @@ class Dropped:
         self._start = 0
 
     def survey(self, differences: Values) -> None:
-        """See nothing: the values do not matter."""
+        """Do nothing: the values do not matter."""
 
     def end_survey(self) -> None:
         """Decide nothing."""

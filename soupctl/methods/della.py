@@ -33,7 +33,7 @@ class MagnitudePruned:
         self._start = 0
 
     def survey(self, differences: Values) -> None:
-        """See nothing: rows are ranked one by one."""
+        """Do nothing: rows are ranked one by one."""
 
     def end_survey(self) -> None:
         """Decide nothing."""

@@ -46,7 +46,7 @@ class LargestMagnitudes:
             self._prefix, self._shift = 0, 0 if wanted else 64
 
     def survey(self, bits: Bits) -> None:
-        """See the magnitudes of the next block."""
+        """Survey the magnitudes of the next block."""
         if self._shift < 64:
             bits = bits[bits >> np.uint64(self._shift) == np.uint64(self._prefix)]
         if self._undecided <= BLOCK:

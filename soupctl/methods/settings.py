@@ -50,23 +50,26 @@ class MethodSettings:
     def _problems(self) -> Iterator[tuple[str, str]]:
         taken, count = TAKES[self.method], len(self.weights)
         if count < taken.least:
-            yield f"{self.method} needs {taken.least} models, and {count} is given", "name more"
+            yield f"{self.method} needs {taken.least} models, but got {count}", "name more"
         if taken.most is not None and count > taken.most:
-            yield f"{self.method} takes {taken.most} models, and {count} are given", "name fewer"
+            yield f"{self.method} takes {taken.most} models, but got {count}", "name fewer"
         if any(weight <= 0 for weight in self.weights):
-            yield f"{self.method} needs positive weights", "leave out what does not count"
+            yield f"{self.method} needs positive weights", "leave out models of weight 0"
         if self.method is MergeMethod.MODEL_STOCK and len({*self.weights}) > 1:
             yield "model-stock gives all models the same weight", "leave out the weights"
         if taken.density and len(self.densities) != count:
-            yield f"{len(self.densities)} densities are given for {count} models", "one or each"
+            yield (
+                f"{len(self.densities)} densities are given for {count} models",
+                "give one for all, or one for each",
+            )
         if any(not 0 < each <= 1 for each in self.densities):
-            yield "a density is not above 0 and at most 1", "such as 0.2"
+            yield "a density must be above 0 and at most 1", "such as 0.2"
         if not 0 <= self.gamma < 1:
             yield f"--gamma is {self.gamma}, and not from 0 to below 1", "such as 0.01"
         half = self.epsilon / 2
         if self.epsilon and any(not half < each <= 1 - half for each in self.densities):
-            what = f"an epsilon of {self.epsilon} makes probabilities that are not from 0 to 1"
-            yield what, "it may be twice the density, or twice the rest, at most"
+            what = f"an epsilon of {self.epsilon} is too large for this density"
+            yield what, "less than twice the density, and at most twice 1 minus the density"
         if not 0 <= self.seed < 1 << 64:
             yield f"--seed is {self.seed}, and not from 0 to 2**64 - 1", "such as 0"
 

@@ -35,7 +35,7 @@ class Trimmed:
         return self._largest.needs_survey
 
     def survey(self, differences: Values) -> None:
-        """See the next block."""
+        """Survey the next block."""
         self._largest.survey(magnitude_bits(differences))
 
     def end_survey(self) -> None:

@@ -83,7 +83,7 @@ def plan_bank(
     )
     if options.deepest >= len(found.sites):
         what = f"has {len(found.sites)} blocks, and --blocks is {options.blocks}"
-        raise MismatchError(what, path=base.folder, advice="blocks are numbered from 0")
+        raise MismatchError(what, path=base.given, advice="blocks are numbered from 0")
     sites = tuple(site for site in found.sites if options.chooses(site.depth))
     has_grid = base.class_name not in TRANSFORMERS and options.gate is GateKind.TOKEN
     config = BankConfig(

@@ -127,39 +127,39 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
         issues.append(Issue("train-text-encoder works with finetune only"))
     elif options.train_text_encoder and base.conditioning is not Conditioning.TEXT:
         issues.append(
-            Issue("has no text encoder", base.folder, advice="remove --train-text-encoder")
+            Issue("has no text encoder", base.given, advice="remove --train-text-encoder")
         )
     if patch is not None and options.buckets:
         issues.append(Issue("buckets work with finetune only: a bank has one image size"))
     if options.buckets and base.class_name == "DiTTransformer2DModel":
         issues.append(
-            Issue("supports only images of one size", base.folder, advice="remove --buckets")
+            Issue("supports only images of one size", base.given, advice="remove --buckets")
         )
     issues += _options_of_the_other_training(base, options)
     issues += _without_single_file(base, options, patch)
     issues += map(Issue, memory_conflicts(options))
     if options.cache_latents and base.vae is None:
-        issues.append(Issue("has no vae, which cache-latents needs", base.folder))
+        issues.append(Issue("has no vae, which cache-latents needs", base.given))
     if options.prompt and base.conditioning is not Conditioning.TEXT:
-        issues.append(Issue("is not text-conditional", base.folder, advice="remove --prompt"))
+        issues.append(Issue("is not text-conditional", base.given, advice="remove --prompt"))
     if options.classes and base.conditioning is not Conditioning.LABEL:
         issues.append(
-            Issue("is not class-conditional", base.folder, advice="remove classes from --config")
+            Issue("is not class-conditional", base.given, advice="remove classes from --config")
         )
     if issues:
         raise UsageError.collected(issues)
 
 
 def _without_single_file(base: Base, options: Options, patch: PatchOptions | None) -> list[Issue]:
-    """An issue for a result that is to be a single file, and has no layout of one."""
+    """An issue for a model that cannot be saved as the single file that the options ask for."""
     if options.save_as is SaveAs.FOLDER:
         return []
     if patch is not None:
-        return [Issue("save-as works with finetune only: a bank is a folder")]
+        return [Issue("save-as works with finetune only")]
     if base.vae is not None and base.texts:
         return []
-    advice = "remove --save-as: single files are of SD 1.x, SD 2.x, SDXL and Flux"
-    return [Issue("has no layout of a single file", base.folder, advice=advice)]
+    advice = "remove --save-as, which is for SD 1.x, SD 2.x, SDXL and Flux"
+    return [Issue("cannot be saved as a single file", base.given, advice=advice)]
 
 
 def _options_of_the_other_training(base: Base, options: Options) -> list[Issue]:
@@ -172,4 +172,4 @@ def _options_of_the_other_training(base: Base, options: Options) -> list[Issue]:
     else:
         given, what = list(options.set_for_flow), "is not trained by flow matching, and has no {}"
     advice = f"remove {given[0]} from --config" if given else None
-    return [Issue(what.format(each), base.folder, advice=advice) for each in given[:1]]
+    return [Issue(what.format(each), base.given, advice=advice) for each in given[:1]]

@@ -91,7 +91,7 @@ def make_plan(
     result = result_size(trained, copied_size(base) if base_setup.bank is None else 0, options)
     latents = latents_size(images, base_setup.input_spec.shape) if options.cache_latents else 0
     return RunPlan(
-        base=str(base.folder),
+        base=str(base.given),
         class_name=base.class_name,
         data=str(dataset.folder),
         output=str(output),

@@ -330,7 +330,6 @@ def test_a_limit_on_data_is_an_error_of_one_line(process, ingredients, megabytes
     [
         ("OSError(12, 'Cannot allocate memory')", "out of memory (--max-memory or --threads 1"),
         ("SyntaxError('expected :')", "out of memory (--max-memory or --threads 1"),
-        ("SystemError('error return without exception set')", "out of memory (--max-memory or"),
         ("OSError('x.so: cannot map')", "a library cannot be loaded: x.so: cannot map"),
     ],
 )

@@ -41,7 +41,6 @@ def soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "most", "rooms"),
     [
-        (("--version",), 25, "ledger"),
         (("hash", "soup.st"), 64, "checkpoints ledger"),
         (("has", "soup.st", "a.st"), 91, ASKING),
         (("log", "soup.st"), 91, ASKING),

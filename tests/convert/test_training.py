@@ -116,11 +116,11 @@ def test_a_component_alone_is_recorded_with_that_component_of_the_base():
         ({"base": "kohya.st"}, MismatchError, "kohya.st: has the tensors of its base"),
         ({"base": "nowhere"}, InputError, "nowhere: cannot be read"),
         ({"data": Path("nowhere")}, InputError, "nowhere: "),
-        ({"data": Path()}, InputError, "is no folder of images alone"),
+        ({"data": Path()}, InputError, "is not a folder of images"),
         ({"output": "kohya.st", "force": True}, OutputError, "kohya.st: is also an input"),
         ({"output": "base.st", "force": True}, OutputError, "base.st: is the base"),
         ({"output": "base.st"}, OutputError, "base.st: is the base"),
-        ({"steps": 0}, UsageError, "a training has at least one step"),
+        ({"steps": 0}, UsageError, "a training needs at least one step"),
         ({"source": "-"}, UsageError, "a checkpoint is read twice"),
     ],
 )

@@ -218,25 +218,6 @@ def test_pipelines_keep_their_weights_by_block_in_every_component(tmp_path):
     ]
 
 
-def test_pipelines_that_share_a_component_keep_their_weights_by_block_of_it(tmp_path):
-    for number, name in enumerate(("p", "q", "r")):
-        save_pipeline(tmp_path / name, number)
-    vae = "vae/diffusion_pytorch_model.safetensors"
-    Path("q", vae).write_bytes(Path("p", vae).read_bytes())
-    # the weights of p and q add up to 1 in every block
-    before = by_block((ONE, NONE), quant_conv=(HALF, HALF), conv_in=(HALF, HALF))
-    average("soup", "p", "q", blocks=before)
-
-    revise("add", "soup", Path("more"), ["r"])
-    revise("subtract", "more", Path("less"), (), ["q"])
-
-    after = by_block((ONE, ONE), quant_conv=(HALF, ONE), conv_in=(HALF, ONE))
-    average("fresh", "p", "r", blocks=after)
-    assert_proven("soup", "more", "less")
-    roots = [[each.digest for each in verbs.content_digests(soup)] for soup in ("less", "fresh")]
-    assert roots[0] == roots[1]
-
-
 def test_approximate_removal_goes_by_the_weights_of_each_block():
     average("soup.st", "a.st", "b.st", "c.st", blocks=by_block((ONE,) * 3, left=(ONE, HALF, HALF)))
     made = revise("subtract", "soup.st", Path("less.st"), (), ["a.st"], approximate=True)

@@ -43,6 +43,7 @@ def saved(tiny, tmp_path_factory):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_single_file_is_the_same_base_as_its_pipeline(running, saved, family):
     base = running.read_base(saved / f"{family}.safetensors", None, saved / "words")
+    assert base.given == saved / f"{family}.safetensors"
 
     models = running.load_models(base)
 
@@ -101,6 +102,8 @@ def run(tiny, running, saved, tmp_path_factory):
             config_from=saved / "words",
         )
         (prepared,) = running.prepare([request], running.start_accelerator(chosen))
+        # a plan names what the user named, not the folder in the cache
+        assert prepared.plan.base == str(saved / "sd1.safetensors")
         running.finetune(prepared, running.ReporterSpy())
     return folder / "cats"
 
@@ -159,10 +162,8 @@ def test_a_file_that_is_no_base_is_refused_with_a_way_out(
 
 
 @pytest.mark.parametrize("family", ["class", "dit", "plain"])
-def test_a_model_without_a_layout_of_a_single_file_is_refused_before_training(
-    trained, tmp_path, family
-):
-    with pytest.raises(UsageError, match="no layout of a single file"):
+def test_a_model_that_cannot_be_a_single_file_is_refused_before_training(trained, tmp_path, family):
+    with pytest.raises(UsageError, match="cannot be saved as a single file"):
         trained(family, tmp_path / "run", save_as=SaveAs.SINGLE_FILE)
 
 

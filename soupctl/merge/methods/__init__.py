@@ -1,1 +1,1 @@
-"""Soups made by methods that are no weighted mean: request, pass, record and rebuild."""
+"""Soups made by methods that are not weighted means: request, pass, record and rebuild."""

@@ -1,4 +1,4 @@
-"""Merge models by a method that is no weighted mean: open, plan, carry out.
+"""Merge models by a method that is not a weighted mean: open, plan, carry out.
 
 Rule 1: a `MergeRequest` holds all that decides the output's bytes; threads, chunks and device are
 `ExecutionOptions`.
