@@ -154,13 +154,17 @@ def merge(
 
 
 def _number(text: str | None, option: str) -> Fraction | None:
-    return None if text is None else _numbers(text, option)[0]
+    return None if text is None else _parsed(text, option)
 
 
 def _numbers(text: str, option: str) -> tuple[Fraction, ...]:
-    """The numbers of a list; UsageError, naming the option, for what is none."""
+    return tuple(_parsed(each.strip(), option) for each in text.split(","))
+
+
+def _parsed(text: str, option: str) -> Fraction:
+    """The number in a text; UsageError, naming the option, for what is none."""
     try:
-        return tuple(parse_number(each.strip()) for each in text.split(","))
+        return parse_number(text)
     except UsageError as error:
         what = error.issues[0].what.replace("a weight", "a number")
         raise UsageError(f"{option}: {what}", advice=error.issues[0].advice) from None

@@ -62,6 +62,7 @@ def test_usage_errors_are_one_line(refused, ingredients):
         "avg a.st b.st -o new.ckpt",
         "avg a.st b.st -o new.BIN",
         "avg a.st b.st -o new.gguf --shard-size 1G",
+        "merge a.st b.st -o c.st --method ties --base base.st --density 0.2 --lambda 1,2",
         "inspect",
         "inspect ''",
         "inspect a.st b.st",
