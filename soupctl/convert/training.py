@@ -176,7 +176,7 @@ def _training(asked: RecordRequest, base: str, samples: int, data: str) -> Train
         samples=samples,
         steps=asked.steps,
         weights=EMA if asked.is_average else RAW,
-        options={name: value for name, value in options.items() if value is not None},
+        options={name: printable(value) for name, value in options.items() if value is not None},
         versions={},
     )
 

@@ -54,6 +54,12 @@ def test_the_record_has_digests_names_and_counts_and_the_tensors_stay():
     assert before == {name: data for name, data in files(Path()).items() if name != "cats.st"}
 
 
+def test_a_trainer_whose_name_is_not_utf_8_is_recorded_with_escapes():
+    record(trainer="kohya\udcff")
+
+    assert {"trainer": "kohya\\xff"} == training().options
+
+
 def test_a_recorded_ingredient_is_weighted_found_and_proven():
     record()
     save_shard("data/dogs", b"four")
