@@ -36,7 +36,7 @@ class Combination(Protocol):
         """Survey the next block."""
 
     def end_survey(self) -> None:
-        """Conclude a survey of all blocks."""
+        """Conclude a survey of all blocks; OverflowError for values too large to combine."""
 
     def combine(self, rows: Sequence[Values]) -> Values:
         """The result for the next block."""

@@ -37,7 +37,9 @@ class InnerProducts:
             lanes[: len(products) - whole] += products[whole:]
 
     def matrix(self) -> Values:
-        """The matrix of all inner products."""
+        """The matrix of all inner products; OverflowError for one that float64 does not hold."""
+        if not np.isfinite(self._lanes).all():
+            raise OverflowError("a product is beyond the range of float64")
         found = np.zeros((self._rows, self._rows))
         for (i, j), lanes in zip(self._pairs, self._lanes, strict=True):
             found[i, j] = found[j, i] = fsum(lanes)

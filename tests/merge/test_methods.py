@@ -191,6 +191,17 @@ def test_a_result_that_no_float_holds_is_refused():
         merge("ties", scale=Fraction(10**29), dtype=DType.F16)
 
 
+@pytest.mark.parametrize("method", ["model-stock", *OTHERS])
+def test_values_whose_products_no_float_holds_are_refused(method):
+    draw = np.random.default_rng(0)
+    for name in ("base.st", "x.st", "y.st", "z.st"):
+        save(Path(name), None, w=draw.normal(0, 1e200, 1000))
+
+    with pytest.raises(MismatchError, match="too large") as refused:
+        merge(method)
+    assert refused.value.issues[0].tensor == "w"
+
+
 def test_equal_models_are_refused():
     Path("copy.st").write_bytes(Path("x.st").read_bytes())
 

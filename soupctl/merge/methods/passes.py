@@ -15,6 +15,7 @@ from math import gcd
 import numpy as np
 
 from ...engines.contract import Engine, NonFinite, OutOfRange, WeightedMean
+from ...errors import MismatchError
 from ...format.dtypes import DType
 from ...frozen import frozen
 from ...methods.combinations import combination_of
@@ -47,23 +48,36 @@ class TensorWork:
     scales: Sequence[ScaleValues | None]
 
     def surveyed(self, method: MethodSettings, advance: Advance) -> SurveyedTensor:
-        """How the method combines the tensor, after all its surveys."""
+        """How the method combines the tensor, after all its surveys.
+
+        Raises MismatchError for values whose products are beyond the range of float64.
+        """
         tensor = MergedTensor(self.step.name, self.step.shape)
         combination = combination_of(method, tensor)
         while combination.needs_survey:
-            terms = self.terms()
-            every = [term for each in terms for term in each]
-            chunk = min(tensor.count, combination.block)
-            allot(self.scratch, every, chunk)
-            rows = self.bound(terms).rows(chunk)
-            for start, stop in ranges(tensor.count, chunk):
-                for term in every:
-                    term.read(start, stop)
-                combination.survey(rows(start, stop))
-                # a survey is not counted, but it ends if another thread has failed
-                advance(0)
-            combination.end_survey()
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    self._survey(combination, tensor, advance)
+            except OverflowError:
+                what = f"has values too large for {method.method}, which multiplies them in float64"
+                advice = "use another method, such as ties"
+                raise MismatchError(what, tensor=tensor.name, advice=advice) from None
         return SurveyedTensor(self, combination)
+
+    def _survey(self, combination: Combination, tensor: MergedTensor, advance: Advance) -> None:
+        """Show all blocks of the tensor once."""
+        terms = self.terms()
+        every = [term for each in terms for term in each]
+        chunk = min(tensor.count, combination.block)
+        allot(self.scratch, every, chunk)
+        rows = self.bound(terms).rows(chunk)
+        for start, stop in ranges(tensor.count, chunk):
+            for term in every:
+                term.read(start, stop)
+            combination.survey(rows(start, stop))
+            # a survey is not counted, but it ends if another thread has failed
+            advance(0)
+        combination.end_survey()
 
     def bound(self, terms: Sequence[Sequence[Term]]) -> MethodPass:
         """The pass that reads these terms."""
