@@ -71,7 +71,9 @@ class MeasuredIngredient:
     cosine: float | None
     """The cosine of the angle between it and the soup."""
     contribution: float | None
-    """Its part of the soup's squared norm: the product of its weighted numbers and the soup's."""
+    """Its part of the soup's squared norm: the product of its weighted numbers and the soup's.
+
+    None if a method combined it, whose result is no sum of weighted numbers."""
     blocks: tuple[tuple[str, float | None], ...]
     """The contribution in each block."""
 
@@ -81,8 +83,8 @@ class ReportedIngredient:
     """An ingredient of a component."""
 
     entry: IngredientEntry
-    share: Fraction
-    """Its share of the mean, or its scale if it is a delta."""
+    share: Fraction | None
+    """Its share of the mean, or its scale if it is a delta; None if a method combined it."""
     is_added: bool
     """Whether it is a delta or an adapter."""
     measured: MeasuredIngredient | None
@@ -152,7 +154,7 @@ def _components(
             _offer(its, asked, ledger)
             measured = [
                 _ingredient(its, soup, ledger, entry, share, execution)
-                for entry, share in zip(ledger.ingredients, ledger.shares, strict=True)
+                for entry, share in zip(ledger.ingredients, _shares(ledger), strict=True)
             ]
             norms = [norm for _, norm in measured if norm is not None]
             yield ReportedComponent(
@@ -185,17 +187,20 @@ def _rows(ledger: Ledger, soup: Checkpoint) -> tuple[BlockRow, ...]:
     )
 
 
+def _shares(ledger: Ledger) -> Sequence[Fraction | None]:
+    return ledger.shares if ledger.method is None else (None,) * len(ledger.ingredients)
+
+
 def _ingredient(
     inputs: OpenedInputs,
     soup: Checkpoint,
     ledger: Ledger,
     entry: IngredientEntry,
-    share: Fraction,
+    share: Fraction | None,
     execution: ExecutionOptions | None,
 ) -> tuple[ReportedIngredient, float | None]:
     """An ingredient with what was measured, and the norm of the soup."""
-    is_added = ledger.adds(entry)
-    if is_added:
+    if ledger.method is None and ledger.adds(entry):
         why = "is a delta, which is no part of a mean"
         return ReportedIngredient(entry, share, True, None, why), None
     found = inputs.find(entry, soup)
@@ -221,23 +226,22 @@ def _measured(
 ) -> tuple[MeasuredIngredient, float]:
     request = DiffRequest(soup.component.path, ingredient.component.path)
     (found,) = compare_checkpoints(request, execution)
+    total = joined(each.moments for each in found.tensors)
+    norms = sqrt(total.other), sqrt(total.one)
+    facts = norms[0], total.relative_change, total.cosine
+    if ledger.method is not None:
+        return MeasuredIngredient(*facts, None, ()), norms[1]
     share_of = _share_of(ledger, entry)
     group_of = block_of([each.name for each in found.tensors])
     parts: dict[str, float] = {}
     for each in found.tensors:
         group = group_of(each.name)
         parts[group] = parts.get(group, 0.0) + share_of(each.name) * each.moments.product
-    norms = {group.name: group.moments.one for group in found.grouped(group_of)}
-    blocks = tuple((name, _part(parts[name], norms[name])) for name in sorted(norms, key=in_order))
-    total = joined(each.moments for each in found.tensors)
-    measured = MeasuredIngredient(
-        sqrt(total.other),
-        total.relative_change,
-        total.cosine,
-        _part(sum(parts.values()), total.one),
-        blocks,
-    )
-    return measured, sqrt(total.one)
+    squares = {group.name: group.moments.one for group in found.grouped(group_of)}
+    names = sorted(squares, key=in_order)
+    blocks = tuple((name, _part(parts[name], squares[name])) for name in names)
+    part = _part(sum(parts.values()), total.one)
+    return MeasuredIngredient(*facts, part, blocks), norms[1]
 
 
 def _share_of(ledger: Ledger, entry: IngredientEntry) -> Callable[[str], float]:

@@ -15,7 +15,6 @@ from .facts import ReportRequest, SoupFacts, soup_facts
 BEGINNINGS = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
-    b"RIFF": "image/webp",
 }
 LARGEST_SAMPLE = 64 << 20
 """Bytes of a picture, which a third more become in the page."""
@@ -55,4 +54,6 @@ def _picture(path: Path) -> tuple[str, bytes]:
     for beginning, kind in BEGINNINGS.items():
         if data.startswith(beginning):
             return kind, data
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp", data
     raise InputError("is no PNG, JPEG or WebP picture", path=path)

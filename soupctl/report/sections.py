@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from html import escape
 from itertools import accumulate
 
 from ..choices import Level, Proof
 from ..images.report_charts import bar_chart, score_chart, share_chart
 from ..ledger.ledger import IngredientEntry, Ledger
-from ..ledger.names import SHORT_DIGEST, printable
+from ..ledger.names import SHORT_DIGEST, printable, unique_names
 from ..ledger.training_record import TrainingRecord
 from ..scoring.journal import RecordedScores
 from .facts import MeasuredIngredient, ReportedComponent, ReportedIngredient
@@ -87,20 +88,28 @@ def _ingredients(found: ReportedComponent) -> Iterator[str]:
         yield f"<tr><td>{text(each.entry.name)}{digest}"
         yield f"{f'<small>{data}</small>' if data else ''}{why}</td>"
         yield _cell("Weight", f"{'scale ' if each.is_added else ''}{_weight(each.entry)}")
-        yield _cell("Share", "" if each.is_added else f"{float(each.share):.2%}")
+        yield _cell("Share", _share(each))
         for name, value_of, form in COLUMNS:
             value = None if each.measured is None else value_of(each.measured)
             yield _cell(name, "" if value is None else form.format(value))
         yield "</tr>"
     yield "</tbody></table>"
-    if any(each.measured for each in found.ingredients):
-        yield '<p class="note">Contribution: the part of the soup\'s squared norm that comes from '
-        yield "the weighted ingredient. Distance: the norm of its difference from the soup, "
-        yield "relative to the soup's norm.</p>"
+    measured = [each.measured for each in found.ingredients if each.measured is not None]
+    if measured:
+        yield '<p class="note">'
+        if any(each.contribution is not None for each in measured):
+            yield "Contribution: the part of the soup's squared norm that comes from the weighted "
+            yield "ingredient. "
+        yield "Distance: the norm of its difference from the soup, relative to the soup's norm.</p>"
 
 
 def _cell(label: str, value: str) -> str:
     return f'<td data-label="{label}">{text(value) or "&ndash;"}</td>'
+
+
+def _share(found: ReportedIngredient) -> str:
+    """The share of a model in a mean; empty for any other ingredient."""
+    return "" if found.share is None or found.is_added else f"{float(found.share):.2%}"
 
 
 def _weight(entry: IngredientEntry) -> str:
@@ -112,10 +121,10 @@ def _charts(found: ReportedComponent) -> Iterator[str]:
     if len(models) < 2:
         return
     yield '<div class="cards below">'
-    shares = [(each.entry.name, float(each.share)) for each in models]
-    if not found.rows:
+    shares = [(each.entry.name, float(each.share)) for each in models if each.share is not None]
+    if shares and not found.rows:
         yield _figure("Shares", bar_chart(shares, "share of the soup", percent=True))
-    else:
+    elif found.rows:
         names = [each.entry.name for each in models]
         places = [n for n, each in enumerate(found.ingredients) if each in models]
         columns = [
@@ -131,8 +140,9 @@ def _measured_charts(models: Sequence[ReportedIngredient]) -> Iterator[str]:
     measured = [(each.entry.name, each.measured) for each in models if each.measured is not None]
     if not measured:
         return
-    parts = [(name, each.contribution or 0.0) for name, each in measured]
-    yield _figure("Contributions", bar_chart(parts, "of the soup's squared norm", percent=True))
+    if any(each.contribution is not None for _, each in measured):
+        parts = [(name, each.contribution or 0.0) for name, each in measured]
+        yield _figure("Contributions", bar_chart(parts, "of the soup's squared norm", percent=True))
     norms = [(name, each.distance or 0.0) for name, each in measured]
     yield _figure("Distances", bar_chart(norms, "from the soup", percent=True))
     blocks = [name for name, _ in measured[0][1].blocks][:MOST_CHARTED]
@@ -160,6 +170,7 @@ def _ledger(ledger: Ledger) -> Iterator[str]:
             f"{'+' if each.weight > 0 else ''}{each.weight} {each.name}" for each in state.changed
         )
         changes = changes or f"{len(ledger.ingredients)} ingredients"
+        changes += "" if ledger.method is None else f", {ledger.method.text}"
         exactness = "" if state.exact else " (approximate)"
         yield f"<li><strong>{text(state.operation)}</strong> {text(changes)}{exactness}</li>"
     yield '</ol><h3 class="below">Tree</h3>'
@@ -181,7 +192,7 @@ def _tree(ledger: Ledger) -> Iterator[str]:
             continue
         lines += 1
         entry, share = found
-        part = f"scale {entry.weight}" if holder.adds(entry) else f"{float(share):.2%}"
+        part = _part(holder, entry, share)
         doubt = " (its sources contradict each other)" if entry.digest in ledger.disputed else ""
         yield f'<li><span class="share">{text(part)}</span> {text(entry.name)}{doubt}'
         below = ledger.ancestors.get(entry.digest)
@@ -197,6 +208,13 @@ def _tree(ledger: Ledger) -> Iterator[str]:
             waiting.append((below, iter(zip(below.ingredients, below.shares, strict=True))))
     if lines >= MOST_LISTED:
         yield f'<p class="note">Only {MOST_LISTED} lines are shown: soupctl log --tree has all.</p>'
+
+
+def _part(holder: Ledger, entry: IngredientEntry, share: Fraction) -> str:
+    """The part of an ingredient in a soup: its share, its scale, or its weight for a method."""
+    if holder.method is not None:
+        return "base" if entry.digest == holder.base else f"weight {entry.weight}"
+    return f"scale {entry.weight}" if holder.adds(entry) else f"{float(share):.2%}"
 
 
 def _trained(training: TrainingRecord) -> str:
@@ -225,7 +243,7 @@ def journal_section(journal: RecordedScores) -> Iterator[str]:
 def _ranks(journal: RecordedScores, note: str) -> str:
     (_, whole), *others = journal.scores
     rows = [
-        (next(n for w, n in zip(weights, journal.ingredients, strict=False) if w == "0"), score)
+        (journal.ingredients[weights.index("0")], score)
         for weights, score in others
         if "0" in weights
     ]
@@ -246,7 +264,8 @@ def _best(journal: RecordedScores) -> Iterator[str]:
     if weights and isinstance(weights[0], list):
         weights = tuple(weights[0])
         yield '<li class="note">The weights of tensors in no block; blocks have others.</li>'
-    for name, weight in zip(journal.ingredients, weights, strict=False):
+    # a page is given to others, and names no folder of the user's
+    for name, weight in zip(unique_names(journal.ingredients), weights, strict=True):
         if weight != "0":
             yield f'<li><span class="share">{text(weight)}</span> {text(name)}</li>'
     yield "</ul></div>"

@@ -28,6 +28,8 @@ from ..storage.files import pieces, read_file
 from ..storage.place import FOLDER, refusing, sync_folder
 
 FORMAT = 1
+LARGEST = 1 << 30
+"""Bytes of a journal that is shown."""
 CONTINUES = "--resume goes on with it, -f begins again"
 ANEW = "-f begins again, without --resume"
 Key = str
@@ -108,7 +110,7 @@ class Journal:
         self._scores[canonical(body["weights"])] = float(body["score"])
 
     def _damaged(self, number: int) -> LedgerError:
-        return _damaged(self._path, number)
+        return _damaged(self._path, number, ANEW)
 
     def _require_same(self, found: Mapping[str, Any]) -> None:
         """Raise LedgerError unless the first line has the facts of this request."""
@@ -174,7 +176,7 @@ def read_scores(path: Path) -> RecordedScores:
     Raises InputError for a file that cannot be read, LedgerError for one that is no journal, or
     was changed.
     """
-    *lines, _ = read_file(path, limit=None).split(b"\n")
+    *lines, _ = read_file(path, limit=LARGEST).split(b"\n")
     before, bodies = "", []
     for number, line in enumerate(lines, 1):
         try:
@@ -182,29 +184,40 @@ def read_scores(path: Path) -> RecordedScores:
             digest = body.pop("digest")
             whole = _line(body, before)
         except (ValueError, KeyError):
-            raise _damaged(path, number) from None
+            raise _damaged(path, number, None) from None
         if whole != (line + b"\n", digest):
-            raise _damaged(path, number)
+            raise _damaged(path, number, None)
         before = digest
         bodies.append(body)
     try:
         facts, *scores = bodies
         if facts["journal"] != FORMAT:
             raise ValueError("is no journal of this version")
+        names = tuple(str(each["name"]) for each in facts["ingredients"])
         return RecordedScores(
             path,
             str(facts["command"]),
             bool(facts["options"]["minimize"]),
-            tuple(str(each["name"]) for each in facts["ingredients"]),
-            tuple((tuple(each["weights"]), float(each["score"])) for each in scores),
+            names,
+            tuple(_scored(each["weights"], each["score"], len(names)) for each in scores),
         )
     except (ValueError, KeyError, TypeError):
         raise LedgerError("is no journal of scores", path=path) from None
 
 
-def _damaged(path: Path, number: int) -> LedgerError:
+def _scored(weights: Any, score: Any, count: int) -> tuple[tuple[Any, ...], float]:
+    """A candidate of so many ingredients with its score; ValueError or TypeError for another."""
+    by_block = bool(weights) and isinstance(weights[0], list)
+    if any(len(row) != count for row in (weights if by_block else [weights])):
+        raise ValueError("its weights are not those of its ingredients")
+    if not isinstance(score, int | float):
+        raise TypeError("its score is no number")
+    return tuple(weights), float(score)
+
+
+def _damaged(path: Path, number: int, advice: str | None) -> LedgerError:
     what = f"is not the journal that was written: line {number} was changed"
-    return LedgerError(what, path=path, advice=ANEW)
+    return LedgerError(what, path=path, advice=advice)
 
 
 @contextmanager

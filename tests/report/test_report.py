@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file
 from trained import save_shard, save_trained
 
 from soupctl import verbs
-from soupctl.choices import Level
+from soupctl.choices import Level, MergeMethod
 from soupctl.errors import InputError, LedgerError, OutputError, UsageError
 from soupctl.scoring.journal import open_journal
 from soupctl.verbs import ReportRequest, Request
@@ -174,6 +175,33 @@ def test_equal_soups_have_equal_pages(soup):
     assert Path("page.html").read_bytes() == Path("again.html").read_bytes()
 
 
+@pytest.mark.parametrize("method", ["ties", "slerp", "model-stock"])
+def test_models_of_a_method_are_measured_and_have_no_shares(method):
+    others = {"base": next(Path().glob("<*"))} if method != "slerp" else {}
+    if method == "ties":
+        others["densities"] = (Fraction(1, 5),)
+    verbs.merge(verbs.MergeRequest(MergeMethod(method), ["a.st", "b.st"], "soup.st", **others))
+
+    (found,) = verbs.report(ReportRequest("soup.st"), Path("page.html")).components
+
+    assert len(found.ingredients) == (2 if method == "slerp" else 3)
+    for each in found.ingredients:
+        assert not each.is_added
+        assert (each.share, each.measured.contribution) == (None, None)
+        own, whole = vector(each.entry.name), vector("soup.st")
+        assert np.linalg.norm(own - whole) / np.linalg.norm(whole) == pytest.approx(
+            each.measured.distance
+        )
+    words = " ".join(Page(Path("page.html").read_text()).texts)
+    assert f"3 ingredients, {method}" in words or f"2 ingredients, {method}" in words
+    assert "weight 1" in words
+    assert ("Contributions" in words, "Distances" in words, "scale" in words) == (
+        False,
+        True,
+        False,
+    )
+
+
 def test_what_cannot_be_measured_is_said(soup):
     Path("a.st").unlink()
     shutil.copy(next(iter(Path().glob("<*"))), "b.st")
@@ -222,13 +250,35 @@ def test_scores_are_shown_also_while_the_last_is_being_written(soup):
     assert any("2 scores; higher is better" in each for each in page.texts)
 
 
+def test_a_page_names_no_folder_of_a_journal_s_ingredients(soup):
+    names = tuple(str(Path.cwd() / name) for name in ("a.st", "b.st"))
+    record_scores("soup.st.greedy.jsonl", names=names)
+
+    assert "a.st" in " ".join(report().texts)
+    assert str(Path.cwd()) not in Path("page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("weights", "score"),
+    [(("1",), 0.5), (("1", "1", "0"), 0.5), (("1", "0"), "0.5")],
+)
+@pytest.mark.parametrize("command", ["rank", "greedy"])
+def test_a_journal_of_other_weights_or_no_scores_is_refused(soup, command, weights, score):
+    record_scores(f"soup.st.{command}.jsonl", command, scores=((weights, score),))
+
+    with pytest.raises(LedgerError, match="is no journal of scores"):
+        report()
+
+
 def test_a_changed_journal_is_refused(soup):
     record_scores("soup.st.greedy.jsonl")
     text = Path("soup.st.greedy.jsonl").read_text().replace("0.5", "0.9")
     Path("soup.st.greedy.jsonl").write_text(text)
 
-    with pytest.raises(LedgerError, match="line 2 was changed"):
+    with pytest.raises(LedgerError, match="line 2 was changed") as refused:
         report()
+    # to begin again is no way out of a report
+    assert refused.value.issues[0].advice is None
 
     assert not Path("page.html").exists()
 
@@ -240,6 +290,7 @@ def test_a_changed_journal_is_refused(soup):
         ({"soup": "-"}, UsageError, "a soup is read twice"),
         ({"soup": "nowhere.st"}, InputError, "cannot be read"),
         ({"samples": (Path("a.st"),)}, InputError, "is no PNG, JPEG or WebP picture"),
+        ({"samples": (Path("sound.wav"),)}, InputError, "is no PNG, JPEG or WebP picture"),
         ({"journals": (Path("nowhere"),)}, InputError, "nowhere"),
         ({"output": "soup.st", "force": True}, OutputError, "is also an input"),
         ({"output": "b.st"}, OutputError, "exists"),
@@ -247,6 +298,7 @@ def test_a_changed_journal_is_refused(soup):
     ],
 )
 def test_what_cannot_be_reported_is_refused_and_nothing_is_written(soup, options, error, said):
+    Path("sound.wav").write_bytes(b"RIFF\x04\0\0\0WAVE")
     before = files(Path())
 
     with pytest.raises(error) as raised:
