@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     from .merge.query import history as history
     from .merge.query import holds as holds
     from .merge.recipes.export import recipe_of as recipe_of
+    from .merge.recipes.export_pipeline import recipe_of_soup as recipe_of_soup
     from .merge.recipes.run import RecipeRun as RecipeRun
     from .merge.recipes.run import close_recipe as close_recipe
     from .merge.recipes.run import open_recipe as open_recipe
@@ -199,6 +200,7 @@ MODULES = {
     ".merge.preview": "Preview preview",
     ".merge.query": "ask history holds",
     ".merge.recipes.export": "recipe_of",
+    ".merge.recipes.export_pipeline": "recipe_of_soup",
     ".merge.recipes.run": "RecipeRun close_recipe open_recipe open_stage run_recipe",
     ".merge.revise": "open_revision revise",
     ".merge.revision": "Addition Removal Revision",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import LedgerError
 from . import completion, options
 from .console import (
     by_block,
@@ -133,10 +132,10 @@ def log(
     """
     from .. import verbs
 
-    found = verbs.history(soup, component=component)
     if recipe:
-        _put_recipe(soup, found)
+        put_lines(list(verbs.recipe_of_soup(soup, component=component)))
         return
+    found = verbs.history(soup, component=component)
     if json:
         put_json({"soup": soup, "components": [_log_json(*each) for each in found]})
         return
@@ -151,17 +150,6 @@ def log(
             donor_lines(ledger, whole=whole), config_lines(ledger, whole=whole)
         ):
             put(f"  {label:9} {text}")
-
-
-def _put_recipe(soup: str, found: Sequence[tuple[str, Ledger]]) -> None:
-    """Print the recipe of a soup; LedgerError for one of several components."""
-    from .. import verbs
-
-    if len(found) > 1:
-        what = f"has {len(found)} components, each with a recipe of its own"
-        raise LedgerError(what, path=soup, advice="--component picks one")
-    ((path, ledger),) = found
-    put_lines(list(verbs.recipe_of(ledger, path)))
 
 
 def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]:

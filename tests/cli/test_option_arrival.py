@@ -213,6 +213,7 @@ FORWARDED = (
     "history",
     "inspect",
     "open_recipe",
+    "recipe_of_soup",
     "time_average",
     "verify",
     "verify_folder",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from making import files, save_pipeline
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
@@ -102,6 +103,20 @@ def test_the_recipe_of_a_soup_is_piped_into_run(soupctl, ingredients):
 
     assert (0, b"", b"") == (again.code, again.out, again.err)
     assert Path("soup.st").read_bytes() == Path("again.st").read_bytes()
+
+
+def test_the_recipe_of_a_pipeline_is_piped_into_run(soupctl):
+    for seed, name in enumerate(("one", "two")):
+        save_pipeline(Path(name), seed)
+    soupctl("avg", "one@0.7", "two@1/3", "-o", "soup")
+    recipe = soupctl("log", "soup", "--recipe")
+
+    again = soupctl("run", "-", "-o", "again", stdin=recipe.out)
+
+    assert (0, b"") == (again.code, again.out)
+    weights = [path for path in files(Path("soup")) if path.endswith(".safetensors")]
+    assert len(weights) == 4
+    assert all(files(Path("soup"))[path] == files(Path("again"))[path] for path in weights)
 
 
 @pytest.mark.parametrize(

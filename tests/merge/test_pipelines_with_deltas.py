@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import contents, save
+from making import contents, files, save
 from revising import assert_proven, root
 
 from soupctl import verbs
@@ -66,6 +66,18 @@ def lora(path: str, **modules: int) -> dict[str, np.ndarray]:
     return updates
 
 
+MEAN_WITH_LORA = """
+[inputs]
+base = "base"
+other = "other"
+lora = "lora.st"
+[steps.mean]
+average = ["base", "other"]
+weights = [3, 1]
+[steps.soup]
+base = "mean"
+add = ["lora"]
+"""
 OF_UNET = "lora_unet_" + Q.removesuffix(".weight").replace(".", "_")
 OF_TEXT = "lora_te_" + TE_Q.removesuffix(".weight").replace(".", "_")
 
@@ -330,6 +342,27 @@ def test_the_recipe_of_a_component_with_a_lora_of_several_models_makes_it_again(
     with verbs.open_application(Application("base/unet", ["lora.st"], "x")) as job:
         (note,) = job.notes
     assert note == f"lora.st: left out, since other models have them: {OF_TEXT}"
+
+
+def test_the_recipe_of_pipelines_with_deltas_and_a_lora_makes_the_same_folder():
+    pipeline("base", 1)
+    pipeline("fine", 2, "vae")
+    pipeline("other", 3)
+    verbs.make_delta(DeltaRequest("fine", "base", "d"))
+    both()
+    blocks = verbs.BlockWeights(
+        (("down_*", (Fraction(1), Fraction(0))),), (Fraction(2), Fraction(1))
+    )
+    apply("base", ("lora.st", Fraction(-2, 3)), output="one")
+    apply("other", "d", "lora.st", output="two", other_base=True, blocks=blocks)
+    Path("mean.toml").write_text(MEAN_WITH_LORA)
+    verbs.run_recipe(verbs.RecipeRun("mean.toml", "three"))
+
+    for soup in ("one", "two", "three"):
+        Path("r.toml").write_text("\n".join(verbs.recipe_of_soup(soup)))
+        verbs.run_recipe(verbs.RecipeRun("r.toml", "again"), force=True)
+
+        assert files(Path(soup)) == files(Path("again"))
 
 
 @pytest.mark.parametrize("soup", ["mean/unet", "mean/text_encoder"])

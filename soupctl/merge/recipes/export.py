@@ -12,8 +12,19 @@ from pathlib import Path
 from ...checkpoints.preference import INDEX
 from ...choices import OnInt, OnMissing
 from ...errors import LedgerError
+from ...frozen import frozen
 from ...ledger.ledger import IngredientEntry, Ledger
 from .toml import quoted
+
+
+@frozen
+class Exported:
+    """A soup as its recipe describes it."""
+
+    ledger: Ledger
+    inputs: Mapping[str, str]
+    """The table of each ingredient and donor under `[inputs]`, by digest."""
+    has_other_base: bool
 
 
 def recipe_of(ledger: Ledger, path: str) -> Iterator[str]:
@@ -22,16 +33,27 @@ def recipe_of(ledger: Ledger, path: str) -> Iterator[str]:
     Inputs are where the ledger hints, and are pinned to their content. Raises LedgerError for a
     soup that is neither an exact average nor a base or an average with deltas.
     """
-    _require_described(ledger, path)
+    require_described(ledger, path)
+    if any(len(entry.pipelines) > 1 for entry in ledger.ingredients):
+        raise LedgerError("has ingredients of several components", path=path)
+    inputs = {}
+    for each in ledger.sources:
+        place = place_of(next(iter(each.hints), None), each.name, path)
+        inputs[each.digest] = input_text(place, quoted(each.digest))
+    return lines_of(Exported(ledger, inputs, has_other_base(ledger)))
+
+
+def lines_of(soup: Exported) -> Iterator[str]:
+    """The lines of the recipe of a soup."""
+    ledger = soup.ledger
     entries = (*_in_order(ledger), *ledger.donors)
     names = _names(entries)
     yield "# the recipe of a soup, as its ledger has it"
-    yield from _options(ledger, dict(zip((e.digest for e in entries), names, strict=True)))
+    yield from _options(soup, dict(zip((e.digest for e in entries), names, strict=True)))
     yield ""
     yield "[inputs]"
     for name, entry in zip(names, entries, strict=True):
-        place = quoted(_place(entry, path))
-        yield f"{quoted(name)} = {{ path = {place}, digest = {quoted(entry.digest)} }}"
+        yield f"{quoted(name)} = {soup.inputs[entry.digest]}"
     named = dict(zip(names, entries, strict=True))
     counted = dict([*named.items()][: len(ledger.ingredients)])
     models = {name: entry for name, entry in counted.items() if not ledger.adds(entry)}
@@ -45,6 +67,11 @@ def recipe_of(ledger: Ledger, path: str) -> Iterator[str]:
         yield from _step(base, "average", "weights", models, ledger.blocks)
     step = _unlike("soup", [*named, base])
     yield from _step(step, "add", "scales", deltas, ledger.blocks, f"base = {quoted(base)}")
+
+
+def input_text(place: str, digest: str) -> str:
+    """The table of an input; `digest` is already in the form of TOML."""
+    return f"{{ path = {quoted(place)}, digest = {digest} }}"
 
 
 def _step(
@@ -82,16 +109,13 @@ PLAIN = ("mean", "soup")
 """Names that need no quotes."""
 
 
-def _require_described(ledger: Ledger, path: str) -> None:
+def require_described(ledger: Ledger, path: str) -> None:
     """Raise LedgerError for a soup that no recipe can make."""
     problems = {
         "was trained, not averaged": ledger.training is not None,
         "is a delta, which soupctl delta makes": ledger.is_delta,
         "was merged by a method, which soupctl merge makes again": ledger.method is not None,
         "is approximate, so no recipe makes it again": not ledger.exact,
-        "has ingredients of several components": any(
-            len(entry.pipelines) > 1 for entry in ledger.ingredients
-        ),
     }
     for what, is_so in problems.items():
         if is_so:
@@ -115,17 +139,18 @@ def _names(entries: Sequence[IngredientEntry]) -> list[str]:
     return names
 
 
-def _place(entry: IngredientEntry, path: str) -> str:
-    """The expected path of an ingredient, from a hint relative to what holds the soup."""
-    if not entry.hints:
-        return entry.name
+def place_of(hint: str | None, name: str, path: str) -> str:
+    """The expected path of an ingredient, from a hint relative to what holds the soup at `path`."""
+    if hint is None:
+        return name
     soup = Path(path)
     soup = soup.parent if INDEX.search(soup.name) else soup
-    return os.path.normpath(soup / ".." / entry.hints[0])
+    return os.path.normpath(soup / ".." / hint)
 
 
-def _options(ledger: Ledger, names: Mapping[str, str]) -> Iterator[str]:
+def _options(soup: Exported, names: Mapping[str, str]) -> Iterator[str]:
     """The lines of the options that the soup was made with."""
+    ledger = soup.ledger
     words = {
         "dtype": ledger.asked_dtype and ledger.asked_dtype.value,
         "quantize": ledger.quantize and ledger.quantize.value,
@@ -136,7 +161,7 @@ def _options(ledger: Ledger, names: Mapping[str, str]) -> Iterator[str]:
     globs = {"key": ledger.keys, "exclude": ledger.excludes, "pad": ledger.pads}
     flags = {
         "allow-nonfinite": ledger.allow_nonfinite,
-        "other-base": _has_other_base(ledger),
+        "other-base": soup.has_other_base,
     }
     tables = {
         "dtype-for": [(glob, dtype.value) for glob, dtype in ledger.dtype_for],
@@ -151,7 +176,7 @@ def _options(ledger: Ledger, names: Mapping[str, str]) -> Iterator[str]:
             yield f"{key} = {{ {inside} }}"
 
 
-def _has_other_base(ledger: Ledger) -> bool:
+def has_other_base(ledger: Ledger) -> bool:
     """Whether a delta is added to another model than its base, or to a mean."""
     known = (ledger.ancestors.get(each.digest) for each in ledger.ingredients if ledger.adds(each))
     deltas = [each for each in known if each is not None and each.is_delta]
