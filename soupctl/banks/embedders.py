@@ -39,7 +39,7 @@ class _Reached(Exception):
 class Embedders:
     """The embedders of a base on disk; InputError if a tensor is missing or has a wrong shape.
 
-    `told` is what the denoiser is told of timesteps [B].
+    `told` gives the values that the denoiser gets for timesteps [B].
     """
 
     def __init__(self, base: Base, size: tuple[int, int], told: Callable[[Tensor], Tensor]) -> None:

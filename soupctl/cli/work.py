@@ -36,7 +36,7 @@ class PlannedWork(Protocol):
 
 
 def limits(merge: MergeOptions) -> tuple[ExecutionOptions, int | None]:
-    """The device with its usual options, and the limit of memory; None without one."""
+    """The options of the device, and the limit of memory; None if there is no limit."""
     from .. import verbs
 
     most = options.parse_size(merge.max_memory, "--max-memory")

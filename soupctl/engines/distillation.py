@@ -3,8 +3,8 @@
 Rule 1: passes of Knuth's TwoSum, from the last array to the first, until nothing changes: then each
 value is the nearest float64 to itself plus the next one. See Ogita, Rump and Oishi, "Accurate Sum
 and Dot Product" (2005), algorithm 4.3; the planes are those of `expansion`.
-Rule 2: elements where the next value is exactly half a unit, and another one follows, are told:
-there the nearest float64 may be another.
+Rule 2: elements where the next value is exactly half a unit, and another one follows, are
+reported: there the nearest float64 may be another.
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from .figures import drawable
 
 WIDTH = 5.0
-"""Inches, of 72 units of the SVG each: a phone shows its letters in their size."""
+"""Inches; these 360 units are about the width of a phone, where letters keep their size."""
 LETTERS = 11
 """Size of letters, in the same units."""
 LONGEST_LABEL = 22
-"""Characters of a name that are drawn; the end of it is kept."""
+"""Characters of a name that are drawn; of a longer one, the end."""
 INK, FAINT, FIRST, SECOND, LOW = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 COLOURS = {
     INK: "currentColor",
@@ -32,7 +32,7 @@ COLOURS = {
     SECOND: "var(--second)",
     LOW: "var(--soft)",
 }
-"""Colours that are drawn, and what stands for each in the page's style."""
+"""The colours that matplotlib draws, and what replaces each in the page."""
 Rows = Sequence[tuple[str, float]]
 
 
@@ -139,7 +139,7 @@ LEFT_OUT = (
     re.compile(r'(?<=<g) id="[^"]*"'),
     re.compile(r"font-family: [^;]*; "),
 )
-"""What matplotlib writes for files of their own; the page has fonts and names of its own."""
+"""What matplotlib writes that only an SVG in a file of its own needs."""
 SIZE = re.compile(r' (?:width|height)="[0-9.]+pt"')
 REFERENCE = re.compile(r'(?<=[" (])(id="|url\(#|xlink:href="#|href="#)')
 

@@ -117,7 +117,7 @@ def _paired(
 
 
 def _sizes(rows: int, pair: NamePair, columns: int) -> Sequence[int]:
-    """The rows of the parts of a fused matrix; an attention and an MLP differ."""
+    """The number of rows of each part of a fused matrix."""
     parts = len(pair.parts)
     if parts == 4:
         return (columns, columns, columns, rows - 3 * columns)

@@ -2,7 +2,7 @@
 
 Rule 1: own work and plain loops take turns, and each figure is the median of all rounds.
 Rule 2: all files are read once before, so that no round pays for a cold cache alone.
-Rule 3: plain loops do what nobody can do without: they read every byte with as many threads, and
+Rule 3: plain loops do only what cannot be left out: they read every byte with as many threads, and
 write and sync as many as the average has.
 """
 

@@ -94,7 +94,7 @@ def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> 
     if made.soup.soup != ledger.root:
         return Rebuilt(f"{request.soup.label}: is not the soup of its ingredients", of_tensors=True)
     if ratios_differ(ledger, made.soup.ratios):
-        return Rebuilt(f"{request.soup.label}: records other ratios than its ingredients have")
+        return Rebuilt(f"{request.soup.label}: records other ratios than its ingredients give")
     if kept is not None and made.scaled is not None:
         places = enumerate(source for source in sources if not source.is_donor)
         plan, aligned = made.summed

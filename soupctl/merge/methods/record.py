@@ -20,7 +20,7 @@ from ..plan import Plan
 from ..step import Rule
 
 LONGEST = "16777215/16777216"
-"""A ratio that takes as many characters as any; the ledger is as long while ratios are unknown."""
+"""A ratio of the greatest length; it stands for unknown ones when the ledger's size is planned."""
 YES, NO = "yes", "no"
 
 
