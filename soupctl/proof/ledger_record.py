@@ -101,9 +101,10 @@ def _materials(ledger: Ledger) -> list[Record]:
 
 
 def _role(ledger: Ledger, entry: IngredientEntry) -> str:
-    if ledger.adds(entry):
-        return "delta"
-    return "base" if entry.digest == ledger.base else "ingredient"
+    if entry.digest == ledger.base:
+        return "base"
+    # a method combines models, although its ledger has their weights as scales
+    return "delta" if ledger.adds(entry) and ledger.method is None else "ingredient"
 
 
 def _data(ledger: Ledger, entry: IngredientEntry) -> Record:

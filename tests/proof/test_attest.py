@@ -16,9 +16,10 @@ from making import save, save_pipeline
 from revising import average, revise, root
 from trained import save_shard, save_trained
 
+from soupctl.choices import MergeMethod
 from soupctl.errors import InputError, LedgerError, LimitError, OutputError, UsageError
 from soupctl.proof import signing
-from soupctl.verbs import Level
+from soupctl.verbs import Level, MergeRequest, merge
 
 
 @pytest.fixture
@@ -62,6 +63,17 @@ def test_it_states_ingredients_with_weights_and_what_was_removed(soup: Path) -> 
         (each["operation"], each["name"], each["weight"]) for each in component["removed"]
     )
     assert (operation, name, weight) == ("subtract", "c.st", "-1")
+
+
+def test_the_models_of_a_method_are_no_deltas(soup: Path) -> None:
+    models = ["b.st", "c.st"]
+    request = MergeRequest(MergeMethod.TIES, models, "merged.st", "a.st", [Fraction(1, 5)])
+    merge(request)
+    attest("merged.st")
+
+    (component,) = statement()["predicate"]["components"]
+    roles = {each["name"]: each["role"] for each in component["materials"]}
+    assert roles == {"a.st": "base", "b.st": "ingredient", "c.st": "ingredient"}
 
 
 def test_it_states_the_level_that_was_proven_and_by_what(soup: Path) -> None:
