@@ -43,6 +43,8 @@ COMPONENTS = {
 }
 """The models of a pipeline by their folders."""
 
+PEFT = "base_model.model."
+"""Before the names that a model has without its adapter, perhaps several times."""
 PREFIXES = (
     # prefix of an adapter's module names, and the models they belong to
     ("lora_unet_", ("denoiser",)),
@@ -52,7 +54,7 @@ PREFIXES = (
     ("lora_te2_", ("te2", "te3")),
     ("lora_te3_", ("te3",)),
     ("lora_te_", ("te1",)),
-    ("base_model.model.", ("denoiser", "te1")),
+    (PEFT, ("denoiser", "te1")),
     ("model.diffusion_model.", ("denoiser",)),
     ("diffusion_model.", ("denoiser",)),
     ("transformer.", ("denoiser",)),
@@ -157,8 +159,8 @@ def _candidates(module: str) -> Iterator[tuple[str, str]]:
                 renamed = re.sub(pattern, replacement, renamed)
             for role in roles:
                 yield from ((role, name) for name in dict.fromkeys((rest, renamed)))
-            if prefix == "base_model.model.":
-                yield from _candidates(rest)
+            if prefix == PEFT:
+                yield from _candidates(re.sub(f"^({re.escape(PEFT)})+", "", rest))
 
 
 ENDS = (".weight", "_weight", ".scale")

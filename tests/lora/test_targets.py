@@ -57,6 +57,13 @@ def test_names_of_the_first_authors_are_found_in_a_folder_of_diffusers(kind, for
             ), asked
 
 
+@pytest.mark.parametrize("times", [1, 2, 2000])
+def test_the_prefix_of_peft_may_be_repeated(times):
+    index = TargetIndex(headers({"a.q.weight": np.zeros((3, 2))}))
+
+    assert index.find("a.q") == index.find(f"{'base_model.model.' * times}unet.a.q")
+
+
 def clip_shapes(prefix):
     names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj")
     layer = dict.fromkeys(names, (4, 4)) | {"mlp.fc1": (16, 4), "mlp.fc2": (4, 16)}
