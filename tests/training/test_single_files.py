@@ -195,6 +195,17 @@ def test_a_tokenizer_without_that_token_keeps_its_padding(tmp_path):
     assert "tokenizer_2/special_tokens_map.json" in dict(files)
 
 
+@pytest.mark.parametrize("content", ["{}", '{"model": []}', '{"model": {"vocab": 1}}'])
+def test_a_tokenizer_of_no_vocabulary_keeps_its_padding(tmp_path, content):
+    folder = words(tmp_path / "w", with_mark=True)
+    (folder / "vocab.json").unlink()
+    (folder / "tokenizer.json").write_text(content)
+
+    files, _ = tokenizer_files(folder, WANTED, {"tokenizer_2"})
+
+    assert "tokenizer_2/special_tokens_map.json" in dict(files)
+
+
 def test_a_tokenizer_that_is_missing_is_named(tmp_path):
     folder = words(tmp_path / "w", with_mark=True)
 

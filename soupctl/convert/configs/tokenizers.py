@@ -74,9 +74,10 @@ def _padded(files: dict[str, bytes], place: Path) -> dict[str, bytes]:
         read = {name: parse_config(decode(files[name])) for name in files if name.endswith("json")}
     except ValueError as error:
         raise InputError(f"is not a valid tokenizer: {error}", path=place) from None
-    model: Any = read.get(WHOLE, {}).get("model", {})
-    vocabulary = read.get(VOCABULARY) or model.get("vocab", {})
-    if OPEN_CLIP_PADDING not in vocabulary:
+    model: Any = read.get(WHOLE, {}).get("model")
+    whole = model.get("vocab") if isinstance(model, dict) else None
+    vocabulary = read.get(VOCABULARY) or whole
+    if not isinstance(vocabulary, dict) or OPEN_CLIP_PADDING not in vocabulary:
         return files
     config = {**read.get(CONFIG, {}), "pad_token": OPEN_CLIP_PADDING}
     kept = {name: content for name, content in files.items() if name != SPECIAL}
