@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 from ...checkpoints.open import find_input
 from ...errors import LedgerError
 from ...frozen import frozen
 from ...ledger.changes import CANNOT_SAY, unattributed
-from ...ledger.ledger import IngredientEntry, IntegerSource, Ledger
-from ...ledger.pipelines import PipelineEntry, pipelines_of
+from ...ledger.ledger import IngredientEntry, IntegerSource, Ledger, PipelineShare
+from ...ledger.pipelines import PipelineEntry, pipeline_digest, pipelines_of
 from ..query import history
 from .export import (
     Exported,
@@ -66,14 +68,12 @@ def _exported(parts: _SoupComponents) -> Exported:
     """The components of a soup as one whose ingredients are pipelines."""
     for path, ledger in zip(parts.paths, parts.ledgers, strict=True):
         require_described(ledger, path)
-        if ledger.donors:
-            raise parts.error("takes tensors from other checkpoints, component by component")
         if any(unattributed(entry) for entry in ledger.ingredients):
             raise parts.error(f"has no recipe as a whole: {CANNOT_SAY}")
     blocks = _common_blocks(parts)
-    pipelines = pipelines_of(parts.ledgers)
+    pipelines, donors = pipelines_of(parts.ledgers), _donors(parts)
     added = {digest for digest, each in pipelines.items() if _is_added(parts, each)}
-    entries = [_entry(parts, each, is_added=each.digest in added) for each in pipelines.values()]
+    entries = [_entry(parts, each, is_partial=each.digest in added) for each in pipelines.values()]
     models = [entry.digest for entry in entries if entry.digest not in added]
     sources = [ledger.integer_source for ledger in parts.ledgers]
     first = _giving(parts, pipelines, [each.digest if each else None for each in sources])
@@ -81,13 +81,14 @@ def _exported(parts: _SoupComponents) -> Exported:
         parts.ledgers[0],
         ingredients=tuple(entries),
         blocks=blocks,
-        takes=_takes(parts, pipelines),
+        takes=_takes(parts, pipelines, donors),
+        donors=tuple(_entry(parts, each, is_partial=True) for each in donors.values()),
         config_from=_giving(parts, pipelines, [each.config_from for each in parts.ledgers]),
         integer_source=IntegerSource(first, ()) if first else None,
         base=models[0] if added and len(models) == 1 else None,
         deltas=tuple(added) if len(models) > 1 else (),
     )
-    inputs = {digest: _input(parts, each) for digest, each in pipelines.items()}
+    inputs = {digest: _input(parts, each) for digest, each in (pipelines | donors).items()}
     return Exported(whole, inputs, has_other_base=any(map(has_other_base, parts.ledgers)))
 
 
@@ -119,13 +120,16 @@ def _is_added(parts: _SoupComponents, pipeline: PipelineEntry) -> bool:
     return found.pop()
 
 
-def _entry(parts: _SoupComponents, pipeline: PipelineEntry, *, is_added: bool) -> IngredientEntry:
-    """A pipeline as an ingredient; LedgerError unless all components have it with one weight."""
+def _entry(parts: _SoupComponents, pipeline: PipelineEntry, *, is_partial: bool) -> IngredientEntry:
+    """A pipeline as an ingredient; LedgerError unless all components have it with one weight.
+
+    Components may lack one that `is_partial`.
+    """
     contents = _contents(parts, pipeline)
     shares = [share for place in pipeline.places for _, share in place]
     if len({share.weights for share in shares}) > 1:
         raise parts.error(f"its components have different weights of {pipeline.name}")
-    if None in contents and not is_added:
+    if None in contents and not is_partial:
         raise parts.error(f"its components do not all contain {pipeline.name}")
     renamed = {
         entry.renamed
@@ -169,26 +173,48 @@ def _giving(
     raise parts.error("its components were made with different options or blocks")
 
 
+def _donors(parts: _SoupComponents) -> dict[str, PipelineEntry]:
+    """The donors of a soup as pipelines by digest, of the components that they give tensors to."""
+    found: dict[str, list[list[tuple[str, PipelineShare]]]] = {}
+    for position, ledger in enumerate(parts.ledgers):
+        for entry in ledger.donors:
+            share = PipelineShare("", entry.name, entry.hint, Fraction(0))
+            places = found.setdefault(entry.name, [[] for _ in parts.ledgers])
+            places[position].append((entry.digest, share))
+    donors = {}
+    for donor, places in found.items():
+        named = zip(parts.names, places, strict=True)
+        digest = pipeline_digest({name: place[0][0] for name, place in named if place})
+        donors[digest] = PipelineEntry(digest, donor, tuple(map(tuple, places)))
+    return donors
+
+
 def _takes(
-    parts: _SoupComponents, pipelines: Mapping[str, PipelineEntry]
+    parts: _SoupComponents,
+    pipelines: Mapping[str, PipelineEntry],
+    donors: Mapping[str, PipelineEntry],
 ) -> tuple[tuple[str, str], ...]:
     """The globs of tensors that are copied, each with the pipeline that they are taken from.
 
-    A component has those that match its tensors, so any order that keeps its own gives the same.
+    A component has those that match its tensors, so any order that keeps its own gives the same. It
+    lacks those of a donor that gives it nothing, so with donors the order must be known.
     """
     contents: dict[str, list[str | None]] = {}
     order: TopologicalSorter[str] = TopologicalSorter()
+    known: set[tuple[str, str]] = set()
     for position, ledger in enumerate(parts.ledgers):
-        earlier: list[str] = []
-        for glob, content in ledger.takes:
+        globs = [glob for glob, _ in ledger.takes]
+        known.update(pairwise(globs))
+        for place, (glob, content) in enumerate(ledger.takes):
             contents.setdefault(glob, [None] * len(parts.ledgers))[position] = content
-            order.add(glob, *earlier)
-            earlier.append(glob)
+            order.add(glob, *globs[:place])
     try:
-        globs = tuple(order.static_order())
+        merged = tuple(order.static_order())
     except CycleError as error:
         raise parts.error("its components take tensors in different orders") from error
-    sources = [(glob, _giving(parts, pipelines, contents[glob])) for glob in globs]
+    if donors and not known.issuperset(pairwise(merged)):
+        raise parts.error("its components take tensors in an order that no ledger records")
+    sources = [(glob, _giving(parts, {**donors, **pipelines}, contents[glob])) for glob in merged]
     return tuple((glob, source) for glob, source in sources if source is not None)
 
 

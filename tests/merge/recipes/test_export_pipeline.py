@@ -56,6 +56,9 @@ OPTIONS = [
     {"dtype": DType.F32, "excludes": ("norm",)},
     {"config_from": path("q")},
     {"take": (("quant_conv.*", path("q")), ("norm", path("p")))},
+    {"take": (("quant_conv.*", path("r")),)},
+    {"take": (("n*", path("q")), ("emb*", path("r")), ("norm", path("r")))},
+    {"take": (("*.weight", path("r")), ("conv_in.weight", path("p")))},
     {"ingredients": [path("p"), path("q")], "blocks": BLOCKS},
 ]
 
@@ -144,8 +147,20 @@ def test_components_averaged_one_by_one_have_no_recipe_in_common():
         made_again(mixed(unet="one", vae="one"))
 
 
-def test_tensors_taken_from_a_donor_are_refused_with_the_way_out():
-    verbs.average(Request(PAIR, "soup", take=(("norm", path("r")),)))
+def test_takes_of_donors_whose_order_is_not_recorded_are_refused_with_the_way_out():
+    takes = (("norm", path("r")), ("quant_conv.*", path("r")))
+    verbs.average(Request(PAIR, "soup", take=takes))
 
-    with pytest.raises(LedgerError, match=r"takes tensors from .*component picks one"):
+    with pytest.raises(LedgerError, match=r"in an order that .*component picks one"):
+        made_again()
+
+
+def test_a_recipe_holds_donors_to_the_content_of_the_components_that_they_give_to():
+    verbs.average(Request(PAIR, "soup", take=(("quant_conv.*", path("r")),)))
+    made_again()
+    Path(path("r"), UNET).write_bytes(Path(path("p"), UNET).read_bytes())
+    assert files(Path("soup")) == files(made_again())
+
+    Path(path("r"), VAE).write_bytes(Path(path("p"), VAE).read_bytes())
+    with pytest.raises(LedgerError, match=r"models/r: has content .* but is pinned"):
         made_again()
