@@ -102,9 +102,15 @@ def open_record(asked: RecordRequest) -> Iterator[Conversion]:
 
 
 def _require_other_place(job: Conversion, asked: RecordRequest) -> None:
-    """Raise OutputError for an output that would replace the base."""
+    """Raise OutputError for an output that would replace the base, or change the data."""
     path = job.destination.path
-    if path is not None and path.exists() and Path(asked.base).exists():
+    if path is None:
+        return
+    place = Path(os.path.realpath(path))
+    within = Path(os.path.realpath(asked.data)) in (place, *place.parents)
+    if within and is_data_folder(asked.data):
+        raise OutputError("is within the data", path=path, advice="choose another output")
+    if path.exists() and Path(asked.base).exists():
         files = [Path(asked.base), *(each.path for each in find_input(asked.base).components)]
         if any(each.exists() and each.samefile(path) for each in files):
             raise OutputError("is the base", path=path, advice="choose another output")

@@ -126,6 +126,8 @@ def test_a_component_alone_is_recorded_with_that_component_of_the_base():
         ({"output": "kohya.st", "force": True}, OutputError, "kohya.st: is also an input"),
         ({"output": "base.st", "force": True}, OutputError, "base.st: is the base"),
         ({"output": "base.st"}, OutputError, "base.st: is the base"),
+        ({"output": "data/cats/new.st"}, OutputError, "new.st: is within the data"),
+        ({"output": "data/cats", "force": True}, OutputError, "cats: is within the data"),
         ({"steps": 0}, UsageError, "a training needs at least one step"),
         ({"source": "-"}, UsageError, "a checkpoint is read twice"),
     ],
