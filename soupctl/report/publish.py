@@ -8,7 +8,7 @@ from ..diffusion.libraries import require_extra
 from ..errors import InputError, OutputError
 from ..storage.atomic import publish_bytes
 from ..storage.files import read_file
-from ..storage.place import place_of
+from ..storage.place import place_of, refusing
 from ..workers import ExecutionOptions
 from .facts import ReportRequest, SoupFacts, soup_facts
 
@@ -16,6 +16,8 @@ BEGINNINGS = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
 }
+PAGE = b"<!doctype html>"
+"""How a page begins, in lower case."""
 LARGEST_SAMPLE = 64 << 20
 """Bytes of a picture, which a third more become in the page."""
 
@@ -29,8 +31,9 @@ def report(
 ) -> SoupFacts:
     """Write the page about a soup, and return what it tells.
 
-    `force` replaces an existing file. Raises LimitError without the libraries that draw, and what
-    `soup_facts` raises; then there is no page, or the old one.
+    `force` replaces an existing page. Raises OutputError for an existing file that is none,
+    LimitError without the libraries that draw, and what `soup_facts` raises; then there is no page,
+    or the old one.
     """
     require_extra()
     # only now, because these load the libraries that draw
@@ -41,11 +44,22 @@ def report(
     used = [Path(asked.soup), *map(Path, asked.ingredients), *asked.journals, *asked.samples]
     if output.exists() and any(each.exists() and each.samefile(output) for each in used):
         raise OutputError("is also an input", path=output, advice="choose another output")
+    _require_page(output)
     pictures = [SamplePicture(each.name, *_picture(each)) for each in asked.samples]
     facts = soup_facts(asked, execution)
     page = page_of(facts, pictures).encode("utf-8", "backslashreplace")
     publish_bytes(output, page, replace=force)
     return facts
+
+
+def _require_page(output: Path) -> None:
+    """Raise OutputError for a file with other content, which may be an ingredient."""
+    if output.is_file():
+        with refusing(output), output.open("rb") as file:
+            beginning = file.read(len(PAGE))
+        if beginning and beginning.lower() != PAGE:
+            what = "is no page, and a report replaces pages only"
+            raise OutputError(what, path=output, advice="choose another output")
 
 
 def _picture(path: Path) -> tuple[str, bytes]:

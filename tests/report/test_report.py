@@ -294,6 +294,7 @@ def test_a_changed_journal_is_refused(soup):
         ({"journals": (Path("nowhere"),)}, InputError, "nowhere"),
         ({"output": "soup.st", "force": True}, OutputError, "is also an input"),
         ({"output": "b.st"}, OutputError, "exists"),
+        ({"output": "b.st", "force": True}, OutputError, "b.st: is no page"),
         ({"output": "nowhere/page.html"}, OutputError, "nowhere"),
     ],
 )
