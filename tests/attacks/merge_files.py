@@ -90,7 +90,7 @@ def read_adapter_config(raw: bytes) -> object:
         role: Tensor(role, DType.F16, shape, 0, 0)
         for role, shape in (("up", (4, 2)), ("down", (2, 6)))
     }
-    return scale_of(AdapterModule("net", Family.LORA, factors, None), None, configs)
+    return scale_of(AdapterModule("net", Family.LORA, factors, None, "net"), None, configs)
 
 
 def _opened(path: Path) -> Checkpoint:

@@ -24,7 +24,7 @@ from soupctl.cli.app import COMMANDS, commands
 TRIED = (
     *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
     *("verify", "attest", "bom", "inspect", "diff", "hash", "help", "lora"),
-    *("convert", "record", "report", "bench"),
+    *("convert", "merge", "record", "report", "bench"),
     "doctor",
     *("greedy", "rank", "search"),
 )
@@ -164,6 +164,10 @@ OWN_VALUES = {
     "--plot": ("a.png", "x.png", "x.PNG", "none/x.png"),
     "--jobs": ("2", "0", "257", "1.5"),
     "--timeout": ("5", "1/2", "1e-9", "0", "1e400"),
+    "--method": ("ties", "dare", "model-stock", "slerp", "TIES", "linear"),
+    "--density": ("0.5", "0", "1", "1.1", "0.5,0.2", "1e-300"),
+    "--lambda": ("1", "0", "-1", "1e308"),
+    "--seed": ("0", "-1", "18446744073709551616"),
     "--decay": ("0.9", "1/3", "0.999999999"),
     "--sigma-rel": ("0.1", "0.001", "1e308", "1e-308"),
     "--steps": ("500,1000", "1000,500", "500,500", "0,1", "999999999999,1"),
@@ -337,6 +341,8 @@ def test_odd_values_of_every_option_end_with_a_documented_code_and_one_line(trie
     }
     inputs |= {"swap": ["soup.st", "a.st", "b.st"], "help": [], "avg": ["a.st", "b.st"]}
     inputs |= {"apply": ["a.st", "cats.delta"], "delta": ["b.st", "a.st"], "run": ["recipe.toml"]}
+    inputs |= {"merge": ["a.st", "b.st", "--method", "ties", "--base", "soup.st"]}
+    inputs |= {"record": ["b.st", "--data", ".", "--base", "a.st", "--steps", "1"]}
     inputs |= {"ema": ["a.st", "b.st"], "lora": ["extract", "b.st", "a.st"]}
     inputs |= {"greedy": ["a.st", "b.st", "--score", "echo 1 # {}"]}
     inputs |= {"search": ["a.st", "b.st", "--score", "echo 1 # {}", "--trials", "2"]}
