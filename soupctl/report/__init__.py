@@ -1,7 +1,6 @@
 """The page about a soup: what it is made of, how far it is proven, and how it was chosen.
 
 - `facts.py`: what is found out about the soup and its ingredients
-- `charts.py`: the drawings of these facts
-- `page.py`: the page; `sections.py`: its parts; `style.py`: its looks
+- `page.py`: the page; `sections.py`: its parts; `style.py`: its looks; `images/` draws charts
 - `publish.py`: the command
 """

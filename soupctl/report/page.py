@@ -1,6 +1,6 @@
 """The page of a report: HTML in one file, which needs no network and runs nothing.
 
-Rule 1: every text from a file, a name or a message is escaped here, by `text`.
+Rule 1: every text from a file, a name or a message is escaped, by `text` of `sections.py`.
 Rule 2: a policy in the page forbids scripts and every request, so a browser would stop them too.
 """
 
