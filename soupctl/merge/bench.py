@@ -70,8 +70,10 @@ def measure_speed(
     """The speed of reading, writing, hashing and averaging these checkpoints.
 
     `folder` is where the average is written and removed again, by default that for temporary files.
-    Raises UsageError for standard input, and what `average` raises.
+    Raises UsageError for standard input or no rounds, and what `average` raises.
     """
+    if rounds < 1:
+        raise UsageError("a benchmark has at least one round", advice="rounds=3")
     if any(each == STREAM for each in paths):
         raise UsageError("standard input is read once, and a benchmark reads again")
     execution = execution or ExecutionOptions()

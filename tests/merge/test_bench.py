@@ -85,6 +85,11 @@ def test_pipelines_are_measured_with_all_components():
     assert [] == [*Path("made").iterdir()]
 
 
+def test_no_rounds_are_refused():
+    with pytest.raises(UsageError, match="at least one round"):
+        verbs.measure_speed(["a.st"], rounds=0)
+
+
 @pytest.mark.parametrize(
     ("paths", "folder", "error", "said"),
     [
