@@ -86,7 +86,7 @@ def _exported(parts: _SoupComponents) -> Exported:
         config_from=_giving(parts, pipelines, [each.config_from for each in parts.ledgers]),
         integer_source=IntegerSource(first, ()) if first else None,
         base=models[0] if added and len(models) == 1 else None,
-        deltas=tuple(added) if len(models) > 1 else (),
+        deltas=tuple(sorted(added)) if len(models) > 1 else (),
     )
     inputs = {digest: _input(parts, each) for digest, each in (pipelines | donors).items()}
     return Exported(whole, inputs, has_other_base=any(map(has_other_base, parts.ledgers)))
