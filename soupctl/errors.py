@@ -62,9 +62,11 @@ FLAG = re.compile(
 """Matches an option in the text of an issue, with its value if there is one."""
 ARGUMENTS = {
     "--count": "total",
+    "--density": "densities",
     "--exact": "approximate",
     "--exclude": "excludes",
     "--key": "keys",
+    "--lambda": "scale",
     "--no-ema": "ema",
     "--no-keep-sum": "keep_sum",
     "--set": "metadata",

@@ -51,7 +51,7 @@ def test_every_issue_is_named_in_python():
 
 def test_every_option_that_a_message_below_the_command_line_names_is_an_argument():
     kinds = (Request, Revision, verbs.ExecutionOptions, verbs.EmaRequest, verbs.RecipeRun)
-    kinds = (*kinds, verbs.Application, verbs.DeltaRequest, verbs.Sweep)
+    kinds = (*kinds, verbs.Application, verbs.DeltaRequest, verbs.Sweep, verbs.MergeRequest)
     known = {each.name for kind in kinds for each in fields(kind)}
     # of functions, and of previews and training
     known |= {"force", "weights", "weight_by", "max_memory", "config", "plot", "base", "without"}

@@ -307,7 +307,12 @@ def test_too_many_threads_for_the_system_are_a_limit(two, monkeypatch):
 
     monkeypatch.setattr("threading.Thread.start", start)
 
-    assert isinstance(attempt(two, "a.st", "b.st", execution=ExecutionOptions(2)), LimitError)
+    # large enough to be tasks of their own
+    layers = {f"w{number}": np.ones(1 << 20, F16) for number in range(2)}
+    for name in ("c.st", "d.st"):
+        save(two / name, **layers)
+
+    assert isinstance(attempt(two, "c.st", "d.st", execution=ExecutionOptions(2)), LimitError)
 
 
 def test_one_content_with_weights_of_both_signs_is_refused_where_infinity_may_be(two):
