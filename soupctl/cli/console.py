@@ -109,7 +109,7 @@ def method_json(ledger: Ledger) -> dict[str, Any]:
 
 def role_text(ledger: Ledger, entry: IngredientEntry) -> str:
     """An ingredient's weight in words: `weight 2`, or `scale 2` of a delta."""
-    if ledger.adds(entry):
+    if ledger.adds(entry) and ledger.method is None:
         return f"scale {entry.weight}{by_block(entry)}"
     if entry.digest == ledger.base and entry.weight > 0:
         return "base"

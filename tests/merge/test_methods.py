@@ -16,6 +16,7 @@ from method_work import combined
 
 from soupctl import verbs
 from soupctl.choices import Level, MergeMethod
+from soupctl.cli.console import role_text
 from soupctl.errors import InputError, LedgerError, LimitError, MismatchError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.verbs import ComponentResult, ExecutionOptions, Ingredient, MergeRequest
@@ -251,6 +252,14 @@ def test_model_stock_weighs_all_models_alike():
     )
     with pytest.raises(UsageError, match="the same weight"):
         verbs.merge(request)
+
+
+def test_models_have_weights_and_no_scales_in_words():
+    merge("ties", "x.st", "y.st")
+    ((_, ledger),) = verbs.history("out.st")
+
+    roles = {each.name: role_text(ledger, each) for each in ledger.ingredients}
+    assert {"base.st": "base", "x.st": "weight 1", "y.st": "weight 1"} == roles
 
 
 def test_the_ledger_of_model_stock_records_the_ratio_of_each_tensor():
