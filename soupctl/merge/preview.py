@@ -105,7 +105,8 @@ def preview(
     return Preview(
         output=str(job.destination.path or STREAM),
         shares=job.shares,
-        added=job.added,
+        # a method combines models, although the job has their weights as scales
+        added=job.added if plans[0].method is None else frozenset(),
         components=tuple(map(_component, job.components)),
         method=job.components[0].method,
         widened=_widened(job.components),

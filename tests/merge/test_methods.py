@@ -260,6 +260,9 @@ def test_models_have_weights_and_no_scales_in_words():
 
     roles = {each.name: role_text(ledger, each) for each in ledger.ingredients}
     assert {"base.st": "base", "x.st": "weight 1", "y.st": "weight 1"} == roles
+    request = MergeRequest(MergeMethod.MODEL_STOCK, ["x.st", "y.st"], "new.st", base="base.st")
+    with verbs.open_merge(request) as job:
+        assert not verbs.preview(job).added
 
 
 def test_the_ledger_of_model_stock_records_the_ratio_of_each_tensor():
