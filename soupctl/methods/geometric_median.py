@@ -8,12 +8,12 @@ one point. All points are combinations of the models, so coefficients are enough
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import fsum, sqrt
 
 import numpy as np
 
 from .contract import Values
-from .products import ByProducts, InnerProducts, from_first
+from .products import ByProducts, InnerProducts, from_first, square, times
 from .settings import MethodSettings
 
 MOST_STEPS = 10000
@@ -46,18 +46,19 @@ def median_coefficients(products: Values, weights: Sequence[float]) -> list[floa
 
 def _step(products: Values, shares: Values, point: Values) -> Values:
     """The next point, in coefficients."""
-    squares = products.diagonal() - 2 * (products @ point) + float(point @ products @ point)
+    along = times(products, point)
+    squares = products.diagonal() - 2 * along + fsum(point * along)
     distances = np.sqrt(np.maximum(squares, 0.0))
     apart = distances > 1e-7
     pulls = np.divide(shares, distances, out=np.zeros_like(shares), where=apart)
     if not apart.any():
         return point
-    target: Values = pulls / pulls.sum()
+    total = fsum(pulls)
+    target: Values = pulls / total
     if apart.all():
         return target
-    here = float(shares[~apart].sum())
-    pull = pulls - pulls.sum() * point
-    strength = sqrt(max(float(pull @ products @ pull), 0.0))
+    here = fsum(shares[~apart])
+    strength = sqrt(square(products, pulls - total * point))
     stay = min(1.0, here / strength) if strength else 1.0
     following: Values = (1 - stay) * target + stay * point
     return following

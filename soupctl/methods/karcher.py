@@ -8,12 +8,12 @@ mean of the lengths. All points are combinations of the models, so coefficients 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import acos, cos, fsum, sin, sqrt
 
 import numpy as np
 
 from .contract import Values
-from .products import ByProducts, InnerProducts, as_they_are
+from .products import ByProducts, InnerProducts, as_they_are, square, times
 from .settings import MethodSettings
 
 MOST_STEPS = 1000
@@ -43,25 +43,26 @@ def _mean_on_sphere(cosines: Values, shares: Values) -> Values:
     """The coefficients of unit vectors with these cosines in their mean on the sphere."""
     point = _unit(shares, cosines)
     for _ in range(MOST_STEPS):
-        angles = np.arccos(np.clip(cosines @ point, -1, 1))
-        sines = np.sin(angles)
-        factors = shares * np.divide(angles, sines, out=np.ones_like(angles), where=sines > NEAR)
+        angles = [acos(each) for each in np.clip(times(cosines, point), -1, 1)]
+        factors = shares * np.array([_stretch(each) for each in angles])
         # the mean of the logarithms: factor * (unit vector - cosine * point)
-        step = factors - point * float(factors @ np.cos(angles))
-        size = _length(step, cosines)
+        step = factors - point * fsum(factors * np.array([cos(each) for each in angles]))
+        size = sqrt(square(cosines, step))
         if size < NEAR:
             break
-        point = _unit(np.cos(size) * point + np.sin(size) / size * step, cosines)
+        point = _unit(cos(size) * point + sin(size) / size * step, cosines)
     return point
 
 
-def _length(coefficients: Values, cosines: Values) -> float:
-    return sqrt(max(float(coefficients @ cosines @ coefficients), 0.0))
+def _stretch(angle: float) -> float:
+    """An angle over its sine; 1 where that is 0."""
+    sine = sin(angle)
+    return angle / sine if sine > NEAR else 1.0
 
 
 def _unit(coefficients: Values, cosines: Values) -> Values:
     """The same direction with length 1; that of the largest share if they cancel."""
-    length = _length(coefficients, cosines)
+    length = sqrt(square(cosines, coefficients))
     if length < NEAR:
         unit: Values = np.zeros_like(coefficients)
         unit[int(np.argmax(coefficients))] = 1.0

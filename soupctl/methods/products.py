@@ -2,6 +2,7 @@
 
 Rule 1: each lane adds every 256th product in order, and lanes are added by a correctly rounded sum,
 so that neither blocks nor the width of the processor's registers change a bit.
+Rule 2: no product is that of a library for matrices, which each processor computes in its own way.
 """
 
 from __future__ import annotations
@@ -82,6 +83,16 @@ class ByProducts:
     def exact_weights(self) -> None:
         """No weights: coefficients are rounded, and so is each product."""
         return
+
+
+def times(matrix: Values, vector: Values) -> Values:
+    """A small matrix times a vector; each element is the correctly rounded sum of its products."""
+    return np.array([fsum(row * vector) for row in matrix])
+
+
+def square(matrix: Values, vector: Values) -> float:
+    """The square of a vector's length where the inner products are `matrix`; at least 0."""
+    return max(fsum(vector * times(matrix, vector)), 0.0)
 
 
 def as_they_are(rows: Sequence[Values]) -> Sequence[Values]:

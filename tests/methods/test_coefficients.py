@@ -12,7 +12,7 @@ from method_work import combined, fine_tunes, settings
 from soupctl.methods.geometric_median import median_coefficients
 from soupctl.methods.karcher import karcher_coefficients
 from soupctl.methods.model_stock import stock_ratio
-from soupctl.methods.products import LANES, InnerProducts
+from soupctl.methods.products import LANES, InnerProducts, square, times
 from soupctl.methods.slerp import arc_coefficients
 
 SHAPES = [(5,), (64, 65), (70_001,), (3, 5, 3, 3)]
@@ -32,6 +32,14 @@ def test_inner_products_do_not_depend_on_blocks(count):
 
     assert np.array_equal(whole.matrix(), parts.matrix())
     np.testing.assert_allclose(whole.matrix(), gram(*rows), 1e-12)
+
+
+def test_small_products_are_rounded_once_whatever_computes_matrices():
+    matrix, ones = np.array([[1e16, 1.0, -1e16], [1.0, 0.0, 2.0], [0.0, 3.0, 0.0]]), np.ones(3)
+
+    assert [1.0, 3.0, 3.0] == list(times(matrix, ones))
+    assert 7.0 == square(matrix, ones)
+    assert 0.0 == square(-matrix, ones)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
