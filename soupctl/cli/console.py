@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ..ledger.names import SHORT_DIGEST
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from ..ledger.ledger import Change, IngredientEntry, Ledger
 
 LINES = 1000
@@ -93,10 +95,12 @@ def shares_json(ledger: Ledger) -> list[dict[str, Any]]:
     Where deltas are applied, it is told which ingredient is the base, or which are the deltas.
     """
     found = []
-    for entry, share in zip(ledger.ingredients, ledger.shares, strict=True):
+    for entry, share in zip(ledger.ingredients, ledger.known_shares, strict=True):
         kind = {"is_base": entry.digest == ledger.base} if ledger.base is not None else {}
         kind |= {"is_delta": ledger.adds(entry)} if ledger.deltas else {}
-        found.append({**entry_json(entry), "share": float(share), **kind})
+        found.append(
+            {**entry_json(entry), "share": None if share is None else float(share), **kind}
+        )
     return found
 
 
@@ -105,6 +109,11 @@ def method_json(ledger: Ledger) -> dict[str, Any]:
     if ledger.method is None:
         return {}
     return {"method": {"name": ledger.method.method.value, **dict(ledger.method.settings)}}
+
+
+def share_text(share: Fraction | None) -> str:
+    """A share in percent, aligned to the right; a dash where there is none."""
+    return f"{'-':>8}" if share is None else f"{float(share):8.3%}"
 
 
 def role_text(ledger: Ledger, entry: IngredientEntry) -> str:

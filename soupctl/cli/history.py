@@ -21,6 +21,7 @@ from .console import (
     put_json,
     put_lines,
     role_text,
+    share_text,
     shares_json,
     shows_whole_digests,
     weight_json,
@@ -191,7 +192,7 @@ def _ingredient_lines(
             continue
         entry, part = found
         indent = "    " * min(depth, DEEPEST_INDENT)
-        share = f"{float(part):8.3%}  {entry.name}"
+        share = f"{share_text(part)}  {entry.name}"
         digest = digest_text(entry.digest, whole=whole)
         doubt = "  (its sources contradict each other)" if entry.digest in disputed else ""
         stored = "".join(f", {scheme}" for scheme in entry.schemes)
@@ -208,8 +209,8 @@ def _ingredient_lines(
         waiting.append((depth + 1, below, _with_shares(below)))
 
 
-def _with_shares(ledger: Ledger) -> Iterator[tuple[IngredientEntry, Fraction]]:
-    return zip(ledger.ingredients, ledger.shares, strict=True)
+def _with_shares(ledger: Ledger) -> Iterator[tuple[IngredientEntry, Fraction | None]]:
+    return zip(ledger.ingredients, ledger.known_shares, strict=True)
 
 
 def donor_lines(ledger: Ledger, *, whole: bool) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from .console import (
     put_json,
     put_lines,
     role_text,
+    share_text,
     shares_json,
     shows_whole_digests,
     size_text,
@@ -148,8 +149,8 @@ def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
         return
     root = digest_text(found.ledger.root, whole=whole)
     yield f"  {NAMES[found.kind]:10}  {root}"
-    for entry, part in zip(found.ledger.ingredients, found.ledger.shares, strict=True):
-        share = f"{float(part):8.3%}  {entry.name}"
+    for entry, part in zip(found.ledger.ingredients, found.ledger.known_shares, strict=True):
+        share = f"{share_text(part)}  {entry.name}"
         digest = digest_text(entry.digest, whole=whole)
         yield f"              {share}  ({role_text(found.ledger, entry)}, {digest})"
     names = [entry.name for entry in found.ledger.ingredients]

@@ -239,6 +239,11 @@ class Ledger:
         )
 
     @property
+    def known_shares(self) -> tuple[Fraction | None, ...]:
+        """The same, with None for each ingredient of a merge by a method, which gives no shares."""
+        return self.shares if self.method is None else (None,) * len(self.ingredients)
+
+    @property
     def is_applied(self) -> bool:
         """Whether deltas are added to a base or a mean, or were before they were taken out."""
         return self.base is not None or self.states[0].operation == APPLY

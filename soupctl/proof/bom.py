@@ -93,14 +93,14 @@ def _soup(
 
 
 def _ancestors(part: str, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    for entry, share in zip(ledger.ingredients, ledger.shares, strict=True):
+    for entry, share in zip(ledger.ingredients, ledger.known_shares, strict=True):
         yield {
             "type": MODEL,
             "name": entry.name,
             "properties": [
                 _fact(_in(part, "content"), entry.digest),
                 _fact(_in(part, "weight"), str(entry.weight)),
-                _fact(_in(part, "share"), str(share)),
+                *(() if share is None else (_fact(_in(part, "share"), str(share)),)),
                 *(_fact(_in(part, "blockWeight"), str(each)) for each in entry.blocks),
             ],
         }

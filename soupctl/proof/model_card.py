@@ -55,12 +55,13 @@ def _part(ledger: Ledger) -> Iterator[str]:
     yield ""
     yield "| ingredient | weight | share | content | trained on |"
     yield "|---|---|---|---|---|"
-    for entry, share in zip(ledger.ingredients, ledger.shares, strict=True):
+    for entry, share in zip(ledger.ingredients, ledger.known_shares, strict=True):
         known = ledger.ancestors.get(entry.digest)
         training = None if known is None else known.training
         data = "" if training is None else f"{_plain(training.data_name)} (`{training.data}`)"
         by_block = " and others by block" if entry.blocks else ""
-        cells = [_plain(entry.name), f"{entry.weight}{by_block}", str(share)]
+        part = "" if share is None else str(share)
+        cells = [_plain(entry.name), f"{entry.weight}{by_block}", part]
         yield f"| {' | '.join([*cells, f'`{entry.digest}`', data])} |"
     for each in removed(ledger):
         yield ""

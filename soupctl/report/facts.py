@@ -154,7 +154,7 @@ def _components(
             _offer(its, asked, ledger)
             measured = [
                 _ingredient(its, soup, ledger, entry, share, execution)
-                for entry, share in zip(ledger.ingredients, _shares(ledger), strict=True)
+                for entry, share in zip(ledger.ingredients, ledger.known_shares, strict=True)
             ]
             norms = [norm for _, norm in measured if norm is not None]
             yield ReportedComponent(
@@ -185,10 +185,6 @@ def _rows(ledger: Ledger, soup: Checkpoint) -> tuple[BlockRow, ...]:
         soup.tensors.keys(),
         [ledger.adds(entry) for entry in ledger.ingredients],
     )
-
-
-def _shares(ledger: Ledger) -> Sequence[Fraction | None]:
-    return ledger.shares if ledger.method is None else (None,) * len(ledger.ingredients)
 
 
 def _ingredient(

@@ -16,7 +16,7 @@ from method_work import combined
 
 from soupctl import verbs
 from soupctl.choices import Level, MergeMethod
-from soupctl.cli.console import role_text
+from soupctl.cli.console import role_text, share_text, shares_json
 from soupctl.errors import InputError, LedgerError, LimitError, MismatchError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.verbs import ComponentResult, ExecutionOptions, Ingredient, MergeRequest
@@ -327,3 +327,14 @@ def test_a_forged_method_is_found(method, change, problem):
 
     assert found.level is not Level.REBUILD
     assert problem in str(found.problem)
+
+
+def test_a_merge_by_a_method_has_no_shares():
+    merge("slerp")
+    ((_, ledger),) = verbs.history("out.st")
+    verbs.average(verbs.Request(["x.st", "y.st"], "mean.st"))
+    ((_, mean),) = verbs.history("mean.st")
+
+    assert [None, None] == [each["share"] for each in shares_json(ledger)]
+    assert [0.5, 0.5] == [each["share"] for each in shares_json(mean)]
+    assert ["       -", " 50.000%"] == [share_text(None), share_text(Fraction(1, 2))]
