@@ -2,8 +2,8 @@
 
 FOLDER is that of rival_environments.py; a rival that is not in it is left out.
 
-Rule 1: the sides take turns; what is read and written, and memory, are those of a run of their own,
-whose inputs were evicted from the page cache.
+Rule 1: the sides take turns. Bytes read and written, and memory, are measured in a separate run,
+after its inputs were evicted from the page cache.
 Rule 2: an element is right if it has the bits of soupctl's, which the gate checks first.
 """
 

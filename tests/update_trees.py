@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+from soupctl.engines.placed_updates import PlacedUpdate
 from soupctl.engines.reference import decode, encode
 from soupctl.engines.update_mean import widened
 from soupctl.engines.updates import Core, Hadamard, Kronecker, Matrix, Product
@@ -96,3 +97,19 @@ def tree(random, kind, rows, columns, *, wild):
         for r in range(rows)
     ]
     return Kronecker(outer, inner), exact
+
+
+def placed_trees(random, columns):
+    """A LoRA, a LoHa and a LoKr of four rows, in part and at random rows of six.
+
+    With each comes what it adds: its exact rows, its weight, and the first row that it is added to.
+    """
+    placed, updates = [], []
+    for kind in ("lora", "loha", "lokr"):
+        update, exact = tree(random, kind, 4, columns, wild=False)
+        first = random.randint(0, 2)
+        count, target = 4 - first - random.randint(0, 1), random.randint(0, 2)
+        weight = random.choice([12, -5])
+        placed.append(PlacedUpdate(update, weight, first, count, target))
+        updates.append((exact[first : first + count], weight, target))
+    return placed, updates

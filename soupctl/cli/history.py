@@ -40,6 +40,10 @@ DEEPEST_INDENT = 40
 """Levels of nested soups that `log --tree` indents; deeper ones are shown at the last level."""
 
 Soup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
+Moved = Annotated[
+    list[str] | None,
+    typer.Argument(help="Ingredients that have moved since the soup was made.", metavar="X..."),
+]
 Search = Annotated[
     list[str] | None,
     typer.Option("--search", help="Also look for ingredients in this folder.", metavar="DIR"),

@@ -162,7 +162,7 @@ def _numbers(text: str, option: str) -> tuple[Fraction, ...]:
 
 
 def _parsed(text: str, option: str) -> Fraction:
-    """The number in a text; UsageError, naming the option, for what is none."""
+    """The number in a text. Raises UsageError, which names the option, if it is not a number."""
     try:
         return parse_number(text)
     except UsageError as error:

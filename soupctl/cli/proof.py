@@ -16,7 +16,7 @@ from ..frozen import frozen
 from . import options
 from .attestation_report import attestation_json, attestation_verdict
 from .console import put, put_json, put_lines, shares_json, weight_json
-from .history import Search, Soup
+from .history import Moved, Search, Soup
 from .option_groups import with_option_groups
 from .progress import read_bar
 from .proof_folder import summary, worst
@@ -46,10 +46,7 @@ class AskedProof:
 @with_option_groups
 def verify(
     soup: Soup,
-    ingredients: Annotated[
-        list[str] | None,
-        typer.Argument(help="Ingredients that have moved since the soup was made.", metavar="X..."),
-    ] = None,
+    ingredients: Moved = None,
     search: Search = None,
     level: Annotated[
         Level | None, typer.Option(help="Highest level to prove.  [default: as high as possible]")

@@ -12,7 +12,7 @@ from ..choices import Level
 from ..errors import UsageError
 from . import options
 from .console import is_terminal, say
-from .history import Search, Soup
+from .history import Moved, Search, Soup
 from .option_groups import with_option_groups
 from .progress import read_bar
 
@@ -20,10 +20,7 @@ from .progress import read_bar
 @with_option_groups
 def report(
     soup: Soup,
-    ingredients: Annotated[
-        list[str] | None,
-        typer.Argument(help="Ingredients that have moved since the soup was made.", metavar="X..."),
-    ] = None,
+    ingredients: Moved = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="Output file, such as report.html.", metavar="OUTPUT"),

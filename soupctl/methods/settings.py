@@ -82,9 +82,9 @@ class Taken:
     density: bool = False
     """Whether it keeps a part of the differences from a base, times lambda."""
     elect: bool = False
-    """Whether signs are elected unless it is said otherwise."""
+    """Whether signs are elected by default."""
     normalize: bool = False
-    """Whether differences are averaged, not added, unless it is said otherwise."""
+    """Whether differences are averaged by default, instead of added."""
     gamma: bool = False
     epsilon: bool = False
     seed: bool = False

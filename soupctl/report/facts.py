@@ -195,7 +195,7 @@ def _ingredient(
     share: Fraction | None,
     execution: ExecutionOptions | None,
 ) -> tuple[ReportedIngredient, float | None]:
-    """An ingredient with what was measured, and the norm of the soup."""
+    """The measurements of an ingredient, and the norm of the soup if both were read."""
     if ledger.method is None and ledger.adds(entry):
         why = "is a delta, which is no part of a mean"
         return ReportedIngredient(entry, share, True, None, why), None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from update_trees import STORED, drawn, tree
+from update_trees import STORED, drawn, placed_trees, tree
 
 from soupctl.engines.contract import NonFinite, OutOfRange, WeightedMean
 from soupctl.engines.reference import encode
@@ -82,14 +82,7 @@ def test_several_updates_and_sources_add_up_before_the_one_rounding(seed):
     mean = WeightedMean(
         dtypes, (15, *(random.choice([-4, 3]) for _ in dtypes[1:])), out, divisor=15
     )
-    placed, updates = [], []
-    for kind in ("lora", "loha", "lokr"):
-        update, exact = tree(random, kind, 4, columns, wild=False)
-        first = random.randint(0, 2)
-        count, target = 4 - first - random.randint(0, 1), random.randint(0, 2)
-        weight = random.choice([12, -5])
-        placed.append(PlacedUpdate(update, weight, first, count, target))
-        updates.append((exact[first : first + count], weight, target))
+    placed, updates = placed_trees(random, columns)
 
     found = made(mean, [raw for raw, _ in drawn_rows], placed, columns, rows * columns, 5)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from update_trees import drawn, tree
+from update_trees import drawn, placed_trees, tree
 
 from soupctl.engines import update_sum
 from soupctl.engines.contract import NonFinite, WeightedMean
@@ -93,14 +93,7 @@ def test_planes_of_a_kept_sum_and_several_updates_add_up(seed):
     ]
     raws = [np.array([*map(float, plane)]).tobytes() for plane in planes]
     mean = WeightedMean((DType.F64,) * 2, (5, 5), DType.F64, divisor=1)
-    placed, updates = [], []
-    for kind in ("lora", "loha", "lokr"):
-        update, exact = tree(random, kind, 4, columns, wild=False)
-        first = random.randint(0, 2)
-        count, target = 4 - first - random.randint(0, 1), random.randint(0, 2)
-        weight = random.choice([12, -5])
-        placed.append(PlacedUpdate(update, weight, first, count, target))
-        updates.append((exact[first : first + count], weight, target))
+    placed, updates = placed_trees(random, columns)
 
     found = made(raws, mean, placed, columns, rows * columns, 5)
 

@@ -30,7 +30,7 @@ class Meant:
     normalize: bool = False
     """Whether differences are averaged unless a config says otherwise."""
     rescale: bool = False
-    """The only value of `rescale` that means what is done here."""
+    """The value of `rescale` that has the same meaning here; any other is refused."""
 
 
 OF_DIFFERENCES = ("weight", "density", "normalize", "lambda", "int8_mask", "rescale")
