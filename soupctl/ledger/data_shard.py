@@ -26,6 +26,7 @@ from ..frozen import frozen
 from ..storage.files import read_file
 from ..storage.regular import reading
 from .data_files import files_of_data, images_among, is_image
+from .data_splits import files_meant
 from .image_metadata import ImageMetadata, metadata_of, read_tables, tables_of
 from .json_values import parse_digest
 from .sealed import canonical
@@ -101,7 +102,7 @@ class DataFolder:
 
     folder: Path
     files: Mapping[str, Path]
-    """Every file, by its path in the folder."""
+    """Every file, by its path in the folder, or in its split for training."""
     digests: Mapping[str, str]
     """Of the bytes of each image, by its path in the folder."""
 
@@ -133,14 +134,15 @@ class DataFolder:
 
 
 def read_data_folder(folder: Path, progress: Progress = ignore_progress) -> DataFolder:
-    """The images of a folder, digested.
+    """The images of a folder, or of its split for training, digested.
 
     Raises InputError for a folder without images, and for a name that is not valid UTF-8.
     """
     # imported late, because most commands read no images
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
-    files = files_of_data(folder)
+    found = files_of_data(folder)
+    files = files_meant(found, list(images_among(found))).files
     images = images_among(files)
     if not images:
         raise InputError("contains no images", path=folder)

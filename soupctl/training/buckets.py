@@ -50,15 +50,20 @@ def nearest_size(size: Size, sizes: Sequence[Size]) -> Size:
 
 @dataclass(frozen=True, slots=True)
 class PlainOrder:
-    """An order in which each epoch visits every image once."""
+    """An order in which each epoch visits every image as often as it counts."""
 
     seed: int
-    epoch: int
-    """Visits in an epoch."""
+    visited: tuple[int, ...]
+    """The indices of images, each as often as it counts."""
+
+    @property
+    def epoch(self) -> int:
+        """Visits in an epoch."""
+        return len(self.visited)
 
     def index(self, position: int) -> int:
         """The index of the image at a position, counted through all epochs."""
-        return rng.sample_index(self.seed, position, self.epoch)
+        return self.visited[rng.sample_index(self.seed, position, self.epoch)]
 
 
 class BucketOrder:

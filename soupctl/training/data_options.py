@@ -42,6 +42,13 @@ class DataOptions(StepOptions):
         # the digest of the data already covers the captions
         changes_weights=False,
     )
+    repeats: bool = option(
+        True,
+        "Count images in folders such as 10_name so many times, unless folders are classes.",
+        is_on_command_line=False,
+        # a run's identity has the repeats that count
+        changes_weights=False,
+    )
     cond_drop: float = option(
         0.1,
         "Probability of dropping a caption or class, for classifier-free guidance.",

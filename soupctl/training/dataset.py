@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from blake3 import blake3
 
@@ -29,23 +29,19 @@ from ..ledger.data_files import (
     pictures_among,
 )
 from ..ledger.data_shard import data_digest, is_text
+from ..ledger.data_splits import SplitFiles, files_meant
 from ..ledger.image_metadata import (
-    METADATA,
-    REPLACED,
     ImageMetadata,
     metadata_of,
     read_tables,
     tables_of,
 )
 from ..storage.reader import FileIdentity
+from .image_problems import ImageProblem, Lacking, problem_reports
 from .kept_scan import ScannedImage, forget_scan, keep_scan, read_scan
-from .notices import count_text, dataset_notices, first_names
+from .notices import count_text, dataset_notices, first_names, split_notices
+from .repeats import repeats_of
 from .splits import require_one_split
-
-UNREAD = ("metadata.parquet", "metadata.json", "captions.txt", "captions.json", "captions.csv")
-"""Files in which other programs keep captions."""
-CAPTIONS = frozenset((".cap", ".caption", ".json", ".tags", ".text", ".txt", ".xml", ".yaml"))
-"""Lowercase endings of files in which other programs keep the caption of one image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +62,8 @@ class Sample:
     """One of them is chosen at random each time the image is used."""
     label: str | None = None
     """Name of its class, from its folder or `metadata.jsonl`."""
+    repeats: int = 1
+    """How often it counts in an epoch."""
 
     @property
     def folder(self) -> Path:
@@ -84,14 +82,6 @@ class Dataset:
     """Remarks for the user that do not stop training."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """Something wrong with one file; problems of one kind are reported together."""
-
-    kind: str
-    name: str
-
-
 def scan_dataset(
     folder: Path,
     conditioning: Conditioning,
@@ -99,6 +89,7 @@ def scan_dataset(
     column: str = "text",
     whole: bool = False,
     skip_bad: bool = False,
+    with_repeats: bool = False,
     option: str = "--data",
 ) -> Dataset:
     """The dataset in a folder; every image is decoded, to check it, and digested.
@@ -106,22 +97,28 @@ def scan_dataset(
     Captions come from the `column` of `metadata.jsonl` or from `x.txt` beside `x.png`, one a line
     or with `whole` one a file, classes from `label` in `metadata.jsonl` or from the folders that
     the images are in. Raises InputError with all problems; with `skip_bad`, images with a problem
-    are left out instead, and reported.
+    are left out instead, and reported. `with_repeats` counts images as `repeats_of` says, unless
+    the base takes classes.
     """
     if not folder.is_dir():
         raise InputError(
             "is not a folder", path=folder, advice=f"{option} needs a folder of images"
         )
-    files = files_of_data(folder)
+    whole_folder = files_of_data(folder)
+    has_classes = conditioning is Conditioning.LABEL
+    meant = SplitFiles(whole_folder)
+    # for a base that takes classes, a split may as well be one
+    if not has_classes:
+        meant = files_meant(whole_folder, list(images_among(whole_folder)))
+    files = meant.files
     images = images_among(files)
     rows, problems = _rows(files, images, column)
-    has_classes = conditioning is Conditioning.LABEL
     require_one_split(folder, images, is_listed=rows is not None, classes=has_classes)
-    checked = _checked_images(folder, images)
+    checked = _checked_images(folder / meant.split, images)
     samples = []
-    lacking = _Lacking(conditioning, column, ", ".join(tables_of(files)), files, rows)
+    lacking = Lacking(conditioning, column, ", ".join(tables_of(files)), files, rows)
     for image in checked:
-        if isinstance(image, _Problem):
+        if isinstance(image, ImageProblem):
             problems.append(image)
             continue
         found = metadata_of(image.name, rows, files, whole=whole)
@@ -130,7 +127,7 @@ def scan_dataset(
             problems.append(problem)
         else:
             samples.append(sample)
-    reports = list(_reports(problems))
+    reports = list(problem_reports(problems))
     if problems and not skip_bad:
         raise InputError.collected(
             Issue(each, folder, advice="--skip-bad leaves such images out") for each in reports
@@ -138,7 +135,16 @@ def scan_dataset(
     if not samples:
         raise _no_images(folder, files)
     samples.sort(key=lambda sample: sample.name)
-    notices = (*reports, *dataset_notices(samples, files, rows, conditioning))
+    if with_repeats and not has_classes:
+        samples = [
+            replace(sample, repeats=count)
+            for sample, count in zip(samples, repeats_of(samples), strict=True)
+        ]
+    notices = (
+        *split_notices(meant),
+        *reports,
+        *dataset_notices(samples, files, rows, conditioning),
+    )
     return Dataset(folder, tuple(samples), data_digest(samples), notices)
 
 
@@ -157,17 +163,17 @@ def _no_images(folder: Path, files: Mapping[str, Path]) -> InputError:
 
 def _rows(
     files: Mapping[str, Path], images: Mapping[str, Path], column: str
-) -> tuple[dict[str, ImageMetadata] | None, list[_Problem]]:
+) -> tuple[dict[str, ImageMetadata] | None, list[ImageProblem]]:
     """The rows of the tables by image name, and their problems; None if there is no table."""
     rows, bad = read_tables(files, column)
-    problems = [_Problem(kind, name) for kind, name in bad]
+    problems = [ImageProblem(kind, name) for kind, name in bad]
     missing = [name for name in rows or () if name not in images]
     tables = ", ".join(tables_of(files))
-    problems += [_Problem(f"in {tables} but missing", name) for name in missing]
+    problems += [ImageProblem(f"in {tables} but missing", name) for name in missing]
     return rows, problems
 
 
-def _checked_images(folder: Path, images: Mapping[str, Path]) -> list[Sample | _Problem]:
+def _checked_images(folder: Path, images: Mapping[str, Path]) -> list[Sample | ImageProblem]:
     """The sample of each image, without captions and label, or its problem; see `kept_scan`."""
     kept, began = read_scan(folder), time.time_ns()
     earlier = map(kept.get, images)
@@ -177,7 +183,7 @@ def _checked_images(folder: Path, images: Mapping[str, Path]) -> list[Sample | _
     if any(kept.get(name) is not each for name, each in good.items()) or kept.keys() - good:
         keep_scan(folder, good, began)
     return [
-        _Problem(each, name) if isinstance(each, str) else _as_sample(name, images[name], each)
+        ImageProblem(each, name) if isinstance(each, str) else _as_sample(name, images[name], each)
         for name, each in found
     ]
 
@@ -224,61 +230,3 @@ def read_unchanged(sample: Sample) -> bytes:
         advice = "put the old file back, and run the same command to resume"
         raise OutputError("changed during training", path=sample.path, advice=advice)
     return data
-
-
-@dataclass(frozen=True, slots=True)
-class _Lacking:
-    """The base's needs of captions or classes, and the places where they were looked for."""
-
-    conditioning: Conditioning
-    column: str
-    tables: str
-    files: Mapping[str, Path]
-    rows: Mapping[str, ImageMetadata] | None
-
-    def problem(self, sample: Sample, *, is_empty: bool) -> _Problem | None:
-        """The caption or class that the base needs but the sample lacks; None for none.
-
-        `is_empty` says that the sample has a caption, without a word.
-        """
-        name = sample.name
-        if self.rows is not None and name not in self.rows:
-            return _Problem(f"not in {self.tables}", name)
-        if self.conditioning is Conditioning.TEXT and not sample.captions:
-            return _Problem(self._without_caption(name, is_empty), name)
-        if self.conditioning is Conditioning.TEXT and any(
-            REPLACED in text for text in sample.captions
-        ):
-            return _Problem("with a caption that is not valid UTF-8", name)
-        if self.conditioning is Conditioning.LABEL and sample.label is None:
-            return _Problem("without a class (neither in a subfolder nor with a label)", name)
-        return None
-
-    def _without_caption(self, name: str, is_empty: bool) -> str:
-        if is_empty:
-            return "with an empty caption"
-        if self.rows is not None:
-            return (
-                f"without a caption (no {self.column!r} in {self.tables};"
-                " caption-column in --config names another field)"
-            )
-        found = next((each for each in UNREAD if each in self.files), "")
-        unread = f"; {found} is not read, write {METADATA}" if found else self._namesake(name)
-        return f"without a caption (no .txt or .caption file{unread})"
-
-    def _namesake(self, name: str) -> str:
-        """The first file that may hold an image's captions, by the rest of its name, in words."""
-        place = PurePosixPath(name)
-        for other in self.files:
-            path = PurePosixPath(other)
-            if path.stem in (place.stem, place.name) and path.suffix.lower() in CAPTIONS:
-                return f"; {path.suffix} files such as {other} are not read"
-        return ""
-
-
-def _reports(problems: Sequence[_Problem]) -> Iterator[str]:
-    """The problems by kind, such as `3 images unreadable: a.png, b.png, c.png`."""
-    kinds = list(dict.fromkeys(problem.kind for problem in problems))
-    for kind in kinds:
-        names = [problem.name for problem in problems if problem.kind == kind]
-        yield f"{count_text(len(names), 'image')} {kind}: {first_names(names)}"

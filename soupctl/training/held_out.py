@@ -32,6 +32,8 @@ def hold_out(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:
         images = count_text(len(ranked), "image")
         what = f"has {images}, of which none would be left to train on"
         raise InputError(what, path=dataset.folder, advice="set a smaller --validate-share")
+    # the validation loss counts each image alike
+    parts[1] = [replace(each, repeats=1) for each in parts[1]]
     trained, validated = (
         replace(dataset, samples=tuple(part), digest=data_digest(part)) for part in parts
     )

@@ -10,6 +10,7 @@ so a file that exists is right, whichever run wrote it.
 
 from __future__ import annotations
 
+import itertools
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -203,12 +204,18 @@ class Examples(torch.utils.data.Dataset[Any]):
 def make_order(samples: Sequence[Sample], options: Options, input_spec: InputSpec) -> Order:
     """The order in which a run visits images: with buckets, those of a batch have one size."""
     if not input_spec.buckets:
-        return PlainOrder(options.seed, len(samples))
+        return PlainOrder(options.seed, tuple(_repeated(samples)))
     groups: dict[Size, list[int]] = {}
-    for index, sample in enumerate(samples):
-        groups.setdefault(input_spec.size_of(sample), []).append(index)
+    for index in _repeated(samples):
+        groups.setdefault(input_spec.size_of(samples[index]), []).append(index)
     ordered = tuple(tuple(groups[size]) for size in sorted(groups))
     return BucketOrder(options.seed, ordered, options.batch_size)
+
+
+def _repeated(samples: Sequence[Sample]) -> Iterator[int]:
+    """The indices of the images, each as often as it counts in an epoch."""
+    for index, sample in enumerate(samples):
+        yield from itertools.repeat(index, sample.repeats)
 
 
 def collate(examples: Sequence[Batch]) -> Batch:

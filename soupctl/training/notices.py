@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -10,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from ..diffusion.base import Conditioning
 from ..ledger.data_files import IMAGES, masks_among, pictures_among
+from ..ledger.data_splits import SplitFiles
 from ..ledger.image_metadata import ImageMetadata, sidecar_of, tables_of
+from .repeats import REPEATS
 
 if TYPE_CHECKING:
     from .dataset import Sample
 
 SHOWN = 3
-REPEATS = re.compile(r"[0-9]+_.")
-"""The pattern of folder names by which other programs repeat images in an epoch."""
 
 
 def first_names(names: Sequence[str]) -> str:
@@ -57,7 +56,9 @@ def dataset_notices(
     folders = {place.as_posix() for each in samples for place in PurePosixPath(each.name).parents}
     if conditioning is Conditioning.TEXT:
         yield from _shared(sidecars)
-    if repeated := sorted(each for each in folders if REPEATS.match(each.rpartition("/")[2])):
+    if any(each.repeats > 1 for each in samples):
+        yield _repeated(samples)
+    elif repeated := sorted(each for each in folders if REPEATS.match(each.rpartition("/")[2])):
         yield f"each image counts once, without the repeats of {first_names(repeated)}"
     if conditioning is Conditioning.NONE and any(each.captions or each.label for each in samples):
         yield "captions and classes are ignored: the base is unconditional"
@@ -66,6 +67,20 @@ def dataset_notices(
     if frames := sum(sample.has_frames for sample in samples):
         images = count_text(frames, "image")
         yield f"{images} with several frames, of which the first is used"
+
+
+def split_notices(meant: SplitFiles) -> Iterator[str]:
+    """A remark about the splits of a folder that are left out."""
+    if meant.split:
+        yield f"only the split {meant.split} is used, without {', '.join(meant.left_out)}"
+
+
+def _repeated(samples: Sequence[Sample]) -> str:
+    """A remark about the images that count several times in an epoch."""
+    folders = {each.name.rpartition("/")[0]: each.repeats for each in samples}
+    counts = [f"{folder} {count} x" for folder, count in sorted(folders.items())]
+    visits = sum(each.repeats for each in samples)
+    return f"repeats count: {first_names(counts)}, {visits} images an epoch"
 
 
 def _shared(sidecars: Mapping[str, str | None]) -> Iterator[str]:

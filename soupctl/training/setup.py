@@ -6,7 +6,7 @@ Rule 1: nothing is written, and no model is loaded, before all checks have passe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from .labels import ClassNumbers, number_classes
 from .loader import InputSpec
 from .options import Options
 from .plan import RunPlan, make_plan
+from .repeats import repeats_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class PreparedRun:
     @property
     def recipe(self) -> dict[str, str]:
         """The options that change the trained weights, with values that were derived."""
-        numbers = self.options.numbers
+        numbers, repeats = self.options.numbers, repeats_text(self.dataset.samples)
         return {
             **numbers,
             **({} if self.request.patch is None else self.request.patch.numbers),
@@ -83,6 +84,7 @@ class PreparedRun:
             "prediction": self.objective.prediction.value,
             "processes": str(self.plan.processes),
             "resolution": str(self.input_spec.resolution),
+            **({"repeats": repeats} if repeats else {}),
         }
 
     @property
@@ -163,7 +165,8 @@ def _scan_all(base: Base, request: RunRequest) -> tuple[Dataset, Dataset | None]
         return hold_out(dataset, options.validate_share)
     if options.validate is None:
         return dataset, None
-    return dataset, _scan(base, Path(options.validate), options, "--validate")
+    plain = replace(options, repeats=False)
+    return dataset, _scan(base, Path(options.validate), plain, "--validate")
 
 
 def _scan(base: Base, folder: Path, options: Options, name: str = "--data") -> Dataset:
@@ -173,6 +176,7 @@ def _scan(base: Base, folder: Path, options: Options, name: str = "--data") -> D
         column=options.caption_column,
         whole=options.caption_files is CaptionFiles.WHOLE,
         skip_bad=options.skip_bad,
+        with_repeats=options.repeats,
         option=name,
     )
 

@@ -6,23 +6,18 @@ taken for a class, unless the user names its folder.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from ..ledger.data_splits import SPLITS, TRAINING, splits_among
 
-TRAINING = frozenset(("train", "training"))
-SPLITS = TRAINING | {"dev", "eval", "test", "testing", "val", "valid", "validation"}
-"""Lowercase names of folders that are parts of a dataset."""
-NUMBERED = re.compile(rf"(?:{'|'.join(sorted(SPLITS))})(?:[-._ ]?[0-9]+|[-._ ]?split)?")
-"""The pattern of their names beside each other, such as `train2017` and `val2017`."""
 REGULARIZATION = frozenset(("reg", "regularization", "regularisation"))
 """Lowercase names of folders that hold regularization images, which other programs weight less."""
 
 
 def require_one_split(
-    folder: Path, images: Iterable[str], *, is_listed: bool, classes: bool
+    folder: Path, images: Collection[str], *, is_listed: bool, classes: bool
 ) -> None:
     """Raise InputError if images are of several parts of a dataset, or one would be misunderstood.
 
@@ -31,7 +26,7 @@ def require_one_split(
     """
     places = sorted({name.rpartition("/")[0] for name in images})
     tops = sorted({place.partition("/")[0] for place in places})
-    splits = [top for top in tops if NUMBERED.fullmatch(top.lower())]
+    splits = splits_among(images)
     if len(splits) > 1:
         chosen = next((top for top in splits if top.lower().startswith("train")), splits[0])
         what = f"has several splits: {', '.join(splits)}"

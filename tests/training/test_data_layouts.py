@@ -145,19 +145,33 @@ def test_captions_in_a_form_that_is_not_read_are_named(tmp_path, name):
     assert f"; {name} is not read, write metadata.jsonl" in refusal(tmp_path, TEXT)
 
 
-@pytest.mark.parametrize("kind", list(conditioning))
-def test_parts_of_a_set_are_never_trained_on_together(tmp_path, kind):
+def test_parts_of_a_set_are_never_classes(tmp_path):
     images(tmp_path, "train/cat/a.png", "test/cat/b.png")
 
-    assert f"has several splits: test, train (--data {tmp_path}/train)" in refusal(tmp_path, kind)
+    assert f"has several splits: test, train (--data {tmp_path}/train)" in refusal(tmp_path, LABEL)
 
 
-def test_repeats_in_the_names_of_folders_are_said_not_to_count(tmp_path):
-    images(tmp_path, "10_cat/a.png", "2_dog/b.png")
+def test_of_several_splits_the_one_for_training_is_meant(tmp_path):
+    images(tmp_path, "train/a.png", "val2017/b.png", "test/b.png")
+    (tmp_path / "train/metadata.jsonl").write_text('{"file_name": "a.png", "text": "a cat"}')
 
-    (notice,) = dataset.scan_dataset(tmp_path, LABEL).notices
+    found = dataset.scan_dataset(tmp_path, TEXT)
 
-    assert notice == "each image counts once, without the repeats of 10_cat, 2_dog"
+    assert [("a.png", ("a cat",))] == [(each.name, each.captions) for each in found.samples]
+    assert found.notices == ("only the split train is used, without test, val2017",)
+    assert found.folder == tmp_path
+    alone = dataset.scan_dataset(tmp_path / "train", TEXT)
+    assert images_digest(tmp_path).digest == found.digest == alone.digest
+    assert dataset.read_unchanged(found.samples[0]) == (tmp_path / "train/a.png").read_bytes()
+
+
+def test_two_splits_for_training_or_a_table_of_all_splits_are_refused(tmp_path):
+    images(tmp_path / "two", "train1/a.png", "train2/b.png")
+    images(tmp_path / "listed", "train/a.png", "test/b.png")
+    (tmp_path / "listed/metadata.jsonl").write_text('{"file_name": "test/b.png"}')
+
+    for name in ("two", "listed"):
+        assert "has several splits: " in refusal(tmp_path / name, NONE)
 
 
 def test_files_of_operating_systems_among_images_are_ignored(tmp_path):
@@ -301,7 +315,7 @@ def test_a_caption_in_a_csv_file_may_be_long(tmp_path):
 @pytest.mark.parametrize(
     ("names", "kind", "told"),
     [
-        (("train2017/a.png", "val2017/b.png"), NONE, "has several splits: train2017, val2017"),
+        (("a.png", "train2017/a.png", "val2017/b.png"), NONE, "has several splits: train2017, val"),
         (("cat/train/a.png", "cat/test/b.png"), LABEL, "has several splits: cat/test, cat/train"),
         (("a.png", "test/b.png"), NONE, "has the folder test, which is a split for testing"),
         (("val/cat/a.png",), LABEL, "has the folder val, which is a split for testing"),

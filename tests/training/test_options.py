@@ -72,6 +72,7 @@ UNRECORDED_UNSET = FOR_FLOW | {
 
 CHANGE_TIME_ALONE = {
     "caption_files",
+    "repeats",
     "epochs",
     "fused_backward",
     "grad_checkpointing",

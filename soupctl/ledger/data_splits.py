@@ -1,0 +1,58 @@
+"""The splits of a data shard, such as `train` and `test`: folders that are parts of one data set.
+
+Rule 1: of several splits, the one for training is meant, and the others are never trained on.
+Rule 2: training and `has` choose the same files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ..frozen import frozen
+from .image_metadata import TABLES
+
+TRAINING = frozenset(("train", "training"))
+SPLITS = TRAINING | {"dev", "eval", "test", "testing", "val", "valid", "validation"}
+"""Lowercase names of folders that are parts of a data set."""
+NUMBERED = re.compile(rf"(?:{'|'.join(sorted(SPLITS))})(?:[-._ ]?[0-9]+|[-._ ]?split)?")
+"""The pattern of their names beside each other, such as `train2017` and `val2017`."""
+
+
+@frozen
+class SplitFiles:
+    """The files that are meant by a folder: all of them, or those of its split for training."""
+
+    files: Mapping[str, Path]
+    """By their path in the split."""
+    split: str = ""
+    """The name of the split; empty for the whole folder."""
+    left_out: tuple[str, ...] = ()
+    """The names of the other splits."""
+
+
+def splits_among(names: Iterable[str]) -> list[str]:
+    """The folders at the top that are splits, in sorted order."""
+    tops = {name.partition("/")[0] for name in names if "/" in name}
+    return sorted(top for top in tops if NUMBERED.fullmatch(top.lower()))
+
+
+def files_meant(files: Mapping[str, Path], images: Sequence[str]) -> SplitFiles:
+    """Of a folder that is divided into splits, the files of the one for training; else all files.
+
+    It is divided if all its images are in splits, of which one is for training, and no table in
+    the folder itself names the images to use.
+    """
+    splits = splits_among(images)
+    chosen = [top for top in splits if top.lower().startswith("train")]
+    is_divided = len(splits) > 1 and {name.partition("/")[0] for name in images} == set(splits)
+    if not is_divided or len(chosen) != 1 or any(table in files for table in TABLES):
+        return SplitFiles(files)
+    (split,) = chosen
+    inside = {
+        name.removeprefix(f"{split}/"): path
+        for name, path in files.items()
+        if name.startswith(f"{split}/")
+    }
+    return SplitFiles(inside, split, tuple(each for each in splits if each != split))
