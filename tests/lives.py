@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from exact_means import mean_bytes
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -23,11 +24,9 @@ from making import contents, metadata, save_raw
 from revising import Weighted, average, revise, root
 
 from soupctl import verbs
-from soupctl.engines.contract import WeightedMean
-from soupctl.engines.reference import ReferenceEngine, largest_code
+from soupctl.engines.reference import largest_code
 from soupctl.errors import LedgerError
-from soupctl.format.dtypes import DType, narrowest
-from soupctl.ledger.weights import scaled
+from soupctl.format.dtypes import DType
 from soupctl.verbs import ExecutionOptions, Level
 
 SIZE = 12
@@ -105,13 +104,7 @@ class Life(RuleBasedStateMachine):
 
     def expected(self, held: dict[str, Fraction]) -> object:
         """The dtype and bytes of the exact mean."""
-        dtypes = [self.found[name][0] for name in held]
-        out = narrowest(frozenset(dtypes))
-        weighted_mean = WeightedMean(tuple(dtypes), scaled(tuple(held.values())), out)
-        result = memoryview(bytearray(SIZE * out.bits // 8))
-        views = [memoryview(self.found[name][1]) for name in held]
-        ReferenceEngine().prepare(weighted_mean, views)(0, SIZE, result)
-        return out.value, bytes(result)
+        return mean_bytes([(weight, *self.found[name]) for name, weight in held.items()])
 
     @rule(name=names, weight=st.none() | weights, execution=paces)
     def add(self, name: str, weight: Fraction | None, execution: ExecutionOptions) -> None:

@@ -10,16 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from blake3 import blake3
+from exact_means import mean_bytes
 from making import contents, metadata, save, save_pipeline
 from revising import assert_proven, average, revise, root, verified
 
 from soupctl import verbs
-from soupctl.engines.contract import WeightedMean
-from soupctl.engines.reference import ReferenceEngine
 from soupctl.errors import LedgerError, SoupError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.ledger.sealed import canonical
-from soupctl.ledger.weights import scaled
 from soupctl.verbs import BlockWeights, Level, Method
 
 HALF, ONE, NONE = Fraction(1, 2), Fraction(1), Fraction(0)
@@ -50,15 +48,14 @@ THREE = by_block((ONE, ONE, NONE), left=(HALF, NONE, Fraction(1, 3)), right=(-HA
 
 def oracle(names: str, weights: tuple[Fraction, ...], tensor: str) -> tuple[str, bytes]:
     """Dtype and bytes of the exact mean of a tensor in the checkpoints that count."""
-    counted = [(name, weight) for name, weight in zip(names, weights, strict=True) if weight]
-    held = [contents(Path(f"{name}.st"))[tensor] for name, _ in counted]
-    dtypes = tuple(DType(each[0]) for each in held)
-    out = DType.F32 if DType.F32 in dtypes else DType.F16
-    mean = WeightedMean(dtypes, scaled([weight for _, weight in counted]), out)
-    result = memoryview(bytearray(len(HARD) * out.bits // 8))
-    views = [memoryview(each[2]) for each in held]
-    ReferenceEngine().prepare(mean, views)(0, len(HARD), result)
-    return out.value, bytes(result)
+    held = [
+        (weight, contents(Path(f"{name}.st"))[tensor])
+        for name, weight in zip(names, weights, strict=True)
+        if weight
+    ]
+    found = mean_bytes([(weight, DType(dtype), data) for weight, (dtype, _, data) in held])
+    assert found is not None
+    return found
 
 
 def assert_is(path: str, names: str, asked: BlockWeights) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deltas import numbers, rounded
+from exact_means import mean_bytes
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -16,11 +17,8 @@ from making import Raw, contents, save_raw
 from revising import average, revise, root
 
 from soupctl import verbs
-from soupctl.engines.contract import OutOfRange, WeightedMean
-from soupctl.engines.reference import ReferenceEngine
 from soupctl.errors import SoupError
 from soupctl.format.dtypes import DType, narrowest
-from soupctl.ledger.weights import scaled
 from soupctl.verbs import BlockWeights, Level
 
 TENSORS = ("default.w", "left.w", "right.w")
@@ -107,16 +105,10 @@ class BlockLife(RuleBasedStateMachine):
         found = {}
         for tensor, column in zip(TENSORS, zip(*held.values(), strict=True), strict=True):
             pairs = [pair for pair in zip(held, column, strict=True) if pair[1]]
-            dtypes = tuple(self.found[name][0] for name, _ in pairs)
-            out = narrowest(frozenset(dtypes))
-            mean = WeightedMean(dtypes, scaled([weight for _, weight in pairs]), out)
-            result = memoryview(bytearray(SIZE * out.bits // 8))
-            views = [memoryview(self.found[name][1]) for name, _ in pairs]
-            try:
-                ReferenceEngine().prepare(mean, views)(0, SIZE, result)
-            except OutOfRange:
+            made = mean_bytes([(weight, *self.found[name]) for name, weight in pairs])
+            if made is None:
                 return None
-            found[tensor] = (out.value, bytes(result))
+            found[tensor] = made
         return found
 
     def with_more(self, name: str, row: Row) -> dict[str, Row]:
