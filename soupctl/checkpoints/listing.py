@@ -23,6 +23,8 @@ PIPELINE = "model_index.json"
 MODULES = "modules.json"
 LISTINGS = (PIPELINE, MODULES)
 CONFIG = "config.json"
+SCHEDULER = "scheduler"
+SCHEDULER_CONFIG = "scheduler_config.json"
 DENOISERS = ("unet", "transformer")
 """Components of pipelines that may be in the folder of the pipeline itself."""
 SEVERAL = "MultiControlNetModel"
@@ -82,7 +84,9 @@ def _pipeline(path: Path) -> tuple[Iterable[str], Iterable[str]]:
         name in names and not (folder / name).exists() for name in DENOISERS
     )
     if is_beside:
-        return [*names, ""], [name for name in required if name not in DENOISERS]
+        # and so is the config of their scheduler
+        beside = {*DENOISERS, *([SCHEDULER] if (folder / SCHEDULER_CONFIG).is_file() else ())}
+        return [*names, ""], [name for name in required if name not in beside]
     return names, required
 
 

@@ -31,15 +31,10 @@ def require_trainable(base: Base) -> None:
     for name, config in base.configs.items():
         kind = base.components[name]
         is_flow = name == SCHEDULER and base.family.is_flow
-        if name == SCHEDULER and base.scheduler_class not in (
-            FLOW_SCHEDULERS[:1] if is_flow else NOISE_SCHEDULERS
-        ):
-            prediction = config.get("prediction_type")
-            own = shown_class(base.scheduler_class)
-            what = f"scheduler {own} with prediction {reprlib.repr(prediction)} is not supported"
-            raise MismatchError(f"the base's {what}")
-        if name == SCHEDULER and not is_flow:
-            _require_steps_of_noise(config, base.place(name))
+        if name == SCHEDULER:
+            _require_fitting_scheduler(base)
+            if not is_flow:
+                _require_steps_of_noise(config, base.place(name))
         fields = FIELDS.get(kind.name, FLOW_FIELDS if is_flow else SCHEDULER_FIELDS)
         require_fields(config, fields, base.place(name) / kind.files[0])
     if base.conditioning is Conditioning.TEXT:
@@ -52,6 +47,18 @@ def require_trainable(base: Base) -> None:
     if base.vae is None and base.channels not in (1, 3):
         what = f"takes {base.channels} channels, but the base has no vae to make them"
         raise MismatchError(what, path=place)
+
+
+def _require_fitting_scheduler(base: Base) -> None:
+    """Raise MismatchError for a scheduler of flow matching with a denoiser of betas, or reverse."""
+    own = shown_class(base.scheduler_class)
+    if base.family.is_flow and base.scheduler_class not in FLOW_SCHEDULERS[:1]:
+        what = f"is a {own}, and {base.family.name} needs a {FLOW_SCHEDULERS[0]}"
+    elif not base.family.is_flow and base.scheduler_class not in NOISE_SCHEDULERS:
+        what = f"is a {own}, and flow matching is supported for SD 3.x and Flux only"
+    else:
+        return
+    raise MismatchError(what, path=base.place(SCHEDULER))
 
 
 def _require_texts(base: Base) -> None:

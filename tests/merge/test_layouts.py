@@ -245,6 +245,26 @@ def test_a_component_that_no_input_has_is_said_to_be_missing(tmp_path):
         ]
 
 
+def test_a_scheduler_beside_a_denoiser_in_the_root_folder_is_not_missing(tmp_path):
+    for value in (1, 2):
+        folder = tmp_path / str(value)
+        weights(folder / "diffusion_pytorch_model.safetensors", value)
+        listing = {
+            "unet": ["diffusers", "UNet2DModel"],
+            "scheduler": ["diffusers", "DDPMScheduler"],
+        }
+        for name in ("config.json", "scheduler_config.json"):
+            (folder / name).write_text("{}")
+        (folder / "model_index.json").write_text(json.dumps(listing))
+    request = Request([tmp_path / "1", tmp_path / "2"], tmp_path / "soup")
+
+    with verbs.open_job(request) as job:
+        assert job.notes == ()
+    (tmp_path / "1" / "scheduler_config.json").unlink()
+    with verbs.open_job(request) as job:
+        assert ["has no scheduler, though" in note for note in job.notes] == [True]
+
+
 def test_a_lone_variant_becomes_a_file_that_loads_by_default(tmp_path):
     for value in (1, 2):
         weights(tmp_path / str(value) / "diffusion_pytorch_model.fp16.safetensors", value)

@@ -158,8 +158,8 @@ BAD_INPUTS = {
         (),
         lambda: Path(SCHEDULER).write_text('{"_class_name": "FlowMatchEulerDiscreteScheduler"}'),
         (
-            "the base's scheduler FlowMatchEulerDiscreteScheduler with prediction None is not "
-            "supported"
+            "base/scheduler: is a FlowMatchEulerDiscreteScheduler, and flow matching is supported "
+            "for SD 3.x and Flux only"
         ),
     ),
     "noise that teaches nothing": (
