@@ -32,7 +32,7 @@ def bar_lines(rows: Sequence[BlockRow], names: Sequence[str]) -> Iterator[str]:
     """
     marks = SHADES if sys.stdout.isatty() else LETTERS
     width = max((len(row.name) for row in rows), default=0)
-    drawn = len(names) <= len(marks) and not any(any(row.added) for row in rows)
+    drawn = len(names) <= len(marks) and all(row.normalize and not any(row.added) for row in rows)
     if drawn and rows:
         yield "  ".join(f"{mark} {name}" for mark, name in zip(marks, names, strict=False))
     for row in rows:

@@ -111,6 +111,10 @@ def method_json(ledger: Ledger) -> dict[str, Any]:
     return {"method": {"name": ledger.method.method.value, **dict(ledger.method.settings)}}
 
 
+UNDIVIDED = "not divided by the total weight"
+"""What is said of a soup that is a weighted sum, not a mean."""
+
+
 def share_text(share: Fraction | None) -> str:
     """A share in percent, aligned to the right; a dash where there is none."""
     return f"{'-':>8}" if share is None else f"{float(share):8.3%}"

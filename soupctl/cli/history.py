@@ -12,6 +12,7 @@ import typer
 
 from . import completion, options
 from .console import (
+    UNDIVIDED,
     by_block,
     counted,
     digest_text,
@@ -162,7 +163,7 @@ def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]
     if ledger.training is not None:
         yield f"trained   {training_text(ledger.training, whole=whole)}"
         return
-    for record in ledger.states:
+    for number, record in enumerate(ledger.states):
         changed = record.changed
         parts = [
             f"{'+' if each.weight > 0 else ''}{each.weight} {each.name}"
@@ -172,6 +173,8 @@ def _chain_lines(ledger: Ledger, *, whole: bool, verbose: bool) -> Iterator[str]
         if not changed:
             parts = [counted(len(ledger.ingredients), "ingredient")]
             parts += [] if ledger.method is None else [ledger.method.text]
+        if number == 0 and not ledger.normalize:
+            parts.append(UNDIVIDED)
         exactness = "" if record.exact else "  (approximate)"
         yield f"{record.operation:9} {', '.join(parts)}{exactness}"
         if verbose:
@@ -264,6 +267,7 @@ def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
         **({"donors": list(map(entry_json, ledger.donors))} if ledger.donors else {}),
         **({"configs": ledger.config_from} if ledger.config_from else {}),
         **method_json(ledger),
+        **({} if ledger.normalize else {"normalize": False}),
         **({"trained": trained} if trained else {}),
         **({"disputed": list(ledger.disputed)} if ledger.disputed else {}),
     }

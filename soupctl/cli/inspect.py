@@ -12,6 +12,7 @@ from ..errors import UsageError
 from . import options
 from .block_table import bar_lines, rows_json
 from .console import (
+    UNDIVIDED,
     digest_text,
     entry_json,
     method_json,
@@ -160,6 +161,8 @@ def _soup_lines(found: Inspection, *, whole: bool) -> Iterator[str]:
     own = found.ledger
     if own.method is not None:
         yield f"  {'method':10}  {own.method.text}"
+    if not own.normalize:
+        yield f"  {'weights':10}  {UNDIVIDED}"
     for label, text in chain(donor_lines(own, whole=whole), config_lines(own, whole=whole)):
         yield f"  {label:10}  {text}"
 
@@ -193,6 +196,7 @@ def _inspection_json(found: Inspection, summary: bool) -> dict[str, Any]:
         **({"donors": list(map(entry_json, ledger.donors))} if ledger.donors else {}),
         **({"configs": ledger.config_from} if ledger.config_from else {}),
         **method_json(ledger),
+        **({} if ledger.normalize else {"normalize": False}),
     }
     return {
         "path": found.path,

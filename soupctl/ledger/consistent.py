@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
+from ..choices import OnMissing
 from .ledger import Change, IngredientEntry, Ledger, PipelineShare, merged
 from .weights import require_positive_total
 
@@ -18,6 +19,7 @@ def require_consistent(ledger: Ledger) -> None:
     _require_blocks(ledger)
     _require_base(ledger)
     _require_method(ledger)
+    _require_sum(ledger)
 
 
 def _require_entries(ledger: Ledger) -> None:
@@ -88,3 +90,13 @@ def _require_method(ledger: Ledger) -> None:
         raise ValueError("its method does not begin with its base")
     if ledger.chain or ledger.deltas or ledger.blocks:
         raise ValueError("its method is not all that made it")
+
+
+def _require_sum(ledger: Ledger) -> None:
+    """Raise ValueError for a sum that is not divided but is no plain sum of ingredients."""
+    if ledger.normalize:
+        return
+    if ledger.training is not None or ledger.method is not None or ledger.base is not None:
+        raise ValueError("it is a sum that is not divided, and something else as well")
+    if ledger.deltas or ledger.on_missing is not OnMissing.REFUSE:
+        raise ValueError("it is a sum that is not divided, of deltas or of missing tensors")

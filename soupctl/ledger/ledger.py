@@ -182,6 +182,8 @@ class Ledger:
     """Digests, sorted, of the ingredients that are added to a mean of several others."""
     method: MethodRecord | None = None
     """The method that combined the ingredients; None for a mean, with or without deltas."""
+    normalize: bool = True
+    """Whether the weighted sum was divided by the total weight of the ingredients."""
     _added: frozenset[str] = field(init=False, repr=False, compare=False)
     """Digests of the ingredients whose weights are scales, found once for thousands of them."""
 
@@ -208,8 +210,11 @@ class Ledger:
         """The divisor of the weighted sum of ingredients: for a mean, their total weight.
 
         It is that in tensors of no block, without deltas, which are added to the mean. Where they
-        are applied to a base it is the weight of that; of a delta it is 1.
+        are applied to a base it is the weight of that; of a delta, and of a sum that was not
+        divided, it is 1.
         """
+        if not self.normalize:
+            return Fraction(1)
         if self.base is None:
             return exact_sum(entry.weight for entry in self.models)
         return abs(self.base_weight)
@@ -251,7 +256,7 @@ class Ledger:
     @property
     def is_mean(self) -> bool:
         """Whether it is a weighted mean, to which nothing is added."""
-        return self.base is None and not self.deltas and self.method is None
+        return self.base is None and not self.deltas and self.method is None and self.normalize
 
     @property
     def base_weight(self) -> Fraction:
@@ -267,9 +272,9 @@ class Ledger:
     @property
     def totals(self) -> WeightByBlock:
         """The same for each block."""
-        if self.base is None:
+        if self.base is None and self.normalize:
             return summed(entry.weights for entry in self.models)
-        # a base has the same weight in every block
+        # a base has the same weight in every block, and so has a divisor that is no total
         return WeightByBlock(self.total)
 
     @property

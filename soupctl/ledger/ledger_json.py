@@ -147,6 +147,7 @@ def _optional_members(ledger: Ledger) -> dict[str, str]:
         "blocks": ledger.blocks and canonical(ledger.blocks),
         "deltas": ledger.deltas and canonical(ledger.deltas),
         "method": None if ledger.method is None else canonical(encode_method(ledger.method)),
+        "normalize": None if ledger.normalize else canonical(False),
     }
     return {name: text for name, text in found.items() if text}
 
@@ -213,6 +214,7 @@ def least_format(ledger: Ledger) -> int:
         or each.config_from
         or each.dtype_for
         or each.quantize is not None
+        or not each.normalize
         or any(
             x.pipelines or x.lacks or x.schemes or x.renamed is not None for x in each.ingredients
         )
@@ -255,6 +257,7 @@ def _parse_body(body: dict[str, Any]) -> Ledger:
         base=None if base is None else parse_digest(base),
         deltas=_parse_digests(body.get("deltas", [])),
         method=parse_method(body["method"], parse_digest) if "method" in body else None,
+        normalize=read_flag(body.get("normalize", True)),
     )
     require_consistent(ledger)
     return ledger

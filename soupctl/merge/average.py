@@ -97,6 +97,8 @@ class Request:
     """Decimals that the weights are rounded to before anything else; None for no rounding."""
     blocks: BlockWeights | ClassicBlocks | str | Path | None = None
     """Weights by block, or an argument for `read_blocks`."""
+    normalize: bool = True
+    """Whether the weighted sum is divided by the total weight."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for a dtype that is not a float, or a sum that cannot be kept."""
@@ -158,7 +160,7 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
         _plan(recipe, each.part, each.alignment)
         for recipe, each in zip(recipes, parts, strict=True)
     ]
-    scale = smallest_scale(weights_by_block(asked))
+    scale = smallest_scale(weights_by_block(asked), normalize=asked.normalize)
     if request.keep_sum and asked.blocks:
         plans = [scaled_by_block(*each, scale) for each in zip(plans, recipes, strict=True)]
     configs = folder_at(source, inputs.models)
@@ -216,6 +218,7 @@ def _recipe(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs)
         dtype_for=request.dtype_for,
         pads=request.pad,
         allow_nonfinite=request.allow_nonfinite,
+        normalize=request.normalize,
     )
 
 

@@ -133,6 +133,7 @@ def _inspect(name: str, checkpoint: Checkpoint) -> Inspection:
 def _rows(ledger: Ledger, checkpoint: Checkpoint) -> tuple[BlockRow, ...]:
     weights = [entry.weights for entry in ledger.ingredients]
     added = [ledger.adds(entry) for entry in ledger.ingredients]
-    rows = block_rows(ledger.blocks, weights, checkpoint.tensors.keys(), added)
+    names = checkpoint.tensors.keys()
+    rows = block_rows(ledger.blocks, weights, names, added, normalize=ledger.normalize)
     # a forged ledger may leave a block without weight
     return tuple(row for row in rows if row.total)

@@ -189,7 +189,7 @@ class Job:
     def shares(self) -> tuple[tuple[str, Fraction, Fraction], ...]:
         """The ingredients with their weights, and their share in the mean or their scale."""
         counted = (w for place, (_, w) in enumerate(self.weights) if place not in self.added)
-        total = sum(counted, Fraction(0))
+        total = sum(counted, Fraction(0)) if self.components[0].draft.normalize else Fraction(1)
         return tuple(
             (label, weight, weight / (1 if place in self.added else total))
             for place, (label, weight) in enumerate(self.weights)

@@ -104,6 +104,7 @@ def draft_average(planned: PlannedComponent, inputs: Inputs) -> Ledger:
         blocks=tuple(glob for glob, _ in recipe.blocks) if any(x.blocks for x in entries) else (),
         donors=_draft_donors(planned, inputs),
         pads=recipe.pads,
+        normalize=recipe.normalize,
         config_from=None if recipe.config_from is None else UNKNOWN,
         integer_source=IntegerSource(UNKNOWN, firsts) if firsts else None,
         exact=all(ledger.exact for ledger in ledgers),

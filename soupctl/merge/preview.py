@@ -151,6 +151,7 @@ def _component(component: ComponentJob) -> ComponentPreview:
             [entry.weights for entry in component.draft.ingredients],
             [step.name for step in plan.kept],
             component.added,
+            normalize=component.draft.normalize,
         ),
     )
 

@@ -48,11 +48,16 @@ class Recipe:
     """Globs of tensors that are padded with zeros to the input channels of the widest."""
     config_from: int | None = None
     """Index of the ingredient whose configs are used."""
+    normalize: bool = True
+    """Whether the weighted sum is divided by the total weight."""
 
     def __post_init__(self) -> None:
-        """Raise UsageError for too many or too long globs, and for quantising with NaN allowed."""
+        """Raise UsageError for options that exclude each other, and too many or too long globs."""
         if self.quantize is not None and self.allow_nonfinite:
             raise UsageError("--quantize and --allow-nonfinite exclude each other")
+        if not self.normalize and self.on_missing is not OnMissing.REFUSE:
+            what = "a sum that is not normalized needs tensors that all inputs have"
+            raise UsageError(what, advice="leave out on-missing")
         paired = (glob for glob, _ in (*self.dtype_for, *self.takes))
         blocks = tuple(glob for glob, _ in self.blocks)
         for globs in (self.keys, self.excludes, self.pads, tuple(paired), blocks):

@@ -309,7 +309,7 @@ def _planned(
     with explained_by_digests(sources):
         plan = make_plan(recipe, shown, contents, rounded, facts)
         require_identical(plan, alignment.sources)
-    scale = smallest_scale(weights)
+    scale = smallest_scale(weights, normalize=before.normalize)
     if recipe.blocks and keeps_sum:
         plan = scaled_by_block(plan, recipe, scale)
     return Computation(method, tuple(sources), plan, scale, alignment, recipe.takes)

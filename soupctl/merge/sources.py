@@ -122,6 +122,7 @@ def plain_recipe(ledger: Ledger, weights: Sequence[WeightByBlock], *, first: boo
         on_missing=ledger.on_missing,
         dtype_for=ledger.dtype_for,
         pads=ledger.pads,
+        normalize=ledger.normalize,
     )
 
 

@@ -12,10 +12,11 @@ from dataclasses import replace
 from fnmatch import translate
 from fractions import Fraction
 from functools import cache, lru_cache
+from math import lcm
 
 from ..errors import UsageError
 from ..frozen import frozen
-from ..ledger.weights import scaled
+from ..ledger.weights import LARGEST, TOO_FINE, scaled
 from .recipe import Recipe
 
 
@@ -54,6 +55,20 @@ def step_weights(asked: Sequence[Fraction]) -> StepWeights:
     return StepWeights(spread, sum(spread))
 
 
+def undivided_weights(asked: Sequence[Fraction]) -> StepWeights:
+    """The weights of a sum that is not divided by their total, as whole numbers.
+
+    Raises UsageError if all are zero or they are too fine.
+    """
+    if not any(asked):
+        raise UsageError("the weights are all zero", advice="one ingredient must count")
+    divisor = lcm(*(weight.denominator for weight in asked))
+    whole = tuple(int(weight * divisor) for weight in asked)
+    if max(divisor, abs(sum(whole)), *map(abs, whole)) > LARGEST:
+        raise UsageError(TOO_FINE, advice="give weights of fewer digits")
+    return StepWeights(whole, divisor)
+
+
 @lru_cache(maxsize=64)
 def weights_among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
     """The same weights if only some of the sources have a tensor.
@@ -78,6 +93,8 @@ def usual_weights(recipe: Recipe) -> StepWeights:
 
     Only the weights of a soup with blocks may be zero.
     """
+    if not recipe.normalize:
+        return undivided_weights(recipe.weights)
     if recipe.blocks:
         return step_weights(recipe.weights)
     whole = scaled(recipe.weights)
@@ -103,7 +120,7 @@ def weights_by_tensor(recipe: Recipe) -> Callable[[str], StepWeights]:
     """A function from a tensor's name to its weights; raises UsageError for impossible ones."""
     blocks = [(re.compile(translate(glob)).match, asked) for glob, asked in recipe.blocks]
     usual = usual_weights(recipe)
-    shared = cache(step_weights)
+    shared = cache(step_weights if recipe.normalize else undivided_weights)
 
     def weights_of(tensor: str) -> StepWeights:
         for match, asked in blocks:

@@ -47,7 +47,10 @@ def card_text(name: str, ledgers: Sequence[tuple[str, Ledger]], *, is_pipeline: 
 def _made(ledgers: Sequence[tuple[str, Ledger]]) -> str:
     """How the ingredients became one."""
     methods = sorted({each.method.text for _, each in ledgers if each.method is not None})
-    return f"the merge by {', '.join(methods)} of" if methods else "the weighted average of"
+    if methods:
+        return f"the merge by {', '.join(methods)} of"
+    is_mean = all(each.normalize for _, each in ledgers)
+    return f"the weighted {'average' if is_mean else 'sum'} of"
 
 
 def _part(ledger: Ledger) -> Iterator[str]:

@@ -184,6 +184,7 @@ def _rows(ledger: Ledger, soup: Checkpoint) -> tuple[BlockRow, ...]:
         [entry.weights for entry in ledger.ingredients],
         soup.tensors.keys(),
         [ledger.adds(entry) for entry in ledger.ingredients],
+        normalize=ledger.normalize,
     )
 
 

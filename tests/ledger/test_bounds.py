@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from dataclasses import replace
 from fractions import Fraction
@@ -14,6 +15,7 @@ from making import metadata, save
 from revising import average, revise
 
 from soupctl import verbs
+from soupctl.choices import OnMissing
 from soupctl.errors import LedgerError, LimitError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.ledger import ledger_json
@@ -28,6 +30,8 @@ def digest(text: str) -> str:
 
 
 ENTRY = IngredientEntry("blake3:" + "a" * 64, "a.st", "a.st", Fraction(1), ((DType.F32, 1),))
+OTHER = replace(ENTRY, digest="blake3:" + "c" * 64)
+ONE = Fraction(1)
 LEDGER = Ledger("avg", "blake3:" + "b" * 64, (ENTRY,), ((DType.F32, 1),))
 
 
@@ -56,6 +60,29 @@ TOO_LARGE = (
 @pytest.mark.parametrize("ledger", FITTING)
 def test_a_ledger_at_a_bound_is_read(ledger):
     assert ledger == read(ledger)
+
+
+SUM = replace(LEDGER, normalize=False)
+NO_SUM = (
+    replace(SUM, on_missing=OnMissing.KEEP),
+    replace(SUM, base=ENTRY.digest, operation="apply", ingredients=(replace(ENTRY, weight=ONE),)),
+    replace(SUM, ingredients=(ENTRY, OTHER), deltas=(OTHER.digest,)),
+    replace(SUM, ingredients=(replace(ENTRY, weight=-ONE),)),
+)
+
+
+def test_a_ledger_of_a_sum_is_read_and_is_of_the_second_format():
+    assert read(SUM) == SUM
+    assert json.loads(encode_ledger(SUM, digest))["format"] == 2
+    assert "normalize" not in encode_ledger(LEDGER, digest)
+    assert SUM.shares == (Fraction(1),)
+    assert replace(SUM, ingredients=(replace(ENTRY, weight=3 * ONE),)).shares == (3 * ONE,)
+
+
+@pytest.mark.parametrize("ledger", NO_SUM)
+def test_a_sum_that_is_something_else_as_well_is_refused(ledger):
+    with pytest.raises(LedgerError, match="malformed"):
+        read(ledger)
 
 
 @pytest.mark.parametrize("ledger", TOO_LARGE)

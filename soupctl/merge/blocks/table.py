@@ -29,6 +29,8 @@ class BlockRow:
     """In the order of the ingredients."""
     added: tuple[bool, ...] = ()
     """Which of them are deltas, that are added to the mean of the others; empty for none."""
+    normalize: bool = True
+    """Whether the sum of the ingredients is divided by their total weight."""
 
     @property
     def total(self) -> Fraction:
@@ -38,7 +40,7 @@ class BlockRow:
     @property
     def shares(self) -> WeightTuple:
         """The share of each ingredient in the mean, or the scale of a delta."""
-        total = self.total
+        total = self.total if self.normalize else Fraction(1)
         return tuple(Fraction(w) / (1 if is_added else total) for w, is_added in self._pairs)
 
     @property
@@ -51,11 +53,14 @@ def block_rows(
     weights: Sequence[WeightByBlock],
     names: Collection[str],
     added: Sequence[bool] = (),
+    *,
+    normalize: bool = True,
 ) -> tuple[BlockRow, ...]:
     """A row for each block with tensors called `names`; empty if there are no blocks.
 
-    `weights` are those of the ingredients, of which `added` are deltas. Tensors that are in no
-    block come first, and the named blocks of a UNet are in its order.
+    `weights` are those of the ingredients, of which `added` are deltas, and `normalize` tells
+    whether their sum is divided by their total. Tensors that are in no block come first, and the
+    named blocks of a UNet are in its order.
     """
     if not globs:
         return ()
@@ -73,7 +78,7 @@ def block_rows(
         key = name, columns[place + 1]
         other = rows.get(key, BlockRow(name, (), 0, key[1]))
         count = other.tensors + counts[place]
-        rows[key] = BlockRow(name, (*other.globs, *glob), count, key[1], tuple(added))
+        rows[key] = BlockRow(name, (*other.globs, *glob), count, key[1], tuple(added), normalize)
     if (
         known is not None
         and known.is_unet

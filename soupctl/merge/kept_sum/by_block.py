@@ -26,7 +26,7 @@ def scaled_by_block(plan: Plan, recipe: Recipe, scale: Fraction) -> Plan:
     """
     weights_of = first_match(recipe.blocks)
     is_taken = any_match(tuple(glob for glob, _ in recipe.takes))
-    scaled = cache(lambda asked: _whole(asked, scale))
+    scaled = cache(lambda asked: _whole(asked, scale, recipe.normalize))
 
     def is_itself(step: Step) -> bool:
         return is_taken(step.name) or len(step.sources) == 1 < len(recipe.weights)
@@ -40,9 +40,10 @@ def scaled_by_block(plan: Plan, recipe: Recipe, scale: Fraction) -> Plan:
     return replace(plan, weights=scaled(recipe.weights), steps=tuple(steps))
 
 
-def _whole(asked: tuple[Fraction, ...], scale: Fraction) -> StepWeights:
-    whole = [weight * scale for weight in (*asked, sum(asked, Fraction(0)))]
+def _whole(asked: tuple[Fraction, ...], scale: Fraction, normalize: bool) -> StepWeights:
+    total = sum(asked, Fraction(0)) if normalize else Fraction(1)
+    whole = [weight * scale for weight in (*asked, total)]
     if any(each.denominator != 1 or abs(each) > LARGEST for each in whole):
         raise UsageError(f"{TOO_FINE}, with one scale for all blocks", advice=NO_SUM)
-    *weights, total = map(int, whole)
-    return StepWeights(tuple(weights), total)
+    *weights, divisor = map(int, whole)
+    return StepWeights(tuple(weights), divisor)

@@ -163,9 +163,14 @@ def _in_order(name: str, planes: Mapping[str, Tensor]) -> list[Tensor]:
     return found
 
 
-def smallest_scale(weights: Iterable[WeightByBlock]) -> Fraction:
-    """The smallest factor that makes all weights whole, in every block."""
+def smallest_scale(weights: Iterable[WeightByBlock], *, normalize: bool = True) -> Fraction:
+    """The smallest factor that makes all weights whole, in every block.
+
+    Of a sum that is not divided by its total, it makes the divisor whole, too, which is 1.
+    """
     every = [weight for each in weights for weight in (each.usual, *each.blocks) if weight]
+    if not normalize:
+        every.append(Fraction(1))
     denominator = lcm(*(weight.denominator for weight in every))
     return Fraction(denominator, gcd(*(int(weight * denominator) for weight in every)))
 

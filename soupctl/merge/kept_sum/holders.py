@@ -85,11 +85,16 @@ class ChangedWeights:
     """The whole weights of the sources of a changed sum, in each tensor."""
 
     def __init__(
-        self, update: SumUpdate, shrink: int, holders: Holders, globs: Sequence[str]
+        self,
+        update: SumUpdate,
+        shrink: int,
+        holders: Holders,
+        globs: Sequence[str],
+        divisor: int | None = None,
     ) -> None:
-        """`globs` are the blocks that weights differ by."""
+        """`globs` are the blocks that weights differ by; without a divisor it is their total."""
         self._update, self._shrink, self.holders = update, shrink, holders
-        self._count = len(globs)
+        self._count, self._divisor = len(globs), divisor
         self._block_of = first_match([(glob, place) for place, glob in enumerate(globs)])
         self._in_block = cache(self._of_all)
 
@@ -117,7 +122,7 @@ class ChangedWeights:
         return StepWeights(own, total, total if len(after) == 1 else self._shrink)
 
     def _of_all(self, block: int | None) -> StepWeights | None:
-        total = sum(self._whole(each, block) for each in self.holders.after.values())
+        total = self._divisor or sum(self._whole(x, block) for x in self.holders.after.values())
         if total <= 0:
             return None
         changed = (self._at(each, block) for each in self._update.weights)

@@ -75,7 +75,8 @@ class OpenedSum:
         if recipe.blocks:
             return scaled_by_block(plan, recipe, self.scale)
         whole = tuple(int(weight * self.scale) for weight in recipe.weights)
-        return plan.reweighted(StepWeights(whole, sum(whole)))
+        divisor = sum(whole) if recipe.normalize else int(self.scale)
+        return plan.reweighted(StepWeights(whole, divisor))
 
 
 def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:
@@ -128,7 +129,8 @@ def _opened(checkpoint: Checkpoint, ledger: Ledger, facts: Facts, scale: Fractio
     entries = ledger.ingredients
     known = denominators_of(facts, ledger)
     weights = [x * scale for x in sum_weights(entries, ledger.added, known).values()]
-    every = (*weights, summed(weights))
+    total = summed(weights) if ledger.normalize else WeightByBlock(scale)
+    every = (*weights, total)
     whole = [weight for each in every for weight in (each.usual, *each.blocks)]
     largest = max(map(abs, whole))
     if any(weight.denominator != 1 for weight in whole) or largest > LARGEST:

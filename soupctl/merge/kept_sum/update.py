@@ -56,6 +56,9 @@ def computed_from_sum(
     changed = _changed_beside(changes(before.ingredients, after), added)
     factors = [WeightByBlock(1 / each.scale) for each in added]
     weights = [entry.weights for entry in after]
+    if not before.normalize:
+        # the divisor is whole, too
+        weights.append(WeightByBlock(Fraction(1)))
     update = sum_update(kept.scale, [*changed.values(), *factors], weights)
     if update is None:
         return None
@@ -71,7 +74,8 @@ def computed_from_sum(
     recorded = kept.dtypes
     for each in added:
         recorded |= each.dtypes
-    return _computed(members, kept, sources, list(changed), update, recorded)
+    shrink = update.shrink(weights)
+    return _computed(members, kept, sources, list(changed), update, shrink, recorded)
 
 
 def _computed(
@@ -80,11 +84,12 @@ def _computed(
     sources: Sequence[Source],
     changed: Sequence[str],
     update: SumUpdate,
+    shrink: int,
     recorded: Mapping[str, Runs],
 ) -> Computation | None:
     """The computation from sources whose first is the sum, and the next are what `changed`.
 
-    It is None if the sum says too little.
+    The new sum's scale is divided by `shrink`. It is None if the sum says too little.
     """
     before, after = members.before, members.after
     partial = before.on_missing is not OnMissing.REFUSE or bool(before.takes)
@@ -95,9 +100,9 @@ def _computed(
     renamed = dict(zip(changed, alignment.renamed[1:], strict=False))
     if not (has_names(members, renamed) and is_recorded(members, alignment, holders)):
         return None
-    shrink = update.shrink(entry.weights for entry in after)
     made = _plan(before, sources, alignment, kept.reader)
-    changes_of = ChangedWeights(update, shrink, holders, members.blocks)
+    divisor = None if before.normalize else int(update.scale)
+    changes_of = ChangedWeights(update, shrink, holders, members.blocks, divisor)
     plan = weighted_plan(made, changes_of, taken_by(before))
     if plan is None or not are_stored(kept.reader, plan):
         return None

@@ -1,7 +1,8 @@
 """Composing the steps of a recipe into one average: the exact weight of each input in each tensor.
 
 Rule 1: a step is linear in what it names, so each is a row of weights of the inputs, and nothing is
-rounded on the way. Without deltas a row adds up to 1, or to the weights of the last step.
+rounded on the way. Without deltas a row adds up to 1, or to the weights of the last step, or to
+anything after a step that is not normalized.
 Rule 2: globs become blocks of the average, in an order that gives every tensor its row; if there is
 no such order, tensors are named one by one.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import translate
 from fractions import Fraction
 from glob import escape
@@ -33,6 +35,8 @@ class Composition:
     default: Row
     blocks: tuple[tuple[str, Row], ...]
     """Globs with the weights in tensors that match; the first match counts."""
+    normalize: bool = True
+    """Whether the weighted sum is divided by the total weight."""
 
 
 @frozen
@@ -59,6 +63,7 @@ def compose(
     _require_models(steps, deltas)
     choices = [_choice(step, names) for step in steps]
     matchers = [[re.compile(translate(glob)).match for glob in each.globs] for each in choices]
+    normalize = all(_is_normalized(step) for step in steps)
     rows: dict[tuple[int, ...], Row] = {}
     by_name = {}
     for name in sorted(names):
@@ -68,14 +73,36 @@ def compose(
             for some in matchers
         )
         if places not in rows:
-            rows[places] = _row(inputs, choices, places, deltas)
+            rows[places] = _row(inputs, choices, places, deltas, normalize=normalize)
         by_name[name] = rows[places]
     globs = [glob for each in reversed(choices) for glob in each.globs]
-    usual = _row(inputs, choices, [len(some) for some in matchers], deltas)
+    beyond = [len(some) for some in matchers]
+    usual = _row(inputs, choices, beyond, deltas, normalize=normalize)
     found = None
     if len({each.globs for each in choices if each.globs}) == 1:
         found = _as_written(by_name, dict.fromkeys(globs), usual)
-    return found or blocks_of(by_name, dict.fromkeys(globs), usual)
+    found = found or blocks_of(by_name, dict.fromkeys(globs), usual)
+    if normalize:
+        return found
+    models = [place for place, name in enumerate(inputs) if name not in deltas]
+    return _undivided(found, by_name, models, steps[-1].name)
+
+
+def _is_normalized(step: RecipeStep) -> bool:
+    return not isinstance(step.operation, MeanStep) or step.operation.normalize
+
+
+def _undivided(
+    found: Composition, by_name: Mapping[str, Row], models: Sequence[int], step: str
+) -> Composition:
+    """The composition as a sum that is not divided, unless its weights add up to 1 everywhere.
+
+    `models` are the places of the inputs that are not deltas.
+    """
+    totals = {sum((row[n] for n in models), Fraction(0)) for row in {*by_name.values()}}
+    for total in (*totals, sum((found.default[n] for n in models), Fraction(0))):
+        _require_positive(total, step)
+    return replace(found, normalize=totals == {Fraction(1)})
 
 
 def _require_models(steps: Sequence[RecipeStep], deltas: Collection[str]) -> None:
@@ -142,8 +169,13 @@ def _row(
     choices: Sequence[_Choice],
     places: Sequence[int],
     deltas: Collection[str],
+    *,
+    normalize: bool,
 ) -> Row:
-    """The weights of the inputs in the last step, for tensors with these globs of each step."""
+    """The weights of the inputs in the last step, for tensors with these globs of each step.
+
+    With `normalize`, their sum is divided by their total later on.
+    """
     zero = Fraction(0)
     found: dict[str, Row] = {
         name: tuple(Fraction(int(name == other)) for other in inputs) for name in inputs
@@ -151,11 +183,12 @@ def _row(
     for choice, place in zip(choices, places, strict=True):
         terms: list[tuple[Fraction, str]]
         match choice.step.operation:
-            case MeanStep(operands=operands):
+            case MeanStep(operands=operands) as mean:
                 weights = choice.numbers[place]
                 total = _total(weights, choice.step.name)
                 # the average divides by the total of the last step, whose weights stay as given
-                divisor = 1 if choice is choices[-1] else total
+                stays = not mean.normalize or (normalize and choice is choices[-1])
+                divisor = 1 if stays else total
                 shares = [weight / divisor for weight in weights]
                 terms = list(zip(shares, operands, strict=True))
             case DifferenceStep(base=base, added=added, minus=minus):
@@ -174,10 +207,14 @@ def _row(
 def _total(weights: WeightTuple, step: str) -> Fraction:
     """The sum of the weights of a step; UsageError unless it is positive."""
     total = sum(weights, Fraction(0))
+    _require_positive(total, step)
+    return total
+
+
+def _require_positive(total: Fraction, step: str) -> None:
     if total <= 0:
         what = f"the weights of step {shortened(step)!r} add up to {total} in some tensors"
         raise UsageError(what, advice="their total must be positive")
-    return total
 
 
 def _as_written(

@@ -30,11 +30,13 @@ class RecipeInput:
 
 @frozen
 class MeanStep:
-    """The weighted mean of inputs and earlier steps."""
+    """The weighted mean, or sum, of inputs and earlier steps."""
 
     operands: tuple[str, ...]
     weights: tuple[Fraction, ...]
     blocks: Blocks = None
+    normalize: bool = True
+    """Whether the weighted sum is divided by the total weight."""
 
 
 @frozen

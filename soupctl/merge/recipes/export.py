@@ -59,7 +59,8 @@ def lines_of(soup: Exported) -> Iterator[str]:
     models = {name: entry for name, entry in counted.items() if not ledger.adds(entry)}
     deltas = {name: entry for name, entry in counted.items() if ledger.adds(entry)}
     if not deltas:
-        yield from _step("soup", "average", "weights", models, ledger.blocks)
+        first = () if ledger.normalize else ("normalize = false",)
+        yield from _step("soup", "average", "weights", models, ledger.blocks, *first)
         return
     base = next(iter(models))
     if len(models) > 1:

@@ -99,6 +99,7 @@ def _common_blocks(parts: _SoupComponents) -> tuple[str, ...]:
     options = {
         (
             *(ledger.asked_dtype, ledger.quantize, ledger.on_missing, ledger.allow_nonfinite),
+            ledger.normalize,
             *(ledger.keys, ledger.excludes, ledger.pads, ledger.dtype_for),
         )
         for ledger in parts.ledgers

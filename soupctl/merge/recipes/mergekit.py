@@ -215,13 +215,11 @@ class ConfigReader:
             return None
         usual, blocks = self._by_part(listed)
         for weights in (usual, *(weights for _, weights in blocks)):
-            if sum(weights) <= 0 or not (is_normalized or sum(weights) == 1):
+            if sum(weights) <= 0:
                 what = f"the weights add up to {sum(weights)}"
-                self.issues.add(
-                    what, "their total must be positive, and 1 unless normalize is true"
-                )
+                self.issues.add(what, "their total must be positive")
         given = BlockWeights(blocks) if blocks else None
-        return RecipeStep(RESULT, MeanStep(tuple(listed), usual, given))
+        return RecipeStep(RESULT, MeanStep(tuple(listed), usual, given, is_normalized))
 
     def _difference(
         self, listed: Mapping[str, Conditions], base: object, is_normalized: bool, scale: Fraction

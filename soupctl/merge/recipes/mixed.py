@@ -38,7 +38,7 @@ def open_recipe_mixture(
     `used` are the inputs that count, of which `added` are deltas and adapters.
     """
     document, options = stage.document, stage.document.options
-    _require_possible(stage)
+    _require_possible(stage, found)
     names = document.needed_inputs
     models = [place for place in used if names[place] not in added]
     deltas = [place for place in used if names[place] in added]
@@ -81,9 +81,12 @@ def open_recipe_mixture(
         yield job, places
 
 
-def _require_possible(stage: Stage) -> None:
+def _require_possible(stage: Stage, found: Composition) -> None:
     """Raise UsageError for options that do not work with deltas."""
     options, label = stage.document.options, stage.document.label
+    if not found.normalize:
+        what = "adds deltas to a sum that is not normalized"
+        raise UsageError(what, path=label, advice="materialise = true in the step that makes it")
     if stage.keep_sum:
         require_keepable(stage.output, options.allow_nonfinite)
     if options.take:

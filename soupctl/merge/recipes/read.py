@@ -33,7 +33,7 @@ from .toml import is_digest, read_toml
 
 TOP = ("inputs", "steps", "result")
 STEPS = {
-    "average": ("average", "weights", "blocks"),
+    "average": ("average", "weights", "blocks", "normalize"),
     "base": ("base", "add", "minus", "scales", "blocks"),
     "from": ("from", "take"),
 }
@@ -128,7 +128,8 @@ class _RecipeReader(TableReader):
         weights = self._numbers(where, table, "weights", len(operands))
         if weights and sum(weights) <= 0:
             self.issues.add(f"{where}: the weights add up to {sum(weights)}", "it must be positive")
-        return MeanStep(operands, weights, self._blocks(where, table))
+        normalize = self.flag(where, table, "normalize", usual=True)
+        return MeanStep(operands, weights, self._blocks(where, table), normalize)
 
     def _difference(
         self, where: str, table: Mapping[str, Any], known: Collection[str]

@@ -219,6 +219,7 @@ def _request(stage: Stage, found: Composition, used: Sequence[int]) -> Request:
         variant=options.variant,
         round_weights=options.round_weights,
         keep_sum=stage.keep_sum,
+        normalize=found.normalize,
     )
 
 

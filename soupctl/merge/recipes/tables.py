@@ -41,8 +41,8 @@ class TableReader:
             return {}
         return found
 
-    def flag(self, where: str, table: Mapping[str, Any], key: str) -> bool:
-        """A value that is true or false; false if there is none."""
-        if type(value := table.get(key, False)) is not bool:
+    def flag(self, where: str, table: Mapping[str, Any], key: str, *, usual: bool = False) -> bool:
+        """A value that is true or false; the usual one if there is none."""
+        if type(value := table.get(key, usual)) is not bool:
             self.issues.add(f"{where}: {key} is not true or false")
         return value is True

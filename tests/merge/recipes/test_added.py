@@ -297,6 +297,10 @@ def test_the_recipe_of_a_soup_with_deltas_makes_the_same_file(text):
             'on-missing = "keep"\n[steps.s]\nbase = "a"\nadd = ["lora"]\n',
             "does not work with deltas",
         ),
+        (
+            '[steps.m]\naverage=["a", "b"]\nnormalize=false\n[steps.s]\nbase="m"\nadd=["lora"]\n',
+            "a sum that is not normalized .materialise = true",
+        ),
     ],
 )
 def test_what_deltas_cannot_be_is_refused(text, what):

@@ -35,7 +35,8 @@ def recipes(draw) -> list[RecipeStep]:
         if kind == "mean":
             blocks = tuple((glob, tuple(map(positive, each))) for glob, each in blocks)
             used = BlockWeights(blocks) if blocks else None
-            operation = MeanStep(tuple(names), tuple(map(positive, weights)), used)
+            given = tuple(map(positive, weights))
+            operation = MeanStep(tuple(names), given, used, draw(st.booleans()))
         elif kind == "difference":
             base, minus = draw(st.sampled_from(known)), draw(st.sampled_from(known))
             operation = DifferenceStep(base, tuple(names), minus, weights, used)
@@ -63,7 +64,8 @@ def naive(steps: list[RecipeStep], tensor: str) -> tuple[Fraction, ...]:
         ]
         if isinstance(each, MeanStep):
             weights = (found or [each.weights])[0]
-            terms = [(w / sum(weights), n) for w, n in zip(weights, each.operands, strict=True)]
+            divisor = sum(weights) if each.normalize else 1
+            terms = [(w / divisor, n) for w, n in zip(weights, each.operands, strict=True)]
         elif isinstance(each, DifferenceStep):
             terms = [(Fraction(1), each.base)]
             for scale, name in zip((found or [each.scales])[0], each.added, strict=True):
@@ -85,12 +87,13 @@ def test_the_composition_of_any_steps_is_their_value_in_every_tensor(steps):
     try:
         found = compose("abc", steps, NAMES)
     except UsageError:
-        # an operand that counts nowhere, which blocks refuse, too
+        # an operand that counts nowhere, which blocks refuse, too, or a total that is not positive
         return
 
     for tensor in NAMES:
         row = next((w for g, w in found.blocks if fnmatch.fnmatchcase(tensor, g)), found.default)
-        assert naive(steps, tensor) == tuple(weight / sum(row) for weight in row)
+        divisor = sum(row) if found.normalize else 1
+        assert naive(steps, tensor) == tuple(weight / divisor for weight in row)
 
 
 @given(

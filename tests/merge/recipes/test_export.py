@@ -51,6 +51,8 @@ OPTIONS = [
     {"take": (("vae.*", path("b")), ("*attn1*", path("a")))},
     {"allow_nonfinite": True},
     {"on_missing": OnMissing.KEEP},
+    {"normalize": False},
+    {"normalize": False, "blocks": BlockWeights((("vae*", (1, 2)),))},
 ]
 
 

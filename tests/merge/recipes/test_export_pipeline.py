@@ -60,6 +60,7 @@ OPTIONS = [
     {"take": (("n*", path("q")), ("emb*", path("r")), ("norm", path("r")))},
     {"take": (("*.weight", path("r")), ("conv_in.weight", path("p")))},
     {"ingredients": [path("p"), path("q")], "blocks": BLOCKS},
+    {"normalize": False},
 ]
 
 

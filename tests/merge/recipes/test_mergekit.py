@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deltas import rounded
 from making import contents, mean, save
+from revising import assert_proven, average, revise
 
 from soupctl import verbs
 from soupctl.errors import InputError, LedgerError, UsageError
+from soupctl.format.dtypes import DType
 from soupctl.verbs import RecipeRun
 
 NAMES = ("layers.0.self_attn.q.weight", "layers.0.mlp.up.weight", "embed.weight")
@@ -72,6 +75,74 @@ def test_weights_differ_by_a_part_of_the_names(models):
     )
 
 
+UNDIVIDED = (
+    "merge_method: linear\nparameters: {normalize: false}\nmodels:\n"
+    "  - {model: a.st, parameters: {weight: 0.7}}\n"
+)
+
+
+def test_linear_without_normalize_is_the_sum_itself(models):
+    made = run(UNDIVIDED + "  - {model: b.st, parameters: {weight: 0.6}}\n")
+
+    assert made == undivided(models, lambda name: (Fraction("0.7"), Fraction("0.6")))
+    assert_proven("out.st")
+
+
+def test_a_sum_has_other_weights_by_a_part_of_the_names(models):
+    made = run(
+        UNDIVIDED
+        + "  - {model: b.st, parameters: {weight: [{filter: mlp, value: 0}, {filter: embed,"
+        " value: 0.3}, {value: 1.5}]}}\n"
+    )
+
+    shares = dict(zip(NAMES, map(Fraction, ("1.5", "0", "0.3")), strict=True))
+    assert made == undivided(models, lambda name: (Fraction("0.7"), shares[name]))
+    assert_proven("out.st")
+
+
+def test_what_is_taken_out_of_a_sum_leaves_the_sum_of_the_rest(models):
+    run(UNDIVIDED + "  - {model: b.st, parameters: {weight: 1.5}}\n")
+    revise("subtract", "out.st", Path("left.st"), (), ["a.st"])
+    left = {name: data for name, (_, _, data) in contents(Path("left.st")).items()}
+
+    assert left == undivided(models, lambda name: (Fraction(0), Fraction("1.5")))
+    assert_proven("left.st")
+    assert not verbs.holds("left.st", "a.st")
+
+
+def test_a_sum_is_added_to_another_soup_as_one_ingredient(models):
+    run(UNDIVIDED + "  - {model: b.st, parameters: {weight: 1.5}}\n")
+    average("mean.st", "a.st", "base.st")
+    revise("add", "mean.st", Path("more.st"), ["out.st"])
+    average("same.st", "a.st", "base.st", "out.st")
+
+    assert contents(Path("same.st")) == contents(Path("more.st"))
+    ((_, ledger),) = verbs.history("more.st")
+    assert {entry.name for entry in ledger.ingredients} == {"a.st", "base.st", "out.st"}
+    assert_proven("more.st")
+
+
+def undivided(models, weights_of) -> dict[str, bytes]:
+    """By tensor, the exact sum of a and b with their weights, rounded once to float16."""
+    found = {}
+    for name in NAMES:
+        pairs = list(zip(weights_of(name), (models["a"][name], models["b"][name]), strict=True))
+        values = [
+            sum((weight * Fraction(float(array[place])) for weight, array in pairs), Fraction(0))
+            for place in range(9)
+        ]
+        found[name] = rounded(values, DType.F16)
+    return found
+
+
+def test_weights_that_add_up_to_one_make_a_mean(models):
+    run(UNDIVIDED + "  - {model: b.st, parameters: {weight: 0.3}}\n")
+    summed = Path("out.st").read_bytes()
+    average("mean.st", ("a.st", Fraction("0.7")), ("b.st", Fraction("0.3")))
+
+    assert Path("mean.st").read_bytes() == summed
+
+
 @pytest.mark.parametrize(
     ("parameters", "factor"),
     [
@@ -100,6 +171,9 @@ def test_a_weight_of_all_models_stands_at_the_top(models):
     assert exact(models, lambda name: {"a": Fraction(1), "b": Fraction(1)}) == made
 
 
+ONE_OF_A = "merge_method: linear\nparameters: {{{}}}\nmodels: [{{model: a.st}}]\n"
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
@@ -120,8 +194,8 @@ def test_a_weight_of_all_models_stands_at_the_top(models):
             "'density' is not supported",
         ),
         (
-            "merge_method: linear\nparameters: {normalize: no, weight: 2}\nmodels: [{model: a.st}]",
-            "add up to 2",
+            ONE_OF_A.format("normalize: no, weight: -2"),
+            "add up to -2",
         ),
         ("merge_method: linear\nmodels: [{model: a.st+lora, parameters: {weight: 1}}]\n", "LoRA"),
         ("merge_method: linear\ndtype: int4\nmodels: [{model: a.st}]\n", "no|not a float dtype"),

@@ -303,6 +303,7 @@ def test_a_preset_sets_the_scale_of_what_one_step_adds():
         ('[steps.s]\naverage = ["a", "b"]\nweights = [1, true]', "True is not a number", "1/3"),
         ('[steps.s]\naverage = ["a", "b"]\nweights = [1, -1]', "add up to 0", "positive"),
         ('[steps.s]\naverage = ["a"]\nmaterialise = 1', "materialise is not true", ""),
+        ('[steps.s]\naverage = ["a"]\nnormalize = "no"', "normalize is not true", ""),
         ("[steps.s]\naverage = []", "not a list of names", ""),
         ('[steps.s]\nfrom = "a"', "has no tensors to take", "vae"),
         ('dtype = "F99"\n[steps.s]\naverage = ["a"]', "dtype has the value 'F99'", ""),
@@ -318,6 +319,17 @@ def test_a_malformed_recipe_is_refused_with_a_suggestion(text, what, advice):
     message = refused.value.message(None)
     assert what in message
     assert advice in message
+
+
+def test_a_sum_that_is_not_normalized_needs_the_same_tensors_in_all_inputs():
+    with pytest.raises(UsageError, match="leave out on-missing"):
+        run('on-missing = "keep"\n[steps.s]\naverage = ["a", "b"]\nnormalize = false\n')
+
+
+def test_a_sum_whose_weights_cancel_is_refused():
+    steps = '[steps.m]\naverage = ["a"]\nweights = [2]\nnormalize = false\n'
+    with pytest.raises(UsageError, match="step 's' add up to -1"):
+        run(f'{steps}[steps.s]\nbase = "a"\nadd = ["a"]\nminus = "m"\nscales = [2]\n')
 
 
 def test_a_take_glob_that_matches_no_tensor_is_refused():
