@@ -20,7 +20,7 @@ from ..choices import Layout
 from ..errors import LimitError, MismatchError
 from ..ledger.sealed import canonical
 from ..storage import cache
-from ..storage.lock import locked
+from ..storage.cached_folder import cached_folder
 from ..storage.place import refusing
 from ..storage.reader import FileIdentity
 
@@ -31,6 +31,8 @@ SINGLE_FILE = "single-file"
 """The folder in a run's folder for the single file that it makes."""
 FORM = 1
 """Raised when the same file is converted to another pipeline than before."""
+MOST_BASES = 4
+"""Pipelines that are kept, those used last; one that is in use is always kept."""
 LEFT_OUT = ("model_ema.*", "lora_*", "*.position_ids", "embedding_manager.*")
 """Tensors that no model of a pipeline needs: averages, adapters, and numbers of positions."""
 CONFIGS = frozenset((".json", ".txt", ".model"))
@@ -59,14 +61,14 @@ def pipeline_of(file: Path, config_from: str | Path | None) -> Path:
         what = "is a single file, which has no tokenizer"
         advice = "--config-from DIR takes those of a pipeline, or of a folder of tokenizers"
         raise MismatchError(what, path=file, advice=advice)
-    place = _place(file, Path(config_from)) / "pipeline" / file.stem
-    with refusing(place):
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = _place(file, Path(config_from))
     # other processes of the same training wait, and find it there
-    with locked([place.parent.parent]):
-        if not place.is_dir():
-            _convert(file, place, config_from, names)
-    return place
+    return cached_folder(
+        folder,
+        f"pipeline/{file.stem}",
+        lambda place: _convert(file, place, config_from, names),
+        MOST_BASES,
+    )
 
 
 def require_single_file(pipeline: Path, variant: str | None) -> None:

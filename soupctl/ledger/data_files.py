@@ -38,11 +38,6 @@ PICTURES = frozenset(
 )
 """Endings of picture files that are not read, in lower case."""
 PACKED: Mapping[str, str] = {
-    ".arrow": "write each row's image to a file, and its caption to metadata.jsonl",
-    ".parquet": "write each row's image to a file, and its caption to metadata.jsonl",
-    ".tar": "unpack it with tar -xf",
-    ".tar.gz": "unpack it with tar -xf",
-    ".tgz": "unpack it with tar -xf",
     ".zip": "unpack it with unzip",
     ".7z": "unpack it",
     ".h5": "write each image to a file",
@@ -52,7 +47,8 @@ PACKED: Mapping[str, str] = {
     ".npz": "write each image to a file",
     ".tfrecord": "write each image to a file",
 }
-"""Endings of files that may pack images, in lower case, and how to make a data shard of them."""
+"""Endings of files that may pack images and are not read, in lower case, and how to make a data
+shard of them."""
 MASKS = (".mask", "-masklabel")
 """Endings, before the file type, by which other programs mark the mask of an image."""
 CLUTTER = frozenset(

@@ -18,10 +18,11 @@ from ..format.index import is_inside
 from ..frozen import frozen
 from ..storage.files import read_file
 from ..storage.regular import open_regular
+from .arrow_files import PARQUET, read_rows
 
 METADATA = "metadata.jsonl"
 CSV = "metadata.csv"
-TABLES = (METADATA, CSV)
+TABLES = (METADATA, CSV, f"metadata{PARQUET}")
 """Names of tables that describe the images of a folder; the first that exists is used."""
 SIDECARS = (".txt", ".caption", ".tags")
 """Lowercase endings of caption files beside an image; the first that exists is used."""
@@ -88,27 +89,36 @@ def read_metadata(
     """The rows by image name, and for each bad line the problem and its place.
 
     A line is an object with `file_name`, a string or a list of strings in `column`, and an optional
-    `label`; or the same as columns of a CSV file. The file is read a line at a time.
-    Raises InputError if the file cannot be read.
+    `label`; or the same as columns of a CSV or Parquet file. The file is read a line at a time.
+    Raises InputError if the file cannot be read, LimitError for Parquet without pyarrow.
     """
     rows: dict[str, ImageMetadata] = {}
     bad: list[tuple[str, str]] = []
+    for place, line in _entries(path, column):
+        try:
+            name, row = _parse(_entry(line), column)
+        except (ValueError, TypeError, RecursionError) as error:
+            reason = f" ({error})" if isinstance(error, _Malformed) else ""
+            bad.append((f"described by a malformed line of {path.name}{reason}", place))
+            continue
+        if name in rows:
+            bad.append((f"described twice in {path.name}", f"{name} ({place})"))
+        rows[name] = row
+    return rows, bad
+
+
+def _entries(path: Path, column: str) -> Iterator[tuple[str, str | dict[str, Any]]]:
+    """The lines or rows of a table, with their places."""
+    if path.suffix == PARQUET:
+        for number, row in enumerate(read_rows(path, ("file_name", column, "label")), 1):
+            yield f"row {number}", row
+        return
     is_csv = path.suffix == ".csv"
     with open_regular(path) as (fd, _), open(fd, "rb", closefd=False) as file:
         # not universal newlines: a caption may contain other characters that end lines
         newline = "" if is_csv else "\n"
         text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline)
-        for place, line in _csv_lines(text) if is_csv else _lines(text):
-            try:
-                name, row = _parse(_entry(line), column)
-            except (ValueError, TypeError, RecursionError) as error:
-                reason = f" ({error})" if isinstance(error, _Malformed) else ""
-                bad.append((f"described by a malformed line of {path.name}{reason}", place))
-                continue
-            if name in rows:
-                bad.append((f"described twice in {path.name}", f"{name} ({place})"))
-            rows[name] = row
-    return rows, bad
+        yield from _csv_lines(text) if is_csv else _lines(text)
 
 
 def _lines(text: TextIO) -> Iterator[tuple[str, str]]:

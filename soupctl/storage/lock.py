@@ -27,11 +27,11 @@ UNSUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOT
 
 
 @contextmanager
-def locked(folders: Iterable[Path]) -> Iterator[None]:
+def locked(folders: Iterable[Path], longest: float | None = None) -> Iterator[None]:
     """Hold a lock on each of these folders, for which other soupctl commands wait.
 
     A file system without locks is not locked. Raises OutputError for a folder that another process
-    locks for minutes.
+    locks for more than `longest` seconds, by default minutes.
     """
     found: dict[tuple[int, int], Path] = {}
     for folder in folders:
@@ -40,30 +40,30 @@ def locked(folders: Iterable[Path]) -> Iterator[None]:
         found.setdefault((state.st_dev, state.st_ino), folder)
     with ExitStack() as stack:
         for _, folder in sorted(found.items()):
-            stack.enter_context(_locked(folder))
+            stack.enter_context(_locked(folder, LONGEST_WAIT if longest is None else longest))
         yield
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, longest: float) -> Iterator[None]:
     with refusing(folder):
         fd = os.open(folder, FOLDER)
     try:
-        if _wait(fd, folder):
+        if _wait(fd, folder, longest):
             yield
             return
     finally:
         os.close(fd)
-    with _locked_file(folder):
+    with _locked_file(folder, longest):
         yield
 
 
 @contextmanager
-def _locked_file(folder: Path) -> Iterator[None]:
+def _locked_file(folder: Path, longest: float) -> Iterator[None]:
     """A lock on a file in the folder, which is removed before it is unlocked."""
     path = folder / LOCK_NAME
     with refusing(folder):
-        fd = _open_lock(path, folder)
+        fd = _open_lock(path, folder, longest)
     try:
         yield
     finally:
@@ -73,11 +73,11 @@ def _locked_file(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _open_lock(path: Path, folder: Path) -> int:
+def _open_lock(path: Path, folder: Path, longest: float) -> int:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
-            is_locked = _wait(fd, folder)
+            is_locked = _wait(fd, folder, longest)
             state = os.fstat(fd)
             with suppress(FileNotFoundError):
                 now = path.stat()
@@ -103,15 +103,15 @@ def can_lock(fd: int) -> bool:
     return True
 
 
-def _wait(fd: int, folder: Path) -> bool:
+def _wait(fd: int, folder: Path, longest: float) -> bool:
     """Lock an open file or folder; False if its file system cannot lock."""
-    end = time.monotonic() + LONGEST_WAIT
+    end = time.monotonic() + longest
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
-                what = f"another process has locked this folder for {LONGEST_WAIT:.0f} seconds"
+                what = f"another process has locked this folder for {longest:.0f} seconds"
                 raise OutputError(what, path=folder) from None
             time.sleep(STEP)
         except OSError as error:

@@ -23,23 +23,21 @@ from ..errors import InputError, Issue, OutputError, SoupError
 from ..images.decode import TooLarge, check_image, one_large_file, read_image_file
 from ..ledger.data_files import (
     IMAGES,
-    files_of_data,
     images_among,
     packed_among,
     pictures_among,
 )
 from ..ledger.data_shard import data_digest, is_text
-from ..ledger.data_splits import SplitFiles, files_meant
 from ..ledger.image_metadata import (
     ImageMetadata,
     metadata_of,
     read_tables,
-    tables_of,
 )
 from ..storage.reader import FileIdentity
+from .data_source import DataSource, source_of
 from .image_problems import ImageProblem, Lacking, problem_reports
 from .kept_scan import ScannedImage, forget_scan, keep_scan, read_scan
-from .notices import count_text, dataset_notices, first_names, split_notices
+from .notices import count_text, dataset_notices, first_names
 from .repeats import repeats_of
 from .splits import require_one_split
 
@@ -104,19 +102,13 @@ def scan_dataset(
         raise InputError(
             "is not a folder", path=folder, advice=f"{option} needs a folder of images"
         )
-    whole_folder = files_of_data(folder)
-    has_classes = conditioning is Conditioning.LABEL
-    meant = SplitFiles(whole_folder)
-    # for a base that takes classes, a split may as well be one
-    if not has_classes:
-        meant = files_meant(whole_folder, list(images_among(whole_folder)))
-    files = meant.files
-    images = images_among(files)
-    rows, problems = _rows(files, images, column)
+    source, has_classes = source_of(folder, conditioning), conditioning is Conditioning.LABEL
+    files, images = source.files, images_among(source.files)
+    rows, problems = _rows(source, images, column)
     require_one_split(folder, images, is_listed=rows is not None, classes=has_classes)
-    checked = _checked_images(folder / meant.split, images)
+    checked = _checked_images(source.place, images)
     samples = []
-    lacking = Lacking(conditioning, column, ", ".join(tables_of(files)), files, rows)
+    lacking = Lacking(conditioning, column, source.tables, files, rows)
     for image in checked:
         if isinstance(image, ImageProblem):
             problems.append(image)
@@ -141,7 +133,7 @@ def scan_dataset(
             for sample, count in zip(samples, repeats_of(samples), strict=True)
         ]
     notices = (
-        *split_notices(meant),
+        *source.notices,
         *reports,
         *dataset_notices(samples, files, rows, conditioning),
     )
@@ -162,14 +154,14 @@ def _no_images(folder: Path, files: Mapping[str, Path]) -> InputError:
 
 
 def _rows(
-    files: Mapping[str, Path], images: Mapping[str, Path], column: str
+    source: DataSource, images: Mapping[str, Path], column: str
 ) -> tuple[dict[str, ImageMetadata] | None, list[ImageProblem]]:
     """The rows of the tables by image name, and their problems; None if there is no table."""
-    rows, bad = read_tables(files, column)
+    rows, bad = read_tables(source.files, column)
     problems = [ImageProblem(kind, name) for kind, name in bad]
     missing = [name for name in rows or () if name not in images]
-    tables = ", ".join(tables_of(files))
-    problems += [ImageProblem(f"in {tables} but missing", name) for name in missing]
+    kind = "without bytes" if source.is_packed else f"in {source.tables} but missing"
+    problems += [ImageProblem(kind, name) for name in missing]
     return rows, problems
 
 

@@ -17,7 +17,7 @@ from .notices import count_text, first_names
 if TYPE_CHECKING:
     from .dataset import Sample
 
-UNREAD = ("metadata.parquet", "metadata.json", "captions.txt", "captions.json", "captions.csv")
+UNREAD = ("metadata.json", "captions.txt", "captions.json", "captions.csv")
 """Files in which other programs keep captions."""
 CAPTIONS = frozenset((".cap", ".caption", ".json", ".tags", ".text", ".txt", ".xml", ".yaml"))
 """Lowercase endings of files in which other programs keep the caption of one image."""

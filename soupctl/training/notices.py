@@ -69,10 +69,9 @@ def dataset_notices(
         yield f"{images} with several frames, of which the first is used"
 
 
-def split_notices(meant: SplitFiles) -> Iterator[str]:
+def without_splits(meant: SplitFiles) -> str:
     """A remark about the splits of a folder that are left out."""
-    if meant.split:
-        yield f"only the split {meant.split} is used, without {', '.join(meant.left_out)}"
+    return f"only the split {meant.split} is used, without {', '.join(meant.left_out)}"
 
 
 def _repeated(samples: Sequence[Sample]) -> str:

@@ -137,7 +137,7 @@ def test_a_null_caption_is_a_missing_one(tmp_path):
     assert "1 image with an empty caption: b.png" in told
 
 
-@pytest.mark.parametrize("name", ["metadata.json", "captions.txt", "metadata.parquet"])
+@pytest.mark.parametrize("name", ["metadata.json", "captions.txt"])
 def test_captions_in_a_form_that_is_not_read_are_named(tmp_path, name):
     images(tmp_path, "a.png")
     (tmp_path / name).write_text("x")
@@ -363,8 +363,8 @@ def test_repeats_of_deeper_folders_are_said_not_to_count(tmp_path):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("data/0.parquet", "but data/0.parquet, which may pack some and is not read (write each"),
-        ("0000.tar", "but 0000.tar, which may pack some and is not read (unpack it with tar -xf)"),
+        ("data/0.npz", "but data/0.npz, which may pack some and is not read (write each"),
+        ("0000.zip", "but 0000.zip, which may pack some and is not read (unpack it with unzip)"),
         ("a.heic", "but 1 picture of other kinds: a.heic (image files end in .apng, .avif"),
     ],
 )

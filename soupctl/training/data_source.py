@@ -1,0 +1,60 @@
+"""Where the images of a data shard are: in its folder, in a split of it, or unpacked in the cache.
+
+Rule 1: what is left out of a folder is told.
+Rule 2: packed files are read only if the folder has no images of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..diffusion.base import Conditioning
+from ..errors import InputError
+from ..ledger.data_files import files_of_data, images_among
+from ..ledger.data_splits import SplitFiles, files_meant, splits_among
+from ..ledger.image_metadata import tables_of
+from .notices import first_names, without_splits
+from .unpack import Unpacked, unpacked
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """The files of a data shard, and the folder that they are in."""
+
+    place: Path
+    files: Mapping[str, Path]
+    """By their path in that folder."""
+    tables: str
+    """The names of the files that describe images; empty for none."""
+    is_packed: bool = False
+    notices: tuple[str, ...] = ()
+    """What is left out, and where packed images are."""
+
+
+def source_of(folder: Path, conditioning: Conditioning) -> DataSource:
+    """The files that are meant by a folder; raises the errors of `unpacked`."""
+    files = files_of_data(folder)
+    images = list(images_among(files))
+    if not images and (found := unpacked(folder, files)) is not None:
+        return _packed_source(folder, found)
+    meant = SplitFiles(files)
+    # for a base that takes classes, a split may as well be one
+    if conditioning is not Conditioning.LABEL:
+        meant = files_meant(files, images)
+    told = (without_splits(meant),) if meant.split else ()
+    place, tables = folder / meant.split, ", ".join(tables_of(meant.files))
+    return DataSource(place, meant.files, tables, notices=told)
+
+
+def _packed_source(folder: Path, found: Unpacked) -> DataSource:
+    """The source of unpacked images; InputError if they are of several splits."""
+    files, packs = files_of_data(found.folder), first_names(found.packs)
+    if len(splits := splits_among(images_among(files))) > 1:
+        what = f"has several splits inside {packs}: {', '.join(splits)}"
+        raise InputError(what, path=folder, advice="unpack it, and give the folder of one split")
+    told = [f"packed images of {packs}, unpacked to {found.folder}"]
+    if found.left_out:
+        told.append(f"only the split for training is used, without {first_names(found.left_out)}")
+    return DataSource(found.folder, files, packs, is_packed=True, notices=tuple(told))

@@ -1,0 +1,171 @@
+"""Images that are packed into files, with what describes them: Parquet, Arrow and webdataset.
+
+Rule 1: a Parquet or Arrow file has one image a row, as bytes in a column of their own or with a
+path, as `datasets` writes it; the other columns with text or whole numbers describe the image.
+Rule 2: a webdataset is a tar file in which files of one name, up to the first dot, belong together:
+an image, and `.txt`, `.json` or `.cls` files that describe it. Nothing is unpacked by a name that
+leads out of the folder, and links and devices are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import InputError
+from ..format.index import is_inside
+from ..images.decode import LARGEST_FILE
+from ..ledger.arrow_files import PARQUET, read_rows, read_schema
+from ..ledger.data_files import IMAGES
+from ..ledger.image_metadata import TABLES
+
+ARROW = ".arrow"
+TARS = (".tar", ".tar.gz", ".tgz")
+READ = (PARQUET, ARROW, *TARS)
+"""Endings of the files that are read."""
+CACHES = "cache-"
+"""How the files begin in which `datasets` caches what it computed from others."""
+TEXT_FIELDS = ("text", "caption", "prompt")
+"""Fields of a webdataset's `.json` whose text is the caption if there is no `.txt`."""
+SIGNATURES: Mapping[bytes, str] = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+}
+"""First bytes of image files, and the ending that is given to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedImage:
+    """One image of a packed file."""
+
+    name: str
+    """Its path in the unpacked folder, with `/`."""
+    data: bytes | None
+    """The bytes of an image file; None for a row without one."""
+    fields: Mapping[str, Any]
+    """What describes it: text, lists of text, and whole numbers, by name."""
+
+
+def is_packed(name: str) -> bool:
+    """Whether a file, by its path in a folder, may pack images that can be read."""
+    last = PurePosixPath(name).name
+    return last.lower().endswith(READ) and last not in TABLES and not last.startswith(CACHES)
+
+
+def packed_images(name: str, path: Path) -> Iterator[PackedImage]:
+    """The images in a file, whose path in its folder is `name`.
+
+    Raises InputError for a file that cannot be read or has no images, LimitError without pyarrow.
+    """
+    if name.lower().endswith(TARS):
+        yield from _tar_images(path)
+    else:
+        yield from _row_images(PurePosixPath(name).stem, path)
+
+
+def _row_images(stem: str, path: Path) -> Iterator[PackedImage]:
+    column = _image_column(path)
+    for number, row in enumerate(read_rows(path)):
+        value = row.pop(column)
+        told = value if isinstance(value, dict) else {"bytes": value}
+        data, suffix = told.get("bytes"), Path(told.get("path") or "").suffix.lower()
+        ending = suffix if suffix in IMAGES else _ending(data or b"")
+        fields = {key: each for key, each in row.items() if _describes(each)}
+        yield PackedImage(f"{stem}-{number:06}{ending}", data, fields)
+
+
+def _image_column(path: Path) -> str:
+    """The column with the images: `image`, or else the first one that may have them."""
+    # before pyarrow itself, because it tells what to do if there is none
+    schema = read_schema(path)
+    import pyarrow as pa
+
+    def has_bytes(kind: Any) -> bool:
+        if pa.types.is_struct(kind):
+            place = kind.get_field_index("bytes")
+            return place >= 0 and has_bytes(kind.field(place).type)
+        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+    found = [str(each.name) for each in schema if has_bytes(each.type)]
+    if not found:
+        names = ", ".join(schema.names[:6])
+        what = f"has no column with the bytes of images (its columns: {names})"
+        raise InputError(what, path=path)
+    return "image" if "image" in found else found[0]
+
+
+def _describes(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(each, str) for each in value)
+    return isinstance(value, str) or type(value) in {int, float}
+
+
+def _ending(data: bytes) -> str:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return ".webp"
+    if data[4:12] == b"ftypavif":
+        return ".avif"
+    return next((name for start, name in SIGNATURES.items() if data.startswith(start)), ".png")
+
+
+def _tar_images(path: Path) -> Iterator[PackedImage]:
+    """The images of a tar file with what describes each, whose files are next to each other."""
+    try:
+        with tarfile.open(path) as tar:
+            group: dict[str, bytes] = {}
+            last = ""
+            for member in tar:
+                if not member.isreg() or not (split := _key_and_ending(member.name)):
+                    continue
+                key, ending = split
+                if key != last:
+                    yield from _grouped(path, last, group)
+                    group, last = {}, key
+                if member.size > LARGEST_FILE:
+                    what = f"has a file of more than {LARGEST_FILE} bytes: {member.name}"
+                    raise InputError(what, path=path)
+                file = tar.extractfile(member)
+                group[ending] = b"" if file is None else file.read()
+            yield from _grouped(path, last, group)
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(":") or type(error).__name__
+        raise InputError(f"cannot be read: {reason}", path=path) from error
+
+
+def _key_and_ending(name: str) -> tuple[str, str] | None:
+    """The name up to the first dot, and the rest; None for a hidden or an unsafe name."""
+    path = PurePosixPath(name)
+    stem, dot, ending = path.name.partition(".")
+    if not stem or not dot or not is_inside(path.as_posix()):
+        return None
+    return (path.parent / stem).as_posix(), f".{ending.lower()}"
+
+
+def _grouped(path: Path, key: str, group: Mapping[str, bytes]) -> Iterator[PackedImage]:
+    """The image among files of one name, with what describes it; nothing without an image."""
+    fields: dict[str, Any] = {}
+    if ".json" in group:
+        try:
+            told = json.loads(group[".json"])
+        except (ValueError, RecursionError):
+            raise InputError(f"has a malformed file: {key}.json", path=path) from None
+        if isinstance(told, dict):
+            fields = {name: each for name, each in told.items() if _describes(each)}
+            captions = (fields[name] for name in TEXT_FIELDS if name in fields)
+            fields["text"] = next(captions, None)
+    if ".txt" in group:
+        text = group[".txt"].decode("utf-8-sig", "replace")
+        fields["text"] = [line for line in text.splitlines() if line.strip()]
+    if ".cls" in group:
+        fields["label"] = group[".cls"].decode("utf-8-sig", "replace").strip()
+    for ending in group:
+        if ending in IMAGES:
+            yield PackedImage(f"{key}{ending}", group[ending], fields)

@@ -1,0 +1,126 @@
+"""Packed images of a data shard, unpacked once to the user's cache: image files and their table.
+
+Rule 1: the folder's name covers the identity of each packed file, so that a file that changed is
+unpacked anew.
+Rule 2: of several splits, as in `train-00000-of-00002.parquet`, the one for training is meant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ..checkpoints.digest import PREFIX, text_digest
+from ..errors import InputError, LimitError
+from ..ledger.data_splits import SPLITS, TRAINING
+from ..ledger.image_metadata import METADATA
+from ..ledger.sealed import canonical
+from ..storage import cache
+from ..storage.cached_folder import cached_folder
+from ..storage.files import require_room
+from ..storage.place import refusing
+from ..storage.reader import FileIdentity
+from .notices import first_names
+from .packed import PackedImage, is_packed, packed_images
+
+FORM = 1
+"""Raised when the same files are unpacked to another folder than before."""
+MOST_UNPACKED = 16
+"""Data shards that are kept, those used last; one that is in use is always kept."""
+SPLIT_NAME = re.compile(rf"({'|'.join(sorted(SPLITS))})(?:[-._0-9].*)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """The folder of unpacked images, and where they are from."""
+
+    folder: Path
+    packs: tuple[str, ...]
+    """The packed files, by name."""
+    left_out: tuple[str, ...]
+    """The packed files of other splits."""
+
+
+def unpacked(folder: Path, files: Mapping[str, Path]) -> Unpacked | None:
+    """The images that files of a data shard pack; None if no file does.
+
+    Raises InputError for a file that cannot be read, or for splits without one for training,
+    OutputError if the cache cannot be written, LimitError without a cache or without pyarrow.
+    """
+    packs = sorted(name for name in files if is_packed(name))
+    if not packs:
+        return None
+    chosen = _of_training(folder, packs)
+    root = cache.user_cache()
+    if root is None:
+        what = "packed images are unpacked in the cache folder of the user, who has none"
+        raise LimitError(what, advice="set XDG_CACHE_HOME, or unpack them")
+    with_times = [[name, *FileIdentity.of(files[name].stat())] for name in chosen]
+    key = text_digest(canonical([FORM, with_times])).removeprefix(PREFIX)[:32]
+    place = cached_folder(
+        root / "data" / key,
+        "images",
+        lambda made: _unpack({name: files[name] for name in chosen}, made),
+        MOST_UNPACKED,
+    )
+    left_out = tuple(name for name in packs if name not in chosen)
+    return Unpacked(place, tuple(chosen), left_out)
+
+
+def _of_training(folder: Path, packs: list[str]) -> list[str]:
+    """The files of the split for training, or all if there is one split."""
+    splits = {name: _split_of(name) for name in packs}
+    found = set(splits.values())
+    if chosen := [name for name, split in splits.items() if split in TRAINING]:
+        return chosen
+    if found == {""}:
+        return packs
+    what = f"has packed images of splits for testing only: {first_names(packs)}"
+    raise InputError(what, path=folder, advice="give a folder with those for training")
+
+
+def _split_of(name: str) -> str:
+    """The split that a file is of, by its own name or the folder that it is in; else empty."""
+    for part in reversed(PurePosixPath(name).parts):
+        if match := SPLIT_NAME.fullmatch(part):
+            return match[1].lower()
+    return ""
+
+
+def _unpack(packs: Mapping[str, Path], place: Path) -> None:
+    """Write the images of packed files to a new folder, with a table that describes them."""
+    with refusing(place):
+        place.mkdir(mode=0o700)
+        require_room(place, sum(path.stat().st_size for path in packs.values()))
+    names: set[str] = set()
+    with refusing(place), (place / METADATA).open("w", encoding="utf-8") as table:
+        for pack, path in packs.items():
+            for image in packed_images(pack, path):
+                name = _free_name(image, pack, names)
+                names.add(name)
+                row = {**image.fields, "file_name": name}
+                table.write(json.dumps(row) + "\n")
+                if image.data is not None:
+                    target = place / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(image.data)
+    with refusing(place):
+        # else a crash of the system may leave empty files under their names
+        os.sync()
+
+
+def _free_name(image: PackedImage, pack: str, names: set[str]) -> str:
+    """The image's name, with that of its file before it if another image has it."""
+    path = PurePosixPath(image.name)
+    name = image.name
+    if name in names:
+        name = (
+            path.parent / f"{PurePosixPath(pack).name.partition('.')[0]}-{path.name}"
+        ).as_posix()
+    if name in names:
+        raise InputError(f"has several images of one name: {image.name}", path=pack)
+    return name

@@ -1,0 +1,267 @@
+"""Packed images are read as they lie on disk: Parquet, Arrow as `datasets` saves it, webdataset."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("torch")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from soupctl.diffusion.base import Conditioning
+from soupctl.errors import InputError, LimitError
+from soupctl.ledger.data_shard import images_digest
+from soupctl.training.dataset import Dataset, read_unchanged, scan_dataset
+
+TEXT, LABEL, NONE = Conditioning.TEXT, Conditioning.LABEL, Conditioning.NONE
+
+
+def encoded(red: int, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (red, 0, 0)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def table(**more: list[object]) -> pa.Table:
+    images = [{"bytes": encoded(red), "path": None} for red in range(3)]
+    return pa.table({"image": images, "text": ["a cat", "a dog", "an owl"], **more})
+
+
+def tarred(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+def told(found: Dataset) -> list[tuple[str, tuple[str, ...], str | None]]:
+    return [(each.name, each.captions, each.label) for each in found.samples]
+
+
+def refusal(folder: Path, kind: Conditioning = TEXT) -> str:
+    with pytest.raises((InputError, LimitError)) as refused:
+        scan_dataset(folder, kind)
+    return refused.value.message()
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def write_parquet(folder: Path, rows: pa.Table) -> None:
+    pq.write_table(rows, folder / "part.parquet")
+
+
+def write_stream(folder: Path, rows: pa.Table) -> None:
+    with pa.ipc.new_stream(folder / "part.arrow", rows.schema) as writer:
+        writer.write_table(rows)
+
+
+def write_file(folder: Path, rows: pa.Table) -> None:
+    with pa.ipc.new_file(folder / "part.arrow", rows.schema) as writer:
+        writer.write_table(rows)
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_stream, write_file])
+def test_rows_with_the_bytes_of_images_are_images(data, write):
+    write(data, table(label=[0.0, 1.0, 0.0]))
+
+    found = scan_dataset(data, TEXT)
+
+    assert told(found) == [
+        ("part-000000.png", ("a cat",), "0"),
+        ("part-000001.png", ("a dog",), "1"),
+        ("part-000002.png", ("an owl",), "0"),
+    ]
+    assert [read_unchanged(each) for each in found.samples] == [encoded(red) for red in range(3)]
+    assert found.folder == data
+    (notice,) = found.notices
+    assert notice.startswith("packed images of part.")
+
+
+def test_they_are_the_data_shard_of_the_same_images_in_a_folder(data, tmp_path):
+    write_parquet(data, table())
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    for number, text in enumerate(("a cat", "a dog", "an owl")):
+        (folder / f"part-{number:06}.png").write_bytes(encoded(number))
+        (folder / f"part-{number:06}.txt").write_text(text)
+
+    assert scan_dataset(data, TEXT).digest == images_digest(folder).digest
+
+
+def test_plain_bytes_other_captions_and_several_texts_are_read(data):
+    rows = {
+        "id": [7],
+        "jpg": [encoded(1, "JPEG")],
+        "caption": [["a cat", "a pet"]],
+    }
+    write_parquet(data, pa.table(rows))
+
+    found = scan_dataset(data, TEXT, column="caption")
+
+    assert told(found) == [("part-000000.jpg", ("a cat", "a pet"), None)]
+    assert "without a caption (no 'text' in part.parquet; caption-column in --config" in refusal(
+        data
+    )
+
+
+def test_of_several_splits_only_that_for_training_is_used(data):
+    (data / "data").mkdir()
+    for name in ("train-00000-of-00001", "test-00000-of-00001"):
+        pq.write_table(table(), data / "data" / f"{name}.parquet")
+    (data / "test").mkdir()
+    write_stream(data / "test", table())
+
+    found = scan_dataset(data, NONE)
+
+    assert [each.name[:19] for each in found.samples] == ["train-00000-of-0000"] * 3
+    assert found.notices[1] == (
+        "only the split for training is used, without data/test-00000-of-00001.parquet,"
+        " test/part.arrow"
+    )
+    (data / "data/train-00000-of-00001.parquet").unlink()
+    assert "has packed images of splits for testing only" in refusal(data)
+
+
+def test_a_folder_of_datasets_is_read_without_what_that_cached(data):
+    (data / "train").mkdir()
+    write_stream(data / "train", table())
+    (data / "train/cache-1234.arrow").write_bytes(b"x")
+    (data / "dataset_dict.json").write_text('{"splits": ["train"]}')
+
+    assert len(scan_dataset(data, TEXT).samples) == 3
+
+
+def test_a_webdataset_groups_files_by_name(data):
+    tarred(
+        data / "00000.tar",
+        {
+            "0001.jpg": encoded(1, "JPEG"),
+            "0001.txt": b"a cat\na pet\n",
+            "0001.seg.png": encoded(9),
+            "cat/0002.cls": b"4",
+            "cat/0002.png": encoded(2),
+            "cat/0002.json": json.dumps({"caption": "a dog", "width": 8, "nsfw": None}).encode(),
+            "notes.md": b"x",
+        },
+    )
+    tarred(data / "00001.tar", {"0001.jpg": encoded(3, "JPEG"), "0001.txt": b"an owl"})
+
+    found = scan_dataset(data, TEXT)
+
+    assert told(found) == [
+        ("00001-0001.jpg", ("an owl",), None),
+        ("0001.jpg", ("a cat", "a pet"), None),
+        ("cat/0002.png", ("a dog",), "4"),
+    ]
+
+
+def test_images_in_folders_of_a_tar_file_have_classes(data):
+    tarred(data / "x.tar", {"cat/a.png": encoded(1), "dog/b.png": encoded(2)})
+
+    assert [each.label for each in scan_dataset(data, LABEL).samples] == ["cat", "dog"]
+
+
+def test_nothing_in_a_tar_file_leads_out_of_the_folder(data, scans):
+    tarred(data / "x.tar", {"../../a.png": encoded(1), "/b.png": encoded(2), "c.png": encoded(3)})
+    with tarfile.open(data / "x.tar", "a") as tar:
+        link = tarfile.TarInfo("d.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+
+    assert [each.name for each in scan_dataset(data, NONE).samples] == ["c.png"]
+    assert [path.name for path in scans.parent.rglob("*.png")] == ["c.png"]
+
+
+def test_rows_without_an_image_or_a_caption_are_bad_images(data):
+    rows = table().to_pydict()
+    rows["image"][1] = {"bytes": None, "path": "b.png"}
+    rows["text"][2] = None
+    write_parquet(data, pa.table(rows))
+
+    message = refusal(data)
+    kept = scan_dataset(data, TEXT, skip_bad=True)
+
+    assert "1 image without bytes: part-000001.png" in message
+    assert "1 image without a caption" in message
+    assert [each.name for each in kept.samples] == ["part-000000.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("x.parquet", b"not parquet", "x.parquet: cannot be read: "),
+        ("x.arrow", b"not arrow", "x.arrow: cannot be read: "),
+        ("x.tar", b"not a tar file", "x.tar: cannot be read: "),
+        ("x.tar.gz", b"\x1f\x8b\x08broken", "x.tar.gz: cannot be read: "),
+    ],
+)
+def test_a_broken_file_is_named_and_leaves_nothing_unpacked(data, scans, name, content, reason):
+    (data / name).write_bytes(content)
+
+    message = refusal(data)
+    assert reason in message
+    assert "\n" not in message
+    assert not list((scans.parent / "data").glob("*/images"))
+
+
+def test_a_file_without_images_is_told_with_its_columns(data):
+    write_parquet(data, pa.table({"url": ["x"], "text": ["y"]}))
+
+    assert "has no column with the bytes of images (its columns: url, text)" in refusal(data)
+
+
+def test_without_pyarrow_the_extra_is_named(data, monkeypatch):
+    write_parquet(data, table())
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    assert "pyarrow (pip install 'soupctl[data]')" in refusal(data)
+
+
+def test_unpacked_images_are_found_again_until_the_file_changes(data):
+    write_parquet(data, table())
+    first, second = (scan_dataset(data, TEXT) for _ in range(2))
+    write_parquet(data, table().slice(1))
+    third = scan_dataset(data, TEXT)
+
+    assert first.samples == second.samples
+    assert [each.captions for each in third.samples] == [("a dog",), ("an owl",)]
+
+
+def test_a_table_of_images_may_be_a_parquet_file(data):
+    for number, name in enumerate(("a.png", "b.png")):
+        (data / name).write_bytes(encoded(number))
+    rows = {"file_name": ["a.png", "b.png"], "text": ["a cat", None], "label": [1.0, None]}
+    pq.write_table(pa.table(rows), data / "metadata.parquet")
+
+    found = scan_dataset(data, NONE)
+
+    assert told(found) == [("a.png", ("a cat",), "1"), ("b.png", (), None)]
+    assert images_digest(data).digest == found.digest
+    assert "no 'text' in metadata.parquet" in refusal(data)
+    (data / "b.png").unlink()
+    assert "1 image in metadata.parquet but missing: b.png" in refusal(data, NONE)
+
+
+def test_a_run_on_packed_images_resumes_and_is_named_by_its_folder(data, tmp_path, bases, running):
+    write_parquet(data, table())
+    spy = running.ReporterSpy()
+    running.run(bases["plain"], data, tmp_path / "run", spy, steps=1)
+    running.run(bases["plain"], data, tmp_path / "run", spy, steps=2)
+
+    record = json.loads((tmp_path / "run/soupctl.json").read_text())
+    assert [spy.steps, record["finished"]] == [[1, 2], True]
+    assert record["data"]["path"] == str(data)
