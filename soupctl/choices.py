@@ -76,6 +76,15 @@ class Quantization(StrEnum):
     """Float8 with a scale per tensor, as ComfyUI reads it."""
 
 
+class ConvertQuantization(StrEnum):
+    """How `convert` stores weights of linear layers in fewer bits."""
+
+    FP8_SCALED = "fp8-scaled"
+    """Float8 with a scale per tensor, as ComfyUI reads it."""
+    Q8_0 = "q8_0"
+    """Eight bits with a scale for every 32 weights, in a GGUF file."""
+
+
 class Method(Enum):
     """How a soup is computed."""
 

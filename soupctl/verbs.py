@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .checkpoints.hashing import check_digests as check_digests
     from .checkpoints.hashing import content_digests as content_digests
     from .checkpoints.hashing import file_sha256 as file_sha256
+    from .choices import ConvertQuantization as ConvertQuantization
     from .choices import Level as Level
     from .choices import MergeMethod as MergeMethod
     from .choices import Method as Method
@@ -169,7 +170,10 @@ if TYPE_CHECKING:
 
 MODULES = {
     ".checkpoints.hashing": "FileDigest Verdict check_digests content_digests file_sha256",
-    ".choices": "Level MergeMethod Method OnInt Preset Quantization SearchSampler WeightBy",
+    ".choices": (
+        "ConvertQuantization Level MergeMethod Method OnInt Preset Quantization SearchSampler"
+        " WeightBy"
+    ),
     ".convert.conversion": "Conversion open_conversion",
     ".convert.preview": "ConversionPreview preview_conversion",
     ".convert.request": "ConvertRequest",

@@ -279,6 +279,32 @@ REFUSED_COMMANDS = [
         ("--entry goes with a checkpoint that torch has saved",),
         instead=("convert a.st -o x.st",),
     ),
+    Refused("convert nf4.st -o x.gguf", ("--exclude '{}' leaves it out",)),
+    Refused("convert coded.st -o x.gguf", ("--dtype BF16 stores its value",)),
+    Refused(
+        "convert a.st -o x.gguf --quantize q8_0",
+        (
+            "--quantize q8_0 finds no weight of a linear layer with rows of {} elements",
+            "leave out --quantize",
+        ),
+        instead=("convert a.st -o x.gguf",),
+    ),
+    Refused(
+        "convert plain-gguf.st -o x.st --quantize q8_0",
+        ("--quantize q8_0 stores weights as a GGUF file does", "name a .gguf file with -o"),
+        instead=("convert plain-gguf.st -o x.gguf --quantize q8_0",),
+    ),
+    Refused(
+        "convert large.st -o x.gguf --quantize q8_0",
+        ("--dtype-for '{}=F32' stores it as it is",),
+        instead=("convert large.st -o x.gguf",),
+    ),
+    Refused(
+        "convert a.st -o x.gguf --shard-size 1M",
+        ("--shard-size makes a folder of safetensors files", "name a folder with -o"),
+        instead=("convert a.st -o x --shard-size 1M",),
+    ),
+    Refused("convert pipe-0 -o x.gguf", ("pick one of them with --component",), UNET),
     Refused("convert changed.st -o x.st", ("--ignore-ledger treats it as a plain checkpoint",)),
     Refused(
         "diff a.st b.st --matrix",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..choices import Layout, Quantization
+from ..choices import ConvertQuantization, Layout
 from ..frozen import frozen
 from . import options
 from .console import counted, digest_text, is_terminal, put, put_json, say
@@ -45,8 +45,8 @@ class ConvertOptions:
     ] = None
     dtype_for: options.DtypeFor = None
     quantize: Annotated[
-        Quantization | None,
-        typer.Option(help="Store the weights of linear layers in eight bits, for ComfyUI."),
+        ConvertQuantization | None,
+        typer.Option(help="Store the weights of linear layers in eight bits, q8_0 in a GGUF file."),
     ] = None
     layout: Annotated[
         Layout | None,

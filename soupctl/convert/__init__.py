@@ -5,6 +5,8 @@ made of ranges of input tensors, which are read once, in chunks.
 
 - `request.py`: what is asked
 - `pieces.py`: which ranges of input tensors an output tensor is made of
+- `gguf/`, `pickles/`: other formats
+- `layouts/`, `configs/`: the names of other layouts, and the configs of a new pipeline
 - `dtypes.py`: what becomes of each tensor's values
 - `stream.py`: read, cast, write, digest
 - `record.py`: the metadata of the output, and what becomes of a ledger

@@ -13,7 +13,9 @@ from pathlib import Path
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import ModelFiles
 from ..checkpoints.open import STREAM
+from ..choices import ConvertQuantization
 from ..errors import UsageError
+from ..format.gguf import ARCHITECTURE
 from ..format.header import encode_header
 from ..frozen import frozen
 from ..ledger.ledger import LEDGER_KEY
@@ -23,6 +25,8 @@ from ..merge.facts import facts_of_source
 from ..merge.ingredients import ComponentInputs, Ingredient, Inputs, open_inputs
 from ..merge.recipe import Recipe, require_matches
 from .dtypes import ConvertedPart, SourceKinds, convert_part
+from .gguf.output import GgufFile, gguf_file
+from .gguf.reader import is_gguf, open_gguf
 from .pickles.archive import is_zip
 from .pickles.tensors import open_pickle
 from .places import LaidOut, lay_out_anew, place
@@ -50,6 +54,8 @@ class Conversion:
     """Tensors that have no use in the output's layout, and why."""
     trainings: tuple[TrainingRecord | None, ...] = ()
     """The training that each component's new ledger records; none for a conversion."""
+    gguf: GgufFile | None = None
+    """The output if it is a GGUF file, which has no ledger."""
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -59,6 +65,8 @@ class Conversion:
     def headers(self, number: int) -> list[int]:
         """Bytes that the header of each file of a component takes."""
         metadata = self.file_metadata(number, self.metadata[number])
+        if self.gguf is not None:
+            return [len(self.gguf.header(metadata))]
         files = self.destination.components[number].files
         return [len(encode_header(file.tensors, metadata)) for file in files]
 
@@ -67,6 +75,11 @@ class Conversion:
         if self.destination.components[number].index is not None:
             return {**metadata}
         return with_ledger(metadata, self.ledgers[number])
+
+    @property
+    def names_architecture(self) -> bool:
+        """Whether the metadata names the architecture, as that of GGUF files does."""
+        return any(ARCHITECTURE in each for each in self.metadata)
 
     @property
     def read(self) -> int:
@@ -86,6 +99,8 @@ class Conversion:
     @property
     def written(self) -> int:
         """Bytes of tensor data that will be written."""
+        if self.gguf is not None:
+            return self.gguf.size
         return sum(
             prod(shape) * dtype.bits // 8
             for part in self.parts
@@ -126,12 +141,14 @@ def open_conversion(request: ConvertRequest) -> Iterator[Conversion]:
 @contextmanager
 def _opened(request: ConvertRequest) -> Iterator[Inputs]:
     """The input: safetensors, or a checkpoint that torch has saved."""
-    path = Path(request.source)
+    path, label = Path(request.source), str(request.source)
     if request.source != STREAM and is_zip(path):
-        label = str(request.source)
         with open_pickle(path, label, request.entry) as checkpoint:
-            part = ComponentInputs("", (checkpoint,), (None,), None)
-            yield Inputs((ModelFiles(label, (checkpoint.component,)),), (part,))
+            yield _alone(request, checkpoint)
+        return
+    if request.source != STREAM and is_gguf(path):
+        with open_gguf(path, label) as checkpoint:
+            yield _alone(request, checkpoint)
         return
     if request.entry is not None:
         what = "--entry goes with a checkpoint that torch has saved"
@@ -145,6 +162,15 @@ def _opened(request: ConvertRequest) -> Iterator[Inputs]:
         yield inputs
 
 
+def _alone(request: ConvertRequest, checkpoint: Checkpoint) -> Inputs:
+    """A file of another format as the only input; UsageError for what picks one of several."""
+    if request.component is not None:
+        what = "is not a pipeline, so --component does not apply"
+        raise UsageError(what, path=checkpoint.label)
+    part = ComponentInputs("", (checkpoint,), (None,), None)
+    return Inputs((ModelFiles(checkpoint.label, (checkpoint.component,)),), (part,))
+
+
 def _planned(request: ConvertRequest, inputs: Inputs) -> Conversion:
     checkpoints = [part.checkpoints[0] for part in inputs.parts]
     kinds = SourceKinds.of(
@@ -154,12 +180,20 @@ def _planned(request: ConvertRequest, inputs: Inputs) -> Conversion:
     )
     laid_out = lay_out_anew(request, inputs, kinds)
     _require_globs(request, kinds, laid_out)
+    is_to_gguf = request.makes_gguf
+    if request.quantize is ConvertQuantization.Q8_0 and not is_to_gguf:
+        what = "--quantize q8_0 stores weights as a GGUF file does"
+        raise UsageError(what, path=request.output, advice="name a .gguf file with -o")
+    if is_to_gguf and len(laid_out.parts) > 1:
+        what = f"one file cannot hold {len(laid_out.parts)} components"
+        raise UsageError(what, path=request.output, advice="pick one of them with --component")
     if request.quantize is not None and len(laid_out.parts) > 1:
         what = f"--quantize {request.quantize} makes a single file"
         raise UsageError(what, advice="pick one of the components with --component")
     parts = tuple(convert_part(request, part, kinds) for part in laid_out.parts)
     _require_metadata(request, checkpoints)
-    destination, texts = place(request, inputs, parts, laid_out)
+    gguf = gguf_file(kinds.labels[0], parts[0].tensors) if is_to_gguf else None
+    destination, texts = place(request, inputs, parts, laid_out, gguf)
     return Conversion(
         request,
         inputs,
@@ -170,6 +204,7 @@ def _planned(request: ConvertRequest, inputs: Inputs) -> Conversion:
         tuple(kept_ledger(request, part, checkpoints) for part in parts),
         texts,
         laid_out.left_out,
+        gguf=gguf,
     )
 
 

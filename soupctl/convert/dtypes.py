@@ -8,15 +8,19 @@ the values that they stand for, and what cannot be read exactly is refused.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from ..errors import Issue, MismatchError
-from ..format.dtypes import DType, Kind, narrowest
+from ..choices import ConvertQuantization, Quantization
+from ..errors import Issue, MismatchError, UsageError
+from ..format.dtypes import FLOATS, DType, Kind, narrowest
+from ..format.gguf import BLOCK
 from ..format.header import Tensor
 from ..format.scales import CodeScale
 from ..frozen import frozen
 from ..kinds.classify import Kinds, classify, kind_of
 from ..kinds.facts import TensorFacts
 from ..kinds.kind import AVERAGED, QUANTISED, Role
+from ..kinds.linear import is_quantisable, quantised_prefix
 from ..merge.plan import Plan
 from ..merge.quantised_steps import with_quantised
 from ..merge.recipe import Recipe, any_match, first_match
@@ -37,6 +41,8 @@ class ConvertedTensor:
     """Whether its bytes are those of the input."""
     is_quantised: bool = False
     """Whether it becomes codes with a scale."""
+    is_blocks: bool = False
+    """Whether it becomes Q8_0 blocks, made of its values in F32."""
 
     @property
     def name(self) -> str:
@@ -53,7 +59,7 @@ class ConvertedPart:
     plan: Plan
     """The same as a plan, whose steps decide the files of the output."""
     is_unchanged: bool
-    """Whether it has the names, dtypes and bytes of an input component."""
+    """Whether it has the names, dtypes and bytes of an input component, in the same format."""
     is_dequantised: bool
     """Whether codes of the input became plain values, or other codes."""
 
@@ -99,13 +105,15 @@ def convert_part(
         dtype=request.dtype,
         keys=request.keys,
         excludes=request.excludes,
-        quantize=request.quantize,
         dtype_for=request.dtype_for,
     )
     made = [_converted(request, each, sources) for each in arranged.tensors]
     made.sort(key=lambda each: each.name)
     steps, marker = [_step(each, sources) for each in made], None
-    if request.quantize is not None:
+    if request.quantize is ConvertQuantization.Q8_0:
+        made = _with_blocks(request, made, steps)
+    elif request.quantize is not None:
+        recipe = replace(recipe, quantize=Quantization.FP8_SCALED)
         steps, marker = with_quantised(steps, recipe)
         made = [
             _quantised(each) if step.is_quantised else each
@@ -113,7 +121,8 @@ def convert_part(
         ]
     plan = Plan(ALONE, tuple(steps), request.allow_nonfinite, marker)
     is_read = any(not each.is_copied and _has_codes(each, sources) for each in made)
-    return ConvertedPart(arranged.name, tuple(made), plan, _is_unchanged(made, sources), is_read)
+    is_same = _is_unchanged(made, sources) and not request.makes_gguf
+    return ConvertedPart(arranged.name, tuple(made), plan, is_same, is_read)
 
 
 def chosen(request: ConvertRequest, sources: SourceKinds) -> tuple[dict[str, Tensor], ...]:
@@ -182,6 +191,36 @@ def _step(made: ConvertedTensor, sources: SourceKinds) -> Step:
 
 def _quantised(made: ConvertedTensor) -> ConvertedTensor:
     return ConvertedTensor(made.arranged, DType.F8_E4M3, is_copied=False, is_quantised=True)
+
+
+def _with_blocks(
+    request: ConvertRequest, made: Sequence[ConvertedTensor], steps: Sequence[Step]
+) -> list[ConvertedTensor]:
+    """The tensors with linear layers as blocks; UsageError if there are none."""
+    prefix = quantised_prefix({each.name for each in made})
+    dtype_of = first_match(request.dtype_for)
+
+    def becomes_blocks(each: ConvertedTensor, step: Step) -> bool:
+        shape = each.arranged.shape
+        is_weight = each.dtype in FLOATS and step.kind.role in AVERAGED
+        return (
+            is_weight
+            and dtype_of(each.name) is None
+            and is_quantisable(each.name, shape, prefix)
+            and shape[-1] % BLOCK == 0
+            and not any(one.is_transposed for one in each.arranged.ranges)
+        )
+
+    found = [
+        ConvertedTensor(each.arranged, DType.F32, is_copied=False, is_blocks=True)
+        if becomes_blocks(each, step)
+        else each
+        for each, step in zip(made, steps, strict=True)
+    ]
+    if not any(each.is_blocks for each in found):
+        what = f"--quantize q8_0 finds no weight of a linear layer with rows of {BLOCK} elements"
+        raise UsageError(what, advice="leave out --quantize")
+    return found
 
 
 def _has_codes(made: ConvertedTensor, sources: SourceKinds) -> bool:

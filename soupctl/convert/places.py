@@ -20,6 +20,7 @@ from ..merge.ingredients import Inputs
 from ..storage.files import read_json
 from .configs.pipeline import PipelineFiles, pipeline_files
 from .dtypes import ConvertedPart, SourceKinds, chosen
+from .gguf.output import GgufFile
 from .layouts.arrange import (
     ArrangedCheckpoint,
     require_whole_bytes,
@@ -108,7 +109,11 @@ def _activations(inputs: Inputs) -> Mapping[str, str]:
 
 
 def place(
-    request: ConvertRequest, inputs: Inputs, parts: Sequence[ConvertedPart], laid_out: LaidOut
+    request: ConvertRequest,
+    inputs: Inputs,
+    parts: Sequence[ConvertedPart],
+    laid_out: LaidOut,
+    gguf: GgufFile | None = None,
 ) -> tuple[Destination, tuple[tuple[str, bytes], ...]]:
     """Where the output's files go, and the configs beside them; raises the errors of `decide`."""
     plans = [part.plan for part in parts]
@@ -116,6 +121,8 @@ def place(
     if request.config_from is not None and not is_pipeline:
         what = "--config-from gives configs to the pipeline that --layout diffusers makes of a file"
         raise UsageError(what, advice="leave it out")
+    if gguf is not None:
+        return _one_gguf(request, gguf), ()
     if request.layout is None:
         made = decide(request.output, inputs, plans, request.shard_size, request.variant)
         return made, ()
@@ -132,6 +139,15 @@ def place(
         what = f"one file cannot hold {len(parts)} components"
         raise UsageError(what, path=output, advice="name a folder")
     return _pipeline(request, parts, laid_out.family)
+
+
+def _one_gguf(request: ConvertRequest, gguf: GgufFile) -> Destination:
+    if request.shard_size is not None:
+        what = "--shard-size makes a folder of safetensors files"
+        raise UsageError(what, path=request.output, advice="name a folder with -o")
+    path = Path(request.output)
+    files = (ComponentFiles("", (gguf.output(path),), None),)
+    return Destination(path, False, files, NO_COMPANIONS)
 
 
 def _one_file(request: ConvertRequest, part: ConvertedPart, *, is_file: bool) -> Destination:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from ..format.gguf import ARCHITECTURE
 from ..frozen import frozen
 from ..merge.chunks import chunk_elements
 from ..merge.memory import (
@@ -21,6 +22,10 @@ from .configs.pipeline import NO_TOKENIZER
 from .conversion import Conversion
 from .dtypes import ConvertedPart
 
+NO_ARCHITECTURE = (
+    "the file names no architecture, because the tensors are those of no model that ComfyUI reads"
+    f" as GGUF; --set {ARCHITECTURE}=NAME gives one"
+)
 SHOWN = 3
 """Names in a note."""
 PLACES = 3
@@ -108,7 +113,10 @@ def _buffers(job: Conversion, chunk: int | None) -> int:
 
 def _component(job: Conversion, number: int) -> ConvertedPreview:
     part: ConvertedPart = job.parts[number]
-    counts = Counter(dtype.value for _, dtype, _ in part.plan.written)
+    if job.gguf is not None:
+        counts = Counter(each.type_name for each in job.gguf.tensors)
+    else:
+        counts = Counter(dtype.value for _, dtype, _ in part.plan.written)
     return ConvertedPreview(
         part.name,
         tuple(file.name for file in job.destination.components[number].files),
@@ -121,6 +129,8 @@ def _component(job: Conversion, number: int) -> ConvertedPreview:
 def _notes(job: Conversion) -> Iterator[str]:
     if job.texts:
         yield NO_TOKENIZER
+    if job.gguf is not None and job.gguf.architecture is None and not job.names_architecture:
+        yield NO_ARCHITECTURE
     for why in dict.fromkeys(why for _, why in job.left_out):
         names = [name for name, each in job.left_out if each == why]
         some = ", ".join(names[:SHOWN])

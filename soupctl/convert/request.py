@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..choices import Layout, Quantization
+from ..choices import ConvertQuantization, Layout
 from ..errors import UsageError
 from ..format.dtypes import DType, parse_dtype
 from ..format.header import METADATA
@@ -22,12 +22,12 @@ class ConvertRequest:
     source: str | Path
     """A file, a folder, or `-` for standard input."""
     output: str | Path
-    """A file, a folder, or `-` for standard output."""
+    """A file, a folder, or `-` for standard output; a name that ends in .gguf makes such a file."""
     dtype: DType | None = None
     """The float dtype of all weights; None to keep each tensor's."""
     dtype_for: tuple[tuple[str, DType], ...] = ()
     """Globs with the float dtype of weights that match; the first match counts."""
-    quantize: Quantization | None = None
+    quantize: ConvertQuantization | None = None
     """The quantisation of linear layers."""
     layout: Layout | None = None
     """The names and the division of the tensors; None to keep those of the input."""
@@ -66,6 +66,11 @@ class ConvertRequest:
             raise UsageError(f"--set gives {twice[0]!r} more than once")
         if both := [key for key in named if key in self.without_metadata]:
             raise UsageError(f"--set and --unset both name {both[0]!r}")
+
+    @property
+    def makes_gguf(self) -> bool:
+        """Whether the name of the output asks for a GGUF file."""
+        return str(self.output).lower().endswith(".gguf")
 
     @property
     def changes_values(self) -> bool:

@@ -16,6 +16,7 @@ from ..checkpoints.digest import Row, tensor_hasher
 from ..engines.contract import Engine, NonFinite, OutOfRange, Scales, WeightedMean
 from ..errors import MismatchError
 from ..format.dtypes import DType
+from ..format.gguf import BLOCK, BLOCK_BYTES
 from ..frozen import frozen
 from ..merge.chunks import chunk_elements, ranges
 from ..merge.scale_values import lay_out_scales, read_scale
@@ -99,7 +100,8 @@ class TensorStream:
         tensor = stored.tensor
         hasher = tensor_hasher()
         width = max((each.out_width for each in placed), default=0)
-        chunk, (row, out) = self._memory(tensor.dtype, tensor.count, width)
+        step = BLOCK if any(each.tensor.is_blocks for each in placed) else 1
+        chunk, (row, out) = self._memory(tensor.dtype, tensor.count, width, step)
         found = StreamedTensor(part, ("", "", (), ""))
         works = [self._work(each, row, found) for each in placed]
         for start, stop in ranges(tensor.count, chunk):
@@ -116,10 +118,13 @@ class TensorStream:
         found.row = row_of(tensor, hasher.hexdigest())
         return found
 
-    def _memory(self, dtype: DType, count: int, width: int) -> tuple[int, list[memoryview]]:
-        """Elements in a chunk, and memory for one of the input and one of the output."""
+    def _memory(
+        self, dtype: DType, count: int, width: int, step: int = 1
+    ) -> tuple[int, list[memoryview]]:
+        """Elements in a chunk, a multiple of `step`, and memory for one of input and output."""
         each = max(1, dtype.bits // 8) + width
         chunk = max(1, min(count, self.chunk or chunk_elements(each)))
+        chunk += -chunk % step
         if dtype.bits < 8:
             # so that a chunk ends with a byte
             chunk = count or 1
@@ -130,6 +135,8 @@ class TensorStream:
             return self._copying(placed)
         if placed.tensor.is_quantised:
             return self._encoding(placed, row, found)
+        if placed.tensor.is_blocks:
+            return self._blocking(placed, row)
         return self._casting(placed, row)
 
     def _copying(self, placed: PlacedRange) -> Work:
@@ -158,6 +165,31 @@ class TensorStream:
             return len(piece)
 
         return cast
+
+    def _blocking(self, placed: PlacedRange, row: memoryview) -> Work:
+        """Writes whole Q8_0 blocks; ranges and chunks begin and end with one."""
+        import numpy as np
+
+        from .gguf.blocks import blocks_of
+
+        spec = WeightedMean((self._dtype(placed),), (1,), DType.F32)
+        combine = self.engine.prepare(spec, [row], self._scales(placed))
+        label, name = self.kinds.labels[placed.range.part], placed.tensor.name
+
+        def block(low: int, high: int, start: int, _: memoryview, out: memoryview) -> int:
+            piece = out[: (high - low) * placed.out_width]
+            with _naming(label, placed, start):
+                combine(low - start, high - start, piece, start)
+            try:
+                made = blocks_of(np.frombuffer(piece, np.float32))
+            except OverflowError as error:
+                advice = f"--dtype-for '{name}=F32' stores it as it is"
+                raise MismatchError(str(error), path=label, tensor=name, advice=advice) from None
+            first = placed.start + low - placed.range.first
+            self.write(placed.part, name, first // BLOCK * BLOCK_BYTES, memoryview(made))
+            return len(made)
+
+        return block
 
     def _encoding(self, placed: PlacedRange, row: memoryview, found: StreamedTensor) -> Work:
         spec = WeightedMean((self._dtype(placed),), (1,), placed.tensor.dtype)

@@ -61,6 +61,9 @@ class RecordRequest:
         """Raise UsageError for a training without steps, and for standard input."""
         if type(self.steps) is not int or self.steps < 1:
             raise UsageError("a training needs at least one step", advice="--steps N")
+        if str(self.output).lower().endswith(".gguf"):
+            what = "a GGUF file holds no training record"
+            raise UsageError(what, path=self.output, advice="name a .safetensors file, or a folder")
         if self.source == STREAM:
             raise UsageError("a checkpoint is read twice to record its training", advice="name it")
 

@@ -267,7 +267,10 @@ def _write_headers(
         metadata[CONVERTED_KEY] = record(job.request, part, job.checkpoints, digests)
     whole = job.file_metadata(number, metadata)
     for file, place, size in zip(files.files, written, job.headers(number), strict=True):
-        place.write(encode_header(file.tensors, whole, size), 0)
+        if job.gguf is not None:
+            place.write(job.gguf.header(whole), 0)
+        else:
+            place.write(encode_header(file.tensors, whole, size), 0)
         place.sync()
     if files.index is not None:
         weight_map = {tensor.name: file.name for file in files.files for tensor in file.tensors}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 OF_TORCH = "soupctl convert reads what torch saved, and runs nothing"
+OF_GGUF = "soupctl convert makes safetensors of it"
 BARE_PICKLE = "pickles can run code and are never opened; save it again with torch 1.6 or later"
 CONVERT = "convert it first"
 UNPACK = "decompress it first"
@@ -22,7 +23,7 @@ SIGNATURES = (
         "run git lfs pull",
     ),
     (b"# xet version", "is a Xet pointer, not the file it stands for", DOWNLOAD),
-    (b"GGUF", "is a GGUF file, not safetensors", CONVERT),
+    (b"GGUF", "is a GGUF file, not safetensors", OF_GGUF),
     (b"tjgg", "is a GGML file, not safetensors", CONVERT),
     (b"fmgg", "is a GGML file, not safetensors", CONVERT),
     (b"lmgg", "is a GGML file, not safetensors", CONVERT),

@@ -30,8 +30,9 @@ from soupctl.banks.stack_json import StackEntry, encode_stack, parse_stack
 from soupctl.checkpoints.lists import read_list
 from soupctl.cli.options import parse_size, split_weight
 from soupctl.configs.compare import differences
-from soupctl.errors import SoupError, UsageError
+from soupctl.errors import InputError, SoupError, UsageError
 from soupctl.format.dtypes import DType, parse_dtype
+from soupctl.format.gguf import TooShort, encode_gguf, lay_out_gguf, parse_gguf
 from soupctl.format.header import encode_header, header_size, lay_out, parse_header
 from soupctl.format.index import encode_index, parse_index
 from soupctl.kinds.facts import facts_of
@@ -87,6 +88,18 @@ def in_text(read: Callable[[str], object]) -> Callable[[bytes], object]:
 def _header(raw: bytes) -> object:
     size = header_size(raw[:8], len(raw), "file")
     return parse_header(raw[:size], len(raw), "file")
+
+
+def _gguf(raw: bytes) -> object:
+    try:
+        return parse_gguf(raw, len(raw), "file")
+    except TooShort:
+        raise InputError("ends within its header", path="file") from None
+
+
+def _gguf_of(*tensors: tuple[str, int, tuple[int, ...]], **metadata: str | int) -> bytes:
+    laid_out = lay_out_gguf(tensors)
+    return encode_gguf(laid_out, metadata) + bytes(laid_out[-1].stop if laid_out else 0)
 
 
 def _ledger(raw: bytes) -> object:
@@ -198,6 +211,13 @@ READERS = {
             _header_of({}),
             _header_of({"a": (DType.F32, (2, 3)), "b": (DType.U8, ())}, format="pt"),
             _header_of({"x": (DType.BF16, (0, 4)), "é": (DType.F8_E4M3, (7,))}),
+        ),
+    ),
+    "GGUF header": ReaderCase(
+        _gguf,
+        (
+            _gguf_of(),
+            _gguf_of(("a", 0, (2, 3)), ("b", 30, (5,)), ("c", 8, (2, 64)), name="x", kind=3),
         ),
     ),
     "index": ReaderCase(

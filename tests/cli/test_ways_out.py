@@ -112,6 +112,9 @@ def _save_quantised() -> None:
     codes = {"l.weight": np.ones((4, 4), np.uint8), "l.weight.absmax": np.ones(2, np.float32)}
     save(Path("nf4.st"), **codes)
     save_torch(Path("nested.ckpt"), "ema", "model")
+    for name, value in (("plain-gguf", 1), ("large", 3e38)):
+        layer = np.full((2, 32), value, np.float32)
+        save(Path(f"{name}.st"), **{"blocks.0.l.weight": layer})
     unet = "model.diffusion_model"
     layers = {
         f"{unet}.input_blocks.0.0.weight": np.ones((2, 2, 3, 3), np.float16),
@@ -231,6 +234,10 @@ NO_REFUSALS = frozenset(
         "as after --ignore-ledger; what the soup holds of it is not known",
         "avg --dtype {} makes {}",
         "left out by --key or --exclude",
+        (
+            "the file names no architecture, because the tensors are those of no model that ComfyUI"
+            " reads as GGUF; --set {}=NAME gives one"
+        ),
         (
             "soupctl --install-completion lets the shell complete commands, options, dtypes, and"
             " the ingredients of a soup."

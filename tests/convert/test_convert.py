@@ -14,6 +14,7 @@ from revising import average, root
 from safetensors.numpy import load_file
 
 from soupctl import verbs
+from soupctl.choices import ConvertQuantization
 from soupctl.errors import InputError, LedgerError, MismatchError, OutputError, UsageError
 from soupctl.format.dtypes import FLOATS, DType
 from soupctl.verbs import ConvertRequest, ExecutionOptions, Level, Quantization
@@ -178,7 +179,7 @@ def test_quantised_weights_are_written_as_avg_writes_them_and_read_by_value():
     save(Path("a.st"), **{LINEAR: weights, "norm.weight": np.ones(3, np.float16)})
     average("soup.st", "a.st", quantize=Quantization.FP8_SCALED)
 
-    made = convert(quantize=Quantization.FP8_SCALED, execution=ExecutionOptions(2, 5))
+    made = convert(quantize=ConvertQuantization.FP8_SCALED, execution=ExecutionOptions(2, 5))
     convert("out.st", "plain.st", dtype=DType.F32)
     convert("out.st", "copied.st", metadata=(("a", "b"),))
 
@@ -226,9 +227,9 @@ def test_a_pipeline_is_converted_component_by_component_with_its_configs():
     [
         ({"keys": ("none*",)}, "keys 'none[*]' matches no tensor"),
         ({"excludes": ("*",)}, "no tensor is left to convert"),
-        ({"quantize": Quantization.FP8_SCALED}, "finds no weight of a linear layer"),
+        ({"quantize": ConvertQuantization.FP8_SCALED}, "finds no weight of a linear layer"),
         ({"output": "a.st"}, "is also an input"),
-        ({"output": "x.gguf"}, "holds no safetensors"),
+        ({"output": "x.onnx"}, "holds no safetensors"),
     ],
 )
 def test_requests_that_no_file_satisfies_are_refused_without_an_output(options, what):
