@@ -38,7 +38,7 @@ REFUSED_COMMANDS = [
             ),
             (
                 f"{RECORD} --data images --base b.st --steps 3",
-                "--base names what it started from",
+                "give --base the model that training began with",
                 {"--base": "a.st"},
             ),
             (
@@ -159,6 +159,9 @@ REFUSED_COMMANDS = [
     Refused("add kept.st nan.st -o x.st", ("--allow-nonfinite lets IEEE rules apply",)),
     Refused(
         "avg large-0.st@2 large-1.st@-1 -o x.st", ("ask for a wider dtype, such as --dtype F32",)
+    ),
+    Refused(
+        "avg huge-0.st@2 huge-1.st@-1 -o x.st", ("ask for a wider dtype, such as --dtype F64",)
     ),
     Refused(
         "avg a.st fewer.st -o x.st",

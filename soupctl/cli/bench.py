@@ -36,9 +36,9 @@ def bench(
 ) -> None:
     """Measure how fast files are hashed and averaged on this machine.
 
-    Each is measured several times, in turn with plain loops that only read and write the same
-    bytes, and show the limit of this machine. All files are read once before, so if they fit in
-    memory, the disk does not count in reading. What is written is removed again.
+    Each is measured several times. Plain loops, which only read and write the same bytes, are
+    measured in between, and show the limit of this machine. All files are read once beforehand, so
+    files that fit in memory are measured without the disk. What is written is removed again.
 
     Example: soupctl bench cats.safetensors dogs.safetensors
     """

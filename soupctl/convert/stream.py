@@ -20,7 +20,7 @@ from ..format.gguf import BLOCK, BLOCK_BYTES
 from ..frozen import frozen
 from ..merge.chunks import chunk_elements, ranges
 from ..merge.scale_values import lay_out_scales, read_scale
-from ..merge.tensor_errors import nonfinite
+from ..merge.tensor_errors import nonfinite, wider
 from ..merge.terms import row_of
 from ..workers import Advance, Scratch
 from .dtypes import ConvertedPart, ConvertedTensor, SourceKinds
@@ -280,11 +280,12 @@ def _naming(label: str, placed: PlacedRange, start: int) -> Iterator[None]:
     try:
         yield
     except NonFinite as found:
-        raise nonfinite(label, name, start + found.element) from None
+        may_allow = not (placed.tensor.is_quantised or placed.tensor.is_blocks)
+        raise nonfinite(label, name, start + found.element, may_allow=may_allow) from None
     except OutOfRange as found:
         raise MismatchError(
             f"element {start + found.element} is beyond the range of {placed.tensor.dtype.value}",
             path=label,
             tensor=name,
-            advice="ask for a wider dtype, such as --dtype F32",
+            advice=wider(placed.tensor.dtype),
         ) from None

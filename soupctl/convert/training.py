@@ -91,7 +91,9 @@ def open_record(asked: RecordRequest) -> Iterator[Conversion]:
         trained = [root != base for root, base in zip(roots, bases, strict=True)]
         if not any(trained):
             what = "has the tensors of its base, so nothing was trained"
-            raise MismatchError(what, path=asked.source, advice="--base names what it started from")
+            raise MismatchError(
+                what, path=asked.source, advice="give --base the model that training began with"
+            )
         samples, digest = _data(asked)
         trainings = [
             _training(asked, base, samples, digest) if is_trained else None

@@ -11,13 +11,17 @@ from .kind_errors import not_averaged
 from .step import Step
 
 
-def nonfinite(label: str, tensor: str, element: int) -> InputError:
-    """An ingredient holds NaN or infinity."""
+def nonfinite(label: str, tensor: str, element: int, *, may_allow: bool = True) -> InputError:
+    """An ingredient holds NaN or infinity; `may_allow` tells whether the command can allow that."""
+    allow, leave_out = (
+        "--allow-nonfinite lets IEEE rules apply",
+        f"--exclude '{tensor}' leaves it out",
+    )
     return InputError(
         f"holds NaN or infinity (element {element})",
         path=label,
         tensor=tensor,
-        advice="--allow-nonfinite lets IEEE rules apply",
+        advice=allow if may_allow else leave_out,
     )
 
 
@@ -27,8 +31,17 @@ def out_of_range(step: Step, element: int) -> MismatchError:
     return MismatchError(
         f"the mean of element {element} is beyond the range of {step.out.value}",
         tensor=step.name,
-        advice="ask for a wider dtype, such as --dtype F32",
+        advice=wider(step.out),
     )
+
+
+def wider(dtype: DType) -> str | None:
+    """The advice for a value beyond the range of a dtype; None if there is no wider one."""
+    if dtype is DType.F64:
+        return None
+    if dtype in (DType.F32, DType.BF16):
+        return "ask for a wider dtype, such as --dtype F64"
+    return "ask for a wider dtype, such as --dtype F32"
 
 
 def different(step: Step, first: str, others: Iterable[str]) -> MismatchError:

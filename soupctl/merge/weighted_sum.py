@@ -235,4 +235,5 @@ class WeightedSum:
         owner = self._owners[row]
         if isinstance(owner, SumReader):
             return invalid_sum(owner.label, "it holds NaN or infinity", self._step.name)
-        return nonfinite(owner.label, self._step.name, element)
+        may_allow = self._plan.method is None
+        return nonfinite(owner.label, self._step.name, element, may_allow=may_allow)

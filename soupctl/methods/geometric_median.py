@@ -1,7 +1,7 @@
 """The geometric median: the point whose weighted distances to the models add up to least.
 
 Weiszfeld's algorithm, with the step of Vardi and Zhang, The multivariate L1-median and associated
-data depth (PNAS 97, 2000), equations 2.4 to 2.6, for a point that is one of the models. A tensor is
+data depth (PNAS 97, 2000), for a point that is one of the models. A tensor is
 one point. All points are combinations of the models, so coefficients are enough.
 """
 

@@ -8,10 +8,11 @@ mean of the lengths. All points are combinations of the models, so coefficients 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import acos, cos, fsum, sin, sqrt
+from math import fsum, sqrt
 
 import numpy as np
 
+from .angles import arc_cosine, cosine, sine
 from .contract import Values
 from .products import ByProducts, InnerProducts, as_they_are, square, times
 from .settings import MethodSettings
@@ -43,21 +44,21 @@ def _mean_on_sphere(cosines: Values, shares: Values) -> Values:
     """The coefficients of unit vectors with these cosines in their mean on the sphere."""
     point = _unit(shares, cosines)
     for _ in range(MOST_STEPS):
-        angles = [acos(each) for each in np.clip(times(cosines, point), -1, 1)]
+        angles = [arc_cosine(float(each)) for each in np.clip(times(cosines, point), -1, 1)]
         factors = shares * np.array([_stretch(each) for each in angles])
         # the mean of the logarithms: factor * (unit vector - cosine * point)
-        step = factors - point * fsum(factors * np.array([cos(each) for each in angles]))
+        step = factors - point * fsum(factors * np.array([cosine(each) for each in angles]))
         size = sqrt(square(cosines, step))
         if size < NEAR:
             break
-        point = _unit(cos(size) * point + sin(size) / size * step, cosines)
+        point = _unit(cosine(size) * point + sine(size) / size * step, cosines)
     return point
 
 
 def _stretch(angle: float) -> float:
     """An angle over its sine; 1 where that is 0."""
-    sine = sin(angle)
-    return angle / sine if sine > NEAR else 1.0
+    height = sine(angle)
+    return angle / height if height > NEAR else 1.0
 
 
 def _unit(coefficients: Values, cosines: Values) -> Values:

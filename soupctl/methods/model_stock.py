@@ -1,7 +1,7 @@
 """Model Stock: a mean of a base and fine-tuned models, whose ratio follows from their angles.
 
-Jang et al., Model Stock: All we need is just a few fine-tuned models (arXiv 2403.19522), section 4,
-equation 4: w = t * mean(w_i) + (1 - t) * w_0 with t = N cos / (1 + (N - 1) cos), layer by layer,
+Jang et al., Model Stock: All we need is just a few fine-tuned models (arXiv 2403.19522),
+section 4: w = t * mean(w_i) + (1 - t) * w_0 with t = N cos / (1 + (N - 1) cos), layer by layer,
 where cos is the mean cosine of the angles between differences from the base.
 
 Rule 1: the ratio is rounded to a multiple of 2**-24 and lies between 0 and 1; then the tensor is an

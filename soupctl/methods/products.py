@@ -29,13 +29,16 @@ class InnerProducts:
 
     def add(self, rows: Sequence[Values]) -> None:
         """Add the products of the next block; all but the last have a multiple of 256 elements."""
-        whole = len(rows[0]) // LANES * LANES
+        lines, rest = divmod(len(rows[0]), LANES)
+        whole = lines * LANES
+        table = np.empty((lines + 1, LANES))
         for pair, (i, j) in enumerate(self._pairs):
-            products = rows[i] * rows[j]
             lanes = self._lanes[pair]
-            for line in products[:whole].reshape(-1, LANES):
-                lanes += line
-            lanes[: len(products) - whole] += products[whole:]
+            table[0] = lanes
+            np.multiply(rows[i][:whole], rows[j][:whole], out=table[1:].reshape(-1))
+            # line by line from the first: only along a line would numpy add in pairs
+            np.add.reduce(table, axis=0, out=lanes)
+            lanes[:rest] += rows[i][whole:] * rows[j][whole:]
 
     def matrix(self) -> Values:
         """The matrix of all inner products; OverflowError for one that float64 does not hold."""

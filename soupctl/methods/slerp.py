@@ -1,6 +1,6 @@
 """SLERP: from one model to another along the arc between them, tensor by tensor.
 
-Shoemake, Animating Rotation with Quaternion Curves (SIGGRAPH 1985), section 3.3: the coefficients
+Shoemake, Animating Rotation with Quaternion Curves (SIGGRAPH 1985): the coefficients
 are sin((1 - t) a) / sin(a) and sin(t a) / sin(a), where a is the angle. As in mergekit, they are
 those of the tensors themselves, not of unit vectors, and t alone where the cosine is beyond 0.9995.
 """
@@ -8,8 +8,9 @@ those of the tensors themselves, not of unit vectors, and t alone where the cosi
 from __future__ import annotations
 
 from fractions import Fraction
-from math import acos, sin, sqrt
+from math import sqrt
 
+from .angles import arc_cosine, sine
 from .contract import Values
 from .products import ByProducts, InnerProducts, as_they_are
 from .settings import MethodSettings
@@ -25,8 +26,8 @@ def arc_coefficients(products: Values, share: Fraction) -> tuple[float, float]:
     cosine = float(products[0, 1]) / norms if norms else 1.0
     if abs(cosine) > NEARLY_PARALLEL:
         return 1 - t, t
-    angle = acos(cosine)
-    return sin((1 - t) * angle) / sin(angle), sin(t * angle) / sin(angle)
+    angle = arc_cosine(cosine)
+    return sine((1 - t) * angle) / sine(angle), sine(t * angle) / sine(angle)
 
 
 def slerp(settings: MethodSettings) -> ByProducts:

@@ -67,6 +67,7 @@ def _save_files() -> None:
         save(Path(f"ids-{number}.st"), w=np.ones(3), position_ids=np.arange(number, number + 3))
         save(Path(f"mask-{number}.st"), w=np.ones(3), flags=schedule["mask"])
         save(Path(f"large-{number}.st"), w=np.full(3, 65504.0 * (1 - 2 * number), np.float16))
+        save(Path(f"huge-{number}.st"), w=np.full(3, 3e38 * (1 - 2 * number), np.float32))
     _save_quantised()
     average(Path("soup.st"), "a.st", "b.st")
     average(Path("kept.st"), "a.st", "b.st", keep_sum=True)

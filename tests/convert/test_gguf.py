@@ -237,6 +237,12 @@ def test_every_type_of_the_package_has_its_name():
             MismatchError,
             r"a block has values that Q8_0 does not hold \(dtype_for",
         ),
+        (
+            {LINEAR: ("F32", (1, 32), struct.pack("<f", np.nan) * 32)},
+            {"quantize": ConvertQuantization.Q8_0},
+            InputError,
+            "holds NaN or infinity .* leaves it out",
+        ),
     ],
 )
 def test_what_no_gguf_file_holds_is_refused_without_an_output(tensors, options, error, said):

@@ -185,6 +185,7 @@ def test_nan_is_refused_by_file_and_tensor():
         with pytest.raises(InputError, match=r"y\.st") as refused:
             merge(method)
         assert refused.value.issues[0].tensor == "b"
+        assert "--exclude 'b' leaves it out" == refused.value.issues[0].advice
 
 
 def test_a_result_that_no_float_holds_is_refused():

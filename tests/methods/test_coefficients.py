@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
-from math import cos, pi, sin, sqrt
+from math import cos, fsum, pi, sin, sqrt
 
 import numpy as np
 import pytest
 from method_work import combined, fine_tunes, settings
 
+from soupctl.methods.angles import arc_cosine, cosine, sine
 from soupctl.methods.geometric_median import median_coefficients
 from soupctl.methods.karcher import karcher_coefficients
 from soupctl.methods.model_stock import stock_ratio
@@ -197,3 +199,47 @@ def test_the_median_on_a_line_is_the_middle_point():
 
 def test_models_that_are_one_are_their_own_median():
     assert [0.5, 0.5] == median_coefficients(np.zeros((1, 1)), [0.5, 0.5])
+
+
+def test_products_are_added_in_the_order_of_their_elements():
+    generator = np.random.default_rng(3)
+    found = InnerProducts(1)
+    lanes = [0.0] * LANES
+    for count in (3 * LANES, 5 * LANES, 2 * LANES + 7):
+        row = generator.normal(size=count) * 10.0 ** generator.integers(-9, 9, count)
+        found.add([row])
+        for element, value in enumerate(row):
+            lanes[element % LANES] += float(value * value)
+
+    assert fsum(lanes) == found.matrix()[0, 0]
+
+
+ANGLES = (0.0, 1e-12, 0.03, 0.5, 1.0, 1.5707963267948966, 2.5, 3.141592653589793)
+
+
+@pytest.mark.parametrize(
+    ("ours", "library", "values"),
+    [
+        (sine, math.sin, ANGLES[:-1]),
+        (cosine, math.cos, (*ANGLES[:5], 2.5, 3.141592653589793)),
+        (arc_cosine, math.acos, (-1.0, -0.75, -1e-9, 0.0, 1e-9, 0.3, 0.9995, 1.0 - 2**-53, 1.0)),
+    ],
+)
+def test_angles_are_those_of_the_library_but_for_its_last_bit(ours, library, values):
+    for value in (*values, *np.random.default_rng(5).uniform(-1, 1, 200)):
+        expected = library(float(value))
+        assert abs(ours(float(value)) - expected) <= math.ulp(expected), value
+
+
+BITS = [
+    "0x1.dd343a21a55c4p-1",
+    "0x1.730de943b79d4p-2",
+    "0x1.787b22ce3f590p+0",
+    "0x1.921fb54442d18p+1",
+]
+
+
+def test_angles_have_the_same_bits_everywhere():
+    bits = [sine(1.2).hex(), cosine(1.2).hex(), arc_cosine(0.1).hex(), arc_cosine(-1.0).hex()]
+
+    assert BITS == bits
