@@ -15,6 +15,7 @@ from pathlib import PurePath
 from typing import ClassVar, Self
 
 from .frozen import frozen
+from .pattern import pattern
 
 SHOWN = 5
 LONGEST_NAME = 200
@@ -55,7 +56,7 @@ def _argument(found: re.Match[str]) -> str:
     return f"{name}={found['value']}" if found["value"] else name
 
 
-FLAG = re.compile(
+FLAG = pattern(
     r"(?<![\w-])(?<!ulimit )(?P<name>--[a-z][a-z0-9-]*|-[fow])(?![\w-])"
     r"(?: (?P<value>\d+|[A-Z][A-Z0-9_]*|auto|cpu|first|no)(?!\w))?"
 )

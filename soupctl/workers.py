@@ -7,7 +7,6 @@ failing task, whatever the number of threads.
 from __future__ import annotations
 
 import os
-import re
 import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .errors import LimitError, UsageError
 from .frozen import frozen
+from .pattern import pattern
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,7 +42,7 @@ TASKS_A_THREAD = 5
 LINE = 64
 SMALLEST_SCRATCH = 1 << 20
 
-DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
+DEVICE = pattern(r"auto|cpu|cuda(:[0-9]{1,3})?")
 STAGING = 256 << 20
 SHARE = 4
 """The share of a memory limit that staging may take: one part in this many."""

@@ -19,25 +19,26 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # the rooms from the lowest up: each may import those that its set names, and itself
-VALUES = frozenset({"frozen", "errors", "choices", "format"})
+VALUES = frozenset({"frozen", "pattern", "errors", "choices", "format"})
 DISK_ROOMS = VALUES | {"kinds", "storage", "workers", "checkpoints", "ledger"}
 MERGING = DISK_ROOMS | {"collector", "configs", "engines", "lora", "merge", "methods"}
 BANKS = DISK_ROOMS | {"configs", "diffusion", "banks"}
 
 MAY_IMPORT = {
     "frozen": frozenset(),
-    "errors": frozenset({"frozen"}),
+    "pattern": frozenset(),
+    "errors": frozenset({"frozen", "pattern"}),
     "choices": frozenset(),
-    "format": frozenset({"frozen", "errors"}),
-    "kinds": frozenset({"frozen", "errors", "format"}),
+    "format": frozenset({"frozen", "pattern", "errors"}),
+    "kinds": frozenset({"frozen", "pattern", "errors", "format"}),
     "storage": frozenset({"frozen", "errors", "format"}),
-    "workers": frozenset({"frozen", "errors"}),
+    "workers": frozenset({"frozen", "pattern", "errors"}),
     "checkpoints": VALUES | {"kinds", "storage", "workers"},
     "ledger": VALUES | {"kinds", "storage", "checkpoints"},
     "configs": frozenset({"frozen"}),
     "kernels": frozenset(),
     "engines": VALUES | {"kernels"},
-    "methods": frozenset({"frozen", "errors", "choices"}),
+    "methods": frozenset({"frozen", "pattern", "errors", "choices"}),
     "lora": DISK_ROOMS | {"engines"},
     "collector": frozenset(),
     "merge": MERGING,
@@ -63,7 +64,17 @@ MAY_IMPORT = {
 DISK = frozenset(
     {"fcntl", "fileinput", "glob", "io", "mmap", "os", "shutil", "socket", "subprocess", "tempfile"}
 )
-KNOW_NO_DISK = {"frozen", "errors", "choices", "format", "kinds", "engines", "kernels", "methods"}
+KNOW_NO_DISK = {
+    "frozen",
+    "pattern",
+    "errors",
+    "choices",
+    "format",
+    "kinds",
+    "engines",
+    "kernels",
+    "methods",
+}
 # in rooms that do: modules of pure values
 PURE_MODULES = {
     "soupctl.banks.compatibility",

@@ -7,9 +7,10 @@ model was made, and may differ.
 
 from __future__ import annotations
 
-import re
 from fnmatch import fnmatchcase
 from pathlib import PurePath
+
+from ..pattern import pattern
 
 PROSE = frozenset(
     (".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".pdf", ".gitattributes", ".gitignore")
@@ -59,7 +60,7 @@ CONFIGS = (
 """Lowercase names of files that libraries read to configure a model."""
 
 # an index lists the weights of the input, not those of the output
-INDEX = re.compile(r"\.(safetensors|bin)\.(.+\.)?index\.(.+\.)?json$")
+INDEX = pattern(r"\.(safetensors|bin)\.(.+\.)?index\.(.+\.)?json$")
 
 
 def is_copied(name: str) -> bool:

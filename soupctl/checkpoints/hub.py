@@ -6,16 +6,16 @@ Rule 2: the name of a blob of a large file is its SHA-256; that of a small file 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from ..errors import InputError
 from ..format.index import is_inside
+from ..pattern import pattern
 from ..storage.files import read_file
 
 SNAPSHOTS = "snapshots"
 LONGEST_REF = 1000
-SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = pattern(r"[0-9a-f]{64}")
 
 
 def snapshot_of(path: Path) -> Path:

@@ -9,7 +9,6 @@ as those that macOS writes beside others.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from ..errors import InputError, MismatchError
 from ..format.index import Index, parse_index
 from ..frozen import frozen
+from ..pattern import pattern
 from ..storage.files import read_file
 from ..storage.regular import reading
 from .config_files import is_weights
@@ -33,7 +33,7 @@ SUFFIXES = (".safetensors", ".st", ".sft")
 STEMS = ("diffusion_pytorch_model", "model", "adapter_model", "pytorch_lora_weights")
 """Names of weights files as diffusers, transformers and PEFT write them, without extension."""
 
-SHARD = re.compile(r"-\d+-of-(\d+)\.")
+SHARD = pattern(r"-\d+-of-(\d+)\.")
 """What the name of a shard has in it."""
 NO_INDEX = "download their index too"
 

@@ -7,12 +7,12 @@ Rule 2: every possible file name can be written to a list and read back.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import sys
 from pathlib import Path
 
 from ..errors import InputError
+from ..pattern import pattern
 from ..storage.regular import KINDS, reading
 from .open import STREAM
 
@@ -22,7 +22,7 @@ ESCAPED = "\\"
 """The first character of a line with an escaped name, as in the lists of GNU sha256sum."""
 LETTERS = {b"\\": "\\\\", b"\n": "\\n", b"\r": "\\r"}
 BYTES = {text: raw for raw, text in LETTERS.items()}
-ESCAPE = re.compile(r"\\(?:[\\nr]|x[0-9a-f]{2})")
+ESCAPE = pattern(r"\\(?:[\\nr]|x[0-9a-f]{2})")
 
 
 def read_list(source: str, end: bytes = b"\n") -> list[str]:

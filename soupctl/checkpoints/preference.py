@@ -6,16 +6,16 @@ Rule 2: the config says which library a folder is of; without one, the user must
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError, UnreadableError
+from ..pattern import pattern
 from ..storage.files import read_json
 from .listing import CONFIG
 
 # the variant comes after `index`, or before it, as diffusers wrote it until 2024
-INDEX = re.compile(r"\.safetensors\.(.+\.)?index\.(.+\.)?json$")
+INDEX = pattern(r"\.safetensors\.(.+\.)?index\.(.+\.)?json$")
 
 DIFFUSERS = "diffusion_pytorch_model"
 TRANSFORMERS = "model"

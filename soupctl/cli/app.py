@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, MutableMapping
 from importlib import import_module
+from inspect import getdoc
 from typing import Annotated, Any
 
 import typer
@@ -30,7 +30,8 @@ def _overview(context: typer.Context) -> list[str]:
     """The lines about all commands."""
     from .overview import overview
 
-    return overview(context, JOBS).splitlines()
+    jobs = {job: [(name, _summary(name)) for name in names] for job, names in JOBS.items()}
+    return overview(context, jobs).splitlines()
 
 
 def _show_overview(context: typer.Context, asked: bool) -> None:
@@ -82,9 +83,6 @@ def show_help(
         put(line)
 
 
-COMPLETING = "_SOUPCTL_COMPLETE"
-"""The variable by which a shell asks for completions."""
-
 JOBS: dict[str, dict[str, str]] = {
     "Make and change soups": {
         "avg": "average:average",
@@ -128,28 +126,55 @@ JOBS: dict[str, dict[str, str]] = {
 """The module and function of each command; a command loads no other's, which takes time."""
 
 COMMANDS = {name: place for job in JOBS.values() for name, place in job.items()}
-NEED_ALL = ("demo", "help")
-"""The commands that run others, or show their options."""
 
 
-def commands(words: Sequence[str] | None = None) -> TyperGroup:
-    """All commands, as the parser that reads a command line.
+class _CommandsByName(MutableMapping[str, Any]):
+    """The commands by name; the options of each are made when it is first asked for.
 
-    Making the options of a command takes time. So with the `words` of a command line that begins
-    with a command, there is that one alone; with other words, all have a name and a summary only,
-    but for the first that is named.
+    To make those of all takes longer than all else that a small command does.
     """
-    named = next((word for word in words or () if not word.startswith("-")), None)
-    every = words is None or named in NEED_ALL or COMPLETING in os.environ
-    alone = not every and words is not None and words[:1] == [named] and named in COMMANDS
-    app = typer.Typer(**SETTINGS)
+
+    def __init__(self) -> None:
+        self.made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.made:
+            app = typer.Typer(**{**SETTINGS, "add_help_option": True}, add_completion=False)
+            app.command(name)(_function_of(name))
+            self.made[name] = get_command(app)
+        return self.made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self.made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self.made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in COMMANDS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _CommandGroup(TyperGroup):
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        return self.commands[cmd_name] if cmd_name in COMMANDS else None
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+
+def commands() -> TyperGroup:
+    """All commands, as the parser that reads a command line."""
+    app = typer.Typer(**SETTINGS, cls=_CommandGroup)
     app.callback(invoke_without_command=True)(_top)
-    for name in COMMANDS:
-        if not alone or name == named:
-            function = _function_of(name)
-            app.command(name)(function if every or name == named else _summary_of(function))
     group = get_command(app)
-    assert isinstance(group, TyperGroup)
+    assert isinstance(group, _CommandGroup)
+    group.commands = _CommandsByName()
     return group
 
 
@@ -160,11 +185,6 @@ def _function_of(name: str) -> Callable[..., Any]:
     return found
 
 
-def _summary_of(function: Callable[..., Any]) -> Callable[[], None]:
-    """A stand-in for a command in an overview: its docstring and no options."""
-
-    def summary() -> None:
-        """Placeholder of the command."""
-
-    summary.__doc__ = function.__doc__
-    return summary
+def _summary(name: str) -> str:
+    """The first sentence of a command's help."""
+    return str(getdoc(_function_of(name))).partition("\n\n")[0].replace("\n", " ")

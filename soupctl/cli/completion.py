@@ -6,14 +6,13 @@ Rule 2: a soup that cannot be read offers nothing, and no error disturbs the lin
 
 from __future__ import annotations
 
-import re
-
 import typer
 
 from ..errors import SoupError
 from ..ledger.names import SHORT_DIGEST
+from ..pattern import pattern
 
-PLAIN_WORD = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./+@%=,:-]*")
+PLAIN_WORD = pattern(r"[A-Za-z0-9_.][A-Za-z0-9_./+@%=,:-]*")
 
 
 def dtypes(incomplete: str) -> list[str]:

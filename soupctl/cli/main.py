@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..collector import look_seldom
 from ..errors import Issue, LimitError, OutputError, SoupError, UsageError
+from ..pattern import pattern
 from .report import ErrorStyle, asks_for_json, report
 
 if TYPE_CHECKING:
@@ -31,9 +30,7 @@ INTERNAL = 70
 """The exit code of an unexpected failure, as in sysexits.h."""
 TRACEBACK = "SOUPCTL_TRACEBACK"
 """The environment variable that turns on the traceback of such a failure."""
-NO_MEMORY = re.compile(
-    r"(?:OutOfMemoryError: |DefaultCPUAllocator: can't allocate memory: )([^.]+)"
-)
+NO_MEMORY = pattern(r"(?:OutOfMemoryError: |DefaultCPUAllocator: can't allocate memory: )([^.]+)")
 """PyTorch's messages when a device or the system is out of memory."""
 CLOSED = (("stdin", os.O_WRONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
 """The standard streams, and the mode in which /dev/null replaces each if it is closed."""
@@ -154,19 +151,19 @@ def _run(arguments: list[str], style: ErrorStyle) -> int:
 
     from .app import commands
 
-    group = commands(arguments)
+    group = commands()
     try:
         code = group.main(args=arguments, prog_name="soupctl", standalone_mode=False, obj=style)
         return int(code or 0)
     except SoupError as error:
         from .usage import for_command
 
-        issues = for_command(error.issues, arguments, commands())
+        issues = for_command(error.issues, arguments, group)
         return report(issues, error.exit_code, style)
     except typer.TyperException as error:
         from .usage import issue_of
 
-        return report([issue_of(error, arguments, commands())], UsageError.exit_code, style)
+        return report([issue_of(error, arguments, group)], UsageError.exit_code, style)
     except SystemExit as leaving:
         # typer leaves by itself, with another code, when the reader of a pipe is gone
         if isinstance(leaving.__context__, BrokenPipeError):
@@ -207,6 +204,8 @@ def _report_failure(error: Exception, style: ErrorStyle) -> int:
     if missing := NO_MEMORY.search(f"{type(error).__name__}: {error}"):
         return report([Issue(f"out of memory: {missing[1]}")], LimitError.exit_code, style)
     if os.environ.get(TRACEBACK):
+        import traceback
+
         traceback.print_exc()
     issue = Issue(f"internal error: {type(error).__name__}: {error}")
     return report([issue], INTERNAL, style)

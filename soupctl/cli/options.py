@@ -15,6 +15,7 @@ from ..choices import OnInt
 from ..errors import UsageError
 from ..frozen import frozen
 from ..ledger.weights import parse_weight
+from ..pattern import pattern
 from . import completion
 from .report import ErrorStyle
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..verbs import DType, ExecutionOptions, Ingredient
 
 # enough digits for any size; Python refuses to parse thousands of them
-SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
+SIZE = pattern(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
 
 LONGEST_SHOWN = 40
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import typer
 from typer.core import TyperGroup
@@ -19,21 +19,21 @@ COMPLETION = (
     "soupctl --install-completion lets the shell complete commands, options, dtypes, and the "
     "ingredients of a soup."
 )
-WHOLE = 1000
-"""Longer than any command's summary, so that summaries are wrapped and never cut off."""
 
 
-def overview(context: typer.Context, jobs: Mapping[str, Iterable[str]]) -> str:
-    """What soupctl does and its commands, grouped by job, for the width of the terminal."""
+def overview(context: typer.Context, jobs: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """What soupctl does and the commands of each job, for the width of the terminal.
+
+    A command is its name and a summary.
+    """
     root = context.find_root()
     group = group_of(context)
     formatter = root.make_formatter()
     group.format_usage(root, formatter)
     group.format_help_text(root, formatter)
-    for job, names in jobs.items():
+    for job, summaries in jobs.items():
         with formatter.section(job):
-            summaries = [group.commands[name].get_short_help_str(WHOLE) for name in names]
-            formatter.write_dl(list(zip(names, summaries, strict=True)))
+            formatter.write_dl(summaries)
     with formatter.section("Options"):
         records = [each.get_help_record(root) for each in group.get_params(root)]
         formatter.write_dl([each for each in records if each is not None])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..checkpoints.open import STREAM
 from ..choices import Level, Proof
 from ..errors import UsageError
 from ..frozen import frozen
@@ -77,7 +76,7 @@ def verify(
 
     share, execution = of_folder.share(), work.execution()
     asked = AskedProof(tuple(map(Path, search or ())), level, printing)
-    several = None if soup == STREAM else verbs.soups_in(options.named(soup))
+    several = None if soup == "-" else verbs.soups_in(options.named(soup))
     if several is not None:
         _require_no_single(soup, checking.attestation, ingredients, component)
         is_proven = _verify_folder(several, share, asked, execution)

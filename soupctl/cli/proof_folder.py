@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ..choices import Level, Proof
 from ..errors import UsageError
 from ..ledger.weights import parse_weight
+from ..pattern import pattern
 from .console import counted
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..verbs import Share, SoupFolder, VerifiedFolder
 
-DURATION = re.compile(r"([0-9]{1,9})(s|m|h)?")
+DURATION = pattern(r"([0-9]{1,9})(s|m|h)?")
 SECONDS = {"s": 1, "m": 60, "h": 3600, None: 1}
 
 

@@ -11,11 +11,12 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import FLAG, Issue, UsageError
+from ..pattern import pattern
 from .suggest import meant_command, meant_option
 
-EXTRA = re.compile(r"Got unexpected extra argument\(s\) \((.*)\)", re.DOTALL)
-NO_NUMBER = re.compile(r"(.*) is not a valid (int|float)( range)?\.", re.DOTALL)
-RANGE = re.compile(r"(.*) is not in the range (.*)\.", re.DOTALL)
+EXTRA = pattern(r"Got unexpected extra argument\(s\) \((.*)\)", re.DOTALL)
+NO_NUMBER = pattern(r"(.*) is not a valid (int|float)( range)?\.", re.DOTALL)
+RANGE = pattern(r"(.*) is not in the range (.*)\.", re.DOTALL)
 """Messages of the parser that ours replace; `test_usage.py` notices when they change."""
 KINDS = {"int": "a whole number", "float": "a number"}
 
@@ -43,11 +44,10 @@ def for_command(
 ) -> tuple[Issue, ...]:
     """The issues of a command; their advice mentions options that only `avg` has."""
     command = next((each for each in arguments if not each.startswith("-")), None)
-    options = _options(group)
-    own = options.get(command or "", [])
+    own = _options_of(command, group) if command and command in group.commands else []
 
     def named(found: re.Match[str]) -> str:
-        is_elsewhere = found["name"] not in own and found["name"] in options[MAKES_ANEW]
+        is_elsewhere = found["name"] not in own and found["name"] in _options_of(MAKES_ANEW, group)
         is_said = found.string[: found.start()].endswith((f"{MAKES_ANEW} ", f"{command} "))
         return f"{MAKES_ANEW} {found[0]}" if is_elsewhere and not is_said else found[0]
 
@@ -95,15 +95,16 @@ def _joined(first: str | None, second: str) -> str:
 
 def _options(group: TyperGroup) -> dict[str, list[str]]:
     """The options of every command."""
-    return {
-        name: [
-            option
-            for each in command.params
-            if each.param_type_name == "option"
-            for option in (*each.opts, *each.secondary_opts)
-        ]
-        for name, command in group.commands.items()
-    }
+    return {name: _options_of(name, group) for name in group.commands}
+
+
+def _options_of(name: str, group: TyperGroup) -> list[str]:
+    return [
+        option
+        for each in group.commands[name].params
+        if each.param_type_name == "option"
+        for option in (*each.opts, *each.secondary_opts)
+    ]
 
 
 def _problem(error: typer.TyperException, option: str | None) -> str:

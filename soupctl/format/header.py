@@ -10,7 +10,6 @@ occur twice.
 from __future__ import annotations
 
 import json
-import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -21,6 +20,7 @@ from typing import Any
 
 from ..errors import InputError, LimitError
 from ..frozen import frozen
+from ..pattern import pattern
 from .dtypes import DType
 from .strict_json import decode, members
 
@@ -33,7 +33,7 @@ DTYPE_RANK = {dtype: rank for rank, dtype in enumerate(DType)}
 DTYPE_NAMES = {dtype.value: dtype for dtype in DType}
 
 _NUMBER = "(?:0|[1-9][0-9]{0,17})"
-USUAL = re.compile(
+USUAL = pattern(
     r'"([^"\\\x00-\x1f]*)": ?\{"dtype": ?"([A-Z0-9_]+)", ?'
     rf'"shape": ?\[((?:{_NUMBER}(?:, ?{_NUMBER})*)?)\], ?'
     rf'"data_offsets": ?\[({_NUMBER}), ?({_NUMBER})\]\}},[ \t\n\r]*'

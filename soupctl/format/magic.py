@@ -7,7 +7,7 @@ text has none.
 
 from __future__ import annotations
 
-import re
+from ..pattern import pattern
 
 OF_TORCH = "soupctl convert reads what torch saved, and runs nothing"
 OF_GGUF = "soupctl convert makes safetensors of it"
@@ -50,7 +50,7 @@ ZIP = b"PK\x03\x04"
 # PROTO with its version, the first instruction of every pickle since 2003
 PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 # GLOBAL with a module and a name, the first instruction of most older ones
-OLD_PICKLE = re.compile(rb"\(*c[\w.]+\n[\w.]+\n")
+OLD_PICKLE = pattern(rb"\(*c[\w.]+\n[\w.]+\n")
 QUOTED = 40
 """Characters of a text file that a message quotes."""
 

@@ -16,14 +16,16 @@ from collections.abc import Callable, Iterator
 from math import isinf
 from typing import Any
 
+from ..pattern import pattern
+
 DEEPEST = 127
 # the longest 64-bit integer; longer numbers are read as floats, as in the library
 INTEGER_TEXT = 20
 
-OPENING = re.compile(r"[ \t\n\r]*\{[ \t\n\r]*")
-COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
-SEPARATOR = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
-SURROGATE = re.compile("[\ud800-\udfff]")
+OPENING = pattern(r"[ \t\n\r]*\{[ \t\n\r]*")
+COLON = pattern(r"[ \t\n\r]*:[ \t\n\r]*")
+SEPARATOR = pattern(r"[ \t\n\r]*([,}])[ \t\n\r]*")
+SURROGATE = pattern("[\ud800-\udfff]")
 
 
 def decode(raw: bytes) -> str:

@@ -5,7 +5,6 @@ Rule 1: the cost is linear in the number of tensors, whatever the number of sche
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from math import prod
@@ -13,6 +12,7 @@ from math import prod
 from ..format.dtypes import INTEGERS, DType, Kind
 from ..format.header import Tensor
 from ..format.scales import CodeScale, matrix_shape, scale_grid
+from ..pattern import pattern
 from .constants import CONSTANTS
 from .facts import TensorFacts
 from .kind import Role, TensorKind
@@ -45,7 +45,7 @@ _BY_END: dict[str, tuple[int, ...]] = {
     for end in (*scheme.required, *scheme.more)
 }
 _LONGEST = max(map(len, _BY_END))
-_DELIMITER = re.compile("[._:]")
+_DELIMITER = pattern("[._:]")
 
 
 def find_codes(tensors: Mapping[str, Tensor], facts: TensorFacts) -> dict[str, TensorKind]:

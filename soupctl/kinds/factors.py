@@ -7,12 +7,12 @@ pairs of matrices with matching inner sides is an adapter.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from ..format.header import Tensor
 from ..frozen import frozen
+from ..pattern import pattern
 from .facts import TensorFacts
 from .kind import Role, TensorKind
 
@@ -48,7 +48,7 @@ NAMES = (
 WHOLES = frozenset({"DoRA", "AdaLoRA"})
 """Kinds of adapters that have the two halves of a LoRA and something else."""
 HALVES = frozenset({"up", "down", "A", "B"})
-LORA_MODULE = re.compile(r"(.*_)?lora\d*")
+LORA_MODULE = pattern(r"(.*_)?lora\d*")
 """Names of modules whose children are two halves of factors (diffusers, XLabs)."""
 
 SIBLINGS = (
@@ -69,12 +69,12 @@ LINEAR = frozenset(
     }
 )
 """Values of `peft_type` for adapters that are linear in their parameters."""
-LINEAR_PARTS = re.compile(
+LINEAR_PARTS = pattern(
     r"ia3_.*|fourierft_.*|waveft_.*|shira_.*|c3a_.*|trainable_tokens_.*|prompt_embeddings"
     r"|modules_to_save|diff|diff_b|w_norm|b_norm|weight|bias"
 )
 """Parts of the names of parameters of an adapter that are linear."""
-OWN_MODULE = re.compile(r".*_[A-Z]\d*")
+OWN_MODULE = pattern(r".*_[A-Z]\d*")
 """Names of modules that belong to a tuner, not to the base."""
 PEFT_PREFIX = "base_model.model."
 """Prefix of the names in a PEFT file."""
@@ -91,7 +91,7 @@ SCALARS = frozenset({"alpha", "scale", "rank", "network_alpha"})
 
 _BARE_ENDS = tuple(f".{part}" for part in BARE)
 _SIBLINGS = frozenset(part for parts, *_ in SIBLINGS for part in parts)
-_PATTERN = re.compile("|".join(f"(?P<k{n}>(?:{each[0]}))" for n, each in enumerate(NAMES)))
+_PATTERN = pattern("|".join(f"(?P<k{n}>(?:{each[0]}))" for n, each in enumerate(NAMES)))
 
 
 @frozen

@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from ..pattern import pattern
+
 WEIGHT = ".weight"
 DENOISER = "model.diffusion_model."
 """Prefix of the denoiser in a file with several models; the others are left alone."""
 
-_IN_BLOCK = re.compile(r"(^|\.)[0-9]+\.")
+_IN_BLOCK = pattern(r"(^|\.)[0-9]+\.")
 """Matches the number of a repeated block."""
-_KEPT = re.compile(
+_KEPT = pattern(
     r"norm|emb|relative_attention_bias|router|(^|\.)gate\.|adaln|modulation|(^|[._])mod(_|\.|$)|time_|head\.",
     re.IGNORECASE,
 )

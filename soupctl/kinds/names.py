@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from ..frozen import frozen
+from ..pattern import pattern
 
 PREFIXES = {
     "_orig_mod.": "torch.compile",
@@ -120,7 +121,7 @@ class Renaming:
     """The other's name of each tensor by its own."""
 
 
-_PATTERNS = tuple((re.compile(pattern), new, what) for pattern, new, what, _ in RENAMINGS)
+_PATTERNS = tuple((pattern(text), new, what) for text, new, what, _ in RENAMINGS)
 
 
 def renaming(
@@ -186,9 +187,9 @@ def _candidates(
             if old != new:
                 what = " and ".join(f"the prefix {each!r}" for each in (old, new) if each)
                 yield what, _with_prefix(wanted, own, old, new)
-    for pattern, replacement, what in _PATTERNS:
-        plain = {pattern.sub(replacement, name): name for name in wanted}
-        changed = {name: pattern.sub(replacement, name) for name in own}
+    for old_name, replacement, what in _PATTERNS:
+        plain = {old_name.sub(replacement, name): name for name in wanted}
+        changed = {name: old_name.sub(replacement, name) for name in own}
         if len(plain) == len(wanted):
             yield what, {name: plain.get(each, each) for name, each in changed.items()}
 

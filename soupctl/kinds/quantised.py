@@ -6,10 +6,9 @@ Rule 2: the first scheme of the table that fits wins, so the special ones stand 
 
 from __future__ import annotations
 
-import re
-
 from ..format.dtypes import DType
 from ..frozen import frozen
+from ..pattern import pattern
 
 FP8 = frozenset({DType.F8_E4M3, DType.F8_E5M2})
 """Dtypes of codes whose value is exactly code times scale."""
@@ -299,7 +298,7 @@ SCALES_OF = {
 """Last parts of the names of scales that nothing else is named, and of the codes beside them."""
 ORPHAN = "scale of a weight that the file lacks"
 
-OF_CODES = re.compile("scale|zero_?p|smooth|quant|rotation|hadamard|codebook|absmax")
+OF_CODES = pattern("scale|zero_?p|smooth|quant|rotation|hadamard|codebook|absmax")
 """Parts of the names of tensors that say how the codes beside them are read."""
 
 DEQUANTISED = frozenset(

@@ -5,11 +5,11 @@ Rule 1: a ledger is untrusted input: any other value raises TypeError or ValueEr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from ..format.header import DTYPE_NAMES
+from ..pattern import pattern
 from .ledger import Runs
 from .sealed import list_text
 
@@ -20,7 +20,7 @@ LONGEST_GLOB = 1000
 LONGEST_NAME = 4 * 4096
 """Characters of the longest name or hint: the longest path with each byte escaped."""
 
-DIGEST = re.compile("blake3:[0-9a-f]{64}")
+DIGEST = pattern("blake3:[0-9a-f]{64}")
 
 
 def encode_runs(dtypes: Runs) -> list[list[str | int]]:

@@ -16,12 +16,13 @@ from ..checkpoints.digest import PREFIX
 from ..checkpoints.layout import SUFFIXES
 from ..errors import LedgerError
 from ..frozen import frozen
+from ..pattern import pattern
 from .changes import ANOTHER_TAKE
 from .ledger import UNKNOWN, IngredientEntry, Ledger, descendants_of
 from .names import SHORT_DIGEST
 from .training_record import TrainingRecord
 
-DIGITS = re.compile(rf"(?P<prefix>{PREFIX})?(?P<digits>[0-9a-f]+)", re.IGNORECASE)
+DIGITS = pattern(rf"(?P<prefix>{PREFIX})?(?P<digits>[0-9a-f]+)", re.IGNORECASE)
 FEWEST, FEWEST_BARE = 4, 8
 """Fewest digits of a shortened digest: with its prefix, and without."""
 

@@ -6,7 +6,6 @@ Rule 2: proportions become whole numbers with no common factor, so equal soups h
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections.abc import Sequence
 from fractions import Fraction
@@ -14,18 +13,19 @@ from functools import lru_cache
 from math import gcd, lcm
 
 from ..errors import UsageError
+from ..pattern import pattern
 
 LARGEST = 2**62
 """Largest scaled weight and largest total: what the integer arithmetic of the engines holds."""
 
 DECIMAL = r"(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})"
 # large positive exponents are not accepted: no sum holds such weights
-PATTERN = re.compile(
+PATTERN = pattern(
     rf"(?P<number>[+-]?(?:{DECIMAL}(?:[eE]-\d{{1,2}})?|\d{{1,30}}/\d{{1,30}}))"
     rf"|(?P<percent>[+-]?{DECIMAL})%"
 )
 # room for the sum of many weights
-WRITTEN = re.compile(r"-?[1-9]\d{0,99}(/[1-9]\d{0,99})?")
+WRITTEN = pattern(r"-?[1-9]\d{0,99}(/[1-9]\d{0,99})?")
 
 MOST_DIGITS = 60
 """Most digits of a numerator or denominator."""

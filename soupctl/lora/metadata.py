@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import InputError
+from ..pattern import pattern
 from .modules import OTHER_TOOL
 
 ARGUMENTS = "ss_network_args"
@@ -21,10 +22,10 @@ MODULE = "ss_network_module"
 """kohya: the module that trained, such as `networks.lora` or `lycoris.kohya`."""
 ONETRAINER = "ot_config"
 
-DORA = re.compile(r"(.*[_.])?(dora(_wd)?|weight_decompose)")
+DORA = pattern(r"(.*[_.])?(dora(_wd)?|weight_decompose)")
 """Options that turn DoRA on (LyCORIS, sd-scripts and its forks)."""
-RANK_STABILISED = re.compile(r"(.*_)?(rs_?lora)")
-INITIAL = re.compile(r"(.*_)?(pissa(_init)?|initialize|init_lora_weights|lora_init)")
+RANK_STABILISED = pattern(r"(.*_)?(rs_?lora)")
+INITIAL = pattern(r"(.*_)?(pissa(_init)?|initialize|init_lora_weights|lora_init)")
 CHANGED_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Initialisations that subtract the factors from the base (PEFT's LoraConfig)."""
 TRUE = frozenset({"true", "1", "yes", "on"})

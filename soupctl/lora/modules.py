@@ -7,7 +7,6 @@ error.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from math import prod
@@ -17,6 +16,7 @@ from ..format.header import Tensor
 from ..frozen import frozen
 from ..kinds.factors import find_factors
 from ..kinds.facts import TensorFacts
+from ..pattern import pattern
 
 
 class Family(Enum):
@@ -52,7 +52,7 @@ PARTS: tuple[tuple[str, Family], ...] = (
     (r"\.(?P<role>diff(_[bm])?|[wb]_norm)", Family.FULL),
     (r"\.lora_(?P<role>B|up)(\.default)?\.bias", Family.FULL),
 )
-_PARTS = tuple((re.compile(rf"(?P<module>.+){part}"), family) for part, family in PARTS)
+_PARTS = tuple((pattern(rf"(?P<module>.+){part}"), family) for part, family in PARTS)
 
 PARAMETERS = {
     **dict.fromkeys(("diff", "w_norm"), LayerTensor.WEIGHT),
@@ -229,8 +229,8 @@ def _incomplete(
 def _part_of(name: str) -> tuple[str, str, Family] | None:
     """The module, role and family of a factor; None for any other tensor."""
     stem = name.removesuffix(".weight")
-    for pattern, family in _PARTS:
-        if found := pattern.fullmatch(stem):
+    for part, family in _PARTS:
+        if found := part.fullmatch(stem):
             if family is Family.FULL and stem != name:
                 return None
             return found["module"], ROLES.get(found["role"], found["role"]), family

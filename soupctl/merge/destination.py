@@ -20,13 +20,14 @@ from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
 from ..format.shards import MOST_SHARDS, OutputFile, TensorSpec, index_name, same_files, split
 from ..frozen import frozen
+from ..pattern import pattern
 from .companion_files import CompanionFiles, companion_files, compared_configs
 from .ingredients import ComponentInputs, Inputs
 from .plan import Plan
 
 FOREIGN = PICKLES | {".gguf", ".h5", ".npz", ".onnx", ".tar", ".zip"}
 """Lowercase endings of other formats, which the name of an output must not have."""
-LONE_VARIANT = re.compile(rf"^({'|'.join(STEMS)})\.[^.]+\.safetensors$")
+LONE_VARIANT = pattern(rf"^({'|'.join(STEMS)})\.[^.]+\.safetensors$")
 
 
 @frozen

@@ -6,17 +6,17 @@ Rule 1: names are text of others: they cannot end a table, a block of code or th
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from ..errors import LedgerError
 from ..ledger.ledger import Ledger
 from ..merge.recipes.export import recipe_of
+from ..pattern import pattern
 from .ledger_record import removed
 
 CARD = "README.md"
-UNSAFE = re.compile(r"[^\w ./:@+,()=-]")
+UNSAFE = pattern(r"[^\w ./:@+,()=-]")
 
 
 def card_text(name: str, ledgers: Sequence[tuple[str, Ledger]], *, is_pipeline: bool) -> str:

@@ -7,19 +7,19 @@ Rule 2: an attestation is untrusted input: it is checked in full before any of i
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from ..choices import Level
 from ..format.index import is_inside
 from ..frozen import frozen
+from ..pattern import pattern
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:soupctl:attestation:v1"
 """The kind of what is said of the files: that they are a soup, of what, and how it is known."""
 
-HEX = re.compile(r"[0-9a-f]{64}")
+HEX = pattern(r"[0-9a-f]{64}")
 MOST_FILES = 100_000
 LONGEST_NAME = 4096
 

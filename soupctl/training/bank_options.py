@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from ..banks.config import GATE_GRID, GateInput, GateKind
 from ..choices import Balance, Preset
 from ..errors import Issue, UsageError
+from ..frozen import frozen
 from .option_fields import Bounds, CommandOptions, option, out_of_bounds
 from .options import Options
 
@@ -37,7 +38,7 @@ PRESETS: Mapping[Preset, Mapping[str, object]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PatchOptions:
     """The options of a prompt bank; its base is given elsewhere.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..choices import CaptionFiles
+from ..frozen import frozen
 from .option_fields import AT_LEAST_1, FRACTION, SIDE, Bounds, option
 from .step_options import StepOptions
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DataOptions(StepOptions):
     """The options of the data, after those of the steps."""
 

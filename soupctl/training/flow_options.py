@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from ..choices import Weighting
+from ..frozen import frozen
 from .memory_options import MemoryOptions
 from .option_fields import POSITIVE, Bounds, option
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FlowOptions(MemoryOptions):
     """How timesteps are drawn and weighted in flow matching."""
 

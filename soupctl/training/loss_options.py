@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from ..choices import Optimizer, Precision, Prediction
+from ..frozen import frozen
 from .data_options import DataOptions
 from .option_fields import AT_LEAST_0, FRACTION, POSITIVE, option
 
 RANGE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LossOptions(DataOptions):
     """The options of loss, precision and memory, after those of the data."""
 

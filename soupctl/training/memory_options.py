@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ..choices import Precision, WeightDtype
+from ..frozen import frozen
 from .loss_options import LossOptions
 from .option_fields import option
 
@@ -14,7 +14,7 @@ NARROWEST, WIDEST = 1e-3, 12**-0.5
 MOST_TRACKS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemoryOptions(LossOptions):
     """The options of memory, after those of the loss."""
 

@@ -8,10 +8,11 @@ Rule 2: the fields are in the order of `--help`; each group of options extends t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from ..choices import SaveAs, SaveDtype, Schedule, Tracker
 from ..errors import Issue, UsageError
+from ..frozen import frozen
 from .flow_options import FlowOptions
 from .memory_options import track_problems
 from .option_fields import (
@@ -28,7 +29,7 @@ from .option_fields import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options(FlowOptions):
     """The options of a training run; base, data and output are given elsewhere.
 

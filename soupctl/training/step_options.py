@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..choices import Schedule
+from ..frozen import frozen
 from .option_fields import AT_LEAST_0, AT_LEAST_1, BATCH, POSITIVE, option
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepOptions:
     """The options of the optimizer's steps."""
 

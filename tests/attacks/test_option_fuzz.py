@@ -184,7 +184,7 @@ words = st.sampled_from(WORDS) | st.sampled_from(NUMBERS) | st.sampled_from(FILE
 
 def options(command: str) -> dict[str, bool]:
     """The options of a command, and whether each takes a value."""
-    found = commands([command]).commands[command]
+    found = commands().commands[command]
     return {
         name: not parameter.is_flag
         for parameter in found.params

@@ -89,7 +89,11 @@ def load() -> None:
         checkpoint = Path(folder, "a.st")
         checkpoint.write_bytes(CHECKPOINT)
         arguments = ["avg", str(checkpoint), "-o", f"{folder}/b.st", "-j1"]
-        commands().main(args=arguments, prog_name="soupctl", standalone_mode=False)
+        every = commands()
+        every.main(args=arguments, prog_name="soupctl", standalone_mode=False)
+    # the module of a command is loaded when its options are made
+    for name in every.commands:
+        assert every.commands[name].params
     gc.freeze()
 
 

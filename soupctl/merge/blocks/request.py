@@ -5,7 +5,6 @@ Rule 1: numbers are exact: a file's `0.1` is read from its text as one tenth.
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
@@ -17,12 +16,13 @@ from ...errors import InputError, Issue, UsageError
 from ...frozen import frozen
 from ...ledger.block_weights import WeightTuple
 from ...ledger.weights import parse_number
+from ...pattern import pattern
 from ...storage.files import read_file
 from .presets import PRESETS
 
 LARGEST_FILE = 1 << 18
 """Most bytes of a file of weights by block."""
-DOTTED = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){100}""")
+DOTTED = pattern(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){100}""")
 """Matches a key of a hundred parts, which would take a parser long."""
 COUNTS = (26, 20, 61)
 """The possible lengths of a classic string."""

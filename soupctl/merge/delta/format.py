@@ -10,7 +10,6 @@ Rule 4: the record of a delta is untrusted text like a ledger, and is sealed and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
@@ -19,13 +18,14 @@ from ...format.dtypes import DType, Kind
 from ...format.header import Tensor
 from ...frozen import frozen
 from ...ledger.sealed import Digest, RecordFormat, canonical, read_record, sealed
+from ...pattern import pattern
 
 COMPONENT_FILE = "delta.safetensors"
 """The name of a component's delta in its folder, which no library mistakes for weights."""
 MAKE = "make it again with soupctl delta FINE BASE"
 DELTA_FORMAT = 1
 RECORD = RecordFormat("a delta", DELTA_FORMAT, MAKE, "use a newer soupctl")
-PART = re.compile(r"([01][iv]?|[cs]):")
+PART = pattern(r"([01][iv]?|[cs]):")
 
 TensorSpec = tuple[str, DType, tuple[int, ...]]
 """Name, dtype and shape of a tensor."""

@@ -9,7 +9,6 @@ Rule 3: the record of a sum is untrusted text like a ledger, and is sealed and c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from math import gcd, lcm, prod
@@ -23,6 +22,7 @@ from ...ledger.json_values import encode_runs, parse_digest, parse_runs
 from ...ledger.ledger import Runs
 from ...ledger.sealed import Digest, RecordFormat, canonical, read_record, sealed
 from ...ledger.weights import LARGEST, read_weight, weight_text
+from ...pattern import pattern
 
 REMOVE = "without the sum, the soup is recomputed from its ingredients"
 NO_SUM = "with --no-keep-sum, the soup is recomputed when it changes"
@@ -33,7 +33,7 @@ MOST_PLANES = 8
 COPIED = "c:"
 SUFFIX = ".sum"
 """The end of the name of a sum."""
-PLANE = re.compile(r"([0-7])([iv]?):")
+PLANE = pattern(r"([0-7])([iv]?):")
 
 TensorSpec = tuple[str, DType, tuple[int, ...]]
 """Name, dtype and shape of a tensor."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from ...checkpoints.open import STREAM
 from ...errors import InputError
+from ...pattern import pattern
 from ...storage.files import STANDARD_INPUT, read_file, read_stream
 from ..blocks.request import DOTTED
 
 LARGEST_FILE = 1 << 20
 """Most bytes of a recipe."""
-DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
+DIGEST = pattern(r"blake3:[0-9a-f]{64}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
