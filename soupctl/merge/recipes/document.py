@@ -13,6 +13,7 @@ from fractions import Fraction
 from ...choices import OnInt, OnMissing, Quantization
 from ...format.dtypes import DType
 from ...frozen import frozen
+from ...ledger.ledger import SoupState
 from ...methods.settings import MethodSettings
 from ..blocks.request import BlockWeights, ClassicBlocks
 
@@ -127,6 +128,8 @@ class RecipeDocument:
     result: str
     """The step whose result is the output."""
     options: RecipeOptions = RecipeOptions()
+    history: Mapping[str, tuple[SoupState, ...]] = field(default_factory=dict)
+    """For each component, '' for a file, the states of the soup that the recipe makes again."""
 
     @property
     def needed(self) -> tuple[RecipeStep, ...]:

@@ -13,7 +13,8 @@ from ...checkpoints.preference import INDEX
 from ...choices import OnInt, OnMissing
 from ...errors import LedgerError
 from ...frozen import frozen
-from ...ledger.ledger import IngredientEntry, Ledger
+from ...ledger.ledger import IngredientEntry, Ledger, SoupState
+from .history import history_lines
 from .toml import quoted
 
 
@@ -25,6 +26,8 @@ class Exported:
     inputs: Mapping[str, str]
     """The table of each ingredient and donor under `[inputs]`, by digest."""
     has_other_base: bool
+    histories: Mapping[str, Sequence[SoupState]]
+    """The states of each component; a file's has the name ''."""
 
 
 def recipe_of(ledger: Ledger, path: str) -> Iterator[str]:
@@ -34,17 +37,41 @@ def recipe_of(ledger: Ledger, path: str) -> Iterator[str]:
     soup that is neither an exact average nor a base or an average with deltas.
     """
     require_described(ledger, path)
-    if any(len(entry.pipelines) > 1 for entry in ledger.ingredients):
-        raise LedgerError("has ingredients of several components", path=path)
     inputs = {}
     for each in ledger.sources:
         place = place_of(next(iter(each.hints), None), each.name, path)
         inputs[each.digest] = input_text(place, quoted(each.digest))
-    return lines_of(Exported(ledger, inputs, has_other_base(ledger)))
+    histories = {"": ledger.states}
+    return lines_of(Exported(ledger, inputs, has_other_base(ledger), histories))
 
 
 def lines_of(soup: Exported) -> Iterator[str]:
     """The lines of the recipe of a soup."""
+    yield from _lines_of_steps(soup)
+    if all(len(states) == 1 for states in soup.histories.values()):
+        return
+    if _is_recorded_otherwise(soup.ledger):
+        yield ""
+        yield "# its history is left out: run makes its tensors, and records them in another way"
+        return
+    yield from history_lines(soup.histories)
+
+
+def _is_recorded_otherwise(ledger: Ledger) -> bool:
+    """Whether `run` records what is left of a soup in another way than its changes did.
+
+    That is a mean with deltas of which one model is left, which is then a base, a donor that became
+    an ingredient, and one component of pipelines, which is then a lone model.
+    """
+    lone = ledger.is_applied and ledger.base is None and len(ledger.models) == 1
+    held = {entry.digest for entry in ledger.ingredients}
+    if any(entry.pipelines for entry in ledger.ingredients):
+        return True
+    return (lone and bool(ledger.deltas)) or any(each.digest in held for each in ledger.donors)
+
+
+def _lines_of_steps(soup: Exported) -> Iterator[str]:
+    """The lines of the options, inputs and steps."""
     ledger = soup.ledger
     entries = (*_in_order(ledger), *ledger.donors)
     names = _names(entries)
@@ -58,6 +85,10 @@ def lines_of(soup: Exported) -> Iterator[str]:
     counted = dict([*named.items()][: len(ledger.ingredients)])
     models = {name: entry for name, entry in counted.items() if not ledger.adds(entry)}
     deltas = {name: entry for name, entry in counted.items() if ledger.adds(entry)}
+    if not deltas and ledger.base is not None:
+        (base,) = models
+        yield from _step("soup", "add", "scales", {}, (), f"base = {quoted(base)}")
+        return
     if not deltas:
         first = () if ledger.normalize else ("normalize = false",)
         yield from _step("soup", "average", "weights", models, ledger.blocks, *first)

@@ -89,7 +89,12 @@ def _exported(parts: _SoupComponents) -> Exported:
         deltas=tuple(sorted(added)) if len(models) > 1 else (),
     )
     inputs = {digest: _input(parts, each) for digest, each in (pipelines | donors).items()}
-    return Exported(whole, inputs, has_other_base=any(map(has_other_base, parts.ledgers)))
+    return Exported(
+        whole,
+        inputs,
+        has_other_base=any(map(has_other_base, parts.ledgers)),
+        histories=dict(zip(parts.names, (each.states for each in parts.ledgers), strict=True)),
+    )
 
 
 def _common_blocks(parts: _SoupComponents) -> tuple[str, ...]:

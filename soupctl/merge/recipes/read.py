@@ -24,6 +24,7 @@ from .document import (
     RecipeStep,
     TakeStep,
 )
+from .history import History, read_history
 from .issues import RecipeIssues
 from .mergekit import SUFFIXES as MERGEKIT
 from .mergekit import read_mergekit
@@ -31,7 +32,7 @@ from .read_options import OPTIONS, OptionsReader
 from .tables import TableReader
 from .toml import is_digest, read_toml
 
-TOP = ("inputs", "steps", "result")
+TOP = ("inputs", "steps", "result", "history")
 STEPS = {
     "average": ("average", "weights", "blocks", "normalize"),
     "base": ("base", "add", "minus", "scales", "blocks"),
@@ -89,7 +90,19 @@ class _RecipeReader(TableReader):
         if steps:
             self.name("result", result, [step.name for step in steps])
         options = OptionsReader(self.issues).options(table, inputs)
-        return RecipeDocument(self.issues.label, inputs, tuple(steps), str(result), options)
+        return RecipeDocument(
+            self.issues.label, inputs, tuple(steps), str(result), options, self._history(table)
+        )
+
+    def _history(self, table: Mapping[str, Any]) -> dict[str, History]:
+        """The history of what the recipe makes again; empty if it has none."""
+        if "history" not in table:
+            return {}
+        try:
+            return read_history(table["history"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self.issues.add("history is not that of a soup", "soupctl log --recipe prints it")
+            return {}
 
     def _input(self, name: str, value: object) -> RecipeInput:
         where = f"input {shortened(name)!r}"
@@ -135,10 +148,17 @@ class _RecipeReader(TableReader):
         self, where: str, table: Mapping[str, Any], known: Collection[str]
     ) -> Operation:
         base = self.name(f"{where}: base", table["base"], known)
-        added = self._names(f"{where}: add", table.get("add"), known)
+        added = self._added(where, table, known)
         minus = self.name(f"{where}: minus", table.get("minus", table["base"]), known)
         scales = self._numbers(where, table, "scales", len(added))
         return DifferenceStep(base, added, minus, scales, self._blocks(where, table))
+
+    def _added(
+        self, where: str, table: Mapping[str, Any], known: Collection[str]
+    ) -> tuple[str, ...]:
+        """What is added to a base; an empty list leaves the base alone."""
+        given = table.get("add")
+        return () if given == [] else self._names(f"{where}: add", given, known)
 
     def _take(self, where: str, table: Mapping[str, Any], known: Collection[str]) -> Operation:
         source = self.name(f"{where}: from", table["from"], known)

@@ -26,7 +26,8 @@ from ..recipe import Recipe, selector
 from ..run import carry_out
 from ..sources import is_added
 from .compose import Composition, compose
-from .document import MethodStep, RecipeDocument, RecipeInput, RecipeStep
+from .document import DifferenceStep, MethodStep, RecipeDocument, RecipeInput, RecipeStep
+from .history import with_history
 from .issues import near
 from .lock import Lock, read_lock, write_lock
 from .mixed import open_recipe_mixture
@@ -82,7 +83,8 @@ def open_recipe(run: RecipeRun) -> tuple[Stage, ...]:
     for step in document.needed:
         if step.is_materialised and step.name != document.result:
             target = _beside(run.output, step.name, document.label)
-            stages.append(Stage(replace(document, result=step.name), target, pins or {}))
+            part = replace(document, result=step.name, history={})
+            stages.append(Stage(part, target, pins or {}))
             document = _with_file(document, step, target)
     return (*stages, Stage(document, run.output, pins or {}, run.keep_sum))
 
@@ -151,9 +153,11 @@ def open_stage(stage: Stage) -> Iterator[Job]:
     inputs = document.needed_inputs
     found = compose(inputs, document.needed, names, added)
     used = [place for place in range(len(inputs)) if _counts(found, place)]
-    if any(inputs[place] in added for place in used):
+    # a base alone, which deltas were taken out of
+    is_alone = isinstance(last, DifferenceStep) and not last.added and last.base in inputs
+    if is_alone or any(inputs[place] in added for place in used):
         with open_recipe_mixture(stage, found, used, added) as (job, places):
-            yield pinned(job, stage, places)
+            yield with_history(pinned(job, stage, places), document, places)
         return
     request = _request(stage, found, used)
     with open_job(request) as job:
@@ -164,9 +168,8 @@ def open_stage(stage: Stage) -> Iterator[Job]:
             for (_, name), take in zip(document.options.take, takes, strict=True)
             if take.ingredient is None
         }
-        yield pinned(
-            job, stage, [same | _donor_places(each.part, donors) for each in job.components]
-        )
+        places = [same | _donor_places(each.part, donors) for each in job.components]
+        yield with_history(pinned(job, stage, places), document, places)
 
 
 def _merged(stage: Stage, step: MethodStep) -> Request:

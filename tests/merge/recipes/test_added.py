@@ -259,6 +259,7 @@ def test_scales_by_block_are_those_of_apply(values):
     assert made() == made("less.st")
 
 
+MEAN = '[steps.m]\naverage = ["a", "b"]\n[steps.s]\n'
 RECIPES = {
     "two loras": '[steps.s]\nbase = "a"\nadd = ["lora", "style"]\nscales = [0.8, "1/3"]\n',
     "a delta of another base": 'other-base = true\n[steps.s]\nbase = "b"\nadd = ["fine"]\n',
@@ -276,6 +277,39 @@ def test_the_recipe_of_a_soup_with_deltas_makes_the_same_file(text):
     verbs.run_recipe(RecipeRun("recipe.toml", "again.st"))
 
     assert Path("soup.st").read_bytes() == Path("again.st").read_bytes()
+
+
+CHANGES = [
+    ('[steps.s]\nbase = "a"\nadd = ["lora"]\n', "add", ["style.st"], []),
+    ('[steps.s]\nbase = "a"\nadd = ["lora", "style"]\n', "subtract", [], ["lora.st"]),
+    ('[steps.s]\nbase = "a"\nadd = ["lora"]\n', "subtract", [], ["lora.st"]),
+    (MEAN + 'base = "m"\nadd = ["lora"]\n', "subtract", [], ["lora.st"]),
+    (MEAN + 'base = "m"\nadd = ["lora"]\n', "swap", ["style.st"], ["lora.st"]),
+]
+
+
+@pytest.mark.parametrize(("text", "operation", "added", "removed"), CHANGES)
+def test_the_recipe_of_a_changed_soup_with_deltas_makes_the_same_file(
+    text, operation, added, removed
+):
+    run(text, "first.st")
+    revise(operation, "first.st", Path("soup.st"), added, removed)
+    Path("recipe.toml").write_text("\n".join(verbs.recipe_of_soup("soup.st")) + "\n")
+    verbs.run_recipe(RecipeRun("recipe.toml", "again.st"))
+
+    assert Path("soup.st").read_bytes() == Path("again.st").read_bytes()
+
+
+def test_what_is_left_of_a_mean_with_deltas_is_made_again_without_its_history():
+    run(MEAN + 'base = "m"\nadd = ["lora"]\n', "first.st")
+    revise("subtract", "first.st", Path("soup.st"), (), ["b.st"])
+    lines = list(verbs.recipe_of_soup("soup.st"))
+    Path("recipe.toml").write_text("\n".join(lines) + "\n")
+    verbs.run_recipe(RecipeRun("recipe.toml", "again.st"))
+
+    assert contents(Path("soup.st")) == contents(Path("again.st"))
+    assert lines[-1].startswith("# its history is left out")
+    assert_proven("again.st")
 
 
 @pytest.mark.parametrize(

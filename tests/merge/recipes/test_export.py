@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from making import contents, files, save, save_raw
+from making import files, save, save_raw
+from revising import assert_proven
 
 from soupctl import verbs
 from soupctl.choices import OnMissing
@@ -22,10 +23,10 @@ NAMES = ("vae.w", "unet.attn1.w", "unet.attn2.w", "text.w")
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """Checkpoints a to d in folders of their own."""
+    """Checkpoints a to e in folders of their own."""
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(3)
-    for number, name in enumerate("abcd"):
+    for number, name in enumerate("abcde"):
         kind = np.float32 if name == "d" else np.float16
         arrays = {each: generator.normal(0, 1, 9).astype(kind) for each in NAMES}
         save(Path(f'models/{name}/we"ird é.st'), **arrays, ids=np.array([number // 2]))
@@ -148,17 +149,60 @@ def test_blocks_with_the_weights_of_no_block_are_kept(usual, same):
     assert Path("soup.st").read_bytes() == made_again().read_bytes()
 
 
-def test_the_recipe_of_a_changed_soup_makes_the_same_tensors():
-    options = {"on_int": verbs.OnInt.FIRST}
+CHANGED = [
+    {"on_int": verbs.OnInt.FIRST},
+    {"keep_sum": True, "excludes": ("ids",)},
+    {"normalize": False, "excludes": ("ids",)},
+    {"take": (("vae.*", path("e")), ("ids", path("a"))), "dtype": DType.F32},
+    {"blocks": BlockWeights((("vae*", (1, 2, 0)),)), "excludes": ("ids",)},
+]
+
+
+@pytest.mark.parametrize("options", CHANGED, ids=str)
+def test_the_recipe_of_a_changed_soup_makes_the_same_file(options):
     verbs.average(Request([path("a"), path("c"), path("d")], "first.st", **options))
     verbs.revise(verbs.Revision("subtract", "first.st", "second.st", removed=[path("d")]))
+    added = [verbs.Addition(path("b"), Fraction(1, 3))]
+    verbs.revise(verbs.Revision("add", "second.st", "third.st", added=added))
     verbs.revise(
-        verbs.Revision(
-            "add", "second.st", "soup.st", added=[verbs.Addition(path("b"), Fraction(1, 3))]
-        )
+        verbs.Revision("swap", "third.st", "soup.st", added=[path("d")], removed=[path("c")])
     )
 
-    assert contents(Path("soup.st")) == contents(made_again())
+    for soup in ("second.st", "third.st", "soup.st"):
+        assert Path(soup).read_bytes() == made_again(soup).read_bytes()
+    assert_proven("again.st")
+
+
+def test_the_history_of_a_recipe_is_kept_where_what_was_taken_out_is_gone():
+    verbs.average(Request([path("a"), path("b"), path("d")], "first.st", excludes=("ids",)))
+    verbs.revise(verbs.Revision("subtract", "first.st", "soup.st", removed=[path("d")]))
+    Path(path("d")).unlink()
+
+    assert Path("soup.st").read_bytes() == made_again().read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('weights = ["1"]', 'weights = ["2"]', "a history that does not fit its steps"),
+        ('operation = "subtract"', 'operation = "add"', "changes that it cannot make"),
+        ('operation = "subtract"', "operation = 1", "history is not that of a soup"),
+        ('result = "blake3', 'result = "blake', "history is not that of a soup"),
+        ("result = ", "root = ", "history is not that of a soup"),
+        ("[[history]]", "[[history.unet]]", "a history of other components than are made"),
+    ],
+)
+def test_a_history_that_was_altered_is_refused(old, new, what):
+    verbs.average(Request([path("a"), path("b")], "first.st"))
+    verbs.revise(verbs.Revision("subtract", "first.st", "soup.st", removed=[path("b")]))
+    made_again()
+    text = Path("recipe.toml").read_text()
+    assert old in text
+    Path("recipe.toml").write_text(text.replace(old, new))
+
+    with pytest.raises(SoupError, match=what):
+        verbs.run_recipe(RecipeRun("recipe.toml", "other.st"))
+    assert not Path("other.st").exists()
 
 
 def test_a_recipe_holds_its_inputs_to_their_content():

@@ -82,14 +82,25 @@ def test_the_recipe_of_pipelines_takes_the_integers_of_the_same_one_again():
         assert files(Path("soup")) == files(made_again())
 
 
-def test_the_recipe_of_a_changed_pipeline_makes_the_same_tensors():
-    verbs.average(Request(PAIR, "first"))
+@pytest.mark.parametrize("options", [{}, {"normalize": False}, {"keep_sum": True}], ids=str)
+def test_the_recipe_of_a_changed_pipeline_makes_the_same_folder(options):
+    verbs.average(Request(PAIR, "first", **options))
     verbs.revise(Revision("add", "first", "second", added=[verbs.Addition(path("r"), HALF)]))
     verbs.revise(Revision("subtract", "second", "soup", removed=[path("q")]))
-    again = made_again()
 
-    for file in (UNET, VAE):
-        assert contents(Path("soup", file)) == contents(again / file)
+    assert files(Path("soup")) == files(made_again())
+
+
+def test_the_recipe_of_a_component_that_pipelines_share_makes_its_tensors():
+    Path(path("q"), VAE).write_bytes(Path(path("p"), VAE).read_bytes())
+    verbs.average(Request([*PAIR, path("r")], "first"))
+    verbs.revise(Revision("subtract", "first", "soup", removed=[path("r")]))
+    lines = list(verbs.recipe_of_soup("soup", component="vae"))
+    Path("recipe.toml").write_text("\n".join(lines) + "\n")
+    verbs.run_recipe(RecipeRun("recipe.toml", "vae.st"))
+
+    assert contents(Path("soup", VAE)) == contents(Path("vae.st"))
+    assert lines[-1].startswith("# its history is left out")
 
 
 def test_a_recipe_holds_pipelines_to_the_content_of_each_component():
