@@ -117,6 +117,8 @@ def _plan_lines(plan: RunPlan) -> Iterator[str]:
     yield f"           {plan.data_digest}"
     if plan.validation:
         yield f"           {counted(plan.validation, 'more image')} for validation"
+    if plan.regularization:
+        yield f"           {counted(plan.regularization, 'regularization image')}"
     for notice in plan.notices:
         yield f"           {notice}"
     yield f"output     {plan.output}"

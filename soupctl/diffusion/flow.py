@@ -18,7 +18,7 @@ from diffusers.training_utils import compute_loss_weighting_for_sd3
 
 from ..choices import Prediction, Weighting
 from . import rng
-from .objective import Objective, objective_of
+from .objective import EVEN, Emphasis, Objective, objective_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class FlowObjective:
         samples: torch.Tensor,
         noise: torch.Tensor,
         timesteps: torch.Tensor,
+        emphasis: Emphasis = EVEN,
     ) -> torch.Tensor:
         """The weighted mean squared error, a scalar in float32."""
         share = self._share(timesteps)
@@ -71,8 +72,9 @@ class FlowObjective:
             predicted = predicted * -share + self.noisy(samples, noise, timesteps)
             target = samples
         weights = compute_loss_weighting_for_sd3(self.weighting.value, share)
-        errors = weights.float() * (predicted.float() - target.float()) ** 2
-        return errors.reshape(len(errors), -1).mean(1).mean()
+        squares = weights.float() * (predicted.float() - target.float()) ** 2
+        errors = emphasis.of_positions(squares).reshape(len(squares), -1).mean(1)
+        return emphasis.mean(errors)
 
 
 TrainingObjective = Objective | FlowObjective

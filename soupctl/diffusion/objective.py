@@ -23,6 +23,28 @@ WITH_BETAS = (Prediction.EPSILON, Prediction.VELOCITY, Prediction.SAMPLE)
 
 
 @dataclass(frozen=True, slots=True)
+class Emphasis:
+    """What counts more, or less, in the loss of a batch; nothing by default."""
+
+    masks: torch.Tensor | None = None
+    """What each position counts, [B, 1, H, W]."""
+    weights: torch.Tensor | None = None
+    """What each sample counts, [B]."""
+
+    def of_positions(self, squares: torch.Tensor) -> torch.Tensor:
+        """Squared errors [B, C, H, W], each times what its position counts."""
+        return squares if self.masks is None else squares * self.masks
+
+    def mean(self, errors: torch.Tensor) -> torch.Tensor:
+        """The mean of the errors of samples [B], each times what its sample counts."""
+        return (errors if self.weights is None else errors * self.weights).mean()
+
+
+EVEN = Emphasis()
+"""All positions and samples count alike."""
+
+
+@dataclass(frozen=True, slots=True)
 class Objective:
     """A noise schedule, a prediction type and a weighting.
 
@@ -91,14 +113,16 @@ class Objective:
         samples: torch.Tensor,
         noise: torch.Tensor,
         timesteps: torch.Tensor,
+        emphasis: Emphasis = EVEN,
     ) -> torch.Tensor:
         """The weighted mean squared error, a scalar in float32.
 
         If `predicted` has twice the channels, its second half is variances, which are not trained.
         """
         mean = predicted[:, : samples.shape[1]].float()
-        errors = (mean - self.target(samples, noise, timesteps)).square().mean(dim=(1, 2, 3))
-        return (errors * self.weights(timesteps)).mean()
+        squares = (mean - self.target(samples, noise, timesteps)).square()
+        errors = emphasis.of_positions(squares).mean(dim=(1, 2, 3))
+        return emphasis.mean(errors * self.weights(timesteps))
 
 
 def objective_of(scheduler: object, prediction: Prediction, snr_gamma: float | None) -> Objective:

@@ -85,15 +85,23 @@ def images_among(files: Mapping[str, Path]) -> dict[str, Path]:
     return {name: path for name, path in images.items() if not _is_mask(name, stems)}
 
 
-def masks_among(files: Mapping[str, Path]) -> list[str]:
-    """The masks of other images, by name."""
+def masks_among(files: Mapping[str, Path]) -> dict[str, str]:
+    """The masks of other images, by name, and the path of each such image without its ending."""
     images = images_among(files)
-    return sorted(name for name, path in files.items() if is_image(path) and name not in images)
+    masks = sorted(name for name, path in files.items() if is_image(path) and name not in images)
+    stems = {str(PurePosixPath(name).with_suffix("")) for name in images}
+    return {name: stem for name in masks for stem in [_masked(name, stems)] if stem is not None}
 
 
 def _is_mask(name: str, stems: Iterable[str]) -> bool:
+    return _masked(name, stems) is not None
+
+
+def _masked(name: str, stems: Iterable[str]) -> str | None:
+    """The path without its ending, of those in `stems`, that a mask is of; None for no mask."""
     stem = str(PurePosixPath(name).with_suffix(""))
-    return any(stem.endswith(mask) and stem.removesuffix(mask) in stems for mask in MASKS)
+    found = (stem.removesuffix(mask) for mask in MASKS if stem.endswith(mask))
+    return next((each for each in found if each in stems), None)
 
 
 def pictures_among(files: Iterable[str]) -> list[str]:

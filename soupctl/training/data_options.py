@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..choices import CaptionFiles
 from ..frozen import frozen
-from .option_fields import AT_LEAST_1, FRACTION, SIDE, Bounds, option
+from .option_fields import AT_LEAST_0, AT_LEAST_1, FRACTION, SIDE, Bounds, option
 from .step_options import StepOptions
 
 
@@ -58,6 +58,29 @@ class DataOptions(StepOptions):
         (),
         "Names of all classes of the base, in order, for data with only some of them.",
         is_on_command_line=False,
+    )
+    masked_loss: bool = option(
+        False,
+        "Weight the loss by masks such as x.mask.png beside x.png: white counts, black does not.",
+        is_recorded_unset=False,
+        is_for_banks=False,
+    )
+    regularization: str | None = option(
+        None,
+        "Folder of regularization images, as many of which are added to each batch.",
+        metavar="DIR",
+        default_text="none",
+        # a run's identity has the digest of all images
+        changes_weights=False,
+        is_for_banks=False,
+    )
+    regularization_weight: float = option(
+        1.0,
+        "Weight of the loss of regularization images.",
+        AT_LEAST_0,
+        is_on_command_line=False,
+        is_recorded_unset=False,
+        is_for_banks=False,
     )
     validate: str | None = option(
         None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +37,8 @@ from ..storage.reader import FileIdentity
 from .data_source import DataSource, source_of
 from .image_problems import ImageProblem, Lacking, problem_reports
 from .kept_scan import ScannedImage, forget_scan, keep_scan, read_scan
+from .masks import mask_files, require_masks
+from .masks import with_masks as add_masks
 from .notices import count_text, dataset_notices, first_names
 from .repeats import repeats_of
 from .splits import require_one_split
@@ -62,6 +64,8 @@ class Sample:
     """Name of its class, from its folder or `metadata.jsonl`."""
     repeats: int = 1
     """How often it counts in an epoch."""
+    mask: Sample | None = None
+    """The image that says which parts of it count; None if all do, or masks are not used."""
 
     @property
     def folder(self) -> Path:
@@ -88,6 +92,7 @@ def scan_dataset(
     whole: bool = False,
     skip_bad: bool = False,
     with_repeats: bool = False,
+    with_masks: bool = False,
     option: str = "--data",
 ) -> Dataset:
     """The dataset in a folder; every image is decoded, to check it, and digested.
@@ -96,7 +101,7 @@ def scan_dataset(
     or with `whole` one a file, classes from `label` in `metadata.jsonl` or from the folders that
     the images are in. Raises InputError with all problems; with `skip_bad`, images with a problem
     are left out instead, and reported. `with_repeats` counts images as `repeats_of` says, unless
-    the base takes classes.
+    the base takes classes; `with_masks` gives each its mask, if it has one.
     """
     if not folder.is_dir():
         raise InputError(
@@ -106,19 +111,17 @@ def scan_dataset(
     files, images = source.files, images_among(source.files)
     rows, problems = _rows(source, images, column)
     require_one_split(folder, images, is_listed=rows is not None, classes=has_classes)
-    checked = _checked_images(source.place, images)
-    samples = []
+    masks = mask_files(files) if with_masks else {}
+    checked = {each.name: each for each in _checked_images(source.place, {**images, **masks})}
     lacking = Lacking(conditioning, column, source.tables, files, rows)
-    for image in checked:
-        if isinstance(image, ImageProblem):
-            problems.append(image)
-            continue
-        found = metadata_of(image.name, rows, files, whole=whole)
-        sample = replace(image, captions=found.captions, label=found.label)
-        if problem := lacking.problem(sample, is_empty=found.is_empty):
-            problems.append(problem)
-        else:
-            samples.append(sample)
+    found = _described([checked[name] for name in images], lacking, whole=whole)
+    if with_masks:
+        good = {name: each for name in masks if isinstance(each := checked[name], Sample)}
+        problems += [each for name in masks if isinstance(each := checked[name], ImageProblem)]
+        found = add_masks(found, files, good)
+    sorted_out = list(found)
+    samples = [each for each in sorted_out if isinstance(each, Sample)]
+    problems += [each for each in sorted_out if isinstance(each, ImageProblem)]
     reports = list(problem_reports(problems))
     if problems and not skip_bad:
         raise InputError.collected(
@@ -132,12 +135,27 @@ def scan_dataset(
             replace(sample, repeats=count)
             for sample, count in zip(samples, repeats_of(samples), strict=True)
         ]
+    if with_masks:
+        require_masks(folder, samples)
     notices = (
         *source.notices,
         *reports,
-        *dataset_notices(samples, files, rows, conditioning),
+        *dataset_notices(samples, files, rows, conditioning, with_masks=with_masks),
     )
     return Dataset(folder, tuple(samples), data_digest(samples), notices)
+
+
+def _described(
+    images: Iterable[Sample | ImageProblem], lacking: Lacking, *, whole: bool
+) -> Iterator[Sample | ImageProblem]:
+    """The images with their captions and classes, or what they lack of them."""
+    for image in images:
+        if isinstance(image, ImageProblem):
+            yield image
+            continue
+        found = metadata_of(image.name, lacking.rows, lacking.files, whole=whole)
+        sample = replace(image, captions=found.captions, label=found.label)
+        yield lacking.problem(sample, is_empty=found.is_empty) or sample
 
 
 def _no_images(folder: Path, files: Mapping[str, Path]) -> InputError:

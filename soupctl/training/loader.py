@@ -79,6 +79,10 @@ class Batch:
     """Positions of the examples, which seed all other randomness."""
     frames: torch.Tensor
     """What each image shows of its original; see `Frame`, [B, 6]."""
+    masks: torch.Tensor | None = None
+    """What each position counts in the loss, [B, 1, H, W]; None if all count alike."""
+    weights: torch.Tensor | None = None
+    """What each example counts in the loss, [B]; None if all count alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,7 @@ class Examples(torch.utils.data.Dataset[Any]):
             labels=self._label(index, dropped),
             positions=(position,),
             frames=torch.tensor([frame]),
+            masks=self._mask(sample, crop, flipped=flipped) if options.masked_loss else None,
         )
 
     def _timestep(self, position: int) -> int:
@@ -185,6 +190,16 @@ class Examples(torch.utils.data.Dataset[Any]):
         return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1]) if flipped else pixels)[
             None
         ]
+
+    def _mask(self, sample: Sample, crop: tuple[float, float], *, flipped: bool) -> torch.Tensor:
+        """What each position of an image counts, [1, 1, H, W]: the mean of its mask there."""
+        size = self._input_spec.size_of(sample)
+        _, height, width = self._input_spec.shape_of(size)
+        if sample.mask is None:
+            return torch.ones(1, 1, height, width)
+        pixels = torch.from_numpy(read_pixels(sample.mask, size, 1, crop))[None]
+        mask = torch.nn.functional.interpolate((pixels + 1) / 2, (height, width), mode="area")
+        return mask.flip(-1) if flipped else mask
 
     def _caption(self, sample: Sample, position: int) -> str:
         if len(sample.captions) < 2:
@@ -222,6 +237,8 @@ def collate(examples: Sequence[Batch]) -> Batch:
     """One batch of several examples."""
     drawn = [each.latent_noise for each in examples if each.latent_noise is not None]
     labels = [each.labels for each in examples if each.labels is not None]
+    masks = [each.masks for each in examples if each.masks is not None]
+    weights = [each.weights for each in examples if each.weights is not None]
     return Batch(
         images=torch.cat([each.images for each in examples]),
         noise=torch.cat([each.noise for each in examples]),
@@ -231,6 +248,8 @@ def collate(examples: Sequence[Batch]) -> Batch:
         labels=torch.cat(labels) if labels else None,
         positions=tuple(position for each in examples for position in each.positions),
         frames=torch.cat([each.frames for each in examples]),
+        masks=torch.cat(masks) if masks else None,
+        weights=torch.cat(weights) if weights else None,
     )
 
 

@@ -35,6 +35,8 @@ def dataset_notices(
     files: Mapping[str, Path],
     rows: Mapping[str, ImageMetadata] | None,
     conditioning: Conditioning,
+    *,
+    with_masks: bool = False,
 ) -> Iterator[str]:
     """The remarks about the samples that were found among the files of a folder."""
     sidecars = {each.name: sidecar_of(each.name, files) for each in samples if rows is None}
@@ -49,8 +51,7 @@ def dataset_notices(
     if pictures:
         found = count_text(len(pictures), "picture")
         yield f"{found} left out, of a kind that is not read: {first_names(pictures)}"
-    if masks := masks_among(files):
-        yield f"{count_text(len(masks), 'mask')} left out, not used: {first_names(masks)}"
+    yield from _mask_notices(samples, files, with_masks=with_masks)
     if ignored:
         yield f"{count_text(len(ignored), 'file')} ignored: {first_names(sorted(ignored))}"
     folders = {place.as_posix() for each in samples for place in PurePosixPath(each.name).parents}
@@ -80,6 +81,18 @@ def _repeated(samples: Sequence[Sample]) -> str:
     counts = [f"{folder} {count} x" for folder, count in sorted(folders.items())]
     visits = sum(each.repeats for each in samples)
     return f"repeats count: {first_names(counts)}, {visits} images an epoch"
+
+
+def _mask_notices(
+    samples: Sequence[Sample], files: Mapping[str, Path], *, with_masks: bool
+) -> Iterator[str]:
+    """A remark about masks that are not used, or about images that lack one if they are."""
+    masks = list(masks_among(files))
+    whole = [each.name for each in samples if each.mask is None]
+    if masks and not with_masks:
+        yield f"{count_text(len(masks), 'mask')} left out, not used: {first_names(masks)}"
+    elif whole and with_masks:
+        yield f"{count_text(len(whole), 'image')} without a mask, used whole: {first_names(whole)}"
 
 
 def _shared(sidecars: Mapping[str, str | None]) -> Iterator[str]:

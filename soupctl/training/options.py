@@ -157,6 +157,8 @@ def _problems(options: Options) -> Iterator[str]:
         yield "--steps and --epochs exclude each other: give one of them"
     if options.validate is not None and options.validate_share is not None:
         yield "--validate and --validate-share exclude each other: give one of them"
+    if options.buckets and options.regularization is not None:
+        yield "--buckets and --regularization exclude each other: images of a batch have one size"
     yield from out_of_bounds(options)
     if LARGEST_RATE < options.lr < float("inf"):
         yield f"--lr must be at most {LARGEST_RATE:g}, not {options.lr}"

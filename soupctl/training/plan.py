@@ -14,11 +14,13 @@ from ..diffusion.base import VAE, Base, Conditioning
 from ..diffusion.rehearsal import count_tokens, most_tokens
 from ..diffusion.weights import parameter_counts
 from ..errors import UsageError
+from ..ledger.data_shard import data_digest
 from .base_setup import BaseSetup
 from .dataset import Dataset
 from .distributed import is_sharded
 from .export import copied_size
 from .held_out import common_images
+from .images import Images, recorded_images
 from .labels import ClassNumbers
 from .loader import InputSpec, make_order
 from .notices import count_text, first_names
@@ -42,6 +44,8 @@ class RunPlan:
     data_digest: str
     validation: int
     """Images for the validation loss; 0 if it is not measured."""
+    regularization: int
+    """Regularization images; 0 without them."""
     resolution: int
     buckets: dict[str, int]
     """Images by the size that they are scaled and cropped to, such as `512x768`; empty without."""
@@ -75,13 +79,13 @@ class RunPlan:
 
 def make_plan(
     base_setup: BaseSetup,
-    dataset: Dataset,
-    validation: Dataset | None,
+    scanned: Images,
     classes: ClassNumbers | None,
     output: Path,
     accelerator: Any,
 ) -> RunPlan:
     """The plan of a run on a dataset; UsageError without steps and epochs."""
+    dataset, validation, regularization = scanned
     base, options, images = base_setup.base, base_setup.options, len(dataset.samples)
     trained, frozen = _parameters(base_setup)
     processes = accelerator.num_processes
@@ -89,7 +93,9 @@ def make_plan(
     steps = count_steps(options, order.epoch, processes)
     checkpoint = checkpoint_size(trained, options)
     result = result_size(trained, copied_size(base) if base_setup.bank is None else 0, options)
-    latents = latents_size(images, base_setup.input_spec.shape) if options.cache_latents else 0
+    other = len(regularization.samples) if regularization else 0
+    cached = images + other if options.cache_latents else 0
+    latents = latents_size(cached, base_setup.input_spec.shape)
     return RunPlan(
         base=str(base.given),
         class_name=base.class_name,
@@ -98,8 +104,9 @@ def make_plan(
         images=images,
         captions=sum(len(sample.captions) for sample in dataset.samples),
         classes=len(classes.numbers) if classes else 0,
-        data_digest=dataset.digest,
+        data_digest=data_digest(recorded_images(dataset, regularization)),
         validation=len(validation.samples) if validation else 0,
+        regularization=other,
         resolution=base_setup.input_spec.resolution,
         buckets=_bucket_counts(base_setup.input_spec, dataset),
         prediction=base_setup.objective.prediction.value,
@@ -119,6 +126,7 @@ def make_plan(
         disk_bytes=(options.keep + 1) * checkpoint + result + latents,
         notices=(
             *_notices(base_setup, dataset, accelerator),
+            *(regularization.notices if regularization else ()),
             *(common_images(dataset, validation) if validation else ()),
         ),
     )

@@ -61,11 +61,12 @@ def run_facts(run: PreparedRun) -> dict[str, Any]:
         "base": {"path": str(request.base), "digests": run.digests},
         "data": {
             "path": str(request.data),
-            "digest": run.dataset.digest,
+            "digest": plan.data_digest,
             "images": plan.images,
             "classes": run.classes.numbers if run.classes else {},
         },
         **({} if run.validation is None else {"validation": _validation_facts(run)}),
+        **({} if run.regularization is None else {"regularization": _other_facts(run)}),
         "prediction": plan.prediction,
         "resolution": plan.resolution,
         "steps": plan.steps,
@@ -85,6 +86,16 @@ def _validation_facts(run: PreparedRun) -> dict[str, Any]:
         "digest": run.validation.digest,
         "images": len(run.validation.samples),
         "losses": read_metrics(run.request.output, VALIDATION),
+    }
+
+
+def _other_facts(run: PreparedRun) -> dict[str, Any]:
+    """The regularization images."""
+    assert run.regularization is not None
+    return {
+        "path": str(run.regularization.folder),
+        "digest": run.regularization.digest,
+        "images": len(run.regularization.samples),
     }
 
 
@@ -184,7 +195,7 @@ def training_record(run: PreparedRun, kind: str, component: str | None = None) -
     plan = run.plan
     return TrainingRecord(
         base=run.digests[run.base.denoiser if component is None else component],
-        data=run.dataset.digest,
+        data=plan.data_digest,
         data_name=printable(Path(os.path.abspath(run.dataset.folder)).name),
         samples=plan.images,
         steps=plan.steps,
@@ -208,7 +219,7 @@ def write_model_card(run: PreparedRun, digest: str) -> None:
 
 - weights: `{digest}`
 - base: `{run.digests[run.base.denoiser]}`
-- data: `{run.dataset.digest}`
+- data: `{plan.data_digest}`
 
 {use}
 

@@ -15,14 +15,17 @@ from ..diffusion.base import Base, Conditioning
 from ..diffusion.flow import TrainingObjective
 from ..diffusion.weights import base_digests, file_digests
 from ..errors import OutputError
+from ..ledger.data_shard import ImageRecord
 from .bank_options import PatchOptions
 from .bank_plan import BankPlan
 from .base_setup import BaseSetup, read_base_setup
 from .dataset import Dataset, scan_dataset
 from .distributed import is_deepspeed, require_supported_options, zero_stage
 from .held_out import hold_out
+from .images import Images, recorded_images
 from .labels import ClassNumbers, number_classes
 from .loader import InputSpec
+from .masks import masks_digest
 from .options import Options
 from .plan import RunPlan, make_plan
 from .repeats import repeats_text
@@ -59,6 +62,8 @@ class PreparedRun:
     dataset: Dataset
     validation: Dataset | None
     """The images for the validation loss; None to measure none."""
+    regularization: Dataset | None
+    """The images that are trained on besides, with a weighted loss; None for none."""
     classes: ClassNumbers | None
     input_spec: InputSpec
     scheduler: Any
@@ -66,6 +71,16 @@ class PreparedRun:
     accelerator: Any
     plan: RunPlan
     bank: BankPlan | None
+
+    @property
+    def trained_on(self) -> tuple[Dataset, ...]:
+        """The images that are trained on, those for regularization last."""
+        return tuple(each for each in (self.dataset, self.regularization) if each is not None)
+
+    @property
+    def images(self) -> tuple[ImageRecord, ...]:
+        """All images that are trained on, as the record of the run lists them."""
+        return recorded_images(self.dataset, self.regularization)
 
     @property
     def options(self) -> Options:
@@ -76,6 +91,7 @@ class PreparedRun:
     def recipe(self) -> dict[str, str]:
         """The options that change the trained weights, with values that were derived."""
         numbers, repeats = self.options.numbers, repeats_text(self.dataset.samples)
+        is_masked = self.options.masked_loss
         return {
             **numbers,
             **({} if self.request.patch is None else self.request.patch.numbers),
@@ -85,6 +101,7 @@ class PreparedRun:
             "processes": str(self.plan.processes),
             "resolution": str(self.input_spec.resolution),
             **({"repeats": repeats} if repeats else {}),
+            **({"masks": masks_digest(self.dataset.samples)} if is_masked else {}),
         }
 
     @property
@@ -97,7 +114,7 @@ class PreparedRun:
                 " ".join(("base", *name.split(), "config")): digest
                 for name, digest in file_digests(self.base).items()
             },
-            "data": self.dataset.digest,
+            "data": self.plan.data_digest,
             **({} if self.bank is None else self.bank.identity),
             # its checkpoints can be read only by a run with the same stage
             **(
@@ -128,9 +145,9 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRu
         first.base, first.options, first.patch, first.variant, first.config_from
     )
     scanned = [_scan_all(base_setup.base, request) for request in requests]
-    classes = [_class_numbers(base_setup, *each) for each in scanned]
+    classes = [_class_numbers(base_setup, each) for each in scanned]
     plans = [
-        make_plan(base_setup, *each, numbers, request.output, accelerator)
+        make_plan(base_setup, each, numbers, request.output, accelerator)
         for request, each, numbers in zip(requests, scanned, classes, strict=True)
     ]
     # this reads all weights, so it comes after all other checks, and once for all runs
@@ -158,15 +175,18 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRu
     ]
 
 
-def _scan_all(base: Base, request: RunRequest) -> tuple[Dataset, Dataset | None]:
-    """The images to train on, and those for the validation loss, if it is measured."""
+def _scan_all(base: Base, request: RunRequest) -> Images:
+    """The images to train on, and those for the validation loss and for regularization, if any."""
     options, dataset = request.options, _scan(base, request.data, request.options)
+    validation, regularization = None, None
     if options.validate_share is not None:
-        return hold_out(dataset, options.validate_share)
-    if options.validate is None:
-        return dataset, None
-    plain = replace(options, repeats=False)
-    return dataset, _scan(base, Path(options.validate), plain, "--validate")
+        dataset, validation = hold_out(dataset, options.validate_share)
+    plain = replace(options, repeats=False, masked_loss=False)
+    if options.validate is not None:
+        validation = _scan(base, Path(options.validate), plain, "--validate")
+    if options.regularization is not None:
+        regularization = _scan(base, Path(options.regularization), plain, "--regularization")
+    return Images(dataset, validation, regularization)
 
 
 def _scan(base: Base, folder: Path, options: Options, name: str = "--data") -> Dataset:
@@ -177,20 +197,19 @@ def _scan(base: Base, folder: Path, options: Options, name: str = "--data") -> D
         whole=options.caption_files is CaptionFiles.WHOLE,
         skip_bad=options.skip_bad,
         with_repeats=options.repeats,
+        with_masks=options.masked_loss,
         option=name,
     )
 
 
-def _class_numbers(
-    base_setup: BaseSetup, dataset: Dataset, validation: Dataset | None
-) -> ClassNumbers | None:
+def _class_numbers(base_setup: BaseSetup, images: Images) -> ClassNumbers | None:
     base, options = base_setup.base, base_setup.options
     if base.conditioning is not Conditioning.LABEL:
         return None
-    samples = (*dataset.samples, *(validation.samples if validation else ()))
+    samples = [each for part in images if part is not None for each in part.samples]
     labels = [sample.label for sample in samples if sample.label is not None]
     # a DiT always has an embedding for the null class
     with_null = options.cond_drop > 0 or base.class_name == "DiTTransformer2DModel"
     return number_classes(
-        labels, options.classes, base.embeddings, with_null=with_null, path=dataset.folder
+        labels, options.classes, base.embeddings, with_null=with_null, path=images.dataset.folder
     )

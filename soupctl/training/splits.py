@@ -64,5 +64,6 @@ def _require_no_regularization(folder: Path, tops: Sequence[str]) -> None:
     found = [top for top in tops if top.lower() in REGULARIZATION]
     if found and len(tops) > 1:
         other = next(top for top in tops if top not in found)
-        what = f"has regularization images in {found[0]}, which soupctl does not use"
-        raise InputError(what, path=folder, advice=f"--data {folder / other}")
+        what = f"has regularization images in {found[0]}"
+        advice = f"--data {folder / other} --regularization {folder / found[0]}"
+        raise InputError(what, path=folder, advice=advice)

@@ -7,6 +7,7 @@ Rule 1: trained weights are float32, whatever the base's dtype, unless weight-dt
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,14 +17,18 @@ from ..choices import WeightDtype
 from ..diffusion.base import Conditioning
 from ..diffusion.families.family import Condition, Frame
 from ..diffusion.loading import Models, encode_captions, encode_images, sample_latents
+from ..diffusion.objective import Emphasis
 from ..errors import LimitError
 from .averages import Averages
+from .dataset import Dataset
 from .distributed import is_fsdp
 from .export import LATENTS
 from .loader import Batch, BatchSampler, Examples, LatentCache, batches
 from .loop import LoopState, Loss
 from .optimizers import ParameterOptimizers, has_own_steps, make_optimizer, train_in_bfloat16
+from .options import Options
 from .pixels import read_pixels
+from .regularized import OTHER_SEED, with_regularization
 from .setup import PreparedRun
 
 
@@ -108,25 +113,26 @@ def loss_function(run: PreparedRun, models: Models) -> Loss:
         noisy = objective.noisy(samples, noise, timesteps)
         told = objective.told(timesteps)
         predicted = run.base.family.predict(model, noisy, told, condition)
-        return objective.loss(predicted, samples, noise, timesteps)
+        emphasis = Emphasis(_on(device, batch.masks), _on(device, batch.weights))
+        return objective.loss(predicted, samples, noise, timesteps, emphasis)
 
     return loss
+
+
+def _on(device: Any, tensor: torch.Tensor | None) -> torch.Tensor | None:
+    return None if tensor is None else tensor.to(device)
 
 
 def batches_from(run: PreparedRun, models: Models, step: int) -> Iterator[Batch]:
     """The batches of this process after `step`, with cached latents if that option is set."""
     options, plan, accelerator = run.options, run.plan, run.accelerator
-    labels = None
-    if run.classes is not None:
-        labels = [run.classes.numbers[str(each.label)] for each in run.dataset.samples]
-    examples = Examples(
-        run.dataset.samples,
-        options,
-        run.input_spec,
-        labels,
-        None if run.classes is None else run.classes.null,
-        fill_cache(run, models) if options.cache_latents else None,
-    )
+    cache = fill_cache(run, models) if options.cache_latents else None
+    examples = _examples(run, run.dataset, options, cache)
+    if run.regularization is not None:
+        # drawn from another seed, so that their noise is not that of the images
+        other = replace(options, seed=options.seed ^ OTHER_SEED, masked_loss=False)
+        prior = _examples(run, run.regularization, other, cache)
+        examples = with_regularization(examples, prior, options.regularization_weight)
     sampler = BatchSampler(
         first_step=step,
         last_step=plan.steps,
@@ -138,13 +144,25 @@ def batches_from(run: PreparedRun, models: Models, step: int) -> Iterator[Batch]
     return batches(examples, sampler, options.workers)
 
 
+def _examples(
+    run: PreparedRun, dataset: Dataset, options: Options, cache: LatentCache | None
+) -> Examples:
+    """The examples of images by position, with the classes of the run."""
+    labels, null = None, None
+    if run.classes is not None:
+        labels = [run.classes.numbers[str(each.label)] for each in dataset.samples]
+        null = run.classes.null
+    return Examples(dataset.samples, options, run.input_spec, labels, null, cache)
+
+
 def fill_cache(run: PreparedRun, models: Models) -> LatentCache:
     """The run's latent cache, after encoding the images that were missing in it."""
     folder = run.request.output / LATENTS
     folder.mkdir(exist_ok=True)
     cache = LatentCache(folder, run.digests["vae"], run.input_spec)
     accelerator = run.accelerator
-    share = run.dataset.samples[accelerator.process_index :: accelerator.num_processes]
+    samples = [each for part in run.trained_on for each in part.samples]
+    share = samples[accelerator.process_index :: accelerator.num_processes]
     for sample in cache.missing(share):
         size = run.input_spec.size_of(sample)
         pixels = read_pixels(sample, size, run.input_spec.pixel_channels, (0.5, 0.5))

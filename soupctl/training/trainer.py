@@ -111,7 +111,7 @@ def _prepare_folder(run: PreparedRun, checkpoint: TrainingCheckpoint | None) -> 
     require_space(run)
     rewind(out, checkpoint.step if checkpoint else 0)
     # before the record of the run, because a run with a record must also have its list of images
-    publish_bytes(out / RECORD, encode_record(run.dataset.samples), replace=True)
+    publish_bytes(out / RECORD, encode_record(run.images), replace=True)
     write_record(out, RunRecord(run.identity, False, run_facts(run)))
 
 
@@ -157,7 +157,7 @@ def _changed_images(run: PreparedRun) -> str:
         listed = {each.name: each for each in read_data_record(run.request.output / RECORD)}
     except SoupError:
         return ""
-    here = {each.name: each for each in run.dataset.samples}
+    here = {each.name: each for each in run.images}
     kinds = {
         "added": [name for name in here if name not in listed],
         "removed": [name for name in listed if name not in here],

@@ -62,6 +62,7 @@ def plain_options(options: Options) -> Options:
         flip=False,
         random_crop=False,
         cond_drop=0.0,
+        masked_loss=False,
         noise_offset=0.0,
     )
 

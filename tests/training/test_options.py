@@ -30,6 +30,7 @@ CHANGE_WEIGHTS = {
     "logit_std",
     "lr",
     "lr_schedule",
+    "masked_loss",
     "max_grad_norm",
     "mode_scale",
     "noise_offset",
@@ -38,6 +39,7 @@ CHANGE_WEIGHTS = {
     "precondition_outputs",
     "prediction",
     "random_crop",
+    "regularization_weight",
     "resolution",
     "save_dtype",
     "seed",
@@ -64,7 +66,7 @@ FOR_FLOW = {
 """Options of flow matching."""
 
 UNRECORDED_UNSET = FOR_FLOW | {
-    *("buckets", "timesteps", "train_text_encoder"),
+    *("buckets", "masked_loss", "regularization_weight", "timesteps", "train_text_encoder"),
     *("ema_on_cpu", "ema_tracks", "weight_dtype"),
 }
 """Options that came later: a run that does not set them is the one that it was before them."""
@@ -72,6 +74,7 @@ UNRECORDED_UNSET = FOR_FLOW | {
 
 CHANGE_TIME_ALONE = {
     "caption_files",
+    "regularization",
     "repeats",
     "epochs",
     "fused_backward",
@@ -106,7 +109,13 @@ def test_the_identity_of_a_run_holds_the_options_that_change_weights():
     assert set(plain.numbers) == CHANGE_WEIGHTS - UNRECORDED_UNSET
     flow = dict.fromkeys(FOR_FLOW, 2.0)
     flow |= {"weighting": Weighting.MODE, "precondition_outputs": True}
-    later = {"ema_on_cpu": True, "ema_tracks": "0.1", "weight_dtype": WeightDtype.BFLOAT16}
+    later = {
+        "masked_loss": True,
+        "regularization_weight": 0.5,
+        "ema_on_cpu": True,
+        "ema_tracks": "0.1",
+        "weight_dtype": WeightDtype.BFLOAT16,
+    }
     chosen = replace(
         plain, timesteps="0:500", buckets=True, train_text_encoder=True, **flow, **later
     )
