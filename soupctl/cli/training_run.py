@@ -135,6 +135,8 @@ def _plan_lines(plan: RunPlan) -> Iterator[str]:
     )
     if plan.latents_bytes:
         disk += f", latents {size_text(plan.latents_bytes)}"
+    if plan.texts_bytes:
+        disk += f", captions {size_text(plan.texts_bytes)}"
     yield f"disk       {size_text(plan.disk_bytes)} ({disk})"
 
 

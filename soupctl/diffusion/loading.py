@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class Models:
     text_encoders: Mapping[str, Any]
     """By the names of their folders, as the tokenizers."""
     tokenizers: Mapping[str, Any]
+    embedded: Callable[[Sequence[str]], Condition] | None = None
+    """What the text encoders made of captions, if that is kept instead of them."""
 
     @property
     def frozen(self) -> tuple[Any, ...]:
@@ -151,15 +154,19 @@ def encode_captions(
 
     With `trained`, it has a gradient for the text encoders.
     """
-    family, texts = models.base.family, models.base.texts
+    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+        found = (models.embedded or partial(embed_captions, models))(captions)
+    return models.base.family.complete(found, models.base.config, frame, guidance)
+
+
+def embed_captions(models: Models, captions: Sequence[str]) -> Condition:
+    """What the text encoders make of captions, without what depends on frame and guidance."""
+    family, ids = models.base.family, {}
     assert family.embed is not None
-    ids = {}
-    for part in texts:
+    for part in models.base.texts:
         device = models.text_encoders[part.encoder].device
         ids[part.encoder] = _token_ids(models.tokenizers[part.tokenizer], part, captions).to(device)
-    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-        found = family.embed(models.text_encoders, ids, models.base.config)
-    return family.complete(found, models.base.config, frame, guidance)
+    return family.embed(models.text_encoders, ids, models.base.config)
 
 
 def encode_nothing(models: Models, count: int, frame: Frame, guidance: float) -> Condition:

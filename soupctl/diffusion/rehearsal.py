@@ -106,6 +106,12 @@ def _tokenizer(base: Base, part: TextPart) -> Any:
         return load_tokenizer(folder / name, kind.name)
 
 
+def caption_bytes(base: Base) -> int:
+    """Bytes of what the text encoders of a base make of one caption, in float32."""
+    with loading(base), torch.device("meta"), torch.no_grad():
+        return 4 * sum(each.numel() for each in _condition(base).values())
+
+
 def most_tokens(base: Base) -> int:
     """The number of tokens to which a caption is cut off: the most that any text encoder takes."""
     return max(_caption_length(base, part) for part in base.texts)

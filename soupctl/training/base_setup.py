@@ -138,8 +138,7 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
     issues += _options_of_the_other_training(base, options)
     issues += _without_single_file(base, options, patch)
     issues += map(Issue, memory_conflicts(options))
-    if options.cache_latents and base.vae is None:
-        issues.append(Issue("has no vae, which cache-latents needs", base.given))
+    issues += _without_cache(base, options)
     if options.prompt and base.conditioning is not Conditioning.TEXT:
         issues.append(Issue("is not text-conditional", base.given, advice="remove --prompt"))
     if options.classes and base.conditioning is not Conditioning.LABEL:
@@ -148,6 +147,17 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
         )
     if issues:
         raise UsageError.collected(issues)
+
+
+def _without_cache(base: Base, options: Options) -> Iterator[Issue]:
+    """An issue for each cache that does not work with this base, or with another option."""
+    if options.cache_latents and base.vae is None:
+        yield Issue("has no vae, which cache-latents needs", base.given)
+    if options.cache_texts and base.conditioning is not Conditioning.TEXT:
+        advice = "remove cache-texts from --config"
+        yield Issue("has no text encoder", base.given, advice=advice)
+    elif options.cache_texts and options.train_text_encoder:
+        yield Issue("cache-texts and --train-text-encoder exclude each other: give one of them")
 
 
 def _without_single_file(base: Base, options: Options, patch: PatchOptions | None) -> list[Issue]:

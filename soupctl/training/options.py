@@ -114,6 +114,12 @@ class Options(FlowOptions):
     cache_latents: bool = option(
         False, "Encode each image once and keep its latents on disk.", is_on_command_line=False
     )
+    cache_texts: bool = option(
+        False,
+        "Encode each caption once, keep that on disk, and free the text encoders.",
+        is_on_command_line=False,
+        is_recorded_unset=False,
+    )
     skip_bad: bool = option(
         False,
         "Skip images that cannot be used, instead of stopping.",

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..choices import Precision, SaveAs
 from ..diffusion.base import VAE, Base, Conditioning
-from ..diffusion.rehearsal import count_tokens, most_tokens
+from ..diffusion.rehearsal import caption_bytes, count_tokens, most_tokens
 from ..diffusion.weights import parameter_counts
 from ..errors import UsageError
 from ..ledger.data_shard import data_digest
@@ -67,8 +67,10 @@ class RunPlan:
     """Size of the result."""
     latents_bytes: int
     """Size of the latent cache; 0 without one."""
+    texts_bytes: int
+    """Size of the embeddings of captions; 0 if they are not kept."""
     disk_bytes: int
-    """Disk space in total: the checkpoints that are kept and one more, result and latents."""
+    """Disk space in total: the checkpoints that are kept and one more, result and caches."""
     notices: tuple[str, ...]
 
     @property
@@ -96,6 +98,7 @@ def make_plan(
     other = len(regularization.samples) if regularization else 0
     cached = images + other if options.cache_latents else 0
     latents = latents_size(cached, base_setup.input_spec.shape)
+    texts = texts_size(base, scanned) if options.cache_texts else 0
     return RunPlan(
         base=str(base.given),
         class_name=base.class_name,
@@ -123,7 +126,8 @@ def make_plan(
         checkpoint_bytes=checkpoint,
         model_bytes=result,
         latents_bytes=latents,
-        disk_bytes=(options.keep + 1) * checkpoint + result + latents,
+        texts_bytes=texts,
+        disk_bytes=(options.keep + 1) * checkpoint + result + latents + texts,
         notices=(
             *_notices(base_setup, dataset, accelerator),
             *(regularization.notices if regularization else ()),
@@ -227,3 +231,9 @@ def result_size(trained: int, copied: int, options: Options) -> int:
 def latents_size(images: int, shape: tuple[int, int, int]) -> int:
     """Bytes of the latent cache for latents [C, H, W]: moments of images and mirror images."""
     return images * 2 * 2 * 4 * math.prod(shape)
+
+
+def texts_size(base: Base, images: Images) -> int:
+    """Bytes of the embeddings of all captions, and of the empty one."""
+    captions = {text for part in images if part for each in part.samples for text in each.captions}
+    return caption_bytes(base) * (len(captions) + 1)

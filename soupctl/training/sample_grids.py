@@ -69,7 +69,7 @@ class GridSampler:
             side, guidance = run.input_spec.resolution, run.options.guidance
             frame = Frame.whole(count, side, side)
             null = encode_nothing(self.models, count, frame, guidance)
-            for prompt in self._prompts():
+            for prompt in grid_prompts(run):
                 found = encode_captions(self.models, [prompt] * count, frame, guidance)
                 yield prompt, found, null
         elif run.classes is not None:
@@ -89,14 +89,14 @@ class GridSampler:
         else:
             yield "", {}, None
 
-    def _prompts(self) -> tuple[str, ...]:
-        options, samples = self.run.options, self.run.dataset.samples
-        if options.prompt:
-            return options.prompt
-        chosen = rng.permutation(options.seed, -1, len(samples))[
-            : min(MOST_ROWS, options.sample_grid)
-        ]
-        return tuple(samples[int(index)].captions[0] for index in chosen)
+
+def grid_prompts(run: PreparedRun) -> tuple[str, ...]:
+    """The prompts of the grids of a run, by default captions of its images."""
+    options, samples = run.options, run.dataset.samples
+    if options.prompt:
+        return options.prompt
+    chosen = rng.permutation(options.seed, -1, len(samples))[: min(MOST_ROWS, options.sample_grid)]
+    return tuple(samples[int(index)].captions[0] for index in chosen)
 
 
 @contextmanager

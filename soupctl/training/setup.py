@@ -78,6 +78,11 @@ class PreparedRun:
         return tuple(each for each in (self.dataset, self.regularization) if each is not None)
 
     @property
+    def all_images(self) -> tuple[Dataset, ...]:
+        """The images that are trained on, and those for the validation loss."""
+        return (*self.trained_on, *(() if self.validation is None else (self.validation,)))
+
+    @property
     def images(self) -> tuple[ImageRecord, ...]:
         """All images that are trained on, as the record of the run lists them."""
         return recorded_images(self.dataset, self.regularization)

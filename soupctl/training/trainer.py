@@ -36,9 +36,10 @@ from .notices import first_names
 from .out_of_memory import advising
 from .publish import publish, run_facts
 from .run_record import RunRecord, read_record, require_same_run, write_record
-from .sample_grids import GridSampler
+from .sample_grids import GridSampler, grid_prompts
 from .setup import PreparedRun
 from .signals import deferred_signals
+from .text_cache import with_cached_texts
 from .trackers import tracking
 from .train_denoiser import batches_from, initial_state, loss_function
 from .validation import make_validation
@@ -92,6 +93,8 @@ def finetune(run: PreparedRun, reporter: Reporter, task: Task = DENOISER) -> Tra
                 _prepare_folder(run, checkpoint)
             load_models_unsharded(accelerator)
             models = load_models(run.base)
+        if run.options.cache_texts:
+            models = with_cached_texts(run, models, grid_prompts(run))
         state = task.initial_state(run, models)
         if checkpoint is not None:
             restore_checkpoint(state, checkpoint)

@@ -16,6 +16,7 @@ CHANGE_WEIGHTS = {
     "batch_size",
     "buckets",
     "cache_latents",
+    "cache_texts",
     "caption_column",
     "classes",
     "cond_drop",
@@ -66,7 +67,14 @@ FOR_FLOW = {
 """Options of flow matching."""
 
 UNRECORDED_UNSET = FOR_FLOW | {
-    *("buckets", "masked_loss", "regularization_weight", "timesteps", "train_text_encoder"),
+    *(
+        "buckets",
+        "cache_texts",
+        "masked_loss",
+        "regularization_weight",
+        "timesteps",
+        "train_text_encoder",
+    ),
     *("ema_on_cpu", "ema_tracks", "weight_dtype"),
 }
 """Options that came later: a run that does not set them is the one that it was before them."""
@@ -110,6 +118,7 @@ def test_the_identity_of_a_run_holds_the_options_that_change_weights():
     flow = dict.fromkeys(FOR_FLOW, 2.0)
     flow |= {"weighting": Weighting.MODE, "precondition_outputs": True}
     later = {
+        "cache_texts": True,
         "masked_loss": True,
         "regularization_weight": 0.5,
         "ema_on_cpu": True,
