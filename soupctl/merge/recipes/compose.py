@@ -20,8 +20,9 @@ from glob import escape
 from ...errors import Issue, UsageError, shortened
 from ...frozen import frozen
 from ...ledger.block_weights import WeightTuple
-from ..blocks.resolve import resolve, resolve_scales
+from ..blocks.resolve import ResolvedBlocks, resolve, resolve_scales
 from ..recipe import first_match, meant_by
+from .by_layer import LayerWeights
 from .document import DifferenceStep, MeanStep, MethodStep, RecipeStep, TakeStep
 
 Row = tuple[Fraction, ...]
@@ -141,7 +142,11 @@ def _choice(step: RecipeStep, names: Collection[str]) -> _Choice:
     if operation.blocks is None:
         return _Choice(step, (), (usual,))
     # the ingredients' own weights are the default
-    if isinstance(operation, MeanStep):
+    if isinstance(operation.blocks, LayerWeights):
+        rows = operation.blocks.rows(names)
+        by_layer = blocks_of(rows, operation.blocks.globs(names), ())
+        found = ResolvedBlocks(by_layer.default, by_layer.blocks)
+    elif isinstance(operation, MeanStep):
         found = resolve(operation.blocks, operation.operands, usual, names)
     else:
         base, added = operation.base, operation.added

@@ -16,8 +16,9 @@ from ...frozen import frozen
 from ...ledger.ledger import SoupState
 from ...methods.settings import MethodSettings
 from ..blocks.request import BlockWeights, ClassicBlocks
+from .by_layer import LayerWeights
 
-Blocks = BlockWeights | ClassicBlocks | None
+Blocks = BlockWeights | ClassicBlocks | LayerWeights | None
 
 
 @frozen

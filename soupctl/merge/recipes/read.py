@@ -101,7 +101,7 @@ class _RecipeReader(TableReader):
         try:
             return read_history(table["history"])
         except (KeyError, TypeError, ValueError, AttributeError):
-            self.issues.add("history is not that of a soup", "soupctl log --recipe prints it")
+            self.issues.add("history is not that of a soup", "the recipe that log prints has it")
             return {}
 
     def _input(self, name: str, value: object) -> RecipeInput:

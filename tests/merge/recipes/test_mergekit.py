@@ -177,18 +177,18 @@ ONE_OF_A = "merge_method: linear\nparameters: {{{}}}\nmodels: [{{model: a.st}}]\
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("merge_method: passthrough\nmodels: [{model: a.st}]\n", "is 'passthrough'"),
+        ("merge_method: passthrough\nmodels: [{model: a.st}]\n", "passthrough.*it stacks layers"),
         ("models: [{model: a.st}]\n", "merge_method is 'None'"),
+        ("merge_method: [linear]\n", "merge_method is \\S+linear"),
         (
             "merge_method: linear\nslices: []\nmodels: [{model: a.st}]\n",
-            "'slices' is not supported",
+            "models and slices.*slices is not a list",
         ),
         ("merge_method: linear\nmodels: [{model: a.st}]\n", "'a.st' has no weight"),
         ("merge_method: task_arithmetic\nmodels: [{model: a.st}]\n", "base_model is missing"),
-        (
-            "merge_method: linear\nmodels: [{model: a.st, parameters: {weight: [0, 1]}}]\n",
-            "list of values over layers",
-        ),
+        (ONE_OF_A.format("weight: []"), "weight is an empty list"),
+        (ONE_OF_A.format("weight: [{filter: up, value: 1}]"), "no value for the other tensors"),
+        (ONE_OF_A.format("weight: [0.5, x]"), "weight is 'x', not a number"),
         (
             "merge_method: linear\nmodels: [{model: a.st, parameters: {density: 1}}]\n",
             "'density' is not supported",
