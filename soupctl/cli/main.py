@@ -7,6 +7,7 @@ Rule 2: an error is one line on stderr, or one JSON object, without a traceback.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -212,6 +213,8 @@ def _report_failure(error: Exception, style: ErrorStyle) -> int:
 
 
 def _leave(code: int) -> NoReturn:
+    # the interpreter looks for cycles among all objects before it ends
+    gc.freeze()
     if code in (CLOSED_PIPE, OutputError.exit_code):
         # the rest of the buffer cannot be written, and the interpreter must not report that again
         # at exit

@@ -22,20 +22,17 @@ def count_present(plane: memoryview, dtype: DType = DType.F64) -> int:
     return int(np.count_nonzero(np.frombuffer(plane, word(dtype))))
 
 
-def most_significant_bits(plane: memoryview) -> tuple[int, float]:
-    """The most bits that the significand of a finite F64 element takes, and the largest magnitude.
-
-    Both are 0 if all elements are zero.
-    """
+def most_significant_bits(plane: memoryview) -> int:
+    """The most bits that the significand of a finite F64 element takes; 0 if all are zero."""
     import numpy as np
 
     values = np.frombuffer(plane, np.float64)
     whole = (np.frexp(values)[0] * 2.0**53).astype(np.int64)
     whole = whole[whole != 0]
     if not whole.size:
-        return 0, 0.0
+        return 0
     _, lowest = np.frexp((whole & -whole).astype(np.float64))
-    return 54 - int(lowest.min()), float(np.abs(values).max())
+    return 54 - int(lowest.min())
 
 
 def negative_zeros(values: memoryview, dtype: DType, start: int, index: DType) -> memoryview:

@@ -27,6 +27,7 @@ LOADING = {"llvmlite", "logging", "tempfile"}
 """What loads compiled kernels, or is loaded by it."""
 
 ASKING = "checkpoints kinds ledger lora merge"
+AVERAGING = "checkpoints kinds ledger merge methods"
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two checkpoints and their soup, in the working folder."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("a.st", "b.st")):
-        save(tmp_path / name, w=np.full(4, seed, np.float16))
+        save(tmp_path / name, w=np.full(5000, seed / 4, np.float16))
     average("soup.st", "a.st", "b.st")
 
 
@@ -45,7 +46,8 @@ def soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("has", "soup.st", "a.st"), 93, ASKING),
         (("log", "soup.st"), 93, ASKING),
         (("inspect", "soup.st"), 113, f"{ASKING} banks"),
-        (("avg", "a.st", "b.st", "-o", "new.st"), 192, "checkpoints kinds ledger merge methods"),
+        (("avg", "a.st", "b.st", "-o", "new.st", "--keep-sum"), 194, AVERAGING),
+        (("avg", "a.st", "b.st", "-o", "new.st"), 192, AVERAGING),
     ],
 )
 def test_a_command_loads_few_modules(soup, words, most, rooms):

@@ -69,12 +69,14 @@ def expected_form(sample: memoryview, count: int, dtypes: Sequence[DType]) -> Su
 
     `dtypes` are those of the terms, whose weights are whole numbers.
     """
-    bits, largest = most_significant_bits(sample)
+    values = sample.cast("B").cast("d")
     quantum = min(dtype.float_format.quantum for dtype in dtypes)
-    # all sums are multiples of the quantum, so small ones fit
-    is_small = largest * GROWTH <= 2.0 ** (SINGLE_BITS + quantum)
+    # all sums are multiples of the quantum, so small ones fit; usual weights of F16 do
+    if max(max(values), -min(values)) * GROWTH <= 2.0 ** (SINGLE_BITS + quantum):
+        return SumForm(DType.F32)
+    bits = most_significant_bits(sample)
     # each further bit that a sum needs is about half as frequent
     rarer = (count // SAMPLE).bit_length()
-    if is_small or bits + rarer <= SINGLE_BITS:
+    if bits + rarer <= SINGLE_BITS:
         return SumForm(DType.F32)
     return SumForm(DType.F64) if bits > SINGLE_BITS else None
