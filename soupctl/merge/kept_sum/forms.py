@@ -72,7 +72,7 @@ def expected_form(sample: memoryview, count: int, dtypes: Sequence[DType]) -> Su
     values = sample.cast("B").cast("d")
     quantum = min(dtype.float_format.quantum for dtype in dtypes)
     # all sums are multiples of the quantum, so small ones fit; usual weights of F16 do
-    if max(max(values), -min(values)) * GROWTH <= 2.0 ** (SINGLE_BITS + quantum):
+    if max(map(abs, values)) * GROWTH <= 2.0 ** (SINGLE_BITS + quantum):
         return SumForm(DType.F32)
     bits = most_significant_bits(sample)
     # each further bit that a sum needs is about half as frequent
