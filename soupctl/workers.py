@@ -10,7 +10,7 @@ import os
 import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import field
+from dataclasses import field, replace
 from itertools import accumulate, chain, islice
 from threading import Event, local
 from typing import TYPE_CHECKING, TypeVar
@@ -37,6 +37,9 @@ MOST_TENSORS = 256
 """Tensors in one task, however small they are."""
 ROW_BYTES = 512
 """Memory for a task's result for a tensor of one source: a row with its digest."""
+FEW_TENSORS = 1000
+FEW_BYTES = 1 << 16
+"""Threads mostly wait for the interpreter where more than `FEW_TENSORS` have fewer bytes each."""
 TASKS_A_THREAD = 5
 """Tasks per thread that are started or finished, but wait for earlier ones."""
 LINE = 64
@@ -132,6 +135,13 @@ def tasks(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[I
             task, total = [], 0
     if task:
         yield task
+
+
+def threads_for(execution: ExecutionOptions, tensors: int, size: int) -> ExecutionOptions:
+    """The options for that many tensors of `size` bytes: with one thread if more do not help."""
+    if tensors > FEW_TENSORS and size < FEW_BYTES * tensors:
+        return replace(execution, threads=1)
+    return execution
 
 
 def available_cores() -> int:

@@ -15,15 +15,18 @@ from ..frozen import frozen
 from ..storage.files import pieces
 from ..storage.reader import FileIdentity
 from ..storage.regular import open_regular, reading
-from ..workers import ExecutionOptions, Scratch, available_cores, run_in_order, tasks
+from ..workers import ExecutionOptions, Scratch, available_cores, run_in_order, tasks, threads_for
 from .checkpoint import Checkpoint
 from .digest import PREFIX, RootHasher, tensor_hasher
 from .lists import ESCAPED, unescape
 from .open import STREAM, find_input, open_input
 from .read_progress import current_progress, with_read_progress
 from .safetensors import StoredTensor
+from .shared_chunks import Part, SharedChunks
 
 PIECE = 1 << 20
+LARGE = 16 * PIECE
+"""Bytes of a tensor that is worth several threads."""
 SHA256 = "sha256:"
 
 Progress = Callable[[int], None]
@@ -93,13 +96,16 @@ def checkpoint_digest(
         return checkpoint.digest
     root, scratch = RootHasher(), Scratch()
 
-    def digests(names: Sequence[str], advance: Progress) -> list[tuple[str, str]]:
-        return [(name, _tensor_digest(checkpoint.stored(name), scratch, advance)) for name in names]
+    def digests(task: Sequence[str] | _LargeDigest, advance: Progress) -> list[tuple[str, str]]:
+        if isinstance(task, _LargeDigest):
+            return task.make(scratch, advance)
+        return [(name, _tensor_digest(checkpoint.stored(name), scratch, advance)) for name in task]
 
     execution = ExecutionOptions(threads or available_cores(), progress=progress)
+    execution = threads_for(execution, len(checkpoint.tensors), checkpoint.data_size)
     execution = with_read_progress(execution, checkpoint.data_size)
-    names = tasks(sorted(checkpoint.tensors), lambda name: checkpoint.tensors[name].size)
-    for name, digest in chain.from_iterable(run_in_order(digests, names, execution)):
+    every = _tasks(checkpoint, execution.threads)
+    for name, digest in chain.from_iterable(run_in_order(digests, every, execution)):
         tensor = checkpoint.tensors[name]
         root.add(name, tensor.dtype.value, tensor.shape, digest)
     checkpoint.digest = root.digest()
@@ -126,6 +132,43 @@ def _identities(checkpoint: Checkpoint) -> Identities | None:
     """The files of a checkpoint in their present version; None for a stream."""
     found = tuple(file.identity for file in checkpoint.files if file.identity is not None)
     return found if len(found) == len(checkpoint.files) else None
+
+
+def _tasks(checkpoint: Checkpoint, threads: int) -> Iterator[Sequence[str] | _LargeDigest]:
+    """The tensors by name; a large one becomes as many tasks as there are threads."""
+    for names in tasks(sorted(checkpoint.tensors), lambda name: checkpoint.tensors[name].size):
+        # only the last tensor of a task can be large
+        last = checkpoint.stored(names[-1])
+        if threads == 1 or last.tensor.size < LARGE:
+            yield names
+        else:
+            yield names[:-1]
+            yield from [_LargeDigest(names[-1], last)] * threads
+
+
+class _LargeDigest:
+    """The digest of a tensor whose pieces several threads read."""
+
+    def __init__(self, name: str, stored: StoredTensor) -> None:
+        self._name, self._stored = name, stored
+        size = stored.tensor.size
+        self._pieces = SharedChunks([(n, min(n + PIECE, size)) for n in range(0, size, PIECE)])
+        self._hasher = tensor_hasher()
+
+    def make(self, scratch: Scratch, advance: Progress) -> list[tuple[str, str]]:
+        """Digest pieces until none is left; returns the digest if the last one was among them."""
+        (buffer,) = scratch.parts(PIECE)
+        piece = buffer
+
+        def read(start: int, stop: int) -> int:
+            nonlocal piece
+            piece = buffer[: stop - start]
+            self._stored.read_into(piece, start)
+            return len(piece)
+
+        if self._pieces.make([Part(read, lambda: self._hasher.update(piece))], advance):
+            return [(self._name, str(self._hasher.hexdigest()))]
+        return []
 
 
 def _tensor_digest(stored: StoredTensor, scratch: Scratch, advance: Progress) -> str:

@@ -3,13 +3,13 @@
 Rule 1: nothing here may change a number; speed and safety are its only concerns.
 Rule 2: every byte of every source is digested in the pass that uses it, while it is in cache; once,
 however many plans use it, and also if it was digested before.
-Rule 3: a tensor is one worker's from its first chunk to its last.
+Rule 3: a tensor is one thread's from its first chunk to its last, unless it is large.
 Rule 4: a soup without a kept sum is an order with no sum to write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from heapq import merge
@@ -20,10 +20,18 @@ from ..checkpoints.digest import RootHasher, Row, root_of, row_starts, tensor_ha
 from ..engines.contract import Engine
 from ..errors import OutputError, SoupError
 from ..format.dtypes import DType
-from ..workers import ROW_BYTES, Advance, ExecutionOptions, run_in_order, tasks
+from ..workers import (
+    ROW_BYTES,
+    Advance,
+    ExecutionOptions,
+    run_in_order,
+    tasks,
+    threads_for,
+)
 from .code_error import CodeError
 from .kept_sum.format import SumForm
 from .kept_sum.reader import Source, recorded_digest
+from .large_tensors import LargeTensor, with_large_ones_apart
 from .order import Order, Outcome
 from .quantised_steps import CODES, MARKED
 from .shared_content import as_read
@@ -54,6 +62,28 @@ def execute(
         for order in orders
     ]
     sources = tuple(positions)
+    roots = _Roots(orders, sources)
+    for number, order in enumerate(orders):
+        if order.plan.marker is not None:
+            roots.add_marker(number, order.plan.marker)
+            order.write(order.plan.marker, 0, memoryview(MARKED))
+    every = [_uses(order, n, places[n]) for n, order in enumerate(orders)]
+    for result in _results(orders, sources, _by_tensor(every), engine, execution):
+        if isinstance(result, TogetherResult):
+            roots.add_together(result)
+        else:
+            roots.add(result)
+    return tuple(roots.outcome(n, places[n]) for n in range(len(orders)))
+
+
+def _results(
+    orders: Sequence[Order],
+    sources: Sequence[Source],
+    by_tensor: Iterable[Sequence[Use]],
+    engine: Engine,
+    execution: ExecutionOptions,
+) -> Iterator[Result]:
+    """The results of all tensors, in the order of their names."""
     scales = frozenset(
         scale.tensor
         for order in orders
@@ -62,10 +92,11 @@ def execute(
         if scale is not None
     )
     work = TensorPass(orders, sources, engine, execution.chunk, scales)
-
     small = SmallTensors(orders, sources, engine, execution.chunk, work.scratch)
 
-    def make(task: Sequence[Sequence[Use]], advance: Advance) -> list[Result]:
+    def make(task: Sequence[Sequence[Use]] | LargeTensor, advance: Advance) -> Sequence[Result]:
+        if isinstance(task, LargeTensor):
+            return task.make(advance)
         results: list[Result] = []
         for group in small.groups(task):
             if len(group) > 1:
@@ -80,19 +111,10 @@ def execute(
         used = uses[0].sources if len(uses) == 1 else tuple(sources_of(uses))
         return (sources[used[0]].tensors[uses[0].step.name].size + ROW_BYTES) * len(used)
 
-    every = [_uses(order, n, places[n]) for n, order in enumerate(orders)]
-    by_tensor = _by_tensor(every)
-    roots = _Roots(orders, sources)
-    for number, order in enumerate(orders):
-        if order.plan.marker is not None:
-            roots.add_marker(number, order.plan.marker)
-            order.write(order.plan.marker, 0, memoryview(MARKED))
-    for result in chain.from_iterable(run_in_order(make, tasks(by_tensor, size), execution)):
-        if isinstance(result, TogetherResult):
-            roots.add_together(result)
-        else:
-            roots.add(result)
-    return tuple(roots.outcome(n, places[n]) for n in range(len(orders)))
+    most = max((each.tensors for each in sources), key=len, default={})
+    execution = threads_for(execution, len(most), sum(each.size for each in most.values()))
+    every_task = with_large_ones_apart(tasks(by_tensor, size), work, execution.threads)
+    return chain.from_iterable(run_in_order(make, every_task, execution))
 
 
 class _Roots:

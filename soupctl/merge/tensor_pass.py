@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoints.digest import Row, tensor_hasher
 from ..checkpoints.safetensors import StoredTensor
+from ..checkpoints.shared_chunks import Part, make_alone
 from ..engines.contract import Engine
 from ..errors import OutputError
 from ..frozen import frozen
@@ -22,15 +23,15 @@ from .code_error import CodeError
 from .code_writer import CodeWriter
 from .kept_sum.format import COPIED, SumForm
 from .kept_sum.reader import Source, is_extra_name, stored_parts
-from .kept_sum.writer import PlaneWriter
+from .mean_writer import MeanRecord, MeanWriter
 from .order import Order
 from .scale_values import ScaleValues, read_scales
-from .step import Rule, Step
+from .step import Rule
 from .tensor_errors import different
 from .terms import Term, allot, bytes_an_element, row_of, terms_of
 from .updates import updates_of
 from .use import Use, sources_of
-from .weighted_sum import Mean, WeightedSum
+from .weighted_sum import WeightedSum
 
 if TYPE_CHECKING:
     from .methods.passes import SurveyedTensor
@@ -52,6 +53,27 @@ class TensorResult:
     """Orders that took the first ingredient's values although others differ."""
     ratios: list[tuple[int, Fraction]] = field(default_factory=list)
     """The ratio that a method has found, for orders whose method finds one."""
+
+
+@frozen
+class AveragedTensor:
+    """A tensor to be averaged, whose chunks several threads may make."""
+
+    uses: Sequence[Use]
+    count: int
+    """Its elements."""
+    chunk: int
+    """Elements in a chunk."""
+    widths: tuple[int, int]
+    """Bytes of an element in the mean, and in a plane of a kept sum."""
+    terms: Mapping[int, Sequence[Term]]
+    """The terms of each source, with the digests of what is read."""
+    records: Sequence[MeanRecord]
+    """The records of the means of `uses`."""
+    largest: Mapping[int, float]
+    """The largest magnitude of the mean, for orders that quantise it."""
+    surveyed: SurveyedTensor | None
+    """How a method combines it; None for a mean."""
 
 
 @frozen
@@ -78,41 +100,57 @@ class TensorPass:
 
     def _average(self, uses: Sequence[Use], advance: Advance) -> TensorResult:
         """Combine one tensor chunk by chunk, digesting each chunk while it is in cache."""
+        tensor = self.begin(uses, advance)
+        chunks = ranges(tensor.count, tensor.chunk)
+        make_alone(chunks, self.parts(tensor, tensor.terms), advance)
+        return self.result(tensor)
+
+    def begin(self, uses: Sequence[Use], advance: Advance) -> AveragedTensor:
+        """The tensor of these uses, of which no chunk is made yet."""
         name, shape = uses[0].step.name, uses[0].step.shape
-        count = prod(shape)
         largest = self._largest(uses, advance)
         terms = {s: terms_of(self.sources[s], name, shape) for s in sources_of(uses)}
-        every = [term for each in terms.values() for term in each]
         width = max(use.step.out.bits // 8 for use in uses if use.step.out is not None)
         keeps_sum = any(self.orders[use.order].sum is not None for use in uses)
         planes = PLANE_BYTES if keeps_sum else 0
-        memory = bytes_an_element(every) + planes + width
         surveyed = self._surveyed(uses[0], advance)
-        block = self.chunk or chunk_elements(memory) if surveyed is None else surveyed.block
-        chunk = min(count, block)
-        out, plane = allot(self.scratch, every, chunk, width, planes)
-        means = [self._mean(use, terms, largest.get(use.order), surveyed) for use in uses]
-        for start, stop in ranges(count, chunk):
-            moved = sum(term.read(start, stop) for term in every)
-            for mean in means:
-                moved += mean.write(start, stop, out, plane)
-            for term in every:
-                term.digest()
-            advance(moved)
+        if surveyed is None:
+            read = sum(map(bytes_an_element, terms.values()))
+            block = self.chunk or chunk_elements(read + planes + width)
+        else:
+            block = surveyed.block
+        records = [MeanRecord(self.orders[use.order], use.step, self.engine) for use in uses]
+        count = prod(shape)
+        chunk, widths = min(count, block), (width, planes)
+        return AveragedTensor(uses, count, chunk, widths, terms, records, largest, surveyed)
+
+    def result(self, tensor: AveragedTensor) -> TensorResult:
+        """The result of a tensor of which all chunks are made."""
+        name = tensor.uses[0].step.name
         result = TensorResult(name)
-        for source, each in terms.items():
+        for source, each in tensor.terms.items():
             if not is_extra_name(self.sources[source], name):
                 result.sources += [(source, row) for term in each for row in term.digests()]
-        for use, mean in zip(uses, means, strict=True):
-            result.soups += [(use.order, row) for row in mean.rows()]
-            if mean.codes is not None:
-                result.errors.append((use.order, mean.codes.error()))
-            result.sums += [(use.order, row) for row in mean.sum_rows()]
-            if mean.misfit is not None:
-                result.misfits.append((use.order, mean.misfit))
-        if surveyed is not None and surveyed.ratio is not None:
-            result.ratios.append((uses[0].order, surveyed.ratio))
+        for use, record in zip(tensor.uses, tensor.records, strict=True):
+            result.soups += [(use.order, row) for row in record.rows()]
+            if record.codes is not None:
+                result.errors.append((use.order, record.codes.error()))
+            result.sums += [(use.order, row) for row in record.sum_rows()]
+            if record.misfit is not None:
+                result.misfits.append((use.order, record.misfit))
+        if tensor.surveyed is not None and tensor.surveyed.ratio is not None:
+            result.ratios.append((tensor.uses[0].order, tensor.surveyed.ratio))
         return result
+
+    def parts(self, tensor: AveragedTensor, terms: Mapping[int, Sequence[Term]]) -> list[Part]:
+        """The parts of the work on each chunk of a tensor, for one thread with terms of its own."""
+        every = [term for each in terms.values() for term in each]
+        out, plane = allot(self.scratch, every, tensor.chunk, *tensor.widths)
+        parts = [Part(term.read, term.digest) for term in every]
+        for use, record in zip(tensor.uses, tensor.records, strict=True):
+            mean = self._mean(use, record, terms, tensor, (out, plane))
+            parts.append(Part(mean.make, mean.record))
+        return parts
 
     def _surveyed(self, use: Use, advance: Advance) -> SurveyedTensor | None:
         """How a method combines the tensor, after its surveys; None for a mean."""
@@ -150,18 +188,19 @@ class TensorPass:
     def _mean(
         self,
         use: Use,
+        record: MeanRecord,
         terms: Mapping[int, Sequence[Term]],
-        largest: float | None,
-        surveyed: SurveyedTensor | None,
-    ) -> _Mean:
+        tensor: AveragedTensor,
+        room: tuple[memoryview, memoryview],
+    ) -> MeanWriter:
         weighted = self._weighted(use, terms)
-        codes = None
-        if largest is not None:
-            codes = CodeWriter(weighted, use.step.name, largest)
+        if use.order in tensor.largest:
+            largest = tensor.largest[use.order]
+            record.codes = CodeWriter(weighted, use.step.name, largest)
         combine = None
-        if surveyed is not None:
-            combine = surveyed.prepare([terms[source] for source in use.sources])
-        return _Mean(self.orders[use.order], use.step, self.engine, weighted, codes, combine)
+        if tensor.surveyed is not None:
+            combine = tensor.surveyed.prepare([terms[source] for source in use.sources])
+        return MeanWriter(self.orders[use.order], use.step, record, weighted, combine, room)
 
     def _weighted(self, use: Use, terms: Mapping[int, Sequence[Term]]) -> WeightedSum:
         order = self.orders[use.order]
@@ -227,73 +266,3 @@ class TensorPass:
                     order.sum.write(COPIED + name, offset, piece)
             advance(len(piece) * (1 + len(uses)))
         return str(hasher.hexdigest())
-
-
-class _Mean:
-    """The mean of one tensor for one order: computed, written and digested chunk by chunk."""
-
-    def __init__(
-        self,
-        order: Order,
-        step: Step,
-        engine: Engine,
-        weighted: WeightedSum,
-        codes: CodeWriter | None,
-        combine: Mean | None,
-    ) -> None:
-        """`codes` encodes the mean; None to write it as it is. `combine` takes its place."""
-        assert step.out is not None
-        self._step, self._out = step, step.out
-        self._width = step.out.bits // 8
-        self._write = order.write
-        self._weighted = weighted
-        self.codes = codes
-        self._hasher = tensor_hasher()
-        self._sum = None if order.sum is None else PlaneWriter(step, order.sum, engine)
-        if self._sum is not None:
-            self._planes = weighted.prepare_planes()
-        is_direct = codes is None and (self._sum is None or weighted.is_short)
-        self._combine = (combine or weighted.prepare_mean()) if is_direct else None
-
-    def write(self, start: int, stop: int, out: memoryview, plane: memoryview) -> int:
-        """Make elements `start` to `stop`, and return their bytes.
-
-        `out` has room for the mean, `plane` for a plane.
-        """
-        out = out[: (stop - start) * self._width]
-        if self._sum is not None:
-            first = plane[: (stop - start) * PLANE_BYTES]
-            planes = [first, *self._planes(start, stop, first)]
-            if self._combine is not None:
-                self._combine(start, stop, out)
-            elif self.codes is None:
-                self._weighted.round(planes, start, out)
-            else:
-                self.codes.encode_planes(planes, start, out)
-            self._sum.write(start, planes)
-        elif self._combine is not None:
-            self._combine(start, stop, out)
-        elif self.codes is not None:
-            self.codes.encode(start, stop, out)
-        self._write(self._step.name, start * self._width, out)
-        self._hasher.update(out)
-        return len(out)
-
-    def rows(self) -> list[Row]:
-        """The rows of the mean, and of its scale, which is written now, for the soup's root."""
-        step = self._step
-        row = (step.name, self._out.value, step.shape, self._hasher.hexdigest())
-        if self.codes is None:
-            return [row]
-        scale, data = self.codes.scale_row()
-        self._write(scale[0], 0, memoryview(data))
-        return [row, scale]
-
-    def sum_rows(self) -> list[Row]:
-        """The rows of the sum for its root; empty if it is not kept."""
-        return [] if self._sum is None else self._sum.rows()
-
-    @property
-    def misfit(self) -> SumForm | None:
-        """The form of the sum if another was expected, once its rows are known."""
-        return None if self._sum is None else self._sum.misfit

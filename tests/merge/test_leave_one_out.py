@@ -11,6 +11,7 @@ from blake3 import blake3
 from making import files, save, save_pipeline, save_shards
 from revising import average, revise
 
+import soupctl.merge.mean_writer
 import soupctl.merge.small_tensors
 import soupctl.merge.tensor_pass
 import soupctl.merge.terms
@@ -119,7 +120,7 @@ def test_every_input_is_read_and_digested_once_for_all_outputs(soup, monkeypatch
         def hexdigest(self) -> str:
             return self.hasher.hexdigest()
 
-    for module in (soupctl.merge.tensor_pass, soupctl.merge.terms):
+    for module in (soupctl.merge.mean_writer, soupctl.merge.tensor_pass, soupctl.merge.terms):
         monkeypatch.setattr(module, "tensor_hasher", Counting)
 
     def data_digest(data: memoryview) -> str:

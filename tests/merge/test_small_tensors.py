@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import ExitStack
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from making import contents, save, save_raw
 from revising import average
 from work import calls_in
 
-from soupctl.checkpoints.hashing import checkpoint_digest
+from soupctl.checkpoints.hashing import checkpoint_digest, content_digests
 from soupctl.checkpoints.open import find_input, open_input
 from soupctl.choices import OnMissing
 from soupctl.collector import SELDOM, looking_seldom
@@ -23,7 +24,7 @@ from soupctl.merge.order import Order
 from soupctl.merge.plan import make_plan
 from soupctl.merge.recipe import Recipe
 from soupctl.storage import regular
-from soupctl.workers import ExecutionOptions
+from soupctl.workers import FEW_BYTES, ExecutionOptions, threads_for
 
 ALONE = ExecutionOptions(1, 1)
 """Chunks of one element, so that no two tensors fit one."""
@@ -140,6 +141,27 @@ def test_neighbours_are_read_at_once(place, monkeypatch):
     monkeypatch.setattr(regular.os, "preadv", counted)
     average(place / "soup.st", "a.st", "b.st", execution=ExecutionOptions(1))
     assert len(reads) < 20
+
+
+@pytest.mark.parametrize(("count", "is_threaded"), [(1000, True), (1001, False)])
+def test_many_small_tensors_need_no_threads(place, monkeypatch, count, is_threaded):
+    for seed, file in enumerate(("a.st", "b.st")):
+        draw = np.random.default_rng(seed)
+        data = draw.normal(0, 1, (count, 8)).astype(np.float16)
+        save(place / file, **{f"t{number:05}": row for number, row in enumerate(data)})
+    started = []
+    start = Thread.start
+    monkeypatch.setattr(Thread, "start", lambda self: (started.append(self.name), start(self)))
+    average(place / "soup.st", "a.st", "b.st", execution=ExecutionOptions(2))
+    averaging, started[:] = bool(started), []
+    content_digests(place / "soup.st", threads=2)
+    assert [averaging, bool(started)] == [is_threaded, is_threaded]
+
+
+def test_a_large_tensor_among_small_ones_is_worth_threads():
+    options = ExecutionOptions(4)
+    assert threads_for(options, 2000, 2000 * FEW_BYTES) == options
+    assert threads_for(options, 2000, 2000 * FEW_BYTES - 1).threads == 1
 
 
 def test_a_small_tensor_takes_few_calls(place):
