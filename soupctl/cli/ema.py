@@ -92,9 +92,9 @@ def ema(
     from .. import verbs
 
     found = verbs.time_average(asked.request(inputs or (), output, result))
-    _report(found, merge.quiet)
     facts = {} if found.error is None else {"reconstruction_error": found.error}
     make(verbs.open_job(found.request), output, merge, facts)
+    _report(found, merge.quiet)
 
 
 def _report(found: TimeAverage, quiet: bool) -> None:

@@ -87,5 +87,5 @@ def _advice(layouts: Layouts, content: Contents, other: Contents, missing: Seque
 
 def _some(tensors: Sequence[str], limit: int = 2) -> str:
     rest = len(tensors) - limit
-    listed = ", ".join(tensors[:limit])
+    listed = ", ".join(tensor or repr(tensor) for tensor in tensors[:limit])
     return f"{listed} and {rest} more" if rest > 0 else listed

@@ -53,6 +53,18 @@ HEADERS = {
 }
 
 
+def test_a_refused_average_over_time_says_only_why(soupctl, ingredients):
+    Path("cut.st").write_bytes(HEADERS["truncated"])
+
+    done = soupctl("ema", "a.st", "cut.st", "--sigma-rel", "0.1", "-o", "c.st")
+
+    assert INPUT == done.code
+    assert done.message.startswith("soupctl: cut.st: has ")
+    assert 1 == done.message.count("\n")
+    done = soupctl("ema", "a.st", "b.st", "--sigma-rel", "0.1", "-o", "c.st")
+    assert "reproduce the profile with a relative error of" in done.message
+
+
 def test_a_malformed_file_is_refused(refused, ingredients):
     for name, raw in HEADERS.items():
         Path(f"{name}.st").write_bytes(raw)

@@ -164,6 +164,12 @@ CASES: dict[str, tuple[type[SoupError], Callable[[Path], SoupError]]] = {
 }
 
 
+def test_a_tensor_without_a_name_is_named_in_quotes(two):
+    save(two / "unnamed.st", **{"": np.ones(3, F16)})
+
+    assert "lacks '', which " in attempt(two, "unnamed.st", "a.st").message()
+
+
 @pytest.mark.parametrize(("kind", "case"), CASES.values(), ids=CASES)
 def test_a_refusal_has_the_exit_code_of_its_kind(two, kind, case):
     assert kind is type(case(two))
