@@ -17,26 +17,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    DDPMScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
-from diffusers.training_utils import EMAModel
+from finetuned_bases import CASES, LR, Case
 from machine import described_run
 from patched import FEWEST_PAIRS, interval
 from PIL import Image
-from torch.nn import functional
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from soupctl.diffusion.loading import load_models
 from soupctl.training.callbacks import Callbacks, Progress
@@ -50,23 +40,6 @@ from soupctl.training.train_denoiser import batches_from, initial_state, loss_fu
 
 BOUND = 1.05
 """At most 5 % more than the loop by hand."""
-LR = 1e-4
-
-
-@dataclass(frozen=True, slots=True)
-class BaseSize:
-    """The size of a text-to-image base, and the images of a step."""
-
-    channels: tuple[int, int]
-    pixels: int
-    batch: int
-
-
-CASES = {
-    "tiny": BaseSize((8, 16), 16, 4),
-    "small": BaseSize((32, 64), 32, 4),
-    "medium": BaseSize((64, 128), 64, 4),
-}
 
 
 class SilentReporter:
@@ -88,54 +61,7 @@ class SilentReporter:
         """Tell that training has ended."""
 
 
-def save_base(case: BaseSize, folder: Path) -> None:
-    """A Stable Diffusion pipeline of the case's size with weights drawn at random."""
-    torch.manual_seed(0)
-    letters = [chr(97 + number) + end for number in range(26) for end in ("", "</w>")]
-    tokens = [*letters, "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(
-        vocab={token: number for number, token in enumerate(tokens)},
-        merges=[],
-        model_max_length=77,
-    )
-    text = CLIPTextConfig(
-        vocab_size=len(tokens),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    StableDiffusionPipeline(
-        unet=UNet2DConditionModel(
-            sample_size=case.pixels // 2,
-            layers_per_block=1,
-            block_out_channels=case.channels,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=64,
-            norm_num_groups=8,
-            attention_head_dim=8,
-        ),
-        vae=AutoencoderKL(
-            block_out_channels=(8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            norm_num_groups=4,
-            sample_size=case.pixels,
-        ),
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
-
-
-def save_data(case: BaseSize, folder: Path, count: int = 16) -> None:
+def save_data(case: Case, folder: Path, count: int = 16) -> None:
     """Images of noise with captions beside them."""
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -155,46 +81,11 @@ def ours(base: Path, data: Path, out: Path, batch: int) -> Iterator[float]:
     training = initial_state(run, models)
     with deferred_signals() as signals:
         grids = GridSampler(run, models)
-        callbacks = Callbacks(run, training, SilentReporter(), grids, signals, run.identity)
+        callbacks = Callbacks(run, training, SilentReporter(), grids, None, signals, run.identity)
         batches = batches_from(run, models, 0)
         for made in train(training, options, run.plan.steps, batches, loss_function(run, models)):
             callbacks.after_step(made)
             yield made.loss
-
-
-def by_hand(base: Path, data: Path, batch: int) -> Iterator[float]:
-    """The loss of each step of the shortest loop that trains the same."""
-    pipeline = StableDiffusionPipeline.from_pretrained(base, local_files_only=True)
-    unet, vae, encoder = pipeline.unet, pipeline.vae, pipeline.text_encoder
-    vae.requires_grad_(False)
-    encoder.requires_grad_(False)
-    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=LR)
-    ema = EMAModel(unet.parameters(), decay=0.9999, foreach=True)
-    paths = sorted(data.glob("*.png"))
-    while True:
-        order = torch.randperm(len(paths)).tolist()
-        for start in range(0, len(paths), batch):
-            chosen = [paths[index] for index in order[start : start + batch]]
-            arrays = [np.asarray(Image.open(path).convert("RGB"), np.float32) for path in chosen]
-            pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) / 127.5 - 1
-            captions = [path.with_suffix(".txt").read_text() for path in chosen]
-            with torch.no_grad():
-                latents = vae.encode(pixels).latent_dist.sample() * vae.config.scaling_factor
-                ids = pipeline.tokenizer(
-                    captions, padding="max_length", truncation=True, return_tensors="pt"
-                ).input_ids
-                text = encoder(ids)[0]
-            noise = torch.randn_like(latents)
-            times = torch.randint(0, 1000, (len(chosen),))
-            noisy = scheduler.add_noise(latents, noise, times)
-            loss = functional.mse_loss(unet(noisy, times, text).sample, noise)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            ema.step(unet.parameters())
-            yield loss.detach()
 
 
 def seconds_of(steps: Iterator[float], count: int) -> float:
@@ -205,15 +96,15 @@ def seconds_of(steps: Iterator[float], count: int) -> float:
     return time.process_time() - start
 
 
-def measured(name: str, case: BaseSize, pairs: int, count: int) -> dict[str, Any]:
+def measured(name: str, case: Case, pairs: int, count: int) -> dict[str, Any]:
     """The figures of one case."""
     with tempfile.TemporaryDirectory(prefix="soupctl-benchmark-") as place:
         folder = Path(place)
-        save_base(case, folder / "base")
+        case.save(case, folder / "base")
         save_data(case, folder / "data")
         sides: dict[str, Iterator[float]] = {
             "ours": ours(folder / "base", folder / "data", folder / "out", case.batch),
-            "by hand": by_hand(folder / "base", folder / "data", case.batch),
+            "by hand": case.by_hand(folder / "base", folder / "data", case.batch),
         }
         seconds: dict[str, list[float]] = {side: [] for side in sides}
         # the first pair warms both up; each side goes first in every other pair
