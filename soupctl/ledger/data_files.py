@@ -37,6 +37,12 @@ PICTURES = frozenset(
     )
 )
 """Endings of picture files that are not read, in lower case."""
+PLUG_INS: Mapping[str, str] = {
+    ".heic": "pillow-heif",
+    ".heif": "pillow-heif",
+    ".jxl": "pillow-jxl-plugin",
+}
+"""Plug-ins of Pillow that can convert pictures which are not read, by ending in lower case."""
 PACKED: Mapping[str, str] = {
     ".zip": "unpack it with unzip",
     ".7z": "unpack it",
@@ -107,6 +113,12 @@ def _masked(name: str, stems: Iterable[str]) -> str | None:
 def pictures_among(files: Iterable[str]) -> list[str]:
     """The pictures that are not read, by name."""
     return sorted(name for name in files if PurePosixPath(name).suffix.lower() in PICTURES)
+
+
+def plug_ins_for(names: Iterable[str]) -> list[str]:
+    """The plug-ins of Pillow that can convert these pictures, by name."""
+    endings = {PurePosixPath(name).suffix.lower() for name in names}
+    return sorted({PLUG_INS[ending] for ending in endings & PLUG_INS.keys()})
 
 
 def packed_among(files: Iterable[str]) -> dict[str, str]:

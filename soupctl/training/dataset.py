@@ -26,6 +26,7 @@ from ..ledger.data_files import (
     images_among,
     packed_among,
     pictures_among,
+    plug_ins_for,
 )
 from ..ledger.data_shard import data_digest, is_text
 from ..ledger.image_metadata import (
@@ -167,6 +168,8 @@ def _no_images(folder: Path, files: Mapping[str, Path]) -> InputError:
     endings = f"image files end in {', '.join(sorted(IMAGES))}"
     if pictures := pictures_among(files):
         what = f"contains no images, but {count_text(len(pictures), 'picture')} of other kinds"
+        if plug_ins := plug_ins_for(pictures):
+            endings += f"; Pillow converts such pictures with {' and '.join(plug_ins)}"
         return InputError(f"{what}: {first_names(pictures)}", path=folder, advice=endings)
     return InputError("contains no images", path=folder, advice=endings)
 

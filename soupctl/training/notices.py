@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..diffusion.base import Conditioning
-from ..ledger.data_files import IMAGES, masks_among, pictures_among
+from ..ledger.data_files import IMAGES, masks_among, pictures_among, plug_ins_for
 from ..ledger.data_splits import SplitFiles
 from ..ledger.image_metadata import ImageMetadata, sidecar_of, tables_of
 from .repeats import REPEATS
@@ -49,8 +49,7 @@ def dataset_notices(
         if name not in used and path.suffix.lower() not in IMAGES
     ]
     if pictures:
-        found = count_text(len(pictures), "picture")
-        yield f"{found} left out, of a kind that is not read: {first_names(pictures)}"
+        yield left_out_text(pictures)
     yield from _mask_notices(samples, files, with_masks=with_masks)
     if ignored:
         yield f"{count_text(len(ignored), 'file')} ignored: {first_names(sorted(ignored))}"
@@ -68,6 +67,15 @@ def dataset_notices(
     if frames := sum(sample.has_frames for sample in samples):
         images = count_text(frames, "image")
         yield f"{images} with several frames, of which the first is used"
+
+
+def left_out_text(pictures: Sequence[str]) -> str:
+    """A remark about pictures of kinds that are not read, and what can convert them."""
+    found = count_text(len(pictures), "picture")
+    text = f"{found} left out, of a kind that is not read: {first_names(pictures)}"
+    if plug_ins := plug_ins_for(pictures):
+        text += f" (Pillow converts such with {' and '.join(plug_ins)})"
+    return text
 
 
 def without_splits(meant: SplitFiles) -> str:

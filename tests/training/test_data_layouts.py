@@ -78,6 +78,12 @@ def test_the_plain_text_file_wins_and_the_other_is_reported(tmp_path):
     assert found.notices == ("1 file ignored: a.caption",)
 
 
+def test_a_folder_of_pictures_that_are_not_read_names_what_converts_them(tmp_path):
+    (tmp_path / "a.HEIF").write_bytes(b"x")
+
+    assert refusal(tmp_path, NONE).endswith("; Pillow converts such pictures with pillow-heif)")
+
+
 def test_a_name_is_the_same_composed_or_not(tmp_path):
     images(tmp_path, unicodedata.normalize("NFC", "é.png"))
     (tmp_path / unicodedata.normalize("NFD", "é.txt")).write_text("a cat")
@@ -384,7 +390,10 @@ def test_pictures_and_masks_that_are_not_used_are_told_apart_from_other_files(tm
 
     assert ["a.png", "b.png", "c.mask.png"] == [each.name for each in found.samples]
     assert found.notices == (
-        "2 pictures left out, of a kind that is not read: d.heic, e.JXL",
+        (
+            "2 pictures left out, of a kind that is not read: d.heic, e.JXL"
+            " (Pillow converts such with pillow-heif and pillow-jxl-plugin)"
+        ),
         "2 masks left out, not used: a.mask.png, b-masklabel.png",
         "1 file ignored: notes.md",
     )
