@@ -24,6 +24,7 @@ from ..storage.cached_folder import cached_folder
 from ..storage.files import require_room
 from ..storage.place import refusing
 from ..storage.reader import FileIdentity
+from ..storage.regular import reading
 from .notices import first_names
 from .packed import PackedImage, is_packed, packed_images
 
@@ -59,7 +60,7 @@ def unpacked(folder: Path, files: Mapping[str, Path]) -> Unpacked | None:
     if root is None:
         what = "packed images are unpacked in the cache folder of the user, who has none"
         raise LimitError(what, advice="set XDG_CACHE_HOME, or unpack them")
-    with_times = [[name, *FileIdentity.of(files[name].stat())] for name in chosen]
+    with_times = [[name, *_identity(files[name])] for name in chosen]
     key = text_digest(canonical([FORM, with_times])).removeprefix(PREFIX)[:32]
     place = cached_folder(
         root / "data" / key,
@@ -69,6 +70,11 @@ def unpacked(folder: Path, files: Mapping[str, Path]) -> Unpacked | None:
     )
     left_out = tuple(name for name in packs if name not in chosen)
     return Unpacked(place, tuple(chosen), left_out)
+
+
+def _identity(path: Path) -> FileIdentity:
+    with reading(str(path), path):
+        return FileIdentity.of(path.stat())
 
 
 def _of_training(folder: Path, packs: list[str]) -> list[str]:

@@ -218,6 +218,12 @@ def test_a_broken_file_is_named_and_leaves_nothing_unpacked(data, scans, name, c
     assert not list((scans.parent / "data").glob("*/images"))
 
 
+def test_a_broken_link_to_a_packed_file_is_named(data):
+    (data / "x.tar").symlink_to("/nowhere/at/all")
+
+    assert "x.tar: cannot be read: No such file or directory" in refusal(data)
+
+
 def test_a_file_without_images_is_told_with_its_columns(data):
     write_parquet(data, pa.table({"url": ["x"], "text": ["y"]}))
 
