@@ -14,7 +14,10 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -71,8 +74,8 @@ def autoencoder(*, is_quantised: bool = True) -> AutoencoderKL:
     return drawn(AutoencoderKL(**config), 3)
 
 
-def _stable_diffusion(**parts: Any) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline(
+def _stable_diffusion(kind: Any = StableDiffusionPipeline, **parts: Any) -> Any:
+    return kind(
         vae=autoencoder(),
         tokenizer=None,
         scheduler=DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
@@ -92,16 +95,42 @@ def sd2() -> StableDiffusionPipeline:
     return _stable_diffusion(unet=unet(WIDE, **heads), text_encoder=clip(WIDE, "gelu"))
 
 
-def sdxl() -> StableDiffusionXLPipeline:
-    told = {
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 8,
-        "projection_class_embeddings_input_dim": WIDE + 6 * 8,
-        "transformer_layers_per_block": [1, 2],
-    }
-    heads = {"attention_head_dim": [1, 1], "use_linear_projection": True}
-    return StableDiffusionXLPipeline(
-        unet=unet(WIDTH + WIDE, **told, **heads),
+def inpainting() -> StableDiffusionInpaintPipeline:
+    parts = {"unet": unet(WIDTH, in_channels=9), "text_encoder": clip(WIDTH, "quick_gelu")}
+    return _stable_diffusion(StableDiffusionInpaintPipeline, **parts)
+
+
+def _xl_unet(cross: int, numbers: int, **changes: Any) -> UNet2DConditionModel:
+    """A UNet that is told `numbers` numbers of an image."""
+    return unet(
+        cross,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=WIDE + numbers * 8,
+        transformer_layers_per_block=[1, 2],
+        attention_head_dim=[1, 1],
+        use_linear_projection=True,
+        **changes,
+    )
+
+
+def refiner() -> StableDiffusionXLImg2ImgPipeline:
+    return StableDiffusionXLImg2ImgPipeline(
+        unet=_xl_unet(WIDE, 5),
+        vae=autoencoder(),
+        text_encoder=None,
+        text_encoder_2=clip(WIDE, "gelu", CLIPTextModelWithProjection),
+        tokenizer=None,
+        tokenizer_2=None,
+        scheduler=DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        requires_aesthetics_score=True,
+        force_zeros_for_empty_prompt=False,
+    )
+
+
+def sdxl(kind: Any = StableDiffusionXLPipeline, **changes: Any) -> Any:
+    return kind(
+        unet=_xl_unet(WIDTH + WIDE, 6, **changes),
         vae=autoencoder(),
         text_encoder=clip(WIDTH, "quick_gelu"),
         text_encoder_2=clip(WIDE, "gelu", CLIPTextModelWithProjection),
@@ -109,6 +138,10 @@ def sdxl() -> StableDiffusionXLPipeline:
         tokenizer_2=None,
         scheduler=DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
     )
+
+
+def xl_inpainting() -> StableDiffusionXLInpaintPipeline:
+    return sdxl(StableDiffusionXLInpaintPipeline, in_channels=9)
 
 
 def flux() -> FluxPipeline:
@@ -143,7 +176,15 @@ def flux() -> FluxPipeline:
     )
 
 
-PIPELINES = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "flux": flux}
+PIPELINES = {
+    "sd1": sd1,
+    "inpainting": inpainting,
+    "sd2": sd2,
+    "sdxl": sdxl,
+    "xl_inpainting": xl_inpainting,
+    "refiner": refiner,
+    "flux": flux,
+}
 
 
 def save_family(name: str, folder: Path) -> Path:

@@ -28,6 +28,7 @@ from .dtypes import ConvertedPart, SourceKinds, convert_part
 from .gguf.output import GgufFile, gguf_file
 from .gguf.reader import is_gguf, open_gguf
 from .pickles.archive import is_zip
+from .pickles.folders import find_pickled, open_pickles
 from .pickles.tensors import open_pickle
 from .places import LaidOut, lay_out_anew, place
 from .record import kept_ledger, part_metadata, with_ledger
@@ -149,6 +150,14 @@ def _opened(request: ConvertRequest) -> Iterator[Inputs]:
     if request.source != STREAM and is_gguf(path):
         with open_gguf(path, label) as checkpoint:
             yield _alone(request, checkpoint)
+        return
+    if request.source == STREAM:
+        pickled = None
+    else:
+        pickled = find_pickled(path, request.component, request.variant)
+    if pickled is not None:
+        with open_pickles(pickled, request.entry) as inputs:
+            yield inputs
         return
     if request.entry is not None:
         what = "--entry goes with a checkpoint that torch has saved"

@@ -27,6 +27,7 @@ from .plan import Plan
 
 FOREIGN = PICKLES | {".gguf", ".h5", ".npz", ".onnx", ".tar", ".zip"}
 """Lowercase endings of other formats, which the name of an output must not have."""
+PICKLED = pattern(r"\.bin(?=$|\.index\.)")
 LONE_VARIANT = pattern(rf"^({'|'.join(STEMS)})\.[^.]+\.safetensors$")
 
 
@@ -196,7 +197,12 @@ def _name_in_folder(layout: Checkpoint, tensor: str, variant: str | None) -> str
 
 
 def _plain(name: str, variant: str | None) -> str:
-    """A file's name without its variant, so that libraries load the output by default."""
+    """A file's name without its variant, so that libraries load the output by default.
+
+    One of a pickled file becomes that of a safetensors file.
+    """
+    if PICKLED.search(name):
+        name = re.sub("^pytorch_model", "model", PICKLED.sub(".safetensors", name))
     if variant is None:
         # a single file was read
         return LONE_VARIANT.sub(r"\1.safetensors", name)

@@ -114,7 +114,7 @@ def test_a_pipeline_with_the_configs_of_another_has_them_and_no_others(saved, fa
     assert others(saved / family) == others(Path("back"))
 
 
-@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("family", ["sd1", "inpainting", "sd2", "sdxl", "xl_inpainting", "refiner"])
 def test_a_single_file_is_what_the_converters_of_diffusers_read(saved, family):
     file, folder = saved / f"{family}.st", saved / family
     config = json.loads((folder / "unet/config.json").read_text())
@@ -155,7 +155,27 @@ def test_a_flux_is_what_diffusers_makes_of_it():
     assert contents(Path("bfl.st")) == contents(Path("back.st"))
 
 
-@pytest.mark.parametrize(("family", "name"), [("sd1", "unet"), ("sdxl", "unet"), ("sdxl", "vae")])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pipeline_with_built_in_configs_is_of_the_class_of_its_models(saved, family):
+    convert(saved / f"{family}.st", "back", layout=Layout.DIFFUSERS)
+
+    own, made = (
+        json.loads((folder / "model_index.json").read_text())
+        for folder in (saved / family, Path("back"))
+    )
+    assert own["_class_name"] == made["_class_name"]
+    assert set(weights(saved / family)) <= made.keys()
+    asks = "requires_aesthetics_score"
+    assert bool(own.get(asks)) == bool(made.get(asks))
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        *(("sd1", "unet"), ("inpainting", "unet"), ("xl_inpainting", "unet"), ("refiner", "unet")),
+        *(("sdxl", "unet"), ("sdxl", "vae")),
+    ],
+)
 def test_diffusers_loads_a_component_from_a_single_file(saved, family, name):
     # its ending tells diffusers the format
     Path("one.safetensors").symlink_to(saved / f"{family}.st")

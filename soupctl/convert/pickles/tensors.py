@@ -84,6 +84,15 @@ def open_pickle(path: Path, label: str, entry: str | None) -> Iterator[Checkpoin
     Raises InputError for what is not such a checkpoint, and UsageError for an entry that it does
     not have, or where one must be chosen.
     """
+    with Checkpoint(Component("", label, (path,)), pickled_files(path, label, entry)) as checkpoint:
+        yield checkpoint
+
+
+def pickled_files(path: Path, label: str, entry: str | None) -> tuple[SafetensorsFile, ...]:
+    """The tensors of such a checkpoint, open: those in their own order, and copies of the others.
+
+    Raises the errors of `open_pickle`.
+    """
     with ExitStack() as stack:
         fd, state = stack.enter_context(open_regular(path, label))
         members = members_of(path, label)
@@ -98,8 +107,7 @@ def open_pickle(path: Path, label: str, entry: str | None) -> Iterator[Checkpoin
         files = [SafetensorsFile(path, label, Header(tuple(plain), {}, 0), reader.identity, reader)]
         if spread:
             files.append(_copied(fd, spread, label))
-        checkpoint = Checkpoint(Component("", label, (path,)), tuple(files))
-        yield stack.enter_context(checkpoint)
+        return tuple(files)
 
 
 def _value(fd: int, members: Mapping[str, ArchiveMember], label: str) -> Any:
