@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,24 @@ COMMANDS = (
     Limited("subtract-each", "reads the four ingredients, writes four soups",
             ("subtract", "soup.st", "--each", "-o", "without-{name}.st", "--no-keep-sum"),
             MODELS, WITHOUT),
+    Limited("diff", "reads both files", ("diff", "0.st", "same.st"), ("0.st", "same.st")),
+    Limited("diff-matrix", "reads the four files",
+            ("diff", "1.st", "2.st", "3.st", "--base", "0.st", "--matrix"), MODELS),
+    Limited("convert", "reads the file, writes as much",
+            ("convert", "0.st", "-o", "bf16.st", "--dtype", "bf16"), ("0.st",), ("bf16.st",)),
+    Limited("attest", "reads the soup",
+            ("attest", "soup.st", "-o", "proof.json", "--level", "digest"), ("soup.st",)),
+    Limited("record", "reads the file and its base, writes a copy",
+            ("record", "0.st", "-o", "copy.st", "--data", "images", "--base", "1.st",
+             "--steps", "1"),
+            ("0.st", "1.st"), ("copy.st",)),
+    Limited("report", "reads the soup and its four ingredients",
+            ("report", "soup.st", "-o", "page.html", "--level", "digest"), ("soup.st", *MODELS)),
 )  # fmt: skip
+MADE = (*WITHOUT, "bf16.st", "proof.json", "copy.st", "page.html")
+"""What the commands write."""
+FILES = (".st", ".json", ".html", "images")
+"""Endings of words that name files."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,12 +105,12 @@ def measure(command: Limited, soupctl: Sequence[str], folder: Path, pairs: int) 
     """The record of a command, run in the folder of its files."""
 
     def prepare() -> None:
-        for name in WITHOUT:
+        for name in MADE:
             remove_soup(folder / name)
         # pending writes of the previous run must not slow down this one
         os.sync()
 
-    words = [str(folder / word) if word.endswith(".st") else word for word in command.words]
+    words = [str(folder / word) if word.endswith(FILES) else word for word in command.words]
     runs = in_turn(
         [*soupctl, *words, "--threads", "2"],
         limit.command(
@@ -105,11 +123,14 @@ def measure(command: Limited, soupctl: Sequence[str], folder: Path, pairs: int) 
 
 
 def _write(folder: Path, soupctl: Sequence[str], tensors: int) -> None:
-    """Write the ingredients, and a soup of them with its sum."""
+    """Write the ingredients, a soup of them with its sum, and what else the commands read."""
     shapes = [NamedShape(f"t{number:03}.weight", (ELEMENTS,)) for number in range(tensors)]
     paths = [folder / name for name in MODELS]
     for number, path in enumerate(paths):
         write_checkpoint(path, shapes, "F16", number)
+    shutil.copy(paths[0], folder / "same.st")
+    (folder / "images").mkdir()
+    (folder / "images/0.png").write_bytes(b"not decoded")
     soup = ["-o", str(folder / "soup.st"), "--keep-sum", "--quiet"]
     subprocess.run([*soupctl, "avg", *map(str, paths), *soup], check=True)
 
