@@ -10,7 +10,11 @@ from soupctl.format.dtypes import DType
 from soupctl.format.header import Tensor
 
 WIDTH = 8
-FLAT = {"HunyuanVideo": ("linear1.", 3072), "Lumina 2": (".qkv.", 2304)}
+FLAT = {
+    "HunyuanVideo": ("linear1.", 3072),
+    "Lumina 2": (".qkv.", 2304),
+    "Chroma": ("linear1.", 3072),
+}
 """For each kind, the matrices of which one column is drawn, and how many they have."""
 
 
@@ -102,6 +106,42 @@ def _next_dit(qkv):
     return shapes
 
 
+def _chroma():
+    shapes = {"img_in": (WIDTH, 4), "txt_in": (WIDTH, 6), "final_layer.linear": (4, WIDTH)}
+    guidance = "distilled_guidance_layer"
+    shapes |= {f"{guidance}.in_proj": (WIDTH, 4), f"{guidance}.out_proj": (WIDTH, WIDTH)}
+    for number in range(2):
+        layer = f"{guidance}.layers.{number}"
+        shapes[f"{layer}.in_layer"] = shapes[f"{layer}.out_layer"] = (WIDTH, WIDTH)
+        shapes[f"{guidance}.norms.{number}.scale"] = (WIDTH,)
+    for stream in ("img", "txt"):
+        block = f"double_blocks.0.{stream}"
+        shapes[f"{block}_attn.qkv"], shapes[f"{block}_attn.proj"] = (24, WIDTH), (WIDTH, WIDTH)
+        shapes[f"{block}_mlp.0"], shapes[f"{block}_mlp.2"] = (32, WIDTH), (WIDTH, 32)
+        for norm in ("query_norm", "key_norm"):
+            shapes[f"{block}_attn.norm.{norm}.scale"] = (4,)
+            shapes[f"single_blocks.0.norm.{norm}.scale"] = (4,)
+    shapes["single_blocks.0.linear1"], shapes["single_blocks.0.linear2"] = (7 * 3072, 1), (8, 40)
+    return shapes
+
+
+def _ltx():
+    time = "adaln_single"
+    shapes = {"patchify_proj": (WIDTH, 4), "proj_out": (4, WIDTH), "scale_shift_table*": (2, WIDTH)}
+    shapes |= {f"{time}.emb.timestep_embedder.linear_1": (WIDTH, 4), f"{time}.linear": (48, WIDTH)}
+    shapes[f"{time}.emb.timestep_embedder.linear_2"] = (WIDTH, WIDTH)
+    shapes |= {"caption_projection.linear_1": (WIDTH, 6), "caption_projection.linear_2": (8, 8)}
+    for number in range(2):
+        block = f"transformer_blocks.{number}"
+        for attention in (f"{block}.attn1", f"{block}.attn2"):
+            for name in ("to_q", "to_k", "to_v", "to_out.0"):
+                shapes[f"{attention}.{name}"] = (WIDTH, WIDTH)
+            shapes[f"{attention}.q_norm"] = shapes[f"{attention}.k_norm"] = (WIDTH,)
+        shapes[f"{block}.ff.net.0.proj"], shapes[f"{block}.ff.net.2"] = (32, WIDTH), (WIDTH, 32)
+        shapes[f"{block}.scale_shift_table*"] = (6, WIDTH)
+    return shapes
+
+
 KINDS = {
     "Flux.2": (_flux_2, "convert_flux2_transformer_checkpoint_to_diffusers"),
     "AuraFlow": (_auraflow, "convert_auraflow_transformer_checkpoint_to_diffusers"),
@@ -111,6 +151,8 @@ KINDS = {
         lambda: {**_next_dit((3 * WIDTH, WIDTH)), "cap_pad_token*": (1, WIDTH)},
         "convert_z_image_transformer_checkpoint_to_diffusers",
     ),
+    "Chroma": (_chroma, "convert_chroma_transformer_checkpoint_to_diffusers"),
+    "LTX": (_ltx, "convert_ltx_transformer_checkpoint_to_diffusers"),
     "Lumina 2": (lambda: _next_dit((2304 + 2 * 768, 1)), "convert_lumina2_to_diffusers"),
 }
 """The shapes of each kind's layers, and the function of diffusers that renames them."""

@@ -78,7 +78,8 @@ def test_every_tensor_of_a_transformer_of_diffusers_is_in_one_named_block(
     assert {1} == {sum(fnmatchcase(name, glob) for glob in globs) for name in names}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# the blocks of LTX have no names
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "LTX"])
 def test_every_tensor_of_a_transformer_of_its_authors_is_in_one_named_block(kind):
     names = set(drawn(kind))
     known = named_blocks(names)
