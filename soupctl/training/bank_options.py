@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from ..banks.config import GATE_GRID, GateInput, GateKind
-from ..choices import Balance, Preset
+from ..choices import Balance, Preset, Schedule
 from ..errors import Issue, UsageError
 from ..frozen import frozen
 from .option_fields import Bounds, CommandOptions, option, out_of_bounds
@@ -30,6 +30,7 @@ PRESETS: Mapping[Preset, Mapping[str, object]] = {
         "balance": 1.0,
         "balance_form": Balance.AS_CODED,
         "lr": 1e-4,
+        "lr_schedule": Schedule.CONSTANT,
         "gate_lr_scale": 10.0,
         "weight_decay": 0.0,
         "max_grad_norm": 0.0,
@@ -76,7 +77,7 @@ class PatchOptions:
     gate_noise: bool = option(False, "Add noise to the gate's logits in training.")
     """As in Shazeer et al. 2017 (arXiv 1701.06538)."""
     gate_lr_scale: float = option(
-        10.0, "Learning rate of the gate, in multiples of --lr.", Bounds(0, above=True), metavar="X"
+        0.1, "Learning rate of the gate, in multiples of --lr.", Bounds(0, above=True), metavar="X"
     )
     gate_from: str | None = option(
         None, "Take the gate of this bank, and keep it frozen.", metavar="BANK"

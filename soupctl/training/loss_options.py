@@ -44,11 +44,7 @@ class LossOptions(DataOptions):
         is_recorded_unset=False,
         is_for_banks=False,
     )
-    ema: bool = option(
-        True,
-        "Publish the exponential moving average (EMA) of the weights.",
-        for_banks=False,
-    )
+    ema: bool = option(True, "Publish the exponential moving average (EMA) of the weights.")
     ema_decay: float = option(0.9999, "Decay of the EMA.", FRACTION, is_on_command_line=False)
     precision: Precision = option(
         Precision.NO, "Mixed precision of the denoiser; no computes in float32."

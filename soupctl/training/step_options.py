@@ -25,8 +25,10 @@ class StepOptions:
     )
     batch_size: int = option(4, "Images in a forward pass of one process.", BATCH, metavar="N")
     grad_accum: int = option(1, "Gradient accumulation steps.", AT_LEAST_1, metavar="N")
-    lr: float = option(1e-5, "Learning rate.", POSITIVE, metavar="RATE", for_banks=1e-4)
-    lr_schedule: Schedule = option(Schedule.CONSTANT, "Learning-rate schedule after warmup.")
+    lr: float = option(1e-5, "Learning rate.", POSITIVE, metavar="RATE", for_banks=1e-3)
+    lr_schedule: Schedule = option(
+        Schedule.CONSTANT, "Learning-rate schedule after warmup.", for_banks=Schedule.COSINE
+    )
     warmup: int = option(
         0,
         "Optimizer steps of linear learning-rate warmup.",

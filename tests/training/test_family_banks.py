@@ -16,6 +16,7 @@ from family_images import PROMPTS, SEED, batch_of, images_of, pipeline, with_ddi
 
 from soupctl.banks.config import GateInput
 from soupctl.banks.files import load_bank
+from soupctl.choices import Schedule
 from soupctl.errors import UsageError
 from soupctl.images.compare import sample_models
 from soupctl.images.request import SampleRequest
@@ -27,6 +28,8 @@ from soupctl.training.setup import RunRequest, prepare
 FAMILIES = ("sdxl", "sd3", "flux")
 GRID = 2
 """Rows and columns of gate weights for a UNet."""
+CONSTANT = {"lr": 1e-1, "lr_schedule": Schedule.CONSTANT}
+"""A rate that does not depend on the number of steps, for runs that are made longer."""
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +39,7 @@ def banks(running, families, shards, tmp_path_factory) -> dict[str, list[Path]]:
 
     def run(family: str, seed: int) -> Path:
         out = folder / family / f"seed{seed}"
-        options = {"steps": 2, "resolution": 8, "lr": 1e-1, "seed": seed, "save_every": 1}
+        options = {**CONSTANT, "steps": 2, "resolution": 8, "seed": seed, "save_every": 1}
         spy = running.ReporterSpy()
         running.patch(families[family], shards["text"], out, spy, {"gate_grid": GRID}, **options)
         return out
@@ -187,7 +190,7 @@ def test_images_are_those_of_diffusers_with_the_prompts_added_by_hand(
 def test_an_interrupted_run_equals_an_uninterrupted_one(
     families, shards, banks, running, tmp_path, family
 ):
-    options = {"resolution": 8, "lr": 1e-1, "save_every": 1, "grad_checkpointing": True}
+    options = {**CONSTANT, "resolution": 8, "save_every": 1, "grad_checkpointing": True}
     for steps in (1, 2):
         spy, bank = running.ReporterSpy(), {"gate_grid": GRID}
         out = tmp_path / "run"

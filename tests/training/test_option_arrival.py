@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from soupctl.choices import Preset
+from soupctl.choices import Preset, Schedule
 from soupctl.cli import training_run
 from soupctl.cli.app import commands
 from soupctl.cli.report import ErrorStyle
@@ -177,9 +177,8 @@ def test_the_command_line_wins_over_the_config_and_the_config_over_a_preset(run,
 
     preset = PRESETS[Preset.OFFICIAL]
     assert {**preset, "lr": 0.5, "balance": 2.0} == {name: values[name] for name in preset}
-    assert {"lr": 1e-4, "weight_decay": 0.0, "ema": False}.items() <= (
-        run("patch-dmp", *WORDS).values(PATCH_DMP).items()
-    )
+    own = {"lr": 1e-3, "lr_schedule": Schedule.COSINE, "gate_lr_scale": 0.1, "ema": True}
+    assert own.items() <= run("patch-dmp", *WORDS).values(PATCH_DMP).items()
 
 
 @pytest.mark.parametrize(("given", "in_config"), [("steps", "epochs"), ("epochs", "steps")])

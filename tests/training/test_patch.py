@@ -13,7 +13,7 @@ from commands import wait_for
 from safetensors.torch import load_file
 
 from soupctl.banks.config import GateInput, GateKind
-from soupctl.choices import Balance, Preset, SaveDtype
+from soupctl.choices import Balance, Preset, SaveDtype, Schedule
 from soupctl.errors import MismatchError, OutputError, UsageError
 from soupctl.training.bank_options import PRESETS, PatchOptions
 
@@ -110,7 +110,7 @@ def test_the_learning_rate_of_the_gate_is_scaled(patched, tmp_path):
 def test_gates_vary_with_time_after_training(patched, bases, tiny, tmp_path):
     from soupctl.banks.files import load_bank  # noqa: PLC0415
 
-    patched("dit", tmp_path / "run", steps=30, lr=1e-2)
+    patched("dit", tmp_path / "run", {"gate_lr_scale": 10.0}, steps=30, lr=1e-2)
 
     bank = load_bank(tmp_path / "run" / "bank").requires_grad_(False)
     model = pytest.importorskip("diffusers").DiTTransformer2DModel.from_pretrained(
@@ -142,7 +142,8 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(soupctl, bases, sh
 def test_ctrl_c_saves_and_says_how_to_resume(soupctl, bases, shards):
     base, data = bases["dit"], shards["dit"]
     Path("often.toml").write_text("log-every = 1\ngate-grid = 4")
-    more = ("--config", "often.toml")
+    # a decayed rate depends on the number of steps
+    more = ("--config", "often.toml", "--lr-schedule", "constant")
     # so many steps that it cannot end before the signal comes
     started = soupctl.start(*words(base, data, "stopped", *more, "--steps", 100_000))
     wait_for(Path("stopped/metrics.jsonl"), lines=3)
@@ -171,7 +172,8 @@ def test_ctrl_c_saves_and_says_how_to_resume(soupctl, bases, shards):
     ids=str,
 )
 def test_a_run_of_every_kind_can_be_extended(patched, tmp_path, bank):
-    more = {"ema": True, "grad_checkpointing": True}
+    # a decayed rate depends on the number of steps
+    more = {"lr_schedule": Schedule.CONSTANT, "grad_checkpointing": True}
     patched("dit", tmp_path / "straight", bank, steps=4, **more)
     patched("dit", tmp_path / "longer", bank, steps=2, **more)
 
