@@ -1,0 +1,1 @@
+"""Small replications of Diffusion Soup and of Diffusion Model Patching, with soupctl's commands."""

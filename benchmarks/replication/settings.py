@@ -1,0 +1,111 @@
+"""How large the studies are: a minute, under an hour on a CPU, or more on a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The size of a study."""
+
+    seeds: int
+    width: int
+    """Of the DiT."""
+    layers: int
+    batch: int
+    base_steps: int
+    """With a rate that sinks to nothing."""
+    base_rate: float
+    shard_steps: int
+    """Of an ingredient."""
+    rates: tuple[float, ...]
+    """Of ingredients and paragons; one is chosen on the validation part, for the first seed."""
+    broad_images: int
+    shard_images: int
+    """In the shards of a regime together."""
+    test: int
+    draws: int
+    """Of timestep and noise, for each image and quarter of the timesteps."""
+    samples: int
+    sample_steps: int
+    guidance: float
+    classifier_images: int
+    classifier_steps: int
+    lengths: tuple[int, ...]
+    """Steps of the ingredients whose soups show where linearity ends."""
+    bank_steps: int
+    """Of an arm of the study of banks."""
+    bank_rates: tuple[float, ...]
+    long_steps: int
+    """Of the bases of that study."""
+
+
+SMALL = Setting(
+    seeds=5,
+    width=32,
+    layers=2,
+    batch=16,
+    base_steps=5000,
+    base_rate=2e-3,
+    shard_steps=300,
+    rates=(1e-4, 3e-4, 1e-3, 3e-3),
+    broad_images=1536,
+    shard_images=768,
+    test=576,
+    draws=2,
+    samples=288,
+    sample_steps=15,
+    guidance=2.0,
+    classifier_images=6000,
+    classifier_steps=2500,
+    lengths=(30, 100, 300, 1000, 3000),
+    bank_steps=600,
+    bank_rates=(1e-4, 1e-3, 1e-2),
+    long_steps=6000,
+)
+SETTINGS = {
+    "small": SMALL,
+    "gpu": replace(
+        SMALL,
+        width=192,
+        layers=6,
+        batch=128,
+        base_steps=40_000,
+        base_rate=5e-4,
+        shard_steps=2000,
+        rates=(3e-5, 1e-4, 3e-4, 1e-3),
+        broad_images=20_000,
+        test=2304,
+        draws=8,
+        samples=2304,
+        sample_steps=50,
+        classifier_images=20_000,
+        classifier_steps=10_000,
+        lengths=(100, 300, 1000, 3000, 10_000),
+        bank_steps=10_000,
+        long_steps=60_000,
+    ),
+    "smoke": replace(
+        SMALL,
+        seeds=2,
+        width=8,
+        layers=1,
+        batch=2,
+        base_steps=2,
+        shard_steps=1,
+        rates=(1e-3,),
+        broad_images=48,
+        shard_images=64,
+        test=48,
+        draws=1,
+        samples=48,
+        sample_steps=1,
+        classifier_images=48,
+        classifier_steps=1,
+        lengths=(1, 2),
+        bank_steps=1,
+        bank_rates=(1e-3,),
+        long_steps=2,
+    ),
+}

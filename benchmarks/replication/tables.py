@@ -1,0 +1,139 @@
+"""The results of the studies as tables of Markdown.
+
+Rule 1: a figure is the mean over the seeds with its 95 % interval by Student's t and the number of
+seeds; of a single seed, it is that alone. Changes are against the base of the same seed.
+Rule 2: tables have every arm, and every rate that was tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from replication.claim_tables import CLAIMS, found_for
+from replication.summaries import figure, half_width, percent, table
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def compared(rows: Rows, floor: float) -> list[str]:
+    """The arms of a regime or a case, each row one seed."""
+    head = ("arm", "test loss, % of the base's", "attributes right, %", "distance", "styles")
+    body = []
+    for name in rows[0]:
+        found = [(row[name], row["base"]) for row in rows if name in row]
+        arms = [arm for arm, _ in found]
+        loss = figure([percent(*pair) for pair in found], sign=True)
+        cells = [
+            figure([scale * arm[field] for arm in arms if field in arm], digits)
+            for field, scale, digits in (
+                ("attributes", 100, 1),
+                ("distance", 1, 1),
+                ("styles", 1, 1),
+            )
+        ]
+        body.append((name, loss if name != "base" else "0", *cells))
+    body.append(("other real images (floor)", "", "", f"{floor:.1f}", ""))
+    return table(head, body)
+
+
+def quarters(rows: Rows, arms: Sequence[str]) -> list[str]:
+    """The change of the loss by quarter of the timesteps."""
+    head = ("arm", "0-249", "250-499", "500-749", "750-999")
+    body = []
+    for name in arms:
+        found = [
+            [
+                100 * (one / other - 1)
+                for one, other in zip(row[name]["quarters"], row["base"]["quarters"], strict=True)
+            ]
+            for row in rows
+            if name in row
+        ]
+        body.append((name, *(figure([each[n] for each in found], sign=True) for n in range(4))))
+    return table(head, body)
+
+
+def rates(result: Mapping[str, Any]) -> list[str]:
+    """Every rate that was tried, with its loss on the validation images."""
+    lines = []
+    for name, tried in result["rates_tried"].items():
+        least = {
+            arm: min(row["validation"] for row in tried if row["arm"] == arm)
+            for arm in {row["arm"] for row in tried}
+        }
+        body = [
+            (
+                row["arm"],
+                f"{row['rate']:g}",
+                f"{row['validation']:.5f}",
+                "chosen" if row["validation"] == least[row["arm"]] else "",
+            )
+            for row in tried
+        ]
+        lines += [f"Rates tried, {name}:", ""]
+        lines += table(("arm", "learning rate", "validation loss", ""), body)
+    return lines
+
+
+def soup(result: Mapping[str, Any]) -> list[str]:
+    """All tables of the study of soups."""
+    lines = [f"### Soups: {_said(result)}", ""]
+    for name, regime in result["regimes"].items():
+        rows = [seed["regimes"][name] for seed in result["seeds"] if name in seed["regimes"]]
+        if rows:
+            lines += [f"#### {name}: {regime['say']}", ""]
+            lines += compared(rows, result["floor"][regime["domain"]])
+    for name, write in CLAIMS.items():
+        if found_for(result, name):
+            lines += [f"#### {name.capitalize()}", "", *write(result)]
+    if result["no_common_start"]:
+        found = result["no_common_start"]
+        lines += ["#### No common start", ""]
+        lines += table(
+            ("test loss", "attributes right, %"),
+            [
+                (
+                    figure([row["loss"] for row in found], 4),
+                    figure([100 * row["attributes"] for row in found], 1),
+                )
+            ],
+        )
+    return lines + rates(result)
+
+
+def dmp(result: Mapping[str, Any]) -> list[str]:
+    """All tables of the study of banks."""
+    lines = [f"### Prompt banks: {_said(result)}", ""]
+    for name, case in result["cases"].items():
+        rows = [seed[name] for seed in result["seeds"] if name in seed]
+        if not rows:
+            continue
+        lines += [
+            f"#### {name}: {case['say']}",
+            "",
+            *compared(rows, result["floor"][case["domain"]]),
+        ]
+        arms = [arm for arm in rows[0] if arm != "base"]
+        lines += quarters(rows, arms)
+        if len(rows) > 1:
+            lines += [
+                "The smallest change of the loss that would differ from none, in %: "
+                + ", ".join(
+                    f"{arm} {half_width([percent(row[arm], row['base']) for row in rows]):.3f}"
+                    for arm in arms
+                )
+                + ".",
+                "",
+            ]
+    return lines + rates(result)
+
+
+def _said(result: Mapping[str, Any]) -> str:
+    begun = len(result["seeds"])
+    count = f"{result['complete_seeds']} of {result['setting']['seeds']} seeds complete"
+    more = f", {begun} begun" if begun > result["complete_seeds"] else ""
+    return f"{count}{more}, {len(result['runs'])} runs, commit {result['versions']['commit']}"
+
+
+TABLES: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {"soup": soup, "dmp": dmp}

@@ -1,0 +1,201 @@
+"""The replications of the papers: what they draw and measure, and that they can be gone on with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from replication import banks, dmp, judging, mixtures, report, soup, summaries, tables  # noqa: E402
+from replication.shapes import CAPTIONS, STYLES, Pictures, caption_text, drawn, shapes  # noqa: E402
+from replication.work import Work  # noqa: E402
+
+
+def test_a_picture_shows_its_caption():
+    random = np.random.default_rng(1)
+    strongest = {0: {0}, 1: {1}, 2: {2}, 3: {0, 1}}
+    for label, (shape, colour, texture, place) in enumerate(CAPTIONS):
+        image = drawn(label, 0, random).astype(int)
+        ink = image.max(axis=2) > 64
+        inked = image[ink].mean(axis=0)
+        columns = np.flatnonzero(ink.any(axis=0))
+        rows = ink.sum(axis=1)
+
+        assert {0: 25, 1: 9, 2: 16}[shape] == ink.sum()
+        assert (0, 4) == (columns.min() - 3 * place, columns.max() - 3 * place)
+        assert int(inked.argmax()) in strongest[colour]
+        assert (colour == 3) == bool(inked[1] > 0.75 * inked.max() and inked[0] > inked[2] * 2)
+        brightness = image.max(axis=2)[np.flatnonzero(rows)[:2]]
+        first, second = (row[row > 64].mean() for row in brightness)
+        assert bool(texture) == bool(second < 0.6 * first)
+
+
+def test_shapes_have_all_captions_and_styles_equally_often_and_so_many_wrong_captions():
+    count = len(CAPTIONS) * len(STYLES)
+
+    found = shapes(count, np.random.default_rng(2))
+    wrong = shapes(count, np.random.default_rng(2), wrong=0.25)
+
+    pairs = set(zip(found.labels.tolist(), found.styles.tolist(), strict=True))
+    assert count == len(pairs)
+    assert np.array_equal(found.images, wrong.images)
+    assert 0.15 < (found.labels != wrong.labels).mean() < 0.35
+    assert "a striped green ring on the right" in {caption_text(n) for n in range(len(CAPTIONS))}
+
+
+def test_the_frechet_distance_of_normal_features_is_that_of_their_moments():
+    features = np.random.default_rng(3).normal(size=(500, 4))
+    shift = np.array([1.0, 0, 2.0, 0])
+
+    assert pytest.approx(0, abs=1e-6) == judging.frechet(features, features)
+    assert pytest.approx(5) == judging.frechet(features, features + shift)
+    spread = np.trace(np.cov(features.T))
+    assert pytest.approx(spread) == judging.frechet(features, 2 * features - features.mean(0))
+
+
+def test_the_geometric_mean_of_two_normal_densities_lies_between_them():
+    random = np.random.default_rng(4)
+
+    points = mixtures.geometric(mixtures.MODES["equal widths"], 20_000, random, 1)
+
+    # both have the width 0.2, and means of -0.35 and 0.35
+    assert pytest.approx(0, abs=0.01) == points.mean()
+    assert pytest.approx(0.2, abs=0.01) == points.std()
+    assert mixtures.energy(points[:500], points[:500]) == pytest.approx(0, abs=1e-12)
+    assert mixtures.energy(points[:500], points[:500] + 0.5) > 0.2
+
+
+def test_points_are_images_of_one_pixel_and_back():
+    points = np.array([[-1.0, 0.5], [0.0, 1.0]])
+
+    images = mixtures.as_pictures(points).images
+
+    assert (2, 1, 1, 3) == images.shape
+    assert np.abs(points - mixtures.as_points(images, 2)).max() < 1 / 127
+
+
+def test_losses_are_those_of_all_images_by_quarter_and_by_group():
+    images = np.zeros((3, 8, 8, 1), np.uint8)
+    pictures = Pictures(images, np.array([0, 1, 2]), np.array([0, 1, 1]))
+    asked = judging.probe(pictures, 2, 5)
+
+    def predict(noisy, times, labels):
+        wrong = labels[:, None, None, None] + (times >= 750)[:, None, None, None]
+        return asked.noise + wrong
+
+    found = judging.losses(predict, asked, pictures.styles)
+
+    # the errors of the images are 0, 1 and 2, and in the last quarter 1 more
+    assert [5 / 3, 5 / 3, 5 / 3, 14 / 3] == pytest.approx(found["quarters"])
+    assert [1 / 4, (3 + 4 + 12 + 9) / 8] == pytest.approx(found["groups"])
+
+
+def test_an_ensemble_predicts_the_mean():
+    models = [lambda noisy, timestep, class_labels, n=n: _Output(noisy + n) for n in (1, 4)]
+
+    found = judging.ensemble(models)(torch.zeros(2), None, None)
+
+    assert [2.5, 2.5] == found.tolist()
+
+
+class _Output:
+    def __init__(self, sample):
+        self.sample = sample
+
+
+def test_a_figure_has_its_interval_and_the_number_of_seeds():
+    assert "2.00 (-0.48 to 4.48; n=3)" == summaries.figure([1.0, 2.0, 3.0])
+    assert "+2.00" == summaries.figure([2.0], sign=True)
+
+
+def test_what_is_known_is_not_computed_again_wherever_the_folder_is(tmp_path):
+    asked = []
+
+    def figure(place):
+        work = Work(place)
+        model = work.made("model", {"seed": 1}, lambda folder: asked.append("model"))
+        return work.figure("loss", {"of": model / "run"}, lambda: asked.append("loss") or 7)
+
+    assert 7 == figure(tmp_path / "one")
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert 7 == figure(tmp_path / "two")
+    assert ["model", "loss"] == asked
+
+
+def test_only_what_lies_between_the_marks_of_a_page_is_replaced():
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+
+    found = report.with_results(page, ["new", ""])
+
+    assert f"before\n{report.BEGIN}\n\nnew\n{report.END}\nafter\n" == found
+    with pytest.raises(ValueError, match="has no"):
+        report.with_results("nothing", [])
+
+
+def test_the_study_of_soups_is_made_and_gone_on_with(tmp_path, monkeypatch, capsys):
+    result = tmp_path / "soup.json"
+    monkeypatch.setitem(soup.REGIMES, "style-4", replace(soup.REGIMES["style-4"], shards=2))
+    parts = ("style-4", "leave one out")
+    words = ["--setting", "smoke", "--seeds", "1", "--folder", str(tmp_path / "work")]
+    words += ["--parts", *parts, "-o", str(result)]
+
+    assert 0 == soup.main(words)
+    first = result.read_bytes()
+    monkeypatch.setattr(soup.Study, "__init__", _without_verbs(soup.Study.__init__, monkeypatch))
+    assert 0 == soup.main(words)
+
+    assert first == result.read_bytes()
+    found = json.loads(first)
+    (seed,) = found["seeds"]
+    removed = [seed["claims"]["leave one out"][f"without {n}"] for n in (1, 2)]
+    assert all(each["equal"] for each in removed)
+    arms = seed["regimes"]["style-4"]
+    assert {"base", "uniform soup", "greedy soup", "specialist 2"} <= arms.keys()
+    assert all(each["loss"] > 0 for each in arms.values())
+    assert str(tmp_path) not in first.decode()
+    lines = "\n".join(tables.soup(found))
+    assert all(f"| {name} |" in lines for name in arms)
+    assert "is the direct average of the others, bit for bit" in lines
+    assert "style-4" in capsys.readouterr().out
+
+
+def _without_verbs(begin, monkeypatch):
+    from soupctl import verbs  # noqa: PLC0415
+
+    def refuse(*_arguments, **_options):
+        raise AssertionError("was made again")
+
+    def begin_without(*arguments):
+        for name in ("finetune", "patch_dmp", "average", "revise", "greedy", "sample"):
+            monkeypatch.setattr(verbs, name, refuse, raising=False)
+        begin(*arguments)
+
+    return begin_without
+
+
+def test_the_study_of_banks_is_made(tmp_path, monkeypatch):
+    arms = ("full fine-tuning", "prompts, weight 1/16", "DMP")
+    monkeypatch.setitem(dmp.CASES, "few shapes", replace(dmp.CASES["few shapes"], arms=arms))
+    words = ["--setting", "smoke", "--seeds", "1", "--folder", str(tmp_path / "work")]
+
+    result = tmp_path / "dmp.json"
+    assert 0 == dmp.main([*words, "--cases", "few shapes", "-o", str(result)])
+
+    found = json.loads(result.read_text())
+    assert 1 == found["complete_seeds"]
+    assert ["base", *arms] == list(found["seeds"][0]["few shapes"])
+    assert {"finetune", "patch_dmp"} == {run["verb"] for run in found["runs"]}
+    assert "| DMP |" in "\n".join(tables.dmp(found))
+
+
+def test_every_arm_of_banks_has_options_that_exist():
+    from soupctl.training.bank_options import PATCH_DMP  # noqa: PLC0415
+    from soupctl.training.options import FINETUNE  # noqa: PLC0415
+
+    for arm in banks.ARMS.values():
+        (FINETUNE if arm.whole else PATCH_DMP).built({**banks.DECAYED, **arm.options, "steps": 1})
