@@ -20,6 +20,23 @@ from .pattern import pattern
 SHOWN = 5
 LONGEST_NAME = 200
 
+_SHOWN_AS: dict[str, str] = {}
+"""Names of places in messages, where those on this disk would say nothing to the user."""
+
+
+def show_as(place: str, name: str) -> None:
+    """Call everything at a place `name` in messages: a folder that stands for an address."""
+    _SHOWN_AS[place] = name
+
+
+def as_shown(text: str) -> str:
+    """The text with the names of places that it is shown with."""
+    for place, name in _SHOWN_AS.items():
+        if place in text:
+            # the name is inserted as it is, also if it holds a backslash
+            text = name.join(re.split(re.escape(place) + r"(?!\w)", text))
+    return text
+
 
 @frozen
 class Issue:
@@ -33,7 +50,7 @@ class Issue:
     def __str__(self) -> str:
         place = [shortened(str(part)) for part in (self.path, self.tensor) if part is not None]
         advice = f" ({self.advice})" if self.advice else ""
-        return ": ".join([*place, self.what]) + advice
+        return as_shown(": ".join([*place, self.what]) + advice)
 
 
 def issues_text(issues: Sequence[Issue], shown: int | None = SHOWN) -> str:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
+from ..errors import as_shown
 from ..format.header import Tensor
 from .layout import Component
 from .safetensors import SafetensorsFile, StoredTensor, open_safetensors
@@ -142,4 +143,4 @@ def open_checkpoint(component: Component) -> Checkpoint:
 
 def _shown(component: Component, index: int) -> str:
     single = len(component.files) == 1 and component.folder is None
-    return component.label if single else str(component.files[index])
+    return component.label if single else as_shown(str(component.files[index]))

@@ -21,7 +21,8 @@ from .digest import PREFIX, RootHasher, tensor_hasher
 from .lists import ESCAPED, unescape
 from .open import STREAM, find_input, open_input
 from .read_progress import current_progress, with_read_progress
-from .safetensors import StoredTensor
+from .remote.address import address_of
+from .safetensors import Identity, StoredTensor
 from .shared_chunks import Part, SharedChunks
 
 PIECE = 1 << 20
@@ -114,7 +115,7 @@ def checkpoint_digest(
     return checkpoint.digest
 
 
-Identities = tuple[FileIdentity, ...]
+Identities = tuple[Identity, ...]
 _REMEMBERED: ContextVar[dict[Identities, str] | None] = ContextVar("digests", default=None)
 
 
@@ -187,6 +188,9 @@ def file_sha256(path: str | Path, *, progress: Progress = ignore_progress) -> Fi
     """
     if path == STREAM:
         return _stream_sha256("standard input")
+    if (address := address_of(path)) is not None:
+        what = "is not on this disk, where alone it can be used for this"
+        raise InputError(what, path=address.shown, advice="download it, and name the copy")
     # imported late, because loading OpenSSL takes time
     from hashlib import sha256  # noqa: PLC0415
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import InputError, MismatchError
+from ..errors import InputError, MismatchError, as_shown
 from ..format.index import Index, parse_index
 from ..frozen import frozen
 from ..pattern import pattern
@@ -25,6 +25,7 @@ from .downloads import require_finished
 from .hub import is_repository, snapshot_of
 from .listing import CONFIG, LISTINGS, PIPELINE, listing_of
 from .preference import INDEX, preferred
+from .remote.address import Address, address_of
 from .unchanged import FileSnapshot
 
 SUFFIXES = (".safetensors", ".st", ".sft")
@@ -77,7 +78,7 @@ class ModelFiles:
 
 
 def find_model(
-    path: Path, *, component: str | None = None, variant: str | None = None
+    path: str | Path, *, component: str | None = None, variant: str | None = None
 ) -> ModelFiles:
     """The weights files at `path`, not opened.
 
@@ -85,8 +86,10 @@ def find_model(
     `model.fp16.safetensors`, and falls back to the plain ones. Raises InputError if there are no
     weights, only pickles, or several sets of weights; MismatchError for a missing component.
     """
+    if (address := address_of(path)) is not None:
+        return _find_elsewhere(address, component, variant)
     with reading(str(path)):
-        path = snapshot_of(path)
+        path = snapshot_of(Path(path))
         if path.is_dir():
             return _finished(_find_in_folder(path, component, variant))
     label = str(path)
@@ -98,6 +101,16 @@ def find_model(
         indexed = _indexed("", path.parent, path.name, label)
         return _finished(ModelFiles(label, (indexed,), path.parent))
     return _finished(ModelFiles(label, (Component("", label, (path,)),)))
+
+
+def _find_elsewhere(address: Address, component: str | None, variant: str | None) -> ModelFiles:
+    """The weights files at an address, which messages call by that."""
+    # imported late, because most models are on disk
+    from .remote.mirror import mirrored  # noqa: PLC0415
+
+    model = find_model(mirrored(address), component=component, variant=variant)
+    named = tuple(replace(each, label=as_shown(each.label)) for each in model.components)
+    return replace(model, label=as_shown(model.label), components=named)
 
 
 def _finished(model: ModelFiles) -> ModelFiles:

@@ -14,6 +14,7 @@ from ..storage.regular import reading
 from .checkpoint import Checkpoint, open_checkpoint
 from .layout import Component, ModelFiles, find_model
 from .listing import OPTIONAL
+from .remote.address import address_of
 from .safetensors import spool_stream
 
 # parts of file names that are not variants
@@ -35,11 +36,14 @@ def find_input(
         raise UsageError(f"{variant!r} is not the name of a variant", advice="such as fp16")
     if path == STREAM:
         return ModelFiles("standard input", (Component("", "standard input", ()),))
+    address = address_of(path)
     with reading(str(path)):
-        is_folder = component is None or Path(path).is_dir()
+        is_folder = component is None or address is not None or Path(path).is_dir()
     if not is_folder:
         raise UsageError("is not a pipeline, so --component does not apply", path=path)
-    return find_model(Path(path), component=component, variant=variant)
+    # a path would lose parts of an address
+    place = Path(path) if address is None else path
+    return find_model(place, component=component, variant=variant)
 
 
 def open_input(component: Component) -> Checkpoint:

@@ -11,16 +11,17 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from ..errors import InputError, OutputError
 from ..format.header import Header, Tensor, header_size, parse_header
 from ..format.magic import recognise
 from ..frozen import frozen
+from ..storage.elsewhere import FileElsewhere, elsewhere
 from ..storage.files import write_at
 from ..storage.partial import preallocate
 from ..storage.place import refusing
-from ..storage.reader import FileIdentity, FileReader
+from ..storage.reader import FileReader
 from ..storage.regular import open_regular, read_at, reading
 from ..workers import Scratch
 
@@ -28,6 +29,27 @@ from ..workers import Scratch
 FOREIGN = 64
 SPOOL_CHUNK = 1 << 20
 PIECE = 1 << 19
+FIRST_BYTES = 16 << 10
+"""Bytes of a file on a server that are read at first; most headers take more, and a second read."""
+
+
+class Reader(Protocol):
+    """Reads parts of a file, from several threads at once."""
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill `buffer` with the bytes at `offset`; the errors of `FileReader`."""
+
+    def close(self) -> None:
+        """Close the file; no read may be in progress."""
+
+
+class Identity(Protocol):
+    """Identifies a file and its version."""
+
+    def is_at(self, path: Path, /) -> bool:
+        """Whether the path still leads to this file, unchanged."""
+
+    def __hash__(self) -> int: ...
 
 
 @frozen
@@ -35,7 +57,7 @@ class StoredTensor:
     """A tensor of an open file, whose bytes are read in parts."""
 
     tensor: Tensor
-    reader: FileReader
+    reader: Reader
     start: int
     """Where its bytes begin in the file."""
 
@@ -68,8 +90,8 @@ class SafetensorsFile:
         path: Path,
         label: str,
         header: Header,
-        identity: FileIdentity | None,
-        reader: FileReader,
+        identity: Identity | None,
+        reader: Reader,
     ) -> None:
         self.path = path
         self.label = label
@@ -110,10 +132,32 @@ def open_safetensors(path: Path, label: str | None = None) -> SafetensorsFile:
     or malformed.
     """
     label = str(path) if label is None else label
+    if (remote := elsewhere(path)) is not None:
+        return _opened_elsewhere(remote, path)
     with open_regular(path, label) as (fd, state):
         header = _read_header(fd, state.st_size, label)
         reader = FileReader.of_open(fd, path, label)
         return SafetensorsFile(path, label, header, reader.identity, reader)
+
+
+def _opened_elsewhere(file: FileElsewhere, path: Path) -> SafetensorsFile:
+    """A file on a server, its header read and validated."""
+    # imported late, because most files are on disk
+    from .remote.read_ahead import RangeReader, Version  # noqa: PLC0415
+
+    label, size = file.address, file.size
+    first = file.read(0, min(size, FIRST_BYTES))
+    try:
+        length = header_size(first[:8], size, label)
+        raw = first[:length] + (file.read(len(first), length) if length > len(first) else b"")
+        header = parse_header(raw, size, label)
+    except InputError:
+        _refuse_foreign(first[:FOREIGN], label)
+        raise
+    start = header.data_start
+    in_order = sorted(header.tensors, key=lambda tensor: tensor.name)
+    spans = ((start + tensor.start, start + tensor.stop) for tensor in in_order)
+    return SafetensorsFile(path, label, header, Version(file), RangeReader(file, spans))
 
 
 def read_header(path: Path, label: str | None = None) -> Header:

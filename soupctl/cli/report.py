@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..errors import SHOWN, Issue, issues_text
+from ..errors import SHOWN, Issue, as_shown, issues_text
 from .console import printable
 
 
@@ -56,8 +56,8 @@ def _as_json(issues: Sequence[Issue], code: int, message: str) -> dict[str, Any]
 
 def _issue_json(issue: Issue) -> dict[str, str | None]:
     return {
-        "what": issue.what,
-        "file": None if issue.path is None else str(issue.path),
+        "what": as_shown(issue.what),
+        "file": None if issue.path is None else as_shown(str(issue.path)),
         "tensor": issue.tensor,
-        "advice": issue.advice,
+        "advice": None if issue.advice is None else as_shown(issue.advice),
     }

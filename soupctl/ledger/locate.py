@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TypeGuard
 
@@ -18,6 +19,7 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import SUFFIXES
 from ..checkpoints.listing import PIPELINE
 from ..checkpoints.preference import INDEX
+from ..checkpoints.remote.address import ADDRESS
 from .ledger import IngredientEntry, Runs, runs
 from .names import hint, printable
 
@@ -85,7 +87,9 @@ def locate(
 
     Hints are relative to `soup_folder`, which holds the soup; None for a stream.
     """
-    places = [] if soup_folder is None else [soup_folder / hint for hint in entry.hints]
+    places = [Path(hint) for hint in entry.hints if is_followed(hint)]
+    if soup_folder is not None:
+        places += [soup_folder / hint for hint in entry.hints if not is_address(hint)]
     for place in places:
         # as written, because a resolved path through the soup's own folder would seem to lie within
         # it
@@ -101,10 +105,23 @@ def _fits(checkpoint: Checkpoint | None, entry: IngredientEntry) -> TypeGuard[Ch
     return checkpoint is not None and dtype_runs(checkpoint) == entry.dtypes
 
 
+def is_address(hint: str) -> bool:
+    """Whether a hint is an address on a server."""
+    return "://" in hint and ADDRESS.fullmatch(hint) is not None
+
+
+def is_followed(hint: str) -> bool:
+    """Whether a hint is an address to look at without being asked: of the hub, if that is usable.
+
+    A ledger may come from anyone, and no other server is asked because it says so.
+    """
+    return hint.startswith("hf://") and find_spec("huggingface_hub") is not None
+
+
 def hint_from(text: str | None, old: Path | None, new: Path | None) -> str | None:
     """A hint relative to the folder `new`, for the path that `text` means relative to `old`."""
-    if text is None:
-        return None
+    if text is None or is_address(text):
+        return text
     if old is None or new is None:
         return printable(Path(text).name)
     return hint(os.path.abspath(old / text), os.path.abspath(new))

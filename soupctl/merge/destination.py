@@ -16,6 +16,7 @@ from stat import S_ISDIR
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import PICKLES, STEMS, SUFFIXES, Component, ModelFiles
 from ..checkpoints.open import STREAM
+from ..checkpoints.remote.address import address_of
 from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
 from ..format.shards import MOST_SHARDS, OutputFile, TensorSpec, index_name, same_files, split
@@ -94,6 +95,9 @@ def decide(
     """
     if not str(output):
         raise UsageError("the output path is empty")
+    if (address := address_of(output)) is not None:
+        what = "is an address, and soups are written to this disk only"
+        raise UsageError(what, path=address.shown, advice="make a file, and upload it")
     if Path(output).suffix.lower() in FOREIGN:
         raise UsageError(
             f"a {Path(output).suffix} file holds no safetensors",

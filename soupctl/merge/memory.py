@@ -15,6 +15,7 @@ from ..errors import LimitError
 from ..format.dtypes import DType
 from ..format.header import Tensor
 from ..methods.settings import VALUES_A_SOURCE, MergedTensor, block_of
+from ..storage.elsewhere import elsewhere
 from ..workers import MOST_TENSORS, ROW_BYTES, TASK_BYTES, TASKS_A_THREAD, ExecutionOptions
 from .adapter_reader import AdapterReader
 from .chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements
@@ -32,6 +33,8 @@ Only a run without cached kernels loads the compiler, which takes about 100 MiB.
 """
 NUMPY = 6 << 20
 """What loading numpy takes, where sums, scales, deltas or adapters need it."""
+SERVERS = 160 << 20
+"""What is read ahead from servers, and the libraries that do it, of which s3fs is the largest."""
 A_THREAD = 4 << 20
 """The engine's scratch, the allocator's arena and the smallest buffers of one worker."""
 A_STEP = 1280
@@ -86,6 +89,8 @@ def memory_needed(
     fixed = BASELINE + sum(map(_component, components, found))
     fixed += _tables(checkpoints.values(), sources) + sum(map(input_bytes, checkpoints.values()))
     fixed += NUMPY * any(map(_needs_numpy, components))
+    files = (file for each in checkpoints.values() for file in each.files)
+    fixed += SERVERS * any(elsewhere(file.path) is not None for file in files)
     planes = max((len(form.rest) for each in found for form in each.values()), default=0)
     # components are made one after the other, and all jobs make the same one at once
     together = zip(*(job.components for job in jobs), strict=False)

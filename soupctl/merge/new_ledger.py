@@ -33,6 +33,7 @@ from ..ledger.ledger_json import IGNORE
 from ..ledger.locate import dtype_runs
 from ..ledger.names import hint, printable, unique_names
 from ..ledger.pipelines import pipeline_digest
+from ..storage.elsewhere import hint_at
 from .adapter_reader import scales_of
 from .aligned import Alignment, lacking
 from .ingredients import ComponentInputs, Inputs
@@ -171,6 +172,8 @@ def hint_to(checkpoint: Checkpoint, soup_folder: Path | None) -> str | None:
     if not checkpoint.component.files:
         return None
     path = checkpoint.component.path
+    if (address := hint_at(path)) is not None:
+        return printable(address)
     if soup_folder is None:
         return printable(path.name)
     return hint(os.path.abspath(path), os.path.abspath(soup_folder))

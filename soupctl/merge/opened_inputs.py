@@ -14,6 +14,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component, ModelFiles, find_model
 from ..checkpoints.open import STREAM, open_input
+from ..checkpoints.remote.address import address_of
 from ..collector import looking_seldom
 from ..errors import InputError, LedgerError, LimitError, SoupError, UnreadableError
 from ..ledger.ledger import IngredientEntry, Ledger
@@ -140,4 +141,4 @@ def folder_of(checkpoint: Checkpoint) -> Path | None:
 def is_input(text: str) -> bool:
     """Whether a user's text names a file, a folder or a stream, not a digest or a name."""
     # `Path.exists` raises an error if the text is too long for a path
-    return text == STREAM or os.path.exists(text)  # noqa: PTH110
+    return text == STREAM or address_of(text) is not None or os.path.exists(text)  # noqa: PTH110

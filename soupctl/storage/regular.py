@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..errors import InputError, UnreadableError
 from .descriptors import refusing_too_many
+from .elsewhere import elsewhere
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -72,6 +73,9 @@ def open_regular(path: Path, label: str | None = None) -> Iterator[tuple[int, os
     label = label or str(path)
     if "\0" in str(path):
         raise InputError("cannot be read: its name holds a null character", path=label)
+    if (remote := elsewhere(path)) is not None:
+        what = "is not on this disk, where alone it can be used for this"
+        raise InputError(what, path=remote.address, advice="download it, and name the copy")
     with reading(label, path):
         # checked before it is opened, because opening a device can have side effects
         _require_regular(os.stat(path), label)

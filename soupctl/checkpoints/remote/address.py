@@ -1,0 +1,95 @@
+"""Addresses of checkpoints on servers, as values.
+
+Rule 1: a user's name, a password and a query may be secret: they are used, but never shown.
+Rule 2: a path of the library has lost one of the two slashes; it still is the address.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from ...errors import UsageError
+from ...frozen import frozen
+from ...pattern import pattern
+
+ADDRESS = pattern(r"(hf|s3|gs|https|http):/{1,2}(.*)", re.DOTALL)
+REPOSITORY = pattern(
+    r"(?P<repository>[^/@]+/[^/@]+)"
+    r"(?:@(?P<revision>refs/[^/]+/[^/]+|[^/]+))?"
+    r"(?:/(?P<inside>.*))?"
+)
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@frozen
+class Address:
+    """The address of a file or a folder on a server."""
+
+    scheme: str
+    rest: str
+    """All that follows `scheme://`, with secrets."""
+
+    @property
+    def text(self) -> str:
+        """The whole address, with secrets."""
+        return f"{self.scheme}://{self.rest}"
+
+    @property
+    def host(self) -> str:
+        """The server's name, or the bucket's, in small letters."""
+        from urllib.parse import urlsplit
+
+        return urlsplit(self.text).hostname or ""
+
+    @property
+    def shown(self) -> str:
+        """The address without secrets."""
+        if self.scheme == "hf":
+            return self.text.rstrip("/")
+        # imported late, because most commands are given no address
+        from urllib.parse import urlsplit
+
+        parts = urlsplit(self.text)
+        host = parts.netloc.rpartition("@")[2]
+        return f"{self.scheme}://{host}{parts.path}".rstrip("/")
+
+
+@frozen
+class HubAddress:
+    """A place in a repository of the hub."""
+
+    repository: str
+    revision: str | None
+    inside: str
+    """A file or a folder in it; empty for all of it."""
+
+    @property
+    def shown(self) -> str:
+        """The address as text."""
+        revision = "" if self.revision is None else f"@{self.revision}"
+        inside = f"/{self.inside}" if self.inside else ""
+        return f"hf://{self.repository}{revision}{inside}"
+
+
+def address_of(text: str | PurePath) -> Address | None:
+    """The address that a text or path is; None for one on this disk.
+
+    Raises UsageError for an address that is not encrypted.
+    """
+    found = ADDRESS.fullmatch(str(text))
+    if found is None:
+        return None
+    address = Address(found[1], found[2].lstrip("/"))
+    if address.scheme == "http" and address.host not in LOOPBACK:
+        raise UsageError("http:// is not encrypted", path=address.shown, advice="https:// is")
+    return address
+
+
+def hub_address(address: Address) -> HubAddress:
+    """The place in a repository that an `hf://` address means; UsageError for any other text."""
+    found = REPOSITORY.fullmatch(address.rest.rstrip("/"))
+    if found is None:
+        what = "is not hf://OWNER/NAME[@REVISION][/PLACE]"
+        raise UsageError(what, path=address.shown)
+    return HubAddress(found["repository"], found["revision"], found["inside"] or "")

@@ -1,0 +1,96 @@
+"""Objects in S3 and Google Cloud Storage, through fsspec.
+
+Rule 1: credentials and endpoints are found by the libraries, in their own places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import InputError
+from ...frozen import frozen
+from .address import Address
+from .attempts import SHORT, ChangedError, ShortAnswerError, attempted, require_extra
+from .listing import RemoteFiles
+
+LIBRARIES = {"s3": "s3fs", "gs": "gcsfs"}
+VERSIONS = ("ETag", "etag", "VersionId", "generation", "LastModified", "mtime")
+
+
+@frozen
+class StoredObject:
+    """One version of an object in a bucket."""
+
+    system: Any
+    """The file system of fsspec that reads it."""
+    name: str
+    """Its bucket and key."""
+    address: str
+    size: int
+    version: tuple[str, ...]
+
+    @property
+    def hint(self) -> str:
+        """Its address; no version can be named in it."""
+        return self.address
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes of a range; InputError if it cannot be read, OutputError if it has changed."""
+
+        def ranged() -> bytes:
+            try:
+                data: bytes = self.system.cat_file(self.name, start=start, end=stop)
+            except OSError:
+                # a range beyond the end of a shorter object is an error like any other
+                if not self._has_version():
+                    raise ChangedError from None
+                raise
+            if len(data) != stop - start:
+                if not self._has_version():
+                    raise ChangedError
+                raise ShortAnswerError(SHORT)
+            return data
+
+        return attempted(self.address, ranged)
+
+    def is_unchanged(self) -> bool:
+        """Whether the bucket still has this version; InputError if it does not answer."""
+        return attempted(self.address, self._has_version)
+
+    def _has_version(self) -> bool:
+        self.system.invalidate_cache()
+        found = self.system.info(self.name, refresh=True)
+        return (found["size"], _version(found)) == (self.size, self.version)
+
+
+def bucket_listing(address: Address) -> RemoteFiles:
+    """The object or the objects at an address; raises the errors of `attempted`."""
+    package = LIBRARIES[address.scheme]
+    require_extra(address.scheme, package)
+    # imported late, because loading it takes time
+    import fsspec
+
+    system = fsspec.filesystem(address.scheme)
+    # requests are made again here, where the waits are known
+    system.retries = 1
+    shown, start = address.shown, address.rest.rstrip("/")
+
+    def found() -> dict[str, Mapping[str, Any]]:
+        listed: dict[str, Mapping[str, Any]] = system.find(start, detail=True)
+        return listed
+
+    files = {}
+    for name, info in attempted(shown, found).items():
+        if info["type"] != "file":
+            continue
+        below = name.removeprefix(start).lstrip("/")
+        place = f"{address.scheme}://{name}"
+        files[below] = StoredObject(system, name, place, info["size"], _version(info))
+    if not files:
+        raise InputError("cannot be read: there is no such file", path=shown)
+    return RemoteFiles(shown, shown, files)
+
+
+def _version(info: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(info[key]) for key in VERSIONS if info.get(key) is not None)

@@ -1,0 +1,132 @@
+"""A folder on this disk that stands for files on a server, so that they are found like any others.
+
+Rule 1: weights are empty files that stand for those elsewhere; files that configure a model are
+copied into it; all others are left out.
+Rule 2: an address is looked up once in a process: all reads are of the version found then.
+Rule 3: the folder is removed when the process ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path, PurePosixPath
+from threading import Lock
+
+from ...errors import show_as
+from ...format.index import is_inside, parse_index
+from ...storage.elsewhere import FileElsewhere, hint_from_now, stand_for
+from ...storage.place import refusing
+from ..config_files import is_copied, is_index, is_weights
+from .address import Address
+from .listing import RemoteFiles
+from .web import web_file
+
+LARGEST_COPY = 100_000_000
+AT_ONCE = 8
+
+_MIRRORED: dict[str, tuple[Path, RemoteFiles]] = {}
+_LOCK = Lock()
+
+
+def mirrored(address: Address) -> Path:
+    """The path that stands for the file or folder at an address.
+
+    Raises InputError for what is absent or cannot be read, LimitError where a library is missing.
+    """
+    with _LOCK:
+        if address.text not in _MIRRORED:
+            listing = _listing(address)
+            _MIRRORED[address.text] = (_built(listing), listing)
+        return _MIRRORED[address.text][0]
+
+
+def _listing(address: Address) -> RemoteFiles:
+    if address.scheme == "hf":
+        from .hub_files import hub_listing
+
+        return hub_listing(address)
+    if address.scheme in ("s3", "gs"):
+        from .buckets import bucket_listing
+
+        return bucket_listing(address)
+    return _web_listing(address)
+
+
+def _web_listing(address: Address) -> RemoteFiles:
+    """The file at a web address, or the index there with the shards that it names."""
+    shown = address.shown
+    file = web_file(address.text, shown)
+    own = PurePosixPath(shown).name
+    if not is_index(own):
+        return RemoteFiles(shown, shown, {"": file})
+    files: dict[str, FileElsewhere] = {own: file}
+    path, _, query = address.text.partition("?")
+    for name in sorted(set(parse_index(file.read(0, file.size), shown).weight_map.values())):
+        url = f"{path.rpartition('/')[0]}/{name}"
+        there = f"{shown.rpartition('/')[0]}/{name}"
+        files[name] = web_file(f"{url}?{query}" if query else url, there)
+    return RemoteFiles(shown, shown, files)
+
+
+@cache
+def _root() -> Path:
+    """The folder of all mirrors of this process."""
+    folder = Path("the temporary folder")
+    with refusing(folder):
+        root = Path(tempfile.mkdtemp(prefix="soupctl-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root
+
+
+def _built(listing: RemoteFiles) -> Path:
+    """The path that stands for an address, made with all that lies below it."""
+    own = PurePosixPath(listing.shown).name
+    place = Path(tempfile.mkdtemp(dir=_root()))
+    # an index is a file beside its shards
+    is_file = "" in listing.files or is_index(own)
+    top, shown = (
+        (place, listing.shown.rpartition("/")[0]) if is_file else (place / own, listing.shown)
+    )
+    show_as(str(top), shown)
+    wanted = {
+        name or own: file
+        for name, file in listing.files.items()
+        if _is_wanted(name or own) and is_inside(name or own)
+    }
+    with refusing(top), ThreadPoolExecutor(AT_ONCE, thread_name_prefix="soupctl-copy") as pool:
+        top.mkdir(exist_ok=True)
+        copies = []
+        for name, file in wanted.items():
+            path, cached = top / name, listing.cached.get(name if name in listing.files else "")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            hint_from_now(path, file.hint)
+            if not is_weights(name):
+                copies.append(pool.submit(_copy, file, cached, path))
+            elif cached is not None:
+                os.symlink(os.path.realpath(cached), path)
+            else:
+                stand_for(path, file)
+        for copy in copies:
+            copy.result()
+    hint_from_now(top, listing.hint.rpartition("/")[0] if is_file else listing.hint)
+    return top / own if is_file else top
+
+
+def _is_wanted(name: str) -> bool:
+    return is_weights(name) or is_index(name) or is_copied(name)
+
+
+def _copy(file: FileElsewhere, cached: Path | None, path: Path) -> None:
+    """Copy a small file; one that is too large is refused when it is used."""
+    if cached is not None:
+        shutil.copyfile(cached, path)
+        return
+    if file.size > LARGEST_COPY:
+        stand_for(path, file)
+        return
+    path.write_bytes(file.read(0, file.size) if file.size else b"")

@@ -1,0 +1,215 @@
+"""A server on loopback that speaks as web servers, S3 and the hub do, and fails when told to.
+
+Rule 1: every request and every byte sent is counted.
+Rule 2: a fault is used up by the request that it befalls.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from hashlib import md5
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+RANGE = re.compile(r"bytes=(\d+)-(\d+)?")
+
+
+@lru_cache(maxsize=64)
+def etag(data: bytes) -> str:
+    """The version of a file, as S3 computes it."""
+    return md5(data).hexdigest()
+
+
+class Loopback:
+    """Files by path, repositories by name, and what befell the requests for them."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        """By path, such as `bucket/a.safetensors`; a repository's as `owner/name@commit/a.json`."""
+        self.branches: dict[str, str] = {}
+        """The commit of `owner/name@main`."""
+        self.gated: set[str] = set()
+        self.faults: deque[str] = deque()
+        """`500`, `cut`, `short` or `slow`, for the next requests with a range of some length."""
+        self.on_range: Any = None
+        """Called before each answer with a range of some length."""
+        self.requests: list[str] = []
+        self.sent = 0
+        self.port = 0
+        self.headers: list[dict[str, str]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def commit(self, repository: str, commit: str, files: dict[str, bytes]) -> None:
+        """Move `main` of a repository to a commit with these files."""
+        self.branches[f"{repository}@main"] = commit
+        for name, data in files.items():
+            self.files[f"{repository}@{commit}/{name}"] = data
+
+
+@contextmanager
+def serving() -> Iterator[Loopback]:
+    """A server with no files, until the block ends."""
+    loopback = Loopback()
+
+    server = LoopbackServer(("127.0.0.1", 0), Answers)
+    server.state = loopback
+    loopback.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield loopback
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class LoopbackServer(ThreadingHTTPServer):
+    """A server whose threads share one state."""
+
+    daemon_threads = True
+    state: Loopback
+
+
+class Answers(BaseHTTPRequestHandler):
+    """The answers to the requests of one connection."""
+
+    protocol_version = "HTTP/1.1"
+    server: LoopbackServer
+
+    @property
+    def state(self) -> Loopback:
+        """What the server holds."""
+        return self.server.state
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        state = self.state
+        parts = urlsplit(self.path)
+        path, query = unquote(parts.path).lstrip("/"), parse_qs(parts.query)
+        state.requests.append(f"{self.command} {path} {self.headers.get('Range', '')}".rstrip())
+        state.headers.append(dict(self.headers))
+        if path.startswith("api/models/"):
+            self._repository(path.removeprefix("api/models/"))
+        elif "list-type" in query:
+            self._list(path.rstrip("/"), query.get("prefix", [""])[0])
+        elif found := re.fullmatch(r"(.+?/.+?)/resolve/(.+?)/(.+)", path):
+            self._hub_file(found[1], found[2], found[3])
+        else:
+            self._file(path)
+
+    def _repository(self, path: str) -> None:
+        name, _, revision = path.partition("/revision/")
+        commit = self.state.branches.get(f"{name}@{revision or 'main'}", revision)
+        start = f"{name}@{commit}/"
+        found = {key: data for key, data in self.state.files.items() if key.startswith(start)}
+        if name in self.state.gated:
+            self._send(403, b"{}", {"X-Error-Code": "GatedRepo"})
+        elif not found:
+            missing = "RevisionNotFound" if revision else "RepoNotFound"
+            self._send(404, b"{}", {"X-Error-Code": missing})
+        else:
+            siblings = [
+                {"rfilename": key.removeprefix(start), "size": len(data)}
+                for key, data in found.items()
+            ]
+            info = {"id": name, "modelId": name, "sha": commit, "siblings": siblings}
+            self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
+
+    def _hub_file(self, repository: str, revision: str, name: str) -> None:
+        if repository in self.state.gated:
+            self._send(403, b"", {"X-Error-Code": "GatedRepo"})
+        else:
+            commit = self.state.branches.get(f"{repository}@{revision}", revision)
+            self._file(f"{repository}@{commit}/{name}", {"X-Repo-Commit": commit})
+
+    def _list(self, bucket: str, prefix: str) -> None:
+        keys = [key.removeprefix(f"{bucket}/") for key in sorted(self.state.files)]
+        entries = "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(data)}</Size>"
+            f"<ETag>&quot;{etag(data)}&quot;</ETag>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+            "<StorageClass>STANDARD</StorageClass></Contents>"
+            for key in keys
+            if key.startswith(prefix) and (data := self.state.files[f"{bucket}/{key}"]) is not None
+        )
+        text = (
+            '<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix><MaxKeys>1000</MaxKeys>"
+            f"<IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
+        )
+        self._send(200, text.encode(), {"Content-Type": "application/xml"})
+
+    def _file(self, path: str, more: dict[str, str] | None = None) -> None:
+        found = RANGE.fullmatch(self.headers.get("Range", ""))
+        is_data = found is not None and found[2] is not None and int(found[2]) > int(found[1])
+        fault = self.state.faults.popleft() if is_data and self.state.faults else None
+        if is_data and self.state.on_range is not None:
+            self.state.on_range(path)
+        data = self.state.files.get(path)
+        if data is None:
+            self._send(404, b"")
+            return
+        if fault == "500":
+            self._send(500, b"a fault")
+            return
+        headers = {"ETag": f'"{etag(data)}"', "Accept-Ranges": "bytes", **(more or {})}
+        headers["Last-Modified"] = "Thu, 01 Jan 2026 00:00:00 GMT"
+        if found is None:
+            self._send(200, data, headers, fault)
+            return
+        start, last = int(found[1]), min(int(found[2] or len(data)), len(data) - 1)
+        if start >= len(data):
+            self._send(416, b"", headers)
+            return
+        headers["Content-Range"] = f"bytes {start}-{last}/{len(data)}"
+        self._send(206, data[start : last + 1], headers, fault)
+
+    def _send(
+        self,
+        status: int,
+        data: bytes,
+        headers: dict[str, str] | None = None,
+        fault: str | None = None,
+    ) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if fault == "slow":
+            for at in range(0, len(data), max(1, len(data) // 4)):
+                self.wfile.write(data[at : at + max(1, len(data) // 4)])
+                time.sleep(0.01)
+        elif fault in ("cut", "short"):
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+            self.wfile.flush()
+            self.connection.shutdown(2)
+        else:
+            # a reader that was told to stop may be gone
+            with suppress(ConnectionError):
+                self.wfile.write(data)
+        self.state.sent += len(data) if fault != "cut" else len(data) // 2
