@@ -112,7 +112,9 @@ def models_of(work: Work, setting: Setting, case: str, seed: int) -> dict[str, A
             each = POINTS // len(shards)
             return as_pictures(np.concatenate([draw(m, each, random, plane) for m in shards]))
 
-        return work.data(pictures, case=case, seed=seed, number=number)
+        # the broad distribution depends on the number of dimensions alone
+        key = {"case": case} if number else {"plane": plane}
+        return work.data(pictures, **key, seed=seed, number=number)
 
     def tune(base: Any, place: Any, steps: int, rate: float, schedule: str) -> Any:
         # a batch of points costs as much as one of images
@@ -129,7 +131,7 @@ def models_of(work: Work, setting: Setting, case: str, seed: int) -> dict[str, A
     base_data = data([np.array([[1, 0, 0, 0.5]])], 0)
     base = tune(new, base_data, max(1, setting.base_steps // 4), setting.base_rate, "cosine")
     shards = MODES[case]
-    steps = 4 * setting.shard_steps
+    steps = 2 * setting.shard_steps
     parts = [
         tune(base, data([m], n), steps, setting.base_rate / 2, "cosine")
         for n, m in enumerate(shards, 1)
