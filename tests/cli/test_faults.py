@@ -16,7 +16,14 @@ import pytest
 
 FILE = ("-o", "c.st", "-f", "-j1")
 FOLDER = ("-o", "c", "--shard-size", "100", "-f", "-j1")
-OUTPUTS = {"a file": FILE, "a folder": FOLDER}
+AVERAGE = ("avg", "a.st", "b.st")
+SLERP = ("merge", "a.st", "b.st", "--method", "slerp")
+OUTPUTS = {
+    "a file": (AVERAGE, FILE),
+    "a folder": (AVERAGE, FOLDER),
+    "a merge": (SLERP, FILE),
+}
+"""Commands with the options of their outputs."""
 
 
 @dataclass
@@ -26,6 +33,7 @@ class Scenario:
     soupctl: object
     folder: Path
     log: Path
+    command: tuple[str, ...]
     arguments: tuple[str, ...]
     replace: bool
 
@@ -41,9 +49,7 @@ class Scenario:
         self.log.write_bytes(b"")
         places = {"SHIM_ROOT": str(self.folder), "SHIM_LOG": str(self.log)}
         faults = {name: str(value) for name, value in fault.items()}
-        return self.soupctl(
-            "avg", "a.st", "b.st", *self.arguments, environment={**places, **faults}
-        )
+        return self.soupctl(*self.command, *self.arguments, environment={**places, **faults})
 
     @property
     def operations(self) -> list[str]:
@@ -51,17 +57,18 @@ class Scenario:
         return self.log.read_text().splitlines()
 
 
-@pytest.fixture(params=OUTPUTS)
-def arguments(request) -> tuple[str, ...]:
-    return OUTPUTS[request.param]
+CASES = [(name, replace) for name in ("a file", "a folder") for replace in (False, True)]
+CASES.append(("a merge", False))
 
 
-@pytest.fixture(params=[False, True], ids=["new", "replaced"])
-def scenario(request, shim_server, soupctl, ingredients, folder, tmp_path, arguments) -> Scenario:
+@pytest.fixture(params=CASES, ids=lambda each: f"{each[0]} {'replaced' if each[1] else 'new'}")
+def scenario(request, shim_server, soupctl, ingredients, folder, tmp_path) -> Scenario:
     soupctl.server = shim_server
-    if request.param:
+    name, replace = request.param
+    words, arguments = OUTPUTS[name]
+    if replace:
         soupctl("avg", "a.st@2", "b.st", "-o", "old", *arguments[2:])
-    return Scenario(soupctl, folder, tmp_path / "log", arguments, request.param)
+    return Scenario(soupctl, folder, tmp_path / "log", words, arguments, replace)
 
 
 def contents(holds) -> dict[str, bytes | None]:
