@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from finetuned_bases import CASES, LR, Case
+from finetuned_bases import CASES, LR, TrainingCase
 from machine import described_run
 from patched import FEWEST_PAIRS, interval
 from PIL import Image
@@ -61,7 +61,7 @@ class SilentReporter:
         """Tell that training has ended."""
 
 
-def save_data(case: Case, folder: Path, count: int = 16) -> None:
+def save_data(case: TrainingCase, folder: Path, count: int = 16) -> None:
     """Images of noise with captions beside them."""
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def seconds_of(steps: Iterator[float], count: int) -> float:
     return time.process_time() - start
 
 
-def measured(name: str, case: Case, pairs: int, count: int) -> dict[str, Any]:
+def measured(name: str, case: TrainingCase, pairs: int, count: int) -> dict[str, Any]:
     """The figures of one case."""
     with tempfile.TemporaryDirectory(prefix="soupctl-benchmark-") as place:
         folder = Path(place)

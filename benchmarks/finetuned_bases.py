@@ -45,10 +45,10 @@ BatchLoss = Callable[[torch.Tensor, list[str]], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class TrainingCase:
     """The size of a base, the images of a step, and the functions of its family."""
 
-    save: Callable[[Case, Path], None]
+    save: Callable[[TrainingCase, Path], None]
     by_hand: Callable[[Path, Path, int], Iterator[torch.Tensor]]
     channels: tuple[int, int]
     pixels: int
@@ -81,7 +81,7 @@ def _encoder(kind: type) -> Any:
     return kind(config)
 
 
-def _autoencoder(case: Case) -> Any:
+def _autoencoder(case: TrainingCase) -> Any:
     return AutoencoderKL(
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -91,7 +91,7 @@ def _autoencoder(case: Case) -> Any:
     )
 
 
-def _unet(case: Case, **more: Any) -> Any:
+def _unet(case: TrainingCase, **more: Any) -> Any:
     return UNet2DConditionModel(
         sample_size=case.pixels // 2,
         layers_per_block=1,
@@ -104,7 +104,7 @@ def _unet(case: Case, **more: Any) -> Any:
     )
 
 
-def save_text_base(case: Case, folder: Path) -> None:
+def save_text_base(case: TrainingCase, folder: Path) -> None:
     """A Stable Diffusion pipeline of the case's size with weights drawn at random."""
     torch.manual_seed(0)
     StableDiffusionPipeline(
@@ -119,7 +119,7 @@ def save_text_base(case: Case, folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def save_sdxl_base(case: Case, folder: Path) -> None:
+def save_sdxl_base(case: TrainingCase, folder: Path) -> None:
     """A pipeline of Stable Diffusion XL of the case's size with weights drawn at random."""
     torch.manual_seed(0)
     unet = _unet(
@@ -141,7 +141,7 @@ def save_sdxl_base(case: Case, folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def save_flow_base(case: Case, folder: Path) -> None:
+def save_flow_base(case: TrainingCase, folder: Path) -> None:
     """A pipeline of Stable Diffusion 3 without T5 of the case's size, with random weights."""
     torch.manual_seed(0)
     transformer = SD3Transformer2DModel(
@@ -289,9 +289,9 @@ def _loop(
 
 TEXT, SDXL, FLOW = map(_loop, (text_loss, sdxl_loss, flow_loss))
 CASES = {
-    "tiny": Case(save_text_base, TEXT, (8, 16), 16, 4),
-    "small": Case(save_text_base, TEXT, (32, 64), 32, 4),
-    "medium": Case(save_text_base, TEXT, (64, 128), 64, 4),
-    "sdxl": Case(save_sdxl_base, SDXL, (32, 64), 32, 4),
-    "flow": Case(save_flow_base, FLOW, (32, 128), 32, 4),
+    "tiny": TrainingCase(save_text_base, TEXT, (8, 16), 16, 4),
+    "small": TrainingCase(save_text_base, TEXT, (32, 64), 32, 4),
+    "medium": TrainingCase(save_text_base, TEXT, (64, 128), 64, 4),
+    "sdxl": TrainingCase(save_sdxl_base, SDXL, (32, 64), 32, 4),
+    "flow": TrainingCase(save_flow_base, FLOW, (32, 128), 32, 4),
 }

@@ -31,7 +31,7 @@ SLOW = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class BankArm:
     """One way to go on."""
 
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -54,24 +54,24 @@ class Arm:
 
 
 ARMS = {
-    "full fine-tuning": Arm(whole=True, factor=0.1),
-    "prompts, weight 1": Arm(uniform=True, factor=POSITIONS * 0.1),
-    "prompts, weight 1/16": Arm(uniform=True),
-    "DMP": Arm({"gate_lr_scale": SLOW}),
-    "DMP, gate ten times as fast as prompts": Arm({"gate_lr_scale": 10.0}),
-    "DMP, balanced": Arm({"gate_lr_scale": SLOW, "balance": 1.0, "gate_noise": True}),
-    "DMP, top half": Arm({"gate_lr_scale": SLOW, "gate_topk": 0.5}),
-    "DMP, first block": Arm({"gate_lr_scale": SLOW, "blocks": "0"}),
-    "DMP, first two blocks": Arm({"gate_lr_scale": SLOW, "blocks": "0-1"}),
-    "DMP, time and class": Arm({"gate_lr_scale": SLOW, "gate_input": GateInput.TIME_AND_CLASS}),
-    "mixture of 8": Arm({"gate_lr_scale": SLOW, "gate": GateKind.MIXTURE, "prompts": 8}),
-    "mixture of 32": Arm({"gate_lr_scale": SLOW, "gate": GateKind.MIXTURE, "prompts": 32}),
-    "DMP, min-SNR": Arm({"gate_lr_scale": SLOW, "snr_gamma": 5.0}),
-    "DMP, three times the steps": Arm({"gate_lr_scale": SLOW}, times=3),
-    "DMP, constant rate, no EMA": Arm(
+    "full fine-tuning": BankArm(whole=True, factor=0.1),
+    "prompts, weight 1": BankArm(uniform=True, factor=POSITIONS * 0.1),
+    "prompts, weight 1/16": BankArm(uniform=True),
+    "DMP": BankArm({"gate_lr_scale": SLOW}),
+    "DMP, gate ten times as fast as prompts": BankArm({"gate_lr_scale": 10.0}),
+    "DMP, balanced": BankArm({"gate_lr_scale": SLOW, "balance": 1.0, "gate_noise": True}),
+    "DMP, top half": BankArm({"gate_lr_scale": SLOW, "gate_topk": 0.5}),
+    "DMP, first block": BankArm({"gate_lr_scale": SLOW, "blocks": "0"}),
+    "DMP, first two blocks": BankArm({"gate_lr_scale": SLOW, "blocks": "0-1"}),
+    "DMP, time and class": BankArm({"gate_lr_scale": SLOW, "gate_input": GateInput.TIME_AND_CLASS}),
+    "mixture of 8": BankArm({"gate_lr_scale": SLOW, "gate": GateKind.MIXTURE, "prompts": 8}),
+    "mixture of 32": BankArm({"gate_lr_scale": SLOW, "gate": GateKind.MIXTURE, "prompts": 32}),
+    "DMP, min-SNR": BankArm({"gate_lr_scale": SLOW, "snr_gamma": 5.0}),
+    "DMP, three times the steps": BankArm({"gate_lr_scale": SLOW}, times=3),
+    "DMP, constant rate, no EMA": BankArm(
         {"gate_lr_scale": SLOW, "lr_schedule": "constant", "ema": False}
     ),
-    "DMP, as published": Arm(
+    "DMP, as published": BankArm(
         {
             "gate_lr_scale": 10.0,
             "balance": 1.0,

@@ -21,7 +21,7 @@ from replication.work import load
 from soupctl import verbs
 
 if TYPE_CHECKING:
-    from replication.soup import Study
+    from replication.soup import SoupStudy
 
 PLANTED_CAPTIONS = (0, 13, 26, 39)
 COPIES = 32
@@ -34,7 +34,7 @@ SWEEP = tuple(Fraction(each, 4) for each in range(5))
 TRIALS = 16
 
 
-def left_out(study: Study, seed: int) -> dict[str, Any]:
+def left_out(study: SoupStudy, seed: int) -> dict[str, Any]:
     """Without each shard: soup, subtraction against a new average, negation, further tuning.
 
     `own` is the loss of the test images in the styles of the shard.
@@ -66,7 +66,7 @@ def left_out(study: Study, seed: int) -> dict[str, Any]:
     return found
 
 
-def _own(study: Study, bench: Bench, model: Path, number: int) -> dict[str, Any]:
+def _own(study: SoupStudy, bench: Bench, model: Path, number: int) -> dict[str, Any]:
     losses = study.judge("shapes").losses(model)
     each = len(STYLES) // bench.regime.shards
     own = losses["groups"][number * each : (number + 1) * each]
@@ -96,7 +96,7 @@ def digest(model: Path) -> str:
     return str(found.digest)
 
 
-def one_by_one(study: Study, seed: int) -> list[dict[str, Any]]:
+def one_by_one(study: SoupStudy, seed: int) -> list[dict[str, Any]]:
     """The soup of the first shard, of the first two, and so on."""
     bench, rates = study.bench("style-8", seed), study.rates_of("style-8")
     parts = bench.specialists(rates.shard)
@@ -106,7 +106,7 @@ def one_by_one(study: Study, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def linearity(study: Study, seed: int) -> list[dict[str, Any]]:
+def linearity(study: SoupStudy, seed: int) -> list[dict[str, Any]]:
     """How far the soup's predictions are from the mean of its ingredients', by their length."""
     bench, rates = study.bench("style-2", seed), study.rates_of("style-2")
     judge = study.judge("shapes")
@@ -162,7 +162,7 @@ def planted(seed: int) -> Pictures:
     return Pictures(images, labels, np.zeros(len(labels), np.int64))
 
 
-def memory_models(study: Study, seed: int) -> dict[str, Path]:
+def memory_models(study: SoupStudy, seed: int) -> dict[str, Path]:
     """Models of data in which one shard has the planted pictures many times."""
     bench, rates = study.bench("style-8", seed), study.rates_of("style-8")
     key = {
@@ -189,7 +189,7 @@ def memory_models(study: Study, seed: int) -> dict[str, Path]:
     return models
 
 
-def memorised(study: Study, seed: int) -> dict[str, Any]:
+def memorised(study: SoupStudy, seed: int) -> dict[str, Any]:
     """How many samples are copies of pictures that are in one shard many times."""
     bench, found = study.bench("style-8", seed), {}
     for name, model in memory_models(study, seed).items():
@@ -214,7 +214,7 @@ def copies_asked_for(bench: Bench, model: Path) -> np.ndarray:
     )
 
 
-def styles_mixed(study: Study, seed: int) -> list[dict[str, Any]]:
+def styles_mixed(study: SoupStudy, seed: int) -> list[dict[str, Any]]:
     """Soups from one style to another: how often the classifier sees each of them."""
     judge, numbers = study.judge("shapes"), [STYLES.index(each) for each in MIXED_STYLES]
     found = []
@@ -231,14 +231,14 @@ def styles_mixed(study: Study, seed: int) -> list[dict[str, Any]]:
     return found
 
 
-def swept(study: Study, seed: int) -> list[tuple[Fraction, Path]]:
+def swept(study: SoupStudy, seed: int) -> list[tuple[Fraction, Path]]:
     """The weight of the second style, and the soup."""
     bench, rate = study.bench("style-8", seed), study.rates_of("style-8").shard
     one, other = (bench.specialist(STYLES.index(each), rate) for each in MIXED_STYLES)
     return [(each, bench.work.soup([one, other], [1 - each, each])) for each in SWEEP]
 
 
-def timesteps_apart(study: Study, seed: int) -> dict[str, Any]:
+def timesteps_apart(study: SoupStudy, seed: int) -> dict[str, Any]:
     """Decouple-then-merge: one ingredient for each range of timesteps, all on all data."""
     bench, rates = study.bench("style-4", seed), study.rates_of("style-4")
     judge = study.judge("shapes")
@@ -250,7 +250,7 @@ def timesteps_apart(study: Study, seed: int) -> dict[str, Any]:
     }
 
 
-def snapshots(study: Study, seed: int) -> dict[str, Any]:
+def snapshots(study: SoupStudy, seed: int) -> dict[str, Any]:
     """The search for weights of snapshots of one run (LCSC), against the last and the mean."""
     bench, rates = study.bench("style-4", seed), study.rates_of("style-4")
     judge, validation = study.judge("shapes"), study.judge("shapes", "validation")
@@ -271,7 +271,7 @@ CLAIMS: Mapping[str, Callable[[Any, int], Any]] = {
 }
 
 
-def no_common_start(study: Study, seeds: int) -> list[dict[str, Any]]:
+def no_common_start(study: SoupStudy, seeds: int) -> list[dict[str, Any]]:
     """Soups of two ingredients whose bases were trained from different weights."""
     if seeds < 2:
         return []

@@ -35,7 +35,7 @@ from replication.work import Work
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class BaseKind:
     """A kind of base, and how much it was trained on."""
 
     domain: str
@@ -46,13 +46,13 @@ class Case:
 
 
 CASES = {
-    "shapes": Case("shapes", None, tuple(ARMS), "captioned shapes in eight styles"),
-    "digits": Case("digits", None, MAIN, "handwritten digits, 800 images"),
-    "few shapes": Case("shapes", 192, MAIN, "the same shapes, 192 images: the base overfits"),
+    "shapes": BaseKind("shapes", None, tuple(ARMS), "captioned shapes in eight styles"),
+    "digits": BaseKind("digits", None, MAIN, "handwritten digits, 800 images"),
+    "few shapes": BaseKind("shapes", 192, MAIN, "the same shapes, 192 images: the base overfits"),
 }
 
 
-class Study:
+class BankStudy:
     """The study in a folder."""
 
     def __init__(self, folder: Path, setting: Setting) -> None:
@@ -63,7 +63,7 @@ class Study:
         self.rates: dict[str, dict[str, float]] = {}
         self.tried: dict[str, list[dict[str, Any]]] = {}
 
-    def judge(self, case: Case, part: str) -> Judge:
+    def judge(self, case: BaseKind, part: str) -> Judge:
         """The judge of a case on a part of its images."""
         return self.domains.judge(case.domain, part)
 
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make the study, or go on with it."""
     chosen = asked(arguments)
     torch.set_num_threads(chosen.threads)
-    study = Study(chosen.folder, SETTINGS[chosen.setting])
+    study = BankStudy(chosen.folder, SETTINGS[chosen.setting])
     seeds: list[dict[str, Any]] = []
     for seed in range(chosen.seeds or study.setting.seeds):
         seeds.append({})

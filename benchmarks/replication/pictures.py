@@ -144,13 +144,13 @@ def linearity(result: Mapping[str, Any]) -> Figure | None:
 
 def _study(result: Mapping[str, Any], folder: Path) -> Any:
     """The study of a result, which finds everything in its work folder."""
-    from replication.soup import Study  # noqa: PLC0415
+    from replication.soup import SoupStudy  # noqa: PLC0415
 
     fields = {
         name: tuple(each) if isinstance(each, list) else each
         for name, each in result["setting"].items()
     }
-    study = Study(folder, Setting(**fields))
+    study = SoupStudy(folder, Setting(**fields))
     study.rates = {name: Rates(**each) for name, each in result["rates"].items()}
     return study
 

@@ -54,7 +54,7 @@ SAMPLED = ("base", "specialist", "uniform soup", "soup by", "paragon", "greedy s
 """How the names of those arms begin of which samples are judged, too."""
 
 
-class Study:
+class SoupStudy:
     """The study in a folder."""
 
     def __init__(self, folder: Path, setting: Setting) -> None:
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = asked(arguments)
     torch.set_num_threads(chosen.threads)
     setting = SETTINGS[chosen.setting]
-    study = Study(chosen.folder, setting)
+    study = SoupStudy(chosen.folder, setting)
     seeds: list[dict[str, Any]] = []
     for seed in range(chosen.seeds or setting.seeds):
         seeds.append({"regimes": {}, "claims": {}})
