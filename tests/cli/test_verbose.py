@@ -22,7 +22,10 @@ COMMANDS = {
     "inspect a soup": "inspect soup.st",
     "hash": "hash a.st b.st",
 }
-HINTS = re.compile(r"\(--tensors lists every tensor\)|more \(all with -v\)|in [\d.]+ s$")
+# other programs write to the same disk
+HINTS = re.compile(
+    r"\(--tensors lists every tensor\)|more \(all with -v\)|in [\d.]+ s$|\(free disk [^)]*\)"
+)
 
 
 @pytest.fixture
