@@ -1,6 +1,7 @@
 """Commands other than `avg`, each against its own limit: `python benchmarks/other_limits.py`.
 
 Rule 1: a limit reads what the command cannot do without, once, and writes as much as it does.
+Rule 2: memory is measured in one more run, whose time does not count.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from figures import table
 from files import remove_soup
 from in_turn import HEADINGS, cells, in_turn
 from machine import described_machine, described_versions
+from measure import watched
 from unet import NamedShape
 
 INGREDIENTS = 4
@@ -94,8 +96,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "versions": described_versions(soupctl, sys.executable),
             "commands": records,
         }
-    rows = [[record["command"], *cells(record), record["limit"]] for record in records]
-    print(table(["command", *HEADINGS, "the limit"], rows))
+    rows = [
+        [
+            record["command"],
+            *cells(record),
+            f"{record['anonymous_mib']:.0f} MiB",
+            record["limit"],
+        ]
+        for record in records
+    ]
+    print(table(["command", *HEADINGS, "memory", "the limit"], rows))
     if options.output is not None:
         options.output.write_text(json.dumps(result, indent=1) + "\n")
     return 0
@@ -111,15 +121,23 @@ def measure(command: Limited, soupctl: Sequence[str], folder: Path, pairs: int) 
         os.sync()
 
     words = [str(folder / word) if word.endswith(FILES) else word for word in command.words]
+    ours = [*soupctl, *words, "--threads", "2"]
     runs = in_turn(
-        [*soupctl, *words, "--threads", "2"],
+        ours,
         limit.command(
             [folder / name for name in command.reads], [folder / name for name in command.writes]
         ),
         pairs,
         prepare,
     )
-    return {"command": command.name, "limit": command.limit, **runs.as_json()}
+    prepare()
+    memory = round(watched(ours).anonymous_mib, 1)
+    return {
+        "command": command.name,
+        "limit": command.limit,
+        "anonymous_mib": memory,
+        **runs.as_json(),
+    }
 
 
 def _write(folder: Path, soupctl: Sequence[str], tensors: int) -> None:
