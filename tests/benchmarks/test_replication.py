@@ -146,7 +146,9 @@ def test_the_study_of_soups_is_made_and_gone_on_with(tmp_path, monkeypatch, caps
 
     assert 0 == soup.main(words)
     first = result.read_bytes()
-    monkeypatch.setattr(soup.Study, "__init__", _without_verbs(soup.Study.__init__, monkeypatch))
+    monkeypatch.setattr(
+        soup.SoupStudy, "__init__", _without_verbs(soup.SoupStudy.__init__, monkeypatch)
+    )
     assert 0 == soup.main(words)
 
     assert first == result.read_bytes()

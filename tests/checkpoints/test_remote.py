@@ -57,6 +57,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Loopback
         }.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(constants, "ENDPOINT", state.url)
+        # other tests of the same process may have loaded the library offline
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         url = state.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
@@ -86,6 +88,13 @@ def local_root(tmp_path: Path) -> str:
         Request([tmp_path / "a.safetensors", tmp_path / "b.safetensors"], tmp_path / "local.st")
     )
     return made.ledger.root
+
+
+def test_the_hub_is_not_asked_where_it_is_switched_off(server, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    with pytest.raises(InputError, match=r"a\.safetensors: cannot be read: HF_HUB_OFFLINE is set"):
+        verbs.average(Request(places(server, "hub"), tmp_path / "soup.st"))
 
 
 def average(server: Loopback, kind: str, tmp_path: Path) -> str:

@@ -22,9 +22,14 @@ def hub_listing(address: Address) -> RemoteFiles:
     require_extra("hf", "huggingface_hub")
     place = hub_address(address)
     # imported late, because loading it takes time
-    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import hf_hub_url, is_offline_mode, try_to_load_from_cache
     from huggingface_hub.utils import build_hf_headers
 
+    if is_offline_mode():
+        what = "cannot be read: HF_HUB_OFFLINE is set"
+        raise InputError(
+            what, path=place.shown, advice="unset it, or give a path in the hub's cache"
+        )
     info = attempted(place.shown, lambda: _repository(place))
     pinned = replace(place, revision=info.sha)
     headers = {**build_hf_headers(), "accept-encoding": "identity"}
