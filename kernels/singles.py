@@ -2,7 +2,8 @@
 
 Rule 1: a tile counts only if every element of it is proved: each addition exact, and the quotient
 rounded as the exact one would be. Else it is made anew in float64.
-Rule 2: weights and divisor are at most SINGLE_WEIGHT, so that products are exact.
+Rule 2: weights and divisor are at most SINGLE_WEIGHT, so that products are exact; that of a float32
+is a power of two, or zero.
 """
 
 from __future__ import annotations
@@ -27,40 +28,53 @@ SINGLE_MAGNITUDE = 0x7FFF_FFFF
 
 
 def signature(rows_of: str) -> Signature:
-    """The signature of `mean_singles` for rows, and a result, of the type of that name."""
+    """The signature of both means for 16-bit rows, and a result, of the type of that name."""
     row, whole = types.CPointer(ROW_TYPES[rows_of]), types.int64
     rows = types.CPointer(row)
     return types.int64(rows, FLOATS, whole, whole, whole, row, whole, FLOATS, whole)
 
 
-SIGNATURES = {"mean_singles": signature}
+SIGNATURES = {"mean_singles": signature, "mean_with_sum": signature}
 
 
 def mean_singles(rows, weights, count, start, length, out, offset, tile, divisor):  # type: ignore[no-untyped-def]
-    """Store the mean of `count` rows, two or more, from `offset` of `out` on; 0 if it is proved.
+    """Store the mean of `count` rows, two or more, from `offset` of `out` on; 0 if it is proved."""
+    return mean_of(rows[0], rows, weights, count, start, length, out, offset, tile, divisor)
 
-    The sum s is exact, so q = s / divisor is the exact quotient t rounded to float32. Where t is
-    half-way between two values of the output, a number b of 12 bits, b * divisor fits a float32
-    and q is t. Where it is not, s is another float32 than b * divisor, so t is off b by more than
-    2**-24 units in its binade, half the distance of float32s there, as b > 1 in those units; for
-    the least b of fp16, one unit, s and b * divisor are multiples of 2**-25. So q is on the side of
-    b that t is on, and rounding it is rounding t.
+
+def mean_with_sum(rows, weights, count, start, length, out, offset, tile, divisor):  # type: ignore[no-untyped-def]
+    """The same if the first row is one of float32, as a kept sum is."""
+    first = singles_of(rows[0])
+    return mean_of(first, rows, weights, count, start, length, out, offset, tile, divisor)
+
+
+@register_jitable
+def mean_of(first, rows, weights, count, start, length, out, offset, tile, divisor):  # type: ignore[no-untyped-def]
+    """The mean of the row `first`, in place of row 0, and of the others.
+
+    The sum s is exact, so q = s / divisor is the exact quotient t rounded to float32. If the
+    divisor is a power of two, q is t, or both are too small for any fp16 but zero. Else let b be
+    half-way between two values of the output: a number of 12 bits, so that b * divisor fits a
+    float32, and is no power of two. If s is another float32 than that, it is off by a unit in its
+    last place at least, more than 2**-24 of itself. So t is off b by more than 2**-24 of b, at
+    least half the distance of float32s there, and q is on the side of b that t is on. In both cases
+    rounding q is rounding t.
     """
     if not is_native(out):
         return 1
     sums = singles_of(tile)
-    one, one_weight = rows[0], np.float32(weights[0])
+    first_weight = np.float32(weights[0])
     two, two_weight = rows[1], np.float32(weights[1])
     odd = np.int32(0)
     if count == 2:
         # separate from the loops below, because most soups have two ingredients
         for i in range(length):
-            total, rest = add(one, one_weight, two, two_weight, start + i)
+            total, rest = add(first, first_weight, two, two_weight, start + i)
             odd = either(odd, doubt(out, total, rest))
             put(out, offset + i, total / np.float32(divisor))
         return odd
     for i in range(length):
-        sums[i] = one_weight * single(one, start + i) + np.float32(0.0)
+        sums[i] = first_weight * single(first, start + i) + np.float32(0.0)
     row = 1
     if count % 2 == 0:
         for i in range(length):
@@ -153,13 +167,13 @@ def rounded_bits(typing_context, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def singles_of(typing_context, tile):  # type: ignore[no-untyped-def]
-    """The memory of a tile as a row of float32."""
+def singles_of(typing_context, memory):  # type: ignore[no-untyped-def]
+    """The memory of a tile, or a row, as a row of float32."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.bitcast(arguments[0], context.get_value_type(SINGLES))
 
-    return SINGLES(FLOATS), generate
+    return SINGLES(memory), generate
 
 
 @intrinsic
@@ -212,6 +226,8 @@ def _single(row, index):  # type: ignore[no-untyped-def]
         return lambda row, index: load_half(row, index)  # noqa: PLW0108
     if row.dtype == BFLOAT:
         return lambda row, index: single_of(np.int32(np.uint32(load(row, index)) << 16))
+    if row.dtype == types.float32:
+        return lambda row, index: load(row, index)  # noqa: PLW0108
     # never reached, but compiled
     return lambda row, index: np.float32(0.0)
 

@@ -72,8 +72,8 @@ class MeanTables:
         table[tables.REST] = float_bits(float(divisor - int(float(divisor))))
         table[tables.FORMAT], table[tables.FINISH] = address(layout), finish_address(mean.out, wide)
         table[tables.UNIT] = address(unit)
-        if scales is None and fits_singles(mean):
-            table[tables.SINGLES] = native_address("singles.mean_singles", mean.out.value)
+        if scales is None and (singles := singles_kernel(mean)):
+            table[tables.SINGLES] = native_address(singles, mean.out.value)
             table[tables.SINGLE_ROWS] = len(self.rows)
         if scales is not None and factors is not None:
             # exact: of the bits of a weight and its scale, a product with an element leaves room
@@ -98,10 +98,20 @@ def is_bounded(mean: WeightedMean) -> bool:
     return largest <= Fraction(2) ** (53 + quantum)
 
 
-def fits_singles(mean: WeightedMean) -> bool:
-    """Whether arithmetic of float32 may be enough for the mean."""
-    same = mean.out in SINGLE_DTYPES and {*mean.dtypes} == {mean.out} and len(mean.dtypes) > 1
-    return same and max(mean.total, *map(abs, mean.weights)) <= tables.SINGLE_WEIGHT
+def singles_kernel(mean: WeightedMean) -> str | None:
+    """The kernel for which arithmetic of float32 may be enough for the mean; None without one."""
+    few = max(mean.total, *map(abs, mean.weights)) <= tables.SINGLE_WEIGHT
+    if not few or mean.out not in SINGLE_DTYPES or len(mean.dtypes) < 2:
+        return None
+    sums = [row for row, dtype in enumerate(mean.dtypes) if dtype is not mean.out]
+    if not sums:
+        return "singles.mean_singles"
+    weight = abs(mean.weights[sums[0]])
+    # the product of a float32 and a power of two is exact
+    is_exact = weight & (weight - 1) == 0
+    if len(sums) == 1 and mean.dtypes[sums[0]] is DType.F32 and is_exact:
+        return "singles.mean_with_sum"
+    return None
 
 
 def factors_of(scales: Scales, count: int) -> list[Factors]:
