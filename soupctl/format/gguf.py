@@ -9,13 +9,15 @@ Rule 2: `parse_gguf` checks everything: no tensor overlaps another or leaves the
 
 from __future__ import annotations
 
+import reprlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 
-from ..errors import InputError, LimitError, MismatchError
+from ..errors import InputError, LimitError, MismatchError, shortened
 from ..frozen import frozen
 from .dtypes import DType
+from .header import METADATA, bits_of
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -140,7 +142,8 @@ def parse_gguf(raw: bytes, file_size: int, path: str) -> GgufHeader:
         raise InputError(f"its header is not valid: {error}", path=path) from None
     alignment = values.get("general.alignment", ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-        raise InputError(f"its alignment of {alignment!r} is not a power of two", path=path)
+        what = f"its alignment of {reprlib.repr(alignment)} is not a power of two"
+        raise InputError(what, path=path)
     start = cursor.place + -cursor.place % alignment
     made = [_tensor(info, values, file_size - start, path) for info in infos]
     made.sort(key=lambda each: (each.start, each.stop, each.name))
@@ -160,7 +163,7 @@ def _values(cursor: _Cursor, count: int) -> dict[str, Value]:
     for _ in range(count):
         key = cursor.text()
         if key in found:
-            raise ValueError(f"it has {key!r} twice")
+            raise ValueError(f"it has {shortened(key)!r} twice")
         found[key] = _value(cursor, cursor.number(4))
     return found
 
@@ -192,8 +195,10 @@ def _array(cursor: _Cursor) -> tuple[int, ...] | None:
 
 def _info(cursor: _Cursor) -> Info:
     name, dims = cursor.text(), cursor.number(4)
+    if name == METADATA:
+        raise ValueError(f"{name} is not a name that a tensor can have")
     if dims > MOST_DIMS:
-        raise ValueError(f"{name!r} has {dims} dimensions, and GGUF allows {MOST_DIMS}")
+        raise ValueError(f"{shortened(name)!r} has {dims} dimensions, and GGUF allows {MOST_DIMS}")
     sizes = [cursor.number(8) for _ in range(dims)]
     return name, tuple(reversed(sizes)), cursor.number(4), cursor.number(8)
 
@@ -218,6 +223,9 @@ def _tensor(info: Info, values: Mapping[str, Value], room: int, path: str) -> Gg
             what = f"has shape {list(shape)}, and {list(original)} in the metadata"
             raise InputError(what, path=path, tensor=name)
         shape = original
+    if bits_of(shape, TYPES.get(kind, DType.F32)) is None:
+        what = f"the size of shape {list(shape)} does not fit in 64 bits"
+        raise InputError(what, path=path, tensor=name)
     return GgufTensor(name, kind, shape, offset, stop)
 
 

@@ -199,7 +199,7 @@ def _require_contiguous(tensors: Iterable[Tensor], path: str) -> None:
             offsets = f"[{tensor.start}, {tensor.stop}]"
             problem = f"data_offsets {offsets} do not begin at {end}, where the data before ends"
             raise InputError(problem, path=path, tensor=tensor.name)
-        bits = _bits(tensor.shape, tensor.dtype)
+        bits = bits_of(tensor.shape, tensor.dtype)
         if bits is None:
             problem = f"the size of shape {reprlib.repr(tensor.shape)} does not fit in 64 bits"
             raise InputError(problem, path=path, tensor=tensor.name)
@@ -211,7 +211,7 @@ def _require_contiguous(tensors: Iterable[Tensor], path: str) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _bits(shape: tuple[int, ...], dtype: DType) -> int | None:
+def bits_of(shape: tuple[int, ...], dtype: DType) -> int | None:
     """Bits of data by dtype and shape; None if a product overflows 64 bits."""
     total = 1
     for factor in (*shape, dtype.bits):

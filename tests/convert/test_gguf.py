@@ -283,6 +283,7 @@ def info(name=b"w", sizes=(16,), kind=0, offset=0):
 
 
 MANY = 1 << 60
+LONG = b"n" * 70_000
 FORGED = {
     "version 1": (forged(version=1), "of version 1; 2 and 3 are read"),
     "other order": (forged(version=3 << 24), "of version 50331648"),
@@ -321,6 +322,20 @@ FORGED = {
         ),
         r"has shape \[16\], and \[3, 5\] in the metadata",
     ),
+    "size": (forged(info=info(sizes=(0, 1 << 61, 32))), "does not fit in 64 bits"),
+    "name of metadata": (
+        forged(info=info(name=b"__metadata__")),
+        "__metadata__ is not a name that a tensor can have",
+    ),
+    "long name": (forged(info=info(name=LONG, sizes=(1,) * 9)), "has 9 dimensions"),
+    "long key": (forged(entries=2, between=2 * entry(LONG, 8, bytes(8))), "twice"),
+    "long alignment": (
+        forged(
+            entries=1,
+            between=entry(b"general.alignment", 8, struct.pack("<Q", len(LONG)) + LONG),
+        ),
+        "is not a power of two",
+    ),
 }
 
 
@@ -332,6 +347,8 @@ def test_a_forged_file_is_refused_in_one_line(name):
     with pytest.raises(InputError, match=said) as caught:
         convert("a.gguf", "out.st")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert not Path("out.st").exists()
 
 
 def test_a_file_that_is_cut_off_anywhere_is_refused():

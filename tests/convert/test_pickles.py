@@ -144,7 +144,7 @@ def saved(change=None, extra=(), method=zipfile.ZIP_STORED, pickled=None):
             archive.writestr(name, data)
 
 
-def described(count=6, offset=0, shape=(6,), strides=(1,), key="0"):
+def described(count=6, offset=0, shape=(6,), strides=(1,), key="0", name="w"):
     """The pickle of one tensor, as torch writes it."""
 
     class Pickler(pickle.Pickler):
@@ -159,7 +159,7 @@ def described(count=6, offset=0, shape=(6,), strides=(1,), key="0"):
             return torch._utils._rebuild_tensor_v2, arguments
 
     data = io.BytesIO()
-    Pickler(data, 2).dump({"w": Described()})
+    Pickler(data, 2).dump({name: Described()})
     return data.getvalue()
 
 
@@ -175,6 +175,7 @@ def described(count=6, offset=0, shape=(6,), strides=(1,), key="0"):
         ({"shape": (10**9,), "strides": (0,)}, "repeats its elements"),
         ({"shape": (2**40, 2**40), "strides": (0, 0)}, "repeats its elements"),
         ({"shape": [6]}, "is not described soundly"),
+        ({"shape": (2**61, 32, 0), "strides": (1, 1, 1)}, "has a size that does not fit"),
         ({"key": "../../x"}, "is not described soundly"),
         ({"key": 3}, "has no storage"),
     ],
@@ -186,6 +187,13 @@ def test_a_tensor_that_is_not_in_the_file_is_refused(options, what):
         convert()
 
     assert not Path("out.st").exists()
+
+
+def test_a_tensor_cannot_have_the_name_of_metadata():
+    saved(pickled=described(name="__metadata__"))
+
+    with pytest.raises(InputError, match="__metadata__: is not a name that a tensor can have"):
+        convert()
 
 
 @pytest.mark.parametrize(

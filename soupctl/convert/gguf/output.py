@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ...errors import Issue, MismatchError
+from ...errors import Issue, MismatchError, shortened
 from ...format.dtypes import DType
 from ...format.gguf import (
     ARCHITECTURE,
@@ -123,7 +123,9 @@ def type_of(tensor: ConvertedTensor) -> int:
 
 def _issues(label: str, each: ConvertedTensor) -> Iterator[Issue]:
     dims = len(each.arranged.shape)
-    leave_out = f"--exclude '{each.name}' leaves it out"
+    # of a long name, a glob of its ends
+    glob = shortened(each.name).replace("...", "*")
+    leave_out = f"--exclude '{glob}' leaves it out"
     if not each.is_blocks and each.dtype not in NUMBERS:
         is_float = each.is_quantised or each.dtype.value.startswith("F8_")
         advice = "--dtype BF16 stores its value" if is_float else leave_out

@@ -19,7 +19,7 @@ from ...checkpoints.layout import Component
 from ...checkpoints.safetensors import SafetensorsFile
 from ...errors import InputError, OutputError, UsageError
 from ...format.dtypes import DType
-from ...format.header import Header, Tensor
+from ...format.header import METADATA, Header, Tensor, bits_of
 from ...frozen import frozen
 from ...storage.reader import FileReader
 from ...storage.regular import open_regular, read_at
@@ -163,6 +163,8 @@ def _tensors(
     for name, value in chosen.items():
         if not isinstance(value, PickledTensor):
             continue
+        if name == METADATA:
+            raise InputError("is not a name that a tensor can have", path=label, tensor=name)
         found = _placed(str(name), value, storages, label)
         if isinstance(found, Tensor):
             plain.append(found)
@@ -198,6 +200,8 @@ def _placed(
     shape, strides = value.shape, value.strides
     count = prod(shape)
     last = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if not count and bits_of(shape, dtype) is None:
+        raise InputError("has a size that does not fit in 64 bits", path=label, tensor=name)
     if count and (value.offset + last + 1) * width > member.size:
         raise InputError("lies outside of its storage", path=label, tensor=name)
     start = member.start + value.offset * width
