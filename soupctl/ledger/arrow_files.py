@@ -2,6 +2,7 @@
 
 Rule 1: rows are read a few at a time, so that a file of any size takes little memory.
 Rule 2: any failure of pyarrow to read a file is an InputError that names the file.
+Rule 3: what an Arrow file holds is checked before it is used, because pyarrow trusts its offsets.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     with open_regular(path) as (fd, _), open(fd, "rb", closefd=False) as file:
         try:
             yield file
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
             reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
             raise InputError(f"cannot be read: {reason}", path=path) from error
 
@@ -48,14 +49,16 @@ def read_rows(path: Path, wanted: Sequence[str] | None = None) -> Iterator[dict[
             yield from batch.to_pylist()
 
 
-def read_schema(path: Path) -> Any:
-    """The schema of a Parquet or Arrow file; raises the errors of `read_rows`."""
+def read_columns(path: Path) -> list[tuple[str, Any]]:
+    """Name and type of each column of a Parquet or Arrow file; raises the errors of `read_rows`."""
     with _opened(path) as file:
         if path.suffix == PARQUET:
             import pyarrow.parquet  # noqa: PLC0415
 
-            return pyarrow.parquet.read_schema(file)
-        return _arrow_reader(file).schema
+            schema = pyarrow.parquet.read_schema(file)
+        else:
+            schema = _arrow_reader(file).schema
+        return [(str(each.name), each.type) for each in schema]
 
 
 def _batches(path: Path, file: BinaryIO, wanted: Sequence[str] | None) -> Iterator[Any]:
@@ -69,6 +72,7 @@ def _batches(path: Path, file: BinaryIO, wanted: Sequence[str] | None) -> Iterat
         return
     reader = _arrow_reader(file)
     for batch in _arrow_batches(reader):
+        batch.validate(full=True)
         known = set(batch.schema.names)
         chosen = (
             batch if wanted is None else batch.select([each for each in wanted if each in known])

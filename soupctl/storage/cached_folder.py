@@ -42,15 +42,24 @@ def cached_folder(folder: Path, name: str, make: Callable[[Path], None], most: i
         _remove_unused(folder, most)
     with locked([folder], longest=math.inf):
         if not place.exists():
-            with refusing(folder):
-                shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-                (folder / PARTIAL).mkdir(mode=0o700)
-            made = folder / PARTIAL / place.name
-            make(made)
-            with refusing(place):
-                place.parent.mkdir(mode=0o700, exist_ok=True)
-                made.rename(place)
+            _make(folder / PARTIAL, place, make)
     return place
+
+
+def _make(partial: Path, place: Path, make: Callable[[Path], None]) -> None:
+    """Make a place by way of a folder that is removed, also if making it fails."""
+    with refusing(partial):
+        # what a killed process has left
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=0o700)
+    try:
+        made = partial / place.name
+        make(made)
+        with refusing(place):
+            place.parent.mkdir(mode=0o700, exist_ok=True)
+            made.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _use(folder: Path) -> None:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import json
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 from ..format.index import is_inside
 from ..images.decode import LARGEST_FILE
-from ..ledger.arrow_files import PARQUET, read_rows, read_schema
+from ..ledger.arrow_files import PARQUET, read_columns, read_rows
 from ..ledger.data_files import IMAGES
 from ..ledger.image_metadata import TABLES
 
@@ -27,6 +28,15 @@ ARROW = ".arrow"
 TARS = (".tar", ".tar.gz", ".tgz")
 READ = (PARQUET, ARROW, *TARS)
 """Endings of the files that are read."""
+DESCRIBING = (".txt", ".json", ".cls")
+USED = IMAGES.union(DESCRIBING)
+"""Endings of the files of a webdataset that are read."""
+LONG_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+"""Types of headers that tarfile reads into memory."""
+LONGEST_HEADER = 1 << 20
 CACHES = "cache-"
 """How the files begin in which `datasets` caches what it computed from others."""
 TEXT_FIELDS = ("text", "caption", "prompt")
@@ -72,34 +82,52 @@ def packed_images(name: str, path: Path) -> Iterator[PackedImage]:
 
 
 def _row_images(stem: str, path: Path) -> Iterator[PackedImage]:
-    column = _image_column(path)
-    for number, row in enumerate(read_rows(path)):
+    column, others = _columns(path)
+    for number, row in enumerate(read_rows(path, (column, *others))):
         value = row.pop(column)
         told = value if isinstance(value, dict) else {"bytes": value}
-        data, suffix = told.get("bytes"), Path(told.get("path") or "").suffix.lower()
+        data, suffix = told.get("bytes"), PurePosixPath(_text(told.get("path"))).suffix.lower()
         ending = suffix if suffix in IMAGES else _ending(data or b"")
         fields = {key: each for key, each in row.items() if _describes(each)}
         yield PackedImage(f"{stem}-{number:06}{ending}", data, fields)
 
 
-def _image_column(path: Path) -> str:
-    """The column with the images: `image`, or else the first one that may have them."""
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _columns(path: Path) -> tuple[str, list[str]]:
+    """The column with the images, `image` or else the first one, and those that describe them."""
     # before pyarrow itself, because it tells what to do if there is none
-    schema = read_schema(path)
+    columns = read_columns(path)
     import pyarrow as pa
 
     def has_bytes(kind: Any) -> bool:
-        if pa.types.is_struct(kind):
-            place = kind.get_field_index("bytes")
-            return place >= 0 and has_bytes(kind.field(place).type)
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
-    found = [str(each.name) for each in schema if has_bytes(each.type)]
+    def has_images(kind: Any) -> bool:
+        if not pa.types.is_struct(kind):
+            return has_bytes(kind)
+        place = kind.get_field_index("bytes")
+        return place >= 0 and has_bytes(kind.field(place).type)
+
+    def describes(kind: Any) -> bool:
+        while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            kind = kind.value_type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
+        return any(test(kind) for test in (*tests, pa.types.is_floating))
+
+    names = [name for name, _ in columns]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"has two columns named {shortened(twice)!r}", path=path)
+    found = [name for name, kind in columns if has_images(kind)]
     if not found:
-        names = ", ".join(schema.names[:6])
-        what = f"has no column with the bytes of images (its columns: {names})"
+        listed = ", ".join(map(shortened, names[:6]))
+        what = f"has no column with the bytes of images (its columns: {listed})"
         raise InputError(what, path=path)
-    return "image" if "image" in found else found[0]
+    image = "image" if "image" in found else found[0]
+    return image, [name for name, kind in columns if name != image and describes(kind)]
 
 
 def _describes(value: object) -> bool:
@@ -116,28 +144,62 @@ def _ending(data: bytes) -> str:
     return next((name for start, name in SIGNATURES.items() if data.startswith(start)), ".png")
 
 
+class _TarHeader(tarfile.TarInfo):
+    """A member whose header is sound, where tarfile would end without an error or read on."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _TarHeader:
+        """The member that a header is about; ReadError for a header that is damaged."""
+        try:
+            found = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            # a tar file ends with zeros, or with nothing
+            if not buf.strip(b"\0"):
+                raise
+            raise tarfile.ReadError(str(error)) from None
+        if found.size < 0 or (found.type in LONG_HEADERS and found.size > LONGEST_HEADER):
+            raise tarfile.ReadError("a header claims a size that none has")
+        return found
+
+
 def _tar_images(path: Path) -> Iterator[PackedImage]:
     """The images of a tar file with what describes each, whose files are next to each other."""
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, tarinfo=_TarHeader) as tar:
             group: dict[str, bytes] = {}
             last = ""
-            for member in tar:
-                if not member.isreg() or not (split := _key_and_ending(member.name)):
+            for member in _members(tar):
+                split = _key_and_ending(member.name) if member.isreg() else None
+                if split is None:
                     continue
                 key, ending = split
                 if key != last:
                     yield from _grouped(path, last, group)
                     group, last = {}, key
-                if member.size > LARGEST_FILE:
-                    what = f"has a file of more than {LARGEST_FILE} bytes: {member.name}"
-                    raise InputError(what, path=path)
+                if ending not in USED:
+                    continue
+                if member.size + sum(map(len, group.values())) > LARGEST_FILE:
+                    name = shortened(member.name)
+                    what = f"has a file, or files of one name, of more than {LARGEST_FILE} bytes"
+                    raise InputError(f"{what}: {name}", path=path)
                 file = tar.extractfile(member)
                 group[ending] = b"" if file is None else file.read()
             yield from _grouped(path, last, group)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(":") or type(error).__name__
         raise InputError(f"cannot be read: {reason}", path=path) from error
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members in their order; ReadError for one that does not lie behind those before it."""
+    end = 0
+    while (member := tar.next()) is not None:
+        if member.size < 0 or member.offset_data <= end:
+            raise tarfile.ReadError("a header claims a size that none has")
+        end = member.offset_data
+        yield member
+        # tarfile keeps them all
+        tar.members = []  # type: ignore[attr-defined]
 
 
 def _key_and_ending(name: str) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ Rule 2: of several splits, as in `train-00000-of-00002.parquet`, the one for tra
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..checkpoints.digest import PREFIX, text_digest
-from ..errors import InputError, LimitError
+from ..errors import InputError, LimitError, OutputError, shortened
+from ..images.decode import LARGEST_FILE
 from ..ledger.data_splits import SPLITS, TRAINING
 from ..ledger.image_metadata import METADATA
 from ..ledger.sealed import canonical
@@ -32,6 +34,11 @@ FORM = 1
 """Raised when the same files are unpacked to another folder than before."""
 MOST_UNPACKED = 16
 """Data shards that are kept, those used last; one that is in use is always kept."""
+MOST_GROWTH = 100
+"""Times the size of a packed file that its images may take; a file made to fill disks takes more.
+One image may always be as large as an image can be."""
+NO_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EINVAL)
+"""What the system says of names that are too long, or that need a file to be a folder."""
 SPLIT_NAME = re.compile(rf"({'|'.join(sorted(SPLITS))})(?:[-._0-9].*)?", re.IGNORECASE)
 
 
@@ -99,24 +106,46 @@ def _split_of(name: str) -> str:
 
 def _unpack(packs: Mapping[str, Path], place: Path) -> None:
     """Write the images of packed files to a new folder, with a table that describes them."""
+    before = {path: _identity(path) for path in packs.values()}
     with refusing(place):
         place.mkdir(mode=0o700)
-        require_room(place, sum(path.stat().st_size for path in packs.values()))
+        require_room(place, sum(each.size for each in before.values()))
     names: set[str] = set()
     with refusing(place), (place / METADATA).open("w", encoding="utf-8") as table:
         for pack, path in packs.items():
+            room = MOST_GROWTH * before[path].size + LARGEST_FILE
             for image in packed_images(pack, path):
                 name = _free_name(image, pack, names)
                 names.add(name)
-                row = {**image.fields, "file_name": name}
-                table.write(json.dumps(row) + "\n")
-                if image.data is not None:
-                    target = place / name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(image.data)
+                table.write(json.dumps({**image.fields, "file_name": name}) + "\n")
+                room -= len(image.data or b"")
+                if room < 0:
+                    what = f"would be unpacked to more than {MOST_GROWTH} times its size"
+                    raise InputError(what, path=path)
+                _write(image, place / name, path)
+    for path, identity in before.items():
+        if _identity(path) != identity:
+            raise OutputError("changed while it was unpacked", path=path, advice="run it again")
     with refusing(place):
         # else a crash of the system may leave empty files under their names
         os.sync()
+
+
+def _write(image: PackedImage, target: Path, pack: Path) -> None:
+    """Write an image to its place; InputError for a name that no file can have there."""
+    if image.data is None:
+        return
+    if len(image.data) > LARGEST_FILE:
+        what = f"has an image of more than {LARGEST_FILE} bytes: {shortened(image.name)}"
+        raise InputError(what, path=pack)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(image.data)
+    except OSError as error:
+        if error.errno not in NO_NAMES:
+            raise
+        what = f"has a name that cannot be unpacked: {shortened(image.name)}: {error.strerror}"
+        raise InputError(what, path=pack) from None
 
 
 def _free_name(image: PackedImage, pack: str, names: set[str]) -> str:
@@ -128,5 +157,6 @@ def _free_name(image: PackedImage, pack: str, names: set[str]) -> str:
             path.parent / f"{PurePosixPath(pack).name.partition('.')[0]}-{path.name}"
         ).as_posix()
     if name in names:
-        raise InputError(f"has several images of one name: {image.name}", path=pack)
+        what = f"has several images of one name: {shortened(image.name)}"
+        raise InputError(what, path=pack)
     return name

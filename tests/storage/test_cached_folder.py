@@ -11,7 +11,7 @@ import pytest
 
 from soupctl.errors import OutputError
 from soupctl.storage import cached_folder as module
-from soupctl.storage.cached_folder import USED, cached_folder
+from soupctl.storage.cached_folder import PARTIAL, USED, cached_folder
 
 
 @pytest.fixture(autouse=True)
@@ -105,8 +105,12 @@ def test_what_was_left_half_made_is_made_anew(tmp_path):
 
     with pytest.raises(OutputError, match="disk full"):
         cached_folder(tmp_path / "a", "b", fail, 1)
+    # what fills a disk does not stay there
+    assert kept(tmp_path / "a") == {USED}
 
+    (tmp_path / "a" / PARTIAL / "b" / "old").mkdir(parents=True)
     assert (cached_folder(tmp_path / "a", "b", make, 1) / "x").read_text() == "made"
+    assert kept(tmp_path / "a") == {USED, "b"}
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import struct
 import sys
 import tarfile
 from pathlib import Path
@@ -18,9 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from soupctl.diffusion.base import Conditioning
-from soupctl.errors import InputError, LimitError
+from soupctl.errors import InputError, LimitError, OutputError
 from soupctl.ledger.data_shard import images_digest
 from soupctl.training.dataset import Dataset, read_unchanged, scan_dataset
+from soupctl.training.packed import packed_images
 
 TEXT, LABEL, NONE = Conditioning.TEXT, Conditioning.LABEL, Conditioning.NONE
 
@@ -216,6 +219,94 @@ def test_a_broken_file_is_named_and_leaves_nothing_unpacked(data, scans, name, c
     assert reason in message
     assert "\n" not in message
     assert not list((scans.parent / "data").glob("*/images"))
+
+
+def test_an_arrow_file_whose_offsets_lead_elsewhere_is_refused(data):
+    images = [encoded(red) for red in range(3)]
+    write_stream(data, pa.table({"image": images}))
+    ends = [sum(map(len, images[:count])) for count in range(4)]
+    raw = (data / "part.arrow").read_bytes()
+    assert raw.count(struct.pack("<4i", *ends)) == 1
+    forged = raw.replace(struct.pack("<4i", *ends), struct.pack("<4i", 0, 1 << 29, 2, 1 << 30))
+    (data / "part.arrow").write_bytes(forged)
+
+    assert "part.arrow: cannot be read: In column 0" in refusal(data)
+
+
+def test_columns_of_other_kinds_are_left_unread(data):
+    nested = [{"bytes": {"bytes": b"x"}, "path": 1}] * 3
+    late = pa.array([2**62] * 3, pa.timestamp("s"))
+    write_file(data, table(nested=nested, late=late, path=[b"\xff"] * 3))
+
+    assert [each.captions for each in scan_dataset(data, TEXT).samples] == [
+        ("a cat",),
+        ("a dog",),
+        ("an owl",),
+    ]
+    twice = pa.Table.from_arrays([pa.array(["x"]), pa.array([b"y"])], names=["image", "image"])
+    write_file(data, twice)
+    assert "has two columns named 'image'" in refusal(data)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_damaged_header_in_a_tar_file_is_no_end(data, at):
+    tarred(data / "x.tar", {name: encoded(1) for name in ("a.png", "b.png", "c.png")})
+    raw = bytearray((data / "x.tar").read_bytes())
+    raw[raw.index(b"b.png") + at] ^= 1
+    (data / "x.tar").write_bytes(raw)
+
+    assert "x.tar: cannot be read: bad checksum" in refusal(data, NONE)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_headers_that_claim_gigabytes_are_not_read(data, kind):
+    long = tarfile.TarInfo("a")
+    long.type, long.size = kind, 1 << 33
+    (data / "x.tar").write_bytes(long.tobuf(tarfile.GNU_FORMAT) + bytes(20_000))
+
+    assert "x.tar: cannot be read: " in refusal(data, NONE)
+
+
+def test_files_of_one_name_are_no_larger_than_an_image(data, monkeypatch):
+    tarred(data / "x.tar", {"a.png": encoded(1), "a.bin": bytes(9000), "a.jpg": bytes(900)})
+    assert len(scan_dataset(data, NONE, skip_bad=True).samples) == 1
+
+    monkeypatch.setattr("soupctl.training.packed.LARGEST_FILE", 900)
+    os.utime(data / "x.tar", (1, 1))
+    assert "of more than 900 bytes: a.jpg" in refusal(data, NONE)
+
+
+def test_a_file_made_to_fill_the_disk_is_refused(data, scans, monkeypatch):
+    monkeypatch.setattr("soupctl.training.unpack.LARGEST_FILE", 100_000)
+    with tarfile.open(data / "x.tar.gz", "w:gz") as tar:
+        for number in range(40):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = 100_000
+            tar.addfile(member, io.BytesIO(bytes(100_000)))
+
+    assert "x.tar.gz: would be unpacked to more than 100 times its size" in refusal(data, NONE)
+    assert not [*scans.parent.rglob("*.png")]
+
+
+@pytest.mark.parametrize("names", [("a.png", "a.png/b.png"), (f"{'n' * 300}.png",)])
+def test_names_that_no_files_can_have_are_refused(data, names):
+    tarred(data / "x.tar", {name: encoded(1) for name in names})
+
+    assert "x.tar: has a name that cannot be unpacked: " in refusal(data, NONE)
+
+
+def test_a_file_that_changes_while_it_is_unpacked_is_an_error(data, monkeypatch):
+    write_parquet(data, table())
+    unpack = sys.modules["soupctl.training.unpack"]
+
+    def changing(name: str, path: Path):
+        os.utime(path, (1, 1))
+        return packed_images(name, path)
+
+    monkeypatch.setattr(unpack, "packed_images", changing)
+    with pytest.raises(OutputError) as refused:
+        scan_dataset(data, TEXT)
+    assert "part.parquet: changed while it was unpacked (run it again)" in refused.value.message()
 
 
 def test_a_broken_link_to_a_packed_file_is_named(data):
