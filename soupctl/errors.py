@@ -30,12 +30,26 @@ def show_as(place: str, name: str) -> None:
 
 
 def as_shown(text: str) -> str:
+    """The text of a message, with the names of places that are shown, and no secrets."""
+    return without_secrets(with_names(text))
+
+
+def with_names(text: str) -> str:
     """The text with the names of places that it is shown with."""
     for place, name in _SHOWN_AS.items():
         if place in text:
             # the name is inserted as it is, also if it holds a backslash
             text = name.join(re.split(re.escape(place) + r"(?!\w)", text))
     return text
+
+
+def without_secrets(text: str) -> str:
+    """The text, whose web addresses have no user, password and query, which may be secret."""
+    return WEB_ADDRESS.sub(r"\1\2", text) if ":/" in text else text
+
+
+WEB_ADDRESS = pattern(r"\b((?:https?|s3|gs):/{1,2})(?:[^\s/?#@]*@)?([^\s?#]*)(?:[?#][^\s]*)?")
+"""Matches a web address: what precedes a user and password, and what follows up to a query."""
 
 
 @frozen
@@ -48,7 +62,8 @@ class Issue:
     advice: str | None = None
 
     def __str__(self) -> str:
-        place = [shortened(str(part)) for part in (self.path, self.tensor) if part is not None]
+        given = [str(part) for part in (self.path, self.tensor) if part is not None]
+        place = [shortened(as_shown(part)) for part in given]
         advice = f" ({self.advice})" if self.advice else ""
         return as_shown(": ".join([*place, self.what]) + advice)
 

@@ -40,6 +40,8 @@ class Loopback:
         self.gated: set[str] = set()
         self.faults: deque[str] = deque()
         """`500`, `cut`, `short` or `slow`, for the next requests with a range of some length."""
+        self.lies: dict[str, str] = {}
+        """Headers of answers with a range that are not true; `{range}` and `{size}` are."""
         self.on_range: Any = None
         """Called before each answer with a range of some length."""
         self.requests: list[str] = []
@@ -183,6 +185,8 @@ class Answers(BaseHTTPRequestHandler):
             self._send(416, b"", headers)
             return
         headers["Content-Range"] = f"bytes {start}-{last}/{len(data)}"
+        facts = {"range": f"{start}-{last}", "size": len(data)}
+        headers |= {name: text.format(**facts) for name, text in self.state.lies.items()}
         self._send(206, data[start : last + 1], headers, fault)
 
     def _send(

@@ -1,17 +1,19 @@
 """Printing names, sizes, digests and JSON.
 
 Rule 1: no control character from a file reaches a terminal.
-Rule 2: results go to stdout, messages to stderr.
+Rule 2: addresses are shown without what is secret in them.
+Rule 3: results go to stdout, messages to stderr.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from ..errors import with_names
 from ..ledger.names import SHORT_DIGEST
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ LINES = 1000
 
 
 def printable(text: str) -> str:
-    """The text with everything that is not printable escaped, so it cannot steer a terminal."""
+    """The text as it is shown: it cannot steer a terminal, and says nothing that is secret."""
+    text = with_names(text)
     if text.isprintable():
         return text
     return "".join(
@@ -75,7 +78,18 @@ def put_lines(lines: Iterable[str], margin: str = "") -> None:
 
 def put_json(value: object) -> None:
     """Print one JSON object on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=True))
+    print(json.dumps(_with_names(value), indent=2, ensure_ascii=True))
+
+
+def _with_names(value: Any) -> Any:
+    """The value, whose texts have the names that places are shown with."""
+    if isinstance(value, str):
+        return with_names(value)
+    if isinstance(value, Mapping):
+        return {key: _with_names(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_names(each) for each in value]
+    return value
 
 
 def shows_whole_digests(verbose: bool) -> bool:

@@ -6,11 +6,13 @@ Rule 1: the server is on loopback, and its faults befall the reads that the test
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import fsspec
+import httpx2
 import numpy as np
 import pytest
 from huggingface_hub import constants
@@ -19,7 +21,8 @@ from making import files, save_pipeline
 from safetensors.numpy import save
 
 from soupctl import verbs
-from soupctl.checkpoints.remote import attempts, mirror, read_ahead
+from soupctl.checkpoints.remote import attempts, mirror, read_ahead, web
+from soupctl.cli.main import SIGNALS, main
 from soupctl.cli.options import split_weight
 from soupctl.errors import InputError, LimitError, OutputError, SoupError, UsageError
 from soupctl.verbs import Request, Revision
@@ -261,6 +264,124 @@ def test_missing_library_is_named_with_its_extra(
             f"{scheme}:// needs a package that is not installed: {package}"
             " (pip install 'soupctl[remote]')"
         )
+
+
+def header_of(answer: str) -> dict[str, str]:
+    """What the server says instead of the truth, by header."""
+    name, _, value = answer.partition(": ")
+    return {name: value}
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ("Content-Range: bytes 0-99/{size}", "sent other bytes than were asked for, 5 times"),
+        ("Content-Range: ", "the server sends no parts of files (download it, and name the copy)"),
+        ("Content-Range: bytes {range}/*", "the server sends no parts of files"),
+        (f"Content-Range: bytes {{range}}/{'9' * 5000}", "the server sends no parts of files"),
+        (f"Content-Range: bytes {{range}}/{2**62}", "the server sends no parts of files"),
+        ("Content-Encoding: gzip", "the server sends encoded parts of files"),
+    ],
+)
+def test_answers_with_other_bytes_than_were_asked_for_are_refused(
+    answer: str, problem: str, server: Loopback, tmp_path: Path
+) -> None:
+    server.lies = header_of(answer)
+    with pytest.raises(InputError) as refusal:
+        average(server, "web", tmp_path)
+    message = refusal.value.message()
+    assert problem in message
+    assert "hidden" not in message
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("place", ["http://example.org/a", "HTTP://127.0.0.1/a"])
+def test_encrypted_addresses_lead_to_no_others(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(str(request.url))
+        return httpx2.Response(302, headers={"location": place})
+
+    hooks = {"response": [web.require_safe]}
+    transport = httpx2.MockTransport(answer)
+    client = httpx2.Client(follow_redirects=True, transport=transport, event_hooks=hooks)
+    monkeypatch.setattr(web, "client", lambda: client)
+    monkeypatch.setattr(mirror, "_MIRRORED", {})
+    with pytest.raises(InputError) as refusal:
+        verbs.inspect("https://example.org/a.safetensors?token=hidden")
+    assert refusal.value.message() == (
+        "https://example.org/a.safetensors: cannot be read:"
+        " it leads to an address that is not encrypted (download it, and name the copy)"
+    )
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://[",
+        "https://me:hidden@[/",
+        "https://",
+        "https:///",
+        "s3://",
+        "hf:///",
+        "https://127.0.0.1:port/a.st?token=hidden",
+        "http://127.0.0.1:9/a\nb?token=hidden",
+        f"https://{'a' * 64}.org/a.st?token=hidden",
+    ],
+)
+def test_malformed_addresses_are_one_line(address: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        verbs.inspect(address)
+    message = refusal.value.message()
+    assert message.startswith(address[:5])
+    assert message.endswith(("is not the address of a file or folder", "is not a valid address"))
+    assert "hidden" not in message
+
+
+def test_absent_credentials_are_told(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(InputError) as refusal:
+        verbs.inspect("s3://bucket/a.safetensors")
+    assert refusal.value.message() == (
+        "s3://bucket/a.safetensors: cannot be read: no credentials are found"
+        " (log in with the tools of its library)"
+    )
+
+
+def test_an_index_cannot_name_other_hosts_or_questions(server: Loopback, tmp_path: Path) -> None:
+    names = ["http://example.org/s.safetensors", "@x/s.safetensors", "s.safetensors?y#z"]
+    for name in names:
+        index = {"weight_map": {"w": name}}
+        server.files["bucket/m.safetensors.index.json"] = json.dumps(index).encode()
+        server.requests.clear()
+        mirror._MIRRORED.clear()
+        with pytest.raises(InputError, match="there is no such file"):
+            verbs.inspect(f"{server.url}/bucket/m.safetensors.index.json?token=hidden")
+        assert server.requests[-1].startswith("GET bucket/")
+        assert "s.safetensors" in server.requests[-1]
+    assert "s.safetensors?y#z" in server.requests[-1]
+
+
+def test_outputs_on_the_terminal_hold_no_secrets(
+    server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = places(server, "web")[0].replace("http://", "http://me:hidden@")
+    for words in (["inspect", secret, "--json"], ["verify", secret, "--json"], ["hash", secret]):
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        with pytest.raises(SystemExit):
+            main(words)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        told = capsys.readouterr()
+        assert "bucket/a.safetensors" in told.out
+        assert "hidden" not in told.out + told.err
 
 
 def test_what_needs_a_copy_on_disk_says_so(server: Loopback, tmp_path: Path) -> None:

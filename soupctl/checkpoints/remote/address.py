@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
-from ...errors import UsageError
+from ...errors import UsageError, show_as, without_secrets
 from ...frozen import frozen
 from ...pattern import pattern
 
@@ -47,12 +47,7 @@ class Address:
         """The address without secrets."""
         if self.scheme == "hf":
             return self.text.rstrip("/")
-        # imported late, because most commands are given no address
-        from urllib.parse import urlsplit
-
-        parts = urlsplit(self.text)
-        host = parts.netloc.rpartition("@")[2]
-        return f"{self.scheme}://{host}{parts.path}".rstrip("/")
+        return without_secrets(re.split("[?#]", self.text)[0]).rstrip("/")
 
 
 @frozen
@@ -75,14 +70,23 @@ class HubAddress:
 def address_of(text: str | PurePath) -> Address | None:
     """The address that a text or path is; None for one on this disk.
 
-    Raises UsageError for an address that is not encrypted.
+    Raises UsageError for an address that is not encrypted, or names no place.
     """
     found = ADDRESS.fullmatch(str(text))
     if found is None:
         return None
     address = Address(found[1], found[2].lstrip("/"))
+    try:
+        is_named = bool(address.rest and (address.scheme == "hf" or address.host.encode("idna")))
+    except ValueError:
+        is_named = False
+    if not is_named:
+        what = "is not the address of a file or folder"
+        raise UsageError(what, path=without_secrets(address.text))
     if address.scheme == "http" and address.host not in LOOPBACK:
         raise UsageError("http:// is not encrypted", path=address.shown, advice="https:// is")
+    if address.shown != str(text):
+        show_as(str(text), address.shown)
     return address
 
 

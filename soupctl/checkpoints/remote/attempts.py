@@ -20,13 +20,23 @@ T = TypeVar("T")
 ATTEMPTS = 5
 WAIT = 0.25
 """Seconds before the second attempt, about; each later wait is twice as long."""
-LIBRARIES = {"aiohttp": "ClientError", "httpx2": "HTTPError"}
-"""The ancestor of the errors of each library that makes requests."""
-SHORT = "sent fewer bytes than were asked for"
+LIBRARIES = {
+    "aiohttp": "ClientError",
+    "botocore.exceptions": "BotoCoreError",
+    "gcsfs.retry": "HttpError",
+    "google.auth.exceptions": "GoogleAuthError",
+    "httpx2": "HTTPError",
+}
+"""The ancestor of the errors of each library that makes requests, by the library's module."""
+SHORT = "sent other bytes than were asked for"
 
 
 class ShortAnswerError(OSError):
-    """An answer with fewer bytes than it promised."""
+    """An answer with other bytes than were asked for."""
+
+
+class RefusedError(Exception):
+    """An answer that no other attempt would make usable; its text says why."""
 
 
 class ChangedError(Exception):
@@ -45,6 +55,9 @@ def attempted(label: str, request: Callable[[], T]) -> T:
             return request()
         except ChangedError:
             raise OutputError("changed while it was read", path=label) from None
+        except RefusedError as error:
+            advice = "download it, and name the copy"
+            raise InputError(f"cannot be read: {error}", path=label, advice=advice) from None
         except faults() as error:
             final = _refusal(error, label)
             if final is not None:
@@ -73,6 +86,11 @@ def _refusal(error: Exception, label: str) -> InputError | None:
     if status in (401, 403) or isinstance(error, PermissionError):
         advice = "log in with the tools of its library, and ask for access where it is gated"
         return InputError("cannot be read: access is refused", path=label, advice=advice)
+    if "Credential" in type(error).__name__:
+        advice = "log in with the tools of its library"
+        return InputError("cannot be read: no credentials are found", path=label, advice=advice)
+    if "Validation" in type(error).__name__:
+        return InputError("cannot be read: its bucket cannot have this name", path=label)
     if status in (404, 410) or isinstance(error, FileNotFoundError):
         return InputError("cannot be read: there is no such file", path=label)
     if status is not None and 400 <= status < 500 and status not in (408, 425, 429):

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
-from ...errors import show_as
+from ...errors import InputError, show_as
 from ...format.index import is_inside, parse_index
 from ...storage.elsewhere import FileElsewhere, hint_from_now, stand_for
 from ...storage.place import refusing
@@ -59,15 +59,20 @@ def _listing(address: Address) -> RemoteFiles:
 
 def _web_listing(address: Address) -> RemoteFiles:
     """The file at a web address, or the index there with the shards that it names."""
+    from urllib.parse import quote
+
     shown = address.shown
     file = web_file(address.text, shown)
     own = PurePosixPath(shown).name
     if not is_index(own):
         return RemoteFiles(shown, shown, {"": file})
+    if file.size > LARGEST_COPY:
+        raise InputError(f"has {file.size} bytes, and an index has fewer", path=shown)
     files: dict[str, FileElsewhere] = {own: file}
     path, _, query = address.text.partition("?")
     for name in sorted(set(parse_index(file.read(0, file.size), shown).weight_map.values())):
-        url = f"{path.rpartition('/')[0]}/{name}"
+        # a name cannot change what is asked for: it has no query of its own
+        url = f"{path.rpartition('/')[0]}/{quote(name)}"
         there = f"{shown.rpartition('/')[0]}/{name}"
         files[name] = web_file(f"{url}?{query}" if query else url, there)
     return RemoteFiles(shown, shown, files)

@@ -1,4 +1,8 @@
-"""Files of web servers and of the hub, read by ranges."""
+"""Files of web servers and of the hub, read by ranges.
+
+Rule 1: an answer counts only if it says that it is the range that was asked for, not encoded.
+Rule 2: an encrypted address never leads to one that is not.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,20 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from ...errors import UsageError
 from ...frozen import frozen
-from .attempts import SHORT, ChangedError, ShortAnswerError, attempted, require_extra
+from .attempts import (
+    SHORT,
+    ChangedError,
+    RefusedError,
+    ShortAnswerError,
+    attempted,
+    require_extra,
+)
 
 TIMEOUT = 30.0
 """Seconds that a server may take to answer, or to send the next bytes."""
-RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 VERSIONS = ("etag", "last-modified")
 
 
@@ -21,7 +33,15 @@ def client() -> Any:
     """The connections to all servers, kept open between requests."""
     import httpx2
 
-    return httpx2.Client(follow_redirects=True, timeout=TIMEOUT)
+    hooks = {"response": [require_safe]}
+    return httpx2.Client(follow_redirects=True, timeout=TIMEOUT, event_hooks=hooks)
+
+
+def require_safe(answer: Any) -> None:
+    """Raise RefusedError for an answer that leads from an encrypted address to another kind."""
+    place = answer.headers.get("location", "").strip().lower()
+    if answer.has_redirect_location and answer.url.scheme == "https" and place.startswith("http:"):
+        raise RefusedError("it leads to an address that is not encrypted")
 
 
 @frozen
@@ -48,10 +68,13 @@ class WebFile:
             if answer.status_code == 416:
                 raise ChangedError
             answer.raise_for_status()
-            if not self._is_version(answer):
+            # some servers send small files as a whole
+            is_whole = answer.status_code == 200 and (start, stop) == (0, self.size)
+            found = (start, stop - 1, self.size) if is_whole else _range(answer)
+            if found[2] != self.size or (self.version and self.version != _version(answer)):
                 raise ChangedError
-            if answer.status_code != 206 and (start, stop) != (0, self.size):
-                raise OSError("the server sends whole files only")
+            if found[:2] != (start, stop - 1):
+                raise ShortAnswerError(SHORT)
             parts, size = [], 0
             for part in answer.iter_raw():
                 parts.append(part)
@@ -61,12 +84,6 @@ class WebFile:
         if size < stop - start:
             raise ShortAnswerError(SHORT)
         return b"".join(parts)
-
-    def _is_version(self, answer: Any) -> bool:
-        found = RANGE.fullmatch(answer.headers.get("content-range", ""))
-        if found is not None and int(found[3]) != self.size:
-            return False
-        return self.version is None or self.version == _version(answer)
 
     def is_unchanged(self) -> bool:
         """Whether the server still has this version; InputError if it does not answer."""
@@ -79,6 +96,13 @@ class WebFile:
 def web_file(url: str, address: str) -> WebFile:
     """The present version of the file at `url`; raises the errors of `attempted`."""
     require_extra("https", "httpx2")
+    import httpx2
+
+    try:
+        httpx2.URL(url)
+    except (httpx2.InvalidURL, ValueError):
+        # their texts may quote what is secret
+        raise UsageError("is not a valid address", path=address) from None
     headers = {"accept-encoding": "identity"}
     size, version = attempted(address, lambda: _head(url, headers))
     return WebFile(url, address, address, size, version, headers)
@@ -92,10 +116,18 @@ def _head(url: str, headers: Mapping[str, str]) -> tuple[int, tuple[str | None, 
     wanted = {**headers, "range": "bytes=0-0"}
     with client().stream("GET", url, headers=wanted) as answer:
         answer.raise_for_status()
-        found = RANGE.fullmatch(answer.headers.get("content-range", ""))
-        if found is None:
-            raise OSError("the server sends whole files only")
-        return int(found[3]), _version(answer)
+        return _range(answer)[2], _version(answer)
+
+
+def _range(answer: Any) -> tuple[int, int, int]:
+    """First and last byte of an answer, and the size of the file; RefusedError without them."""
+    found = RANGE.fullmatch(answer.headers.get("content-range", ""))
+    if found is None or answer.status_code != 206:
+        raise RefusedError("the server sends no parts of files")
+    if answer.headers.get("content-encoding", "identity").lower() != "identity":
+        raise RefusedError("the server sends encoded parts of files")
+    first, last, size = map(int, found.groups())
+    return first, last, size
 
 
 def _version(answer: Any) -> tuple[str | None, ...]:
