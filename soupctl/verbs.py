@@ -101,6 +101,14 @@ if TYPE_CHECKING:
     from .merge.methods.request import MergeRequest as MergeRequest
     from .merge.methods.request import merge as merge
     from .merge.methods.request import open_merge as open_merge
+    from .merge.parts.commit import PartedJob as PartedJob
+    from .merge.parts.commit import commit as commit
+    from .merge.parts.commit import open_parted as open_parted
+    from .merge.parts.divide import PartOfPlan as PartOfPlan
+    from .merge.parts.divide import parse_part as parse_part
+    from .merge.parts.make import PlannedPart as PlannedPart
+    from .merge.parts.make import make_part as make_part
+    from .merge.parts.make import open_part as open_part
     from .merge.preview import Preview as Preview
     from .merge.preview import preview as preview
     from .merge.query import ask as ask
@@ -201,6 +209,9 @@ MODULES = {
     ".merge.inspect": "Inspection inspect",
     ".merge.job": "ComponentResult Job",
     ".merge.leave_one_out": "LeaveOneOut Variant leave_one_out open_family",
+    ".merge.parts.commit": "PartedJob commit open_parted",
+    ".merge.parts.divide": "PartOfPlan parse_part",
+    ".merge.parts.make": "PlannedPart make_part open_part",
     ".merge.preview": "Preview preview",
     ".merge.query": "ask history holds",
     ".merge.recipes.export": "recipe_of",

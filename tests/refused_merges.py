@@ -6,14 +6,17 @@ saved here.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 from advised import Refused
 from deltas import apply, delta
-from making import save
+from making import save, save_raw
 from revising import average
+
+from soupctl import verbs
 
 LINEAR = "blocks.0.q.weight"
 KERNEL = "conv_in.weight"
@@ -53,6 +56,26 @@ def save_inputs() -> None:
     delta("integers.st", "a.st", "integers.delta")
     apply("a.st", "b-a.delta", output="applied.st")
     average("taken.st", "a.st", "b.st", take=[("steps", "c.st")])
+    _save_parts()
+
+
+def _save_parts() -> None:
+    """Save parts of soups: some are missing, or an input has changed since."""
+    shutil.copy("a.st", "touched.st")
+    for output, first, count in (
+        ("lacking.st", "a.st", 2),
+        ("stale.st", "touched.st", 1),
+        ("parted.st", "a.st", 1),
+    ):
+        request = verbs.Request((first, "b.st"), output)
+        with verbs.open_part(request, verbs.PartOfPlan(1, count)) as planned:
+            verbs.make_part(planned)
+    os.utime("touched.st", ns=(1, 1))
+    for number in (0, 1):
+        codes = ("F8_E4M3", (2, 4), bytes(8))
+        scale = ("F32", (), np.float32([2]).tobytes())
+        tensors = {"layer.weight": codes, "layer.scale_weight": scale}
+        save_raw(Path(f"codes-{number}.st"), tensors)
 
 
 OF_BLOCKS = [
@@ -96,6 +119,64 @@ OF_BLOCKS = [
     ),
 ]
 """Refused for weights by block."""
+
+PART = "avg a.st b.st -o x.st --part 1/2"
+OF_PARTS = [
+    *(
+        Refused(f"{command} -o x.st --part {part}", says, instead=(instead,))
+        for command, part, says, instead in (
+            (
+                "avg a.st b.st --keep-sum",
+                "1/2",
+                ("--part and {} exclude each other",),
+                PART,
+            ),
+            (
+                "avg a.st b.st -n",
+                "1/2",
+                (
+                    "--part and --dry-run exclude each other",
+                    "leave out --part: the plan is that of all parts",
+                ),
+                "avg a.st b.st -o x.st -n",
+            ),
+            (
+                "avg codes-0.st codes-1.st",
+                "1/2",
+                (
+                    "--part does not take quantised weights, whose scales lie apart from them",
+                    "leave out --part, or convert the inputs to floats first",
+                ),
+                "avg codes-0.st codes-1.st -o x.st",
+            ),
+            (
+                "avg a.st -",
+                "1/2",
+                ("--part reads and writes files, which other processes find, not streams",),
+                PART,
+            ),
+            ("avg a.st b.st", "half", ("--part {} is not a part", "such as --part 1/4"), PART),
+            ("avg a.st b.st", "5/4", ("--part {}/{} does not exist",), PART),
+        )
+    ),
+    Refused(
+        "avg a.st b.st --sweep 0:1:0.5 --part 1/2 -o 'mix-{t}.st'",
+        ("--part and --sweep exclude each other",),
+        instead=("avg a.st b.st --sweep 0:1:0.5 -o 'mix-{t}.st'", PART),
+    ),
+    Refused(
+        "commit lacking.st",
+        ("make them with avg --part {}/{}",),
+        instead=("avg a.st b.st -o lacking.st --part 2/2",),
+    ),
+    Refused(
+        "commit stale.st",
+        ("make it again with avg --part {}",),
+        instead=("avg touched.st b.st -o stale.st --part 1/1",),
+    ),
+    Refused("commit a.st", ("name the output of avg --part",), instead=("commit parted.st",)),
+]
+"""Refused for parts of soups."""
 
 SWEEP = "avg a.st b.st --sweep 0:1:0.5"
 OF_SWEEPS = [
@@ -247,4 +328,12 @@ OF_METHODS = [
 ]
 """Refused for what a method needs or cannot work with."""
 
-REFUSED_MERGES = [*OF_BLOCKS, *OF_SWEEPS, *OF_EIGHT_BITS, *OF_TAKES, *OF_DELTAS, *OF_METHODS]
+REFUSED_MERGES = [
+    *OF_PARTS,
+    *OF_BLOCKS,
+    *OF_SWEEPS,
+    *OF_EIGHT_BITS,
+    *OF_TAKES,
+    *OF_DELTAS,
+    *OF_METHODS,
+]

@@ -23,7 +23,8 @@ README = (ROOT / "README.md").read_text("utf-8")
 REFERENCE = ROOT / "docs" / "commands.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md"]
-OF_OTHERS = {"--help", "--conv", "--config-settings"}
+OF_SCHEDULERS = {"--array", "--dependency", "--no-python"}
+OF_OTHERS = {"--help", "--conv", "--config-settings", *OF_SCHEDULERS}
 """Options that are no command's own."""
 
 

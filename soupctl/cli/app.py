@@ -86,6 +86,7 @@ def show_help(
 JOBS: dict[str, dict[str, str]] = {
     "Make and change soups": {
         "avg": "average:average",
+        "commit": "parts:commit",
         "ema": "ema:ema",
         "run": "run:run",
         "add": "revise:add",

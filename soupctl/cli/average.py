@@ -39,6 +39,13 @@ class AverageOptions:
             metavar="START:STOP:STEP",
         ),
     ] = None
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Make one part of the soup, which soupctl commit joins; such as 1/4.",
+            metavar="I/N",
+        ),
+    ] = None
     dtype: options.Dtype = None
     quantize: Annotated[
         Quantization | None,
@@ -145,6 +152,13 @@ def average(
             ingredients, asked.weight_by, component=asked.component, variant=asked.variant
         )
     request = asked.request(ingredients, output)
+    if asked.part is not None:
+        if asked.sweep is not None:
+            raise UsageError("--part and --sweep exclude each other", advice="use one of them")
+        from .parts import make_one_part
+
+        make_one_part(request, asked.part, output, merge)
+        return
     if asked.sweep is None:
         make(verbs.open_job(request), output, merge)
         return

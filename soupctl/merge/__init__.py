@@ -9,7 +9,8 @@ The files by subject:
 - plan: recipe, plan, step, step_weights, blocks (folder), padding, applied_plan, quantised_steps
 - preview and measurement: preview, preflight, memory, memory_limit, notes, bench
 - job: job, job_files, rounds, run, sum_layouts
-- pass over the data: order, executor, use, shared_content, tensor_pass, mean_writer,
+- soups that several processes make: parts (folder)
+- pass over the data: order, executor, roots, use, shared_content, tensor_pass, mean_writer,
   small_tensors, large_tensors, terms, stored_terms, chunks, weighted_sum, updates,
   exact_quotient, engine
 - quantised tensors: scaled_codes, scale_values, schemes, code_writer, code_error, plain_config

@@ -7,6 +7,7 @@ from dataclasses import field
 from fractions import Fraction
 from math import prod
 
+from ..checkpoints.digest import Row
 from ..checkpoints.read_progress import current_progress
 from ..frozen import frozen
 from .chunks import Write, WriteSeveral
@@ -60,6 +61,17 @@ class Outcome:
     """The forms of sums that were expected to have others; if any, the sum is not complete."""
     ratios: tuple[Fraction, ...] = ()
     """The ratio of each averaged tensor, by name, where a method has found one."""
+
+
+@frozen
+class PassRows:
+    """The rows of everything that a pass over some steps of a plan read and wrote."""
+
+    sources: tuple[tuple[Row, ...], ...]
+    """For each source of the plan, its tensors that were read."""
+    soup: tuple[Row, ...]
+    taken: tuple[str, ...]
+    """Integer tensors copied from the first ingredient although others differ."""
 
 
 def announce(sources: Sequence[Source], *plans: Plan) -> None:

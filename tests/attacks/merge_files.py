@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,20 @@ from soupctl.lora.modules import AdapterModule, Family
 from soupctl.lora.scales import METADATA, read_configs, scale_of
 from soupctl.merge.adapter_reader import AdapterReader
 from soupctl.merge.applied_sources import delta_of
+from soupctl.merge.average import Request
+from soupctl.merge.blocks.request import BlockWeights
 from soupctl.merge.delta.format import DeltaFacts, encode_facts, parse_facts
+from soupctl.merge.order import PassRows
+from soupctl.merge.parts.divide import PartOfPlan
+from soupctl.merge.parts.record import (
+    DIGEST_KEY,
+    PART_KEY,
+    PartRecord,
+    read_record,
+    record_metadata,
+    request_of,
+)
+from soupctl.merge.parts.request_json import encode_request
 
 LEDGER = "the text of a ledger"
 ADAPTER_CONFIG = b"""{"lora_alpha": 8, "r": 4, "alpha_pattern": {"net": 2.5},
@@ -50,6 +64,27 @@ def resealed_facts(raw: bytes) -> object:
         return facts_of_delta(_canonical(body).encode())
     except (ValueError, TypeError, KeyError, RecursionError):
         return facts_of_delta(raw)
+
+
+def sound_part() -> bytes:
+    """The record of a part of a soup."""
+    blocks = BlockWeights((("w*", (Fraction(1), Fraction(1, 3))),))
+    request = Request(
+        ("/a.st", "/b.st"), "/soup.st", take=(("x", "/c.st"),), blocks=blocks, shard_size=9
+    )
+    row = ("w", "F16", (2, 3), "0" * 64)
+    rows = PassRows(((row,), (row,)), (row,), ("steps",))
+    part = PartOfPlan(1, 2)
+    record = PartRecord(part, digest("plan"), encode_request(request), (("/a.st", 8, 9),), (rows,))
+    return record_metadata(record)[PART_KEY].encode()
+
+
+def resealed_part(raw: bytes) -> object:
+    """The record of a part in a text, with a digest that fits, and the request in it."""
+    text = raw.decode("utf-8", "replace")
+    path = Path("1-of-2.safetensors")
+    record = read_record({PART_KEY: text, DIGEST_KEY: digest(text)}, path)
+    return record, request_of(record, path)
 
 
 def _canonical(body: object) -> str:

@@ -20,8 +20,10 @@ from merge_files import (
     read_adapter,
     read_adapter_config,
     resealed_facts,
+    resealed_part,
     sound_adapters,
     sound_facts,
+    sound_part,
 )
 
 from soupctl.banks.config import BankConfig, BaseDescription, Site
@@ -273,6 +275,7 @@ READERS = {
     "weights by block": ReaderCase(in_file("blocks.toml", read_blocks), (BLOCKS,)),
     "record of a delta": ReaderCase(facts_of_delta, (sound_facts(),)),
     "resealed record of a delta": ReaderCase(resealed_facts, (sound_facts(),)),
+    "resealed record of a part": ReaderCase(resealed_part, (sound_part(),)),
     "adapter": ReaderCase(in_file("lora.st", read_adapter), sound_adapters()),
     "config of an adapter": ReaderCase(read_adapter_config, (ADAPTER_CONFIG,)),
     "configs compared": ReaderCase(

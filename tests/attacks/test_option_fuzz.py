@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from soupctl.cli.app import COMMANDS, commands
 
 TRIED = (
-    *("avg", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
+    *("avg", "commit", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
     *("verify", "attest", "bom", "inspect", "diff", "hash", "help", "lora"),
     *("convert", "merge", "record", "report", "bench"),
     "doctor",

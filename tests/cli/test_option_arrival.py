@@ -28,6 +28,7 @@ from soupctl.verbs import Attestation, CheckedAttestation
 
 WORDS = {
     "avg": "a.st b.st -o out.st",
+    "commit": "parted.st",
     "ema": "a.st b.st -o out.st --sigma-rel 0.2 --steps 1,3",
     "run": "recipe.toml -o out.st",
     "add": "soup.st c.st -o out.st",
@@ -109,6 +110,7 @@ VALUES = {
     "key": "w*",
     "max_memory": "512M",
     "output": "other.st",
+    "part": "1/4",
     "plot": "gates.png",
     "rank": "8",
     "rounds": "2",
@@ -152,6 +154,7 @@ NAMES = {
     "key": "keys",
     "density": "densities",
     "null": "ingredients",
+    "part": "text",
     "plot": "target",
     "set_": "metadata",
     "sha256": "file_sha256",
@@ -172,6 +175,9 @@ STUBS = {
     "soupctl.cli.soup_report.read_bar": nullcontext(),
     "soupctl.verbs.check_attestation": CheckedAttestation("", Proof.OK, "", (), ATTESTED),
     "soupctl.cli.average.make": (),
+    "soupctl.cli.parts.make_one_part": (),
+    "soupctl.cli.parts.progress": nullcontext(),
+    "soupctl.verbs.commit": (),
     "soupctl.cli.apply.make": (),
     "soupctl.cli.merge.make": (),
     "soupctl.cli.delta.make": (),
@@ -262,6 +268,9 @@ def files(tmp_path_factory) -> Path:
         words = ["avg", *(str(folder / f"{each}.st") for each in inputs)]
         words += ["-o", str(folder / f"{name}.st"), "-q"]
         commands().main(args=words, standalone_mode=False, obj=ErrorStyle())
+    request = verbs.Request([folder / "a.st", folder / "b.st"], folder / "parted.st")
+    with verbs.open_part(request, verbs.parse_part("1/1")) as planned:
+        verbs.make_part(planned)
     (folder / "soups").mkdir()
     for name in ("soup", "nested"):
         shutil.copy(folder / f"{name}.st", folder / "soups")

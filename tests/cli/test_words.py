@@ -31,6 +31,7 @@ def transcript(soupctl, golden):
 HELPS = {
     "help": "--help",
     "help-avg": "avg --help",
+    "help-commit": "commit --help",
     "help-ema": "ema --help",
     "help-run": "run --help",
     "help-greedy": "greedy --help",
