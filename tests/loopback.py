@@ -42,6 +42,8 @@ class Loopback:
         """`500`, `cut`, `short` or `slow`, for the next requests with a range of some length."""
         self.lies: dict[str, str] = {}
         """Headers of answers with a range that are not true; `{range}` and `{size}` are."""
+        self.repository_lies: dict[str, object] = {}
+        """What the descriptions of repositories say that is not true."""
         self.on_range: Any = None
         """Called before each answer with a range of some length."""
         self.requests: list[str] = []
@@ -136,6 +138,7 @@ class Answers(BaseHTTPRequestHandler):
                 for key, data in found.items()
             ]
             info = {"id": name, "modelId": name, "sha": commit, "siblings": siblings}
+            info |= self.state.repository_lies
             self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
     def _hub_file(self, repository: str, revision: str, name: str) -> None:

@@ -355,6 +355,33 @@ def test_absent_credentials_are_told(
     )
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"sha": None},
+        {"sha": "../../x"},
+        {"siblings": "x"},
+        {"siblings": [{}]},
+        {"siblings": [{"rfilename": "../../x.safetensors", "size": 4}]},
+        {"siblings": [{"rfilename": "\ud800.safetensors", "size": 4}]},
+        {"siblings": [{"rfilename": "a.safetensors", "size": -4}]},
+        {"siblings": [{"rfilename": "a.safetensors", "size": 10**30}]},
+        {"siblings": [{"rfilename": 5, "size": 4}]},
+    ],
+)
+def test_malformed_answers_of_the_hub_are_one_line(
+    lie: dict[str, object], server: Loopback
+) -> None:
+    server.repository_lies = lie
+    with pytest.raises(InputError) as refusal:
+        verbs.inspect("hf://org/a")
+    assert refusal.value.message() == (
+        "hf://org/a: cannot be read: the hub's answer is malformed (download it, and name the copy)"
+    )
+    with pytest.raises(UsageError, match="is not the name of a repository"):
+        verbs.inspect("hf://o rg/a")
+
+
 def test_an_index_cannot_name_other_hosts_or_questions(server: Loopback, tmp_path: Path) -> None:
     names = ["http://example.org/s.safetensors", "@x/s.safetensors", "s.safetensors?y#z"]
     for name in names:

@@ -6,15 +6,23 @@ Rule 2: a file in the hub's cache is read there.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, UsageError
+from ...format.index import is_inside
 from .address import Address, HubAddress, hub_address
-from .attempts import attempted, require_extra
+from .attempts import RefusedError, attempted, require_extra
 from .listing import RemoteFiles
 from .web import WebFile
+
+COMMIT = re.compile(r"[0-9a-f]{40,64}")
+LONE = re.compile(r"[\ud800-\udfff]")
+"""Matches what no text in UTF-8 holds."""
+LARGEST = 10**18
+"""Bytes; no file has so many."""
+MALFORMED = "the hub's answer is malformed"
 
 
 def hub_listing(address: Address) -> RemoteFiles:
@@ -30,20 +38,20 @@ def hub_listing(address: Address) -> RemoteFiles:
         raise InputError(
             what, path=place.shown, advice="unset it, or give a path in the hub's cache"
         )
-    info = attempted(place.shown, lambda: _repository(place))
-    pinned = replace(place, revision=info.sha)
+    commit, sizes = attempted(place.shown, lambda: _repository(place))
+    pinned = replace(place, revision=commit)
     headers = {**build_hf_headers(), "accept-encoding": "identity"}
     files: dict[str, WebFile] = {}
     cached: dict[str, Path] = {}
-    for each in info.siblings:
-        name = _below(place.inside, each.rfilename)
+    for path, size in sizes.items():
+        name = _below(place.inside, path)
         if name is None:
             continue
-        shown = replace(place, inside=each.rfilename).shown
-        hint = replace(pinned, inside=each.rfilename).shown
-        url = hf_hub_url(place.repository, each.rfilename, revision=info.sha)
-        files[name] = WebFile(url, shown, hint, each.size or 0, None, headers)
-        found = try_to_load_from_cache(place.repository, each.rfilename, revision=info.sha)
+        shown = replace(place, inside=path).shown
+        hint = replace(pinned, inside=path).shown
+        url = hf_hub_url(place.repository, path, revision=commit)
+        files[name] = WebFile(url, shown, hint, size, None, headers)
+        found = try_to_load_from_cache(place.repository, path, revision=commit)
         if isinstance(found, str):
             cached[name] = Path(found)
     if not files:
@@ -51,10 +59,35 @@ def hub_listing(address: Address) -> RemoteFiles:
     return RemoteFiles(place.shown, pinned.shown, files, cached)
 
 
-def _repository(place: HubAddress) -> Any:
-    from huggingface_hub import HfApi
+def _repository(place: HubAddress) -> tuple[str, dict[str, int]]:
+    """The commit of a repository, and the size of each file; RefusedError if they are not told.
 
-    return HfApi().model_info(place.repository, revision=place.revision, files_metadata=True)
+    Raises UsageError for what cannot be the name of a repository, and the errors of requests.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
+
+    revision = place.revision
+    try:
+        info = HfApi().model_info(place.repository, revision=revision, files_metadata=True)
+        sizes = {each.rfilename: each.size or 0 for each in info.siblings or ()}
+        if COMMIT.fullmatch(info.sha) and all(map(_is_file, sizes.items())):
+            return info.sha, sizes
+    except HFValidationError:
+        raise UsageError("is not the name of a repository", path=place.shown) from None
+    except OSError:
+        # a failed request, which may be an error of values as well
+        raise
+    except (TypeError, ValueError, LookupError, RecursionError) as error:
+        raise RefusedError(MALFORMED) from error
+    raise RefusedError(MALFORMED)
+
+
+def _is_file(told: tuple[object, object]) -> bool:
+    """Whether a name and a size can be those of a file in a repository."""
+    name, size = told
+    is_name = isinstance(name, str) and is_inside(name) and not LONE.search(name)
+    return is_name and type(size) is int and 0 <= size < LARGEST
 
 
 def _below(place: str, name: str) -> str | None:
