@@ -17,6 +17,7 @@ from typing import Any
 
 from ..checkpoints.layout import PICKLES
 from ..checkpoints.listing import PIPELINE
+from ..checkpoints.remote.address import address_of
 from ..errors import InputError, MismatchError, UsageError
 from .base import MODEL, SCHEDULER, VAE, Base, Conditioning
 from .base_checks import require_trainable, shown_class
@@ -208,6 +209,8 @@ def _no_folder(path: Path) -> InputError:
             advice = f"soupctl convert {shlex.quote(str(path))} -o model.safetensors reads it"
         return InputError(what, path=path, advice=advice)
     advice = "a base is a local diffusers folder; soupctl downloads nothing"
+    if (address := address_of(path)) is not None:
+        return InputError("is not on this disk", path=address.shown, advice=advice)
     if REMOTE.fullmatch(str(path)) and not path.parent.exists():
         advice = f"soupctl downloads nothing; run 'hf download {path} --local-dir DIR'"
     return InputError("is not a folder", path=path, advice=advice)

@@ -271,6 +271,18 @@ def test_a_name_on_the_hub_is_refused_with_the_download_command(soupctl, shards)
     assert "run 'hf download runwayml/stable-diffusion-v1-5 --local-dir DIR'" in done.err
 
 
+@pytest.mark.parametrize(
+    ("base", "shown"),
+    [("hf://org/name", "hf://org/name"), ("https://a:b@h.org/x?token=c", "https://h.org/x")],
+)
+def test_a_base_at_an_address_is_named_as_it_was_given_without_secrets(
+    soupctl, shards, base, shown
+):
+    done = soupctl("finetune", base, "--data", shards["text"], "-o", "out", "--steps", 1)
+
+    assert (3, f"soupctl: {shown}: is not on this disk") == (done.code, done.err.split(" (")[0])
+
+
 def test_a_run_needs_steps_or_epochs(soupctl, bases, shards):
     done = soupctl("finetune", bases["text"], "--data", shards["text"], "-o", "out")
 
