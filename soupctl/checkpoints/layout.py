@@ -10,7 +10,6 @@ as those that macOS writes beside others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -294,14 +293,3 @@ def _indexed(name: str, folder: Path, index_name: str, label: str) -> Component:
             advice="download the model again",
         )
     return Component(name, label, files, folder, index, index_name, seen)
-
-
-def index_of_shard(file: Path) -> Path | None:
-    """The index beside a file that lists it as one of several shards; None if there is none."""
-    for place in sorted(file.parent.iterdir()):
-        if INDEX.search(place.name):
-            with suppress(InputError):
-                shards = set(parse_index(read_file(place), str(place)).weight_map.values())
-                if file.name in shards and len(shards) > 1:
-                    return place
-    return None

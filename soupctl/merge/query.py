@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
-from ..checkpoints.layout import SHARD, index_of_shard
+from ..checkpoints.layout import SHARD
 from ..checkpoints.open import find_input, open_input, with_same_components
 from ..errors import LedgerError, UsageError
 from ..ledger.data_files import is_image
@@ -166,6 +166,9 @@ def _ask_for_model(
 
 def _require_whole(what: str, soup: str) -> None:
     """Raise UsageError for a shard: the soup may hold the checkpoint that it is a part of."""
+    # imported late, because most questions are not about shards
+    from ..checkpoints.shard_index import index_of_shard
+
     place = Path(what)
     with reading(what):
         is_file = place.is_file()
