@@ -44,6 +44,8 @@ class Loopback:
         """Headers of answers with a range that are not true; `{range}` and `{size}` are."""
         self.repository_lies: dict[str, object] = {}
         """What the descriptions of repositories say that is not true."""
+        self.listed_size: str | None = None
+        """What listings of buckets say of the size of each object, if it is not true."""
         self.on_range: Any = None
         """Called before each answer with a range of some length."""
         self.requests: list[str] = []
@@ -150,8 +152,9 @@ class Answers(BaseHTTPRequestHandler):
 
     def _list(self, bucket: str, prefix: str) -> None:
         keys = [key.removeprefix(f"{bucket}/") for key in sorted(self.state.files)]
+        size = self.state.listed_size
         entries = "".join(
-            f"<Contents><Key>{escape(key)}</Key><Size>{len(data)}</Size>"
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(data) if size is None else size}</Size>"
             f"<ETag>&quot;{etag(data)}&quot;</ETag>"
             "<LastModified>2026-01-01T00:00:00.000Z</LastModified>"
             "<StorageClass>STANDARD</StorageClass></Contents>"

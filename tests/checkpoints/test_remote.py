@@ -382,6 +382,18 @@ def test_malformed_answers_of_the_hub_are_one_line(
         verbs.inspect("hf://o rg/a")
 
 
+@pytest.mark.parametrize("size", ["x", "", "-5", "9" * 30, "9" * 5000])
+def test_malformed_listings_of_buckets_are_one_line(size: str, server: Loopback) -> None:
+    server.listed_size = size
+    server.files["bucket/all/a.safetensors"] = A
+    with pytest.raises(InputError) as refusal:
+        verbs.inspect("s3://bucket/all")
+    assert refusal.value.message() == (
+        "s3://bucket/all: cannot be read: the server's answer is malformed"
+        " (download it, and name the copy)"
+    )
+
+
 def test_an_index_cannot_name_other_hosts_or_questions(server: Loopback, tmp_path: Path) -> None:
     names = ["http://example.org/s.safetensors", "@x/s.safetensors", "s.safetensors?y#z"]
     for name in names:

@@ -11,9 +11,20 @@ from typing import Any
 from ...errors import InputError
 from ...frozen import frozen
 from .address import Address
-from .attempts import SHORT, ChangedError, ShortAnswerError, attempted, require_extra
+from .attempts import (
+    SHORT,
+    ChangedError,
+    RefusedError,
+    ShortAnswerError,
+    attempted,
+    faults,
+    require_extra,
+)
 from .listing import RemoteFiles
 
+MALFORMED = "the server's answer is malformed"
+LARGEST = 10**18
+"""Bytes; no object has so many."""
 LIBRARIES = {"s3": "s3fs", "gs": "gcsfs"}
 VERSIONS = ("ETag", "etag", "VersionId", "generation", "LastModified", "mtime")
 
@@ -77,7 +88,14 @@ def bucket_listing(address: Address) -> RemoteFiles:
     shown, start = address.shown, address.rest.rstrip("/")
 
     def found() -> dict[str, Mapping[str, Any]]:
-        listed: dict[str, Mapping[str, Any]] = system.find(start, detail=True)
+        try:
+            listed: dict[str, Mapping[str, Any]] = system.find(start, detail=True)
+        except faults():
+            raise
+        except (TypeError, ValueError, LookupError) as error:
+            raise RefusedError(MALFORMED) from error
+        if not all(_is_sound(info) for info in listed.values()):
+            raise RefusedError(MALFORMED)
         return listed
 
     files = {}
@@ -90,6 +108,12 @@ def bucket_listing(address: Address) -> RemoteFiles:
     if not files:
         raise InputError("cannot be read: there is no such file", path=shown)
     return RemoteFiles(shown, shown, files)
+
+
+def _is_sound(info: Mapping[str, Any]) -> bool:
+    """Whether a listing says of a file what it needs."""
+    size = info.get("size")
+    return info.get("type") != "file" or (type(size) is int and 0 <= size < LARGEST)
 
 
 def _version(info: Mapping[str, Any]) -> tuple[str, ...]:
