@@ -50,7 +50,7 @@ PROMISES = {
     ),
     "P2": Promise(
         "Only safetensors files are opened as weights; no code from an input is run, "
-        "soupctl never asks whether to run it, and nothing is downloaded.",
+        "soupctl never asks whether to run it, and downloads nothing that no address names.",
         ("tests/attacks/test_foreign_files.py", "tests/training/test_no_code.py"),
     ),
     "P3": Promise(
@@ -174,6 +174,11 @@ PROMISES = {
             "tests/training/test_image_bounds.py",
             "tests/training/test_resume.py",
         ),
+    ),
+    "P20": Promise(
+        "A soup of checkpoints on servers, or one made in parts, has the bytes of one that is "
+        "made at once from files on disk; other answers, versions and parts are refused.",
+        ("tests/checkpoints/test_remote.py", "tests/merge/test_parts.py"),
     ),
 }
 
