@@ -1,6 +1,6 @@
 """The pictures of the studies: what each model draws, and how far each arm gets.
 
-Rule 1: a picture is understood without the text: what is better, what a mark means, how many seeds.
+Rule 1: each picture says what its marks mean, which direction is better, and how many seeds it has.
 Rule 2: samples are those of the first seed, from the same noise for all models, not chosen.
 """
 

@@ -82,7 +82,7 @@ class SoupStudy:
         return self.rates[source]
 
     def regime(self, name: str, seed: int) -> dict[str, Any]:
-        """What is found in a regime of a seed."""
+        """The losses and samples of each arm in one regime, for one seed."""
         bench, rates = self.bench(name, seed), self.rates_of(name)
         judge = self.judge(bench.regime.domain)
         validation = self.judge(bench.regime.domain, "validation")

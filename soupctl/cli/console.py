@@ -1,7 +1,7 @@
 """Printing names, sizes, digests and JSON.
 
 Rule 1: no control character from a file reaches a terminal.
-Rule 2: addresses are shown without what is secret in them.
+Rule 2: addresses are shown without passwords and queries.
 Rule 3: results go to stdout, messages to stderr.
 """
 

@@ -1,6 +1,6 @@
 """Where the images of a data shard are: in its folder, in a split of it, or unpacked in the cache.
 
-Rule 1: what is left out of a folder is told.
+Rule 1: what is left out of a folder is reported.
 Rule 2: packed files are read only if the folder has no images of its own.
 """
 

@@ -1,4 +1,4 @@
-"""Requests as JSON, so that a soup's parts say what they are parts of.
+"""Requests as JSON: the record of each part holds the request of the soup it belongs to.
 
 Rule 1: paths become absolute, so that parts can be joined from any folder.
 """
