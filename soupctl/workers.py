@@ -45,7 +45,7 @@ TASKS_A_THREAD = 5
 LINE = 64
 SMALLEST_SCRATCH = 1 << 20
 
-DEVICE = pattern(r"auto|cpu|cuda(:[0-9]{1,3})?")
+DEVICE = pattern(r"auto|cpu|cuda(:[0-9]{1,3}(,[0-9]{1,3})*)?")
 STAGING = 256 << 20
 SHARE = 4
 """The share of a memory limit that staging may take: one part in this many."""
@@ -71,7 +71,7 @@ class ExecutionOptions:
     progress: Callable[[int], None] = lambda size: None
     """Called with the number of bytes just read or written."""
     device: str = "auto"
-    """The device that computes: `cpu`, `cuda`, `cuda:1`.
+    """What computes: `cpu`, `cuda`, `cuda:1`, or several GPUs, as in `cuda:0,1`.
 
     `auto` is the processor: between files it digests every byte anyway, and copying a byte to a
     device takes it about as long as averaging it.
@@ -80,30 +80,56 @@ class ExecutionOptions:
     """A limit in bytes on anonymous memory, for what is not known before the work; None for none.
     """
     staging: int = STAGING
-    """Bytes of a device's memory, and as many of pinned memory, where a device computes."""
+    """Bytes of each GPU's memory, and as many of pinned memory for it, where GPUs compute."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for settings that allow no work."""
         if self.threads < 1 or (self.chunk is not None and self.chunk < 1):
             raise UsageError("threads and chunk must be at least 1")
-        if not DEVICE.fullmatch(self.device):
-            raise UsageError(f"unknown device {self.device!r}", advice="auto, cpu, cuda or cuda:N")
+        gpus_of(self.device)
 
     @classmethod
     def on(cls, device: str, max_memory: int | None = None) -> ExecutionOptions:
-        """Options for a device and `max_memory` bytes, of which staging takes a share."""
-        staging = min(STAGING, (max_memory or STAGING * SHARE) // SHARE)
+        """Options for a device and `max_memory` bytes, of which staging takes a share.
+
+        Several GPUs divide the share among them. Raises UsageError for an unknown device.
+        """
+        count = max(1, len(gpus_of(device)))
+        staging = STAGING if max_memory is None else min(STAGING, max_memory // SHARE // count)
         return cls(device=device, max_memory=max_memory, staging=staging)
 
     @property
     def is_on_processor(self) -> bool:
         """Whether the processor computes."""
-        return self.device in ("auto", "cpu")
+        return not self.gpus
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """The numbers of the GPUs that compute; none where the processor does."""
+        return gpus_of(self.device)
 
     @property
     def reserved_memory(self) -> int:
-        """Bytes of anonymous memory that a device needs in addition to the threads."""
-        return 0 if self.is_on_processor else self.staging + LIBRARIES
+        """Bytes of anonymous memory that GPUs need in addition to the threads."""
+        return 0 if self.is_on_processor else self.staging * len(self.gpus) + LIBRARIES
+
+
+def gpus_of(device: str) -> tuple[int, ...]:
+    """The numbers of the GPUs that a device names: 0 and 1 for `cuda:0,1`, none for `cpu`.
+
+    Raises UsageError for an unknown device, and for a GPU that is named twice.
+    """
+    if not DEVICE.fullmatch(device):
+        advice = "auto, cpu, cuda, cuda:N or cuda:N,M"
+        raise UsageError(f"unknown device {device!r}", advice=advice)
+    if device in ("auto", "cpu"):
+        return ()
+    _, _, listed = device.partition(":")
+    gpus = tuple(map(int, listed.split(","))) if listed else (0,)
+    for place, gpu in enumerate(gpus):
+        if gpu in gpus[:place]:
+            raise UsageError(f"device {device!r} names GPU {gpu} twice", advice="name each once")
+    return gpus
 
 
 class Scratch(local):

@@ -19,6 +19,7 @@ ADDRESS = 1 << 40
 class FakeDevice:
     """A device that does as it is told, late; `log` is what was queued and waited for."""
 
+    name: str = "cuda:0"
     memory: int = 1 << 40
     """Bytes that it has for buffers."""
     most: int = 1000
@@ -32,7 +33,7 @@ class FakeDevice:
 
     def buffer(self, size):
         if len(self.buffers) == self.most:
-            raise LimitError("the device failed: it has had enough")
+            raise LimitError(f"{self.name} failed: it has had enough")
         if sum(len(buffer.host) for buffer in self.buffers) + size > self.memory:
             return None
         self.buffers.append(FakeBuffer(self, len(self.buffers), size))
@@ -71,7 +72,7 @@ class FakeBuffer:
         waits = sum(what == "wait" for what, _ in self.device.log)
         queue, self.queue = self.queue, []
         if self.device.fails is not None and waits >= self.device.fails:
-            raise LimitError("the device failed: it was pulled out")
+            raise LimitError(f"{self.device.name} failed: it was pulled out")
         for work in queue:
             work()
 

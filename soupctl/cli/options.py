@@ -125,6 +125,13 @@ Threads = Annotated[
     typer.Option("--threads", "-j", min=1, max=256, help="Number of worker threads.", metavar="N"),
 ]
 Device = Annotated[
+    str,
+    typer.Option(
+        help="Compute device: auto, cpu, cuda, cuda:N or cuda:N,M.",
+        metavar="DEVICE",
+    ),
+]
+OneDevice = Annotated[
     str, typer.Option(help="Compute device: auto, cpu, cuda or cuda:N.", metavar="DEVICE")
 ]
 MaxMemory = Annotated[str | None, typer.Option(help="Memory limit, such as 512M.", metavar="SIZE")]

@@ -127,7 +127,7 @@ def sample(
     grid: Annotated[
         bool, typer.Option("--grid", help="Also save a grid of all models in the folder.")
     ] = False,
-    device: shared.Device = "auto",
+    device: shared.OneDevice = "auto",
     banks: BankOptions,
     force: shared.Force = False,
     printing: shared.PrintOptions,

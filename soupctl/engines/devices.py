@@ -6,7 +6,7 @@ Rule 2: the CPU is a device, too, so that all of this runs, interpreted, without
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 
@@ -33,6 +33,7 @@ class TorchDevice:
     """A device, by its PyTorch name."""
 
     def __init__(self, name: str) -> None:
+        self.name = name
         self.device = torch.device(name)
 
     def buffer(self, size: int) -> TorchBuffer | None:
@@ -45,13 +46,14 @@ class TorchDevice:
             # failures to pin memory have no exception class, only a message
             if "out of memory" in str(error):
                 return None
-            raise fault(error) from error
+            raise fault(self.device, error) from error
 
 
 class TorchBuffer:
     """A stretch of pinned memory, one of the device's, and a stream; see `Slot`."""
 
     def __init__(self, device: torch.device, size: int) -> None:
+        self._device = device
         graphics = device.type == "cuda"
         self._stream = torch.cuda.Stream(device) if graphics else None
         # memory belongs to the stream in which it was allocated; another stream may still use it
@@ -97,28 +99,38 @@ class TorchBuffer:
             with torch.cuda.stream(self._stream):
                 yield
         except torch.OutOfMemoryError as error:
-            raise LimitError("the device is out of memory", advice=NO_GPU) from error
+            raise LimitError(f"{self._device} is out of memory", advice=NO_GPU) from error
         except FAULTS as error:
-            raise fault(error) from error
+            raise fault(self._device, error) from error
 
 
-def fault(error: Exception) -> LimitError:
-    """The LimitError for a failure of the device."""
+def fault(device: torch.device, error: Exception) -> LimitError:
+    """The LimitError for a failure of a device."""
     reason = str(error).strip().partition("\n")[0]
-    return LimitError(f"the device failed: {reason}", advice=NO_GPU)
+    return LimitError(f"{device} failed: {reason}", advice=NO_GPU)
 
 
-def open_device(name: str) -> TorchDevice:
-    """The device that `cuda` or `cuda:1` names; LimitError if it is not there."""
+def count_gpus() -> int:
+    """The number of GPUs; LimitError if there is none."""
     if not torch.cuda.is_available():
         raise LimitError("no GPU was found", advice=NO_GPU)
-    index = torch.device(name).index or 0
-    count = torch.cuda.device_count()
-    if index >= count:
-        raise LimitError(f"there is no GPU {index}, only {count}", advice=NO_GPU)
-    try:
-        # fails here, and not later, if another process has exclusive use of the device
-        torch.cuda.synchronize(index)
-    except RuntimeError as error:
-        raise fault(error) from error
-    return TorchDevice(f"cuda:{index}")
+    return torch.cuda.device_count()
+
+
+def open_devices(gpus: Sequence[int]) -> list[TorchDevice]:
+    """The GPUs of these numbers; LimitError if one is not there, or does not answer."""
+    count = count_gpus()
+    for gpu in gpus:
+        if gpu >= count:
+            found = f"GPUs 0 to {count - 1}" if count > 1 else "GPU 0"
+            raise LimitError(f"there is no GPU {gpu}, only {found}", advice=NO_GPU)
+    devices = []
+    for gpu in gpus:
+        device = TorchDevice(f"cuda:{gpu}")
+        try:
+            # fails here, and not later, if another process has exclusive use of the device
+            torch.cuda.synchronize(gpu)
+        except RuntimeError as error:
+            raise fault(device.device, error) from error
+        devices.append(device)
+    return devices

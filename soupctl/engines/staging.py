@@ -5,6 +5,7 @@ wait after the last; while one buffer's work is running, another is filled or re
 Rule 2: a block that the device leaves in doubt is computed by the processor, from the sources.
 Rule 3: a buffer is released only when no work is queued on it, also after an error; results are
 collected in order, so the lowest failing element is reported.
+Rule 4: of several devices, one makes all of a call, and each has its own buffers.
 """
 
 from __future__ import annotations
@@ -91,6 +92,10 @@ class StagingBuffer(Protocol):
 class Device(Protocol):
     """Allocates staging buffers."""
 
+    @property
+    def name(self) -> str:
+        """Its name for users, such as `cuda:1`."""
+
     def buffer(self, size: int) -> StagingBuffer | None:
         """A buffer of `size` bytes; None if there is no memory for it."""
 
@@ -133,9 +138,8 @@ class BufferPool:
             buffer = self._device.buffer(self.size)
             while buffer is None and self._made == 0:
                 if self.size <= SMALLEST_BUFFER:
-                    raise LimitError(
-                        "the device is out of memory", advice="--device cpu needs none"
-                    )
+                    what = f"{self._device.name} is out of memory"
+                    raise LimitError(what, advice="--device cpu needs none")
                 self.size //= 2
                 buffer = self._device.buffer(self.size)
             if buffer is None:
@@ -144,6 +148,30 @@ class BufferPool:
             else:
                 self._made += 1
             return buffer
+
+
+class BufferPools:
+    """The buffers of several devices, each with its own budget; shared by all threads."""
+
+    def __init__(self, devices: Sequence[Device], budget: int) -> None:
+        self._pools = [BufferPool(device, budget) for device in devices]
+        self._waiting = [0] * len(devices)
+        self._given = [0] * len(devices)
+        self._lock = Lock()
+
+    @contextmanager
+    def least_busy(self, size: int) -> Iterator[BufferPool]:
+        """The pool of the device with the least work at hand, which gets `size` bytes of it."""
+        with self._lock:
+            loads = [*zip(self._waiting, self._given, strict=True)]
+            place = loads.index(min(loads))
+            self._waiting[place] += size
+            self._given[place] += size
+        try:
+            yield self._pools[place]
+        finally:
+            with self._lock:
+                self._waiting[place] -= size
 
 
 @frozen
@@ -162,8 +190,10 @@ class _Piece:
 class StagedCombine:
     """A prepared mean; see `Combine`."""
 
-    def __init__(self, pool: BufferPool, mean: WeightedMean, sources: Sequence[memoryview]) -> None:
-        self._pool = pool
+    def __init__(
+        self, pools: BufferPools, mean: WeightedMean, sources: Sequence[memoryview]
+    ) -> None:
+        self._pools = pools
         self._mean = mean
         self._grouped = grouped_mean(mean)
         self._sources = sources
@@ -179,10 +209,16 @@ class StagedCombine:
         """
         if start == stop:
             return
-        fewest_pieces = -(-(stop - start) // self._capacity(self._pool.size))
-        with self._pool.borrow(min(AHEAD, fewest_pieces)) as buffers:
+        size = (stop - start) * sum(self._grouped.widths)
+        with self._pools.least_busy(size) as pool:
+            self._combine_with(pool, start, stop, out)
+
+    def _combine_with(self, pool: BufferPool, start: int, stop: int, out: memoryview) -> None:
+        """Write these elements with the buffers of one device."""
+        fewest_pieces = -(-(stop - start) // self._capacity(pool.size))
+        with pool.borrow(min(AHEAD, fewest_pieces)) as buffers:
             # there may be less memory than estimated
-            capacity = self._capacity(self._pool.size)
+            capacity = self._capacity(pool.size)
             pieces: deque[_Piece] = deque()
             for turn, offset in enumerate(range(start, stop, capacity)):
                 if len(pieces) == len(buffers):

@@ -1,6 +1,6 @@
 """The GPU engine: Triton kernels, and the CPU engine for the elements that they cannot prove.
 
-Rule 1: the bytes equal those of the CPU engine, on any device and with any memory budget.
+Rule 1: the bytes equal those of the CPU engine, on any devices and with any memory budget.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 from .contract import Combine, Expand, Largest, Quantise, Scales, WeightedMean
 from .cpu import CpuEngine
-from .staging import BufferPool, Device, StagedCombine
+from .staging import BufferPools, Device, StagedCombine
 
 
 class TritonEngine:
-    """Computes means on a GPU."""
+    """Computes means on one GPU or several, which share the work."""
 
     name = "triton"
 
-    def __init__(self, device: Device, budget: int) -> None:
-        """Use `budget` bytes of device memory for staging, and as much pinned memory."""
-        self._pool = BufferPool(device, budget)
+    def __init__(self, devices: Sequence[Device], budget: int) -> None:
+        """Use `budget` bytes of each device's memory for staging, and as much pinned memory."""
+        self._pools = BufferPools(devices, budget)
 
     def prepare(
         self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
@@ -30,7 +30,7 @@ class TritonEngine:
         """
         if scales is not None:
             return CpuEngine().prepare(mean, sources, scales)
-        return StagedCombine(self._pool, mean, sources)
+        return StagedCombine(self._pools, mean, sources)
 
     def prepare_sum(
         self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None

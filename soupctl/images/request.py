@@ -81,6 +81,9 @@ def device_of(text: str) -> torch.device:
 
     Raises UsageError for other texts, LimitError for a GPU that is not there.
     """
+    if "," in text:
+        what = f"--device {text!r}: one device draws the images"
+        raise UsageError(what, advice="auto, cpu, cuda or cuda:N")
     if text == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

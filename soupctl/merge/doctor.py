@@ -24,7 +24,6 @@ PACKAGES = (
 CPU_FACTS = Path("/proc/cpuinfo")
 FEATURES = ("sse4_2", "avx2", "fma", "f16c", "avx512f", "avx512bw", "amx_bf16", "asimd", "sve")
 """Features of processors that the compiler of the kernels may use."""
-CUDA = "cuda"
 
 
 @frozen
@@ -72,7 +71,7 @@ def check_up() -> Checkup:
         cores=available_cores(),
         features=_features(),
         free=(("working folder", _free(Path())), ("temporary folder", _free(Path(temporary)))),
-        engines=(_checked(engine), _on_a_device()),
+        engines=(_checked(engine, engine.name), *_on_gpus()),
     )
 
 
@@ -101,20 +100,31 @@ def _free(folder: Path) -> int | None:
         return None
 
 
-def _checked(engine: Engine) -> EngineCheck:
+def _checked(engine: Engine, name: str) -> EngineCheck:
     from ..engines.self_test import failures, mean_count
 
-    return EngineCheck(engine.name, mean_count(), tuple(failures(engine)))
+    return EngineCheck(name, mean_count(), tuple(failures(engine)))
 
 
-def _on_a_device() -> EngineCheck:
-    """The engine for a GPU, if torch and triton see one."""
-    from ..engines.choice import open_engine
+def _on_gpus() -> tuple[EngineCheck, ...]:
+    """The self-test on every GPU that torch and triton see."""
+    from ..engines.choice import count_gpus
 
     if os.environ.get("TRITON_INTERPRET") == "1":
-        return EngineCheck("triton", 0, (), "TRITON_INTERPRET=1 runs kernels without a device")
+        return (EngineCheck("triton", 0, (), "TRITON_INTERPRET=1 runs kernels without a device"),)
     try:
-        engine = open_engine(CUDA, STAGING)
+        count = count_gpus()
     except SoupError as error:
-        return EngineCheck("triton", 0, (), error.message())
-    return _checked(engine)
+        return (EngineCheck("triton", 0, (), error.message()),)
+    return tuple(
+        _on_gpu(gpu, f"triton, GPU {gpu}" if count > 1 else "triton") for gpu in range(count)
+    )
+
+
+def _on_gpu(gpu: int, name: str) -> EngineCheck:
+    from ..engines.choice import open_engine
+
+    try:
+        return _checked(open_engine((gpu,), STAGING), name)
+    except SoupError as error:
+        return EngineCheck(name, 0, (), error.message())

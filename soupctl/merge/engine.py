@@ -25,6 +25,6 @@ def engine_of(execution: ExecutionOptions) -> tuple[Engine, ExecutionOptions]:
         return CpuEngine(), execution
     from ..engines.choice import open_engine
 
-    return open_engine(execution.device, execution.staging), replace(
+    return open_engine(execution.gpus, execution.staging), replace(
         execution, chunk=execution.chunk or DEVICE_CHUNK
     )

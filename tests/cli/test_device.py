@@ -79,14 +79,23 @@ def test_without_a_gpu_a_device_is_refused_and_nothing_is_written(process, soup,
     assert before == holds()
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:x", ""])
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "cuda:0,"])
 def test_an_unknown_device_is_a_usage_error(soupctl, soup, holds, name):
     before = holds()
     done = soupctl("add", "soup.st", "c.st", "-o", "d.st", "--device", name)
 
     assert 2 == done.code
-    words = f"soupctl: unknown device {name!r} (auto, cpu, cuda or cuda:N)\n"
+    words = f"soupctl: unknown device {name!r} (auto, cpu, cuda, cuda:N or cuda:N,M)\n"
     assert words == done.message
+    assert before == holds()
+
+
+def test_a_gpu_that_is_named_twice_is_a_usage_error(soupctl, soup, holds):
+    before = holds()
+    done = soupctl("add", "soup.st", "c.st", "-o", "d.st", "--device", "cuda:0,1,0")
+
+    words = "soupctl: device 'cuda:0,1,0' names GPU 0 twice (name each once)\n"
+    assert (2, words) == (done.code, done.message)
     assert before == holds()
 
 

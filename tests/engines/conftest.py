@@ -22,4 +22,4 @@ def interpreted_engine():
 
     # the interpreter computes in numpy, which warns of what kernels must meet: NaN, infinity
     with np.errstate(all="ignore"):
-        yield engines.TritonEngine(devices.TorchDevice("cpu"), budget=2 << 20)
+        yield engines.TritonEngine([devices.TorchDevice("cpu")], budget=2 << 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from soupctl.cli.app import commands
+from soupctl.engines import choice
 from soupctl.engines.cpu import CpuEngine
 from soupctl.engines.reference import ReferenceEngine
 from soupctl.engines.self_test import failures, mean_count
@@ -44,3 +45,15 @@ def test_a_machine_with_a_wrong_engine_is_not_sound(monkeypatch, capsys):
     assert not found.is_sound
     assert 1 == commands().main(args=["doctor"], standalone_mode=False)
     assert "WRONG in" in capsys.readouterr().out
+
+
+def test_every_gpu_is_tested_and_a_wrong_one_is_named(monkeypatch, capsys):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    engines = {0: ReferenceEngine(), 1: OneBitOff()}
+    monkeypatch.setattr(choice, "count_gpus", lambda: 2)
+    monkeypatch.setattr(choice, "open_engine", lambda gpus, budget: engines[gpus[0]])
+
+    assert 1 == commands().main(args=["doctor"], standalone_mode=False)
+    told = capsys.readouterr().out
+    assert "engine    triton, GPU 0: 36 means as the reference computes them" in told
+    assert "engine    triton, GPU 1: WRONG in " in told

@@ -51,7 +51,7 @@ MANY = WeightedMean((DType.BF16,) * 40, (1,) * 40, DType.F32)
 @pytest.mark.parametrize("cut", [(0, 60_000), (17, 59_999), (3, 4)])
 def test_the_bytes_are_those_of_the_processor(mean, cut):
     sources = sources_of(mean, 60_000)
-    engine = TritonEngine(FakeDevice(), budget=4 * MIB)
+    engine = TritonEngine([FakeDevice()], budget=4 * MIB)
 
     assert combined(CpuEngine(), mean, sources, *cut) == combined(engine, mean, sources, *cut)
 
@@ -60,7 +60,7 @@ def test_one_piece_is_loaded_while_another_is_at_work():
     device = FakeDevice()
     count = 700_000
     sources = [memoryview(bytes(2 * count))] * 2
-    combined(TritonEngine(device, budget=8 * MIB), TWO, sources, 0, count)
+    combined(TritonEngine([device], budget=8 * MIB), TWO, sources, 0, count)
 
     send = ["upload", "launch", "download"]
     work = [(what, buffer) for buffer in (0, 1) for what in send]
@@ -74,7 +74,7 @@ def test_no_more_memory_is_taken_than_was_given(budget):
     device = FakeDevice()
     count = 400_000
     sources = [memoryview(bytes(2 * count))] * 2
-    engine = TritonEngine(device, budget)
+    engine = TritonEngine([device], budget)
     with ThreadPoolExecutor(12) as pool:
         results = list(pool.map(lambda _: combined(engine, TWO, sources, 0, count), range(24)))
 
@@ -86,7 +86,7 @@ def test_no_more_memory_is_taken_than_was_given(budget):
 @pytest.mark.parametrize("mib", [1, 10, 150, 256])
 def test_buffers_are_of_sizes_in_which_pinned_memory_is_given_out(mib):
     device = FakeDevice()
-    combined(TritonEngine(device, mib * MIB), TWO, sources_of(TWO, 9), 0, 9)
+    combined(TritonEngine([device], mib * MIB), TWO, sources_of(TWO, 9), 0, 9)
 
     expected = {1: 1, 10: 1, 150: 16, 256: 32}[mib]
     assert [expected * MIB] == [len(buffer.host) for buffer in device.buffers]
@@ -114,14 +114,14 @@ def test_any_failure_of_a_launch_is_a_limit_error(interpreted_engine, monkeypatc
         raise error
 
     monkeypatch.setattr(devices, "launch_mean", refuse)
-    with pytest.raises(LimitError, match=r"the device failed: .*device=cpu computes"):
+    with pytest.raises(LimitError, match=r"cpu failed: .*device=cpu computes"):
         combined(interpreted_engine, TWO, sources_of(TWO, 9), 0, 9)
 
 
 def test_threads_do_not_disturb_each_other():
     sources = sources_of(TWO, 30_000)
     expected = combined(CpuEngine(), TWO, sources, 0, 30_000)
-    engine = TritonEngine(FakeDevice(), 3 * MIB)
+    engine = TritonEngine([FakeDevice()], 3 * MIB)
     combine = engine.prepare(TWO, sources)
     out = bytearray(60_000)
 
@@ -140,7 +140,7 @@ def test_a_block_in_doubt_is_computed_by_the_processor():
     mean = WeightedMean((DType.F64,) * 5, (1,) * 5, DType.F64)
     sources = [memoryview(np.full(4000, value).tobytes()) for value in values]
     device = FakeDevice()
-    staged = combined(TritonEngine(device, MIB), mean, sources, 0, 4000)
+    staged = combined(TritonEngine([device], MIB), mean, sources, 0, 4000)
 
     assert np.full(4000, 0.1).tobytes() == staged
     assert 4 == device.doubts
@@ -152,7 +152,7 @@ def test_the_lowest_failing_element_is_reported_and_no_work_is_left_running():
     for element in (1_900_000, 700_001):
         spoilt[2 * element : 2 * element + 2] = b"\x00\x7e"
     device = FakeDevice()
-    engine = TritonEngine(device, 8 * MIB)
+    engine = TritonEngine([device], 8 * MIB)
     sources = [memoryview(bytes(2 * count)), memoryview(spoilt)]
 
     with pytest.raises(NonFinite, match="source 1, element 700001"):
@@ -164,7 +164,7 @@ def test_the_lowest_failing_element_is_reported_and_no_work_is_left_running():
 def test_a_device_with_less_memory_is_given_less_at_a_time():
     device = FakeDevice(memory=3 * MIB)
     sources = sources_of(TWO, 60_000)
-    engine = TritonEngine(device, budget=128 * MIB)
+    engine = TritonEngine([device], budget=128 * MIB)
 
     assert combined(CpuEngine(), TWO, sources, 0, 60_000) == combined(
         engine, TWO, sources, 0, 60_000
@@ -174,7 +174,7 @@ def test_a_device_with_less_memory_is_given_less_at_a_time():
 
 def test_a_device_without_memory_is_refused():
     with pytest.raises(LimitError, match="out of memory"):
-        combined(TritonEngine(FakeDevice(memory=MIB // 2), MIB), TWO, sources_of(TWO, 9), 0, 9)
+        combined(TritonEngine([FakeDevice(memory=MIB // 2)], MIB), TWO, sources_of(TWO, 9), 0, 9)
 
 
 def test_more_ingredients_than_fit_are_refused():
@@ -182,13 +182,13 @@ def test_more_ingredients_than_fit_are_refused():
     sources = [memoryview(bytes(8))] * 200
 
     with pytest.raises(LimitError, match="200 ingredients do not fit"):
-        combined(TritonEngine(FakeDevice(), SMALLEST_BUFFER), mean, sources, 0, 1)
+        combined(TritonEngine([FakeDevice()], SMALLEST_BUFFER), mean, sources, 0, 1)
 
 
 @pytest.mark.parametrize("fails", [1, 2, 4])
 def test_a_device_that_breaks_off_ends_every_call(fails):
     device = FakeDevice(fails=fails)
-    engine = TritonEngine(device, 2 * MIB)
+    engine = TritonEngine([device], 2 * MIB)
     count = 900_000
     sources = [memoryview(bytes(2 * count))] * 2
     with ThreadPoolExecutor(4) as pool:
@@ -201,7 +201,7 @@ def test_a_device_that_breaks_off_ends_every_call(fails):
 
 def test_a_device_that_gives_no_second_buffer_hands_the_first_one_on():
     device = FakeDevice(most=1)
-    engine = TritonEngine(device, 2 * MIB)
+    engine = TritonEngine([device], 2 * MIB)
     sources = [memoryview(bytes(1_800_000))] * 2
 
     with pytest.raises(LimitError, match="enough"):

@@ -3,6 +3,8 @@
 Rule 1: what is compared with is computed by the engine for processors, never by the device.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ pytest.importorskip("triton")
 
 from soupctl.engines import operators, resident  # noqa: E402
 from soupctl.engines.choice import open_engine  # noqa: E402
-from soupctl.engines.devices import TorchDevice, open_device  # noqa: E402
+from soupctl.engines.devices import TorchDevice, open_devices  # noqa: E402
 from soupctl.engines.triton import TritonEngine  # noqa: E402
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
@@ -33,7 +35,7 @@ FINITE = {
 
 @pytest.fixture(scope="module")
 def engine():
-    return open_engine("cuda", 256 << 20)
+    return open_engine([0], 256 << 20)
 
 
 def random_bits(dtype, count, seed):
@@ -116,6 +118,20 @@ def test_the_lowest_failing_element_is_reported(engine):
 
     with pytest.raises(NonFinite, match="source 1, element 4000001"):
         combined(engine, mean, [good, view(spoilt)])
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are fewer than two GPUs")
+def test_two_gpus_share_the_work_bit_for_bit(engine):
+    sources = [view(usual_bits(DType.F16, 40_000_003, seed)) for seed in range(3)]
+    mean = WeightedMean((DType.F16,) * 3, (3, 1, 2), DType.F16)
+    before = [torch.cuda.memory_allocated(gpu) for gpu in (0, 1)]
+    both = open_engine([0, 1], 64 << 20)
+    with ThreadPoolExecutor(4) as pool:
+        made = [*pool.map(lambda _: combined(both, mean, sources), range(4))]
+
+    assert [combined(CpuEngine(), mean, sources)] * 4 == made
+    taken = [torch.cuda.memory_allocated(gpu) - was for gpu, was in enumerate(before)]
+    assert all(0 < each <= 64 << 20 for each in taken)
 
 
 def test_more_than_2_to_the_31_elements_are_addressed():
@@ -220,7 +236,7 @@ def test_a_full_device_is_given_less_and_then_refused():
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info()
     hog = torch.empty(free - 200 * 2**20, dtype=torch.uint8, device="cuda")
-    small = TritonEngine(TorchDevice("cuda"), budget=4 << 30)
+    small = TritonEngine([TorchDevice("cuda")], budget=4 << 30)
 
     assert combined(CpuEngine(), mean, sources) == combined(small, mean, sources)
     del hog
@@ -228,4 +244,4 @@ def test_a_full_device_is_given_less_and_then_refused():
 
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(LimitError, match="there is no GPU 99"):
-        open_device("cuda:99")
+        open_devices([0, 99])

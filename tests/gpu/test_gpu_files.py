@@ -15,6 +15,8 @@ from revising import assert_proven, average, revise
 from soupctl import verbs
 from soupctl.verbs import ExecutionOptions, Level
 
+torch = pytest.importorskip("torch")
+
 pytestmark = pytest.mark.gpu
 
 
@@ -58,6 +60,15 @@ def test_soups_and_their_changes_are_the_same_bytes(tmp_path, parts, keep_sum):
         execution=ExecutionOptions.on("cuda"),
     )
     assert (None, Level.REBUILD) == (found.problem, found.level)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are fewer than two GPUs")
+@pytest.mark.parametrize("device", ["cuda:1", "cuda:0,1", "cuda:1,0"])
+def test_any_gpus_make_the_same_file(tmp_path, parts, device):
+    average(tmp_path / "plain.st", *parts)
+    average(tmp_path / "soup.st", *parts, execution=ExecutionOptions.on(device))
+
+    assert (tmp_path / "plain.st").read_bytes() == (tmp_path / "soup.st").read_bytes()
 
 
 def test_the_command_makes_the_same_file(tmp_path, parts):
