@@ -425,7 +425,7 @@ def test_what_is_not_made_in_parts_is_refused_by_name(place, more, what):
     assert f"--part and {what} exclude each other" == caught.value.issues[0].what
 
 
-@pytest.mark.parametrize("names", [("-", "a.st"), ("hf://org/model", "a.st")])
+@pytest.mark.parametrize("names", [("-", "a.st"), ("gs://bucket/model.st", "a.st")])
 def test_streams_and_addresses_are_refused(place, names):
     with pytest.raises(UsageError, match="files"):
         part(1, 2, request("soup.st", *names))

@@ -16,6 +16,7 @@ from ...checkpoints.digest import Row, text_digest
 from ...errors import InputError, SoupError
 from ...format.strict_json import parse_object
 from ...frozen import frozen
+from ...storage.elsewhere import hint_at
 from ...storage.reader import FileIdentity
 from ..average import Request
 from ..job import ComponentJob, Job
@@ -31,7 +32,10 @@ DIGEST_KEY = "soupctl.part.digest"
 NO_DIGEST = "0" * 64
 
 Stamps = tuple[tuple[str, int, int], ...]
-"""The path of each input file, its bytes, and when it was last written to, in nanoseconds."""
+"""The path of each input file, its bytes, and when it was last written to, in nanoseconds.
+
+Of a file on the hub, its address with the commit, and zeros.
+"""
 
 
 @frozen
@@ -68,6 +72,11 @@ def stamps_of(job: Job) -> Stamps:
     for component in job.inputs.parts:
         for checkpoint in component.opened:
             for file in checkpoint.files:
+                address = hint_at(file.path)
+                if address is not None:
+                    # it names the commit, whose files never change
+                    found[address] = (0, 0)
+                    continue
                 assert isinstance(file.identity, FileIdentity)
                 found[str(file.path)] = (file.identity.size, file.identity.mtime_ns)
     return tuple((path, *stamp) for path, stamp in sorted(found.items()))

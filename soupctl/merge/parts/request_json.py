@@ -1,6 +1,7 @@
 """Requests as JSON: the record of each part holds the request of the soup it belongs to.
 
 Rule 1: paths become absolute, so that parts can be joined from any folder.
+Rule 2: of servers, only the hub is asked because a part names it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ PLAIN: dict[str, tuple[type, ...]] = {
 """The fields that are JSON values, and their types."""
 LISTS = ("keys", "excludes", "pad")
 """The fields that are lists of texts."""
+HUB = "hf"
+"""The scheme of addresses on the hub."""
 
 
 def encode_request(request: Request) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def decode_request(found: Mapping[str, Any]) -> Request:
     plain |= {name: tuple(map(_text, found[name])) for name in LISTS}
     return Request(
         ingredients=[
-            Ingredient(_absolute(path), parse_number(_text(weight)))
+            Ingredient(_place(path), parse_number(_text(weight)))
             for path, weight in found["ingredients"]
         ],
         output=_absolute(found["output"]),
@@ -71,8 +74,8 @@ def decode_request(found: Mapping[str, Any]) -> Request:
         on_int=OnInt(found["on_int"]),
         on_missing=OnMissing(found["on_missing"]),
         dtype_for=tuple((_text(glob), parse_dtype(name)) for glob, name in found["dtype_for"]),
-        take=tuple((_text(glob), _absolute(path)) for glob, path in found["take"]),
-        config_from=None if found["config_from"] is None else _absolute(found["config_from"]),
+        take=tuple((_text(glob), _place(path)) for glob, path in found["take"]),
+        config_from=None if found["config_from"] is None else _place(found["config_from"]),
         blocks=None if found["blocks"] is None else _blocks(found["blocks"]),
         **plain,
     )
@@ -92,13 +95,18 @@ def _require_divisible(request: Request) -> None:
         if path == STREAM:
             what = "--part reads and writes files, which other processes find, not streams"
             raise UsageError(what, advice="name files")
-        if (address := address_of(path)) is not None:
-            what = "is an address, and parts are made of files on shared disks only"
+        address = address_of(path)
+        if address is not None and address.scheme != HUB:
+            what = "is an address, and parts are made of files on shared disks and on the hub only"
             raise UsageError(what, path=address.shown, advice="download it, and name the copy")
+    if (address := address_of(request.output)) is not None:
+        what = "is an address, and parts lie beside their soup on a shared disk"
+        raise UsageError(what, path=address.shown, advice="name a file there")
 
 
 def _path(path: str | Path) -> str:
-    return os.path.abspath(path)
+    address = address_of(path)
+    return os.path.abspath(path) if address is None else address.shown
 
 
 def _blocks_json(blocks: BlockWeights | ClassicBlocks | str | Path) -> dict[str, Any]:
@@ -129,6 +137,12 @@ def _numbers(texts: Sequence[str]) -> tuple[Fraction, ...]:
 
 def _text(value: object) -> str:
     return str(_of(value, str))
+
+
+def _place(value: object) -> str:
+    """The absolute path, or the address on the hub; ValueError for all others."""
+    address = address_of(_text(value))
+    return address.text if address is not None and address.scheme == HUB else _absolute(value)
 
 
 def _absolute(value: object) -> str:
