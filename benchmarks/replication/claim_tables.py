@@ -9,8 +9,8 @@ from replication.summaries import figure, percent, table
 
 
 def found_for(result: Mapping[str, Any], name: str) -> list[Any]:
-    """The figures of a claim, for each seed that has them."""
-    return [seed["claims"][name] for seed in result["seeds"] if name in seed["claims"]]
+    """The figures of a part of the study, for each seed that has them."""
+    return [seed[name] for seed in result["seeds"] if name in seed]
 
 
 WAYS = {
@@ -143,6 +143,15 @@ CLAIMS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
     ),
     "one by one": lambda result: by_row(
         result, "one by one", {"shards": ("shards in the soup", 1, 0), "loss": ("test loss", 1, 4)}
+    ),
+    "no common start": lambda result: by_name(
+        result,
+        "no common start",
+        {
+            "loss": ("test loss", 1, 4),
+            "attributes": ("attributes right, %", 100, 1),
+            "distance": ("distance", 1, 1),
+        },
     ),
     "timesteps apart": lambda result: by_name(
         result,

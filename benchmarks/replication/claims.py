@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,28 +259,26 @@ def snapshots(study: SoupStudy, seed: int) -> dict[str, Any]:
     return {name: judge.losses(model) | judge.sampled(model) for name, model in models.items()}
 
 
+def no_common_start(study: SoupStudy, seed: int) -> dict[str, Any]:
+    """Soups of two ingredients: of one base, and of bases trained from different weights."""
+    rates, judge = study.rates_of("style-2"), study.judge("shapes")
+    own, other = study.bench("style-2", seed), study.bench("style-2", seed - 1 if seed else 1)
+    parts = [bench.specialist(n, rates.shard) for n, bench in enumerate((own, other))]
+    models = {
+        "base": own.base,
+        "one base": study.work.soup(own.specialists(rates.shard)),
+        "two bases": study.work.soup(parts),
+    }
+    return {name: judge.losses(model) | judge.sampled(model) for name, model in models.items()}
+
+
 CLAIMS: Mapping[str, Callable[[Any, int], Any]] = {
     "leave one out": left_out,
     "memorisation": memorised,
     "linearity": linearity,
     "style mixing": styles_mixed,
     "one by one": one_by_one,
+    "no common start": no_common_start,
     "timesteps apart": timesteps_apart,
     "snapshots": snapshots,
 }
-
-
-def no_common_start(study: SoupStudy, seeds: int) -> list[dict[str, Any]]:
-    """Soups of two ingredients whose bases were trained from different weights."""
-    if seeds < 2:
-        return []
-    found, rates = [], study.rates_of("style-2")
-    for one, other in pairwise([*range(seeds), 0] if seeds > 2 else range(seeds)):
-        parts = [
-            study.bench("style-2", seed).specialist(number, rates.shard)
-            for number, seed in enumerate((one, other))
-        ]
-        soup = study.work.soup(parts)
-        judge = study.judge("shapes")
-        found.append(judge.losses(soup) | judge.sampled(soup) | {"seeds": [one, other]})
-    return found

@@ -4,16 +4,13 @@
 
 It needs scikit-learn, for its digits. What is in the folder already is not made again.
 
-Rule 1: whatever is trained or sampled is so by soupctl's own verbs.
+Rule 1: whatever is trained or sampled is so by soupctl's own commands.
 Rule 2: the rate of an arm is chosen on validation images, for the first seed, and is then used for
 all; everything reported is of the test images. All runs are listed, chosen or not.
-Rule 3: the result is written after each case of a seed, and says how many seeds are complete.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,15 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from machine import described_run
-
+from replication import runner
 from replication.banks import ARMS, MAIN, Patching, bank_losses
 from replication.domains import Domains, Judge, digits
-from replication.settings import SETTINGS, Setting
+from replication.runner import RateTrial
+from replication.settings import Setting
 from replication.shapes import Pictures, shapes
 from replication.work import Work
 
@@ -55,13 +51,18 @@ CASES = {
 class BankStudy:
     """The study in a folder."""
 
+    kind = "dmp"
+
     def __init__(self, folder: Path, setting: Setting) -> None:
         # a third block, for the depth of prompts; without guidance, as the paper samples faces
         self.setting = replace(setting, layers=min(3, setting.layers + 1), guidance=1.0)
         self.work = Work(folder)
         self.domains = Domains(self.work, self.setting)
         self.rates: dict[str, dict[str, float]] = {}
-        self.tried: dict[str, list[dict[str, Any]]] = {}
+
+    def domains_of(self, parts: Sequence[str]) -> list[str]:
+        """The domains that these cases need."""
+        return list(dict.fromkeys(CASES[name].domain for name in parts))
 
     def judge(self, case: BaseKind, part: str) -> Judge:
         """The judge of a case on a part of its images."""
@@ -89,79 +90,43 @@ class BankStudy:
         )
         return Patching(self.work, setting, base, data, seed)
 
-    def rates_of(self, name: str) -> dict[str, float]:
-        """The rate of each arm of a case, chosen for the first seed."""
-        if name not in self.rates:
-            judge, patching = self.judge(CASES[name], "validation"), self.patching(name, 0)
-            self.rates[name], self.tried[name] = {}, []
-            for arm in CASES[name].arms:
-                found = {}
-                for rate in ARMS[arm].rates(self.setting):
-                    after = bank_losses(self.work, judge, *patching.trained(arm, rate))
-                    found[rate] = after["loss"]
-                    self.tried[name].append({"arm": arm, "rate": rate, "validation": after["loss"]})
-                self.rates[name][arm] = min(found, key=found.__getitem__)
-                self.work.say(f"{name}: rate of {arm}")
-        return self.rates[name]
+    def trials(self, parts: Sequence[str]) -> list[RateTrial]:
+        """The rates that are tried for these cases."""
+        return [
+            RateTrial(name, arm, rate)
+            for name in parts
+            for arm in CASES[name].arms
+            for rate in ARMS[arm].rates(self.setting)
+        ]
 
-    def case(self, name: str, seed: int) -> dict[str, Any]:
+    def validation_loss(self, trial: RateTrial) -> float:
+        """The loss of the first seed's model of an arm, trained with a rate."""
+        judge, patching = (
+            self.judge(CASES[trial.source], "validation"),
+            self.patching(trial.source, 0),
+        )
+        return bank_losses(self.work, judge, *patching.trained(trial.arm, trial.rate))["loss"]
+
+    def figures(self, part: str, seed: int) -> dict[str, Any]:
         """What is found in a case of a seed."""
-        case, patching = CASES[name], self.patching(name, seed)
+        case, patching = CASES[part], self.patching(part, seed)
         judge = self.judge(case, "test")
         base = patching.base
         found = {"base": judge.losses(base) | judge.sampled(base)}
-        for arm, rate in self.rates_of(name).items():
+        for arm in case.arms:
+            rate = self.rates[part][arm]
             model, bank = patching.trained(arm, rate)
             found[arm] = bank_losses(self.work, judge, model, bank) | judge.sampled(model, bank)
         return found
 
-    def result(self, seeds: Sequence[dict[str, Any]], complete: int) -> dict[str, Any]:
-        """The result so far, as its file has it; so many of the seeds are complete."""
-        return {
-            "study": "dmp",
-            **described_run(self.work.root),
-            "setting": asdict(self.setting),
-            "complete_seeds": complete,
-            "cases": {name: asdict(each) for name, each in CASES.items()},
-            "classifier_accuracy": {
-                name: each.held_out_accuracy for name, each in self.domains.made.items()
-            },
-            "floor": {name: self.domains.judge(name, "test").floor() for name in self.domains.made},
-            "rates": self.rates,
-            "rates_tried": self.tried,
-            "seeds": list(seeds),
-            "runs": list(self.work.trained.values()),
-        }
-
-
-def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """What the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--setting", choices=SETTINGS, default="small")
-    parser.add_argument("--seeds", type=int, help="at least 1; that of the setting by default")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--folder", type=Path, required=True, help="where to work; kept")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("-o", "--output", type=Path)
-    return parser.parse_args(arguments)
+    def described(self) -> dict[str, Any]:
+        """What the tables of the result need besides the figures."""
+        return {"cases": {name: asdict(each) for name, each in CASES.items()}}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the study, or go on with it."""
-    chosen = asked(arguments)
-    torch.set_num_threads(chosen.threads)
-    study = BankStudy(chosen.folder, SETTINGS[chosen.setting])
-    seeds: list[dict[str, Any]] = []
-    for seed in range(chosen.seeds or study.setting.seeds):
-        seeds.append({})
-        for name in chosen.cases:
-            seeds[-1][name] = study.case(name, seed)
-            study.work.say(f"seed {seed}: {name}")
-            complete = seed + (name == chosen.cases[-1])
-            if chosen.output is not None:
-                text = json.dumps(study.result(seeds, complete), indent=1)
-                chosen.output.write_text(text + "\n")
-    return 0
+    return runner.run(BankStudy, tuple(CASES), __doc__, arguments)
 
 
 if __name__ == "__main__":

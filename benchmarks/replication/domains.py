@@ -132,14 +132,15 @@ def _judged(
     work: Work, setting: Setting, learned: Pictures, sizes: tuple[int, ...], **fields: Any
 ) -> Domain:
     name, test = fields["name"], fields["test"]
+    answers, steps = truth(name, learned), setting.classifier_steps
     folder = work.made(
         "classifier",
-        {"name": name, "images": len(learned), "steps": setting.classifier_steps},
-        lambda folder: None,
+        {"name": name, "images": len(learned), "steps": steps},
+        lambda folder: judging.train_classifier(
+            learned, answers, sizes, steps, folder / "weights.pt"
+        ),
     )
-    classifier = judging.trained_classifier(
-        learned, truth(name, learned), sizes, setting.classifier_steps, folder / "weights.pt"
-    )
+    classifier = judging.read_classifier(learned, sizes, folder / "weights.pt")
     right = judging.answers_of(classifier, test.images) == truth(name, test)
     return Domain(**fields, classifier=classifier, held_out_accuracy=float(right.mean()))
 
@@ -229,12 +230,23 @@ class Domains:
     def __init__(self, work: Work, setting: Setting) -> None:
         self.work, self.setting = work, setting
         self.made: dict[str, Domain] = {}
+        self.judges: dict[tuple[str, str], Judge] = {}
 
     def __getitem__(self, name: str) -> Domain:
         if name not in self.made:
             self.made[name] = DOMAINS[name](self.work, self.setting)
         return self.made[name]
 
-    def judge(self, name: str, part: str) -> Judge:
+    def judge(self, name: str, part: str = "test") -> Judge:
         """Who judges models of a domain on a part of its images."""
-        return Judge(self.work, self.setting, self[name], part)
+        if (name, part) not in self.judges:
+            self.judges[name, part] = Judge(self.work, self.setting, self[name], part)
+        return self.judges[name, part]
+
+    def accuracy(self) -> dict[str, float]:
+        """The share of attributes of test images that each classifier reads right."""
+        return {name: each.held_out_accuracy for name, each in self.made.items()}
+
+    def floors(self) -> dict[str, float]:
+        """The distance of other real images, by domain."""
+        return {name: self.judge(name).floor() for name in self.made}

@@ -118,14 +118,10 @@ class Classifier(nn.Module):
         return [head(features) for head in self.heads]
 
 
-def trained_classifier(
+def train_classifier(
     pictures: Pictures, answers: np.ndarray, sizes: tuple[int, ...], steps: int, file: Path
-) -> Classifier:
-    """A classifier of images with these answers [N, attributes], read from a file that has it."""
-    model = Classifier(pictures.images.shape[-1], sizes)
-    if file.is_file():
-        model.load_state_dict(torch.load(file, weights_only=True))
-        return model.eval()
+) -> None:
+    """Train a classifier of images with these answers [N, attributes]."""
     random = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -141,6 +137,12 @@ def trained_classifier(
         loss.backward()
         optimizer.step()
     torch.save(model.state_dict(), file)
+
+
+def read_classifier(pictures: Pictures, sizes: tuple[int, ...], file: Path) -> Classifier:
+    """The classifier of such images that was trained into a file."""
+    model = Classifier(pictures.images.shape[-1], sizes)
+    model.load_state_dict(torch.load(file, weights_only=True))
     return model.eval()
 
 

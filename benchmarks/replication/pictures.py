@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from replication.claim_tables import WAYS, change, found_for
-from replication.regimes import Bench, Rates
+from replication.regimes import Bench
 from replication.settings import Setting
 from replication.shapes import caption_text
 from replication.summaries import half_width, percent
@@ -52,10 +52,8 @@ def draw_all(result: Mapping[str, Any], folder: Path | None, target: Path) -> It
 
 def _parts(result: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
     """The rows, one a seed, of each regime or case."""
-    soup = result["study"] == "soup"
-    rows = [seed["regimes"] if soup else seed for seed in result["seeds"]]
-    names = result["regimes"] if soup else result["cases"]
-    found = {name: [row[name] for row in rows if name in row] for name in names}
+    names = result["regimes"] if result["study"] == "soup" else result["cases"]
+    found = {name: found_for(result, name) for name in names}
     return {name: each for name, each in found.items() if each}
 
 
@@ -151,7 +149,7 @@ def _study(result: Mapping[str, Any], folder: Path) -> Any:
         for name, each in result["setting"].items()
     }
     study = SoupStudy(folder, Setting(**fields))
-    study.rates = {name: Rates(**each) for name, each in result["rates"].items()}
+    study.rates = result["rates"]
     return study
 
 

@@ -14,7 +14,6 @@ from replication.domains import Domain, Judge, digits
 from replication.settings import Setting
 from replication.shapes import CAPTIONS, STYLES, Pictures, joined, shapes
 from replication.work import Work, load
-from soupctl import verbs
 from soupctl.choices import WeightBy
 
 OWN_SEEDS = 100
@@ -125,6 +124,10 @@ class Bench:
         self.union = work.data(lambda: joined(regime.parts(setting, seed)), **key, part="all")
         self.steps = regime.steps * setting.shard_steps
 
+    def sizes(self) -> list[int]:
+        """The number of images in each shard."""
+        return [len(list(each.rglob("*.png"))) for each in self.shards]
+
     def train(self, data: Path, steps: int, rate: float, **options: Any) -> Path:
         """A fine-tune of the base."""
         given = {"base": self.base, "seed": OWN_SEEDS + self.seed, **options}
@@ -161,26 +164,11 @@ def base_of(work: Work, setting: Setting, domain: Domain, seed: int) -> Path:
     )
 
 
-def chosen_rates(bench: Bench, judge: Judge) -> tuple[Rates, list[dict[str, Any]]]:
-    """The rates with the least validation loss, and all that were tried.
-
-    Of ingredients, it is the loss of their uniform soup, on validation images of all shards.
-    """
-    tried = []
-    for rate in bench.setting.rates:
-        models = {
-            "shard": bench.work.soup(bench.specialists(rate)),
-            "once": bench.paragon(1, rate),
-            "sum": bench.paragon(bench.regime.shards, rate),
-        }
-        for arm, model in models.items():
-            loss = judge.losses(model)["loss"]
-            tried.append({"arm": arm, "rate": rate, "validation": loss})
-    best = {
-        arm: min((row for row in tried if row["arm"] == arm), key=lambda row: row["validation"])
-        for arm in ("shard", "once", "sum")
-    }
-    return Rates(**{arm: row["rate"] for arm, row in best.items()}), tried
+def candidate(bench: Bench, arm: str, rate: float) -> Path:
+    """The model of an arm with a rate that is tried; of ingredients, their uniform soup."""
+    if arm == "shard":
+        return bench.work.soup(bench.specialists(rate))
+    return bench.paragon(bench.regime.shards if arm == "sum" else 1, rate)
 
 
 def arms_of(bench: Bench, rates: Rates, validation: Judge) -> dict[str, list[Path]]:
@@ -199,9 +187,8 @@ def arms_of(bench: Bench, rates: Rates, validation: Judge) -> dict[str, list[Pat
         "ensemble of scores": parts,
     }
     for by in (WeightBy.SAMPLES, WeightBy.SQRT_SAMPLES):
-        weights = [each.weight for each in verbs.weighted_by([str(p) for p in parts], by)]
-        if len(set(weights)) > 1:
-            found[f"soup by {by.value}"] = [work.soup(parts, weights)]
+        if len(set(bench.sizes())) > 1:
+            found[f"soup by {by.value}"] = [work.soup_by(parts, by.value)]
     for share in map(Fraction, SHARES):
         if share < 1:
             found[f"base to paragon, {share}"] = [work.soup([base, whole], [1 - share, share])]

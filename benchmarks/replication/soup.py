@@ -4,32 +4,26 @@
 
 It needs scikit-learn, for its digits. What is in the folder already is not made again.
 
-Rule 1: whatever is trained, averaged, changed or sampled is so by soupctl's own verbs.
+Rule 1: whatever is trained, averaged, changed or sampled is so by soupctl's own commands.
 Rule 2: learning rates are chosen on validation images, for the first seed, and are then used for
 all; everything reported is of the test images. All runs are listed, chosen or not.
-Rule 3: the result is written after each part of a seed, and says how many seeds are complete.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from machine import described_run
-
-from replication import claims, mixtures
+from replication import claims, mixtures, runner
 from replication.domains import Domains, Judge
-from replication.regimes import REGIMES, Bench, Rates, arms_of, chosen_rates
-from replication.settings import SETTINGS, Setting
+from replication.regimes import REGIMES, Bench, Rates, arms_of, candidate
+from replication.runner import RateTrial
+from replication.settings import Setting
 from replication.work import Work
 
 GEOMETRIC = "geometric mean"
@@ -42,11 +36,12 @@ PARTS = (
     "style mixing",
     "one by one",
     "style-2",
+    "no common start",
     "linearity",
     "timesteps apart",
     "snapshots",
-    "digits-5",
     "colour-4",
+    "digits-5",
     GEOMETRIC,
 )
 """What is done for each seed, in this order: regimes, and claims about some of them."""
@@ -57,11 +52,33 @@ SAMPLED = ("base", "specialist", "uniform soup", "soup by", "paragon", "greedy s
 class SoupStudy:
     """The study in a folder."""
 
+    kind = "soup"
+
     def __init__(self, folder: Path, setting: Setting) -> None:
         self.work, self.setting = Work(folder), setting
         self.domains = Domains(self.work, setting)
-        self.rates: dict[str, Rates] = {}
-        self.tried: dict[str, list[dict[str, Any]]] = {}
+        self.rates: dict[str, dict[str, float]] = {}
+
+    def domains_of(self, parts: Sequence[str]) -> list[str]:
+        """The domains that these parts need."""
+        return ["shapes", *(["digits"] if "digits-5" in parts else [])]
+
+    def trials(self, parts: Sequence[str]) -> list[RateTrial]:
+        """The rates that are tried for these parts."""
+        regimes = [*REGIMES] if set(parts) - {*REGIMES, GEOMETRIC} else parts
+        sources = {REGIMES[name].rates_of or name: None for name in regimes if name in REGIMES}
+        return [
+            RateTrial(source, arm, rate)
+            for source in sources
+            if source in parts or source == "style-4"
+            for arm in ("sum", "shard", "once")
+            for rate in self.setting.rates
+        ]
+
+    def validation_loss(self, trial: RateTrial) -> float:
+        """The loss of the first seed's model of an arm, trained with a rate."""
+        judge = self.judge(REGIMES[trial.source].domain, "validation")
+        return judge.losses(candidate(self.bench(trial.source, 0), trial.arm, trial.rate))["loss"]
 
     def judge(self, domain: str, part: str = "test") -> Judge:
         """Who judges models of a domain on a part of its images."""
@@ -74,12 +91,15 @@ class SoupStudy:
 
     def rates_of(self, name: str) -> Rates:
         """The rates of a regime, chosen for the first seed."""
-        source = REGIMES[name].rates_of or name
-        if source not in self.rates:
-            judge = self.judge(REGIMES[source].domain, "validation")
-            found = chosen_rates(self.bench(source, 0), judge)
-            self.rates[source], self.tried[source] = found
-        return self.rates[source]
+        return Rates(**self.rates[REGIMES[name].rates_of or name])
+
+    def figures(self, part: str, seed: int) -> Any:
+        """What is found in a part of the study for a seed."""
+        if part in REGIMES:
+            return self.regime(part, seed)
+        if part == GEOMETRIC:
+            return mixtures.compared(self.work, self.setting, seed)
+        return claims.CLAIMS[part](self, seed)
 
     def regime(self, name: str, seed: int) -> dict[str, Any]:
         """The losses and samples of each arm in one regime, for one seed."""
@@ -93,65 +113,14 @@ class SoupStudy:
                 found[arm] |= judge.sampled(paths[0])
         return found
 
-    def parts(self, seed: int, chosen: Sequence[str]) -> Iterator[tuple[str, str, Any]]:
-        """What is found for a seed, part by part: its kind, its name and its figures."""
-        for name in chosen:
-            if name in REGIMES:
-                yield "regimes", name, self.regime(name, seed)
-            elif name == GEOMETRIC:
-                yield "claims", name, mixtures.compared(self.work, self.setting, seed)
-            else:
-                yield "claims", name, claims.CLAIMS[name](self, seed)
-
-    def result(self, seeds: Sequence[dict[str, Any]], complete: int) -> dict[str, Any]:
-        """The result so far, as its file has it; so many of the seeds are complete."""
-        return {
-            "study": "soup",
-            **described_run(self.work.root),
-            "setting": asdict(self.setting),
-            "complete_seeds": complete,
-            "regimes": {name: asdict(each) for name, each in REGIMES.items()},
-            "classifier_accuracy": {
-                name: each.held_out_accuracy for name, each in self.domains.made.items()
-            },
-            "floor": {name: self.judge(name).floor() for name in self.domains.made},
-            "rates": {name: asdict(each) for name, each in self.rates.items()},
-            "rates_tried": self.tried,
-            "no_common_start": claims.no_common_start(self, complete),
-            "seeds": list(seeds),
-            "runs": list(self.work.trained.values()),
-        }
-
-
-def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """What the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--setting", choices=SETTINGS, default="small")
-    parser.add_argument("--seeds", type=int, help="at least 1; that of the setting by default")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
-    parser.add_argument("--folder", type=Path, required=True, help="where to work; kept")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("-o", "--output", type=Path)
-    return parser.parse_args(arguments)
+    def described(self) -> dict[str, Any]:
+        """What the tables of the result need besides the figures."""
+        return {"regimes": {name: asdict(each) for name, each in REGIMES.items()}}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the study, or go on with it."""
-    chosen = asked(arguments)
-    torch.set_num_threads(chosen.threads)
-    setting = SETTINGS[chosen.setting]
-    study = SoupStudy(chosen.folder, setting)
-    seeds: list[dict[str, Any]] = []
-    for seed in range(chosen.seeds or setting.seeds):
-        seeds.append({"regimes": {}, "claims": {}})
-        for kind, name, found in study.parts(seed, chosen.parts):
-            seeds[-1][kind][name] = found
-            study.work.say(f"seed {seed}: {name}")
-            complete = seed + (name == chosen.parts[-1])
-            if chosen.output is not None:
-                text = json.dumps(study.result(seeds, complete), indent=1)
-                chosen.output.write_text(text + "\n")
-    return 0
+    return runner.run(SoupStudy, PARTS, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -80,25 +80,13 @@ def soup(result: Mapping[str, Any]) -> list[str]:
     """All tables of the study of soups."""
     lines = [f"### Soups: {_said(result)}", ""]
     for name, regime in result["regimes"].items():
-        rows = [seed["regimes"][name] for seed in result["seeds"] if name in seed["regimes"]]
+        rows = found_for(result, name)
         if rows:
             lines += [f"#### {name}: {regime['say']}", ""]
             lines += compared(rows, result["floor"][regime["domain"]])
     for name, write in CLAIMS.items():
         if found_for(result, name):
             lines += [f"#### {name.capitalize()}", "", *write(result)]
-    if result["no_common_start"]:
-        found = result["no_common_start"]
-        lines += ["#### No common start", ""]
-        lines += table(
-            ("test loss", "attributes right, %"),
-            [
-                (
-                    figure([row["loss"] for row in found], 4),
-                    figure([100 * row["attributes"] for row in found], 1),
-                )
-            ],
-        )
     return lines + rates(result)
 
 
@@ -106,7 +94,7 @@ def dmp(result: Mapping[str, Any]) -> list[str]:
     """All tables of the study of banks."""
     lines = [f"### Prompt banks: {_said(result)}", ""]
     for name, case in result["cases"].items():
-        rows = [seed[name] for seed in result["seeds"] if name in seed]
+        rows = found_for(result, name)
         if not rows:
             continue
         lines += [

@@ -11,9 +11,25 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from replication import banks, dmp, judging, mixtures, report, soup, summaries, tables  # noqa: E402
+from replication import (  # noqa: E402
+    banks,
+    commands,
+    dmp,
+    judging,
+    mixtures,
+    processes,
+    report,
+    soup,
+    summaries,
+    tables,
+)
+from replication import work as work_folder  # noqa: E402
 from replication.shapes import CAPTIONS, STYLES, Pictures, caption_text, drawn, shapes  # noqa: E402
 from replication.work import Work  # noqa: E402
+
+from soupctl.training.bank_options import PatchOptions  # noqa: E402
+from soupctl.training.config_file import read_config  # noqa: E402
+from soupctl.training.options import Options  # noqa: E402
 
 
 def test_a_picture_shows_its_caption():
@@ -145,39 +161,65 @@ def test_the_study_of_soups_is_made_and_gone_on_with(tmp_path, monkeypatch, caps
     words += ["--parts", *parts, "-o", str(result)]
 
     assert 0 == soup.main(words)
-    first = result.read_bytes()
-    monkeypatch.setattr(
-        soup.SoupStudy, "__init__", _without_verbs(soup.SoupStudy.__init__, monkeypatch)
-    )
+    first = json.loads(result.read_text())
+
+    def refuse(words, _log):
+        raise AssertionError(f"was made again: {words}")
+
+    monkeypatch.setattr(commands, "run", refuse)
     assert 0 == soup.main(words)
 
-    assert first == result.read_bytes()
-    found = json.loads(first)
+    found = json.loads(result.read_text())
+    assert first.pop("cost")["cpu_minutes"] > 0
+    assert first == {name: each for name, each in found.items() if name != "cost"}
     (seed,) = found["seeds"]
-    removed = [seed["claims"]["leave one out"][f"without {n}"] for n in (1, 2)]
+    removed = [seed["leave one out"][f"without {n}"] for n in (1, 2)]
     assert all(each["equal"] for each in removed)
-    arms = seed["regimes"]["style-4"]
+    arms = seed["style-4"]
     assert {"base", "uniform soup", "greedy soup", "specialist 2"} <= arms.keys()
     assert all(each["loss"] > 0 for each in arms.values())
-    assert str(tmp_path) not in first.decode()
+    assert str(tmp_path) not in result.read_text()
     lines = "\n".join(tables.soup(found))
     assert all(f"| {name} |" in lines for name in arms)
     assert "is the direct average of the others, bit for bit" in lines
     assert "style-4" in capsys.readouterr().out
 
 
-def _without_verbs(begin, monkeypatch):
-    from soupctl import verbs  # noqa: PLC0415
+def test_a_command_that_fails_says_what_soupctl_said(tmp_path):
+    log = tmp_path / "log.txt"
 
-    def refuse(*_arguments, **_options):
-        raise AssertionError("was made again")
+    with pytest.raises(commands.CommandError, match=r"(?s)avg nowhere .*ended with 3.*nowhere"):
+        commands.run(["avg", "nowhere", "-o", tmp_path / "soup"], log)
 
-    def begin_without(*arguments):
-        for name in ("finetune", "patch_dmp", "average", "revise", "greedy", "sample"):
-            monkeypatch.setattr(verbs, name, refuse, raising=False)
-        begin(*arguments)
+    assert "soupctl: " in log.read_text()
 
-    return begin_without
+
+def test_options_are_written_as_they_are_read(tmp_path):
+    given = {"lr": 1e-4, "ema": False, "gate_from": 'a "b" \\ c', "steps": 3}
+    config = tmp_path / "options.toml"
+
+    config.write_text(commands.toml(given))
+
+    assert given == read_config(config, [Options, PatchOptions])
+
+
+def test_tasks_of_one_group_run_one_by_one_while_others_wait(tmp_path):
+    work = Work(tmp_path)
+    tasks = [processes.StudyTask(n, n // 2, lambda n=n: n * n) for n in range(4)]
+
+    found = dict(processes.results_of(tasks, work, 2))
+
+    assert {0: 0, 1: 1, 2: 4, 3: 9} == found
+    assert 2 == processes.next_of(tasks, [tasks[0]]).name
+    assert 3 == processes.next_of(tasks[1:], [tasks[0], tasks[2]]).name
+    assert 4 == len((tmp_path / work_folder.COSTS).read_text().splitlines())
+
+
+def test_a_task_that_fails_is_named(tmp_path):
+    task = processes.StudyTask("it", 0, lambda: 1 / 0)
+
+    with pytest.raises(RuntimeError, match="it failed, with exit code 1"):
+        list(processes.results_of([task], Work(tmp_path), 1))
 
 
 def test_the_study_of_banks_is_made(tmp_path, monkeypatch):
@@ -186,12 +228,12 @@ def test_the_study_of_banks_is_made(tmp_path, monkeypatch):
     words = ["--setting", "smoke", "--seeds", "1", "--folder", str(tmp_path / "work")]
 
     result = tmp_path / "dmp.json"
-    assert 0 == dmp.main([*words, "--cases", "few shapes", "-o", str(result)])
+    assert 0 == dmp.main([*words, "--parts", "few shapes", "-o", str(result)])
 
     found = json.loads(result.read_text())
     assert 1 == found["complete_seeds"]
     assert ["base", *arms] == list(found["seeds"][0]["few shapes"])
-    assert {"finetune", "patch_dmp"} == {run["verb"] for run in found["runs"]}
+    assert {"finetune", "patch-dmp"} == {run["verb"] for run in found["runs"]}
     assert "| DMP |" in "\n".join(tables.dmp(found))
 
 
