@@ -16,7 +16,7 @@ pytest.importorskip("huggingface_hub")
 from huggingface_hub import constants
 
 from soupctl import verbs
-from soupctl.checkpoints.remote import attempts, mirror, read_ahead
+from soupctl.checkpoints.remote import attempts, mirror, read_ahead, web
 from soupctl.errors import InputError, MismatchError, OutputError, UsageError
 from soupctl.merge.parts.record import DIGEST_KEY, PART_KEY, text_digest
 from soupctl.verbs import PartOfPlan, Request
@@ -54,6 +54,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Loopback]:
         state.commit("org/a", FIRST, OF_A)
         state.commit("org/b", FIRST, OF_B)
         yield state
+        web.client().close()
+        web.client.cache_clear()
 
 
 @pytest.fixture
