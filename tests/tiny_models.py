@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DConditionModel, UNet2DModel
+from diffusers import (
+    AutoencoderKL,
+    DiTTransformer2DModel,
+    UNet2DConditionModel,
+    UNet2DModel,
+    VQModel,
+)
 
 
 def drawn(model: Any, seed: int, size: float = 1 / 8) -> Any:
@@ -76,3 +82,18 @@ def autoencoder(**changes: object) -> AutoencoderKL:
         "sample_size": 8,
     }
     return AutoencoderKL(**{**config, **changes})
+
+
+def quantising(**changes: object) -> VQModel:
+    """What makes 4x4 latents of 8x8 images, and rounds them to one of 16 vectors to decode them."""
+    config = {
+        "block_out_channels": (8, 8),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "norm_num_groups": 4,
+        "latent_channels": 3,
+        "num_vq_embeddings": 16,
+        "sample_size": 8,
+        "scaling_factor": 0.5,
+    }
+    return VQModel(**{**config, **changes})

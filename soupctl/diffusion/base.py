@@ -20,6 +20,9 @@ from .families.table import family_of
 MODEL = "model"
 """The folder of a training run that holds the trained model."""
 VAE, SCHEDULER = "vae", "scheduler"
+VQVAE = "vqvae"
+"""The folder of an autoencoder that quantises latents when it decodes them."""
+AUTOENCODERS = (VAE, VQVAE)
 
 
 class Conditioning(Enum):
@@ -51,6 +54,8 @@ class Base:
     """The base's files as they were read."""
     pipeline: Mapping[str, Any] = field(default_factory=dict)
     """The pipeline's own settings in its list of components; none for a bare denoiser."""
+    left_out: tuple[str, ...] = ()
+    """Copies of the denoiser that are beside it, and not used."""
 
     @property
     def family(self) -> DenoiserFamily:
@@ -65,9 +70,14 @@ class Base:
         return tuple(each for each in self.family.texts if each.encoder in self.configs)
 
     @property
+    def autoencoder(self) -> str:
+        """The autoencoder's folder within the base; empty for a model of pixels."""
+        return next((name for name in AUTOENCODERS if name in self.configs), "")
+
+    @property
     def vae(self) -> Mapping[str, Any] | None:
         """Config of the autoencoder; None for a model of pixels."""
-        return self.configs.get(VAE)
+        return self.configs[self.autoencoder] if self.autoencoder else None
 
     @property
     def loaded(self) -> dict[str, ComponentClass]:

@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MismatchError
-from .base import SCHEDULER, VAE, Base, Conditioning
+from .base import SCHEDULER, VAE, VQVAE, Base, Conditioning
 from .component_classes import FLOW_SCHEDULERS, NOISE_SCHEDULERS
 from .config_fields import FIELDS, FLOW_FIELDS, SCHEDULER_FIELDS, require_fields
 
+AUTOENCODERS: Mapping[str, tuple[str, ...]] = {
+    VAE: ("AutoencoderKL",),
+    VQVAE: ("VQModel", "AutoencoderKL"),
+}
+"""The classes of an autoencoder, by its folder."""
 LONGEST_CLASS = 80
 """Characters of a class name that messages show."""
 
@@ -92,12 +97,15 @@ def _require_steps_of_noise(config: Mapping[str, Any], place: Path) -> None:
 
 def _require_fitting_vae(base: Base, vae: Mapping[str, Any]) -> None:
     """Raise MismatchError for an autoencoder that does not fit the denoiser, or images."""
-    place = base.folder / VAE
-    if base.components[VAE].name != "AutoencoderKL" or vae.get("_class_name") != "AutoencoderKL":
-        what = f"is a {shown_class(vae.get('_class_name'))}; only AutoencoderKL is supported"
+    name = base.autoencoder
+    place, classes = base.folder / name, AUTOENCODERS[name]
+    kind = vae.get("_class_name")
+    if kind not in classes or base.components[name].name != kind:
+        what = f"is a {shown_class(kind)}; only {' and '.join(classes)} is supported"
         raise MismatchError(what, path=place)
-    if vae["latent_channels"] != base.channels:
-        what = f"takes {base.channels} channels, but the vae has {vae['latent_channels']}"
+    channels = vae.get("vq_embed_dim") or vae["latent_channels"]
+    if channels != base.channels:
+        what = f"takes {base.channels} channels, but the {name} has {channels}"
         raise MismatchError(
             what, path=base.denoiser_folder, advice="inpainting models are not supported"
         )

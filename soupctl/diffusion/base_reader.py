@@ -19,7 +19,7 @@ from ..checkpoints.layout import PICKLES
 from ..checkpoints.listing import PIPELINE
 from ..checkpoints.remote.address import address_of
 from ..errors import InputError, MismatchError, UsageError
-from .base import MODEL, SCHEDULER, VAE, Base, Conditioning
+from .base import AUTOENCODERS, MODEL, SCHEDULER, VAE, VQVAE, Base, Conditioning
 from .base_checks import require_trainable, shown_class
 from .base_files import BaseFiles
 from .component_classes import (
@@ -42,6 +42,10 @@ from .single_file import is_single_file, pipeline_of
 DENOISER_NAMES = ("unet", "transformer")
 PARTS = (VAE, SCHEDULER)
 """Components that are used besides the denoiser and text encoders."""
+WITH_VQVAE = "UNet2DModel"
+"""The class of a denoiser whose autoencoder may be a vqvae, as in diffusers' LDMPipeline."""
+EMA_COPIES = ("unet_ema",)
+"""Components that are the EMA of a denoiser, left out as diffusers does."""
 COMPANIONS = ("safety_checker", "feature_extractor", "image_encoder")
 """Components that are copied with a model, but have no influence on training or sampling."""
 ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors")
@@ -73,12 +77,13 @@ def read_base(
     files = BaseFiles(folder, variant)
     listing = files.read_config(PIPELINE)
     listed = listed_classes(listing or {}, folder / PIPELINE)
+    left_out = _without_copies(listed, folder)
     denoiser, config = _read_denoiser(files, listed)
     place = folder / denoiser
     family = _require_supported(config, place)
     class_name = str(config["_class_name"])
     if listed:
-        _require_used(listed, family, folder)
+        _require_used(listed, class_name, family, folder)
         found = known_components(listed, folder)
         _require_whole(found, files)
         kind = found.pop(next(name for name in DENOISER_NAMES if name in found))
@@ -93,7 +98,8 @@ def read_base(
             components[SCHEDULER] = BARE_SCHEDULER
     conditioning = _conditioning(config, family)
     configs = {denoiser: config, **_read_components(files, components, denoiser, family)}
-    settings = {name: value for name, value in (listing or {}).items() if name not in listed}
+    own = {*listed, *left_out}
+    settings = {name: value for name, value in (listing or {}).items() if name not in own}
     base = Base(
         folder,
         given,
@@ -105,10 +111,19 @@ def read_base(
         configs,
         files,
         settings,
+        left_out,
     )
     require_trainable(base)
     files.require_variant()
     return base
+
+
+def _without_copies(listed: dict[str, tuple[str, str]], folder: Path) -> tuple[str, ...]:
+    """Take copies of the denoiser out of the listed components; returns those that exist."""
+    found = [name for name in EMA_COPIES if name in listed or (folder / name).is_dir()]
+    for name in found:
+        listed.pop(name, None)
+    return tuple(found) if listed else ()
 
 
 def _read_denoiser(
@@ -136,20 +151,23 @@ def _with_class(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _require_used(
-    listed: Mapping[str, tuple[str, str]], family: DenoiserFamily, folder: Path
+    listed: Mapping[str, tuple[str, str]], class_name: str, family: DenoiserFamily, folder: Path
 ) -> None:
     """Raise MismatchError for a pipeline with a model that would be left out."""
     texts = [name for part in family.texts for name in (part.encoder, part.tokenizer)]
+    used = [*DENOISER_NAMES, *PARTS, *texts]
+    if class_name == WITH_VQVAE and VAE not in listed:
+        used.append(VQVAE)
     for name, (_, kind) in listed.items():
-        if name not in (*DENOISER_NAMES, *PARTS, *texts, *COMPANIONS):
+        if name not in (*used, *COMPANIONS):
             what = f"is a {reprlib.repr(kind)[1:-1]}, which soupctl does not use in a pipeline"
-            parts = ", ".join((*DENOISER_NAMES, *PARTS, *texts))
+            parts = ", ".join(used)
             raise MismatchError(what, path=folder / name, advice=f"supported are {parts}")
 
 
 def _require_whole(listed: Mapping[str, ComponentClass], files: BaseFiles) -> None:
     """Raise InputError for a pipeline that lacks a component on which the others depend."""
-    for name in (VAE, SCHEDULER):
+    for name in (*AUTOENCODERS, SCHEDULER):
         # without an autoencoder, latents would be taken for pixels
         if name in listed and not files.holds(name, listed[name]):
             what = f"is missing, though {PIPELINE} names it"
@@ -166,7 +184,7 @@ def _read_components(
 
     The files of all components are read, and their weights found.
     """
-    used = {denoiser, VAE, SCHEDULER}
+    used = {denoiser, *AUTOENCODERS, SCHEDULER}
     used |= {name for part in family.texts for name in (part.encoder, part.tokenizer)}
     configs = {}
     for name, kind in components.items():

@@ -66,7 +66,7 @@ FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteSche
 
 _TOKENIZER = (TOKENIZER_CONFIG, *VOCABULARIES)
 _KNOWN = (
-    *(ComponentClass("diffusers", name) for name in (*DENOISERS, "AutoencoderKL")),
+    *(ComponentClass("diffusers", name) for name in (*DENOISERS, "AutoencoderKL", "VQModel")),
     *(
         ComponentClass("diffusers", name, (SCHEDULER_CONFIG,), has_weights=False)
         for name in (*NOISE_SCHEDULERS, *FLOW_SCHEDULERS)

@@ -120,6 +120,15 @@ _VAE: Mapping[str, Field] = {
     "up_block_types": required(TEXTS),
 }
 
+_VQ: Mapping[str, Field] = {
+    **_VAE,
+    "lookup_from_codebook": FLAG,
+    "mid_block_add_attention": FLAG,
+    "norm_type": choice("group", "spatial"),
+    "num_vq_embeddings": required(whole(1, 10_000_000)),
+    "vq_embed_dim": optional(SIZE),
+}
+
 _SCHEDULER: Mapping[str, Field] = {
     "beta_end": required(number(0, 1)),
     "beta_schedule": required(TEXT),
@@ -171,6 +180,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     "SD3Transformer2DModel": _SD3,
     "FluxTransformer2DModel": _FLUX,
     "AutoencoderKL": _VAE,
+    "VQModel": _VQ,
     "CLIPTextModel": TEXT_ENCODER_FIELDS,
     "CLIPTextModelWithProjection": TEXT_ENCODER_FIELDS,
     "T5EncoderModel": T5_FIELDS,

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from ..errors import InputError, MismatchError, SoupError
-from .base import SCHEDULER, VAE, Base
+from .base import SCHEDULER, Base
 from .base_files import staged
 from .config_fields import FIELDS, FLOW_FIELDS, SCHEDULER_FIELDS
 from .families.family import Condition, Frame, TextPart
@@ -65,7 +65,7 @@ def load_models(base: Base) -> Models:
     denoiser = models.pop(base.denoiser).requires_grad_(True)
     for frozen in models.values():
         frozen.requires_grad_(False)
-    vae = models.pop(VAE, None)
+    vae = models.pop(base.autoencoder, None)
     return Models(base, denoiser, vae, models, tokenizers)
 
 
@@ -191,10 +191,15 @@ def _token_ids(tokenizer: Any, part: TextPart, captions: Sequence[str]) -> torch
 
 
 def encode_images(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Mean and log variance of the latents of images [B, C, H, W], as [B, 2 C', H', W']."""
+    """Mean and log variance of the latents of images [B, C, H, W], as [B, 2 C', H', W'].
+
+    Of a VQModel, the mean is the latents before they are quantised, and the variance is zero.
+    """
     with torch.no_grad():
-        posterior = vae.encode(pixels, return_dict=False)[0]
-    return torch.cat([posterior.mean, posterior.logvar], dim=1)
+        found = vae.encode(pixels, return_dict=False)[0]
+    if isinstance(found, torch.Tensor):
+        return torch.cat([found, torch.full_like(found, -torch.inf)], dim=1)
+    return torch.cat([found.mean, found.logvar], dim=1)
 
 
 def sample_latents(vae: Any, moments: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -203,7 +208,7 @@ def sample_latents(vae: Any, moments: torch.Tensor, noise: torch.Tensor) -> torc
     latents = mean + (0.5 * logvar).exp() * noise
     if (own := _own_moments(vae, latents)) is not None:
         return (latents - own[0]) * vae.config.scaling_factor / own[1]
-    return (latents - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
+    return (latents - _shift(vae)) * vae.config.scaling_factor
 
 
 def decode_latents(models: Models, latents: torch.Tensor) -> torch.Tensor:
@@ -215,13 +220,18 @@ def decode_latents(models: Models, latents: torch.Tensor) -> torch.Tensor:
         if (own := _own_moments(vae, latents)) is not None:
             plain = latents * own[1] / vae.config.scaling_factor + own[0]
         else:
-            plain = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0)
+            plain = latents / vae.config.scaling_factor + _shift(vae)
         return vae.decode(plain, return_dict=False)[0].clamp(-1, 1)
+
+
+def _shift(vae: Any) -> float:
+    """What is subtracted from latents before they are scaled."""
+    return vae.config.get("shift_factor") or 0
 
 
 def _own_moments(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Mean and standard deviation of latents by channel, [1, C, 1, 1], if the config has them."""
-    mean, std = vae.config.latents_mean, vae.config.latents_std
+    mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
     if mean is None or std is None:
         return None
     return tuple(like.new_tensor(each).view(1, -1, 1, 1) for each in (mean, std))

@@ -17,11 +17,11 @@ import transformers
 
 from ..checkpoints.safetensors import read_header
 from ..errors import InputError, Issue, MismatchError
-from .base import SCHEDULER, VAE, Base, Conditioning
+from .base import SCHEDULER, Base, Conditioning
 from .base_files import staged
 from .families.family import Condition, Frame, TextPart
 from .flow import TrainingObjective
-from .loading import known_fields, load_tokenizer, loading
+from .loading import encode_images, known_fields, load_tokenizer, loading
 from .published_configs import LENGTH
 from .sampling import sampler_of
 
@@ -132,13 +132,14 @@ def count_tokens(base: Base, captions: Sequence[str]) -> list[int]:
 
 
 def _rehearse_vae(base: Base, config: Mapping[str, Any], side: int) -> None:
-    vae = diffusers.AutoencoderKL.from_config(dict(config)).eval()
+    vae = getattr(diffusers, base.components[base.autoencoder].name).from_config(dict(config))
+    vae.eval()
     pixels = torch.zeros(1, base.pixel_channels, side * base.scale, side * base.scale)
-    mean = vae.encode(pixels, return_dict=False)[0].mean
+    mean = encode_images(vae, pixels).chunk(2, dim=1)[0]
     decoded = vae.decode(mean, return_dict=False)[0]
     if mean.shape[1:] != (base.channels, side, side) or decoded.shape != pixels.shape:
         what = f"makes latents {list(mean.shape[1:])} of images {list(pixels.shape[1:])}"
-        raise MismatchError(what, path=base.folder / VAE)
+        raise MismatchError(what, path=base.folder / base.autoencoder)
 
 
 def _rehearse_scheduler(base: Base, scheduler: Any, objective: TrainingObjective) -> None:

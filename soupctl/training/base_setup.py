@@ -51,6 +51,8 @@ class BaseSetup:
     @property
     def notices(self) -> Iterator[str]:
         """Remarks about the base for the user."""
+        for name in self.base.left_out:
+            yield f"{name} is left out: training starts from {self.base.denoiser}"
         if self.base.learns_variance:
             yield "the variances that the base predicts are not trained"
         if self.base.config.get("dropout"):

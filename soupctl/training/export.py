@@ -1,8 +1,8 @@
 """The trained model as a folder that diffusers loads and soupctl averages.
 
 Rule 1: the files of the base's other components are copied, not linked, so that the result does not
-depend on the base's folder; only the scheduler's prediction type may change. Other files are not
-copied.
+depend on the base's folder; only the scheduler's prediction type may change, and the list of
+components if one is left out. Other files are not copied.
 Rule 2: a folder is published as a whole.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from ..checkpoints.listing import PIPELINE
 from ..checkpoints.preference import INDEX
 from ..choices import Prediction
 from ..diffusion.base import SCHEDULER, Base
@@ -57,7 +58,9 @@ def publish_model(
             for name, tensors in parts.items()
         }
         for name, content in base.files.contents.items():
-            if prediction and name == base.files.inside(SCHEDULER, SCHEDULER_CONFIG):
+            if prediction and name == PIPELINE:
+                _write_listing(staging, base)
+            elif prediction and name == base.files.inside(SCHEDULER, SCHEDULER_CONFIG):
                 _write_scheduler(staging, name, base, prediction)
             elif name in configs or (prediction and not INDEX.search(name)):
                 write_file(staging, name, content)
@@ -107,6 +110,16 @@ def _write_scheduler(staging: Staging, name: str, base: Base, prediction: Predic
         return
     data = (json.dumps({**config, "prediction_type": prediction}, indent=2) + "\n").encode()
     write_file(staging, name, data)
+
+
+def _write_listing(staging: Staging, base: Base) -> None:
+    """Write the pipeline's list of components, without copies that the model does not have."""
+    content = base.files.contents[PIPELINE]
+    listing = parse_config(decode(content))
+    if base.left_out and not listing.keys().isdisjoint(base.left_out):
+        kept = {name: value for name, value in listing.items() if name not in base.left_out}
+        content = (json.dumps(kept, indent=2) + "\n").encode()
+    write_file(staging, PIPELINE, content)
 
 
 def copied_size(base: Base) -> int:

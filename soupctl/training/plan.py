@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..choices import Precision, SaveAs
-from ..diffusion.base import VAE, Base, Conditioning
+from ..diffusion.base import Base, Conditioning
 from ..diffusion.rehearsal import caption_bytes, count_tokens, most_tokens
 from ..diffusion.weights import parameter_counts
 from ..errors import UsageError
@@ -193,7 +193,10 @@ def _parameters(base_setup: BaseSetup) -> tuple[int, int]:
     """The numbers of trained and of frozen parameters."""
     base = base_setup.base
     counts = parameter_counts(base)
-    whole, frozen = counts[base.denoiser], counts.get(VAE, 0)
+    whole, frozen = (
+        counts[base.denoiser],
+        counts.get(base.autoencoder, 0) if base.autoencoder else 0,
+    )
     texts = sum(counts.get(each.encoder, 0) for each in base.texts)
     if base_setup.bank is not None:
         return base_setup.bank.trained, frozen + texts + whole

@@ -159,7 +159,7 @@ def fill_cache(run: PreparedRun, models: Models) -> LatentCache:
     """The run's latent cache, after encoding the images that were missing in it."""
     folder = run.request.output / LATENTS
     folder.mkdir(exist_ok=True)
-    cache = LatentCache(folder, run.digests["vae"], run.input_spec)
+    cache = LatentCache(folder, run.digests[run.base.autoencoder], run.input_spec)
     accelerator = run.accelerator
     samples = [each for part in run.trained_on for each in part.samples]
     share = samples[accelerator.process_index :: accelerator.num_processes]

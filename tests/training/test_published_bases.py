@@ -306,20 +306,43 @@ def test_other_noise_than_discrete_steps_with_betas_is_refused(
     assert "\n" not in refusal.value.message()
 
 
-@pytest.mark.parametrize(
-    ("listed", "is_there"),
-    [("VQModel", False), ("AutoencoderKL", False), ("AutoencoderKL", True)],
-)
-def test_a_denoiser_of_latents_is_never_trained_on_pixels(
-    tiny, bases, running, tmp_path, listed, is_there
-):
+@pytest.mark.parametrize("listed", ["VQModel", "AutoencoderKL"])
+def test_a_denoiser_of_latents_is_never_trained_on_pixels(bases, running, tmp_path, listed):
     shutil.copytree(bases["plain"], tmp_path / "base")
     edit(tmp_path / "base/model_index.json", vqvae=["diffusers", listed])
-    if is_there:
-        tiny.autoencoder().save_pretrained(tmp_path / "base/vqvae")
 
-    with pytest.raises(MismatchError, match=f"base/vqvae: is a.*{listed}"):
+    with pytest.raises(InputError, match="base/vqvae: is missing, though model_index"):
         running.read_base(tmp_path / "base")
+
+
+def test_an_autoencoder_that_is_called_vqvae_has_to_fit(tiny, bases, running, tmp_path):
+    shutil.copytree(bases["plain"], tmp_path / "base")
+    edit(tmp_path / "base/model_index.json", vqvae=["diffusers", "AutoencoderKL"])
+    tiny.autoencoder().save_pretrained(tmp_path / "base/vqvae")
+
+    with pytest.raises(MismatchError, match="takes 3 channels, but the vqvae has 4"):
+        running.read_base(tmp_path / "base")
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_of_a_unet_and_its_ema_the_unet_is_trained_and_published_alone(
+    bases, running, shards, tmp_path, is_listed
+):
+    base = shutil.copytree(bases["plain"], tmp_path / "base")
+    shutil.copytree(base / "unet", base / "unet_ema")
+    (base / "unet_ema/diffusion_pytorch_model.safetensors").write_bytes(b"never opened")
+    if is_listed:
+        edit(base / "model_index.json", unet_ema=["diffusers", "UNet2DModel"])
+    spy = running.ReporterSpy()
+
+    setup = running.read_base_setup(base, running.Options(steps=1), None)
+    running.run(base, shards["plain"], tmp_path / "run", spy, steps=1)
+
+    assert "unet_ema is left out: training starts from unet" in setup.notices
+    loaded(tmp_path / "run/model")
+    listing = json.loads((tmp_path / "run/model/model_index.json").read_text())
+    assert listing == json.loads((bases["plain"] / "model_index.json").read_text())
+    assert not (tmp_path / "run/model/unet_ema").exists()
 
 
 @pytest.mark.parametrize("part", ["vae", "scheduler"])

@@ -17,6 +17,7 @@ from diffusers import (
     DDPMPipeline,
     DDPMScheduler,
     DiTPipeline,
+    LDMPipeline,
     StableDiffusionPipeline,
 )
 from PIL import Image, ImageDraw
@@ -90,6 +91,22 @@ def plain_base(folder: Path, **scheduler: object) -> Path:
         attention_head_dim=8,
     )
     DDPMPipeline(unet, DDPMScheduler(**scheduler)).save_pretrained(folder)
+    return folder
+
+
+def latent_base(folder: Path) -> Path:
+    """An unconditional U-Net of 4x4 latents, which are quantised to decode them."""
+    torch.manual_seed(1)
+    unet = tiny_models.unet(
+        sample_size=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
+    LDMPipeline(
+        vqvae=tiny_models.drawn(tiny_models.quantising(), 2, 1 / 4),
+        unet=unet,
+        scheduler=DDIMScheduler(clip_sample=False),
+    ).save_pretrained(folder)
     return folder
 
 
