@@ -1,17 +1,19 @@
 """Image files of a data shard, decoded within a stated bound of memory.
 
 Rule 1: format, size and planes are read from the header and bounded before a pixel is decoded.
-Rule 2: besides its file, an image takes at most 12 bytes a pixel: it is put on white and converted
-a strip at a time. Of large images, a process decodes one at a time.
+Rule 2: besides its file, an image takes at most 12 bytes a pixel, and what a plug-in of Pillow
+needs: it is put on white and converted a strip at a time. Of large images, a process decodes one at
+a time.
 Rule 3: any failure to decode an image is an InputError, whichever of its many errors Pillow raises.
-Rule 4: only the formats named here are tried: for some others, Pillow starts other programs.
+Rule 4: only the formats named here, and those of `plug_ins`, are tried: for some others, Pillow
+starts other programs.
 """
 
 from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
 from ..storage.files import read_file
+from . import plug_ins
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 WIDE_GREY = ("F", "I", "I;16", "I;16B", "I;16L")
@@ -126,7 +129,7 @@ def decode_image(data: bytes, path: Path, channels: int) -> Image.Image:
 def _opened(data: bytes, path: Path) -> Iterator[Image.Image]:
     """An image whose header is within the bounds; errors in the block are InputErrors."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_formats(data, path)) as image:
             _require_bounded(image, path)
             is_large = image.width * image.height > LARGE_IMAGE
             with _one_large if is_large else nullcontext():
@@ -143,14 +146,28 @@ def _opened(data: bytes, path: Path) -> Iterator[Image.Image]:
         raise InputError(what, path=path) from error
 
 
+def _formats(data: bytes, path: Path) -> Sequence[str]:
+    """The formats to try; TooLarge for an image that its plug-in would decode to open it."""
+    kind = plug_ins.format_of(data)
+    if kind is None or not plug_ins.register(kind):
+        return FORMATS
+    if kind == plug_ins.JXL:
+        _require_size(plug_ins.jxl_size(data), path)
+    return (*FORMATS, kind)
+
+
+def _require_size(size: tuple[int, int], path: Path) -> None:
+    """Raise TooLarge for more pixels than an image may have."""
+    if size[0] * size[1] > MOST_PIXELS:
+        what = f"has {size[0]} x {size[1]} pixels, and an image has at most {MOST_PIXELS}"
+        raise TooLarge(what, path=path)
+
+
 def _require_bounded(image: Image.Image, path: Path) -> None:
     """Raise TooLarge for an image that would take too much memory to decode."""
     tags: Any = getattr(image, "tag_v2", {})
-    sizes = [(image.width, image.height), (tags.get(TILE_WIDTH, 1), tags.get(TILE_LENGTH, 1))]
-    for width, height in sizes:
-        if width * height > MOST_PIXELS:
-            what = f"has {width} x {height} pixels, and an image has at most {MOST_PIXELS}"
-            raise TooLarge(what, path=path)
+    for size in (image.size, (tags.get(TILE_WIDTH, 1), tags.get(TILE_LENGTH, 1))):
+        _require_size(size, path)
     if (planes := tags.get(SAMPLES_PER_PIXEL, 1)) > MOST_PLANES:
         raise TooLarge(f"has {planes} planes, and an image at most {MOST_PLANES}", path=path)
 

@@ -1,11 +1,13 @@
 """The files of a data shard by kind: images, masks, other pictures, packed images, clutter.
 
-Rule 1: a file's kind follows from its name alone, so training and `has` agree about it.
+Rule 1: a file's kind follows from its name, and from the plug-ins of Pillow that are installed; the
+content of a file does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from ..storage.folder import other_files
@@ -36,13 +38,17 @@ PICTURES = frozenset(
         *(".ppm", ".psd", ".qoi", ".raf", ".rw2", ".svg", ".tga", ".xcf"),
     )
 )
-"""Endings of picture files that are not read, in lower case."""
+"""Endings of picture files that are not read without a plug-in, in lower case."""
 PLUG_INS: Mapping[str, str] = {
     ".heic": "pillow-heif",
     ".heif": "pillow-heif",
     ".jxl": "pillow-jxl-plugin",
 }
-"""Plug-ins of Pillow that can convert pictures which are not read, by ending in lower case."""
+"""Plug-ins of Pillow that read pictures, by ending in lower case."""
+MODULES: Mapping[str, str] = {"pillow-heif": "pillow_heif", "pillow-jxl-plugin": "pillow_jxl"}
+"""The module of each plug-in."""
+WITH_PLUG_INS = IMAGES | PLUG_INS.keys()
+"""Endings of image files if all plug-ins are installed."""
 PACKED: Mapping[str, str] = {
     ".zip": "unpack it with unzip",
     ".7z": "unpack it",
@@ -66,9 +72,15 @@ CLUTTER = frozenset(
 """Files and folders that operating systems leave among images, in lower case."""
 
 
+def readable_endings() -> frozenset[str]:
+    """Endings of image files that can be read with the plug-ins that are installed."""
+    missing = {plug_in for plug_in, module in MODULES.items() if find_spec(module) is None}
+    return IMAGES | {ending for ending, plug_in in PLUG_INS.items() if plug_in not in missing}
+
+
 def is_image(path: Path) -> bool:
-    """Whether a file's name ends like that of an image."""
-    return path.suffix.lower() in IMAGES
+    """Whether a file's name ends like that of an image, which may need a plug-in."""
+    return path.suffix.lower() in WITH_PLUG_INS
 
 
 def files_of_data(folder: Path) -> dict[str, Path]:
@@ -84,9 +96,15 @@ def files_of_data(folder: Path) -> dict[str, Path]:
     }
 
 
-def images_among(files: Mapping[str, Path]) -> dict[str, Path]:
-    """The images among files by name, without the masks of other images."""
-    images = {name: path for name, path in files.items() if is_image(path)}
+def images_among(
+    files: Mapping[str, Path], endings: Collection[str] | None = None
+) -> dict[str, Path]:
+    """The images among files by name, without the masks of other images.
+
+    They have one of the `endings`, by default of those that can be read.
+    """
+    known = readable_endings() if endings is None else endings
+    images = {name: path for name, path in files.items() if path.suffix.lower() in known}
     stems = {str(PurePosixPath(name).with_suffix("")) for name in images}
     return {name: path for name, path in images.items() if not _is_mask(name, stems)}
 
@@ -94,7 +112,8 @@ def images_among(files: Mapping[str, Path]) -> dict[str, Path]:
 def masks_among(files: Mapping[str, Path]) -> dict[str, str]:
     """The masks of other images, by name, and the path of each such image without its ending."""
     images = images_among(files)
-    masks = sorted(name for name, path in files.items() if is_image(path) and name not in images)
+    known = readable_endings()
+    masks = sorted(each for each in files if _ending(each) in known and each not in images)
     stems = {str(PurePosixPath(name).with_suffix("")) for name in images}
     return {name: stem for name in masks for stem in [_masked(name, stems)] if stem is not None}
 
@@ -112,12 +131,17 @@ def _masked(name: str, stems: Iterable[str]) -> str | None:
 
 def pictures_among(files: Iterable[str]) -> list[str]:
     """The pictures that are not read, by name."""
-    return sorted(name for name in files if PurePosixPath(name).suffix.lower() in PICTURES)
+    unread = PICTURES - readable_endings()
+    return sorted(name for name in files if _ending(name) in unread)
+
+
+def _ending(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
 
 
 def plug_ins_for(names: Iterable[str]) -> list[str]:
-    """The plug-ins of Pillow that can convert these pictures, by name."""
-    endings = {PurePosixPath(name).suffix.lower() for name in names}
+    """The plug-ins of Pillow that read such pictures, by name."""
+    endings = set(map(_ending, names))
     return sorted({PLUG_INS[ending] for ending in endings & PLUG_INS.keys()})
 
 

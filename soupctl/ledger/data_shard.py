@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from blake3 import blake3
@@ -25,7 +26,15 @@ from ..errors import InputError, Issue
 from ..frozen import frozen
 from ..storage.files import read_file
 from ..storage.regular import reading
-from .data_files import files_of_data, images_among, is_image
+from .data_files import (
+    IMAGES,
+    PLUG_INS,
+    WITH_PLUG_INS,
+    files_of_data,
+    images_among,
+    is_image,
+    readable_endings,
+)
 from .data_splits import files_meant
 from .image_metadata import ImageMetadata, metadata_of, read_tables, tables_of
 from .json_values import parse_digest
@@ -104,20 +113,36 @@ class DataFolder:
     files: Mapping[str, Path]
     """Every file, by its path in the folder, or in its split for training."""
     digests: Mapping[str, str]
-    """Of the bytes of each image, by its path in the folder."""
+    """Of the bytes of each image, by its path in the folder; also of one that needs a plug-in."""
 
-    def images(self, column: str = COLUMN, *, whole: bool = False) -> tuple[ImageRecord, ...]:
+    def images(
+        self,
+        column: str = COLUMN,
+        *,
+        whole: bool = False,
+        endings: Collection[str] | None = None,
+    ) -> tuple[ImageRecord, ...]:
         """The images by name, with captions from `column`; those not in metadata.jsonl left out.
 
-        With `whole`, a caption file is one caption, not one a line.
+        With `whole`, a caption file is one caption, not one a line. They have one of the `endings`,
+        by default of those that can be read; InputError if there is none then.
         """
-        rows = self._rows(column)[0]
+        rows, known = self._rows(column)[0], endings or readable_endings()
         found = []
         for name, digest in sorted(self.digests.items()):
-            if rows is None or name in rows:
+            if _ending(name) in known and (rows is None or name in rows):
                 described = metadata_of(name, rows, self.files, whole=whole)
                 found.append(ImageRecord(name, digest, described.captions, described.label))
+        if not found and endings is None:
+            raise _no_images(self.folder)
         return tuple(found)
+
+    def readings(self) -> Iterator[frozenset[str]]:
+        """The endings of images that training read, for each choice of plug-ins that matters."""
+        used = sorted({PLUG_INS[_ending(each)] for each in self.digests if needs_plug_in(each)})
+        for count in range(len(used) + 1):
+            for chosen in combinations(used, count):
+                yield IMAGES | {each for each, plug_in in PLUG_INS.items() if plug_in in chosen}
 
     def problems(self, column: str = COLUMN) -> list[str]:
         """Entries of the table that do not fit the images."""
@@ -126,7 +151,7 @@ class DataFolder:
             return []
         table = ", ".join(tables_of(self.files))
         bad = [*bad, *((f"in {table} but missing", each) for each in rows.keys() - self.digests)]
-        bad += [(f"not in {table}", name) for name in self.digests.keys() - rows]
+        bad += [(f"not in {table}", name) for name in images_among(self.files).keys() - rows]
         return [f"an image is {what}: {name}" for what, name in sorted(bad)]
 
     def _rows(self, column: str) -> tuple[dict[str, ImageMetadata] | None, list[tuple[str, str]]]:
@@ -142,10 +167,10 @@ def read_data_folder(folder: Path, progress: Progress = ignore_progress) -> Data
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     found = files_of_data(folder)
-    files = files_meant(found, list(images_among(found))).files
-    images = images_among(files)
+    files = files_meant(found, list(images_among(found, WITH_PLUG_INS))).files
+    images = images_among(files, WITH_PLUG_INS)
     if not images:
-        raise InputError("contains no images", path=folder)
+        raise _no_images(folder)
     if bad := [name for name in images if not is_text(name)]:
         raise InputError("has a name that is not valid UTF-8", path=images[bad[0]])
     reading = current_progress()
@@ -179,6 +204,19 @@ def images_digest(
     if problems := found.problems(column):
         raise InputError.collected(Issue(problem, path) for problem in problems)
     return FileDigest(data_digest(found.images(column)), str(path))
+
+
+def _no_images(folder: Path) -> InputError:
+    return InputError("contains no images", path=folder)
+
+
+def _ending(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
+def needs_plug_in(name: str) -> bool:
+    """Whether an image can be read only with a plug-in of Pillow."""
+    return _ending(name) in PLUG_INS
 
 
 def is_text(name: str) -> bool:

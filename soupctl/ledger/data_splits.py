@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..frozen import frozen
-from .image_metadata import TABLES
+from .image_metadata import SIDECARS, TABLES
 
 TRAINING = frozenset(("train", "training"))
 SPLITS = TRAINING | {"dev", "eval", "test", "testing", "val", "valid", "validation"}
@@ -42,17 +42,28 @@ def files_meant(files: Mapping[str, Path], images: Sequence[str]) -> SplitFiles:
     """Of a folder that is divided into splits, the files of the one for training; else all files.
 
     It is divided if all its images are in splits, of which one is for training, and no table in
-    the folder itself names the images to use.
+    the folder itself names the images to use. If there is one split alone, its images are in
+    folders, and no captions are elsewhere.
     """
     splits = splits_among(images)
     chosen = [top for top in splits if top.lower().startswith("train")]
-    is_divided = len(splits) > 1 and {name.partition("/")[0] for name in images} == set(splits)
+    is_divided = {name.partition("/")[0] for name in images} == set(splits)
     if not is_divided or len(chosen) != 1 or any(table in files for table in TABLES):
         return SplitFiles(files)
     (split,) = chosen
+    if len(splits) == 1 and not _is_whole(split, files, images):
+        return SplitFiles(files)
     inside = {
         name.removeprefix(f"{split}/"): path
         for name, path in files.items()
         if name.startswith(f"{split}/")
     }
     return SplitFiles(inside, split, tuple(each for each in splits if each != split))
+
+
+def _is_whole(split: str, files: Iterable[str], images: Iterable[str]) -> bool:
+    """Whether a split has its images in folders, as classes are, and all captions of them."""
+    outside = (name for name in files if not name.startswith(f"{split}/"))
+    has_captions = any(name.lower().endswith(SIDECARS) for name in outside)
+    in_folders = all(name.count("/") > 1 for name in images)
+    return split.lower() in TRAINING and in_folders and not has_captions

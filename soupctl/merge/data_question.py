@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,17 +93,18 @@ def ask_for_image(path: Path, soup: str, known: Known, search: Sequence[Path]) -
     return Answer(False)
 
 
-def data_digests(folder: DataFolder, column: str) -> set[str]:
-    """The digests that training may have recorded for a folder.
+def data_digests(folder: DataFolder, column: str) -> dict[str, Sequence[ImageRecord]]:
+    """The digests that training may have recorded for a folder, each with its images.
 
-    With `--skip-bad`, images without a caption or a class are left out if the base needs one.
+    With `--skip-bad`, images without a caption or a class are left out if the base needs one, and
+    without plug-ins of Pillow, those that need them.
     """
-    digests = set()
-    for whole in (False, True):
-        images = folder.images(column, whole=whole)
+    digests: dict[str, Sequence[ImageRecord]] = {}
+    for whole, endings in product((False, True), folder.readings()):
+        images = folder.images(column, whole=whole, endings=endings)
         captioned = [image for image in images if image.captions]
         labelled = [image for image in images if image.label is not None]
-        digests |= {data_digest(each) for each in (images, captioned, labelled) if each}
+        digests |= {data_digest(each): each for each in (labelled, captioned, images) if each}
     return digests
 
 
@@ -235,7 +237,7 @@ def _lists_around(
         except SoupError:
             continue
         for digest, training in trainings.items():
-            column = training.options.get(COLUMN_OPTION, COLUMN)
-            if digest in data_digests(asked, column):
-                found[digest] = asked.images(column)
+            digests = data_digests(asked, training.options.get(COLUMN_OPTION, COLUMN))
+            if digest in digests:
+                found[digest] = tuple(digests[digest])
     return found

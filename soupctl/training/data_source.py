@@ -39,13 +39,18 @@ def source_of(folder: Path, conditioning: Conditioning) -> DataSource:
     images = list(images_among(files))
     if not images and (found := unpacked(folder, files)) is not None:
         return _packed_source(folder, found)
-    meant = SplitFiles(files)
-    # for a base that takes classes, a split may as well be one
-    if conditioning is not Conditioning.LABEL:
-        meant = files_meant(files, images)
-    told = (without_splits(meant),) if meant.split else ()
+    meant = files_meant(files, images)
+    # images without a class in a split: for a base that takes classes, the folder may be one
+    if conditioning is Conditioning.LABEL and not _has_classes(meant.files):
+        meant = SplitFiles(files)
+    told = (without_splits(meant),) if meant.left_out else ()
     place, tables = folder / meant.split, ", ".join(tables_of(meant.files))
     return DataSource(place, meant.files, tables, notices=told)
+
+
+def _has_classes(files: Mapping[str, Path]) -> bool:
+    """Whether all images are in folders, or a table describes them."""
+    return bool(tables_of(files)) or all("/" in name for name in images_among(files))
 
 
 def _packed_source(folder: Path, found: Unpacked) -> DataSource:

@@ -22,11 +22,11 @@ from ..diffusion.base import Conditioning
 from ..errors import InputError, Issue, OutputError, SoupError
 from ..images.decode import TooLarge, check_image, one_large_file, read_image_file
 from ..ledger.data_files import (
-    IMAGES,
     images_among,
     packed_among,
     pictures_among,
     plug_ins_for,
+    readable_endings,
 )
 from ..ledger.data_shard import data_digest, is_text
 from ..ledger.image_metadata import (
@@ -165,11 +165,11 @@ def _no_images(folder: Path, files: Mapping[str, Path]) -> InputError:
         name, advice = next(iter(packed.items()))
         what = f"contains no images, but {name}, which may pack some and is not read"
         return InputError(what, path=folder, advice=advice)
-    endings = f"image files end in {', '.join(sorted(IMAGES))}"
+    endings = f"image files end in {', '.join(sorted(readable_endings()))}"
     if pictures := pictures_among(files):
         what = f"contains no images, but {count_text(len(pictures), 'picture')} of other kinds"
         if plug_ins := plug_ins_for(pictures):
-            endings += f"; Pillow converts such pictures with {' and '.join(plug_ins)}"
+            endings += f"; pip install {' '.join(plug_ins)} reads such pictures"
         return InputError(f"{what}: {first_names(pictures)}", path=folder, advice=endings)
     return InputError("contains no images", path=folder, advice=endings)
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..diffusion.base import Conditioning
-from ..ledger.data_files import IMAGES, masks_among, pictures_among, plug_ins_for
+from ..ledger.data_files import masks_among, pictures_among, plug_ins_for, readable_endings
 from ..ledger.data_splits import SplitFiles
 from ..ledger.image_metadata import ImageMetadata, sidecar_of, tables_of
 from .repeats import REPEATS
@@ -41,12 +41,12 @@ def dataset_notices(
     """The remarks about the samples that were found among the files of a folder."""
     sidecars = {each.name: sidecar_of(each.name, files) for each in samples if rows is None}
     used = set(sidecars.values())
-    pictures = pictures_among(files)
+    pictures, known = pictures_among(files), readable_endings()
     used.update(tables_of(files), pictures)
     ignored = [
         name
         for name, path in files.items()
-        if name not in used and path.suffix.lower() not in IMAGES
+        if name not in used and path.suffix.lower() not in known
     ]
     if pictures:
         yield left_out_text(pictures)
@@ -70,17 +70,18 @@ def dataset_notices(
 
 
 def left_out_text(pictures: Sequence[str]) -> str:
-    """A remark about pictures of kinds that are not read, and what can convert them."""
+    """A remark about pictures of kinds that are not read, and what reads them."""
     found = count_text(len(pictures), "picture")
     text = f"{found} left out, of a kind that is not read: {first_names(pictures)}"
     if plug_ins := plug_ins_for(pictures):
-        text += f" (Pillow converts such with {' and '.join(plug_ins)})"
+        text += f" (pip install {' '.join(plug_ins)} reads such)"
     return text
 
 
 def without_splits(meant: SplitFiles) -> str:
     """A remark about the splits of a folder that are left out."""
-    return f"only the split {meant.split} is used, without {', '.join(meant.left_out)}"
+    others = ", ".join(map(repr, meant.left_out))
+    return f"only the split {meant.split!r} is used, without {others}"
 
 
 def _repeated(samples: Sequence[Sample]) -> str:

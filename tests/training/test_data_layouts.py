@@ -81,7 +81,7 @@ def test_the_plain_text_file_wins_and_the_other_is_reported(tmp_path):
 def test_a_folder_of_pictures_that_are_not_read_names_what_converts_them(tmp_path):
     (tmp_path / "a.HEIF").write_bytes(b"x")
 
-    assert refusal(tmp_path, NONE).endswith("; Pillow converts such pictures with pillow-heif)")
+    assert refusal(tmp_path, NONE).endswith("; pip install pillow-heif reads such pictures)")
 
 
 def test_a_name_is_the_same_composed_or_not(tmp_path):
@@ -152,9 +152,46 @@ def test_captions_in_a_form_that_is_not_read_are_named(tmp_path, name):
 
 
 def test_parts_of_a_set_are_never_classes(tmp_path):
-    images(tmp_path, "train/cat/a.png", "test/cat/b.png")
+    images(tmp_path, "train/a.png", "test/b.png")
 
     assert f"has several splits: test, train (--data {tmp_path}/train)" in refusal(tmp_path, LABEL)
+
+
+@pytest.mark.parametrize("others", [(), ("test", "val")])
+def test_classes_are_those_of_the_split_for_training(tmp_path, others):
+    images(tmp_path, "train/cat/a.png", "train/dog/b.png")
+    for other in others:
+        images(tmp_path, f"{other}/cat/c.png", f"{other}/rat/d.png")
+    (tmp_path / "README.md").write_text("x")
+
+    found = dataset.scan_dataset(tmp_path, LABEL)
+
+    assert [("cat/a.png", "cat"), ("dog/b.png", "dog")] == [
+        (each.name, each.label) for each in found.samples
+    ]
+    told = ("only the split 'train' is used, without 'test', 'val'",) if others else ()
+    assert found.notices == told
+    alone = dataset.scan_dataset(tmp_path / "train", LABEL)
+    assert images_digest(tmp_path).digest == found.digest == alone.digest
+
+
+def test_classes_in_the_table_of_a_split_are_used(tmp_path):
+    images(tmp_path, "train/a.png", "test/b.png")
+    (tmp_path / "train/metadata.jsonl").write_text('{"file_name": "a.png", "label": 1}')
+
+    (sample,) = dataset.scan_dataset(tmp_path, LABEL).samples
+
+    assert ("a.png", "1") == (sample.name, sample.label)
+
+
+def test_a_single_split_with_captions_outside_it_is_part_of_a_whole_folder(tmp_path):
+    images(tmp_path, "train/cat/a.png")
+    (tmp_path / "captions/train/cat").mkdir(parents=True)
+    (tmp_path / "captions/train/cat/a.txt").write_text("a cat")
+
+    (sample,) = dataset.scan_dataset(tmp_path, TEXT).samples
+
+    assert ("train/cat/a.png", ("a cat",)) == (sample.name, sample.captions)
 
 
 def test_of_several_splits_the_one_for_training_is_meant(tmp_path):
@@ -164,7 +201,7 @@ def test_of_several_splits_the_one_for_training_is_meant(tmp_path):
     found = dataset.scan_dataset(tmp_path, TEXT)
 
     assert [("a.png", ("a cat",))] == [(each.name, each.captions) for each in found.samples]
-    assert found.notices == ("only the split train is used, without test, val2017",)
+    assert found.notices == ("only the split 'train' is used, without 'test', 'val2017'",)
     assert found.folder == tmp_path
     alone = dataset.scan_dataset(tmp_path / "train", TEXT)
     assert images_digest(tmp_path).digest == found.digest == alone.digest
@@ -325,7 +362,7 @@ def test_a_caption_in_a_csv_file_may_be_long(tmp_path):
         (("cat/train/a.png", "cat/test/b.png"), LABEL, "has several splits: cat/test, cat/train"),
         (("a.png", "test/b.png"), NONE, "has the folder test, which is a split for testing"),
         (("val/cat/a.png",), LABEL, "has the folder val, which is a split for testing"),
-        (("train/cat/a.png",), LABEL, "has the folder train, which is a split, not a class"),
+        (("train/a.png",), LABEL, "has the folder train, which is a split, not a class"),
         (("img/a.png", "reg/b.png"), NONE, "has regularization images in reg"),
     ],
 )
@@ -392,7 +429,7 @@ def test_pictures_and_masks_that_are_not_used_are_told_apart_from_other_files(tm
     assert found.notices == (
         (
             "2 pictures left out, of a kind that is not read: d.heic, e.JXL"
-            " (Pillow converts such with pillow-heif and pillow-jxl-plugin)"
+            " (pip install pillow-heif pillow-jxl-plugin reads such)"
         ),
         "2 masks left out, not used: a.mask.png, b-masklabel.png",
         "1 file ignored: notes.md",
