@@ -113,7 +113,8 @@ def _plan_lines(plan: RunPlan) -> Iterator[str]:
     told += [f"{plan.classes} classes"] if plan.classes else []
     batch = f"{plan.batch_size} x {plan.grad_accum} x {plan.processes}"
     yield f"base       {plan.base} ({plan.class_name}, {plan.prediction})"
-    yield f"data       {plan.data}: {', '.join([counted(plan.images, 'image'), *told])}"
+    part = f"split {plan.split!r} of " if plan.split else ""
+    yield f"data       {part}{plan.data}: {', '.join([counted(plan.images, 'image'), *told])}"
     yield f"           {plan.data_digest}"
     if plan.validation:
         yield f"           {counted(plan.validation, 'more image')} for validation"

@@ -23,7 +23,8 @@ from ..storage.atomic import publish_bytes, publish_folder
 from ..storage.files import read_json, write_file
 from ..storage.partial import Staging
 from ..storage.renameat import random_name
-from .distributed import gather_on_main, is_deepspeed, restore_deepspeed, save_deepspeed, shard_like
+from .deepspeed_engine import is_deepspeed, restore_deepspeed, save_deepspeed
+from .distributed import gather_on_main, shard_like
 from .loop import LoopState
 from .tensors import write_tensors
 

@@ -28,6 +28,8 @@ class DataSource:
     """By their path in that folder."""
     tables: str
     """The names of the files that describe images; empty for none."""
+    split: str = ""
+    """The folder's split that they are; empty for the whole folder."""
     is_packed: bool = False
     notices: tuple[str, ...] = ()
     """What is left out, and where packed images are."""
@@ -45,7 +47,7 @@ def source_of(folder: Path, conditioning: Conditioning) -> DataSource:
         meant = SplitFiles(files)
     told = (without_splits(meant),) if meant.left_out else ()
     place, tables = folder / meant.split, ", ".join(tables_of(meant.files))
-    return DataSource(place, meant.files, tables, notices=told)
+    return DataSource(place, meant.files, tables, meant.split, notices=told)
 
 
 def _has_classes(files: Mapping[str, Path]) -> bool:

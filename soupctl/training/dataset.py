@@ -83,6 +83,8 @@ class Dataset:
     digest: str
     notices: tuple[str, ...]
     """Remarks for the user that do not stop training."""
+    split: str = ""
+    """The folder's split that is used; empty for the whole folder."""
 
 
 def scan_dataset(
@@ -143,7 +145,7 @@ def scan_dataset(
         *reports,
         *dataset_notices(samples, files, rows, conditioning, with_masks=with_masks),
     )
-    return Dataset(folder, tuple(samples), data_digest(samples), notices)
+    return Dataset(folder, tuple(samples), data_digest(samples), notices, source.split)
 
 
 def _described(

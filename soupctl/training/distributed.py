@@ -2,8 +2,6 @@
 
 Rule 1: if one process may fail while others wait for it, all of them are notified and stop.
 Rule 2: every process must gather tensors in the same order; whole tensors pass unchanged.
-Rule 3: soupctl's options win over DeepSpeed's configuration.
-Rule 4: DeepSpeed's checkpoints are pickles, opened only where a manifest of ours lists them.
 """
 
 from __future__ import annotations
@@ -12,21 +10,16 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import accelerate
 import torch
-import transformers
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..choices import Optimizer, Precision, Tracker, WeightDtype
 from ..errors import Issue, LimitError, TrainingError, UsageError
+from .deepspeed_engine import configure_deepspeed, is_deepspeed, zero_stage
 from .options import Options
-
-STATE = "deepspeed"
-"""Folder of DeepSpeed's files in a checkpoint."""
-HALF_PRECISIONS = ("bf16", "fp16")
 
 
 def start_accelerator(options: Options) -> Any:
@@ -64,6 +57,7 @@ def start_accelerator(options: Options) -> Any:
     except (ValueError, ImportError) as error:
         advice = "--precision bf16 or no" if options.precision is Precision.FP16 else None
         raise LimitError(str(error).strip().splitlines()[0], advice=advice) from error
+    require_what_was_asked(accelerator)
     require_fsdp2(accelerator)
     if is_deepspeed(accelerator):
         configure_deepspeed(accelerator, options)
@@ -80,6 +74,26 @@ def require_libraries(options: Options) -> None:
     if options.log_with is not Tracker.NONE and name not in trackers:
         what = f"log-with in --config needs {name}, which is not installed"
         raise LimitError(what, advice=f"pip install {name}")
+
+
+def require_what_was_asked(accelerator: Any) -> None:
+    """Raise LimitError for a way of training that the launch asked for, and that is not used.
+
+    accelerate says nothing, and trains in plain processes, for example on a CPU.
+    """
+    kinds = accelerate.DistributedType
+    for name, title, kind in (
+        ("FSDP", "FSDP", kinds.FSDP),
+        ("DEEPSPEED", "DeepSpeed", kinds.DEEPSPEED),
+        ("MEGATRON_LM", "Megatron-LM", None),
+    ):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() != "true":
+            continue
+        if kind is None:
+            raise LimitError(f"{title} is not supported", advice="use FSDP, DeepSpeed or neither")
+        if accelerator.distributed_type != kind:
+            what = f"{title} was asked for, but accelerate does not use it with these processes"
+            raise LimitError(what, advice="use several GPUs, or launch without it")
 
 
 def require_fsdp2(accelerator: Any) -> None:
@@ -220,68 +234,3 @@ def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         return tensor
     mesh = like.device_mesh
     return distribute_tensor(tensor.to(mesh.device_type), mesh, like.placements).to(like.device)
-
-
-def is_deepspeed(accelerator: Any) -> bool:
-    """Whether DeepSpeed manages model and optimizer."""
-    return bool(accelerator.distributed_type == accelerate.DistributedType.DEEPSPEED)
-
-
-def zero_stage(accelerator: Any) -> int:
-    """The ZeRO stage: from 1 on the optimizer is sharded, in 3 also the weights."""
-    return int(accelerator.state.deepspeed_plugin.zero_stage)
-
-
-def configure_deepspeed(accelerator: Any, options: Options) -> None:
-    """Set DeepSpeed's configuration from the options; UsageError if it trains 16-bit weights."""
-    config = accelerator.state.deepspeed_plugin.deepspeed_config
-    for name in HALF_PRECISIONS:
-        if config.get(name, {}).get("enabled") is True:
-            what = (
-                f"DeepSpeed's {name} setting would train 16-bit weights, and soupctl trains float32"
-            )
-            advice = "use its torch_autocast setting, with --precision no"
-            raise UsageError(what, advice=advice)
-    config["train_micro_batch_size_per_gpu"] = options.batch_size
-    config["gradient_accumulation_steps"] = options.grad_accum
-    config["gradient_clipping"] = options.max_grad_norm
-    if zero_stage(accelerator) == 3:
-        # despite its name, this gathers float32 weights
-        config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
-
-
-def load_models_unsharded(accelerator: Any) -> None:
-    """Make transformers load full models, although DeepSpeed will shard the denoiser."""
-    if is_deepspeed(accelerator):
-        transformers.integrations.unset_hf_deepspeed_config()
-
-
-def save_deepspeed(engine: Any, accelerator: Any, folder: Path | None) -> dict[str, int]:
-    """Write DeepSpeed's files to the main process's `folder`; returns their sizes by name."""
-    places = [None if folder is None else str(folder)]
-    accelerate.utils.broadcast_object_list(places)
-    engine.save_checkpoint(str(places[0]), tag=STATE, save_latest=False)
-    accelerator.wait_for_everyone()
-    if folder is None:
-        return {}
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in files:
-        _sync(path, os.O_RDONLY)
-    for place in {path.parent for path in files}:
-        _sync(place, os.O_RDONLY | os.O_DIRECTORY)
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def _sync(path: Path, how: int) -> None:
-    fd = os.open(path, how)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def restore_deepspeed(engine: Any, folder: Path) -> None:
-    """Restore DeepSpeed's state from a checkpoint; ValueError if there is none."""
-    found, _ = engine.load_checkpoint(str(folder), tag=STATE)
-    if found is None:
-        raise ValueError("it has no files of DeepSpeed")

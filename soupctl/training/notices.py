@@ -80,8 +80,8 @@ def left_out_text(pictures: Sequence[str]) -> str:
 
 def without_splits(meant: SplitFiles) -> str:
     """A remark about the splits of a folder that are left out."""
-    others = ", ".join(map(repr, meant.left_out))
-    return f"only the split {meant.split!r} is used, without {others}"
+    noun = "split" if len(meant.left_out) == 1 else "splits"
+    return f"without the {noun} {', '.join(map(repr, meant.left_out))}"
 
 
 def _repeated(samples: Sequence[Sample]) -> str:

@@ -37,6 +37,8 @@ class RunPlan:
     base: str
     class_name: str
     data: str
+    split: str
+    """The split of that folder which is trained on; empty for the whole folder."""
     output: str
     images: int
     captions: int
@@ -103,6 +105,7 @@ def make_plan(
         base=str(base.given),
         class_name=base.class_name,
         data=str(dataset.folder),
+        split=dataset.split,
         output=str(output),
         images=images,
         captions=sum(len(sample.captions) for sample in dataset.samples),

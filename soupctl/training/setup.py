@@ -20,7 +20,8 @@ from .bank_options import PatchOptions
 from .bank_plan import BankPlan
 from .base_setup import BaseSetup, read_base_setup
 from .dataset import Dataset, scan_dataset
-from .distributed import is_deepspeed, require_supported_options, zero_stage
+from .deepspeed_engine import is_deepspeed, zero_stage
+from .distributed import require_supported_options
 from .held_out import hold_out
 from .images import Images, recorded_images
 from .labels import ClassNumbers, number_classes

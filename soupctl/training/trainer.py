@@ -29,7 +29,8 @@ from .checkpoint import (
     remove_partial,
     restore_checkpoint,
 )
-from .distributed import load_models_unsharded, peer_failures, wait_for_all
+from .deepspeed_engine import load_models_unsharded
+from .distributed import peer_failures, wait_for_all
 from .loop import LoopState, Loss, train
 from .metrics import rewind
 from .notices import first_names

@@ -169,8 +169,8 @@ def test_classes_are_those_of_the_split_for_training(tmp_path, others):
     assert [("cat/a.png", "cat"), ("dog/b.png", "dog")] == [
         (each.name, each.label) for each in found.samples
     ]
-    told = ("only the split 'train' is used, without 'test', 'val'",) if others else ()
-    assert found.notices == told
+    told = ("without the splits 'test', 'val'",) if others else ()
+    assert (found.split, found.notices) == ("train", told)
     alone = dataset.scan_dataset(tmp_path / "train", LABEL)
     assert images_digest(tmp_path).digest == found.digest == alone.digest
 
@@ -201,7 +201,7 @@ def test_of_several_splits_the_one_for_training_is_meant(tmp_path):
     found = dataset.scan_dataset(tmp_path, TEXT)
 
     assert [("a.png", ("a cat",))] == [(each.name, each.captions) for each in found.samples]
-    assert found.notices == ("only the split 'train' is used, without 'test', 'val2017'",)
+    assert (found.split, found.notices) == ("train", ("without the splits 'test', 'val2017'",))
     assert found.folder == tmp_path
     alone = dataset.scan_dataset(tmp_path / "train", TEXT)
     assert images_digest(tmp_path).digest == found.digest == alone.digest

@@ -1,4 +1,4 @@
-"""Sharded weights, as under FSDP, train as unsharded ones do, and can be resumed."""
+"""Sharded weights, under FSDP or DeepSpeed, train as unsharded ones do, and can be resumed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from launched import TWO, outcome
 from safetensors import safe_open
 
 from soupctl.errors import LimitError, UsageError
+from soupctl.training.deepspeed_engine import configure_deepspeed
 from soupctl.training.distributed import (
-    configure_deepspeed,
     require_fsdp2,
     require_supported_options,
+    require_what_was_asked,
 )
 from soupctl.training.options import Options
 
@@ -28,7 +29,7 @@ HALF_OF_THE_DIGITS = 2.0**-12
 def sharded(bases, shards, tmp_path_factory) -> Path:
     """The runs of sharded.py, by two processes."""
     out = tmp_path_factory.mktemp("sharded")
-    words = (HERE / "sharded.py", bases["class"], shards["class"], out)
+    words = (HERE / "sharded.py", "fsdp", bases["class"], shards["class"], out)
     code, said = outcome(*TWO, *words, folder=out)
     assert code == 0, said
     return out
@@ -81,6 +82,22 @@ def test_a_sharded_run_can_be_resumed_unsharded(sharded):
         assert row == pytest.approx(found, rel=HALF_OF_THE_DIGITS)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_run_with_deepspeed_agrees_with_one_without_and_resumes(bases, shards, tmp_path, stage):
+    pytest.importorskip("deepspeed")
+    words = (HERE / "sharded.py", f"zero{stage}", bases["class"], shards["class"], tmp_path)
+
+    code, said = outcome(*TWO, *words, folder=tmp_path)
+
+    assert code == 0, said
+    assert weights(tmp_path / "straight") == weights(tmp_path / "resumed")
+    assert figures(tmp_path / "straight") == figures(tmp_path / "resumed")
+    parts, whole = (figures(tmp_path / name) for name in ("straight", "whole"))
+    for expected, found in zip(whole, parts, strict=True):
+        assert expected == pytest.approx(found, rel=HALF_OF_THE_DIGITS)
+
+
 class Parted:
     """What accelerate is with FSDP of version 1."""
 
@@ -107,6 +124,24 @@ def test_options_that_sharded_weights_cannot_support_are_refused():
         require_supported_options(Parted, options, patch=True)
     with pytest.raises(LimitError, match="fsdp_version: 2 in accelerate's configuration"):
         require_fsdp2(Parted)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
+def test_what_accelerate_was_asked_for_and_does_not_do_is_refused(monkeypatch, name, kind):
+    plain = SimpleNamespace(distributed_type="MULTI_CPU")
+    require_what_was_asked(plain)
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    require_what_was_asked(SimpleNamespace(distributed_type=name))
+
+    with pytest.raises(LimitError, match=f"{kind} was asked for, but accelerate does not use it"):
+        require_what_was_asked(plain)
+
+
+def test_megatron_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_MEGATRON_LM", "true")
+
+    with pytest.raises(LimitError, match="Megatron-LM is not supported"):
+        require_what_was_asked(SimpleNamespace(distributed_type="MEGATRON_LM"))
 
 
 def test_deepspeed_supports_ema_only_of_unsharded_weights():
