@@ -9,6 +9,7 @@ from typing import Any
 from ..checkpoints.layout import SUFFIXES
 from ..checkpoints.listing import CONFIG
 from ..checkpoints.open import STREAM
+from ..checkpoints.remote.address import address_of, require_target
 from ..choices import Layout
 from ..errors import Issue, MismatchError, UsageError
 from ..format.header import lay_out
@@ -121,13 +122,20 @@ def place(
     if request.config_from is not None and not is_pipeline:
         what = "--config-from gives configs to the pipeline that --layout diffusers makes of a file"
         raise UsageError(what, advice="leave it out")
+    address = address_of(request.output)
+    if address is not None:
+        require_target(address)
     if gguf is not None:
+        if address is not None:
+            what = "is an address, and GGUF files are written to this disk only"
+            advice = "name a file, and upload it"
+            raise UsageError(what, path=address.shown, advice=advice)
         return _one_gguf(request, gguf), ()
     if request.layout is None:
         made = decide(request.output, inputs, plans, request.shard_size, request.variant)
         return made, ()
     output = str(request.output)
-    is_file = output == STREAM or output.endswith(SUFFIXES)
+    is_file = output == STREAM or output.endswith(SUFFIXES) or address is not None
     if not output or Path(output).suffix.lower() in FOREIGN:
         what = "names no safetensors file or folder"
         raise UsageError(what, path=output, advice="name a .safetensors file, or a folder")
@@ -162,7 +170,9 @@ def _one_file(request: ConvertRequest, part: ConvertedPart, *, is_file: bool) ->
         return Destination(path, True, (ComponentFiles("", files, index),), NO_COMPANIONS)
     name = "standard output" if path is None else path.name
     file = OutputFile(name, lay_out(part.plan.written))
-    return Destination(path, False, (ComponentFiles("", (file,), None),), NO_COMPANIONS)
+    address = address_of(request.output)
+    every = (ComponentFiles("", (file,), None),)
+    return Destination(path, False, every, NO_COMPANIONS, address=address)
 
 
 def _pipeline(

@@ -5,13 +5,12 @@ Rule 1: nothing is published before the digests of the input are known and its f
 
 from __future__ import annotations
 
-import os
 import struct
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from ..checkpoints.digest import root_of
 from ..engines.contract import Engine
@@ -31,7 +30,7 @@ from ..merge.quantised_steps import MARKED, scale_name
 from ..storage.descriptors import allow_files
 from ..storage.files import read_file
 from ..storage.lock import locked
-from ..storage.written import WrittenFile
+from ..storage.written import Writable
 from ..workers import ROW_BYTES, Advance, ExecutionOptions, run_in_order, tasks
 from .conversion import Conversion, open_conversion
 from .record import record
@@ -99,9 +98,7 @@ def convert_tensors(
         errors = _errors(job, found, largest)
         for number, every in enumerate(files):
             _write_headers(job, writer, number, every, roots)
-        if job.destination.path is not None:
-            folder = Path(os.path.realpath(job.destination.path)).parent
-            publishing.enter_context(locked([folder]))
+        publishing.enter_context(locked(job.destination.locked))
     return tuple(
         ConvertedComponent(
             part.name, roots, len(part.plan.written), job.ledgers[n] is not None, errors[n]
@@ -217,7 +214,7 @@ def _errors(
     return errors
 
 
-def _create(job: Conversion, writer: OutputWriter, number: int) -> list[WrittenFile]:
+def _create(job: Conversion, writer: OutputWriter, number: int) -> list[Writable]:
     """The files of a component, with room for their headers."""
     files = job.destination.components[number]
     return [
@@ -256,7 +253,7 @@ def _write_headers(
     job: Conversion,
     writer: OutputWriter,
     number: int,
-    written: Sequence[WrittenFile],
+    written: Sequence[Writable],
     roots: Sequence[str],
 ) -> None:
     """Write the headers of a component, and its index, now that the input's digests are known."""

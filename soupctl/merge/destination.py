@@ -16,12 +16,13 @@ from stat import S_ISDIR
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import PICKLES, STEMS, SUFFIXES, Component, ModelFiles
 from ..checkpoints.open import STREAM
-from ..checkpoints.remote.address import address_of
+from ..checkpoints.remote.address import Address, address_of, require_target
 from ..errors import LimitError, OutputError, UsageError
 from ..format.header import lay_out
 from ..format.shards import MOST_SHARDS, OutputFile, TensorSpec, index_name, same_files, split
 from ..frozen import frozen
 from ..pattern import pattern
+from ..storage.elsewhere import elsewhere
 from .companion_files import CompanionFiles, companion_files, compared_configs
 from .ingredients import ComponentInputs, Inputs
 from .plan import Plan
@@ -59,6 +60,18 @@ class Destination:
     """Companion files in the inputs' folders: those that are copied, and those that are not."""
     texts: tuple[str, ...] = ()
     """Further files that are written beside the weights, by their names within the output."""
+    address: Address | None = None
+    """That of an object on a server; its `path` only names it."""
+
+    @property
+    def file(self) -> Path | None:
+        """The path of an output on this disk."""
+        return self.path if self.address is None else None
+
+    @property
+    def locked(self) -> tuple[Path, ...]:
+        """The folder on this disk that is locked while the output gets its name, if any."""
+        return () if self.file is None else (Path(os.path.realpath(self.file)).parent,)
 
     @property
     def names(self) -> frozenset[str]:
@@ -72,10 +85,8 @@ class Destination:
         return frozenset((*made, *self.texts, *(name for name, _ in self.companions.copies)))
 
     def folder_of(self, files: ComponentFiles) -> Path | None:
-        """The folder that holds a component's file, or its folder; None for standard output."""
-        if self.path is None:
-            return None
-        return (self.path / files.folder).parent
+        """The folder that holds a component's file, or its folder; None if not on this disk."""
+        return None if self.file is None else (self.file / files.folder).parent
 
 
 def decide(
@@ -95,9 +106,9 @@ def decide(
     """
     if not str(output):
         raise UsageError("the output path is empty")
-    if (address := address_of(output)) is not None:
-        what = "is an address, and soups are written to this disk only"
-        raise UsageError(what, path=address.shown, advice="make a file, and upload it")
+    address = address_of(output)
+    if address is not None:
+        require_target(address)
     if Path(output).suffix.lower() in FOREIGN:
         raise UsageError(
             f"a {Path(output).suffix} file holds no safetensors",
@@ -117,7 +128,12 @@ def decide(
         )
         name = "standard output" if output == STREAM else Path(output).name
         files = ComponentFiles("", (OutputFile(name, lay_out(_entries(plans[0]))),), None)
-        return Destination(None if output == STREAM else Path(output), False, (files,), configs)
+        path = None if output == STREAM else Path(output)
+        return Destination(path, False, (files,), configs, address=address)
+    if address is not None:
+        what = "is one object, and the soup is a folder of files"
+        advice = "name a .safetensors file with -o, or a folder, and upload that"
+        raise UsageError(what, path=address.shown, advice=advice)
     if any(plan.marker is not None for plan in plans):
         what = "weights quantised by --quantize fp8-scaled are loaded from single files only"
         raise UsageError(what, path=output, advice="name a .safetensors file with -o")
@@ -229,6 +245,11 @@ def refuse_input_as_output(
 
     Files among `replaceable` may be replaced, though not by what a shell redirects into them.
     """
+    if destination.address is not None:
+        if destination.address.shown in map(_address_of, _input_paths(inputs, ())):
+            shown = destination.address.shown
+            raise OutputError("is also an input", path=shown, advice="choose another output")
+        return
     if destination.path is None:
         found, replaceable = _stat_of_standard_output(), ()
     else:
@@ -263,6 +284,11 @@ def _stat_of_standard_output() -> os.stat_result | None:
     except (OSError, ValueError, AttributeError):
         # a Python caller may have closed stdout or replaced it
         return None
+
+
+def _address_of(path: Path) -> str | None:
+    file = elsewhere(path)
+    return None if file is None else file.address
 
 
 def _stat(path: Path) -> os.stat_result | None:

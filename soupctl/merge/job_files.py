@@ -14,7 +14,7 @@ from ..ledger.ledger import LEDGER_KEY, Ledger
 from ..storage.files import read_file
 from ..storage.partial import reserve_again
 from ..storage.place import refusing
-from ..storage.written import WrittenFile
+from ..storage.written import Writable, WrittenFile
 from .job import ComponentResult, Job
 from .kept_sum.format import SumForm
 from .kept_sum.forms import SumForms
@@ -46,7 +46,7 @@ class JobFiles:
         self._layouts = [*layouts]
         self._sum_fds = sum_fds
         self._sum_files = [WrittenFile(fd) for fd in sum_fds]
-        self._files: list[list[WrittenFile]] = []
+        self._files: list[list[Writable]] = []
         """The weights files of each component."""
         self._results: list[ComponentResult] = []
 

@@ -91,11 +91,22 @@ def memory_needed(
     fixed += NUMPY * any(map(_needs_numpy, components))
     files = (file for each in checkpoints.values() for file in each.files)
     fixed += SERVERS * any(elsewhere(file.path) is not None for file in files)
+    fixed += sum(_sending(job) for job in jobs)
     planes = max((len(form.rest) for each in found for form in each.values()), default=0)
     # components are made one after the other, and all jobs make the same one at once
     together = zip(*(job.components for job in jobs), strict=False)
     threads = (_a_thread(some, chunk, max(planes, FURTHER_PLANES)) for some in together)
     return MemoryNeed(fixed, A_THREAD + max(threads, default=0))
+
+
+def _sending(job: Job) -> int:
+    """What is sent to a server, and the libraries that do it."""
+    if job.destination.address is None:
+        return 0
+    # imported late, because most soups are written to this disk
+    from ..checkpoints.remote.upload import most_held
+
+    return SERVERS + most_held(job.size)
 
 
 def require_memory(

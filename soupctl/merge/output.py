@@ -18,7 +18,7 @@ from ..format.header import Tensor
 from ..storage.atomic import publish_file, publish_folder
 from ..storage.files import NewFiles, copy_file, require_room, write_file
 from ..storage.stream import publish_stream
-from ..storage.written import WrittenFile
+from ..storage.written import Writable, WrittenFile
 from .destination import Destination
 from .overwrite import may_replace_with
 
@@ -26,7 +26,7 @@ from .overwrite import may_replace_with
 class OutputFiles(NewFiles, Protocol):
     """Makes the files of an output, some of which stay open."""
 
-    def in_turn(self, name: str, fd: int, /) -> WrittenFile:
+    def in_turn(self, name: str, fd: int, /) -> Writable:
         """The new file `name`, open as `fd` unless there are too many."""
 
 
@@ -35,9 +35,9 @@ class OutputWriter:
 
     def __init__(self, files: OutputFiles) -> None:
         self._files = files
-        self._places: dict[tuple[int, str], tuple[WrittenFile, int]] = {}
+        self._places: dict[tuple[int, str], tuple[Writable, int]] = {}
 
-    def add(self, component: int, name: str, tensors: Sequence[Tensor], header: int) -> WrittenFile:
+    def add(self, component: int, name: str, tensors: Sequence[Tensor], header: int) -> Writable:
         """Make one file with room for a header of `header` bytes."""
         fd = self._files.create(name, header + (tensors[-1].stop if tensors else 0))
         file = self._files.in_turn(name, fd)
@@ -58,7 +58,7 @@ class OutputWriter:
         Those that are next to each other in a file are written at once.
         """
         done = begin = end = 0
-        last: WrittenFile | None = None
+        last: Writable | None = None
         for tensor, size in zip(tensors, sizes, strict=True):
             file, start = self._places[component, tensor]
             if start != end or file is not last:
@@ -95,6 +95,22 @@ class _OneFile:
         return WrittenFile(fd)
 
 
+class _OneObject:
+    """An output of a single object, which has no descriptor."""
+
+    def __init__(self, written: Writable) -> None:
+        self._written = written
+
+    def create(self, _name: str, _size: int, /) -> int:
+        return -1
+
+    def finish(self, _fd: int, /) -> None:
+        pass
+
+    def in_turn(self, _name: str, _fd: int, /) -> Writable:
+        return self._written
+
+
 @contextmanager
 def open_output(
     destination: Destination, size: int, *, replace: bool, check: Callable[[], None]
@@ -103,6 +119,12 @@ def open_output(
     if destination.path is None:
         with publish_stream(sys.stdout.fileno(), size, check) as fd:
             yield OutputWriter(_OneFile(fd))
+    elif destination.address is not None:
+        # imported late, because most soups are written to this disk
+        from ..checkpoints.remote.targets import publish_object
+
+        with publish_object(destination.address, size, replace=replace, check=check) as written:
+            yield OutputWriter(_OneObject(written))
     elif destination.is_folder:
         may_replace = may_replace_with(destination.path, destination.names)
         with publish_folder(

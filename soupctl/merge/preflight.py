@@ -31,6 +31,9 @@ def require_free(job: Job, *, force: bool = False) -> None:
         require_file_size(folder, job.size)
         require_room(folder, job.size, folder=folder)
         return
+    if destination.address is not None:
+        require_free_place(destination, force=force)
+        return
     with refusing(target), place_of(target) as place:
         _require_replaceable(place, target, destination, force=force)
         _require_file_sizes(job, target)
@@ -59,6 +62,11 @@ def require_free_place(destination: Destination, *, force: bool = False) -> None
     target = destination.path
     if target is None:
         return
+    if destination.address is not None:
+        from ..checkpoints.remote.targets import require_free_object
+
+        require_free_object(destination.address, replace=force)
+        return
     with refusing(target), place_of(target) as place:
         _require_replaceable(place, target, destination, force=force)
 
@@ -79,7 +87,7 @@ def file_system_lacks(job: Job) -> tuple[str, ...]:
 
     Raises OutputError if nothing can be written there.
     """
-    target = job.destination.path
+    target = job.destination.file
     if target is None:
         return ()
     with refusing(target), place_of(target) as place:

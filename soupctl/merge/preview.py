@@ -14,6 +14,7 @@ from ..kinds.kind import WEIGHT
 from ..workers import require_room_to_compute
 from .adapter_reader import AdapterReader
 from .blocks.table import BlockRow, block_rows
+from .destination import Destination
 from .job import ComponentJob, Job
 from .kept_sum.survey import least_sum_size
 from .memory import memory_needed
@@ -103,7 +104,7 @@ def preview(
 
     fitted = fit_memory(need_of, threads, max_memory)
     return Preview(
-        output=str(job.destination.path or STREAM),
+        output=_shown(job.destination),
         shares=job.shares,
         # a method combines models, although the job has their weights as scales
         added=job.added if plans[0].method is None else frozenset(),
@@ -118,9 +119,16 @@ def preview(
         memory=fitted.memory,
         threads=fitted.threads,
         chunk=fitted.chunk,
-        free_disk=free_disk(job.destination.path),
+        free_disk=free_disk(job.destination.file),
         notes=job.notes,
     )
+
+
+def _shown(destination: Destination) -> str:
+    """The output as text."""
+    if destination.address is not None:
+        return destination.address.shown
+    return str(destination.path or STREAM)
 
 
 def _sum_size(plans: Sequence[Plan]) -> tuple[int, int]:

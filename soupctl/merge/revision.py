@@ -17,7 +17,7 @@ from ..ledger.changes import WeightRemoval
 from ..ledger.ledger import Ledger
 from ..ledger.weights import rounded_weight
 from .ingredients import require_several
-from .kept_sum.opened import require_keepable
+from .kept_sum.opened import has_place, require_keepable
 from .opened_inputs import OpenedInputs
 
 
@@ -130,7 +130,7 @@ class Revision:
 
     def keeps_sum(self, *, has_sum: bool) -> bool:
         """Whether a sum is kept beside the result, of a soup that has one or not."""
-        return (has_sum and self.output != STREAM) if self.keep_sum is None else self.keep_sum
+        return (has_sum and has_place(self.output)) if self.keep_sum is None else self.keep_sum
 
     @property
     def uses_sum(self) -> bool:

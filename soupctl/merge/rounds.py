@@ -117,6 +117,9 @@ def require_places(jobs: Sequence[Job], *, force: bool = False) -> None:
 def _target(job: Job) -> Path:
     if job.destination.path is None:
         raise UsageError("standard output holds one soup, not several", advice="name files")
+    if job.destination.address is not None:
+        what = "is an address, and several soups are written to this disk only"
+        raise UsageError(what, path=job.destination.address.shown, advice="name files")
     return job.destination.path
 
 

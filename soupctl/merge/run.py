@@ -11,7 +11,6 @@ If publishing the soup fails, the new sum is removed again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -93,7 +92,7 @@ def _carry_out_round(
             for output in outputs:
                 output.sync()
             publishing.enter_context(locked(_folders(jobs)))
-            replaced = [replaced_sum(job.destination.path) if force else None for job in jobs]
+            replaced = [replaced_sum(job.destination.file) if force else None for job in jobs]
         for output, old in zip(outputs, replaced, strict=True):
             if old is not None and old != output.sum_path:
                 remove_sum(old)
@@ -102,8 +101,7 @@ def _carry_out_round(
 
 def _folders(jobs: Sequence[Job]) -> list[Path]:
     """The folders of the outputs."""
-    paths = [job.destination.path for job in jobs]
-    return [Path(os.path.realpath(path)).parent for path in paths if path is not None]
+    return [folder for job in jobs for folder in job.destination.locked]
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from .descriptors import refusing_too_many
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 FORCE = "-f replaces it"
+SCHEMES = ("hf", "s3", "gs", "https", "http")
 
 
 @frozen
@@ -95,6 +96,9 @@ def place_of(target: Path) -> Iterator[Place]:
     try:
         fd = os.open(final.parent, FOLDER)
     except FileNotFoundError:
+        if str(target).partition(":/")[0] in SCHEMES:
+            problem = "is an address, and this is written to this disk only"
+            raise OutputError(problem, path=target, advice="name a file, and upload it") from None
         problem = f"the folder {final.parent} does not exist"
         raise OutputError(problem, path=target, advice="create it first") from None
     try:

@@ -10,10 +10,21 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from .descriptors import IN_TURN
 from .files import write_at
 from .writeback import WINDOW, begin_writeback
+
+
+class Writable(Protocol):
+    """Takes the bytes of one output, from several threads at once."""
+
+    def write(self, data: bytes | memoryview, offset: int, /) -> None:
+        """Write all of `data` at `offset`."""
+
+    def sync(self) -> None:
+        """Wait until what is written is safe."""
 
 
 class WrittenFile:

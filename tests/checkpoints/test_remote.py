@@ -436,7 +436,7 @@ def test_output_at_an_address_is_refused(server: Loopback, tmp_path: Path) -> No
     with pytest.raises(UsageError) as refusal:
         verbs.average(Request(places(server, "web"), f"{server.url}/soup.st?token=hidden"))
     assert refusal.value.message() == (
-        f"{server.url}/soup.st: is an address, and soups are written to this disk only"
+        f"{server.url}/soup.st: is on a web server, and soups are written to files and buckets"
         " (make a file, and upload it)"
     )
 

@@ -19,6 +19,8 @@ REPOSITORY = pattern(
     r"(?:@(?P<revision>refs/[^/]+/[^/]+|[^/]+))?"
     r"(?:/(?P<inside>.*))?"
 )
+STORES = ("s3", "gs")
+"""Schemes of stores of objects."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -97,3 +99,18 @@ def hub_address(address: Address) -> HubAddress:
         what = "is not hf://OWNER/NAME[@REVISION][/PLACE]"
         raise UsageError(what, path=address.shown)
     return HubAddress(found["repository"], found["revision"], found["inside"] or "")
+
+
+def require_target(address: Address) -> None:
+    """Raise UsageError for an address that no object can be written to."""
+    if address.scheme == "hf":
+        what = "is a repository, and soups are written to files and buckets"
+        advice = "make a file, and `soupctl push` uploads it"
+        raise UsageError(what, path=address.shown, advice=advice)
+    if address.scheme not in STORES:
+        what = "is on a web server, and soups are written to files and buckets"
+        raise UsageError(what, path=address.shown, advice="make a file, and upload it")
+    _, _, key = address.rest.partition("/")
+    if not key or key.endswith("/"):
+        what = "is not the address of an object"
+        raise UsageError(what, path=address.shown, advice=f"{address.scheme}://BUCKET/NAME")

@@ -14,12 +14,31 @@ from random import uniform
 from typing import Any, TypeVar
 
 from ...errors import InputError, LimitError, OutputError
+from ...frozen import frozen
 
 T = TypeVar("T")
+
+
+@frozen
+class Purpose:
+    """What requests are made for, and how their failures are told."""
+
+    done: str
+    error: type[InputError | OutputError]
+    absent: str
+    """What a missing place means."""
+    instead: str
+    """The advice where no other attempt would help."""
+
+
+READING = Purpose("read", InputError, "there is no such file", "download it, and name the copy")
+WRITING = Purpose("written", OutputError, "there is no such bucket", "make a file, and upload it")
 
 ATTEMPTS = 5
 WAIT = 0.25
 """Seconds before the second attempt, about; each later wait is twice as long."""
+LONGEST = 300.0
+"""Seconds that a request may take with its whole answer, however steadily bytes arrive."""
 LIBRARIES = {
     "aiohttp": "ClientError",
     "botocore.exceptions": "BotoCoreError",
@@ -43,11 +62,16 @@ class ChangedError(Exception):
     """The server has another version of a file than the one that was opened."""
 
 
-def attempted(label: str, request: Callable[[], T]) -> T:
+def too_slow() -> RefusedError:
+    """The error for a request that takes longer than `LONGEST`."""
+    return RefusedError(f"the server takes longer than {LONGEST:g} seconds")
+
+
+def attempted(label: str, request: Callable[[], T], purpose: Purpose = READING) -> T:
     """The answer to a request about `label`, made again after faults that may pass.
 
-    Raises InputError for an absent or forbidden file, or a server that keeps failing, OutputError
-    for a file that has changed.
+    Raises the purpose's error for an absent or forbidden place, or a server that keeps failing,
+    OutputError for a file that has changed.
     """
     wait = WAIT
     for left in reversed(range(ATTEMPTS)):
@@ -56,15 +80,15 @@ def attempted(label: str, request: Callable[[], T]) -> T:
         except ChangedError:
             raise OutputError("changed while it was read", path=label) from None
         except RefusedError as error:
-            advice = "download it, and name the copy"
-            raise InputError(f"cannot be read: {error}", path=label, advice=advice) from None
+            what = f"cannot be {purpose.done}: {error}"
+            raise purpose.error(what, path=label, advice=purpose.instead) from None
         except faults() as error:
-            final = _refusal(error, label)
+            final = _refusal(error, label, purpose)
             if final is not None:
                 raise final from None
             if not left:
-                what = f"cannot be read: {_reason(error)}, {ATTEMPTS} times"
-                raise InputError(what, path=label, advice="try again later") from None
+                what = f"cannot be {purpose.done}: {_reason(error)}, {ATTEMPTS} times"
+                raise purpose.error(what, path=label, advice="try again later") from None
         time.sleep(wait * uniform(0.5, 1.5))  # noqa: S311
         wait *= 2
     raise AssertionError
@@ -80,27 +104,28 @@ def faults() -> tuple[type[Exception], ...]:
     return tuple(found)
 
 
-def _refusal(error: Exception, label: str) -> InputError | None:
+def _refusal(error: Exception, label: str, purpose: Purpose) -> InputError | OutputError | None:
     """The error for a request that need not be made again; None for a fault that may pass."""
-    status = status_of(error)
+    status, advice = status_of(error), None
     if status in (401, 403) or isinstance(error, PermissionError):
+        why = "access is refused"
         advice = "log in with the tools of its library, and ask for access where it is gated"
-        return InputError("cannot be read: access is refused", path=label, advice=advice)
-    if "Credential" in type(error).__name__:
-        advice = "log in with the tools of its library"
-        return InputError("cannot be read: no credentials are found", path=label, advice=advice)
-    if "Validation" in type(error).__name__:
-        return InputError("cannot be read: its bucket cannot have this name", path=label)
-    if status in (404, 410) or isinstance(error, FileNotFoundError):
-        return InputError("cannot be read: there is no such file", path=label)
-    if status is not None and 400 <= status < 500 and status not in (408, 425, 429):
-        return InputError(f"cannot be read: the server answers {status}", path=label)
-    return None
+    elif "Credential" in type(error).__name__:
+        why, advice = "no credentials are found", "log in with the tools of its library"
+    elif "Validation" in type(error).__name__:
+        why = "its bucket cannot have this name"
+    elif status in (404, 410) or isinstance(error, FileNotFoundError):
+        why = purpose.absent
+    elif status is not None and 400 <= status < 500 and status not in (408, 425, 429):
+        why = f"the server answers {status}"
+    else:
+        return None
+    return purpose.error(f"cannot be {purpose.done}: {why}", path=label, advice=advice)
 
 
 def status_of(error: Exception) -> int | None:
-    """The HTTP status that an error is about; None if there is none."""
-    answer: Any = getattr(error, "response", None)
+    """The HTTP status that an error, or its cause, is about; None if there is none."""
+    answer: Any = getattr(error, "response", getattr(error.__cause__, "response", None))
     status = getattr(answer, "status_code", None)
     if status is None and isinstance(answer, dict):
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")

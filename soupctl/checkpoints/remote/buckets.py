@@ -5,11 +5,12 @@ Rule 1: credentials and endpoints are found by the libraries, in their own place
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import InputError
 from ...frozen import frozen
+from . import attempts
 from .address import Address
 from .attempts import (
     SHORT,
@@ -19,6 +20,7 @@ from .attempts import (
     attempted,
     faults,
     require_extra,
+    too_slow,
 )
 from .listing import RemoteFiles
 
@@ -51,7 +53,7 @@ class StoredObject:
 
         def ranged() -> bytes:
             try:
-                data: bytes = self.system.cat_file(self.name, start=start, end=stop)
+                data: bytes = in_time(self.system.cat_file, self.name, start=start, end=stop)
             except OSError:
                 # a range beyond the end of a shorter object is an error like any other
                 if not self._has_version():
@@ -71,25 +73,40 @@ class StoredObject:
 
     def _has_version(self) -> bool:
         self.system.invalidate_cache()
-        found = self.system.info(self.name, refresh=True)
+        found = in_time(self.system.info, self.name, refresh=True)
         return (found["size"], _version(found)) == (self.size, self.version)
+
+
+def file_system(scheme: str) -> Any:
+    """What reads and writes the objects of a kind of store; LimitError without its library."""
+    require_extra(scheme, LIBRARIES[scheme])
+    # imported late, because loading it takes time
+    import fsspec
+
+    system = fsspec.filesystem(scheme)
+    # requests are made again here, where the waits are known
+    system.retries = 1
+    return system
+
+
+def in_time(request: Callable[..., Any], *values: Any, **more: Any) -> Any:
+    """The answer to a request of an asynchronous file system; RefusedError if it takes too long."""
+    from fsspec.exceptions import FSTimeoutError
+
+    try:
+        return request(*values, timeout=attempts.LONGEST, **more)
+    except FSTimeoutError:
+        raise too_slow() from None
 
 
 def bucket_listing(address: Address) -> RemoteFiles:
     """The object or the objects at an address; raises the errors of `attempted`."""
-    package = LIBRARIES[address.scheme]
-    require_extra(address.scheme, package)
-    # imported late, because loading it takes time
-    import fsspec
-
-    system = fsspec.filesystem(address.scheme)
-    # requests are made again here, where the waits are known
-    system.retries = 1
+    system = file_system(address.scheme)
     shown, start = address.shown, address.rest.rstrip("/")
 
     def found() -> dict[str, Mapping[str, Any]]:
         try:
-            listed: dict[str, Mapping[str, Any]] = system.find(start, detail=True)
+            listed: dict[str, Mapping[str, Any]] = in_time(system.find, start, detail=True)
         except faults():
             raise
         except (TypeError, ValueError, LookupError) as error:

@@ -7,12 +7,14 @@ Rule 2: an encrypted address never leads to one that is not.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from ...errors import UsageError
 from ...frozen import frozen
+from . import attempts
 from .attempts import (
     SHORT,
     ChangedError,
@@ -20,6 +22,7 @@ from .attempts import (
     ShortAnswerError,
     attempted,
     require_extra,
+    too_slow,
 )
 
 TIMEOUT = 30.0
@@ -75,8 +78,10 @@ class WebFile:
                 raise ChangedError
             if found[:2] != (start, stop - 1):
                 raise ShortAnswerError(SHORT)
-            parts, size = [], 0
+            parts, size, began = [], 0, time.monotonic()
             for part in answer.iter_raw():
+                if time.monotonic() - began > attempts.LONGEST:
+                    raise too_slow()
                 parts.append(part)
                 size += len(part)
                 if size > stop - start:

@@ -7,7 +7,6 @@ of components.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,6 +18,7 @@ from pathlib import Path
 from ...checkpoints.digest import root_of, text_digest
 from ...checkpoints.layout import SUFFIXES
 from ...checkpoints.open import STREAM
+from ...checkpoints.remote.address import address_of, require_target
 from ...errors import MismatchError, UsageError
 from ...format.header import Tensor, encode_header, lay_out
 from ...format.shards import OutputFile
@@ -94,6 +94,8 @@ def open_delta_job(request: DeltaRequest) -> Iterator[DeltaJob]:
     Raises MismatchError for names, shapes or kinds that do not, and for quantised weights, and
     UsageError for several components in one file.
     """
+    if (address := address_of(request.output)) is not None:
+        require_target(address)
     if Path(request.output).suffix.lower() in FOREIGN:
         what = f"a {Path(request.output).suffix} file holds no safetensors"
         raise UsageError(what, path=request.output, advice="name a .safetensors file")
@@ -104,7 +106,8 @@ def open_delta_job(request: DeltaRequest) -> Iterator[DeltaJob]:
         ignore_ledger=request.ignore_ledger,
     ) as inputs:
         count, output = len(inputs.parts), str(request.output)
-        if count > 1 and (output == STREAM or output.endswith(SUFFIXES)):
+        is_one = output == STREAM or output.endswith(SUFFIXES) or address is not None
+        if count > 1 and is_one:
             what = f"one file cannot hold the deltas of {count} components"
             advice = "name a folder with -o, or pick one with --component"
             raise UsageError(what, path=request.output, advice=advice)
@@ -185,9 +188,7 @@ def subtract_base(
             place.write(encode_header(each.tensors, each.metadata(ledger), len(each.header)), 0)
             place.sync()
             results.append(_result(each, ledger))
-        if destination.path is not None:
-            folder = Path(os.path.realpath(destination.path)).parent
-            publishing.enter_context(locked([folder]))
+        publishing.enter_context(locked(destination.locked))
     return tuple(results)
 
 
@@ -262,7 +263,8 @@ def _destination(job: DeltaJob, tensors: Sequence[tuple[Tensor, ...]]) -> Destin
     if len(job.components) == 1:
         name = "standard output" if path is None else path.name
         files = ComponentFiles("", (OutputFile(name, tensors[0]),), None)
-        return Destination(path, False, (files,), CompanionFiles((), (), ()))
+        address = address_of(job.request.output)
+        return Destination(path, False, (files,), CompanionFiles((), (), ()), address=address)
     every = tuple(
         ComponentFiles(each.part.name, (OutputFile(COMPONENT_FILE, its),), None)
         for each, its in zip(job.components, tensors, strict=True)

@@ -16,6 +16,7 @@ from ...checkpoints.checkpoint import Checkpoint
 from ...checkpoints.digest import text_digest
 from ...checkpoints.layout import Component
 from ...checkpoints.open import STREAM
+from ...checkpoints.remote.address import address_of
 from ...errors import (
     InputError,
     LedgerError,
@@ -79,9 +80,14 @@ class OpenedSum:
         return plan.reweighted(StepWeights(whole, divisor))
 
 
+def has_place(output: str | Path) -> bool:
+    """Whether a sum can be kept beside an output: a file or folder on this disk."""
+    return output != STREAM and address_of(output) is None
+
+
 def require_keepable(output: str | Path, allow_nonfinite: bool) -> None:
     """Raise UsageError for a soup whose sum cannot be kept."""
-    if output == STREAM:
+    if not has_place(output):
         raise UsageError("a kept sum needs a file as output", advice="-o FILE")
     if allow_nonfinite:
         raise UsageError("no sum can be kept of NaN or infinity", advice=NO_SUM)
