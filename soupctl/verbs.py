@@ -150,6 +150,9 @@ if TYPE_CHECKING:
     from .proof.many import VerifiedFolder as VerifiedFolder
     from .proof.many import soups_in as soups_in
     from .proof.many import verify_folder as verify_folder
+    from .proof.push import Pushed as Pushed
+    from .proof.push import PushRequest as PushRequest
+    from .proof.push import push as push
     from .proof.statement import Attestation as Attestation
     from .report.facts import ReportRequest as ReportRequest
     from .report.facts import SoupFacts as SoupFacts
@@ -227,6 +230,7 @@ MODULES = {
     ".proof.attest": "AttestRequest attest",
     ".proof.check": "CheckedAttestation check_attestation",
     ".proof.describe": "DescribeRequest describe",
+    ".proof.push": "PushRequest Pushed push",
     ".proof.many": "Share SoupFolder VerifiedFolder soups_in verify_folder",
     ".proof.statement": "Attestation",
     ".report.facts": "ReportRequest SoupFacts",

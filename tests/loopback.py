@@ -10,16 +10,18 @@ import json
 import re
 import threading
 import time
+from base64 import b64decode
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from hashlib import md5
+from hashlib import md5, sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+JSON = "application/json"
 RANGE = re.compile(r"bytes=(\d+)-(\d+)?")
 
 
@@ -27,6 +29,13 @@ RANGE = re.compile(r"bytes=(\d+)-(\d+)?")
 def etag(data: bytes) -> str:
     """The version of a file, as S3 computes it."""
     return md5(data).hexdigest()
+
+
+def large_file(name: str, data: bytes) -> dict[str, Any]:
+    """What the description of a repository says more of a large file."""
+    if not name.endswith(".safetensors"):
+        return {}
+    return {"lfs": {"sha256": sha256(data).hexdigest(), "size": len(data), "pointerSize": 100}}
 
 
 class Loopback:
@@ -48,6 +57,14 @@ class Loopback:
         """What listings of buckets say of the size of each object, if it is not true."""
         self.on_range: Any = None
         """Called before each answer with a range of some length."""
+        self.write_faults: deque[str] = deque()
+        """The same for the next requests that push: `500`, `cut`, or `lost`, an answer that is."""
+        self.on_commit: Any = None
+        """Called before each commit is made."""
+        self.large: dict[str, bytes] = {}
+        """Uploaded files by their SHA-256, which commits name."""
+        self.commits: list[dict[str, Any]] = []
+        """What commits say of themselves."""
         self.requests: list[str] = []
         self.sent = 0
         self.port = 0
@@ -57,9 +74,11 @@ class Loopback:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def commit(self, repository: str, commit: str, files: dict[str, bytes]) -> None:
-        """Move `main` of a repository to a commit with these files."""
-        self.branches[f"{repository}@main"] = commit
+    def commit(
+        self, repository: str, commit: str, files: dict[str, bytes], branch: str = "main"
+    ) -> None:
+        """Move a branch of a repository to a commit with these files."""
+        self.branches[f"{repository}@{branch}"] = commit
         for name, data in files.items():
             self.files[f"{repository}@{commit}/{name}"] = data
 
@@ -109,6 +128,79 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._pushed()
+
+    def do_PUT(self) -> None:
+        self._pushed()
+
+    def _pushed(self) -> None:
+        """Answer the requests of a push to a repository."""
+        path = unquote(urlsplit(self.path).path).lstrip("/")
+        self.state.requests.append(f"{self.command} {path}")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        fault = self.state.write_faults.popleft() if self.state.write_faults else None
+        if fault == "500":
+            self._send(500, b"a fault")
+        elif fault == "cut":
+            self.close_connection = True
+            self.connection.shutdown(2)
+        else:
+            status, answer = self._written(path, body)
+            if fault == "lost":
+                self.close_connection = True
+                self.connection.shutdown(2)
+            else:
+                self._send(status, json.dumps(answer).encode(), {"Content-Type": JSON})
+
+    def _written(self, path: str, body: bytes) -> tuple[int, Any]:
+        state = self.state
+        if path.startswith("large/"):
+            state.large[path.removeprefix("large/")] = body
+            return 200, {}
+        if path == "api/validate-yaml":
+            return 200, {"errors": [], "warnings": []}
+        if path.endswith("/info/lfs/objects/batch"):
+            every = json.loads(body)["objects"]
+            upload = {each["oid"]: {"href": f"{state.url}/large/{each['oid']}"} for each in every}
+            told = [{**each, "actions": {"upload": upload[each["oid"]]}} for each in every]
+            return 200, {"transfer": "basic", "objects": told}
+        found = re.fullmatch(r"api/models/(.+?/.+?)/(preupload|commit)/(.+)", path)
+        assert found is not None, path
+        if found[2] == "preupload":
+            modes = [
+                {
+                    "path": each["path"],
+                    "uploadMode": "lfs" if each["path"].endswith(".safetensors") else "regular",
+                    "shouldIgnore": False,
+                    "oid": None,
+                }
+                for each in json.loads(body)["files"]
+            ]
+            return 200, {"files": modes}
+        return self._commit(found[1], found[3], [json.loads(line) for line in body.splitlines()])
+
+    def _commit(self, repository: str, branch: str, lines: list[Any]) -> tuple[int, Any]:
+        state = self.state
+        if state.on_commit is not None:
+            state.on_commit()
+        header = lines[0]["value"]
+        parent = state.branches.get(f"{repository}@{branch}")
+        if header.get("parentCommit") != parent:
+            return 412, {"error": "A commit has happened since."}
+        start = f"{repository}@{parent}/"
+        files = {k.removeprefix(start): v for k, v in state.files.items() if k.startswith(start)}
+        for each in lines[1:]:
+            value = each["value"]
+            held = each["key"] == "lfsFile"
+            data = state.large[value["oid"]] if held else b64decode(value["content"])
+            files[value["path"]] = data
+        new = sha1(repr(sorted(files)).encode() + repr(header).encode()).hexdigest()
+        state.commit(repository, new, files, branch)
+        state.commits.append(header)
+        url = f"{state.url}/{repository}/commit/{new}"
+        return 200, {"success": True, "commitOid": new, "commitUrl": url}
+
     def _answer(self) -> None:
         state = self.state
         parts = urlsplit(self.path)
@@ -136,7 +228,7 @@ class Answers(BaseHTTPRequestHandler):
             self._send(404, b"{}", {"X-Error-Code": missing})
         else:
             siblings = [
-                {"rfilename": key.removeprefix(start), "size": len(data)}
+                {"rfilename": key.removeprefix(start), "size": len(data), **large_file(key, data)}
                 for key, data in found.items()
             ]
             info = {"id": name, "modelId": name, "sha": commit, "siblings": siblings}

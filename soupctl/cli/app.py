@@ -108,6 +108,7 @@ JOBS: dict[str, dict[str, str]] = {
         "verify": "proof:verify",
         "attest": "attest:attest",
         "bom": "bom:bom",
+        "push": "push:push",
         "inspect": "inspect:inspect",
         "diff": "diff:diff",
         "report": "soup_report:report",

@@ -23,7 +23,7 @@ from soupctl.cli.app import COMMANDS, commands
 
 TRIED = (
     *("avg", "commit", "apply", "delta", "ema", "run", "add", "subtract", "swap", "has", "log"),
-    *("verify", "attest", "bom", "inspect", "diff", "hash", "help", "lora"),
+    *("verify", "attest", "bom", "push", "inspect", "diff", "hash", "help", "lora"),
     *("convert", "merge", "record", "report", "bench"),
     "doctor",
     *("greedy", "rank", "search"),
@@ -343,6 +343,7 @@ def test_odd_values_of_every_option_end_with_a_documented_code_and_one_line(trie
     inputs |= {"apply": ["a.st", "cats.delta"], "delta": ["b.st", "a.st"], "run": ["recipe.toml"]}
     inputs |= {"merge": ["a.st", "b.st", "--method", "ties", "--base", "soup.st"]}
     inputs |= {"record": ["b.st", "--data", ".", "--base", "a.st", "--steps", "1"]}
+    inputs |= {"push": ["soup.st", "hf://alone"]}
     inputs |= {"ema": ["a.st", "b.st"], "lora": ["extract", "b.st", "a.st"]}
     inputs |= {"greedy": ["a.st", "b.st", "--score", "echo 1 # {}"]}
     inputs |= {"search": ["a.st", "b.st", "--score", "echo 1 # {}", "--trials", "2"]}

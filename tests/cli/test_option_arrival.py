@@ -24,7 +24,7 @@ from soupctl.choices import Level, Proof
 from soupctl.cli.app import commands
 from soupctl.cli.report import ErrorStyle
 from soupctl.proof.statement import Verification
-from soupctl.verbs import Attestation, CheckedAttestation
+from soupctl.verbs import Attestation, CheckedAttestation, Pushed
 
 WORDS = {
     "avg": "a.st b.st -o out.st",
@@ -49,6 +49,7 @@ WORDS = {
     "verify": "soup.st",
     "attest": "soup.st -o proof.json",
     "bom": "soup.st -o bom.json",
+    "push": "soup.st hf://me/soup",
     "inspect": "soup.st",
     "diff": "a.st b.st",
     "hash": "a.st",
@@ -146,6 +147,7 @@ NAMES = {
     "score": "command",
     "scorer": "function",
     "model_card": "card",
+    "no_model_card": "card",
     "max_duration": "seconds",
     "signers": "key",
     "matrix": "compare_deltas",
@@ -172,6 +174,7 @@ STUBS = {
     "soupctl.verbs.attest": ATTESTED,
     "soupctl.verbs.describe": (Path("bom.json"),),
     "soupctl.cli.bom.read_bar": nullcontext(),
+    "soupctl.verbs.push": Pushed("hf://me/soup@1", "1", ("soup.st",), 1),
     "soupctl.cli.soup_report.read_bar": nullcontext(),
     "soupctl.verbs.check_attestation": CheckedAttestation("", Proof.OK, "", (), ATTESTED),
     "soupctl.cli.average.make": (),

@@ -13,7 +13,7 @@ from pathlib import Path
 from ...errors import InputError, UsageError
 from ...format.index import is_inside
 from .address import Address, HubAddress, hub_address
-from .attempts import RefusedError, attempted, require_extra
+from .attempts import READING, Purpose, RefusedError, attempted, require_extra
 from .listing import RemoteFiles
 from .web import WebFile
 
@@ -30,15 +30,11 @@ def hub_listing(address: Address) -> RemoteFiles:
     require_extra("hf", "huggingface_hub")
     place = hub_address(address)
     # imported late, because loading it takes time
-    from huggingface_hub import hf_hub_url, is_offline_mode, try_to_load_from_cache
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
     from huggingface_hub.utils import build_hf_headers
 
-    if is_offline_mode():
-        what = "cannot be read: HF_HUB_OFFLINE is set"
-        raise InputError(
-            what, path=place.shown, advice="unset it, or give a path in the hub's cache"
-        )
-    commit, sizes = attempted(place.shown, lambda: _repository(place))
+    require_online(place)
+    commit, sizes = attempted(place.shown, lambda: repository_at(place))
     pinned = replace(place, revision=commit)
     headers = {**build_hf_headers(), "accept-encoding": "identity"}
     files: dict[str, WebFile] = {}
@@ -59,7 +55,17 @@ def hub_listing(address: Address) -> RemoteFiles:
     return RemoteFiles(place.shown, pinned.shown, files, cached)
 
 
-def _repository(place: HubAddress) -> tuple[str, dict[str, int]]:
+def require_online(place: HubAddress, purpose: Purpose = READING) -> None:
+    """Raise the purpose's error where the hub is switched off."""
+    from huggingface_hub import is_offline_mode
+
+    if is_offline_mode():
+        what = f"cannot be {purpose.done}: HF_HUB_OFFLINE is set"
+        advice = "unset it, or give a path in the hub's cache" if purpose is READING else "unset it"
+        raise purpose.error(what, path=place.shown, advice=advice)
+
+
+def repository_at(place: HubAddress) -> tuple[str, dict[str, int]]:
     """The commit of a repository, and the size of each file; RefusedError if they are not told.
 
     Raises UsageError for what cannot be the name of a repository, and the errors of requests.

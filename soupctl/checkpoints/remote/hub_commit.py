@@ -1,0 +1,152 @@
+"""A commit to a repository of the Hugging Face Hub: all of its files, or none.
+
+Rule 1: the branch is looked up first, and the commit fails if it has moved by then.
+Rule 2: credentials are found by the library, in its own places.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any
+
+from ...errors import OutputError, UsageError
+from ...storage.place import FORCE
+from .address import HubAddress
+from .attempts import (
+    SHORT,
+    Purpose,
+    RefusedError,
+    ShortAnswerError,
+    attempted,
+    require_extra,
+    status_of,
+)
+from .hub_files import COMMIT, MALFORMED, repository_at, require_online
+
+PUSHING = Purpose(
+    "written", OutputError, "there is no such repository or branch", "upload it with `hf upload`"
+)
+MOVED = 412
+"""The status that says that a branch is at another commit."""
+
+
+class MovedError(Exception):
+    """The branch has another commit than the one that was looked up."""
+
+
+def commit_files(
+    place: HubAddress,
+    files: Mapping[str, Path | bytes],
+    title: str,
+    *,
+    replace: bool,
+    check: Callable[[], None],
+    shows_progress: bool = False,
+) -> str:
+    """Add files to a branch in one commit, which is made after `check`; returns the new commit.
+
+    Their names are those in the repository. Raises OutputError for files that exist if `replace`
+    is false, for a branch that moves meanwhile, and if the repository cannot be written to.
+    """
+    require_extra("hf", "huggingface_hub")
+    require_online(place, PUSHING)
+    if place.revision is not None and COMMIT.fullmatch(place.revision):
+        what = "names a commit, and files are added to a branch"
+        raise UsageError(what, path=place.shown, advice="leave it out, or name a branch")
+    parent, present = attempted(place.shown, lambda: repository_at(place), PUSHING)
+    taken = sorted(name for name in files if name in present)
+    if taken and not replace:
+        shown = HubAddress(place.repository, place.revision, taken[0]).shown
+        raise OutputError("exists", path=shown, advice=FORCE)
+    with warnings.catch_warnings():
+        # what the library thinks of a model card is no failure
+        warnings.simplefilter("ignore")
+        return _committed(place, files, title, parent, check, shows_progress)
+
+
+def _committed(
+    place: HubAddress,
+    files: Mapping[str, Path | bytes],
+    title: str,
+    parent: str,
+    check: Callable[[], None],
+    shows_progress: bool,
+) -> str:
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars, logging
+
+    (enable_progress_bars if shows_progress else disable_progress_bars)()
+    logging.set_verbosity_error()
+    api, where = HfApi(), {"repo_id": place.repository, "revision": place.revision}
+
+    def additions() -> list[Any]:
+        # the library changes them, so that each attempt needs its own
+        return [
+            CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
+            for name, content in files.items()
+        ]
+
+    uploaded = _sound(additions)
+    attempted(
+        place.shown,
+        lambda: _sound(lambda: api.preupload_lfs_files(additions=uploaded, **where)),
+        PUSHING,
+    )
+    check()
+
+    def commit() -> str:
+        try:
+            made = api.create_commit(
+                operations=uploaded, commit_message=title, parent_commit=parent, **where
+            )
+        except OSError as error:
+            # an answer that was lost may have been that it is made
+            if (found := _made(api, where, uploaded)) is not None:
+                return found
+            if status_of(error) == MOVED:
+                raise MovedError from None
+            raise
+        return str(made.oid)
+
+    try:
+        new: str = attempted(place.shown, lambda: _sound(commit), PUSHING)
+    except MovedError:
+        what = "has moved to another commit meanwhile"
+        raise OutputError(what, path=place.shown, advice="try again") from None
+    return new
+
+
+def _sound(request: Callable[[], Any]) -> Any:
+    """What a call of the library returns; RefusedError for an answer that it cannot use."""
+    try:
+        return request()
+    except OSError:
+        # a failed request, which may be an error of values as well
+        raise
+    except (TypeError, ValueError, LookupError, RuntimeError) as error:
+        if isinstance(error, JSONDecodeError):
+            # the page of a server that fails
+            raise ShortAnswerError(SHORT) from error
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise RefusedError(MALFORMED) from error
+
+
+def _made(api: Any, where: Mapping[str, str | None], uploaded: list[Any]) -> str | None:
+    """The commit that a branch is at, if it has all these files; None for any other."""
+    try:
+        info = api.model_info(files_metadata=True, **where)
+    except OSError:
+        return None
+    there = {each.rfilename: each for each in info.siblings or ()}
+
+    def is_there(each: Any) -> bool:
+        found = there.get(each.path_in_repo)
+        if found is None or found.lfs is None:
+            return found is not None and found.size == each.upload_info.size
+        return bool(found.lfs.sha256 == each.upload_info.sha256.hex())
+
+    return str(info.sha) if all(map(is_there, uploaded)) else None

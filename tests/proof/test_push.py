@@ -1,0 +1,196 @@
+"""Soups pushed to the hub: all files in one commit, or one clear line and nothing there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import constants
+from loopback import Loopback, serving
+from making import save_pipeline
+from safetensors.numpy import save_file
+
+from soupctl import verbs
+from soupctl.checkpoints.remote import attempts, mirror
+from soupctl.errors import LedgerError, OutputError, SoupError, UsageError
+from soupctl.verbs import PushRequest, Request
+
+FIRST = "1" * 40
+FULL = "access where it is gated)"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Loopback]:
+    with serving() as state:
+        monkeypatch.setattr(constants, "ENDPOINT", state.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        # another protocol, which the stand-in does not speak
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        url = state.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
+        monkeypatch.setenv("HF_TOKEN", "hf_hidden")
+        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+        monkeypatch.setattr(attempts, "WAIT", 0.001)
+        monkeypatch.setattr(mirror, "_MIRRORED", {})
+        state.commit("me/soup", FIRST, {".gitattributes": b""})
+        yield state
+
+
+@pytest.fixture
+def soup(tmp_path: Path) -> Path:
+    for seed, name in enumerate("ab"):
+        save_file({"w": np.arange(50_000, dtype=np.float32) + seed}, tmp_path / f"{name}.st")
+    output = tmp_path / "soup.safetensors"
+    verbs.average(Request([tmp_path / "a.st", tmp_path / "b.st"], output))
+    return output
+
+
+def there(hub: Loopback, branch: str = "main") -> dict[str, bytes]:
+    """The files of the repository."""
+    start = f"me/soup@{hub.branches[f'me/soup@{branch}']}/"
+    return {k.removeprefix(start): v for k, v in hub.files.items() if k.startswith(start)}
+
+
+def test_a_soup_is_pushed_with_its_card_and_read_from_there(
+    hub: Loopback, soup: Path, tmp_path: Path
+) -> None:
+    made = verbs.push(PushRequest(soup, "hf://me/soup"))
+    assert made.address == f"hf://me/soup@{hub.branches['me/soup@main']}"
+    assert made.files == ("README.md", "soup.safetensors")
+    assert made.size == soup.stat().st_size
+    found = there(hub)
+    assert found["soup.safetensors"] == soup.read_bytes()
+    card = found["README.md"].decode()
+    assert "# soup" in card
+    assert "| a.st | 1 | 1/2 |" in card
+    assert [each["summary"] for each in hub.commits] == ["Add the soup soup.safetensors"]
+    (proof,) = verbs.verify(made.address, [tmp_path / "a.st", tmp_path / "b.st"])
+    assert proof.level is verbs.Level.REBUILD
+    assert ".gitattributes" in found
+
+
+def test_a_pipeline_is_pushed_to_a_folder_of_a_branch(hub: Loopback, tmp_path: Path) -> None:
+    for seed, name in enumerate("pq"):
+        save_pipeline(tmp_path / name, seed)
+    verbs.average(Request([tmp_path / "p", tmp_path / "q"], tmp_path / "soup"))
+    (tmp_path / "soup" / "README.md").write_text("of an ingredient")
+    hub.commit("me/soup", FIRST, {".gitattributes": b""}, "dev")
+    verbs.push(PushRequest(tmp_path / "soup", "hf://me/soup@dev/both", card=False))
+    found = there(hub, "dev")
+    local = {
+        f"both/{each.relative_to(tmp_path / 'soup').as_posix()}": each.read_bytes()
+        for each in (tmp_path / "soup").rglob("*")
+        if each.is_file()
+    }
+    assert found == {".gitattributes": b"", **local}
+    verbs.push(PushRequest(tmp_path / "soup", "hf://me/soup@dev/both"), force=True)
+    assert b"library_name: diffusers" in there(hub, "dev")["both/README.md"]
+    assert {*there(hub)} == {".gitattributes"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "before"), [*(("500", n) for n in range(5)), ("cut", 2), ("lost", 2), ("lost", 4)]
+)
+def test_passing_faults_change_nothing(fault: str, before: int, hub: Loopback, soup: Path) -> None:
+    hub.write_faults.extend(["none"] * before + [fault])
+    made = verbs.push(PushRequest(soup, "hf://me/soup"))
+    assert not hub.write_faults
+    assert made.commit == hub.branches["me/soup@main"]
+    assert there(hub)["soup.safetensors"] == soup.read_bytes()
+    assert len(hub.commits) == 1
+
+
+def commit_elsewhere(hub: Loopback, _: Path) -> None:
+    hub.on_commit = lambda: hub.commit("me/soup", "3" * 40, {"other": b""})
+
+
+def change_soup(hub: Loopback, soup: Path) -> None:
+    hub.on_upload = None
+    real = hub.large
+
+    class Noticing(dict[str, bytes]):
+        def __setitem__(self, key: str, value: bytes) -> None:
+            soup.write_bytes(b"another")
+            real[key] = value
+
+    hub.large = Noticing()
+
+
+@pytest.mark.parametrize(
+    ("target", "prepare", "problem"),
+    [
+        (
+            "hf://me/none",
+            None,
+            "hf://me/none: cannot be written: there is no such repository or branch",
+        ),
+        (
+            "hf://me/soup@none",
+            None,
+            "hf://me/soup@none: cannot be written: there is no such repository or branch",
+        ),
+        (
+            "hf://me/soup",
+            lambda hub, _: hub.gated.add("me/soup"),
+            "access is refused (log in with the tools of its library, and ask for access)",
+        ),
+        (
+            "hf://me/soup",
+            lambda hub, _: hub.write_faults.extend(["500"] * 1000),
+            "hf://me/soup: cannot be written: the server answers 500, 5 times (try again later)",
+        ),
+        (
+            "hf://me/soup",
+            lambda hub, _: hub.write_faults.extend(["cut"] * 1000),
+            "hf://me/soup: cannot be written: the connection fails, 5 times (try again later)",
+        ),
+        (
+            "hf://me/soup",
+            commit_elsewhere,
+            "hf://me/soup: has moved to another commit meanwhile (try again)",
+        ),
+        ("hf://me/soup", change_soup, "soup.safetensors: changed while it was read"),
+        (
+            "hf://me/soup",
+            lambda hub, _: hub.commit("me/soup", FIRST, {"README.md": b"my own"}),
+            "hf://me/soup/README.md: exists (-f replaces it)",
+        ),
+    ],
+)
+def test_failures_are_one_line_and_nothing_is_added(
+    target: str,
+    prepare: Callable[[Any, Path], None] | None,
+    problem: str,
+    hub: Loopback,
+    soup: Path,
+) -> None:
+    if prepare is not None:
+        prepare(hub, soup)
+    with pytest.raises(OutputError) as refusal:
+        verbs.push(PushRequest(soup, target))
+    assert refusal.value.message().endswith(problem.replace("access)", FULL))
+    assert "hidden" not in refusal.value.message()
+    assert not hub.commits
+    assert "soup.safetensors" not in there(hub)
+
+
+def test_what_cannot_be_pushed_is_refused(hub: Loopback, soup: Path, tmp_path: Path) -> None:
+    target = "hf://me/soup"
+    for source, place, kind, problem in (
+        (soup, "s3://bucket/soup", UsageError, "is not hf://OWNER/NAME[@BRANCH][/FOLDER]"),
+        (soup, "me/soup", UsageError, "is not hf://OWNER/NAME[@BRANCH][/FOLDER]"),
+        (soup, "hf://soup", UsageError, "is not hf://OWNER/NAME"),
+        (soup, f"hf://me/soup@{FIRST}", UsageError, "names a commit, and files are added to a"),
+        ("-", target, UsageError, "standard input has no files to push"),
+        ("hf://me/soup", target, UsageError, "is an address, and soups are pushed from this"),
+        (tmp_path / "a.st", target, LedgerError, "a.st"),
+    ):
+        with pytest.raises(SoupError) as refusal:
+            verbs.push(PushRequest(source, place))
+        assert isinstance(refusal.value, kind)
+        assert problem in refusal.value.message()
+    assert not [each for each in hub.requests if not each.startswith("GET")]
