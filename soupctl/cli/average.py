@@ -91,6 +91,9 @@ class AverageOptions:
         typer.Option(help="Read more inputs from a file, or - for stdin.", metavar="FILE"),
     ] = None
     null: Annotated[bool, typer.Option("-0", help="Names in --files-from end with NUL.")] = False
+    hub: Annotated[
+        bool, typer.Option("--hub", help="Read OWNER/NAME from the hub where no such path exists.")
+    ] = False
 
     def request(self, ingredients: Sequence[Ingredient], output: str) -> Request:
         """The average of these ingredients; UsageError for malformed options."""
@@ -142,7 +145,9 @@ def average(
     Example: soupctl avg a.safetensors b.safetensors@2 -o soup.safetensors
     """
     output = require_output(output, merge)
-    ingredients = options.read_inputs(inputs or [], asked.weights, asked.files_from, asked.null)
+    ingredients = options.read_inputs(
+        inputs or [], asked.weights, asked.files_from, asked.null, asked.hub
+    )
     from .. import verbs
 
     if asked.weight_by is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typer.core import TyperGroup
 
 from ..errors import FLAG, Issue, UsageError
 from ..pattern import pattern
+from .options import HUB_ID
 from .suggest import meant_command, meant_option
 
 EXTRA = pattern(r"Got unexpected extra argument\(s\) \((.*)\)", re.DOTALL)
@@ -51,12 +54,24 @@ def for_command(
         is_said = found.string[: found.start()].endswith((f"{MAKES_ANEW} ", f"{command} "))
         return f"{MAKES_ANEW} {found[0]}" if is_elsewhere and not is_said else found[0]
 
+    may_ask_hub = HUB in own and HUB not in arguments
     return tuple(
-        each if each.advice is None else replace(each, advice=FLAG.sub(named, each.advice))
+        replace(each, advice=FLAG.sub(named, each.advice))
+        if each.advice is not None
+        else (_with_hub(each) if may_ask_hub else each)
         for each in issues
     )
 
 
+def _with_hub(issue: Issue) -> Issue:
+    """The issue, with advice where an absent file may be a repository of the hub."""
+    is_absent = issue.what == ABSENT and issue.path is not None
+    is_id = is_absent and HUB_ID.fullmatch(str(issue.path)) is not None
+    return replace(issue, advice=f"{HUB} reads it from the hub") if is_id else issue
+
+
+ABSENT = f"cannot be read: {os.strerror(errno.ENOENT)}"
+HUB = "--hub"
 MAKES_ANEW = "avg"
 """The command that makes a new soup, and has the most options."""
 

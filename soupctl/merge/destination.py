@@ -132,7 +132,7 @@ def decide(
         return Destination(path, False, (files,), configs, address=address)
     if address is not None:
         what = "is one object, and the soup is a folder of files"
-        advice = "name a .safetensors file with -o, or a folder, and upload that"
+        advice = "name a folder on this disk, and upload it"
         raise UsageError(what, path=address.shown, advice=advice)
     if any(plan.marker is not None for plan in plans):
         what = "weights quantised by --quantize fp8-scaled are loaded from single files only"
