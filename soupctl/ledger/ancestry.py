@@ -13,7 +13,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from ..frozen import frozen
-from .ledger import Ledger, ancestors_of, reached
+from .descent import ancestors_of, reached
+from .ledger import Ledger
 from .ledger_json import text_order
 
 

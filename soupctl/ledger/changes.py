@@ -13,15 +13,9 @@ from fractions import Fraction
 from ..errors import Issue, LedgerError
 from ..frozen import frozen
 from .block_weights import NO_WEIGHT, WeightByBlock, exact_sum, summed
-from .ledger import (
-    Change,
-    IngredientEntry,
-    Ledger,
-    descendants_of,
-    named_by_pipelines,
-    parts_of,
-    weighted,
-)
+from .descent import descendants_of
+from .entries import named_by_pipelines, parts_of, weighted
+from .ledger import Change, IngredientEntry, Ledger
 
 CANNOT_SAY = "its ledger does not record which pipelines share each component"
 MAKE_AGAIN = "make the soup again with avg, which records it, or change one --component"

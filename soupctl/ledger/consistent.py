@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from itertools import chain
 
 from ..choices import OnMissing
-from .ledger import Change, IngredientEntry, Ledger, PipelineShare, merged
+from .entries import merged
+from .ledger import Change, IngredientEntry, Ledger, PipelineShare
 from .weights import require_positive_total
 
 

@@ -12,6 +12,7 @@ from json.encoder import encode_basestring as quoted
 from typing import Any
 
 from .block_weights import WeightTuple
+from .entries import merged_shares
 from .json_values import (
     parse_digest,
     parse_runs,
@@ -21,7 +22,7 @@ from .json_values import (
     read_texts,
     runs_text,
 )
-from .ledger import Change, IngredientEntry, PipelineShare, SoupState, merged_shares
+from .ledger import Change, IngredientEntry, PipelineShare, SoupState
 from .sealed import Digest, canonical, list_text
 from .weights import read_weight, weight_text
 

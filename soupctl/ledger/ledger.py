@@ -6,15 +6,13 @@ Rule 2: all digests have the same length, so the size of a ledger is known befor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import field
 from fractions import Fraction
 from functools import cache, partial
 from itertools import groupby
-from typing import TypeVar
 
 from ..choices import OnMissing, Quantization
-from ..errors import UsageError
 from ..format.dtypes import DType
 from ..frozen import frozen
 from .block_weights import WeightByBlock, WeightTuple, exact_sum, summed
@@ -287,132 +285,6 @@ def _part(total: Fraction, numerator: int, denominator: int) -> Fraction:
     return Fraction(numerator, denominator) / total
 
 
-Weighted = TypeVar("Weighted", PipelineShare, IngredientEntry, Change)
-
-
-def weighted(each: Weighted, weights: WeightByBlock) -> Weighted:
-    """The same with other weights."""
-    return replace(each, weight=weights.usual, blocks=weights.blocks)
-
-
 def runs(dtypes: Iterable[DType]) -> Runs:
     """Run-length encoding of dtypes."""
     return tuple((dtype, sum(1 for _ in group)) for dtype, group in groupby(dtypes))
-
-
-def merged(entries: Iterable[IngredientEntry]) -> tuple[IngredientEntry, ...]:
-    """The entries sorted by digest; entries with the same digest become one, with summed weight.
-
-    Raises UsageError if the weights of one digest cancel.
-    """
-    by_digest: dict[str, IngredientEntry] = {}
-    for entry in sorted(entries, key=lambda entry: (entry.digest, entry.name, entry.hint or "")):
-        earlier = by_digest.get(entry.digest)
-        by_digest[entry.digest] = entry if earlier is None else _together(earlier, entry)
-    for entry in by_digest.values():
-        if not (entry.weight or entry.weights):
-            raise _cancelled(entry)
-    return tuple(map(named_by_pipelines, by_digest.values()))
-
-
-def _cancelled(entry: IngredientEntry) -> UsageError:
-    """The error for an ingredient whose weight would be zero."""
-    if len(entry.pipelines) > 1:
-        names = ", ".join(sorted(share.name for share in entry.pipelines)[:5])
-        what = f"would be shared by pipelines whose weights cancel: {names}"
-        return UsageError(what, path=entry.name, advice="give them other weights")
-    what = "is given more than once, with weights that cancel"
-    return UsageError(what, path=entry.name, advice="leave it out")
-
-
-def _together(first: IngredientEntry, second: IngredientEntry) -> IngredientEntry:
-    """The first entry with the weight, hints and pipelines of a second of the same digest."""
-    shares = merged_shares((*first.pipelines, *second.pipelines))
-    return weighted(replace(first, pipelines=shares), first.weights + second.weights)
-
-
-def merged_shares(shares: Iterable[PipelineShare]) -> tuple[PipelineShare, ...]:
-    """The shares sorted by digest, those of one pipeline added up; zero shares are left out."""
-    by_digest: dict[str, PipelineShare] = {}
-    for share in sorted(shares, key=lambda share: (share.digest, share.name, share.hint or "")):
-        earlier = by_digest.get(share.digest)
-        total = share.weights if earlier is None else earlier.weights + share.weights
-        by_digest[share.digest] = weighted(earlier or share, total)
-    return tuple(share for share in by_digest.values() if share.weights)
-
-
-def named_by_pipelines(entry: IngredientEntry) -> IngredientEntry:
-    """The entry with the name and hint of its first pipeline, if all its weight is of pipelines.
-
-    So they do not depend on the pipelines that it had before.
-    """
-    if not entry.pipelines or entry.weights != summed(x.weights for x in entry.pipelines):
-        return entry
-    first = min(entry.pipelines, key=lambda share: (share.name, share.hint or "", share.digest))
-    return replace(entry, name=first.name, hint=first.hint)
-
-
-def moved(entry: IngredientEntry, hint_of: Callable[[str | None], str | None]) -> IngredientEntry:
-    """The entry with every hint replaced by the result of `hint_of`."""
-    shares = tuple(replace(share, hint=hint_of(share.hint)) for share in entry.pipelines)
-    return named_by_pipelines(replace(entry, hint=hint_of(entry.hint), pipelines=shares))
-
-
-def parts_of(entry: IngredientEntry) -> tuple[tuple[str, str, WeightByBlock], ...]:
-    """The shares of an ingredient's weight: digest and name of each pipeline, and the rest.
-
-    The rest, which may be zero, comes last, with an empty digest.
-    """
-    shares = tuple((share.digest, share.name, share.weights) for share in entry.pipelines)
-    rest = entry.weights - summed(weights for _, _, weights in shares)
-    return (*shares, ("", entry.name, rest))
-
-
-def as_state(ledger: Ledger) -> SoupState:
-    """The state that a ledger describes, for the history of its successor."""
-    made = tuple(
-        Change(entry.digest, name, weights.usual, weights.blocks)
-        for entry in ledger.ingredients
-        for _, name, weights in parts_of(entry)
-        if weights
-    )
-    changed = ledger.changed if ledger.chain else made
-    return SoupState(ledger.operation, changed, ledger.root, ledger.exact)
-
-
-def ancestors_of(
-    entries: Iterable[IngredientEntry], ancestors: Mapping[str, Ledger]
-) -> dict[str, Ledger]:
-    """The subset of `ancestors` that the entries descend from, directly or indirectly."""
-    found = reached((entry.digest for entry in entries), ancestors)
-    return {digest: ancestors[digest] for digest in sorted(found) if digest in ancestors}
-
-
-def reached(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> set[str]:
-    """The digests, and those of all their ancestors that are in `ancestors`."""
-    found: set[str] = set()
-    wanted = list(digests)
-    while wanted:
-        digest = wanted.pop()
-        # a soup can be its own ancestor, by way of another dtype
-        if digest not in found:
-            found.add(digest)
-            if digest in ancestors:
-                wanted += [entry.digest for entry in ancestors[digest].sources]
-    return found
-
-
-def descendants_of(digests: Iterable[str], ancestors: Mapping[str, Ledger]) -> set[str]:
-    """The digests, and those of all `ancestors` that descend from any of them."""
-    holders: dict[str, list[str]] = {}
-    for root, ancestor in ancestors.items():
-        for entry in ancestor.sources:
-            holders.setdefault(entry.digest, []).append(root)
-    found: set[str] = set()
-    wanted = list(digests)
-    while wanted:
-        digest = wanted.pop()
-        if digest not in found:
-            found.add(digest)
-            wanted += holders.get(digest, ())
-    return found

@@ -18,6 +18,7 @@ from ..choices import OnMissing, Quantization
 from ..errors import LedgerError, LimitError, UsageError
 from ..format.dtypes import DType
 from .consistent import require_consistent
+from .entries import as_state
 from .entries_json import (
     chain_text,
     changes_text,
@@ -38,7 +39,7 @@ from .json_values import (
     read_texts,
     runs_text,
 )
-from .ledger import IntegerSource, Ledger, as_state
+from .ledger import IntegerSource, Ledger
 from .method_json import encode_method, parse_method
 from .sealed import (
     LONGEST,

@@ -18,7 +18,8 @@ from ..errors import LedgerError
 from ..frozen import frozen
 from ..pattern import pattern
 from .changes import ANOTHER_TAKE
-from .ledger import UNKNOWN, IngredientEntry, Ledger, descendants_of
+from .descent import descendants_of
+from .ledger import UNKNOWN, IngredientEntry, Ledger
 from .names import SHORT_DIGEST
 from .training_record import TrainingRecord
 

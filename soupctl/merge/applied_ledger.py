@@ -12,15 +12,8 @@ from dataclasses import replace
 
 from ..errors import Issue, MismatchError, UsageError
 from ..ledger.ancestry import ancestry
-from ..ledger.ledger import (
-    APPLY,
-    UNKNOWN,
-    IntegerSource,
-    Ledger,
-    PipelineShare,
-    merged,
-    runs,
-)
+from ..ledger.entries import merged
+from ..ledger.ledger import APPLY, UNKNOWN, IntegerSource, Ledger, PipelineShare, runs
 from .applied_plan import Delta
 from .delta.reader import DeltaReader
 from .ingredients import ComponentInputs

@@ -19,7 +19,8 @@ from ..frozen import frozen
 from ..ledger.ancestry import Ancestry, ancestry
 from ..ledger.block_weights import NO_WEIGHT, WeightByBlock, summed
 from ..ledger.changes import WeightRemoval, expanded, require_left, require_new, taken_out
-from ..ledger.ledger import IngredientEntry, Ledger, PipelineShare, merged, moved
+from ..ledger.entries import merged, moved
+from ..ledger.ledger import IngredientEntry, Ledger, PipelineShare
 from ..ledger.ledger_json import IGNORE
 from ..ledger.locate import dtype_runs, hint_from
 from ..ledger.names import unique_names

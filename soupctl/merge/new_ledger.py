@@ -16,6 +16,7 @@ from ..errors import Issue, LedgerError, UsageError
 from ..frozen import frozen
 from ..ledger.ancestry import ancestry
 from ..ledger.block_weights import WeightByBlock, WeightTuple
+from ..ledger.entries import merged
 from ..ledger.ledger import (
     CONVERTED_KEY,
     DELTA_KEY,
@@ -26,7 +27,6 @@ from ..ledger.ledger import (
     IntegerSource,
     Ledger,
     PipelineShare,
-    merged,
     runs,
 )
 from ..ledger.ledger_json import IGNORE

@@ -18,7 +18,8 @@ from ..errors import Issue, LedgerError, SoupError
 from ..frozen import frozen
 from ..ledger.ancestry import shares_of
 from ..ledger.block_weights import WeightByBlock
-from ..ledger.ledger import IngredientEntry, Ledger, weighted
+from ..ledger.entries import weighted
+from ..ledger.ledger import IngredientEntry, Ledger
 from ..ledger.replay import ReplayedState, replay
 from ..workers import ExecutionOptions
 from .aligned import Alignment

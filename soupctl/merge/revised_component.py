@@ -19,16 +19,8 @@ from ..choices import Method
 from ..errors import LedgerError, MismatchError, UsageError
 from ..frozen import frozen
 from ..ledger.changes import changes, recorded_changes
-from ..ledger.ledger import (
-    UNKNOWN,
-    IngredientEntry,
-    IntegerSource,
-    Ledger,
-    as_state,
-    moved,
-    named_by_pipelines,
-    runs,
-)
+from ..ledger.entries import as_state, moved, named_by_pipelines
+from ..ledger.ledger import UNKNOWN, IngredientEntry, IntegerSource, Ledger, runs
 from ..ledger.locate import hint_from
 from ..ledger.read import is_sum
 from .adapter_reader import scales_of

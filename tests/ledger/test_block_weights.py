@@ -15,15 +15,8 @@ from soupctl.errors import LedgerError
 from soupctl.format.dtypes import DType
 from soupctl.ledger.block_weights import WeightByBlock
 from soupctl.ledger.changes import WeightRemoval, changes, require_left, taken_out
-from soupctl.ledger.ledger import (
-    Change,
-    IngredientEntry,
-    Ledger,
-    SoupState,
-    as_state,
-    merged,
-    weighted,
-)
+from soupctl.ledger.entries import as_state, merged, weighted
+from soupctl.ledger.ledger import Change, IngredientEntry, Ledger, SoupState
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
 from soupctl.ledger.replay import contradictions
 from soupctl.ledger.sealed import canonical

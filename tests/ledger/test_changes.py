@@ -20,7 +20,8 @@ from soupctl.ledger.changes import (
     require_new,
     taken_out,
 )
-from soupctl.ledger.ledger import Change, IngredientEntry, Ledger, merged
+from soupctl.ledger.entries import merged
+from soupctl.ledger.ledger import Change, IngredientEntry, Ledger
 
 RUN = ((DType.F16, 1),)
 

@@ -20,6 +20,7 @@ from soupctl.choices import OnMissing, Quantization
 from soupctl.errors import LedgerError, UsageError
 from soupctl.format.dtypes import DType
 from soupctl.ledger.ancestry import Ancestry, ancestry
+from soupctl.ledger.entries import merged, merged_shares
 from soupctl.ledger.ledger import (
     UNKNOWN,
     Change,
@@ -28,8 +29,6 @@ from soupctl.ledger.ledger import (
     Ledger,
     PipelineShare,
     SoupState,
-    merged,
-    merged_shares,
     runs,
 )
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger

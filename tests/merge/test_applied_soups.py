@@ -17,7 +17,8 @@ from soupctl.checkpoints.digest import text_digest
 from soupctl.errors import InputError, LedgerError, MismatchError
 from soupctl.format.dtypes import DType
 from soupctl.format.header import encode_header, lay_out
-from soupctl.ledger.ledger import DELTA_KEY, LEDGER_KEY, merged
+from soupctl.ledger.entries import merged
+from soupctl.ledger.ledger import DELTA_KEY, LEDGER_KEY
 from soupctl.ledger.ledger_json import encode_ledger
 from soupctl.merge.delta.format import encode_facts, parse_facts
 from soupctl.verbs import Level

@@ -17,7 +17,7 @@ from soupctl.checkpoints.checkpoint import open_checkpoint
 from soupctl.checkpoints.digest import text_digest
 from soupctl.checkpoints.layout import Component
 from soupctl.errors import LedgerError, UsageError
-from soupctl.ledger.ledger import merged
+from soupctl.ledger.entries import merged
 from soupctl.ledger.ledger_json import encode_ledger
 from soupctl.ledger.read import read_ledger
 

@@ -13,7 +13,8 @@ from ...errors import LedgerError
 from ...format.header import Tensor
 from ...frozen import frozen
 from ...ledger.ancestry import ancestry
-from ...ledger.ledger import UNKNOWN, IngredientEntry, Ledger, merged, runs
+from ...ledger.entries import merged
+from ...ledger.ledger import UNKNOWN, IngredientEntry, Ledger, runs
 from ...ledger.ledger_json import IGNORE
 from ...ledger.locate import dtype_runs
 from ..ingredients import ComponentInputs
