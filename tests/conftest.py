@@ -4,6 +4,7 @@ Rule 1: the signals that a caller ignores or blocks, as nohup, a shell's `&` and
 heard again, also by what tests start; a signal that ends the tests ends what they started.
 """
 
+import gc
 import os
 import re
 import signal
@@ -48,6 +49,12 @@ def pytest_configure(config):
     # other interprets them
     if config.option.markexpr != "gpu":
         os.environ["TRITON_INTERPRET"] = "1"
+
+
+def pytest_collection_finish():
+    """Let no collection of garbage look again at what is there for good; accelerate makes many."""
+    gc.collect()
+    gc.freeze()
 
 
 EXAMPLES = re.compile(r"(\d+) passing, \d+ failing")

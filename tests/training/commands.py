@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from processes import Server
@@ -30,12 +32,22 @@ class TrainingCommands:
     streams: Path
     folder: Path
     count: int = 0
+    numbers: dict[int, int] = field(default_factory=dict)
+    """The number of each command by its process id."""
 
     @classmethod
     def launch(cls, streams: Path) -> TrainingCommands:
         return cls(Server.launch(HERE / "server.py", OMP_NUM_THREADS="1"), streams, streams)
 
-    def start(self, *words: object, killed_at_sync: int = 0, answers: str = "") -> int:
+    def start(
+        self,
+        *words: object,
+        killed_at_sync: int = 0,
+        answers: str = "",
+        folder: Path | None = None,
+        environment: Mapping[str, str | None] | None = None,
+        limits: Mapping[str, int] | None = None,
+    ) -> int:
         """The process id of a command as it begins to run; `answers` are its standard input."""
         self.count += 1
         paths = [self.streams / f"{self.count}.{name}" for name in ("in", "out", "err")]
@@ -44,24 +56,43 @@ class TrainingCommands:
         paths[0].write_text(answers)
         request = {
             "arguments": [str(word) for word in words],
-            "folder": str(self.folder),
+            "folder": str(folder or self.folder),
             "umask": 0o022,
-            "environment": {"COLUMNS": "80", "NO_COLOR": "1"},
-            "limits": {},
+            "environment": {"COLUMNS": "80", "NO_COLOR": "1", **(environment or {})},
+            "limits": limits or {},
             "streams": [str(path) for path in paths],
             "killed_at_sync": killed_at_sync,
         }
-        return self.server.start(request)
+        started = self.server.start(request)
+        self.numbers[started] = self.count
+        return started
+
+    def start_two(self, *words: object, **more: object) -> tuple[int, int]:
+        """The ids of two processes of one command, told of each other as torchrun tells them."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        # a user of torchrun does not tell accelerate to use the processor
+        place |= {"ACCELERATE_USE_CPU": None, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        ranks = ({**place, "RANK": rank, "LOCAL_RANK": rank} for rank in "01")
+        first, second = (self.start(*words, environment=rank, **more) for rank in ranks)
+        return first, second
 
     def wait(self, started: int) -> EndedCommand:
-        """The end of the command that was started last."""
-        code = self.server.wait(started)
-        said = [(self.streams / f"{self.count}.{name}").read_text() for name in ("out", "err")]
+        """The end of a command."""
+        code, number = self.server.wait(started), self.numbers[started]
+        said = [(self.streams / f"{number}.{name}").read_text() for name in ("out", "err")]
         return EndedCommand(code, *said)
 
-    def __call__(self, *words: object, **more: int | str) -> EndedCommand:
+    def __call__(self, *words: object, **more: object) -> EndedCommand:
         """A command, run to its end."""
         return self.wait(self.start(*words, **more))
+
+    def two(self, *words: object, **more: object) -> tuple[EndedCommand, EndedCommand]:
+        """A command, run to its end by two processes."""
+        first, second = self.start_two(*words, **more)
+        return self.wait(first), self.wait(second)
 
 
 def wait_for(path: Path, lines: int = 0) -> None:

@@ -5,6 +5,7 @@ Rule 1: nothing comes from a network: the hub is offline, and a socket that conn
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import socket
@@ -92,7 +93,11 @@ def shards(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 @pytest.fixture(scope="session")
 def running(tiny: ModuleType) -> ModuleType:
     """Runs of training in this process."""
-    return pytest.importorskip("running")
+    module = pytest.importorskip("running")
+    # as after collection, for the libraries that came later
+    gc.collect()
+    gc.freeze()
+    return module
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def build(folder: Path) -> None:
     tiny_bases.class_shard(folder / "classes")
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    build(Path(sys.argv[1]))
-    sys.stdout.write(fingerprint(Path(sys.argv[1])))
+def main(folder: str) -> None:
+    """Build them, and write the fingerprint to standard output."""
+    build(Path(folder))
+    sys.stdout.write(fingerprint(Path(folder)))

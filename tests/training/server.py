@@ -1,6 +1,7 @@
 """Runs training commands in forks of one process that has loaded the libraries and run nothing.
 
 Rule 1: a request may ask that the process be killed at its n-th fsync, as a fake of a power cut.
+Rule 2: a request for a script beside this one runs its `main` with the other words.
 
 Requests and answers are those of tests/cli/server.py, with `"killed_at_sync"` besides.
 """
@@ -8,6 +9,7 @@ Requests and answers are those of tests/cli/server.py, with `"killed_at_sync"` b
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -24,6 +26,7 @@ import server as commands
 
 import soupctl.images.plots
 import soupctl.training.trainer  # noqa: F401
+from soupctl.cli.main import main as soupctl_main
 from soupctl.training import kept_scan
 
 MODELS = ("UNet2DConditionModel", "UNet2DModel", "AutoencoderKL", "DDIMScheduler", "DDPMScheduler")
@@ -42,6 +45,15 @@ def kill_at_sync(number: int) -> None:
     os.fsync = sync
 
 
+def run(arguments: list[str]) -> None:
+    """Run `soupctl` with its arguments, or a script with its own."""
+    name, *others = arguments
+    if name.endswith(".py"):
+        importlib.import_module(name.removesuffix(".py")).main(*others)
+        sys.exit()
+    soupctl_main(arguments)
+
+
 def serve() -> None:
     """Answer one request a line until there are no more."""
     become = commands.become
@@ -54,7 +66,7 @@ def serve() -> None:
         if request.get("killed_at_sync"):
             kill_at_sync(request["killed_at_sync"])
 
-    commands.become = prepared
+    commands.become, commands.main = prepared, run
     commands.serve()
 
 

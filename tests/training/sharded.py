@@ -62,7 +62,8 @@ def run(base: Path, data: Path, output: Path, how: str, resume="auto", **options
     running.finetune(prepared, running.ReporterSpy())
 
 
-def main(how: str, base: Path, data: Path, out: Path) -> None:
+def main(how: str, *places: str) -> None:
+    base, data, out = map(Path, places)
     more = {"save_every": 2, "sample_every": 4, "sample_steps": 2}
     run(base, data, out / "straight", how, **more)
     run(base, data, out / "resumed", how, **{**more, "steps": 2})
@@ -74,4 +75,4 @@ def main(how: str, base: Path, data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(Path, sys.argv[2:]))
+    main(*sys.argv[1:])

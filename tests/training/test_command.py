@@ -97,6 +97,10 @@ def test_a_run_folder_holds_the_documented_files(soupctl, bases, shards):
 
     assert done.code == 0, done.err
     assert LAYOUT == {path.name for path in Path("run").iterdir()}
+    # the model holds each part once
+    parts = sorted(path.parent.name for path in Path("run/model").rglob("*.safetensors"))
+    assert ["text_encoder", "unet", "vae"] == parts
+    assert ["unet"] == [path.parent.name for path in Path("run/raw").rglob("*.safetensors")]
     grids = sorted(path.name for path in Path("run/samples").iterdir())
     assert [f"step-{step:06}.png" for step in (0, 2, 3)] == grids
     rows = read_metrics(Path("run"))
@@ -106,6 +110,26 @@ def test_a_run_folder_holds_the_documented_files(soupctl, bases, shards):
     assert "step-000003\n" == Path("run/checkpoints/latest").read_text()
     record = json.loads(Path("run/soupctl.json").read_text())
     assert (True, 3, 12) == (record["finished"], record["steps"], record["samples_seen"])
+
+
+def test_the_checkpoints_that_are_kept_are_searched_for_their_best_mean(soupctl, bases, shards):
+    Path("run.toml").write_text("keep = 3")
+    Path("score.py").write_text(
+        "def size(arrays):\n    return sum(float((each**2).sum()) for each in arrays.values())\n"
+    )
+    words = ("--config", "run.toml", "--steps", 4, "--save-every", 1, "--lr", 1e-2)
+    run = soupctl("finetune", bases["plain"], "--data", shards["plain"], "-o", "run", *words)
+    snapshots = sorted(Path("run/checkpoints").glob("*/model.safetensors"))
+
+    found = soupctl(
+        *("search", *snapshots, "--scorer", "score.py:size", "--minimize", "--trials", 4),
+        *("-o", "best.safetensors"),
+    )
+
+    assert (0, 0) == (run.code, found.code), found.err
+    assert [f"step-00000{step}" for step in (2, 3, 4)] == [path.parent.name for path in snapshots]
+    model = diffusers.UNet2DModel.from_pretrained(bases["plain"] / "unet")
+    model.load_state_dict(load_file("best.safetensors"))
 
 
 def test_the_same_seed_draws_the_same_grid(trained, tmp_path):

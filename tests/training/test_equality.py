@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -100,22 +99,22 @@ def test_smaller_batches_that_are_accumulated_agree_with_one(trained, tmp_path):
     assert_rows_agree(rows(tmp_path / "one"), rows(tmp_path / "many"))
 
 
-@pytest.mark.slow
-def test_two_processes_agree_with_one(bases, shards, tmp_path):
+def test_two_processes_of_torchrun_agree_with_one(soupctl, bases, shards):
     for name in ("cats", "dogs"):
-        shutil.copytree(shards["class"], tmp_path / "shards" / name)
-    (tmp_path / "often.toml").write_text("log-every = 1")
-    words = ["--data", "shards/*", "--steps", 4, "--lr", 1e-3, "--config", "often.toml"]
-    for runs, launch, size in (("one", [sys.executable], 4), ("two", TWO, 1)):
-        command = [*launch, *SOUPCTL, "finetune", bases["class"], *words]
-        more = ["-o", f"{runs}/{{name}}", "--batch-size", size, "--save-every", 2]
-        more += ["--grad-accum", 2] if launch is TWO else []
-        code, said = outcome(*command, *more, folder=tmp_path)
-        assert code == 0, said
+        shutil.copytree(shards["class"], Path("shards", name))
+    Path("often.toml").write_text("log-every = 1")
+    words = ["finetune", bases["class"], "--data", "shards/*", "--steps", 4, "--lr", 1e-3]
+    words += ["--config", "often.toml", "--save-every", 2]
+    alone = soupctl(*words, "-o", "one/{name}", "--batch-size", 4)
+    assert alone.code == 0, alone.err
 
+    halves = ("-o", "two/{name}", "--batch-size", 1, "--grad-accum", 2)
+    code, said = outcome(*TWO, *SOUPCTL, *words, *halves, folder=Path.cwd())
+
+    assert code == 0, said
     assert "batch      4 images (micro x accumulated x processes: 1 x 2 x 2)" in said
     for name in ("cats", "dogs"):
-        one, two = (tmp_path / runs / name for runs in ("one", "two"))
+        one, two = (Path(runs, name) for runs in ("one", "two"))
         assert_rows_agree(rows(one), rows(two))
         assert (two / "model" / "model_index.json").is_file()
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-from launched import SOUPCTL, TWO, outcome
 
 HALF_OF_THE_DIGITS = 2.0**-12
 """Of float32: what is left of agreement when sums are taken in another order, layer upon layer."""
@@ -22,10 +20,14 @@ def weights(run: str) -> tuple[str, str | None]:
 
 @pytest.mark.parametrize(
     ("command", "family"),
-    [("finetune", "sdxl"), ("finetune", "sd3"), ("finetune", "flux"), ("patch-dmp", "flux")],
+    [
+        *(("finetune", family) for family in ("class", "dit", "sdxl", "sd3", "flux")),
+        ("patch-dmp", "flux"),
+    ],
 )
-def test_a_killed_run_resumes_to_the_same_bytes(soupctl, families, shards, command, family):
-    words = (command, families[family], "--data", shards["text"], "--resolution", 8)
+def test_a_killed_run_resumes_to_the_same_bytes(soupctl, bases, families, shards, command, family):
+    base, data = {**bases, **families}[family], shards.get(family, shards["text"])
+    words = (command, base, "--data", data, "--resolution", 8)
     words = (*words, "--steps", 3, "--save-every", 1, "--batch-size", 2, "--lr", 1e-3)
     straight = soupctl(*words, "-o", "straight")
     killed = soupctl(*words, "-o", "killed", killed_at_sync=16)
@@ -42,25 +44,22 @@ def rows(run: Path, name: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / name).read_text().splitlines()]
 
 
-@pytest.mark.slow
-def test_two_processes_agree_with_one_on_everything_that_they_share(bases, shards, tmp_path):
-    (tmp_path / "run.toml").write_text(
-        'log-every = 1\noptimizer = "adafactor"\nema-on-cpu = true\n'
-    )
+def test_two_processes_agree_with_one_on_everything_that_they_share(soupctl, bases, shards):
+    Path("run.toml").write_text('log-every = 1\noptimizer = "adafactor"\nema-on-cpu = true\n')
     words = ["finetune", bases["text"], "--data", shards["text"], "--config", "run.toml"]
     words += ["--steps", 2, "--lr", 1e-3, "--save-every", 1, "--validate", shards["text"]]
     words += ["--buckets", "--timesteps", "0:500", "--train-text-encoder", "--ema-tracks", "0.1"]
     # with buckets, the images of a batch of one process have one size
-    for name, launch, parts in (("one", [sys.executable], 2), ("two", TWO, 1)):
-        more = ["-o", name, "--batch-size", 2, "--grad-accum", parts]
-        code, said = outcome(*launch, *SOUPCTL, *words, *more, folder=tmp_path)
-        assert code == 0, said
+    words += ["--batch-size", 2]
+    one = soupctl(*words, "-o", "one", "--grad-accum", 2)
+    two = soupctl.two(*words, "-o", "two")
+    assert [0, 0, 0] == [each.code for each in (one, *two)], (one, two)
 
     for name, columns in (
         ("metrics.jsonl", ("loss", "grad_norm")),
         ("validation.jsonl", ("validation_loss",)),
     ):
-        one, two = rows(tmp_path / "one", name), rows(tmp_path / "two", name)
+        one, two = rows(Path("one"), name), rows(Path("two"), name)
         assert [row["step"] for row in one] == [row["step"] for row in two]
         for column in columns:
             expected = [row[column] for row in one]

@@ -15,8 +15,6 @@ import hashlib
 import json
 import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,12 +78,12 @@ def arithmetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Train
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         commands = TrainingCommands.launch(tmp_path_factory.mktemp("streams"))
-        words = [sys.executable, HERE / "portable.py", folder]
-        fingerprint = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
     commands.folder = folder
+    built = commands("portable.py", folder)
+    assert built.code == 0, built.err
     (folder / "more.toml").write_text(MORE)
     (folder / "mixture.toml").write_text(MIXTURE)
-    yield commands, fingerprint
+    yield commands, built.out
     commands.server.close()
 
 

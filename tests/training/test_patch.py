@@ -45,8 +45,8 @@ def words(base, data, output, *more):
     return (
         "patch-dmp",
         base,
-        *("--data", data, "-o", output, "--steps", 40, "--batch-size", 2),
-        *("--save-every", 10, "--gate-noise", "--balance", 1, *more),
+        *("--data", data, "-o", output, "--steps", 20, "--batch-size", 2),
+        *("--save-every", 5, "--gate-noise", "--balance", 1, *more),
     )
 
 
@@ -128,7 +128,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(soupctl, bases, sh
     base, data = bases[family], shards[family]
     straight = soupctl(*words(base, data, "straight"))
     killed = soupctl.start(*words(base, data, "killed"))
-    wait_for(Path("killed/checkpoints/step-000020"))
+    wait_for(Path("killed/checkpoints/step-000010"))
     os.kill(killed, signal.SIGKILL)
     ended = soupctl.wait(killed)
 

@@ -6,18 +6,15 @@ import hashlib
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 from commands import wait_for
-from launched import SOUPCTL, TWO, ended, outcome, started
-from processes import children
 from safetensors.torch import load_file
 
 HALF_OF_THE_DIGITS = 2.0**-12
 """Of float32: what is left of agreement when sums are taken in another order, layer upon layer."""
-LONG = ("--steps", 40, "--save-every", 5)
+LONG = ("--steps", 16, "--save-every", 4)
 GATES = ("--gate-noise", "--balance", 1, "--gate-topk", 0.5, "--config", "often.toml")
 
 
@@ -40,15 +37,11 @@ def words(bases, shards):
 
 
 @pytest.fixture(scope="module")
-def both(folder, words) -> str:
+def both(serving, folder, words) -> str:
     """What two processes say that train the bank `both`."""
-    return run(folder, *TWO, *SOUPCTL, *words("both"))
-
-
-def run(folder: Path, *command: object) -> str:
-    code, said = outcome(*command, folder=folder)
-    assert code == 0, said
-    return said
+    first, second = serving.two(*words("both"), folder=folder)
+    assert (0, 0, "", "") == (first.code, second.code, second.out, second.err), first.err
+    return first.out + first.err
 
 
 def rows(output: Path) -> list[tuple[float, ...]]:
@@ -62,10 +55,10 @@ def weights(output: Path) -> Path:
     return output / "bank" / "adapter_model.safetensors"
 
 
-@pytest.mark.slow
-def test_two_processes_train_the_bank_of_one_that_accumulates(folder, words, both):
+def test_two_processes_train_the_bank_of_one_that_accumulates(serving, folder, words, both):
     # the balance is of the images of one forward pass, whoever makes that
-    run(folder, sys.executable, *SOUPCTL, *words("alone", "--grad-accum", 2))
+    alone = serving(*words("alone", "--grad-accum", 2), folder=folder)
+    assert alone.code == 0, alone.err
 
     assert "batch      4 images (micro x accumulated x processes: 2 x 1 x 2)" in both
     for expected, found in zip(rows(folder / "alone"), rows(folder / "both"), strict=True):
@@ -77,18 +70,18 @@ def test_two_processes_train_the_bank_of_one_that_accumulates(folder, words, bot
         assert float((tensor - other[name]).abs().max()) < 1e-2 * float(tensor.abs().max()), name
 
 
-@pytest.mark.slow
-def test_killed_and_resumed_processes_equal_uninterrupted_ones(folder, words, both):
-    with started(*TWO, *SOUPCTL, *words("killed"), folder=folder) as launcher:
-        wait_for(folder / "killed" / "checkpoints" / "step-000010")
-        for process in (*children(launcher.pid), launcher.pid):
-            os.kill(process, signal.SIGKILL)
-        code, _ = ended(launcher)
+def test_killed_and_resumed_processes_equal_uninterrupted_ones(serving, folder, words, both):
+    started = serving.start_two(*words("killed"), folder=folder)
+    wait_for(folder / "killed" / "checkpoints" / "step-000004")
+    for process in started:
+        os.kill(process, signal.SIGKILL)
+    killed = [serving.wait(each).code for each in started]
 
-    said = run(folder, *TWO, *SOUPCTL, *words("killed"))
+    resumed = serving.two(*words("killed"), folder=folder)
 
-    assert -signal.SIGKILL == code
-    assert "resuming from killed/checkpoints/step-0000" in said
+    assert [-signal.SIGKILL] * 2 == killed
+    assert [0, 0] == [each.code for each in resumed], resumed
+    assert "resuming from killed/checkpoints/step-0000" in resumed[0].err
     straight, killed = (
         hashlib.sha256(weights(folder / name).read_bytes()).hexdigest()
         for name in ("both", "killed")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 from pathlib import Path
 
 import commands
 import pytest
-from launched import SOUPCTL, TWO, TWO_OF_ACCELERATE, ended, outcome, started
+from launched import SOUPCTL, TWO_OF_ACCELERATE, ended, started
 from processes import children
 
 LARGEST = 100_000
@@ -23,46 +22,31 @@ def codes(said: str) -> dict[int, int]:
     return {int(rank): int(code) for rank, code in zip(ranks, found, strict=True)}
 
 
-def reasons(said: str) -> set[str]:
-    return {line for line in said.splitlines() if line.startswith("soupctl: ")}
-
-
-@pytest.mark.slow
-def test_all_processes_stop_if_one_cannot_save_and_it_says_why(bases, shards, tmp_path):
+def test_all_processes_stop_if_one_cannot_save_and_it_says_why(soupctl, bases, shards):
     words = ("finetune", bases["plain"], "--data", shards["plain"], "-o", "run", "--steps", 2)
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
+    first, second = soupctl.two(*words, limits={"RLIMIT_FSIZE": LARGEST})
 
-    code, said = outcome(*TWO, *SOUPCTL, *words, folder=tmp_path, preexec_fn=limit)
-
-    assert code == 1
-    # the launcher ends whichever is not the first to end by itself
-    assert codes(said)[0] in {6, -signal.SIGTERM}
-    assert codes(said)[1] in {8, -signal.SIGTERM}
+    assert (6, 8) == (first.code, second.code)
     place = "run/checkpoints/step-000002/optimizer.safetensors"
-    assert min(reasons(said)).startswith(f"soupctl: {place}: needs ")
+    assert first.err.splitlines()[-1].startswith(f"soupctl: {place}: needs ")
+    assert "stopped because another process failed; its message says why" in second.err
 
 
-@pytest.mark.slow
-def test_a_process_ends_with_a_message_when_its_sibling_is_killed(bases, shards, tmp_path):
+def test_a_process_ends_with_a_message_when_its_sibling_is_killed(soupctl, bases, shards):
     words = ("finetune", bases["plain"], "--data", shards["plain"], "-o", "run")
-    often = ("--steps", 100_000, "--save-every", 20)
-    with started(*TWO, *SOUPCTL, *words, *often, folder=tmp_path) as launcher:
-        commands.wait_for(tmp_path / "run" / "checkpoints" / "latest")
-        first, second = children(launcher.pid)
-        os.kill(second, signal.SIGKILL)
+    first, second = soupctl.start_two(*words, "--steps", 100_000, "--save-every", 20)
+    commands.wait_for(Path("run/checkpoints/latest"))
 
-        code, said = ended(launcher)
+    os.kill(second, signal.SIGKILL)
 
-    assert code == 1
-    assert reasons(said) == {
-        (
-            "soupctl: another process of this run died "
-            "(run the same command to resume from the last checkpoint)"
-        )
-    }
-    assert not Path(f"/proc/{first}").exists()
+    ended = soupctl.wait(first), soupctl.wait(second)
+    assert (8, -signal.SIGKILL) == tuple(each.code for each in ended)
+    told = (
+        "soupctl: another process of this run died "
+        "(run the same command to resume from the last checkpoint)"
+    )
+    assert told == ended[0].err.splitlines()[-1]
 
 
 @pytest.mark.slow

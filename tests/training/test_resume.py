@@ -19,7 +19,7 @@ from soupctl.errors import InputError, OutputError, TrainingError
 from soupctl.storage import partial
 from soupctl.training import checkpoint
 
-STEPS = 40
+STEPS = 20
 
 
 def words(base, data, output, *more):
@@ -27,7 +27,7 @@ def words(base, data, output, *more):
         "finetune",
         base,
         *("--data", data, "-o", output, "--steps", STEPS, "--lr", 1e-3),
-        *("--batch-size", 2, "--save-every", 10, *more),
+        *("--batch-size", 2, "--save-every", 5, *more),
     )
 
 
@@ -45,7 +45,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(soupctl, bases, sh
     base, data = bases["text"], shards["text"]
     straight = soupctl(*words(base, data, "straight"))
     killed = soupctl.start(*words(base, data, "killed"))
-    wait_for(Path("killed/checkpoints/step-000020"))
+    wait_for(Path("killed/checkpoints/step-000010"))
     os.kill(killed, signal.SIGKILL)
     ended = soupctl.wait(killed)
 
@@ -250,6 +250,18 @@ def test_a_finished_run_at_a_constant_rate_can_be_extended(trained, tmp_path, fa
 
     assert spy.steps == [5, 6]
     assert hashes(str(tmp_path / "straight")) == hashes(str(tmp_path / "longer"))
+
+
+def test_a_run_that_is_beyond_the_steps_asked_for_says_how_far_it_is(trained, tmp_path):
+    trained("plain", tmp_path / "run")
+    record = tmp_path / "run" / "soupctl.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
+
+    with pytest.raises(OutputError) as refusal:
+        trained("plain", tmp_path / "run", steps=3)
+
+    told = f"{tmp_path}/run/checkpoints/step-000004: is already at step 4, after the last step, 3"
+    assert refusal.value.message() == f"{told} (increase --steps)"
 
 
 def test_a_run_with_a_finite_schedule_cannot_be_extended(trained, tmp_path):

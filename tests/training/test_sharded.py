@@ -26,12 +26,12 @@ HALF_OF_THE_DIGITS = 2.0**-12
 
 
 @pytest.fixture(scope="module")
-def sharded(bases, shards, tmp_path_factory) -> Path:
+def sharded(serving, bases, shards, tmp_path_factory) -> Path:
     """The runs of sharded.py, by two processes."""
     out = tmp_path_factory.mktemp("sharded")
-    words = (HERE / "sharded.py", "fsdp", bases["class"], shards["class"], out)
-    code, said = outcome(*TWO, *words, folder=out)
-    assert code == 0, said
+    words = ("sharded.py", "fsdp", bases["class"], shards["class"], out)
+    both = serving.two(*words, folder=out)
+    assert [0, 0] == [each.code for each in both], both
     return out
 
 
@@ -50,13 +50,11 @@ def weights(run: Path) -> str:
     return json.loads((run / "soupctl.json").read_text())["weights"]
 
 
-@pytest.mark.slow
 def test_an_interrupted_sharded_run_equals_an_uninterrupted_one(sharded):
     assert weights(sharded / "straight") == weights(sharded / "resumed")
     assert figures(sharded / "straight") == figures(sharded / "resumed")
 
 
-@pytest.mark.slow
 def test_a_sharded_run_agrees_with_an_unsharded_one(sharded):
     parts, whole = (figures(sharded / name) for name in ("straight", "whole"))
 
@@ -64,7 +62,6 @@ def test_a_sharded_run_agrees_with_an_unsharded_one(sharded):
         assert expected == pytest.approx(found, rel=HALF_OF_THE_DIGITS)
 
 
-@pytest.mark.slow
 def test_checkpoints_of_a_sharded_run_are_whole(sharded, tiny):
     for name in ("model.safetensors", "optimizer.safetensors"):
         assert contents(sharded / "whole", name) == contents(sharded / "straight", name)
@@ -74,7 +71,6 @@ def test_checkpoints_of_a_sharded_run_are_whole(sharded, tiny):
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-@pytest.mark.slow
 def test_a_sharded_run_can_be_resumed_unsharded(sharded):
     expected = figures(sharded / "straight")[2:]
 
