@@ -220,7 +220,9 @@ def decode_latents(models: Models, latents: torch.Tensor) -> torch.Tensor:
         if (own := _own_moments(vae, latents)) is not None:
             plain = latents * own[1] / vae.config.scaling_factor + own[0]
         else:
-            plain = latents / vae.config.scaling_factor + _shift(vae)
+            scale = vae.config.scaling_factor
+            scaled = 1 / scale * latents if models.base.family.multiplies_scale else latents / scale
+            plain = scaled + _shift(vae)
         return vae.decode(plain, return_dict=False)[0].clamp(-1, 1)
 
 

@@ -12,7 +12,7 @@ import torch
 from ..errors import MismatchError
 from . import rng
 from .base import Base
-from .families.family import Condition
+from .families.family import Condition, Guided
 from .flow import FlowObjective, TrainingObjective
 
 UNSET = "_use_default_values"
@@ -118,9 +118,12 @@ def _guided(
 
     if unconditional is None or guidance == 1 or sampler.base.embeds_guidance:
         return predict(noisy, condition)
-    if family.is_guided_in_one_batch:
-        both = {name: torch.cat([unconditional[name], condition[name]]) for name in condition}
-        plain, predicted = predict(torch.cat([noisy, noisy]), both).chunk(2)
-    else:
+    if family.guided is Guided.APART:
         predicted, plain = predict(noisy, condition), predict(noisy, unconditional)
+    else:
+        is_first = family.guided is Guided.NULL_FIRST
+        order = [unconditional, condition] if is_first else [condition, unconditional]
+        both = {name: torch.cat([each[name] for each in order]) for name in condition}
+        one, other = predict(torch.cat([noisy, noisy]), both).chunk(2)
+        plain, predicted = (one, other) if is_first else (other, one)
     return plain + guidance * (predicted - plain)

@@ -48,13 +48,18 @@ class ReporterSpy:
 
 
 def run(
-    base: Path, data: Path, output: Path, spy: ReporterSpy, resume="auto", **options
+    base: Path,
+    data: Path,
+    output: Path,
+    spy: ReporterSpy,
+    resume="auto",
+    config_from=None,
+    **options,
 ) -> TrainedRun:
     """Train a base on a data shard, a few steps if no more is said."""
     chosen = Options(**{**SHORT, **options})
-    (prepared,) = prepare(
-        [RunRequest(base, data, output, chosen, resume)], start_accelerator(chosen)
-    )
+    request = RunRequest(base, data, output, chosen, resume, config_from=config_from)
+    (prepared,) = prepare([request], start_accelerator(chosen))
     return finetune(prepared, spy)
 
 

@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import shutil
 
-import diffusers
 import pytest
+import torch
+from family_images import PROMPTS, drawn, require_exact_soup
 
 from soupctl import verbs
 from soupctl.ledger.data_shard import data_digest, read_data_folder, read_data_record
 
-FAMILIES = ("text", "class", "dit", "plain")
+FAMILIES = ("text", "class", "dit", "plain", "sdxl", "sd3", "flux")
 UNET_CONFIG = "unet/config.json"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_trained_model_loads_in_diffusers_and_averages_with_its_sibling(
-    family, trained, bases, tiny, tmp_path
+def test_two_data_shards_average_draw_and_one_is_removed_exactly(
+    family, running, bases, families, shards, tiny, tmp_path
 ):
-    for seed, name in enumerate("ab"):
-        trained(family, tmp_path / name, seed=seed)
-    request = verbs.Request(
-        ingredients=[verbs.Ingredient(tmp_path / name / "model") for name in "ab"],
-        output=tmp_path / "soup",
+    base, first = {**bases, **families}[family], shards.get(family, shards["text"])
+    with_classes = family in ("class", "dit")
+    second = (tiny.class_shard if with_classes else tiny.captioned_shard)(tmp_path / "other", 1)
+    for name, data in (("one", first), ("two", second)):
+        running.run(base, data, tmp_path / name, running.ReporterSpy(), steps=1, resolution=8)
+
+    soup = require_exact_soup(
+        [tmp_path / name / "model" for name in ("one", "two")], tmp_path, running
     )
 
-    verbs.average(request)
-
-    pipelines = [
-        diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
-        for folder in (bases[family], tmp_path / "a" / "model", tmp_path / "soup")
-    ]
-    name = "transformer" if family == "dit" else "unet"
-    base, one, soup = (getattr(each, name).state_dict() for each in pipelines)
-    assert base.keys() == one.keys() == soup.keys()
-    assert not all(base[key].equal(one[key]) for key in base)
+    request = {"classes": (2, 0)} if with_classes else {"prompts": PROMPTS}
+    request = {} if family == "plain" else request
+    assert not torch.equal(drawn(soup, **request), drawn(base, **request))
 
 
 def test_runs_of_one_command_read_their_base_once(running, bases, shards, tmp_path):

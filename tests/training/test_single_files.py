@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from family_images import PROMPTS, drawn, require_exact_soup
 from tiny_families import save_family
 
 pytest.importorskip("diffusers")
@@ -131,6 +132,24 @@ def test_diffusers_loads_a_published_single_file_as_the_model(run):
         own = getattr(found, name).state_dict()
         assert own.keys() == expected.keys()
         assert all(torch.equal(own[key], expected[key]) for key in expected), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_runs_on_a_single_file_average_draw_and_one_is_removed_exactly(
+    tiny, running, saved, tmp_path, family
+):
+    base, spy = saved / f"{family}.safetensors", running.ReporterSpy()
+    options = {"config_from": saved / "words", "steps": 1, "resolution": 16}
+    for count, name in enumerate(("one", "two"), 1):
+        data = tiny.captioned_shard(tmp_path / f"{name} data", count, size=16)
+        running.run(base, data, tmp_path / name, spy, **options)
+
+    soup = require_exact_soup(
+        [tmp_path / name / "model" for name in ("one", "two")], tmp_path, running
+    )
+
+    found = drawn(soup, prompts=PROMPTS)
+    assert not torch.equal(found, drawn(base, prompts=PROMPTS, config_from=saved / "words"))
 
 
 def test_only_a_single_file_is_given_configs(running, bases, saved):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,6 +52,14 @@ class Frame:
         return cls(torch.tensor([[height, width, 0, 0, height, width]] * count).float())
 
 
+class Guided(Enum):
+    """How diffusers predicts with and without the condition, for guidance."""
+
+    APART = "in two batches"
+    NULL_FIRST = "in one batch, without the condition first"
+    NULL_LAST = "in one batch, without the condition last"
+
+
 def as_it_is(
     condition: Condition, _config: Mapping[str, Any], _frame: Frame, _guidance: float
 ) -> Condition:
@@ -85,8 +94,11 @@ class DenoiserFamily:
     """Whether images are guided away from zeros, not from an empty caption, by model_index.json."""
     is_flow: bool = False
     """Whether it is trained by flow matching."""
-    is_guided_in_one_batch: bool = False
-    """Whether diffusers predicts with and without the caption in one batch, the latter first."""
+    guided: Guided = Guided.APART
+    """The batches in which it is guided, which decide the last bits."""
+    multiplies_scale: bool = False
+    """Whether latents are multiplied by the inverse of the VAE's scale, not divided by the scale;
+    that decides the last bit."""
     packing: int = 1
     """Channels of the denoiser's input for each channel of latents: positions are packed."""
     patch: int | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .family import Condition, DenoiserFamily
+from .family import Condition, DenoiserFamily, Guided
 
 if TYPE_CHECKING:
     import torch
@@ -20,3 +20,4 @@ def predict(
 
 
 PLAIN = DenoiserFamily("images without captions", predict)
+DIT = DenoiserFamily("DiT", predict, guided=Guided.NULL_LAST, multiplies_scale=True)

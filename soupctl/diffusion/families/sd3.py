@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .family import Condition, DenoiserFamily, TextPart
+from .family import Condition, DenoiserFamily, Guided, TextPart
 
 if TYPE_CHECKING:
     import torch
@@ -65,5 +65,5 @@ SD3 = DenoiserFamily(
     embed,
     schedule=schedule,
     is_flow=True,
-    is_guided_in_one_batch=True,
+    guided=Guided.NULL_FIRST,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .family import Condition, DenoiserFamily, Frame, TextPart
+from .family import Condition, DenoiserFamily, Frame, Guided, TextPart
 
 if TYPE_CHECKING:
     import torch
@@ -69,5 +69,5 @@ SDXL = DenoiserFamily(
     embed,
     complete,
     zeroes_null=zeroes_null,
-    is_guided_in_one_batch=True,
+    guided=Guided.NULL_FIRST,
 )

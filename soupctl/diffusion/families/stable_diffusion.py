@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .family import Condition, DenoiserFamily, TextPart
+from .family import Condition, DenoiserFamily, Guided, TextPart
 
 if TYPE_CHECKING:
     import torch
@@ -31,4 +31,5 @@ STABLE_DIFFUSION = DenoiserFamily(
     predict,
     (TextPart("text_encoder", "tokenizer", ("CLIPTextModel",)),),
     embed,
+    guided=Guided.NULL_FIRST,
 )

@@ -7,14 +7,14 @@ from typing import Any
 
 from .family import DenoiserFamily
 from .flux import FLUX
-from .plain import PLAIN
+from .plain import DIT, PLAIN
 from .sd3 import SD3
 from .sdxl import SDXL
 from .stable_diffusion import STABLE_DIFFUSION
 
 FAMILIES: Mapping[tuple[str, object], DenoiserFamily] = {
     ("UNet2DModel", None): PLAIN,
-    ("DiTTransformer2DModel", None): PLAIN,
+    ("DiTTransformer2DModel", None): DIT,
     ("UNet2DConditionModel", None): STABLE_DIFFUSION,
     ("UNet2DConditionModel", "text_time"): SDXL,
     ("SD3Transformer2DModel", None): SD3,
