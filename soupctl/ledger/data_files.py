@@ -61,7 +61,7 @@ PACKED: Mapping[str, str] = {
 }
 """Endings of files that may pack images and are not read, in lower case, and how to make a data
 shard of them."""
-MASKS = (".mask", "-masklabel")
+MASKS = (".mask", "-masklabel", "_mask", "-mask")
 """Endings, before the file type, by which other programs mark the mask of an image."""
 CLUTTER = frozenset(
     (

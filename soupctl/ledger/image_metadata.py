@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -32,6 +33,8 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 """Lowercase names of folders of images that the folder of captions may be beside."""
 LONGEST_LINE = 1 << 24
 """Most characters of a line of a table."""
+MORE_FIELDS = "\0"
+"""The name, which no column has, of what a CSV line has beyond the columns."""
 REPLACED = "\ufffd"
 """Stands for bytes that are not valid UTF-8."""
 
@@ -137,7 +140,7 @@ def _csv_lines(text: TextIO) -> Iterator[tuple[str, dict[str, Any]]]:
 
     # a limit of the module, which is 131,072 characters unless it is raised
     csv.field_size_limit(LONGEST_LINE)
-    reader = csv.DictReader(text)
+    reader = csv.DictReader(text, restkey=MORE_FIELDS)
     try:
         for row in reader:
             # pandas writes whole numbers as floats if any is missing
@@ -156,7 +159,7 @@ def _entry(line: str | dict[str, Any]) -> Mapping[str, Any]:
     except ValueError:
         if REPLACED in line:
             raise _Malformed("not valid UTF-8") from None
-        raise
+        raise _Malformed("not JSON") from None
     if not isinstance(entry, dict):
         raise _Malformed("not an object")
     return entry
@@ -166,13 +169,12 @@ def _parse(entry: Mapping[str, Any], column: str) -> tuple[str, ImageMetadata]:
     """An image's name and row; _Malformed or another ValueError if the entry is malformed."""
     name = entry.get("file_name")
     if not isinstance(name, str):
-        fields = ", ".join(str(each) for each in list(entry)[:4] if each is not None)
-        raise _Malformed(
-            f"no file_name, but {fields}" if fields and name is None else "no file_name"
-        )
-    name = str(PurePosixPath(name if "/" in name else name.replace("\\", "/")))
+        raise _Malformed(_nameless(entry))
+    if any(entry.get(MORE_FIELDS) or ()):
+        raise _Malformed("more fields than the first line: a text with commas needs quotes")
+    name = posixpath.normpath(name if "/" in name else name.replace("\\", "/"))
     if not is_inside(name):
-        raise ValueError("file_name leads out of the folder")
+        raise _Malformed("its file_name leads out of the folder")
     given = entry.get(column)
     told = [each for each in (given if isinstance(given, list) else [given]) if not _is_null(each)]
     texts = [text for text in told if isinstance(text, str)]
@@ -189,6 +191,14 @@ def _parse(entry: Mapping[str, Any], column: str) -> tuple[str, ImageMetadata]:
     captions = tuple(text.strip() for text in texts if text.strip())
     is_empty = bool(texts) and not captions
     return name, ImageMetadata(captions, None if label is None else str(label), is_empty)
+
+
+def _nameless(entry: Mapping[str, Any]) -> str:
+    """What an entry without a file name has instead, in words."""
+    fields = ", ".join(str(each) for each in list(entry)[:4] if each != MORE_FIELDS)
+    if REPLACED in fields:
+        return "not valid UTF-8"
+    return f"no file_name, but {fields}" if fields and "file_name" not in entry else "no file_name"
 
 
 def _is_null(value: object) -> bool:

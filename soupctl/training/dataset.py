@@ -116,7 +116,7 @@ def scan_dataset(
     require_one_split(folder, images, is_listed=rows is not None, classes=has_classes)
     masks = mask_files(files) if with_masks else {}
     checked = {each.name: each for each in _checked_images(source.place, {**images, **masks})}
-    lacking = Lacking(conditioning, column, source.tables, files, rows)
+    lacking = Lacking.of(conditioning, column, source.tables, files, rows)
     found = _described([checked[name] for name in images], lacking, whole=whole)
     if with_masks:
         good = {name: each for name in masks if isinstance(each := checked[name], Sample)}

@@ -1,6 +1,7 @@
 """What is wrong with the images of a dataset: problems of files, and captions or classes they lack.
 
 Rule 1: problems of one kind are reported together, with the names of some of the images.
+Rule 2: the files of a folder are searched once, however many of its images lack a caption.
 """
 
 from __future__ import annotations
@@ -11,14 +12,20 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..diffusion.base import Conditioning
-from ..ledger.image_metadata import METADATA, REPLACED, ImageMetadata
+from ..ledger.data_files import images_among
+from ..ledger.image_metadata import METADATA, REPLACED, TABLES, ImageMetadata
 from .notices import count_text, first_names
 
 if TYPE_CHECKING:
     from .dataset import Sample
 
-UNREAD = ("metadata.json", "captions.txt", "captions.json", "captions.csv")
-"""Files in which other programs keep captions."""
+UNREAD = frozenset(
+    (
+        *("metadata.json", "captions.txt", "captions.json", "captions.csv"),
+        *("meta_cap.json", "meta_lat.json", *TABLES),
+    )
+)
+"""Files in which other programs keep captions, in lower case; tables in other letters, too."""
 CAPTIONS = frozenset((".cap", ".caption", ".json", ".tags", ".text", ".txt", ".xml", ".yaml"))
 """Lowercase endings of files in which other programs keep the caption of one image."""
 
@@ -40,6 +47,27 @@ class Lacking:
     tables: str
     files: Mapping[str, Path]
     rows: Mapping[str, ImageMetadata] | None
+    unread: Mapping[str, str]
+    """The file that may hold a caption of an image, and is not read; see `unread_captions`."""
+    unread_table: str
+    """The file in which another program keeps captions of all images; empty for none."""
+
+    @classmethod
+    def of(
+        cls,
+        conditioning: Conditioning,
+        column: str,
+        tables: str,
+        files: Mapping[str, Path],
+        rows: Mapping[str, ImageMetadata] | None,
+    ) -> Lacking:
+        """The needs of a base, and what is among the files of a folder."""
+        unread: Mapping[str, str] = {}
+        table = ""
+        if conditioning is Conditioning.TEXT and rows is None:
+            unread = unread_captions(files)
+            table = next((name for name in files if name.lower() in UNREAD), "")
+        return cls(conditioning, column, tables, files, rows, unread, table)
 
     def problem(self, sample: Sample, *, is_empty: bool) -> ImageProblem | None:
         """The caption or class that the base needs but the sample lacks; None for none.
@@ -67,18 +95,30 @@ class Lacking:
                 f"without a caption (no {self.column!r} in {self.tables};"
                 " caption-column in --config names another field)"
             )
-        found = next((each for each in UNREAD if each in self.files), "")
-        unread = f"; {found} is not read, write {METADATA}" if found else self._namesake(name)
+        if self.unread_table:
+            unread = f"; {self.unread_table} is not read, write {METADATA}"
+        elif example := self.unread.get(name):
+            unread = f"; {PurePosixPath(example).suffix} files such as {example} are not read"
+        else:
+            unread = ""
         return f"without a caption (no .txt or .caption file{unread})"
 
-    def _namesake(self, name: str) -> str:
-        """The first file that may hold an image's captions, by the rest of its name, in words."""
-        place = PurePosixPath(name)
-        for other in self.files:
-            path = PurePosixPath(other)
-            if path.stem in (place.stem, place.name) and path.suffix.lower() in CAPTIONS:
-                return f"; {path.suffix} files such as {other} are not read"
-        return ""
+
+def unread_captions(files: Mapping[str, Path]) -> dict[str, str]:
+    """For each image with a file that may hold its caption but is not read, an example of these.
+
+    The example is the first such file with the same ending, so that images are reported together.
+    """
+    places: dict[str, PurePosixPath] = {}
+    for other in map(PurePosixPath, files):
+        if other.suffix.lower() in CAPTIONS:
+            places.setdefault(other.stem, other)
+    found: dict[str, str] = {}
+    examples: dict[str, str] = {}
+    for image in map(PurePosixPath, images_among(files)):
+        if file := places.get(image.stem) or places.get(image.name):
+            found[str(image)] = examples.setdefault(file.suffix, str(file))
+    return found
 
 
 def problem_reports(problems: Sequence[ImageProblem]) -> Iterator[str]:

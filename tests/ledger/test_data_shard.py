@@ -53,7 +53,7 @@ def test_captions_come_from_a_column_of_metadata(tmp_path):
     ("row", "what"),
     [
         ('{"file_name": "b.png"}', "an image is in metadata.jsonl but missing: b.png"),
-        ("[", "an image is described by a malformed line of metadata.jsonl: line 1"),
+        ("[", "an image is described by a malformed line of metadata.jsonl (not JSON): line 1"),
         ("", "an image is not in metadata.jsonl: a.png"),
     ],
 )

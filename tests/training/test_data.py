@@ -93,8 +93,12 @@ def test_all_problems_are_reported_at_once(tmp_path, tiny):
         file.write('{"file_name": "a.png", "text": "twice"}\nnonsense\n')
 
     assert messages(folder, Conditioning.TEXT) == [
-        "2 images described by a malformed line of metadata.jsonl: line 5, line 7",
+        (
+            "1 image described by a malformed line of metadata.jsonl (its file_name leads out of"
+            " the folder): line 5"
+        ),
         "1 image described twice in metadata.jsonl: a.png (line 6)",
+        "1 image described by a malformed line of metadata.jsonl (not JSON): line 7",
         "1 image in metadata.jsonl but missing: gone.png",
         (
             "1 image without a caption (no 'text' in metadata.jsonl; caption-column in --config"

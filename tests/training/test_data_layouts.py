@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from PIL import Image
 
 from soupctl.errors import InputError
+from soupctl.ledger.data_files import images_among
 from soupctl.ledger.data_shard import images_digest, read_data_folder
+from soupctl.ledger.image_metadata import read_metadata
 from soupctl.merge.data_question import data_digests
 
 conditioning = pytest.importorskip("soupctl.diffusion.base").Conditioning
@@ -105,13 +108,32 @@ def test_a_csv_file_describes_images_as_a_json_lines_file_does(tmp_path):
     assert images_digest(tmp_path).digest == found.digest
 
 
-@pytest.mark.parametrize("name", ["sub//a.png", "./sub/a.png", "sub\\a.png"])
+@pytest.mark.parametrize("name", ["sub//a.png", "./sub/a.png", "sub\\a.png", "sub/../sub/a.png"])
 def test_a_table_may_name_a_file_in_any_spelling(tmp_path, name):
     images(tmp_path, "sub/a.png")
     row = {"file_name": name, "text": "a cat"}
     (tmp_path / "metadata.jsonl").write_text(json.dumps(row))
 
     assert dataset.scan_dataset(tmp_path, TEXT).samples[0].captions == ("a cat",)
+
+
+@pytest.mark.parametrize("table", ["metadata.jsonl", "metadata.csv"])
+def test_a_table_of_any_size_is_read_a_line_at_a_time(tmp_path, table):
+    is_csv, rest = table.endswith(".csv"), "x" * (1 << 20)
+    with (tmp_path / table).open("w") as file:
+        file.write("file_name,text,prompt\n" if is_csv else "")
+        for number in range(40):
+            row = {"file_name": f"{number}.png", "text": "a cat", "prompt": rest}
+            file.write((",".join(row.values()) if is_csv else json.dumps(row)) + "\n")
+    tracemalloc.start()
+
+    rows, bad = read_metadata(tmp_path / table, "text")
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (40, []) == (len(rows), bad)
+    # of 40 MiB, a few lines of one
+    assert peak < 10 << 20
 
 
 def test_a_label_may_be_a_whole_number_with_a_point(tmp_path):
@@ -143,7 +165,9 @@ def test_a_null_caption_is_a_missing_one(tmp_path):
     assert "1 image with an empty caption: b.png" in told
 
 
-@pytest.mark.parametrize("name", ["metadata.json", "captions.txt"])
+@pytest.mark.parametrize(
+    "name", ["metadata.json", "captions.txt", "meta_cap.json", "Metadata.JSONL"]
+)
 def test_captions_in_a_form_that_is_not_read_are_named(tmp_path, name):
     images(tmp_path, "a.png")
     (tmp_path / name).write_text("x")
@@ -284,6 +308,25 @@ def test_a_file_that_may_hold_a_caption_but_is_not_read_is_named(tmp_path, name)
     assert f"files such as {name} are not read): a.png" in refusal(tmp_path, TEXT)
 
 
+def test_images_with_such_files_are_reported_together_and_searched_for_once(tmp_path, monkeypatch):
+    names = [f"{number}.png" for number in range(5)]
+    images(tmp_path, *names)
+    for name in names:
+        (tmp_path / name).with_suffix(".json").write_text("{}")
+    searched = []
+    monkeypatch.setattr(
+        "soupctl.training.image_problems.images_among",
+        lambda files: searched.append(files) or images_among(files),
+    )
+
+    told = refusal(tmp_path, TEXT)
+
+    assert "5 images without a caption (" in told
+    assert "; .json files such as 0.json are not read): 0.png, 1.png, 2.png and 2 more" in told
+    assert 1 == told.count("without a caption")
+    assert 1 == len(searched)
+
+
 def test_a_caption_file_may_be_one_caption_as_a_whole(tmp_path):
     images(tmp_path, "a.png")
     (tmp_path / "a.txt").write_text("A cat.\n\nIt  sleeps.\n")
@@ -329,6 +372,7 @@ def test_missing_values_as_pandas_writes_them_are_missing(tmp_path, row, caption
         ('[{"file_name": "a.png"}]', "not an object"),
         ('{"file_name": "a.png", "text": {}}', "its text is not text"),
         ('{"file_name": "a.png", "label": 1.5}', "its label is neither text nor a whole number"),
+        ('{"file_name": "../a.png"}', "its file_name leads out of the folder"),
         ("\udcff", "not valid UTF-8"),
     ],
 )
@@ -337,6 +381,28 @@ def test_a_malformed_line_is_reported_with_the_reason(tmp_path, line, reason):
     (tmp_path / "metadata.jsonl").write_bytes(line.encode("utf-8", "surrogateescape"))
 
     assert f"by a malformed line of metadata.jsonl ({reason}): line 1" in refusal(tmp_path, NONE)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"file_name,text\na.png,a cat, asleep\n", "more fields than the first line: a text with"),
+        (b"file_name;text\na.png;a cat\n", "no file_name, but file_name;text"),
+        ("file_name,text\na.png,x\n".encode("utf-16"), "not valid UTF-8"),
+    ],
+)
+def test_a_malformed_line_of_a_csv_file_is_reported_with_the_reason(tmp_path, content, reason):
+    images(tmp_path, "a.png")
+    (tmp_path / "metadata.csv").write_bytes(content)
+
+    assert f"by a malformed line of metadata.csv ({reason}" in refusal(tmp_path, TEXT)
+
+
+def test_empty_fields_beyond_those_of_the_first_line_are_none(tmp_path):
+    images(tmp_path, "a.png")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,a cat,,\n")
+
+    assert dataset.scan_dataset(tmp_path, TEXT).samples[0].captions == ("a cat",)
 
 
 def test_has_finds_a_data_shard_by_either_reading_of_its_caption_files(tmp_path):
@@ -416,6 +482,16 @@ def test_a_folder_without_images_says_what_it_has_instead(tmp_path, name, told):
     (tmp_path / name).write_bytes(b"x")
 
     assert f"contains no images, {told}" in refusal(tmp_path, NONE)
+
+
+@pytest.mark.parametrize("name", ["a.mask.png", "a-masklabel.jpg", "a_mask.png", "a-mask.png"])
+def test_a_mask_is_known_by_its_name_and_that_of_its_image(tmp_path, name):
+    images(tmp_path, "a.png", name, "b_mask.png")
+
+    found = dataset.scan_dataset(tmp_path, NONE)
+
+    assert ["a.png", "b_mask.png"] == [each.name for each in found.samples]
+    assert (f"1 mask left out, not used: {name}",) == found.notices
 
 
 def test_pictures_and_masks_that_are_not_used_are_told_apart_from_other_files(tmp_path):
