@@ -12,8 +12,13 @@ HEIF, JXL = "HEIF", "JXL"
 """Pillow's names of the formats."""
 JXL_CODESTREAM, JXL_BOXES = b"\xff\x0a", b"\x00\x00\x00\x0cJXL \r\n\x87\n"
 """The first bytes of a JPEG XL file without boxes, and with them."""
-FILE_TYPE, AVIF_BRANDS = b"ftyp", (b"avif", b"avis")
-"""The box of a file's type, and the types that Pillow reads by itself."""
+FILE_TYPE, MOST_TYPES = b"ftyp", 256
+"""The box that lists a file's types, and the most bytes of it that are read."""
+HEIF_TYPES = frozenset(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+)
+AVIF_TYPES = frozenset((b"avif", b"avis"))
+"""The types that Pillow reads by itself."""
 BITS = (9, 13, 18, 30)
 """The widths of a large size in the header of JPEG XL."""
 RATIOS = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
@@ -26,9 +31,12 @@ def format_of(data: bytes) -> str | None:
     """The format of a file that Pillow needs a plug-in for; None for any other."""
     if data.startswith((JXL_CODESTREAM, JXL_BOXES)):
         return JXL
-    if data[4:8] == FILE_TYPE and data[8:12] not in AVIF_BRANDS:
-        return HEIF
-    return None
+    if data[4:8] != FILE_TYPE:
+        return None
+    # after the first type there is its version
+    places = (8, *range(16, min(int.from_bytes(data[:4], "big"), MOST_TYPES), 4))
+    types = {data[place : place + 4] for place in places}
+    return HEIF if types & HEIF_TYPES and not types & AVIF_TYPES else None
 
 
 def register(kind: str) -> bool:

@@ -44,6 +44,9 @@ from .notices import count_text, dataset_notices, first_names
 from .repeats import repeats_of
 from .splits import require_one_split
 
+UNREAD = "of a kind that is not read"
+"""What is wrong with an image that a table names, and that needs a plug-in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -184,7 +187,8 @@ def _rows(
     problems = [ImageProblem(kind, name) for kind, name in bad]
     missing = [name for name in rows or () if name not in images]
     kind = "without bytes" if source.is_packed else f"in {source.tables} but missing"
-    problems += [ImageProblem(kind, name) for name in missing]
+    unread = set(pictures_among(source.files))
+    problems += [ImageProblem(UNREAD if each in unread else kind, each) for each in missing]
     return rows, problems
 
 

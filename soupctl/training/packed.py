@@ -20,8 +20,9 @@ from typing import Any
 from ..errors import InputError, shortened
 from ..format.index import is_inside
 from ..images.decode import LARGEST_FILE
+from ..images.plug_ins import HEIF, JXL, format_of
 from ..ledger.arrow_files import PARQUET, read_columns, read_rows
-from ..ledger.data_files import IMAGES
+from ..ledger.data_files import WITH_PLUG_INS
 from ..ledger.image_metadata import TABLES
 
 ARROW = ".arrow"
@@ -29,7 +30,7 @@ TARS = (".tar", ".tar.gz", ".tgz")
 READ = (PARQUET, ARROW, *TARS)
 """Endings of the files that are read."""
 DESCRIBING = (".txt", ".json", ".cls")
-USED = IMAGES.union(DESCRIBING)
+USED = WITH_PLUG_INS.union(DESCRIBING)
 """Endings of the files of a webdataset that are read."""
 LONG_HEADERS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
@@ -87,7 +88,7 @@ def _row_images(stem: str, path: Path) -> Iterator[PackedImage]:
         value = row.pop(column)
         told = value if isinstance(value, dict) else {"bytes": value}
         data, suffix = told.get("bytes"), PurePosixPath(_text(told.get("path"))).suffix.lower()
-        ending = suffix if suffix in IMAGES else _ending(data or b"")
+        ending = suffix if suffix in WITH_PLUG_INS else _ending(data or b"")
         fields = {key: each for key, each in row.items() if _describes(each)}
         yield PackedImage(f"{stem}-{number:06}{ending}", data, fields)
 
@@ -141,6 +142,8 @@ def _ending(data: bytes) -> str:
         return ".webp"
     if data[4:12] == b"ftypavif":
         return ".avif"
+    if (kind := format_of(data)) is not None:
+        return {HEIF: ".heic", JXL: ".jxl"}[kind]
     return next((name for start, name in SIGNATURES.items() if data.startswith(start)), ".png")
 
 
@@ -229,5 +232,5 @@ def _grouped(path: Path, key: str, group: Mapping[str, bytes]) -> Iterator[Packe
     if ".cls" in group:
         fields["label"] = group[".cls"].decode("utf-8-sig", "replace").strip()
     for ending in group:
-        if ending in IMAGES:
+        if ending in WITH_PLUG_INS:
             yield PackedImage(f"{key}{ending}", group[ending], fields)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tarfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -143,6 +144,52 @@ def test_a_picture_that_its_plug_in_does_not_import_is_unreadable(data, installe
     (data.parent / "stand-ins/pillow_heif.py").write_text("import nowhere_at_all")
 
     with pytest.raises(InputError, match="1 image unreadable: b"):
+        scan_dataset(data, Conditioning.NONE)
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind"),
+    [
+        (HEIC, "HEIF"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIF"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", None),
+        (b"\0\0\0\x18ftypavif\0\0\0\0mif1miaf", None),
+        (b"\0\0\0\x18ftypisom\0\0\0\0mp41mp42", None),
+        (plug_ins.JXL_CODESTREAM, "JXL"),
+        (plug_ins.JXL_BOXES, "JXL"),
+        (b"\x89PNG", None),
+        (b"", None),
+    ],
+)
+def test_formats_are_told_by_the_first_bytes(begin, kind):
+    assert plug_ins.format_of(begin) == kind
+
+
+def test_an_image_that_a_table_names_and_no_plug_in_reads_is_said_to_be_one(data, installed):
+    installed()
+    rows = "".join(f'{{"file_name": "{name}"}}\n' for name in ("a.png", "b.heic", "gone.png"))
+    (data / "metadata.jsonl").write_text(rows)
+
+    with pytest.raises(InputError) as refused:
+        scan_dataset(data, Conditioning.NONE)
+
+    told = refused.value.message()
+    assert "1 image of a kind that is not read: b.heic" in told
+    assert "1 image in metadata.jsonl but missing: gone.png" in told
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_packed_pictures_are_unpacked_for_their_plug_in(data, installed, is_there):
+    with tarfile.open(data / "x.tar", "w") as tar:
+        for name in ("a.png", "b.heic", "c.jxl"):
+            tar.add(data / name, name)
+            (data / name).unlink()
+    installed(*(PLUG_INS if is_there else ()))
+
+    if is_there:
+        assert 3 == len(scan_dataset(data, Conditioning.NONE).samples)
+        return
+    with pytest.raises(InputError, match="2 images of a kind that is not read: b"):
         scan_dataset(data, Conditioning.NONE)
 
 
