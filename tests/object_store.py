@@ -18,6 +18,8 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from moto.s3 import models
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+PART = 40_000
+"""Bytes of the parts that uploads have in tests."""
 Start = Callable[..., Any]
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -34,6 +36,8 @@ class ObjectStore:
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
         self.port = 0
+        self.most_listed = 1000
+        """Objects on a page of a listing."""
         self.clear()
 
     def clear(self) -> None:
@@ -88,6 +92,8 @@ class ObjectStore:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start(refused[fault], [("Content-Length", "0")])
             return [b""]
+        if kind == "list" and self.most_listed < 1000 and "max-keys" not in query_of(environ):
+            environ["QUERY_STRING"] += f"&max-keys={self.most_listed}"
         answer = b"".join(self._app(environ, start))
         self.sent += len(answer)
         if fault is None:
@@ -110,9 +116,13 @@ class ObjectStore:
             yield b""
 
 
+def query_of(environ: dict[str, Any]) -> dict[str, list[str]]:
+    return parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
+
+
 def kind_of(environ: dict[str, Any]) -> str:
     """What a request asks for: create, part, complete, abort, get, list, head or put."""
-    query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
+    query = query_of(environ)
     method = environ["REQUEST_METHOD"]
     if "list-type" in query:
         return "list"

@@ -8,52 +8,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
-from object_store import ENVIRONMENT, ObjectStore, storing
+from object_store import PART, ObjectStore
 from processes import started
 from safetensors.numpy import save_file
 
 from soupctl import verbs
-from soupctl.checkpoints.remote import attempts, mirror, targets, upload
+from soupctl.checkpoints.remote import attempts, targets, upload
 from soupctl.errors import InputError, OutputError, SoupError, UsageError
 from soupctl.verbs import Application, ConvertRequest, DeltaRequest, Request, Revision
 
-PART = 40_000
 KINDS = ("part", "complete")
-NUMBERS = count()
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[ObjectStore]:
-    with storing(PART) as store:
-        yield store
-
-
-@pytest.fixture
-def store(running: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": running.url}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(attempts, "WAIT", 0.001)
-    monkeypatch.setattr(upload, "PART", PART)
-    monkeypatch.setattr(upload, "MEBIBYTE", 1000)
-    monkeypatch.setattr(mirror, "_MIRRORED", {})
-    fsspec.filesystem("s3").clear_instance_cache()
-    running.clear()
-    return running
-
-
-@pytest.fixture
-def bucket(store: ObjectStore) -> str:
-    name = f"bucket-{next(NUMBERS)}"
-    store.make_bucket(name)
-    return name
 
 
 @pytest.fixture(scope="module")

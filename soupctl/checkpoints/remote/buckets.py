@@ -28,7 +28,10 @@ MALFORMED = "the server's answer is malformed"
 LARGEST = 10**18
 """Bytes; no object has so many."""
 LIBRARIES = {"s3": "s3fs", "gs": "gcsfs"}
-VERSIONS = ("ETag", "etag", "VersionId", "generation", "LastModified", "mtime")
+MOST_PAGES = 100
+"""Pages of a listing, of a thousand objects each."""
+VERSIONS = ("ETag", "etag", "generation", "LastModified", "mtime")
+"""What both a listing and a look at one object tell of its version."""
 
 
 @frozen
@@ -104,9 +107,9 @@ def bucket_listing(address: Address) -> RemoteFiles:
     system = file_system(address.scheme)
     shown, start = address.shown, address.rest.rstrip("/")
 
-    def found() -> dict[str, Mapping[str, Any]]:
+    def found() -> Mapping[str, Mapping[str, Any]]:
         try:
-            listed: dict[str, Mapping[str, Any]] = in_time(system.find, start, detail=True)
+            listed = _of_s3(system, start) if address.scheme == "s3" else _found(system, start)
         except faults():
             raise
         except (TypeError, ValueError, LookupError) as error:
@@ -117,7 +120,7 @@ def bucket_listing(address: Address) -> RemoteFiles:
 
     files = {}
     for name, info in attempted(shown, found).items():
-        if info["type"] != "file":
+        if info["type"] != "file" or name.endswith("/"):
             continue
         below = name.removeprefix(start).lstrip("/")
         place = f"{address.scheme}://{name}"
@@ -125,6 +128,31 @@ def bucket_listing(address: Address) -> RemoteFiles:
     if not files:
         raise InputError("cannot be read: there is no such file", path=shown)
     return RemoteFiles(shown, shown, files)
+
+
+def _found(system: Any, start: str) -> Mapping[str, Mapping[str, Any]]:
+    listed: dict[str, Mapping[str, Any]] = in_time(system.find, start, detail=True)
+    return listed
+
+
+def _of_s3(system: Any, start: str) -> Mapping[str, Mapping[str, Any]]:
+    """The object of that name, or else those below it; RefusedError for too many."""
+    bucket, _, key = start.partition("/")
+    listed: dict[str, Mapping[str, Any]] = {}
+    if key:
+        system.invalidate_cache()
+        info = in_time(system.info, start)
+        if info["type"] == "file":
+            return {start: info}
+    more = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+    for _ in range(MOST_PAGES):
+        page = in_time(system.call_s3, "list_objects_v2", **more)
+        for each in page.get("Contents", ()):
+            listed[f"{bucket}/{each['Key']}"] = {**each, "size": each["Size"], "type": "file"}
+        if not page.get("IsTruncated"):
+            return listed
+        more["ContinuationToken"] = page["NextContinuationToken"]
+    raise RefusedError(f"its listing has more than {MOST_PAGES} pages")
 
 
 def _is_sound(info: Mapping[str, Any]) -> bool:
