@@ -17,7 +17,7 @@ The files by subject:
 - output: destination, output, part_writer, overwrite, companion_files, config_source
 - ledger: new_ledger, applied_ledger, applied_sources
 - kept sum: kept_sum (folder), applied_sum
-- changes of a soup: revision, revised_component, membership, shared_components,
+- changes of a soup: revision, revised_component, membership, added_ingredients, shared_components,
   whole_digests, added_digest
 - questions: answer, data_question, unknown_history, verified_ledger
 - proof: rebuild, recorded_sources
