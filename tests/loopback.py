@@ -302,9 +302,10 @@ class Answers(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         if fault == "slow":
-            for at in range(0, len(data), max(1, len(data) // 4)):
-                self.wfile.write(data[at : at + max(1, len(data) // 4)])
-                time.sleep(0.01)
+            with suppress(ConnectionError):
+                for at in range(0, len(data), max(1, len(data) // 4)):
+                    self.wfile.write(data[at : at + max(1, len(data) // 4)])
+                    time.sleep(0.01)
         elif fault in ("cut", "short"):
             self.wfile.write(data[: len(data) // 2])
             self.close_connection = True

@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx2
 import pytest
 from loopback import Loopback
-from remote_models import A, average
+from remote_models import A, average, places
 
 from soupctl import verbs
-from soupctl.checkpoints.remote import mirror, web
+from soupctl.checkpoints.remote import attempts, mirror, web
 from soupctl.errors import InputError, UsageError
 
 
@@ -91,6 +91,20 @@ def test_malformed_answers_of_the_hub_are_one_line(
     )
     with pytest.raises(UsageError, match="is not the name of a repository"):
         verbs.inspect("hf://o rg/a")
+
+
+@pytest.mark.parametrize("kind", ["web", "hub"])
+def test_a_server_that_sends_for_too_long_is_given_up(
+    kind: str, server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "LONGEST", 0.005)
+    server.faults.append("slow")
+    with pytest.raises(InputError) as refusal:
+        verbs.inspect(places(server, kind)[0])
+    assert refusal.value.message().endswith(
+        "a.safetensors: cannot be read: the server takes longer than 0.005 seconds"
+        " (download it, and name the copy)"
+    )
 
 
 @pytest.mark.parametrize("size", ["x", "", "-5", "9" * 30, "9" * 5000])

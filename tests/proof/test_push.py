@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from safetensors.numpy import save_file
 
 from soupctl import verbs
 from soupctl.checkpoints.remote import attempts, mirror
+from soupctl.cli.main import SIGNALS, main
 from soupctl.errors import LedgerError, OutputError, SoupError, UsageError
 from soupctl.verbs import PushRequest, Request
 
@@ -194,3 +197,26 @@ def test_what_cannot_be_pushed_is_refused(hub: Loopback, soup: Path, tmp_path: P
         assert isinstance(refusal.value, kind)
         assert problem in refusal.value.message()
     assert not [each for each in hub.requests if not each.startswith("GET")]
+
+
+def test_the_command_prints_the_address_or_json(
+    hub: Loopback, soup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ([], ["--json", "--force", "--quiet"]):
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        with pytest.raises(SystemExit) as ended:
+            main(["push", str(soup), "hf://me/soup/both", *words])
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        assert ended.value.code == 0
+        told = capsys.readouterr()
+        commit = hub.branches["me/soup@main"]
+        address = f"hf://me/soup@{commit}/both"
+        if words:
+            found = json.loads(told.out)
+            assert (found["address"], found["commit"]) == (address, commit)
+            assert found["files"] == ["both/README.md", "both/soup.safetensors"]
+            assert told.err == ""
+        else:
+            assert told.out == f"{address}\n"
+            assert told.err.startswith(f"{soup}: pushed 2 files, ")
