@@ -208,6 +208,9 @@ def find_newest(out: Path) -> tuple[TrainingCheckpoint | None, list[str]]:
 
 def read_checkpoint(path: Path) -> TrainingCheckpoint:
     """The checkpoint in a folder; InputError if it is incomplete or malformed."""
+    if not (path / MANIFEST).is_file():
+        what = "is not a complete training checkpoint"
+        raise InputError(what, path=path, advice="they are folders such as checkpoints/step-000500")
     manifest = read_json(path / MANIFEST, "manifest of a checkpoint")
     try:
         if manifest["format"] != CHECKPOINT_FORMAT:

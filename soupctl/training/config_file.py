@@ -39,7 +39,7 @@ def read_config(path: Path, kinds: Collection[type]) -> dict[str, Any]:
     """
     content = read_file(path, limit=LARGEST_CONFIG)
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
         if DOTTED.search(text):
             # the time of tomllib grows with the square of the number of parts
             raise ValueError("a key has more than 100 parts")

@@ -83,7 +83,7 @@ def finetune(run: PreparedRun, reporter: Reporter, task: Task = DENOISER) -> Tra
     out, accelerator = run.request.output, run.accelerator
     with peer_failures(), ExitStack() as stack:
         with wait_for_all(accelerator):
-            out.mkdir(parents=True, exist_ok=True)
+            _make_folder(out)
             stack.enter_context(_locked(out, accelerator))
             record = _earlier_record(run)
             if record is not None and _is_complete(record, run):
@@ -106,6 +106,14 @@ def finetune(run: PreparedRun, reporter: Reporter, task: Task = DENOISER) -> Tra
         # the next run of the same command starts with an empty device
         accelerator.free_memory()
         return TrainedRun(out, run.plan.steps, False, digest)
+
+
+def _make_folder(out: Path) -> None:
+    """Make the run's folder, if it is not there; OutputError for a file of that name."""
+    if os.path.lexists(out) and not out.is_dir():
+        advice = "choose another output with -o"
+        raise OutputError("exists, and is not a folder", path=out, advice=advice)
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def _prepare_folder(run: PreparedRun, checkpoint: TrainingCheckpoint | None) -> None:

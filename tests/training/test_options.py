@@ -174,9 +174,10 @@ def test_impossible_values_are_refused_at_once(values, message):
     assert message == refusal.value.message()
 
 
-def test_a_config_is_toml_with_the_options_names(tmp_path):
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_a_config_is_toml_with_the_options_names(tmp_path, mark):
     path = tmp_path / "run.toml"
-    path.write_text('lr = 1\nlr-schedule = "cosine"\nprompt = ["a", "b"]\nema = false\n')
+    path.write_text(mark + 'lr = 1\nlr-schedule = "cosine"\nprompt = ["a", "b"]\nema = false\n')
 
     found = read_config(path, [Options])
 

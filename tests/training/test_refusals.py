@@ -187,9 +187,16 @@ BAD_INPUTS = {
         *("text", 6, (), lambda: shutil.copytree("data", "out")),
         "out: is not empty and contains no run (choose another output with -o)",
     ),
+    "a file in place of the output": (
+        *("text", 6, (), lambda: Path("out").write_text("mine")),
+        "out: exists, and is not a folder (choose another output with -o)",
+    ),
     "a checkpoint that is not there": (
         *("text", 3, ("--resume", "nowhere"), lambda: None),
-        "nowhere/soupctl_state.json: cannot be read: No such file or directory",
+        (
+            "nowhere: is not a complete training checkpoint (they are folders such as"
+            " checkpoints/step-000500)"
+        ),
     ),
     "a loss that is not finite": (
         *("plain", 8, ("--lr", "1e30", "--steps", "5"), lambda: None),
