@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .choices import Quantization as Quantization
     from .choices import SearchSampler as SearchSampler
     from .choices import WeightBy as WeightBy
+    from .cluster import Workers as Workers
+    from .cluster import open_workers as open_workers
     from .convert.conversion import Conversion as Conversion
     from .convert.conversion import open_conversion as open_conversion
     from .convert.preview import ConversionPreview as ConversionPreview
@@ -109,6 +111,10 @@ if TYPE_CHECKING:
     from .merge.parts.make import PlannedPart as PlannedPart
     from .merge.parts.make import make_part as make_part
     from .merge.parts.make import open_part as open_part
+    from .merge.parts.rebuild import verify_on_workers as verify_on_workers
+    from .merge.parts.spread import Opening as Opening
+    from .merge.parts.spread import make_on_workers as make_on_workers
+    from .merge.parts.spread import require_divisible as require_divisible
     from .merge.preview import Preview as Preview
     from .merge.preview import preview as preview
     from .merge.query import ask as ask
@@ -137,6 +143,7 @@ if TYPE_CHECKING:
     from .merge.sweep import open_sweep as open_sweep
     from .merge.sweep import parse_range as parse_range
     from .merge.sweep import sweep as sweep
+    from .merge.verify import ProofQuestion as ProofQuestion
     from .merge.verify import Verified as Verified
     from .merge.verify import verify as verify
     from .proof.attest import AttestRequest as AttestRequest
@@ -190,6 +197,7 @@ MODULES = {
     ".convert.request": "ConvertRequest",
     ".convert.training": "RecordRequest open_record",
     ".convert.write": "ConvertedComponent convert convert_tensors require_free_output",
+    ".cluster": "Workers open_workers",
     ".demo": "make_checkpoints",
     ".format.dtypes": "DType",
     ".ledger.data_shard": "images_digest",
@@ -215,6 +223,8 @@ MODULES = {
     ".merge.parts.commit": "PartedJob commit open_parted",
     ".merge.parts.divide": "PartOfPlan parse_part",
     ".merge.parts.make": "PlannedPart make_part open_part",
+    ".merge.parts.rebuild": "verify_on_workers",
+    ".merge.parts.spread": "Opening make_on_workers require_divisible",
     ".merge.preview": "Preview preview",
     ".merge.query": "ask history holds",
     ".merge.recipes.export": "recipe_of",
@@ -226,7 +236,7 @@ MODULES = {
     ".merge.run": "carry_out carry_out_together",
     ".merge.sample_weights": "weighted_by",
     ".merge.sweep": "ShareRange Sweep SweptSoup open_sweep parse_range sweep",
-    ".merge.verify": "Verified verify",
+    ".merge.verify": "ProofQuestion Verified verify",
     ".proof.attest": "AttestRequest attest",
     ".proof.check": "CheckedAttestation check_attestation",
     ".proof.describe": "DescribeRequest describe",

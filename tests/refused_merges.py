@@ -143,10 +143,7 @@ OF_PARTS = [
             (
                 "avg codes-0.st codes-1.st",
                 "1/2",
-                (
-                    "--part does not take quantised weights, whose scales lie apart from them",
-                    "leave out --part, or convert the inputs to floats first",
-                ),
+                (),
                 "avg codes-0.st codes-1.st -o x.st",
             ),
             (
@@ -161,8 +158,32 @@ OF_PARTS = [
     ),
     Refused(
         "avg a.st b.st --sweep 0:1:0.5 --part 1/2 -o 'mix-{t}.st'",
-        ("--part and --sweep exclude each other",),
+        (),
         instead=("avg a.st b.st --sweep 0:1:0.5 -o 'mix-{t}.st'", PART),
+    ),
+    *(
+        Refused(f"avg {inputs} --ray {address}", says, instead=("avg a.st b.st -o x.st",))
+        for inputs, address, says in (
+            (
+                "a.st b.st -o x.st",
+                "head",
+                (
+                    "--ray {} is not the address of a cluster",
+                    "such as --ray head:6379, --ray auto or --ray local",
+                ),
+            ),
+            ("a.st b.st -o -", "local", ("--ray makes files, not a stream", "name one with -o")),
+            (
+                "a.st b.st --keep-sum -o x.st",
+                "local",
+                ("--ray keeps no exact sum", "--no-keep-sum, or leave out --ray"),
+            ),
+        )
+    ),
+    Refused(
+        "subtract soup.st --each -o 'x-{name}.st' --ray local",
+        ("--each reads all once, on this machine", "leave out --ray"),
+        instead=("subtract soup.st --each -o 'x-{name}.st'",),
     ),
     Refused(
         "commit lacking.st",

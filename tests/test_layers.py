@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # the rooms from the lowest up: each may import those that its set names, and itself
 VALUES = frozenset({"frozen", "pattern", "errors", "choices", "format"})
 DISK_ROOMS = VALUES | {"kinds", "storage", "workers", "checkpoints", "ledger"}
-MERGING = DISK_ROOMS | {"collector", "configs", "engines", "lora", "merge", "methods"}
+MERGING = DISK_ROOMS | {"cluster", "collector", "configs", "engines", "lora", "merge", "methods"}
 BANKS = DISK_ROOMS | {"configs", "diffusion", "banks"}
 
 MAY_IMPORT = {
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "kinds": frozenset({"frozen", "pattern", "errors", "format"}),
     "storage": frozenset({"frozen", "errors", "format"}),
     "workers": frozenset({"frozen", "pattern", "errors"}),
+    "cluster": frozenset({"frozen", "pattern", "errors"}),
     "checkpoints": VALUES | {"kinds", "storage", "workers"},
     "ledger": VALUES | {"kinds", "storage", "checkpoints"},
     "configs": frozenset({"frozen"}),
@@ -125,6 +126,7 @@ HOMES = {
     "matplotlib": {"images"},
     "numba": {"engines", "kernels"},
     "optuna": {"scoring"},
+    "ray": {"cluster"},
     "rich": {"cli"},
     "torch": {"banks", "diffusion", "engines", "images", "kernels", "training"},
     "transformers": {"diffusion", "training"},

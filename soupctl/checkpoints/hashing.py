@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import chain
@@ -120,13 +120,21 @@ _REMEMBERED: ContextVar[dict[Identities, str] | None] = ContextVar("digests", de
 
 
 @contextmanager
-def remembering_digests() -> Iterator[None]:
-    """Within the block, files that are opened again unchanged are not digested again."""
-    token = _REMEMBERED.set({})
+def remembering_digests(known: dict[Identities, str] | None = None) -> Iterator[None]:
+    """Within the block, files that are opened again unchanged are not digested again.
+
+    `known` are digests that were computed before; new ones are added to it.
+    """
+    token = _REMEMBERED.set({} if known is None else known)
     try:
         yield
     finally:
         _REMEMBERED.reset(token)
+
+
+def known_digests() -> Mapping[Identities, str]:
+    """The digests that are remembered within the block of `remembering_digests`."""
+    return dict(_REMEMBERED.get() or {})
 
 
 def _identities(checkpoint: Checkpoint) -> Identities | None:

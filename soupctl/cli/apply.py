@@ -10,7 +10,7 @@ import typer
 from ..choices import OnInt
 from ..frozen import frozen
 from . import options
-from .merge_output import MergeOptions, make, require_output
+from .merge_output import MergeOptions, make_on, require_output
 from .option_groups import with_option_groups
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class ApplyOptions:
     allow_nonfinite: options.AllowNonfinite = False
     ignore_ledger: options.IgnoreLedger = False
     keep_sum: options.KeepSum = False
+    ray: options.Ray = None
 
     def application(self, base: str, deltas: Sequence[Ingredient], output: str) -> Application:
         """The sum of a base and deltas; UsageError for malformed options."""
@@ -93,4 +94,4 @@ def apply(
     from .. import verbs
 
     application = asked.application(options.named(base), given, output)
-    make(verbs.open_application(application), output, merge)
+    make_on(asked.ray, verbs.open_application, application, output, merge)

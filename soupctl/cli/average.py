@@ -11,7 +11,7 @@ from ..choices import OnInt, OnMissing, Quantization, WeightBy
 from ..errors import UsageError
 from ..frozen import frozen
 from . import options
-from .merge_output import MergeOptions, make, require_output
+from .merge_output import MergeOptions, make_on, require_output
 from .option_groups import with_option_groups
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class AverageOptions:
             metavar="I/N",
         ),
     ] = None
+    ray: options.Ray = None
     dtype: options.Dtype = None
     quantize: Annotated[
         Quantization | None,
@@ -157,16 +158,23 @@ def average(
             ingredients, asked.weight_by, component=asked.component, variant=asked.variant
         )
     request = asked.request(ingredients, output)
+    _require_one_way(asked)
     if asked.part is not None:
-        if asked.sweep is not None:
-            raise UsageError("--part and --sweep exclude each other", advice="use one of them")
         from .parts import make_one_part
 
         make_one_part(request, asked.part, output, merge)
         return
     if asked.sweep is None:
-        make(verbs.open_job(request), output, merge)
+        make_on(asked.ray, verbs.open_job, request, output, merge)
         return
     from .leave_one_out import sweep as make_sweep
 
     make_sweep(verbs.Sweep(request, verbs.parse_range(asked.sweep)), merge)
+
+
+def _require_one_way(asked: AverageOptions) -> None:
+    """Raise UsageError for options that make the soup in several ways."""
+    ways = {"--part": asked.part, "--ray": asked.ray, "--sweep": asked.sweep}
+    first, *others = [option for option, value in ways.items() if value is not None] or [""]
+    if others:
+        raise UsageError(f"{first} and {others[0]} exclude each other", advice="use one of them")

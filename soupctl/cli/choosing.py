@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,16 @@ from .merge_output import MergeOptions, memory_line
 from .work import limits
 
 if TYPE_CHECKING:
-    from ..verbs import ExecutionOptions, Ingredient, Job, Preview, Request, Scored, Scoring
+    from ..verbs import (
+        ExecutionOptions,
+        Ingredient,
+        Job,
+        Preview,
+        Request,
+        Scored,
+        Scoring,
+        Workers,
+    )
 
 
 @frozen
@@ -165,6 +174,15 @@ def execution_of(plan: PlannedScores, merge: MergeOptions) -> ExecutionOptions:
     """The options for speed and memory of every pass."""
     execution, _ = limits(merge)
     return replace(execution, threads=plan.threads, chunk=plan.chunk)
+
+
+def workers_of(ray: str | None) -> AbstractContextManager[Workers | None]:
+    """The workers that make and score candidates; None for this process."""
+    if ray is None:
+        return nullcontext()
+    from .. import verbs
+
+    return verbs.open_workers(ray)
 
 
 def show_plan(plan: PlannedScores, merge: MergeOptions) -> None:

@@ -6,13 +6,19 @@ from typing import Annotated
 
 from ..training.options import FINETUNE
 from .option_groups import Given, with_option_groups
+from .options import Ray
 from .training_options import Base, ReportOptions, RunOptions
 from .training_run import config_options, run_training
 
 
 @with_option_groups
 def finetune(
-    base: Base, *, run: RunOptions, given: Annotated[Given, FINETUNE], report: ReportOptions
+    base: Base,
+    *,
+    run: RunOptions,
+    given: Annotated[Given, FINETUNE],
+    ray: Ray = None,
+    report: ReportOptions,
 ) -> None:
     """Train a base on a folder of images: one ingredient for a soup, or one for each folder.
 
@@ -22,4 +28,4 @@ def finetune(
     """
     run.require_data_and_output()
     (options,) = FINETUNE.built(config_options(run, FINETUNE), given)
-    run_training(base, run, report, options)
+    run_training(base, run, report, options, ray=ray)

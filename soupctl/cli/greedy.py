@@ -16,6 +16,7 @@ from .choosing import (
     reporter,
     scores_json,
     show_plan,
+    workers_of,
 )
 from .console import put_json, put_lines
 from .merge_output import MergeOptions, made_json, report_made, require_output
@@ -36,6 +37,7 @@ def greedy(
     selected: SelectionOptions,
     result: options.ResultOptions,
     choice: ScoringOptions,
+    ray: options.Ray = None,
     merge: MergeOptions,
 ) -> None:
     """Average the checkpoints that improve a score, tried one by one, the best first.
@@ -55,12 +57,14 @@ def greedy(
     if merge.dry_run:
         show_plan(plan, merge)
         return
-    found = verbs.greedy(
-        request,
-        force=merge.force,
-        execution=execution_of(plan, merge),
-        report=reporter(merge),
-    )
+    with workers_of(ray) as workers:
+        found = verbs.greedy(
+            request,
+            force=merge.force,
+            execution=execution_of(plan, merge),
+            report=reporter(merge),
+            workers=workers,
+        )
     print_choice(request, found, merge)
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CLOSED_PIPE = 128 + signal.SIGPIPE
+RAY = "--ray"
+"""The option whose value may be left out."""
 INTERNAL = 70
 """The exit code of an unexpected failure, as in sysexits.h."""
 TRACEBACK = "SOUPCTL_TRACEBACK"
@@ -153,6 +155,10 @@ def _run(arguments: list[str], style: ErrorStyle) -> int:
     from .app import commands
 
     group = commands()
+    if RAY in arguments:
+        from .ray import with_address
+
+        arguments = with_address(arguments)
     try:
         code = group.main(args=arguments, prog_name="soupctl", standalone_mode=False, obj=style)
         return int(code or 0)

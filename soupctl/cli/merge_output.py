@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from .work import limits, working
 if TYPE_CHECKING:
     from ..merge.code_error import CodeError
     from ..verbs import ComponentResult, Job, Preview
+
+    CarryOut = Callable[..., tuple[ComponentResult, ...]]
 
 
 @frozen
@@ -58,10 +61,11 @@ def make(
     output: str,
     merge: MergeOptions,
     facts: Mapping[str, Any] | None = None,
+    carry_out: CarryOut | None = None,
 ) -> tuple[ComponentResult, ...]:
     """Carry out the job that `opening` yields and report the results; none in a dry run.
 
-    `facts` are what `--json` prints besides.
+    `facts` are what `--json` prints besides; `carry_out` makes the soup elsewhere.
     """
     from .. import verbs
     from ..merge.preflight import file_system_lacks, require_free
@@ -81,7 +85,8 @@ def make(
             for lack in file_system_lacks(job):
                 say(f"soupctl: {output}: its file system has {lack}", merge.quiet)
         with working(preview, execution, merge, output) as planned:
-            made = verbs.carry_out(job, force=merge.force, execution=planned)
+            make_it = carry_out or partial(verbs.carry_out, force=merge.force)
+            made = make_it(job, execution=planned)
     silent = merge.quiet or not (merge.verbose or is_terminal())
     report_made(output, made, verbose=merge.verbose, quiet=silent)
     report_bytes(preview.read + preview.written, time.monotonic() - started, silent)
@@ -95,6 +100,21 @@ def make(
     if merge.json:
         put_json({**made_json(output, made), **(facts or {})})
     return made
+
+
+def make_on(
+    ray: str | None,
+    opening: Callable[[Any], AbstractContextManager[Job]],
+    request: Any,
+    output: str,
+    merge: MergeOptions,
+) -> tuple[ComponentResult, ...]:
+    """Make the soup of a request as `make` does, with --ray on the workers at that address."""
+    if ray is None:
+        return make(opening(request), output, merge)
+    from .ray import make_on_workers
+
+    return make_on_workers(ray, opening, request, output, merge)
 
 
 def report_widened(previews: Sequence[Preview], quiet: bool) -> None:

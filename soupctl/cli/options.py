@@ -126,6 +126,14 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", "-j", min=1, max=256, help="Number of worker threads.", metavar="N"),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Share the work among the workers of a Ray cluster: HOST:PORT, auto or local.",
+        metavar="[ADDRESS]",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +41,8 @@ class AskedProof:
     search: tuple[Path, ...]
     level: Level | None
     printing: options.PrintOptions
+    prove: Callable[..., tuple[Verified, ...]]
+    """Verifies one soup, here or on workers."""
 
 
 @with_option_groups
@@ -54,6 +57,7 @@ def verify(
     checking: AttestationOptions,
     of_folder: ShareOptions,
     component: options.Component = None,
+    ray: options.Ray = None,
     work: options.WorkOptions,
     printing: options.PrintOptions,
 ) -> None:
@@ -75,15 +79,29 @@ def verify(
     from .. import verbs
 
     share, execution = of_folder.share(), work.execution()
-    asked = AskedProof(tuple(map(Path, search or ())), level, printing)
     several = None if soup == "-" else verbs.soups_in(options.named(soup))
-    if several is not None:
-        _require_no_single(soup, checking.attestation, ingredients, component)
-        is_proven = _verify_folder(several, share, asked, execution)
-    else:
-        _require_no_share(soup, share)
-        is_proven = _verify_soup(soup, ingredients or (), component, checking, asked, execution)
+    with _proving(ray, work.threads) as prove:
+        asked = AskedProof(tuple(map(Path, search or ())), level, printing, prove)
+        if several is not None:
+            _require_no_single(soup, checking.attestation, ingredients, component)
+            is_proven = _verify_folder(several, share, asked, execution)
+        else:
+            _require_no_share(soup, share)
+            is_proven = _verify_soup(soup, ingredients or (), component, checking, asked, execution)
     raise typer.Exit(0 if is_proven else 1)
+
+
+def _proving(
+    ray: str | None, threads: int | None
+) -> AbstractContextManager[Callable[..., tuple[Verified, ...]]]:
+    """The function that verifies a soup, with --ray on the workers at that address."""
+    if ray is None:
+        from .. import verbs
+
+        return nullcontext(verbs.verify)
+    from .ray import proving
+
+    return proving(ray, threads or 1)
 
 
 def _verify_folder(
@@ -96,7 +114,7 @@ def _verify_folder(
     with read_bar(printing.quiet) as advance:
         execution = replace(execution, progress=advance)
         read = verbs.verify_folder(
-            several, share, search=asked.search, level=level, execution=execution
+            several, share, search=asked.search, level=level, execution=execution, how=asked.prove
         )
     if printing.json:
         put_json(_folder_json(several, read, level, share.seed))
@@ -115,11 +133,9 @@ def _verify_soup(
     execution: ExecutionOptions,
 ) -> bool:
     """Print the verdicts on a soup and its attestation; whether both are proven."""
-    from .. import verbs
-
     printing, level = asked.printing, asked.level
     with read_bar(printing.quiet) as advance:
-        found = verbs.verify(
+        found = asked.prove(
             soup,
             ingredients,
             search=asked.search,

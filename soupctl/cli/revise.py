@@ -16,7 +16,7 @@ from ..frozen import frozen
 from . import completion, options
 from .console import say
 from .history import Search, Soup
-from .merge_output import MergeOptions, make, require_output
+from .merge_output import MergeOptions, make_on, require_output
 from .option_groups import with_option_groups
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class ReviseOptions:
         typer.Option("--total", help="Total weight of a soup without a ledger.", metavar="W"),
     ] = None
     round_weights: options.RoundWeights = None
+    ray: options.Ray = None
     component: options.Component = None
     variant: options.Variant = None
 
@@ -184,6 +185,8 @@ def _require_alone(removed: list[str] | None, revise: ReviseOptions) -> None:
         )
     if revise.keep_sum:
         raise UsageError("--each cannot keep sums", advice="leave out --keep-sum")
+    if revise.ray is not None:
+        raise UsageError("--each reads all once, on this machine", advice="leave out --ray")
 
 
 @with_option_groups
@@ -226,8 +229,9 @@ def _revise(revision: Revision, revise: ReviseOptions, merge: MergeOptions) -> N
     """Make the changed soup, with a warning if the result is approximate."""
     from .. import verbs
 
-    output, job = str(revision.output), verbs.open_revision(revise.fill_in(revision))
-    _report_approximate(make(job, output, merge), output, merge)
+    output, asked = str(revision.output), revise.fill_in(revision)
+    made = make_on(revise.ray, verbs.open_revision, asked, output, merge)
+    _report_approximate(made, output, merge)
 
 
 def _leave_out_each(soup: str, output: str, revise: ReviseOptions, merge: MergeOptions) -> None:

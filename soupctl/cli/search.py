@@ -17,6 +17,7 @@ from .choosing import (
     report_best,
     reporter,
     show_plan,
+    workers_of,
 )
 from .console import put_json, put_lines
 from .merge_output import MergeOptions, made_json, report_made, require_output
@@ -58,6 +59,7 @@ def search(
     selected: SelectionOptions,
     result: options.ResultOptions,
     choice: ScoringOptions,
+    ray: options.Ray = None,
     merge: MergeOptions,
 ) -> None:
     """Find the weights that score best, and make their soup.
@@ -83,12 +85,14 @@ def search(
     if merge.dry_run:
         show_plan(plan, merge)
         return
-    found = verbs.search(
-        request,
-        force=merge.force,
-        execution=execution_of(plan, merge),
-        report=reporter(merge),
-    )
+    with workers_of(ray) as workers:
+        found = verbs.search(
+            request,
+            force=merge.force,
+            execution=execution_of(plan, merge),
+            report=reporter(merge),
+            workers=workers,
+        )
     print_found(request, found, merge)
 
 

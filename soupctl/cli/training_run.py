@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..collector import look_as_usual
 from .console import counted, put, put_json, say, size_text
+from .progress import steps_progress
 from .training_console import reporter, status
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..training.option_fields import CommandOptions
     from ..training.options import Options
     from ..training.plan import RunPlan
+    from ..training.setup import PreparedRun
     from ..training.trainer import TrainedRun
     from .training_options import ReportOptions, RunOptions
 
@@ -37,8 +39,12 @@ def run_training(
     report: ReportOptions,
     options: Options,
     patch: PatchOptions | None = None,
+    ray: str | None = None,
 ) -> None:
-    """Plan all runs, then train them one after the other: models, or prompt banks if `patch`."""
+    """Plan all runs, then train them one after the other: models, or prompt banks if `patch`.
+
+    With `ray`, the workers of the cluster at that address train models at the same time.
+    """
     from ..diffusion.libraries import require_extra
     from ..training.data_shards import find_data_folders, output_folders
 
@@ -75,6 +81,10 @@ def run_training(
         _show_plans([each.plan for each in runs], report.json)
         return
     train, kind = (finetune, "model") if patch is None else (patch_dmp, "bank")
+    if ray is not None:
+        _train_on_workers(ray, runs, report)
+        accelerator.end_training()
+        return
     done = []
     for number, each in enumerate(runs, 1):
         shard = f"{number} of {len(runs)}" if len(runs) > 1 else ""
@@ -86,6 +96,24 @@ def run_training(
     accelerator.end_training()
     if report.json:
         put_json([_trained_json(each, kind) for each in done])
+
+
+def _train_on_workers(ray: str, runs: Sequence[PreparedRun], report: ReportOptions) -> None:
+    """Train all runs on workers, as many at once as there are, and report them in their order."""
+    from ..cluster import open_workers
+    from ..training.on_workers import train_on_workers
+
+    for number, each in enumerate(runs, 1):
+        _tell_plan(each.plan, f"{number} of {len(runs)}", report.quiet)
+    done: dict[int, TrainedRun] = {}
+    with open_workers(ray) as workers, steps_progress("runs", report.quiet) as advance:
+        for place, trained in train_on_workers(workers, [each.request for each in runs]):
+            done[place] = trained
+            advance(len(done), len(runs))
+    for place in sorted(done):
+        _tell_trained(done[place], "model", runs[place].plan.steps, report.quiet)
+    if report.json:
+        put_json([_trained_json(done[place], "model") for place in sorted(done)])
 
 
 def _show_plans(plans: list[RunPlan], json: bool) -> None:

@@ -20,6 +20,6 @@ The files by subject:
 - changes of a soup: revision, revised_component, membership, added_ingredients, shared_components,
   whole_digests, added_digest
 - questions: answer, data_question, unknown_history, verified_ledger
-- proof: rebuild, recorded_sources
+- proof: rebuild, made_again, recorded_sources
 - errors: name_errors, kind_errors, tensor_errors
 """

@@ -12,8 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 
-from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.layout import Component
 from ..errors import Issue, LedgerError, SoupError
 from ..frozen import frozen
 from ..ledger.ancestry import shares_of
@@ -21,50 +19,28 @@ from ..ledger.block_weights import WeightByBlock
 from ..ledger.entries import weighted
 from ..ledger.ledger import IngredientEntry, Ledger
 from ..ledger.replay import ReplayedState, replay
-from ..workers import ExecutionOptions
-from .aligned import Alignment
-from .applied_sources import first_of, plan_again
-from .applied_sum import scaled_for_sum
+from .applied_sources import first_of
 from .delta.rebuild import delta_difference
-from .donors import aligned_sources
-from .engine import engine_of
-from .executor import execute
-from .facts import facts_of_source
 from .kept_sum.opened import OpenedSum
-from .kept_sum.reader import Source as AnySource
-from .kept_sum.reader import soup_names
 from .kept_sum.record import facts_on, in_order, summed_source
-from .kept_sum.survey import survey
-from .kept_sum.writer import SumOutput
-from .methods.rebuild import as_named, plan_merge_again
+from .made_again import RebuildRequest, make_again
+from .methods.rebuild import as_named
 from .methods.record import ratios_differ
 from .opened_inputs import OpenedInputs
-from .order import Order, Outcome, announce
-from .plan import Plan, make_plan
+from .order import Outcome
+from .plan import Plan
 from .recorded_sources import other_records
 from .sources import (
     SEARCH,
     Source,
     checkpoints_of,
     exact_sources,
-    recipe_of,
-    require_contents,
 )
 from .step import Rule
 
 MOST_STATES = 32
 """The number of a soup's earlier states that are rebuilt, the newest ones."""
 IGNORED = "as after --ignore-ledger; what the soup holds of it is not known"
-
-
-@frozen
-class RebuildRequest:
-    """A component of a soup to rebuild, with the open inputs and options."""
-
-    inputs: OpenedInputs
-    soup: Checkpoint
-    given: Sequence[Component]
-    execution: ExecutionOptions
 
 
 @frozen
@@ -81,17 +57,13 @@ class Rebuilt:
 
 def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> Rebuilt:
     """The result of rebuilding a soup and its sum; SoupError if an ingredient is missing."""
-    for component in request.given:
-        request.inputs.offer(component, ledger, request.soup.label)
+    sources = sources_of(request, ledger)
     if ledger.is_delta:
         difference = delta_difference(request.inputs, request.soup, ledger, request.execution)
         return Rebuilt(difference and f"{request.soup.label}: {difference}", of_tensors=True)
-    first = first_of(ledger)
-    sources = exact_sources(
-        request.inputs, request.soup, ledger.ingredients, first, SEARCH, ledger.donors
-    )
-    sources = as_named(sources, ledger)
-    made = _make(request, sources, ledger, kept)
+    made = make_again(request, sources, ledger, kept)
+    # what follows is rarely needed, and small
+    request = replace(request, elsewhere=None)
     if made.soup.soup != ledger.root:
         return Rebuilt(f"{request.soup.label}: is not the soup of its ingredients", of_tensors=True)
     if ratios_differ(ledger, made.soup.ratios):
@@ -120,85 +92,17 @@ def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> 
     return Rebuilt(difference and f"{request.soup.label}: {difference}", unproven=tuple(unproven))
 
 
-@frozen
-class _Made:
-    """The soup that some sources make."""
-
-    plan: Plan
-    soup: Outcome
-    scaled: Outcome | None
-    """The sum, with the scale of the kept one."""
-    alignment: Alignment
-    summed: tuple[Plan, Sequence[AnySource]]
-    """The plan and sources of the sum."""
-    takes: tuple[tuple[str, int], ...]
-    """Globs with the index of the source whose tensors are taken."""
-
-
-def _make(
-    request: RebuildRequest,
-    sources: Sequence[Source],
-    ledger: Ledger,
-    kept: OpenedSum | None = None,
-) -> _Made:
-    """The soup that the sources make, and separately their sum with the scale of the kept one."""
-    engine, execution = engine_of(request.execution)
-    if ledger.method is not None:
-        return _make_by_method(request, sources, ledger)
-    if ledger.is_applied:
-        return _make_applied(request, sources, ledger, kept)
-    recipe = recipe_of(ledger, sources, first=ledger.integer_source is not None)
-    alignment = aligned_sources(sources, recipe, soup_names(request.soup))
-    plan = make_plan(
-        recipe,
-        [source.label for source in alignment.sources],
-        [source.tensors for source in alignment.sources],
-        facts=[facts_of_source(source) for source in alignment.sources],
+def sources_of(request: RebuildRequest, ledger: Ledger) -> tuple[Source, ...]:
+    """The ingredients of a soup, found; none of a delta. LedgerError if one is missing."""
+    for component in request.given:
+        request.inputs.offer(component, ledger, request.soup.label)
+    if ledger.is_delta:
+        return ()
+    first = first_of(ledger)
+    sources = exact_sources(
+        request.inputs, request.soup, ledger.ingredients, first, SEARCH, ledger.donors
     )
-    orders = [Order(plan, alignment.sources, _discard)]
-    announce(alignment.sources, plan)
-    if kept is not None:
-        scaled = kept.rescaled(plan, recipe)
-        announce(alignment.sources, scaled)
-        forms = survey(scaled, alignment.sources, engine, execution)
-        orders.append(Order(scaled, alignment.sources, _discard, SumOutput(forms, _discard)))
-    outcome, *others = execute(orders, engine, execution)
-    require_contents(sources, outcome)
-    scaled_outcome = others[0] if others else None
-    summed = (plan, alignment.sources)
-    return _Made(plan, outcome, scaled_outcome, alignment, summed, recipe.takes)
-
-
-def _make_by_method(request: RebuildRequest, sources: Sequence[Source], ledger: Ledger) -> _Made:
-    """What a method makes of the sources."""
-    engine, execution = engine_of(request.execution)
-    sources = as_named(sources, ledger)
-    plan, alignment = plan_merge_again(ledger, sources, request.soup)
-    announce(alignment.sources, plan)
-    (outcome,) = execute([Order(plan, alignment.sources, _discard)], engine, execution)
-    require_contents(sources, outcome)
-    return _Made(plan, outcome, None, alignment, (plan, alignment.sources), ())
-
-
-def _make_applied(
-    request: RebuildRequest, sources: Sequence[Source], ledger: Ledger, kept: OpenedSum | None
-) -> _Made:
-    """What a base, or a mean, makes with deltas."""
-    engine, execution = engine_of(request.execution)
-    first = ledger.integer_source is not None
-    plan, alignment, given = plan_again(ledger, sources, request.soup, first=first)
-    orders = [Order(plan, alignment.sources, _discard)]
-    announce(alignment.sources, plan)
-    summed: tuple[Plan, Sequence[AnySource]] = (plan, alignment.sources)
-    if kept is not None:
-        scaled, apart, _ = scaled_for_sum(plan, given, kept.scale)
-        summed = apart or (scaled, alignment.sources)
-        announce(summed[1], summed[0])
-        forms = survey(*summed, engine, execution)
-        orders.append(Order(*summed, _discard, SumOutput(forms, _discard)))
-    outcome, *others = execute(orders, engine, execution)
-    require_contents(sources, outcome)
-    return _Made(plan, outcome, others[0] if others else None, alignment, summed, ())
+    return tuple(as_named(sources, ledger))
 
 
 def _other_integers(ledger: Ledger, plan: Plan, outcome: Outcome) -> str | None:
@@ -236,7 +140,7 @@ def _false_ledger(request: RebuildRequest, ledger: Ledger, sources: Sequence[Sou
         entries = exact_sources(
             request.inputs, checkpoint, known.ingredients, known.base, SEARCH, known.donors
         )
-        if _make(replace(request, soup=checkpoint), entries, known).soup.soup != source.digest:
+        if make_again(replace(request, soup=checkpoint), entries, known).soup.soup != source.digest:
             return f"contradicts the ledger of {label}, and is wrong"
     return None
 
@@ -317,7 +221,7 @@ def _root_of(request: RebuildRequest, ledger: Ledger, each: ReplayedState) -> st
     sources = exact_sources(
         request.inputs, request.soup, entries, ledger.base, SEARCH, ledger.donors
     )
-    made = _make(request, sources, ledger)
+    made = make_again(request, sources, ledger)
     return None if made.soup.taken or not made.alignment.is_plain else made.soup.soup
 
 
@@ -334,7 +238,3 @@ def _entry(ledger: Ledger, digest: str, weights: WeightByBlock) -> IngredientEnt
     ]
     dtypes = ledger.ingredients[0].dtypes
     return weighted(IngredientEntry(digest, names[-1], names[-1], Fraction(0), dtypes), weights)
-
-
-def _discard(tensor: str, offset: int, data: memoryview) -> None:
-    """Discard bytes of which only the digest is needed."""

@@ -6,8 +6,10 @@ Rule 2: a kept sum is part of its soup: a level holds if it holds for both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..checkpoints.checkpoint import Checkpoint
@@ -28,8 +30,10 @@ from .added_digest import added_digest, find_for
 from .delta.reader import DeltaReader
 from .kept_sum.find import find_sum, recorded_root
 from .kept_sum.opened import OpenedSum, as_sum, open_sum
+from .made_again import RebuildRequest
 from .opened_inputs import OpenedInputs, is_input, open_model
-from .rebuild import RebuildRequest, Rebuilt, rebuild
+from .order import Order, Outcome
+from .rebuild import Rebuilt, rebuild
 from .verified_ledger import require_ledger
 
 
@@ -75,17 +79,58 @@ def verify(
     component: str | None = None,
     variant: str | None = None,
     execution: ExecutionOptions | None = None,
+    elsewhere: Callable[[int, Order], Outcome] | None = None,
 ) -> tuple[Verified, ...]:
     """The proof level of each component of a soup, at most `level`; None for the highest.
 
-    `ingredients` are used before files at hints or in `search`. Unreadable or unsound files raise
-    InputError; a failed proof is a result, not an error.
+    `ingredients` are used before files at hints or in `search`. `elsewhere` carries out the pass
+    over the ingredients of the component at an index. Unreadable or unsound files raise InputError;
+    a failed proof is a result, not an error.
     """
-    model = find_input(soup, component, variant)
+    question = ProofQuestion(soup, tuple(ingredients), tuple(search), component, variant)
+    found = []
+    with open_question(question, execution or ExecutionOptions()) as components:
+        for position, each in enumerate(components):
+            request = each.request
+            if elsewhere is not None:
+                request = replace(request, elsewhere=partial(elsewhere, position))
+            found.append(_verify(each.name, request, each.beside, level or Level.REBUILD))
+            request.soup.require_unchanged()
+    return tuple(found)
+
+
+@frozen
+class ProofQuestion:
+    """A soup to verify, and where its ingredients may be."""
+
+    soup: str | Path
+    ingredients: tuple[str | Path, ...] = ()
+    search: tuple[Path, ...] = ()
+    component: str | None = None
+    variant: str | None = None
+
+
+@frozen
+class QuestionedComponent:
+    """One component of a soup to verify, open."""
+
+    name: str
+    request: RebuildRequest
+    beside: Component | None
+    """Its kept sum."""
+
+
+@contextmanager
+def open_question(
+    question: ProofQuestion, execution: ExecutionOptions
+) -> Iterator[tuple[QuestionedComponent, ...]]:
+    """The components of a soup, open with the ingredients that are given."""
+    component, variant = question.component, question.variant
+    model = find_input(question.soup, component, variant)
     with ExitStack() as stack:
-        inputs = [OpenedInputs(stack, search, variant) for _ in model.components]
+        inputs = [OpenedInputs(stack, question.search, variant) for _ in model.components]
         opened = open_model(inputs, model)
-        paths = _paths(ingredients, inputs, opened)
+        paths = _paths(question.ingredients, inputs, opened)
         lone = [path for path in paths if added_digest(str(path), model) is not None]
         others = [find_for(path, component, variant) for path in paths if path not in lone]
         others = [*with_same_components([model, *others])[1:]]
@@ -100,11 +145,9 @@ def verify(
         for position, each in enumerate(model.components):
             given = [*(other.components[position] for other in others), *meant[position]]
             beside = None if sums is None else sums[position]
-            options = execution or ExecutionOptions()
-            request = RebuildRequest(inputs[position], opened[position], given, options)
-            found.append(_verify(each.name, request, beside, level or Level.REBUILD))
-            request.soup.require_unchanged()
-        return tuple(found)
+            request = RebuildRequest(inputs[position], opened[position], given, execution)
+            found.append(QuestionedComponent(each.name, request, beside))
+        yield tuple(found)
 
 
 def _meant(some: Sequence[Component], inputs: OpenedInputs, soup: Checkpoint) -> list[Component]:

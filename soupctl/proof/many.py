@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from fractions import Fraction
+from functools import partial
 from math import ceil
 from pathlib import Path
 from random import Random
@@ -134,10 +135,12 @@ def verify_folder(
     search: Sequence[Path] = (),
     level: Level | None = None,
     execution: ExecutionOptions | None = None,
+    how: Callable[..., tuple[Verified, ...]] = verify,
     clock: Callable[[], float] = time.monotonic,
 ) -> VerifiedFolder:
     """The results of verifying soups of a folder, and the soups that were not read.
 
+    `how` verifies a soup, and takes what `verify` takes.
     Raises UsageError for a share that is none, LimitError where the machine fails.
     """
     if not 0 < share.sample <= 1:
@@ -149,16 +152,14 @@ def verify_folder(
     for each in drawn:
         if found and share.seconds is not None and clock() - begin >= share.seconds:
             break
-        found.append(_verified(each, search, level, execution))
+        found.append(_verified(each, partial(how, search=search, level=level, execution=execution)))
     read = {each.path for each in found}
     return VerifiedFolder(tuple(found), tuple(str(e) for e in folder.soups if str(e) not in read))
 
 
-def _verified(
-    path: Path, search: Sequence[Path], level: Level | None, execution: ExecutionOptions | None
-) -> VerifiedSoup:
+def _verified(path: Path, how: Callable[..., tuple[Verified, ...]]) -> VerifiedSoup:
     try:
-        components = verify(path, search=search, level=level, execution=execution)
+        components = how(path)
     except InputError as error:
         return VerifiedSoup(str(path), (), error.message())
     return VerifiedSoup(str(path), components)

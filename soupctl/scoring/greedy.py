@@ -10,13 +10,16 @@ Rule 3: the result is made anew from its ingredients, as `average` makes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.hashing import ignore_progress
 from ..checkpoints.open import STREAM, find_input
+from ..cluster import Workers
 from ..errors import MismatchError, UsageError
 from ..frozen import frozen
 from ..merge.average import Request, average, open_job
@@ -81,12 +84,14 @@ def greedy(
     force: bool = False,
     execution: ExecutionOptions | None = None,
     report: Report = lambda scored: None,
+    workers: Workers | None = None,
 ) -> GreedyChoice:
     """Choose ingredients, make their soup, and return what was chosen.
 
     `force` replaces an existing output, and the journal unless the choice is resumed. `report` is
-    called with every score. Raises ScorerError if a candidate gets no score, and any other child of
-    SoupError; then there is no output, or the old one, and the journal has all scores so far.
+    called with every score; `workers` make and score candidates. Raises ScorerError if a candidate
+    gets no score, and any other child of SoupError; then there is no output, or the old one, and
+    the journal has all scores so far.
     """
     with open_greedy(asked) as job:
         require_free(job, force=force)
@@ -95,6 +100,7 @@ def greedy(
         asked.request, COMMAND, asked.scoring, options, report, resume=asked.resume, replace=force
     )
     with choice as (contents, trials):
+        trials.workers = workers
         pot = _Pot(asked, trials, execution)
         singles = _singles(pot)
         order = asked.scoring.best_first(singles)
@@ -151,6 +157,24 @@ class _Pot:
         average(request, execution=self._execution)
         return place
 
+    def averaging(self, members: frozenset[int], place: Path) -> Callable[[], object]:
+        """What another process calls to make a soup of these at a place."""
+        chosen = [self.asked.ingredients[each] for each in sorted(members)]
+        request = replace(self.asked.request, ingredients=chosen, output=place, keep_sum=False)
+        return partial(average, request, force=True, execution=self._elsewhere)
+
+    def adding(self, member: int, place: Path) -> Callable[[], object]:
+        """What another process calls to make a soup of the members and one more at a place."""
+        instead = self.averaging(self._members | {member}, place)
+        revision = self._revision(member, place, keep_sum=False)
+        return partial(_add_or, revision, instead, self._elsewhere)
+
+    @property
+    def _elsewhere(self) -> ExecutionOptions:
+        """The options of a pass in another process."""
+        options = self._execution or ExecutionOptions()
+        return replace(options, threads=1, progress=ignore_progress)
+
     def add(self, member: int, *, keep_sum: bool = False) -> Path:
         """A new soup of the members and one more, which is all that is read besides their sum."""
         try:
@@ -160,10 +184,15 @@ class _Pot:
             return self.average(self._members | {member}, keep_sum=keep_sum)
 
     def _add_to_sum(self, member: int, *, keep_sum: bool) -> Path:
+        place = self.trials.scratch.place()
+        revise(self._revision(member, place, keep_sum=keep_sum), execution=self._execution)
+        return place
+
+    def _revision(self, member: int, place: Path, *, keep_sum: bool) -> Revision:
+        """The change that adds one more to the members."""
         assert self._soup is not None
-        place, added = self.trials.scratch.place(), self.asked.ingredients[member]
-        request = self.asked.request
-        revision = Revision(
+        added, request = self.asked.ingredients[member], self.asked.request
+        return Revision(
             "add",
             self._soup,
             place,
@@ -173,8 +202,6 @@ class _Pot:
             keep_sum=keep_sum,
             variant=request.variant,
         )
-        revise(revision, execution=self._execution)
-        return place
 
     def hold(self, members: frozenset[int]) -> None:
         """Make these the members, and their soup with its sum."""
@@ -188,6 +215,15 @@ class _Pot:
         if self._soup is not None:
             self.trials.scratch.remove(self._soup)
         self._members, self._soup = members, made
+
+
+def _add_or(revision: Revision, instead: Callable[[], object], execution: ExecutionOptions) -> None:
+    """Make the changed soup, or what `instead` makes if the change is refused."""
+    try:
+        revise(revision, force=True, execution=execution)
+    except MismatchError:
+        # the configs of a component say less outside its pipeline than in it
+        instead()
 
 
 def _component_path(ingredient: Ingredient, request: Request) -> str | Path:
@@ -206,7 +242,10 @@ def _singles(pot: _Pot) -> list[float]:
     def make(trials: Sequence[SoupTrial]) -> list[Path]:
         return [pot.average(places[each.key], keep_sum=False) for each in trials]
 
-    return [score for _, score in pot.trials.scores(every, make)]
+    def alone(trial: SoupTrial, place: Path) -> Callable[[], object]:
+        return pot.averaging(places[trial.key], place)
+
+    return [score for _, score in pot.trials.scores(every, make, alone=alone)]
 
 
 def _alone(place: int) -> frozenset[int]:
@@ -244,4 +283,8 @@ def _tried(pot: _Pot, members: Sequence[int], batch: Sequence[int]) -> list[floa
         pot.hold(frozenset(members))
         return [pot.add(places[each.key]) for each in some]
 
-    return [score for _, score in pot.trials.scores(trials, make)]
+    def alone(trial: SoupTrial, place: Path) -> Callable[[], object]:
+        pot.hold(frozenset(members))
+        return pot.adding(places[trial.key], place)
+
+    return [score for _, score in pot.trials.scores(trials, make, alone=alone)]

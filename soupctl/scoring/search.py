@@ -9,14 +9,17 @@ resumes from the recorded scores ends as if it had never been interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.hashing import ignore_progress
 from ..checkpoints.open import STREAM
 from ..choices import SearchSampler
+from ..cluster import Workers
 from ..errors import UsageError
 from ..frozen import frozen
 from ..merge.average import Request, average, open_job, planned_average
@@ -136,13 +139,14 @@ def search(
     force: bool = False,
     execution: ExecutionOptions | None = None,
     report: Report = lambda scored: None,
+    workers: Workers | None = None,
 ) -> FoundWeights:
     """Try weights, make the soup of the best, and return what was found.
 
     `force` replaces an existing output, and the journal unless the search is resumed. `report` is
-    called with every score. Raises ScorerError if a candidate gets no score, LimitError without
-    optuna, and any other child of SoupError; then there is no output, or the old one, and the
-    journal has all scores so far.
+    called with every score; `workers` make and score candidates. Raises ScorerError if a candidate
+    gets no score, LimitError without optuna, and any other child of SoupError; then there is no
+    output, or the old one, and the journal has all scores so far.
     """
     with open_search(asked) as job:
         require_free(job, force=force)
@@ -161,6 +165,7 @@ def search(
         request, COMMAND, asked.scoring, options, report, resume=asked.resume, replace=force
     )
     with choice as (contents, trials):
+        trials.workers = workers
         tried = list(_tried(asked, study, globs, trials, execution))
     (uniform, _), *_ = tried
     score, point = tried[asked.scoring.best_first([score for score, _ in tried])[0]]
@@ -191,7 +196,14 @@ def _tried(
             _make(asked, [by_key[each.key] for each in some], places, execution)
             return places
 
-        scores = [score for _, score in trials.scores(every, make)]
+        def alone(
+            trial: SoupTrial, place: Path, by_key: dict[str, WeightPoint] = by_key
+        ) -> Callable[[], object]:
+            made = by_key[trial.key].request(asked, place, keep_sum=False)
+            options = replace(execution or ExecutionOptions(), threads=1, progress=ignore_progress)
+            return partial(average, made, force=True, execution=options)
+
+        scores = [score for _, score in trials.scores(every, make, alone=alone)]
         for sample, score in zip(samples, scores, strict=True):
             study.tell(sample, score)
         yield from zip(scores, points, strict=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..checkpoints.hashing import content_digests, remembering_digests
 from ..checkpoints.open import STREAM, find_input
+from ..cluster import Workers
 from ..errors import UsageError
 from ..frozen import frozen
 from ..ledger.sealed import canonical
@@ -54,14 +55,43 @@ Report = Callable[[Scored], None]
 """Called with every score when it is known."""
 Make = Callable[[Sequence[SoupTrial]], Sequence[Path]]
 """Makes the soups of trials, and returns their paths."""
+MakeAlone = Callable[[SoupTrial, Path], Callable[[], object]]
+"""Returns what makes the soup of one trial at a path: a value that another process can call."""
+
+
+@frozen
+class CandidateTask:
+    """A candidate that a worker makes and scores."""
+
+    label: str
+    path: Path
+    make: Callable[[], object]
+    """Makes it at that path, also where an earlier attempt has."""
+    scoring: Scoring
+
+
+def score_candidate(task: CandidateTask) -> float:
+    """On a worker: the score of a candidate, which is made first; ScorerError if it gets none."""
+    task.make()
+    scores: list[float] = []
+    open_scorer(task.scoring).score(
+        [Candidate(task.label, task.path)], lambda _, score: scores.append(score)
+    )
+    return scores[0]
 
 
 class Trials:
     """Scores trials, as many at once as jobs are allowed."""
 
     def __init__(
-        self, scoring: Scoring, journal: Journal, scratch: ScratchFolder, report: Report
+        self,
+        scoring: Scoring,
+        journal: Journal,
+        scratch: ScratchFolder,
+        report: Report,
     ) -> None:
+        self.workers: Workers | None = None
+        """Make and score candidates; None for this process."""
         self.scoring = scoring
         self.scratch = scratch
         self._scorer: Scorer = open_scorer(scoring)
@@ -69,14 +99,21 @@ class Trials:
         self._report = report
 
     def scores(
-        self, trials: Sequence[SoupTrial], make: Make, at_once: int = 1
+        self,
+        trials: Sequence[SoupTrial],
+        make: Make,
+        at_once: int = 1,
+        alone: MakeAlone | None = None,
     ) -> Iterator[tuple[SoupTrial, float]]:
         """Each trial with its score; `make` makes the soups of those that the journal lacks.
 
         At least `at_once` and as many as there are jobs are made together; each is removed when it
-        is scored. Raises ScorerError, and what `make` raises; scores that are known by then are
-        recorded.
+        is scored. Workers make each as `alone` says. Raises ScorerError, and what `make` raises;
+        scores that are known by then are recorded.
         """
+        if self.workers is not None and alone is not None:
+            yield from self._scored_on(self.workers, trials, alone)
+            return
         size = max(at_once, self.scoring.jobs)
         for start in range(0, len(trials), size):
             group = trials[start : start + size]
@@ -88,6 +125,32 @@ class Trials:
                 for each in batch:
                     if each.key in made:
                         self.scratch.remove(made.pop(each.key))
+
+    def _scored_on(
+        self, workers: Workers, trials: Sequence[SoupTrial], alone: MakeAlone
+    ) -> Iterator[tuple[SoupTrial, float]]:
+        """Each trial with its score; workers make and score those that the journal lacks."""
+        unknown = [*{x.key: x for x in trials if self._journal.get(x.key) is None}.values()]
+        places = [self.scratch.place() for _ in unknown]
+        tasks = [
+            CandidateTask(each.label, place, alone(each, place), self.scoring)
+            for each, place in zip(unknown, places, strict=True)
+        ]
+        for number, score in workers.call(score_candidate, tasks, lambda task: task.label):
+            self._journal.record(unknown[number].key, score)
+            self._report(Scored(unknown[number], score, is_recorded=False))
+            self.scratch.remove(places[number])
+        for each in trials:
+            score = self._known(each)
+            if each not in unknown:
+                self._report(Scored(each, score, is_recorded=True))
+            yield each, score
+
+    def _known(self, trial: SoupTrial) -> float:
+        """The score of a trial that the journal has."""
+        score = self._journal.get(trial.key)
+        assert score is not None
+        return score
 
     def _scores(self, batch: Sequence[SoupTrial], made: Mapping[str, Path]) -> list[float]:
         """The scores of trials, all scored at once; `made` has the soups of the unknown ones."""
@@ -101,8 +164,7 @@ class Trials:
             self._scorer.score([Candidate(x.label, made[x.key]) for x in unknown], record)
         scores = []
         for each in batch:
-            score = self._journal.get(each.key)
-            assert score is not None
+            score = self._known(each)
             scores.append(score)
             if each not in unknown:
                 self._report(Scored(each, score, is_recorded=True))

@@ -43,7 +43,7 @@ def finetune(
     run = _prepared(base, data, output, chosen, resume, None, variant, config_from)
     from .trainer import finetune as train
 
-    return train(run, reporter or _Silent())
+    return train(run, reporter or QuietReporter())
 
 
 def patch_dmp(
@@ -67,7 +67,7 @@ def patch_dmp(
     run = _prepared(base, data, output, chosen, resume, patch, variant, config_from)
     from .train_bank import patch_dmp as train
 
-    return train(run, reporter or _Silent())
+    return train(run, reporter or QuietReporter())
 
 
 def _prepared(
@@ -98,7 +98,7 @@ def _prepared(
     return run
 
 
-class _Silent:
+class QuietReporter:
     """A reporter that does nothing."""
 
     def say(self, text: str) -> None:

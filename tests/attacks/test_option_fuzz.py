@@ -29,6 +29,8 @@ TRIED = (
     *("greedy", "rank", "search"),
 )
 """All commands but those that train or sample, and `demo`, which has no odd words to take."""
+NO_CLUSTER = {"RAY_ADDRESS": "127.0.0.1:1", "RES_OPTIONS": "timeout:1 attempts:1"}
+"""Where `--ray auto` finds nothing; and how long a name is looked up."""
 CODES = range(9)
 EXAMPLES = 150
 LINE = "soupctl: "
@@ -161,6 +163,7 @@ OWN_VALUES = {
         "echo $((1/0)) {}",
     ),
     "--scorer": ("math:sqrt", "len:len", "none.py:f", "text.st:f", ":", "os:"),
+    "--ray": ("auto", "127.0.0.1:1", "[::1]:1", "ray://127.0.0.1:1", "a.st:1", "::1:1"),
     "--plot": ("a.png", "x.png", "x.PNG", "none/x.png"),
     "--jobs": ("2", "0", "257", "1.5"),
     "--timeout": ("5", "1/2", "1e-9", "0", "1e400"),
@@ -266,7 +269,7 @@ class Tried:
             "arguments": line,
             "folder": str(self.place / "here"),
             "umask": 0o022,
-            "environment": {"COLUMNS": "80", "NO_COLOR": "1"},
+            "environment": {"COLUMNS": "80", "NO_COLOR": "1", **NO_CLUSTER},
             "limits": {},
             "streams": [str(stream) for stream in streams],
         }

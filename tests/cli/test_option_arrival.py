@@ -24,7 +24,7 @@ from soupctl.choices import Level, Proof
 from soupctl.cli.app import commands
 from soupctl.cli.report import ErrorStyle
 from soupctl.proof.statement import Verification
-from soupctl.verbs import Attestation, CheckedAttestation, Pushed
+from soupctl.verbs import Attestation, CheckedAttestation, Pushed, Workers
 
 WORDS = {
     "avg": "a.st b.st -o out.st",
@@ -115,6 +115,7 @@ VALUES = {
     "part": "1/4",
     "plot": "gates.png",
     "rank": "8",
+    "ray": "local",
     "rounds": "2",
     "folder": "folder",
     "journal": "scores.jsonl",
@@ -160,6 +161,7 @@ NAMES = {
     "null": "ingredients",
     "part": "text",
     "plot": "target",
+    "ray": "address",
     "set_": "metadata",
     "sha256": "file_sha256",
     "unset": "without_metadata",
@@ -179,11 +181,13 @@ STUBS = {
     "soupctl.verbs.push": Pushed("hf://me/soup@1", "1", ("soup.st",), 1),
     "soupctl.cli.soup_report.read_bar": nullcontext(),
     "soupctl.verbs.check_attestation": CheckedAttestation("", Proof.OK, "", (), ATTESTED),
-    "soupctl.cli.average.make": (),
+    "soupctl.cli.average.make_on": (),
     "soupctl.cli.parts.make_one_part": (),
     "soupctl.cli.parts.progress": nullcontext(),
     "soupctl.verbs.commit": (),
-    "soupctl.cli.apply.make": (),
+    "soupctl.verbs.open_workers": nullcontext(Workers(1, 0)),
+    "soupctl.verbs.verify_on_workers": (),
+    "soupctl.cli.apply.make_on": (),
     "soupctl.cli.merge.make": (),
     "soupctl.cli.delta.make": (),
     "soupctl.cli.convert.make": (),
@@ -205,7 +209,7 @@ STUBS = {
     "soupctl.cli.greedy.planned": (),
     "soupctl.cli.greedy.print_choice": (),
     "soupctl.cli.greedy.show_plan": (),
-    "soupctl.cli.revise.make": (),
+    "soupctl.cli.revise.make_on": (),
     "soupctl.cli.leave_one_out.leave_out_each": (),
     "soupctl.cli.leave_one_out.sweep": (),
     "soupctl.cli.diff.free_picture": "differences.png",

@@ -267,6 +267,10 @@ OF_THE_MACHINE = frozenset(
         "--device cpu needs none",
         "--max-memory or --threads 1 needs less",
         "--threads 1 needs none",
+        # Ray is not installed, no cluster runs, or its machines are small
+        "--ray needs ray, which is not installed",
+        "ray start --head starts one; or --ray local",
+        "lower --threads",
         # what a sum takes follows from the values
         "--max-memory {} allows them; with --no-keep-sum, no sum is kept",
         # the limit of the shell

@@ -47,6 +47,7 @@ class Received:
 
     report: Any = None
     request: Any = None
+    more: Any = None
 
     def values(self, options: CommandOptions) -> dict[str, Any]:
         """The values of all options by name."""
@@ -68,9 +69,10 @@ def run(monkeypatch):
             (received.request,) = requests
             raise Stopped
 
-        def run_training(base, run, report, *options):
+        def run_training(base, run, report, *options, **more):
             received.report = report
-            training_run.run_training(base, run, report, *options)
+            received.more = more
+            training_run.run_training(base, run, report, *options, **more)
 
         start = "soupctl.training.distributed.start_accelerator"
         monkeypatch.setattr(start, lambda options: None)
@@ -223,3 +225,7 @@ def test_every_problem_of_a_config_is_in_one_message(tmp_path):
 def test_options_cannot_be_built_from_an_unknown_name():
     with pytest.raises(TypeError, match="no such option: learning_rate"):
         FINETUNE.built({"learning_rate": 1})
+
+
+def test_the_address_of_workers_arrives(run):
+    assert {"ray": "head:6379"} == run("finetune", *WORDS, "--ray", "head:6379").more

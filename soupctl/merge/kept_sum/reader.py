@@ -93,6 +93,20 @@ def is_extra_name(source: Source, name: str) -> bool:
     return isinstance(source, AlignedCheckpoint) and name in source.copies
 
 
+def tensors_read(source: Source, name: str) -> tuple[Tensor, ...]:
+    """The tensors in a source's files that are digested when its tensor of a name is read."""
+    if is_extra_name(source, name):
+        return ()
+    if isinstance(source, AdapterReader):
+        # its factors are digested under their own names
+        return () if name in source.changed else (source.checkpoint.tensors[name],)
+    if isinstance(source, SumReader):
+        return tuple(source.parts[name])
+    if isinstance(source, DeltaReader):
+        return tuple(source.parts[name].every)
+    return (source.tensors[name],)
+
+
 def copied_tensor(source: Source, name: str) -> StoredTensor:
     """The tensor of a source that is copied, not averaged."""
     if isinstance(source, SumReader):

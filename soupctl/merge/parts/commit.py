@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import chain
 from pathlib import Path
 
-from ...checkpoints.digest import Row, root_of, tensor_hasher
+from ...checkpoints.digest import Row, tensor_hasher
 from ...errors import OutputError, UsageError
 from ...frozen import frozen
 from ...storage.descriptors import allow_files
@@ -26,12 +25,19 @@ from ..job import ComponentJob, Job
 from ..job_files import JobFiles, Results
 from ..kept_sum.find import replaced_sum
 from ..kept_sum.publish import remove_sum
-from ..order import Outcome, PassRows
 from ..output import open_output
 from .divide import divided
 from .found import FoundPart, open_parts, require_current
 from .make import folder_beside, require_plain, stored_name
-from .record import damaged, drafted_rows, plan_digest, request_of, stamps_of
+from .record import (
+    damaged,
+    drafted_rows,
+    have_same_tensors,
+    outcome_of,
+    plan_digest,
+    request_of,
+    stamps_of,
+)
 
 
 @frozen
@@ -67,8 +73,13 @@ def open_parted(output: str | Path) -> Iterator[PartedJob]:
         with open_job(request_of(parts[0].record, parts[0].file.path)) as job:
             require_plain(job)
             require_current(parts, plan_digest(encoded, job), stamps_of(job))
-            _require_complete(job, parts)
-            yield PartedJob(job, parts)
+            yield parted_job(job, parts)
+
+
+def parted_job(job: Job, parts: Sequence[FoundPart]) -> PartedJob:
+    """A job with its current parts; InputError for one that has other tensors than it should."""
+    _require_complete(job, parts)
+    return PartedJob(job, tuple(parts))
 
 
 def commit(
@@ -91,7 +102,8 @@ def commit(
             files.create_files()
             for position, component in enumerate(job.components):
                 _copy(parted, position, component, files.order(position).write, execution)
-            files.finish([_joined(parted, n) for n, _ in enumerate(job.components)])
+            rows = zip(*(part.record.components for part in parted.parts), strict=True)
+            files.finish([*map(outcome_of, rows)])
             files.sync()
             publishing.enter_context(locked([Path(os.path.realpath(path)).parent]))
             old = replaced_sum(path) if force else None
@@ -132,40 +144,21 @@ def _copy(
         pass
 
 
-def _joined(parted: PartedJob, position: int) -> Outcome:
-    """The outcome of one component, from the rows of all parts."""
-    rows = [part.record.components[position] for part in parted.parts]
-    return Outcome(
-        tuple(
-            root_of(chain.from_iterable(each))
-            for each in zip(*(r.sources for r in rows), strict=True)
-        ),
-        root_of(chain.from_iterable(each.soup for each in rows)),
-        tuple(chain.from_iterable(each.taken for each in rows)),
-    )
-
-
 def _require_complete(job: Job, parts: Sequence[FoundPart]) -> None:
     """Raise InputError for a part that has not exactly the tensors that the plan gives it."""
     plans = divided(job.components, len(parts))
     for part, own in zip(parts, plans, strict=True):
-        expected = [drafted_rows(*each) for each in zip(job.components, own, strict=True)]
+        pairs = zip(job.components, own, strict=True)
+        expected = [drafted_rows(component.sources, plan) for component, plan in pairs]
         names = {
             stored_name(component.part.name, name)
             for component, rows in zip(job.components, expected, strict=True)
             for name, *_ in rows.soup
         }
         found = part.record.components
-        if part.tensors.keys() != names or [*map(_bare, found)] != [*map(_bare, expected)]:
+        are_same = len(found) == len(expected) and all(map(have_same_tensors, found, expected))
+        if part.tensors.keys() != names or not are_same:
             raise damaged(part.file.path)
-
-
-def _bare(rows: PassRows) -> tuple[object, ...]:
-    """The rows without their digests, each once."""
-    return (
-        tuple(sorted({row[:3] for row in each}) for each in rows.sources),
-        sorted(row[:3] for row in rows.soup),
-    )
 
 
 def _remove_parts(parted: PartedJob, output: Path) -> None:

@@ -11,16 +11,20 @@ from dataclasses import replace
 from itertools import chain, groupby
 from math import prod
 from operator import attrgetter
+from typing import Protocol
 
 from ...errors import UsageError
 from ...frozen import frozen
 from ...pattern import pattern
-from ..job import ComponentJob
 from ..kept_sum.reader import Source
 from ..plan import Plan
 from ..step import Step
 
 MOST_PARTS = 10_000
+PART_BYTES = 1 << 30
+"""Bytes read and written for a part at most, if there are not too many."""
+PARTS_A_WORKER = 4
+"""Parts for each worker at least, so that none waits long for the last one."""
 WRITTEN = pattern(r"([0-9]{1,6})/([0-9]{1,6})")
 
 
@@ -52,7 +56,19 @@ def parse_part(text: str) -> PartOfPlan:
     return PartOfPlan(int(found[1]), int(found[2]))
 
 
-def divided(components: Sequence[ComponentJob], count: int) -> list[list[Plan]]:
+class Divisible(Protocol):
+    """A plan with its sources: a component of a job, or an order to the executor."""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of all parts."""
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """Its sources, in the order of the plan."""
+
+
+def divided(components: Sequence[Divisible], count: int) -> list[list[Plan]]:
     """For each of `count` parts, the plan of each component with the steps of that part.
 
     A part has at most its share of the bytes and one tensor more; of more parts than tensors, some
@@ -62,12 +78,20 @@ def divided(components: Sequence[ComponentJob], count: int) -> list[list[Plan]]:
     return [_plans(components, found.get(number, {})) for number in range(1, count + 1)]
 
 
-def part_of(components: Sequence[ComponentJob], part: PartOfPlan) -> list[Plan]:
+def number_of_parts(components: Sequence[Divisible], workers: int) -> int:
+    """The parts that workers make of plans: no more than tensors, and at most `MOST_PARTS`."""
+    size = sum(sum(bytes_of(each.plan, each.sources)) for each in components)
+    tensors = sum(len(each.plan.written) for each in components)
+    wanted = max(workers * PARTS_A_WORKER, -(-size // PART_BYTES))
+    return max(1, min(wanted, tensors, MOST_PARTS))
+
+
+def part_of(components: Sequence[Divisible], part: PartOfPlan) -> list[Plan]:
     """The plan of each component with the steps of one part."""
     return _plans(components, _assigned(components, part.count).get(part.number, {}))
 
 
-def _assigned(components: Sequence[ComponentJob], count: int) -> dict[int, dict[int, list[Step]]]:
+def _assigned(components: Sequence[Divisible], count: int) -> dict[int, dict[int, list[Step]]]:
     """The steps of each part that has any, by the index of the component."""
     groups = [[*_sized(each.plan.steps, each.sources)] for each in components]
     total = sum(size for _, size in chain.from_iterable(groups))
@@ -82,7 +106,7 @@ def _assigned(components: Sequence[ComponentJob], count: int) -> dict[int, dict[
     return found
 
 
-def _plans(components: Sequence[ComponentJob], steps: Mapping[int, Sequence[Step]]) -> list[Plan]:
+def _plans(components: Sequence[Divisible], steps: Mapping[int, Sequence[Step]]) -> list[Plan]:
     return [
         replace(component.plan, steps=tuple(steps.get(place, ())))
         for place, component in enumerate(components)

@@ -55,13 +55,18 @@ def open_parts(output: str | Path) -> Iterator[tuple[FoundPart, ...]]:
     with ExitStack() as stack:
         found: list[FoundPart] = []
         for number in range(1, count + 1):
-            path = folder / name_of(PartOfPlan(number, count))
-            file = stack.enter_context(open_safetensors(path))
-            record = read_record(file.header.metadata, path)
-            _require_fitting(path, PartOfPlan(number, count), record, found)
-            tensors = {tensor.name: tensor for tensor in file.header.tensors}
-            found.append(FoundPart(file, record, tensors))
+            part = PartOfPlan(number, count)
+            found.append(stack.enter_context(found_part(folder / name_of(part), part, found)))
         yield tuple(found)
+
+
+@contextmanager
+def found_part(path: Path, part: PartOfPlan, others: Sequence[FoundPart]) -> Iterator[FoundPart]:
+    """The file of a part, which belongs to `others`; raises what `open_parts` raises."""
+    with open_safetensors(path) as file:
+        record = read_record(file.header.metadata, path)
+        _require_fitting(path, part, record, others)
+        yield FoundPart(file, record, {tensor.name: tensor for tensor in file.header.tensors})
 
 
 def require_current(parts: Sequence[FoundPart], plan: str, stamps: Stamps) -> None:

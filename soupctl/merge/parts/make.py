@@ -29,6 +29,7 @@ from ..job import ComponentJob, Job
 from ..order import Order
 from ..plan import Plan
 from ..preflight import require_free_place
+from ..sum_layouts import source_errors_first
 from .divide import PartOfPlan, bytes_of, part_of
 from .record import PartRecord, drafted_rows, plan_digest, record_metadata, stamps_of
 from .request_json import decode_request, encode_request
@@ -71,14 +72,19 @@ def open_part(request: Request, part: PartOfPlan) -> Iterator[PlannedPart]:
     """
     encoded = encode_request(request)
     with open_job(decode_request(encoded)) as job:
-        require_plain(job)
-        plans = part_of(job.components, part)
-        sizes = [
-            bytes_of(plan, component.sources)
-            for plan, component in zip(plans, job.components, strict=True)
-        ]
-        read, written = (sum(each) for each in zip(*sizes, strict=True))
-        yield PlannedPart(job, part, encoded, plans, read, written)
+        yield planned_part(job, part, encoded)
+
+
+def planned_part(job: Job, part: PartOfPlan, encoded: Mapping[str, Any]) -> PlannedPart:
+    """One part of a job; UsageError for one that is not made in parts."""
+    require_plain(job)
+    plans = part_of(job.components, part)
+    sizes = [
+        bytes_of(plan, component.sources)
+        for plan, component in zip(plans, job.components, strict=True)
+    ]
+    read, written = (sum(each) for each in zip(*sizes, strict=True))
+    return PlannedPart(job, part, encoded, plans, read, written)
 
 
 def make_part(
@@ -92,32 +98,39 @@ def make_part(
     job = planned.job
     refuse_input_as_output(job.destination, job.used, job.replaceable)
     require_free_place(job.destination, force=force)
-    engine, execution = engine_of(execution or ExecutionOptions())
-    stamps, plan = stamps_of(job), plan_digest(planned.request, job)
-    tensors = lay_out(_entries(job.components, planned.plans))
-    pairs = [*zip(job.components, planned.plans, strict=True)]
-    drafted = tuple(drafted_rows(*each) for each in pairs)
-    draft = PartRecord(planned.part, plan, planned.request, stamps, drafted)
-    header = len(encode_header(tensors, record_metadata(draft)))
-    size = header + (tensors[-1].stop if tensors else 0)
     with refusing(planned.path.parent):
         planned.path.parent.mkdir(exist_ok=True)
-    with publish_file(planned.path, size, replace=True, check=job.require_unchanged) as fd:
-        writer = _PartFile(fd, header, tensors)
-        rows = tuple(execute_part(writer.order(*each), engine, execution) for each in pairs)
-        record = PartRecord(planned.part, plan, planned.request, stamps, rows)
-        write_at(fd, encode_header(tensors, record_metadata(record), header), 0)
+    write_part(planned, execution or ExecutionOptions())
     return planned.path
 
 
-def require_plain(job: Job) -> None:
-    """Raise UsageError for a soup that is not made in parts."""
+def write_part(planned: PlannedPart, execution: ExecutionOptions) -> None:
+    """Make a part in the folder of parts, which exists; raises what `make_part` raises."""
+    job = planned.job
+    engine, execution = engine_of(execution)
+    stamps, plan = stamps_of(job), plan_digest(planned.request, job)
+    tensors = lay_out(_entries(job.components, planned.plans))
+    pairs = [*zip(job.components, planned.plans, strict=True)]
+    drafted = tuple(drafted_rows(each.sources, own) for each, own in pairs)
+    draft = PartRecord(planned.part, plan, planned.request, stamps, drafted)
+    header = len(encode_header(tensors, record_metadata(draft)))
+    size = header + (tensors[-1].stop if tensors else 0)
+    with publish_file(planned.path, size, replace=True, check=job.require_unchanged) as fd:
+        writer = _PartFile(fd, header, tensors)
+        with source_errors_first(job.components):
+            rows = tuple(execute_part(writer.order(*each), engine, execution) for each in pairs)
+        record = PartRecord(planned.part, plan, planned.request, stamps, rows)
+        write_at(fd, encode_header(tensors, record_metadata(record), header), 0)
+
+
+def require_plain(job: Job, option: str = "--part") -> None:
+    """Raise UsageError for a soup that is not made in parts, which an option asks for."""
     for component in job.components:
         for step in component.plan.kept:
             if any(step.scales):
-                what = "--part does not take quantised weights, whose scales lie apart from them"
+                what = f"{option} does not take quantised weights, whose scales lie apart from them"
                 label = component.sources[step.sources[0]].label
-                advice = "leave out --part, or convert the inputs to floats first"
+                advice = f"leave out {option}, or convert the inputs to floats first"
                 raise UsageError(what, path=label, advice=advice)
 
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...checkpoints.digest import Row, text_digest
+from ...checkpoints.digest import Row, root_of, text_digest
 from ...errors import InputError, SoupError
 from ...format.strict_json import parse_object
 from ...frozen import frozen
 from ...storage.elsewhere import hint_at
 from ...storage.reader import FileIdentity
 from ..average import Request
-from ..job import ComponentJob, Job
-from ..kept_sum.reader import is_extra_name
-from ..order import PassRows
+from ..job import Job
+from ..kept_sum.reader import Source, tensors_read
+from ..order import Outcome, PassRows
 from ..plan import Plan
 from ..step import Rule
 from .divide import PartOfPlan
@@ -69,7 +70,7 @@ def plan_digest(request: Mapping[str, Any], job: Job) -> str:
 def stamps_of(job: Job) -> Stamps:
     """The files that a job reads, as they were when they were opened."""
     found = {}
-    for component in job.inputs.parts:
+    for component in job.used.parts:
         for checkpoint in component.opened:
             for file in checkpoint.files:
                 address = hint_at(file.path)
@@ -82,19 +83,43 @@ def stamps_of(job: Job) -> Stamps:
     return tuple((path, *stamp) for path, stamp in sorted(found.items()))
 
 
-def drafted_rows(component: ComponentJob, plan: Plan) -> PassRows:
-    """As many rows as steps of a component can have, with digests of as many letters."""
-    sources: list[list[Row]] = [[] for _ in component.sources]
+def drafted_rows(read: Sequence[Source], plan: Plan) -> PassRows:
+    """As many rows as steps with these sources can have, with digests of as many letters."""
+    sources: list[list[Row]] = [[] for _ in read]
     for step in plan.steps:
         for place in step.sources:
-            source = component.sources[place]
-            if is_extra_name(source, step.name):
-                continue
-            tensor = source.tensors[step.name]
-            sources[place].append((tensor.name, tensor.dtype.value, tensor.shape, NO_DIGEST))
+            sources[place] += (
+                (tensor.name, tensor.dtype.value, tensor.shape, NO_DIGEST)
+                for tensor in tensors_read(read[place], step.name)
+            )
     written = tuple((*_entry(*each), NO_DIGEST) for each in plan.written)
     firsts = tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
     return PassRows(tuple(map(tuple, sources)), written, firsts)
+
+
+def have_same_tensors(one: PassRows, other: PassRows) -> bool:
+    """Whether the rows of two passes differ in digests and repetitions alone."""
+    return _bare(one) == _bare(other)
+
+
+def _bare(rows: PassRows) -> tuple[object, ...]:
+    """The rows without their digests, each once."""
+    return (
+        tuple(sorted({row[:3] for row in each}) for each in rows.sources),
+        sorted(row[:3] for row in rows.soup),
+    )
+
+
+def outcome_of(parts: Sequence[PassRows]) -> Outcome:
+    """The outcome of a pass, from the rows of all parts of it."""
+    return Outcome(
+        tuple(
+            root_of(chain.from_iterable(each))
+            for each in zip(*(rows.sources for rows in parts), strict=True)
+        ),
+        root_of(chain.from_iterable(rows.soup for rows in parts)),
+        tuple(chain.from_iterable(rows.taken for rows in parts)),
+    )
 
 
 def record_metadata(record: PartRecord) -> dict[str, str]:

@@ -1,0 +1,274 @@
+"""Workers of a real Ray cluster on this machine: two of them, started once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dying import DyingRequest, die, fail, fail_beside, open_dying, refuse, talk
+from making import save
+from processes import started
+
+import soupctl.cluster
+from soupctl import verbs
+from soupctl.cluster import CallNeeds, Workers
+from soupctl.errors import LimitError, MismatchError, UsageError
+from soupctl.verbs import Opening, Request
+
+TESTS = Path(__file__).parent
+NAMES = ("a.st", "b.st", "c.st")
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+# Ray warns of what it has deprecated itself, and of sockets
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster of two workers, which find the modules beside this one."""
+    patched = pytest.MonkeyPatch()
+    patched.setenv("PYTHONPATH", os.pathsep.join(map(str, (TESTS.parent, TESTS))))
+    ray = soupctl.cluster._library()
+    # the path of a socket has at most 107 bytes
+    folder = f"/tmp/ray{os.getpid()}"
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=soupctl.cluster.STORE,
+            log_to_driver=False,
+            logging_level="CRITICAL",
+            _node_ip_address="127.0.0.1",
+            _temp_dir=folder,
+        )
+        yield ray.get_runtime_context().gcs_address
+    finally:
+        ray.shutdown()
+        patched.undo()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def workers(cluster) -> Iterator[Workers]:
+    with verbs.open_workers(cluster) as found:
+        yield found
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """Three checkpoints of eight tensors in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(NAMES):
+        draw = np.random.default_rng(seed)
+        save(Path(name), **{f"w{n}": draw.normal(0, 1, (n + 1, 7)).astype("f2") for n in range(8)})
+    return tmp_path
+
+
+def called(workers: Workers, function: Callable[[Any], Any], *arguments: Any, **more: Any) -> list:
+    made = dict(workers.call(function, arguments, str, **more))
+    return [made[place] for place in range(len(arguments))]
+
+
+@needs_ray
+def test_calls_are_made_in_this_folder_by_other_processes_and_print_nothing(workers, place, capfd):
+    found = called(workers, talk, *"abcdef")
+
+    assert {str(place)} == {folder for folder, _ in found}
+    assert os.getpid() not in {process for _, process in found}
+    assert 2 == workers.count
+    assert ("", "") == capfd.readouterr()
+
+
+@needs_ray
+def test_an_error_of_a_worker_is_raised_here_as_it_is(workers, place):
+    with pytest.raises(MismatchError) as caught:
+        called(workers, refuse, "a.st")
+    assert "a.st: one; t: two (no)" == caught.value.message()
+    with pytest.raises(ZeroDivisionError):
+        called(workers, fail, "a.st")
+
+
+@needs_ray
+def test_a_worker_that_dies_again_and_again_is_an_error_that_names_its_work(workers, place):
+    with pytest.raises(LimitError, match=f"{place}: its worker died 4 times"):
+        called(workers, die, place)
+
+    assert 4 == len([*place.glob("died-*")])
+
+
+@needs_ray
+def test_workers_of_another_version_are_refused(workers, place, monkeypatch):
+    monkeypatch.setattr(soupctl.cluster, "__version__", "99.0")
+    with pytest.raises(MismatchError, match=r"a worker on .* has soupctl .*, and this is 99\.0"):
+        called(workers, talk, "a")
+
+
+@needs_ray
+def test_a_folder_that_workers_do_not_see_is_named(workers, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rename(tmp_path / "moved")
+    monkeypatch.setattr(os, "getcwd", lambda: str(gone))
+    with pytest.raises(LimitError, match=r"gone: is not a folder on .*shared disk"):
+        called(workers, talk, "a")
+
+
+@needs_ray
+def test_more_cores_than_a_machine_has_are_refused(workers, place):
+    with pytest.raises(LimitError, match=r"no machine of the Ray cluster has 3 cores.*has 2"):
+        called(workers, talk, "a", needs=CallNeeds(3))
+
+
+@needs_ray
+def test_a_failing_call_ends_the_others(workers, place):
+    with pytest.raises(ZeroDivisionError):
+        called(workers, fail_beside, place / "wait", place / "fail")
+    (process,) = [int(each.suffix[1:]) for each in place.glob("runs.*")]
+    end = time.monotonic() + 60
+    while Path(f"/proc/{process}").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+
+    # it would run for minutes
+    assert not Path(f"/proc/{process}").exists()
+
+
+@needs_ray
+def test_a_worker_killed_in_the_middle_changes_no_byte(workers, place):
+    verbs.average(Request(NAMES, "alone.st"))
+    marks = place / "marks"
+    marks.mkdir()
+    shared = Opening(open_dying, DyingRequest(Request(NAMES, "alone.st"), marks, os.getpid()))
+    whole = Path("alone.st").read_bytes()
+    with shared.job() as job:
+        (made,) = verbs.make_on_workers(workers, shared, job, force=True)
+
+    assert ["died"] == os.listdir(marks)
+    assert whole == Path("alone.st").read_bytes()
+    assert 8 == made.tensors
+    assert not Path("alone.st.parts").exists()
+
+
+DRIVER = """
+import os, sys
+from soupctl import verbs
+import soupctl.merge.parts.spread as spread
+from soupctl.cli.main import main
+spread.commit = lambda *_, **__: os.kill(os.getpid(), 9)
+main(sys.argv[1:])
+"""
+
+
+@needs_ray
+def test_a_killed_command_leaves_no_output_and_the_next_one_uses_its_parts(cluster, place):
+    words = ("avg", *NAMES, "-o", "soup.st", "--ray", cluster)
+    killed = run("-c", DRIVER, *words)
+    assert -signal.SIGKILL == killed.returncode
+    assert not Path("soup.st").exists()
+    times = {each.name: each.stat().st_mtime_ns for each in Path("soup.st.parts").iterdir()}
+    assert [f"{n}-of-8.safetensors" for n in range(1, 9)] == sorted(times)
+    done = run("-m", "soupctl", *words, "--json")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "soup.st" == json.loads(done.stdout)["output"]
+    verbs.average(Request(NAMES, "alone.st"))
+    assert Path("alone.st").read_bytes() == Path("soup.st").read_bytes()
+    assert not Path("soup.st.parts").exists()
+
+
+@needs_ray
+def test_an_error_of_a_worker_ends_the_command_in_one_line_with_its_code(cluster, place):
+    save(Path("nan.st"), **{f"w{n}": np.full((n + 1, 7), np.nan, "f2") for n in range(8)})
+    alone = run("-m", "soupctl", "avg", "nan.st", "b.st", "-o", "soup.st")
+    done = run("-m", "soupctl", "avg", "nan.st", "b.st", "-o", "soup.st", "--ray", cluster)
+
+    assert (3, "") == (done.returncode, done.stdout)
+    assert alone.returncode == done.returncode
+    assert 1 == done.stderr.count("\n")
+    assert "soupctl: nan.st: w" in done.stderr
+    assert not Path("soup.st.parts").exists()
+
+
+@needs_ray
+def test_an_interrupted_command_ends_its_calls_and_leaves_nothing(cluster, place):
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from dying import fail_beside\n"
+        "import soupctl.merge.parts.spread as spread\n"
+        "from soupctl.cli.main import main\n"
+        "call = spread.Workers.call\n"
+        "def waiting(workers, function, arguments, *more):\n"
+        "    return call(workers, fail_beside, [Path.cwd() / 'wait'], str)\n"
+        "spread.Workers.call = waiting\n"
+        "main(sys.argv[1:])\n"
+    )
+    command = (sys.executable, "-c", script, "avg", *NAMES, "-o", "soup.st", "--ray", cluster)
+    with started(*command, stderr=subprocess.PIPE, env=with_tests()) as process:
+        end = time.monotonic() + 60
+        while not (runs := [*place.glob("runs.*")]) and time.monotonic() < end:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert 143 == process.wait(60)
+        assert b"" == process.stderr.read()
+
+    assert sorted([*NAMES, runs[0].name]) == sorted(os.listdir())
+
+
+def with_tests() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (TESTS.parent, TESTS)))}
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=with_tests())
+
+
+def test_a_missing_library_is_named_with_the_way_to_install_it(monkeypatch):
+    monkeypatch.setattr(soupctl.cluster, "find_spec", lambda name: None)
+    with pytest.raises(LimitError) as caught, verbs.open_workers("local"):
+        pytest.fail("is connected")
+
+    message = caught.value.message()
+    assert "--ray needs ray, which is not installed (pip install 'soupctl[ray]')" == message
+
+
+@needs_ray
+@pytest.mark.parametrize("named", [True, False])
+def test_a_cluster_that_does_not_answer_is_an_error_at_once(monkeypatch, named):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        # nothing listens there
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with (
+            pytest.raises(LimitError, match=f"no Ray cluster answers at {address}"),
+            verbs.open_workers(address if named else "auto"),
+        ):
+            pytest.fail("is connected")
+
+
+@pytest.mark.parametrize(
+    "address", ["", "head", "a.st", "head:", ":1", "head:0", "head:999999", "ray://head:1", "a b:1"]
+)
+def test_what_is_no_address_is_refused(address):
+    with (
+        pytest.raises(UsageError, match="is not the address of a cluster"),
+        verbs.open_workers(address),
+    ):
+        pytest.fail("is connected")
