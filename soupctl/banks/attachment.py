@@ -72,7 +72,7 @@ class Attachment:
         self._members = members
         configs = [member.bank.config for member in members]
         self._embeddings = watch_embeddings(
-            model, tuple(each for each in GateInput if each in {one.gate_input for one in configs})
+            model, tuple(each for each in GateInput if each in {one.embedding for one in configs})
         )
         self._noise: GateNoise | None = None
         self._ahead: dict[PromptBank, tuple[Tensor, dict[str, Tensor]]] = {}
@@ -122,7 +122,7 @@ class Attachment:
         They are computed again from the conditioning of that pass, so that gradients reach the
         gates even with gradient checkpointing. Raises ValueError before the first pass.
         """
-        embedding = self._embeddings.last()[bank.config.gate_input]
+        embedding = self._embeddings.last()[bank.config.embedding]
         return {name: bank.gate_output(name, embedding, self._noise) for name in bank.sites}
 
     def _before(
@@ -152,7 +152,7 @@ class Attachment:
         total: Tensor | None = None
         for member in self._members:
             if site.name in member.bank.sites:
-                embedding = embeddings[member.bank.config.gate_input]
+                embedding = embeddings[member.bank.config.embedding]
                 weights = self._weights(member.bank, site.name, embedding)
                 delta = member.bank.weighted_prompts(site.name, weights, member.scale)
                 total = delta if total is None else total + delta

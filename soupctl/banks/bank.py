@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from ..diffusion import rng
 from ..errors import MismatchError
-from .config import BankConfig, GateKind
+from .config import BankConfig, GateInput, GateKind
 from .gates import Gate, GateOutput
 
 GateNoise = Mapping[str, Tensor]
@@ -52,8 +52,10 @@ class PromptBank(nn.Module):
     def gate_output(
         self, block: str, embedding: Tensor, noise: GateNoise | None = None
     ) -> GateOutput:
-        """The gate's output for a block, from embeddings [B, D] of the config's gate input."""
+        """The gate's output for a block, from embeddings [B, D]; see `BankConfig.embedding`."""
         site = self.sites[block]
+        if self.config.gate_input is GateInput.NONE:
+            embedding = torch.zeros_like(embedding)
         gate = self.gate[str(self.config.rows(site))]
         with _float32(embedding):
             output: GateOutput = gate(

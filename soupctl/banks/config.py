@@ -50,6 +50,8 @@ class GateInput(StrEnum):
     """The base's embedding of the timestep."""
     TIME_AND_CLASS = "time+class"
     """The vector that conditions the base's blocks: of the timestep and, for example, the class."""
+    NONE = "none"
+    """No embedding: a block has the same weights at all times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,11 @@ class BankConfig:
     def is_transformer(self) -> bool:
         """Whether the inputs of the base's blocks are [N, D], not [C, H, W]."""
         return self.base.kind in TRANSFORMERS
+
+    @property
+    def embedding(self) -> GateInput:
+        """The embedding that a gate is given; one without input uses only its batch and width."""
+        return GateInput.TIME if self.gate_input is GateInput.NONE else self.gate_input
 
     @property
     def gates(self) -> tuple[int, ...]:

@@ -87,7 +87,7 @@ def survey(member: Member, embedders: Embedders, timesteps: int, classes: int) -
     times = evenly_spaced(timesteps, MOST_TIMESTEPS)
     sees_classes = member.bank.config.gate_input is GateInput.TIME_AND_CLASS and classes > 0
     chosen = evenly_spaced(classes, MOST_CLASSES) if sees_classes else ()
-    wanted = member.bank.config.gate_input
+    wanted = member.bank.config.embedding
     embeddings = [
         embedders(wanted, torch.tensor(times), torch.full((len(times),), label))
         for label in chosen or (0,)

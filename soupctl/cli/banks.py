@@ -67,7 +67,9 @@ def _lines(bank: BankInfo) -> Iterator[str]:
     kept = "" if config.topk == 1 else f", top {config.topk:.3g} kept"
     yield f"prompt bank for {config.base.kind} of {config.base.num_train_timesteps} timesteps"
     yield f"  parameters  {config.parameters:,}{beside}"
-    yield f"  gate        {config.gate.value} on {config.gate_input.value}{kept}"
+    has_input = config.gate_input is config.embedding
+    of = f"on {config.gate_input.value}" if has_input else "without input"
+    yield f"  gate        {config.gate.value} {of}{kept}"
     for site in config.base.sites:
         yield f"  block       {site.name}  {list(config.prompt_shape(site))}"
 

@@ -47,8 +47,10 @@ from ..errors import InputError, MismatchError, UsageError
 from ..ledger.names import unique_names
 from .request import FLUX_GUIDANCE, GUIDANCE, BankUse, SampleRequest
 
-BATCH = 8
-"""Images in one batch."""
+BATCH, MOST = 8, 256
+"""The least and the most images in one batch."""
+FILLED = BATCH * 4 * 64 * 64
+"""Numbers of the denoiser's input up to which a batch has more images than the least."""
 
 OnStep = Callable[[int, int], None]
 """Called after each denoising step with the steps done and the steps of all models together."""
@@ -84,6 +86,12 @@ class LoadedModel:
     """The null class; None if it is not known that the model has one."""
     guidance: float
 
+    @property
+    def batch(self) -> int:
+        """The number of images in one batch: small images are many, which takes less time."""
+        numbers = self.base.channels * self.side**2
+        return min(max(BATCH, FILLED // numbers), MOST)
+
 
 def sample_models(
     folders: Sequence[Path],
@@ -110,15 +118,17 @@ def sample_models(
     }
     for model in models:
         _require_banks_fit(model, loaded, use)
-    count_step = _step_counter(len(models) * (1 + len(loaded)), request, on_step)
+    count_step = _step_counter(models, 1 + len(loaded), request, on_step)
     for model in models:
         yield from _images_of_model(model, loaded, request, device, use, count_step)
 
 
-def _step_counter(variants: int, request: SampleRequest, on_step: OnStep) -> Callable[[], None]:
-    """A function to call after each denoising step of any of so many models."""
-    total = variants * math.ceil(request.images / BATCH) * request.steps
-    done = 0
+def _step_counter(
+    models: Sequence[LoadedModel], variants: int, request: SampleRequest, on_step: OnStep
+) -> Callable[[], None]:
+    """A function to call after each denoising step of any of these models, in so many variants."""
+    batches = sum(math.ceil(request.images / each.batch) for each in models)
+    total, done = variants * batches * request.steps, 0
 
     def count() -> None:
         nonlocal done
@@ -276,8 +286,8 @@ def _images(
     scheduler = sampler_of(model.scheduler, model.objective, has_vae=model.base.vae is not None)
     sampler = Sampler(models.denoiser, model.base, scheduler, request.steps, model.guidance)
     images = []
-    for start in range(0, request.images, BATCH):
-        numbers = range(start, min(start + BATCH, request.images))
+    for start in range(0, request.images, model.batch):
+        numbers = range(start, min(start + model.batch, request.images))
         noise = [initial_noise(shape, request.seed, f"image {number}") for number in numbers]
         condition, unconditional = _conditions(model, models, request, numbers)
         latents = sample(

@@ -36,7 +36,7 @@ from .data_files import (
     readable_endings,
 )
 from .data_splits import files_meant
-from .image_metadata import ImageMetadata, metadata_of, read_tables, tables_of
+from .image_metadata import ImageMetadata, caption_files, metadata_of, read_tables, tables_of
 from .json_values import parse_digest
 from .sealed import canonical
 
@@ -128,10 +128,10 @@ class DataFolder:
         by default of those that can be read; InputError if there is none then.
         """
         rows, known = self._rows(column)[0], endings or readable_endings()
-        found = []
+        texts, found = caption_files(self.files), []
         for name, digest in sorted(self.digests.items()):
             if _ending(name) in known and (rows is None or name in rows):
-                described = metadata_of(name, rows, self.files, whole=whole)
+                described = metadata_of(name, rows, texts, whole=whole)
                 found.append(ImageRecord(name, digest, described.captions, described.label))
         if not found and endings is None:
             raise _no_images(self.folder)

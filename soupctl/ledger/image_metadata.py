@@ -232,8 +232,18 @@ def metadata_of(
     return ImageMetadata(captions, label, sidecar is not None and not captions)
 
 
+def caption_files(files: Mapping[str, Path]) -> Mapping[str, Path]:
+    """The files that captions may be in, by their names."""
+    return {name: path for name, path in files.items() if name.lower().endswith(SIDECARS)}
+
+
 def sidecar_of(name: str, files: Mapping[str, Path]) -> str | None:
-    """The name of the file with the captions of the image `name`; None if there is none."""
+    """The name of the file with the captions of the image `name`; None if there is none.
+
+    It is looked for by dozens of names; without any file this is cheap (see `caption_files`).
+    """
+    if not files:
+        return None
     # a broken link has no captions, and a pipe would be waited for
     return next((each for each in _sidecars(name) if each in files and files[each].is_file()), None)
 

@@ -63,7 +63,8 @@ class PatchOptions:
         default_text=f"1 for token, {MIXTURE_PROMPTS} for mixture",
     )
     gate_input: GateInput = option(
-        GateInput.TIME, "Input of the gate: the timestep, or the timestep and the class."
+        GateInput.TIME,
+        "Input of the gate: the timestep, the timestep and the class, or none for fixed weights.",
     )
     gate_topk: float = option(
         1.0, "Fraction of the gate's weights to keep.", Bounds(0, 1, above=True), metavar="P"

@@ -31,6 +31,7 @@ from ..ledger.data_files import (
 from ..ledger.data_shard import data_digest, is_text
 from ..ledger.image_metadata import (
     ImageMetadata,
+    caption_files,
     metadata_of,
     read_tables,
 )
@@ -155,11 +156,12 @@ def _described(
     images: Iterable[Sample | ImageProblem], lacking: Lacking, *, whole: bool
 ) -> Iterator[Sample | ImageProblem]:
     """The images with their captions and classes, or what they lack of them."""
+    texts = caption_files(lacking.files)
     for image in images:
         if isinstance(image, ImageProblem):
             yield image
             continue
-        found = metadata_of(image.name, lacking.rows, lacking.files, whole=whole)
+        found = metadata_of(image.name, lacking.rows, texts, whole=whole)
         sample = replace(image, captions=found.captions, label=found.label)
         yield lacking.problem(sample, is_empty=found.is_empty) or sample
 

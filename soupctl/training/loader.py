@@ -28,6 +28,7 @@ from ..errors import InputError
 from ..storage.atomic import publish_bytes
 from .buckets import BucketOrder, Order, PlainOrder, Size, nearest_size
 from .dataset import Sample
+from .kept_images import KeptImages
 from .options import Options
 from .pixels import frame_of, read_pixels
 
@@ -137,6 +138,7 @@ class Examples(torch.utils.data.Dataset[Any]):
         self._labels = labels
         self._null = null
         self._cache = cache
+        self._kept = KeptImages()
         self.order = make_order(samples, options, input_spec)
 
     def __getitem__(self, position: int) -> Batch:
@@ -185,8 +187,11 @@ class Examples(torch.utils.data.Dataset[Any]):
     def _image(self, sample: Sample, crop: tuple[float, float], *, flipped: bool) -> torch.Tensor:
         if self._cache is not None:
             return self._cache.moments(sample, flipped=flipped)[None]
-        spec = self._input_spec
-        pixels = read_pixels(sample, spec.size_of(sample), spec.pixel_channels, crop)
+        size, channels = self._input_spec.size_of(sample), self._input_spec.pixel_channels
+        if self._options.random_crop:
+            pixels = read_pixels(sample, size, channels, crop)
+        else:
+            pixels = self._kept.read(sample, size, channels)
         return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1]) if flipped else pixels)[
             None
         ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..diffusion.base import Conditioning
 from ..ledger.data_files import masks_among, pictures_among, plug_ins_for, readable_endings
 from ..ledger.data_splits import SplitFiles
-from ..ledger.image_metadata import ImageMetadata, sidecar_of, tables_of
+from ..ledger.image_metadata import ImageMetadata, caption_files, sidecar_of, tables_of
 from .repeats import REPEATS
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def dataset_notices(
     with_masks: bool = False,
 ) -> Iterator[str]:
     """The remarks about the samples that were found among the files of a folder."""
-    sidecars = {each.name: sidecar_of(each.name, files) for each in samples if rows is None}
+    texts = caption_files(files)
+    sidecars = {each.name: sidecar_of(each.name, texts) for each in samples if rows is None}
     used = set(sidecars.values())
     pictures, known = pictures_among(files), readable_endings()
     used.update(tables_of(files), pictures)

@@ -21,7 +21,19 @@ def test_a_gate_looks_at_the_class_only_if_it_is_to(gate_input):
                 weights.append(next(iter(attachment.gate_outputs(bank).values())).weights)
 
         is_same = torch.equal(weights[0], weights[1])
-        assert (gate_input is GateInput.TIME) == is_same
+        assert (gate_input is not GateInput.TIME_AND_CLASS) == is_same
+
+
+def test_a_gate_without_input_gives_a_block_the_same_weights_at_all_times(base):
+    bank = bases.filled_bank(base, gate_input=GateInput.NONE)
+    with attach(base, bank) as attachment:
+        bases.output(base)
+        blocks = [each.weights for each in attachment.gate_outputs(bank).values()]
+        with torch.inference_mode():
+            bases.output(base)
+
+    assert all(torch.equal(weights, weights[:1].expand_as(weights)) for weights in blocks)
+    assert not torch.equal(blocks[0], blocks[-1])
 
 
 def test_the_gates_of_the_loss_are_those_of_the_pass(base):

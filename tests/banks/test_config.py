@@ -137,7 +137,7 @@ CONFIGS = [
     BankConfig(DIT),
     BankConfig(DIT, noisy=True, topk=0.5, gate_input=GateInput.TIME_AND_CLASS),
     BankConfig(DIT, gate=GateKind.MIXTURE, num_prompts=8, prepended=5),
-    BankConfig(UNET, gate_grid=16),
+    BankConfig(UNET, gate_grid=16, gate_input=GateInput.NONE),
     BankConfig(FLUX),
     BankConfig(UNET, gate=GateKind.MIXTURE, num_prompts=2),
 ]

@@ -79,14 +79,16 @@ def test_a_gate_that_sees_classes_is_surveyed_on_all_but_the_empty_one(gate_inpu
     seen = []
 
     def embedders(wanted, times, labels):
-        assert wanted is gate_input
+        assert wanted is bank.config.embedding
         seen.append(labels[0].item())
         return embedded(8, times.tolist(), seen[-1])
 
     found = survey(Member("", 1.0, bank), embedders, 6, bases.CLASSES)
 
-    if gate_input is GateInput.TIME:
+    if gate_input is not GateInput.TIME_AND_CLASS:
         assert ([0], ()) == (seen, found.classes)
+        moves = max(float(each.change.max()) for each in found.blocks)
+        assert (gate_input is GateInput.NONE) == (moves < 1e-12)
         return
     assert (list(range(bases.CLASSES)), tuple(seen)) == (seen, found.classes)
     block = found.blocks[1]

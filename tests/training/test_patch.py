@@ -168,6 +168,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(soupctl, bases, shards):
         {"gate_topk": 0.5, "gate_noise": True, "balance": 0.1, "balance_form": Balance.OVER_BATCH},
         {"prepend": 2},
         {"gate_input": GateInput.TIME_AND_CLASS},
+        {"gate_input": GateInput.NONE},
     ],
     ids=str,
 )

@@ -256,8 +256,11 @@ def test_a_label_that_is_too_long_loses_its_middle(tiny, label, width, expected)
     assert expected == grid.shortened(label, width)
 
 
-def test_progress_counts_the_denoising_steps_of_all_models(bases):
+@pytest.mark.parametrize(("filled", "batches"), [(0, 2), (9 * 3 * 8 * 8, 1)])
+def test_progress_counts_the_denoising_steps_of_all_models(bases, monkeypatch, filled, batches):
     compare, torch = pytest.importorskip("soupctl.images.compare"), pytest.importorskip("torch")
+    # so many numbers make a batch of small images: nine of them
+    monkeypatch.setattr(compare, "FILLED", filled)
     request = compare.SampleRequest(images=9, steps=2, seed=1)
     counted = []
 
@@ -270,8 +273,9 @@ def test_progress_counts_the_denoising_steps_of_all_models(bases):
     )
 
     assert [9, 9] == [len(each.images) for each in models]
-    # two models, each with two batches of two steps
-    assert [(done, 8) for done in range(1, 9)] == counted
+    # two models, each with batches of eight or nine images, of two steps
+    steps = 2 * batches * 2
+    assert [(done, steps) for done in range(1, steps + 1)] == counted
 
 
 def test_a_terminal_shows_how_many_denoising_steps_are_done(monkeypatch):
