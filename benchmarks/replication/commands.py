@@ -6,6 +6,7 @@ Rule 2: what it prints goes to a file; if it fails, the error names its words an
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -53,6 +54,8 @@ def load() -> None:
     diffusers.DiTTransformer2DModel, diffusers.DDPMScheduler  # noqa: B018
     # threads do not survive a fork
     torch.set_num_threads(1)
+    # else each child would visit, and so copy, all that is loaded when it collects garbage
+    gc.freeze()
 
 
 def run(words: Sequence[object], log: Path) -> None:

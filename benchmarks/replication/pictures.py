@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from replication import bank_pictures
 from replication.claim_tables import WAYS, change, found_for
 from replication.regimes import Bench
 from replication.settings import Setting
@@ -28,11 +29,12 @@ SHOWN = (0, 7, 13, 22, 26, 35, 39, 46)
 
 def draw_all(result: Mapping[str, Any], folder: Path | None, target: Path) -> Iterator[str]:
     """Draw what there is data for; the names of the pictures."""
-    pictures: dict[str, Callable[[], Figure | None]] = {
-        f"replication-{result['study']}-arms.png": lambda: arms(result),
-    }
-    if result["study"] == "soup":
+    pictures: dict[str, Callable[[], Figure | None]] = {}
+    if result["study"] == "dmp":
+        pictures |= bank_pictures.pictures_of(result, folder)
+    else:
         pictures |= {
+            "replication-soup-arms.png": lambda: arms(result),
             "replication-left-out.png": lambda: left_out(result),
             "replication-linearity.png": lambda: linearity(result),
         }
@@ -51,9 +53,8 @@ def draw_all(result: Mapping[str, Any], folder: Path | None, target: Path) -> It
 
 
 def _parts(result: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    """The rows, one a seed, of each regime or case."""
-    names = result["regimes"] if result["study"] == "soup" else result["cases"]
-    found = {name: found_for(result, name) for name in names}
+    """The rows, one a seed, of each regime."""
+    found = {name: found_for(result, name) for name in result["regimes"]}
     return {name: each for name, each in found.items() if each}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +39,8 @@ class ReplicationStudy(Protocol):
     """What the runner needs of a study."""
 
     kind: str
+    part_by_part: bool
+    """Whether all seeds of a part come before the next part, not all parts of a seed."""
     work: Work
     setting: Setting
     domains: Domains
@@ -87,21 +89,31 @@ def run(
     study = made(chosen.folder, SETTINGS[chosen.setting])
     chosen.folder.mkdir(parents=True, exist_ok=True)
     _prepare(study, study.domains_of(chosen.parts), chosen.jobs)
-    tried = _rates(study, chosen.parts, chosen.jobs)
+    tried: dict[str, list[dict[str, Any]]] = {}
     count = chosen.seeds or study.setting.seeds
+    found: list[dict[str, Any]] = [{} for _ in range(count)]
+    groups = [[part] for part in chosen.parts] if study.part_by_part else [chosen.parts]
+    for together in groups:
+        tried |= _rates(study, together, chosen.jobs)
+        for (part, seed), figures in _figures(study, together, count, chosen.jobs):
+            found[seed][part] = figures
+            study.work.say(f"seed {seed}: {part}")
+            if chosen.output is not None:
+                record = _record(study, chosen.parts, tried, found)
+                chosen.output.write_text(json.dumps(record, indent=1) + "\n")
+    return 0
+
+
+def _figures(
+    study: ReplicationStudy, parts: Sequence[str], seeds: int, jobs: int
+) -> Iterator[tuple[Any, Any]]:
+    """The figures of these parts, by part and seed, as they are found."""
     tasks = [
         StudyTask((part, seed), seed, lambda part=part, seed=seed: study.figures(part, seed))
-        for seed in range(count)
-        for part in chosen.parts
+        for seed in range(seeds)
+        for part in parts
     ]
-    found: list[dict[str, Any]] = [{} for _ in range(count)]
-    for (part, seed), figures in results_of(tasks, study.work, chosen.jobs):
-        found[seed][part] = figures
-        study.work.say(f"seed {seed}: {part}")
-        if chosen.output is not None:
-            record = _record(study, chosen.parts, tried, found)
-            chosen.output.write_text(json.dumps(record, indent=1) + "\n")
-    return 0
+    return results_of(tasks, study.work, jobs)
 
 
 def _prepare(study: ReplicationStudy, names: Sequence[str], jobs: int) -> None:

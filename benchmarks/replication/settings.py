@@ -6,6 +6,31 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
+class BankSetting:
+    """What is of another size in the study of banks than in that of soups."""
+
+    width: int
+    """Of the DiT; the narrow one has half of it."""
+    layers: int
+    batch: int
+    base_steps: int
+    """With a rate that sinks to nothing."""
+    base_rate: float
+    steps: int
+    """Of an arm."""
+    rates: tuple[float, ...]
+    """Of prompts whose weights sum to one; full fine-tuning has a tenth of them."""
+    images: int
+    """So few that a base soon learns from them what helps on others."""
+    many_images: int
+    test: int
+    draws: int
+    """Of timestep and noise, for each image and tenth of the timesteps."""
+    samples: int
+    sample_steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """The size of a study."""
 
@@ -34,11 +59,8 @@ class Setting:
     classifier_steps: int
     lengths: tuple[int, ...]
     """Steps of the ingredients whose soups show where linearity ends."""
-    bank_steps: int
-    """Of an arm of the study of banks."""
-    bank_rates: tuple[float, ...]
-    long_steps: int
-    """Of the bases of that study."""
+    banks: BankSetting
+    """Of the study of banks; it has its own sizes where both name one."""
 
 
 SMALL = Setting(
@@ -60,9 +82,21 @@ SMALL = Setting(
     classifier_images=6000,
     classifier_steps=2500,
     lengths=(30, 100, 300, 1000),
-    bank_steps=600,
-    bank_rates=(1e-4, 1e-3, 1e-2),
-    long_steps=6000,
+    banks=BankSetting(
+        width=32,
+        layers=3,
+        batch=32,
+        base_steps=1200,
+        base_rate=5e-3,
+        steps=250,
+        rates=(1e-3, 5e-3, 2.5e-2),
+        images=96,
+        many_images=1440,
+        test=1152,
+        draws=2,
+        samples=480,
+        sample_steps=20,
+    ),
 )
 SETTINGS = {
     "small": SMALL,
@@ -83,8 +117,20 @@ SETTINGS = {
         classifier_images=20_000,
         classifier_steps=10_000,
         lengths=(100, 300, 1000, 3000, 10_000),
-        bank_steps=10_000,
-        long_steps=60_000,
+        banks=replace(
+            SMALL.banks,
+            width=192,
+            layers=6,
+            batch=256,
+            base_steps=40_000,
+            base_rate=5e-4,
+            steps=10_000,
+            images=4_800,
+            many_images=48_000,
+            test=4608,
+            samples=4800,
+            sample_steps=50,
+        ),
     ),
     "smoke": replace(
         SMALL,
@@ -104,8 +150,20 @@ SETTINGS = {
         classifier_images=48,
         classifier_steps=1,
         lengths=(1, 2),
-        bank_steps=1,
-        bank_rates=(1e-3,),
-        long_steps=2,
+        banks=replace(
+            SMALL.banks,
+            width=8,
+            layers=2,
+            batch=2,
+            base_steps=2,
+            steps=1,
+            rates=(1e-3,),
+            images=48,
+            many_images=48,
+            test=48,
+            draws=1,
+            samples=48,
+            sample_steps=1,
+        ),
     ),
 }

@@ -53,6 +53,7 @@ class SoupStudy:
     """The study in a folder."""
 
     kind = "soup"
+    part_by_part = False
 
     def __init__(self, folder: Path, setting: Setting) -> None:
         self.work, self.setting = Work(folder), setting

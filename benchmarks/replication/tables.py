@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from replication import bank_tables
 from replication.claim_tables import CLAIMS, found_for
-from replication.summaries import figure, half_width, percent, table
+from replication.summaries import figure, percent, table
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -34,23 +35,6 @@ def compared(rows: Rows, floor: float) -> list[str]:
         ]
         body.append((name, loss if name != "base" else "0", *cells))
     body.append(("other real images (floor)", "", "", f"{floor:.1f}", ""))
-    return table(head, body)
-
-
-def quarters(rows: Rows, arms: Sequence[str]) -> list[str]:
-    """The change of the loss by quarter of the timesteps."""
-    head = ("arm", "0-249", "250-499", "500-749", "750-999")
-    body = []
-    for name in arms:
-        found = [
-            [
-                100 * (one / other - 1)
-                for one, other in zip(row[name]["quarters"], row["base"]["quarters"], strict=True)
-            ]
-            for row in rows
-            if name in row
-        ]
-        body.append((name, *(figure([each[n] for each in found], sign=True) for n in range(4))))
     return table(head, body)
 
 
@@ -92,36 +76,17 @@ def soup(result: Mapping[str, Any]) -> list[str]:
 
 def dmp(result: Mapping[str, Any]) -> list[str]:
     """All tables of the study of banks."""
-    lines = [f"### Prompt banks: {_said(result)}", ""]
-    for name, case in result["cases"].items():
-        rows = found_for(result, name)
-        if not rows:
-            continue
-        lines += [
-            f"#### {name}: {case['say']}",
-            "",
-            *compared(rows, result["floor"][case["domain"]]),
-        ]
-        arms = [arm for arm in rows[0] if arm != "base"]
-        lines += quarters(rows, arms)
-        if len(rows) > 1:
-            lines += [
-                "The smallest change of the loss that would differ from none, in %: "
-                + ", ".join(
-                    f"{arm} {half_width([percent(row[arm], row['base']) for row in rows]):.3f}"
-                    for arm in arms
-                )
-                + ".",
-                "",
-            ]
-    return lines + rates(result)
+    return [f"### Prompt banks: {_said(result)}", "", *bank_tables.written(result), *rates(result)]
 
 
 def _said(result: Mapping[str, Any]) -> str:
     begun = len(result["seeds"])
     count = f"{result['complete_seeds']} of {result['setting']['seeds']} seeds complete"
     more = f", {begun} begun" if begun > result["complete_seeds"] else ""
-    return f"{count}{more}, {len(result['runs'])} runs, commit {result['versions']['commit']}"
+    # the first result that was kept does not say what it took
+    cost = f", {result['cost']['cpu_minutes']:.0f} minutes of CPU" if "cost" in result else ""
+    runs = f"{len(result['runs'])} runs{cost}"
+    return f"{count}{more}, {runs}, commit {result['versions']['commit']}"
 
 
 TABLES: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {"soup": soup, "dmp": dmp}

@@ -12,11 +12,14 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from replication import (  # noqa: E402
+    bank_pictures,
     banks,
     commands,
+    contrasts,
     dmp,
     judging,
     mixtures,
+    paired,
     processes,
     report,
     soup,
@@ -222,19 +225,84 @@ def test_a_task_that_fails_is_named(tmp_path):
         list(processes.results_of([task], Work(tmp_path), 1))
 
 
-def test_the_study_of_banks_is_made(tmp_path, monkeypatch):
-    arms = ("full fine-tuning", "prompts, weight 1/16", "DMP")
-    monkeypatch.setitem(dmp.CASES, "few shapes", replace(dmp.CASES["few shapes"], arms=arms))
+def test_the_study_of_banks_is_made_and_shown(tmp_path, monkeypatch):
+    arms = (banks.FULL, banks.PROMPTS, banks.FIXED_GATE, banks.DMP)
+    monkeypatch.setitem(dmp.CASES, "many", replace(dmp.CASES["many"], arms=arms))
+    monkeypatch.setattr(bank_pictures, "COLOURS", dict.fromkeys(arms, "black"))
     words = ["--setting", "smoke", "--seeds", "1", "--folder", str(tmp_path / "work")]
 
     result = tmp_path / "dmp.json"
-    assert 0 == dmp.main([*words, "--parts", "few shapes", "-o", str(result)])
+    assert 0 == dmp.main([*words, "--parts", "many", "-o", str(result)])
 
     found = json.loads(result.read_text())
     assert 1 == found["complete_seeds"]
-    assert ["base", *arms] == list(found["seeds"][0]["few shapes"])
+    case = found["seeds"][0]["many"]
+    assert ["base", *arms] == list(case["arms"])
+    assert [0, 1, 2] == [each["step"] for each in case["curve"]]
     assert {"finetune", "patch-dmp"} == {run["verb"] for run in found["runs"]}
-    assert "| DMP |" in "\n".join(tables.dmp(found))
+    assert {banks.PROMPTS, banks.FIXED_GATE, banks.DMP} == case["gates"].keys()
+    assert 10 == len(case["arms"][banks.DMP]["tenths"])
+    lines = "\n".join(tables.dmp(found))
+    assert "| DMP | 0.001 |" in lines
+    assert "| many more shapes | " in lines
+    names = ("gain", "arms", "timesteps", "bases")
+    for name in names:
+        bank_pictures.pictures_of(found, None)[f"replication-dmp-{name}.png"]()
+
+
+def test_a_gain_is_of_the_gate_only_if_it_beats_every_control_in_all_seeds():
+    def rows(*losses):
+        arms = ("base", banks.PROMPTS, banks.FIXED_GATE, banks.FULL, banks.DMP)
+        return [
+            {"arms": {arm: {"loss": loss} for arm, loss in zip(arms, seed, strict=True)}}
+            for seed in losses
+        ]
+
+    def found(*losses):
+        return dict(contrasts.contrasts({"seeds": [{"digits": row} for row in rows(*losses)]}))
+
+    (gain,) = found((1, 0.99, 0.99, 0.9, 0.98), (2, 1.98, 1.98, 1.8, 1.96)).values()
+    (none,) = found((1, 0.99, 0.99, 0.9, 0.99), (2, 1.98, 1.98, 1.8, 1.97)).values()
+
+    assert [-2, -1, -1, 8] == pytest.approx([each.mean for each in gain.values()])
+    assert contrasts.survives(gain)
+    assert not contrasts.survives(none)
+
+
+def test_the_smallest_gain_that_is_seen_is_that_of_the_t_test():
+    found = contrasts.Contrast((-0.1, 0.1, 0.0))
+
+    # (4.303 + 1.061) standard errors of 0.1 / sqrt(3)
+    assert 0.3097 == pytest.approx(found.smallest_seen, abs=1e-4)
+    assert found.smallest_seen > found.half
+    assert contrasts.Contrast((1.0,)).smallest_seen is None
+
+
+def test_errors_are_compared_triple_by_triple():
+    random = np.random.default_rng(8)
+    base = random.random((6, paired.TENTHS, 2)) + 1
+    arm = base * 0.99
+    arm[:, 3] -= 0.2
+
+    found = paired.compared(arm, {"base": base, "itself": arm}, base)
+
+    assert found["loss"] == pytest.approx(arm.mean())
+    assert found["tenths"][3] == pytest.approx(0.99 * base[:, 3].mean() - 0.2)
+    assert 0 == found["error_to"]["itself"]
+    by_image = (arm - base).mean(axis=(1, 2))
+    expected = 100 * by_image.std(ddof=1) / np.sqrt(6) / base.mean()
+    assert expected == pytest.approx(found["error_to"]["base"])
+
+
+def test_the_triples_of_an_image_are_spread_over_all_tenths_of_the_timesteps():
+    pictures = Pictures(np.zeros((3, 8, 8, 1), np.uint8), np.arange(3), np.zeros(3, int))
+
+    asked, again = (paired.triples(pictures, 2, 5) for _ in range(2))
+
+    assert torch.equal(asked.noise, again.noise)
+    assert [0, 1, 2] == asked.labels[:: 2 * paired.TENTHS].tolist()
+    tenths = (asked.timesteps // 100).reshape(3, paired.TENTHS, 2)
+    assert torch.equal(tenths, torch.arange(10)[None, :, None].expand(3, 10, 2))
 
 
 def test_every_arm_of_banks_has_options_that_exist():
