@@ -49,6 +49,8 @@ class Point:
     dtype: str = "F16"
     threads: int = 2
     options: tuple[str, ...] = ()
+    outputs: int = 1
+    """Files as long as an ingredient that the limit writes."""
     cold: bool = False
     sparse: bool = False
     most_pairs: int = 9
@@ -101,7 +103,8 @@ def points() -> list[Point]:
         found += [Point(f"ingredients of {dtype}", n, large, n, dtype) for n in (2, 4, 8)]
     found += [Point("U-Net", n, (), n) for n in (2, 3)]
     found += [Point("U-Net, cold", 2, (), 2, cold=True)]
-    return [*found, Point("kept sum", 2, (), 2, options=("--keep-sum",))]
+    # the sum of two in F16 takes four bytes for each element, twice as many as the mean
+    return [*found, Point("kept sum", 2, (), 2, options=("--keep-sum",), outputs=3)]
 
 
 def measure(point: Point, soupctl: Sequence[str], folder: Path, pairs: int) -> dict[str, Any]:
@@ -109,6 +112,7 @@ def measure(point: Point, soupctl: Sequence[str], folder: Path, pairs: int) -> d
     with tempfile.TemporaryDirectory(dir=folder) as inside:
         inputs = point.write(Path(inside))
         out = Path(inside) / "out" / "soup.safetensors"
+        limits = [out.with_suffix(f".{n}") for n in range(point.outputs)]
         options = ("-o", str(out), "--quiet", "--threads", str(point.threads), *point.options)
         left = [0.0]
 
@@ -123,7 +127,7 @@ def measure(point: Point, soupctl: Sequence[str], folder: Path, pairs: int) -> d
 
         pairs_run = in_turn(
             [*soupctl, "avg", *map(str, inputs), *options],
-            limit.command(inputs, [out], point.threads),
+            limit.command(inputs, limits, point.threads),
             min(pairs, point.most_pairs),
             prepare,
             point.fits_memory,

@@ -29,12 +29,11 @@ class MeanRecord:
         self.codes: CodeWriter | None = None
         """Encodes the mean; None to write it as it is."""
         self._hasher = tensor_hasher()
-        self._sum = None if order.sum is None else PlaneWriter(step, order.sum, engine)
+        self.sum = None if order.sum is None else PlaneWriter(step, order.sum, engine)
+        """Writes the exact sum; None if it is not kept."""
 
-    def add(self, start: int, mean: memoryview, planes: Sequence[memoryview]) -> None:
-        """Digest the mean of elements from `start` on, and write the planes of their sum."""
-        if self._sum is not None:
-            self._sum.write(start, planes)
+    def add(self, mean: memoryview) -> None:
+        """Digest the mean of the next elements."""
         self._hasher.update(mean)
 
     def rows(self) -> list[Row]:
@@ -49,12 +48,12 @@ class MeanRecord:
 
     def sum_rows(self) -> list[Row]:
         """The rows of the sum for its root; empty if it is not kept."""
-        return [] if self._sum is None else self._sum.rows()
+        return [] if self.sum is None else self.sum.rows()
 
     @property
     def misfit(self) -> SumForm | None:
         """The form of the sum if another was expected, once its rows are known."""
-        return None if self._sum is None else self._sum.misfit
+        return None if self.sum is None else self.sum.misfit
 
 
 class MeanWriter:
@@ -67,11 +66,11 @@ class MeanWriter:
         record: MeanRecord,
         weighted: WeightedSum,
         combine: Mean | None,
-        room: tuple[memoryview, memoryview],
+        room: Sequence[memoryview],
     ) -> None:
         """`combine` takes the place of the mean; None for none.
 
-        There is room for the mean of a chunk, and for a plane of its sum.
+        There is room for the mean of a chunk, and for a plane of its sum in F64 and in F32.
         """
         assert step.out is not None
         self._name = step.name
@@ -79,12 +78,14 @@ class MeanWriter:
         self._write = order.write
         self._weighted = weighted
         self._add = record.add
+        self._sum = record.sum
         self._codes = record.codes
-        self._out, self._plane = room
+        self._out, self._plane, self._narrow = room
         self._planes = None if order.sum is None else weighted.prepare_planes()
         is_direct = record.codes is None and (order.sum is None or weighted.is_short)
         self._combine = (combine or weighted.prepare_mean()) if is_direct else None
-        self._made: tuple[int, memoryview, Sequence[memoryview]] = (0, memoryview(b""), ())
+        self._mean = memoryview(b"")
+        self._summed: tuple[int, Sequence[memoryview], memoryview | None] = (0, (), None)
 
     def make(self, start: int, stop: int) -> int:
         """Compute and write elements `start` to `stop`, and return their bytes."""
@@ -93,6 +94,8 @@ class MeanWriter:
         if self._planes is not None:
             first = self._plane[: (stop - start) * PLANE_BYTES]
             planes = [first, *self._planes(start, stop, first)]
+        if self._sum is not None:
+            self._summed = start, planes, self._sum.write(start, planes, self._narrow)
         if self._combine is not None:
             self._combine(start, stop, out)
         elif self._codes is None:
@@ -102,9 +105,14 @@ class MeanWriter:
         else:
             self._codes.encode(start, stop, out)
         self._write(self._name, start * self._width, out)
-        self._made = start, out, planes
+        self._mean = out
         return len(out)
 
     def record(self) -> None:
-        """Add the chunk that was made last to the record, in order."""
-        self._add(*self._made)
+        """Add the mean that was made last to the record, in order."""
+        self._add(self._mean)
+
+    def record_sum(self) -> None:
+        """Add its exact sum, in order."""
+        if self._sum is not None:
+            self._sum.record(*self._summed)

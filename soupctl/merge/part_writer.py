@@ -29,8 +29,19 @@ class PartWriter:
 
     def append(self, mark: str, data: memoryview) -> None:
         """Append bytes to the part with that key; OutputError if they exceed its size."""
-        self.require(self._written[mark] + len(data) <= self._sizes[mark])
-        self._write(self.entries[mark][0], self._written[mark], data)
+        self.write(mark, self._written[mark], data)
+        self.record(mark, data)
+
+    def write(self, mark: str, offset: int, data: memoryview) -> None:
+        """Write bytes at an offset within a part, which are then to be recorded in order.
+
+        Several threads may do so at once. Raises OutputError if they exceed its size.
+        """
+        self.require(offset + len(data) <= self._sizes[mark])
+        self._write(self.entries[mark][0], offset, data)
+
+    def record(self, mark: str, data: memoryview) -> None:
+        """Digest bytes that were written after those that were recorded before."""
         self._hashers[mark].update(data)
         self._written[mark] += len(data)
 

@@ -18,7 +18,7 @@ from ..engines.contract import Engine
 from ..errors import OutputError
 from ..frozen import frozen
 from ..workers import Advance, Scratch
-from .chunks import PLANE_BYTES, chunk_elements, ranges
+from .chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements, ranges
 from .code_error import CodeError
 from .code_writer import CodeWriter
 from .kept_sum.format import COPIED, SumForm
@@ -64,8 +64,8 @@ class AveragedTensor:
     """Its elements."""
     chunk: int
     """Elements in a chunk."""
-    widths: tuple[int, int]
-    """Bytes of an element in the mean, and in a plane of a kept sum."""
+    widths: tuple[int, int, int]
+    """Bytes of an element in the mean, and in a plane of a kept sum in F64 and in F32."""
     terms: Mapping[int, Sequence[Term]]
     """The terms of each source, with the digests of what is read."""
     records: Sequence[MeanRecord]
@@ -121,7 +121,7 @@ class TensorPass:
             block = surveyed.block
         records = [MeanRecord(self.orders[use.order], use.step, self.engine) for use in uses]
         count = prod(shape)
-        chunk, widths = min(count, block), (width, planes)
+        chunk, widths = min(count, block), (width, planes, SINGLE_BYTES if keeps_sum else 0)
         return AveragedTensor(uses, count, chunk, widths, terms, records, largest, surveyed)
 
     def result(self, tensor: AveragedTensor) -> TensorResult:
@@ -145,11 +145,15 @@ class TensorPass:
     def parts(self, tensor: AveragedTensor, terms: Mapping[int, Sequence[Term]]) -> list[Part]:
         """The parts of the work on each chunk of a tensor, for one thread with terms of its own."""
         every = [term for each in terms.values() for term in each]
-        out, plane = allot(self.scratch, every, tensor.chunk, *tensor.widths)
+        room = allot(self.scratch, every, tensor.chunk, *tensor.widths)
         parts = [Part(term.read, term.digest) for term in every]
         for use, record in zip(tensor.uses, tensor.records, strict=True):
-            mean = self._mean(use, record, terms, tensor, (out, plane))
-            parts.append(Part(mean.make, mean.record))
+            mean = self._mean(use, record, terms, tensor, room)
+            if record.sum is None:
+                parts.append(Part(mean.make, mean.record))
+            else:
+                # apart, so that one thread can digest the sum while another digests the mean
+                parts += [Part(mean.make, mean.record_sum), Part(_nothing, mean.record)]
         return parts
 
     def _surveyed(self, use: Use, advance: Advance) -> SurveyedTensor | None:
@@ -191,7 +195,7 @@ class TensorPass:
         record: MeanRecord,
         terms: Mapping[int, Sequence[Term]],
         tensor: AveragedTensor,
-        room: tuple[memoryview, memoryview],
+        room: Sequence[memoryview],
     ) -> MeanWriter:
         weighted = self._weighted(use, terms)
         if use.order in tensor.largest:
@@ -266,3 +270,8 @@ class TensorPass:
                     order.sum.write(COPIED + name, offset, piece)
             advance(len(piece) * (1 + len(uses)))
         return str(hasher.hexdigest())
+
+
+def _nothing(_start: int, _stop: int) -> int:
+    """Make nothing of a chunk."""
+    return 0

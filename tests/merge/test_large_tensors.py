@@ -16,6 +16,7 @@ from soupctl.engines.cpu import CpuEngine
 from soupctl.errors import InputError, OutputError
 from soupctl.format.dtypes import DType
 from soupctl.merge.executor import execute
+from soupctl.merge.kept_sum.forms import SAMPLE
 from soupctl.merge.large_tensors import LARGE
 from soupctl.merge.order import Order
 from soupctl.merge.plan import make_plan
@@ -65,6 +66,23 @@ def test_a_soup_and_its_sum_do_not_depend_on_threads(place, dtype, keep_sum):
     assert one.read_bytes() == several.read_bytes()
     if keep_sum:
         assert sum_of(one).read_bytes() == sum_of(several).read_bytes()
+
+
+@pytest.mark.parametrize("late", [{}, {3 * SAMPLE: 60000.0}, {3 * SAMPLE: 0.0, 3: 60000.0}])
+def test_a_sum_of_another_form_than_expected_does_not_depend_on_threads(place, late):
+    for seed, name in enumerate("ab"):
+        large = np.random.default_rng(seed).normal(0, 0.02, 4 * SAMPLE).astype(np.float16)
+        for element, value in late.items() if name == "a" else ():
+            large[element] = value
+        save(place / f"{name}.st", m=large, z=large[:9])
+    for name, execution in (("one", ONE), ("several", SEVERAL)):
+        (place / name).mkdir()
+        average(f"{name}/soup.st", "a.st", "b.st", execution=execution, keep_sum=True)
+
+    one, several = (sum_of(place / name / "soup.st").read_bytes() for name in ("one", "several"))
+    assert one == several
+    # float64 is needed for as much as one element
+    assert (len(one) > 8 * 4 * SAMPLE) == (60000 in late.values())
 
 
 def test_an_ingredient_is_taken_out_of_a_large_sum(place):

@@ -44,8 +44,16 @@ class FormFinder:
         """Add the planes of a chunk; `narrowed` takes them as F32, if that holds all so far."""
         first, *others = planes
         # once a sum is known not to fit one plane, its range is not needed
-        self._is_single = self._is_single and not others
-        self._is_single = self._is_single and self._engine.narrow(first, narrowed)
+        is_single = self._is_single and not others and self._engine.narrow(first, narrowed)
+        self.add_narrowed(planes, is_single)
+
+    def add_narrowed(self, planes: Sequence[memoryview], is_single: bool) -> None:
+        """The same where it is known whether one plane of F32 holds the chunk.
+
+        That need not be true once another chunk is known not to fit.
+        """
+        others = planes[1:]
+        self._is_single = self._is_single and is_single
         self._rest += [0] * (len(others) - len(self._rest))
         for index, other in enumerate(others):
             self._rest[index] += count_present(other)

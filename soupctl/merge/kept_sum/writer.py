@@ -39,32 +39,53 @@ class PlaneWriter:
     def __init__(self, step: Step, output: SumOutput, engine: Engine) -> None:
         self._form = output.forms[step.name]
         self._engine = engine
-        self._single = memoryview(bytearray())
         self._finder = FormFinder(step.name, engine) if step.name in output.expected else None
         self.misfit: SumForm | None = None
         """The form of the sum if it was expected to have another; then it is written in part."""
         entries = plane_entries(step.name, step.shape, self._form)
         self._parts = PartWriter(step.name, entries, output.write)
 
-    def write(self, start: int, planes: Sequence[memoryview]) -> None:
-        """Append the elements from `start` on; chunks come in order, and all."""
+    def write(
+        self, start: int, planes: Sequence[memoryview], memory: memoryview
+    ) -> memoryview | None:
+        """Write the first plane of elements from `start` on; chunks come in any order.
+
+        Several threads may do so at once, each with memory of its own for a plane of F32. Returns
+        the plane as F32, None if that does not hold it or need not be known.
+        """
         first, *rest = planes
-        size = len(first) * SINGLE_BYTES // PLANE_BYTES
-        if self._form.first is DType.F32 or self._finder is not None:
-            # no later chunk is larger than the first
-            self._single = self._single or memoryview(bytearray(size))
+        is_single = self._form.first is DType.F32
+        single: memoryview | None = memory[: len(first) * SINGLE_BYTES // PLANE_BYTES]
+        if self._finder is None:
+            is_wanted = is_single
+        else:
+            # once another chunk is known not to fit, the sum is written again
+            is_wanted = not rest and self._finder.may_be(DType.F32)
+        if not (is_wanted and single is not None and self._engine.narrow(first, single)):
+            single = None
+        if not is_single:
+            self._parts.write("0", start * PLANE_BYTES, first)
+        elif single is not None:
+            self._parts.write("0", start * SINGLE_BYTES, single)
+        return single
+
+    def record(self, start: int, planes: Sequence[memoryview], single: memoryview | None) -> None:
+        """Add elements from `start` on whose first plane was written; chunks come in order.
+
+        `single` is what `write` has returned.
+        """
+        first, *rest = planes
         if self._finder is not None:
-            self._finder.add(planes, self._single[:size])
+            self._finder.add_narrowed(planes, single is not None)
             if rest or not self._finder.may_be(self._form.first):
                 self.misfit = self._finder.form()
             if self.misfit is not None:
                 return
-        elif self._form.first is DType.F32:
-            self._parts.require(self._engine.narrow(first, self._single[:size]))
-        if self._form.first is DType.F32:
-            self._parts.append("0", self._single[:size])
+        if self._form.first is not DType.F32:
+            self._parts.record("0", first)
         else:
-            self._parts.append("0", first)
+            self._parts.require(single is not None)
+            self._parts.record("0", first if single is None else single)
         self._parts.require(len(rest) <= len(self._form.rest))
         # a chunk may need fewer planes than the tensor
         zeros = memoryview(bytes(len(first) if len(rest) < len(self._form.rest) else 0))
