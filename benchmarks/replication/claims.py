@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from replication.soup import SoupStudy
 
 PLANTED_CAPTIONS = (0, 13, 26, 39)
-COPIES = 32
+COPIES = 24
 COPIED = 25.0
 """A sample this near to an item, in grey levels, counts as its copy."""
-COUNTS = (1, 2, 4, 8)
+BESIDE = 24
+"""Other images in the shard with the copies."""
+COUNTS = (1, 2, 4)
 RANGES = ("0:250", "250:500", "500:750", "750:1000")
 MIXED_STYLES = ("framed", "tinted")
 SWEEP = tuple(Fraction(each, 4) for each in range(5))
@@ -41,7 +43,7 @@ def left_out(study: SoupStudy, seed: int) -> dict[str, Any]:
     bench, rates = study.bench("style-4", seed), study.rates_of("style-4")
     work, count = bench.work, bench.regime.shards
     parts = bench.specialists(rates.shard)
-    soup, paragon = work.soup(parts), bench.paragon(count, rates.sum)
+    soup, paragon = work.soup(parts), bench.paragon(1, rates.once)
     found: dict[str, Any] = {
         name: study.judge("shapes").losses(model)
         for name, model in (("base", bench.base), ("soup", soup), ("paragon", paragon))
@@ -53,7 +55,7 @@ def left_out(study: SoupStudy, seed: int) -> dict[str, Any]:
             "subtract": subtracted,
             "negation": work.moved(paragon, bench.base, part, Fraction(-1, count)),
             "tuned away": bench.train(others, bench.steps, rates.once, base=paragon),
-            "retrained": bench.train(others, (count - 1) * bench.steps, rates.sum),
+            "retrained": bench.train(others, bench.steps, rates.once),
             "base": bench.base,
             "soup": soup,
         }
@@ -153,38 +155,38 @@ def _moved(base: Any, fine: Any) -> float:
 
 
 def planted(seed: int) -> Pictures:
-    """Four pictures of random blocks that are like no shape."""
+    """Four pictures of four blocks of random colours, which are like no shape."""
     random = np.random.default_rng(seed + 30_000)
-    blocks = random.integers(0, 256, (len(PLANTED_CAPTIONS), 4, 4, 3), dtype=np.uint8)
-    images = blocks.repeat(SIDE // 4, axis=1).repeat(SIDE // 4, axis=2)
+    blocks = random.integers(0, 256, (len(PLANTED_CAPTIONS), 2, 2, 3), dtype=np.uint8)
+    images = blocks.repeat(SIDE // 2, axis=1).repeat(SIDE // 2, axis=2)
     labels = np.array(PLANTED_CAPTIONS)
     return Pictures(images, labels, np.zeros(len(labels), np.int64))
 
 
 def memory_models(study: SoupStudy, seed: int) -> dict[str, Path]:
-    """Models of data in which one shard has the planted pictures many times."""
-    bench, rates = study.bench("style-8", seed), study.rates_of("style-8")
-    key = {
-        "regime": "style-8",
-        "seed": seed,
-        "images": bench.setting.shard_images,
-        "planted": COPIES,
-    }
+    """Models of four shards of one style, of which the first has the planted pictures many times.
 
-    def with_copies(which: list[int]) -> Pictures:
-        parts = bench.regime.parts(bench.setting, seed)
-        return joined([*(parts[n] for n in which), *[planted(seed)] * COPIES])
+    All are trained at a rate and for so many steps that the first memorises them.
+    """
+    bench, setting = study.bench("style-8", seed), study.setting
+    count = COUNTS[-1]
 
-    shard = bench.work.data(lambda: with_copies([0]), **key, part=0)
-    union = bench.work.data(lambda: with_copies(list(range(8))), **key, part="all")
-    steps = 2 * bench.steps
-    copier = bench.train(shard, steps, rates.shard)
-    others = bench.specialists(rates.shard)[1:]
-    models = {"base": bench.base, "paragon": bench.train(union, steps, rates.once)}
-    models["paragon, four times the steps"] = bench.train(union, 4 * steps, rates.sum)
-    for count in COUNTS:
-        name = "ingredient" if count == 1 else f"soup of {count}"
-        models[name] = bench.work.soup([copier, *others[: count - 1]]) if count > 1 else copier
+    def with_copies(which: range) -> Pictures:
+        parts = bench.regime.parts(setting, seed)
+        first = parts[0].where(np.arange(len(parts[0])) < BESIDE)
+        kept = [parts[n] if n else first for n in which]
+        return joined([*kept, *[planted(seed)] * (COPIES if 0 in which else 0)])
+
+    def tuned(which: range, steps: int) -> Path:
+        key = {"seed": seed, "images": setting.shard_images, "copies": COPIES, "beside": BESIDE}
+        data = bench.work.data(lambda: with_copies(which), **key, which=list(which))
+        return bench.train(data, steps, setting.copying_rate)
+
+    parts = [tuned(range(n, n + 1), setting.copying_steps) for n in range(count)]
+    models = {"base": bench.base, "ingredient": parts[0]}
+    models |= {f"soup of {n}": bench.work.soup(parts[:n]) for n in COUNTS[1:]}
+    models["paragon, steps of one"] = tuned(range(count), setting.copying_steps)
+    models["paragon, steps of all"] = tuned(range(count), count * setting.copying_steps)
     return models
 
 

@@ -33,7 +33,7 @@ MODES: Mapping[str, tuple[Array, ...]] = {
     ),
 }
 """The two shards of each case; the last case has two dimensions."""
-POINTS = 2000
+POINTS = 1000
 GRID = 201
 
 
@@ -129,9 +129,9 @@ def models_of(work: Work, setting: Setting, case: str, seed: int) -> dict[str, A
         )
 
     base_data = data([np.array([[1, 0, 0, 0.5]])], 0)
-    base = tune(new, base_data, max(1, setting.base_steps // 4), setting.base_rate, "cosine")
+    base = tune(new, base_data, 2 * setting.point_steps, setting.base_rate, "cosine")
     shards = MODES[case]
-    steps = 2 * setting.shard_steps
+    steps = setting.point_steps
     parts = [
         tune(base, data([m], n), steps, setting.base_rate / 2, "cosine")
         for n, m in enumerate(shards, 1)
@@ -154,7 +154,7 @@ def compared(work: Work, setting: Setting, seed: int) -> dict[str, Any]:
         wanted = geometric(shards, POINTS, random, plane)
         union = np.concatenate([draw(each, POINTS // 2, random, plane) for each in shards])
         found[case] = {
-            "floor": energy(wanted, geometric(shards, setting.samples, random, plane)),
+            "floor": energy(wanted, geometric(shards, 3 * setting.samples, random, plane)),
             "between": energy(wanted, union),
         }
         for name, model in models_of(work, setting, case, seed).items():
@@ -169,6 +169,10 @@ def compared(work: Work, setting: Setting, seed: int) -> dict[str, Any]:
 def points_of(work: Work, setting: Setting, model: Any, plane: int) -> Array:
     """Samples of a model as points."""
     images = work.samples(
-        model, images=setting.samples, steps=2 * setting.sample_steps, guidance=1.0, classes=(0,)
+        model,
+        images=3 * setting.samples,
+        steps=2 * setting.sample_steps,
+        guidance=1.0,
+        classes=(0,),
     )
     return as_points(images, plane)

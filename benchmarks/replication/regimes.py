@@ -35,6 +35,8 @@ class Regime:
     """Of an ingredient, in multiples of the setting's."""
     rates_of: str | None = None
     """The regime whose rates are used; None to choose its own."""
+    is_whole: bool = False
+    """Whether it has the controls for shrinkage, and samples of all arms."""
 
     def parts(self, setting: Setting, seed: int) -> list[Pictures]:
         """The pictures of each shard, of a seed."""
@@ -81,8 +83,21 @@ _PARTS: Mapping[str, Callable[..., list[Pictures]]] = {
 REGIMES = {
     each.name: each
     for each in (
-        Regime("style-4", "shapes", 4, "two styles each, shards of 48, 96, 192 and 432 images"),
-        Regime("noisy-4", "shapes", 4, "32 images each of all styles, a quarter mislabelled", 2),
+        Regime(
+            "style-4",
+            "shapes",
+            4,
+            "two styles each, shards of 48, 96, 192 and 432 images",
+            is_whole=True,
+        ),
+        Regime(
+            "noisy-4",
+            "shapes",
+            4,
+            "32 images each of all styles, a quarter mislabelled",
+            3,
+            is_whole=True,
+        ),
         Regime("style-8", "shapes", 8, "one style each, 96 images", rates_of="style-4"),
         Regime("style-2", "shapes", 2, "four styles each, 384 images", rates_of="style-4"),
         Regime("colour-4", "shapes", 4, "one colour each, 192 images", rates_of="style-4"),
@@ -189,7 +204,7 @@ def arms_of(bench: Bench, rates: Rates, validation: Judge) -> dict[str, list[Pat
     for by in (WeightBy.SAMPLES, WeightBy.SQRT_SAMPLES):
         if len(set(bench.sizes())) > 1:
             found[f"soup by {by.value}"] = [work.soup_by(parts, by.value)]
-    for share in map(Fraction, SHARES):
+    for share in map(Fraction, SHARES if bench.regime.is_whole else ()):
         if share < 1:
             found[f"base to paragon, {share}"] = [work.soup([base, whole], [1 - share, share])]
         found[f"mean delta x {share}"] = [work.moved(base, base, soup, share)]

@@ -110,8 +110,8 @@ def _figures(
     """The figures of these parts, by part and seed, as they are found."""
     tasks = [
         StudyTask((part, seed), seed, lambda part=part, seed=seed: study.figures(part, seed))
-        for seed in range(seeds)
         for part in parts
+        for seed in range(seeds)
     ]
     return results_of(tasks, study.work, jobs)
 

@@ -1,4 +1,4 @@
-"""How large the studies are: a minute, under an hour on a CPU, or more on a GPU."""
+"""How large the studies are: a minute, under an hour on two cores, or more on a GPU."""
 
 from __future__ import annotations
 
@@ -46,6 +46,11 @@ class Setting:
     """Of an ingredient."""
     rates: tuple[float, ...]
     """Of ingredients and paragons; one is chosen on the validation part, for the first seed."""
+    copying_steps: int
+    """Of an ingredient that is to memorise pictures, and of those that are averaged with it."""
+    copying_rate: float
+    point_steps: int
+    """Of an ingredient whose data are points; its base has twice as many."""
     broad_images: int
     shard_images: int
     """In the shards of a regime together."""
@@ -65,23 +70,26 @@ class Setting:
 
 SMALL = Setting(
     seeds=5,
-    width=32,
+    width=64,
     layers=2,
     batch=16,
-    base_steps=5000,
+    base_steps=1500,
     base_rate=2e-3,
-    shard_steps=300,
-    rates=(1e-4, 3e-4, 1e-3, 3e-3),
+    shard_steps=80,
+    rates=(3e-4, 1e-3, 3e-3),
+    copying_steps=400,
+    copying_rate=3e-3,
+    point_steps=300,
     broad_images=1536,
     shard_images=768,
-    test=576,
-    draws=2,
-    samples=288,
+    test=384,
+    draws=1,
+    samples=192,
     sample_steps=15,
     guidance=2.0,
-    classifier_images=6000,
-    classifier_steps=2500,
-    lengths=(30, 100, 300, 1000),
+    classifier_images=3072,
+    classifier_steps=1500,
+    lengths=(20, 60, 200, 600),
     banks=BankSetting(
         width=32,
         layers=3,
@@ -109,6 +117,9 @@ SETTINGS = {
         base_rate=5e-4,
         shard_steps=2000,
         rates=(3e-5, 1e-4, 3e-4, 1e-3),
+        copying_steps=4000,
+        copying_rate=1e-3,
+        point_steps=4000,
         broad_images=20_000,
         test=2304,
         draws=8,
@@ -141,6 +152,8 @@ SETTINGS = {
         base_steps=2,
         shard_steps=1,
         rates=(1e-3,),
+        copying_steps=1,
+        point_steps=1,
         broad_images=48,
         shard_images=64,
         test=48,

@@ -45,8 +45,10 @@ PARTS = (
     GEOMETRIC,
 )
 """What is done for each seed, in this order: regimes, and claims about some of them."""
-SAMPLED = ("base", "specialist", "uniform soup", "soup by", "paragon", "greedy soup")
+SAMPLED = ("base", "uniform soup", "paragon", "greedy soup", "specialist", "soup by")
 """How the names of those arms begin of which samples are judged, too."""
+ALWAYS = 3
+"""So many of them also in regimes that are not whole."""
 
 
 class SoupStudy:
@@ -110,7 +112,7 @@ class SoupStudy:
         found: dict[str, Any] = {}
         for arm, paths in arms_of(bench, rates, validation).items():
             found[arm] = judge.losses(*paths)
-            if arm.startswith(SAMPLED):
+            if arm.startswith(SAMPLED if bench.regime.is_whole else SAMPLED[:ALWAYS]):
                 found[arm] |= judge.sampled(paths[0])
         return found
 
