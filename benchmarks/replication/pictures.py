@@ -15,10 +15,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication import bank_pictures
-from replication.claim_tables import WAYS, change, found_for
+from replication import bank_pictures, claim_pictures, point_pictures
+from replication.claim_tables import found_for
 from replication.regimes import Bench
-from replication.settings import Setting
+from replication.settings import setting_of
 from replication.shapes import caption_text
 from replication.summaries import half_width, percent
 
@@ -35,14 +35,18 @@ def draw_all(result: Mapping[str, Any], folder: Path | None, target: Path) -> It
     else:
         pictures |= {
             "replication-soup-arms.png": lambda: arms(result),
-            "replication-left-out.png": lambda: left_out(result),
-            "replication-linearity.png": lambda: linearity(result),
+            "replication-left-out.png": lambda: claim_pictures.left_out(result),
+            "replication-linearity.png": lambda: claim_pictures.linearity(result),
+            "replication-one-by-one.png": lambda: claim_pictures.one_by_one(result),
         }
         if folder is not None:
             pictures |= {
                 "replication-samples.png": lambda: samples(result, folder),
                 "replication-memorisation.png": lambda: memorisation(result, folder),
                 "replication-styles.png": lambda: styles(result, folder),
+                "replication-points.png": lambda: point_pictures.points(
+                    result, _study(result, folder)
+                ),
             }
     target.mkdir(parents=True, exist_ok=True)
     for name, draw in pictures.items():
@@ -86,70 +90,11 @@ def _dots(axes: Axes, names: Sequence[str], values: Sequence[Sequence[float]]) -
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def left_out(result: Mapping[str, Any]) -> Figure | None:
-    """The loss of all images, and of the removed shard's, for each way to remove it."""
-    rows = found_for(result, "leave one out")
-    if not rows:
-        return None
-    names = [name for name in rows[0] if name.startswith("without")]
-    figure = Figure((9, 4.2), layout="constrained")
-    titles = {"loss": "all test images", "own": "test images of the removed shard"}
-    grid = figure.subplots(1, len(titles))
-    for axes, (field, title) in zip(grid, titles.items(), strict=True):
-        for place, (way, said) in enumerate({"soup": "the whole soup", **WAYS}.items()):
-            values = [fmean(change(row[name], way, field) for row in rows) for name in names]
-            places = np.arange(len(names)) + 0.16 * place
-            color = "0.75" if way == "soup" else None
-            axes.bar(places, values, 0.15, label=said, color=color)
-        axes.set_xticks(np.arange(len(names)) + 0.32, names)
-        axes.set_title(title, loc="left", fontsize="medium")
-        axes.axhline(0, color="0.5", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-    grid[0].set_ylabel(f"loss against the base's, % (seeds: {len(rows)})")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def linearity(result: Mapping[str, Any]) -> Figure | None:
-    """The error of the linearisation and the losses, by the length of fine-tuning."""
-    rows = found_for(result, "linearity")
-    if not rows:
-        return None
-    figure = Figure((9, 3.8), layout="constrained")
-    errors, losses = figure.subplots(1, 2)
-    steps = [each["steps"] for each in rows[0]]
-    for field, said in (
-        ("of_prediction", "of the prediction"),
-        ("of_change", "of the change by fine-tuning"),
-    ):
-        means = [100 * fmean(row[n][field] for row in rows) for n in range(len(steps))]
-        errors.loglog(steps, means, "o-", label=f"% {said}")
-    errors.set_ylabel("soup minus the mean of its ingredients' predictions")
-    for field, said in (
-        ("soup", "soup"),
-        ("ensemble", "ensemble of scores"),
-        ("ingredient", "one ingredient"),
-    ):
-        means = [fmean(row[n][field] for row in rows) for n in range(len(steps))]
-        losses.semilogx(steps, means, "o-", label=said)
-    losses.set_ylabel("test loss of all styles (lower is better)")
-    for axes in (errors, losses):
-        axes.set_xlabel(f"steps of each of two ingredients (seeds: {len(rows)})")
-        axes.grid(color="0.92")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize="small")
-    return figure
-
-
 def _study(result: Mapping[str, Any], folder: Path) -> Any:
     """The study of a result, which finds everything in its work folder."""
     from replication.soup import SoupStudy  # noqa: PLC0415
 
-    fields = {
-        name: tuple(each) if isinstance(each, list) else each
-        for name, each in result["setting"].items()
-    }
-    study = SoupStudy(folder, Setting(**fields))
+    study = SoupStudy(folder, setting_of(result["setting"]))
     study.rates = result["rates"]
     return study
 
@@ -197,7 +142,7 @@ def samples(result: Mapping[str, Any], folder: Path) -> Figure:
 
 
 def memorisation(result: Mapping[str, Any], folder: Path) -> Figure | None:
-    """The share of copies by model, and samples beside the planted pictures."""
+    """The share of copies by model, and samples below the planted pictures."""
     from replication.claims import COPIES, copies_asked_for, memory_models, planted  # noqa: PLC0415
 
     rows = found_for(result, "memorisation")
@@ -206,12 +151,12 @@ def memorisation(result: Mapping[str, Any], folder: Path) -> Figure | None:
     study = _study(result, folder)
     models = memory_models(study, 0)
     bench: Bench = study.bench("style-8", 0)
-    figure = Figure((9, 1 + 0.62 * (len(models) + 1)), layout="constrained")
+    figure = Figure((9, 1.2 + 0.6 * (len(models) + 1)), layout="constrained")
     grid = figure.subplots(len(models) + 1, 2, width_ratios=(1, 3))
-    originals = planted(0).images
-    _strip(grid[0, 1], np.repeat(originals, 4, axis=0), "")
+    _strip(grid[0, 1], np.repeat(planted(0).images, 4, axis=0), "")
     grid[0, 1].set_title(
-        "the four planted pictures, and samples of their captions", fontsize="small"
+        "the four planted pictures, and below them what each model draws for their captions",
+        fontsize="small",
     )
     grid[0, 0].set_axis_off()
     grid[0, 0].set_title(
@@ -219,11 +164,12 @@ def memorisation(result: Mapping[str, Any], folder: Path) -> Figure | None:
         fontsize="small",
     )
     for (left, right), (name, model) in zip(grid[1:], models.items(), strict=True):
-        share = 100 * fmean(row[name]["copies"] for row in rows)
-        left.barh([0], [share], color="tab:red")
-        left.set_xlim(0, 100)
-        left.set_yticks([0], [name], fontsize="small")
-        left.text(share + 2, 0, f"{share:.0f} %", va="center", fontsize="small")
+        shares = [100 * row[name]["copies"] for row in rows]
+        left.barh([0], [fmean(shares)], color="tab:red", alpha=0.6)
+        left.plot(shares, [0] * len(shares), "o", color="black", markersize=2.5)
+        left.set_xlim(0, 130)
+        left.set_yticks([0], [name.replace("paragon, ", "paragon,\n")], fontsize="small")
+        left.text(104, 0, f"{fmean(shares):.0f} %", va="center", fontsize="small")
         left.set_xticks([])
         left.spines[["top", "right", "bottom"]].set_visible(False)
         images = copies_asked_for(bench, model)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ SMALL = Setting(
     rates=(3e-4, 1e-3, 3e-3),
     copying_steps=400,
     copying_rate=3e-3,
-    point_steps=300,
+    point_steps=150,
     broad_images=1536,
     shard_images=768,
     test=384,
@@ -180,3 +182,14 @@ SETTINGS = {
         ),
     ),
 }
+
+
+def setting_of(fields: Mapping[str, Any]) -> Setting:
+    """The setting that a result was made with, from its fields as JSON has them."""
+
+    def told(given: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: tuple(each) if isinstance(each, list) else each for name, each in given.items()
+        }
+
+    return Setting(**{**told(fields), "banks": BankSetting(**told(fields["banks"]))})

@@ -31,18 +31,18 @@ PARTS = (
     "style-4",
     "leave one out",
     "noisy-4",
-    "style-8",
     "memorisation",
+    "style-8",
     "style mixing",
     "one by one",
-    "style-2",
-    "no common start",
     "linearity",
+    "no common start",
+    GEOMETRIC,
     "timesteps apart",
     "snapshots",
+    "style-2",
     "colour-4",
     "digits-5",
-    GEOMETRIC,
 )
 """What is done for each seed, in this order: regimes, and claims about some of them."""
 SAMPLED = ("base", "uniform soup", "paragon", "greedy soup", "specialist", "soup by")

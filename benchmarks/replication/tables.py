@@ -13,6 +13,7 @@ from typing import Any
 from replication import bank_tables
 from replication.claim_tables import CLAIMS, found_for
 from replication.summaries import figure, percent, table
+from replication.verdicts import verdicts
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -62,7 +63,7 @@ def rates(result: Mapping[str, Any]) -> list[str]:
 
 def soup(result: Mapping[str, Any]) -> list[str]:
     """All tables of the study of soups."""
-    lines = [f"### Soups: {_said(result)}", ""]
+    lines = [f"### Soups: {_said(result)}", "", "#### The claims", "", *verdicts(result)]
     for name, regime in result["regimes"].items():
         rows = found_for(result, name)
         if rows:
@@ -83,9 +84,8 @@ def _said(result: Mapping[str, Any]) -> str:
     begun = len(result["seeds"])
     count = f"{result['complete_seeds']} of {result['setting']['seeds']} seeds complete"
     more = f", {begun} begun" if begun > result["complete_seeds"] else ""
-    # the first result that was kept does not say what it took
-    cost = f", {result['cost']['cpu_minutes']:.0f} minutes of CPU" if "cost" in result else ""
-    runs = f"{len(result['runs'])} runs{cost}"
+    cost = f"{result['cost']['cpu_minutes']:.0f} minutes of CPU"
+    runs = f"{len(result['runs'])} runs, {cost}"
     return f"{count}{more}, {runs}, commit {result['versions']['commit']}"
 
 
