@@ -185,7 +185,6 @@ def memory_models(study: SoupStudy, seed: int) -> dict[str, Path]:
     parts = [tuned(range(n, n + 1), setting.copying_steps) for n in range(count)]
     models = {"base": bench.base, "ingredient": parts[0]}
     models |= {f"soup of {n}": bench.work.soup(parts[:n]) for n in COUNTS[1:]}
-    models["paragon, steps of one"] = tuned(range(count), setting.copying_steps)
     models["paragon, steps of all"] = tuned(range(count), count * setting.copying_steps)
     return models
 

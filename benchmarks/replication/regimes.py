@@ -36,7 +36,7 @@ class Regime:
     rates_of: str | None = None
     """The regime whose rates are used; None to choose its own."""
     is_whole: bool = False
-    """Whether it has the controls for shrinkage, and samples of all arms."""
+    """Whether it has the controls for shrinkage."""
 
     def parts(self, setting: Setting, seed: int) -> list[Pictures]:
         """The pictures of each shard, of a seed."""
@@ -95,7 +95,7 @@ REGIMES = {
             "shapes",
             4,
             "32 images each of all styles, a quarter mislabelled",
-            3,
+            2,
             is_whole=True,
         ),
         Regime("style-8", "shapes", 8, "one style each, 96 images", rates_of="style-4"),

@@ -30,16 +30,16 @@ GEOMETRIC = "geometric mean"
 PARTS = (
     "style-4",
     "leave one out",
-    "noisy-4",
-    "memorisation",
     "style-8",
-    "style mixing",
     "one by one",
+    "style mixing",
+    "memorisation",
+    "noisy-4",
     "linearity",
     "no common start",
-    GEOMETRIC,
     "timesteps apart",
     "snapshots",
+    GEOMETRIC,
     "style-2",
     "colour-4",
     "digits-5",
@@ -48,7 +48,7 @@ PARTS = (
 SAMPLED = ("base", "uniform soup", "paragon", "greedy soup", "specialist", "soup by")
 """How the names of those arms begin of which samples are judged, too."""
 ALWAYS = 3
-"""So many of them also in regimes that are not whole."""
+"""So many of them also in other regimes than the first."""
 
 
 class SoupStudy:
@@ -112,7 +112,7 @@ class SoupStudy:
         found: dict[str, Any] = {}
         for arm, paths in arms_of(bench, rates, validation).items():
             found[arm] = judge.losses(*paths)
-            if arm.startswith(SAMPLED if bench.regime.is_whole else SAMPLED[:ALWAYS]):
+            if arm.startswith(SAMPLED if name == PARTS[0] else SAMPLED[:ALWAYS]):
                 found[arm] |= judge.sampled(paths[0])
         return found
 

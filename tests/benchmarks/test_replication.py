@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -25,8 +25,10 @@ from replication import (  # noqa: E402
     soup,
     summaries,
     tables,
+    verdicts,
 )
 from replication import work as work_folder  # noqa: E402
+from replication.settings import SETTINGS, setting_of  # noqa: E402
 from replication.shapes import CAPTIONS, STYLES, Pictures, caption_text, drawn, shapes  # noqa: E402
 from replication.work import Work  # noqa: E402
 
@@ -186,6 +188,30 @@ def test_the_study_of_soups_is_made_and_gone_on_with(tmp_path, monkeypatch, caps
     assert all(f"| {name} |" in lines for name in arms)
     assert "is the direct average of the others, bit for bit" in lines
     assert "style-4" in capsys.readouterr().out
+    words = [str(result), "--folder", str(tmp_path / "work"), "--images", str(tmp_path / "images")]
+    assert 0 == report.main(words)
+    drawn = {each.name for each in (tmp_path / "images").iterdir()}
+    assert {"replication-soup-arms.png", "replication-left-out.png"} <= drawn
+
+
+def test_a_claim_holds_if_its_interval_lies_on_its_side():
+    assert "yes" == verdicts.verdict([-1.0, -1.2, -0.9], holds_below=True)
+    assert "no, the opposite" == verdicts.verdict([-1.0, -1.2, -0.9], holds_below=False)
+    assert "cannot be told" == verdicts.verdict([-1.0, 1.2, -0.9], holds_below=True)
+    assert "one seed" == verdicts.verdict([-1.0], holds_below=True)
+
+
+def test_every_claim_has_a_difference_in_a_part_of_the_study():
+    regimes = dict.fromkeys(soup.REGIMES)
+    found = list(verdicts.claims_of({"regimes": regimes}))
+
+    assert 40 < len(found) == len({each.say for each in found})
+    assert {part for each in found for part in each.parts} <= set(soup.PARTS)
+
+
+def test_a_setting_comes_back_from_its_result():
+    for each in SETTINGS.values():
+        assert each == setting_of(json.loads(json.dumps(asdict(each))))
 
 
 def test_a_command_that_fails_says_what_soupctl_said(tmp_path):
