@@ -84,22 +84,25 @@ def linearity(result: Mapping[str, Any]) -> Figure | None:
 
 def one_by_one(result: Mapping[str, Any]) -> Figure | None:
     """The loss of soups of more and more shards, and the copies in samples of such soups."""
-    rows, copies = found_for(result, "one by one"), found_for(result, "memorisation")
-    bases = [row["base"] for row in found_for(result, "style-8")]
-    if not rows or len(bases) < len(rows):
+    parts = ("one by one", "style-8")
+    seeds = [seed for seed in result["seeds"] if all(part in seed for part in parts)]
+    if not seeds:
         return None
+    rows, bases = ([seed[part] for seed in seeds] for part in parts)
+    copies = found_for(result, "memorisation")
     figure = Figure((9, 4.0), layout="constrained")
-    curve, shares = figure.subplots(1, 2)
+    losses, shares = figure.subplots(1, 2)
     counts = [each["shards"] for each in rows[0]]
     changes = [
-        [percent(each, base) for each in row] for row, base in zip(rows, bases, strict=False)
+        [percent(each, row["base"]) for each in curve]
+        for curve, row in zip(rows, bases, strict=True)
     ]
-    _line(curve, counts, changes, "soup of the first shards")
-    curve.axhline(0, color="0.5", linewidth=0.8)
-    curve.set_title(
+    _line(losses, counts, changes, "soup of the first shards")
+    losses.axhline(0, color="0.5", linewidth=0.8)
+    losses.set_title(
         "Test loss of all eight styles, % against\nthe base's (lower is better)", **_LEFT
     )
-    curve.set_xlabel(f"shards of one style each in the soup ({_seeds(rows)})")
+    losses.set_xlabel(f"shards of one style each in the soup ({_seeds(rows)})")
     if copies:
         names = {"ingredient": 1, "soup of 2": 2, "soup of 4": 4}
         found = [[100 * row[name]["copies"] for name in names] for row in copies]

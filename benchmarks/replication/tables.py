@@ -61,17 +61,52 @@ def rates(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+PICTURES: Mapping[str, Sequence[tuple[str, str]]] = {
+    "style-4": (
+        ("samples", "Samples of the base, of each specialist, of the soup and of the paragons"),
+    ),
+    "leave one out": (
+        (
+            "left-out",
+            "Loss without a shard, of its own styles and of all, for each way to remove it",
+        ),
+    ),
+    "memorisation": (
+        ("memorisation", "Planted pictures, and what each model draws for their captions"),
+    ),
+    "linearity": (
+        ("linearity", "Predictions and losses of soup and ingredients, by the length of training"),
+    ),
+    "style mixing": (
+        ("styles", "Samples of soups from one style to another, and what the classifier sees"),
+    ),
+    "one by one": (("one-by-one", "Loss of soups of more and more shards, and copies in samples"),),
+    "geometric mean": (("points", "Points that soup and paragon draw, and the geometric mean"),),
+}
+"""The name and the text of the pictures of a part, which `pictures` draws."""
+
+
+def shown(part: str) -> list[str]:
+    """The lines that show the pictures of a part."""
+    return [
+        line
+        for name, text in PICTURES.get(part, ())
+        for line in (f"![{text}](images/replication-{name}.png)", "")
+    ]
+
+
 def soup(result: Mapping[str, Any]) -> list[str]:
     """All tables of the study of soups."""
     lines = [f"### Soups: {_said(result)}", "", "#### The claims", "", *verdicts(result)]
+    lines += ["![Test loss of each arm, by seed](images/replication-soup-arms.png)", ""]
     for name, regime in result["regimes"].items():
         rows = found_for(result, name)
         if rows:
             lines += [f"#### {name}: {regime['say']}", ""]
-            lines += compared(rows, result["floor"][regime["domain"]])
+            lines += [*compared(rows, result["floor"][regime["domain"]]), *shown(name)]
     for name, write in CLAIMS.items():
         if found_for(result, name):
-            lines += [f"#### {name.capitalize()}", "", *write(result)]
+            lines += [f"#### {name.capitalize()}", "", *write(result), *shown(name)]
     return lines + rates(result)
 
 
