@@ -19,7 +19,7 @@ from replication import bank_pictures, claim_pictures, point_pictures
 from replication.claim_tables import found_for
 from replication.regimes import Bench
 from replication.settings import setting_of
-from replication.shapes import caption_text
+from replication.shapes import caption_text, drawn
 from replication.summaries import half_width, percent
 
 DPI = 110
@@ -126,9 +126,12 @@ def samples(result: Mapping[str, Any], folder: Path) -> Figure:
         "paragon, steps of one": bench.paragon(1, rates.once),
         "paragon, steps of all": bench.paragon(len(parts), rates.sum),
     }
-    figure = Figure((9, 0.72 * (len(models) + 1)), layout="constrained")
-    grid = figure.subplots(len(models))
-    for axes, (name, model) in zip(grid, models.items(), strict=True):
+    figure = Figure((9, 0.62 * (len(models) + 2)), layout="constrained")
+    grid = figure.subplots(len(models) + 1)
+    random = np.random.default_rng(0)
+    real = [drawn(label, style, random) for label in SHOWN for style in (0, 3)]
+    _strip(grid[0], np.stack(real), "real, in two styles")
+    for axes, (name, model) in zip(grid[1:], models.items(), strict=True):
         images = judge.samples(model)
         chosen = [label + turn * judge.domain.classes for label in SHOWN for turn in (0, 1)]
         _strip(axes, images[[each for each in chosen if each < len(images)]], name)
