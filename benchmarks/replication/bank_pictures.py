@@ -154,6 +154,8 @@ def timesteps(result: Mapping[str, Any]) -> Figure:
     parts = _bases(result)
     figure = Figure((10, 6.4), layout="constrained")
     grid = figure.subplots(2, 2).flat
+    for axes in grid[len(parts) :]:
+        axes.set_axis_off()
     middle = [(n + 0.5) * 1000 / TENTHS for n in range(TENTHS)]
     for axes, (name, rows) in zip(grid, parts.items(), strict=False):
         for shift, (arm, color) in enumerate(COLOURS.items()):

@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from replication.bank_words import in_words
-from replication.contrasts import Contrast, Rows, contrast, contrasts, rows_of, survives
+from replication.banks import DMP, FIXED_GATE, FULL, PROMPTS
+from replication.contrasts import (
+    Contrast,
+    Rows,
+    contrast,
+    contrasts,
+    distance_contrast,
+    rows_of,
+    survives,
+)
 from replication.paired import TENTHS
 from replication.summaries import figure, table
 
@@ -19,6 +28,8 @@ def written(result: Mapping[str, Any]) -> list[str]:
     """All tables but those of rates and runs."""
     lines = ["#### In words", "", *in_words(result)]
     lines += ["#### Where a gate helps", "", *conditions(result)]
+    lines += ["Distances of samples, in the same way (below 0, those with a gate are nearer):", ""]
+    lines += distances(result)
     for name, case in result["cases"].items():
         rows = rows_of(result, name)
         if not rows:
@@ -51,6 +62,28 @@ def conditions(result: Mapping[str, Any]) -> list[str]:
         )
     last = ("full fine-tuning", "smallest gain that would be seen", "is a gain of the gate")
     return table((*head, *last), body)
+
+
+def distances(result: Mapping[str, Any]) -> list[str]:
+    """The distance of samples of DMP less that of each control, by base."""
+    body = []
+    for name in result["cases"]:
+        rows = rows_of(result, name)
+        if not rows or name == "options":
+            continue
+        for guided in (False, True):
+            if guided and "guided" not in rows[0]["arms"]["base"]:
+                continue
+            found = [
+                distance_contrast(rows, DMP, arm, guided=guided)
+                for arm in ("base", PROMPTS, FIXED_GATE, FULL)
+            ]
+            seen = found[1].smallest_seen
+            cells = [figure(each.differences, 1, sign=True) for each in found]
+            last = "" if seen is None else f"{seen:.1f}"
+            body.append((f"{name}, with guidance" if guided else name, *cells, last))
+    head = ("DMP against:", "the base", "prompts without gate", "time-free gate")
+    return table((*head, "full fine-tuning", "smallest gain that would be seen"), body)
 
 
 def _difference(found: Contrast | None) -> str:

@@ -10,7 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from replication.banks import DMP, FIXED_GATE, FULL, PROMPTS
-from replication.contrasts import Contrast, contrast, contrasts, rows_of, survives
+from replication.contrasts import (
+    Contrast,
+    contrast,
+    contrasts,
+    distance_contrast,
+    rows_of,
+    survives,
+)
 from replication.summaries import figure
 
 PUBLISHED = (
@@ -27,10 +34,12 @@ def in_words(result: Mapping[str, Any]) -> list[str]:
     return [*(f"- {each}" for each in [*lines, *_distances(result)]), ""]
 
 
-def said(found: Contrast) -> str:
-    """Whether a difference of losses is one, in a word, and its size."""
-    size = f"{figure(found.differences, 3, sign=True)} %"
-    if found.half is None or abs(found.mean) <= found.half:
+def said(found: Contrast, unit: str = " %", digits: int = 3) -> str:
+    """Whether a difference is one, in a word, and its size; below 0 is better."""
+    size = f"{figure(found.differences, digits, sign=True)}{unit}"
+    if found.half is None:
+        return f"{size} in one seed"
+    if abs(found.mean) <= found.half:
         return f"{size}, no difference that can be told from none"
     return f"{size}, {'better' if found.mean < 0 else 'worse'}"
 
@@ -94,7 +103,8 @@ def _distances(result: Mapping[str, Any]) -> Iterator[str]:
             sizes.append(f"{arm} {figure(less, 1, sign=True)}")
         base = figure([row["arms"]["base"]["distance"] for row in rows], 1)
         floor = result["floor"][result["cases"][name]["domain"]]
+        gate = distance_contrast(rows, DMP, PROMPTS)
         yield (
             f"Distance of samples, {name}: base {base}, other real images {floor:.1f}; less the "
-            f"base's: {'; '.join(sizes)}."
+            f"base's: {'; '.join(sizes)}. DMP less prompts without a gate: {said(gate, '', 1)}."
         )

@@ -113,6 +113,16 @@ def contrast(rows: Rows, arm: str, other: str, field: str = "loss") -> Contrast:
     return Contrast(tuple(found))
 
 
+def distance_contrast(rows: Rows, arm: str, other: str, *, guided: bool = False) -> Contrast:
+    """An arm against another by the distance of samples from the same noise; below 0 is nearer."""
+
+    def distance(row: Mapping[str, Any], name: str) -> float:
+        found = row["arms"][name]
+        return float((found["guided"] if guided else found)["distance"])
+
+    return Contrast(tuple(distance(row, arm) - distance(row, other) for row in rows))
+
+
 def contrasts(result: Mapping[str, Any]) -> Iterator[tuple[Condition, dict[str, Contrast]]]:
     """Each condition of which a seed is known, with its contrasts by control."""
     for each in CONDITIONS:

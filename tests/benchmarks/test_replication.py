@@ -295,6 +295,16 @@ def test_a_gain_is_of_the_gate_only_if_it_beats_every_control_in_all_seeds():
     assert not contrasts.survives(none)
 
 
+def test_distances_are_compared_seed_by_seed():
+    arms = {"one": {"distance": 3.0}, "other": {"distance": 5.0, "guided": {"distance": 1.0}}}
+    rows = [{"arms": arms}, {"arms": {**arms, "one": {"distance": 4.0}}}]
+
+    assert (-2.0, -1.0) == contrasts.distance_contrast(rows, "one", "other").differences
+    arms["one"]["guided"] = {"distance": 2.0}
+    guided = contrasts.distance_contrast(rows[:1], "one", "other", guided=True)
+    assert (1.0,) == guided.differences
+
+
 def test_the_smallest_gain_that_is_seen_is_that_of_the_t_test():
     found = contrasts.Contrast((-0.1, 0.1, 0.0))
 
