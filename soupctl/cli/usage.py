@@ -12,6 +12,7 @@ from difflib import get_close_matches
 import typer
 from typer.core import TyperGroup
 
+from ..checkpoints.layout import SUFFIXES
 from ..errors import FLAG, Issue, UsageError
 from ..pattern import pattern
 from .options import HUB_ID
@@ -65,8 +66,12 @@ def for_command(
 
 def _with_hub(issue: Issue) -> Issue:
     """The issue, with advice where an absent file may be a repository of the hub."""
-    is_absent = issue.what == ABSENT and issue.path is not None
-    is_id = is_absent and HUB_ID.fullmatch(str(issue.path)) is not None
+    if issue.what != ABSENT or issue.path is None:
+        return issue
+    text = str(issue.path)
+    # the name of a repository hardly ends like that of a checkpoint
+    is_file = text.count("/") == 1 and text.endswith(SUFFIXES)
+    is_id = HUB_ID.fullmatch(text) is not None and not is_file
     return replace(issue, advice=f"{HUB} reads it from the hub") if is_id else issue
 
 

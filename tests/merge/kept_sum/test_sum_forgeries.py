@@ -19,7 +19,7 @@ from revising import average, revise
 from soupctl import verbs
 from soupctl.errors import LedgerError
 from soupctl.ledger.weights import LARGEST
-from soupctl.merge import rebuild
+from soupctl.merge import made_again
 from soupctl.merge.kept_sum.opened import OpenedSum
 from soupctl.merge.plan import Plan
 from soupctl.verbs import Level
@@ -207,9 +207,9 @@ def test_a_soup_is_rebuilt_without_the_scale_of_its_sum(kept, monkeypatch):
     rescaled = OpenedSum.rescaled
     monkeypatch.setattr(OpenedSum, "rescaled", spy)
     orders = []
-    execute = rebuild.execute
+    execute = made_again.execute
     monkeypatch.setattr(
-        rebuild, "execute", lambda made, *more: orders.append(made) or execute(made, *more)
+        made_again, "execute", lambda made, *more: orders.append(made) or execute(made, *more)
     )
     (found,) = verbs.verify("soup.st")
 
