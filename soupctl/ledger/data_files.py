@@ -1,16 +1,17 @@
 """The files of a data shard by kind: images, masks, other pictures, packed images, clutter.
 
-Rule 1: a file's kind follows from its name, and from the plug-ins of Pillow that are installed; the
-content of a file does not matter.
+Rule 1: a file's kind follows from its name, from those of other files and in tables, and from the
+plug-ins of Pillow that are installed; the content of a file does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from ..storage.folder import other_files
+from .image_metadata import IMAGE_FOLDERS, caption_files, sidecar_of
 
 IMAGES = frozenset(
     (
@@ -61,8 +62,12 @@ PACKED: Mapping[str, str] = {
 }
 """Endings of files that may pack images and are not read, in lower case, and how to make a data
 shard of them."""
-MASKS = (".mask", "-masklabel", "_mask", "-mask")
-"""Endings, before the file type, by which other programs mark the mask of an image."""
+MASKS = (".mask", "-masklabel")
+"""Endings, before the file type, of names that only the mask of an image has."""
+MASK_WORDS = ("_mask", "-mask")
+"""Such endings that images have, too, such as that of a gas mask."""
+MASK_FOLDERS = ("mask", "masks")
+"""Lowercase names of folders of masks that are in the folder of the images, or beside it."""
 CLUTTER = frozenset(
     (
         *("$recycle.bin", "@eadir", "__macosx", "desktop.ini", "ehthumbs.db", "lost+found"),
@@ -97,36 +102,70 @@ def files_of_data(folder: Path) -> dict[str, Path]:
 
 
 def images_among(
-    files: Mapping[str, Path], endings: Collection[str] | None = None
+    files: Mapping[str, Path],
+    endings: Collection[str] | None = None,
+    listed: Collection[str] = (),
 ) -> dict[str, Path]:
     """The images among files by name, without the masks of other images.
 
-    They have one of the `endings`, by default of those that can be read.
+    They have one of the `endings`, by default of those that can be read; see `masks_among`.
     """
     known = readable_endings() if endings is None else endings
-    images = {name: path for name, path in files.items() if path.suffix.lower() in known}
-    stems = {str(PurePosixPath(name).with_suffix("")) for name in images}
-    return {name: path for name, path in images.items() if not _is_mask(name, stems)}
+    images = {name: path for name, path in files.items() if _ending(name) in known}
+    masks = _masks(images, files, listed)
+    return {name: path for name, path in images.items() if name not in masks}
 
 
-def masks_among(files: Mapping[str, Path]) -> dict[str, str]:
-    """The masks of other images, by name, and the path of each such image without its ending."""
-    images = images_among(files)
+def masks_among(files: Mapping[str, Path], listed: Collection[str] = ()) -> dict[str, str]:
+    """The masks of other images, by name, and the path of each such image without its ending.
+
+    An image with a caption of its own, or `listed` in a table, is no mask, unless its name can be
+    that of nothing else.
+    """
     known = readable_endings()
-    masks = sorted(each for each in files if _ending(each) in known and each not in images)
-    stems = {str(PurePosixPath(name).with_suffix("")) for name in images}
-    return {name: stem for name in masks for stem in [_masked(name, stems)] if stem is not None}
+    return _masks([name for name in files if _ending(name) in known], files, listed)
 
 
-def _is_mask(name: str, stems: Iterable[str]) -> bool:
-    return _masked(name, stems) is not None
+def can_be_image(mask: str) -> bool:
+    """Whether the name of a mask could be that of an image."""
+    return not _stem(mask).endswith(MASKS)
 
 
-def _masked(name: str, stems: Iterable[str]) -> str | None:
+def _masks(
+    names: Iterable[str], files: Mapping[str, Path], listed: Collection[str]
+) -> dict[str, str]:
+    """The masks among pictures of some names; see `masks_among`."""
+    stems = {_stem(name) for name in files if _ending(name) in IMAGES or _ending(name) in PICTURES}
+    found = {name: stem for name in names if (stem := _masked(name, stems)) is not None}
+    texts = caption_files(files) if any(map(can_be_image, found)) else {}
+    return {
+        name: found[name]
+        for name in sorted(found)
+        if not (can_be_image(name) and (name in listed or sidecar_of(name, texts) is not None))
+    }
+
+
+def _masked(name: str, stems: Collection[str]) -> str | None:
     """The path without its ending, of those in `stems`, that a mask is of; None for no mask."""
-    stem = str(PurePosixPath(name).with_suffix(""))
-    found = (stem.removesuffix(mask) for mask in MASKS if stem.endswith(mask))
-    return next((each for each in found if each in stems), None)
+    stem = _stem(name)
+    cut = [stem.removesuffix(each) for each in (*MASKS, *MASK_WORDS) if stem.endswith(each)]
+    for each in (stem, *cut):
+        cut += _beside_masks(PurePosixPath(each))
+    return next((each for each in cut if each in stems), None)
+
+
+def _beside_masks(path: PurePosixPath) -> Iterator[str]:
+    """The possible paths of the image whose mask is at `path`, in a folder of masks."""
+    for place, part in enumerate(path.parts[:-1]):
+        if part.lower() in MASK_FOLDERS:
+            before, after = path.parts[:place], path.parts[place + 1 :]
+            yield str(PurePosixPath(*before, *after))
+            for folder in (*IMAGE_FOLDERS, *map(str.capitalize, IMAGE_FOLDERS)):
+                yield str(PurePosixPath(*before, folder, *after))
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 def pictures_among(files: Iterable[str]) -> list[str]:

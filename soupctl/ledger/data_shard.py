@@ -151,7 +151,10 @@ class DataFolder:
             return []
         table = ", ".join(tables_of(self.files))
         bad = [*bad, *((f"in {table} but missing", each) for each in rows.keys() - self.digests)]
-        bad += [(f"not in {table}", name) for name in images_among(self.files).keys() - rows]
+        bad += [
+            (f"not in {table}", name)
+            for name in images_among(self.files, listed=rows).keys() - rows
+        ]
         return [f"an image is {what}: {name}" for what, name in sorted(bad)]
 
     def _rows(self, column: str) -> tuple[dict[str, ImageMetadata] | None, list[tuple[str, str]]]:
@@ -168,7 +171,8 @@ def read_data_folder(folder: Path, progress: Progress = ignore_progress) -> Data
 
     found = files_of_data(folder)
     files = files_meant(found, list(images_among(found, WITH_PLUG_INS))).files
-    images = images_among(files, WITH_PLUG_INS)
+    # a table may list any of them, which is read later
+    images = images_among(files, WITH_PLUG_INS, files if tables_of(files) else ())
     if not images:
         raise _no_images(folder)
     if bad := [name for name in images if not is_text(name)]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from ..errors import InputError, Issue, OutputError, SoupError
 from ..images.decode import TooLarge, check_image, one_large_file, read_image_file
 from ..ledger.data_files import (
     images_among,
+    masks_among,
     packed_among,
     pictures_among,
     plug_ins_for,
@@ -30,7 +31,6 @@ from ..ledger.data_files import (
 )
 from ..ledger.data_shard import data_digest, is_text
 from ..ledger.image_metadata import (
-    ImageMetadata,
     caption_files,
     metadata_of,
     read_tables,
@@ -39,7 +39,7 @@ from ..storage.reader import FileIdentity
 from .data_source import DataSource, source_of
 from .image_problems import ImageProblem, Lacking, problem_reports
 from .kept_scan import ScannedImage, forget_scan, keep_scan, read_scan
-from .masks import mask_files, require_masks
+from .masks import require_masks
 from .masks import with_masks as add_masks
 from .notices import count_text, dataset_notices, first_names
 from .repeats import repeats_of
@@ -115,17 +115,19 @@ def scan_dataset(
             "is not a folder", path=folder, advice=f"{option} needs a folder of images"
         )
     source, has_classes = source_of(folder, conditioning), conditioning is Conditioning.LABEL
-    files, images = source.files, images_among(source.files)
-    rows, problems = _rows(source, images, column)
+    files = source.files
+    rows, bad = read_tables(files, column)
+    images, masks = images_among(files, listed=rows or ()), masks_among(files, rows or ())
+    problems = list(_table_problems(source, images, masks, rows or (), bad))
     require_one_split(folder, images, is_listed=rows is not None, classes=has_classes)
-    masks = mask_files(files) if with_masks else {}
-    checked = {each.name: each for each in _checked_images(source.place, {**images, **masks})}
+    used = {**images, **{name: files[name] for name in masks if with_masks}}
+    checked = {each.name: each for each in _checked_images(source.place, used)}
     lacking = Lacking.of(conditioning, column, source.tables, files, rows)
     found = _described([checked[name] for name in images], lacking, whole=whole)
     if with_masks:
         good = {name: each for name in masks if isinstance(each := checked[name], Sample)}
         problems += [each for name in masks if isinstance(each := checked[name], ImageProblem)]
-        found = add_masks(found, files, good)
+        found = add_masks(found, masks, good)
     sorted_out = list(found)
     samples = [each for each in sorted_out if isinstance(each, Sample)]
     problems += [each for each in sorted_out if isinstance(each, ImageProblem)]
@@ -181,17 +183,21 @@ def _no_images(folder: Path, files: Mapping[str, Path]) -> InputError:
     return InputError("contains no images", path=folder, advice=endings)
 
 
-def _rows(
-    source: DataSource, images: Mapping[str, Path], column: str
-) -> tuple[dict[str, ImageMetadata] | None, list[ImageProblem]]:
-    """The rows of the tables by image name, and their problems; None if there is no table."""
-    rows, bad = read_tables(source.files, column)
-    problems = [ImageProblem(kind, name) for kind, name in bad]
-    missing = [name for name in rows or () if name not in images]
-    kind = "without bytes" if source.is_packed else f"in {source.tables} but missing"
-    unread = set(pictures_among(source.files))
-    problems += [ImageProblem(UNREAD if each in unread else kind, each) for each in missing]
-    return rows, problems
+def _table_problems(
+    source: DataSource,
+    images: Collection[str],
+    masks: Iterable[str],
+    listed: Iterable[str],
+    bad: Iterable[tuple[str, str]],
+) -> Iterator[ImageProblem]:
+    """What is wrong with the tables: bad lines, and images that they list and that are not used."""
+    yield from (ImageProblem(kind, name) for kind, name in bad)
+    missing = "without bytes" if source.is_packed else f"in {source.tables} but missing"
+    kinds = dict.fromkeys(masks, f"in {source.tables}, but a mask by its name")
+    kinds |= dict.fromkeys(pictures_among(source.files), UNREAD)
+    for name in listed:
+        if name not in images:
+            yield ImageProblem(kinds.get(name, missing), name)
 
 
 def _checked_images(folder: Path, images: Mapping[str, Path]) -> list[Sample | ImageProblem]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from ..checkpoints.digest import text_digest
 from ..errors import InputError
-from ..ledger.data_files import masks_among
 from ..ledger.sealed import canonical
 from .image_problems import ImageProblem
 
@@ -21,21 +20,21 @@ if TYPE_CHECKING:
     from .dataset import Sample
 
 
-def mask_files(files: Mapping[str, Path]) -> dict[str, Path]:
-    """The files of the masks of images, by name."""
-    return {name: files[name] for name in masks_among(files)}
-
-
 def with_masks(
-    samples: Iterable[Sample | ImageProblem], files: Mapping[str, Path], masks: Mapping[str, Sample]
+    samples: Iterable[Sample | ImageProblem],
+    stems: Mapping[str, str],
+    masks: Mapping[str, Sample],
 ) -> Iterator[Sample | ImageProblem]:
-    """The samples with their masks, or the problem with the mask of one."""
-    stems = {stem: name for name, stem in masks_among(files).items()}
+    """The samples with their masks, or the problem with the mask of one.
+
+    `stems` has for each mask the path of its image without the ending; see `masks_among`.
+    """
+    names = {stem: name for name, stem in stems.items()}
     for sample in samples:
         if isinstance(sample, ImageProblem):
             yield sample
             continue
-        mask = masks.get(stems.get(str(PurePosixPath(sample.name).with_suffix("")), ""))
+        mask = masks.get(names.get(str(PurePosixPath(sample.name).with_suffix("")), ""))
         if mask is not None and mask.size != sample.size:
             yield ImageProblem("with a mask of another size", sample.name)
         else:
@@ -45,7 +44,7 @@ def with_masks(
 def require_masks(folder: Path, samples: Sequence[Sample]) -> None:
     """Raise InputError if no image has a mask."""
     if all(each.mask is None for each in samples):
-        what = "has no masks, such as x.mask.png beside x.png"
+        what = "has no masks, such as x.mask.png or masks/x.png for x.png"
         raise InputError(what, path=folder, advice="remove --masked-loss")
 
 

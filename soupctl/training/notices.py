@@ -8,9 +8,15 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..diffusion.base import Conditioning
-from ..ledger.data_files import masks_among, pictures_among, plug_ins_for, readable_endings
+from ..ledger.data_files import (
+    can_be_image,
+    masks_among,
+    pictures_among,
+    plug_ins_for,
+    readable_endings,
+)
 from ..ledger.data_splits import SplitFiles
-from ..ledger.image_metadata import ImageMetadata, caption_files, sidecar_of, tables_of
+from ..ledger.image_metadata import METADATA, ImageMetadata, caption_files, sidecar_of, tables_of
 from .repeats import REPEATS
 
 if TYPE_CHECKING:
@@ -51,7 +57,7 @@ def dataset_notices(
     ]
     if pictures:
         yield left_out_text(pictures)
-    yield from _mask_notices(samples, files, with_masks=with_masks)
+    yield from _mask_notices(samples, list(masks_among(files, rows or ())), used=with_masks)
     if ignored:
         yield f"{count_text(len(ignored), 'file')} ignored: {first_names(sorted(ignored))}"
     folders = {place.as_posix() for each in samples for place in PurePosixPath(each.name).parents}
@@ -93,15 +99,18 @@ def _repeated(samples: Sequence[Sample]) -> str:
     return f"repeats count: {first_names(counts)}, {visits} images an epoch"
 
 
-def _mask_notices(
-    samples: Sequence[Sample], files: Mapping[str, Path], *, with_masks: bool
-) -> Iterator[str]:
-    """A remark about masks that are not used, or about images that lack one if they are."""
-    masks = list(masks_among(files))
+def _mask_notices(samples: Sequence[Sample], masks: Sequence[str], *, used: bool) -> Iterator[str]:
+    """Remarks about images that are taken for masks by their names, and about those without one."""
+    if masks:
+        what = "used as a mask" if used else "left out as a mask, by its name"
+        if len(masks) > 1:
+            what = "used as masks" if used else "left out as masks, by their names"
+        text = f"{count_text(len(masks), 'image')} {what}: {first_names(masks)}"
+        if any(map(can_be_image, masks)):
+            text += f" (with a caption of its own, or in {METADATA}, it is trained on)"
+        yield text
     whole = [each.name for each in samples if each.mask is None]
-    if masks and not with_masks:
-        yield f"{count_text(len(masks), 'mask')} left out, not used: {first_names(masks)}"
-    elif whole and with_masks:
+    if whole and used:
         yield f"{count_text(len(whole), 'image')} without a mask, used whole: {first_names(whole)}"
 
 
