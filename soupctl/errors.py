@@ -102,6 +102,7 @@ ARGUMENTS = {
     "--lambda": "scale",
     "--no-ema": "ema",
     "--no-keep-sum": "keep_sum",
+    "--ray": "workers",
     "--set": "metadata",
     "--sweep": "range",
     "--unset": "without_metadata",

@@ -55,7 +55,7 @@ def test_every_option_that_a_message_below_the_command_line_names_is_an_argument
     known = {each.name for kind in kinds for each in fields(kind)}
     # of functions, and of previews and training
     known |= {"force", "weights", "weight_by", "max_memory", "config", "plot", "base", "without"}
-    known |= {"part"}
+    known |= {"part", "workers"}
     root = Path(soupctl.__file__).parent
     strings = re.compile(r'"[^"\n]*"')
     for room in ROOMS:
