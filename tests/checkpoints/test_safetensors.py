@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from open_files import open_files
 
 from soupctl.checkpoints.safetensors import SafetensorsFile, open_safetensors
 from soupctl.errors import InputError, OutputError
@@ -20,11 +21,6 @@ def path(tmp_path: Path) -> Path:
     arrays = {"a": np.arange(3, dtype=np.float32), "b": np.array([7, 8], dtype=np.uint8)}
     safetensors.numpy.save_file(arrays, tmp_path / "a.st", {"format": "pt"})
     return tmp_path / "a.st"
-
-
-def descriptors() -> int:
-    """How many descriptors this process holds."""
-    return len(list(Path("/dev/fd").iterdir()))
 
 
 def contents(file: SafetensorsFile) -> dict[str, bytes]:
@@ -42,22 +38,22 @@ def test_files_written_by_the_library_are_read(path):
 
 
 def test_a_closed_file_holds_no_descriptor(path):
-    before = descriptors()
+    before = open_files()
 
     with open_safetensors(path) as one, open_safetensors(path) as other:
         assert contents(one) == contents(other)
 
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def test_a_refused_file_holds_no_descriptor(path):
-    before = descriptors()
+    before = open_files()
     path.write_bytes(path.read_bytes()[:-1])
 
     with pytest.raises(InputError):
         open_safetensors(path)
 
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def test_a_file_through_a_link_is_read(path, tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from open_files import open_files
 
 from soupctl.errors import OutputError
 from soupctl.storage.atomic import publish_file, publish_folder
@@ -33,11 +34,6 @@ def names(folder: Path) -> list[str]:
 
 def bits(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def descriptors() -> int:
-    """How many descriptors this process holds."""
-    return len(list(Path("/dev/fd").iterdir()))
 
 
 @pytest.fixture(params=[True, False], ids=["unnamed", "named"])
@@ -306,14 +302,14 @@ def test_of_two_writers_without_force_the_later_is_refused(either_way, tmp_path)
 
 
 def test_publishing_holds_no_descriptor_afterwards(either_way, tmp_path):
-    before = descriptors()
+    before = open_files()
 
     put(tmp_path / "out", b"new")
     put_folder(tmp_path / "folder", b"new")
     with pytest.raises(OutputError):
         put(tmp_path / "out", b"newer")
 
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def test_data_of_any_shape_is_written_flat(tmp_path):

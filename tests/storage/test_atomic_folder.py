@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from open_files import open_files
 
 from soupctl.errors import OutputError
 from soupctl.storage.atomic import publish_folder
@@ -26,11 +27,6 @@ def names(folder: Path) -> list[str]:
 
 def bits(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def descriptors() -> int:
-    """How many descriptors this process holds."""
-    return len(list(Path("/dev/fd").iterdir()))
 
 
 @pytest.fixture
@@ -152,9 +148,9 @@ def test_a_name_cannot_leave_the_output_folder(name, tmp_path):
 
 def test_finished_files_hold_no_descriptor(tmp_path):
     with publish_folder(tmp_path / "out", replace=False, may_replace=Path.exists) as staging:
-        before = descriptors()
+        before = open_files()
         for number in range(50):
             staging.finish(staging.create(f"{number}.json", 1))
-        assert descriptors() == before
+        assert open_files() == before
 
     assert len(names(tmp_path / "out")) == 50

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from open_files import open_files
 
 from soupctl.errors import InputError, OutputError
 from soupctl.storage import reader, regular
@@ -25,11 +26,6 @@ def part(of: FileReader, offset: int, size: int) -> bytes:
     buffer = bytearray(size)
     of.read_into(memoryview(buffer), offset)
     return bytes(buffer)
-
-
-def descriptors() -> int:
-    """How many descriptors this process holds."""
-    return len(list(Path("/dev/fd").iterdir()))
 
 
 @pytest.fixture
@@ -123,22 +119,22 @@ def test_a_file_that_is_gone_is_an_error(path):
 
 
 def test_few_descriptors_stay_open_however_many_files_are_read(path):
-    before = descriptors()
+    before = open_files()
     files = [open_reader(path) for _ in range(300)]
 
     assert {DATA[:9]} == {part(file, 0, 9) for file in files for _ in range(2)}
-    assert descriptors() - before <= reader.MOST_KEPT
+    assert open_files() - before <= reader.MOST_KEPT
     for file in files:
         file.close()
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def test_a_closed_reader_makes_room_for_another_and_reads_nothing(path):
-    before = descriptors()
+    before = open_files()
     for _ in range(3 * reader.MOST_KEPT):
         file = open_reader(path)
         part(file, 0, 9)
-        assert descriptors() == before + 1
+        assert open_files() == before + 1
         file.close()
         file.close()
 
@@ -147,15 +143,15 @@ def test_a_closed_reader_makes_room_for_another_and_reads_nothing(path):
 
 
 def test_a_forgotten_reader_holds_no_descriptor(path):
-    before = descriptors()
+    before = open_files()
     for _ in range(3 * reader.MOST_KEPT):
         part(open_reader(path), 0, 9)
 
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def test_several_threads_read_at_once(path):
-    before = descriptors()
+    before = open_files()
     files = [open_reader(path) for _ in range(2 * reader.MOST_KEPT)]
     wrong = []
 
@@ -174,7 +170,7 @@ def test_several_threads_read_at_once(path):
     assert [] == wrong
     for file in files:
         file.close()
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def test_an_open_file_is_not_opened_again(path):
@@ -188,10 +184,10 @@ def test_an_open_file_is_not_opened_again(path):
 
 
 def test_a_file_without_a_name_is_read_and_closed(path):
-    before = descriptors()
+    before = open_files()
     file = FileReader.of_unnamed(os.open(path, os.O_RDONLY), "standard input")
     path.unlink()
 
     assert DATA[7:9] == part(file, 7, 2)
     file.close()
-    assert descriptors() == before
+    assert open_files() == before
