@@ -131,7 +131,10 @@ def test_images_without_a_mask_count_whole_and_are_told(data):
     )
 
     assert [each.name for each in found.samples] == ["0.png", "1.png", "2.png"]
-    assert found.notices == ("1 image without a mask, used whole: 2.png",)
+    assert found.notices == (
+        "2 images used as masks: 0.mask.png, 1.mask.png",
+        "1 image without a mask, used whole: 2.png",
+    )
     assert found.digest == scan_dataset(data, NONE).digest
     whole = [bool((examples[position].masks == 1).all()) for position in range(3)]
     assert sorted(whole) == [False, False, True]
