@@ -31,6 +31,11 @@ def etag(data: bytes) -> str:
     return md5(data).hexdigest()
 
 
+def blob_id(data: bytes) -> str:
+    """What git calls a file, as `git hash-object` does."""
+    return sha1(f"blob {len(data)}".encode() + bytes(1) + data).hexdigest()
+
+
 def large_file(name: str, data: bytes) -> dict[str, Any]:
     """What the description of a repository says more of a large file."""
     if not name.endswith(".safetensors"):
@@ -228,7 +233,12 @@ class Answers(BaseHTTPRequestHandler):
             self._send(404, b"{}", {"X-Error-Code": missing})
         else:
             siblings = [
-                {"rfilename": key.removeprefix(start), "size": len(data), **large_file(key, data)}
+                {
+                    "rfilename": key.removeprefix(start),
+                    "size": len(data),
+                    "blobId": blob_id(data),
+                    **large_file(key, data),
+                }
                 for key, data in found.items()
             ]
             info = {"id": name, "modelId": name, "sha": commit, "siblings": siblings}

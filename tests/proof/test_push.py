@@ -107,6 +107,25 @@ def test_passing_faults_change_nothing(fault: str, before: int, hub: Loopback, s
     assert len(hub.commits) == 1
 
 
+def test_another_file_of_the_same_size_is_not_taken_for_a_commit_that_was_made(
+    hub: Loopback, tmp_path: Path
+) -> None:
+    for seed, name in enumerate("pq"):
+        save_pipeline(tmp_path / name, seed)
+    verbs.average(Request([tmp_path / "p", tmp_path / "q"], tmp_path / "soup"))
+    pushed = PushRequest(tmp_path / "soup", "hf://me/soup", card=False)
+    verbs.push(pushed)
+    index = tmp_path / "soup" / "model_index.json"
+    other = index.read_bytes().replace(b":", b": ", 1).replace(b"}", b" }", 1)
+    index.write_bytes(other)
+    old = {**there(hub), "model_index.json": other.swapcase()}
+    hub.commit("me/soup", "2" * 40, old)
+    hub.on_commit = lambda: hub.commit("me/soup", "3" * 40, there(hub))
+    with pytest.raises(OutputError, match="has moved to another commit meanwhile"):
+        verbs.push(pushed, force=True)
+    assert there(hub)["model_index.json"] == other.swapcase()
+
+
 def commit_elsewhere(hub: Loopback, _: Path) -> None:
     hub.on_commit = lambda: hub.commit("me/soup", "3" * 40, {"other": b""})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from hashlib import sha1
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,13 @@ def _made(api: Any, where: Mapping[str, str | None], uploaded: list[Any]) -> str
     def is_there(each: Any) -> bool:
         found = there.get(each.path_in_repo)
         if found is None or found.lfs is None:
-            return found is not None and found.size == each.upload_info.size
+            return found is not None and found.blob_id == _blob_id(each.path_or_fileobj)
         return bool(found.lfs.sha256 == each.upload_info.sha256.hex())
 
     return str(info.sha) if all(map(is_there, uploaded)) else None
+
+
+def _blob_id(content: str | bytes) -> str:
+    """What git calls the content of a small file, which is given or lies at a path."""
+    data = content if isinstance(content, bytes) else Path(content).read_bytes()
+    return sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
