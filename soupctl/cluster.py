@@ -276,7 +276,7 @@ def _require_room(ray: Any, needs: CallNeeds) -> None:
     ):
         most = int(max((each.get("CPU", 0) for each in machines), default=0))
         what = f"no machine of the Ray cluster has {needs.cores} cores: the largest has {most}"
-        raise LimitError(what, advice="lower --threads")
+        raise LimitError(what, advice="lower --threads, or OMP_NUM_THREADS of finetune")
 
 
 def _result(ray: Any, reference: Any, name: str) -> Any:

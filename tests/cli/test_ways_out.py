@@ -270,7 +270,7 @@ OF_THE_MACHINE = frozenset(
         # Ray is not installed, no cluster runs, or its machines are small
         "--ray needs ray, which is not installed",
         "ray start --head starts one; or --ray local",
-        "lower --threads",
+        "lower --threads, or OMP_NUM_THREADS of finetune",
         # what a sum takes follows from the values
         "--max-memory {} allows them; with --no-keep-sum, no sum is kept",
         # the limit of the shell
